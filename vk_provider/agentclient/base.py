@@ -1,0 +1,61 @@
+"""How the provider talks to an agent: Protocols. `https` dials real agents, the simulated cloud brings its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from vk_provider.cloud.base import Instance
+
+Message = dict[str, Any]
+
+
+class AgentSession(Protocol):
+    """One open session; see wire.session for the messages. Iteration ends when the agent or the network closes it."""
+
+    async def send(self, message: Message) -> None:
+        """Queue a message down. Raises AgentUnreachableError when the session is closed."""
+
+    def __aiter__(self) -> AsyncIterator[Message]: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass
+class RawStream:
+    """A raw byte stream to an agent, used for upgraded connections. `head` is what the agent answered, unparsed bytes
+    up to and including the empty line; further bytes come from `reader`."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+
+class AgentResponse(Protocol):
+    """A streaming HTTP answer of an agent."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    def iter_any(self) -> AsyncIterator[bytes]: ...
+
+    async def close(self) -> None: ...
+
+
+class AgentConnector(Protocol):
+    """Reaches agents. All methods raise AgentUnreachableError, AgentIdentityError or AgentVersionError."""
+
+    async def open_session(self, instance: Instance) -> AgentSession:
+        """One dial attempt: identity exchange if needed, then the session. The caller retries with back-off."""
+
+    async def request(
+        self, instance: Instance, method: str, path: str, query: list[tuple[str, str]] | None = None
+    ) -> AgentResponse:
+        """An ordinary HTTP request (logs, run, stats)."""
+
+    async def open_stream(self, instance: Instance) -> tuple[asyncio.Transport, asyncio.StreamReader]:
+        """A fresh TLS connection to the agent for a request that will be upgraded; the caller writes the HTTP request
+        itself through the transport and reads raw bytes."""
+
+    async def close(self) -> None: ...

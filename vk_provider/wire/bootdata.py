@@ -1,0 +1,70 @@
+"""What an instance is told at boot through its user data. The same for every instance of one provider.
+
+User data is readable by whoever may describe the instance in the cloud, so it holds no pod data and no Kubernetes
+credential: only the CA to trust and a boot secret that is rotated and good for nothing but proving "I was launched by
+this provider" during the identity exchange.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+AGENT_PORT = 10251
+"""TCP port of the agent's HTTPS server on the instance's primary address."""
+
+
+@dataclass(frozen=True, slots=True)
+class BootData:
+    """User data of an instance.
+
+    versions:      wire versions the provider speaks
+    ca_pem:        PEM of the provider's CA: signs the provider's client certificate and the agents' certificates
+    boot_secret:   hex string; key of the HMAC that proves the agent's CSR
+    agent_port:    TCP port that the agent listens on
+    clock_skew_s:  tolerated clock difference when certificates are checked
+    registries:    {host[:port]: {"server": url, "plain_http": bool}} extra registry hosts for containerd (certs.d)
+    extra:         cloud specific hints, unknown keys are ignored by the agent
+    """
+
+    ca_pem: str
+    boot_secret: str
+    versions: tuple[int, ...] = (1,)
+    agent_port: int = AGENT_PORT
+    registries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def to_user_data(self) -> str:
+        """Return the user data text: one JSON object."""
+        return json.dumps(
+            {
+                "apiVersion": "vk-provider/v1",
+                "kind": "BootData",
+                "versions": list(self.versions),
+                "caPEM": self.ca_pem,
+                "bootSecret": self.boot_secret,
+                "agentPort": self.agent_port,
+                "registries": self.registries,
+                "extra": self.extra,
+            },
+            sort_keys=True,
+        )
+
+    @classmethod
+    def from_user_data(cls, text: str) -> BootData:
+        """Parse user data; raises ValueError with the reason."""
+        document = json.loads(text)
+        if not isinstance(document, dict) or document.get("kind") != "BootData":
+            raise ValueError("user data is not a vk-provider BootData document")
+        try:
+            return cls(
+                ca_pem=document["caPEM"],
+                boot_secret=document["bootSecret"],
+                versions=tuple(document["versions"]),
+                agent_port=int(document["agentPort"]),
+                registries=document.get("registries") or {},
+                extra=document.get("extra") or {},
+            )
+        except KeyError as missing:
+            raise ValueError(f"boot data lacks {missing}") from None

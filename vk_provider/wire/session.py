@@ -1,0 +1,137 @@
+"""Messages of the session between provider and agent: JSON objects with a `type`, over one WebSocket.
+
+Everything is level-triggered and idempotent: `pod` always carries the whole desired state, `status` the whole actual
+state. After a reconnect both sides simply send their newest state again; only events carry a sequence number, and are
+repeated until acknowledged.
+
+Down (provider -> agent): pod, references, ack, certificate.
+Up (agent -> provider):   hello, status, event, stats, image.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+Json = dict[str, Any]
+
+
+class TokenReference(TypedDict):
+    """One bound service account token. `key` in References.tokens is `token_key(audience, expiration_seconds)`."""
+
+    token: str
+    expirationTimestamp: str
+
+
+class References(TypedDict, total=False):
+    """What the pod refers to, resolved by the provider. A missing object is present with the value None.
+
+    configMaps/secrets: name -> {"data", "binaryData", "immutable", "resourceVersion"} (secret data stays base64)
+    tokens:             token_key -> TokenReference
+    services:           the pod namespace's services and default/kubernetes, for service environment variables:
+                        [{"name", "namespace", "clusterIP", "ports": [{"name", "port", "protocol"}]}]
+    trustBundles:       bundle key (see podmodel.references) -> PEM text
+    podCertificates:    "<volume>/<source index>" -> {"key": PEM, "certificateChain": PEM}
+    runtimeHandler:     CRI runtime handler of the pod's RuntimeClass ("" default)
+    errors:             "configmap/<name>" | "secret/<name>" | "token/<key>" -> message, when it could not be read
+    """
+
+    configMaps: dict[str, Json | None]
+    secrets: dict[str, Json | None]
+    tokens: dict[str, TokenReference]
+    services: list[Json]
+    trustBundles: dict[str, str]
+    podCertificates: dict[str, Json]
+    runtimeHandler: str
+    errors: dict[str, str]
+
+
+class NodeFacts(TypedDict):
+    """What the pod may learn of its Node (downward API defaults, DNS).
+
+    allocatable: the Node's allocatable resources, as quantities {"cpu": "2", "memory": "4Gi"}: this instance's
+    """
+
+    name: str
+    allocatable: dict[str, str]
+    clusterDNS: list[str]
+    clusterDomain: str
+
+
+class PodMessage(TypedDict):
+    """The whole desired state: the API's Pod object as read (spec, metadata incl. deletionTimestamp, status)."""
+
+    type: Literal["pod"]
+    pod: Json
+    references: References
+    node: NodeFacts
+
+
+class ReferencesMessage(TypedDict):
+    """References changed (live update of volumes, new tokens); replaces the whole `references`."""
+
+    type: Literal["references"]
+    references: References
+
+
+class StopMessage(TypedDict):
+    """Stop the pod although the API object does not ask for it (eviction, admission, object force-deleted)."""
+
+    type: Literal["stop"]
+    gracePeriodSeconds: int
+    reason: str
+    message: str
+
+
+class AckMessage(TypedDict):
+    """All events with sequence <= seq are taken over by the provider; the agent may forget them."""
+
+    type: Literal["ack"]
+    seq: int
+
+
+class HelloMessage(TypedDict):
+    """First message up. podUID is "" while no pod was ever given to this instance."""
+
+    type: Literal["hello"]
+    version: int
+    instanceID: str
+    podUID: str
+    agentStartedAt: str
+
+
+class StatusMessage(TypedDict):
+    """The kubelet-owned PodStatus. `finished`: nothing of the pod runs any more and its volumes are unmounted."""
+
+    type: Literal["status"]
+    podUID: str
+    status: Json
+    finished: bool
+
+
+class EventMessage(TypedDict):
+    """One event about the pod, with the kubelet's reason and message. Events of equal key may be aggregated."""
+
+    type: Literal["event"]
+    seq: int
+    podUID: str
+    eventType: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+    fieldPath: str
+    timestamp: str
+    count: NotRequired[int]
+
+
+class StatsMessage(TypedDict):
+    """One stats sample: `pod` is shaped like an entry of /stats/summary's `pods`; `node` the instance's own figures."""
+
+    type: Literal["stats"]
+    podUID: str
+    timestamp: str
+    pod: Json
+    node: Json
+
+
+def token_key(audience: str, expiration_seconds: int) -> str:
+    """Key of one requested token within References.tokens."""
+    return f"{audience}|{expiration_seconds}"
