@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
 from vk_provider.cloud.base import Instance
 
 Message = dict[str, Any]
+ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
 
 class AgentSession(Protocol):
@@ -21,15 +21,6 @@ class AgentSession(Protocol):
     def __aiter__(self) -> AsyncIterator[Message]: ...
 
     async def close(self) -> None: ...
-
-
-@dataclass
-class RawStream:
-    """A raw byte stream to an agent, used for upgraded connections. `head` is what the agent answered, unparsed bytes
-    up to and including the empty line; further bytes come from `reader`."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
 
 
 class AgentResponse(Protocol):
@@ -54,8 +45,10 @@ class AgentConnector(Protocol):
     ) -> AgentResponse:
         """An ordinary HTTP request (logs, run, stats)."""
 
-    async def open_stream(self, instance: Instance) -> tuple[asyncio.Transport, asyncio.StreamReader]:
-        """A fresh TLS connection to the agent for a request that will be upgraded; the caller writes the HTTP request
-        itself through the transport and reads raw bytes."""
+    async def open_stream(
+        self, instance: Instance, protocol_factory: Callable[[], ProtocolT]
+    ) -> tuple[asyncio.Transport, ProtocolT]:
+        """A fresh TLS connection to the agent (as loop.create_connection) for a request that will be upgraded; the
+        caller writes the HTTP request itself and passes bytes on unparsed."""
 
     async def close(self) -> None: ...
