@@ -1,0 +1,303 @@
+"""Frozen settings from a TOML file and the environment. An unknown key, a wrong type or a bad value fails the start.
+
+Every table of the file is a dataclass here; every key a field of the same name. `VK_PROVIDER_<TABLE>_<KEY>` in the
+environment overrides a string, number or boolean of a top-level table (VK_PROVIDER_CLUSTER_KUBECONFIG=...).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from vk_provider.errors import BadStartError
+
+ENVIRONMENT_PREFIX = "VK_PROVIDER_"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """kubeconfig: path; "" means in-cluster configuration, else $KUBECONFIG or ~/.kube/config."""
+
+    kubeconfig: str = ""
+    context: str = ""
+    domain: str = "cluster.local"
+    dns: tuple[str, ...] = ()
+    request_connections: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    key: str
+    value: str = ""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
+
+
+DEFAULT_TAINTS = (Taint("virtual-kubelet.io/provider", "vk-provider"),)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """One Node object to register.
+
+    address:  the Node's InternalIP, on which the kubelet API listens; "" takes the cloud's or the default route's
+    port:     of the kubelet API
+    taint:    false registers the Node without `taints`
+    capacity: quantities of the whole Node; what all its pods together may ask for
+    """
+
+    name: str
+    zone: str = ""
+    region: str = ""
+    architecture: Literal["amd64", "arm64"] = "amd64"
+    address: str = ""
+    port: int = 10250
+    taint: bool = True
+    taints: tuple[Taint, ...] = DEFAULT_TAINTS
+    labels: Mapping[str, str] = field(default_factory=dict)
+    capacity: Mapping[str, str] = field(
+        default_factory=lambda: {"cpu": "1000", "memory": "4Ti", "pods": "5000", "ephemeral-storage": "20Ti"}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCloudSettings:
+    """The embedded cloud: instances are Linux namespaces on this machine.
+
+    sandbox_image: "" builds a minimal pause image; else a reference that the instances can pull
+    preload:       image references pulled once into the golden containerd root that every instance starts from
+    """
+
+    name: str = "local"
+    subnet: str = "10.201.0.0/16"
+    state_dir: str = "/var/lib/vk-provider"
+    sandbox_image: str = ""
+    preload: tuple[str, ...] = ()
+    launch_concurrency: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedCloudSettings:
+    """In-process agents that answer at once. For benchmarks and for looking at scheduling only."""
+
+    launch_latency_s: float = 0.0
+    boot_latency_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CloudSettings:
+    """backend: which cloud; owner: tags every instance, so it must be unique per cluster and set of Nodes."""
+
+    backend: Literal["local", "simulated"] = "local"
+    owner: str = "vk-provider"
+    boot_timeout_s: float = 300.0
+    orphan_sweep_s: float = 60.0
+    orphan_min_age_s: float = 120.0
+    local: LocalCloudSettings = field(default_factory=LocalCloudSettings)
+    simulated: SimulatedCloudSettings = field(default_factory=SimulatedCloudSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class KubeletSettings:
+    """The HTTPS API.
+
+    serving_certificate: "csr" asks the cluster for kubernetes.io/kubelet-serving certificates and rotates them;
+                         "files" reads certificate_file and key_file and follows their changes
+    client_ca_file:      who may authenticate with x509; "" takes the kubeconfig's cluster CA
+    """
+
+    serving_certificate: Literal["csr", "files"] = "csr"
+    certificate_file: str = ""
+    key_file: str = ""
+    client_ca_file: str = ""
+    certificate_dir: str = "/var/lib/vk-provider/pki"
+    streaming_idle_timeout_s: float = 14400.0
+    healthz_address: str = "127.0.0.1"
+    healthz_port: int = 10248
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySettings:
+    """Where the provider's CA lives: a directory, or a Secret "namespace/name" when the provider may move."""
+
+    directory: str = "/var/lib/vk-provider/identity"
+    secret: str = ""
+    certificate_ttl_s: int = 86400
+    boot_secret_ttl_s: int = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class PodSettings:
+    """daemonsets: "refuse" leaves DaemonSet pods Pending with an event, "run" gives each its instance.
+
+    archive_dir: logs of finished pods, kept until the pod object is gone; archive_bytes limits one container's log
+    """
+
+    daemonsets: Literal["refuse", "run"] = "refuse"
+    archive_dir: str = "/var/lib/vk-provider/logs"
+    archive_bytes: int = 10 * 2**20
+    archive_timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """A registry host for containerd on the instances. server: URL, "" derives it from the host."""
+
+    host: str
+    server: str = ""
+    plain_http: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    nodes: tuple[NodeSettings, ...]
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    cloud: CloudSettings = field(default_factory=CloudSettings)
+    kubelet: KubeletSettings = field(default_factory=KubeletSettings)
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
+    pods: PodSettings = field(default_factory=PodSettings)
+    logs: LogSettings = field(default_factory=LogSettings)
+    registries: tuple[RegistrySettings, ...] = ()
+
+
+def load_settings(path: str | Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read, override from the environment, check. Raises BadStartError with one line that names file and key."""
+    try:
+        document = tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise BadStartError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadStartError(f"{path} is not valid TOML: {error}") from None
+    _override(document, os.environ if environment is None else environment)
+    try:
+        settings: Settings = _build(Settings, document, "")
+        _check(settings)
+    except _SettingError as error:
+        raise BadStartError(f"{path}: {error}") from None
+    return settings
+
+
+class _SettingError(Exception):
+    pass
+
+
+def _override(document: dict[str, Any], environment: Mapping[str, str]) -> None:
+    for table in fields(Settings):
+        table_type = get_type_hints(Settings)[table.name]
+        if not is_dataclass(table_type):
+            continue
+        hints = get_type_hints(table_type)
+        for item in fields(table_type):  # type: ignore[arg-type]
+            text = environment.get(f"{ENVIRONMENT_PREFIX}{table.name}_{item.name}".upper())
+            if text is None:
+                continue
+            kind = hints[item.name]
+            value: Any = text
+            if kind in (int, float):
+                try:
+                    value = kind(text)
+                except ValueError:
+                    value = text
+            elif kind is bool:
+                value = text.lower() in ("1", "true", "yes")
+            elif get_origin(kind) is tuple:
+                value = [part for part in text.split(",") if part]
+            document.setdefault(table.name, {})[item.name] = value
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    origin = get_origin(kind)
+    if is_dataclass(kind):
+        return _build_dataclass(kind, value, where)
+    if origin is Literal:
+        if value not in get_args(kind):
+            raise _SettingError(f"{where} must be one of {', '.join(map(repr, get_args(kind)))}, not {value!r}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _SettingError(f"{where} must be a list")
+        return tuple(_build(get_args(kind)[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, dict):
+            raise _SettingError(f"{where} must be a table")
+        return {str(key): _build(get_args(kind)[1], item, f"{where}.{key}") for key, item in value.items()}
+    if origin in (Union, types.UnionType):
+        raise _SettingError(f"{where}: unions are not settings")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise _SettingError(f"{where} must be a {kind.__name__}, not {value!r}")
+    return value
+
+
+def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise _SettingError(f"{where} must be a table")
+    hints = get_type_hints(kind)
+    unknown = sorted(set(value) - set(hints))
+    if unknown:
+        known = ", ".join(sorted(hints))
+        raise _SettingError(f"unknown key {f'{where}.{unknown[0]}'.lstrip('.')} (known here: {known})")
+    arguments = {}
+    for item in fields(kind):
+        path = f"{where}.{item.name}".lstrip(".")
+        if item.name in value:
+            arguments[item.name] = _build(hints[item.name], value[item.name], path)
+        elif item.default is MISSING and item.default_factory is MISSING:
+            raise _SettingError(f"{path} is missing")
+    return kind(**arguments)
+
+
+_NODE_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
+
+
+def _check(settings: Settings) -> None:
+    if not settings.nodes:
+        raise _SettingError("nodes is empty: at least one [[nodes]] table with a name is needed")
+    names = [node.name for node in settings.nodes]
+    if len(set(names)) != len(names):
+        raise _SettingError("nodes: two nodes have the same name")
+    ports = [(node.address, node.port) for node in settings.nodes]
+    if len(set(ports)) != len(ports):
+        raise _SettingError("nodes: two nodes have the same address and port")
+    for index, node in enumerate(settings.nodes):
+        if not _NODE_NAME.match(node.name):
+            raise _SettingError(f"nodes[{index}].name {node.name!r} is not a DNS subdomain name")
+        if node.address:
+            _check_address(node.address, f"nodes[{index}].address")
+        if not 0 <= node.port <= 65535:
+            raise _SettingError(f"nodes[{index}].port {node.port} is not a TCP port")
+        for needed in ("cpu", "memory", "pods"):
+            if needed not in node.capacity:
+                raise _SettingError(f"nodes[{index}].capacity.{needed} is missing")
+    for address in settings.cluster.dns:
+        _check_address(address, "cluster.dns")
+    try:
+        network = ipaddress.ip_network(settings.cloud.local.subnet)
+    except ValueError as error:
+        raise _SettingError(f"cloud.local.subnet: {error}") from None
+    if network.version != 4 or network.prefixlen > 24:
+        raise _SettingError("cloud.local.subnet must be an IPv4 network of /24 or larger")
+    if settings.kubelet.serving_certificate == "files" and not (
+        settings.kubelet.certificate_file and settings.kubelet.key_file
+    ):
+        raise _SettingError('kubelet.serving_certificate = "files" needs certificate_file and key_file')
+
+
+def _check_address(text: str, where: str) -> None:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise _SettingError(f"{where} {text!r} is not an IP address") from None
