@@ -37,8 +37,10 @@ class AgentResponse(Protocol):
 class AgentConnector(Protocol):
     """Reaches agents. All methods raise AgentUnreachableError, AgentIdentityError or AgentVersionError."""
 
-    async def open_session(self, instance: Instance) -> AgentSession:
-        """One dial attempt: identity exchange if needed, then the session. The caller retries with back-off."""
+    async def open_session(self, instance: Instance, *, fresh: bool = True) -> AgentSession:
+        """One dial attempt: identity exchange if needed, then the session. The caller retries with back-off.
+
+        fresh: this provider launched the instance just now, so it has no certificate yet."""
 
     async def request(
         self, instance: Instance, method: str, path: str, query: list[tuple[str, str]] | None = None
@@ -50,5 +52,14 @@ class AgentConnector(Protocol):
     ) -> tuple[asyncio.Transport, ProtocolT]:
         """A fresh TLS connection to the agent (as loop.create_connection) for a request that will be upgraded; the
         caller writes the HTTP request itself and passes bytes on unparsed."""
+
+    async def renew(self, instance: Instance) -> None:
+        """Give the agent a fresh certificate; due every `renewal_interval_s` seconds of a session."""
+
+    @property
+    def renewal_interval_s(self) -> float: ...
+
+    def forget(self, instance_id: str) -> None:
+        """The instance is gone: drop what is remembered of it."""
 
     async def close(self) -> None: ...

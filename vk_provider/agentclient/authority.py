@@ -1,0 +1,149 @@
+"""The provider's certificate authority: its own client certificate and one short-lived certificate per instance."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import hmac
+import ssl
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from vk_provider.errors import AgentIdentityError
+from vk_provider.wire import routes
+
+BACKDATE = datetime.timedelta(minutes=5)
+"""A booting instance's clock may be behind."""
+CA_LIFETIME = datetime.timedelta(days=3650)
+CLIENT_LIFETIME = datetime.timedelta(days=30)
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _pem_key(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def create_authority(now: datetime.datetime) -> tuple[str, str]:
+    """Make a new CA; returns (certificate PEM, key PEM)."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name("vk-provider instances")
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(now + CA_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(
+            x509.KeyUsage(
+                digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
+                key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+            ),
+            critical=True,
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    return _pem(certificate), _pem_key(key)
+
+
+@dataclass(frozen=True)
+class SignedCertificate:
+    pem: str
+    not_after: datetime.datetime
+
+
+class Authority:
+    """Signs with the CA's key. Certificates of instances live `ttl_s` seconds."""
+
+    def __init__(self, certificate_pem: str, key_pem: str, ttl_s: int) -> None:
+        self.certificate_pem = certificate_pem
+        self._certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
+        key = serialization.load_pem_private_key(key_pem.encode(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ValueError("the CA key is not an elliptic curve key")
+        self._key = key
+        self._ttl = datetime.timedelta(seconds=ttl_s)
+
+    def sign_instance(self, csr_pem: str, instance_id: str, now: datetime.datetime) -> SignedCertificate:
+        """Sign an agent's CSR for one instance. Names in the CSR are ignored: the provider decides who it is."""
+        csr = x509.load_pem_x509_csr(csr_pem.encode())
+        if not csr.is_signature_valid:
+            raise AgentIdentityError(f"instance {instance_id}: the CSR is not signed by its own key")
+        name = routes.server_name(instance_id)
+        usage = ExtendedKeyUsageOID.SERVER_AUTH
+        certificate = self._sign(csr.public_key(), instance_id, now, self._ttl, usage, name)
+        return SignedCertificate(_pem(certificate), certificate.not_valid_after_utc)
+
+    def _sign(
+        self,
+        public_key: object,
+        common_name: str,
+        now: datetime.datetime,
+        lifetime: datetime.timedelta,
+        usage: x509.ObjectIdentifier,
+        dns_name: str,
+    ) -> x509.Certificate:
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(_name(common_name))
+            .issuer_name(self._certificate.subject)
+            .public_key(public_key)  # type: ignore[arg-type]
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - BACKDATE)
+            .not_valid_after(now + lifetime)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(dns_name)]), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
+        )
+        return builder.sign(self._key, hashes.SHA256())
+
+    def client_context(self, now: datetime.datetime, *, verify: bool) -> ssl.SSLContext:
+        """TLS context of the provider towards agents. `verify` off only for the identity exchange itself."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        if verify:
+            context.load_verify_locations(cadata=self.certificate_pem)
+        else:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        key = ec.generate_private_key(ec.SECP256R1())
+        usage = ExtendedKeyUsageOID.CLIENT_AUTH
+        common_name = routes.PROVIDER_COMMON_NAME
+        certificate = self._sign(key.public_key(), common_name, now, CLIENT_LIFETIME, usage, common_name)
+        with tempfile.TemporaryDirectory(prefix="vk-provider-") as directory:
+            # ssl takes a client certificate only from a file; the directory is 0700 and gone right after.
+            path = Path(directory, "client.pem")
+            path.touch(mode=0o600)
+            path.write_text(_pem_key(key) + _pem(certificate))
+            context.load_cert_chain(path)
+        return context
+
+
+def verify_identity(boot_secrets: list[str], nonce: str, instance_id: str, csr_pem: str, proof: str) -> bool:
+    """True when `proof` is the HMAC that wire.routes.IDENTITY_REQUEST describes, under any known boot secret."""
+    message = b"\n".join((nonce.encode(), instance_id.encode(), csr_pem.encode()))
+    return any(
+        hmac.compare_digest(hmac.new(bytes.fromhex(secret), message, hashlib.sha256).hexdigest(), proof)
+        for secret in boot_secrets
+    )

@@ -1,0 +1,243 @@
+"""Reaches real agents over mutual TLS: identity exchange, session, requests, raw streams.
+
+An instance that this provider just launched has no certificate yet, so the identity exchange comes first; one that
+was adopted has one, so a verified connection is tried first. What cannot prove itself is never talked to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import secrets
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import aiohttp
+import orjson
+
+from vk_provider.agentclient.authority import Authority, verify_identity
+from vk_provider.agentclient.base import AgentResponse, AgentSession, Message, ProtocolT
+from vk_provider.agentclient.identity_store import ProviderIdentity
+from vk_provider.cloud.base import Instance
+from vk_provider.errors import AgentError, AgentIdentityError, AgentUnreachableError, AgentVersionError
+from vk_provider.wire import routes
+from vk_provider.wire.bootdata import AGENT_PORT
+from vk_provider.wire.version import select_version
+
+log = logging.getLogger(__name__)
+
+PROBE_TIMEOUT_S = 0.25
+"""A SYN towards an instance that boots is lost, and TCP repeats it only after 1 s: probe with a short limit instead."""
+REQUEST_TIMEOUT_S = 10.0
+HEARTBEAT_S = 15.0
+CLIENT_CERTIFICATE_RENEWAL = datetime.timedelta(days=7)
+
+
+class HttpsSession:
+    """AgentSession over a WebSocket."""
+
+    def __init__(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        self._websocket = websocket
+
+    async def send(self, message: Message) -> None:
+        try:
+            await self._websocket.send_bytes(orjson.dumps(message))
+        except (ConnectionError, aiohttp.ClientError, RuntimeError) as error:
+            raise AgentUnreachableError(f"session closed: {error}") from None
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        return self._messages()
+
+    async def _messages(self) -> AsyncIterator[Message]:
+        async for frame in self._websocket:
+            if frame.type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT):
+                yield orjson.loads(frame.data)
+
+    async def close(self) -> None:
+        await self._websocket.close()
+
+
+class HttpsResponse:
+    """AgentResponse over aiohttp."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except aiohttp.ClientError as error:
+            raise AgentUnreachableError(f"the agent's answer broke off: {error}") from None
+
+    async def close(self) -> None:
+        self._response.close()
+
+
+class HttpsConnector:
+    """AgentConnector for instances with a real agent."""
+
+    def __init__(self, identity: ProviderIdentity, certificate_ttl_s: int, port: int = AGENT_PORT) -> None:
+        self._identity = identity
+        self._authority = Authority(identity.ca_pem, identity.ca_key_pem, certificate_ttl_s)
+        self._ttl_s = certificate_ttl_s
+        self._port = port
+        self._http: aiohttp.ClientSession | None = None
+        self._identified: set[str] = set()
+        self._verified, self._unverified = self._contexts()
+
+    def _contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+        now = datetime.datetime.now(datetime.UTC)
+        self._contexts_until = now + datetime.timedelta(days=30) - CLIENT_CERTIFICATE_RENEWAL
+        return self._authority.client_context(now, verify=True), self._authority.client_context(now, verify=False)
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            connector = aiohttp.TCPConnector(limit=0, use_dns_cache=False, keepalive_timeout=30)
+            self._http = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+        return self._http
+
+    def _url(self, instance: Instance, path: str) -> str:
+        return f"https://{instance.primary_ip}:{self._port}{path}"
+
+    async def open_session(self, instance: Instance, *, fresh: bool = True) -> AgentSession:
+        """See AgentConnector.open_session. fresh: launched just now, so it has no certificate yet."""
+        await self._probe(instance)
+        if datetime.datetime.now(datetime.UTC) > self._contexts_until:
+            self._verified, self._unverified = self._contexts()
+        if fresh and instance.instance_id not in self._identified:
+            await self._identify(instance)
+        try:
+            return await self._open_websocket(instance)
+        except AgentIdentityError:
+            if instance.instance_id in self._identified:
+                self._identified.discard(instance.instance_id)
+                raise
+            await self._identify(instance)
+            return await self._open_websocket(instance)
+
+    async def _probe(self, instance: Instance) -> None:
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                _, writer = await asyncio.open_connection(instance.primary_ip, self._port)
+        except (OSError, TimeoutError) as error:
+            raise AgentUnreachableError(f"{instance.instance_id}: {error or 'no answer'}") from None
+        writer.transport.abort()
+
+    async def _open_websocket(self, instance: Instance) -> AgentSession:
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                websocket = await self._session().ws_connect(
+                    self._url(instance, routes.SESSION),
+                    ssl=self._verified,
+                    server_hostname=routes.server_name(instance.instance_id),
+                    heartbeat=HEARTBEAT_S,
+                    max_msg_size=0,
+                    compress=0,
+                    autoclose=True,
+                )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _translate(instance, error) from None
+        self._identified.add(instance.instance_id)
+        return HttpsSession(websocket)
+
+    async def _identify(self, instance: Instance) -> None:
+        """The identity exchange of wire.routes, on a connection that is not verified yet: the agent has demanded
+        our client certificate, so nobody between us can have relayed it."""
+        nonce = secrets.token_hex(16)
+        answer = await self._post(instance, routes.IDENTITY_REQUEST, {"nonce": nonce}, self._unverified)
+        try:
+            versions, claimed = answer["versions"], answer["instanceID"]
+            csr, proof = answer["csr"], answer["hmac"]
+        except (KeyError, TypeError):
+            raise AgentIdentityError(f"{instance.instance_id}: malformed identity answer") from None
+        if select_version(versions) is None:
+            raise AgentVersionError(f"{instance.instance_id}: the agent speaks wire versions {versions}, we do not")
+        if claimed != instance.instance_id:
+            raise AgentIdentityError(f"{instance.instance_id}: the agent claims to be {claimed}")
+        if not verify_identity(self._identity.boot_secrets, nonce, claimed, csr, proof):
+            raise AgentIdentityError(f"{instance.instance_id}: the agent does not know the boot secret")
+        await self._issue(instance, csr, self._unverified)
+
+    async def _issue(self, instance: Instance, csr: str, context: ssl.SSLContext) -> None:
+        now = datetime.datetime.now(datetime.UTC)
+        signed = self._authority.sign_instance(csr, instance.instance_id, now)
+        await self._post(instance, routes.IDENTITY_CERTIFICATE, {"certificate": signed.pem}, context)
+
+    async def renew(self, instance: Instance) -> None:
+        """Give an identified agent a fresh certificate; called at two thirds of the lifetime."""
+        nonce = secrets.token_hex(16)
+        answer = await self._post(instance, routes.IDENTITY_REQUEST, {"nonce": nonce}, self._verified)
+        await self._issue(instance, answer["csr"], self._verified)
+
+    @property
+    def renewal_interval_s(self) -> float:
+        return self._ttl_s * 2 / 3
+
+    async def _post(self, instance: Instance, path: str, body: Any, context: ssl.SSLContext) -> Any:
+        try:
+            async with self._session().post(
+                self._url(instance, path),
+                data=orjson.dumps(body),
+                headers={"Content-Type": "application/json"},
+                ssl=context,
+                server_hostname=routes.server_name(instance.instance_id),
+                timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
+            ) as response:
+                data = await response.read()
+                if response.status >= 300:
+                    text = data.decode(errors="replace")[:200]
+                    raise AgentError(f"{instance.instance_id}: {path} answered {response.status} {text}")
+                return orjson.loads(data) if data else {}
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _translate(instance, error) from None
+
+    async def request(
+        self, instance: Instance, method: str, path: str, query: list[tuple[str, str]] | None = None
+    ) -> AgentResponse:
+        try:
+            response = await self._session().request(
+                method,
+                self._url(instance, path),
+                params=query or [],
+                ssl=self._verified,
+                server_hostname=routes.server_name(instance.instance_id),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S),
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _translate(instance, error) from None
+        return HttpsResponse(response)
+
+    async def open_stream(
+        self, instance: Instance, protocol_factory: Callable[[], ProtocolT]
+    ) -> tuple[asyncio.Transport, ProtocolT]:
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                return await asyncio.get_running_loop().create_connection(
+                    protocol_factory,
+                    instance.primary_ip,
+                    self._port,
+                    ssl=self._verified,
+                    server_hostname=routes.server_name(instance.instance_id),
+                )
+        except (OSError, TimeoutError) as error:
+            raise _translate(instance, error) from None
+
+    def forget(self, instance_id: str) -> None:
+        """The instance is gone."""
+        self._identified.discard(instance_id)
+
+    async def close(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+
+
+def _translate(instance: Instance, error: BaseException) -> AgentError:
+    certificate = isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError)
+    if certificate or isinstance(error.__cause__, ssl.SSLCertVerificationError):
+        return AgentIdentityError(f"{instance.instance_id}: the agent has no certificate of ours")
+    return AgentUnreachableError(f"{instance.instance_id}: {error or type(error).__name__}")

@@ -1,0 +1,154 @@
+"""Where the provider keeps its CA and boot secrets: the only thing that a restarted provider must find again.
+
+The document is small and JSON; it lives in a directory or, when the provider may move between machines, in a Secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import os
+import secrets
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from vk_provider.agentclient.authority import create_authority
+from vk_provider.errors import BadStartError, KubeApiError
+
+KEPT_BOOT_SECRETS = 3
+"""Instances launched under an older boot secret may still be booting."""
+
+
+@dataclass
+class ProviderIdentity:
+    """CA certificate and key (PEM), boot secrets (hex), newest last."""
+
+    ca_pem: str
+    ca_key_pem: str
+    boot_secrets: list[str]
+    rotated_at: float
+
+    def to_document(self) -> dict[str, Any]:
+        return {
+            "caCertificate": self.ca_pem,
+            "caKey": self.ca_key_pem,
+            "bootSecrets": self.boot_secrets,
+            "rotatedAt": self.rotated_at,
+        }
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> ProviderIdentity:
+        return cls(
+            document["caCertificate"], document["caKey"], list(document["bootSecrets"]), float(document["rotatedAt"])
+        )
+
+    @classmethod
+    def create(cls, now: datetime.datetime) -> ProviderIdentity:
+        ca_pem, key_pem = create_authority(now)
+        return cls(ca_pem, key_pem, [secrets.token_hex(32)], now.timestamp())
+
+    def rotate_if_due(self, now_s: float, ttl_s: float) -> bool:
+        """Add a new boot secret when the newest is older than ttl_s; returns whether it did."""
+        if now_s - self.rotated_at < ttl_s:
+            return False
+        self.boot_secrets = [*self.boot_secrets, secrets.token_hex(32)][-KEPT_BOOT_SECRETS:]
+        self.rotated_at = now_s
+        return True
+
+
+class IdentityStore(Protocol):
+    """Loads or creates the identity exactly once per cluster, also when two providers start together."""
+
+    async def load_or_create(self) -> ProviderIdentity: ...
+
+    async def save(self, identity: ProviderIdentity) -> None: ...
+
+
+class DirectoryIdentityStore:
+    """identity.json (0600) in a directory of this machine."""
+
+    def __init__(self, directory: str) -> None:
+        self._path = Path(directory, "identity.json")
+
+    async def load_or_create(self) -> ProviderIdentity:
+        try:
+            if self._path.exists():
+                return ProviderIdentity.from_document(json.loads(self._path.read_text()))
+            identity = ProviderIdentity.create(datetime.datetime.now(datetime.UTC))
+            await self.save(identity)
+            return identity
+        except OSError as error:
+            raise BadStartError(
+                f"cannot keep the provider's identity at {self._path}: {error.strerror}; set identity.directory"
+            ) from None
+        except (ValueError, KeyError) as error:
+            raise BadStartError(f"{self._path} is damaged ({error}); restore it, or delete it to lose all instances") \
+                from None  # fmt: skip
+
+    async def save(self, identity: ProviderIdentity) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, temporary = tempfile.mkstemp(dir=self._path.parent)
+        with os.fdopen(handle, "w") as file:
+            json.dump(identity.to_document(), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self._path)
+
+
+class SecretClient(Protocol):
+    async def get(self, path: str) -> dict[str, Any]: ...
+
+    async def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]: ...
+
+    async def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]: ...
+
+
+class SecretIdentityStore:
+    """An Opaque Secret with one key, identity.json. The API server decides the race of two creators."""
+
+    def __init__(self, client: SecretClient, reference: str) -> None:
+        namespace, _, name = reference.partition("/")
+        if not namespace or not name:
+            raise BadStartError(f'identity.secret must be "namespace/name", not {reference!r}')
+        self._client = client
+        self._collection = f"/api/v1/namespaces/{namespace}/secrets"
+        self._metadata = {"namespace": namespace, "name": name}
+
+    @property
+    def _path(self) -> str:
+        return f"{self._collection}/{self._metadata['name']}"
+
+    async def load_or_create(self) -> ProviderIdentity:
+        try:
+            return _from_secret(await self._client.get(self._path))
+        except KubeApiError as error:
+            if error.status != 404:
+                raise
+        identity = ProviderIdentity.create(datetime.datetime.now(datetime.UTC))
+        try:
+            await self._client.create(self._collection, self._body(identity))
+            return identity
+        except KubeApiError as error:
+            if error.status != 409:
+                raise
+        return _from_secret(await self._client.get(self._path))
+
+    async def save(self, identity: ProviderIdentity) -> None:
+        await self._client.put(self._path, self._body(identity))
+
+    def _body(self, identity: ProviderIdentity) -> dict[str, Any]:
+        data = base64.b64encode(json.dumps(identity.to_document()).encode()).decode()
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "Opaque",
+            "metadata": self._metadata,
+            "data": {"identity.json": data},
+        }
+
+
+def _from_secret(secret: dict[str, Any]) -> ProviderIdentity:
+    return ProviderIdentity.from_document(json.loads(base64.b64decode(secret["data"]["identity.json"])))
