@@ -1,0 +1,132 @@
+"""Build and push the images: `python -m tests.cluster.images build|push|archive`.
+
+What was built is found again by the hash of its inputs: these modules, the installed Debian packages, the Go targets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import time
+from pathlib import Path
+
+from tests.cluster import build, targets
+from tests.cluster.cache import cache_dir, file_lock
+from tests.cluster.errors import ClusterError
+from tests.cluster.images import debian
+from tests.cluster.images.catalog import CatalogEntry, repository_list, select_entries
+from tests.cluster.images.distribution import RegistryClient, push_image
+from tests.cluster.images.oci import write_archive
+from tests.cluster.images.recipe import Kitchen
+from tests.cluster.images.store import BuiltImage, ImageStore
+
+DPKG_STATUS = Path("/var/lib/dpkg/status")
+
+
+def fingerprint(entry: CatalogEntry) -> str:
+    """Hash of everything the image of `entry` is made from. Cheap: nothing is built for it."""
+    room = Path(__file__).parent
+    digest = hashlib.sha256(entry.recipe.encode())
+    for source in sorted([*room.glob("*.py"), *room.glob("src/*")]):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    if entry.sample:
+        digest.update(debian.installed_version("busybox-static").encode())
+    else:
+        digest.update(DPKG_STATUS.read_bytes())
+        digest.update(f"{targets.kubernetes_version()} {build.built_path('agnhost')}".encode())
+    return digest.hexdigest()[:32]
+
+
+def open_store() -> ImageStore:
+    """The user's image store."""
+    return ImageStore(cache_dir() / "images")
+
+
+def build_image(entry: CatalogEntry, store: ImageStore, kitchen: Kitchen) -> BuiltImage:
+    """The image of `entry`, from the store when its inputs are unchanged. Says what it builds on stderr."""
+    key = f"{entry.recipe}-{fingerprint(entry)}"
+    image = store.recall(key)
+    if image is None:
+        started = time.monotonic()
+        image = kitchen.make(entry.recipe)
+        store.remember(key, image)
+        size = sum(part.size_bytes for part in image.parts) / 1e6
+        print(f"image {entry.recipe}: built, {size:.1f} MB in {time.monotonic() - started:.1f} s", file=sys.stderr)
+    return image
+
+
+def ensure_pushed(registry: str, only: str | None = None) -> int:
+    """Build what is missing and push what `registry` (host:port) lacks; how many references were pushed."""
+    store = open_store()
+    kitchen = Kitchen(store)
+    client = RegistryClient(registry)
+    client.ping()
+    known: dict[str, str] = {}
+    pushed = 0
+    with file_lock(store.directory / "build.lock", "another build of images is running, waiting for it", sys.stderr):
+        for entry in select_entries(only):
+            image = build_image(entry, store, kitchen)
+            for reference in entry.references:
+                if push_image(client, reference, image, store, known):
+                    pushed += 1
+                    print(f"image {registry}/{reference}: pushed", file=sys.stderr, flush=True)
+    return pushed
+
+
+def write_image_archive(recipe: str, reference: str, output: Path) -> None:
+    """Write the image of a recipe as an OCI archive that containerd imports as `reference`."""
+    entries = [entry for entry in select_entries(None) if entry.recipe == recipe]
+    if not entries:
+        raise ClusterError(f"no image {recipe}", f"one of: {', '.join(e.recipe for e in select_entries(None))}")
+    store = open_store()
+    image = build_image(entries[0], store, Kitchen(store))
+    blobs = {part.digest: store.blob_path(part.digest) for part in (image.manifest, *image.parts)}
+    write_archive(output, reference, image.manifest, blobs)
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.images", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("build", "build into the cache"), ("push", "build and push to a registry")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--only", choices=("sample", "e2e"), help="a part of the images; default all")
+        if name == "push":
+            command.add_argument("--registry", required=True, metavar="HOST:PORT")
+    archive = commands.add_parser("archive", help="write one image as an OCI archive")
+    archive.add_argument("image")
+    archive.add_argument("--name", required=True, metavar="REFERENCE", help="the name it is imported under")
+    archive.add_argument("--output", required=True, type=Path)
+    listing = commands.add_parser("repo-list", help="print the KUBE_TEST_REPO_LIST file of a registry")
+    listing.add_argument("--registry", required=True, metavar="HOST:PORT")
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Carry out one parsed command."""
+    if options.command == "build":
+        store = open_store()
+        kitchen = Kitchen(store)
+        for entry in select_entries(options.only):
+            build_image(entry, store, kitchen)
+    elif options.command == "push":
+        pushed = ensure_pushed(options.registry, options.only)
+        print(f"{pushed} images pushed to {options.registry}" if pushed else f"{options.registry} has every image")
+    elif options.command == "archive":
+        write_image_archive(options.image, options.name, options.output)
+    else:
+        print(repository_list(options.registry), end="")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: 0, or 3 with what went wrong and the next step on stderr."""
+    try:
+        run(_arguments().parse_args(arguments))
+    except ClusterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
