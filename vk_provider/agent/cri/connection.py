@@ -1,0 +1,74 @@
+"""One gRPC connection to containerd's unix socket, shared by all services on it, and the one error it raises."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, Protocol, TypeVar
+
+from grpclib.client import Channel
+from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+
+from vk_provider.errors import AgentError
+
+DEFAULT_TIMEOUT_S = 120.0
+"""The kubelet's --runtime-request-timeout."""
+
+RequestT = TypeVar("RequestT", contravariant=True)
+ReplyT = TypeVar("ReplyT")
+ReplyCoT = TypeVar("ReplyCoT", covariant=True)
+
+
+class UnaryMethod(Protocol[RequestT, ReplyCoT]):
+    """A unary method of a generated stub."""
+
+    def __call__(self, message: RequestT, *, timeout: float | None = None) -> Awaitable[ReplyCoT]: ...
+
+
+class RuntimeServiceError(AgentError):
+    """A call to the container runtime failed.
+
+    `code` is the gRPC status name ("NOT_FOUND"; "UNAVAILABLE" when containerd does not answer, "DEADLINE_EXCEEDED"
+    for a timeout on either side); str() is the runtime's message.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message or code)
+        self.code = code
+
+    @property
+    def status_text(self) -> str:
+        """The error as Go's gRPC words it, which is what a kubelet shows to users."""
+        return f"rpc error: code = {_GO_NAMES.get(self.code, self.code.title().replace('_', ''))} desc = {self}"
+
+
+_GO_NAMES = {"CANCELLED": "Canceled"}
+
+
+class RuntimeConnection:
+    """A lazily opened connection; it opens again by itself after containerd was restarted."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.channel = Channel(path=address)
+
+    async def call(
+        self, method: UnaryMethod[Any, ReplyT], request: Any, timeout_s: float | None = DEFAULT_TIMEOUT_S
+    ) -> ReplyT:
+        """Run a unary call. Raises RuntimeServiceError, whatever went wrong. `timeout_s` None: no deadline."""
+        try:
+            return await method(request, timeout=timeout_s)
+        except (GRPCError, ProtocolError, StreamTerminatedError, OSError) as error:
+            raise runtime_error(error, self.address) from error
+
+    def close(self) -> None:
+        self.channel.close()
+
+
+def runtime_error(error: Exception, address: str) -> RuntimeServiceError:
+    """Translate what grpclib and the socket raise."""
+    if isinstance(error, GRPCError):
+        return RuntimeServiceError(error.status.name, error.message or "")
+    if isinstance(error, asyncio.TimeoutError):  # an OSError since 3.11
+        return RuntimeServiceError("DEADLINE_EXCEEDED", "context deadline exceeded")
+    return RuntimeServiceError("UNAVAILABLE", f"container runtime at {address} does not answer: {error}")

@@ -1,0 +1,81 @@
+"""containerd's own event stream, reduced to what happens to containers: the agent's replacement of the kubelet's PLEG.
+
+Source: containerd API services/events/v1; topics /tasks/*. It works on containerd 1.6 and 2.x alike, which
+CRI's GetContainerEvents does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+
+from vk_provider.agent.cri import api_grpc, events_grpc, events_pb2
+from vk_provider.agent.cri import api_pb2 as pb
+from vk_provider.agent.cri.connection import RuntimeConnection, runtime_error
+from vk_provider.aiokit.backoff import Backoff
+
+log = logging.getLogger(__name__)
+
+_FILTER = "namespace==k8s.io,topic~=|^/tasks/(create|start|exit|oom|delete)$|"
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeEvent:
+    """Something happened to a container.
+
+    kind: "create" "start" "exit" "oom" "delete" (of a container's own process, never of an exec);
+          "sandbox-exit" when the process of a pod sandbox ended; "resync" after each (re)connect: events may have
+          been missed, list again.
+    CRI learns of an exit from the same stream, so its status may still say RUNNING for some milliseconds after
+    "exit"; "delete" follows when it has taken notice.
+    """
+
+    kind: str
+    container_id: str
+    exit_status: int | None = None
+
+
+async def watch_events(connection: RuntimeConnection, sandbox_ids: set[str]) -> AsyncIterator[RuntimeEvent]:
+    """Yield events forever; `sandbox_ids` (live) tells sandboxes from containers."""
+    backoff = Backoff(first_s=0.02, max_s=1.0)
+    warned = False
+    while True:
+        try:
+            async with events_grpc.EventsStub(connection.channel).Subscribe.open() as stream:
+                await stream.send_message(events_pb2.SubscribeRequest(filters=[_FILTER]), end=True)
+                # A round trip on the same connection: the subscription stands before the caller lists.
+                await api_grpc.RuntimeServiceStub(connection.channel).Version(pb.VersionRequest(), timeout=5.0)
+                backoff.reset()
+                warned = False
+                yield RuntimeEvent("resync", "")
+                async for envelope in stream:
+                    event = parse_event(envelope, sandbox_ids)
+                    if event is not None:
+                        yield event
+        except (GRPCError, ProtocolError, StreamTerminatedError, OSError) as error:
+            if not warned:
+                log.warning("container events: %s", runtime_error(error, connection.address))
+                warned = True
+        await asyncio.sleep(backoff.next_delay_s())
+
+
+def parse_event(envelope: events_pb2.Envelope, sandbox_ids: set[str]) -> RuntimeEvent | None:
+    """Translate one envelope; None for events of exec processes."""
+    kind = envelope.topic.rpartition("/")[2]
+    data = envelope.event.value
+    if kind == "exit":
+        ended = events_pb2.TaskExit.FromString(data)
+        if ended.id not in ("", ended.container_id):
+            return None
+        shown = "sandbox-exit" if ended.container_id in sandbox_ids else kind
+        return RuntimeEvent(shown, ended.container_id, ended.exit_status)
+    if kind == "delete":
+        deleted = events_pb2.TaskDelete.FromString(data)
+        if deleted.id not in ("", deleted.container_id):
+            return None
+        return RuntimeEvent(kind, deleted.container_id, deleted.exit_status)
+    return RuntimeEvent(kind, events_pb2.TaskEvent.FromString(data).container_id)
