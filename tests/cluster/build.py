@@ -1,0 +1,152 @@
+"""Build a binary once into the user's cache.
+
+`python -m tests.cluster.build controlplane|e2e|agnhost|ginkgo|metrics-server`
+
+The last line on stdout is the path of the binary; progress goes to stderr. A binary is found again by the hash of its
+sources, module versions and flags, so a second call takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from pathlib import Path
+from typing import TextIO
+
+from tests.cluster.cache import cache_dir, file_lock
+from tests.cluster.errors import ClusterError
+from tests.cluster.progress import Progress
+from tests.cluster.targets import Target, targets
+
+INSTALL_GO = "install Go from https://go.dev/dl (unpack into /usr/local, add /usr/local/go/bin to PATH), then try again"
+
+
+def built_path(name: str) -> Path:
+    """Where the binary of the target `name` is, or will be once built."""
+    target = targets()[name]
+    return cache_dir() / "bin" / f"{target.name}-{target.key()}" / target.file
+
+
+def ensure(name: str, out: TextIO | None = None) -> Path:
+    """The path of the binary of the target `name`, built first when the cache has none. Raises ClusterError."""
+    out = out or sys.stderr
+    path = built_path(name)
+    if path.exists():
+        return path
+    waiting = f"another build of {name} is running, waiting for it"
+    with file_lock(cache_dir() / "bin" / f"{name}.lock", waiting, out):
+        if not path.exists():
+            _build(targets()[name], path.parent, out)
+    return path
+
+
+def _build(target: Target, directory: Path, out: TextIO) -> None:
+    _check_go(target)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=directory.parent))
+    try:
+        staging.chmod(0o755)
+        count = _count_packages(target, out)
+        _compile(target, staging / target.file, count, out)
+        for link in target.links:
+            (staging / link).symlink_to(target.file)
+        staging.rename(directory)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
+
+
+def _check_go(target: Target) -> None:
+    """Refuse early when go is missing, or older than the module wants and not allowed to fetch its successor."""
+    if not shutil.which("go"):
+        raise ClusterError(f"{target.name} is built from Go modules, and there is no go on PATH", INSTALL_GO)
+    ran = subprocess.run(["go", "list", "-m"], cwd=target.module, env=_environment(), capture_output=True, text=True)
+    if ran.returncode:
+        wanted = re.search(r"^go (\S+)", (target.module / "go.mod").read_text(), re.MULTILINE)
+        asked = wanted[1] if wanted else "a newer version"
+        raise ClusterError(
+            f"go cannot work with {target.module} (it asks for go {asked}): {ran.stderr.strip()}",
+            f"{INSTALL_GO}; or let go fetch the right version itself: export GOTOOLCHAIN=auto",
+        )
+
+
+def _count_packages(target: Target, out: TextIO) -> int:
+    """How many packages there are to compile; fetches the modules on the way."""
+    tests = ["-test"] if target.test_binary else []
+    command = ["go", "list", *tests, "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", target.package]
+    progress = Progress(f"fetching Go modules for {target.name}", out)
+    lines = _run_go(command, target, progress, "modules")
+    return len(lines)
+
+
+def _compile(target: Target, output: Path, count: int, out: TextIO) -> None:
+    print(f"building {target.name} once into {cache_dir()} ({target.takes})", file=out, flush=True)
+    progress = Progress(f"building {target.name}", out)
+    compiled = _run_go(target.command(output), target, progress, f"of at most {count} packages")
+    if not output.exists():
+        raise ClusterError(f"go build of {target.name} wrote no binary", "look at the lines above")
+    progress.done(f"{output.stat().st_size / 1e6:.0f} MB, {len(compiled)} packages compiled")
+
+
+def _run_go(command: list[str], target: Target, progress: Progress, noun: str) -> list[str]:
+    """Run go at low priority, ticking while it works; its lines of output, or ClusterError with the last of them."""
+    process = subprocess.Popen(
+        ["nice", "-n", "5", *command], cwd=target.module, env=_environment(), text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    lines: deque[str] = deque()
+    reader = threading.Thread(target=lines.extend, args=(process.stdout,), name="go-output", daemon=True)
+    reader.start()
+    try:
+        while reader.is_alive():
+            progress.tick(f"{len(lines)} {noun}")
+            reader.join(1)
+        status = process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+    if status:
+        raise _failure(target, command, [line.rstrip() for line in lines])
+    return list(lines)
+
+
+def _failure(target: Target, command: list[str], lines: list[str]) -> ClusterError:
+    tail = "\n".join(line for line in lines[-15:])
+    if re.search(r"dial tcp|proxy|no such host|TLS handshake|i/o timeout|connection refused", tail):
+        advice = "Go modules could not be fetched: check the network, or set GOPROXY to a proxy you can reach"
+    elif "no space left" in tail:
+        advice = "free 12 GB in the Go build cache's file system (go env GOCACHE GOMODCACHE), then try again"
+    elif re.search(r"signal: killed|cannot allocate memory", tail):
+        advice = "the build was killed, probably for lack of memory: try again with GOMAXPROCS=1, or with 4 GB free"
+    else:
+        advice = f"run it by hand: cd {target.module} && CGO_ENABLED=0 {' '.join(command)}"
+    return ClusterError(f"building {target.name} failed:\n{tail}", advice)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; 0, or 3 with what went wrong on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.build", description=__doc__)
+    parser.add_argument("target", nargs="+", choices=sorted(targets()))
+    try:
+        for name in parser.parse_args(argv).target:
+            print(ensure(name), flush=True)
+    except ClusterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""What can be built from Go modules, with versions, flags and the cache key of each."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOM = Path(__file__).parent
+KUBERNETES_MODULE = ROOM / "src"
+METRICS_SERVER_MODULE = ROOM / "metrics-server"
+METRICS_SERVER = "sigs.k8s.io/metrics-server"
+COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubectl")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One binary.
+
+    `package` is what is built in the module at `module`; `links` are further names of the file (multi-call programs);
+    `stamps` are `-X` values of the linker; `test_binary` compiles a package's tests; `needs` says how long it takes.
+    """
+
+    name: str
+    file: str
+    module: Path
+    package: str
+    links: tuple[str, ...] = ()
+    stamps: tuple[str, ...] = ()
+    test_binary: bool = False
+    takes: str = "seconds"
+
+    def command(self, output: Path) -> list[str]:
+        """The go command that writes the binary to `output`; `-v` names each package as it is compiled."""
+        verb = ["go", "test", "-c"] if self.test_binary else ["go", "build"]
+        linker = " ".join(["-s", "-w", *(f"-X {stamp}" for stamp in self.stamps)])
+        return [*verb, "-v", "-trimpath", "-ldflags", linker, "-o", str(output), self.package]
+
+    def key(self) -> str:
+        """Changes when the sources, the module versions or the flags change: 16 hex digits."""
+        digest = hashlib.sha256(repr((self.file, self.package, self.links, self.command(Path("out")))).encode())
+        for source in self._sources():
+            digest.update(source.name.encode() + b"\0" + source.read_bytes())
+        return digest.hexdigest()[:16]
+
+    def _sources(self) -> list[Path]:
+        sources = [self.module / "go.mod", self.module / "go.sum"]
+        if self.package.startswith("./"):
+            sources += sorted((self.module / self.package).glob("*.go"))
+        return sources
+
+
+def required_version(module: Path, path: str) -> str:
+    """The version of the module `path` that the go.mod in `module` asks for, such as v1.37.2."""
+    text = (module / "go.mod").read_text()
+    found = re.search(rf"^(?:require)?\s+{re.escape(path)} (v\S+)", text, re.MULTILINE)
+    if not found:
+        raise ValueError(f"{module}/go.mod does not require {path}")
+    return found[1]
+
+
+def kubernetes_version() -> str:
+    """The version of Kubernetes everything here is built from, such as v1.37.2."""
+    return required_version(KUBERNETES_MODULE, "k8s.io/kubernetes")
+
+
+def _version_stamps() -> tuple[str, ...]:
+    version = kubernetes_version()
+    major, minor, _ = version.removeprefix("v").split(".", 2)
+    base = "k8s.io/component-base/version."
+    return (
+        f"{base}gitVersion={version}", f"{base}gitMajor={major}", f"{base}gitMinor={minor}",
+        f"{base}gitTreeState=clean", f"k8s.io/client-go/pkg/version.gitVersion={version}",
+    )
+
+
+def targets() -> dict[str, Target]:
+    """Every target by name."""
+    stamps = _version_stamps()
+    kubernetes = KUBERNETES_MODULE
+    metrics_version = required_version(METRICS_SERVER_MODULE, METRICS_SERVER)
+    known = (
+        Target("controlplane", "controlplane", kubernetes, "./controlplane", COMPONENTS, stamps,
+               takes="about 7 minutes on 2 cores the first time"),
+        Target("e2e", "e2e.test", kubernetes, "./e2e", stamps=stamps, test_binary=True,
+               takes="about 6 minutes on 2 cores the first time"),
+        Target("agnhost", "agnhost", kubernetes, "k8s.io/kubernetes/test/images/agnhost",
+               stamps=("main.Version=2.66.1",), takes="seconds after controlplane or e2e, minutes before"),
+        Target("ginkgo", "ginkgo", kubernetes, "github.com/onsi/ginkgo/v2/ginkgo"),
+        Target("metrics-server", "metrics-server", METRICS_SERVER_MODULE, f"{METRICS_SERVER}/cmd/metrics-server",
+               stamps=(f"{METRICS_SERVER}/pkg/version.gitVersion={metrics_version}",),
+               takes="about 2.5 minutes on 2 cores the first time"),
+    )  # fmt: skip
+    return {target.name: target for target in known}
