@@ -1,0 +1,313 @@
+"""The API server as raw JSON over aiohttp: requests, paged lists, watches."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import socket
+import ssl
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any
+
+import aiohttp
+import orjson
+
+from vk_provider import __version__
+from vk_provider.errors import BadStartError, KubeApiError
+from vk_provider.kube.credentials import Credentials
+from vk_provider.kube.paths import RequestInfo, parse_request
+from vk_provider.kube.watchstream import split_events
+
+Json = dict[str, Any]
+MetricsHook = Callable[[str, str, int, float], None]
+"""(verb, resource[.group][/subresource], HTTP status or 0, seconds); see paths.RequestInfo.label."""
+
+STRATEGIC = "application/strategic-merge-patch+json"
+MERGE = "application/merge-patch+json"
+
+_ATTEMPTS = 5
+_MAX_RETRY_AFTER_S = 30.0
+_WATCH_S = (300, 600)
+_BIG_BODY_BYTES = 256 * 1024
+_READ_BUFFER_BYTES = 256 * 1024
+
+
+class KubeClient:
+    """Requests of one identity. Errors are KubeApiError: `status` 0 when there was no answer at all.
+
+    Watches have connections of their own, so that they never take one that a status PATCH waits for.
+    """
+
+    def __init__(self, credentials: Credentials, user_agent: str = "", pool_size: int = 64) -> None:
+        self._credentials = credentials
+        self._headers = {"User-Agent": user_agent or f"vk-provider/{__version__}", "Accept": "application/json"}
+        self._requests = _session(pool_size)
+        self._watches = _session(0)
+        self.metrics_hook: MetricsHook | None = None
+
+    @classmethod
+    async def connect(
+        cls,
+        kubeconfig: str | None = None,
+        context: str | None = None,
+        user_agent: str = "",
+        pool_size: int = 64,
+        reach_timeout_s: float = 15.0,
+    ) -> KubeClient:
+        """Read the credentials and check that the API server answers and knows us.
+
+        Raises BadStartError with one line; a server that does not answer is tried for `reach_timeout_s` (0: no check).
+        """
+        credentials = Credentials(kubeconfig, context)
+        await credentials.load()
+        client = cls(credentials, user_agent, pool_size)
+        try:
+            if reach_timeout_s:
+                await client._check_reachable(reach_timeout_s)
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+    async def _check_reachable(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                await self.request("GET", "/version", timeout_s=min(5.0, timeout_s), retry=False)
+                return
+            except KubeApiError as error:
+                server, source = self._credentials.server, self._credentials.source
+                if error.status == 401:
+                    raise BadStartError(f"API server {server} refuses the credentials of {source}: {error}") from error
+                if error.status == 403:
+                    return
+                if error.reason == "Untrusted":
+                    raise BadStartError(f"API server {server} is not trusted by {source}: {error}") from error
+                if time.monotonic() >= deadline:
+                    raise BadStartError(f"API server {server} ({source}) does not answer: {error}") from error
+            await asyncio.sleep(0.5)
+
+    @property
+    def server(self) -> str:
+        return self._credentials.server
+
+    async def close(self) -> None:
+        await self._watches.close()
+        await self._requests.close()
+
+    async def get(self, path: str, query: Mapping[str, str] | None = None, timeout_s: float = 30) -> Json:
+        return await self.request("GET", path, query=query, timeout_s=timeout_s)
+
+    async def create(self, path: str, body: Json, timeout_s: float = 30) -> Json:
+        return await self.request("POST", path, body=body, timeout_s=timeout_s)
+
+    async def put(self, path: str, body: Json, timeout_s: float = 30) -> Json:
+        return await self.request("PUT", path, body=body, timeout_s=timeout_s)
+
+    async def patch_strategic(self, path: str, body: Json, timeout_s: float = 30) -> Json:
+        return await self.request("PATCH", path, body=body, content_type=STRATEGIC, timeout_s=timeout_s)
+
+    async def patch_json_merge(self, path: str, body: Json, timeout_s: float = 30) -> Json:
+        return await self.request("PATCH", path, body=body, content_type=MERGE, timeout_s=timeout_s)
+
+    async def delete(self, path: str, body: Json | None = None, timeout_s: float = 30) -> Json:
+        """`body` is a DeleteOptions: {"gracePeriodSeconds", "preconditions": {"uid"}}."""
+        return await self.request("DELETE", path, body=body, timeout_s=timeout_s)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        content_type: str = "application/json",
+        timeout_s: float = 30,
+        retry: bool = True,
+    ) -> Json:
+        """One call; `timeout_s` bounds each attempt.
+
+        A 429 is retried after Retry-After, whatever the verb: it was not executed. Lost connections and 5xx answers
+        with Retry-After are retried for everything but POST, which might have been executed.
+        """
+        info = parse_request(method, path, query)
+        data = orjson.dumps(body) if body is not None else None
+        headers = {"Content-Type": content_type} if data is not None else {}
+        for attempt in range(1, _ATTEMPTS + 1):
+            last = not retry or attempt == _ATTEMPTS
+            try:
+                status, raw, retry_after_s = await self._send(info, method, path, query, data, headers, timeout_s)
+            except KubeApiError as error:
+                if last or method == "POST" or error.reason == "Untrusted":
+                    raise
+                await asyncio.sleep(random.uniform(0.5, 1.0) * 0.2 * 2**attempt)
+                continue
+            if status < 300:
+                return _decode(raw)
+            if not last and status == 401 and await self._credentials.reload():
+                continue
+            if not last and retry_after_s is not None and (status == 429 or (status >= 500 and method != "POST")):
+                await asyncio.sleep(retry_after_s * random.uniform(1.0, 1.2))
+                continue
+            raise _status_error(status, raw)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _send(
+        self,
+        info: RequestInfo,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        data: bytes | None,
+        headers: dict[str, str],
+        timeout_s: float,
+    ) -> tuple[int, bytes, float | None]:
+        started, status = time.monotonic(), 0
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            options = await self._options(headers)
+            url = self._credentials.server + path
+            async with self._requests.request(
+                method, url, params=query, data=data, timeout=timeout, **options
+            ) as response:
+                raw = await response.read()
+                status = response.status
+                return status, raw, _retry_after_s(response)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _no_answer(error, timeout_s) from error
+        finally:
+            self._measure(info, status, started)
+
+    async def list_pages(
+        self, path: str, query: Mapping[str, str] | None = None, page_size: int = 500
+    ) -> AsyncGenerator[tuple[list[Json], str], None]:
+        """Yield (items, resourceVersion) page by page; the version of every page is that of the whole list.
+
+        Raises KubeApiError(410) when the list takes so long that its continue token expires: begin again.
+        """
+        page_query = {**(query or {}), "limit": str(page_size)}
+        while True:
+            document = await self.request("GET", path, query=page_query, timeout_s=60)
+            metadata = document.get("metadata") or {}
+            yield document.get("items") or [], metadata.get("resourceVersion") or ""
+            following = metadata.get("continue")
+            if not following:
+                return
+            page_query["continue"] = following
+            await asyncio.sleep(0)
+
+    async def watch(
+        self,
+        path: str,
+        query: Mapping[str, str] | None,
+        resource_version: str,
+        on_open: Callable[[], None] | None = None,
+    ) -> AsyncGenerator[Json, None]:
+        """Yield events, BOOKMARKs included, until the server ends the watch (after 5 to 10 minutes).
+
+        Raises KubeApiError: 410 when `resource_version` is too old (list again), 0 when the connection was lost.
+        """
+        watch_s = random.randint(*_WATCH_S)
+        watch_query = {
+            **(query or {}),
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(watch_s),
+        }
+        info = parse_request("GET", path, watch_query)
+        started, status = time.monotonic(), 0
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=watch_s + 60)
+        try:
+            options = await self._options({})
+            url = self._credentials.server + path
+            async with self._watches.get(url, params=watch_query, timeout=timeout, **options) as response:
+                status = response.status
+                if status != 200:
+                    raw = await response.read()
+                    if status == 401:
+                        await self._credentials.reload()
+                    raise _status_error(status, raw)
+                if on_open is not None:
+                    on_open()
+                async for event in split_events(response.content.iter_any()):
+                    yield event
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _no_answer(error, timeout.sock_read or 0) from error
+        finally:
+            self._measure(info, status, started)
+
+    async def _options(self, headers: dict[str, str]) -> Json:
+        merged = {**self._headers, **headers}
+        authorization = await self._credentials.authorization()
+        if authorization:
+            merged["Authorization"] = authorization
+        return {
+            "headers": merged,
+            "ssl": self._credentials.ssl_context,
+            "server_hostname": self._credentials.server_hostname,
+            "proxy": self._credentials.proxy,
+        }
+
+    def _measure(self, info: RequestInfo, status: int, started: float) -> None:
+        if self.metrics_hook is not None:
+            self.metrics_hook(info.verb, info.label, status, time.monotonic() - started)
+
+
+def _session(limit: int) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=limit, keepalive_timeout=60, socket_factory=_keepalive_socket)
+    return aiohttp.ClientSession(connector=connector, read_bufsize=_READ_BUFFER_BYTES, raise_for_status=False)
+
+
+def _keepalive_socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket that notices within about 30 s that its peer is gone: a quiet watch has nothing else to notice by."""
+    family, kind, protocol = address[0], address[1], address[2]
+    connection = socket.socket(family, kind, protocol)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 30_000)):
+        option = getattr(socket, name, None)
+        if option is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    return connection
+
+
+def _decode(raw: bytes) -> Json:
+    if not raw:
+        return {}
+    # Two thirds of decoding a long list would be garbage collections that find nothing.
+    pause = len(raw) > _BIG_BODY_BYTES and gc.isenabled()
+    if pause:
+        gc.disable()
+    try:
+        document = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise KubeApiError(0, "BrokenAnswer", f"API server sent broken JSON: {error}") from error
+    finally:
+        if pause:
+            gc.enable()
+    if not isinstance(document, dict):
+        raise KubeApiError(0, "BrokenAnswer", "API server did not send a JSON object")
+    return document
+
+
+def _status_error(status: int, raw: bytes) -> KubeApiError:
+    try:
+        document = orjson.loads(raw)
+        return KubeApiError(status, document.get("reason") or "", document.get("message") or "")
+    except (orjson.JSONDecodeError, AttributeError):
+        return KubeApiError(status, "", raw[:200].decode(errors="replace").strip())
+
+
+def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
+    value = response.headers.get("Retry-After", "")
+    return min(float(value), _MAX_RETRY_AFTER_S) if value.isdecimal() else None
+
+
+def _no_answer(error: Exception, timeout_s: float) -> KubeApiError:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
+        return KubeApiError(0, "Untrusted", " ".join(str(error).split()))
+    if isinstance(error, TimeoutError):
+        return KubeApiError(0, "Timeout", f"no answer within {timeout_s:g} s")
+    return KubeApiError(0, "Unreachable", " ".join(str(error).split()) or type(error).__name__)

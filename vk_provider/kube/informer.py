@@ -1,0 +1,181 @@
+"""Keeps a local copy of a collection up to date: list in pages, then watch, and list again when the version expired."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from typing import Any
+
+from vk_provider.aiokit.backoff import Backoff
+from vk_provider.errors import KubeApiError
+from vk_provider.kube.client import KubeClient
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+OnEvent = Callable[[str, Json], None]
+
+ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
+_QUICK_WATCH_S = 1.0
+
+
+def drop_managed_fields(item: Json) -> Json:
+    """Default trim: managedFields are a quarter of an object and nobody here reads them."""
+    item["metadata"].pop("managedFields", None)
+    return item
+
+
+def key_by_uid(item: Json) -> str:
+    return str(item["metadata"]["uid"])
+
+
+def key_by_name(item: Json) -> str:
+    """"namespace/name", or "name" of a cluster-scoped object."""
+    metadata = item["metadata"]
+    namespace = metadata.get("namespace")
+    return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])
+
+
+class Informer:
+    """Local copy of one collection.
+
+    on_event(kind, object): ADDED, MODIFIED or DELETED, also for differences that a new list brings to light; called
+        on the event loop, must not block. DELETED carries the last known object.
+    keep:   False keeps of each object only what is needed to tell DELETED (uid, name, namespace, resourceVersion)
+    trim:   changes an object before it is kept and handed out
+    gate:   semaphore around each list, for many informers that start at once
+    poll_s: list every so often instead of watching
+    `items` maps key to object; `synced` is set after the first complete list; `last_contact` is time.monotonic() of
+    the last sign of life; `error` is the newest failure, None while all is well.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        on_event: OnEvent | None = None,
+        *,
+        keep: bool = True,
+        trim: Callable[[Json], Json] = drop_managed_fields,
+        key: Callable[[Json], str] = key_by_uid,
+        gate: asyncio.Semaphore | None = None,
+        poll_s: float | None = None,
+        backoff: Backoff | None = None,
+        on_error: Callable[[KubeApiError], None] | None = None,
+    ) -> None:
+        self._client, self._path, self._query = client, path, dict(query or {})
+        self._on_event, self._on_error = on_event, on_error
+        self._keep, self._trim, self._key = keep, trim, key
+        self._gate, self._poll_s = gate, poll_s
+        self._backoff = backoff or Backoff(first_s=0.2, max_s=8.0, jitter=0.3)
+        self._resource_version = ""
+        self.items: dict[str, Json] = {}
+        self.synced = asyncio.Event()
+        self.connected = False
+        self.last_contact = 0.0
+        self.error: KubeApiError | None = None
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        try:
+            while True:
+                try:
+                    if not self._resource_version:
+                        await self._list()
+                    await self._follow()
+                    self._backoff.reset()
+                except KubeApiError as error:
+                    await self._recover(error)
+        finally:
+            self.connected = False
+
+    async def _recover(self, error: KubeApiError) -> None:
+        self.connected = False
+        if error.status == 410:
+            log.info("%s: version %s expired, listing again", self._path, self._resource_version)
+            self._resource_version = ""
+        elif self.error is None:
+            log.warning("%s: %s", self._describe(), error)
+        self.error = error
+        if self._on_error is not None:
+            self._on_error(error)
+        await asyncio.sleep(self._backoff.next_delay_s())
+
+    def _describe(self) -> str:
+        selector = self._query.get("fieldSelector")
+        return f"{self._path} ({selector})" if selector else self._path
+
+    async def _list(self) -> None:
+        gate: AbstractAsyncContextManager[Any] = self._gate or nullcontext()
+        listed: set[str] = set()
+        version = ""
+        async with gate, aclosing(self._client.list_pages(self._path, self._query)) as pages:
+            async for items, page_version in pages:
+                version = page_version
+                self._alive()
+                listed.update(self._apply_listed(item) for item in items)
+        for key in [key for key in self.items if key not in listed]:
+            self._remove(key, None)
+        self._resource_version = version
+        self.connected = True
+        self.synced.set()
+
+    def _apply_listed(self, item: Json) -> str:
+        key = self._key(item)
+        known = self.items.get(key)
+        if known is None or known["metadata"].get("resourceVersion") != item["metadata"].get("resourceVersion"):
+            self._store(key, item)
+        return key
+
+    async def _follow(self) -> None:
+        if self._poll_s is not None:
+            await asyncio.sleep(self._poll_s * random.uniform(0.8, 1.2))
+            self._resource_version = ""
+            return
+        started, events = time.monotonic(), 0
+        stream = self._client.watch(self._path, self._query, self._resource_version, self._alive)
+        async with aclosing(stream):
+            async for event in stream:
+                events += 1
+                self._alive()
+                self._apply(event["type"], event["object"])
+        if not events and time.monotonic() - started < _QUICK_WATCH_S:
+            await asyncio.sleep(self._backoff.next_delay_s())
+
+    def _alive(self) -> None:
+        self.last_contact = time.monotonic()
+        self.connected = True
+        if self.error is not None:
+            log.info("%s: connected again", self._describe())
+            self.error = None
+            self._backoff.reset()
+
+    def _apply(self, kind: str, item: Json) -> None:
+        self._resource_version = item["metadata"]["resourceVersion"]
+        if kind == DELETED:
+            self._remove(self._key(item), item)
+        elif kind != "BOOKMARK":
+            self._store(self._key(item), item)
+
+    def _store(self, key: str, item: Json) -> None:
+        item = self._trim(item)
+        kind = MODIFIED if key in self.items else ADDED
+        self.items[key] = item if self._keep else _stub(item)
+        if self._on_event is not None:
+            self._on_event(kind, item)
+
+    def _remove(self, key: str, item: Json | None) -> None:
+        known = self.items.pop(key, None)
+        if known is not None and self._on_event is not None:
+            self._on_event(DELETED, self._trim(item) if item is not None else known)
+
+
+def _stub(item: Json) -> Json:
+    metadata = item["metadata"]
+    kept = ("uid", "name", "namespace", "resourceVersion")
+    return {"metadata": {name: metadata[name] for name in kept if name in metadata}}

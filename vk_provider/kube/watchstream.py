@@ -1,0 +1,40 @@
+"""Splits the body of a watch into events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any
+
+import orjson
+
+from vk_provider.errors import KubeApiError
+
+Json = dict[str, Any]
+
+
+async def split_events(chunks: AsyncIterable[bytes]) -> AsyncIterator[Json]:
+    """Yield {"type", "object"} per line. An ERROR event (or a broken line) is raised as KubeApiError.
+
+    The loop gets a turn after every chunk: a burst sits in the socket's buffer and would not let go by itself.
+    """
+    rest = b""
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n") if rest else chunk.split(b"\n")
+        for line in lines:
+            if line:
+                yield _parse_event(line)
+        await asyncio.sleep(0)
+    if rest.strip():
+        yield _parse_event(rest)
+
+
+def _parse_event(line: bytes) -> Json:
+    try:
+        event: Json = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise KubeApiError(0, "BrokenWatch", f"watch sent a broken line: {error}") from error
+    if event.get("type") == "ERROR":
+        status = event.get("object") or {}
+        raise KubeApiError(int(status.get("code") or 0), status.get("reason") or "", status.get("message") or "")
+    return event
