@@ -1,0 +1,38 @@
+"""What a pod may learn about where it runs: its addresses and its Node."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+
+from vk_provider.wire.session import NodeFacts
+
+
+def _no_node() -> NodeFacts:
+    return NodeFacts(name="", allocatable={}, clusterDNS=[], clusterDomain="cluster.local")
+
+
+@dataclass(frozen=True)
+class PodContext:
+    """Facts that are not in the Pod object.
+
+    pod_ips:  addresses of the sandbox, () while there is none (hostNetwork: the host addresses)
+    host_ips: addresses of the instance, node family first
+    node:     name, allocatable resources, cluster DNS of the Node
+    """
+
+    pod_ips: tuple[str, ...] = ()
+    host_ips: tuple[str, ...] = ()
+    node: NodeFacts = field(default_factory=_no_node)
+
+
+def sort_pod_ips(pod_ips: tuple[str, ...] | list[str], host_ips: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    """Return at most one address a family, the family of the node's first address in front."""
+    primary = ipaddress.ip_address(host_ips[0]).version if host_ips else 4
+    parsed = [ipaddress.ip_address(ip) for ip in pod_ips]
+    chosen: list[str] = []
+    for family in (primary, 10 - primary):
+        first = next((str(ip) for ip in parsed if ip.version == family), None)
+        if first is not None:
+            chosen.append(first)
+    return tuple(chosen)
