@@ -1,0 +1,129 @@
+"""What should happen to this pod now? One pure function from what is known to the next actions.
+
+The order of a pod's life is readable here and nowhere else: launch, connect, send, publish, archive, delete,
+terminate. Every call answers from the whole state again, so nothing depends on which event came first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+ORPHAN_STOP_LIMIT_S = 5.0
+"""How long a pod whose API object is already gone may take to stop before its instance is taken away. A kubelet kills
+such pods with a grace period of 1 s (2 s at least in effect)."""
+
+
+class Action(StrEnum):
+    """Steps that the controller carries out, in the order given, stopping at the first that changes the state."""
+
+    ADMIT = "admit"
+    LAUNCH = "launch"
+    CONNECT = "connect"
+    SEND = "send"
+    PUBLISH = "publish"
+    PUBLISH_PENDING = "publish-pending"
+    FAIL_NEVER_STARTED = "fail-never-started"
+    FAIL_LOST = "fail-lost"
+    RELAUNCH = "relaunch"
+    STOP = "stop"
+    ARCHIVE = "archive"
+    DELETE = "delete"
+    TERMINATE = "terminate"
+    FORGET = "forget"
+
+
+@dataclass(frozen=True, slots=True)
+class PodState:
+    """The facts that decide.
+
+    exists/deleting:  the API object
+    admitted/held:    passed admission; held: left Pending on purpose, without an instance
+    has_instance:     an instance lives or may live (costs money); lost: the cloud says that it is gone
+    boot_failed:      the instance never answered within the limit
+    connected:        a session is open; connecting: somebody is dialing
+    sent:             the agent has our newest pod and references
+    terminal:         the newest status has a terminal phase; finished: nothing runs any more
+    published:        the API server holds our newest status
+    pending_due:      long enough Pending that a status should say so
+    stop_waited_s:    since the agent was told to stop a pod without API object; None before
+    """
+
+    exists: bool
+    deleting: bool = False
+    admitted: bool = False
+    held: bool = False
+    has_instance: bool = False
+    lost: bool = False
+    boot_failed: bool = False
+    attempts_left: bool = True
+    connected: bool = False
+    connecting: bool = False
+    sent: bool = False
+    has_status: bool = False
+    terminal: bool = False
+    finished: bool = False
+    published: bool = True
+    pending_due: bool = False
+    archived: bool = False
+    stop_waited_s: float | None = None
+
+
+def reconcile(state: PodState) -> list[Action]:
+    """Return the actions due now."""
+    if not state.exists:
+        return _leave(state)
+    if state.terminal and (state.finished or not state.has_instance):
+        return _finish(state)
+    if state.lost:
+        return [Action.FAIL_LOST]
+    if state.boot_failed and not state.deleting:
+        return [Action.RELAUNCH if state.attempts_left else Action.FAIL_LOST]
+    if state.deleting and not (state.has_instance and (state.connected or state.has_status)):
+        return [Action.FAIL_NEVER_STARTED]
+    if not state.admitted:
+        return [Action.ADMIT]
+    if state.held:
+        return []
+    if not state.has_instance:
+        return [Action.LAUNCH]
+    return _run(state)
+
+
+def _run(state: PodState) -> list[Action]:
+    actions = []
+    if not state.connected and not state.connecting:
+        actions.append(Action.CONNECT)
+    if state.connected and not state.sent:
+        actions.append(Action.SEND)
+    if not state.published:
+        actions.append(Action.PUBLISH)
+    elif state.pending_due and not state.has_status:
+        actions.append(Action.PUBLISH_PENDING)
+    return actions
+
+
+def _finish(state: PodState) -> list[Action]:
+    """Nothing runs any more: tell it, keep the logs if somebody may still ask, stop paying."""
+    actions = []
+    if not state.published:
+        actions.append(Action.PUBLISH)
+    if state.deleting:
+        actions.append(Action.DELETE)
+    elif state.has_instance and not state.archived:
+        actions.append(Action.ARCHIVE)
+    if state.has_instance:
+        actions.append(Action.TERMINATE)
+    return actions
+
+
+def _leave(state: PodState) -> list[Action]:
+    """The API object is gone (force deletion, or our own final DELETE)."""
+    if not state.has_instance:
+        return [Action.FORGET]
+    stopping = state.connected and not state.finished
+    if stopping and state.stop_waited_s is None:
+        return [Action.STOP]
+    if stopping and state.stop_waited_s is not None and state.stop_waited_s < ORPHAN_STOP_LIMIT_S:
+        return []
+    return [Action.TERMINATE, Action.FORGET]

@@ -1,0 +1,100 @@
+"""What the provider remembers of one pod while it works on it. Nothing here survives a restart, nothing needs to."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from vk_provider.agentclient.base import AgentSession
+from vk_provider.cloud.base import Instance
+
+Json = dict[str, Any]
+
+TERMINAL_PHASES = ("Succeeded", "Failed")
+
+
+@dataclass
+class PodRecord:
+    """One pod, keyed by UID. Times are time.monotonic() unless said otherwise.
+
+    pod:        the API object as last seen; `exists` turns False when the API deleted it
+    instance:   what the cloud says of the pod's instance, None while there is none
+    status:     the newest PodStatus (agent's, or the provider's own when there is no agent); what is to be published
+    finished:   nothing of the pod runs any more
+    published:  the status fields that the API server holds from us
+    """
+
+    uid: str
+    node: str
+    pod: Json
+    exists: bool = True
+    bound_at: float = 0.0
+    start_time: str = ""
+
+    admitted: bool = False
+    hold: str = ""
+    selection_message: str = ""
+
+    attempt: int = 0
+    launching: bool = False
+    launched_at: float = 0.0
+    fresh: bool = False
+    instance: Instance | None = None
+    lost: str = ""
+    boot_failed: str = ""
+    terminated: bool = False
+
+    connection: asyncio.Task[None] | None = None
+    session: AgentSession | None = None
+    ever_connected: bool = False
+    sent_fingerprint: Any = None
+    sent_references: Json | None = None
+    references_changed: bool = False
+    stop_sent_at: float = 0.0
+
+    status: Json | None = None
+    status_from_agent: bool = False
+    finished: bool = False
+    published: Json | None = None
+    pending_due: float = 0.0
+    reached_running: bool = False
+    archived: bool = False
+    archive_tries: int = 0
+    api_deleted: bool = False
+    stats: Json | None = None
+    ack_seq: int = 0
+    ack_timer: asyncio.TimerHandle | None = None
+    told: set[str] = field(default_factory=set)
+
+    @property
+    def namespace(self) -> str:
+        return str(self.pod["metadata"]["namespace"])
+
+    @property
+    def name(self) -> str:
+        return str(self.pod["metadata"]["name"])
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def deleting(self) -> bool:
+        return bool(self.pod["metadata"].get("deletionTimestamp"))
+
+    @property
+    def api_phase(self) -> str:
+        return str((self.pod.get("status") or {}).get("phase") or "Pending")
+
+    @property
+    def phase(self) -> str:
+        """The newest phase known: ours when we have one, else the API's."""
+        if self.status is not None and self.status.get("phase"):
+            return str(self.status["phase"])
+        return self.api_phase
+
+    @property
+    def has_instance(self) -> bool:
+        """An instance that costs money, as far as we know."""
+        return self.instance is not None and not self.instance.state.is_gone and not self.terminated

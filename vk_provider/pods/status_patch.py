@@ -1,0 +1,49 @@
+"""From two PodStatuses to the strategic-merge PATCH between them. Pure.
+
+The API merges `conditions` by type, `podIPs` and `hostIPs` by ip; container status lists are replaced whole. What we
+do not own (other controllers' conditions, qosClass, nominatedNodeName, resourceClaimStatuses) is never mentioned.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Json = dict[str, Any]
+
+OWNED_FIELDS = (
+    "observedGeneration", "phase", "conditions", "message", "reason", "hostIP", "hostIPs", "podIP", "podIPs",
+    "startTime", "initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses", "resize", "resources",
+    "allocatedResources",
+)  # fmt: skip
+"""Fields of PodStatus that a kubelet writes (pkg/kubelet/status, kubelet_pods.go)."""
+
+
+def owned_status(status: Json) -> Json:
+    """The part of a status that is ours to publish, without empty fields."""
+    return {name: status[name] for name in OWNED_FIELDS if status.get(name) not in (None, "", [], {})}
+
+
+def build_status_patch(uid: str, published: Json | None, status: Json) -> Json:
+    """PATCH body that turns `published` (owned_status of the last one, None: unknown) into `status`."""
+    patch: Json = {}
+    before = published or {}
+    for name in OWNED_FIELDS:
+        value, old = status.get(name), before.get(name)
+        if name == "conditions":
+            conditions = _diff_conditions(old or [], value or [])
+            if conditions:
+                patch[name] = conditions
+        elif value in (None, "", [], {}):
+            if old not in (None, "", [], {}):
+                patch[name] = None
+        elif value != old:
+            patch[name] = value
+    return {"metadata": {"uid": uid}, "status": patch}
+
+
+def _diff_conditions(old: list[Json], new: list[Json]) -> list[Json]:
+    known = {condition["type"]: condition for condition in old}
+    wanted = {condition["type"] for condition in new}
+    changed = [condition for condition in new if known.get(condition["type"]) != condition]
+    removed = [{"$patch": "delete", "type": name} for name in known if name not in wanted]
+    return changed + removed
