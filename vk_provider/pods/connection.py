@@ -1,0 +1,127 @@
+"""One task per instance: dial until the agent answers, hold the session, find out the instance's fate when it breaks.
+
+A broken session alone means nothing: the agent restarts, the network hiccups. Only the cloud's word that the instance
+is gone makes it lost, and while the cloud itself does not answer nothing is concluded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from vk_provider.agentclient.base import AgentConnector
+from vk_provider.aiokit.backoff import Backoff
+from vk_provider.cloud.base import Instance
+from vk_provider.errors import AgentError, AgentIdentityError, AgentUnreachableError, CloudError
+from vk_provider.pods.record import PodRecord
+
+log = logging.getLogger(__name__)
+
+DIAL_FIRST_S = 0.01
+DIAL_MAX_S = 1.0
+FATE_INTERVAL_S = 5.0
+"""How often the cloud is asked about an instance whose agent does not answer."""
+UNKNOWN_GRACE_S = 30.0
+"""A cloud that is eventually consistent may not know a young instance yet."""
+
+Receive = Callable[[PodRecord, dict[str, Any]], None]
+Describe = Callable[[str], Awaitable[Instance | None]]
+
+
+class InstanceConnection:
+    """Runs one record's connection; ends when the instance is lost, did not boot, or the task is cancelled."""
+
+    def __init__(
+        self,
+        connector: AgentConnector,
+        describe: Describe,
+        wake: Callable[[str], None],
+        receive: Receive,
+        boot_timeout_s: float,
+        on_connected: Callable[[PodRecord], None],
+    ) -> None:
+        self._connector = connector
+        self._describe = describe
+        self._wake = wake
+        self._receive = receive
+        self._boot_timeout_s = boot_timeout_s
+        self._on_connected = on_connected
+
+    async def run(self, record: PodRecord) -> None:
+        backoff = Backoff(DIAL_FIRST_S, DIAL_MAX_S, 1.5)
+        fate_due = time.monotonic() + FATE_INTERVAL_S
+        started = time.monotonic()
+        while record.instance is not None and not record.instance.state.is_gone:
+            try:
+                await self._hold(record)
+                backoff.reset()
+                fate_due = 0.0
+            except AgentUnreachableError:
+                pass
+            except AgentIdentityError as error:
+                log.warning("pod %s: %s", record.key, error)
+                await asyncio.sleep(DIAL_MAX_S)
+            except AgentError as error:
+                log.warning("pod %s: %s", record.key, error)
+            if time.monotonic() >= fate_due or not record.instance.primary_ip:
+                fate_due = time.monotonic() + FATE_INTERVAL_S
+                if await self._is_lost(record):
+                    self._wake(record.uid)
+                    return
+            if not record.ever_connected and time.monotonic() - started > self._boot_timeout_s:
+                record.boot_failed = f"the agent did not answer within {self._boot_timeout_s:.0f} s"
+                self._wake(record.uid)
+                return
+            await asyncio.sleep(backoff.next_delay_s())
+
+    async def _hold(self, record: PodRecord) -> None:
+        instance = record.instance
+        if instance is None or not instance.primary_ip:
+            return
+        session = await self._connector.open_session(instance, fresh=record.fresh and not record.ever_connected)
+        renewal = asyncio.create_task(self._renew(instance), name=f"renew {instance.instance_id}")
+        record.session = session
+        record.sent_fingerprint = record.sent_references = None
+        if not record.ever_connected:
+            record.ever_connected = True
+            self._on_connected(record)
+        self._wake(record.uid)
+        try:
+            async for message in session:
+                self._receive(record, message)
+        finally:
+            record.session = None
+            renewal.cancel()
+            await session.close()
+        log.info("pod %s: session with %s ended", record.key, instance.instance_id)
+
+    async def _renew(self, instance: Instance) -> None:
+        while True:
+            await asyncio.sleep(self._connector.renewal_interval_s)
+            try:
+                await self._connector.renew(instance)
+            except AgentError as error:
+                log.warning("certificate of %s not renewed: %s", instance.instance_id, error)
+
+    async def _is_lost(self, record: PodRecord) -> bool:
+        known = record.instance
+        assert known is not None
+        try:
+            found = await self._describe(known.instance_id)
+        except CloudError as error:
+            log.warning("fate of %s is not known: %s", known.instance_id, error)
+            return False
+        if found is None:
+            if time.time() - known.launch_time < UNKNOWN_GRACE_S:
+                return False
+            record.lost = f"the cloud does not know instance {known.instance_id} any more"
+            return True
+        record.instance = found
+        if found.state.is_gone:
+            reason = f": {found.state_reason}" if found.state_reason else ""
+            record.lost = f"instance {found.instance_id} is {found.state}{reason}"
+            return True
+        return False

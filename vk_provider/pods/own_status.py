@@ -1,0 +1,162 @@
+"""PodStatuses that the provider makes itself, because there is no agent to make them. Pure; `now` is RFC 3339."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Json = dict[str, Any]
+
+INSTANCE_CONDITION = "vk-provider.io/InstanceSelected"
+"""Condition that says which instance the pod got, at what price and why."""
+
+_STATUS_FIELDS = {
+    "initContainers": "initContainerStatuses",
+    "containers": "containerStatuses",
+    "ephemeralContainers": "ephemeralContainerStatuses",
+}
+
+
+def instance_condition(message: str, generation: int, now: str) -> Json:
+    return _condition(INSTANCE_CONDITION, "True", "CheapestFit", message, generation, now)
+
+
+def _condition(kind: str, status: str, reason: str, message: str, generation: int, now: str) -> Json:
+    condition: Json = {"type": kind, "status": status, "lastTransitionTime": now}
+    if reason:
+        condition["reason"] = reason
+    if message:
+        condition["message"] = message
+    if generation:
+        condition["observedGeneration"] = generation
+    return condition
+
+
+def _generation(pod: Json) -> int:
+    return int(pod["metadata"].get("generation") or 0)
+
+
+def build_pending_status(pod: Json, start_time: str, host_ip: str, pod_ip: str, now: str) -> Json:
+    """The pod waits for its instance: all containers waiting, as a kubelet says it before the sandbox exists."""
+    generation = _generation(pod)
+    reason = "PodInitializing" if pod["spec"].get("initContainers") else "ContainerCreating"
+    names = [container["name"] for container in pod["spec"]["containers"]]
+    init_names = [container["name"] for container in pod["spec"].get("initContainers") or []]
+    unready = f"containers with unready status: [{' '.join(names)}]"
+    conditions = [
+        _condition("PodReadyToStartContainers", "False", "", "", generation, now),
+        _condition(
+            "Initialized", "False", "ContainersNotInitialized",
+            f"containers with incomplete status: [{' '.join(init_names)}]", generation, now,
+        )
+        if init_names
+        else _condition("Initialized", "True", "", "", generation, now),
+        _condition("Ready", "False", "ContainersNotReady", unready, generation, now),
+        _condition("ContainersReady", "False", "ContainersNotReady", unready, generation, now),
+        _condition("PodScheduled", "True", "", "", generation, _scheduled_at(pod) or now),
+    ]  # fmt: skip
+    status: Json = {"phase": "Pending", "startTime": start_time, "conditions": conditions}
+    if generation:
+        status["observedGeneration"] = generation
+    if host_ip:
+        status["hostIP"], status["hostIPs"] = host_ip, [{"ip": host_ip}]
+    host_network = bool(pod["spec"].get("hostNetwork"))
+    address = host_ip if host_network else pod_ip
+    if address:
+        status["podIP"], status["podIPs"] = address, [{"ip": address}]
+    for spec_field in ("initContainers", "containers"):
+        statuses = [
+            {
+                "name": container["name"],
+                "image": container.get("image", ""),
+                "imageID": "",
+                "ready": False,
+                "started": False,
+                "restartCount": 0,
+                "state": {"waiting": {"reason": reason}},
+            }
+            for container in pod["spec"].get(spec_field) or []
+        ]
+        if statuses:
+            status[_STATUS_FIELDS[spec_field]] = statuses
+    return status
+
+
+def _scheduled_at(pod: Json) -> str:
+    for condition in (pod.get("status") or {}).get("conditions") or []:
+        if condition["type"] == "PodScheduled":
+            return str(condition.get("lastTransitionTime") or "")
+    return ""
+
+
+def build_rejected_status(pod: Json, reason: str, message: str, start_time: str) -> Json:
+    """Refused at admission (pkg/kubelet/kubelet.go rejectPod): the containers never existed."""
+    generation = _generation(pod)
+    status: Json = {
+        "phase": "Failed",
+        "reason": reason,
+        "message": f"Pod was rejected: {message}",
+        "startTime": start_time,
+    }
+    if generation:
+        status["observedGeneration"] = generation
+    return status
+
+
+def build_lost_status(
+    pod: Json, last: Json | None, reason: str, message: str, now: str, *, disrupted: bool = True
+) -> Json:
+    """The pod's instance is gone: everything that may have run ended in a way that nobody saw.
+
+    last: newest status known. disrupted: adds DisruptionTarget, so that a Job's podFailurePolicy can tell it from
+    the program's own failure.
+    """
+    generation = _generation(pod)
+    status: Json = dict(last or pod.get("status") or {})
+    status.update(phase="Failed", reason=reason, message=message)
+    status["conditions"] = [
+        _settle(condition, generation, now)
+        for condition in status.get("conditions") or []
+        if condition["type"] != "DisruptionTarget"
+    ]
+    if disrupted:
+        status["conditions"].append(
+            _condition("DisruptionTarget", "True", "TerminationByKubelet", message, generation, now)
+        )
+    if generation:
+        status["observedGeneration"] = generation
+    for field in _STATUS_FIELDS.values():
+        if status.get(field):
+            status[field] = [_end_container(item, now) for item in status[field]]
+    return status
+
+
+def _settle(condition: Json, generation: int, now: str) -> Json:
+    if condition["type"] not in ("Ready", "ContainersReady") or condition.get("status") == "False":
+        return condition
+    return _condition(condition["type"], "False", "PodFailed", "", generation, now)
+
+
+def _end_container(item: Json, now: str) -> Json:
+    state = item.get("state") or {}
+    if "terminated" in state:
+        return item
+    terminated = {
+        "exitCode": 137,
+        "reason": "ContainerStatusUnknown",
+        "message": "The container could not be located when the pod was terminated",
+        "finishedAt": now,
+    }
+    if (state.get("running") or {}).get("startedAt"):
+        terminated["startedAt"] = state["running"]["startedAt"]
+        terminated["containerID"] = item.get("containerID", "")
+    else:
+        terminated["startedAt"] = None
+        terminated["finishedAt"] = None
+    return {**item, "state": {"terminated": terminated}, "ready": False, "started": False}
+
+
+def build_unstarted_status(pod: Json, last: Json | None, now: str) -> Json:
+    """Deleted before anything of it ran: a terminal phase, so that owners may count it as ended."""
+    base = build_lost_status(pod, last, "", "", now, disrupted=False)
+    base.pop("reason"), base.pop("message")
+    return base
