@@ -1,0 +1,172 @@
+"""Single objects watched by name, shared by all pods that refer to them.
+
+A node may read only the Secrets and ConfigMaps that its pods name, so each is listed and watched by
+`fieldSelector metadata.name=X`. A watch is a connection: beyond `max_watches` further objects are listed once a
+minute instead, and immutable objects are not followed at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from vk_provider.aiokit.backoff import Backoff
+from vk_provider.errors import KubeApiError
+from vk_provider.kube.client import KubeClient
+from vk_provider.kube.informer import Informer, drop_managed_fields
+from vk_provider.kube.paths import field_selector
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+Key = tuple[str, str]
+"""(namespace, name)."""
+
+_POLL_S = 60.0
+_LINGER_S = 60.0
+_FIRST_RETRY_S = 0.05
+_PATIENCE_S = 4.0
+_LIMIT_S = 60.0
+
+
+@dataclass(slots=True)
+class _Entry:
+    informer: Informer
+    holders: set[str] = field(default_factory=set)
+    task: asyncio.Task[None] | None = None
+    served: bool = False
+    expiry: asyncio.TimerHandle | None = None
+
+    @property
+    def item(self) -> Json | None:
+        return next(iter(self.informer.items.values()), None)
+
+
+class SharedObjects:
+    """Objects of one resource by (namespace, name), kept as long as somebody holds them and a minute more.
+
+    collection: namespace -> path of the collection
+    on_change:  called with the holders of an object that changed after it was first served
+    on_failure: called when a watch ended by a defect
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        collection: Callable[[str], str],
+        on_change: Callable[[set[str]], None],
+        on_failure: Callable[[BaseException], None],
+        *,
+        gate: asyncio.Semaphore | None = None,
+        max_watches: int = 200,
+        trim: Callable[[Json], Json] = drop_managed_fields,
+    ) -> None:
+        self._client, self._collection = client, collection
+        self._on_change, self._on_failure = on_change, on_failure
+        self._gate, self._max_watches, self._trim = gate, max_watches, trim
+        self._entries: dict[Key, _Entry] = {}
+        self._held: dict[str, set[Key]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def hold(self, holder: str, keys: set[Key]) -> None:
+        """Make `keys` exactly what `holder` holds; new objects are read at once in the background."""
+        before = self._held.get(holder, set())
+        for key in keys - before:
+            entry = self._entries.get(key) or self._open(key)
+            entry.holders.add(holder)
+            if entry.expiry is not None:
+                entry.expiry.cancel()
+                entry.expiry = None
+        for key in before - keys:
+            self._let_go(key, holder)
+        if keys:
+            self._held[holder] = set(keys)
+        else:
+            self._held.pop(holder, None)
+
+    async def fetch(self, key: Key) -> Json | None:
+        """The object now, None when it does not exist. It must be held.
+
+        Raises KubeApiError when it still cannot be read after a few seconds: right after a bind the node authorizer
+        answers 403 for some milliseconds. The holder is called back when it can be read later.
+        """
+        entry = self._entries[key]
+        synced = entry.informer.synced
+        for timeout_s in (_PATIENCE_S, _LIMIT_S):
+            try:
+                await asyncio.wait_for(synced.wait(), timeout_s)
+                break
+            except TimeoutError:
+                if entry.informer.error is not None:
+                    break
+        entry.served = True
+        if not synced.is_set():
+            raise entry.informer.error or KubeApiError(0, "Timeout", f"{self._collection(key[0])} {key[1]} not read")
+        return entry.item
+
+    def close(self) -> None:
+        for key in list(self._entries):
+            self._close(key)
+        self._held.clear()
+
+    def _open(self, key: Key) -> _Entry:
+        watches = sum(1 for entry in self._entries.values() if entry.task is not None)
+        informer = Informer(
+            self._client,
+            self._collection(key[0]),
+            field_selector(metadata__name=key[1]),
+            lambda kind, item: self._changed(key, kind, item),
+            trim=self._trim,
+            gate=self._gate,
+            poll_s=_POLL_S if watches >= self._max_watches else None,
+            backoff=Backoff(first_s=_FIRST_RETRY_S, max_s=15.0, jitter=0.3),
+        )
+        entry = self._entries[key] = _Entry(informer)
+        entry.task = asyncio.create_task(informer.run(), name=f"watch {self._collection(key[0])} {key[1]}")
+        entry.task.add_done_callback(self._ended)
+        return entry
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._on_failure(error)
+
+    def _changed(self, key: Key, kind: str, item: Json) -> None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        if item.get("immutable") and kind != "DELETED" and entry.task is not None:
+            asyncio.get_running_loop().call_soon(self._freeze, key)
+        if entry.served:
+            self._on_change(set(entry.holders))
+
+    def _freeze(self, key: Key) -> None:
+        """Stop following an immutable object once it was read."""
+        entry = self._entries.get(key)
+        if entry is not None and entry.task is not None:
+            entry.informer.synced.set()
+            entry.task.cancel()
+            entry.task = None
+
+    def _let_go(self, key: Key, holder: str) -> None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        entry.holders.discard(holder)
+        if not entry.holders and entry.expiry is None:
+            # A job's next pod wants the same objects a moment later.
+            entry.expiry = asyncio.get_running_loop().call_later(_LINGER_S, self._close, key)
+
+    def _close(self, key: Key) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return
+        if entry.expiry is not None:
+            entry.expiry.cancel()
+        if entry.task is not None:
+            entry.task.cancel()

@@ -1,0 +1,28 @@
+"""A token bucket; time is an argument. Pure."""
+
+from __future__ import annotations
+
+
+class TokenBucket:
+    """`take(now)` returns how many seconds the caller has to wait for its turn (0: go at once)."""
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate, self._burst = rate, burst
+        self._tokens, self._at = float(burst), now
+
+    def take(self, now: float) -> float:
+        self._refill(now)
+        self._tokens -= 1
+        return max(0.0, -self._tokens / self._rate)
+
+    def try_take(self, now: float) -> bool:
+        """Take one when there is one; never goes into debt."""
+        self._refill(now)
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    def _refill(self, now: float) -> None:
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now

@@ -1,0 +1,79 @@
+"""Bound service account tokens by TokenRequest, and when they are due for renewal (kubelet pkg/kubelet/token)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from vk_provider.errors import KubeApiError
+from vk_provider.kube.client import KubeClient
+from vk_provider.kube.paths import token_request_path
+from vk_provider.wire.session import TokenReference
+
+Json = dict[str, Any]
+
+MAX_AGE_S = 24 * 3600
+MAX_JITTER_S = 10.0
+_ATTEMPTS = 6
+_FIRST_RETRY_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class BoundToken:
+    """A token with its Unix times: when it is due for renewal and when it ends."""
+
+    reference: TokenReference
+    refresh_at: float
+    expires_at: float
+
+
+def compute_refresh_at(issued_at: float, expires_at: float, jitter_s: float) -> float:
+    """Renew after 80 % of the token's life or after 24 hours, whichever comes first, minus the jitter."""
+    lifetime_s = max(0.0, expires_at - issued_at)
+    return issued_at + max(0.0, min(0.8 * lifetime_s, MAX_AGE_S) - jitter_s)
+
+
+async def request_token(client: KubeClient, pod: Json, audience: str, expiration_s: int) -> BoundToken:
+    """Request a token bound to the pod; `audience` "" is the API server's own.
+
+    403 and 404 right after the bind come from caches that lag, and a lost request is repeated: a spare token does no
+    harm. Raises KubeApiError.
+    """
+    metadata = pod["metadata"]
+    account = (pod.get("spec") or {}).get("serviceAccountName") or "default"
+    body: Json = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {
+            "audiences": [audience] if audience else [],
+            "expirationSeconds": expiration_s,
+            "boundObjectRef": {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "name": metadata["name"],
+                "uid": metadata["uid"],
+            },
+        },
+    }
+    path = token_request_path(metadata["namespace"], account)
+    for attempt in range(_ATTEMPTS):
+        try:
+            answer = await client.create(path, body)
+            break
+        except KubeApiError as error:
+            if attempt == _ATTEMPTS - 1 or error.status not in (0, 403, 404, 500, 503):
+                raise
+        await asyncio.sleep(_FIRST_RETRY_S * 2**attempt)
+    status = answer["status"]
+    seconds = int((answer.get("spec") or {}).get("expirationSeconds") or expiration_s)
+    # Planned by our own clock and the granted lifetime: the API server's clock may differ.
+    issued_at = time.time()
+    jitter_s = random.uniform(0, min(MAX_JITTER_S, 0.05 * seconds))
+    return BoundToken(
+        TokenReference(token=status["token"], expirationTimestamp=status["expirationTimestamp"]),
+        compute_refresh_at(issued_at, issued_at + seconds, jitter_s),
+        issued_at + seconds,
+    )

@@ -1,0 +1,122 @@
+"""ClusterTrustBundles for projected volumes: selected by name or by signer and labels, merged into one PEM text."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import textwrap
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from vk_provider.errors import KubeApiError
+from vk_provider.kube.client import KubeClient
+from vk_provider.kube.informer import Informer, key_by_name
+from vk_provider.kube.paths import CLUSTER_TRUST_BUNDLES
+
+Json = dict[str, Any]
+
+_BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+_WAIT_S = 5.0
+
+
+def merge_trust_anchors(bundles: Iterable[str]) -> str:
+    """All certificates of the PEM texts, each once, without headers and comments, in a stable order."""
+    anchors = {_decode_block(block) for bundle in bundles for block in _BLOCK.findall(bundle)}
+    return "".join(_encode_block(anchor) for anchor in sorted(anchors))
+
+
+def split_certificates(bundle: str) -> list[str]:
+    """The certificates of a PEM text in their order, each without headers and what stands between them."""
+    return [_encode_block(_decode_block(block)) for block in _BLOCK.findall(bundle)]
+
+
+def matches_selector(selector: Json | None, labels: Json) -> bool:
+    """metav1.LabelSelector: None matches nothing, an empty one everything."""
+    if selector is None:
+        return False
+    wanted = selector.get("matchLabels") or {}
+    if any(labels.get(key) != value for key, value in wanted.items()):
+        return False
+    return all(_matches_expression(expression, labels) for expression in selector.get("matchExpressions") or [])
+
+
+def _matches_expression(expression: Json, labels: Json) -> bool:
+    key, values = expression["key"], expression.get("values") or []
+    match expression["operator"]:
+        case "In":
+            return key in labels and labels[key] in values
+        case "NotIn":
+            return labels.get(key) not in values
+        case "Exists":
+            return key in labels
+        case "DoesNotExist":
+            return key not in labels
+    return False
+
+
+def _decode_block(block: str) -> bytes:
+    # Headers of a PEM block end with an empty line.
+    body = re.split(r"\r?\n\r?\n", block.strip(), maxsplit=1)[-1]
+    return base64.b64decode("".join(body.split()))
+
+
+def _encode_block(data: bytes) -> str:
+    lines = textwrap.wrap(base64.b64encode(data).decode(), 64)
+    return "\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""])
+
+
+class TrustBundles:
+    """Reads ClusterTrustBundles from the moment that the first pod asks for one; a cluster may not have the API."""
+
+    def __init__(
+        self, client: KubeClient, on_change: Callable[[], None], on_failure: Callable[[BaseException], None]
+    ) -> None:
+        self._on_change, self._on_failure = on_change, on_failure
+        self._informer = Informer(client, CLUSTER_TRUST_BUNDLES, None, self._apply, key=key_by_name)
+        self._task: asyncio.Task[None] | None = None
+
+    async def select(self, source: Json) -> str:
+        """PEM text for a `clusterTrustBundle` projection; "" when it is optional and nothing matches.
+
+        Raises KubeApiError with the kubelet's words otherwise.
+        """
+        await self._wait_synced()
+        name = source.get("name")
+        if name:
+            chosen = [item for item in self._informer.items.values() if item["metadata"]["name"] == name]
+            missing = f'while getting ClusterTrustBundle: clustertrustbundle.certificates.k8s.io "{name}" not found'
+        else:
+            chosen = [item for item in self._informer.items.values() if _selected(source, item)]
+            missing = "combination of signerName and labelSelector matched zero ClusterTrustBundles"
+        if not chosen and not source.get("optional"):
+            raise KubeApiError(404, "NotFound", missing)
+        return merge_trust_anchors(item["spec"].get("trustBundle") or "" for item in chosen)
+
+    async def _wait_synced(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._informer.run(), name="watch clustertrustbundles")
+            self._task.add_done_callback(self._ended)
+        try:
+            await asyncio.wait_for(self._informer.synced.wait(), _WAIT_S)
+        except TimeoutError:
+            message = f"ClusterTrustBundle informer has not yet synced ({self._informer.error})"
+            raise KubeApiError(0, "Timeout", message) from None
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._on_failure(error)
+
+    def _apply(self, _kind: str, _item: Json) -> None:
+        self._on_change()
+
+    def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+def _selected(source: Json, item: Json) -> bool:
+    if item["spec"].get("signerName") != source.get("signerName"):
+        return False
+    return matches_selector(source.get("labelSelector"), item["metadata"].get("labels") or {})
