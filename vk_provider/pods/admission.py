@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from vk_provider.podmodel import admission as podmodel_admission
-from vk_provider.podmodel.quantity import milli, parse_quantity
-from vk_provider.podmodel.resources import effective_requests
+from vk_provider.podmodel.quantity import parse_quantity
+from vk_provider.podmodel.resources import effective_resources
 
 Json = dict[str, Any]
 
@@ -40,12 +42,39 @@ def hold_by_policy(pod: Json, run_daemonsets: bool) -> Verdict | None:
     return None
 
 
-def admit(pod: Json, node: Json, others: Iterable[Json]) -> Verdict | None:
-    """The kubelet's admission for a pod bound to `node`; `others` are the Node's other live pods."""
+class NodeUsage:
+    """What the live pods of one Node ask for, kept as running sums so that a burst costs O(1) a pod."""
+
+    def __init__(self) -> None:
+        self._requests: dict[str, Mapping[str, Fraction]] = {}
+        self.used: dict[str, Fraction] = {}
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def add(self, uid: str, requests: Mapping[str, Fraction]) -> None:
+        self.remove(uid)
+        self._requests[uid] = requests
+        for name, amount in requests.items():
+            self.used[name] = self.used.get(name, Fraction(0)) + amount
+
+    def remove(self, uid: str) -> None:
+        for name, amount in self._requests.pop(uid, {}).items():
+            self.used[name] -= amount
+
+
+def admit(pod: Json, node: Json, usage: NodeUsage) -> Verdict | None:
+    """The kubelet's admission for a pod bound to `node` (the Node object); a pod that passes is added to `usage`."""
     refusal = podmodel_admission.refuse(pod)
     if refusal is not None:
         return Verdict(True, refusal.reason, refusal.message)
-    return _check_selector(pod, node) or _check_capacity(pod, (node.get("status") or {}).get("allocatable"), others)
+    verdict = _check_selector(pod, node)
+    if verdict is None:
+        requests = effective_resources(pod, "requests")
+        verdict = _check_capacity(requests, (node.get("status") or {}).get("allocatable"), usage)
+        if verdict is None:
+            usage.add(pod["metadata"]["uid"], requests)
+    return verdict
 
 
 def _check_selector(pod: Json, node: Json) -> Verdict | None:
@@ -62,31 +91,24 @@ def _is_offering_label(key: str) -> bool:
     return key.startswith(("node.kubernetes.io/instance-", "karpenter.sh/", "topology.kubernetes.io/"))
 
 
-def _check_capacity(pod: Json, allocatable: Mapping[str, Any] | None, others: Iterable[Json]) -> Verdict | None:
+def _check_capacity(
+    requests: Mapping[str, Fraction], allocatable: Mapping[str, Any] | None, usage: NodeUsage
+) -> Verdict | None:
     if not allocatable:
         return None
-    wanted = {name: parse_quantity(value) for name, value in effective_requests(pod).items()}
-    relevant = [name for name in wanted if name in allocatable]
-    used = dict.fromkeys(relevant, parse_quantity(0))
-    count = 0
-    for other in others:
-        count += 1
-        requests = effective_requests(other)
-        for name in relevant:
-            if name in requests:
-                used[name] += parse_quantity(requests[name])
     limit = int(parse_quantity(allocatable.get("pods", "110")))
-    if count + 1 > limit:
-        return Verdict(True, "OutOfpods", _lack("pods", "1", str(count), str(limit)))
-    for name in relevant:
-        capacity = parse_quantity(allocatable[name])
-        if used[name] + wanted[name] > capacity:
-            show = (lambda amount: str(milli(amount))) if name == "cpu" else (lambda amount: str(int(amount)))
-            return Verdict(True, f"OutOf{name}", _lack(name, show(wanted[name]), show(used[name]), show(capacity)))
+    if len(usage) + 1 > limit:
+        return Verdict(True, "OutOfpods", _lack("pods", "1", str(len(usage)), str(limit)))
+    for name, wanted in requests.items():
+        if not wanted or name not in allocatable:
+            continue
+        used, capacity = usage.used.get(name, Fraction(0)), parse_quantity(allocatable[name])
+        if used + wanted > capacity:
+            factor = 1000 if name == "cpu" else 1
+            figures = (str(math.ceil(amount * factor)) for amount in (wanted, used, capacity))
+            return Verdict(True, f"OutOf{name}", _lack(name, *figures))
     return None
 
 
 def _lack(name: str, requested: str, used: str, capacity: str) -> str:
-    return (
-        f"Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
-    )
+    return f"Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"

@@ -44,7 +44,7 @@ class PodState:
     connected:        a session is open; connecting: somebody is dialing
     sent:             the agent has our newest pod and references
     terminal:         the newest status has a terminal phase; finished: nothing runs any more
-    published:        the API server holds our newest status
+    published:        the API server holds our newest status; api_deleted: our final DELETE was accepted
     pending_due:      long enough Pending that a status should say so
     stop_waited_s:    since the agent was told to stop a pod without API object; None before
     """
@@ -64,6 +64,7 @@ class PodState:
     terminal: bool = False
     finished: bool = False
     published: bool = True
+    api_deleted: bool = False
     pending_due: bool = False
     archived: bool = False
     stop_waited_s: float | None = None
@@ -108,9 +109,9 @@ def _finish(state: PodState) -> list[Action]:
     actions = []
     if not state.published:
         actions.append(Action.PUBLISH)
-    if state.deleting:
+    if state.deleting and not state.api_deleted:
         actions.append(Action.DELETE)
-    elif state.has_instance and not state.archived:
+    if not state.deleting and state.has_instance and not state.archived:
         actions.append(Action.ARCHIVE)
     if state.has_instance:
         actions.append(Action.TERMINATE)
