@@ -1,0 +1,67 @@
+"""Takes the raw byte stream from an aiohttp handler and joins it with another connection.
+
+aiohttp recognises only "websocket" upgrades; SPDY/3.1 is passed through here as well. Nothing is parsed: the request
+head is written to the other side, and the 101 (or the error) it answers goes back as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from vk_provider.aiokit.pump import Pump, Side
+
+PASSED_HEADERS = frozenset(
+    {
+        "connection",
+        "upgrade",
+        "x-stream-protocol-version",
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "sec-websocket-protocol",
+        "sec-websocket-extensions",
+        "origin",
+        "user-agent",
+    }
+)
+"""What an upgrade needs. Credentials (Authorization, cookies, X-Remote-*) never travel on."""
+
+OpenPeer = Callable[[Callable[[], Side]], Awaitable[tuple[asyncio.Transport, Side]]]
+
+
+def is_upgrade(request: web.BaseRequest) -> bool:
+    """Whether the client asks for an upgrade of its connection."""
+    return "upgrade" in request.headers.get("Connection", "").lower() and "Upgrade" in request.headers
+
+
+def build_upgrade_head(request: web.BaseRequest, target: str, host: str) -> bytes:
+    """Request line and headers for the next hop; repeated headers stay repeated, in order."""
+    lines = [f"{request.method} {target} HTTP/1.1", f"Host: {host}"]
+    for name, value in request.headers.items():
+        if name.lower() in PASSED_HEADERS:
+            lines.append(f"{name}: {value}")
+    if request.method != "GET":
+        lines.append("Content-Length: 0")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
+
+
+async def pass_through(request: web.BaseRequest, open_peer: OpenPeer, head: bytes, idle_s: float) -> web.Response:
+    """Open the next hop, hand it `head` and pump until both connections are gone.
+
+    Raises whatever `open_peer` raises, while the client can still be answered. The returned response is never sent.
+    """
+    _, right = await open_peer(Side)
+    client = request.transport
+    if client is None or client.is_closing():
+        right.abort()
+        raise ConnectionResetError("the client went away before the upgrade")
+    assert isinstance(client, asyncio.Transport)
+    left = Side()
+    left.attach(client, on_lost=request.protocol.connection_lost)
+    pump = Pump(left, right, idle_s)
+    if right.transport is not None:
+        right.transport.write(head)
+    await pump.run()
+    return web.Response()

@@ -1,0 +1,148 @@
+"""A byte pump between two transports: what one side reads, the other writes, unparsed, with back-pressure.
+
+    client transport <-> Side --- Side <-> server transport
+
+Rules
+- A side whose write buffer is full pauses reading on the other side; nothing is queued without bound.
+- End of stream travels on: over plain TCP as a half-close, so the other direction goes on. asyncio's TLS cannot
+  half-close, so there the end of one direction flushes and closes the connection. SPDY and WebSocket, which is what
+  runs here, close their streams inside their own frames and do not need more.
+- A connection without a byte in either direction for `idle_s` is closed.
+- Closing flushes what was already accepted for writing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+READ_BYTES = 256 * 1024
+HIGH_WATER_BYTES = 512 * 1024
+LOW_WATER_BYTES = 128 * 1024
+
+# Data is copied out of this buffer before control returns to the loop, so all sides of the process share it.
+_SHARED_BUFFER = memoryview(bytearray(READ_BYTES))
+
+
+class Side(asyncio.BufferedProtocol):
+    """One end of a pump; use it as a protocol factory, or `attach` it to a transport that already exists."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.lost = False
+        self._ended = False
+        self._peer: Side | None = None
+        self._pump: Pump | None = None
+        self._on_lost: Callable[[Exception | None], None] | None = None
+
+    def attach(self, transport: asyncio.Transport, on_lost: Callable[[Exception | None], None] | None = None) -> None:
+        """Take over a transport from another protocol; `on_lost` tells that one when the connection ends."""
+        self._on_lost = on_lost
+        self.connection_made(transport)
+        transport.set_protocol(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
+
+    def join(self, pump: Pump, peer: Side) -> None:
+        self._pump, self._peer = pump, peer
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _SHARED_BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._pump is None or self._peer is None:
+            # Bytes before the pump is joined: no protocol used here lets a peer talk first.
+            self.abort()
+            return
+        self._pump.bytes_passed += nbytes
+        target = self._peer.transport
+        if target is not None and not target.is_closing():
+            target.write(bytes(_SHARED_BUFFER[:nbytes]))
+
+    def eof_received(self) -> bool:
+        target = self._peer.transport if self._peer is not None else None
+        if target is None or target.is_closing():
+            return False
+        if not target.can_write_eof():
+            target.close()
+            return False
+        target.write_eof()
+        self._ended = True
+        # The last of two half-closes ends both connections: returning False closes this one, and that the other.
+        return not self._peer._ended if self._peer is not None else False
+
+    def pause_writing(self) -> None:
+        if self._peer is not None and self._peer.transport is not None and not self._peer.lost:
+            self._peer.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._peer is not None and self._peer.transport is not None and not self._peer.lost:
+            self._peer.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        if self._on_lost is not None:
+            self._on_lost(exc)
+        if self._peer is not None and self._peer.transport is not None and not self._peer.lost:
+            self._peer.transport.resume_reading()
+            self._peer.transport.close()
+        if self._pump is not None:
+            self._pump.side_lost()
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class Pump:
+    """Joins two sides. `closed` is done when both connections are gone."""
+
+    def __init__(self, left: Side, right: Side, idle_s: float = 4 * 3600) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sides = (left, right)
+        self._idle_s = idle_s
+        self._seen_bytes = 0
+        self.bytes_passed = 0
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+        left.join(self, right)
+        right.join(self, left)
+        self._timer = self._loop.call_later(idle_s, self._check_idle)
+        if left.lost or right.lost:
+            self.close()
+            self.side_lost()
+
+    def _check_idle(self) -> None:
+        # One timer instead of one per chunk: a connection is closed between idle_s and 2*idle_s after its last byte.
+        if self.bytes_passed == self._seen_bytes:
+            self.close()
+            return
+        self._seen_bytes = self.bytes_passed
+        self._timer = self._loop.call_later(self._idle_s, self._check_idle)
+
+    def side_lost(self) -> None:
+        if all(side.lost for side in self._sides):
+            self._timer.cancel()
+            if not self.closed.done():
+                self.closed.set_result(None)
+
+    def close(self) -> None:
+        """Flush and close both connections."""
+        for side in self._sides:
+            if side.transport is not None and not side.lost:
+                side.transport.close()
+
+    def abort(self) -> None:
+        """Drop both connections at once."""
+        for side in self._sides:
+            side.abort()
+
+    async def run(self) -> None:
+        """Wait for the end; a cancelled caller drops both connections."""
+        try:
+            await asyncio.shield(self.closed)
+        except asyncio.CancelledError:
+            self.abort()
+            raise
