@@ -28,7 +28,7 @@ class MissingReferenceError(PodModelError):
         self.not_found = not_found
 
 
-class InvalidImageNameError(PodModelError):
+class InvalidImageName(PodModelError):
     """The image reference does not parse; the container waits with InvalidImageName."""
 
 

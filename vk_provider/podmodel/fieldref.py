@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from fractions import Fraction
@@ -12,12 +11,39 @@ from vk_provider.podmodel.errors import PodModelError
 from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.spec import Json, init_containers, metadata_of, regular_containers, spec_of
 
+_ESCAPES = {
+    "\\": "\\\\",
+    '"': '\\"',
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+}
 _DEFAULTED = ("cpu", "memory", "ephemeral-storage")
 
 
 def format_map(values: Mapping[str, str]) -> str:
     """Return `key="value"` lines sorted by key, as a downward API file of all labels or annotations holds them."""
-    return "\n".join(f"{key}={json.dumps(values[key], ensure_ascii=False)}" for key in sorted(values))
+    return "\n".join(f"{key}={quote(values[key])}" for key in sorted(values))
+
+
+def quote(text: str) -> str:
+    """Return `text` in double quotes with the escapes of a Go string literal."""
+    return '"' + "".join(_escape(character) for character in text) + '"'
+
+
+def _escape(character: str) -> str:
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    if character.isprintable():
+        return character
+    code = ord(character)
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def split_subscript(path: str) -> tuple[str, str] | None:
