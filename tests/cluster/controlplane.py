@@ -10,10 +10,8 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -24,6 +22,7 @@ from tests.cluster.binaries import Binaries, find_binaries
 from tests.cluster.components import COMPONENTS, KUBELET_CLIENT, Credentials, arguments, issue_credentials
 from tests.cluster.errors import ClusterError
 from tests.cluster.kubeconfig import write_certificate_kubeconfig, write_token_kubeconfig
+from tests.cluster.kubectl import Kubectl, Result
 from tests.cluster.pki import Authority
 from tests.cluster.process import Process
 from tests.cluster.rest import Rest
@@ -126,16 +125,16 @@ class ControlPlane:
     # Use.
 
     def kubectl(self, *args: str, check: bool = True, stdin: str | None = None, kubeconfig: Path | None = None,
-                timeout_s: float = 60) -> subprocess.CompletedProcess[str]:  # fmt: skip
+                timeout_s: float = 60) -> Result:  # fmt: skip
         """Run kubectl as the administrator (or with `kubeconfig`). `check`: a failure raises ClusterError."""
-        command = [str(self.binaries["kubectl"]), "--kubeconfig", str(kubeconfig or self.kubeconfig), *args]
-        environment = {**os.environ, "HOME": str(self.state.root)}  # no .kube/cache or .kuberc of the user's
-        ran = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=timeout_s, env=environment, check=False
-        )
-        if check and ran.returncode:
-            raise ClusterError(f"kubectl {' '.join(args)} failed with {ran.returncode}: {ran.stderr.strip()}")
-        return ran
+        result = self._kubectl(kubeconfig).run(args, stdin, timeout_s)
+        return result.require_success() if check else result
+
+    async def kubectl_async(self, *args: str, check: bool = True, stdin: str | None = None,
+                            kubeconfig: Path | None = None, timeout_s: float = 60) -> Result:  # fmt: skip
+        """The same from an event loop: for logs, exec and the like of a kubelet that runs in the same loop."""
+        result = await self._kubectl(kubeconfig).run_async(args, stdin, timeout_s)
+        return result.require_success() if check else result
 
     def kubeconfig_for(self, user: str, groups: Iterable[str] = ()) -> Path:
         """A kubeconfig with a client certificate of `user` in `groups`."""
@@ -154,6 +153,9 @@ class ControlPlane:
         return write_token_kubeconfig(path, self.url, self.ca, f"{namespace}-{name}", made.stdout.strip())
 
     # Inside.
+
+    def _kubectl(self, kubeconfig: Path | None) -> Kubectl:
+        return Kubectl(self.binaries["kubectl"], kubeconfig or self.kubeconfig, self.state.root)
 
     def _endpoints(self, address: str, port: int, bind: str | None) -> Endpoints:
         previous = self.state.load()

@@ -41,7 +41,7 @@ class Process:
         except (FileNotFoundError, ValueError):
             return None
         _reap(known["pid"])
-        alive = known["started"] is not None and _start_time(known["pid"]) == known["started"]
+        alive = known["started"] is not None and start_time(known["pid"]) == known["started"]
         return known["pid"] if alive else None
 
     def start(self, command: Sequence[str], environment: dict[str, str] | None = None) -> int:
@@ -53,7 +53,7 @@ class Process:
         self.log_dir.mkdir(parents=True, exist_ok=True)
         pid = _spawn(command, self.log, {**os.environ, **(environment or {})})
         partial = self.pid_file.with_suffix(".new")
-        partial.write_text(json.dumps({"pid": pid, "started": _start_time(pid)}))
+        partial.write_text(json.dumps({"pid": pid, "started": start_time(pid)}))
         partial.replace(self.pid_file)
         return pid
 
@@ -115,7 +115,7 @@ def _spawn(command: Sequence[str], log: Path, environment: dict[str, str]) -> in
             raise ClusterError(f"cannot start {command[0]}: {error.strerror}") from error
 
 
-def _start_time(pid: int) -> int | None:
+def start_time(pid: int) -> int | None:
     """Start time in clock ticks since boot; None when there is no such process or it is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()

@@ -1,0 +1,5 @@
+"""Fixtures that every test may ask for."""
+
+from tests.cluster.fixtures import control_plane
+
+__all__ = ["control_plane"]
