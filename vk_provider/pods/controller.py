@@ -1,0 +1,383 @@
+"""The pod controller: takes in watch events and agents' messages, and drives one worker per pod UID.
+
+load (the record) -> decide (`reconcile`) -> apply (`steps`). After a restart `adopt` joins what the cloud has with
+what the API server has; nothing else needs to be remembered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from vk_provider.aiokit.batch import Batcher
+from vk_provider.aiokit.workers import KeyedWorkers
+from vk_provider.cloud.base import TAG_ATTEMPT, TAG_POD_UID, Cloud, Instance
+from vk_provider.kube.recorder import EventRecorder
+from vk_provider.pods.connection import InstanceConnection
+from vk_provider.pods.metrics import PodMetrics
+from vk_provider.pods.reconcile import Action, PodState, reconcile
+from vk_provider.pods.record import TERMINAL_PHASES, PodRecord
+from vk_provider.pods.status_patch import owned_status
+from vk_provider.pods.steps import PodSteps, involved, pod_fingerprint, rfc3339
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+PENDING_STATUS_AFTER_S = 1.0
+"""A pod that runs sooner never needs a PATCH that says Pending."""
+MAX_ATTEMPTS = 3
+DESCRIBE_WINDOW_S = 0.05
+DESCRIBE_BATCH = 500
+ACK_DELAY_S = 0.5
+MISSING_CONFIRM_S = 30.0
+DELETION_OVERDUE_S = 60.0
+"""How long after its grace period a pod with an unreachable agent is kept before its instance is taken away."""
+
+
+class PodController:
+    """Owns the records. `on_pod` is the informers' callback; `run` only waits, workers do the work."""
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        recorder: EventRecorder,
+        metrics: PodMetrics,
+        build_steps: Callable[[PodController], PodSteps],
+        build_connection: Callable[[PodController], InstanceConnection],
+    ) -> None:
+        self._cloud = cloud
+        self._recorder = recorder
+        self._metrics = metrics
+        self.records: dict[str, PodRecord] = {}
+        self._by_name: dict[tuple[str, str], str] = {}
+        self._adopting = True
+        self._workers = KeyedWorkers("pod", self._work)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._describe_batch: Batcher[str, Instance | None] = Batcher(
+            self._describe_all, window_s=DESCRIBE_WINDOW_S, max_items=DESCRIBE_BATCH
+        )
+        self.steps = build_steps(self)
+        self._connection = build_connection(self)
+
+    # --- what comes in -------------------------------------------------------------------------------------------
+
+    def on_pod(self, node: str, kind: str, pod: Json) -> None:
+        """An informer's event about a pod bound to `node`."""
+        uid = pod["metadata"]["uid"]
+        record = self.records.get(uid)
+        if kind == "DELETED":
+            if record is not None:
+                record.exists = False
+                record.pod = pod
+                self.wake(uid)
+            return
+        if record is None:
+            record = self._add(uid, node, pod)
+        else:
+            record.pod = pod
+        if not self._adopting:
+            self.wake(uid)
+
+    def _add(self, uid: str, node: str, pod: Json) -> PodRecord:
+        status = pod.get("status") or {}
+        record = PodRecord(uid, node, pod, bound_at=time.monotonic())
+        record.start_time = status.get("startTime") or rfc3339()
+        record.published = owned_status(status) if status.get("startTime") else None
+        record.reached_running = status.get("phase") in ("Running", *TERMINAL_PHASES)
+        record.pending_due = record.bound_at + PENDING_STATUS_AFTER_S
+        self.records[uid] = record
+        self._by_name[(record.namespace, record.name)] = uid
+        return record
+
+    def receive(self, record: PodRecord, message: Json) -> None:
+        """A message from the pod's agent."""
+        kind = message.get("type")
+        if kind == "status":
+            if message["podUID"] != record.uid or record.terminated:
+                return
+            if record.status == message["status"] and record.finished == message["finished"]:
+                return
+            record.status, record.status_from_agent = message["status"], True
+            record.finished = bool(message["finished"])
+            self.wake(record.uid)
+        elif kind == "event":
+            self._relay_event(record, message)
+        elif kind == "stats":
+            record.stats = message
+        elif kind == "hello" and message.get("podUID") not in ("", record.uid):
+            log.error("pod %s: its instance runs pod %s", record.key, message.get("podUID"))
+            record.lost = "the instance runs another pod"
+            self.wake(record.uid)
+
+    def _relay_event(self, record: PodRecord, message: Json) -> None:
+        if message["podUID"] == record.uid:
+            self._recorder.record(
+                involved(record.pod),
+                message["eventType"],
+                message["reason"],
+                message["message"],
+                message.get("fieldPath", ""),
+                host=record.node,
+                timestamp=message.get("timestamp"),
+                count=message.get("count", 1),
+            )
+        record.ack_seq = max(record.ack_seq, message["seq"])
+        if record.ack_timer is None:
+            record.ack_timer = asyncio.get_running_loop().call_later(ACK_DELAY_S, self._ack, record)
+
+    def _ack(self, record: PodRecord) -> None:
+        record.ack_timer = None
+        session = record.session
+        if session is not None:
+            self._spawn(session.send({"type": "ack", "seq": record.ack_seq}), f"ack {record.uid}")
+
+    def on_connected(self, record: PodRecord) -> None:
+        self._metrics.agent_ready_seconds.observe(time.monotonic() - record.bound_at)
+
+    # --- adoption ------------------------------------------------------------------------------------------------
+
+    def adopt(self, instances: Iterable[Instance]) -> list[Instance]:
+        """Join the cloud's instances with the pods, once, after the informers have synced and before any launch.
+
+        `instances` was listed before the pods. Returns the surplus: second instances of one pod.
+        """
+        surplus = []
+        for instance in sorted(instances, key=lambda item: item.launch_time):
+            record = self.records.get(instance.tags.get(TAG_POD_UID, ""))
+            if record is None or instance.state.is_gone:
+                continue
+            if record.instance is not None:
+                surplus.append(instance)
+                continue
+            record.instance = instance
+            record.launched_at = time.monotonic()
+            record.attempt = int(instance.tags.get(TAG_ATTEMPT, "0") or 0)
+            record.fresh = not _has_started(record.pod)
+            log.info("pod %s: adopted instance %s", record.key, instance.instance_id)
+        for record in self.records.values():
+            if record.instance is None and record.api_phase not in TERMINAL_PHASES and _has_started(record.pod):
+                record.admitted, record.hold = True, "looking for its instance"
+                self._spawn(self._confirm_missing(record), f"missing {record.uid}")
+        self._adopting = False
+        for uid in list(self.records):
+            self.wake(uid)
+        return surplus
+
+    async def _confirm_missing(self, record: PodRecord) -> None:
+        """A pod that ran has no instance in the list: believe it only after a second look."""
+        while record.exists and record.instance is None:
+            await asyncio.sleep(MISSING_CONFIRM_S)
+            try:
+                found = await self._cloud.list_owned()
+            except Exception as error:
+                log.warning("pod %s: cannot look for its instance: %s", record.key, error)
+                continue
+            alive = [i for i in found if i.tags.get(TAG_POD_UID) == record.uid and not i.state.is_gone]
+            record.hold = ""
+            if alive:
+                record.instance = alive[0]
+            else:
+                record.lost = "the pod's instance does not exist any more"
+            self.wake(record.uid)
+            return
+
+    # --- the worker ----------------------------------------------------------------------------------------------
+
+    def wake(self, uid: str) -> None:
+        self._workers.wake(uid)
+
+    async def _work(self, uid: str) -> float | None:
+        record = self.records.get(uid)
+        if record is None:
+            return None
+        deferred: Exception | None = None
+        for action in reconcile(self._state(record)):
+            try:
+                await self.steps.apply(action, record)
+            except Exception as error:
+                # A DELETE that fails must not keep a finished pod's instance running.
+                if action is not Action.DELETE:
+                    raise
+                deferred = error
+            if action in _DECISIVE:
+                self._workers.wake(uid)
+        if record.finished:
+            self.steps.release_usage(record)
+        if deferred is not None:
+            raise deferred
+        return self._next_look(record)
+
+    def _state(self, record: PodRecord) -> PodState:
+        now = time.monotonic()
+        started = record.status_from_agent or _has_started(record.pod)
+        if record.deleting and started and record.session is None and not record.finished:
+            self._check_overdue(record)
+        terminal = record.phase in TERMINAL_PHASES
+        in_api = record.status is None and record.api_phase in TERMINAL_PHASES
+        return PodState(
+            exists=record.exists,
+            deleting=record.deleting,
+            admitted=record.admitted or record.instance is not None,
+            held=bool(record.hold),
+            has_instance=record.has_instance,
+            lost=bool(record.lost),
+            boot_failed=bool(record.boot_failed),
+            attempts_left=record.attempt + 1 < MAX_ATTEMPTS,
+            connected=record.session is not None,
+            connecting=record.connection is not None and not record.connection.done(),
+            sent=record.sent_fingerprint is not None
+            and not record.references_changed
+            and record.sent_fingerprint == pod_fingerprint(record.pod),
+            has_status=started,
+            terminal=terminal,
+            finished=record.finished or in_api,
+            published=record.status is None or self._is_published(record),
+            api_deleted=record.api_deleted,
+            pending_due=now >= record.pending_due and record.published is None,
+            archived=record.archived,
+            stop_waited_s=now - record.stop_sent_at if record.stop_sent_at else None,
+        )
+
+    def _is_published(self, record: PodRecord) -> bool:
+        if record.published is None or record.status is None:
+            return False
+        ours = owned_status(record.status)
+        theirs = record.published
+        return all(
+            theirs.get(name) == ours.get(name)
+            for name in ours.keys() | theirs.keys()
+            if name not in ("conditions", "startTime")
+        ) and _conditions_published(ours.get("conditions") or [], theirs.get("conditions") or [])
+
+    def _check_overdue(self, record: PodRecord) -> None:
+        grace = float(record.pod["metadata"].get("deletionGracePeriodSeconds") or 0)
+        if record.stop_sent_at == 0.0:
+            record.stop_sent_at = time.monotonic()
+        if time.monotonic() - record.stop_sent_at > grace + DELETION_OVERDUE_S:
+            record.lost = "its agent did not answer within the grace period of the deletion"
+
+    def _next_look(self, record: PodRecord) -> float | None:
+        """When the clock alone changes the answer."""
+        if record.uid not in self.records:
+            return None
+        if not record.exists and record.stop_sent_at:
+            return 1.0
+        if record.deleting and record.session is None and not record.finished:
+            return 5.0
+        if record.published is None and not record.hold:
+            return max(0.05, record.pending_due - time.monotonic())
+        return None
+
+    def connect(self, record: PodRecord) -> None:
+        record.connection = asyncio.create_task(self._connection.run(record), name=f"session {record.uid}")
+        record.connection.add_done_callback(lambda task: self._connection_done(record, task))
+
+    def _connection_done(self, record: PodRecord, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.error("pod %s: connection failed", record.key, exc_info=task.exception())
+            self._workers.wake_after(record.uid, 1.0)
+        if record.connection is task:
+            record.connection = None
+            self.wake(record.uid)
+
+    def forget(self, record: PodRecord) -> None:
+        if record.ack_timer is not None:
+            record.ack_timer.cancel()
+        if record.connection is not None:
+            record.connection.cancel()
+        self.steps.release_usage(record)
+        self.records.pop(record.uid, None)
+        if self._by_name.get((record.namespace, record.name)) == record.uid:
+            del self._by_name[(record.namespace, record.name)]
+
+    async def describe(self, instance_id: str) -> Instance | None:
+        """The cloud's word on one instance; many questions at once share a call."""
+        return await self._describe_batch.submit(instance_id)
+
+    async def _describe_all(self, instance_ids: Any) -> list[Instance | None]:
+        found = {item.instance_id: item for item in await self._cloud.describe(list(instance_ids))}
+        return [found.get(instance_id) for instance_id in instance_ids]
+
+    # --- what others ask -----------------------------------------------------------------------------------------
+
+    def find(self, namespace: str, name: str) -> PodRecord | None:
+        return self.records.get(self._by_name.get((namespace, name), ""))
+
+    @property
+    def busy(self) -> bool:
+        """Statuses wait to be sent: events should go slower."""
+        return len(self._workers) > 0
+
+    def update_metrics(self) -> None:
+        """Refresh the gauges; called when metrics are scraped."""
+        phases = dict.fromkeys(("Pending", "Running", *TERMINAL_PHASES), 0)
+        sessions = 0
+        for record in self.records.values():
+            phases[record.phase] = phases.get(record.phase, 0) + 1
+            sessions += record.session is not None
+        for phase, count in phases.items():
+            self._metrics.pods.set(count, phase)
+        self._metrics.sessions.set(sessions)
+        self._metrics.queue_depth.set(len(self._workers))
+
+    def _spawn(self, coroutine: Any, name: str) -> None:
+        task = asyncio.create_task(_quietly(coroutine), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self, flush_s: float = 5.0) -> None:
+        """Let running workers finish (status PATCHes), then let go of everything. Instances keep running."""
+        if not await self._workers.drain(flush_s):
+            log.warning("%d pods were still being worked on at the stop", len(self._workers))
+        await self._workers.close()
+        tasks = [record.connection for record in self.records.values() if record.connection is not None]
+        for record in self.records.values():
+            if record.ack_timer is not None:
+                record.ack_timer.cancel()
+        for task in (*tasks, *self._tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, *self._tasks, return_exceptions=True)
+        await self._describe_batch.close()
+        await self.steps.close()
+
+
+_DECISIVE = {
+    Action.ADMIT,
+    Action.LAUNCH,
+    Action.FAIL_NEVER_STARTED,
+    Action.FAIL_LOST,
+    Action.RELAUNCH,
+    Action.STOP,
+    Action.CONNECT,
+}
+"""After these the facts are others: decide again."""
+
+
+def _conditions_published(ours: list[Json], theirs: list[Json]) -> bool:
+    known = {condition["type"]: condition for condition in theirs}
+    return all(known.get(condition["type"]) == condition for condition in ours)
+
+
+def _has_started(pod: Json) -> bool:
+    """The API's status tells that an agent had the pod: some container has or had an ID, or it is Running."""
+    status = pod.get("status") or {}
+    if status.get("phase") == "Running":
+        return True
+    return any(
+        item.get("containerID")
+        for field in ("initContainerStatuses", "containerStatuses")
+        for item in status.get(field) or []
+    )
+
+
+async def _quietly(coroutine: Any) -> None:
+    try:
+        await coroutine
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        log.debug("background step failed: %s", error)

@@ -1,0 +1,323 @@
+"""Carries out the actions of `reconcile`, one method each: load -> decide is done, here is the guarded apply."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from vk_provider.agentclient.base import AgentConnector
+from vk_provider.aiokit.batch import Batcher
+from vk_provider.cloud.base import Cloud
+from vk_provider.errors import AgentError, AgentUnreachableError, CloudError, KubeApiError
+from vk_provider.kube.client import KubeClient
+from vk_provider.kube.paths import pod_path
+from vk_provider.kube.recorder import EventRecorder
+from vk_provider.kube.references import ReferenceStore
+from vk_provider.pods.admission import NodeUsage, admit, hold_by_policy
+from vk_provider.pods.archive import LogArchive
+from vk_provider.pods.launcher import LaunchRefusedError, PodLauncher
+from vk_provider.pods.metrics import PodMetrics
+from vk_provider.pods.own_status import (
+    build_lost_status,
+    build_pending_status,
+    build_rejected_status,
+    build_unstarted_status,
+    instance_condition,
+)
+from vk_provider.pods.reconcile import Action
+from vk_provider.pods.record import PodRecord
+from vk_provider.pods.status_patch import build_status_patch, owned_status
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+TERMINATE_WINDOW_S = 0.02
+TERMINATE_BATCH = 200
+ARCHIVE_TRIES = 2
+
+
+def rfc3339(timestamp: float | None = None) -> str:
+    """Second precision, as the API's metav1.Time."""
+    moment = datetime.datetime.fromtimestamp(time.time() if timestamp is None else timestamp, datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class PodSteps:
+    """One method per Action; each returns after the step is done or raises for the worker to retry."""
+
+    def __init__(
+        self,
+        *,
+        client: KubeClient,
+        cloud: Cloud,
+        connector: AgentConnector,
+        references: ReferenceStore,
+        recorder: EventRecorder,
+        archive: LogArchive,
+        launcher: PodLauncher,
+        metrics: PodMetrics,
+        nodes: Callable[[str], Json | None],
+        node_facts: Callable[[PodRecord], Json],
+        wake: Callable[[str], None],
+        connect: Callable[[PodRecord], None],
+        forget: Callable[[PodRecord], None],
+        run_daemonsets: bool,
+    ) -> None:
+        self._client = client
+        self._connector = connector
+        self._references = references
+        self._recorder = recorder
+        self._archive = archive
+        self._launcher = launcher
+        self._metrics = metrics
+        self._nodes = nodes
+        self._node_facts = node_facts
+        self._wake = wake
+        self._connect = connect
+        self._forget = forget
+        self._run_daemonsets = run_daemonsets
+        self.usage: dict[str, NodeUsage] = {}
+        self._terminate_batch: Batcher[str, None] = Batcher(
+            lambda ids: self._terminate_all(cloud, ids), window_s=TERMINATE_WINDOW_S, max_items=TERMINATE_BATCH
+        )
+        self._apply: Mapping[Action, Callable[[PodRecord], Awaitable[None]]] = {
+            Action.ADMIT: self.admit,
+            Action.LAUNCH: self.launch,
+            Action.CONNECT: self.connect,
+            Action.SEND: self.send,
+            Action.PUBLISH: self.publish,
+            Action.PUBLISH_PENDING: self.publish_pending,
+            Action.FAIL_NEVER_STARTED: self.fail_never_started,
+            Action.FAIL_LOST: self.fail_lost,
+            Action.RELAUNCH: self.relaunch,
+            Action.STOP: self.stop,
+            Action.ARCHIVE: self.archive,
+            Action.DELETE: self.delete,
+            Action.TERMINATE: self.terminate,
+            Action.FORGET: self.forget,
+        }
+
+    async def apply(self, action: Action, record: PodRecord) -> None:
+        await self._apply[action](record)
+
+    def event(self, record: PodRecord, event_type: str, reason: str, message: str) -> None:
+        self._recorder.record(involved(record.pod), event_type, reason, message, host=record.node)
+
+    async def admit(self, record: PodRecord) -> None:
+        record.admitted = True
+        verdict = hold_by_policy(record.pod, self._run_daemonsets)
+        if verdict is None:
+            usage = self.usage.setdefault(record.node, NodeUsage())
+            node = self._nodes(record.node) or {"metadata": {}}
+            verdict = admit(record.pod, node, usage)
+        if verdict is None:
+            self._references.subscribe(record.pod, lambda: self._references_changed(record))
+            return
+        self.event(record, "Warning", verdict.reason, verdict.message)
+        if verdict.refuse:
+            self._reject(record, verdict.reason, verdict.message)
+        else:
+            record.hold = verdict.reason
+
+    def _reject(self, record: PodRecord, reason: str, message: str) -> None:
+        record.status = build_rejected_status(record.pod, reason, message, record.start_time)
+        record.finished = True
+
+    def _references_changed(self, record: PodRecord) -> None:
+        record.references_changed = True
+        self._wake(record.uid)
+
+    async def launch(self, record: PodRecord) -> None:
+        try:
+            await self._launcher.launch(record)
+        except LaunchRefusedError as refusal:
+            self.event(record, "Warning", refusal.reason, str(refusal))
+            self._reject(record, refusal.reason, str(refusal))
+        except CloudError as error:
+            self.event(record, "Warning", "FailedLaunch", f"cannot launch an instance, will try again: {error}")
+            raise
+
+    async def connect(self, record: PodRecord) -> None:
+        self._connect(record)
+
+    async def send(self, record: PodRecord) -> None:
+        """The whole desired state down the session; the agent compares."""
+        session = record.session
+        if session is None:
+            return
+        fingerprint = pod_fingerprint(record.pod)
+        record.references_changed = False
+        references = await self._references.resolve(record.pod)
+        try:
+            if record.sent_fingerprint != fingerprint:
+                pod = record.pod
+                if not (pod.get("status") or {}).get("startTime"):
+                    pod = {**pod, "status": {**(pod.get("status") or {}), "startTime": record.start_time}}
+                await session.send(
+                    {"type": "pod", "pod": pod, "references": references, "node": self._node_facts(record)}
+                )
+            elif references != record.sent_references:
+                await session.send({"type": "references", "references": references})
+        except AgentUnreachableError:
+            return
+        record.sent_fingerprint, record.sent_references = fingerprint, dict(references)
+
+    async def publish(self, record: PodRecord) -> None:
+        """One PATCH with the newest status; what arrives meanwhile makes the next one."""
+        if record.status is None:
+            return
+        status = owned_status(record.status)
+        if record.start_time:
+            status["startTime"] = record.start_time
+        if record.selection_message:
+            generation = int(record.pod["metadata"].get("generation") or 0)
+            condition = instance_condition(record.selection_message, generation, record.start_time)
+            status["conditions"] = [*status.get("conditions", []), condition]
+        patch = build_status_patch(record.uid, record.published, status)
+        if not patch["status"]:
+            record.published = status
+            return
+        try:
+            await self._client.patch_strategic(pod_path(record.namespace, record.name, "status"), patch)
+        except KubeApiError as error:
+            self._metrics.status_patches.inc(str(error.status))
+            if error.status in (404, 409):
+                record.published = status
+                return
+            if error.status == 422:
+                log.error("pod %s: the API server refuses the status: %s", record.key, error)
+                record.published = status
+                return
+            raise
+        self._metrics.status_patches.inc("ok")
+        record.published = status
+        if status.get("phase") == "Running" and not record.reached_running:
+            record.reached_running = True
+            self._metrics.running_seconds.observe(time.monotonic() - record.bound_at)
+
+    async def publish_pending(self, record: PodRecord) -> None:
+        instance = record.instance
+        host_ip, pod_ip = (instance.primary_ip, instance.pod_ip) if instance else ("", "")
+        record.status = build_pending_status(record.pod, record.start_time, host_ip, pod_ip, rfc3339())
+        await self.publish(record)
+
+    async def fail_never_started(self, record: PodRecord) -> None:
+        record.status = build_unstarted_status(record.pod, record.status, rfc3339())
+        record.finished = True
+
+    async def fail_lost(self, record: PodRecord) -> None:
+        message = record.lost or record.boot_failed
+        reason = "InstanceTerminated" if record.lost else "InstanceBootFailed"
+        self.event(record, "Warning", reason, message)
+        record.status = build_lost_status(record.pod, record.status, reason, message, rfc3339())
+        record.finished = True
+
+    async def relaunch(self, record: PodRecord) -> None:
+        """The instance never booted: nothing of the pod ever ran, so a new instance is safe."""
+        self.event(record, "Warning", "InstanceBootFailed", f"{record.boot_failed}; launching another instance")
+        await self.terminate(record)
+        record.instance, record.terminated, record.connection = None, False, None
+        record.boot_failed = ""
+        record.attempt += 1
+
+    async def stop(self, record: PodRecord) -> None:
+        """The API object is gone, the pod still runs: a kubelet kills it with a grace period of 1 s."""
+        record.stop_sent_at = time.monotonic()
+        if record.session is not None:
+            try:
+                await record.session.send(
+                    {"type": "stop", "gracePeriodSeconds": 1, "reason": "Killing", "message": "pod object is gone"}
+                )
+            except AgentUnreachableError:
+                pass
+
+    async def archive(self, record: PodRecord) -> None:
+        """Keep the logs before the instance goes; two failed tries are told and must not cost money for ever."""
+        if record.instance is None:
+            return
+        status = record.status or record.pod.get("status") or {}
+        try:
+            await self._archive.fetch(record.uid, record.instance, self._connector, status)
+            record.archived = True
+        except (AgentError, OSError, TimeoutError) as error:
+            record.archive_tries += 1
+            if record.archive_tries < ARCHIVE_TRIES:
+                raise
+            record.archived = True
+            self.event(record, "Warning", "FailedLogArchive", f"logs could not be kept: {error}")
+
+    async def delete(self, record: PodRecord) -> None:
+        body = {"gracePeriodSeconds": 0, "preconditions": {"uid": record.uid}}
+        try:
+            await self._client.delete(pod_path(record.namespace, record.name), body)
+        except KubeApiError as error:
+            if error.status not in (404, 409):
+                raise
+        record.api_deleted = True
+
+    async def terminate(self, record: PodRecord) -> None:
+        if record.connection is not None:
+            record.connection.cancel()
+            record.connection = None
+        if record.instance is None or record.terminated:
+            return
+        await self._terminate_batch.submit(record.instance.instance_id)
+        record.terminated = True
+        self._metrics.terminations.inc("pod-ended")
+        self._connector.forget(record.instance.instance_id)
+
+    async def _terminate_all(self, cloud: Cloud, ids: Any) -> list[None]:
+        await cloud.terminate(list(ids))
+        return [None] * len(ids)
+
+    async def forget(self, record: PodRecord) -> None:
+        self._references.release(record.uid)
+        self._forget(record)
+        await self._archive.remove(record.uid)
+
+    def release_usage(self, record: PodRecord) -> None:
+        """The pod counts no longer against its Node."""
+        usage = self.usage.get(record.node)
+        if usage is not None:
+            usage.remove(record.uid)
+
+    async def close(self) -> None:
+        await self._terminate_batch.close()
+        await asyncio.sleep(0)
+
+
+def involved(pod: Json) -> Json:
+    """involvedObject of an event about the pod."""
+    metadata = pod["metadata"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "resourceVersion": metadata.get("resourceVersion", ""),
+    }
+
+
+def pod_fingerprint(pod: Json) -> Any:
+    """Changes exactly when the agent must see the pod again: not for our own status patches."""
+    metadata = pod["metadata"]
+    gates = {gate["conditionType"] for gate in pod["spec"].get("readinessGates") or []}
+    conditions = [
+        (condition["type"], condition["status"])
+        for condition in (pod.get("status") or {}).get("conditions") or []
+        if condition["type"] in gates
+    ]
+    return (
+        metadata.get("generation"),
+        metadata.get("deletionTimestamp"),
+        metadata.get("deletionGracePeriodSeconds"),
+        metadata.get("labels"),
+        metadata.get("annotations"),
+        conditions,
+    )

@@ -1,0 +1,111 @@
+"""Orphan sweep: instances of ours whose pod is gone are terminated, but only when both sides say so, twice.
+
+The cloud is listed before the cluster is asked, young instances are left alone, an instance must be seen as orphan in
+two sweeps, and a sweep in which either side failed concludes nothing. (Kip once killed every cell after an outage.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from vk_provider.cloud.base import TAG_NODE, TAG_POD_NAME, TAG_POD_NAMESPACE, TAG_POD_UID, Cloud, Instance
+from vk_provider.errors import CloudError, KubeApiError
+from vk_provider.kube.client import KubeClient
+from vk_provider.kube.paths import pod_path
+from vk_provider.pods.controller import PodController
+from vk_provider.pods.metrics import PodMetrics
+from vk_provider.pods.record import TERMINAL_PHASES
+
+log = logging.getLogger(__name__)
+
+
+def select_candidates(
+    instances: list[Instance], claimed: set[str], nodes: set[str], now_s: float, min_age_s: float
+) -> list[Instance]:
+    """Live instances of our Nodes, old enough, that no record claims. Pure."""
+    return [
+        instance
+        for instance in instances
+        if not instance.state.is_gone
+        and instance.instance_id not in claimed
+        and instance.tags.get(TAG_NODE) in nodes
+        and now_s - instance.launch_time >= min_age_s
+    ]
+
+
+class OrphanSweep:
+    """Runs every interval_s; `surplus` are known second instances, terminated at the first sweep."""
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        client: KubeClient,
+        controller: PodController,
+        nodes: set[str],
+        metrics: PodMetrics,
+        interval_s: float,
+        min_age_s: float,
+        on_cloud_answer: Callable[[Exception | None], None],
+    ) -> None:
+        self._cloud = cloud
+        self._client = client
+        self._controller = controller
+        self._nodes = nodes
+        self._metrics = metrics
+        self._interval_s = interval_s
+        self._min_age_s = min_age_s
+        self._on_cloud_answer = on_cloud_answer
+        self._seen: set[str] = set()
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval_s)
+            try:
+                await self.sweep()
+            except (CloudError, KubeApiError) as error:
+                self._seen.clear()
+                log.warning("orphan sweep concluded nothing: %s", error)
+
+    async def sweep(self) -> list[str]:
+        """One sweep; returns the terminated instance IDs."""
+        try:
+            instances = await self._cloud.list_owned()
+        except CloudError as error:
+            self._on_cloud_answer(error)
+            raise
+        self._on_cloud_answer(None)
+        claimed = {
+            record.instance.instance_id for record in self._controller.records.values() if record.instance is not None
+        }
+        candidates = select_candidates(instances, claimed, self._nodes, time.time(), self._min_age_s)
+        orphans = [instance.instance_id for instance in candidates if await self._is_orphan(instance)]
+        again = [instance_id for instance_id in orphans if instance_id in self._seen]
+        self._seen = set(orphans) - set(again)
+        if again:
+            log.warning("terminating %d instances whose pods are gone: %s", len(again), ", ".join(again))
+            await self._cloud.terminate(again)
+            self._metrics.orphans.inc(by=len(again))
+        return again
+
+    async def _is_orphan(self, instance: Instance) -> bool:
+        """Ask the API server itself, not a cache."""
+        uid = instance.tags.get(TAG_POD_UID, "")
+        namespace, name = instance.tags.get(TAG_POD_NAMESPACE, ""), instance.tags.get(TAG_POD_NAME, "")
+        record = self._controller.records.get(uid)
+        if record is not None:
+            # Its pod has another instance (or is being given one): this is the surplus of a crash.
+            return record.instance is not None and record.instance.instance_id != instance.instance_id
+        if not (uid and namespace and name):
+            return True
+        try:
+            pod = await self._client.get(pod_path(namespace, name))
+        except KubeApiError as error:
+            if error.status == 404:
+                return True
+            raise
+        if pod["metadata"]["uid"] != uid:
+            return True
+        return (pod.get("status") or {}).get("phase") in TERMINAL_PHASES
