@@ -88,7 +88,8 @@ def _image_spec(image: str) -> pb.ImageSpec:
     try:
         return pb.ImageSpec(image=normalize_image(image), user_specified_image=image)
     except InvalidImageName as error:
-        raise ImagePullError("InvalidImageName", str(error)) from error
+        message = f'Failed to apply default image tag "{image}": {error}'
+        raise ImagePullError("InvalidImageName", message) from error
 
 
 def _auth_config(credential: RegistryCredential) -> pb.AuthConfig:
@@ -98,4 +99,5 @@ def _auth_config(credential: RegistryCredential) -> pb.AuthConfig:
         auth=credential.auth,
         server_address=credential.server,
         identity_token=credential.identity_token,
+        registry_token=credential.registry_token,
     )

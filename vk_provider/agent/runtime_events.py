@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -20,7 +21,10 @@ from vk_provider.aiokit.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
-_FILTER = "namespace==k8s.io,topic~=|^/tasks/(create|start|exit|oom|delete)$|"
+_KINDS = ("create", "start", "exit", "oom", "delete")
+_FILTERS = [f'namespace==k8s.io,topic=="/tasks/{kind}"' for kind in _KINDS]
+_HEALTHY_S = 5.0
+"""A subscription that lasted this long was not refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +48,12 @@ async def watch_events(connection: RuntimeConnection, sandbox_ids: set[str]) -> 
     backoff = Backoff(first_s=0.02, max_s=1.0)
     warned = False
     while True:
+        started_s = time.monotonic()
         try:
             async with events_grpc.EventsStub(connection.channel).Subscribe.open() as stream:
-                await stream.send_message(events_pb2.SubscribeRequest(filters=[_FILTER]), end=True)
+                await stream.send_message(events_pb2.SubscribeRequest(filters=_FILTERS), end=True)
                 # A round trip on the same connection: the subscription stands before the caller lists.
                 await api_grpc.RuntimeServiceStub(connection.channel).Version(pb.VersionRequest(), timeout=5.0)
-                backoff.reset()
-                warned = False
                 yield RuntimeEvent("resync", "")
                 async for envelope in stream:
                     event = parse_event(envelope, sandbox_ids)
@@ -60,6 +63,9 @@ async def watch_events(connection: RuntimeConnection, sandbox_ids: set[str]) -> 
             if not warned:
                 log.warning("container events: %s", runtime_error(error, connection.address))
                 warned = True
+        if time.monotonic() - started_s > _HEALTHY_S:
+            backoff.reset()
+            warned = False
         await asyncio.sleep(backoff.next_delay_s())
 
 

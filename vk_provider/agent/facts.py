@@ -1,0 +1,20 @@
+"""What the agent knows of its instance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceFacts:
+    """Identity and addresses of this instance, as the metadata endpoint tells them.
+
+    primary_ip is the agent's and the hostNetwork pods' address, pod_ip the secondary one that belongs to the pod.
+    """
+
+    instance_id: str
+    primary_ip: str
+    pod_ip: str
+    instance_type: str
+    zone: str
+    hostname: str

@@ -1,0 +1,128 @@
+"""The pod network of this instance: CNI configuration, containerd's registry hosts, the guard of the metadata endpoint.
+
+The pod IP is the interface's secondary address, routed to the pod through a veth pair (CNI's ptp); the instance answers
+ARP for it by proxy_arp, so that the pod is a first-class address of the network. hostPort is CNI's portmap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from vk_provider.errors import AgentError
+
+CNI_CONF_DIR = Path("/etc/cni/net.d")
+CERTS_DIR = Path("/etc/containerd/certs.d")
+IPAM_DIR = "/run/vk-agent/ipam"
+METADATA_ADDRESS = "169.254.169.254"
+ALLOW_METADATA_ANNOTATION = "vk-provider/allow-instance-metadata"
+"""Pod annotation: "true" lets the pod reach the metadata endpoint (as far as the cloud's hop limit does)."""
+
+_REGISTRY_HOST = re.compile(r"_default|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
+_GUARD_TABLE = "vk_metadata_guard"
+
+
+class NetworkError(AgentError):
+    """The instance's network could not be set up."""
+
+
+def build_cni_conflist(primary_ip: str, pod_ip: str, subnet_cidr: str, mtu: int = 0) -> dict[str, Any]:
+    """The CNI network list that gives a pod exactly `pod_ip`, with `primary_ip` as its gateway.
+
+    Raises NetworkError when the addresses do not fit the subnet.
+    """
+    subnet = ipaddress.ip_network(subnet_cidr, strict=False)
+    if ipaddress.ip_address(pod_ip) not in subnet:
+        raise NetworkError(f"the pod address {pod_ip} is not in the subnet {subnet_cidr}")
+    pool = {"subnet": str(subnet), "rangeStart": pod_ip, "rangeEnd": pod_ip, "gateway": primary_ip}
+    ptp: dict[str, Any] = {
+        "type": "ptp",
+        "ipMasq": False,
+        "ipam": {
+            "type": "host-local",
+            "ranges": [[pool]],
+            "routes": [{"dst": "0.0.0.0/0"}],
+            "dataDir": IPAM_DIR,
+        },
+    }
+    if mtu:
+        ptp["mtu"] = mtu
+    portmap = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
+    return {"cniVersion": "0.4.0", "name": "pod-network", "plugins": [ptp, portmap]}
+
+
+def write_cni_conflist(conflist: Mapping[str, Any], directory: Path = CNI_CONF_DIR) -> None:
+    """Put the network list in place in one step: containerd watches the directory."""
+    _replace_file(directory / "10-pod-network.conflist", orjson.dumps(conflist, option=orjson.OPT_INDENT_2))
+
+
+def build_hosts_toml(server: str, plain_http: bool) -> str:
+    """containerd's hosts.toml for one registry host: pull from `server` (host[:port] or URL)."""
+    url = server if "://" in server else f"{'http' if plain_http else 'https'}://{server}"
+    if any(character in url for character in '"\\\n'):
+        raise NetworkError(f"not a registry URL: {url!r}")
+    return f'server = "{url}"\n\n[host."{url}"]\n  capabilities = ["pull", "resolve"]\n'
+
+
+def write_registry_hosts(registries: Mapping[str, Mapping[str, Any]], directory: Path = CERTS_DIR) -> None:
+    """Write certs.d/<host>/hosts.toml for each registry of the boot data; raises NetworkError for a bad name."""
+    for host, registry in registries.items():
+        if not _REGISTRY_HOST.fullmatch(host):
+            raise NetworkError(f"not a registry host: {host!r}")
+        content = build_hosts_toml(registry.get("server") or host, bool(registry.get("plain_http")))
+        _replace_file(directory / host / "hosts.toml", content.encode())
+
+
+def find_mtu(mac: str, sys_class_net: Path = Path("/sys/class/net")) -> int:
+    """MTU of the interface with this hardware address; 0 when there is none."""
+    for interface in sorted(sys_class_net.iterdir()):
+        with contextlib.suppress(OSError, ValueError):
+            if (interface / "address").read_text().strip().lower() == mac.lower():
+                return int((interface / "mtu").read_text())
+    return 0
+
+
+async def deny_metadata() -> None:
+    """Drop what pods send to the metadata endpoint (the forward path only: the instance itself goes on using it)."""
+    await _run_nft(
+        f"add table ip {_GUARD_TABLE}\ndelete table ip {_GUARD_TABLE}\n"
+        f"table ip {_GUARD_TABLE} {{\n  chain forward {{\n    type filter hook forward priority -10;\n"
+        f"    ip daddr {METADATA_ADDRESS} drop\n  }}\n}}\n"
+    )
+
+
+async def allow_metadata() -> None:
+    """Take the guard away again. Idempotent."""
+    await _run_nft(f"add table ip {_GUARD_TABLE}\ndelete table ip {_GUARD_TABLE}\n")
+
+
+async def _run_nft(commands: str) -> None:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "nft",
+            "-f",
+            "-",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except FileNotFoundError:
+        raise NetworkError("nft is not installed on the instance") from None
+    _, errors = await process.communicate(commands.encode())
+    if process.returncode != 0:
+        raise NetworkError(f"nft failed: {errors.decode(errors='replace').strip()}")
+
+
+def _replace_file(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)

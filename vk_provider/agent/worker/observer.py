@@ -1,0 +1,145 @@
+"""Reads the pod's sandboxes and containers from the runtime; what cannot change any more is read once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from vk_provider.agent.cri import api_pb2 as pb
+from vk_provider.agent.runtime import ContainerRuntime
+from vk_provider.agent.worker.messages import read_termination_message
+from vk_provider.agent.worker.observed import (
+    CONTAINER_NAME,
+    CONTAINER_STATES,
+    HASH,
+    POD_UID,
+    RESTART_COUNT,
+    TERMINATION_PATH,
+    TERMINATION_POLICY,
+    Observation,
+    ObservedContainer,
+    ObservedSandbox,
+    State,
+    order,
+)
+
+
+class Observer:
+    """One list of sandboxes and one of containers a call; a container's status is asked for once a state."""
+
+    def __init__(self, runtime: ContainerRuntime, pod_uid: str) -> None:
+        self._runtime = runtime
+        self._pod_uid = pod_uid
+        self._containers: dict[tuple[str, int], ObservedContainer] = {}
+        self._sandboxes: dict[tuple[str, int], ObservedSandbox] = {}
+
+    async def observe(self) -> Observation:
+        """Raises RuntimeServiceError when the runtime does not answer."""
+        listed_sandboxes, listed_containers = await asyncio.gather(
+            self._runtime.list_pod_sandboxes(), self._runtime.list_containers()
+        )
+        sandboxes = [await self._sandbox(s) for s in listed_sandboxes if s.labels.get(POD_UID) == self._pod_uid]
+        containers = [await self._container(c) for c in listed_containers if c.labels.get(POD_UID) == self._pod_uid]
+        observation = order((s for s in sandboxes if s), (c for c in containers if c))
+        self._forget_removed(listed_sandboxes, listed_containers)
+        return observation
+
+    async def _sandbox(self, listed: pb.PodSandbox) -> ObservedSandbox | None:
+        key = (listed.id, int(listed.state))
+        known = self._sandboxes.get(key)
+        if known is None:
+            status = await self._runtime.pod_sandbox_status(listed.id)
+            if status is None:
+                return None
+            known = self._sandboxes[key] = parse_sandbox(status)
+        return known
+
+    async def _container(self, listed: pb.Container) -> ObservedContainer | None:
+        key = (listed.id, int(listed.state))
+        known = self._containers.get(key)
+        if known is None:
+            status = await self._runtime.container_status(listed.id)
+            if status is None:
+                return None
+            known = parse_container(status, listed.pod_sandbox_id)
+            if known.state is State.EXITED:
+                known = await asyncio.to_thread(_with_message, known, status)
+            self._containers[(listed.id, int(status.state))] = known
+        return known
+
+    def _forget_removed(self, sandboxes: list[pb.PodSandbox], containers: list[pb.Container]) -> None:
+        alive = {item.id for item in (*sandboxes, *containers)}
+        for cache in (self._containers, self._sandboxes):
+            for key in [key for key in cache if key[0] not in alive]:
+                del cache[key]  # type: ignore[attr-defined]
+
+
+def parse_sandbox(status: pb.PodSandboxStatus) -> ObservedSandbox:
+    options = status.linux.namespaces.options
+    return ObservedSandbox(
+        id=status.id,
+        attempt=status.metadata.attempt,
+        ready=status.state == pb.SANDBOX_READY,
+        created_at_ns=status.created_at,
+        ip=status.network.ip,
+        has_network=status.HasField("network"),
+        host_network=options.network == pb.NODE,
+    )
+
+
+def parse_container(status: pb.ContainerStatus, sandbox_id: str) -> ObservedContainer:
+    state = CONTAINER_STATES[int(status.state)]
+    ended = state is State.EXITED
+    return ObservedContainer(
+        id=status.id,
+        name=status.labels.get(CONTAINER_NAME, ""),
+        sandbox_id=sandbox_id,
+        state=state,
+        created_at_ns=status.created_at,
+        started_at_ns=status.started_at if state is not State.CREATED else 0,
+        finished_at_ns=status.finished_at if ended else 0,
+        exit_code=status.exit_code if ended else 0,
+        reason=status.reason if ended else "",
+        message=status.message if ended else "",
+        image=status.image.image,
+        image_ref=status.image_ref,
+        hash=status.annotations.get(HASH, ""),
+        restart_count=_to_int(status.annotations.get(RESTART_COUNT)),
+        log_path=status.log_path,
+        user=_parse_user(status),
+    )
+
+
+def _parse_user(status: pb.ContainerStatus) -> dict[str, Any] | None:
+    """Newer runtimes tell as whom the first process runs."""
+    if not status.HasField("user") or not status.user.HasField("linux"):
+        return None
+    linux = status.user.linux
+    user: dict[str, Any] = {"uid": linux.uid, "gid": linux.gid}
+    if linux.supplemental_groups:
+        user["supplementalGroups"] = list(linux.supplemental_groups)
+    return {"linux": user}
+
+
+def _with_message(container: ObservedContainer, status: pb.ContainerStatus) -> ObservedContainer:
+    """Blocking: reads the termination message file or the log."""
+    policy = status.annotations.get(TERMINATION_POLICY, "")
+    started = container.reason not in ("ContainerCannotRun", "StartError")
+    text = read_termination_message(
+        {mount.container_path: mount.host_path for mount in status.mounts},
+        status.annotations.get(TERMINATION_PATH, ""),
+        container.log_path,
+        fallback_to_logs=policy == "FallbackToLogsOnError" and container.exit_code != 0 and started,
+    )
+    if not text:
+        return container
+    joined = f"{container.message}: {text}" if container.message else text
+    return replace(container, message=joined)
+
+
+def _to_int(text: str | None) -> int:
+    try:
+        return int(text or 0)
+    except ValueError:
+        return 0

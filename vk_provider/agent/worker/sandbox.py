@@ -1,0 +1,154 @@
+"""PodSandboxConfig from a pod. Pure.
+
+Source: pkg/kubelet/kuberuntime/kuberuntime_sandbox.go (v1.37), cri-api v1.
+"""
+
+from __future__ import annotations
+
+from vk_provider.agent.cri import api_pb2 as pb
+from vk_provider.agent.worker.observed import POD_NAME, POD_NAMESPACE, POD_UID
+from vk_provider.agent.worker.spec import (
+    Json,
+    is_host_network,
+    log_directory,
+    metadata_of,
+    name_of,
+    namespace_of,
+    regular_containers,
+    spec_of,
+    uid_of,
+)
+from vk_provider.podmodel.dns import DnsConfig
+from vk_provider.podmodel.resources import (
+    CPU_PERIOD_US,
+    cpu_quota,
+    cpu_shares,
+    effective_resources,
+)
+from vk_provider.podmodel.security import Namespaces, SELinuxOptions, resolve_pod_security
+
+_NAMESPACE_MODES = {"POD": pb.POD, "CONTAINER": pb.CONTAINER, "NODE": pb.NODE, "TARGET": pb.TARGET}
+_PROTOCOLS = {"TCP": pb.TCP, "UDP": pb.UDP, "SCTP": pb.SCTP}
+
+
+def cgroup_parent(pod: Json) -> str:
+    """The pod's cgroup below every controller's root (cgroupfs driver)."""
+    return f"/kubepods/pod{uid_of(pod)}"
+
+
+def build_sandbox_config(pod: Json, attempt: int, dns: DnsConfig, hostname: str) -> pb.PodSandboxConfig:
+    """hostname: as podmodel.hostname builds it; not used for hostNetwork."""
+    config = pb.PodSandboxConfig(
+        metadata=pb.PodSandboxMetadata(
+            name=name_of(pod), uid=uid_of(pod), namespace=namespace_of(pod), attempt=attempt
+        ),
+        hostname="" if is_host_network(pod) else hostname,
+        log_directory=log_directory(pod),
+        dns_config=pb.DNSConfig(
+            servers=list(dns.nameservers), searches=list(dns.searches), options=list(dns.options)
+        ),
+        port_mappings=_port_mappings(pod),
+        labels={**(metadata_of(pod).get("labels") or {}), **pod_labels(pod)},
+        annotations=metadata_of(pod).get("annotations") or {},
+        linux=_linux_config(pod),
+    )
+    return config
+
+
+def pod_labels(pod: Json) -> dict[str, str]:
+    return {POD_NAME: name_of(pod), POD_NAMESPACE: namespace_of(pod), POD_UID: uid_of(pod)}
+
+
+def namespace_options(namespaces: Namespaces, target_id: str = "") -> pb.NamespaceOption:
+    """target_id: container whose process namespace is joined (ephemeral containers with targetContainerName)."""
+    return pb.NamespaceOption(
+        network=_NAMESPACE_MODES[namespaces.network],
+        pid=pb.TARGET if target_id else _NAMESPACE_MODES[namespaces.pid],
+        ipc=_NAMESPACE_MODES[namespaces.ipc],
+        target_id=target_id,
+    )
+
+
+def selinux_option(options: SELinuxOptions | None) -> pb.SELinuxOption | None:
+    if options is None:
+        return None
+    return pb.SELinuxOption(user=options.user, role=options.role, type=options.type, level=options.level)
+
+
+def _linux_config(pod: Json) -> pb.LinuxPodSandboxConfig:
+    security = resolve_pod_security(pod)
+    context = pb.LinuxSandboxSecurityContext(
+        namespace_options=namespace_options(security.namespaces),
+        supplemental_groups=list(security.supplemental_groups),
+        supplemental_groups_policy=security.supplemental_groups_policy,
+        privileged=security.privileged,
+        seccomp=pb.SecurityProfile(profile_type=pb.SecurityProfile.RuntimeDefault),
+        selinux_options=selinux_option(security.selinux),
+    )
+    if security.run_as_user is not None:
+        context.run_as_user.value = security.run_as_user
+    if security.run_as_group is not None:
+        context.run_as_group.value = security.run_as_group
+    return pb.LinuxPodSandboxConfig(
+        cgroup_parent=cgroup_parent(pod),
+        security_context=context,
+        sysctls=dict(security.sysctls),
+        overhead=_overhead(pod),
+        resources=pod_resources(pod),
+    )
+
+
+def pod_resources(pod: Json) -> pb.LinuxContainerResources:
+    """Limits of the pod's cgroup. A limit counts only when every container has one, or at pod level."""
+    requests = effective_resources(pod, "requests", overhead=False)
+    limits = effective_resources(pod, "limits", overhead=False)
+    bounded = bounded_resources(pod)
+    return pb.LinuxContainerResources(
+        cpu_period=CPU_PERIOD_US,
+        cpu_shares=cpu_shares(int(requests.get("cpu", 0) * 1000)),
+        cpu_quota=cpu_quota(int(limits.get("cpu", 0) * 1000)) if "cpu" in bounded else 0,
+        memory_limit_in_bytes=int(limits.get("memory", 0)) if "memory" in bounded else 0,
+    )
+
+
+def bounded_resources(pod: Json) -> frozenset[str]:
+    """Of cpu and memory, those whose use the pod's limits bound as a whole."""
+    at_pod_level = (spec_of(pod).get("resources") or {}).get("limits") or {}
+    containers = [*regular_containers(pod), *(spec_of(pod).get("initContainers") or [])]
+    limits = [(container.get("resources") or {}).get("limits") or {} for container in containers]
+    return frozenset(
+        name for name in ("cpu", "memory") if name in at_pod_level or all(name in limit for limit in limits)
+    )
+
+
+def _overhead(pod: Json) -> pb.LinuxContainerResources:
+    overhead = spec_of(pod).get("overhead")
+    if not overhead:
+        return pb.LinuxContainerResources()
+    without = effective_resources(pod, "requests", overhead=False)
+    with_it = effective_resources(pod, "requests", overhead=True)
+    extra_milli = int((with_it.get("cpu", 0) - without.get("cpu", 0)) * 1000)
+    extra_bytes = int(with_it.get("memory", 0) - without.get("memory", 0))
+    return pb.LinuxContainerResources(
+        cpu_period=CPU_PERIOD_US,
+        cpu_shares=cpu_shares(extra_milli),
+        cpu_quota=cpu_quota(extra_milli),
+        memory_limit_in_bytes=extra_bytes,
+    )
+
+
+def _port_mappings(pod: Json) -> list[pb.PortMapping]:
+    if is_host_network(pod):
+        return []
+    containers = [*regular_containers(pod), *(spec_of(pod).get("initContainers") or [])]
+    return [
+        pb.PortMapping(
+            protocol=_PROTOCOLS.get(port.get("protocol") or "TCP", pb.TCP),
+            container_port=int(port["containerPort"]),
+            host_port=int(port["hostPort"]),
+            host_ip=port.get("hostIP") or "",
+        )
+        for container in containers
+        for port in container.get("ports") or []
+        if port.get("hostPort")
+    ]

@@ -1,0 +1,120 @@
+"""What the worker reads from a pod's spec beyond podmodel.spec: container kinds, hash, grace, log paths. Pure."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from vk_provider.podmodel.restart import decide_restart, find_restart_rule
+from vk_provider.podmodel.spec import (
+    Json,
+    describe_pod,
+    ephemeral_containers,
+    init_containers,
+    is_host_network,
+    is_sidecar,
+    metadata_of,
+    name_of,
+    namespace_of,
+    regular_containers,
+    spec_of,
+    uid_of,
+)
+
+__all__ = [
+    "ContainerKind",
+    "ContainerRef",
+    "Json",
+    "container_hash",
+    "describe_pod",
+    "ephemeral_containers",
+    "find_ref",
+    "grace_period_s",
+    "init_containers",
+    "is_deleted",
+    "is_host_network",
+    "is_sidecar",
+    "iter_refs",
+    "log_directory",
+    "matching_rule_action",
+    "metadata_of",
+    "name_of",
+    "namespace_of",
+    "pod_restart_policy",
+    "regular_containers",
+    "restarts_after_exit",
+    "spec_of",
+    "uid_of",
+]
+
+ContainerKind = Literal["init", "regular", "ephemeral"]
+
+DEFAULT_GRACE_PERIOD_S = 30
+_LISTS: dict[ContainerKind, str] = {
+    "init": "initContainers",
+    "regular": "containers",
+    "ephemeral": "ephemeralContainers",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRef:
+    """One container of the spec with the list it stands in."""
+
+    kind: ContainerKind
+    spec: Json
+
+    @property
+    def name(self) -> str:
+        return str(self.spec["name"])
+
+    @property
+    def field_path(self) -> str:
+        """The event's involvedObject.fieldPath, `spec.containers{app}`."""
+        return f"spec.{_LISTS[self.kind]}{{{self.name}}}"
+
+
+def iter_refs(pod: Json) -> Iterator[ContainerRef]:
+    """All containers: init, regular, ephemeral, each in spec order."""
+    for kind, listed in _LISTS.items():
+        for container in spec_of(pod).get(listed) or []:
+            yield ContainerRef(kind, container)
+
+
+def find_ref(pod: Json, name: str) -> ContainerRef | None:
+    return next((ref for ref in iter_refs(pod) if ref.name == name), None)
+
+
+def is_deleted(pod: Json) -> bool:
+    return bool(metadata_of(pod).get("deletionTimestamp"))
+
+
+def pod_restart_policy(pod: Json) -> str:
+    return str(spec_of(pod).get("restartPolicy") or "Always")
+
+
+def container_hash(container: Json) -> str:
+    """Changes when the fields change that the API lets one mutate and that need a new container: name and image."""
+    identity = f"{container['name']}|{container.get('image', '')}"
+    return f"{zlib.crc32(identity.encode()):08x}"
+
+
+def matching_rule_action(container: Json, exit_code: int) -> str:
+    """Action of the first restartPolicyRules entry that matches, "" when none does (KEP-5307)."""
+    return str((find_restart_rule(container, exit_code) or {}).get("action", ""))
+
+
+def restarts_after_exit(pod: Json, container: Json, exit_code: int, *, is_init: bool = False) -> bool:
+    return decide_restart(pod, container, exit_code, is_init).restart
+
+
+def log_directory(pod: Json) -> str:
+    return f"/var/log/pods/{namespace_of(pod)}_{name_of(pod)}_{uid_of(pod)}"
+
+
+def grace_period_s(pod: Json) -> int:
+    """Seconds that the spec gives containers to stop."""
+    seconds = spec_of(pod).get("terminationGracePeriodSeconds")
+    return DEFAULT_GRACE_PERIOD_S if seconds is None else int(seconds)
