@@ -1,0 +1,90 @@
+"""What this node refuses, before anything is started for the pod. Nothing that cannot be honoured is dropped silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vk_provider.podmodel.security import find_apparmor
+from vk_provider.podmodel.spec import Json, regular_containers, spec_of
+from vk_provider.podmodel.sysctl import find_forbidden_sysctl
+
+SUPPORTED_VOLUMES = frozenset({"emptyDir", "configMap", "secret", "downwardAPI", "projected", "hostPath", "image"})
+IMAGE_VOLUMES, USER_NAMESPACES, APPARMOR = "imageVolumes", "userNamespaces", "appArmor"
+SUPPLEMENTAL_GROUPS_POLICY, RECURSIVE_READ_ONLY = "supplementalGroupsPolicy", "recursiveReadOnlyMounts"
+"""Names of what an instance's runtime and kernel may or may not be able to do; see `refuse`."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a pod is rejected: event reason and message; the status message is `Pod was rejected: <message>`."""
+
+    reason: str
+    message: str
+
+
+def refuse(
+    pod: Json, features: frozenset[str] = frozenset(), allowed_unsafe_sysctls: tuple[str, ...] = ()
+) -> Refusal | None:
+    """Return why the pod cannot run on an instance, None when every field can be honoured.
+
+    features: what the instances' runtime can do besides containerd 1.6 (names above)
+    """
+    spec = spec_of(pod)
+    operating_system = (spec.get("os") or {}).get("name")
+    if operating_system not in (None, "", "linux"):
+        return Refusal("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
+    sysctl = find_forbidden_sysctl(pod, allowed_unsafe_sysctls)
+    if sysctl:
+        return Refusal("SysctlForbidden", sysctl)
+    if APPARMOR not in features and _wants_apparmor(pod):
+        return Refusal("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host")
+    policy = (spec.get("securityContext") or {}).get("supplementalGroupsPolicy")
+    if policy == "Strict" and SUPPLEMENTAL_GROUPS_POLICY not in features:
+        return Refusal(
+            "SupplementalGroupsPolicyNotSupported", "SupplementalGroupsPolicy=Strict is not supported in this node"
+        )
+    unsupported = next(_find_unsupported(pod, features), None)
+    if unsupported:
+        return Refusal("PodFeatureUnsupported", f"{unsupported} is not supported by this node")
+    return None
+
+
+def _wants_apparmor(pod: Json) -> bool:
+    containers = (*(spec_of(pod).get("initContainers") or []), *regular_containers(pod))
+    profiles = [find_apparmor(pod, container) for container in containers]
+    return any(profile is not None and profile.type != "Unconfined" for profile in profiles)
+
+
+def _find_unsupported(pod: Json, features: frozenset[str]) -> Iterator[str]:
+    """Yield the paths of fields that cannot be honoured."""
+    spec = spec_of(pod)
+    for index, volume in enumerate(spec.get("volumes") or []):
+        sources = [kind for kind, value in volume.items() if kind != "name" and value is not None]
+        for kind in sources:
+            if kind not in SUPPORTED_VOLUMES or (kind == "image" and IMAGE_VOLUMES not in features):
+                yield f"spec.volumes[{index}].{kind}"
+        medium = (volume.get("emptyDir") or {}).get("medium") or ""
+        if medium not in ("", "Memory"):
+            yield f"spec.volumes[{index}].emptyDir.medium={medium}"
+    for kind in ("initContainers", "containers", "ephemeralContainers"):
+        for index, container in enumerate(spec.get(kind) or []):
+            yield from _find_unsupported_of(container, f"spec.{kind}[{index}]", features)
+    if spec.get("hostUsers") is False and USER_NAMESPACES not in features:
+        yield "spec.hostUsers=false"
+    if spec.get("resourceClaims"):
+        yield "spec.resourceClaims"
+
+
+def _find_unsupported_of(container: Json, path: str, features: frozenset[str]) -> Iterator[str]:
+    if container.get("volumeDevices"):
+        yield f"{path}.volumeDevices"
+    if (container.get("resources") or {}).get("claims"):
+        yield f"{path}.resources.claims"
+    if ((container.get("securityContext") or {}).get("windowsOptions") or {}).get("hostProcess"):
+        yield f"{path}.securityContext.windowsOptions"
+    for index, mount in enumerate(container.get("volumeMounts") or []):
+        if mount.get("recursiveReadOnly") == "Enabled" and RECURSIVE_READ_ONLY not in features:
+            yield f"{path}.volumeMounts[{index}].recursiveReadOnly=Enabled"
+        if mount.get("bindMountOptions"):
+            yield f"{path}.volumeMounts[{index}].bindMountOptions"

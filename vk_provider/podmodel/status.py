@@ -1,0 +1,282 @@
+"""The whole PodStatus, as a kubelet would patch it.
+
+Source: kubelet generateAPIPodStatus, status manager (merge, final status); KEP-5067 observedGeneration.
+Conditions that a kubelet does not own are left out: a strategic-merge patch keeps them.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+
+from vk_provider.podmodel import conditions as pod_conditions
+from vk_provider.podmodel.context import PodContext, sort_pod_ips
+from vk_provider.podmodel.phase import TERMINAL_PHASES, Phase, compute_phase
+from vk_provider.podmodel.quantity import format_quantity, is_binary
+from vk_provider.podmodel.resources import effective_resources, qos_class, resource_list
+from vk_provider.podmodel.restart import all_containers_could_restart
+from vk_provider.podmodel.spec import (
+    Json,
+    init_containers,
+    is_host_network,
+    is_sidecar,
+    metadata_of,
+    regular_containers,
+    spec_of,
+)
+
+UNLOCATED_MESSAGE = "The container could not be located when the pod was terminated"
+
+
+@dataclass(frozen=True)
+class ContainerStatuses:
+    """API ContainerStatus objects by kind, in any order."""
+
+    init: list[Json] = field(default_factory=list)
+    regular: list[Json] = field(default_factory=list)
+    ephemeral: list[Json] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class SandboxFacts:
+    """The newest pod sandbox.
+
+    exists, ready: as CRI says;  ips: its addresses (() for hostNetwork)
+    started_containers: a regular container of this very sandbox was created (by CRI, also if it ended since)
+    restarting_all: a RestartAllContainers rule matched and old containers are still there
+    """
+
+    exists: bool = False
+    ready: bool = False
+    ips: tuple[str, ...] = ()
+    started_containers: bool = False
+    restarting_all: bool = False
+
+
+@dataclass(frozen=True)
+class PodEnd:
+    """Why the pod ends as Failed whatever its containers did: eviction, deadline, a stop from outside.
+
+    disruption: also sets the condition DisruptionTarget with reason TerminationByKubelet
+    """
+
+    reason: str
+    message: str
+    disruption: bool = False
+
+
+def build_pod_status(
+    pod: Json,
+    statuses: ContainerStatuses,
+    sandbox: SandboxFacts,
+    context: PodContext,
+    now_rfc3339: str,
+    *,
+    terminating: bool = False,
+    containers_may_run: bool | None = None,
+    finished: bool = False,
+    end: PodEnd | None = None,
+    resize_conditions: tuple[Json, ...] = (),
+    previous_status: Json | None = None,
+) -> Json:
+    """Return the PodStatus.
+
+    terminating:        the pod is being stopped and all its containers have ended: they will not start again
+    containers_may_run: a container may still run; then a terminal phase is not published yet (phase of before is kept).
+                        None: as the statuses say
+    finished:           nothing runs and nothing will: containers without an end get ContainerStatusUnknown, the phase
+                        becomes terminal
+    end:                the pod fails for this reason
+    previous_status:    the status built before (or the API's, by default): times and terminal phase carry over
+    """
+    previous = previous_status if previous_status is not None else pod.get("status") or {}
+    init = _in_spec_order(pod, copy.deepcopy(statuses.init))
+    regular = sorted(copy.deepcopy(statuses.regular), key=_name)
+    if finished:
+        mark_unlocated(pod, init, regular)
+    every = [*init, *regular]
+    phase = compute_phase(pod, every, terminating or finished, sandbox.started_containers)
+    phase, reason, message = _settle_phase(pod, phase, previous, finished, end)
+    status: Json = {"observedGeneration": metadata_of(pod).get("generation") or 0}
+    built = _build_conditions(pod, every, sandbox, phase, previous, resize_conditions)
+    if containers_may_run is None:
+        containers_may_run = any("running" in (each.get("state") or {}) for each in (*every, *statuses.ephemeral))
+    withheld = containers_may_run and not finished and phase in TERMINAL_PHASES
+    if withheld and previous.get("phase") not in TERMINAL_PHASES:
+        phase = previous.get("phase") or "Pending"
+        reason, message = previous.get("reason") or "", previous.get("message") or ""
+    elif end is not None and end.disruption and phase in TERMINAL_PHASES:
+        built.append(_disruption(end))
+    built.extend(_kept_disruption(built, previous))
+    status["phase"] = phase
+    status["conditions"] = [
+        _stamp(condition, pod, previous.get("conditions") or [], now_rfc3339) for condition in built
+    ]
+    if reason:
+        status["reason"] = reason
+    if message:
+        status["message"] = message
+    status.update(_addresses(pod, sandbox, context, previous))
+    status["startTime"] = previous.get("startTime") or (pod.get("status") or {}).get("startTime") or now_rfc3339
+    status["qosClass"] = (pod.get("status") or {}).get("qosClass") or qos_class(pod)
+    if init:
+        status["initContainerStatuses"] = init
+    status["containerStatuses"] = regular
+    if statuses.ephemeral:
+        status["ephemeralContainerStatuses"] = sorted(copy.deepcopy(statuses.ephemeral), key=_name)
+    status.update(_pod_level_resources(pod))
+    return status
+
+
+def build_rejected_status(pod: Json, reason: str, message: str, now_rfc3339: str) -> Json:
+    """Return the status of a pod that failed admission: no container was ever tried."""
+    return {
+        "observedGeneration": metadata_of(pod).get("generation") or 0,
+        "phase": "Failed",
+        "reason": reason,
+        "message": f"Pod was rejected: {message}",
+        "startTime": (pod.get("status") or {}).get("startTime") or now_rfc3339,
+        "qosClass": (pod.get("status") or {}).get("qosClass") or qos_class(pod),
+    }
+
+
+def mark_unlocated(pod: Json, init: list[Json], regular: list[Json]) -> None:
+    """Give every started container without an end the state ContainerStatusUnknown, in place."""
+    lost = list(regular) if _has_initialized(pod, init, regular) else []
+    last = max((index for index, status in enumerate(init) if _has_started(status)), default=0)
+    for status in (*lost, *init[: last + 1]):
+        if not (status.get("state") or {}).get("terminated"):
+            ended = {"reason": "ContainerStatusUnknown", "message": UNLOCATED_MESSAGE, "exitCode": 137}
+            status["state"] = {"terminated": {"startedAt": None, "finishedAt": None, **ended}}
+            status["ready"], status["started"] = False, False
+
+
+def _has_started(status: Json) -> bool:
+    return "waiting" not in (status.get("state") or {}) or bool((status.get("lastState") or {}).get("terminated"))
+
+
+def _has_initialized(pod: Json, init: list[Json], regular: list[Json]) -> bool:
+    if not init_containers(pod) or any(_has_started(status) for status in regular):
+        return True
+    if not init:
+        return False
+    last, spec = init[-1], init_containers(pod)[-1]
+    if is_sidecar(spec):
+        return "running" in (last.get("state") or {}) and bool(last.get("started"))
+    ends = [(last.get(key) or {}).get("terminated") for key in ("state", "lastState")]
+    return any(ended is not None and not ended.get("exitCode") for ended in ends)
+
+
+def _name(status: Json) -> str:
+    return status["name"]
+
+
+def _in_spec_order(pod: Json, statuses: list[Json]) -> list[Json]:
+    order = {container["name"]: index for index, container in enumerate(init_containers(pod))}
+    return sorted(statuses, key=lambda status: order.get(status["name"], len(order)))
+
+
+def _settle_phase(
+    pod: Json, phase: Phase, previous: Json, finished: bool, end: PodEnd | None
+) -> tuple[Phase, str, str]:
+    """Return phase, reason and message; terminal phases never leave, and reason and message stay with their phase."""
+    of_api = pod.get("status") or {}
+    for known in (previous.get("phase"), of_api.get("phase")):
+        if known in TERMINAL_PHASES and phase not in TERMINAL_PHASES:
+            phase = known
+    if of_api.get("phase") in TERMINAL_PHASES:
+        phase = of_api["phase"]
+    if finished and phase not in TERMINAL_PHASES:
+        phase = "Failed"
+    reason = message = ""
+    if phase == previous.get("phase"):
+        reason = previous.get("reason") or of_api.get("reason") or ""
+        message = previous.get("message") or of_api.get("message") or ""
+    if end is not None and of_api.get("phase") not in TERMINAL_PHASES:
+        return "Failed", end.reason, end.message
+    return phase, reason, message
+
+
+def _build_conditions(
+    pod: Json, statuses: list[Json], sandbox: SandboxFacts, phase: Phase, previous: Json, resize: tuple[Json, ...]
+) -> list[Json]:
+    of_api = (pod.get("status") or {}).get("conditions") or []
+    containers_ready = pod_conditions.build_containers_ready(pod, statuses, phase)
+    built = [
+        *(() if phase in TERMINAL_PHASES else resize),
+        pod_conditions.build_ready_to_start(sandbox_problem(pod, sandbox)),
+        pod_conditions.build_initialized(pod, statuses, phase, previous.get("conditions") or []),
+        pod_conditions.build_ready(pod, containers_ready, of_api),
+        containers_ready,
+        {"type": "PodScheduled", "status": "True"},
+    ]
+    if all_containers_could_restart(pod):
+        built.append(pod_conditions.build_all_restarting(phase, sandbox.restarting_all))
+    return built
+
+
+def sandbox_problem(pod: Json, sandbox: SandboxFacts) -> str:
+    """Return why no container can be started in the sandbox, "" when it is ready."""
+    if not sandbox.exists:
+        return "no pod sandbox exists"
+    if not sandbox.ready:
+        return "pod sandbox is not ready"
+    if not sandbox.ips and not is_host_network(pod):
+        return "pod sandbox has no IP address"
+    return ""
+
+
+def _disruption(end: PodEnd) -> Json:
+    return {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet", "message": end.message}
+
+
+def _kept_disruption(built: list[Json], previous: Json) -> list[Json]:
+    known = pod_conditions.find_condition(previous.get("conditions") or [], "DisruptionTarget")
+    if known is None or known.get("reason") != "TerminationByKubelet":
+        return []
+    return [] if pod_conditions.find_condition(built, "DisruptionTarget") else [dict(known)]
+
+
+def _stamp(condition: Json, pod: Json, previous: list[Json], now: str) -> Json:
+    """Add observedGeneration and lastTransitionTime; the time only moves when `status` changes."""
+    known = pod_conditions.find_condition(previous, condition["type"]) or {}
+    kept = known.get("lastTransitionTime") if known.get("status") == condition["status"] else None
+    stamped = {"lastProbeTime": None, **condition}
+    stamped["lastTransitionTime"] = condition.get("lastTransitionTime") or kept or now
+    if condition["type"] in pod_conditions.KUBELET_CONDITIONS:
+        stamped.setdefault("observedGeneration", metadata_of(pod).get("generation") or 0)
+    return stamped
+
+
+def _addresses(pod: Json, sandbox: SandboxFacts, context: PodContext, previous: Json) -> Json:
+    """Return hostIP(s) and podIP(s); the pod's stay what they were after the sandbox is gone."""
+    found: Json = {}
+    if context.host_ips:
+        found["hostIP"] = context.host_ips[0]
+        found["hostIPs"] = [{"ip": ip} for ip in context.host_ips[:2]]
+    if is_host_network(pod):
+        pod_ips = tuple(context.host_ips[:2])
+    else:
+        pod_ips = sort_pod_ips(sandbox.ips, context.host_ips)
+    pod_ips = pod_ips or tuple(entry["ip"] for entry in previous.get("podIPs") or [])
+    if pod_ips:
+        found["podIP"] = pod_ips[0]
+        found["podIPs"] = [{"ip": ip} for ip in pod_ips]
+    return found
+
+
+def _pod_level_resources(pod: Json) -> Json:
+    own = spec_of(pod).get("resources")
+    if not own:
+        return {}
+    amounts: Json = {}
+    for kind in ("requests", "limits"):
+        binary = {
+            name
+            for holder in (*init_containers(pod), *regular_containers(pod), spec_of(pod))
+            for name, value in resource_list(holder, kind).items()
+            if is_binary(value)
+        }
+        effective = effective_resources(pod, kind, overhead=False)
+        amounts[kind] = {name: format_quantity(value, name in binary) for name, value in effective.items()}
+    return {"resources": {**own, **amounts}, "allocatedResources": amounts["requests"]}
