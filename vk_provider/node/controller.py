@@ -1,0 +1,241 @@
+"""Registers a Node, keeps its status true, brings it back when somebody deletes it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vk_provider.aiokit.backoff import Backoff
+from vk_provider.errors import KubeApiError
+from vk_provider.kube.client import KubeClient
+from vk_provider.kube.informer import DELETED, Informer
+from vk_provider.kube.paths import NODES, field_selector, node_path
+from vk_provider.kube.recorder import EventRecorder
+from vk_provider.node.lease import NodeLease
+from vk_provider.node.object import PRESSURE_EVENTS, build_node, build_status, condition_states, plan_reconcile
+from vk_provider.node.spec import NodeSpec
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+ReadyCheck = Callable[[], str]
+"""Returns "" when all is well, else why the Node is not ready; quick, called every few seconds."""
+
+CHECK_S = 10.0
+_NOT_READY_CHECK_S = 0.25
+REPORT_S = 300.0
+_SETTLE_S = 8.0
+_STOPPING = "vk-provider is stopping"
+
+
+class NodeController:
+    """One Node.
+
+    ready_checks: all must return "" before Ready becomes True
+    images:       entries for status.images
+    `registered` is set once the Node exists; `uid` is the Node's UID; `lease` its heartbeat.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        recorder: EventRecorder,
+        spec: NodeSpec,
+        ready_checks: Sequence[ReadyCheck] = (),
+        images: Callable[[], Sequence[Json]] = tuple,
+    ) -> None:
+        self._client, self._recorder, self.spec = client, recorder, spec
+        self._ready_checks, self._images = ready_checks, images
+        selector = field_selector(metadata__name=spec.name)
+        self.informer = Informer(client, NODES, selector, self._observe)
+        self.lease = NodeLease(client, spec.name, lambda: self.uid)
+        self.registered = asyncio.Event()
+        self._node: Json | None = None
+        self._wake = asyncio.Event()
+        self._sent: Json | None = None
+        self._report_at = 0.0
+        self._settled_at = 0.0
+        self._stopping = False
+        self._patching = asyncio.Lock()
+
+    @property
+    def uid(self) -> str:
+        return str(self._node["metadata"]["uid"]) if self._node is not None else ""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the Node as last read says Ready."""
+        return self._observed("Ready") == "True"
+
+    def wake(self) -> None:
+        """Something a ready check looks at has changed: check now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Register, then report until cancelled. Instances and pods are not touched when it ends."""
+        self._settled_at = time.monotonic() + _SETTLE_S
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._run_status(), name=f"node-status {self.spec.name}")
+            await self.registered.wait()
+            tasks.create_task(self.informer.run(), name=f"node-watch {self.spec.name}")
+            tasks.create_task(self.lease.run(), name=f"node-lease {self.spec.name}")
+
+    async def stop(self, timeout_s: float = 5.0) -> None:
+        """Tell the API server that this node is not ready any more; call before `run` is cancelled."""
+        self._stopping = True
+        if self._node is None:
+            return
+        try:
+            await asyncio.wait_for(self._report(), timeout_s)
+        except (KubeApiError, TimeoutError) as error:
+            log.warning("node %s not marked as not ready: %s", self.spec.name, error)
+
+    async def _run_status(self) -> None:
+        backoff = Backoff(first_s=0.1, max_s=7.0)
+        while True:
+            try:
+                if self._node is None:
+                    await self._register()
+                await self._report()
+                backoff.reset()
+                delay_s = CHECK_S if not self._problems() else _NOT_READY_CHECK_S
+            except KubeApiError as error:
+                log.warning("node %s: status not posted: %s", self.spec.name, error)
+                delay_s = backoff.next_delay_s()
+            await self._sleep(delay_s)
+
+    async def _sleep(self, delay_s: float) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), delay_s)
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    def _problems(self) -> list[str]:
+        if self._stopping:
+            return [_STOPPING]
+        return [problem for check in self._ready_checks if (problem := check())]
+
+    async def _register(self) -> None:
+        node = build_node(self.spec, self._problems(), time.time(), self._images())
+        self._sent = None
+        try:
+            self._node = await self._client.create(NODES, node)
+            log.info("registered node %s", self.spec.name)
+            self._event("Starting", "Starting kubelet.")
+            for reason in PRESSURE_EVENTS.values():
+                self._status_event(reason)
+        except KubeApiError as error:
+            if error.status != 409:
+                raise
+            self._node = await self._adopt_node()
+            self._event("Starting", "Starting kubelet.")
+        self.registered.set()
+
+    async def _adopt_node(self) -> Json:
+        """The Node that exists already, with labels, annotations and our taint brought in step."""
+        for _ in range(5):
+            node = await self._client.get(node_path(self.spec.name))
+            patch = plan_reconcile(self.spec, node)
+            if patch is None:
+                return node
+            try:
+                return await self._client.patch_strategic(node_path(self.spec.name), patch)
+            except KubeApiError as error:
+                if error.status != 409:
+                    raise
+        raise KubeApiError(409, "Conflict", f"node {self.spec.name} keeps changing")
+
+    async def _report(self) -> None:
+        """PATCH the status when it differs from what was sent or read, or when it is time for a sign of life."""
+        async with self._patching:
+            node = self._node
+            if node is None:
+                return
+            problems, before = self._problems(), condition_states(node.get("status") or {})
+            if problems and not self._stopping and self._is_settling(before):
+                return
+            now = time.time()
+            status = build_status(self.spec, problems, node.get("status") or {}, now, self._images())
+            essence = _without_times(status)
+            wanted = condition_states(status)
+            changed = essence != self._sent or any(before.get(kind) != state for kind, state in wanted.items())
+            if not changed and time.monotonic() < self._report_at:
+                return
+            await self._patch_status(status)
+            self._sent = essence
+            self._report_at = time.monotonic() + REPORT_S * random.uniform(0.5 if changed else 1.0, 1.5)
+            self._tell_transitions(before, wanted)
+
+    def _is_settling(self, before: dict[str, tuple[str, str, str]]) -> bool:
+        """A restart must not make a Ready node flap while the caches fill: its pods would lose their endpoints."""
+        return before.get("Ready", ("",))[0] == "True" and time.monotonic() < self._settled_at
+
+    async def _patch_status(self, status: Json) -> None:
+        try:
+            self._node = await self._client.patch_strategic(
+                node_path(self.spec.name, "status"), {"status": status}, timeout_s=10
+            )
+        except KubeApiError as error:
+            if error.status == 404:
+                self._node = None
+                self._wake.set()
+                return
+            raise
+
+    def _tell_transitions(
+        self, before: dict[str, tuple[str, str, str]], wanted: dict[str, tuple[str, str, str]]
+    ) -> None:
+        if before.get("Ready", ("",))[0] not in ("", wanted["Ready"][0]):
+            ready = wanted["Ready"][0] == "True"
+            log.info("node %s is %s", self.spec.name, "ready" if ready else f"not ready: {wanted['Ready'][2]}")
+            self._status_event("NodeReady" if ready else "NodeNotReady")
+        for kind, reason in PRESSURE_EVENTS.items():
+            if before.get(kind, ("False",))[0] != wanted[kind][0]:
+                self._status_event(reason)
+
+    def _observe(self, kind: str, node: Json) -> None:
+        if kind == DELETED:
+            if self._node is not None and node["metadata"]["uid"] == self.uid:
+                log.warning("node %s was deleted, registering it again", self.spec.name)
+                self._node = None
+                self._wake.set()
+            return
+        known = self._node
+        if known is not None and _is_older(node, known):
+            return
+        self._node = node
+        if known is None:
+            return
+        cordoned, now_cordoned = (bool(each["spec"].get("unschedulable")) for each in (known, node))
+        if cordoned != now_cordoned:
+            self._status_event("NodeNotSchedulable" if now_cordoned else "NodeSchedulable")
+        if condition_states(known.get("status") or {}) != condition_states(node.get("status") or {}):
+            self._wake.set()
+
+    def _observed(self, kind: str) -> str:
+        states = condition_states((self._node or {}).get("status") or {})
+        return states[kind][0] if kind in states else ""
+
+    def _status_event(self, reason: str) -> None:
+        self._event(reason, f"Node {self.spec.name} status is now: {reason}")
+
+    def _event(self, reason: str, message: str) -> None:
+        reference = {"apiVersion": "v1", "kind": "Node", "name": self.spec.name, "uid": self.uid}
+        self._recorder.record(reference, "Normal", reason, message, host=self.spec.name)
+
+
+def _is_older(node: Json, known: Json) -> bool:
+    """Whether a watch event is behind what a PATCH has answered already (versions of one resource are ordered)."""
+    versions = [each["metadata"].get("resourceVersion", "") for each in (node, known)]
+    if not all(version.isdecimal() for version in versions):
+        return False
+    return int(versions[0]) <= int(versions[1])
+
+
+def _without_times(status: Json) -> Json:
+    return {**status, "conditions": condition_states(status)}

@@ -1,0 +1,181 @@
+"""Builds the Node object and its status as a kubelet would. Pure: time is an argument."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from vk_provider.node.spec import PROVIDER_TAINT_KEY, NodeSpec
+
+Json = dict[str, Any]
+
+REQUIRED_RESOURCES = ("cpu", "memory", "pods", "ephemeral-storage")
+READY_REASON, NOT_READY_REASON = "KubeletReady", "KubeletNotReady"
+MAX_IMAGES = 50
+
+_PRESSURES = (
+    ("MemoryPressure", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+)
+PRESSURE_EVENTS = {
+    "MemoryPressure": "NodeHasSufficientMemory",
+    "DiskPressure": "NodeHasNoDiskPressure",
+    "PIDPressure": "NodeHasSufficientPID",
+}
+
+
+def format_time(at: float) -> str:
+    """metav1.Time of a Unix time."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def format_micro_time(at: float) -> str:
+    """metav1.MicroTime of a Unix time."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def build_node(spec: NodeSpec, not_ready: Sequence[str], now: float, images: Sequence[Json] = ()) -> Json:
+    """The whole Node for its registration; `not_ready` as in build_status."""
+    node_spec: Json = {"taints": [taint.to_api() for taint in spec.taints]} if spec.taints else {}
+    node_spec["providerID"] = spec.provider_id or f"vk-provider://{spec.name}"
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": spec.name, "labels": build_labels(spec), "annotations": build_annotations(spec)},
+        "spec": node_spec,
+        "status": build_status(spec, not_ready, {}, now, images),
+    }
+
+
+def build_labels(spec: NodeSpec) -> dict[str, str]:
+    """Labels that NodeRestriction lets a node set for itself."""
+    labels = {
+        "kubernetes.io/hostname": spec.hostname or spec.name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": spec.architecture,
+        "beta.kubernetes.io/os": "linux",
+        "beta.kubernetes.io/arch": spec.architecture,
+        "type": "virtual-kubelet",
+        # No load balancer may take the node's own address for a backend: nothing but the kubelet API listens there.
+        "node.kubernetes.io/exclude-from-external-load-balancers": "true",
+    }
+    if spec.zone:
+        labels["topology.kubernetes.io/zone"] = spec.zone
+    if spec.region:
+        labels["topology.kubernetes.io/region"] = spec.region
+    return labels | spec.labels
+
+
+def build_annotations(spec: NodeSpec) -> dict[str, str]:
+    return {"volumes.kubernetes.io/controller-managed-attach-detach": "true"} | spec.annotations
+
+
+def build_status(
+    spec: NodeSpec, not_ready: Sequence[str], previous: Json, now: float, images: Sequence[Json] = ()
+) -> Json:
+    """status of the Node.
+
+    not_ready: reasons why the node is not ready, empty when it is
+    previous:  status as last read; lastTransitionTime is kept where a condition's status did not change
+    images:    [{"names", "sizeBytes"}]
+    """
+    missing = [name for name in REQUIRED_RESOURCES if name not in spec.capacity]
+    problems = [*not_ready, *([f"missing node capacity for resources: {', '.join(missing)}"] if missing else [])]
+    status: Json = {
+        "capacity": dict(spec.capacity),
+        "allocatable": dict(spec.allocatable or spec.capacity),
+        "addresses": [
+            {"type": "InternalIP", "address": spec.internal_ip},
+            {"type": "Hostname", "address": spec.hostname or spec.name},
+        ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": spec.kubelet_port}},
+        "nodeInfo": _build_node_info(spec),
+        "conditions": _build_conditions(problems, previous, now),
+        "images": list(images)[:MAX_IMAGES],
+    }
+    if spec.declared_features:
+        status["declaredFeatures"] = sorted(set(spec.declared_features))
+    if spec.runtime_handlers:
+        status["runtimeHandlers"] = list(spec.runtime_handlers)
+    if spec.supplemental_groups_policy:
+        status["features"] = {"supplementalGroupsPolicy": True}
+    return status
+
+
+def _build_node_info(spec: NodeSpec) -> Json:
+    identity = uuid.uuid5(uuid.NAMESPACE_DNS, f"{spec.name}.vk-provider")
+    return {
+        "machineID": identity.hex,
+        "systemUUID": str(identity),
+        "bootID": str(identity),
+        "kernelVersion": spec.kernel_version,
+        "osImage": spec.os_image,
+        "containerRuntimeVersion": spec.container_runtime_version,
+        "kubeletVersion": spec.kubelet_version,
+        "kubeProxyVersion": "",
+        "operatingSystem": "linux",
+        "architecture": spec.architecture,
+    }
+
+
+def _build_conditions(problems: Sequence[str], previous: Json, now: float) -> list[Json]:
+    wanted = [(kind, "False", reason, message) for kind, reason, message in _PRESSURES]
+    if problems:
+        wanted.append(("Ready", "False", NOT_READY_REASON, aggregate(problems)))
+    else:
+        wanted.append(("Ready", "True", READY_REASON, "kubelet is posting ready status"))
+    known = {condition["type"]: condition for condition in previous.get("conditions") or []}
+    return [_build_condition(*condition, known.get(condition[0]), now) for condition in wanted]
+
+
+def _build_condition(kind: str, status: str, reason: str, message: str, known: Json | None, now: float) -> Json:
+    since = format_time(now)
+    if known is not None and known.get("status") == status:
+        since = known.get("lastTransitionTime") or since
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastHeartbeatTime": format_time(now),
+        "lastTransitionTime": since,
+    }
+
+
+def aggregate(problems: Sequence[str]) -> str:
+    """Several errors in one line, as Kubernetes' aggregate error prints them: each text once."""
+    distinct = list(dict.fromkeys(problems))
+    return distinct[0] if len(distinct) == 1 else f"[{', '.join(distinct)}]"
+
+
+def condition_states(status: Json) -> dict[str, tuple[str, str, str]]:
+    """{type: (status, reason, message)} of a Node's conditions: what matters, without the times."""
+    return {
+        condition["type"]: (condition["status"], condition.get("reason", ""), condition.get("message", ""))
+        for condition in status.get("conditions") or []
+    }
+
+
+def plan_reconcile(spec: NodeSpec, node: Json) -> Json | None:
+    """Strategic-merge patch that brings labels, annotations and the provider's own taint of a Node that exists in step
+    with the configuration; None when they are."""
+    metadata, patch = node["metadata"], {}
+    for name, wanted in (("labels", build_labels(spec)), ("annotations", build_annotations(spec))):
+        present = metadata.get(name) or {}
+        changed = {key: value for key, value in wanted.items() if present.get(key) != value}
+        if changed:
+            patch[name] = changed
+    document: Json = {}
+    taints = (node.get("spec") or {}).get("taints") or []
+    kept = [taint for taint in taints if taint["key"] != PROVIDER_TAINT_KEY]
+    own = [taint.to_api() for taint in spec.taints if taint.key == PROVIDER_TAINT_KEY]
+    if [taint for taint in taints if taint["key"] == PROVIDER_TAINT_KEY] != own:
+        # taints is an atomic list: the version keeps us from overwriting a taint that somebody sets meanwhile.
+        document["spec"] = {"taints": kept + own}
+        patch["resourceVersion"] = metadata["resourceVersion"]
+    if patch:
+        document["metadata"] = patch
+    return document or None
