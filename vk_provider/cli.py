@@ -1,0 +1,58 @@
+"""The command line: `vk-provider run | agent | local-cloud | version`. Composition starts here, nothing else does.
+
+Exit codes: 0 stopped as asked, 1 failed while running, 2 wrong usage, 3 cannot start as configured (do not restart).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from vk_provider import __version__
+from vk_provider.errors import EXIT_BAD_START, BadStartError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; `agent` and `local-cloud` hand their arguments on, so that an instance imports nothing it lacks."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if arguments[:1] == ["agent"]:
+            from vk_provider.agent.app import main as agent_main
+
+            return agent_main(arguments[1:])
+        if arguments[:1] == ["local-cloud"]:
+            from vk_provider.cloud.local.cli import main as local_cloud_main
+
+            return local_cloud_main(arguments[1:])
+        return _provider(arguments)
+    except BadStartError as error:
+        print(f"vk-provider: {error}", file=sys.stderr)
+        return EXIT_BAD_START
+    except KeyboardInterrupt:
+        return 130
+
+
+def _provider(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="vk-provider", description="A Kubernetes node without a machine behind it.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="register the configured Nodes and run their pods")
+    run.add_argument("--config", required=True, metavar="FILE", help="TOML configuration")
+    check = commands.add_parser("check-config", help="read the configuration, say what is wrong with it")
+    check.add_argument("--config", required=True, metavar="FILE", help="TOML configuration")
+    commands.add_parser("agent", help="the agent on an instance (see `vk-provider agent --help`)")
+    commands.add_parser("local-cloud", help="the embedded cloud's network (see `vk-provider local-cloud --help`)")
+    commands.add_parser("version", help="print the version")
+    options = parser.parse_args(arguments)
+    if options.command == "version":
+        print(f"vk-provider {__version__}")
+        return 0
+    from vk_provider.settings import load_settings
+
+    settings = load_settings(options.config)
+    if options.command == "check-config":
+        print(f"{options.config}: {len(settings.nodes)} node(s) on the {settings.cloud.backend} cloud")
+        return 0
+    from vk_provider.app import run as run_provider
+
+    return run_provider(settings)
