@@ -9,7 +9,9 @@ from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.worker.observed import POD_NAME, POD_NAMESPACE, POD_UID
 from vk_provider.agent.worker.spec import (
     Json,
+    init_containers,
     is_host_network,
+    is_sidecar,
     log_directory,
     metadata_of,
     name_of,
@@ -114,7 +116,7 @@ def pod_resources(pod: Json) -> pb.LinuxContainerResources:
 def bounded_resources(pod: Json) -> frozenset[str]:
     """Of cpu and memory, those whose use the pod's limits bound as a whole."""
     at_pod_level = (spec_of(pod).get("resources") or {}).get("limits") or {}
-    containers = [*regular_containers(pod), *(spec_of(pod).get("initContainers") or [])]
+    containers = [*regular_containers(pod), *init_containers(pod)]
     limits = [(container.get("resources") or {}).get("limits") or {} for container in containers]
     return frozenset(
         name for name in ("cpu", "memory") if name in at_pod_level or all(name in limit for limit in limits)
@@ -140,7 +142,7 @@ def _overhead(pod: Json) -> pb.LinuxContainerResources:
 def _port_mappings(pod: Json) -> list[pb.PortMapping]:
     if is_host_network(pod):
         return []
-    containers = [*regular_containers(pod), *(spec_of(pod).get("initContainers") or [])]
+    containers = [*regular_containers(pod), *(each for each in init_containers(pod) if is_sidecar(each))]
     return [
         pb.PortMapping(
             protocol=_PROTOCOLS.get(port.get("protocol") or "TCP", pb.TCP),

@@ -1,0 +1,108 @@
+"""Which probes run now, for the containers that run now; their newest results."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from vk_provider.agent.worker.core import ProbeResult, ProbeResults
+from vk_provider.agent.worker.observed import Observation, ObservedContainer, State
+from vk_provider.agent.worker.probes.probe import Prober, ProbeTarget
+from vk_provider.agent.worker.probes.worker import INITIAL_RESULTS, PROBE_TYPES, ProbeType, ProbeWorker
+from vk_provider.agent.worker.recorder import Recorder
+from vk_provider.agent.worker.spec import ContainerRef, Json, is_sidecar, iter_refs
+
+log = logging.getLogger(__name__)
+
+
+class ProbeManager:
+    """Keeps one task for each probe that has to run; `on_change` is called when a result changes."""
+
+    def __init__(self, prober: Prober, recorder: Recorder, on_change: Callable[[], None]) -> None:
+        self._prober = prober
+        self._recorder = recorder
+        self._on_change = on_change
+        self._tasks: dict[tuple[str, ProbeType], asyncio.Task[None]] = {}
+        self._results: dict[ProbeType, dict[str, ProbeResult]] = {kind: {} for kind in PROBE_TYPES}
+
+    @property
+    def results(self) -> ProbeResults:
+        return ProbeResults(
+            liveness=self._results["liveness"],
+            startup=self._results["startup"],
+            readiness=self._results["readiness"],
+        )
+
+    def seed(self, container_id: str, probe_type: ProbeType, result: ProbeResult) -> None:
+        """Set a result known from before a restart of the agent."""
+        self._results[probe_type][container_id] = result
+
+    def sync(self, pod: Json, observed: Observation, pod_ip: str, *, terminating: bool) -> None:
+        """Start and stop probes so that they fit the running containers.
+
+        terminating: only readiness goes on.
+        """
+        wanted: set[tuple[str, ProbeType]] = set()
+        running: set[str] = set()
+        for ref in iter_refs(pod):
+            record = observed.newest(ref.name)
+            if ref.kind == "ephemeral" or record is None or record.state is not State.RUNNING:
+                continue
+            if ref.kind == "init" and not is_sidecar(ref.spec):
+                continue
+            running.add(record.id)
+            for kind in self._due(ref, record, terminating):
+                wanted.add((record.id, kind))
+                if (record.id, kind) not in self._tasks:
+                    self._start(kind, ref, record, pod_ip)
+        for key in [key for key in self._tasks if key not in wanted]:
+            self._tasks.pop(key).cancel()
+        for results in self._results.values():
+            for container_id in [known for known in results if known not in running]:
+                del results[container_id]
+
+    def _due(self, ref: ContainerRef, record: ObservedContainer, terminating: bool) -> list[ProbeType]:
+        startup = self._results["startup"].get(record.id)
+        started = not ref.spec.get("startupProbe") or startup == "success"
+        due: list[ProbeType] = []
+        for kind in PROBE_TYPES:
+            if not ref.spec.get(f"{kind}Probe"):
+                continue
+            self._results[kind].setdefault(record.id, INITIAL_RESULTS[kind])
+            gate = not started if kind == "startup" else started
+            if gate and (kind == "readiness" or not terminating):
+                due.append(kind)
+        return due
+
+    def _start(self, kind: ProbeType, ref: ContainerRef, record: ObservedContainer, pod_ip: str) -> None:
+        def report(result: ProbeResult) -> None:
+            if self._results[kind].get(record.id) != result:
+                self._results[kind][record.id] = result
+                self._on_change()
+
+        worker = ProbeWorker(
+            kind,
+            ref.spec[f"{kind}Probe"],
+            ProbeTarget(ref.spec, record.id, pod_ip),
+            started_at_s=record.started_at_ns / 1e9,
+            field_path=ref.field_path,
+            prober=self._prober,
+            recorder=self._recorder,
+            report=report,
+        )
+        task = asyncio.create_task(worker.run(), name=f"{kind}-probe-{ref.name}")
+        task.add_done_callback(_log_failure)
+        self._tasks[(record.id, kind)] = task
+
+    async def close(self) -> None:
+        tasks = list(self._tasks.values())
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("%s failed", task.get_name(), exc_info=task.exception())

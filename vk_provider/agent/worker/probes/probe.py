@@ -1,0 +1,126 @@
+"""Runs one probe once: exec, httpGet, tcpSocket, grpc."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Literal
+
+from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
+from vk_provider.agent.worker.httpget import (
+    HttpClient,
+    HttpGetError,
+    build_headers,
+    build_url,
+    describe_os_error,
+    resolve_port,
+)
+from vk_provider.agent.worker.spec import Json
+from vk_provider.podmodel.expansion import expand
+
+_MAX_OUTPUT_BYTES = 10 * 1024
+_MAX_ERROR_TRIES = 3
+
+Verdict = Literal["success", "warning", "failure", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTarget:
+    """The running container that is probed. pod_ip: where its ports are."""
+
+    container: Json
+    container_id: str
+    pod_ip: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeOutcome:
+    """verdict "error": the probe itself could not be run, its result does not count."""
+
+    verdict: Verdict
+    output: str = ""
+
+
+class Prober:
+    """Runs probes with the kubelet's rules for what counts as success."""
+
+    def __init__(self, runtime: ContainerRuntime, http: HttpClient) -> None:
+        self._runtime = runtime
+        self._http = http
+
+    async def probe(self, probe: Json, target: ProbeTarget) -> ProbeOutcome:
+        """Run once; an error is tried again at once, three times in all."""
+        outcome = ProbeOutcome("error")
+        for _ in range(_MAX_ERROR_TRIES):
+            outcome = await self._probe_once(probe, target)
+            if outcome.verdict != "error":
+                break
+        return outcome
+
+    async def _probe_once(self, probe: Json, target: ProbeTarget) -> ProbeOutcome:
+        timeout_s = float(probe.get("timeoutSeconds") or 1)
+        if probe.get("exec"):
+            return await self._exec(probe["exec"], target, timeout_s)
+        if probe.get("httpGet"):
+            return await self._http_get(probe["httpGet"], target, timeout_s)
+        if probe.get("tcpSocket"):
+            return await _tcp_connect(probe["tcpSocket"], target, timeout_s)
+        if probe.get("grpc"):
+            from vk_provider.agent.worker.probes.grpc import check_health
+
+            action = probe["grpc"]
+            healthy, output = await check_health(
+                target.pod_ip, int(action["port"]), action.get("service") or "", timeout_s
+            )
+            return ProbeOutcome("success" if healthy else "failure", output)
+        return ProbeOutcome("error", f"missing probe handler for {target.container['name']}")
+
+    async def _exec(self, action: Json, target: ProbeTarget, timeout_s: float) -> ProbeOutcome:
+        command = _expand_static(action.get("command") or [], target.container)
+        try:
+            result = await self._runtime.exec_sync(target.container_id, command, timeout_s)
+        except RuntimeServiceError as error:
+            if error.code == "DEADLINE_EXCEEDED":
+                text = f'command timed out: "{" ".join(command)}" timed out after {timeout_s:g}s'
+                return ProbeOutcome("failure", text)
+            return ProbeOutcome("error", error.status_text)
+        output = (result.stdout + result.stderr)[:_MAX_OUTPUT_BYTES].decode(errors="replace")
+        return ProbeOutcome("success" if result.exit_code == 0 else "failure", output)
+
+    async def _http_get(self, action: Json, target: ProbeTarget, timeout_s: float) -> ProbeOutcome:
+        try:
+            url = build_url(action, target.container, target.pod_ip)
+        except ValueError as error:
+            return ProbeOutcome("error", str(error))
+        try:
+            reply = await self._http.get(url, build_headers(action, "probe"), timeout_s)
+        except HttpGetError as error:
+            return ProbeOutcome("failure", str(error))
+        if 300 <= reply.status < 400:
+            return ProbeOutcome("warning", f"Probe terminated redirects, Response body: {reply.body}")
+        if 200 <= reply.status < 300:
+            return ProbeOutcome("success", reply.body)
+        return ProbeOutcome("failure", f"HTTP probe failed with statuscode: {reply.status}")
+
+
+async def _tcp_connect(action: Json, target: ProbeTarget, timeout_s: float) -> ProbeOutcome:
+    try:
+        port = resolve_port(action["port"], target.container)
+    except ValueError as error:
+        return ProbeOutcome("error", str(error))
+    host = action.get("host") or target.pod_ip
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, writer = await asyncio.open_connection(host, port)
+    except TimeoutError:
+        return ProbeOutcome("failure", f"dial tcp {host}:{port}: i/o timeout")
+    except OSError as error:
+        return ProbeOutcome("failure", f"dial tcp {host}:{port}: {describe_os_error(error)}")
+    writer.transport.abort()
+    return ProbeOutcome("success")
+
+
+def _expand_static(command: list[str], container: Json) -> list[str]:
+    """Only variables with a plain value are known to an exec probe's command."""
+    static = {entry["name"]: entry.get("value") or "" for entry in container.get("env") or [] if not entry.get("valueFrom")}
+    return [expand(word, static) for word in command]
