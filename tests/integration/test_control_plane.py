@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.cluster import approver
+from tests.cluster.__main__ import main
 from tests.cluster.approval import SIGNER
 from tests.cluster.components import COMPONENTS, KUBELET_CLIENT
 from tests.cluster.controlplane import ControlPlane
@@ -46,6 +47,25 @@ def test_it_runs_the_version_its_binaries_have_and_every_part_answers(control_pl
     assert version["serverVersion"]["gitVersion"] == version["clientVersion"]["gitVersion"]
     assert version["serverVersion"]["gitVersion"] == control_plane.binaries.version
     assert [(name, healthy) for name, _, healthy in control_plane.status()] == [(name, True) for name in COMPONENTS]
+
+
+def test_the_command_line_tells_what_runs_and_issues_kubeconfigs(
+    control_plane: ControlPlane, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    state = ["--state", str(control_plane.state.root)]
+    assert main(["status", *state]) == 0
+    url, *rows = capsys.readouterr().out.splitlines()
+    assert url == control_plane.url
+    assert [(row.split()[0], row.split()[2]) for row in rows] == [(name, "ok") for name in COMPONENTS]
+    assert main(["kubeconfig", *state, "--user", "jane", "--group", "devs"]) == 0
+    jane = Path(capsys.readouterr().out.strip())
+    who = json.loads(control_plane.kubectl("auth", "whoami", "-o", "json", kubeconfig=jane).stdout)
+    assert who["status"]["userInfo"]["username"] == "jane"
+    assert "devs" in who["status"]["userInfo"]["groups"]
+    assert main(["up", *state, "--address", "127.0.0.1", "--port", "0"]) == 0
+    assert capsys.readouterr().out.strip() == str(control_plane.kubeconfig)
+    assert main(["status", "--state", str(tmp_path)]) == 3
+    assert "next:  python -m tests.cluster up" in capsys.readouterr().err
 
 
 def test_bringing_it_up_twice_changes_nothing(control_plane: ControlPlane) -> None:

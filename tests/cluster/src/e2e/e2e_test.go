@@ -21,10 +21,9 @@ import (
 	// The labels that specs carry.
 	_ "k8s.io/kubernetes/test/e2e/feature"
 
-	// The specs, by area.
+	// The specs, by area. Left out: architecture, whose one spec counts the nodes, and windows, cloud and scale areas.
 	_ "k8s.io/kubernetes/test/e2e/apimachinery"
 	_ "k8s.io/kubernetes/test/e2e/apps"
-	_ "k8s.io/kubernetes/test/e2e/architecture"
 	_ "k8s.io/kubernetes/test/e2e/auth"
 	_ "k8s.io/kubernetes/test/e2e/common"
 	_ "k8s.io/kubernetes/test/e2e/instrumentation"
