@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -21,32 +18,10 @@ from pathlib import Path
 from tests.cluster.cache import cache_dir
 from tests.cluster.errors import ClusterError
 from tests.cluster.images.distribution import RegistryClient
+from tests.cluster.process import Process
 
 PROGRAM = "docker-registry"
 _START_TIMEOUT_S = 10.0
-_STOP_TIMEOUT_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessRecord:
-    """A process that cannot be mistaken for a later one with its pid: `started` is in clock ticks since boot."""
-
-    pid: int
-    started: int
-
-    @classmethod
-    def of(cls, pid: int) -> ProcessRecord | None:
-        """The record of a running process (field 22 of /proc/PID/stat); None when there is none, or a zombie."""
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        return None if fields[0] == "Z" else cls(pid, int(fields[19]))
-
-    @property
-    def alive(self) -> bool:
-        """Whether this very process still runs."""
-        return ProcessRecord.of(self.pid) == self
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +32,19 @@ class Registry:
     address: str
 
     @property
-    def _pid_file(self) -> Path:
-        return self.state / "registry.pid"
+    def _process(self) -> Process:
+        return Process("registry", self.state, self.state)
 
-    def _recorded(self) -> ProcessRecord | None:
-        try:
-            pid, started = self._pid_file.read_text().split()
-        except (FileNotFoundError, ValueError):
-            return None
-        record = ProcessRecord(int(pid), int(started))
-        return record if record.alive else None
+    @property
+    def _configuration_file(self) -> Path:
+        return self.state / "registry.yml"
 
     def _configuration(self) -> str:
         storage = cache_dir() / "registry"
         storage.mkdir(parents=True, exist_ok=True)
         return (
             "version: 0.1\n"
-            "log: {level: warn, accesslog: {disabled: true}}\n"
+            "log: {level: fatal, accesslog: {disabled: true}}\n"
             f"storage: {{filesystem: {{rootdirectory: '{storage}'}}, delete: {{enabled: true}}}}\n"
             f"http: {{addr: '{self.address}', secret: local}}\n"
         )
@@ -83,23 +54,16 @@ class Registry:
         program = shutil.which(PROGRAM)
         if program is None:
             raise ClusterError(f"no {PROGRAM} on PATH", "python -m tests.cluster.packages install")
-        configuration, file = self._configuration(), self.state / "registry.yml"
-        if self._recorded() and file.exists() and file.read_text() == configuration:
+        configuration, file = self._configuration(), self._configuration_file
+        if self._process.pid() and file.exists() and file.read_text() == configuration:
             RegistryClient(self.address).ping()
             return
         self.down()
         self._check_address()
         self.state.mkdir(parents=True, exist_ok=True)
         file.write_text(configuration)
-        with (self.state / "registry.log").open("wb") as log:
-            process = subprocess.Popen(
-                [program, "serve", str(file)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True,
-            )  # fmt: skip
-        record = ProcessRecord.of(process.pid)
-        if record:
-            self._pid_file.write_text(f"{record.pid} {record.started}\n")
-        self._await_answer(process)
+        self._process.start([program, "serve", str(file)])
+        self._await_answer()
 
     def _check_address(self) -> None:
         """Fail with a clear line when the address is not this machine's, or taken."""
@@ -112,42 +76,27 @@ class Registry:
             advice = "choose a free port of an address of this machine with --listen HOST:PORT"
             raise ClusterError(f"the registry cannot listen on {self.address}: {error}", advice) from None
 
-    def _await_answer(self, process: subprocess.Popen[bytes]) -> None:
+    def _await_answer(self) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while True:
             try:
                 RegistryClient(self.address).ping()
                 return
             except ClusterError as error:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    lines = (self.state / "registry.log").read_text(errors="replace").splitlines()[-3:]
-                    self.down()
-                    raise ClusterError("\n".join([f"the registry does not come up: {error}", *lines]),
-                                       f"look at {self.state / 'registry.log'}") from None  # fmt: skip
+                if self._process.pid() is None or time.monotonic() > deadline:
+                    lines = self._process.log.read_text(errors="replace").splitlines()[-3:]
+                    self._process.stop()
+                    what = "\n".join([f"the registry does not come up: {error}", *lines])
+                    raise ClusterError(what, f"look at {self._process.log}") from None
             time.sleep(0.03)
 
     def down(self) -> None:
         """Stop it and remove its files from the state directory; fine when it does not run."""
-        record = self._recorded()
-        if record:
-            _stop(record)
-        for name in ("registry.pid", "registry.yml", "registry.log"):
-            (self.state / name).unlink(missing_ok=True)
+        self._process.stop()
+        for file in (self._configuration_file, self._process.log):
+            file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.state.rmdir()
-
-
-def _stop(record: ProcessRecord) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(record.pid, number)
-        deadline = time.monotonic() + _STOP_TIMEOUT_S
-        while record.alive and time.monotonic() < deadline:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(record.pid, os.WNOHANG)
-            time.sleep(0.02)
-        if not record.alive:
-            return
 
 
 def main(arguments: list[str] | None = None) -> int:

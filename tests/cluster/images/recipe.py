@@ -215,5 +215,3 @@ def _busybox_tree(program: Path) -> Rootfs:
         tree.add_directory(path)
     tree.add_symlink("/usr/bin/env", "../../bin/busybox")
     return tree
-
-
