@@ -1,4 +1,4 @@
-"""What this node refuses, before anything is started for the pod. Nothing that cannot be honoured is dropped silently."""
+"""What this node refuses before anything is started: no field that cannot be honoured is dropped silently."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from vk_provider.podmodel.fieldref import resolve_metadata_field, resolve_resour
 from vk_provider.podmodel.lookup import decode_secret_value, find_config_map, find_secret
 from vk_provider.podmodel.references import token_request, trust_bundle_key
 from vk_provider.podmodel.security import common_user
-from vk_provider.podmodel.spec import Json, namespace_of, spec_of
+from vk_provider.podmodel.spec import Json, spec_of
 from vk_provider.wire.session import References, token_key
 
 DEFAULT_MODE = 0o644
@@ -184,8 +184,7 @@ def _token_files(source: Json, sources: _Sources) -> Files:
     found = (sources.references.get("tokens") or {}).get(key)
     if found is None:
         reason = (sources.references.get("errors") or {}).get(f"token/{key}") or "timed out waiting for the token"
-        account = spec_of(sources.pod).get("serviceAccountName") or "default"
-        raise MissingReferenceError(f'failed to fetch token for "{namespace_of(sources.pod)}"/"{account}": {reason}')
+        raise MissingReferenceError(f"failed to fetch token: {reason}")
     return {source["path"]: _credential_file(found["token"].encode(), source, sources)}
 
 
