@@ -1,0 +1,91 @@
+# Two commands do all on a fresh Debian 12 machine (root, Python 3.11, Go): `make demo` and `make test`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/vk-provider
+VENV := $(CACHE)/venv-$(shell sha256sum pyproject.toml | cut -c1-12)
+PY := $(VENV)/bin/python
+export PYTHONPATH := $(CURDIR)
+export PYTHONDONTWRITEBYTECODE := 1
+
+CLOUD ?= local
+PROCS ?= 4
+FOCUS ?=
+SKIP ?=
+LABEL ?= NodeConformance && Conformance && !Serial && !Disruptive && !Slow
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
+
+.PHONY: preflight
+preflight:
+	@[ "$$(id -u)" = 0 ] || { echo "error: root is needed for namespaces and packages; next: sudo make $(MAKECMDGOALS)" >&2; exit 3; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "error: Python 3.11 or newer is needed; next: apt-get install python3 python3-venv, or PYTHON=/path/to/python3.11" >&2; exit 3; }
+
+$(VENV)/.ready: pyproject.toml
+	@echo "installing the Python packages of pyproject.toml into $(VENV)"
+	@mkdir -p $(CACHE)
+	@$(PYTHON) -m venv $(VENV) || { echo "error: no venv; next: apt-get install python3-venv" >&2; exit 3; }
+	@$(PY) -c 'import tomllib, shlex; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; e = p["optional-dependencies"]; print("\n".join(p["dependencies"] + e["provider"] + e["dev"]))' > $(VENV)/requirements.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r $(VENV)/requirements.txt \
+	  || { echo "error: pip could not install them; next: read the lines above, then run make again" >&2; exit 3; }
+	@touch $@
+
+.PHONY: deps
+deps: preflight $(VENV)/.ready ## install what is needed: Debian packages, Python packages
+	@$(PY) -m tests.cluster.packages install
+
+.PHONY: control-plane
+control-plane: deps ## build the control plane once (or take it from PATH or KUBEBUILDER_ASSETS)
+	@$(PY) -m tests.cluster.build controlplane
+
+.PHONY: demo
+demo: control-plane ## a cluster with a nodeless node on this machine, shown with kubectl (CLOUD=simulated: any image name)
+	@$(PY) -m tests.demo demo --cloud $(CLOUD)
+
+.PHONY: demo-up
+demo-up: control-plane ## the same cluster without the showcase
+	@$(PY) -m tests.demo up --cloud $(CLOUD)
+
+.PHONY: demo-down
+demo-down: preflight $(VENV)/.ready ## take the demo away: processes, namespaces, mounts, bridge, cgroups, files
+	@$(PY) -m tests.demo down
+
+.PHONY: demo-kubeconfig
+demo-kubeconfig: $(VENV)/.ready ## print the path of the demo's kubeconfig
+	@$(PY) -m tests.demo kubeconfig
+
+.PHONY: demo-registry
+demo-registry: $(VENV)/.ready ## print host:port of the demo's image registry
+	@$(PY) -m tests.demo registry
+
+.PHONY: lint
+lint: $(VENV)/.ready ## ruff, mypy, import contracts
+	@$(VENV)/bin/ruff check vk_provider tests
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+.PHONY: unit
+unit: $(VENV)/.ready ## the tests that need no root and no builds
+	@$(PY) -m pytest tests/unit
+
+.PHONY: test
+test: control-plane lint ## the whole test suite, as .ci/run calls it
+	@$(PY) -m tests.cluster.build e2e ginkgo agnhost metrics-server
+	@$(PY) -m pytest tests
+
+.PHONY: conformance
+conformance: control-plane ## Kubernetes' own e2e specs (FOCUS= SKIP= LABEL= PROCS=), writes tests/conformance/RESULTS.md
+	@$(PY) -m tests.cluster.build e2e ginkgo agnhost
+	@$(PY) -m tests.conformance --procs $(PROCS) --label-filter '$(LABEL)' $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)')
+
+.PHONY: bench
+bench: control-plane ## measure, write tests/bench/RESULTS.md
+	@$(PY) -m tests.bench
+
+.PHONY: stubs
+stubs: $(VENV)/.ready ## generate the CRI stubs again from the published cri-api module
+	@$(MAKE) -C vk_provider/agent/cri PY=$(PY)

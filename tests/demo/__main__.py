@@ -1,0 +1,64 @@
+"""`python -m tests.demo up|show|down|kubeconfig|registry`: what the Makefile's demo targets call."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from tests.cluster.errors import ClusterError
+from tests.demo import cluster
+from tests.demo.environment import Environment, default_root
+from tests.demo.showcase import Showcase, closing_words
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
+    parser.add_argument("command", choices=("up", "show", "demo", "down", "kubeconfig", "registry"))
+    parser.add_argument("--root", type=Path, default=default_root(), help="where it keeps its state (%(default)s)")
+    parser.add_argument("--cloud", choices=("local", "simulated"), default="local")
+    parser.add_argument("--name", default="demo", help="of the local cloud; two demos need two names and subnets")
+    parser.add_argument("--subnet", default="10.201.0.0/16")
+    parser.add_argument("--untainted", action="store_true", help="register the node without taints")
+    options = parser.parse_args(arguments)
+    try:
+        _run(options)
+    except ClusterError as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 3
+    return 0
+
+
+def _environment(options: argparse.Namespace) -> Environment:
+    address = options.subnet.split("/")[0].rsplit(".", 1)[0] + ".1"
+    return Environment(
+        options.root.resolve(), options.name, options.cloud, options.subnet, address,
+        taint=not options.untainted, daemonsets="run" if options.untainted else "refuse",
+    )  # fmt: skip
+
+
+def _run(options: argparse.Namespace) -> None:
+    known = Environment.load(options.root.resolve())
+    if options.command == "down":
+        cluster.down(known or _environment(options))
+        return
+    if options.command in ("kubeconfig", "registry"):
+        if known is None:
+            raise ClusterError("no demo is running", "make demo")
+        print(cluster.kubeconfig(known) if options.command == "kubeconfig" else known.registry)
+        return
+    environment = _environment(options)
+    if known is not None and known != environment and options.command != "show":
+        print("another demo is running; it is taken down first", flush=True)
+        cluster.down(known)
+    started = time.monotonic()
+    plane = cluster.control_plane(environment) if options.command == "show" else cluster.up(environment)
+    if options.command in ("show", "demo"):
+        Showcase(environment, plane).run()
+        closing_words(environment, plane.kubeconfig)
+    print(f"\n{time.monotonic() - started:.0f} s in all", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Brings the demo's cluster up and down: network, registry, control plane, provider. Idempotent both ways."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from tests.cluster import approver
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.errors import ClusterError
+from tests.cluster.images.__main__ import ensure_pushed
+from tests.cluster.registry import Registry
+from tests.cluster.state import StateDir
+from tests.demo.environment import HEALTHZ_PORT, NODE, PROJECT, PROVIDER_GROUPS, PROVIDER_USER, Environment
+from tests.demo.terminal import step
+
+READY_LIMIT_S = 120.0
+ACCESS_MANIFESTS = (
+    "namespace.yaml", "serviceaccount.yaml", "clusterrole.yaml", "clusterrolebinding.yaml", "role-lease.yaml",
+)  # fmt: skip
+
+
+def control_plane(environment: Environment) -> ControlPlane:
+    return ControlPlane(StateDir(environment.cluster_state))
+
+
+def registry(environment: Environment) -> Registry:
+    return Registry(environment.registry_state, environment.registry)
+
+
+def require_machine() -> None:
+    """What only the user can mend, said before anything is started."""
+    if os.geteuid() != 0:
+        raise ClusterError("the local cloud makes namespaces and needs root", "run the same command with sudo")
+
+
+def up(environment: Environment) -> ControlPlane:
+    """Everything up to a Ready node; returns the control plane."""
+    require_machine()
+    environment.save()
+    plane = control_plane(environment)
+    binaries = plane.binaries
+    with step(f"network {environment.subnet}, this machine is {environment.address}"):
+        local_cloud(environment, "up")
+    with step(f"image registry {environment.registry}"):
+        registry(environment).up()
+        ensure_pushed(environment.registry, "sample")
+    with step(f"control plane {binaries.version}"):
+        plane.up(environment.address, 6443)
+    with step("provider's account, roles and certificate approver"):
+        prepare_access(environment, plane)
+    with step(f"provider with the {environment.cloud} cloud"):
+        start_provider(environment, plane)
+    with step(f"node {NODE} Ready"):
+        wait_ready(environment, plane)
+    return plane
+
+
+def local_cloud(environment: Environment, verb: str) -> None:
+    """`vk-provider local-cloud up|down`."""
+    command = [
+        sys.executable, "-m", "vk_provider", "local-cloud", verb, "--name", environment.name,
+        "--subnet", environment.subnet, "--state-dir", str(environment.cloud_state),
+    ]  # fmt: skip
+    result = subprocess.run(
+        command, env=environment.provider_environment(), capture_output=True, text=True, check=False
+    )
+    if result.returncode != 0:
+        raise ClusterError(f"local cloud {verb}: {result.stderr.strip() or result.stdout.strip()}",
+                           "mend what it says, or `make demo-down` and start again")  # fmt: skip
+
+
+def prepare_access(environment: Environment, plane: ControlPlane) -> None:
+    """The provider runs with the roles of manifests/base and nothing else."""
+    for name in ACCESS_MANIFESTS:
+        plane.kubectl("apply", "-f", str(PROJECT / "manifests" / "base" / name))
+    policy = approver.Policy((NODE, f"{NODE}-*"), (environment.subnet, "127.0.0.0/8"), (PROVIDER_USER,))
+    approver.up(plane, policy)
+
+
+def start_provider(environment: Environment, plane: ControlPlane) -> None:
+    kubeconfig = plane.kubeconfig_for(PROVIDER_USER, PROVIDER_GROUPS)
+    text = environment.provider_config(kubeconfig, plane.ca)
+    process = environment.provider
+    changed = not environment.config_file.exists() or environment.config_file.read_text() != text
+    if changed:
+        process.stop()
+        environment.config_file.write_text(text)
+    process.start(
+        [sys.executable, "-m", "vk_provider", "run", "--config", str(environment.config_file)],
+        environment.provider_environment(),
+    )
+
+
+def wait_ready(environment: Environment, plane: ControlPlane) -> None:
+    deadline = time.monotonic() + READY_LIMIT_S
+    while time.monotonic() < deadline:
+        environment.provider.require_alive()
+        if _node_is_ready(plane) and _healthz():
+            return
+        time.sleep(0.2)
+    raise ClusterError(f"node {NODE} did not become Ready within {READY_LIMIT_S:.0f} s",
+                       f"read {environment.provider.log}")  # fmt: skip
+
+
+def _node_is_ready(plane: ControlPlane) -> bool:
+    result = plane.kubectl("get", "node", NODE, "-o", "json", check=False)
+    if result.returncode != 0:
+        return False
+    conditions = json.loads(result.stdout).get("status", {}).get("conditions", [])
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
+def _healthz() -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{HEALTHZ_PORT}/healthz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def down(environment: Environment) -> None:
+    """Stop and remove everything outside the cache; works after a crash and a second time."""
+    require_machine()
+    with step("provider"):
+        environment.provider.stop()
+    with step("instances and network"):
+        local_cloud(environment, "down")
+    with step("control plane"):
+        control_plane(environment).down()
+    with step("image registry"):
+        registry(environment).down()
+    with step("state"):
+        shutil.rmtree(environment.root, ignore_errors=True)
+
+
+def kubeconfig(environment: Environment) -> Path:
+    return control_plane(environment).kubeconfig

@@ -1,0 +1,139 @@
+"""What the demo is made of: paths, addresses, the provider's configuration. No processes here."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.cache import cache_dir
+from tests.cluster.process import Process
+
+PROJECT = Path(__file__).resolve().parents[2]
+PROVIDER_USER = "system:serviceaccount:vk-provider:vk-provider"
+PROVIDER_GROUPS = ("system:serviceaccounts", "system:serviceaccounts:vk-provider", "system:authenticated")
+NODE = "nodeless"
+API_PORT = 6443
+REGISTRY_PORT = 5000
+KUBELET_PORT = 10250
+HEALTHZ_PORT = 10248
+CLUSTER_DNS = "10.96.0.10"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One demo cluster: everything it keeps is below `root`, within the user's cache.
+
+    name:    of the local cloud (part of interface and cgroup names)
+    cloud:   local or simulated
+    subnet:  of the instances; `address` is the host's own in it
+    """
+
+    root: Path
+    name: str = "demo"
+    cloud: str = "local"
+    subnet: str = "10.201.0.0/16"
+    address: str = "10.201.0.1"
+    taint: bool = True
+    daemonsets: str = "refuse"
+
+    @property
+    def cluster_state(self) -> Path:
+        return self.root / "cluster"
+
+    @property
+    def registry_state(self) -> Path:
+        return self.root / "registry"
+
+    @property
+    def registry(self) -> str:
+        return f"{self.address}:{REGISTRY_PORT}"
+
+    @property
+    def cloud_state(self) -> Path:
+        return self.root / "cloud"
+
+    @property
+    def config_file(self) -> Path:
+        return self.root / "provider.toml"
+
+    @property
+    def provider(self) -> Process:
+        return Process("provider", self.root, self.root)
+
+    @property
+    def marker(self) -> Path:
+        """Says how this cluster was brought up; `demo-down` and `demo-kubeconfig` read it."""
+        return self.root / "demo.json"
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        return (f"{self.registry}/busybox:latest",)
+
+    def provider_environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(PROJECT)}
+
+    def save(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.marker.write_text(
+            json.dumps({"name": self.name, "cloud": self.cloud, "subnet": self.subnet, "address": self.address,
+                        "taint": self.taint, "daemonsets": self.daemonsets})
+        )  # fmt: skip
+
+    @classmethod
+    def load(cls, root: Path) -> Environment | None:
+        """The environment that was brought up under `root`, None when there is none."""
+        try:
+            return cls(root, **json.loads((root / "demo.json").read_text()))
+        except FileNotFoundError:
+            return None
+
+    def provider_config(self, kubeconfig: Path, client_ca: Path) -> str:
+        """The provider's TOML."""
+        preload = ", ".join(f'"{image}"' for image in self.preload)
+        return f"""# Written by the demo; `vk-provider run --config` takes it.
+[cluster]
+kubeconfig = "{kubeconfig}"
+dns = ["{CLUSTER_DNS}"]
+
+[[nodes]]
+name = "{NODE}"
+address = "{self.address}"
+port = {KUBELET_PORT}
+zone = "zone-a"
+region = "local"
+taint = {str(self.taint).lower()}
+labels = {{ type = "virtual-kubelet" }}
+
+[kubelet]
+client_ca_file = "{client_ca}"
+certificate_dir = "{self.root / "pki"}"
+healthz_port = {HEALTHZ_PORT}
+
+[identity]
+directory = "{self.root / "identity"}"
+
+[pods]
+archive_dir = "{self.root / "logs"}"
+daemonsets = "{self.daemonsets}"
+
+[cloud]
+backend = "{self.cloud}"
+owner = "{self.name}"
+
+[cloud.local]
+name = "{self.name}"
+subnet = "{self.subnet}"
+state_dir = "{self.cloud_state}"
+preload = [{preload}]
+
+[[registries]]
+host = "{self.registry}"
+plain_http = true
+"""
+
+
+def default_root() -> Path:
+    return cache_dir() / "demo"
+
