@@ -20,7 +20,7 @@ from vk_provider.pods.connection import InstanceConnection
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.reconcile import Action, PodState, reconcile
 from vk_provider.pods.record import TERMINAL_PHASES, PodRecord
-from vk_provider.pods.status_patch import owned_status
+from vk_provider.pods.status_patch import is_published, owned_status
 from vk_provider.pods.steps import PodSteps, involved, pod_fingerprint, rfc3339
 
 log = logging.getLogger(__name__)
@@ -235,23 +235,12 @@ class PodController:
             has_status=started,
             terminal=terminal,
             finished=record.finished or in_api,
-            published=record.status is None or self._is_published(record),
+            published=record.status is None or is_published(record.published, owned_status(record.status)),
             api_deleted=record.api_deleted,
             pending_due=now >= record.pending_due and record.published is None,
             archived=record.archived,
             stop_waited_s=now - record.stop_sent_at if record.stop_sent_at else None,
         )
-
-    def _is_published(self, record: PodRecord) -> bool:
-        if record.published is None or record.status is None:
-            return False
-        ours = owned_status(record.status)
-        theirs = record.published
-        return all(
-            theirs.get(name) == ours.get(name)
-            for name in ours.keys() | theirs.keys()
-            if name not in ("conditions", "startTime")
-        ) and _conditions_published(ours.get("conditions") or [], theirs.get("conditions") or [])
 
     def _check_overdue(self, record: PodRecord) -> None:
         grace = float(record.pod["metadata"].get("deletionGracePeriodSeconds") or 0)
@@ -352,14 +341,8 @@ _DECISIVE = {
     Action.FAIL_LOST,
     Action.RELAUNCH,
     Action.STOP,
-    Action.CONNECT,
 }
 """After these the facts are others: decide again."""
-
-
-def _conditions_published(ours: list[Json], theirs: list[Json]) -> bool:
-    known = {condition["type"]: condition for condition in theirs}
-    return all(known.get(condition["type"]) == condition for condition in ours)
 
 
 def _has_started(pod: Json) -> bool:

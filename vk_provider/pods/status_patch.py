@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from vk_provider.pods.own_status import INSTANCE_CONDITION
+
 Json = dict[str, Any]
 
 OWNED_FIELDS = (
@@ -18,9 +20,30 @@ OWNED_FIELDS = (
 """Fields of PodStatus that a kubelet writes (pkg/kubelet/status, kubelet_pods.go)."""
 
 
+OWNED_CONDITIONS = frozenset({
+    "PodScheduled", "PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready", "DisruptionTarget",
+    "PodResizePending", "PodResizeInProgress", "AllContainersRestarting", INSTANCE_CONDITION,
+})  # fmt: skip
+PASSING_CONDITIONS = frozenset({"PodResizePending", "PodResizeInProgress", "AllContainersRestarting"})
+"""Conditions that are taken away again. Any other that we do not mention may be somebody else's."""
+
+
 def owned_status(status: Json) -> Json:
     """The part of a status that is ours to publish, without empty fields."""
-    return {name: status[name] for name in OWNED_FIELDS if status.get(name) not in (None, "", [], {})}
+    owned = {name: status[name] for name in OWNED_FIELDS if status.get(name) not in (None, "", [], {})}
+    if "conditions" in owned:
+        owned["conditions"] = [item for item in owned["conditions"] if item["type"] in OWNED_CONDITIONS]
+    return owned
+
+
+def is_published(published: Json | None, status: Json) -> bool:
+    """Whether the API server holds `status` (owned_status) already; startTime is fixed and not compared."""
+    if published is None:
+        return False
+    names = (published.keys() | status.keys()) - {"conditions", "startTime"}
+    if any(published.get(name) != status.get(name) for name in names):
+        return False
+    return not _diff_conditions(published.get("conditions") or [], status.get("conditions") or [])
 
 
 def build_status_patch(uid: str, published: Json | None, status: Json) -> Json:
@@ -45,5 +68,6 @@ def _diff_conditions(old: list[Json], new: list[Json]) -> list[Json]:
     known = {condition["type"]: condition for condition in old}
     wanted = {condition["type"] for condition in new}
     changed = [condition for condition in new if known.get(condition["type"]) != condition]
-    removed = [{"$patch": "delete", "type": name} for name in known if name not in wanted]
+    passed = (name for name in known if name not in wanted and name in PASSING_CONDITIONS)
+    removed = [{"$patch": "delete", "type": name} for name in passed]
     return changed + removed

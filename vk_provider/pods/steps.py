@@ -116,7 +116,6 @@ class PodSteps:
             node = self._nodes(record.node) or {"metadata": {}}
             verdict = admit(record.pod, node, usage)
         if verdict is None:
-            self._references.subscribe(record.pod, lambda: self._references_changed(record))
             return
         self.event(record, "Warning", verdict.reason, verdict.message)
         if verdict.refuse:
@@ -152,6 +151,7 @@ class PodSteps:
             return
         fingerprint = pod_fingerprint(record.pod)
         record.references_changed = False
+        self._references.subscribe(record.pod, lambda: self._references_changed(record))
         references = await self._references.resolve(record.pod)
         try:
             if record.sent_fingerprint != fingerprint:
