@@ -98,11 +98,12 @@ class ControlPlane:
             shutil.rmtree(self.state.root)
 
     def start(self, name: str) -> None:
-        """Start one component again, with its data, and wait until it answers."""
+        """Start one component again, with its data, and wait until it (for etcd: the API server) answers."""
         endpoints = self.state.require()
         self._launch(name, endpoints, issue_credentials(self.state, endpoints))
-        if name != "etcd":
-            self._wait_for(name, lambda: self._healthy(name))
+        awaited = "kube-apiserver" if name == "etcd" else name
+        if name != "etcd" or self.state.process(awaited).pid():
+            self._wait_for(awaited, lambda: self._healthy(awaited))
 
     def stop(self, name: str) -> None:
         """Stop one component; the others go on. An API server with watches open is killed: it would wait for them."""

@@ -150,6 +150,14 @@ def test_a_stopped_api_server_comes_back_with_its_data(control_plane: ControlPla
     control_plane.kubectl("delete", "configmap", "kept")
 
 
+def test_a_stopped_etcd_comes_back_with_its_data(control_plane: ControlPlane) -> None:
+    before = control_plane.rest.get("/api/v1/namespaces/kube-system")["metadata"]["uid"]
+    control_plane.stop("etcd")
+    assert not control_plane.rest.answers("/readyz")
+    control_plane.start("etcd")
+    assert control_plane.rest.get("/api/v1/namespaces/kube-system")["metadata"]["uid"] == before
+
+
 def test_a_frozen_api_server_answers_nothing_until_it_is_thawed(control_plane: ControlPlane) -> None:
     control_plane.freeze("kube-apiserver")
     with pytest.raises(TimeoutError):
