@@ -71,7 +71,12 @@ class LocalCloudSettings:
     """The embedded cloud: instances are Linux namespaces on this machine.
 
     sandbox_image: "" builds a minimal pause image; else a reference that the instances can pull
-    preload:       image references pulled once into the golden containerd root that every instance starts from
+                   or the path of an OCI archive
+    preload:       OCI archives (paths) or image references put once into the containerd root that every instance
+                   starts from
+    nameservers:   resolv.conf of the instances; empty = the host's
+    max_instances: the account's limit
+    boot_credit_s: seconds after launch in which the CPU quota of the instance type is not enforced
     """
 
     name: str = "local"
@@ -80,6 +85,9 @@ class LocalCloudSettings:
     sandbox_image: str = ""
     preload: tuple[str, ...] = ()
     launch_concurrency: int = 4
+    nameservers: tuple[str, ...] = ()
+    max_instances: int = 250
+    boot_credit_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)

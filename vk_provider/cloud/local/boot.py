@@ -1,0 +1,136 @@
+"""What an instance's first process is told, as JSON on disk: the contract between launcher and init."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vk_provider.cloud.local.cgroup import InstanceCgroup
+from vk_provider.cloud.local.store import InstanceRecord
+
+DISK_DIRECTORIES = {
+    "containerd": "/var/lib/containerd",
+    "kubelet": "/var/lib/kubelet",
+    "agent": "/var/lib/vk-agent",
+    "log": "/var/log",
+}
+"""Directory below disk/ -> where it is mounted in the instance (on disk: overlayfs cannot nest on overlayfs)."""
+
+METADATA_URL = "http://169.254.169.254"
+
+
+@dataclass(frozen=True, slots=True)
+class BootSpec:
+    """Everything that init needs; paths are those of the host.
+
+    layer:     directory that is copied over the host's root, see layer.py
+    binds:     host paths that the layers do not show (other file systems), mounted read-only at the same place
+    containerd, agent: argument lists; agent_module is what `agent` names, for starting it by fork
+    """
+
+    instance_id: str
+    hostname: str
+    directory: str
+    layer: str
+    binds: tuple[str, ...]
+    primary_ip: str
+    pod_ip: str
+    subnet: str
+    gateway: str
+    bridge_namespace: str
+    bridge: str
+    cgroup: dict[str, Any]
+    cpu_milli: int
+    boot_credit_s: float
+    containerd: tuple[str, ...]
+    agent: tuple[str, ...]
+    environment: dict[str, str]
+
+    @property
+    def path(self) -> Path:
+        return Path(self.directory)
+
+    @property
+    def instance_cgroup(self) -> InstanceCgroup:
+        return InstanceCgroup.from_json(self.cgroup)
+
+    @property
+    def port(self) -> str:
+        """Name of the instance's port on the bridge (15 characters at most)."""
+        return f"v{self.instance_id.removeprefix('i-')[:13]}"
+
+    def to_text(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> BootSpec:
+        document: dict[str, Any] = json.loads(text)
+        for key in ("binds", "containerd", "agent"):
+            document[key] = tuple(document[key])
+        return cls(**document)
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> BootSpec:
+        return cls.from_text((Path(directory) / "boot.json").read_text())
+
+
+def fill(template: BootSpec, record: InstanceRecord, directory: str, group: InstanceCgroup) -> BootSpec:
+    """The spec of one instance, from what all instances share and its record."""
+    return replace(
+        template,
+        instance_id=record.instance_id,
+        hostname=hostname_of(record.primary_ip),
+        directory=directory,
+        primary_ip=record.primary_ip,
+        pod_ip=record.pod_ip,
+        cgroup=group.to_json(),
+        cpu_milli=record.cpu_milli,
+    )
+
+
+def hostname_of(primary_ip: str) -> str:
+    """The instance's host name, as EC2 makes it from the address."""
+    return "ip-" + primary_ip.replace(".", "-")
+
+
+def mac_address(primary_ip: str) -> str:
+    """A locally administered address made of the IP, so that a reused IP never meets a stale neighbour entry."""
+    octets = ipaddress.IPv4Address(primary_ip).packed
+    return ":".join(f"{byte:02x}" for byte in b"\x02\x56" + octets)
+
+
+def build_bridge_batch(spec: BootSpec) -> str:
+    """`ip -batch` input run in the bridge's namespace by a process of the instance's PID namespace (so pid 1 is it)."""
+    return (
+        f"link add {spec.port} type veth peer name eth0 address {mac_address(spec.primary_ip)} netns 1\n"
+        f"link set {spec.port} master {spec.bridge} up\n"
+    )
+
+
+def build_instance_batch(spec: BootSpec) -> str:
+    """`ip -batch` input run in the instance's namespace. The pod address is routed by the agent's CNI configuration."""
+    prefix = ipaddress.IPv4Network(spec.subnet).prefixlen
+    return (
+        f"addr add {spec.primary_ip}/{prefix} dev eth0\n"
+        "link set eth0 up\n"
+        f"route add default via {spec.gateway} dev eth0\n"
+        "route add 169.254.169.254/32 dev eth0\n"
+    )
+
+
+SYSCTLS = {
+    "net/ipv4/ip_forward": "1",
+    "net/ipv4/conf/eth0/proxy_arp": "1",
+    "net/ipv4/neigh/eth0/proxy_delay": "0",
+    "net/ipv4/conf/all/rp_filter": "0",
+    "net/ipv4/conf/eth0/rp_filter": "0",
+}
+"""proxy_arp makes the instance answer for its pod address without a delay."""
+
+
+def build_hosts(spec: BootSpec) -> str:
+    return f"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{spec.primary_ip} {spec.hostname}\n"

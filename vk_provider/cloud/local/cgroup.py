@@ -1,0 +1,196 @@
+"""The instance's control group: CPU and memory of its type, in cgroup v1, hybrid and v2 layouts."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vk_provider.errors import BadStartError
+
+CPU_PERIOD_US = 100_000
+_NEEDED = {"cpu", "memory", "pids"}
+_V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """One mounted cgroup file system.
+
+    options: mount options that mount the same hierarchy again; "" for the unified one (v2)
+    """
+
+    path: str
+    options: str
+    unified: bool
+
+    @property
+    def controllers(self) -> frozenset[str]:
+        return frozenset(self.options.split(","))
+
+
+def parse_hierarchies(mountinfo: str) -> list[Hierarchy]:
+    """Read /proc/self/mountinfo (proc(5)). In a hybrid layout the v2 mount without resource controllers is left out."""
+    legacy: list[Hierarchy] = []
+    unified: list[Hierarchy] = []
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        path = left.split()[4]
+        kind, _, super_options = right.split()[:3]
+        if kind == "cgroup2":
+            unified.append(Hierarchy(path, "", True))
+        elif kind == "cgroup":
+            names = [
+                o for o in super_options.split(",") if o not in ("rw", "ro", "xattr", "clone_children", "noprefix")
+            ]
+            names = [o for o in names if not o.startswith("release_agent=")]
+            if any(o.startswith("name=") for o in names):
+                names = ["none", *names]
+            legacy.append(Hierarchy(path, ",".join(names), False))
+    return _unique(legacy) if legacy else _unique(unified)[:1]
+
+
+def _unique(hierarchies: Iterable[Hierarchy]) -> list[Hierarchy]:
+    seen: dict[str, Hierarchy] = {}
+    for hierarchy in hierarchies:
+        seen.setdefault(hierarchy.options, hierarchy)
+    return list(seen.values())
+
+
+def find_hierarchies() -> list[Hierarchy]:
+    """The hierarchies of this machine; BadStartError when CPU or memory cannot be limited."""
+    hierarchies = parse_hierarchies(Path("/proc/self/mountinfo").read_text())
+    if hierarchies and hierarchies[0].unified:
+        available = set(Path(hierarchies[0].path, "cgroup.controllers").read_text().split())
+    else:
+        available = set().union(*(h.controllers for h in hierarchies)) if hierarchies else set()
+    if not available >= _NEEDED:
+        missing = ", ".join(sorted(_NEEDED - available))
+        raise BadStartError(f"local cloud: no cgroup controller for {missing} under /sys/fs/cgroup")
+    return hierarchies
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceCgroup:
+    """The group of one instance in every hierarchy; `name` is relative, such as vk-default/i-0123."""
+
+    hierarchies: tuple[Hierarchy, ...]
+    name: str
+
+    def paths(self) -> list[Path]:
+        return [Path(h.path) / self.name for h in self.hierarchies]
+
+    def create(self, memory_bytes: int) -> None:
+        """Make the groups and limit memory. The CPU quota comes later, see `limit_cpu`."""
+        for hierarchy, path in zip(self.hierarchies, self.paths(), strict=True):
+            if hierarchy.unified:
+                _delegate(Path(hierarchy.path), path)
+                (path / "memory.max").write_text(str(memory_bytes))
+                continue
+            path.mkdir(parents=True, exist_ok=True)
+            if "cpuset" in hierarchy.controllers:
+                _copy_cpuset(path.parent)
+                _copy_cpuset(path)
+            if "memory" in hierarchy.controllers:
+                _write(path / "memory.use_hierarchy", "1")
+                (path / "memory.limit_in_bytes").write_text(str(memory_bytes))
+
+    def join(self) -> None:
+        """Put the calling process into the groups."""
+        for path in self.paths():
+            (path / "cgroup.procs").write_text("0")
+
+    def processes(self) -> list[int]:
+        """Pids within the instance, seen from the host."""
+        for hierarchy, path in zip(self.hierarchies, self.paths(), strict=True):
+            if hierarchy.unified or "pids" in hierarchy.controllers:
+                return [pid for file in path.rglob("cgroup.procs") for pid in _read_pids(file)]
+        return []
+
+    def remove(self, timeout_s: float = 5.0) -> bool:
+        """Remove the groups with everything below (blocking). The kernel needs a moment after the last process."""
+        deadline = time.monotonic() + timeout_s
+        left = [path for path in self.paths() if path.exists()]
+        while left:
+            left = [path for path in left if not _remove_tree(path)]
+            if left and time.monotonic() > deadline:
+                return False
+            if left:
+                time.sleep(0.02)
+        return True
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "hierarchies": [asdict(h) for h in self.hierarchies]}
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> InstanceCgroup:
+        return cls(tuple(Hierarchy(**h) for h in document["hierarchies"]), document["name"])
+
+
+def limit_cpu(group: Path, cpu_milli: int, unified: bool) -> None:
+    """Give a group its CPU quota; `group` is its directory in the hierarchy of the cpu controller."""
+    quota_us = max(1000, cpu_milli * CPU_PERIOD_US // 1000)
+    if unified:
+        (group / "cpu.max").write_text(f"{quota_us} {CPU_PERIOD_US}")
+    else:
+        (group / "cpu.cfs_period_us").write_text(str(CPU_PERIOD_US))
+        (group / "cpu.cfs_quota_us").write_text(str(quota_us))
+
+
+def prepare_nested_v2(root: Path) -> None:
+    """Within an instance on cgroup v2: move its first process into a leaf, so that the root may have children with
+    controllers (the "no internal processes" rule, cgroups(7))."""
+    leaf = root / "init"
+    leaf.mkdir(exist_ok=True)
+    for pid in _read_pids(root / "cgroup.procs"):
+        _write(leaf / "cgroup.procs", str(pid))
+    _enable(root)
+
+
+def _delegate(root: Path, path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    for parent in (root, path.parent):
+        try:
+            _enable(parent)
+        except OSError as error:
+            raise BadStartError(f"local cloud: cannot delegate cgroup controllers in {parent}: {error}") from None
+
+
+def _enable(path: Path) -> None:
+    available = (path / "cgroup.controllers").read_text().split()
+    wanted = " ".join(f"+{name}" for name in _V2_CONTROLLERS if name in available)
+    (path / "cgroup.subtree_control").write_text(wanted)
+
+
+def _copy_cpuset(path: Path) -> None:
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if not (path / name).read_text().strip():
+            (path / name).write_text((path.parent / name).read_text())
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError:
+        pass  # the kernel refuses what is already so, or what a newer kernel has dropped
+
+
+def _read_pids(path: Path) -> list[int]:
+    try:
+        return [int(line) for line in path.read_text().split()]
+    except OSError:
+        return []
+
+
+def _remove_tree(path: Path) -> bool:
+    for directory, _, _ in os.walk(path, topdown=False):
+        try:
+            os.rmdir(directory)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return False
+    return True

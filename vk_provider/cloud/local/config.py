@@ -1,0 +1,112 @@
+"""Configuration of one local cloud: a frozen value that is passed down, and the names derived from it."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vk_provider.errors import BadStartError
+
+DEFAULT_STATE_DIR = "/var/lib/vk-provider"
+NAME_PATTERN = re.compile(r"^[a-z0-9]([a-z0-9-]{0,9}[a-z0-9])?$")
+"""A name is part of a network interface name (15 characters at most in Linux)."""
+
+
+def default_cache_dir() -> str:
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(base, "vk-provider", "local-cloud")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCloudConfig:
+    """How one local cloud is laid out.
+
+    name:              one cloud per name on a machine; part of interface, namespace and cgroup names
+    subnet:            IPv4 network of instances; its first address is the host's own on the bridge
+    state_dir:         parent of <name>/, where the cloud remembers its instances
+    cache_dir:         where golden containerd roots are kept between runs
+    images:            OCI archives (paths) or image references that every instance has at boot
+    registries:        {host[:port]: {"server": url, "plain_http": bool}} for pulling `images` given by reference
+    sandbox_image:     archive path or reference of the pause image; "" = one built in
+    nameservers:       resolv.conf of instances; empty = the host's
+    max_instances:     the account's limit: more raise CloudQuotaError
+    parallel_launches: launches that are prepared at the same time
+    boot_credit_s:     seconds after launch in which the CPU quota is not enforced (as burstable types have it)
+    remember_s:        how long a terminated instance stays in listings
+    preload_agent:     fork the agent from a process that has imported it (as a warm machine image would)
+    """
+
+    name: str = "local"
+    subnet: str = "10.201.0.0/16"
+    state_dir: str = DEFAULT_STATE_DIR
+    cache_dir: str = field(default_factory=default_cache_dir)
+    images: tuple[str, ...] = ()
+    registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sandbox_image: str = ""
+    nameservers: tuple[str, ...] = ()
+    max_instances: int = 250
+    parallel_launches: int = 4
+    boot_credit_s: float = 10.0
+    remember_s: float = 600.0
+    preload_agent: bool = True
+    cni_bin_dir: str = "/usr/lib/cni"
+
+    def __post_init__(self) -> None:
+        if not NAME_PATTERN.match(self.name):
+            raise BadStartError(f"local cloud: name {self.name!r} must be 1-11 characters of a-z, 0-9 and inner '-'")
+        try:
+            network = ipaddress.IPv4Network(self.subnet)
+        except ValueError as error:
+            raise BadStartError(f"local cloud: subnet {self.subnet!r}: {error}") from None
+        if network.prefixlen > 26:
+            raise BadStartError(f"local cloud: subnet {self.subnet} is too small, /26 or larger is needed")
+        if not os.path.isabs(self.state_dir) or set(self.state_dir) & set(":,\\ "):
+            raise BadStartError(
+                f"local cloud: state_dir {self.state_dir!r} must be absolute, without ':', ',' or blanks"
+            )
+
+    @property
+    def network(self) -> ipaddress.IPv4Network:
+        return ipaddress.IPv4Network(self.subnet)
+
+    @property
+    def host_ip(self) -> str:
+        """The host's address on the bridge, and the instances' gateway."""
+        return str(self.network.network_address + 1)
+
+    @property
+    def root(self) -> Path:
+        """State directory of this cloud."""
+        return Path(self.state_dir) / self.name
+
+    @property
+    def instances_dir(self) -> Path:
+        return self.root / "instances"
+
+    @property
+    def addresses_dir(self) -> Path:
+        return self.root / "addresses"
+
+    @property
+    def namespace(self) -> str:
+        """Name of the bridge's network namespace (`ip netns`)."""
+        return f"vk-{self.name}"
+
+    @property
+    def namespace_path(self) -> str:
+        return f"/run/netns/{self.namespace}"
+
+    @property
+    def host_device(self) -> str:
+        """The host's interface into the bridge."""
+        return f"vk-{self.name}"
+
+    @property
+    def cgroup(self) -> str:
+        """Name of the parent cgroup of all instances, in every hierarchy."""
+        return f"vk-{self.name}"

@@ -1,0 +1,167 @@
+"""The configuration that the instance's containerd is started with (1.6/1.7: version 2, 2.x: version 3)."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from vk_provider.cloud.local.command import CommandError, run_command
+from vk_provider.errors import BadStartError
+
+CAP_SYS_RESOURCE = 24
+ADDRESS = "/run/containerd/containerd.sock"
+CONFIG_PATH = "/etc/containerd/config.toml"
+CERTS_DIR = "/etc/containerd/certs.d"
+CNI_CONF_DIR = "/etc/cni/net.d"
+
+_UNUSED_V2 = (
+    "io.containerd.snapshotter.v1.aufs",
+    "io.containerd.snapshotter.v1.btrfs",
+    "io.containerd.snapshotter.v1.devmapper",
+    "io.containerd.snapshotter.v1.zfs",
+    "io.containerd.snapshotter.v1.native",
+    "io.containerd.internal.v1.restart",
+    "io.containerd.internal.v1.tracing",
+    "io.containerd.tracing.processor.v1.otlp",
+)
+_UNUSED_V3 = (
+    "io.containerd.snapshotter.v1.btrfs",
+    "io.containerd.snapshotter.v1.devmapper",
+    "io.containerd.snapshotter.v1.zfs",
+    "io.containerd.snapshotter.v1.native",
+    "io.containerd.snapshotter.v1.blockfile",
+    "io.containerd.snapshotter.v1.erofs",
+    "io.containerd.differ.v1.erofs",
+    "io.containerd.internal.v1.restart",
+    "io.containerd.internal.v1.tracing",
+    "io.containerd.tracing.processor.v1.otlp",
+    "io.containerd.nri.v1.nri",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Containerd:
+    """The containerd found on this machine; version such as (1, 6)."""
+
+    path: str
+    ctr_path: str
+    version: tuple[int, int]
+
+
+def find_containerd() -> Containerd:
+    """Look for containerd, ctr and runc on PATH (blocking); BadStartError names what to install."""
+    path = shutil.which("containerd")
+    ctr = shutil.which("ctr")
+    for name, found in (("containerd", path), ("ctr", ctr), ("runc", shutil.which("runc"))):
+        if found is None:
+            raise BadStartError(f"local cloud: {name} is not on PATH; install the package containerd (and runc)")
+    assert path and ctr
+    try:
+        return Containerd(path, ctr, parse_version(run_command([path, "--version"])))
+    except CommandError as error:
+        raise BadStartError(f"local cloud: {error}") from None
+
+
+def parse_version(text: str) -> tuple[int, int]:
+    """Read the output of `containerd --version`."""
+    match = re.search(r"\bv?(\d+)\.(\d+)\.\d+", text)
+    if match is None:
+        raise BadStartError(f"local cloud: cannot read containerd's version from {text.strip()!r}")
+    return int(match[1]), int(match[2])
+
+
+def lacks_sys_resource(status: str | None = None) -> bool:
+    """Whether this process may not lower oom_score_adj (no CAP_SYS_RESOURCE): then the runtime must not try, or every
+    sandbox fails. `status`: text of /proc/self/status."""
+    text = Path("/proc/self/status").read_text() if status is None else status
+    match = re.search(r"^CapEff:\s*([0-9a-f]+)$", text, re.MULTILINE)
+    return match is None or not int(match[1], 16) >> CAP_SYS_RESOURCE & 1
+
+
+def apparmor_enabled() -> bool:
+    return os.path.isdir("/sys/kernel/security/apparmor") and os.access("/sbin/apparmor_parser", os.X_OK)
+
+
+def build_config(
+    version: tuple[int, int], sandbox_image: str, cni_bin_dir: str, *, restrict_oom_score_adj: bool, apparmor: bool
+) -> str:
+    """Render config.toml for the instance."""
+    restrict = str(restrict_oom_score_adj).lower()
+    disable_apparmor = str(not apparmor).lower()
+    if version >= (2, 0):
+        return _build_v3(sandbox_image, cni_bin_dir, restrict, disable_apparmor)
+    return f"""version = 2
+root = "/var/lib/containerd"
+state = "/run/containerd"
+disabled_plugins = {_toml_list(_UNUSED_V2)}
+[grpc]
+  address = "{ADDRESS}"
+[ttrpc]
+  address = "/run/containerd/containerd.sock.ttrpc"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "/run/containerd/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{sandbox_image}"
+  restrict_oom_score_adj = {restrict}
+  disable_apparmor = {disable_apparmor}
+  tolerate_missing_hugetlb_controller = true
+  enable_unprivileged_ports = true
+  enable_unprivileged_icmp = true
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+  stats_collect_period = 10
+[plugins."io.containerd.grpc.v1.cri".cni]
+  bin_dir = "{cni_bin_dir}"
+  conf_dir = "{CNI_CONF_DIR}"
+[plugins."io.containerd.grpc.v1.cri".registry]
+  config_path = "{CERTS_DIR}"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  snapshotter = "overlayfs"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+  SystemdCgroup = false
+"""
+
+
+def _build_v3(sandbox_image: str, cni_bin_dir: str, restrict: str, disable_apparmor: str) -> str:
+    return f"""version = 3
+root = "/var/lib/containerd"
+state = "/run/containerd"
+disabled_plugins = {_toml_list(_UNUSED_V3)}
+[grpc]
+  address = "{ADDRESS}"
+[ttrpc]
+  address = "/run/containerd/containerd.sock.ttrpc"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "/run/containerd/opt"
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "overlayfs"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "{sandbox_image}"
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = "{CERTS_DIR}"
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = {restrict}
+  disable_apparmor = {disable_apparmor}
+  tolerate_missing_hugetlb_controller = true
+  enable_unprivileged_ports = true
+  enable_unprivileged_icmp = true
+[plugins."io.containerd.cri.v1.runtime".cni]
+  bin_dirs = ["{cni_bin_dir}"]
+  conf_dir = "{CNI_CONF_DIR}"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+  SystemdCgroup = false
+[plugins."io.containerd.grpc.v1.cri"]
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+"""
+
+
+def _toml_list(values: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f'"{value}"' for value in values) + "]"

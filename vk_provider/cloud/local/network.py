@@ -1,0 +1,97 @@
+"""The cloud's network: a bridge in its own namespace and one veth pair to the host.
+
+The host keeps its own rules: all it gets is one interface with the subnet's first address. Instances answer ARP for
+their pod address (proxy_arp), so the bridge needs no routes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from pathlib import Path
+
+from vk_provider.cloud.local.command import CommandError, run_command
+from vk_provider.cloud.local.config import LocalCloudConfig
+from vk_provider.errors import BadStartError
+
+BRIDGE = "br0"
+METADATA_IP = "169.254.169.254"
+
+
+def find_collision(subnet: ipaddress.IPv4Network, routes: list[dict[str, str]], own_device: str) -> str | None:
+    """Return a sentence about the route that overlaps `subnet`, None when there is none. `routes`: `ip -j route`."""
+    for route in routes:
+        destination = str(route.get("dst", "default"))
+        if (
+            destination == "default"
+            or route.get("dev") == own_device
+            or route.get("type") in ("broadcast", "multicast")
+        ):
+            continue
+        try:
+            network = ipaddress.ip_network(destination, strict=False)
+        except ValueError:
+            continue
+        if isinstance(network, ipaddress.IPv4Network) and network.overlaps(subnet):
+            return f"subnet {subnet} collides with the route {destination} dev {route.get('dev', '?')}"
+    return None
+
+
+def exists(config: LocalCloudConfig) -> bool:
+    """Whether namespace and host interface are there."""
+    return os.path.exists(config.namespace_path) and Path("/sys/class/net", config.host_device).exists()
+
+
+def ensure(config: LocalCloudConfig) -> None:
+    """Make the network if it is not there (blocking, idempotent). Raises BadStartError with the reason."""
+    try:
+        routes = json.loads(run_command(["ip", "-4", "-j", "route", "show", "table", "all"]) or "[]")
+        collision = find_collision(config.network, routes, config.host_device)
+        if collision:
+            raise BadStartError(f"local cloud: {collision}; choose another subnet")
+        if exists(config):
+            _check_address(config)
+            return
+        remove(config)
+        _create(config)
+    except CommandError as error:
+        remove(config)
+        raise BadStartError(f"local cloud: cannot make the network: {error}") from None
+
+
+def remove(config: LocalCloudConfig) -> None:
+    """Remove namespace, bridge and host interface (blocking, idempotent)."""
+    for argv in (["ip", "link", "del", config.host_device], ["ip", "netns", "del", config.namespace]):
+        try:
+            run_command(argv)
+        except CommandError:
+            pass  # was not there
+
+
+def _check_address(config: LocalCloudConfig) -> None:
+    text = run_command(["ip", "-4", "-j", "addr", "show", "dev", config.host_device])
+    found = {f"{a['local']}/{a['prefixlen']}" for link in json.loads(text) for a in link.get("addr_info", [])}
+    wanted = f"{config.host_ip}/{config.network.prefixlen}"
+    if wanted not in found:
+        raise BadStartError(
+            f"local cloud: {config.host_device} has {', '.join(sorted(found)) or 'no address'}, not {wanted}: "
+            f"this cloud was made with another subnet; run `vk-provider local-cloud down --name {config.name}` first"
+        )
+
+
+def _create(config: LocalCloudConfig) -> None:
+    namespace, device = config.namespace, config.host_device
+    run_command(["ip", "netns", "add", namespace])
+    inside = (
+        "link set lo up\n"
+        f"link add {BRIDGE} type bridge forward_delay 0\n"
+        f"addr add {METADATA_IP}/32 dev {BRIDGE}\n"
+        f"link set {BRIDGE} up\n"
+        f"route add {config.subnet} dev {BRIDGE} src {METADATA_IP}\n"
+    )
+    run_command(["ip", "-n", namespace, "-batch", "-"], text=inside)
+    run_command(["ip", "link", "add", device, "type", "veth", "peer", "name", "host0", "netns", namespace])
+    run_command(["ip", "-n", namespace, "link", "set", "host0", "master", BRIDGE, "up"])
+    run_command(["ip", "addr", "add", f"{config.host_ip}/{config.network.prefixlen}", "dev", device])
+    run_command(["ip", "link", "set", device, "up"])

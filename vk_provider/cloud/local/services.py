@@ -1,0 +1,80 @@
+"""The metadata service's life: started with the cloud, outlives the provider, replaced when its code is old."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import vk_provider
+from vk_provider.cloud.local.config import LocalCloudConfig
+from vk_provider.cloud.local.metadata import code_version
+from vk_provider.cloud.local.process import ProcessIdentity, end_process
+from vk_provider.errors import BadStartError
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_START_TIMEOUT_S = 15.0
+
+
+def project_root() -> str:
+    """Directory that holds the package, for PYTHONPATH."""
+    return str(Path(vk_provider.__file__).resolve().parent.parent)
+
+
+def build_environment() -> dict[str, str]:
+    """Environment of all processes of the cloud: nothing of the provider's own, which may hold secrets."""
+    return {"PATH": _PATH, "PYTHONPATH": project_root(), "HOME": "/root", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+
+
+def metadata_running(config: LocalCloudConfig) -> bool:
+    identity = ProcessIdentity.read(config.root / "metadata.pid")
+    return identity is not None and identity.is_alive()
+
+
+async def ensure_metadata(config: LocalCloudConfig) -> None:
+    """Start the metadata service if it does not run; returns when it answers."""
+    if metadata_running(config):
+        try:
+            if (config.root / "metadata.version").read_text() == code_version():
+                return
+        except FileNotFoundError:
+            pass
+        await stop_metadata(config)
+    await asyncio.to_thread(_start, config)
+
+
+async def stop_metadata(config: LocalCloudConfig) -> None:
+    identity = ProcessIdentity.read(config.root / "metadata.pid")
+    if identity is not None and not await end_process(identity, signal.SIGTERM, 3.0):
+        await end_process(identity, signal.SIGKILL, 3.0)
+    (config.root / "metadata.pid").unlink(missing_ok=True)
+
+
+def _start(config: LocalCloudConfig) -> None:
+    (config.root / "metadata.pid").unlink(missing_ok=True)
+    argv = ["nsenter", f"--net={config.namespace_path}", sys.executable, "-m", "vk_provider.cloud.local.metadata"]
+    argv += [config.name, config.subnet, config.state_dir]
+    log_path = config.root / "metadata.log"
+    with open(os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as output:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=build_environment(),
+            cwd="/",
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not metadata_running(config):
+        if process.poll() is not None or time.monotonic() > deadline:
+            lines = log_path.read_text(errors="replace").splitlines()
+            raise BadStartError(
+                f"local cloud: the metadata service does not start: {lines[-1] if lines else 'no output'}"
+            )
+        time.sleep(0.02)
+    process.returncode = 0  # it lives on without us: no "subprocess still running" at our end

@@ -1,0 +1,50 @@
+"""Containerd roots linked ahead of time, so that a launch only renames a directory into place."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+from pathlib import Path
+
+from vk_provider.cloud.local.golden import GoldenRoot
+
+
+class SpareRoots:
+    """Keeps up to `count` linked copies of the golden root below `directory`/<pid>, private to this process."""
+
+    def __init__(self, golden: GoldenRoot, directory: Path, count: int) -> None:
+        shutil.rmtree(directory, ignore_errors=True)
+        self._golden = golden
+        self._directory = directory / str(os.getpid())
+        self._directory.mkdir(parents=True)
+        self._count = count
+        self._names = itertools.count()
+        self._ready: list[Path] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def take(self, target: Path) -> None:
+        """Put a root at `target` (must not exist); called in a thread."""
+        try:
+            self._ready.pop().rename(target)
+        except IndexError:
+            self._golden.link_to(target)
+
+    def refill(self) -> None:
+        """Make missing spares in the background."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._refill(), name="spare containerd roots")
+
+    async def _refill(self) -> None:
+        while len(self._ready) < self._count:
+            path = self._directory / str(next(self._names))
+            await asyncio.to_thread(self._golden.link_to, path)
+            self._ready.append(path)
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._ready.clear()
+        await asyncio.to_thread(shutil.rmtree, self._directory, True)

@@ -1,0 +1,162 @@
+"""The cloud's memory: one directory per instance, which every process on this machine may read.
+
+instances/<id>/instance.json   the record (tags, type, addresses, state), written before anything is started
+instances/<id>/user-data       mode 0600
+instances/<id>/boot.json       what the instance's first process is told, see boot.py
+instances/<id>/pid             identity of the first process, written by whoever started it
+instances/<id>/lock            held (flock) while the first process is started, so that it is started once
+instances/<id>/disk/           the instance's own directories; *.log are its consoles
+addresses/<ip>                 which instance has a primary address; its pod address is the next one
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vk_provider.cloud.base import Instance, InstanceState
+from vk_provider.cloud.local.config import LocalCloudConfig
+from vk_provider.cloud.local.process import ProcessIdentity
+from vk_provider.errors import CloudQuotaError
+
+FIRST_ADDRESS_OFFSET = 16
+"""Addresses below it are left for the host and services beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRecord:
+    """An instance as remembered on disk. Times in Unix seconds, 0 when not yet."""
+
+    instance_id: str
+    client_token: str
+    instance_type: str
+    zone: str
+    capacity_type: str
+    architecture: str
+    cpu_milli: int
+    memory_bytes: int
+    primary_ip: str
+    pod_ip: str
+    launch_time: float
+    tags: dict[str, str] = field(default_factory=dict)
+    state: str = InstanceState.PENDING.value
+    state_reason: str = ""
+    terminated_time: float = 0.0
+
+    def to_instance(self, state: InstanceState, reason: str = "") -> Instance:
+        return Instance(
+            instance_id=self.instance_id,
+            state=state,
+            instance_type=self.instance_type,
+            zone=self.zone,
+            capacity_type=self.capacity_type,
+            architecture=self.architecture,
+            primary_ip="" if state is InstanceState.TERMINATED else self.primary_ip,
+            pod_ip="" if state is InstanceState.TERMINATED else self.pod_ip,
+            launch_time=self.launch_time,
+            tags=dict(self.tags),
+            state_reason=reason or self.state_reason,
+        )
+
+
+def instance_id_of(client_token: str) -> str:
+    """The instance of a client token: derived, so that a repeated launch finds the first one even after a crash."""
+    return "i-" + hashlib.sha256(client_token.encode()).hexdigest()[:17]
+
+
+def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
+    """Replace a file in one step; readers see the old or the new text."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{id(text):x}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    os.replace(temporary, path)
+
+
+class InstanceStore:
+    """Reads and writes the state directory. All methods are short and blocking."""
+
+    def __init__(self, config: LocalCloudConfig) -> None:
+        self._config = config
+        self._next_index = 0
+
+    def prepare(self) -> None:
+        for path in (self._config.root, self._config.instances_dir, self._config.addresses_dir):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def directory(self, instance_id: str) -> Path:
+        return self._config.instances_dir / instance_id
+
+    def ids(self) -> list[str]:
+        try:
+            return sorted(name for name in os.listdir(self._config.instances_dir) if name.startswith("i-"))
+        except FileNotFoundError:
+            return []
+
+    def load(self, instance_id: str) -> InstanceRecord | None:
+        try:
+            document: dict[str, Any] = json.loads((self.directory(instance_id) / "instance.json").read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return InstanceRecord(**document)
+
+    def save(self, record: InstanceRecord) -> None:
+        path = self.directory(record.instance_id)
+        path.mkdir(exist_ok=True, mode=0o700)
+        write_atomic(path / "instance.json", json.dumps(asdict(record)))
+
+    def identity(self, instance_id: str) -> ProcessIdentity | None:
+        return ProcessIdentity.read(self.directory(instance_id) / "pid")
+
+    def mark(
+        self, record: InstanceRecord, state: InstanceState, reason: str, *, terminated_time: float = 0.0
+    ) -> InstanceRecord:
+        """Write the record with another state."""
+        changed = replace(record, state=state.value, state_reason=reason, terminated_time=terminated_time)
+        self.save(changed)
+        return changed
+
+    def clear_directory(self, instance_id: str) -> None:
+        """Delete all that a terminated instance leaves but its record (may take long)."""
+        path = self.directory(instance_id)
+        for entry in list(path.iterdir()) if path.exists() else []:
+            if entry.name in ("instance.json", "lock"):
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+
+    def forget(self, instance_id: str) -> None:
+        shutil.rmtree(self.directory(instance_id), ignore_errors=True)
+
+    def allocate_addresses(self, instance_id: str) -> tuple[str, str]:
+        """Take a free pair (primary, pod). Creating the file is the claim, so processes do not collide."""
+        network = self._config.network
+        pairs = (network.num_addresses - FIRST_ADDRESS_OFFSET - 1) // 2
+        first = int(network.network_address) + FIRST_ADDRESS_OFFSET
+        for step in range(pairs):
+            index = (self._next_index + step) % pairs
+            primary = str(ipaddress.IPv4Address(first + 2 * index))
+            try:
+                with open(self._config.addresses_dir / primary, "x") as file:
+                    file.write(instance_id)
+            except FileExistsError:
+                continue
+            self._next_index = index + 1
+            return primary, str(ipaddress.IPv4Address(first + 2 * index + 1))
+        raise CloudQuotaError(f"InsufficientFreeAddressesInSubnet: no free address in {network}")
+
+    def release_addresses(self, instance_id: str, primary_ip: str) -> None:
+        path = self._config.addresses_dir / primary_ip
+        try:
+            if path.read_text() == instance_id:
+                path.unlink()
+        except FileNotFoundError:
+            pass

@@ -1,0 +1,83 @@
+"""The launcher process: imports the agent once, then forks every instance's first process from itself.
+
+Started by the provider with one end of a SOCK_SEQPACKET pair. Each request is the path of an instance directory; the
+answer comes from the fork: {"directory", "pid", "start_ticks"} or {"directory", "error"}. It ends when the provider
+does (end of file), the instances stay. It has no threads and runs no event loop: a fork of it is clean.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+from vk_provider.cloud.local import init, syscalls
+from vk_provider.cloud.local.boot import BootSpec
+
+AGENT_PACKAGE = "vk_provider.agent"
+AGENT_MODULE = "vk_provider.agent.app"
+"""The program that instances boot; named, not imported: this room and the agent know each other only by it."""
+
+
+def preload_agent() -> str:
+    """Import all of the agent; returns "" or why that failed."""
+    try:
+        importlib.import_module(AGENT_MODULE)
+        package = importlib.import_module(AGENT_PACKAGE)
+        for module in pkgutil.walk_packages(package.__path__, AGENT_PACKAGE + "."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+    except Exception as error:  # a broken module may raise anything: the agent is then executed, slowly
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def serve(connection: socket.socket, agent_module: str) -> None:
+    """Fork one instance per request until the other end closes."""
+    while True:
+        request = connection.recv(4096)
+        if not request:
+            return
+        if os.fork() == 0:
+            _launch(connection, request.decode(), agent_module)
+
+
+def _launch(connection: socket.socket, directory: str, agent_module: str) -> NoReturn:
+    answer: dict[str, object] = {"directory": directory}
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        identity = init.start_instance(BootSpec.load(directory), agent_module)
+        answer |= {"pid": identity.pid, "start_ticks": identity.start_ticks}
+    except Exception as error:  # a boundary: the reason goes back to the provider
+        answer["error"] = str(error) or type(error).__name__
+    finally:
+        try:
+            connection.send(json.dumps(answer).encode())
+        finally:
+            os._exit(0)
+
+
+def main(argv: list[str]) -> int:
+    descriptor, preload = int(argv[0]), argv[1] == "preload"
+    connection = socket.socket(fileno=descriptor)
+    connection.set_inheritable(False)
+    syscalls.set_process_name("vk-launcher")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the provider's business
+    error = preload_agent() if preload else "not wanted"
+    gc.collect()
+    gc.disable()
+    gc.freeze()  # keeps shared pages shared in the forks
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # forks are reaped by the kernel
+    connection.send(json.dumps({"ready": True, "preload_error": error}).encode())
+    serve(connection, "" if error else AGENT_MODULE)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
