@@ -18,7 +18,7 @@ from aiohttp import web
 from vk_provider.agent.view import PodView, is_running_id
 from vk_provider.aiokit.inotify import IN_CLOSE_WRITE, Inotify
 from vk_provider.crilog.options import LogOptions, LogOptionsError, parse_log_options, refuse_stream
-from vk_provider.crilog.reader import LogFileError, LogReader
+from vk_provider.crilog.reader import LogFileError, LogReader, read_raw
 from vk_provider.crilog.source import LogUnavailableError, select_log_source, trim_container_scheme
 from vk_provider.errors import AgentError
 from vk_provider.wire import routes
@@ -30,6 +30,8 @@ COALESCE_S = 0.02
 CHECK_S = 2.0
 CHECK_WITHOUT_INOTIFY_S = 0.5
 CLOSED_CHECK_S = 0.05
+
+DEFAULT_RAW_BYTES = 10 * 2**20
 
 IsRunning = Callable[[], Awaitable[bool]]
 
@@ -65,7 +67,11 @@ class LogHandler:
         response.enable_chunked_encoding()
         await response.prepare(request)
         with contextlib.suppress(ConnectionError):
-            async for text in self._read(source, options):
+            if request.query.get("raw") == "true":
+                texts = self._read_raw(source, int(request.query.get("maxBytes") or DEFAULT_RAW_BYTES))
+            else:
+                texts = self._read(source, options, request)
+            async for text in texts:
                 await response.write(text)
             await response.write_eof()
         return response
@@ -79,14 +85,30 @@ class LogHandler:
             raise LookupError(f'container "{name}" not found in pod "{pod_name}"')
         return pod_name
 
-    async def _read(self, source: str, options: LogOptions) -> AsyncIterator[bytes]:
+    async def _read_raw(self, source: str, max_bytes: int) -> AsyncIterator[bytes]:
+        """The file as it is, or its last lines within max_bytes: what the provider archives."""
+        path = self._view.log_path(trim_container_scheme(source))
+        if path is None:
+            return
+        with contextlib.suppress(OSError):
+            for block in read_raw(path, max_bytes):
+                yield block
+                await asyncio.sleep(0)
+
+    async def _read(self, source: str, options: LogOptions, request: web.Request) -> AsyncIterator[bytes]:
         container_id = trim_container_scheme(source)
         path = self._view.log_path(container_id)
         if path is None:
             yield f"unable to retrieve container logs for {source}".encode()
             return
+
+        async def is_running() -> bool:
+            # A follower of a silent container would not notice by writing that its client has gone.
+            client = request.transport
+            return client is not None and not client.is_closing() and await self._is_running(container_id)
+
         try:
-            async for text in read_log(path, options, lambda: self._is_running(container_id), self._inotify):
+            async for text in read_log(path, options, is_running, self._inotify):
                 yield text
         except LogFileError as error:
             yield str(error).encode()

@@ -59,9 +59,13 @@ async def pass_through(request: web.BaseRequest, open_peer: OpenPeer, head: byte
         raise ConnectionResetError("the client went away before the upgrade")
     assert isinstance(client, asyncio.Transport)
     left = Side()
-    left.attach(client, on_lost=request.protocol.connection_lost)
+    left.attach(client)
     pump = Pump(left, right, idle_s)
     if right.transport is not None:
         right.transport.write(head)
-    await pump.run()
+    try:
+        await pump.run()
+    finally:
+        # aiohttp's protocol no longer hears of its transport: without this it would stay in the server's list.
+        request.protocol.connection_lost(None)
     return web.Response()

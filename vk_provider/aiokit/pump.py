@@ -14,7 +14,6 @@ Rules
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 READ_BYTES = 256 * 1024
 HIGH_WATER_BYTES = 512 * 1024
@@ -33,11 +32,9 @@ class Side(asyncio.BufferedProtocol):
         self._ended = False
         self._peer: Side | None = None
         self._pump: Pump | None = None
-        self._on_lost: Callable[[Exception | None], None] | None = None
 
-    def attach(self, transport: asyncio.Transport, on_lost: Callable[[Exception | None], None] | None = None) -> None:
-        """Take over a transport from another protocol; `on_lost` tells that one when the connection ends."""
-        self._on_lost = on_lost
+    def attach(self, transport: asyncio.Transport) -> None:
+        """Take over a transport from another protocol."""
         self.connection_made(transport)
         transport.set_protocol(self)
 
@@ -84,8 +81,6 @@ class Side(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
-        if self._on_lost is not None:
-            self._on_lost(exc)
         if self._peer is not None and self._peer.transport is not None and not self._peer.lost:
             self._peer.transport.resume_reading()
             self._peer.transport.close()

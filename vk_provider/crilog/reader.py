@@ -7,6 +7,7 @@ and get a timestamp only where a logical line starts.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from vk_provider.crilog.line import LogLineError, format_timestamp, parse_line, parse_timestamp_ns
 from vk_provider.crilog.options import LogOptions
@@ -154,6 +155,24 @@ class LogReader:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def read_raw(path: str, max_bytes: int) -> Iterator[bytes]:
+    """The lines of the file unchanged, block by block; of a longer file the last whole lines within max_bytes."""
+    with open(path, "rb", buffering=0) as file:
+        end = os.fstat(file.fileno()).st_size
+        start = max(0, end - max_bytes)
+        skipping = start > 0
+        if skipping:
+            start -= 1  # When the cut falls on the end of a line, that line's newline is all that is skipped.
+        file.seek(start)
+        while start < end and (block := file.read(min(BLOCK_BYTES, end - start))):
+            start += len(block)
+            if skipping:
+                _, newline, block = block.partition(b"\n")
+                skipping = not newline
+            if block:
+                yield block
 
 
 def _split(data: bytes) -> list[bytes]:

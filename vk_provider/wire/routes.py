@@ -6,6 +6,7 @@ IDENTITY routes; in both states it demands a client certificate of the provider'
 SESSION   GET, WebSocket, one at a time (a newer one replaces an older one): JSON messages, see `session`.
 LOGS      GET ?container=&previous=&follow=&tailLines=&sinceSeconds=&sinceTime=&timestamps=&limitBytes=
           body: log text as a kubelet sends it (chunked; headers before the first byte of log).
+          raw=true&maxBytes=: the CRI log lines unchanged, the newest within maxBytes.
 EXEC, ATTACH, PORT_FORWARD
           GET or POST with upgrade headers (SPDY/3.1 or WebSocket) and the kubelet's query parameters
           (container= added for exec and attach); the agent asks CRI for a streaming URL and passes bytes through

@@ -123,13 +123,20 @@ class EventMessage(TypedDict):
 
 
 class StatsMessage(TypedDict):
-    """One stats sample: `pod` is shaped like an entry of /stats/summary's `pods`; `node` the instance's own figures."""
+    """One stats sample: `pod` is shaped like an entry of /stats/summary's `pods`; `node` the instance's own figures.
+
+    cadvisor: what /metrics/cadvisor adds, per container ("" for the pod sandbox):
+              [{"container", "id", "name", "image", "samples": [[metric name, {label: value}, value], ...]}]
+    probes:   prober_probe_total: [{"container", "probeType", "result", "count"}]
+    """
 
     type: Literal["stats"]
     podUID: str
     timestamp: str
     pod: Json
     node: Json
+    cadvisor: NotRequired[list[Json]]
+    probes: NotRequired[list[Json]]
 
 
 def token_key(audience: str, expiration_seconds: int) -> str:

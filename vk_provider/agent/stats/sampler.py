@@ -1,0 +1,270 @@
+"""Takes samples of the pod and pushes them: `run_stats` is a root task of the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aiohttp import web
+
+from vk_provider.agent.stats import machine
+from vk_provider.agent.stats.cgroup import UNLIMITED, CgroupFigures, CgroupReader
+from vk_provider.agent.stats.document import (
+    ContainerSample,
+    VolumeSample,
+    build_cadvisor,
+    build_cpu,
+    build_memory,
+    build_network,
+    build_pod,
+)
+from vk_provider.agent.view import PodView
+from vk_provider.crilog.source import trim_container_scheme
+from vk_provider.errors import AgentError
+from vk_provider.wire import routes
+from vk_provider.wire.session import StatsMessage
+
+if TYPE_CHECKING:
+    from vk_provider.agent.runtime import ContainerRuntime
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 10.0
+FIRST_S = 2.0
+"""How often to look for the first running container; a metrics scrape wants a sample soon after the start."""
+VOLUMES_S = 60.0
+"""Volumes are walked as rarely as a kubelet does."""
+STORAGE_ROOTS = ("/var/lib/containerd", "/var/lib/kubelet", "/")
+
+_STATUS_LISTS = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+
+Json = dict[str, Any]
+
+
+class StatsSink(Protocol):
+    """The agent's outbox, as far as this loop uses it."""
+
+    def send_stats(self, message: StatsMessage) -> None: ...
+
+
+class Sampler:
+    """Takes samples; remembers the last counters for rates. `latest` is the newest sample."""
+
+    def __init__(
+        self,
+        view: PodView,
+        runtime: ContainerRuntime,
+        probes: Callable[[], list[Json]] | None = None,
+        cgroups: CgroupReader | None = None,
+    ) -> None:
+        self._view, self._runtime, self._probes = view, runtime, probes
+        self._cgroups = cgroups or CgroupReader()
+        self._counters: dict[str, tuple[float, int]] = {}
+        self._volumes: list[VolumeSample] = []
+        self._volumes_until = 0.0
+        self.latest: StatsMessage | None = None
+
+    async def sample(self) -> StatsMessage | None:
+        """One sample; None while no container of a pod runs."""
+        pod, sandbox_id = self._view.pod, self._view.sandbox_id
+        running = _running_containers(self._view.status)
+        if pod is None or not sandbox_id or not running:
+            return None
+        layers = await self._writable_layers(sandbox_id)
+        await self._refresh_volumes()
+        message = self._build({**pod, "status": self._view.status}, sandbox_id, running, layers)
+        self.latest = message
+        return message
+
+    def _build(
+        self, pod: Json, sandbox_id: str, running: list[Json], layers: dict[str, tuple[int, int]]
+    ) -> StatsMessage:
+        now = time.time()
+        moment = _format(now)
+        containers = [item for status in running if (item := self._container(now, status, layers)) is not None]
+        sandbox = self._sandbox(now, sandbox_id)
+        pids = sandbox.figures.pids if sandbox is not None else []
+        interfaces = machine.read_interfaces(pids[0]) if pids else []
+        file_system = machine.read_file_system(_storage_root(), moment)
+        pod_figures = self._pod_figures(pod["metadata"]["uid"], containers)
+        cpu_ns = pod_figures.cpu_ns if pod_figures is not None else sum(item.figures.cpu_ns for item in containers)
+        message: StatsMessage = {
+            "type": "stats",
+            "podUID": pod["metadata"]["uid"],
+            "timestamp": moment,
+            "pod": build_pod(
+                moment, pod, containers, sandbox, pod_figures, self._rate("pod", now, cpu_ns), interfaces,
+                self._volumes, file_system,
+            ),
+            "node": self._build_node(now, moment, file_system),
+            "cadvisor": build_cadvisor(now, containers, sandbox, interfaces),
+        }  # fmt: skip
+        if self._probes is not None:
+            message["probes"] = self._probes()
+        self._cgroups.forget_except({sandbox_id, *(item.container_id for item in containers)})
+        return message
+
+    def _container(self, now: float, status: Json, layers: dict[str, tuple[int, int]]) -> ContainerSample | None:
+        container_id = trim_container_scheme(str(status.get("containerID") or ""))
+        path = self._cgroups.find(container_id) if container_id else None
+        if path is None:
+            return None
+        figures = self._cgroups.read(path)
+        started = str(status["state"]["running"].get("startedAt") or "")
+        used, inodes = layers.get(container_id, (None, None))
+        return ContainerSample(
+            name=status["name"],
+            container_id=container_id,
+            image=str(status.get("imageID") or status.get("image") or ""),
+            started_at=started,
+            figures=figures,
+            nano_cores=self._rate(container_id, now, figures.cpu_ns),
+            cgroup_path=path,
+            rootfs_used=used,
+            rootfs_inodes=inodes,
+            log_bytes=_file_size(self._view.log_path(container_id)),
+            started_s=_parse(started),
+        )
+
+    def _sandbox(self, now: float, sandbox_id: str) -> ContainerSample | None:
+        path = self._cgroups.find(sandbox_id)
+        if path is None:
+            return None
+        figures = self._cgroups.read(path)
+        rate = self._rate(sandbox_id, now, figures.cpu_ns)
+        return ContainerSample("", sandbox_id, "", "", figures, rate, cgroup_path=path)
+
+    def _pod_figures(self, uid: str, containers: list[ContainerSample]) -> CgroupFigures | None:
+        """Figures of the pod's own cgroup, in which its containers' cgroups lie."""
+        for item in containers:
+            parent = os.path.dirname(item.cgroup_path)
+            name = os.path.basename(parent)
+            if uid in name or uid.replace("-", "_") in name:
+                figures = self._cgroups.read(parent)
+                figures.pids = [pid for part in containers for pid in part.figures.pids]
+                return figures
+        return None
+
+    def _build_node(self, now: float, moment: str, file_system: Json) -> Json:
+        """The whole instance: its root cgroup where that is metered, else the machine."""
+        figures = self._cgroups.read(".")
+        meminfo = machine.read_meminfo()
+        if not figures.cpu_ns:
+            figures.cpu_ns = machine.read_machine_cpu_ns()
+        if not figures.memory_usage:
+            figures.memory_usage = meminfo["MemTotal"] - meminfo["MemFree"]
+            figures.inactive_file = meminfo.get("MemAvailable", 0) - meminfo["MemFree"]
+        if figures.memory_limit is None or figures.memory_limit > min(UNLIMITED, meminfo["MemTotal"]):
+            figures.memory_limit = meminfo["MemTotal"]
+        return {
+            "cpu": build_cpu(moment, figures.cpu_ns, self._rate("node", now, figures.cpu_ns)),
+            "memory": build_memory(moment, figures),
+            "network": build_network(moment, machine.read_interfaces(os.getpid())),
+            "fs": file_system,
+            "rlimit": {"time": moment, "maxpid": machine.read_pid_max(), "curproc": machine.count_processes()},
+        }
+
+    def _rate(self, key: str, now: float, value: int) -> int:
+        """Nanocores since the sample before."""
+        before = self._counters.get(key)
+        self._counters[key] = (now, value)
+        if before is None or now <= before[0] or value < before[1]:
+            return 0
+        return int((value - before[1]) / (now - before[0]))
+
+    async def _writable_layers(self, sandbox_id: str) -> dict[str, tuple[int, int]]:
+        """Container ID -> (bytes, inodes) of the writable layer."""
+        try:
+            found = await self._runtime.list_container_stats(sandbox_id)
+        except AgentError as error:
+            log.info("no writable layer sizes: %s", error)
+            return {}
+        return {
+            item.attributes.id: (item.writable_layer.used_bytes.value, item.writable_layer.inodes_used.value)
+            for item in found
+        }
+
+    async def _refresh_volumes(self) -> None:
+        now = time.monotonic()
+        if now >= self._volumes_until:
+            self._volumes_until = now + VOLUMES_S
+            paths = self._view.volume_paths()
+            self._volumes = await asyncio.to_thread(_measure_volumes, paths) if paths else []
+
+
+def _measure_volumes(paths: dict[str, str]) -> list[VolumeSample]:
+    memory_devices = {
+        line.split()[2] for line in _read_lines("/proc/self/mountinfo") if " - tmpfs " in line or " - ramfs " in line
+    }
+    samples = []
+    for name, path in sorted(paths.items()):
+        try:
+            device = os.stat(path).st_dev
+        except OSError:
+            continue
+        usage = machine.measure_directory(path)
+        in_memory = f"{os.major(device)}:{os.minor(device)}" in memory_devices
+        file_system = machine.read_file_system(path, "")
+        samples.append(VolumeSample(name, usage.used_bytes, usage.inodes, file_system, in_memory))
+    return samples
+
+
+def _read_lines(path: str) -> list[str]:
+    with open(path) as file:
+        return file.read().splitlines()
+
+
+def _running_containers(status: Json) -> list[Json]:
+    return [
+        item
+        for key in _STATUS_LISTS
+        for item in status.get(key) or ()
+        if (item.get("state") or {}).get("running") is not None
+    ]
+
+
+def _storage_root() -> str:
+    return next(path for path in STORAGE_ROOTS if os.path.isdir(path))
+
+
+def _file_size(path: str | None) -> int:
+    try:
+        return os.stat(path).st_size if path else 0
+    except OSError:
+        return 0
+
+
+def _format(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _parse(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return 0.0
+
+
+async def run_stats(sampler: Sampler, sink: StatsSink, interval_s: float = INTERVAL_S) -> None:
+    """Sample every `interval_s`, more often until the first container runs. Returns only on cancel."""
+    while True:
+        message = await sampler.sample()
+        if message is not None:
+            sink.send_stats(message)
+        await asyncio.sleep(interval_s if message is not None else min(FIRST_S, interval_s))
+
+
+def add_stats_routes(app: web.Application, sampler: Sampler) -> None:
+    """GET /v1/stats: the newest sample, 404 while there is none."""
+
+    async def handle(_: web.Request) -> web.Response:
+        if sampler.latest is None:
+            return web.Response(status=404, text="no sample yet")
+        return web.json_response(sampler.latest)
+
+    app.router.add_get(routes.STATS, handle)

@@ -1,0 +1,59 @@
+"""What every endpoint of one Node's kubelet API shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from vk_provider.agentclient.base import AgentConnector
+from vk_provider.aiokit.metrics import Registry
+from vk_provider.cloud.base import Instance
+from vk_provider.kubelet.provider import Json, PodHandle, PodSource
+
+GO_NOT_FOUND = "404 page not found\n"
+
+
+@dataclass(frozen=True)
+class KubeletApi:
+    """One per Node.
+
+    configuration: served by /configz as `kubeletconfig`
+    flags:         served by /flagz
+    is_healthy:    whether the provider's loops make progress (/healthz syncloop)
+    idle_s:        idle limit of upgraded streams
+    """
+
+    node: str
+    source: PodSource
+    connector: AgentConnector
+    registry: Registry
+    configuration: Json = field(default_factory=dict)
+    flags: Mapping[str, str] = field(default_factory=dict)
+    is_healthy: Callable[[], bool] = lambda: True
+    idle_s: float = 4 * 3600.0
+    started_at: float = 0.0
+    version: str = ""
+
+    def find_pod(self, request: web.Request) -> PodHandle | None:
+        """The pod named in the path, whatever UID the path asks for."""
+        return self.source.find(request.match_info["namespace"], request.match_info["pod"], None)
+
+
+def full_name(pod: Json) -> str:
+    """Kubelet's name of a pod in messages: name_namespace."""
+    return f"{pod['metadata']['name']}_{pod['metadata']['namespace']}"
+
+
+def running_instance(handle: PodHandle, uid: str | None) -> Instance | None:
+    """The instance that answers for the pod, unless the path asks for another pod of the same name."""
+    if uid and handle.pod["metadata"].get("uid") != uid:
+        return None
+    return handle.instance
+
+
+def require_get(request: web.Request) -> None:
+    """Raises the kubelet's 405 of routes that are GET only."""
+    if request.method != "GET":
+        raise web.HTTPMethodNotAllowed(request.method, ["GET"], text="Method Not Allowed")

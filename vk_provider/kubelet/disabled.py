@@ -1,0 +1,26 @@
+"""Endpoints that need a host behind the Node: answered as by a kubelet that has them disabled."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+_DISABLED = (
+    ("/logs", "logs endpoint is disabled.\n"),
+    ("/debug/pprof", "profiling endpoint is disabled.\n"),
+    ("/debug/flags/v", "flags endpoint is disabled.\n"),
+)
+
+
+def add_routes(app: web.Application) -> None:
+    """405 with the kubelet's words. /checkpoint has no handler at all then, so it stays a 404."""
+    for root, body in _DISABLED:
+        handler = _answer(body)
+        app.router.add_route("*", root, handler)
+        app.router.add_route("*", root + "/{rest:.*}", handler)
+
+
+def _answer(body: str):  # type: ignore[no-untyped-def]
+    async def handle(_: web.Request) -> web.Response:
+        return web.Response(status=405, text=body)
+
+    return handle

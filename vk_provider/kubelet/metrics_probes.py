@@ -1,0 +1,44 @@
+"""/metrics/probes: how often probes of each container succeeded and failed, from pushed samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from vk_provider.aiokit.metrics import CONTENT_TYPE, format_labels, format_value
+from vk_provider.kubelet.samples import NodeSamples
+from vk_provider.wire.session import StatsMessage
+
+HEAD = (
+    "# HELP prober_probe_total [BETA] Cumulative number of a liveness, readiness or startup probe for a container by "
+    "result.\n# TYPE prober_probe_total counter\n"
+)
+
+
+def render_probe_metrics(samples: Iterable[StatsMessage]) -> str:
+    """The whole text; "" while no probe ran."""
+    lines = []
+    for sample in samples:
+        reference = sample["pod"].get("podRef") or {}
+        for probe in sample.get("probes") or ():
+            labels = format_labels(
+                (
+                    ("container", probe["container"]),
+                    ("namespace", reference.get("namespace", "")),
+                    ("pod", reference.get("name", "")),
+                    ("pod_uid", sample["podUID"]),
+                    ("probe_type", probe["probeType"]),
+                    ("result", probe["result"]),
+                )
+            )
+            lines.append(f"prober_probe_total{labels} {format_value(probe['count'])}\n")
+    return HEAD + "".join(lines) if lines else ""
+
+
+def add_routes(app: web.Application, samples: NodeSamples) -> None:
+    async def handle(_: web.Request) -> web.StreamResponse:
+        text = render_probe_metrics(samples.collect())
+        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
+
+    app.router.add_get("/metrics/probes", handle)

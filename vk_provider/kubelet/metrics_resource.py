@@ -1,0 +1,173 @@
+"""/metrics/resource: CPU and memory of Node, pods and containers; what metrics-server scrapes.
+
+Names, help texts and labels are pkg/kubelet/metrics/collectors/resource_metrics.go's. Samples carry the time at which
+the agent took them, so that rates are right however late the scrape comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from vk_provider.aiokit.metrics import CONTENT_TYPE, format_labels, format_value
+from vk_provider.kubelet.provider import Json
+from vk_provider.kubelet.samples import NANOSECONDS, NodeSamples, parse_time
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric: how its value is found in a document of /stats/summary."""
+
+    name: str
+    kind: str
+    help_text: str
+    find: Callable[[Json], tuple[float, int | None] | None]
+
+    def head(self) -> str:
+        return f"# HELP {self.name} {self.help_text}\n# TYPE {self.name} {self.kind}"
+
+    def line(self, labels: str, document: Json) -> str | None:
+        found = self.find(document)
+        if found is None:
+            return None
+        value, milliseconds = found
+        stamp = "" if milliseconds is None else f" {milliseconds}"
+        return f"{self.name}{labels} {format_value(value)}{stamp}"
+
+
+def _milliseconds(part: Json) -> int | None:
+    moment = parse_time(part.get("time"))
+    return None if moment is None else round(moment.timestamp() * 1000)
+
+
+def _find(part: str, figure: str, divisor: int = 1) -> Callable[[Json], tuple[float, int | None] | None]:
+    def find(document: Json) -> tuple[float, int | None] | None:
+        found = document.get(part) or {}
+        value = found.get(figure)
+        if value is None:
+            return None
+        return (value / divisor if divisor != 1 else value), _milliseconds(found)
+
+    return find
+
+
+def _find_start(document: Json) -> tuple[float, int | None] | None:
+    moment = parse_time(document.get("startTime"))
+    return None if moment is None or moment.timestamp() <= 0 else (moment.timestamp(), None)
+
+
+def _find_swap_limit(document: Json) -> tuple[float, int | None] | None:
+    swap = document.get("swap") or {}
+    if swap.get("swapAvailableBytes") is None:
+        return None
+    return swap["swapAvailableBytes"] + (swap.get("swapUsageBytes") or 0), _milliseconds(swap)
+
+
+_CPU = _find("cpu", "usageCoreNanoSeconds", NANOSECONDS)
+_MEMORY = _find("memory", "workingSetBytes")
+_SWAP = _find("swap", "swapUsageBytes")
+_NOT_WINDOWS = "Reported only on non-windows systems"
+
+CONTAINER_FAMILIES = (
+    Family(
+        "container_cpu_usage_seconds_total",
+        "counter",
+        "[STABLE] Cumulative cpu time consumed by the container in core-seconds",
+        _CPU,
+    ),
+    Family(
+        "container_memory_working_set_bytes",
+        "gauge",
+        "[STABLE] Current working set of the container in bytes",
+        _MEMORY,
+    ),
+    Family(
+        "container_start_time_seconds",
+        "gauge",
+        "[STABLE] Start time of the container since unix epoch in seconds",
+        _find_start,
+    ),
+    Family(
+        "container_swap_limit_bytes",
+        "gauge",
+        f"[ALPHA] Current amount of the container swap limit in bytes. {_NOT_WINDOWS}",
+        _find_swap_limit,
+    ),
+    Family(
+        "container_swap_usage_bytes",
+        "gauge",
+        f"[ALPHA] Current amount of the container swap usage in bytes. {_NOT_WINDOWS}",
+        _SWAP,
+    ),
+)
+NODE_FAMILIES = (
+    Family(
+        "node_cpu_usage_seconds_total",
+        "counter",
+        "[STABLE] Cumulative cpu time consumed by the node in core-seconds",
+        _CPU,
+    ),
+    Family("node_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the node in bytes", _MEMORY),
+    Family(
+        "node_swap_usage_bytes",
+        "gauge",
+        f"[ALPHA] Current swap usage of the node in bytes. {_NOT_WINDOWS}",
+        _SWAP,
+    ),
+)
+POD_FAMILIES = (
+    Family(
+        "pod_cpu_usage_seconds_total",
+        "counter",
+        "[STABLE] Cumulative cpu time consumed by the pod in core-seconds",
+        _CPU,
+    ),
+    Family("pod_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the pod in bytes", _MEMORY),
+    Family(
+        "pod_swap_usage_bytes",
+        "gauge",
+        f"[ALPHA] Current amount of the pod swap usage in bytes. {_NOT_WINDOWS}",
+        _SWAP,
+    ),
+)
+SCRAPE_ERROR = (
+    "# HELP resource_scrape_error [STABLE] 1 if there was an error while getting container metrics, 0 otherwise\n"
+    "# TYPE resource_scrape_error gauge\n"
+    "resource_scrape_error 0"
+)
+
+
+def render_resource_metrics(summary: Json) -> Iterator[str]:
+    """Text of one family after another, in the order of their names; families without a sample are left out."""
+    pods = summary["pods"]
+    references = [(pod["podRef"]["namespace"], pod["podRef"]["name"], pod) for pod in pods]
+    containers = [
+        (format_labels((("container", item["name"]), ("namespace", namespace), ("pod", name))), item)
+        for namespace, name, pod in references
+        for item in pod.get("containers") or ()
+    ]
+    labelled = [(format_labels((("namespace", namespace), ("pod", name))), pod) for namespace, name, pod in references]
+    for families, documents in (
+        (CONTAINER_FAMILIES, containers),
+        (NODE_FAMILIES, [("", summary["node"])]),
+        (POD_FAMILIES, labelled),
+    ):
+        for family in families:
+            lines = [line for labels, document in documents if (line := family.line(labels, document)) is not None]
+            if lines:
+                yield "\n".join((family.head(), *lines)) + "\n"
+    yield SCRAPE_ERROR + "\n"
+
+
+def add_routes(app: web.Application, samples: NodeSamples) -> None:
+    async def handle(_: web.Request) -> web.StreamResponse:
+        texts = []
+        for text in render_resource_metrics(samples.build_summary()):
+            texts.append(text)
+            await asyncio.sleep(0)
+        return web.Response(body="".join(texts).encode(), headers={"Content-Type": CONTENT_TYPE})
+
+    app.router.add_get("/metrics/resource", handle)

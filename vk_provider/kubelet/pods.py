@@ -1,0 +1,43 @@
+"""/pods: the PodList of what is bound to the Node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import orjson
+from aiohttp import web
+
+from vk_provider.kubelet.api import KubeletApi, require_get
+from vk_provider.kubelet.provider import Json
+
+BATCH = 200
+
+
+def add_routes(app: web.Application, api: KubeletApi) -> None:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        require_get(request)
+        return await send_pod_list(request, list(api.source.pods(api.node)))
+
+    app.router.add_route("*", "/pods", handle)
+    app.router.add_route("*", "/pods/", handle)
+
+
+async def send_pod_list(request: web.Request, pods: list[Json]) -> web.StreamResponse:
+    """Send a PodList in batches, so that thousands of pods do not hold up the loop."""
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    await response.write(b'{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[')
+    separator = b""
+    for batch in _batches(pods):
+        await response.write(separator + b",".join(orjson.dumps(pod) for pod in batch))
+        separator = b","
+    await response.write(b"]}\n")
+    await response.write_eof()
+    return response
+
+
+def _batches(pods: Iterable[Json]) -> Iterator[list[Json]]:
+    iterator = iter(pods)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch

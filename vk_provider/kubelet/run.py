@@ -1,0 +1,41 @@
+"""/run/{namespace}/{pod}[/{uid}]/{container}?cmd=: run a command and return its combined output."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from vk_provider.errors import AgentError
+from vk_provider.kubelet.api import KubeletApi, running_instance
+from vk_provider.wire import routes
+
+
+def add_routes(app: web.Application, api: KubeletApi) -> None:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await get_run(api, request)
+
+    app.router.add_post("/run/{namespace}/{pod}/{container}", handle)
+    app.router.add_post("/run/{namespace}/{pod}/{uid}/{container}", handle)
+
+
+async def get_run(api: KubeletApi, request: web.Request) -> web.StreamResponse:
+    """The agent's answer; output comes as application/json although it is raw, as a kubelet has it."""
+    handle = api.find_pod(request)
+    if handle is None:
+        return web.Response(status=404, text="pod does not exist")
+    container = request.match_info["container"]
+    instance = running_instance(handle, request.match_info.get("uid"))
+    if instance is None:
+        return web.Response(status=500, text=f'container not found ("{container}")')
+    query = [("container", container), ("cmd", request.query.get("cmd", ""))]
+    try:
+        upstream = await api.connector.request(instance, "POST", routes.RUN, query)
+    except AgentError as error:
+        return web.Response(status=500, text=f"instance {instance.instance_id} does not answer: {error}")
+    try:
+        body = b"".join([chunk async for chunk in upstream.iter_any()])
+    except AgentError as error:
+        return web.Response(status=500, text=str(error))
+    finally:
+        await upstream.close()
+    content_type = "application/json" if upstream.status == 200 else "text/plain; charset=utf-8"
+    return web.Response(status=upstream.status, body=body, headers={"Content-Type": content_type})

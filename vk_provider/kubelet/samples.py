@@ -1,0 +1,195 @@
+"""The stats of one Node, put together from the samples that agents pushed. No request goes out to an instance.
+
+The Node's figures are those of all its instances and of the provider itself, which does the kubelet's work: so they
+are never zero (metrics-server drops a Node whose CPU or memory is) and its CPU time never runs backwards when an
+instance goes away.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from vk_provider.kubelet.provider import Json, PodSource
+from vk_provider.wire.session import StatsMessage
+
+_TERMINAL = ("Succeeded", "Failed")
+NANOSECONDS = 1_000_000_000
+
+
+@dataclass(slots=True)
+class CpuTotal:
+    """Adds up CPU counters of instances that come and go.
+
+    A counter seen first with less than `adopt_s` of life adds all of it; an older one (adopted after a restart of the
+    provider) starts from where it is, so that the sum makes no jump.
+    """
+
+    total_ns: int = 0
+    _last: dict[str, int] = field(default_factory=dict)
+
+    def update(self, counters: Iterable[tuple[str, int, bool]]) -> int:
+        """counters: (key, nanoseconds, is new). Returns the sum since the provider started."""
+        seen: dict[str, int] = {}
+        for key, value, is_new in counters:
+            before = self._last.get(key, 0 if is_new else value)
+            # A counter that went back belongs to a container that started anew.
+            self.total_ns += value - before if value >= before else value
+            seen[key] = value
+        self._last = seen
+        return self.total_ns
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """RFC 3339 -> aware datetime; None when absent or malformed."""
+    if not text:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def format_time(moment: datetime) -> str:
+    """RFC 3339 with milliseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessUsage:
+    """What the provider's own process uses."""
+
+    cpu_ns: int
+    memory_bytes: int
+
+
+def read_process_usage() -> ProcessUsage:
+    """CPU time and resident memory of this process."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    with open("/proc/self/statm") as file:
+        pages = int(file.read().split()[1])
+    return ProcessUsage(int((usage.ru_utime + usage.ru_stime) * NANOSECONDS), pages * resource.getpagesize())
+
+
+class NodeSamples:
+    """Collects the samples of one Node and keeps what goes across scrapes (CPU total, rates)."""
+
+    def __init__(self, node: str, source: PodSource, started_at: float) -> None:
+        self._node, self._source, self._started_at = node, source, started_at
+        self._cpu = CpuTotal()
+        self._previous: tuple[float, int] | None = None
+
+    def collect(self) -> list[StatsMessage]:
+        """Newest samples of the pods that have an instance and are not over."""
+        found = []
+        for pod in self._source.pods(self._node):
+            if (pod.get("status") or {}).get("phase") in _TERMINAL:
+                continue
+            metadata = pod["metadata"]
+            handle = self._source.find(metadata["namespace"], metadata["name"], metadata.get("uid"))
+            if handle is not None and handle.stats is not None and handle.instance is not None:
+                found.append(handle.stats)
+        return found
+
+    def build_node(self, samples: list[StatsMessage], now: float, own: ProcessUsage) -> Json:
+        """The `node` part of /stats/summary."""
+        moment = format_time(datetime.fromtimestamp(now, UTC))
+        started = datetime.fromtimestamp(self._started_at, UTC)
+        counters = [("provider", own.cpu_ns, True)]
+        counters += [
+            (sample["podUID"], _figure(sample["node"], "cpu", "usageCoreNanoSeconds"), self._is_new(sample))
+            for sample in samples
+        ]
+        total_ns = self._cpu.update(counters)
+        memory = {
+            name: sum(_figure(sample["node"], "memory", name) for sample in samples)
+            for name in ("usageBytes", "workingSetBytes", "rssBytes", "availableBytes", "pageFaults", "majorPageFaults")
+        }
+        for name in ("usageBytes", "workingSetBytes", "rssBytes"):
+            memory[name] += own.memory_bytes
+        node: Json = {
+            "nodeName": self._node,
+            "startTime": format_time(started),
+            "cpu": {"time": moment, "usageNanoCores": self._rate(now, total_ns), "usageCoreNanoSeconds": total_ns},
+            "memory": {"time": moment, **memory},
+            "systemContainers": [self._own_container(moment, own), _pods_container(moment, samples)],
+        }
+        for name in ("network", "fs"):
+            node[name] = _sum_part(samples, name, moment)
+        node["runtime"] = {"imageFs": node["fs"], "containerFs": node["fs"]}
+        node["rlimit"] = _sum_part(samples, "rlimit", moment)
+        return node
+
+    def _is_new(self, sample: StatsMessage) -> bool:
+        started = parse_time(sample["pod"].get("startTime"))
+        return started is not None and started.timestamp() >= self._started_at
+
+    def _rate(self, now: float, total_ns: int) -> int:
+        before, self._previous = self._previous, (now, total_ns)
+        if before is None or now <= before[0]:
+            return 0
+        return int((total_ns - before[1]) / (now - before[0]))
+
+    def _own_container(self, moment: str, own: ProcessUsage) -> Json:
+        return {
+            "name": "kubelet",
+            "startTime": format_time(datetime.fromtimestamp(self._started_at, UTC)),
+            "cpu": {"time": moment, "usageCoreNanoSeconds": own.cpu_ns},
+            "memory": {
+                "time": moment,
+                "usageBytes": own.memory_bytes,
+                "workingSetBytes": own.memory_bytes,
+                "rssBytes": own.memory_bytes,
+            },
+        }
+
+    def build_summary(self, only_cpu_and_memory: bool = False) -> Json:
+        """The document of /stats/summary."""
+        samples = self.collect()
+        node = self.build_node(samples, time.time(), read_process_usage())
+        pods = [sample["pod"] for sample in samples]
+        if only_cpu_and_memory:
+            node = {key: node[key] for key in ("nodeName", "startTime", "cpu", "memory", "systemContainers")}
+            pods = [_only_cpu_and_memory(pod) for pod in pods]
+        return {"node": node, "pods": pods}
+
+
+def _figure(document: Json, part: str, name: str) -> int:
+    value: Any = (document.get(part) or {}).get(name)
+    return int(value) if value else 0
+
+
+def _sum_part(samples: list[StatsMessage], part: str, moment: str) -> Json:
+    """Figures of one part, added up over instances; names and lists are left out."""
+    total: Json = {"time": moment}
+    for sample in samples:
+        for name, value in (sample["node"].get(part) or {}).items():
+            if isinstance(value, int) and not isinstance(value, bool):
+                total[name] = total.get(name, 0) + value
+    return total
+
+
+def _pods_container(moment: str, samples: list[StatsMessage]) -> Json:
+    cpu = {
+        name: sum(_figure(dict(sample["pod"]), "cpu", name) for sample in samples)
+        for name in ("usageNanoCores", "usageCoreNanoSeconds")
+    }
+    memory = {
+        name: sum(_figure(dict(sample["pod"]), "memory", name) for sample in samples)
+        for name in ("usageBytes", "workingSetBytes", "rssBytes")
+    }
+    return {"name": "pods", "cpu": {"time": moment, **cpu}, "memory": {"time": moment, **memory}}
+
+
+def _only_cpu_and_memory(pod: Json) -> Json:
+    kept: Json = {key: pod[key] for key in ("podRef", "startTime", "cpu", "memory", "swap", "process_stats") if key in pod}
+    kept["containers"] = [
+        {key: item[key] for key in ("name", "startTime", "cpu", "memory", "swap") if key in item}
+        for item in pod.get("containers") or ()
+    ]
+    return kept

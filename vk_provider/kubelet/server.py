@@ -1,0 +1,196 @@
+"""The HTTPS server of one Node, and the plain health server of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from vk_provider.errors import BadStartError
+from vk_provider.kubelet import (
+    attach,
+    configz,
+    container_logs,
+    disabled,
+    exec,
+    healthz,
+    metrics,
+    metrics_cadvisor,
+    metrics_probes,
+    metrics_resource,
+    pods,
+    port_forward,
+    run,
+    running_pods,
+    stats_summary,
+    zpages,
+)
+from vk_provider.kubelet.api import GO_NOT_FOUND, KubeletApi
+from vk_provider.kubelet.auth import AuthFilter
+from vk_provider.kubelet.samples import NodeSamples
+
+log = logging.getLogger(__name__)
+
+IDLE_CONNECTION_S = 90.0
+MAX_HEADER_BYTES = 1 << 20
+SHUTDOWN_S = 2.0
+TLS_SHUTDOWN_S = 600.0
+"""How long the end of a stream may take to reach a slow reader; asyncio's 30 s would cut its last bytes off."""
+
+_RESTFUL_ROOTS = ("stats", "run", "exec", "attach", "portForward", "containerLogs", "pods", "runningpods")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Where a Node's server listens and whom it can verify.
+
+    certificate_file, key_file: "" until a serving certificate was issued; handshakes fail until `reload_certificate`
+    client_ca_pem:              signers of client certificates; "" leaves bearer tokens only
+    """
+
+    host: str
+    port: int
+    certificate_file: str = ""
+    key_file: str = ""
+    client_ca_pem: str = ""
+
+
+def build_tls_context(client_ca_pem: str) -> ssl.SSLContext:
+    """A context that asks for a client certificate, verifies it if one is given and does without if not."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    if client_ca_pem:
+        context.load_verify_locations(cadata=client_ca_pem)
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+def build_app(api: KubeletApi, auth: AuthFilter) -> web.Application:
+    """All routes behind the filter."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        refusal = await auth.refuse(request)
+        return refusal if refusal is not None else await _answer(request, handler)
+
+    app = web.Application(middlewares=[check])
+    samples = NodeSamples(api.node, api.source, api.started_at)
+    for endpoint in (healthz, pods, running_pods, container_logs, exec, attach, port_forward, run, configz, metrics):
+        endpoint.add_routes(app, api)
+    for scraped in (stats_summary, metrics_resource, metrics_cadvisor, metrics_probes):
+        scraped.add_routes(app, samples)
+    disabled.add_routes(app)
+    zpages.add_routes(app, api)
+    return app
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Errors of routing in the words of Go's servers; an unexpected error is a 500 and a log line."""
+    try:
+        return await handler(request)
+    except web.HTTPMethodNotAllowed as refused:
+        text = refused.text if refused.text == "Method Not Allowed" else "405: Method Not Allowed"
+        return web.Response(status=405, text=text, headers={"Allow": ", ".join(sorted(refused.allowed_methods))})
+    except web.HTTPNotFound:
+        restful = request.path.split("/")[1] in _RESTFUL_ROOTS
+        return web.Response(status=404, text="404: Page Not Found" if restful else GO_NOT_FOUND)
+    except (web.HTTPException, ConnectionError):
+        raise
+    except Exception as error:
+        log.exception("%s %s failed", request.method, request.path)
+        return web.Response(status=500, text=f"Internal Error: {error}")
+
+
+class KubeletServer:
+    """Serves one Node's kubelet API until `stop`."""
+
+    def __init__(self, config: ServerConfig, api: KubeletApi, auth: AuthFilter) -> None:
+        self.config = config
+        self.port = config.port
+        self._tls = build_tls_context(config.client_ca_pem)
+        self._runner = web.AppRunner(
+            build_app(api, auth),
+            access_log=None,
+            handle_signals=False,
+            handler_cancellation=True,
+            keepalive_timeout=IDLE_CONNECTION_S,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            shutdown_timeout=SHUTDOWN_S,
+        )
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen. Raises BadStartError when the port is taken or the certificate cannot be read."""
+        config = self.config
+        if config.certificate_file:
+            try:
+                self.reload_certificate(config.certificate_file, config.key_file)
+            except (OSError, ssl.SSLError) as error:
+                raise BadStartError(f"serving certificate {config.certificate_file}: {error}") from None
+        await self._runner.setup()
+        assert self._runner.server is not None
+        try:
+            self._server = await asyncio.get_running_loop().create_server(
+                self._runner.server,
+                config.host,
+                config.port,
+                ssl=self._tls,
+                ssl_shutdown_timeout=TLS_SHUTDOWN_S,
+                backlog=512,
+            )
+        except OSError as error:
+            await self._runner.cleanup()
+            raise BadStartError(f"kubelet API cannot listen on {config.host}:{config.port}: {error.strerror}") from None
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def reload_certificate(self, certificate_file: str, key_file: str) -> None:
+        """New handshakes get the new certificate; open connections stay. Raises OSError or ssl.SSLError."""
+        # Tried on a context of its own first, so that a bad pair leaves the old one in force.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate_file, key_file)
+        self._tls.load_cert_chain(certificate_file, key_file)
+
+    async def stop(self) -> None:
+        """Stop accepting, end open streams, close."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        await self._runner.cleanup()
+
+
+class HealthServer:
+    """/healthz without TLS on loopback, as a kubelet's port 10248."""
+
+    def __init__(self, host: str, port: int, is_healthy: Callable[[], bool]) -> None:
+        self._host, self._port, self._is_healthy = host, port, is_healthy
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen. Raises BadStartError when the port is taken."""
+
+        async def handle(request: web.Request) -> web.Response:
+            check, verbose = request.match_info.get("check", ""), "verbose" in request.query
+            return healthz.answer_healthz(self._is_healthy, check, verbose)
+
+        app = web.Application()
+        app.router.add_route("*", "/healthz", handle)
+        app.router.add_route("*", "/healthz/{check:ping|log|syncloop}", handle)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise BadStartError(f"health server cannot listen on {self._host}:{self._port}: {error.strerror}") from None
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None

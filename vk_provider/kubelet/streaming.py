@@ -1,0 +1,68 @@
+"""exec, attach and portForward: checks before the upgrade, then an unparsed pass-through to the pod's agent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from urllib.parse import quote
+
+from aiohttp import web
+
+from vk_provider.aiokit.hijack import build_upgrade_head, is_upgrade, pass_through
+from vk_provider.aiokit.pump import Side
+from vk_provider.cloud.base import Instance
+from vk_provider.errors import AgentError
+from vk_provider.kubelet.api import KubeletApi
+from vk_provider.wire import routes
+from vk_provider.wire.stream import StreamOptionsError, parse_forward_ports, parse_stream_options
+
+
+def raw_query(request: web.BaseRequest) -> str:
+    """The query as the client encoded it."""
+    return request.raw_path.partition("?")[2]
+
+
+def container_target(route: str, request: web.Request) -> str:
+    """The agent's route with the container of the path and the client's own query."""
+    query = raw_query(request)
+    target = f"{route}?container={quote(request.match_info['container'], safe='')}"
+    return f"{target}&{query}" if query else target
+
+
+async def stream_to_agent(
+    api: KubeletApi, request: web.Request, instance: Instance | None, target: str, missing: str
+) -> web.StreamResponse:
+    """Upgrade end to end. `missing`: what a kubelet says (500) when the container or sandbox is not there."""
+    if instance is None:
+        return web.Response(status=500, text=missing)
+    if not is_upgrade(request):
+        headers = ", ".join(sorted(request.headers))
+        return web.Response(status=400, text=f"unable to upgrade: missing upgrade headers in request: {headers}")
+
+    async def open_agent(factory: Callable[[], Side]) -> tuple[asyncio.Transport, Side]:
+        return await api.connector.open_stream(instance, factory)
+
+    head = build_upgrade_head(request, target, routes.server_name(instance.instance_id))
+    try:
+        return await pass_through(request, open_agent, head, api.idle_s)
+    except AgentError as error:
+        return web.Response(status=500, text=f"instance {instance.instance_id} does not answer: {error}")
+
+
+def check_stream_options(request: web.Request) -> web.Response | None:
+    """The kubelet's 400 when no stream is asked for."""
+    try:
+        parse_stream_options(request.query)
+    except StreamOptionsError as error:
+        return web.Response(status=400, text=str(error))
+    return None
+
+
+def check_forward_ports(request: web.Request) -> web.Response | None:
+    """WebSocket port-forward names its ports in the query; SPDY in its streams."""
+    if request.headers.get("Upgrade", "").lower() == "websocket":
+        try:
+            parse_forward_ports(list(request.query.items()))
+        except StreamOptionsError as error:
+            return web.Response(status=400, text=str(error))
+    return None
