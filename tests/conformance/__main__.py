@@ -1,0 +1,85 @@
+"""Run Kubernetes' own specs against a cluster: `python -m tests.conformance --kubeconfig K --registry HOST:PORT`.
+
+Interrupt it with Ctrl-C and call it again the same way: only specs without a result are run. Exit code 0: all passed,
+1: some failed, 3: could not run, 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from tests.cluster import build
+from tests.cluster.cache import cache_dir
+from tests.cluster.errors import ClusterError
+from tests.cluster.images.__main__ import ensure_pushed
+from tests.conformance.run import Plan, Run, say
+from tests.conformance.selection import NODE_CONFORMANCE, Selection, parse_name_list
+from tests.conformance.suite import Programs
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.conformance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kubeconfig", type=Path, default=os.environ.get("KUBECONFIG"), help="default $KUBECONFIG")
+    parser.add_argument("--registry", required=True, metavar="HOST:PORT", help="the registry images are pushed to")
+    parser.add_argument("--procs", type=int, default=4, help="specs at a time (4)")
+    parser.add_argument("--label-filter", default=NODE_CONFORMANCE, help=f"ginkgo labels ({NODE_CONFORMANCE})")
+    parser.add_argument("--focus", default="", help="regular expression on spec names")
+    parser.add_argument("--skip", default="", help="regular expression on spec names")
+    parser.add_argument("--list", type=Path, metavar="FILE", help="run the specs named in a file, one a line")
+    parser.add_argument("--fresh", action="store_true", help="forget the results of an unfinished run")
+    parser.add_argument("--failed", action="store_true", help="run the failed specs of the last run again")
+    parser.add_argument("--state", type=Path, default=cache_dir() / "conformance", metavar="DIR", help="journals, logs")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="write the results page here")
+    parser.add_argument("--no-images", action="store_true", help="the registry has the images: build and push none")
+    return parser
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    if options.kubeconfig is None or not Path(options.kubeconfig).is_file():
+        raise ClusterError(f"no kubeconfig {options.kubeconfig or ''}".rstrip(), "pass --kubeconfig or set KUBECONFIG")
+    if options.procs < 1:
+        raise ClusterError("--procs must be at least 1")
+    names: tuple[str, ...] = ()
+    if options.list:
+        try:
+            names = parse_name_list(options.list.read_text())
+        except OSError as error:
+            raise ClusterError(f"cannot read the list of specs: {error}") from None
+    kubectl = shutil.which("kubectl") or str(build.ensure("controlplane").with_name("kubectl"))
+    return Plan(
+        selection=Selection(options.label_filter, options.focus, options.skip, names),
+        programs=Programs(build.ensure("e2e"), build.ensure("ginkgo"), Path(kubectl)),
+        kubeconfig=Path(options.kubeconfig).absolute(),
+        registry=options.registry,
+        state=options.state.absolute(),
+        processes=options.procs,
+        fresh=options.fresh,
+        failed_only=options.failed,
+        results=options.results,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    options = _arguments().parse_args(arguments)
+    try:
+        plan = _plan(options)
+        if not options.no_images:
+            ensure_pushed(options.registry, "e2e")
+        return Run(plan).execute()
+    except ClusterError as error:
+        say(f"error: {error}")
+        return 3
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on where this one stopped")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
