@@ -22,7 +22,8 @@ from vk_provider.kube.watchstream import split_events
 
 Json = dict[str, Any]
 MetricsHook = Callable[[str, str, int, float], None]
-"""(verb, resource[.group][/subresource], HTTP status or 0, seconds); see paths.RequestInfo.label."""
+"""(verb, resource[.group][/subresource], HTTP status or 0, seconds); see paths.RequestInfo.label. A watch is measured
+until it is open, not until it ends."""
 
 STRATEGIC = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"
@@ -218,26 +219,27 @@ class KubeClient:
             "timeoutSeconds": str(watch_s),
         }
         info = parse_request("GET", path, watch_query)
-        started, status = time.monotonic(), 0
+        started, opened = time.monotonic(), False
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=watch_s + 60)
         try:
             options = await self._options({})
             url = self._credentials.server + path
             async with self._watches.get(url, params=watch_query, timeout=timeout, **options) as response:
-                status = response.status
-                if status != 200:
+                opened = True
+                self._measure(info, response.status, started)
+                if response.status != 200:
                     raw = await response.read()
-                    if status == 401:
+                    if response.status == 401:
                         await self._credentials.reload()
-                    raise _status_error(status, raw)
+                    raise _status_error(response.status, raw)
                 if on_open is not None:
                     on_open()
                 async for event in split_events(response.content.iter_any()):
                     yield event
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if not opened:
+                self._measure(info, 0, started)
             raise _no_answer(error, timeout.sock_read or 0) from error
-        finally:
-            self._measure(info, status, started)
 
     async def _options(self, headers: dict[str, str]) -> Json:
         merged = {**self._headers, **headers}

@@ -95,7 +95,9 @@ class SharedObjects:
         Raises KubeApiError when it still cannot be read after a few seconds: right after a bind the node authorizer
         answers 403 for some milliseconds. The holder is called back when it can be read later.
         """
-        entry = self._entries[key]
+        entry = self._entries.get(key)
+        if entry is None:
+            raise KubeApiError(0, "Closed", f"{self._collection(key[0])} {key[1]} is not held")
         synced = entry.informer.synced
         for timeout_s in (_PATIENCE_S, _LIMIT_S):
             try:

@@ -61,6 +61,14 @@ class PodCertificateSource:
         self._on_change, self._on_event = on_change, on_event
         self.current: PodCertificate | None = None
         self.error: KubeApiError | None = None
+        self._decided = asyncio.Event()
+
+    async def wait_decided(self, timeout_s: float) -> None:
+        """Wait for the first certificate or refusal, at most `timeout_s`; on_change() tells of a later one."""
+        try:
+            await asyncio.wait_for(self._decided.wait(), timeout_s)
+        except TimeoutError:
+            pass
 
     async def run(self) -> None:
         """Issue and renew until cancelled or refused for good."""
@@ -70,6 +78,7 @@ class PodCertificateSource:
                 self.current = await self._issue()
             except PodCertificateDeniedError as error:
                 self.error = error
+                self._decided.set()
                 self._on_change()
                 return
             except KubeApiError as error:
@@ -78,6 +87,7 @@ class PodCertificateSource:
                 await asyncio.sleep(backoff.next_delay_s())
                 continue
             self.error = None
+            self._decided.set()
             backoff.reset()
             self._on_change()
             await asyncio.sleep(max(1.0, self.current.refresh_at - time.time()))

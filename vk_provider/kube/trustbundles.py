@@ -76,21 +76,15 @@ class TrustBundles:
         self._informer = Informer(client, CLUSTER_TRUST_BUNDLES, None, self._apply, key=key_by_name)
         self._task: asyncio.Task[None] | None = None
 
-    async def select(self, source: Json) -> str:
-        """PEM text for a `clusterTrustBundle` projection; "" when it is optional and nothing matches.
-
-        Raises KubeApiError with the kubelet's words otherwise.
-        """
+    async def select(self, name: str, signer_name: str, label_selector: Json | None) -> str:
+        """Merged PEM text of the bundle called `name`, or of those of a signer that the selector matches; "" when there
+        is none. Raises KubeApiError while they cannot be read."""
         await self._wait_synced()
-        name = source.get("name")
+        items = self._informer.items.values()
         if name:
-            chosen = [item for item in self._informer.items.values() if item["metadata"]["name"] == name]
-            missing = f'while getting ClusterTrustBundle: clustertrustbundle.certificates.k8s.io "{name}" not found'
+            chosen = [item for item in items if item["metadata"]["name"] == name]
         else:
-            chosen = [item for item in self._informer.items.values() if _selected(source, item)]
-            missing = "combination of signerName and labelSelector matched zero ClusterTrustBundles"
-        if not chosen and not source.get("optional"):
-            raise KubeApiError(404, "NotFound", missing)
+            chosen = [item for item in items if _selected(signer_name, label_selector, item)]
         return merge_trust_anchors(item["spec"].get("trustBundle") or "" for item in chosen)
 
     async def _wait_synced(self) -> None:
@@ -116,7 +110,7 @@ class TrustBundles:
             self._task.cancel()
 
 
-def _selected(source: Json, item: Json) -> bool:
-    if item["spec"].get("signerName") != source.get("signerName"):
+def _selected(signer_name: str, label_selector: Json | None, item: Json) -> bool:
+    if item["spec"].get("signerName") != signer_name:
         return False
-    return matches_selector(source.get("labelSelector"), item["metadata"].get("labels") or {})
+    return matches_selector(label_selector, item["metadata"].get("labels") or {})

@@ -125,6 +125,8 @@ class NodeController:
         self._sent = None
         try:
             self._node = await self._client.create(NODES, node)
+            self._sent = _without_times(node["status"])
+            self._report_at = time.monotonic() + REPORT_S
             log.info("registered node %s", self.spec.name)
             self._event("Starting", "Starting kubelet.")
             for reason in PRESSURE_EVENTS.values():
@@ -135,6 +137,7 @@ class NodeController:
             self._node = await self._adopt_node()
             self._event("Starting", "Starting kubelet.")
         self.registered.set()
+        self.lease.wake()
 
     async def _adopt_node(self) -> Json:
         """The Node that exists already, with labels, annotations and our taint brought in step."""

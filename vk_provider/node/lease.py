@@ -31,7 +31,13 @@ class NodeLease:
     def __init__(self, client: KubeClient, node_name: str, node_uid: Callable[[], str]) -> None:
         self._client, self._node_name, self._node_uid = client, node_name, node_uid
         self._lease: Json | None = None
+        self._wake = asyncio.Event()
         self.renewed_at = 0.0
+
+    def wake(self) -> None:
+        """Renew now: the Node was registered again, and its old Lease went with the old Node."""
+        self._lease = None
+        self._wake.set()
 
     async def run(self) -> None:
         backoff = Backoff(first_s=0.2, max_s=7.0)
@@ -44,7 +50,11 @@ class NodeLease:
                 continue
             backoff.reset()
             self.renewed_at = time.monotonic()
-            await asyncio.sleep(RENEW_S * (1 + random.uniform(0, _JITTER)))
+            try:
+                await asyncio.wait_for(self._wake.wait(), RENEW_S * (1 + random.uniform(0, _JITTER)))
+            except TimeoutError:
+                pass
+            self._wake.clear()
 
     async def renew(self, now: float) -> None:
         """Renew once; a Lease that is unknown or was changed by somebody is read or created first."""

@@ -1,0 +1,116 @@
+"""Requests and rotation of serving certificates; trust bundles; pod certificate keys."""
+
+import datetime
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from vk_provider.errors import KubeApiError
+from vk_provider.kube.certificates import (
+    KeyPair,
+    build_serving_request,
+    compute_rotation_at,
+    generate_key_pem,
+)
+from vk_provider.kube.csr import read_issued
+from vk_provider.kube.podcertificates import build_stub_request, generate_key
+from vk_provider.kube.trustbundles import matches_selector, merge_trust_anchors, split_certificates
+
+BEGIN = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+
+
+def issue(request_pem: bytes, days: int = 10) -> bytes:
+    request = x509.load_pem_x509_csr(request_pem)
+    names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    builder = x509.CertificateBuilder(
+        issuer_name=request.subject, subject_name=request.subject, public_key=request.public_key(),
+        serial_number=1, not_valid_before=BEGIN, not_valid_after=BEGIN + datetime.timedelta(days=days),
+    ).add_extension(names, critical=False)  # fmt: skip
+    certificate = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def test_the_request_is_what_the_signer_demands() -> None:
+    request = x509.load_pem_x509_csr(build_serving_request(generate_key_pem(), "n1", ["n1", "10.0.0.1", "n1"]))
+    assert request.is_signature_valid
+    subject = [(attribute.oid, attribute.value) for attribute in request.subject]
+    assert subject == [(NameOID.ORGANIZATION_NAME, "system:nodes"), (NameOID.COMMON_NAME, "system:node:n1")]
+    names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["n1"]
+    assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["10.0.0.1"]
+
+
+def test_a_certificate_is_usable_only_with_its_key_names_and_time() -> None:
+    key = generate_key_pem()
+    pair = KeyPair(issue(build_serving_request(key, "n1", ["n1", "10.0.0.1"])), key)
+    inside = BEGIN + datetime.timedelta(days=1)
+    assert pair.is_usable(["n1", "10.0.0.1"], inside)
+    assert not pair.is_usable(["n1", "10.0.0.2"], inside)
+    assert not pair.is_usable(["n1"], BEGIN + datetime.timedelta(days=11))
+    assert not KeyPair(pair.certificate, generate_key_pem()).is_usable(["n1"], inside)
+    assert not KeyPair(b"nothing", key).is_usable([], inside)
+
+
+def test_rotation_is_planned_within_the_certificates_life() -> None:
+    key = generate_key_pem()
+    leaf = KeyPair(issue(build_serving_request(key, "n1", ["n1"]), days=10), key).leaf
+    assert compute_rotation_at(leaf, 0.8) == BEGIN.timestamp() + 8 * 86400
+
+
+@pytest.mark.parametrize("kind", ["Denied", "Failed"])
+def test_a_refused_request_is_an_error(kind: str) -> None:
+    request = {"metadata": {"name": "c"}, "status": {"conditions": [{"type": kind, "message": "no"}]}}
+    with pytest.raises(KubeApiError, match="no"):
+        read_issued("MODIFIED", request)
+
+
+def test_an_approved_request_is_undecided_until_the_certificate_is_there() -> None:
+    request = {"metadata": {"name": "c"}, "status": {"conditions": [{"type": "Approved"}]}}
+    assert read_issued("MODIFIED", request) == b""
+    request["status"]["certificate"] = "UEVN"  # type: ignore[index]
+    assert read_issued("MODIFIED", request) == b"PEM"
+
+
+@pytest.mark.parametrize("key_type", ["ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519", "RSA3072"])
+def test_the_stub_request_is_empty_and_proves_the_key(key_type: str) -> None:
+    request = x509.load_der_x509_csr(build_stub_request(generate_key(key_type)))
+    assert request.is_signature_valid
+    assert list(request.subject) == []
+
+
+def test_an_unknown_key_type_is_refused() -> None:
+    with pytest.raises(KubeApiError, match="DSA"):
+        generate_key("DSA")
+
+
+def block(text: str, header: str = "") -> str:
+    return f"-----BEGIN CERTIFICATE-----\n{header}{text}\n-----END CERTIFICATE-----\n"
+
+
+def test_trust_anchors_are_merged_once_each_without_headers_and_comments() -> None:
+    merged = merge_trust_anchors(["# one\n" + block("YmJi"), block("YWFh", "Note: x\n\n") + block("YmJi")])
+    assert merged == block("YWFh") + block("YmJi")
+
+
+def test_a_chain_keeps_its_order() -> None:
+    assert split_certificates(block("YmJi") + "text\n" + block("YWFh")) == [block("YmJi"), block("YWFh")]
+
+
+@pytest.mark.parametrize(
+    ("selector", "matches"),
+    [
+        (None, False),
+        ({}, True),
+        ({"matchLabels": {"a": "1"}}, True),
+        ({"matchLabels": {"a": "2"}}, False),
+        ({"matchExpressions": [{"key": "a", "operator": "In", "values": ["1", "2"]}]}, True),
+        ({"matchExpressions": [{"key": "b", "operator": "NotIn", "values": ["1"]}]}, True),
+        ({"matchExpressions": [{"key": "b", "operator": "Exists"}]}, False),
+        ({"matchExpressions": [{"key": "b", "operator": "DoesNotExist"}]}, True),
+    ],
+)
+def test_label_selectors_match_as_the_api_says(selector: dict[str, object] | None, matches: bool) -> None:
+    assert matches_selector(selector, {"a": "1"}) is matches

@@ -1,0 +1,66 @@
+"""What ReferenceStore remembers of one pod: tokens, pod certificates, whom to call when something changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from vk_provider.kube.podcertificates import PodCertificateSource
+from vk_provider.kube.tokens import BoundToken
+
+Json = dict[str, Any]
+
+_DEBOUNCE_S = 0.05
+
+
+@dataclass(slots=True)
+class PodRecord:
+    """State of one pod by UID. `notify` calls the subscriber back once for changes that come together."""
+
+    namespace: str
+    callback: Callable[[], None] | None = None
+    uses_trust_bundles: bool = False
+    tokens: dict[str, BoundToken] = field(default_factory=dict)
+    certificates: dict[str, PodCertificateSource] = field(default_factory=dict)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    closed: bool = False
+    _refresh: asyncio.TimerHandle | None = None
+    _refresh_due: float = 0.0
+    _notify: asyncio.TimerHandle | None = None
+
+    def notify(self, delay_s: float = _DEBOUNCE_S) -> None:
+        if not self.closed and self.callback is not None and self._notify is None:
+            self._notify = asyncio.get_running_loop().call_later(delay_s, self._call)
+
+    def _call(self) -> None:
+        self._notify = None
+        if self.callback is not None and not self.closed:
+            self.callback()
+
+    def plan_refresh(self, delay_s: float) -> None:
+        """Call the subscriber back after `delay_s`, or earlier when that was planned already."""
+        if self.closed:
+            return
+        loop = asyncio.get_running_loop()
+        due = loop.time() + max(1.0, delay_s)
+        if self._refresh is not None:
+            if self._refresh_due <= due:
+                return
+            self._refresh.cancel()
+        self._refresh_due = due
+        self._refresh = loop.call_at(due, self._refresh_now)
+
+    def _refresh_now(self) -> None:
+        self._refresh = None
+        self.notify()
+
+    def close(self) -> None:
+        self.closed = True
+        for timer in (self._refresh, self._notify):
+            if timer is not None:
+                timer.cancel()
+        self._refresh = self._notify = None
+        for task in self.tasks:
+            task.cancel()

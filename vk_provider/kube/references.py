@@ -1,0 +1,271 @@
+"""Resolves what a pod refers to, by name only, and says when it changed.
+
+ConfigMaps, Secrets and RuntimeClasses are watched one by one and shared (objects), tokens and pod certificates belong
+to one pod, Services and ClusterTrustBundles are read as a whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from vk_provider.errors import KubeApiError
+from vk_provider.kube.client import KubeClient
+from vk_provider.kube.objects import Key, SharedObjects
+from vk_provider.kube.paths import RUNTIME_CLASSES, namespaced_path
+from vk_provider.kube.podcertificates import OnPodEvent, PodCertificateSource
+from vk_provider.kube.podrecord import PodRecord
+from vk_provider.kube.services import ServiceIndex
+from vk_provider.kube.tokens import request_token
+from vk_provider.kube.trustbundles import TrustBundles
+from vk_provider.podmodel.references import (
+    PodCertificateReference,
+    PodReferences,
+    TrustBundleReference,
+    find_references,
+)
+from vk_provider.wire.session import References, token_key
+
+Json = dict[str, Any]
+
+_TOKEN_RETRY_S = 15.0
+_ERROR_RETRY_S = 10.0
+_SERVICES_WAIT_S = 10.0
+_SERVICES_SETTLE_S = 2.0
+_CERTIFICATE_WAIT_S = 10.0
+_KEPT = ("data", "binaryData", "immutable", "type")
+
+
+class ReferenceStore:
+    """References of all pods of this provider.
+
+    max_watches: watches of single objects; more objects are read once a minute instead
+    calls:       requests at the same time, so that 1,000 new pods do not storm the API server
+    on_event:    (pod, event type, reason, message): what a pod's owner should know
+    `run` must be running: it follows Services. `synced` is set once they are known.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        max_watches: int = 200,
+        calls: int = 24,
+        on_event: OnPodEvent = lambda *_: None,
+    ) -> None:
+        self._client, self._on_event = client, on_event
+        self._calls = asyncio.Semaphore(calls)
+        self._records: dict[str, PodRecord] = {}
+        self._failure: BaseException | None = None
+        self._failed = asyncio.Event()
+        self._services = ServiceIndex(client, self._service_changed)
+        self._bundles = TrustBundles(client, self._bundles_changed, self._fail)
+        share = max(1, max_watches // 2)
+        self._config_maps = self._shared("configmaps", share)
+        self._secrets = self._shared("secrets", share)
+        self._runtime_classes = SharedObjects(
+            client, lambda _: RUNTIME_CLASSES, self._notify, self._fail, gate=self._calls, max_watches=share
+        )
+
+    def _shared(self, resource: str, max_watches: int) -> SharedObjects:
+        def collection(namespace: str) -> str:
+            return namespaced_path(resource, namespace)
+
+        return SharedObjects(
+            self._client, collection, self._notify, self._fail, gate=self._calls, max_watches=max_watches
+        )
+
+    @property
+    def synced(self) -> asyncio.Event:
+        return self._services.synced
+
+    @property
+    def services(self) -> ServiceIndex:
+        return self._services
+
+    async def run(self) -> None:
+        """Follow Services until cancelled; raises when any watch ended by a defect."""
+        following = asyncio.create_task(self._services.run(), name="watch services")
+        failing = asyncio.create_task(self._failed.wait(), name="references-failed")
+        try:
+            await asyncio.wait({following, failing}, return_when=asyncio.FIRST_COMPLETED)
+            if self._failure is not None:
+                raise self._failure
+            following.result()
+        finally:
+            following.cancel()
+            failing.cancel()
+            await asyncio.gather(following, failing, return_exceptions=True)
+            self._close()
+
+    def _close(self) -> None:
+        for uid in list(self._records):
+            self.release(uid)
+        for shared in (self._config_maps, self._secrets, self._runtime_classes):
+            shared.close()
+        self._bundles.close()
+
+    def subscribe(self, pod: Json, callback: Callable[[], None]) -> None:
+        """Have `callback` called (on the event loop) when `resolve` would answer differently: something changed, could
+        be read at last, or a token is due for renewal."""
+        self._record(pod).callback = callback
+
+    def release(self, uid: str) -> None:
+        """Forget a pod. Its objects are kept for a minute, for the next pod that wants them."""
+        record = self._records.pop(uid, None)
+        if record is not None:
+            record.close()
+        for shared in (self._config_maps, self._secrets, self._runtime_classes):
+            shared.hold(uid, set())
+
+    async def resolve(self, pod: Json) -> References:
+        """All references now. What cannot be read is in `errors`, what does not exist is None; never raises
+        KubeApiError. The first call reads, later ones answer from memory but for tokens that are due."""
+        found, record = find_references(pod), self._record(pod)
+        uid, namespace = pod["metadata"]["uid"], record.namespace
+        record.uses_trust_bundles = bool(found.trust_bundles)
+        self._hold(uid, namespace, found)
+        references = References(
+            configMaps={}, secrets={}, tokens={}, services=[], trustBundles={}, podCertificates={}, runtimeHandler="",
+            errors={},
+        )  # fmt: skip
+        steps: list[Coroutine[Any, Any, None]] = [self._add_services(pod, references)]
+        for name in found.config_maps:
+            steps.append(self._add_object(self._config_maps, (namespace, name), references, "configmap"))
+        for name in found.secrets:
+            steps.append(self._add_object(self._secrets, (namespace, name), references, "secret"))
+        for audience, seconds in found.tokens:
+            steps.append(self._add_token(pod, record, audience, seconds, references))
+        for bundle in found.trust_bundles:
+            steps.append(self._add_bundle(bundle, references))
+        for certificate in found.pod_certificates:
+            steps.append(self._add_certificate(pod, record, certificate, references))
+        if found.runtime_class:
+            steps.append(self._add_runtime_class(found.runtime_class, references))
+        await _run_all(steps)
+        if references["errors"]:
+            record.plan_refresh(_ERROR_RETRY_S)
+        return references
+
+    def _record(self, pod: Json) -> PodRecord:
+        metadata = pod["metadata"]
+        return self._records.setdefault(metadata["uid"], PodRecord(metadata["namespace"]))
+
+    def _hold(self, uid: str, namespace: str, found: PodReferences) -> None:
+        self._config_maps.hold(uid, {(namespace, name) for name in found.config_maps})
+        self._secrets.hold(uid, {(namespace, name) for name in found.secrets})
+        self._runtime_classes.hold(uid, {("", found.runtime_class)} if found.runtime_class else set())
+
+    async def _add_object(self, shared: SharedObjects, key: Key, references: References, kind: str) -> None:
+        target = references["configMaps"] if kind == "configmap" else references["secrets"]
+        try:
+            item = await shared.fetch(key)
+        except KubeApiError as error:
+            references["errors"][f"{kind}/{key[1]}"] = str(error)
+            return
+        target[key[1]] = _trim_object(item) if item is not None else None
+
+    async def _add_token(
+        self, pod: Json, record: PodRecord, audience: str, seconds: int, references: References
+    ) -> None:
+        key, now = token_key(audience, seconds), time.time()
+        token = record.tokens.get(key)
+        if token is None or now >= token.refresh_at:
+            try:
+                async with self._calls:
+                    token = record.tokens[key] = await request_token(self._client, pod, audience, seconds)
+            except KubeApiError as error:
+                record.plan_refresh(_TOKEN_RETRY_S)
+                if token is None or now >= token.expires_at:
+                    references["errors"][f"token/{key}"] = str(error)
+                    return
+        references["tokens"][key] = token.reference
+        record.plan_refresh(token.refresh_at - time.time())
+
+    async def _add_bundle(self, bundle: TrustBundleReference, references: References) -> None:
+        try:
+            text = await self._bundles.select(bundle.name, bundle.signer_name, bundle.label_selector)
+        except KubeApiError as error:
+            references["errors"][f"trustbundle/{bundle.key}"] = str(error)
+            return
+        if text:
+            references["trustBundles"][bundle.key] = text
+
+    async def _add_certificate(
+        self, pod: Json, record: PodRecord, reference: PodCertificateReference, references: References
+    ) -> None:
+        key = reference.key
+        source = record.certificates.get(key)
+        if source is None:
+            source = PodCertificateSource(self._client, pod, reference.source, record.notify, self._on_event)
+            record.certificates[key] = source
+            if record.closed:
+                return
+            task = asyncio.create_task(source.run(), name=f"pod-certificate {key}")
+            task.add_done_callback(self._ended)
+            record.tasks.append(task)
+        await source.wait_decided(_CERTIFICATE_WAIT_S)
+        if source.current is not None:
+            pair = source.current
+            references["podCertificates"][key] = {"key": pair.key, "certificateChain": pair.certificate_chain}
+        elif source.error is not None:
+            references["errors"][f"podcertificate/{key}"] = str(source.error)
+
+    async def _add_runtime_class(self, name: str, references: References) -> None:
+        try:
+            item = await self._runtime_classes.fetch(("", name))
+        except KubeApiError as error:
+            references["errors"][f"runtimeclass/{name}"] = str(error)
+            return
+        if item is None:
+            references["errors"][f"runtimeclass/{name}"] = f'runtimeclass.node.k8s.io "{name}" not found'
+        else:
+            references["runtimeHandler"] = item.get("handler") or ""
+
+    async def _add_services(self, pod: Json, references: References) -> None:
+        """As a kubelet: no container starts before the services are known."""
+        try:
+            await asyncio.wait_for(self._services.synced.wait(), _SERVICES_WAIT_S)
+        except TimeoutError:
+            reason = self._services.informer.error
+            references["errors"]["services"] = f"services have not yet been read at least once ({reason})"
+        links = (pod.get("spec") or {}).get("enableServiceLinks", True) is not False
+        references["services"] = self._services.entries(pod["metadata"]["namespace"], links)
+
+    def _notify(self, uids: set[str]) -> None:
+        for uid in uids:
+            record = self._records.get(uid)
+            if record is not None:
+                record.notify()
+
+    def _service_changed(self, namespace: str) -> None:
+        for record in self._records.values():
+            if record.namespace == namespace:
+                record.notify(_SERVICES_SETTLE_S)
+
+    def _bundles_changed(self) -> None:
+        for record in self._records.values():
+            if record.uses_trust_bundles:
+                record.notify()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._failed.set()
+
+
+async def _run_all(steps: list[Coroutine[Any, Any, None]]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for step in steps:
+            group.create_task(step)
+
+
+def _trim_object(item: Json) -> Json:
+    kept = {name: item[name] for name in _KEPT if name in item}
+    return {**kept, "resourceVersion": item["metadata"].get("resourceVersion", "")}
