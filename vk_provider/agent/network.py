@@ -1,4 +1,4 @@
-"""The pod network of this instance: CNI configuration, containerd's registry hosts, the guard of the metadata endpoint.
+"""The pod network of this instance: CNI configuration, containerd's registry hosts.
 
 The pod IP is the interface's secondary address, routed to the pod through a veth pair (CNI's ptp); the instance answers
 ARP for it by proxy_arp, so that the pod is a first-class address of the network. hostPort is CNI's portmap.
@@ -6,7 +6,6 @@ ARP for it by proxy_arp, so that the pod is a first-class address of the network
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
 import os
@@ -17,17 +16,15 @@ from typing import Any
 
 import orjson
 
+from vk_provider.agent.facts import InstanceFacts
 from vk_provider.errors import AgentError
 
 CNI_CONF_DIR = Path("/etc/cni/net.d")
 CERTS_DIR = Path("/etc/containerd/certs.d")
 IPAM_DIR = "/run/vk-agent/ipam"
 METADATA_ADDRESS = "169.254.169.254"
-ALLOW_METADATA_ANNOTATION = "vk-provider/allow-instance-metadata"
-"""Pod annotation: "true" lets the pod reach the metadata endpoint (as far as the cloud's hop limit does)."""
 
 _REGISTRY_HOST = re.compile(r"_default|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
-_GUARD_TABLE = "vk_metadata_guard"
 
 
 class NetworkError(AgentError):
@@ -90,35 +87,10 @@ def find_mtu(mac: str, sys_class_net: Path = Path("/sys/class/net")) -> int:
     return 0
 
 
-async def deny_metadata() -> None:
-    """Drop what pods send to the metadata endpoint (the forward path only: the instance itself goes on using it)."""
-    await _run_nft(
-        f"add table ip {_GUARD_TABLE}\ndelete table ip {_GUARD_TABLE}\n"
-        f"table ip {_GUARD_TABLE} {{\n  chain forward {{\n    type filter hook forward priority -10;\n"
-        f"    ip daddr {METADATA_ADDRESS} drop\n  }}\n}}\n"
-    )
-
-
-async def allow_metadata() -> None:
-    """Take the guard away again. Idempotent."""
-    await _run_nft(f"add table ip {_GUARD_TABLE}\ndelete table ip {_GUARD_TABLE}\n")
-
-
-async def _run_nft(commands: str) -> None:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            "nft",
-            "-f",
-            "-",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    except FileNotFoundError:
-        raise NetworkError("nft is not installed on the instance") from None
-    _, errors = await process.communicate(commands.encode())
-    if process.returncode != 0:
-        raise NetworkError(f"nft failed: {errors.decode(errors='replace').strip()}")
+def configure(facts: InstanceFacts, mac: str, subnet_cidr: str, registries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the CNI network list and the registry hosts of this instance, where its containerd looks for them."""
+    write_registry_hosts(registries)
+    write_cni_conflist(build_cni_conflist(facts.primary_ip, facts.pod_ip, subnet_cidr, find_mtu(mac)))
 
 
 def _replace_file(path: Path, content: bytes) -> None:

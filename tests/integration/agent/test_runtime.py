@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.agent.private_containerd import BUSYBOX_IMAGE, PrivateContainerd
-from vk_provider.agent import network
+from vk_provider.agent import metadata_guard, network
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.images import ImagePullError, ImageStore
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeEvent, RuntimeServiceError
@@ -208,19 +208,20 @@ async def test_pods_cannot_reach_the_metadata_endpoint(containerd: PrivateContai
         _, container_id = await start_pod(runtime, sandbox_config(containerd), "sleep", "60")
         fetch = ["sh", "-c", f"printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 1 {network.METADATA_ADDRESS} 8080"]
         assert b"reached" in (await runtime.exec_sync(container_id, fetch, 10)).stdout
-        await network.deny_metadata()
-        await network.deny_metadata()
+        await metadata_guard.deny_metadata()
+        await metadata_guard.deny_metadata()
         assert (await runtime.exec_sync(container_id, fetch, 10)).stdout == b""
-        await network.allow_metadata()
-        await network.allow_metadata()
+        await metadata_guard.allow_metadata()
+        await metadata_guard.allow_metadata()
         assert b"reached" in (await runtime.exec_sync(container_id, fetch, 10)).stdout
 
 
 @contextlib.contextmanager
 def forwarded_http_server(address: str) -> Iterator[None]:
     """A server on `address` in a network namespace behind this one, as the cloud's endpoint is."""
-    serve = f"ip link set lo up; ip address add {address}/32 dev lo; while ! ip link show far0 2>/dev/null; do sleep 0.01; done;"
-    serve += " ip link set far0 up; ip route add 10.209.0.0/24 dev far0; "
+    serve = f"ip link set lo up; ip address add {address}/32 dev lo; "
+    serve += "while ! ip link show far0 2>/dev/null; do sleep 0.01; done; "
+    serve += "ip link set far0 up; ip route add 10.209.0.0/24 dev far0; "
     serve += 'exec busybox httpd -f -p 8080 -h "$1"'
     with tempfile.TemporaryDirectory() as root:
         Path(root, "index.html").write_text("reached")

@@ -1,0 +1,123 @@
+"""The agent's identity: what it proves, what it accepts, what it keeps. Real TLS on loopback."""
+
+from __future__ import annotations
+
+import datetime
+import ssl
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.unit.agent.loopback import BOOT_SECRET, INSTANCE_ID, LoopbackAgent, ProviderClient
+from vk_provider.agent.identity import AgentIdentity, IdentityRefused
+from vk_provider.agentclient.authority import Authority, create_authority, verify_identity
+from vk_provider.wire import routes
+
+
+def sign(authority: Authority, csr: object, instance_id: str = INSTANCE_ID) -> str:
+    return authority.sign_instance(str(csr), instance_id, datetime.datetime.now(datetime.UTC)).pem
+
+
+async def test_the_exchange_certifies_the_agent_for_the_next_connection(agent: LoopbackAgent):
+    async with agent.client(verify=False) as first:
+        assert await first.get(routes.HEALTHZ) == (403, "the agent has no certificate yet\n")
+        status, answer = await first.post(routes.IDENTITY_REQUEST, {"nonce": "a1b2"})
+        assert status == 200
+        assert answer["instanceID"] == INSTANCE_ID and 1 in answer["versions"]
+        assert verify_identity([BOOT_SECRET], "a1b2", INSTANCE_ID, answer["csr"], answer["hmac"])
+        assert not verify_identity([BOOT_SECRET], "other", INSTANCE_ID, answer["csr"], answer["hmac"])
+        chain = sign(agent.authority, answer["csr"])
+        assert await first.post(routes.IDENTITY_CERTIFICATE, {"certificate": chain}) == (204, "")
+    async with agent.client(verify=True) as second:
+        assert await second.get(routes.HEALTHZ) == (200, "ok")
+
+
+async def test_without_a_client_certificate_nothing_answers(agent: LoopbackAgent):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    async with ProviderClient(agent, context) as client:
+        with pytest.raises(aiohttp.ClientError):
+            await client.post(routes.IDENTITY_REQUEST, {"nonce": "00"})
+
+
+async def test_another_instance_is_not_the_provider(agent: LoopbackAgent, authority: Authority, tmp_path: Path):
+    """Instances hold certificates of the same CA: neither their usage nor their name is the provider's."""
+    other = AgentIdentity(tmp_path / "other", "i-other", authority.certificate_pem, BOOT_SECRET)
+    other.load_or_create()
+    other.accept(sign(authority, other.answer("00", [1])["csr"], "i-other"))
+    directory = tmp_path / "other" / "i-other"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.load_cert_chain(directory / "certificate.pem", directory / "key.pem")
+    agent.certify()
+    async with ProviderClient(agent, context) as client:
+        with pytest.raises(aiohttp.ClientError):
+            await client.get(routes.HEALTHZ)
+
+
+async def test_a_malformed_identity_request_is_a_bad_request(agent: LoopbackAgent):
+    async with agent.client(verify=False) as client:
+        for body in ({}, {"nonce": 7}, {"nonce": ""}, [], "nonce"):
+            assert (await client.post(routes.IDENTITY_REQUEST, body))[0] == 400
+
+
+async def test_a_refused_certificate_leaves_the_old_one_in_use(agent: LoopbackAgent):
+    agent.certify()
+    async with agent.client(verify=True) as client:
+        status, reason = await client.post(routes.IDENTITY_CERTIFICATE, {"certificate": "not PEM"})
+        assert status == 422 and "malformed" in reason
+    async with agent.client(verify=True) as client:
+        assert (await client.get(routes.HEALTHZ))[0] == 200
+
+
+def test_certificates_for_other_keys_names_and_authorities_are_refused(authority: Authority, tmp_path: Path):
+    identity = AgentIdentity(tmp_path / "a", INSTANCE_ID, authority.certificate_pem, BOOT_SECRET)
+    identity.load_or_create()
+    csr = identity.answer("00", [1])["csr"]
+    stranger = AgentIdentity(tmp_path / "b", INSTANCE_ID, authority.certificate_pem, BOOT_SECRET)
+    stranger.load_or_create()
+    with pytest.raises(IdentityRefused, match="another key"):
+        identity.accept(sign(authority, stranger.answer("00", [1])["csr"]))
+    with pytest.raises(IdentityRefused, match="not for i-"):
+        identity.accept(sign(authority, csr, "i-someone-else"))
+    foreign = Authority(*create_authority(datetime.datetime.now(datetime.UTC)), 3600)
+    with pytest.raises(IdentityRefused, match="not signed by the provider's CA"):
+        identity.accept(sign(foreign, csr))
+    assert not identity.is_issued
+    identity.accept(sign(authority, csr))
+    assert identity.is_issued
+
+
+def test_key_and_certificate_survive_a_restart_and_are_private(authority: Authority, tmp_path: Path):
+    first = AgentIdentity(tmp_path, INSTANCE_ID, authority.certificate_pem, BOOT_SECRET)
+    first.load_or_create()
+    csr = first.answer("00", [1])["csr"]
+    first.accept(sign(authority, csr))
+    again = AgentIdentity(tmp_path, INSTANCE_ID, authority.certificate_pem, BOOT_SECRET)
+    again.load_or_create()
+    assert again.is_issued and again.answer("00", [1])["csr"] == csr
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / INSTANCE_ID).iterdir()}
+    assert modes["key.pem"] == 0o600 and set(modes.values()) == {0o600}
+
+
+def test_a_copied_disk_does_not_hand_the_key_to_another_instance(authority: Authority, tmp_path: Path):
+    first = AgentIdentity(tmp_path, INSTANCE_ID, authority.certificate_pem, BOOT_SECRET)
+    first.load_or_create()
+    first.accept(sign(authority, first.answer("00", [1])["csr"]))
+    copied = AgentIdentity(tmp_path, "i-copy", authority.certificate_pem, BOOT_SECRET)
+    copied.load_or_create()
+    assert not copied.is_issued and copied.answer("00", [1])["csr"] != first.answer("00", [1])["csr"]
+
+
+def test_a_damaged_key_is_made_anew(authority: Authority, tmp_path: Path):
+    first = AgentIdentity(tmp_path, INSTANCE_ID, authority.certificate_pem, BOOT_SECRET)
+    first.load_or_create()
+    first.accept(sign(authority, first.answer("00", [1])["csr"]))
+    (tmp_path / INSTANCE_ID / "key.pem").write_text("")
+    again = AgentIdentity(tmp_path, INSTANCE_ID, authority.certificate_pem, BOOT_SECRET)
+    again.load_or_create()
+    assert not again.is_issued
+    again.accept(sign(authority, again.answer("00", [1])["csr"]))

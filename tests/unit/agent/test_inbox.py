@@ -1,0 +1,61 @@
+"""Where messages of the provider go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vk_provider.agent.inbox import Inbox
+from vk_provider.agent.metadata_guard import ALLOW_METADATA_ANNOTATION, MetadataGuard
+
+
+class Worker:
+    """Takes every update as a pod worker would."""
+
+    def __init__(self) -> None:
+        self.pod: dict[str, Any] | None = None
+        self.updates: list[Any] = []
+
+    def update(self, message: Any) -> None:
+        self.updates.append(message)
+        if message["type"] == "pod":
+            self.pod = message["pod"]
+
+
+def pod_message(uid: str, **annotations: str) -> dict[str, Any]:
+    return {"type": "pod", "pod": {"metadata": {"uid": uid, "annotations": annotations}}, "references": {}, "node": {}}
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+@pytest.fixture
+def inbox(worker: Worker, tmp_path: Path) -> Inbox:
+    return Inbox(worker, MetadataGuard(tmp_path / "metadata-allowed"))
+
+
+def test_pod_references_and_stop_reach_the_worker_unknown_types_do_not(inbox: Inbox, worker: Worker):
+    assert inbox.pod_uid() == ""
+    messages = [pod_message("u"), {"type": "references", "references": {}}, {"type": "stop"}, {"type": "dance"}]
+    for message in messages:
+        inbox.receive(message)
+    assert worker.updates == messages[:3]
+    assert inbox.pod_uid() == "u"
+
+
+def test_a_second_pod_is_refused(inbox: Inbox, worker: Worker):
+    for uid in ("u", "v", "u"):
+        inbox.receive(pod_message(uid))
+    assert [message["pod"]["metadata"]["uid"] for message in worker.updates] == ["u", "u"]
+
+
+def test_the_annotation_opens_the_metadata_endpoint_and_its_loss_closes_it(inbox: Inbox, tmp_path: Path):
+    marker = tmp_path / "metadata-allowed"
+    inbox.receive(pod_message("u", **{ALLOW_METADATA_ANNOTATION: "true"}))
+    assert marker.exists()
+    inbox.receive(pod_message("u", **{ALLOW_METADATA_ANNOTATION: "yes"}))
+    assert not marker.exists()

@@ -1,0 +1,117 @@
+"""What the agent reads from the metadata endpoint, over real HTTP on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from vk_provider.agent.metadata import MetadataClient, MetadataError, fetch_metadata, wait_for_metadata
+from vk_provider.wire.bootdata import BootData
+
+BOOT_DATA = BootData(ca_pem="PEM", boot_secret="ab", registries={"r:5000": {"server": "http://r:5000"}})
+INTERFACE = "meta-data/network/interfaces/macs/02:aa:bb:cc:dd:ee"
+ANSWERS = {
+    "user-data": BOOT_DATA.to_user_data(),
+    "meta-data/instance-id": "i-1",
+    "meta-data/mac": "02:AA:bb:cc:dd:ee",
+    "meta-data/local-ipv4": "10.1.0.8",
+    "meta-data/instance-type": "t.small",
+    "meta-data/placement/availability-zone": "local-a",
+    f"{INTERFACE}/local-ipv4s": "10.1.0.8\n10.1.0.9\n",
+    f"{INTERFACE}/subnet-ipv4-cidr-block": "10.1.0.0/16",
+}
+
+
+class Endpoint:
+    """An IMDSv2 endpoint; `fail_next` requests are answered with 503 first."""
+
+    def __init__(self) -> None:
+        self.answers = dict(ANSWERS)
+        self.fail_next = 0
+        self.tokens = 0
+        app = web.Application()
+        app.router.add_route("*", "/latest/{path:.*}", self._handle)
+        self.server = TestServer(app)
+
+    async def _handle(self, request: web.Request) -> web.Response:
+        path = request.match_info["path"]
+        if self.fail_next:
+            self.fail_next -= 1
+            return web.Response(status=503)
+        if request.method == "PUT":
+            assert path == "api/token" and int(request.headers["X-aws-ec2-metadata-token-ttl-seconds"]) > 0
+            self.tokens += 1
+            return web.Response(text=f"token-{self.tokens}")
+        if request.headers.get("X-aws-ec2-metadata-token") != f"token-{self.tokens}":
+            return web.Response(status=401)
+        if path not in self.answers:
+            return web.Response(status=404)
+        return web.Response(text=self.answers[path])
+
+    @property
+    def url(self) -> str:
+        return str(self.server.make_url("/")).rstrip("/")
+
+
+@pytest.fixture
+async def endpoint() -> AsyncIterator[Endpoint]:
+    served = Endpoint()
+    await served.server.start_server()
+    yield served
+    await served.server.close()
+
+
+async def test_facts_addresses_and_boot_data_are_read(endpoint: Endpoint):
+    async with MetadataClient(endpoint.url) as source:
+        metadata = await fetch_metadata(source, "node-1")
+    facts = metadata.facts
+    assert (facts.instance_id, facts.instance_type, facts.zone) == ("i-1", "t.small", "local-a")
+    assert (facts.primary_ip, facts.pod_ip, facts.hostname) == ("10.1.0.8", "10.1.0.9", "node-1")
+    assert (metadata.mac, metadata.subnet_cidr) == ("02:aa:bb:cc:dd:ee", "10.1.0.0/16")
+    assert metadata.boot_data == BOOT_DATA
+    assert endpoint.tokens == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "complaint"),
+    [
+        (f"{INTERFACE}/local-ipv4s", "10.1.0.8", "no secondary address"),
+        ("user-data", "#!/bin/sh", "metadata: "),
+        ("user-data", "{}", "not a vk-provider BootData document"),
+        ("user-data", '{"kind": "BootData", "versions": [1], "agentPort": 1}', "lacks 'caPEM'"),
+    ],
+)
+async def test_incomplete_metadata_is_an_error_that_says_what_is_missing(
+    endpoint: Endpoint, path: str, text: str, complaint: str
+):
+    endpoint.answers[path] = text
+    async with MetadataClient(endpoint.url) as source:
+        with pytest.raises(MetadataError, match=complaint):
+            await fetch_metadata(source, "node-1")
+
+
+async def test_a_missing_document_names_its_path(endpoint: Endpoint):
+    del endpoint.answers["user-data"]
+    async with MetadataClient(endpoint.url) as source:
+        with pytest.raises(MetadataError, match="GET user-data answered 404"):
+            await fetch_metadata(source, "node-1")
+
+
+async def test_an_expired_token_is_renewed_and_failures_are_waited_out(endpoint: Endpoint):
+    async with MetadataClient(endpoint.url) as source:
+        await source.get("user-data")
+        endpoint.tokens += 1
+        with pytest.raises(MetadataError, match="401"):
+            await source.get("user-data")
+        assert await source.get("meta-data/instance-id") == "i-1"
+    endpoint.fail_next = 2
+    assert (await wait_for_metadata(endpoint.url, "node-1")).facts.instance_id == "i-1"
+
+
+async def test_nobody_listening_is_a_metadata_error():
+    async with MetadataClient("http://127.0.0.1:1") as source:
+        with pytest.raises(MetadataError, match=r"127\.0\.0\.1:1"):
+            await source.get("user-data")

@@ -1,0 +1,80 @@
+"""CNI configuration and registry hosts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vk_provider.agent.network import (
+    NetworkError,
+    build_cni_conflist,
+    build_hosts_toml,
+    find_mtu,
+    write_cni_conflist,
+    write_registry_hosts,
+)
+
+
+def test_the_pod_gets_exactly_its_address_without_masquerading():
+    conflist = build_cni_conflist("10.1.0.8", "10.1.0.9", "10.1.0.0/16", 9001)
+    ptp, portmap = conflist["plugins"]
+    assert (ptp["type"], ptp["ipMasq"], ptp["mtu"]) == ("ptp", False, 9001)
+    (pool,) = ptp["ipam"]["ranges"][0]
+    assert pool == {"subnet": "10.1.0.0/16", "rangeStart": "10.1.0.9", "rangeEnd": "10.1.0.9", "gateway": "10.1.0.8"}
+    assert portmap["capabilities"] == {"portMappings": True}
+    assert "mtu" not in build_cni_conflist("10.1.0.8", "10.1.0.9", "10.1.0.0/16")["plugins"][0]
+
+
+def test_a_pod_address_outside_the_subnet_is_refused():
+    with pytest.raises(NetworkError, match=r"10\.2\.0\.9 is not in the subnet 10\.1\.0\.0/16"):
+        build_cni_conflist("10.1.0.8", "10.2.0.9", "10.1.0.0/16")
+
+
+def test_the_network_list_appears_in_one_step(tmp_path: Path):
+    write_cni_conflist({"name": "first"}, tmp_path)
+    write_cni_conflist({"name": "second"}, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["10-pod-network.conflist"]
+    assert json.loads((tmp_path / "10-pod-network.conflist").read_text()) == {"name": "second"}
+
+
+@pytest.mark.parametrize(
+    ("server", "plain_http", "url"),
+    [
+        ("10.1.0.1:5000", True, "http://10.1.0.1:5000"),
+        ("registry.example", False, "https://registry.example"),
+        ("http://10.1.0.1:5000", False, "http://10.1.0.1:5000"),
+    ],
+)
+def test_hosts_toml_names_the_server_twice(server: str, plain_http: bool, url: str):
+    text = build_hosts_toml(server, plain_http)
+    assert f'server = "{url}"' in text and f'[host."{url}"]' in text
+
+
+def test_registry_hosts_are_written_for_each_host(tmp_path: Path):
+    write_registry_hosts({"10.1.0.1:5000": {"plain_http": True}, "docker.io": {"server": "mirror:80"}}, tmp_path)
+    assert "http://10.1.0.1:5000" in (tmp_path / "10.1.0.1:5000" / "hosts.toml").read_text()
+    assert "https://mirror:80" in (tmp_path / "docker.io" / "hosts.toml").read_text()
+
+
+@pytest.mark.parametrize("host", ["../../etc", "a/b", "", "-x", "a b"])
+def test_a_registry_host_that_is_none_is_refused(tmp_path: Path, host: str):
+    with pytest.raises(NetworkError, match="not a registry host"):
+        write_registry_hosts({host: {}}, tmp_path / "certs.d")
+    assert not (tmp_path / "certs.d").exists()
+
+
+def test_a_server_cannot_break_out_of_the_file():
+    with pytest.raises(NetworkError, match="not a registry URL"):
+        build_hosts_toml('x"\n[host."evil', False)
+
+
+def test_the_mtu_is_that_of_the_interface_with_the_hardware_address(tmp_path: Path):
+    for name, mac, mtu in (("lo", "00:00:00:00:00:00", 65536), ("eth0", "02:aa:00:00:00:01", 9001)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "address").write_text(f"{mac}\n")
+        (tmp_path / name / "mtu").write_text(f"{mtu}\n")
+    (tmp_path / "bonding_masters").write_text("")
+    assert find_mtu("02:AA:00:00:00:01", tmp_path) == 9001
+    assert find_mtu("02:aa:00:00:00:02", tmp_path) == 0

@@ -1,0 +1,91 @@
+"""What the outbox keeps, repeats and drops."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from typing import Any
+
+from vk_provider.agent.outbox import Outbox
+from vk_provider.wire.session import StatsMessage
+
+MOMENT = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+
+
+def make(event_limit: int = 500) -> Outbox:
+    return Outbox(event_limit, lambda: MOMENT)
+
+
+def stats(sample: int) -> StatsMessage:
+    return StatsMessage(type="stats", podUID="u", timestamp=str(sample), pod={}, node={})
+
+
+def shown(messages: list[dict[str, Any]]) -> list[str]:
+    keys = {"status": lambda m: m["status"]["phase"], "event": lambda m: m["reason"], "stats": lambda m: m["timestamp"]}
+    return [f"{m['type']} {keys[m['type']](m)}" for m in messages]
+
+
+async def test_only_the_newest_status_and_stats_are_sent_and_status_goes_first():
+    outbox = make()
+    outbox.start_session()
+    outbox.send_stats(stats(1))
+    outbox.send_event("u", "Normal", "Pulled", "pulled")
+    outbox.send_status("u", {"phase": "Pending"}, False)
+    outbox.send_status("u", {"phase": "Running"}, False)
+    outbox.send_stats(stats(2))
+    assert shown(await outbox.take()) == ["status Running", "event Pulled", "stats 2"]
+    outbox.send_event("u", "Warning", "BackOff", "back-off", "spec.containers{c}")
+    (event,) = await outbox.take()
+    assert event["eventType"] == "Warning" and event["fieldPath"] == "spec.containers{c}"
+    assert event["timestamp"] == "2026-01-02T03:04:05Z"
+
+
+async def test_a_new_session_gets_the_newest_state_and_unacknowledged_events_again():
+    outbox = make()
+    outbox.start_session()
+    outbox.send_status("u", {"phase": "Running"}, False)
+    for reason in ("Pulled", "Created", "Started"):
+        outbox.send_event("u", "Normal", reason, reason)
+    first = await outbox.take()
+    outbox.acknowledge(first[1]["seq"])
+    outbox.start_session()
+    assert shown(await outbox.take()) == ["status Running", "event Created", "event Started"]
+    outbox.acknowledge(first[3]["seq"])
+    outbox.start_session()
+    assert shown(await outbox.take()) == ["status Running"]
+
+
+async def test_take_waits_until_something_is_due():
+    outbox = make()
+    outbox.start_session()
+    waiting = asyncio.create_task(outbox.take())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    outbox.send_event("u", "Normal", "Killing", "stopping")
+    assert shown(await waiting) == ["event Killing"]
+
+
+async def test_a_full_queue_loses_the_oldest_normal_event_first():
+    outbox = make(event_limit=3)
+    outbox.send_event("u", "Warning", "Failed", "1")
+    outbox.send_event("u", "Normal", "Pulling", "2")
+    outbox.send_event("u", "Warning", "BackOff", "3")
+    outbox.send_event("u", "Warning", "Unhealthy", "4")
+    assert [e["reason"] for e in outbox.unacknowledged()] == ["Failed", "BackOff", "Unhealthy"]
+    outbox.send_event("u", "Normal", "Killing", "5")
+    assert [e["reason"] for e in outbox.unacknowledged()] == ["BackOff", "Unhealthy", "Killing"]
+    assert outbox.dropped_events == 2
+
+
+async def test_events_and_their_numbers_go_on_after_a_restart():
+    before = make()
+    before.send_event("u", "Normal", "Pulled", "")
+    before.send_event("u", "Normal", "Created", "")
+    after = make()
+    after.restore(before.unacknowledged())
+    after.send_event("u", "Normal", "Started", "")
+    after.start_session()
+    messages = await after.take()
+    assert shown(messages) == ["event Pulled", "event Created", "event Started"]
+    numbers = [m["seq"] for m in messages]
+    assert numbers == sorted(set(numbers)) and numbers[-1] < 2**53

@@ -1,0 +1,127 @@
+"""The session over real TLS and WebSockets."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+
+from tests.unit.agent.loopback import INSTANCE_ID, STARTED_AT, LoopbackAgent
+
+
+async def receive(websocket: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:
+    async with asyncio.timeout(5):
+        frame = await websocket.receive()
+    assert frame.type == aiohttp.WSMsgType.BINARY, frame
+    return orjson.loads(frame.data)
+
+
+async def eventually(condition: Any) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110  a test may look at anything
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def certified(agent: LoopbackAgent) -> LoopbackAgent:
+    agent.certify()
+    return agent
+
+
+async def test_hello_comes_first_then_the_newest_state(certified: LoopbackAgent):
+    certified.pod_uid = "u"
+    certified.outbox.send_status("u", {"phase": "Running"}, True)
+    async with certified.client(verify=True) as client:
+        session = await client.open_session()
+        assert await receive(session) == {
+            "type": "hello",
+            "version": 1,
+            "instanceID": INSTANCE_ID,
+            "podUID": "u",
+            "agentStartedAt": STARTED_AT,
+        }
+        assert await receive(session) == {
+            "type": "status",
+            "podUID": "u",
+            "status": {"phase": "Running"},
+            "finished": True,
+        }
+        await session.close()
+
+
+async def test_messages_reach_the_worker_and_acknowledgements_the_outbox(certified: LoopbackAgent):
+    certified.outbox.send_event("u", "Normal", "Pulled", "pulled")
+    async with certified.client(verify=True) as client:
+        session = await client.open_session()
+        await receive(session)
+        event = await receive(session)
+        await session.send_bytes(orjson.dumps({"type": "ack", "seq": event["seq"]}))
+        await session.send_str('{"type": "references", "references": {}}')
+        await eventually(lambda: certified.received)
+        assert certified.received == [{"type": "references", "references": {}}]
+        assert certified.outbox.unacknowledged() == []
+        await session.close()
+
+
+async def test_a_newer_session_replaces_the_older_one(certified: LoopbackAgent):
+    async with certified.client(verify=True) as client:
+        sessions = [await client.open_session() for _ in range(3)]
+        for session in sessions:
+            assert (await receive(session))["type"] == "hello"
+        for session in sessions[:2]:
+            async with asyncio.timeout(5):
+                assert (await session.receive()).type == aiohttp.WSMsgType.CLOSE
+        certified.outbox.send_status("u", {"phase": "Running"}, False)
+        assert (await receive(sessions[2]))["type"] == "status"
+        await sessions[2].close()
+        await eventually(lambda: not certified.session.is_open)
+
+
+async def test_what_happened_while_nobody_listened_is_told_to_the_next_session(certified: LoopbackAgent):
+    async with certified.client(verify=True) as client:
+        first = await client.open_session()
+        await receive(first)
+        await first.close()
+        await eventually(lambda: not certified.session.is_open)
+        certified.outbox.send_status("u", {"phase": "Pending"}, False)
+        certified.outbox.send_status("u", {"phase": "Failed"}, False)
+        certified.outbox.send_event("u", "Warning", "Failed", "no such image")
+        second = await client.open_session()
+        assert [(await receive(second))["type"] for _ in range(3)] == ["hello", "status", "event"]
+        await second.close()
+
+
+async def test_what_is_not_a_message_ends_the_session(certified: LoopbackAgent):
+    async with certified.client(verify=True) as client:
+        for text in ("{", "[]", '{"kind": 1}'):
+            session = await client.open_session()
+            await receive(session)
+            await session.send_str(text)
+            async with asyncio.timeout(5):
+                closed = await session.receive()
+            assert closed.data == aiohttp.WSCloseCode.UNSUPPORTED_DATA
+
+
+async def test_a_large_pod_message_passes(certified: LoopbackAgent):
+    async with certified.client(verify=True) as client:
+        session = await client.open_session()
+        await receive(session)
+        data = "x" * (8 << 20)
+        await session.send_bytes(orjson.dumps({"type": "references", "references": {"secrets": {"s": data}}}))
+        await eventually(lambda: certified.received)
+        assert len(certified.received[0]["references"]["secrets"]["s"]) == len(data)
+        await session.close()
+
+
+async def test_a_stopping_agent_says_so(certified: LoopbackAgent):
+    async with certified.client(verify=True) as client:
+        session = await client.open_session()
+        await receive(session)
+        stopping = asyncio.create_task(certified.stop())
+        async with asyncio.timeout(5):
+            closed = await session.receive()
+        assert closed.data == aiohttp.WSCloseCode.GOING_AWAY
+        await stopping

@@ -1,0 +1,162 @@
+"""Composition root of the agent: from the metadata endpoint to a supervised pod worker behind an HTTPS server.
+
+Start order: metadata -> identity -> server answers; the network and the wait for containerd run behind it, and the pod
+worker begins when both are done. A restart finds its containers running and takes them over from journal and CRI.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime
+import gc
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vk_provider.agent import network
+from vk_provider.agent.facts import InstanceFacts
+from vk_provider.agent.identity import AgentIdentity
+from vk_provider.agent.images import ImageStore
+from vk_provider.agent.inbox import Inbox
+from vk_provider.agent.journal import Journal
+from vk_provider.agent.logs import add_log_routes
+from vk_provider.agent.metadata import InstanceMetadata, wait_for_metadata
+from vk_provider.agent.metadata_guard import MetadataGuard
+from vk_provider.agent.metrics import add_metrics_routes
+from vk_provider.agent.outbox import Outbox
+from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
+from vk_provider.agent.server import AgentServer
+from vk_provider.agent.session import SessionHandler
+from vk_provider.agent.stats import run_stats
+from vk_provider.agent.streams import add_stream_routes
+from vk_provider.agent.worker.worker import PodWorker
+from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
+
+__all__ = ["Agent", "AgentOptions", "InstanceFacts", "main"]
+
+log = logging.getLogger(__name__)
+
+RUNTIME_COMPLAINT_S = 30.0
+"""How long containerd may take before the agent says that it waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """The command line."""
+
+    metadata_url: str
+    containerd_address: str
+    state_dir: Path
+    kubelet_dir: Path
+    log_level: str
+
+
+class Agent:
+    """One agent process; `run` returns after `request_stop`."""
+
+    def __init__(self, options: AgentOptions) -> None:
+        self._options = options
+        self._started_at = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._kept_events = Journal(options.state_dir / "events.json")
+        self._supervisor = Supervisor()
+        self._fetching: asyncio.Task[InstanceMetadata] | None = None
+
+    def request_stop(self) -> None:
+        """Make `run` return; safe from a signal handler."""
+        self._supervisor.request_stop()
+        if self._fetching is not None:
+            self._fetching.cancel()
+
+    async def run(self) -> None:
+        """Start, serve, stop; containers keep running. Raises RootTaskError when a part of the agent broke."""
+        fetch = wait_for_metadata(self._options.metadata_url, socket.gethostname())
+        self._fetching = asyncio.create_task(fetch, name="metadata")
+        await asyncio.wait({self._fetching})
+        if not self._fetching.cancelled():
+            await self._serve(self._fetching.result())
+
+    async def _serve(self, metadata: InstanceMetadata) -> None:
+        options, facts, boot_data = self._options, metadata.facts, metadata.boot_data
+        identity = AgentIdentity(options.state_dir, facts.instance_id, boot_data.ca_pem, boot_data.boot_secret)
+        identity.load_or_create()
+
+        runtime = ContainerRuntime(options.containerd_address)
+        outbox = Outbox()
+        outbox.restore(self._kept_events.load().get("events") or [])
+        journal = Journal(options.state_dir / "journal.json")
+        worker = PodWorker(runtime, ImageStore(runtime), outbox, journal, facts, options.kubelet_dir)
+        guard = MetadataGuard(options.state_dir / "metadata-allowed")
+        inbox = Inbox(worker, guard)
+        session = SessionHandler(outbox, inbox.receive, inbox.pod_uid, facts.instance_id, self._started_at)
+
+        server = AgentServer(identity)
+        session.add_routes(server.app)
+        add_log_routes(server.app, worker, runtime)
+        add_stream_routes(server.app, worker, runtime)
+        add_metrics_routes(server.app, outbox, session)
+        await server.start(facts.primary_ip, boot_data.agent_port)
+        log.info("instance %s answers on %s:%d", facts.instance_id, facts.primary_ip, boot_data.agent_port)
+
+        self._supervisor.start("metadata-guard", guard.run())
+        self._supervisor.start("pod-worker", _run_worker(worker, runtime, guard, metadata))
+        self._supervisor.start("stats", run_stats(worker, outbox))
+        gc.collect()
+        gc.freeze()  # what a start leaves behind stays: no collection needs to look at it again
+        try:
+            await self._supervisor.wait()
+        finally:
+            await server.stop()
+            await self._supervisor.cancel()
+            self._kept_events.save({"events": outbox.unacknowledged()})
+            await runtime.close()
+
+
+async def _run_worker(
+    worker: PodWorker, runtime: ContainerRuntime, guard: MetadataGuard, metadata: InstanceMetadata
+) -> None:
+    """The pod worker, once a pod can be run at all."""
+    network.configure(metadata.facts, metadata.mac, metadata.subnet_cidr, metadata.boot_data.registries)
+    await guard.wait_applied()
+    while True:
+        try:
+            await runtime.wait_ready(RUNTIME_COMPLAINT_S)
+            break
+        except RuntimeServiceError as error:
+            log.error("%s", error)
+    await worker.run()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Entry point of `vk-provider agent`; returns the exit code."""
+    options = _parse_options(argv)
+    logging.basicConfig(
+        stream=sys.stderr, level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        asyncio.run(_run_until_signalled(Agent(options)))
+    except RootTaskError:
+        log.exception("the agent cannot go on")
+        return 1
+    return 0
+
+
+async def _run_until_signalled(agent: Agent) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, agent.request_stop)
+    await agent.run()
+
+
+def _parse_options(argv: Sequence[str]) -> AgentOptions:
+    parser = argparse.ArgumentParser(prog="vk-provider agent", description="The agent on an instance.")
+    parser.add_argument("--metadata-url", default=f"http://{network.METADATA_ADDRESS}", metavar="URL")
+    parser.add_argument("--containerd-address", default="/run/containerd/containerd.sock", metavar="SOCKET")
+    parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/vk-agent"), help="key, certificate, journal")
+    parser.add_argument("--kubelet-dir", type=Path, default=Path("/var/lib/kubelet"), help="the pod's volumes")
+    parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    return AgentOptions(**vars(parser.parse_args(list(argv))))

@@ -1,0 +1,58 @@
+"""Messages from the provider, sorted to whom they concern."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol, cast
+
+from vk_provider.agent.metadata_guard import ALLOW_METADATA_ANNOTATION, MetadataGuard
+from vk_provider.agent.outbox import Message
+from vk_provider.wire.session import Json, PodMessage, ReferencesMessage, StopMessage
+
+log = logging.getLogger(__name__)
+
+
+class PodReceiver(Protocol):
+    """The pod worker."""
+
+    @property
+    def pod(self) -> Json | None: ...
+
+    def update(self, message: PodMessage | ReferencesMessage | StopMessage) -> None: ...
+
+
+class Inbox:
+    """Takes the messages of any session. An instance has one pod in its life: another one is refused."""
+
+    def __init__(self, worker: PodReceiver, guard: MetadataGuard) -> None:
+        self._worker = worker
+        self._guard = guard
+
+    def pod_uid(self) -> str:
+        """UID of the instance's pod, "" while it has none."""
+        return _uid(self._worker.pod or {})
+
+    def receive(self, message: Message) -> None:
+        """Never blocks; unknown types are logged and ignored, a newer provider may send them."""
+        kind = message["type"]
+        if kind == "pod":
+            self._receive_pod(cast(PodMessage, message))
+        elif kind == "references":
+            self._worker.update(cast(ReferencesMessage, message))
+        elif kind == "stop":
+            self._worker.update(cast(StopMessage, message))
+        else:
+            log.warning("message of unknown type %s ignored", kind)
+
+    def _receive_pod(self, message: PodMessage) -> None:
+        uid, current = _uid(message["pod"]), self.pod_uid()
+        if current and uid != current:
+            log.error("pod %s refused: this instance belongs to pod %s", uid, current)
+            return
+        annotations = message["pod"]["metadata"].get("annotations") or {}
+        self._guard.set_allowed(annotations.get(ALLOW_METADATA_ANNOTATION) == "true")
+        self._worker.update(message)
+
+
+def _uid(pod: Json) -> str:
+    return (pod.get("metadata") or {}).get("uid") or ""

@@ -1,0 +1,125 @@
+"""Reads the instance's metadata endpoint (IMDSv2 as EC2 serves it): who am I, my addresses, my boot data."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Protocol
+
+import aiohttp
+
+from vk_provider.agent.facts import InstanceFacts
+from vk_provider.aiokit.backoff import Backoff
+from vk_provider.errors import AgentError
+from vk_provider.wire.bootdata import BootData
+
+log = logging.getLogger(__name__)
+
+TOKEN_TTL_S = 300
+REQUEST_TIMEOUT_S = 2.0
+
+
+class MetadataError(AgentError):
+    """The metadata endpoint does not answer, or not with what an instance needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceMetadata:
+    """Everything the agent takes from the endpoint. `mac`: lower case with colons."""
+
+    facts: InstanceFacts
+    boot_data: BootData
+    mac: str
+    subnet_cidr: str
+
+
+class MetadataSource(Protocol):
+    """A metadata endpoint."""
+
+    async def get(self, path: str) -> str:
+        """Text at /latest/<path>; raises MetadataError."""
+
+
+class MetadataClient:
+    """MetadataSource over HTTP with a session token. Use as an async context manager."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._token = ""
+
+    async def __aenter__(self) -> MetadataClient:
+        timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
+        self._http = aiohttp.ClientSession(timeout=timeout)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.close()
+
+    async def get(self, path: str) -> str:
+        if not self._token:
+            headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_TTL_S)}
+            self._token = await self._request("PUT", "api/token", headers)
+        return await self._request("GET", path, {"X-aws-ec2-metadata-token": self._token})
+
+    async def _request(self, method: str, path: str, headers: dict[str, str]) -> str:
+        url = f"{self._url}/latest/{path}"
+        try:
+            async with self._http.request(method, url, headers=headers) as response:
+                if response.status == 401:
+                    self._token = ""
+                if response.status != 200:
+                    raise MetadataError(f"metadata: {method} {path} answered {response.status}")
+                return await response.text()
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+            raise MetadataError(f"metadata endpoint {self._url}: {error or type(error).__name__}") from None
+
+
+async def fetch_metadata(source: MetadataSource, hostname: str) -> InstanceMetadata:
+    """Read everything once. Raises MetadataError, also while the pod address is not assigned yet."""
+    user_data = await source.get("user-data")
+    instance_id, mac, primary_ip, instance_type, zone = await asyncio.gather(
+        *(source.get(f"meta-data/{key}") for key in _KEYS)
+    )
+    mac = mac.strip().strip("/").lower()
+    interface = f"meta-data/network/interfaces/macs/{mac}"
+    addresses, subnet_cidr = await asyncio.gather(
+        source.get(f"{interface}/local-ipv4s"), source.get(f"{interface}/subnet-ipv4-cidr-block")
+    )
+    secondary = [address for address in addresses.split() if address != primary_ip.strip()]
+    if not secondary:
+        raise MetadataError("metadata: the instance has no secondary address for its pod")
+    facts = InstanceFacts(
+        instance_id=instance_id.strip(),
+        primary_ip=primary_ip.strip(),
+        pod_ip=secondary[0],
+        instance_type=instance_type.strip(),
+        zone=zone.strip(),
+        hostname=hostname,
+    )
+    return InstanceMetadata(facts, _parse_boot_data(user_data), mac, subnet_cidr.strip())
+
+
+_KEYS = ("instance-id", "mac", "local-ipv4", "instance-type", "placement/availability-zone")
+
+
+def _parse_boot_data(user_data: str) -> BootData:
+    try:
+        return BootData.from_user_data(user_data)
+    except ValueError as error:
+        raise MetadataError(f"metadata: {error}") from None
+
+
+async def wait_for_metadata(url: str, hostname: str) -> InstanceMetadata:
+    """Read the metadata, again and again until it is complete: without it an agent is nothing."""
+    backoff = Backoff(first_s=0.01, max_s=2.0, factor=1.5)
+    told = ""
+    async with MetadataClient(url) as source:
+        while True:
+            try:
+                return await fetch_metadata(source, hostname)
+            except MetadataError as error:
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("waiting for the metadata endpoint: %s", error)
+            await asyncio.sleep(backoff.next_delay_s())

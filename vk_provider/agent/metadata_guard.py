@@ -1,0 +1,85 @@
+"""Keeps the pod away from the metadata endpoint, whose boot data and roles are not its business.
+
+The rule is in the forward path: what leaves the pod's network namespace is dropped, the instance itself (and a
+hostNetwork pod, which is in its namespace) goes on reaching the endpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from vk_provider.agent.network import METADATA_ADDRESS, NetworkError
+
+ALLOW_METADATA_ANNOTATION = "vk-provider/allow-instance-metadata"
+"""Pod annotation: "true" lets the pod reach the metadata endpoint (as far as the cloud's hop limit does)."""
+
+_TABLE = "vk_metadata_guard"
+_REMOVE = f"add table ip {_TABLE}\ndelete table ip {_TABLE}\n"
+_INSTALL = f"""{_REMOVE}table ip {_TABLE} {{
+  chain forward {{
+    type filter hook forward priority -10;
+    ip daddr {METADATA_ADDRESS} drop
+  }}
+}}
+"""
+
+
+class MetadataGuard:
+    """Root task that holds the rule as wanted. `marker`: file that exists while the pod is allowed through."""
+
+    def __init__(self, marker: Path) -> None:
+        self._marker = marker
+        self._allowed = marker.exists()
+        self._changed = asyncio.Event()
+        self._applied = asyncio.Event()
+
+    def set_allowed(self, allowed: bool) -> None:
+        """Want the pod allowed or not."""
+        if allowed == self._allowed:
+            return
+        self._allowed = allowed
+        if allowed:
+            self._marker.touch()
+        else:
+            self._marker.unlink(missing_ok=True)
+        self._changed.set()
+
+    async def wait_applied(self) -> None:
+        """Return when the rule was applied for the first time: only then may a pod start."""
+        await self._applied.wait()
+
+    async def run(self) -> None:
+        """Apply the rule, and again when it is to change. Raises NetworkError when the instance has no nft."""
+        while True:
+            self._changed.clear()
+            await (allow_metadata() if self._allowed else deny_metadata())
+            self._applied.set()
+            await self._changed.wait()
+
+
+async def deny_metadata() -> None:
+    """Drop what pods send to the endpoint. Idempotent."""
+    await _run_nft(_INSTALL)
+
+
+async def allow_metadata() -> None:
+    """Take the rule away. Idempotent."""
+    await _run_nft(_REMOVE)
+
+
+async def _run_nft(commands: str) -> None:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "nft",
+            "-f",
+            "-",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except FileNotFoundError:
+        raise NetworkError("nft is not installed on the instance") from None
+    _, errors = await process.communicate(commands.encode())
+    if process.returncode != 0:
+        raise NetworkError(f"nft failed: {errors.decode(errors='replace').strip()}")

@@ -1,0 +1,51 @@
+"""The agent's own figures (Prometheus text) and the newest stats sample, for whoever looks at one instance."""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import orjson
+from aiohttp import web
+
+from vk_provider.agent.outbox import Outbox
+from vk_provider.agent.session import SessionHandler
+from vk_provider.aiokit.metrics import CONTENT_TYPE, LabelValues, Registry
+from vk_provider.wire import routes
+
+
+def add_metrics_routes(app: web.Application, outbox: Outbox, session: SessionHandler) -> None:
+    """Install METRICS and STATS."""
+    registry = _build_registry(outbox, session)
+
+    async def handle_metrics(_: web.Request) -> web.Response:
+        return web.Response(body=registry.render().encode(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def handle_stats(_: web.Request) -> web.Response:
+        if outbox.stats is None:
+            return web.Response(status=503, text="no stats sample yet\n")
+        return web.Response(body=orjson.dumps(outbox.stats), content_type="application/json")
+
+    app.router.add_get(routes.METRICS, handle_metrics)
+    app.router.add_get(routes.STATS, handle_stats)
+
+
+def _build_registry(outbox: Outbox, session: SessionHandler) -> Registry:
+    registry = Registry()
+    started = registry.gauge("vk_agent_start_time_seconds", "Start of the agent, Unix time.")
+    started.set(time.time())
+
+    def sessions() -> dict[LabelValues, float]:
+        return {("opened",): session.opened, ("open",): int(session.is_open)}
+
+    def events() -> dict[LabelValues, float]:
+        return {("waiting",): len(outbox.unacknowledged()), ("dropped",): outbox.dropped_events}
+
+    def cpu() -> dict[LabelValues, float]:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return {(): usage.ru_utime + usage.ru_stime}
+
+    registry.gauge("vk_agent_sessions", "Sessions with the provider: opened so far, open now.", ("state",), sessions)
+    registry.gauge("vk_agent_events", "Events not acknowledged, and dropped for want of room.", ("state",), events)
+    registry.gauge("vk_agent_cpu_seconds", "CPU time of the agent.", (), cpu)
+    return registry

@@ -1,0 +1,152 @@
+"""The session with the provider: one WebSocket, messages as wire.session describes them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from vk_provider.agent.outbox import Message, Outbox
+from vk_provider.wire import routes
+from vk_provider.wire.session import HelloMessage
+from vk_provider.wire.version import SUPPORTED_VERSIONS
+
+__all__ = ["Outbox", "SessionHandler"]
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 15.0
+MAX_MESSAGE_BYTES = 64 << 20
+"""A pod with everything it refers to: a ConfigMap or Secret has 1 MiB at most."""
+CLOSE_LIMIT_S = 1.0
+
+Receiver = Callable[[Message], None]
+
+
+class SessionHandler:
+    """Serves routes.SESSION. One session at a time: a newer one replaces the older.
+
+    receive: called with each message but acknowledgements; must not block.
+    pod_uid: UID of the pod this instance was given, "" before.
+    """
+
+    def __init__(
+        self, outbox: Outbox, receive: Receiver, pod_uid: Callable[[], str], instance_id: str, started_at: str
+    ) -> None:
+        self._outbox = outbox
+        self._receive = receive
+        self._pod_uid = pod_uid
+        self._instance_id = instance_id
+        self._started_at = started_at
+        self._current: _Session | None = None
+        self.opened = 0
+
+    def add_routes(self, app: web.Application) -> None:
+        """Install the session's route."""
+        app.router.add_get(routes.SESSION, self.handle)
+        app.on_shutdown.append(self._close_current)
+
+    @property
+    def is_open(self) -> bool:
+        return self._current is not None
+
+    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+        """One session from its upgrade to its end."""
+        websocket = web.WebSocketResponse(
+            heartbeat=HEARTBEAT_S, compress=False, max_msg_size=MAX_MESSAGE_BYTES, timeout=CLOSE_LIMIT_S
+        )
+        await websocket.prepare(request)
+        session = _Session(websocket)
+        previous, self._current = self._current, session
+        self.opened += 1
+        log.info("session opened by %s", request.remote)
+        try:
+            if previous is not None:
+                log.info("it replaces the open one")
+                await previous.stop_writing()
+                previous.close_soon()
+            if self._current is session:  # else a still newer one has come meanwhile
+                session.start_writing(self._write(websocket))
+            await self._read(websocket)
+        finally:
+            if self._current is session:
+                self._current = None
+            await session.stop_writing()
+            log.info("session closed (%s)", websocket.close_code)
+        return websocket
+
+    async def _write(self, websocket: web.WebSocketResponse) -> None:
+        self._outbox.start_session()
+        hello = HelloMessage(
+            type="hello",
+            version=max(SUPPORTED_VERSIONS),
+            instanceID=self._instance_id,
+            podUID=self._pod_uid(),
+            agentStartedAt=self._started_at,
+        )
+        try:
+            await websocket.send_bytes(orjson.dumps(hello))
+            while True:
+                for message in await self._outbox.take():
+                    await websocket.send_bytes(orjson.dumps(message))
+        except ConnectionError as error:  # the reader sees the end too
+            log.info("session: sending failed: %s", error)
+        except Exception:
+            log.exception("session: a message could not be sent")
+            await websocket.close(code=WSCloseCode.INTERNAL_ERROR, message=b"internal error")
+
+    async def _read(self, websocket: web.WebSocketResponse) -> None:
+        async for frame in websocket:
+            if frame.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
+                continue
+            message = _parse(frame.data)
+            if message is None:
+                await websocket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"not a message")
+                return
+            self._dispatch(message)
+
+    def _dispatch(self, message: Message) -> None:
+        if message["type"] == "ack":
+            self._outbox.acknowledge(int(message["seq"]))
+            return
+        self._receive(message)
+
+    async def _close_current(self, _: web.Application) -> None:
+        if self._current is not None:
+            await self._current.websocket.close(code=WSCloseCode.GOING_AWAY, message=b"the agent stops")
+
+
+class _Session:
+    """An open WebSocket and the task that writes to it."""
+
+    def __init__(self, websocket: web.WebSocketResponse) -> None:
+        self.websocket = websocket
+        self._writer: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[bool] | None = None
+
+    def start_writing(self, coroutine: Any) -> None:
+        self._writer = asyncio.create_task(coroutine, name="session-writer")
+
+    async def stop_writing(self) -> None:
+        """Returns when nothing is sent any more: then another session may take from the outbox."""
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.wait({self._writer})
+            self._writer = None
+
+    def close_soon(self) -> None:
+        """Close without waiting for the other side, which may be dead."""
+        close = self.websocket.close(code=WSCloseCode.GOING_AWAY, message=b"replaced by a newer session")
+        self._closing = asyncio.create_task(close, name="session-close")
+
+
+def _parse(data: bytes | str) -> Message | None:
+    try:
+        message = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return message if isinstance(message, dict) and isinstance(message.get("type"), str) else None
