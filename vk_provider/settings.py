@@ -207,7 +207,7 @@ def _override(document: dict[str, Any], environment: Mapping[str, str]) -> None:
         if not is_dataclass(table_type):
             continue
         hints = get_type_hints(table_type)
-        for item in fields(table_type):  # type: ignore[arg-type]
+        for item in fields(table_type):
             text = environment.get(f"{ENVIRONMENT_PREFIX}{table.name}_{item.name}".upper())
             if text is None:
                 continue

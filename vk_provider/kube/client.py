@@ -94,6 +94,14 @@ class KubeClient:
     def server(self) -> str:
         return self._credentials.server
 
+    @property
+    def ca_pem(self) -> str:
+        """Certificates that the API server is verified with; "" without TLS."""
+        context = self._credentials.ssl_context
+        if not isinstance(context, ssl.SSLContext):
+            return ""
+        return "".join(ssl.DER_cert_to_PEM_cert(der) for der in context.get_ca_certs(binary_form=True))
+
     async def close(self) -> None:
         await self._watches.close()
         await self._requests.close()

@@ -67,6 +67,11 @@ class NodeController:
         return str(self._node["metadata"]["uid"]) if self._node is not None else ""
 
     @property
+    def node(self) -> Json | None:
+        """The Node as last read or written, None before it is registered."""
+        return self._node
+
+    @property
     def is_ready(self) -> bool:
         """Whether the Node as last read says Ready."""
         return self._observed("Ready") == "True"

@@ -60,6 +60,11 @@ class PodController:
         self._describe_batch: Batcher[str, Instance | None] = Batcher(
             self._describe_all, window_s=DESCRIBE_WINDOW_S, max_items=DESCRIBE_BATCH
         )
+        metrics.follow(
+            self.count_phases,
+            lambda: sum(record.session is not None for record in self.records.values()),
+            lambda: len(self._workers),
+        )
         self.steps = build_steps(self)
         self._connection = build_connection(self)
 
@@ -301,17 +306,11 @@ class PodController:
         """Statuses wait to be sent: events should go slower."""
         return len(self._workers) > 0
 
-    def update_metrics(self) -> None:
-        """Refresh the gauges; called when metrics are scraped."""
+    def count_phases(self) -> dict[str, int]:
         phases = dict.fromkeys(("Pending", "Running", *TERMINAL_PHASES), 0)
-        sessions = 0
         for record in self.records.values():
             phases[record.phase] = phases.get(record.phase, 0) + 1
-            sessions += record.session is not None
-        for phase, count in phases.items():
-            self._metrics.pods.set(count, phase)
-        self._metrics.sessions.set(sessions)
-        self._metrics.queue_depth.set(len(self._workers))
+        return phases
 
     def _spawn(self, coroutine: Any, name: str) -> None:
         task = asyncio.create_task(_quietly(coroutine), name=name)

@@ -1,0 +1,264 @@
+"""Composition root of the provider: builds bottom-up, hands root tasks to the supervisor, stops in order.
+
+Start: API server -> identity -> cloud (listed before the cluster) -> pods listed -> adoption -> kubelet API -> Nodes.
+Stop:  Nodes not ready -> streams -> work queues and status PATCHes -> events -> doors. Instances keep running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vk_provider import __version__
+from vk_provider.agentclient.base import AgentConnector
+from vk_provider.agentclient.identity_store import DirectoryIdentityStore, IdentityStore, SecretIdentityStore
+from vk_provider.aiokit.backoff import Backoff
+from vk_provider.aiokit.metrics import Registry
+from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
+from vk_provider.cloud.base import Cloud, Instance, Offering
+from vk_provider.clouds import build_boot_data, create_backend
+from vk_provider.errors import BadStartError, CloudError
+from vk_provider.kube.client import KubeClient
+from vk_provider.kube.informer import Informer
+from vk_provider.kube.paths import PODS, field_selector
+from vk_provider.kube.recorder import EventRecorder
+from vk_provider.kube.references import ReferenceStore
+from vk_provider.kubelet.server import HealthServer
+from vk_provider.logs import set_up_logging
+from vk_provider.metrics import ProcessMetrics
+from vk_provider.node_service import NodeService, build_spec
+from vk_provider.pods.archive import LogArchive
+from vk_provider.pods.build import build_controller
+from vk_provider.pods.metrics import PodMetrics
+from vk_provider.pods.source import ControllerPods
+from vk_provider.pods.sweep import OrphanSweep
+from vk_provider.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CLOUD_STALE_S = 300.0
+IDENTITY_CHECK_S = 3600.0
+
+
+def run(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code. BadStartError passes through."""
+    set_up_logging(settings.logs)
+    try:
+        return asyncio.run(_run(settings))
+    except RootTaskError as error:
+        log.critical("%s", error, exc_info=error.__cause__)
+        return 1
+
+
+async def _run(settings: Settings) -> int:
+    provider = Provider(settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, provider.supervisor.request_stop)
+    try:
+        await provider.start()
+        await provider.supervisor.wait()
+    finally:
+        await provider.stop()
+    return 0
+
+
+class Provider:
+    """The provider process. `start` returns when everything runs; the supervisor then holds the root tasks."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.supervisor = Supervisor()
+        self.registry = Registry()
+        self._cloud_contact = 0.0
+        self._cloud_error = "the cloud was not asked yet"
+        self._closers: list[Any] = []
+        self._nodes: list[NodeService] = []
+        self._informers: dict[str, Informer] = {}
+
+    async def start(self) -> None:
+        settings = self.settings
+        metrics = ProcessMetrics(self.registry)
+        client = await KubeClient.connect(
+            settings.cluster.kubeconfig or None,
+            settings.cluster.context or None,
+            pool_size=settings.cluster.request_connections,
+        )
+        self._closers.append(client.close)
+        client.metrics_hook = metrics.observe_api_call
+        store = self._identity_store(client)
+        self._identity = await store.load_or_create()
+        cloud, connector = create_backend(settings, self._identity)
+        self._closers += [connector.close, cloud.close]
+        await cloud.start()
+        cloud = metrics.measure_cloud(cloud)
+        offerings, instances = await self._ask_cloud(cloud)
+        await self._build(client, cloud, connector, offerings, metrics)
+        await self._sync_pods(client)
+        surplus = self.controller.adopt(instances)
+        if surplus:
+            await cloud.terminate([instance.instance_id for instance in surplus])
+        await self.archive.keep_only(self.controller.records)
+        self.supervisor.start("event loop watch", metrics.watch_loop())
+        self.supervisor.start("orphan sweep", self._sweep.run())
+        self.supervisor.start("identity rotation", self._rotate_identity(store))
+        for node in self._nodes:
+            await node.start(self.supervisor)
+        self._health = HealthServer(
+            settings.kubelet.healthz_address, settings.kubelet.healthz_port, self._is_healthy
+        )
+        await self._health.start()
+        # A large heap of long-lived dicts: what is here now need not be looked at by every collection.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        log.info("vk-provider %s runs %s on the %s cloud", __version__, ", ".join(n.name for n in settings.nodes),
+                 settings.cloud.backend)  # fmt: skip
+
+    def _identity_store(self, client: KubeClient) -> IdentityStore:
+        settings = self.settings.identity
+        return SecretIdentityStore(client, settings.secret) if settings.secret else DirectoryIdentityStore(
+            settings.directory
+        )  # fmt: skip
+
+    async def _ask_cloud(self, cloud: Cloud) -> tuple[Sequence[Offering], list[Instance]]:
+        """Offerings and instances, before anything of the cluster is read; an outage is waited out."""
+        backoff = Backoff(0.5, 15.0)
+        while True:
+            try:
+                offerings = await cloud.describe_offerings()
+                instances = await cloud.list_owned()
+                self._on_cloud_answer(None)
+                return offerings, instances
+            except CloudError as error:
+                if not error.retryable:
+                    raise BadStartError(f"the {cloud.name} cloud refuses: {error}") from None
+                self._on_cloud_answer(error)
+                log.warning("the cloud does not answer, nothing is started before it does: %s", error)
+            await asyncio.sleep(backoff.next_delay_s())
+
+    async def _build(
+        self,
+        client: KubeClient,
+        cloud: Cloud,
+        connector: AgentConnector,
+        offerings: Sequence[Offering],
+        metrics: ProcessMetrics,
+    ) -> None:
+        settings = self.settings
+        pod_metrics = PodMetrics(self.registry)
+        self.recorder = EventRecorder(client, busy=lambda: self.controller.busy)
+        self.references = ReferenceStore(client, on_event=self.recorder.record)
+        self.archive = LogArchive(
+            settings.pods.archive_dir, settings.pods.archive_bytes, settings.pods.archive_timeout_s
+        )
+        self.controller = build_controller(
+            settings=settings, client=client, cloud=cloud, connector=connector, references=self.references,
+            recorder=self.recorder, archive=self.archive, offerings=offerings, metrics=pod_metrics,
+            nodes=self._node_object, boot_data=lambda: build_boot_data(settings, self._identity).to_user_data(),
+            on_cloud_answer=self._on_cloud_answer,
+        )  # fmt: skip
+        self._sweep = OrphanSweep(
+            cloud, client, self.controller, {node.name for node in settings.nodes}, pod_metrics,
+            settings.cloud.orphan_sweep_s, settings.cloud.orphan_min_age_s, self._on_cloud_answer,
+        )  # fmt: skip
+        pods = ControllerPods(self.controller, self.archive)
+        self.supervisor.start("events", self.recorder.run())
+        self.supervisor.start("references", self.references.run())
+        for node in settings.nodes:
+            self._nodes.append(
+                NodeService(
+                    build_spec(node, settings), settings, client, connector, self.recorder, pods, self.registry,
+                    (partial(self._pods_problem, node.name), self._cloud_problem), self._client_ca(client),
+                )  # fmt: skip
+            )
+
+    def _node_object(self, name: str) -> dict[str, Any] | None:
+        for node in self._nodes:
+            if node.spec.name == name:
+                return node.object
+        return None
+
+    def _client_ca(self, client: KubeClient) -> str:
+        """Who signs the client certificates that the kubelet API accepts."""
+        path = self.settings.kubelet.client_ca_file
+        if not path:
+            return client.ca_pem
+        try:
+            return Path(path).read_text()
+        except OSError as error:
+            raise BadStartError(f"kubelet.client_ca_file {path}: {error.strerror}") from None
+
+    async def _sync_pods(self, client: KubeClient) -> None:
+        for node in self.settings.nodes:
+            def on_event(kind: str, pod: dict[str, Any], name: str = node.name) -> None:
+                self.controller.on_pod(name, kind, pod)
+
+            informer = Informer(client, PODS, field_selector(spec__nodeName=node.name), on_event, keep=False)
+            self._informers[node.name] = informer
+            self.supervisor.start(f"pods of {node.name}", informer.run())
+        for informer in self._informers.values():
+            await informer.synced.wait()
+
+    def _is_healthy(self) -> bool:
+        """/healthz syncloop: the root tasks run (the supervisor ends the process when one does not)."""
+        return all(informer.synced.is_set() for informer in self._informers.values())
+
+    def _pods_problem(self, node: str) -> str:
+        informer = self._informers.get(node)
+        if informer is None or not informer.synced.is_set():
+            return "the pods of the node are not listed yet"
+        return ""
+
+    def _cloud_problem(self) -> str:
+        if self._cloud_error and time.monotonic() - self._cloud_contact > CLOUD_STALE_S:
+            return f"the cloud does not answer: {self._cloud_error}"
+        return ""
+
+    def _on_cloud_answer(self, error: Exception | None) -> None:
+        if error is None:
+            self._cloud_contact, self._cloud_error = time.monotonic(), ""
+        else:
+            self._cloud_error = str(error)
+            if not self._cloud_contact:
+                self._cloud_contact = -CLOUD_STALE_S
+
+    async def _rotate_identity(self, store: IdentityStore) -> None:
+        """A new boot secret now and then; instances that boot under the last few are still recognised."""
+        while True:
+            if self._identity.rotate_if_due(time.time(), self.settings.identity.boot_secret_ttl_s):
+                await store.save(self._identity)
+                log.info("boot secret rotated")
+            await asyncio.sleep(IDENTITY_CHECK_S)
+
+    async def stop(self) -> None:
+        """Every step is bounded; what fails is logged and the next step is taken."""
+        for node in self._nodes:
+            await self._bounded("node not ready", node.announce_stop(), 5.0)
+        for node in self._nodes:
+            await self._bounded("kubelet API", node.stop_server(), 5.0)
+        if hasattr(self, "_health"):
+            await self._bounded("health server", self._health.stop(), 3.0)
+        if hasattr(self, "controller"):
+            await self._bounded("pods", self.controller.close(), 10.0)
+            await self._bounded("events", self.recorder.flush(3.0), 5.0)
+        await self.supervisor.cancel()
+        for close in reversed(self._closers):
+            await self._bounded("close", close(), 5.0)
+
+    async def _bounded(self, name: str, step: Any, limit_s: float) -> None:
+        try:
+            async with asyncio.timeout(limit_s):
+                await step
+        except TimeoutError:
+            log.error("stopping: %s took longer than %.0f s", name, limit_s)
+        except Exception as error:
+            log.error("stopping: %s failed: %s", name, error)
+

@@ -1,0 +1,44 @@
+"""The configured cloud together with the connector that reaches its instances' agents, and what instances are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vk_provider.agentclient.base import AgentConnector
+from vk_provider.agentclient.https import HttpsConnector
+from vk_provider.agentclient.identity_store import ProviderIdentity
+from vk_provider.cloud.base import Cloud
+from vk_provider.cloud.factory import create_cloud
+from vk_provider.settings import RegistrySettings, Settings
+from vk_provider.wire.bootdata import BootData
+
+
+def create_backend(settings: Settings, identity: ProviderIdentity) -> tuple[Cloud, AgentConnector]:
+    """Build, not started. The simulated cloud brings agents of its own; all others run the real one."""
+    cloud = create_cloud(settings.cloud, registry_table(settings.registries))
+    if settings.cloud.backend == "simulated":
+        from vk_provider.cloud.simulated.cloud import SimulatedCloud
+
+        assert isinstance(cloud, SimulatedCloud)
+        return cloud, cloud.connector
+    return cloud, HttpsConnector(identity, settings.identity.certificate_ttl_s)
+
+
+def registry_table(registries: tuple[RegistrySettings, ...]) -> dict[str, dict[str, Any]]:
+    """BootData.registries: {host: {"server": URL, "plain_http": bool}}."""
+    return {
+        item.host: {
+            "server": item.server or f"{'http' if item.plain_http else 'https'}://{item.host}",
+            "plain_http": item.plain_http,
+        }
+        for item in registries
+    }
+
+
+def build_boot_data(settings: Settings, identity: ProviderIdentity) -> BootData:
+    """What every instance launched now is told."""
+    return BootData(
+        ca_pem=identity.ca_pem,
+        boot_secret=identity.boot_secrets[-1],
+        registries=registry_table(settings.registries),
+    )

@@ -1,0 +1,37 @@
+"""Logging of the process: text on a terminal, one JSON object a line in clusters. Never logs a secret's value."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+
+from vk_provider.settings import LogSettings
+
+
+class JsonFormatter(logging.Formatter):
+    """{"time", "level", "logger", "message"} and "error" with a traceback's last line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        document = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            document["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+            document["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(document)
+
+
+def set_up_logging(settings: LogSettings) -> None:
+    """Configure the root logger; libraries only speak up from warnings on."""
+    handler = logging.StreamHandler(sys.stderr)
+    if settings.format == "json":
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("vk_provider").setLevel(settings.level.upper())

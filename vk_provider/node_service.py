@@ -1,0 +1,162 @@
+"""One Node as the cluster sees it: its object and Lease, its kubelet API, its serving certificate. Part of the
+composition: joins the rooms `node`, `kubelet` and `kube.csr`, which do not know each other."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vk_provider import __version__
+from vk_provider.agentclient.base import AgentConnector
+from vk_provider.aiokit.metrics import Registry
+from vk_provider.aiokit.supervisor import Supervisor
+from vk_provider.errors import BadStartError
+from vk_provider.kube.client import KubeClient
+from vk_provider.kube.csr import FileCertificate, ServingCertificate
+from vk_provider.kube.recorder import EventRecorder
+from vk_provider.kubelet.api import KubeletApi
+from vk_provider.kubelet.auth import Authenticator, AuthFilter, Authorizer
+from vk_provider.kubelet.provider import PodSource
+from vk_provider.kubelet.server import KubeletServer, ServerConfig
+from vk_provider.node.controller import NodeController
+from vk_provider.node.spec import KUBELET_VERSION, NodeSpec, Taint
+from vk_provider.settings import NodeSettings, Settings
+
+
+def build_spec(node: NodeSettings, settings: Settings) -> NodeSpec:
+    """What the settings say of one Node; the address falls back to the one the default route leaves by."""
+    return NodeSpec(
+        name=node.name,
+        internal_ip=node.address or default_address(),
+        capacity=dict(node.capacity),
+        zone=node.zone,
+        region=node.region,
+        architecture=node.architecture,
+        labels=dict(node.labels),
+        taints=tuple(Taint(item.key, item.value, item.effect) for item in node.taints) if node.taint else (),
+        kubelet_port=node.port,
+        provider_id=f"vk-provider://{settings.cloud.owner}/{node.name}",
+        container_runtime_version="containerd://on-instances",
+        os_image=f"vk-provider on the {settings.cloud.backend} cloud",
+        kernel_version=platform.release(),
+    )
+
+
+def default_address() -> str:
+    """Address of the interface that the default route uses; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            address = str(probe.getsockname()[0])
+        except OSError:
+            address = ""
+    if not address or address.startswith("127."):
+        raise BadStartError("no default route to take the Node's address from: set address in [[nodes]]")
+    return address
+
+
+class NodeService:
+    """Starts and stops everything of one Node. `object` is the Node as the API server has it."""
+
+    def __init__(
+        self,
+        spec: NodeSpec,
+        settings: Settings,
+        client: KubeClient,
+        connector: AgentConnector,
+        recorder: EventRecorder,
+        pods: PodSource,
+        registry: Registry,
+        ready_checks: Sequence[Callable[[], str]],
+        client_ca_pem: str,
+    ) -> None:
+        self.spec = spec
+        self._settings = settings
+        self._client = client
+        kubelet = settings.kubelet
+        self._controller = NodeController(client, recorder, spec, [*ready_checks, self._certificate_problem])
+        api = KubeletApi(
+            spec.name,
+            pods,
+            connector,
+            registry,
+            configuration=build_configuration(settings),
+            idle_s=kubelet.streaming_idle_timeout_s,
+            started_at=time.time(),
+            version=f"{KUBELET_VERSION}+vk{__version__}",
+        )
+        auth = AuthFilter(Authenticator(client), Authorizer(client), spec.name)
+        config = ServerConfig(spec.internal_ip, spec.kubelet_port, client_ca_pem=client_ca_pem)
+        self._server = KubeletServer(config, api, auth)
+        self._has_certificate = False
+
+    @property
+    def object(self) -> dict[str, Any] | None:
+        return self._controller.node
+
+    def _certificate_problem(self) -> str:
+        """Without a serving certificate logs and exec fail, but pods run: not a reason to be NotReady."""
+        return ""
+
+    async def start(self, supervisor: Supervisor) -> None:
+        """Listen, ask for a certificate, register. Raises BadStartError."""
+        name = self.spec.name
+        await self._server.start()
+        kubelet = self._settings.kubelet
+        if kubelet.serving_certificate == "files":
+            certificate, key = Path(kubelet.certificate_file), Path(kubelet.key_file)
+            files = FileCertificate(certificate, key, lambda *_: self._reload(certificate, key))
+            files.load()
+            supervisor.start(f"serving certificate of {name}", files.run())
+        else:
+            directory = Path(kubelet.certificate_dir)
+            try:
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise BadStartError(f"kubelet.certificate_dir {directory}: {error.strerror}") from None
+            certificate, key = directory / f"{name}-serving.crt", directory / f"{name}-serving.key"
+            names = [self.spec.hostname or name, self.spec.internal_ip]
+            signed = ServingCertificate(
+                self._client, name, names, directory, lambda *_: self._reload(certificate, key)
+            )
+            supervisor.start(f"serving certificate of {name}", signed.run())
+        supervisor.start(f"node {name}", self._controller.run())
+
+    def _reload(self, certificate: Path, key: Path) -> None:
+        self._server.reload_certificate(os.fspath(certificate), os.fspath(key))
+        self._has_certificate = True
+        self._controller.wake()
+
+    async def announce_stop(self) -> None:
+        """The Node is not ready from now on."""
+        await self._controller.stop()
+
+    async def stop_server(self) -> None:
+        await self._server.stop()
+
+
+def build_configuration(settings: Settings) -> dict[str, Any]:
+    """What /configz shows: the KubeletConfiguration fields that have a meaning here."""
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "clusterDomain": settings.cluster.domain,
+        "clusterDNS": list(settings.cluster.dns),
+        "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": True}, "x509": {}},
+        "authorization": {"mode": "Webhook"},
+        "enableServer": True,
+        "enableDebuggingHandlers": True,
+        "enableSystemLogHandler": False,
+        "streamingConnectionIdleTimeout": f"{settings.kubelet.streaming_idle_timeout_s:.0f}s",
+        "containerLogMaxSize": "10Mi",
+        "containerLogMaxFiles": 5,
+        "maxPods": 0,
+        "cgroupDriver": "cgroupfs",
+        "serializeImagePulls": False,
+        "featureGates": {},
+    }

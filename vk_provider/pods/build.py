@@ -1,0 +1,83 @@
+"""Puts the pod room together: controller, steps, launcher, connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vk_provider.agentclient.base import AgentConnector
+from vk_provider.cloud.base import Cloud, Offering
+from vk_provider.kube.client import KubeClient
+from vk_provider.kube.recorder import EventRecorder
+from vk_provider.kube.references import ReferenceStore
+from vk_provider.pods.archive import LogArchive
+from vk_provider.pods.connection import InstanceConnection
+from vk_provider.pods.controller import PodController
+from vk_provider.pods.launcher import PodLauncher
+from vk_provider.pods.metrics import PodMetrics
+from vk_provider.pods.record import PodRecord
+from vk_provider.pods.steps import PodSteps, involved
+from vk_provider.settings import Settings
+
+Json = dict[str, Any]
+
+
+def build_controller(
+    *,
+    settings: Settings,
+    client: KubeClient,
+    cloud: Cloud,
+    connector: AgentConnector,
+    references: ReferenceStore,
+    recorder: EventRecorder,
+    archive: LogArchive,
+    offerings: Sequence[Offering],
+    metrics: PodMetrics,
+    nodes: Callable[[str], Json | None],
+    boot_data: Callable[[], str],
+    on_cloud_answer: Callable[[Exception | None], None],
+) -> PodController:
+    """The controller, not started: it waits for `adopt`."""
+
+    def event(record: PodRecord, event_type: str, reason: str, message: str) -> None:
+        recorder.record(involved(record.pod), event_type, reason, message, host=record.node)
+
+    launcher = PodLauncher(cloud, settings.cloud.owner, offerings, boot_data, metrics, event, on_cloud_answer)
+
+    def node_facts(record: PodRecord) -> Json:
+        return {
+            "name": record.node,
+            "allocatable": launcher.allocatable_of(record.instance) if record.instance is not None else {},
+            "clusterDNS": list(settings.cluster.dns),
+            "clusterDomain": settings.cluster.domain,
+        }
+
+    def build_steps(controller: PodController) -> PodSteps:
+        return PodSteps(
+            client=client,
+            cloud=cloud,
+            connector=connector,
+            references=references,
+            recorder=recorder,
+            archive=archive,
+            launcher=launcher,
+            metrics=metrics,
+            nodes=nodes,
+            node_facts=node_facts,
+            wake=controller.wake,
+            connect=controller.connect,
+            forget=controller.forget,
+            run_daemonsets=settings.pods.daemonsets == "run",
+        )
+
+    def build_connection(controller: PodController) -> InstanceConnection:
+        return InstanceConnection(
+            connector,
+            controller.describe,
+            controller.wake,
+            controller.receive,
+            settings.cloud.boot_timeout_s,
+            controller.on_connected,
+        )
+
+    return PodController(cloud, recorder, metrics, build_steps, build_connection)
