@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vk_provider.agent.cri import api_pb2 as pb
-from vk_provider.agent.volumes import Mount
+from vk_provider.agent.volumes.container_mounts import Mount
 from vk_provider.agent.worker.observed import (
     CONTAINER_NAME,
     HASH,
@@ -132,6 +132,7 @@ def _mount(mount: Mount) -> pb.Mount:
     )
     if mount.image:
         message.image.image = mount.image
+        message.image_sub_path = mount.image_sub_path
     return message
 
 

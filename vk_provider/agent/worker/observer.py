@@ -69,10 +69,9 @@ class Observer:
         return known
 
     def _forget_removed(self, sandboxes: list[pb.PodSandbox], containers: list[pb.Container]) -> None:
-        alive = {item.id for item in (*sandboxes, *containers)}
-        for cache in (self._containers, self._sandboxes):
-            for key in [key for key in cache if key[0] not in alive]:
-                del cache[key]  # type: ignore[attr-defined]
+        alive = {sandbox.id for sandbox in sandboxes} | {container.id for container in containers}
+        self._containers = {key: known for key, known in self._containers.items() if key[0] in alive}
+        self._sandboxes = {key: known for key, known in self._sandboxes.items() if key[0] in alive}
 
 
 def parse_sandbox(status: pb.PodSandboxStatus) -> ObservedSandbox:

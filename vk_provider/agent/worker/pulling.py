@@ -70,8 +70,11 @@ class ImagePuller:
         task = self._prefetches.get(container.name)
         if task is None:
             return await self._get(container, source)
-        image = await asyncio.shield(task)
-        return image
+        return await asyncio.shield(task)
+
+    async def ensure_image(self, stand_in: ContainerRef, source: PullSource) -> PresentImage:
+        """The same for an image that no container runs (an image volume); never prefetched."""
+        return await self._get(stand_in, source)
 
     def forget_prefetch(self, name: str) -> None:
         """The container was started, or is to be tried anew: its next start looks at the image again."""

@@ -122,5 +122,6 @@ async def _tcp_connect(action: Json, target: ProbeTarget, timeout_s: float) -> P
 
 def _expand_static(command: list[str], container: Json) -> list[str]:
     """Only variables with a plain value are known to an exec probe's command."""
-    static = {entry["name"]: entry.get("value") or "" for entry in container.get("env") or [] if not entry.get("valueFrom")}
+    plain = (entry for entry in container.get("env") or [] if not entry.get("valueFrom"))
+    static = {entry["name"]: entry.get("value") or "" for entry in plain}
     return [expand(word, static) for word in command]

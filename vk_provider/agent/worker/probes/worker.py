@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vk_provider.agent.worker.core import ProbeResult
-from vk_provider.agent.worker.probes.probe import Prober, ProbeOutcome, ProbeTarget
+from vk_provider.agent.worker.probes.probe import ProbeOutcome, Prober, ProbeTarget
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.spec import Json
 

@@ -1,0 +1,400 @@
+"""One pass over the pod (`sync`) and its end (`terminate`): carries out what `core` decides.
+
+Source of the order: SyncPod and SyncTerminatingPod of the kubelet (v1.37).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import TypeVar
+
+from vk_provider.agent.cri import api_pb2 as pb
+from vk_provider.agent.facts import InstanceFacts
+from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
+from vk_provider.agent.volumes.errors import VolumeError
+from vk_provider.agent.volumes.pod_volumes import PodVolumes
+from vk_provider.agent.worker.cgroups import apply_pod_limits, remove_pod_cgroup
+from vk_provider.agent.worker.core import (
+    Actions,
+    all_containers_removed,
+    compute_actions,
+    remaining_deadline_s,
+    should_restart_all,
+)
+from vk_provider.agent.worker.errors import InterruptedByStop, StartError
+from vk_provider.agent.worker.killer import ContainerKiller
+from vk_provider.agent.worker.memory import PodMemory
+from vk_provider.agent.worker.observed import Observation, State, parse_rfc3339
+from vk_provider.agent.worker.observer import Observer
+from vk_provider.agent.worker.probes.manager import ProbeManager
+from vk_provider.agent.worker.publisher import StatusPublisher
+from vk_provider.agent.worker.pulling import ImagePuller, PullSource
+from vk_provider.agent.worker.recorder import Recorder
+from vk_provider.agent.worker.resizer import Resizer
+from vk_provider.agent.worker.sandbox import build_sandbox_config, cgroup_parent, pod_resources
+from vk_provider.agent.worker.spec import (
+    ContainerRef,
+    container_hash,
+    describe_pod,
+    ephemeral_containers,
+    find_ref,
+    init_containers,
+    iter_refs,
+    log_directory,
+    regular_containers,
+)
+from vk_provider.agent.worker.starter import ContainerStarter, StartPlace
+from vk_provider.agent.worker.termination import GracePeriod, pod_grace_s
+from vk_provider.aiokit.backoff import Backoff
+from vk_provider.podmodel.dns import build_dns_config
+from vk_provider.podmodel.errors import PodModelError
+from vk_provider.podmodel.hostname import build_kernel_hostname
+from vk_provider.podmodel.phase import TERMINAL_PHASES
+from vk_provider.podmodel.restart import crash_loop_message
+from vk_provider.podmodel.status import PodEnd
+
+log = logging.getLogger(__name__)
+
+ResultT = TypeVar("ResultT")
+RETRY_S = 10.0
+"""The kubelet's pause before it tries again what failed."""
+
+
+class PodLifecycle:
+    """The pod's passes. `stop_requested` interrupts what takes long; `grace` exists while the pod is being stopped."""
+
+    def __init__(
+        self,
+        runtime: ContainerRuntime,
+        volumes: PodVolumes,
+        puller: ImagePuller,
+        observer: Observer,
+        probes: ProbeManager,
+        recorder: Recorder,
+        killer: ContainerKiller,
+        publisher: StatusPublisher,
+        resizer: Resizer,
+        memory: PodMemory,
+        facts: InstanceFacts,
+    ) -> None:
+        self._runtime = runtime
+        self._volumes = volumes
+        self._puller = puller
+        self._observer = observer
+        self._probes = probes
+        self._recorder = recorder
+        self._killer = killer
+        self._publisher = publisher
+        self._resizer = resizer
+        self._memory = memory
+        self._facts = facts
+        self._starter: ContainerStarter | None = None
+        self._sandbox_back_off = Backoff(1.0, RETRY_S)
+        self._volume_back_off = Backoff(0.5, 122.0)
+        self._applied_references: object = None
+        self._applied_metadata: object = None
+        self.stop_requested = asyncio.Event()
+        self.grace: GracePeriod | None = None
+
+    def use_starter(self, starter: ContainerStarter) -> None:
+        """The starter needs this object's `interruptible` and killer, so it is made after it."""
+        self._starter = starter
+
+    async def interruptible(self, awaitable: Awaitable[ResultT]) -> ResultT:
+        """Await, unless the pod has to stop meanwhile: then cancel it and raise InterruptedByStop."""
+        task = asyncio.ensure_future(awaitable)
+        stop = asyncio.ensure_future(self.stop_requested.wait())
+        try:
+            await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise InterruptedByStop("the pod is being stopped")
+        finally:
+            stop.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    # -- a pass --------------------------------------------------------------------------------------------------------
+
+    async def sync(self) -> float | None:
+        """Do one pass; return when the next one is due (seconds since the epoch), None when only events count.
+
+        Raises RuntimeServiceError when the runtime does not answer, InterruptedByStop when the pod has to stop.
+        """
+        memory = self._memory
+        observed = await self._observer.observe()
+        if self._publisher.compute_phase(observed) in TERMINAL_PHASES:
+            self.stop_requested.set()
+            raise InterruptedByStop("all containers are done")
+        next_s = self._check_deadline()
+        self._resizer.allocate()
+        resize = self._resizer.plan(observed)
+        memory.restarting_all = (memory.restarting_all or should_restart_all(memory.pod, observed)) and not (
+            memory.restarting_all and all_containers_removed(memory.pod, observed)
+        )
+        actions = compute_actions(
+            memory.pod,
+            observed.without(memory.starting),
+            self._probes.results,
+            restart_all=memory.restarting_all,
+            resize_restarts=resize.restart,
+        )
+        if memory.restarting_all:
+            await self._publisher.publish()
+            await self._reset(actions)
+            return time.time()
+        if not await self._kill(actions, observed):
+            return next_s
+        place = await self._prepare(actions, observed)
+        if place is None:
+            return _earliest(next_s, time.time() + self._retry_delay_s())
+        if resize.update or memory.resize_conditions:
+            await self._resizer.apply(resize, observed)
+        await self._prune(place.observed)
+        return _earliest(next_s, await self._start_containers(actions, place))
+
+    def _check_deadline(self) -> float | None:
+        memory = self._memory
+        start_time = memory.status.get("startTime")
+        started_at_s = parse_rfc3339(start_time) if start_time else 0.0
+        remaining_s = remaining_deadline_s(memory.pod, started_at_s, time.time())
+        if remaining_s is None:
+            return None
+        if remaining_s > 0:
+            return time.time() + remaining_s
+        message = "Pod was active on the node longer than the specified deadline"
+        self._recorder.note("DeadlineExceeded", message)
+        memory.end = PodEnd("DeadlineExceeded", message)
+        self.stop_requested.set()
+        raise InterruptedByStop(message)
+
+    async def _reset(self, actions: Actions) -> None:
+        """RestartAllContainers: remove everything, in order."""
+        for reset in actions.reset:
+            ref = find_ref(self._memory.pod, reset.name)
+            if reset.running and ref is not None:
+                await self.interruptible(self._killer.kill_at_once(ref, reset.container_id))
+            await self._runtime.remove_container(reset.container_id)
+
+    async def _kill(self, actions: Actions, observed: Observation) -> bool:
+        """Stop what must not go on; return whether the pass goes on to start things."""
+        pod = self._memory.pod
+        if not actions.kill_pod:
+            for kill in actions.kill:
+                ref = find_ref(pod, kill.name)
+                if ref is not None:
+                    stopping = self._killer.kill(ref, kill.container_id, kill.message, kill.reason)
+                    await self.interruptible(stopping)
+            return True
+        if actions.create_sandbox and actions.sandbox_id:
+            self._recorder.note("SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+        if observed.running():
+            grace = GracePeriod(pod_grace_s(pod, None))
+            await self.interruptible(self._killer.kill_all(observed.running(), grace))
+        for sandbox in observed.sandboxes:
+            if sandbox.ready or sandbox.id == actions.sandbox_id:
+                await self._runtime.stop_pod_sandbox(sandbox.id)
+        if not actions.create_sandbox:
+            return False
+        for container in init_containers(pod):
+            for record in observed.history(container["name"]):
+                await self._runtime.remove_container(record.id)
+        return True
+
+    # -- sandbox, volumes, images --------------------------------------------------------------------------------------
+
+    async def _prepare(self, actions: Actions, observed: Observation) -> StartPlace | None:
+        """Sandbox, volumes and images side by side; None when one of the first two failed (events tell)."""
+        try:
+            config = await asyncio.to_thread(self._sandbox_config, actions.attempt)
+        except PodModelError as error:
+            self._recorder.warn("FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
+            return None
+        self._prefetch(actions, config)
+        sandbox_id, volumes_ok = await asyncio.gather(
+            self._ensure_sandbox(actions, config), self._ensure_volumes(), return_exceptions=False
+        )
+        self._publisher.request()
+        if not sandbox_id or not volumes_ok:
+            return None
+        if actions.create_sandbox:
+            observed = await self._observer.observe()
+        return StartPlace(sandbox_id, config, self._memory.context(self._facts), observed)
+
+    def _sandbox_config(self, attempt: int) -> pb.PodSandboxConfig:
+        memory = self._memory
+        try:
+            resolv_conf = Path("/etc/resolv.conf").read_text()
+        except OSError:
+            resolv_conf = ""
+        dns = build_dns_config(memory.pod, memory.node, resolv_conf)
+        for reason, message in dns.warnings:
+            self._recorder.warn(reason, message)
+        hostname = build_kernel_hostname(memory.pod, memory.node["clusterDomain"])
+        return build_sandbox_config(memory.pod, attempt, dns, hostname)
+
+    def _prefetch(self, actions: Actions, config: pb.PodSandboxConfig) -> None:
+        """Images of containers that this start will need; later starts look at theirs when they come."""
+        if not actions.create_sandbox:
+            return
+        source = PullSource(self._memory.pod, self._memory.references, config)
+        for ref in iter_refs(self._memory.pod):
+            if ref.kind != "ephemeral":
+                self._puller.prefetch(ref, source)
+
+    async def _ensure_sandbox(self, actions: Actions, config: pb.PodSandboxConfig) -> str:
+        """Return the ID of the sandbox to use, "" when it could not be made."""
+        if not actions.create_sandbox:
+            return actions.sandbox_id
+        pod, references = self._memory.pod, self._memory.references
+        try:
+            await asyncio.to_thread(self._prepare_host, config)
+            sandbox_id = await self._runtime.run_pod_sandbox(config, references.get("runtimeHandler") or "")
+        except (RuntimeServiceError, OSError) as error:
+            text = error.status_text if isinstance(error, RuntimeServiceError) else str(error)
+            log.warning("pod %s: sandbox not created: %s", describe_pod(pod), text)
+            self._recorder.warn("FailedCreatePodSandBox", f"Failed to create pod sandbox: {text}")
+            return ""
+        self._sandbox_back_off.reset()
+        self._publisher.request()
+        return sandbox_id
+
+    def _prepare_host(self, config: pb.PodSandboxConfig) -> None:
+        Path(log_directory(self._memory.pod)).mkdir(parents=True, exist_ok=True)
+        apply_pod_limits(config.linux.cgroup_parent, pod_resources(self._memory.pod))
+
+    async def _ensure_volumes(self) -> bool:
+        """Set volumes up once, refresh them when what they show has changed."""
+        memory = self._memory
+        metadata = memory.api_pod["metadata"]
+        shown = (metadata.get("labels"), metadata.get("annotations"))
+        if memory.volumes_ready and memory.references is self._applied_references and shown == self._applied_metadata:
+            return True
+        references = memory.references
+        context = memory.context(self._facts)
+        try:
+            if memory.volumes_ready:
+                await self._volumes.refresh(memory.pod, references, context)
+            else:
+                await self._volumes.set_up(memory.pod, references, context)
+        except VolumeError as error:
+            self._recorder.warn(error.reason, str(error))
+            return memory.volumes_ready
+        self._applied_references, self._applied_metadata = references, shown
+        memory.volumes_ready = True
+        self._volume_back_off.reset()
+        return True
+
+    def _retry_delay_s(self) -> float:
+        failed = self._sandbox_back_off if self._memory.volumes_ready else self._volume_back_off
+        return failed.next_delay_s()
+
+    # -- containers ----------------------------------------------------------------------------------------------------
+
+    async def _start_containers(self, actions: Actions, place: StartPlace) -> float | None:
+        """Start in the kubelet's order; return when to try again what failed."""
+        pod = self._memory.pod
+        retry_s: float | None = None
+        for index in actions.start_ephemeral:
+            retry_s = _earliest(retry_s, await self._try_start("ephemeral", ephemeral_containers(pod)[index], place))
+        for index in actions.start_init:
+            container = init_containers(pod)[index]
+            failed_until_s = await self._try_start("init", container, place)
+            retry_s = _earliest(retry_s, failed_until_s)
+            if failed_until_s is not None and container.get("restartPolicy") != "Always":
+                return retry_s
+        for index in actions.start_regular:
+            retry_s = _earliest(retry_s, await self._try_start("regular", regular_containers(pod)[index], place))
+        return retry_s
+
+    async def _try_start(self, kind: str, container: dict[str, object], place: StartPlace) -> float | None:
+        """Return None when it runs, else when to try again."""
+        assert self._starter is not None
+        ref = ContainerRef(kind, container)  # type: ignore[arg-type]
+        memory = self._memory
+        if self.stop_requested.is_set():
+            raise InterruptedByStop("the pod is being stopped")
+        try:
+            self._check_back_off(ref, place.observed)
+            await self._starter.start(ref, place)
+        except StartError as error:
+            memory.failures[ref.name] = (error.reason, str(error))
+            self._publisher.request()
+            return error.retry_at_s or time.time() + RETRY_S
+        memory.failures.pop(ref.name, None)
+        self._publisher.request()
+        return None
+
+    def _check_back_off(self, ref: ContainerRef, observed: Observation) -> None:
+        """Raise CrashLoopBackOff while the container has to wait; count this start otherwise."""
+        memory = self._memory
+        exited = observed.newest_exited(ref.name)
+        if exited is None:
+            return
+        key = f"{ref.name}_{container_hash(ref.spec)}"
+        finished_s, now_s = exited.finished_at_ns / 1e9, time.time()
+        remaining_s = memory.back_off.remaining_s(key, finished_s, now_s)
+        if remaining_s > 0:
+            where = describe_pod(memory.pod)
+            text = f"Back-off restarting failed container {ref.name} in pod {where}"
+            self._recorder.warn("BackOff", text, ref.field_path)
+            message = crash_loop_message(memory.pod, ref.name, memory.back_off.delay_s(key))
+            raise StartError("CrashLoopBackOff", message, retry_at_s=now_s + remaining_s)
+        memory.back_off.next(key, finished_s, now_s)
+
+    async def _prune(self, observed: Observation) -> None:
+        """Keep the newest container of a name and one dead one before it."""
+        for ref in iter_refs(self._memory.pod):
+            keep = 1 if ref.kind == "init" else 2
+            for record in observed.history(ref.name)[keep:]:
+                if record.state in (State.EXITED, State.CREATED):
+                    await self._runtime.remove_container(record.id)
+                    await asyncio.to_thread(_remove_log, record.log_path)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    async def terminate(self) -> None:
+        """Stop everything, publish the end, clean up. Raises RuntimeServiceError: call again."""
+        memory = self._memory
+        await self._puller.close()
+        if not memory.stopped:
+            observed = await self._observer.observe()
+            if self.grace is None:
+                self.grace = GracePeriod(pod_grace_s(memory.pod, memory.grace_override_s))
+            self._publisher.request()
+            try:
+                await self._killer.kill_all(observed.running(), self.grace)
+            except RuntimeServiceError as error:
+                self._recorder.warn("FailedKillPod", f"error killing pod: {error.status_text}")
+                raise
+            for sandbox in observed.sandboxes:
+                await self._runtime.stop_pod_sandbox(sandbox.id)
+            await self._await_ends()
+            await self._probes.close()
+            memory.stopped = True
+        await self._publisher.publish()
+        await self._volumes.tear_down()
+        await asyncio.to_thread(remove_pod_cgroup, cgroup_parent(memory.pod))
+        memory.finished = True
+        await self._publisher.publish()
+
+    async def _await_ends(self) -> None:
+        """The runtime learns of an exit some milliseconds after it happened: never publish an end without it."""
+        delay_s = 0.005
+        while any(c.state is State.RUNNING for c in (await self._observer.observe()).containers):
+            await asyncio.sleep(delay_s)
+            delay_s = min(0.2, delay_s * 2)
+
+
+def _remove_log(path: str) -> None:
+    if path:
+        Path(path).unlink(missing_ok=True)
+
+
+def _earliest(*times: float | None) -> float | None:
+    return min((each for each in times if each is not None), default=None)

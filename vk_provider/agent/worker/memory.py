@@ -1,0 +1,134 @@
+"""What the worker knows of its pod beyond the runtime: messages, the last status, failures; survives in the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from vk_provider.agent.facts import InstanceFacts
+from vk_provider.agent.worker.backoff import BackoffTable
+from vk_provider.agent.worker.resize import desired_resources, with_allocated
+from vk_provider.agent.worker.spec import Json, is_deleted, is_host_network, uid_of
+from vk_provider.podmodel.context import PodContext
+from vk_provider.podmodel.quantity import ceil_int
+from vk_provider.podmodel.status import PodEnd
+from vk_provider.wire.session import NodeFacts, PodMessage, References, StopMessage
+
+
+@dataclass(slots=True)
+class PodMemory:
+    """State of one pod.
+
+    api_pod:        the newest Pod object; `pod` is the same with the resources that were allocated
+    end:            why the pod fails whatever its containers do
+    grace_override_s: grace period that a stop from outside or an eviction gives
+    status:         the last computed PodStatus
+    failures:       container name -> (reason, message) of its last start that failed
+    starting:       IDs of containers whose postStart hook still runs (not kept)
+    volumes_ready:  volumes are set up (not kept: set-up is idempotent and repeated after a restart)
+    stopped:        all containers have ended for good and the sandbox is stopped
+    finished:       nothing of the pod is left on the instance
+    """
+
+    api_pod: Json
+    references: References
+    node: NodeFacts
+    allocated: dict[str, Json] = field(default_factory=dict)
+    actuated: dict[str, Json] = field(default_factory=dict)
+    resize_conditions: list[Json] = field(default_factory=list)
+    stop: StopMessage | None = None
+    end: PodEnd | None = None
+    grace_override_s: int | None = None
+    status: Json = field(default_factory=dict)
+    failures: dict[str, tuple[str, str]] = field(default_factory=dict)
+    back_off: BackoffTable = field(default_factory=BackoffTable)
+    starting: set[str] = field(default_factory=set)
+    volumes_ready: bool = False
+    restarting_all: bool = False
+    stopped: bool = False
+    finished: bool = False
+
+    @classmethod
+    def from_message(cls, message: PodMessage) -> PodMemory:
+        pod = message["pod"]
+        return cls(
+            api_pod=pod,
+            references=message["references"],
+            node=message["node"],
+            allocated=desired_resources(pod),
+            status=pod.get("status") or {},
+        )
+
+    @property
+    def uid(self) -> str:
+        return uid_of(self.api_pod)
+
+    @property
+    def pod(self) -> Json:
+        return with_allocated(self.api_pod, self.allocated)
+
+    @property
+    def must_stop(self) -> bool:
+        return is_deleted(self.api_pod) or self.stop is not None or self.end is not None
+
+    @property
+    def memory_capacity_bytes(self) -> int:
+        return ceil_int((self.node.get("allocatable") or {}).get("memory") or 0)
+
+    def context(self, facts: InstanceFacts) -> PodContext:
+        own = facts.primary_ip if is_host_network(self.api_pod) else facts.pod_ip
+        return PodContext(pod_ips=(own,), host_ips=(facts.primary_ip,), node=self.node)
+
+    def apply_stop(self, stop: StopMessage) -> None:
+        """Take over a stop; a reason makes the pod Failed, the shortest grace period counts."""
+        self.stop = stop
+        grace = int(stop["gracePeriodSeconds"])
+        self.grace_override_s = grace if self.grace_override_s is None else min(grace, self.grace_override_s)
+        if stop.get("reason") and self.end is None:
+            self.end = PodEnd(stop["reason"], stop.get("message") or "", disruption=stop["reason"] == "Evicted")
+
+    def to_document(self) -> Json:
+        """JSON for the journal."""
+        return {
+            "message": {
+                "type": "pod",
+                "pod": self.api_pod,
+                "references": self.references,
+                "node": self.node,
+            },
+            "allocated": self.allocated,
+            "actuated": self.actuated,
+            "resizeConditions": self.resize_conditions,
+            "stop": self.stop,
+            "end": [self.end.reason, self.end.message, self.end.disruption] if self.end else None,
+            "graceOverrideSeconds": self.grace_override_s,
+            "status": self.status,
+            "failures": self.failures,
+            "backOff": self.back_off.to_document(),
+            "restartingAll": self.restarting_all,
+            "stopped": self.stopped,
+            "finished": self.finished,
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> PodMemory | None:
+        """None when the journal holds no pod."""
+        message = document.get("message")
+        if not message:
+            return None
+        memory = cls.from_message(cast(PodMessage, message))
+        memory.allocated = document.get("allocated") or memory.allocated
+        memory.actuated = document.get("actuated") or {}
+        memory.resize_conditions = document.get("resizeConditions") or []
+        memory.stop = document.get("stop")
+        end = document.get("end")
+        memory.end = PodEnd(end[0], end[1], bool(end[2])) if end else None
+        memory.grace_override_s = document.get("graceOverrideSeconds")
+        memory.status = document.get("status") or memory.status
+        memory.failures = {name: (str(f[0]), str(f[1])) for name, f in (document.get("failures") or {}).items()}
+        memory.back_off.load_document(document.get("backOff") or {})
+        memory.restarting_all = bool(document.get("restartingAll"))
+        memory.stopped = bool(document.get("stopped"))
+        memory.finished = bool(document.get("finished"))
+        return memory

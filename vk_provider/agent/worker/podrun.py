@@ -1,0 +1,197 @@
+"""The loops of one pod: built around its memory, woken by messages, runtime events, probe results and timers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from pathlib import Path
+
+from vk_provider.agent.facts import InstanceFacts
+from vk_provider.agent.images import ImageStore
+from vk_provider.agent.journal import Journal
+from vk_provider.agent.outbox import Outbox
+from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
+from vk_provider.agent.volumes.errors import VolumeError
+from vk_provider.agent.volumes.pod_volumes import PodVolumes
+from vk_provider.agent.worker.errors import InterruptedByStop
+from vk_provider.agent.worker.hooks import HookRunner
+from vk_provider.agent.worker.httpget import HttpClient
+from vk_provider.agent.worker.killer import ContainerKiller
+from vk_provider.agent.worker.lifecycle import RETRY_S, PodLifecycle
+from vk_provider.agent.worker.memory import PodMemory
+from vk_provider.agent.worker.monitor import PodMonitor
+from vk_provider.agent.worker.observed import Observation
+from vk_provider.agent.worker.observer import Observer
+from vk_provider.agent.worker.probes.manager import ProbeManager
+from vk_provider.agent.worker.probes.probe import Prober
+from vk_provider.agent.worker.publisher import StatusPublisher
+from vk_provider.agent.worker.pulling import ImagePuller
+from vk_provider.agent.worker.recorder import Recorder
+from vk_provider.agent.worker.resizer import Resizer
+from vk_provider.agent.worker.starter import ContainerStarter
+from vk_provider.agent.worker.termination import pod_grace_s
+
+log = logging.getLogger(__name__)
+
+RESYNC_S = 60.0
+
+
+class PodRun:
+    """Everything that works for the one pod. `wake` after the memory changed; `run` until cancelled."""
+
+    def __init__(
+        self,
+        memory: PodMemory,
+        runtime: ContainerRuntime,
+        images: ImageStore,
+        outbox: Outbox,
+        journal: Journal,
+        facts: InstanceFacts,
+        volumes: PodVolumes,
+    ) -> None:
+        self.memory = memory
+        self.volumes = volumes
+        self._runtime = runtime
+        self._journal = journal
+        self._wake = asyncio.Event()
+        self._http = HttpClient()
+        recorder = Recorder(outbox, memory.uid)
+        hooks = HookRunner(runtime, self._http, recorder)
+        observer = Observer(runtime, memory.uid)
+        self._probes = ProbeManager(Prober(runtime, self._http), recorder, self._on_probe_result)
+        self._puller = ImagePuller(images, recorder)
+        self._killer = ContainerKiller(runtime, hooks, recorder, memory, facts)
+        self._publisher = StatusPublisher(memory, facts, observer, self._probes, outbox, self._save)
+        self._lifecycle = PodLifecycle(
+            runtime,
+            volumes,
+            self._puller,
+            observer,
+            self._probes,
+            recorder,
+            self._killer,
+            self._publisher,
+            Resizer(runtime, recorder, memory),
+            memory,
+            facts,
+        )
+        self._lifecycle.use_starter(
+            ContainerStarter(
+                runtime,
+                self._puller,
+                volumes,
+                hooks,
+                recorder,
+                memory,
+                interruptible=self._lifecycle.interruptible,
+                kill=self._killer.kill,
+                on_change=self._publisher.request,
+            )
+        )
+        self._monitor = PodMonitor(
+            runtime, volumes, recorder, memory, lambda: self._publisher.observed, self.wake
+        )
+
+    @property
+    def observed(self) -> Observation:
+        return self._publisher.observed
+
+    def wake(self) -> None:
+        """Look at the memory and the runtime again; a stop interrupts, a shorter grace period counts at once."""
+        if self.memory.must_stop:
+            self._lifecycle.stop_requested.set()
+            if self._lifecycle.grace is not None:
+                self._lifecycle.grace.shorten(pod_grace_s(self.memory.pod, self.memory.grace_override_s))
+        self._publisher.request()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Returns only when cancelled; raises when one of the loops broke."""
+        self._restore_probes()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch_events(), name="pod-events")
+                group.create_task(self._publisher.run(), name="pod-publisher")
+                group.create_task(self._monitor.run(), name="pod-monitor")
+                group.create_task(self._loop(), name="pod-loop")
+        finally:
+            await self._probes.close()
+            await self._puller.close()
+            await self._killer.close()
+            await self._http.close()
+
+    async def _loop(self) -> None:
+        """Passes while the pod lives, then its end; afterwards only its status may have to be computed again."""
+        while not self._lifecycle.stop_requested.is_set() and not self.memory.stopped:
+            await self._pass()
+        await self._terminate()
+        while True:
+            self._wake.clear()
+            await self._wake.wait()
+            self._publisher.request()
+
+    async def _pass(self) -> None:
+        self._wake.clear()
+        self._publisher.set_busy(True)
+        next_s: float | None = None
+        try:
+            next_s = await self._lifecycle.sync()
+        except InterruptedByStop:
+            return
+        except RuntimeServiceError as error:
+            log.warning("pass failed: %s", error)
+            next_s = time.time() + 1.0
+        finally:
+            self._publisher.set_busy(False)
+            self._publisher.request()
+        due_s = min(time.time() + RESYNC_S, next_s if next_s is not None else float("inf"))
+        try:
+            async with asyncio.timeout(max(0.0, due_s - time.time())):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _terminate(self) -> None:
+        while not self.memory.finished:
+            try:
+                await self._lifecycle.terminate()
+            except (RuntimeServiceError, VolumeError) as error:
+                log.warning("pod not stopped yet: %s", error)
+                await asyncio.sleep(min(1.0, RETRY_S))
+        # A recovered end is told again; the publisher keeps quiet when it was told already.
+        self._publisher.request()
+
+    async def _watch_events(self) -> None:
+        async for event in self._runtime.events():
+            log.debug("runtime event %s %s", event.kind, event.container_id)
+            self._publisher.request()
+            self._wake.set()
+
+    def _on_probe_result(self) -> None:
+        self._publisher.request()
+        self._wake.set()
+
+    def _restore_probes(self) -> None:
+        """After a restart of the agent, started and ready containers are taken to be so until a probe says else."""
+        for key in ("containerStatuses", "initContainerStatuses"):
+            for status in self.memory.status.get(key) or []:
+                container_id = str(status.get("containerID") or "").removeprefix("containerd://")
+                if not container_id or "running" not in (status.get("state") or {}):
+                    continue
+                if status.get("started"):
+                    self._probes.seed(container_id, "startup", "success")
+                if status.get("ready"):
+                    self._probes.seed(container_id, "readiness", "success")
+
+    async def _save(self) -> None:
+        await self._journal.save_async(self.memory.to_document())
+
+
+async def make_volumes(runtime: ContainerRuntime, root: Path) -> PodVolumes:
+    """Volumes with what this runtime can do: images and recursive read-only mounts came with containerd 2."""
+    reply = await runtime.version()
+    found = re.match(r"v?(\d+)\.(\d+)", reply.runtime_version)
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    return PodVolumes(root, image_volumes=version >= (2, 1), recursive_read_only=version >= (2, 0))

@@ -1,0 +1,175 @@
+"""Computes the PodStatus and sends it when it changed; quick intermediate states of a start are skipped."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from vk_provider.agent.facts import InstanceFacts
+from vk_provider.agent.runtime import RuntimeServiceError
+from vk_provider.agent.worker.core import regular_container_started
+from vk_provider.agent.worker.memory import PodMemory
+from vk_provider.agent.worker.observed import Observation, rfc3339
+from vk_provider.agent.worker.observer import Observer
+from vk_provider.agent.worker.probes.manager import ProbeManager
+from vk_provider.agent.worker.spec import Json, is_host_network
+from vk_provider.agent.worker.status import StatusInputs, compute_statuses
+from vk_provider.podmodel.phase import Phase, compute_phase
+from vk_provider.podmodel.status import ContainerStatuses, SandboxFacts, build_pod_status
+
+log = logging.getLogger(__name__)
+
+SETTLE_S = 0.1
+MAX_SETTLE_S = 1.0
+
+
+class StatusSink(Protocol):
+    """What takes statuses: the session's outbox."""
+
+    def send_status(self, pod_uid: str, status: Json, finished: bool) -> None: ...
+
+
+class StatusPublisher:
+    """One loop; `request` says that something may have changed.
+
+    While the pod starts and a pass is under way, a status waits until nothing changed for 100 ms (at most 1 s), so that
+    a pod that starts quickly is published once, as Running.
+    """
+
+    def __init__(
+        self,
+        memory: PodMemory,
+        facts: InstanceFacts,
+        observer: Observer,
+        probes: ProbeManager,
+        sink: StatusSink,
+        save: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._memory = memory
+        self._facts = facts
+        self._observer = observer
+        self._probes = probes
+        self._sink = sink
+        self._save = save
+        self._dirty = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._publishing = asyncio.Lock()
+        self._sent: tuple[Json, bool] | None = None
+        self.observed = Observation()
+
+    def request(self) -> None:
+        self._dirty.set()
+
+    def set_busy(self, busy: bool) -> None:
+        """A pass is under way; its end publishes what is waiting."""
+        if busy:
+            self._idle.clear()
+        else:
+            self._idle.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._dirty.wait()
+            await self._settle()
+            self._dirty.clear()
+            try:
+                await self.publish()
+            except RuntimeServiceError as error:
+                log.warning("status not computed: %s", error)
+                await asyncio.sleep(0.5)
+                self._dirty.set()
+
+    async def publish(self) -> None:
+        """Observe, compute and send if it changed; raises RuntimeServiceError."""
+        async with self._publishing:
+            await self._publish()
+
+    async def _publish(self) -> None:
+        memory = self._memory
+        # What is observed from here on is at least as new as these facts.
+        stopped, finished = memory.stopped, memory.finished
+        self.observed = await self._observer.observe()
+        if not stopped:
+            visible = self.observed.without(memory.starting)
+            pod_ip = memory.context(self._facts).pod_ips[0]
+            self._probes.sync(memory.pod, visible, pod_ip, terminating=memory.must_stop)
+        status = self.compute_status(self.observed, stopped=stopped)
+        memory.status = status
+        if (status, finished) == self._sent:
+            return
+        self._sent = (copy.deepcopy(status), finished)
+        if finished:
+            await self._save()
+            self._sink.send_status(memory.uid, status, True)
+        else:
+            self._sink.send_status(memory.uid, status, False)
+            await self._save()
+
+    def compute_phase(self, observed: Observation) -> Phase:
+        """The phase that the containers ask for, a terminal one included although something may still run."""
+        memory = self._memory
+        lists = compute_statuses(memory.pod, observed.without(memory.starting), self._inputs())
+        started = regular_container_started(memory.pod, observed)
+        return compute_phase(memory.pod, [*lists.init, *lists.regular], False, started)
+
+    def compute_status(self, observed: Observation, *, stopped: bool) -> Json:
+        """stopped: everything had ended before `observed` was read."""
+        memory = self._memory
+        lists = compute_statuses(memory.pod, observed.without(memory.starting), self._inputs())
+        return build_pod_status(
+            memory.pod,
+            ContainerStatuses(lists.init, lists.regular, lists.ephemeral),
+            self._sandbox_facts(observed),
+            memory.context(self._facts),
+            rfc3339(time.time_ns()),
+            terminating=stopped,
+            containers_may_run=not stopped,
+            finished=stopped,
+            end=memory.end,
+            resize_conditions=tuple(memory.resize_conditions),
+            previous_status=memory.status,
+        )
+
+    def _inputs(self) -> StatusInputs:
+        memory = self._memory
+        return StatusInputs(
+            previous=memory.status,
+            probes=self._probes.results,
+            failures=memory.failures,
+            allocated=memory.allocated,
+            actuated=memory.actuated,
+            restarting_all=memory.restarting_all,
+        )
+
+    def _sandbox_facts(self, observed: Observation) -> SandboxFacts:
+        memory = self._memory
+        newest = observed.sandboxes[0] if observed.sandboxes else None
+        if newest is None or (not memory.volumes_ready and not observed.containers):
+            # A kubelet makes no sandbox before the volumes are there.
+            return SandboxFacts(restarting_all=memory.restarting_all)
+        ips = (newest.ip,) if newest.ip and newest.ready and not is_host_network(memory.pod) else ()
+        return SandboxFacts(
+            exists=True,
+            ready=newest.ready,
+            ips=ips,
+            started_containers=regular_container_started(memory.pod, observed),
+            restarting_all=memory.restarting_all,
+        )
+
+    async def _settle(self) -> None:
+        if self._memory.must_stop or (self._memory.status.get("phase") or "Pending") != "Pending":
+            return
+        deadline = time.monotonic() + MAX_SETTLE_S
+        while not self._idle.is_set() and time.monotonic() < deadline:
+            self._dirty.clear()
+            try:
+                async with asyncio.timeout(SETTLE_S):
+                    await self._idle.wait()
+            except TimeoutError:
+                if not self._dirty.is_set():
+                    return

@@ -1,0 +1,107 @@
+"""Carries out in-place resizes: admission against the instance, CRI updates, conditions and events."""
+
+from __future__ import annotations
+
+import asyncio
+
+from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
+from vk_provider.agent.worker.cgroups import apply_pod_limits
+from vk_provider.agent.worker.containers import build_resources
+from vk_provider.agent.worker.memory import PodMemory
+from vk_provider.agent.worker.observed import Observation, State
+from vk_provider.agent.worker.recorder import Recorder
+from vk_provider.agent.worker.resize import ResizePlan, desired_resources, find_misfit, plan_resize, resize_message
+from vk_provider.agent.worker.sandbox import cgroup_parent, pod_resources
+from vk_provider.agent.worker.spec import Json, find_ref, metadata_of
+
+_PENDING, _IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
+
+
+class Resizer:
+    """Keeps `memory.allocated`, `memory.actuated` and the resize conditions."""
+
+    def __init__(self, runtime: ContainerRuntime, recorder: Recorder, memory: PodMemory) -> None:
+        self._runtime = runtime
+        self._recorder = recorder
+        self._memory = memory
+
+    def allocate(self) -> None:
+        """Take over changed resources of the spec if the instance can hold them."""
+        memory = self._memory
+        desired = desired_resources(memory.api_pod)
+        if desired == memory.allocated:
+            self._drop(_PENDING)
+            return
+        misfit = find_misfit(memory.api_pod, memory.node.get("allocatable") or {})
+        if misfit:
+            if self._set(_PENDING, "Infeasible", misfit):
+                text = resize_message("Pod resize Infeasible", memory.api_pod, error=misfit)
+                self._recorder.warn("ResizeInfeasible", text)
+            return
+        self._drop(_PENDING)
+        memory.allocated = desired
+        self._drop(_IN_PROGRESS)
+        self._set(_IN_PROGRESS)
+        self._recorder.note("ResizeStarted", resize_message("Pod resize started", memory.pod))
+
+    def plan(self, observed: Observation) -> ResizePlan:
+        running = frozenset(c.name for c in observed.containers if c.state is State.RUNNING)
+        return plan_resize(self._memory.pod, self._memory.actuated, running)
+
+    async def apply(self, plan: ResizePlan, observed: Observation) -> None:
+        """Update running containers; the pod's cgroup gets room before and is narrowed after."""
+        memory = self._memory
+        pod = memory.pod
+        error = ""
+        for name in plan.update:
+            ref, record = find_ref(pod, name), observed.newest(name)
+            if ref is None or record is None:
+                continue
+            resources = build_resources(pod, ref.spec, memory.memory_capacity_bytes)
+            try:
+                await asyncio.to_thread(apply_pod_limits, cgroup_parent(pod), pod_resources(pod))
+                await self._runtime.update_container_resources(record.id, resources)
+            except RuntimeServiceError as failure:
+                error = str(failure)
+                continue
+            memory.actuated[name] = ref.spec.get("resources") or {}
+        if plan.update:
+            await asyncio.to_thread(apply_pod_limits, cgroup_parent(pod), pod_resources(pod))
+        self._settle(error, observed)
+
+    def _settle(self, error: str, observed: Observation) -> None:
+        memory = self._memory
+        if error:
+            if self._set(_IN_PROGRESS, "Error", error):
+                self._recorder.warn("ResizeError", resize_message("Pod resize error", memory.pod, error=error))
+            return
+        left = self.plan(observed)
+        if not left.update and not left.restart:
+            generation = self._drop(_IN_PROGRESS)
+            if generation is not None:
+                text = resize_message("Pod resize completed", memory.pod, generation)
+                self._recorder.note("ResizeCompleted", text)
+
+    def _set(self, kind: str, reason: str = "", message: str = "") -> bool:
+        """Return whether the condition changed."""
+        known = next((c for c in self._memory.resize_conditions if c["type"] == kind), None)
+        condition: Json = {"type": kind, "status": "True"}
+        if reason:
+            condition["reason"] = reason
+        if message:
+            condition["message"] = message
+        generation = metadata_of(self._memory.api_pod).get("generation") or 0
+        condition["observedGeneration"] = generation
+        if known == condition:
+            return False
+        self._drop(kind)
+        self._memory.resize_conditions.append(condition)
+        return True
+
+    def _drop(self, kind: str) -> int | None:
+        """Remove a condition; return the generation it was about, None when there was none."""
+        for condition in self._memory.resize_conditions:
+            if condition["type"] == kind:
+                self._memory.resize_conditions.remove(condition)
+                return int(condition.get("observedGeneration") or 0)
+        return None
