@@ -1,0 +1,189 @@
+"""An agent that runs nothing: it tells at once the story of a pod that works. Pure but for the time it is given."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from vk_provider.cloud.base import Instance
+from vk_provider.podmodel.context import PodContext
+from vk_provider.podmodel.status import ContainerStatuses, PodEnd, SandboxFacts, build_pod_status
+
+Json = dict[str, Any]
+
+
+class SimulatedAgent:
+    """State of one instance's agent: the pod, its status, events not acknowledged yet."""
+
+    def __init__(self, instance: Instance, started_at: str) -> None:
+        self.instance = instance
+        self.started_at = started_at
+        self.pod: Json | None = None
+        self.status: Json | None = None
+        self.finished = False
+        self._events: list[Json] = []
+        self._seq = 0
+        self._running_since = ""
+        self._end: PodEnd | None = None
+
+    @property
+    def uid(self) -> str:
+        return str(self.pod["metadata"]["uid"]) if self.pod else ""
+
+    def hello(self) -> list[Json]:
+        """What a new session begins with."""
+        first: Json = {
+            "type": "hello",
+            "version": 1,
+            "instanceID": self.instance.instance_id,
+            "podUID": self.uid,
+            "agentStartedAt": self.started_at,
+        }
+        return [first, *([self._status_message()] if self.status is not None else []), *self._events]
+
+    def receive(self, message: Json, now: str) -> list[Json]:
+        """One message from the provider; returns the answers. `now` is RFC 3339."""
+        match message["type"]:
+            case "pod":
+                return self._on_pod(message["pod"], now)
+            case "stop":
+                self._end = PodEnd(message["reason"], message["message"])
+                return self.finish(now, exit_code=137)
+            case "ack":
+                self._events = [event for event in self._events if event["seq"] > message["seq"]]
+        return []
+
+    def _on_pod(self, pod: Json, now: str) -> list[Json]:
+        first = self.pod is None
+        self.pod = pod
+        if pod["metadata"].get("deletionTimestamp"):
+            return self.finish(now, exit_code=0)
+        if not first or self.finished:
+            return []
+        self._running_since = now
+        self.status = self._build(now, [_running(c, now, self._id(c)) for c in pod["spec"]["containers"]])
+        self._record_start(now)
+        return [self._status_message(), *self._events]
+
+    def finish(self, now: str, exit_code: int) -> list[Json]:
+        """All containers end; also what a deleted pod and the pod of a Job come to."""
+        if self.pod is None or self.finished:
+            return []
+        since = self._running_since or now
+        ended = [_terminated(c, since, now, exit_code, self._id(c)) for c in self.pod["spec"]["containers"]]
+        self.status = self._build(now, ended, finished=True)
+        self.finished = True
+        return [self._status_message()]
+
+    def _build(self, now: str, statuses: list[Json], *, finished: bool = False) -> Json:
+        assert self.pod is not None
+        since = self._running_since or now
+        ips = () if finished else (self.instance.pod_ip,)
+        init = [_initialized(c, since, self._id(c), finished) for c in self.pod["spec"].get("initContainers") or []]
+        return build_pod_status(
+            self.pod,
+            ContainerStatuses(init=init, regular=statuses),
+            SandboxFacts(
+                exists=True,
+                ready=not finished,
+                ips=() if finished else (self.instance.pod_ip,),
+                started_containers=True,
+            ),
+            PodContext(pod_ips=(self.instance.pod_ip,), host_ips=(self.instance.primary_ip,)),
+            now,
+            terminating=finished,
+            finished=finished,
+            end=self._end,
+            previous_status=self.status,
+        )
+
+    def _record_start(self, now: str) -> None:
+        assert self.pod is not None
+        spec = self.pod["spec"]
+        for kind in ("initContainers", "containers"):
+            for container in spec.get(kind) or []:
+                path = f"spec.{kind}{{{container['name']}}}"
+                image = container.get("image", "")
+                self._event("Pulled", f'Container image "{image}" already present on machine', path, now)
+                self._event("Created", "Container created", path, now)
+                self._event("Started", "Container started", path, now)
+
+    def _event(self, reason: str, message: str, field_path: str, now: str) -> None:
+        self._seq += 1
+        self._events.append(
+            {
+                "type": "event",
+                "seq": self._seq,
+                "podUID": self.uid,
+                "eventType": "Normal",
+                "reason": reason,
+                "message": message,
+                "fieldPath": field_path,
+                "timestamp": now,
+            }
+        )
+
+    def _status_message(self) -> Json:
+        return {"type": "status", "podUID": self.uid, "status": self.status, "finished": self.finished}
+
+    def _id(self, container: Json) -> str:
+        digest = hashlib.sha256(f"{self.instance.instance_id}/{container['name']}".encode()).hexdigest()
+        return f"containerd://{digest}"
+
+    def stats(self, now: str) -> Json:
+        """A stats sample with made-up but constant figures."""
+        assert self.pod is not None
+        metadata = self.pod["metadata"]
+        cpu = {"time": now, "usageNanoCores": 1_000_000, "usageCoreNanoSeconds": 1_000_000_000}
+        memory = {"time": now, "usageBytes": 8 << 20, "workingSetBytes": 8 << 20, "rssBytes": 6 << 20}
+        containers = self.pod["spec"]["containers"]
+        return {
+            "type": "stats",
+            "podUID": self.uid,
+            "timestamp": now,
+            "pod": {
+                "podRef": {key: metadata.get(key, "") for key in ("name", "namespace", "uid")},
+                "startTime": self._running_since,
+                "containers": [
+                    {"name": c["name"], "startTime": self._running_since, "cpu": cpu, "memory": memory}
+                    for c in containers
+                ],
+                "cpu": {**cpu, "usageNanoCores": 1_000_000 * len(containers)},
+                "memory": {**memory, "workingSetBytes": (8 << 20) * len(containers)},
+            },
+            "node": {"cpu": cpu, "memory": memory},
+        }
+
+
+def _identity(container: Json, container_id: str) -> Json:
+    image = container.get("image", "")
+    return {
+        "name": container["name"],
+        "image": image,
+        "imageID": f"simulated@sha256:{hashlib.sha256(image.encode()).hexdigest()}",
+        "containerID": container_id,
+        "restartCount": 0,
+        "lastState": {},
+    }
+
+
+def _running(container: Json, now: str, container_id: str) -> Json:
+    state = {"running": {"startedAt": now}}
+    return {**_identity(container, container_id), "ready": True, "started": True, "state": state}
+
+
+def _terminated(container: Json, since: str, now: str, exit_code: int, container_id: str) -> Json:
+    end = {
+        "exitCode": exit_code,
+        "reason": "Error" if exit_code else "Completed",
+        "startedAt": since,
+        "finishedAt": now,
+        "containerID": container_id,
+    }
+    return {**_identity(container, container_id), "ready": False, "started": False, "state": {"terminated": end}}
+
+
+def _initialized(container: Json, now: str, container_id: str, finished: bool) -> Json:
+    if container.get("restartPolicy") == "Always" and not finished:
+        return _running(container, now, container_id)
+    return {**_terminated(container, now, now, 0, container_id), "ready": True}

@@ -1,0 +1,199 @@
+"""SimulatedConnector: agentclient's AgentConnector without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, NoReturn
+
+import orjson
+
+from vk_provider.agentclient.base import Message, ProtocolT
+from vk_provider.cloud.base import Instance
+from vk_provider.cloud.simulated.agent import SimulatedAgent
+from vk_provider.cloud.simulated.cloud import SimulatedCloud
+from vk_provider.errors import AgentError, AgentUnreachableError
+from vk_provider.wire import routes
+
+STATS_INTERVAL_S = 10.0
+
+
+def rfc3339_now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+class SimulatedSession:
+    """See agentclient.base.AgentSession; answers are queued while `send` runs."""
+
+    def __init__(self, agent: SimulatedAgent, answer: Callable[[SimulatedAgent, Message], list[Message]]) -> None:
+        self._agent = agent
+        self._answer = answer
+        self._queue: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._closed = False
+        self.push(agent.hello())
+
+    def push(self, messages: list[Message]) -> None:
+        if not self._closed:
+            for message in messages:
+                self._queue.put_nowait(message)
+
+    async def send(self, message: Message) -> None:
+        if self._closed:
+            raise AgentUnreachableError(f"session with {self._agent.instance.instance_id} is closed")
+        self.push(self._answer(self._agent, message))
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        return self._iterate()
+
+    async def _iterate(self) -> AsyncIterator[Message]:
+        while (message := await self._queue.get()) is not None:
+            yield message
+
+    def drop(self) -> None:
+        """End the session from the agent's side."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put_nowait(None)
+
+    async def close(self) -> None:
+        self.drop()
+
+
+class SimulatedResponse:
+    """See agentclient.base.AgentResponse: a body that is there at once."""
+
+    def __init__(self, status: int, body: bytes, content_type: str) -> None:
+        self.status = status
+        self.headers: Mapping[str, str] = {"Content-Type": content_type}
+        self._body = body
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        if self._body:
+            yield self._body
+
+    async def close(self) -> None:
+        self._body = b""
+
+
+class SimulatedConnector:
+    """Connects to the agents of one SimulatedCloud, which live here."""
+
+    renewal_interval_s = 1e9
+
+    def __init__(self, cloud: SimulatedCloud) -> None:
+        self._cloud = cloud
+        self._agents: dict[str, SimulatedAgent] = {}
+        self._sessions: dict[str, SimulatedSession] = {}
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._stats: asyncio.Task[None] | None = None
+        cloud.on_gone = self._on_gone
+
+    async def open_session(self, instance: Instance, *, fresh: bool = True) -> SimulatedSession:
+        agent = self._agent(instance)
+        if self._stats is None:
+            self._stats = asyncio.create_task(self._push_stats(), name="simulated stats")
+        previous = self._sessions.get(instance.instance_id)
+        if previous is not None:
+            previous.drop()
+        session = SimulatedSession(agent, self._answer)
+        self._sessions[instance.instance_id] = session
+        return session
+
+    def _agent(self, instance: Instance) -> SimulatedAgent:
+        instance_id = instance.instance_id
+        if not self._cloud.is_booted(instance_id):
+            raise AgentUnreachableError(f"no agent answers at {instance.primary_ip} ({instance_id})")
+        return self._agents.setdefault(instance_id, SimulatedAgent(instance, rfc3339_now()))
+
+    def _answer(self, agent: SimulatedAgent, message: Message) -> list[Message]:
+        first = agent.pod is None
+        answers = agent.receive(message, rfc3339_now())
+        if first and agent.pod is not None and _is_of_job(agent.pod):
+            self._later(self._cloud.config.job_run_s, lambda: self._complete(agent))
+        return answers
+
+    def _later(self, delay_s: float, action: Callable[[], None]) -> None:
+        def run() -> None:
+            self._timers.discard(handle)
+            action()
+
+        handle = asyncio.get_running_loop().call_later(delay_s, run)
+        self._timers.add(handle)
+
+    def _complete(self, agent: SimulatedAgent) -> None:
+        session = self._sessions.get(agent.instance.instance_id)
+        messages = agent.finish(rfc3339_now(), exit_code=0)
+        if session is not None:
+            session.push(messages)
+
+    async def _push_stats(self) -> None:
+        """One task for all agents; spread so that the loop is never held long."""
+        while True:
+            await asyncio.sleep(STATS_INTERVAL_S)
+            for index, (instance_id, session) in enumerate(list(self._sessions.items())):
+                agent = self._agents.get(instance_id)
+                if agent is not None and agent.pod is not None and not agent.finished:
+                    session.push([agent.stats(rfc3339_now())])
+                if index % 50 == 49:
+                    await asyncio.sleep(0)
+
+    def _on_gone(self, instance_id: str) -> None:
+        session = self._sessions.pop(instance_id, None)
+        if session is not None:
+            session.drop()
+        self._agents.pop(instance_id, None)
+
+    async def request(
+        self, instance: Instance, method: str, path: str, query: list[tuple[str, str]] | None = None
+    ) -> SimulatedResponse:
+        agent = self._agent(instance)
+        options = dict(query or [])
+        if path == routes.LOGS:
+            return SimulatedResponse(200, _log(agent, options), "text/plain")
+        if path == routes.RUN:
+            return SimulatedResponse(200, b"simulated: " + options.get("cmd", "").encode() + b"\n", "text/plain")
+        if path == routes.STATS and agent.pod is not None:
+            return SimulatedResponse(200, orjson.dumps(agent.stats(rfc3339_now())), "application/json")
+        if path == routes.HEALTHZ:
+            return SimulatedResponse(200, b"ok", "text/plain")
+        return SimulatedResponse(404, b"404: Page Not Found", "text/plain")
+
+    async def open_stream(
+        self, instance: Instance, protocol_factory: Callable[[], ProtocolT]
+    ) -> tuple[asyncio.Transport, ProtocolT]:
+        return self._refuse_streams()
+
+    def _refuse_streams(self) -> NoReturn:
+        raise AgentError("the simulated cloud runs no containers: no exec, attach or port-forward")
+
+    async def renew(self, instance: Instance) -> None:
+        """There is no certificate."""
+
+    def forget(self, instance_id: str) -> None:
+        self._on_gone(instance_id)
+
+    async def close(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        if self._stats is not None:
+            self._stats.cancel()
+            await asyncio.gather(self._stats, return_exceptions=True)
+        for session in list(self._sessions.values()):
+            session.drop()
+
+
+def _is_of_job(pod: dict[str, Any]) -> bool:
+    return any(owner.get("kind") == "Job" for owner in pod["metadata"].get("ownerReferences") or [])
+
+
+def _log(agent: SimulatedAgent, options: Mapping[str, str]) -> bytes:
+    if options.get("previous") == "true" or options.get("tailLines") == "0":
+        return b""
+    line = f"simulated container {options.get('container', '')} on {agent.instance.instance_id}\n"
+    if options.get("raw") == "true":
+        line = f"{agent.started_at.removesuffix('Z')}.000000000Z stdout F {line}"
+    elif options.get("timestamps") == "true":
+        line = f"{agent.started_at.removesuffix('Z')}.000000000Z {line}"
+    limit = options.get("limitBytes")
+    return line.encode()[: int(limit)] if limit else line.encode()

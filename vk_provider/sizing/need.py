@@ -1,0 +1,71 @@
+"""How much of an instance a pod needs: its effective requests plus what the instance takes for itself."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from vk_provider.cloud.base import Offering
+from vk_provider.podmodel.resources import effective_resources
+from vk_provider.podmodel.spec import Json
+from vk_provider.sizing.preferences import Preferences
+
+GPU = "nvidia.com/gpu"
+_KNOWN = ("cpu", "memory", "ephemeral-storage", GPU)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What an offering must have, and the pod's own part of it.
+
+    unknown: a requested resource that no offering can have, "" when there is none
+    """
+
+    cpu_milli: int
+    memory_bytes: int
+    gpus: int
+    disk_bytes: int
+    pod_cpu_milli: int
+    pod_memory_bytes: int
+    unknown: str = ""
+
+
+def compute_need(pod: Json, preferences: Preferences) -> Need:
+    """Return the need of a pod; requests as the scheduler counts them (init phase, sidecars, pod level, overhead)."""
+    requests = effective_resources(pod, "requests")
+    zero = Fraction(0)
+    cpu = math.ceil(requests.get("cpu", zero) * 1000) or preferences.default_cpu_milli
+    memory = math.ceil(requests.get("memory", zero)) or preferences.default_memory_bytes
+    return Need(
+        cpu_milli=cpu + preferences.reserved_cpu_milli,
+        memory_bytes=memory + preferences.reserved_memory_bytes,
+        gpus=math.ceil(requests.get(GPU, zero)),
+        disk_bytes=preferences.base_disk_bytes + math.ceil(requests.get("ephemeral-storage", zero)),
+        pod_cpu_milli=cpu,
+        pod_memory_bytes=memory,
+        unknown=next((name for name, amount in requests.items() if name not in _KNOWN and amount), ""),
+    )
+
+
+def compute_allocatable(offering: Offering, preferences: Preferences) -> dict[str, str]:
+    """What the pod may use of an instance, as quantities: the downward API's default for limits that are not set."""
+    memory = max(0, offering.memory_bytes - preferences.reserved_memory_bytes)
+    return {
+        "cpu": format_cpu(max(0, offering.cpu_milli - preferences.reserved_cpu_milli)),
+        "memory": f"{memory // 1024}Ki",
+        "ephemeral-storage": f"{preferences.base_disk_bytes // 1024}Ki",
+    }
+
+
+def format_cpu(cpu_milli: int) -> str:
+    """A CPU quantity: 1500 -> 1500m, 2000 -> 2."""
+    return f"{cpu_milli // 1000}" if cpu_milli % 1000 == 0 else f"{cpu_milli}m"
+
+
+def format_memory(memory_bytes: int) -> str:
+    """A memory quantity for people, in Gi or Mi with at most one decimal."""
+    for unit, size in (("Gi", 2**30), ("Mi", 2**20)):
+        if memory_bytes >= size:
+            return f"{memory_bytes / size:.1f}".removesuffix(".0") + unit
+    return str(memory_bytes)

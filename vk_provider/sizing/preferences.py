@@ -1,0 +1,30 @@
+"""What the operator wants of sizing: limits to the choice and reserves of every instance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """Defaults of one Node.
+
+    architectures, zones, instance_types: allowed values, empty = all; instance types may end in "*"
+    capacity_types:          used when a pod does not ask for another (karpenter.sh/capacity-type)
+    default_cpu_milli, default_memory_bytes: for pods that request none of it. A whole CPU, because probes, exec and
+                             start of most programs are slow on less; memory is enough for common servers
+    reserved_cpu_milli, reserved_memory_bytes: for agent, containerd and kernel. No CPU: they idle while the pod works
+    base_disk_bytes:         root disk before the pod's ephemeral-storage request
+    """
+
+    architectures: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
+    instance_types: tuple[str, ...] = ()
+    capacity_types: tuple[str, ...] = ("on-demand",)
+    default_cpu_milli: int = 1000
+    default_memory_bytes: int = 256 * MIB
+    reserved_cpu_milli: int = 0
+    reserved_memory_bytes: int = 160 * MIB
+    base_disk_bytes: int = 20 * 2**30

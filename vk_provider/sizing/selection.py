@@ -1,0 +1,199 @@
+"""The choice: a chain of named filters, then the cheapest. Both outcomes explain themselves in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from vk_provider.cloud.base import Offering
+from vk_provider.podmodel.spec import Json
+from vk_provider.sizing.need import GPU, Need, compute_need, format_cpu, format_memory
+from vk_provider.sizing.preferences import Preferences
+from vk_provider.sizing.requirement import CAPACITY_TYPE, LABELS, Requirements, find_requirements, offering_label
+
+OfferingKey = tuple[str, str, str]
+"""(instance type, zone, capacity type), as cloud.unavailable keeps them."""
+
+_NAMES = dict(zip(LABELS, ("architecture", "instance type", "zone", "capacity type"), strict=True))
+MAX_ALTERNATIVES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The offering to launch; `alternatives` are the next best, for when the cloud lacks capacity.
+
+    message: why this one, for an event and a pod condition
+    """
+
+    offering: Offering
+    alternatives: tuple[Offering, ...]
+    disk_bytes: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """No offering fits. `removed_by` names the filter that removed the last candidate.
+
+    retryable: only the cloud's momentary capacity is in the way
+    """
+
+    reason: str
+    message: str
+    removed_by: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    """explain: given what was left before, why none of it passed."""
+
+    name: str
+    keeps: Callable[[Offering], bool]
+    explain: Callable[[Sequence[Offering]], str]
+
+
+class OfferingSelector:
+    """Selects from a fixed list of offerings; equal questions are answered from memory (pods of one Deployment)."""
+
+    _MEMORY = 256
+
+    def __init__(self, offerings: Iterable[Offering]) -> None:
+        self._offerings = sorted(offerings, key=lambda o: (o.price_per_hour, o.cpu_milli, o.memory_bytes))
+        self._answers: dict[object, Selection | Refusal] = {}
+
+    def select(
+        self,
+        pod: Json,
+        unavailable: frozenset[OfferingKey],
+        preferences: Preferences = Preferences(),  # noqa: B008
+    ) -> Selection | Refusal:
+        """Return the cheapest offering that fits, or why there is none."""
+        need, requirements = compute_need(pod, preferences), find_requirements(pod)
+        key = (need, requirements, unavailable, preferences)
+        answer = self._answers.get(key)
+        if answer is None:
+            answer = _select(self._offerings, need, requirements, unavailable, preferences)
+            if len(self._answers) >= self._MEMORY:
+                self._answers.clear()
+            self._answers[key] = answer
+        return answer
+
+
+def select_offering(
+    pod: Json,
+    offerings: Iterable[Offering],
+    unavailable: frozenset[OfferingKey] = frozenset(),
+    preferences: Preferences = Preferences(),  # noqa: B008
+) -> Selection | Refusal:
+    """As OfferingSelector.select, for one pod."""
+    return OfferingSelector(offerings).select(pod, unavailable, preferences)
+
+
+def _select(
+    offerings: Sequence[Offering],
+    need: Need,
+    requirements: Requirements,
+    unavailable: frozenset[OfferingKey],
+    preferences: Preferences,
+) -> Selection | Refusal:
+    if need.unknown:
+        return Refusal("NoFittingInstance", f"No instance type has the resource {need.unknown}", "resources")
+    left = list(offerings)
+    for each in _build_filters(need, requirements, unavailable, preferences):
+        passed = [offering for offering in left if each.keeps(offering)]
+        if not passed:
+            retryable = each.name == "availability"
+            reason = "InsufficientInstanceCapacity" if retryable else "NoFittingInstance"
+            considered = f"{len(left)} of {len(offerings)} offerings were left before the filter on {each.name}"
+            return Refusal(reason, f"No instance fits: {each.explain(left)} ({considered})", each.name, retryable)
+        left = passed
+    chosen = left[0]
+    return Selection(chosen, tuple(left[1 : 1 + MAX_ALTERNATIVES]), need.disk_bytes, _explain(chosen, left, need))
+
+
+def _build_filters(
+    need: Need, requirements: Requirements, unavailable: frozenset[OfferingKey], preferences: Preferences
+) -> list[_Filter]:
+    filters = [_label_filter(label, requirements, preferences) for label in LABELS]
+    if requirements.any_of:
+        filters.append(_affinity_filter(requirements))
+    if need.gpus:
+        filters.append(
+            _Filter(GPU, lambda o: o.gpus >= need.gpus, lambda left: f"the pod requests {need.gpus} of {GPU}")
+        )
+    reserve = need.memory_bytes - need.pod_memory_bytes
+    filters += [
+        _Filter(
+            "cpu",
+            lambda o: o.cpu_milli >= need.cpu_milli,
+            lambda left: (
+                f"the pod needs {format_cpu(need.pod_cpu_milli)} CPU, "
+                f"the largest has {format_cpu(max(o.cpu_milli for o in left))}"
+            ),
+        ),
+        _Filter(
+            "memory",
+            lambda o: o.memory_bytes >= need.memory_bytes,
+            lambda left: (
+                f"the pod needs {format_memory(need.pod_memory_bytes)} of memory and the instance itself "
+                f"{format_memory(reserve)}, the largest has {format_memory(max(o.memory_bytes for o in left))}"
+            ),
+        ),
+        _Filter(
+            "availability",
+            lambda o: (o.instance_type, o.zone, o.capacity_type) not in unavailable,
+            lambda left: f"the cloud has no capacity for {_list(left)} now",
+        ),
+    ]
+    return filters
+
+
+def _label_filter(label: str, requirements: Requirements, preferences: Preferences) -> _Filter:
+    """The pod's demands on one label; capacity type has a default that any demand of the pod replaces."""
+    expressions = tuple(e for e in requirements.always if e.label == label)
+    allowed = _allowed(label, preferences)
+    if label == CAPACITY_TYPE and requirements.names(label):
+        allowed = ()
+
+    def keeps(offering: Offering) -> bool:
+        value = offering_label(offering, label)
+        if allowed and not any(fnmatchcase(value, pattern) for pattern in allowed):
+            return False
+        return all(expression.matches(value) for expression in expressions)
+
+    def explain(left: Sequence[Offering]) -> str:
+        wanted = " and ".join(str(e) for e in expressions) or f"this node allows {', '.join(allowed)}"
+        found = ", ".join(sorted({offering_label(o, label) for o in left}))
+        return f"{wanted}; there is {found or 'nothing'}"
+
+    return _Filter(_NAMES[label], keeps, explain)
+
+
+def _allowed(label: str, preferences: Preferences) -> tuple[str, ...]:
+    lists = (preferences.architectures, preferences.instance_types, preferences.zones, preferences.capacity_types)
+    return dict(zip(LABELS, lists, strict=True))[label]
+
+
+def _affinity_filter(requirements: Requirements) -> _Filter:
+    def keeps(offering: Offering) -> bool:
+        return any(all(e.matches(offering_label(offering, e.label)) for e in term) for term in requirements.any_of)
+
+    terms = " or ".join(" and ".join(str(e) for e in term) for term in requirements.any_of)
+    return _Filter("node affinity", keeps, lambda left: f"node affinity wants {terms}")
+
+
+def _list(offerings: Sequence[Offering]) -> str:
+    names = [f"{o.instance_type} ({o.capacity_type}) in {o.zone}" for o in offerings[:3]]
+    return ", ".join(names) + (f" and {len(offerings) - 3} more" if len(offerings) > 3 else "")
+
+
+def _explain(chosen: Offering, left: Sequence[Offering], need: Need) -> str:
+    reserve = format_memory(need.memory_bytes - need.pod_memory_bytes)
+    room = f"{format_cpu(need.pod_cpu_milli)} CPU and {format_memory(need.pod_memory_bytes)}"
+    return (
+        f"Selected {chosen.instance_type} ({format_cpu(chosen.cpu_milli)} CPU, {format_memory(chosen.memory_bytes)}) "
+        f"{chosen.capacity_type} in {chosen.zone} at ${chosen.price_per_hour:.4f} per hour: the cheapest of "
+        f"{len(left)} offerings with room for {room} (and {reserve} for the instance itself)"
+    )
