@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vk_provider.agent import lean_aiohttp  # noqa: F401  isort: skip  before anything that imports aiohttp
 from vk_provider.agent import network
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.identity import AgentIdentity
@@ -32,7 +33,7 @@ from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.server import AgentServer
 from vk_provider.agent.session import SessionHandler
-from vk_provider.agent.stats import run_stats
+from vk_provider.agent.stats.sampler import Sampler, add_stats_routes, run_stats
 from vk_provider.agent.streams import add_stream_routes
 from vk_provider.agent.worker.worker import PodWorker
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
@@ -53,6 +54,7 @@ class AgentOptions:
     containerd_address: str
     state_dir: Path
     kubelet_dir: Path
+    network: network.NetworkPaths
     log_level: str
 
 
@@ -90,6 +92,7 @@ class Agent:
         outbox.restore(self._kept_events.load().get("events") or [])
         journal = Journal(options.state_dir / "journal.json")
         worker = PodWorker(runtime, ImageStore(runtime), outbox, journal, facts, options.kubelet_dir)
+        sampler = Sampler(worker, runtime)
         guard = MetadataGuard(options.state_dir / "metadata-allowed")
         inbox = Inbox(worker, guard)
         session = SessionHandler(outbox, inbox.receive, inbox.pod_uid, facts.instance_id, self._started_at)
@@ -98,13 +101,14 @@ class Agent:
         session.add_routes(server.app)
         add_log_routes(server.app, worker, runtime)
         add_stream_routes(server.app, worker, runtime)
+        add_stats_routes(server.app, sampler)
         add_metrics_routes(server.app, outbox, session)
         await server.start(facts.primary_ip, boot_data.agent_port)
         log.info("instance %s answers on %s:%d", facts.instance_id, facts.primary_ip, boot_data.agent_port)
 
         self._supervisor.start("metadata-guard", guard.run())
-        self._supervisor.start("pod-worker", _run_worker(worker, runtime, guard, metadata))
-        self._supervisor.start("stats", run_stats(worker, outbox))
+        self._supervisor.start("pod-worker", _run_worker(worker, runtime, guard, metadata, options.network))
+        self._supervisor.start("stats", run_stats(sampler, outbox))
         gc.collect()
         gc.freeze()  # what a start leaves behind stays: no collection needs to look at it again
         try:
@@ -117,10 +121,15 @@ class Agent:
 
 
 async def _run_worker(
-    worker: PodWorker, runtime: ContainerRuntime, guard: MetadataGuard, metadata: InstanceMetadata
+    worker: PodWorker,
+    runtime: ContainerRuntime,
+    guard: MetadataGuard,
+    metadata: InstanceMetadata,
+    paths: network.NetworkPaths,
 ) -> None:
     """The pod worker, once a pod can be run at all."""
-    network.configure(metadata.facts, metadata.mac, metadata.subnet_cidr, metadata.boot_data.registries)
+    registries = metadata.boot_data.registries
+    network.configure(metadata.facts, metadata.mac, metadata.subnet_cidr, registries, paths)
     await guard.wait_applied()
     while True:
         try:
@@ -158,5 +167,17 @@ def _parse_options(argv: Sequence[str]) -> AgentOptions:
     parser.add_argument("--containerd-address", default="/run/containerd/containerd.sock", metavar="SOCKET")
     parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/vk-agent"), help="key, certificate, journal")
     parser.add_argument("--kubelet-dir", type=Path, default=Path("/var/lib/kubelet"), help="the pod's volumes")
+    paths = network.NetworkPaths()
+    parser.add_argument("--cni-conf-dir", type=Path, default=paths.cni_conf_dir, help="as in containerd's config")
+    parser.add_argument("--certs-dir", type=Path, default=paths.certs_dir, help="as in containerd's config")
+    parser.add_argument("--ipam-dir", type=Path, default=paths.ipam_dir, help="gone after a reboot")
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
-    return AgentOptions(**vars(parser.parse_args(list(argv))))
+    given = parser.parse_args(list(argv))
+    return AgentOptions(
+        metadata_url=given.metadata_url,
+        containerd_address=given.containerd_address,
+        state_dir=given.state_dir,
+        kubelet_dir=given.kubelet_dir,
+        network=network.NetworkPaths(given.cni_conf_dir, given.certs_dir, given.ipam_dir),
+        log_level=given.log_level,
+    )

@@ -1,11 +1,10 @@
-"""The agent's own figures (Prometheus text) and the newest stats sample, for whoever looks at one instance."""
+"""The agent's own figures as Prometheus text, for whoever looks at one instance."""
 
 from __future__ import annotations
 
 import resource
 import time
 
-import orjson
 from aiohttp import web
 
 from vk_provider.agent.outbox import Outbox
@@ -15,19 +14,13 @@ from vk_provider.wire import routes
 
 
 def add_metrics_routes(app: web.Application, outbox: Outbox, session: SessionHandler) -> None:
-    """Install METRICS and STATS."""
+    """Install routes.METRICS."""
     registry = _build_registry(outbox, session)
 
     async def handle_metrics(_: web.Request) -> web.Response:
         return web.Response(body=registry.render().encode(), headers={"Content-Type": CONTENT_TYPE})
 
-    async def handle_stats(_: web.Request) -> web.Response:
-        if outbox.stats is None:
-            return web.Response(status=503, text="no stats sample yet\n")
-        return web.Response(body=orjson.dumps(outbox.stats), content_type="application/json")
-
     app.router.add_get(routes.METRICS, handle_metrics)
-    app.router.add_get(routes.STATS, handle_stats)
 
 
 def _build_registry(outbox: Outbox, session: SessionHandler) -> Registry:

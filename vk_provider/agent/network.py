@@ -11,6 +11,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,6 @@ import orjson
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.errors import AgentError
 
-CNI_CONF_DIR = Path("/etc/cni/net.d")
-CERTS_DIR = Path("/etc/containerd/certs.d")
-IPAM_DIR = "/run/vk-agent/ipam"
 METADATA_ADDRESS = "169.254.169.254"
 
 _REGISTRY_HOST = re.compile(r"_default|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
@@ -31,7 +29,20 @@ class NetworkError(AgentError):
     """The instance's network could not be set up."""
 
 
-def build_cni_conflist(primary_ip: str, pod_ip: str, subnet_cidr: str, mtu: int = 0) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class NetworkPaths:
+    """Directories of the instance that belong to its containerd.
+
+    cni_conf_dir, certs_dir: where containerd looks for network lists and for registry hosts
+    ipam_dir:                where CNI's host-local notes that the pod's address is taken; must not outlive a reboot
+    """
+
+    cni_conf_dir: Path = Path("/etc/cni/net.d")
+    certs_dir: Path = Path("/etc/containerd/certs.d")
+    ipam_dir: Path = Path("/run/vk-agent/ipam")
+
+
+def build_cni_conflist(primary_ip: str, pod_ip: str, subnet_cidr: str, ipam_dir: Path, mtu: int = 0) -> dict[str, Any]:
     """The CNI network list that gives a pod exactly `pod_ip`, with `primary_ip` as its gateway.
 
     Raises NetworkError when the addresses do not fit the subnet.
@@ -47,7 +58,7 @@ def build_cni_conflist(primary_ip: str, pod_ip: str, subnet_cidr: str, mtu: int 
             "type": "host-local",
             "ranges": [[pool]],
             "routes": [{"dst": "0.0.0.0/0"}],
-            "dataDir": IPAM_DIR,
+            "dataDir": str(ipam_dir),
         },
     }
     if mtu:
@@ -56,7 +67,7 @@ def build_cni_conflist(primary_ip: str, pod_ip: str, subnet_cidr: str, mtu: int 
     return {"cniVersion": "0.4.0", "name": "pod-network", "plugins": [ptp, portmap]}
 
 
-def write_cni_conflist(conflist: Mapping[str, Any], directory: Path = CNI_CONF_DIR) -> None:
+def write_cni_conflist(conflist: Mapping[str, Any], directory: Path) -> None:
     """Put the network list in place in one step: containerd watches the directory."""
     _replace_file(directory / "10-pod-network.conflist", orjson.dumps(conflist, option=orjson.OPT_INDENT_2))
 
@@ -69,7 +80,7 @@ def build_hosts_toml(server: str, plain_http: bool) -> str:
     return f'server = "{url}"\n\n[host."{url}"]\n  capabilities = ["pull", "resolve"]\n'
 
 
-def write_registry_hosts(registries: Mapping[str, Mapping[str, Any]], directory: Path = CERTS_DIR) -> None:
+def write_registry_hosts(registries: Mapping[str, Mapping[str, Any]], directory: Path) -> None:
     """Write certs.d/<host>/hosts.toml for each registry of the boot data; raises NetworkError for a bad name."""
     for host, registry in registries.items():
         if not _REGISTRY_HOST.fullmatch(host):
@@ -87,10 +98,17 @@ def find_mtu(mac: str, sys_class_net: Path = Path("/sys/class/net")) -> int:
     return 0
 
 
-def configure(facts: InstanceFacts, mac: str, subnet_cidr: str, registries: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the CNI network list and the registry hosts of this instance, where its containerd looks for them."""
-    write_registry_hosts(registries)
-    write_cni_conflist(build_cni_conflist(facts.primary_ip, facts.pod_ip, subnet_cidr, find_mtu(mac)))
+def configure(
+    facts: InstanceFacts,
+    mac: str,
+    subnet_cidr: str,
+    registries: Mapping[str, Mapping[str, Any]],
+    paths: NetworkPaths,
+) -> None:
+    """Write the CNI network list and the registry hosts of this instance."""
+    write_registry_hosts(registries, paths.certs_dir)
+    conflist = build_cni_conflist(facts.primary_ip, facts.pod_ip, subnet_cidr, paths.ipam_dir, find_mtu(mac))
+    write_cni_conflist(conflist, paths.cni_conf_dir)
 
 
 def _replace_file(path: Path, content: bytes) -> None:

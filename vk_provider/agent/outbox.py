@@ -74,11 +74,6 @@ class Outbox:
         self._stats_due = True
         self._due.set()
 
-    @property
-    def stats(self) -> StatsMessage | None:
-        """The newest sample."""
-        return self._stats
-
     def acknowledge(self, seq: int) -> None:
         """Forget the events up to `seq`."""
         while self._events and self._events[0]["seq"] <= seq:

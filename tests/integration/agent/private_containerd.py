@@ -77,8 +77,7 @@ class PrivateContainerd:
         self._enter_namespace()
         for directory in (self.cni_dir, self.certs_dir):
             directory.mkdir()
-        conflist = network.build_cni_conflist(PRIMARY_IP, POD_IP, SUBNET)
-        conflist["plugins"][0]["ipam"]["dataDir"] = str(self.directory / "ipam")
+        conflist = network.build_cni_conflist(PRIMARY_IP, POD_IP, SUBNET, self.directory / "ipam")
         network.write_cni_conflist(conflist, self.cni_dir)
         (self.directory / "config.toml").write_text(
             _CONFIG.format(dir=self.directory, pause=PAUSE_IMAGE, restrict=str(_lacks_sys_resource()).lower())

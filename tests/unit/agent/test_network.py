@@ -18,18 +18,18 @@ from vk_provider.agent.network import (
 
 
 def test_the_pod_gets_exactly_its_address_without_masquerading():
-    conflist = build_cni_conflist("10.1.0.8", "10.1.0.9", "10.1.0.0/16", 9001)
+    conflist = build_cni_conflist("10.1.0.8", "10.1.0.9", "10.1.0.0/16", Path("/run/ipam"), 9001)
     ptp, portmap = conflist["plugins"]
     assert (ptp["type"], ptp["ipMasq"], ptp["mtu"]) == ("ptp", False, 9001)
     (pool,) = ptp["ipam"]["ranges"][0]
     assert pool == {"subnet": "10.1.0.0/16", "rangeStart": "10.1.0.9", "rangeEnd": "10.1.0.9", "gateway": "10.1.0.8"}
     assert portmap["capabilities"] == {"portMappings": True}
-    assert "mtu" not in build_cni_conflist("10.1.0.8", "10.1.0.9", "10.1.0.0/16")["plugins"][0]
+    assert "mtu" not in build_cni_conflist("10.1.0.8", "10.1.0.9", "10.1.0.0/16", Path("/run/ipam"))["plugins"][0]
 
 
 def test_a_pod_address_outside_the_subnet_is_refused():
     with pytest.raises(NetworkError, match=r"10\.2\.0\.9 is not in the subnet 10\.1\.0\.0/16"):
-        build_cni_conflist("10.1.0.8", "10.2.0.9", "10.1.0.0/16")
+        build_cni_conflist("10.1.0.8", "10.2.0.9", "10.1.0.0/16", Path("/run/ipam"))
 
 
 def test_the_network_list_appears_in_one_step(tmp_path: Path):
