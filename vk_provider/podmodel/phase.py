@@ -65,9 +65,9 @@ def _choose(count: _Count, terminal: bool, initialized: bool) -> Phase:
 def ended_state(status: Mapping[str, Json]) -> Json | None:
     """Return state.terminated, or of a waiting container lastState.terminated; None when it never ended."""
     state = status.get("state") or {}
-    if state.get("terminated"):
+    if state.get("terminated") is not None:
         return state["terminated"]
-    if "waiting" in state:
+    if state.get("waiting") is not None:
         return (status.get("lastState") or {}).get("terminated")
     return None
 
