@@ -39,7 +39,7 @@ def compute_refresh_at(issued_at: float, expires_at: float, jitter_s: float) -> 
 async def request_token(client: KubeClient, pod: Json, audience: str, expiration_s: int) -> BoundToken:
     """Request a token bound to the pod; `audience` "" is the API server's own.
 
-    403 and 404 right after the bind come from caches that lag, and a lost request is repeated: a spare token does no
+    A 403 right after the bind comes from an authorizer that lags, and a lost request is repeated: a spare token does no
     harm. Raises KubeApiError.
     """
     metadata = pod["metadata"]
@@ -64,7 +64,7 @@ async def request_token(client: KubeClient, pod: Json, audience: str, expiration
             answer = await client.create(path, body)
             break
         except KubeApiError as error:
-            if attempt == _ATTEMPTS - 1 or error.status not in (0, 403, 404, 500, 503):
+            if attempt == _ATTEMPTS - 1 or error.status not in (0, 403, 500, 503):
                 raise
         await asyncio.sleep(_FIRST_RETRY_S * 2**attempt)
     status = answer["status"]
