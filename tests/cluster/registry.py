@@ -44,7 +44,7 @@ class Registry:
         storage.mkdir(parents=True, exist_ok=True)
         return (
             "version: 0.1\n"
-            "log: {level: fatal, accesslog: {disabled: true}}\n"
+            "log: {level: error, accesslog: {disabled: true}}\n"
             f"storage: {{filesystem: {{rootdirectory: '{storage}'}}, delete: {{enabled: true}}}}\n"
             f"http: {{addr: '{self.address}', secret: local}}\n"
         )

@@ -22,7 +22,7 @@ from tests.demo.terminal import step
 
 READY_LIMIT_S = 120.0
 ACCESS_MANIFESTS = (
-    "namespace.yaml", "serviceaccount.yaml", "clusterrole.yaml", "clusterrolebinding.yaml", "role-lease.yaml",
+    "namespace.yaml", "serviceaccount.yaml", "clusterrole.yaml", "clusterrolebinding.yaml", "lease-role.yaml",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from vk_provider.podmodel import admission as podmodel_admission
+from vk_provider.podmodel.admission import refuse
 from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.resources import effective_resources
 
@@ -65,7 +65,7 @@ class NodeUsage:
 
 def admit(pod: Json, node: Json, usage: NodeUsage) -> Verdict | None:
     """The kubelet's admission for a pod bound to `node` (the Node object); a pod that passes is added to `usage`."""
-    refusal = podmodel_admission.refuse(pod)
+    refusal = refuse(pod)
     if refusal is not None:
         return Verdict(True, refusal.reason, refusal.message)
     verdict = _check_selector(pod, node)
