@@ -74,8 +74,11 @@ def main(argv: list[str]) -> int:
     gc.disable()
     gc.freeze()  # keeps shared pages shared in the forks
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # forks are reaped by the kernel
-    connection.send(json.dumps({"ready": True, "preload_error": error}).encode())
-    serve(connection, "" if error else AGENT_MODULE)
+    try:
+        connection.send(json.dumps({"ready": True, "preload_error": error}).encode())
+        serve(connection, "" if error else AGENT_MODULE)
+    except ConnectionError:
+        pass  # the provider has gone
     return 0
 
 

@@ -83,12 +83,7 @@ class SimulatedAgent:
         return build_pod_status(
             self.pod,
             ContainerStatuses(init=init, regular=statuses),
-            SandboxFacts(
-                exists=True,
-                ready=not finished,
-                ips=() if finished else (self.instance.pod_ip,),
-                started_containers=True,
-            ),
+            SandboxFacts(exists=True, ready=not finished, ips=ips, started_containers=True),
             PodContext(pod_ips=(self.instance.pod_ip,), host_ips=(self.instance.primary_ip,)),
             now,
             terminating=finished,
