@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 IDLE_CONNECTION_S = 90.0
 MAX_HEADER_BYTES = 1 << 20
-SHUTDOWN_S = 2.0
+SHUTDOWN_S = 1.0
 TLS_SHUTDOWN_S = 600.0
 """How long the end of a stream may take to reach a slow reader; asyncio's 30 s would cut its last bytes off."""
 

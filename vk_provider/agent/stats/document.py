@@ -46,7 +46,7 @@ def build_cpu(moment: str, cpu_ns: int, nano_cores: int) -> Json:
 
 def build_memory(moment: str, figures: CgroupFigures) -> Json:
     """MemoryStats; availableBytes only under a limit."""
-    memory = {
+    memory: Json = {
         "time": moment,
         "usageBytes": figures.memory_usage,
         "workingSetBytes": figures.working_set,
@@ -61,7 +61,7 @@ def build_memory(moment: str, figures: CgroupFigures) -> Json:
 
 def build_container(moment: str, sample: ContainerSample, file_system: Json) -> Json:
     """ContainerStats."""
-    shared = {
+    shared: Json = {
         name: file_system[name]
         for name in ("availableBytes", "capacityBytes", "inodesFree", "inodes")
         if name in file_system
@@ -109,7 +109,7 @@ def build_pod(
     """PodStats. pod_figures: of the pod's own cgroup when there is one, else the parts are added up."""
     metadata = pod["metadata"]
     total = pod_figures or add_figures([item.figures for item in (*containers, *([sandbox] if sandbox else ()))])
-    ephemeral = sum((item.rootfs_used or 0) + item.log_bytes for item in containers)
+    ephemeral: int = sum((item.rootfs_used or 0) + item.log_bytes for item in containers)
     ephemeral += sum(volume.used_bytes for volume in volumes if not volume.in_memory)
     return {
         "podRef": {key: metadata.get(key, "") for key in ("name", "namespace", "uid")},
@@ -120,8 +120,13 @@ def build_pod(
         "swap": {"time": moment, "swapUsageBytes": total.swap},
         "network": build_network(moment, interfaces),
         "volume": [
-            {**item.file_system, "time": moment, "name": item.name}
-            | {"usedBytes": item.used_bytes, "inodesUsed": item.inodes_used}
+            {
+                **item.file_system,
+                "time": moment,
+                "name": item.name,
+                "usedBytes": item.used_bytes,
+                "inodesUsed": item.inodes_used,
+            }
             for item in volumes
         ],
         "ephemeral-storage": {**file_system, "time": moment, "usedBytes": ephemeral},

@@ -1,0 +1,176 @@
+"""Figures of cgroups v1 and v2, and the documents built from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.kubelet.rig import FakeView
+from vk_provider.agent.stats.cgroup import CgroupFigures, CgroupReader, find_mounts
+from vk_provider.agent.stats.document import ContainerSample, build_cadvisor, build_pod
+from vk_provider.agent.stats.machine import measure_directory, parse_net_dev
+from vk_provider.agent.stats.sampler import Sampler
+
+NET_DEV = """\
+Inter-|   Receive                  |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes packets errs drop fifo colls carrier compressed
+    lo:     100       1    0    0    0     0          0         0      100       1    0    0    0     0       0     0
+  eth0: 1000000      20    3    4    0     0          0         0     2000      30    5    6    0     0       0     0
+"""
+MOUNTINFO = """\
+30 24 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+31 30 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+32 30 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+33 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+"""
+
+
+def write(directory: Path, files: dict[str, str]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (directory / name).write_text(text)
+
+
+def test_mounts_of_every_controller_are_found() -> None:
+    mounts = find_mounts(MOUNTINFO)
+    assert mounts["cpuacct"] == mounts["cpu"] == Path("/sys/fs/cgroup/cpu,cpuacct")
+    assert (mounts["memory"], mounts[""]) == (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup/unified"))
+
+
+@pytest.fixture
+def v1(tmp_path: Path) -> CgroupReader:
+    path = "kubepods/poduid-1/abc"
+    write(tmp_path / "cpu" / path, {"cpuacct.usage": "5000\n", "cpuacct.stat": "user 2\nsystem 1\n"})
+    write(
+        tmp_path / "cpu" / path,
+        {
+            "cpu.stat": "nr_periods 7\nnr_throttled 3\nthrottled_time 99\n",
+            "cpu.shares": "512",
+            "cpu.cfs_quota_us": "50000",
+            "cpu.cfs_period_us": "100000",
+        },
+    )
+    write(
+        tmp_path / "memory" / path,
+        {
+            "memory.usage_in_bytes": "10000",
+            "memory.limit_in_bytes": "20000",
+            "memory.stat": "cache 1\ntotal_rss 3000\ntotal_inactive_file 4000\ntotal_pgfault 8\n",
+            "cgroup.procs": "1\n2\n",
+        },
+    )
+    return CgroupReader({"cpu": tmp_path / "cpu", "cpuacct": tmp_path / "cpu", "memory": tmp_path / "memory"})
+
+
+def test_a_container_is_found_and_read_in_v1(v1: CgroupReader) -> None:
+    path = v1.find("abc")
+    assert path == "kubepods/poduid-1/abc"
+    figures = v1.read(path)
+    assert (figures.cpu_ns, figures.cpu_user_ns, figures.periods, figures.throttled_ns) == (5000, 20_000_000, 7, 99)
+    assert (figures.memory_usage, figures.working_set, figures.rss, figures.memory_limit) == (10000, 6000, 3000, 20000)
+    assert (figures.cpu_shares, figures.cpu_quota_us, figures.pids) == (512, 50000, [1, 2])
+    assert v1.find("other") is None
+
+
+def test_a_container_is_found_and_read_in_v2(tmp_path: Path) -> None:
+    write(
+        tmp_path / "kubepods.slice" / "cri-containerd-abc.scope",
+        {
+            "cpu.stat": "usage_usec 5\nuser_usec 3\nsystem_usec 2\nnr_throttled 1\n",
+            "cpu.max": "50000 100000\n",
+            "cpu.weight": "20",
+            "memory.current": "10000",
+            "memory.max": "max",
+            "memory.stat": "anon 3000\ninactive_file 4000\n",
+            "memory.events": "oom_kill 2\nmax 4\n",
+            "io.stat": "8:0 rbytes=10 wbytes=20 rios=1\n8:1 rbytes=1 wbytes=2\n",
+            "cgroup.procs": "",
+        },
+    )
+    reader = CgroupReader({"": tmp_path})
+    path = reader.find("abc")
+    assert path is not None
+    figures = reader.read(path)
+    assert (figures.cpu_ns, figures.cpu_quota_us, figures.cpu_shares) == (5000, 50000, 500)
+    assert (figures.memory_limit, figures.working_set, figures.oom_kills) == (None, 6000, 2)
+    assert (figures.read_bytes, figures.write_bytes) == (11, 22)
+
+
+def test_a_cgroup_that_vanished_reads_as_nothing(v1: CgroupReader) -> None:
+    assert v1.read("gone") == CgroupFigures()
+
+
+def test_something_that_runs_has_a_working_set() -> None:
+    assert CgroupFigures(memory_usage=10, inactive_file=20, pids=[1]).working_set == 4096
+    assert CgroupFigures(memory_usage=10, inactive_file=20).working_set == 0
+
+
+def test_network_counters_leave_loopback_out() -> None:
+    (eth0,) = parse_net_dev(NET_DEV)
+    assert (eth0.name, eth0.rx_bytes, eth0.rx_errors, eth0.tx_bytes, eth0.tx_dropped) == ("eth0", 1000000, 3, 2000, 6)
+
+
+def test_a_directory_is_measured_with_all_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "file").write_bytes(b"x" * 100_000)
+    (tmp_path / "link").symlink_to("/")
+    usage = measure_directory(str(tmp_path))
+    assert usage.inodes == 5
+    assert usage.used_bytes >= 98_304
+    assert measure_directory(str(tmp_path / "none")).inodes == 0
+
+
+def make_sample(name: str, cpu_ns: int) -> ContainerSample:
+    figures = CgroupFigures(cpu_ns=cpu_ns, memory_usage=10, memory_limit=1 << 62, pids=[1])
+    return ContainerSample(name, "abc", "i", "2026-01-02T03:04:05Z", figures, 7, "x/abc", 100, 3, 50)
+
+
+def test_a_pod_adds_up_its_containers() -> None:
+    pod = {"metadata": {"name": "p", "namespace": "ns", "uid": "u"}, "status": {"startTime": "t"}}
+    containers = [make_sample("a", 1), make_sample("b", 2)]
+    document = build_pod("now", pod, containers, make_sample("", 4), None, 9, parse_net_dev(NET_DEV), [], {})
+    assert document["podRef"] == {"name": "p", "namespace": "ns", "uid": "u"}
+    assert document["cpu"] == {"time": "now", "usageNanoCores": 9, "usageCoreNanoSeconds": 7}
+    assert document["ephemeral-storage"]["usedBytes"] == 300
+    assert document["process_stats"] == {"process_count": 2}
+    assert document["network"]["name"] == "eth0" and document["network"]["rxBytes"] == 1000000
+    assert "availableBytes" not in document["memory"]
+    assert [item["name"] for item in document["containers"]] == ["a", "b"]
+
+
+def test_cadvisor_samples_of_the_sandbox_are_the_network() -> None:
+    container, sandbox = build_cadvisor(1.0, [make_sample("a", 1)], make_sample("", 4), parse_net_dev(NET_DEV))
+    names = {sample[0] for sample in container["samples"]}
+    assert {"container_cpu_usage_seconds_total", "container_memory_working_set_bytes"} <= names
+    assert not any(name.startswith("container_network") for name in names)
+    assert ["container_network_receive_bytes_total", {"interface": "eth0"}, 1000000] in sandbox["samples"]
+    assert sandbox["container"] == ""
+
+
+class Runtime:
+    async def list_container_stats(self, sandbox_id: str) -> list[Any]:
+        return []
+
+
+async def test_nothing_is_sampled_before_a_container_runs(v1: CgroupReader) -> None:
+    view = FakeView(status={})
+    assert await Sampler(view, Runtime(), cgroups=v1).sample() is None  # type: ignore[arg-type]
+
+
+async def test_a_sample_holds_pod_and_instance(v1: CgroupReader, tmp_path: Path) -> None:
+    (tmp_path / "0.log").write_text("12345")
+    view = FakeView(paths={"abc": str(tmp_path / "0.log")})
+    sampler = Sampler(view, Runtime(), probes=lambda: [{"container": "c"}], cgroups=v1)  # type: ignore[arg-type]
+    message = await sampler.sample()
+    assert message is not None and sampler.latest is message
+    (container,) = message["pod"]["containers"]
+    assert (container["name"], container["cpu"]["usageCoreNanoSeconds"]) == ("c", 5000)
+    assert container["logs"]["usedBytes"] == 5
+    assert message["podUID"] == "uid-1" and message["probes"] == [{"container": "c"}]
+    assert message["node"]["memory"]["workingSetBytes"] > 0
+    assert message["node"]["cpu"]["usageCoreNanoSeconds"] > 0
+    (tmp_path / "cpu" / "kubepods/poduid-1/abc/cpuacct.usage").write_text("9000000000\n")
+    again = await sampler.sample()
+    assert again is not None and again["pod"]["containers"][0]["cpu"]["usageNanoCores"] > 0

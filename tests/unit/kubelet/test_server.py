@@ -1,0 +1,189 @@
+"""Status codes and bodies of every endpoint, over TLS."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.unit.kubelet.rig import ADMIN, FakeArchive, FakeHandle, Rig, make_instance, make_pod, running_status
+
+UPGRADE = {**ADMIN, "Connection": "Upgrade", "Upgrade": "SPDY/3.1"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "body"),
+    [
+        ("GET", "/healthz", 200, "ok"),
+        ("POST", "/healthz/syncloop", 200, "ok"),
+        ("GET", "/healthz?verbose", 200, "[+]ping ok\n[+]log ok\n[+]syncloop ok\nhealthz check passed\n"),
+        ("POST", "/pods", 405, "Method Not Allowed"),
+        ("POST", "/runningpods/", 405, "Method Not Allowed"),
+        ("PUT", "/exec/ns/web/c", 405, "405: Method Not Allowed"),
+        ("GET", "/stats", 404, "404: Page Not Found"),
+        ("GET", "/nothing", 404, "404 page not found\n"),
+        ("POST", "/checkpoint/ns/web/c", 404, "404 page not found\n"),
+        ("GET", "/logs/", 405, "logs endpoint is disabled.\n"),
+        ("GET", "/logs/a/b", 405, "logs endpoint is disabled.\n"),
+        ("GET", "/debug/pprof/heap", 405, "profiling endpoint is disabled.\n"),
+        ("PUT", "/debug/flags/v", 405, "flags endpoint is disabled.\n"),
+        ("POST", "/containerLogs/ns/web/c", 405, "Method Not Allowed"),
+        ("GET", "/containerLogs/ns/web/c?tailLines=x", 400, '{"message": "Unable to decode query."}'),
+        ("GET", "/containerLogs/ns/web/c?tailLines=-1", 422, '{"message": "Invalid request."}'),
+        ("GET", "/containerLogs/ns/other/c", 404, 'pod "other" does not exist'),
+        ("GET", "/containerLogs/ns/web/x", 404, 'container "x" not found in pod "web"'),
+        ("GET", "/containerLogs/ns/web/init", 400, 'container "init" in pod "web" is not available'),
+        ("GET", "/containerLogs/ns/web/c", 200, "unable to retrieve container logs for containerd://abc"),
+        (
+            "GET", "/containerLogs/ns/web/c?stream=Stderr", 400,
+            'unable to return the given log stream: "Stderr". Please enable PodLogsQuerySplitStreams feature gate in '
+            "kubelet",
+        ),
+        ("POST", "/exec/ns/web/c?command=x", 400, "you must specify at least 1 of stdin, stdout, stderr"),
+        ("POST", "/exec/ns/web/c?command=x&error=1&tty=1", 400, "you must specify at least 1 of stdin, stdout, stderr"),
+        ("POST", "/exec/ns/other/c?output=1", 404, "pod does not exist"),
+        ("POST", "/exec/ns/web/c?output=1", 500, 'container not found ("c")'),
+        ("POST", "/exec/ns/web/uid-1/c?output=1", 500, 'container not found ("c")'),
+        ("GET", "/attach/ns/web/c?output=1", 500, "container c not found in pod web_ns"),
+        ("POST", "/portForward/ns/other", 404, "pod does not exist"),
+        ("POST", "/portForward/ns/web/uid-2", 404, "pod not found"),
+        ("POST", "/portForward/ns/web/uid-1", 500, 'pod not found ("web_ns")'),
+        ("POST", "/run/ns/other/c?cmd=ls", 404, "pod does not exist"),
+        ("POST", "/run/ns/web/c?cmd=ls", 500, 'container not found ("c")'),
+    ],
+)  # fmt: skip
+async def test_without_an_instance_answers_are_a_kubelets(
+    rig: Rig, method: str, path: str, status: int, body: str
+) -> None:
+    rig.source.handles.append(FakeHandle(make_pod(), running_status()))
+    found = await rig.ask(method, path)
+    assert found[:2] == (status, body)
+    if status == 405 and "Not Allowed" in body:
+        assert found[2]["Allow"]
+    if path != "/run/ns/web/c?cmd=ls":
+        assert found[2]["Content-Type"] == "text/plain; charset=utf-8"
+
+
+async def test_pods_are_listed_with_their_newest_status(rig: Rig) -> None:
+    rig.source.handles = [FakeHandle(make_pod(f"p{number}", f"u{number}"), running_status()) for number in range(450)]
+    status, body, headers = await rig.ask("GET", "/pods")
+    document = json.loads(body)
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    assert (document["kind"], document["apiVersion"], len(document["items"])) == ("PodList", "v1", 450)
+    assert document["items"][449]["status"]["phase"] == "Running"
+    assert json.loads((await rig.ask("GET", "/pods/"))[1]) == document
+
+
+async def test_running_pods_hold_running_containers_only(rig: Rig) -> None:
+    rig.source.handles = [
+        FakeHandle(make_pod(), running_status()),
+        FakeHandle(make_pod("done", "uid-2"), {"phase": "Succeeded"}),
+    ]
+    items = json.loads((await rig.ask("GET", "/runningpods/"))[1])["items"]
+    assert items == [
+        {
+            "metadata": {"name": "web", "namespace": "ns", "uid": "uid-1"},
+            "spec": {"containers": [{"name": "c", "image": "i:1", "resources": {}}]},
+            "status": {},
+        }
+    ]
+
+
+async def test_a_client_certificate_is_optional_and_names_the_user(rig: Rig) -> None:
+    async with aiohttp.ClientSession() as http:
+        url = f"https://127.0.0.1:{rig.server.port}/configz"
+        for groups, status in ((["system:masters"], 200), (["others"], 403)):
+            certificate = rig.ca.issue("apiserver", groups)
+            async with http.get(url, ssl=rig.ca.client_context(certificate)) as response:
+                assert response.status == status
+        async with http.get(url, ssl=rig.ca.client_context()) as response:
+            assert (response.status, await response.text()) == (401, "Unauthorized")
+
+
+async def test_a_rotated_serving_certificate_serves_new_connections(rig: Rig) -> None:
+    _, writer = await rig.open()
+    first = writer.get_extra_info("ssl_object").getpeercert()["serialNumber"]
+    rig.server.reload_certificate(*rig.ca.issue("renewed"))
+    _, second_writer = await rig.open()
+    second = second_writer.get_extra_info("ssl_object").getpeercert()
+    assert second["subject"] == ((("commonName", "renewed"),),)
+    assert second["serialNumber"] != first
+    for opened in (writer, second_writer):
+        opened.close()
+        await opened.wait_closed()
+
+
+async def test_logs_of_a_running_container_come_from_the_agent(rig: Rig, tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_text("2026-01-02T03:04:05Z stdout F hello\n2026-01-02T03:04:06Z stdout F world\n")
+    rig.view.paths["abc"] = str(path)
+    rig.source.handles.append(FakeHandle(make_pod(), running_status(), make_instance()))
+    status, body, headers = await rig.ask("GET", "/containerLogs/ns/web/c?tailLines=1&timestamps=true")
+    assert (status, body) == (200, "2026-01-02T03:04:06.000000000Z world\n")
+    assert headers["Transfer-Encoding"] == "chunked"
+    previous = await rig.ask("GET", "/containerLogs/ns/web/c?previous=true")
+    assert previous[:2] == (400, 'previous terminated container "c" in pod "web" not found')
+
+
+async def test_headers_of_a_followed_log_come_before_its_first_line(rig: Rig, tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_text("")
+    rig.view.paths["abc"] = str(path)
+    rig.source.handles.append(FakeHandle(make_pod(), running_status(), make_instance()))
+    reader, writer = await rig.open()
+    writer.write(b"GET /containerLogs/ns/web/c?follow=true HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer good\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    with path.open("a") as file:
+        file.write("2026-01-02T03:04:05Z stdout F hello\n")
+    assert await reader.readuntil(b"hello\n")
+    rig.view.status, rig.runtime.state = {}, 2
+    with path.open("a") as file:
+        file.write("2026-01-02T03:04:05Z stdout F bye\n")
+    assert (await reader.readuntil(b"0\r\n\r\n")).count(b"bye\n") == 1
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_logs_of_a_finished_pod_come_from_the_archive(rig: Rig, tmp_path: Path) -> None:
+    path = tmp_path / "c.log"
+    path.write_text("2026-01-02T03:04:05Z stdout F over\n")
+    archive = FakeArchive({("c", False): str(path)})
+    rig.source.handles.append(FakeHandle(make_pod(), running_status(), None, archive))
+    assert (await rig.ask("GET", "/containerLogs/ns/web/c?follow=true"))[:2] == (200, "over\n")
+
+
+async def test_an_agent_that_does_not_answer_is_named(rig: Rig) -> None:
+    rig.connector.reachable = False
+    rig.source.handles.append(FakeHandle(make_pod(), running_status(), make_instance()))
+    for method, path in (
+        ("GET", "/containerLogs/ns/web/c"),
+        ("POST", "/exec/ns/web/c?output=1"),
+        ("POST", "/run/ns/web/c?cmd=ls"),
+    ):
+        headers = UPGRADE if "exec" in path else ADMIN
+        assert (await rig.ask(method, path, headers=headers))[:2] == (500, "instance i-1 does not answer: no answer")
+
+
+async def test_run_returns_combined_output_or_the_failure(rig: Rig) -> None:
+    rig.source.handles.append(FakeHandle(make_pod(), running_status(), make_instance()))
+    status, body, headers = await rig.ask("POST", "/run/ns/web/uid-1/c?cmd=ls%20-l")
+    assert (status, body, headers["Content-Type"]) == (200, "outerr", "application/json")
+    assert rig.runtime.calls == [("exec_sync", "abc", ["ls", "-l"])]
+    failed = await rig.ask("POST", "/run/ns/web/c?cmd=false")
+    assert failed[:2] == (500, "command 'false' exited with 1: err")
+
+
+async def test_statusz_and_flagz_are_pages_for_people(rig: Rig) -> None:
+    assert "kubelet statusz" in (await rig.ask("GET", "/statusz"))[1]
+    assert "kubelet flagz" in (await rig.ask("GET", "/flagz"))[1]
+
+
+async def test_metrics_are_prometheus_text(rig: Rig) -> None:
+    rig.registry.counter("things_total", "Things", ("kind",)).inc('a"b')
+    status, body, headers = await rig.ask("GET", "/metrics")
+    assert status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert body == '# HELP things_total Things\n# TYPE things_total counter\nthings_total{kind="a\\"b"} 1\n'
+    assert 'kubernetes_healthcheck{name="ping",type="healthz"} 1' in (await rig.ask("GET", "/metrics/slis"))[1]
