@@ -62,5 +62,6 @@ func TestMain(m *testing.M) {
 }
 
 func TestE2E(t *testing.T) {
+	registerJournal()
 	e2e.RunE2ETests(t)
 }

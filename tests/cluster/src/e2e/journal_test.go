@@ -33,28 +33,34 @@ type journalLine struct {
 	Output   string   `json:"output,omitempty"`
 }
 
-var _ = ginkgo.ReportBeforeEach(func(report ginkgo.SpecReport) {
-	if path := os.Getenv(journalVariable); path != "" && willRun(report) {
-		appendLine(path, newLine("started", report))
-	}
-})
-
-var _ = ginkgo.ReportAfterEach(func(report ginkgo.SpecReport) {
+// registerJournal adds the hooks. It must come after framework.AfterReadingAllFlags, whose preview of the specs runs
+// hooks registered before it, and drops them.
+func registerJournal() {
 	path := os.Getenv(journalVariable)
-	if path == "" || report.NumAttempts == 0 { // not selected: nothing ran
+	if path == "" {
 		return
 	}
-	line := newLine("finished", report)
-	line.State = report.State.String()
-	line.Seconds = report.RunTime.Seconds()
-	line.Labels = report.Labels()
-	line.Message = report.FailureMessage()
-	if report.Failed() {
-		line.Location = report.FailureLocation().String()
-		line.Output = keepOutput(filepath.Join(filepath.Dir(path), "output"), report)
-	}
-	appendLine(path, line)
-})
+	ginkgo.ReportBeforeEach(func(report ginkgo.SpecReport) {
+		if willRun(report) {
+			appendLine(path, newLine("started", report))
+		}
+	})
+	ginkgo.ReportAfterEach(func(report ginkgo.SpecReport) {
+		if report.NumAttempts == 0 { // not selected: nothing ran
+			return
+		}
+		line := newLine("finished", report)
+		line.State = report.State.String()
+		line.Seconds = report.RunTime.Seconds()
+		line.Labels = report.Labels()
+		line.Message = report.FailureMessage()
+		if report.Failed() {
+			line.Location = report.FailureLocation().String()
+			line.Output = keepOutput(filepath.Join(filepath.Dir(path), "output"), report)
+		}
+		appendLine(path, line)
+	})
+}
 
 func willRun(report ginkgo.SpecReport) bool {
 	return !report.State.Is(types.SpecStatePending | types.SpecStateSkipped)
