@@ -8,11 +8,12 @@ import re
 import time
 from pathlib import Path
 
+from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.images import ImageStore
 from vk_provider.agent.journal import Journal
 from vk_provider.agent.outbox import Outbox
-from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
+from vk_provider.agent.runtime import ContainerRuntime, RuntimeEvent, RuntimeServiceError
 from vk_provider.agent.volumes.errors import VolumeError
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
 from vk_provider.agent.worker.errors import InterruptedByStop
@@ -56,11 +57,12 @@ class PodRun:
         self._runtime = runtime
         self._journal = journal
         self._wake = asyncio.Event()
+        self._exits: set[asyncio.Task[None]] = set()
         self._http = HttpClient()
         recorder = Recorder(outbox, memory.uid)
         hooks = HookRunner(runtime, self._http, recorder)
         observer = Observer(runtime, memory.uid)
-        self._probes = ProbeManager(Prober(runtime, self._http), recorder, self._on_probe_result)
+        self._probes = ProbeManager(Prober(runtime, self._http), recorder, self._look_again)
         self._puller = ImagePuller(images, recorder)
         self._killer = ContainerKiller(runtime, hooks, recorder, memory, facts)
         self._publisher = StatusPublisher(memory, facts, observer, self._probes, outbox, self._save)
@@ -104,12 +106,14 @@ class PodRun:
             self._lifecycle.stop_requested.set()
             if self._lifecycle.grace is not None:
                 self._lifecycle.grace.shorten(pod_grace_s(self.memory.pod, self.memory.grace_override_s))
-        self._publisher.request()
+        self._publisher.request(save=True)
         self._wake.set()
 
     async def run(self) -> None:
         """Returns only when cancelled; raises when one of the loops broke."""
         self._restore_probes()
+        if self.memory.must_stop:
+            self._lifecycle.stop_requested.set()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch_events(), name="pod-events")
@@ -117,6 +121,8 @@ class PodRun:
                 group.create_task(self._monitor.run(), name="pod-monitor")
                 group.create_task(self._loop(), name="pod-loop")
         finally:
+            for task in self._exits:
+                task.cancel()
             await self._probes.close()
             await self._puller.close()
             await self._killer.close()
@@ -166,10 +172,36 @@ class PodRun:
     async def _watch_events(self) -> None:
         async for event in self._runtime.events():
             log.debug("runtime event %s %s", event.kind, event.container_id)
-            self._publisher.request()
-            self._wake.set()
+            if event.kind in ("exit", "sandbox-exit"):
+                self._follow_exit(event)
+            elif event.kind != "delete":
+                self._look_again()
 
-    def _on_probe_result(self) -> None:
+    def _follow_exit(self, event: RuntimeEvent) -> None:
+        task = asyncio.create_task(self._await_exit(event), name="pod-exit")
+        self._exits.add(task)
+        task.add_done_callback(self._exits.discard)
+
+    async def _await_exit(self, event: RuntimeEvent) -> None:
+        """The event is ahead of what the runtime's lists say: look again once they know of the exit."""
+        delay_s = 0.002
+        while delay_s < 2:
+            await asyncio.sleep(delay_s)
+            delay_s *= 1.5
+            try:
+                if event.kind == "exit":
+                    container = await self._runtime.container_status(event.container_id)
+                    if container is None or container.state == pb.CONTAINER_EXITED:
+                        break
+                else:
+                    sandbox = await self._runtime.pod_sandbox_status(event.container_id)
+                    if sandbox is None or sandbox.state == pb.SANDBOX_NOTREADY:
+                        break
+            except RuntimeServiceError:
+                continue
+        self._look_again()
+
+    def _look_again(self) -> None:
         self._publisher.request()
         self._wake.set()
 

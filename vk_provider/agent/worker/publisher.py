@@ -23,7 +23,7 @@ from vk_provider.podmodel.status import ContainerStatuses, SandboxFacts, build_p
 
 log = logging.getLogger(__name__)
 
-SETTLE_S = 0.1
+SETTLE_S = 0.2
 MAX_SETTLE_S = 1.0
 
 
@@ -36,7 +36,7 @@ class StatusSink(Protocol):
 class StatusPublisher:
     """One loop; `request` says that something may have changed.
 
-    While the pod starts and a pass is under way, a status waits until nothing changed for 100 ms (at most 1 s), so that
+    While the pod starts and a pass is under way, a status waits until nothing changed for 200 ms (at most 1 s), so that
     a pod that starts quickly is published once, as Running.
     """
 
@@ -59,10 +59,13 @@ class StatusPublisher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._publishing = asyncio.Lock()
+        self._save_due = False
         self._sent: tuple[Json, bool] | None = None
         self.observed = Observation()
 
-    def request(self) -> None:
+    def request(self, *, save: bool = False) -> None:
+        """Something may have changed. save: the memory has, keep it even when the status stays the same."""
+        self._save_due = self._save_due or save
         self._dirty.set()
 
     def set_busy(self, busy: bool) -> None:
@@ -101,7 +104,11 @@ class StatusPublisher:
         status = self.compute_status(self.observed, stopped=stopped)
         memory.status = status
         if (status, finished) == self._sent:
+            if self._save_due:
+                self._save_due = False
+                await self._save()
             return
+        self._save_due = False
         self._sent = (copy.deepcopy(status), finished)
         if finished:
             await self._save()

@@ -82,7 +82,6 @@ class PodWorker:
         self._run = PodRun(
             memory, self._runtime, self._images, self._outbox, self._journal, self._facts, volumes
         )
-        self._run.wake()
         await self._run.run()
 
     # -- PodView -----------------------------------------------------------------------------------------------------
