@@ -96,9 +96,10 @@ class KubeClient:
 
     @property
     def ca_pem(self) -> str:
-        """Certificates that the API server is verified with; "" without TLS."""
+        """The cluster's CA; "" without TLS and when the kubeconfig names none: the system's CAs are not the cluster's,
+        and a client certificate of theirs proves nothing."""
         context = self._credentials.ssl_context
-        if not isinstance(context, ssl.SSLContext):
+        if not isinstance(context, ssl.SSLContext) or not self._credentials.names_ca:
             return ""
         return "".join(ssl.DER_cert_to_PEM_cert(der) for der in context.get_ca_certs(binary_form=True))
 
@@ -320,4 +321,9 @@ def _no_answer(error: Exception, timeout_s: float) -> KubeApiError:
         return KubeApiError(0, "Untrusted", " ".join(str(error).split()))
     if isinstance(error, TimeoutError):
         return KubeApiError(0, "Timeout", f"no answer within {timeout_s:g} s")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        cause = error.os_error
+        return KubeApiError(0, "Unreachable", f"cannot connect to {error.host}:{error.port}: {cause.strerror or cause}")
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | ConnectionResetError):
+        return KubeApiError(0, "Unreachable", "connection to the API server was lost")
     return KubeApiError(0, "Unreachable", " ".join(str(error).split()) or type(error).__name__)

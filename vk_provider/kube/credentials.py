@@ -41,6 +41,7 @@ class Credentials:
         self.server_hostname: str | None = None
         self.proxy: str | None = None
         self.ssl_context: ssl.SSLContext | bool = True
+        self.names_ca = False
 
     @property
     def source(self) -> str:
@@ -84,6 +85,7 @@ class Credentials:
             config.load_incluster_config(client_configuration=configuration)
         try:
             self.ssl_context = _build_ssl_context(configuration)
+            self.names_ca = bool(configuration.ssl_ca_cert)
         finally:
             # Certificates given inline pass through temporary files: the key must not stay on disk.
             kube_config._cleanup_temp_files()

@@ -34,7 +34,7 @@ def key_by_uid(item: Json) -> str:
 
 
 def key_by_name(item: Json) -> str:
-    """"namespace/name", or "name" of a cluster-scoped object."""
+    """Key `namespace/name`, or `name` of a cluster-scoped object."""
     metadata = item["metadata"]
     namespace = metadata.get("namespace")
     return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])

@@ -111,6 +111,17 @@ class SharedObjects:
             raise entry.informer.error or KubeApiError(0, "Timeout", f"{self._collection(key[0])} {key[1]} not read")
         return entry.item
 
+    def is_read(self, key: Key) -> bool:
+        """Whether `fetch` would answer without waiting."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.informer.synced.is_set()
+
+    def peek(self, key: Key) -> Json | None:
+        """What `fetch` would return, when `is_read`."""
+        entry = self._entries[key]
+        entry.served = True
+        return entry.item
+
     def close(self) -> None:
         for key in list(self._entries):
             self._close(key)

@@ -131,17 +131,30 @@ class ReferenceStore:
             configMaps={}, secrets={}, tokens={}, services=[], trustBundles={}, podCertificates={}, runtimeHandler="",
             errors={},
         )  # fmt: skip
-        steps: list[Coroutine[Any, Any, None]] = [self._add_services(pod, references)]
-        for name in found.config_maps:
-            steps.append(self._add_object(self._config_maps, (namespace, name), references, "configmap"))
-        for name in found.secrets:
-            steps.append(self._add_object(self._secrets, (namespace, name), references, "secret"))
+        # What is in memory already is taken without a task: a restart resolves thousands of pods at once.
+        steps: list[Coroutine[Any, Any, None]] = []
+        if self._services.synced.is_set():
+            self._list_services(pod, references)
+        else:
+            steps.append(self._add_services(pod, references))
+        for shared, kind, names in (
+            (self._config_maps, "configmap", found.config_maps),
+            (self._secrets, "secret", found.secrets),
+        ):
+            for name in names:
+                if shared.is_read((namespace, name)):
+                    _put_object(references, kind, name, shared.peek((namespace, name)))
+                else:
+                    steps.append(self._add_object(shared, (namespace, name), references, kind))
         for audience, seconds in found.tokens:
-            steps.append(self._add_token(pod, record, audience, seconds, references))
-        for bundle in found.trust_bundles:
-            steps.append(self._add_bundle(bundle, references))
-        for certificate in found.pod_certificates:
-            steps.append(self._add_certificate(pod, record, certificate, references))
+            token = record.tokens.get(token_key(audience, seconds))
+            if token is not None and time.time() < token.refresh_at:
+                references["tokens"][token_key(audience, seconds)] = token.reference
+                record.plan_refresh(token.refresh_at - time.time())
+            else:
+                steps.append(self._add_token(pod, record, audience, seconds, references))
+        steps += [self._add_bundle(bundle, references) for bundle in found.trust_bundles]
+        steps += [self._add_certificate(pod, record, each, references) for each in found.pod_certificates]
         if found.runtime_class:
             steps.append(self._add_runtime_class(found.runtime_class, references))
         await _run_all(steps)
@@ -159,13 +172,10 @@ class ReferenceStore:
         self._runtime_classes.hold(uid, {("", found.runtime_class)} if found.runtime_class else set())
 
     async def _add_object(self, shared: SharedObjects, key: Key, references: References, kind: str) -> None:
-        target = references["configMaps"] if kind == "configmap" else references["secrets"]
         try:
-            item = await shared.fetch(key)
+            _put_object(references, kind, key[1], await shared.fetch(key))
         except KubeApiError as error:
             references["errors"][f"{kind}/{key[1]}"] = str(error)
-            return
-        target[key[1]] = _trim_object(item) if item is not None else None
 
     async def _add_token(
         self, pod: Json, record: PodRecord, audience: str, seconds: int, references: References
@@ -231,6 +241,9 @@ class ReferenceStore:
         except TimeoutError:
             reason = self._services.informer.error
             references["errors"]["services"] = f"services have not yet been read at least once ({reason})"
+        self._list_services(pod, references)
+
+    def _list_services(self, pod: Json, references: References) -> None:
         links = (pod.get("spec") or {}).get("enableServiceLinks", True) is not False
         references["services"] = self._services.entries(pod["metadata"]["namespace"], links)
 
@@ -261,9 +274,17 @@ class ReferenceStore:
 
 
 async def _run_all(steps: list[Coroutine[Any, Any, None]]) -> None:
+    if len(steps) == 1:
+        await steps[0]
+        return
     async with asyncio.TaskGroup() as group:
         for step in steps:
             group.create_task(step)
+
+
+def _put_object(references: References, kind: str, name: str, item: Json | None) -> None:
+    target = references["configMaps"] if kind == "configmap" else references["secrets"]
+    target[name] = _trim_object(item) if item is not None else None
 
 
 def _trim_object(item: Json) -> Json:

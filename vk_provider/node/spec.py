@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vk_provider import __version__
-from vk_provider.settings import NodeSettings
 
 PROVIDER_TAINT_KEY = "virtual-kubelet.io/provider"
 KUBELET_VERSION = "v1.37.2"
@@ -57,20 +56,3 @@ class NodeSpec:
     declared_features: tuple[str, ...] = ()
     runtime_handlers: tuple[dict[str, Any], ...] = ()
     supplemental_groups_policy: bool = False
-
-    @classmethod
-    def from_settings(cls, settings: NodeSettings, address: str, port: int | None = None, **more: Any) -> NodeSpec:
-        """`address` and `port` are where the kubelet API listens in fact; `more` are fields that no setting gives."""
-        taints = tuple(Taint(taint.key, taint.value, taint.effect) for taint in settings.taints)
-        return cls(
-            name=settings.name,
-            internal_ip=address,
-            capacity={"ephemeral-storage": "20Ti", **settings.capacity},
-            zone=settings.zone,
-            region=settings.region,
-            architecture=settings.architecture,
-            labels=dict(settings.labels),
-            taints=taints if settings.taint else (),
-            kubelet_port=settings.port if port is None else port,
-            **more,
-        )

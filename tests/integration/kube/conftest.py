@@ -12,7 +12,10 @@ from tests.cluster.controlplane import ControlPlane
 from vk_provider.kube.client import KubeClient
 
 BASE = Path(__file__).parents[3] / "manifests" / "base"
-RBAC_FILES = ("namespace.yaml", "serviceaccount.yaml", "clusterrole.yaml", "clusterrolebinding.yaml", "lease-role.yaml")
+RBAC_FILES = (
+    "namespace.yaml", "serviceaccount.yaml", "clusterrole.yaml", "clusterrolebinding.yaml", "lease-role.yaml",
+    "identity-role.yaml",
+)  # fmt: skip
 
 
 @dataclass

@@ -13,15 +13,16 @@ from tests.integration.kube.conftest import BASE, Provider
 
 ELSEWHERE = {
     ("get", "pods"), ("list", "pods"), ("watch", "pods"), ("delete", "pods"), ("patch", "pods/status"),
+    ("create", "secrets"), ("get", "secrets"), ("update", "secrets"),
     ("create", "tokenreviews.authentication.k8s.io"), ("create", "subjectaccessreviews.authorization.k8s.io"),
 }  # fmt: skip
-"""Calls of the rooms pods and kubelet."""
+"""Calls of the rooms pods and kubelet, and of the identity store in its own namespace."""
 
 
 def allowed_calls() -> set[tuple[str, str]]:
     """(verb, resource[.group][/subresource]) of all rules in manifests/base."""
     allowed = set()
-    for name in ("clusterrole.yaml", "lease-role.yaml"):
+    for name in ("clusterrole.yaml", "lease-role.yaml", "identity-role.yaml"):
         for document in yaml.safe_load_all((BASE / name).read_text()):
             for rule in document.get("rules") or []:
                 allowed |= {
@@ -93,8 +94,8 @@ def test_the_whole_base_is_accepted_by_the_api_server(control_plane: ControlPlan
     applied = control_plane.kubectl("apply", "-k", str(BASE), "--dry-run=server", "-o", "json")
     kinds: list[Any] = [item["kind"] for item in json.loads(applied.stdout)["items"]]
     assert sorted(kinds) == [
-        "ClusterRole", "ClusterRoleBinding", "ConfigMap", "Deployment", "Namespace", "Role", "RoleBinding",
-        "ServiceAccount",
+        "ClusterRole", "ClusterRoleBinding", "ConfigMap", "Deployment", "Namespace", "Role", "Role", "RoleBinding",
+        "RoleBinding", "ServiceAccount",
     ]  # fmt: skip
 
 

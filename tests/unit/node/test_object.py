@@ -2,7 +2,6 @@
 
 from vk_provider.node.object import build_labels, build_node, build_status, condition_states, plan_reconcile
 from vk_provider.node.spec import PROVIDER_TAINT_KEY, NodeSpec, Taint
-from vk_provider.settings import NodeSettings
 
 CAPACITY = {"cpu": "4", "memory": "8Gi", "pods": "10", "ephemeral-storage": "1Ti"}
 SPEC = NodeSpec("n1", "10.0.0.1", CAPACITY, zone="z", region="r", taints=(Taint(PROVIDER_TAINT_KEY, "local"),))
@@ -88,9 +87,3 @@ def test_our_taint_goes_when_it_is_configured_away_and_others_stay() -> None:
         "spec": {"taints": [foreign]},
         "metadata": {"resourceVersion": "7"},
     }
-
-
-def test_settings_give_the_spec_and_the_taint_can_be_turned_off() -> None:
-    spec = NodeSpec.from_settings(NodeSettings("n1", zone="z", taint=False), "10.0.0.9", 10260)
-    assert (spec.internal_ip, spec.kubelet_port, spec.taints, spec.zone) == ("10.0.0.9", 10260, (), "z")
-    assert NodeSpec.from_settings(NodeSettings("n1"), "10.0.0.9").taints[0].key == PROVIDER_TAINT_KEY
