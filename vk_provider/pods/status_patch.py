@@ -67,7 +67,12 @@ def build_status_patch(uid: str, published: Json | None, status: Json) -> Json:
 def _diff_conditions(old: list[Json], new: list[Json]) -> list[Json]:
     known = {condition["type"]: condition for condition in old}
     wanted = {condition["type"] for condition in new}
-    changed = [condition for condition in new if known.get(condition["type"]) != condition]
+    changed = [_replace(known.get(item["type"]) or {}, item) for item in new if known.get(item["type"]) != item]
     passed = (name for name in known if name not in wanted and name in PASSING_CONDITIONS)
     removed = [{"$patch": "delete", "type": name} for name in passed]
     return changed + removed
+
+
+def _replace(old: Json, new: Json) -> Json:
+    """A condition is merged field by field, so what it no longer has is named with null."""
+    return {**{name: None for name in old if name not in new}, **new}

@@ -12,6 +12,7 @@ from vk_provider.podmodel.spec import Json
 from vk_provider.sizing.preferences import Preferences
 
 GPU = "nvidia.com/gpu"
+_BURST = ("cpu", "memory")
 _KNOWN = ("cpu", "memory", "ephemeral-storage", GPU)
 
 
@@ -31,10 +32,17 @@ class Need:
     unknown: str = ""
 
 
-def compute_need(pod: Json, preferences: Preferences) -> Need:
-    """Return the need of a pod; requests as the scheduler counts them (init phase, sidecars, pod level, overhead)."""
+def compute_need(pod: Json, preferences: Preferences, *, limits: bool = False) -> Need:
+    """Return the need of a pod; requests as the scheduler counts them (init phase, sidecars, pod level, overhead).
+
+    limits: room for what the pod may use, not only for what it asks for. A pod that has the instance to itself has no
+    neighbour's idle CPU or memory to burst into.
+    """
     requests = effective_resources(pod, "requests")
     zero = Fraction(0)
+    if limits:
+        most = effective_resources(pod, "limits")
+        requests = {**requests, **{name: max(requests.get(name, zero), most.get(name, zero)) for name in _BURST}}
     cpu = math.ceil(requests.get("cpu", zero) * 1000) or preferences.default_cpu_milli
     memory = math.ceil(requests.get("memory", zero)) or preferences.default_memory_bytes
     return Need(

@@ -16,6 +16,7 @@ class Preferences:
     default_cpu_milli, default_memory_bytes: for pods that request none of it. A whole CPU, because probes, exec and
                              start of most programs are slow on less; memory is enough for common servers
     reserved_cpu_milli, reserved_memory_bytes: for agent, containerd and kernel. No CPU: they idle while the pod works
+    size_to_limits:          an instance that holds the pod's limits; by its requests only when none is that large
     base_disk_bytes:         root disk before the pod's ephemeral-storage request
     """
 
@@ -27,4 +28,5 @@ class Preferences:
     default_memory_bytes: int = 256 * MIB
     reserved_cpu_milli: int = 0
     reserved_memory_bytes: int = 160 * MIB
+    size_to_limits: bool = True
     base_disk_bytes: int = 20 * 2**30

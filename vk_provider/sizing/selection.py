@@ -17,6 +17,8 @@ OfferingKey = tuple[str, str, str]
 
 _NAMES = dict(zip(LABELS, ("architecture", "instance type", "zone", "capacity type"), strict=True))
 MAX_ALTERNATIVES = 10
+_BURST_FILTERS = ("cpu", "memory")
+"""Where limits larger than any instance fall back to requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,16 @@ class OfferingSelector:
         preferences: Preferences = Preferences(),  # noqa: B008
     ) -> Selection | Refusal:
         """Return the cheapest offering that fits, or why there is none."""
-        need, requirements = compute_need(pod, preferences), find_requirements(pod)
+        if preferences.size_to_limits:
+            answer = self._answer(pod, compute_need(pod, preferences, limits=True), unavailable, preferences)
+            if isinstance(answer, Selection) or answer.removed_by not in _BURST_FILTERS:
+                return answer
+        return self._answer(pod, compute_need(pod, preferences), unavailable, preferences)
+
+    def _answer(
+        self, pod: Json, need: Need, unavailable: frozenset[OfferingKey], preferences: Preferences
+    ) -> Selection | Refusal:
+        requirements = find_requirements(pod)
         key = (need, requirements, unavailable, preferences)
         answer = self._answers.get(key)
         if answer is None:

@@ -28,6 +28,18 @@ def apply_pod_limits(parent: str, resources: pb.LinuxContainerResources, root: P
         _apply_v1(root, parent, resources)
 
 
+def bounded_quota(quota_us: int, period_us: int, root: Path = ROOT) -> int:
+    """The quota that the instance can give: cgroup v1 refuses a quota (EINVAL) above that of a group further up."""
+    if not quota_us:
+        return 0
+    try:
+        most_us = int((root / "cpu" / "cpu.cfs_quota_us").read_text())
+        most_period_us = int((root / "cpu" / "cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        return quota_us
+    return quota_us if most_us <= 0 else min(quota_us, most_us * period_us // most_period_us)
+
+
 def remove_pod_cgroup(parent: str, root: Path = ROOT) -> None:
     """Remove the pod's cgroup from every controller; leaves alone what is still in use."""
     unified = (root / "cgroup.controllers").exists()

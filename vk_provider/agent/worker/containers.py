@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.volumes.container_mounts import Mount
+from vk_provider.agent.worker.cgroups import bounded_quota
 from vk_provider.agent.worker.observed import (
     CONTAINER_NAME,
     HASH,
@@ -92,7 +93,7 @@ def build_resources(pod: Json, container: Json, memory_capacity_bytes: int) -> p
     limits = container_resources(pod, container)
     return pb.LinuxContainerResources(
         cpu_period=limits.cpu_period,
-        cpu_quota=limits.cpu_quota,
+        cpu_quota=bounded_quota(limits.cpu_quota, limits.cpu_period),
         cpu_shares=limits.cpu_shares,
         memory_limit_in_bytes=limits.memory_limit_bytes,
         oom_score_adj=oom_score_adj(pod, container, max(1, memory_capacity_bytes)),

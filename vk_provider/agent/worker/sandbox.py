@@ -6,6 +6,7 @@ Source: pkg/kubelet/kuberuntime/kuberuntime_sandbox.go (v1.37), cri-api v1.
 from __future__ import annotations
 
 from vk_provider.agent.cri import api_pb2 as pb
+from vk_provider.agent.worker.cgroups import bounded_quota
 from vk_provider.agent.worker.observed import POD_NAME, POD_NAMESPACE, POD_UID
 from vk_provider.agent.worker.spec import (
     Json,
@@ -105,10 +106,11 @@ def pod_resources(pod: Json) -> pb.LinuxContainerResources:
     requests = effective_resources(pod, "requests", overhead=False)
     limits = effective_resources(pod, "limits", overhead=False)
     bounded = bounded_resources(pod)
+    quota_us = cpu_quota(int(limits.get("cpu", 0) * 1000)) if "cpu" in bounded else 0
     return pb.LinuxContainerResources(
         cpu_period=CPU_PERIOD_US,
         cpu_shares=cpu_shares(int(requests.get("cpu", 0) * 1000)),
-        cpu_quota=cpu_quota(int(limits.get("cpu", 0) * 1000)) if "cpu" in bounded else 0,
+        cpu_quota=bounded_quota(quota_us, CPU_PERIOD_US),
         memory_limit_in_bytes=int(limits.get("memory", 0)) if "memory" in bounded else 0,
     )
 

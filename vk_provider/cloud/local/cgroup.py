@@ -137,7 +137,20 @@ def limit_cpu(group: Path, cpu_milli: int, unified: bool) -> None:
         (group / "cpu.max").write_text(f"{quota_us} {CPU_PERIOD_US}")
     else:
         (group / "cpu.cfs_period_us").write_text(str(CPU_PERIOD_US))
+        _clamp_below(group, quota_us / CPU_PERIOD_US)
         (group / "cpu.cfs_quota_us").write_text(str(quota_us))
+
+
+def _clamp_below(group: Path, cpus: float) -> None:
+    """cgroup v1 refuses a quota while a group below has more of its own (EINVAL): lower those, the deepest first."""
+    below = [path for path in group.rglob("cpu.cfs_quota_us") if path.parent != group]
+    for path in sorted(below, key=lambda item: len(item.parts), reverse=True):
+        try:
+            quota_us, period_us = int(path.read_text()), int((path.parent / "cpu.cfs_period_us").read_text())
+            if quota_us > cpus * period_us:
+                path.write_text(str(max(1000, int(cpus * period_us))))
+        except FileNotFoundError:
+            continue
 
 
 def prepare_nested_v2(root: Path) -> None:

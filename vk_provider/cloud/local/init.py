@@ -11,10 +11,8 @@ import fcntl
 import gc
 import importlib
 import os
-import shutil
 import signal
 import socket
-import stat
 import sys
 import time
 import traceback
@@ -26,6 +24,7 @@ from typing import NoReturn
 from vk_provider.cloud.local import boot, cgroup, syscalls
 from vk_provider.cloud.local.boot import BootSpec
 from vk_provider.cloud.local.process import ProcessIdentity
+from vk_provider.cloud.local.rootfs import make_root
 from vk_provider.errors import EXIT_BAD_START
 
 FIRST_RESTART_S, LAST_RESTART_S = 0.1, 10.0
@@ -41,16 +40,6 @@ _NAMESPACES = (
     | syscalls.CLONE_NEWUTS
     | syscalls.CLONE_NEWCGROUP
 )
-_DEVICES = {
-    "null": (1, 3),
-    "zero": (1, 5),
-    "full": (1, 7),
-    "random": (1, 8),
-    "urandom": (1, 9),
-    "tty": (5, 0),
-    "fuse": (10, 229),
-    "net/tun": (10, 200),
-}
 
 
 def start_instance(spec: BootSpec, agent_module: str) -> ProcessIdentity:
@@ -293,7 +282,12 @@ class Init:
             if hierarchy.unified or "cpu" in hierarchy.controllers:
                 if not on_host:  # after the pivot, this process sees its own group as the hierarchy's root
                     path = Path("/sys/fs/cgroup") / ("" if hierarchy.unified else hierarchy.options)
-                cgroup.limit_cpu(path, self._spec.cpu_milli, hierarchy.unified)
+                try:
+                    cgroup.limit_cpu(path, self._spec.cpu_milli, hierarchy.unified)
+                except OSError as error:
+                    # A container may have come up between the look at the groups below and the write.
+                    print(f"CPU limit not set, tried again: {error}", file=sys.stderr, flush=True)
+                    self._cpu_limit_due = time.monotonic() + LAST_RESTART_S
 
 
 def _text_descriptor(text: str) -> int:
@@ -309,76 +303,3 @@ def _wait_for(pid: int, what: str) -> None:
     code = os.waitstatus_to_exitcode(status)
     if code != 0:
         raise OSError(f"{what} failed (exit code {code})")
-
-
-def make_root(spec: BootSpec) -> None:
-    """Build the instance's own file system and make it the root. The host's layers are only ever read."""
-    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
-    base = spec.path / "rootfs"
-    base.mkdir(exist_ok=True)
-    syscalls.mount("instance", str(base), "tmpfs", 0, "mode=0755")
-    shutil.copytree(spec.layer, base / "upper")
-    for name in ("work", "root"):
-        (base / name).mkdir(mode=0o755)
-    root = base / "root"
-    options = f"lowerdir=/,upperdir={base}/upper,workdir={base}/work"
-    syscalls.mount("instance", str(root), "overlay", 0, options)
-    _mount_kernel(spec, root)
-    for name, target in boot.DISK_DIRECTORIES.items():
-        syscalls.mount(str(spec.path / "disk" / name), f"{root}{target}", "", syscalls.MS_BIND)
-    for path in spec.binds:
-        _bind_read_only(path, f"{root}{path}")
-    (root / "etc/hostname").write_text(spec.hostname + "\n")
-    (root / "etc/hosts").write_text(boot.build_hosts(spec))
-    (root / "etc/machine-id").write_text(spec.instance_id.removeprefix("i-").ljust(32, "0") + "\n")
-    syscalls.pivot_root(str(root))
-    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SHARED)  # as on a machine: volumes may propagate
-
-
-def _bind_read_only(source: str, target: str) -> None:
-    if os.path.isdir(source):
-        os.makedirs(target, exist_ok=True)
-    else:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        Path(target).touch()
-    syscalls.mount(source, target, "", syscalls.MS_BIND)
-    syscalls.mount("none", target, "", syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY)
-
-
-def _mount_kernel(spec: BootSpec, root: Path) -> None:
-    """proc, sys, control groups, dev and run, each seeing only this instance."""
-    guarded = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
-    syscalls.mount("proc", f"{root}/proc", "proc", guarded)
-    syscalls.mount("sysfs", f"{root}/sys", "sysfs", guarded)
-    _mount_cgroups(spec, f"{root}/sys/fs/cgroup", guarded)
-    syscalls.mount("tmpfs", f"{root}/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755")
-    (root / "run/lock").mkdir(mode=0o755)
-    syscalls.mount("tmpfs", f"{root}/dev", "tmpfs", syscalls.MS_NOSUID, "mode=0755,size=4m")
-    for name in ("pts", "shm", "mqueue", "net"):
-        (root / "dev" / name).mkdir(mode=0o755)
-    options = "newinstance,ptmxmode=0666,mode=0620,gid=5"
-    syscalls.mount("devpts", f"{root}/dev/pts", "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, options)
-    syscalls.mount("shm", f"{root}/dev/shm", "tmpfs", guarded, "mode=1777")
-    syscalls.mount("mqueue", f"{root}/dev/mqueue", "mqueue", guarded)
-    os.umask(0)
-    for name, (major, minor) in _DEVICES.items():
-        os.mknod(f"{root}/dev/{name}", stat.S_IFCHR | 0o666, os.makedev(major, minor))
-    os.umask(0o022)
-    for link, target in {"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1"}.items():
-        os.symlink(target, f"{root}/dev/{link}")
-    os.symlink("fd/2", f"{root}/dev/stderr")
-
-
-def _mount_cgroups(spec: BootSpec, target: str, flags: int) -> None:
-    hierarchies = spec.instance_cgroup.hierarchies
-    if hierarchies[0].unified:
-        syscalls.mount("cgroup2", target, "cgroup2", flags)
-        cgroup.prepare_nested_v2(Path(target))
-        return
-    syscalls.mount("tmpfs", target, "tmpfs", flags, "mode=0755")
-    for hierarchy in hierarchies:
-        name = hierarchy.options.removeprefix("none,name=")
-        os.mkdir(f"{target}/{name}")
-        syscalls.mount("cgroup", f"{target}/{name}", "cgroup", flags, hierarchy.options)
-        for controller in name.split(",") if "," in name else ():
-            os.symlink(name, f"{target}/{controller}")
