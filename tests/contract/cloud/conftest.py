@@ -1,0 +1,39 @@
+"""One suite for every backend: what cloud.base.Cloud promises."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.integration.local_cloud.conftest import config, take_down
+
+from vk_provider.cloud.base import Cloud
+from vk_provider.cloud.local.cloud import LocalCloud
+from vk_provider.cloud.local.config import LocalCloudConfig
+from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
+
+__all__ = ["config"]
+
+OWNER = "contract-test"
+
+
+@pytest.fixture(params=["simulated", pytest.param("local", marks=pytest.mark.real)])
+async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[Cloud]:
+    if request.param == "simulated":
+        simulated = SimulatedCloud(SimulationConfig(max_instances=10), OWNER)
+        await simulated.start()
+        yield simulated
+        await simulated.close()
+        return
+    settings: LocalCloudConfig = request.getfixturevalue("config")
+    local = LocalCloud(LocalCloudConfig(**{**_fields(settings), "max_instances": 10}), OWNER)
+    await local.start()
+    try:
+        yield local
+    finally:
+        await local.close()
+        await take_down(settings)
+
+
+def _fields(settings: LocalCloudConfig) -> dict[str, object]:
+    return {name: getattr(settings, name) for name in LocalCloudConfig.__dataclass_fields__}
