@@ -1,4 +1,4 @@
-"""Running the compiled specs: a dry run for their names, then ginkgo with parallel processes, watched by its journal."""
+"""Running the compiled specs: a dry run for their names, then ginkgo, watched by its journal."""
 
 from __future__ import annotations
 
