@@ -1,7 +1,8 @@
 """Composition root of the provider: builds bottom-up, hands root tasks to the supervisor, stops in order.
 
 Start: API server -> identity -> cloud (listed before the cluster) -> pods listed -> adoption -> kubelet API -> Nodes.
-Stop:  Nodes not ready -> streams -> work queues and status PATCHes -> events -> doors. Instances keep running.
+Stop:  streams -> work queues and status PATCHes -> events -> doors. Instances keep running, and the Nodes stay Ready
+until their Leases run out: a restart must not take running pods out of their Services.
 """
 
 from __future__ import annotations
@@ -240,8 +241,6 @@ class Provider:
 
     async def stop(self) -> None:
         """Every step is bounded; what fails is logged and the next step is taken."""
-        for node in self._nodes:
-            await self._bounded("node not ready", node.announce_stop(), 5.0)
         for node in self._nodes:
             await self._bounded("kubelet API", node.stop_server(), 5.0)
         if hasattr(self, "_health"):

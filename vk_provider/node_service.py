@@ -27,13 +27,16 @@ from vk_provider.node.controller import NodeController
 from vk_provider.node.spec import KUBELET_VERSION, NodeSpec, Taint
 from vk_provider.settings import NodeSettings, Settings
 
+DEFAULT_CAPACITY = {"ephemeral-storage": "20Ti"}
+"""Without it the Node would never be Ready (pkg/kubelet/nodestatus)."""
+
 
 def build_spec(node: NodeSettings, settings: Settings) -> NodeSpec:
     """What the settings say of one Node; the address falls back to the one the default route leaves by."""
     return NodeSpec(
         name=node.name,
         internal_ip=node.address or default_address(),
-        capacity=dict(node.capacity),
+        capacity={**DEFAULT_CAPACITY, **node.capacity},
         zone=node.zone,
         region=node.region,
         architecture=node.architecture,
@@ -79,7 +82,7 @@ class NodeService:
         self._settings = settings
         self._client = client
         kubelet = settings.kubelet
-        self._controller = NodeController(client, recorder, spec, [*ready_checks, self._certificate_problem])
+        self._controller = NodeController(client, recorder, spec, ready_checks)
         api = KubeletApi(
             spec.name,
             pods,
@@ -93,15 +96,10 @@ class NodeService:
         auth = AuthFilter(Authenticator(client), Authorizer(client), spec.name)
         config = ServerConfig(spec.internal_ip, spec.kubelet_port, client_ca_pem=client_ca_pem)
         self._server = KubeletServer(config, api, auth)
-        self._has_certificate = False
 
     @property
     def object(self) -> dict[str, Any] | None:
         return self._controller.node
-
-    def _certificate_problem(self) -> str:
-        """Without a serving certificate logs and exec fail, but pods run: not a reason to be NotReady."""
-        return ""
 
     async def start(self, supervisor: Supervisor) -> None:
         """Listen, ask for a certificate, register. Raises BadStartError."""
@@ -129,12 +127,7 @@ class NodeService:
 
     def _reload(self, certificate: Path, key: Path) -> None:
         self._server.reload_certificate(os.fspath(certificate), os.fspath(key))
-        self._has_certificate = True
         self._controller.wake()
-
-    async def announce_stop(self) -> None:
-        """The Node is not ready from now on."""
-        await self._controller.stop()
 
     async def stop_server(self) -> None:
         await self._server.stop()

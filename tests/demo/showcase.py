@@ -91,7 +91,7 @@ class Showcase:
         raise ClusterError("the default ServiceAccount does not appear", "read the controller manager's log")
 
     def _wait(self, target: str, condition: str) -> None:
-        result = self._plane.kubectl("wait", target, f"--for={condition}", "--timeout=180s", check=False)
+        result = self._plane.kubectl("wait", target, f"--for={condition}", "--timeout=180s", check=False, timeout_s=190)
         if result.returncode != 0:
             print(self._plane.kubectl("get", "pods,events", check=False).stdout)
             raise ClusterError(f"{target} did not get {condition}: {result.stderr.strip()}",

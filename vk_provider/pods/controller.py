@@ -84,6 +84,7 @@ class PodController:
             record = self._add(uid, node, pod)
         else:
             record.pod = pod
+            self._notice_foreign_changes(record)
         if not self._adopting:
             self.wake(uid)
 
@@ -97,6 +98,16 @@ class PodController:
         self.records[uid] = record
         self._by_name[(record.namespace, record.name)] = uid
         return record
+
+    def _notice_foreign_changes(self, record: PodRecord) -> None:
+        """While the Node's Lease has run out, the controller manager sets the pods' Ready to False; take note, so that
+        the agent's word is published again."""
+        if record.published is None or int(record.pod["metadata"]["resourceVersion"]) < record.patched_version:
+            return
+        held = {item["type"]: item for item in (record.pod.get("status") or {}).get("conditions") or []}
+        ours = record.published.get("conditions") or []
+        if any(item["type"] in held and held[item["type"]]["status"] != item["status"] for item in ours):
+            record.published = {**record.published, "conditions": [held.get(item["type"], item) for item in ours]}
 
     def receive(self, record: PodRecord, message: Json) -> None:
         """A message from the pod's agent."""

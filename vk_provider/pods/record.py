@@ -22,7 +22,7 @@ class PodRecord:
     instance:   what the cloud says of the pod's instance, None while there is none
     status:     the newest PodStatus (agent's, or the provider's own when there is no agent); what is to be published
     finished:   nothing of the pod runs any more
-    published:  the status fields that the API server holds from us
+    published:  the status fields that the API server holds from us; patched_version: resourceVersion of that PATCH
     """
 
     uid: str
@@ -57,6 +57,7 @@ class PodRecord:
     status_from_agent: bool = False
     finished: bool = False
     published: Json | None = None
+    patched_version: int = 0
     pending_due: float = 0.0
     reached_running: bool = False
     archived: bool = False

@@ -183,7 +183,7 @@ class PodSteps:
             record.published = status
             return
         try:
-            await self._client.patch_strategic(pod_path(record.namespace, record.name, "status"), patch)
+            answer = await self._client.patch_strategic(pod_path(record.namespace, record.name, "status"), patch)
         except KubeApiError as error:
             self._metrics.status_patches.inc(str(error.status))
             if error.status in (404, 409):
@@ -196,6 +196,7 @@ class PodSteps:
             raise
         self._metrics.status_patches.inc("ok")
         record.published = status
+        record.patched_version = int(answer["metadata"]["resourceVersion"])
         if status.get("phase") == "Running" and not record.reached_running:
             record.reached_running = True
             self._metrics.running_seconds.observe(time.monotonic() - record.bound_at)
