@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vk_provider.agent import lean_aiohttp  # noqa: F401  isort: skip  before anything that imports aiohttp
+from vk_provider.agent import quick_start  # isort: skip  before anything that imports aiohttp
 from vk_provider.agent import network
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.identity import AgentIdentity
@@ -39,6 +39,8 @@ from vk_provider.agent.worker.worker import PodWorker
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
 
 __all__ = ["Agent", "AgentOptions", "InstanceFacts", "main"]
+
+quick_start.end_of_imports()
 
 log = logging.getLogger(__name__)
 
