@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.integration.local_cloud.conftest import config, take_down
 
+from tests.integration.local_cloud.conftest import config, take_down
 from vk_provider.cloud.base import Cloud
 from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.config import LocalCloudConfig

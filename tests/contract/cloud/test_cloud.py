@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import replace
 
 from tests.contract.cloud.conftest import OWNER
-
 from vk_provider.cloud.base import TAG_OWNER, Cloud, Instance, InstanceState, LaunchRequest, Offering
 from vk_provider.errors import CloudQuotaError, CloudRequestError
 

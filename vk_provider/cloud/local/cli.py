@@ -12,10 +12,11 @@ from pathlib import Path
 
 from vk_provider.cloud.base import InstanceState
 from vk_provider.cloud.local import cgroup, network, services
-from vk_provider.cloud.local.cloud import LocalCloud, check_machine, golden_directory
+from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.config import DEFAULT_STATE_DIR, LocalCloudConfig, default_cache_dir
 from vk_provider.cloud.local.containerd import find_containerd
 from vk_provider.cloud.local.golden import ensure_golden
+from vk_provider.cloud.local.template import check_machine, golden_directory
 from vk_provider.errors import BadStartError, CloudError
 
 _DOWN_TIMEOUT_S = 60.0

@@ -11,21 +11,20 @@ import logging
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest, LaunchResult, Offering
-from vk_provider.cloud.local import boot, catalog, cgroup, containerd, golden, layer, network, services
+from vk_provider.cloud.local import boot, catalog, cgroup, network, services
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.local.launcher import Launcher
 from vk_provider.cloud.local.process import end_process
 from vk_provider.cloud.local.spare import SpareRoots
 from vk_provider.cloud.local.store import InstanceRecord, InstanceStore, instance_id_of
+from vk_provider.cloud.local.template import check_machine, prepare
 from vk_provider.cloud.tags import check_tags
 from vk_provider.cloud.userdata import check_user_data
-from vk_provider.errors import BadStartError, CloudError, CloudQuotaError, CloudRequestError
+from vk_provider.errors import CloudError, CloudQuotaError, CloudRequestError
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ class LocalCloud:
         self._owner = owner
         self._store = InstanceStore(config)
         self._slots = asyncio.Semaphore(max(1, config.parallel_launches))
-        self._launches: dict[str, asyncio.Lock] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
         self._cleanups: dict[str, asyncio.Task[None]] = {}
         self._offerings: list[Offering] = []
         self._spares: SpareRoots | None = None
@@ -61,7 +60,7 @@ class LocalCloud:
         launcher = asyncio.create_task(self._launcher.start(), name="launcher")
         try:
             await services.ensure_metadata(self.config)
-            root, self._template = await asyncio.to_thread(self._prepare)
+            root, self._template, self._hierarchies = await asyncio.to_thread(prepare, self.config)
             await launcher
         except BaseException:
             launcher.cancel()
@@ -72,57 +71,24 @@ class LocalCloud:
         self._spares.refill()
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self._offerings = catalog.build_offerings(catalog.machine_architecture(), memory)
-        for instance_id in await asyncio.to_thread(self._store.ids):
-            await self._observe(instance_id)
+        await self._recover()
 
-    def _prepare(self) -> tuple[golden.GoldenRoot, boot.BootSpec]:
-        """Everything that all instances share (blocking)."""
-        config = self.config
-        self._hierarchies = tuple(cgroup.find_hierarchies())
-        runtime = containerd.find_containerd()
-        root = golden.ensure_golden(
-            runtime, golden_directory(config), config.images, config.sandbox_image, config.registries
-        )
-        config_text = containerd.build_config(
-            runtime.version,
-            root.sandbox_image,
-            config.cni_bin_dir,
-            restrict_oom_score_adj=containerd.lacks_sys_resource(),
-            apparmor=containerd.apparmor_enabled(),
-        )
-        resolv_conf = layer.read_resolv_conf(config.nameservers)
-        upper = layer.ensure_layer(config.root / "layers", config_text, resolv_conf, config.state_dir)
-        needed = [
-            "/usr",
-            "/etc",
-            sys.prefix,
-            sys.base_prefix,
-            services.project_root(),
-            config.cni_bin_dir,
-            runtime.path,
-        ]
-        agent = [sys.executable, "-m", "vk_provider", "agent", "--metadata-url", boot.METADATA_URL]
-        agent += ["--containerd-address", containerd.ADDRESS, "--state-dir", "/var/lib/vk-agent"]
-        template = boot.BootSpec(
-            instance_id="",
-            hostname="",
-            directory="",
-            layer=str(upper),
-            binds=layer.find_binds(needed, layer.hidden_directories(config.state_dir)),
-            primary_ip="",
-            pod_ip="",
-            subnet=config.subnet,
-            gateway=config.host_ip,
-            bridge_namespace=config.namespace_path,
-            bridge=network.BRIDGE,
-            cgroup={},
-            cpu_milli=0,
-            boot_credit_s=config.boot_credit_s,
-            containerd=(runtime.path, "--config", containerd.CONFIG_PATH),
-            agent=tuple(agent),
-            environment=services.build_environment(),
-        )
-        return root, template
+    async def _recover(self) -> None:
+        """Go on where an earlier process was killed: accepted launches are finished, half-made claims dropped."""
+        await asyncio.to_thread(self._store.drop_unclaimed, time.time() - _LAUNCH_GRACE_S)
+        resumed = []
+        for instance in await self.list_all():
+            record = self._store.load(instance.instance_id)
+            if record is not None and instance.state is InstanceState.PENDING:
+                resumed.append(self._resume(record))
+        for result in await asyncio.gather(*resumed, return_exceptions=True):
+            if isinstance(result, BaseException):
+                log.warning("an interrupted launch cannot be finished: %s", result)
+
+    async def _resume(self, record: InstanceRecord) -> None:
+        async with self._lock(record.instance_id), self._slots:
+            if self._store.identity(record.instance_id) is None:
+                await self._start_instance(record)
 
     async def close(self) -> None:
         await asyncio.gather(*self._cleanups.values(), return_exceptions=True)
@@ -147,13 +113,8 @@ class LocalCloud:
                     f"Unsupported: {request.offering.instance_type} ({request.offering.capacity_type}) "
                     f"is not offered in {request.offering.zone}"
                 )
-            lock = self._launches.setdefault(instance_id, asyncio.Lock())
-            try:
-                async with lock, self._slots:
-                    return await self._launch_once(instance_id, request)
-            finally:
-                if not lock.locked():
-                    self._launches.pop(instance_id, None)
+            async with self._lock(instance_id), self._slots:
+                return await self._launch_once(instance_id, request)
         except CloudError as error:
             return error
         except OSError as error:
@@ -164,23 +125,30 @@ class LocalCloud:
         record = await asyncio.to_thread(self._claim, instance_id, request)
         if record.state != InstanceState.PENDING or self._store.identity(instance_id) is not None:
             return await self._observe(instance_id) or record.to_instance(InstanceState.TERMINATED)
+        await self._start_instance(record)
+        return record.to_instance(InstanceState.PENDING)
+
+    async def _start_instance(self, record: InstanceRecord) -> None:
         try:
-            await asyncio.to_thread(self._prepare_instance, record, request.user_data)
-            await self._launcher.launch(self._store.directory(instance_id))
+            await asyncio.to_thread(self._prepare_instance, record)
+            await self._launcher.launch(self._store.directory(record.instance_id))
         except (CloudError, OSError) as error:
             await self._end(record, f"Server.InternalError: {error}")
             raise
         finally:
             if self._spares is not None:
                 self._spares.refill()
-        return record.to_instance(InstanceState.PENDING)
+
+    def _lock(self, instance_id: str) -> asyncio.Lock:
+        """Launch and terminate of one instance never overlap."""
+        return self._locks.setdefault(instance_id, asyncio.Lock())
 
     def _claim(self, instance_id: str, request: LaunchRequest) -> InstanceRecord:
         """Find the record of the token or write it; nothing of the instance exists before its record does."""
         record = self._store.load(instance_id)
         if record is not None:
             return record
-        if len(self._live_ids()) >= self.config.max_instances:
+        if len(os.listdir(self.config.addresses_dir)) >= self.config.max_instances:
             raise CloudQuotaError(
                 f"InstanceLimitExceeded: local cloud {self.config.name} has its limit of "
                 f"{self.config.max_instances} instances"
@@ -201,21 +169,16 @@ class LocalCloud:
             launch_time=time.time(),
             tags=dict(request.tags),
         )
+        self._store.save_user_data(instance_id, request.user_data)
         self._store.save(record)
         return record
 
-    def _live_ids(self) -> list[str]:
-        return [path.read_text() for path in self.config.addresses_dir.iterdir()]
-
-    def _prepare_instance(self, record: InstanceRecord, user_data: str) -> None:
+    def _prepare_instance(self, record: InstanceRecord) -> None:
         """Write and link everything that the first process needs (blocking)."""
         assert self._template is not None and self._spares is not None
         directory = self._store.directory(record.instance_id)
         if self._store.identity(record.instance_id) is not None:
             return  # a launcher of an earlier life of this process was faster
-        descriptor = os.open(directory / "user-data", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(user_data)
         disk = directory / "disk"
         for name in boot.DISK_DIRECTORIES:
             (disk / name).mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -250,6 +213,7 @@ class LocalCloud:
         if record.state == InstanceState.TERMINATED:
             if time.time() - record.terminated_time > self.config.remember_s:
                 self._store.forget(instance_id)
+                self._locks.pop(instance_id, None)
                 return None
             return record.to_instance(InstanceState.TERMINATED)
         if record.state == InstanceState.SHUTTING_DOWN:
@@ -258,7 +222,9 @@ class LocalCloud:
         identity = self._store.identity(instance_id)
         if identity is not None and identity.is_alive():
             return record.to_instance(InstanceState.RUNNING)
-        if identity is None and (instance_id in self._launches or time.time() - record.launch_time < _LAUNCH_GRACE_S):
+        if identity is None and (
+            self._lock(instance_id).locked() or time.time() - record.launch_time < _LAUNCH_GRACE_S
+        ):
             return record.to_instance(InstanceState.PENDING)
         reason = self._death_reason(instance_id, never_started=identity is None)
         self._clean_up(record, reason)
@@ -282,9 +248,8 @@ class LocalCloud:
         record = await asyncio.to_thread(self._store.load, instance_id)
         if record is None or record.state == InstanceState.TERMINATED:
             return
-        async with self._launches.setdefault(instance_id, asyncio.Lock()):
+        async with self._lock(instance_id):
             await self._end(record, "Client.UserInitiatedShutdown: terminated by request")
-        self._launches.pop(instance_id, None)
 
     async def _end(self, record: InstanceRecord, reason: str) -> None:
         """Stop the instance now; what it leaves is removed in the background."""
@@ -325,23 +290,3 @@ class LocalCloud:
 
     async def describe_offerings(self) -> list[Offering]:
         return list(self._offerings)
-
-
-def golden_directory(config: LocalCloudConfig) -> Path:
-    """Golden roots live in the cache, unless that is on another file system, where instances could not link to them."""
-    cache = Path(config.cache_dir)
-    cache.mkdir(parents=True, exist_ok=True)
-    config.root.mkdir(parents=True, exist_ok=True)
-    same = cache.stat().st_dev == config.root.stat().st_dev
-    return (cache if same else config.root) / "golden"
-
-
-def check_machine() -> None:
-    """Raise BadStartError with one line when instances cannot run here."""
-    if sys.platform != "linux":
-        raise BadStartError("local cloud: needs Linux")
-    if os.geteuid() != 0:
-        raise BadStartError("local cloud: needs root (namespaces, mounts, control groups)")
-    for command, package in {"ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux"}.items():
-        if shutil.which(command) is None:
-            raise BadStartError(f"local cloud: {command} is not on PATH; install the package {package}")

@@ -38,6 +38,7 @@ class Launcher:
         async with self._starting:
             if self._socket is not None:
                 return
+            await self._reap()
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self._process = await asyncio.to_thread(self._spawn, theirs)
@@ -118,17 +119,19 @@ class Launcher:
         for future in (self._ready, *self._waiting.values()):
             if future is not None and not future.done():
                 future.set_exception(CloudError(f"local cloud: {reason}"))
-        if self._process is not None:
-            process, self._process = self._process, None
-            process.poll()
 
     async def close(self) -> None:
         """End the launcher process; instances stay."""
-        process = self._process
         self._drop("closed")
-        if process is not None:
-            try:
-                await asyncio.to_thread(process.wait, 5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                await asyncio.to_thread(process.wait)
+        await self._reap()
+
+    async def _reap(self) -> None:
+        """Wait for the end of a process that has lost its connection."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        try:
+            await asyncio.to_thread(process.wait, 5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            await asyncio.to_thread(process.wait)

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import shutil
+import time
 from pathlib import Path
 
 from vk_provider.cloud.local.golden import GoldenRoot
@@ -15,12 +16,14 @@ class SpareRoots:
     """Keeps up to `count` linked copies of the golden root below `directory`/<pid>, private to this process."""
 
     def __init__(self, golden: GoldenRoot, directory: Path, count: int) -> None:
-        shutil.rmtree(directory, ignore_errors=True)
+        for entry in directory.iterdir() if directory.exists() else ():
+            if not os.path.exists(f"/proc/{entry.name}"):
+                shutil.rmtree(entry, ignore_errors=True)  # of a process that was killed
         self._golden = golden
         self._directory = directory / str(os.getpid())
-        self._directory.mkdir(parents=True)
+        self._directory.mkdir(parents=True, exist_ok=True)
         self._count = count
-        self._names = itertools.count()
+        self._names = itertools.count(time.monotonic_ns())
         self._ready: list[Path] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -28,7 +31,7 @@ class SpareRoots:
         """Put a root at `target` (must not exist); called in a thread."""
         try:
             self._ready.pop().rename(target)
-        except IndexError:
+        except (IndexError, FileNotFoundError):
             self._golden.link_to(target)
 
     def refill(self) -> None:

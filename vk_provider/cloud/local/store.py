@@ -111,6 +111,22 @@ class InstanceStore:
         path.mkdir(exist_ok=True, mode=0o700)
         write_atomic(path / "instance.json", json.dumps(asdict(record)))
 
+    def save_user_data(self, instance_id: str, text: str) -> None:
+        path = self.directory(instance_id)
+        path.mkdir(exist_ok=True, mode=0o700)
+        write_atomic(path / "user-data", text)
+
+    def drop_unclaimed(self, before: float) -> None:
+        """Remove what a process left that was killed between taking addresses and writing the record."""
+        for path in [*self._config.addresses_dir.iterdir(), *self._config.instances_dir.iterdir()]:
+            instance_id = path.name if path.parent == self._config.instances_dir else path.read_text()
+            if path.stat().st_mtime >= before or self.load(instance_id) is not None:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
     def identity(self, instance_id: str) -> ProcessIdentity | None:
         return ProcessIdentity.read(self.directory(instance_id) / "pid")
 

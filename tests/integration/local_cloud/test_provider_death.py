@@ -1,0 +1,133 @@
+"""The provider dies without a word; its instances and the cloud's memory do not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from tests.integration.local_cloud.conftest import OWNER, request, take_down
+from tests.integration.local_cloud.machine import cgroup_directories, run, until
+from vk_provider.cloud.base import Instance, InstanceState
+from vk_provider.cloud.local import network, services
+from vk_provider.cloud.local.cloud import LocalCloud
+from vk_provider.cloud.local.config import LocalCloudConfig
+
+pytestmark = pytest.mark.real
+
+PROVIDER = """
+import asyncio, json, sys
+from vk_provider.cloud.local.cloud import LocalCloud
+from vk_provider.cloud.local.config import LocalCloudConfig
+from vk_provider.cloud.base import LaunchRequest, TAG_OWNER
+
+async def main(options, owner, tokens):
+    options["images"] = tuple(options["images"]); options["nameservers"] = ()
+    cloud = LocalCloud(LocalCloudConfig(**options), owner)
+    await cloud.start()
+    offering = next(o for o in await cloud.describe_offerings() if o.cpu_milli == 1000)
+    print("ready", flush=True)
+    requests = [LaunchRequest(t, offering, {TAG_OWNER: owner, "Name": t}, "{}") for t in tokens]
+    await asyncio.gather(*(cloud.launch([r]) for r in requests))
+    print("launched", flush=True)
+    await asyncio.sleep(1000)
+
+asyncio.run(main(json.loads(sys.argv[1]), sys.argv[2], sys.argv[3:]))
+"""
+
+
+async def run_provider(config: LocalCloudConfig, tokens: list[str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PROVIDER, json.dumps(asdict(config)), OWNER, *tokens, stdout=asyncio.subprocess.PIPE
+    )
+
+
+async def read_line(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        return (await process.stdout.readline()).decode().strip()
+
+
+async def kill(process: asyncio.subprocess.Process) -> None:
+    process.send_signal(signal.SIGKILL)
+    await process.communicate()
+
+
+async def test_instances_outlive_the_provider_and_are_found_again(config: LocalCloudConfig) -> None:
+    process = await run_provider(config, ["one", "two"])
+    assert [await read_line(process), await read_line(process)] == ["ready", "launched"]
+    await kill(process)
+    cloud = LocalCloud(config, OWNER)
+    try:
+        await cloud.start()
+        found = await cloud.list_owned()
+        assert sorted(i.tags["Name"] for i in found) == ["one", "two"]
+        assert {i.state for i in found} == {InstanceState.RUNNING}
+        (again,) = await cloud.launch([await request(cloud, "one")])
+        assert isinstance(again, Instance) and again.instance_id in {i.instance_id for i in found}
+        assert len(await cloud.list_owned()) == 2
+        await cloud.terminate([i.instance_id for i in found])
+    finally:
+        await cloud.close()
+        await take_down(config)
+
+
+@pytest.mark.parametrize("delay_s", [0.03, 0.15])
+async def test_a_kill_in_the_middle_of_20_launches_ends_with_one_instance_each(
+    config: LocalCloudConfig, delay_s: float
+) -> None:
+    tokens = [f"pod-{number}" for number in range(20)]
+    process = await run_provider(config, tokens)
+    assert await read_line(process) == "ready"
+    await asyncio.sleep(delay_s)
+    await kill(process)
+    cloud = LocalCloud(config, OWNER)
+    try:
+        await cloud.start()
+        results = await cloud.launch([await request(cloud, token) for token in tokens])
+        assert all(isinstance(result, Instance) for result in results), results
+        found = await cloud.list_owned()
+        assert sorted(i.tags["Name"] for i in found) == sorted(tokens)
+        assert len({i.primary_ip for i in found} | {i.pod_ip for i in found}) == 40
+        assert {i.state for i in found} == {InstanceState.RUNNING}
+        groups = next(base for base in cgroup_directories(config) if "pids" in str(base) or len(str(base)) < 30)
+        assert len(list(groups.glob("i-*"))) == 20
+        first = [p for p in run("ps", "-e", "-o", "comm=").split("\n") if p.strip() == "vk-init"]
+        assert len(first) >= 20
+        await cloud.terminate([i.instance_id for i in found])
+    finally:
+        await cloud.close()
+        await take_down(config)
+
+
+async def test_down_leaves_nothing(config: LocalCloudConfig) -> None:
+    process = await run_provider(config, ["left"])
+    assert [await read_line(process), await read_line(process)] == ["ready", "launched"]
+    assert network.exists(config) and services.metadata_running(config)
+    await kill(process)
+    await take_down(config)
+    assert not network.exists(config)
+    assert config.namespace not in run("ip", "netns", "list")
+    assert config.host_device not in run("ip", "-br", "link")
+    assert cgroup_directories(config) == []
+    assert config.name not in Path("/proc/self/mountinfo").read_text()
+    await until(lambda: config.state_dir not in run("ps", "-e", "-o", "args="))
+
+
+async def test_the_metadata_service_is_started_again_before_a_launch(config: LocalCloudConfig) -> None:
+    cloud = LocalCloud(config, OWNER)
+    try:
+        await cloud.start()
+        await services.stop_metadata(config)
+        assert not services.metadata_running(config)
+        (result,) = await cloud.launch([await request(cloud, "x")])
+        assert isinstance(result, Instance)
+        assert services.metadata_running(config)
+    finally:
+        await cloud.close()
+        await take_down(config)

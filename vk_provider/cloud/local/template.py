@@ -1,0 +1,81 @@
+"""What all instances of a cloud share: images, file system layer, the boot specification to fill in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from vk_provider.cloud.local import boot, cgroup, containerd, golden, layer, network, services
+from vk_provider.cloud.local.config import LocalCloudConfig
+from vk_provider.errors import BadStartError
+
+
+def prepare(config: LocalCloudConfig) -> tuple[golden.GoldenRoot, boot.BootSpec, tuple[cgroup.Hierarchy, ...]]:
+    """Make and find everything that all instances share (blocking). Raises BadStartError."""
+    hierarchies = tuple(cgroup.find_hierarchies())
+    runtime = containerd.find_containerd()
+    root = golden.ensure_golden(
+        runtime, golden_directory(config), config.images, config.sandbox_image, config.registries
+    )
+    config_text = containerd.build_config(
+        runtime.version,
+        root.sandbox_image,
+        config.cni_bin_dir,
+        restrict_oom_score_adj=containerd.lacks_sys_resource(),
+        apparmor=containerd.apparmor_enabled(),
+    )
+    resolv_conf = layer.read_resolv_conf(config.nameservers)
+    upper = layer.ensure_layer(config.root / "layers", config_text, resolv_conf, config.state_dir)
+    needed = [
+        "/usr",
+        "/etc",
+        sys.prefix,
+        sys.base_prefix,
+        services.project_root(),
+        config.cni_bin_dir,
+        runtime.path,
+    ]
+    agent = [sys.executable, "-m", "vk_provider", "agent", "--metadata-url", boot.METADATA_URL]
+    agent += ["--containerd-address", containerd.ADDRESS, "--state-dir", "/var/lib/vk-agent"]
+    template = boot.BootSpec(
+        instance_id="",
+        hostname="",
+        directory="",
+        layer=str(upper),
+        binds=layer.find_binds(needed, layer.hidden_directories(config.state_dir)),
+        primary_ip="",
+        pod_ip="",
+        subnet=config.subnet,
+        gateway=config.host_ip,
+        bridge_namespace=config.namespace_path,
+        bridge=network.BRIDGE,
+        cgroup={},
+        cpu_milli=0,
+        boot_credit_s=config.boot_credit_s,
+        containerd=(runtime.path, "--config", containerd.CONFIG_PATH),
+        agent=tuple(agent),
+        environment=services.build_environment(),
+    )
+    return root, template, hierarchies
+
+
+def golden_directory(config: LocalCloudConfig) -> Path:
+    """Golden roots live in the cache, unless that is on another file system, where instances could not link to them."""
+    cache = Path(config.cache_dir)
+    cache.mkdir(parents=True, exist_ok=True)
+    config.root.mkdir(parents=True, exist_ok=True)
+    same = cache.stat().st_dev == config.root.stat().st_dev
+    return (cache if same else config.root) / "golden"
+
+
+def check_machine() -> None:
+    """Raise BadStartError with one line when instances cannot run here."""
+    if sys.platform != "linux":
+        raise BadStartError("local cloud: needs Linux")
+    if os.geteuid() != 0:
+        raise BadStartError("local cloud: needs root (namespaces, mounts, control groups)")
+    for command, package in {"ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux"}.items():
+        if shutil.which(command) is None:
+            raise BadStartError(f"local cloud: {command} is not on PATH; install the package {package}")
