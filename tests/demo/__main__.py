@@ -8,9 +8,18 @@ import time
 from pathlib import Path
 
 from tests.cluster.errors import ClusterError
+from tests.cluster.images.catalog import select_entries
 from tests.demo import cluster
 from tests.demo.environment import Environment, default_root
 from tests.demo.showcase import Showcase, closing_words
+
+E2E_IMAGES = tuple(
+    reference
+    for entry in select_entries("e2e")
+    for reference in entry.references[:1]
+    if entry.recipe in ("agnhost", "busybox", "nginx")
+)
+"""Preloaded, as a node has them after the first pods: the specs do not measure pulling."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--name", default="demo", help="of the local cloud; two demos need two names and subnets")
     parser.add_argument("--subnet", default="10.201.0.0/16")
     parser.add_argument("--untainted", action="store_true", help="register the node without taints")
+    parser.add_argument("--e2e", action="store_true", help="with the images of Kubernetes' own specs, preloaded")
     options = parser.parse_args(arguments)
     try:
         _run(options)
@@ -35,6 +45,7 @@ def _environment(options: argparse.Namespace) -> Environment:
     return Environment(
         options.root.resolve(), options.name, options.cloud, options.subnet, address,
         taint=not options.untainted, daemonsets="run" if options.untainted else "refuse",
+        preload_images=E2E_IMAGES if options.e2e else ("busybox:latest",),
     )  # fmt: skip
 
 

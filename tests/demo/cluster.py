@@ -50,7 +50,7 @@ def up(environment: Environment) -> ControlPlane:
         local_cloud(environment, "up")
     with step(f"image registry {environment.registry}"):
         registry(environment).up()
-        ensure_pushed(environment.registry, "sample")
+        ensure_pushed(environment.registry, "sample" if environment.preload_images == ("busybox:latest",) else None)
     with step(f"control plane {binaries.version}"):
         plane.up(environment.address, 6443)
     with step("provider's account, roles and certificate approver"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.cluster.cache import cache_dir
@@ -37,6 +37,7 @@ class Environment:
     address: str = "10.201.0.1"
     taint: bool = True
     daemonsets: str = "refuse"
+    preload_images: tuple[str, ...] = ("busybox:latest",)
 
     @property
     def cluster_state(self) -> Path:
@@ -69,7 +70,7 @@ class Environment:
 
     @property
     def preload(self) -> tuple[str, ...]:
-        return (f"{self.registry}/busybox:latest",)
+        return tuple(f"{self.registry}/{image}" for image in self.preload_images)
 
     def provider_environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": str(PROJECT)}
@@ -77,15 +78,15 @@ class Environment:
     def save(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
         self.marker.write_text(
-            json.dumps({"name": self.name, "cloud": self.cloud, "subnet": self.subnet, "address": self.address,
-                        "taint": self.taint, "daemonsets": self.daemonsets})
-        )  # fmt: skip
+            json.dumps({name: value for name, value in asdict(self).items() if name != "root"})
+        )
 
     @classmethod
     def load(cls, root: Path) -> Environment | None:
         """The environment that was brought up under `root`, None when there is none."""
         try:
-            return cls(root, **json.loads((root / "demo.json").read_text()))
+            document = json.loads((root / "demo.json").read_text())
+            return cls(root, **{**document, "preload_images": tuple(document.get("preload_images", ("busybox:latest",)))})
         except FileNotFoundError:
             return None
 
