@@ -125,7 +125,7 @@ class StreamHandler:
             target = url.path + (f"?{url.query}" if url.query else "")
             head = build_upgrade_head(request, target, url.netloc)
             host, port = url.hostname or "127.0.0.1", url.port or 80
-            return await pass_through(request, lambda factory: _dial(factory, host, port), head, self._idle_s)
+            return await pass_through(request, lambda: _dial(host, port), head, self._idle_s)
         except StreamOptionsError as error:
             return refuse(400, str(error))
         except StreamRefusal as refusal:
@@ -136,8 +136,8 @@ class StreamHandler:
             return refuse(500, f"the container runtime's streaming server does not answer: {error}")
 
 
-async def _dial(factory: Callable[[], Side], host: str, port: int) -> tuple[asyncio.Transport, Side]:
-    return await asyncio.get_running_loop().create_connection(factory, host, port)
+async def _dial(host: str, port: int) -> tuple[asyncio.Transport, Side]:
+    return await asyncio.get_running_loop().create_connection(Side, host, port)
 
 
 def refuse(status: int, body: str) -> web.Response:

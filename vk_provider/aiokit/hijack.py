@@ -28,7 +28,7 @@ PASSED_HEADERS = frozenset(
 )
 """What an upgrade needs. Credentials (Authorization, cookies, X-Remote-*) never travel on."""
 
-OpenPeer = Callable[[Callable[[], Side]], Awaitable[tuple[asyncio.Transport, Side]]]
+OpenPeer = Callable[[], Awaitable[tuple[asyncio.Transport, Side]]]
 
 
 def is_upgrade(request: web.BaseRequest) -> bool:
@@ -52,7 +52,7 @@ async def pass_through(request: web.BaseRequest, open_peer: OpenPeer, head: byte
 
     Raises whatever `open_peer` raises, while the client can still be answered. The returned response is never sent.
     """
-    _, right = await open_peer(Side)
+    _, right = await open_peer()
     client = request.transport
     if client is None or client.is_closing():
         right.abort()

@@ -11,6 +11,7 @@ from vk_provider.agentclient.base import AgentConnector
 from vk_provider.aiokit.metrics import Registry
 from vk_provider.cloud.base import Instance
 from vk_provider.kubelet.provider import Json, PodHandle, PodSource
+from vk_provider.kubelet.warm import WarmConnections
 
 GO_NOT_FOUND = "404 page not found\n"
 
@@ -35,6 +36,10 @@ class KubeletApi:
     idle_s: float = 4 * 3600.0
     started_at: float = 0.0
     version: str = ""
+    warm: WarmConnections = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "warm", WarmConnections(self.connector))
 
     def find_pod(self, request: web.Request) -> PodHandle | None:
         """The pod named in the path, whatever UID the path asks for."""

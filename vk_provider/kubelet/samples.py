@@ -187,7 +187,9 @@ def _pods_container(moment: str, samples: list[StatsMessage]) -> Json:
 
 
 def _only_cpu_and_memory(pod: Json) -> Json:
-    kept: Json = {key: pod[key] for key in ("podRef", "startTime", "cpu", "memory", "swap", "process_stats") if key in pod}
+    kept: Json = {
+        key: pod[key] for key in ("podRef", "startTime", "cpu", "memory", "swap", "process_stats") if key in pod
+    }
     kept["containers"] = [
         {key: item[key] for key in ("name", "startTime", "cpu", "memory", "swap") if key in item}
         for item in pod.get("containers") or ()

@@ -66,6 +66,8 @@ def build_tls_context(client_ca_pem: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    # No client of a kubelet resumes TLS sessions: tickets would only be written for nothing.
+    context.num_tickets = 0
     if client_ca_pem:
         context.load_verify_locations(cadata=client_ca_pem)
         context.verify_mode = ssl.CERT_OPTIONAL
@@ -115,6 +117,7 @@ class KubeletServer:
         self.config = config
         self.port = config.port
         self._tls = build_tls_context(config.client_ca_pem)
+        self._warm = api.warm
         self._runner = web.AppRunner(
             build_app(api, auth),
             access_log=None,
@@ -162,6 +165,7 @@ class KubeletServer:
         if self._server is not None:
             self._server.close()
             self._server = None
+        await self._warm.close()
         await self._runner.cleanup()
 
 

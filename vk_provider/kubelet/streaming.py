@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from urllib.parse import quote
 
 from aiohttp import web
@@ -39,8 +38,8 @@ async def stream_to_agent(
         headers = ", ".join(sorted(request.headers))
         return web.Response(status=400, text=f"unable to upgrade: missing upgrade headers in request: {headers}")
 
-    async def open_agent(factory: Callable[[], Side]) -> tuple[asyncio.Transport, Side]:
-        return await api.connector.open_stream(instance, factory)
+    async def open_agent() -> tuple[asyncio.Transport, Side]:
+        return await api.warm.open(instance)
 
     head = build_upgrade_head(request, target, routes.server_name(instance.instance_id))
     try:

@@ -147,13 +147,14 @@ class FakeView:
     pod: Json | None = field(default_factory=make_pod)
     status: Json = field(default_factory=running_status)
     sandbox_id: str = "sandbox"
+    container: str = "abc"
     paths: dict[str, str] = field(default_factory=dict)
 
     def container_spec(self, name: str) -> Json | None:
         return next((item for item in (self.pod or {})["spec"]["containers"] if item["name"] == name), None)
 
     def container_id(self, name: str) -> str:
-        return "abc" if name == "c" else ""
+        return self.container if name == "c" else ""
 
     def log_path(self, container_id: str) -> str | None:
         return self.paths.get(container_id)
@@ -254,18 +255,19 @@ class FakeConnector:
 class Rig:
     """Everything together; `client()` talks to the kubelet's port."""
 
-    def __init__(self, directory: Path, idle_s: float = 60.0) -> None:
+    def __init__(self, directory: Path, idle_s: float = 60.0, runtime: Any = None) -> None:
         self.ca = CertificateAuthority(directory)
-        self.view, self.runtime = FakeView(), FakeRuntime()
+        self.view, self.runtime = FakeView(), runtime or FakeRuntime()
         self.source, self.registry = FakeSource(), Registry()
         self._idle_s = idle_s
         self._http: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
         agent = web.Application()
-        add_log_routes(agent, self.view, self.runtime)  # type: ignore[arg-type]
-        add_stream_routes(agent, self.view, self.runtime, self._idle_s)  # type: ignore[arg-type]
-        self._agent = web.AppRunner(agent, access_log=None, shutdown_timeout=1)
+        add_log_routes(agent, self.view, self.runtime)
+        add_stream_routes(agent, self.view, self.runtime, self._idle_s)
+        size = 1 << 20
+        self._agent = web.AppRunner(agent, access_log=None, shutdown_timeout=1, max_line_size=size, max_field_size=size)
         await self._agent.setup()
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(*self.ca.issue("agent"))
