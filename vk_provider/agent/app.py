@@ -111,7 +111,6 @@ class Agent:
         self._supervisor.start("metadata-guard", guard.run())
         self._supervisor.start("pod-worker", _run_worker(worker, runtime, guard, metadata, options.network))
         self._supervisor.start("stats", run_stats(sampler, outbox))
-        gc.collect()
         gc.freeze()  # what a start leaves behind stays: no collection needs to look at it again
         try:
             await self._supervisor.wait()

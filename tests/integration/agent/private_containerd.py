@@ -7,6 +7,7 @@ PIDs and volumes as an agent on the instance would. `stop` leaves nothing behind
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -69,6 +70,8 @@ class PrivateContainerd:
         self.certs_dir = self.directory / "certs.d"
         self.log_path = self.directory / "containerd.log"
         self.primary_ip, self.pod_ip = PRIMARY_IP, POD_IP
+        self.pod_uids: list[str] = []
+        """Pods whose logs and cgroups, which are at fixed places of the machine, `stop` removes."""
         self._process: subprocess.Popen[bytes] | None = None
         self._host_netns = -1
 
@@ -122,6 +125,9 @@ class PrivateContainerd:
             self._kill_shims()
             self._unmount()
             self._remove_cgroups()
+            for uid in self.pod_uids:
+                _remove_traces(uid)
+            _remove_dangling_log_links()
         finally:
             self._leave_namespace()
             shutil.rmtree(self.directory, ignore_errors=True)
@@ -169,6 +175,21 @@ class PrivateContainerd:
                 path.rmdir()
             except OSError:
                 pass
+
+
+def _remove_traces(pod_uid: str) -> None:
+    """Logs and cgroups of a pod."""
+    for logs in Path("/var/log/pods").glob(f"*_{pod_uid}"):
+        shutil.rmtree(logs)
+    for cgroup in sorted(Path("/sys/fs/cgroup").glob(f"*/kubepods/**/*{pod_uid}*"), reverse=True):
+        with contextlib.suppress(OSError):
+            cgroup.rmdir()
+
+
+def _remove_dangling_log_links() -> None:
+    for link in Path("/var/log/containers").glob("*.log"):
+        if link.is_symlink() and not link.exists() and os.readlink(link).startswith("/var/log/pods/"):
+            link.unlink(missing_ok=True)
 
 
 def _lacks_sys_resource() -> bool:

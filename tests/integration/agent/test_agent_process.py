@@ -146,14 +146,16 @@ def is_phase(phase: str) -> Callable[[dict[str, Any]], bool]:
     return lambda m: m["type"] == "status" and m["status"].get("phase") == phase
 
 
-def pod_message() -> dict[str, Any]:
+def pod_message(containerd: PrivateContainerd) -> dict[str, Any]:
+    uid = str(uuid.uuid4())
+    containerd.pod_uids.append(uid)
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
             "name": f"web-{uuid.uuid4().hex[:6]}",
             "namespace": "default",
-            "uid": str(uuid.uuid4()),
+            "uid": uid,
             "generation": 1,
             "creationTimestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         },
@@ -204,10 +206,10 @@ async def agent(
 
 
 async def test_a_pod_survives_a_killed_agent_and_is_deleted_by_the_next(
-    agent: AgentProcess, connector: HttpsConnector, runtime: ContainerRuntime
+    agent: AgentProcess, connector: HttpsConnector, containerd: PrivateContainerd, runtime: ContainerRuntime
 ):
     session = await dial(connector)
-    message = pod_message()
+    message = pod_message(containerd)
     (hello,) = await wait_for(session, lambda m: m["type"] == "hello")
     assert (hello["instanceID"], hello["podUID"]) == (INSTANCE.instance_id, "")
     await session.send(message)
@@ -242,10 +244,10 @@ async def test_a_pod_survives_a_killed_agent_and_is_deleted_by_the_next(
 
 
 async def test_sigterm_stops_the_agent_cleanly_and_the_next_takes_the_pod_over(
-    agent: AgentProcess, connector: HttpsConnector, runtime: ContainerRuntime
+    agent: AgentProcess, connector: HttpsConnector, containerd: PrivateContainerd, runtime: ContainerRuntime
 ):
     session = await dial(connector)
-    message = pod_message()
+    message = pod_message(containerd)
     await session.send(message)
     await wait_for(session, is_phase("Running"))
     await asyncio.to_thread(wait_for_file, agent.state_dir / "journal.json")
