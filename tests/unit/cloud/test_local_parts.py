@@ -1,0 +1,260 @@
+"""The pure parts of the local cloud."""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import json
+import os
+import struct
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vk_provider.cloud.local import boot, containerd, layer, network
+from vk_provider.cloud.local.catalog import build_offerings
+from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup, parse_hierarchies
+from vk_provider.cloud.local.config import LocalCloudConfig
+from vk_provider.cloud.local.golden import read_image_name, write_hosts
+from vk_provider.cloud.local.metadata import MetadataServer, TokenIssuer
+from vk_provider.cloud.local.pause import PAUSE_IMAGE, build_pause_program, write_pause_archive
+from vk_provider.cloud.local.process import ProcessIdentity
+from vk_provider.cloud.local.store import InstanceRecord, InstanceStore, instance_id_of
+from vk_provider.errors import BadStartError, CloudQuotaError
+
+V1 = """\
+25 20 0:21 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+26 25 0:22 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct
+27 25 0:23 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+28 25 0:24 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,release_agent=/x,name=systemd
+29 25 0:25 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+30 25 0:23 / /mnt/again rw - cgroup cgroup rw,memory
+"""
+V2 = "30 25 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+
+
+def record(instance_id: str = "i-1", primary: str = "10.9.0.16", pod: str = "10.9.0.17") -> InstanceRecord:
+    return InstanceRecord(
+        instance_id, "t", "l1.small", "a", "spot", "amd64", 1000, 2**30, primary, pod, 1.0, {"k": "v"}
+    )
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> LocalCloudConfig:
+    return LocalCloudConfig(name="u", subnet="10.9.0.0/26", state_dir=str(tmp_path))
+
+
+@pytest.fixture
+def store(config: LocalCloudConfig) -> InstanceStore:
+    found = InstanceStore(config)
+    found.prepare()
+    return found
+
+
+def test_a_hybrid_machine_uses_its_v1_controllers_once_each() -> None:
+    found = parse_hierarchies(V1)
+    assert [(h.path, h.options) for h in found] == [
+        ("/sys/fs/cgroup/cpu,cpuacct", "cpu,cpuacct"),
+        ("/sys/fs/cgroup/memory", "memory"),
+        ("/sys/fs/cgroup/systemd", "none,name=systemd"),
+    ]
+    assert parse_hierarchies(V2) == [Hierarchy("/sys/fs/cgroup", "", True)]
+    assert parse_hierarchies("") == []
+
+
+def test_a_boot_spec_survives_its_file() -> None:
+    group = InstanceCgroup((Hierarchy("/c/cpu", "cpu", False),), "vk-u/i-1")
+    template = boot.BootSpec("", "", "", "/layer", ("/x",), "", "", "10.9.0.0/16", "10.9.0.1", "/run/netns/n", "br0",
+                             {}, 0, 1.0, ("c",), ("python", "agent"), {"A": "b"})  # fmt: skip
+    spec = boot.fill(template, record("i-0123456789abcdef0"), "/state/i", group)
+    again = boot.BootSpec.from_text(spec.to_text())
+    assert again == spec and again.instance_cgroup == group
+    assert spec.hostname == "ip-10-9-0-16" and len(spec.port) <= 15
+    assert boot.mac_address("10.9.0.16") == "02:56:0a:09:00:10"
+    assert "peer name eth0 address 02:56:0a:09:00:10 netns 1" in boot.build_bridge_batch(spec)
+    assert "addr add 10.9.0.16/16 dev eth0" in boot.build_instance_batch(spec)
+
+
+def test_a_route_that_overlaps_the_subnet_is_found_but_not_our_own() -> None:
+    subnet = ipaddress.IPv4Network("10.201.0.0/16")
+    routes = [{"dst": "default", "dev": "eth0"}, {"dst": "10.201.0.0/16", "dev": "vk-local"}]
+    assert network.find_collision(subnet, routes, "vk-local") is None
+    assert "collides with the route 10.0.0.0/8 dev tun0" in str(
+        network.find_collision(subnet, [*routes, {"dst": "10.0.0.0/8", "dev": "tun0"}], "vk-local")
+    )
+    assert network.find_collision(subnet, [{"dst": "10.201.7.1", "dev": "eth0"}], "vk-local")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"name": "Ümlaut"}, {"name": "far-too-long-a-name"}, {"subnet": "10.0.0.0/30"}, {"subnet": "10.0.0.1/16"},
+     {"subnet": "fd00::/64"}, {"state_dir": "relative"}, {"state_dir": "/a:b"}],
+)  # fmt: skip
+def test_bad_settings_are_a_bad_start(options: dict[str, str]) -> None:
+    with pytest.raises(BadStartError):
+        LocalCloudConfig(**options)  # type: ignore[arg-type]
+
+
+def test_containerd_versions_and_capabilities_are_read() -> None:
+    assert containerd.parse_version("containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1") == (1, 6)
+    assert containerd.parse_version("containerd github.com/containerd/containerd/v2 v2.4.2 abc") == (2, 4)
+    with pytest.raises(BadStartError):
+        containerd.parse_version("nonsense")
+    assert containerd.lacks_sys_resource("CapEff:\t000001fffeffffff\n")
+    assert not containerd.lacks_sys_resource("CapEff:\t000001ffffffffff\n")
+
+
+@pytest.mark.parametrize(("version", "number"), [((1, 6), 2), ((2, 1), 3)])
+def test_containerds_configuration_is_toml_with_our_choices(version: tuple[int, int], number: int) -> None:
+    import tomllib
+
+    text = containerd.build_config(version, "p:1", "/cni", restrict_oom_score_adj=True, apparmor=False)
+    found = tomllib.loads(text)
+    assert found["version"] == number and found["root"] == "/var/lib/containerd"
+    plugins = found["plugins"]
+    cri = plugins["io.containerd.grpc.v1.cri"]
+    runtime = cri if number == 2 else plugins["io.containerd.cri.v1.runtime"]
+    assert runtime["restrict_oom_score_adj"] is True and runtime["disable_apparmor"] is True
+    assert cri["stream_server_address"] == "127.0.0.1"
+    assert runtime["cni"]["conf_dir"] == "/etc/cni/net.d"
+    assert "p:1" in text and "/etc/containerd/certs.d" in text
+
+
+def test_the_pause_image_is_a_static_program_in_an_oci_archive(tmp_path: Path) -> None:
+    program = build_pause_program()
+    assert program[:4] == b"\x7fELF"
+    entry = struct.unpack_from("<Q", program, 24)[0]
+    assert program[entry - 0x400000 :].startswith(b"\xb8\x0d\x00\x00\x00")
+    path = tmp_path / "pause.tar"
+    write_pause_archive(path)
+    assert read_image_name(path) == PAUSE_IMAGE
+    with tarfile.open(path) as archive:
+        index = json.load(archive.extractfile("index.json") or io.BytesIO())
+        digest = index["manifests"][0]["digest"].removeprefix("sha256:")
+        assert f"blobs/sha256/{digest}" in archive.getnames()
+    with pytest.raises(BadStartError, match="arm64"):
+        build_pause_program("arm64")
+
+
+def test_registry_hosts_are_written_for_containerd(tmp_path: Path) -> None:
+    write_hosts(tmp_path / "h", {"r:5000": {"plain_http": True}, "q": {"server": "https://m"}})
+    assert 'server = "http://r:5000"' in (tmp_path / "h/r:5000/hosts.toml").read_text()
+    assert '[host."https://m"]' in (tmp_path / "h/q/hosts.toml").read_text()
+
+
+def test_offerings_grow_in_price_and_stop_at_the_machines_memory() -> None:
+    offerings = build_offerings("amd64", 4 * 2**30)
+    assert max(o.memory_bytes for o in offerings) == 4 * 2**30
+    assert [o.price_per_hour for o in offerings] == sorted(o.price_per_hour for o in offerings)
+    smallest = [o for o in offerings if o.instance_type == "l1.nano"]
+    assert {(o.zone, o.capacity_type) for o in smallest} == {
+        (z, c) for z in ("local-a", "local-b") for c in ("on-demand", "spot")
+    }
+    assert {(o.cpu_milli, o.memory_bytes) for o in smallest} == {(250, 2**29)}
+
+
+def test_records_and_addresses_survive_the_process(config: LocalCloudConfig, store: InstanceStore) -> None:
+    pair = store.allocate_addresses("i-1")
+    store.save(record("i-1", *pair))
+    again = InstanceStore(config)
+    assert again.ids() == ["i-1"] and again.load("i-1") == record("i-1", *pair)
+    assert again.load("i-2") is None
+    assert again.allocate_addresses("i-2") != pair
+
+
+def test_addresses_run_out_with_a_quota_error_and_come_back(store: InstanceStore) -> None:
+    taken = []
+    with pytest.raises(CloudQuotaError):
+        for number in range(100):
+            taken.append(store.allocate_addresses(f"i-{number}"))
+    flat = [address for pair in taken for address in pair]
+    network = ipaddress.IPv4Network("10.9.0.0/26")
+    assert len(set(flat)) == len(flat) and len(taken) == 23
+    assert all(ipaddress.IPv4Address(a) in network and a != str(network.broadcast_address) for a in flat)
+    store.release_addresses("i-someone-else", taken[3][0])
+    with pytest.raises(CloudQuotaError):
+        store.allocate_addresses("i-new")
+    store.release_addresses("i-3", taken[3][0])
+    assert store.allocate_addresses("i-new") == taken[3]
+
+
+def test_what_a_killed_launch_left_before_its_record_is_dropped(store: InstanceStore, config: LocalCloudConfig) -> None:
+    pair = store.allocate_addresses("i-half")
+    store.save_user_data("i-half", "secret")
+    kept = store.allocate_addresses("i-whole")
+    store.save(record("i-whole", *kept))
+    store.drop_unclaimed(before=0)
+    assert (config.addresses_dir / pair[0]).exists()
+    store.drop_unclaimed(before=4e9)
+    assert not (config.addresses_dir / pair[0]).exists() and not store.directory("i-half").exists()
+    assert (config.addresses_dir / kept[0]).exists() and store.load("i-whole") is not None
+
+
+def test_instance_ids_derive_from_tokens() -> None:
+    assert instance_id_of("a") == instance_id_of("a") != instance_id_of("b")
+    assert len(instance_id_of("a")) == 19
+
+
+def test_a_process_is_itself_only_with_its_start_time(tmp_path: Path) -> None:
+    me = ProcessIdentity.of(os.getpid())
+    assert me is not None and me.is_alive()
+    me.write(tmp_path / "pid")
+    assert ProcessIdentity.read(tmp_path / "pid") == me
+    assert not replace(me, start_ticks=me.start_ticks - 1).is_alive()
+    (tmp_path / "pid").write_text("12 34")
+    assert ProcessIdentity.read(tmp_path / "pid") is None
+
+
+def test_metadata_tokens_are_bound_to_source_and_time() -> None:
+    issuer = TokenIssuer(b"k")
+    token = issuer.issue("10.0.0.1", 60, now=1000.0)
+    assert issuer.is_valid(token, "10.0.0.1", 1059.0)
+    assert not issuer.is_valid(token, "10.0.0.1", 1060.0)
+    assert not issuer.is_valid(token, "10.0.0.2", 1000.0)
+    assert not TokenIssuer(b"other").is_valid(token, "10.0.0.1", 1000.0)
+
+
+def test_metadata_answers_by_source_address(config: LocalCloudConfig, store: InstanceStore) -> None:
+    for number in (1, 2):
+        pair = store.allocate_addresses(f"i-{number}")
+        store.save_user_data(f"i-{number}", f"data {number}")
+        store.save(record(f"i-{number}", *pair))
+    server = MetadataServer(config)
+
+    def get(path: str, source: str, token: str = "", method: str = "GET", more: str = "") -> tuple[int, str]:
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-aws-ec2-metadata-token: {token}\r\n{more}\r\n"
+        return server.answer(head, source, 1000.0)
+
+    ttl = "X-aws-ec2-metadata-token-ttl-seconds: 60\r\n"
+    status, token = get("/latest/api/token", "10.9.0.18", method="PUT", more=ttl)
+    assert status == 200
+    assert get("/latest/user-data", "10.9.0.18", token) == (200, "data 2")
+    assert get("/latest/meta-data/instance-id", "10.9.0.18", token) == (200, "i-2")
+    assert get("/latest/user-data", "10.9.0.16", token)[0] == 401
+    assert get("/latest/user-data", "10.9.0.18")[0] == 401
+    assert get("/latest/user-data", "10.9.0.18", "12.\u00e9")[0] == 401
+    assert get("/latest/nothing", "10.9.0.18", token)[0] == 404
+    assert get("/latest/api/token", "10.9.0.18", method="PUT")[0] == 400
+    assert get("/latest/api/token", "10.9.0.18", method="PUT", more=ttl + "X-Forwarded-For: x\r\n")[0] == 403
+    assert server.answer("nonsense", "10.9.0.18", 0.0)[0] == 400
+
+
+def test_needed_paths_that_instances_cannot_see_are_bound(tmp_path: Path) -> None:
+    hidden = ("/tmp", "/dev")
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    found = layer.find_binds([str(tmp_path), str(inner), "/usr"], (*hidden, str(tmp_path)))
+    assert found == (str(tmp_path),)
+
+
+@pytest.mark.real
+def test_a_layer_hides_host_directories_and_is_named_by_its_content(tmp_path: Path) -> None:
+    first = layer.ensure_layer(tmp_path, "config", "nameserver 1.2.3.4\n", "/srv/state")
+    assert layer.ensure_layer(tmp_path, "config", "nameserver 1.2.3.4\n", "/srv/state") == first
+    assert layer.ensure_layer(tmp_path, "other", "nameserver 1.2.3.4\n", "/srv/state") != first
+    assert (first / "etc/containerd/config.toml").read_text() == "config"
+    assert (first / "tmp").stat().st_mode & 0o7777 == 0o1777
+    for name in ("etc/cni", "srv/state", "tmp", "var/lib/kubelet"):
+        assert os.getxattr(first / name, "trusted.overlay.opaque") == b"y"

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vk_provider.agentclient.base import AgentSession
+from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest
+from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
+from vk_provider.cloud.simulated.connector import SimulatedConnector
+from vk_provider.cloud.unavailable import offering_key
+from vk_provider.errors import AgentError, AgentUnreachableError, CapacityError, CloudError
+from vk_provider.wire import routes
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def pod(**metadata: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"uid": "u1", "name": "p", "namespace": "d", "generation": 3, **metadata},
+        "spec": {
+            "initContainers": [{"name": "i", "image": "busybox"}],
+            "containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "y"}],
+        },
+    }
+
+
+def message(subject: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "pod", "pod": subject, "references": {}, "node": {}}
+
+
+async def launch(cloud: SimulatedCloud, token: str = "t") -> Instance:
+    offering = (await cloud.describe_offerings())[0]
+    (result,) = await cloud.launch([LaunchRequest(token, offering, {TAG_OWNER: "o"}, "{}")])
+    assert isinstance(result, Instance), result
+    return result
+
+
+async def read(session: AgentSession, count: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    async for each in session:
+        found.append(each)
+        if len(found) == count:
+            break
+    return found
+
+
+async def test_a_pod_runs_at_once_and_ends_when_it_is_deleted() -> None:
+    cloud = SimulatedCloud(SimulationConfig(), "o")
+    connector = SimulatedConnector(cloud)
+    instance = await launch(cloud)
+    session = await connector.open_session(instance)
+    await session.send(message(pod()))
+    hello, status, *events = await read(session, 11)
+    assert (hello["type"], hello["instanceID"], hello["podUID"]) == ("hello", instance.instance_id, "")
+    assert status["status"]["phase"] == "Running" and status["finished"] is False
+    assert status["status"]["podIP"] == instance.pod_ip and status["status"]["hostIP"] == instance.primary_ip
+    assert status["status"]["observedGeneration"] == 3
+    ready = {c["type"]: c["status"] for c in status["status"]["conditions"]}
+    assert ready["Ready"] == ready["ContainersReady"] == ready["Initialized"] == "True"
+    assert [e["reason"] for e in events] == ["Pulled", "Created", "Started"] * 3
+    await session.send(message(pod(deletionTimestamp="2026-01-01T00:00:00Z")))
+    (last,) = await read(session, 1)
+    assert last["finished"] is True and last["status"]["phase"] == "Succeeded"
+    await connector.close()
+
+
+async def test_a_new_session_replays_status_and_unacknowledged_events_and_ends_the_old_one() -> None:
+    cloud = SimulatedCloud(SimulationConfig(), "o")
+    connector = SimulatedConnector(cloud)
+    instance = await launch(cloud)
+    old = await connector.open_session(instance)
+    await old.send(message(pod()))
+    await old.send({"type": "ack", "seq": 7})
+    new = await connector.open_session(instance)
+    replayed = await read(new, 4)
+    assert [m["type"] for m in replayed] == ["hello", "status", "event", "event"]
+    assert [m["seq"] for m in replayed[2:]] == [8, 9]
+    with pytest.raises(AgentUnreachableError):
+        await old.send(message(pod()))
+    await connector.close()
+
+
+async def test_a_stop_fails_the_pod_with_its_reason() -> None:
+    cloud = SimulatedCloud(SimulationConfig(), "o")
+    connector = SimulatedConnector(cloud)
+    session = await connector.open_session(await launch(cloud))
+    await session.send(message(pod()))
+    await read(session, 11)
+    await session.send({"type": "stop", "gracePeriodSeconds": 0, "reason": "Evicted", "message": "full"})
+    (last,) = await read(session, 1)
+    assert (last["status"]["phase"], last["status"]["reason"], last["finished"]) == ("Failed", "Evicted", True)
+    await connector.close()
+
+
+async def test_the_pod_of_a_job_succeeds_by_itself() -> None:
+    cloud = SimulatedCloud(SimulationConfig(job_run_s=0.0), "o")
+    connector = SimulatedConnector(cloud)
+    session = await connector.open_session(await launch(cloud))
+    await session.send(message(pod(ownerReferences=[{"kind": "Job", "name": "j"}])))
+    last = (await read(session, 12))[-1]
+    assert last["type"] == "status" and last["status"]["phase"] == "Succeeded" and last["finished"]
+    await connector.close()
+
+
+async def test_an_agent_answers_after_the_boot_and_never_after_the_end() -> None:
+    clock = Clock()
+    cloud = SimulatedCloud(SimulationConfig(boot_latency_s=5), "o", clock)
+    connector = SimulatedConnector(cloud)
+    instance = await launch(cloud)
+    with pytest.raises(AgentUnreachableError):
+        await connector.open_session(instance)
+    clock.now += 5
+    session = await connector.open_session(instance)
+    cloud.vanish(instance.instance_id)
+    assert [m["type"] for m in await read(session, 99)] == ["hello"]
+    with pytest.raises(AgentUnreachableError):
+        await connector.open_session(instance)
+    (gone,) = await cloud.describe([instance.instance_id])
+    assert gone.state is InstanceState.TERMINATED and "reclaimed" in gone.state_reason
+    await connector.close()
+
+
+async def test_failures_are_injected() -> None:
+    clock = Clock()
+    cloud = SimulatedCloud(SimulationConfig(visible_after_s=3, remember_s=60), "o", clock)
+    offering = (await cloud.describe_offerings())[0]
+    cloud.failures.no_capacity.add(offering_key(offering))
+    (refused,) = await cloud.launch([LaunchRequest("t", offering, {}, "{}")])
+    assert isinstance(refused, CapacityError) and refused.zone == offering.zone
+    cloud.failures.no_capacity.clear()
+    cloud.failures.throttled = 1
+    with pytest.raises(CloudError, match="RequestLimitExceeded"):
+        await cloud.list_owned()
+    instance = await launch(cloud)
+    assert await cloud.list_owned() == []
+    clock.now += 3
+    assert [i.instance_id for i in await cloud.list_owned()] == [instance.instance_id]
+    await cloud.terminate([instance.instance_id])
+    clock.now += 61
+    assert await cloud.list_owned() == [] and await cloud.describe([instance.instance_id]) == []
+
+
+async def test_logs_and_stats_are_answered_and_streams_refused() -> None:
+    cloud = SimulatedCloud(SimulationConfig(), "o")
+    connector = SimulatedConnector(cloud)
+    instance = await launch(cloud)
+    session = await connector.open_session(instance)
+    await session.send(message(pod()))
+    response = await connector.request(instance, "GET", routes.LOGS, [("container", "a")])
+    body = b"".join([part async for part in response.iter_any()])
+    assert response.status == 200 and body == f"simulated container a on {instance.instance_id}\n".encode()
+    limited = await connector.request(instance, "GET", routes.LOGS, [("container", "a"), ("limitBytes", "4")])
+    assert b"".join([part async for part in limited.iter_any()]) == b"simu"
+    stats = await connector.request(instance, "GET", routes.STATS)
+    assert b'"podRef"' in b"".join([part async for part in stats.iter_any()])
+    with pytest.raises(AgentError, match="no exec"):
+        await connector.open_stream(instance, lambda: None)  # type: ignore[arg-type,return-value]
+    await connector.close()

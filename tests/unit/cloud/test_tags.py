@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from vk_provider.cloud import base
+from vk_provider.cloud.tags import build_client_token, build_tags, check_tags
+from vk_provider.cloud.unavailable import UnavailableOfferings
+from vk_provider.cloud.userdata import encode_user_data
+from vk_provider.errors import CapacityError, CloudRequestError
+
+IDS = {"owner": "c1", "node": "n", "pod_uid": "u", "pod_namespace": "ns", "pod_name": "p", "attempt": 0}
+
+
+def test_tags_name_owner_node_and_pod_and_cannot_be_overridden() -> None:
+    tags = build_tags(**IDS, extra={base.TAG_OWNER: "thief", "team": "a;b"})  # type: ignore[arg-type]
+    assert tags[base.TAG_OWNER] == "c1" and tags[base.TAG_POD_UID] == "u" and tags[base.TAG_ATTEMPT] == "0"
+    assert tags["team"] == "a_b" and tags["Name"] == "ns/p"
+
+
+@pytest.mark.parametrize("tags", [{"aws:x": "y"}, {"": "y"}, {"k" * 129: "v"}, {"k": "v" * 257}, {"k": "a\nb"}])
+def test_tags_that_ec2_refuses_are_refused(tags: dict[str, str]) -> None:
+    with pytest.raises(CloudRequestError):
+        check_tags(tags)
+
+
+def test_more_than_50_tags_are_refused() -> None:
+    with pytest.raises(CloudRequestError, match="at most 50"):
+        check_tags({f"k{number}": "" for number in range(51)})
+
+
+def test_client_tokens_are_short_ascii_and_differ_by_owner_pod_and_attempt() -> None:
+    uid = "0b6a3c3e-8d2f-4a60-93d5-1f1f8f0b7a11"
+    tokens = {build_client_token(o, u, a) for o in ("a", "b") for u in (uid, "mirror/pod/ü" * 20) for a in (0, 1)}
+    assert len(tokens) == 8
+    assert all(len(token) <= 64 and token.isascii() for token in tokens)
+    assert build_client_token("a", uid, 0) == build_client_token("a", uid, 0)
+
+
+def test_user_data_is_limited_before_base64() -> None:
+    assert base64.b64decode(encode_user_data("x" * 16384)) == b"x" * 16384
+    with pytest.raises(CloudRequestError, match="16385 bytes"):
+        encode_user_data("x" * 16385)
+
+
+def test_an_offering_without_capacity_is_avoided_for_a_while() -> None:
+    now = [100.0]
+    cache = UnavailableOfferings(lambda: now[0], ttl_s=10)
+    one = base.Offering("t", "a", "spot", "amd64", 1, 1, 1.0)
+    two = base.Offering("t", "b", "spot", "amd64", 1, 1, 1.0)
+    cache.mark_error(CapacityError("none", zone="b"), one)
+    cache.mark(one)
+    assert one in cache and two in cache
+    assert cache.keys() == {("t", "a", "spot"), ("t", "b", "spot")}
+    now[0] = 110.5
+    assert one not in cache and cache.keys() == frozenset()
