@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -17,6 +18,7 @@ from tests.integration.agent.worker_harness import (
     status_of,
 )
 from vk_provider.agent.runtime import ContainerRuntime
+from vk_provider.agent.worker.publisher import SETTLE_S
 
 pytestmark = pytest.mark.real
 
@@ -28,9 +30,12 @@ async def harness(runtime: ContainerRuntime, containerd: PrivateContainerd) -> A
 
 
 async def test_a_pod_is_published_once_and_as_running_and_ready(harness: WorkerHarness) -> None:
+    started = time.monotonic()
     harness.send(pod())
     status = await harness.wait_for(is_running)
-    assert len(harness.outbox.statuses) == 1
+    # On a busy machine the start may take longer than a status is held back.
+    slow = time.monotonic() - started > SETTLE_S
+    assert len(harness.outbox.statuses) == 1 or (slow and len(harness.outbox.statuses) == 2)
     assert is_ready(status)
     assert status["podIP"] == harness.facts.pod_ip
     assert status["hostIP"] == harness.facts.primary_ip
@@ -75,9 +80,7 @@ async def test_environment_and_downward_api_are_there(harness: WorkerHarness) ->
         {"name": "GREETING", "value": "hello $(POD_IP)"},
     ]
     harness.send(pod(container("main", "echo $GREETING; hostname; sleep 1000", env=env)))
-    await harness.wait_for(is_running)
-    while len(harness.log().splitlines()) < 2:
-        pass
+    await harness.wait_log("web")
     assert harness.log() == f"hello {harness.facts.pod_ip}\nweb"
 
 
@@ -119,8 +122,10 @@ async def test_a_failing_post_start_hook_kills_the_container(harness: WorkerHarn
     hook = {"postStart": {"exec": {"command": ["sh", "-c", "exit 1"]}}}
     harness.send(pod(container("main", "trap 'exit 0' TERM; sleep 1000 & wait", lifecycle=hook)))
     status = await harness.wait_for(
-        lambda s: (status_of(s, "main")["state"].get("waiting") or {}).get("reason") == "PostStartHookError"
-        or (status_of(s, "main")["state"].get("waiting") or {}).get("reason") == "CrashLoopBackOff"
+        lambda s: (
+            (status_of(s, "main")["state"].get("waiting") or {}).get("reason") == "PostStartHookError"
+            or (status_of(s, "main")["state"].get("waiting") or {}).get("reason") == "CrashLoopBackOff"
+        )
     )
     assert "FailedPostStartHook" in harness.outbox.reasons()
     assert status["phase"] != "Failed"

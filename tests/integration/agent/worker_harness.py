@@ -18,6 +18,8 @@ from vk_provider.agent.images import ImageStore
 from vk_provider.agent.journal import Journal
 from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.runtime import ContainerRuntime
+from vk_provider.agent.volumes.pod_volumes import PodVolumes
+from vk_provider.agent.worker.cgroups import remove_pod_cgroup
 from vk_provider.agent.worker.worker import PodWorker
 
 Json = dict[str, Any]
@@ -164,6 +166,15 @@ class WorkerHarness:
         lines = (directory / name / f"{attempt}.log").read_text().splitlines()
         return "\n".join(line.split(" ", 3)[3] for line in lines)
 
+    async def wait_log(self, text: str, name: str = "main", timeout_s: float = 10.0) -> None:
+        """Wait until a container has written `text`."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                with contextlib.suppress(FileNotFoundError):
+                    if text in self.log(name):
+                        return
+                await asyncio.sleep(0.01)
+
     async def close(self) -> None:
         await self.kill()
         for sandbox in await self.runtime.list_pod_sandboxes():
@@ -173,11 +184,7 @@ class WorkerHarness:
             metadata = self.pod["metadata"]
             name = f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
             shutil.rmtree(f"/var/log/pods/{name}", ignore_errors=True)
-            for controller in Path("/sys/fs/cgroup").iterdir():
-                with contextlib.suppress(OSError):
-                    (controller / f"kubepods/pod{metadata['uid']}").rmdir()
-        from vk_provider.agent.volumes.pod_volumes import PodVolumes
-
+            remove_pod_cgroup(f"/kubepods/pod{metadata['uid']}")
         await PodVolumes(self.directory / "kubelet").tear_down()
         shutil.rmtree(self.directory, ignore_errors=True)
 

@@ -36,9 +36,9 @@ def find_exceeded_limit(pod: Json, volume_bytes: Mapping[str, int], container_by
     pod_limit = effective_resources(pod, "limits").get(EPHEMERAL_STORAGE)
     containers = regular_containers(pod)
     if pod_limit and _every_container_limited(pod):
-        on_disk = sum(
-            size for name, size in volume_bytes.items() if not _is_memory_volume(pod, name)
-        ) + sum(container_bytes.values())
+        on_disk = sum(size for name, size in volume_bytes.items() if not _is_memory_volume(pod, name)) + sum(
+            container_bytes.values()
+        )
         if on_disk > pod_limit:
             text = _shown_pod_limit(pod, containers)
             return f"Pod ephemeral local storage usage exceeds the total limit of containers {text}. "

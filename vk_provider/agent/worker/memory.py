@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.worker.backoff import BackoffTable
+from vk_provider.agent.worker.observed import rfc3339
 from vk_provider.agent.worker.resize import desired_resources, with_allocated
 from vk_provider.agent.worker.spec import Json, is_deleted, is_host_network, uid_of
 from vk_provider.podmodel.context import PodContext
@@ -51,13 +53,14 @@ class PodMemory:
 
     @classmethod
     def from_message(cls, message: PodMessage) -> PodMemory:
+        """A pod that is seen for the first time: its startTime is now, unless the API knows one."""
         pod = message["pod"]
         return cls(
             api_pod=pod,
             references=message["references"],
             node=message["node"],
             allocated=desired_resources(pod),
-            status=pod.get("status") or {},
+            status={"startTime": rfc3339(time.time_ns()), **(pod.get("status") or {})},
         )
 
     @property

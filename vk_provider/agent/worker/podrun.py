@@ -92,9 +92,7 @@ class PodRun:
                 on_change=self._publisher.request,
             )
         )
-        self._monitor = PodMonitor(
-            runtime, volumes, recorder, memory, lambda: self._publisher.observed, self.wake
-        )
+        self._monitor = PodMonitor(runtime, volumes, recorder, memory, lambda: self._publisher.observed, self.wake)
 
     @property
     def observed(self) -> Observation:
@@ -217,8 +215,9 @@ class PodRun:
                 if status.get("ready"):
                     self._probes.seed(container_id, "readiness", "success")
 
-    async def _save(self) -> None:
-        await self._journal.save_async(self.memory.to_document())
+    def _save(self) -> None:
+        # Into the page cache: it has to outlive the agent, not the instance.
+        self._journal.save(self.memory.to_document())
 
 
 async def make_volumes(runtime: ContainerRuntime, root: Path) -> PodVolumes:

@@ -6,7 +6,7 @@ import asyncio
 import copy
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
 from vk_provider.agent.facts import InstanceFacts
@@ -23,7 +23,7 @@ from vk_provider.podmodel.status import ContainerStatuses, SandboxFacts, build_p
 
 log = logging.getLogger(__name__)
 
-SETTLE_S = 0.2
+SETTLE_S = 0.5
 MAX_SETTLE_S = 1.0
 
 
@@ -36,7 +36,7 @@ class StatusSink(Protocol):
 class StatusPublisher:
     """One loop; `request` says that something may have changed.
 
-    While the pod starts and a pass is under way, a status waits until nothing changed for 200 ms (at most 1 s), so that
+    While the pod starts and a pass is under way, a status waits until nothing changed for 0.5 s (at most 1 s), so that
     a pod that starts quickly is published once, as Running.
     """
 
@@ -47,7 +47,7 @@ class StatusPublisher:
         observer: Observer,
         probes: ProbeManager,
         sink: StatusSink,
-        save: Callable[[], Awaitable[None]],
+        save: Callable[[], None],
     ) -> None:
         self._memory = memory
         self._facts = facts
@@ -106,16 +106,13 @@ class StatusPublisher:
         if (status, finished) == self._sent:
             if self._save_due:
                 self._save_due = False
-                await self._save()
+                self._save()
             return
         self._save_due = False
         self._sent = (copy.deepcopy(status), finished)
-        if finished:
-            await self._save()
-            self._sink.send_status(memory.uid, status, True)
-        else:
-            self._sink.send_status(memory.uid, status, False)
-            await self._save()
+        # What the provider was told must not be forgotten in a crash: kept first.
+        self._save()
+        self._sink.send_status(memory.uid, status, finished)
 
     def compute_phase(self, observed: Observation) -> Phase:
         """The phase that the containers ask for, a terminal one included although something may still run."""

@@ -47,9 +47,7 @@ def build_sandbox_config(pod: Json, attempt: int, dns: DnsConfig, hostname: str)
         ),
         hostname="" if is_host_network(pod) else hostname,
         log_directory=log_directory(pod),
-        dns_config=pb.DNSConfig(
-            servers=list(dns.nameservers), searches=list(dns.searches), options=list(dns.options)
-        ),
+        dns_config=pb.DNSConfig(servers=list(dns.nameservers), searches=list(dns.searches), options=list(dns.options)),
         port_mappings=_port_mappings(pod),
         labels={**(metadata_of(pod).get("labels") or {}), **pod_labels(pod)},
         annotations=metadata_of(pod).get("annotations") or {},

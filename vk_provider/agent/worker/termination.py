@@ -53,9 +53,7 @@ class GracePeriod:
         while pending and self.remaining_s() > 0:
             changed = asyncio.ensure_future(self._changed.wait())
             try:
-                await asyncio.wait(
-                    {*pending, changed}, timeout=self.remaining_s(), return_when=asyncio.FIRST_COMPLETED
-                )
+                await asyncio.wait({*pending, changed}, timeout=self.remaining_s(), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 changed.cancel()
             pending = {task for task in pending if not task.done()}

@@ -79,9 +79,7 @@ class PodWorker:
         await self._has_pod.wait()
         memory = self._memory
         assert memory is not None
-        self._run = PodRun(
-            memory, self._runtime, self._images, self._outbox, self._journal, self._facts, volumes
-        )
+        self._run = PodRun(memory, self._runtime, self._images, self._outbox, self._journal, self._facts, volumes)
         await self._run.run()
 
     # -- PodView -----------------------------------------------------------------------------------------------------
