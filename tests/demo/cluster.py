@@ -17,7 +17,7 @@ from tests.cluster.errors import ClusterError
 from tests.cluster.images.__main__ import ensure_pushed
 from tests.cluster.registry import Registry
 from tests.cluster.state import StateDir
-from tests.demo.environment import HEALTHZ_PORT, NODE, PROJECT, PROVIDER_GROUPS, PROVIDER_USER, Environment
+from tests.demo.environment import NODE, PROJECT, PROVIDER_GROUPS, PROVIDER_USER, Environment
 from tests.demo.terminal import step
 
 READY_LIMIT_S = 120.0
@@ -102,7 +102,7 @@ def wait_ready(environment: Environment, plane: ControlPlane) -> None:
     deadline = time.monotonic() + READY_LIMIT_S
     while time.monotonic() < deadline:
         environment.provider.require_alive()
-        if _node_is_ready(plane) and _healthz():
+        if _node_is_ready(plane) and _healthz(environment):
             return
         time.sleep(0.2)
     raise ClusterError(f"node {NODE} did not become Ready within {READY_LIMIT_S:.0f} s",
@@ -117,9 +117,9 @@ def _node_is_ready(plane: ControlPlane) -> bool:
     return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
 
 
-def _healthz() -> bool:
+def _healthz(environment: Environment) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{HEALTHZ_PORT}/healthz", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{environment.healthz_port}/healthz", timeout=2) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

@@ -28,6 +28,8 @@ class Environment:
     name:    of the local cloud (part of interface and cgroup names)
     cloud:   local or simulated
     subnet:  of the instances; `address` is the host's own in it
+    healthz_port: of the provider on 127.0.0.1, which clusters side by side must not share
+    more_nodes:   names (nodeless-...) of further Nodes of the same provider
     """
 
     root: Path
@@ -38,6 +40,8 @@ class Environment:
     taint: bool = True
     daemonsets: str = "refuse"
     preload_images: tuple[str, ...] = ("busybox:latest",)
+    healthz_port: int = HEALTHZ_PORT
+    more_nodes: tuple[str, ...] = ()
 
     @property
     def cluster_state(self) -> Path:
@@ -86,7 +90,8 @@ class Environment:
         """The environment that was brought up under `root`, None when there is none."""
         try:
             document = json.loads((root / "demo.json").read_text())
-            return cls(root, **{**document, "preload_images": tuple(document.get("preload_images", ("busybox:latest",)))})
+            # JSON knows no tuples.
+            return cls(root, **{key: tuple(item) if isinstance(item, list) else item for key, item in document.items()})
         except FileNotFoundError:
             return None
 
@@ -98,19 +103,11 @@ class Environment:
 kubeconfig = "{kubeconfig}"
 dns = ["{CLUSTER_DNS}"]
 
-[[nodes]]
-name = "{NODE}"
-address = "{self.address}"
-port = {KUBELET_PORT}
-zone = "zone-a"
-region = "local"
-taint = {str(self.taint).lower()}
-labels = {{ type = "virtual-kubelet" }}
-
+{"".join(self._node_config(index, name) for index, name in enumerate((NODE, *self.more_nodes)))}
 [kubelet]
 client_ca_file = "{client_ca}"
 certificate_dir = "{self.root / "pki"}"
-healthz_port = {HEALTHZ_PORT}
+healthz_port = {self.healthz_port}
 
 [identity]
 directory = "{self.root / "identity"}"
@@ -132,6 +129,18 @@ preload = [{preload}]
 [[registries]]
 host = "{self.registry}"
 plain_http = true
+"""
+
+    def _node_config(self, index: int, name: str) -> str:
+        return f"""[[nodes]]
+name = "{name}"
+address = "{self.address}"
+port = {KUBELET_PORT + index}
+zone = "zone-a"
+region = "local"
+taint = {str(self.taint).lower()}
+labels = {{ type = "virtual-kubelet" }}
+
 """
 
 
