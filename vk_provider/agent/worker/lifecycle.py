@@ -153,7 +153,7 @@ class PodLifecycle:
         place = await self._prepare(actions, observed)
         if place is None:
             return _earliest(next_s, time.time() + self._retry_delay_s())
-        if resize.update or memory.resize_conditions:
+        if resize.decrease or resize.increase or memory.resize_conditions:
             await self._resizer.apply(resize, observed)
         await self._prune(place.observed)
         return _earliest(next_s, await self._start_containers(actions, place))

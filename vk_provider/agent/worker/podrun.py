@@ -147,6 +147,9 @@ class PodRun:
         except RuntimeServiceError as error:
             log.warning("pass failed: %s", error)
             next_s = time.time() + 1.0
+        except Exception:  # one pass must not end the worker: a kubelet tries again too
+            log.exception("pass failed")
+            next_s = time.time() + RETRY_S
         finally:
             self._publisher.set_busy(False)
             self._publisher.request()

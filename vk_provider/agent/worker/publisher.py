@@ -86,6 +86,9 @@ class StatusPublisher:
                 log.warning("status not computed: %s", error)
                 await asyncio.sleep(0.5)
                 self._dirty.set()
+            except Exception:  # the next change computes it anew
+                log.exception("status not computed")
+                await asyncio.sleep(1.0)
 
     async def publish(self) -> None:
         """Observe, compute and send if it changed; raises RuntimeServiceError."""

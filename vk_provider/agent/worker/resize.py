@@ -20,12 +20,18 @@ _RESIZABLE = ("cpu", "memory")
 class ResizePlan:
     """What to do about running containers whose resources differ from the allocated ones.
 
-    update:  names to update in place, decreases before increases
-    restart: names whose resizePolicy asks for a restart
+    decrease: names to update in place that give something back; they come first
+    increase: names to update in place that only get more
+    restart:  names whose resizePolicy asks for a restart
     """
 
-    update: tuple[str, ...] = ()
+    decrease: tuple[str, ...] = ()
+    increase: tuple[str, ...] = ()
     restart: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.decrease or self.increase or self.restart)
 
 
 def desired_resources(pod: Json) -> dict[str, Json]:
@@ -82,7 +88,7 @@ def plan_resize(pod: Json, actuated: Mapping[str, Json], running: frozenset[str]
             restart.add(name)
         else:
             (decreases if min(deltas.values()) < 0 else increases).append(name)
-    return ResizePlan((*decreases, *increases), frozenset(restart))
+    return ResizePlan(tuple(decreases), tuple(increases), frozenset(restart))
 
 
 def _deltas(wanted: Json, actual: Json) -> dict[str, int]:

@@ -49,34 +49,37 @@ class Resizer:
         return plan_resize(self._memory.pod, self._memory.actuated, running)
 
     async def apply(self, plan: ResizePlan, observed: Observation) -> None:
-        """Update running containers; the pod's cgroup gets room before and is narrowed after."""
-        memory = self._memory
-        pod = memory.pod
-        error = ""
-        for name in plan.update:
-            ref, record = find_ref(pod, name), observed.newest(name)
-            if ref is None or record is None:
-                continue
-            resources = build_resources(pod, ref.spec, memory.memory_capacity_bytes)
-            try:
-                await asyncio.to_thread(apply_pod_limits, cgroup_parent(pod), pod_resources(pod))
-                await self._runtime.update_container_resources(record.id, resources)
-            except RuntimeServiceError as failure:
-                error = str(failure)
-                continue
-            memory.actuated[name] = ref.spec.get("resources") or {}
-        if plan.update:
-            await asyncio.to_thread(apply_pod_limits, cgroup_parent(pod), pod_resources(pod))
-        self._settle(error, observed)
+        """Update running containers. The pod's cgroup must always be wider than each of theirs."""
+        errors = [await self._update(name, observed) for name in plan.decrease]
+        if plan.decrease or plan.increase:
+            await self._apply_pod_limits()
+        errors += [await self._update(name, observed) for name in plan.increase]
+        self._settle("; ".join(error for error in errors if error), observed)
+
+    async def _apply_pod_limits(self) -> None:
+        pod = self._memory.pod
+        await asyncio.to_thread(apply_pod_limits, cgroup_parent(pod), pod_resources(pod))
+
+    async def _update(self, name: str, observed: Observation) -> str:
+        """Update one container in place; return what went wrong."""
+        pod = self._memory.pod
+        ref, record = find_ref(pod, name), observed.newest(name)
+        if ref is None or record is None:
+            return ""
+        resources = build_resources(pod, ref.spec, self._memory.memory_capacity_bytes)
+        try:
+            await self._runtime.update_container_resources(record.id, resources)
+        except RuntimeServiceError as error:
+            return str(error)
+        self._memory.actuated[name] = ref.spec.get("resources") or {}
+        return ""
 
     def _settle(self, error: str, observed: Observation) -> None:
         memory = self._memory
         if error:
             if self._set(_IN_PROGRESS, "Error", error):
                 self._recorder.warn("ResizeError", resize_message("Pod resize error", memory.pod, error=error))
-            return
-        left = self.plan(observed)
-        if not left.update and not left.restart:
+        elif self.plan(observed).is_empty:
             generation = self._drop(_IN_PROGRESS)
             if generation is not None:
                 text = resize_message("Pod resize completed", memory.pod, generation)
