@@ -237,8 +237,9 @@ class LocalCloud:
             lines = (self._store.directory(instance_id) / "console.log").read_text(errors="replace").splitlines()
         except OSError:
             lines = []
-        if lines and lines[-1].startswith(("OSError", "PermissionError", "FileNotFoundError")):
-            return f"Server.InternalError: {lines[-1]}"
+        if lines and "Error" in lines[-1]:
+            said = [line for line in lines if not line.startswith(("Traceback", " "))]
+            return f"Server.InternalError: {'; '.join(said[-3:])}"
         return "Client.InstanceInitiatedShutdown: the instance's first process ended"
 
     async def terminate(self, instance_ids: Sequence[str]) -> None:

@@ -53,13 +53,17 @@ def start_instance(spec: BootSpec, agent_module: str) -> ProcessIdentity:
         return running
     spec.instance_cgroup.join()
     syscalls.unshare(_NAMESPACES)
+    recorded, record = os.pipe()
     pid = os.fork()
     if pid == 0:
+        os.close(record)
+        os.read(recorded, 1)  # returns at the end of file
         _run_first_process(spec, agent_module)
     identity = ProcessIdentity.of(pid)
     if identity is None:
         raise OSError("the instance's first process ended at once")
     identity.write(spec.path / "pid")
+    os.close(record)  # only now: process 1 changes the root of this process, too, and hides /proc and the directory
     return identity
 
 
@@ -246,13 +250,17 @@ class Init:
         )
 
     def _spawn_wiring(self) -> int:
-        """Make the veth pair from within the bridge's namespace, while process 1 goes on with mounts."""
+        """Make the veth pair from within the bridge's namespace, while process 1 goes on with mounts. The namespace is
+        opened before the fork: process 1 changes the root of both."""
+        namespace = os.open(self._spec.bridge_namespace, os.O_RDONLY | os.O_CLOEXEC)
         batch = _text_descriptor(boot.build_bridge_batch(self._spec))
+        # Opened before the fork: the mounts that process 1 goes on with hide /run from the child, too.
+        namespace = os.open(self._spec.bridge_namespace, os.O_RDONLY | os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
             try:
                 signal.pthread_sigmask(signal.SIG_SETMASK, set())
-                syscalls.setns(self._spec.bridge_namespace, syscalls.CLONE_NEWNET)
+                syscalls.setns(namespace, syscalls.CLONE_NEWNET)
                 os.dup2(batch, 0)
                 os.execvpe("ip", ["ip", "-batch", "-"], self._spec.environment)
             except BaseException:  # the fork must never return into process 1's code
@@ -260,6 +268,7 @@ class Init:
             finally:
                 os._exit(1)
         os.close(batch)
+        os.close(namespace)
         return pid
 
     def _spawn_batch(self, text: str) -> int:

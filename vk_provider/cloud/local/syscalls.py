@@ -45,13 +45,9 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "unshare")
 
 
-def setns(path: str, kind: int) -> None:
-    """Join the namespace at `path` (such as /run/netns/x)."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _check(_libc.setns(descriptor, kind), f"setns {path}")
-    finally:
-        os.close(descriptor)
+def setns(descriptor: int, kind: int) -> None:
+    """Join the namespace that `descriptor` is open on (a file such as /run/netns/x)."""
+    _check(_libc.setns(descriptor, kind), "setns")
 
 
 def pivot_root(new_root: str) -> None:
