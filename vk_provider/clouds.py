@@ -18,9 +18,10 @@ def create_backend(settings: Settings, identity: ProviderIdentity) -> tuple[Clou
     cloud = create_cloud(settings.cloud, registry_table(settings.registries))
     if settings.cloud.backend == "simulated":
         from vk_provider.cloud.simulated.cloud import SimulatedCloud
+        from vk_provider.cloud.simulated.connector import SimulatedConnector
 
         assert isinstance(cloud, SimulatedCloud)
-        return cloud, cloud.connector
+        return cloud, SimulatedConnector(cloud)
     return cloud, HttpsConnector(identity, settings.identity.certificate_ttl_s)
 
 

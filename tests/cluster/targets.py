@@ -11,6 +11,8 @@ ROOM = Path(__file__).parent
 KUBERNETES_MODULE = ROOM / "src"
 METRICS_SERVER_MODULE = ROOM / "metrics-server"
 METRICS_SERVER = "sigs.k8s.io/metrics-server"
+KWOK_MODULE = ROOM / "kwok"
+KWOK = "sigs.k8s.io/kwok"
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubectl")
 
 
@@ -91,5 +93,7 @@ def targets() -> dict[str, Target]:
         Target("metrics-server", "metrics-server", METRICS_SERVER_MODULE, f"{METRICS_SERVER}/cmd/metrics-server",
                stamps=(f"{METRICS_SERVER}/pkg/version.gitVersion={metrics_version}",),
                takes="about 2.5 minutes on 2 cores the first time"),
+        Target("kwok", "kwok", KWOK_MODULE, f"{KWOK}/cmd/kwok",
+               takes="about a minute on 2 cores the first time"),
     )  # fmt: skip
     return {target.name: target for target in known}

@@ -1,0 +1,54 @@
+"""`python -m tests.bench [--only NAME...]`: measure, print one JSON line per figure, write RESULTS.md."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from tests.bench import burst, machine, report
+from tests.bench.cluster import BenchCluster
+from tests.bench.figure import Figure
+from tests.cluster.errors import ClusterError
+
+Measure = Callable[[BenchCluster], Coroutine[Any, Any, list[Figure]]]
+
+BENCHMARKS: dict[str, Measure] = {
+    "burst": burst.measure,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0; 3 with one line on stderr when the machine cannot run it; 1 when a goal with --check is missed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS), metavar="NAME",
+                        help=f"of {', '.join(BENCHMARKS)}; RESULTS.md is written only when all run")  # fmt: skip
+    options = parser.parse_args(arguments)
+    cluster = BenchCluster()
+    head = {**machine.describe(), "load before": machine.load()}
+    started = time.monotonic()
+    sections: dict[str, list[Figure]] = {}
+    try:
+        cluster.down()
+        cluster.up()
+        for name in options.only:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            sections[name] = asyncio.run(BENCHMARKS[name](cluster))
+            for figure in sections[name]:
+                print(figure.to_json(), flush=True)
+    except ClusterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
+    finally:
+        cluster.down()
+    if set(options.only) == set(BENCHMARKS):
+        head |= {"load after": machine.load(), "took": f"{time.monotonic() - started:.0f} s"}
+        report.write(sections, head, {})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

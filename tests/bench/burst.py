@@ -1,0 +1,276 @@
+"""1,000 pods at once: the provider on the simulated cloud against KWOK, which patches statuses and does nothing else.
+
+Both run on the same API server, each on a node of its own, and take turns. Two shapes of a burst:
+- created: pods are created already bound to the node (spec.nodeName), 64 requests at a time. Includes what the API
+  server needs to create them, as for a user.
+- backlog: the process under test is stopped (SIGSTOP) while the pods are created and then let go: all are bound at
+  once, and only its own speed is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from tests.bench.api import Api, Json, PodTimes, run_all
+from tests.bench.cluster import BenchCluster, Provider
+from tests.bench.figure import Figure, median_figure, quantile
+from tests.bench.kwok import start_kwok
+from tests.bench.machine import cpu_seconds, load, resident_mb
+from tests.bench.prometheus import Scrape
+from tests.cluster.process import Process
+
+PODS, MANY = 1000, 5000
+ROUNDS = 5
+LIMIT_S = 180.0
+SETTLE_S = 2.0
+
+
+@dataclass(slots=True)
+class Contender:
+    """Whose pods are counted."""
+
+    name: str
+    node: str
+    process: Process
+    provider: Provider | None = None
+    rounds: list[Round] = field(default_factory=list)
+
+    @property
+    def pid(self) -> int:
+        self.process.require_alive()
+        return self.process.pid() or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One burst up and down. Seconds; latencies are of single pods, from the create request to Running seen."""
+
+    up_s: float
+    latencies_s: list[float]
+    cpu_up_s: float
+    cpu_s: float
+    patches: float
+    down_s: float
+    resident_mb: float
+    launch_p50_s: float = 0.0
+    launch_p99_s: float = 0.0
+
+    @property
+    def pods_per_s(self) -> float:
+        return len(self.latencies_s) / self.up_s
+
+
+def build_pod(node: str, number: int, tokens: bool) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"p{number:05}", "labels": {"app": "burst"}},
+        "spec": {
+            "nodeName": node,
+            "automountServiceAccountToken": tokens,
+            "containers": [
+                {"name": "c", "image": "burst:1", "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}}
+            ],
+        },
+    }
+
+
+async def run_round(
+    api: Api, contender: Contender, namespace: str, count: int, *, tokens: bool = False, backlog: bool = False
+) -> Round:
+    """Create `count` pods, wait until all run, delete them, wait until all are gone."""
+    times = PodTimes(api, namespace)
+    await times.start()
+    pods = [build_pod(contender.node, number, tokens) for number in range(count)]
+    patches, scrape = await _patches(api), await _scrape(api, contender)
+    cpu, started = cpu_seconds(contender.pid), time.perf_counter()
+    if backlog:
+        contender.process.signal(signal.SIGSTOP)
+        await run_all(partial(times.create, pod) for pod in pods)
+        contender.process.signal(signal.SIGCONT)
+        started = time.perf_counter()
+        times.created = dict.fromkeys(times.created, started)
+    else:
+        await run_all(partial(times.create, pod) for pod in pods)
+    await times.wait(times.running, count, LIMIT_S)
+    up_s, cpu_up = max(times.running.values()) - started, cpu_seconds(contender.pid) - cpu
+    await asyncio.sleep(SETTLE_S)  # what follows the last Running (a second PATCH, events) must be seen
+    patches, resident = await _patches(api) - patches, resident_mb(contender.pid)
+    after = await _scrape(api, contender)
+    deleted = time.perf_counter()
+    await run_all(partial(times.delete, pod["metadata"]["name"]) for pod in pods)
+    await times.wait(times.gone, count, LIMIT_S)
+    down_s = max(times.gone.values()) - deleted
+    await times.stop()
+    launch = "vk_pod_launch_seconds"
+    return Round(
+        up_s=up_s,
+        latencies_s=[times.running[name] - times.created[name] for name in times.running],
+        cpu_up_s=cpu_up,
+        cpu_s=cpu_seconds(contender.pid) - cpu,
+        patches=patches / count,
+        down_s=down_s,
+        resident_mb=resident,
+        launch_p50_s=after.quantile(launch, 0.5, scrape) if after and scrape else 0.0,
+        launch_p99_s=after.quantile(launch, 0.99, scrape) if after and scrape else 0.0,
+    )
+
+
+async def _patches(api: Api) -> float:
+    """PATCHes of pods' statuses that the API server has executed: the same count for every contender."""
+    scrape = Scrape.parse(await api.text("/metrics"), "apiserver_request_total")
+    return scrape.total("apiserver_request_total", verb="PATCH", resource="pods", subresource="status")
+
+
+async def _scrape(api: Api, contender: Contender) -> Scrape | None:
+    if contender.provider is None:
+        return None
+    return Scrape.parse(await api.text(contender.provider.metrics_url), "vk_")
+
+
+async def measure(cluster: BenchCluster) -> list[Figure]:
+    api = Api(cluster.plane)
+    try:
+        return await _measure(cluster, api)
+    finally:
+        await api.close()
+
+
+async def _measure(cluster: BenchCluster, api: Api) -> list[Figure]:
+    provider = await cluster.start_provider("simulated", api)
+    kwok = Contender("kwok", "kwok", await start_kwok(cluster, api, MANY + PODS))
+    ours = Contender("provider", provider.node, provider.process, provider)
+    created = await _take_turns(cluster, api, (kwok, ours), "created")
+    backlog = await _take_turns(cluster, api, (kwok, ours), "backlog", backlog=True)
+    tokens = await _take_turns(cluster, api, (ours,), "tokens", tokens=True, rounds=3)
+    stall = await _longest_stall(api, provider)
+    many = await _many(cluster, api)
+    kwok.process.stop()
+    return [
+        *_speed_figures("burst", created["kwok"], created["provider"]),
+        *_own_figures(created["provider"], created["kwok"], stall),
+        *_speed_figures("burst_backlog", backlog["kwok"], backlog["provider"]),
+        *_token_figures(tokens["provider"], created["provider"]),
+        *many,
+    ]
+
+
+async def _take_turns(
+    cluster: BenchCluster, api: Api, contenders: tuple[Contender, ...], name: str, *, rounds: int = ROUNDS, **how: Any
+) -> dict[str, list[Round]]:
+    found: dict[str, list[Round]] = {contender.name: [] for contender in contenders}
+    for number in range(rounds):
+        for contender in contenders if number % 2 == 0 else contenders[::-1]:
+            namespace = await _make_namespace(cluster, f"{name}-{contender.name}-{number}")
+            result = await run_round(api, contender, namespace, PODS, **how)
+            found[contender.name].append(result)
+            _tell(f"{name} {contender.name}", result)
+            await api.call("DELETE", f"/api/v1/namespaces/{namespace}")
+    return found
+
+
+async def _make_namespace(cluster: BenchCluster, name: str) -> str:
+    """A namespace with its service account, so that pods can be created."""
+    await cluster.plane.kubectl_async("create", "namespace", name)
+    for _ in range(100):
+        found = await cluster.plane.kubectl_async(
+            "get", "serviceaccount", "default", "configmap/kube-root-ca.crt", "-n", name, check=False
+        )
+        if found.returncode == 0:
+            return name
+        await asyncio.sleep(0.1)
+    raise TimeoutError(f"namespace {name} got no service account")
+
+
+async def _many(cluster: BenchCluster, api: Api) -> list[Figure]:
+    """Memory of a fresh process at 1,000 and then at 5,000 pods that run."""
+    provider = await cluster.start_provider("simulated", api)
+    namespace = await _make_namespace(cluster, "many")
+    times = PodTimes(api, namespace)
+    await times.start()
+    idle, figures = resident_mb(provider.pid), []
+    for count, goal in ((PODS, 200.0), (MANY, 500.0)):
+        pods = [build_pod(provider.node, number, False) for number in range(len(times.created), count)]
+        started = time.perf_counter()
+        await run_all(partial(times.create, pod) for pod in pods)
+        await times.wait(times.running, count, LIMIT_S)
+        rate = len(pods) / (max(times.running.values()) - started)
+        await asyncio.sleep(SETTLE_S)
+        note = f"resident memory of the provider; {idle:.0f} MB without pods; the last {len(pods)} at {rate:.0f} pods/s"
+        figures.append(
+            Figure(f"provider_memory_{count}", resident_mb(provider.pid), "MB", goal=goal, note=note)
+        )
+    stall = await _longest_stall(api, provider)
+    figures.append(Figure("event_loop_stall_5000", stall * 1000, "ms", goal=100, note="longest since its start"))
+    await times.stop()
+    cluster.stop_provider(provider)
+    return figures
+
+
+async def _longest_stall(api: Api, provider: Provider) -> float:
+    scrape = Scrape.parse(await api.text(provider.metrics_url), "vk_event_loop")
+    return scrape.total("vk_event_loop_longest_stall_seconds")
+
+
+def _tell(name: str, result: Round) -> None:
+    latencies = result.latencies_s
+    print(
+        f"  {name}: {result.pods_per_s:.0f} pods/s, p50 {quantile(latencies, 0.5):.2f} s, p99 "
+        f"{quantile(latencies, 0.99):.2f} s, CPU {result.cpu_up_s:.2f}/{result.cpu_s:.2f} s, {result.patches:.2f} "
+        f"PATCH a pod, deleted in {result.down_s:.1f} s, {result.resident_mb:.0f} MB, launch "
+        f"{result.launch_p50_s * 1000:.0f}/{result.launch_p99_s * 1000:.0f} ms, load {load()}",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip
+
+
+def _speed_figures(name: str, kwok: list[Round], ours: list[Round]) -> list[Figure]:
+    """Pods/s of both, and the ratio of neighbours in time."""
+    ratios = [mine.pods_per_s / theirs.pods_per_s for mine, theirs in zip(ours, kwok, strict=True)]
+    figures = [
+        median_figure(f"{name}_ratio", ratios, "x KWOK", goal=1.0, most=False,
+                      note="pods/s to Running, provider / KWOK, rounds side by side"),
+    ]  # fmt: skip
+    for who, rounds in (("provider", ours), ("kwok", kwok)):
+        p50 = statistics.median(quantile(item.latencies_s, 0.5) for item in rounds)
+        p99 = statistics.median(quantile(item.latencies_s, 0.99) for item in rounds)
+        down = statistics.median(item.down_s for item in rounds)
+        figures.append(
+            median_figure(
+                f"{name}_{who}", [item.pods_per_s for item in rounds], "pods/s",
+                note=f"one pod p50 {p50:.2f} s, p99 {p99:.2f} s; all deleted in {down:.1f} s",
+                detail={"p50_s": round(p50, 3), "p99_s": round(p99, 3), "delete_all_s": round(down, 2)},
+            )  # fmt: skip
+        )
+    return figures
+
+
+def _own_figures(ours: list[Round], kwok: list[Round], stall_s: float) -> list[Figure]:
+    downs = [mine.down_s / theirs.down_s for mine, theirs in zip(ours, kwok, strict=True)]
+    kwok_cpu = statistics.median(item.cpu_s for item in kwok)
+    return [
+        median_figure("burst_delete_ratio", downs, "x KWOK", note="seconds to delete all, provider / KWOK"),
+        median_figure("burst_cpu", [item.cpu_s for item in ours], "s",
+                      note=f"CPU of the provider for 1,000 pods up and down; KWOK {kwok_cpu:.2f} s"),
+        median_figure("burst_patches", [item.patches for item in ours], "PATCH/pod", goal=2, note="on the way up"),
+        median_figure("launch_p50", [item.launch_p50_s * 1000 for item in ours], "ms", goal=20,
+                      note="bind seen to launch call"),
+        median_figure("launch_p99", [item.launch_p99_s * 1000 for item in ours], "ms", goal=100,
+                      note="bind seen to launch call"),
+        Figure("event_loop_stall", stall_s * 1000, "ms", goal=100, note="longest in all bursts of 1,000, backlog, too"),
+    ]  # fmt: skip
+
+
+def _token_figures(tokens: list[Round], base: list[Round]) -> list[Figure]:
+    rate = statistics.median(item.pods_per_s for item in base)
+    p99 = statistics.median(quantile(item.latencies_s, 0.99) for item in tokens)
+    return [
+        median_figure("burst_with_tokens", [item.pods_per_s for item in tokens], "pods/s",
+                      note=f"each pod with its own bound token (TokenRequest); p99 {p99:.2f} s; {rate:.0f} without"),
+    ]  # fmt: skip

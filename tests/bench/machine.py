@@ -1,0 +1,83 @@
+"""What the kernel says of processes and of this machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far, its waited-for children left out."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def resident_mb(pid: int) -> float:
+    """VmRSS in MB (10^6 bytes)."""
+    return _kilobytes(Path(f"/proc/{pid}/status").read_text(), "VmRSS:") * 1024 / 1e6
+
+
+def private_mb(pid: int) -> float:
+    """Memory that would be free if the process ended: Private_* of smaps_rollup, in MB (10^6 bytes)."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    names = ("Private_Clean:", "Private_Dirty:", "Private_Hugetlb:")
+    return sum(_kilobytes(text, name) for name in names) * 1024 / 1e6
+
+
+def _kilobytes(text: str, name: str) -> int:
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith(name)), 0)
+
+
+def find_descendants(pid: int, word: str) -> list[int]:
+    """Pids below `pid` whose command line contains `word`."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            parents.setdefault(parent, []).append(int(entry.name))
+    found, waiting = [], [pid]
+    while waiting:
+        for child in parents.get(waiting.pop(), []):
+            waiting.append(child)
+            if word in command_line(child):
+                found.append(child)
+    return found
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def describe() -> dict[str, str]:
+    """Commit and machine, for the head of the results."""
+    model = next(
+        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+         if line.startswith("model name")), platform.machine(),
+    )  # fmt: skip
+    memory = _kilobytes(Path("/proc/meminfo").read_text(), "MemTotal:")
+    return {
+        "commit": _git("rev-parse", "--short=12", "HEAD") + (" with changes" if _git("status", "--porcelain") else ""),
+        "machine": f"{os.cpu_count()} x {model}, {memory * 1024 / 1e9:.0f} GB",
+        "system": f"Linux {platform.release()}, Python {platform.python_version()}",
+    }
+
+
+def load() -> str:
+    """Load average of the last minute: what else the machine was doing."""
+    return f"{os.getloadavg()[0]:.1f}"
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
