@@ -116,6 +116,15 @@ async def test_addresses_work_between_host_instances_and_pod_addresses(cloud: Lo
     assert inside(cloud, first.instance_id, f"ip netns exec pod {token}", check=False) == ""
 
 
+async def test_the_bridge_keeps_its_address_when_instances_come_and_go(cloud: LocalCloud) -> None:
+    show = ("ip", "-n", cloud.config.namespace, "-br", "link", "show", "br0")
+    before = run(*show).split()[2]
+    instances = await launch(cloud, *(f"mac-{number}" for number in range(6)))
+    assert run(*show).split()[2] == before
+    await cloud.terminate([instance.instance_id for instance in instances])
+    assert run(*show).split()[2] == before
+
+
 async def test_the_metadata_service_tells_each_instance_about_itself_only_with_a_token(cloud: LocalCloud) -> None:
     first, second = await launch(cloud, "meta-a", "meta-b")
     url = "http://169.254.169.254/latest"

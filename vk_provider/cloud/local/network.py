@@ -17,6 +17,9 @@ from vk_provider.errors import BadStartError
 
 BRIDGE = "br0"
 METADATA_IP = "169.254.169.254"
+BRIDGE_MAC = "02:56:a9:fe:a9:fe"
+"""Fixed, because a bridge otherwise takes the lowest address of its ports: each new instance could change it, and the
+others would send to the metadata service's old one until their neighbour entries expire."""
 
 
 def find_collision(subnet: ipaddress.IPv4Network, routes: list[dict[str, str]], own_device: str) -> str | None:
@@ -85,7 +88,7 @@ def _create(config: LocalCloudConfig) -> None:
     run_command(["ip", "netns", "add", namespace])
     inside = (
         "link set lo up\n"
-        f"link add {BRIDGE} type bridge forward_delay 0\n"
+        f"link add {BRIDGE} address {BRIDGE_MAC} type bridge forward_delay 0\n"
         f"addr add {METADATA_IP}/32 dev {BRIDGE}\n"
         f"link set {BRIDGE} up\n"
         f"route add {config.subnet} dev {BRIDGE} src {METADATA_IP}\n"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import itertools
 import json
 import os
 import shutil
@@ -70,9 +71,12 @@ def instance_id_of(client_token: str) -> str:
     return "i-" + hashlib.sha256(client_token.encode()).hexdigest()[:17]
 
 
+_numbers = itertools.count()
+
+
 def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
     """Replace a file in one step; readers see the old or the new text."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{id(text):x}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(_numbers)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
