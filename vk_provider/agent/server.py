@@ -14,6 +14,7 @@ import orjson
 from aiohttp import web
 
 from vk_provider.agent.identity import AgentIdentity, IdentityRefused
+from vk_provider.aiokit.tlssite import TlsSite
 from vk_provider.errors import BadStartError
 from vk_provider.wire import routes
 from vk_provider.wire.version import SUPPORTED_VERSIONS
@@ -50,7 +51,7 @@ class AgentServer:
         )
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port, ssl_context=self._identity.context, backlog=512).start()
+            await TlsSite(self._runner, host, port, self._identity.context).start()
         except OSError as error:
             raise BadStartError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
 

@@ -46,6 +46,6 @@ def is_running_id(view: PodView, container_id: str) -> bool:
     """Whether the status says that this very container runs."""
     for key in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
         for status in view.status.get(key) or ():
-            if str(status.get("containerID") or "").endswith(container_id):
+            if str(status.get("containerID") or "").endswith(f"://{container_id}"):
                 return (status.get("state") or {}).get("running") is not None
     return False

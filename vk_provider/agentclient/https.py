@@ -20,6 +20,7 @@ import orjson
 from vk_provider.agentclient.authority import Authority, verify_identity
 from vk_provider.agentclient.base import AgentResponse, AgentSession, Message, ProtocolT
 from vk_provider.agentclient.identity_store import ProviderIdentity
+from vk_provider.aiokit.tlssite import TLS_SHUTDOWN_S
 from vk_provider.cloud.base import Instance
 from vk_provider.errors import AgentError, AgentIdentityError, AgentUnreachableError, AgentVersionError
 from vk_provider.wire import routes
@@ -223,6 +224,7 @@ class HttpsConnector:
                     self._port,
                     ssl=self._verified,
                     server_hostname=routes.server_name(instance.instance_id),
+                    ssl_shutdown_timeout=TLS_SHUTDOWN_S,
                 )
         except (OSError, TimeoutError) as error:
             raise _translate(instance, error) from None

@@ -67,6 +67,8 @@ class Side(asyncio.BufferedProtocol):
             target.close()
             return False
         target.write_eof()
+        if self.transport is None or not self.transport.can_write_eof():
+            return False  # TLS ends in both directions at once.
         self._ended = True
         # The last of two half-closes ends both connections: returning False closes this one, and that the other.
         return not self._peer._ended if self._peer is not None else False

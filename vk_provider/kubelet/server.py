@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from vk_provider.aiokit.tlssite import TlsSite
 from vk_provider.errors import BadStartError
 from vk_provider.kubelet import (
     attach,
@@ -38,8 +38,6 @@ log = logging.getLogger(__name__)
 IDLE_CONNECTION_S = 90.0
 MAX_HEADER_BYTES = 1 << 20
 SHUTDOWN_S = 1.0
-TLS_SHUTDOWN_S = 600.0
-"""How long the end of a stream may take to reach a slow reader; asyncio's 30 s would cut its last bytes off."""
 
 _RESTFUL_ROOTS = ("stats", "run", "exec", "attach", "portForward", "containerLogs", "pods", "runningpods")
 
@@ -128,7 +126,6 @@ class KubeletServer:
             max_field_size=MAX_HEADER_BYTES,
             shutdown_timeout=SHUTDOWN_S,
         )
-        self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Listen. Raises BadStartError when the port is taken or the certificate cannot be read."""
@@ -139,20 +136,12 @@ class KubeletServer:
             except (OSError, ssl.SSLError) as error:
                 raise BadStartError(f"serving certificate {config.certificate_file}: {error}") from None
         await self._runner.setup()
-        assert self._runner.server is not None
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                self._runner.server,
-                config.host,
-                config.port,
-                ssl=self._tls,
-                ssl_shutdown_timeout=TLS_SHUTDOWN_S,
-                backlog=512,
-            )
+            await TlsSite(self._runner, config.host, config.port, self._tls).start()
         except OSError as error:
             await self._runner.cleanup()
             raise BadStartError(f"kubelet API cannot listen on {config.host}:{config.port}: {error.strerror}") from None
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = self._runner.addresses[0][1]
 
     def reload_certificate(self, certificate_file: str, key_file: str) -> None:
         """New handshakes get the new certificate; open connections stay. Raises OSError or ssl.SSLError."""
@@ -162,9 +151,6 @@ class KubeletServer:
 
     async def stop(self) -> None:
         """Stop accepting, end open streams, close."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
         await self._warm.close()
         await self._runner.cleanup()
 

@@ -11,6 +11,7 @@ import asyncio
 import json
 import multiprocessing
 import os
+import signal
 import ssl
 import statistics
 import sys
@@ -68,12 +69,16 @@ def upgrade(target: str) -> bytes:
 
 async def run_stream(open_stream: Open, what: str, wanted: int) -> float:
     """Seconds from asking until the end of the stream (wanted 0) or until so many bytes have come."""
-    started = time.perf_counter()
-    transport, counter = await open_stream(what, lambda: Counter(wanted or 1 << 62))
-    await (counter.enough if wanted else counter.ended)
-    seconds = time.perf_counter() - started
-    transport.abort()
-    return seconds
+    while True:
+        started = time.perf_counter()
+        transport, counter = await open_stream(what, lambda: Counter(wanted or 1 << 62))
+        await asyncio.wait((counter.enough, counter.ended), return_when=asyncio.FIRST_COMPLETED)
+        seconds = time.perf_counter() - started
+        transport.abort()
+        if not wanted or counter.enough.done():
+            return seconds
+        # The server in the pod listens again only a moment after its last connection.
+        await asyncio.sleep(0.2)
 
 
 def exec_query(*command: str) -> str:
@@ -190,7 +195,7 @@ async def measure(containerd: PrivateContainerd, directory: str) -> None:
     for role in ("agent", "provider"):
         (Path(directory) / role).mkdir()
         ends[role], other = context.Pipe()
-        process = context.Process(target=serve, args=(role, directory, view, containerd.address, other))
+        process = context.Process(daemon=True, target=serve, args=(role, directory, view, containerd.address, other))
         process.start()
         processes.append(process)
     ends["provider"].send(ends["agent"].recv())
@@ -211,6 +216,7 @@ async def measure(containerd: PrivateContainerd, directory: str) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     containerd = PrivateContainerd()
     try:
         containerd.start()

@@ -253,7 +253,11 @@ def _parse(text: str) -> float:
 async def run_stats(sampler: Sampler, sink: StatsSink, interval_s: float = INTERVAL_S) -> None:
     """Sample every `interval_s`, more often until the first container runs. Returns only on cancel."""
     while True:
-        message = await sampler.sample()
+        try:
+            message = await sampler.sample()
+        except OSError as error:  # A process or cgroup that vanished while it was read: the next sample will do.
+            log.info("no stats sample: %s", error)
+            message = None
         if message is not None:
             sink.send_stats(message)
         await asyncio.sleep(interval_s if message is not None else min(FIRST_S, interval_s))
