@@ -29,6 +29,7 @@ from vk_provider.errors import BadStartError
 
 _LAYOUT = 1
 _SOCKET_TIMEOUT_S = 20.0
+_KEEP_UNUSED_S = 14 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,9 @@ def ensure_golden(
     golden = GoldenRoot(final, name)
     with open(directory / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        _drop_unused(directory, final.name)
         if final.is_dir() and not refresh:
+            os.utime(final)
             return golden
         building = directory / ".building"
         shutil.rmtree(building, ignore_errors=True)
@@ -121,6 +124,14 @@ def ensure_golden(
         shutil.rmtree(final, ignore_errors=True)
         building.rename(final)
     return golden
+
+
+def _drop_unused(directory: Path, keep: str) -> None:
+    """Remove roots that no cloud has asked for in a long time (instances have links of their own)."""
+    oldest = time.time() - _KEEP_UNUSED_S
+    for path in directory.iterdir():
+        if path.is_dir() and path.name != keep and path.stat().st_mtime < oldest:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _build(

@@ -254,8 +254,6 @@ class Init:
         opened before the fork: process 1 changes the root of both."""
         namespace = os.open(self._spec.bridge_namespace, os.O_RDONLY | os.O_CLOEXEC)
         batch = _text_descriptor(boot.build_bridge_batch(self._spec))
-        # Opened before the fork: the mounts that process 1 goes on with hide /run from the child, too.
-        namespace = os.open(self._spec.bridge_namespace, os.O_RDONLY | os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
             try:
