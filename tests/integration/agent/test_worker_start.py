@@ -55,6 +55,7 @@ async def test_init_containers_run_one_after_the_other_before_the_others(harness
     status = await harness.wait_for(is_running)
     assert status_of(status, "first")["state"]["terminated"]["exitCode"] == 0
     assert status_of(status, "second")["ready"] is True
+    await harness.wait_log("two")
     assert harness.log() == "one\ntwo"
 
 

@@ -17,7 +17,7 @@ from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.images import ImageStore
 from vk_provider.agent.journal import Journal
 from vk_provider.agent.outbox import Outbox
-from vk_provider.agent.runtime import ContainerRuntime
+from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
 from vk_provider.agent.worker.cgroups import remove_pod_cgroup
 from vk_provider.agent.worker.worker import PodWorker
@@ -175,11 +175,20 @@ class WorkerHarness:
                         return
                 await asyncio.sleep(0.01)
 
+    async def _remove(self, sandbox_id: str) -> None:
+        """A container that was being started when the worker was cancelled cannot be removed at once."""
+        async with asyncio.timeout(10):
+            while True:
+                with contextlib.suppress(RuntimeServiceError):
+                    await self.runtime.stop_pod_sandbox(sandbox_id)
+                    await self.runtime.remove_pod_sandbox(sandbox_id)
+                    return
+                await asyncio.sleep(0.05)
+
     async def close(self) -> None:
         await self.kill()
         for sandbox in await self.runtime.list_pod_sandboxes():
-            await self.runtime.stop_pod_sandbox(sandbox.id)
-            await self.runtime.remove_pod_sandbox(sandbox.id)
+            await self._remove(sandbox.id)
         if self.pod:
             metadata = self.pod["metadata"]
             name = f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"

@@ -10,7 +10,7 @@ from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 from grpclib.health.v1.health_grpc import HealthStub
 from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from vk_provider.agent.worker.httpget import VERSION, describe_os_error
+from vk_provider.agent.worker.httpget import describe_os_error
 
 
 async def check_health(host: str, port: int, service: str, timeout_s: float) -> tuple[bool, str]:
@@ -22,9 +22,7 @@ async def check_health(host: str, port: int, service: str, timeout_s: float) -> 
         async with asyncio.timeout(timeout_s):
             await channel.__connect__()
             connected = True
-            reply = await HealthStub(channel).Check(
-                HealthCheckRequest(service=service), metadata={"user-agent": f"kube-probe/{VERSION}"}
-            )
+            reply = await HealthStub(channel).Check(HealthCheckRequest(service=service))
     except TimeoutError:
         if connected:
             return False, f"timeout: health rpc did not complete within {timeout_s:g}s"
