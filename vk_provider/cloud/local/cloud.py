@@ -285,8 +285,8 @@ class LocalCloud:
                 pass
         if not group.remove():
             raise CloudError("its control group is still busy")
-        self._store.mark(record, InstanceState.TERMINATED, reason, terminated_time=time.time())
         self._store.release_addresses(record.instance_id, record.primary_ip)
+        self._store.mark(record, InstanceState.TERMINATED, reason, terminated_time=time.time())
         self._store.clear_directory(record.instance_id)
 
     async def describe_offerings(self) -> list[Offering]:
