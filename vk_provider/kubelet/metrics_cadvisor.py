@@ -98,7 +98,7 @@ def _collect_lines(sample: StatsMessage, lines: defaultdict[str, list[str]]) -> 
 def add_routes(app: web.Application, samples: NodeSamples) -> None:
     async def handle(_: web.Request) -> web.StreamResponse:
         texts = []
-        for text in render_cadvisor_metrics(samples.collect()):
+        for text in render_cadvisor_metrics(await samples.collect()):
             texts.append(text)
             await asyncio.sleep(0)
         return web.Response(body="".join(texts).encode(), headers={"Content-Type": CONTENT_TYPE})

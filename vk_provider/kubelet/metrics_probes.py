@@ -38,7 +38,7 @@ def render_probe_metrics(samples: Iterable[StatsMessage]) -> str:
 
 def add_routes(app: web.Application, samples: NodeSamples) -> None:
     async def handle(_: web.Request) -> web.StreamResponse:
-        text = render_probe_metrics(samples.collect())
+        text = render_probe_metrics(await samples.collect())
         return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
     app.router.add_get("/metrics/probes", handle)

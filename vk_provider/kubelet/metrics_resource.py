@@ -16,6 +16,8 @@ from vk_provider.aiokit.metrics import CONTENT_TYPE, format_labels, format_value
 from vk_provider.kubelet.provider import Json
 from vk_provider.kubelet.samples import NANOSECONDS, NodeSamples, parse_time
 
+CHUNK = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -141,7 +143,7 @@ SCRAPE_ERROR = (
 
 
 def render_resource_metrics(summary: Json) -> Iterator[str]:
-    """Text of one family after another, in the order of their names; families without a sample are left out."""
+    """Text of one family after another, by name, in pieces of at most CHUNK samples; empty families are left out."""
     pods = summary["pods"]
     references = [(pod["podRef"]["namespace"], pod["podRef"]["name"], pod) for pod in pods]
     containers = [
@@ -156,16 +158,20 @@ def render_resource_metrics(summary: Json) -> Iterator[str]:
         (POD_FAMILIES, labelled),
     ):
         for family in families:
-            lines = [line for labels, document in documents if (line := family.line(labels, document)) is not None]
-            if lines:
-                yield "\n".join((family.head(), *lines)) + "\n"
+            head = family.head() + "\n"
+            for start in range(0, len(documents), CHUNK):
+                chunk = documents[start : start + CHUNK]
+                lines = [line for labels, document in chunk if (line := family.line(labels, document)) is not None]
+                if lines:
+                    yield head + "\n".join(lines) + "\n"
+                    head = ""
     yield SCRAPE_ERROR + "\n"
 
 
 def add_routes(app: web.Application, samples: NodeSamples) -> None:
     async def handle(_: web.Request) -> web.StreamResponse:
         texts = []
-        for text in render_resource_metrics(samples.build_summary()):
+        for text in render_resource_metrics(await samples.build_summary()):
             texts.append(text)
             await asyncio.sleep(0)
         return web.Response(body="".join(texts).encode(), headers={"Content-Type": CONTENT_TYPE})

@@ -7,18 +7,21 @@ instance goes away.
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from functools import lru_cache
 
 from vk_provider.kubelet.provider import Json, PodSource
 from vk_provider.wire.session import StatsMessage
 
 _TERMINAL = ("Succeeded", "Failed")
 NANOSECONDS = 1_000_000_000
+BATCH = 250
+"""Pods handled before others may run: a few milliseconds."""
 
 
 @dataclass(slots=True)
@@ -44,6 +47,7 @@ class CpuTotal:
         return self.total_ns
 
 
+@lru_cache(maxsize=16_384)
 def parse_time(text: str | None) -> datetime | None:
     """RFC 3339 -> aware datetime; None when absent or malformed."""
     if not text:
@@ -84,10 +88,12 @@ class NodeSamples:
         self._cpu = CpuTotal()
         self._previous: tuple[float, int] | None = None
 
-    def collect(self) -> list[StatsMessage]:
-        """Newest samples of the pods that have an instance and are not over."""
+    async def collect(self) -> list[StatsMessage]:
+        """Newest samples of the pods that have an instance and are not over. Lets others run in between."""
         found = []
-        for pod in self._source.pods(self._node):
+        for number, pod in enumerate(list(self._source.pods(self._node))):
+            if number % BATCH == BATCH - 1:
+                await asyncio.sleep(0)
             if (pod.get("status") or {}).get("phase") in _TERMINAL:
                 continue
             metadata = pod["metadata"]
@@ -96,34 +102,39 @@ class NodeSamples:
                 found.append(handle.stats)
         return found
 
-    def build_node(self, samples: list[StatsMessage], now: float, own: ProcessUsage) -> Json:
+    async def build_node(self, samples: list[StatsMessage], now: float, own: ProcessUsage) -> Json:
         """The `node` part of /stats/summary."""
-        moment = format_time(datetime.fromtimestamp(now, UTC))
-        started = datetime.fromtimestamp(self._started_at, UTC)
         counters = [("provider", own.cpu_ns, True)]
-        counters += [
-            (sample["podUID"], _figure(sample["node"], "cpu", "usageCoreNanoSeconds"), self._is_new(sample))
-            for sample in samples
-        ]
+        node_sum, pods_sum = _Sum(), _Sum()
+        for number, sample in enumerate(samples):
+            if number % BATCH == BATCH - 1:
+                await asyncio.sleep(0)
+            cpu_ns = (sample["node"].get("cpu") or {}).get("usageCoreNanoSeconds") or 0
+            counters.append((sample["podUID"], cpu_ns, self._is_new(sample)))
+            for part in ("memory", "network", "fs", "rlimit"):
+                node_sum.add(part, sample["node"].get(part))
+            for part in ("cpu", "memory"):
+                pods_sum.add(part, sample["pod"].get(part))
         total_ns = self._cpu.update(counters)
-        memory = {
-            name: sum(_figure(sample["node"], "memory", name) for sample in samples)
-            for name in ("usageBytes", "workingSetBytes", "rssBytes", "availableBytes", "pageFaults", "majorPageFaults")
-        }
+        moment = format_time(datetime.fromtimestamp(now, UTC))
+        memory = node_sum.part("memory", moment)
         for name in ("usageBytes", "workingSetBytes", "rssBytes"):
-            memory[name] += own.memory_bytes
-        node: Json = {
+            memory[name] = memory.get(name, 0) + own.memory_bytes
+        file_system = node_sum.part("fs", moment)
+        return {
             "nodeName": self._node,
-            "startTime": format_time(started),
+            "startTime": format_time(datetime.fromtimestamp(self._started_at, UTC)),
             "cpu": {"time": moment, "usageNanoCores": self._rate(now, total_ns), "usageCoreNanoSeconds": total_ns},
-            "memory": {"time": moment, **memory},
-            "systemContainers": [self._own_container(moment, own), _pods_container(moment, samples)],
+            "memory": memory,
+            "systemContainers": [
+                self._own_container(moment, own),
+                {"name": "pods", "cpu": pods_sum.part("cpu", moment), "memory": pods_sum.part("memory", moment)},
+            ],
+            "network": node_sum.part("network", moment),
+            "fs": file_system,
+            "runtime": {"imageFs": file_system, "containerFs": file_system},
+            "rlimit": node_sum.part("rlimit", moment),
         }
-        for name in ("network", "fs"):
-            node[name] = _sum_part(samples, name, moment)
-        node["runtime"] = {"imageFs": node["fs"], "containerFs": node["fs"]}
-        node["rlimit"] = _sum_part(samples, "rlimit", moment)
-        return node
 
     def _is_new(self, sample: StatsMessage) -> bool:
         started = parse_time(sample["pod"].get("startTime"))
@@ -148,10 +159,10 @@ class NodeSamples:
             },
         }
 
-    def build_summary(self, only_cpu_and_memory: bool = False) -> Json:
+    async def build_summary(self, only_cpu_and_memory: bool = False) -> Json:
         """The document of /stats/summary."""
-        samples = self.collect()
-        node = self.build_node(samples, time.time(), read_process_usage())
+        samples = await self.collect()
+        node = await self.build_node(samples, time.time(), read_process_usage())
         pods = [sample["pod"] for sample in samples]
         if only_cpu_and_memory:
             node = {key: node[key] for key in ("nodeName", "startTime", "cpu", "memory", "systemContainers")}
@@ -159,31 +170,20 @@ class NodeSamples:
         return {"node": node, "pods": pods}
 
 
-def _figure(document: Json, part: str, name: str) -> int:
-    value: Any = (document.get(part) or {}).get(name)
-    return int(value) if value else 0
+class _Sum:
+    """Adds up the numbers of parts of many documents; names, times and lists are left out."""
 
+    def __init__(self) -> None:
+        self._parts: dict[str, dict[str, int]] = {}
 
-def _sum_part(samples: list[StatsMessage], part: str, moment: str) -> Json:
-    """Figures of one part, added up over instances; names and lists are left out."""
-    total: Json = {"time": moment}
-    for sample in samples:
-        for name, value in (sample["node"].get(part) or {}).items():
-            if isinstance(value, int) and not isinstance(value, bool):
-                total[name] = total.get(name, 0) + value
-    return total
+    def add(self, name: str, document: Json | None) -> None:
+        total = self._parts.setdefault(name, {})
+        for figure, value in (document or {}).items():
+            if type(value) is int:
+                total[figure] = total.get(figure, 0) + value
 
-
-def _pods_container(moment: str, samples: list[StatsMessage]) -> Json:
-    cpu = {
-        name: sum(_figure(dict(sample["pod"]), "cpu", name) for sample in samples)
-        for name in ("usageNanoCores", "usageCoreNanoSeconds")
-    }
-    memory = {
-        name: sum(_figure(dict(sample["pod"]), "memory", name) for sample in samples)
-        for name in ("usageBytes", "workingSetBytes", "rssBytes")
-    }
-    return {"name": "pods", "cpu": {"time": moment, **cpu}, "memory": {"time": moment, **memory}}
+    def part(self, name: str, moment: str) -> Json:
+        return {"time": moment, **self._parts.get(name, {})}
 
 
 def _only_cpu_and_memory(pod: Json) -> Json:

@@ -11,7 +11,7 @@ from vk_provider.kubelet.samples import NodeSamples
 def add_routes(app: web.Application, samples: NodeSamples) -> None:
     async def handle(request: web.Request) -> web.StreamResponse:
         only = request.query.get("only_cpu_and_memory", "").lower() in ("true", "1")
-        body = orjson.dumps(samples.build_summary(only))
+        body = orjson.dumps(await samples.build_summary(only))
         return web.Response(body=body, content_type="application/json")
 
     app.router.add_get("/stats/summary", handle)

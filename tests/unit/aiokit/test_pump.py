@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 
 import pytest
@@ -78,6 +80,8 @@ async def test_a_half_close_travels_and_the_other_direction_goes_on(bench: Bench
 
 
 async def test_a_reset_of_one_side_ends_the_other(bench: Bench) -> None:
+    reset = struct.pack("ii", 1, 0)
+    bench.client[1].get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
     bench.client[1].transport.abort()
     assert await bench.server[0].read(-1) == b""
     await bench.pump.run()

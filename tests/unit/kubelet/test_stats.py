@@ -46,7 +46,7 @@ def test_cpu_totals_never_run_backwards_and_make_no_jump() -> None:
     assert total.update([("adopted", 20, False)]) == 220
 
 
-def test_node_figures_are_those_of_instances_and_provider() -> None:
+async def test_node_figures_are_those_of_instances_and_provider() -> None:
     source = FakeSource(
         [
             FakeHandle(make_pod(), running_status(), make_instance(), stats=make_sample()),
@@ -57,9 +57,9 @@ def test_node_figures_are_those_of_instances_and_provider() -> None:
         ]
     )
     samples = NodeSamples("node-1", source, started_at=0.0)
-    collected = samples.collect()
+    collected = await samples.collect()
     assert [sample["podUID"] for sample in collected] == ["uid-1", "uid-2"]
-    node = samples.build_node(collected, 1000.0, ProcessUsage(5, 50))
+    node = await samples.build_node(collected, 1000.0, ProcessUsage(5, 50))
     assert node["cpu"] == {
         "time": "1970-01-01T00:16:40.000Z",
         "usageNanoCores": 0,
@@ -67,12 +67,12 @@ def test_node_figures_are_those_of_instances_and_provider() -> None:
     }
     assert node["memory"]["workingSetBytes"] == 2050
     assert (node["network"]["rxBytes"], node["fs"]["usedBytes"]) == (6, 14)
-    later = samples.build_node(collected, 1010.0, ProcessUsage(15, 50))
+    later = await samples.build_node(collected, 1010.0, ProcessUsage(15, 50))
     assert later["cpu"]["usageNanoCores"] == 1
 
 
-def test_a_node_without_pods_is_never_zero() -> None:
-    node = NodeSamples("node-1", FakeSource(), 0.0).build_summary()["node"]
+async def test_a_node_without_pods_is_never_zero() -> None:
+    node = (await NodeSamples("node-1", FakeSource(), 0.0).build_summary())["node"]
     assert node["cpu"]["usageCoreNanoSeconds"] > 0 and node["memory"]["workingSetBytes"] > 0
 
 
