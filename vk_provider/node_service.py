@@ -3,6 +3,7 @@ composition: joins the rooms `node`, `kubelet` and `kube.csr`, which do not know
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import socket
@@ -114,7 +115,7 @@ class NodeService:
         else:
             directory = Path(kubelet.certificate_dir)
             try:
-                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                await asyncio.to_thread(directory.mkdir, 0o700, True, True)
             except OSError as error:
                 raise BadStartError(f"kubelet.certificate_dir {directory}: {error.strerror}") from None
             certificate, key = directory / f"{name}-serving.crt", directory / f"{name}-serving.key"

@@ -1,0 +1,112 @@
+"""The provider's identity: made once, found again, rotated."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import hmac
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from vk_provider.agentclient.authority import Authority, verify_identity
+from vk_provider.agentclient.identity_store import DirectoryIdentityStore, ProviderIdentity, SecretIdentityStore
+from vk_provider.errors import BadStartError, KubeApiError
+from vk_provider.wire.routes import server_name
+
+NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+
+
+class Secrets:
+    """The API server's part, for one Secret."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, Any] | None = None
+        self.races = 0
+
+    async def get(self, path: str) -> dict[str, Any]:
+        assert path == "/api/v1/namespaces/ns/secrets/identity"
+        if self.stored is None:
+            raise KubeApiError(404, "NotFound", "no")
+        return self.stored
+
+    async def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if self.races:
+            self.races -= 1
+            self.stored = {"data": {"identity.json": _encode(ProviderIdentity.create(NOW))}}
+        if self.stored is not None:
+            raise KubeApiError(409, "AlreadyExists", "exists")
+        self.stored = body
+        return body
+
+    async def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        self.stored = body
+        return body
+
+
+def _encode(identity: ProviderIdentity) -> str:
+    return base64.b64encode(json.dumps(identity.to_document()).encode()).decode()
+
+
+async def test_the_identity_is_made_once_and_private(tmp_path: Path) -> None:
+    store = DirectoryIdentityStore(str(tmp_path / "id"))
+    first = await store.load_or_create()
+    assert await store.load_or_create() == first
+    assert stat.S_IMODE((tmp_path / "id" / "identity.json").stat().st_mode) == 0o600
+
+
+async def test_a_damaged_identity_is_not_replaced_silently(tmp_path: Path) -> None:
+    (tmp_path / "identity.json").write_text("{")
+    with pytest.raises(BadStartError, match="damaged"):
+        await DirectoryIdentityStore(str(tmp_path)).load_or_create()
+
+
+async def test_two_providers_that_start_together_share_one_identity() -> None:
+    secrets = Secrets()
+    secrets.races = 1
+    identity = await SecretIdentityStore(secrets, "ns/identity").load_or_create()
+    assert await SecretIdentityStore(secrets, "ns/identity").load_or_create() == identity
+
+
+async def test_a_secret_reference_needs_namespace_and_name() -> None:
+    with pytest.raises(BadStartError, match="namespace/name"):
+        SecretIdentityStore(Secrets(), "identity")
+
+
+def test_old_boot_secrets_are_known_for_a_while() -> None:
+    identity = ProviderIdentity.create(NOW)
+    first = identity.boot_secrets[0]
+    assert not identity.rotate_if_due(NOW.timestamp() + 10, 100)
+    for turn in range(1, 5):
+        assert identity.rotate_if_due(NOW.timestamp() + turn * 200, 100)
+        assert (first in identity.boot_secrets) == (turn < 3)
+
+
+def test_only_the_holder_of_a_boot_secret_proves_an_identity() -> None:
+    secret = "ab" * 32
+    message = b"nonce\ni-1\ncsr"
+    proof = hmac.new(bytes.fromhex(secret), message, hashlib.sha256).hexdigest()
+    assert verify_identity(["cd" * 32, secret], "nonce", "i-1", "csr", proof)
+    assert not verify_identity(["cd" * 32], "nonce", "i-1", "csr", proof)
+    assert not verify_identity([secret], "nonce", "i-2", "csr", proof)
+
+
+def test_the_authority_decides_the_name_in_a_certificate() -> None:
+    identity = ProviderIdentity.create(NOW)
+    authority = Authority(identity.ca_pem, identity.ca_key_pem, ttl_s=3600)
+    key = ec.generate_private_key(ec.SECP256R1())
+    asked = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "i-other")])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(asked).sign(key, hashes.SHA256())
+    signed = authority.sign_instance(csr.public_bytes(serialization.Encoding.PEM).decode(), "i-1", NOW)
+    certificate = x509.load_pem_x509_certificate(signed.pem.encode())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == [server_name("i-1")]
+    assert certificate.not_valid_after_utc == NOW + datetime.timedelta(hours=1)
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(identity.ca_pem.encode()))

@@ -1,0 +1,75 @@
+"""What a pod must pass before it costs money."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vk_provider.pods.admission import NodeUsage, admit, hold_by_policy
+
+NODE = {
+    "metadata": {"labels": {"kubernetes.io/arch": "amd64"}},
+    "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "3"}},
+}
+
+
+def make_pod(uid: str = "u1", cpu: str = "1", **metadata: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "p", "namespace": "default", "uid": uid, **metadata},
+        "spec": {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}}]},
+    }
+
+
+def test_pods_are_admitted_until_the_node_is_full() -> None:
+    usage = NodeUsage()
+    assert admit(make_pod("u1", "3"), NODE, usage) is None
+    verdict = admit(make_pod("u2", "1500m"), NODE, usage)
+    assert verdict is not None and verdict.refuse
+    assert verdict.reason == "OutOfcpu"
+    assert verdict.message == "Node didn't have enough resource: cpu, requested: 1500, used: 3000, capacity: 4000"
+
+
+def test_a_pod_that_ended_makes_room() -> None:
+    usage = NodeUsage()
+    assert admit(make_pod("u1", "3"), NODE, usage) is None
+    usage.remove("u1")
+    assert admit(make_pod("u2", "3"), NODE, usage) is None
+
+
+def test_the_number_of_pods_is_limited() -> None:
+    usage = NodeUsage()
+    for index in range(3):
+        assert admit(make_pod(f"u{index}", "100m"), NODE, usage) is None
+    verdict = admit(make_pod("u9", "100m"), NODE, usage)
+    assert verdict is not None and verdict.reason == "OutOfpods"
+
+
+def test_a_node_selector_that_does_not_match_is_refused() -> None:
+    pod = make_pod()
+    pod["spec"]["nodeSelector"] = {"kubernetes.io/arch": "arm64"}
+    verdict = admit(pod, NODE, NodeUsage())
+    assert verdict is not None and verdict.reason == "NodeAffinity"
+
+
+def test_a_selector_for_the_instance_is_left_to_sizing() -> None:
+    pod = make_pod()
+    pod["spec"]["nodeSelector"] = {"node.kubernetes.io/instance-type": "l1.small"}
+    assert admit(pod, NODE, NodeUsage()) is None
+
+
+def test_a_volume_that_cannot_be_mounted_is_refused_by_name() -> None:
+    pod = make_pod()
+    pod["spec"]["volumes"] = [{"name": "v", "persistentVolumeClaim": {"claimName": "x"}}]
+    verdict = admit(pod, NODE, NodeUsage())
+    assert verdict is not None and verdict.refuse
+    assert "persistentVolumeClaim" in verdict.message
+
+
+def test_a_daemonset_pod_is_held_unless_wanted() -> None:
+    pod = make_pod(ownerReferences=[{"kind": "DaemonSet", "name": "d", "controller": True}])
+    verdict = hold_by_policy(pod, run_daemonsets=False)
+    assert verdict is not None and not verdict.refuse
+    assert hold_by_policy(pod, run_daemonsets=True) is None
+
+
+def test_a_mirror_pod_is_held() -> None:
+    assert hold_by_policy(make_pod(annotations={"kubernetes.io/config.mirror": "x"}), run_daemonsets=True) is not None

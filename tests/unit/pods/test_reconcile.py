@@ -1,0 +1,87 @@
+"""What should happen to this pod now: the table of a pod's life."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from vk_provider.pods.reconcile import ORPHAN_STOP_LIMIT_S, Action, PodState, reconcile
+
+NEW = PodState(exists=True)
+ADMITTED = PodState(exists=True, admitted=True)
+BOOTING = PodState(exists=True, admitted=True, has_instance=True, connecting=True)
+RUNNING = PodState(exists=True, admitted=True, has_instance=True, connected=True, sent=True, has_status=True)
+ENDED = dataclasses.replace(RUNNING, terminal=True, finished=True)
+
+
+def having(state: PodState, **changes: object) -> PodState:
+    return dataclasses.replace(state, **changes)  # type: ignore[arg-type]
+
+
+CASES = [
+    ("a new pod is admitted", NEW, [Action.ADMIT]),
+    ("an admitted pod gets an instance", ADMITTED, [Action.LAUNCH]),
+    ("a held pod costs nothing", having(ADMITTED, held=True), []),
+    ("an instance nobody dials is dialed", having(BOOTING, connecting=False), [Action.CONNECT]),
+    ("a booting instance is left alone", BOOTING, []),
+    ("a pod that boots for long says Pending", having(BOOTING, pending_due=True), [Action.PUBLISH_PENDING]),
+    ("a connected agent is sent the pod", having(BOOTING, connected=True), [Action.SEND]),
+    ("a running pod with nothing new is left alone", RUNNING, []),
+    ("a new status is published", having(RUNNING, published=False), [Action.PUBLISH]),
+    ("changed references are sent", having(RUNNING, sent=False), [Action.SEND]),
+    ("a deletion of a running pod goes to the agent", having(RUNNING, deleting=True, sent=False), [Action.SEND]),
+    ("a deletion while the agent is unreachable waits for it",
+     having(RUNNING, deleting=True, connected=False, connecting=True), []),
+    ("a pod deleted before it had an instance never started",
+     having(ADMITTED, deleting=True), [Action.FAIL_NEVER_STARTED]),
+    ("a pod deleted while its instance boots never started",
+     having(BOOTING, deleting=True), [Action.FAIL_NEVER_STARTED]),
+    ("a lost instance fails the pod", having(RUNNING, lost=True, has_instance=False), [Action.FAIL_LOST]),
+    ("an instance that did not boot is replaced", having(BOOTING, boot_failed=True), [Action.RELAUNCH]),
+    ("the last attempt that did not boot fails the pod",
+     having(BOOTING, boot_failed=True, attempts_left=False), [Action.FAIL_LOST]),
+    ("a finished pod: publish, keep its logs, stop paying",
+     having(ENDED, published=False), [Action.PUBLISH, Action.ARCHIVE, Action.TERMINATE]),
+    ("archived logs are not fetched again", having(ENDED, archived=True), [Action.TERMINATE]),
+    ("a finished and deleted pod: publish, delete, terminate",
+     having(ENDED, published=False, deleting=True), [Action.PUBLISH, Action.DELETE, Action.TERMINATE]),
+    ("the final delete is sent once", having(ENDED, deleting=True, api_deleted=True), [Action.TERMINATE]),
+    ("a finished pod without an instance stays as it is", having(ENDED, has_instance=False), []),
+    ("a terminal status is published before the containers are confirmed gone",
+     having(RUNNING, terminal=True, published=False), [Action.PUBLISH]),
+    ("a refused pod is published without an instance",
+     having(ADMITTED, terminal=True, finished=True, published=False), [Action.PUBLISH]),
+    ("a pod whose object is gone is told to stop", having(RUNNING, exists=False), [Action.STOP]),
+    ("it is given a moment", having(RUNNING, exists=False, stop_waited_s=1.0), []),
+    ("then its instance goes", having(RUNNING, exists=False, stop_waited_s=ORPHAN_STOP_LIMIT_S),
+     [Action.TERMINATE, Action.FORGET]),
+    ("an unreachable instance of a gone object goes at once",
+     having(RUNNING, exists=False, connected=False), [Action.TERMINATE, Action.FORGET]),
+    ("a gone object without an instance is forgotten", PodState(exists=False), [Action.FORGET]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_actions_follow_from_the_state(state: PodState, expected: list[Action]) -> None:
+    assert reconcile(state) == expected
+
+
+@pytest.mark.parametrize("deleting", [False, True])
+@pytest.mark.parametrize("connected", [False, True])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_an_instance_is_never_launched_for_a_pod_that_has_one_or_is_over(
+    deleting: bool, connected: bool, terminal: bool
+) -> None:
+    for has_instance, finished in ((True, False), (True, True), (False, True)):
+        state = PodState(
+            exists=True, deleting=deleting, admitted=True, has_instance=has_instance, connected=connected,
+            terminal=terminal or finished, finished=finished, has_status=connected,
+        )  # fmt: skip
+        if has_instance or state.terminal:
+            assert Action.LAUNCH not in reconcile(state)
+
+
+def test_a_running_instance_is_terminated_only_when_the_pod_is_over_or_gone() -> None:
+    for state in (RUNNING, BOOTING, having(RUNNING, deleting=True), having(RUNNING, connected=False)):
+        assert Action.TERMINATE not in reconcile(state)

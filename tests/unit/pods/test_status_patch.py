@@ -1,0 +1,65 @@
+"""The PATCH between two statuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vk_provider.pods.status_patch import build_status_patch, is_published, owned_status
+
+READY = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+UNREADY = {"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "m",
+           "lastTransitionTime": "2026-01-01T00:00:00Z"}  # fmt: skip
+STATUS: dict[str, Any] = {
+    "phase": "Running",
+    "conditions": [READY],
+    "podIP": "10.0.0.2",
+    "containerStatuses": [{"name": "c", "ready": True}],
+}
+
+
+def patch_of(before: dict[str, Any] | None, after: dict[str, Any]) -> dict[str, Any]:
+    status: dict[str, Any] = build_status_patch("uid-1", before, after)["status"]
+    return status
+
+
+def test_the_first_patch_carries_everything_and_the_uid() -> None:
+    patch = build_status_patch("uid-1", None, STATUS)
+    assert patch == {"metadata": {"uid": "uid-1"}, "status": STATUS}
+
+
+def test_nothing_new_is_an_empty_patch() -> None:
+    assert patch_of(STATUS, STATUS) == {}
+
+
+def test_only_changed_fields_are_sent() -> None:
+    assert patch_of(STATUS, {**STATUS, "phase": "Failed", "reason": "Evicted"}) == {
+        "phase": "Failed",
+        "reason": "Evicted",
+    }
+
+
+def test_a_field_that_is_gone_is_nulled() -> None:
+    assert patch_of({**STATUS, "reason": "x"}, STATUS) == {"reason": None}
+
+
+def test_a_condition_that_loses_reason_and_message_nulls_them() -> None:
+    before = {**STATUS, "conditions": [UNREADY]}
+    assert patch_of(before, STATUS)["conditions"] == [{"reason": None, "message": None, **READY}]
+
+
+def test_a_passing_condition_is_deleted_and_a_foreign_one_never() -> None:
+    resize = {"type": "PodResizePending", "status": "True"}
+    disruption = {"type": "DisruptionTarget", "status": "True"}
+    before = {**STATUS, "conditions": [READY, resize, disruption]}
+    assert patch_of(before, STATUS)["conditions"] == [{"$patch": "delete", "type": "PodResizePending"}]
+
+
+def test_conditions_of_others_are_not_ours() -> None:
+    status = {**STATUS, "conditions": [READY, {"type": "example.com/Gate", "status": "True"}], "qosClass": "BestEffort"}
+    assert owned_status(status) == STATUS
+
+
+def test_published_means_the_patch_would_be_empty_but_for_the_start_time() -> None:
+    assert is_published({**STATUS, "startTime": "a"}, {**STATUS, "startTime": "b"})
+    assert not is_published(None, STATUS)
+    assert not is_published({**STATUS, "conditions": [UNREADY]}, STATUS)

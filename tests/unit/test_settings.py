@@ -1,0 +1,63 @@
+"""Settings: what is accepted, and the one line that says what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vk_provider.errors import BadStartError
+from vk_provider.settings import load_settings
+
+MINIMAL = '[[nodes]]\nname = "n1"\n'
+
+
+def load(tmp_path: Path, text: str, **environment: str):  # type: ignore[no-untyped-def]
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    return load_settings(path, environment)
+
+
+def test_a_name_is_all_a_node_needs(tmp_path: Path) -> None:
+    settings = load(tmp_path, MINIMAL)
+    assert settings.nodes[0].port == 10250
+    assert settings.nodes[0].taints[0].key == "virtual-kubelet.io/provider"
+    assert settings.cloud.backend == "local"
+
+
+def test_the_environment_overrides_a_value(tmp_path: Path) -> None:
+    settings = load(tmp_path, MINIMAL, VK_PROVIDER_CLUSTER_KUBECONFIG="/k", VK_PROVIDER_CLUSTER_DNS="10.0.0.1,10.0.0.2")
+    assert settings.cluster.kubeconfig == "/k"
+    assert settings.cluster.dns == ("10.0.0.1", "10.0.0.2")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "nodes is missing"),
+        ("nodes = []\n", "nodes is empty"),
+        (MINIMAL + 'colour = "red"\n', "unknown key nodes[0].colour"),
+        (MINIMAL + "[cloud]\nspeed = 1\n", "unknown key cloud.speed"),
+        (MINIMAL + 'port = "10250"\n', "nodes[0].port must be a int"),
+        (MINIMAL + "port = 123456\n", "is not a TCP port"),
+        (MINIMAL + 'address = "here"\n', "is not an IP address"),
+        (MINIMAL + MINIMAL, "two nodes have the same name"),
+        (MINIMAL + '[[nodes]]\nname = "n2"\n', "same address and port"),
+        ('[[nodes]]\nname = "Bad Name"\n', "is not a DNS subdomain name"),
+        (MINIMAL + '[cloud]\nbackend = "mars"\n', "must be one of 'local', 'simulated'"),
+        (MINIMAL + '[cloud.local]\nsubnet = "10.0.0.0/30"\n', "/24 or larger"),
+        (MINIMAL + '[kubelet]\nserving_certificate = "files"\n', "needs certificate_file and key_file"),
+        (MINIMAL + 'capacity = { cpu = "1" }\n', "capacity.memory is missing"),
+        ("[[nodes]\n", "is not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(BadStartError) as caught:
+        load(tmp_path, text)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_a_bad_start(tmp_path: Path) -> None:
+    with pytest.raises(BadStartError, match="cannot read the configuration"):
+        load_settings(tmp_path / "none.toml")
