@@ -31,6 +31,7 @@ from vk_provider.kube.informer import Informer
 from vk_provider.kube.paths import PODS, field_selector
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.kube.references import ReferenceStore
+from vk_provider.kubelet.auth import Authenticator, Authorizer
 from vk_provider.kubelet.server import HealthServer
 from vk_provider.logs import set_up_logging
 from vk_provider.metrics import ProcessMetrics
@@ -173,11 +174,13 @@ class Provider:
         pods = ControllerPods(self.controller, self.archive)
         self.supervisor.start("events", self.recorder.run())
         self.supervisor.start("references", self.references.run())
+        auth = Authenticator(client), Authorizer(client)
         for node in settings.nodes:
             self._nodes.append(
                 NodeService(
                     build_spec(node, settings), settings, client, connector, self.recorder, pods, self.registry,
                     (partial(self._pods_problem, node.name), self._cloud_problem), self._client_ca(client),
+                    auth, self._is_healthy,
                 )  # fmt: skip
             )
 

@@ -78,6 +78,8 @@ class NodeService:
         registry: Registry,
         ready_checks: Sequence[Callable[[], str]],
         client_ca_pem: str,
+        auth: tuple[Authenticator, Authorizer],
+        is_healthy: Callable[[], bool],
     ) -> None:
         self.spec = spec
         self._settings = settings
@@ -90,13 +92,15 @@ class NodeService:
             connector,
             registry,
             configuration=build_configuration(settings),
+            flags={"node-name": spec.name, "cloud": settings.cloud.backend},
+            is_healthy=is_healthy,
             idle_s=kubelet.streaming_idle_timeout_s,
             started_at=time.time(),
             version=f"{KUBELET_VERSION}+vk{__version__}",
         )
-        auth = AuthFilter(Authenticator(client), Authorizer(client), spec.name)
+        auth_filter = AuthFilter(*auth, spec.name)
         config = ServerConfig(spec.internal_ip, spec.kubelet_port, client_ca_pem=client_ca_pem)
-        self._server = KubeletServer(config, api, auth)
+        self._server = KubeletServer(config, api, auth_filter)
 
     @property
     def object(self) -> dict[str, Any] | None:
