@@ -53,6 +53,10 @@ class AgentConnector(Protocol):
         """A fresh TLS connection to the agent (as loop.create_connection) for a request that will be upgraded; the
         caller writes the HTTP request itself and passes bytes on unparsed."""
 
+    async def drain(self, instance_id: str, limit_s: float) -> None:
+        """Return when no `request` to the instance is open any more, or after limit_s: whoever reads the logs of a
+        pod that just ended must get all of them."""
+
     async def renew(self, instance: Instance) -> None:
         """Give the agent a fresh certificate; due every `renewal_interval_s` seconds of a session."""
 

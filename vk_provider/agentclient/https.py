@@ -12,6 +12,7 @@ import logging
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -63,8 +64,9 @@ class HttpsSession:
 class HttpsResponse:
     """AgentResponse over aiohttp."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, on_close: Callable[[], None]) -> None:
         self._response = response
+        self._on_close: Callable[[], None] | None = on_close
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
 
@@ -77,6 +79,9 @@ class HttpsResponse:
 
     async def close(self) -> None:
         self._response.close()
+        if self._on_close is not None:
+            self._on_close()
+            self._on_close = None
 
 
 class HttpsConnector:
@@ -89,6 +94,8 @@ class HttpsConnector:
         self._port = port
         self._http: aiohttp.ClientSession | None = None
         self._identified: set[str] = set()
+        self._open_requests: dict[str, int] = {}
+        self._request_ended = asyncio.Event()
         self._verified, self._unverified = self._contexts()
 
     def _contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
@@ -200,6 +207,8 @@ class HttpsConnector:
     async def request(
         self, instance: Instance, method: str, path: str, query: list[tuple[str, str]] | None = None
     ) -> AgentResponse:
+        instance_id = instance.instance_id
+        self._open_requests[instance_id] = self._open_requests.get(instance_id, 0) + 1
         try:
             response = await self._session().request(
                 method,
@@ -209,9 +218,29 @@ class HttpsConnector:
                 server_hostname=routes.server_name(instance.instance_id),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S),
             )
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise _translate(instance, error) from None
-        return HttpsResponse(response)
+        except BaseException as error:
+            self._request_done(instance_id)
+            if isinstance(error, aiohttp.ClientError | OSError | TimeoutError):
+                raise _translate(instance, error) from None
+            raise
+        return HttpsResponse(response, partial(self._request_done, instance_id))
+
+    def _request_done(self, instance_id: str) -> None:
+        left = self._open_requests.get(instance_id, 0) - 1
+        if left > 0:
+            self._open_requests[instance_id] = left
+        else:
+            self._open_requests.pop(instance_id, None)
+            self._request_ended.set()
+
+    async def drain(self, instance_id: str, limit_s: float) -> None:
+        try:
+            async with asyncio.timeout(limit_s):
+                while instance_id in self._open_requests:
+                    self._request_ended.clear()
+                    await self._request_ended.wait()
+        except TimeoutError:
+            log.warning("instance %s goes although a request to it is still open", instance_id)
 
     async def open_stream(
         self, instance: Instance, protocol_factory: Callable[[], ProtocolT]

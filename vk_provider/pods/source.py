@@ -44,7 +44,7 @@ class RecordHandle:
     def instance(self) -> Instance | None:
         """Only an instance whose agent was given the pod can answer for it."""
         record = self._record
-        if not record.has_instance or not (record.status_from_agent or record.session is not None):
+        if not record.has_instance or record.archived or not (record.status_from_agent or record.session is not None):
             return None
         return record.instance
 

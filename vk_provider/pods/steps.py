@@ -39,6 +39,7 @@ Json = dict[str, Any]
 TERMINATE_WINDOW_S = 0.02
 TERMINATE_BATCH = 200
 ARCHIVE_TRIES = 2
+READERS_LIMIT_S = 5.0
 
 
 def rfc3339(timestamp: float | None = None) -> str:
@@ -267,6 +268,7 @@ class PodSteps:
             record.connection = None
         if record.instance is None or record.terminated:
             return
+        await self._connector.drain(record.instance.instance_id, READERS_LIMIT_S)
         await self._terminate_batch.submit(record.instance.instance_id)
         record.terminated = True
         self._metrics.terminations.inc("pod-ended")

@@ -167,6 +167,9 @@ class SimulatedConnector:
     def _refuse_streams(self) -> NoReturn:
         raise AgentError("the simulated cloud runs no containers: no exec, attach or port-forward")
 
+    async def drain(self, instance_id: str, limit_s: float) -> None:
+        """Requests are answered within one turn of the loop."""
+
     async def renew(self, instance: Instance) -> None:
         """There is no certificate."""
 
