@@ -281,8 +281,10 @@ async def test_resources_are_resized_in_place(harness: WorkerHarness) -> None:
     metadata = {**harness.pod["metadata"], "generation": 2}
     harness.send({**harness.pod, "metadata": metadata, "spec": {**harness.pod["spec"], "containers": [changed]}})
     await harness.wait_event("ResizeCompleted")
-    status = await harness.wait_for(lambda s: not [c for c in s["conditions"] if c["type"].startswith("PodResize")])
-    assert status_of(status, "main")["resources"] == bigger
+    status = await harness.wait_for(
+        lambda s: status_of(s, "main")["resources"] == bigger
+        and not [c for c in s["conditions"] if c["type"].startswith("PodResize")]
+    )
     assert status_of(status, "main")["containerID"] == first["containerID"]
     assert status_of(status, "main")["allocatedResources"] == bigger["requests"]
     assert harness.outbox.reasons()[-2:] == ["ResizeStarted", "ResizeCompleted"]

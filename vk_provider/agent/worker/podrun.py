@@ -6,7 +6,9 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.facts import InstanceFacts
@@ -57,7 +59,8 @@ class PodRun:
         self._runtime = runtime
         self._journal = journal
         self._wake = asyncio.Event()
-        self._exits: set[asyncio.Task[None]] = set()
+        self._follow_ups: set[asyncio.Task[None]] = set()
+        self._ending: set[str] = set()
         self._http = HttpClient()
         recorder = Recorder(outbox, memory.uid)
         hooks = HookRunner(runtime, self._http, recorder)
@@ -119,7 +122,7 @@ class PodRun:
                 group.create_task(self._monitor.run(), name="pod-monitor")
                 group.create_task(self._loop(), name="pod-loop")
         finally:
-            for task in self._exits:
+            for task in self._follow_ups:
                 task.cancel()
             await self._probes.close()
             await self._puller.close()
@@ -173,34 +176,47 @@ class PodRun:
     async def _watch_events(self) -> None:
         async for event in self._runtime.events():
             log.debug("runtime event %s %s", event.kind, event.container_id)
-            if event.kind in ("exit", "sandbox-exit"):
-                self._follow_exit(event)
-            elif event.kind != "delete":
+            if event.kind in ("exit", "sandbox-exit", "delete"):
+                # A runtime that was restarted tells only of the delete.
+                if event.container_id not in self._ending:
+                    self._follow(self._await_exit(event))
+            elif event.kind == "resync":
+                self._follow(self._settle_resync())
+            else:
                 self._look_again()
 
-    def _follow_exit(self, event: RuntimeEvent) -> None:
-        task = asyncio.create_task(self._await_exit(event), name="pod-exit")
-        self._exits.add(task)
-        task.add_done_callback(self._exits.discard)
+    def _follow(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="pod-follow-up")
+        self._follow_ups.add(task)
+        task.add_done_callback(self._follow_ups.discard)
+
+    async def _settle_resync(self) -> None:
+        """A runtime that has just started learns of what happened meanwhile bit by bit, and tells no event of it."""
+        for delay_s in (0.0, 0.2, 1.0, 4.0):
+            await asyncio.sleep(delay_s)
+            self._look_again()
 
     async def _await_exit(self, event: RuntimeEvent) -> None:
         """The event is ahead of what the runtime's lists say: look again once they know of the exit."""
-        delay_s = 0.002
-        while delay_s < 2:
-            await asyncio.sleep(delay_s)
-            delay_s *= 1.5
-            try:
-                if event.kind == "exit":
-                    container = await self._runtime.container_status(event.container_id)
-                    if container is None or container.state == pb.CONTAINER_EXITED:
-                        break
-                else:
-                    sandbox = await self._runtime.pod_sandbox_status(event.container_id)
-                    if sandbox is None or sandbox.state == pb.SANDBOX_NOTREADY:
-                        break
-            except RuntimeServiceError:
-                continue
-        self._look_again()
+        self._ending.add(event.container_id)
+        try:
+            delay_s = 0.002
+            while delay_s < 2 and not await self._has_ended(event):
+                await asyncio.sleep(delay_s)
+                delay_s *= 1.5
+        finally:
+            self._ending.discard(event.container_id)
+            self._look_again()
+
+    async def _has_ended(self, event: RuntimeEvent) -> bool:
+        try:
+            if event.kind == "sandbox-exit":
+                sandbox = await self._runtime.pod_sandbox_status(event.container_id)
+                return sandbox is None or sandbox.state == pb.SANDBOX_NOTREADY
+            container = await self._runtime.container_status(event.container_id)
+            return container is None or container.state == pb.CONTAINER_EXITED
+        except RuntimeServiceError:
+            return False
 
     def _look_again(self) -> None:
         self._publisher.request()
