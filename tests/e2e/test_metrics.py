@@ -1,0 +1,71 @@
+"""kubectl top with the real metrics-server, and the provider's own health port."""
+
+from __future__ import annotations
+
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster import metrics
+from tests.e2e.manifest import container, pod
+from tests.e2e.nodeless import Namespace, Nodeless
+from tests.e2e.until import until
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def world(namespace: Namespace) -> Iterator[Namespace]:
+    image = namespace.nodeless.image
+    busy = "x=$(head -c 30000000 /dev/zero | tr '\\0' x); while :; do :; done"
+    namespace.apply(
+        pod("busy", container(image, busy, resources={"limits": {"cpu": "200m", "memory": "256Mi"}}),
+            nodeName=namespace.nodeless.node),
+        pod("idle", container(image), nodeName=namespace.nodeless.node),
+    )  # fmt: skip
+    metrics.up(namespace.nodeless.plane)
+    try:
+        yield namespace
+    finally:
+        metrics.down(namespace.nodeless.plane)
+
+
+def test_kubectl_top_shows_what_pods_use(world: Namespace) -> None:
+    world.wait_ready("busy", "idle")
+
+    def rows() -> dict[str, tuple[int, int]]:
+        result = world.kubectl("top", "pods", "--no-headers", check=False)
+        lines = [line.split() for line in result.stdout.splitlines()] if result.returncode == 0 else []
+        return {name: (int(cpu.removesuffix("m")), int(memory.removesuffix("Mi"))) for name, cpu, memory in lines}
+
+    found = until("kubectl top knows both pods", lambda: (two := rows()) if len(rows()) == 2 else None)
+    until("the busy pod's CPU is seen", lambda: 100 <= rows()["busy"][0] <= 260, explain=rows)
+    assert found["idle"][0] < 50
+    assert found["busy"][1] >= 30 > found["idle"][1]
+
+
+def test_kubectl_top_shows_what_the_nodes_instances_use(world: Namespace) -> None:
+    world.wait_ready("busy")
+
+    def rows() -> dict[str, list[str]]:
+        result = world.kubectl("top", "nodes", "--no-headers", check=False)
+        return {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines()}
+
+    until("kubectl top knows both Nodes", lambda: set(rows()) == set(world.nodeless.nodes), explain=rows)
+    until("the Node's CPU is not nothing", lambda: rows()[world.nodeless.node][0] not in ("0m", "<unknown>"),
+          explain=rows)  # fmt: skip
+
+
+def test_the_api_server_reaches_the_kubelets_own_metrics(world: Namespace) -> None:
+    world.wait_ready("busy")
+    text = world.kubectl("get", "--raw", f"/api/v1/nodes/{world.nodeless.node}/proxy/metrics").stdout
+    for name in ("vk_pods", "vk_pod_launch_seconds", "vk_pod_running_seconds", "vk_api_requests"):
+        assert name in text, f"no {name} in /metrics"
+    summary = world.kubectl("get", "--raw", f"/api/v1/nodes/{world.nodeless.node}/proxy/stats/summary").stdout
+    assert '"busy"' in summary
+
+
+def test_the_health_port_answers(nodeless: Nodeless) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{nodeless.environment.healthz_port}/healthz", timeout=10) as answer:
+        assert answer.status == 200
