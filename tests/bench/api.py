@@ -43,25 +43,39 @@ class Api:
             document: Json = orjson.loads(raw)
             return document
 
+    async def exists(self, path: str) -> bool:
+        """Whether there is an object at `path`."""
+        try:
+            await self.call("GET", path)
+        except aiohttp.ClientResponseError as error:
+            if error.status != 404:
+                raise
+            return False
+        return True
+
     async def text(self, url: str) -> str:
         """The body at a path, or at a URL of another server of the cluster (a node's kubelet API)."""
         async with self._session.get(url, raise_for_status=True) as answer:
             return await answer.text()
 
     async def watch(self, path: str, on_event: Callable[[str, Json], None], opened: asyncio.Event) -> None:
-        """Call `on_event(kind, object)` until cancelled; starts at the newest version."""
-        listed = await self.call("GET", f"{path}?limit=1")
-        version = listed["metadata"]["resourceVersion"]
+        """Call `on_event(kind, object)` until cancelled; starts at the newest version. The API server ends a watch
+        whose reader falls behind: go on where it ended."""
+        version = (await self.call("GET", f"{path}?limit=1"))["metadata"]["resourceVersion"]
         timeout = aiohttp.ClientTimeout(total=None)
-        query = {"watch": "1", "resourceVersion": version}
-        async with self._session.get(path, params=query, timeout=timeout, raise_for_status=True) as answer:
-            opened.set()
-            rest = b""
-            async for chunk in answer.content.iter_any():
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    event = orjson.loads(line)
-                    on_event(event["type"], event["object"])
+        while True:
+            query = {"watch": "1", "resourceVersion": version}
+            async with self._session.get(path, params=query, timeout=timeout, raise_for_status=True) as answer:
+                opened.set()
+                rest = b""
+                async for chunk in answer.content.iter_any():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        event = orjson.loads(line)
+                        if event["type"] == "ERROR":
+                            raise ConnectionError(f"watch of {path}: {event['object']}")
+                        version = event["object"]["metadata"]["resourceVersion"]
+                        on_event(event["type"], event["object"])
 
 
 async def run_all(steps: Iterable[Callable[[], Awaitable[Any]]], at_once: int = CONNECTIONS) -> None:
@@ -118,10 +132,13 @@ class PodTimes:
 
     async def wait(self, times: dict[str, float], count: int, limit_s: float) -> None:
         """Until `count` pods are in `times` (running or gone)."""
+        assert self._task is not None
         async with asyncio.timeout(limit_s):
             while len(times) < count:
-                assert self._task is not None
+                self._changed.clear()
+                changed = asyncio.ensure_future(self._changed.wait())
+                await asyncio.wait({changed, self._task}, return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
                 if self._task.done():
                     self._task.result()
-                self._changed.clear()
-                await self._changed.wait()
+                    raise ConnectionError(f"the watch of {self.path} ended")

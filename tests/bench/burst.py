@@ -147,9 +147,9 @@ async def _measure(cluster: BenchCluster, api: Api) -> list[Figure]:
     provider = await cluster.start_provider("simulated", api)
     kwok = Contender("kwok", "kwok", await start_kwok(cluster, api, MANY + PODS))
     ours = Contender("provider", provider.node, provider.process, provider)
-    created = await _take_turns(cluster, api, (kwok, ours), "created")
-    backlog = await _take_turns(cluster, api, (kwok, ours), "backlog", backlog=True)
-    tokens = await _take_turns(cluster, api, (ours,), "tokens", tokens=True, rounds=3)
+    created = await _take_turns(api, (kwok, ours), "created")
+    backlog = await _take_turns(api, (kwok, ours), "backlog", backlog=True)
+    tokens = await _take_turns(api, (ours,), "tokens", tokens=True, rounds=3)
     stall = await _longest_stall(api, provider)
     many = await _many(cluster, api)
     kwok.process.stop()
@@ -163,12 +163,12 @@ async def _measure(cluster: BenchCluster, api: Api) -> list[Figure]:
 
 
 async def _take_turns(
-    cluster: BenchCluster, api: Api, contenders: tuple[Contender, ...], name: str, *, rounds: int = ROUNDS, **how: Any
+    api: Api, contenders: tuple[Contender, ...], name: str, *, rounds: int = ROUNDS, **how: Any
 ) -> dict[str, list[Round]]:
     found: dict[str, list[Round]] = {contender.name: [] for contender in contenders}
     for number in range(rounds):
         for contender in contenders if number % 2 == 0 else contenders[::-1]:
-            namespace = await _make_namespace(cluster, f"{name}-{contender.name}-{number}")
+            namespace = await _make_namespace(api, f"{name}-{contender.name}-{number}")
             result = await run_round(api, contender, namespace, PODS, **how)
             found[contender.name].append(result)
             _tell(f"{name} {contender.name}", result)
@@ -176,23 +176,21 @@ async def _take_turns(
     return found
 
 
-async def _make_namespace(cluster: BenchCluster, name: str) -> str:
+async def _make_namespace(api: Api, name: str) -> str:
     """A namespace with its service account, so that pods can be created."""
-    await cluster.plane.kubectl_async("create", "namespace", name)
-    for _ in range(100):
-        found = await cluster.plane.kubectl_async(
-            "get", "serviceaccount", "default", "configmap/kube-root-ca.crt", "-n", name, check=False
-        )
-        if found.returncode == 0:
-            return name
-        await asyncio.sleep(0.1)
-    raise TimeoutError(f"namespace {name} got no service account")
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    await api.call("POST", "/api/v1/namespaces", namespace)
+    async with asyncio.timeout(30):
+        for path in ("serviceaccounts/default", "configmaps/kube-root-ca.crt"):
+            while not await api.exists(f"/api/v1/namespaces/{name}/{path}"):
+                await asyncio.sleep(0.1)
+    return name
 
 
 async def _many(cluster: BenchCluster, api: Api) -> list[Figure]:
     """Memory of a fresh process at 1,000 and then at 5,000 pods that run."""
     provider = await cluster.start_provider("simulated", api)
-    namespace = await _make_namespace(cluster, "many")
+    namespace = await _make_namespace(api, "many")
     times = PodTimes(api, namespace)
     await times.start()
     idle, figures = resident_mb(provider.pid), []

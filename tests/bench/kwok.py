@@ -37,7 +37,7 @@ async def start_kwok(cluster: BenchCluster, api: Api, capacity: int) -> Process:
             raise
     process = cluster.plane.state.process("kwok")
     program = str(build.ensure("kwok"))
-    arguments = ["--kubeconfig", str(cluster.plane.kubeconfig), "--manage-single-node", NODE]
+    arguments = ["--kubeconfig", str(cluster.plane.kubeconfig), "--manage-single-node", NODE, "--v", "WARN"]
     for stage in STAGES:
         arguments += ["--config", str(_module_directory() / "kustomize" / "stage" / stage)]
     process.start([program, *arguments])
