@@ -71,6 +71,10 @@ class Actions:
     start_init: tuple[int, ...] = ()
     start_regular: tuple[int, ...] = ()
 
+    @property
+    def starts_something(self) -> bool:
+        return bool(self.create_sandbox or self.start_ephemeral or self.start_init or self.start_regular)
+
 
 @dataclass(slots=True)
 class _Plan:

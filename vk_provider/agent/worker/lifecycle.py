@@ -8,16 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
 from pathlib import Path
-from typing import TypeVar
 
-from vk_provider.agent.cri import api_pb2 as pb
-from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
-from vk_provider.agent.volumes.errors import VolumeError
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
-from vk_provider.agent.worker.cgroups import apply_pod_limits, remove_pod_cgroup
+from vk_provider.agent.worker.cgroups import remove_pod_cgroup
 from vk_provider.agent.worker.core import (
     Actions,
     all_containers_removed,
@@ -30,12 +25,13 @@ from vk_provider.agent.worker.killer import ContainerKiller
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.observed import Observation, State, parse_rfc3339
 from vk_provider.agent.worker.observer import Observer
+from vk_provider.agent.worker.preparer import PodPreparer
 from vk_provider.agent.worker.probes.manager import ProbeManager
 from vk_provider.agent.worker.publisher import StatusPublisher
-from vk_provider.agent.worker.pulling import ImagePuller, PullSource
+from vk_provider.agent.worker.pulling import ImagePuller
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.resizer import Resizer
-from vk_provider.agent.worker.sandbox import build_sandbox_config, cgroup_parent, pod_resources
+from vk_provider.agent.worker.sandbox import cgroup_parent
 from vk_provider.agent.worker.spec import (
     ContainerRef,
     container_hash,
@@ -44,34 +40,31 @@ from vk_provider.agent.worker.spec import (
     find_ref,
     init_containers,
     iter_refs,
-    log_directory,
     regular_containers,
 )
 from vk_provider.agent.worker.starter import ContainerStarter, StartPlace
+from vk_provider.agent.worker.stopping import StopRequest
 from vk_provider.agent.worker.termination import GracePeriod, pod_grace_s
-from vk_provider.aiokit.backoff import Backoff
-from vk_provider.podmodel.dns import build_dns_config
-from vk_provider.podmodel.errors import PodModelError
-from vk_provider.podmodel.hostname import build_kernel_hostname
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.podmodel.restart import crash_loop_message
 from vk_provider.podmodel.status import PodEnd
 
 log = logging.getLogger(__name__)
 
-ResultT = TypeVar("ResultT")
 RETRY_S = 10.0
 """The kubelet's pause before it tries again what failed."""
 
 
 class PodLifecycle:
-    """The pod's passes. `stop_requested` interrupts what takes long; `grace` exists while the pod is being stopped."""
+    """The pod's passes. A stop request interrupts what takes long; `grace` exists while the pod is being stopped."""
 
     def __init__(
         self,
         runtime: ContainerRuntime,
         volumes: PodVolumes,
         puller: ImagePuller,
+        preparer: PodPreparer,
+        starter: ContainerStarter,
         observer: Observer,
         probes: ProbeManager,
         recorder: Recorder,
@@ -79,11 +72,13 @@ class PodLifecycle:
         publisher: StatusPublisher,
         resizer: Resizer,
         memory: PodMemory,
-        facts: InstanceFacts,
+        stop: StopRequest,
     ) -> None:
         self._runtime = runtime
         self._volumes = volumes
         self._puller = puller
+        self._preparer = preparer
+        self._starter = starter
         self._observer = observer
         self._probes = probes
         self._recorder = recorder
@@ -91,33 +86,8 @@ class PodLifecycle:
         self._publisher = publisher
         self._resizer = resizer
         self._memory = memory
-        self._facts = facts
-        self._starter: ContainerStarter | None = None
-        self._sandbox_back_off = Backoff(1.0, RETRY_S)
-        self._volume_back_off = Backoff(0.5, 122.0)
-        self._applied_references: object = None
-        self._applied_metadata: object = None
-        self.stop_requested = asyncio.Event()
+        self._stop = stop
         self.grace: GracePeriod | None = None
-
-    def use_starter(self, starter: ContainerStarter) -> None:
-        """The starter needs this object's `interruptible` and killer, so it is made after it."""
-        self._starter = starter
-
-    async def interruptible(self, awaitable: Awaitable[ResultT]) -> ResultT:
-        """Await, unless the pod has to stop meanwhile: then cancel it and raise InterruptedByStop."""
-        task = asyncio.ensure_future(awaitable)
-        stop = asyncio.ensure_future(self.stop_requested.wait())
-        try:
-            await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            raise InterruptedByStop("the pod is being stopped")
-        finally:
-            stop.cancel()
-            if not task.done():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
 
     # -- a pass --------------------------------------------------------------------------------------------------------
 
@@ -129,7 +99,7 @@ class PodLifecycle:
         memory = self._memory
         observed = await self._observer.observe()
         if self._publisher.compute_phase(observed) in TERMINAL_PHASES:
-            self.stop_requested.set()
+            self._stop.set()
             raise InterruptedByStop("all containers are done")
         next_s = self._check_deadline()
         self._resizer.allocate()
@@ -150,11 +120,14 @@ class PodLifecycle:
             return time.time()
         if not await self._kill(actions, observed):
             return next_s
-        place = await self._prepare(actions, observed)
-        if place is None:
-            return _earliest(next_s, time.time() + self._retry_delay_s())
         if resize.decrease or resize.increase or memory.resize_conditions:
             await self._resizer.apply(resize, observed)
+        if not actions.starts_something:
+            await self._preparer.ensure_volumes()
+            return next_s
+        place = await self._preparer.prepare(actions, observed)
+        if place is None:
+            return _earliest(next_s, time.time() + self._preparer.retry_delay_s())
         await self._prune(place.observed)
         return _earliest(next_s, await self._start_containers(actions, place))
 
@@ -170,7 +143,7 @@ class PodLifecycle:
         message = "Pod was active on the node longer than the specified deadline"
         self._recorder.note("DeadlineExceeded", message)
         memory.end = PodEnd("DeadlineExceeded", message)
-        self.stop_requested.set()
+        self._stop.set()
         raise InterruptedByStop(message)
 
     async def _reset(self, actions: Actions) -> None:
@@ -178,7 +151,7 @@ class PodLifecycle:
         for reset in actions.reset:
             ref = find_ref(self._memory.pod, reset.name)
             if reset.running and ref is not None:
-                await self.interruptible(self._killer.kill_at_once(ref, reset.container_id))
+                await self._stop.interrupts(self._killer.kill_at_once(ref, reset.container_id))
             await self._runtime.remove_container(reset.container_id)
 
     async def _kill(self, actions: Actions, observed: Observation) -> bool:
@@ -189,13 +162,13 @@ class PodLifecycle:
                 ref = find_ref(pod, kill.name)
                 if ref is not None:
                     stopping = self._killer.kill(ref, kill.container_id, kill.message, kill.reason)
-                    await self.interruptible(stopping)
+                    await self._stop.interrupts(stopping)
             return True
         if actions.create_sandbox and actions.sandbox_id:
             self._recorder.note("SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
         if observed.running():
             grace = GracePeriod(pod_grace_s(pod, None))
-            await self.interruptible(self._killer.kill_all(observed.running(), grace))
+            await self._stop.interrupts(self._killer.kill_all(observed.running(), grace))
         for sandbox in observed.sandboxes:
             if sandbox.ready or sandbox.id == actions.sandbox_id:
                 await self._runtime.stop_pod_sandbox(sandbox.id)
@@ -205,94 +178,6 @@ class PodLifecycle:
             for record in observed.history(container["name"]):
                 await self._runtime.remove_container(record.id)
         return True
-
-    # -- sandbox, volumes, images --------------------------------------------------------------------------------------
-
-    async def _prepare(self, actions: Actions, observed: Observation) -> StartPlace | None:
-        """Sandbox, volumes and images side by side; None when one of the first two failed (events tell)."""
-        try:
-            config = await asyncio.to_thread(self._sandbox_config, actions.attempt)
-        except PodModelError as error:
-            self._recorder.warn("FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
-            return None
-        self._prefetch(actions, config)
-        sandbox_id, volumes_ok = await asyncio.gather(
-            self._ensure_sandbox(actions, config), self._ensure_volumes(), return_exceptions=False
-        )
-        self._publisher.request()
-        if not sandbox_id or not volumes_ok:
-            return None
-        if actions.create_sandbox:
-            observed = await self._observer.observe()
-        return StartPlace(sandbox_id, config, self._memory.context(self._facts), observed)
-
-    def _sandbox_config(self, attempt: int) -> pb.PodSandboxConfig:
-        memory = self._memory
-        try:
-            resolv_conf = Path("/etc/resolv.conf").read_text()
-        except OSError:
-            resolv_conf = ""
-        dns = build_dns_config(memory.pod, memory.node, resolv_conf)
-        for reason, message in dns.warnings:
-            self._recorder.warn(reason, message)
-        hostname = build_kernel_hostname(memory.pod, memory.node["clusterDomain"])
-        return build_sandbox_config(memory.pod, attempt, dns, hostname)
-
-    def _prefetch(self, actions: Actions, config: pb.PodSandboxConfig) -> None:
-        """Images of containers that this start will need; later starts look at theirs when they come."""
-        if not actions.create_sandbox:
-            return
-        source = PullSource(self._memory.pod, self._memory.references, config)
-        for ref in iter_refs(self._memory.pod):
-            if ref.kind != "ephemeral":
-                self._puller.prefetch(ref, source)
-
-    async def _ensure_sandbox(self, actions: Actions, config: pb.PodSandboxConfig) -> str:
-        """Return the ID of the sandbox to use, "" when it could not be made."""
-        if not actions.create_sandbox:
-            return actions.sandbox_id
-        pod, references = self._memory.pod, self._memory.references
-        try:
-            await asyncio.to_thread(self._prepare_host, config)
-            sandbox_id = await self._runtime.run_pod_sandbox(config, references.get("runtimeHandler") or "")
-        except (RuntimeServiceError, OSError) as error:
-            text = error.status_text if isinstance(error, RuntimeServiceError) else str(error)
-            log.warning("pod %s: sandbox not created: %s", describe_pod(pod), text)
-            self._recorder.warn("FailedCreatePodSandBox", f"Failed to create pod sandbox: {text}")
-            return ""
-        self._sandbox_back_off.reset()
-        self._publisher.request()
-        return sandbox_id
-
-    def _prepare_host(self, config: pb.PodSandboxConfig) -> None:
-        Path(log_directory(self._memory.pod)).mkdir(parents=True, exist_ok=True)
-        apply_pod_limits(config.linux.cgroup_parent, pod_resources(self._memory.pod))
-
-    async def _ensure_volumes(self) -> bool:
-        """Set volumes up once, refresh them when what they show has changed."""
-        memory = self._memory
-        metadata = memory.api_pod["metadata"]
-        shown = (metadata.get("labels"), metadata.get("annotations"))
-        if memory.volumes_ready and memory.references is self._applied_references and shown == self._applied_metadata:
-            return True
-        references = memory.references
-        context = memory.context(self._facts)
-        try:
-            if memory.volumes_ready:
-                await self._volumes.refresh(memory.pod, references, context)
-            else:
-                await self._volumes.set_up(memory.pod, references, context)
-        except VolumeError as error:
-            self._recorder.warn(error.reason, str(error))
-            return memory.volumes_ready
-        self._applied_references, self._applied_metadata = references, shown
-        memory.volumes_ready = True
-        self._volume_back_off.reset()
-        return True
-
-    def _retry_delay_s(self) -> float:
-        failed = self._sandbox_back_off if self._memory.volumes_ready else self._volume_back_off
-        return failed.next_delay_s()
 
     # -- containers ----------------------------------------------------------------------------------------------------
 
@@ -314,10 +199,9 @@ class PodLifecycle:
 
     async def _try_start(self, kind: str, container: dict[str, object], place: StartPlace) -> float | None:
         """Return None when it runs, else when to try again."""
-        assert self._starter is not None
         ref = ContainerRef(kind, container)  # type: ignore[arg-type]
         memory = self._memory
-        if self.stop_requested.is_set():
+        if self._stop.is_set():
             raise InterruptedByStop("the pod is being stopped")
         try:
             self._check_back_off(ref, place.observed)

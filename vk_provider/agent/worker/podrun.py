@@ -27,6 +27,7 @@ from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.monitor import PodMonitor
 from vk_provider.agent.worker.observed import Observation
 from vk_provider.agent.worker.observer import Observer
+from vk_provider.agent.worker.preparer import PodPreparer
 from vk_provider.agent.worker.probes.manager import ProbeManager
 from vk_provider.agent.worker.probes.probe import Prober
 from vk_provider.agent.worker.publisher import StatusPublisher
@@ -34,6 +35,7 @@ from vk_provider.agent.worker.pulling import ImagePuller
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.resizer import Resizer
 from vk_provider.agent.worker.starter import ContainerStarter
+from vk_provider.agent.worker.stopping import StopRequest
 from vk_provider.agent.worker.termination import pod_grace_s
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ class PodRun:
         self._follow_ups: set[asyncio.Task[None]] = set()
         self._ending: set[str] = set()
         self._http = HttpClient()
+        self._stop = StopRequest()
         recorder = Recorder(outbox, memory.uid)
         hooks = HookRunner(runtime, self._http, recorder)
         observer = Observer(runtime, memory.uid)
@@ -69,10 +72,26 @@ class PodRun:
         self._puller = ImagePuller(images, recorder)
         self._killer = ContainerKiller(runtime, hooks, recorder, memory, facts)
         self._publisher = StatusPublisher(memory, facts, observer, self._probes, outbox, self._save)
+        preparer = PodPreparer(
+            runtime, volumes, self._puller, observer, recorder, memory, facts, self._publisher.request
+        )
+        starter = ContainerStarter(
+            runtime,
+            self._puller,
+            volumes,
+            hooks,
+            recorder,
+            memory,
+            stop=self._stop,
+            kill=self._killer.kill,
+            on_change=self._publisher.request,
+        )
         self._lifecycle = PodLifecycle(
             runtime,
             volumes,
             self._puller,
+            preparer,
+            starter,
             observer,
             self._probes,
             recorder,
@@ -80,20 +99,7 @@ class PodRun:
             self._publisher,
             Resizer(runtime, recorder, memory),
             memory,
-            facts,
-        )
-        self._lifecycle.use_starter(
-            ContainerStarter(
-                runtime,
-                self._puller,
-                volumes,
-                hooks,
-                recorder,
-                memory,
-                interruptible=self._lifecycle.interruptible,
-                kill=self._killer.kill,
-                on_change=self._publisher.request,
-            )
+            self._stop,
         )
         self._monitor = PodMonitor(runtime, volumes, recorder, memory, lambda: self._publisher.observed, self.wake)
 
@@ -104,7 +110,7 @@ class PodRun:
     def wake(self) -> None:
         """Look at the memory and the runtime again; a stop interrupts, a shorter grace period counts at once."""
         if self.memory.must_stop:
-            self._lifecycle.stop_requested.set()
+            self._stop.set()
             if self._lifecycle.grace is not None:
                 self._lifecycle.grace.shorten(pod_grace_s(self.memory.pod, self.memory.grace_override_s))
         self._publisher.request(save=True)
@@ -114,7 +120,7 @@ class PodRun:
         """Returns only when cancelled; raises when one of the loops broke."""
         self._restore_probes()
         if self.memory.must_stop:
-            self._lifecycle.stop_requested.set()
+            self._stop.set()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch_events(), name="pod-events")
@@ -131,7 +137,7 @@ class PodRun:
 
     async def _loop(self) -> None:
         """Passes while the pod lives, then its end; afterwards only its status may have to be computed again."""
-        while not self._lifecycle.stop_requested.is_set() and not self.memory.stopped:
+        while not self._stop.is_set() and not self.memory.stopped:
             await self._pass()
         await self._terminate()
         while True:

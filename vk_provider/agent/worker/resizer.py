@@ -51,7 +51,7 @@ class Resizer:
     async def apply(self, plan: ResizePlan, observed: Observation) -> None:
         """Update running containers. The pod's cgroup must always be wider than each of theirs."""
         errors = [await self._update(name, observed) for name in plan.decrease]
-        if plan.decrease or plan.increase:
+        if not plan.is_empty:
             await self._apply_pod_limits()
         errors += [await self._update(name, observed) for name in plan.increase]
         self._settle("; ".join(error for error in errors if error), observed)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
@@ -26,19 +26,13 @@ from vk_provider.agent.worker.observed import Observation
 from vk_provider.agent.worker.pulling import ImagePuller, PresentImage, PullSource
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.spec import ContainerRef, Json, log_directory, name_of, namespace_of, spec_of
+from vk_provider.agent.worker.stopping import StopRequest
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.environment import build_environment
 from vk_provider.podmodel.errors import ContainerConfigError
 from vk_provider.podmodel.security import resolve_container_security, verify_run_as_non_root
 
-ResultT = TypeVar("ResultT")
 LEGACY_LOG_DIR = Path("/var/log/containers")
-
-
-class Interruptible(Protocol):
-    """Awaits something that a stop of the pod interrupts (raises InterruptedByStop)."""
-
-    async def __call__(self, awaitable: Awaitable[ResultT], /) -> ResultT: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +57,7 @@ class ContainerStarter:
         recorder: Recorder,
         memory: PodMemory,
         *,
-        interruptible: Interruptible,
+        stop: StopRequest,
         kill: Callable[[ContainerRef, str, str], Awaitable[None]],
         on_change: Callable[[], None],
     ) -> None:
@@ -73,7 +67,7 @@ class ContainerStarter:
         self._hooks = hooks
         self._recorder = recorder
         self._memory = memory
-        self._interruptible = interruptible
+        self._stop = stop
         self._kill = kill
         self._on_change = on_change
 
@@ -81,7 +75,7 @@ class ContainerStarter:
         """Return the ID of the started container; raises StartError, InterruptedByStop."""
         source = PullSource(self._memory.pod, self._memory.references, place.sandbox_config)
         try:
-            image = await self._interruptible(self._puller.ensure(ref, source))
+            image = await self._stop.interrupts(self._puller.ensure(ref, source))
         except StartError as error:
             # The pull's own event came with it; this one names what the container waits for.
             self._recorder.warn("Failed", f"Error: {error.reason}", ref.field_path)
@@ -145,7 +139,7 @@ class ContainerStarter:
         volumes = (volume.get("image") or {} for volume in spec_of(self._memory.pod).get("volumes") or [])
         volume = next((image for image in volumes if image.get("reference") == mount.image), {})
         stand_in = {**ref.spec, "image": mount.image, "imagePullPolicy": volume.get("pullPolicy")}
-        image = await self._interruptible(self._puller.ensure_image(ContainerRef(ref.kind, stand_in), source))
+        image = await self._stop.interrupts(self._puller.ensure_image(ContainerRef(ref.kind, stand_in), source))
         return replace(mount, image=image.ref)
 
     def _restart_count(self, ref: ContainerRef, observed: Observation) -> int:
@@ -180,7 +174,7 @@ class ContainerStarter:
     async def _run_post_start(self, ref: ContainerRef, handler: Json, container_id: str, place: StartPlace) -> None:
         pod_ip = place.context.pod_ips[0] if place.context.pod_ips else ""
         try:
-            await self._interruptible(self._hooks.run(self._memory.pod, ref.spec, handler, container_id, pod_ip))
+            await self._stop.interrupts(self._hooks.run(self._memory.pod, ref.spec, handler, container_id, pod_ip))
         except HookError as error:
             # The hook's message may hold secrets: it goes into the status only, as the kubelet does it.
             self._recorder.warn("FailedPostStartHook", "PostStartHook failed", ref.field_path)

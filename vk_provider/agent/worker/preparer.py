@@ -1,0 +1,143 @@
+"""What containers need before they start: sandbox, volumes and images, side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from vk_provider.agent.cri import api_pb2 as pb
+from vk_provider.agent.facts import InstanceFacts
+from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
+from vk_provider.agent.volumes.errors import VolumeError
+from vk_provider.agent.volumes.pod_volumes import PodVolumes
+from vk_provider.agent.worker.cgroups import apply_pod_limits
+from vk_provider.agent.worker.core import Actions
+from vk_provider.agent.worker.memory import PodMemory
+from vk_provider.agent.worker.observed import Observation
+from vk_provider.agent.worker.observer import Observer
+from vk_provider.agent.worker.pulling import ImagePuller, PullSource
+from vk_provider.agent.worker.recorder import Recorder
+from vk_provider.agent.worker.sandbox import build_sandbox_config, pod_resources
+from vk_provider.agent.worker.spec import describe_pod, iter_refs, log_directory, metadata_of
+from vk_provider.agent.worker.starter import StartPlace
+from vk_provider.aiokit.backoff import Backoff
+from vk_provider.podmodel.dns import build_dns_config
+from vk_provider.podmodel.errors import PodModelError
+from vk_provider.podmodel.hostname import build_kernel_hostname
+
+log = logging.getLogger(__name__)
+
+
+class PodPreparer:
+    """Idempotent: what is there already is left alone. Failures are events; `on_change` hears of progress."""
+
+    def __init__(
+        self,
+        runtime: ContainerRuntime,
+        volumes: PodVolumes,
+        puller: ImagePuller,
+        observer: Observer,
+        recorder: Recorder,
+        memory: PodMemory,
+        facts: InstanceFacts,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._runtime = runtime
+        self._volumes = volumes
+        self._puller = puller
+        self._observer = observer
+        self._recorder = recorder
+        self._memory = memory
+        self._facts = facts
+        self._on_change = on_change
+        self._sandbox_back_off = Backoff(1.0, 10.0)
+        self._volume_back_off = Backoff(0.5, 122.0)
+        self._applied_references: object = None
+        self._applied_metadata: object = None
+
+    async def prepare(self, actions: Actions, observed: Observation) -> StartPlace | None:
+        """Sandbox, volumes and images side by side; None when one of the first two failed (events tell)."""
+        try:
+            config = await asyncio.to_thread(self._sandbox_config, actions.attempt)
+        except PodModelError as error:
+            self._recorder.warn("FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
+            return None
+        self._prefetch(actions, config)
+        sandbox_id, volumes_ok = await asyncio.gather(self._ensure_sandbox(actions, config), self.ensure_volumes())
+        self._on_change()
+        if not sandbox_id or not volumes_ok:
+            return None
+        if actions.create_sandbox:
+            observed = await self._observer.observe()
+        return StartPlace(sandbox_id, config, self._memory.context(self._facts), observed)
+
+    def _sandbox_config(self, attempt: int) -> pb.PodSandboxConfig:
+        memory = self._memory
+        try:
+            resolv_conf = Path("/etc/resolv.conf").read_text()
+        except OSError:
+            resolv_conf = ""
+        dns = build_dns_config(memory.pod, memory.node, resolv_conf)
+        for reason, message in dns.warnings:
+            self._recorder.warn(reason, message)
+        hostname = build_kernel_hostname(memory.pod, memory.node["clusterDomain"])
+        return build_sandbox_config(memory.pod, attempt, dns, hostname)
+
+    def _prefetch(self, actions: Actions, config: pb.PodSandboxConfig) -> None:
+        """Images of containers that this start will need; later starts look at theirs when they come."""
+        if not actions.create_sandbox:
+            return
+        source = PullSource(self._memory.pod, self._memory.references, config)
+        for ref in iter_refs(self._memory.pod):
+            if ref.kind != "ephemeral":
+                self._puller.prefetch(ref, source)
+
+    async def _ensure_sandbox(self, actions: Actions, config: pb.PodSandboxConfig) -> str:
+        """Return the ID of the sandbox to use, "" when it could not be made."""
+        if not actions.create_sandbox:
+            return actions.sandbox_id
+        pod, references = self._memory.pod, self._memory.references
+        try:
+            await asyncio.to_thread(self._prepare_host, config)
+            sandbox_id = await self._runtime.run_pod_sandbox(config, references.get("runtimeHandler") or "")
+        except (RuntimeServiceError, OSError) as error:
+            text = error.status_text if isinstance(error, RuntimeServiceError) else str(error)
+            log.warning("pod %s: sandbox not created: %s", describe_pod(pod), text)
+            self._recorder.warn("FailedCreatePodSandBox", f"Failed to create pod sandbox: {text}")
+            return ""
+        self._sandbox_back_off.reset()
+        self._on_change()
+        return sandbox_id
+
+    def _prepare_host(self, config: pb.PodSandboxConfig) -> None:
+        Path(log_directory(self._memory.pod)).mkdir(parents=True, exist_ok=True)
+        apply_pod_limits(config.linux.cgroup_parent, pod_resources(self._memory.pod))
+
+    async def ensure_volumes(self) -> bool:
+        """Set volumes up once, refresh them when what they show has changed."""
+        memory = self._memory
+        metadata = metadata_of(memory.api_pod)
+        shown = (metadata.get("labels"), metadata.get("annotations"))
+        if memory.volumes_ready and memory.references is self._applied_references and shown == self._applied_metadata:
+            return True
+        references = memory.references
+        context = memory.context(self._facts)
+        try:
+            if memory.volumes_ready:
+                await self._volumes.refresh(memory.pod, references, context)
+            else:
+                await self._volumes.set_up(memory.pod, references, context)
+        except VolumeError as error:
+            self._recorder.warn(error.reason, str(error))
+            return memory.volumes_ready
+        self._applied_references, self._applied_metadata = references, shown
+        memory.volumes_ready = True
+        self._volume_back_off.reset()
+        return True
+
+    def retry_delay_s(self) -> float:
+        """Pause after a `prepare` that failed: the back-off of what failed."""
+        failed = self._sandbox_back_off if self._memory.volumes_ready else self._volume_back_off
+        return failed.next_delay_s()
