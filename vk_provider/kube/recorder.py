@@ -185,6 +185,15 @@ class EventRecorder:
         # A namespace that is being deleted takes no new events; nobody misses them.
         level = logging.DEBUG if error.status in (403, 404, 409) else logging.WARNING
         log.log(level, "event %s for %s not posted: %s", event["reason"], event["involvedObject"].get("name"), error)
+        if error.status == 404 or (error.status == 403 and "being terminated" in str(error)):
+            self._forget_namespace(event["metadata"]["namespace"])
+
+    def _forget_namespace(self, namespace: str) -> None:
+        """The rest of a namespace that goes away would be refused one by one."""
+        for key in [key for key, event in self._queue.items() if event["metadata"]["namespace"] == namespace]:
+            del self._queue[key]
+            self._normal.pop(key, None)
+            self.dropped += 1
 
 
 def reference_to(involved: Json, field_path: str = "") -> Json:

@@ -119,3 +119,17 @@ def test_a_reference_passes_through_and_a_node_has_no_version() -> None:
     assert reference_to({"kind": "Node", "name": "n", "uid": "x"}) == {"kind": "Node", "name": "n", "uid": "x"}
     node = {"kind": "Node", "metadata": {"name": "n", "uid": "x", "resourceVersion": "1"}}
     assert "resourceVersion" not in reference_to(node)
+
+
+async def test_events_of_a_namespace_that_goes_away_are_given_up_together() -> None:
+    api = Api()
+    gone = 'events "e" is forbidden: unable to create new content in namespace ns because it is being terminated'
+    api.refusals = [KubeApiError(403, "Forbidden", gone) for _ in range(4)]
+    events = recorder(api)
+    for number in range(50):
+        events.record(POD, "Normal", "Pulled", f"image {number}")
+    events.record({**POD, "metadata": {**POD["metadata"], "namespace": "other"}}, "Normal", "Pulled", "have it")
+    async with running(events):
+        assert await events.flush(5)
+    assert [event["metadata"]["namespace"] for event in api.created] == ["other"]
+    assert events.dropped == 50
