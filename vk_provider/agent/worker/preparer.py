@@ -20,7 +20,7 @@ from vk_provider.agent.worker.observer import Observer
 from vk_provider.agent.worker.pulling import ImagePuller, PullSource
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.sandbox import build_sandbox_config, pod_resources
-from vk_provider.agent.worker.spec import describe_pod, iter_refs, log_directory, metadata_of
+from vk_provider.agent.worker.spec import describe_pod, iter_refs, log_directory, metadata_of, spec_of
 from vk_provider.agent.worker.starter import StartPlace
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.podmodel.dns import build_dns_config
@@ -99,6 +99,11 @@ class PodPreparer:
         if not actions.create_sandbox:
             return actions.sandbox_id
         pod, references = self._memory.pod, self._memory.references
+        runtime_class = spec_of(pod).get("runtimeClassName")
+        unknown = references.get("errors", {}).get(f"runtimeclass/{runtime_class}") if runtime_class else None
+        if unknown:
+            self._recorder.warn("FailedCreatePodSandBox", f"Failed to create pod sandbox: {unknown}")
+            return ""
         try:
             await asyncio.to_thread(self._prepare_host, config)
             sandbox_id = await self._runtime.run_pod_sandbox(config, references.get("runtimeHandler") or "")
