@@ -78,9 +78,13 @@ test: control-plane lint ## the whole test suite, as .ci/run calls it
 	@$(PY) -m pytest tests
 
 .PHONY: conformance
-conformance: control-plane ## Kubernetes' own e2e specs (FOCUS= SKIP= LABEL= PROCS=), writes tests/conformance/RESULTS.md
+conformance: control-plane ## Kubernetes' own specs on a cluster of their own (FOCUS= SKIP= LABEL= PROCS=); call again to resume
 	@$(PY) -m tests.cluster.build e2e ginkgo agnhost
-	@$(PY) -m tests.conformance --procs $(PROCS) --label-filter '$(LABEL)' $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)')
+	@$(PY) -m tests.conformance --own-cluster --procs $(PROCS) --label-filter '$(LABEL)' $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)')
+
+.PHONY: conformance-down
+conformance-down: preflight $(VENV)/.ready ## take away the cluster that an interrupted `make conformance` has left
+	@$(PY) -m tests.conformance --down
 
 .PHONY: bench
 bench: control-plane ## measure, write tests/bench/RESULTS.md

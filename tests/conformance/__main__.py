@@ -1,7 +1,8 @@
-"""Run Kubernetes' own specs against a cluster: `python -m tests.conformance --kubeconfig K --registry HOST:PORT`.
+"""Run Kubernetes' own specs against a cluster: `python -m tests.conformance --kubeconfig K --registry HOST:PORT`, or
+against one of its own, brought up for the run and taken down after it: `python -m tests.conformance --own-cluster`.
 
-Interrupt it with Ctrl-C and call it again the same way: only specs without a result are run. Exit code 0: all passed,
-1: some failed, 3: could not run, 130: interrupted.
+Interrupt it with Ctrl-C and call it again the same way: only specs without a result are run, on the cluster that was
+left up for them. Exit code 0: all passed, 1: some failed, 3: could not run, 130: interrupted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from tests.cluster import build
 from tests.cluster.cache import cache_dir
 from tests.cluster.errors import ClusterError
 from tests.cluster.images.__main__ import ensure_pushed
+from tests.conformance import own_cluster
+from tests.conformance.own_cluster import CONFORMANCE
 from tests.conformance.run import Plan, Run, say
 from tests.conformance.selection import NODE_CONFORMANCE, Selection, parse_name_list
 from tests.conformance.suite import Programs
@@ -26,7 +29,10 @@ def _arguments() -> argparse.ArgumentParser:
         prog="python -m tests.conformance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kubeconfig", type=Path, default=os.environ.get("KUBECONFIG"), help="default $KUBECONFIG")
-    parser.add_argument("--registry", required=True, metavar="HOST:PORT", help="the registry images are pushed to")
+    parser.add_argument("--registry", metavar="HOST:PORT", help="the registry images are pushed to")
+    parser.add_argument("--own-cluster", action="store_true", help="bring up a cluster for the run, and down after it")
+    parser.add_argument("--keep", action="store_true", help="leave the cluster of --own-cluster up")
+    parser.add_argument("--down", action="store_true", help="take down the cluster that --own-cluster has left, no run")
     parser.add_argument("--procs", type=int, default=4, help="specs at a time (4)")
     parser.add_argument("--label-filter", default=NODE_CONFORMANCE, help=f"ginkgo labels ({NODE_CONFORMANCE})")
     parser.add_argument("--focus", default="", help="regular expression on spec names")
@@ -41,6 +47,8 @@ def _arguments() -> argparse.ArgumentParser:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
+    if not options.registry:
+        raise ClusterError("no registry for the images", "pass --registry HOST:PORT, or --own-cluster")
     if options.kubeconfig is None or not Path(options.kubeconfig).is_file():
         raise ClusterError(f"no kubeconfig {options.kubeconfig or ''}".rstrip(), "pass --kubeconfig or set KUBECONFIG")
     if options.procs < 1:
@@ -69,10 +77,20 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     options = _arguments().parse_args(arguments)
     try:
+        if options.down:
+            own_cluster.down(CONFORMANCE)
+            return 0
+        if options.own_cluster:
+            plane = own_cluster.up(CONFORMANCE)
+            options.kubeconfig, options.registry = plane.kubeconfig, CONFORMANCE.registry
+            options.no_images = True  # they came with the cluster
         plan = _plan(options)
         if not options.no_images:
             ensure_pushed(options.registry, "e2e")
-        return Run(plan).execute()
+        code = Run(plan).execute()
+        if options.own_cluster and not options.keep:
+            own_cluster.down(CONFORMANCE)
+        return code
     except ClusterError as error:
         say(f"error: {error}")
         return 3

@@ -8,18 +8,9 @@ import time
 from pathlib import Path
 
 from tests.cluster.errors import ClusterError
-from tests.cluster.images.catalog import select_entries
 from tests.demo import cluster
-from tests.demo.environment import Environment, default_root
+from tests.demo.environment import E2E_IMAGES, Environment, default_root
 from tests.demo.showcase import Showcase, closing_words
-
-E2E_IMAGES = tuple(
-    reference
-    for entry in select_entries("e2e")
-    for reference in entry.references[:1]
-    if entry.recipe in ("agnhost", "busybox", "nginx")
-)
-"""Preloaded, as a node has them after the first pods: the specs do not measure pulling."""
 
 
 def main(arguments: list[str] | None = None) -> int:

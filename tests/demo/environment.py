@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.cluster.cache import cache_dir
+from tests.cluster.images.catalog import select_entries
 from tests.cluster.process import Process
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -19,6 +20,13 @@ REGISTRY_PORT = 5000
 KUBELET_PORT = 10250
 HEALTHZ_PORT = 10248
 CLUSTER_DNS = "10.96.0.10"
+E2E_IMAGES = tuple(
+    reference
+    for entry in select_entries("e2e")
+    for reference in entry.references[:1]
+    if entry.recipe in ("agnhost", "busybox", "nginx")
+)
+"""Preloaded, as a node has them after the first pods: the specs do not measure pulling."""
 
 
 @dataclass(frozen=True)
