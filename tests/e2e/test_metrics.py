@@ -39,7 +39,7 @@ def test_kubectl_top_shows_what_pods_use(world: Namespace) -> None:
         lines = [line.split() for line in result.stdout.splitlines()] if result.returncode == 0 else []
         return {name: (int(cpu.removesuffix("m")), int(memory.removesuffix("Mi"))) for name, cpu, memory in lines}
 
-    found = until("kubectl top knows both pods", lambda: (two := rows()) if len(rows()) == 2 else None)
+    found = until("kubectl top knows both pods", lambda: found if len(found := rows()) == 2 else None)
     until("the busy pod's CPU is seen", lambda: 100 <= rows()["busy"][0] <= 260, explain=rows)
     assert found["idle"][0] < 50
     assert found["busy"][1] >= 30 > found["idle"][1]

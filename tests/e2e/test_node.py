@@ -45,7 +45,7 @@ def test_the_lease_is_renewed(nodeless: Nodeless) -> None:
     until("the Lease is renewed", lambda: renewed() > first, 40)
 
 
-def test_a_pod_without_toleration_does_not_come_while_the_taint_stands(namespace: Namespace, nodeless: Nodeless) -> None:
+def test_a_pod_without_toleration_comes_when_the_taint_is_taken_off(namespace: Namespace, nodeless: Nodeless) -> None:
     namespace.apply(pod("plain", container(nodeless.image), tolerations=[]))
     unschedulable = namespace.wait_event("plain", "FailedScheduling")
     assert "untolerated taint" in unschedulable["message"]

@@ -20,12 +20,12 @@ MOUNTED = f"{MARKER}-mounted"
 
 @pytest.fixture(scope="module")
 def instance(namespace: Namespace) -> LiveInstance:
-    """The instance of a pod that uses a Secret in every way, and lives through an agent's restart's worth of logging."""
+    """The instance of a pod that uses a Secret in every way; another such pod does not start, which is logged."""
     variable = {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "env"}}}
     namespace.apply(
         secret("keys", env=MARKER, file=MOUNTED),
         pod("keeper", container(
-            namespace.nodeless.image, SLEEP, env=[variable], envFrom=[{"secretRef": {"name": "keys", "optional": True}}],
+            namespace.nodeless.image, SLEEP, env=[variable], envFrom=[{"secretRef": {"name": "keys"}}],
             volumeMounts=[{"name": "keys", "mountPath": "/keys"}],
         ), volumes=[{"name": "keys", "secret": {"secretName": "keys"}}]),
         pod("broken", container(namespace.nodeless.image, SLEEP, env=[variable], command=["/no/such/program"])),
@@ -67,9 +67,9 @@ def test_what_agent_and_cloud_keep_on_disk_is_for_root_alone(namespace: Namespac
 def test_a_file_that_holds_a_secrets_value_lies_in_memory_or_is_for_root_alone(instance: LiveInstance) -> None:
     found = []
     for path in instance.directory.rglob("*"):
-        if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20:
-            if MOUNTED.encode() in path.read_bytes():
-                found.append(path)
+        small = path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20
+        if small and MOUNTED.encode() in path.read_bytes():
+            found.append(path)
     assert [f"{path} {_mode(path):o}" for path in found if _mode(path) & 0o077] == []
 
 
