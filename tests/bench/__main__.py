@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from tests.bench import burst, machine, one_pod, report
+from tests.bench import agent, burst, machine, one_pod, report, streams
 from tests.bench.cluster import BenchCluster
 from tests.bench.figure import Figure
 from tests.cluster.errors import ClusterError
@@ -19,6 +19,8 @@ Measure = Callable[[BenchCluster], Coroutine[Any, Any, list[Figure]]]
 BENCHMARKS: dict[str, Measure] = {
     "burst": burst.measure,
     "one_pod": one_pod.measure,
+    "streams": streams.measure,
+    "agent": agent.measure,
 }
 
 

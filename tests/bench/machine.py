@@ -33,30 +33,14 @@ def _kilobytes(text: str, name: str) -> int:
     return next((int(line.split()[1]) for line in text.splitlines() if line.startswith(name)), 0)
 
 
-def find_descendants(pid: int, word: str) -> list[int]:
-    """Pids below `pid` whose command line contains `word`."""
-    parents: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-            parents.setdefault(parent, []).append(int(entry.name))
-    found, waiting = [], [pid]
-    while waiting:
-        for child in parents.get(waiting.pop(), []):
-            waiting.append(child)
-            if word in command_line(child):
-                found.append(child)
+def find_children(pid: int, name: str) -> list[int]:
+    """Children of `pid` whose process name (comm) is `name`; "" = all."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            if not name or Path(f"/proc/{child}/comm").read_text().strip() == name:
+                found.append(int(child))
     return found
-
-
-def command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return ""
 
 
 def describe() -> dict[str, str]:

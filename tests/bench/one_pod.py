@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
 import sys
 import time
@@ -141,16 +142,17 @@ async def _runtime_times(cluster: BenchCluster, pod: Json) -> tuple[float, float
     status = container.status
     nanoseconds = (sandboxes.items[0].created_at, status.created_at, status.started_at)
     sandbox, created, started = (value / 1e9 for value in nanoseconds)
-    return Path(address).stat().st_ctime, sandbox, created, started
+    return os.stat(address).st_ctime, sandbox, created, started
 
 
 def instance_directory(cluster: BenchCluster, pod: Json) -> Path:
     """The directory of the pod's instance in the local cloud's state."""
     for directory in (cluster.root / "cloud" / NAME / "instances").iterdir():
         record = directory / "instance.json"
-        if record.exists() and f'"{pod["status"]["hostIP"]}"' in record.read_text():
-            if (identity := ProcessIdentity.read(directory / "pid")) is not None and identity.is_alive():
-                return directory
+        if not record.exists() or f'"{pod["status"]["hostIP"]}"' not in record.read_text():
+            continue
+        if (identity := ProcessIdentity.read(directory / "pid")) is not None and identity.is_alive():
+            return directory
     raise LookupError(f"no instance has the address {pod['status']['hostIP']}")
 
 
