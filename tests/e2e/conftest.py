@@ -66,7 +66,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="module")
 def namespace(nodeless: Nodeless, request: pytest.FixtureRequest) -> Iterator[Namespace]:
     """A namespace of the test file's own; its pods are gone before the next file begins."""
-    name = f"{Path(request.node.name).stem.removeprefix('test_').replace('_', '-')}-{next(_numbers)}"
+    name = f"{Path(request.node.name).stem.removeprefix('test_').replace('_', '-')}-{os.getpid()}-{next(_numbers)}"
     nodeless.kubectl("create", "namespace", name)
     account = ("get", "serviceaccount", "default", "-n", name)
     until("the namespace's service account", lambda: nodeless.kubectl(*account, check=False).returncode == 0)

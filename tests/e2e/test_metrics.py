@@ -42,7 +42,7 @@ def test_kubectl_top_shows_what_pods_use(world: Namespace) -> None:
     found = until("kubectl top knows both pods", lambda: found if len(found := rows()) == 2 else None)
     until("the busy pod's CPU is seen", lambda: 100 <= rows()["busy"][0] <= 260, explain=rows)
     assert found["idle"][0] < 50
-    assert found["busy"][1] >= 30 > found["idle"][1]
+    assert found["busy"][1] >= 20 > found["idle"][1]
 
 
 def test_kubectl_top_shows_what_the_nodes_instances_use(world: Namespace) -> None:

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ BAD_START = 3
 
 
 @pytest.fixture
-def config(nodeless: Nodeless, tmp_path: Path) -> str:
+def config(nodeless: Nodeless, tmp_path: Path) -> Iterator[str]:
     """A configuration beside the running provider's: other Node, ports, directories and cloud."""
     text = nodeless.environment.config_file.read_text()
     head, _, rest = text.partition("[[nodes]]")
@@ -33,7 +34,13 @@ def config(nodeless: Nodeless, tmp_path: Path) -> str:
     for old, new in changes:
         rest = rest.replace(old, new)
     rest = rest.replace(f'client_ca_file = "{tmp_path}', f'client_ca_file = "{nodeless.environment.root}')
-    return head + node + rest
+    try:
+        yield head + node + rest
+    finally:
+        left = nodeless.kubectl("get", "node", "nodeless-bad", check=False).returncode == 0
+        nodeless.kubectl("delete", "node", "nodeless-bad", "--ignore-not-found")
+        take_down_cloud(tmp_path)
+        assert not left, "a Node was registered by a process that could not start"
 
 
 def start(tmp_path: Path, text: str, *prefix: str, environment: dict[str, str] | None = None, command: str = "run"
@@ -134,24 +141,19 @@ def test_without_containerd_on_the_path_the_local_cloud_says_so(config: str, tmp
             if not program.name.startswith("containerd") and not link.is_symlink():
                 link.symlink_to(program)
     ended = start(tmp_path, config, environment={"PATH": str(tools)})
-    require_bad_start(ended, "containerd")
+    require_bad_start(ended, "containerd is not on PATH")
+    assert not Path("/sys/class/net/vk-e2ebad").exists(), "a network was made for nothing"
 
 
 def test_a_taken_kubelet_port_is_named(config: str, tmp_path: Path, nodeless: Nodeless) -> None:
     address = nodeless.environment.address
     with socket.create_server((address, 10290)):
-        try:
-            require_bad_start(start(tmp_path, config), f"{address}", "10290")
-        finally:
-            take_down_cloud(tmp_path)
+        require_bad_start(start(tmp_path, config), f"{address}", "10290")
 
 
 def test_a_taken_health_port_is_named(config: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 10349)):
-        try:
-            require_bad_start(start(tmp_path, config), "10349")
-        finally:
-            take_down_cloud(tmp_path)
+        require_bad_start(start(tmp_path, config), "10349")
 
 
 def test_a_subnet_that_is_in_use_is_named(config: str, tmp_path: Path, nodeless: Nodeless) -> None:

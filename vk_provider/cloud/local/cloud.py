@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest, LaunchResult, Offering
 from vk_provider.cloud.local import boot, catalog, cgroup, network, services
 from vk_provider.cloud.local.config import LocalCloudConfig
+from vk_provider.cloud.local.containerd import require_programs
 from vk_provider.cloud.local.launcher import Launcher
 from vk_provider.cloud.local.process import end_process
 from vk_provider.cloud.local.spare import SpareRoots
@@ -55,6 +56,7 @@ class LocalCloud:
 
     async def start(self) -> None:
         check_machine()
+        require_programs()  # before anything is made
         self._store.prepare()
         await asyncio.to_thread(network.ensure, self.config)
         launcher = asyncio.create_task(self._launcher.start(), name="launcher")

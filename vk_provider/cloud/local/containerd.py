@@ -51,14 +51,18 @@ class Containerd:
     version: tuple[int, int]
 
 
-def find_containerd() -> Containerd:
-    """Look for containerd, ctr and runc on PATH (blocking); BadStartError names what to install."""
-    path = shutil.which("containerd")
-    ctr = shutil.which("ctr")
-    for name, found in (("containerd", path), ("ctr", ctr), ("runc", shutil.which("runc"))):
+def require_programs() -> tuple[str, str]:
+    """Paths of containerd and ctr; BadStartError names what to install."""
+    paths = {name: shutil.which(name) for name in ("containerd", "ctr", "runc")}
+    for name, found in paths.items():
         if found is None:
             raise BadStartError(f"local cloud: {name} is not on PATH; install the package containerd (and runc)")
-    assert path and ctr
+    return str(paths["containerd"]), str(paths["ctr"])
+
+
+def find_containerd() -> Containerd:
+    """Look for containerd, ctr and runc on PATH and ask for the version (blocking). Raises BadStartError."""
+    path, ctr = require_programs()
     try:
         return Containerd(path, ctr, parse_version(run_command([path, "--version"])))
     except CommandError as error:
