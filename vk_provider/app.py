@@ -1,8 +1,8 @@
 """Composition root of the provider: builds bottom-up, hands root tasks to the supervisor, stops in order.
 
-Start: API server -> identity -> cloud (listed before the cluster) -> pods listed -> adoption -> kubelet API -> Nodes.
-Stop:  streams -> work queues and status PATCHes -> events -> doors. Instances keep running, and the Nodes stay Ready
-until their Leases run out: a restart must not take running pods out of their Services.
+Start: API server -> identity -> cloud (listed before the cluster) -> ports -> pods listed -> adoption -> Nodes.
+Stop:  streams -> watches of pods -> work queues and status PATCHes -> events -> doors. Instances keep running, and the
+Nodes stay Ready until their Leases run out: a restart must not take running pods out of their Services.
 """
 
 from __future__ import annotations
@@ -19,13 +19,18 @@ from typing import Any
 
 from vk_provider import __version__
 from vk_provider.agentclient.base import AgentConnector
-from vk_provider.agentclient.identity_store import DirectoryIdentityStore, IdentityStore, SecretIdentityStore
+from vk_provider.agentclient.identity_store import (
+    DirectoryIdentityStore,
+    IdentityStore,
+    ProviderIdentity,
+    SecretIdentityStore,
+)
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.metrics import Registry
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
 from vk_provider.cloud.base import Cloud, Instance, Offering
 from vk_provider.clouds import build_boot_data, create_backend
-from vk_provider.errors import BadStartError, CloudError
+from vk_provider.errors import BadStartError, CloudError, KubeApiError
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import Informer
 from vk_provider.kube.paths import PODS, field_selector
@@ -47,6 +52,8 @@ log = logging.getLogger(__name__)
 
 CLOUD_STALE_S = 300.0
 IDENTITY_CHECK_S = 3600.0
+IDENTITY_RETRY_S = 60.0
+START_CANCEL_LIMIT_S = 10.0
 
 
 def run(settings: Settings) -> int:
@@ -64,10 +71,18 @@ async def _run(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, provider.supervisor.request_stop)
+    starting = asyncio.create_task(provider.start(), name="start")
+    watching = asyncio.create_task(provider.supervisor.wait(), name="supervisor")
     try:
-        await provider.start()
-        await provider.supervisor.wait()
+        # A start may wait for the cloud or the API server for ever: a signal and a broken root task must get through.
+        await asyncio.wait({starting, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not watching.done():
+            starting.result()
+        await watching
     finally:
+        starting.cancel()
+        watching.cancel()
+        await asyncio.wait({starting, watching}, timeout=START_CANCEL_LIMIT_S)
         await provider.stop()
     return 0
 
@@ -96,27 +111,28 @@ class Provider:
         self._closers.append(client.close)
         client.metrics_hook = metrics.observe_api_call
         store = self._identity_store(client)
-        self._identity = await store.load_or_create()
+        self._identity = await self._load_identity(store)
         cloud, connector = create_backend(settings, self._identity)
         self._closers += [connector.close, cloud.close]
         await cloud.start()
         cloud = metrics.measure_cloud(cloud)
         offerings, instances = await self._ask_cloud(cloud)
         await self._build(client, cloud, connector, offerings, metrics)
+        # Before anything is changed: a second provider by mistake must fail here and not launch what runs already.
+        for node in self._nodes:
+            await node.listen()
+        self._health = HealthServer(
+            settings.kubelet.healthz_address, settings.kubelet.healthz_port, self._is_healthy
+        )
+        await self._health.start()
         await self._sync_pods(client)
-        surplus = self.controller.adopt(instances)
-        if surplus:
-            await cloud.terminate([instance.instance_id for instance in surplus])
+        await self._end_surplus(cloud, self.controller.adopt(instances))
         await self.archive.keep_only(self.controller.records)
         self.supervisor.start("event loop watch", metrics.watch_loop())
         self.supervisor.start("orphan sweep", self._sweep.run())
         self.supervisor.start("identity rotation", self._rotate_identity(store))
         for node in self._nodes:
             await node.start(self.supervisor)
-        self._health = HealthServer(
-            settings.kubelet.healthz_address, settings.kubelet.healthz_port, self._is_healthy
-        )
-        await self._health.start()
         # A large heap of long-lived dicts: what is here now need not be looked at by every collection.
         gc.collect()
         gc.freeze()
@@ -129,6 +145,23 @@ class Provider:
         return SecretIdentityStore(client, settings.secret) if settings.secret else DirectoryIdentityStore(
             settings.directory
         )  # fmt: skip
+
+    async def _load_identity(self, store: IdentityStore) -> ProviderIdentity:
+        try:
+            return await store.load_or_create()
+        except KubeApiError as error:
+            raise BadStartError(f"the provider's identity (identity.secret) cannot be read or made: {error}") from None
+
+    async def _end_surplus(self, cloud: Cloud, surplus: Sequence[Instance]) -> None:
+        """Second instances of one pod; where the cloud fails, the orphan sweep finds them again."""
+        if not surplus:
+            return
+        names = ", ".join(instance.instance_id for instance in surplus)
+        log.warning("terminating second instances of pods that have one: %s", names)
+        try:
+            await cloud.terminate([instance.instance_id for instance in surplus])
+        except CloudError as error:
+            log.warning("second instances are left to the orphan sweep: %s", error)
 
     async def _ask_cloud(self, cloud: Cloud) -> tuple[Sequence[Offering], list[Instance]]:
         """Offerings and instances, before anything of the cluster is read; an outage is waited out."""
@@ -213,7 +246,8 @@ class Provider:
 
     def _is_healthy(self) -> bool:
         """/healthz syncloop: the root tasks run (the supervisor ends the process when one does not)."""
-        return all(informer.synced.is_set() for informer in self._informers.values())
+        informers = self._informers.values()
+        return bool(informers) and all(informer.synced.is_set() for informer in informers)
 
     def _pods_problem(self, node: str) -> str:
         informer = self._informers.get(node)
@@ -235,12 +269,20 @@ class Provider:
                 self._cloud_contact = -CLOUD_STALE_S
 
     async def _rotate_identity(self, store: IdentityStore) -> None:
-        """A new boot secret now and then; instances that boot under the last few are still recognised."""
+        """A new boot secret now and then; instances that boot under the last few are still recognised. It is saved
+        before the first instance is told it: a crash must not leave instances that nobody recognises."""
         while True:
-            if self._identity.rotate_if_due(time.time(), self.settings.identity.boot_secret_ttl_s):
-                await store.save(self._identity)
-                log.info("boot secret rotated")
-            await asyncio.sleep(IDENTITY_CHECK_S)
+            delay_s = IDENTITY_CHECK_S
+            rotated = self._identity.rotated(time.time(), self.settings.identity.boot_secret_ttl_s)
+            if rotated is not None:
+                try:
+                    await store.save(rotated)
+                    self._identity.take_over(rotated)
+                    log.info("boot secret rotated")
+                except (KubeApiError, OSError) as error:
+                    log.warning("boot secret not rotated: %s", error)
+                    delay_s = IDENTITY_RETRY_S
+            await asyncio.sleep(delay_s)
 
     async def stop(self) -> None:
         """Every step is bounded; what fails is logged and the next step is taken."""
@@ -248,6 +290,7 @@ class Provider:
             await self._bounded("kubelet API", node.stop_server(), 5.0)
         if hasattr(self, "_health"):
             await self._bounded("health server", self._health.stop(), 3.0)
+        await self.supervisor.cancel([f"pods of {name}" for name in self._informers], limit_s=2.0)
         if hasattr(self, "controller"):
             await self._bounded("pods", self.controller.close(), 10.0)
             await self._bounded("events", self.recorder.flush(3.0), 5.0)

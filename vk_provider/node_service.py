@@ -7,6 +7,8 @@ import asyncio
 import os
 import platform
 import socket
+import ssl
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -100,16 +102,22 @@ class NodeService:
         )
         auth_filter = AuthFilter(*auth, spec.name)
         config = ServerConfig(spec.internal_ip, spec.kubelet_port, client_ca_pem=client_ca_pem)
-        self._server = KubeletServer(config, api, auth_filter)
+        try:
+            self._server = KubeletServer(config, api, auth_filter)
+        except ssl.SSLError as error:
+            raise BadStartError(f"the CA for client certificates of the kubelet API cannot be used: {error}") from None
 
     @property
     def object(self) -> dict[str, Any] | None:
         return self._controller.node
 
-    async def start(self, supervisor: Supervisor) -> None:
-        """Listen, ask for a certificate, register. Raises BadStartError."""
-        name = self.spec.name
+    async def listen(self) -> None:
+        """Open the port of the kubelet API; handshakes fail until there is a certificate. Raises BadStartError."""
         await self._server.start()
+
+    async def start(self, supervisor: Supervisor) -> None:
+        """Ask for a certificate, register. Raises BadStartError."""
+        name = self.spec.name
         kubelet = self._settings.kubelet
         if kubelet.serving_certificate == "files":
             certificate, key = Path(kubelet.certificate_file), Path(kubelet.key_file)
@@ -119,7 +127,7 @@ class NodeService:
         else:
             directory = Path(kubelet.certificate_dir)
             try:
-                await asyncio.to_thread(directory.mkdir, 0o700, True, True)
+                await asyncio.to_thread(_prepare_directory, directory)
             except OSError as error:
                 raise BadStartError(f"kubelet.certificate_dir {directory}: {error.strerror}") from None
             certificate, key = directory / f"{name}-serving.crt", directory / f"{name}-serving.key"
@@ -136,6 +144,13 @@ class NodeService:
 
     async def stop_server(self) -> None:
         await self._server.stop()
+
+
+def _prepare_directory(directory: Path) -> None:
+    """Make it and see that a file can be written there."""
+    directory.mkdir(0o700, True, True)
+    with tempfile.TemporaryFile(dir=directory):
+        pass
 
 
 def build_configuration(settings: Settings) -> dict[str, Any]:

@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vk_provider.errors import BadStartError
+from vk_provider.podmodel.errors import QuantityError
+from vk_provider.podmodel.quantity import parse_quantity
 
 ENVIRONMENT_PREFIX = "VK_PROVIDER_"
+MIN_CERTIFICATE_TTL_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +293,13 @@ def _check(settings: Settings) -> None:
         for needed in ("cpu", "memory", "pods"):
             if needed not in node.capacity:
                 raise _SettingError(f"nodes[{index}].capacity.{needed} is missing")
+        for name, quantity in node.capacity.items():
+            try:
+                parse_quantity(quantity)
+            except QuantityError:
+                raise _SettingError(f"nodes[{index}].capacity.{name} {quantity!r} is not a quantity") from None
+    if settings.identity.certificate_ttl_s < MIN_CERTIFICATE_TTL_S:
+        raise _SettingError(f"identity.certificate_ttl_s must be at least {MIN_CERTIFICATE_TTL_S}")
     for address in settings.cluster.dns:
         _check_address(address, "cluster.dns")
     try:

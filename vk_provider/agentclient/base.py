@@ -58,10 +58,10 @@ class AgentConnector(Protocol):
         pod that just ended must get all of them."""
 
     async def renew(self, instance: Instance) -> None:
-        """Give the agent a fresh certificate; due every `renewal_interval_s` seconds of a session."""
+        """Give the agent a fresh certificate; due after `renewal_delay_s`."""
 
-    @property
-    def renewal_interval_s(self) -> float: ...
+    def renewal_delay_s(self, instance: Instance) -> float:
+        """Seconds until a third of the life of the certificate that the instance showed last is left."""
 
     def forget(self, instance_id: str) -> None:
         """The instance is gone: drop what is remembered of it."""

@@ -11,6 +11,7 @@ import datetime
 import logging
 import secrets
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Any
@@ -94,6 +95,7 @@ class HttpsConnector:
         self._port = port
         self._http: aiohttp.ClientSession | None = None
         self._identified: set[str] = set()
+        self._renew_at: dict[str, float] = {}
         self._open_requests: dict[str, int] = {}
         self._request_ended = asyncio.Event()
         self._verified, self._unverified = self._contexts()
@@ -104,10 +106,16 @@ class HttpsConnector:
         return self._authority.client_context(now, verify=True), self._authority.client_context(now, verify=False)
 
     def _session(self) -> aiohttp.ClientSession:
+        self._renew_contexts()
         if self._http is None:
             connector = aiohttp.TCPConnector(limit=0, use_dns_cache=False, keepalive_timeout=30)
             self._http = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         return self._http
+
+    def _renew_contexts(self) -> None:
+        """Our own client certificate, before it expires; connections that are open keep theirs."""
+        if datetime.datetime.now(datetime.UTC) > self._contexts_until:
+            self._verified, self._unverified = self._contexts()
 
     def _url(self, instance: Instance, path: str) -> str:
         return f"https://{instance.primary_ip}:{self._port}{path}"
@@ -115,8 +123,6 @@ class HttpsConnector:
     async def open_session(self, instance: Instance, *, fresh: bool = True) -> AgentSession:
         """See AgentConnector.open_session. fresh: launched just now, so it has no certificate yet."""
         await self._probe(instance)
-        if datetime.datetime.now(datetime.UTC) > self._contexts_until:
-            self._verified, self._unverified = self._contexts()
         if fresh and instance.instance_id not in self._identified:
             await self._identify(instance)
         try:
@@ -151,7 +157,14 @@ class HttpsConnector:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _translate(instance, error) from None
         self._identified.add(instance.instance_id)
+        certificate = websocket.get_extra_info("peercert") or {}
+        if "notAfter" in certificate:
+            self._plan_renewal(instance.instance_id, ssl.cert_time_to_seconds(certificate["notAfter"]))
         return HttpsSession(websocket)
+
+    def _plan_renewal(self, instance_id: str, not_after_s: float) -> None:
+        """Sessions break and providers restart: the certificate's own end counts, not the session's beginning."""
+        self._renew_at[instance_id] = not_after_s - self._ttl_s / 3
 
     async def _identify(self, instance: Instance) -> None:
         """The identity exchange of wire.routes, on a connection that is not verified yet: the agent has demanded
@@ -175,16 +188,17 @@ class HttpsConnector:
         now = datetime.datetime.now(datetime.UTC)
         signed = self._authority.sign_instance(csr, instance.instance_id, now)
         await self._post(instance, routes.IDENTITY_CERTIFICATE, {"certificate": signed.pem}, context)
+        self._plan_renewal(instance.instance_id, signed.not_after.timestamp())
 
     async def renew(self, instance: Instance) -> None:
         """Give an identified agent a fresh certificate; called at two thirds of the lifetime."""
+        self._renew_contexts()
         nonce = secrets.token_hex(16)
         answer = await self._post(instance, routes.IDENTITY_REQUEST, {"nonce": nonce}, self._verified)
         await self._issue(instance, answer["csr"], self._verified)
 
-    @property
-    def renewal_interval_s(self) -> float:
-        return self._ttl_s * 2 / 3
+    def renewal_delay_s(self, instance: Instance) -> float:
+        return max(0.0, self._renew_at.get(instance.instance_id, 0.0) - time.time())
 
     async def _post(self, instance: Instance, path: str, body: Any, context: ssl.SSLContext) -> Any:
         try:
@@ -245,6 +259,7 @@ class HttpsConnector:
     async def open_stream(
         self, instance: Instance, protocol_factory: Callable[[], ProtocolT]
     ) -> tuple[asyncio.Transport, ProtocolT]:
+        self._renew_contexts()
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
                 return await asyncio.get_running_loop().create_connection(
@@ -261,6 +276,7 @@ class HttpsConnector:
     def forget(self, instance_id: str) -> None:
         """The instance is gone."""
         self._identified.discard(instance_id)
+        self._renew_at.pop(instance_id, None)
 
     async def close(self) -> None:
         if self._http is not None:

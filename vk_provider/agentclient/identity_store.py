@@ -11,11 +11,11 @@ import json
 import os
 import secrets
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from vk_provider.agentclient.authority import create_authority
+from vk_provider.agentclient.authority import Authority, create_authority
 from vk_provider.errors import BadStartError, KubeApiError
 
 KEPT_BOOT_SECRETS = 3
@@ -27,8 +27,8 @@ class ProviderIdentity:
     """CA certificate and key (PEM), boot secrets (hex), newest last."""
 
     ca_pem: str
-    ca_key_pem: str
-    boot_secrets: list[str]
+    ca_key_pem: str = field(repr=False)
+    boot_secrets: list[str] = field(repr=False)
     rotated_at: float
 
     def to_document(self) -> dict[str, Any]:
@@ -41,22 +41,28 @@ class ProviderIdentity:
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> ProviderIdentity:
-        return cls(
-            document["caCertificate"], document["caKey"], list(document["bootSecrets"]), float(document["rotatedAt"])
-        )
+        """Raises ValueError, KeyError or TypeError when the document is damaged."""
+        secret_texts = [str(text) for text in document["bootSecrets"]]
+        if not secret_texts or not all(bytes.fromhex(text) for text in secret_texts):
+            raise ValueError("no boot secret")
+        Authority(document["caCertificate"], document["caKey"], 0)
+        return cls(document["caCertificate"], document["caKey"], secret_texts, float(document["rotatedAt"]))
 
     @classmethod
     def create(cls, now: datetime.datetime) -> ProviderIdentity:
         ca_pem, key_pem = create_authority(now)
         return cls(ca_pem, key_pem, [secrets.token_hex(32)], now.timestamp())
 
-    def rotate_if_due(self, now_s: float, ttl_s: float) -> bool:
-        """Add a new boot secret when the newest is older than ttl_s; returns whether it did."""
+    def rotated(self, now_s: float, ttl_s: float) -> ProviderIdentity | None:
+        """The identity with a new boot secret when the newest is older than ttl_s, to be saved before `take_over`."""
         if now_s - self.rotated_at < ttl_s:
-            return False
-        self.boot_secrets = [*self.boot_secrets, secrets.token_hex(32)][-KEPT_BOOT_SECRETS:]
-        self.rotated_at = now_s
-        return True
+            return None
+        boot_secrets = [*self.boot_secrets, secrets.token_hex(32)][-KEPT_BOOT_SECRETS:]
+        return replace(self, boot_secrets=boot_secrets, rotated_at=now_s)
+
+    def take_over(self, saved: ProviderIdentity) -> None:
+        """From now on instances are told the newest secret of `saved`."""
+        self.boot_secrets, self.rotated_at = saved.boot_secrets, saved.rotated_at
 
 
 class IdentityStore(Protocol):
@@ -84,7 +90,7 @@ class DirectoryIdentityStore:
             raise BadStartError(
                 f"cannot keep the provider's identity at {self._path}: {error.strerror}; set identity.directory"
             ) from None
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise BadStartError(f"{self._path} is damaged ({error}); restore it, or delete it to lose all instances") \
                 from None  # fmt: skip
 
@@ -151,4 +157,11 @@ class SecretIdentityStore:
 
 
 def _from_secret(secret: dict[str, Any]) -> ProviderIdentity:
-    return ProviderIdentity.from_document(json.loads(base64.b64decode(secret["data"]["identity.json"])))
+    try:
+        return ProviderIdentity.from_document(json.loads(base64.b64decode(secret["data"]["identity.json"])))
+    except (ValueError, KeyError, TypeError) as error:
+        name = secret.get("metadata", {}).get("name")
+        raise BadStartError(
+            f"Secret {name} holds no identity of a provider ({type(error).__name__} {error}); restore it, or delete it "
+            "to lose all instances"
+        ) from None

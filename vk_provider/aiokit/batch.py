@@ -54,6 +54,8 @@ class Batcher(Generic[ItemT, ResultT]):
     async def _run(self, batch: list[tuple[ItemT, asyncio.Future[ResultT]]]) -> None:
         try:
             results = await self._call([item for item, _ in batch])
+            if len(results) != len(batch):
+                raise ValueError(f"a batch of {len(batch)} items was answered with {len(results)} results")
         except Exception as error:
             for _, future in batch:
                 if not future.done():

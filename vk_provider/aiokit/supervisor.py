@@ -23,7 +23,9 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[Any]] = {}
-        self._stopping = asyncio.Event()
+        self._stop_requested = False
+        self._ended: asyncio.Task[Any] | None = None
+        self._wake = asyncio.Event()
 
     def start(self, name: str, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Start a root task. Names are unique while the task runs."""
@@ -32,26 +34,31 @@ class Supervisor:
             raise ValueError(f"a root task named {name} runs already")
         task = asyncio.create_task(coroutine, name=name)
         self._tasks[name] = task
+        task.add_done_callback(self._notice_end)
         return task
+
+    def _notice_end(self, task: asyncio.Task[Any]) -> None:
+        """The first task that ends without having been cancelled here decides."""
+        if self._ended is None and self._tasks.get(task.get_name()) is task:
+            self._ended = task
+            self._wake.set()
 
     def request_stop(self) -> None:
         """Make `wait` return; safe from a signal handler."""
-        self._stopping.set()
+        self._stop_requested = True
+        self._wake.set()
 
     async def wait(self) -> None:
-        """Return when a stop is requested; raise RootTaskError when a root task ends by itself."""
-        stop = asyncio.create_task(self._stopping.wait(), name="supervisor-stop")
-        try:
-            done, _ = await asyncio.wait({stop, *self._tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stop.cancel()
-        if self._stopping.is_set():
+        """Return when a stop is requested; raise RootTaskError when a root task ends by itself, also one that was
+        started while this waits."""
+        await self._wake.wait()
+        if self._stop_requested or self._ended is None:
             return
-        for task in done:
-            error = None if task.cancelled() else task.exception()
-            if error is not None:
-                raise RootTaskError(f"root task {task.get_name()} failed: {error}") from error
-            raise RootTaskError(f"root task {task.get_name()} ended unexpectedly")
+        task = self._ended
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            raise RootTaskError(f"root task {task.get_name()} failed: {error}") from error
+        raise RootTaskError(f"root task {task.get_name()} ended unexpectedly")
 
     async def cancel(self, names: list[str] | None = None, limit_s: float = 5.0) -> None:
         """Cancel the named root tasks (all when None) and wait; those still running after the limit are named."""

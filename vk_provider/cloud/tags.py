@@ -26,9 +26,9 @@ def build_tags(
     attempt: int,
     extra: Mapping[str, str] = {},
 ) -> dict[str, str]:
-    """All tags of a pod's instance. `extra` (the user's) cannot override ours; its values are made acceptable."""
-    tags = {clean_tag(key, MAX_KEY): clean_tag(value, MAX_VALUE) for key, value in extra.items()}
-    tags |= {
+    """All tags of a pod's instance. `extra` (the user's) cannot override ours; its values are made acceptable, and
+    what is more than a cloud takes is left out: a pod is not refused for its labels."""
+    own = {
         base.TAG_OWNER: clean_tag(owner, MAX_VALUE),
         base.TAG_NODE: node,
         base.TAG_POD_UID: pod_uid,
@@ -37,6 +37,9 @@ def build_tags(
         base.TAG_ATTEMPT: str(attempt),
         base.TAG_NAME: clean_tag(f"{pod_namespace}/{pod_name}", MAX_VALUE),
     }
+    wanted = {clean_tag(key, MAX_KEY): clean_tag(value, MAX_VALUE) for key, value in sorted(extra.items())}
+    others = [(key, value) for key, value in wanted.items() if key not in own and not key.lower().startswith("aws:")]
+    tags = {**own, **dict(others[: MAX_TAGS - len(own)])}
     check_tags(tags)
     return tags
 

@@ -69,8 +69,13 @@ class ServingCertificate:
                 log.warning("no serving certificate for node %s: %s", self._node_name, error)
                 await asyncio.sleep(backoff.next_delay_s())
                 continue
+            try:
+                await asyncio.to_thread(self._save, pair)
+            except OSError as error:
+                log.error("the serving certificate of node %s cannot be kept: %s", self._node_name, error)
+                await asyncio.sleep(backoff.next_delay_s())
+                continue
             backoff.reset()
-            await asyncio.to_thread(self._save, pair)
             self._use(pair)
 
     async def _sleep_until_rotation(self, pair: KeyPair) -> None:
@@ -89,6 +94,9 @@ class ServingCertificate:
         try:
             pair = KeyPair(self._certificate_path.read_bytes(), self._key_path.read_bytes())
         except FileNotFoundError:
+            return None
+        except OSError as error:
+            log.warning("the last serving certificate of node %s cannot be read: %s", self._node_name, error)
             return None
         return pair if pair.is_usable(self._names, datetime.now(UTC)) else None
 

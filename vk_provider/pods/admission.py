@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from vk_provider.podmodel.admission import refuse
+from vk_provider.podmodel.hostport import HostPort, host_ports
 from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.resources import effective_resources
 
@@ -47,20 +48,31 @@ class NodeUsage:
 
     def __init__(self) -> None:
         self._requests: dict[str, Mapping[str, Fraction]] = {}
+        self._ports: dict[str, frozenset[HostPort]] = {}
         self.used: dict[str, Fraction] = {}
 
     def __len__(self) -> int:
         return len(self._requests)
 
-    def add(self, uid: str, requests: Mapping[str, Fraction]) -> None:
+    def add(self, pod: Json) -> None:
+        """Count a pod by its requests and host ports; a pod that is counted already is counted anew."""
+        uid = pod["metadata"]["uid"]
         self.remove(uid)
+        requests = effective_resources(pod, "requests")
         self._requests[uid] = requests
         for name, amount in requests.items():
             self.used[name] = self.used.get(name, Fraction(0)) + amount
+        if ports := host_ports(pod):
+            self._ports[uid] = ports
 
     def remove(self, uid: str) -> None:
+        self._ports.pop(uid, None)
         for name, amount in self._requests.pop(uid, {}).items():
             self.used[name] -= amount
+
+    def has_free(self, ports: frozenset[HostPort]) -> bool:
+        """Whether no counted pod holds one of these ports. Only pods with host ports are looked at."""
+        return not any(held.conflicts(port) for port in ports for of_pod in self._ports.values() for held in of_pod)
 
 
 def admit(pod: Json, node: Json, usage: NodeUsage) -> Verdict | None:
@@ -68,13 +80,24 @@ def admit(pod: Json, node: Json, usage: NodeUsage) -> Verdict | None:
     refusal = refuse(pod)
     if refusal is not None:
         return Verdict(True, refusal.reason, refusal.message)
-    verdict = _check_selector(pod, node)
+    allocatable = (node.get("status") or {}).get("allocatable")
+    requests = effective_resources(pod, "requests")
+    verdict = _check_selector(pod, node) or _check_ports(pod, usage) or _check_capacity(requests, allocatable, usage)
     if verdict is None:
-        requests = effective_resources(pod, "requests")
-        verdict = _check_capacity(requests, (node.get("status") or {}).get("allocatable"), usage)
-        if verdict is None:
-            usage.add(pod["metadata"]["uid"], requests)
+        usage.add(pod)
     return verdict
+
+
+def _check_ports(pod: Json, usage: NodeUsage) -> Verdict | None:
+    """One host port of a Node belongs to one pod: what the scheduler and a kubelet assume, who know one address a Node.
+
+    Every pod has an instance and so an address of its own here, but a controller that counts on the refusal would wait
+    for ever without it.
+    """
+    if usage.has_free(host_ports(pod)):
+        return None
+    return Verdict(True, "NodePorts", "Predicate NodePorts failed: node(s) didn't have free ports for the requested "
+                   "pod ports")  # fmt: skip
 
 
 def _check_selector(pod: Json, node: Json) -> Verdict | None:

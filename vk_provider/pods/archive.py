@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ from vk_provider.wire import routes
 log = logging.getLogger(__name__)
 
 _PARALLEL = 8
+_POD_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def container_names(status: dict[str, Any]) -> list[tuple[str, bool]]:
@@ -86,9 +88,9 @@ class LogArchive:
             await asyncio.to_thread(shutil.rmtree, directory, True)
 
     async def keep_only(self, uids: Iterable[str]) -> None:
-        """Remove archives of pods that went while the provider was down."""
+        """Remove archives of pods that went while the provider was down. What is not named like a pod is not ours."""
         wanted = set(uids)
         if self._root.is_dir():
             for directory in self._root.iterdir():
-                if directory.name not in wanted:
+                if directory.name not in wanted and _POD_UID.fullmatch(directory.name):
                     await asyncio.to_thread(shutil.rmtree, directory, True)

@@ -26,6 +26,9 @@ FATE_INTERVAL_S = 5.0
 """How often the cloud is asked about an instance whose agent does not answer."""
 UNKNOWN_GRACE_S = 30.0
 """A cloud that is eventually consistent may not know a young instance yet."""
+STEADY_S = 5.0
+"""A session that broke sooner is no reason to dial at once again."""
+RENEWAL_RETRY_S = 60.0
 
 Receive = Callable[[PodRecord, dict[str, Any]], None]
 Describe = Callable[[str], Awaitable[Instance | None]]
@@ -52,13 +55,15 @@ class InstanceConnection:
 
     async def run(self, record: PodRecord) -> None:
         backoff = Backoff(DIAL_FIRST_S, DIAL_MAX_S, 1.5)
-        fate_due = time.monotonic() + FATE_INTERVAL_S
         started = time.monotonic()
+        fate_due = started + FATE_INTERVAL_S
         while record.instance is not None and not record.instance.state.is_gone:
+            dialed = time.monotonic()
             try:
                 await self._hold(record)
-                backoff.reset()
                 fate_due = 0.0
+                if time.monotonic() - dialed >= STEADY_S:
+                    backoff.reset()
             except AgentUnreachableError:
                 pass
             except AgentIdentityError as error:
@@ -71,7 +76,7 @@ class InstanceConnection:
                 if await self._is_lost(record):
                     self._wake(record.uid)
                     return
-            if not record.ever_connected and time.monotonic() - started > self._boot_timeout_s:
+            if not _may_have_run(record) and time.monotonic() - started > self._boot_timeout_s:
                 record.boot_failed = f"the agent did not answer within {self._boot_timeout_s:.0f} s"
                 self._wake(record.uid)
                 return
@@ -100,11 +105,12 @@ class InstanceConnection:
 
     async def _renew(self, instance: Instance) -> None:
         while True:
-            await asyncio.sleep(self._connector.renewal_interval_s)
+            await asyncio.sleep(self._connector.renewal_delay_s(instance))
             try:
                 await self._connector.renew(instance)
             except AgentError as error:
                 log.warning("certificate of %s not renewed: %s", instance.instance_id, error)
+                await asyncio.sleep(RENEWAL_RETRY_S)
 
     async def _is_lost(self, record: PodRecord) -> bool:
         known = record.instance
@@ -117,11 +123,24 @@ class InstanceConnection:
         if found is None:
             if time.time() - known.launch_time < UNKNOWN_GRACE_S:
                 return False
-            record.lost = f"the cloud does not know instance {known.instance_id} any more"
+            _conclude(record, f"the cloud does not know instance {known.instance_id} any more")
             return True
         record.instance = found
         if found.state.is_gone:
             reason = f": {found.state_reason}" if found.state_reason else ""
-            record.lost = f"instance {found.instance_id} is {found.state}{reason}"
+            _conclude(record, f"instance {found.instance_id} is {found.state}{reason}")
             return True
         return False
+
+
+def _may_have_run(record: PodRecord) -> bool:
+    """An instance that was adopted with a pod that had started has booted, whatever its agent does now."""
+    return record.ever_connected or not record.fresh
+
+
+def _conclude(record: PodRecord, message: str) -> None:
+    """The instance is gone: with the pod, or before anything of the pod could run."""
+    if _may_have_run(record):
+        record.lost = message
+    else:
+        record.boot_failed = message

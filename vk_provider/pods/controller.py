@@ -77,8 +77,10 @@ class PodController:
         if kind == "DELETED":
             if record is not None:
                 record.exists = False
-                record.pod = pod
-                self.wake(uid)
+                if "spec" in pod:  # a deletion found by listing again tells no more than the name
+                    record.pod = pod
+                if not self._adopting:
+                    self.wake(uid)
             return
         if record is None:
             record = self._add(uid, node, pod)
@@ -113,7 +115,7 @@ class PodController:
         """A message from the pod's agent."""
         kind = message.get("type")
         if kind == "status":
-            if message["podUID"] != record.uid or record.terminated:
+            if message["podUID"] != record.uid or record.terminated or record.concluded:
                 return
             if record.status == message["status"] and record.finished == message["finished"]:
                 return
@@ -130,7 +132,7 @@ class PodController:
             self.wake(record.uid)
 
     def _relay_event(self, record: PodRecord, message: Json) -> None:
-        if message["podUID"] == record.uid:
+        if message["podUID"] == record.uid and message["seq"] > record.ack_seq:
             self._recorder.record(
                 involved(record.pod),
                 message["eventType"],
@@ -152,7 +154,8 @@ class PodController:
             self._spawn(session.send({"type": "ack", "seq": record.ack_seq}), f"ack {record.uid}")
 
     def on_connected(self, record: PodRecord) -> None:
-        self._metrics.agent_ready_seconds.observe(time.monotonic() - record.bound_at)
+        if record.fresh:
+            self._metrics.agent_ready_seconds.observe(time.monotonic() - record.bound_at)
 
     # --- adoption ------------------------------------------------------------------------------------------------
 
@@ -162,7 +165,7 @@ class PodController:
         `instances` was listed before the pods. Returns the surplus: second instances of one pod.
         """
         surplus = []
-        for instance in sorted(instances, key=lambda item: item.launch_time):
+        for instance in sorted(instances, key=self._doubt):
             record = self.records.get(instance.tags.get(TAG_POD_UID, ""))
             if record is None or instance.state.is_gone:
                 continue
@@ -171,8 +174,10 @@ class PodController:
                 continue
             record.instance = instance
             record.launched_at = time.monotonic()
-            record.attempt = int(instance.tags.get(TAG_ATTEMPT, "0") or 0)
+            record.attempt = _attempt(instance)
             record.fresh = not _has_started(record.pod)
+            if record.api_phase not in TERMINAL_PHASES:
+                self.steps.count_usage(record)
             log.info("pod %s: adopted instance %s", record.key, instance.instance_id)
         for record in self.records.values():
             if record.instance is None and record.api_phase not in TERMINAL_PHASES and _has_started(record.pod):
@@ -182,6 +187,13 @@ class PodController:
         for uid in list(self.records):
             self.wake(uid)
         return surplus
+
+    def _doubt(self, instance: Instance) -> tuple[bool, int, float]:
+        """Sorts the instances of one pod: first the one that the pod's status names, then the newest attempt (the
+        earlier ones were given up), then the oldest."""
+        record = self.records.get(instance.tags.get(TAG_POD_UID, ""))
+        host = (record.pod.get("status") or {}).get("hostIP") if record is not None else None
+        return not host or host != instance.primary_ip, -_attempt(instance), instance.launch_time
 
     async def _confirm_missing(self, record: PodRecord) -> None:
         """A pod that ran has no instance in the list: believe it only after a second look."""
@@ -211,7 +223,8 @@ class PodController:
         if record is None:
             return None
         deferred: Exception | None = None
-        for action in reconcile(self._state(record)):
+        state = self._state(record)
+        for action in reconcile(state):
             try:
                 await self.steps.apply(action, record)
             except Exception as error:
@@ -222,16 +235,16 @@ class PodController:
             if action in _DECISIVE:
                 self._workers.wake(uid)
         if record.finished:
-            self.steps.release_usage(record)
+            self.steps.release(record)
         if deferred is not None:
             raise deferred
-        return self._next_look(record)
+        return self._next_look(record, state)
 
     def _state(self, record: PodRecord) -> PodState:
         now = time.monotonic()
         started = record.status_from_agent or _has_started(record.pod)
-        if record.deleting and started and record.session is None and not record.finished:
-            self._check_overdue(record)
+        given = started or record.sent_fingerprint is not None
+        self._check_overdue(record, given)
         terminal = record.phase in TERMINAL_PHASES
         in_api = record.status is None and record.api_phase in TERMINAL_PHASES
         return PodState(
@@ -245,37 +258,41 @@ class PodController:
             attempts_left=record.attempt + 1 < MAX_ATTEMPTS,
             connected=record.session is not None,
             connecting=record.connection is not None and not record.connection.done(),
+            given=given,
             sent=record.sent_fingerprint is not None
             and not record.references_changed
             and record.sent_fingerprint == pod_fingerprint(record.pod),
             has_status=started,
             terminal=terminal,
             finished=record.finished or in_api,
-            published=record.status is None or is_published(record.published, owned_status(record.status)),
+            published=_is_told(record),
             api_deleted=record.api_deleted,
             pending_due=now >= record.pending_due and record.published is None,
             archived=record.archived,
             stop_waited_s=now - record.stop_sent_at if record.stop_sent_at else None,
         )
 
-    def _check_overdue(self, record: PodRecord) -> None:
+    def _check_overdue(self, record: PodRecord, given: bool) -> None:
+        if record.session is not None or not (record.deleting and given) or record.finished or record.instance is None:
+            record.unreachable_since = 0.0
+            return
         grace = float(record.pod["metadata"].get("deletionGracePeriodSeconds") or 0)
-        if record.stop_sent_at == 0.0:
-            record.stop_sent_at = time.monotonic()
-        if time.monotonic() - record.stop_sent_at > grace + DELETION_OVERDUE_S:
+        if record.unreachable_since == 0.0:
+            record.unreachable_since = time.monotonic()
+        if time.monotonic() - record.unreachable_since > grace + DELETION_OVERDUE_S:
             record.lost = "its agent did not answer within the grace period of the deletion"
 
-    def _next_look(self, record: PodRecord) -> float | None:
+    def _next_look(self, record: PodRecord, seen: PodState) -> float | None:
         """When the clock alone changes the answer."""
         if record.uid not in self.records:
             return None
         if not record.exists and record.stop_sent_at:
             return 1.0
-        if record.deleting and record.session is None and not record.finished:
+        if record.unreachable_since:
             return 5.0
-        if record.published is None and not record.hold:
-            return max(0.05, record.pending_due - time.monotonic())
-        return None
+        if seen.pending_due or record.published is not None or record.hold or record.phase in TERMINAL_PHASES:
+            return None
+        return max(0.0, record.pending_due - time.monotonic())
 
     def connect(self, record: PodRecord) -> None:
         record.connection = asyncio.create_task(self._connection.run(record), name=f"session {record.uid}")
@@ -353,6 +370,19 @@ _DECISIVE = {
     Action.STOP,
 }
 """After these the facts are others: decide again."""
+
+
+def _is_told(record: PodRecord) -> bool:
+    """Whether the API server holds our newest status, or has refused just that one."""
+    if record.status is None:
+        return True
+    status = owned_status(record.status)
+    return status == record.refused or is_published(record.published, status)
+
+
+def _attempt(instance: Instance) -> int:
+    text = instance.tags.get(TAG_ATTEMPT, "")
+    return int(text) if text.isdecimal() else 0
 
 
 def _has_started(pod: Json) -> bool:

@@ -38,7 +38,8 @@ class LaunchRefusedError(VkError):
 
 
 class PodLauncher:
-    """`launch` sets record.instance or raises LaunchRefusedError, or a CloudError that is worth a retry."""
+    """`launch` sets record.instance or raises LaunchRefusedError, or a CloudError that is worth a retry. It gives up
+    quietly when the pod is deleted meanwhile."""
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class PodLauncher:
         return compute_allocatable(offering, self._preferences) if offering is not None else {}
 
     async def launch(self, record: PodRecord) -> None:
-        while True:
+        while record.exists and not record.deleting:
             selection = self._selector.select(record.pod, self._unavailable.keys(), self._preferences)
             if isinstance(selection, Refusal):
                 if selection.retryable:
@@ -85,6 +86,7 @@ class PodLauncher:
                 instance = await self._batch.submit(self._request(record, selection))
             except CapacityError as error:
                 self._metrics.launches.inc("no-capacity")
+                self._unavailable.mark(offering)
                 self._unavailable.mark_error(error, offering)
                 self._event(record, "Normal", "NoCapacity", f"{error}; trying the next offering")
                 continue

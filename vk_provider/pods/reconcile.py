@@ -43,6 +43,7 @@ class PodState:
     boot_failed:      the instance never answered within the limit
     connected:        a session is open; connecting: somebody is dialing
     sent:             the agent has our newest pod and references
+    given:            an agent was given the pod: something of it may run
     terminal:         the newest status has a terminal phase; finished: nothing runs any more
     published:        the API server holds our newest status; api_deleted: our final DELETE was accepted
     pending_due:      long enough Pending that a status should say so
@@ -60,6 +61,7 @@ class PodState:
     connected: bool = False
     connecting: bool = False
     sent: bool = False
+    given: bool = False
     has_status: bool = False
     terminal: bool = False
     finished: bool = False
@@ -74,13 +76,13 @@ def reconcile(state: PodState) -> list[Action]:
     """Return the actions due now."""
     if not state.exists:
         return _leave(state)
-    if state.terminal and (state.finished or not state.has_instance):
+    if state.terminal and (state.finished or not state.has_instance) or state.deleting and state.finished:
         return _finish(state)
     if state.lost:
         return [Action.FAIL_LOST]
     if state.boot_failed and not state.deleting:
         return [Action.RELAUNCH if state.attempts_left else Action.FAIL_LOST]
-    if state.deleting and not (state.has_instance and (state.connected or state.has_status)):
+    if state.deleting and not _may_run(state):
         return [Action.FAIL_NEVER_STARTED]
     if not state.admitted:
         return [Action.ADMIT]
@@ -89,6 +91,13 @@ def reconcile(state: PodState) -> list[Action]:
     if not state.has_instance:
         return [Action.LAUNCH]
     return _run(state)
+
+
+def _may_run(state: PodState) -> bool:
+    """Whether something of the pod may be running that has to end by its grace period."""
+    if not state.has_instance:
+        return state.held and state.has_status  # its instance is being looked for
+    return state.connected or state.has_status or state.given
 
 
 def _run(state: PodState) -> list[Action]:

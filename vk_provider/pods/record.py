@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from vk_provider.agentclient.base import AgentSession
@@ -22,7 +22,11 @@ class PodRecord:
     instance:   what the cloud says of the pod's instance, None while there is none
     status:     the newest PodStatus (agent's, or the provider's own when there is no agent); what is to be published
     finished:   nothing of the pod runs any more
+    concluded:  the provider itself said how the pod ended: no agent's word changes that any more
     published:  the status fields that the API server holds from us; patched_version: resourceVersion of that PATCH
+    refused:    the status that the API server did not accept, so that it is not sent for ever
+    fresh:      nothing of the pod can have run on its instance before this process connected to it
+    unreachable_since: when a deletion first met an agent that does not answer; 0.0 while it answers
     """
 
     uid: str
@@ -37,7 +41,6 @@ class PodRecord:
     selection_message: str = ""
 
     attempt: int = 0
-    launching: bool = False
     launched_at: float = 0.0
     fresh: bool = False
     instance: Instance | None = None
@@ -52,11 +55,14 @@ class PodRecord:
     sent_references: Json | None = None
     references_changed: bool = False
     stop_sent_at: float = 0.0
+    unreachable_since: float = 0.0
 
     status: Json | None = None
     status_from_agent: bool = False
     finished: bool = False
+    concluded: bool = False
     published: Json | None = None
+    refused: Json | None = None
     patched_version: int = 0
     pending_due: float = 0.0
     reached_running: bool = False
@@ -66,7 +72,6 @@ class PodRecord:
     stats: Json | None = None
     ack_seq: int = 0
     ack_timer: asyncio.TimerHandle | None = None
-    told: set[str] = field(default_factory=set)
 
     @property
     def namespace(self) -> str:

@@ -24,6 +24,7 @@ OWNED_CONDITIONS = frozenset({
     "PodScheduled", "PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready", "DisruptionTarget",
     "PodResizePending", "PodResizeInProgress", "AllContainersRestarting", INSTANCE_CONDITION,
 })  # fmt: skip
+_MERGED_BY_IP = ("podIPs", "hostIPs")
 PASSING_CONDITIONS = frozenset({"PodResizePending", "PodResizeInProgress", "AllContainersRestarting"})
 """Conditions that are taken away again. Any other that we do not mention may be somebody else's."""
 
@@ -60,17 +61,28 @@ def build_status_patch(uid: str, published: Json | None, status: Json) -> Json:
             if old not in (None, "", [], {}):
                 patch[name] = None
         elif value != old:
-            patch[name] = value
+            # Addresses merge by ip: the one of an earlier instance would stay, and two of a family are refused.
+            replaced = name in _MERGED_BY_IP and old
+            patch[name] = [{"$patch": "replace"}, *value] if replaced else value
     return {"metadata": {"uid": uid}, "status": patch}
 
 
 def _diff_conditions(old: list[Json], new: list[Json]) -> list[Json]:
     known = {condition["type"]: condition for condition in old}
     wanted = {condition["type"] for condition in new}
-    changed = [_replace(known.get(item["type"]) or {}, item) for item in new if known.get(item["type"]) != item]
+    changed = [
+        _replace(known.get(item["type"]) or {}, item)
+        for item in new
+        if _without_nulls(known.get(item["type"]) or {}) != _without_nulls(item)
+    ]
     passed = (name for name in known if name not in wanted and name in PASSING_CONDITIONS)
     removed = [{"$patch": "delete", "type": name} for name in passed]
     return changed + removed
+
+
+def _without_nulls(condition: Json) -> Json:
+    """The API server shows a lastProbeTime that nobody set as null."""
+    return {name: value for name, value in condition.items() if value is not None}
 
 
 def _replace(old: Json, new: Json) -> Json:

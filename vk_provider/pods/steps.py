@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import logging
 import time
@@ -125,8 +124,11 @@ class PodSteps:
             record.hold = verdict.reason
 
     def _reject(self, record: PodRecord, reason: str, message: str) -> None:
-        record.status = build_rejected_status(record.pod, reason, message, record.start_time)
-        record.finished = True
+        self._conclude(record, build_rejected_status(record.pod, reason, message, record.start_time))
+
+    def _conclude(self, record: PodRecord, status: Json) -> None:
+        """The provider's own word on how the pod ended."""
+        record.status, record.finished, record.concluded = status, True, True
 
     def _references_changed(self, record: PodRecord) -> None:
         record.references_changed = True
@@ -153,7 +155,13 @@ class PodSteps:
         fingerprint = pod_fingerprint(record.pod)
         record.references_changed = False
         self._references.subscribe(record.pod, lambda: self._references_changed(record))
-        references = await self._references.resolve(record.pod)
+        try:
+            references = await self._references.resolve(record.pod)
+        except Exception:
+            record.references_changed = True
+            raise
+        if record.session is not session:
+            return  # a newer session begins with everything
         try:
             if record.sent_fingerprint != fingerprint:
                 pod = record.pod
@@ -166,13 +174,16 @@ class PodSteps:
                 await session.send({"type": "references", "references": references})
         except AgentUnreachableError:
             return
+        if record.session is not session:
+            return
         record.sent_fingerprint, record.sent_references = fingerprint, dict(references)
 
     async def publish(self, record: PodRecord) -> None:
         """One PATCH with the newest status; what arrives meanwhile makes the next one."""
         if record.status is None:
             return
-        status = owned_status(record.status)
+        sent = owned_status(record.status)
+        status = dict(sent)
         if record.start_time:
             status["startTime"] = record.start_time
         if record.selection_message:
@@ -187,16 +198,17 @@ class PodSteps:
             answer = await self._client.patch_strategic(pod_path(record.namespace, record.name, "status"), patch)
         except KubeApiError as error:
             self._metrics.status_patches.inc(str(error.status))
-            if error.status in (404, 409):
-                record.published = status
+            if error.status == 404 or (error.status == 409 and "uid" in str(error).lower()):
+                record.published = status  # the pod is gone, or another one has its name
                 return
-            if error.status == 422:
+            if error.status in (400, 422):
                 log.error("pod %s: the API server refuses the status: %s", record.key, error)
-                record.published = status
+                # The next status is compared with what the API server holds, not with what it did not take.
+                record.refused, record.published = sent, owned_status(record.pod.get("status") or {})
                 return
             raise
         self._metrics.status_patches.inc("ok")
-        record.published = status
+        record.published, record.refused = status, None
         record.patched_version = int(answer["metadata"]["resourceVersion"])
         if status.get("phase") == "Running" and not record.reached_running:
             record.reached_running = True
@@ -205,26 +217,28 @@ class PodSteps:
     async def publish_pending(self, record: PodRecord) -> None:
         instance = record.instance
         host_ip, pod_ip = (instance.primary_ip, instance.pod_ip) if instance else ("", "")
-        record.status = build_pending_status(record.pod, record.start_time, host_ip, pod_ip, rfc3339())
+        if record.status is None:  # else the agent was faster
+            record.status = build_pending_status(record.pod, record.start_time, host_ip, pod_ip, rfc3339())
         await self.publish(record)
 
     async def fail_never_started(self, record: PodRecord) -> None:
-        record.status = build_unstarted_status(record.pod, record.status, rfc3339())
-        record.finished = True
+        self._conclude(record, build_unstarted_status(record.pod, record.status, rfc3339()))
 
     async def fail_lost(self, record: PodRecord) -> None:
         message = record.lost or record.boot_failed
         reason = "InstanceTerminated" if record.lost else "InstanceBootFailed"
         self.event(record, "Warning", reason, message)
-        record.status = build_lost_status(record.pod, record.status, reason, message, rfc3339())
-        record.finished = True
+        self._conclude(record, build_lost_status(record.pod, record.status, reason, message, rfc3339()))
+        if record.instance is not None and not record.has_instance:
+            self._connector.forget(record.instance.instance_id)
 
     async def relaunch(self, record: PodRecord) -> None:
         """The instance never booted: nothing of the pod ever ran, so a new instance is safe."""
         self.event(record, "Warning", "InstanceBootFailed", f"{record.boot_failed}; launching another instance")
         await self.terminate(record)
         record.instance, record.terminated, record.connection = None, False, None
-        record.boot_failed = ""
+        record.boot_failed, record.ever_connected = "", False
+        record.sent_fingerprint, record.sent_references, record.ack_seq = None, None, 0
         record.attempt += 1
 
     async def stop(self, record: PodRecord) -> None:
@@ -283,6 +297,16 @@ class PodSteps:
         self._forget(record)
         await self._archive.remove(record.uid)
 
+    def count_usage(self, record: PodRecord) -> None:
+        """The pod counts against its Node without having been admitted by this process."""
+        self.usage.setdefault(record.node, NodeUsage()).add(record.pod)
+
+    def release(self, record: PodRecord) -> None:
+        """The pod is over: it needs no room on its Node, and nothing that it refers to is followed any longer."""
+        self.release_usage(record)
+        if not record.has_instance:
+            self._references.release(record.uid)
+
     def release_usage(self, record: PodRecord) -> None:
         """The pod counts no longer against its Node."""
         usage = self.usage.get(record.node)
@@ -290,8 +314,8 @@ class PodSteps:
             usage.remove(record.uid)
 
     async def close(self) -> None:
+        await self._launcher.close()
         await self._terminate_batch.close()
-        await asyncio.sleep(0)
 
 
 def involved(pod: Json) -> Json:
@@ -309,15 +333,15 @@ def involved(pod: Json) -> Json:
 
 def pod_fingerprint(pod: Json) -> Any:
     """Changes exactly when the agent must see the pod again: not for our own status patches."""
-    metadata = pod["metadata"]
-    gates = {gate["conditionType"] for gate in pod["spec"].get("readinessGates") or []}
+    metadata, spec = pod["metadata"], pod["spec"]
+    gates = {gate["conditionType"] for gate in spec.get("readinessGates") or []}
     conditions = [
         (condition["type"], condition["status"])
         for condition in (pod.get("status") or {}).get("conditions") or []
         if condition["type"] in gates
     ]
     return (
-        metadata.get("generation"),
+        metadata.get("generation") or spec,
         metadata.get("deletionTimestamp"),
         metadata.get("deletionGracePeriodSeconds"),
         metadata.get("labels"),

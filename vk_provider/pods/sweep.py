@@ -37,7 +37,7 @@ def select_candidates(
 
 
 class OrphanSweep:
-    """Runs every interval_s; `surplus` are known second instances, terminated at the first sweep."""
+    """Runs every interval_s, until cancelled."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class OrphanSweep:
             await asyncio.sleep(self._interval_s)
             try:
                 await self.sweep()
-            except (CloudError, KubeApiError) as error:
+            except (CloudError, KubeApiError, OSError) as error:
                 self._seen.clear()
                 log.warning("orphan sweep concluded nothing: %s", error)
 

@@ -83,10 +83,30 @@ async def test_a_secret_reference_needs_namespace_and_name() -> None:
 def test_old_boot_secrets_are_known_for_a_while() -> None:
     identity = ProviderIdentity.create(NOW)
     first = identity.boot_secrets[0]
-    assert not identity.rotate_if_due(NOW.timestamp() + 10, 100)
+    assert identity.rotated(NOW.timestamp() + 10, 100) is None
     for turn in range(1, 5):
-        assert identity.rotate_if_due(NOW.timestamp() + turn * 200, 100)
+        newest = identity.boot_secrets[-1]
+        rotated = identity.rotated(NOW.timestamp() + turn * 200, 100)
+        assert rotated is not None
+        assert identity.boot_secrets[-1] == newest, "nobody is told a secret before it is saved"
+        identity.take_over(rotated)
+        assert identity.boot_secrets[-1] != newest
         assert (first in identity.boot_secrets) == (turn < 3)
+
+
+def test_secrets_are_not_in_the_printed_form() -> None:
+    identity = ProviderIdentity.create(NOW)
+    assert identity.boot_secrets[0] not in repr(identity)
+    assert "PRIVATE KEY" not in repr(identity)
+
+
+@pytest.mark.parametrize("change", [{"bootSecrets": []}, {"bootSecrets": ["xyz"]}, {"caKey": "nonsense"}])
+async def test_a_damaged_secret_is_one_line(change: dict[str, Any]) -> None:
+    client = Secrets()
+    document = {**ProviderIdentity.create(NOW).to_document(), **change}
+    client.stored = {"data": {"identity.json": base64.b64encode(json.dumps(document).encode()).decode()}}
+    with pytest.raises(BadStartError, match="holds no identity"):
+        await SecretIdentityStore(client, "ns/identity").load_or_create()
 
 
 def test_only_the_holder_of_a_boot_secret_proves_an_identity() -> None:

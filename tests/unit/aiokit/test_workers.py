@@ -122,3 +122,39 @@ async def test_a_requested_stop_is_no_error() -> None:
     supervisor.request_stop()
     await supervisor.wait()
     await supervisor.cancel()
+
+
+async def test_a_batch_that_is_answered_with_too_few_results_fails_instead_of_hanging() -> None:
+    async def call(items: object) -> list[int | Exception]:
+        return [1]
+
+    batcher: Batcher[int, int] = Batcher(call, window_s=0.0, max_items=100)
+    results = await asyncio.gather(batcher.submit(1), batcher.submit(2), return_exceptions=True)
+    assert all(isinstance(result, ValueError) for result in results)
+
+
+async def test_a_root_task_that_was_started_while_somebody_waits_is_watched_too() -> None:
+    async def fails() -> None:
+        raise ValueError("broken")
+
+    supervisor = Supervisor()
+    waiting = asyncio.create_task(supervisor.wait())
+    await asyncio.sleep(0)
+    supervisor.start("late", fails())
+    try:
+        await asyncio.wait_for(waiting, 1.0)
+    except RootTaskError as error:
+        assert "late failed: broken" in str(error)
+    else:
+        raise AssertionError("no error")
+
+
+async def test_root_tasks_that_are_cancelled_on_purpose_are_no_error() -> None:
+    supervisor = Supervisor()
+    supervisor.start("loop", asyncio.sleep(3600))
+    await supervisor.cancel(["loop"])
+    waiting = asyncio.create_task(supervisor.wait())
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    supervisor.request_stop()
+    await waiting

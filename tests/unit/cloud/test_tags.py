@@ -19,6 +19,11 @@ def test_tags_name_owner_node_and_pod_and_cannot_be_overridden() -> None:
     assert tags["team"] == "a_b" and tags["Name"] == "ns/p"
 
 
+def test_a_pod_with_many_labels_keeps_our_tags_and_as_many_of_its_own_as_fit() -> None:
+    tags = build_tags(**IDS, extra={f"label-{number}": "v" for number in range(80)})  # type: ignore[arg-type]
+    assert len(tags) == 50 and tags[base.TAG_POD_UID] == "u" and tags["label-0"] == "v"
+
+
 @pytest.mark.parametrize("tags", [{"aws:x": "y"}, {"": "y"}, {"k" * 129: "v"}, {"k": "v" * 257}, {"k": "a\nb"}])
 def test_tags_that_ec2_refuses_are_refused(tags: dict[str, str]) -> None:
     with pytest.raises(CloudRequestError):

@@ -73,3 +73,28 @@ def test_a_daemonset_pod_is_held_unless_wanted() -> None:
 
 def test_a_mirror_pod_is_held() -> None:
     assert hold_by_policy(make_pod(annotations={"kubernetes.io/config.mirror": "x"}), run_daemonsets=True) is not None
+
+
+def with_port(pod: dict[str, Any], port: int, **more: Any) -> dict[str, Any]:
+    pod["spec"]["containers"][0]["ports"] = [{"containerPort": port, "hostPort": port, "protocol": "TCP", **more}]
+    return pod
+
+
+def test_a_host_port_of_a_node_belongs_to_one_pod_at_a_time() -> None:
+    usage = NodeUsage()
+    assert admit(with_port(make_pod("u1"), 80), NODE, usage) is None
+    verdict = admit(with_port(make_pod("u2"), 80), NODE, usage)
+    assert verdict is not None and verdict.refuse and verdict.reason == "NodePorts"
+    assert admit(with_port(make_pod("u3"), 81), NODE, usage) is None
+    usage.remove("u1")
+    assert admit(with_port(make_pod("u2"), 80), NODE, usage) is None
+
+
+def test_host_ports_of_other_addresses_or_protocols_do_not_conflict() -> None:
+    usage = NodeUsage()
+    assert admit(with_port(make_pod("u1"), 53, hostIP="10.0.0.1"), NODE, usage) is None
+    assert admit(with_port(make_pod("u2"), 53, hostIP="10.0.0.2"), NODE, usage) is None
+    assert admit(with_port(make_pod("u3"), 53, protocol="UDP", hostIP="10.0.0.1"), NODE, usage) is None
+    assert admit(with_port(make_pod("u4"), 53), NODE, NodeUsage()) is None
+    verdict = admit(with_port(make_pod("u4", cpu="0"), 53, hostIP="0.0.0.0"), {**NODE, "status": {}}, usage)
+    assert verdict is not None and verdict.reason == "NodePorts"

@@ -63,3 +63,14 @@ def test_published_means_the_patch_would_be_empty_but_for_the_start_time() -> No
     assert is_published({**STATUS, "startTime": "a"}, {**STATUS, "startTime": "b"})
     assert not is_published(None, STATUS)
     assert not is_published({**STATUS, "conditions": [UNREADY]}, STATUS)
+
+
+def test_a_null_field_is_no_difference() -> None:
+    assert patch_of({**STATUS, "conditions": [{**READY, "lastProbeTime": None}]}, STATUS) == {}
+
+
+def test_another_address_replaces_the_first_one_which_would_stay_otherwise() -> None:
+    before = {**STATUS, "podIPs": [{"ip": "10.0.0.2"}], "hostIPs": [{"ip": "10.0.0.1"}]}
+    after = {**before, "podIPs": [{"ip": "10.0.0.4"}]}
+    assert patch_of(before, after) == {"podIPs": [{"$patch": "replace"}, {"ip": "10.0.0.4"}]}
+    assert patch_of(STATUS, before)["podIPs"] == [{"ip": "10.0.0.2"}]

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from vk_provider.cloud.base import TAG_NODE, Instance, InstanceState
-from vk_provider.pods.sweep import select_candidates
+import os
+from pathlib import Path
+
+import pytest
+
+from vk_provider.aiokit.metrics import Registry
+from vk_provider.cloud.base import TAG_NODE, Instance, InstanceState, LaunchRequest
+from vk_provider.cloud.tags import build_tags
+from vk_provider.errors import CloudError, KubeApiError
+from vk_provider.pods.archive import LogArchive
+from vk_provider.pods.metrics import PodMetrics
+from vk_provider.pods.sweep import OrphanSweep, select_candidates
+
+from .rig import NODE, OWNER, World
 
 
 def make_instance(name: str, node: str = "n1", age_s: float = 1000.0, state: str = "running") -> Instance:
@@ -25,3 +37,59 @@ def test_young_claimed_foreign_and_dead_instances_are_not() -> None:
     assert select(make_instance("i-1"), claimed={"i-1"}) == []
     assert select(make_instance("i-1", node="other")) == []
     assert select(make_instance("i-1", state="terminated")) == []
+
+
+def make_sweep(world: World) -> OrphanSweep:
+    return OrphanSweep(
+        world.cloud, world.api, world.controller, {NODE}, PodMetrics(Registry()), 60.0, 0.0, lambda error: None,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+async def launch(world: World, uid: str, name: str, token: str = "token") -> Instance:
+    offering = (await world.cloud.describe_offerings())[0]
+    tags = build_tags(owner=OWNER, node=NODE, pod_uid=uid, pod_namespace="default", pod_name=name, attempt=0)
+    (instance,) = await world.cloud.launch([LaunchRequest(token, offering, tags, "boot")])
+    assert isinstance(instance, Instance)
+    return instance
+
+
+async def test_an_orphan_ends_at_its_second_sighting(world: World) -> None:
+    orphan = await launch(world, "gone", "gone")
+    pod = await world.running()
+    sweep = make_sweep(world)
+    assert await sweep.sweep() == []
+    assert await sweep.sweep() == [orphan.instance_id]
+    assert world.live() == world.live_of(pod)
+
+
+async def test_the_second_instance_of_a_pod_is_an_orphan_and_its_first_is_not(world: World) -> None:
+    pod = await world.running()
+    kept = world.live_of(pod)
+    second = await launch(world, pod["metadata"]["uid"], pod["metadata"]["name"])
+    sweep = make_sweep(world)
+    await sweep.sweep()
+    assert await sweep.sweep() == [second.instance_id]
+    assert world.live() == kept
+
+
+async def test_a_sweep_in_which_a_side_failed_concludes_nothing_and_counts_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await launch(world, "gone", "gone")
+    sweep = make_sweep(world)
+    await sweep.sweep()
+    world.cloud.failures.throttled = 1
+    with pytest.raises(CloudError):
+        await sweep.sweep()
+    world.api.down = True
+    with pytest.raises(KubeApiError):
+        await sweep.sweep()
+    assert len(world.live()) == 1
+
+
+async def test_archives_of_pods_that_went_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept, gone = "0f0d1e4a-0000-4000-8000-000000000001", "0f0d1e4a-0000-4000-8000-000000000002"
+    for name in (kept, gone, "apt", "journal"):
+        (tmp_path / name).mkdir()
+    await LogArchive(str(tmp_path), 1, 1.0).keep_only([kept])
+    assert sorted(os.listdir(tmp_path)) == [kept, "apt", "journal"]

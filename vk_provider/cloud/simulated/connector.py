@@ -79,8 +79,6 @@ class SimulatedResponse:
 class SimulatedConnector:
     """Connects to the agents of one SimulatedCloud, which live here."""
 
-    renewal_interval_s = 1e9
-
     def __init__(self, cloud: SimulatedCloud) -> None:
         self._cloud = cloud
         self._agents: dict[str, SimulatedAgent] = {}
@@ -172,6 +170,9 @@ class SimulatedConnector:
 
     async def renew(self, instance: Instance) -> None:
         """There is no certificate."""
+
+    def renewal_delay_s(self, instance: Instance) -> float:
+        return 1e9
 
     def forget(self, instance_id: str) -> None:
         self._on_gone(instance_id)

@@ -1,0 +1,117 @@
+"""An API server that holds pods in memory: the rules of status PATCHes that matter, and watch events."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from vk_provider.errors import KubeApiError
+
+Json = dict[str, Any]
+OnPod = Callable[[str, Json], None]
+
+
+class FakeApi:
+    """The part of KubeClient that pods uses. `down`: nothing is answered. `history`: phases as they were patched."""
+
+    def __init__(self) -> None:
+        self.pods: dict[tuple[str, str], Json] = {}
+        self.on_pod: OnPod = lambda kind, pod: None
+        self.down = False
+        self.patches: list[Json] = []
+        self.history: list[str] = []
+        self.deletes = 0
+        self.delay_s = 0.0
+        self._versions = itertools.count(1)
+
+    def add(self, pod: Json) -> Json:
+        self.pods[(pod["metadata"]["namespace"], pod["metadata"]["name"])] = pod
+        self._changed("ADDED", pod)
+        return pod
+
+    def mark_deleting(self, pod: Json, grace_s: int = 30) -> None:
+        """What a DELETE with a grace period does to a bound pod."""
+        held = self.pods[(pod["metadata"]["namespace"], pod["metadata"]["name"])]
+        held["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": grace_s}
+        self._changed("MODIFIED", held)
+
+    def remove(self, pod: Json) -> None:
+        """Force deletion."""
+        held = self.pods.pop((pod["metadata"]["namespace"], pod["metadata"]["name"]))
+        self._changed("DELETED", held)
+
+    def status(self, pod: Json) -> Json:
+        found: Json = self.pods[(pod["metadata"]["namespace"], pod["metadata"]["name"])].get("status") or {}
+        return found
+
+    def _changed(self, kind: str, pod: Json) -> None:
+        pod["metadata"]["resourceVersion"] = str(next(self._versions))
+        asyncio.get_running_loop().call_soon(self.on_pod, kind, copy.deepcopy(pod))
+
+    async def _answer(self, path: str) -> Json:
+        await asyncio.sleep(self.delay_s)
+        if self.down:
+            raise KubeApiError(0, "Unreachable", "connection refused")
+        parts = path.split("/")
+        pod = self.pods.get((parts[4], parts[6]))
+        if pod is None:
+            raise KubeApiError(404, "NotFound", f'pods "{parts[6]}" not found')
+        return pod
+
+    async def get(self, path: str) -> Json:
+        return copy.deepcopy(await self._answer(path))
+
+    async def patch_strategic(self, path: str, body: Json) -> Json:
+        pod = await self._answer(path)
+        if body["metadata"]["uid"] != pod["metadata"]["uid"]:
+            raise KubeApiError(409, "Conflict", "Precondition failed: UID in precondition: a, UID in object meta: b")
+        self.patches.append(copy.deepcopy(body["status"]))
+        pod["status"] = merge_status(pod.get("status") or {}, copy.deepcopy(body["status"]))
+        if "phase" in body["status"]:
+            self.history.append(body["status"]["phase"])
+        self._changed("MODIFIED", pod)
+        return copy.deepcopy(pod)
+
+    async def delete(self, path: str, body: Json) -> Json:
+        pod = await self._answer(path)
+        if body["preconditions"]["uid"] != pod["metadata"]["uid"]:
+            raise KubeApiError(409, "Conflict", "Precondition failed: UID in precondition: a, UID in object meta: b")
+        assert body["gracePeriodSeconds"] == 0
+        self.deletes += 1
+        self.remove(pod)
+        return pod
+
+
+def merge_status(status: Json, patch: Json) -> Json:
+    """A strategic merge PATCH of a PodStatus, and the checks of its result."""
+    merged = dict(status)
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        elif name == "conditions":
+            merged[name] = _merge_list(status.get(name) or [], value, "type")
+        elif name in ("podIPs", "hostIPs"):
+            merged[name] = _merge_list(status.get(name) or [], value, "ip")
+            if len(merged[name]) > 1:
+                raise KubeApiError(422, "Invalid", f"{name}: may specify no more than one value for each IP family")
+        else:
+            merged[name] = value
+    return merged
+
+
+def _merge_list(old: list[Json], patch: list[Json], key: str) -> list[Json]:
+    if any(item.get("$patch") == "replace" for item in patch):
+        return [item for item in patch if "$patch" not in item]
+    merged = {item[key]: item for item in old}
+    for item in patch:
+        if item.get("$patch") == "delete":
+            merged.pop(item[key], None)
+        else:
+            both = {**merged.get(item[key], {}), **item}
+            merged[item[key]] = {name: value for name, value in both.items() if value is not None}
+            if key == "type":
+                merged[item[key]]["lastProbeTime"] = None
+    return list(merged.values())

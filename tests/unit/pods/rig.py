@@ -1,0 +1,202 @@
+"""A pod controller with everything around it in memory: a fake API server, the simulated cloud and its agents."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vk_provider.aiokit.metrics import Registry
+from vk_provider.cloud.base import Instance
+from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
+from vk_provider.cloud.simulated.connector import SimulatedConnector, SimulatedResponse, SimulatedSession
+from vk_provider.errors import AgentUnreachableError
+from vk_provider.pods.archive import LogArchive
+from vk_provider.pods.build import build_controller
+from vk_provider.pods.controller import PodController
+from vk_provider.pods.metrics import PodMetrics
+from vk_provider.pods.record import PodRecord
+from vk_provider.settings import CloudSettings, NodeSettings, Settings
+
+from .fakeapi import FakeApi
+
+Json = dict[str, Any]
+NODE = "node-1"
+OWNER = "test"
+
+
+class Connector(SimulatedConnector):
+    """Agents that can be cut off. `unreachable` holds instance IDs, or "*" for all."""
+
+    def __init__(self, cloud: SimulatedCloud) -> None:
+        super().__init__(cloud)
+        self.unreachable: set[str] = set()
+        self.forgotten: set[str] = set()
+
+    def cut(self, instance_id: str) -> None:
+        self.unreachable.add(instance_id)
+        session = self._sessions.pop(instance_id, None)
+        if session is not None:
+            session.drop()
+
+    def _check(self, instance: Instance) -> None:
+        if self.unreachable & {"*", instance.instance_id}:
+            raise AgentUnreachableError("cut off")
+
+    async def open_session(self, instance: Instance, *, fresh: bool = True) -> SimulatedSession:
+        self._check(instance)
+        return await super().open_session(instance, fresh=fresh)
+
+    async def request(
+        self, instance: Instance, method: str, path: str, query: list[tuple[str, str]] | None = None
+    ) -> SimulatedResponse:
+        self._check(instance)
+        return await super().request(instance, method, path, query)
+
+    def forget(self, instance_id: str) -> None:
+        self.forgotten.add(instance_id)
+        super().forget(instance_id)
+
+    def end_pod(self, instance_id: str, exit_code: int = 0) -> None:
+        """All containers of the pod end by themselves."""
+        messages = self._agents[instance_id].finish("2026-01-01T00:01:00Z", exit_code)
+        self._sessions[instance_id].push(messages)
+
+
+class References:
+    """ReferenceStore without references: remembers who is subscribed."""
+
+    def __init__(self) -> None:
+        self.subscribed: dict[str, Callable[[], None]] = {}
+        self.answer: Json = {"errors": {}}
+        self.fail_once: Exception | None = None
+        self.resolved = 0
+        self.gate: asyncio.Event | None = None
+
+    def subscribe(self, pod: Json, callback: Callable[[], None]) -> None:
+        self.subscribed[pod["metadata"]["uid"]] = callback
+
+    def release(self, uid: str) -> None:
+        self.subscribed.pop(uid, None)
+
+    async def resolve(self, pod: Json) -> Json:
+        self.resolved += 1
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.fail_once is not None:
+            error, self.fail_once = self.fail_once, None
+            raise error
+        return copy.deepcopy(self.answer)
+
+
+class Recorder:
+    """EventRecorder that only remembers (reason, message)."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str]] = []
+
+    def record(self, involved: Json, event_type: str, reason: str, message: str, *_: Any, **__: Any) -> None:
+        self.events.append((reason, message))
+
+    def reasons(self) -> list[str]:
+        return [reason for reason, _ in self.events]
+
+
+class World:
+    """One cluster, one cloud; `start` begins the life of a provider process, `crash` ends it."""
+
+    def __init__(self, directory: Path, config: SimulationConfig | None = None, daemonsets: str = "refuse") -> None:
+        self.api = FakeApi()
+        self.cloud = SimulatedCloud(config or SimulationConfig(), OWNER)
+        self.connector = Connector(self.cloud)
+        self.references = References()
+        self.recorder = Recorder()
+        self.archive = LogArchive(str(directory), 1 << 20, 5.0)
+        self.settings = Settings(
+            nodes=(NodeSettings(NODE),),
+            cloud=CloudSettings(backend="simulated", owner=OWNER, boot_timeout_s=60.0),
+        )
+        self.boot_timeout_s = 60.0
+        self.node: Json = {"metadata": {"labels": {}}, "status": {"allocatable": {"cpu": "100", "pods": "50"}}}
+        self.controller: PodController
+        self._names = itertools.count(1)
+        self._daemonsets = daemonsets
+
+    async def start(self, *, adopt: bool = True) -> list[Instance]:
+        """A new provider process; returns the surplus instances."""
+        self.controller = build_controller(
+            settings=Settings(
+                nodes=self.settings.nodes,
+                cloud=CloudSettings(backend="simulated", owner=OWNER, boot_timeout_s=self.boot_timeout_s),
+            ),
+            client=self.api,  # type: ignore[arg-type]
+            cloud=self.cloud,
+            connector=self.connector,
+            references=self.references,  # type: ignore[arg-type]
+            recorder=self.recorder,  # type: ignore[arg-type]
+            archive=self.archive,
+            offerings=await self.cloud.describe_offerings(),
+            metrics=PodMetrics(Registry()),
+            nodes=lambda name: self.node,
+            boot_data=lambda: "boot",
+            on_cloud_answer=lambda error: None,
+        )
+        instances = await self.cloud.list_owned()
+        for pod in self.api.pods.values():
+            self.controller.on_pod(NODE, "ADDED", copy.deepcopy(pod))
+        self.api.on_pod = lambda kind, pod: self.controller.on_pod(NODE, kind, pod)
+        return self.controller.adopt(instances) if adopt else instances
+
+    async def crash(self) -> None:
+        """kill -9: nothing is finished. Agents and instances live on."""
+        self.api.on_pod = lambda kind, pod: None
+        await self.controller._workers.close()
+        await self.controller.close(0.0)
+        for session in list(self.connector._sessions.values()):
+            session.drop()
+
+    async def stop(self) -> None:
+        await self.controller.close(1.0)
+        await self.connector.close()
+
+    def pod(self, **spec: Any) -> Json:
+        name = f"p{next(self._names)}"
+        return {
+            "metadata": {"name": name, "namespace": "default", "uid": str(uuid.uuid4()), "generation": 1},
+            "spec": {
+                "containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}],
+                "restartPolicy": "Always",
+                **spec,
+            },
+            "status": {"phase": "Pending"},
+        }
+
+    def record(self, pod: Json) -> PodRecord | None:
+        return self.controller.records.get(pod["metadata"]["uid"])
+
+    def live(self) -> list[Instance]:
+        return [item for item in self.cloud._instances.values() if not item.state.is_gone]
+
+    def live_of(self, pod: Json) -> list[Instance]:
+        return [item for item in self.live() if item.tags["vk-provider/pod-uid"] == pod["metadata"]["uid"]]
+
+    async def until(self, condition: Callable[[], Any], limit_s: float = 5.0) -> None:
+        """Wait for what other tasks do."""
+        async with asyncio.timeout(limit_s):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+
+    async def running(self, **spec: Any) -> Json:
+        """A pod that runs, as the API server knows it."""
+        pod = self.api.add(self.pod(**spec))
+        await self.until(lambda: self.api.status(pod).get("phase") == "Running")
+        return pod
+
+    async def settle(self) -> None:
+        """Until no pod is worked on."""
+        await asyncio.sleep(0.02)
+        await self.until(lambda: len(self.controller._workers) == 0)
