@@ -34,8 +34,12 @@ def set_up_empty_dir(
         return
     directory.mkdir(parents=True, exist_ok=True)
     if in_memory and not mounted:
-        mountpoint.mount_tmpfs(str(directory), size_bytes)
-    os.chmod(directory, 0o777)
+        # As the kernel makes a tmpfs; directories of a subPath in it inherit the sticky bit as on a kubelet.
+        mountpoint.mount_tmpfs(str(directory), size_bytes, mode=0o1777)
+    if source.get("mode") is not None:
+        os.chmod(directory, int(source["mode"]) & 0o1777)
+    elif not in_memory:
+        os.chmod(directory, 0o777)
     apply_fs_group(directory, security.fs_group, read_only=False, policy=security.fs_group_change_policy)
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()
