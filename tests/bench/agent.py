@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.bench.api import Api, PodTimes
 from tests.bench.cluster import BenchCluster
 from tests.bench.figure import Figure, median_figure
-from tests.bench.machine import cpu_seconds, find_children, private_mb, resident_mb
+from tests.bench.machine import find_children, private_mb, resident_mb, threads_cpu_seconds
 from tests.bench.one_pod import build_pod, instance_directory
 from tests.bench.prometheus import Scrape
 from vk_provider.cloud.local.boot import BootSpec
@@ -52,18 +52,19 @@ async def measure(cluster: BenchCluster) -> list[Figure]:
         starts = []
         with stopped(init):
             os.kill(forked, signal.SIGKILL)
+            await asyncio.sleep(0.2)
             for number in range(STARTS):
                 process, seconds = await asyncio.to_thread(start_agent, init, spec)
                 starts.append(seconds * 1000)
+                pid = find_children(process.pid, "")[0]  # nsenter waits for what it has started
                 if number < STARTS - 1:
-                    process.kill()
+                    os.kill(pid, signal.SIGKILL)
                     process.wait()
-            pid = find_children(process.pid, "")[0]
             await _wait_session(api, provider.metrics_url)
             await asyncio.sleep(SETTLE_S)
-            private, resident, cpu = private_mb(pid), resident_mb(pid), cpu_seconds(pid)
+            private, resident, cpu = private_mb(pid), resident_mb(pid), threads_cpu_seconds(pid)
             await asyncio.sleep(IDLE_S)
-            idle = (cpu_seconds(pid) - cpu) / IDLE_S * 100
+            idle = (threads_cpu_seconds(pid) - cpu) / IDLE_S * 100
             os.kill(pid, signal.SIGKILL)
             process.wait()
         await times.delete("idle")
@@ -100,8 +101,8 @@ def stopped(pid: int) -> Iterator[None]:
 def start_agent(init: int, spec: BootSpec) -> tuple[subprocess.Popen[bytes], float]:
     """Start the agent within the instance's namespaces; returns when its port answers, and after how many seconds."""
     address = (spec.primary_ip, AGENT_PORT)
-    while _answers(address):  # the agent before
-        time.sleep(0.01)
+    if _answers(address):
+        raise RuntimeError("the agent before still answers")
     with (spec.path / "agent-bench.log").open("ab") as log:
         started = time.perf_counter()
         process = subprocess.Popen(

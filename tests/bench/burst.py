@@ -10,6 +10,7 @@ Both run on the same API server, each on a node of its own, and take turns. Two 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import statistics
 import sys
@@ -40,7 +41,8 @@ class Contender:
     node: str
     process: Process
     provider: Provider | None = None
-    rounds: list[Round] = field(default_factory=list)
+    beside: dict[str, int] = field(default_factory=dict)
+    """Processes that work for it: name -> pid."""
 
     @property
     def pid(self) -> int:
@@ -61,6 +63,8 @@ class Round:
     resident_mb: float
     launch_p50_s: float = 0.0
     launch_p99_s: float = 0.0
+    beside_s: dict[str, float] = field(default_factory=dict)
+    """CPU of other processes, up and down."""
 
     @property
     def pods_per_s(self) -> float:
@@ -90,6 +94,7 @@ async def run_round(
     await times.start()
     pods = [build_pod(contender.node, number, tokens) for number in range(count)]
     patches, scrape = await _patches(api), await _scrape(api, contender)
+    beside = {name: cpu_seconds(pid) for name, pid in contender.beside.items()}
     cpu, started = cpu_seconds(contender.pid), time.perf_counter()
     if backlog:
         contender.process.signal(signal.SIGSTOP)
@@ -120,6 +125,7 @@ async def run_round(
         resident_mb=resident,
         launch_p50_s=after.quantile(launch, 0.5, scrape) if after and scrape else 0.0,
         launch_p99_s=after.quantile(launch, 0.99, scrape) if after and scrape else 0.0,
+        beside_s={name: cpu_seconds(pid) - beside[name] for name, pid in contender.beside.items()},
     )
 
 
@@ -145,8 +151,10 @@ async def measure(cluster: BenchCluster) -> list[Figure]:
 
 async def _measure(cluster: BenchCluster, api: Api) -> list[Figure]:
     provider = await cluster.start_provider("simulated", api)
-    kwok = Contender("kwok", "kwok", await start_kwok(cluster, api, MANY + PODS))
-    ours = Contender("provider", provider.node, provider.process, provider)
+    names = ("kube-apiserver", "etcd", "kube-controller-manager")
+    beside = {name: cluster.plane.state.process(name).pid() or 0 for name in names} | {"measuring client": os.getpid()}
+    kwok = Contender("kwok", "kwok", await start_kwok(cluster, api, MANY + PODS), beside=beside)
+    ours = Contender("provider", provider.node, provider.process, provider, beside)
     created = await _take_turns(api, (kwok, ours), "created")
     stall = await _longest_stall(api, provider)  # before the next shape stops the process
     backlog = await _take_turns(api, (kwok, ours), "backlog", backlog=True)
@@ -239,11 +247,16 @@ def _speed_figures(name: str, kwok: list[Round], ours: list[Round]) -> list[Figu
         p50 = statistics.median(quantile(item.latencies_s, 0.5) for item in rounds)
         p99 = statistics.median(quantile(item.latencies_s, 0.99) for item in rounds)
         down = statistics.median(item.down_s for item in rounds)
+        per_pod = {
+            f"{place} ms CPU a pod": round(statistics.median(item.beside_s[place] for item in rounds) / PODS * 1000, 2)
+            for place in rounds[0].beside_s
+        }
+        per_pod[f"{who} ms CPU a pod"] = round(statistics.median(item.cpu_s for item in rounds) / PODS * 1000, 2)
         figures.append(
             median_figure(
                 f"{name}_{who}", [item.pods_per_s for item in rounds], "pods/s",
                 note=f"one pod p50 {p50:.2f} s, p99 {p99:.2f} s; all deleted in {down:.1f} s",
-                detail={"p50_s": round(p50, 3), "p99_s": round(p99, 3), "delete_all_s": round(down, 2)},
+                detail={"p50 s": round(p50, 3), "p99 s": round(p99, 3), "delete all s": round(down, 2), **per_pod},
             )  # fmt: skip
         )
     return figures

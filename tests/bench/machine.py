@@ -17,6 +17,12 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def threads_cpu_seconds(pid: int) -> float:
+    """CPU time of the threads that live now, to the nanosecond: for what hardly uses any."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
 def resident_mb(pid: int) -> float:
     """VmRSS in MB (10^6 bytes)."""
     return _kilobytes(Path(f"/proc/{pid}/status").read_text(), "VmRSS:") * 1024 / 1e6

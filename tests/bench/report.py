@@ -13,17 +13,26 @@ RESULTS, LINES = ROOM / "RESULTS.md", ROOM / "results.jsonl"
 COLUMNS = ("figure", "value", "unit", "goal", "met", "what it says")
 
 
-def write(sections: dict[str, list[Figure]], head: dict[str, str], costs: dict[str, list[str]]) -> None:
-    """sections: figures by benchmark; head: commit, machine, load; costs: what costs what, lines by benchmark."""
+def write(sections: dict[str, list[Figure]], head: dict[str, str]) -> None:
+    """sections: figures by benchmark; head: commit, machine, load."""
     lines = ["# Benchmarks", "", *(f"- {name}: {value}" for name, value in head.items()), ""]
     lines += ["Values with several rounds are medians; all are in results.jsonl.", ""]
     for name, figures in sections.items():
         lines += [f"## {name}", "", *table(figures), ""]
-        if costs.get(name):
-            lines += ["What costs what:", "", *costs[name], ""]
+        if any(figure.detail for figure in figures):
+            lines += ["What costs what:", "", *_costs(figures), ""]
     RESULTS.write_text("\n".join(lines))
     head_line = json.dumps({"name": "head", **head})
     LINES.write_text("\n".join([head_line, *(f.to_json() for figures in sections.values() for f in figures)]) + "\n")
+
+
+def _costs(figures: Iterable[Figure]) -> list[str]:
+    """One line per figure that knows its parts."""
+    return [
+        f"- {figure.name}: " + ", ".join(f"{part} {value:g}" for part, value in figure.detail.items())
+        for figure in figures
+        if figure.detail
+    ]
 
 
 def table(figures: Iterable[Figure]) -> list[str]:
