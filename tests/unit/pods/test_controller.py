@@ -203,7 +203,7 @@ async def test_a_running_pod_whose_agent_is_silent_after_a_restart_is_kept(tmp_p
     world.boot_timeout_s = 0.02
     world.connector.unreachable.add(instance.instance_id)
     await world.start()
-    await asyncio.sleep(0.15)
+    await asyncio.sleep(0.4)
     assert world.live() == [instance], "it may run: only the cloud's word ends it"
     await world.stop()
 
