@@ -86,6 +86,7 @@ class PodRun:
             kill=self._killer.kill,
             on_change=self._publisher.request,
         )
+        self._resizer = Resizer(runtime, recorder, memory)
         self._lifecycle = PodLifecycle(
             runtime,
             volumes,
@@ -97,7 +98,7 @@ class PodRun:
             recorder,
             self._killer,
             self._publisher,
-            Resizer(runtime, recorder, memory),
+            self._resizer,
             memory,
             self._stop,
         )
@@ -113,6 +114,9 @@ class PodRun:
             self._stop.set()
             if self._lifecycle.grace is not None:
                 self._lifecycle.grace.shorten(pod_grace_s(self.memory.pod, self.memory.grace_override_s))
+        else:
+            # Before anything is published: a status of the new generation without the resize would say that it is done.
+            self._resizer.allocate()
         self._publisher.request(save=True)
         self._wake.set()
 
