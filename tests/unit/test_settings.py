@@ -36,7 +36,7 @@ def test_the_environment_overrides_a_value(tmp_path: Path) -> None:
     [
         ("", "nodes is missing"),
         ("nodes = []\n", "nodes is empty"),
-        (MINIMAL + '[nodes.capacity]\ncpu = "many"\nmemory = "1Gi"\npods = "1"\n', "capacity.cpu 'many' is not a quantity"),
+        (MINIMAL + '[nodes.capacity]\ncpu = "many"\nmemory = "1Gi"\npods = "1"\n', "cpu 'many' is not a quantity"),
         (MINIMAL + "[identity]\ncertificate_ttl_s = 1\n", "certificate_ttl_s must be at least"),
         (MINIMAL + 'colour = "red"\n', "unknown key nodes[0].colour"),
         (MINIMAL + "[cloud]\nspeed = 1\n", "unknown key cloud.speed"),

@@ -47,8 +47,8 @@ async def test_a_pod_that_ends_keeps_its_logs_and_costs_nothing_any_more(world: 
     usage = world.controller.steps.usage[NODE]
     assert len(usage) == 0
     world.api.remove(pod)
-    await world.until(lambda: world.record(pod) is None)
-    assert world.archive.path(pod["metadata"]["uid"], "c", False) is None
+    await world.until(lambda: world.archive.path(pod["metadata"]["uid"], "c", False) is None)
+    assert world.record(pod) is None
 
 
 async def test_a_pod_deleted_while_its_instance_boots_ends_at_once(world: World) -> None:
