@@ -12,6 +12,7 @@ import pytest
 
 from tests.integration.agent.private_containerd import PrivateContainerd
 from tests.integration.agent.worker_harness import (
+    Json,
     WorkerHarness,
     container,
     is_ready,
@@ -288,6 +289,28 @@ async def test_resources_are_resized_in_place(harness: WorkerHarness) -> None:
     assert status_of(status, "main")["containerID"] == first["containerID"]
     assert status_of(status, "main")["allocatedResources"] == bigger["requests"]
     assert harness.outbox.reasons()[-2:] == ["ResizeStarted", "ResizeCompleted"]
+
+
+async def test_no_status_of_a_new_generation_hides_a_resize_that_restarts(harness: WorkerHarness) -> None:
+    small, bigger = {"requests": {"memory": "32Mi"}}, {"requests": {"memory": "48Mi"}}
+    policy = [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]
+    harness.send(pod(container("main", OBEDIENT, resources=small, resizePolicy=policy)))
+    first = status_of(await harness.wait_for(is_running), "main")
+    changed = {**harness.pod["spec"]["containers"][0], "resources": bigger}
+    metadata = {**harness.pod["metadata"], "generation": 2}
+    harness.send({**harness.pod, "metadata": metadata, "spec": {**harness.pod["spec"], "containers": [changed]}})
+
+    def is_resizing(status: Json) -> bool:
+        return any(condition["type"] == "PodResizeInProgress" for condition in status["conditions"])
+
+    await harness.wait_for(
+        lambda s: is_running(s) and status_of(s, "main")["restartCount"] == 1 and not is_resizing(s)
+        and status_of(s, "main")["resources"] == bigger
+    )  # fmt: skip
+    early = [s for s, _ in harness.outbox.statuses
+             if s["observedGeneration"] == 2 and status_of(s, "main").get("containerID") == first["containerID"]
+             and "running" in status_of(s, "main")["state"]]  # fmt: skip
+    assert early and all(is_resizing(status) for status in early)
 
 
 async def test_a_resize_beyond_the_instance_is_infeasible(harness: WorkerHarness) -> None:
