@@ -11,14 +11,15 @@ from tests.e2e.until import until
 pytestmark = pytest.mark.real
 
 PODS = 20
+LAUNCHED = 5
+"""So many instances live when the provider is killed; more are being launched."""
 ONCE = f'echo "$HOSTNAME started" >> /data/starts; {SLEEP}'
 
 
-@pytest.mark.parametrize("launched", [1, 8])
-def test_a_crash_in_the_middle_of_20_launches_gives_each_pod_one_instance(namespace: Namespace, launched: int) -> None:
+def test_a_crash_in_the_middle_of_20_launches_gives_each_pod_one_instance(namespace: Namespace) -> None:
     nodeless = namespace.nodeless
     mount = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
-    names = [f"crash-{launched}-{number}" for number in range(PODS)]
+    names = [f"crash-{number}" for number in range(PODS)]
     earlier = {item.record.instance_id for item in nodeless.instances.live()}
     namespace.apply(*(
         pod(name, container(nodeless.image, ONCE, resources={"requests": {"cpu": "50m", "memory": "32Mi"}}, **mount),
@@ -28,7 +29,7 @@ def test_a_crash_in_the_middle_of_20_launches_gives_each_pod_one_instance(namesp
     def new_instances() -> int:
         return len([item for item in nodeless.instances.live() if item.record.instance_id not in earlier])
 
-    until(f"{launched} instances live", lambda: new_instances() >= launched, every_s=0.01)
+    until(f"{LAUNCHED} instances live", lambda: new_instances() >= LAUNCHED, every_s=0.01)
     nodeless.kill_provider()
     in_flight = new_instances()
     assert in_flight < PODS, "the crash came too late to be in the middle"
