@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -76,6 +77,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     options = _arguments().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same as Ctrl-C: ginkgo must not be left behind
     try:
         if options.down:
             own_cluster.down(CONFORMANCE)
