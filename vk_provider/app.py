@@ -114,7 +114,10 @@ class Provider:
         self._identity = await self._load_identity(store)
         cloud, connector = create_backend(settings, self._identity)
         self._closers += [connector.close, cloud.close]
-        await cloud.start()
+        try:
+            await cloud.start()
+        except OSError as error:
+            raise BadStartError(f"the {cloud.name} cloud cannot start: {error}") from None
         cloud = metrics.measure_cloud(cloud)
         offerings, instances = await self._ask_cloud(cloud)
         await self._build(client, cloud, connector, offerings, metrics)

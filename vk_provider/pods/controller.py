@@ -350,7 +350,8 @@ class PodController:
         if not await self._workers.drain(flush_s):
             log.warning("%d pods were still being worked on at the stop", len(self._workers))
         await self._workers.close()
-        tasks = [record.connection for record in self.records.values() if record.connection is not None]
+        held = [task for record in self.records.values() for task in (record.connection, record.resolving)]
+        tasks = [task for task in held if task is not None]
         for record in self.records.values():
             if record.ack_timer is not None:
                 record.ack_timer.cancel()

@@ -25,6 +25,7 @@ class PodRecord:
     concluded:  the provider itself said how the pod ended: no agent's word changes that any more
     published:  the status fields that the API server holds from us; patched_version: resourceVersion of that PATCH
     refused:    the status that the API server did not accept, so that it is not sent for ever
+    resolving:  reads what the pod refers to while its instance boots
     fresh:      nothing of the pod can have run on its instance before this process connected to it
     unreachable_since: when a deletion first met an agent that does not answer; 0.0 while it answers
     """
@@ -54,6 +55,7 @@ class PodRecord:
     sent_fingerprint: Any = None
     sent_references: Json | None = None
     references_changed: bool = False
+    resolving: asyncio.Task[None] | None = None
     stop_sent_at: float = 0.0
     unreachable_since: float = 0.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import logging
 import time
@@ -143,6 +144,16 @@ class PodSteps:
         except CloudError as error:
             self.event(record, "Warning", "FailedLaunch", f"cannot launch an instance, will try again: {error}")
             raise
+        if record.has_instance and record.resolving is None:
+            resolving = self._resolve_ahead(record)
+            record.resolving = asyncio.create_task(resolving, name=f"references {record.uid}")
+
+    async def _resolve_ahead(self, record: PodRecord) -> None:
+        """While the instance boots; `send` then finds everything in memory."""
+        try:
+            await self._references.resolve(record.pod)
+        except Exception as error:
+            log.info("pod %s: what it refers to is read again later: %s", record.key, error)
 
     async def connect(self, record: PodRecord) -> None:
         self._connect(record)
@@ -152,6 +163,9 @@ class PodSteps:
         session = record.session
         if session is None:
             return
+        if record.resolving is not None:
+            await asyncio.wait({record.resolving})
+            record.resolving = None
         fingerprint = pod_fingerprint(record.pod)
         record.references_changed = False
         self._references.subscribe(record.pod, lambda: self._references_changed(record))
@@ -293,7 +307,7 @@ class PodSteps:
         return [None] * len(ids)
 
     async def forget(self, record: PodRecord) -> None:
-        self._references.release(record.uid)
+        self._release_references(record)
         self._forget(record)
         await self._archive.remove(record.uid)
 
@@ -305,7 +319,13 @@ class PodSteps:
         """The pod is over: it needs no room on its Node, and nothing that it refers to is followed any longer."""
         self.release_usage(record)
         if not record.has_instance:
-            self._references.release(record.uid)
+            self._release_references(record)
+
+    def _release_references(self, record: PodRecord) -> None:
+        if record.resolving is not None:
+            record.resolving.cancel()
+            record.resolving = None
+        self._references.release(record.uid)
 
     def release_usage(self, record: PodRecord) -> None:
         """The pod counts no longer against its Node."""

@@ -481,6 +481,25 @@ async def test_changed_references_are_sent_and_a_failure_to_resolve_them_is_repe
     assert [message["type"] for message in received].count("references") == 1, "what is the same is not sent again"
 
 
+async def test_what_a_pod_refers_to_is_read_while_its_instance_boots(world: World) -> None:
+    world.connector.unreachable.add("*")
+    pod = world.api.add(world.pod())
+    await world.until(lambda: world.references.resolved == 1)
+    record = world.record(pod)
+    assert record is not None and record.session is None and record.instance is not None
+
+
+async def test_a_pod_deleted_while_its_references_are_read_leaves_nobody_reading(world: World) -> None:
+    world.connector.unreachable.add("*")
+    world.references.gate = asyncio.Event()
+    pod = world.api.add(world.pod())
+    await world.until(lambda: world.references.resolved == 1)
+    world.api.mark_deleting(pod)
+    await world.until(lambda: world.record(pod) is None)
+    await asyncio.sleep(0)
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("references ")]
+
+
 async def test_a_session_that_replaced_another_is_given_everything(world: World) -> None:
     pod = await world.running()
     record = world.record(pod)
