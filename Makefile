@@ -73,7 +73,7 @@ unit: $(VENV)/.ready ## the tests that need no root and no builds
 	@$(PY) -m pytest tests/unit
 
 .PHONY: test
-test: control-plane lint ## the whole test suite, as .ci/run calls it
+test: deps lint control-plane ## the whole test suite, as .ci/run calls it
 	@$(PY) -m tests.cluster.build e2e ginkgo agnhost metrics-server
 	@$(PY) -m pytest tests
 
@@ -92,4 +92,4 @@ bench: control-plane ## measure, write tests/bench/RESULTS.md
 
 .PHONY: stubs
 stubs: $(VENV)/.ready ## generate the CRI stubs again from the published cri-api module
-	@$(MAKE) -C vk_provider/agent/cri PY=$(PY)
+	@PYTHON=$(PY) vk_provider/agent/cri/generate.sh
