@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+import aiohttp
 
 from tests.bench import agent, burst, machine, one_pod, report, streams
 from tests.bench.cluster import BenchCluster
@@ -25,11 +29,12 @@ BENCHMARKS: dict[str, Measure] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0; 3 with one line on stderr when the machine cannot run it."""
+    """0; 1 when a benchmark failed; 3 with one line on stderr when the machine cannot run it."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS), metavar="NAME",
                         help=f"of {', '.join(BENCHMARKS)}; RESULTS.md is written only when all run")  # fmt: skip
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the cluster is taken down, too
     cluster = BenchCluster()
     head = {**machine.describe(), "load before": machine.load()}
     started = time.monotonic()
@@ -39,7 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
         cluster.up()
         for name in options.only:
             print(f"{name} ...", file=sys.stderr, flush=True)
-            sections[name] = asyncio.run(BENCHMARKS[name](cluster))
+            try:
+                sections[name] = asyncio.run(BENCHMARKS[name](cluster))
+            except (RuntimeError, OSError, LookupError, aiohttp.ClientError):
+                traceback.print_exc()  # the other benchmarks are worth their time all the same
+                continue
             for figure in sections[name]:
                 print(figure.to_json(), flush=True)
     except ClusterError as error:
@@ -47,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 3
     finally:
         cluster.down()
+    if len(sections) < len(options.only):
+        return 1
     if set(options.only) == set(BENCHMARKS):
         head |= {"load after": machine.load(), "took": f"{time.monotonic() - started:.0f} s"}
         report.write(sections, head)

@@ -158,7 +158,7 @@ async def _measure(cluster: BenchCluster, api: Api) -> list[Figure]:
     created = await _take_turns(api, (kwok, ours), "created")
     stall = await _longest_stall(api, provider)  # before the next shape stops the process
     backlog = await _take_turns(api, (kwok, ours), "backlog", backlog=True)
-    tokens = await _take_turns(api, (ours,), "tokens", tokens=True, rounds=3)
+    tokens = await _take_turns(api, (ours,), "tokens", tokens=True)
     many = await _many(cluster, api)
     kwok.process.stop()
     return [
@@ -171,10 +171,10 @@ async def _measure(cluster: BenchCluster, api: Api) -> list[Figure]:
 
 
 async def _take_turns(
-    api: Api, contenders: tuple[Contender, ...], name: str, *, rounds: int = ROUNDS, **how: Any
+    api: Api, contenders: tuple[Contender, ...], name: str, **how: Any
 ) -> dict[str, list[Round]]:
     found: dict[str, list[Round]] = {contender.name: [] for contender in contenders}
-    for number in range(rounds):
+    for number in range(ROUNDS):
         for contender in contenders if number % 2 == 0 else contenders[::-1]:
             namespace = await _make_namespace(api, f"{name}-{contender.name}-{number}")
             result = await run_round(api, contender, namespace, PODS, **how)
