@@ -142,13 +142,18 @@ def build_rejected_status(pod: Json, reason: str, message: str, now_rfc3339: str
 
 def mark_unlocated(pod: Json, init: list[Json], regular: list[Json]) -> None:
     """Give every started container without an end the state ContainerStatusUnknown, in place."""
+    for status in find_unlocated(pod, init, regular):
+        ended = {"reason": "ContainerStatusUnknown", "message": UNLOCATED_MESSAGE, "exitCode": 137}
+        status["state"] = {"terminated": {"startedAt": None, "finishedAt": None, **ended}}
+        status["ready"], status["started"] = False, False
+
+
+def find_unlocated(pod: Json, init: list[Json], regular: list[Json]) -> list[Json]:
+    """Statuses without an end of containers that may have run (TerminatePod of the kubelet's status manager): init
+    containers up to the last that has started, the regular ones once the pod was initialized."""
     lost = list(regular) if _has_initialized(pod, init, regular) else []
     last = max((index for index, status in enumerate(init) if _has_started(status)), default=0)
-    for status in (*lost, *init[: last + 1]):
-        if not (status.get("state") or {}).get("terminated"):
-            ended = {"reason": "ContainerStatusUnknown", "message": UNLOCATED_MESSAGE, "exitCode": 137}
-            status["state"] = {"terminated": {"startedAt": None, "finishedAt": None, **ended}}
-            status["ready"], status["started"] = False, False
+    return [each for each in (*lost, *init[: last + 1]) if not (each.get("state") or {}).get("terminated")]
 
 
 def _has_started(status: Json) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from vk_provider.podmodel.status import UNLOCATED_MESSAGE, find_unlocated
+
 Json = dict[str, Any]
 
 INSTANCE_CONDITION = "vk-provider.io/InstanceSelected"
@@ -124,10 +126,17 @@ def build_lost_status(
         )
     if generation:
         status["observedGeneration"] = generation
+    _end_containers(pod, status, now)
+    return status
+
+
+def _end_containers(pod: Json, status: Json, now: str) -> None:
+    """A regular container behind an init container that never succeeded did not run: it goes on waiting."""
+    init, regular, ephemeral = (status.get(field) or [] for field in _STATUS_FIELDS.values())
+    lost = {item["name"] for item in (*find_unlocated(pod, init, regular), *ephemeral)}
     for field in _STATUS_FIELDS.values():
         if status.get(field):
-            status[field] = [_end_container(item, now) for item in status[field]]
-    return status
+            status[field] = [_end_container(item, now) if item["name"] in lost else item for item in status[field]]
 
 
 def _settle(condition: Json, generation: int, now: str) -> Json:
@@ -143,7 +152,7 @@ def _end_container(item: Json, now: str) -> Json:
     terminated = {
         "exitCode": 137,
         "reason": "ContainerStatusUnknown",
-        "message": "The container could not be located when the pod was terminated",
+        "message": UNLOCATED_MESSAGE,
         "finishedAt": now,
     }
     if (state.get("running") or {}).get("startedAt"):
@@ -155,8 +164,11 @@ def _end_container(item: Json, now: str) -> Json:
     return {**item, "state": {"terminated": terminated}, "ready": False, "started": False}
 
 
-def build_unstarted_status(pod: Json, last: Json | None, now: str) -> Json:
+def build_unstarted_status(pod: Json, last: Json | None, start_time: str, now: str) -> Json:
     """Deleted before anything of it ran: a terminal phase, so that owners may count it as ended."""
-    base = build_lost_status(pod, last, "", "", now, disrupted=False)
+    of_api = pod.get("status") or {}
+    known = last or (of_api if of_api.get("containerStatuses") else None)
+    known = known or build_pending_status(pod, start_time, "", "", now)
+    base = build_lost_status(pod, known, "", "", now, disrupted=False)
     base.pop("reason"), base.pop("message")
     return base

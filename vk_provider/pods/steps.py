@@ -236,7 +236,7 @@ class PodSteps:
         await self.publish(record)
 
     async def fail_never_started(self, record: PodRecord) -> None:
-        self._conclude(record, build_unstarted_status(record.pod, record.status, rfc3339()))
+        self._conclude(record, build_unstarted_status(record.pod, record.status, record.start_time, rfc3339()))
 
     async def fail_lost(self, record: PodRecord) -> None:
         message = record.lost or record.boot_failed

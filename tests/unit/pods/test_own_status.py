@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from vk_provider.pods.own_status import build_lost_status, build_pending_status, build_rejected_status
+from vk_provider.pods.own_status import (
+    build_lost_status,
+    build_pending_status,
+    build_rejected_status,
+    build_unstarted_status,
+)
 
 NOW = "2026-01-01T00:00:00Z"
 POD: dict[str, Any] = {
@@ -57,3 +62,31 @@ def test_a_lost_pod_keeps_known_exit_codes_and_ends_the_rest() -> None:
     conditions = {item["type"]: item["status"] for item in status["conditions"]}
     assert conditions == {"Ready": "False", "PodScheduled": "True", "DisruptionTarget": "True"}
     assert not any(item["ready"] for item in status["containerStatuses"])
+
+
+def with_init(pod: dict[str, Any]) -> dict[str, Any]:
+    return {**pod, "spec": {**pod["spec"], "initContainers": [{"name": "i", "image": "x"}]}}
+
+
+def test_a_pod_that_was_deleted_before_anything_ran_has_the_statuses_of_its_containers_and_a_terminal_phase() -> None:
+    status = build_unstarted_status(POD, None, NOW, NOW)
+    assert status["phase"] == "Failed"
+    assert status["startTime"] == NOW
+    assert status["containerStatuses"][0]["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+    assert "reason" not in status and "message" not in status
+
+
+def test_a_container_behind_an_init_container_that_never_succeeded_did_not_end() -> None:
+    pod = with_init(POD)
+    status = build_unstarted_status(pod, build_pending_status(pod, NOW, "", "", NOW), NOW, NOW)
+    assert status["containerStatuses"][0]["state"] == {"waiting": {"reason": "PodInitializing"}}
+    assert status["initContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
+
+
+def test_a_lost_pod_whose_init_containers_were_done_ends_all_its_containers() -> None:
+    pod = with_init(POD)
+    last = build_pending_status(pod, NOW, "", "", NOW)
+    last["initContainerStatuses"][0]["state"] = {"terminated": {"exitCode": 0}}
+    status = build_lost_status(pod, last, "InstanceTerminated", "gone", NOW)
+    assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
+    assert status["initContainerStatuses"][0]["state"] == {"terminated": {"exitCode": 0}}
