@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
+
 from tests.bench.api import Api
 from tests.bench.machine import PROJECT
 from tests.cluster import approver
@@ -103,6 +105,7 @@ class BenchCluster:
         config.write_text(self._config(cloud, port, node_capacity))
         command = [sys.executable, "-m", "vk_provider", "run", "--config", str(config)]
         process.start(command, {"PYTHONPATH": str(PROJECT)})
+        await _wait_healthy(api, process, port + 1)
         await wait_node_ready(api, cloud, process)
         return Provider(process, cloud, port)
 
@@ -138,6 +141,19 @@ subnet = "{SUBNET}"
 state_dir = "{self.root / "cloud"}"
 preload = {preload}
 """
+
+
+async def _wait_healthy(api: Api, process: Process, port: int) -> None:
+    """Until this very process has started: the Node may be Ready from the one before."""
+    deadline = time.monotonic() + READY_LIMIT_S
+    while time.monotonic() < deadline:
+        process.require_alive()
+        try:
+            await api.text(f"http://127.0.0.1:{port}/healthz")
+            return
+        except aiohttp.ClientError:
+            await asyncio.sleep(0.05)
+    raise ClusterError(f"{process.name} did not start within {READY_LIMIT_S:.0f} s", f"read {process.log}")
 
 
 async def wait_node_ready(api: Api, node: str, process: Process) -> None:
