@@ -58,6 +58,7 @@ def take_api_server_away(namespace: Namespace) -> None:
 
 
 def test_new_pods_run_after_the_outage(namespace: Namespace) -> None:
-    namespace.apply(pod("after", container(namespace.nodeless.image)))
+    """Bound by hand: the scheduler itself takes up to half a minute to watch again."""
+    namespace.apply(pod("after", container(namespace.nodeless.image), nodeName=namespace.nodeless.node))
     namespace.wait_ready("after")
     namespace.execute("after", "true")
