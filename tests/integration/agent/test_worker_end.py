@@ -313,6 +313,19 @@ async def test_no_status_of_a_new_generation_hides_a_resize_that_restarts(harnes
     assert early and all(is_resizing(status) for status in early)
 
 
+async def test_memory_that_is_in_use_is_not_taken_away(harness: WorkerHarness) -> None:
+    wide, narrow = {"limits": {"memory": "64Mi"}}, {"limits": {"memory": "10Ki"}}
+    harness.send(pod(container("main", OBEDIENT, resources=wide)))
+    first = status_of(await harness.wait_for(is_running), "main")
+    changed = {**harness.pod["spec"]["containers"][0], "resources": narrow}
+    harness.send({**harness.pod, "spec": {**harness.pod["spec"], "containers": [changed]}})
+    event = await harness.wait_event("ResizeError")
+    assert "memory limit (10240) below current usage" in event["message"]
+    status = await harness.wait_for(lambda s: [c for c in s["conditions"] if c.get("reason") == "Error"])
+    assert status_of(status, "main")["resources"] == wide
+    assert (status_of(status, "main")["containerID"], is_running(status)) == (first["containerID"], True)
+
+
 async def test_a_resize_beyond_the_instance_is_infeasible(harness: WorkerHarness) -> None:
     resources = {"requests": {"memory": "32Mi"}}
     harness.send(pod(container("main", OBEDIENT, resources=resources)))

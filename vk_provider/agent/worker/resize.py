@@ -6,11 +6,11 @@ Source: KEP-1287, pkg/kubelet/allocation and kuberuntime's computePodResizeActio
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from vk_provider.agent.worker.spec import Json, init_containers, is_sidecar, metadata_of, regular_containers, spec_of
-from vk_provider.podmodel.quantity import parse_quantity
+from vk_provider.podmodel.quantity import ceil_int, parse_quantity
 from vk_provider.podmodel.resources import effective_resources
 
 _RESIZABLE = ("cpu", "memory")
@@ -101,6 +101,33 @@ def _deltas(wanted: Json, actual: Json) -> dict[str, int]:
             if difference:
                 signs[name] = min(signs.get(name, 1), 1 if difference > 0 else -1)
     return signs
+
+
+def decreasing_memory_limits(pod: Json, actuated: Mapping[str, Json], names: Iterable[str]) -> dict[str, int]:
+    """Container name -> its new memory limit in bytes, of those in `names` whose limit is added or gets lower."""
+    found: dict[str, int] = {}
+    desired = desired_resources(pod)
+    for name in names:
+        new, old = (ceil_int((which.get(name) or {}).get("limits", {}).get("memory") or 0)
+                    for which in (desired, actuated))  # fmt: skip
+        if new and (not old or new < old):
+            found[name] = new
+    return found
+
+
+def refuse_memory_decrease(limits: Mapping[str, int], usage: Mapping[str, int]) -> str:
+    """Why these memory limits must not be set, "" when they may: the kernel would kill or refuse (the kubelet's
+    validateMemoryResizeAction). usage: container name -> bytes in use."""
+    errors = [
+        f'attempting to set container "{name}" memory limit ({limit}) below current usage ({usage[name]})'
+        if name in usage
+        else f'missing container "{name}" memory usage'
+        for name, limit in limits.items()
+        if name not in usage or usage[name] >= limit
+    ]
+    if not errors:
+        return ""
+    return f"cannot decrease memory limits: {errors[0] if len(errors) == 1 else '[' + ', '.join(errors) + ']'}"
 
 
 def resize_message(prefix: str, pod: Json, generation: int | None = None, error: str = "") -> str:

@@ -10,7 +10,15 @@ from vk_provider.agent.worker.containers import build_resources
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.observed import Observation, State
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.resize import ResizePlan, desired_resources, find_misfit, plan_resize, resize_message
+from vk_provider.agent.worker.resize import (
+    ResizePlan,
+    decreasing_memory_limits,
+    desired_resources,
+    find_misfit,
+    plan_resize,
+    refuse_memory_decrease,
+    resize_message,
+)
 from vk_provider.agent.worker.sandbox import cgroup_parent, pod_resources
 from vk_provider.agent.worker.spec import Json, find_ref, metadata_of
 
@@ -50,11 +58,30 @@ class Resizer:
 
     async def apply(self, plan: ResizePlan, observed: Observation) -> None:
         """Update running containers. The pod's cgroup must always be wider than each of theirs."""
+        refusal = await self._refuse_decrease(plan, observed)
+        if refusal:
+            self._settle(refusal, observed)
+            return
         errors = [await self._update(name, observed) for name in plan.decrease]
         if not plan.is_empty:
             await self._apply_pod_limits()
         errors += [await self._update(name, observed) for name in plan.increase]
         self._settle("; ".join(error for error in errors if error), observed)
+
+    async def _refuse_decrease(self, plan: ResizePlan, observed: Observation) -> str:
+        """Why memory must not be taken from running containers, "" when it may."""
+        limits = decreasing_memory_limits(self._memory.pod, self._memory.actuated, plan.decrease)
+        if not limits:
+            return ""
+        try:
+            stats = await self._runtime.list_container_stats(observed.sandboxes[0].id)
+        except RuntimeServiceError as error:
+            return f"unable to read memory usage: {error.status_text}"
+        used = {each.attributes.id: each.memory.usage_bytes.value or each.memory.working_set_bytes.value
+                for each in stats if each.HasField("memory")}  # fmt: skip
+        records = {name: observed.newest(name) for name in limits}
+        usage = {name: used[record.id] for name, record in records.items() if record is not None and record.id in used}
+        return refuse_memory_decrease(limits, usage)
 
     async def _apply_pod_limits(self) -> None:
         pod = self._memory.pod

@@ -15,7 +15,13 @@ from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.messages import read_termination_message
 from vk_provider.agent.worker.probes.worker import ProbeCounter
 from vk_provider.agent.worker.pulling import format_duration
-from vk_provider.agent.worker.resize import find_misfit, plan_resize, with_allocated
+from vk_provider.agent.worker.resize import (
+    decreasing_memory_limits,
+    find_misfit,
+    plan_resize,
+    refuse_memory_decrease,
+    with_allocated,
+)
 from vk_provider.agent.worker.termination import (
     GracePeriod,
     TerminationOrder,
@@ -199,3 +205,17 @@ def test_memory_survives_the_journal() -> None:
     assert again.to_document() == memory.to_document()
     assert again.must_stop and again.end is not None and again.end.disruption
     assert PodMemory.from_document({}) is None
+
+
+def test_only_memory_limits_that_are_added_or_lowered_are_checked_against_what_is_used() -> None:
+    def limit(memory: str) -> Json:
+        return {"limits": {"memory": memory}}
+
+    wanted = pod(*(container(name, resources=limit("1Mi")) for name in ("lower", "higher", "added")))
+    actuated = {"lower": limit("2Mi"), "higher": limit("512Ki"), "added": {}}
+    limits = decreasing_memory_limits(wanted, actuated, actuated)
+    assert limits == {"lower": 1 << 20, "added": 1 << 20}
+    assert refuse_memory_decrease(limits, {"lower": 1000, "added": 1000}) == ""
+    refusal = refuse_memory_decrease(limits, {"lower": 1 << 20})
+    assert 'container "lower" memory limit (1048576) below current usage (1048576)' in refusal
+    assert 'missing container "added" memory usage' in refusal
