@@ -208,7 +208,7 @@ def test_memory_survives_the_journal() -> None:
 
 
 def test_only_memory_limits_that_are_added_or_lowered_are_checked_against_what_is_used() -> None:
-    def limit(memory: str) -> Json:
+    def limit(memory: str) -> dict[str, dict[str, str]]:
         return {"limits": {"memory": memory}}
 
     wanted = pod(*(container(name, resources=limit("1Mi")) for name in ("lower", "higher", "added")))
