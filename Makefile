@@ -13,6 +13,7 @@ CLOUD ?= local
 PROCS ?= 4
 FOCUS ?=
 SKIP ?=
+RESULTS ?=
 LABEL ?= NodeConformance && Conformance && !Serial && !Disruptive && !Slow
 
 .PHONY: help
@@ -78,9 +79,9 @@ test: deps lint control-plane ## the whole test suite, as .ci/run calls it
 	@$(PY) -m pytest tests
 
 .PHONY: conformance
-conformance: control-plane ## Kubernetes' own specs on a cluster of their own (FOCUS= SKIP= LABEL= PROCS=); call again to resume
+conformance: control-plane ## Kubernetes' own specs on a cluster of their own (FOCUS= SKIP= LABEL= PROCS= RESULTS=); call again to resume
 	@$(PY) -m tests.cluster.build e2e ginkgo agnhost
-	@$(PY) -m tests.conformance --own-cluster --procs $(PROCS) --label-filter '$(LABEL)' $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)')
+	@$(PY) -m tests.conformance --own-cluster --procs $(PROCS) --label-filter '$(LABEL)' $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)') $(if $(RESULTS),--results '$(RESULTS)')
 
 .PHONY: conformance-down
 conformance-down: preflight $(VENV)/.ready ## take away the cluster that an interrupted `make conformance` has left
