@@ -74,6 +74,8 @@ def namespace(nodeless: Nodeless, request: pytest.FixtureRequest) -> Iterator[Na
         yield Namespace(nodeless, name)
     finally:
         nodeless.kubectl("delete", "namespace", name, "--wait=false", check=False)
+        # Not left to the namespace controller, which takes its time; nothing new can come any more.
+        nodeless.kubectl("delete", "pods", "--all", "-n", name, "--grace-period=1", "--wait=false", check=False)
         until("no instance of the namespace is left",
               lambda: not [item for item in nodeless.instances.live()
                            if item.record.tags.get("vk-provider/pod-namespace") == name])  # fmt: skip
