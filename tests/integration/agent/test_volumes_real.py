@@ -100,7 +100,10 @@ async def test_every_kind_of_volume_is_where_a_kubelet_puts_it(volumes, root):
         "labels",
         "memory",
     }
-    assert all(mode(paths[name]) == 0o777 for name in paths if name != "host")
+    assert {name: mode(paths[name]) for name in paths if name != "host"} == {
+        **dict.fromkeys(("token", "config", "secret", "labels", "cache"), 0o777),
+        "memory": 0o1777,  # of a fresh tmpfs
+    }
     assert Path(paths["secret"], "password").read_text() == "geheim" and mode(f"{paths['secret']}/password") == 0o400
     assert {name: Path(paths["token"], name).read_text() for name in ("token", "ca.crt", "namespace")} == {
         "token": "jwt-1", "ca.crt": "x", "namespace": "shop",
