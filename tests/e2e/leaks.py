@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,10 @@ _SKIPPED = ("/root/.cache", "/var/lib/dpkg", "/var/lib/apt", "/var/log/journal")
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """processes: {pid: start time} of the cluster; namespaces: its network namespaces; others: see `find_traces`."""
+    """processes: {pid: start time} of the cluster; namespaces: theirs; traces: see `find_traces`; taken: clock ticks
+    since boot."""
 
+    taken: int
     processes: dict[int, int]
     namespaces: frozenset[str]
     traces: frozenset[str]
@@ -31,7 +34,8 @@ def take_footprint(environment: Environment) -> Footprint:
     namespaces = {_link(f"/proc/{pid}/ns/{kind}") for pid in pids for kind in ("net", "mnt", "pid")}
     own = {_link(f"/proc/self/ns/{kind}") for kind in ("net", "mnt", "pid")}
     known = {pid: started for pid in pids if (started := start_time(pid)) is not None}
-    return Footprint(known, frozenset(namespaces - own - {""}), frozenset(find_traces(environment)))
+    taken = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+    return Footprint(taken, known, frozenset(namespaces - own - {""}), frozenset(find_traces(environment)))
 
 
 def find_processes(environment: Environment) -> set[int]:
@@ -69,11 +73,12 @@ def find_traces(environment: Environment) -> list[str]:
 
 
 def surviving(footprint: Footprint) -> list[str]:
-    """Processes of the footprint that live, and processes that are in its namespaces."""
+    """Processes of the footprint that live, and others as old that are in its namespaces: the number of a namespace
+    that is gone may be given to a younger process of somebody else."""
     left = [f"process {pid}: {_command(pid)}" for pid, started in footprint.processes.items()
             if start_time(pid) == started]  # fmt: skip
     for entry in os.listdir("/proc"):
-        if entry.isdigit() and start_time(int(entry)) is not None:
+        if entry.isdigit() and (start_time(int(entry)) or footprint.taken + 1) <= footprint.taken:
             inside = {_link(f"/proc/{entry}/ns/{kind}") for kind in ("net", "mnt", "pid")} & footprint.namespaces
             left += [f"process {entry} in {item}: {_command(int(entry))}" for item in inside]
     return left
