@@ -41,6 +41,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--list", type=Path, metavar="FILE", help="run the specs named in a file, one a line")
     parser.add_argument("--fresh", action="store_true", help="forget the results of an unfinished run")
     parser.add_argument("--failed", action="store_true", help="run the failed specs of the last run again")
+    parser.add_argument("--only", default="", metavar="REGEX", help="with --failed: of those, the ones it matches")
     parser.add_argument("--state", type=Path, default=cache_dir() / "conformance", metavar="DIR", help="journals, logs")
     parser.add_argument("--results", type=Path, metavar="FILE", help="write the results page here")
     parser.add_argument("--no-images", action="store_true", help="the registry has the images: build and push none")
@@ -70,6 +71,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         processes=options.procs,
         fresh=options.fresh,
         failed_only=options.failed,
+        failed_matching=options.only,
         results=options.results,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import sys
 import time
@@ -50,6 +51,7 @@ class Plan:
     processes: int
     fresh: bool = False
     failed_only: bool = False
+    failed_matching: str = ""
     results: Path | None = None
 
 
@@ -66,7 +68,7 @@ class Run:
     def execute(self) -> int:
         """Run what is left; 0 when every spec passed or skipped itself, 1 when some failed."""
         record, journal = self._load()
-        todo = journal.failures(record.names) if self.plan.failed_only else journal.missing(record.names)
+        todo = self._failures(record, journal) if self.plan.failed_only else journal.missing(record.names)
         try:
             if todo:
                 self._sitting(record, journal, todo)
@@ -78,6 +80,9 @@ class Run:
         if missing:
             raise ClusterError(f"{len(missing)} specs were not run:\n{self.suite.log_tail()}", NODE_ADVICE)
         return 1 if failed else 0
+
+    def _failures(self, record: RunRecord, journal: Journal) -> list[str]:
+        return [name for name in journal.failures(record.names) if re.search(self.plan.failed_matching, name)]
 
     def _load(self) -> tuple[RunRecord, Journal]:
         """The record and journal to go on with. A run that is complete starts anew, unless its failures are wanted."""
