@@ -248,11 +248,15 @@ class LocalCloud:
         await asyncio.gather(*(self._terminate(instance_id) for instance_id in dict.fromkeys(instance_ids)))
 
     async def _terminate(self, instance_id: str) -> None:
-        record = await asyncio.to_thread(self._store.load, instance_id)
-        if record is None or record.state == InstanceState.TERMINATED:
-            return
         async with self._lock(instance_id):
-            await self._end(record, "Client.UserInitiatedShutdown: terminated by request")
+            # Read under the lock: whoever had it may have ended this very instance.
+            record = await asyncio.to_thread(self._store.load, instance_id)
+            if record is None or record.state == InstanceState.TERMINATED:
+                return
+            if record.state == InstanceState.SHUTTING_DOWN:
+                self._clean_up(record, record.state_reason)
+            else:
+                await self._end(record, "Client.UserInitiatedShutdown: terminated by request")
 
     async def _end(self, record: InstanceRecord, reason: str) -> None:
         """Stop the instance now; what it leaves is removed in the background."""
