@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from urllib.parse import quote
 
 from aiohttp import web
@@ -11,7 +12,8 @@ from vk_provider.aiokit.hijack import build_upgrade_head, is_upgrade, pass_throu
 from vk_provider.aiokit.pump import Side
 from vk_provider.cloud.base import Instance
 from vk_provider.errors import AgentError
-from vk_provider.kubelet.api import KubeletApi
+from vk_provider.kubelet.api import KubeletApi, running_instance
+from vk_provider.kubelet.provider import Json
 from vk_provider.wire import routes
 from vk_provider.wire.stream import StreamOptionsError, parse_forward_ports, parse_stream_options
 
@@ -46,6 +48,30 @@ async def stream_to_agent(
         return await pass_through(request, open_agent, head, api.idle_s)
     except AgentError as error:
         return web.Response(status=500, text=f"instance {instance.instance_id} does not answer: {error}")
+
+
+def add_container_routes(
+    app: web.Application, api: KubeletApi, verb: str, route: str, missing: Callable[[Json, str], str]
+) -> None:
+    """Routes of exec and attach: check as a kubelet does before the upgrade, then pass the stream through.
+
+    missing: (pod, container) -> what a kubelet says when the container is not there
+    """
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        refusal = check_stream_options(request)
+        if refusal is not None:
+            return refusal
+        found = api.find_pod(request)
+        if found is None:
+            return web.Response(status=404, text="pod does not exist")
+        text = missing(found.pod, request.match_info["container"])
+        instance = running_instance(found, request.match_info.get("uid"))
+        return await stream_to_agent(api, request, instance, container_target(route, request), text)
+
+    for method in ("GET", "POST"):
+        app.router.add_route(method, f"/{verb}/{{namespace}}/{{pod}}/{{container}}", handle)
+        app.router.add_route(method, f"/{verb}/{{namespace}}/{{pod}}/{{uid}}/{{container}}", handle)
 
 
 def check_stream_options(request: web.Request) -> web.Response | None:

@@ -4,8 +4,8 @@ Everything is level-triggered and idempotent: `pod` always carries the whole des
 state. After a reconnect both sides simply send their newest state again; only events carry a sequence number, and are
 repeated until acknowledged.
 
-Down (provider -> agent): pod, references, ack, certificate.
-Up (agent -> provider):   hello, status, event, stats, image.
+Down (provider -> agent): pod, references, stop, ack.
+Up (agent -> provider):   hello, status, event, stats.
 """
 
 from __future__ import annotations
