@@ -103,11 +103,19 @@ class SimulatedCloudSettings:
 
 @dataclass(frozen=True, slots=True)
 class CloudSettings:
-    """backend: which cloud; owner: tags every instance, so it must be unique per cluster and set of Nodes."""
+    """Instances and what is expected of them.
+
+    backend: which cloud
+    owner:   tags every instance, so it must be unique per cluster and set of Nodes
+    boot_timeout_s: a new instance whose agent does not answer by then is replaced
+    agent_monitor_grace_s: a pod whose agent is away for longer is not Ready any more, as the pods of a Node whose
+                           kubelet is silent (node-monitor-grace-period)
+    """
 
     backend: Literal["local", "simulated"] = "local"
     owner: str = "vk-provider"
     boot_timeout_s: float = 300.0
+    agent_monitor_grace_s: float = 40.0
     orphan_sweep_s: float = 60.0
     orphan_min_age_s: float = 120.0
     local: LocalCloudSettings = field(default_factory=LocalCloudSettings)

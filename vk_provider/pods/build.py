@@ -78,6 +78,7 @@ def build_controller(
             controller.receive,
             settings.cloud.boot_timeout_s,
             controller.on_connected,
+            controller.on_disconnected,
         )
 
-    return PodController(cloud, recorder, metrics, build_steps, build_connection)
+    return PodController(cloud, recorder, metrics, build_steps, build_connection, settings.cloud.agent_monitor_grace_s)

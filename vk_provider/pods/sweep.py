@@ -15,9 +15,9 @@ from vk_provider.cloud.base import TAG_NODE, TAG_POD_NAME, TAG_POD_NAMESPACE, TA
 from vk_provider.errors import CloudError, KubeApiError
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import pod_path
+from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.controller import PodController
 from vk_provider.pods.metrics import PodMetrics
-from vk_provider.pods.record import TERMINAL_PHASES
 
 log = logging.getLogger(__name__)
 
