@@ -96,8 +96,11 @@ class OrphanSweep:
         namespace, name = instance.tags.get(TAG_POD_NAMESPACE, ""), instance.tags.get(TAG_POD_NAME, "")
         record = self._controller.records.get(uid)
         if record is not None:
-            # Its pod has another instance (or is being given one): this is the surplus of a crash.
-            return record.instance is not None and record.instance.instance_id != instance.instance_id
+            # Its pod has another instance, or has ended and needs none: this is the surplus of a crash. A pod that has
+            # none yet is being given one.
+            if record.instance is None:
+                return record.phase in TERMINAL_PHASES
+            return record.instance.instance_id != instance.instance_id
         if not (uid and namespace and name):
             return True
         try:
