@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 
 from vk_provider.cloud.base import TAG_NODE, TAG_POD_NAME, TAG_POD_NAMESPACE, TAG_POD_UID, Cloud, Instance
 from vk_provider.errors import CloudError, KubeApiError
@@ -48,7 +47,6 @@ class OrphanSweep:
         metrics: PodMetrics,
         interval_s: float,
         min_age_s: float,
-        on_cloud_answer: Callable[[Exception | None], None],
     ) -> None:
         self._cloud = cloud
         self._client = client
@@ -57,7 +55,6 @@ class OrphanSweep:
         self._metrics = metrics
         self._interval_s = interval_s
         self._min_age_s = min_age_s
-        self._on_cloud_answer = on_cloud_answer
         self._seen: set[str] = set()
 
     async def run(self) -> None:
@@ -71,12 +68,7 @@ class OrphanSweep:
 
     async def sweep(self) -> list[str]:
         """One sweep; returns the terminated instance IDs."""
-        try:
-            instances = await self._cloud.list_owned()
-        except CloudError as error:
-            self._on_cloud_answer(error)
-            raise
-        self._on_cloud_answer(None)
+        instances = await self._cloud.list_owned()
         claimed = {
             record.instance.instance_id for record in self._controller.records.values() if record.instance is not None
         }

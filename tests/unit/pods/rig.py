@@ -161,7 +161,6 @@ class World:
             metrics=PodMetrics(Registry()),
             nodes=lambda name: self.node,
             boot_data=lambda: "boot",
-            on_cloud_answer=lambda error: None,
         )
         instances = await self.cloud.list_owned()
         for pod in self.api.pods.values():

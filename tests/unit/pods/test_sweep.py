@@ -43,7 +43,7 @@ def test_young_claimed_foreign_and_dead_instances_are_not() -> None:
 
 def make_sweep(world: World) -> OrphanSweep:
     return OrphanSweep(
-        world.cloud, world.api, world.controller, {NODE}, PodMetrics(Registry()), 60.0, 0.0, lambda error: None,  # type: ignore[arg-type]
+        world.cloud, world.api, world.controller, {NODE}, PodMetrics(Registry()), 60.0, 0.0,  # type: ignore[arg-type]
     )  # fmt: skip
 
 
