@@ -141,8 +141,15 @@ class PodController:
             self._relay_event(record, message)
         elif kind == "stats":
             record.stats = message
-        elif kind == "hello" and message.get("podUID") not in ("", record.uid):
-            log.error("pod %s: its instance runs pod %s", record.key, message.get("podUID"))
+        elif kind == "hello":
+            self._greet(record, message.get("podUID"))
+
+    def _greet(self, record: PodRecord, uid: str | None) -> None:
+        if uid == "" and record.unasked:
+            record.unasked = False
+            self.wake(record.uid)
+        elif uid not in ("", record.uid):
+            log.error("pod %s: its instance runs pod %s", record.key, uid)
             record.lost = "the instance runs another pod"
             self.wake(record.uid)
 
@@ -205,7 +212,7 @@ class PodController:
             record.instance = instance
             record.launched_at = time.monotonic()
             record.attempt = _attempt(instance)
-            record.fresh = not has_started(record.pod)
+            record.fresh = record.unasked = not has_started(record.pod)
             if record.api_phase not in TERMINAL_PHASES:
                 self.steps.count_usage(record)
             log.info("pod %s: adopted instance %s", record.key, instance.instance_id)

@@ -91,8 +91,10 @@ def _silent_s(record: PodRecord, now: float) -> float:
 
 
 def is_given(record: PodRecord) -> bool:
-    """An agent was given the pod, by this process or an earlier one: something of it may run."""
-    return record.status_from_agent or record.sent_fingerprint is not None or has_started(record.pod)
+    """An agent was given the pod, by this process or perhaps by an earlier one: something of it may run."""
+    if record.status_from_agent or record.sent_fingerprint is not None or has_started(record.pod):
+        return True
+    return record.unasked and not record.boot_failed
 
 
 def has_started(pod: Json) -> bool:

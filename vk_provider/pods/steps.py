@@ -268,7 +268,7 @@ class PodSteps:
         record.instance, record.terminated, record.connection = None, False, None
         record.boot_failed, record.ever_connected = "", False
         record.sent_fingerprint, record.sent_references, record.ack_seq = None, None, 0
-        record.silent_since, record.not_ready = 0.0, None
+        record.unasked, record.silent_since, record.not_ready = False, 0.0, None
         record.attempt += 1
 
     async def stop(self, record: PodRecord) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,6 +85,47 @@ async def test_an_agent_that_stays_away_is_waited_for_as_long_as_its_pod_may_tak
     monkeypatch.setattr(state, "DELETION_OVERDUE_S", -1e6)
     world.controller.wake(record.uid)
     await world.until(lambda: not world.api.pods and not world.live())
+
+
+async def test_a_pod_that_runs_although_the_api_never_heard_of_it_is_asked_before_it_ends(world: World) -> None:
+    world.api.down = True
+    pod = world.api.add(world.pod())
+    await world.until(lambda: world.live_of(pod))
+    record = world.record(pod)
+    assert record is not None
+    await world.until(lambda: record.status_from_agent)
+    instance_id = world.live_of(pod)[0].instance_id
+    asked = world.connector.stop_slowly(instance_id)
+    await world.crash()
+    world.api.down = False
+    assert world.api.status(pod) == {"phase": "Pending"}
+    world.api.mark_deleting(pod)
+    world.connector.unreachable.add(instance_id)
+    await world.start()
+    await world.settle()
+    assert world.live_of(pod), "it is not taken for one that never started"
+    world.connector.unreachable.clear()
+    await world.until(lambda: asked)
+    await world.settle()
+    assert world.api.pods and world.live_of(pod)
+    world.connector.end_pod(instance_id)
+    await world.until(lambda: not world.api.pods and not world.live())
+
+
+async def test_a_booting_pod_that_was_deleted_while_the_provider_was_away_ends_when_its_boot_fails(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path / "logs")
+    await world.start()
+    world.connector.unreachable.add("*")
+    pod = world.api.add(world.pod())
+    await world.until(lambda: world.live_of(pod))
+    await world.crash()
+    world.api.mark_deleting(pod)
+    world.boot_timeout_s = 0.1
+    await world.start()
+    await world.until(lambda: not world.api.pods and not world.live())
+    await world.stop()
 
 
 async def test_a_running_pod_that_others_end_is_stopped_by_its_agent(world: World) -> None:
