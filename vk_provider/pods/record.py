@@ -26,10 +26,10 @@ class PodRecord:
     refused:    the status that the API server did not accept, so that it is not sent for ever
     resolving:  reads what the pod refers to while its instance boots
     fresh:      nothing of the pod can have run on its instance before this process connected to it
-    unasked:     an earlier process may have given the pod to the agent of this instance without having told the API
+    unasked:    an earlier process may have given the pod to the agent of this instance without having told the API
                  server: its agent is asked before that is ruled out
     silent_since: since when the agent of a pod that may run is not heard; 0.0 while it is
-    not_ready:   the Ready condition that is told instead of the agent's, because it is silent for too long
+    not_ready:  the Ready condition that is told instead of the agent's, because it is silent for too long
     ending_since: when the pod was first seen deleted or with a terminal phase; 0.0 before
     ended_by_others: the API got a terminal phase that is not from us: the agent has to stop the pod
     """
