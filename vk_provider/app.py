@@ -50,7 +50,6 @@ from vk_provider.settings import Settings
 
 log = logging.getLogger(__name__)
 
-CLOUD_STALE_S = 300.0
 IDENTITY_CHECK_S = 3600.0
 IDENTITY_RETRY_S = 60.0
 START_CANCEL_LIMIT_S = 10.0
@@ -94,8 +93,6 @@ class Provider:
         self.settings = settings
         self.supervisor = Supervisor()
         self.registry = Registry()
-        self._cloud_contact = 0.0
-        self._cloud_error = "the cloud was not asked yet"
         self._closers: list[Any] = []
         self._nodes: list[NodeService] = []
         self._informers: dict[str, Informer] = {}
@@ -169,18 +166,20 @@ class Provider:
             log.warning("second instances are left to the orphan sweep: %s", error)
 
     async def _ask_cloud(self, cloud: Cloud) -> tuple[Sequence[Offering], list[Instance]]:
-        """Offerings and instances, before anything of the cluster is read; an outage is waited out."""
+        """Offerings and instances, before anything of the cluster is read; an outage is waited out.
+
+        A later outage makes no Node NotReady: the controller manager would evict the pods that run there, and only new
+        ones need the cloud. They say FailedLaunch.
+        """
         backoff = Backoff(0.5, 15.0)
         while True:
             try:
                 offerings = await cloud.describe_offerings()
                 instances = await cloud.list_owned()
-                self._on_cloud_answer(None)
                 return offerings, instances
             except CloudError as error:
                 if not error.retryable:
                     raise BadStartError(f"the {cloud.name} cloud refuses: {error}") from None
-                self._on_cloud_answer(error)
                 log.warning("the cloud does not answer, nothing is started before it does: %s", error)
             await asyncio.sleep(backoff.next_delay_s())
 
@@ -203,11 +202,10 @@ class Provider:
             settings=settings, client=client, cloud=cloud, connector=connector, references=self.references,
             recorder=self.recorder, archive=self.archive, offerings=offerings, metrics=pod_metrics,
             nodes=self._node_object, boot_data=lambda: build_boot_data(settings, self._identity).to_user_data(),
-            on_cloud_answer=self._on_cloud_answer,
         )  # fmt: skip
         self._sweep = OrphanSweep(
             cloud, client, self.controller, {node.name for node in settings.nodes}, pod_metrics,
-            settings.cloud.orphan_sweep_s, settings.cloud.orphan_min_age_s, self._on_cloud_answer,
+            settings.cloud.orphan_sweep_s, settings.cloud.orphan_min_age_s,
         )  # fmt: skip
         pods = ControllerPods(self.controller, self.archive)
         self.supervisor.start("events", self.recorder.run())
@@ -217,7 +215,7 @@ class Provider:
             self._nodes.append(
                 NodeService(
                     build_spec(node, settings), settings, client, connector, self.recorder, pods, self.registry,
-                    (partial(self._pods_problem, node.name), self._cloud_problem), self._client_ca(client),
+                    (partial(self._pods_problem, node.name),), self._client_ca(client),
                     auth, self._is_healthy,
                 )  # fmt: skip
             )
@@ -259,19 +257,6 @@ class Provider:
         if informer is None or not informer.synced.is_set():
             return "the pods of the node are not listed yet"
         return ""
-
-    def _cloud_problem(self) -> str:
-        if self._cloud_error and time.monotonic() - self._cloud_contact > CLOUD_STALE_S:
-            return f"the cloud does not answer: {self._cloud_error}"
-        return ""
-
-    def _on_cloud_answer(self, error: Exception | None) -> None:
-        if error is None:
-            self._cloud_contact, self._cloud_error = time.monotonic(), ""
-        else:
-            self._cloud_error = str(error)
-            if not self._cloud_contact:
-                self._cloud_contact = -CLOUD_STALE_S
 
     async def _rotate_identity(self, store: IdentityStore) -> None:
         """A new boot secret now and then; instances that boot under the last few are still recognised. It is saved

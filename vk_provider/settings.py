@@ -7,6 +7,7 @@ environment overrides a string, number or boolean of a top-level table (VK_PROVI
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import re
 import tomllib
@@ -103,11 +104,19 @@ class SimulatedCloudSettings:
 
 @dataclass(frozen=True, slots=True)
 class CloudSettings:
-    """backend: which cloud; owner: tags every instance, so it must be unique per cluster and set of Nodes."""
+    """Instances and what is expected of them.
+
+    backend: which cloud
+    owner:   tags every instance, so it must be unique per cluster and set of Nodes
+    boot_timeout_s: a new instance whose agent does not answer by then is replaced
+    agent_monitor_grace_s: a pod whose agent is away for longer is not Ready any more, as the pods of a Node whose
+                           kubelet is silent (node-monitor-grace-period)
+    """
 
     backend: Literal["local", "simulated"] = "local"
     owner: str = "vk-provider"
     boot_timeout_s: float = 300.0
+    agent_monitor_grace_s: float = 40.0
     orphan_sweep_s: float = 60.0
     orphan_min_age_s: float = 120.0
     local: LocalCloudSettings = field(default_factory=LocalCloudSettings)
@@ -225,7 +234,9 @@ def _override(document: dict[str, Any], environment: Mapping[str, str]) -> None:
                 value = text.lower() in ("1", "true", "yes")
             elif get_origin(kind) is tuple:
                 value = [part for part in text.split(",") if part]
-            document.setdefault(table.name, {})[item.name] = value
+            held = document.setdefault(table.name, {})
+            if isinstance(held, dict):  # else `_build` says what is wrong with it
+                held[item.name] = value
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:
@@ -250,6 +261,8 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise _SettingError(f"{where} must be a {kind.__name__}, not {value!r}")
+    if kind is float and not math.isfinite(value):
+        raise _SettingError(f"{where} must be a finite number, not {value!r}")
     return value
 
 
@@ -269,6 +282,22 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
         elif item.default is MISSING and item.default_factory is MISSING:
             raise _SettingError(f"{path} is missing")
     return kind(**arguments)
+
+
+_MAY_BE_ZERO = ("port", "healthz_port", "launch_latency_s", "boot_latency_s", "boot_credit_s", "orphan_min_age_s")
+
+
+def _check_numbers(settings: Any, where: str) -> None:
+    """Limits, sizes and intervals: with 0 or less the provider would wait for ever or never rest."""
+    for item in fields(settings):
+        value, path = getattr(settings, item.name), f"{where}{item.name}"
+        if is_dataclass(value):
+            _check_numbers(value, f"{path}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            if item.name in _MAY_BE_ZERO and value < 0:
+                raise _SettingError(f"{path} must not be negative")
+            if item.name not in _MAY_BE_ZERO and value <= 0:
+                raise _SettingError(f"{path} must be more than 0")
 
 
 _NODE_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
@@ -300,6 +329,10 @@ def _check(settings: Settings) -> None:
                 raise _SettingError(f"nodes[{index}].capacity.{name} {quantity!r} is not a quantity") from None
     if settings.identity.certificate_ttl_s < MIN_CERTIFICATE_TTL_S:
         raise _SettingError(f"identity.certificate_ttl_s must be at least {MIN_CERTIFICATE_TTL_S}")
+    _check_numbers(settings, "")
+    if settings.kubelet.healthz_port > 65535:
+        raise _SettingError(f"kubelet.healthz_port {settings.kubelet.healthz_port} is not a TCP port")
+    _check_address(settings.kubelet.healthz_address, "kubelet.healthz_address")
     for address in settings.cluster.dns:
         _check_address(address, "cluster.dns")
     try:

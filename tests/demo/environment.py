@@ -38,6 +38,7 @@ class Environment:
     subnet:  of the instances; `address` is the host's own in it
     healthz_port: of the provider on 127.0.0.1, which clusters side by side must not share
     more_nodes:   names (nodeless-...) of further Nodes of the same provider
+    agent_monitor_grace_s: of the provider's configuration
     """
 
     root: Path
@@ -50,6 +51,7 @@ class Environment:
     preload_images: tuple[str, ...] = ("busybox:latest",)
     healthz_port: int = HEALTHZ_PORT
     more_nodes: tuple[str, ...] = ()
+    agent_monitor_grace_s: float = 40.0
 
     @property
     def cluster_state(self) -> Path:
@@ -127,6 +129,7 @@ daemonsets = "{self.daemonsets}"
 [cloud]
 backend = "{self.cloud}"
 owner = "{self.name}"
+agent_monitor_grace_s = {self.agent_monitor_grace_s}
 
 [cloud.local]
 name = "{self.name}"

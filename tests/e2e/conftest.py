@@ -37,7 +37,7 @@ def environment() -> Environment:
     """Addresses and names that do not meet those of a demo on the same machine."""
     return Environment(
         cache_dir() / "e2e", name="e2e", subnet="10.207.0.0/16", address="10.207.0.1", healthz_port=10348,
-        more_nodes=("nodeless-2",),
+        more_nodes=("nodeless-2",), agent_monitor_grace_s=10.0,
     )  # fmt: skip
 
 

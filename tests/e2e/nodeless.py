@@ -167,6 +167,17 @@ class Namespace:
         return until(f"{replicas} Ready pods of {name}", look,
                      explain=lambda: self.kubectl("get", "pods,events").stdout)  # fmt: skip
 
+    def ready_endpoints(self, service: str) -> set[str]:
+        """Addresses that the Service sends traffic to."""
+        query = ("get", "endpointslices", "-l", f"kubernetes.io/service-name={service}", "-o", "json")
+        return {
+            address
+            for piece in json.loads(self.kubectl(*query).stdout)["items"]
+            for endpoint in piece.get("endpoints") or []
+            if endpoint["conditions"].get("ready")
+            for address in endpoint["addresses"]
+        }
+
     def wait_no_instance(self, uid: str) -> None:
         live = self.nodeless.instances.live
         until("the pod's instance is gone", lambda: not any(item.pod_uid == uid for item in live()))

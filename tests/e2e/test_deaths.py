@@ -1,18 +1,23 @@
-"""SIGKILL to the parts of an instance: the pod's containers are not touched by what only watches over them."""
+"""SIGKILL to the parts of an instance: the pod's containers are not touched by what only watches over them. And one
+agent that hangs from the first test to the last."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.e2e.instances import is_alive
-from tests.e2e.manifest import container, deployment, job, pod
+from tests.e2e.manifest import container, deployment, job, pod, service
 from tests.e2e.nodeless import Namespace, condition, container_ids, container_status, is_ready, restarts, terminated
 from tests.e2e.until import until
 
 pytestmark = pytest.mark.real
+
+Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +29,25 @@ def world(namespace: Namespace) -> Namespace:
         pod("runtimeless", container(image, **probed)),
         pod("bystander", container(image, **probed)),
         pod("crashing", container(image, "sleep 3600")),
+        pod("hung", container(image, **probed)),
+        service("hung", 8080),
         deployment("web", 2, container(image)),
         job("work", container(image, "sleep 3600")),
     )
-    namespace.wait_ready("agentless", "runtimeless", "bystander", "crashing")
+    namespace.wait_ready("agentless", "runtimeless", "bystander", "crashing", "hung")
+    until("the Service has its endpoint", lambda: namespace.ready_endpoints("hung"))
     return namespace
+
+
+@pytest.fixture(scope="module")
+def hung(world: Namespace) -> Iterator[Json]:
+    """The pod as it was before its agent hung: the process is there, takes connections, and says nothing."""
+    before, agent = world.pod("hung"), world.instance("hung").service("vk-agent")
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        yield before
+    finally:
+        os.kill(agent, signal.SIGCONT)
 
 
 def kill_service(world: Namespace, name: str, service: str) -> None:
@@ -52,7 +71,7 @@ def require_untouched(world: Namespace, name: str, before: list[str]) -> None:
     world.execute(name, "true")
 
 
-def test_the_death_of_an_agent_restarts_no_container(world: Namespace) -> None:
+def test_the_death_of_an_agent_restarts_no_container(world: Namespace, hung: Json) -> None:
     before = container_ids(world.pod("agentless"))
     kill_service(world, "agentless", "vk-agent")
     until("exec works again", lambda: world.execute("agentless", "true", check=False).returncode == 0)
@@ -120,6 +139,27 @@ def test_a_job_can_tell_a_lost_instance_from_a_failed_program(world: Namespace) 
     world.instance(name).kill()
     failed = world.wait_phase(name, "Failed")
     assert condition(failed, "DisruptionTarget")["reason"] == "TerminationByKubelet"
+
+
+def test_a_pod_whose_agent_hangs_leaves_its_services_until_the_agent_is_back(world: Namespace, hung: Json) -> None:
+    def is_silent(item: Json) -> bool:
+        return condition(item, "Ready").get("reason") == "AgentUnreachable"
+
+    unready = world.wait_pod("hung", "not Ready", is_silent)
+    instance = world.instance("hung")
+    assert condition(unready, "Ready")["status"] == "False"
+    assert instance.record.instance_id in condition(unready, "Ready")["message"]
+    assert condition(unready, "ContainersReady") == condition(hung, "ContainersReady")
+    assert (unready["status"]["phase"], container_ids(unready)) == ("Running", container_ids(hung))
+    world.wait_event("hung", "AgentUnreachable", instance.record.instance_id)
+    until("the Service leaves the pod out", lambda: not world.ready_endpoints("hung"))
+
+    os.kill(instance.service("vk-agent"), signal.SIGCONT)
+    again = world.wait_ready("hung")[0]
+    assert condition(again, "Ready")["lastTransitionTime"] >= condition(unready, "Ready")["lastTransitionTime"]
+    world.wait_event("hung", "AgentReachable")
+    until("the Service has the pod again", lambda: world.ready_endpoints("hung"))
+    require_untouched(world, "hung", container_ids(hung))
 
 
 def test_others_are_not_touched_by_any_of_this(world: Namespace) -> None:

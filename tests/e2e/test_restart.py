@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from tests.e2e.manifest import container, deployment, pod, service
@@ -31,24 +29,15 @@ def world(namespace: Namespace) -> Namespace:
     return namespace
 
 
-def ready_endpoints(world: Namespace) -> set[str]:
-    slices = json.loads(world.kubectl("get", "endpointslices", "-l", "kubernetes.io/service-name=web", "-o",
-                                      "json").stdout)["items"]  # fmt: skip
-    return {
-        address for one in slices for endpoint in one.get("endpoints") or [] if endpoint["conditions"].get("ready")
-        for address in endpoint["addresses"]
-    }  # fmt: skip
-
-
 def test_a_restart_adopts_every_pod_and_leaves_services_their_endpoints(world: Namespace) -> None:
-    until("the Service has its endpoints", lambda: len(ready_endpoints(world)) == 3)
+    until("the Service has its endpoints", lambda: len(world.ready_endpoints("web")) == 3)
     before = {item["metadata"]["uid"]: item for item in world.wait_deployed("web", 3)}
-    endpoints = ready_endpoints(world)
+    endpoints = world.ready_endpoints("web")
     instances = {item.record.instance_id for item in world.nodeless.instances.live()}
     world.execute("brief", "(sleep 1; touch /tmp/go) > /dev/null 2>&1 &")
     world.nodeless.stop_provider()
     assert instances <= {item.record.instance_id for item in world.nodeless.instances.live()}
-    assert ready_endpoints(world) == endpoints
+    assert world.ready_endpoints("web") == endpoints
     world.kubectl("delete", "pod", "leaving", "--wait=false")
     world.nodeless.start_provider()
     after = {item["metadata"]["uid"]: item for item in world.wait_deployed("web", 3)}
@@ -58,7 +47,7 @@ def test_a_restart_adopts_every_pod_and_leaves_services_their_endpoints(world: N
         assert restarts(item) == 0
         assert condition(item, "Ready")["lastTransitionTime"] == condition(before[uid], "Ready")["lastTransitionTime"]
         assert world.execute(item["metadata"]["name"], "wc -l < /data/starts").stdout.strip() == "1"
-    assert ready_endpoints(world) == endpoints
+    assert world.ready_endpoints("web") == endpoints
 
 
 def test_what_ended_or_was_deleted_meanwhile_catches_up(world: Namespace) -> None:

@@ -51,6 +51,13 @@ def test_the_environment_overrides_a_value(tmp_path: Path) -> None:
         (MINIMAL + '[kubelet]\nserving_certificate = "files"\n', "needs certificate_file and key_file"),
         (MINIMAL + 'capacity = { cpu = "1" }\n', "capacity.memory is missing"),
         ("[[nodes]\n", "is not valid TOML"),
+        (MINIMAL + "[cloud.local]\nlaunch_concurrency = 0\n", "cloud.local.launch_concurrency must be more than 0"),
+        (MINIMAL + "[cloud]\norphan_sweep_s = 0\n", "cloud.orphan_sweep_s must be more than 0"),
+        (MINIMAL + "[cloud]\nagent_monitor_grace_s = -1\n", "cloud.agent_monitor_grace_s must be more than 0"),
+        (MINIMAL + "[cloud]\nboot_timeout_s = nan\n", "cloud.boot_timeout_s must be a finite number"),
+        (MINIMAL + "[cloud.local]\nboot_credit_s = -1.0\n", "cloud.local.boot_credit_s must not be negative"),
+        (MINIMAL + "[kubelet]\nhealthz_port = 99999\n", "kubelet.healthz_port 99999 is not a TCP port"),
+        (MINIMAL + '[kubelet]\nhealthz_address = "nowhere"\n', "healthz_address 'nowhere' is not an IP address"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, said: str) -> None:
@@ -58,6 +65,16 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, said: str
         load(tmp_path, text)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_none_is_named_although_the_environment_sets_a_key_of_it(tmp_path: Path) -> None:
+    with pytest.raises(BadStartError, match="cluster must be a table"):
+        load(tmp_path, 'cluster = "here"\n' + MINIMAL, VK_PROVIDER_CLUSTER_KUBECONFIG="/k")
+
+
+def test_a_number_in_the_environment_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadStartError, match="cloud.boot_timeout_s must be a float, not 'soon'"):
+        load(tmp_path, MINIMAL, VK_PROVIDER_CLOUD_BOOT_TIMEOUT_S="soon")
 
 
 def test_a_missing_file_is_a_bad_start(tmp_path: Path) -> None:

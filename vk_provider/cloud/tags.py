@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 
@@ -13,7 +12,6 @@ MAX_TAGS = 50
 MAX_KEY = 128
 MAX_VALUE = 256
 _FORBIDDEN = re.compile(r"[^\w .:/=+\-@]")
-_TOKEN_LENGTH = 64
 
 
 def build_tags(
@@ -58,13 +56,3 @@ def check_tags(tags: Mapping[str, str]) -> None:
             raise CloudRequestError(f"InvalidParameterValue: tag key {key!r} is not allowed")
         if len(value) > MAX_VALUE or _FORBIDDEN.search(value):
             raise CloudRequestError(f"InvalidParameterValue: value {value!r} of tag {key} is not allowed")
-
-
-def build_client_token(owner: str, pod_uid: str, attempt: int) -> str:
-    """Idempotency token of one attempt to launch for one pod: at most 64 ASCII characters, as EC2 wants."""
-    plain = f"{pod_uid}-{attempt}"
-    prefix = hashlib.sha256(owner.encode()).hexdigest()[:12]
-    token = f"{prefix}-{plain}"
-    if len(token) <= _TOKEN_LENGTH and token.isascii():
-        return token
-    return hashlib.sha256(token.encode()).hexdigest()

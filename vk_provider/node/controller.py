@@ -29,7 +29,6 @@ CHECK_S = 10.0
 _NOT_READY_CHECK_S = 0.25
 REPORT_S = 300.0
 _SETTLE_S = 8.0
-_STOPPING = "vk-provider is stopping"
 
 
 class NodeController:
@@ -59,8 +58,6 @@ class NodeController:
         self._sent: Json | None = None
         self._report_at = 0.0
         self._settled_at = 0.0
-        self._stopping = False
-        self._patching = asyncio.Lock()
 
     @property
     def uid(self) -> str:
@@ -89,16 +86,6 @@ class NodeController:
             tasks.create_task(self.informer.run(), name=f"node-watch {self.spec.name}")
             tasks.create_task(self.lease.run(), name=f"node-lease {self.spec.name}")
 
-    async def stop(self, timeout_s: float = 5.0) -> None:
-        """Tell the API server that this node is not ready any more; call before `run` is cancelled."""
-        self._stopping = True
-        if self._node is None:
-            return
-        try:
-            await asyncio.wait_for(self._report(), timeout_s)
-        except (KubeApiError, TimeoutError) as error:
-            log.warning("node %s not marked as not ready: %s", self.spec.name, error)
-
     async def _run_status(self) -> None:
         backoff = Backoff(first_s=0.1, max_s=7.0)
         while True:
@@ -121,8 +108,6 @@ class NodeController:
         self._wake.clear()
 
     def _problems(self) -> list[str]:
-        if self._stopping:
-            return [_STOPPING]
         return [problem for check in self._ready_checks if (problem := check())]
 
     async def _register(self) -> None:
@@ -160,24 +145,23 @@ class NodeController:
 
     async def _report(self) -> None:
         """PATCH the status when it differs from what was sent or read, or when it is time for a sign of life."""
-        async with self._patching:
-            node = self._node
-            if node is None:
-                return
-            problems, before = self._problems(), condition_states(node.get("status") or {})
-            if problems and not self._stopping and self._is_settling(before):
-                return
-            now = time.time()
-            status = build_status(self.spec, problems, node.get("status") or {}, now, self._images())
-            essence = _without_times(status)
-            wanted = condition_states(status)
-            changed = essence != self._sent or any(before.get(kind) != state for kind, state in wanted.items())
-            if not changed and time.monotonic() < self._report_at:
-                return
-            await self._patch_status(status)
-            self._sent = essence
-            self._report_at = time.monotonic() + REPORT_S * random.uniform(0.5 if changed else 1.0, 1.5)
-            self._tell_transitions(before, wanted)
+        node = self._node
+        if node is None:
+            return
+        problems, before = self._problems(), condition_states(node.get("status") or {})
+        if problems and self._is_settling(before):
+            return
+        now = time.time()
+        status = build_status(self.spec, problems, node.get("status") or {}, now, self._images())
+        essence = _without_times(status)
+        wanted = condition_states(status)
+        changed = essence != self._sent or any(before.get(kind) != state for kind, state in wanted.items())
+        if not changed and time.monotonic() < self._report_at:
+            return
+        await self._patch_status(status)
+        self._sent = essence
+        self._report_at = time.monotonic() + REPORT_S * random.uniform(0.5 if changed else 1.0, 1.5)
+        self._tell_transitions(before, wanted)
 
     def _is_settling(self, before: dict[str, tuple[str, str, str]]) -> bool:
         """A restart must not make a Ready node flap while the caches fill: its pods would lose their endpoints."""

@@ -102,7 +102,8 @@ def build_pod_status(
     if containers_may_run is None:
         containers_may_run = any("running" in (each.get("state") or {}) for each in (*every, *statuses.ephemeral))
     withheld = containers_may_run and not finished and phase in TERMINAL_PHASES
-    if withheld and previous.get("phase") not in TERMINAL_PHASES:
+    ended = {previous.get("phase"), (pod.get("status") or {}).get("phase")} & TERMINAL_PHASES
+    if withheld and not ended:
         phase = previous.get("phase") or "Pending"
         reason, message = previous.get("reason") or "", previous.get("message") or ""
     elif end is not None and end.disruption and phase in TERMINAL_PHASES:
@@ -197,6 +198,8 @@ def _settle_phase(
     if phase == previous.get("phase"):
         reason = previous.get("reason") or of_api.get("reason") or ""
         message = previous.get("message") or of_api.get("message") or ""
+    elif phase == of_api.get("phase") and phase in TERMINAL_PHASES:  # ended by somebody else, who said why
+        reason, message = of_api.get("reason") or "", of_api.get("message") or ""
     if end is not None and of_api.get("phase") not in TERMINAL_PHASES:
         return "Failed", end.reason, end.message
     return phase, reason, message

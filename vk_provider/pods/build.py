@@ -35,14 +35,13 @@ def build_controller(
     metrics: PodMetrics,
     nodes: Callable[[str], Json | None],
     boot_data: Callable[[], str],
-    on_cloud_answer: Callable[[Exception | None], None],
 ) -> PodController:
     """The controller, not started: it waits for `adopt`."""
 
     def event(record: PodRecord, event_type: str, reason: str, message: str) -> None:
         recorder.record(involved(record.pod), event_type, reason, message, host=record.node)
 
-    launcher = PodLauncher(cloud, settings.cloud.owner, offerings, boot_data, metrics, event, on_cloud_answer)
+    launcher = PodLauncher(cloud, settings.cloud.owner, offerings, boot_data, metrics, event)
 
     def node_facts(record: PodRecord) -> Json:
         return {
@@ -78,6 +77,7 @@ def build_controller(
             controller.receive,
             settings.cloud.boot_timeout_s,
             controller.on_connected,
+            controller.on_disconnected,
         )
 
-    return PodController(cloud, recorder, metrics, build_steps, build_connection)
+    return PodController(cloud, recorder, metrics, build_steps, build_connection, settings.cloud.agent_monitor_grace_s)

@@ -45,6 +45,7 @@ class InstanceConnection:
         receive: Receive,
         boot_timeout_s: float,
         on_connected: Callable[[PodRecord], None],
+        on_disconnected: Callable[[PodRecord], None],
     ) -> None:
         self._connector = connector
         self._describe = describe
@@ -52,6 +53,7 @@ class InstanceConnection:
         self._receive = receive
         self._boot_timeout_s = boot_timeout_s
         self._on_connected = on_connected
+        self._on_disconnected = on_disconnected
 
     async def run(self, record: PodRecord) -> None:
         backoff = Backoff(DIAL_FIRST_S, DIAL_MAX_S, 1.5)
@@ -76,7 +78,7 @@ class InstanceConnection:
                 if await self._is_lost(record):
                     self._wake(record.uid)
                     return
-            if not _may_have_run(record) and time.monotonic() - started > self._boot_timeout_s:
+            if not may_have_run(record) and time.monotonic() - started > self._boot_timeout_s:
                 record.boot_failed = f"the agent did not answer within {self._boot_timeout_s:.0f} s"
                 self._wake(record.uid)
                 return
@@ -99,6 +101,7 @@ class InstanceConnection:
                 self._receive(record, message)
         finally:
             record.session = None
+            self._on_disconnected(record)
             renewal.cancel()
             await session.close()
         log.info("pod %s: session with %s ended", record.key, instance.instance_id)
@@ -133,14 +136,14 @@ class InstanceConnection:
         return False
 
 
-def _may_have_run(record: PodRecord) -> bool:
+def may_have_run(record: PodRecord) -> bool:
     """An instance that was adopted with a pod that had started has booted, whatever its agent does now."""
     return record.ever_connected or not record.fresh
 
 
 def _conclude(record: PodRecord, message: str) -> None:
     """The instance is gone: with the pod, or before anything of the pod could run."""
-    if _may_have_run(record):
+    if may_have_run(record):
         record.lost = message
     else:
         record.boot_failed = message

@@ -16,12 +16,15 @@ from vk_provider.aiokit.batch import Batcher
 from vk_provider.aiokit.workers import KeyedWorkers
 from vk_provider.cloud.base import TAG_ATTEMPT, TAG_POD_UID, Cloud, Instance
 from vk_provider.kube.recorder import EventRecorder
-from vk_provider.pods.connection import InstanceConnection
+from vk_provider.podmodel.phase import TERMINAL_PHASES
+from vk_provider.pods.connection import InstanceConnection, may_have_run
 from vk_provider.pods.metrics import PodMetrics
-from vk_provider.pods.reconcile import Action, PodState, reconcile
-from vk_provider.pods.record import TERMINAL_PHASES, PodRecord
-from vk_provider.pods.status_patch import is_published, owned_status
-from vk_provider.pods.steps import PodSteps, involved, pod_fingerprint, rfc3339
+from vk_provider.pods.own_status import AGENT_REACHABLE
+from vk_provider.pods.reconcile import Action, is_over, reconcile
+from vk_provider.pods.record import PodRecord
+from vk_provider.pods.state import compute_state, has_started, is_overdue, next_look_s
+from vk_provider.pods.status_patch import owned_status
+from vk_provider.pods.steps import PodSteps, involved, rfc3339
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +32,10 @@ Json = dict[str, Any]
 
 PENDING_STATUS_AFTER_S = 1.0
 """A pod that runs sooner never needs a PATCH that says Pending."""
-MAX_ATTEMPTS = 3
 DESCRIBE_WINDOW_S = 0.05
 DESCRIBE_BATCH = 500
 ACK_DELAY_S = 0.5
 MISSING_CONFIRM_S = 30.0
-DELETION_OVERDUE_S = 60.0
-"""How long after its grace period a pod with an unreachable agent is kept before its instance is taken away."""
 
 
 class PodController:
@@ -48,10 +48,12 @@ class PodController:
         metrics: PodMetrics,
         build_steps: Callable[[PodController], PodSteps],
         build_connection: Callable[[PodController], InstanceConnection],
+        agent_grace_s: float,
     ) -> None:
         self._cloud = cloud
         self._recorder = recorder
         self._metrics = metrics
+        self._agent_grace_s = agent_grace_s
         self.records: dict[str, PodRecord] = {}
         self._by_name: dict[tuple[str, str], str] = {}
         self._adopting = True
@@ -87,6 +89,7 @@ class PodController:
         else:
             record.pod = pod
             self._notice_foreign_changes(record)
+        self._notice_end(record)
         if not self._adopting:
             self.wake(uid)
 
@@ -101,6 +104,14 @@ class PodController:
         self._by_name[(record.namespace, record.name)] = uid
         return record
 
+    def _notice_end(self, record: PodRecord) -> None:
+        """Whoever sets a terminal phase (pod GC, a user): a kubelet then stops what runs, and so does the agent."""
+        ended = record.api_phase in TERMINAL_PHASES
+        if not record.ending_since and (record.deleting or ended):
+            record.ending_since = time.monotonic()
+        if ended and (record.status or {}).get("phase") not in TERMINAL_PHASES:
+            record.ended_by_others = True
+
     def _notice_foreign_changes(self, record: PodRecord) -> None:
         """While the Node's Lease has run out, the controller manager sets the pods' Ready to False; take note, so that
         the agent's word is published again."""
@@ -110,6 +121,9 @@ class PodController:
         ours = record.published.get("conditions") or []
         if any(item["type"] in held and held[item["type"]]["status"] != item["status"] for item in ours):
             record.published = {**record.published, "conditions": [held.get(item["type"], item) for item in ours]}
+        if record.api_phase in TERMINAL_PHASES and record.published.get("phase") != record.api_phase:
+            status = owned_status(record.pod["status"])
+            record.published = {**record.published, **{name: status.get(name) for name in _OF_THE_END}}
 
     def receive(self, record: PodRecord, message: Json) -> None:
         """A message from the pod's agent."""
@@ -117,6 +131,7 @@ class PodController:
         if kind == "status":
             if message["podUID"] != record.uid or record.terminated or record.concluded:
                 return
+            self._note_heard(record)
             if record.status == message["status"] and record.finished == message["finished"]:
                 return
             record.status, record.status_from_agent = message["status"], True
@@ -126,9 +141,25 @@ class PodController:
             self._relay_event(record, message)
         elif kind == "stats":
             record.stats = message
-        elif kind == "hello" and message.get("podUID") not in ("", record.uid):
-            log.error("pod %s: its instance runs pod %s", record.key, message.get("podUID"))
+        elif kind == "hello":
+            self._greet(record, message.get("podUID"))
+
+    def _greet(self, record: PodRecord, uid: str | None) -> None:
+        if uid == "" and record.unasked:
+            record.unasked = False
+            self.wake(record.uid)
+        elif uid not in ("", record.uid):
+            log.error("pod %s: its instance runs pod %s", record.key, uid)
             record.lost = "the instance runs another pod"
+            self.wake(record.uid)
+
+    def _note_heard(self, record: PodRecord) -> None:
+        """The agent's own word is what counts again."""
+        record.silent_since = 0.0
+        if record.not_ready is not None and record.instance is not None:
+            record.not_ready = None
+            message = f"the agent on instance {record.instance.instance_id} answers again"
+            self.steps.event(record, "Normal", AGENT_REACHABLE, message)
             self.wake(record.uid)
 
     def _relay_event(self, record: PodRecord, message: Json) -> None:
@@ -157,6 +188,12 @@ class PodController:
         if record.fresh:
             self._metrics.agent_ready_seconds.observe(time.monotonic() - record.bound_at)
 
+    def on_disconnected(self, record: PodRecord) -> None:
+        """The clock of its silence runs on until the agent says something, not only until it is connected."""
+        if record.exists and record.has_instance and not record.finished:
+            record.silent_since = record.silent_since or time.monotonic()
+            self.wake(record.uid)
+
     # --- adoption ------------------------------------------------------------------------------------------------
 
     def adopt(self, instances: Iterable[Instance]) -> list[Instance]:
@@ -175,13 +212,14 @@ class PodController:
             record.instance = instance
             record.launched_at = time.monotonic()
             record.attempt = _attempt(instance)
-            record.fresh = not _has_started(record.pod)
+            record.fresh = record.unasked = not has_started(record.pod)
             if record.api_phase not in TERMINAL_PHASES:
                 self.steps.count_usage(record)
             log.info("pod %s: adopted instance %s", record.key, instance.instance_id)
         for record in self.records.values():
-            if record.instance is None and record.api_phase not in TERMINAL_PHASES and _has_started(record.pod):
+            if record.instance is None and record.api_phase not in TERMINAL_PHASES and has_started(record.pod):
                 record.admitted, record.hold = True, "looking for its instance"
+                self.steps.count_usage(record)
                 self._spawn(self._confirm_missing(record), f"missing {record.uid}")
         self._adopting = False
         for uid in list(self.records):
@@ -223,7 +261,10 @@ class PodController:
         if record is None:
             return None
         deferred: Exception | None = None
-        state = self._state(record)
+        now = time.monotonic()
+        if is_overdue(record, now):
+            record.lost = "its agent did not answer within the grace period of its end"
+        state = compute_state(record, now, self._agent_grace_s)
         for action in reconcile(state):
             try:
                 await self.steps.apply(action, record)
@@ -234,67 +275,17 @@ class PodController:
                 deferred = error
             if action in _DECISIVE:
                 self._workers.wake(uid)
-        if record.finished:
+        if record.finished or is_over(state):
             self.steps.release(record)
         if deferred is not None:
             raise deferred
-        return self._next_look(record, state)
-
-    def _state(self, record: PodRecord) -> PodState:
-        now = time.monotonic()
-        started = record.status_from_agent or _has_started(record.pod)
-        given = started or record.sent_fingerprint is not None
-        self._check_overdue(record, given)
-        terminal = record.phase in TERMINAL_PHASES
-        in_api = record.status is None and record.api_phase in TERMINAL_PHASES
-        return PodState(
-            exists=record.exists,
-            deleting=record.deleting,
-            admitted=record.admitted or record.instance is not None,
-            held=bool(record.hold),
-            has_instance=record.has_instance,
-            lost=bool(record.lost),
-            boot_failed=bool(record.boot_failed),
-            attempts_left=record.attempt + 1 < MAX_ATTEMPTS,
-            connected=record.session is not None,
-            connecting=record.connection is not None and not record.connection.done(),
-            given=given,
-            sent=record.sent_fingerprint is not None
-            and not record.references_changed
-            and record.sent_fingerprint == pod_fingerprint(record.pod),
-            has_status=started,
-            terminal=terminal,
-            finished=record.finished or in_api,
-            published=_is_told(record),
-            api_deleted=record.api_deleted,
-            pending_due=now >= record.pending_due and record.published is None,
-            archived=record.archived,
-            stop_waited_s=now - record.stop_sent_at if record.stop_sent_at else None,
-        )
-
-    def _check_overdue(self, record: PodRecord, given: bool) -> None:
-        if record.session is not None or not (record.deleting and given) or record.finished or record.instance is None:
-            record.unreachable_since = 0.0
-            return
-        grace = float(record.pod["metadata"].get("deletionGracePeriodSeconds") or 0)
-        if record.unreachable_since == 0.0:
-            record.unreachable_since = time.monotonic()
-        if time.monotonic() - record.unreachable_since > grace + DELETION_OVERDUE_S:
-            record.lost = "its agent did not answer within the grace period of the deletion"
-
-    def _next_look(self, record: PodRecord, seen: PodState) -> float | None:
-        """When the clock alone changes the answer."""
-        if record.uid not in self.records:
+        if uid not in self.records:
             return None
-        if not record.exists and record.stop_sent_at:
-            return 1.0
-        if record.unreachable_since:
-            return 5.0
-        if seen.pending_due or record.published is not None or record.hold or record.phase in TERMINAL_PHASES:
-            return None
-        return max(0.0, record.pending_due - time.monotonic())
+        return next_look_s(record, state, time.monotonic(), self._agent_grace_s)
 
     def connect(self, record: PodRecord) -> None:
+        if may_have_run(record):
+            record.silent_since = record.silent_since or time.monotonic()
         record.connection = asyncio.create_task(self._connection.run(record), name=f"session {record.uid}")
         record.connection.add_done_callback(lambda task: self._connection_done(record, task))
 
@@ -365,37 +356,19 @@ class PodController:
 _DECISIVE = {
     Action.ADMIT,
     Action.LAUNCH,
+    Action.MARK_NOT_READY,
     Action.FAIL_NEVER_STARTED,
     Action.FAIL_LOST,
     Action.RELAUNCH,
     Action.STOP,
 }
 """After these the facts are others: decide again."""
-
-
-def _is_told(record: PodRecord) -> bool:
-    """Whether the API server holds our newest status, or has refused just that one."""
-    if record.status is None:
-        return True
-    status = owned_status(record.status)
-    return status == record.refused or is_published(record.published, status)
+_OF_THE_END = ("phase", "reason", "message")
 
 
 def _attempt(instance: Instance) -> int:
     text = instance.tags.get(TAG_ATTEMPT, "")
     return int(text) if text.isdecimal() else 0
-
-
-def _has_started(pod: Json) -> bool:
-    """The API's status tells that an agent had the pod: some container has or had an ID, or it is Running."""
-    status = pod.get("status") or {}
-    if status.get("phase") == "Running":
-        return True
-    return any(
-        item.get("containerID")
-        for field in ("initContainerStatuses", "containerStatuses")
-        for item in status.get(field) or []
-    )
 
 
 async def _quietly(coroutine: Any) -> None:

@@ -49,13 +49,11 @@ class PodLauncher:
         boot_data: Callable[[], str],
         metrics: PodMetrics,
         event: Callable[[PodRecord, str, str, str], None],
-        on_cloud_answer: Callable[[Exception | None], None],
     ) -> None:
         self._owner = owner
         self._boot_data = boot_data
         self._metrics = metrics
         self._event = event
-        self._on_cloud_answer = on_cloud_answer
         self._selector = OfferingSelector(offerings)
         self._preferences = Preferences()
         self._by_type = {offering.instance_type: offering for offering in offerings}
@@ -93,11 +91,9 @@ class PodLauncher:
             except CloudRequestError as error:
                 self._metrics.launches.inc("refused")
                 raise LaunchRefusedError("InstanceRefused", str(error)) from None
-            except CloudError as error:
+            except CloudError:
                 self._metrics.launches.inc("failed")
-                self._on_cloud_answer(error)
                 raise
-            self._on_cloud_answer(None)
             if instance.state.is_gone:
                 # The token of an earlier attempt: that instance came and went before anybody saw it.
                 self._metrics.launches.inc("gone")

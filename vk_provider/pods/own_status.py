@@ -11,6 +11,10 @@ Json = dict[str, Any]
 INSTANCE_CONDITION = "vk-provider.io/InstanceSelected"
 """Condition that says which instance the pod got, at what price and why."""
 
+AGENT_UNREACHABLE = "AgentUnreachable"
+"""Reason of Ready=False, and of the event, while nothing is heard from an agent whose instance may well live."""
+AGENT_REACHABLE = "AgentReachable"
+
 _STATUS_FIELDS = {
     "initContainers": "initContainerStatuses",
     "containers": "containerStatuses",
@@ -31,6 +35,12 @@ def _condition(kind: str, status: str, reason: str, message: str, generation: in
     if generation:
         condition["observedGeneration"] = generation
     return condition
+
+
+def build_unready_condition(pod: Json, message: str, now: str) -> Json:
+    """Ready of a pod whose agent is silent. Only Ready, as in the controller manager's MarkPodsNotReady: what the
+    containers do is not known."""
+    return _condition("Ready", "False", AGENT_UNREACHABLE, message, _generation(pod), now)
 
 
 def _generation(pod: Json) -> int:

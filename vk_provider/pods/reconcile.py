@@ -21,6 +21,7 @@ class Action(StrEnum):
     LAUNCH = "launch"
     CONNECT = "connect"
     SEND = "send"
+    MARK_NOT_READY = "mark-not-ready"
     PUBLISH = "publish"
     PUBLISH_PENDING = "publish-pending"
     FAIL_NEVER_STARTED = "fail-never-started"
@@ -42,6 +43,7 @@ class PodState:
     has_instance:     an instance lives or may live (costs money); lost: the cloud says that it is gone
     boot_failed:      the instance never answered within the limit
     connected:        a session is open; connecting: somebody is dialing
+    silent:           the agent was not heard for longer than a node monitor waits; not_ready: that was told
     sent:             the agent has our newest pod and references
     given:            an agent was given the pod: something of it may run
     terminal:         the newest status has a terminal phase; finished: nothing runs any more
@@ -60,6 +62,8 @@ class PodState:
     attempts_left: bool = True
     connected: bool = False
     connecting: bool = False
+    silent: bool = False
+    not_ready: bool = False
     sent: bool = False
     given: bool = False
     has_status: bool = False
@@ -76,7 +80,7 @@ def reconcile(state: PodState) -> list[Action]:
     """Return the actions due now."""
     if not state.exists:
         return _leave(state)
-    if state.terminal and (state.finished or not state.has_instance) or state.deleting and state.finished:
+    if is_over(state):
         return _finish(state)
     if state.lost:
         return [Action.FAIL_LOST]
@@ -93,6 +97,13 @@ def reconcile(state: PodState) -> list[Action]:
     return _run(state)
 
 
+def is_over(state: PodState) -> bool:
+    """Nothing of the pod runs any more, and how it ended is known."""
+    if state.terminal and (not state.has_instance or state.lost or state.boot_failed):
+        return True
+    return (state.terminal or state.deleting) and state.finished
+
+
 def _may_run(state: PodState) -> bool:
     """Whether something of the pod may be running that has to end by its grace period."""
     if not state.has_instance:
@@ -106,6 +117,8 @@ def _run(state: PodState) -> list[Action]:
         actions.append(Action.CONNECT)
     if state.connected and not state.sent:
         actions.append(Action.SEND)
+    if state.silent and not state.not_ready:
+        actions.append(Action.MARK_NOT_READY)
     if not state.published:
         actions.append(Action.PUBLISH)
     elif state.pending_due and not state.has_status:

@@ -8,10 +8,9 @@ from typing import Any
 
 from vk_provider.agentclient.base import AgentSession
 from vk_provider.cloud.base import Instance
+from vk_provider.podmodel.phase import TERMINAL_PHASES
 
 Json = dict[str, Any]
-
-TERMINAL_PHASES = ("Succeeded", "Failed")
 
 
 @dataclass
@@ -27,7 +26,12 @@ class PodRecord:
     refused:    the status that the API server did not accept, so that it is not sent for ever
     resolving:  reads what the pod refers to while its instance boots
     fresh:      nothing of the pod can have run on its instance before this process connected to it
-    unreachable_since: when a deletion first met an agent that does not answer; 0.0 while it answers
+    unasked:    an earlier process may have given the pod to the agent of this instance without having told the API
+                 server: its agent is asked before that is ruled out
+    silent_since: since when the agent of a pod that may run is not heard; 0.0 while it is
+    not_ready:  the Ready condition that is told instead of the agent's, because it is silent for too long
+    ending_since: when the pod was first seen deleted or with a terminal phase; 0.0 before
+    ended_by_others: the API got a terminal phase that is not from us: the agent has to stop the pod
     """
 
     uid: str
@@ -57,7 +61,11 @@ class PodRecord:
     references_changed: bool = False
     resolving: asyncio.Task[None] | None = None
     stop_sent_at: float = 0.0
-    unreachable_since: float = 0.0
+    unasked: bool = False
+    silent_since: float = 0.0
+    not_ready: Json | None = None
+    ending_since: float = 0.0
+    ended_by_others: bool = False
 
     status: Json | None = None
     status_from_agent: bool = False
@@ -97,10 +105,9 @@ class PodRecord:
 
     @property
     def phase(self) -> str:
-        """The newest phase known: ours when we have one, else the API's."""
-        if self.status is not None and self.status.get("phase"):
-            return str(self.status["phase"])
-        return self.api_phase
+        """The newest phase known: ours when we have one, else the API's. A terminal one is never left."""
+        own = str((self.status or {}).get("phase") or "")
+        return self.api_phase if not own or self.api_phase in TERMINAL_PHASES else own
 
     @property
     def has_instance(self) -> bool:

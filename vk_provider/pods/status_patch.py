@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.own_status import INSTANCE_CONDITION
 
 Json = dict[str, Any]
@@ -35,6 +36,41 @@ def owned_status(status: Json) -> Json:
     if "conditions" in owned:
         owned["conditions"] = [item for item in owned["conditions"] if item["type"] in OWNED_CONDITIONS]
     return owned
+
+
+def compute_told(status: Json, of_api: Json, not_ready: Json | None) -> Json:
+    """owned_status of what is to be published.
+
+    of_api:    status of the API object; a terminal phase, whoever set it, is never left
+    not_ready: the condition that stands for a Ready that nobody can confirm, None while the agent is heard
+    """
+    told = owned_status(status)
+    if of_api.get("phase") in TERMINAL_PHASES and told.get("phase") != of_api["phase"]:
+        told |= {name: of_api[name] for name in ("phase", "reason", "message") if of_api.get(name)}
+    if not_ready is not None and "conditions" in told:
+        told["conditions"] = [
+            not_ready if item["type"] == "Ready" and item["status"] == "True" else item for item in told["conditions"]
+        ]
+    return told
+
+
+def keep_transition_times(status: Json, published: Json | None, now: str) -> Json:
+    """The same status with each condition's lastTransitionTime as the API's readers saw it.
+
+    The agent does not know of a Ready that was False only in the API (its session was down, or the Node's Lease had run
+    out): back at True it is a transition of now. What stays the same keeps the later time: it must not go back.
+    """
+    known = {item["type"]: item for item in (published or {}).get("conditions") or []}
+    if not known or "conditions" not in status:
+        return status
+    return {**status, "conditions": [_keep_time(item, known.get(item["type"]), now) for item in status["conditions"]]}
+
+
+def _keep_time(condition: Json, known: Json | None, now: str) -> Json:
+    since, known_since = ((item or {}).get("lastTransitionTime") or "" for item in (condition, known))
+    if known is None or since >= known_since:
+        return condition
+    return {**condition, "lastTransitionTime": known_since if known["status"] == condition["status"] else now}
 
 
 def is_published(published: Json | None, status: Json) -> bool:

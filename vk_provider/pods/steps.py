@@ -22,15 +22,18 @@ from vk_provider.pods.archive import LogArchive
 from vk_provider.pods.launcher import LaunchRefusedError, PodLauncher
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.own_status import (
+    AGENT_UNREACHABLE,
     build_lost_status,
     build_pending_status,
     build_rejected_status,
+    build_unready_condition,
     build_unstarted_status,
     instance_condition,
 )
 from vk_provider.pods.reconcile import Action
 from vk_provider.pods.record import PodRecord
-from vk_provider.pods.status_patch import build_status_patch, owned_status
+from vk_provider.pods.state import compute_fingerprint, told_status
+from vk_provider.pods.status_patch import build_status_patch, keep_transition_times, owned_status
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +94,7 @@ class PodSteps:
             Action.LAUNCH: self.launch,
             Action.CONNECT: self.connect,
             Action.SEND: self.send,
+            Action.MARK_NOT_READY: self.mark_not_ready,
             Action.PUBLISH: self.publish,
             Action.PUBLISH_PENDING: self.publish_pending,
             Action.FAIL_NEVER_STARTED: self.fail_never_started,
@@ -166,7 +170,7 @@ class PodSteps:
         if record.resolving is not None:
             await asyncio.wait({record.resolving})
             record.resolving = None
-        fingerprint = pod_fingerprint(record.pod)
+        fingerprint = compute_fingerprint(record)
         record.references_changed = False
         self._references.subscribe(record.pod, lambda: self._references_changed(record))
         try:
@@ -192,12 +196,23 @@ class PodSteps:
             return
         record.sent_fingerprint, record.sent_references = fingerprint, dict(references)
 
+    async def mark_not_ready(self, record: PodRecord) -> None:
+        """What the controller manager does with the pods of a Node whose kubelet is silent: Services leave the pod out.
+        The agent's next status takes it back."""
+        if not record.silent_since or record.instance is None:
+            return
+        since = rfc3339(time.time() - (time.monotonic() - record.silent_since))
+        message = f"the agent on instance {record.instance.instance_id} is not reachable since {since}"
+        record.not_ready = build_unready_condition(record.pod, message, rfc3339())
+        log.warning("pod %s: %s", record.key, message)
+        self.event(record, "Warning", AGENT_UNREACHABLE, message)
+
     async def publish(self, record: PodRecord) -> None:
         """One PATCH with the newest status; what arrives meanwhile makes the next one."""
-        if record.status is None:
+        told = told_status(record)
+        if told is None:
             return
-        sent = owned_status(record.status)
-        status = dict(sent)
+        status = dict(keep_transition_times(told, record.published, rfc3339()))
         if record.start_time:
             status["startTime"] = record.start_time
         if record.selection_message:
@@ -218,7 +233,7 @@ class PodSteps:
             if error.status in (400, 422):
                 log.error("pod %s: the API server refuses the status: %s", record.key, error)
                 # The next status is compared with what the API server holds, not with what it did not take.
-                record.refused, record.published = sent, owned_status(record.pod.get("status") or {})
+                record.refused, record.published = told, owned_status(record.pod.get("status") or {})
                 return
             raise
         self._metrics.status_patches.inc("ok")
@@ -253,6 +268,7 @@ class PodSteps:
         record.instance, record.terminated, record.connection = None, False, None
         record.boot_failed, record.ever_connected = "", False
         record.sent_fingerprint, record.sent_references, record.ack_seq = None, None, 0
+        record.unasked, record.silent_since, record.not_ready = False, 0.0, None
         record.attempt += 1
 
     async def stop(self, record: PodRecord) -> None:
@@ -349,22 +365,3 @@ def involved(pod: Json) -> Json:
         "uid": metadata["uid"],
         "resourceVersion": metadata.get("resourceVersion", ""),
     }
-
-
-def pod_fingerprint(pod: Json) -> Any:
-    """Changes exactly when the agent must see the pod again: not for our own status patches."""
-    metadata, spec = pod["metadata"], pod["spec"]
-    gates = {gate["conditionType"] for gate in spec.get("readinessGates") or []}
-    conditions = [
-        (condition["type"], condition["status"])
-        for condition in (pod.get("status") or {}).get("conditions") or []
-        if condition["type"] in gates
-    ]
-    return (
-        metadata.get("generation") or spec,
-        metadata.get("deletionTimestamp"),
-        metadata.get("deletionGracePeriodSeconds"),
-        metadata.get("labels"),
-        metadata.get("annotations"),
-        conditions,
-    )

@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 
 from vk_provider.cloud.base import TAG_NODE, TAG_POD_NAME, TAG_POD_NAMESPACE, TAG_POD_UID, Cloud, Instance
 from vk_provider.errors import CloudError, KubeApiError
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import pod_path
+from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.controller import PodController
 from vk_provider.pods.metrics import PodMetrics
-from vk_provider.pods.record import TERMINAL_PHASES
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +47,6 @@ class OrphanSweep:
         metrics: PodMetrics,
         interval_s: float,
         min_age_s: float,
-        on_cloud_answer: Callable[[Exception | None], None],
     ) -> None:
         self._cloud = cloud
         self._client = client
@@ -57,7 +55,6 @@ class OrphanSweep:
         self._metrics = metrics
         self._interval_s = interval_s
         self._min_age_s = min_age_s
-        self._on_cloud_answer = on_cloud_answer
         self._seen: set[str] = set()
 
     async def run(self) -> None:
@@ -71,12 +68,7 @@ class OrphanSweep:
 
     async def sweep(self) -> list[str]:
         """One sweep; returns the terminated instance IDs."""
-        try:
-            instances = await self._cloud.list_owned()
-        except CloudError as error:
-            self._on_cloud_answer(error)
-            raise
-        self._on_cloud_answer(None)
+        instances = await self._cloud.list_owned()
         claimed = {
             record.instance.instance_id for record in self._controller.records.values() if record.instance is not None
         }
@@ -96,8 +88,11 @@ class OrphanSweep:
         namespace, name = instance.tags.get(TAG_POD_NAMESPACE, ""), instance.tags.get(TAG_POD_NAME, "")
         record = self._controller.records.get(uid)
         if record is not None:
-            # Its pod has another instance (or is being given one): this is the surplus of a crash.
-            return record.instance is not None and record.instance.instance_id != instance.instance_id
+            # Its pod has another instance, or has ended and needs none: this is the surplus of a crash. A pod that has
+            # none yet is being given one.
+            if record.instance is None:
+                return record.phase in TERMINAL_PHASES
+            return record.instance.instance_id != instance.instance_id
         if not (uid and namespace and name):
             return True
         try:

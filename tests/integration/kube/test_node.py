@@ -119,14 +119,6 @@ async def test_a_restart_adopts_the_node_without_making_it_flap(provider: Provid
         assert ready(node)["lastTransitionTime"] == before
 
 
-async def test_stopping_marks_the_node_not_ready(provider: Provider) -> None:
-    async with controlling(provider, spec("node-stop"), []) as controller:
-        await until(lambda: controller.is_ready)
-        await controller.stop()
-        state = ready(await read(provider, "node", "node-stop"))
-        assert (state["status"], state["message"]) == ("False", "vk-provider is stopping")
-
-
 async def test_a_serving_certificate_is_signed_once_approved_and_used_again(provider: Provider, tmp_path: Path) -> None:
     given: list[tuple[bytes, bytes]] = []
     names = ["node-cert", "10.99.0.1"]

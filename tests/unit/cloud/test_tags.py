@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from vk_provider.cloud import base
-from vk_provider.cloud.tags import build_client_token, build_tags, check_tags
+from vk_provider.cloud.tags import build_tags, check_tags
 from vk_provider.cloud.unavailable import UnavailableOfferings
 from vk_provider.cloud.userdata import encode_user_data
 from vk_provider.errors import CapacityError, CloudRequestError
@@ -33,14 +33,6 @@ def test_tags_that_ec2_refuses_are_refused(tags: dict[str, str]) -> None:
 def test_more_than_50_tags_are_refused() -> None:
     with pytest.raises(CloudRequestError, match="at most 50"):
         check_tags({f"k{number}": "" for number in range(51)})
-
-
-def test_client_tokens_are_short_ascii_and_differ_by_owner_pod_and_attempt() -> None:
-    uid = "0b6a3c3e-8d2f-4a60-93d5-1f1f8f0b7a11"
-    tokens = {build_client_token(o, u, a) for o in ("a", "b") for u in (uid, "mirror/pod/ü" * 20) for a in (0, 1)}
-    assert len(tokens) == 8
-    assert all(len(token) <= 64 and token.isascii() for token in tokens)
-    assert build_client_token("a", uid, 0) == build_client_token("a", uid, 0)
 
 
 def test_user_data_is_limited_before_base64() -> None:

@@ -132,6 +132,14 @@ def test_a_terminal_phase_is_held_back_while_a_container_may_run():
     assert build(pod, [ended("a", 1)], [ended("s", 137)], previous_status=held)["phase"] == "Failed"
 
 
+def test_a_terminal_phase_that_others_set_holds_while_containers_still_run_and_keeps_its_reason():
+    before = build(make_pod(), [running("c")])
+    pod = {**make_pod(), "status": {"phase": "Failed", "reason": "Odd", "message": "m"}}
+    status = build(pod, [running("c")], previous_status=before)
+    assert (status["phase"], status["reason"], status["message"]) == ("Failed", "Odd", "m")
+    assert condition(status, "Ready") == condition(status, "ContainersReady") == ("False", "PodFailed", "")
+
+
 def test_terminal_phases_are_never_left():
     pod = make_pod(restartPolicy="Always", status={"phase": "Failed", "reason": "Evicted", "message": "m"})
     status = build(pod, [running("c")])

@@ -38,6 +38,12 @@ class FakeApi:
         held["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": grace_s}
         self._changed("MODIFIED", held)
 
+    def set_status(self, pod: Json, **fields: Any) -> None:
+        """What another controller or a user writes into the status."""
+        held = self.pods[(pod["metadata"]["namespace"], pod["metadata"]["name"])]
+        held["status"] = {**held["status"], **fields}
+        self._changed("MODIFIED", held)
+
     def remove(self, pod: Json) -> None:
         """Force deletion."""
         held = self.pods.pop((pod["metadata"]["namespace"], pod["metadata"]["name"]))

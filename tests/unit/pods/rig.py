@@ -12,6 +12,7 @@ from typing import Any
 
 from vk_provider.aiokit.metrics import Registry
 from vk_provider.cloud.base import Instance
+from vk_provider.cloud.simulated.agent import SimulatedAgent
 from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
 from vk_provider.cloud.simulated.connector import SimulatedConnector, SimulatedResponse, SimulatedSession
 from vk_provider.errors import AgentUnreachableError
@@ -61,9 +62,20 @@ class Connector(SimulatedConnector):
         self.forgotten.add(instance_id)
         super().forget(instance_id)
 
+    def stop_slowly(self, instance_id: str) -> list[str]:
+        """The pod's containers take their whole grace period, until `end_pod`. Returns when stops were asked for."""
+        agent, asked = self._agents[instance_id], list[str]()
+
+        def finish(now: str, exit_code: int) -> list[Json]:
+            asked.append(now)
+            return []
+
+        agent.finish = finish  # type: ignore[method-assign]
+        return asked
+
     def end_pod(self, instance_id: str, exit_code: int = 0) -> None:
         """All containers of the pod end by themselves."""
-        messages = self._agents[instance_id].finish("2026-01-01T00:01:00Z", exit_code)
+        messages = SimulatedAgent.finish(self._agents[instance_id], "2026-01-01T00:01:00Z", exit_code)
         self._sessions[instance_id].push(messages)
 
 
@@ -121,6 +133,7 @@ class World:
             cloud=CloudSettings(backend="simulated", owner=OWNER, boot_timeout_s=60.0),
         )
         self.boot_timeout_s = 60.0
+        self.agent_monitor_grace_s = 40.0
         self.node: Json = {"metadata": {"labels": {}}, "status": {"allocatable": {"cpu": "100", "pods": "50"}}}
         self.controller: PodController
         self._names = itertools.count(1)
@@ -131,7 +144,12 @@ class World:
         self.controller = build_controller(
             settings=Settings(
                 nodes=self.settings.nodes,
-                cloud=CloudSettings(backend="simulated", owner=OWNER, boot_timeout_s=self.boot_timeout_s),
+                cloud=CloudSettings(
+                    backend="simulated",
+                    owner=OWNER,
+                    boot_timeout_s=self.boot_timeout_s,
+                    agent_monitor_grace_s=self.agent_monitor_grace_s,
+                ),
             ),
             client=self.api,  # type: ignore[arg-type]
             cloud=self.cloud,
@@ -143,7 +161,6 @@ class World:
             metrics=PodMetrics(Registry()),
             nodes=lambda name: self.node,
             boot_data=lambda: "boot",
-            on_cloud_answer=lambda error: None,
         )
         instances = await self.cloud.list_owned()
         for pod in self.api.pods.values():

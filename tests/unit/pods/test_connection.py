@@ -65,7 +65,7 @@ def make(connector: Connector, fates: list[Instance | None | Exception], boot_ti
 
     made = InstanceConnection(
         connector, describe, lambda uid: None, lambda record, message: received.append(message), boot_timeout_s,  # type: ignore[arg-type]
-        lambda record: None,
+        lambda record: None, lambda record: None,
     )  # fmt: skip
     return made, record, received
 

@@ -12,7 +12,7 @@ from vk_provider.cloud.base import LaunchRequest
 from vk_provider.cloud.tags import build_tags
 from vk_provider.cloud.unavailable import offering_key
 from vk_provider.errors import KubeApiError
-from vk_provider.pods import connection, controller
+from vk_provider.pods import connection, controller, state
 
 from .rig import NODE, OWNER, World
 
@@ -445,7 +445,7 @@ async def test_a_deletion_waits_for_an_agent_that_is_away_and_then_takes_the_ins
     world.api.mark_deleting(pod, grace_s=0)
     await asyncio.sleep(0.1)
     assert world.api.pods and world.live()
-    monkeypatch.setattr(controller, "DELETION_OVERDUE_S", 0.0)
+    monkeypatch.setattr(state, "DELETION_OVERDUE_S", 0.0)
     world.controller.wake(pod["metadata"]["uid"])
     await world.until(lambda: not world.api.pods and not world.live())
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +43,7 @@ def test_young_claimed_foreign_and_dead_instances_are_not() -> None:
 
 def make_sweep(world: World) -> OrphanSweep:
     return OrphanSweep(
-        world.cloud, world.api, world.controller, {NODE}, PodMetrics(Registry()), 60.0, 0.0, lambda error: None,  # type: ignore[arg-type]
+        world.cloud, world.api, world.controller, {NODE}, PodMetrics(Registry()), 60.0, 0.0,  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -70,6 +72,35 @@ async def test_the_second_instance_of_a_pod_is_an_orphan_and_its_first_is_not(wo
     await sweep.sweep()
     assert await sweep.sweep() == [second.instance_id]
     assert world.live() == kept
+
+
+async def test_an_instance_that_was_not_listed_when_its_ended_pod_was_adopted_is_an_orphan(world: World) -> None:
+    pod = world.pod()
+    pod["status"] = {"phase": "Succeeded"}
+    world.api.add(pod)
+    await world.settle()
+    late = await launch(world, pod["metadata"]["uid"], pod["metadata"]["name"])
+    sweep = make_sweep(world)
+    await sweep.sweep()
+    assert await sweep.sweep() == [late.instance_id]
+
+
+async def test_the_instance_of_a_pod_that_is_being_given_one_is_no_orphan(world: World) -> None:
+    gate = asyncio.Event()
+    original = world.cloud.launch
+
+    async def slow(requests: Any) -> Any:
+        answer = await original(requests)
+        await gate.wait()
+        return answer
+
+    world.controller.steps._launcher._batch._call = slow
+    pod = world.api.add(world.pod())
+    await world.until(lambda: world.live_of(pod))
+    sweep = make_sweep(world)
+    assert (await sweep.sweep(), await sweep.sweep()) == ([], [])
+    gate.set()
+    await world.until(lambda: world.api.status(pod)["phase"] == "Running")
 
 
 async def test_a_sweep_in_which_a_side_failed_concludes_nothing_and_counts_anew(

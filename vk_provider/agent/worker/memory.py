@@ -11,7 +11,7 @@ from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.worker.backoff import BackoffTable
 from vk_provider.agent.worker.observed import rfc3339
 from vk_provider.agent.worker.resize import desired_resources, with_allocated
-from vk_provider.agent.worker.spec import Json, is_deleted, is_host_network, uid_of
+from vk_provider.agent.worker.spec import Json, has_ended_in_api, is_deleted, is_host_network, uid_of
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.quantity import ceil_int
 from vk_provider.podmodel.status import PodEnd
@@ -73,7 +73,9 @@ class PodMemory:
 
     @property
     def must_stop(self) -> bool:
-        return is_deleted(self.api_pod) or self.stop is not None or self.end is not None
+        """As UpdatePod of the kubelet's pod workers: a terminal phase in the API ends the pod too."""
+        asked = is_deleted(self.api_pod) or has_ended_in_api(self.api_pod)
+        return asked or self.stop is not None or self.end is not None
 
     @property
     def memory_capacity_bytes(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.podmodel.restart import decide_restart, find_restart_rule
 from vk_provider.podmodel.spec import (
     Json,
@@ -32,6 +33,7 @@ __all__ = [
     "ephemeral_containers",
     "find_ref",
     "grace_period_s",
+    "has_ended_in_api",
     "init_containers",
     "is_deleted",
     "is_host_network",
@@ -89,6 +91,11 @@ def find_ref(pod: Json, name: str) -> ContainerRef | None:
 
 def is_deleted(pod: Json) -> bool:
     return bool(metadata_of(pod).get("deletionTimestamp"))
+
+
+def has_ended_in_api(pod: Json) -> bool:
+    """The API object has a terminal phase, whoever set it."""
+    return (pod.get("status") or {}).get("phase") in TERMINAL_PHASES
 
 
 def pod_restart_policy(pod: Json) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from vk_provider.cloud.base import Instance
 from vk_provider.podmodel.context import PodContext
+from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.podmodel.status import ContainerStatuses, PodEnd, SandboxFacts, build_pod_status
 
 Json = dict[str, Any]
@@ -56,7 +57,7 @@ class SimulatedAgent:
     def _on_pod(self, pod: Json, now: str) -> list[Json]:
         first = self.pod is None
         self.pod = pod
-        if pod["metadata"].get("deletionTimestamp"):
+        if pod["metadata"].get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in TERMINAL_PHASES:
             return self.finish(now, exit_code=0)
         if not first or self.finished:
             return []

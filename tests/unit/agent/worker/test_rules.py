@@ -219,3 +219,10 @@ def test_only_memory_limits_that_are_added_or_lowered_are_checked_against_what_i
     refusal = refuse_memory_decrease(limits, {"lower": 1 << 20})
     assert 'container "lower" memory limit (1048576) below current usage (1048576)' in refusal
     assert 'missing container "added" memory usage' in refusal
+
+
+@pytest.mark.parametrize(("phase", "stops"), [("Running", False), ("Failed", True), ("Succeeded", True)])
+def test_a_terminal_phase_in_the_api_stops_the_pod(phase: str, stops: bool) -> None:
+    node = {"name": "n", "allocatable": {}, "clusterDNS": [], "clusterDomain": ""}
+    message = {"type": "pod", "pod": pod(MAIN) | {"status": {"phase": phase}}, "references": {}, "node": node}
+    assert PodMemory.from_message(message).must_stop is stops  # type: ignore

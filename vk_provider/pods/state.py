@@ -1,0 +1,145 @@
+"""What is known of a pod right now, as the facts that `reconcile` decides by. Pure: `now` is time.monotonic()."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vk_provider.podmodel.phase import TERMINAL_PHASES
+from vk_provider.pods.reconcile import ORPHAN_STOP_LIMIT_S, PodState
+from vk_provider.pods.record import PodRecord
+from vk_provider.pods.status_patch import compute_told, is_published, keep_transition_times
+
+Json = dict[str, Any]
+
+MAX_ATTEMPTS = 3
+DEFAULT_GRACE_S = 30
+DELETION_OVERDUE_S = 60.0
+"""How long after its grace period an ending pod with an unreachable agent is kept before its instance is taken away."""
+
+
+def compute_state(record: PodRecord, now: float, agent_grace_s: float) -> PodState:
+    """The facts of one record. agent_grace_s: how long an agent may be away before its pod is not Ready any more."""
+    started = record.status_from_agent or has_started(record.pod)
+    given = is_given(record)
+    # The API's word that the pod has ended is no word on its containers, as long as there is an agent to ask.
+    ended_unseen = record.api_phase in TERMINAL_PHASES and not given
+    return PodState(
+        exists=record.exists,
+        deleting=record.deleting,
+        admitted=record.admitted or record.instance is not None,
+        held=bool(record.hold),
+        has_instance=record.has_instance,
+        lost=bool(record.lost),
+        boot_failed=bool(record.boot_failed),
+        attempts_left=record.attempt + 1 < MAX_ATTEMPTS,
+        connected=record.session is not None,
+        connecting=record.connection is not None and not record.connection.done(),
+        silent=_silent_s(record, now) >= agent_grace_s,
+        not_ready=record.not_ready is not None,
+        given=given,
+        sent=record.sent_fingerprint is not None
+        and not record.references_changed
+        and record.sent_fingerprint == compute_fingerprint(record),
+        has_status=started,
+        terminal=record.phase in TERMINAL_PHASES,
+        finished=record.finished or ended_unseen,
+        published=_is_told(record),
+        api_deleted=record.api_deleted,
+        pending_due=now >= record.pending_due and record.published is None,
+        archived=record.archived,
+        stop_waited_s=now - record.stop_sent_at if record.stop_sent_at else None,
+    )
+
+
+def next_look_s(record: PodRecord, seen: PodState, now: float, agent_grace_s: float) -> float | None:
+    """Seconds until the clock alone changes the answer; None when it does not."""
+    due = []
+    if not record.exists and record.stop_sent_at:
+        due.append(record.stop_sent_at + ORPHAN_STOP_LIMIT_S)
+    if record.silent_since and record.session is None and not seen.silent:
+        due.append(record.silent_since + agent_grace_s)
+    overdue_at = _overdue_at(record)
+    if overdue_at is not None:
+        due.append(overdue_at)
+    waits_for_status = record.published is None and not record.hold and record.phase not in TERMINAL_PHASES
+    if waits_for_status and not seen.pending_due:
+        due.append(record.pending_due)
+    return max(0.0, min(due) - now) if due else None
+
+
+def is_overdue(record: PodRecord, now: float) -> bool:
+    """An ending pod whose agent was away for the whole grace period and longer: nobody will tell how it ended."""
+    overdue_at = _overdue_at(record)
+    return overdue_at is not None and now >= overdue_at
+
+
+def _overdue_at(record: PodRecord) -> float | None:
+    ending = record.deleting or record.phase in TERMINAL_PHASES
+    if not (ending and record.has_instance and is_given(record)) or record.finished or record.lost:
+        return None
+    if record.session is not None or not record.silent_since:
+        return None
+    if record.deleting:
+        grace_s = float(record.pod["metadata"].get("deletionGracePeriodSeconds") or 0)
+    else:
+        grace_s = float(record.pod["spec"].get("terminationGracePeriodSeconds", DEFAULT_GRACE_S))
+    return max(record.silent_since, record.ending_since) + grace_s + DELETION_OVERDUE_S
+
+
+def _silent_s(record: PodRecord, now: float) -> float:
+    return now - record.silent_since if record.silent_since and record.session is None else 0.0
+
+
+def is_given(record: PodRecord) -> bool:
+    """An agent was given the pod, by this process or perhaps by an earlier one: something of it may run."""
+    if record.status_from_agent or record.sent_fingerprint is not None or has_started(record.pod):
+        return True
+    return record.unasked and not record.boot_failed
+
+
+def has_started(pod: Json) -> bool:
+    """The API's status tells that an agent had the pod: some container has or had an ID, or it is Running."""
+    status = pod.get("status") or {}
+    if status.get("phase") == "Running":
+        return True
+    return any(
+        item.get("containerID")
+        for field in ("initContainerStatuses", "containerStatuses")
+        for item in status.get(field) or []
+    )
+
+
+def compute_fingerprint(record: PodRecord) -> Any:
+    """Changes exactly when the agent must see the pod again: not for our own status patches."""
+    metadata, spec = record.pod["metadata"], record.pod["spec"]
+    gates = {gate["conditionType"] for gate in spec.get("readinessGates") or []}
+    conditions = [
+        (condition["type"], condition["status"])
+        for condition in (record.pod.get("status") or {}).get("conditions") or []
+        if condition["type"] in gates
+    ]
+    return (
+        metadata.get("generation") or spec,
+        metadata.get("deletionTimestamp"),
+        metadata.get("deletionGracePeriodSeconds"),
+        metadata.get("labels"),
+        metadata.get("annotations"),
+        conditions,
+        record.ended_by_others,
+    )
+
+
+def told_status(record: PodRecord) -> Json | None:
+    """What the API server should hold of the pod's status; None while there is nothing to tell."""
+    status = record.status
+    if status is None and record.not_ready is not None:
+        status = record.published
+    return None if status is None else compute_told(status, record.pod.get("status") or {}, record.not_ready)
+
+
+def _is_told(record: PodRecord) -> bool:
+    """Whether the API server holds our newest status, or has refused just that one."""
+    told = told_status(record)
+    if told is None or told == record.refused:
+        return True
+    return is_published(record.published, keep_transition_times(told, record.published, ""))
