@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ class KubeletApi:
     flags:         served by /flagz
     is_healthy:    whether the provider's loops make progress (/healthz syncloop)
     idle_s:        idle limit of upgraded streams
+    streams:       tasks that hold an upgraded stream now
     """
 
     node: str
@@ -36,6 +38,7 @@ class KubeletApi:
     idle_s: float = 4 * 3600.0
     started_at: float = 0.0
     version: str = ""
+    streams: set[asyncio.Task[object]] = field(init=False, default_factory=set)
     warm: WarmConnections = field(init=False)
 
     def __post_init__(self) -> None:
