@@ -45,8 +45,12 @@ class KubeletApi:
         object.__setattr__(self, "warm", WarmConnections(self.connector))
 
     def find_pod(self, request: web.Request) -> PodHandle | None:
-        """The pod named in the path, whatever UID the path asks for."""
-        return self.source.find(request.match_info["namespace"], request.match_info["pod"], None)
+        """The pod named in the path, whatever UID the path asks for. Only of this Node: leave was asked for it alone,
+        and the process may serve others."""
+        found = self.source.find(request.match_info["namespace"], request.match_info["pod"], None)
+        if found is None or found.pod["spec"].get("nodeName") != self.node:
+            return None
+        return found
 
 
 def full_name(pod: Json) -> str:
