@@ -15,6 +15,7 @@ import aiohttp
 import orjson
 
 from vk_provider import __version__
+from vk_provider.aiokit.keepalive import keepalive_socket
 from vk_provider.errors import BadStartError, KubeApiError
 from vk_provider.kube.credentials import Credentials
 from vk_provider.kube.paths import RequestInfo, parse_request
@@ -273,14 +274,11 @@ def _session(limit: int) -> aiohttp.ClientSession:
 
 
 def _keepalive_socket(address: tuple[Any, ...]) -> socket.socket:
-    """A socket that notices within about 30 s that its peer is gone: a quiet watch has nothing else to notice by."""
-    family, kind, protocol = address[0], address[1], address[2]
-    connection = socket.socket(family, kind, protocol)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 30_000)):
-        option = getattr(socket, name, None)
-        if option is not None:
-            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    """A quiet watch has nothing else to notice by that its peer is gone, and a request has to be given up as well."""
+    connection = keepalive_socket(address)
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, option, 30_000)
     return connection
 
 
