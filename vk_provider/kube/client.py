@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import random
 import socket
 import ssl
@@ -21,6 +22,8 @@ from vk_provider.kube.credentials import Credentials
 from vk_provider.kube.paths import RequestInfo, parse_request
 from vk_provider.kube.watchstream import split_events
 
+log = logging.getLogger(__name__)
+
 Json = dict[str, Any]
 MetricsHook = Callable[[str, str, int, float], None]
 """(verb, resource[.group][/subresource], HTTP status or 0, seconds); see paths.RequestInfo.label. A watch is measured
@@ -32,6 +35,8 @@ MERGE = "application/merge-patch+json"
 _ATTEMPTS = 5
 _MAX_RETRY_AFTER_S = 30.0
 _WATCH_S = (300, 600)
+_WATCH_SILENCE_S = 150.0
+"""An API server sends a bookmark about every minute; one that hangs keeps its connections open."""
 _BIG_BODY_BYTES = 256 * 1024
 _READ_BUFFER_BYTES = 256 * 1024
 
@@ -151,6 +156,8 @@ class KubeClient:
             try:
                 status, raw, retry_after_s = await self._send(info, method, path, query, data, headers, timeout_s)
             except KubeApiError as error:
+                if error.reason == "Untrusted" and not last and await self._credentials.reload():
+                    continue  # The cluster's CA was rotated, and the file with it.
                 if last or method == "POST" or error.reason == "Untrusted":
                     raise
                 await asyncio.sleep(random.uniform(0.5, 1.0) * 0.2 * 2**attempt)
@@ -218,7 +225,8 @@ class KubeClient:
     ) -> AsyncGenerator[Json, None]:
         """Yield events, BOOKMARKs included, until the server ends the watch (after 5 to 10 minutes).
 
-        Raises KubeApiError: 410 when `resource_version` is too old (list again), 0 when the connection was lost.
+        One that is silent for too long is ended here. Raises KubeApiError: 410 when `resource_version` is too old (list
+        again), 0 when the connection was lost.
         """
         watch_s = random.randint(*_WATCH_S)
         watch_query = {
@@ -230,7 +238,7 @@ class KubeClient:
         }
         info = parse_request("GET", path, watch_query)
         started, opened = time.monotonic(), False
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=watch_s + 60)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=_WATCH_SILENCE_S)
         try:
             options = await self._options({})
             url = self._credentials.server + path
@@ -244,8 +252,11 @@ class KubeClient:
                     raise _status_error(response.status, raw)
                 if on_open is not None:
                     on_open()
-                async for event in split_events(response.content.iter_any()):
-                    yield event
+                try:
+                    async for event in split_events(response.content.iter_any()):
+                        yield event
+                except TimeoutError:
+                    log.debug("watch of %s was silent for %g s, opening another", info.label, _WATCH_SILENCE_S)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not opened:
                 self._measure(info, 0, started)
