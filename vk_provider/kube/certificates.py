@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -28,7 +29,8 @@ class KeyPair:
         """Whether it is valid now, belongs to the key and stands for all the names."""
         try:
             leaf, key = self.leaf, serialization.load_pem_private_key(self.key, password=None)
-        except ValueError:
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            # A TypeError says that the key wants a password.
             return False
         if not leaf.not_valid_before_utc <= now < leaf.not_valid_after_utc:
             return False

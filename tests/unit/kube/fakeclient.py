@@ -49,7 +49,8 @@ class FakeClient:
         if error is not None:
             raise error
         on_open()
-        for event in ():
+        events: list[Json] = []
+        for event in events:
             yield event
 
 
