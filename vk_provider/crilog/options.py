@@ -19,12 +19,11 @@ class LogOptionsError(ValueError):
 
 
 UNDECODABLE = '{"message": "Unable to decode query."}'
+_STREAMS = ("All", "Stdout", "Stderr")
 INVALID = '{"message": "Invalid request."}'
 
 _INTEGER = re.compile(r"[-+]?[0-9]{1,20}", re.ASCII)
-_RFC3339 = re.compile(
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d([.,]\d+)?(Z|[-+]([01]\d|2[0-4]):[0-5]\d)", re.ASCII
-)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d([.,]\d+)?(Z|[-+]([01]\d|2[0-4]):[0-5]\d)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +78,8 @@ def _parse_time(text: str | None) -> int | None:
 def parse_log_options(query: Iterable[tuple[str, str]]) -> LogOptions:
     """Decode the query parameters of a containerLogs request; the first value of a repeated name counts.
 
-    Raises LogOptionsError: 400 undecodable, 422 invalid. `stream` is checked by `refuse_stream`, which a kubelet does
-    after it has looked the pod up.
+    Raises LogOptionsError: 400 undecodable, 422 invalid. Whether a valid `stream` is served is checked by
+    `refuse_stream`, which a kubelet does after it has looked the pod up.
     """
     values: dict[str, str] = {}
     for name, value in query:
@@ -99,8 +98,11 @@ def parse_log_options(query: Iterable[tuple[str, str]]) -> LogOptions:
         since_seconds=_parse_int(values.get("sinceSeconds")),
         since_time_ns=_parse_time(values.get("sinceTime")),
     )
+    stream = values.get("stream", "All")
     if (
-        (options.tail_lines is not None and options.tail_lines < 0)
+        stream not in _STREAMS
+        or (stream != "All" and options.tail_lines is not None)
+        or (options.tail_lines is not None and options.tail_lines < 0)
         or (options.limit_bytes is not None and options.limit_bytes < 1)
         or (options.since_seconds is not None and options.since_seconds < 1)
         or (options.since_seconds is not None and options.since_time_ns is not None)

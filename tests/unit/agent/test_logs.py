@@ -163,6 +163,7 @@ def test_an_archive_copy_keeps_whole_newest_lines(log_file: Path) -> None:
         ({"sinceTime": "1970-01-01T00:00:01.5Z"}, LogOptions(since_time_ns=1_500_000_000)),
         ({"sinceTime": ""}, LogOptions(since_time_ns=0)),
         ({"sinceTime": "null"}, LogOptions(since_time_ns=0)),
+        ({"stream": "Stdout"}, LogOptions()),
         ({"timestamps": "", "follow": "0"}, LogOptions(timestamps=True)),
     ],
 )
@@ -187,6 +188,9 @@ def test_queries_are_decoded_as_a_kubelet_does(query: dict[str, str], expected: 
         ({"sinceTime": "2026-02-03T05:00:00+99:00"}, 400),
         ({"sinceTime": "2026-02-03"}, 400),
         ({"sinceTime": "", "sinceSeconds": "1"}, 422),
+        ({"stream": "both"}, 422),
+        ({"stream": ""}, 422),
+        ({"stream": "Stdout", "tailLines": "1"}, 422),
         ({"tailLines": "-1"}, 422),
         ({"limitBytes": "0"}, 422),
         ({"sinceSeconds": "0"}, 422),
