@@ -34,7 +34,7 @@ class KeyPair:
             return False
         if not leaf.not_valid_before_utc <= now < leaf.not_valid_after_utc:
             return False
-        return _spki(leaf.public_key()) == _spki(key.public_key()) and set(names) <= subject_names(leaf)
+        return _spki(leaf.public_key()) == _spki(key.public_key()) and {str(_parse_name(name)) for name in names} <= subject_names(leaf)
 
 
 def generate_key_pem() -> bytes:
@@ -75,11 +75,17 @@ def compute_rotation_at(certificate: x509.Certificate, fraction: float) -> float
     return begin + (end - begin) * fraction
 
 
-def _general_name(name: str) -> x509.GeneralName:
+def _parse_name(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | str:
+    """An address, which can be written in several ways, or a DNS name."""
     try:
-        return x509.IPAddress(ipaddress.ip_address(name))
+        return ipaddress.ip_address(name)
     except ValueError:
-        return x509.DNSName(name)
+        return name
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    parsed = _parse_name(name)
+    return x509.DNSName(parsed) if isinstance(parsed, str) else x509.IPAddress(parsed)
 
 
 def _spki(key: object) -> bytes:

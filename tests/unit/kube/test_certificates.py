@@ -60,6 +60,13 @@ def test_a_certificate_is_usable_only_with_its_key_names_and_time() -> None:
     assert not KeyPair(pair.certificate, locked).is_usable(["n1"], inside)
 
 
+def test_an_address_may_be_written_in_several_ways() -> None:
+    key = generate_key_pem()
+    pair = KeyPair(issue(build_serving_request(key, "n1", ["n1", "FD00:0::1"])), key)
+    assert pair.is_usable(["n1", "FD00:0::1"], BEGIN + datetime.timedelta(days=1))
+    assert not pair.is_usable(["fd00::2"], BEGIN + datetime.timedelta(days=1))
+
+
 def write_current_pair(directory: Path) -> tuple[Path, Path]:
     """Files of a pair that is valid now."""
     key = generate_key_pem()
