@@ -140,7 +140,7 @@ class SharedObjects:
         self._held.clear()
 
     def _open(self, key: Key) -> _Entry:
-        watches = sum(1 for entry in self._entries.values() if entry.task is not None)
+        watches = sum(1 for entry in self._entries.values() if entry.task is not None and not entry.polled)
         polled = watches >= self._max_watches
         entry = self._entries[key] = _Entry(self._build_informer(key, polled), polled)
         self._start(key, entry)

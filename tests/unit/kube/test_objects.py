@@ -108,3 +108,13 @@ async def test_a_watched_object_is_not_read_anew(client: FakeClient) -> None:
     assert await world.read("second") == "old"
     assert client.lists == 1
     world.shared.close()
+
+
+async def test_objects_that_are_polled_take_no_watch_from_later_ones(client: FakeClient) -> None:
+    world = World(client, max_watches=1)
+    for name in ("a", "b"):
+        world.shared.hold(name, {("ns", name)})
+    world.shared._close(("ns", "a"))
+    world.shared.hold("c", {("ns", "c")})
+    assert [world.shared._entries[("ns", name)].polled for name in ("b", "c")] == [True, False]
+    world.shared.close()
