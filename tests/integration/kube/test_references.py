@@ -152,7 +152,9 @@ async def test_trust_bundles_are_found_by_name_and_by_signer(provider: Provider,
         await provider.plane.kubectl_async("apply", "-f", "-", stdin=json.dumps(manifest))
     by_name = {"clusterTrustBundle": {"name": "plain-bundle", "path": "a"}}
     selector = {"matchLabels": {"live": "yes"}}
-    by_signer = {"clusterTrustBundle": {"signerName": "example.com/signer", "labelSelector": selector, "path": "b"}}
+    by_signer = {
+        "clusterTrustBundle": {"signerName": "example.com/signer", "labelSelector": selector, "path": "b"}
+    }
     missing = {"clusterTrustBundle": {"name": "absent", "path": "c", "optional": True}}
     async with storing(provider) as store:
         pod = await make_pod(provider, namespace, "p", volumes=[projected(by_name, by_signer, missing)])
