@@ -121,6 +121,7 @@ class SharedObjects:
             if entry.before is not None:
                 return entry.before
             raise entry.informer.error or KubeApiError(0, "Timeout", f"{self._collection(key[0])} {key[1]} not read")
+        entry.before = None
         return entry.item
 
     def is_read(self, key: Key) -> bool:
