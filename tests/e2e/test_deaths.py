@@ -78,6 +78,16 @@ def test_the_death_of_an_agent_restarts_no_container(world: Namespace, hung: Jso
     require_untouched(world, "agentless", before)
 
 
+def test_an_exec_whose_agent_dies_fails(world: Namespace) -> None:
+    with world.background("exec", "agentless", "--", "sh", "-c", "echo started; sleep 600") as exec_process:
+        assert exec_process.stdout is not None
+        assert exec_process.stdout.readline() == "started\n"
+        kill_service(world, "agentless", "vk-agent")
+        output, _ = exec_process.communicate(timeout=30)
+    assert exec_process.returncode not in (0, None), output
+    assert "the stream was closed before the command ended" in output
+
+
 def test_what_happens_while_the_agent_is_dead_is_told_afterwards(world: Namespace) -> None:
     instance = world.instance("agentless")
     shell = instance.processes("sh")[0]

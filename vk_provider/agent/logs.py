@@ -129,8 +129,10 @@ async def read_log(path: str, options: LogOptions, is_running: IsRunning, inotif
     reader = LogReader(path, options, time.time_ns())
     try:
         if not options.follow:
-            while text := reader.read():
-                yield text
+            while reader.pending:
+                text = reader.read()
+                if text:
+                    yield text
                 await asyncio.sleep(0)
             return
         with inotify.watch(os.path.dirname(reader.path)) as watch:
@@ -140,6 +142,9 @@ async def read_log(path: str, options: LogOptions, is_running: IsRunning, inotif
                 text = reader.read()
                 if text:
                     yield text
+                    continue
+                if reader.pending:
+                    await asyncio.sleep(0)
                     continue
                 if reader.done:
                     return

@@ -22,6 +22,7 @@ import orjson
 from vk_provider.agentclient.authority import Authority, verify_identity
 from vk_provider.agentclient.base import AgentResponse, AgentSession, Message, ProtocolT
 from vk_provider.agentclient.identity_store import ProviderIdentity
+from vk_provider.aiokit.keepalive import keepalive_socket, set_keepalive
 from vk_provider.aiokit.tlssite import TLS_SHUTDOWN_S
 from vk_provider.cloud.base import Instance
 from vk_provider.errors import AgentError, AgentIdentityError, AgentUnreachableError, AgentVersionError
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 PROBE_TIMEOUT_S = 0.25
 """A SYN towards an instance that boots is lost, and TCP repeats it only after 1 s: probe with a short limit instead."""
 REQUEST_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 30.0
+"""For the head of the answer to a GET, such as a log; a POST may run a command to its end first."""
 HEARTBEAT_S = 15.0
 CLIENT_CERTIFICATE_RENEWAL = datetime.timedelta(days=7)
 
@@ -56,7 +59,7 @@ class HttpsSession:
     async def _messages(self) -> AsyncIterator[Message]:
         async for frame in self._websocket:
             if frame.type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT):
-                yield orjson.loads(frame.data)
+                yield _decode(frame.data)
 
     async def close(self) -> None:
         await self._websocket.close()
@@ -108,7 +111,9 @@ class HttpsConnector:
     def _session(self) -> aiohttp.ClientSession:
         self._renew_contexts()
         if self._http is None:
-            connector = aiohttp.TCPConnector(limit=0, use_dns_cache=False, keepalive_timeout=30)
+            connector = aiohttp.TCPConnector(
+                limit=0, use_dns_cache=False, keepalive_timeout=30, socket_factory=keepalive_socket
+            )
             self._http = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         return self._http
 
@@ -139,7 +144,7 @@ class HttpsConnector:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 _, writer = await asyncio.open_connection(instance.primary_ip, self._port)
         except (OSError, TimeoutError) as error:
-            raise AgentUnreachableError(f"{instance.instance_id}: {error or 'no answer'}") from None
+            raise AgentUnreachableError(f"{instance.instance_id}: {str(error) or 'no answer'}") from None
         writer.transport.abort()
 
     async def _open_websocket(self, instance: Instance) -> AgentSession:
@@ -172,10 +177,10 @@ class HttpsConnector:
         nonce = secrets.token_hex(16)
         answer = await self._post(instance, routes.IDENTITY_REQUEST, {"nonce": nonce}, self._unverified)
         try:
-            versions, claimed = answer["versions"], answer["instanceID"]
-            csr, proof = answer["csr"], answer["hmac"]
-        except (KeyError, TypeError):
-            raise AgentIdentityError(f"{instance.instance_id}: malformed identity answer") from None
+            versions = [int(version) for version in answer["versions"]]
+        except (KeyError, TypeError, ValueError):
+            raise _malformed(instance) from None
+        claimed, csr, proof = (_text(instance, answer, name) for name in ("instanceID", "csr", "hmac"))
         if select_version(versions) is None:
             raise AgentVersionError(f"{instance.instance_id}: the agent speaks wire versions {versions}, we do not")
         if claimed != instance.instance_id:
@@ -186,7 +191,10 @@ class HttpsConnector:
 
     async def _issue(self, instance: Instance, csr: str, context: ssl.SSLContext) -> None:
         now = datetime.datetime.now(datetime.UTC)
-        signed = self._authority.sign_instance(csr, instance.instance_id, now)
+        try:
+            signed = self._authority.sign_instance(csr, instance.instance_id, now)
+        except ValueError:
+            raise _malformed(instance) from None
         await self._post(instance, routes.IDENTITY_CERTIFICATE, {"certificate": signed.pem}, context)
         self._plan_renewal(instance.instance_id, signed.not_after.timestamp())
 
@@ -195,7 +203,7 @@ class HttpsConnector:
         self._renew_contexts()
         nonce = secrets.token_hex(16)
         answer = await self._post(instance, routes.IDENTITY_REQUEST, {"nonce": nonce}, self._verified)
-        await self._issue(instance, answer["csr"], self._verified)
+        await self._issue(instance, _text(instance, answer, "csr"), self._verified)
 
     def renewal_delay_s(self, instance: Instance) -> float:
         return max(0.0, self._renew_at.get(instance.instance_id, 0.0) - time.time())
@@ -214,7 +222,7 @@ class HttpsConnector:
                 if response.status >= 300:
                     text = data.decode(errors="replace")[:200]
                     raise AgentError(f"{instance.instance_id}: {path} answered {response.status} {text}")
-                return orjson.loads(data) if data else {}
+                return _decode(data) if data else {}
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _translate(instance, error) from None
 
@@ -224,14 +232,15 @@ class HttpsConnector:
         instance_id = instance.instance_id
         self._open_requests[instance_id] = self._open_requests.get(instance_id, 0) + 1
         try:
-            response = await self._session().request(
-                method,
-                self._url(instance, path),
-                params=query or [],
-                ssl=self._verified,
-                server_hostname=routes.server_name(instance.instance_id),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S),
-            )
+            async with asyncio.timeout(ANSWER_TIMEOUT_S if method == "GET" else None):
+                response = await self._session().request(
+                    method,
+                    self._url(instance, path),
+                    params=query or [],
+                    ssl=self._verified,
+                    server_hostname=routes.server_name(instance.instance_id),
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S),
+                )
         except BaseException as error:
             self._request_done(instance_id)
             if isinstance(error, aiohttp.ClientError | OSError | TimeoutError):
@@ -262,7 +271,7 @@ class HttpsConnector:
         self._renew_contexts()
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                return await asyncio.get_running_loop().create_connection(
+                transport, protocol = await asyncio.get_running_loop().create_connection(
                     protocol_factory,
                     instance.primary_ip,
                     self._port,
@@ -270,6 +279,9 @@ class HttpsConnector:
                     server_hostname=routes.server_name(instance.instance_id),
                     ssl_shutdown_timeout=TLS_SHUTDOWN_S,
                 )
+                # A stream to a machine that is gone would else stay until its idle limit of hours.
+                set_keepalive(transport.get_extra_info("socket"))
+                return transport, protocol
         except (OSError, TimeoutError) as error:
             raise _translate(instance, error) from None
 
@@ -283,8 +295,27 @@ class HttpsConnector:
             await self._http.close()
 
 
+def _decode(data: bytes | str) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise AgentError(f"the agent sent broken JSON: {error}") from None
+
+
+def _text(instance: Instance, answer: Any, name: str) -> str:
+    """An ASCII text of an identity answer: nothing that an instance says may be more than refused."""
+    value = answer.get(name) if isinstance(answer, dict) else None
+    if not isinstance(value, str) or not value.isascii():
+        raise _malformed(instance)
+    return value
+
+
+def _malformed(instance: Instance) -> AgentIdentityError:
+    return AgentIdentityError(f"{instance.instance_id}: malformed identity answer")
+
+
 def _translate(instance: Instance, error: BaseException) -> AgentError:
     certificate = isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError)
     if certificate or isinstance(error.__cause__, ssl.SSLCertVerificationError):
         return AgentIdentityError(f"{instance.instance_id}: the agent has no certificate of ours")
-    return AgentUnreachableError(f"{instance.instance_id}: {error or type(error).__name__}")
+    return AgentUnreachableError(f"{instance.instance_id}: {str(error) or type(error).__name__}")

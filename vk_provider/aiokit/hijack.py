@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from vk_provider.aiokit.pump import Pump, Side
+from vk_provider.aiokit.pump import Ending, Pump, Side
 
 PASSED_HEADERS = frozenset(
     {
@@ -47,8 +47,11 @@ def build_upgrade_head(request: web.BaseRequest, target: str, host: str) -> byte
     return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
 
 
-async def pass_through(request: web.BaseRequest, open_peer: OpenPeer, head: bytes, idle_s: float) -> web.Response:
-    """Open the next hop, hand it `head` and pump until both connections are gone.
+async def pass_through(
+    request: web.BaseRequest, open_peer: OpenPeer, head: bytes, idle_s: float, ending: Ending | None = None
+) -> web.Response:
+    """Open the next hop, hand it `head` and pump until both connections are gone. `ending` has the last word to the
+    client when the next hop's connection ends.
 
     Raises whatever `open_peer` raises, while the client can still be answered. The returned response is never sent.
     """
@@ -60,7 +63,7 @@ async def pass_through(request: web.BaseRequest, open_peer: OpenPeer, head: byte
     assert isinstance(client, asyncio.Transport)
     left = Side()
     left.attach(client)
-    pump = Pump(left, right, idle_s)
+    pump = Pump(left, right, idle_s, ending)
     if right.transport is not None:
         right.transport.write(head)
     try:

@@ -9,11 +9,13 @@ Rules
   runs here, close their streams inside their own frames and do not need more.
 - A connection without a byte in either direction for `idle_s` is closed.
 - Closing flushes what was already accepted for writing.
+- An `Ending` may follow what goes to the left side and have the last word there.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 READ_BYTES = 256 * 1024
 HIGH_WATER_BYTES = 512 * 1024
@@ -21,6 +23,16 @@ LOW_WATER_BYTES = 128 * 1024
 
 # Data is copied out of this buffer before control returns to the loop, so all sides of the process share it.
 _SHARED_BUFFER = memoryview(bytearray(READ_BYTES))
+
+
+class Ending(Protocol):
+    """What is added for the left side when its connection ends for another reason than its own."""
+
+    def feed(self, data: bytes) -> None:
+        """Bytes on their way to the left side."""
+
+    def ending(self) -> bytes:
+        """The last words, b"" for none; asked once."""
 
 
 class Side(asyncio.BufferedProtocol):
@@ -54,18 +66,21 @@ class Side(asyncio.BufferedProtocol):
             # Bytes before the pump is joined: no protocol used here lets a peer talk first.
             self.abort()
             return
-        self._pump.bytes_passed += nbytes
         target = self._peer.transport
         if target is not None and not target.is_closing():
-            target.write(bytes(_SHARED_BUFFER[:nbytes]))
+            data = bytes(_SHARED_BUFFER[:nbytes])
+            self._pump.passed(self, data)
+            target.write(data)
 
     def eof_received(self) -> bool:
         target = self._peer.transport if self._peer is not None else None
         if target is None or target.is_closing():
             return False
         if not target.can_write_eof():
-            target.close()
+            self._close_peer()
             return False
+        if self._pump is not None:
+            self._pump.ended(self)
         target.write_eof()
         if self.transport is None or not self.transport.can_write_eof():
             return False  # TLS ends in both directions at once.
@@ -74,20 +89,34 @@ class Side(asyncio.BufferedProtocol):
         return not self._peer._ended if self._peer is not None else False
 
     def pause_writing(self) -> None:
-        if self._peer is not None and self._peer.transport is not None and not self._peer.lost:
-            self._peer.transport.pause_reading()
+        transport = self._open_peer_transport()
+        if transport is not None:
+            transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self._peer is not None and self._peer.transport is not None and not self._peer.lost:
-            self._peer.transport.resume_reading()
+        transport = self._open_peer_transport()
+        if transport is not None:
+            transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
-        if self._peer is not None and self._peer.transport is not None and not self._peer.lost:
-            self._peer.transport.resume_reading()
-            self._peer.transport.close()
+        self._close_peer()
         if self._pump is not None:
             self._pump.side_lost()
+
+    def _open_peer_transport(self) -> asyncio.Transport | None:
+        # A TLS transport that was closed twice (a server that stops closes its own once more) takes no calls any more.
+        transport = self._peer.transport if self._peer is not None and not self._peer.lost else None
+        return None if transport is None or transport.is_closing() else transport
+
+    def _close_peer(self) -> None:
+        transport = self._open_peer_transport()
+        if transport is None:
+            return
+        transport.resume_reading()
+        if self._pump is not None:
+            self._pump.ended(self)
+        transport.close()
 
     def abort(self) -> None:
         if self.transport is not None:
@@ -97,7 +126,8 @@ class Side(asyncio.BufferedProtocol):
 class Pump:
     """Joins two sides. `closed` is done when both connections are gone."""
 
-    def __init__(self, left: Side, right: Side, idle_s: float = 4 * 3600) -> None:
+    def __init__(self, left: Side, right: Side, idle_s: float = 4 * 3600, ending: Ending | None = None) -> None:
+        self._ending = ending
         self._loop = asyncio.get_running_loop()
         self._sides = (left, right)
         self._idle_s = idle_s
@@ -110,6 +140,28 @@ class Pump:
         if left.lost or right.lost:
             self.close()
             self.side_lost()
+
+    def passed(self, source: Side, data: bytes) -> None:
+        """Count what goes from `source` to the other side."""
+        self.bytes_passed += len(data)
+        if self._ending is not None and source is self._sides[1]:
+            self._ending.feed(data)
+
+    def ended(self, side: Side) -> None:
+        """No more comes from `side`. A left side that ends by itself is told nothing."""
+        if side is self._sides[0]:
+            self._ending = None
+        self._end_left()
+
+    def _end_left(self) -> None:
+        """Have the last word on the left side, once, if that side is still there."""
+        ending, self._ending = self._ending, None
+        left = self._sides[0]
+        if ending is None or left.transport is None or left.lost or left.transport.is_closing():
+            return
+        words = ending.ending()
+        if words:
+            left.transport.write(words)
 
     def _check_idle(self) -> None:
         # One timer instead of one per chunk: a connection is closed between idle_s and 2*idle_s after its last byte.
@@ -127,8 +179,9 @@ class Pump:
 
     def close(self) -> None:
         """Flush and close both connections."""
+        self._end_left()
         for side in self._sides:
-            if side.transport is not None and not side.lost:
+            if side.transport is not None and not side.lost and not side.transport.is_closing():
                 side.transport.close()
 
     def abort(self) -> None:
@@ -137,9 +190,18 @@ class Pump:
             side.abort()
 
     async def run(self) -> None:
-        """Wait for the end; a cancelled caller drops both connections."""
+        """Wait for the end; a cancelled caller drops both connections, the left one after its last words."""
         try:
             await asyncio.shield(self.closed)
         except asyncio.CancelledError:
-            self.abort()
+            self._drop()
             raise
+
+    def _drop(self) -> None:
+        left, right = self._sides
+        right.abort()
+        if self._ending is None or left.transport is None or left.transport.is_closing():
+            left.abort()
+            return
+        self._end_left()
+        left.transport.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from vk_provider.crilog.line import LogLineError, parse_timestamp_ns
 
@@ -17,7 +19,11 @@ class LogOptionsError(ValueError):
 
 
 UNDECODABLE = '{"message": "Unable to decode query."}'
+_STREAMS = ("All", "Stdout", "Stderr")
 INVALID = '{"message": "Invalid request."}'
+
+_INTEGER = re.compile(r"[-+]?[0-9]{1,20}", re.ASCII)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d([.,]\d+)?(Z|[-+]([01]\d|2[0-4]):[0-5]\d)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +52,25 @@ def _parse_bool(text: str | None) -> bool:
 def _parse_int(text: str | None) -> int | None:
     if text is None:
         return None
-    digits = text[1:] if text[:1] in ("-", "+") else text
-    if not digits.isascii() or not digits.isdigit() or abs(int(text)) >= 2**63:
+    if not _INTEGER.fullmatch(text) or not -(2**63) <= int(text) < 2**63:
         raise LogOptionsError(400, UNDECODABLE)
     return int(text)
 
 
 def _parse_time(text: str | None) -> int | None:
-    if not text:
+    """None when absent; an empty one and the "null" of old clients are the beginning of time."""
+    if text is None:
         return None
+    if text in ("", "null"):
+        return 0
+    # A "+" of the zone arrives as a blank when the client did not escape it.
+    text = text.replace(" ", "+")
     try:
-        if len(text) < 20 or text[10] not in "Tt":
+        if not _RFC3339.fullmatch(text):
             raise LogLineError("not RFC 3339")
-        # A "+" of the zone arrives as a blank when the client did not escape it.
-        return parse_timestamp_ns(text.upper().replace(" ", "+").encode())
+        # The 31st of February and the 25th hour, which the faster parser of log lines lets pass.
+        datetime.fromisoformat(text[:19])
+        return parse_timestamp_ns(text.encode())
     except (LogLineError, ValueError):
         raise LogOptionsError(400, UNDECODABLE) from None
 
@@ -67,8 +78,8 @@ def _parse_time(text: str | None) -> int | None:
 def parse_log_options(query: Iterable[tuple[str, str]]) -> LogOptions:
     """Decode the query parameters of a containerLogs request; the first value of a repeated name counts.
 
-    Raises LogOptionsError: 400 undecodable, 422 invalid. `stream` is checked by `refuse_stream`, which a kubelet does
-    after it has looked the pod up.
+    Raises LogOptionsError: 400 undecodable, 422 invalid. Whether a valid `stream` is served is checked by
+    `refuse_stream`, which a kubelet does after it has looked the pod up.
     """
     values: dict[str, str] = {}
     for name, value in query:
@@ -87,8 +98,11 @@ def parse_log_options(query: Iterable[tuple[str, str]]) -> LogOptions:
         since_seconds=_parse_int(values.get("sinceSeconds")),
         since_time_ns=_parse_time(values.get("sinceTime")),
     )
+    stream = values.get("stream", "All")
     if (
-        (options.tail_lines is not None and options.tail_lines < 0)
+        stream not in _STREAMS
+        or (stream != "All" and options.tail_lines is not None)
+        or (options.tail_lines is not None and options.tail_lines < 0)
         or (options.limit_bytes is not None and options.limit_bytes < 1)
         or (options.since_seconds is not None and options.since_seconds < 1)
         or (options.since_seconds is not None and options.since_time_ns is not None)

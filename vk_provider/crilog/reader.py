@@ -69,8 +69,6 @@ class LogFormatter:
 def find_tail_start(descriptor: int, lines: int) -> int:
     """Offset from which the file holds `lines` newlines; reads backwards in blocks, never the whole file."""
     position = os.fstat(descriptor).st_size
-    if lines <= 0:
-        return position
     found = 0
     while position > 0:
         start = max(0, position - BLOCK_BYTES)
@@ -88,13 +86,18 @@ def find_tail_start(descriptor: int, lines: int) -> int:
 
 
 class LogReader:
-    """An open log file. `read` returns formatted text block by block, b"" at the end of the file as it is now."""
+    """An open log file. `read` returns formatted text block by block; a block may be all too old to be shown.
+
+    pending: the last `read` was not at the end of the file, so the next one may bring more. Callers let others run in
+             between: a filter by time goes through megabytes before it finds the first line.
+    """
 
     def __init__(self, path: str, options: LogOptions, now_ns: int) -> None:
         self.path = os.path.realpath(path)
         self._follow = options.follow
         self._formatter = LogFormatter(options, now_ns)
         self._rest = b""
+        self.pending = True
         try:
             self._descriptor = self._open()
         except OSError as error:
@@ -114,21 +117,22 @@ class LogReader:
         return self._formatter.done
 
     def read(self) -> bytes:
-        """Read on until some text is there or the end of the file is reached (then b""). Raises LogFileError."""
-        while not self._formatter.done:
-            try:
-                block = os.pread(self._descriptor, BLOCK_BYTES, self._offset)
-            except OSError as error:
-                raise LogFileError(f'failed to read log file "{self.path}": {_reason(error)}') from None
-            if not block:
-                return self._read_last_line()
-            self._offset += len(block)
-            lines = _split(self._rest + block)
-            self._rest = lines.pop() if not lines[-1].endswith(b"\n") else b""
-            text = self._formatter.feed(lines)
-            if text:
-                return text
-        return b""
+        """Read one block. b"": nothing for the client, for now (`pending`) or up to the end. Raises LogFileError."""
+        self.pending = False
+        if self._formatter.done:
+            return b""
+        try:
+            block = os.pread(self._descriptor, BLOCK_BYTES, self._offset)
+        except OSError as error:
+            raise LogFileError(f'failed to read log file "{self.path}": {_reason(error)}') from None
+        if not block:
+            return self._read_last_line()
+        self._offset += len(block)
+        lines = _split(self._rest + block)
+        self._rest = lines.pop() if not lines[-1].endswith(b"\n") else b""
+        text = self._formatter.feed(lines)
+        self.pending = not self._formatter.done
+        return text
 
     def _read_last_line(self) -> bytes:
         # A line without newline at the end of the file is still being written when we follow, else it is the last one.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -28,11 +29,12 @@ class KeyPair:
         """Whether it is valid now, belongs to the key and stands for all the names."""
         try:
             leaf, key = self.leaf, serialization.load_pem_private_key(self.key, password=None)
-        except ValueError:
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            # A TypeError says that the key wants a password.
             return False
         if not leaf.not_valid_before_utc <= now < leaf.not_valid_after_utc:
             return False
-        return _spki(leaf.public_key()) == _spki(key.public_key()) and set(names) <= subject_names(leaf)
+        return _spki(leaf.public_key()) == _spki(key.public_key()) and {str(_parse_name(name)) for name in names} <= subject_names(leaf)
 
 
 def generate_key_pem() -> bytes:
@@ -73,11 +75,17 @@ def compute_rotation_at(certificate: x509.Certificate, fraction: float) -> float
     return begin + (end - begin) * fraction
 
 
-def _general_name(name: str) -> x509.GeneralName:
+def _parse_name(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | str:
+    """An address, which can be written in several ways, or a DNS name."""
     try:
-        return x509.IPAddress(ipaddress.ip_address(name))
+        return ipaddress.ip_address(name)
     except ValueError:
-        return x509.DNSName(name)
+        return name
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    parsed = _parse_name(name)
+    return x509.DNSName(parsed) if isinstance(parsed, str) else x509.IPAddress(parsed)
 
 
 def _spki(key: object) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import random
 import socket
 import ssl
@@ -15,10 +16,13 @@ import aiohttp
 import orjson
 
 from vk_provider import __version__
+from vk_provider.aiokit.keepalive import keepalive_socket
 from vk_provider.errors import BadStartError, KubeApiError
 from vk_provider.kube.credentials import Credentials
 from vk_provider.kube.paths import RequestInfo, parse_request
 from vk_provider.kube.watchstream import split_events
+
+log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 MetricsHook = Callable[[str, str, int, float], None]
@@ -31,6 +35,8 @@ MERGE = "application/merge-patch+json"
 _ATTEMPTS = 5
 _MAX_RETRY_AFTER_S = 30.0
 _WATCH_S = (300, 600)
+_WATCH_SILENCE_S = 150.0
+"""An API server sends a bookmark about every minute; one that hangs keeps its connections open."""
 _BIG_BODY_BYTES = 256 * 1024
 _READ_BUFFER_BYTES = 256 * 1024
 
@@ -150,6 +156,8 @@ class KubeClient:
             try:
                 status, raw, retry_after_s = await self._send(info, method, path, query, data, headers, timeout_s)
             except KubeApiError as error:
+                if error.reason == "Untrusted" and not last and await self._credentials.reload():
+                    continue  # The cluster's CA was rotated, and the file with it.
                 if last or method == "POST" or error.reason == "Untrusted":
                     raise
                 await asyncio.sleep(random.uniform(0.5, 1.0) * 0.2 * 2**attempt)
@@ -217,7 +225,8 @@ class KubeClient:
     ) -> AsyncGenerator[Json, None]:
         """Yield events, BOOKMARKs included, until the server ends the watch (after 5 to 10 minutes).
 
-        Raises KubeApiError: 410 when `resource_version` is too old (list again), 0 when the connection was lost.
+        One that is silent for too long is ended here. Raises KubeApiError: 410 when `resource_version` is too old (list
+        again), 0 when the connection was lost.
         """
         watch_s = random.randint(*_WATCH_S)
         watch_query = {
@@ -229,7 +238,7 @@ class KubeClient:
         }
         info = parse_request("GET", path, watch_query)
         started, opened = time.monotonic(), False
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=watch_s + 60)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=_WATCH_SILENCE_S)
         try:
             options = await self._options({})
             url = self._credentials.server + path
@@ -243,8 +252,11 @@ class KubeClient:
                     raise _status_error(response.status, raw)
                 if on_open is not None:
                     on_open()
-                async for event in split_events(response.content.iter_any()):
-                    yield event
+                try:
+                    async for event in split_events(response.content.iter_any()):
+                        yield event
+                except TimeoutError:
+                    log.debug("watch of %s was silent for %g s, opening another", info.label, _WATCH_SILENCE_S)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not opened:
                 self._measure(info, 0, started)
@@ -273,14 +285,11 @@ def _session(limit: int) -> aiohttp.ClientSession:
 
 
 def _keepalive_socket(address: tuple[Any, ...]) -> socket.socket:
-    """A socket that notices within about 30 s that its peer is gone: a quiet watch has nothing else to notice by."""
-    family, kind, protocol = address[0], address[1], address[2]
-    connection = socket.socket(family, kind, protocol)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 30_000)):
-        option = getattr(socket, name, None)
-        if option is not None:
-            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    """A quiet watch has nothing else to notice by that its peer is gone, and a request has to be given up as well."""
+    connection = keepalive_socket(address)
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, option, 30_000)
     return connection
 
 

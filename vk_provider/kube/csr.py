@@ -182,16 +182,22 @@ class FileCertificate:
         self.current: KeyPair | None = None
 
     def load(self) -> None:
-        """Read the files. Raises BadStartError with one line."""
+        """Read the files. Raises BadStartError with one line; then the pair before stays in force."""
         try:
             pair = KeyPair(*(path.read_bytes() for path in self._paths))
         except OSError as error:
             raise BadStartError(f"serving certificate cannot be read: {error}") from error
         if not pair.is_usable((), datetime.now(UTC)):
-            raise BadStartError(f"serving certificate {self._paths[0]} is expired or does not belong to its key")
+            raise BadStartError(
+                f"serving certificate {self._paths[0]} is expired, or not that of its key, or the key has a password"
+            )
         if pair != self.current:
+            try:
+                self._on_certificate(pair.certificate, pair.key)
+            except OSError as error:
+                # ssl.SSLError too: the server reads the files itself, and they may be changing right now.
+                raise BadStartError(f"serving certificate {self._paths[0]} cannot be used: {error}") from error
             self.current = pair
-            self._on_certificate(pair.certificate, pair.key)
 
     async def run(self) -> None:
         """Look for new files until cancelled: mounted Secrets change by renaming links, so their times are compared."""

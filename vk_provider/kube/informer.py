@@ -21,6 +21,8 @@ OnEvent = Callable[[str, Json], None]
 
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 _QUICK_WATCH_S = 1.0
+_TRY_AGAIN = (0, 401, 403, 429, 503)
+"""Statuses that say nothing of the version that was asked for."""
 
 
 def drop_managed_fields(item: Json) -> Json:
@@ -88,7 +90,6 @@ class Informer:
                     if not self._resource_version:
                         await self._list()
                     await self._follow()
-                    self._backoff.reset()
                 except KubeApiError as error:
                     await self._recover(error)
         finally:
@@ -98,9 +99,11 @@ class Informer:
         self.connected = False
         if error.status == 410:
             log.info("%s: version %s expired, listing again", self._path, self._resource_version)
-            self._resource_version = ""
         elif self.error is None:
             log.warning("%s: %s", self._describe(), error)
+        if error.status not in _TRY_AGAIN or error.reason == "BrokenWatch":
+            # 410, or a watch that would fail at this version for ever, such as after etcd was restored.
+            self._resource_version = ""
         self.error = error
         if self._on_error is not None:
             self._on_error(error)
@@ -134,6 +137,7 @@ class Informer:
 
     async def _follow(self) -> None:
         if self._poll_s is not None:
+            self._backoff.reset()
             await asyncio.sleep(self._poll_s * random.uniform(0.8, 1.2))
             self._resource_version = ""
             return
@@ -143,8 +147,11 @@ class Informer:
             async for event in stream:
                 events += 1
                 self._alive()
+                self._backoff.reset()
                 self._apply(event["type"], event["object"])
-        if not events and time.monotonic() - started < _QUICK_WATCH_S:
+        if events or time.monotonic() - started >= _QUICK_WATCH_S:
+            self._backoff.reset()
+        else:
             await asyncio.sleep(self._backoff.next_delay_s())
 
     def _alive(self) -> None:
@@ -153,7 +160,6 @@ class Informer:
         if self.error is not None:
             log.info("%s: connected again", self._describe())
             self.error = None
-            self._backoff.reset()
 
     def _apply(self, kind: str, item: Json) -> None:
         self._resource_version = item["metadata"]["resourceVersion"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,7 @@ Key = tuple[str, str]
 
 _POLL_S = 60.0
 _LINGER_S = 60.0
+_FRESH_S = 1.0
 _FIRST_RETRY_S = 0.05
 _PATIENCE_S = 4.0
 _LIMIT_S = 60.0
@@ -34,11 +36,15 @@ _LIMIT_S = 60.0
 
 @dataclass(slots=True)
 class _Entry:
+    """polled: listed now and then; task None: immutable and read; before: the object when it was last read anew."""
+
     informer: Informer
+    polled: bool
     holders: set[str] = field(default_factory=set)
     task: asyncio.Task[None] | None = None
     served: bool = False
     expiry: asyncio.TimerHandle | None = None
+    before: Json | None = None
 
     @property
     def item(self) -> Json | None:
@@ -77,7 +83,11 @@ class SharedObjects:
         """Make `keys` exactly what `holder` holds; new objects are read at once in the background."""
         before = self._held.get(holder, set())
         for key in keys - before:
-            entry = self._entries.get(key) or self._open(key)
+            entry = self._entries.get(key)
+            if entry is None:
+                entry = self._open(key)
+            elif entry.task is None or entry.polled:
+                self._read_anew(key, entry)
             entry.holders.add(holder)
             if entry.expiry is not None:
                 entry.expiry.cancel()
@@ -108,7 +118,10 @@ class SharedObjects:
                     break
         entry.served = True
         if not synced.is_set():
+            if entry.before is not None:
+                return entry.before
             raise entry.informer.error or KubeApiError(0, "Timeout", f"{self._collection(key[0])} {key[1]} not read")
+        entry.before = None
         return entry.item
 
     def is_read(self, key: Key) -> bool:
@@ -128,21 +141,40 @@ class SharedObjects:
         self._held.clear()
 
     def _open(self, key: Key) -> _Entry:
-        watches = sum(1 for entry in self._entries.values() if entry.task is not None)
-        informer = Informer(
+        watches = sum(1 for entry in self._entries.values() if entry.task is not None and not entry.polled)
+        polled = watches >= self._max_watches
+        entry = self._entries[key] = _Entry(self._build_informer(key, polled), polled)
+        self._start(key, entry)
+        return entry
+
+    def _build_informer(self, key: Key, polled: bool) -> Informer:
+        return Informer(
             self._client,
             self._collection(key[0]),
             field_selector(metadata__name=key[1]),
             lambda kind, item: self._changed(key, kind, item),
             trim=self._trim,
             gate=self._gate,
-            poll_s=_POLL_S if watches >= self._max_watches else None,
+            poll_s=_POLL_S if polled else None,
             backoff=Backoff(first_s=_FIRST_RETRY_S, max_s=15.0, jitter=0.3),
         )
-        entry = self._entries[key] = _Entry(informer)
-        entry.task = asyncio.create_task(informer.run(), name=f"watch {self._collection(key[0])} {key[1]}")
+
+    def _start(self, key: Key, entry: _Entry) -> None:
+        entry.task = asyncio.create_task(entry.informer.run(), name=f"watch {self._collection(key[0])} {key[1]}")
         entry.task.add_done_callback(self._ended)
-        return entry
+
+    def _read_anew(self, key: Key, entry: _Entry) -> None:
+        """A new pod gets what is there when it starts, not what was read up to a minute ago, or an immutable object
+        that was replaced since. As a kubelet does; many pods that start together share one reading."""
+        informer = entry.informer
+        if not informer.synced.is_set() or time.monotonic() - informer.last_contact < _FRESH_S:
+            return
+        entry.before = entry.item
+        entry.informer = self._build_informer(key, entry.polled)
+        if entry.task is not None:
+            entry.task.cancel()
+            entry.informer.items = informer.items
+        self._start(key, entry)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()

@@ -192,7 +192,8 @@ class ReferenceStore:
                     references["errors"][f"token/{key}"] = str(error)
                     return
         references["tokens"][key] = token.reference
-        record.plan_refresh(token.refresh_at - time.time())
+        if token.refresh_at > now:
+            record.plan_refresh(token.refresh_at - now)
 
     async def _add_bundle(self, bundle: TrustBundleReference, references: References) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ class KubeletApi:
     flags:         served by /flagz
     is_healthy:    whether the provider's loops make progress (/healthz syncloop)
     idle_s:        idle limit of upgraded streams
+    streams:       tasks that hold an upgraded stream now
     """
 
     node: str
@@ -36,14 +38,19 @@ class KubeletApi:
     idle_s: float = 4 * 3600.0
     started_at: float = 0.0
     version: str = ""
+    streams: set[asyncio.Task[object]] = field(init=False, default_factory=set)
     warm: WarmConnections = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "warm", WarmConnections(self.connector))
 
     def find_pod(self, request: web.Request) -> PodHandle | None:
-        """The pod named in the path, whatever UID the path asks for."""
-        return self.source.find(request.match_info["namespace"], request.match_info["pod"], None)
+        """The pod named in the path, whatever UID the path asks for. Only of this Node: leave was asked for it alone,
+        and the process may serve others."""
+        found = self.source.find(request.match_info["namespace"], request.match_info["pod"], None)
+        if found is None or found.pod["spec"].get("nodeName") != self.node:
+            return None
+        return found
 
 
 def full_name(pod: Json) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import logging
 import ssl
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -76,6 +77,11 @@ def parse_certificate_user(certificate: Any, der: bytes) -> User | None:
     return User(name, _with_authenticated(groups), "", {"authentication.kubernetes.io/credential-id": [credential]})
 
 
+def has_expired(certificate: Any, now: float) -> bool:
+    """The handshake verified it, but a connection may live much longer than its client's certificate."""
+    return "notAfter" in certificate and ssl.cert_time_to_seconds(certificate["notAfter"]) < now
+
+
 def _with_authenticated(groups: tuple[str, ...]) -> tuple[str, ...]:
     return groups if AUTHENTICATED in groups else (*groups, AUTHENTICATED)
 
@@ -109,7 +115,9 @@ class Authenticator:
         if not isinstance(tls, ssl.SSLObject | ssl.SSLSocket):
             return None
         certificate = tls.getpeercert()
-        return parse_certificate_user(certificate, tls.getpeercert(True) or b"") if certificate else None
+        if not certificate or has_expired(certificate, time.time()):
+            return None
+        return parse_certificate_user(certificate, tls.getpeercert(True) or b"")
 
     async def _review(self, key: bytes, token: str) -> User | None:
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 
@@ -100,8 +101,12 @@ async def _send_archived(request: web.Request, path: str, options: LogOptions) -
     with contextlib.suppress(ConnectionError):
         try:
             reader = LogReader(path, options, time.time_ns())
-            while text := reader.read():
-                await response.write(text)
+            while reader.pending:
+                text = reader.read()
+                if text:
+                    await response.write(text)
+                # A quick client would never let the loop go by itself.
+                await asyncio.sleep(0)
         except LogFileError as error:
             await response.write(str(error).encode())
         finally:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from aiohttp import web
 
 from vk_provider.aiokit.metrics import CONTENT_TYPE, format_labels, format_value
+from vk_provider.kubelet.sample_check import is_cadvisor
 from vk_provider.kubelet.samples import NodeSamples, parse_time
 from vk_provider.wire.session import StatsMessage
 
@@ -81,7 +82,7 @@ def _collect_lines(sample: StatsMessage, lines: defaultdict[str, list[str]]) -> 
     reference = sample["pod"].get("podRef") or {}
     moment = parse_time(sample["timestamp"])
     stamp = "" if moment is None else f" {round(moment.timestamp() * 1000)}"
-    for container in sample.get("cadvisor") or ():
+    for container in filter(is_cadvisor, sample.get("cadvisor") or ()):
         common = {
             "container": container.get("container", ""),
             "id": container.get("id", ""),
@@ -91,7 +92,7 @@ def _collect_lines(sample: StatsMessage, lines: defaultdict[str, list[str]]) -> 
             "pod": reference.get("name", ""),
         }
         for name, labels, value in container.get("samples") or ():
-            text = format_labels(sorted({**common, **labels}.items()))
+            text = format_labels(sorted({**labels, **common}.items()))
             lines[name].append(f"{name}{text} {format_value(value)}{stamp}")
 
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from vk_provider.kubelet.provider import Json, PodSource
+from vk_provider.kubelet.sample_check import check_sample
 from vk_provider.wire.session import StatsMessage
 
 _TERMINAL = ("Succeeded", "Failed")
@@ -87,10 +88,12 @@ class NodeSamples:
         self._node, self._source, self._started_at = node, source, started_at
         self._cpu = CpuTotal()
         self._previous: tuple[float, int] | None = None
+        self._checked: dict[str, tuple[StatsMessage, StatsMessage | None]] = {}
 
     async def collect(self) -> list[StatsMessage]:
         """Newest samples of the pods that have an instance and are not over. Lets others run in between."""
         found = []
+        checked: dict[str, tuple[StatsMessage, StatsMessage | None]] = {}
         for number, pod in enumerate(list(self._source.pods(self._node))):
             if number % BATCH == BATCH - 1:
                 await asyncio.sleep(0)
@@ -99,7 +102,14 @@ class NodeSamples:
             metadata = pod["metadata"]
             handle = self._source.find(metadata["namespace"], metadata["name"], metadata.get("uid"))
             if handle is not None and handle.stats is not None and handle.instance is not None:
-                found.append(handle.stats)
+                sample = handle.stats
+                known = self._checked.get(metadata["uid"])
+                if known is None or known[0] is not sample:
+                    known = (sample, check_sample(sample, metadata))
+                checked[metadata["uid"]] = known
+                if known[1] is not None:
+                    found.append(known[1])
+        self._checked = checked
         return found
 
     async def build_node(self, samples: list[StatsMessage], now: float, own: ProcessUsage) -> Json:

@@ -32,6 +32,7 @@ from vk_provider.kubelet import (
 from vk_provider.kubelet.api import GO_NOT_FOUND, KubeletApi
 from vk_provider.kubelet.auth import AuthFilter
 from vk_provider.kubelet.samples import NodeSamples
+from vk_provider.kubelet.streaming import end_streams
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,11 @@ def build_app(api: KubeletApi, auth: AuthFilter) -> web.Application:
         scraped.add_routes(app, samples)
     disabled.add_routes(app)
     zpages.add_routes(app, api)
+
+    async def end(_: web.Application) -> None:
+        await end_streams(api, SHUTDOWN_S)
+
+    app.on_shutdown.append(end)
     return app
 
 

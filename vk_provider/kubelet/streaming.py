@@ -1,4 +1,4 @@
-"""exec, attach and portForward: checks before the upgrade, then an unparsed pass-through to the pod's agent."""
+"""exec, attach and portForward: checks before the upgrade, then the bytes pass unchanged to the pod's agent."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from urllib.parse import quote
 from aiohttp import web
 
 from vk_provider.aiokit.hijack import build_upgrade_head, is_upgrade, pass_through
-from vk_provider.aiokit.pump import Side
+from vk_provider.aiokit.pump import Ending, Side
 from vk_provider.cloud.base import Instance
 from vk_provider.errors import AgentError
 from vk_provider.kubelet.api import KubeletApi, running_instance
+from vk_provider.kubelet.broken_exec import BrokenExec
 from vk_provider.kubelet.provider import Json
 from vk_provider.wire import routes
 from vk_provider.wire.stream import StreamOptionsError, parse_forward_ports, parse_stream_options
@@ -31,9 +32,15 @@ def container_target(route: str, request: web.Request) -> str:
 
 
 async def stream_to_agent(
-    api: KubeletApi, request: web.Request, instance: Instance | None, target: str, missing: str
+    api: KubeletApi,
+    request: web.Request,
+    instance: Instance | None,
+    target: str,
+    missing: str,
+    ending: Ending | None = None,
 ) -> web.StreamResponse:
-    """Upgrade end to end. `missing`: what a kubelet says (500) when the container or sandbox is not there."""
+    """Upgrade end to end. `missing`: what a kubelet says (500) when the container or sandbox is not there; `ending`:
+    see pass_through."""
     if instance is None:
         return web.Response(status=500, text=missing)
     if not is_upgrade(request):
@@ -44,10 +51,24 @@ async def stream_to_agent(
         return await api.warm.open(instance)
 
     head = build_upgrade_head(request, target, routes.server_name(instance.instance_id))
+    task = asyncio.current_task()
+    assert task is not None
+    api.streams.add(task)
     try:
-        return await pass_through(request, open_agent, head, api.idle_s)
+        return await pass_through(request, open_agent, head, api.idle_s, ending)
     except AgentError as error:
         return web.Response(status=500, text=f"instance {instance.instance_id} does not answer: {error}")
+    finally:
+        api.streams.discard(task)
+
+
+async def end_streams(api: KubeletApi, limit_s: float) -> None:
+    """The server stops: close the open streams before aiohttp does, which would say nothing to their clients."""
+    tasks = list(api.streams)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=limit_s)
 
 
 def add_container_routes(
@@ -67,7 +88,8 @@ def add_container_routes(
             return web.Response(status=404, text="pod does not exist")
         text = missing(found.pod, request.match_info["container"])
         instance = running_instance(found, request.match_info.get("uid"))
-        return await stream_to_agent(api, request, instance, container_target(route, request), text)
+        target = container_target(route, request)
+        return await stream_to_agent(api, request, instance, target, text, BrokenExec())
 
     for method in ("GET", "POST"):
         app.router.add_route(method, f"/{verb}/{{namespace}}/{{pod}}/{{container}}", handle)

@@ -34,10 +34,19 @@ def parse_stream_options(query: Mapping[str, str]) -> StreamOptions:
 def parse_forward_ports(query: list[tuple[str, str]]) -> list[int]:
     """Ports of a WebSocket port-forward: `port` repeated or comma separated. Raises StreamOptionsError."""
     ports: list[int] = []
-    for text in (part for name, value in query if name == "port" for part in value.split(",")):
-        if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
-            raise StreamOptionsError(f'unable to parse "{text}" as a port' if text else "port is empty")
-        ports.append(int(text))
+    for whole in (value for name, value in query if name == "port"):
+        if not whole:
+            raise StreamOptionsError('query parameter "port" cannot be empty')
+        for text in whole.split(","):
+            digits = text.isascii() and text.isdigit()
+            if not digits or len(text) > 20 or int(text) > 65535:
+                why = "value out of range" if digits else "invalid syntax"
+                raise StreamOptionsError(
+                    f'unable to parse "{whole}" as a port: strconv.ParseUint: parsing "{text}": {why}'
+                )
+            if int(text) == 0:
+                raise StreamOptionsError(f'port "{whole}" must be > 0')
+            ports.append(int(text))
     if not ports:
         raise StreamOptionsError('query parameter "port" is required')
     return ports

@@ -168,3 +168,11 @@ async def test_an_exec_plugin_gives_the_token(tmp_path: Path) -> None:
         client = await KubeClient.connect(str(kubeconfig))
         await client.close()
     assert api.headers[-1]["Authorization"] == "Bearer from-plugin"
+
+
+async def test_a_watch_that_falls_silent_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vk_provider.kube.client._WATCH_SILENCE_S", 0.1)
+    api = FakeApi()
+    async with connected(api, tmp_path) as client, asyncio.timeout(5):
+        assert [event async for event in client.watch(PODS, None, "10")] == []
+    assert api.watch_from == ["10"]

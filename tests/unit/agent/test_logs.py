@@ -30,8 +30,8 @@ def read_all(path: Path, options: LogOptions, now_ns: int = NOW_NS) -> str:
     reader = LogReader(str(path), options, now_ns)
     try:
         parts = []
-        while text := reader.read():
-            parts.append(text)
+        while reader.pending:
+            parts.append(reader.read())
         return b"".join(parts).decode()
     finally:
         reader.close()
@@ -98,6 +98,29 @@ def test_the_tail_of_a_file_of_many_blocks_is_exact(tmp_path: Path, count: int) 
     assert len(read_all(path, LogOptions()).splitlines()) == 6000
 
 
+def test_a_block_without_a_wanted_line_does_not_hold_the_reader_up(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_text(line(1, "x" * 90) * 4000 + line(9, "new"))
+    reader = LogReader(str(path), LogOptions(since_time_ns=parse_timestamp_ns(T.format(9).encode())), NOW_NS)
+    parts = []
+    while reader.pending:
+        parts.append(reader.read())
+    reader.close()
+    assert b"".join(parts) == b"new\n"
+    assert parts.count(b"") >= path.stat().st_size // BLOCK_BYTES
+
+
+def test_a_followed_tail_of_nothing_begins_with_the_line_that_is_being_written(log_file: Path) -> None:
+    with log_file.open("a") as file:
+        file.write(f"{T.format(4)} stdout F ha")
+        file.flush()
+        reader = LogReader(str(log_file), LogOptions(follow=True, tail_lines=0), NOW_NS)
+        assert reader.read() == b""
+        file.write("lf\n")
+    assert reader.read() == b"half\n"
+    reader.close()
+
+
 def test_lone_carriage_returns_do_not_split_lines(log_file: Path) -> None:
     log_file.write_bytes(line(1, "10%\r20%\x0b\x1c\x85").encode())
     assert read_all(log_file, LogOptions(timestamps=True)) == f"{T.format(1)} 10%\r20%\x0b\x1c\x85\n"
@@ -137,6 +160,11 @@ def test_an_archive_copy_keeps_whole_newest_lines(log_file: Path) -> None:
         ({"limitBytes": "1", "sinceSeconds": "2"}, LogOptions(limit_bytes=1, since_seconds=2)),
         ({"sinceTime": "1970-01-01T00:00:01Z"}, LogOptions(since_time_ns=1_000_000_000)),
         ({"sinceTime": "1970-01-01T01:00:01 01:00"}, LogOptions(since_time_ns=1_000_000_000)),
+        ({"sinceTime": "1970-01-01T00:00:01.5Z"}, LogOptions(since_time_ns=1_500_000_000)),
+        ({"sinceTime": ""}, LogOptions(since_time_ns=0)),
+        ({"sinceTime": "null"}, LogOptions(since_time_ns=0)),
+        ({"stream": "Stdout"}, LogOptions()),
+        ({"timestamps": "", "follow": "0"}, LogOptions(timestamps=True)),
     ],
 )
 def test_queries_are_decoded_as_a_kubelet_does(query: dict[str, str], expected: LogOptions) -> None:
@@ -147,7 +175,22 @@ def test_queries_are_decoded_as_a_kubelet_does(query: dict[str, str], expected: 
     ("query", "status"),
     [
         ({"tailLines": "x"}, 400),
+        ({"tailLines": ""}, 400),
+        ({"tailLines": "1_0"}, 400),
+        ({"limitBytes": "9" * 5000}, 400),
+        ({"limitBytes": str(2**63)}, 400),
+        ({"limitBytes": str(-(2**63))}, 422),
         ({"sinceTime": "yesterday"}, 400),
+        ({"sinceTime": "2026-02-31T00:00:00Z"}, 400),
+        ({"sinceTime": "2026-02-03T25:00:00Z"}, 400),
+        ({"sinceTime": "2026-02-03t05:00:00Z"}, 400),
+        ({"sinceTime": "2026_02_03T05:00:00Z"}, 400),
+        ({"sinceTime": "2026-02-03T05:00:00+99:00"}, 400),
+        ({"sinceTime": "2026-02-03"}, 400),
+        ({"sinceTime": "", "sinceSeconds": "1"}, 422),
+        ({"stream": "both"}, 422),
+        ({"stream": ""}, 422),
+        ({"stream": "Stdout", "tailLines": "1"}, 422),
         ({"tailLines": "-1"}, 422),
         ({"limitBytes": "0"}, 422),
         ({"sinceSeconds": "0"}, 422),

@@ -100,3 +100,34 @@ async def test_a_cancelled_pump_drops_both_sides(bench: Bench) -> None:
             await bench.client[1].drain()
             if await bench.client[0].read(1) == b"":
                 raise ConnectionResetError
+
+
+class LastWords:
+    """An Ending that says what it saw."""
+
+    def __init__(self) -> None:
+        self.seen = b""
+
+    def feed(self, data: bytes) -> None:
+        self.seen += data
+
+    def ending(self) -> bytes:
+        return b"<" + self.seen + b">"
+
+
+async def test_the_ending_has_the_last_word_on_the_left_side(bench: Bench) -> None:
+    bench.pump._ending = LastWords()
+    bench.client[1].write(b"question")
+    bench.server[1].write(b"answer")
+    assert await bench.server[0].readexactly(8) == b"question"
+    bench.server[1].transport.abort()
+    assert await bench.client[0].read(-1) == b"answer<answer>"
+
+
+async def test_a_left_side_that_ends_by_itself_is_told_nothing(bench: Bench) -> None:
+    bench.pump._ending = LastWords()
+    bench.client[1].write_eof()
+    assert await bench.server[0].read(-1) == b""
+    bench.server[1].write(b"answer")
+    bench.server[1].write_eof()
+    assert await bench.client[0].read(-1) == b"answer"

@@ -1,6 +1,8 @@
 """Requests and rotation of serving certificates; trust bundles; pod certificate keys."""
 
 import datetime
+import ssl
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -8,14 +10,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from vk_provider.errors import KubeApiError
+from vk_provider.errors import BadStartError, KubeApiError
 from vk_provider.kube.certificates import (
     KeyPair,
     build_serving_request,
     compute_rotation_at,
     generate_key_pem,
 )
-from vk_provider.kube.csr import read_issued
+from vk_provider.kube.csr import FileCertificate, read_issued
 from vk_provider.kube.podcertificates import build_stub_request, generate_key
 from vk_provider.kube.trustbundles import matches_selector, merge_trust_anchors, split_certificates
 
@@ -52,6 +54,49 @@ def test_a_certificate_is_usable_only_with_its_key_names_and_time() -> None:
     assert not pair.is_usable(["n1"], BEGIN + datetime.timedelta(days=11))
     assert not KeyPair(pair.certificate, generate_key_pem()).is_usable(["n1"], inside)
     assert not KeyPair(b"nothing", key).is_usable([], inside)
+    locked = serialization.load_pem_private_key(key, None).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x")
+    )
+    assert not KeyPair(pair.certificate, locked).is_usable(["n1"], inside)
+
+
+def test_an_address_may_be_written_in_several_ways() -> None:
+    key = generate_key_pem()
+    pair = KeyPair(issue(build_serving_request(key, "n1", ["n1", "FD00:0::1"])), key)
+    assert pair.is_usable(["n1", "FD00:0::1"], BEGIN + datetime.timedelta(days=1))
+    assert not pair.is_usable(["fd00::2"], BEGIN + datetime.timedelta(days=1))
+
+
+def write_current_pair(directory: Path) -> tuple[Path, Path]:
+    """Files of a pair that is valid now."""
+    key = generate_key_pem()
+    days = (datetime.datetime.now(datetime.UTC) - BEGIN).days + 10
+    certificate_path, key_path = directory / "tls.crt", directory / "tls.key"
+    certificate_path.write_bytes(issue(build_serving_request(key, "n1", ["n1"]), days))
+    key_path.write_bytes(key)
+    return certificate_path, key_path
+
+
+def test_files_that_the_server_cannot_load_leave_the_old_pair_in_force(tmp_path: Path) -> None:
+    refusals: list[Exception] = [ssl.SSLError("key values mismatch")]
+
+    def use(_certificate: bytes, _key: bytes) -> None:
+        if refusals:
+            raise refusals.pop()
+
+    files = FileCertificate(*write_current_pair(tmp_path), use)
+    with pytest.raises(BadStartError, match="cannot be used"):
+        files.load()
+    assert files.current is None
+    files.load()
+    assert files.current is not None
+
+
+def test_a_pair_that_does_not_match_is_one_clear_line(tmp_path: Path) -> None:
+    paths = write_current_pair(tmp_path)
+    paths[1].write_bytes(generate_key_pem())
+    with pytest.raises(BadStartError, match="not that of its key"):
+        FileCertificate(*paths, lambda *_: None).load()
 
 
 def test_rotation_is_planned_within_the_certificates_life() -> None:

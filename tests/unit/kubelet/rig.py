@@ -126,7 +126,11 @@ class FakeSource:
 def make_pod(name: str = "web", uid: str = "uid-1") -> Json:
     return {
         "metadata": {"name": name, "namespace": "ns", "uid": uid},
-        "spec": {"containers": [{"name": "c", "tty": False}], "initContainers": [{"name": "init"}]},
+        "spec": {
+            "nodeName": "node-1",
+            "containers": [{"name": "c", "tty": False}],
+            "initContainers": [{"name": "init"}],
+        },
     }
 
 

@@ -10,7 +10,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from vk_provider.errors import KubeApiError
 from vk_provider.kubelet.attributes import find_subresources, find_verb
-from vk_provider.kubelet.auth import Authenticator, AuthFilter, Authorizer, User, parse_certificate_user
+from vk_provider.kubelet.auth import Authenticator, AuthFilter, Authorizer, User, has_expired, parse_certificate_user
 
 PATHS = {
     "/attach/ns/pod/c": ["proxy"],
@@ -69,6 +69,13 @@ def test_a_certificate_names_user_and_groups() -> None:
     assert (user.name, user.groups) == ("system:admin", ("a", "b", "system:authenticated"))
     assert user.extra["authentication.kubernetes.io/credential-id"][0].startswith("X509SHA256=")
     assert parse_certificate_user({"subject": ((("organizationName", "a"),),)}, b"") is None
+
+
+def test_a_certificate_counts_until_its_end_however_long_the_connection_lives() -> None:
+    certificate = {"notAfter": "Jan  2 03:04:05 2026 GMT"}
+    end = 1767323045
+    assert not has_expired(certificate, end)
+    assert has_expired(certificate, end + 1)
 
 
 class Reviews:

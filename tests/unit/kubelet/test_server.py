@@ -115,6 +115,16 @@ async def test_a_rotated_serving_certificate_serves_new_connections(rig: Rig) ->
         await opened.wait_closed()
 
 
+async def test_a_pod_of_another_node_of_the_provider_does_not_exist_here(rig: Rig) -> None:
+    pod = make_pod()
+    pod["spec"]["nodeName"] = "node-2"
+    rig.source.handles.append(FakeHandle(pod, running_status(), make_instance()))
+    assert (await rig.ask("GET", "/containerLogs/ns/web/c"))[:2] == (404, 'pod "web" does not exist')
+    assert (await rig.ask("POST", "/run/ns/web/c?cmd=ls"))[:2] == (404, "pod does not exist")
+    for path in ("/exec/ns/web/c?output=1", "/attach/ns/web/c?output=1", "/portForward/ns/web"):
+        assert (await rig.ask("POST", path, headers=UPGRADE))[:2] == (404, "pod does not exist")
+
+
 async def test_logs_of_a_running_container_come_from_the_agent(rig: Rig, tmp_path: Path) -> None:
     path = tmp_path / "0.log"
     path.write_text("2026-01-02T03:04:05Z stdout F hello\n2026-01-02T03:04:06Z stdout F world\n")

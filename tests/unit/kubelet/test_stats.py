@@ -71,6 +71,77 @@ async def test_node_figures_are_those_of_instances_and_provider() -> None:
     assert later["cpu"]["usageNanoCores"] == 1
 
 
+async def test_a_sample_speaks_for_its_own_pod_only() -> None:
+    stats = make_sample("victim", "uid-9")
+    stats["cadvisor"] = [{"container": "c", "samples": [["container_memory_rss", {"pod": "victim"}, 1]]}]
+    source = FakeSource([FakeHandle(make_pod(), running_status(), make_instance(), stats=stats)])
+    samples = NodeSamples("node-1", source, started_at=0.0)
+    summary = await samples.build_summary()
+    assert summary["pods"][0]["podRef"] == {"name": "web", "namespace": "ns", "uid": "uid-1"}
+    assert "victim" not in "".join(render_cadvisor_metrics(await samples.collect()))
+
+
+def _broken(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    sample = json.loads(json.dumps(make_sample()))
+    sample["cadvisor"] = [{"container": "c", "samples": [["container_memory_rss", {"device": "sda"}, 1]]}]
+    sample["probes"] = [{"container": "c", "probeType": "Liveness", "result": "successful", "count": 1}]
+    target = sample
+    for step in path[:-1]:
+        target = target[step]
+    target[path[-1]] = value
+    return sample
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("pod",), None),
+        (("node",), []),
+        (("timestamp",), 5),
+        (("pod", "cpu"), "much"),
+        (("pod", "startTime"), [1]),
+        (("pod", "cpu", "usageCoreNanoSeconds"), "9"),
+        (("pod", "memory", "time"), {}),
+        (("pod", "containers"), {"name": "c"}),
+        (("pod", "containers", 0, "name"), None),
+        (("pod", "containers", 0, "memory", "workingSetBytes"), []),
+        (("node", "memory"), [1]),
+        (("cadvisor",), {"a": 1}),
+        (("probes", 0, "count"), None),
+        (("probes", 0), {}),
+    ],
+)
+async def test_a_malformed_sample_is_left_out_and_the_others_are_shown(path: tuple[Any, ...], value: Any) -> None:
+    source = FakeSource(
+        [
+            FakeHandle(make_pod("bad", "uid-2"), running_status(), make_instance(), stats=_broken(path, value)),
+            FakeHandle(make_pod(), running_status(), make_instance(), stats=_broken(("type",), "stats")),
+        ]
+    )
+    samples = NodeSamples("node-1", source, started_at=0.0)
+    summary = await samples.build_summary()
+    assert [pod["podRef"]["name"] for pod in summary["pods"]] == ["web"]
+    assert 'pod="web"' in "".join(render_resource_metrics(summary))
+    collected = await samples.collect()
+    assert 'pod="web"' in "".join(render_cadvisor_metrics(collected))
+    assert 'pod="web"' in render_probe_metrics(collected)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("cadvisor", 0), "c"),
+        (("cadvisor", 0, "image"), 1),
+        (("cadvisor", 0, "samples", 0), ["name"]),
+        (("cadvisor", 0, "samples", 0, 1), {'x="y"} 1\n': "z"}),
+        (("cadvisor", 0, "samples", 0, 2), "1"),
+    ],
+)
+def test_malformed_cadvisor_metrics_are_left_out(path: tuple[Any, ...], value: Any) -> None:
+    assert list(render_cadvisor_metrics([_broken(path, value)])) == []
+    assert len(list(render_cadvisor_metrics([_broken(("type",), "stats")]))) == 1
+
+
 async def test_a_node_without_pods_is_never_zero() -> None:
     node = (await NodeSamples("node-1", FakeSource(), 0.0).build_summary())["node"]
     assert node["cpu"]["usageCoreNanoSeconds"] > 0 and node["memory"]["workingSetBytes"] > 0
@@ -129,7 +200,7 @@ def test_cadvisor_metrics_carry_the_pods_labels() -> None:
             "samples": [["container_cpu_usage_seconds_total", {"cpu": "total"}, 1.5], ["unknown_metric", {}, 1]],
         }
     ]
-    assert "".join(render_cadvisor_metrics([sample])) == (  # type: ignore[list-item]
+    assert "".join(render_cadvisor_metrics([sample])) == (
         "# HELP container_cpu_usage_seconds_total Cumulative cpu time consumed in seconds.\n"
         "# TYPE container_cpu_usage_seconds_total counter\n"
         'container_cpu_usage_seconds_total{container="c",cpu="total",id="/x/abc",image="i:1",name="abc",'
@@ -140,7 +211,7 @@ def test_cadvisor_metrics_carry_the_pods_labels() -> None:
 def test_probe_counts_are_rendered_per_result() -> None:
     sample = make_sample()
     sample["probes"] = [{"container": "c", "probeType": "Liveness", "result": "failed", "count": 2}]
-    text = render_probe_metrics([sample])  # type: ignore[list-item]
+    text = render_probe_metrics([sample])
     assert text.endswith(
         'prober_probe_total{container="c",namespace="ns",pod="web",pod_uid="uid-1",probe_type="Liveness",'
         'result="failed"} 2\n'

@@ -9,9 +9,12 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.unit.kubelet.rig import FakeHandle, Rig, RuntimeRefused, make_instance, make_pod, running_status
+from vk_provider.kubelet.broken_exec import MESSAGE
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+SPDY = SWITCHED.replace(b"\r\n\r\n", b"\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n\r\n")
+LAST_FRAME = b"\x00\x00\x00\x01\x01"
 LIMIT_S = 20
 
 
@@ -215,17 +218,47 @@ async def test_an_idle_stream_is_closed(tmp_path) -> None:  # type: ignore[no-un
         reader, writer = await rig.open()
         writer.write(request("/exec/ns/web/c?output=1"))
         await reader.readuntil(b"\r\n\r\n")
-        assert await reader.read(-1) == b""
+        assert MESSAGE.encode() in await reader.read(-1)
         await close(writer)
     await rig.stop()
 
 
-async def test_the_server_stops_while_a_stream_is_open(tmp_path) -> None:  # type: ignore[no-untyped-def]
+async def test_an_exec_that_breaks_off_has_failed(rig: Rig) -> None:
+    async def break_off(_: bytes, reader: Reader, writer: Writer) -> None:
+        writer.write(SPDY + b"\x00\x00\x00\x05\x00\x00\x00\x02!!")
+        await writer.drain()
+        await reader.readexactly(2)
+        writer.transport.abort()
+
+    async with streaming_server(rig, break_off):
+        reader, writer = await rig.open()
+        writer.write(request("/exec/ns/web/c?output=1"))
+        await reader.readuntil(b"!!")
+        writer.write(b"go")
+        last = await reader.read(-1)
+        assert last.startswith(LAST_FRAME) and b'"status": "Failure"' in last
+        await close(writer)
+
+
+async def test_an_exec_that_ends_has_the_last_word_itself(rig: Rig) -> None:
+    end = b"\x80\x03\x00\x07\x00\x00\x00\x08" + bytes(8)
+
+    async def finish(_: bytes, reader: Reader, writer: Writer) -> None:
+        writer.write(SPDY + end)
+
+    async with streaming_server(rig, finish):
+        reader, writer = await rig.open()
+        writer.write(request("/exec/ns/web/c?output=1"))
+        assert await reader.read(-1) == SPDY + end
+        await close(writer)
+
+
+async def test_an_exec_that_the_server_stops_has_failed(tmp_path) -> None:  # type: ignore[no-untyped-def]
     rig = Rig(tmp_path)
     await rig.start()
 
     async def wait(_: bytes, reader: Reader, writer: Writer) -> None:
-        writer.write(SWITCHED)
+        writer.write(SPDY)
         await reader.read(-1)
 
     async with streaming_server(rig, wait):
@@ -233,5 +266,5 @@ async def test_the_server_stops_while_a_stream_is_open(tmp_path) -> None:  # typ
         writer.write(request("/exec/ns/web/c?output=1"))
         await reader.readuntil(b"\r\n\r\n")
         await rig.stop()
-        assert await reader.read(-1) == b""
+        assert (await reader.read(-1)).startswith(LAST_FRAME)
         await close(writer)

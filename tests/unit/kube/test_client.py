@@ -1,0 +1,53 @@
+"""Requests that are tried again with credentials read anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vk_provider.errors import KubeApiError
+from vk_provider.kube.client import KubeClient
+
+
+class RotatedCredentials:
+    """`reload` succeeds once, as when the files had changed."""
+
+    server, source = "https://api", "files"
+
+    def __init__(self) -> None:
+        self.reloads = 0
+
+    async def reload(self) -> bool:
+        self.reloads += 1
+        return self.reloads == 1
+
+
+@pytest.fixture
+async def client() -> Any:
+    made = KubeClient(RotatedCredentials())  # type: ignore[arg-type]
+    yield made
+    await made.close()
+
+
+async def test_a_rotated_cluster_ca_is_read_again(client: KubeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts = []
+
+    async def send(*_: Any) -> tuple[int, bytes, None]:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise KubeApiError(0, "Untrusted", "self-signed certificate in certificate chain")
+        return 200, b"{}", None
+
+    monkeypatch.setattr(client, "_send", send)
+    assert await client.create("/api/v1/namespaces/ns/pods", {}) == {}
+    assert len(attempts) == 2
+
+
+async def test_a_server_that_stays_untrusted_is_an_error(client: KubeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def send(*_: Any) -> tuple[int, bytes, None]:
+        raise KubeApiError(0, "Untrusted", "self-signed certificate in certificate chain")
+
+    monkeypatch.setattr(client, "_send", send)
+    with pytest.raises(KubeApiError, match="self-signed"):
+        await client.get("/api/v1/nodes/n")
