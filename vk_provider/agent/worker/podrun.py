@@ -63,6 +63,7 @@ class PodRun:
         self._wake = asyncio.Event()
         self._follow_ups: set[asyncio.Task[None]] = set()
         self._ending: set[str] = set()
+        self._save_failing = False
         self._http = HttpClient()
         self._stop = StopRequest()
         recorder = Recorder(outbox, memory.uid)
@@ -246,7 +247,15 @@ class PodRun:
 
     def _save(self) -> None:
         # Into the page cache: it has to outlive the agent, not the instance.
-        self._journal.save(self.memory.to_document())
+        try:
+            self._journal.save(self.memory.to_document())
+        except OSError as error:
+            # The pod may have filled the disk: its status is what must not be lost then.
+            if not self._save_failing:
+                log.error("the pod's state is not kept on the disk: %s", error)
+            self._save_failing = True
+        else:
+            self._save_failing = False
 
 
 async def make_volumes(runtime: ContainerRuntime, root: Path) -> PodVolumes:
