@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.environment import build_environment
 from vk_provider.podmodel.errors import ContainerConfigError
 from vk_provider.podmodel.security import resolve_container_security, verify_run_as_non_root
+
+log = logging.getLogger(__name__)
 
 LEGACY_LOG_DIR = Path("/var/log/containers")
 
@@ -178,7 +181,10 @@ class ContainerStarter:
         except HookError as error:
             # The hook's message may hold secrets: it goes into the status only, as the kubelet does it.
             self._recorder.warn("FailedPostStartHook", "PostStartHook failed", ref.field_path)
-            await self._kill(ref, container_id, "FailedPostStartHook")
+            try:
+                await self._kill(ref, container_id, "FailedPostStartHook")
+            except RuntimeServiceError as failed:  # why it does not start counts more than that it is not stopped yet
+                log.warning("container %s not stopped after its postStart hook: %s", ref.name, failed)
             raise StartError("PostStartHookError", str(error)) from error
 
     def _link_log(self, config: pb.ContainerConfig, container_id: str) -> None:
@@ -201,5 +207,5 @@ def _target_id(ref: ContainerRef, observed: Observation) -> str:
         return ""
     newest = observed.newest(target)
     if newest is None:
-        raise ContainerConfigError(f'unable to find target container "{target}"')
+        raise ContainerConfigError(f"unable to find target container {target}")
     return newest.id

@@ -165,8 +165,24 @@ def test_an_http_action_names_host_port_and_path() -> None:
     url = build_url({"port": "web", "path": "healthz?x=1"}, named, "10.0.0.3")
     assert str(url) == "http://10.0.0.3:8080/healthz?x=1"
     assert str(build_url({"port": 1, "scheme": "HTTPS", "host": "fd00::1"}, named, "")) == "https://[fd00::1]:1/"
-    with pytest.raises(ValueError, match="couldn't find port: admin"):
+    with pytest.raises(ValueError, match='port "admin" not found'):
         resolve_port("admin", named)
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/a b?q=c d", "/a%20b?q=c%20d"),
+        ("/a%20b", "/a%20b"),
+        ("/100%", "/100%25"),
+        ("/100%?x=1", "/100%25%3Fx=1"),
+        ("/\u00e4", "/%C3%A4"),
+        ("/a?q=100%", "/a?q=100%"),
+        ("/v1/a:b,c;d=(e)!*'?f=[g]&h=$i", "/v1/a:b,c;d=(e)!*'?f=[g]&h=$i"),
+    ],
+)
+def test_a_path_is_escaped_where_it_has_to_be(path: str, sent: str) -> None:
+    assert build_url({"port": 1, "path": path}, MAIN, "10.0.0.3").raw_path_qs == sent
 
 
 def test_headers_can_be_replaced_and_left_out() -> None:
