@@ -34,7 +34,7 @@ from vk_provider.agent.worker.resizer import Resizer
 from vk_provider.agent.worker.sandbox import cgroup_parent
 from vk_provider.agent.worker.spec import (
     ContainerRef,
-    container_hash,
+    back_off_key,
     describe_pod,
     ephemeral_containers,
     find_ref,
@@ -220,7 +220,7 @@ class PodLifecycle:
         exited = observed.newest_exited(ref.name)
         if exited is None:
             return
-        key = f"{ref.name}_{container_hash(ref.spec)}"
+        key = back_off_key(ref.spec)
         finished_s, now_s = exited.finished_at_ns / 1e9, time.time()
         remaining_s = memory.back_off.remaining_s(key, finished_s, now_s)
         if remaining_s > 0:

@@ -41,6 +41,7 @@ from vk_provider.agent.worker.termination import pod_grace_s
 log = logging.getLogger(__name__)
 
 RESYNC_S = 60.0
+TERMINATE_RETRY_S = 1.0
 
 
 class PodRun:
@@ -180,7 +181,10 @@ class PodRun:
                 await self._lifecycle.terminate()
             except (RuntimeServiceError, VolumeError) as error:
                 log.warning("pod not stopped yet: %s", error)
-                await asyncio.sleep(min(1.0, RETRY_S))
+                await asyncio.sleep(TERMINATE_RETRY_S)
+            except Exception:  # as in a pass: the end is tried again, or the pod would never be gone
+                log.exception("pod not stopped yet")
+                await asyncio.sleep(TERMINATE_RETRY_S)
         # A recovered end is told again; the publisher keeps quiet when it was told already.
         self._publisher.request()
 

@@ -22,6 +22,7 @@ from vk_provider.agent.worker.resize import (
     refuse_memory_decrease,
     with_allocated,
 )
+from vk_provider.agent.worker.spec import back_off_key
 from vk_provider.agent.worker.termination import (
     GracePeriod,
     TerminationOrder,
@@ -54,6 +55,13 @@ def test_a_probes_own_grace_wins_over_the_pods_but_not_over_deletion() -> None:
     assert kill_grace_s(wanted, probed, "liveness") == 3
     assert kill_grace_s(wanted, probed, "startup") == 60
     assert kill_grace_s(deleted(wanted, 9), probed, "liveness") == 9
+
+
+def test_restarts_are_counted_anew_after_a_new_image_or_new_resources() -> None:
+    known = back_off_key(container("main", resources={"limits": {"cpu": "1"}}))
+    assert known == back_off_key(container("main", resources={"limits": {"cpu": "1"}}, args=["x"]))
+    assert known != back_off_key(container("main", resources={"limits": {"cpu": "2"}}))
+    assert known != back_off_key(container("main", image="busybox:2", resources={"limits": {"cpu": "1"}}))
 
 
 async def test_sidecars_wait_for_regular_containers_and_for_later_sidecars() -> None:

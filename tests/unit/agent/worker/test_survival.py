@@ -85,3 +85,20 @@ async def test_a_full_disk_does_not_hold_back_a_status(
     assert [r.getMessage() for r in caplog.records] == [
         "the pod's state is not kept on the disk: [Errno 28] No space left on device"
     ]
+
+
+async def test_an_end_that_breaks_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = make_memory()
+    run = make_run(memory, Outbox(), Journal(tmp_path / "journal.json"))
+    tries: list[int] = []
+
+    async def terminate() -> None:
+        tries.append(len(tries))
+        if len(tries) == 1:
+            raise OSError(5, "Input/output error")
+        memory.finished = True
+
+    monkeypatch.setattr(run._lifecycle, "terminate", terminate)
+    monkeypatch.setattr("vk_provider.agent.worker.podrun.TERMINATE_RETRY_S", 0)
+    await run._terminate()
+    assert tries == [0, 1]
