@@ -12,7 +12,7 @@ from vk_provider.agent.worker.backoff import BackoffTable
 from vk_provider.agent.worker.eviction import find_exceeded_limit, has_local_storage_limit
 from vk_provider.agent.worker.httpget import build_headers, build_url, resolve_port
 from vk_provider.agent.worker.memory import PodMemory
-from vk_provider.agent.worker.messages import read_termination_message
+from vk_provider.agent.worker.messages import read_log_end, read_termination_message
 from vk_provider.agent.worker.probes.worker import ProbeCounter
 from vk_provider.agent.worker.pulling import format_duration
 from vk_provider.agent.worker.resize import (
@@ -212,6 +212,19 @@ def test_the_termination_message_is_the_file_or_the_end_of_the_log(
     mounts = {"/dev/termination-log": str(message)}
     text = read_termination_message(mounts, "/dev/termination-log", str(log), fallback_to_logs=fallback)
     assert text == expected
+
+
+@pytest.mark.parametrize("before", [0, 1, 9])
+def test_the_end_of_a_log_with_long_lines_is_found(tmp_path: Path, before: int) -> None:
+    log, stamp = tmp_path / "0.log", "2026-01-01T00:00:00.000000000Z stderr"
+    log.write_text(f"{stamp} F {'a' * 16384}\n" * before + f"{stamp} P {'b' * 16384}\n")
+    assert read_log_end(log) == "b" * 2048
+
+
+def test_a_carriage_return_does_not_end_a_line_of_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "0.log"
+    log.write_bytes(b"2026-01-01T00:00:00.0Z stdout F 10%\r90%\r100%\n")
+    assert read_log_end(log) == "10%\r90%\r100%\n"
 
 
 def test_durations_are_written_as_go_writes_them() -> None:
