@@ -104,9 +104,12 @@ class PodLifecycle:
         next_s = self._check_deadline()
         self._resizer.allocate()
         resize = self._resizer.plan(observed)
-        memory.restarting_all = (memory.restarting_all or should_restart_all(memory.pod, observed)) and not (
-            memory.restarting_all and all_containers_removed(memory.pod, observed)
-        )
+        if memory.restarting_all and all_containers_removed(memory.pod, observed):
+            # Told while it still counts: what was removed is to be seen as restarting, not as lost.
+            await self._publisher.publish()
+            memory.restarting_all = False
+        elif should_restart_all(memory.pod, observed):
+            memory.restarting_all = True
         actions = compute_actions(
             memory.pod,
             observed.without(memory.starting),

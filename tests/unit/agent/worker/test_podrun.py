@@ -1,4 +1,4 @@
-"""What of the pod's state survives the agent, and what happens when the disk takes nothing."""
+"""The worker of one pod between its parts: what survives the agent, a full disk, an end that breaks."""
 
 from __future__ import annotations
 
@@ -102,3 +102,30 @@ async def test_an_end_that_breaks_is_tried_again(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("vk_provider.agent.worker.podrun.TERMINATE_RETRY_S", 0)
     await run._terminate()
     assert tries == [0, 1]
+
+
+async def test_a_restart_of_all_containers_is_told_once_they_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}
+    main = container("main", restartPolicy="Never", restartPolicyRules=[rule])
+    memory = PodMemory.from_message(PodMessage(type="pod", pod=pod(main), references={}, node=NODE))
+    ended = {"terminated": {"exitCode": 42, "reason": "Error"}}
+    memory.status["containerStatuses"] = [{"name": "main", "state": ended, "restartCount": 0}]
+    memory.restarting_all = True  # and the runtime knows no container any more
+    outbox = Outbox()
+    run = make_run(memory, outbox, Journal(tmp_path / "journal.json"))
+
+    async def prepare(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(run._lifecycle._preparer, "prepare", prepare)
+    outbox.start_session()
+    await run._lifecycle.sync()
+    assert not memory.restarting_all
+    (told,) = await outbox.take()
+    (status,) = told["status"]["containerStatuses"]
+    assert status["state"]["waiting"]["reason"] == "RestartingAllContainers"
+    assert status["restartCount"] == 1
+    (condition,) = (c for c in told["status"]["conditions"] if c["type"] == "AllContainersRestarting")
+    assert condition["status"] == "False"
