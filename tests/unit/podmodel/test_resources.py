@@ -66,17 +66,28 @@ def test_qos_class(containers, spec, qos):
     assert qos_class(make_pod(*containers, **spec)) == qos
 
 
+CRITICAL = {"priority": 2000001000, "priorityClassName": "system-node-critical"}
+
+
+def pod_level(memory):
+    return {"resources": {"requests": {"memory": memory}}}
+
+
 @pytest.mark.parametrize(
     ("container", "spec", "score"),
     [
         (sized(), {}, 1000),
         (sized(requests=FULL, limits=FULL), {}, -997),
-        (sized(), {"priority": 2000001000}, -997),
+        (sized(requests={"memory": "1Gi"}), CRITICAL, -997),
+        (sized(requests={"memory": "1Gi"}), {**CRITICAL, "priorityClassName": "system-cluster-critical"}, 750),
+        (sized(requests={"memory": "1Gi"}), {**CRITICAL, "priority": 1000}, 750),
         (sized(requests={"memory": "1Gi"}), {}, 750),
         (sized(requests={"memory": "4Gi"}), {}, 3),
         (sized(requests={"cpu": "1"}), {}, 999),
         (sized(requests={"memory": "1"}), {}, 999),
         (sized(requests={"memory": "1Gi"}), {"resources": {"requests": {"memory": "2Gi"}}}, 500),
+        (sized(), {**pod_level("2Gi"), "initContainers": [sized("i")]}, 750),
+        (sized(), {**pod_level("2Gi"), "initContainers": [sized("i", requests={"memory": "3Gi"})]}, 999),
     ],
 )
 def test_oom_score_grows_as_the_request_shrinks(container, spec, score):

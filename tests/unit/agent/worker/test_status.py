@@ -82,6 +82,11 @@ def test_a_forgotten_init_container_counts_as_completed_once_others_were_created
     assert "waiting" in statuses.init[0]["state"]
 
 
+def test_a_forgotten_init_container_is_not_taken_for_completed_by_a_container_in_an_unknown_state() -> None:
+    statuses = compute_statuses(pod(MAIN, init=[INIT]), observed(record(MAIN, State.UNKNOWN)), NOTHING)
+    assert "waiting" in statuses.init[0]["state"]
+
+
 def test_a_running_container_that_vanished_counts_as_restarted() -> None:
     old = {"name": "main", "state": {"running": {}}, "restartCount": 2, "containerID": "containerd://x"}
     inputs = StatusInputs(previous={"containerStatuses": [old]}, probes=ProbeResults())
