@@ -157,7 +157,7 @@ def effective_resources(pod: Json, kind: Literal["requests", "limits"], overhead
         total[name] = parse_quantity(value)
     if overhead:
         for name, value in (spec_of(pod).get("overhead") or {}).items():
-            if kind == "requests" or name in total:
+            if kind == "requests" or total.get(name):  # a limit of 0 is none
                 total[name] = total.get(name, Fraction(0)) + parse_quantity(value)
     return total
 

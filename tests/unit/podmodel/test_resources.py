@@ -108,6 +108,11 @@ def test_effective_requests_take_the_highest_point_of_a_pods_life():
     assert effective_resources(pod, "requests") == {"cpu": Fraction(7, 2), "memory": Fraction(2 << 30)}
 
 
+def test_overhead_does_not_make_a_limit_of_nothing_one():
+    pod = make_pod(sized(limits={"cpu": "0", "memory": "1Gi"}), overhead={"cpu": "250m", "memory": "1Gi"})
+    assert effective_resources(pod, "limits") == {"cpu": 0, "memory": Fraction(2 << 30)}
+
+
 def test_overhead_is_added_and_pod_level_requests_replace_the_sum():
     pod = make_pod(
         sized(requests={"cpu": "1", "memory": "1Gi"}),

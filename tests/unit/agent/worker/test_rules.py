@@ -22,6 +22,7 @@ from vk_provider.agent.worker.resize import (
     refuse_memory_decrease,
     with_allocated,
 )
+from vk_provider.agent.worker.sandbox import bounded_resources
 from vk_provider.agent.worker.spec import back_off_key
 from vk_provider.agent.worker.termination import (
     GracePeriod,
@@ -152,6 +153,16 @@ def test_a_request_beyond_the_instance_does_not_fit() -> None:
     wanted = pod(container("main", resources=resources(cpu="4")))
     assert find_misfit(wanted, {"cpu": "2"}) == "Node didn't have enough capacity: cpu, requested: 4000, capacity: 2000"
     assert find_misfit(wanted, {"cpu": "4"}) == ""
+
+
+def test_a_pod_is_bounded_when_every_container_has_a_limit_that_is_one() -> None:
+    def limited(name: str, **limits: str) -> dict[str, object]:
+        return container(name, resources={"limits": limits})
+
+    both = limited("a", cpu="1", memory="1Gi")
+    assert bounded_resources(pod(both, limited("b", cpu="1", memory="1Gi"))) == {"cpu", "memory"}
+    assert bounded_resources(pod(both, limited("b", cpu="0"))) == frozenset()
+    assert bounded_resources(pod(limited("b"), resources={"limits": {"cpu": "1", "memory": "0"}})) == {"cpu"}
 
 
 def test_local_storage_limits_are_found_in_the_kubelets_order() -> None:
