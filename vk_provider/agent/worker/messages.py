@@ -22,6 +22,8 @@ def read_termination_message(
     fallback_to_logs: policy FallbackToLogsOnError and the container failed after it had started
     """
     text = ""
+    if message_path and not message_path.startswith("/"):
+        message_path = f"/{message_path}"
     host_path = mounts.get(message_path) if message_path else None
     if host_path is not None:
         try:
