@@ -24,6 +24,7 @@ from vk_provider.agent.worker.resize import (
 )
 from vk_provider.agent.worker.sandbox import bounded_resources
 from vk_provider.agent.worker.spec import back_off_key
+from vk_provider.agent.worker.starter import find_thermal_throttles
 from vk_provider.agent.worker.termination import (
     GracePeriod,
     TerminationOrder,
@@ -163,6 +164,16 @@ def test_a_pod_is_bounded_when_every_container_has_a_limit_that_is_one() -> None
     assert bounded_resources(pod(both, limited("b", cpu="1", memory="1Gi"))) == {"cpu", "memory"}
     assert bounded_resources(pod(both, limited("b", cpu="0"))) == frozenset()
     assert bounded_resources(pod(limited("b"), resources={"limits": {"cpu": "1", "memory": "0"}})) == {"cpu"}
+
+
+def test_thermal_counters_are_masked_where_there_are_any(tmp_path: Path) -> None:
+    for name in ("cpu1/thermal_throttle", "cpu0/thermal_throttle", "cpu2/cache", "cpufreq/thermal_throttle"):
+        (tmp_path / name).mkdir(parents=True)
+    assert find_thermal_throttles(tmp_path) == (
+        f"{tmp_path}/cpu0/thermal_throttle",
+        f"{tmp_path}/cpu1/thermal_throttle",
+    )
+    assert find_thermal_throttles(tmp_path / "none") == ()
 
 
 def test_local_storage_limits_are_found_in_the_kubelets_order() -> None:
