@@ -108,6 +108,7 @@ class PodLifecycle:
             # Told while it still counts: what was removed is to be seen as restarting, not as lost.
             await self._publisher.publish()
             memory.restarting_all = False
+            self._publisher.request(save=True)  # or an agent that is killed now would remove the new ones too
         elif should_restart_all(memory.pod, observed):
             memory.restarting_all = True
         actions = compute_actions(
