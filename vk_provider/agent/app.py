@@ -20,6 +20,7 @@ from pathlib import Path
 
 from vk_provider.agent import quick_start  # isort: skip  before anything that imports aiohttp
 from vk_provider.agent import network
+from vk_provider.agent.event_journal import EventJournal
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.identity import AgentIdentity
 from vk_provider.agent.images import ImageStore
@@ -66,7 +67,6 @@ class Agent:
     def __init__(self, options: AgentOptions) -> None:
         self._options = options
         self._started_at = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self._kept_events = Journal(options.state_dir / "events.json")
         self._supervisor = Supervisor()
         self._fetching: asyncio.Task[InstanceMetadata] | None = None
 
@@ -90,8 +90,7 @@ class Agent:
         identity.load_or_create()
 
         runtime = ContainerRuntime(options.containerd_address)
-        outbox = Outbox()
-        outbox.restore(self._kept_events.load().get("events") or [])
+        outbox = Outbox(store=EventJournal(options.state_dir / "events.log"))
         journal = Journal(options.state_dir / "journal.json")
         worker = PodWorker(runtime, ImageStore(runtime), outbox, journal, facts, options.kubelet_dir)
         sampler = Sampler(worker, runtime)
@@ -117,7 +116,6 @@ class Agent:
         finally:
             await server.stop()
             await self._supervisor.cancel()
-            self._kept_events.save({"events": outbox.unacknowledged()})
             await runtime.close()
 
 

@@ -1,6 +1,7 @@
 """What the agent has to tell the provider, kept until it was told: newest status, events, newest stats.
 
-No I/O: a session takes from it what it sends. See wire.session for the messages and what is repeated when.
+A session takes from it what it sends. Events not acknowledged are also kept by an EventStore, so that they survive the
+agent with the numbers they have. See wire.session for the messages and what is repeated when.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import datetime
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
 
 from vk_provider.wire.session import EventMessage, StatsMessage, StatusMessage
 
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 EVENT_LIMIT = 500
 """Events kept while nobody acknowledges them; then the oldest Normal one goes first."""
 
+MESSAGE_LIMIT = 1024
+"""Characters of an event's message; the provider posts no more either."""
+
 Message = dict[str, Any]
 
 
@@ -27,21 +31,42 @@ def _utc_now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
 
-class Outbox:
-    """Written by the pod worker and the stats loop, emptied by one session at a time."""
+class EventStore(Protocol):
+    """Keeps events over a crash of the agent. Called on the loop: must not block, must not raise."""
 
-    def __init__(self, event_limit: int = EVENT_LIMIT, clock: Callable[[], datetime.datetime] = _utc_now) -> None:
+    def load(self) -> tuple[list[EventMessage], int]: ...
+
+    def add(self, event: EventMessage, kept: Collection[EventMessage]) -> None: ...
+
+    def acknowledge(self, seq: int, kept: Collection[EventMessage]) -> None: ...
+
+
+class Outbox:
+    """Written by the pod worker and the stats loop, emptied by one session at a time.
+
+    store: where the events are read from now and kept from now on; None: only in memory
+    """
+
+    def __init__(
+        self,
+        event_limit: int = EVENT_LIMIT,
+        clock: Callable[[], datetime.datetime] = _utc_now,
+        store: EventStore | None = None,
+    ) -> None:
         self._event_limit = event_limit
         self._clock = clock
+        self._store = store
         self._status: StatusMessage | None = None
         self._stats: StatsMessage | None = None
         self._events: deque[EventMessage] = deque()
-        # The sequence goes on after a restart of the agent without being stored: microseconds are ahead of events.
+        # The sequence goes on after a restart also when no event was kept: microseconds are ahead of events.
         self._last_seq = time.time_ns() // 1000
         self._sent_seq = 0
         self._status_due = self._stats_due = False
         self._due = asyncio.Event()
         self.dropped_events = 0
+        if store is not None:
+            self._restore(*store.load())
 
     def send_status(self, pod_uid: str, status: Message, finished: bool) -> None:
         """The pod's newest PodStatus; a status not sent yet is replaced."""
@@ -54,18 +79,19 @@ class Outbox:
         if len(self._events) >= self._event_limit:
             self._drop_one()
         self._last_seq += 1
-        self._events.append(
-            EventMessage(
-                type="event",
-                seq=self._last_seq,
-                podUID=pod_uid,
-                eventType="Warning" if event_type == "Warning" else "Normal",
-                reason=reason,
-                message=message,
-                fieldPath=field_path,
-                timestamp=self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"),
-            )
+        event = EventMessage(
+            type="event",
+            seq=self._last_seq,
+            podUID=pod_uid,
+            eventType="Warning" if event_type == "Warning" else "Normal",
+            reason=reason,
+            message=message[:MESSAGE_LIMIT],
+            fieldPath=field_path,
+            timestamp=self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
+        self._events.append(event)
+        if self._store is not None:
+            self._store.add(event, self._events)
         self._due.set()
 
     def send_stats(self, message: StatsMessage) -> None:
@@ -76,8 +102,11 @@ class Outbox:
 
     def acknowledge(self, seq: int) -> None:
         """Forget the events up to `seq`."""
+        before = len(self._events)
         while self._events and self._events[0]["seq"] <= seq:
             self._events.popleft()
+        if self._store is not None and len(self._events) < before:
+            self._store.acknowledge(seq, self._events)
 
     def start_session(self) -> None:
         """A new session begins: it gets the newest status and stats and every event not acknowledged."""
@@ -108,15 +137,15 @@ class Outbox:
         return messages
 
     def unacknowledged(self) -> list[EventMessage]:
-        """Events to keep over a restart of the agent."""
+        """Events that the provider has not taken over yet."""
         return list(self._events)
 
-    def restore(self, events: Iterable[EventMessage]) -> None:
-        """Put back what `unacknowledged` gave, before anything else is sent."""
-        self._events.extendleft(reversed(list(events)))
-        if self._events:
-            self._last_seq = max(self._last_seq, self._events[-1]["seq"])
-            self._due.set()
+    def _restore(self, events: list[EventMessage], acknowledged: int) -> None:
+        self._events.extend(events)
+        while len(self._events) > self._event_limit:
+            self._drop_one()
+        # The clock may have been set back meanwhile: a number is never used twice.
+        self._last_seq = max(self._last_seq, acknowledged, *(event["seq"] for event in events))
 
     def _drop_one(self) -> None:
         victim = next((event for event in self._events if event["eventType"] == "Normal"), self._events[0])

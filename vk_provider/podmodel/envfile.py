@@ -12,7 +12,7 @@ _FORMAT = "invalid environment variable format"
 
 def parse_env_file(text: str, key: str) -> str:
     """Return the value of `key`, "" when the file does not set it; raises PodModelError for a malformed line."""
-    lines = text.split("\n")
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
     number = 0
     while number < len(lines):
         line = lines[number].lstrip(" \t")
@@ -54,7 +54,7 @@ def _read_quoted(rest: str, lines: list[str], number: int) -> tuple[str, int]:
         number += 1
     inside, _, after = rest.partition("'")
     parts.append(inside)
-    after = after.lstrip(" \t\r")
+    after = after.lstrip(" \t")
     if after and not after.startswith("#"):
         raise PodModelError(f"{_FORMAT} at line {number}: unexpected content after closing quote")
     return "\n".join(parts), number

@@ -9,11 +9,15 @@ from vk_provider.podmodel.errors import InvalidImageName
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
-_DOMAIN = re.compile(rf"^(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?$")
-_PATH = re.compile(rf"^{_COMPONENT}(?:/{_COMPONENT})*$")
-_TAG = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")
-_DIGEST = re.compile(r"^[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}$")
-_MAX_NAME_LENGTH = 255
+_DOMAIN = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?")
+_DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
+_REMAINDER = re.compile(
+    rf"({_COMPONENT}(?:/{_COMPONENT})*)(?::([A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}))?(?:@({_DIGEST}))?"
+)
+_IDENTIFIER = re.compile(r"[a-f0-9]{64}")
+_MAX_PATH_LENGTH = 255
+_HEX_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
+"""Digits of the digests that can be checked."""
 
 
 @dataclass(frozen=True)
@@ -33,27 +37,45 @@ class ImageReference:
 
 def parse_image(image: str) -> ImageReference:
     """Parse a reference as written by users; raises InvalidImageName with the kubelet's message."""
-    name, _, digest = image.partition("@")
-    head, slash, rest = name.partition("/")
-    if slash and (any(character in head for character in ".:") or head == "localhost" or head != head.lower()):
-        domain, path = head, rest
-    else:
-        domain, path = "docker.io", name
-    tag = ""
-    if ":" in path:
-        path, _, tag = path.rpartition(":")
-        if not _TAG.match(tag):
-            raise _invalid(image, "invalid reference format")
-    if domain in ("docker.io", "index.docker.io"):
-        domain = "docker.io"
-        path = path if "/" in path else f"library/{path}"
-    if path != path.lower():
-        raise _invalid(image, "invalid reference format: repository name (" + path + ") must be lowercase")
-    if not _DOMAIN.match(domain) or not _PATH.match(path) or ("@" in image and not _DIGEST.match(digest)):
+    if _IDENTIFIER.fullmatch(image):
+        raise _invalid(image, f"invalid repository name ({image}), cannot specify 64-byte hexadecimal strings")
+    domain, remainder = _split_domain(image)
+    remote = remainder.partition(":")[0]
+    if remote != remote.lower():
+        raise _invalid(image, f"invalid reference format: repository name ({remote}) must be lowercase")
+    parts = _REMAINDER.fullmatch(remainder)
+    if parts is None or not _DOMAIN.fullmatch(domain):
         raise _invalid(image, "invalid reference format")
-    if len(domain) + 1 + len(path) > _MAX_NAME_LENGTH:
-        raise _invalid(image, f"repository name must not be more than {_MAX_NAME_LENGTH} characters")
+    path, tag, digest = (part or "" for part in parts.groups())
+    if len(path) > _MAX_PATH_LENGTH:
+        raise _invalid(image, f"repository name must not be more than {_MAX_PATH_LENGTH} characters")
+    complaint = _find_digest_fault(digest) if digest else ""
+    if complaint:
+        raise _invalid(image, complaint)
     return ImageReference(domain, path, tag, digest)
+
+
+def _split_domain(image: str) -> tuple[str, str]:
+    """Return the registry's domain and the rest; short names are Docker Hub's."""
+    head, slash, rest = image.partition("/")
+    if slash and (any(character in head for character in ".:") or head == "localhost" or head != head.lower()):
+        domain, remainder = head, rest
+    else:
+        domain, remainder = "docker.io", image
+    if domain == "index.docker.io":
+        domain = "docker.io"
+    if domain == "docker.io" and "/" not in remainder:
+        remainder = f"library/{remainder}"
+    return domain, remainder
+
+
+def _find_digest_fault(digest: str) -> str:
+    algorithm, _, digits = digest.partition(":")
+    if algorithm not in _HEX_DIGITS:
+        return "unsupported digest algorithm"
+    if len(digits) != _HEX_DIGITS[algorithm]:
+        return "invalid checksum digest length"
+    return "" if digits == digits.lower() else "invalid checksum digest format"
 
 
 def _invalid(image: str, reason: str) -> InvalidImageName:

@@ -18,7 +18,7 @@ QosClass = Literal["Guaranteed", "Burstable", "BestEffort"]
 CPU_PERIOD_US = 100_000
 MIN_CPU_SHARES, MAX_CPU_SHARES = 2, 262_144
 MIN_CPU_QUOTA_US = 1_000
-_NODE_CRITICAL_PRIORITY = 2_000_001_000
+_CRITICAL_PRIORITY = 2_000_000_000
 _QOS_RESOURCES = ("cpu", "memory")
 _PAGE_UNITS = ((30, "GB"), (20, "MB"), (10, "KB"), (0, "B"))
 
@@ -114,7 +114,8 @@ def _qos_of(holder: Json) -> QosClass:
 def oom_score_adj(pod: Json, container: Json, memory_capacity_bytes: int) -> int:
     """Return oom_score_adj of a container: -997 Guaranteed, 1000 BestEffort, in between by its share of memory."""
     spec = spec_of(pod)
-    if (spec.get("priority") or 0) >= _NODE_CRITICAL_PRIORITY:
+    critical = (spec.get("priority") or 0) >= _CRITICAL_PRIORITY
+    if critical and spec.get("priorityClassName") == "system-node-critical":
         return -997
     match qos_class(pod):
         case "Guaranteed":
@@ -137,9 +138,8 @@ def _unassigned_memory_share(pod: Json) -> int:
     pod_request = resource_list(spec_of(pod), "requests").get("memory")
     if pod_request is None:
         return 0
-    sharing = [*regular_containers(pod), *(each for each in init_containers(pod) if is_sidecar(each))]
-    left = ceil_int(pod_request) - sum(_memory_request(container) for container in sharing)
-    return max(0, left // len(sharing)) if sharing else 0
+    left = ceil_int(pod_request) - math.ceil(_container_resources(pod, "requests").get("memory", Fraction(0)))
+    return max(0, left) // max(1, len(regular_containers(pod)) + len(init_containers(pod)))
 
 
 def _is_sidecar_of(pod: Json, container: Json) -> bool:
@@ -152,6 +152,18 @@ def effective_resources(pod: Json, kind: Literal["requests", "limits"], overhead
     Pod-level resources replace the sums of the resources they name. With `limits` a container without a limit adds
     nothing, so the result is a bound only if every container has one.
     """
+    total = _container_resources(pod, kind)
+    for name, value in resource_list(spec_of(pod), kind).items():
+        total[name] = parse_quantity(value)
+    if overhead:
+        for name, value in (spec_of(pod).get("overhead") or {}).items():
+            if kind == "requests" or total.get(name):  # a limit of 0 is none
+                total[name] = total.get(name, Fraction(0)) + parse_quantity(value)
+    return total
+
+
+def _container_resources(pod: Json, kind: Literal["requests", "limits"]) -> dict[str, Fraction]:
+    """The same of the containers alone."""
     running = _sum(resource_list(container, kind) for container in regular_containers(pod))
     sidecars: dict[str, Fraction] = {}
     peak: dict[str, Fraction] = {}
@@ -164,16 +176,9 @@ def effective_resources(pod: Json, kind: Literal["requests", "limits"], overhead
         else:
             own = _add(own, sidecars)
         peak = {name: max(peak.get(name, Fraction(0)), own.get(name, Fraction(0))) for name in {*peak, *own}}
-    total = {
+    return {
         name: max(running.get(name, Fraction(0)), peak.get(name, Fraction(0))) for name in sorted({*running, *peak})
     }
-    for name, value in resource_list(spec_of(pod), kind).items():
-        total[name] = parse_quantity(value)
-    if overhead:
-        for name, value in (spec_of(pod).get("overhead") or {}).items():
-            if kind == "requests" or name in total:
-                total[name] = total.get(name, Fraction(0)) + parse_quantity(value)
-    return total
 
 
 def effective_bytes(pod: Json, kind: Literal["requests", "limits"], name: str) -> int:

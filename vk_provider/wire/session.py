@@ -109,7 +109,10 @@ class StatusMessage(TypedDict):
 
 
 class EventMessage(TypedDict):
-    """One event about the pod, with the kubelet's reason and message. Events of equal key may be aggregated."""
+    """One event about the pod, with the kubelet's reason and message. Events of equal key may be aggregated.
+
+    seq: rises with each event of the pod and stays with it over restarts of the agent: podUID and seq name the event
+    """
 
     type: Literal["event"]
     seq: int

@@ -283,8 +283,10 @@ async def test_resources_are_resized_in_place(harness: WorkerHarness) -> None:
     harness.send({**harness.pod, "metadata": metadata, "spec": {**harness.pod["spec"], "containers": [changed]}})
     await harness.wait_event("ResizeCompleted")
     status = await harness.wait_for(
-        lambda s: status_of(s, "main")["resources"] == bigger
-        and not [c for c in s["conditions"] if c["type"].startswith("PodResize")]
+        lambda s: (
+            status_of(s, "main")["resources"] == bigger
+            and not [c for c in s["conditions"] if c["type"].startswith("PodResize")]
+        )
     )
     assert status_of(status, "main")["containerID"] == first["containerID"]
     assert status_of(status, "main")["allocatedResources"] == bigger["requests"]

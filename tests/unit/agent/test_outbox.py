@@ -75,17 +75,3 @@ async def test_a_full_queue_loses_the_oldest_normal_event_first():
     outbox.send_event("u", "Normal", "Killing", "5")
     assert [e["reason"] for e in outbox.unacknowledged()] == ["BackOff", "Unhealthy", "Killing"]
     assert outbox.dropped_events == 2
-
-
-async def test_events_and_their_numbers_go_on_after_a_restart():
-    before = make()
-    before.send_event("u", "Normal", "Pulled", "")
-    before.send_event("u", "Normal", "Created", "")
-    after = make()
-    after.restore(before.unacknowledged())
-    after.send_event("u", "Normal", "Started", "")
-    after.start_session()
-    messages = await after.take()
-    assert shown(messages) == ["event Pulled", "event Created", "event Started"]
-    numbers = [m["seq"] for m in messages]
-    assert numbers == sorted(set(numbers)) and numbers[-1] < 2**53

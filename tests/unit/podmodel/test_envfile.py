@@ -19,6 +19,7 @@ from vk_provider.podmodel.errors import PodModelError
         ("K1='two\nlines'\nK2='z'", "K2", "z"),
         ("K1= 'x'\nK2='y'", "K1", ""),
         ("K1='x'", "OTHER", ""),
+        ("K1='x'\r\n\r\n# c\r\nK2='two\r\nlines'\r\n", "K2", "two\nlines"),
     ],
 )
 def test_values_are_taken_literally_from_single_quotes(text, key, value):

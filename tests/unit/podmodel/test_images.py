@@ -38,6 +38,24 @@ def test_an_invalid_image_name_is_refused_with_the_kubelets_words(image):
 
 
 @pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        ("reg.io/Upper/x:-x", "invalid reference format: repository name (Upper/x) must be lowercase"),
+        ("a" * 64, f"invalid repository name ({'a' * 64}), cannot specify 64-byte hexadecimal strings"),
+        ("x@md5:" + "a" * 32, "unsupported digest algorithm"),
+        ("x@sha512:" + "a" * 64, "invalid checksum digest length"),
+        ("x@sha256:" + "A" * 64, "invalid checksum digest format"),
+        ("reg.io/" + "a" * 256, "repository name must not be more than 255 characters"),
+        ("x\n", "invalid reference format"),
+    ],
+)
+def test_what_is_wrong_with_an_image_name_is_told(image, reason):
+    with pytest.raises(InvalidImageName) as caught:
+        parse_image(image)
+    assert str(caught.value) == f'couldn\'t parse image name "{image}": {reason}'
+
+
+@pytest.mark.parametrize(
     ("image", "normal", "policy"),
     [
         ("busybox", "busybox:latest", "Always"),

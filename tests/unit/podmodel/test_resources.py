@@ -66,17 +66,28 @@ def test_qos_class(containers, spec, qos):
     assert qos_class(make_pod(*containers, **spec)) == qos
 
 
+CRITICAL = {"priority": 2000001000, "priorityClassName": "system-node-critical"}
+
+
+def pod_level(memory):
+    return {"resources": {"requests": {"memory": memory}}}
+
+
 @pytest.mark.parametrize(
     ("container", "spec", "score"),
     [
         (sized(), {}, 1000),
         (sized(requests=FULL, limits=FULL), {}, -997),
-        (sized(), {"priority": 2000001000}, -997),
+        (sized(requests={"memory": "1Gi"}), CRITICAL, -997),
+        (sized(requests={"memory": "1Gi"}), {**CRITICAL, "priorityClassName": "system-cluster-critical"}, 750),
+        (sized(requests={"memory": "1Gi"}), {**CRITICAL, "priority": 1000}, 750),
         (sized(requests={"memory": "1Gi"}), {}, 750),
         (sized(requests={"memory": "4Gi"}), {}, 3),
         (sized(requests={"cpu": "1"}), {}, 999),
         (sized(requests={"memory": "1"}), {}, 999),
         (sized(requests={"memory": "1Gi"}), {"resources": {"requests": {"memory": "2Gi"}}}, 500),
+        (sized(), {**pod_level("2Gi"), "initContainers": [sized("i")]}, 750),
+        (sized(), {**pod_level("2Gi"), "initContainers": [sized("i", requests={"memory": "3Gi"})]}, 999),
     ],
 )
 def test_oom_score_grows_as_the_request_shrinks(container, spec, score):
@@ -95,6 +106,11 @@ def test_effective_requests_take_the_highest_point_of_a_pods_life():
     late = sized("l", requests={"cpu": "3"})
     pod = make_pod(sized(requests={"cpu": "1", "memory": "2Gi"}), initContainers=[init, sidecar, late])
     assert effective_resources(pod, "requests") == {"cpu": Fraction(7, 2), "memory": Fraction(2 << 30)}
+
+
+def test_overhead_does_not_make_a_limit_of_nothing_one():
+    pod = make_pod(sized(limits={"cpu": "0", "memory": "1Gi"}), overhead={"cpu": "250m", "memory": "1Gi"})
+    assert effective_resources(pod, "limits") == {"cpu": 0, "memory": Fraction(2 << 30)}
 
 
 def test_overhead_is_added_and_pod_level_requests_replace_the_sum():

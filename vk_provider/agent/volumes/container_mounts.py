@@ -142,6 +142,7 @@ class ContainerMounts:
         target.touch()
         target.chmod(0o666)
         path = container.get("terminationMessagePath") or DEFAULT_TERMINATION_LOG
+        path = path if path.startswith("/") else f"/{path}"
         return Mount(path, str(target), selinux_relabel=True, name="termination-log")
 
 

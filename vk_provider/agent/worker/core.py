@@ -129,13 +129,14 @@ def all_containers_removed(pod: Json, observed: Observation) -> bool:
 
 
 def regular_container_created(pod: Json, observed: Observation) -> bool:
-    return any(observed.newest(container["name"]) is not None for container in regular_containers(pod))
+    """Is there a regular container in a state that is known, in whatever sandbox?"""
+    records = (observed.newest(container["name"]) for container in regular_containers(pod))
+    return any(record is not None and record.state is not State.UNKNOWN for record in records)
 
 
 def regular_container_started(pod: Json, observed: Observation) -> bool:
-    """Has a regular container been started in the active sandbox? Then initialisation is over."""
-    records = (observed.active(container["name"]) for container in regular_containers(pod))
-    return any(record is not None and record.state is not State.CREATED for record in records)
+    """Is there a regular container in the active sandbox, in whatever state? Then initialisation is over."""
+    return any(observed.active(container["name"]) is not None for container in regular_containers(pod))
 
 
 def compute_actions(

@@ -12,6 +12,10 @@ from vk_provider.agent.worker.httpget import HttpClient, HttpGetError, build_hea
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.spec import Json, describe_pod
 from vk_provider.errors import AgentError
+from vk_provider.podmodel.fieldref import quote
+
+_MAX_OUTPUT_BYTES = 1024
+"""Of what a hook wrote: it becomes part of the pod's status."""
 
 
 class HookError(AgentError):
@@ -45,10 +49,11 @@ class HookRunner:
         except RuntimeServiceError as error:
             raise HookError(f'{prefix} - error: {error.status_text}, message: ""') from error
         if result.exit_code != 0:
-            output = (result.stdout + result.stderr)[:1024].decode(errors="replace")
+            output = (result.stdout + result.stderr)[:_MAX_OUTPUT_BYTES].decode(errors="replace")
+            stderr = result.stderr[:_MAX_OUTPUT_BYTES].decode(errors="replace")
             raise HookError(
-                f"{prefix} - error: command '{' '.join(command)}' exited with {result.exit_code}: , "
-                f'message: "{output}"'
+                f"{prefix} - error: command '{' '.join(command)}' exited with {result.exit_code}: {stderr}, "
+                f"message: {quote(output)}"
             )
 
     async def _http_get(self, action: Json, container: Json, pod_ip: str, where: str) -> None:

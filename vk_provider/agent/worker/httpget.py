@@ -6,8 +6,10 @@ Source: pkg/probe/http/{http,request}.go (v1.37).
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import aiohttp
 from multidict import CIMultiDict
@@ -19,6 +21,10 @@ from vk_provider.errors import AgentError
 VERSION = "1.37"
 MAX_BODY_BYTES = 10 * 1024
 _MAX_REDIRECTS = 10
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+"""What Go's client follows; another 3xx is the answer itself."""
+_BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
+_PATH_CHARACTERS = "/$&+,:;=@!'()*[]"
 
 
 class HttpGetError(AgentError):
@@ -85,7 +91,7 @@ class HttpClient:
             skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
         ) as response:
             body = await response.content.read(MAX_BODY_BYTES)
-            location = response.headers.get("Location") if 300 <= response.status < 400 else None
+            location = response.headers.get("Location") if response.status in _REDIRECTS else None
             return HttpReply(response.status, body.decode(errors="replace")), location
 
     def _open(self) -> aiohttp.ClientSession:
@@ -114,7 +120,15 @@ def build_url(action: Json, container: Json, default_host: str) -> URL:
     path = str(action.get("path") or "")
     if not path.startswith("/"):
         path = "/" + path
-    return URL(f"{scheme}://{host}:{resolve_port(action['port'], container)}{path}", encoded=True)
+    return URL(f"{scheme}://{host}:{resolve_port(action['port'], container)}{_escape(path)}", encoded=True)
+
+
+def _escape(path: str) -> str:
+    """Escape what cannot stand in a request line, as Go's URL does; what is escaped already stays as it is."""
+    before, mark, query = path.partition("?")
+    if _BAD_ESCAPE.search(before):  # not a URL: all of it is taken to be the path
+        return quote(path, _PATH_CHARACTERS)
+    return quote(before, _PATH_CHARACTERS + "%#") + mark + quote(query, _PATH_CHARACTERS + "%#?")
 
 
 def build_headers(action: Json, agent_name: str) -> CIMultiDict[str]:
@@ -139,7 +153,7 @@ def resolve_port(port: int | str, container: Json) -> int:
         named = (entry for entry in container.get("ports") or [] if entry.get("name") == port)
         number = next((int(entry["containerPort"]) for entry in named), None)
         if number is None:
-            raise ValueError(f"couldn't find port: {port}")
+            raise ValueError(f'port "{port}" not found')
     if not 0 < number < 65536:
         raise ValueError(f"invalid port number: {number}")
     return number

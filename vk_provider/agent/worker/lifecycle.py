@@ -34,7 +34,7 @@ from vk_provider.agent.worker.resizer import Resizer
 from vk_provider.agent.worker.sandbox import cgroup_parent
 from vk_provider.agent.worker.spec import (
     ContainerRef,
-    container_hash,
+    back_off_key,
     describe_pod,
     ephemeral_containers,
     find_ref,
@@ -104,9 +104,13 @@ class PodLifecycle:
         next_s = self._check_deadline()
         self._resizer.allocate()
         resize = self._resizer.plan(observed)
-        memory.restarting_all = (memory.restarting_all or should_restart_all(memory.pod, observed)) and not (
-            memory.restarting_all and all_containers_removed(memory.pod, observed)
-        )
+        if memory.restarting_all and all_containers_removed(memory.pod, observed):
+            # Told while it still counts: what was removed is to be seen as restarting, not as lost.
+            await self._publisher.publish()
+            memory.restarting_all = False
+            self._publisher.request(save=True)  # or an agent that is killed now would remove the new ones too
+        elif should_restart_all(memory.pod, observed):
+            memory.restarting_all = True
         actions = compute_actions(
             memory.pod,
             observed.without(memory.starting),
@@ -220,7 +224,7 @@ class PodLifecycle:
         exited = observed.newest_exited(ref.name)
         if exited is None:
             return
-        key = f"{ref.name}_{container_hash(ref.spec)}"
+        key = back_off_key(ref.spec)
         finished_s, now_s = exited.finished_at_ns / 1e9, time.time()
         remaining_s = memory.back_off.remaining_s(key, finished_s, now_s)
         if remaining_s > 0:

@@ -8,6 +8,8 @@ from pathlib import Path
 MAX_MESSAGE_BYTES = 4096
 MAX_LOG_BYTES = 2048
 MAX_LOG_LINES = 80
+_READ_BYTES = 64 * 1024
+"""Of a log's end: whole lines are needed, and a runtime writes up to 16 KiB of content into one."""
 
 
 def read_termination_message(
@@ -20,6 +22,8 @@ def read_termination_message(
     fallback_to_logs: policy FallbackToLogsOnError and the container failed after it had started
     """
     text = ""
+    if message_path and not message_path.startswith("/"):
+        message_path = f"/{message_path}"
     host_path = mounts.get(message_path) if message_path else None
     if host_path is not None:
         try:
@@ -38,8 +42,11 @@ def read_termination_message(
 
 def read_log_end(path: Path) -> str:
     """Content of the last lines of a CRI log file, at most 80 lines and 2048 bytes."""
-    raw = _read_end(path, MAX_LOG_BYTES * 8)
-    lines = raw.splitlines(keepends=True)[-MAX_LOG_LINES:]
+    raw = _read_end(path, _READ_BYTES)
+    if len(raw) == _READ_BYTES:  # it may begin in the middle of a line
+        raw = raw.partition(b"\n")[2]
+    lines = raw.split(b"\n")[:-1] if raw.endswith(b"\n") else raw.split(b"\n")
+    lines = [line + b"\n" for line in lines][-MAX_LOG_LINES:]
     content = b"".join(_content(line) for line in lines)
     return content[-MAX_LOG_BYTES:].decode(errors="ignore")
 

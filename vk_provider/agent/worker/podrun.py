@@ -41,6 +41,7 @@ from vk_provider.agent.worker.termination import pod_grace_s
 log = logging.getLogger(__name__)
 
 RESYNC_S = 60.0
+TERMINATE_RETRY_S = 1.0
 
 
 class PodRun:
@@ -63,6 +64,7 @@ class PodRun:
         self._wake = asyncio.Event()
         self._follow_ups: set[asyncio.Task[None]] = set()
         self._ending: set[str] = set()
+        self._save_failing = False
         self._http = HttpClient()
         self._stop = StopRequest()
         recorder = Recorder(outbox, memory.uid)
@@ -179,7 +181,10 @@ class PodRun:
                 await self._lifecycle.terminate()
             except (RuntimeServiceError, VolumeError) as error:
                 log.warning("pod not stopped yet: %s", error)
-                await asyncio.sleep(min(1.0, RETRY_S))
+                await asyncio.sleep(TERMINATE_RETRY_S)
+            except Exception:  # as in a pass: the end is tried again, or the pod would never be gone
+                log.exception("pod not stopped yet")
+                await asyncio.sleep(TERMINATE_RETRY_S)
         # A recovered end is told again; the publisher keeps quiet when it was told already.
         self._publisher.request()
 
@@ -246,7 +251,15 @@ class PodRun:
 
     def _save(self) -> None:
         # Into the page cache: it has to outlive the agent, not the instance.
-        self._journal.save(self.memory.to_document())
+        try:
+            self._journal.save(self.memory.to_document())
+        except OSError as error:
+            # The pod may have filled the disk: its status is what must not be lost then.
+            if not self._save_failing:
+                log.error("the pod's state is not kept on the disk: %s", error)
+            self._save_failing = True
+        else:
+            self._save_failing = False
 
 
 async def make_volumes(runtime: ContainerRuntime, root: Path) -> PodVolumes:

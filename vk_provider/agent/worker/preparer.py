@@ -137,6 +137,9 @@ class PodPreparer:
         except VolumeError as error:
             self._recorder.warn(error.reason, str(error))
             return memory.volumes_ready
+        except OSError as error:
+            self._recorder.warn("FailedMount", f"Unable to attach or mount volumes: {error}")
+            return memory.volumes_ready
         self._applied_references, self._applied_metadata = references, shown
         memory.volumes_ready = True
         self._volume_back_off.reset()

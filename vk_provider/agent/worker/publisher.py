@@ -11,7 +11,7 @@ from typing import Protocol
 
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.runtime import RuntimeServiceError
-from vk_provider.agent.worker.core import regular_container_started
+from vk_provider.agent.worker.core import all_containers_removed, regular_container_started
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.observed import Observation, rfc3339
 from vk_provider.agent.worker.observer import Observer
@@ -156,16 +156,17 @@ class StatusPublisher:
     def _sandbox_facts(self, observed: Observation) -> SandboxFacts:
         memory = self._memory
         newest = observed.sandboxes[0] if observed.sandboxes else None
+        restarting_all = memory.restarting_all and not all_containers_removed(memory.pod, observed)
         if newest is None or (not memory.volumes_ready and not observed.containers):
             # A kubelet makes no sandbox before the volumes are there.
-            return SandboxFacts(restarting_all=memory.restarting_all)
+            return SandboxFacts(restarting_all=restarting_all)
         ips = (newest.ip,) if newest.ip and newest.ready and not is_host_network(memory.pod) else ()
         return SandboxFacts(
             exists=True,
             ready=newest.ready,
             ips=ips,
             started_containers=regular_container_started(memory.pod, observed),
-            restarting_all=memory.restarting_all,
+            restarting_all=restarting_all,
         )
 
     async def _settle(self) -> None:

@@ -130,7 +130,7 @@ class ImagePuller:
 
     async def _pull(self, container: ContainerRef, source: PullSource, requested: str, image: str) -> PresentImage:
         self._check_back_off(container, requested)
-        credentials = self._credentials(source, image)
+        credentials, missing = self._credentials(source, image)
         self._recorder.note("Pulling", f'Pulling image "{requested}"', container.field_path)
         started = time.monotonic()
         try:
@@ -139,6 +139,12 @@ class ImagePuller:
         except ImagePullError as error:
             now = self._clock()
             self._recorder.warn("Failed", f'Failed to pull image "{requested}": {error}', container.field_path)
+            if missing and error.reason == "ErrImagePull":  # without them it may be forbidden, or work all the same
+                self._recorder.warn(
+                    "FailedToRetrieveImagePullSecret",
+                    f"Unable to retrieve some image pull secrets ({', '.join(missing)}); "
+                    "attempting to pull the image may not succeed.",
+                )
             self._back_off.next(requested, now, now)
             self._last_errors[requested] = f"{error.reason}: {error}"
             raise StartError(error.reason, str(error), retry_at_s=now + 2.0) from error
@@ -166,19 +172,14 @@ class ImagePuller:
             message = f"{message}: {self._last_errors[requested]}"
         raise StartError("ImagePullBackOff", message, retry_at_s=now + remaining_s)
 
-    def _credentials(self, source: PullSource, image: str) -> list[RegistryCredential]:
+    def _credentials(self, source: PullSource, image: str) -> tuple[list[RegistryCredential], list[str]]:
+        """Return what to try, and the names of the pod's pull secrets that are not there."""
         names = [entry["name"] for entry in spec_of(source.pod).get("imagePullSecrets") or [] if entry.get("name")]
         secrets = source.references.get("secrets") or {}
         missing = [name for name in names if secrets.get(name) is None]
-        if missing:
-            self._recorder.warn(
-                "FailedToRetrieveImagePullSecret",
-                f"Unable to retrieve some image pull secrets ({', '.join(missing)}); "
-                "attempting to pull the image may not succeed.",
-            )
         found = (secrets.get(name) for name in names)
         configs = [config for secret in found if secret is not None and (config := parse_pull_secret(secret))]
-        return match_credentials(image, configs)
+        return match_credentials(image, configs), missing
 
 
 def _present(image: pb.Image) -> PresentImage:

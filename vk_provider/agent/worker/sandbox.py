@@ -22,6 +22,7 @@ from vk_provider.agent.worker.spec import (
     uid_of,
 )
 from vk_provider.podmodel.dns import DnsConfig
+from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.resources import (
     CPU_PERIOD_US,
     cpu_quota,
@@ -119,8 +120,13 @@ def bounded_resources(pod: Json) -> frozenset[str]:
     containers = [*regular_containers(pod), *init_containers(pod)]
     limits = [(container.get("resources") or {}).get("limits") or {} for container in containers]
     return frozenset(
-        name for name in ("cpu", "memory") if name in at_pod_level or all(name in limit for limit in limits)
+        name for name in ("cpu", "memory") if _is_set(at_pod_level, name) or all(_is_set(each, name) for each in limits)
     )
+
+
+def _is_set(limits: Json, name: str) -> bool:
+    """A limit of 0 is none."""
+    return parse_quantity(limits.get(name) or 0) != 0
 
 
 def _overhead(pod: Json) -> pb.LinuxContainerResources:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ __all__ = [
     "ContainerKind",
     "ContainerRef",
     "Json",
+    "back_off_key",
     "container_hash",
     "describe_pod",
     "ephemeral_containers",
@@ -106,6 +108,12 @@ def container_hash(container: Json) -> str:
     """Changes when the fields change that the API lets one mutate and that need a new container: name and image."""
     identity = f"{container['name']}|{container.get('image', '')}"
     return f"{zlib.crc32(identity.encode()):08x}"
+
+
+def back_off_key(container: Json) -> str:
+    """What a container's restarts are counted by: a new image or new resources start anew."""
+    resources = json.dumps(container.get("resources") or {}, sort_keys=True)
+    return f"{container['name']}_{container_hash(container)}_{zlib.crc32(resources.encode()):08x}"
 
 
 def matching_rule_action(container: Json, exit_code: int) -> str:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -32,6 +34,9 @@ from vk_provider.podmodel.environment import build_environment
 from vk_provider.podmodel.errors import ContainerConfigError
 from vk_provider.podmodel.security import resolve_container_security, verify_run_as_non_root
 
+log = logging.getLogger(__name__)
+
+CPU_DIR = Path("/sys/devices/system/cpu")
 LEGACY_LOG_DIR = Path("/var/log/containers")
 
 
@@ -114,6 +119,9 @@ class ContainerStarter:
         memory, container = self._memory, ref.spec
         pod = memory.pod
         security = resolve_container_security(pod, container)
+        if security.masked_paths:
+            throttles = await asyncio.to_thread(find_thermal_throttles)
+            security = replace(security, masked_paths=(*security.masked_paths, *throttles))
         refusal = verify_run_as_non_root(security, image.uid, image.username, pod, container)
         if refusal:
             raise ContainerConfigError(refusal)
@@ -178,7 +186,10 @@ class ContainerStarter:
         except HookError as error:
             # The hook's message may hold secrets: it goes into the status only, as the kubelet does it.
             self._recorder.warn("FailedPostStartHook", "PostStartHook failed", ref.field_path)
-            await self._kill(ref, container_id, "FailedPostStartHook")
+            try:
+                await self._kill(ref, container_id, "FailedPostStartHook")
+            except RuntimeServiceError as failed:  # why it does not start counts more than that it is not stopped yet
+                log.warning("container %s not stopped after its postStart hook: %s", ref.name, failed)
             raise StartError("PostStartHookError", str(error)) from error
 
     def _link_log(self, config: pb.ContainerConfig, container_id: str) -> None:
@@ -194,6 +205,12 @@ class ContainerStarter:
         return StartError(reason, message)
 
 
+@functools.cache
+def find_thermal_throttles(cpus: Path = CPU_DIR) -> tuple[str, ...]:
+    """Counters of each CPU that tell a container what its neighbours do; masked as the kubelet masks them. Blocking."""
+    return tuple(sorted(str(path) for path in cpus.glob("cpu[0-9]*/thermal_throttle")))
+
+
 def _target_id(ref: ContainerRef, observed: Observation) -> str:
     """Container whose process namespace an ephemeral container joins."""
     target: Any = ref.spec.get("targetContainerName") if ref.kind == "ephemeral" else None
@@ -201,5 +218,5 @@ def _target_id(ref: ContainerRef, observed: Observation) -> str:
         return ""
     newest = observed.newest(target)
     if newest is None:
-        raise ContainerConfigError(f'unable to find target container "{target}"')
+        raise ContainerConfigError(f"unable to find target container {target}")
     return newest.id

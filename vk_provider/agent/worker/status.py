@@ -139,32 +139,27 @@ def _never_seen(pod: Json, container: Json, old: Json | None, inputs: StatusInpu
     if old is None:
         return status
     old_state = old.get("state") or {}
+    if "terminated" in old_state:
+        status = dict(old)
+    else:
+        status["restartCount"] = old.get("restartCount", 0)
+        status["lastState"] = old.get("lastState") or {}
     if inputs.restarting_all and "waiting" not in old_state:
         status["state"] = {"waiting": {"reason": RESTARTING_ALL, "message": _RESTARTING_ALL_MESSAGE}}
-        status["lastState"] = {
-            "terminated": old_state.get("terminated")
-            or {"reason": RESTARTING_ALL, "message": _RESTARTING_ALL_MESSAGE, "exitCode": 137}
-        }
+        # Also when it had ended before, as the kubelet does it: how it ended is not why it starts again.
+        status["lastState"] = {"terminated": _lost_end(RESTARTING_ALL, _RESTARTING_ALL_MESSAGE)}
         status["restartCount"] = old.get("restartCount", 0) + 1
-        return status
-    if "terminated" in old_state:
-        return dict(old)
-    status["restartCount"] = old.get("restartCount", 0)
-    status["lastState"] = old.get("lastState") or {}
-    if "running" in old_state and "terminated" not in status["lastState"]:
-        status["lastState"] = {
-            "terminated": {
-                "reason": "ContainerStatusUnknown",
-                "message": "The container could not be located when the pod was deleted.  "
-                "The container used to be Running",
-                "exitCode": 137,
-                "startedAt": None,
-                "finishedAt": None,
-            }
-        }
+    elif "running" in old_state and "terminated" not in status["lastState"]:
+        message = "The container could not be located when the pod was deleted.  The container used to be Running"
+        status["lastState"] = {"terminated": _lost_end("ContainerStatusUnknown", message)}
         if not is_deleted(pod):
             status["restartCount"] += 1
     return status
+
+
+def _lost_end(reason: str, message: str) -> Json:
+    """The end of a container of which the runtime tells nothing any more."""
+    return {"reason": reason, "message": message, "exitCode": 137, "startedAt": None, "finishedAt": None}
 
 
 def _assume_completed(pod: Json, container: Json, observed: Observation, status: Json) -> bool:
@@ -192,10 +187,15 @@ def _convert(pod: Json, container: Json, record: ObservedContainer, old: Json | 
         imageID=record.image_ref,
         containerID=container_id,
         restartCount=record.restart_count,
-        state=_convert_state(pod, record, container_id, old),
+        state=_convert_state(pod, record, container_id),
     )
     if old is not None:
         _carry_over(status, record, old)
+        if record.state is State.UNKNOWN and "running" in (old.get("state") or {}):
+            reason = RESTARTING_ALL if inputs.restarting_all else "ContainerStatusUnknown"
+            message = "The container could not be located when the pod was terminated"
+            status["state"] = {"terminated": _lost_end(reason, message)}
+            status["restartCount"] = old.get("restartCount", 0) + 1  # the runtime did not count this end
     _set_resources(status, container, record, inputs)
     if record.user is not None:
         status["user"] = record.user
@@ -215,7 +215,7 @@ def _carry_over(status: Json, record: ObservedContainer, old: Json) -> None:
         status["restartCount"] = old.get("restartCount", 0) + 1
 
 
-def _convert_state(pod: Json, record: ObservedContainer, container_id: str, old: Json | None) -> Json:
+def _convert_state(pod: Json, record: ObservedContainer, container_id: str) -> Json:
     if record.state is State.RUNNING:
         return {"running": {"startedAt": rfc3339(record.started_at_ns)}}
     if record.state is State.EXITED:
@@ -228,16 +228,6 @@ def _convert_state(pod: Json, record: ObservedContainer, container_id: str, old:
             "containerID": container_id,
         }
         return {"terminated": _drop_empty(ended, keep=("exitCode",))}
-    if record.state is State.UNKNOWN and old is not None and "running" in (old.get("state") or {}):
-        return {
-            "terminated": {
-                "exitCode": 137,
-                "reason": "ContainerStatusUnknown",
-                "message": "The container could not be located when the pod was terminated",
-                "startedAt": None,
-                "finishedAt": None,
-            }
-        }
     return _default_waiting(pod)
 
 

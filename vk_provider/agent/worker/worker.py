@@ -43,6 +43,8 @@ class PodWorker:
         self._has_pod = asyncio.Event()
         if self._memory is not None:
             self._has_pod.set()
+            # What was computed last is told again at once: the runtime may not answer for long.
+            outbox.send_status(self._memory.uid, self._memory.status, self._memory.finished)
 
     def update(self, message: PodMessage | ReferencesMessage | StopMessage) -> None:
         """Take over the newest desired state; a message for another pod is refused."""

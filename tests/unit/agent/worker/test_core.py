@@ -130,6 +130,11 @@ def test_finished_init_containers_do_not_run_again_once_a_container_started() ->
     assert actions.start_init == ()
 
 
+def test_init_containers_do_not_run_again_once_a_container_was_created() -> None:
+    actions = compute_actions(pod(MAIN, init=[INIT1]), observed(record(MAIN, State.CREATED)), NO_PROBES)
+    assert (actions.start_init, actions.start_regular) == ((), (0,))
+
+
 def test_the_next_one_waits_for_a_sidecars_startup_probe() -> None:
     probed = sidecar("side", startupProbe=PROBE)
     wanted = pod(MAIN, init=[probed, INIT2])

@@ -12,7 +12,7 @@ from vk_provider.agent.worker.backoff import BackoffTable
 from vk_provider.agent.worker.eviction import find_exceeded_limit, has_local_storage_limit
 from vk_provider.agent.worker.httpget import build_headers, build_url, resolve_port
 from vk_provider.agent.worker.memory import PodMemory
-from vk_provider.agent.worker.messages import read_termination_message
+from vk_provider.agent.worker.messages import read_log_end, read_termination_message
 from vk_provider.agent.worker.probes.worker import ProbeCounter
 from vk_provider.agent.worker.pulling import format_duration
 from vk_provider.agent.worker.resize import (
@@ -22,6 +22,9 @@ from vk_provider.agent.worker.resize import (
     refuse_memory_decrease,
     with_allocated,
 )
+from vk_provider.agent.worker.sandbox import bounded_resources
+from vk_provider.agent.worker.spec import back_off_key
+from vk_provider.agent.worker.starter import find_thermal_throttles
 from vk_provider.agent.worker.termination import (
     GracePeriod,
     TerminationOrder,
@@ -54,6 +57,13 @@ def test_a_probes_own_grace_wins_over_the_pods_but_not_over_deletion() -> None:
     assert kill_grace_s(wanted, probed, "liveness") == 3
     assert kill_grace_s(wanted, probed, "startup") == 60
     assert kill_grace_s(deleted(wanted, 9), probed, "liveness") == 9
+
+
+def test_restarts_are_counted_anew_after_a_new_image_or_new_resources() -> None:
+    known = back_off_key(container("main", resources={"limits": {"cpu": "1"}}))
+    assert known == back_off_key(container("main", resources={"limits": {"cpu": "1"}}, args=["x"]))
+    assert known != back_off_key(container("main", resources={"limits": {"cpu": "2"}}))
+    assert known != back_off_key(container("main", image="busybox:2", resources={"limits": {"cpu": "1"}}))
 
 
 async def test_sidecars_wait_for_regular_containers_and_for_later_sidecars() -> None:
@@ -146,6 +156,26 @@ def test_a_request_beyond_the_instance_does_not_fit() -> None:
     assert find_misfit(wanted, {"cpu": "4"}) == ""
 
 
+def test_a_pod_is_bounded_when_every_container_has_a_limit_that_is_one() -> None:
+    def limited(name: str, **limits: str) -> dict[str, object]:
+        return container(name, resources={"limits": limits})
+
+    both = limited("a", cpu="1", memory="1Gi")
+    assert bounded_resources(pod(both, limited("b", cpu="1", memory="1Gi"))) == {"cpu", "memory"}
+    assert bounded_resources(pod(both, limited("b", cpu="0"))) == frozenset()
+    assert bounded_resources(pod(limited("b"), resources={"limits": {"cpu": "1", "memory": "0"}})) == {"cpu"}
+
+
+def test_thermal_counters_are_masked_where_there_are_any(tmp_path: Path) -> None:
+    for name in ("cpu1/thermal_throttle", "cpu0/thermal_throttle", "cpu2/cache", "cpufreq/thermal_throttle"):
+        (tmp_path / name).mkdir(parents=True)
+    assert find_thermal_throttles(tmp_path) == (
+        f"{tmp_path}/cpu0/thermal_throttle",
+        f"{tmp_path}/cpu1/thermal_throttle",
+    )
+    assert find_thermal_throttles(tmp_path / "none") == ()
+
+
 def test_local_storage_limits_are_found_in_the_kubelets_order() -> None:
     limited = container("main", resources={"limits": {"ephemeral-storage": "1Mi"}})
     wanted = pod(limited, volumes=[{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}])
@@ -165,8 +195,24 @@ def test_an_http_action_names_host_port_and_path() -> None:
     url = build_url({"port": "web", "path": "healthz?x=1"}, named, "10.0.0.3")
     assert str(url) == "http://10.0.0.3:8080/healthz?x=1"
     assert str(build_url({"port": 1, "scheme": "HTTPS", "host": "fd00::1"}, named, "")) == "https://[fd00::1]:1/"
-    with pytest.raises(ValueError, match="couldn't find port: admin"):
+    with pytest.raises(ValueError, match='port "admin" not found'):
         resolve_port("admin", named)
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/a b?q=c d", "/a%20b?q=c%20d"),
+        ("/a%20b", "/a%20b"),
+        ("/100%", "/100%25"),
+        ("/100%?x=1", "/100%25%3Fx=1"),
+        ("/\u00e4", "/%C3%A4"),
+        ("/a?q=100%", "/a?q=100%"),
+        ("/v1/a:b,c;d=(e)!*'?f=[g]&h=$i", "/v1/a:b,c;d=(e)!*'?f=[g]&h=$i"),
+    ],
+)
+def test_a_path_is_escaped_where_it_has_to_be(path: str, sent: str) -> None:
+    assert build_url({"port": 1, "path": path}, MAIN, "10.0.0.3").raw_path_qs == sent
 
 
 def test_headers_can_be_replaced_and_left_out() -> None:
@@ -186,8 +232,21 @@ def test_the_termination_message_is_the_file_or_the_end_of_the_log(
     message.write_text(file_text)
     log.write_text("2026-01-01T00:00:00.0Z stdout F one\n2026-01-01T00:00:00.0Z stderr P two\n")
     mounts = {"/dev/termination-log": str(message)}
-    text = read_termination_message(mounts, "/dev/termination-log", str(log), fallback_to_logs=fallback)
-    assert text == expected
+    for path in ("/dev/termination-log", "dev/termination-log"):
+        assert read_termination_message(mounts, path, str(log), fallback_to_logs=fallback) == expected
+
+
+@pytest.mark.parametrize("before", [0, 1, 9])
+def test_the_end_of_a_log_with_long_lines_is_found(tmp_path: Path, before: int) -> None:
+    log, stamp = tmp_path / "0.log", "2026-01-01T00:00:00.000000000Z stderr"
+    log.write_text(f"{stamp} F {'a' * 16384}\n" * before + f"{stamp} P {'b' * 16384}\n")
+    assert read_log_end(log) == "b" * 2048
+
+
+def test_a_carriage_return_does_not_end_a_line_of_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "0.log"
+    log.write_bytes(b"2026-01-01T00:00:00.0Z stdout F 10%\r90%\r100%\n")
+    assert read_log_end(log) == "10%\r90%\r100%\n"
 
 
 def test_durations_are_written_as_go_writes_them() -> None:

@@ -82,6 +82,11 @@ def test_a_forgotten_init_container_counts_as_completed_once_others_were_created
     assert "waiting" in statuses.init[0]["state"]
 
 
+def test_a_forgotten_init_container_is_not_taken_for_completed_by_a_container_in_an_unknown_state() -> None:
+    statuses = compute_statuses(pod(MAIN, init=[INIT]), observed(record(MAIN, State.UNKNOWN)), NOTHING)
+    assert "waiting" in statuses.init[0]["state"]
+
+
 def test_a_running_container_that_vanished_counts_as_restarted() -> None:
     old = {"name": "main", "state": {"running": {}}, "restartCount": 2, "containerID": "containerd://x"}
     inputs = StatusInputs(previous={"containerStatuses": [old]}, probes=ProbeResults())
@@ -90,16 +95,43 @@ def test_a_running_container_that_vanished_counts_as_restarted() -> None:
     assert status["restartCount"] == 3
 
 
-def test_restart_all_containers_keeps_counts_and_exit_codes() -> None:
-    old = {"name": "main", "state": {"terminated": {"exitCode": 9}}, "restartCount": 0, "containerID": "containerd://x"}
+def test_restart_all_containers_counts_and_says_why_in_the_last_state() -> None:
+    old = {
+        "name": "main",
+        "state": {"terminated": {"exitCode": 9, "reason": "Error"}},
+        "restartCount": 0,
+        "containerID": "containerd://x",
+        "imageID": "busybox@sha256:1",
+    }
     removed = StatusInputs({"containerStatuses": [old]}, ProbeResults(), restarting_all=True)
     status = compute_statuses(pod(MAIN), observed(), removed).regular[0]
     assert status["state"]["waiting"]["reason"] == "RestartingAllContainers"
-    assert status["restartCount"] == 1
+    assert (status["restartCount"], status["containerID"]) == (1, "containerd://x")
     after = StatusInputs({"containerStatuses": [status]}, ProbeResults())
     status = compute_statuses(pod(MAIN), observed(running(MAIN)), after).regular[0]
     assert status["restartCount"] == 1
-    assert status["lastState"]["terminated"]["exitCode"] == 9
+    ended = status["lastState"]["terminated"]
+    assert (ended["reason"], ended["exitCode"]) == ("RestartingAllContainers", 137)
+
+
+def test_an_unseen_removal_keeps_how_the_container_ended() -> None:
+    old = {"name": "main", "state": {"terminated": {"exitCode": 9}}, "restartCount": 0, "containerID": "containerd://x"}
+    inputs = StatusInputs({"containerStatuses": [old]}, ProbeResults())
+    status = compute_statuses(pod(MAIN), observed(running(MAIN)), inputs).regular[0]
+    assert (status["restartCount"], status["lastState"]["terminated"]["exitCode"]) == (1, 9)
+
+
+@pytest.mark.parametrize(
+    ("restarting_all", "reason"), [(False, "ContainerStatusUnknown"), (True, "RestartingAllContainers")]
+)
+def test_a_running_container_in_an_unknown_state_counts_as_ended_and_restarted(
+    restarting_all: bool, reason: str
+) -> None:
+    old = {"name": "main", "state": {"running": {}}, "restartCount": 2, "containerID": "containerd://main-10"}
+    inputs = StatusInputs({"containerStatuses": [old]}, ProbeResults(), restarting_all=restarting_all)
+    status = compute_statuses(pod(MAIN), observed(record(MAIN, State.UNKNOWN)), inputs).regular[0]
+    assert (status["state"]["terminated"]["reason"], status["state"]["terminated"]["exitCode"]) == (reason, 137)
+    assert status["restartCount"] == 3
 
 
 def test_lists_are_sorted_as_the_api_shows_them() -> None:

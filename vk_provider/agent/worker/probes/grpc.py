@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from typing import Any
 
 from grpclib.client import Channel
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 from grpclib.health.v1.health_grpc import HealthStub
 from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpclib.protocol import H2Protocol
 
-from vk_provider.agent.worker.httpget import describe_os_error
+from vk_provider.agent.worker.httpget import VERSION, describe_os_error
+
+USER_AGENT = f"kube-probe/{VERSION}"
+"""What a server sees of a kubelet, before the words of the gRPC library itself."""
 
 
 async def check_health(host: str, port: int, service: str, timeout_s: float) -> tuple[bool, str]:
     """Return (serving, text). Everything that goes wrong is a failure, as with grpc_health_probe."""
     address = f"{host}:{port}"
-    channel = Channel(host, port)
+    channel = _ProbeChannel(host, port)
     connected = False
     try:
         async with asyncio.timeout(timeout_s):
@@ -47,3 +53,23 @@ async def check_health(host: str, port: int, service: str, timeout_s: float) -> 
     if name != "SERVING":
         return False, f'service unhealthy (responded with "{name}")'
     return True, "service healthy"
+
+
+class _ProbeChannel(Channel):
+    """A channel with a user agent of its own: grpclib has no option for it and takes none from metadata."""
+
+    async def _create_connection(self) -> H2Protocol:
+        protocol = await super()._create_connection()
+        _name_user_agent(protocol.connection._connection)
+        return protocol
+
+
+def _name_user_agent(connection: Any) -> None:
+    """connection: the HTTP/2 connection (h2) below a channel."""
+    send_headers = connection.send_headers
+
+    def send(stream_id: int, headers: Iterable[tuple[str, str]], *args: Any, **options: Any) -> None:
+        named = [(name, f"{USER_AGENT} {value}" if name == "user-agent" else value) for name, value in headers]
+        send_headers(stream_id, named, *args, **options)
+
+    connection.send_headers = send

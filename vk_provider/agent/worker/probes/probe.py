@@ -116,6 +116,8 @@ async def _tcp_connect(action: Json, target: ProbeTarget, timeout_s: float) -> P
         return ProbeOutcome("failure", f"dial tcp {host}:{port}: i/o timeout")
     except OSError as error:
         return ProbeOutcome("failure", f"dial tcp {host}:{port}: {describe_os_error(error)}")
+    except UnicodeError:  # not a name that could be looked up
+        return ProbeOutcome("failure", f"dial tcp: lookup {host}: no such host")
     writer.transport.abort()
     return ProbeOutcome("success")
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from vk_provider.agent.worker.core import ProbeResult
 from vk_provider.agent.worker.probes.probe import ProbeOutcome, Prober, ProbeTarget
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.spec import Json
+
+log = logging.getLogger(__name__)
 
 ProbeType = Literal["startup", "liveness", "readiness"]
 PROBE_TYPES: tuple[ProbeType, ...] = ("startup", "liveness", "readiness")
@@ -85,7 +88,11 @@ class ProbeWorker:
 
     async def _run_once(self) -> bool:
         """Probe once; return whether the result is final."""
-        outcome = await self._prober.probe(self._probe, self._target)
+        try:
+            outcome = await self._prober.probe(self._probe, self._target)
+        except Exception:  # a kubelet's worker goes on too: a probe that is never run again says nothing any more
+            log.exception("%s probe of container %s", self.probe_type, self._target.container["name"])
+            return False
         self._record(outcome)
         if outcome.verdict == "error":
             return False

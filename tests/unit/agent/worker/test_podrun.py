@@ -1,0 +1,131 @@
+"""The worker of one pod between its parts: what survives the agent, a full disk, an end that breaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.agent.worker.builders import container, pod
+from vk_provider.agent.facts import InstanceFacts
+from vk_provider.agent.journal import Journal
+from vk_provider.agent.outbox import Outbox
+from vk_provider.agent.worker.memory import PodMemory
+from vk_provider.agent.worker.podrun import PodRun
+from vk_provider.agent.worker.worker import PodWorker
+from vk_provider.wire.session import NodeFacts, PodMessage
+
+FACTS = InstanceFacts("i-1", "10.0.0.2", "10.0.0.3", "t.small", "a", "h")
+NODE = NodeFacts(name="n", allocatable={"cpu": "1", "memory": "1Gi"}, clusterDNS=[], clusterDomain="cluster.local")
+
+
+NO_IMAGES: Any = None
+
+
+class NoContainers:
+    """A runtime that answers and runs nothing."""
+
+    async def list_pod_sandboxes(self) -> list[Any]:
+        return []
+
+    async def list_containers(self) -> list[Any]:
+        return []
+
+
+def make_memory() -> PodMemory:
+    return PodMemory.from_message(PodMessage(type="pod", pod=pod(container("main")), references={}, node=NODE))
+
+
+def make_run(memory: PodMemory, outbox: Outbox, journal: Journal) -> PodRun:
+    runtime: Any = NoContainers()
+    volumes: Any = None
+    return PodRun(memory, runtime, NO_IMAGES, outbox, journal, FACTS, volumes)
+
+
+async def test_a_restarted_agent_tells_the_last_status_before_the_runtime_answers(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.json")
+    outbox = Outbox()
+    await make_run(make_memory(), outbox, journal)._publisher.publish()
+    outbox.start_session()
+    (told,) = await outbox.take()
+
+    runtime: Any = None  # whoever asks it fails
+    again = Outbox()
+    worker = PodWorker(runtime, NO_IMAGES, again, journal, FACTS, tmp_path)
+    assert worker.status == told["status"]
+    again.start_session()
+    assert await again.take() == [told]
+
+
+async def test_an_agent_without_a_pod_tells_no_status(tmp_path: Path) -> None:
+    runtime: Any = None
+    outbox = Outbox()
+    PodWorker(runtime, NO_IMAGES, outbox, Journal(tmp_path / "journal.json"), FACTS, tmp_path)
+    outbox.start_session()
+    outbox.send_event("u", "Normal", "Pulled", "")
+    assert [message["type"] for message in await outbox.take()] == ["event"]
+
+
+async def test_a_full_disk_does_not_hold_back_a_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    outbox, memory = Outbox(), make_memory()
+    publisher = make_run(memory, outbox, Journal(tmp_path / "journal.json"))._publisher
+    monkeypatch.setattr(Journal, "_write", full)
+    await publisher.publish()
+    memory.failures["main"] = ("ErrImagePull", "no")
+    await publisher.publish()
+    outbox.start_session()
+    (told,) = await outbox.take()
+    assert told["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "ErrImagePull"
+    assert [r.getMessage() for r in caplog.records] == [
+        "the pod's state is not kept on the disk: [Errno 28] No space left on device"
+    ]
+
+
+async def test_an_end_that_breaks_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = make_memory()
+    run = make_run(memory, Outbox(), Journal(tmp_path / "journal.json"))
+    tries: list[int] = []
+
+    async def terminate() -> None:
+        tries.append(len(tries))
+        if len(tries) == 1:
+            raise OSError(5, "Input/output error")
+        memory.finished = True
+
+    monkeypatch.setattr(run._lifecycle, "terminate", terminate)
+    monkeypatch.setattr("vk_provider.agent.worker.podrun.TERMINATE_RETRY_S", 0)
+    await run._terminate()
+    assert tries == [0, 1]
+
+
+async def test_a_restart_of_all_containers_is_told_once_they_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}
+    main = container("main", restartPolicy="Never", restartPolicyRules=[rule])
+    memory = PodMemory.from_message(PodMessage(type="pod", pod=pod(main), references={}, node=NODE))
+    ended = {"terminated": {"exitCode": 42, "reason": "Error"}}
+    memory.status["containerStatuses"] = [{"name": "main", "state": ended, "restartCount": 0}]
+    memory.restarting_all = True  # and the runtime knows no container any more
+    outbox = Outbox()
+    run = make_run(memory, outbox, Journal(tmp_path / "journal.json"))
+
+    async def prepare(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(run._lifecycle._preparer, "prepare", prepare)
+    outbox.start_session()
+    await run._lifecycle.sync()
+    assert not memory.restarting_all
+    (told,) = await outbox.take()
+    (status,) = told["status"]["containerStatuses"]
+    assert status["state"]["waiting"]["reason"] == "RestartingAllContainers"
+    assert status["restartCount"] == 1
+    (condition,) = (c for c in told["status"]["conditions"] if c["type"] == "AllContainersRestarting")
+    assert condition["status"] == "False"
