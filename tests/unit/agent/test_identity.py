@@ -42,6 +42,22 @@ async def test_without_a_client_certificate_nothing_answers(agent: LoopbackAgent
             await client.post(routes.IDENTITY_REQUEST, {"nonce": "00"})
 
 
+@pytest.mark.parametrize("ahead", [datetime.timedelta(hours=-3), datetime.timedelta(hours=12)])
+async def test_an_agent_whose_clock_is_wrong_by_hours_is_certified(tmp_path: Path, ahead: datetime.timedelta):
+    """The provider's clock is `ahead` of the agent's; the agent's own certificate is for the provider to judge."""
+    now = datetime.datetime.now(datetime.UTC) + ahead
+    authority = Authority(*create_authority(now), 86400)
+    agent = LoopbackAgent(authority, tmp_path, INSTANCE_ID, BOOT_SECRET)
+    await agent.start()
+    try:
+        async with ProviderClient(agent, authority.client_context(now, verify=False)) as client:
+            _, answer = await client.post(routes.IDENTITY_REQUEST, {"nonce": "a1b2"})
+            chain = authority.sign_instance(answer["csr"], INSTANCE_ID, now).pem
+            assert await client.post(routes.IDENTITY_CERTIFICATE, {"certificate": chain}) == (204, "")
+    finally:
+        await agent.stop()
+
+
 async def test_another_instance_is_not_the_provider(agent: LoopbackAgent, authority: Authority, tmp_path: Path):
     """Instances hold certificates of the same CA: neither their usage nor their name is the provider's."""
     other = AgentIdentity(tmp_path / "other", "i-other", authority.certificate_pem, BOOT_SECRET)
