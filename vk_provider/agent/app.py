@@ -98,7 +98,7 @@ class Agent:
         outbox.restore(self._kept_events.load().get("events") or [])
         journal = Journal(options.state_dir / "journal.json")
         worker = PodWorker(runtime, ImageStore(runtime), outbox, journal, facts, options.kubelet_dir)
-        sampler = Sampler(worker, runtime)
+        sampler = Sampler(worker, runtime, worker.probe_counts)
         guard = MetadataGuard(options.state_dir / "metadata-allowed")
         inbox = Inbox(worker, guard)
         session = SessionHandler(outbox, inbox.receive, inbox.pod_uid, facts.instance_id, self._started_at)
