@@ -145,7 +145,8 @@ async def wait_for_metadata(
 
 
 class KeptMetadata:
-    """What the endpoint said, in a file for the next agent process of this boot. It holds the boot secret: root's alone.
+    """What the endpoint said, in a file for the next agent process of this boot. It holds the boot secret, so it is
+    readable by root only.
 
     `path` must not outlive a reboot, as the closed endpoint does not, nor get into an image made from this disk.
     """

@@ -2,8 +2,8 @@
 
 The endpoint is closed for the whole instance before any pod runs: in the forward path for a pod with its own network
 namespace, in the output path for a hostNetwork pod, which shares the instance's. The agent has read what it needs by
-then, and keeps it for the agent after it (agent.metadata.KeptMetadata): both are gone after a reboot. What a rule of the
-instance's own namespace cannot stop is a hostNetwork pod that may change it or write raw frames (NET_ADMIN, NET_RAW).
+then, and keeps it for the agent after it (agent.metadata.KeptMetadata): both are gone after a reboot. What this cannot
+stop is a hostNetwork pod that may change the rule or write raw frames (NET_ADMIN, NET_RAW).
 """
 
 from __future__ import annotations
