@@ -38,7 +38,7 @@ from vk_provider.agent.stats.sampler import Sampler, add_stats_routes, run_stats
 from vk_provider.agent.streams import add_stream_routes
 from vk_provider.agent.worker.worker import PodWorker
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
-from vk_provider.errors import EXIT_BAD_START, BadStartError
+from vk_provider.errors import EXIT_BAD_START, AgentError, BadStartError
 
 __all__ = ["Agent", "AgentOptions", "InstanceFacts", "main"]
 
@@ -170,6 +170,9 @@ def main(argv: Sequence[str]) -> int:
     except BadStartError as error:
         log.error("%s", error)
         return EXIT_BAD_START
+    except AgentError as error:
+        log.error("the agent cannot start: %s", error)
+        return 1
     return 0
 
 
