@@ -120,8 +120,10 @@ class Authority:
         return builder.sign(self._key, hashes.SHA256())
 
     def client_context(self, now: datetime.datetime, *, verify: bool, ignore_dates: bool = False) -> ssl.SSLContext:
-        """TLS context of the provider towards agents. `verify` off only for the identity exchange itself, `ignore_dates`
-        on only for the renewal of a certificate that has expired."""
+        """TLS context of the provider towards agents.
+
+        `verify` off only for the identity exchange itself, `ignore_dates` on only to renew what has expired.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         if verify:

@@ -202,8 +202,8 @@ class HttpsConnector:
         await self._issue(instance, answer["csr"], self._verified)
 
     async def _renew_expired(self, instance: Instance) -> bool:
-        """For an agent whose certificate ran out while nobody could renew it, and whose boot secret is forgotten by now:
-        it still holds the key that we have certified for this instance. False when it does not."""
+        """For an agent whose certificate ran out while nobody could renew it, and whose boot secret is forgotten: it
+        still holds the key that we have certified for this instance. False when it does not."""
         context = self._authority.client_context(datetime.datetime.now(datetime.UTC), verify=True, ignore_dates=True)
         try:
             answer = await self._post(instance, routes.IDENTITY_REQUEST, {"nonce": secrets.token_hex(16)}, context)
