@@ -22,7 +22,8 @@ def world(namespace: Namespace) -> Iterator[Namespace]:
     namespace.apply(
         pod("busy", container(image, busy, resources={"limits": {"cpu": "200m", "memory": "256Mi"}}),
             nodeName=namespace.nodeless.node),
-        pod("idle", container(image), nodeName=namespace.nodeless.node),
+        pod("idle", container(image, readinessProbe={"exec": {"command": ["true"]}, "periodSeconds": 1}),
+            nodeName=namespace.nodeless.node),
     )  # fmt: skip
     metrics.up(namespace.nodeless.plane)
     try:
@@ -64,6 +65,18 @@ def test_the_api_server_reaches_the_kubelets_own_metrics(world: Namespace) -> No
         assert name in text, f"no {name} in /metrics"
     summary = world.kubectl("get", "--raw", f"/api/v1/nodes/{world.nodeless.node}/proxy/stats/summary").stdout
     assert '"busy"' in summary
+
+
+def test_the_results_of_probes_are_counted(world: Namespace) -> None:
+    world.wait_ready("idle")
+    path = f"/api/v1/nodes/{world.nodeless.node}/proxy/metrics/probes"
+
+    def line() -> str:
+        text = world.kubectl("get", "--raw", path).stdout
+        return next((line for line in text.splitlines() if line.startswith("prober_probe_total{")), "")
+
+    found = until("probes are counted", line)
+    assert 'pod="idle"' in found and 'probe_type="Readiness",result="successful"}' in found
 
 
 def test_the_health_port_answers(nodeless: Nodeless) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import signal
 import stat
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from tests.e2e.instances import LiveInstance
 from tests.e2e.manifest import SLEEP, container, pod, secret
 from tests.e2e.nodeless import Namespace
+from tests.e2e.until import until
 
 pytestmark = pytest.mark.real
 
@@ -80,10 +83,32 @@ def _is_open(path: Path, root: Path) -> bool:
     return bool(_mode(path) & 0o004) and all(_mode(parent) & 0o001 for parent in parents)
 
 
+ASK_FOR_TOKEN = (
+    "printf 'PUT /latest/api/token HTTP/1.1\\r\\nX-aws-ec2-metadata-token-ttl-seconds: 60\\r\\n\\r\\n'"
+    " | nc -w 3 169.254.169.254 80"
+)
+"""The first step to the boot data; nothing but this step is needed to know who may take it."""
+
+
 def test_the_instances_boot_secret_is_not_for_its_pods(namespace: Namespace, instance: LiveInstance) -> None:
-    answer = namespace.execute("keeper", "wget -T 5 -qO- http://169.254.169.254/latest/user-data", check=False)
-    assert answer.returncode != 0
-    assert "boot_secret" not in answer.stdout
+    """Neither for a hostNetwork pod, unless an annotation lets it through. A restarted agent changes nothing."""
+    manifests = {
+        name: pod(name, container(namespace.nodeless.image, SLEEP), hostNetwork=True) for name in ("host", "allowed")
+    }
+    manifests["allowed"]["metadata"]["annotations"] = {"vk-provider/allow-instance-metadata": "true"}
+    namespace.apply(*manifests.values())
+    for name in manifests:
+        namespace.wait_ready(name)
+    host = namespace.instance("host")
+    assert "bootSecret" in (host.directory / "user-data").read_text()
+    assert "200 OK" in namespace.execute("allowed", ASK_FOR_TOKEN, check=False).stdout
+    assert "200 OK" not in namespace.execute("keeper", ASK_FOR_TOKEN, check=False).stdout
+    assert "200 OK" not in namespace.execute("host", ASK_FOR_TOKEN, check=False).stdout
+    agent = host.service("vk-agent")
+    os.kill(agent, signal.SIGKILL)
+    until("the agent runs again", lambda: host.processes("vk-agent") not in ([], [agent]))
+    until("exec works again", lambda: namespace.execute("host", "true", check=False).returncode == 0)
+    assert "200 OK" not in namespace.execute("host", ASK_FOR_TOKEN, check=False).stdout
 
 
 def _mode(path: Path) -> int:

@@ -51,6 +51,13 @@ def test_exec_of_a_missing_program_says_so(world: Namespace) -> None:
     assert "no such file or directory" in result.stderr
 
 
+def test_exec_enters_a_container_whose_post_start_hook_runs(world: Namespace) -> None:
+    hook = {"exec": {"command": ["sh", "-c", "until [ -e /tmp/go ]; do sleep 0.1; done"]}}
+    world.apply(pod("hooked", container(world.nodeless.image, SLEEP, lifecycle={"postStart": hook})))
+    until("exec ends the hook", lambda: world.execute("hooked", "touch /tmp/go", check=False).returncode == 0)
+    world.wait_ready("hooked")
+
+
 def test_attach_sees_output_and_feeds_standard_input(world: Namespace) -> None:
     world.wait_ready("reader")
     until("the reader runs", lambda: world.logs("reader") == "ready\n")

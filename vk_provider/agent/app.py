@@ -1,7 +1,8 @@
 """Composition root of the agent: from the metadata endpoint to a supervised pod worker behind an HTTPS server.
 
-Start order: metadata -> identity -> server answers; the network and the wait for containerd run behind it, and the pod
-worker begins when both are done. A restart finds its containers running and takes them over from journal and CRI.
+Start order: metadata -> identity -> server answers; the network, the closing of the metadata endpoint and the wait for
+containerd run behind it, and the pod worker begins when all are done. A restart finds its containers running and takes
+them over from journal and CRI.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from vk_provider.agent.images import ImageStore
 from vk_provider.agent.inbox import Inbox
 from vk_provider.agent.journal import Journal
 from vk_provider.agent.logs import add_log_routes
-from vk_provider.agent.metadata import InstanceMetadata, wait_for_metadata
-from vk_provider.agent.metadata_guard import MetadataGuard
+from vk_provider.agent.metadata import InstanceMetadata, KeptMetadata, wait_for_metadata
+from vk_provider.agent.metadata_guard import MetadataGuard, allow_metadata
 from vk_provider.agent.metrics import add_metrics_routes
 from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
@@ -38,6 +39,7 @@ from vk_provider.agent.stats.sampler import Sampler, add_stats_routes, run_stats
 from vk_provider.agent.streams import add_stream_routes
 from vk_provider.agent.worker.worker import PodWorker
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
+from vk_provider.errors import EXIT_BAD_START, AgentError, BadStartError
 
 __all__ = ["Agent", "AgentOptions", "InstanceFacts", "main"]
 
@@ -47,6 +49,8 @@ log = logging.getLogger(__name__)
 
 RUNTIME_COMPLAINT_S = 30.0
 """How long containerd may take before the agent says that it waits."""
+RUNTIME_RETRY_S = 1.0
+"""Pause after an answer of containerd that is neither ready nor not ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class AgentOptions:
     containerd_address: str
     state_dir: Path
     kubelet_dir: Path
+    run_dir: Path
     network: network.NetworkPaths
     log_level: str
 
@@ -78,8 +83,7 @@ class Agent:
 
     async def run(self) -> None:
         """Start, serve, stop; containers keep running. Raises RootTaskError when a part of the agent broke."""
-        fetch = wait_for_metadata(self._options.metadata_url, socket.gethostname())
-        self._fetching = asyncio.create_task(fetch, name="metadata")
+        self._fetching = asyncio.create_task(_read_metadata(self._options), name="metadata")
         await asyncio.wait({self._fetching})
         if not self._fetching.cancelled():
             await self._serve(self._fetching.result())
@@ -93,7 +97,7 @@ class Agent:
         outbox = Outbox(store=EventJournal(options.state_dir / "events.log"))
         journal = Journal(options.state_dir / "journal.json")
         worker = PodWorker(runtime, ImageStore(runtime), outbox, journal, facts, options.kubelet_dir)
-        sampler = Sampler(worker, runtime)
+        sampler = Sampler(worker, runtime, worker.probe_counts)
         guard = MetadataGuard(options.state_dir / "metadata-allowed")
         inbox = Inbox(worker, guard)
         session = SessionHandler(outbox, inbox.receive, inbox.pod_uid, facts.instance_id, self._started_at)
@@ -119,6 +123,16 @@ class Agent:
             await runtime.close()
 
 
+async def _read_metadata(options: AgentOptions) -> InstanceMetadata:
+    """From the endpoint at the first start, then from what that start kept: the endpoint is closed meanwhile."""
+    kept = KeptMetadata(options.run_dir / "metadata.json")
+    metadata = kept.load()
+    if metadata is None:
+        metadata = await wait_for_metadata(options.metadata_url, socket.gethostname(), allow_metadata)
+        kept.save(metadata)
+    return metadata
+
+
 async def _run_worker(
     worker: PodWorker,
     runtime: ContainerRuntime,
@@ -136,6 +150,7 @@ async def _run_worker(
             break
         except RuntimeServiceError as error:
             log.error("%s", error)
+            await asyncio.sleep(RUNTIME_RETRY_S)
     await worker.run()
 
 
@@ -149,6 +164,12 @@ def main(argv: Sequence[str]) -> int:
         asyncio.run(_run_until_signalled(Agent(options)))
     except RootTaskError:
         log.exception("the agent cannot go on")
+        return 1
+    except BadStartError as error:
+        log.error("%s", error)
+        return EXIT_BAD_START
+    except AgentError as error:
+        log.error("the agent cannot start: %s", error)
         return 1
     return 0
 
@@ -166,6 +187,7 @@ def _parse_options(argv: Sequence[str]) -> AgentOptions:
     parser.add_argument("--containerd-address", default="/run/containerd/containerd.sock", metavar="SOCKET")
     parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/vk-agent"), help="key, certificate, journal")
     parser.add_argument("--kubelet-dir", type=Path, default=Path("/var/lib/kubelet"), help="the pod's volumes")
+    parser.add_argument("--run-dir", type=Path, default=Path("/run/vk-agent"), help="gone after a reboot")
     paths = network.NetworkPaths()
     parser.add_argument("--cni-conf-dir", type=Path, default=paths.cni_conf_dir, help="as in containerd's config")
     parser.add_argument("--certs-dir", type=Path, default=paths.certs_dir, help="as in containerd's config")
@@ -177,6 +199,7 @@ def _parse_options(argv: Sequence[str]) -> AgentOptions:
         containerd_address=given.containerd_address,
         state_dir=given.state_dir,
         kubelet_dir=given.kubelet_dir,
+        run_dir=given.run_dir,
         network=network.NetworkPaths(given.cni_conf_dir, given.certs_dir, given.ipam_dir),
         log_level=given.log_level,
     )

@@ -30,6 +30,7 @@ COALESCE_S = 0.02
 CHECK_S = 2.0
 CHECK_WITHOUT_INOTIFY_S = 0.5
 CLOSED_CHECK_S = 0.05
+ROTATION_S = 0.05
 
 DEFAULT_RAW_BYTES = 10 * 2**20
 
@@ -148,7 +149,12 @@ async def read_log(path: str, options: LogOptions, is_running: IsRunning, inotif
                     continue
                 if reader.done:
                     return
-                if reader.reopen_if_rotated():
+                if reader.is_rotated():
+                    # The runtime makes the new file before it closes the old one: that is read to its very end first.
+                    await asyncio.sleep(ROTATION_S)
+                    while text := reader.read():
+                        yield text
+                    reader.reopen()
                     continue
                 if not running:
                     return

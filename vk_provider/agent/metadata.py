@@ -1,13 +1,21 @@
-"""Reads the instance's metadata endpoint (IMDSv2 as EC2 serves it): who am I, my addresses, my boot data."""
+"""Reads the instance's metadata endpoint (IMDSv2 as EC2 serves it): who am I, my addresses, my boot data.
+
+It is read once a boot: agent.metadata_guard closes the endpoint afterwards, for the agent as well.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
+import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import aiohttp
+import orjson
 
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.aiokit.backoff import Backoff
@@ -71,6 +79,8 @@ class MetadataClient:
                 if response.status != 200:
                     raise MetadataError(f"metadata: {method} {path} answered {response.status}")
                 return await response.text()
+        except UnicodeDecodeError:
+            raise MetadataError(f"metadata: {path} is not text") from None
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             raise MetadataError(f"metadata endpoint {self._url}: {error or type(error).__name__}") from None
 
@@ -110,8 +120,14 @@ def _parse_boot_data(user_data: str) -> BootData:
         raise MetadataError(f"metadata: {error}") from None
 
 
-async def wait_for_metadata(url: str, hostname: str) -> InstanceMetadata:
-    """Read the metadata, again and again until it is complete: without it an agent is nothing."""
+async def wait_for_metadata(
+    url: str, hostname: str, reopen: Callable[[], Awaitable[None]] | None = None
+) -> InstanceMetadata:
+    """Read the metadata, again and again until it is complete: without it an agent is nothing.
+
+    reopen: called once when the endpoint does not answer, to let the agent through. An agent before this one may have
+            closed it, and what that one kept is lost.
+    """
     backoff = Backoff(first_s=0.01, max_s=2.0, factor=1.5)
     told = ""
     async with MetadataClient(url) as source:
@@ -122,4 +138,46 @@ async def wait_for_metadata(url: str, hostname: str) -> InstanceMetadata:
                 if str(error) != told:
                     told = str(error)
                     log.warning("waiting for the metadata endpoint: %s", error)
+            if reopen is not None:
+                await reopen()
+                reopen = None
             await asyncio.sleep(backoff.next_delay_s())
+
+
+class KeptMetadata:
+    """What the endpoint said, in a file for the next agent process of this boot. It holds the boot secret, so it is
+    readable by root only.
+
+    `path` must not outlive a reboot, as the closed endpoint does not, nor get into an image made from this disk.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> InstanceMetadata | None:
+        """None when nothing was kept, or nothing that can be read."""
+        try:
+            document = orjson.loads(self._path.read_bytes())
+            boot_data = BootData.from_user_data(document["userData"])
+            return InstanceMetadata(
+                InstanceFacts(**document["facts"]), boot_data, document["mac"], document["subnetCIDR"]
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.error("%s is unreadable, asking the endpoint again: %s", self._path, type(error).__name__)
+            return None
+
+    def save(self, metadata: InstanceMetadata) -> None:
+        """Keep it; raises OSError."""
+        document = {
+            "facts": dataclasses.asdict(metadata.facts),
+            "userData": metadata.boot_data.to_user_data(),
+            "mac": metadata.mac,
+            "subnetCIDR": metadata.subnet_cidr,
+        }
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_name(f"{self._path.name}.new")
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(orjson.dumps(document))
+        os.replace(temporary, self._path)

@@ -1,15 +1,20 @@
 """Keeps the pod away from the metadata endpoint, whose boot data and roles are not its business.
 
-The rule is in the forward path: what leaves the pod's network namespace is dropped, the instance itself (and a
-hostNetwork pod, which is in its namespace) goes on reaching the endpoint.
+The endpoint is closed for the whole instance before any pod runs: in the forward path for a pod with its own network
+namespace, in the output path for a hostNetwork pod, which shares the instance's. The agent has read what it needs by
+then, and keeps it for the agent after it (agent.metadata.KeptMetadata): both are gone after a reboot. What this cannot
+stop is a hostNetwork pod that may change the rule or write raw frames (NET_ADMIN, NET_RAW).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 from vk_provider.agent.network import METADATA_ADDRESS, NetworkError
+
+log = logging.getLogger(__name__)
 
 ALLOW_METADATA_ANNOTATION = "vk-provider/allow-instance-metadata"
 """Pod annotation: "true" lets the pod reach the metadata endpoint (as far as the cloud's hop limit does)."""
@@ -19,6 +24,10 @@ _REMOVE = f"add table ip {_TABLE}\ndelete table ip {_TABLE}\n"
 _INSTALL = f"""{_REMOVE}table ip {_TABLE} {{
   chain forward {{
     type filter hook forward priority -10;
+    ip daddr {METADATA_ADDRESS} drop
+  }}
+  chain output {{
+    type filter hook output priority -10;
     ip daddr {METADATA_ADDRESS} drop
   }}
 }}
@@ -39,11 +48,14 @@ class MetadataGuard:
         if allowed == self._allowed:
             return
         self._allowed = allowed
-        if allowed:
-            self._marker.touch()
-        else:
-            self._marker.unlink(missing_ok=True)
         self._changed.set()
+        try:
+            if allowed:
+                self._marker.touch()
+            else:
+                self._marker.unlink(missing_ok=True)
+        except OSError as error:  # a full disk; the provider sends the pod again to the next agent
+            log.warning("metadata guard: %s cannot be changed: %s", self._marker, error.strerror)
 
     async def wait_applied(self) -> None:
         """Return when the rule was applied for the first time: only then may a pod start."""
@@ -59,7 +71,7 @@ class MetadataGuard:
 
 
 async def deny_metadata() -> None:
-    """Drop what pods send to the endpoint. Idempotent."""
+    """Drop what anything on the instance sends to the endpoint. Idempotent."""
     await _run_nft(_INSTALL)
 
 

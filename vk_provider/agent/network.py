@@ -112,6 +112,10 @@ def configure(
 
 
 def _replace_file(path: Path, content: bytes) -> None:
+    """Only when it is to change: an agent must be able to start again on a disk that is full."""
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == content:
+            return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_bytes(content)

@@ -22,6 +22,8 @@ __all__ = ["ContainerRuntime", "ExecResult", "RuntimeEvent", "RuntimeServiceErro
 
 _SANDBOX_TIMEOUT_S = 240.0
 """The kubelet allows twice its request timeout for RunPodSandbox."""
+_STATS_TIMEOUT_S = 5.0
+"""A runtime that hangs must not hold up samples, which need little of it."""
 _READY_CONDITIONS = {"RuntimeReady", "NetworkReady"}
 
 
@@ -180,7 +182,8 @@ class ContainerRuntime:
 
     async def list_container_stats(self, sandbox_id: str) -> list[pb.ContainerStats]:
         only = pb.ContainerStatsFilter(pod_sandbox_id=sandbox_id)
-        reply = await self._call(self._stub.ListContainerStats, pb.ListContainerStatsRequest(filter=only))
+        request = pb.ListContainerStatsRequest(filter=only)
+        reply = await self._call(self._stub.ListContainerStats, request, _STATS_TIMEOUT_S)
         return list(reply.stats)
 
     def events(self) -> AsyncIterator[RuntimeEvent]:

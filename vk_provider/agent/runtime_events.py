@@ -12,11 +12,9 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
-
 from vk_provider.agent.cri import api_grpc, events_grpc, events_pb2
 from vk_provider.agent.cri import api_pb2 as pb
-from vk_provider.agent.cri.connection import RuntimeConnection, runtime_error
+from vk_provider.agent.cri.connection import RuntimeConnection, RuntimeServiceError, translate_errors
 from vk_provider.aiokit.backoff import Backoff
 
 log = logging.getLogger(__name__)
@@ -50,18 +48,19 @@ async def watch_events(connection: RuntimeConnection, sandbox_ids: set[str]) -> 
     while True:
         started_s = time.monotonic()
         try:
-            async with events_grpc.EventsStub(connection.channel).Subscribe.open() as stream:
-                await stream.send_message(events_pb2.SubscribeRequest(filters=_FILTERS), end=True)
-                # A round trip on the same connection: the subscription stands before the caller lists.
-                await api_grpc.RuntimeServiceStub(connection.channel).Version(pb.VersionRequest(), timeout=5.0)
-                yield RuntimeEvent("resync", "")
-                async for envelope in stream:
-                    event = parse_event(envelope, sandbox_ids)
-                    if event is not None:
-                        yield event
-        except (GRPCError, ProtocolError, StreamTerminatedError, OSError) as error:
+            with translate_errors(connection.address):
+                async with events_grpc.EventsStub(connection.channel).Subscribe.open() as stream:
+                    await stream.send_message(events_pb2.SubscribeRequest(filters=_FILTERS), end=True)
+                    # A round trip on the same connection: the subscription stands before the caller lists.
+                    await api_grpc.RuntimeServiceStub(connection.channel).Version(pb.VersionRequest(), timeout=5.0)
+                    yield RuntimeEvent("resync", "")
+                    async for envelope in stream:
+                        event = parse_event(envelope, sandbox_ids)
+                        if event is not None:
+                            yield event
+        except RuntimeServiceError as error:
             if not warned:
-                log.warning("container events: %s", runtime_error(error, connection.address))
+                log.warning("container events: %s", error)
                 warned = True
         if time.monotonic() - started_s > _HEALTHY_S:
             backoff.reset()

@@ -84,6 +84,8 @@ class AgentServer:
             self._identity.accept(certificate_pem)
         except IdentityRefused as error:
             return web.Response(status=422, text=f"{error}\n")
+        except OSError as error:
+            return web.Response(status=507, text=f"the certificate cannot be kept: {error.strerror or error}\n")
         return web.Response(status=204)
 
 

@@ -65,7 +65,7 @@ class StreamHandler:
         name = request.query.get("container", "")
         command = request.query.get("cmd", "").split(" ")
         try:
-            container_id = self._running_container(name, f'container not found ("{name}")')
+            container_id = await self._running_container(name, f'container not found ("{name}")')
             result = await self._runtime.exec_sync(container_id, command, 0)
         except StreamRefusal as refusal:
             return web.Response(status=refusal.status, text=str(refusal))
@@ -81,7 +81,7 @@ class StreamHandler:
     async def _exec_url(self, request: web.Request) -> str:
         options = parse_stream_options(request.query)
         name = request.query.get("container", "")
-        container_id = self._running_container(name, f'container not found ("{name}")')
+        container_id = await self._running_container(name, f'container not found ("{name}")')
         command = request.query.getall("command", [])
         return await self._runtime.exec_url(
             container_id, command, options.stdin, options.stdout, options.stderr, options.tty
@@ -90,7 +90,7 @@ class StreamHandler:
     async def _attach_url(self, request: web.Request) -> str:
         options = parse_stream_options(request.query)
         name = request.query.get("container", "")
-        container_id = self._running_container(name, f"container {name} not found in pod {self._full_name()}")
+        container_id = await self._running_container(name, f"container {name} not found in pod {self._full_name()}")
         # The terminal was decided when the container was created; the request cannot change it.
         tty = bool((self._view.container_spec(name) or {}).get("tty"))
         return await self._runtime.attach_url(
@@ -109,11 +109,16 @@ class StreamHandler:
         metadata = (self._view.pod or {}).get("metadata") or {}
         return f"{metadata.get('name', '')}_{metadata.get('namespace', '')}"
 
-    def _running_container(self, name: str, missing: str) -> str:
+    async def _running_container(self, name: str, missing: str) -> str:
         container_id = self._view.container_id(name) if self._view.pod is not None else ""
-        if not container_id or not is_running(self._view, name):
-            raise StreamRefusal(500, missing)
-        return container_id
+        if container_id and (is_running(self._view, name) or await self._runs(container_id)):
+            return container_id
+        raise StreamRefusal(500, missing)
+
+    async def _runs(self, container_id: str) -> bool:
+        """The runtime has the last word: while a postStart hook runs, the status says Waiting."""
+        status = await self._runtime.container_status(container_id)
+        return status is not None and int(status.state) == 1
 
     async def _stream(
         self, request: web.Request, find_url: Callable[[web.Request], Awaitable[str]]

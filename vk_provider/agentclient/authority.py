@@ -18,8 +18,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from vk_provider.errors import AgentIdentityError
 from vk_provider.wire import routes
 
-BACKDATE = datetime.timedelta(minutes=5)
-"""A booting instance's clock may be behind."""
+BACKDATE = datetime.timedelta(days=1)
+"""An instance's clock may be behind ours, and it checks our client certificate by its own. The keys are new: a
+certificate that begins earlier gives nothing away."""
+_NO_CHECK_TIME = 0x200000
+"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which the ssl module has no name for."""
 CA_LIFETIME = datetime.timedelta(days=3650)
 CLIENT_LIFETIME = datetime.timedelta(days=30)
 
@@ -112,18 +115,21 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(dns_name)]), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
         return builder.sign(self._key, hashes.SHA256())
 
-    def client_context(self, now: datetime.datetime, *, verify: bool) -> ssl.SSLContext:
-        """TLS context of the provider towards agents. `verify` off only for the identity exchange itself."""
+    def client_context(self, now: datetime.datetime, *, verify: bool, ignore_dates: bool = False) -> ssl.SSLContext:
+        """TLS context of the provider towards agents.
+
+        `verify` off only for the identity exchange itself, `ignore_dates` on only to renew what has expired.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         if verify:
             context.load_verify_locations(cadata=self.certificate_pem)
+            if ignore_dates:
+                context.verify_flags |= _NO_CHECK_TIME
         else:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

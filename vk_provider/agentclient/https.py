@@ -136,7 +136,11 @@ class HttpsConnector:
             if instance.instance_id in self._identified:
                 self._identified.discard(instance.instance_id)
                 raise
-            await self._identify(instance)
+            try:
+                await self._identify(instance)
+            except AgentIdentityError:
+                if not await self._renew_expired(instance):
+                    raise
             return await self._open_websocket(instance)
 
     async def _probe(self, instance: Instance) -> None:
@@ -204,6 +208,18 @@ class HttpsConnector:
         nonce = secrets.token_hex(16)
         answer = await self._post(instance, routes.IDENTITY_REQUEST, {"nonce": nonce}, self._verified)
         await self._issue(instance, _text(instance, answer, "csr"), self._verified)
+
+    async def _renew_expired(self, instance: Instance) -> bool:
+        """For an agent whose certificate ran out while nobody could renew it, and whose boot secret is forgotten: it
+        still holds the key that we have certified for this instance. False when it does not."""
+        context = self._authority.client_context(datetime.datetime.now(datetime.UTC), verify=True, ignore_dates=True)
+        try:
+            answer = await self._post(instance, routes.IDENTITY_REQUEST, {"nonce": secrets.token_hex(16)}, context)
+            await self._issue(instance, str(answer["csr"]), context)
+        except (AgentIdentityError, KeyError, TypeError):
+            return False
+        log.warning("the certificate of %s had expired: renewed", instance.instance_id)
+        return True
 
     def renewal_delay_s(self, instance: Instance) -> float:
         return max(0.0, self._renew_at.get(instance.instance_id, 0.0) - time.time())

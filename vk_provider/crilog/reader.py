@@ -141,19 +141,23 @@ class LogReader:
         rest, self._rest = self._rest, b""
         return self._formatter.feed([rest])
 
-    def reopen_if_rotated(self) -> bool:
-        """Go on in the new file after a rotation (rename and create). True when there is a new file to read."""
+    def is_rotated(self) -> bool:
+        """Whether there is a new file at the path (after a rename). The open one may still have to be read."""
         try:
             there = os.stat(self.path)
         except FileNotFoundError:
             return False
         here = os.fstat(self._descriptor)
-        if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
-            return False
-        fresh = self._open()
+        return (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino)
+
+    def reopen(self) -> None:
+        """Go on in the new file after a rotation; it stays with the old one when the new one has gone again."""
+        try:
+            fresh = self._open()
+        except FileNotFoundError:
+            return
         os.close(self._descriptor)
         self._descriptor, self._offset, self._rest = fresh, 0, b""
-        return True
 
     def close(self) -> None:
         if self._descriptor >= 0:

@@ -8,11 +8,14 @@ this provider" during the identity exchange.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 AGENT_PORT = 10251
 """TCP port of the agent's HTTPS server on the instance's primary address."""
+
+_HEX = re.compile("([0-9a-fA-F]{2})+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,6 @@ class BootData:
     ca_pem:        PEM of the provider's CA: signs the provider's client certificate and the agents' certificates
     boot_secret:   hex string; key of the HMAC that proves the agent's CSR
     agent_port:    TCP port that the agent listens on
-    clock_skew_s:  tolerated clock difference when certificates are checked
     registries:    {host[:port]: {"server": url, "plain_http": bool}} extra registry hosts for containerd (certs.d)
     extra:         cloud specific hints, unknown keys are ignored by the agent
     """
@@ -58,7 +60,7 @@ class BootData:
         if not isinstance(document, dict) or document.get("kind") != "BootData":
             raise ValueError("user data is not a vk-provider BootData document")
         try:
-            return cls(
+            boot_data = cls(
                 ca_pem=document["caPEM"],
                 boot_secret=document["bootSecret"],
                 versions=tuple(document["versions"]),
@@ -68,3 +70,8 @@ class BootData:
             )
         except KeyError as missing:
             raise ValueError(f"boot data lacks {missing}") from None
+        except TypeError:
+            raise ValueError("boot data is malformed") from None
+        if not isinstance(boot_data.boot_secret, str) or not _HEX.fullmatch(boot_data.boot_secret):
+            raise ValueError("boot data is malformed: bootSecret is not a hex string")
+        return boot_data

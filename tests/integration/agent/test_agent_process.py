@@ -61,7 +61,11 @@ def build_metadata(boot_data: BootData) -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def metadata_endpoint(answers: dict[str, str]) -> AsyncIterator[str]:
+    """Serves `answers` as long as there are any."""
+
     async def handle(request: web.Request) -> web.Response:
+        if not answers:
+            raise web.HTTPServiceUnavailable
         return web.Response(text=answers[request.match_info["path"]])
 
     app = web.Application()
@@ -89,12 +93,15 @@ class AgentProcess:
             *("--containerd-address", containerd.address),
             *("--state-dir", str(directory / "state")),
             *("--kubelet-dir", str(directory / "kubelet")),
+            *("--run-dir", str(directory / "run")),
             *("--cni-conf-dir", str(containerd.cni_dir)),
             *("--certs-dir", str(containerd.certs_dir)),
             *("--ipam-dir", str(containerd.directory / "ipam")),
         ]
         self.state_dir = directory / "state"
         self.log_path = directory / "agent.log"
+        self.metadata: dict[str, str] = {}
+        """What the metadata endpoint answers; cleared, it answers no more."""
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -195,8 +202,9 @@ async def agent(
     """A started agent that trusts the connector's CA."""
     identity = connector._identity
     boot_data = BootData(ca_pem=identity.ca_pem, boot_secret=identity.boot_secrets[-1])
-    async with metadata_endpoint(build_metadata(boot_data)) as url:
+    async with metadata_endpoint(answers := build_metadata(boot_data)) as url:
         process = AgentProcess(containerd, url)
+        process.metadata = answers
         await process.start()
         try:
             yield process
@@ -267,6 +275,19 @@ async def test_sigterm_stops_the_agent_cleanly_and_the_next_takes_the_pod_over(
     session = await dial(connector)
     (hello, *_) = await wait_for(session, is_phase("Running"))
     assert hello["podUID"] == message["pod"]["metadata"]["uid"]
+    await session.close()
+
+
+async def test_a_restarted_agent_does_without_the_metadata_endpoint_that_the_first_one_closed(
+    agent: AgentProcess, connector: HttpsConnector
+):
+    await (await dial(connector)).close()
+    agent.metadata.clear()
+    await agent.stop(signal.SIGKILL)
+    await agent.start()
+    session = await dial(connector)
+    (hello,) = await wait_for(session, lambda m: m["type"] == "hello")
+    assert hello["instanceID"] == INSTANCE.instance_id
     await session.close()
 
 

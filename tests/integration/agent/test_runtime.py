@@ -202,10 +202,17 @@ async def test_a_failing_pull_has_the_kubelets_reason(runtime: ContainerRuntime,
     assert name.value.reason == "InvalidImageName"
 
 
-async def test_pods_cannot_reach_the_metadata_endpoint(containerd: PrivateContainerd, runtime: ContainerRuntime):
-    """The endpoint is forwarded to; the guard drops it on the way, and only it."""
+@pytest.mark.parametrize("host_network", [False, True])
+async def test_pods_cannot_reach_the_metadata_endpoint(
+    containerd: PrivateContainerd, runtime: ContainerRuntime, host_network: bool
+):
+    """The endpoint is forwarded to, or reached from the instance's own namespace; the guard drops it on the way."""
     with forwarded_http_server(network.METADATA_ADDRESS):
-        _, container_id = await start_pod(runtime, sandbox_config(containerd), "sleep", "60")
+        config = sandbox_config(containerd)
+        if host_network:
+            config.linux.security_context.namespace_options.network = pb.NODE
+            config.ClearField("hostname")
+        _, container_id = await start_pod(runtime, config, "sleep", "60")
         fetch = ["sh", "-c", f"printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 1 {network.METADATA_ADDRESS} 8080"]
         assert b"reached" in (await runtime.exec_sync(container_id, fetch, 10)).stdout
         await metadata_guard.deny_metadata()

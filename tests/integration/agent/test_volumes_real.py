@@ -321,6 +321,62 @@ async def test_tear_down_leaves_nothing_and_spares_what_was_only_bound(volumes, 
     await fresh.tear_down()
 
 
+async def test_a_root_behind_a_link_is_torn_down_as_carefully(root):
+    data = root.parent / "host-data"
+    (data / "sub").mkdir(parents=True)
+    (data / "sub/precious").write_text("x")
+    root.mkdir()
+    link = root.parent / "link"
+    link.symlink_to(root)
+    volumes = PodVolumes(link)
+    target = container(at("host", subPath="sub"))
+    pod = make_pod(target, volumes=[{"name": "host", "hostPath": {"path": str(data)}}, MEMORY, CACHE])
+    await volumes.set_up(pod, references(), CONTEXT)
+    await volumes.set_up(pod, references(), CONTEXT)
+    assert fs_type(volumes.host_path("memory")) == ["tmpfs"]
+    assert set(await volumes.usage()) == {"memory", "cache"}
+    await volumes.mounts(pod, target, {})
+    await volumes.tear_down()
+    assert (data / "sub/precious").read_text() == "x"
+    assert not (root / "pods").exists() and mountpoint.list_mounts(root) == []
+
+
+async def test_a_disk_without_room_for_the_pods_directory_is_a_volume_error(volumes, root):
+    root.mkdir()
+    mountpoint.mount("tmpfs", str(root), "tmpfs", options="nr_inodes=1")
+    with pytest.raises(VolumeError, match="error making pod data directories: .*No space left"):
+        await volumes.set_up(make_pod(volumes=[CACHE]), references(), CONTEXT)
+    mountpoint.unmount(str(root))
+    await volumes.set_up(make_pod(volumes=[CACHE]), references(), CONTEXT)
+
+
+async def test_a_full_disk_fails_a_config_map_and_spares_its_old_content(volumes, root):
+    root.mkdir()
+    mountpoint.mount("tmpfs", str(root), "tmpfs", options="size=256k")
+    pod = make_pod(volumes=[CONFIG, CACHE])
+    await volumes.set_up(pod, references(), CONTEXT)
+    hog = Path(volumes.host_path("cache"), "hog")
+    with contextlib.suppress(OSError), hog.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    big = references(color="x" * 8192)
+    with pytest.raises(VolumeError, match='MountVolume.SetUp failed for volume "config" : .*No space left'):
+        await volumes.refresh(pod, big, CONTEXT)
+    assert Path(volumes.host_path("config"), "color").read_text() == "red"
+    hog.unlink()
+    await volumes.refresh(pod, big, CONTEXT)
+    assert Path(volumes.host_path("config"), "color").read_text() == "x" * 8192
+
+
+async def test_a_restart_of_the_agent_keeps_the_groups_bits(volumes, root):
+    pod = make_pod(volumes=[CONFIG, SECRET], securityContext={"fsGroup": 123})
+    await volumes.set_up(pod, references(), CONTEXT)
+    before = [mode(volumes.host_path(name)) for name in ("config", "secret")]
+    fresh = PodVolumes(root)
+    await fresh.set_up(pod, references(), CONTEXT)
+    assert [mode(fresh.host_path(name)) for name in ("config", "secret")] == before == [0o2777, 0o2777]
+
+
 async def test_a_volume_that_is_in_use_is_still_torn_down(volumes, root):
     await volumes.set_up(make_pod(volumes=[MEMORY]), references(), CONTEXT)
     with open(f"{volumes.host_path('memory')}/f", "w") as busy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import ssl
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from tests.unit.agent.loopback import BOOT_SECRET, INSTANCE_ID, LoopbackAgent, P
 from vk_provider.agent.identity import AgentIdentity, IdentityRefused
 from vk_provider.agentclient.authority import Authority, create_authority, verify_identity
 from vk_provider.wire import routes
+
+NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
 
 
 def sign(authority: Authority, csr: object, instance_id: str = INSTANCE_ID) -> str:
@@ -40,6 +43,22 @@ async def test_without_a_client_certificate_nothing_answers(agent: LoopbackAgent
     async with ProviderClient(agent, context) as client:
         with pytest.raises(aiohttp.ClientError):
             await client.post(routes.IDENTITY_REQUEST, {"nonce": "00"})
+
+
+@pytest.mark.parametrize("ahead", [datetime.timedelta(hours=-3), datetime.timedelta(hours=12)])
+async def test_an_agent_whose_clock_is_wrong_by_hours_is_certified(tmp_path: Path, ahead: datetime.timedelta):
+    """The provider's clock is `ahead` of the agent's; the agent's own certificate is for the provider to judge."""
+    now = datetime.datetime.now(datetime.UTC) + ahead
+    authority = Authority(*create_authority(now), 86400)
+    agent = LoopbackAgent(authority, tmp_path, INSTANCE_ID, BOOT_SECRET)
+    await agent.start()
+    try:
+        async with ProviderClient(agent, authority.client_context(now, verify=False)) as client:
+            _, answer = await client.post(routes.IDENTITY_REQUEST, {"nonce": "a1b2"})
+            chain = authority.sign_instance(answer["csr"], INSTANCE_ID, now).pem
+            assert await client.post(routes.IDENTITY_CERTIFICATE, {"certificate": chain}) == (204, "")
+    finally:
+        await agent.stop()
 
 
 async def test_another_instance_is_not_the_provider(agent: LoopbackAgent, authority: Authority, tmp_path: Path):
@@ -71,6 +90,23 @@ async def test_a_refused_certificate_leaves_the_old_one_in_use(agent: LoopbackAg
         assert status == 422 and "malformed" in reason
     async with agent.client(verify=True) as client:
         assert (await client.get(routes.HEALTHZ))[0] == 200
+
+
+async def test_a_full_disk_is_named_and_the_old_certificate_stays_in_use(
+    agent: LoopbackAgent, monkeypatch: pytest.MonkeyPatch
+):
+    agent.certify()
+    before = agent.identity._certificate_path.read_text()
+    chain = sign(agent.authority, agent.identity.answer("00", [1])["csr"])
+    with monkeypatch.context() as patch:
+        patch.setattr("vk_provider.agent.identity.os.replace", lambda *_: (_ for _ in ()).throw(NO_SPACE))
+        async with agent.client(verify=True) as client:
+            status, reason = await client.post(routes.IDENTITY_CERTIFICATE, {"certificate": chain})
+            assert (status, reason) == (507, "the certificate cannot be kept: No space left on device\n")
+    assert agent.identity._certificate_path.read_text() == before
+    async with agent.client(verify=True) as client:
+        assert (await client.get(routes.HEALTHZ))[0] == 200
+        assert (await client.post(routes.IDENTITY_CERTIFICATE, {"certificate": chain}))[0] == 204
 
 
 def test_certificates_for_other_keys_names_and_authorities_are_refused(authority: Authority, tmp_path: Path):

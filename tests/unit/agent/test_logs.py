@@ -292,6 +292,42 @@ async def test_a_followed_log_goes_on_across_rotation_and_ends_with_its_containe
     assert b"".join(seen) == b"three\nfour\nfive\nsix\n"
 
 
+async def test_a_follower_reads_what_is_written_to_the_old_file_during_a_rotation(
+    log_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old file's end was seen, then the runtime wrote on, and then it changed to a new file."""
+    loop, real_stat, rotated = asyncio.get_running_loop(), os.stat, False
+    old = log_file.open("a", buffering=1)
+
+    def stat(path: str, *args: object, **kwargs: object) -> os.stat_result:
+        nonlocal rotated
+        if path == str(log_file) and not rotated:
+            rotated = True
+            old.write(line(4, "four"))
+            os.rename(log_file, log_file.with_suffix(".old"))
+            log_file.write_text(line(6, "six"))
+            loop.call_later(0.01, old.write, line(5, "five"))
+        return real_stat(path, *args, **kwargs)  # type: ignore[arg-type]
+
+    async def is_running() -> bool:
+        return not rotated
+
+    monkeypatch.setattr("vk_provider.crilog.reader.os.stat", stat)
+    texts = read_log(str(log_file), LogOptions(follow=True, tail_lines=1), is_running, Inotify())
+    async with asyncio.timeout(10):
+        assert b"".join([text async for text in texts]) == b"three\nfour\nfive\nsix\n"
+    old.close()
+
+
+def test_a_reader_stays_with_the_old_file_when_the_new_one_has_gone_again(log_file: Path) -> None:
+    reader = LogReader(str(log_file), LogOptions(follow=True), 0)
+    os.rename(log_file, log_file.with_suffix(".old"))
+    assert not reader.is_rotated()
+    reader.reopen()
+    assert reader.read().endswith(b"three\n")
+    reader.close()
+
+
 async def test_inotify_gives_its_descriptor_back_with_the_last_watch(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     inotify = Inotify()

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import stat
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from vk_provider.agent.metadata import MetadataClient, MetadataError, fetch_metadata, wait_for_metadata
+from vk_provider.agent.facts import InstanceFacts
+from vk_provider.agent.metadata import (
+    InstanceMetadata,
+    KeptMetadata,
+    MetadataClient,
+    MetadataError,
+    fetch_metadata,
+    wait_for_metadata,
+)
 from vk_provider.wire.bootdata import BootData
 
 BOOT_DATA = BootData(ca_pem="PEM", boot_secret="ab", registries={"r:5000": {"server": "http://r:5000"}})
@@ -29,7 +40,7 @@ class Endpoint:
     """An IMDSv2 endpoint; `fail_next` requests are answered with 503 first."""
 
     def __init__(self) -> None:
-        self.answers = dict(ANSWERS)
+        self.answers: dict[str, str | bytes] = dict(ANSWERS)
         self.fail_next = 0
         self.tokens = 0
         app = web.Application()
@@ -49,7 +60,8 @@ class Endpoint:
             return web.Response(status=401)
         if path not in self.answers:
             return web.Response(status=404)
-        return web.Response(text=self.answers[path])
+        answer = self.answers[path]
+        return web.Response(body=answer if isinstance(answer, bytes) else answer.encode())
 
     @property
     def url(self) -> str:
@@ -80,12 +92,15 @@ async def test_facts_addresses_and_boot_data_are_read(endpoint: Endpoint):
     [
         (f"{INTERFACE}/local-ipv4s", "10.1.0.8", "no secondary address"),
         ("user-data", "#!/bin/sh", "metadata: "),
+        ("user-data", b"\x1f\x8b\x08", "user-data is not text"),
         ("user-data", "{}", "not a vk-provider BootData document"),
         ("user-data", '{"kind": "BootData", "versions": [1], "agentPort": 1}', "lacks 'caPEM'"),
+        ("user-data", '{"kind": "BootData", "caPEM": "", "bootSecret": "ab", "versions": null}', "malformed"),
+        ("user-data", BOOT_DATA.to_user_data().replace('"ab"', '"not hex"'), "bootSecret is not a hex string"),
     ],
 )
 async def test_incomplete_metadata_is_an_error_that_says_what_is_missing(
-    endpoint: Endpoint, path: str, text: str, complaint: str
+    endpoint: Endpoint, path: str, text: str | bytes, complaint: str
 ):
     endpoint.answers[path] = text
     async with MetadataClient(endpoint.url) as source:
@@ -115,3 +130,44 @@ async def test_nobody_listening_is_a_metadata_error():
     async with MetadataClient("http://127.0.0.1:1") as source:
         with pytest.raises(MetadataError, match=r"127\.0\.0\.1:1"):
             await source.get("user-data")
+
+
+async def test_an_endpoint_that_does_not_answer_is_opened_once(endpoint: Endpoint):
+    """An agent before this one closed it, and what that one kept is lost."""
+    opened = 0
+
+    async def reopen() -> None:
+        nonlocal opened
+        opened += 1
+
+    await wait_for_metadata(endpoint.url, "node-1", reopen)
+    assert opened == 0
+    endpoint.fail_next = 3
+    await wait_for_metadata(endpoint.url, "node-1", reopen)
+    assert opened == 1
+
+
+METADATA = InstanceMetadata(
+    InstanceFacts("i-1", "10.1.0.8", "10.1.0.9", "t.small", "local-a", "node-1"),
+    dataclasses.replace(BOOT_DATA, extra={"a": 1}, agent_port=7),
+    "02:aa:bb:cc:dd:ee",
+    "10.1.0.0/16",
+)
+
+
+def test_what_is_kept_is_read_again_by_the_next_agent_and_by_root_alone(tmp_path: Path):
+    path = tmp_path / "run" / "metadata.json"
+    assert KeptMetadata(path).load() is None
+    KeptMetadata(path).save(METADATA)
+    assert KeptMetadata(path).load() == METADATA
+    assert [(found.name, stat.S_IMODE(found.stat().st_mode)) for found in path.parent.iterdir()] == [(path.name, 0o600)]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"userData": "{}"}', '{"userData": 1}'])
+def test_what_cannot_be_read_counts_as_not_kept_and_is_told(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+):
+    path = tmp_path / "metadata.json"
+    path.write_text(text)
+    assert KeptMetadata(path).load() is None
+    assert str(path) in caplog.text

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 
+from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.network import (
     NetworkError,
+    NetworkPaths,
     build_cni_conflist,
     build_hosts_toml,
+    configure,
     find_mtu,
     write_cni_conflist,
     write_registry_hosts,
@@ -78,3 +82,19 @@ def test_the_mtu_is_that_of_the_interface_with_the_hardware_address(tmp_path: Pa
     (tmp_path / "bonding_masters").write_text("")
     assert find_mtu("02:AA:00:00:00:01", tmp_path) == 9001
     assert find_mtu("02:aa:00:00:00:02", tmp_path) == 0
+
+
+def test_what_is_there_already_is_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent starts again on a disk that its pod has filled."""
+    registries = {"r:5000": {"server": "http://r:5000"}}
+    paths = NetworkPaths(tmp_path / "cni", tmp_path / "certs", tmp_path / "ipam")
+    facts = InstanceFacts("i-1", "10.1.0.8", "10.1.0.9", "t.small", "local-a", "node-1")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    configure(facts, "02:aa:bb:cc:dd:ee", "10.1.0.0/16", registries, paths)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    configure(facts, "02:aa:bb:cc:dd:ee", "10.1.0.0/16", registries, paths)
+    with pytest.raises(OSError, match="No space left"):
+        configure(facts, "02:aa:bb:cc:dd:ee", "10.1.0.0/16", {"r:5000": {"server": "http://other:5000"}}, paths)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+from pathlib import Path
+
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
+from h2.exceptions import StreamClosedError
 
 from vk_provider.agent.cri import events_pb2
-from vk_provider.agent.cri.connection import RuntimeServiceError
+from vk_provider.agent.cri.connection import RuntimeServiceError, translate_errors
 from vk_provider.agent.images import classify_pull_errors
+from vk_provider.agent.runtime import ContainerRuntime
 from vk_provider.agent.runtime_events import RuntimeEvent, parse_event
 
 
@@ -28,6 +34,40 @@ def envelope(topic: str, message: Message) -> events_pb2.Envelope:
 )
 def test_status_text_is_worded_as_go_does(code: str, text: str):
     assert RuntimeServiceError(code, "no such image").status_text == text
+
+
+async def test_a_runtime_that_is_killed_while_we_connect_does_not_answer(tmp_path: Path):
+    """Its socket took the connection, and nobody ever reads it: the first write finds that out."""
+    for ask in (ContainerRuntime.version, lambda runtime: anext(runtime.events())):
+        path = tmp_path / "socket"
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
+        listener.listen()
+        runtime = ContainerRuntime(str(path))
+        task = asyncio.ensure_future(ask(runtime))
+        await asyncio.sleep(0)
+        listener.close()
+        await asyncio.wait({task}, timeout=0.1)
+        if task.done():
+            assert isinstance(error := task.exception(), RuntimeServiceError)
+            assert error.code == "UNAVAILABLE"
+        else:
+            task.cancel()  # The events go on trying.
+            await asyncio.wait({task})
+        await runtime.close()
+
+
+@pytest.mark.parametrize("error", [StreamClosedError(1), ConnectionResetError(), AttributeError(name="_transport")])
+def test_what_is_below_the_client_does_not_show(error: Exception):
+    with pytest.raises(RuntimeServiceError) as found, translate_errors("socket"):
+        raise error
+    assert found.value.code == "UNAVAILABLE"
+
+
+def test_a_mistake_of_ours_is_not_the_runtimes():
+    with pytest.raises(AttributeError), translate_errors("socket"):
+        raise AttributeError(name="typo")
 
 
 def test_a_failed_pull_keeps_the_code_unless_it_is_unknown():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.unit.kubelet.rig import FakeView
-from vk_provider.agent.stats.cgroup import CgroupFigures, CgroupReader, find_mounts
+from vk_provider.agent.stats.cgroup import CgroupFigures, CgroupReader, _read, find_mounts
 from vk_provider.agent.stats.document import ContainerSample, build_cadvisor, build_pod
 from vk_provider.agent.stats.machine import measure_directory, parse_net_dev
-from vk_provider.agent.stats.sampler import Sampler
+from vk_provider.agent.stats.sampler import Sampler, _read_lines, run_stats
 
 NET_DEV = """\
 Inter-|   Receive                  |  Transmit
@@ -98,6 +100,12 @@ def test_a_container_is_found_and_read_in_v2(tmp_path: Path) -> None:
     assert (figures.read_bytes, figures.write_bytes) == (11, 22)
 
 
+def test_mount_points_of_any_name_are_read(tmp_path: Path) -> None:
+    (tmp_path / "mountinfo").write_bytes(b"31 30 0:27 / /mnt/\xff rw - tmpfs tmpfs rw\n" + MOUNTINFO.encode())
+    assert "memory" in find_mounts(_read(tmp_path / "mountinfo"))
+    assert len(_read_lines(str(tmp_path / "mountinfo"))) == 5
+
+
 def test_a_cgroup_that_vanished_reads_as_nothing(v1: CgroupReader) -> None:
     assert v1.read("gone") == CgroupFigures()
 
@@ -174,3 +182,74 @@ async def test_a_sample_holds_pod_and_instance(v1: CgroupReader, tmp_path: Path)
     (tmp_path / "cpu" / "kubepods/poduid-1/abc/cpuacct.usage").write_text("9000000000\n")
     again = await sampler.sample()
     assert again is not None and again["pod"]["containers"][0]["cpu"]["usageNanoCores"] > 0
+
+
+class VanishingReader(CgroupReader):
+    """A container's cgroup that is removed while it is read."""
+
+    def read(self, path: str) -> CgroupFigures:
+        shutil.rmtree(self._base() / path, ignore_errors=True)
+        return super().read(path)
+
+
+async def test_a_container_that_ends_while_it_is_read_is_left_out(v1: CgroupReader) -> None:
+    message = await Sampler(FakeView(), Runtime(), cgroups=VanishingReader(v1._mounts)).sample()  # type: ignore[arg-type]
+    assert message is not None
+    assert message["pod"]["containers"] == [] and message["cadvisor"] == []
+
+
+class VolumeView(FakeView):
+    def volume_paths(self) -> dict[str, str]:
+        return self.volumes
+
+
+async def test_a_host_path_is_neither_walked_nor_counted(v1: CgroupReader, tmp_path: Path) -> None:
+    for name in ("own", "foreign"):
+        write(tmp_path / name, {"file": "x" * 50_000})
+    view = VolumeView()
+    view.volumes = {name: str(tmp_path / name) for name in ("own", "foreign")}
+    assert view.pod is not None
+    view.pod["spec"]["volumes"] = [
+        {"name": "own", "emptyDir": {}}, {"name": "foreign", "hostPath": {"path": str(tmp_path / "foreign")}},
+    ]  # fmt: skip
+    message = await Sampler(view, Runtime(), cgroups=v1).sample()  # type: ignore[arg-type]
+    assert message is not None
+    assert [volume["name"] for volume in message["pod"]["volume"]] == ["own"]
+    assert 50_000 <= message["pod"]["ephemeral-storage"]["usedBytes"] < 100_000
+
+
+async def test_rates_do_not_follow_the_clock_and_counters_of_ended_containers_go(
+    v1: CgroupReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monotonic_s, wall_s = 100.0, 1e9
+    monkeypatch.setattr("vk_provider.agent.stats.sampler.time.monotonic", lambda: monotonic_s)
+    monkeypatch.setattr("vk_provider.agent.stats.sampler.time.time", lambda: wall_s)
+    view = FakeView()
+    sampler = Sampler(view, Runtime(), cgroups=v1)  # type: ignore[arg-type]
+    await sampler.sample()
+    (tmp_path / "cpu" / "kubepods/poduid-1/abc/cpuacct.usage").write_text("5000005000\n")
+    monotonic_s, wall_s = 110.0, 1e9 - 3600
+    again = await sampler.sample()
+    assert again is not None
+    assert again["pod"]["containers"][0]["cpu"]["usageNanoCores"] == 500_000_000
+    (tmp_path / "cpu" / "kubepods/poduid-1/abc/cpuacct.usage").write_text("7\n")
+    monotonic_s = 120.0
+    fallen = await sampler.sample()
+    assert fallen is not None and fallen["pod"]["containers"][0]["cpu"]["usageNanoCores"] == 0
+    shutil.rmtree(tmp_path / "memory" / "kubepods")
+    await sampler.sample()
+    assert sampler._counters.keys() <= {"pod", "node"}
+
+
+async def test_a_sample_that_cannot_be_taken_is_not_the_end() -> None:
+    class Broken:
+        calls = 0
+
+        async def sample(self) -> None:
+            self.calls += 1
+            if self.calls == 3:
+                raise asyncio.CancelledError
+            raise ValueError("invalid literal for int()")
+
+    with pytest.raises(asyncio.CancelledError):
+        await run_stats(Broken(), None, 0.0)  # type: ignore[arg-type]

@@ -185,9 +185,16 @@ async def test_errors_of_the_runtime_become_statuses(rig: Rig, code: str, status
 
 
 async def test_a_container_that_does_not_run_is_not_found(rig: Rig) -> None:
-    rig.view.status = {}
+    rig.view.status, rig.runtime.state = {}, 2
     line, body = await ask_agent(rig, "/exec/ns/web/c?output=1")
     assert (line, body) == (b"HTTP/1.1 500 Internal Server Error", b'container not found ("c")')
+
+
+async def test_a_container_whose_post_start_hook_runs_can_be_entered(rig: Rig) -> None:
+    """Its status says Waiting, the runtime says that it runs."""
+    rig.view.status["containerStatuses"][0]["state"] = {"waiting": {"reason": "ContainerCreating"}}
+    rig.runtime.error = RuntimeRefused("INTERNAL", "as far as the runtime")
+    assert (await ask_agent(rig, "/exec/ns/web/c?output=1"))[1] == b"as far as the runtime"
 
 
 async def test_a_streaming_server_that_does_not_listen_is_an_error(rig: Rig) -> None:

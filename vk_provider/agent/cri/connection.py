@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import contextlib
+from collections.abc import Awaitable, Iterator
 from typing import Any, Protocol, TypeVar
 
 from grpclib.client import Channel
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+from h2.exceptions import H2Error
 
 from vk_provider.errors import AgentError
 
@@ -56,13 +58,25 @@ class RuntimeConnection:
         self, method: UnaryMethod[Any, ReplyT], request: Any, timeout_s: float | None = DEFAULT_TIMEOUT_S
     ) -> ReplyT:
         """Run a unary call. Raises RuntimeServiceError, whatever went wrong. `timeout_s` None: no deadline."""
-        try:
+        with translate_errors(self.address):
             return await method(request, timeout=timeout_s)
-        except (GRPCError, ProtocolError, StreamTerminatedError, OSError) as error:
-            raise runtime_error(error, self.address) from error
 
     def close(self) -> None:
         self.channel.close()
+
+
+@contextlib.contextmanager
+def translate_errors(address: str) -> Iterator[None]:
+    """Raise RuntimeServiceError for all that grpclib, what is below it, and the socket raise."""
+    try:
+        yield
+    except (GRPCError, ProtocolError, StreamTerminatedError, H2Error, OSError) as error:
+        raise runtime_error(error, address) from error
+    except AttributeError as error:
+        if error.name != "_transport":
+            raise
+        # grpclib deletes this attribute when a connection ends, and misses it when that was right after its beginning.
+        raise runtime_error(ConnectionResetError("connection lost"), address) from error
 
 
 def runtime_error(error: Exception, address: str) -> RuntimeServiceError:

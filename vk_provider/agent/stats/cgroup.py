@@ -54,7 +54,7 @@ class CgroupFigures:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(errors="replace")  # a mount point's name may be any bytes
     except OSError:
         return ""
 
@@ -101,7 +101,7 @@ class CgroupReader:
     def find(self, container_id: str) -> str | None:
         """Path of the container's cgroup below the mount; None when it does not (or no longer) exist."""
         known = self._paths.get(container_id)
-        if known is not None and (self._base() / known).is_dir():
+        if known is not None and self.exists(known):
             return known
         self._paths.pop(container_id, None)
         for found in _walk(self._base(), MAX_DEPTH):
@@ -116,8 +116,12 @@ class CgroupReader:
         for container_id in self._paths.keys() - container_ids:
             del self._paths[container_id]
 
+    def exists(self, path: str) -> bool:
+        """Whether the cgroup is there: asked after a read, it says that the figures are whole."""
+        return (self._base() / path).is_dir()
+
     def read(self, path: str) -> CgroupFigures:
-        """Figures of the cgroup at `path` ("." is the root)."""
+        """Figures of the cgroup at `path` ("." is the root); zeros where it has gone meanwhile."""
         figures = CgroupFigures()
         if self._unified:
             _read_v2(self._mounts.get("", Path("/sys/fs/cgroup")) / path, figures)

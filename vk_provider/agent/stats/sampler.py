@@ -76,7 +76,7 @@ class Sampler:
         if pod is None or not sandbox_id or not running:
             return None
         layers = await self._writable_layers(sandbox_id)
-        await self._refresh_volumes()
+        await self._refresh_volumes(pod)
         message = self._build({**pod, "status": self._view.status}, sandbox_id, running, layers)
         self.latest = message
         return message
@@ -84,10 +84,10 @@ class Sampler:
     def _build(
         self, pod: Json, sandbox_id: str, running: list[Json], layers: dict[str, tuple[int, int]]
     ) -> StatsMessage:
-        now = time.time()
+        now, at_s = time.time(), time.monotonic()
         moment = _format(now)
-        containers = [item for status in running if (item := self._container(now, status, layers)) is not None]
-        sandbox = self._sandbox(now, sandbox_id)
+        containers = [item for status in running if (item := self._container(at_s, status, layers)) is not None]
+        sandbox = self._sandbox(at_s, sandbox_id)
         pids = sandbox.figures.pids if sandbox is not None else []
         interfaces = machine.read_interfaces(pids[0]) if pids else []
         file_system = machine.read_file_system(_storage_root(), moment)
@@ -98,23 +98,31 @@ class Sampler:
             "podUID": pod["metadata"]["uid"],
             "timestamp": moment,
             "pod": build_pod(
-                moment, pod, containers, sandbox, pod_figures, self._rate("pod", now, cpu_ns), interfaces,
+                moment, pod, containers, sandbox, pod_figures, self._rate("pod", at_s, cpu_ns), interfaces,
                 self._volumes, file_system,
             ),
-            "node": self._build_node(now, moment, file_system),
+            "node": self._build_node(at_s, moment, file_system),
             "cadvisor": build_cadvisor(now, containers, sandbox, interfaces),
         }  # fmt: skip
         if self._probes is not None:
             message["probes"] = self._probes()
-        self._cgroups.forget_except({sandbox_id, *(item.container_id for item in containers)})
+        self._forget_except({sandbox_id, *(item.container_id for item in containers)})
         return message
 
-    def _container(self, now: float, status: Json, layers: dict[str, tuple[int, int]]) -> ContainerSample | None:
+    def _forget_except(self, container_ids: set[str]) -> None:
+        """A container that restarts for ever leaves nothing behind."""
+        self._cgroups.forget_except(container_ids)
+        for key in self._counters.keys() - container_ids - {"pod", "node"}:
+            del self._counters[key]
+
+    def _container(self, at_s: float, status: Json, layers: dict[str, tuple[int, int]]) -> ContainerSample | None:
         container_id = trim_container_scheme(str(status.get("containerID") or ""))
         path = self._cgroups.find(container_id) if container_id else None
         if path is None:
             return None
         figures = self._cgroups.read(path)
+        if not self._cgroups.exists(path):
+            return None  # It has just ended: zeros would be taken for a broken sample of the whole pod.
         started = str(status["state"]["running"].get("startedAt") or "")
         used, inodes = layers.get(container_id, (None, None))
         return ContainerSample(
@@ -123,7 +131,7 @@ class Sampler:
             image=str(status.get("imageID") or status.get("image") or ""),
             started_at=started,
             figures=figures,
-            nano_cores=self._rate(container_id, now, figures.cpu_ns),
+            nano_cores=self._rate(container_id, at_s, figures.cpu_ns),
             cgroup_path=path,
             rootfs_used=used,
             rootfs_inodes=inodes,
@@ -131,12 +139,14 @@ class Sampler:
             started_s=_parse(started),
         )
 
-    def _sandbox(self, now: float, sandbox_id: str) -> ContainerSample | None:
+    def _sandbox(self, at_s: float, sandbox_id: str) -> ContainerSample | None:
         path = self._cgroups.find(sandbox_id)
         if path is None:
             return None
         figures = self._cgroups.read(path)
-        rate = self._rate(sandbox_id, now, figures.cpu_ns)
+        if not self._cgroups.exists(path):
+            return None
+        rate = self._rate(sandbox_id, at_s, figures.cpu_ns)
         return ContainerSample("", sandbox_id, "", "", figures, rate, cgroup_path=path)
 
     def _pod_figures(self, uid: str, containers: list[ContainerSample]) -> CgroupFigures | None:
@@ -150,7 +160,7 @@ class Sampler:
                 return figures
         return None
 
-    def _build_node(self, now: float, moment: str, file_system: Json) -> Json:
+    def _build_node(self, at_s: float, moment: str, file_system: Json) -> Json:
         """The whole instance: its root cgroup where that is metered, else the machine."""
         figures = self._cgroups.read(".")
         meminfo = machine.read_meminfo()
@@ -162,20 +172,20 @@ class Sampler:
         if figures.memory_limit is None or figures.memory_limit > min(UNLIMITED, meminfo["MemTotal"]):
             figures.memory_limit = meminfo["MemTotal"]
         return {
-            "cpu": build_cpu(moment, figures.cpu_ns, self._rate("node", now, figures.cpu_ns)),
+            "cpu": build_cpu(moment, figures.cpu_ns, self._rate("node", at_s, figures.cpu_ns)),
             "memory": build_memory(moment, figures),
             "network": build_network(moment, machine.read_interfaces(os.getpid())),
             "fs": file_system,
             "rlimit": {"time": moment, "maxpid": machine.read_pid_max(), "curproc": machine.count_processes()},
         }
 
-    def _rate(self, key: str, now: float, value: int) -> int:
-        """Nanocores since the sample before."""
+    def _rate(self, key: str, at_s: float, value: int) -> int:
+        """Nanocores since the sample before. at_s: on the monotonic clock, the other one may be set."""
         before = self._counters.get(key)
-        self._counters[key] = (now, value)
-        if before is None or now <= before[0] or value < before[1]:
+        self._counters[key] = (at_s, value)
+        if before is None or at_s <= before[0] or value < before[1]:
             return 0
-        return int((value - before[1]) / (now - before[0]))
+        return int((value - before[1]) / (at_s - before[0]))
 
     async def _writable_layers(self, sandbox_id: str) -> dict[str, tuple[int, int]]:
         """Container ID -> (bytes, inodes) of the writable layer."""
@@ -189,11 +199,13 @@ class Sampler:
             for item in found
         }
 
-    async def _refresh_volumes(self) -> None:
+    async def _refresh_volumes(self, pod: Json) -> None:
         now = time.monotonic()
         if now >= self._volumes_until:
             self._volumes_until = now + VOLUMES_S
-            paths = self._view.volume_paths()
+            # What a hostPath shows is the instance's, and may be all of it: not walked, not the pod's storage.
+            foreign = {volume["name"] for volume in pod["spec"].get("volumes") or () if volume.get("hostPath")}
+            paths = {name: path for name, path in self._view.volume_paths().items() if name not in foreign}
             self._volumes = await asyncio.to_thread(_measure_volumes, paths) if paths else []
 
 
@@ -215,7 +227,7 @@ def _measure_volumes(paths: dict[str, str]) -> list[VolumeSample]:
 
 
 def _read_lines(path: str) -> list[str]:
-    with open(path) as file:
+    with open(path, errors="replace") as file:  # a mount point's name may be any bytes
         return file.read().splitlines()
 
 
@@ -255,7 +267,8 @@ async def run_stats(sampler: Sampler, sink: StatsSink, interval_s: float = INTER
     while True:
         try:
             message = await sampler.sample()
-        except OSError as error:  # A process or cgroup that vanished while it was read: the next sample will do.
+        # A process or cgroup that vanished while it was read, or a figure that is none: the next sample will do.
+        except (OSError, ValueError) as error:
             log.info("no stats sample: %s", error)
             message = None
         if message is not None:

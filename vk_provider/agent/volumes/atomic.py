@@ -42,12 +42,22 @@ def write_files(root: Path, files: Mapping[str, ProjectedFile], after_write: Cal
 
     after_write: sets ownership of the whole volume; called once the files exist and before they become visible, and
                  again after new visible names were made
+    Any step may have been the last one of an agent before this one, or of a disk that was full: what is missing is made
+    up for, what is left over is removed.
     """
     wanted = {validate_path(path): content for path, content in files.items()}
     old = _current(root)
-    stale = _visible_names(old) - {path.partition("/")[0] for path in wanted} if old else set()
-    if old is not None and not _differs(old, wanted):
-        return False
+    changed = old is None or _differs(old, wanted)
+    if changed:
+        _switch(root, _write_set(root, wanted, after_write))
+    made = _link_visible(root, wanted)
+    if made and after_write is not None:
+        after_write()
+    _remove_leftovers(root, wanted)
+    return changed or made
+
+
+def _write_set(root: Path, wanted: Mapping[str, ProjectedFile], after_write: Callable[[], None] | None) -> Path:
     new = _make_directory(root)
     try:
         for path, content in wanted.items():
@@ -57,18 +67,14 @@ def write_files(root: Path, files: Mapping[str, ProjectedFile], after_write: Cal
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
+    return new
+
+
+def _switch(root: Path, new: Path) -> None:
     staged = root / _DATA_NEW
     staged.unlink(missing_ok=True)
     staged.symlink_to(new.name)
     staged.rename(root / _DATA)
-    made = _link_visible(root, wanted)
-    if made and after_write is not None:
-        after_write()
-    for name in stale:
-        (root / name).unlink(missing_ok=True)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
-    return True
 
 
 def _current(root: Path) -> Path | None:
@@ -77,10 +83,6 @@ def _current(root: Path) -> Path | None:
     except FileNotFoundError:
         return None
     return found if found.is_dir() else None
-
-
-def _visible_names(directory: Path) -> set[str]:
-    return set(os.listdir(directory))
 
 
 def _differs(old: Path, wanted: Mapping[str, ProjectedFile]) -> bool:
@@ -122,3 +124,16 @@ def _link_visible(root: Path, wanted: Mapping[str, ProjectedFile]) -> bool:
             (root / name).symlink_to(f"{_DATA}/{name}")
             made = True
     return made
+
+
+def _remove_leftovers(root: Path, wanted: Mapping[str, ProjectedFile]) -> None:
+    """Sets of files that are not the current one, and visible names that lead to nothing."""
+    current = os.readlink(root / _DATA)
+    names = {path.partition("/")[0] for path in wanted}
+    for entry in list(os.scandir(root)):
+        if entry.is_symlink():
+            stale = entry.name not in names and os.readlink(entry.path) == f"{_DATA}/{entry.name}"
+            if stale or entry.name == _DATA_NEW:
+                os.unlink(entry.path)
+        elif entry.name.startswith("..") and entry.name != current:
+            shutil.rmtree(entry.path, ignore_errors=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -37,11 +37,12 @@ class PodVolumes:
 
     image_volumes:       the runtime can mount images (containerd >= 2.1); else an image volume is an error
     recursive_read_only: the runtime handler can mount read-only recursively
-    Every method is idempotent, also after a restart of the agent; one runs at a time.
+    Every method is idempotent, also after a restart of the agent; those that change something run one at a time.
     """
 
     def __init__(self, root: Path, *, image_volumes: bool = False, recursive_read_only: bool = False) -> None:
-        self._root = root
+        # The mount table knows real paths only; a tear-down that missed a mount would remove what is mounted.
+        self._root = root.resolve()
         self._image_volumes = image_volumes
         self._recursive_read_only = recursive_read_only
         self._lock = asyncio.Lock()
@@ -90,7 +91,8 @@ class PodVolumes:
 
     async def usage(self) -> dict[str, VolumeUsage]:
         """Measure the volumes that live in the pod's directory (not hostPath): volume name -> usage."""
-        return await self._run(self._measure)
+        # Beside other work: walking a large volume must not hold up a container's start.
+        return await asyncio.to_thread(_measure, self._root, dict(self._host_paths), frozenset(self._tmpfs))
 
     async def tear_down(self) -> None:
         """Unmount and remove everything of any pod below the root, also what an agent before this one left."""
@@ -109,7 +111,10 @@ class PodVolumes:
     def _set_up_all(self, pod: Json, references: References, context: PodContext, files_only: bool) -> None:
         layout = PodLayout(self._root, uid_of(pod))
         if not files_only:
-            layout.pod.mkdir(parents=True, exist_ok=True, mode=0o750)
+            try:
+                layout.pod.mkdir(parents=True, exist_ok=True, mode=0o750)
+            except OSError as error:
+                raise VolumeError(f"error making pod data directories: {error}") from error
         mounted = {entry.path for entry in mountpoint.list_mounts(layout.pod)}
         first: VolumeError | None = None
         for volume in spec_of(pod).get("volumes") or []:
@@ -158,7 +163,8 @@ class PodVolumes:
             # An empty file system of root's; its size is bounded by what the API allows an object to hold.
             mountpoint.mount_tmpfs(str(directory), 0)
         if name not in self._host_paths:
-            os.chmod(directory, 0o777)
+            if directory.stat().st_mode & 0o777 != 0o777:  # else it may have got an fsGroup's bits before a restart
+                os.chmod(directory, 0o777)
             make_nested_mount_points(pod, name, directory)
         security = resolve_pod_security(pod)
         write_files(directory, files, lambda: apply_fs_group(directory, security.fs_group, read_only=True))
@@ -182,14 +188,6 @@ class PodVolumes:
                 continue
         return found
 
-    def _measure(self) -> dict[str, VolumeUsage]:
-        pods = f"{self._root}/pods/"
-        measured = {}
-        for name, path in self._host_paths.items():
-            if path.startswith(pods) and os.path.isdir(path):
-                measured[name] = measure_file_system(path) if name in self._tmpfs else measure_directory(path)
-        return measured
-
     def _tear_down(self) -> None:
         pods = self._root / "pods"
         if not pods.exists():
@@ -205,3 +203,12 @@ class PodVolumes:
         self._host_paths.clear()
         self._written.clear()
         self._tmpfs.clear()
+
+
+def _measure(root: Path, host_paths: Mapping[str, str], tmpfs: Set[str]) -> dict[str, VolumeUsage]:
+    pods = f"{root}/pods/"
+    measured = {}
+    for name, path in host_paths.items():
+        if path.startswith(pods) and os.path.isdir(path):
+            measured[name] = measure_file_system(path) if name in tmpfs else measure_directory(path)
+    return measured

@@ -34,6 +34,7 @@ from vk_provider.agent.worker.publisher import StatusPublisher
 from vk_provider.agent.worker.pulling import ImagePuller
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.resizer import Resizer
+from vk_provider.agent.worker.spec import Json
 from vk_provider.agent.worker.starter import ContainerStarter
 from vk_provider.agent.worker.stopping import StopRequest
 from vk_provider.agent.worker.termination import pod_grace_s
@@ -109,6 +110,10 @@ class PodRun:
     @property
     def observed(self) -> Observation:
         return self._publisher.observed
+
+    def probe_counts(self) -> list[Json]:
+        """Results of the probes so far."""
+        return self._probes.counts()
 
     def wake(self) -> None:
         """Look at the memory and the runtime again; a stop interrupts, a shorter grace period counts at once."""

@@ -125,3 +125,7 @@ class PodWorker:
     def volume_paths(self) -> dict[str, str]:
         """Volume name -> path on the instance, of the volumes that are set up."""
         return self._run.volumes.host_paths() if self._run is not None else {}
+
+    def probe_counts(self) -> list[Json]:
+        """Results of the pod's probes so far, as a stats sample carries them."""
+        return self._run.probe_counts() if self._run is not None else []

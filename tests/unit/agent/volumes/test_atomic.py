@@ -79,6 +79,27 @@ def test_what_a_crash_left_of_a_switch_does_not_hinder_the_next(tmp_path):
     assert (tmp_path / "a").read_text() == "2" and not os.path.lexists(tmp_path / "..data_tmp")
 
 
+def test_visible_names_that_a_crash_or_a_full_disk_prevented_are_made_by_the_next(tmp_path):
+    calls = []
+    write_files(tmp_path, files(a="1", d__b="2"))
+    for name in ("a", "d"):
+        (tmp_path / name).unlink()
+    assert write_files(tmp_path, files(a="1", d__b="2"), lambda: calls.append(visible(tmp_path)))
+    assert (tmp_path / "a").read_text() == "1" and (tmp_path / "d/b").read_text() == "2"
+    assert calls == [{"a", "d"}]
+
+
+def test_sets_and_names_that_a_crash_left_behind_are_removed_by_the_next(tmp_path):
+    write_files(tmp_path, files(a="1"))
+    (tmp_path / "..2026_01_02_03_04_05.6").mkdir()
+    (tmp_path / "..2026_01_02_03_04_05.6" / "old").write_text("")
+    (tmp_path / "old").symlink_to("..data/old")
+    (tmp_path / "other").symlink_to("elsewhere")
+    assert not write_files(tmp_path, files(a="1"))
+    assert len(stamped(tmp_path)) == 1 and visible(tmp_path) == {"a", "other"}
+    assert (tmp_path / "a").read_text() == "1"
+
+
 def test_directories_made_for_nested_mounts_stay(tmp_path):
     (tmp_path / "nested").mkdir()
     write_files(tmp_path, files(a="1"))

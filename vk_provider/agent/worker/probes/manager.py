@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 
 from vk_provider.agent.worker.core import ProbeResult, ProbeResults
 from vk_provider.agent.worker.observed import Observation, ObservedContainer, State
-from vk_provider.agent.worker.probes.probe import Prober, ProbeTarget
+from vk_provider.agent.worker.probes.probe import ProbeOutcome, Prober, ProbeTarget
 from vk_provider.agent.worker.probes.worker import INITIAL_RESULTS, PROBE_TYPES, ProbeType, ProbeWorker
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.spec import ContainerRef, Json, is_sidecar, iter_refs
@@ -25,6 +26,14 @@ class ProbeManager:
         self._on_change = on_change
         self._tasks: dict[tuple[str, ProbeType], asyncio.Task[None]] = {}
         self._results: dict[ProbeType, dict[str, ProbeResult]] = {kind: {} for kind in PROBE_TYPES}
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+
+    def counts(self) -> list[Json]:
+        """How often each probe had each result, as prober_probe_total tells it: see wire.session.StatsMessage."""
+        return [
+            {"container": name, "probeType": kind, "result": result, "count": count}
+            for (name, kind, result), count in sorted(self._counts.items())
+        ]
 
     @property
     def results(self) -> ProbeResults:
@@ -87,7 +96,7 @@ class ProbeManager:
             ProbeTarget(ref.spec, record.id, pod_ip),
             started_at_s=record.started_at_ns / 1e9,
             field_path=ref.field_path,
-            prober=self._prober,
+            prober=_CountingProber(self._prober, self._counts, ref.name, kind.capitalize()),
             recorder=self._recorder,
             report=report,
         )
@@ -101,6 +110,19 @@ class ProbeManager:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _CountingProber(Prober):
+    """Counts the results of one probe over all containers of that name; errors, which have no result, do not count."""
+
+    def __init__(self, prober: Prober, counts: Counter[tuple[str, str, str]], name: str, kind: str) -> None:
+        self._prober, self._counts, self._key = prober, counts, (name, kind)
+
+    async def probe(self, probe: Json, target: ProbeTarget) -> ProbeOutcome:
+        outcome = await self._prober.probe(probe, target)
+        if outcome.verdict != "error":
+            self._counts[(*self._key, "failed" if outcome.verdict == "failure" else "successful")] += 1
+        return outcome
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
