@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -120,8 +121,17 @@ class InstanceCgroup:
         """Pids within the instance, seen from the host."""
         for hierarchy, path in zip(self.hierarchies, self.paths(), strict=True):
             if hierarchy.unified or "pids" in hierarchy.controllers:
-                return [pid for file in path.rglob("cgroup.procs") for pid in _read_pids(file)]
+                # 0 is a process that this PID namespace does not show; as an argument of kill(2) it would be us
+                return [pid for file in path.rglob("cgroup.procs") for pid in _read_pids(file) if pid]
         return []
+
+    def kill(self) -> None:
+        """SIGKILL every process in the group and below."""
+        for pid in self.processes():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
     def remove(self, timeout_s: float = 5.0) -> bool:
         """Remove the groups with everything below (blocking). The kernel needs a moment after the last process."""

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,11 @@ def main(argv: Sequence[str]) -> int:
     )
     check_machine()
     commands = {"up": _up, "down": _down, "status": _status, "golden": _golden}
-    return asyncio.run(commands[options.command](config, options))
+    try:
+        return asyncio.run(commands[options.command](config, options))
+    except (CloudError, OSError) as error:
+        print(f"vk-provider: {error}", file=sys.stderr)
+        return 1
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -84,7 +89,9 @@ async def _down(config: LocalCloudConfig, _: argparse.Namespace) -> int:
 
 def _remove(config: LocalCloudConfig) -> None:
     network.remove(config)
-    if not cgroup.InstanceCgroup(tuple(cgroup.find_hierarchies()), config.cgroup).remove():
+    group = cgroup.InstanceCgroup(tuple(cgroup.find_hierarchies()), config.cgroup)
+    group.kill()  # what no record tells of any more
+    if not group.remove():
         raise CloudError(f"local cloud: control group {config.cgroup} is still busy")
     shutil.rmtree(config.root, ignore_errors=True)
     try:
