@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.cluster.cache import cache_dir
 from tests.cluster.images.catalog import select_entries
 from tests.cluster.process import Process
+from vk_provider.cloud.local.catalog import machine_architecture
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROVIDER_USER = "system:serviceaccount:vk-provider:vk-provider"
@@ -144,8 +145,9 @@ plain_http = true
 name = "{name}"
 address = "{self.address}"
 port = {KUBELET_PORT + index}
-zone = "zone-a"
+zone = "local-a"
 region = "local"
+architecture = "{machine_architecture()}"
 taint = {str(self.taint).lower()}
 labels = {{ type = "virtual-kubelet" }}
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from vk_provider.cloud.base import Offering
 from vk_provider.sizing.need import compute_allocatable, compute_need
-from vk_provider.sizing.preferences import Preferences
+from vk_provider.sizing.preferences import Preferences, build_preferences
 from vk_provider.sizing.selection import OfferingSelector, Refusal, Selection, select_offering
 
 GIB = 2**30
@@ -158,3 +158,22 @@ def test_equal_questions_are_answered_alike_and_changed_ones_anew() -> None:
 def test_allocatable_is_the_instance_without_its_own_part() -> None:
     found = compute_allocatable(offer("x", 1500, 2, 1.0), Preferences())
     assert found == {"cpu": "1500m", "memory": f"{(2 * 1024 - 160) * 1024}Ki", "ephemeral-storage": f"{20 * 2**20}Ki"}
+
+
+NOTHING: frozenset[Any] = frozenset()
+
+
+def test_the_pods_of_a_node_are_launched_in_its_zone_on_its_architecture() -> None:
+    assert choose(pod({"cpu": "1"}), NOTHING, build_preferences("b", "amd64", OFFERINGS)).zone == "b"
+    assert choose(pod({"cpu": "1"}), NOTHING, build_preferences("", "arm64", OFFERINGS)).architecture == "arm64"
+    refused = refusal(pod(annotations={"vk-provider/zone": "a"}), NOTHING, build_preferences("b", "amd64", OFFERINGS))
+    assert refused.removed_by == "zone"
+    assert "topology.kubernetes.io/zone In a and this node allows b; there is a, b" in refused.message
+
+
+def test_a_zone_that_only_the_cluster_knows_is_for_the_scheduler_but_annotations_still_choose() -> None:
+    preferences = build_preferences("rack-7", "amd64", OFFERINGS)
+    zone = "topology.kubernetes.io/zone"
+    wants = affinity([expression(zone, "In", "rack-7")])
+    assert choose(pod({"cpu": "1"}, nodeSelector={zone: "rack-7"}, affinity=wants), NOTHING, preferences).zone == "a"
+    assert choose(pod({"cpu": "1"}, annotations={"vk-provider/zone": "b"}), NOTHING, preferences).zone == "b"
