@@ -100,11 +100,12 @@ def _check_go(target: Target) -> None:
 def _count_packages(target: Target, out: TextIO) -> int:
     """How many packages there are to compile; fetches the modules on the way."""
     tests = ["-test"] if target.test_binary else []
-    command = ["go", "list", *tests, "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", target.package]
+    command = ["go", "list", *tests, "-deps", "-f", "{{.ImportPath}}", target.package]
     progress = Progress(f"fetching Go modules for {target.name}", out)
-    lines = _run_go(command, target, progress, "packages listed")
-    progress.done(f"{len(lines)} packages")
-    return len(lines)
+    lines = _run_go(command, target, progress, "modules")
+    count = sum(not line.startswith("go: ") for line in lines)  # "go: downloading ..." are modules on their way
+    progress.done(f"{count} packages")
+    return count
 
 
 def _compile(target: Target, output: Path, count: int, out: TextIO) -> None:
@@ -138,6 +139,9 @@ def _run_go(command: list[str], target: Target, progress: Progress, noun: str) -
             progress.end_line()
             process.terminate()
             process.wait()
+        reader.join(5)
+        if not reader.is_alive():  # else compilers that go leaves behind still write to it
+            process.stdout.close()
     if status:
         progress.end_line()
         raise _failure(target, command, [line.rstrip() for line in lines])

@@ -140,3 +140,15 @@ def test_a_build_that_fails_leaves_no_directory(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(build, "_compile", interrupt)
     assert build.main(["ginkgo"]) == 130
     assert [path.name for path in (tmp_path / "vk-provider/bin").iterdir()] == ["ginkgo.lock"]
+
+
+def test_packages_are_counted_without_the_modules_that_are_fetched_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = tmp_path / "go"
+    go.write_text("#!/bin/sh\necho 'go: downloading example.org/m v1.0.0' >&2\necho fmt\necho example.org/m\n")
+    go.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    out = io.StringIO()
+    assert build._count_packages(targets()["ginkgo"], out) == 2
+    assert "fetching Go modules for ginkgo: 2 packages" in out.getvalue()
