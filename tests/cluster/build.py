@@ -102,7 +102,7 @@ def _count_packages(target: Target, out: TextIO) -> int:
     tests = ["-test"] if target.test_binary else []
     command = ["go", "list", *tests, "-deps", "-f", "{{.ImportPath}}", target.package]
     progress = Progress(f"fetching Go modules for {target.name}", out)
-    lines = _run_go(command, target, progress, "modules")
+    lines = _run_go(command, target, progress, lambda done: f"{done} modules")
     count = sum(not line.startswith("go: ") for line in lines)  # "go: downloading ..." are modules on their way
     progress.done(f"{count} packages")
     return count
@@ -111,14 +111,18 @@ def _count_packages(target: Target, out: TextIO) -> int:
 def _compile(target: Target, output: Path, count: int, out: TextIO) -> None:
     print(f"building {target.name} once into {cache_dir()} ({target.takes})", file=out, flush=True)
     progress = Progress(f"building {target.name}", out)
-    compiled = _run_go(target.command(output), target, progress, f"of at most {count} packages")
+    # `go test` does not name the packages that it compiles.
+    counted = not target.test_binary
+    compiled = _run_go(target.command(output), target, progress,
+                       lambda done: f"{done} of at most {count} packages" if counted else target.takes)  # fmt: skip
     if not output.exists():
         raise ClusterError(f"go build of {target.name} wrote no binary", "look at the lines above")
-    progress.done(f"{output.stat().st_size / 1e6:.0f} MB, {len(compiled)} packages compiled")
+    progress.done(f"{output.stat().st_size / 1e6:.0f} MB" + (f", {len(compiled)} packages" if counted else ""))
 
 
-def _run_go(command: list[str], target: Target, progress: Progress, noun: str) -> list[str]:
-    """Run go at low priority, ticking while it works; its lines of output, or ClusterError with the last of them."""
+def _run_go(command: list[str], target: Target, progress: Progress, say: Callable[[int], str]) -> list[str]:
+    """Run go at low priority, ticking while it works (`say`: what, by the number of lines so far); its lines of output,
+    or ClusterError with the last of them."""
     # go ends with this process, also when that is killed.
     ours = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
     process = subprocess.Popen(
@@ -131,7 +135,7 @@ def _run_go(command: list[str], target: Target, progress: Progress, noun: str) -
     reader.start()
     try:
         while reader.is_alive():
-            progress.tick(f"{len(lines)} {noun}")
+            progress.tick(say(len(lines)))
             reader.join(1)
         status = process.wait()
     finally:
