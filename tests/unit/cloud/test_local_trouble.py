@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from vk_provider.cloud.base import TAG_OWNER, Instance, LaunchRequest
+from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest
 from vk_provider.cloud.local import boot, golden, network, services
 from vk_provider.cloud.local.catalog import build_offerings
 from vk_provider.cloud.local.cgroup import Hierarchy
@@ -154,6 +154,39 @@ async def test_a_claim_that_cannot_be_written_gives_its_address_back(
     monkeypatch.setattr(services, "metadata_running", lambda config: True)
     (instance,) = await cloud.launch([request("a")])
     assert isinstance(instance, Instance)
+
+
+async def test_a_full_disk_does_not_keep_an_instance_from_ending_and_its_end_makes_room(
+    cloud: Any, config: LocalCloudConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (instance,) = await cloud.launch([request("a")])
+    directory = config.instances_dir / instance.instance_id
+    replace = os.replace
+
+    def full(*paths: Path) -> None:
+        if (directory / "disk").exists():
+            no_space()
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", full)
+    await cloud.terminate([instance.instance_id])
+    await asyncio.gather(*cloud._cleanups.values())
+    (found,) = await cloud.describe([instance.instance_id])
+    assert found.state is InstanceState.TERMINATED and "terminated by request" in found.state_reason
+    assert not (directory / "disk").exists() and list(config.addresses_dir.iterdir()) == []
+
+
+async def test_a_metadata_service_that_died_is_started_by_the_next_listing(
+    cloud: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[LocalCloudConfig] = []
+
+    async def start(config: LocalCloudConfig) -> None:
+        started.append(config)
+
+    monkeypatch.setattr(services, "metadata_running", lambda config: False)
+    monkeypatch.setattr(services, "ensure_metadata", start)
+    assert await cloud.list_owned() == [] and len(started) == 1
 
 
 async def test_the_limit_holds_for_launches_at_once_and_says_why(cloud: Any) -> None:

@@ -113,12 +113,16 @@ class LocalCloud:
     async def launch(self, requests: Sequence[LaunchRequest]) -> list[LaunchResult]:
         if self._template is None:
             raise CloudError("local cloud: not started")
-        if not services.metadata_running(self.config):
-            try:
-                await services.ensure_metadata(self.config)
-            except (BadStartError, OSError) as error:
-                raise CloudError(str(error)) from None
+        await self._ensure_metadata()
         return list(await asyncio.gather(*(self._launch(request) for request in requests)))
+
+    async def _ensure_metadata(self) -> None:
+        if services.metadata_running(self.config):
+            return
+        try:
+            await services.ensure_metadata(self.config)
+        except (BadStartError, OSError) as error:
+            raise CloudError(str(error)) from None
 
     async def _launch(self, request: LaunchRequest) -> LaunchResult:
         instance_id = instance_id_of(request.client_token)
@@ -221,6 +225,8 @@ class LocalCloud:
         return cgroup.InstanceCgroup(hierarchies, f"{self.config.cgroup}/{record.instance_id}")
 
     async def list_owned(self) -> list[Instance]:
+        if self._template is not None:
+            await self._ensure_metadata()  # agents that start again ask it, too, not only new ones
         return [i for i in await self.list_all() if i.tags.get(TAG_OWNER) == self._owner]
 
     async def list_all(self) -> list[Instance]:
@@ -288,7 +294,11 @@ class LocalCloud:
 
     async def _end(self, record: InstanceRecord, reason: str) -> None:
         """Stop the instance now; what it leaves is removed in the background."""
-        ending = await asyncio.to_thread(self._store.mark, record, InstanceState.SHUTTING_DOWN, reason)
+        try:
+            ending = await asyncio.to_thread(self._store.mark, record, InstanceState.SHUTTING_DOWN, reason)
+        except OSError as error:  # a full disk must not keep an instance alive: its end makes room
+            log.warning("instance %s: its state cannot be written: %s", record.instance_id, error)
+            ending = record
         identity = self._store.identity(record.instance_id)
         if identity is not None and not await end_process(identity, signal.SIGKILL, _KILL_TIMEOUT_S):
             raise CloudError(f"local cloud: {record.instance_id} does not end")
@@ -316,7 +326,11 @@ class LocalCloud:
         if not group.remove():
             raise CloudError("its control group is still busy")
         self._store.release_addresses(record.instance_id, record.primary_ip)
-        self._store.mark(record, InstanceState.TERMINATED, reason, terminated_time=time.time())
+        try:
+            self._store.mark(record, InstanceState.TERMINATED, reason, terminated_time=time.time())
+        except OSError:
+            self._store.clear_disk(record.instance_id)  # makes room; what tells of its death stays until that is told
+            self._store.mark(record, InstanceState.TERMINATED, reason, terminated_time=time.time())
         self._store.clear_directory(record.instance_id)
 
     async def describe_offerings(self) -> list[Offering]:

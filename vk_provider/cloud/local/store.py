@@ -153,6 +153,10 @@ class InstanceStore:
         self.save(changed)
         return changed
 
+    def clear_disk(self, instance_id: str) -> None:
+        """Delete the directories of a dead instance, which hold nearly all that it takes (may take long)."""
+        shutil.rmtree(self.directory(instance_id) / "disk", ignore_errors=True)
+
     def clear_directory(self, instance_id: str) -> None:
         """Delete all that a terminated instance leaves but its record (may take long)."""
         path = self.directory(instance_id)
