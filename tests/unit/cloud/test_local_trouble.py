@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
 import time
@@ -16,13 +17,14 @@ from typing import Any
 import pytest
 
 from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest
-from vk_provider.cloud.local import boot, golden, network, services
+from vk_provider.cloud.local import boot, golden, launcher, network, services
 from vk_provider.cloud.local.catalog import build_offerings
 from vk_provider.cloud.local.cgroup import Hierarchy
 from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.command import CommandError
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.local.golden import GoldenRoot
+from vk_provider.cloud.local.launcher import Launcher
 from vk_provider.cloud.local.limit import InstanceLimit, compute_instance_limit
 from vk_provider.cloud.local.spare import SpareRoots
 from vk_provider.cloud.local.store import InstanceRecord, InstanceStore
@@ -200,6 +202,31 @@ async def test_the_limit_holds_for_launches_at_once_and_says_why(cloud: Any) -> 
 async def test_locks_of_instances_that_nobody_works_on_are_let_go(cloud: Any) -> None:
     await cloud.terminate([f"i-{number:017}" for number in range(50)])
     assert len(cloud._locks) == 0
+
+
+async def test_a_launcher_process_that_hangs_is_replaced_at_the_next_launch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hanging(Launcher):
+        spawned = 0
+
+        def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+            self.spawned += 1
+            theirs.send(b'{"ready": true, "preload_error": ""}')
+            return subprocess.Popen(["sleep", "60"], pass_fds=[theirs.fileno()])
+
+        async def _reap(self) -> None:
+            if self._process is not None:
+                self._process.kill()
+                await super()._reap()
+
+    monkeypatch.setattr(launcher, "_LAUNCH_TIMEOUT_S", 0.0)
+    hanging = Hanging({}, tmp_path / "log", preload=False)
+    for spawned in (1, 2):
+        with pytest.raises(CloudError, match="no first process"):
+            await hanging.launch(tmp_path)
+        assert hanging.spawned == spawned
+    await hanging.close()
 
 
 async def test_a_metadata_service_that_does_not_start_is_a_failed_call(
