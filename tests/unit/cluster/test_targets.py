@@ -1,6 +1,7 @@
 """What is built, and when it is built again."""
 
 import dataclasses
+import fcntl
 import io
 import os
 import shutil
@@ -10,7 +11,7 @@ from typing import TextIO
 
 import pytest
 
-from tests.cluster import build
+from tests.cluster import build, cache
 from tests.cluster.errors import ClusterError
 from tests.cluster.targets import KUBERNETES_MODULE, Target, kubernetes_version, required_version, targets
 
@@ -152,3 +153,12 @@ def test_packages_are_counted_without_the_modules_that_are_fetched_for_them(
     out = io.StringIO()
     assert build._count_packages(targets()["ginkgo"], out) == 2
     assert "fetching Go modules for ginkgo: 2 packages" in out.getvalue()
+
+
+def test_two_builds_at_once_wait_for_each_other_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    holder = (tmp_path / "lock").open("a")
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    monkeypatch.setattr(cache.time, "sleep", lambda _: holder.close())  # the other one ends meanwhile
+    with cache.file_lock(tmp_path / "lock", "another build is running, waiting for it", out):
+        assert out.getvalue() == "another build is running, waiting for it: 0 s\n"
