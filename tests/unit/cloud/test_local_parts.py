@@ -240,6 +240,8 @@ def test_metadata_answers_by_source_address(config: LocalCloudConfig, store: Ins
     assert get("/latest/api/token", "10.9.0.18", method="PUT")[0] == 400
     assert get("/latest/api/token", "10.9.0.18", method="PUT", more=ttl + "X-Forwarded-For: x\r\n")[0] == 403
     assert server.answer("nonsense", "10.9.0.18", 0.0)[0] == 400
+    strange = "X-aws-ec2-metadata-token-ttl-seconds: \u00b2\r\n"
+    assert get("/latest/api/token", "10.9.0.18", method="PUT", more=strange)[0] == 400
 
 
 def test_needed_paths_that_instances_cannot_see_are_bound(tmp_path: Path) -> None:
