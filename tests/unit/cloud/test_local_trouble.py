@@ -19,7 +19,7 @@ import pytest
 from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest
 from vk_provider.cloud.local import boot, golden, launcher, network, services
 from vk_provider.cloud.local.catalog import build_offerings
-from vk_provider.cloud.local.cgroup import Hierarchy
+from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup
 from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.command import CommandError
 from vk_provider.cloud.local.config import LocalCloudConfig
@@ -126,6 +126,19 @@ async def test_one_launch_that_finds_the_disk_full_does_not_spoil_the_batch(
     monkeypatch.setattr(GoldenRoot, "link_to", sometimes)
     results = await cloud.launch([request("a"), request("b")])
     assert sorted(type(result).__name__ for result in results) == ["CloudError", "Instance"]
+
+
+async def test_a_control_group_that_cannot_be_delegated_fails_the_launch_and_ends_the_instance(
+    cloud: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: InstanceCgroup, memory_bytes: int) -> None:
+        raise BadStartError("cannot delegate cgroup controllers")
+
+    monkeypatch.setattr(InstanceCgroup, "create", refuse)
+    (failed,) = await cloud.launch([request("a")])
+    assert isinstance(failed, CloudError) and "cannot delegate" in str(failed)
+    await asyncio.gather(*cloud._cleanups.values())
+    assert [found.state for found in await cloud.list_owned()] == [InstanceState.TERMINATED]
 
 
 async def test_spare_roots_wait_for_the_next_launch_when_the_disk_is_full(

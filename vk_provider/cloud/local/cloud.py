@@ -138,7 +138,7 @@ class LocalCloud:
                 return await self._launch_once(instance_id, request)
         except CloudError as error:
             return error
-        except OSError as error:
+        except (OSError, BadStartError) as error:
             return CloudError(f"local cloud: cannot launch {instance_id}: {error}")
 
     async def _launch_once(self, instance_id: str, request: LaunchRequest) -> Instance:
@@ -155,7 +155,7 @@ class LocalCloud:
         try:
             await asyncio.to_thread(self._prepare_instance, record)
             await self._launcher.launch(self._store.directory(record.instance_id))
-        except (CloudError, OSError) as error:
+        except (CloudError, OSError, BadStartError) as error:
             await self._end(record, f"Server.InternalError: {error}")
             raise
         finally:
