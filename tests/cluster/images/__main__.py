@@ -76,6 +76,8 @@ def ensure_pushed(registry: str, only: str | None = None, out: TextIO | None = N
                 if push_image(client, reference, image, store, known):
                     pushed += 1
                     print(f"image {registry}/{reference}: pushed", file=out, flush=True)
+        if pushed:
+            store.remove_unused()
     return pushed
 
 
