@@ -24,7 +24,7 @@ class SpareRoots:
             if not os.path.exists(f"/proc/{entry.name}"):
                 shutil.rmtree(entry, ignore_errors=True)  # of a process that was killed
         self._golden = golden
-        self._held = golden.hold()
+        self._held: int | None = golden.hold()
         self._directory = directory / str(os.getpid())
         self._directory.mkdir(parents=True, exist_ok=True)
         self._count = count
@@ -59,5 +59,7 @@ class SpareRoots:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self._ready.clear()
-        os.close(self._held)
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
         await asyncio.to_thread(shutil.rmtree, self._directory, True)
