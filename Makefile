@@ -8,6 +8,8 @@ VENV := $(CACHE)/venv-$(shell sha256sum pyproject.toml | cut -c1-12)
 PY := $(VENV)/bin/python
 export PYTHONPATH := $(CURDIR)
 export PYTHONDONTWRITEBYTECODE := 1
+# sudo has a PATH of its own, without the place where https://go.dev/doc/install puts Go.
+export PATH := $(PATH):/usr/local/go/bin
 
 CLOUD ?= local
 PROCS ?= 4
@@ -23,16 +25,19 @@ help: ## this list
 .PHONY: preflight
 preflight:
 	@[ "$$(id -u)" = 0 ] || { echo "error: root is needed for namespaces and packages; next: sudo make $(MAKECMDGOALS)" >&2; exit 3; }
+
+# The name holds a hash of pyproject.toml, so there is nothing to compare times with: other checkouts use it, too.
+# Messages go to stderr: `make -s demo-kubeconfig` prints a path and nothing else.
+$(VENV)/.ready:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || { echo "error: Python 3.11 or newer is needed; next: apt-get install python3 python3-venv, or PYTHON=/path/to/python3.11" >&2; exit 3; }
-
-$(VENV)/.ready: pyproject.toml
-	@echo "installing the Python packages of pyproject.toml into $(VENV)"
+	@echo "installing the Python packages of pyproject.toml into $(VENV) (half a minute)" >&2
 	@mkdir -p $(CACHE)
 	@$(PYTHON) -m venv $(VENV) || { echo "error: no venv; next: apt-get install python3-venv" >&2; exit 3; }
 	@$(PY) -c 'import tomllib, shlex; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; e = p["optional-dependencies"]; print("\n".join(p["dependencies"] + e["provider"] + e["dev"]))' > $(VENV)/requirements.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r $(VENV)/requirements.txt \
-	  || { echo "error: pip could not install them; next: read the lines above, then run make again" >&2; exit 3; }
+	  || { echo "error: pip could not install them; next: check the network (or PIP_INDEX_URL) and the lines above, then run make again" >&2; exit 3; }
+	@$(PY) -m tests.cluster.prune venvs
 	@touch $@
 
 .PHONY: deps
@@ -41,7 +46,7 @@ deps: preflight $(VENV)/.ready ## install what is needed: Debian packages, Pytho
 
 .PHONY: control-plane
 control-plane: deps ## build the control plane once (or take it from PATH or KUBEBUILDER_ASSETS)
-	@$(PY) -m tests.cluster.build controlplane
+	@$(PY) -m tests.cluster.binaries
 
 .PHONY: demo
 demo: control-plane ## a cluster with a nodeless node on this machine, shown with kubectl (CLOUD=simulated: any image name)

@@ -54,6 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ClusterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 3
+    except KeyboardInterrupt:
+        print("interrupted; what it started is taken down", file=sys.stderr)
+        return 130
     finally:
         cluster.down()
     if len(sections) < len(options.only):

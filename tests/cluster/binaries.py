@@ -1,4 +1,7 @@
-"""Which binaries a control plane runs: KUBEBUILDER_ASSETS, PATH, else our own build."""
+"""Which binaries a control plane runs: KUBEBUILDER_ASSETS, PATH, else our own build.
+
+`python -m tests.cluster.binaries` builds them if they are nowhere and says where they come from.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -66,3 +70,17 @@ def _version(command: list[str]) -> str | None:
 
 def _minor(version: str) -> int:
     return int(version.split(".")[1])
+
+
+def main() -> int:
+    """The command line; exit codes as of tests.cluster.build."""
+
+    def find(name: str) -> None:
+        found = find_binaries()
+        print(f"{name} {found.version} ({found.source}): {found['kube-apiserver'].parent}", flush=True)
+
+    return build.run_to_end(["control plane"], find)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,17 +12,20 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from tests.cluster.cache import cache_dir, file_lock
 from tests.cluster.errors import ClusterError
 from tests.cluster.progress import Progress
+from tests.cluster.prune import mark_used, remove_unused
 from tests.cluster.targets import Target, targets
 
 INSTALL_GO = "install Go from https://go.dev/dl (unpack into /usr/local, add /usr/local/go/bin to PATH), then try again"
@@ -38,13 +41,27 @@ def ensure(name: str, out: TextIO | None = None) -> Path:
     """The path of the binary of the target `name`, built first when the cache has none. Raises ClusterError."""
     out = out or sys.stderr
     path = built_path(name)
-    if path.exists():
-        return path
-    waiting = f"another build of {name} is running, waiting for it"
-    with file_lock(cache_dir() / "bin" / f"{name}.lock", waiting, out):
-        if not path.exists():
-            _build(targets()[name], path.parent, out)
+    if not path.exists():
+        waiting = f"another build of {name} is running, waiting for it"
+        with file_lock(cache_dir() / "bin" / f"{name}.lock", waiting, out):
+            if not path.exists():
+                _remove_interrupted(targets()[name], path.parent.parent)
+                _build(targets()[name], path.parent, out)
+                _remove_older(targets()[name], path.parent, out)
+    mark_used(path.parent)
     return path
+
+
+def _remove_interrupted(target: Target, directory: Path) -> None:
+    """What builds that were killed have left; the caller holds the lock, so none is running."""
+    for path in directory.glob(f".{target.name}-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_older(target: Target, newest: Path, out: TextIO) -> None:
+    builds = [path for path in newest.parent.iterdir() if re.fullmatch(rf"{target.name}-[0-9a-f]{{16}}", path.name)]
+    for path in remove_unused(builds, newest):
+        print(f"removed {path}: an older build that was not used for two weeks", file=out, flush=True)
 
 
 def _build(target: Target, directory: Path, out: TextIO) -> None:
@@ -83,25 +100,33 @@ def _check_go(target: Target) -> None:
 def _count_packages(target: Target, out: TextIO) -> int:
     """How many packages there are to compile; fetches the modules on the way."""
     tests = ["-test"] if target.test_binary else []
-    command = ["go", "list", *tests, "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", target.package]
+    command = ["go", "list", *tests, "-deps", "-f", "{{.ImportPath}}", target.package]
     progress = Progress(f"fetching Go modules for {target.name}", out)
-    lines = _run_go(command, target, progress, "modules")
-    return len(lines)
+    lines = _run_go(command, target, progress, lambda done: f"{done} modules")
+    count = sum(not line.startswith("go: ") for line in lines)  # "go: downloading ..." are modules on their way
+    progress.done(f"{count} packages")
+    return count
 
 
 def _compile(target: Target, output: Path, count: int, out: TextIO) -> None:
     print(f"building {target.name} once into {cache_dir()} ({target.takes})", file=out, flush=True)
     progress = Progress(f"building {target.name}", out)
-    compiled = _run_go(target.command(output), target, progress, f"of at most {count} packages")
+    # `go test` does not name the packages that it compiles.
+    counted = not target.test_binary
+    compiled = _run_go(target.command(output), target, progress,
+                       lambda done: f"{done} of at most {count} packages" if counted else target.takes)  # fmt: skip
     if not output.exists():
         raise ClusterError(f"go build of {target.name} wrote no binary", "look at the lines above")
-    progress.done(f"{output.stat().st_size / 1e6:.0f} MB, {len(compiled)} packages compiled")
+    progress.done(f"{output.stat().st_size / 1e6:.0f} MB" + (f", {len(compiled)} packages" if counted else ""))
 
 
-def _run_go(command: list[str], target: Target, progress: Progress, noun: str) -> list[str]:
-    """Run go at low priority, ticking while it works; its lines of output, or ClusterError with the last of them."""
+def _run_go(command: list[str], target: Target, progress: Progress, say: Callable[[int], str]) -> list[str]:
+    """Run go at low priority, ticking while it works (`say`: what, by the number of lines so far); its lines of output,
+    or ClusterError with the last of them."""
+    # go ends with this process, also when that is killed.
+    ours = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
     process = subprocess.Popen(
-        ["nice", "-n", "5", *command], cwd=target.module, env=_environment(), text=True,
+        [*ours, "nice", "-n", "5", *command], cwd=target.module, env=_environment(), text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert process.stdout is not None
@@ -110,14 +135,19 @@ def _run_go(command: list[str], target: Target, progress: Progress, noun: str) -
     reader.start()
     try:
         while reader.is_alive():
-            progress.tick(f"{len(lines)} {noun}")
+            progress.tick(say(len(lines)))
             reader.join(1)
         status = process.wait()
     finally:
         if process.poll() is None:
+            progress.end_line()
             process.terminate()
             process.wait()
+        reader.join(5)
+        if not reader.is_alive():  # else compilers that go leaves behind still write to it
+            process.stdout.close()
     if status:
+        progress.end_line()
         raise _failure(target, command, [line.rstrip() for line in lines])
     return list(lines)
 
@@ -139,12 +169,23 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; 0, or 3 with what went wrong on stderr."""
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.build", description=__doc__)
     parser.add_argument("target", nargs="+", choices=sorted(targets()))
+    return run_to_end(parser.parse_args(argv).target, lambda name: print(ensure(name), flush=True))
+
+
+def run_to_end(names: Sequence[str], make: Callable[[str], object]) -> int:
+    """`make` each; the exit code: 0, 3 with what went wrong on stderr, 130 when interrupted (SIGINT or SIGTERM)."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        for name in parser.parse_args(argv).target:
-            print(ensure(name), flush=True)
+        for name in names:
+            make(name)
     except ClusterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 3
+    except KeyboardInterrupt:
+        print("interrupted; what was compiled is kept\nnext:  the same command goes on from there", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 

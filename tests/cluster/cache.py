@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
+
+from tests.cluster.progress import Progress
+
+POLL_S = 0.2
+"""Between two looks at a lock that somebody else holds."""
 
 
 def cache_dir() -> Path:
@@ -18,12 +24,20 @@ def cache_dir() -> Path:
 
 @contextmanager
 def file_lock(path: Path, waiting: str, out: TextIO) -> Iterator[None]:
-    """Hold an exclusive flock on `path`; says `waiting` on `out` when somebody else has it."""
+    """Hold an exclusive flock on `path`; says `waiting`, and for how long, on `out` while another has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    progress = Progress(waiting, out)
     with path.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(waiting, file=out, flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        while not _try_lock(handle):
+            progress.tick()
+            time.sleep(POLL_S)
+        progress.end_line()
         yield
+
+
+def _try_lock(handle: TextIO) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

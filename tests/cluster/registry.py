@@ -49,6 +49,11 @@ class Registry:
             f"http: {{addr: '{self.address}', secret: local}}\n"
         )
 
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self._process.pid() is not None
+
     def up(self) -> None:
         """Start it, or find it running with the same configuration; returns once it answers. Raises ClusterError."""
         program = shutil.which(PROGRAM)

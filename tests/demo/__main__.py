@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -11,6 +12,9 @@ from tests.cluster.errors import ClusterError
 from tests.demo import cluster
 from tests.demo.environment import E2E_IMAGES, Environment, default_root
 from tests.demo.showcase import Showcase, closing_words
+
+UP = ("up", "show", "demo")
+AGAIN = "\nnext:  the same command again"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,9 +30,19 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _run(options)
     except ClusterError as error:
-        print(f"\nerror: {error}", file=sys.stderr)
+        print(f"\nerror: {error}{_what_is_left(options)}", file=sys.stderr)
         return 3
+    except KeyboardInterrupt:
+        print(f"\ninterrupted{_what_is_left(options) or AGAIN}", file=sys.stderr)
+        return 130
     return 0
+
+
+def _what_is_left(options: argparse.Namespace) -> str:
+    """A line about what runs when bringing up has ended early."""
+    if options.command in UP and Environment.load(options.root.resolve()):
+        return "\n       `make demo` goes on with what is up already, `make demo-down` takes it away"
+    return ""
 
 
 def _environment(options: argparse.Namespace) -> Environment:
@@ -63,4 +77,5 @@ def _run(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +19,16 @@ from tests.cluster.errors import ClusterError
 from tests.cluster.images.__main__ import ensure_pushed
 from tests.cluster.registry import Registry
 from tests.cluster.state import StateDir
-from tests.demo.environment import NODE, PROJECT, PROVIDER_GROUPS, PROVIDER_USER, Environment
+from tests.demo.environment import (
+    API_PORT,
+    KUBELET_PORT,
+    NODE,
+    PROJECT,
+    PROVIDER_GROUPS,
+    PROVIDER_USER,
+    REGISTRY_PORT,
+    Environment,
+)
 from tests.demo.terminal import step
 
 READY_LIMIT_S = 120.0
@@ -40,6 +51,31 @@ def require_machine() -> None:
         raise ClusterError("the local cloud makes namespaces and needs root", "run the same command with sudo")
 
 
+def require_ports(environment: Environment, plane: ControlPlane) -> None:
+    """Nobody else may listen where ours are going to. The network is up: one of the addresses is on it."""
+    provider = environment.provider.pid() is not None
+    kubelets = [KUBELET_PORT + index for index in range(1 + len(environment.more_nodes))]
+    for what, running, address, port in (
+        ("image registry", registry(environment).running, environment.address, REGISTRY_PORT),
+        ("API server", plane.state.process("kube-apiserver").pid() is not None, environment.address, API_PORT),
+        *(("kubelet API", provider, environment.address, port) for port in kubelets),
+        ("provider's /healthz", provider, "127.0.0.1", environment.healthz_port),
+    ):
+        if not running and not _is_free(address, port):
+            advice = f"stop what listens there (`ss -ltnp 'sport = :{port}'` names it), then try again"
+            raise ClusterError(f"port {port}, which the {what} needs, is taken", advice)
+
+
+def _is_free(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE  # what else is wrong, its user says better
+    return True
+
+
 def up(environment: Environment) -> ControlPlane:
     """Everything up to a Ready node; returns the control plane."""
     require_machine()
@@ -48,11 +84,13 @@ def up(environment: Environment) -> ControlPlane:
     binaries = plane.binaries
     with step(f"network {environment.subnet}, this machine is {environment.address}"):
         local_cloud(environment, "up")
-    with step(f"image registry {environment.registry}"):
+    require_ports(environment, plane)
+    with step(f"image registry {environment.registry}") as notes:
         registry(environment).up()
-        ensure_pushed(environment.registry, "sample" if environment.preload_images == ("busybox:latest",) else None)
+        only = "sample" if environment.preload_images == ("busybox:latest",) else None
+        ensure_pushed(environment.registry, only, notes)
     with step(f"control plane {binaries.version}"):
-        plane.up(environment.address, 6443)
+        plane.up(environment.address, API_PORT)
     with step("provider's account, roles and certificate approver"):
         prepare_access(environment, plane)
     with step(f"provider with the {environment.cloud} cloud"):
@@ -126,16 +164,24 @@ def _healthz(environment: Environment) -> bool:
 
 
 def down(environment: Environment) -> None:
-    """Stop and remove everything outside the cache; works after a crash and a second time."""
+    """Stop and remove everything outside the cache; works after a crash and a second time. What fails keeps nothing
+    else from going; its state stays, so that the next try finds it."""
     require_machine()
-    with step("provider"):
-        environment.provider.stop()
-    with step("instances and network"):
-        local_cloud(environment, "down")
-    with step("control plane"):
-        control_plane(environment).down()
-    with step("image registry"):
-        registry(environment).down()
+    errors: list[ClusterError] = []
+    for title, remove in (
+        ("provider", environment.provider.stop),
+        ("instances and network", lambda: local_cloud(environment, "down")),
+        ("control plane", control_plane(environment).down),
+        ("image registry", registry(environment).down),
+    ):
+        try:
+            with step(title):
+                remove()
+        except ClusterError as error:
+            print(f"\n{title}: {error}", flush=True)
+            errors.append(error)
+    if errors:
+        raise errors[0]
     with step("state"):
         shutil.rmtree(environment.root, ignore_errors=True)
 

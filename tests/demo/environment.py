@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from tests.cluster.cache import cache_dir
 from tests.cluster.images.catalog import select_entries
 from tests.cluster.process import Process
+from vk_provider.cloud.local.catalog import machine_architecture
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROVIDER_USER = "system:serviceaccount:vk-provider:vk-provider"
@@ -91,24 +93,26 @@ class Environment:
 
     def save(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
-        self.marker.write_text(
-            json.dumps({name: value for name, value in asdict(self).items() if name != "root"})
-        )
+        partial = self.marker.with_suffix(".new")
+        partial.write_text(json.dumps({name: value for name, value in asdict(self).items() if name != "root"}))
+        partial.replace(self.marker)
 
     @classmethod
     def load(cls, root: Path) -> Environment | None:
         """The environment that was brought up under `root`, None when there is none."""
         try:
             document = json.loads((root / "demo.json").read_text())
-            # JSON knows no tuples.
-            return cls(root, **{key: tuple(item) if isinstance(item, list) else item for key, item in document.items()})
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return None
+        known = {each.name for each in fields(cls)}  # another version of this file may have written others
+        # JSON knows no tuples.
+        return cls(root, **{key: tuple(item) if isinstance(item, list) else item for key, item in document.items()
+                            if key in known})  # fmt: skip
 
     def provider_config(self, kubeconfig: Path, client_ca: Path) -> str:
         """The provider's TOML."""
         preload = ", ".join(f'"{image}"' for image in self.preload)
-        return f"""# Written by the demo; `vk-provider run --config` takes it.
+        return f"""# Written by the demo for the code {code_version()}; `vk-provider run --config` takes it.
 [cluster]
 kubeconfig = "{kubeconfig}"
 dns = ["{CLUSTER_DNS}"]
@@ -147,14 +151,22 @@ plain_http = true
 name = "{name}"
 address = "{self.address}"
 port = {KUBELET_PORT + index}
-zone = "zone-a"
+zone = "local-a"
 region = "local"
+architecture = "{machine_architecture()}"
 taint = {str(self.taint).lower()}
 labels = {{ type = "virtual-kubelet" }}
 
 """
 
 
+def code_version() -> str:
+    """Changes with the provider's code: a provider that runs older code is started anew."""
+    digest = hashlib.sha256()
+    for path in sorted((PROJECT / "vk_provider").rglob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def default_root() -> Path:
     return cache_dir() / "demo"
-

@@ -115,7 +115,7 @@ class Showcase:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        command = [self._kubectl, "port-forward", f"pod/{pod}", f"{port}:8080"]
+        command = [self._kubectl, "port-forward", "--pod-running-timeout=30s", f"pod/{pod}", f"{port}:8080"]
         print(f"$ kubectl port-forward pod/{pod} {port}:8080 &", flush=True)
         with subprocess.Popen(command, env=self._os_environment, stdout=subprocess.PIPE, text=True) as forward:
             try:

@@ -12,7 +12,7 @@ import pytest
 from tests.cluster.cache import cache_dir
 from tests.demo import cluster
 from tests.demo.environment import Environment
-from tests.e2e.leaks import list_files
+from tests.e2e.leaks import list_files, read_host_rules
 from tests.e2e.nodeless import Namespace, Nodeless
 from tests.e2e.until import until
 
@@ -48,7 +48,13 @@ def files_before() -> set[str]:
 
 
 @pytest.fixture(scope="session")
-def nodeless(environment: Environment, files_before: set[str]) -> Iterator[Nodeless]:
+def rules_before() -> str:
+    """The host's firewall, before anything was started."""
+    return read_host_rules()
+
+
+@pytest.fixture(scope="session")
+def nodeless(environment: Environment, files_before: set[str], rules_before: str) -> Iterator[Nodeless]:
     """The cluster, up; taken down at the end whatever happened. VK_E2E_KEEP=1 leaves it up and takes it again."""
     keep = bool(os.environ.get("VK_E2E_KEEP"))
     if Environment.load(environment.root) and not keep:

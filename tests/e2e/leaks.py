@@ -17,6 +17,13 @@ _DEPTH = 3
 _SKIPPED = ("/root/.cache", "/var/lib/dpkg", "/var/lib/apt", "/var/log/journal")
 
 
+_LEGACY_TABLES = (Path("/proc/net/ip_tables_names"), Path("/proc/net/ip6_tables_names"))
+_SWITCHES = (
+    "net/ipv4/ip_forward", "net/ipv4/conf/all/rp_filter", "net/ipv4/conf/all/route_localnet",
+    "net/ipv4/conf/all/proxy_arp", "fs/inotify/max_user_instances",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """processes: {pid: start time} of the cluster; namespaces: theirs; traces: see `find_traces`; taken: clock ticks
@@ -58,7 +65,7 @@ def find_processes(environment: Environment) -> set[int]:
 
 
 def find_traces(environment: Environment) -> list[str]:
-    """Interfaces, named namespaces, control groups, mounts and iptables rules that carry the cluster's name."""
+    """Interfaces, named namespaces, control groups, mounts and routes that carry the cluster's name."""
     name = f"vk-{environment.name}"
     traces = [f"control group {path}" for path in _cgroups(environment)]
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -82,6 +89,15 @@ def surviving(footprint: Footprint) -> list[str]:
             inside = {_link(f"/proc/{entry}/ns/{kind}") for kind in ("net", "mnt", "pid")} & footprint.namespaces
             left += [f"process {entry} in {item}: {_command(int(entry))}" for item in inside]
     return left
+
+
+def read_host_rules() -> str:
+    """The host's firewall rules without their counters, and its switches that routing for instances could tempt one to
+    set. Reading makes no table: iptables(8) would."""
+    rules = subprocess.run(["nft", "--stateless", "list", "ruleset"], capture_output=True, text=True, check=True)
+    legacy = [path.read_text() for path in _LEGACY_TABLES if path.exists()]
+    switches = [f"{name} = {Path('/proc/sys', name).read_text()}" for name in _SWITCHES]
+    return "\n".join([rules.stdout, *legacy, *switches])
 
 
 def list_files() -> set[str]:

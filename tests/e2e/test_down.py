@@ -6,7 +6,7 @@ import pytest
 
 from tests.demo import cluster
 from tests.demo.environment import Environment
-from tests.e2e.leaks import find_processes, find_traces, list_files, surviving, take_footprint
+from tests.e2e.leaks import find_processes, find_traces, list_files, read_host_rules, surviving, take_footprint
 from tests.e2e.manifest import container, pod
 from tests.e2e.nodeless import Namespace, Nodeless
 from tests.e2e.until import until
@@ -33,6 +33,12 @@ def require_nothing_left(environment: Environment, files_before: set[str]) -> No
     added = [path for path in list_files() - files_before if not path.startswith("/run/netns/")]
     ours = [path for path in added if "vk" in path or environment.name in path]
     assert ours == [], "files outside the cache"
+
+
+def test_the_hosts_firewall_and_switches_are_what_they_were(nodeless: Nodeless, rules_before: str) -> None:
+    """With instances running, after all that the tests before have done."""
+    run_a_pod(nodeless, "firewall")
+    assert read_host_rules() == rules_before
 
 
 def test_down_leaves_nothing_on_the_machine(nodeless: Nodeless, files_before: set[str]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vk_provider.cloud.base import Cloud
+from vk_provider.cloud.tags import MAX_VALUE, clean_tag
+from vk_provider.errors import BadStartError
 
 if TYPE_CHECKING:
     from vk_provider.settings import CloudSettings
@@ -15,7 +17,12 @@ def create_cloud(
     settings: CloudSettings, registries: Mapping[str, Mapping[str, Any]] | None = None, *, cache_dir: str = ""
 ) -> Cloud:
     """Return the backend, not yet started. Backends are imported only when they are used. `registries` as in
-    wire.bootdata: for preloading images by reference. `cache_dir` "" = the user's cache."""
+    wire.bootdata: for preloading images by reference. `cache_dir` "" = the user's cache. Raises BadStartError."""
+    if not settings.owner or clean_tag(settings.owner, MAX_VALUE) != settings.owner:
+        raise BadStartError(
+            f"cloud.owner {settings.owner!r} is written into a tag of every instance: 1 to {MAX_VALUE} letters, "
+            "digits, blanks and . : / = + - _ @"
+        )
     if settings.backend == "simulated":
         from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
 

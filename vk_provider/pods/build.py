@@ -18,6 +18,7 @@ from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.steps import PodSteps, involved
 from vk_provider.settings import Settings
+from vk_provider.sizing.preferences import build_preferences
 
 Json = dict[str, Any]
 
@@ -41,7 +42,8 @@ def build_controller(
     def event(record: PodRecord, event_type: str, reason: str, message: str) -> None:
         recorder.record(involved(record.pod), event_type, reason, message, host=record.node)
 
-    launcher = PodLauncher(cloud, settings.cloud.owner, offerings, boot_data, metrics, event)
+    preferences = {node.name: build_preferences(node.zone, node.architecture, offerings) for node in settings.nodes}
+    launcher = PodLauncher(cloud, settings.cloud.owner, offerings, boot_data, metrics, event, preferences)
 
     def node_facts(record: PodRecord) -> Json:
         return {

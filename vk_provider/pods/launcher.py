@@ -6,11 +6,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vk_provider.aiokit.batch import Batcher
-from vk_provider.cloud.base import Cloud, Instance, LaunchRequest, Offering
+from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, LaunchRequest, Offering
 from vk_provider.cloud.tags import build_tags
 from vk_provider.cloud.unavailable import UnavailableOfferings
 from vk_provider.errors import CapacityError, CloudError, CloudRequestError, VkError
@@ -27,6 +27,7 @@ Json = dict[str, Any]
 LAUNCH_WINDOW_S = 0.0
 """What one read of the watch delivers shares a call; waiting longer would only delay the first pod."""
 LAUNCH_BATCH = 100
+_DEFAULT_PREFERENCES = Preferences()
 
 
 class LaunchRefusedError(VkError):
@@ -39,7 +40,7 @@ class LaunchRefusedError(VkError):
 
 class PodLauncher:
     """`launch` sets record.instance or raises LaunchRefusedError, or a CloudError that is worth a retry. It gives up
-    quietly when the pod is deleted meanwhile."""
+    quietly when the pod is deleted meanwhile. `preferences`: by the Node's name; others have the defaults."""
 
     def __init__(
         self,
@@ -49,13 +50,14 @@ class PodLauncher:
         boot_data: Callable[[], str],
         metrics: PodMetrics,
         event: Callable[[PodRecord, str, str, str], None],
+        preferences: Mapping[str, Preferences] | None = None,
     ) -> None:
         self._owner = owner
         self._boot_data = boot_data
         self._metrics = metrics
         self._event = event
         self._selector = OfferingSelector(offerings)
-        self._preferences = Preferences()
+        self._preferences = preferences or {}
         self._by_type = {offering.instance_type: offering for offering in offerings}
         self._unavailable = UnavailableOfferings(time.monotonic)
         self._batch: Batcher[LaunchRequest, Instance] = Batcher(
@@ -67,11 +69,16 @@ class PodLauncher:
     def allocatable_of(self, instance: Instance) -> dict[str, str]:
         """What the pod may use of its instance, also of one that an earlier process launched."""
         offering = self._by_type.get(instance.instance_type)
-        return compute_allocatable(offering, self._preferences) if offering is not None else {}
+        preferences = self._preferences_of(instance.tags.get(TAG_NODE, ""))
+        return compute_allocatable(offering, preferences) if offering is not None else {}
+
+    def _preferences_of(self, node: str) -> Preferences:
+        return self._preferences.get(node) or _DEFAULT_PREFERENCES
 
     async def launch(self, record: PodRecord) -> None:
+        preferences = self._preferences_of(record.node)
         while record.exists and not record.deleting:
-            selection = self._selector.select(record.pod, self._unavailable.keys(), self._preferences)
+            selection = self._selector.select(record.pod, self._unavailable.keys(), preferences)
             if isinstance(selection, Refusal):
                 if selection.retryable:
                     raise CapacityError(selection.message)

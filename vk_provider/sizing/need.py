@@ -12,7 +12,7 @@ from vk_provider.podmodel.spec import Json
 from vk_provider.sizing.preferences import Preferences
 
 GPU = "nvidia.com/gpu"
-_BURST = ("cpu", "memory")
+_BURST = ("cpu", "memory", "ephemeral-storage")
 _KNOWN = ("cpu", "memory", "ephemeral-storage", GPU)
 
 

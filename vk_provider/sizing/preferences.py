@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from vk_provider.cloud.base import Offering
+from vk_provider.sizing.requirement import ZONE
 
 MIB = 2**20
 
@@ -18,6 +22,8 @@ class Preferences:
     reserved_cpu_milli, reserved_memory_bytes: for agent, containerd and kernel. No CPU: they idle while the pod works
     size_to_limits:          an instance that holds the pod's limits; by its requests only when none is that large
     base_disk_bytes:         root disk before the pod's ephemeral-storage request
+    node_labels:             labels of requirement.LABELS whose value is the Node's own and names no offering: what a
+                             pod demands of them is about the Node, and the scheduler has looked at it
     """
 
     architectures: tuple[str, ...] = ()
@@ -30,3 +36,16 @@ class Preferences:
     reserved_memory_bytes: int = 160 * MIB
     size_to_limits: bool = True
     base_disk_bytes: int = 20 * 2**30
+    node_labels: tuple[str, ...] = ()
+
+
+def build_preferences(zone: str, architecture: str, offerings: Iterable[Offering]) -> Preferences:
+    """Of a Node in `zone` ("" = none): its pods run where the cluster believes them to be, on the architecture that
+    its label promises. A zone that the cloud does not have is a word of the cluster's only."""
+    zones = {offering.zone for offering in offerings}
+    known = zone in zones
+    return Preferences(
+        architectures=(architecture,),
+        zones=(zone,) if known else (),
+        node_labels=() if known or not zone else (ZONE,),
+    )

@@ -5,7 +5,7 @@ Only labels that tell offerings apart count here; the others are about the Node,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from vk_provider.cloud.base import Offering
@@ -82,13 +82,13 @@ def offering_label(offering: Offering, label: str) -> str:
             return offering.capacity_type
 
 
-def find_requirements(pod: Json) -> Requirements:
-    """Read a pod's demands."""
+def find_requirements(pod: Json, node_labels: Collection[str] = ()) -> Requirements:
+    """Read a pod's demands. `node_labels`: labels that only the pod's annotations may speak of."""
     spec = pod.get("spec") or {}
     always = [
         Expression(label, "In", (str(value),))
         for key, value in (spec.get("nodeSelector") or {}).items()
-        if (label := _label_of(key)) is not None
+        if (label := _label_of(key, node_labels)) is not None
     ]
     annotations: Mapping[str, str] = (pod.get("metadata") or {}).get("annotations") or {}
     for annotation, label in ANNOTATIONS.items():
@@ -98,22 +98,22 @@ def find_requirements(pod: Json) -> Requirements:
     required = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(
         "requiredDuringSchedulingIgnoredDuringExecution"
     ) or {}
-    terms = [_term(term) for term in required.get("nodeSelectorTerms") or []]
+    terms = [_term(term, node_labels) for term in required.get("nodeSelectorTerms") or []]
     any_of = tuple(terms) if terms and all(terms) else ()  # a term without offering labels allows every offering
     return Requirements(tuple(always), any_of)
 
 
-def _term(term: Json) -> tuple[Expression, ...]:
+def _term(term: Json, node_labels: Collection[str]) -> tuple[Expression, ...]:
     return tuple(
         Expression(label, str(e.get("operator")), tuple(str(value) for value in e.get("values") or ()))
         for e in term.get("matchExpressions") or []
-        if (label := _label_of(str(e.get("key")))) is not None
+        if (label := _label_of(str(e.get("key")), node_labels)) is not None
     )
 
 
-def _label_of(key: str) -> str | None:
+def _label_of(key: str, node_labels: Collection[str]) -> str | None:
     label = _ALIASES.get(key, key)
-    return label if label in LABELS else None
+    return label if label in LABELS and label not in node_labels else None
 
 
 def _matches_pattern(value: str, pattern: str) -> bool:

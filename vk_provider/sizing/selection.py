@@ -81,7 +81,7 @@ class OfferingSelector:
     def _answer(
         self, pod: Json, need: Need, unavailable: frozenset[OfferingKey], preferences: Preferences
     ) -> Selection | Refusal:
-        requirements = find_requirements(pod)
+        requirements = find_requirements(pod, preferences.node_labels)
         key = (need, requirements, unavailable, preferences)
         answer = self._answers.get(key)
         if answer is None:
@@ -175,9 +175,11 @@ def _label_filter(label: str, requirements: Requirements, preferences: Preferenc
         return all(expression.matches(value) for expression in expressions)
 
     def explain(left: Sequence[Offering]) -> str:
-        wanted = " and ".join(str(e) for e in expressions) or f"this node allows {', '.join(allowed)}"
+        wanted = [str(e) for e in expressions]
+        if allowed:
+            wanted.append(f"this node allows {', '.join(allowed)}")
         found = ", ".join(sorted({offering_label(o, label) for o in left}))
-        return f"{wanted}; there is {found or 'nothing'}"
+        return f"{' and '.join(wanted)}; there is {found or 'nothing'}"
 
     return _Filter(_NAMES[label], keeps, explain)
 

@@ -10,6 +10,7 @@ import hashlib
 import sys
 import time
 from pathlib import Path
+from typing import TextIO
 
 from tests.cluster import build, targets
 from tests.cluster.cache import cache_dir, file_lock
@@ -43,8 +44,10 @@ def open_store() -> ImageStore:
     return ImageStore(cache_dir() / "images")
 
 
-def build_image(entry: CatalogEntry, store: ImageStore, kitchen: Kitchen) -> BuiltImage:
-    """The image of `entry`, from the store when its inputs are unchanged. Says what it builds on stderr."""
+def build_image(
+    entry: CatalogEntry, store: ImageStore, kitchen: Kitchen, out: TextIO | None = None
+) -> BuiltImage:
+    """The image of `entry`, from the store when its inputs are unchanged. Says on `out` (stderr) what it builds."""
     key = f"{entry.recipe}-{fingerprint(entry)}"
     image = store.recall(key)
     if image is None:
@@ -52,25 +55,29 @@ def build_image(entry: CatalogEntry, store: ImageStore, kitchen: Kitchen) -> Bui
         image = kitchen.make(entry.recipe)
         store.remember(key, image)
         size = sum(part.size_bytes for part in image.parts) / 1e6
-        print(f"image {entry.recipe}: built, {size:.1f} MB in {time.monotonic() - started:.1f} s", file=sys.stderr)
+        print(f"image {entry.recipe}: built, {size:.1f} MB in {time.monotonic() - started:.1f} s",
+              file=out or sys.stderr, flush=True)  # fmt: skip
     return image
 
 
-def ensure_pushed(registry: str, only: str | None = None) -> int:
+def ensure_pushed(registry: str, only: str | None = None, out: TextIO | None = None) -> int:
     """Build what is missing and push what `registry` (host:port) lacks; how many references were pushed."""
+    out = out or sys.stderr
     store = open_store()
     kitchen = Kitchen(store)
     client = RegistryClient(registry)
     client.ping()
     known: dict[str, str] = {}
     pushed = 0
-    with file_lock(store.directory / "build.lock", "another build of images is running, waiting for it", sys.stderr):
+    with file_lock(store.directory / "build.lock", "another build of images is running, waiting for it", out):
         for entry in select_entries(only):
-            image = build_image(entry, store, kitchen)
+            image = build_image(entry, store, kitchen, out)
             for reference in entry.references:
                 if push_image(client, reference, image, store, known):
                     pushed += 1
-                    print(f"image {registry}/{reference}: pushed", file=sys.stderr, flush=True)
+                    print(f"image {registry}/{reference}: pushed", file=out, flush=True)
+        if pushed:
+            store.remove_unused()
     return pushed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +21,7 @@ from tests.cluster.images.oci import (
     write_layer,
 )
 from tests.cluster.images.rootfs import Rootfs
+from tests.cluster.prune import UNUSED_S, mark_used
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +86,37 @@ class ImageStore:
 
     def recall(self, key: str) -> BuiltImage | None:
         """The image noted under `key`, if it and all its blobs are still there in full."""
+        note = self.directory / "images" / f"{key}.json"
         try:
-            document = json.loads((self.directory / "images" / f"{key}.json").read_text())
+            image = _read_note(note)
         except FileNotFoundError:
             return None
-        image = BuiltImage(
-            Descriptor(**document["manifest"]),
-            Descriptor(**document["config"]),
-            tuple(Descriptor(**layer) for layer in document["layers"]),
-        )
+        mark_used(note)
         return image if all(self._holds(part) for part in (image.manifest, *image.parts)) else None
+
+    def remove_unused(self) -> None:
+        """Remove images that were not asked for in two weeks, and what else is as old and belongs to no image."""
+        oldest = time.time() - UNUSED_S
+        kept: set[Path] = set()
+        for note in (self.directory / "images").glob("*.json"):
+            if note.stat().st_mtime < oldest:
+                note.unlink()
+                continue
+            image = _read_note(note)
+            kept.update(self.blob_path(part.digest) for part in (image.manifest, *image.parts))
+        for path in (*self.directory.glob("blobs/sha256/*"), *self.directory.glob(".new-*")):
+            if path not in kept and path.stat().st_mtime < oldest:
+                path.unlink(missing_ok=True)
 
     def _holds(self, part: Descriptor) -> bool:
         path = self.blob_path(part.digest)
         return path.exists() and path.stat().st_size == part.size_bytes
+
+
+def _read_note(path: Path) -> BuiltImage:
+    document = json.loads(path.read_text())
+    return BuiltImage(
+        Descriptor(**document["manifest"]),
+        Descriptor(**document["config"]),
+        tuple(Descriptor(**layer) for layer in document["layers"]),
+    )

@@ -33,10 +33,32 @@ def first_process(cloud: LocalCloud, instance_id: str) -> int:
     return identity.pid
 
 
-def inside(cloud: LocalCloud, instance_id: str, script: str, check: bool = True) -> str:
-    """Run a shell script in all namespaces of an instance."""
-    pid = str(first_process(cloud, instance_id))
-    return run("nsenter", "-t", pid, "--all", "sh", "-c", script, check=check)
+def inside(cloud: LocalCloud, instance_id: str, script: str, check: bool = True, limited: bool = False) -> str:
+    """Run a shell script in all namespaces of an instance. `limited`: under its limits, too; nsenter joins namespaces,
+    not control groups."""
+    enter = ["nsenter", "-t", str(first_process(cloud, instance_id)), "--all", "sh", "-c", script]
+    if not limited:
+        return run(*enter, check=check)
+    files = [str(path / "cgroup.procs") for path in instance_groups(cloud, instance_id)]
+    join = 'files=$1; shift; for file in $files; do echo $$ > "$file"; done; exec "$@"'
+    return run("sh", "-c", join, "sh", " ".join(files), *enter, check=check)
+
+
+def instance_groups(cloud: LocalCloud, instance_id: str) -> list[Path]:
+    """The instance's groups that hold processes: on cgroup v2 that is a leaf, on v1 one in each hierarchy."""
+    groups = [base / instance_id for base in cgroup_directories(cloud.config)]
+    return [path / "init" if (path / "init").exists() else path for path in groups]
+
+
+def cpu_seconds(cloud: LocalCloud, instance_id: str) -> float:
+    """CPU time of an instance as its control group counts it."""
+    for base in cgroup_directories(cloud.config):
+        group = base / instance_id
+        if (group / "cpuacct.usage").exists():
+            return int((group / "cpuacct.usage").read_text()) / 1e9
+        if (group / "cpu.stat").exists() and "usage_usec" in (group / "cpu.stat").read_text():
+            return int((group / "cpu.stat").read_text().split()[1]) / 1e6
+    raise AssertionError(f"no CPU account of {instance_id}")
 
 
 def processes(cloud: LocalCloud, instance_id: str, name: str) -> list[int]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from vk_provider.cloud.local import boot, containerd, layer, network
+from vk_provider.cloud.base import InstanceState
+from vk_provider.cloud.local import boot, cli, containerd, layer, network
 from vk_provider.cloud.local.catalog import build_offerings
 from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup, parse_hierarchies
 from vk_provider.cloud.local.config import LocalCloudConfig
@@ -239,6 +240,8 @@ def test_metadata_answers_by_source_address(config: LocalCloudConfig, store: Ins
     assert get("/latest/api/token", "10.9.0.18", method="PUT")[0] == 400
     assert get("/latest/api/token", "10.9.0.18", method="PUT", more=ttl + "X-Forwarded-For: x\r\n")[0] == 403
     assert server.answer("nonsense", "10.9.0.18", 0.0)[0] == 400
+    strange = "X-aws-ec2-metadata-token-ttl-seconds: \u00b2\r\n"
+    assert get("/latest/api/token", "10.9.0.18", method="PUT", more=strange)[0] == 400
 
 
 def test_needed_paths_that_instances_cannot_see_are_bound(tmp_path: Path) -> None:
@@ -258,3 +261,15 @@ def test_a_layer_hides_host_directories_and_is_named_by_its_content(tmp_path: Pa
     assert (first / "tmp").stat().st_mode & 0o7777 == 0o1777
     for name in ("etc/cni", "srv/state", "tmp", "var/lib/kubelet"):
         assert os.getxattr(first / name, "trusted.overlay.opaque") == b"y"
+
+
+def test_the_status_table_has_a_heading_and_aligns() -> None:
+    first = replace(record("i-1"), tags={"Name": "default/web"}, launch_time=2.0)
+    second = replace(record("i-22222"), launch_time=1.0)
+    lines = cli.format_instances([
+        first.to_instance(InstanceState.RUNNING),
+        second.to_instance(InstanceState.TERMINATED, "Client.UserInitiatedShutdown: by request"),
+    ])  # fmt: skip
+    assert [line.split()[0] for line in lines] == ["INSTANCE", "i-22222", "i-1"]
+    assert lines[1].index("Client.") == lines[0].index("REASON")
+    assert lines[2].index("default/web") == lines[0].index("POD") and not lines[2].endswith(" ")

@@ -5,10 +5,12 @@ import base64
 import pytest
 
 from vk_provider.cloud import base
+from vk_provider.cloud.factory import create_cloud
 from vk_provider.cloud.tags import build_tags, check_tags
 from vk_provider.cloud.unavailable import UnavailableOfferings
 from vk_provider.cloud.userdata import encode_user_data
-from vk_provider.errors import CapacityError, CloudRequestError
+from vk_provider.errors import BadStartError, CapacityError, CloudRequestError
+from vk_provider.settings import CloudSettings
 
 IDS = {"owner": "c1", "node": "n", "pod_uid": "u", "pod_namespace": "ns", "pod_name": "p", "attempt": 0}
 
@@ -52,3 +54,9 @@ def test_an_offering_without_capacity_is_avoided_for_a_while() -> None:
     assert cache.keys() == {("t", "a", "spot"), ("t", "b", "spot")}
     now[0] = 110.5
     assert one not in cache and cache.keys() == frozenset()
+
+
+@pytest.mark.parametrize("owner", ["", "a;b", "x" * 257])
+def test_an_owner_that_a_tag_would_change_is_refused_as_its_instances_were_never_found_again(owner: str) -> None:
+    with pytest.raises(BadStartError, match=r"cloud\.owner"):
+        create_cloud(CloudSettings(backend="simulated", owner=owner))

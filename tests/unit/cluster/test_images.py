@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -60,6 +61,22 @@ def test_an_image_is_recalled_until_one_of_its_blobs_is_gone(tmp_path: Path) -> 
     assert store.recall("other") is None
     store.blob_path(image.layers[0].digest).write_bytes(b"torn")
     assert store.recall("key") is None
+
+
+def test_images_that_nobody_asks_for_go_with_the_blobs_that_no_other_has(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path)
+    layer = store.put_layer(small_tree())
+    images = {name: store.put_image(RunConfig(user=name), [layer]) for name in ("old", "used")}
+    for name, image in images.items():
+        store.remember(name, image)
+    (tmp_path / ".new-killed").touch()
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (1, 1))
+    assert store.recall("used") == images["used"]
+    store.remove_unused()
+    assert store.recall("used") == images["used"] and store.recall("old") is None
+    assert not store.blob_path(images["old"].config.digest).exists()
+    assert not (tmp_path / ".new-killed").exists()
 
 
 def test_an_archive_names_the_image_and_holds_every_blob(tmp_path: Path) -> None:

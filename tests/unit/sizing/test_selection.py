@@ -4,7 +4,7 @@ from typing import Any
 
 from vk_provider.cloud.base import Offering
 from vk_provider.sizing.need import compute_allocatable, compute_need
-from vk_provider.sizing.preferences import Preferences
+from vk_provider.sizing.preferences import Preferences, build_preferences
 from vk_provider.sizing.selection import OfferingSelector, Refusal, Selection, select_offering
 
 GIB = 2**30
@@ -158,3 +158,48 @@ def test_equal_questions_are_answered_alike_and_changed_ones_anew() -> None:
 def test_allocatable_is_the_instance_without_its_own_part() -> None:
     found = compute_allocatable(offer("x", 1500, 2, 1.0), Preferences())
     assert found == {"cpu": "1500m", "memory": f"{(2 * 1024 - 160) * 1024}Ki", "ephemeral-storage": f"{20 * 2**20}Ki"}
+
+
+NOTHING: frozenset[Any] = frozenset()
+
+
+def test_the_pods_of_a_node_are_launched_in_its_zone_on_its_architecture() -> None:
+    assert choose(pod({"cpu": "1"}), NOTHING, build_preferences("b", "amd64", OFFERINGS)).zone == "b"
+    assert choose(pod({"cpu": "1"}), NOTHING, build_preferences("", "arm64", OFFERINGS)).architecture == "arm64"
+    refused = refusal(pod(annotations={"vk-provider/zone": "a"}), NOTHING, build_preferences("b", "amd64", OFFERINGS))
+    assert refused.removed_by == "zone"
+    assert "topology.kubernetes.io/zone In a and this node allows b; there is a, b" in refused.message
+
+
+def test_a_zone_that_only_the_cluster_knows_is_for_the_scheduler_but_annotations_still_choose() -> None:
+    preferences = build_preferences("rack-7", "amd64", OFFERINGS)
+    zone = "topology.kubernetes.io/zone"
+    wants = affinity([expression(zone, "In", "rack-7")])
+    assert choose(pod({"cpu": "1"}, nodeSelector={zone: "rack-7"}, affinity=wants), NOTHING, preferences).zone == "a"
+    assert choose(pod({"cpu": "1"}, annotations={"vk-provider/zone": "b"}), NOTHING, preferences).zone == "b"
+
+
+def limited(requests: dict[str, str], limits: dict[str, str], **spec: Any) -> dict[str, Any]:
+    return {"metadata": {}, "spec": {"containers": [{"resources": {"requests": requests, "limits": limits}}], **spec}}
+
+
+def test_the_instance_and_its_disk_hold_the_limits() -> None:
+    subject = limited({"cpu": "100m", "ephemeral-storage": "1Gi"}, {"cpu": "1500m", "ephemeral-storage": "30Gi"})
+    result = select_offering(subject, OFFERINGS)
+    assert isinstance(result, Selection)
+    assert result.offering.cpu_milli == 2000 and "room for 1500m CPU" in result.message
+    assert result.disk_bytes == 50 * GIB
+    assert choose(subject, NOTHING, Preferences(size_to_limits=False)).instance_type == "small"
+
+
+def test_limits_larger_than_any_instance_fall_back_to_the_requests() -> None:
+    assert choose(limited({"cpu": "1"}, {"cpu": "64"})).instance_type == "small"
+    assert choose(limited({"memory": "3Gi"}, {"memory": "64Gi"})).memory_bytes == 4 * GIB
+    assert refusal(limited({"cpu": "32"}, {"cpu": "64"})).removed_by == "cpu"
+
+
+def test_resources_of_the_whole_pod_count_instead_of_its_containers() -> None:
+    whole = {"requests": {"cpu": "2", "memory": "1Gi"}, "limits": {"cpu": "3", "memory": "1Gi"}}
+    assert choose(limited({"cpu": "100m"}, {"cpu": "200m"}, resources=whole)).instance_type == "big"
+    assert choose(limited({"cpu": "100m"}, {"cpu": "200m"}, resources={"limits": {"cpu": "2"}}, overhead={
+        "cpu": "100m"})).instance_type == "big"  # fmt: skip

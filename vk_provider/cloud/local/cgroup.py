@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -12,6 +14,7 @@ from typing import Any
 from vk_provider.errors import BadStartError
 
 CPU_PERIOD_US = 100_000
+_BUSY_S = 5.0
 _NEEDED = {"cpu", "memory", "pids"}
 _V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 
@@ -89,6 +92,7 @@ class InstanceCgroup:
             if hierarchy.unified:
                 _delegate(Path(hierarchy.path), path)
                 (path / "memory.max").write_text(str(memory_bytes))
+                _write(path / "memory.swap.max", "0")  # like a cloud's instance, it has no swap
                 continue
             path.mkdir(parents=True, exist_ok=True)
             if "cpuset" in hierarchy.controllers:
@@ -97,6 +101,16 @@ class InstanceCgroup:
             if "memory" in hierarchy.controllers:
                 _write(path / "memory.use_hierarchy", "1")
                 (path / "memory.limit_in_bytes").write_text(str(memory_bytes))
+                _write(path / "memory.memsw.limit_in_bytes", str(memory_bytes))
+
+    def open_cpu_max(self) -> int | None:
+        """On cgroup v2 a descriptor of the group's cpu.max (close it), None on v1. To be opened before the process has
+        a cgroup namespace of its own: where the hierarchy is mounted with nsdelegate, as systemd does, the limits of a
+        namespace's root cannot be written from within, but the kernel asks for the namespace that opened the file."""
+        for hierarchy, path in zip(self.hierarchies, self.paths(), strict=True):
+            if hierarchy.unified:
+                return os.open(path / "cpu.max", os.O_WRONLY | os.O_CLOEXEC)
+        return None
 
     def join(self) -> None:
         """Put the calling process into the groups."""
@@ -107,8 +121,17 @@ class InstanceCgroup:
         """Pids within the instance, seen from the host."""
         for hierarchy, path in zip(self.hierarchies, self.paths(), strict=True):
             if hierarchy.unified or "pids" in hierarchy.controllers:
-                return [pid for file in path.rglob("cgroup.procs") for pid in _read_pids(file)]
+                # 0 is a process that this PID namespace does not show; as an argument of kill(2) it would be us
+                return [pid for file in path.rglob("cgroup.procs") for pid in _read_pids(file) if pid]
         return []
+
+    def kill(self) -> None:
+        """SIGKILL every process in the group and below."""
+        for pid in self.processes():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
     def remove(self, timeout_s: float = 5.0) -> bool:
         """Remove the groups with everything below (blocking). The kernel needs a moment after the last process."""
@@ -130,15 +153,21 @@ class InstanceCgroup:
         return cls(tuple(Hierarchy(**h) for h in document["hierarchies"]), document["name"])
 
 
-def limit_cpu(group: Path, cpu_milli: int, unified: bool) -> None:
-    """Give a group its CPU quota; `group` is its directory in the hierarchy of the cpu controller."""
-    quota_us = max(1000, cpu_milli * CPU_PERIOD_US // 1000)
-    if unified:
-        (group / "cpu.max").write_text(f"{quota_us} {CPU_PERIOD_US}")
-    else:
-        (group / "cpu.cfs_period_us").write_text(str(CPU_PERIOD_US))
-        _clamp_below(group, quota_us / CPU_PERIOD_US)
-        (group / "cpu.cfs_quota_us").write_text(str(quota_us))
+def limit_cpu(group: Path, cpu_milli: int) -> None:
+    """cgroup v1: give a group its CPU quota; `group` is its directory in the hierarchy of the cpu controller."""
+    quota_us = _quota_us(cpu_milli)
+    (group / "cpu.cfs_period_us").write_text(str(CPU_PERIOD_US))
+    _clamp_below(group, quota_us / CPU_PERIOD_US)
+    (group / "cpu.cfs_quota_us").write_text(str(quota_us))
+
+
+def write_cpu_max(descriptor: int, cpu_milli: int) -> None:
+    """cgroup v2: give the group its CPU quota through what `open_cpu_max` returned."""
+    os.pwrite(descriptor, f"{_quota_us(cpu_milli)} {CPU_PERIOD_US}".encode(), 0)
+
+
+def _quota_us(cpu_milli: int) -> int:
+    return max(1000, cpu_milli * CPU_PERIOD_US // 1000)
 
 
 def _clamp_below(group: Path, cpus: float) -> None:
@@ -155,12 +184,21 @@ def _clamp_below(group: Path, cpus: float) -> None:
 
 def prepare_nested_v2(root: Path) -> None:
     """Within an instance on cgroup v2: move its first process into a leaf, so that the root may have children with
-    controllers (the "no internal processes" rule, cgroups(7))."""
+    controllers (the "no internal processes" rule, cgroups(7)). Raises OSError."""
     leaf = root / "init"
     leaf.mkdir(exist_ok=True)
-    for pid in _read_pids(root / "cgroup.procs"):
-        _write(leaf / "cgroup.procs", str(pid))
-    _enable(root)
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        for pid in _read_pids(root / "cgroup.procs"):
+            _write(leaf / "cgroup.procs", str(pid))
+        try:
+            _enable(root)
+            return
+        except OSError as error:
+            # The process that started the first one is in the group, too, and may need a moment to end.
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
 
 def _delegate(root: Path, path: Path) -> None:

@@ -6,11 +6,12 @@ import argparse
 import asyncio
 import os
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from vk_provider.cloud.base import InstanceState
+from vk_provider.cloud.base import TAG_NAME, Instance, InstanceState
 from vk_provider.cloud.local import cgroup, network, services
 from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.config import DEFAULT_STATE_DIR, LocalCloudConfig, default_cache_dir
@@ -36,7 +37,11 @@ def main(argv: Sequence[str]) -> int:
     )
     check_machine()
     commands = {"up": _up, "down": _down, "status": _status, "golden": _golden}
-    return asyncio.run(commands[options.command](config, options))
+    try:
+        return asyncio.run(commands[options.command](config, options))
+    except (CloudError, OSError) as error:
+        print(f"vk-provider: {error}", file=sys.stderr)
+        return 1
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -84,7 +89,9 @@ async def _down(config: LocalCloudConfig, _: argparse.Namespace) -> int:
 
 def _remove(config: LocalCloudConfig) -> None:
     network.remove(config)
-    if not cgroup.InstanceCgroup(tuple(cgroup.find_hierarchies()), config.cgroup).remove():
+    group = cgroup.InstanceCgroup(tuple(cgroup.find_hierarchies()), config.cgroup)
+    group.kill()  # what no record tells of any more
+    if not group.remove():
         raise CloudError(f"local cloud: control group {config.cgroup} is still busy")
     shutil.rmtree(config.root, ignore_errors=True)
     try:
@@ -97,12 +104,20 @@ async def _status(config: LocalCloudConfig, _: argparse.Namespace) -> int:
     up = network.exists(config)
     metadata = services.metadata_running(config)
     print(f"network {'up' if up else 'down'}, metadata service {'up' if metadata else 'down'}")
-    for instance in await LocalCloud(config, owner="").list_all():
-        print(
-            f"{instance.instance_id}  {instance.state:<13} {instance.instance_type:<10} {instance.zone:<8} "
-            f"{instance.primary_ip or '-':<15} {instance.tags.get('Name', '')}  {instance.state_reason}".rstrip()
-        )
+    instances = await LocalCloud(config, owner="").list_all()
+    if instances:
+        print("\n".join(format_instances(instances)))
     return 0 if up and metadata else 1
+
+
+def format_instances(instances: Sequence[Instance]) -> list[str]:
+    """A table with a heading, oldest instance first."""
+    rows = [("INSTANCE", "STATE", "TYPE", "ZONE", "ADDRESS", "POD", "REASON")]
+    for each in sorted(instances, key=lambda instance: instance.launch_time):
+        address, name = each.primary_ip or "-", each.tags.get(TAG_NAME) or "-"
+        rows.append((each.instance_id, each.state, each.instance_type, each.zone, address, name, each.state_reason))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 async def _golden(config: LocalCloudConfig, options: argparse.Namespace) -> int:

@@ -11,7 +11,9 @@ import logging
 import os
 import shutil
 import signal
+import threading
 import time
+import weakref
 from collections.abc import Sequence
 
 from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest, LaunchResult, Offering
@@ -19,17 +21,19 @@ from vk_provider.cloud.local import boot, catalog, cgroup, network, services
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.local.containerd import require_programs
 from vk_provider.cloud.local.launcher import Launcher
+from vk_provider.cloud.local.limit import InstanceLimit, find_instance_limit
 from vk_provider.cloud.local.process import end_process
 from vk_provider.cloud.local.spare import SpareRoots
 from vk_provider.cloud.local.store import InstanceRecord, InstanceStore, instance_id_of
 from vk_provider.cloud.local.template import check_machine, prepare
 from vk_provider.cloud.tags import check_tags
 from vk_provider.cloud.userdata import check_user_data
-from vk_provider.errors import CloudError, CloudQuotaError, CloudRequestError
+from vk_provider.errors import BadStartError, CloudError, CloudQuotaError, CloudRequestError
 
 log = logging.getLogger(__name__)
 
 _KILL_TIMEOUT_S = 10.0
+_OBSERVED_AT_ONCE = 25
 _LAUNCH_GRACE_S = 30.0
 """A pending instance without a first process is given up after this (its launcher died before starting it)."""
 
@@ -44,7 +48,9 @@ class LocalCloud:
         self._owner = owner
         self._store = InstanceStore(config)
         self._slots = asyncio.Semaphore(max(1, config.parallel_launches))
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._claiming = threading.Lock()
+        self._limit = InstanceLimit(config.max_instances)
         self._cleanups: dict[str, asyncio.Task[None]] = {}
         self._offerings: list[Offering] = []
         self._spares: SpareRoots | None = None
@@ -64,11 +70,17 @@ class LocalCloud:
             await services.ensure_metadata(self.config)
             root, self._template, self._hierarchies = await asyncio.to_thread(prepare, self.config)
             await launcher
-        except BaseException:
+        except BaseException as error:
             launcher.cancel()
             await asyncio.gather(launcher, return_exceptions=True)
             await self._launcher.close()
+            if isinstance(error, CloudError):
+                raise BadStartError(str(error)) from None
             raise
+        self._limit = find_instance_limit(self.config.max_instances, self._hierarchies)
+        if self._limit.reason:
+            log.warning("local cloud: at most %d instances instead of %d: %s",
+                        self._limit.instances, self.config.max_instances, self._limit.reason)  # fmt: skip
         self._spares = SpareRoots(root, self.config.root / "spare", self.config.parallel_launches)
         self._spares.refill()
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -101,9 +113,16 @@ class LocalCloud:
     async def launch(self, requests: Sequence[LaunchRequest]) -> list[LaunchResult]:
         if self._template is None:
             raise CloudError("local cloud: not started")
-        if not services.metadata_running(self.config):
-            await services.ensure_metadata(self.config)
+        await self._ensure_metadata()
         return list(await asyncio.gather(*(self._launch(request) for request in requests)))
+
+    async def _ensure_metadata(self) -> None:
+        if services.metadata_running(self.config):
+            return
+        try:
+            await services.ensure_metadata(self.config)
+        except (BadStartError, OSError) as error:
+            raise CloudError(str(error)) from None
 
     async def _launch(self, request: LaunchRequest) -> LaunchResult:
         instance_id = instance_id_of(request.client_token)
@@ -119,14 +138,16 @@ class LocalCloud:
                 return await self._launch_once(instance_id, request)
         except CloudError as error:
             return error
-        except OSError as error:
+        except (OSError, BadStartError) as error:
             return CloudError(f"local cloud: cannot launch {instance_id}: {error}")
 
     async def _launch_once(self, instance_id: str, request: LaunchRequest) -> Instance:
         """Claim, prepare, start. A launch that a crash interrupted goes on where its record says."""
+        if (cleanup := self._cleanups.get(instance_id)) is not None:
+            await asyncio.wait([cleanup])  # it was given up a moment ago
         record = await asyncio.to_thread(self._claim, instance_id, request)
         if record.state != InstanceState.PENDING or self._store.identity(instance_id) is not None:
-            return await self._observe(instance_id) or record.to_instance(InstanceState.TERMINATED)
+            return self._observe(instance_id) or record.to_instance(InstanceState.TERMINATED)
         await self._start_instance(record)
         return record.to_instance(InstanceState.PENDING)
 
@@ -134,7 +155,7 @@ class LocalCloud:
         try:
             await asyncio.to_thread(self._prepare_instance, record)
             await self._launcher.launch(self._store.directory(record.instance_id))
-        except (CloudError, OSError) as error:
+        except (CloudError, OSError, BadStartError) as error:
             await self._end(record, f"Server.InternalError: {error}")
             raise
         finally:
@@ -150,12 +171,13 @@ class LocalCloud:
         record = self._store.load(instance_id)
         if record is not None:
             return record
-        if len(os.listdir(self.config.addresses_dir)) >= self.config.max_instances:
-            raise CloudQuotaError(
-                f"InstanceLimitExceeded: local cloud {self.config.name} has its limit of "
-                f"{self.config.max_instances} instances"
-            )
-        primary_ip, pod_ip = self._store.allocate_addresses(instance_id)
+        with self._claiming:
+            if len(os.listdir(self.config.addresses_dir)) >= self._limit.instances:
+                raise CloudQuotaError(
+                    f"InstanceLimitExceeded: local cloud {self.config.name} has its limit of "
+                    f"{self._limit.instances} instances" + (f" ({self._limit.reason})" if self._limit.reason else "")
+                )
+            primary_ip, pod_ip = self._store.allocate_addresses(instance_id)
         offering = request.offering
         record = InstanceRecord(
             instance_id=instance_id,
@@ -171,8 +193,13 @@ class LocalCloud:
             launch_time=time.time(),
             tags=dict(request.tags),
         )
-        self._store.save_user_data(instance_id, request.user_data)
-        self._store.save(record)
+        try:
+            self._store.save_user_data(instance_id, request.user_data)
+            self._store.save(record)
+        except OSError:
+            self._store.forget(instance_id)
+            self._store.release_addresses(instance_id, primary_ip)
+            raise
         return record
 
     def _prepare_instance(self, record: InstanceRecord) -> None:
@@ -198,6 +225,8 @@ class LocalCloud:
         return cgroup.InstanceCgroup(hierarchies, f"{self.config.cgroup}/{record.instance_id}")
 
     async def list_owned(self) -> list[Instance]:
+        if self._template is not None:
+            await self._ensure_metadata()  # agents that start again ask it, too, not only new ones
         return [i for i in await self.list_all() if i.tags.get(TAG_OWNER) == self._owner]
 
     async def list_all(self) -> list[Instance]:
@@ -205,9 +234,15 @@ class LocalCloud:
         return await self.describe(await asyncio.to_thread(self._store.ids))
 
     async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
-        return [found for instance_id in instance_ids if (found := await self._observe(instance_id)) is not None]
+        found = []
+        for number, instance_id in enumerate(instance_ids, 1):
+            if (instance := self._observe(instance_id)) is not None:
+                found.append(instance)
+            if number % _OBSERVED_AT_ONCE == 0:
+                await asyncio.sleep(0)  # each is some file reads: others get their turn in between
+        return found
 
-    async def _observe(self, instance_id: str) -> Instance | None:
+    def _observe(self, instance_id: str) -> Instance | None:
         """What the record and the process table say together; also notices deaths and forgets old ones."""
         record = self._store.load(instance_id)
         if record is None:
@@ -215,7 +250,6 @@ class LocalCloud:
         if record.state == InstanceState.TERMINATED:
             if time.time() - record.terminated_time > self.config.remember_s:
                 self._store.forget(instance_id)
-                self._locks.pop(instance_id, None)
                 return None
             return record.to_instance(InstanceState.TERMINATED)
         if record.state == InstanceState.SHUTTING_DOWN:
@@ -260,7 +294,11 @@ class LocalCloud:
 
     async def _end(self, record: InstanceRecord, reason: str) -> None:
         """Stop the instance now; what it leaves is removed in the background."""
-        ending = await asyncio.to_thread(self._store.mark, record, InstanceState.SHUTTING_DOWN, reason)
+        try:
+            ending = await asyncio.to_thread(self._store.mark, record, InstanceState.SHUTTING_DOWN, reason)
+        except OSError as error:  # a full disk must not keep an instance alive: its end makes room
+            log.warning("instance %s: its state cannot be written: %s", record.instance_id, error)
+            ending = record
         identity = self._store.identity(record.instance_id)
         if identity is not None and not await end_process(identity, signal.SIGKILL, _KILL_TIMEOUT_S):
             raise CloudError(f"local cloud: {record.instance_id} does not end")
@@ -284,15 +322,15 @@ class LocalCloud:
 
     def _remove_leftovers(self, record: InstanceRecord, reason: str) -> None:
         group = self._cgroup(record)
-        for pid in group.processes():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        group.kill()
         if not group.remove():
             raise CloudError("its control group is still busy")
         self._store.release_addresses(record.instance_id, record.primary_ip)
-        self._store.mark(record, InstanceState.TERMINATED, reason, terminated_time=time.time())
+        try:
+            self._store.mark(record, InstanceState.TERMINATED, reason, terminated_time=time.time())
+        except OSError:
+            self._store.clear_disk(record.instance_id)  # makes room; what tells of its death stays until that is told
+            self._store.mark(record, InstanceState.TERMINATED, reason, terminated_time=time.time())
         self._store.clear_directory(record.instance_id)
 
     async def describe_offerings(self) -> list[Offering]:

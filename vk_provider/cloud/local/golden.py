@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import tarfile
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from vk_provider.cloud.local.catalog import machine_architecture
 from vk_provider.cloud.local.command import CommandError, run_command
 from vk_provider.cloud.local.containerd import Containerd
 from vk_provider.cloud.local.pause import PAUSE_IMAGE, write_pause_archive
-from vk_provider.errors import BadStartError
+from vk_provider.errors import BadStartError, CloudError
 
 _LAYOUT = 1
 _SOCKET_TIMEOUT_S = 20.0
@@ -39,16 +38,27 @@ class GoldenRoot:
     path: Path
     sandbox_image: str
 
+    def hold(self) -> int:
+        """A descriptor that keeps the root from being removed as unused until it is closed. Raises OSError."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        return descriptor
+
     def link_to(self, target: Path) -> None:
-        """Make `target` (must not exist) a containerd root with all images (blocking, 10-30 ms)."""
+        """Make `target` (must not exist) a containerd root with all images (blocking, 10-30 ms). Raises CloudError;
+        then nothing is left of it."""
         tree = str(self.path / "tree")
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            run_command(["cp", "-al", tree, str(target)])
-        except CommandError:  # another file system: hard links are impossible
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                run_command(["cp", "-al", tree, str(target)])
+            except CommandError:  # another file system: hard links are impossible
+                shutil.rmtree(target, ignore_errors=True)
+                run_command(["cp", "-a", "--reflink=auto", tree, str(target)])
+            shutil.copytree(self.path / "db", target, dirs_exist_ok=True)
+        except (CommandError, OSError) as error:
             shutil.rmtree(target, ignore_errors=True)
-            run_command(["cp", "-a", "--reflink=auto", tree, str(target)])
-        shutil.copytree(self.path / "db", target, dirs_exist_ok=True)
+            raise CloudError(f"local cloud: cannot copy the prepared images: {error}") from None
 
 
 def read_image_name(archive: Path) -> str:
@@ -118,20 +128,35 @@ def ensure_golden(
         shutil.rmtree(building, ignore_errors=True)
         try:
             _build(containerd, building, [sandbox_image or PAUSE_IMAGE, *images], registries or {})
-        except CommandError as error:
+        except (CommandError, OSError) as error:
             shutil.rmtree(building, ignore_errors=True)
             raise BadStartError(f"local cloud: cannot prepare images: {error}") from None
-        shutil.rmtree(final, ignore_errors=True)
+        replaced = directory / ".replaced"
+        shutil.rmtree(replaced, ignore_errors=True)
+        if final.is_dir():
+            final.rename(replaced)  # launches of others find the old root or the new one
         building.rename(final)
+        shutil.rmtree(replaced, ignore_errors=True)
     return golden
 
 
 def _drop_unused(directory: Path, keep: str) -> None:
-    """Remove roots that no cloud has asked for in a long time (instances have links of their own)."""
+    """Remove roots that no cloud has asked for in a long time, nor holds (instances have links of their own)."""
     oldest = time.time() - _KEEP_UNUSED_S
     for path in directory.iterdir():
-        if path.is_dir() and path.name != keep and path.stat().st_mtime < oldest:
+        if path.is_dir() and path.name != keep and path.stat().st_mtime < oldest and not _is_held(path):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_held(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def _build(
@@ -139,8 +164,7 @@ def _build(
 ) -> None:
     tree = target / "tree"
     tree.mkdir(parents=True)
-    with tempfile.TemporaryDirectory(prefix="vk-golden-") as temporary:
-        work = Path(temporary)
+    with _work_directory(target) as work:
         hosts = write_hosts(work / "hosts", registries)
         with _run_containerd(containerd, tree, work) as address:
             ctr = [containerd.ctr_path, "--address", address, "--namespace", "k8s.io", "images"]
@@ -159,6 +183,19 @@ def _build(
         path.rename(copy)
 
 
+@contextmanager
+def _work_directory(target: Path) -> Iterator[Path]:
+    """For sockets and temporary files: one name per target, so that what a killed build has left is found again, and
+    a short one, as socket paths are limited. The caller holds the lock of the target's directory."""
+    work = Path("/run", f"vk-golden-{hashlib.sha256(os.fsencode(target)).hexdigest()[:12]}")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(mode=0o700)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
 def write_hosts(directory: Path, registries: Mapping[str, Mapping[str, Any]]) -> Path:
     """Write containerd's certs.d tree for the given registry hosts."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -172,7 +209,7 @@ def write_hosts(directory: Path, registries: Mapping[str, Mapping[str, Any]]) ->
 
 @contextmanager
 def _run_containerd(containerd: Containerd, root: Path, work: Path) -> Iterator[str]:
-    """A private containerd without CRI in its own mount namespace, stopped at the end."""
+    """A private containerd without CRI in its own mount namespace, stopped at the end, also that of this process."""
     address = str(work / "c.sock")
     config = work / "config.toml"
     config.write_text(
@@ -185,7 +222,9 @@ def _run_containerd(containerd: Containerd, root: Path, work: Path) -> Iterator[
     log_path = work / "containerd.log"
     with open(log_path, "wb") as log:
         process = subprocess.Popen(
-            ["unshare", "--mount", containerd.path, "--config", str(config)], stdout=log, stderr=log
+            ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", containerd.path, "--config", str(config)],
+            stdout=log,
+            stderr=log,
         )
     try:
         deadline = time.monotonic() + _SOCKET_TIMEOUT_S

@@ -52,13 +52,14 @@ def start_instance(spec: BootSpec, agent_module: str) -> ProcessIdentity:
     if running is not None:
         return running
     spec.instance_cgroup.join()
+    cpu_max = spec.instance_cgroup.open_cpu_max()
     syscalls.unshare(_NAMESPACES)
     recorded, record = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(record)
         os.read(recorded, 1)  # returns at the end of file
-        _run_first_process(spec, agent_module)
+        _run_first_process(spec, agent_module, cpu_max)
     identity = ProcessIdentity.of(pid)
     if identity is None:
         raise OSError("the instance's first process ended at once")
@@ -67,14 +68,14 @@ def start_instance(spec: BootSpec, agent_module: str) -> ProcessIdentity:
     return identity
 
 
-def _run_first_process(spec: BootSpec, agent_module: str) -> NoReturn:
+def _run_first_process(spec: BootSpec, agent_module: str, cpu_max: int | None) -> NoReturn:
     code = 1
     try:
-        _close_descriptors()
+        _close_descriptors(keep=cpu_max)
         _redirect(spec.path / "console.log")
         os.umask(0o022)
         syscalls.set_process_name("vk-init")
-        init = Init(spec, agent_module)
+        init = Init(spec, agent_module, cpu_max)
         init.boot()
         code = init.supervise()
     except BaseException:  # the process must not return into the launcher's code, whatever happens
@@ -84,9 +85,9 @@ def _run_first_process(spec: BootSpec, agent_module: str) -> NoReturn:
         os._exit(code)
 
 
-def _close_descriptors() -> None:
+def _close_descriptors(keep: int | None) -> None:
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2:
+        if int(name) > 2 and int(name) != keep:
             try:
                 os.close(int(name))
             except OSError:
@@ -116,11 +117,12 @@ class Service:
 
 
 class Init:
-    """Process 1."""
+    """Process 1. `cpu_max`: see InstanceCgroup.open_cpu_max."""
 
-    def __init__(self, spec: BootSpec, agent_module: str) -> None:
+    def __init__(self, spec: BootSpec, agent_module: str, cpu_max: int | None = None) -> None:
         self._spec = spec
         self._agent_module = agent_module
+        self._cpu_max = cpu_max
         directory = spec.path
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._containerd_log = os.open(directory / "containerd.log", flags, 0o600)
@@ -217,6 +219,8 @@ class Init:
         code: object = 1
         try:
             os.setsid()
+            if self._cpu_max is not None:
+                os.close(self._cpu_max)
             syscalls.set_process_name("vk-agent")
             os.dup2(self._agent_log, 1)
             os.dup2(self._agent_log, 2)
@@ -284,17 +288,20 @@ class Init:
 
     def _limit_cpu(self, *, on_host: bool) -> None:
         self._cpu_limit_due = None
-        group = self._spec.instance_cgroup
-        for hierarchy, path in zip(group.hierarchies, group.paths(), strict=True):
-            if hierarchy.unified or "cpu" in hierarchy.controllers:
-                if not on_host:  # after the pivot, this process sees its own group as the hierarchy's root
-                    path = Path("/sys/fs/cgroup") / ("" if hierarchy.unified else hierarchy.options)
-                try:
-                    cgroup.limit_cpu(path, self._spec.cpu_milli, hierarchy.unified)
-                except OSError as error:
-                    # A container may have come up between the look at the groups below and the write.
-                    print(f"CPU limit not set, tried again: {error}", file=sys.stderr, flush=True)
-                    self._cpu_limit_due = time.monotonic() + LAST_RESTART_S
+        try:
+            if self._cpu_max is not None:
+                cgroup.write_cpu_max(self._cpu_max, self._spec.cpu_milli)
+                return
+            group = self._spec.instance_cgroup
+            for hierarchy, path in zip(group.hierarchies, group.paths(), strict=True):
+                if "cpu" in hierarchy.controllers:
+                    # After the pivot, this process sees its own group as the hierarchy's root.
+                    inside = Path("/sys/fs/cgroup", hierarchy.options)
+                    cgroup.limit_cpu(path if on_host else inside, self._spec.cpu_milli)
+        except OSError as error:
+            # A container may have come up between the look at the groups below and the write.
+            print(f"CPU limit not set, tried again: {error}", file=sys.stderr, flush=True)
+            self._cpu_limit_due = time.monotonic() + LAST_RESTART_S
 
 
 def _text_descriptor(text: str) -> int:

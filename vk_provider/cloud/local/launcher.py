@@ -8,6 +8,7 @@ import logging
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ _LAUNCH_TIMEOUT_S = 30.0
 
 
 class Launcher:
-    """Starts instances' first processes. Restarts its process when that died."""
+    """Starts instances' first processes. Replaces its process when that died or does not answer any more."""
 
     def __init__(self, environment: dict[str, str], log_path: Path, *, preload: bool) -> None:
         self._environment = environment
@@ -31,6 +32,7 @@ class Launcher:
         self._socket: socket.socket | None = None
         self._ready: asyncio.Future[dict[str, Any]] | None = None
         self._waiting: dict[str, asyncio.Future[ProcessIdentity]] = {}
+        self._answered_at = 0.0
         self._starting = asyncio.Lock()
 
     async def start(self) -> None:
@@ -81,7 +83,11 @@ class Launcher:
             async with asyncio.timeout(_LAUNCH_TIMEOUT_S):
                 identity: ProcessIdentity = await future
                 return identity
-        except (OSError, TimeoutError) as error:
+        except TimeoutError:
+            if time.monotonic() - self._answered_at >= _LAUNCH_TIMEOUT_S:
+                self._drop("the launcher process does not answer")  # not only slow: the next launch makes a new one
+            raise CloudError(f"local cloud: no first process of the instance after {_LAUNCH_TIMEOUT_S:g} s") from None
+        except OSError as error:
             raise CloudError(f"local cloud: the launcher process does not answer: {error}") from None
         finally:
             self._waiting.pop(key, None)
@@ -97,6 +103,7 @@ class Launcher:
         if not data:
             self._drop("the launcher process has ended, see " + str(self._log_path))
             return
+        self._answered_at = time.monotonic()
         answer = json.loads(data)
         if "ready" in answer:
             if self._ready is not None and not self._ready.done():

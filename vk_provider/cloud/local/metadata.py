@@ -123,7 +123,7 @@ class MetadataServer:
         path = target.partition("?")[0]
         if method == "PUT" and path == "/latest/api/token":
             ttl = headers.get("x-aws-ec2-metadata-token-ttl-seconds", "")
-            if not ttl.isdigit() or not 1 <= int(ttl) <= MAX_TTL_S:
+            if not (ttl.isascii() and ttl.isdigit()) or not 1 <= int(ttl) <= MAX_TTL_S:
                 return 400, ""
             return 200, self._tokens.issue(source, int(ttl), now)
         if method != "GET":

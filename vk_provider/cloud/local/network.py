@@ -54,9 +54,11 @@ def ensure(config: LocalCloudConfig) -> None:
         if collision:
             raise BadStartError(f"local cloud: {collision}; choose another subnet")
         if exists(config):
-            _check_address(config)
-            return
-        remove(config)
+            found = _addresses(config)
+            if found:
+                _check_addresses(config, found)
+                return
+        remove(config)  # nothing, or what a process has left that was killed in the middle of it
         _create(config)
     except CommandError as error:
         remove(config)
@@ -72,18 +74,22 @@ def remove(config: LocalCloudConfig) -> None:
             pass  # was not there
 
 
-def _check_address(config: LocalCloudConfig) -> None:
+def _addresses(config: LocalCloudConfig) -> set[str]:
     text = run_command(["ip", "-4", "-j", "addr", "show", "dev", config.host_device])
-    found = {f"{a['local']}/{a['prefixlen']}" for link in json.loads(text) for a in link.get("addr_info", [])}
+    return {f"{a['local']}/{a['prefixlen']}" for link in json.loads(text) for a in link.get("addr_info", [])}
+
+
+def _check_addresses(config: LocalCloudConfig, found: set[str]) -> None:
     wanted = f"{config.host_ip}/{config.network.prefixlen}"
     if wanted not in found:
         raise BadStartError(
-            f"local cloud: {config.host_device} has {', '.join(sorted(found)) or 'no address'}, not {wanted}: "
-            f"this cloud was made with another subnet; run `vk-provider local-cloud down --name {config.name}` first"
+            f"local cloud: {config.host_device} has {', '.join(sorted(found))}, not {wanted}: this cloud was made "
+            f"with another subnet; run `vk-provider local-cloud down --name {config.name}` first"
         )
 
 
 def _create(config: LocalCloudConfig) -> None:
+    """The host's address comes last: where it is, all the rest is."""
     namespace, device = config.namespace, config.host_device
     run_command(["ip", "netns", "add", namespace])
     inside = (
@@ -96,5 +102,5 @@ def _create(config: LocalCloudConfig) -> None:
     run_command(["ip", "-n", namespace, "-batch", "-"], text=inside)
     run_command(["ip", "link", "add", device, "type", "veth", "peer", "name", "host0", "netns", namespace])
     run_command(["ip", "-n", namespace, "link", "set", "host0", "master", BRIDGE, "up"])
-    run_command(["ip", "addr", "add", f"{config.host_ip}/{config.network.prefixlen}", "dev", device])
     run_command(["ip", "link", "set", device, "up"])
+    run_command(["ip", "addr", "add", f"{config.host_ip}/{config.network.prefixlen}", "dev", device])

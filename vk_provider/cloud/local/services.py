@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
@@ -36,15 +37,19 @@ def metadata_running(config: LocalCloudConfig) -> bool:
 
 
 async def ensure_metadata(config: LocalCloudConfig) -> None:
-    """Start the metadata service if it does not run; returns when it answers."""
+    """Start the metadata service if it does not run; returns when it answers. Raises BadStartError."""
+    if _is_current(config):
+        return
     if metadata_running(config):
-        try:
-            if (config.root / "metadata.version").read_text() == code_version():
-                return
-        except FileNotFoundError:
-            pass
         await stop_metadata(config)
-    await asyncio.to_thread(_start, config)
+    await asyncio.to_thread(_start_once, config)
+
+
+def _is_current(config: LocalCloudConfig) -> bool:
+    try:
+        return metadata_running(config) and (config.root / "metadata.version").read_text() == code_version()
+    except FileNotFoundError:
+        return False
 
 
 async def stop_metadata(config: LocalCloudConfig) -> None:
@@ -52,6 +57,14 @@ async def stop_metadata(config: LocalCloudConfig) -> None:
     if identity is not None and not await end_process(identity, signal.SIGTERM, 3.0):
         await end_process(identity, signal.SIGKILL, 3.0)
     (config.root / "metadata.pid").unlink(missing_ok=True)
+
+
+def _start_once(config: LocalCloudConfig) -> None:
+    """Start it unless somebody else just did: of two, one could not listen, and its pid file be the one that stays."""
+    with open(config.root / "metadata.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _is_current(config):
+            _start(config)
 
 
 def _start(config: LocalCloudConfig) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import shutil
 import time
 from pathlib import Path
 
 from vk_provider.cloud.local.golden import GoldenRoot
+from vk_provider.errors import CloudError
+
+log = logging.getLogger(__name__)
 
 
 class SpareRoots:
@@ -20,6 +24,7 @@ class SpareRoots:
             if not os.path.exists(f"/proc/{entry.name}"):
                 shutil.rmtree(entry, ignore_errors=True)  # of a process that was killed
         self._golden = golden
+        self._held: int | None = golden.hold()
         self._directory = directory / str(os.getpid())
         self._directory.mkdir(parents=True, exist_ok=True)
         self._count = count
@@ -28,7 +33,7 @@ class SpareRoots:
         self._task: asyncio.Task[None] | None = None
 
     def take(self, target: Path) -> None:
-        """Put a root at `target` (must not exist); called in a thread."""
+        """Put a root at `target` (must not exist); called in a thread. Raises CloudError."""
         try:
             self._ready.pop().rename(target)
         except (IndexError, FileNotFoundError):
@@ -42,7 +47,11 @@ class SpareRoots:
     async def _refill(self) -> None:
         while len(self._ready) < self._count:
             path = self._directory / str(next(self._names))
-            await asyncio.to_thread(self._golden.link_to, path)
+            try:
+                await asyncio.to_thread(self._golden.link_to, path)
+            except CloudError as error:
+                log.warning("no containerd roots ahead of time, tried again at the next launch: %s", error)
+                return
             self._ready.append(path)
 
     async def close(self) -> None:
@@ -50,4 +59,7 @@ class SpareRoots:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self._ready.clear()
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
         await asyncio.to_thread(shutil.rmtree, self._directory, True)

@@ -17,7 +17,7 @@ import itertools
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,9 @@ class InstanceRecord:
         )
 
 
+_FIELDS = {each.name for each in fields(InstanceRecord)}
+
+
 def instance_id_of(client_token: str) -> str:
     """The instance of a client token: derived, so that a repeated launch finds the first one even after a crash."""
     return "i-" + hashlib.sha256(client_token.encode()).hexdigest()[:17]
@@ -77,10 +80,14 @@ _numbers = itertools.count()
 def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
     """Replace a file in one step; readers see the old or the new text."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(_numbers)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    os.replace(temporary, path)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError:  # a full disk: readers still see the old text
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 class InstanceStore:
@@ -104,11 +111,13 @@ class InstanceStore:
             return []
 
     def load(self, instance_id: str) -> InstanceRecord | None:
+        """The record, None when there is none that can be read (a machine's crash may have torn it)."""
         try:
             document: dict[str, Any] = json.loads((self.directory(instance_id) / "instance.json").read_text())
-        except (FileNotFoundError, NotADirectoryError):
+            # A newer version may have written more.
+            return InstanceRecord(**{name: value for name, value in document.items() if name in _FIELDS})
+        except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, AttributeError):
             return None
-        return InstanceRecord(**document)
 
     def save(self, record: InstanceRecord) -> None:
         path = self.directory(record.instance_id)
@@ -122,14 +131,16 @@ class InstanceStore:
 
     def drop_unclaimed(self, before: float) -> None:
         """Remove what a process left that was killed between taking addresses and writing the record."""
-        for path in [*self._config.addresses_dir.iterdir(), *self._config.instances_dir.iterdir()]:
-            instance_id = path.name if path.parent == self._config.instances_dir else path.read_text()
-            if path.stat().st_mtime >= before or self.load(instance_id) is not None:
-                continue
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
+        for path in self._config.addresses_dir.iterdir():
+            record = self.load(path.read_text())
+            if path.stat().st_mtime < before and (record is None or record.primary_ip != path.name):
                 path.unlink(missing_ok=True)
+        for path in self._config.instances_dir.iterdir():
+            if path.stat().st_mtime >= before or self.load(path.name) is not None:
+                continue
+            identity = self.identity(path.name)
+            if identity is None or not identity.is_alive():
+                shutil.rmtree(path, ignore_errors=True)
 
     def identity(self, instance_id: str) -> ProcessIdentity | None:
         return ProcessIdentity.read(self.directory(instance_id) / "pid")
@@ -141,6 +152,10 @@ class InstanceStore:
         changed = replace(record, state=state.value, state_reason=reason, terminated_time=terminated_time)
         self.save(changed)
         return changed
+
+    def clear_disk(self, instance_id: str) -> None:
+        """Delete the directories of a dead instance, which hold nearly all that it takes (may take long)."""
+        shutil.rmtree(self.directory(instance_id) / "disk", ignore_errors=True)
 
     def clear_directory(self, instance_id: str) -> None:
         """Delete all that a terminated instance leaves but its record (may take long)."""
@@ -169,6 +184,9 @@ class InstanceStore:
                     file.write(instance_id)
             except FileExistsError:
                 continue
+            except OSError:
+                (self._config.addresses_dir / primary).unlink(missing_ok=True)
+                raise
             self._next_index = index + 1
             return primary, str(ipaddress.IPv4Address(first + 2 * index + 1))
         raise CloudQuotaError(f"InsufficientFreeAddressesInSubnet: no free address in {network}")

@@ -11,6 +11,9 @@ from vk_provider.cloud.local import boot, cgroup, containerd, golden, layer, net
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.errors import BadStartError
 
+_PROGRAMS = {"ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux", "setpriv": "util-linux"}
+"""What is run -> the Debian package that has it."""
+
 
 def prepare(config: LocalCloudConfig) -> tuple[golden.GoldenRoot, boot.BootSpec, tuple[cgroup.Hierarchy, ...]]:
     """Make and find everything that all instances share (blocking). Raises BadStartError."""
@@ -76,6 +79,6 @@ def check_machine() -> None:
         raise BadStartError("local cloud: needs Linux")
     if os.geteuid() != 0:
         raise BadStartError("local cloud: needs root (namespaces, mounts, control groups)")
-    for command, package in {"ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux"}.items():
+    for command, package in _PROGRAMS.items():
         if shutil.which(command) is None:
             raise BadStartError(f"local cloud: {command} is not on PATH; install the package {package}")

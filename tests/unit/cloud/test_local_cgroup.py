@@ -1,0 +1,81 @@
+"""Control groups of instances, on directories that look like the kernel's."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from vk_provider.cloud.local import boot, cgroup
+from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup
+from vk_provider.cloud.local.init import Init
+
+
+def unified(root: Path) -> InstanceCgroup:
+    """A cgroup v2 hierarchy with the group of one instance."""
+    for directory in (root, root / "vk-u", root / "vk-u/i-1"):
+        directory.mkdir(exist_ok=True)
+        (directory / "cgroup.controllers").write_text("cpu memory pids\n")
+    (root / "vk-u/i-1/cpu.max").write_text("max 100000\n")
+    return InstanceCgroup((Hierarchy(str(root), "", True),), "vk-u/i-1")
+
+
+def spec_of(group: InstanceCgroup, directory: Path) -> boot.BootSpec:
+    return boot.BootSpec("i-1", "", str(directory), "/layer", (), "", "", "10.9.0.0/16", "10.9.0.1", "/run/netns/n",
+                         "br0", group.to_json(), 250, 0.0, ("c",), ("python", "agent"), {})  # fmt: skip
+
+
+def test_on_cgroup_v2_the_cpu_limit_goes_through_the_descriptor_opened_before_the_namespace(tmp_path: Path) -> None:
+    group = unified(tmp_path / "cgroup")
+    directory = tmp_path / "instance"
+    directory.mkdir()
+    cpu_max = group.open_cpu_max()
+    init = Init(spec_of(group, directory), "", cpu_max)
+    file = tmp_path / "moved"
+    (tmp_path / "cgroup/vk-u/i-1/cpu.max").rename(file)  # as after the pivot: the path is not there any more
+    init._limit_cpu(on_host=False)
+    assert file.read_text().startswith("25000 100000")
+    assert init._cpu_limit_due is None
+
+
+def test_on_cgroup_v1_nothing_is_kept_open_and_the_quota_is_written_by_path(tmp_path: Path) -> None:
+    path = tmp_path / "cpu/vk-u/i-1"
+    path.mkdir(parents=True)
+    group = InstanceCgroup((Hierarchy(str(tmp_path / "cpu"), "cpu", False),), "vk-u/i-1")
+    assert group.open_cpu_max() is None
+    Init(spec_of(group, tmp_path), "", None)._limit_cpu(on_host=True)
+    assert (path / "cpu.cfs_quota_us").read_text() == "25000"
+
+
+def test_an_instance_has_its_types_memory_and_no_swap(tmp_path: Path) -> None:
+    group = unified(tmp_path / "v2")
+    group.create(2**30)
+    assert (tmp_path / "v2/vk-u/i-1/memory.max").read_text() == str(2**30)
+    assert (tmp_path / "v2/vk-u/i-1/memory.swap.max").read_text() == "0"
+    old = InstanceCgroup((Hierarchy(str(tmp_path / "v1"), "memory", False),), "vk-u/i-1")
+    old.create(2**30)
+    assert (tmp_path / "v1/vk-u/i-1/memory.memsw.limit_in_bytes").read_text() == str(2**30)
+
+
+def test_a_group_that_another_process_is_just_leaving_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "cgroup.procs").write_text("1\n0\n")
+    answers = [OSError(errno.EBUSY, "busy"), OSError(errno.EBUSY, "busy"), None]
+    slept: list[float] = []
+
+    def enable(path: Path) -> None:
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+
+    monkeypatch.setattr(cgroup, "_enable", enable)
+    monkeypatch.setattr(cgroup.time, "sleep", slept.append)
+    cgroup.prepare_nested_v2(root)
+    assert not answers and len(slept) == 2
+    answers.append(OSError(errno.ENODEV, "no"))
+    with pytest.raises(OSError, match="no"):
+        cgroup.prepare_nested_v2(root)

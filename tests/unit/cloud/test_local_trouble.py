@@ -1,0 +1,385 @@
+"""The local cloud when the disk is full, a process was killed in the middle, or the machine is too small."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest
+from vk_provider.cloud.local import boot, golden, launcher, network, services
+from vk_provider.cloud.local.catalog import build_offerings
+from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup
+from vk_provider.cloud.local.cloud import LocalCloud
+from vk_provider.cloud.local.command import CommandError
+from vk_provider.cloud.local.config import LocalCloudConfig
+from vk_provider.cloud.local.golden import GoldenRoot
+from vk_provider.cloud.local.launcher import Launcher
+from vk_provider.cloud.local.limit import InstanceLimit, compute_instance_limit
+from vk_provider.cloud.local.spare import SpareRoots
+from vk_provider.cloud.local.store import InstanceRecord, InstanceStore
+from vk_provider.errors import BadStartError, CloudError, CloudQuotaError
+
+OFFERINGS = build_offerings("amd64")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> LocalCloudConfig:
+    return LocalCloudConfig(name="u", subnet="10.9.0.0/24", state_dir=str(tmp_path / "state"), parallel_launches=8)
+
+
+@pytest.fixture
+def store(config: LocalCloudConfig) -> InstanceStore:
+    found = InstanceStore(config)
+    found.prepare()
+    return found
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> GoldenRoot:
+    (tmp_path / "golden/tree/content").mkdir(parents=True)
+    (tmp_path / "golden/tree/content/blob").write_text("layer")
+    (tmp_path / "golden/db/meta").mkdir(parents=True)
+    (tmp_path / "golden/db/meta/meta.db").write_text("database")
+    return GoldenRoot(tmp_path / "golden", "pause:1")
+
+
+class NoLauncher:
+    """Stands for the launcher process; starts nothing."""
+
+    async def launch(self, directory: Path) -> None:
+        """As if it had started the instance."""
+
+    async def close(self) -> None:
+        """Nothing to end."""
+
+
+@pytest.fixture
+async def cloud(
+    config: LocalCloudConfig, store: InstanceStore, root: GoldenRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """A cloud as after `start`, on ordinary directories."""
+    found: Any = LocalCloud(config, "me")
+    found._offerings = OFFERINGS
+    found._hierarchies = (Hierarchy(str(tmp_path / "cgroup"), "pids", False),)
+    found._template = boot.BootSpec("", "", "", "/l", (), "", "", config.subnet, "10.9.0.1", "/n", "br0", {}, 0, 1.0,
+                                    ("c",), ("python", "agent"), {})  # fmt: skip
+    found._spares = SpareRoots(root, config.root / "spare", 0)
+    found._launcher = NoLauncher()
+    monkeypatch.setattr(services, "metadata_running", lambda config: True)
+    yield found
+    await found.close()
+
+
+def request(token: str) -> LaunchRequest:
+    return LaunchRequest(token, OFFERINGS[0], {TAG_OWNER: "me"}, "{}")
+
+
+def record(instance_id: str, primary: str) -> InstanceRecord:
+    return InstanceRecord(instance_id, "t", "l1.small", "a", "spot", "amd64", 1000, 2**30, primary, "10.9.0.99", 1.0)
+
+
+def no_space(*_: object, **__: object) -> Any:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_root_is_linked_with_its_databases_copied(root: GoldenRoot, tmp_path: Path) -> None:
+    root.link_to(tmp_path / "one")
+    assert (tmp_path / "one/content/blob").stat().st_nlink == 2
+    assert (tmp_path / "one/meta/meta.db").stat().st_nlink == 1
+
+
+def test_a_disk_that_is_full_while_images_are_linked_is_a_cloud_error_and_leaves_nothing(
+    root: GoldenRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(argv: list[str], **_: object) -> str:
+        Path(argv[-1]).mkdir()
+        raise CommandError("cp: No space left on device")
+
+    monkeypatch.setattr(golden, "run_command", fail)
+    with pytest.raises(CloudError, match="No space left"):
+        root.link_to(tmp_path / "one")
+    assert not (tmp_path / "one").exists()
+
+
+async def test_one_launch_that_finds_the_disk_full_does_not_spoil_the_batch(
+    cloud: Any, config: LocalCloudConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = GoldenRoot.link_to
+    calls = iter([True, False])
+
+    def sometimes(self: GoldenRoot, target: Path) -> None:
+        if next(calls):
+            raise CloudError("local cloud: cannot copy the prepared images: No space left on device")
+        link(self, target)
+
+    monkeypatch.setattr(GoldenRoot, "link_to", sometimes)
+    results = await cloud.launch([request("a"), request("b")])
+    assert sorted(type(result).__name__ for result in results) == ["CloudError", "Instance"]
+
+
+async def test_a_control_group_that_cannot_be_delegated_fails_the_launch_and_ends_the_instance(
+    cloud: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: InstanceCgroup, memory_bytes: int) -> None:
+        raise BadStartError("cannot delegate cgroup controllers")
+
+    monkeypatch.setattr(InstanceCgroup, "create", refuse)
+    (failed,) = await cloud.launch([request("a")])
+    assert isinstance(failed, CloudError) and "cannot delegate" in str(failed)
+    await asyncio.gather(*cloud._cleanups.values())
+    assert [found.state for found in await cloud.list_owned()] == [InstanceState.TERMINATED]
+
+
+async def test_spare_roots_wait_for_the_next_launch_when_the_disk_is_full(
+    root: GoldenRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spares = SpareRoots(root, tmp_path / "spare", 2)
+    monkeypatch.setattr(golden, "run_command", no_space)
+    spares.refill()
+    assert spares._task is not None
+    await spares._task
+    assert "tried again at the next launch" in caplog.text and not spares._ready
+    monkeypatch.undo()
+    spares.refill()
+    await spares._task
+    assert len(spares._ready) == 2
+    await spares.close()
+    assert list((tmp_path / "spare").iterdir()) == []
+
+
+async def test_a_claim_that_cannot_be_written_gives_its_address_back(
+    cloud: Any, config: LocalCloudConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "replace", no_space)
+    (failed,) = await cloud.launch([request("a")])
+    assert isinstance(failed, CloudError) and failed.retryable and "No space left" in str(failed)
+    assert list(config.addresses_dir.iterdir()) == [] and list(config.instances_dir.iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.setattr(services, "metadata_running", lambda config: True)
+    (instance,) = await cloud.launch([request("a")])
+    assert isinstance(instance, Instance)
+
+
+async def test_a_full_disk_does_not_keep_an_instance_from_ending_and_its_end_makes_room(
+    cloud: Any, config: LocalCloudConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (instance,) = await cloud.launch([request("a")])
+    directory = config.instances_dir / instance.instance_id
+    replace = os.replace
+
+    def full(*paths: Path) -> None:
+        if (directory / "disk").exists():
+            no_space()
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", full)
+    await cloud.terminate([instance.instance_id])
+    await asyncio.gather(*cloud._cleanups.values())
+    (found,) = await cloud.describe([instance.instance_id])
+    assert found.state is InstanceState.TERMINATED and "terminated by request" in found.state_reason
+    assert not (directory / "disk").exists() and list(config.addresses_dir.iterdir()) == []
+
+
+async def test_a_metadata_service_that_died_is_started_by_the_next_listing(
+    cloud: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[LocalCloudConfig] = []
+
+    async def start(config: LocalCloudConfig) -> None:
+        started.append(config)
+
+    monkeypatch.setattr(services, "metadata_running", lambda config: False)
+    monkeypatch.setattr(services, "ensure_metadata", start)
+    assert await cloud.list_owned() == [] and len(started) == 1
+
+
+async def test_the_limit_holds_for_launches_at_once_and_says_why(cloud: Any) -> None:
+    cloud._limit = InstanceLimit(2, "inotify is short")
+    results = await cloud.launch([request(f"t{number}") for number in range(8)])
+    assert sum(isinstance(result, Instance) for result in results) == 2
+    refused = next(result for result in results if not isinstance(result, Instance))
+    assert isinstance(refused, CloudQuotaError) and "inotify is short" in str(refused)
+
+
+async def test_locks_of_instances_that_nobody_works_on_are_let_go(cloud: Any) -> None:
+    await cloud.terminate([f"i-{number:017}" for number in range(50)])
+    assert len(cloud._locks) == 0
+
+
+async def test_a_launcher_process_that_hangs_is_replaced_at_the_next_launch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hanging(Launcher):
+        spawned = 0
+
+        def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+            self.spawned += 1
+            theirs.send(b'{"ready": true, "preload_error": ""}')
+            return subprocess.Popen(["sleep", "60"], pass_fds=[theirs.fileno()])
+
+        async def _reap(self) -> None:
+            if self._process is not None:
+                self._process.kill()
+                await super()._reap()
+
+    monkeypatch.setattr(launcher, "_LAUNCH_TIMEOUT_S", 0.0)
+    hanging = Hanging({}, tmp_path / "log", preload=False)
+    for spawned in (1, 2):
+        with pytest.raises(CloudError, match="no first process"):
+            await hanging.launch(tmp_path)
+        assert hanging.spawned == spawned
+    await hanging.close()
+
+
+async def test_a_metadata_service_that_does_not_start_is_a_failed_call(
+    cloud: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(config: LocalCloudConfig) -> None:
+        raise BadStartError("the metadata service does not start")
+
+    monkeypatch.setattr(services, "metadata_running", lambda config: False)
+    monkeypatch.setattr(services, "ensure_metadata", fail)
+    with pytest.raises(CloudError, match="does not start"):
+        await cloud.launch([request("a")])
+
+
+async def test_the_metadata_service_is_started_once_when_two_launches_miss_it(
+    config: LocalCloudConfig, store: InstanceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: list[bool] = []
+    monkeypatch.setattr(services, "_is_current", lambda config: bool(running))
+    monkeypatch.setattr(services, "metadata_running", lambda config: bool(running))
+    monkeypatch.setattr(services, "_start", lambda config: running.append(True))
+    await asyncio.gather(*(services.ensure_metadata(config) for _ in range(4)))
+    assert running == [True]
+
+
+def test_a_torn_record_is_none_and_one_of_a_newer_version_is_read(
+    config: LocalCloudConfig, store: InstanceStore
+) -> None:
+    store.save(record("i-1", "10.9.0.16"))
+    path = config.instances_dir / "i-1/instance.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "spot_price": 1}))
+    assert store.load("i-1") == record("i-1", "10.9.0.16")
+    for text in ("", '{"instance_id": "i-1"}', "[]"):
+        path.write_text(text)
+        assert store.load("i-1") is None
+
+
+def test_addresses_that_a_killed_process_took_for_nothing_come_back(
+    config: LocalCloudConfig, store: InstanceStore
+) -> None:
+    """Killed after the first pair was taken; the launch was repeated and took another pair."""
+    store.allocate_addresses("i-1")
+    primary, _ = store.allocate_addresses("i-1")
+    store.save(record("i-1", primary))
+    store.drop_unclaimed(time.time() + 60)
+    assert [path.name for path in config.addresses_dir.iterdir()] == [primary]
+    assert store.load("i-1") is not None
+
+
+def test_what_a_failed_write_has_begun_is_removed(
+    config: LocalCloudConfig, store: InstanceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save(record("i-1", "10.9.0.16"))
+    monkeypatch.setattr(os, "replace", no_space)
+    with pytest.raises(OSError, match="No space"):
+        store.save(record("i-1", "10.9.0.18"))
+    assert [path.name for path in store.directory("i-1").iterdir()] == ["instance.json"]
+    assert store.load("i-1") == record("i-1", "10.9.0.16")
+
+
+@pytest.mark.parametrize(
+    ("inotify", "unified", "instances"), [(128, False, 112), (128, True, 37), (8192, False, 250), (4, True, 1)]
+)
+def test_an_instance_that_could_not_start_for_lack_of_inotify_is_over_the_limit(
+    inotify: int, unified: bool, instances: int
+) -> None:
+    limit = compute_instance_limit(250, inotify, unified)
+    assert limit.instances == instances
+    assert ("fs.inotify.max_user_instances" in limit.reason) == (instances < 250)
+
+
+class Commands:
+    """Records `ip`; answers with one address of the host's interface, or none."""
+
+    def __init__(self, addresses: list[dict[str, object]]) -> None:
+        self.addresses = addresses
+        self.ran: list[str] = []
+
+    def __call__(self, argv: list[str], **_: object) -> str:
+        self.ran.append(" ".join(argv))
+        return json.dumps([{"addr_info": self.addresses}]) if "addr show" in self.ran[-1] else ""
+
+
+def test_a_network_whose_making_was_interrupted_is_made_again(
+    config: LocalCloudConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ip = Commands([])
+    monkeypatch.setattr(network, "exists", lambda config: True)
+    monkeypatch.setattr(network, "run_command", ip)
+    network.ensure(config)
+    assert "ip netns del vk-u" in ip.ran
+    assert ip.ran[-1] == "ip addr add 10.9.0.1/24 dev vk-u"  # last, as it is what tells of a whole network
+
+
+def test_a_network_that_is_there_is_left_as_it_is(config: LocalCloudConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    ip = Commands([{"local": "10.9.0.1", "prefixlen": 24}])
+    monkeypatch.setattr(network, "exists", lambda config: True)
+    monkeypatch.setattr(network, "run_command", ip)
+    network.ensure(config)
+    assert not [line for line in ip.ran if " add " in line or " del " in line]
+    ip.addresses = [{"local": "10.7.0.1", "prefixlen": 24}]
+    with pytest.raises(BadStartError, match="another subnet"):
+        network.ensure(config)
+
+
+def test_a_golden_root_that_a_running_cloud_holds_is_not_dropped_as_unused(tmp_path: Path) -> None:
+    for name in ("held", "unused"):
+        (tmp_path / name / "tree").mkdir(parents=True)
+        os.utime(tmp_path / name, (1, 1))
+    descriptor = GoldenRoot(tmp_path / "held", "p").hold()
+    golden._drop_unused(tmp_path, "none")
+    assert [path.name for path in tmp_path.iterdir()] == ["held"]
+    os.close(descriptor)
+    golden._drop_unused(tmp_path, "none")
+    assert list(tmp_path.iterdir()) == []
+
+
+IMPORTER = """
+import os, sys, time
+from pathlib import Path
+from vk_provider.cloud.local.containerd import Containerd
+from vk_provider.cloud.local.golden import _run_containerd
+work = Path(sys.argv[1])
+with _run_containerd(Containerd(str(work / "containerd"), "ctr", (1, 6)), work / "root", work):
+    print((work / "pid").read_text(), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.real
+def test_the_containerd_that_imports_images_dies_with_the_provider(tmp_path: Path) -> None:
+    program = tmp_path / "containerd"
+    program.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid; touch {tmp_path}/c.sock; exec sleep 60\n")
+    program.chmod(0o755)
+    with subprocess.Popen(
+        [sys.executable, "-c", IMPORTER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as provider:
+        assert provider.stdout is not None
+        child = os.pidfd_open(int(provider.stdout.readline()))
+        provider.kill()
+    readable, _, _ = select.select([child], [], [], 10)
+    os.close(child)
+    assert readable
