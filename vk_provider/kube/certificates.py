@@ -34,7 +34,9 @@ class KeyPair:
             return False
         if not leaf.not_valid_before_utc <= now < leaf.not_valid_after_utc:
             return False
-        return _spki(leaf.public_key()) == _spki(key.public_key()) and {str(_parse_name(name)) for name in names} <= subject_names(leaf)
+        if _spki(leaf.public_key()) != _spki(key.public_key()):
+            return False
+        return {str(_parse_name(name)) for name in names} <= subject_names(leaf)
 
 
 def generate_key_pem() -> bytes:
