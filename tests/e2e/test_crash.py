@@ -16,7 +16,7 @@ pytestmark = pytest.mark.real
 PODS = 20
 LAUNCHED = 5
 """So many instances live when the provider is killed; more are being launched."""
-SLOW_END = 'trap "echo stopping; sleep 45; exit 7" TERM; while true; do sleep 1 & wait; done'
+SLOW_END = 'trap "echo stopping; sleep 30; exit 7" TERM; while true; do sleep 1 & wait; done'
 FINALIZER = "vk-provider.test/keeps-the-final-status"
 ONCE = f'echo "$HOSTNAME started" >> /data/starts; {SLEEP}'
 

@@ -60,6 +60,19 @@ async def test_a_finished_job_succeeds_and_leaves_nothing_running(harness: Worke
     assert not [c for c in await harness.runtime.list_containers() if c.state == 1]
 
 
+async def test_a_running_pod_that_somebody_ends_in_the_api_stops_by_its_grace_period(harness: WorkerHarness) -> None:
+    main = container("main", "trap 'sleep 1; exit 3' TERM; echo up; while true; do sleep 0.1; done")
+    item = pod(main)
+    harness.send(item)
+    await harness.wait_for(is_running)
+    await harness.wait_log("up")
+    harness.send({**item, "status": {"phase": "Failed", "reason": "Odd", "message": "said so"}})
+    status = await harness.wait_finished()
+    assert (status["phase"], status["reason"], status["message"]) == ("Failed", "Odd", "said so")
+    assert status_of(status, "main")["state"]["terminated"]["exitCode"] == 3
+    assert not [c for c in await harness.runtime.list_containers() if c.state == 1]
+
+
 async def test_on_failure_restarts_until_success(harness: WorkerHarness) -> None:
     volume = {"name": "v", "mountPath": "/v"}
     script = "if [ -e /v/again ]; then exit 0; fi; touch /v/again; exit 1"
