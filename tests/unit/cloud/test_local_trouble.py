@@ -301,7 +301,7 @@ def test_what_a_failed_write_has_begun_is_removed(
 
 
 @pytest.mark.parametrize(
-    ("inotify", "unified", "instances"), [(128, False, 112), (128, True, 37), (8192, False, 250), (4, True, 1)]
+    ("inotify", "unified", "instances"), [(128, False, 100), (128, True, 33), (8192, False, 250), (4, True, 1)]
 )
 def test_an_instance_that_could_not_start_for_lack_of_inotify_is_over_the_limit(
     inotify: int, unified: bool, instances: int

@@ -9,8 +9,8 @@ from pathlib import Path
 from vk_provider.cloud.local.cgroup import Hierarchy
 
 _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
-_LEFT_FOR_OTHERS = 16
-"""inotify instances of the machine's own programs and of those in containers."""
+_LEFT_FOR_OTHERS = 28
+"""inotify instances of other programs: a control plane on this machine has 13, systemd some, containers theirs."""
 
 
 @dataclass(frozen=True, slots=True)
