@@ -234,6 +234,7 @@ async def test_a_restarted_agent_takes_the_pod_over_without_touching_it(harness:
     before = await harness.wait_for(is_ready)
     await harness.kill()
     harness.begin()
+    await harness.wait_observed()
     after = await harness.wait_for(is_running)
     assert status_of(after, "main") == status_of(before, "main")
     assert all(is_ready(status) for status, _ in harness.outbox.statuses)
@@ -249,6 +250,7 @@ async def test_an_end_is_told_again_after_a_restart(harness: WorkerHarness) -> N
     await harness.kill()
     harness.begin()
     after = await harness.wait_finished()
+    await harness.wait_observed()
     assert after == before
     assert len(harness.outbox.statuses) == 1
 
@@ -283,7 +285,8 @@ async def test_restart_all_containers_runs_init_containers_again(harness: Worker
         lambda s: status_of(s, "main")["restartCount"] == 1 and "running" in status_of(s, "main")["state"], 15
     )
     assert status_of(status, "other")["restartCount"] == 1
-    assert status_of(status, "main")["lastState"]["terminated"]["exitCode"] == 42
+    ended = status_of(status, "main")["lastState"]["terminated"]
+    assert (ended["reason"], ended["exitCode"]) == ("RestartingAllContainers", 137)
 
 
 async def test_resources_are_resized_in_place(harness: WorkerHarness) -> None:

@@ -143,6 +143,14 @@ class WorkerHarness:
                 last = self.outbox.statuses[-1] if self.outbox.statuses else None
                 raise AssertionError(f"not reached; last status {last}; events {self.outbox.events}") from None
 
+    async def wait_observed(self) -> None:
+        """Wait until the worker has looked at the runtime and computed a status from it."""
+        async with asyncio.timeout(10):
+            while True:
+                if self.worker.sandbox_id:
+                    return
+                await asyncio.sleep(0.01)
+
     async def wait_finished(self, timeout_s: float = 10.0) -> Json:
         return await self.wait_for(lambda _: self.outbox.statuses[-1][1], timeout_s)
 

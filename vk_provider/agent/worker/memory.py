@@ -29,6 +29,7 @@ class PodMemory:
     failures:       container name -> (reason, message) of its last start that failed
     starting:       IDs of containers whose postStart hook still runs (not kept)
     volumes_ready:  volumes are set up (not kept: set-up is idempotent and repeated after a restart)
+    recovered:      read from the journal: `status` and `finished` are what was told last (not kept)
     stopped:        all containers have ended for good and the sandbox is stopped
     finished:       nothing of the pod is left on the instance
     """
@@ -48,6 +49,7 @@ class PodMemory:
     starting: set[str] = field(default_factory=set)
     volumes_ready: bool = False
     restarting_all: bool = False
+    recovered: bool = False
     stopped: bool = False
     finished: bool = False
 
@@ -136,4 +138,5 @@ class PodMemory:
         memory.restarting_all = bool(document.get("restartingAll"))
         memory.stopped = bool(document.get("stopped"))
         memory.finished = bool(document.get("finished"))
+        memory.recovered = True
         return memory

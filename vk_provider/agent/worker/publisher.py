@@ -61,6 +61,8 @@ class StatusPublisher:
         self._publishing = asyncio.Lock()
         self._save_due = False
         self._sent: tuple[Json, bool] | None = None
+        if memory.recovered:  # the worker has put it into the outbox already
+            self._sent = (copy.deepcopy(memory.status), memory.finished)
         self.observed = Observation()
 
     def request(self, *, save: bool = False) -> None:

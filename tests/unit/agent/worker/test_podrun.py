@@ -56,6 +56,9 @@ async def test_a_restarted_agent_tells_the_last_status_before_the_runtime_answer
     assert worker.status == told["status"]
     again.start_session()
     assert await again.take() == [told]
+    assert worker._memory is not None
+    await make_run(worker._memory, again, journal)._publisher.publish()
+    assert not again._status_due  # nothing has changed: it is not told twice
 
 
 async def test_an_agent_without_a_pod_tells_no_status(tmp_path: Path) -> None:
