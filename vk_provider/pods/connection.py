@@ -15,7 +15,7 @@ from typing import Any
 from vk_provider.agentclient.base import AgentConnector
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.base import Instance
-from vk_provider.errors import AgentError, AgentIdentityError, AgentUnreachableError, CloudError
+from vk_provider.errors import AgentError, AgentIdentityError, AgentUnreachableError, AgentVersionError, CloudError
 from vk_provider.pods.record import PodRecord
 
 log = logging.getLogger(__name__)
@@ -59,20 +59,22 @@ class InstanceConnection:
         backoff = Backoff(DIAL_FIRST_S, DIAL_MAX_S, 1.5)
         started = time.monotonic()
         fate_due = started + FATE_INTERVAL_S
+        told = ""
         while record.instance is not None and not record.instance.state.is_gone:
             dialed = time.monotonic()
             try:
                 await self._hold(record)
-                fate_due = 0.0
+                fate_due, told = 0.0, ""
                 if time.monotonic() - dialed >= STEADY_S:
                     backoff.reset()
             except AgentUnreachableError:
                 pass
-            except AgentIdentityError as error:
-                log.warning("pod %s: %s", record.key, error)
-                await asyncio.sleep(DIAL_MAX_S)
             except AgentError as error:
-                log.warning("pod %s: %s", record.key, error)
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("pod %s: %s", record.key, error)
+                if isinstance(error, AgentIdentityError | AgentVersionError):
+                    await asyncio.sleep(DIAL_MAX_S)
             if time.monotonic() >= fate_due or not record.instance.primary_ip:
                 fate_due = time.monotonic() + FATE_INTERVAL_S
                 if await self._is_lost(record):

@@ -15,7 +15,7 @@ from vk_provider.cloud.tags import build_tags
 from vk_provider.errors import CloudError, KubeApiError
 from vk_provider.pods.archive import LogArchive
 from vk_provider.pods.metrics import PodMetrics
-from vk_provider.pods.sweep import OrphanSweep, select_candidates
+from vk_provider.pods.sweep import OrphanSweep, find_strangers, select_candidates
 
 from .rig import NODE, OWNER, World
 
@@ -101,6 +101,19 @@ async def test_the_instance_of_a_pod_that_is_being_given_one_is_no_orphan(world:
     assert (await sweep.sweep(), await sweep.sweep()) == ([], [])
     gate.set()
     await world.until(lambda: world.api.status(pod)["phase"] == "Running")
+
+
+async def test_instances_of_a_node_that_is_not_configured_any_more_are_named_once_and_live(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = await launch(world, "gone", "gone")
+    sweep = OrphanSweep(
+        world.cloud, world.api, world.controller, {"other"}, PodMetrics(Registry()), 60.0, 0.0,  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert (await sweep.sweep(), await sweep.sweep()) == ([], [])
+    told = [record.getMessage() for record in caplog.records if NODE in record.getMessage()]
+    assert len(told) == 1 and left.instance_id in told[0]
+    assert find_strangers([left], {NODE}) == {}
 
 
 async def test_a_sweep_in_which_a_side_failed_concludes_nothing_and_counts_anew(
