@@ -252,6 +252,20 @@ def test_needed_paths_that_instances_cannot_see_are_bound(tmp_path: Path) -> Non
     assert found == (str(tmp_path),)
 
 
+def test_every_link_on_the_way_to_a_needed_path_is_bound(tmp_path: Path) -> None:
+    versions = tmp_path / "versions"
+    (versions / "3.11.7" / "bin").mkdir(parents=True)
+    python = versions / "3.11.7" / "bin" / "python3"
+    python.touch()
+    (versions / "3.11").symlink_to("3.11.7")
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    executable = tmp_path / "venv" / "bin" / "python"
+    executable.symlink_to(versions / "3.11" / "bin" / "python3")
+    found = layer.find_binds([str(tmp_path / "venv"), str(executable)], ("/tmp", str(tmp_path)))
+    # The venv, the name that its link has, and the file behind it.
+    assert set(found) == {str(tmp_path / "venv"), str(versions / "3.11" / "bin" / "python3"), str(python)}
+
+
 @pytest.mark.real
 def test_a_layer_hides_host_directories_and_is_named_by_its_content(tmp_path: Path) -> None:
     first = layer.ensure_layer(tmp_path, "config", "nameserver 1.2.3.4\n", "/srv/state")
@@ -259,7 +273,7 @@ def test_a_layer_hides_host_directories_and_is_named_by_its_content(tmp_path: Pa
     assert layer.ensure_layer(tmp_path, "other", "nameserver 1.2.3.4\n", "/srv/state") != first
     assert (first / "etc/containerd/config.toml").read_text() == "config"
     assert (first / "tmp").stat().st_mode & 0o7777 == 0o1777
-    for name in ("etc/cni", "srv/state", "tmp", "var/lib/kubelet"):
+    for name in ("etc/cni", "home", "root", "srv/state", "tmp", "var/lib/kubelet"):
         assert os.getxattr(first / name, "trusted.overlay.opaque") == b"y"
 
 

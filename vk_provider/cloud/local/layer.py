@@ -12,13 +12,15 @@ from vk_provider.cloud.local.containerd import CERTS_DIR, CNI_CONF_DIR, CONFIG_P
 
 _EMPTY = ("/etc/containerd", "/etc/cni", "/tmp", "/var/tmp", "/var/log", "/var/lib/containerd", "/var/lib/kubelet")
 _OWN = ("/var/lib/vk-agent", "/var/lib/cni", "/var/lib/vk-provider", "/run", "/mnt", "/media", "/dev", "/proc", "/sys")
+_HOMES = ("/root", "/home")
+"""Keys, kubeconfigs and whatever else people keep: a pod with hostPath / has no business there."""
 _STICKY = ("/tmp", "/var/tmp")
 _SYSTEMD_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
 
 
 def hidden_directories(state_dir: str) -> tuple[str, ...]:
     """Host directories whose content no instance sees."""
-    return (*_EMPTY, *_OWN, state_dir)
+    return (*_EMPTY, *_OWN, *_HOMES, state_dir)
 
 
 def read_resolv_conf(nameservers: Sequence[str]) -> str:
@@ -36,7 +38,7 @@ def read_resolv_conf(nameservers: Sequence[str]) -> str:
 
 def ensure_layer(directory: Path, config: str, resolv_conf: str, state_dir: str) -> Path:
     """Write the layer (blocking) and return its path. One in use is never changed: its name is its content's hash."""
-    key = hashlib.sha256("\0".join(("1", config, resolv_conf, state_dir)).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\0".join(("2", config, resolv_conf, state_dir)).encode()).hexdigest()[:16]
     final = directory / key
     if final.is_dir():
         return final
@@ -69,15 +71,24 @@ def _make(root: Path, name: str) -> Path:
 
 
 def find_binds(needed: Iterable[str], hidden: Sequence[str]) -> tuple[str, ...]:
-    """Those needed host paths that instances do not see through the layers: on another file system, or hidden."""
+    """Those needed host paths that instances do not see through the layers: on another file system, or hidden. Where
+    links lead to one, each step of the way is needed."""
     root_device = os.stat("/").st_dev
     binds: list[str] = []
-    for path in sorted({os.path.realpath(p) for p in needed}):
+    for path in sorted({step for name in needed for step in _follow(name)}):
         if any(_is_within(path, bound) for bound in binds):
             continue
         if os.stat(path).st_dev != root_device or any(_is_within(path, name) for name in hidden):
             binds.append(path)
     return tuple(binds)
+
+
+def _follow(path: str) -> list[str]:
+    """The path, each path that a link at its end names, and the path without any link."""
+    steps = [path]
+    while os.path.islink(steps[-1]) and len(steps) < 40:
+        steps.append(os.path.normpath(os.path.join(os.path.dirname(steps[-1]), os.readlink(steps[-1]))))
+    return [*steps, os.path.realpath(path)]
 
 
 def _is_within(path: str, directory: str) -> bool:
