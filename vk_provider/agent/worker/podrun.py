@@ -74,7 +74,9 @@ class PodRun:
         self._probes = ProbeManager(Prober(runtime, self._http), recorder, self._look_again)
         self._puller = ImagePuller(images, recorder)
         self._killer = ContainerKiller(runtime, hooks, recorder, memory, facts)
-        self._publisher = StatusPublisher(memory, facts, observer, self._probes, outbox, self._save)
+        self._publisher = StatusPublisher(
+            memory, facts, observer, self._probes, outbox, self._save, recursive_read_only=volumes.recursive_read_only
+        )
         preparer = PodPreparer(
             runtime, volumes, self._puller, observer, recorder, memory, facts, self._publisher.request
         )

@@ -12,6 +12,7 @@ from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.journal import Journal
 from vk_provider.agent.outbox import Outbox
+from vk_provider.agent.volumes.pod_volumes import PodVolumes
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.podrun import PodRun, make_volumes
 from vk_provider.agent.worker.worker import PodWorker
@@ -58,7 +59,7 @@ async def test_volumes_can_do_what_the_runtime_says(
 ) -> None:
     runtime: Any = Versioned(version, recursive)
     volumes = await make_volumes(runtime, tmp_path)
-    assert (volumes._image_volumes, volumes._recursive_read_only) == expected
+    assert (volumes._image_volumes, volumes.recursive_read_only) == expected
 
 
 def make_memory() -> PodMemory:
@@ -67,7 +68,7 @@ def make_memory() -> PodMemory:
 
 def make_run(memory: PodMemory, outbox: Outbox, journal: Journal) -> PodRun:
     runtime: Any = NoContainers()
-    volumes: Any = None
+    volumes = PodVolumes(Path("/none"))
     return PodRun(memory, runtime, NO_IMAGES, outbox, journal, FACTS, volumes)
 
 
