@@ -22,7 +22,7 @@ def test_the_node_tells_of_the_runtime_of_its_instances_as_a_kubelet_does() -> N
     assert status["features"] == {"supplementalGroupsPolicy": True}
 
 
-def test_a_runtime_that_cannot_say_what_it_can_do_leaves_the_fields_out() -> None:
+def test_a_runtime_that_cannot_say_what_it_can_do_takes_the_fields_away() -> None:
     status = status_with(InstanceRuntime("containerd", "1.6.20"))
     assert status["nodeInfo"]["containerRuntimeVersion"] == "containerd://1.6.20"  # type: ignore[index]
-    assert "runtimeHandlers" not in status and "features" not in status
+    assert (status["runtimeHandlers"], status["features"]) == (None, None)
