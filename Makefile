@@ -20,7 +20,7 @@ LABEL ?= NodeConformance && Conformance && !Serial && !Disruptive && !Slow
 
 .PHONY: help
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
 
 .PHONY: preflight
 preflight:
@@ -82,6 +82,15 @@ unit: $(VENV)/.ready ## the tests that need no root and no builds
 test: deps lint control-plane ## the whole test suite, as .ci/run calls it
 	@$(PY) -m tests.cluster.build e2e ginkgo agnhost metrics-server
 	@$(PY) -m pytest tests
+
+.PHONY: containerd2
+containerd2: deps ## build containerd 2 once from its Go module; prints what to put first on PATH to use it for instances
+	@set -o pipefail; $(PY) -m tests.cluster.build containerd shim-runc-v2 ctr | xargs -n 1 dirname | paste -sd :
+
+.PHONY: test-containerd2
+test-containerd2: control-plane ## the tests that run containers, with containerd 2 in the place of the distribution's
+	@first=$$($(MAKE) -s containerd2) && PATH="$$first:$$PATH" $(PY) -m pytest \
+	  tests/contract tests/integration/local_cloud tests/integration/agent tests/e2e
 
 .PHONY: conformance
 conformance: control-plane ## Kubernetes' own specs on a cluster of their own (FOCUS= SKIP= LABEL= PROCS= RESULTS=); call again to resume

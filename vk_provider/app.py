@@ -28,7 +28,7 @@ from vk_provider.agentclient.identity_store import (
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.metrics import Registry
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
-from vk_provider.cloud.base import Cloud, Instance, Offering
+from vk_provider.cloud.base import Cloud, Instance, InstanceRuntime, Offering
 from vk_provider.clouds import build_boot_data, create_backend
 from vk_provider.errors import BadStartError, CloudError, KubeApiError
 from vk_provider.kube.client import KubeClient
@@ -116,8 +116,8 @@ class Provider:
         except OSError as error:
             raise BadStartError(f"the {cloud.name} cloud cannot start: {error}") from None
         cloud = metrics.measure_cloud(cloud)
-        offerings, instances = await self._ask_cloud(cloud)
-        await self._build(client, cloud, connector, offerings, metrics)
+        offerings, runtime, instances = await self._ask_cloud(cloud)
+        await self._build(client, cloud, connector, offerings, runtime, metrics)
         # Before anything is changed: a second provider by mistake must fail here and not launch what runs already.
         for node in self._nodes:
             await node.listen()
@@ -165,8 +165,8 @@ class Provider:
         except CloudError as error:
             log.warning("second instances are left to the orphan sweep: %s", error)
 
-    async def _ask_cloud(self, cloud: Cloud) -> tuple[Sequence[Offering], list[Instance]]:
-        """Offerings and instances, before anything of the cluster is read; an outage is waited out.
+    async def _ask_cloud(self, cloud: Cloud) -> tuple[Sequence[Offering], InstanceRuntime, list[Instance]]:
+        """Offerings, runtime and instances, before anything of the cluster is read; an outage is waited out.
 
         A later outage makes no Node NotReady: the controller manager would evict the pods that run there, and only new
         ones need the cloud. They say FailedLaunch.
@@ -175,8 +175,9 @@ class Provider:
         while True:
             try:
                 offerings = await cloud.describe_offerings()
+                runtime = await cloud.describe_runtime()
                 instances = await cloud.list_owned()
-                return offerings, instances
+                return offerings, runtime, instances
             except CloudError as error:
                 if not error.retryable:
                     raise BadStartError(f"the {cloud.name} cloud refuses: {error}") from None
@@ -189,6 +190,7 @@ class Provider:
         cloud: Cloud,
         connector: AgentConnector,
         offerings: Sequence[Offering],
+        runtime: InstanceRuntime,
         metrics: ProcessMetrics,
     ) -> None:
         settings = self.settings
@@ -200,7 +202,7 @@ class Provider:
         )
         self.controller = build_controller(
             settings=settings, client=client, cloud=cloud, connector=connector, references=self.references,
-            recorder=self.recorder, archive=self.archive, offerings=offerings, metrics=pod_metrics,
+            recorder=self.recorder, archive=self.archive, offerings=offerings, runtime=runtime, metrics=pod_metrics,
             nodes=self._node_object, boot_data=lambda: build_boot_data(settings, self._identity).to_user_data(),
         )  # fmt: skip
         self._sweep = OrphanSweep(
@@ -214,8 +216,8 @@ class Provider:
         for node in settings.nodes:
             self._nodes.append(
                 NodeService(
-                    build_spec(node, settings), settings, client, connector, self.recorder, pods, self.registry,
-                    (partial(self._pods_problem, node.name),), self._client_ca(client),
+                    build_spec(node, settings, runtime), settings, client, connector, self.recorder, pods,
+                    self.registry, (partial(self._pods_problem, node.name),), self._client_ca(client),
                     auth, self._is_healthy,
                 )  # fmt: skip
             )

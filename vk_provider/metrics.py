@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from vk_provider.aiokit.metrics import Registry
-from vk_provider.cloud.base import Cloud, Instance, LaunchRequest, LaunchResult, Offering
+from vk_provider.cloud.base import Cloud, Instance, InstanceRuntime, LaunchRequest, LaunchResult, Offering
 from vk_provider.errors import CloudError
 
 ResultT = TypeVar("ResultT")
@@ -107,6 +107,9 @@ class MeasuredCloud:
 
     async def describe_offerings(self) -> list[Offering]:
         return await self._measure("offerings", self._inner.describe_offerings())
+
+    async def describe_runtime(self) -> InstanceRuntime:
+        return await self._measure("runtime", self._inner.describe_runtime())
 
     async def _measure(self, verb: str, call: Awaitable[ResultT]) -> ResultT:
         try:

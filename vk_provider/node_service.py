@@ -18,6 +18,7 @@ from vk_provider import __version__
 from vk_provider.agentclient.base import AgentConnector
 from vk_provider.aiokit.metrics import Registry
 from vk_provider.aiokit.supervisor import Supervisor
+from vk_provider.cloud.base import InstanceRuntime
 from vk_provider.errors import BadStartError
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.csr import FileCertificate, ServingCertificate
@@ -34,8 +35,9 @@ DEFAULT_CAPACITY = {"ephemeral-storage": "20Ti"}
 """Without it the Node would never be Ready (pkg/kubelet/nodestatus)."""
 
 
-def build_spec(node: NodeSettings, settings: Settings) -> NodeSpec:
-    """What the settings say of one Node; the address falls back to the one the default route leaves by."""
+def build_spec(node: NodeSettings, settings: Settings, runtime: InstanceRuntime) -> NodeSpec:
+    """What the settings and the instances' runtime say of one Node; the address falls back to the one the default route
+    leaves by."""
     return NodeSpec(
         name=node.name,
         internal_ip=node.address or default_address(),
@@ -47,10 +49,16 @@ def build_spec(node: NodeSettings, settings: Settings) -> NodeSpec:
         taints=tuple(Taint(item.key, item.value, item.effect) for item in node.taints) if node.taint else (),
         kubelet_port=node.port,
         provider_id=f"vk-provider://{settings.cloud.owner}/{node.name}",
-        container_runtime_version="containerd://on-instances",
+        container_runtime_version=f"{runtime.name}://{runtime.version}",
+        runtime_handlers=tuple(
+            {"name": name, "features": {"recursiveReadOnlyMounts": runtime.recursive_read_only_mounts,
+                                        "userNamespaces": False}}
+            for name in runtime.handlers
+        ),
+        supplemental_groups_policy=runtime.supplemental_groups_policy,
         os_image=f"vk-provider on the {settings.cloud.backend} cloud",
         kernel_version=platform.release(),
-    )
+    )  # fmt: skip
 
 
 def default_address() -> str:

@@ -66,6 +66,33 @@ def test_the_pods_own_token_is_accepted_by_the_api_server(world: Namespace) -> N
     assert "BEGIN CERTIFICATE" in world.execute("follower", f"cat {TOKEN_DIR}/ca.crt").stdout
 
 
+def test_the_node_says_what_its_runtime_can_mount_and_admission_keeps_to_it(world: Namespace) -> None:
+    status = world.nodeless.get("node", world.nodeless.node)["status"]
+    name, _, version = status["nodeInfo"]["containerRuntimeVersion"].partition("://")
+    handlers = {handler["name"]: handler["features"] for handler in status.get("runtimeHandlers") or []}
+    recursive = handlers.get("", {}).get("recursiveReadOnlyMounts", False)
+    image = world.nodeless.image
+    mount = {"name": "data", "mountPath": "/data", "readOnly": True}
+    fields = {"nodeName": world.nodeless.node, "restartPolicy": "Never"}
+    world.apply(
+        pod("image-volume", container(image, "ls /data/bin/busybox", volumeMounts=[mount]),
+            volumes=[{"name": "data", "image": {"reference": image}}], **fields),
+        pod("recursive", container(image, "! touch /data/x",
+                                   volumeMounts=[{**mount, "recursiveReadOnly": "Enabled"}]),
+            volumes=[{"name": "data", "emptyDir": {}}], **fields),
+        pod("strict", container(image, "id -G"), securityContext={"supplementalGroupsPolicy": "Strict"}, **fields),
+    )  # fmt: skip
+    assert name == "containerd"
+    able = {
+        "image-volume": tuple(map(int, version.split("."))) >= (2, 1),
+        "recursive": recursive,
+        "strict": status.get("features", {}).get("supplementalGroupsPolicy", False),
+    }
+    for each, runs in able.items():
+        ended = world.wait_phase(each, "Succeeded" if runs else "Failed")
+        assert runs or "not supported" in ended["status"]["message"], ended["status"]
+
+
 def wait_for(world: Namespace, script: str, expected: str) -> None:
     until(f"{script!r} prints {expected!r}", lambda: world.execute("follower", script).stdout == expected,
           explain=lambda: world.execute("follower", script).stdout)  # fmt: skip

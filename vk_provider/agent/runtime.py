@@ -74,6 +74,12 @@ class ContainerRuntime:
     async def version(self) -> pb.VersionResponse:
         return await self._call(self._stub.Version, pb.VersionRequest())
 
+    async def handler_features(self) -> pb.RuntimeHandlerFeatures:
+        """What the default runtime handler says it can do; nothing where the runtime does not tell (containerd 1.6)."""
+        reply = await self._call(self._stub.Status, pb.StatusRequest())
+        told = (handler.features for handler in reply.runtime_handlers if handler.name == "")
+        return next(told, pb.RuntimeHandlerFeatures())
+
     async def run_pod_sandbox(self, config: pb.PodSandboxConfig, runtime_handler: str = "") -> str:
         """Make and start a sandbox, its network included; returns its ID."""
         request = pb.RunPodSandboxRequest(config=config, runtime_handler=runtime_handler)

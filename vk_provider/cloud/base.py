@@ -51,6 +51,23 @@ class Offering:
 
 
 @dataclass(frozen=True, slots=True)
+class InstanceRuntime:
+    """The container runtime of the instances that are launched from now on, whatever their offering.
+
+    name, version: as a Node's containerRuntimeVersion has them, such as "containerd" and "2.4.2"
+    handlers:      names of its runtime handlers, "" the default one; empty when it cannot say what they can do
+    The rest is what pods may ask for because it can do it; handlers do not differ in it.
+    """
+
+    name: str
+    version: str
+    handlers: tuple[str, ...] = ()
+    image_volumes: bool = False
+    recursive_read_only_mounts: bool = False
+    supplemental_groups_policy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchRequest:
     """One instance for one pod.
 
@@ -115,3 +132,7 @@ class Cloud(Protocol):
 
     async def describe_offerings(self) -> list[Offering]:
         """What can be bought now, cheapest first within the backend's zones."""
+
+    async def describe_runtime(self) -> InstanceRuntime:
+        """What runs the containers on instances launched now. It follows from the machine image, so it is known
+        before the first launch and stays the same from `start` to `close`."""

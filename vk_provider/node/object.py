@@ -98,10 +98,9 @@ def build_status(
     }
     if spec.declared_features:
         status["declaredFeatures"] = sorted(set(spec.declared_features))
-    if spec.runtime_handlers:
-        status["runtimeHandlers"] = list(spec.runtime_handlers)
-    if spec.supplemental_groups_policy:
-        status["features"] = {"supplementalGroupsPolicy": True}
+    # null takes away what an earlier provider, whose instances had another runtime, has put there.
+    status["runtimeHandlers"] = list(spec.runtime_handlers) or None
+    status["features"] = {"supplementalGroupsPolicy": True} if spec.supplemental_groups_policy else None
     return status
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from vk_provider.podmodel.admission import refuse
+from vk_provider.cloud.base import InstanceRuntime
+from vk_provider.podmodel.admission import IMAGE_VOLUMES, RECURSIVE_READ_ONLY, SUPPLEMENTAL_GROUPS_POLICY, refuse
 from vk_provider.podmodel.hostport import HostPort, host_ports
 from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.resources import effective_resources
@@ -75,9 +76,23 @@ class NodeUsage:
         return not any(held.conflicts(port) for port in ports for of_pod in self._ports.values() for held in of_pod)
 
 
-def admit(pod: Json, node: Json, usage: NodeUsage) -> Verdict | None:
-    """The kubelet's admission for a pod bound to `node` (the Node object); a pod that passes is added to `usage`."""
-    refusal = refuse(pod)
+def features_of(runtime: InstanceRuntime) -> frozenset[str]:
+    """What the instances' runtime can do, in the names of podmodel.admission.
+
+    User namespaces are never among them: the agent maps no user IDs, whatever the runtime could do with them.
+    """
+    can = {
+        IMAGE_VOLUMES: runtime.image_volumes,
+        RECURSIVE_READ_ONLY: runtime.recursive_read_only_mounts,
+        SUPPLEMENTAL_GROUPS_POLICY: runtime.supplemental_groups_policy,
+    }
+    return frozenset(name for name, able in can.items() if able)
+
+
+def admit(pod: Json, node: Json, usage: NodeUsage, features: frozenset[str] = frozenset()) -> Verdict | None:
+    """The kubelet's admission for a pod bound to `node` (the Node object); a pod that passes is added to `usage`.
+    `features`: as of features_of."""
+    refusal = refuse(pod, features)
     if refusal is not None:
         return Verdict(True, refusal.reason, refusal.message)
     allocatable = (node.get("status") or {}).get("allocatable")

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vk_provider.agentclient.base import AgentConnector
-from vk_provider.cloud.base import Cloud, Offering
+from vk_provider.cloud.base import Cloud, InstanceRuntime, Offering
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.kube.references import ReferenceStore
+from vk_provider.pods.admission import features_of
 from vk_provider.pods.archive import LogArchive
 from vk_provider.pods.connection import InstanceConnection
 from vk_provider.pods.controller import PodController
@@ -33,6 +34,7 @@ def build_controller(
     recorder: EventRecorder,
     archive: LogArchive,
     offerings: Sequence[Offering],
+    runtime: InstanceRuntime,
     metrics: PodMetrics,
     nodes: Callable[[str], Json | None],
     boot_data: Callable[[], str],
@@ -68,6 +70,7 @@ def build_controller(
             wake=controller.wake,
             connect=controller.connect,
             forget=controller.forget,
+            features=features_of(runtime),
             run_daemonsets=settings.pods.daemonsets == "run",
         )
 

@@ -70,6 +70,7 @@ class PodSteps:
         wake: Callable[[str], None],
         connect: Callable[[PodRecord], None],
         forget: Callable[[PodRecord], None],
+        features: frozenset[str],
         run_daemonsets: bool,
     ) -> None:
         self._client = client
@@ -84,6 +85,7 @@ class PodSteps:
         self._wake = wake
         self._connect = connect
         self._forget = forget
+        self._features = features
         self._run_daemonsets = run_daemonsets
         self.usage: dict[str, NodeUsage] = {}
         self._terminate_batch: Batcher[str, None] = Batcher(
@@ -119,7 +121,7 @@ class PodSteps:
         if verdict is None:
             usage = self.usage.setdefault(record.node, NodeUsage())
             node = self._nodes(record.node) or {"metadata": {}}
-            verdict = admit(record.pod, node, usage)
+            verdict = admit(record.pod, node, usage, self._features)
         if verdict is None:
             return
         self.event(record, "Warning", verdict.reason, verdict.message)

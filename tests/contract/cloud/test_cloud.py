@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 
 from tests.contract.cloud.conftest import OWNER
@@ -113,6 +114,13 @@ async def test_the_limit_of_the_account_is_a_quota_error_and_ends_with_a_termina
     await cloud.terminate([instances[0].instance_id])
     await eventually(cloud, instances[0].instance_id, InstanceState.TERMINATED)
     assert await launch(cloud, "one-more")
+
+
+async def test_the_runtime_of_the_instances_is_known_before_the_first_launch(cloud: Cloud) -> None:
+    runtime = await cloud.describe_runtime()
+    assert runtime.name and re.fullmatch(r"\d+\.\d+\.\d+", runtime.version)
+    assert not runtime.recursive_read_only_mounts or "" in runtime.handlers
+    assert await cloud.describe_runtime() == runtime
 
 
 async def test_offerings_are_cheapest_first_and_have_all_figures(cloud: Cloud) -> None:

@@ -238,6 +238,8 @@ async def test_a_restarted_agent_takes_the_pod_over_without_touching_it(harness:
     after = await harness.wait_for(is_running)
     assert status_of(after, "main") == status_of(before, "main")
     assert all(is_ready(status) for status, _ in harness.outbox.statuses)
+    # The status came out of the journal; the runtime may not have answered yet.
+    await harness.wait_until(lambda: harness.worker.container_id("main"))
     assert harness.worker.container_id("main") == status_of(after, "main")["containerID"].removeprefix("containerd://")
     harness.send(harness.pod)
     harness.delete(1)

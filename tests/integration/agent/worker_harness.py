@@ -174,6 +174,12 @@ class WorkerHarness:
         lines = (directory / name / f"{attempt}.log").read_text().splitlines()
         return "\n".join(line.split(" ", 3)[3] for line in lines)
 
+    async def wait_until(self, condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+        """Wait for something that no message announces."""
+        async with asyncio.timeout(timeout_s):
+            while not condition():  # noqa: ASYNC110 - nothing announces it
+                await asyncio.sleep(0.01)
+
     async def wait_log(self, text: str, name: str = "main", timeout_s: float = 10.0) -> None:
         """Wait until a container has written `text`."""
         async with asyncio.timeout(timeout_s):

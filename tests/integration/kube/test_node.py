@@ -146,3 +146,16 @@ async def test_a_serving_certificate_is_signed_once_approved_and_used_again(prov
         await until(lambda: len(given) == 2)
     assert given[0] == given[1]
     check_allowed(provider)
+
+
+async def test_what_another_runtime_could_do_is_taken_off_the_node(provider: Provider) -> None:
+    handlers = ({"name": "", "features": {"recursiveReadOnlyMounts": True, "userNamespaces": False}},)
+    able = spec("node-runtime", runtime_handlers=handlers, supplemental_groups_policy=True)
+    async with controlling(provider, able, []) as controller:
+        await until(lambda: controller.is_ready)
+        status = (await read(provider, "node", "node-runtime"))["status"]
+        assert status["runtimeHandlers"] == list(handlers) and status["features"] == {"supplementalGroupsPolicy": True}
+    async with controlling(provider, spec("node-runtime"), []) as controller:
+        await until(lambda: "runtimeHandlers" not in (controller.node or {"status": {"runtimeHandlers": 1}})["status"])
+        status = (await read(provider, "node", "node-runtime"))["status"]
+        assert "runtimeHandlers" not in status and "features" not in status

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from vk_provider.cloud.base import InstanceState
-from vk_provider.cloud.local import boot, cli, containerd, layer, network
+from vk_provider.cloud.base import InstanceRuntime, InstanceState
+from vk_provider.cloud.local import boot, cli, containerd, layer, network, services
 from vk_provider.cloud.local.catalog import build_offerings
 from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup, parse_hierarchies
 from vk_provider.cloud.local.config import LocalCloudConfig
@@ -99,12 +99,50 @@ def test_bad_settings_are_a_bad_start(options: dict[str, str]) -> None:
 
 
 def test_containerd_versions_and_capabilities_are_read() -> None:
-    assert containerd.parse_version("containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1") == (1, 6)
-    assert containerd.parse_version("containerd github.com/containerd/containerd/v2 v2.4.2 abc") == (2, 4)
+    assert containerd.parse_version("containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1") == (1, 6, 20)
+    assert containerd.parse_version("containerd github.com/containerd/containerd/v2 v2.4.2 abc") == (2, 4, 2)
     with pytest.raises(BadStartError):
         containerd.parse_version("nonsense")
     assert containerd.lacks_sys_resource("CapEff:\t000001fffeffffff\n")
     assert not containerd.lacks_sys_resource("CapEff:\t000001ffffffffff\n")
+
+
+def test_containerd_is_used_with_the_shim_and_runc_that_path_finds_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    for directory, names in ((new, ("containerd", "ctr", containerd.SHIM)), (old, ("containerd", "ctr", "runc"))):
+        directory.mkdir()
+        for name in names:
+            (directory / name).write_text("#!/bin/sh\necho containerd v2.4.2\n")
+            (directory / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{new}:{tmp_path}/none:{old}")
+    found = containerd.find_containerd()
+    assert (found.path, found.runc_path, found.version) == (f"{new}/containerd", f"{old}/runc", (2, 4, 2))
+    assert found.directories == (str(new), str(old))
+    assert services.build_environment(found.directories)["PATH"].startswith(f"{new}:{old}:/usr/local/sbin:")
+    (new / containerd.SHIM).unlink()
+    with pytest.raises(BadStartError, match="containerd-shim-runc-v2 is not on PATH"):
+        containerd.find_containerd()
+
+
+RRO = '{"mountOptions": ["rbind", "rro"]}'
+
+
+@pytest.mark.parametrize(
+    ("version", "runc", "kernel", "expected"),
+    [
+        ((1, 6, 20), RRO, "6.18.44", InstanceRuntime("containerd", "1.6.20")),
+        ((2, 0, 5), RRO, "6.1.0-28-amd64", InstanceRuntime("containerd", "2.0.5", ("", "runc"), False, True, True)),
+        ((2, 4, 2), RRO, "6.1.0-28-amd64", InstanceRuntime("containerd", "2.4.2", ("", "runc"), True, True, True)),
+        ((2, 4, 2), RRO, "5.10.0", InstanceRuntime("containerd", "2.4.2", ("", "runc"), True, False, True)),
+        ((2, 4, 2), "", "6.1.0", InstanceRuntime("containerd", "2.4.2", ("", "runc"), True, False, True)),
+    ],
+)
+def test_what_the_runtime_can_do_follows_from_versions_and_runc(
+    version: tuple[int, int, int], runc: str, kernel: str, expected: InstanceRuntime
+) -> None:
+    assert containerd.describe_runtime(version, runc, kernel) == expected
 
 
 @pytest.mark.parametrize(("version", "number"), [((1, 6), 2), ((2, 1), 3)])

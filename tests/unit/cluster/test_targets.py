@@ -29,6 +29,16 @@ def test_the_version_is_stamped_into_the_control_plane_and_the_specs() -> None:
         assert f"k8s.io/component-base/version.gitVersion={kubernetes_version()}" in command
 
 
+def test_containerd_is_built_with_its_version_and_without_snapshotters_that_need_cgo() -> None:
+    for name, file in (("containerd", "containerd"), ("shim-runc-v2", "containerd-shim-runc-v2"), ("ctr", "ctr")):
+        target = targets()[name]
+        command = target.command(Path("out"))
+        version = required_version(target.module, "github.com/containerd/containerd/v2")
+        assert target.file == file and version.startswith("v2.")
+        assert f"-X github.com/containerd/containerd/v2/version.Version={version}" in " ".join(command)
+        assert "no_btrfs" in command[command.index("-tags") + 1]
+
+
 def test_an_unknown_module_has_no_version() -> None:
     with pytest.raises(ValueError, match="does not require"):
         required_version(KUBERNETES_MODULE, "example.org/none")

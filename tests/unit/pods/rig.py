@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vk_provider.aiokit.metrics import Registry
-from vk_provider.cloud.base import Instance
+from vk_provider.cloud.base import Instance, InstanceRuntime
 from vk_provider.cloud.simulated.agent import SimulatedAgent
 from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
 from vk_provider.cloud.simulated.connector import SimulatedConnector, SimulatedResponse, SimulatedSession
@@ -136,6 +136,7 @@ class World:
         self.agent_monitor_grace_s = 40.0
         self.node: Json = {"metadata": {"labels": {}}, "status": {"allocatable": {"cpu": "100", "pods": "50"}}}
         self.controller: PodController
+        self.runtime = InstanceRuntime("containerd", "1.6.20")
         self._names = itertools.count(1)
         self._daemonsets = daemonsets
 
@@ -158,6 +159,7 @@ class World:
             recorder=self.recorder,  # type: ignore[arg-type]
             archive=self.archive,
             offerings=await self.cloud.describe_offerings(),
+            runtime=self.runtime,
             metrics=PodMetrics(Registry()),
             nodes=lambda name: self.node,
             boot_data=lambda: "boot",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from vk_provider.pods.admission import NodeUsage, admit, hold_by_policy
+import pytest
+
+from vk_provider.cloud.base import InstanceRuntime
+from vk_provider.pods.admission import NodeUsage, admit, features_of, hold_by_policy
 
 NODE = {
     "metadata": {"labels": {"kubernetes.io/arch": "amd64"}},
@@ -62,6 +65,28 @@ def test_a_volume_that_cannot_be_mounted_is_refused_by_name() -> None:
     verdict = admit(pod, NODE, NodeUsage())
     assert verdict is not None and verdict.refuse
     assert "persistentVolumeClaim" in verdict.message
+
+
+OLD = InstanceRuntime("containerd", "1.6.20")
+NEW = InstanceRuntime("containerd", "2.4.2", ("",), True, True, True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "able"),
+    [
+        ({"volumes": [{"name": "v", "image": {"reference": "x"}}]}, True),
+        ({"containers": [{"name": "c", "volumeMounts": [{"name": "v", "recursiveReadOnly": "Enabled"}]}]}, True),
+        ({"securityContext": {"supplementalGroupsPolicy": "Strict"}}, True),
+        ({"hostUsers": False}, False),
+        ({"containers": [{"name": "c", "securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}}]}, False),
+    ],
+)  # fmt: skip
+def test_what_the_runtime_of_the_instances_can_do_is_admitted(spec: dict[str, Any], able: bool) -> None:
+    pod = make_pod()
+    pod["spec"].update(spec)
+    refused = admit(pod, NODE, NodeUsage(), features_of(OLD))
+    assert refused is not None and refused.refuse
+    assert (admit(pod, NODE, NodeUsage(), features_of(NEW)) is None) is able
 
 
 def test_a_daemonset_pod_is_held_unless_wanted() -> None:

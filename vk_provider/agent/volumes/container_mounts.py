@@ -74,7 +74,7 @@ class ContainerMounts:
         common = {
             "name": name,
             "container_path": path if path.startswith("/") else f"/{path}",
-            "recursive_read_only": self._resolve_recursive(mount),
+            "recursive_read_only": resolve_recursive_read_only(mount, self.recursive_read_only),
             "propagation": mount.get("mountPropagation") or "None",
         }
         if kind == "image":
@@ -107,22 +107,6 @@ class ContainerMounts:
             raise ContainerConfigError(f"failed to prepare {about}") from error
         return str(target)
 
-    def _resolve_recursive(self, mount: Json) -> bool:
-        mode = mount.get("recursiveReadOnly") or "Disabled"
-        if mode == "Disabled":
-            return False
-        about = (
-            f'failed to resolve recursive read-only mode: volume "{mount["name"]}" requested recursive read-only mode'
-        )
-        if not mount.get("readOnly"):
-            raise ContainerConfigError(f"{about}, but it is not read-only")
-        propagation = mount.get("mountPropagation") or "None"
-        if propagation != "None":
-            raise ContainerConfigError(f'{about}, but it is not compatible with propagation "{propagation}"')
-        if mode == "Enabled" and not self.recursive_read_only:
-            raise ContainerConfigError(f"{about}, but it is not supported by the runtime")
-        return self.recursive_read_only
-
     def _hosts_mount(self, pod: Json, context: PodContext) -> Mount:
         node_hosts = Path(HOSTS_PATH).read_text(errors="surrogateescape") if is_host_network(pod) else ""
         try:
@@ -144,6 +128,22 @@ class ContainerMounts:
         path = container.get("terminationMessagePath") or DEFAULT_TERMINATION_LOG
         path = path if path.startswith("/") else f"/{path}"
         return Mount(path, str(target), selinux_relabel=True, name="termination-log")
+
+
+def resolve_recursive_read_only(mount: Json, supported: bool) -> bool:
+    """Return whether a volumeMount is read-only with all that is mounted below it; raises ContainerConfigError."""
+    mode = mount.get("recursiveReadOnly") or "Disabled"
+    if mode == "Disabled":
+        return False
+    about = f'failed to resolve recursive read-only mode: volume "{mount["name"]}" requested recursive read-only mode'
+    if not mount.get("readOnly"):
+        raise ContainerConfigError(f"{about}, but it is not read-only")
+    propagation = mount.get("mountPropagation") or "None"
+    if propagation != "None":
+        raise ContainerConfigError(f'{about}, but it is not compatible with propagation "{propagation}"')
+    if mode == "Enabled" and not supported:
+        raise ContainerConfigError(f"{about}, but it is not supported by the runtime")
+    return supported
 
 
 def _resolve_sub_path(mount: Json, env: Mapping[str, str]) -> str:

@@ -44,7 +44,7 @@ class PodVolumes:
         # The mount table knows real paths only; a tear-down that missed a mount would remove what is mounted.
         self._root = root.resolve()
         self._image_volumes = image_volumes
-        self._recursive_read_only = recursive_read_only
+        self.recursive_read_only = recursive_read_only
         self._lock = asyncio.Lock()
         self._host_paths: dict[str, str] = {}
         self._written: dict[str, Files] = {}
@@ -71,7 +71,7 @@ class PodVolumes:
         mount of the list. env: the container's environment, for subPathExpr. Raises ContainerConfigError.
         """
         builder = ContainerMounts(
-            PodLayout(self._root, uid_of(pod)), self._host_paths, self._image_volumes, self._recursive_read_only
+            PodLayout(self._root, uid_of(pod)), self._host_paths, self._image_volumes, self.recursive_read_only
         )
         return await self._run(builder.build, pod, container, env, self._context)
 

@@ -74,7 +74,9 @@ class PodRun:
         self._probes = ProbeManager(Prober(runtime, self._http), recorder, self._look_again)
         self._puller = ImagePuller(images, recorder)
         self._killer = ContainerKiller(runtime, hooks, recorder, memory, facts)
-        self._publisher = StatusPublisher(memory, facts, observer, self._probes, outbox, self._save)
+        self._publisher = StatusPublisher(
+            memory, facts, observer, self._probes, outbox, self._save, recursive_read_only=volumes.recursive_read_only
+        )
         preparer = PodPreparer(
             runtime, volumes, self._puller, observer, recorder, memory, facts, self._publisher.request
         )
@@ -268,8 +270,12 @@ class PodRun:
 
 
 async def make_volumes(runtime: ContainerRuntime, root: Path) -> PodVolumes:
-    """Volumes with what this runtime can do: images and recursive read-only mounts came with containerd 2."""
+    """Volumes with what this runtime can do. It tells of recursive read-only mounts itself; of image volumes,
+    which came with containerd 2.1, nothing tells but its version."""
     reply = await runtime.version()
     found = re.match(r"v?(\d+)\.(\d+)", reply.runtime_version)
     version = (int(found[1]), int(found[2])) if found else (0, 0)
-    return PodVolumes(root, image_volumes=version >= (2, 1), recursive_read_only=version >= (2, 0))
+    features = await runtime.handler_features()
+    return PodVolumes(
+        root, image_volumes=version >= (2, 1), recursive_read_only=features.recursive_read_only_mounts
+    )

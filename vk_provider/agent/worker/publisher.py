@@ -48,6 +48,8 @@ class StatusPublisher:
         probes: ProbeManager,
         sink: StatusSink,
         save: Callable[[], None],
+        *,
+        recursive_read_only: bool = False,
     ) -> None:
         self._memory = memory
         self._facts = facts
@@ -55,6 +57,7 @@ class StatusPublisher:
         self._probes = probes
         self._sink = sink
         self._save = save
+        self._recursive_read_only = recursive_read_only
         self._dirty = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -153,6 +156,7 @@ class StatusPublisher:
             allocated=memory.allocated,
             actuated=memory.actuated,
             restarting_all=memory.restarting_all,
+            recursive_read_only=self._recursive_read_only,
         )
 
     def _sandbox_facts(self, observed: Observation) -> SandboxFacts:

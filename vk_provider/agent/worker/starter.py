@@ -144,10 +144,14 @@ class ContainerStarter:
         """An image volume's image is pulled like a container's, and mounted by its reference."""
         if not mount.image:
             return mount
-        volumes = (volume.get("image") or {} for volume in spec_of(self._memory.pod).get("volumes") or [])
-        volume = next((image for image in volumes if image.get("reference") == mount.image), {})
-        stand_in = {**ref.spec, "image": mount.image, "imagePullPolicy": volume.get("pullPolicy")}
-        image = await self._stop.interrupts(self._puller.ensure_image(ContainerRef(ref.kind, stand_in), source))
+        volumes = {volume["name"]: volume for volume in spec_of(self._memory.pod).get("volumes") or []}
+        policy = volumes[mount.name]["image"].get("pullPolicy")
+        stand_in = {**ref.spec, "image": mount.image, "imagePullPolicy": policy}
+        try:
+            image = await self._stop.interrupts(self._puller.ensure_image(ContainerRef(ref.kind, stand_in), source))
+        except StartError as error:
+            self._recorder.warn("Failed", f"Error: {error.reason}", ref.field_path)
+            raise
         return replace(mount, image=image.ref)
 
     def _restart_count(self, ref: ContainerRef, observed: Observation) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vk_provider.agent.volumes.container_mounts import resolve_recursive_read_only
 from vk_provider.agent.worker.core import (
     ProbeResults,
     regular_container_created,
@@ -24,6 +25,7 @@ from vk_provider.agent.worker.spec import (
     is_sidecar,
     regular_containers,
 )
+from vk_provider.podmodel.errors import ContainerConfigError
 
 RESTARTING_ALL = "RestartingAllContainers"
 _RESTARTING_ALL_MESSAGE = "The container is removed because RestartAllContainers in place"
@@ -38,6 +40,7 @@ class StatusInputs:
     failures:       container name -> (reason, message) of the last start that failed
     allocated:      container name -> resources the pod was admitted with
     actuated:       container name -> resources the running container has
+    recursive_read_only: the runtime can mount read-only recursively
     """
 
     previous: Json
@@ -46,6 +49,7 @@ class StatusInputs:
     allocated: Mapping[str, Json] = field(default_factory=dict)
     actuated: Mapping[str, Json] = field(default_factory=dict)
     restarting_all: bool = False
+    recursive_read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ def _compute_status(
     return status
 
 
-def _base(container: Json) -> Json:
+def _base(container: Json, inputs: StatusInputs) -> Json:
     status: Json = {
         "name": container["name"],
         "image": container.get("image", ""),
@@ -113,18 +117,21 @@ def _base(container: Json) -> Json:
         "ready": False,
         "restartCount": 0,
     }
-    mounts = [_mount_status(mount) for mount in container.get("volumeMounts") or []]
+    mounts = [_mount_status(mount, inputs.recursive_read_only) for mount in container.get("volumeMounts") or []]
     if mounts:
         status["volumeMounts"] = mounts
     return status
 
 
-def _mount_status(mount: Json) -> Json:
+def _mount_status(mount: Json, recursive_read_only: bool) -> Json:
     status: Json = {"name": mount["name"], "mountPath": mount["mountPath"]}
     if mount.get("readOnly"):
         status["readOnly"] = True
-        wanted = mount.get("recursiveReadOnly", "Disabled")
-        status["recursiveReadOnly"] = "Enabled" if wanted == "Enabled" else "Disabled"
+        try:
+            recursive = resolve_recursive_read_only(mount, recursive_read_only)
+        except ContainerConfigError:  # told where the container waits for it
+            recursive = False
+        status["recursiveReadOnly"] = "Enabled" if recursive else "Disabled"
     return status
 
 
@@ -134,7 +141,7 @@ def _default_waiting(pod: Json) -> Json:
 
 def _never_seen(pod: Json, container: Json, old: Json | None, inputs: StatusInputs) -> Json:
     """The runtime knows no such container: it was never created, or it was removed."""
-    status = _base(container)
+    status = _base(container, inputs)
     status["state"] = _default_waiting(pod)
     if old is None:
         return status
@@ -180,7 +187,7 @@ def _assume_completed(pod: Json, container: Json, observed: Observation, status:
 
 
 def _convert(pod: Json, container: Json, record: ObservedContainer, old: Json | None, inputs: StatusInputs) -> Json:
-    status = _base(container)
+    status = _base(container, inputs)
     container_id = f"containerd://{record.id}"
     status.update(
         image=record.image or container.get("image", ""),

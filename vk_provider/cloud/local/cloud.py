@@ -16,7 +16,15 @@ import time
 import weakref
 from collections.abc import Sequence
 
-from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest, LaunchResult, Offering
+from vk_provider.cloud.base import (
+    TAG_OWNER,
+    Instance,
+    InstanceRuntime,
+    InstanceState,
+    LaunchRequest,
+    LaunchResult,
+    Offering,
+)
 from vk_provider.cloud.local import boot, catalog, cgroup, network, services
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.local.containerd import require_programs
@@ -56,6 +64,7 @@ class LocalCloud:
         self._spares: SpareRoots | None = None
         self._template: boot.BootSpec | None = None
         self._hierarchies: tuple[cgroup.Hierarchy, ...] = ()
+        self._runtime: InstanceRuntime | None = None
         self._launcher = Launcher(
             services.build_environment(), config.root / "launcher.log", preload=config.preload_agent
         )
@@ -68,7 +77,8 @@ class LocalCloud:
         launcher = asyncio.create_task(self._launcher.start(), name="launcher")
         try:
             await services.ensure_metadata(self.config)
-            root, self._template, self._hierarchies = await asyncio.to_thread(prepare, self.config)
+            shared = await asyncio.to_thread(prepare, self.config)
+            self._template, self._hierarchies, self._runtime = shared.spec, shared.hierarchies, shared.runtime
             await launcher
         except BaseException as error:
             launcher.cancel()
@@ -81,7 +91,7 @@ class LocalCloud:
         if self._limit.reason:
             log.warning("local cloud: at most %d instances instead of %d: %s",
                         self._limit.instances, self.config.max_instances, self._limit.reason)  # fmt: skip
-        self._spares = SpareRoots(root, self.config.root / "spare", self.config.parallel_launches)
+        self._spares = SpareRoots(shared.golden, self.config.root / "spare", self.config.parallel_launches)
         self._spares.refill()
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self._offerings = catalog.build_offerings(catalog.machine_architecture(), memory)
@@ -335,3 +345,8 @@ class LocalCloud:
 
     async def describe_offerings(self) -> list[Offering]:
         return list(self._offerings)
+
+    async def describe_runtime(self) -> InstanceRuntime:
+        if self._runtime is None:
+            raise CloudError("local cloud: not started")
+        return self._runtime

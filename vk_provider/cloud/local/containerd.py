@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from vk_provider.cloud.base import InstanceRuntime
 from vk_provider.cloud.local.command import CommandError, run_command
 from vk_provider.errors import BadStartError
 
@@ -16,6 +19,7 @@ ADDRESS = "/run/containerd/containerd.sock"
 CONFIG_PATH = "/etc/containerd/config.toml"
 CERTS_DIR = "/etc/containerd/certs.d"
 CNI_CONF_DIR = "/etc/cni/net.d"
+SHIM = "containerd-shim-runc-v2"
 
 _UNUSED_V2 = (
     "io.containerd.snapshotter.v1.aufs",
@@ -44,37 +48,81 @@ _UNUSED_V3 = (
 
 @dataclass(frozen=True, slots=True)
 class Containerd:
-    """The containerd found on this machine; version such as (1, 6)."""
+    """The containerd found on this machine; version such as (1, 6, 20).
+
+    shim_path, runc_path: what it starts
+    directories: where these were found, in PATH's order: an instance looks there first, so that a containerd beside the
+                 distribution's does not get the other one's shim
+    """
 
     path: str
     ctr_path: str
-    version: tuple[int, int]
+    version: tuple[int, int, int]
+    shim_path: str = SHIM
+    runc_path: str = "runc"
+    directories: tuple[str, ...] = ()
 
 
-def require_programs() -> tuple[str, str]:
-    """Paths of containerd and ctr; BadStartError names what to install."""
-    paths = {name: shutil.which(name) for name in ("containerd", "ctr", "runc")}
+def require_programs() -> dict[str, str]:
+    """Paths of containerd, its shim, ctr and runc; BadStartError names what to install."""
+    paths = {name: shutil.which(name) for name in ("containerd", SHIM, "ctr", "runc")}
     for name, found in paths.items():
         if found is None:
             raise BadStartError(f"local cloud: {name} is not on PATH; install the package containerd (and runc)")
-    return str(paths["containerd"]), str(paths["ctr"])
+    return {name: os.path.abspath(str(found)) for name, found in paths.items()}
 
 
 def find_containerd() -> Containerd:
-    """Look for containerd, ctr and runc on PATH and ask for the version (blocking). Raises BadStartError."""
-    path, ctr = require_programs()
+    """Look for containerd and what belongs to it on PATH and ask for the version (blocking). Raises BadStartError."""
+    paths = require_programs()
     try:
-        return Containerd(path, ctr, parse_version(run_command([path, "--version"])))
+        version = parse_version(run_command([paths["containerd"], "--version"]))
     except CommandError as error:
         raise BadStartError(f"local cloud: {error}") from None
+    used = {os.path.dirname(paths[name]) for name in ("containerd", SHIM, "runc")}
+    searched = [os.path.abspath(directory) for directory in os.get_exec_path()]
+    directories = tuple(dict.fromkeys(directory for directory in searched if directory in used))
+    return Containerd(paths["containerd"], paths["ctr"], version, paths[SHIM], paths["runc"], directories)
 
 
-def parse_version(text: str) -> tuple[int, int]:
+def parse_version(text: str) -> tuple[int, int, int]:
     """Read the output of `containerd --version`."""
-    match = re.search(r"\bv?(\d+)\.(\d+)\.\d+", text)
+    match = re.search(r"\bv?(\d+)\.(\d+)\.(\d+)", text)
     if match is None:
         raise BadStartError(f"local cloud: cannot read containerd's version from {text.strip()!r}")
-    return int(match[1]), int(match[2])
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+def describe_runtime(version: tuple[int, int, int], runc_features: str, kernel_release: str) -> InstanceRuntime:
+    """What an instance's containerd says of itself once it runs. `runc_features`: output of `runc features`, "" where
+    runc does not know the command (before 1.1)."""
+    text = ".".join(map(str, version))
+    if version < (2, 0):
+        return InstanceRuntime("containerd", text)
+    mount_options = (json.loads(runc_features).get("mountOptions") or []) if runc_features else []
+    return InstanceRuntime(
+        "containerd",
+        text,
+        ("", "runc"),
+        image_volumes=version >= (2, 1),
+        # As containerd finds it out itself: mount_setattr(2) came with Linux 5.12, runc says whether it uses it.
+        recursive_read_only_mounts="rro" in mount_options and _kernel_version(kernel_release) >= (5, 12),
+        supplemental_groups_policy=True,
+    )
+
+
+def ask_runtime(found: Containerd) -> InstanceRuntime:
+    """describe_runtime for the programs found (blocking)."""
+    try:
+        features = run_command([found.runc_path, "features"])
+    except CommandError:
+        features = ""
+    return describe_runtime(found.version, features, platform.release())
+
+
+def _kernel_version(release: str) -> tuple[int, int]:
+    match = re.match(r"(\d+)\.(\d+)", release)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def lacks_sys_resource(status: str | None = None) -> bool:
@@ -90,7 +138,7 @@ def apparmor_enabled() -> bool:
 
 
 def build_config(
-    version: tuple[int, int], sandbox_image: str, cni_bin_dir: str, *, restrict_oom_score_adj: bool, apparmor: bool
+    version: tuple[int, ...], sandbox_image: str, cni_bin_dir: str, *, restrict_oom_score_adj: bool, apparmor: bool
 ) -> str:
     """Render config.toml for the instance."""
     restrict = str(restrict_oom_score_adj).lower()

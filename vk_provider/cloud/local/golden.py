@@ -88,7 +88,7 @@ def _member(tar: tarfile.TarFile, name: str) -> IO[bytes]:
 
 def golden_key(containerd: Containerd, sandbox_image: str, images: Sequence[str]) -> str:
     """Name of the root that holds exactly these images. Archives count by path, size and time; references by name."""
-    described: list[Any] = [_LAYOUT, containerd.version, sandbox_image or PAUSE_IMAGE]
+    described: list[Any] = [_LAYOUT, containerd.version[:2], sandbox_image or PAUSE_IMAGE]
     for image in sorted({sandbox_image, *images} - {""}):
         path = Path(image)
         if path.is_absolute():

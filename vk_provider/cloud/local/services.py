@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import vk_provider
@@ -26,9 +27,11 @@ def project_root() -> str:
     return str(Path(vk_provider.__file__).resolve().parent.parent)
 
 
-def build_environment() -> dict[str, str]:
-    """Environment of all processes of the cloud: nothing of the provider's own, which may hold secrets."""
-    return {"PATH": _PATH, "PYTHONPATH": project_root(), "HOME": "/root", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+def build_environment(first: Sequence[str] = ()) -> dict[str, str]:
+    """Environment of all processes of the cloud: nothing of the provider's own, which may hold secrets. `first`:
+    directories that programs are looked for before the usual ones."""
+    path = ":".join(dict.fromkeys([*first, *_PATH.split(":")]))
+    return {"PATH": path, "PYTHONPATH": project_root(), "HOME": "/root", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
 
 
 def metadata_running(config: LocalCloudConfig) -> bool:

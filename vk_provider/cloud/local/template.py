@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from vk_provider.cloud.base import InstanceRuntime
 from vk_provider.cloud.local import boot, cgroup, containerd, golden, layer, network, services
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.errors import BadStartError
@@ -15,7 +17,17 @@ _PROGRAMS = {"ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux",
 """What is run -> the Debian package that has it."""
 
 
-def prepare(config: LocalCloudConfig) -> tuple[golden.GoldenRoot, boot.BootSpec, tuple[cgroup.Hierarchy, ...]]:
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What every launch starts from. `spec` is to be filled in for one instance."""
+
+    golden: golden.GoldenRoot
+    spec: boot.BootSpec
+    hierarchies: tuple[cgroup.Hierarchy, ...]
+    runtime: InstanceRuntime
+
+
+def prepare(config: LocalCloudConfig) -> Template:
     """Make and find everything that all instances share (blocking). Raises BadStartError."""
     hierarchies = tuple(cgroup.find_hierarchies())
     runtime = containerd.find_containerd()
@@ -40,10 +52,12 @@ def prepare(config: LocalCloudConfig) -> tuple[golden.GoldenRoot, boot.BootSpec,
         services.project_root(),
         config.cni_bin_dir,
         runtime.path,
+        runtime.shim_path,
+        runtime.runc_path,
     ]
     agent = [sys.executable, "-m", "vk_provider", "agent", "--metadata-url", boot.METADATA_URL]
     agent += ["--containerd-address", containerd.ADDRESS, "--state-dir", "/var/lib/vk-agent"]
-    template = boot.BootSpec(
+    spec = boot.BootSpec(
         instance_id="",
         hostname="",
         directory="",
@@ -60,9 +74,9 @@ def prepare(config: LocalCloudConfig) -> tuple[golden.GoldenRoot, boot.BootSpec,
         boot_credit_s=config.boot_credit_s,
         containerd=(runtime.path, "--config", containerd.CONFIG_PATH),
         agent=tuple(agent),
-        environment=services.build_environment(),
+        environment=services.build_environment(runtime.directories),
     )
-    return root, template, hierarchies
+    return Template(root, spec, hierarchies, containerd.ask_runtime(runtime))
 
 
 def golden_directory(config: LocalCloudConfig) -> Path:

@@ -124,7 +124,7 @@ class SimulatedAgent:
 
     def _id(self, container: Json) -> str:
         digest = hashlib.sha256(f"{self.instance.instance_id}/{container['name']}".encode()).hexdigest()
-        return f"containerd://{digest}"
+        return f"simulated://{digest}"
 
     def stats(self, now: str) -> Json:
         """A stats sample with made-up but constant figures."""

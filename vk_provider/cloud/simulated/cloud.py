@@ -9,13 +9,25 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest, LaunchResult, Offering
+from vk_provider.cloud.base import (
+    TAG_OWNER,
+    Instance,
+    InstanceRuntime,
+    InstanceState,
+    LaunchRequest,
+    LaunchResult,
+    Offering,
+)
 from vk_provider.cloud.local.catalog import build_offerings, machine_architecture
 from vk_provider.cloud.tags import check_tags
 from vk_provider.cloud.unavailable import OfferingKey, offering_key
 from vk_provider.cloud.userdata import check_user_data
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError
 
+_RUNTIME = InstanceRuntime(
+    "simulated", "1.0.0", ("",),
+    image_volumes=True, recursive_read_only_mounts=True, supplemental_groups_policy=True,
+)  # fmt: skip
 _FIRST_ADDRESS = int(ipaddress.IPv4Address("100.64.0.16"))
 
 
@@ -164,3 +176,8 @@ class SimulatedCloud:
     async def describe_offerings(self) -> list[Offering]:
         self.failures.check_call("DescribeInstanceTypeOfferings")
         return list(self._offerings)
+
+    async def describe_runtime(self) -> InstanceRuntime:
+        """Nothing is really mounted, so nothing is refused for want of a runtime."""
+        self.failures.check_call("DescribeImages")
+        return _RUNTIME

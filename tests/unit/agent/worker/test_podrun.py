@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from tests.unit.agent.worker.builders import container, pod
+from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.journal import Journal
 from vk_provider.agent.outbox import Outbox
+from vk_provider.agent.volumes.pod_volumes import PodVolumes
 from vk_provider.agent.worker.memory import PodMemory
-from vk_provider.agent.worker.podrun import PodRun
+from vk_provider.agent.worker.podrun import PodRun, make_volumes
 from vk_provider.agent.worker.worker import PodWorker
 from vk_provider.wire.session import NodeFacts, PodMessage
 
@@ -33,13 +35,40 @@ class NoContainers:
         return []
 
 
+class Versioned:
+    """A runtime that says who it is."""
+
+    def __init__(self, version: str, recursive: bool) -> None:
+        self._version = version
+        self._features = pb.RuntimeHandlerFeatures(recursive_read_only_mounts=recursive)
+
+    async def version(self) -> pb.VersionResponse:
+        return pb.VersionResponse(runtime_name="containerd", runtime_version=self._version)
+
+    async def handler_features(self) -> pb.RuntimeHandlerFeatures:
+        return self._features
+
+
+@pytest.mark.parametrize(
+    ("version", "recursive", "expected"),
+    [("1.6.20~ds1", False, (False, False)), ("v2.0.5", True, (False, True)), ("v2.4.2", True, (True, True)),
+     ("2.4.2+unknown", False, (True, False)), ("unknown", False, (False, False))],
+)  # fmt: skip
+async def test_volumes_can_do_what_the_runtime_says(
+    version: str, recursive: bool, expected: tuple[bool, bool], tmp_path: Path
+) -> None:
+    runtime: Any = Versioned(version, recursive)
+    volumes = await make_volumes(runtime, tmp_path)
+    assert (volumes._image_volumes, volumes.recursive_read_only) == expected
+
+
 def make_memory() -> PodMemory:
     return PodMemory.from_message(PodMessage(type="pod", pod=pod(container("main")), references={}, node=NODE))
 
 
 def make_run(memory: PodMemory, outbox: Outbox, journal: Journal) -> PodRun:
     runtime: Any = NoContainers()
-    volumes: Any = None
+    volumes = PodVolumes(Path("/none"))
     return PodRun(memory, runtime, NO_IMAGES, outbox, journal, FACTS, volumes)
 
 

@@ -162,6 +162,25 @@ def test_mounts_are_listed_with_their_mode() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("fields", "supported", "expected"),
+    [
+        ({"recursiveReadOnly": "IfPossible"}, True, "Enabled"),
+        ({"recursiveReadOnly": "IfPossible"}, False, "Disabled"),
+        ({"recursiveReadOnly": "Enabled"}, True, "Enabled"),
+        ({"recursiveReadOnly": "Enabled"}, False, "Disabled"),
+        ({"recursiveReadOnly": "Enabled", "mountPropagation": "HostToContainer"}, True, "Disabled"),
+    ],
+)
+def test_a_mount_is_recursively_read_only_where_it_is_asked_for_and_possible(
+    fields: dict[str, str], supported: bool, expected: str
+) -> None:
+    main = container("main", volumeMounts=[{"name": "a", "mountPath": "/a", "readOnly": True, **fields}])
+    inputs = StatusInputs({}, ProbeResults(), recursive_read_only=supported)
+    (mount,) = compute_statuses(pod(main), observed(running(main)), inputs).regular[0]["volumeMounts"]
+    assert mount["recursiveReadOnly"] == expected
+
+
 def test_messages_of_a_pod_share_twelve_kibibytes() -> None:
     many = [container(f"c{i}") for i in range(4)]
     seen = observed(*(exited(each, 1, message="x" * 4096) for each in many))

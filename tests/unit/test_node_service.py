@@ -1,0 +1,28 @@
+"""What the settings and the cloud say of a Node."""
+
+from __future__ import annotations
+
+from vk_provider.cloud.base import InstanceRuntime
+from vk_provider.node.object import build_status
+from vk_provider.node_service import build_spec
+from vk_provider.settings import NodeSettings, Settings
+
+NODE = NodeSettings("n1", address="192.0.2.1")
+
+
+def status_with(runtime: InstanceRuntime) -> dict[str, object]:
+    return build_status(build_spec(NODE, Settings((NODE,)), runtime), [], {}, 0.0)
+
+
+def test_the_node_tells_of_the_runtime_of_its_instances_as_a_kubelet_does() -> None:
+    status = status_with(InstanceRuntime("containerd", "2.4.2", ("", "runc"), True, True, True))
+    assert status["nodeInfo"]["containerRuntimeVersion"] == "containerd://2.4.2"  # type: ignore[index]
+    features = {"recursiveReadOnlyMounts": True, "userNamespaces": False}
+    assert status["runtimeHandlers"] == [{"name": "", "features": features}, {"name": "runc", "features": features}]
+    assert status["features"] == {"supplementalGroupsPolicy": True}
+
+
+def test_a_runtime_that_cannot_say_what_it_can_do_takes_the_fields_away() -> None:
+    status = status_with(InstanceRuntime("containerd", "1.6.20"))
+    assert status["nodeInfo"]["containerRuntimeVersion"] == "containerd://1.6.20"  # type: ignore[index]
+    assert (status["runtimeHandlers"], status["features"]) == (None, None)
