@@ -51,7 +51,10 @@ def _provider(arguments: list[str]) -> int:
 
     settings = load_settings(options.config)
     if options.command == "check-config":
-        print(f"{options.config}: {len(settings.nodes)} node(s) on the {settings.cloud.backend} cloud")
+        from vk_provider.clouds import check_cloud
+
+        check_cloud(settings)
+        print(f"{options.config} is good: {len(settings.nodes)} node(s) on the {settings.cloud.backend} cloud")
         return 0
     from vk_provider.app import run as run_provider
 
