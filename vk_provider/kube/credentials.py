@@ -70,7 +70,9 @@ class Credentials:
         paths = [Path(part).expanduser() for part in (self._paths or "").split(os.pathsep) if part]
         found = [path for path in paths if path.exists()]
         if not found:
-            raise BadStartError(f"kubeconfig {self._paths} does not exist")
+            raise BadStartError(
+                f"kubeconfig {self._paths} does not exist; name one with cluster.kubeconfig or KUBECONFIG"
+            )
         for path in found:
             if path.is_dir() or not os.access(path, os.R_OK):
                 raise BadStartError(f"kubeconfig {path} cannot be read")
