@@ -13,7 +13,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from tests.cluster import approver
+from tests.cluster import approver, build, metrics
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
 from tests.cluster.images.__main__ import ensure_pushed
@@ -161,6 +161,14 @@ def _healthz(environment: Environment) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+def metrics_server(environment: Environment) -> None:
+    """metrics-server beside what is up, for `kubectl top`; `down` ends it with the control plane."""
+    build.ensure("metrics-server")
+    with step("metrics-server"):
+        metrics.up(control_plane(environment))
+    print("`kubectl top nodes` and `kubectl top pods` answer within half a minute.", flush=True)
 
 
 def down(environment: Environment) -> None:
