@@ -56,6 +56,9 @@ def _provider(arguments: list[str]) -> int:
         check_cloud(settings)
         print(f"{options.config} is good: {len(settings.nodes)} node(s) on the {settings.cloud.backend} cloud")
         return 0
-    from vk_provider.app import run as run_provider
-
+    try:
+        from vk_provider.app import run as run_provider
+    except ModuleNotFoundError as error:
+        # Without the extra, as an instance has it: the agent runs, the provider cannot.
+        raise BadStartError(f"the package {error.name} is missing; pip install 'vk-provider[provider]'") from error
     return run_provider(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,17 @@ def test_what_the_cloud_would_refuse_is_said_before_a_start(
     said = capsys.readouterr().err
     assert said.startswith("vk-provider: ") and said.count("\n") == 1
     assert says in said
+
+
+def test_an_installation_without_the_provider_extra_says_what_to_install(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "provider.toml"
+    path.write_text(NODE)
+    for name in [name for name in sys.modules if name.startswith(("vk_provider.app", "vk_provider.kubelet.auth"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "cachetools", None)
+    assert main(["run", "--config", str(path)]) == EXIT_BAD_START
+    assert capsys.readouterr().err == (
+        "vk-provider: the package cachetools is missing; pip install 'vk-provider[provider]'\n"
+    )
