@@ -146,9 +146,9 @@ def closing_words(environment: Environment, kubeconfig: Path) -> None:
     print(f"export KUBECONFIG={kubeconfig}\nalias kubectl={kubectl}")
     if environment.cloud == "local":
         print(f"alias vk-provider='PYTHONPATH={PROJECT} {sys.executable} -m vk_provider'")
-        print(f"The instances reach this machine and each other, not the Internet. Push images to {environment.registry}\n"
-              f"(plain HTTP) and name them {environment.registry}/NAME:TAG; README.md has the commands.")  # fmt: skip
-    print(f"Pods need the toleration that {environment.root / 'sample.yaml'} has.")
+        print(f"Instances reach this machine and each other, not the Internet. Push images to {environment.registry}")
+        print(f"(plain HTTP) and name them {environment.registry}/NAME:TAG; README.md has the commands.")
+    print(f"Pods need to tolerate virtual-kubelet.io/provider, as those of {environment.root / 'sample.yaml'} do.")
     print("make demo-metrics makes `kubectl top` work; make demo-down takes everything away again.")
 
 
