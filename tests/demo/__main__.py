@@ -58,6 +58,7 @@ def _run(options: argparse.Namespace) -> None:
     known = Environment.load(options.root.resolve())
     if options.command == "down":
         cluster.down(known or _environment(options))
+        cluster.remove_bytecode()
         return
     if options.command in ("metrics", "kubeconfig", "registry"):
         if known is None:

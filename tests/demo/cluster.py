@@ -194,5 +194,11 @@ def down(environment: Environment) -> None:
         shutil.rmtree(environment.root, ignore_errors=True)
 
 
+def remove_bytecode() -> None:
+    """The agents' bytecode, which Python has put beside the code: it is outside the cache, too."""
+    for path in sorted((PROJECT / "vk_provider").rglob("__pycache__")):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def kubeconfig(environment: Environment) -> Path:
     return control_plane(environment).kubeconfig
