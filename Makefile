@@ -56,6 +56,10 @@ demo: control-plane ## a cluster with a nodeless node on this machine, shown wit
 demo-up: control-plane ## the same cluster without the showcase
 	@$(PY) -m tests.demo up --cloud $(CLOUD)
 
+.PHONY: demo-metrics
+demo-metrics: preflight $(VENV)/.ready ## metrics-server beside the demo, so that `kubectl top` works
+	@$(PY) -m tests.demo metrics
+
 .PHONY: demo-down
 demo-down: preflight $(VENV)/.ready ## take the demo away: processes, namespaces, mounts, bridge, cgroups, files
 	@$(PY) -m tests.demo down

@@ -278,6 +278,8 @@ class Provider:
 
     async def stop(self) -> None:
         """Every step is bounded; what fails is logged and the next step is taken."""
+        if self._informers:
+            log.info("stopping; instances and their pods go on, the next start finds them")
         for node in self._nodes:
             await self._bounded("kubelet API", node.stop_server(), 5.0)
         if hasattr(self, "_health"):

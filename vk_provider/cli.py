@@ -51,8 +51,14 @@ def _provider(arguments: list[str]) -> int:
 
     settings = load_settings(options.config)
     if options.command == "check-config":
-        print(f"{options.config}: {len(settings.nodes)} node(s) on the {settings.cloud.backend} cloud")
-        return 0
-    from vk_provider.app import run as run_provider
+        from vk_provider.clouds import check_cloud
 
+        check_cloud(settings)
+        print(f"{options.config} is good: {len(settings.nodes)} node(s) on the {settings.cloud.backend} cloud")
+        return 0
+    try:
+        from vk_provider.app import run as run_provider
+    except ModuleNotFoundError as error:
+        # Without the extra, as an instance has it: the agent runs, the provider cannot.
+        raise BadStartError(f"the package {error.name} is missing; pip install 'vk-provider[provider]'") from error
     return run_provider(settings)

@@ -25,6 +25,11 @@ def create_backend(settings: Settings, identity: ProviderIdentity) -> tuple[Clou
     return cloud, HttpsConnector(identity, settings.identity.certificate_ttl_s)
 
 
+def check_cloud(settings: Settings) -> None:
+    """What the cloud itself would refuse of its settings at a start, before one. Raises BadStartError."""
+    create_cloud(settings.cloud, registry_table(settings.registries))
+
+
 def registry_table(registries: tuple[RegistrySettings, ...]) -> dict[str, dict[str, Any]]:
     """BootData.registries: {host: {"server": URL, "plain_http": bool}}."""
     return {

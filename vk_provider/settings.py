@@ -300,7 +300,34 @@ def _check_numbers(settings: Any, where: str) -> None:
                 raise _SettingError(f"{path} must be more than 0")
 
 
-_NODE_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
+_SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+
+
+def _is_label_key(text: str) -> bool:
+    prefix, slash, name = text.rpartition("/")
+    return bool(_LABEL_NAME.fullmatch(name)) and (not slash or bool(_SUBDOMAIN.fullmatch(prefix)))
+
+
+def _is_label_value(text: str) -> bool:
+    return not text or bool(_LABEL_NAME.fullmatch(text))
+
+
+def _check_labels(node: NodeSettings, where: str) -> None:
+    """With a label or taint that the API server refuses there would never be a Node."""
+    for key, value in node.labels.items():
+        if not _is_label_key(key):
+            raise _SettingError(f"{where}.labels: {key!r} is not a label key")
+        if not _is_label_value(value):
+            raise _SettingError(f"{where}.labels.{key} {value!r} is not a label value")
+    for name in ("zone", "region"):
+        if not _is_label_value(getattr(node, name)):
+            raise _SettingError(f"{where}.{name} {getattr(node, name)!r} is not a label value")
+    for index, taint in enumerate(node.taints):
+        if not _is_label_key(taint.key):
+            raise _SettingError(f"{where}.taints[{index}].key {taint.key!r} is not a taint key")
+        if not _is_label_value(taint.value):
+            raise _SettingError(f"{where}.taints[{index}].value {taint.value!r} is not a taint value")
 
 
 def _check(settings: Settings) -> None:
@@ -313,8 +340,11 @@ def _check(settings: Settings) -> None:
     if len(set(ports)) != len(ports):
         raise _SettingError("nodes: two nodes have the same address and port")
     for index, node in enumerate(settings.nodes):
-        if not _NODE_NAME.match(node.name):
+        if not _SUBDOMAIN.fullmatch(node.name):
             raise _SettingError(f"nodes[{index}].name {node.name!r} is not a DNS subdomain name")
+        if not _is_label_value(node.name):
+            raise _SettingError(f"nodes[{index}].name {node.name!r} is too long for the label kubernetes.io/hostname")
+        _check_labels(node, f"nodes[{index}]")
         if node.address:
             _check_address(node.address, f"nodes[{index}].address")
         if not 0 <= node.port <= 65535:

@@ -1,4 +1,4 @@
-"""`python -m tests.demo up|show|down|kubeconfig|registry`: what the Makefile's demo targets call."""
+"""`python -m tests.demo up|show|metrics|down|kubeconfig|registry`: what the Makefile's demo targets call."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AGAIN = "\nnext:  the same command again"
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
-    parser.add_argument("command", choices=("up", "show", "demo", "down", "kubeconfig", "registry"))
+    parser.add_argument("command", choices=("up", "show", "demo", "metrics", "down", "kubeconfig", "registry"))
     parser.add_argument("--root", type=Path, default=default_root(), help="where it keeps its state (%(default)s)")
     parser.add_argument("--cloud", choices=("local", "simulated"), default="local")
     parser.add_argument("--name", default="demo", help="of the local cloud; two demos need two names and subnets")
@@ -58,10 +58,14 @@ def _run(options: argparse.Namespace) -> None:
     known = Environment.load(options.root.resolve())
     if options.command == "down":
         cluster.down(known or _environment(options))
+        cluster.remove_bytecode()
         return
-    if options.command in ("kubeconfig", "registry"):
+    if options.command in ("metrics", "kubeconfig", "registry"):
         if known is None:
             raise ClusterError("no demo is running", "make demo")
+        if options.command == "metrics":
+            cluster.metrics_server(known)
+            return
         print(cluster.kubeconfig(known) if options.command == "kubeconfig" else known.registry)
         return
     environment = _environment(options)

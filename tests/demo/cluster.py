@@ -13,7 +13,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from tests.cluster import approver
+from tests.cluster import approver, build, metrics
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
 from tests.cluster.images.__main__ import ensure_pushed
@@ -163,6 +163,14 @@ def _healthz(environment: Environment) -> bool:
         return False
 
 
+def metrics_server(environment: Environment) -> None:
+    """metrics-server beside what is up, for `kubectl top`; `down` ends it with the control plane."""
+    build.ensure("metrics-server")
+    with step("metrics-server"):
+        metrics.up(control_plane(environment))
+    print("`kubectl top nodes` and `kubectl top pods` answer within half a minute.", flush=True)
+
+
 def down(environment: Environment) -> None:
     """Stop and remove everything outside the cache; works after a crash and a second time. What fails keeps nothing
     else from going; its state stays, so that the next try finds it."""
@@ -184,6 +192,12 @@ def down(environment: Environment) -> None:
         raise errors[0]
     with step("state"):
         shutil.rmtree(environment.root, ignore_errors=True)
+
+
+def remove_bytecode() -> None:
+    """The agents' bytecode, which Python has put beside the code: it is outside the cache, too."""
+    for path in sorted((PROJECT / "vk_provider").rglob("__pycache__")):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def kubeconfig(environment: Environment) -> Path:

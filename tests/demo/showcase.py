@@ -54,7 +54,8 @@ class Showcase:
             result = self.kubectl("exec", web, "--", "sh", "-c", "exit 7", check=False)
             print(f"$ echo $?\n{result.returncode}")
             if result.returncode != 7:
-                raise ClusterError(f"kubectl exec ended with {result.returncode}, not 7", "read the provider's log")
+                raise ClusterError(f"kubectl exec ended with {result.returncode}, not 7",
+                                   f"read {self._environment.provider.log}")  # fmt: skip
             heading("port-forward, answered by curl")
             self._port_forward(web)
         else:
@@ -105,11 +106,10 @@ class Showcase:
         if self._environment.cloud != "local":
             return
         show(
-            [sys.executable, "-m", "vk_provider", "local-cloud", "status", "--name", self._environment.name,
-             "--subnet", self._environment.subnet, "--state-dir", str(self._environment.cloud_state)],
-            f"vk-provider local-cloud status --name {self._environment.name}",
+            [sys.executable, "-m", "vk_provider", *status_arguments(self._environment)],
+            f"vk-provider {' '.join(status_arguments(self._environment))}",
             environment=self._environment.provider_environment(),
-        )  # fmt: skip
+        )
 
     def _port_forward(self, pod: str) -> None:
         with socket.socket() as probe:
@@ -122,7 +122,8 @@ class Showcase:
                 assert forward.stdout is not None
                 line = forward.stdout.readline()
                 if not re.match("Forwarding from", line):
-                    raise ClusterError(f"kubectl port-forward said {line!r}", "read the provider's log")
+                    raise ClusterError(f"kubectl port-forward said {line!r}",
+                                       f"read {self._environment.provider.log}")  # fmt: skip
                 print(line, end="")
                 show(["curl", "-sS", "--max-time", "10", f"http://127.0.0.1:{port}/"],
                      environment=self._os_environment)  # fmt: skip
@@ -134,12 +135,21 @@ def _quote(text: str) -> str:
     return f"'{text}'" if " " in text else text
 
 
+def status_arguments(environment: Environment) -> list[str]:
+    """What shows the demo's instances, after `vk-provider`."""
+    return ["local-cloud", "status", "--name", environment.name, "--state-dir", str(environment.cloud_state)]
+
+
 def closing_words(environment: Environment, kubeconfig: Path) -> None:
     kubectl = control_kubectl(environment)
     heading("Yours to go on with")
     print(f"export KUBECONFIG={kubeconfig}\nalias kubectl={kubectl}")
-    print(f"Push images to {environment.registry} and name them {environment.registry}/NAME:TAG.")
-    print("make demo-down takes everything away again.")
+    if environment.cloud == "local":
+        print(f"alias vk-provider='PYTHONPATH={PROJECT} {sys.executable} -m vk_provider'")
+        print(f"Instances reach this machine and each other, not the Internet. Push images to {environment.registry}")
+        print(f"(plain HTTP) and name them {environment.registry}/NAME:TAG; README.md has the commands.")
+    print(f"Pods need to tolerate virtual-kubelet.io/provider, as those of {environment.root / 'sample.yaml'} do.")
+    print("make demo-metrics makes `kubectl top` work; make demo-down takes everything away again.")
 
 
 def control_kubectl(environment: Environment) -> str:

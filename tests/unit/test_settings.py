@@ -46,6 +46,14 @@ def test_the_environment_overrides_a_value(tmp_path: Path) -> None:
         (MINIMAL + MINIMAL, "two nodes have the same name"),
         (MINIMAL + '[[nodes]]\nname = "n2"\n', "same address and port"),
         ('[[nodes]]\nname = "Bad Name"\n', "is not a DNS subdomain name"),
+        ('[[nodes]]\nname = "a..b"\n', "is not a DNS subdomain name"),
+        (f'[[nodes]]\nname = "{"a" * 64}"\n', "is too long for the label kubernetes.io/hostname"),
+        (MINIMAL + 'labels = { "a b" = "c" }\n', "nodes[0].labels: 'a b' is not a label key"),
+        (MINIMAL + 'labels = { "Example.com/a" = "c" }\n', "nodes[0].labels: 'Example.com/a' is not a label key"),
+        (MINIMAL + 'labels = { type = "a b" }\n', "nodes[0].labels.type 'a b' is not a label value"),
+        (MINIMAL + 'zone = "eu west"\n', "nodes[0].zone 'eu west' is not a label value"),
+        (MINIMAL + '[[nodes.taints]]\nkey = ""\n', "nodes[0].taints[0].key '' is not a taint key"),
+        (MINIMAL + '[[nodes.taints]]\nkey = "k"\nvalue = "-"\n', "nodes[0].taints[0].value '-' is not a taint value"),
         (MINIMAL + '[cloud]\nbackend = "mars"\n', "must be one of 'local', 'simulated'"),
         (MINIMAL + '[cloud.local]\nsubnet = "10.0.0.0/30"\n', "/24 or larger"),
         (MINIMAL + '[kubelet]\nserving_certificate = "files"\n', "needs certificate_file and key_file"),
@@ -65,6 +73,13 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, text: str, said: str
         load(tmp_path, text)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_labels_and_taints_that_kubernetes_takes_are_taken(tmp_path: Path) -> None:
+    labels = 'labels = { "example.com/Team_a" = "x.Y-z", empty = "" }\n'
+    settings = load(tmp_path, MINIMAL + labels + '[[nodes.taints]]\nkey = "example.com/only"\n')
+    assert settings.nodes[0].labels == {"example.com/Team_a": "x.Y-z", "empty": ""}
+    assert settings.nodes[0].taints[0].key == "example.com/only"
 
 
 def test_a_table_that_is_none_is_named_although_the_environment_sets_a_key_of_it(tmp_path: Path) -> None:

@@ -54,10 +54,14 @@ class Credentials:
             self._check_readable()
         try:
             await self._load()
-        except (OSError, ssl.SSLError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-            raise BadStartError(f"{self.source} cannot be used: {_first_line(error)}") from error
+        except (KeyError, TypeError, AttributeError) as error:
+            # What the library says when the file holds something else: "'str' object does not support item assignment".
+            raise BadStartError(
+                f"{self.source} cannot be used: it is not a kubeconfig with clusters, users and contexts"
+                f" ({type(error).__name__}: {_first_line(error)})"
+            ) from error
         except Exception as error:
-            # ConfigException, yaml.YAMLError and what exec plugins raise have no common base class.
+            # OSError, ssl.SSLError, ConfigException, yaml.YAMLError and what exec plugins raise: no common base class.
             raise BadStartError(f"{self.source} cannot be used: {_first_line(error)}") from error
         if not self.server.startswith(("https://", "http://")):
             raise BadStartError(f"{self.source} names no API server URL (got {self.server!r})")
@@ -66,7 +70,9 @@ class Credentials:
         paths = [Path(part).expanduser() for part in (self._paths or "").split(os.pathsep) if part]
         found = [path for path in paths if path.exists()]
         if not found:
-            raise BadStartError(f"kubeconfig {self._paths} does not exist")
+            raise BadStartError(
+                f"kubeconfig {self._paths} does not exist; name one with cluster.kubeconfig or KUBECONFIG"
+            )
         for path in found:
             if path.is_dir() or not os.access(path, os.R_OK):
                 raise BadStartError(f"kubeconfig {path} cannot be read")

@@ -120,7 +120,7 @@ class ServingCertificate:
         }
         created = await self._client.create(csr_path(), body)
         name = created["metadata"]["name"]
-        log.info("certificate signing request %s waits for approval", name)
+        log.info("certificate signing request %s waits for approval (kubectl certificate approve %s)", name, name)
         pair = KeyPair(await self._wait_signed(name), key)
         if not pair.is_usable(self._names, datetime.now(UTC)):
             raise KubeApiError(0, "BadCertificate", f"the certificate issued for {name} is not what was asked for")

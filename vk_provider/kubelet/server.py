@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -146,7 +148,8 @@ class KubeletServer:
             await TlsSite(self._runner, config.host, config.port, self._tls).start()
         except OSError as error:
             await self._runner.cleanup()
-            raise BadStartError(f"kubelet API cannot listen on {config.host}:{config.port}: {error.strerror}") from None
+            what = f"kubelet API cannot listen on {config.host}:{config.port}"
+            raise BadStartError(f"{what}: {_listen_problem(error, 'address and port in [[nodes]]')}") from None
         self.port = self._runner.addresses[0][1]
 
     def reload_certificate(self, certificate_file: str, key_file: str) -> None:
@@ -184,9 +187,19 @@ class HealthServer:
             await web.TCPSite(self._runner, self._host, self._port).start()
         except OSError as error:
             await self._runner.cleanup()
-            raise BadStartError(f"health server cannot listen on {self._host}:{self._port}: {error.strerror}") from None
+            what = f"health server cannot listen on {self._host}:{self._port}"
+            raise BadStartError(f"{what}: {_listen_problem(error, 'kubelet.healthz_port')}") from None
 
     async def stop(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+
+
+def _listen_problem(error: OSError, settings: str) -> str:
+    """Why, and what to change. asyncio's own text says the address once more."""
+    if error.errno == errno.EADDRINUSE:
+        return f"taken by another process, perhaps a kubelet or a second vk-provider; stop it or change {settings}"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"no interface of this machine has the address; change {settings}"
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)

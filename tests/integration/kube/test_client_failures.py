@@ -119,7 +119,9 @@ async def test_a_list_comes_in_pages_of_one_version(tmp_path: Path) -> None:
     [
         (None, "does not exist"),
         ("{]", "cannot be used"),
-        ("just words", "cannot be used"),
+        ("just words", "is not a kubeconfig"),
+        ("", "is not a kubeconfig"),
+        ("[1, 2]", "is not a kubeconfig"),
         (json.dumps({"clusters": [], "contexts": [], "users": [], "current-context": "x"}), "cannot be used"),
     ],
 )

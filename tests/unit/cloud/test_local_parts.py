@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from vk_provider.cloud.base import InstanceRuntime, InstanceState
-from vk_provider.cloud.local import boot, cli, containerd, layer, network, services
+from vk_provider.cloud.local import boot, cli, containerd, layer, network, services, template
 from vk_provider.cloud.local.catalog import build_offerings
 from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup, parse_hierarchies
 from vk_provider.cloud.local.config import LocalCloudConfig
@@ -322,6 +322,36 @@ def test_the_status_table_has_a_heading_and_aligns() -> None:
         first.to_instance(InstanceState.RUNNING),
         second.to_instance(InstanceState.TERMINATED, "Client.UserInitiatedShutdown: by request"),
     ])  # fmt: skip
-    assert [line.split()[0] for line in lines] == ["INSTANCE", "i-22222", "i-1"]
+    assert [line.split()[0] for line in lines[:-1]] == ["INSTANCE", "i-22222", "i-1"]
     assert lines[1].index("Client.") == lines[0].index("REASON")
     assert lines[2].index("default/web") == lines[0].index("POD") and not lines[2].endswith(" ")
+
+
+def test_the_status_says_what_each_instance_costs_and_all_of_them() -> None:
+    small = replace(record("i-1"), zone="local-a", capacity_type="on-demand").to_instance(InstanceState.RUNNING)
+    spot = replace(record("i-2"), zone="local-a").to_instance(InstanceState.PENDING)
+    gone = replace(record("i-3"), zone="local-a").to_instance(InstanceState.TERMINATED)
+    lines = cli.format_instances([small, spot, gone])
+    at = lines[0].index("PRICE/H")
+    assert [line[at:].split()[0] for line in lines[1:4]] == ["$0.0240", "$0.0084", "-"]
+    assert lines[-1] == "2 instances at $0.0324 per hour"
+    assert cli.format_instances([small])[-1] == "1 instance at $0.0240 per hour"
+
+
+def test_what_every_pod_needs_of_the_machine_is_missed_at_the_start(
+    config: LocalCloudConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins, programs = tmp_path / "cni", tmp_path / "bin"
+    for directory, names in ((plugins, ("loopback", "ptp", "host-local", "portmap")), (programs, ("nft",))):
+        directory.mkdir()
+        for name in names:
+            (directory / name).touch(0o755)
+    monkeypatch.setattr(services, "_PATH", str(programs))
+    config = replace(config, cni_bin_dir=str(plugins))
+    template.check_instance_programs(config)
+    (plugins / "ptp").chmod(0o644)
+    with pytest.raises(BadStartError, match="no CNI plugin ptp in .*containernetworking-plugins"):
+        template.check_instance_programs(config)
+    (programs / "nft").unlink()
+    with pytest.raises(BadStartError, match="install the package nftables"):
+        template.check_instance_programs(config)

@@ -129,3 +129,23 @@ def test_a_command_that_hangs_or_fails_ends_the_transcript_with_a_next_step(
         terminal.show([sys.executable, "-c", "import time; time.sleep(60)"], "it", environment=values)
     with pytest.raises(ClusterError, match="apt-get install no-such-program"):
         terminal.show(["no-such-program"], environment=values)
+
+
+def test_demo_down_leaves_no_bytecode_beside_the_code(
+    demo: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = tmp_path / "vk_provider/agent/__pycache__"
+    cached.mkdir(parents=True)
+    (cached / "app.cpython-311.pyc").touch()
+    (tmp_path / "vk_provider/agent/app.py").touch()
+    monkeypatch.setattr(cluster, "PROJECT", tmp_path)
+    monkeypatch.setattr(cluster, "down", lambda environment: None)
+    assert command.main(["down", "--root", str(demo.root)]) == 0
+    assert [path.name for path in sorted((tmp_path / "vk_provider/agent").iterdir())] == ["app.py"]
+
+
+def test_metrics_for_a_demo_that_does_not_run_names_the_next_step(
+    demo: Environment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["metrics", "--root", str(demo.root)]) == 3
+    assert capsys.readouterr().err == "\nerror: no demo is running\nnext:  make demo\n"

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import json
+import socket
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from tests.unit.kubelet.rig import ADMIN, FakeArchive, FakeHandle, Rig, make_instance, make_pod, running_status
+from tests.unit.kubelet.rig import (
+    ADMIN,
+    AllowingReviews,
+    FakeArchive,
+    FakeHandle,
+    Rig,
+    make_instance,
+    make_pod,
+    running_status,
+)
+from vk_provider.aiokit.metrics import Registry
+from vk_provider.errors import BadStartError
+from vk_provider.kubelet.api import KubeletApi
+from vk_provider.kubelet.auth import Authenticator, AuthFilter, Authorizer
+from vk_provider.kubelet.server import HealthServer, KubeletServer
 
 UPGRADE = {**ADMIN, "Connection": "Upgrade", "Upgrade": "SPDY/3.1"}
 
@@ -197,3 +213,16 @@ async def test_metrics_are_prometheus_text(rig: Rig) -> None:
     assert status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4")
     assert body == '# HELP things_total Things\n# TYPE things_total counter\nthings_total{kind="a\\"b"} 1\n'
     assert 'kubernetes_healthcheck{name="ping",type="healthz"} 1' in (await rig.ask("GET", "/metrics/slis"))[1]
+
+
+async def test_a_taken_port_and_a_foreign_address_are_told_apart_with_what_to_change(rig: Rig) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(BadStartError, match=rf"127.0.0.1:{port}: taken by .* change kubelet.healthz_port$"):
+            await HealthServer("127.0.0.1", port, lambda: True).start()
+        api = KubeletApi("node-1", rig.source, rig.connector, Registry(), idle_s=1.0)
+        auth = AuthFilter(Authenticator(AllowingReviews()), Authorizer(AllowingReviews()), "node-1")
+        with pytest.raises(BadStartError, match=rf"127.0.0.1:{port}: taken by .* change address and port in"):
+            await KubeletServer(replace(rig.server.config, port=port), api, auth).start()
+    with pytest.raises(BadStartError, match="no interface of this machine has the address"):
+        await HealthServer("192.0.2.77", 0, lambda: True).start()

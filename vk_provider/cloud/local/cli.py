@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vk_provider.cloud.base import TAG_NAME, Instance, InstanceState
 from vk_provider.cloud.local import cgroup, network, services
+from vk_provider.cloud.local.catalog import build_offerings
 from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.config import DEFAULT_STATE_DIR, LocalCloudConfig, default_cache_dir
 from vk_provider.cloud.local.containerd import find_containerd
@@ -111,13 +112,19 @@ async def _status(config: LocalCloudConfig, _: argparse.Namespace) -> int:
 
 
 def format_instances(instances: Sequence[Instance]) -> list[str]:
-    """A table with a heading, oldest instance first."""
-    rows = [("INSTANCE", "STATE", "TYPE", "ZONE", "ADDRESS", "POD", "REASON")]
+    """A table with a heading, oldest instance first, and a line that says what all of them cost now."""
+    prices = {(o.instance_type, o.zone, o.capacity_type): o.price_per_hour for o in build_offerings("")}
+    rows, paid = [("INSTANCE", "STATE", "TYPE", "ZONE", "PRICE/H", "ADDRESS", "POD", "REASON")], []
     for each in sorted(instances, key=lambda instance: instance.launch_time):
-        address, name = each.primary_ip or "-", each.tags.get(TAG_NAME) or "-"
-        rows.append((each.instance_id, each.state, each.instance_type, each.zone, address, name, each.state_reason))
+        address, name, price = each.primary_ip or "-", each.tags.get(TAG_NAME) or "-", "-"
+        if not each.state.is_gone:
+            paid.append(prices.get((each.instance_type, each.zone, each.capacity_type), 0.0))
+            price = f"${paid[-1]:.4f}"
+        head = (each.instance_id, each.state, each.instance_type, each.zone)
+        rows.append((*head, price, address, name, each.state_reason))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [*table, f"{len(paid)} instance{'' if len(paid) == 1 else 's'} at ${sum(paid):.4f} per hour"]
 
 
 async def _golden(config: LocalCloudConfig, options: argparse.Namespace) -> int:

@@ -33,7 +33,7 @@ from vk_provider.cloud.local.limit import InstanceLimit, find_instance_limit
 from vk_provider.cloud.local.process import end_process
 from vk_provider.cloud.local.spare import SpareRoots
 from vk_provider.cloud.local.store import InstanceRecord, InstanceStore, instance_id_of
-from vk_provider.cloud.local.template import check_machine, prepare
+from vk_provider.cloud.local.template import check_instance_programs, check_machine, prepare
 from vk_provider.cloud.tags import check_tags
 from vk_provider.cloud.userdata import check_user_data
 from vk_provider.errors import BadStartError, CloudError, CloudQuotaError, CloudRequestError
@@ -72,6 +72,7 @@ class LocalCloud:
     async def start(self) -> None:
         check_machine()
         require_programs()  # before anything is made
+        check_instance_programs(self.config)
         self._store.prepare()
         await asyncio.to_thread(network.ensure, self.config)
         launcher = asyncio.create_task(self._launcher.start(), name="launcher")

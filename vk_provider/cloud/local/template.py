@@ -15,6 +15,8 @@ from vk_provider.errors import BadStartError
 
 _PROGRAMS = {"ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux", "setpriv": "util-linux"}
 """What is run -> the Debian package that has it."""
+_CNI_PLUGINS = ("loopback", "ptp", "host-local", "portmap")
+"""What containerd runs for each pod; portmap needs iptables, too, but only for a hostPort."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +99,16 @@ def check_machine() -> None:
     for command, package in _PROGRAMS.items():
         if shutil.which(command) is None:
             raise BadStartError(f"local cloud: {command} is not on PATH; install the package {package}")
+
+
+def check_instance_programs(config: LocalCloudConfig) -> None:
+    """Raise BadStartError when each instance would boot and then fail its pod for want of a program of this machine."""
+    path = services.build_environment()["PATH"]
+    if shutil.which("nft", path=path) is None:
+        raise BadStartError(f"local cloud: nft is not in {path}; install the package nftables")
+    for plugin in _CNI_PLUGINS:
+        if not os.access(os.path.join(config.cni_bin_dir, plugin), os.X_OK):
+            raise BadStartError(
+                f"local cloud: no CNI plugin {plugin} in {config.cni_bin_dir}; "
+                "install the package containernetworking-plugins"
+            )
