@@ -67,8 +67,8 @@ def keep_transition_times(status: Json, published: Json | None, now: str) -> Jso
 
 
 def _keep_time(condition: Json, known: Json | None, now: str) -> Json:
-    since, known_since = ((item or {}).get("lastTransitionTime") or "" for item in (condition, known))
-    if known is None or since >= known_since:
+    known_since = (known.get("lastTransitionTime") or "") if known is not None else ""
+    if known is None or (condition.get("lastTransitionTime") or "") >= known_since:
         return condition
     return {**condition, "lastTransitionTime": known_since if known["status"] == condition["status"] else now}
 
@@ -109,7 +109,8 @@ def _diff_conditions(old: list[Json], new: list[Json]) -> list[Json]:
     changed = [
         _replace(known.get(item["type"]) or {}, item)
         for item in new
-        if _without_nulls(known.get(item["type"]) or {}) != _without_nulls(item)
+        # The plain comparison first: at nearly every look at a pod, nothing has changed.
+        if known.get(item["type"]) != item and _without_nulls(known.get(item["type"]) or {}) != _without_nulls(item)
     ]
     passed = (name for name in known if name not in wanted and name in PASSING_CONDITIONS)
     removed = [{"$patch": "delete", "type": name} for name in passed]

@@ -226,7 +226,10 @@ async def test_a_pod_survives_a_killed_agent_and_is_deleted_by_the_next(
     status = seen[-1]["status"]
     assert status["podIP"] == POD_IP
     assert status["containerStatuses"][0]["containerID"] == f"containerd://{container.id}"
-    is_event = lambda m: m["type"] == "event"  # noqa: E731
+
+    def is_event(message: dict[str, Any]) -> bool:
+        return bool(message["type"] == "event")
+
     events = [m for m in seen if is_event(m)] or (await wait_for(session, is_event))[-1:]
     last_seq = max(m["seq"] for m in events)
     await session.close()
