@@ -40,6 +40,7 @@ from vk_provider.kubelet.auth import Authenticator, Authorizer
 from vk_provider.kubelet.server import HealthServer
 from vk_provider.logs import set_up_logging
 from vk_provider.metrics import ProcessMetrics
+from vk_provider.node.lease import NodeLease
 from vk_provider.node_service import NodeService, build_spec
 from vk_provider.pods.archive import LogArchive
 from vk_provider.pods.build import build_controller
@@ -116,7 +117,7 @@ class Provider:
         except OSError as error:
             raise BadStartError(f"the {cloud.name} cloud cannot start: {error}") from None
         cloud = metrics.measure_cloud(cloud)
-        offerings, runtime, instances = await self._ask_cloud(cloud)
+        offerings, runtime, instances = await self._ask_cloud(cloud, client)
         await self._build(client, cloud, connector, offerings, runtime, metrics)
         # Before anything is changed: a second provider by mistake must fail here and not launch what runs already.
         for node in self._nodes:
@@ -165,24 +166,35 @@ class Provider:
         except CloudError as error:
             log.warning("second instances are left to the orphan sweep: %s", error)
 
-    async def _ask_cloud(self, cloud: Cloud) -> tuple[Sequence[Offering], InstanceRuntime, list[Instance]]:
+    async def _ask_cloud(
+        self, cloud: Cloud, client: KubeClient
+    ) -> tuple[Sequence[Offering], InstanceRuntime, list[Instance]]:
         """Offerings, runtime and instances, before anything of the cluster is read; an outage is waited out.
 
         A later outage makes no Node NotReady: the controller manager would evict the pods that run there, and only new
-        ones need the cloud. They say FailedLaunch.
+        ones need the cloud. They say FailedLaunch. For the same reason the Leases of Nodes that exist are held here.
         """
         backoff = Backoff(0.5, 15.0)
+        holds: list[str] = []
         while True:
             try:
                 offerings = await cloud.describe_offerings()
                 runtime = await cloud.describe_runtime()
                 instances = await cloud.list_owned()
+                await self.supervisor.cancel(holds)
                 return offerings, runtime, instances
             except CloudError as error:
                 if not error.retryable:
                     raise BadStartError(f"the {cloud.name} cloud refuses: {error}") from None
                 log.warning("the cloud does not answer, nothing is started before it does: %s", error)
+            holds = holds or self._hold_leases(client)
             await asyncio.sleep(backoff.next_delay_s())
+
+    def _hold_leases(self, client: KubeClient) -> list[str]:
+        """Names of the root tasks that keep the Nodes' Leases."""
+        for node in self.settings.nodes:
+            self.supervisor.start(f"held lease of {node.name}", NodeLease(client, node.name, lambda: "").hold())
+        return [f"held lease of {node.name}" for node in self.settings.nodes]
 
     async def _build(
         self,

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from cachetools import TTLCache
 
+from vk_provider.aiokit.backoff import Backoff
 from vk_provider.errors import KubeApiError
 from vk_provider.kubelet.attributes import find_subresources, find_verb
 from vk_provider.kubelet.provider import Json, ReviewClient
@@ -29,6 +30,9 @@ REFUSED_TOKEN_TTL_S = 10.0
 ALLOW_TTL_S = 300.0
 DENY_TTL_S = 30.0
 CACHE_ENTRIES = 10_000
+REVIEW_TRIES = 5
+REVIEW_RETRY_S = 0.5
+"""A review changes nothing, so it is asked again: 4 s in all (apiserver/pkg/util/webhook, DefaultRetryBackoff)."""
 
 AUTHENTICATED = "system:authenticated"
 
@@ -86,6 +90,24 @@ def _with_authenticated(groups: tuple[str, ...]) -> tuple[str, ...]:
     return groups if AUTHENTICATED in groups else (*groups, AUTHENTICATED)
 
 
+async def _ask(reviews: ReviewClient, path: str, body: Json) -> Json:
+    """The reviewed document. A lost connection and an overloaded API server are given time, as a kubelet gives."""
+    backoff = Backoff(REVIEW_RETRY_S, 10.0, factor=1.5, jitter=0.2)
+    for left in reversed(range(REVIEW_TRIES)):
+        try:
+            return await reviews.create(path, body)
+        except KubeApiError as error:
+            if not left or not _may_pass(error):
+                raise
+        await asyncio.sleep(backoff.next_delay_s())
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def _may_pass(error: KubeApiError) -> bool:
+    """Not after a timeout: the caller has waited long enough by then."""
+    return error.reason == "Unreachable" or error.status == 429 or error.status >= 500
+
+
 class Authenticator:
     """Finds the user of a request."""
 
@@ -121,7 +143,7 @@ class Authenticator:
 
     async def _review(self, key: bytes, token: str) -> User | None:
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
-        review = await self._reviews.create("/apis/authentication.k8s.io/v1/tokenreviews", body)
+        review = await _ask(self._reviews, "/apis/authentication.k8s.io/v1/tokenreviews", body)
         status = review.get("status") or {}
         if not status.get("authenticated"):
             self._refused[key] = True
@@ -164,7 +186,7 @@ class Authorizer:
         if user.extra:
             spec["extra"] = user.extra
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
-        review = await self._reviews.create("/apis/authorization.k8s.io/v1/subjectaccessreviews", body)
+        review = await _ask(self._reviews, "/apis/authorization.k8s.io/v1/subjectaccessreviews", body)
         allowed = bool((review.get("status") or {}).get("allowed"))
         (self._allowed if allowed else self._denied)[key] = True
         return allowed

@@ -56,6 +56,21 @@ class NodeLease:
                 pass
             self._wake.clear()
 
+    async def hold(self) -> None:
+        """Only keep a Lease that exists from running out, until cancelled: the Node itself cannot be served yet."""
+        backoff = Backoff(first_s=0.2, max_s=7.0)
+        while True:
+            delay_s = RENEW_S
+            try:
+                self._lease = self._lease or await self._read()
+                if self._lease is not None:
+                    await self.renew(time.time())
+                backoff.reset()
+            except KubeApiError as error:
+                log.warning("lease of node %s not renewed: %s", self._node_name, error)
+                delay_s = backoff.next_delay_s()
+            await asyncio.sleep(delay_s)
+
     async def renew(self, now: float) -> None:
         """Renew once; a Lease that is unknown or was changed by somebody is read or created first."""
         path = lease_path(self._node_name)

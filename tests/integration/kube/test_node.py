@@ -11,10 +11,13 @@ from cryptography import x509
 from tests.integration.kube.conftest import Provider
 from tests.integration.kube.test_rbac import check_allowed
 from tests.integration.kube.waiting import running, until
+from vk_provider import app
+from vk_provider.errors import CloudError
 from vk_provider.kube.csr import ServingCertificate
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.node.controller import NodeController
 from vk_provider.node.spec import NodeSpec, Taint
+from vk_provider.settings import load_settings
 
 CAPACITY = {"cpu": "4", "memory": "8Gi", "pods": "10", "ephemeral-storage": "1Ti"}
 
@@ -84,6 +87,45 @@ async def test_a_deleted_node_comes_back_at_once_with_its_lease(provider: Provid
         await until(lambda: controller.lease.renewed_at > renewed_at, timeout_s=3)
         lease = await until_read(provider, "lease", "node-deleted", "-n", "kube-node-lease")
         assert lease["metadata"]["ownerReferences"][0]["uid"] == controller.uid
+
+
+async def test_a_restart_into_a_cloud_outage_holds_the_lease(provider: Provider, tmp_path: Path) -> None:
+    """Else the Node's pods, which run on, would be evicted."""
+    config = tmp_path / "config.toml"
+    names = ("node-held", "node-never-seen")
+    config.write_text("".join(f'[[nodes]]\nname = "{name}"\naddress = "127.0.0.{n}"\n' for n, name in enumerate(names, 1)))
+    async with controlling(provider, spec("node-held"), []) as controller:
+        await until(lambda: controller.lease.renewed_at)
+        before = await until_read(provider, "lease", "node-held", "-n", "kube-node-lease")
+        restarted, cloud = app.Provider(load_settings(config, {})), Outage()
+        asking = asyncio.create_task(restarted._ask_cloud(cloud, provider.client))
+        async with asyncio.timeout(5):  # the first provider itself renews every 10 s
+            while (held := await read(provider, "lease", "node-held", "-n", "kube-node-lease"))["spec"] == before["spec"]:
+                await asyncio.sleep(0.05)
+        assert held["metadata"]["ownerReferences"] == before["metadata"]["ownerReferences"]
+        cloud.over = True
+        assert (await asyncio.wait_for(asking, 10))[2] == []
+        assert not restarted.supervisor._tasks
+    leases = await read(provider, "lease", "-n", "kube-node-lease")
+    assert "node-never-seen" not in {lease["metadata"]["name"] for lease in leases["items"]}
+
+
+class Outage:
+    """A Cloud that fails until it is `over`."""
+
+    name = "outage"
+    over = False
+
+    async def describe_offerings(self) -> list[Any]:
+        if not self.over:
+            raise CloudError("no answer")
+        return []
+
+    async def describe_runtime(self) -> None:
+        return None
+
+    async def list_owned(self) -> list[Any]:
+        return []
 
 
 async def test_a_condition_that_somebody_else_sets_is_put_right(provider: Provider) -> None:

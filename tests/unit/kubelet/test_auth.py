@@ -9,6 +9,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from vk_provider.errors import KubeApiError
+from vk_provider.kubelet import auth as auth_module
 from vk_provider.kubelet.attributes import find_subresources, find_verb
 from vk_provider.kubelet.auth import Authenticator, AuthFilter, Authorizer, User, has_expired, parse_certificate_user
 
@@ -86,11 +87,13 @@ class Reviews:
         self.allowed: set[tuple[str, str]] = set()
         self.calls: list[dict[str, Any]] = []
         self.error: KubeApiError | None = None
+        self.failures = 0
 
     async def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         self.calls.append(body)
         await asyncio.sleep(0)
         if self.error is not None:
+            self.failures += 1
             raise self.error
         spec = body["spec"]
         if path.endswith("tokenreviews"):
@@ -102,7 +105,8 @@ class Reviews:
 
 
 @pytest.fixture
-def reviews() -> Reviews:
+def reviews(monkeypatch: pytest.MonkeyPatch) -> Reviews:
+    monkeypatch.setattr(auth_module, "REVIEW_RETRY_S", 0.001)
     return Reviews()
 
 
@@ -174,6 +178,35 @@ async def test_errors_of_the_api_server_let_nobody_in(auth: AuthFilter, reviews:
     refusal = await auth.refuse(ask("/pods", "t"))
     assert refusal is not None and refusal.status == 500
     assert refusal.text == "Authorization error (user=sa, verb=get, resource=nodes, subresource=pods)"
+
+
+async def test_a_lost_connection_is_given_time(auth: AuthFilter, reviews: Reviews) -> None:
+    reviews.tokens["t"] = {"username": "sa"}
+    reviews.allowed.add(("sa", "metrics"))
+    reviews.error = KubeApiError(0, "Unreachable", "connection to the API server was lost")
+    asked = asyncio.create_task(auth.refuse(ask("/metrics", "t")))
+    while not reviews.failures:
+        await asyncio.sleep(0)
+    reviews.error = None
+    assert await asked is None
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (KubeApiError(0, "Unreachable", "lost"), 5),
+        (KubeApiError(503, "ServiceUnavailable", "starting"), 5),
+        (KubeApiError(0, "Timeout", "no answer within 30 s"), 1),
+        (KubeApiError(403, "Forbidden", "may not review"), 1),
+    ],
+)
+async def test_only_what_may_pass_is_asked_again(
+    auth: AuthFilter, reviews: Reviews, error: KubeApiError, tries: int
+) -> None:
+    reviews.error = error
+    refusal = await auth.refuse(ask("/metrics", "t"))
+    assert refusal is not None and refusal.status == 401
+    assert reviews.failures == tries
 
 
 async def test_a_caller_that_hangs_up_does_not_cancel_the_others(reviews: Reviews) -> None:
