@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from vk_provider import __version__
 from vk_provider.agentclient.base import AgentConnector
 from vk_provider.agentclient.identity_store import (
@@ -60,7 +62,7 @@ def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. BadStartError passes through."""
     set_up_logging(settings.logs)
     try:
-        return asyncio.run(_run(settings))
+        return uvloop.run(_run(settings))
     except RootTaskError as error:
         log.critical("%s", error, exc_info=error.__cause__)
         return 1

@@ -1,6 +1,7 @@
 """1,000 pods at once: the provider on the simulated cloud against KWOK, which patches statuses and does nothing else.
 
-Both run on the same API server, each on a node of its own, and take turns. Two shapes of a burst:
+Both run on the same API server, each on a node of its own, and take turns. What one leaves to do (KWOK deletes many
+pods a second time, the provider posts events) is over before the other begins. Two shapes of a burst:
 - created: pods are created already bound to the node (spec.nodeName), 64 requests at a time. Includes what the API
   server needs to create them, as for a user.
 - backlog: the process under test is stopped (SIGSTOP) while the pods are created and then let go: all are bound at
@@ -10,6 +11,7 @@ Both run on the same API server, each on a node of its own, and take turns. Two 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import statistics
@@ -31,6 +33,8 @@ PODS, MANY = 1000, 5000
 ROUNDS = 5
 LIMIT_S = 180.0
 SETTLE_S = 2.0
+QUIET_CPU, QUIET_LIMIT_S = 0.05, 60.0
+"""Seconds of CPU in one second below which the API server has nothing to do."""
 
 
 @dataclass(slots=True)
@@ -181,7 +185,17 @@ async def _take_turns(
             found[contender.name].append(result)
             _tell(f"{name} {contender.name}", result)
             await api.call("DELETE", f"/api/v1/namespaces/{namespace}")
+            await _quiet(contender.beside["kube-apiserver"])
     return found
+
+
+async def _quiet(pid: int) -> None:
+    """Wait until the process with this PID is idle."""
+    async with asyncio.timeout(QUIET_LIMIT_S):
+        used, before = math.inf, cpu_seconds(pid)
+        while used > QUIET_CPU:
+            await asyncio.sleep(1.0)
+            used, before = cpu_seconds(pid) - before, cpu_seconds(pid)
 
 
 async def _make_namespace(api: Api, name: str) -> str:

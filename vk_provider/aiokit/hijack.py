@@ -60,7 +60,6 @@ async def pass_through(
     if client is None or client.is_closing():
         right.abort()
         raise ConnectionResetError("the client went away before the upgrade")
-    assert isinstance(client, asyncio.Transport)
     left = Side()
     left.attach(client)
     pump = Pump(left, right, idle_s, ending)

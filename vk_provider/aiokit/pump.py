@@ -15,7 +15,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Protocol, cast
 
 READ_BYTES = 256 * 1024
 HIGH_WATER_BYTES = 512 * 1024
@@ -51,8 +51,8 @@ class Side(asyncio.BufferedProtocol):
         transport.set_protocol(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # Not to be asserted: the transports of uvloop have everything of asyncio.Transport but its name.
+        self.transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
 
     def join(self, pump: Pump, peer: Side) -> None:

@@ -185,7 +185,7 @@ async def test_a_lost_connection_is_given_time(auth: AuthFilter, reviews: Review
     reviews.allowed.add(("sa", "metrics"))
     reviews.error = KubeApiError(0, "Unreachable", "connection to the API server was lost")
     asked = asyncio.create_task(auth.refuse(ask("/metrics", "t")))
-    while not reviews.failures:
+    while not reviews.failures:  # noqa: ASYNC110
         await asyncio.sleep(0)
     reviews.error = None
     assert await asked is None
