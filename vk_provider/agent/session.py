@@ -12,7 +12,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from vk_provider.agent.outbox import Message, Outbox
 from vk_provider.wire import routes
-from vk_provider.wire.session import HelloMessage
+from vk_provider.wire.session import MAX_MESSAGE_BYTES, HelloMessage
 from vk_provider.wire.version import SUPPORTED_VERSIONS
 
 __all__ = ["Outbox", "SessionHandler"]
@@ -20,8 +20,6 @@ __all__ = ["Outbox", "SessionHandler"]
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 15.0
-MAX_MESSAGE_BYTES = 64 << 20
-"""A pod with everything it refers to: a ConfigMap or Secret has 1 MiB at most."""
 CLOSE_LIMIT_S = 1.0
 
 Receiver = Callable[[Message], None]

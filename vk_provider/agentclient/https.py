@@ -28,6 +28,7 @@ from vk_provider.cloud.base import Instance
 from vk_provider.errors import AgentError, AgentIdentityError, AgentUnreachableError, AgentVersionError
 from vk_provider.wire import routes
 from vk_provider.wire.bootdata import AGENT_PORT
+from vk_provider.wire.session import MAX_MESSAGE_BYTES
 from vk_provider.wire.version import select_version
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ REQUEST_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 30.0
 """For the head of the answer to a GET, such as a log; a POST may run a command to its end first."""
 HEARTBEAT_S = 15.0
+MAX_ANSWER_BYTES = 256 * 1024
+"""Of an identity exchange: a few PEM texts."""
 CLIENT_CERTIFICATE_RENEWAL = datetime.timedelta(days=7)
 
 
@@ -60,6 +63,8 @@ class HttpsSession:
         async for frame in self._websocket:
             if frame.type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT):
                 yield _decode(frame.data)
+            elif frame.type is aiohttp.WSMsgType.ERROR:
+                raise AgentError(f"the session broke: {frame.data}")
 
     async def close(self) -> None:
         await self._websocket.close()
@@ -159,7 +164,7 @@ class HttpsConnector:
                     ssl=self._verified,
                     server_hostname=routes.server_name(instance.instance_id),
                     heartbeat=HEARTBEAT_S,
-                    max_msg_size=0,
+                    max_msg_size=MAX_MESSAGE_BYTES,
                     compress=0,
                     autoclose=True,
                 )
@@ -234,7 +239,7 @@ class HttpsConnector:
                 server_hostname=routes.server_name(instance.instance_id),
                 timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
             ) as response:
-                data = await response.read()
+                data = await _read_bounded(instance, response)
                 if response.status >= 300:
                     text = data.decode(errors="replace")[:200]
                     raise AgentError(f"{instance.instance_id}: {path} answered {response.status} {text}")
@@ -309,6 +314,16 @@ class HttpsConnector:
     async def close(self) -> None:
         if self._http is not None:
             await self._http.close()
+
+
+async def _read_bounded(instance: Instance, response: aiohttp.ClientResponse) -> bytes:
+    """The body; raises AgentError when there is more than an honest agent has to say."""
+    data = bytearray()
+    async for chunk in response.content.iter_any():
+        data += chunk
+        if len(data) > MAX_ANSWER_BYTES:
+            raise AgentError(f"{instance.instance_id}: an answer of more than {MAX_ANSWER_BYTES} bytes")
+    return bytes(data)
 
 
 def _decode(data: bytes | str) -> Any:

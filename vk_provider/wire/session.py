@@ -14,6 +14,9 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 Json = dict[str, Any]
 
+MAX_MESSAGE_BYTES = 64 << 20
+"""Of either side. A pod comes with everything it refers to, and a ConfigMap or Secret has 1 MiB at most."""
+
 
 class TokenReference(TypedDict):
     """One bound service account token. `key` in References.tokens is `token_key(audience, expiration_seconds)`."""

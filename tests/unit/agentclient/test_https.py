@@ -40,6 +40,7 @@ class Agent:
         app = web.Application()
         app.router.add_post(routes.IDENTITY_REQUEST, self._identify)
         app.router.add_get(routes.LOGS, self._never)
+        app.router.add_get(routes.SESSION, self._flood)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=server).start()
@@ -49,6 +50,14 @@ class Agent:
         if isinstance(self.answer, bytes):
             return web.Response(body=self.answer)
         return web.json_response(self.answer)
+
+    async def _flood(self, request: web.Request) -> web.WebSocketResponse:
+        websocket = web.WebSocketResponse(compress=False)
+        await websocket.prepare(request)
+        await websocket.send_bytes(b'{"type":"hello"}')
+        await websocket.send_bytes(bytes(1001))
+        await websocket.receive()
+        return websocket
 
     async def _never(self, _: web.Request) -> web.Response:
         await asyncio.Event().wait()
@@ -109,6 +118,22 @@ async def test_broken_json_is_an_agents_error(agent: tuple[Agent, HttpsConnector
     agent[0].answer = b"{"
     with pytest.raises(AgentError, match="broken JSON"):
         await agent[1].renew(LOOPBACK)
+
+
+async def test_an_agent_cannot_fill_the_providers_memory(
+    agent: tuple[Agent, HttpsConnector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent[0].answer = bytes(https.MAX_ANSWER_BYTES + 1)
+    with pytest.raises(AgentError, match="more than"):
+        await agent[1].renew(LOOPBACK)
+    monkeypatch.setattr(https, "MAX_MESSAGE_BYTES", 1000)
+    session = await agent[1].open_session(LOOPBACK, fresh=False)
+    received = []
+    with pytest.raises(AgentError, match="exceeds limit"):
+        async for message in session:
+            received.append(message)
+    assert received == [{"type": "hello"}]
+    await session.close()
 
 
 async def test_an_agent_that_accepts_but_does_not_answer_is_given_up(
