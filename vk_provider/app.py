@@ -39,6 +39,7 @@ from vk_provider.kube.paths import PODS, field_selector
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.kube.references import ReferenceStore
 from vk_provider.kubelet.auth import Authenticator, Authorizer
+from vk_provider.kubelet.client_ca import ClientCaFile
 from vk_provider.kubelet.server import HealthServer
 from vk_provider.logs import set_up_logging
 from vk_provider.metrics import ProcessMetrics
@@ -226,12 +227,12 @@ class Provider:
         pods = ControllerPods(self.controller, self.archive)
         self.supervisor.start("events", self.recorder.run())
         self.supervisor.start("references", self.references.run())
-        auth = Authenticator(client), Authorizer(client)
+        auth, client_ca = (Authenticator(client), Authorizer(client)), self._client_ca(client)
         for node in settings.nodes:
             self._nodes.append(
                 NodeService(
                     build_spec(node, settings, runtime), settings, client, connector, self.recorder, pods,
-                    self.registry, (partial(self._pods_problem, node.name),), self._client_ca(client),
+                    self.registry, (partial(self._pods_problem, node.name),), client_ca,
                     auth, self._is_healthy,
                 )  # fmt: skip
             )
@@ -247,10 +248,13 @@ class Provider:
         path = self.settings.kubelet.client_ca_file
         if not path:
             return client.ca_pem
-        try:
-            return Path(path).read_text()
-        except OSError as error:
-            raise BadStartError(f"kubelet.client_ca_file {path}: {error.strerror}") from None
+        file = ClientCaFile(Path(path))
+        self.supervisor.start("CAs for client certificates", file.run(self._reload_client_ca))
+        return file.load()
+
+    def _reload_client_ca(self, pem: str) -> None:
+        for node in self._nodes:
+            node.reload_client_ca(pem)
 
     async def _sync_pods(self, client: KubeClient) -> None:
         for node in self.settings.nodes:

@@ -150,6 +150,10 @@ class NodeService:
         self._server.reload_certificate(os.fspath(certificate), os.fspath(key))
         self._controller.wake()
 
+    def reload_client_ca(self, pem: str) -> None:
+        """See KubeletServer."""
+        self._server.reload_client_ca(pem)
+
     async def stop_server(self) -> None:
         await self._server.stop()
 

@@ -33,6 +33,7 @@ from vk_provider.kubelet import (
 )
 from vk_provider.kubelet.api import GO_NOT_FOUND, KubeletApi
 from vk_provider.kubelet.auth import AuthFilter
+from vk_provider.kubelet.client_ca import ServingTls
 from vk_provider.kubelet.samples import NodeSamples
 from vk_provider.kubelet.streaming import end_streams
 
@@ -60,19 +61,6 @@ class ServerConfig:
     certificate_file: str = ""
     key_file: str = ""
     client_ca_pem: str = ""
-
-
-def build_tls_context(client_ca_pem: str) -> ssl.SSLContext:
-    """A context that asks for a client certificate, verifies it if one is given and does without if not."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    # No client of a kubelet resumes TLS sessions: tickets would only be written for nothing.
-    context.num_tickets = 0
-    if client_ca_pem:
-        context.load_verify_locations(cadata=client_ca_pem)
-        context.verify_mode = ssl.CERT_OPTIONAL
-    return context
 
 
 def build_app(api: KubeletApi, auth: AuthFilter) -> web.Application:
@@ -122,7 +110,7 @@ class KubeletServer:
     def __init__(self, config: ServerConfig, api: KubeletApi, auth: AuthFilter) -> None:
         self.config = config
         self.port = config.port
-        self._tls = build_tls_context(config.client_ca_pem)
+        self._tls = ServingTls(config.client_ca_pem)
         self._warm = api.warm
         self._runner = web.AppRunner(
             build_app(api, auth),
@@ -145,7 +133,7 @@ class KubeletServer:
                 raise BadStartError(f"serving certificate {config.certificate_file}: {error}") from None
         await self._runner.setup()
         try:
-            await TlsSite(self._runner, config.host, config.port, self._tls).start()
+            await TlsSite(self._runner, config.host, config.port, self._tls.context).start()
         except OSError as error:
             await self._runner.cleanup()
             what = f"kubelet API cannot listen on {config.host}:{config.port}"
@@ -154,9 +142,11 @@ class KubeletServer:
 
     def reload_certificate(self, certificate_file: str, key_file: str) -> None:
         """New handshakes get the new certificate; open connections stay. Raises OSError or ssl.SSLError."""
-        # Tried on a context of its own first, so that a bad pair leaves the old one in force.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate_file, key_file)
-        self._tls.load_cert_chain(certificate_file, key_file)
+        self._tls.load_certificate(certificate_file, key_file)
+
+    def reload_client_ca(self, pem: str) -> None:
+        """New handshakes are verified with these CAs alone. Raises OSError or ssl.SSLError."""
+        self._tls.trust(pem)
 
     async def stop(self) -> None:
         """Stop accepting, end open streams, close."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
+import ssl
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from tests.unit.kubelet.rig import (
     ADMIN,
     AllowingReviews,
+    CertificateAuthority,
     FakeArchive,
     FakeHandle,
     Rig,
@@ -22,8 +25,10 @@ from tests.unit.kubelet.rig import (
 )
 from vk_provider.aiokit.metrics import Registry
 from vk_provider.errors import BadStartError
+from vk_provider.kubelet import client_ca
 from vk_provider.kubelet.api import KubeletApi
 from vk_provider.kubelet.auth import Authenticator, AuthFilter, Authorizer
+from vk_provider.kubelet.client_ca import ClientCaFile
 from vk_provider.kubelet.server import HealthServer, KubeletServer
 
 UPGRADE = {**ADMIN, "Connection": "Upgrade", "Upgrade": "SPDY/3.1"}
@@ -129,6 +134,53 @@ async def test_a_rotated_serving_certificate_serves_new_connections(rig: Rig) ->
     for opened in (writer, second_writer):
         opened.close()
         await opened.wait_closed()
+
+
+async def test_rotated_client_cas_count_for_new_connections(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is a bundle: old and new, then the new one alone. A broken one changes nothing."""
+    monkeypatch.setattr(client_ca, "CHECK_S", 0.001)
+    (tmp_path / "new").mkdir()
+    new, bundle = CertificateAuthority(tmp_path / "new", "new-ca"), tmp_path / "bundle.pem"
+    contexts = []
+    for ca in (rig.ca, new):
+        contexts.append(rig.ca.client_context(ca.issue("apiserver", ["system:masters"])))
+
+    async def accepted(context: ssl.SSLContext) -> bool:
+        async with aiohttp.ClientSession() as http:
+            try:
+                async with http.get(f"https://127.0.0.1:{rig.server.port}/configz", ssl=context) as response:
+                    return response.status == 200
+            except aiohttp.ClientError:
+                return False
+
+    bundle.write_text(rig.ca.pem)
+    changed = asyncio.Queue[str]()
+
+    def reload(pem: str) -> None:
+        try:
+            rig.server.reload_client_ca(pem)
+        finally:
+            changed.put_nowait(pem)
+
+    task = asyncio.create_task(ClientCaFile(bundle).run(reload))
+    expected = [(rig.ca.pem + new.pem, [True, True]), ("nonsense", [True, True]), (new.pem, [False, True])]
+    assert [await accepted(context) for context in contexts] == [True, False]
+    for text, answers in expected:
+        await asyncio.sleep(0.02)
+        replacement = tmp_path / "replacement"
+        replacement.write_text(text)
+        replacement.replace(bundle)
+        while await asyncio.wait_for(changed.get(), 5) != text:
+            pass
+        assert [await accepted(context) for context in contexts] == answers
+    rig.server.reload_certificate(*rig.ca.issue("renewed"))
+    _, writer = await rig.open()
+    assert writer.get_extra_info("ssl_object").getpeercert()["subject"] == ((("commonName", "renewed"),),)
+    writer.close()
+    await writer.wait_closed()
+    task.cancel()
 
 
 async def test_a_pod_of_another_node_of_the_provider_does_not_exist_here(rig: Rig) -> None:
