@@ -70,10 +70,13 @@ class ClientCaFile:
     def load(self) -> str:
         """Raises BadStartError with one line."""
         try:
-            return self._path.read_text()
+            pem = self._path.read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not PEM"
+            reason = error.strerror if isinstance(error, OSError) else "is not PEM"
             raise BadStartError(f"kubelet.client_ca_file {self._path}: {reason}") from None
+        if not pem.strip():
+            raise BadStartError(f"kubelet.client_ca_file {self._path}: is empty")
+        return pem
 
     async def run(self, on_change: Callable[[str], None]) -> None:
         """Look for a new file until cancelled. on_change may raise OSError or ssl.SSLError: the old one stays then."""

@@ -183,6 +183,15 @@ async def test_rotated_client_cas_count_for_new_connections(
     task.cancel()
 
 
+@pytest.mark.parametrize(("content", "reason"), [(b"", "is empty"), (b"\xff", "is not PEM"), (None, "No such file")])
+def test_a_file_without_cas_is_a_bad_start(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    path = tmp_path / "ca.crt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BadStartError, match=rf"kubelet\.client_ca_file .*ca\.crt: {reason}"):
+        ClientCaFile(path).load()
+
+
 async def test_a_pod_of_another_node_of_the_provider_does_not_exist_here(rig: Rig) -> None:
     pod = make_pod()
     pod["spec"]["nodeName"] = "node-2"
