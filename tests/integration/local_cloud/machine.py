@@ -33,6 +33,22 @@ def first_process(cloud: LocalCloud, instance_id: str) -> int:
     return identity.pid
 
 
+def first_processes(cloud: LocalCloud, instance_id: str) -> list[int]:
+    """Whatever is number 1 of a PID namespace in the instance's control group, recorded or not."""
+    record = cloud._store.load(instance_id)
+    assert record is not None
+    return [pid for pid in cloud._cgroup(record).processes() if _namespaced_pid(pid) == 1]
+
+
+def _namespaced_pid(pid: int) -> int | None:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    (line,) = [line for line in lines if line.startswith("NSpid:")]
+    return int(line.split()[-1])
+
+
 def inside(cloud: LocalCloud, instance_id: str, script: str, check: bool = True, limited: bool = False) -> str:
     """Run a shell script in all namespaces of an instance. `limited`: under its limits, too; nsenter joins namespaces,
     not control groups."""

@@ -11,7 +11,7 @@ from dataclasses import asdict
 import pytest
 
 from tests.integration.local_cloud.conftest import OWNER, request, take_down
-from tests.integration.local_cloud.machine import cgroup_directories, mounts, run, until
+from tests.integration.local_cloud.machine import cgroup_directories, first_processes, mounts, run, until
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.cloud.local import network, services
 from vk_provider.cloud.local.cloud import LocalCloud
@@ -95,9 +95,8 @@ async def test_a_kill_in_the_middle_of_20_launches_ends_with_one_instance_each(
         assert len({i.primary_ip for i in found} | {i.pod_ip for i in found}) == 40
         assert {i.state for i in found} == {InstanceState.RUNNING}
         groups = next(base for base in cgroup_directories(config) if "pids" in str(base) or len(str(base)) < 30)
-        assert len(list(groups.glob("i-*"))) == 20
-        first = [p for p in run("ps", "-e", "-o", "comm=").split("\n") if p.strip() == "vk-init"]
-        assert len(first) >= 20
+        assert sorted(path.name for path in groups.glob("i-*")) == sorted(i.instance_id for i in found)
+        assert [len(first_processes(cloud, i.instance_id)) for i in found] == [1] * 20
         await cloud.terminate([i.instance_id for i in found])
     finally:
         await cloud.close()
