@@ -195,9 +195,11 @@ class Provider:
 
     def _hold_leases(self, client: KubeClient) -> list[str]:
         """Names of the root tasks that keep the Nodes' Leases."""
-        for node in self.settings.nodes:
-            self.supervisor.start(f"held lease of {node.name}", NodeLease(client, node.name, lambda: "").hold())
-        return [f"held lease of {node.name}" for node in self.settings.nodes]
+        tasks = [
+            self.supervisor.start(f"held lease of {node.name}", NodeLease(client, node.name, create=False).run())
+            for node in self.settings.nodes
+        ]
+        return [task.get_name() for task in tasks]
 
     async def _build(
         self,
@@ -227,7 +229,8 @@ class Provider:
         pods = ControllerPods(self.controller, self.archive)
         self.supervisor.start("events", self.recorder.run())
         self.supervisor.start("references", self.references.run())
-        auth, client_ca = (Authenticator(client), Authorizer(client)), self._client_ca(client)
+        auth = Authenticator(client), Authorizer(client)
+        client_ca = self._client_ca(client)
         for node in settings.nodes:
             self._nodes.append(
                 NodeService(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vk_provider.aiokit.backoff import Backoff
+from vk_provider.aiokit.filechanges import FileChanges
 from vk_provider.errors import BadStartError, KubeApiError
 from vk_provider.kube.certificates import KeyPair, build_serving_request, compute_rotation_at, generate_key_pem
 from vk_provider.kube.client import KubeClient
@@ -32,7 +33,6 @@ OnCertificate = Callable[[bytes, bytes], None]
 
 _SIGN_LIMIT_S = 15 * 60.0
 _REMIND_S = 60.0
-_FILE_CHECK_S = 10.0
 
 
 class ServingCertificate:
@@ -178,6 +178,7 @@ class FileCertificate:
 
     def __init__(self, certificate_path: Path, key_path: Path, on_certificate: OnCertificate) -> None:
         self._paths = (certificate_path, key_path)
+        self._changes = FileChanges(self._paths)
         self._on_certificate = on_certificate
         self.current: KeyPair | None = None
 
@@ -200,30 +201,16 @@ class FileCertificate:
             self.current = pair
 
     async def run(self) -> None:
-        """Look for new files until cancelled: mounted Secrets change by renaming links, so their times are compared."""
-        seen = self._stamps()
-        while True:
-            await asyncio.sleep(_FILE_CHECK_S)
-            stamps = self._stamps()
-            if stamps == seen:
-                continue
-            try:
-                self.load()
-            except BadStartError as error:
-                # Certificate and key may be replaced one after the other.
-                log.warning("keeping the old serving certificate: %s", error)
-                continue
-            seen = stamps
+        """Look for new files until cancelled."""
+        await self._changes.run(self._take)
 
-    def _stamps(self) -> list[tuple[int, int]]:
-        stamps = []
-        for path in self._paths:
-            try:
-                status = os.stat(path)
-                stamps.append((status.st_mtime_ns, status.st_ino))
-            except OSError:
-                stamps.append((0, 0))
-        return stamps
+    def _take(self) -> bool:
+        try:
+            self.load()
+        except BadStartError as error:
+            log.warning("keeping the old serving certificate: %s", error)
+            return False
+        return True
 
 
 def write_private(path: Path, content: bytes) -> None:

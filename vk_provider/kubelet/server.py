@@ -33,8 +33,8 @@ from vk_provider.kubelet import (
 )
 from vk_provider.kubelet.api import GO_NOT_FOUND, KubeletApi
 from vk_provider.kubelet.auth import AuthFilter
-from vk_provider.kubelet.client_ca import ServingTls
 from vk_provider.kubelet.samples import NodeSamples
+from vk_provider.kubelet.serving_tls import ServingTls
 from vk_provider.kubelet.streaming import end_streams
 
 log = logging.getLogger(__name__)

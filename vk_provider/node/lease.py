@@ -26,10 +26,16 @@ _CALL_TIMEOUT_S = 5.0
 
 
 class NodeLease:
-    """Creates and renews the Lease of one Node. node_uid: the Node's UID, "" while unknown (then without owner)."""
+    """Creates and renews the Lease of one Node.
 
-    def __init__(self, client: KubeClient, node_name: str, node_uid: Callable[[], str]) -> None:
-        self._client, self._node_name, self._node_uid = client, node_name, node_uid
+    node_uid: the Node's UID, "" while unknown: the Lease keeps the owner that it has
+    create:   False only keeps a Lease that exists from running out
+    """
+
+    def __init__(
+        self, client: KubeClient, node_name: str, node_uid: Callable[[], str] = str, *, create: bool = True
+    ) -> None:
+        self._client, self._node_name, self._node_uid, self._create = client, node_name, node_uid, create
         self._lease: Json | None = None
         self._wake = asyncio.Event()
         self.renewed_at = 0.0
@@ -56,27 +62,14 @@ class NodeLease:
                 pass
             self._wake.clear()
 
-    async def hold(self) -> None:
-        """Only keep a Lease that exists from running out, until cancelled: the Node itself cannot be served yet."""
-        backoff = Backoff(first_s=0.2, max_s=7.0)
-        while True:
-            delay_s = RENEW_S
-            try:
-                self._lease = self._lease or await self._read()
-                if self._lease is not None:
-                    await self.renew(time.time())
-                backoff.reset()
-            except KubeApiError as error:
-                log.warning("lease of node %s not renewed: %s", self._node_name, error)
-                delay_s = backoff.next_delay_s()
-            await asyncio.sleep(delay_s)
-
     async def renew(self, now: float) -> None:
         """Renew once; a Lease that is unknown or was changed by somebody is read or created first."""
         path = lease_path(self._node_name)
         if self._lease is None:
             self._lease = await self._read()
         if self._lease is None:
+            if not self._create:
+                return
             self._lease = await self._client.create(lease_path(), self._build({}, now), timeout_s=_CALL_TIMEOUT_S)
             return
         wanted = self._build(self._lease, now)

@@ -88,12 +88,14 @@ class Reviews:
         self.calls: list[dict[str, Any]] = []
         self.error: KubeApiError | None = None
         self.failures = 0
+        self.failed = asyncio.Event()
 
     async def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         self.calls.append(body)
         await asyncio.sleep(0)
         if self.error is not None:
             self.failures += 1
+            self.failed.set()
             raise self.error
         spec = body["spec"]
         if path.endswith("tokenreviews"):
@@ -185,8 +187,7 @@ async def test_a_lost_connection_is_given_time(auth: AuthFilter, reviews: Review
     reviews.allowed.add(("sa", "metrics"))
     reviews.error = KubeApiError(0, "Unreachable", "connection to the API server was lost")
     asked = asyncio.create_task(auth.refuse(ask("/metrics", "t")))
-    while not reviews.failures:  # noqa: ASYNC110
-        await asyncio.sleep(0)
+    await reviews.failed.wait()
     reviews.error = None
     assert await asked is None
 

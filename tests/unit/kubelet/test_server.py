@@ -23,9 +23,9 @@ from tests.unit.kubelet.rig import (
     make_pod,
     running_status,
 )
+from vk_provider.aiokit import filechanges
 from vk_provider.aiokit.metrics import Registry
 from vk_provider.errors import BadStartError
-from vk_provider.kubelet import client_ca
 from vk_provider.kubelet.api import KubeletApi
 from vk_provider.kubelet.auth import Authenticator, AuthFilter, Authorizer
 from vk_provider.kubelet.client_ca import ClientCaFile
@@ -140,7 +140,7 @@ async def test_rotated_client_cas_count_for_new_connections(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file is a bundle: old and new, then the new one alone. A broken one changes nothing."""
-    monkeypatch.setattr(client_ca, "CHECK_S", 0.001)
+    monkeypatch.setattr(filechanges, "CHECK_S", 0.001)
     (tmp_path / "new").mkdir()
     new, bundle = CertificateAuthority(tmp_path / "new", "new-ca"), tmp_path / "bundle.pem"
     contexts = []
