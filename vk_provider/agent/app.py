@@ -7,6 +7,8 @@ them over from journal and CRI.
 
 from __future__ import annotations
 
+from vk_provider.agent import quick_start  # isort: skip  before everything else
+
 import argparse
 import asyncio
 import datetime
@@ -19,7 +21,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vk_provider.agent import quick_start  # isort: skip  before anything that imports aiohttp
 from vk_provider.agent import network
 from vk_provider.agent.event_journal import EventJournal
 from vk_provider.agent.facts import InstanceFacts

@@ -27,6 +27,7 @@ finally:
 
 
 def end_of_imports() -> None:
-    """Collect garbage again as before."""
+    """Collect garbage again as before. Not the modules' objects: they stay, and one look at them costs 15 ms."""
     if _collected:
+        gc.freeze()
         gc.enable()
