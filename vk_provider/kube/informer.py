@@ -21,6 +21,8 @@ OnEvent = Callable[[str, Json], None]
 
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 _QUICK_WATCH_S = 1.0
+_EVENTS_AT_ONCE = 8
+"""A burst brings a hundred events in one read; what each of them wakes has a turn before the next."""
 _TRY_AGAIN = (0, 401, 403, 429, 503)
 """Statuses that say nothing of the version that was asked for."""
 
@@ -149,6 +151,8 @@ class Informer:
                 self._alive()
                 self._backoff.reset()
                 self._apply(event["type"], event["object"])
+                if events % _EVENTS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
         if events or time.monotonic() - started >= _QUICK_WATCH_S:
             self._backoff.reset()
         else:
