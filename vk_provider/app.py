@@ -140,8 +140,8 @@ class Provider:
         # A large heap of long-lived dicts: what is here now need not be looked at by every collection.
         gc.collect()
         gc.freeze()
-        # Collections stay below some 20 ms: the middle generation never holds more than 30,000 objects (a million,
-        # which 4,000 new pods make, would stop the loop for 250 ms).
+        # Collections stay near 20 ms (50 on a busy machine): the middle generation never holds more than 30,000
+        # objects (a million, which 4,000 new pods make, would stop the loop for 250 ms).
         gc.set_threshold(5_000, 5, 2_000)
         log.info("vk-provider %s runs %s on the %s cloud", __version__, ", ".join(n.name for n in settings.nodes),
                  settings.cloud.backend)  # fmt: skip
