@@ -73,7 +73,8 @@ demo-registry: $(VENV)/.ready ## print host:port of the demo's image registry
 	@$(PY) -m tests.demo registry
 
 .PHONY: lint
-lint: $(VENV)/.ready ## ruff, mypy, import contracts
+lint: $(VENV)/.ready ## ruff (format and rules), mypy, import contracts
+	@$(VENV)/bin/ruff format --check vk_provider tests
 	@$(VENV)/bin/ruff check vk_provider tests
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports

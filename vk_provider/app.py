@@ -125,9 +125,7 @@ class Provider:
         # Before anything is changed: a second provider by mistake must fail here and not launch what runs already.
         for node in self._nodes:
             await node.listen()
-        self._health = HealthServer(
-            settings.kubelet.healthz_address, settings.kubelet.healthz_port, self._is_healthy
-        )
+        self._health = HealthServer(settings.kubelet.healthz_address, settings.kubelet.healthz_port, self._is_healthy)
         await self._health.start()
         await self._sync_pods(client)
         await self._end_surplus(cloud, self.controller.adopt(instances))
@@ -143,14 +141,20 @@ class Provider:
         # Collections stay near 20 ms (50 on a busy machine): the middle generation never holds more than 30,000
         # objects (a million, which 4,000 new pods make, would stop the loop for 250 ms).
         gc.set_threshold(5_000, 5, 2_000)
-        log.info("vk-provider %s runs %s on the %s cloud", __version__, ", ".join(n.name for n in settings.nodes),
-                 settings.cloud.backend)  # fmt: skip
+        log.info(
+            "vk-provider %s runs %s on the %s cloud",
+            __version__,
+            ", ".join(n.name for n in settings.nodes),
+            settings.cloud.backend,
+        )
 
     def _identity_store(self, client: KubeClient) -> IdentityStore:
         settings = self.settings.identity
-        return SecretIdentityStore(client, settings.secret) if settings.secret else DirectoryIdentityStore(
-            settings.directory
-        )  # fmt: skip
+        return (
+            SecretIdentityStore(client, settings.secret)
+            if settings.secret
+            else DirectoryIdentityStore(settings.directory)
+        )
 
     async def _load_identity(self, store: IdentityStore) -> ProviderIdentity:
         try:
@@ -218,14 +222,28 @@ class Provider:
             settings.pods.archive_dir, settings.pods.archive_bytes, settings.pods.archive_timeout_s
         )
         self.controller = build_controller(
-            settings=settings, client=client, cloud=cloud, connector=connector, references=self.references,
-            recorder=self.recorder, archive=self.archive, offerings=offerings, runtime=runtime, metrics=pod_metrics,
-            nodes=self._node_object, boot_data=lambda: build_boot_data(settings, self._identity).to_user_data(),
-        )  # fmt: skip
+            settings=settings,
+            client=client,
+            cloud=cloud,
+            connector=connector,
+            references=self.references,
+            recorder=self.recorder,
+            archive=self.archive,
+            offerings=offerings,
+            runtime=runtime,
+            metrics=pod_metrics,
+            nodes=self._node_object,
+            boot_data=lambda: build_boot_data(settings, self._identity).to_user_data(),
+        )
         self._sweep = OrphanSweep(
-            cloud, client, self.controller, {node.name for node in settings.nodes}, pod_metrics,
-            settings.cloud.orphan_sweep_s, settings.cloud.orphan_min_age_s,
-        )  # fmt: skip
+            cloud,
+            client,
+            self.controller,
+            {node.name for node in settings.nodes},
+            pod_metrics,
+            settings.cloud.orphan_sweep_s,
+            settings.cloud.orphan_min_age_s,
+        )
         pods = ControllerPods(self.controller, self.archive)
         self.supervisor.start("events", self.recorder.run())
         self.supervisor.start("references", self.references.run())
@@ -234,10 +252,18 @@ class Provider:
         for node in settings.nodes:
             self._nodes.append(
                 NodeService(
-                    build_spec(node, settings, runtime), settings, client, connector, self.recorder, pods,
-                    self.registry, (partial(self._pods_problem, node.name),), client_ca,
-                    auth, self._is_healthy,
-                )  # fmt: skip
+                    build_spec(node, settings, runtime),
+                    settings,
+                    client,
+                    connector,
+                    self.recorder,
+                    pods,
+                    self.registry,
+                    (partial(self._pods_problem, node.name),),
+                    client_ca,
+                    auth,
+                    self._is_healthy,
+                )
             )
 
     def _node_object(self, name: str) -> dict[str, Any] | None:
@@ -261,6 +287,7 @@ class Provider:
 
     async def _sync_pods(self, client: KubeClient) -> None:
         for node in self.settings.nodes:
+
             def on_event(kind: str, pod: dict[str, Any], name: str = node.name) -> None:
                 self.controller.on_pod(name, kind, pod)
 
@@ -321,4 +348,3 @@ class Provider:
             log.error("stopping: %s took longer than %.0f s", name, limit_s)
         except Exception as error:
             log.error("stopping: %s failed: %s", name, error)
-

@@ -25,6 +25,38 @@ class KubeApiError(VkError):
         self.status = status
         self.reason = reason
 
+    @property
+    def is_not_found(self) -> bool:
+        return self.status == 404
+
+    @property
+    def is_conflict(self) -> bool:
+        """Also an object that exists already, and a precondition that does not hold."""
+        return self.status == 409
+
+    @property
+    def is_expired(self) -> bool:
+        """The resourceVersion or the continue token is too old: list again."""
+        return self.status == 410
+
+    @property
+    def is_invalid(self) -> bool:
+        """The API server can never accept this body."""
+        return self.status in (400, 422)
+
+    @property
+    def is_forbidden(self) -> bool:
+        return self.status == 403
+
+    @property
+    def is_unauthorized(self) -> bool:
+        return self.status == 401
+
+    @property
+    def is_refusal(self) -> bool:
+        """The API server understood and refused; the same request will be refused again (but for throttling)."""
+        return 400 <= self.status < 500 and self.status != 429
+
 
 class CloudError(VkError):
     """A cloud call failed. `retryable`: the same call may succeed later, nothing may be concluded from it."""

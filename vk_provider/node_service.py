@@ -51,14 +51,16 @@ def build_spec(node: NodeSettings, settings: Settings, runtime: InstanceRuntime)
         provider_id=f"vk-provider://{settings.cloud.owner}/{node.name}",
         container_runtime_version=f"{runtime.name}://{runtime.version}",
         runtime_handlers=tuple(
-            {"name": name, "features": {"recursiveReadOnlyMounts": runtime.recursive_read_only_mounts,
-                                        "userNamespaces": False}}
+            {
+                "name": name,
+                "features": {"recursiveReadOnlyMounts": runtime.recursive_read_only_mounts, "userNamespaces": False},
+            }
             for name in runtime.handlers
         ),
         supplemental_groups_policy=runtime.supplemental_groups_policy,
         os_image=f"vk-provider on the {settings.cloud.backend} cloud",
         kernel_version=platform.release(),
-    )  # fmt: skip
+    )
 
 
 def default_address() -> str:
@@ -140,9 +142,7 @@ class NodeService:
                 raise BadStartError(f"kubelet.certificate_dir {directory}: {error.strerror}") from None
             certificate, key = directory / f"{name}-serving.crt", directory / f"{name}-serving.key"
             names = [self.spec.hostname or name, self.spec.internal_ip]
-            signed = ServingCertificate(
-                self._client, name, names, directory, lambda *_: self._reload(certificate, key)
-            )
+            signed = ServingCertificate(self._client, name, names, directory, lambda *_: self._reload(certificate, key))
             supervisor.start(f"serving certificate of {name}", signed.run())
         supervisor.start(f"node {name}", self._controller.run())
 

@@ -37,13 +37,13 @@ class ClusterSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Taint:
+class TaintSettings:
     key: str
     value: str = ""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
 
 
-DEFAULT_TAINTS = (Taint("virtual-kubelet.io/provider", "vk-provider"),)
+DEFAULT_TAINTS = (TaintSettings("virtual-kubelet.io/provider", "vk-provider"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class NodeSettings:
     address: str = ""
     port: int = 10250
     taint: bool = True
-    taints: tuple[Taint, ...] = DEFAULT_TAINTS
+    taints: tuple[TaintSettings, ...] = DEFAULT_TAINTS
     labels: Mapping[str, str] = field(default_factory=dict)
     capacity: Mapping[str, str] = field(
         default_factory=lambda: {"cpu": "1000", "memory": "4Ti", "pods": "5000", "ephemeral-storage": "20Ti"}

@@ -31,8 +31,14 @@ BENCHMARKS: dict[str, Measure] = {
 def main(arguments: list[str] | None = None) -> int:
     """0; 1 when a benchmark failed; 3 with one line on stderr when the machine cannot run it."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS), metavar="NAME",
-                        help=f"of {', '.join(BENCHMARKS)}; RESULTS.md is written only when all run")  # fmt: skip
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=list(BENCHMARKS),
+        default=list(BENCHMARKS),
+        metavar="NAME",
+        help=f"of {', '.join(BENCHMARKS)}; RESULTS.md is written only when all run",
+    )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the cluster is taken down, too
     cluster = BenchCluster()

@@ -12,8 +12,7 @@ import aiohttp
 import orjson
 
 from tests.cluster.controlplane import ControlPlane
-
-Json = dict[str, Any]
+from vk_provider.jsontypes import Json
 
 CONNECTIONS = 64
 

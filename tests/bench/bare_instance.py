@@ -106,13 +106,18 @@ class BareInstance:
     def _write_configuration(self) -> None:
         place = self._place
         text = build_config(
-            find_containerd().version, self._golden.sandbox_image, "/usr/lib/cni",
-            restrict_oom_score_adj=lacks_sys_resource(), apparmor=False,
-        )  # fmt: skip
+            find_containerd().version,
+            self._golden.sandbox_image,
+            "/usr/lib/cni",
+            restrict_oom_score_adj=lacks_sys_resource(),
+            apparmor=False,
+        )
         for usual, own in (
-            ("/var/lib/containerd", "root"), ("/run/containerd", "run"), ("/etc/cni/net.d", "cni"),
+            ("/var/lib/containerd", "root"),
+            ("/run/containerd", "run"),
+            ("/etc/cni/net.d", "cni"),
             ("/etc/containerd", "etc"),
-        ):  # fmt: skip
+        ):
             text = text.replace(usual, str(place.directory / own))
         (place.directory / "config.toml").write_text(text)
         (place.directory / "cni").mkdir()
@@ -131,17 +136,25 @@ class BareInstance:
         if not self._group.hierarchies[0].unified:
             mounts.insert(0, "mount -t tmpfs tmpfs /sys/fs/cgroup")
         script = _INIT.format(
-            bridge_namespace=place.bridge_namespace, bridge=place.bridge, port=f"vbare{uuid.uuid4().hex[:6]}",
-            cgroup_mounts="\n".join(mounts), primary_ip=place.primary_ip, prefix=place.subnet.partition("/")[2],
-            gateway=place.gateway, directory=place.directory,
-        )  # fmt: skip
+            bridge_namespace=place.bridge_namespace,
+            bridge=place.bridge,
+            port=f"vbare{uuid.uuid4().hex[:6]}",
+            cgroup_mounts="\n".join(mounts),
+            primary_ip=place.primary_ip,
+            prefix=place.subnet.partition("/")[2],
+            gateway=place.gateway,
+            directory=place.directory,
+        )
         namespaces = ["--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup"]
         with (place.directory / "console.log").open("wb") as log:
             self._process = subprocess.Popen(
                 ["unshare", *namespaces, "--fork", "--kill-child", "sh", "-c", script],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
                 preexec_fn=self._group.join,
-            )  # fmt: skip
+            )
 
     async def _wait_ready(self, connection: RuntimeConnection, runtime: RuntimeServiceStub) -> None:
         deadline = time.monotonic() + READY_LIMIT_S
@@ -209,5 +222,3 @@ async def running(
         yield instance, await instance.run()
     finally:
         await asyncio.to_thread(instance.stop)
-
-

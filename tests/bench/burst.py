@@ -21,13 +21,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from tests.bench.api import Api, Json, PodTimes, run_all
+from tests.bench.api import Api, PodTimes, run_all
 from tests.bench.cluster import BenchCluster, Provider
 from tests.bench.figure import Figure, median_figure, quantile
 from tests.bench.kwok import start_kwok
 from tests.bench.machine import cpu_seconds, load, resident_mb
 from tests.bench.prometheus import Scrape
 from tests.cluster.process import Process
+from vk_provider.jsontypes import Json
 
 PODS, MANY = 1000, 5000
 ROUNDS = 5
@@ -174,9 +175,7 @@ async def _measure(cluster: BenchCluster, api: Api) -> list[Figure]:
     ]
 
 
-async def _take_turns(
-    api: Api, contenders: tuple[Contender, ...], name: str, **how: Any
-) -> dict[str, list[Round]]:
+async def _take_turns(api: Api, contenders: tuple[Contender, ...], name: str, **how: Any) -> dict[str, list[Round]]:
     found: dict[str, list[Round]] = {contender.name: [] for contender in contenders}
     for number in range(ROUNDS):
         for contender in contenders if number % 2 == 0 else contenders[::-1]:
@@ -225,9 +224,7 @@ async def _many(cluster: BenchCluster, api: Api) -> list[Figure]:
         rate = len(pods) / (max(times.running.values()) - started)
         await asyncio.sleep(SETTLE_S)
         note = f"resident memory of the provider; {idle:.0f} MB without pods; the last {len(pods)} at {rate:.0f} pods/s"
-        figures.append(
-            Figure(f"provider_memory_{count}", resident_mb(provider.pid), "MB", goal=goal, note=note)
-        )
+        figures.append(Figure(f"provider_memory_{count}", resident_mb(provider.pid), "MB", goal=goal, note=note))
     stall = await _longest_stall(api, provider)
     note = f"longest since its start, which itself has {start * 1000:.0f} ms"
     figures.append(Figure("event_loop_stall_5000", stall * 1000, "ms", goal=100, note=note))
@@ -248,17 +245,24 @@ def _tell(name: str, result: Round) -> None:
         f"{quantile(latencies, 0.99):.2f} s, CPU {result.cpu_up_s:.2f}/{result.cpu_s:.2f} s, {result.patches:.2f} "
         f"PATCH a pod, deleted in {result.down_s:.1f} s, {result.resident_mb:.0f} MB, launch "
         f"{result.launch_p50_s * 1000:.0f}/{result.launch_p99_s * 1000:.0f} ms, load {load()}",
-        file=sys.stderr, flush=True,
-    )  # fmt: skip
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _speed_figures(name: str, kwok: list[Round], ours: list[Round]) -> list[Figure]:
     """Pods/s of both, and the ratio of neighbours in time."""
     ratios = [mine.pods_per_s / theirs.pods_per_s for mine, theirs in zip(ours, kwok, strict=True)]
     figures = [
-        median_figure(f"{name}_ratio", ratios, "x KWOK", goal=1.0, most=False,
-                      note="pods/s to Running, provider / KWOK, rounds side by side"),
-    ]  # fmt: skip
+        median_figure(
+            f"{name}_ratio",
+            ratios,
+            "x KWOK",
+            goal=1.0,
+            most=False,
+            note="pods/s to Running, provider / KWOK, rounds side by side",
+        ),
+    ]
     for who, rounds in (("provider", ours), ("kwok", kwok)):
         p50 = statistics.median(quantile(item.latencies_s, 0.5) for item in rounds)
         p99 = statistics.median(quantile(item.latencies_s, 0.99) for item in rounds)
@@ -270,10 +274,12 @@ def _speed_figures(name: str, kwok: list[Round], ours: list[Round]) -> list[Figu
         per_pod[f"{who} ms CPU a pod"] = round(statistics.median(item.cpu_s for item in rounds) / PODS * 1000, 2)
         figures.append(
             median_figure(
-                f"{name}_{who}", [item.pods_per_s for item in rounds], "pods/s",
+                f"{name}_{who}",
+                [item.pods_per_s for item in rounds],
+                "pods/s",
                 note=f"one pod p50 {p50:.2f} s, p99 {p99:.2f} s; all deleted in {down:.1f} s",
                 detail={"p50 s": round(p50, 3), "p99 s": round(p99, 3), "delete all s": round(down, 2), **per_pod},
-            )  # fmt: skip
+            )
         )
     return figures
 
@@ -283,21 +289,31 @@ def _own_figures(ours: list[Round], kwok: list[Round], stall_s: float) -> list[F
     kwok_cpu = statistics.median(item.cpu_s for item in kwok)
     return [
         median_figure("burst_delete_ratio", downs, "x KWOK", note="seconds to delete all, provider / KWOK"),
-        median_figure("burst_cpu", [item.cpu_s for item in ours], "s",
-                      note=f"CPU of the provider for 1,000 pods up and down; KWOK {kwok_cpu:.2f} s"),
+        median_figure(
+            "burst_cpu",
+            [item.cpu_s for item in ours],
+            "s",
+            note=f"CPU of the provider for 1,000 pods up and down; KWOK {kwok_cpu:.2f} s",
+        ),
         median_figure("burst_patches", [item.patches for item in ours], "PATCH/pod", goal=2, note="on the way up"),
-        median_figure("launch_p50", [item.launch_p50_s * 1000 for item in ours], "ms", goal=20,
-                      note="bind seen to launch call"),
-        median_figure("launch_p99", [item.launch_p99_s * 1000 for item in ours], "ms", goal=100,
-                      note="bind seen to launch call"),
+        median_figure(
+            "launch_p50", [item.launch_p50_s * 1000 for item in ours], "ms", goal=20, note="bind seen to launch call"
+        ),
+        median_figure(
+            "launch_p99", [item.launch_p99_s * 1000 for item in ours], "ms", goal=100, note="bind seen to launch call"
+        ),
         Figure("event_loop_stall", stall_s * 1000, "ms", goal=100, note="longest during 5 bursts of 1,000 up and down"),
-    ]  # fmt: skip
+    ]
 
 
 def _token_figures(tokens: list[Round], base: list[Round]) -> list[Figure]:
     rate = statistics.median(item.pods_per_s for item in base)
     p99 = statistics.median(quantile(item.latencies_s, 0.99) for item in tokens)
     return [
-        median_figure("burst_with_tokens", [item.pods_per_s for item in tokens], "pods/s",
-                      note=f"each pod with its own bound token (TokenRequest); p99 {p99:.2f} s; {rate:.0f} without"),
-    ]  # fmt: skip
+        median_figure(
+            "burst_with_tokens",
+            [item.pods_per_s for item in tokens],
+            "pods/s",
+            note=f"each pod with its own bound token (TokenRequest); p99 {p99:.2f} s; {rate:.0f} without",
+        ),
+    ]

@@ -28,8 +28,12 @@ SUBNET, ADDRESS = "10.210.0.0/16", "10.210.0.1"
 PROVIDER_USER = "system:serviceaccount:vk-provider:vk-provider"
 PROVIDER_GROUPS = ("system:serviceaccounts", "system:serviceaccounts:vk-provider", "system:authenticated")
 ACCESS = (
-    "namespace.yaml", "serviceaccount.yaml", "clusterrole.yaml", "clusterrolebinding.yaml", "lease-role.yaml",
-)  # fmt: skip
+    "namespace.yaml",
+    "serviceaccount.yaml",
+    "clusterrole.yaml",
+    "clusterrolebinding.yaml",
+    "lease-role.yaml",
+)
 IMAGE = "docker.io/library/busybox:bench"
 READY_LIMIT_S = 60.0
 
@@ -81,9 +85,18 @@ class BenchCluster:
 
     def _local_cloud(self, verb: str) -> None:
         command = [
-            sys.executable, "-m", "vk_provider", "local-cloud", verb, "--name", NAME, "--subnet", SUBNET,
-            "--state-dir", str(self.root / "cloud"),
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "vk_provider",
+            "local-cloud",
+            verb,
+            "--name",
+            NAME,
+            "--subnet",
+            SUBNET,
+            "--state-dir",
+            str(self.root / "cloud"),
+        ]
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise ClusterError(f"local cloud {verb}: {done.stderr.strip() or done.stdout.strip()}")

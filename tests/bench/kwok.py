@@ -17,9 +17,12 @@ from tests.cluster.targets import KWOK, KWOK_MODULE
 
 NODE = "kwok"
 STAGES = (
-    "node/fast/node-initialize.yaml", "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
-    "pod/fast/pod-ready.yaml", "pod/fast/pod-complete.yaml", "pod/fast/pod-delete.yaml",
-)  # fmt: skip
+    "node/fast/node-initialize.yaml",
+    "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
+    "pod/fast/pod-ready.yaml",
+    "pod/fast/pod-complete.yaml",
+    "pod/fast/pod-delete.yaml",
+)
 
 
 async def start_kwok(cluster: BenchCluster, api: Api, capacity: int) -> Process:

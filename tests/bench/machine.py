@@ -52,9 +52,13 @@ def find_children(pid: int, name: str) -> list[int]:
 def describe() -> dict[str, str]:
     """Commit and machine, for the head of the results."""
     model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-         if line.startswith("model name")), platform.machine(),
-    )  # fmt: skip
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
     memory = _kilobytes(Path("/proc/meminfo").read_text(), "MemTotal:")
     return {
         "commit": _git("rev-parse", "--short=12", "HEAD") + (" with changes" if _git("status", "--porcelain") else ""),

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.api import Api, Json, PodTimes
+from tests.bench.api import Api, PodTimes
 from tests.bench.bare_instance import Place, find_golden, running
 from tests.bench.cluster import ADDRESS, IMAGE, NAME, SUBNET, BenchCluster, Provider
 from tests.bench.figure import Figure, median_figure
@@ -21,6 +21,7 @@ from vk_provider.agent.cri.api_grpc import RuntimeServiceStub
 from vk_provider.agent.cri.connection import RuntimeConnection
 from vk_provider.cloud.local.network import BRIDGE
 from vk_provider.cloud.local.process import ProcessIdentity
+from vk_provider.jsontypes import Json
 
 ROUNDS = 11
 COMMAND = ("sleep", "1000")
@@ -78,8 +79,11 @@ async def measure(cluster: BenchCluster) -> list[Figure]:
             async with running(bare_place(cluster), golden, IMAGE, COMMAND) as (_, timeline):
                 bare_ms = timeline.marks
             steps = await run_pod(cluster, api, provider, f"one-{number}")
-            print(f"  one pod: bare {bare_ms['running']:.0f} ms, ours {steps.running:.0f} ms, load {load()}",
-                  file=sys.stderr, flush=True)  # fmt: skip
+            print(
+                f"  one pod: bare {bare_ms['running']:.0f} ms, ours {steps.running:.0f} ms, load {load()}",
+                file=sys.stderr,
+                flush=True,
+            )
             if number:  # the first of each fills caches
                 bare.append(bare_ms)
                 ours.append(steps)
@@ -162,14 +166,31 @@ def _figures(bare: list[dict[str, float]], ours: list[Steps]) -> list[Figure]:
     bare_parts = {name: statistics.median(marks[name] for marks in bare) for name in bare[0]}
     socket = statistics.median(steps.socket for steps in ours)
     return [
-        median_figure("one_pod_ratio", ratios, "x bare", goal=2.0,
-                      note="bind seen to Running, against the bare script, turn by turn"),
-        median_figure("one_pod", [steps.running for steps in ours], "ms",
-                      note=f"bind seen to Running; containerd's socket is there after {socket:.0f} ms",
-                      detail={name: round(value, 1) for name, value in parts.items()}),
-        median_figure("one_pod_bare", [marks["running"] for marks in bare], "ms", note="the bare script",
-                      detail={name: round(value, 1) for name, value in bare_parts.items()}),
-        median_figure("one_pod_seen", [steps.seen for steps in ours], "ms",
-                      note="create request to Running in a watch, as a user sees it"),
-    ]  # fmt: skip
-
+        median_figure(
+            "one_pod_ratio",
+            ratios,
+            "x bare",
+            goal=2.0,
+            note="bind seen to Running, against the bare script, turn by turn",
+        ),
+        median_figure(
+            "one_pod",
+            [steps.running for steps in ours],
+            "ms",
+            note=f"bind seen to Running; containerd's socket is there after {socket:.0f} ms",
+            detail={name: round(value, 1) for name, value in parts.items()},
+        ),
+        median_figure(
+            "one_pod_bare",
+            [marks["running"] for marks in bare],
+            "ms",
+            note="the bare script",
+            detail={name: round(value, 1) for name, value in bare_parts.items()},
+        ),
+        median_figure(
+            "one_pod_seen",
+            [steps.seen for steps in ours],
+            "ms",
+            note="create request to Running in a watch, as a user sees it",
+        ),
+    ]

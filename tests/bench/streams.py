@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from tests.bench.agent import AGENT_NAME, first_process
-from tests.bench.api import Api, Json, PodTimes
+from tests.bench.api import Api, PodTimes
 from tests.bench.cluster import ADDRESS, BenchCluster, Provider
 from tests.bench.figure import Figure, median_figure
 from tests.bench.machine import cpu_seconds, find_children, load
 from tests.bench.one_pod import build_pod, instance_directory
 from vk_provider.agent.runtime import ContainerRuntime
 from vk_provider.cloud.local.syscalls import CLONE_NEWNET, setns
+from vk_provider.jsontypes import Json
 
 POD, PORT = "streams", 9000
 TRUE_ROUNDS, BIG_ROUNDS = 15, 3
@@ -160,9 +161,11 @@ def through_provider(cluster: BenchCluster, provider: Provider) -> Open:
     tls = _client_tls(cluster, pki / "apiserver-kubelet-client.crt", pki / "apiserver-kubelet-client.key")
 
     async def open_stream(what: str, counter: Counter) -> asyncio.Transport:
-        path = f"/portForward/default/{POD}?port={PORT}" if what == "forward" else (
-            f"/exec/default/{POD}/c?{_exec_query(what)}"
-        )  # fmt: skip
+        path = (
+            f"/portForward/default/{POD}?port={PORT}"
+            if what == "forward"
+            else (f"/exec/default/{POD}/c?{_exec_query(what)}")
+        )
         return await _open(ADDRESS, provider.port, tls, path, counter)
 
     return open_stream
@@ -243,18 +246,25 @@ async def _exec_true(ways: dict[str, Open]) -> list[Figure]:
     ratios = [through / near for through, near in zip(taken["provider"], taken["direct"], strict=True)]
     print(f"  exec: {middle}, load {load()}", file=sys.stderr, flush=True)
     return [
-        median_figure("exec_true_ratio", ratios, "x direct", goal=1.3,
-                      note="provider and agent against containerd's streaming server, turn by turn"),
+        median_figure(
+            "exec_true_ratio",
+            ratios,
+            "x direct",
+            goal=1.3,
+            note="provider and agent against containerd's streaming server, turn by turn",
+        ),
         median_figure("exec_true_direct", taken["direct"], "ms", note="CRI Exec and containerd's streaming server"),
         median_figure("exec_true_provider", taken["provider"], "ms", note="new TLS connection, provider, agent"),
-        median_figure("exec_true_apiserver", taken["apiserver"], "ms",
-                      note=f"the API server's own part is {middle['apiserver'] - middle['provider']:.1f} ms"),
-    ]  # fmt: skip
+        median_figure(
+            "exec_true_apiserver",
+            taken["apiserver"],
+            "ms",
+            note=f"the API server's own part is {middle['apiserver'] - middle['provider']:.1f} ms",
+        ),
+    ]
 
 
-async def _throughput(
-    name: str, ways: dict[str, Open], what: str, provider: Provider, target: Target
-) -> list[Figure]:
+async def _throughput(name: str, ways: dict[str, Open], what: str, provider: Provider, target: Target) -> list[Figure]:
     rates: dict[str, list[float]] = {"direct": [], "provider": []}
     cpu = 0.0
     started = time.monotonic()
@@ -285,7 +295,10 @@ async def _follow_logs(cluster: BenchCluster, provider: Provider, target: Target
     transports = []
     for follower in followers:
         transport, _ = await asyncio.get_running_loop().create_connection(
-            lambda follower=follower: follower, ADDRESS, provider.port, ssl=tls  # type: ignore[misc]
+            lambda follower=follower: follower,
+            ADDRESS,
+            provider.port,
+            ssl=tls,  # type: ignore[misc]
         )
         transport.write(request)
         transports.append(transport)
@@ -302,8 +315,16 @@ async def _follow_logs(cluster: BenchCluster, provider: Provider, target: Target
     # Chunk framing adds a few bytes a batch; lines are counted from bytes so that counting costs nothing.
     lines = sum(received) / (len(LINE) + 1) / seconds
     return [
-        Figure("followed_logs_50", lines, "lines/s",
-               note=f"slowest follower has {min(received) / max(received) * 100:.0f} % of the fastest's bytes"),
-        Figure("followed_logs_50_cpu", sum(used) / seconds * 100, "% of a core",
-               note=f"provider {used[0] / seconds * 100:.0f} %, agent {used[1] / seconds * 100:.0f} %"),
-    ]  # fmt: skip
+        Figure(
+            "followed_logs_50",
+            lines,
+            "lines/s",
+            note=f"slowest follower has {min(received) / max(received) * 100:.0f} % of the fastest's bytes",
+        ),
+        Figure(
+            "followed_logs_50_cpu",
+            sum(used) / seconds * 100,
+            "% of a core",
+            note=f"provider {used[0] / seconds * 100:.0f} %, agent {used[1] / seconds * 100:.0f} %",
+        ),
+    ]

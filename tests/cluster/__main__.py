@@ -95,8 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--port", type=int, default=6443, help="port of the API server, 0 for any (%(default)s)")
     command("down", _down, "stop everything and delete the state directory")
     command("status", _status, "what runs")
-    for verb, text in (("start", "start a component"), ("stop", "stop a component"),
-                       ("freeze", "SIGSTOP a component"), ("thaw", "SIGCONT a component")):  # fmt: skip
+    for verb, text in (
+        ("start", "start a component"),
+        ("stop", "stop a component"),
+        ("freeze", "SIGSTOP a component"),
+        ("thaw", "SIGCONT a component"),
+    ):
         command(verb, _component, text).add_argument("component", choices=COMPONENTS)
     kubeconfig = command("kubeconfig", _kubeconfig, "print the path of a kubeconfig")
     kubeconfig.add_argument("--user", help="issue a client certificate of this user")

@@ -118,18 +118,25 @@ def _grant(plane: ControlPlane) -> None:
     group = "rbac.authorization.k8s.io"
     certificates = "certificates.k8s.io"
     role = {
-        "apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": {"name": NAME},
+        "apiVersion": f"{group}/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": NAME},
         "rules": [
-            {"apiGroups": [certificates], "resources": ["certificatesigningrequests"],
-             "verbs": ["get", "list", "watch"]},
+            {
+                "apiGroups": [certificates],
+                "resources": ["certificatesigningrequests"],
+                "verbs": ["get", "list", "watch"],
+            },
             {"apiGroups": [certificates], "resources": ["certificatesigningrequests/approval"], "verbs": ["update"]},
             {"apiGroups": [certificates], "resources": ["signers"], "resourceNames": [SIGNER], "verbs": ["approve"]},
         ],
-    }  # fmt: skip
+    }
     binding = {
-        "apiVersion": f"{group}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": NAME},
+        "apiVersion": f"{group}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": NAME},
         "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": NAME},
         "subjects": [{"apiGroup": group, "kind": "User", "name": NAME}],
-    }  # fmt: skip
+    }
     plane.rest.apply(f"/apis/{group}/v1/clusterroles/{NAME}", role)
     plane.rest.apply(f"/apis/{group}/v1/clusterrolebindings/{NAME}", binding)

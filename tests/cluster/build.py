@@ -118,8 +118,12 @@ def _compile(target: Target, output: Path, count: int, out: TextIO) -> None:
     progress = Progress(f"building {target.name}", out)
     # `go test` does not name the packages that it compiles.
     counted = not target.test_binary
-    compiled = _run_go(target.command(output), target, progress,
-                       lambda done: f"{done} of at most {count} packages" if counted else target.takes)  # fmt: skip
+    compiled = _run_go(
+        target.command(output),
+        target,
+        progress,
+        lambda done: f"{done} of at most {count} packages" if counted else target.takes,
+    )
     if not output.exists():
         raise ClusterError(f"go build of {target.name} wrote no binary", "look at the lines above")
     progress.done(f"{output.stat().st_size / 1e6:.0f} MB" + (f", {len(compiled)} packages" if counted else ""))
@@ -131,9 +135,14 @@ def _run_go(command: list[str], target: Target, progress: Progress, say: Callabl
     # go ends with this process, also when that is killed.
     ours = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
     process = subprocess.Popen(
-        [*ours, "nice", "-n", "5", *command], cwd=target.module, env=_environment(), text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        [*ours, "nice", "-n", "5", *command],
+        cwd=target.module,
+        env=_environment(),
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert process.stdout is not None
     lines: deque[str] = deque()
     reader = threading.Thread(target=lines.extend, args=(process.stdout,), name="go-output", daemon=True)

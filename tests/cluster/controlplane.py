@@ -1,10 +1,10 @@
 """Start, stop and use a real control plane in a state directory.
 
-    plane = ControlPlane(StateDir(path))
-    plane.up("10.201.0.1")            # idempotent; returns when pods can be created
-    plane.kubectl("get", "nodes")
-    plane.stop("kube-apiserver"); plane.start("kube-apiserver")
-    plane.down()                      # processes and directory are gone
+plane = ControlPlane(StateDir(path))
+plane.up("10.201.0.1")            # idempotent; returns when pods can be created
+plane.kubectl("get", "nodes")
+plane.stop("kube-apiserver"); plane.start("kube-apiserver")
+plane.down()                      # processes and directory are gone
 """
 
 from __future__ import annotations
@@ -125,14 +125,26 @@ class ControlPlane:
 
     # Use.
 
-    def kubectl(self, *args: str, check: bool = True, stdin: str | None = None, kubeconfig: Path | None = None,
-                timeout_s: float = 60) -> Result:  # fmt: skip
+    def kubectl(
+        self,
+        *args: str,
+        check: bool = True,
+        stdin: str | None = None,
+        kubeconfig: Path | None = None,
+        timeout_s: float = 60,
+    ) -> Result:
         """Run kubectl as the administrator (or with `kubeconfig`). `check`: a failure raises ClusterError."""
         result = self._kubectl(kubeconfig).run(args, stdin, timeout_s)
         return result.require_success() if check else result
 
-    async def kubectl_async(self, *args: str, check: bool = True, stdin: str | None = None,
-                            kubeconfig: Path | None = None, timeout_s: float = 60) -> Result:  # fmt: skip
+    async def kubectl_async(
+        self,
+        *args: str,
+        check: bool = True,
+        stdin: str | None = None,
+        kubeconfig: Path | None = None,
+        timeout_s: float = 60,
+    ) -> Result:
         """The same from an event loop: for logs, exec and the like of a kubelet that runs in the same loop."""
         result = await self._kubectl(kubeconfig).run_async(args, stdin, timeout_s)
         return result.require_success() if check else result
@@ -162,8 +174,10 @@ class ControlPlane:
         previous = self.state.load()
         if previous and self.state.process("kube-apiserver").pid():
             if (address, port or previous.port, bind or previous.bind) == (
-                previous.address, previous.port, previous.bind,
-            ):  # fmt: skip
+                previous.address,
+                previous.port,
+                previous.bind,
+            ):
                 return previous
             raise ClusterError(
                 f"a control plane runs in {self.state.root} at {previous.url}",

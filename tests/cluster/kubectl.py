@@ -39,17 +39,25 @@ class Kubectl:
     def run(self, args: Sequence[str], stdin: str | None = None, timeout_s: float = 60) -> Result:
         """Run to the end. Raises subprocess.TimeoutExpired."""
         ran = subprocess.run(
-            self._command(args), input=stdin, capture_output=True, text=True, timeout=timeout_s,
-            env=self._environment(), check=False,
-        )  # fmt: skip
+            self._command(args),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            env=self._environment(),
+            check=False,
+        )
         return Result(tuple(args), ran.returncode, ran.stdout, ran.stderr)
 
     async def run_async(self, args: Sequence[str], stdin: str | None = None, timeout_s: float = 60) -> Result:
         """The same without blocking the event loop; kubectl is killed when cancelled. Raises TimeoutError."""
         process = await asyncio.create_subprocess_exec(
-            *self._command(args), stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=self._environment(),
-        )  # fmt: skip
+            *self._command(args),
+            stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=self._environment(),
+        )
         try:
             async with asyncio.timeout(timeout_s):
                 out, err = await process.communicate(None if stdin is None else stdin.encode())

@@ -53,9 +53,7 @@ def _issue(plane: ControlPlane, address: str) -> tuple[tuple[Path, Path], Path]:
     return serving, plane.kubeconfig_for(NAME)
 
 
-def _arguments(
-    plane: ControlPlane, address: str, port: int, serving: tuple[Path, Path], kubeconfig: Path
-) -> list[str]:
+def _arguments(plane: ControlPlane, address: str, port: int, serving: tuple[Path, Path], kubeconfig: Path) -> list[str]:
     return [
         f"--kubeconfig={kubeconfig}",
         f"--authentication-kubeconfig={kubeconfig}",
@@ -80,23 +78,32 @@ def _manifests(plane: ControlPlane, address: str, port: int) -> dict[str, dict[s
     role = {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": {"name": f"system:{NAME}"}, "rules": reads}
     service_port = {"name": "https", "port": 443, "protocol": "TCP"}
     service = {
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": NAME, "namespace": NAMESPACE},
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": NAME, "namespace": NAMESPACE},
         "spec": {"ports": [service_port]},
-    }  # fmt: skip
+    }
     endpoints = {
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "addressType": "IPv4",
         "metadata": {"name": SLICE, "namespace": NAMESPACE, "labels": {"kubernetes.io/service-name": NAME}},
         "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-    }  # fmt: skip
+    }
     registration = {
-        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": APISERVICE},
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {"name": APISERVICE},
         "spec": {
-            "group": "metrics.k8s.io", "version": "v1beta1", "groupPriorityMinimum": 100, "versionPriority": 100,
+            "group": "metrics.k8s.io",
+            "version": "v1beta1",
+            "groupPriorityMinimum": 100,
+            "versionPriority": 100,
             "service": {"name": NAME, "namespace": NAMESPACE, "port": 443},
             "caBundle": base64.b64encode(plane.ca.read_bytes()).decode(),
         },
-    }  # fmt: skip
+    }
     roles, bindings = f"/apis/{RBAC}/v1/clusterroles", f"/apis/{RBAC}/v1/clusterrolebindings"
     core, slices = f"/api/v1/namespaces/{NAMESPACE}", f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}"
     reader = "extension-apiserver-authentication-reader"

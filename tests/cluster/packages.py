@@ -79,8 +79,15 @@ def _run_apt(arguments: list[str], what: str, out: TextIO) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     progress = Progress(what, out)
     lines: deque[str] = deque()
-    with subprocess.Popen(command, env=environment, text=True, errors="replace", stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:  # fmt: skip
+    with subprocess.Popen(
+        command,
+        env=environment,
+        text=True,
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
         assert process.stdout is not None
         reader = threading.Thread(target=lines.extend, args=(process.stdout,), name="apt-output", daemon=True)
         reader.start()
@@ -124,8 +131,10 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 3
     except FileNotFoundError as error:
-        print(f"error: {error.filename} is missing: this is no Debian\nnext:  install what {PACKAGE_LIST} lists",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"error: {error.filename} is missing: this is no Debian\nnext:  install what {PACKAGE_LIST} lists",
+            file=sys.stderr,
+        )
         return 3
     except KeyboardInterrupt:
         print("\ninterrupted\nnext:  the same command again", file=sys.stderr)

@@ -121,17 +121,27 @@ def _says(path: Path, subject: x509.Name, alternatives: x509.SubjectAlternativeN
 
 def _builder(subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
     return x509.CertificateBuilder(
-        issuer_name=issuer, subject_name=subject, public_key=public_key, serial_number=x509.random_serial_number(),
-        not_valid_before=_now() - CLOCK_SKEW, not_valid_after=_now() + VALID_FOR,
-    )  # fmt: skip
+        issuer_name=issuer,
+        subject_name=subject,
+        public_key=public_key,
+        serial_number=x509.random_serial_number(),
+        not_valid_before=_now() - CLOCK_SKEW,
+        not_valid_after=_now() + VALID_FOR,
+    )
 
 
 def _key_usage(signs_certificates: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=True, key_cert_sign=signs_certificates, crl_sign=signs_certificates,
-        content_commitment=False, key_encipherment=False, data_encipherment=False, key_agreement=False,
-        encipher_only=False, decipher_only=False,
-    )  # fmt: skip
+        digital_signature=True,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _name(user: str, groups: Iterable[str]) -> x509.Name:

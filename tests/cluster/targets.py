@@ -79,8 +79,11 @@ def _version_stamps() -> tuple[str, ...]:
     major, minor, _ = version.removeprefix("v").split(".", 2)
     base = "k8s.io/component-base/version."
     return (
-        f"{base}gitVersion={version}", f"{base}gitMajor={major}", f"{base}gitMinor={minor}",
-        f"{base}gitTreeState=clean", f"k8s.io/client-go/pkg/version.gitVersion={version}",
+        f"{base}gitVersion={version}",
+        f"{base}gitMajor={major}",
+        f"{base}gitMinor={minor}",
+        f"{base}gitTreeState=clean",
+        f"k8s.io/client-go/pkg/version.gitVersion={version}",
     )
 
 
@@ -91,24 +94,68 @@ def targets() -> dict[str, Target]:
     containerd_stamps = (f"{CONTAINERD}/version.Version={required_version(CONTAINERD_MODULE, CONTAINERD)}",)
     metrics_version = required_version(METRICS_SERVER_MODULE, METRICS_SERVER)
     known = (
-        Target("controlplane", "controlplane", kubernetes, "./controlplane", COMPONENTS, stamps,
-               takes="about 7 minutes on 2 cores the first time"),
-        Target("e2e", "e2e.test", kubernetes, "./e2e", stamps=stamps, test_binary=True,
-               takes="about 6 minutes on 2 cores the first time"),
-        Target("agnhost", "agnhost", kubernetes, "k8s.io/kubernetes/test/images/agnhost",
-               stamps=("main.Version=2.66.1",), takes="seconds after controlplane or e2e, minutes before"),
+        Target(
+            "controlplane",
+            "controlplane",
+            kubernetes,
+            "./controlplane",
+            COMPONENTS,
+            stamps,
+            takes="about 7 minutes on 2 cores the first time",
+        ),
+        Target(
+            "e2e",
+            "e2e.test",
+            kubernetes,
+            "./e2e",
+            stamps=stamps,
+            test_binary=True,
+            takes="about 6 minutes on 2 cores the first time",
+        ),
+        Target(
+            "agnhost",
+            "agnhost",
+            kubernetes,
+            "k8s.io/kubernetes/test/images/agnhost",
+            stamps=("main.Version=2.66.1",),
+            takes="seconds after controlplane or e2e, minutes before",
+        ),
         Target("ginkgo", "ginkgo", kubernetes, "github.com/onsi/ginkgo/v2/ginkgo"),
-        Target("metrics-server", "metrics-server", METRICS_SERVER_MODULE, f"{METRICS_SERVER}/cmd/metrics-server",
-               stamps=(f"{METRICS_SERVER}/pkg/version.gitVersion={metrics_version}",),
-               takes="about 2.5 minutes on 2 cores the first time"),
-        Target("kwok", "kwok", KWOK_MODULE, f"{KWOK}/cmd/kwok",
-               takes="about a minute on 2 cores the first time"),
-        Target("containerd", "containerd", CONTAINERD_MODULE, f"{CONTAINERD}/cmd/containerd",
-               stamps=containerd_stamps, tags=CONTAINERD_TAGS, takes="about 1.5 minutes on 2 cores the first time"),
-        Target("shim-runc-v2", "containerd-shim-runc-v2", CONTAINERD_MODULE,
-               f"{CONTAINERD}/cmd/containerd-shim-runc-v2", stamps=containerd_stamps, tags=CONTAINERD_TAGS,
-               takes="seconds after containerd"),
-        Target("ctr", "ctr", CONTAINERD_MODULE, f"{CONTAINERD}/cmd/ctr", stamps=containerd_stamps,
-               tags=CONTAINERD_TAGS, takes="seconds after containerd"),
-    )  # fmt: skip
+        Target(
+            "metrics-server",
+            "metrics-server",
+            METRICS_SERVER_MODULE,
+            f"{METRICS_SERVER}/cmd/metrics-server",
+            stamps=(f"{METRICS_SERVER}/pkg/version.gitVersion={metrics_version}",),
+            takes="about 2.5 minutes on 2 cores the first time",
+        ),
+        Target("kwok", "kwok", KWOK_MODULE, f"{KWOK}/cmd/kwok", takes="about a minute on 2 cores the first time"),
+        Target(
+            "containerd",
+            "containerd",
+            CONTAINERD_MODULE,
+            f"{CONTAINERD}/cmd/containerd",
+            stamps=containerd_stamps,
+            tags=CONTAINERD_TAGS,
+            takes="about 1.5 minutes on 2 cores the first time",
+        ),
+        Target(
+            "shim-runc-v2",
+            "containerd-shim-runc-v2",
+            CONTAINERD_MODULE,
+            f"{CONTAINERD}/cmd/containerd-shim-runc-v2",
+            stamps=containerd_stamps,
+            tags=CONTAINERD_TAGS,
+            takes="seconds after containerd",
+        ),
+        Target(
+            "ctr",
+            "ctr",
+            CONTAINERD_MODULE,
+            f"{CONTAINERD}/cmd/ctr",
+            stamps=containerd_stamps,
+            tags=CONTAINERD_TAGS,
+            takes="seconds after containerd",
+        ),
+    )
     return {target.name: target for target in known}

@@ -11,9 +11,15 @@ from tests.demo.environment import E2E_IMAGES, Environment
 def _environment(name: str, network: int, healthz_port: int) -> Environment:
     """Every cluster beside others has a name, a subnet and a port of its own."""
     return Environment(
-        cache_dir() / f"{name}-cluster", name=name, subnet=f"10.{network}.0.0/16", address=f"10.{network}.0.1",
-        taint=False, daemonsets="run", preload_images=E2E_IMAGES, healthz_port=healthz_port,
-    )  # fmt: skip
+        cache_dir() / f"{name}-cluster",
+        name=name,
+        subnet=f"10.{network}.0.0/16",
+        address=f"10.{network}.0.1",
+        taint=False,
+        daemonsets="run",
+        preload_images=E2E_IMAGES,
+        healthz_port=healthz_port,
+    )
 
 
 CONFORMANCE = _environment("conf", 202, 10448)

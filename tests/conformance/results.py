@@ -135,8 +135,10 @@ def _area_lines(results: Sequence[SpecResult], missing: Sequence[str]) -> list[s
         areas.setdefault(area_of(name), Tally()).missing += 1
     lines = ["| area | passed | failed | skipped | not run |", "|---|---:|---:|---:|---:|"]
     for title, counts in sorted(areas.items()):
-        lines.append(f"| {_cell(title)} | {counts.passed} | {counts.failed or ''} | {counts.skipped or ''} |"
-                     f" {counts.missing or ''} |")  # fmt: skip
+        lines.append(
+            f"| {_cell(title)} | {counts.passed} | {counts.failed or ''} | {counts.skipped or ''} |"
+            f" {counts.missing or ''} |"
+        )
     return lines
 
 

@@ -88,9 +88,13 @@ class Suite:
             return selected_names(json.loads(report.read_text()))
 
     def run(
-        self, names: list[str], processes: int, journal: Journal, on_result: Callable[[SpecResult], None],
+        self,
+        names: list[str],
+        processes: int,
+        journal: Journal,
+        on_result: Callable[[SpecResult], None],
         on_wait: Callable[[], None],
-    ) -> int:  # fmt: skip
+    ) -> int:
         """Run the specs called `names`, `processes` at a time; ginkgo's exit code (0: all passed).
 
         `on_result` is called for each result as it comes, `on_wait` twice a second. On KeyboardInterrupt the
@@ -98,16 +102,30 @@ class Suite:
         """
         self.journal_file.touch()
         command = [
-            str(self.programs.ginkgo), "run", f"--procs={processes}", "--timeout=24h", "--no-color", "--succinct",
-            "--silence-skips", "--keep-going", f"--focus={focus_of(names)}", str(self.programs.e2e), "--",
+            str(self.programs.ginkgo),
+            "run",
+            f"--procs={processes}",
+            "--timeout=24h",
+            "--no-color",
+            "--succinct",
+            "--silence-skips",
+            "--keep-going",
+            f"--focus={focus_of(names)}",
+            str(self.programs.e2e),
+            "--",
             *self._cluster_flags(),
-        ]  # fmt: skip
+        ]
         with self.log_file.open("wb") as log, self.journal_file.open() as lines:
             lines.seek(0, os.SEEK_END)
             process = subprocess.Popen(
-                command, env=self._environment(), cwd=self.state, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+                command,
+                env=self._environment(),
+                cwd=self.state,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
             try:
                 follower = _Follower(lines.readline, journal, on_result)
                 while process.poll() is None:

@@ -36,6 +36,9 @@ def test_every_smoke_spec_passes(plane: ControlPlane, tmp_path: Path) -> None:
     run = Run(plan)
     run.execute()
     results = read_journal(run.suite.journal_file.read_text()).results
-    not_passed = {name: results[name].message if name in results else "no result"
-                  for name in NAMES if name not in results or not results[name].passed}  # fmt: skip
+    not_passed = {
+        name: results[name].message if name in results else "no result"
+        for name in NAMES
+        if name not in results or not results[name].passed
+    }
     assert not not_passed

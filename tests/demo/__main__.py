@@ -48,10 +48,15 @@ def _what_is_left(options: argparse.Namespace) -> str:
 def _environment(options: argparse.Namespace) -> Environment:
     address = options.subnet.split("/")[0].rsplit(".", 1)[0] + ".1"
     return Environment(
-        options.root.resolve(), options.name, options.cloud, options.subnet, address,
-        taint=not options.untainted, daemonsets="run" if options.untainted else "refuse",
+        options.root.resolve(),
+        options.name,
+        options.cloud,
+        options.subnet,
+        address,
+        taint=not options.untainted,
+        daemonsets="run" if options.untainted else "refuse",
         preload_images=E2E_IMAGES if options.e2e else ("busybox:latest",),
-    )  # fmt: skip
+    )
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -33,8 +33,12 @@ from tests.demo.terminal import step
 
 READY_LIMIT_S = 120.0
 ACCESS_MANIFESTS = (
-    "namespace.yaml", "serviceaccount.yaml", "clusterrole.yaml", "clusterrolebinding.yaml", "lease-role.yaml",
-)  # fmt: skip
+    "namespace.yaml",
+    "serviceaccount.yaml",
+    "clusterrole.yaml",
+    "clusterrolebinding.yaml",
+    "lease-role.yaml",
+)
 
 
 def control_plane(environment: Environment) -> ControlPlane:
@@ -103,15 +107,26 @@ def up(environment: Environment) -> ControlPlane:
 def local_cloud(environment: Environment, verb: str) -> None:
     """`vk-provider local-cloud up|down`."""
     command = [
-        sys.executable, "-m", "vk_provider", "local-cloud", verb, "--name", environment.name,
-        "--subnet", environment.subnet, "--state-dir", str(environment.cloud_state),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "vk_provider",
+        "local-cloud",
+        verb,
+        "--name",
+        environment.name,
+        "--subnet",
+        environment.subnet,
+        "--state-dir",
+        str(environment.cloud_state),
+    ]
     result = subprocess.run(
         command, env=environment.provider_environment(), capture_output=True, text=True, check=False
     )
     if result.returncode != 0:
-        raise ClusterError(f"local cloud {verb}: {result.stderr.strip() or result.stdout.strip()}",
-                           "mend what it says, or `make demo-down` and start again")  # fmt: skip
+        raise ClusterError(
+            f"local cloud {verb}: {result.stderr.strip() or result.stdout.strip()}",
+            "mend what it says, or `make demo-down` and start again",
+        )
 
 
 def prepare_access(environment: Environment, plane: ControlPlane) -> None:
@@ -143,8 +158,9 @@ def wait_ready(environment: Environment, plane: ControlPlane) -> None:
         if _node_is_ready(plane) and _healthz(environment):
             return
         time.sleep(0.2)
-    raise ClusterError(f"node {NODE} did not become Ready within {READY_LIMIT_S:.0f} s",
-                       f"read {environment.provider.log}")  # fmt: skip
+    raise ClusterError(
+        f"node {NODE} did not become Ready within {READY_LIMIT_S:.0f} s", f"read {environment.provider.log}"
+    )
 
 
 def _node_is_ready(plane: ControlPlane) -> bool:

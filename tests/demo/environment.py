@@ -106,8 +106,10 @@ class Environment:
             return None
         known = {each.name for each in fields(cls)}  # another version of this file may have written others
         # JSON knows no tuples.
-        return cls(root, **{key: tuple(item) if isinstance(item, list) else item for key, item in document.items()
-                            if key in known})  # fmt: skip
+        return cls(
+            root,
+            **{key: tuple(item) if isinstance(item, list) else item for key, item in document.items() if key in known},
+        )
 
     def provider_config(self, kubeconfig: Path, client_ca: Path) -> str:
         """The provider's TOML."""

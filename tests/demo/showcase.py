@@ -32,8 +32,12 @@ class Showcase:
     def kubectl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run and print `kubectl ...`."""
         command = [self._kubectl, *arguments]
-        return show(command, f"kubectl {' '.join(_quote(item) for item in arguments)}",
-                    environment=self._os_environment, check=check)  # fmt: skip
+        return show(
+            command,
+            f"kubectl {' '.join(_quote(item) for item in arguments)}",
+            environment=self._os_environment,
+            check=check,
+        )
 
     def _json(self, *arguments: str) -> dict:
         return json.loads(self._plane.kubectl(*arguments, "-o", "json").stdout)
@@ -54,8 +58,9 @@ class Showcase:
             result = self.kubectl("exec", web, "--", "sh", "-c", "exit 7", check=False)
             print(f"$ echo $?\n{result.returncode}")
             if result.returncode != 7:
-                raise ClusterError(f"kubectl exec ended with {result.returncode}, not 7",
-                                   f"read {self._environment.provider.log}")  # fmt: skip
+                raise ClusterError(
+                    f"kubectl exec ended with {result.returncode}, not 7", f"read {self._environment.provider.log}"
+                )
             heading("port-forward, answered by curl")
             self._port_forward(web)
         else:
@@ -95,8 +100,9 @@ class Showcase:
         result = self._plane.kubectl("wait", target, f"--for={condition}", "--timeout=180s", check=False, timeout_s=190)
         if result.returncode != 0:
             print(self._plane.kubectl("get", "pods,events", check=False).stdout)
-            raise ClusterError(f"{target} did not get {condition}: {result.stderr.strip()}",
-                               f"read {self._environment.provider.log}")  # fmt: skip
+            raise ClusterError(
+                f"{target} did not get {condition}: {result.stderr.strip()}", f"read {self._environment.provider.log}"
+            )
 
     def _first_web_pod(self) -> str:
         pods = self._json("get", "pods", "-l", "app=web")["items"]
@@ -122,11 +128,9 @@ class Showcase:
                 assert forward.stdout is not None
                 line = forward.stdout.readline()
                 if not re.match("Forwarding from", line):
-                    raise ClusterError(f"kubectl port-forward said {line!r}",
-                                       f"read {self._environment.provider.log}")  # fmt: skip
+                    raise ClusterError(f"kubectl port-forward said {line!r}", f"read {self._environment.provider.log}")
                 print(line, end="")
-                show(["curl", "-sS", "--max-time", "10", f"http://127.0.0.1:{port}/"],
-                     environment=self._os_environment)  # fmt: skip
+                show(["curl", "-sS", "--max-time", "10", f"http://127.0.0.1:{port}/"], environment=self._os_environment)
             finally:
                 forward.terminate()
 

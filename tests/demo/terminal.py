@@ -51,14 +51,28 @@ def heading(text: str) -> None:
     print(f"\n{paint('# ' + text, '1')}", flush=True)
 
 
-def show(command: list[str], shown: str | None = None, *, environment: dict[str, str], stdin: str | None = None,
-         check: bool = True) -> subprocess.CompletedProcess[str]:  # fmt: skip
+def show(
+    command: list[str],
+    shown: str | None = None,
+    *,
+    environment: dict[str, str],
+    stdin: str | None = None,
+    check: bool = True,
+) -> subprocess.CompletedProcess[str]:
     """Run a command, print it as a user would have typed it, and what it answered. Raises ClusterError."""
     line = shown or shlex.join(command)
     print(paint(f"$ {line}", "36"), flush=True)
     try:
-        result = subprocess.run(command, env=environment, input=stdin, text=True, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, check=False, timeout=LIMIT_S)  # fmt: skip
+        result = subprocess.run(
+            command,
+            env=environment,
+            input=stdin,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            timeout=LIMIT_S,
+        )
     except subprocess.TimeoutExpired:
         raise ClusterError(f"`{line}` has not ended within {LIMIT_S:.0f} s", AFRESH) from None
     except FileNotFoundError:

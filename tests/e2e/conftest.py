@@ -17,10 +17,21 @@ from tests.e2e.nodeless import Namespace, Nodeless
 from tests.e2e.until import until
 
 ORDER = (
-    "test_pod_life.py", "test_streams.py", "test_limits.py", "test_refusals.py", "test_volumes.py", "test_node.py",
-    "test_metrics.py", "test_secrecy.py", "test_start.py", "test_deaths.py", "test_restart.py", "test_outage.py",
-    "test_crash.py", "test_down.py",
-)  # fmt: skip
+    "test_pod_life.py",
+    "test_streams.py",
+    "test_limits.py",
+    "test_refusals.py",
+    "test_volumes.py",
+    "test_node.py",
+    "test_metrics.py",
+    "test_secrecy.py",
+    "test_start.py",
+    "test_deaths.py",
+    "test_restart.py",
+    "test_outage.py",
+    "test_crash.py",
+    "test_down.py",
+)
 HERE = Path(__file__).parent
 
 
@@ -36,9 +47,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def environment() -> Environment:
     """Addresses and names that do not meet those of a demo on the same machine."""
     return Environment(
-        cache_dir() / "e2e", name="e2e", subnet="10.207.0.0/16", address="10.207.0.1", healthz_port=10348,
-        more_nodes=("nodeless-2",), agent_monitor_grace_s=10.0,
-    )  # fmt: skip
+        cache_dir() / "e2e",
+        name="e2e",
+        subnet="10.207.0.0/16",
+        address="10.207.0.1",
+        healthz_port=10348,
+        more_nodes=("nodeless-2",),
+        agent_monitor_grace_s=10.0,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +98,13 @@ def namespace(nodeless: Nodeless, request: pytest.FixtureRequest) -> Iterator[Na
         nodeless.kubectl("delete", "namespace", name, "--wait=false", check=False)
         # Not left to the namespace controller, which takes its time; nothing new can come any more.
         nodeless.kubectl("delete", "pods", "--all", "-n", name, "--grace-period=1", "--wait=false", check=False)
-        until("no instance of the namespace is left",
-              lambda: not [item for item in nodeless.instances.live()
-                           if item.record.tags.get("vk-provider/pod-namespace") == name])  # fmt: skip
+        until(
+            "no instance of the namespace is left",
+            lambda: (
+                not [
+                    item
+                    for item in nodeless.instances.live()
+                    if item.record.tags.get("vk-provider/pod-namespace") == name
+                ]
+            ),
+        )

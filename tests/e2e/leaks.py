@@ -19,9 +19,12 @@ _SKIPPED = ("/root/.cache", "/var/lib/dpkg", "/var/lib/apt", "/var/log/journal")
 
 _LEGACY_TABLES = (Path("/proc/net/ip_tables_names"), Path("/proc/net/ip6_tables_names"))
 _SWITCHES = (
-    "net/ipv4/ip_forward", "net/ipv4/conf/all/rp_filter", "net/ipv4/conf/all/route_localnet",
-    "net/ipv4/conf/all/proxy_arp", "fs/inotify/max_user_instances",
-)  # fmt: skip
+    "net/ipv4/ip_forward",
+    "net/ipv4/conf/all/rp_filter",
+    "net/ipv4/conf/all/route_localnet",
+    "net/ipv4/conf/all/proxy_arp",
+    "fs/inotify/max_user_instances",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,9 @@ def find_traces(environment: Environment) -> list[str]:
 def surviving(footprint: Footprint) -> list[str]:
     """Processes of the footprint that live, and others as old that are in its namespaces: the number of a namespace
     that is gone may be given to a younger process of somebody else."""
-    left = [f"process {pid}: {_command(pid)}" for pid, started in footprint.processes.items()
-            if start_time(pid) == started]  # fmt: skip
+    left = [
+        f"process {pid}: {_command(pid)}" for pid, started in footprint.processes.items() if start_time(pid) == started
+    ]
     for entry in os.listdir("/proc"):
         if entry.isdigit() and (start_time(int(entry)) or footprint.taken + 1) <= footprint.taken:
             inside = {_link(f"/proc/{entry}/ns/{kind}") for kind in ("net", "mnt", "pid")} & footprint.namespaces

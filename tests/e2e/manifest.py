@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-Json = dict[str, Any]
+from vk_provider.jsontypes import Json
 
 TOLERATIONS = [{"key": "virtual-kubelet.io/provider", "operator": "Exists"}]
 SLEEP = 'trap "exit 0" TERM; while true; do sleep 1 & wait; done'
@@ -14,46 +14,62 @@ SLEEP = 'trap "exit 0" TERM; while true; do sleep 1 & wait; done'
 def container(image: str, script: str = SLEEP, name: str = "main", **fields: Any) -> Json:
     """A container that runs a shell script."""
     return {
-        "name": name, "image": image, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script], **fields,
-    }  # fmt: skip
+        "name": name,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", script],
+        **fields,
+    }
 
 
 def pod_spec(*containers: Json, **fields: Any) -> Json:
     return {
-        "terminationGracePeriodSeconds": 2, "tolerations": TOLERATIONS, "containers": list(containers), **fields,
-    }  # fmt: skip
+        "terminationGracePeriodSeconds": 2,
+        "tolerations": TOLERATIONS,
+        "containers": list(containers),
+        **fields,
+    }
 
 
 def pod(name: str, *containers: Json, labels: dict[str, str] | None = None, **fields: Any) -> Json:
     return {
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels or {"app": name}},
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": labels or {"app": name}},
         "spec": pod_spec(*containers, **fields),
-    }  # fmt: skip
+    }
 
 
 def deployment(name: str, replicas: int, *containers: Json, **fields: Any) -> Json:
     labels = {"app": name}
     return {
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
         "spec": {
-            "replicas": replicas, "selector": {"matchLabels": labels},
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
             "template": {"metadata": {"labels": labels}, "spec": pod_spec(*containers, **fields)},
         },
-    }  # fmt: skip
+    }
 
 
 def job(name: str, *containers: Json, **fields: Any) -> Json:
     return {
-        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name},
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name},
         "spec": {"backoffLimit": 0, "template": {"spec": pod_spec(*containers, restartPolicy="Never", **fields)}},
-    }  # fmt: skip
+    }
 
 
 def service(name: str, port: int) -> Json:
     return {
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name},
         "spec": {"selector": {"app": name}, "ports": [{"port": port, "targetPort": port}]},
-    }  # fmt: skip
+    }
 
 
 def config_map(name: str, **data: str) -> Json:

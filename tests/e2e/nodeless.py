@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.kubectl import Result
@@ -17,8 +16,7 @@ from tests.demo.environment import NODE, Environment
 from tests.e2e.instances import Instances, LiveInstance
 from tests.e2e.until import LIMIT_S, until
 from vk_provider.cloud.local.config import LocalCloudConfig
-
-Json = dict[str, Any]
+from vk_provider.jsontypes import Json
 
 IMAGE = "busybox:latest"
 
@@ -164,8 +162,9 @@ class Namespace:
             ready = [pod for pod in self.pods_of(name) if is_ready(pod) and not is_deleting(pod)]
             return ready if len(ready) == replicas else []
 
-        return until(f"{replicas} Ready pods of {name}", look,
-                     explain=lambda: self.kubectl("get", "pods,events").stdout)  # fmt: skip
+        return until(
+            f"{replicas} Ready pods of {name}", look, explain=lambda: self.kubectl("get", "pods,events").stdout
+        )
 
     def ready_endpoints(self, service: str) -> set[str]:
         """Addresses that the Service sends traffic to."""
@@ -197,8 +196,9 @@ class Namespace:
         """kubectl running beside the test, its output in pipes."""
         plane = self.nodeless.plane
         command = [str(plane.binaries["kubectl"]), "--kubeconfig", str(plane.kubeconfig), "-n", self.name, *arguments]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True) as process:  # fmt: skip
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
             try:
                 yield process
             finally:

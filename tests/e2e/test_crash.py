@@ -36,17 +36,22 @@ def leaving(namespace: Namespace) -> Iterator[str]:
         namespace.kubectl("patch", "pod", "leaving", "-p", '{"metadata": {"finalizers": null}}', check=False)
 
 
-def test_a_crash_in_the_middle_of_20_launches_gives_each_pod_one_instance(
-    namespace: Namespace, leaving: str
-) -> None:
+def test_a_crash_in_the_middle_of_20_launches_gives_each_pod_one_instance(namespace: Namespace, leaving: str) -> None:
     nodeless = namespace.nodeless
     mount = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
     names = [f"crash-{number}" for number in range(PODS)]
     earlier = {item.record.instance_id for item in nodeless.instances.live()}
-    namespace.apply(*(
-        pod(name, container(nodeless.image, ONCE, resources={"requests": {"cpu": "50m", "memory": "32Mi"}}, **mount),
-            volumes=[{"name": "data", "emptyDir": {}}], nodeName=nodeless.node) for name in names
-    ))  # fmt: skip
+    namespace.apply(
+        *(
+            pod(
+                name,
+                container(nodeless.image, ONCE, resources={"requests": {"cpu": "50m", "memory": "32Mi"}}, **mount),
+                volumes=[{"name": "data", "emptyDir": {}}],
+                nodeName=nodeless.node,
+            )
+            for name in names
+        )
+    )
 
     def new_instances() -> int:
         return len([item for item in nodeless.instances.live() if item.record.instance_id not in earlier])

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -14,10 +13,9 @@ from tests.e2e.instances import is_alive
 from tests.e2e.manifest import container, deployment, job, pod, service
 from tests.e2e.nodeless import Namespace, condition, container_ids, container_status, is_ready, restarts, terminated
 from tests.e2e.until import until
+from vk_provider.jsontypes import Json
 
 pytestmark = pytest.mark.real
-
-Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +136,13 @@ def test_the_death_of_an_instance_fails_its_pod_with_reason_condition_and_event(
 def test_a_deployment_replaces_a_pod_whose_instance_died(world: Namespace) -> None:
     before = world.wait_deployed("web", 2)
     world.nodeless.instances.of_pod(before[0]["metadata"]["uid"]).kill()
-    until("another pod takes its place", lambda: {one["metadata"]["uid"] for one in world.wait_deployed("web", 2)}
-          != {one["metadata"]["uid"] for one in before})  # fmt: skip
+    until(
+        "another pod takes its place",
+        lambda: (
+            {one["metadata"]["uid"] for one in world.wait_deployed("web", 2)}
+            != {one["metadata"]["uid"] for one in before}
+        ),
+    )
 
 
 def test_a_job_can_tell_a_lost_instance_from_a_failed_program(world: Namespace) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.manifest import SLEEP, container, pod
-from tests.e2e.nodeless import Json, Namespace, container_status, terminated
+from tests.e2e.nodeless import Namespace, container_status, terminated
+from vk_provider.jsontypes import Json
 
 pytestmark = pytest.mark.real
 
@@ -27,19 +28,31 @@ def world(namespace: Namespace) -> Namespace:
     eat = "echo eating; exec dd if=/dev/zero of=/dev/null bs=400M count=1"
     namespace.apply(
         pod("greedy", container(image, eat, **resources("100m", "64Mi")), restartPolicy="Never"),
-        pod("survivor", container(image, eat, "victim", **resources("100m", "64Mi")),
-            container(image, SLEEP, "other", **resources("100m", "64Mi")), restartPolicy="Never"),
-        pod("unlimited", container(image, eat.replace("400M", "800M"),
-                                   resources={"requests": {"cpu": "100m", "memory": "64Mi"}}),
-            restartPolicy="Never"),
+        pod(
+            "survivor",
+            container(image, eat, "victim", **resources("100m", "64Mi")),
+            container(image, SLEEP, "other", **resources("100m", "64Mi")),
+            restartPolicy="Never",
+        ),
+        pod(
+            "unlimited",
+            container(image, eat.replace("400M", "800M"), resources={"requests": {"cpu": "100m", "memory": "64Mi"}}),
+            restartPolicy="Never",
+        ),
         pod("throttled", container(image, SLEEP, **resources("100m", "64Mi"))),
         pod("port", container(image, SERVE, ports=[{"containerPort": 8080, "hostPort": 18080}])),
         pod("host", container(image, SERVE.replace("8080", "18081")), hostNetwork=True),
-        pod("path", container(image, f"echo {MARKER} > /host/{MARKER}; ls /host; {SLEEP}",
-                              volumeMounts=[{"name": "host", "mountPath": "/host"}]),
-            volumes=[{"name": "host", "hostPath": {"path": "/var/lib", "type": "Directory"}}]),
+        pod(
+            "path",
+            container(
+                image,
+                f"echo {MARKER} > /host/{MARKER}; ls /host; {SLEEP}",
+                volumeMounts=[{"name": "host", "mountPath": "/host"}],
+            ),
+            volumes=[{"name": "host", "hostPath": {"path": "/var/lib", "type": "Directory"}}],
+        ),
         pod("client", container(image)),
-    )  # fmt: skip
+    )
     namespace.wait_ready("client")
     return namespace
 

@@ -20,11 +20,17 @@ def world(namespace: Namespace) -> Iterator[Namespace]:
     image = namespace.nodeless.image
     busy = "x=$(head -c 30000000 /dev/zero | tr '\\0' x); while :; do :; done"
     namespace.apply(
-        pod("busy", container(image, busy, resources={"limits": {"cpu": "200m", "memory": "256Mi"}}),
-            nodeName=namespace.nodeless.node),
-        pod("idle", container(image, readinessProbe={"exec": {"command": ["true"]}, "periodSeconds": 1}),
-            nodeName=namespace.nodeless.node),
-    )  # fmt: skip
+        pod(
+            "busy",
+            container(image, busy, resources={"limits": {"cpu": "200m", "memory": "256Mi"}}),
+            nodeName=namespace.nodeless.node,
+        ),
+        pod(
+            "idle",
+            container(image, readinessProbe={"exec": {"command": ["true"]}, "periodSeconds": 1}),
+            nodeName=namespace.nodeless.node,
+        ),
+    )
     metrics.up(namespace.nodeless.plane)
     try:
         yield namespace
@@ -54,8 +60,9 @@ def test_kubectl_top_shows_what_the_nodes_instances_use(world: Namespace) -> Non
         return {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines()}
 
     until("kubectl top knows both Nodes", lambda: set(rows()) == set(world.nodeless.nodes), explain=rows)
-    until("the Node's CPU is not nothing", lambda: rows()[world.nodeless.node][0] not in ("0m", "<unknown>"),
-          explain=rows)  # fmt: skip
+    until(
+        "the Node's CPU is not nothing", lambda: rows()[world.nodeless.node][0] not in ("0m", "<unknown>"), explain=rows
+    )
 
 
 def test_the_api_server_reaches_the_kubelets_own_metrics(world: Namespace) -> None:

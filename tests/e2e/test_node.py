@@ -31,8 +31,9 @@ def test_each_node_runs_and_serves_the_pods_bound_to_it(namespace: Namespace, no
     for name in nodeless.nodes:
         namespace.wait_ready(f"on-{name}")
         assert namespace.execute(f"on-{name}", "hostname").stdout == f"on-{name}\n"
-    assert nodeless.get("node", nodeless.nodes[0])["status"]["daemonEndpoints"] != (
-        nodeless.get("node", nodeless.nodes[1])["status"]["daemonEndpoints"]
+    assert (
+        nodeless.get("node", nodeless.nodes[0])["status"]["daemonEndpoints"]
+        != (nodeless.get("node", nodeless.nodes[1])["status"]["daemonEndpoints"])
     )
 
 

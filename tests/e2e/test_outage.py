@@ -23,10 +23,16 @@ def test_pods_go_on_while_the_api_server_is_away_and_their_statuses_catch_up(nam
     namespace.apply(
         pod("steady", container(image, "while true; do date +%s >> /tmp/beats; sleep 1; done")),
         pod("ending", container(image, "sleep 20; echo ended meanwhile; exit 4"), restartPolicy="Never"),
-        pod("restarting", container(image, "[ -e /data/x ] && exec sleep 3600; touch /data/x; sleep 15; exit 1",
-                                    volumeMounts=[{"name": "data", "mountPath": "/data"}]),
-            volumes=[{"name": "data", "emptyDir": {}}]),
-    )  # fmt: skip
+        pod(
+            "restarting",
+            container(
+                image,
+                "[ -e /data/x ] && exec sleep 3600; touch /data/x; sleep 15; exit 1",
+                volumeMounts=[{"name": "data", "mountPath": "/data"}],
+            ),
+            volumes=[{"name": "data", "emptyDir": {}}],
+        ),
+    )
     before = namespace.wait_ready("steady", "ending", "restarting")[0]
     provider = nodeless.environment.provider.pid()
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.manifest import SLEEP, container, deployment, job, pod
-from tests.e2e.nodeless import Json, Namespace, Nodeless, condition, container_status, restarts, terminated
+from tests.e2e.nodeless import Namespace, Nodeless, condition, container_status, restarts, terminated
 from tests.e2e.until import until
 from vk_provider.cloud.base import TAG_POD_NAME
+from vk_provider.jsontypes import Json
 
 pytestmark = pytest.mark.real
 
@@ -24,16 +25,32 @@ def world(namespace: Namespace) -> Namespace:
     shared: Json = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
     volumes = [{"name": "data", "emptyDir": {}}]
     namespace.apply(
-        deployment("web", 3, container(image, SERVE, env=[POD_NAME], ports=[{"containerPort": 8080}],
-                                       readinessProbe={"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1})),
-        job("report", container(image, 'read a b < /data/numbers && echo "sum: $((a + b))"', **shared),
+        deployment(
+            "web",
+            3,
+            container(
+                image,
+                SERVE,
+                env=[POD_NAME],
+                ports=[{"containerPort": 8080}],
+                readinessProbe={"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
+            ),
+        ),
+        job(
+            "report",
+            container(image, 'read a b < /data/numbers && echo "sum: $((a + b))"', **shared),
             initContainers=[container(image, 'echo "3 4" > /data/numbers; echo fetched', "fetch", **shared)],
-            volumes=volumes),
-        pod("pair", container(image, "while true; do date >> /data/log; sleep 1; done", "writer", **shared),
-            container(image, "touch /data/log; tail -f /data/log", "reader", **shared), volumes=volumes),
+            volumes=volumes,
+        ),
+        pod(
+            "pair",
+            container(image, "while true; do date >> /data/log; sleep 1; done", "writer", **shared),
+            container(image, "touch /data/log; tail -f /data/log", "reader", **shared),
+            volumes=volumes,
+        ),
         pod("broken", container(image, "echo it went wrong; exit 7"), restartPolicy="Never"),
         pod("again", container(image, f"{COUNT}; [ $n -gt 0 ] || exit 3; {SLEEP}", **shared), volumes=volumes),
-    )  # fmt: skip
+    )
     return namespace
 
 

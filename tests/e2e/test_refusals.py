@@ -23,13 +23,21 @@ def world(namespace: Namespace) -> Namespace:
         pod("bad-name", container("Not/A Name")),
         pod("no-secret", container(image, env=[missing])),
         pod("no-config", container(image, **mount), volumes=[{"name": "data", "configMap": {"name": "late"}}]),
-        pod("claim", container(image, **mount),
-            volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "disk"}}], **bind),
-        pod("nfs", container(image, **mount),
-            volumes=[{"name": "data", "nfs": {"server": "192.0.2.1", "path": "/"}}], **bind),
+        pod(
+            "claim",
+            container(image, **mount),
+            volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "disk"}}],
+            **bind,
+        ),
+        pod(
+            "nfs",
+            container(image, **mount),
+            volumes=[{"name": "data", "nfs": {"server": "192.0.2.1", "path": "/"}}],
+            **bind,
+        ),
         pod("bad-user", container(image, securityContext={"runAsNonRoot": True, "runAsUser": 0})),
         pod("no-program", container(image, command=["/no/such/program"]), restartPolicy="Never"),
-    )  # fmt: skip
+    )
     return namespace
 
 
@@ -103,11 +111,20 @@ def test_a_program_that_cannot_be_started_ends_the_pod_with_the_runtimes_words(w
 def test_a_daemon_set_pod_stays_pending_with_an_event_and_costs_nothing(world: Namespace) -> None:
     image = world.nodeless.image
     labels = {"app": "everywhere"}
-    world.apply({
-        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "everywhere"},
-        "spec": {"selector": {"matchLabels": labels}, "template": {
-            "metadata": {"labels": labels}, "spec": {"containers": [container(image)], "tolerations": TOLERATIONS}}},
-    })  # fmt: skip
+    world.apply(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": {"name": "everywhere"},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {"containers": [container(image)], "tolerations": TOLERATIONS},
+                },
+            },
+        }
+    )
     world.kubectl("wait", "daemonset/everywhere", "--for=jsonpath={.status.currentNumberScheduled}=2", "--timeout=60s")
     for item in world.pods_of("everywhere"):
         world.wait_event(item["metadata"]["name"], "DaemonSetNotSupported")

@@ -20,10 +20,13 @@ def world(namespace: Namespace) -> Namespace:
     namespace.apply(
         deployment("web", 3, container(image, TIDY, **mount), volumes=[{"name": "data", "emptyDir": {}}]),
         service("web", 8080),
-        pod("brief", container(image, "while [ ! -e /tmp/go ]; do sleep 0.2; done; echo bye; exit 5"),
-            restartPolicy="Never"),
+        pod(
+            "brief",
+            container(image, "while [ ! -e /tmp/go ]; do sleep 0.2; done; echo bye; exit 5"),
+            restartPolicy="Never",
+        ),
         pod("leaving", container(image)),
-    )  # fmt: skip
+    )
     namespace.wait_deployed("web", 3)
     namespace.wait_ready("brief", "leaving")
     return namespace

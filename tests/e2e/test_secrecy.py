@@ -27,12 +27,19 @@ def instance(namespace: Namespace) -> LiveInstance:
     variable = {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "env"}}}
     namespace.apply(
         secret("keys", env=MARKER, file=MOUNTED),
-        pod("keeper", container(
-            namespace.nodeless.image, SLEEP, env=[variable], envFrom=[{"secretRef": {"name": "keys"}}],
-            volumeMounts=[{"name": "keys", "mountPath": "/keys"}],
-        ), volumes=[{"name": "keys", "secret": {"secretName": "keys"}}]),
+        pod(
+            "keeper",
+            container(
+                namespace.nodeless.image,
+                SLEEP,
+                env=[variable],
+                envFrom=[{"secretRef": {"name": "keys"}}],
+                volumeMounts=[{"name": "keys", "mountPath": "/keys"}],
+            ),
+            volumes=[{"name": "keys", "secret": {"secretName": "keys"}}],
+        ),
         pod("broken", container(namespace.nodeless.image, SLEEP, env=[variable], command=["/no/such/program"])),
-    )  # fmt: skip
+    )
     namespace.wait_ready("keeper")
     namespace.wait_event("broken", "Failed")
     assert namespace.execute("keeper", "echo $PASSWORD; cat /keys/file").stdout == f"{MARKER}\n{MOUNTED}"

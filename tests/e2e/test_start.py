@@ -24,13 +24,15 @@ def config(nodeless: Nodeless, tmp_path: Path) -> Iterator[str]:
     """A configuration beside the running provider's: other Node, ports, directories and cloud."""
     text = nodeless.environment.config_file.read_text()
     head, _, rest = text.partition("[[nodes]]")
-    rest = rest[rest.index("[kubelet]"):]
+    rest = rest[rest.index("[kubelet]") :]
     address = nodeless.environment.address
     node = f'[[nodes]]\nname = "nodeless-bad"\naddress = "{address}"\nport = 10290\n\n'
     changes = (
-        (str(nodeless.environment.root), str(tmp_path)), ("healthz_port = 10348", "healthz_port = 10349"),
-        (f'name = "{nodeless.environment.name}"', 'name = "e2ebad"'), (nodeless.environment.subnet, "10.208.0.0/16"),
-    )  # fmt: skip
+        (str(nodeless.environment.root), str(tmp_path)),
+        ("healthz_port = 10348", "healthz_port = 10349"),
+        (f'name = "{nodeless.environment.name}"', 'name = "e2ebad"'),
+        (nodeless.environment.subnet, "10.208.0.0/16"),
+    )
     for old, new in changes:
         rest = rest.replace(old, new)
     rest = rest.replace(f'client_ca_file = "{tmp_path}', f'client_ca_file = "{nodeless.environment.root}')
@@ -43,16 +45,18 @@ def config(nodeless: Nodeless, tmp_path: Path) -> Iterator[str]:
         assert not left, "a Node was registered by a process that could not start"
 
 
-def start(tmp_path: Path, text: str, *prefix: str, environment: dict[str, str] | None = None, command: str = "run"
-          ) -> subprocess.CompletedProcess[str]:  # fmt: skip
+def start(
+    tmp_path: Path, text: str, *prefix: str, environment: dict[str, str] | None = None, command: str = "run"
+) -> subprocess.CompletedProcess[str]:
     """Start the provider with a configuration; it must end by itself."""
     path = tmp_path / "provider.toml"
     path.write_text(text)
     path.chmod(0o644)
     inherited = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
     argv = [*prefix, sys.executable, "-m", "vk_provider", command, "--config", str(path)]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False,
-                          env={**inherited, **(environment or {})})  # fmt: skip
+    return subprocess.run(
+        argv, capture_output=True, text=True, timeout=90, check=False, env={**inherited, **(environment or {})}
+    )
 
 
 def require_bad_start(ended: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -82,8 +86,9 @@ def test_a_file_that_is_missing_or_no_toml_is_named(tmp_path: Path) -> None:
 
 def test_a_kubeconfig_that_is_missing_broken_or_refused_is_named(config: str, tmp_path: Path) -> None:
     line = next(line for line in config.splitlines() if line.startswith("kubeconfig ="))
-    require_bad_start(start(tmp_path, config.replace(line, 'kubeconfig = "/no/such/kubeconfig"')),
-                      "/no/such/kubeconfig")  # fmt: skip
+    require_bad_start(
+        start(tmp_path, config.replace(line, 'kubeconfig = "/no/such/kubeconfig"')), "/no/such/kubeconfig"
+    )
     broken = tmp_path / "broken.kubeconfig"
     broken.write_text("clusters: 7\n")
     require_bad_start(start(tmp_path, config.replace(line, f'kubeconfig = "{broken}"')), "kubeconfig")
@@ -124,8 +129,9 @@ def _start_as_nobody(config: str, tmp_path: Path) -> subprocess.CompletedProcess
         f"sys.exit(main(['run', '--config', {str(path)!r}]))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=90, check=False,
-                          env=environment)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=90, check=False, env=environment
+    )
 
 
 def _paths(kubeconfig: str) -> list[str]:
@@ -162,7 +168,18 @@ def test_a_subnet_that_is_in_use_is_named(config: str, tmp_path: Path, nodeless:
 
 
 def take_down_cloud(tmp_path: Path) -> None:
-    argv = [sys.executable, "-m", "vk_provider", "local-cloud", "down", "--name", "e2ebad", "--subnet", "10.208.0.0/16",
-            "--state-dir", str(tmp_path / "cloud")]  # fmt: skip
+    argv = [
+        sys.executable,
+        "-m",
+        "vk_provider",
+        "local-cloud",
+        "down",
+        "--name",
+        "e2ebad",
+        "--subnet",
+        "10.208.0.0/16",
+        "--state-dir",
+        str(tmp_path / "cloud"),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run(argv, check=True, env=environment, capture_output=True, timeout=60)

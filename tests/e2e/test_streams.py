@@ -18,7 +18,7 @@ pytestmark = pytest.mark.real
 @pytest.fixture(scope="module")
 def world(namespace: Namespace) -> Namespace:
     image = namespace.nodeless.image
-    echo = "echo ready; while read line; do echo \"got $line\"; done; echo end of input; sleep 1"
+    echo = 'echo ready; while read line; do echo "got $line"; done; echo end of input; sleep 1'
     serve = f"mkdir /www; echo hello > /www/index.html; httpd -p 8080 -h /www; {SLEEP}"
     namespace.apply(
         pod("shell", container(image, serve)),
@@ -84,8 +84,9 @@ def test_port_forward_carries_http(world: Namespace) -> None:
         for _ in range(3):
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
                 assert answer.read() == b"hello\n"
-        curl = subprocess.run(["curl", "-sS", "--max-time", "30", f"http://127.0.0.1:{port}/"], capture_output=True,
-                              text=True, check=True)  # fmt: skip
+        curl = subprocess.run(
+            ["curl", "-sS", "--max-time", "30", f"http://127.0.0.1:{port}/"], capture_output=True, text=True, check=True
+        )
         assert curl.stdout == "hello\n"
 
 

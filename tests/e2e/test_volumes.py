@@ -23,12 +23,21 @@ def world(namespace: Namespace) -> Namespace:
     namespace.apply(
         config_map("settings", colour="red", gone="soon"),
         secret("keys", password="old"),
-        pod("follower", container(namespace.nodeless.image, SLEEP,
-                                  volumeMounts=[{"name": name, "mountPath": f"/{name}"} for name in names]),
-            volumes=[{"name": "config", "configMap": {"name": "settings"}},
-                     {"name": "secret", "secret": {"secretName": "keys", "defaultMode": 0o400}},
-                     {"name": "labels", "downwardAPI": downward}, {"name": "both", "projected": projected}]),
-    )  # fmt: skip
+        pod(
+            "follower",
+            container(
+                namespace.nodeless.image,
+                SLEEP,
+                volumeMounts=[{"name": name, "mountPath": f"/{name}"} for name in names],
+            ),
+            volumes=[
+                {"name": "config", "configMap": {"name": "settings"}},
+                {"name": "secret", "secret": {"secretName": "keys", "defaultMode": 0o400}},
+                {"name": "labels", "downwardAPI": downward},
+                {"name": "both", "projected": projected},
+            ],
+        ),
+    )
     namespace.wait_ready("follower")
     return namespace
 
@@ -59,9 +68,19 @@ def test_secrets_and_tokens_are_kept_in_memory_not_on_disk(world: Namespace) -> 
 def test_the_pods_own_token_is_accepted_by_the_api_server(world: Namespace) -> None:
     token = world.execute("follower", f"cat {TOKEN_DIR}/token").stdout
     plane = world.nodeless.plane
-    who = plane.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}", "--server", plane.url,
-                        "--certificate-authority", str(plane.ca), "--token", token,
-                        kubeconfig=Path("/dev/null")).stdout  # fmt: skip
+    who = plane.kubectl(
+        "auth",
+        "whoami",
+        "-o",
+        "jsonpath={.status.userInfo.username}",
+        "--server",
+        plane.url,
+        "--certificate-authority",
+        str(plane.ca),
+        "--token",
+        token,
+        kubeconfig=Path("/dev/null"),
+    ).stdout
     assert who == f"system:serviceaccount:{world.name}:default"
     assert "BEGIN CERTIFICATE" in world.execute("follower", f"cat {TOKEN_DIR}/ca.crt").stdout
 
@@ -75,13 +94,20 @@ def test_the_node_says_what_its_runtime_can_mount_and_admission_keeps_to_it(worl
     mount = {"name": "data", "mountPath": "/data", "readOnly": True}
     fields = {"nodeName": world.nodeless.node, "restartPolicy": "Never"}
     world.apply(
-        pod("image-volume", container(image, "ls /data/bin/busybox", volumeMounts=[mount]),
-            volumes=[{"name": "data", "image": {"reference": image}}], **fields),
-        pod("recursive", container(image, "! touch /data/x",
-                                   volumeMounts=[{**mount, "recursiveReadOnly": "Enabled"}]),
-            volumes=[{"name": "data", "emptyDir": {}}], **fields),
+        pod(
+            "image-volume",
+            container(image, "ls /data/bin/busybox", volumeMounts=[mount]),
+            volumes=[{"name": "data", "image": {"reference": image}}],
+            **fields,
+        ),
+        pod(
+            "recursive",
+            container(image, "! touch /data/x", volumeMounts=[{**mount, "recursiveReadOnly": "Enabled"}]),
+            volumes=[{"name": "data", "emptyDir": {}}],
+            **fields,
+        ),
         pod("strict", container(image, "id -G"), securityContext={"supplementalGroupsPolicy": "Strict"}, **fields),
-    )  # fmt: skip
+    )
     assert name == "containerd"
     able = {
         "image-volume": tuple(map(int, version.split("."))) >= (2, 1),
@@ -94,5 +120,8 @@ def test_the_node_says_what_its_runtime_can_mount_and_admission_keeps_to_it(worl
 
 
 def wait_for(world: Namespace, script: str, expected: str) -> None:
-    until(f"{script!r} prints {expected!r}", lambda: world.execute("follower", script).stdout == expected,
-          explain=lambda: world.execute("follower", script).stdout)  # fmt: skip
+    until(
+        f"{script!r} prints {expected!r}",
+        lambda: world.execute("follower", script).stdout == expected,
+        explain=lambda: world.execute("follower", script).stdout,
+    )

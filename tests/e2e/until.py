@@ -10,8 +10,13 @@ Found = TypeVar("Found")
 LIMIT_S = 90.0
 
 
-def until(what: str, look: Callable[[], Found], limit_s: float = LIMIT_S, every_s: float = 0.25,
-          explain: Callable[[], object] | None = None) -> Found:  # fmt: skip
+def until(
+    what: str,
+    look: Callable[[], Found],
+    limit_s: float = LIMIT_S,
+    every_s: float = 0.25,
+    explain: Callable[[], object] | None = None,
+) -> Found:
     """The first truthy value of `look`. AssertionError with `what`, the last value and `explain()` after limit_s."""
     deadline = time.monotonic() + limit_s
     while True:

@@ -126,9 +126,16 @@ async def test_only_serving_certificates_of_our_nodes_are_approved_and_then_trus
     finally:
         approver.down(control_plane)
     (tmp_path / f"{NODE}.crt").write_bytes(certificate)
-    pod = {"metadata": {"name": "scripted", "namespace": "default"}, "apiVersion": "v1", "kind": "Pod",
-           "spec": {"nodeName": NODE, "containers": [{"name": "c", "image": "none"}],
-                    "tolerations": [{"operator": "Exists"}]}}  # fmt: skip
+    pod = {
+        "metadata": {"name": "scripted", "namespace": "default"},
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "spec": {
+            "nodeName": NODE,
+            "containers": [{"name": "c", "image": "none"}],
+            "tolerations": [{"operator": "Exists"}],
+        },
+    }
     control_plane.rest.apply("/api/v1/namespaces/default/pods/scripted", pod)
     foreign = Authority(tmp_path / "foreign", "ca").issue_server("kubelet", "kubelet", ["127.0.0.1"])
     with kubelet(control_plane, foreign):
@@ -195,9 +202,11 @@ def request_serving(plane: ControlPlane, node: str, kubeconfig: Path, directory:
     pem = builder.add_extension(hosts, critical=False).sign(key, hashes.SHA256())
     encoded = base64.b64encode(pem.public_bytes(serialization.Encoding.PEM)).decode()
     manifest = {
-        "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": node},
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "metadata": {"name": node},
         "spec": {"signerName": SIGNER, "usages": ["digital signature", "server auth"], "request": encoded},
-    }  # fmt: skip
+    }
     plane.kubectl("create", "-f", "-", stdin=json.dumps(manifest), kubeconfig=kubeconfig)
 
 
@@ -233,8 +242,10 @@ def kubelet(plane: ControlPlane, serving: tuple[Path, Path]) -> Iterator[list[st
     with Server(("127.0.0.1", 0), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, name="kubelet", daemon=True).start()
-        status = {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-                  "daemonEndpoints": {"kubeletEndpoint": {"Port": server.server_address[1]}}}  # fmt: skip
+        status = {
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": server.server_address[1]}},
+        }
         patch = json.dumps({"status": status})
         plane.kubectl("patch", "node", NODE, "--subresource=status", "--type=merge", "-p", patch)
         try:

@@ -99,18 +99,25 @@ def register(plane: ControlPlane, port: int) -> None:
     """The Node of the scripted kubelet, and a running pod on it."""
     capacity = {"cpu": "4", "memory": "8Gi", "pods": "110"}
     node_status = {
-        "capacity": capacity, "allocatable": capacity, "addresses": [{"type": "InternalIP", "address": ADDRESS}],
+        "capacity": capacity,
+        "allocatable": capacity,
+        "addresses": [{"type": "InternalIP", "address": ADDRESS}],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         "conditions": [{"type": "Ready", "status": "True"}],
-    }  # fmt: skip
+    }
     plane.rest.apply(f"/api/v1/nodes/{NODE}", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})
     subresource = ("--subresource=status", "--type=merge", "-p")
     plane.kubectl("patch", "node", NODE, *subresource, json.dumps({"status": node_status}))
     pod = {
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "scripted", "namespace": "default"},
-        "spec": {"nodeName": NODE, "containers": [{"name": "c", "image": "none"}],
-                 "tolerations": [{"operator": "Exists"}]},
-    }  # fmt: skip
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "scripted", "namespace": "default"},
+        "spec": {
+            "nodeName": NODE,
+            "containers": [{"name": "c", "image": "none"}],
+            "tolerations": [{"operator": "Exists"}],
+        },
+    }
     plane.rest.apply("/api/v1/namespaces/default/pods/scripted", pod)
     plane.kubectl("patch", "pod", "scripted", *subresource, json.dumps({"status": {"phase": "Running"}}))
 

@@ -7,11 +7,12 @@ them over from journal and CRI.
 
 from __future__ import annotations
 
+from vk_provider.rfc3339 import format_time
+
 from vk_provider.agent import quick_start  # isort: skip  before everything else
 
 import argparse
 import asyncio
-import datetime
 import gc
 import logging
 import signal
@@ -72,7 +73,7 @@ class Agent:
 
     def __init__(self, options: AgentOptions) -> None:
         self._options = options
-        self._started_at = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._started_at = format_time()
         self._supervisor = Supervisor()
         self._fetching: asyncio.Task[InstanceMetadata] | None = None
 

@@ -12,7 +12,8 @@ from vk_provider.agent.cri.api_grpc import ImageServiceStub
 from vk_provider.agent.cri.connection import RuntimeServiceError
 from vk_provider.agent.runtime import ContainerRuntime
 from vk_provider.errors import AgentError
-from vk_provider.podmodel.images import InvalidImageName, RegistryCredential, normalize_image
+from vk_provider.podmodel.errors import InvalidImageName
+from vk_provider.podmodel.images import RegistryCredential, normalize_image
 
 _SPECIAL_REASONS = {
     "RegistryUnavailable": "the registry is unavailable",
@@ -63,7 +64,7 @@ class ImageStore:
         for auth in candidates:
             request = pb.PullImageRequest(image=spec, auth=auth, sandbox_config=sandbox_config)
             try:
-                return (await self._call(self._stub.PullImage, request, None)).image_ref
+                return str((await self._call(self._stub.PullImage, request, None)).image_ref)
             except RuntimeServiceError as error:
                 errors.append(error)
         raise classify_pull_errors(image, errors)

@@ -7,7 +7,8 @@ from typing import Protocol, cast
 
 from vk_provider.agent.metadata_guard import ALLOW_METADATA_ANNOTATION, MetadataGuard
 from vk_provider.agent.outbox import Message
-from vk_provider.wire.session import Json, PodMessage, ReferencesMessage, StopMessage
+from vk_provider.jsontypes import Json
+from vk_provider.wire.session import PodMessage, ReferencesMessage, StopMessage
 
 log = logging.getLogger(__name__)
 

@@ -85,7 +85,7 @@ class ContainerRuntime:
         request = pb.RunPodSandboxRequest(config=config, runtime_handler=runtime_handler)
         reply = await self._call(self._stub.RunPodSandbox, request, _SANDBOX_TIMEOUT_S)
         self._sandbox_ids.add(reply.pod_sandbox_id)
-        return reply.pod_sandbox_id
+        return str(reply.pod_sandbox_id)
 
     async def stop_pod_sandbox(self, sandbox_id: str) -> None:
         """Idempotent; kills containers that still run and releases the address."""
@@ -118,7 +118,7 @@ class ContainerRuntime:
         self, sandbox_id: str, config: pb.ContainerConfig, sandbox_config: pb.PodSandboxConfig
     ) -> str:
         request = pb.CreateContainerRequest(pod_sandbox_id=sandbox_id, config=config, sandbox_config=sandbox_config)
-        return (await self._call(self._stub.CreateContainer, request)).container_id
+        return str((await self._call(self._stub.CreateContainer, request)).container_id)
 
     async def start_container(self, container_id: str) -> None:
         await self._call(self._stub.StartContainer, pb.StartContainerRequest(container_id=container_id))
@@ -170,17 +170,17 @@ class ContainerRuntime:
         request = pb.ExecRequest(
             container_id=container_id, cmd=command, stdin=stdin, stdout=stdout, stderr=stderr, tty=tty
         )
-        return (await self._call(self._stub.Exec, request)).url
+        return str((await self._call(self._stub.Exec, request)).url)
 
     async def attach_url(self, container_id: str, stdin: bool, stdout: bool, stderr: bool, tty: bool) -> str:
         """URL on containerd's streaming server, good for one use within 60 s."""
         request = pb.AttachRequest(container_id=container_id, stdin=stdin, stdout=stdout, stderr=stderr, tty=tty)
-        return (await self._call(self._stub.Attach, request)).url
+        return str((await self._call(self._stub.Attach, request)).url)
 
     async def port_forward_url(self, sandbox_id: str, ports: list[int]) -> str:
         """URL on containerd's streaming server, good for one use within 60 s."""
         request = pb.PortForwardRequest(pod_sandbox_id=sandbox_id, port=ports)
-        return (await self._call(self._stub.PortForward, request)).url
+        return str((await self._call(self._stub.PortForward, request)).url)
 
     async def reopen_container_log(self, container_id: str) -> None:
         """Make containerd write to a new file at the container's log path (after the old one was renamed)."""

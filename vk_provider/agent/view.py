@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
-Json = dict[str, Any]
+from vk_provider.jsontypes import Json
 
 
 class PodView(Protocol):

@@ -91,8 +91,9 @@ class DirectoryIdentityStore:
                 f"cannot keep the provider's identity at {self._path}: {error.strerror}; set identity.directory"
             ) from None
         except (ValueError, KeyError, TypeError) as error:
-            raise BadStartError(f"{self._path} is damaged ({error}); restore it, or delete it to lose all instances") \
-                from None  # fmt: skip
+            raise BadStartError(
+                f"{self._path} is damaged ({error}); restore it, or delete it to lose all instances"
+            ) from None
 
     async def save(self, identity: ProviderIdentity) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -131,14 +132,14 @@ class SecretIdentityStore:
         try:
             return _from_secret(await self._client.get(self._path))
         except KubeApiError as error:
-            if error.status != 404:
+            if not error.is_not_found:
                 raise
         identity = ProviderIdentity.create(datetime.datetime.now(datetime.UTC))
         try:
             await self._client.create(self._collection, self._body(identity))
             return identity
         except KubeApiError as error:
-            if error.status != 409:
+            if not error.is_conflict:
                 raise
         return _from_secret(await self._client.get(self._path))
 

@@ -18,13 +18,13 @@ import orjson
 from vk_provider import __version__
 from vk_provider.aiokit.keepalive import keepalive_socket
 from vk_provider.errors import BadStartError, KubeApiError
+from vk_provider.jsontypes import Json
 from vk_provider.kube.credentials import Credentials
 from vk_provider.kube.paths import RequestInfo, parse_request
 from vk_provider.kube.watchstream import split_events
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 MetricsHook = Callable[[str, str, int, float], None]
 """(verb, resource[.group][/subresource], HTTP status or 0, seconds); see paths.RequestInfo.label. A watch is measured
 until it is open, not until it ends."""
@@ -86,9 +86,9 @@ class KubeClient:
                 return
             except KubeApiError as error:
                 server, source = self._credentials.server, self._credentials.source
-                if error.status == 401:
+                if error.is_unauthorized:
                     raise BadStartError(f"API server {server} refuses the credentials of {source}: {error}") from error
-                if error.status == 403:
+                if error.is_forbidden:
                     return
                 if error.reason == "Untrusted":
                     raise BadStartError(f"API server {server} is not trusted by {source}: {error}") from error

@@ -10,9 +10,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from vk_provider.jsontypes import Json
 from vk_provider.kube.ratelimit import TokenBucket
 
-Json = dict[str, Any]
 Key = tuple[str, ...]
 
 CACHE_SIZE = 4096
@@ -28,8 +28,11 @@ def group_key(event: Json) -> Key:
     parts = ("kind", "namespace", "name", "uid", "apiVersion")
     return (
         *(str(involved.get(part, "")) for part in parts),
-        source["component"], source.get("host", ""), event["type"], event["reason"],
-    )  # fmt: skip
+        source["component"],
+        source.get("host", ""),
+        event["type"],
+        event["reason"],
+    )
 
 
 def event_key(event: Json) -> Key:

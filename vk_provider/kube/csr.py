@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.filechanges import FileChanges
 from vk_provider.errors import BadStartError, KubeApiError
+from vk_provider.jsontypes import Json
 from vk_provider.kube.certificates import KeyPair, build_serving_request, compute_rotation_at, generate_key_pem
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import Informer
@@ -27,7 +27,6 @@ from vk_provider.kube.paths import CERTIFICATE_SIGNING_REQUESTS, csr_path, field
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 OnCertificate = Callable[[bytes, bytes], None]
 """(certificate chain PEM, key PEM): called for the first certificate and for every newer one."""
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.errors import KubeApiError
+from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 OnEvent = Callable[[str, Json], None]
 
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
@@ -99,7 +99,7 @@ class Informer:
 
     async def _recover(self, error: KubeApiError) -> None:
         self.connected = False
-        if error.status == 410:
+        if error.is_expired:
             log.info("%s: version %s expired, listing again", self._path, self._resource_version)
         elif self.error is None:
             log.warning("%s: %s", self._describe(), error)

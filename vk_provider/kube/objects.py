@@ -12,17 +12,16 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.errors import KubeApiError
+from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import Informer, drop_managed_fields
 from vk_provider.kube.paths import field_selector
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 Key = tuple[str, str]
 """(namespace, name)."""
 

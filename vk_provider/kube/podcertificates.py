@@ -13,8 +13,6 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -22,14 +20,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.errors import KubeApiError
+from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import Informer
 from vk_provider.kube.paths import field_selector, namespaced_path, node_path, pod_certificate_request_path
 from vk_provider.kube.trustbundles import split_certificates
+from vk_provider.rfc3339 import parse_time
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 OnPodEvent = Callable[[Json, str, str, str], None]
 """(pod, event type, reason, message)."""
@@ -103,7 +102,7 @@ class PodCertificateSource:
         except TimeoutError:
             raise KubeApiError(0, "Timeout", f"PodCertificateRequest {namespace}/{name} is not decided") from None
         self._raise_refusal(f"{namespace}/{name}", status)
-        refresh_at = _unix(status["beginRefreshAt"]) + random.uniform(0, _REFRESH_JITTER_S)
+        refresh_at = parse_time(status["beginRefreshAt"]) + random.uniform(0, _REFRESH_JITTER_S)
         return PodCertificate(_key_pem(key), "".join(split_certificates(status["certificateChain"])), refresh_at)
 
     async def _build_request(self, key: PrivateKey) -> Json:
@@ -194,7 +193,3 @@ def _key_pem(key: PrivateKey) -> str:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
-
-
-def _unix(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()

@@ -9,18 +9,18 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.errors import KubeApiError
+from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.correlator import EventCorrelator, event_key
 from vk_provider.kube.paths import event_path
 from vk_provider.kube.ratelimit import TokenBucket
+from vk_provider.rfc3339 import format_time
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 
 _POSTERS = 4
 _ATTEMPTS = 12
@@ -86,7 +86,7 @@ class EventRecorder:
         """Queue one event about `involved` (an API object or an ObjectReference); `timestamp` RFC 3339, default now."""
         reference = reference_to(involved, field_path)
         source = {"component": component, "host": self._host if host is None else host}
-        event = _build_event(reference, source, event_type, reason, message, timestamp or _now(), count)
+        event = _build_event(reference, source, event_type, reason, message, timestamp or format_time(), count)
         key = event_key(event)
         waiting = self._queue.get(key)
         if waiting is not None:
@@ -161,10 +161,10 @@ class EventRecorder:
             try:
                 created = await self._send(planned.event, planned.existing_name)
             except KubeApiError as error:
-                if error.status == 404 and planned.existing_name:
+                if error.is_not_found and planned.existing_name:
                     planned = planned.as_new()
                     continue
-                if (error.status and error.status < 500 and error.status != 429) or attempt == _ATTEMPTS:
+                if error.is_refusal or attempt == _ATTEMPTS:
                     self._refused(event, error)
                     return
                 await asyncio.sleep(backoff.next_delay_s())
@@ -185,7 +185,7 @@ class EventRecorder:
         # A namespace that is being deleted takes no new events; nobody misses them.
         level = logging.DEBUG if error.status in (403, 404, 409) else logging.WARNING
         log.log(level, "event %s for %s not posted: %s", event["reason"], event["involvedObject"].get("name"), error)
-        if error.status == 404 or (error.status == 403 and "being terminated" in str(error)):
+        if error.is_not_found or (error.is_forbidden and "being terminated" in str(error)):
             self._forget_namespace(event["metadata"]["namespace"])
 
     def _forget_namespace(self, namespace: str) -> None:
@@ -233,7 +233,3 @@ def _build_event(
         "lastTimestamp": timestamp,
         "count": count,
     }
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -12,12 +12,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from vk_provider.errors import KubeApiError
+from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.objects import Key, SharedObjects
 from vk_provider.kube.paths import RUNTIME_CLASSES, namespaced_path
 from vk_provider.kube.podcertificates import OnPodEvent, PodCertificateSource
-from vk_provider.kube.podrecord import PodRecord
 from vk_provider.kube.services import ServiceIndex
+from vk_provider.kube.subscription import PodSubscription
 from vk_provider.kube.tokens import request_token
 from vk_provider.kube.trustbundles import TrustBundles
 from vk_provider.podmodel.references import (
@@ -27,8 +28,6 @@ from vk_provider.podmodel.references import (
     find_references,
 )
 from vk_provider.wire.session import References, token_key
-
-Json = dict[str, Any]
 
 _TOKEN_RETRY_S = 15.0
 _ERROR_RETRY_S = 10.0
@@ -57,7 +56,7 @@ class ReferenceStore:
     ) -> None:
         self._client, self._on_event = client, on_event
         self._calls = asyncio.Semaphore(calls)
-        self._records: dict[str, PodRecord] = {}
+        self._records: dict[str, PodSubscription] = {}
         self._failure: BaseException | None = None
         self._failed = asyncio.Event()
         self._services = ServiceIndex(client, self._service_changed)
@@ -128,9 +127,15 @@ class ReferenceStore:
         record.uses_trust_bundles = bool(found.trust_bundles)
         self._hold(uid, namespace, found)
         references = References(
-            configMaps={}, secrets={}, tokens={}, services=[], trustBundles={}, podCertificates={}, runtimeHandler="",
+            configMaps={},
+            secrets={},
+            tokens={},
+            services=[],
+            trustBundles={},
+            podCertificates={},
+            runtimeHandler="",
             errors={},
-        )  # fmt: skip
+        )
         # What is in memory already is taken without a task: a restart resolves thousands of pods at once.
         steps: list[Coroutine[Any, Any, None]] = []
         if self._services.synced.is_set():
@@ -162,9 +167,9 @@ class ReferenceStore:
             record.plan_refresh(_ERROR_RETRY_S)
         return references
 
-    def _record(self, pod: Json) -> PodRecord:
+    def _record(self, pod: Json) -> PodSubscription:
         metadata = pod["metadata"]
-        return self._records.setdefault(metadata["uid"], PodRecord(metadata["namespace"]))
+        return self._records.setdefault(metadata["uid"], PodSubscription(metadata["namespace"]))
 
     def _hold(self, uid: str, namespace: str, found: PodReferences) -> None:
         self._config_maps.hold(uid, {(namespace, name) for name in found.config_maps})
@@ -178,7 +183,7 @@ class ReferenceStore:
             references["errors"][f"{kind}/{key[1]}"] = str(error)
 
     async def _add_token(
-        self, pod: Json, record: PodRecord, audience: str, seconds: int, references: References
+        self, pod: Json, record: PodSubscription, audience: str, seconds: int, references: References
     ) -> None:
         key, now = token_key(audience, seconds), time.time()
         token = record.tokens.get(key)
@@ -205,7 +210,7 @@ class ReferenceStore:
             references["trustBundles"][bundle.key] = text
 
     async def _add_certificate(
-        self, pod: Json, record: PodRecord, reference: PodCertificateReference, references: References
+        self, pod: Json, record: PodSubscription, reference: PodCertificateReference, references: References
     ) -> None:
         key = reference.key
         source = record.certificates.get(key)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
+from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import Informer, key_by_name
 from vk_provider.kube.paths import SERVICES
-
-Json = dict[str, Any]
 
 
 def trim_service(service: Json) -> Json:

@@ -6,14 +6,12 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from vk_provider.errors import KubeApiError
+from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import token_request_path
 from vk_provider.wire.session import TokenReference
-
-Json = dict[str, Any]
 
 MAX_AGE_S = 24 * 3600
 MAX_JITTER_S = 10.0

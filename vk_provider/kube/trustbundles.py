@@ -7,14 +7,12 @@ import base64
 import re
 import textwrap
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from vk_provider.errors import KubeApiError
+from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import Informer, key_by_name
 from vk_provider.kube.paths import CLUSTER_TRUST_BUNDLES
-
-Json = dict[str, Any]
 
 _BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 _WAIT_S = 5.0

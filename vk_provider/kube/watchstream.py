@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
-from typing import Any
 
 import orjson
 
 from vk_provider.errors import KubeApiError
-
-Json = dict[str, Any]
+from vk_provider.jsontypes import Json
 
 
 async def split_events(chunks: AsyncIterable[bytes]) -> AsyncIterator[Json]:

@@ -11,8 +11,9 @@ from aiohttp import web
 from vk_provider.agentclient.base import AgentConnector
 from vk_provider.aiokit.metrics import Registry
 from vk_provider.cloud.base import Instance
-from vk_provider.kubelet.provider import Json, PodHandle, PodSource
-from vk_provider.kubelet.warm import WarmConnections
+from vk_provider.jsontypes import Json
+from vk_provider.kubelet.connection_pool import ConnectionPool
+from vk_provider.kubelet.provider import PodHandle, PodSource
 
 GO_NOT_FOUND = "404 page not found\n"
 
@@ -39,10 +40,10 @@ class KubeletApi:
     started_at: float = 0.0
     version: str = ""
     streams: set[asyncio.Task[object]] = field(init=False, default_factory=set)
-    warm: WarmConnections = field(init=False)
+    connections: ConnectionPool = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "warm", WarmConnections(self.connector))
+        object.__setattr__(self, "connections", ConnectionPool(self.connector))
 
     def find_pod(self, request: web.Request) -> PodHandle | None:
         """The pod named in the path, whatever UID the path asks for. Only of this Node: leave was asked for it alone,

@@ -20,8 +20,9 @@ from cachetools import TTLCache
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.errors import KubeApiError
+from vk_provider.jsontypes import Json
 from vk_provider.kubelet.attributes import find_subresources, find_verb
-from vk_provider.kubelet.provider import Json, ReviewClient
+from vk_provider.kubelet.provider import ReviewClient
 
 log = logging.getLogger(__name__)
 

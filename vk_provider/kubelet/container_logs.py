@@ -18,8 +18,15 @@ from vk_provider.kubelet.provider import PodHandle
 from vk_provider.wire import routes
 
 _PASSED = (
-    "follow", "previous", "timestamps", "sinceSeconds", "sinceTime", "tailLines", "tail", "limitBytes",
-)  # fmt: skip
+    "follow",
+    "previous",
+    "timestamps",
+    "sinceSeconds",
+    "sinceTime",
+    "tailLines",
+    "tail",
+    "limitBytes",
+)
 
 
 def add_routes(app: web.Application, api: KubeletApi) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from vk_provider.aiokit.metrics import CONTENT_TYPE, format_labels, format_value
-from vk_provider.kubelet.provider import Json
+from vk_provider.jsontypes import Json
 from vk_provider.kubelet.samples import NANOSECONDS, NodeSamples, parse_time
 
 CHUNK = 1000

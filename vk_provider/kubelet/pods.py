@@ -8,8 +8,8 @@ from itertools import islice
 import orjson
 from aiohttp import web
 
+from vk_provider.jsontypes import Json
 from vk_provider.kubelet.api import KubeletApi, require_get
-from vk_provider.kubelet.provider import Json
 
 BATCH = 200
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 from vk_provider.cloud.base import Instance
+from vk_provider.jsontypes import Json
 from vk_provider.wire.session import StatsMessage
 
-Json = dict[str, Any]
 
-
-class LogArchive(Protocol):
+class ArchivedPodLogs(Protocol):
     """Logs of one finished pod whose instance is gone."""
 
     def read(self, container: str, previous: bool) -> str | None:
@@ -34,7 +33,7 @@ class PodHandle(Protocol):
         """The instance whose agent answers; None while it boots, or when it is gone."""
 
     @property
-    def archive(self) -> LogArchive | None: ...
+    def archive(self) -> ArchivedPodLogs | None: ...
 
     @property
     def stats(self) -> StatsMessage | None:

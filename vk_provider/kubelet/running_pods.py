@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from vk_provider.jsontypes import Json
 from vk_provider.kubelet.api import KubeletApi, require_get
 from vk_provider.kubelet.pods import send_pod_list
-from vk_provider.kubelet.provider import Json
 
 _STATUS_LISTS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vk_provider.kubelet.provider import Json
+from vk_provider.jsontypes import Json
 from vk_provider.wire.session import StatsMessage
 
 _PARTS = ("cpu", "memory", "network", "fs", "rlimit", "swap")

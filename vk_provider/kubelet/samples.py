@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from vk_provider.kubelet.provider import Json, PodSource
+from vk_provider.jsontypes import Json
+from vk_provider.kubelet.provider import PodSource
 from vk_provider.kubelet.sample_check import check_sample
+from vk_provider.rfc3339 import format_milli_time
 from vk_provider.wire.session import StatsMessage
 
 _TERMINAL = ("Succeeded", "Failed")
@@ -58,11 +60,6 @@ def parse_time(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def format_time(moment: datetime) -> str:
-    """RFC 3339 with milliseconds."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +123,14 @@ class NodeSamples:
             for part in ("cpu", "memory"):
                 pods_sum.add(part, sample["pod"].get(part))
         total_ns = self._cpu.update(counters)
-        moment = format_time(datetime.fromtimestamp(now, UTC))
+        moment = format_milli_time(now)
         memory = node_sum.part("memory", moment)
         for name in ("usageBytes", "workingSetBytes", "rssBytes"):
             memory[name] = memory.get(name, 0) + own.memory_bytes
         file_system = node_sum.part("fs", moment)
         return {
             "nodeName": self._node,
-            "startTime": format_time(datetime.fromtimestamp(self._started_at, UTC)),
+            "startTime": format_milli_time(self._started_at),
             "cpu": {"time": moment, "usageNanoCores": self._rate(now, total_ns), "usageCoreNanoSeconds": total_ns},
             "memory": memory,
             "systemContainers": [
@@ -159,7 +156,7 @@ class NodeSamples:
     def _own_container(self, moment: str, own: ProcessUsage) -> Json:
         return {
             "name": "kubelet",
-            "startTime": format_time(datetime.fromtimestamp(self._started_at, UTC)),
+            "startTime": format_milli_time(self._started_at),
             "cpu": {"time": moment, "usageCoreNanoSeconds": own.cpu_ns},
             "memory": {
                 "time": moment,

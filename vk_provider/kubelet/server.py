@@ -111,7 +111,7 @@ class KubeletServer:
         self.config = config
         self.port = config.port
         self._tls = ServingTls(config.client_ca_pem)
-        self._warm = api.warm
+        self._connections = api.connections
         self._runner = web.AppRunner(
             build_app(api, auth),
             access_log=None,
@@ -150,7 +150,7 @@ class KubeletServer:
 
     async def stop(self) -> None:
         """Stop accepting, end open streams, close."""
-        await self._warm.close()
+        await self._connections.close()
         await self._runner.cleanup()
 
 

@@ -12,9 +12,9 @@ from vk_provider.aiokit.hijack import build_upgrade_head, is_upgrade, pass_throu
 from vk_provider.aiokit.pump import Ending, Side
 from vk_provider.cloud.base import Instance
 from vk_provider.errors import AgentError
+from vk_provider.jsontypes import Json
 from vk_provider.kubelet.api import KubeletApi, running_instance
 from vk_provider.kubelet.broken_exec import BrokenExec
-from vk_provider.kubelet.provider import Json
 from vk_provider.wire import routes
 from vk_provider.wire.stream import StreamOptionsError, parse_forward_ports, parse_stream_options
 
@@ -48,7 +48,7 @@ async def stream_to_agent(
         return web.Response(status=400, text=f"unable to upgrade: missing upgrade headers in request: {headers}")
 
     async def open_agent() -> tuple[asyncio.Transport, Side]:
-        return await api.warm.open(instance)
+        return await api.connections.open(instance)
 
     head = build_upgrade_head(request, target, routes.server_name(instance.instance_id))
     task = asyncio.current_task()

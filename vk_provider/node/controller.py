@@ -7,10 +7,10 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.errors import KubeApiError
+from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import DELETED, Informer
 from vk_provider.kube.paths import NODES, field_selector, node_path
@@ -21,7 +21,6 @@ from vk_provider.node.spec import NodeSpec
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 ReadyCheck = Callable[[], str]
 """Returns "" when all is well, else why the Node is not ready; quick, called every few seconds."""
 
@@ -122,7 +121,7 @@ class NodeController:
             for reason in PRESSURE_EVENTS.values():
                 self._status_event(reason)
         except KubeApiError as error:
-            if error.status != 409:
+            if not error.is_conflict:
                 raise
             self._node = await self._adopt_node()
             self._event("Starting", "Starting kubelet.")
@@ -139,7 +138,7 @@ class NodeController:
             try:
                 return await self._client.patch_strategic(node_path(self.spec.name), patch)
             except KubeApiError as error:
-                if error.status != 409:
+                if not error.is_conflict:
                     raise
         raise KubeApiError(409, "Conflict", f"node {self.spec.name} keeps changing")
 
@@ -173,7 +172,7 @@ class NodeController:
                 node_path(self.spec.name, "status"), {"status": status}, timeout_s=10
             )
         except KubeApiError as error:
-            if error.status == 404:
+            if error.is_not_found:
                 self._node = None
                 self._wake.set()
                 return

@@ -7,17 +7,16 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import Any
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.errors import KubeApiError
+from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import NODE_LEASE_NAMESPACE, lease_path
-from vk_provider.node.object import format_micro_time
+from vk_provider.rfc3339 import format_micro_time
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 
 LEASE_S = 40
 RENEW_S = 10.0
@@ -77,7 +76,7 @@ class NodeLease:
             self._lease = await self._client.put(path, wanted, timeout_s=_CALL_TIMEOUT_S)
         except KubeApiError as error:
             self._lease = None
-            if error.status not in (404, 409):
+            if not (error.is_not_found or error.is_conflict):
                 raise
             await self.renew(now)
 
@@ -85,7 +84,7 @@ class NodeLease:
         try:
             return await self._client.get(lease_path(self._node_name), timeout_s=_CALL_TIMEOUT_S)
         except KubeApiError as error:
-            if error.status == 404:
+            if error.is_not_found:
                 return None
             raise
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any
 
+from vk_provider.jsontypes import Json
 from vk_provider.node.spec import PROVIDER_TAINT_KEY, NodeSpec
-
-Json = dict[str, Any]
+from vk_provider.rfc3339 import format_time
 
 REQUIRED_RESOURCES = ("cpu", "memory", "pods", "ephemeral-storage")
 READY_REASON, NOT_READY_REASON = "KubeletReady", "KubeletNotReady"
@@ -25,16 +23,6 @@ PRESSURE_EVENTS = {
     "DiskPressure": "NodeHasNoDiskPressure",
     "PIDPressure": "NodeHasSufficientPID",
 }
-
-
-def format_time(at: float) -> str:
-    """metav1.Time of a Unix time."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def format_micro_time(at: float) -> str:
-    """metav1.MicroTime of a Unix time."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def build_node(spec: NodeSpec, not_ready: Sequence[str], now: float, images: Sequence[Json] = ()) -> Json:

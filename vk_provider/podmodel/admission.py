@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.security import find_apparmor
-from vk_provider.podmodel.spec import Json, regular_containers, spec_of
+from vk_provider.podmodel.spec import regular_containers, spec_of
 from vk_provider.podmodel.sysctl import find_forbidden_sysctl
 
 SUPPORTED_VOLUMES = frozenset({"emptyDir", "configMap", "secret", "downwardAPI", "projected", "hostPath", "image"})

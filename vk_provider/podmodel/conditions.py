@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import Phase
-from vk_provider.podmodel.spec import Json, init_containers, is_sidecar, regular_containers, spec_of
+from vk_provider.podmodel.spec import init_containers, is_sidecar, regular_containers, spec_of
 
 KUBELET_CONDITIONS = frozenset(
     {

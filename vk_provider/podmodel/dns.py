@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vk_provider.podmodel.spec import Json, describe_pod, is_host_network, namespace_of, spec_of
+from vk_provider.jsontypes import Json
+from vk_provider.podmodel.spec import describe_pod, is_host_network, namespace_of, spec_of
 from vk_provider.wire.session import NodeFacts
 
 MAX_NAMESERVERS = 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.envfile import parse_env_file
 from vk_provider.podmodel.errors import ContainerConfigError, MissingReferenceError, PodModelError
@@ -11,7 +12,7 @@ from vk_provider.podmodel.expansion import expand
 from vk_provider.podmodel.fieldref import resolve_field, resolve_resource_field
 from vk_provider.podmodel.lookup import decode_secret_value, find_config_map, find_secret
 from vk_provider.podmodel.serviceenv import build_service_environment
-from vk_provider.podmodel.spec import Json, namespace_of, spec_of
+from vk_provider.podmodel.spec import namespace_of, spec_of
 from vk_provider.wire.session import References
 
 EnvFiles = Mapping[tuple[str, str], str]

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext, sort_pod_ips
 from vk_provider.podmodel.errors import PodModelError
 from vk_provider.podmodel.quantity import parse_quantity
-from vk_provider.podmodel.spec import Json, init_containers, metadata_of, regular_containers, spec_of
+from vk_provider.podmodel.spec import init_containers, metadata_of, regular_containers, spec_of
 
 _ESCAPES = {
     "\\": "\\\\",
@@ -62,7 +63,7 @@ def resolve_metadata_field(pod: Json, path: str) -> str:
         head, key = subscripted
         if head not in ("metadata.labels", "metadata.annotations"):
             raise PodModelError(f'fieldPath "{path}" does not support subscript')
-        return (metadata.get(head.removeprefix("metadata.")) or {}).get(key, "")
+        return str((metadata.get(head.removeprefix("metadata.")) or {}).get(key, ""))
     if path in ("metadata.labels", "metadata.annotations"):
         return format_map(metadata.get(path.removeprefix("metadata.")) or {})
     if path in ("metadata.name", "metadata.namespace", "metadata.uid"):

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.errors import InvalidHostnameError
-from vk_provider.podmodel.spec import Json, name_of, namespace_of, spec_of
+from vk_provider.podmodel.spec import name_of, namespace_of, spec_of
 
 MAX_HOSTNAME_LENGTH = 63
 MAX_KERNEL_HOSTNAME_LENGTH = 64

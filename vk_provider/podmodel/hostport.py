@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vk_provider.podmodel.spec import Json, init_containers, is_sidecar, regular_containers
+from vk_provider.jsontypes import Json
+from vk_provider.podmodel.spec import init_containers, is_sidecar, regular_containers
 
 ANY_ADDRESSES = frozenset({"", "0.0.0.0", "::"})
 

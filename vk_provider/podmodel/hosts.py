@@ -5,9 +5,10 @@ Source: "Adding entries to Pod /etc/hosts with HostAliases".
 
 from __future__ import annotations
 
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.hostname import build_hostname
-from vk_provider.podmodel.spec import Json, is_host_network, spec_of
+from vk_provider.podmodel.spec import is_host_network, spec_of
 
 _HEADER = "# Kubernetes-managed hosts file.\n"
 _HOST_NETWORK_HEADER = "# Kubernetes-managed hosts file (host network).\n"

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.errors import InvalidImageName
 from vk_provider.podmodel.imagename import parse_image
-from vk_provider.podmodel.spec import Json
 
 _DOCKER_CONFIG_KEYS = {
     "kubernetes.io/dockerconfigjson": ".dockerconfigjson",
@@ -49,7 +49,7 @@ def default_pull_policy(container: Json) -> str:
     """Return imagePullPolicy, or the API's default: Always for :latest, else IfNotPresent."""
     policy = container.get("imagePullPolicy")
     if policy:
-        return policy
+        return str(policy)
     try:
         reference = parse_image(container.get("image") or "")
     except InvalidImageName:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.errors import MissingReferenceError
-from vk_provider.podmodel.spec import Json
 from vk_provider.wire.session import References
 
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.restart import decide_restart
-from vk_provider.podmodel.spec import Json, init_containers, is_sidecar, regular_containers
+from vk_provider.podmodel.spec import init_containers, is_sidecar, regular_containers
 
 Phase = Literal["Pending", "Running", "Succeeded", "Failed"]
 TERMINAL_PHASES = frozenset({"Succeeded", "Failed"})
@@ -64,11 +65,12 @@ def _choose(count: _Count, terminal: bool, initialized: bool) -> Phase:
 
 def ended_state(status: Mapping[str, Json]) -> Json | None:
     """Return state.terminated, or of a waiting container lastState.terminated; None when it never ended."""
-    state = status.get("state") or {}
+    state: dict[str, Json | None] = status.get("state") or {}
     if state.get("terminated") is not None:
         return state["terminated"]
     if state.get("waiting") is not None:
-        return (status.get("lastState") or {}).get("terminated")
+        last: dict[str, Json | None] = status.get("lastState") or {}
+        return last.get("terminated")
     return None
 
 

@@ -10,13 +10,14 @@ import base64
 import posixpath
 from dataclasses import dataclass, field, replace
 
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.errors import MissingReferenceError, PodModelError
 from vk_provider.podmodel.fieldref import resolve_metadata_field, resolve_resource_field
 from vk_provider.podmodel.lookup import decode_secret_value, find_config_map, find_secret
 from vk_provider.podmodel.references import token_request, trust_bundle_key
 from vk_provider.podmodel.security import common_user
-from vk_provider.podmodel.spec import Json, spec_of
+from vk_provider.podmodel.spec import spec_of
 from vk_provider.wire.session import References, token_key
 
 DEFAULT_MODE = 0o644

@@ -9,7 +9,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from vk_provider.podmodel.spec import Json, all_containers, spec_of
+from vk_provider.jsontypes import Json
+from vk_provider.podmodel.spec import all_containers, spec_of
 
 DEFAULT_TOKEN_SECONDS = 3600
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.quantity import ceil_int, milli, parse_quantity
-from vk_provider.podmodel.spec import Json, init_containers, is_sidecar, regular_containers, spec_of
+from vk_provider.podmodel.spec import init_containers, is_sidecar, regular_containers, spec_of
 
 QosClass = Literal["Guaranteed", "Burstable", "BestEffort"]
 CPU_PERIOD_US = 100_000

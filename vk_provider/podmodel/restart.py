@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vk_provider.podmodel.spec import Json, describe_pod, init_containers, is_sidecar, regular_containers, spec_of
+from vk_provider.jsontypes import Json
+from vk_provider.podmodel.spec import describe_pod, init_containers, is_sidecar, regular_containers, spec_of
 
 INITIAL_BACKOFF_S = 10.0
 MAX_BACKOFF_S = 300.0
@@ -26,7 +27,8 @@ class RestartDecision:
 
 def find_restart_rule(container: Json, exit_code: int) -> Json | None:
     """Return the first of restartPolicyRules whose exitCodes match."""
-    for rule in container.get("restartPolicyRules") or []:
+    rules: list[Json] = container.get("restartPolicyRules") or []
+    for rule in rules:
         condition = rule.get("exitCodes")
         if not condition:
             continue
@@ -60,7 +62,7 @@ def should_restart(pod: Json, container: Json, terminated_state: Json, is_init: 
     """Decide whether an ended container starts again.
 
     terminated_state: the API's ContainerStateTerminated ({"exitCode", "reason", ...})
-    Never restarts once the pod is being deleted. Back-off is another question: see Backoff.
+    Never restarts once the pod is being deleted. Back-off is another question: see RestartBackoff.
     """
     if (pod.get("metadata") or {}).get("deletionTimestamp"):
         return RestartDecision(False)
@@ -86,7 +88,7 @@ def backoff_s(restart_index: int, max_s: float = MAX_BACKOFF_S) -> float:
 
 
 @dataclass(frozen=True)
-class Backoff:
+class RestartBackoff:
     """Back-off of one key (container, or pod and image); times are seconds of one clock.
 
     `delay_s` is what the next start has to wait after the event before it; 0 for the first one. A key that had no start
@@ -103,11 +105,11 @@ class Backoff:
             return 0.0
         return max(0.0, self.delay_s - (now - event_at))
 
-    def next(self, event_at: float, now: float) -> Backoff:
+    def next(self, event_at: float, now: float) -> RestartBackoff:
         """Return the back-off to keep after starting again at `now`."""
         if self.delay_s == 0 or self._expired(event_at):
-            return Backoff(min(INITIAL_BACKOFF_S, self.max_s), now, self.max_s)
-        return Backoff(min(self.max_s, self.delay_s * 2), now, self.max_s)
+            return RestartBackoff(min(INITIAL_BACKOFF_S, self.max_s), now, self.max_s)
+        return RestartBackoff(min(self.max_s, self.delay_s * 2), now, self.max_s)
 
     def _expired(self, event_at: float) -> bool:
         return event_at - self.updated_at > 2 * self.max_s

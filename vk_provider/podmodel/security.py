@@ -8,18 +8,28 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.errors import ContainerConfigError
-from vk_provider.podmodel.spec import Json, all_containers, describe_pod, metadata_of, spec_of
+from vk_provider.podmodel.spec import all_containers, describe_pod, metadata_of, spec_of
 
 NamespaceMode = Literal["POD", "CONTAINER", "NODE", "TARGET"]
 SECCOMP_PROFILE_ROOT = "/var/lib/kubelet/seccomp"
 MAX_USER_ID = 2**31 - 1
 
 MASKED_PATHS = (
-    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
     "/sys/devices/virtual/powercap",
-)  # fmt: skip
+)
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 

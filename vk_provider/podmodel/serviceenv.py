@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vk_provider.podmodel.spec import Json
+from vk_provider.jsontypes import Json
 
 
 def _variable_name(text: str) -> str:

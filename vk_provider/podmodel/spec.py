@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-Json = dict[str, Any]
+from vk_provider.jsontypes import Json
 
 
 def spec_of(pod: Json) -> Json:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field
 
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel import conditions as pod_conditions
 from vk_provider.podmodel.context import PodContext, sort_pod_ips
 from vk_provider.podmodel.phase import TERMINAL_PHASES, Phase, compute_phase
@@ -16,7 +17,6 @@ from vk_provider.podmodel.quantity import format_quantity, is_binary
 from vk_provider.podmodel.resources import effective_resources, qos_class, resource_list
 from vk_provider.podmodel.restart import all_containers_could_restart
 from vk_provider.podmodel.spec import (
-    Json,
     init_containers,
     is_host_network,
     is_sidecar,
@@ -174,7 +174,7 @@ def _has_initialized(pod: Json, init: list[Json], regular: list[Json]) -> bool:
 
 
 def _name(status: Json) -> str:
-    return status["name"]
+    return str(status["name"])
 
 
 def _in_spec_order(pod: Json, statuses: list[Json]) -> list[Json]:

@@ -5,8 +5,9 @@ Source: kubelet sysctl allowlist ("Using sysctls in a Kubernetes Cluster").
 
 from __future__ import annotations
 
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.security import normalize_sysctl
-from vk_provider.podmodel.spec import Json, spec_of
+from vk_provider.podmodel.spec import spec_of
 
 SAFE_SYSCTLS = frozenset(
     {

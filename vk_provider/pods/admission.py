@@ -9,12 +9,11 @@ from fractions import Fraction
 from typing import Any
 
 from vk_provider.cloud.base import InstanceRuntime
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.admission import IMAGE_VOLUMES, RECURSIVE_READ_ONLY, SUPPLEMENTAL_GROUPS_POLICY, refuse
 from vk_provider.podmodel.hostport import HostPort, host_ports
 from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.resources import effective_resources
-
-Json = dict[str, Any]
 
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 
@@ -111,16 +110,18 @@ def _check_ports(pod: Json, usage: NodeUsage) -> Verdict | None:
     """
     if usage.has_free(host_ports(pod)):
         return None
-    return Verdict(True, "NodePorts", "Predicate NodePorts failed: node(s) didn't have free ports for the requested "
-                   "pod ports")  # fmt: skip
+    return Verdict(
+        True, "NodePorts", "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+    )
 
 
 def _check_selector(pod: Json, node: Json) -> Verdict | None:
     labels = node["metadata"].get("labels") or {}
     for key, value in (pod["spec"].get("nodeSelector") or {}).items():
         if labels.get(key) != value and not _is_offering_label(key):
-            return Verdict(True, "NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node "
-                           "affinity/selector")  # fmt: skip
+            return Verdict(
+                True, "NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+            )
     return None
 
 

@@ -1,12 +1,12 @@
-"""Puts the pod room together: controller, steps, launcher, connection."""
+"""Puts the pod room together: controller, executor, launcher, connection."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from vk_provider.agentclient.base import AgentConnector
 from vk_provider.cloud.base import Cloud, InstanceRuntime, Offering
+from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.kube.references import ReferenceStore
@@ -14,14 +14,12 @@ from vk_provider.pods.admission import features_of
 from vk_provider.pods.archive import LogArchive
 from vk_provider.pods.connection import InstanceConnection
 from vk_provider.pods.controller import PodController
+from vk_provider.pods.executor import PodExecutor, involved
 from vk_provider.pods.launcher import PodLauncher
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import PodRecord
-from vk_provider.pods.steps import PodSteps, involved
 from vk_provider.settings import Settings
 from vk_provider.sizing.preferences import build_preferences
-
-Json = dict[str, Any]
 
 
 def build_controller(
@@ -55,8 +53,8 @@ def build_controller(
             "clusterDomain": settings.cluster.domain,
         }
 
-    def build_steps(controller: PodController) -> PodSteps:
-        return PodSteps(
+    def build_executor(controller: PodController) -> PodExecutor:
+        return PodExecutor(
             client=client,
             cloud=cloud,
             connector=connector,
@@ -85,4 +83,6 @@ def build_controller(
             controller.on_disconnected,
         )
 
-    return PodController(cloud, recorder, metrics, build_steps, build_connection, settings.cloud.agent_monitor_grace_s)
+    return PodController(
+        cloud, recorder, metrics, build_executor, build_connection, settings.cloud.agent_monitor_grace_s
+    )

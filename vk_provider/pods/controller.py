@@ -1,6 +1,6 @@
 """The pod controller: takes in watch events and agents' messages, and drives one worker per pod UID.
 
-load (the record) -> decide (`reconcile`) -> apply (`steps`). After a restart `adopt` joins what the cloud has with
+load (the record) -> decide (`reconcile`) -> apply (`executor`). After a restart `adopt` joins what the cloud has with
 what the API server has; nothing else needs to be remembered.
 """
 
@@ -15,20 +15,21 @@ from typing import Any
 from vk_provider.aiokit.batch import Batcher
 from vk_provider.aiokit.workers import KeyedWorkers
 from vk_provider.cloud.base import TAG_ATTEMPT, TAG_POD_UID, Cloud, Instance
+from vk_provider.jsontypes import Json
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.connection import InstanceConnection, may_have_run
+from vk_provider.pods.executor import PodExecutor, involved
 from vk_provider.pods.metrics import PodMetrics
-from vk_provider.pods.own_status import AGENT_REACHABLE
+from vk_provider.pods.provider_status import AGENT_REACHABLE
 from vk_provider.pods.reconcile import Action, is_over, reconcile
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.state import compute_state, has_started, is_overdue, next_look_s
 from vk_provider.pods.status_patch import owned_status
-from vk_provider.pods.steps import PodSteps, involved, rfc3339
+from vk_provider.rfc3339 import format_time
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 
 PENDING_STATUS_AFTER_S = 1.0
 """A pod that runs sooner never needs a PATCH that says Pending."""
@@ -46,7 +47,7 @@ class PodController:
         cloud: Cloud,
         recorder: EventRecorder,
         metrics: PodMetrics,
-        build_steps: Callable[[PodController], PodSteps],
+        build_executor: Callable[[PodController], PodExecutor],
         build_connection: Callable[[PodController], InstanceConnection],
         agent_grace_s: float,
     ) -> None:
@@ -67,7 +68,7 @@ class PodController:
             lambda: sum(record.session is not None for record in self.records.values()),
             lambda: len(self._workers),
         )
-        self.steps = build_steps(self)
+        self.executor = build_executor(self)
         self._connection = build_connection(self)
 
     # --- what comes in -------------------------------------------------------------------------------------------
@@ -96,7 +97,7 @@ class PodController:
     def _add(self, uid: str, node: str, pod: Json) -> PodRecord:
         status = pod.get("status") or {}
         record = PodRecord(uid, node, pod, bound_at=time.monotonic())
-        record.start_time = status.get("startTime") or rfc3339()
+        record.start_time = status.get("startTime") or format_time()
         record.published = owned_status(status) if status.get("startTime") else None
         record.reached_running = status.get("phase") in ("Running", *TERMINAL_PHASES)
         record.pending_due = record.bound_at + PENDING_STATUS_AFTER_S
@@ -145,8 +146,8 @@ class PodController:
             self._greet(record, message.get("podUID"))
 
     def _greet(self, record: PodRecord, uid: str | None) -> None:
-        if uid == "" and record.unasked:
-            record.unasked = False
+        if uid == "" and record.handover_unknown:
+            record.handover_unknown = False
             self.wake(record.uid)
         elif uid not in ("", record.uid):
             log.error("pod %s: its instance runs pod %s", record.key, uid)
@@ -159,7 +160,7 @@ class PodController:
         if record.not_ready is not None and record.instance is not None:
             record.not_ready = None
             message = f"the agent on instance {record.instance.instance_id} answers again"
-            self.steps.event(record, "Normal", AGENT_REACHABLE, message)
+            self.executor.event(record, "Normal", AGENT_REACHABLE, message)
             self.wake(record.uid)
 
     def _relay_event(self, record: PodRecord, message: Json) -> None:
@@ -202,7 +203,7 @@ class PodController:
         `instances` was listed before the pods. Returns the surplus: second instances of one pod.
         """
         surplus = []
-        for instance in sorted(instances, key=self._doubt):
+        for instance in sorted(instances, key=self._adoption_rank):
             record = self.records.get(instance.tags.get(TAG_POD_UID, ""))
             if record is None or instance.state.is_gone:
                 continue
@@ -212,21 +213,21 @@ class PodController:
             record.instance = instance
             record.launched_at = time.monotonic()
             record.attempt = _attempt(instance)
-            record.fresh = record.unasked = not has_started(record.pod)
+            record.fresh = record.handover_unknown = not has_started(record.pod)
             if record.api_phase not in TERMINAL_PHASES:
-                self.steps.count_usage(record)
+                self.executor.count_usage(record)
             log.info("pod %s: adopted instance %s", record.key, instance.instance_id)
         for record in self.records.values():
             if record.instance is None and record.api_phase not in TERMINAL_PHASES and has_started(record.pod):
                 record.admitted, record.hold = True, "looking for its instance"
-                self.steps.count_usage(record)
+                self.executor.count_usage(record)
                 self._spawn(self._confirm_missing(record), f"missing {record.uid}")
         self._adopting = False
         for uid in list(self.records):
             self.wake(uid)
         return surplus
 
-    def _doubt(self, instance: Instance) -> tuple[bool, int, float]:
+    def _adoption_rank(self, instance: Instance) -> tuple[bool, int, float]:
         """Sorts the instances of one pod: first the one that the pod's status names, then the newest attempt (the
         earlier ones were given up), then the oldest."""
         record = self.records.get(instance.tags.get(TAG_POD_UID, ""))
@@ -267,7 +268,7 @@ class PodController:
         state = compute_state(record, now, self._agent_grace_s)
         for action in reconcile(state):
             try:
-                await self.steps.apply(action, record)
+                await self.executor.apply(action, record)
             except Exception as error:
                 # A DELETE that fails must not keep a finished pod's instance running.
                 if action is not Action.DELETE:
@@ -276,7 +277,7 @@ class PodController:
             if action in _DECISIVE:
                 self._workers.wake(uid)
         if record.finished or is_over(state):
-            self.steps.release(record)
+            self.executor.release(record)
         if deferred is not None:
             raise deferred
         if uid not in self.records:
@@ -302,7 +303,7 @@ class PodController:
             record.ack_timer.cancel()
         if record.connection is not None:
             record.connection.cancel()
-        self.steps.release_usage(record)
+        self.executor.release_usage(record)
         self.records.pop(record.uid, None)
         if self._by_name.get((record.namespace, record.name)) == record.uid:
             del self._by_name[(record.namespace, record.name)]
@@ -350,7 +351,7 @@ class PodController:
             task.cancel()
         await asyncio.gather(*tasks, *self._tasks, return_exceptions=True)
         await self._describe_batch.close()
-        await self.steps.close()
+        await self.executor.close()
 
 
 _DECISIVE = {

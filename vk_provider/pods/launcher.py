@@ -7,7 +7,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from vk_provider.aiokit.batch import Batcher
 from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, LaunchRequest, Offering
@@ -22,7 +21,6 @@ from vk_provider.sizing.selection import OfferingSelector, Refusal, Selection
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 
 LAUNCH_WINDOW_S = 0.0
 """What one read of the watch delivers shares a call; waiting longer would only delay the first pod."""

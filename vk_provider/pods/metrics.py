@@ -25,8 +25,9 @@ class PodMetrics:
         )
         self.launches = registry.counter("vk_instance_launches_total", "Launch results", labels=("result",))
         self.terminations = registry.counter("vk_instance_terminations_total", "Terminated instances", labels=("why",))
-        self.status_patches = registry.counter("vk_pod_status_patches_total", "Status PATCHes by result",
-                                               labels=("result",))  # fmt: skip
+        self.status_patches = registry.counter(
+            "vk_pod_status_patches_total", "Status PATCHes by result", labels=("result",)
+        )
         self.orphans = registry.counter("vk_orphan_instances_total", "Instances without a pod that were terminated")
 
     def follow(
@@ -34,8 +35,10 @@ class PodMetrics:
     ) -> None:
         """Gauges that are counted when somebody scrapes."""
         self._registry.gauge(
-            "vk_pods", "Pods by phase", ("phase",),
+            "vk_pods",
+            "Pods by phase",
+            ("phase",),
             lambda: {(phase,): float(count) for phase, count in phases().items()},
-        )  # fmt: skip
+        )
         self._registry.gauge("vk_agent_sessions", "Open sessions to agents", (), lambda: {(): sessions()})
         self._registry.gauge("vk_work_queue_depth", "Pods being worked on", (), lambda: {(): depth()})

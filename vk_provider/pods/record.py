@@ -8,9 +8,8 @@ from typing import Any
 
 from vk_provider.agentclient.base import AgentSession
 from vk_provider.cloud.base import Instance
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import TERMINAL_PHASES
-
-Json = dict[str, Any]
 
 
 @dataclass
@@ -26,8 +25,8 @@ class PodRecord:
     refused:    the status that the API server did not accept, so that it is not sent for ever
     resolving:  reads what the pod refers to while its instance boots
     fresh:      nothing of the pod can have run on its instance before this process connected to it
-    unasked:    an earlier process may have given the pod to the agent of this instance without having told the API
-                 server: its agent is asked before that is ruled out
+    handover_unknown: an earlier process may have given the pod to the agent of this instance without having told
+                 the API server: its agent is asked before that is ruled out
     silent_since: since when the agent of a pod that may run is not heard; 0.0 while it is
     not_ready:  the Ready condition that is told instead of the agent's, because it is silent for too long
     ending_since: when the pod was first seen deleted or with a terminal phase; 0.0 before
@@ -61,7 +60,7 @@ class PodRecord:
     references_changed: bool = False
     resolving: asyncio.Task[None] | None = None
     stop_sent_at: float = 0.0
-    unasked: bool = False
+    handover_unknown: bool = False
     silent_since: float = 0.0
     not_ready: Json | None = None
     ending_since: float = 0.0

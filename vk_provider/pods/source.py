@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from vk_provider.cloud.base import Instance
+from vk_provider.jsontypes import Json
 from vk_provider.pods.archive import LogArchive
 from vk_provider.pods.controller import PodController
 from vk_provider.pods.record import PodRecord
-
-Json = dict[str, Any]
 
 
 class ArchivedLogs:

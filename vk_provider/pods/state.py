@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.reconcile import ORPHAN_STOP_LIMIT_S, PodState
 from vk_provider.pods.record import PodRecord
-from vk_provider.pods.status_patch import compute_told, is_published, keep_transition_times
-
-Json = dict[str, Any]
+from vk_provider.pods.status_patch import compute_desired, is_published, keep_transition_times
 
 MAX_ATTEMPTS = 3
 DEFAULT_GRACE_S = 30
@@ -43,7 +42,7 @@ def compute_state(record: PodRecord, now: float, agent_grace_s: float) -> PodSta
         has_status=started,
         terminal=record.phase in TERMINAL_PHASES,
         finished=record.finished or ended_unseen,
-        published=_is_told(record),
+        published=_is_published(record),
         api_deleted=record.api_deleted,
         pending_due=now >= record.pending_due and record.published is None,
         archived=record.archived,
@@ -94,7 +93,7 @@ def is_given(record: PodRecord) -> bool:
     """An agent was given the pod, by this process or perhaps by an earlier one: something of it may run."""
     if record.status_from_agent or record.sent_fingerprint is not None or has_started(record.pod):
         return True
-    return record.unasked and not record.boot_failed
+    return record.handover_unknown and not record.boot_failed
 
 
 def has_started(pod: Json) -> bool:
@@ -129,17 +128,17 @@ def compute_fingerprint(record: PodRecord) -> Any:
     )
 
 
-def told_status(record: PodRecord) -> Json | None:
+def desired_status(record: PodRecord) -> Json | None:
     """What the API server should hold of the pod's status; None while there is nothing to tell."""
     status = record.status
     if status is None and record.not_ready is not None:
         status = record.published
-    return None if status is None else compute_told(status, record.pod.get("status") or {}, record.not_ready)
+    return None if status is None else compute_desired(status, record.pod.get("status") or {}, record.not_ready)
 
 
-def _is_told(record: PodRecord) -> bool:
+def _is_published(record: PodRecord) -> bool:
     """Whether the API server holds our newest status, or has refused just that one."""
-    told = told_status(record)
+    told = desired_status(record)
     if told is None or told == record.refused:
         return True
     return is_published(record.published, keep_transition_times(told, record.published, ""))

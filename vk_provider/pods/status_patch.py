@@ -6,25 +6,45 @@ do not own (other controllers' conditions, qosClass, nominatedNodeName, resource
 
 from __future__ import annotations
 
-from typing import Any
-
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import TERMINAL_PHASES
-from vk_provider.pods.own_status import INSTANCE_CONDITION
-
-Json = dict[str, Any]
+from vk_provider.pods.provider_status import INSTANCE_CONDITION
 
 OWNED_FIELDS = (
-    "observedGeneration", "phase", "conditions", "message", "reason", "hostIP", "hostIPs", "podIP", "podIPs",
-    "startTime", "initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses", "resize", "resources",
+    "observedGeneration",
+    "phase",
+    "conditions",
+    "message",
+    "reason",
+    "hostIP",
+    "hostIPs",
+    "podIP",
+    "podIPs",
+    "startTime",
+    "initContainerStatuses",
+    "containerStatuses",
+    "ephemeralContainerStatuses",
+    "resize",
+    "resources",
     "allocatedResources",
-)  # fmt: skip
+)
 """Fields of PodStatus that a kubelet writes (pkg/kubelet/status, kubelet_pods.go)."""
 
 
-OWNED_CONDITIONS = frozenset({
-    "PodScheduled", "PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready", "DisruptionTarget",
-    "PodResizePending", "PodResizeInProgress", "AllContainersRestarting", INSTANCE_CONDITION,
-})  # fmt: skip
+OWNED_CONDITIONS = frozenset(
+    {
+        "PodScheduled",
+        "PodReadyToStartContainers",
+        "Initialized",
+        "ContainersReady",
+        "Ready",
+        "DisruptionTarget",
+        "PodResizePending",
+        "PodResizeInProgress",
+        "AllContainersRestarting",
+        INSTANCE_CONDITION,
+    }
+)
 _MERGED_BY_IP = ("podIPs", "hostIPs")
 PASSING_CONDITIONS = frozenset({"PodResizePending", "PodResizeInProgress", "AllContainersRestarting"})
 """Conditions that are taken away again. Any other that we do not mention may be somebody else's."""
@@ -38,7 +58,7 @@ def owned_status(status: Json) -> Json:
     return owned
 
 
-def compute_told(status: Json, of_api: Json, not_ready: Json | None) -> Json:
+def compute_desired(status: Json, of_api: Json, not_ready: Json | None) -> Json:
     """owned_status of what is to be published.
 
     of_api:    status of the API object; a terminal phase, whoever set it, is never left

@@ -35,7 +35,7 @@ def select_candidates(
     ]
 
 
-def find_strangers(instances: list[Instance], nodes: set[str]) -> dict[str, list[str]]:
+def find_foreign_instances(instances: list[Instance], nodes: set[str]) -> dict[str, list[str]]:
     """Node -> IDs of its live instances, for Nodes that this provider does not have. Pure."""
     found: dict[str, list[str]] = {}
     for instance in instances:
@@ -66,7 +66,7 @@ class OrphanSweep:
         self._interval_s = interval_s
         self._min_age_s = min_age_s
         self._seen: set[str] = set()
-        self._strangers: dict[str, list[str]] = {}
+        self._foreign: dict[str, list[str]] = {}
 
     async def run(self) -> None:
         while True:
@@ -83,7 +83,7 @@ class OrphanSweep:
         claimed = {
             record.instance.instance_id for record in self._controller.records.values() if record.instance is not None
         }
-        self._tell_strangers(find_strangers(instances, self._nodes))
+        self._log_foreign_instances(find_foreign_instances(instances, self._nodes))
         candidates = select_candidates(instances, claimed, self._nodes, time.time(), self._min_age_s)
         orphans = [instance.instance_id for instance in candidates if await self._is_orphan(instance)]
         again = [instance_id for instance_id in orphans if instance_id in self._seen]
@@ -94,15 +94,17 @@ class OrphanSweep:
             self._metrics.orphans.inc(by=len(again))
         return again
 
-    def _tell_strangers(self, strangers: dict[str, list[str]]) -> None:
+    def _log_foreign_instances(self, foreign: dict[str, list[str]]) -> None:
         """They cost money and may be another provider's, so they are named and left alone."""
-        if strangers != self._strangers:
-            for node, instance_ids in strangers.items():
+        if foreign != self._foreign:
+            for node, instance_ids in foreign.items():
                 log.warning(
                     "instances of Node %r run, which is not in this configuration: %s; if no other provider has that "
-                    "Node, add it again and delete its pods, or terminate them", node, ", ".join(instance_ids),
-                )  # fmt: skip
-            self._strangers = strangers
+                    "Node, add it again and delete its pods, or terminate them",
+                    node,
+                    ", ".join(instance_ids),
+                )
+            self._foreign = foreign
 
     async def _is_orphan(self, instance: Instance) -> bool:
         """Ask the API server itself, not a cache."""
@@ -120,7 +122,7 @@ class OrphanSweep:
         try:
             pod = await self._client.get(pod_path(namespace, name))
         except KubeApiError as error:
-            if error.status == 404:
+            if error.is_not_found:
                 return True
             raise
         if pod["metadata"]["uid"] != uid:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from vk_provider.cloud.base import Offering
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.resources import effective_resources
-from vk_provider.podmodel.spec import Json
 from vk_provider.sizing.preferences import Preferences
 
 GPU = "nvidia.com/gpu"

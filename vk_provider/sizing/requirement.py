@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from vk_provider.cloud.base import Offering
-from vk_provider.podmodel.spec import Json
+from vk_provider.jsontypes import Json
 
 ARCHITECTURE = "kubernetes.io/arch"
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from vk_provider.cloud.base import Offering
-from vk_provider.podmodel.spec import Json
+from vk_provider.jsontypes import Json
 from vk_provider.sizing.need import GPU, Need, compute_need, format_cpu, format_memory
 from vk_provider.sizing.preferences import Preferences
 from vk_provider.sizing.requirement import CAPACITY_TYPE, LABELS, Requirements, find_requirements, offering_label

@@ -10,9 +10,9 @@ Up (agent -> provider):   hello, status, event, stats.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
-Json = dict[str, Any]
+from vk_provider.jsontypes import Json
 
 MAX_MESSAGE_BYTES = 64 << 20
 """Of either side. A pod comes with everything it refers to, and a ConfigMap or Secret has 1 MiB at most."""

@@ -44,9 +44,7 @@ def open_store() -> ImageStore:
     return ImageStore(cache_dir() / "images")
 
 
-def build_image(
-    entry: CatalogEntry, store: ImageStore, kitchen: Kitchen, out: TextIO | None = None
-) -> BuiltImage:
+def build_image(entry: CatalogEntry, store: ImageStore, kitchen: Kitchen, out: TextIO | None = None) -> BuiltImage:
     """The image of `entry`, from the store when its inputs are unchanged. Says on `out` (stderr) what it builds."""
     key = f"{entry.recipe}-{fingerprint(entry)}"
     image = store.recall(key)
@@ -55,8 +53,11 @@ def build_image(
         image = kitchen.make(entry.recipe)
         store.remember(key, image)
         size = sum(part.size_bytes for part in image.parts) / 1e6
-        print(f"image {entry.recipe}: built, {size:.1f} MB in {time.monotonic() - started:.1f} s",
-              file=out or sys.stderr, flush=True)  # fmt: skip
+        print(
+            f"image {entry.recipe}: built, {size:.1f} MB in {time.monotonic() - started:.1f} s",
+            file=out or sys.stderr,
+            flush=True,
+        )
     return image
 
 

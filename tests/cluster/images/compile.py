@@ -94,9 +94,12 @@ def _make(tree: Path, progress: Progress, *arguments: str) -> None:
     with log.open("ab") as output:
         process = subprocess.Popen(
             ["nice", "-n", "5", "make", *arguments],
-            cwd=tree, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            cwd=tree,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
             env={**os.environ, "KBUILD_BUILD_TIMESTAMP": "", "SOURCE_DATE_EPOCH": "0"},
-        )  # fmt: skip
+        )
         try:
             while True:
                 try:

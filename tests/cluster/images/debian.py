@@ -21,8 +21,7 @@ def installed_version(package: str) -> str:
     query = ["dpkg-query", "--show", "--showformat=${Version}", package]
     found = subprocess.run(query, capture_output=True, text=True, check=False)
     if found.returncode or not found.stdout:
-        raise ClusterError(f"the Debian package {package} is not installed",
-                           "python -m tests.cluster.packages install")  # fmt: skip
+        raise ClusterError(f"the Debian package {package} is not installed", "python -m tests.cluster.packages install")
     return found.stdout.strip()
 
 

@@ -74,8 +74,9 @@ class RegistryClient:
         joint = "&" if "?" in location else "?"
         target = f"{location}{joint}{urllib.parse.urlencode({'digest': part.digest})}"
         with store.blob_path(part.digest).open("rb") as content:
-            self._request("PUT", target, content, Content_Type="application/octet-stream",
-                          Content_Length=str(part.size_bytes)).close()  # fmt: skip
+            self._request(
+                "PUT", target, content, Content_Type="application/octet-stream", Content_Length=str(part.size_bytes)
+            ).close()
         return True
 
     def push_manifest(self, repository: str, tag: str, content: bytes) -> None:

@@ -84,8 +84,9 @@ class Rootfs:
         """
         found = shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         if found is None:
-            raise ClusterError(f"no program {name} on this machine, an image needs it",
-                               "python -m tests.cluster.packages install")  # fmt: skip
+            raise ClusterError(
+                f"no program {name} on this machine, an image needs it", "python -m tests.cluster.packages install"
+            )
         self.add_file(path or found, Path(found))
         for library in shared_libraries(Path(found)):
             self.add_file(str(library), library)

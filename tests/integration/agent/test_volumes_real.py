@@ -106,8 +106,10 @@ async def test_every_kind_of_volume_is_where_a_kubelet_puts_it(volumes, root):
     }
     assert Path(paths["secret"], "password").read_text() == "geheim" and mode(f"{paths['secret']}/password") == 0o400
     assert {name: Path(paths["token"], name).read_text() for name in ("token", "ca.crt", "namespace")} == {
-        "token": "jwt-1", "ca.crt": "x", "namespace": "shop",
-    }  # fmt: skip
+        "token": "jwt-1",
+        "ca.crt": "x",
+        "namespace": "shop",
+    }
     assert Path(paths["labels"], "labels").read_text() == 'a="b"'
     size = os.statvfs(paths["memory"])
     assert size.f_blocks * size.f_frsize == 1 << 20

@@ -12,7 +12,6 @@ import pytest
 
 from tests.integration.agent.private_containerd import PrivateContainerd
 from tests.integration.agent.worker_harness import (
-    Json,
     WorkerHarness,
     container,
     is_ready,
@@ -22,6 +21,7 @@ from tests.integration.agent.worker_harness import (
     status_of,
 )
 from vk_provider.agent.runtime import ContainerRuntime
+from vk_provider.jsontypes import Json
 
 pytestmark = pytest.mark.real
 
@@ -324,12 +324,20 @@ async def test_no_status_of_a_new_generation_hides_a_resize_that_restarts(harnes
         return any(condition["type"] == "PodResizeInProgress" for condition in status["conditions"])
 
     await harness.wait_for(
-        lambda s: is_running(s) and status_of(s, "main")["restartCount"] == 1 and not is_resizing(s)
-        and status_of(s, "main")["resources"] == bigger
-    )  # fmt: skip
-    early = [s for s, _ in harness.outbox.statuses
-             if s["observedGeneration"] == 2 and status_of(s, "main").get("containerID") == first["containerID"]
-             and "running" in status_of(s, "main")["state"]]  # fmt: skip
+        lambda s: (
+            is_running(s)
+            and status_of(s, "main")["restartCount"] == 1
+            and not is_resizing(s)
+            and status_of(s, "main")["resources"] == bigger
+        )
+    )
+    early = [
+        s
+        for s, _ in harness.outbox.statuses
+        if s["observedGeneration"] == 2
+        and status_of(s, "main").get("containerID") == first["containerID"]
+        and "running" in status_of(s, "main")["state"]
+    ]
     assert early and all(is_resizing(status) for status in early)
 
 

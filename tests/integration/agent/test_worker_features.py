@@ -60,8 +60,9 @@ async def test_the_image_of_a_volume_that_does_not_exist_is_told_as_a_containers
 
 async def test_groups_of_the_image_are_left_out_by_the_strict_policy(harness: WorkerHarness) -> None:
     security = {"supplementalGroupsPolicy": "Strict", "supplementalGroups": [4321]}
-    harness.send(pod(container("main", "id -G > /dev/termination-log"), restartPolicy="Never",
-                     securityContext=security))  # fmt: skip
+    harness.send(
+        pod(container("main", "id -G > /dev/termination-log"), restartPolicy="Never", securityContext=security)
+    )
     groups = message_of(await harness.wait_finished()).split()
     assert "4321" in groups
     if await version_of(harness) >= (2, 0):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -14,8 +13,7 @@ from grpclib.server import Server
 from vk_provider.agent.runtime import ExecResult, RuntimeServiceError
 from vk_provider.agent.worker.httpget import HttpClient
 from vk_provider.agent.worker.probes.probe import Prober, ProbeTarget
-
-Json = dict[str, Any]
+from vk_provider.jsontypes import Json
 
 
 class FakeExec:

@@ -21,8 +21,7 @@ from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
 from vk_provider.agent.worker.cgroups import remove_pod_cgroup
 from vk_provider.agent.worker.worker import PodWorker
-
-Json = dict[str, Any]
+from vk_provider.jsontypes import Json
 
 
 class RecordingOutbox(Outbox):

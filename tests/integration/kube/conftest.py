@@ -13,9 +13,13 @@ from vk_provider.kube.client import KubeClient
 
 BASE = Path(__file__).parents[3] / "manifests" / "base"
 RBAC_FILES = (
-    "namespace.yaml", "serviceaccount.yaml", "clusterrole.yaml", "clusterrolebinding.yaml", "lease-role.yaml",
+    "namespace.yaml",
+    "serviceaccount.yaml",
+    "clusterrole.yaml",
+    "clusterrolebinding.yaml",
+    "lease-role.yaml",
     "identity-role.yaml",
-)  # fmt: skip
+)
 
 
 @dataclass

@@ -11,17 +11,21 @@ from typing import Any
 
 from aiohttp import web
 
-Json = dict[str, Any]
+from vk_provider.jsontypes import Json
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def pod(name: str, version: int, uid: str = "") -> Json:
     return {
         "metadata": {
-            "name": name, "namespace": "ns", "uid": uid or f"uid-{name}", "resourceVersion": str(version),
+            "name": name,
+            "namespace": "ns",
+            "uid": uid or f"uid-{name}",
+            "resourceVersion": str(version),
             "managedFields": [{"manager": "x"}],
         }
-    }  # fmt: skip
+    }
 
 
 def status(code: int, reason: str, message: str = "", headers: dict[str, str] | None = None) -> web.Response:

@@ -158,8 +158,10 @@ async def test_an_exec_plugin_gives_the_token(tmp_path: Path) -> None:
     api = FakeApi()
     plugin = tmp_path / "plugin"
     credential = {
-        "apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "from-plugin"}
-    }  # fmt: skip
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": "from-plugin"},
+    }
     plugin.write_text(f"#!/bin/sh\necho '{json.dumps(credential)}'\n")
     plugin.chmod(0o755)
     async with serving(api, tmp_path) as kubeconfig:

@@ -12,10 +12,17 @@ from tests.cluster.controlplane import ControlPlane
 from tests.integration.kube.conftest import BASE, Provider
 
 ELSEWHERE = {
-    ("get", "pods"), ("list", "pods"), ("watch", "pods"), ("delete", "pods"), ("patch", "pods/status"),
-    ("create", "secrets"), ("get", "secrets"), ("update", "secrets"),
-    ("create", "tokenreviews.authentication.k8s.io"), ("create", "subjectaccessreviews.authorization.k8s.io"),
-}  # fmt: skip
+    ("get", "pods"),
+    ("list", "pods"),
+    ("watch", "pods"),
+    ("delete", "pods"),
+    ("patch", "pods/status"),
+    ("create", "secrets"),
+    ("get", "secrets"),
+    ("update", "secrets"),
+    ("create", "tokenreviews.authentication.k8s.io"),
+    ("create", "subjectaccessreviews.authorization.k8s.io"),
+}
 """Calls of the rooms pods and kubelet, and of the identity store in its own namespace."""
 
 
@@ -27,8 +34,10 @@ def allowed_calls() -> set[tuple[str, str]]:
             for rule in document.get("rules") or []:
                 allowed |= {
                     (verb, _label(group, resource))
-                    for group in rule["apiGroups"] for resource in rule["resources"] for verb in rule["verbs"]
-                }  # fmt: skip
+                    for group in rule["apiGroups"]
+                    for resource in rule["resources"]
+                    for verb in rule["verbs"]
+                }
     return allowed
 
 
@@ -53,16 +62,31 @@ def test_every_rule_is_used_by_a_room() -> None:
     from vk_provider.kube import paths
 
     here = {
-        ("create", "nodes"), ("get", "nodes"), ("list", "nodes"), ("watch", "nodes"), ("patch", "nodes"),
-        ("patch", "nodes/status"), ("create", "events"), ("patch", "events"),
-        ("get", "leases.coordination.k8s.io"), ("create", "leases.coordination.k8s.io"),
+        ("create", "nodes"),
+        ("get", "nodes"),
+        ("list", "nodes"),
+        ("watch", "nodes"),
+        ("patch", "nodes"),
+        ("patch", "nodes/status"),
+        ("create", "events"),
+        ("patch", "events"),
+        ("get", "leases.coordination.k8s.io"),
+        ("create", "leases.coordination.k8s.io"),
         ("update", "leases.coordination.k8s.io"),
-        ("create", paths.parse_request("POST", paths.token_request_path("n", "s")).label), ("get", "serviceaccounts"),
+        ("create", paths.parse_request("POST", paths.token_request_path("n", "s")).label),
+        ("get", "serviceaccounts"),
         ("create", paths.parse_request("POST", paths.csr_path()).label),
         ("create", paths.parse_request("POST", paths.pod_certificate_request_path("n")).label),
-    }  # fmt: skip
-    followed = ("/api/v1/configmaps", "/api/v1/secrets", paths.SERVICES, paths.RUNTIME_CLASSES,
-                paths.CLUSTER_TRUST_BUNDLES, paths.csr_path(), paths.pod_certificate_request_path("n"))  # fmt: skip
+    }
+    followed = (
+        "/api/v1/configmaps",
+        "/api/v1/secrets",
+        paths.SERVICES,
+        paths.RUNTIME_CLASSES,
+        paths.CLUSTER_TRUST_BUNDLES,
+        paths.csr_path(),
+        paths.pod_certificate_request_path("n"),
+    )
     for path in followed:
         label = paths.parse_request("GET", path).label
         here |= {("list", label), ("watch", label)}
@@ -94,9 +118,17 @@ def test_the_whole_base_is_accepted_by_the_api_server(control_plane: ControlPlan
     applied = control_plane.kubectl("apply", "-k", str(BASE), "--dry-run=server", "-o", "json")
     kinds: list[Any] = [item["kind"] for item in json.loads(applied.stdout)["items"]]
     assert sorted(kinds) == [
-        "ClusterRole", "ClusterRoleBinding", "ConfigMap", "Deployment", "Namespace", "Role", "Role", "RoleBinding",
-        "RoleBinding", "ServiceAccount",
-    ]  # fmt: skip
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "ConfigMap",
+        "Deployment",
+        "Namespace",
+        "Role",
+        "Role",
+        "RoleBinding",
+        "RoleBinding",
+        "ServiceAccount",
+    ]
 
 
 def test_the_configuration_in_the_manifest_is_valid(tmp_path: Any) -> None:

@@ -16,10 +16,10 @@ from cryptography.x509.oid import NameOID
 from tests.integration.kube.conftest import Provider
 from tests.integration.kube.test_rbac import check_allowed
 from tests.integration.kube.waiting import running, until
+from vk_provider.jsontypes import Json
 from vk_provider.kube.references import ReferenceStore
 from vk_provider.node.object import format_time
 
-Json = dict[str, Any]
 CONTAINER = {"name": "c", "image": "x"}
 
 
@@ -146,15 +146,15 @@ async def test_trust_bundles_are_found_by_name_and_by_signer(provider: Provider,
     for name, signer in (("plain-bundle", ""), ("example.com:signer:a", "example.com/signer")):
         spec = {"trustBundle": anchor, **({"signerName": signer} if signer else {})}
         manifest = {
-            "apiVersion": "certificates.k8s.io/v1", "kind": "ClusterTrustBundle",
-            "metadata": {"name": name, "labels": {"live": "yes"}}, "spec": spec,
-        }  # fmt: skip
+            "apiVersion": "certificates.k8s.io/v1",
+            "kind": "ClusterTrustBundle",
+            "metadata": {"name": name, "labels": {"live": "yes"}},
+            "spec": spec,
+        }
         await provider.plane.kubectl_async("apply", "-f", "-", stdin=json.dumps(manifest))
     by_name = {"clusterTrustBundle": {"name": "plain-bundle", "path": "a"}}
     selector = {"matchLabels": {"live": "yes"}}
-    by_signer = {
-        "clusterTrustBundle": {"signerName": "example.com/signer", "labelSelector": selector, "path": "b"}
-    }
+    by_signer = {"clusterTrustBundle": {"signerName": "example.com/signer", "labelSelector": selector, "path": "b"}}
     missing = {"clusterTrustBundle": {"name": "absent", "path": "c", "optional": True}}
     async with storing(provider) as store:
         pod = await make_pod(provider, namespace, "p", volumes=[projected(by_name, by_signer, missing)])
@@ -197,9 +197,7 @@ def sign(request: Json) -> Json:
     end, name = begin + datetime.timedelta(hours=2), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "s")])
     builder = x509.CertificateBuilder(name, name, asked.public_key(), 1, begin, end)
     certificate = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
-    times = {
-        "notBefore": begin, "notAfter": end, "beginRefreshAt": begin + datetime.timedelta(hours=1)
-    }  # fmt: skip
+    times = {"notBefore": begin, "notAfter": end, "beginRefreshAt": begin + datetime.timedelta(hours=1)}
     return {
         "conditions": [condition("Issued")],
         "certificateChain": certificate.public_bytes(Encoding.PEM).decode(),

@@ -210,8 +210,9 @@ async def test_a_host_path_is_neither_walked_nor_counted(v1: CgroupReader, tmp_p
     view.volumes = {name: str(tmp_path / name) for name in ("own", "foreign")}
     assert view.pod is not None
     view.pod["spec"]["volumes"] = [
-        {"name": "own", "emptyDir": {}}, {"name": "foreign", "hostPath": {"path": str(tmp_path / "foreign")}},
-    ]  # fmt: skip
+        {"name": "own", "emptyDir": {}},
+        {"name": "foreign", "hostPath": {"path": str(tmp_path / "foreign")}},
+    ]
     message = await Sampler(view, Runtime(), cgroups=v1).sample()  # type: ignore[arg-type]
     assert message is not None
     assert [volume["name"] for volume in message["pod"]["volume"]] == ["own"]

@@ -58,5 +58,10 @@ def test_mistakes_are_refused() -> None:
 
 def test_values_keep_their_digits() -> None:
     assert [format_value(value) for value in (1, 1.0, 0.1, 12345678901234567, float("inf"), float("nan"))] == [
-        "1", "1", "0.1", "12345678901234567", "+Inf", "NaN",
-    ]  # fmt: skip
+        "1",
+        "1",
+        "0.1",
+        "12345678901234567",
+        "+Inf",
+        "NaN",
+    ]

@@ -20,8 +20,9 @@ calls_total{verb="get",code="200"} 3
 """
 
 
-@pytest.mark.parametrize(("value", "most", "met"), [(2, True, True), (3, True, False), (2, False, True),
-                                                    (1, False, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "most", "met"), [(2, True, True), (3, True, False), (2, False, True), (1, False, False)]
+)
 def test_a_goal_is_a_bound_from_above_or_from_below(value: float, most: bool, met: bool) -> None:
     assert Figure("f", value, "s", goal=2, most=most).met is met
 

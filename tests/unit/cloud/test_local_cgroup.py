@@ -22,8 +22,25 @@ def unified(root: Path) -> InstanceCgroup:
 
 
 def spec_of(group: InstanceCgroup, directory: Path) -> boot.BootSpec:
-    return boot.BootSpec("i-1", "", str(directory), "/layer", (), "", "", "10.9.0.0/16", "10.9.0.1", "/run/netns/n",
-                         "br0", group.to_json(), 250, 0.0, ("c",), ("python", "agent"), {})  # fmt: skip
+    return boot.BootSpec(
+        "i-1",
+        "",
+        str(directory),
+        "/layer",
+        (),
+        "",
+        "",
+        "10.9.0.0/16",
+        "10.9.0.1",
+        "/run/netns/n",
+        "br0",
+        group.to_json(),
+        250,
+        0.0,
+        ("c",),
+        ("python", "agent"),
+        {},
+    )
 
 
 def test_on_cgroup_v2_the_cpu_limit_goes_through_the_descriptor_opened_before_the_namespace(tmp_path: Path) -> None:

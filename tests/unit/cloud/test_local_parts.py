@@ -67,8 +67,25 @@ def test_a_hybrid_machine_uses_its_v1_controllers_once_each() -> None:
 
 def test_a_boot_spec_survives_its_file() -> None:
     group = InstanceCgroup((Hierarchy("/c/cpu", "cpu", False),), "vk-u/i-1")
-    template = boot.BootSpec("", "", "", "/layer", ("/x",), "", "", "10.9.0.0/16", "10.9.0.1", "/run/netns/n", "br0",
-                             {}, 0, 1.0, ("c",), ("python", "agent"), {"A": "b"})  # fmt: skip
+    template = boot.BootSpec(
+        "",
+        "",
+        "",
+        "/layer",
+        ("/x",),
+        "",
+        "",
+        "10.9.0.0/16",
+        "10.9.0.1",
+        "/run/netns/n",
+        "br0",
+        {},
+        0,
+        1.0,
+        ("c",),
+        ("python", "agent"),
+        {"A": "b"},
+    )
     spec = boot.fill(template, record("i-0123456789abcdef0"), "/state/i", group)
     again = boot.BootSpec.from_text(spec.to_text())
     assert again == spec and again.instance_cgroup == group
@@ -90,9 +107,16 @@ def test_a_route_that_overlaps_the_subnet_is_found_but_not_our_own() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"name": "Ümlaut"}, {"name": "far-too-long-a-name"}, {"subnet": "10.0.0.0/30"}, {"subnet": "10.0.0.1/16"},
-     {"subnet": "fd00::/64"}, {"state_dir": "relative"}, {"state_dir": "/a:b"}],
-)  # fmt: skip
+    [
+        {"name": "Ümlaut"},
+        {"name": "far-too-long-a-name"},
+        {"subnet": "10.0.0.0/30"},
+        {"subnet": "10.0.0.1/16"},
+        {"subnet": "fd00::/64"},
+        {"state_dir": "relative"},
+        {"state_dir": "/a:b"},
+    ],
+)
 def test_bad_settings_are_a_bad_start(options: dict[str, str]) -> None:
     with pytest.raises(BadStartError):
         LocalCloudConfig(**options)  # type: ignore[arg-type]
@@ -318,10 +342,12 @@ def test_a_layer_hides_host_directories_and_is_named_by_its_content(tmp_path: Pa
 def test_the_status_table_has_a_heading_and_aligns() -> None:
     first = replace(record("i-1"), tags={"Name": "default/web"}, launch_time=2.0)
     second = replace(record("i-22222"), launch_time=1.0)
-    lines = cli.format_instances([
-        first.to_instance(InstanceState.RUNNING),
-        second.to_instance(InstanceState.TERMINATED, "Client.UserInitiatedShutdown: by request"),
-    ])  # fmt: skip
+    lines = cli.format_instances(
+        [
+            first.to_instance(InstanceState.RUNNING),
+            second.to_instance(InstanceState.TERMINATED, "Client.UserInitiatedShutdown: by request"),
+        ]
+    )
     assert [line.split()[0] for line in lines[:-1]] == ["INSTANCE", "i-22222", "i-1"]
     assert lines[1].index("Client.") == lines[0].index("REASON")
     assert lines[2].index("default/web") == lines[0].index("POD") and not lines[2].endswith(" ")

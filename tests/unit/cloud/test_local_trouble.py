@@ -72,8 +72,25 @@ async def cloud(
     found: Any = LocalCloud(config, "me")
     found._offerings = OFFERINGS
     found._hierarchies = (Hierarchy(str(tmp_path / "cgroup"), "pids", False),)
-    found._template = boot.BootSpec("", "", "", "/l", (), "", "", config.subnet, "10.9.0.1", "/n", "br0", {}, 0, 1.0,
-                                    ("c",), ("python", "agent"), {})  # fmt: skip
+    found._template = boot.BootSpec(
+        "",
+        "",
+        "",
+        "/l",
+        (),
+        "",
+        "",
+        config.subnet,
+        "10.9.0.1",
+        "/n",
+        "br0",
+        {},
+        0,
+        1.0,
+        ("c",),
+        ("python", "agent"),
+        {},
+    )
     found._spares = SpareRoots(root, config.root / "spare", 0)
     found._launcher = NoLauncher()
     monkeypatch.setattr(services, "metadata_running", lambda config: True)

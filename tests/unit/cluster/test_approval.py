@@ -17,12 +17,15 @@ POLICY = Policy(nodes=("vk-*",), networks=("10.201.0.0/16",))
 OURS = (x509.DNSName("vk-a"), x509.IPAddress(ipaddress.ip_address("10.201.0.1")))
 
 
-def make_request(node: str = "vk-a", organization: str = "system:nodes", names: tuple[x509.GeneralName, ...] = OURS,
-                 **spec: Any) -> dict[str, Any]:  # fmt: skip
-    subject = x509.Name([
-        x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
-        x509.NameAttribute(NameOID.COMMON_NAME, f"system:node:{node}"),
-    ])  # fmt: skip
+def make_request(
+    node: str = "vk-a", organization: str = "system:nodes", names: tuple[x509.GeneralName, ...] = OURS, **spec: Any
+) -> dict[str, Any]:
+    subject = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"system:node:{node}"),
+        ]
+    )
     builder = x509.CertificateSigningRequestBuilder(subject)
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)

@@ -92,9 +92,12 @@ def test_what_cannot_be_taken_down_keeps_nothing_else_up_and_its_state_stays(
 
 @pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt(), 130), (ClusterError("no", "mend it"), 3)])
 def test_an_early_end_says_what_is_up_and_what_to_do(
-    raised: BaseException, code: int, demo: Environment, monkeypatch: pytest.MonkeyPatch,
+    raised: BaseException,
+    code: int,
+    demo: Environment,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     def stop(environment: Environment) -> None:
         environment.save()
         raise raised

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from vk_provider.errors import KubeApiError
-
-Json = dict[str, Any]
+from vk_provider.jsontypes import Json
 
 
 def build_item(name: str, version: int = 1, uid: str = "", **rest: Any) -> Json:

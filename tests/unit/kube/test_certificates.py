@@ -28,9 +28,13 @@ def issue(request_pem: bytes, days: int = 10) -> bytes:
     request = x509.load_pem_x509_csr(request_pem)
     names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     builder = x509.CertificateBuilder(
-        issuer_name=request.subject, subject_name=request.subject, public_key=request.public_key(),
-        serial_number=1, not_valid_before=BEGIN, not_valid_after=BEGIN + datetime.timedelta(days=days),
-    ).add_extension(names, critical=False)  # fmt: skip
+        issuer_name=request.subject,
+        subject_name=request.subject,
+        public_key=request.public_key(),
+        serial_number=1,
+        not_valid_before=BEGIN,
+        not_valid_after=BEGIN + datetime.timedelta(days=days),
+    ).add_extension(names, critical=False)
     certificate = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
     return certificate.public_bytes(serialization.Encoding.PEM)
 

@@ -54,9 +54,14 @@ async def test_an_event_names_the_pod_the_container_and_the_node() -> None:
         assert await events.flush(1)
     [event] = api.created
     assert event["involvedObject"] == {
-        "apiVersion": "v1", "kind": "Pod", "namespace": "ns", "name": "p", "uid": "u1", "resourceVersion": "5",
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "namespace": "ns",
+        "name": "p",
+        "uid": "u1",
+        "resourceVersion": "5",
         "fieldPath": "spec.containers{c}",
-    }  # fmt: skip
+    }
     assert event["source"] == {"component": "kubelet", "host": "node-1"}
     assert (event["reportingComponent"], event["reportingInstance"]) == ("kubelet", "node-1")
     assert event["metadata"]["namespace"] == "ns"

@@ -32,8 +32,11 @@ def test_a_service_is_cut_down_to_what_an_environment_can_tell() -> None:
         "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80, "targetPort": 8080}], "selector": {"a": "b"}},
     }
     assert trim_service(service)["entry"] == {
-        "name": "s", "namespace": "n", "clusterIP": "10.0.0.1", "ports": [{"name": "", "port": 80, "protocol": "TCP"}],
-    }  # fmt: skip
+        "name": "s",
+        "namespace": "n",
+        "clusterIP": "10.0.0.1",
+        "ports": [{"name": "", "port": 80, "protocol": "TCP"}],
+    }
 
 
 async def test_a_token_that_cannot_be_renewed_is_kept_and_tried_again_at_leisure(

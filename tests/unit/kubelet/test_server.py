@@ -58,7 +58,9 @@ UPGRADE = {**ADMIN, "Connection": "Upgrade", "Upgrade": "SPDY/3.1"}
         ("GET", "/containerLogs/ns/web/init", 400, 'container "init" in pod "web" is not available'),
         ("GET", "/containerLogs/ns/web/c", 200, "unable to retrieve container logs for containerd://abc"),
         (
-            "GET", "/containerLogs/ns/web/c?stream=Stderr", 400,
+            "GET",
+            "/containerLogs/ns/web/c?stream=Stderr",
+            400,
             'unable to return the given log stream: "Stderr". Please enable PodLogsQuerySplitStreams feature gate in '
             "kubelet",
         ),
@@ -74,7 +76,7 @@ UPGRADE = {**ADMIN, "Connection": "Upgrade", "Upgrade": "SPDY/3.1"}
         ("POST", "/run/ns/other/c?cmd=ls", 404, "pod does not exist"),
         ("POST", "/run/ns/web/c?cmd=ls", 500, 'container not found ("c")'),
     ],
-)  # fmt: skip
+)
 async def test_without_an_instance_answers_are_a_kubelets(
     rig: Rig, method: str, path: str, status: int, body: str
 ) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext
 from vk_provider.wire.session import NodeFacts
-
-Json = dict[str, Any]
 
 NODE = NodeFacts(
     name="node-1",

@@ -15,8 +15,10 @@ def volumes(*sources):
 @pytest.mark.parametrize(
     ("pod", "field"),
     [
-        (make_pod(**volumes({"emptyDir": {}}, {"secret": {}}, {"persistentVolumeClaim": {"claimName": "x"}})),
-         "spec.volumes[2].persistentVolumeClaim"),
+        (
+            make_pod(**volumes({"emptyDir": {}}, {"secret": {}}, {"persistentVolumeClaim": {"claimName": "x"}})),
+            "spec.volumes[2].persistentVolumeClaim",
+        ),
         (make_pod(**volumes({"nfs": {}})), "spec.volumes[0].nfs"),
         (make_pod(**volumes({"csi": {}})), "spec.volumes[0].csi"),
         (make_pod(**volumes({"ephemeral": {}})), "spec.volumes[0].ephemeral"),
@@ -24,12 +26,14 @@ def volumes(*sources):
         (make_pod(**volumes({"emptyDir": {"medium": "HugePages"}})), "spec.volumes[0].emptyDir.medium=HugePages"),
         (make_pod({"name": "c", "volumeDevices": [{}]}), "spec.containers[0].volumeDevices"),
         (make_pod({"name": "c", "resources": {"claims": [{"name": "g"}]}}), "spec.containers[0].resources.claims"),
-        (make_pod({"name": "c", "volumeMounts": [{"recursiveReadOnly": "Enabled"}]}),
-         "spec.containers[0].volumeMounts[0].recursiveReadOnly=Enabled"),
+        (
+            make_pod({"name": "c", "volumeMounts": [{"recursiveReadOnly": "Enabled"}]}),
+            "spec.containers[0].volumeMounts[0].recursiveReadOnly=Enabled",
+        ),
         (make_pod(hostUsers=False), "spec.hostUsers=false"),
         (make_pod(resourceClaims=[{"name": "g"}]), "spec.resourceClaims"),
     ],
-)  # fmt: skip
+)
 def test_a_field_that_cannot_be_honoured_is_named(pod, field):
     assert refuse(pod) == unsupported(field)
 
@@ -44,8 +48,14 @@ def test_what_newer_instances_can_do_is_admitted():
 
 
 def test_an_ordinary_pod_is_admitted():
-    every = ({"emptyDir": {"medium": "Memory"}}, {"configMap": {}}, {"secret": {}}, {"downwardAPI": {}},
-             {"projected": {}}, {"hostPath": {"path": "/x"}})  # fmt: skip
+    every = (
+        {"emptyDir": {"medium": "Memory"}},
+        {"configMap": {}},
+        {"secret": {}},
+        {"downwardAPI": {}},
+        {"projected": {}},
+        {"hostPath": {"path": "/x"}},
+    )
     mount = {"name": "v0", "mountPath": "/x", "recursiveReadOnly": "IfPossible", "readOnly": True}
     assert refuse(make_pod({"name": "c", "volumeMounts": [mount]}, os={"name": "linux"}, **volumes(*every))) is None
 
@@ -62,12 +72,18 @@ def test_another_operating_system_is_refused():
         ("net.ipv4.tcp_syncookies", {}, None),
         ("net/ipv4/tcp_syncookies", {}, None),
         ("kernel.msgmax", {}, 'forbidden sysctl: "kernel.msgmax" not allowlisted'),
-        ("net.ipv4.tcp_syncookies", {"hostNetwork": True},
-         'forbidden sysctl: "net.ipv4.tcp_syncookies" not allowed with host Net enabled'),
-        ("kernel.shm_rmid_forced", {"hostIPC": True},
-         'forbidden sysctl: "kernel.shm_rmid_forced" not allowed with host IPC enabled'),
+        (
+            "net.ipv4.tcp_syncookies",
+            {"hostNetwork": True},
+            'forbidden sysctl: "net.ipv4.tcp_syncookies" not allowed with host Net enabled',
+        ),
+        (
+            "kernel.shm_rmid_forced",
+            {"hostIPC": True},
+            'forbidden sysctl: "kernel.shm_rmid_forced" not allowed with host IPC enabled',
+        ),
     ],
-)  # fmt: skip
+)
 def test_unsafe_sysctls_are_forbidden(name, spec, message):
     refusal = refuse(make_pod(securityContext={"sysctls": [{"name": name, "value": "1"}]}, **spec))
     assert refusal == (None if message is None else Refusal("SysctlForbidden", message))

@@ -28,17 +28,28 @@ def test_a_resolv_conf_is_read_as_the_resolver_does():
         ({"dnsPolicy": "Default"}, ("1.1.1.1",), ("corp.example",), ("timeout:3", "ndots:2")),
         ({"dnsPolicy": "None"}, (), (), ()),
         (
-            {"dnsPolicy": "None",
-             "dnsConfig": {"nameservers": ["8.8.8.8"], "searches": ["x"], "options": [{"name": "edns0"}]}},
-            ("8.8.8.8",), ("x",), ("edns0",),
+            {
+                "dnsPolicy": "None",
+                "dnsConfig": {"nameservers": ["8.8.8.8"], "searches": ["x"], "options": [{"name": "edns0"}]},
+            },
+            ("8.8.8.8",),
+            ("x",),
+            ("edns0",),
         ),
         (
-            {"dnsConfig": {"nameservers": ["10.0.0.10", "8.8.8.8"], "searches": ["cluster.local", "y"],
-                           "options": [{"name": "ndots", "value": "1"}, {"name": "edns0"}]}},
-            ("10.0.0.10", "8.8.8.8"), (*CLUSTER, "y"), ("ndots:1", "edns0"),
+            {
+                "dnsConfig": {
+                    "nameservers": ["10.0.0.10", "8.8.8.8"],
+                    "searches": ["cluster.local", "y"],
+                    "options": [{"name": "ndots", "value": "1"}, {"name": "edns0"}],
+                }
+            },
+            ("10.0.0.10", "8.8.8.8"),
+            (*CLUSTER, "y"),
+            ("ndots:1", "edns0"),
         ),
     ],
-)  # fmt: skip
+)
 def test_dns_policy_and_config(spec, nameservers, searches, options):
     found = build_dns_config(make_pod(**spec), NODE, HOST)
     assert (found.nameservers, found.searches, found.options, found.warnings) == (nameservers, searches, options, ())

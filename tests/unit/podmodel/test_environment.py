@@ -5,13 +5,17 @@ from vk_provider.podmodel.environment import build_environment, env_file_keys, e
 from vk_provider.podmodel.errors import ContainerConfigError
 
 KUBERNETES = {
-    "name": "kubernetes", "namespace": "default", "clusterIP": "10.0.0.1",
+    "name": "kubernetes",
+    "namespace": "default",
+    "clusterIP": "10.0.0.1",
     "ports": [{"name": "https", "port": 443, "protocol": "TCP"}],
-}  # fmt: skip
+}
 REDIS = {
-    "name": "redis-master", "namespace": "shop", "clusterIP": "10.0.0.11",
+    "name": "redis-master",
+    "namespace": "shop",
+    "clusterIP": "10.0.0.11",
     "ports": [{"name": "", "port": 6379, "protocol": "TCP"}, {"name": "my-dns", "port": 53, "protocol": "UDP"}],
-}  # fmt: skip
+}
 REFERENCES = {
     "configMaps": {"settings": {"data": {"COLOR": "red", "odd-key": "1"}}, "gone": None},
     "secrets": {"login": {"data": {"USER": b64("bob"), "RAW": b64(b"\xff\x00")}}, "gone": None},
@@ -85,16 +89,24 @@ def test_a_declared_variable_wins_over_a_service_variable():
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("metadata.name", "web"), ("metadata.namespace", "shop"), ("metadata.uid", "u-1"),
-        ("metadata.labels['app.kubernetes.io/name']", "x"), ("metadata.annotations['none']", ""),
-        ("spec.nodeName", "node-1"), ("spec.serviceAccountName", "robot"), ("status.hostIP", "10.1.0.4"),
-        ("status.hostIPs", "10.1.0.4"), ("status.podIP", "10.1.0.5"), ("status.podIPs", "10.1.0.5"),
+        ("metadata.name", "web"),
+        ("metadata.namespace", "shop"),
+        ("metadata.uid", "u-1"),
+        ("metadata.labels['app.kubernetes.io/name']", "x"),
+        ("metadata.annotations['none']", ""),
+        ("spec.nodeName", "node-1"),
+        ("spec.serviceAccountName", "robot"),
+        ("status.hostIP", "10.1.0.4"),
+        ("status.hostIPs", "10.1.0.4"),
+        ("status.podIP", "10.1.0.5"),
+        ("status.podIPs", "10.1.0.5"),
     ],
-)  # fmt: skip
+)
 def test_field_references_are_resolved(path, value):
     container = {"name": "c", "env": [{"name": "V", "valueFrom": {"fieldRef": {"fieldPath": path}}}]}
-    pod = make_pod(container, metadata={"labels": {"app.kubernetes.io/name": "x"}}, nodeName="node-1",
-                   serviceAccountName="robot")  # fmt: skip
+    pod = make_pod(
+        container, metadata={"labels": {"app.kubernetes.io/name": "x"}}, nodeName="node-1", serviceAccountName="robot"
+    )
     assert env_of(container, pod)["V"] == value
 
 

@@ -75,9 +75,13 @@ def test_phase_with_a_sidecar(sidecar, regular, terminal, initialized, phase):
 
 @pytest.mark.parametrize(
     ("own", "policy", "exit_code", "phase"),
-    [("Never", "Always", 1, "Failed"), ("OnFailure", "Always", 1, "Running"), ("OnFailure", "Always", 0, "Succeeded"),
-     ("Always", "Never", 1, "Running")],
-)  # fmt: skip
+    [
+        ("Never", "Always", 1, "Failed"),
+        ("OnFailure", "Always", 1, "Running"),
+        ("OnFailure", "Always", 0, "Succeeded"),
+        ("Always", "Never", 1, "Running"),
+    ],
+)
 def test_a_containers_own_restart_policy_counts(own, policy, exit_code, phase):
     pod = make_pod({"name": "a", "restartPolicy": own}, restartPolicy=policy)
     assert compute_phase(pod, [ended("a", exit_code)], False, True) == phase

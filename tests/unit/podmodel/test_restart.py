@@ -1,7 +1,7 @@
 import pytest
 
 from tests.unit.podmodel.builders import make_pod
-from vk_provider.podmodel.restart import Backoff, backoff_s, crash_loop_message, should_restart
+from vk_provider.podmodel.restart import RestartBackoff, backoff_s, crash_loop_message, should_restart
 
 
 def decide(exit_code, policy="Always", own=None, rules=None, is_init=False, deleted=False, reason="Error"):
@@ -56,7 +56,7 @@ def test_the_first_restart_is_immediate_then_delays_double_up_to_five_minutes():
 
 
 def test_back_off_counts_from_the_exit_and_grows_with_each_restart():
-    backoff, now = Backoff(), 1000.0
+    backoff, now = RestartBackoff(), 1000.0
     waits = []
     for _ in range(4):
         finished = now
@@ -71,7 +71,7 @@ def test_back_off_counts_from_the_exit_and_grows_with_each_restart():
 
 
 def test_back_off_is_forgotten_after_ten_good_minutes():
-    backoff = Backoff(delay_s=160, updated_at=0)
+    backoff = RestartBackoff(delay_s=160, updated_at=0)
     assert backoff.remaining_s(601, 601) == 0
     assert backoff.next(601, 601).delay_s == 10
     assert backoff.remaining_s(599, 600) == 159

@@ -81,18 +81,30 @@ def test_namespaces_follow_the_pods_host_flags(spec, expected):
     ("own", "uid", "username", "message"),
     [
         ({}, 0, "", None),
-        ({"runAsNonRoot": True}, 0, "",
-         'container has runAsNonRoot and image will run as root (pod: "web_shop(u-1)", container: c)'),
-        ({"runAsNonRoot": True}, None, "bob",
-         "container has runAsNonRoot and image has non-numeric user (bob), cannot verify user is non-root "
-         '(pod: "web_shop(u-1)", container: c)'),
-        ({"runAsNonRoot": True, "runAsUser": 0}, 5, "",
-         'container\'s runAsUser breaks non-root policy (pod: "web_shop(u-1)", container: c)'),
+        (
+            {"runAsNonRoot": True},
+            0,
+            "",
+            'container has runAsNonRoot and image will run as root (pod: "web_shop(u-1)", container: c)',
+        ),
+        (
+            {"runAsNonRoot": True},
+            None,
+            "bob",
+            "container has runAsNonRoot and image has non-numeric user (bob), cannot verify user is non-root "
+            '(pod: "web_shop(u-1)", container: c)',
+        ),
+        (
+            {"runAsNonRoot": True, "runAsUser": 0},
+            5,
+            "",
+            'container\'s runAsUser breaks non-root policy (pod: "web_shop(u-1)", container: c)',
+        ),
         ({"runAsNonRoot": True, "runAsUser": 5}, 0, "", None),
         ({"runAsNonRoot": True}, 1234, "", None),
         ({"runAsNonRoot": True}, None, "", None),
     ],
-)  # fmt: skip
+)
 def test_run_as_non_root_is_verified_against_the_image(own, uid, username, message):
     container = {"name": "c", "securityContext": own}
     pod = make_pod(container)

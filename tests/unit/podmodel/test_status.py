@@ -191,8 +191,10 @@ def test_the_restart_all_condition_is_only_on_pods_with_such_a_rule():
     busy = SandboxFacts(True, True, ("10.1.0.5",), True, restarting_all=True)
     text = "container exited with restart policy rule"
     assert condition(build(pod, [running("c")], sandbox=busy), "AllContainersRestarting") == (
-        "True", "RestartAllContainersStarted", text,
-    )  # fmt: skip
+        "True",
+        "RestartAllContainersStarted",
+        text,
+    )
     assert condition(build(pod, [running("c")]), "AllContainersRestarting") == ("False", "", "")
 
 

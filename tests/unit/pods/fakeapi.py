@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from vk_provider.errors import KubeApiError
+from vk_provider.jsontypes import Json
 
-Json = dict[str, Any]
 OnPod = Callable[[str, Json], None]
 
 

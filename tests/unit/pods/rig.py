@@ -16,6 +16,7 @@ from vk_provider.cloud.simulated.agent import SimulatedAgent
 from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
 from vk_provider.cloud.simulated.connector import SimulatedConnector, SimulatedResponse, SimulatedSession
 from vk_provider.errors import AgentUnreachableError
+from vk_provider.jsontypes import Json
 from vk_provider.pods.archive import LogArchive
 from vk_provider.pods.build import build_controller
 from vk_provider.pods.controller import PodController
@@ -25,7 +26,6 @@ from vk_provider.settings import CloudSettings, NodeSettings, Settings
 
 from .fakeapi import FakeApi
 
-Json = dict[str, Any]
 NODE = "node-1"
 OWNER = "test"
 

@@ -80,7 +80,7 @@ NEW = InstanceRuntime("containerd", "2.4.2", ("",), True, True, True)
         ({"hostUsers": False}, False),
         ({"containers": [{"name": "c", "securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}}]}, False),
     ],
-)  # fmt: skip
+)
 def test_what_the_runtime_of_the_instances_can_do_is_admitted(spec: dict[str, Any], able: bool) -> None:
     pod = make_pod()
     pod["spec"].update(spec)

@@ -64,9 +64,14 @@ def make(connector: Connector, fates: list[Instance | None | Exception], boot_ti
         return fate
 
     made = InstanceConnection(
-        connector, describe, lambda uid: None, lambda record, message: received.append(message), boot_timeout_s,  # type: ignore[arg-type]
-        lambda record: None, lambda record: None,
-    )  # fmt: skip
+        connector,
+        describe,
+        lambda uid: None,
+        lambda record, message: received.append(message),
+        boot_timeout_s,  # type: ignore[arg-type]
+        lambda record: None,
+        lambda record: None,
+    )
     return made, record, received
 
 

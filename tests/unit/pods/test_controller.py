@@ -44,7 +44,7 @@ async def test_a_pod_that_ends_keeps_its_logs_and_costs_nothing_any_more(world: 
     assert world.api.status(pod)["phase"] == "Succeeded"
     assert world.archive.path(pod["metadata"]["uid"], "c", False) is not None
     assert world.references.subscribed == {}, "a finished pod's Secrets are not followed"
-    usage = world.controller.steps.usage[NODE]
+    usage = world.controller.executor.usage[NODE]
     assert len(usage) == 0
     world.api.remove(pod)
     await world.until(lambda: world.archive.path(pod["metadata"]["uid"], "c", False) is None)
@@ -69,7 +69,7 @@ async def test_a_pod_deleted_during_its_launch_leaves_no_instance(world: World, 
         await gate.wait()
         return await original(requests)
 
-    world.controller.steps._launcher._batch._call = slow
+    world.controller.executor._launcher._batch._call = slow
     pod = world.api.add(world.pod())
     await started.wait()
     world.api.mark_deleting(pod)
@@ -88,7 +88,7 @@ async def test_a_pod_removed_during_its_launch_leaves_no_instance(world: World) 
         await gate.wait()
         return await original(requests)
 
-    world.controller.steps._launcher._batch._call = slow
+    world.controller.executor._launcher._batch._call = slow
     pod = world.api.add(world.pod())
     await started.wait()
     world.api.remove(pod)
@@ -191,7 +191,7 @@ async def test_a_restart_adopts_running_pods_and_changes_nothing(world: World) -
     await world.settle()
     assert world.live() == [instance]
     assert len(world.api.patches) == patches, "nothing new is told"
-    assert world.controller.steps.usage[NODE].used["cpu"] == 1, "it still needs room on the Node"
+    assert world.controller.executor.usage[NODE].used["cpu"] == 1, "it still needs room on the Node"
 
 
 async def test_a_running_pod_whose_agent_is_silent_after_a_restart_is_kept(tmp_path: Any) -> None:
@@ -227,7 +227,7 @@ async def test_a_launch_whose_answer_was_lost_is_found_again_by_its_token(world:
         await original(requests)
         await asyncio.Event().wait()
 
-    world.controller.steps._launcher._batch._call = lost
+    world.controller.executor._launcher._batch._call = lost
     pod = world.api.add(world.pod())
     await world.until(lambda: world.live_of(pod))
     await world.crash()
@@ -522,8 +522,14 @@ async def test_repeated_events_are_recorded_once(world: World) -> None:
     pod = await world.running()
     record = world.record(pod)
     assert record is not None
-    event = {"type": "event", "seq": 10**18, "podUID": record.uid, "eventType": "Normal", "reason": "Odd",
-             "message": "m"}  # fmt: skip
+    event = {
+        "type": "event",
+        "seq": 10**18,
+        "podUID": record.uid,
+        "eventType": "Normal",
+        "reason": "Odd",
+        "message": "m",
+    }
     world.controller.receive(record, event)
     world.controller.receive(record, event)
     assert world.recorder.reasons().count("Odd") == 1

@@ -153,5 +153,5 @@ async def test_a_pod_that_others_end_while_its_instance_boots_costs_nothing_any_
     world.api.set_status(pod, phase="Failed")
     await world.until(lambda: not world.live())
     await world.settle()
-    assert all(len(usage) == 0 for usage in world.controller.steps.usage.values())
+    assert all(len(usage) == 0 for usage in world.controller.executor.usage.values())
     assert "FailedLogArchive" not in world.recorder.reasons()

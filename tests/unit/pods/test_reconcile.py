@@ -31,52 +31,106 @@ CASES = [
     ("a new status is published", having(RUNNING, published=False), [Action.PUBLISH]),
     ("changed references are sent", having(RUNNING, sent=False), [Action.SEND]),
     ("a deletion of a running pod goes to the agent", having(RUNNING, deleting=True, sent=False), [Action.SEND]),
-    ("a deletion while the agent is unreachable waits for it",
-     having(RUNNING, deleting=True, connected=False, connecting=True), []),
-    ("a pod deleted before it had an instance never started",
-     having(ADMITTED, deleting=True), [Action.FAIL_NEVER_STARTED]),
-    ("a pod deleted while its instance boots never started",
-     having(BOOTING, deleting=True), [Action.FAIL_NEVER_STARTED]),
-    ("a pod deleted after it was given to an agent that then went away waits for it",
-     having(BOOTING, deleting=True, given=True), []),
-    ("a deleted pod whose instance is being looked for waits",
-     having(ADMITTED, deleting=True, held=True, has_status=True), []),
-    ("a deleted pod that is held by policy never started",
-     having(ADMITTED, deleting=True, held=True), [Action.FAIL_NEVER_STARTED]),
-    ("a deleted pod of which nothing runs is over, whatever its phase",
-     having(RUNNING, deleting=True, finished=True), [Action.DELETE, Action.TERMINATE]),
+    (
+        "a deletion while the agent is unreachable waits for it",
+        having(RUNNING, deleting=True, connected=False, connecting=True),
+        [],
+    ),
+    (
+        "a pod deleted before it had an instance never started",
+        having(ADMITTED, deleting=True),
+        [Action.FAIL_NEVER_STARTED],
+    ),
+    (
+        "a pod deleted while its instance boots never started",
+        having(BOOTING, deleting=True),
+        [Action.FAIL_NEVER_STARTED],
+    ),
+    (
+        "a pod deleted after it was given to an agent that then went away waits for it",
+        having(BOOTING, deleting=True, given=True),
+        [],
+    ),
+    (
+        "a deleted pod whose instance is being looked for waits",
+        having(ADMITTED, deleting=True, held=True, has_status=True),
+        [],
+    ),
+    (
+        "a deleted pod that is held by policy never started",
+        having(ADMITTED, deleting=True, held=True),
+        [Action.FAIL_NEVER_STARTED],
+    ),
+    (
+        "a deleted pod of which nothing runs is over, whatever its phase",
+        having(RUNNING, deleting=True, finished=True),
+        [Action.DELETE, Action.TERMINATE],
+    ),
     ("a lost instance fails the pod", having(RUNNING, lost=True, has_instance=False), [Action.FAIL_LOST]),
-    ("a pod that had ended already stays as it ended when its instance is lost",
-     having(RUNNING, terminal=True, lost=True), [Action.ARCHIVE, Action.TERMINATE]),
-    ("an instance that did not boot for a pod that has ended is not replaced",
-     having(BOOTING, terminal=True, boot_failed=True), [Action.ARCHIVE, Action.TERMINATE]),
-    ("a terminal phase alone ends nothing while an agent can be asked",
-     having(RUNNING, terminal=True, deleting=True, connected=False), [Action.CONNECT]),
-    ("a pod whose agent is silent is marked as not ready",
-     having(RUNNING, connected=False, connecting=True, silent=True), [Action.MARK_NOT_READY]),
+    (
+        "a pod that had ended already stays as it ended when its instance is lost",
+        having(RUNNING, terminal=True, lost=True),
+        [Action.ARCHIVE, Action.TERMINATE],
+    ),
+    (
+        "an instance that did not boot for a pod that has ended is not replaced",
+        having(BOOTING, terminal=True, boot_failed=True),
+        [Action.ARCHIVE, Action.TERMINATE],
+    ),
+    (
+        "a terminal phase alone ends nothing while an agent can be asked",
+        having(RUNNING, terminal=True, deleting=True, connected=False),
+        [Action.CONNECT],
+    ),
+    (
+        "a pod whose agent is silent is marked as not ready",
+        having(RUNNING, connected=False, connecting=True, silent=True),
+        [Action.MARK_NOT_READY],
+    ),
     ("once", having(RUNNING, connected=False, connecting=True, silent=True, not_ready=True), []),
     ("an instance that did not boot is replaced", having(BOOTING, boot_failed=True), [Action.RELAUNCH]),
-    ("the last attempt that did not boot fails the pod",
-     having(BOOTING, boot_failed=True, attempts_left=False), [Action.FAIL_LOST]),
-    ("a finished pod: publish, keep its logs, stop paying",
-     having(ENDED, published=False), [Action.PUBLISH, Action.ARCHIVE, Action.TERMINATE]),
+    (
+        "the last attempt that did not boot fails the pod",
+        having(BOOTING, boot_failed=True, attempts_left=False),
+        [Action.FAIL_LOST],
+    ),
+    (
+        "a finished pod: publish, keep its logs, stop paying",
+        having(ENDED, published=False),
+        [Action.PUBLISH, Action.ARCHIVE, Action.TERMINATE],
+    ),
     ("archived logs are not fetched again", having(ENDED, archived=True), [Action.TERMINATE]),
-    ("a finished and deleted pod: publish, delete, terminate",
-     having(ENDED, published=False, deleting=True), [Action.PUBLISH, Action.DELETE, Action.TERMINATE]),
+    (
+        "a finished and deleted pod: publish, delete, terminate",
+        having(ENDED, published=False, deleting=True),
+        [Action.PUBLISH, Action.DELETE, Action.TERMINATE],
+    ),
     ("the final delete is sent once", having(ENDED, deleting=True, api_deleted=True), [Action.TERMINATE]),
     ("a finished pod without an instance stays as it is", having(ENDED, has_instance=False), []),
-    ("a terminal status is published before the containers are confirmed gone",
-     having(RUNNING, terminal=True, published=False), [Action.PUBLISH]),
-    ("a refused pod is published without an instance",
-     having(ADMITTED, terminal=True, finished=True, published=False), [Action.PUBLISH]),
+    (
+        "a terminal status is published before the containers are confirmed gone",
+        having(RUNNING, terminal=True, published=False),
+        [Action.PUBLISH],
+    ),
+    (
+        "a refused pod is published without an instance",
+        having(ADMITTED, terminal=True, finished=True, published=False),
+        [Action.PUBLISH],
+    ),
     ("a pod whose object is gone is told to stop", having(RUNNING, exists=False), [Action.STOP]),
     ("it is given a moment", having(RUNNING, exists=False, stop_waited_s=1.0), []),
-    ("then its instance goes", having(RUNNING, exists=False, stop_waited_s=ORPHAN_STOP_LIMIT_S),
-     [Action.TERMINATE, Action.FORGET]),
-    ("an unreachable instance of a gone object goes at once",
-     having(RUNNING, exists=False, connected=False), [Action.TERMINATE, Action.FORGET]),
+    (
+        "then its instance goes",
+        having(RUNNING, exists=False, stop_waited_s=ORPHAN_STOP_LIMIT_S),
+        [Action.TERMINATE, Action.FORGET],
+    ),
+    (
+        "an unreachable instance of a gone object goes at once",
+        having(RUNNING, exists=False, connected=False),
+        [Action.TERMINATE, Action.FORGET],
+    ),
     ("a gone object without an instance is forgotten", PodState(exists=False), [Action.FORGET]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("state", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
@@ -92,9 +146,15 @@ def test_an_instance_is_never_launched_for_a_pod_that_has_one_or_is_over(
 ) -> None:
     for has_instance, finished in ((True, False), (True, True), (False, True)):
         state = PodState(
-            exists=True, deleting=deleting, admitted=True, has_instance=has_instance, connected=connected,
-            terminal=terminal or finished, finished=finished, has_status=connected,
-        )  # fmt: skip
+            exists=True,
+            deleting=deleting,
+            admitted=True,
+            has_instance=has_instance,
+            connected=connected,
+            terminal=terminal or finished,
+            finished=finished,
+            has_status=connected,
+        )
         if has_instance or state.terminal:
             assert Action.LAUNCH not in reconcile(state)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,15 +12,16 @@ from typing import Any
 
 import pytest
 
-from vk_provider.pods import connection, controller, steps
+from vk_provider import rfc3339
+from vk_provider.jsontypes import Json
+from vk_provider.pods import connection, controller, executor
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.state import compute_state, is_overdue, next_look_s
-from vk_provider.pods.status_patch import compute_told, keep_transition_times
+from vk_provider.pods.status_patch import compute_desired, keep_transition_times
 
 from .rig import World
 from .test_connection import INSTANCE
 
-Json = dict[str, Any]
 GRACE_S = 40.0
 LIMIT_S = 60.0
 T0, T1, T2 = (f"2026-01-01T00:00:0{number}Z" for number in range(3))
@@ -42,7 +44,9 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(controller, "time", made)
-    monkeypatch.setattr(steps, "time", SimpleNamespace(monotonic=made.monotonic, time=made.time))
+    monkeypatch.setattr(executor, "time", SimpleNamespace(monotonic=made.monotonic, time=made.time))
+    clock = SimpleNamespace(time=made.time, gmtime=time.gmtime, strftime=time.strftime)
+    monkeypatch.setattr(rfc3339, "time", clock)
     monkeypatch.setattr(connection, "DIAL_MAX_S", 0.02)
     monkeypatch.setattr(connection, "FATE_INTERVAL_S", 0.02)
     return made
@@ -93,7 +97,7 @@ async def test_a_pod_whose_agent_is_silent_is_not_ready_until_the_agent_speaks_a
     ready = condition(world, pod)
     assert (ready["status"], ready["reason"]) == ("False", "AgentUnreachable")
     instance_id = world.live_of(pod)[0].instance_id
-    since = steps.rfc3339(1_800_000_000.0 + 7200.0)
+    since = rfc3339.format_time(1_800_000_000.0 + 7200.0)
     assert ready["message"] == f"the agent on instance {instance_id} is not reachable since {since}"
     assert ready["lastTransitionTime"] > before["lastTransitionTime"]
     assert (("AgentUnreachable", ready["message"])) in world.recorder.events
@@ -169,8 +173,9 @@ async def test_a_pod_that_was_not_ready_anyway_gets_only_the_event(world: World,
     pod = await world.running()
     record = world.record(pod)
     assert record is not None and record.status is not None
-    conditions = [{**item, "status": "False"} if item["type"] == "Ready" else item for item in
-                  record.status["conditions"]]  # fmt: skip
+    conditions = [
+        {**item, "status": "False"} if item["type"] == "Ready" else item for item in record.status["conditions"]
+    ]
     status = {**record.status, "conditions": conditions}
     world.controller.receive(record, {"type": "status", "podUID": record.uid, "status": status, "finished": False})
     await world.settle()
@@ -290,13 +295,13 @@ def test_only_a_ready_that_is_true_is_replaced() -> None:
     unready = {**ready("False", T2), "reason": "AgentUnreachable"}
     of_containers = {**ready("True", T0), "type": "ContainersReady"}
     status = {"phase": "Running", "conditions": [ready("True", T0), of_containers]}
-    assert compute_told(status, {}, unready)["conditions"] == [unready, of_containers]
+    assert compute_desired(status, {}, unready)["conditions"] == [unready, of_containers]
     status["conditions"] = [ready("False", T0)]
-    assert compute_told(status, {}, unready)["conditions"] == [ready("False", T0)]
+    assert compute_desired(status, {}, unready)["conditions"] == [ready("False", T0)]
 
 
 def test_a_terminal_phase_of_the_api_is_never_left() -> None:
     of_api = {"phase": "Failed", "reason": "Odd"}
-    assert compute_told({"phase": "Running"}, of_api, None) == {"phase": "Failed", "reason": "Odd"}
-    assert compute_told({"phase": "Failed", "reason": "Own"}, of_api, None)["reason"] == "Own"
-    assert compute_told({"phase": "Succeeded"}, {"phase": "Running"}, None)["phase"] == "Succeeded"
+    assert compute_desired({"phase": "Running"}, of_api, None) == {"phase": "Failed", "reason": "Odd"}
+    assert compute_desired({"phase": "Failed", "reason": "Own"}, of_api, None)["reason"] == "Own"
+    assert compute_desired({"phase": "Succeeded"}, {"phase": "Running"}, None)["phase"] == "Succeeded"

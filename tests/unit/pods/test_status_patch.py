@@ -7,8 +7,13 @@ from typing import Any
 from vk_provider.pods.status_patch import build_status_patch, is_published, owned_status
 
 READY = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
-UNREADY = {"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "m",
-           "lastTransitionTime": "2026-01-01T00:00:00Z"}  # fmt: skip
+UNREADY = {
+    "type": "Ready",
+    "status": "False",
+    "reason": "ContainersNotReady",
+    "message": "m",
+    "lastTransitionTime": "2026-01-01T00:00:00Z",
+}
 STATUS: dict[str, Any] = {
     "phase": "Running",
     "conditions": [READY],

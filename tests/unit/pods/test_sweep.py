@@ -15,14 +15,15 @@ from vk_provider.cloud.tags import build_tags
 from vk_provider.errors import CloudError, KubeApiError
 from vk_provider.pods.archive import LogArchive
 from vk_provider.pods.metrics import PodMetrics
-from vk_provider.pods.sweep import OrphanSweep, find_strangers, select_candidates
+from vk_provider.pods.sweep import OrphanSweep, find_foreign_instances, select_candidates
 
 from .rig import NODE, OWNER, World
 
 
 def make_instance(name: str, node: str = "n1", age_s: float = 1000.0, state: str = "running") -> Instance:
-    return Instance(name, InstanceState(state), "t", "z", "on-demand", "amd64", "", "", 10_000.0 - age_s,
-                    {TAG_NODE: node})  # fmt: skip
+    return Instance(
+        name, InstanceState(state), "t", "z", "on-demand", "amd64", "", "", 10_000.0 - age_s, {TAG_NODE: node}
+    )
 
 
 def select(*instances: Instance, claimed: set[str] = frozenset()) -> list[str]:  # type: ignore[assignment]
@@ -43,8 +44,14 @@ def test_young_claimed_foreign_and_dead_instances_are_not() -> None:
 
 def make_sweep(world: World) -> OrphanSweep:
     return OrphanSweep(
-        world.cloud, world.api, world.controller, {NODE}, PodMetrics(Registry()), 60.0, 0.0,  # type: ignore[arg-type]
-    )  # fmt: skip
+        world.cloud,
+        world.api,
+        world.controller,
+        {NODE},
+        PodMetrics(Registry()),
+        60.0,
+        0.0,  # type: ignore[arg-type]
+    )
 
 
 async def launch(world: World, uid: str, name: str, token: str = "token") -> Instance:
@@ -94,7 +101,7 @@ async def test_the_instance_of_a_pod_that_is_being_given_one_is_no_orphan(world:
         await gate.wait()
         return answer
 
-    world.controller.steps._launcher._batch._call = slow
+    world.controller.executor._launcher._batch._call = slow
     pod = world.api.add(world.pod())
     await world.until(lambda: world.live_of(pod))
     sweep = make_sweep(world)
@@ -108,12 +115,18 @@ async def test_instances_of_a_node_that_is_not_configured_any_more_are_named_onc
 ) -> None:
     left = await launch(world, "gone", "gone")
     sweep = OrphanSweep(
-        world.cloud, world.api, world.controller, {"other"}, PodMetrics(Registry()), 60.0, 0.0,  # type: ignore[arg-type]
-    )  # fmt: skip
+        world.cloud,
+        world.api,
+        world.controller,
+        {"other"},
+        PodMetrics(Registry()),
+        60.0,
+        0.0,  # type: ignore[arg-type]
+    )
     assert (await sweep.sweep(), await sweep.sweep()) == ([], [])
     told = [record.getMessage() for record in caplog.records if NODE in record.getMessage()]
     assert len(told) == 1 and left.instance_id in told[0]
-    assert find_strangers([left], {NODE}) == {}
+    assert find_foreign_instances([left], {NODE}) == {}
 
 
 async def test_a_sweep_in_which_a_side_failed_concludes_nothing_and_counts_anew(

@@ -13,8 +13,16 @@ MIB = 2**20
 
 def offer(name: str, cpu: int, gib: float, price: float, **more: Any) -> Offering:
     values: dict[str, Any] = {"zone": "a", "capacity_type": "on-demand", "architecture": "amd64", **more}
-    return Offering(name, values["zone"], values["capacity_type"], values["architecture"], cpu, int(gib * GIB), price,
-                    values.get("gpus", 0))  # fmt: skip
+    return Offering(
+        name,
+        values["zone"],
+        values["capacity_type"],
+        values["architecture"],
+        cpu,
+        int(gib * GIB),
+        price,
+        values.get("gpus", 0),
+    )
 
 
 OFFERINGS = [
@@ -142,8 +150,14 @@ def test_offerings_without_capacity_are_passed_over_and_all_gone_is_retryable() 
 def test_the_operators_limits_hold_and_a_pod_may_choose_its_capacity_type() -> None:
     only = Preferences(architectures=("arm64",), zones=("a",), instance_types=("a*",))
     assert choose(pod(), frozenset(), only).instance_type == "arm"
-    assert "this node allows s*" in refusal(pod({"cpu": "1"}, nodeSelector={"kubernetes.io/arch": "arm64"}),
-                                            frozenset(), Preferences(instance_types=("s*",))).message  # fmt: skip
+    assert (
+        "this node allows s*"
+        in refusal(
+            pod({"cpu": "1"}, nodeSelector={"kubernetes.io/arch": "arm64"}),
+            frozenset(),
+            Preferences(instance_types=("s*",)),
+        ).message
+    )
     assert choose(pod(), frozenset(), Preferences(capacity_types=("spot",))).capacity_type == "spot"
 
 
@@ -201,5 +215,9 @@ def test_limits_larger_than_any_instance_fall_back_to_the_requests() -> None:
 def test_resources_of_the_whole_pod_count_instead_of_its_containers() -> None:
     whole = {"requests": {"cpu": "2", "memory": "1Gi"}, "limits": {"cpu": "3", "memory": "1Gi"}}
     assert choose(limited({"cpu": "100m"}, {"cpu": "200m"}, resources=whole)).instance_type == "big"
-    assert choose(limited({"cpu": "100m"}, {"cpu": "200m"}, resources={"limits": {"cpu": "2"}}, overhead={
-        "cpu": "100m"})).instance_type == "big"  # fmt: skip
+    assert (
+        choose(
+            limited({"cpu": "100m"}, {"cpu": "200m"}, resources={"limits": {"cpu": "2"}}, overhead={"cpu": "100m"})
+        ).instance_type
+        == "big"
+    )

@@ -7,8 +7,8 @@ from typing import Any
 
 from vk_provider.agent.stats.cgroup import UNLIMITED, CgroupFigures
 from vk_provider.agent.stats.machine import InterfaceCounters
+from vk_provider.jsontypes import Json
 
-Json = dict[str, Any]
 NANOSECONDS = 1_000_000_000
 
 
@@ -139,9 +139,21 @@ def add_figures(parts: list[CgroupFigures]) -> CgroupFigures:
     total = CgroupFigures()
     for part in parts:
         for name in (
-            "cpu_ns", "cpu_user_ns", "cpu_system_ns", "memory_usage", "inactive_file", "rss", "cache", "mapped_file",
-            "swap", "page_faults", "major_page_faults", "threads", "read_bytes", "write_bytes",
-        ):  # fmt: skip
+            "cpu_ns",
+            "cpu_user_ns",
+            "cpu_system_ns",
+            "memory_usage",
+            "inactive_file",
+            "rss",
+            "cache",
+            "mapped_file",
+            "swap",
+            "page_faults",
+            "major_page_faults",
+            "threads",
+            "read_bytes",
+            "write_bytes",
+        ):
             setattr(total, name, getattr(total, name) + getattr(part, name))
         total.pids.extend(part.pids)
     return total

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-Json = dict[str, Any]
+from vk_provider.jsontypes import Json
 
 
 @dataclass(frozen=True, slots=True)

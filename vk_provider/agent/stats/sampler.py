@@ -7,8 +7,8 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
@@ -26,6 +26,8 @@ from vk_provider.agent.stats.document import (
 from vk_provider.agent.view import PodView
 from vk_provider.crilog.source import trim_container_scheme
 from vk_provider.errors import AgentError
+from vk_provider.jsontypes import Json
+from vk_provider.rfc3339 import format_milli_time
 from vk_provider.wire import routes
 from vk_provider.wire.session import StatsMessage
 
@@ -42,8 +44,6 @@ VOLUMES_S = 60.0
 STORAGE_ROOTS = ("/var/lib/containerd", "/var/lib/kubelet", "/")
 
 _STATUS_LISTS = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
-
-Json = dict[str, Any]
 
 
 class StatsSink(Protocol):
@@ -85,7 +85,7 @@ class Sampler:
         self, pod: Json, sandbox_id: str, running: list[Json], layers: dict[str, tuple[int, int]]
     ) -> StatsMessage:
         now, at_s = time.time(), time.monotonic()
-        moment = _format(now)
+        moment = format_milli_time(now)
         containers = [item for status in running if (item := self._container(at_s, status, layers)) is not None]
         sandbox = self._sandbox(at_s, sandbox_id)
         pids = sandbox.figures.pids if sandbox is not None else []
@@ -98,12 +98,19 @@ class Sampler:
             "podUID": pod["metadata"]["uid"],
             "timestamp": moment,
             "pod": build_pod(
-                moment, pod, containers, sandbox, pod_figures, self._rate("pod", at_s, cpu_ns), interfaces,
-                self._volumes, file_system,
+                moment,
+                pod,
+                containers,
+                sandbox,
+                pod_figures,
+                self._rate("pod", at_s, cpu_ns),
+                interfaces,
+                self._volumes,
+                file_system,
             ),
             "node": self._build_node(at_s, moment, file_system),
             "cadvisor": build_cadvisor(now, containers, sandbox, interfaces),
-        }  # fmt: skip
+        }
         if self._probes is not None:
             message["probes"] = self._probes()
         self._forget_except({sandbox_id, *(item.container_id for item in containers)})
@@ -249,10 +256,6 @@ def _file_size(path: str | None) -> int:
         return os.stat(path).st_size if path else 0
     except OSError:
         return 0
-
-
-def _format(now: float) -> str:
-    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _parse(text: str) -> float:

@@ -10,12 +10,13 @@ from typing import Literal
 
 from vk_provider.agent.volumes.layout import PodLayout, volume_kind
 from vk_provider.agent.volumes.subpath import bind_sub_path, make_sub_path, validate_sub_path
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.errors import ContainerConfigError, PodModelError
 from vk_provider.podmodel.expansion import expand, find_missing
 from vk_provider.podmodel.hosts import build_hosts_file
 from vk_provider.podmodel.projection import is_file_volume
-from vk_provider.podmodel.spec import Json, is_host_network, spec_of
+from vk_provider.podmodel.spec import is_host_network, spec_of
 
 Propagation = Literal["None", "HostToContainer", "Bidirectional"]
 HOSTS_PATH = "/etc/hosts"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from vk_provider.agent.volumes import mountpoint
 from vk_provider.agent.volumes.ownership import apply_fs_group
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.resources import effective_bytes
 from vk_provider.podmodel.security import PodSecurity
-from vk_provider.podmodel.spec import Json
 
 
 def compute_memory_size(source: Json, pod: Json, context: PodContext) -> int:

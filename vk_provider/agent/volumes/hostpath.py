@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from vk_provider.podmodel.spec import Json
+from vk_provider.jsontypes import Json
 
 _EXPECTED = {
     "DirectoryOrCreate": ("directory", stat.S_ISDIR),

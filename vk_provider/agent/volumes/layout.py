@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vk_provider.podmodel.spec import Json
+from vk_provider.jsontypes import Json
 
 _PLUGINS = {
     "emptyDir": "kubernetes.io~empty-dir",

@@ -8,7 +8,8 @@ from __future__ import annotations
 import posixpath
 from pathlib import Path
 
-from vk_provider.podmodel.spec import Json, all_containers
+from vk_provider.jsontypes import Json
+from vk_provider.podmodel.spec import all_containers
 
 
 def find_nested_mount_points(pod: Json, volume_name: str) -> list[str]:

@@ -20,12 +20,13 @@ from vk_provider.agent.volumes.nested import make_nested_mount_points
 from vk_provider.agent.volumes.ownership import apply_fs_group
 from vk_provider.agent.volumes.subpath import read_inside
 from vk_provider.agent.volumes.usage import VolumeUsage, measure_directory, measure_file_system
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.environment import env_file_keys
 from vk_provider.podmodel.errors import PodModelError
 from vk_provider.podmodel.projection import Files, build_volume_files, is_file_volume
 from vk_provider.podmodel.security import resolve_pod_security
-from vk_provider.podmodel.spec import Json, spec_of, uid_of
+from vk_provider.podmodel.spec import spec_of, uid_of
 from vk_provider.wire.session import References
 
 P = ParamSpec("P")

@@ -20,7 +20,8 @@ from vk_provider.agent.worker.observed import (
     TERMINATION_POLICY,
 )
 from vk_provider.agent.worker.sandbox import namespace_options, pod_labels, selinux_option
-from vk_provider.agent.worker.spec import Json, container_hash, metadata_of, spec_of
+from vk_provider.agent.worker.spec import container_hash, metadata_of, spec_of
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.environment import expand_command
 from vk_provider.podmodel.resources import container_resources, oom_score_adj
 from vk_provider.podmodel.security import ContainerSecurity, Profile

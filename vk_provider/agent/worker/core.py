@@ -11,7 +11,6 @@ from typing import Literal
 
 from vk_provider.agent.worker.observed import Observation, ObservedContainer, State
 from vk_provider.agent.worker.spec import (
-    Json,
     container_hash,
     ephemeral_containers,
     init_containers,
@@ -24,6 +23,7 @@ from vk_provider.agent.worker.spec import (
     restarts_after_exit,
     spec_of,
 )
+from vk_provider.jsontypes import Json
 
 KillReason = Literal["", "liveness", "startup", "unknown"]
 ProbeResult = Literal["success", "failure", "unknown"]

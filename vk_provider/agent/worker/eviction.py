@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vk_provider.agent.worker.spec import Json, regular_containers, spec_of
+from vk_provider.agent.worker.spec import regular_containers, spec_of
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.resources import effective_resources
 

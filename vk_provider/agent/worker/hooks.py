@@ -10,8 +10,9 @@ import asyncio
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.worker.httpget import HttpClient, HttpGetError, build_headers, build_url
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.spec import Json, describe_pod
+from vk_provider.agent.worker.spec import describe_pod
 from vk_provider.errors import AgentError
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.fieldref import quote
 
 _MAX_OUTPUT_BYTES = 1024

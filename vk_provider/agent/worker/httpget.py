@@ -15,8 +15,8 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from vk_provider.agent.worker.spec import Json
 from vk_provider.errors import AgentError
+from vk_provider.jsontypes import Json
 
 VERSION = "1.37"
 MAX_BODY_BYTES = 10 * 1024

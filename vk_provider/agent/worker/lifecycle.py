@@ -23,7 +23,7 @@ from vk_provider.agent.worker.core import (
 from vk_provider.agent.worker.errors import InterruptedByStop, StartError
 from vk_provider.agent.worker.killer import ContainerKiller
 from vk_provider.agent.worker.memory import PodMemory
-from vk_provider.agent.worker.observed import Observation, State, parse_rfc3339
+from vk_provider.agent.worker.observed import Observation, State
 from vk_provider.agent.worker.observer import Observer
 from vk_provider.agent.worker.preparer import PodPreparer
 from vk_provider.agent.worker.probes.manager import ProbeManager
@@ -48,6 +48,7 @@ from vk_provider.agent.worker.termination import GracePeriod, pod_grace_s
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.podmodel.restart import crash_loop_message
 from vk_provider.podmodel.status import PodEnd
+from vk_provider.rfc3339 import parse_time
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class PodLifecycle:
     def _check_deadline(self) -> float | None:
         memory = self._memory
         start_time = memory.status.get("startTime")
-        started_at_s = parse_rfc3339(start_time) if start_time else 0.0
+        started_at_s = parse_time(start_time) if start_time else 0.0
         remaining_s = remaining_deadline_s(memory.pod, started_at_s, time.time())
         if remaining_s is None:
             return None

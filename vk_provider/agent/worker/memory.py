@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.worker.backoff import BackoffTable
-from vk_provider.agent.worker.observed import rfc3339
 from vk_provider.agent.worker.resize import desired_resources, with_allocated
-from vk_provider.agent.worker.spec import Json, has_ended_in_api, is_deleted, is_host_network, uid_of
+from vk_provider.agent.worker.spec import has_ended_in_api, is_deleted, is_host_network, uid_of
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.quantity import ceil_int
 from vk_provider.podmodel.status import PodEnd
+from vk_provider.rfc3339 import format_time
 from vk_provider.wire.session import NodeFacts, PodMessage, References, StopMessage
 
 
@@ -62,7 +62,7 @@ class PodMemory:
             references=message["references"],
             node=message["node"],
             allocated=desired_resources(pod),
-            status={"startTime": rfc3339(time.time_ns()), **(pod.get("status") or {})},
+            status={"startTime": format_time(), **(pod.get("status") or {})},
         )
 
     @property

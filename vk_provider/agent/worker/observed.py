@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -110,13 +109,3 @@ def order(sandboxes: Iterable[ObservedSandbox], containers: Iterable[ObservedCon
         tuple(sorted(sandboxes, key=lambda s: (s.created_at_ns, s.attempt), reverse=True)),
         tuple(sorted(containers, key=lambda c: c.created_at_ns, reverse=True)),
     )
-
-
-def rfc3339(nanoseconds: int) -> str:
-    """Second precision, as the API's metav1.Time."""
-    return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def parse_rfc3339(text: str) -> float:
-    """Seconds since the epoch."""
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()

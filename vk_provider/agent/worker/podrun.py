@@ -34,10 +34,10 @@ from vk_provider.agent.worker.publisher import StatusPublisher
 from vk_provider.agent.worker.pulling import ImagePuller
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.resizer import Resizer
-from vk_provider.agent.worker.spec import Json
 from vk_provider.agent.worker.starter import ContainerStarter
 from vk_provider.agent.worker.stopping import StopRequest
 from vk_provider.agent.worker.termination import pod_grace_s
+from vk_provider.jsontypes import Json
 
 log = logging.getLogger(__name__)
 
@@ -276,6 +276,4 @@ async def make_volumes(runtime: ContainerRuntime, root: Path) -> PodVolumes:
     found = re.match(r"v?(\d+)\.(\d+)", reply.runtime_version)
     version = (int(found[1]), int(found[2])) if found else (0, 0)
     features = await runtime.handler_features()
-    return PodVolumes(
-        root, image_volumes=version >= (2, 1), recursive_read_only=features.recursive_read_only_mounts
-    )
+    return PodVolumes(root, image_volumes=version >= (2, 1), recursive_read_only=features.recursive_read_only_mounts)

@@ -13,13 +13,15 @@ from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.runtime import RuntimeServiceError
 from vk_provider.agent.worker.core import all_containers_removed, regular_container_started
 from vk_provider.agent.worker.memory import PodMemory
-from vk_provider.agent.worker.observed import Observation, rfc3339
+from vk_provider.agent.worker.observed import Observation
 from vk_provider.agent.worker.observer import Observer
 from vk_provider.agent.worker.probes.manager import ProbeManager
-from vk_provider.agent.worker.spec import Json, is_host_network
+from vk_provider.agent.worker.spec import is_host_network
 from vk_provider.agent.worker.status import StatusInputs, compute_statuses
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import Phase, compute_phase
 from vk_provider.podmodel.status import ContainerStatuses, SandboxFacts, build_pod_status
+from vk_provider.rfc3339 import format_time
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +140,7 @@ class StatusPublisher:
             ContainerStatuses(lists.init, lists.regular, lists.ephemeral),
             self._sandbox_facts(observed),
             memory.context(self._facts),
-            rfc3339(time.time_ns()),
+            format_time(),
             terminating=stopped,
             containers_may_run=not stopped,
             finished=stopped,

@@ -15,7 +15,8 @@ from vk_provider.agent.images import ImagePullError, ImageStore
 from vk_provider.agent.worker.backoff import BackoffTable
 from vk_provider.agent.worker.errors import StartError
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.spec import ContainerRef, Json, spec_of
+from vk_provider.agent.worker.spec import ContainerRef, spec_of
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.errors import InvalidImageName
 from vk_provider.podmodel.images import (
     RegistryCredential,

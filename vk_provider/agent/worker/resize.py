@@ -9,7 +9,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from vk_provider.agent.worker.spec import Json, init_containers, is_sidecar, metadata_of, regular_containers, spec_of
+from vk_provider.agent.worker.spec import init_containers, is_sidecar, metadata_of, regular_containers, spec_of
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.quantity import ceil_int, parse_quantity
 from vk_provider.podmodel.resources import effective_resources
 
@@ -108,8 +109,9 @@ def decreasing_memory_limits(pod: Json, actuated: Mapping[str, Json], names: Ite
     found: dict[str, int] = {}
     desired = desired_resources(pod)
     for name in names:
-        new, old = (ceil_int((which.get(name) or {}).get("limits", {}).get("memory") or 0)
-                    for which in (desired, actuated))  # fmt: skip
+        new, old = (
+            ceil_int((which.get(name) or {}).get("limits", {}).get("memory") or 0) for which in (desired, actuated)
+        )
         if new and (not old or new < old):
             found[name] = new
     return found

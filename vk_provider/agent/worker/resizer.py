@@ -20,7 +20,8 @@ from vk_provider.agent.worker.resize import (
     resize_message,
 )
 from vk_provider.agent.worker.sandbox import cgroup_parent, pod_resources
-from vk_provider.agent.worker.spec import Json, find_ref, metadata_of
+from vk_provider.agent.worker.spec import find_ref, metadata_of
+from vk_provider.jsontypes import Json
 
 _PENDING, _IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
 
@@ -77,8 +78,11 @@ class Resizer:
             stats = await self._runtime.list_container_stats(observed.sandboxes[0].id)
         except RuntimeServiceError as error:
             return f"unable to read memory usage: {error.status_text}"
-        used = {each.attributes.id: each.memory.usage_bytes.value or each.memory.working_set_bytes.value
-                for each in stats if each.HasField("memory")}  # fmt: skip
+        used = {
+            each.attributes.id: each.memory.usage_bytes.value or each.memory.working_set_bytes.value
+            for each in stats
+            if each.HasField("memory")
+        }
         records = {name: observed.newest(name) for name in limits}
         usage = {name: used[record.id] for name, record in records.items() if record is not None and record.id in used}
         return refuse_memory_decrease(limits, usage)

@@ -9,7 +9,6 @@ from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.worker.cgroups import bounded_quota
 from vk_provider.agent.worker.observed import POD_NAME, POD_NAMESPACE, POD_UID
 from vk_provider.agent.worker.spec import (
-    Json,
     init_containers,
     is_host_network,
     is_sidecar,
@@ -21,6 +20,7 @@ from vk_provider.agent.worker.spec import (
     spec_of,
     uid_of,
 )
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.dns import DnsConfig
 from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.resources import (

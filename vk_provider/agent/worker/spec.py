@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.podmodel.restart import decide_restart, find_restart_rule
 from vk_provider.podmodel.spec import (
-    Json,
     describe_pod,
     ephemeral_containers,
     init_containers,
@@ -28,7 +28,6 @@ from vk_provider.podmodel.spec import (
 __all__ = [
     "ContainerKind",
     "ContainerRef",
-    "Json",
     "back_off_key",
     "container_hash",
     "describe_pod",

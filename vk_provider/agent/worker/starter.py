@@ -27,8 +27,9 @@ from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.observed import Observation
 from vk_provider.agent.worker.pulling import ImagePuller, PresentImage, PullSource
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.spec import ContainerRef, Json, log_directory, name_of, namespace_of, spec_of
+from vk_provider.agent.worker.spec import ContainerRef, log_directory, name_of, namespace_of, spec_of
 from vk_provider.agent.worker.stopping import StopRequest
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.environment import build_environment
 from vk_provider.podmodel.errors import ContainerConfigError

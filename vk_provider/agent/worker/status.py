@@ -15,17 +15,18 @@ from vk_provider.agent.worker.core import (
     regular_container_created,
     should_restart_container,
 )
-from vk_provider.agent.worker.observed import Observation, ObservedContainer, State, rfc3339
+from vk_provider.agent.worker.observed import Observation, ObservedContainer, State
 from vk_provider.agent.worker.spec import (
     ContainerKind,
-    Json,
     ephemeral_containers,
     init_containers,
     is_deleted,
     is_sidecar,
     regular_containers,
 )
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.errors import ContainerConfigError
+from vk_provider.rfc3339 import format_time
 
 RESTARTING_ALL = "RestartingAllContainers"
 _RESTARTING_ALL_MESSAGE = "The container is removed because RestartAllContainers in place"
@@ -224,14 +225,14 @@ def _carry_over(status: Json, record: ObservedContainer, old: Json) -> None:
 
 def _convert_state(pod: Json, record: ObservedContainer, container_id: str) -> Json:
     if record.state is State.RUNNING:
-        return {"running": {"startedAt": rfc3339(record.started_at_ns)}}
+        return {"running": {"startedAt": format_time(record.started_at_ns // 1_000_000_000)}}
     if record.state is State.EXITED:
         ended = {
             "exitCode": record.exit_code,
             "reason": record.reason,
             "message": record.message,
-            "startedAt": rfc3339(record.started_at_ns),
-            "finishedAt": rfc3339(record.finished_at_ns),
+            "startedAt": format_time(record.started_at_ns // 1_000_000_000),
+            "finishedAt": format_time(record.finished_at_ns // 1_000_000_000),
             "containerID": container_id,
         }
         return {"terminated": _drop_empty(ended, keep=("exitCode",))}

@@ -12,13 +12,13 @@ from typing import Any
 
 from vk_provider.agent.worker.core import KillReason
 from vk_provider.agent.worker.spec import (
-    Json,
     grace_period_s,
     init_containers,
     is_sidecar,
     metadata_of,
     regular_containers,
 )
+from vk_provider.jsontypes import Json
 
 MINIMUM_GRACE_S = 2
 """What is always left for SIGTERM, so that a container is not killed outright."""

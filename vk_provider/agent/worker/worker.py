@@ -13,7 +13,8 @@ from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.runtime import ContainerRuntime
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.podrun import PodRun, make_volumes
-from vk_provider.agent.worker.spec import Json, find_ref, uid_of
+from vk_provider.agent.worker.spec import find_ref, uid_of
+from vk_provider.jsontypes import Json
 from vk_provider.wire.session import PodMessage, ReferencesMessage, StopMessage
 
 log = logging.getLogger(__name__)

@@ -90,8 +90,12 @@ class LocalCloud:
             raise
         self._limit = find_instance_limit(self.config.max_instances, self._hierarchies)
         if self._limit.reason:
-            log.warning("local cloud: at most %d instances instead of %d: %s",
-                        self._limit.instances, self.config.max_instances, self._limit.reason)  # fmt: skip
+            log.warning(
+                "local cloud: at most %d instances instead of %d: %s",
+                self._limit.instances,
+                self.config.max_instances,
+                self._limit.reason,
+            )
         self._spares = SpareRoots(shared.golden, self.config.root / "spare", self.config.parallel_launches)
         self._spares.refill()
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 from vk_provider.cloud.base import Instance
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.podmodel.status import ContainerStatuses, PodEnd, SandboxFacts, build_pod_status
-
-Json = dict[str, Any]
 
 
 class SimulatedAgent:

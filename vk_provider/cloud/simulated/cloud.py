@@ -25,9 +25,13 @@ from vk_provider.cloud.userdata import check_user_data
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError
 
 _RUNTIME = InstanceRuntime(
-    "simulated", "1.0.0", ("",),
-    image_volumes=True, recursive_read_only_mounts=True, supplemental_groups_policy=True,
-)  # fmt: skip
+    "simulated",
+    "1.0.0",
+    ("",),
+    image_volumes=True,
+    recursive_read_only_mounts=True,
+    supplemental_groups_policy=True,
+)
 _FIRST_ADDRESS = int(ipaddress.IPv4Address("100.64.0.16"))
 
 

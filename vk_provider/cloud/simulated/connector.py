@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, NoReturn
 
@@ -14,13 +13,10 @@ from vk_provider.cloud.base import Instance
 from vk_provider.cloud.simulated.agent import SimulatedAgent
 from vk_provider.cloud.simulated.cloud import SimulatedCloud
 from vk_provider.errors import AgentError, AgentUnreachableError
+from vk_provider.rfc3339 import format_time
 from vk_provider.wire import routes
 
 STATS_INTERVAL_S = 10.0
-
-
-def rfc3339_now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 class SimulatedSession:
@@ -102,11 +98,11 @@ class SimulatedConnector:
         instance_id = instance.instance_id
         if not self._cloud.is_booted(instance_id):
             raise AgentUnreachableError(f"no agent answers at {instance.primary_ip} ({instance_id})")
-        return self._agents.setdefault(instance_id, SimulatedAgent(instance, rfc3339_now()))
+        return self._agents.setdefault(instance_id, SimulatedAgent(instance, format_time()))
 
     def _answer(self, agent: SimulatedAgent, message: Message) -> list[Message]:
         first = agent.pod is None
-        answers = agent.receive(message, rfc3339_now())
+        answers = agent.receive(message, format_time())
         if first and agent.pod is not None and _is_of_job(agent.pod):
             self._later(self._cloud.config.job_run_s, lambda: self._complete(agent))
         return answers
@@ -121,7 +117,7 @@ class SimulatedConnector:
 
     def _complete(self, agent: SimulatedAgent) -> None:
         session = self._sessions.get(agent.instance.instance_id)
-        messages = agent.finish(rfc3339_now(), exit_code=0)
+        messages = agent.finish(format_time(), exit_code=0)
         if session is not None:
             session.push(messages)
 
@@ -132,7 +128,7 @@ class SimulatedConnector:
             for index, (instance_id, session) in enumerate(list(self._sessions.items())):
                 agent = self._agents.get(instance_id)
                 if agent is not None and agent.pod is not None and not agent.finished:
-                    session.push([agent.stats(rfc3339_now())])
+                    session.push([agent.stats(format_time())])
                 if index % 50 == 49:
                     await asyncio.sleep(0)
 
@@ -152,7 +148,7 @@ class SimulatedConnector:
         if path == routes.RUN:
             return SimulatedResponse(200, b"simulated: " + options.get("cmd", "").encode() + b"\n", "text/plain")
         if path == routes.STATS and agent.pod is not None:
-            return SimulatedResponse(200, orjson.dumps(agent.stats(rfc3339_now())), "application/json")
+            return SimulatedResponse(200, orjson.dumps(agent.stats(format_time())), "application/json")
         if path == routes.HEALTHZ:
             return SimulatedResponse(200, b"ok", "text/plain")
         return SimulatedResponse(404, b"404: Page Not Found", "text/plain")

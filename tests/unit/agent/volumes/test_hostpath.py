@@ -17,9 +17,16 @@ def places(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("dir", "Directory"), ("dir", "DirectoryOrCreate"), ("file", "File"), ("file", "FileOrCreate"), ("sock", "Socket"),
-     ("missing", ""), ("dir", "")],
-)  # fmt: skip
+    [
+        ("dir", "Directory"),
+        ("dir", "DirectoryOrCreate"),
+        ("file", "File"),
+        ("file", "FileOrCreate"),
+        ("sock", "Socket"),
+        ("missing", ""),
+        ("dir", ""),
+    ],
+)
 def test_a_matching_path_is_accepted(places, name, kind):
     set_up_host_path({"path": str(places / name), "type": kind})
 
@@ -32,12 +39,16 @@ def test_a_matching_path_is_accepted(places, name, kind):
         ("file", "Socket", "hostPath type check failed: {} is not a socket file, it's a file"),
         ("dir", "CharDevice", "hostPath type check failed: {} is not a character device, it's a directory"),
         ("sock", "BlockDevice", "hostPath type check failed: {} is not a block device, it's a socket"),
-        ("missing", "Directory", "hostPath type check failed, {} is not a directory, unable to determine its type: "
-         "No such file or directory"),
+        (
+            "missing",
+            "Directory",
+            "hostPath type check failed, {} is not a directory, unable to determine its type: "
+            "No such file or directory",
+        ),
         ("file", "DirectoryOrCreate", "hostPath type check failed: {} is not a directory, it's a file"),
         ("dir", "Odd", "Odd is an invalid volume type"),
     ],
-)  # fmt: skip
+)
 def test_another_kind_of_file_is_refused_in_the_kubelets_words(places, name, kind, message):
     path = str(places / name)
     with pytest.raises(ValueError) as caught:

@@ -6,8 +6,8 @@ from typing import Any
 
 from vk_provider.agent.worker.observed import Observation, ObservedContainer, ObservedSandbox, State, order
 from vk_provider.agent.worker.spec import container_hash
+from vk_provider.jsontypes import Json
 
-Json = dict[str, Any]
 SECOND = 1_000_000_000
 PROBE: Json = {"exec": {"command": ["true"]}, "periodSeconds": 10}
 SANDBOX = ObservedSandbox("sb0", 0, True, created_at_ns=1, ip="10.0.0.3")

@@ -17,6 +17,7 @@ from vk_provider.agent.worker.core import ProbeResults, compute_actions, regular
 from vk_provider.agent.worker.observed import Observation, ObservedContainer, ObservedSandbox, State, order
 from vk_provider.agent.worker.spec import container_hash, find_ref
 from vk_provider.agent.worker.status import StatusInputs, compute_statuses
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.conditions import build_containers_ready, build_initialized, build_ready
 from vk_provider.podmodel.dns import build_dns_config
 from vk_provider.podmodel.phase import compute_phase
@@ -24,7 +25,6 @@ from vk_provider.podmodel.resources import effective_resources, oom_score_adj, q
 from vk_provider.podmodel.spec import init_containers, is_sidecar, regular_containers
 from vk_provider.wire.session import NodeFacts
 
-Json = dict[str, Any]
 SECOND = 1_000_000_000
 CASES = [json.loads(line) for line in Path(__file__).with_name("kubelet_1_37.jsonl").read_text().splitlines()]
 

@@ -51,9 +51,14 @@ class Versioned:
 
 @pytest.mark.parametrize(
     ("version", "recursive", "expected"),
-    [("1.6.20~ds1", False, (False, False)), ("v2.0.5", True, (False, True)), ("v2.4.2", True, (True, True)),
-     ("2.4.2+unknown", False, (True, False)), ("unknown", False, (False, False))],
-)  # fmt: skip
+    [
+        ("1.6.20~ds1", False, (False, False)),
+        ("v2.0.5", True, (False, True)),
+        ("v2.4.2", True, (True, True)),
+        ("2.4.2+unknown", False, (True, False)),
+        ("unknown", False, (False, False)),
+    ],
+)
 async def test_volumes_can_do_what_the_runtime_says(
     version: str, recursive: bool, expected: tuple[bool, bool], tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.worker.probes.manager import ProbeManager
 from vk_provider.agent.worker.probes.probe import ProbeOutcome, Prober, ProbeTarget
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.spec import Json
+from vk_provider.jsontypes import Json
 
 
 class OneVerdict(Prober):

@@ -12,7 +12,8 @@ from vk_provider.agent.worker.observed import Observation, ObservedContainer, St
 from vk_provider.agent.worker.probes.probe import ProbeOutcome, Prober, ProbeTarget
 from vk_provider.agent.worker.probes.worker import INITIAL_RESULTS, PROBE_TYPES, ProbeType, ProbeWorker
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.spec import ContainerRef, Json, is_sidecar, iter_refs
+from vk_provider.agent.worker.spec import ContainerRef, is_sidecar, iter_refs
+from vk_provider.jsontypes import Json
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from vk_provider.agent.worker.httpget import (
     describe_os_error,
     resolve_port,
 )
-from vk_provider.agent.worker.spec import Json
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.expansion import expand
 
 _MAX_OUTPUT_BYTES = 10 * 1024

@@ -15,7 +15,7 @@ from typing import Literal
 from vk_provider.agent.worker.core import ProbeResult
 from vk_provider.agent.worker.probes.probe import ProbeOutcome, Prober, ProbeTarget
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.spec import Json
+from vk_provider.jsontypes import Json
 
 log = logging.getLogger(__name__)
 

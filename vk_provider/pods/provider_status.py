@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.status import UNLOCATED_MESSAGE, find_unlocated
-
-Json = dict[str, Any]
 
 INSTANCE_CONDITION = "vk-provider.io/InstanceSelected"
 """Condition that says which instance the pod got, at what price and why."""
@@ -57,15 +54,19 @@ def build_pending_status(pod: Json, start_time: str, host_ip: str, pod_ip: str, 
     conditions = [
         _condition("PodReadyToStartContainers", "False", "", "", generation, now),
         _condition(
-            "Initialized", "False", "ContainersNotInitialized",
-            f"containers with incomplete status: [{' '.join(init_names)}]", generation, now,
+            "Initialized",
+            "False",
+            "ContainersNotInitialized",
+            f"containers with incomplete status: [{' '.join(init_names)}]",
+            generation,
+            now,
         )
         if init_names
         else _condition("Initialized", "True", "", "", generation, now),
         _condition("Ready", "False", "ContainersNotReady", unready, generation, now),
         _condition("ContainersReady", "False", "ContainersNotReady", unready, generation, now),
         _condition("PodScheduled", "True", "", "", generation, _scheduled_at(pod) or now),
-    ]  # fmt: skip
+    ]
     status: Json = {"phase": "Pending", "startTime": start_time, "conditions": conditions}
     if generation:
         status["observedGeneration"] = generation

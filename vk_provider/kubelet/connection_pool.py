@@ -33,7 +33,7 @@ class _Spare(asyncio.Protocol):
         self.lost = True
 
 
-class WarmConnections:
+class ConnectionPool:
     """Opens streams to agents, from a spare connection where there is one. Keyed by instance ID."""
 
     def __init__(self, connector: AgentConnector, spare_s: float = SPARE_S) -> None:

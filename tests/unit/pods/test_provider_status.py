@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vk_provider.pods.own_status import (
+from vk_provider.pods.provider_status import (
     build_lost_status,
     build_pending_status,
     build_rejected_status,

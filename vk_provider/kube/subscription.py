@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from vk_provider.kube.podcertificates import PodCertificateSource
 from vk_provider.kube.tokens import BoundToken
-
-Json = dict[str, Any]
 
 _DEBOUNCE_S = 0.05
 
 
 @dataclass(slots=True)
-class PodRecord:
+class PodSubscription:
     """State of one pod by UID. `notify` calls the subscriber back once for changes that come together."""
 
     namespace: str

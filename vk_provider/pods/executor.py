@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,6 +12,7 @@ from vk_provider.agentclient.base import AgentConnector
 from vk_provider.aiokit.batch import Batcher
 from vk_provider.cloud.base import Cloud
 from vk_provider.errors import AgentError, AgentUnreachableError, CloudError, KubeApiError
+from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import pod_path
 from vk_provider.kube.recorder import EventRecorder
@@ -21,7 +21,7 @@ from vk_provider.pods.admission import NodeUsage, admit, hold_by_policy
 from vk_provider.pods.archive import LogArchive
 from vk_provider.pods.launcher import LaunchRefusedError, PodLauncher
 from vk_provider.pods.metrics import PodMetrics
-from vk_provider.pods.own_status import (
+from vk_provider.pods.provider_status import (
     AGENT_UNREACHABLE,
     build_lost_status,
     build_pending_status,
@@ -32,12 +32,12 @@ from vk_provider.pods.own_status import (
 )
 from vk_provider.pods.reconcile import Action
 from vk_provider.pods.record import PodRecord
-from vk_provider.pods.state import compute_fingerprint, told_status
+from vk_provider.pods.state import compute_fingerprint, desired_status
 from vk_provider.pods.status_patch import build_status_patch, keep_transition_times, owned_status
+from vk_provider.rfc3339 import format_time
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 
 TERMINATE_WINDOW_S = 0.02
 TERMINATE_BATCH = 200
@@ -45,13 +45,7 @@ ARCHIVE_TRIES = 2
 READERS_LIMIT_S = 5.0
 
 
-def rfc3339(timestamp: float | None = None) -> str:
-    """Second precision, as the API's metav1.Time."""
-    moment = datetime.datetime.fromtimestamp(time.time() if timestamp is None else timestamp, datetime.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-class PodSteps:
+class PodExecutor:
     """One method per Action; each returns after the step is done or raises for the worker to retry."""
 
     def __init__(
@@ -203,18 +197,18 @@ class PodSteps:
         The agent's next status takes it back."""
         if not record.silent_since or record.instance is None:
             return
-        since = rfc3339(time.time() - (time.monotonic() - record.silent_since))
+        since = format_time(time.time() - (time.monotonic() - record.silent_since))
         message = f"the agent on instance {record.instance.instance_id} is not reachable since {since}"
-        record.not_ready = build_unready_condition(record.pod, message, rfc3339())
+        record.not_ready = build_unready_condition(record.pod, message, format_time())
         log.warning("pod %s: %s", record.key, message)
         self.event(record, "Warning", AGENT_UNREACHABLE, message)
 
     async def publish(self, record: PodRecord) -> None:
         """One PATCH with the newest status; what arrives meanwhile makes the next one."""
-        told = told_status(record)
+        told = desired_status(record)
         if told is None:
             return
-        status = dict(keep_transition_times(told, record.published, rfc3339()))
+        status = dict(keep_transition_times(told, record.published, format_time()))
         if record.start_time:
             status["startTime"] = record.start_time
         if record.selection_message:
@@ -229,10 +223,10 @@ class PodSteps:
             answer = await self._client.patch_strategic(pod_path(record.namespace, record.name, "status"), patch)
         except KubeApiError as error:
             self._metrics.status_patches.inc(str(error.status))
-            if error.status == 404 or (error.status == 409 and "uid" in str(error).lower()):
+            if error.is_not_found or (error.is_conflict and "uid" in str(error).lower()):
                 record.published = status  # the pod is gone, or another one has its name
                 return
-            if error.status in (400, 422):
+            if error.is_invalid:
                 log.error("pod %s: the API server refuses the status: %s", record.key, error)
                 # The next status is compared with what the API server holds, not with what it did not take.
                 record.refused, record.published = told, owned_status(record.pod.get("status") or {})
@@ -249,17 +243,17 @@ class PodSteps:
         instance = record.instance
         host_ip, pod_ip = (instance.primary_ip, instance.pod_ip) if instance else ("", "")
         if record.status is None:  # else the agent was faster
-            record.status = build_pending_status(record.pod, record.start_time, host_ip, pod_ip, rfc3339())
+            record.status = build_pending_status(record.pod, record.start_time, host_ip, pod_ip, format_time())
         await self.publish(record)
 
     async def fail_never_started(self, record: PodRecord) -> None:
-        self._conclude(record, build_unstarted_status(record.pod, record.status, record.start_time, rfc3339()))
+        self._conclude(record, build_unstarted_status(record.pod, record.status, record.start_time, format_time()))
 
     async def fail_lost(self, record: PodRecord) -> None:
         message = record.lost or record.boot_failed
         reason = "InstanceTerminated" if record.lost else "InstanceBootFailed"
         self.event(record, "Warning", reason, message)
-        self._conclude(record, build_lost_status(record.pod, record.status, reason, message, rfc3339()))
+        self._conclude(record, build_lost_status(record.pod, record.status, reason, message, format_time()))
         if record.instance is not None and not record.has_instance:
             self._connector.forget(record.instance.instance_id)
 
@@ -270,7 +264,7 @@ class PodSteps:
         record.instance, record.terminated, record.connection = None, False, None
         record.boot_failed, record.ever_connected = "", False
         record.sent_fingerprint, record.sent_references, record.ack_seq = None, None, 0
-        record.unasked, record.silent_since, record.not_ready = False, 0.0, None
+        record.handover_unknown, record.silent_since, record.not_ready = False, 0.0, None
         record.attempt += 1
 
     async def stop(self, record: PodRecord) -> None:
@@ -304,7 +298,7 @@ class PodSteps:
         try:
             await self._client.delete(pod_path(record.namespace, record.name), body)
         except KubeApiError as error:
-            if error.status not in (404, 409):
+            if not (error.is_not_found or error.is_conflict):
                 raise
         record.api_deleted = True
 

@@ -1,0 +1,30 @@
+"""Times as the Kubernetes API writes them: RFC 3339 in UTC (metav1.Time, metav1.MicroTime). Pure."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+
+def format_time(timestamp: float | None = None) -> str:
+    """Second precision, as metav1.Time; `timestamp` in seconds since the epoch, now when None."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() if timestamp is None else timestamp))
+
+
+def format_milli_time(timestamp: float | None = None) -> str:
+    """Millisecond precision."""
+    moment = datetime.fromtimestamp(time.time() if timestamp is None else timestamp, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def format_micro_time(timestamp: float | None = None) -> str:
+    """Microsecond precision, as metav1.MicroTime."""
+    return datetime.fromtimestamp(time.time() if timestamp is None else timestamp, UTC).strftime(
+        "%Y-%m-%dT%H:%M:%S.%fZ"
+    )
+
+
+def parse_time(text: str) -> float:
+    """Seconds since the epoch; raises ValueError when `text` is not RFC 3339. A time without zone is UTC."""
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
