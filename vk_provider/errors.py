@@ -94,5 +94,9 @@ class AgentIdentityError(AgentError):
     """What answers at the instance's address does not prove to be that instance: never talk to it."""
 
 
+class AgentProtocolError(AgentError):
+    """The agent broke the contract of the session: an error of that session alone."""
+
+
 class AgentVersionError(AgentError):
     """Provider and agent share no wire version."""

@@ -12,8 +12,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+from vk_provider.wire.podstatus import PodStatus
 from vk_provider.wire.session import EventMessage, StatsMessage, StatusMessage
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Outbox:
 
     def send_status(self, pod_uid: str, status: Message, finished: bool) -> None:
         """The pod's newest PodStatus; a status not sent yet is replaced."""
-        self._status = StatusMessage(type="status", podUID=pod_uid, status=status, finished=finished)
+        self._status = StatusMessage(type="status", podUID=pod_uid, status=cast(PodStatus, status), finished=finished)
         self._status_due = True
         self._due.set()
 

@@ -12,7 +12,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from vk_provider.agent.outbox import Message, Outbox
 from vk_provider.wire import routes
-from vk_provider.wire.session import MAX_MESSAGE_BYTES, HelloMessage
+from vk_provider.wire.session import FEATURES, MAX_DOWN_BYTES, MAX_UP_BYTES, HelloMessage
 from vk_provider.wire.version import SUPPORTED_VERSIONS
 
 __all__ = ["Outbox", "SessionHandler"]
@@ -55,7 +55,7 @@ class SessionHandler:
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         """One session from its upgrade to its end."""
         websocket = web.WebSocketResponse(
-            heartbeat=HEARTBEAT_S, compress=False, max_msg_size=MAX_MESSAGE_BYTES, timeout=CLOSE_LIMIT_S
+            heartbeat=HEARTBEAT_S, compress=False, max_msg_size=MAX_DOWN_BYTES, timeout=CLOSE_LIMIT_S
         )
         await websocket.prepare(request)
         session = _Session(websocket)
@@ -82,6 +82,7 @@ class SessionHandler:
         hello = HelloMessage(
             type="hello",
             version=max(SUPPORTED_VERSIONS),
+            features=list(FEATURES),
             instanceID=self._instance_id,
             podUID=self._pod_uid(),
             agentStartedAt=self._started_at,
@@ -90,7 +91,9 @@ class SessionHandler:
             await websocket.send_bytes(orjson.dumps(hello))
             while True:
                 for message in await self._outbox.take():
-                    await websocket.send_bytes(orjson.dumps(message))
+                    frame = _encode(message)
+                    if frame is not None:
+                        await websocket.send_bytes(frame)
         except ConnectionError as error:  # the reader sees the end too
             log.info("session: sending failed: %s", error)
         except Exception:
@@ -140,6 +143,17 @@ class _Session:
         """Close without waiting for the other side, which may be dead."""
         close = self.websocket.close(code=WSCloseCode.GOING_AWAY, message=b"replaced by a newer session")
         self._closing = asyncio.create_task(close, name="session-close")
+
+
+def _encode(message: Message) -> bytes | None:
+    """The message within the limit of the contract: a sample without its longest part, or none at all."""
+    frame = orjson.dumps(message)
+    if len(frame) > MAX_UP_BYTES and message.pop("cadvisor", None) is not None:
+        frame = orjson.dumps(message)
+    if len(frame) > MAX_UP_BYTES:
+        log.error("a %s message of %d bytes is not sent: the limit is %d", message["type"], len(frame), MAX_UP_BYTES)
+        return None
+    return frame
 
 
 def _parse(data: bytes | str) -> Message | None:

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
+from vk_provider.agentclient.session import AgentSession
 from vk_provider.cloud.base import Instance
 
-Message = dict[str, Any]
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
-
-
-class AgentSession(Protocol):
-    """One open session; see wire.session for the messages. Iteration ends when the agent or the network closes it."""
-
-    async def send(self, message: Message) -> None:
-        """Queue a message down. Raises AgentUnreachableError when the session is closed."""
-
-    def __aiter__(self) -> AsyncIterator[Message]: ...
-
-    async def close(self) -> None: ...
 
 
 class AgentResponse(Protocol):

@@ -20,15 +20,23 @@ import aiohttp
 import orjson
 
 from vk_provider.agentclient.authority import Authority, verify_identity
-from vk_provider.agentclient.base import AgentResponse, AgentSession, Message, ProtocolT
+from vk_provider.agentclient.base import AgentResponse, ProtocolT
 from vk_provider.agentclient.identity_store import ProviderIdentity
+from vk_provider.agentclient.session import AgentSession
 from vk_provider.aiokit.keepalive import keepalive_socket, set_keepalive
+from vk_provider.aiokit.ratelimit import TokenBucket
 from vk_provider.aiokit.tlssite import TLS_SHUTDOWN_S
 from vk_provider.cloud.base import Instance
-from vk_provider.errors import AgentError, AgentIdentityError, AgentUnreachableError, AgentVersionError
+from vk_provider.errors import (
+    AgentError,
+    AgentIdentityError,
+    AgentProtocolError,
+    AgentUnreachableError,
+    AgentVersionError,
+)
 from vk_provider.wire import routes
 from vk_provider.wire.bootdata import AGENT_PORT
-from vk_provider.wire.session import MAX_MESSAGE_BYTES
+from vk_provider.wire.session import MAX_UP_BYTES
 from vk_provider.wire.version import select_version
 
 log = logging.getLogger(__name__)
@@ -39,32 +47,43 @@ REQUEST_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 30.0
 """For the head of the answer to a GET, such as a log; a POST may run a command to its end first."""
 HEARTBEAT_S = 15.0
+PING_RATE, PING_BURST = 2.0, 20.0
+"""Pings and pongs a second that are read of one agent; its own heartbeat is one in 15 s."""
 MAX_ANSWER_BYTES = 256 * 1024
 """Of an identity exchange: a few PEM texts."""
 CLIENT_CERTIFICATE_RENEWAL = datetime.timedelta(days=7)
 
 
-class HttpsSession:
-    """AgentSession over a WebSocket."""
+class WebSocketChannel:
+    """session.Channel over a WebSocket."""
 
     def __init__(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         self._websocket = websocket
 
-    async def send(self, message: Message) -> None:
+    async def send(self, frame: bytes) -> None:
         try:
-            await self._websocket.send_bytes(orjson.dumps(message))
+            await self._websocket.send_bytes(frame)
         except (ConnectionError, aiohttp.ClientError, RuntimeError) as error:
             raise AgentUnreachableError(f"session closed: {error}") from None
 
-    def __aiter__(self) -> AsyncIterator[Message]:
-        return self._messages()
-
-    async def _messages(self) -> AsyncIterator[Message]:
+    async def frames(self) -> AsyncIterator[bytes | str]:
+        pings = TokenBucket(PING_RATE, PING_BURST, time.monotonic())
         async for frame in self._websocket:
             if frame.type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT):
-                yield _decode(frame.data)
+                yield frame.data
+            elif frame.type is aiohttp.WSMsgType.PING:
+                await self._answer_ping(frame.data)
+                await asyncio.sleep(pings.take(time.monotonic()))
+            elif frame.type is aiohttp.WSMsgType.PONG:
+                await asyncio.sleep(pings.take(time.monotonic()))
             elif frame.type is aiohttp.WSMsgType.ERROR:
-                raise AgentError(f"the session broke: {frame.data}")
+                raise _broken(frame.data)
+
+    async def _answer_ping(self, data: bytes) -> None:
+        try:
+            await self._websocket.pong(data)
+        except (ConnectionError, aiohttp.ClientError, RuntimeError):
+            pass  # closed: the reader sees it next
 
     async def close(self) -> None:
         await self._websocket.close()
@@ -164,9 +183,10 @@ class HttpsConnector:
                     ssl=self._verified,
                     server_hostname=routes.server_name(instance.instance_id),
                     heartbeat=HEARTBEAT_S,
-                    max_msg_size=MAX_MESSAGE_BYTES,
+                    max_msg_size=MAX_UP_BYTES,
                     compress=0,
                     autoclose=True,
+                    autoping=False,
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _translate(instance, error) from None
@@ -174,7 +194,7 @@ class HttpsConnector:
         certificate = websocket.get_extra_info("peercert") or {}
         if "notAfter" in certificate:
             self._plan_renewal(instance.instance_id, ssl.cert_time_to_seconds(certificate["notAfter"]))
-        return HttpsSession(websocket)
+        return AgentSession(WebSocketChannel(websocket))
 
     def _plan_renewal(self, instance_id: str, not_after_s: float) -> None:
         """Sessions break and providers restart: the certificate's own end counts, not the session's beginning."""
@@ -331,6 +351,13 @@ def _decode(data: bytes | str) -> Any:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise AgentError(f"the agent sent broken JSON: {error}") from None
+
+
+def _broken(error: Any) -> AgentError:
+    """A frame that the WebSocket refuses. The text of the error is not told: it may hold what the agent sent."""
+    if isinstance(error, aiohttp.WebSocketError):
+        return AgentProtocolError(f"the agent broke the protocol: WebSocket close code {error.code}")
+    return AgentUnreachableError(f"the session broke: {type(error).__name__}")
 
 
 def _text(instance: Instance, answer: Any, name: str) -> str:

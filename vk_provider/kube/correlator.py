@@ -10,8 +10,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from vk_provider.aiokit.ratelimit import TokenBucket
 from vk_provider.jsontypes import Json
-from vk_provider.kube.ratelimit import TokenBucket
 
 Key = tuple[str, ...]
 

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vk_provider.aiokit.backoff import Backoff
+from vk_provider.aiokit.ratelimit import TokenBucket
 from vk_provider.errors import KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.correlator import EventCorrelator, event_key
 from vk_provider.kube.paths import event_path
-from vk_provider.kube.ratelimit import TokenBucket
 from vk_provider.rfc3339 import format_time
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator
 from aiohttp import web
 
 from vk_provider.aiokit.metrics import CONTENT_TYPE, format_labels, format_value
-from vk_provider.kubelet.sample_check import is_cadvisor
+from vk_provider.jsontypes import Json
 from vk_provider.kubelet.samples import NodeSamples, parse_time
-from vk_provider.wire.session import StatsMessage
 
 _COUNTERS = {
     "container_cpu_usage_seconds_total": "Cumulative cpu time consumed in seconds.",
@@ -68,7 +67,7 @@ def _families() -> Iterator[tuple[str, str, str]]:
             yield name, kind, help_text
 
 
-def render_cadvisor_metrics(samples: Iterable[StatsMessage]) -> Iterator[str]:
+def render_cadvisor_metrics(samples: Iterable[Json]) -> Iterator[str]:
     """Text of one family after another, by name; families without a sample are left out."""
     lines: defaultdict[str, list[str]] = defaultdict(list)
     for sample in samples:
@@ -78,11 +77,11 @@ def render_cadvisor_metrics(samples: Iterable[StatsMessage]) -> Iterator[str]:
             yield f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n" + "\n".join(lines[name]) + "\n"
 
 
-def _collect_lines(sample: StatsMessage, lines: defaultdict[str, list[str]]) -> None:
+def _collect_lines(sample: Json, lines: defaultdict[str, list[str]]) -> None:
     reference = sample["pod"].get("podRef") or {}
     moment = parse_time(sample["timestamp"])
     stamp = "" if moment is None else f" {round(moment.timestamp() * 1000)}"
-    for container in filter(is_cadvisor, sample.get("cadvisor") or ()):
+    for container in sample.get("cadvisor") or ():
         common = {
             "container": container.get("container", ""),
             "id": container.get("id", ""),

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from vk_provider.aiokit.metrics import CONTENT_TYPE, format_labels, format_value
+from vk_provider.jsontypes import Json
 from vk_provider.kubelet.samples import NodeSamples
-from vk_provider.wire.session import StatsMessage
 
 HEAD = (
     "# HELP prober_probe_total [BETA] Cumulative number of a liveness, readiness or startup probe for a container by "
@@ -16,7 +16,7 @@ HEAD = (
 )
 
 
-def render_probe_metrics(samples: Iterable[StatsMessage]) -> str:
+def render_probe_metrics(samples: Iterable[Json]) -> str:
     """The whole text; "" while no probe ran."""
     lines = []
     for sample in samples:

@@ -7,7 +7,6 @@ from typing import Protocol
 
 from vk_provider.cloud.base import Instance
 from vk_provider.jsontypes import Json
-from vk_provider.wire.session import StatsMessage
 
 
 class ArchivedPodLogs(Protocol):
@@ -36,8 +35,8 @@ class PodHandle(Protocol):
     def archive(self) -> ArchivedPodLogs | None: ...
 
     @property
-    def stats(self) -> StatsMessage | None:
-        """Newest pushed sample."""
+    def stats(self) -> Json | None:
+        """Newest sample that the agent pushed, valid and about this pod: see wire.session.StatsMessage."""
 
 
 class PodSource(Protocol):

@@ -17,9 +17,8 @@ from functools import lru_cache
 
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.provider import PodSource
-from vk_provider.kubelet.sample_check import check_sample
 from vk_provider.rfc3339 import format_milli_time
-from vk_provider.wire.session import StatsMessage
+from vk_provider.wire.values import MAX_INTEGER
 
 _TERMINAL = ("Succeeded", "Failed")
 NANOSECONDS = 1_000_000_000
@@ -85,12 +84,10 @@ class NodeSamples:
         self._node, self._source, self._started_at = node, source, started_at
         self._cpu = CpuTotal()
         self._previous: tuple[float, int] | None = None
-        self._checked: dict[str, tuple[StatsMessage, StatsMessage | None]] = {}
 
-    async def collect(self) -> list[StatsMessage]:
+    async def collect(self) -> list[Json]:
         """Newest samples of the pods that have an instance and are not over. Lets others run in between."""
         found = []
-        checked: dict[str, tuple[StatsMessage, StatsMessage | None]] = {}
         for number, pod in enumerate(list(self._source.pods(self._node))):
             if number % BATCH == BATCH - 1:
                 await asyncio.sleep(0)
@@ -99,17 +96,10 @@ class NodeSamples:
             metadata = pod["metadata"]
             handle = self._source.find(metadata["namespace"], metadata["name"], metadata.get("uid"))
             if handle is not None and handle.stats is not None and handle.instance is not None:
-                sample = handle.stats
-                known = self._checked.get(metadata["uid"])
-                if known is None or known[0] is not sample:
-                    known = (sample, check_sample(sample, metadata))
-                checked[metadata["uid"]] = known
-                if known[1] is not None:
-                    found.append(known[1])
-        self._checked = checked
+                found.append(handle.stats)
         return found
 
-    async def build_node(self, samples: list[StatsMessage], now: float, own: ProcessUsage) -> Json:
+    async def build_node(self, samples: list[Json], now: float, own: ProcessUsage) -> Json:
         """The `node` part of /stats/summary."""
         counters = [("provider", own.cpu_ns, True)]
         node_sum, pods_sum = _Sum(), _Sum()
@@ -143,7 +133,7 @@ class NodeSamples:
             "rlimit": node_sum.part("rlimit", moment),
         }
 
-    def _is_new(self, sample: StatsMessage) -> bool:
+    def _is_new(self, sample: Json) -> bool:
         started = parse_time(sample["pod"].get("startTime"))
         return started is not None and started.timestamp() >= self._started_at
 
@@ -178,7 +168,7 @@ class NodeSamples:
 
 
 class _Sum:
-    """Adds up the numbers of parts of many documents; names, times and lists are left out."""
+    """Adds up the numbers of parts of many documents; names, times and lists are left out. A sum stays an int64."""
 
     def __init__(self) -> None:
         self._parts: dict[str, dict[str, int]] = {}
@@ -187,7 +177,7 @@ class _Sum:
         total = self._parts.setdefault(name, {})
         for figure, value in (document or {}).items():
             if type(value) is int:
-                total[figure] = total.get(figure, 0) + value
+                total[figure] = min(MAX_INTEGER, total.get(figure, 0) + value)
 
     def part(self, name: str, moment: str) -> Json:
         return {"time": moment, **self._parts.get(name, {})}

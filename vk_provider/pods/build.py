@@ -81,8 +81,15 @@ def build_controller(
             settings.cloud.boot_timeout_s,
             controller.on_connected,
             controller.on_disconnected,
+            controller.on_violation,
         )
 
     return PodController(
-        cloud, recorder, metrics, build_executor, build_connection, settings.cloud.agent_monitor_grace_s
+        cloud,
+        recorder,
+        metrics,
+        build_executor,
+        build_connection,
+        settings.cloud.agent_monitor_grace_s,
+        launcher.capacity_of,
     )

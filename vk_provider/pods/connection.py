@@ -10,13 +10,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from vk_provider.agentclient.base import AgentConnector
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.base import Instance
-from vk_provider.errors import AgentError, AgentIdentityError, AgentUnreachableError, AgentVersionError, CloudError
+from vk_provider.errors import (
+    AgentError,
+    AgentIdentityError,
+    AgentProtocolError,
+    AgentUnreachableError,
+    AgentVersionError,
+    CloudError,
+)
 from vk_provider.pods.record import PodRecord
+from vk_provider.wire.session import UpMessage
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +35,11 @@ UNKNOWN_GRACE_S = 30.0
 """A cloud that is eventually consistent may not know a young instance yet."""
 STEADY_S = 5.0
 """A session that broke sooner is no reason to dial at once again."""
+FORGIVEN_S = 300.0
+"""A session that was sound for so long begins the back-off of a violation anew."""
 RENEWAL_RETRY_S = 60.0
 
-Receive = Callable[[PodRecord, dict[str, Any]], None]
+Receive = Callable[[PodRecord, UpMessage], None]
 Describe = Callable[[str], Awaitable[Instance | None]]
 
 
@@ -46,6 +55,7 @@ class InstanceConnection:
         boot_timeout_s: float,
         on_connected: Callable[[PodRecord], None],
         on_disconnected: Callable[[PodRecord], None],
+        on_violation: Callable[[PodRecord, str], None],
     ) -> None:
         self._connector = connector
         self._describe = describe
@@ -54,6 +64,7 @@ class InstanceConnection:
         self._boot_timeout_s = boot_timeout_s
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
+        self._on_violation = on_violation
 
     async def run(self, record: PodRecord) -> None:
         backoff = Backoff(DIAL_FIRST_S, DIAL_MAX_S, 1.5)
@@ -61,6 +72,8 @@ class InstanceConnection:
         fate_due = started + FATE_INTERVAL_S
         told = ""
         while record.instance is not None and not record.instance.state.is_gone:
+            # The back-off of an agent that breaks the protocol is the record's: a new task does not begin it anew.
+            await asyncio.sleep(max(0.0, record.redial_at - time.monotonic()))
             dialed = time.monotonic()
             try:
                 await self._hold(record)
@@ -69,6 +82,8 @@ class InstanceConnection:
                     backoff.reset()
             except AgentUnreachableError:
                 pass
+            except AgentProtocolError as error:
+                self._note_violation(record, str(error), dialed)
             except AgentError as error:
                 if str(error) != told:
                     told = str(error)
@@ -86,6 +101,14 @@ class InstanceConnection:
                 return
             await asyncio.sleep(backoff.next_delay_s())
 
+    def _note_violation(self, record: PodRecord, message: str, dialed: float) -> None:
+        """An error of this session alone: told on the pod, and the next one waits."""
+        if time.monotonic() - dialed >= FORGIVEN_S:
+            record.violation_backoff.reset()
+        record.redial_at = time.monotonic() + record.violation_backoff.next_delay_s()
+        log.warning("pod %s: %s", record.key, message)
+        self._on_violation(record, message)
+
     async def _hold(self, record: PodRecord) -> None:
         instance = record.instance
         if instance is None or not instance.primary_ip:
@@ -99,14 +122,22 @@ class InstanceConnection:
             self._on_connected(record)
         self._wake(record.uid)
         try:
-            async for message in session:
-                self._receive(record, message)
+            await session.run(lambda message: self._take(record, message))
         finally:
             record.session = None
             self._on_disconnected(record)
             renewal.cancel()
-            await session.close()
         log.info("pod %s: session with %s ended", record.key, instance.instance_id)
+
+    def _take(self, record: PodRecord, message: UpMessage) -> None:
+        try:
+            self._receive(record, message)
+        except AgentError:
+            raise
+        except Exception as error:
+            # Whatever a message of one agent does here, it does to its own session only.
+            log.exception("pod %s: a message of its agent could not be handled", record.key)
+            raise AgentProtocolError(f"a {message['type']} message could not be handled: {error!r}") from error
 
     async def _renew(self, instance: Instance) -> None:
         while True:

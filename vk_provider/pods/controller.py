@@ -12,21 +12,24 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from vk_provider.agentclient.session import Slot
 from vk_provider.aiokit.batch import Batcher
 from vk_provider.aiokit.workers import KeyedWorkers
 from vk_provider.cloud.base import TAG_ATTEMPT, TAG_POD_UID, Cloud, Instance
 from vk_provider.jsontypes import Json
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.podmodel.phase import TERMINAL_PHASES
+from vk_provider.pods.agent_word import accept_stats, accept_status
 from vk_provider.pods.connection import InstanceConnection, may_have_run
 from vk_provider.pods.executor import PodExecutor, involved
 from vk_provider.pods.metrics import PodMetrics
-from vk_provider.pods.provider_status import AGENT_REACHABLE
+from vk_provider.pods.provider_status import AGENT_PROTOCOL_ERROR, AGENT_REACHABLE
 from vk_provider.pods.reconcile import Action, is_over, reconcile
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.state import compute_state, has_started, is_overdue, next_look_s
 from vk_provider.pods.status_patch import owned_status
 from vk_provider.rfc3339 import format_time
+from vk_provider.wire.session import EventMessage, StatusMessage, UpMessage
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +53,13 @@ class PodController:
         build_executor: Callable[[PodController], PodExecutor],
         build_connection: Callable[[PodController], InstanceConnection],
         agent_grace_s: float,
+        capacity_of: Callable[[Instance], tuple[int, int]],
     ) -> None:
         self._cloud = cloud
         self._recorder = recorder
         self._metrics = metrics
         self._agent_grace_s = agent_grace_s
+        self._capacity_of = capacity_of
         self.records: dict[str, PodRecord] = {}
         self._by_name: dict[tuple[str, str], str] = {}
         self._adopting = True
@@ -126,26 +131,31 @@ class PodController:
             status = owned_status(record.pod["status"])
             record.published = {**record.published, **{name: status.get(name) for name in _OF_THE_END}}
 
-    def receive(self, record: PodRecord, message: Json) -> None:
-        """A message from the pod's agent."""
-        kind = message.get("type")
-        if kind == "status":
-            if message["podUID"] != record.uid or record.terminated or record.concluded:
-                return
-            self._note_heard(record)
-            if record.status == message["status"] and record.finished == message["finished"]:
-                return
-            record.status, record.status_from_agent = message["status"], True
-            record.finished = bool(message["finished"])
-            self.wake(record.uid)
-        elif kind == "event":
+    def receive(self, record: PodRecord, message: UpMessage) -> None:
+        """A valid message from the pod's agent. Raises AgentProtocolError where it contradicts what is known."""
+        if message["type"] == "hello":
+            self._greet(record, message["podUID"])
+        elif message["podUID"] != record.uid:
+            return  # of a pod that this instance had in another life of ours; `_greet` has named it
+        elif message["type"] == "status":
+            self._take_status(record, message)
+        elif message["type"] == "event":
             self._relay_event(record, message)
-        elif kind == "stats":
-            record.stats = message
-        elif kind == "hello":
-            self._greet(record, message.get("podUID"))
+        elif record.instance is not None:
+            capacity = self._capacity_of(record.instance)
+            record.stats = accept_stats(message, record.pod, record.instance, *capacity, time.time())
 
-    def _greet(self, record: PodRecord, uid: str | None) -> None:
+    def _take_status(self, record: PodRecord, message: StatusMessage) -> None:
+        if record.terminated or record.concluded:
+            return
+        self._note_heard(record)
+        status = accept_status(message["status"], record.pod, record.instance)
+        if record.status == status and record.finished == message["finished"]:
+            return
+        record.status, record.status_from_agent, record.finished = status, True, message["finished"]
+        self.wake(record.uid)
+
+    def _greet(self, record: PodRecord, uid: str) -> None:
         if uid == "" and record.handover_unknown:
             record.handover_unknown = False
             self.wake(record.uid)
@@ -163,16 +173,16 @@ class PodController:
             self.executor.event(record, "Normal", AGENT_REACHABLE, message)
             self.wake(record.uid)
 
-    def _relay_event(self, record: PodRecord, message: Json) -> None:
-        if message["podUID"] == record.uid and message["seq"] > record.ack_seq:
+    def _relay_event(self, record: PodRecord, message: EventMessage) -> None:
+        if message["seq"] > record.ack_seq:
             self._recorder.record(
                 involved(record.pod),
                 message["eventType"],
                 message["reason"],
                 message["message"],
-                message.get("fieldPath", ""),
+                message["fieldPath"],
                 host=record.node,
-                timestamp=message.get("timestamp"),
+                timestamp=message["timestamp"],
                 count=message.get("count", 1),
             )
         record.ack_seq = max(record.ack_seq, message["seq"])
@@ -181,9 +191,8 @@ class PodController:
 
     def _ack(self, record: PodRecord) -> None:
         record.ack_timer = None
-        session = record.session
-        if session is not None:
-            self._spawn(session.send({"type": "ack", "seq": record.ack_seq}), f"ack {record.uid}")
+        if record.session is not None:
+            record.session.put(Slot.ACK, {"type": "ack", "seq": record.ack_seq})
 
     def on_connected(self, record: PodRecord) -> None:
         if record.fresh:
@@ -194,6 +203,11 @@ class PodController:
         if record.exists and record.has_instance and not record.finished:
             record.silent_since = record.silent_since or time.monotonic()
             self.wake(record.uid)
+
+    def on_violation(self, record: PodRecord, message: str) -> None:
+        """The session is closed and dialed again later; the pod's owner learns why."""
+        self._metrics.violations.inc()
+        self.executor.event(record, "Warning", AGENT_PROTOCOL_ERROR, message)
 
     # --- adoption ------------------------------------------------------------------------------------------------
 
@@ -291,12 +305,12 @@ class PodController:
         record.connection.add_done_callback(lambda task: self._connection_done(record, task))
 
     def _connection_done(self, record: PodRecord, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            log.error("pod %s: connection failed", record.key, exc_info=task.exception())
-            self._workers.wake_after(record.uid, 1.0)
         if record.connection is task:
             record.connection = None
-            self.wake(record.uid)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("pod %s: connection failed", record.key, exc_info=task.exception())
+            record.redial_at = time.monotonic() + record.violation_backoff.next_delay_s()
+        self.wake(record.uid)
 
     def forget(self, record: PodRecord) -> None:
         if record.ack_timer is not None:

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from vk_provider.agentclient.base import AgentConnector
+from vk_provider.agentclient.session import Slot
 from vk_provider.aiokit.batch import Batcher
 from vk_provider.cloud.base import Cloud
-from vk_provider.errors import AgentError, AgentUnreachableError, CloudError, KubeApiError
+from vk_provider.errors import AgentError, CloudError, KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import pod_path
@@ -176,20 +177,14 @@ class PodExecutor:
             raise
         if record.session is not session:
             return  # a newer session begins with everything
-        try:
-            if record.sent_fingerprint != fingerprint:
-                pod = record.pod
-                if not (pod.get("status") or {}).get("startTime"):
-                    pod = {**pod, "status": {**(pod.get("status") or {}), "startTime": record.start_time}}
-                await session.send(
-                    {"type": "pod", "pod": pod, "references": references, "node": self._node_facts(record)}
-                )
-            elif references != record.sent_references:
-                await session.send({"type": "references", "references": references})
-        except AgentUnreachableError:
-            return
-        if record.session is not session:
-            return
+        if record.sent_fingerprint != fingerprint:
+            pod = record.pod
+            if not (pod.get("status") or {}).get("startTime"):
+                pod = {**pod, "status": {**(pod.get("status") or {}), "startTime": record.start_time}}
+            message = {"type": "pod", "pod": pod, "references": references, "node": self._node_facts(record)}
+            session.put(Slot.POD, message)
+        elif references != record.sent_references:
+            session.put(Slot.REFERENCES, {"type": "references", "references": references})
         record.sent_fingerprint, record.sent_references = fingerprint, dict(references)
 
     async def mark_not_ready(self, record: PodRecord) -> None:
@@ -271,12 +266,10 @@ class PodExecutor:
         """The API object is gone, the pod still runs: a kubelet kills it with a grace period of 1 s."""
         record.stop_sent_at = time.monotonic()
         if record.session is not None:
-            try:
-                await record.session.send(
-                    {"type": "stop", "gracePeriodSeconds": 1, "reason": "Killing", "message": "pod object is gone"}
-                )
-            except AgentUnreachableError:
-                pass
+            record.session.put(
+                Slot.STOP,
+                {"type": "stop", "gracePeriodSeconds": 1, "reason": "Killing", "message": "pod object is gone"},
+            )
 
     async def archive(self, record: PodRecord) -> None:
         """Keep the logs before the instance goes; two failed tries are told and must not cost money for ever."""

@@ -13,6 +13,7 @@ from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, LaunchRequest, Off
 from vk_provider.cloud.tags import build_tags
 from vk_provider.cloud.unavailable import UnavailableOfferings
 from vk_provider.errors import CapacityError, CloudError, CloudRequestError, VkError
+from vk_provider.pods.agent_word import MAX_CPU_MILLI, MAX_MEMORY_BYTES
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import PodRecord
 from vk_provider.sizing.need import compute_allocatable
@@ -69,6 +70,13 @@ class PodLauncher:
         offering = self._by_type.get(instance.instance_type)
         preferences = self._preferences_of(instance.tags.get(TAG_NODE, ""))
         return compute_allocatable(offering, preferences) if offering is not None else {}
+
+    def capacity_of(self, instance: Instance) -> tuple[int, int]:
+        """(millicores, bytes of memory) of an instance: no counter of its agent can be beyond them."""
+        offering = self._by_type.get(instance.instance_type)
+        return (
+            (offering.cpu_milli, offering.memory_bytes) if offering is not None else (MAX_CPU_MILLI, MAX_MEMORY_BYTES)
+        )
 
     def _preferences_of(self, node: str) -> Preferences:
         return self._preferences.get(node) or _DEFAULT_PREFERENCES

@@ -28,6 +28,9 @@ class PodMetrics:
         self.status_patches = registry.counter(
             "vk_pod_status_patches_total", "Status PATCHes by result", labels=("result",)
         )
+        self.violations = registry.counter(
+            "vk_agent_protocol_errors_total", "Sessions closed because an agent broke the protocol"
+        )
         self.orphans = registry.counter("vk_orphan_instances_total", "Instances without a pod that were terminated")
 
     def follow(

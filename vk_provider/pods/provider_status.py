@@ -11,6 +11,8 @@ INSTANCE_CONDITION = "vk-provider.io/InstanceSelected"
 AGENT_UNREACHABLE = "AgentUnreachable"
 """Reason of Ready=False, and of the event, while nothing is heard from an agent whose instance may well live."""
 AGENT_REACHABLE = "AgentReachable"
+AGENT_PROTOCOL_ERROR = "AgentProtocolError"
+"""Reason of the event when an agent's session was closed because it broke the protocol."""
 
 _STATUS_FIELDS = {
     "initContainers": "initContainerStatuses",

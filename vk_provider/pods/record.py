@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from vk_provider.agentclient.base import AgentSession
+from vk_provider.agentclient.session import AgentSession
+from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.base import Instance
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import TERMINAL_PHASES
@@ -23,6 +24,7 @@ class PodRecord:
     concluded:  the provider itself said how the pod ended: no agent's word changes that any more
     published:  the status fields that the API server holds from us; patched_version: resourceVersion of that PATCH
     refused:    the status that the API server did not accept, so that it is not sent for ever
+    redial_at:  not dialed before: its agent broke the protocol; violation_backoff says for how long
     resolving:  reads what the pod refers to while its instance boots
     fresh:      nothing of the pod can have run on its instance before this process connected to it
     handover_unknown: an earlier process may have given the pod to the agent of this instance without having told
@@ -59,6 +61,8 @@ class PodRecord:
     sent_references: Json | None = None
     references_changed: bool = False
     resolving: asyncio.Task[None] | None = None
+    redial_at: float = 0.0
+    violation_backoff: Backoff = field(default_factory=lambda: Backoff(1.0, 60.0))
     stop_sent_at: float = 0.0
     handover_unknown: bool = False
     silent_since: float = 0.0

@@ -1,5 +1,7 @@
 """Messages of the session between provider and agent: JSON objects with a `type`, over one WebSocket.
 
+The types here are the contract and its schema: `wire.inbound` decodes what comes up by them.
+
 Everything is level-triggered and idempotent: `pod` always carries the whole desired state, `status` the whole actual
 state. After a reconnect both sides simply send their newest state again; only events carry a sequence number, and are
 repeated until acknowledged.
@@ -10,12 +12,21 @@ Up (agent -> provider):   hello, status, event, stats.
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
+
+from msgspec import Meta
 
 from vk_provider.jsontypes import Json
+from vk_provider.wire.podstats import CadvisorContainer, NodeStats, PodStats, ProbeCount
+from vk_provider.wire.podstatus import PodStatus
+from vk_provider.wire.values import MAX_INTEGER, EventReason, EventText, FieldPath, Name, Timestamp, Uid
 
-MAX_MESSAGE_BYTES = 64 << 20
-"""Of either side. A pod comes with everything it refers to, and a ConfigMap or Secret has 1 MiB at most."""
+MAX_DOWN_BYTES = 64 << 20
+"""A pod comes with everything it refers to, and a ConfigMap or Secret has 1 MiB at most."""
+MAX_UP_BYTES = 2 << 20
+"""A status or a sample of a pod with a thousand containers; an object of the API has 1.5 MiB at most."""
+FEATURES: tuple[str, ...] = ()
+"""What this agent can do beyond its wire version, as its greeting says it."""
 
 
 class TokenReference(TypedDict):
@@ -93,21 +104,27 @@ class AckMessage(TypedDict):
 
 
 class HelloMessage(TypedDict):
-    """First message up. podUID is "" while no pod was ever given to this instance."""
+    """First message up.
+
+    version:  of the wire contract that the agent speaks
+    features: what it can do beyond that version; absent in agents from before there were features
+    podUID:   "" while no pod was ever given to this instance
+    """
 
     type: Literal["hello"]
-    version: int
-    instanceID: str
-    podUID: str
-    agentStartedAt: str
+    version: Annotated[int, Meta(ge=1, le=1000)]
+    features: NotRequired[Annotated[list[Name], Meta(max_length=64)]]
+    instanceID: Name
+    podUID: Uid
+    agentStartedAt: Timestamp
 
 
 class StatusMessage(TypedDict):
     """The kubelet-owned PodStatus. `finished`: nothing of the pod runs any more and its volumes are unmounted."""
 
     type: Literal["status"]
-    podUID: str
-    status: Json
+    podUID: Uid
+    status: PodStatus
     finished: bool
 
 
@@ -118,31 +135,34 @@ class EventMessage(TypedDict):
     """
 
     type: Literal["event"]
-    seq: int
-    podUID: str
+    seq: Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+    podUID: Uid
     eventType: Literal["Normal", "Warning"]
-    reason: str
-    message: str
-    fieldPath: str
-    timestamp: str
-    count: NotRequired[int]
+    reason: EventReason
+    message: EventText
+    fieldPath: FieldPath
+    timestamp: Timestamp
+    count: NotRequired[Annotated[int, Meta(ge=1, le=1_000_000)]]
 
 
 class StatsMessage(TypedDict):
     """One stats sample: `pod` is shaped like an entry of /stats/summary's `pods`; `node` the instance's own figures.
 
-    cadvisor: what /metrics/cadvisor adds, per container ("" for the pod sandbox):
-              [{"container", "id", "name", "image", "samples": [[metric name, {label: value}, value], ...]}]
-    probes:   prober_probe_total: [{"container", "probeType", "result", "count"}]
+    cadvisor: what /metrics/cadvisor adds, per container ("" for the pod sandbox)
+    probes:   prober_probe_total
     """
 
     type: Literal["stats"]
-    podUID: str
-    timestamp: str
-    pod: Json
-    node: Json
-    cadvisor: NotRequired[list[Json]]
-    probes: NotRequired[list[Json]]
+    podUID: Uid
+    timestamp: Timestamp
+    pod: PodStats
+    node: NodeStats
+    cadvisor: NotRequired[Annotated[list[CadvisorContainer], Meta(max_length=1024)]]
+    probes: NotRequired[Annotated[list[ProbeCount], Meta(max_length=8192)]]
+
+
+UpMessage = HelloMessage | StatusMessage | EventMessage | StatsMessage
+DownMessage = PodMessage | ReferencesMessage | StopMessage | AckMessage
 
 
 def token_key(audience: str, expiration_seconds: int) -> str:

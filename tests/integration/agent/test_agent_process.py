@@ -18,11 +18,12 @@ import pytest
 from aiohttp import web
 
 from tests.integration.agent.private_containerd import BUSYBOX_IMAGE, POD_IP, PRIMARY_IP, SUBNET, PrivateContainerd
+from tests.listener import Listener
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.runtime import ContainerRuntime
-from vk_provider.agentclient.base import AgentSession
 from vk_provider.agentclient.https import HttpsConnector
 from vk_provider.agentclient.identity_store import ProviderIdentity
+from vk_provider.agentclient.session import Slot
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.errors import AgentUnreachableError
 from vk_provider.wire import routes
@@ -128,25 +129,13 @@ def wait_for_file(path: Path) -> None:
         time.sleep(0.01)
 
 
-async def dial(connector: HttpsConnector, limit_s: float = 15.0) -> AgentSession:
+async def dial(connector: HttpsConnector, limit_s: float = 15.0) -> Listener:
     async with asyncio.timeout(limit_s):
         while True:
             try:
-                return await connector.open_session(INSTANCE)
+                return Listener(await connector.open_session(INSTANCE))
             except AgentUnreachableError:
                 await asyncio.sleep(0.01)
-
-
-async def wait_for(session: AgentSession, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-    """Messages up to and with the first that is wanted."""
-    seen = []
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(30):
-            async for message in session:
-                seen.append(message)
-                if wanted(message):
-                    return seen
-    raise AssertionError(f"not seen before the session ended: {seen}")
 
 
 def is_phase(phase: str) -> Callable[[dict[str, Any]], bool]:
@@ -218,10 +207,10 @@ async def test_a_pod_survives_a_killed_agent_and_is_deleted_by_the_next(
 ):
     session = await dial(connector)
     message = pod_message(containerd)
-    (hello,) = await wait_for(session, lambda m: m["type"] == "hello")
+    (hello,) = await session.wait_for(lambda m: m["type"] == "hello")
     assert (hello["instanceID"], hello["podUID"]) == (INSTANCE.instance_id, "")
-    await session.send(message)
-    seen = await wait_for(session, is_phase("Running"))
+    session.session.put(Slot.POD, message)
+    seen = await session.wait_for(is_phase("Running"))
     (container,) = await runtime.list_containers()
     status = seen[-1]["status"]
     assert status["podIP"] == POD_IP
@@ -230,19 +219,19 @@ async def test_a_pod_survives_a_killed_agent_and_is_deleted_by_the_next(
     def is_event(message: dict[str, Any]) -> bool:
         return bool(message["type"] == "event")
 
-    events = [m for m in seen if is_event(m)] or (await wait_for(session, is_event))[-1:]
+    events = [m for m in seen if is_event(m)] or (await session.wait_for(is_event))[-1:]
     last_seq = max(m["seq"] for m in events)
     await session.close()
 
     await agent.stop(signal.SIGKILL)
     await agent.start()
     session = await dial(connector)
-    await session.send(message)  # as a provider does on each session
-    seen = await wait_for(session, is_phase("Running"))
+    session.session.put(Slot.POD, message)  # as a provider does on each session
+    seen = await session.wait_for(is_phase("Running"))
     assert [(c.id, c.state) for c in await runtime.list_containers()] == [(container.id, pb.CONTAINER_RUNNING)]
     assert seen[-1]["status"]["containerStatuses"][0]["restartCount"] == 0
     # Nobody has acknowledged the events of the killed agent: they come again, as what they were.
-    repeated = [m for m in seen if is_event(m)] or (await wait_for(session, is_event))[-1:]
+    repeated = [m for m in seen if is_event(m)] or (await session.wait_for(is_event))[-1:]
     assert repeated[0] == events[0]
 
     deleted = message["pod"]["metadata"] | {
@@ -250,8 +239,8 @@ async def test_a_pod_survives_a_killed_agent_and_is_deleted_by_the_next(
         "deletionGracePeriodSeconds": 1,
         "generation": 2,
     }
-    await session.send(message | {"pod": message["pod"] | {"metadata": deleted}})
-    seen = await wait_for(session, lambda m: m["type"] == "status" and m["finished"])
+    session.session.put(Slot.POD, message | {"pod": message["pod"] | {"metadata": deleted}})
+    seen = await session.wait_for(lambda m: m["type"] == "status" and m["finished"])
     assert all(m["seq"] > last_seq for m in seen if m["type"] == "event" and m["reason"] == "Killing")
     states = [c.state for c in await runtime.list_containers()]
     assert pb.CONTAINER_RUNNING not in states
@@ -263,8 +252,8 @@ async def test_sigterm_stops_the_agent_cleanly_and_the_next_takes_the_pod_over(
 ):
     session = await dial(connector)
     message = pod_message(containerd)
-    await session.send(message)
-    await wait_for(session, is_phase("Running"))
+    session.session.put(Slot.POD, message)
+    await session.wait_for(is_phase("Running"))
     await asyncio.to_thread(wait_for_file, agent.state_dir / "journal.json")
     started = time.monotonic()
     assert await agent.stop() == 0
@@ -276,7 +265,7 @@ async def test_sigterm_stops_the_agent_cleanly_and_the_next_takes_the_pod_over(
 
     await agent.start()
     session = await dial(connector)
-    (hello, *_) = await wait_for(session, is_phase("Running"))
+    (hello, *_) = await session.wait_for(is_phase("Running"))
     assert hello["podUID"] == message["pod"]["metadata"]["uid"]
     await session.close()
 
@@ -289,7 +278,7 @@ async def test_a_restarted_agent_does_without_the_metadata_endpoint_that_the_fir
     await agent.stop(signal.SIGKILL)
     await agent.start()
     session = await dial(connector)
-    (hello,) = await wait_for(session, lambda m: m["type"] == "hello")
+    (hello,) = await session.wait_for(lambda m: m["type"] == "hello")
     assert hello["instanceID"] == INSTANCE.instance_id
     await session.close()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.agent.private_containerd import BUSYBOX_IMAGE, PrivateContainerd
+from tests.wire_check import assert_fits
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.images import ImageStore
 from vk_provider.agent.journal import Journal
@@ -35,11 +36,13 @@ class RecordingOutbox(Outbox):
 
     def send_status(self, pod_uid: str, status: Json, finished: bool) -> None:
         super().send_status(pod_uid, status, finished)
+        assert_fits({"type": "status", "podUID": pod_uid, "status": status, "finished": finished})
         self.statuses.append((status, finished))
         self.changed.set()
 
     def send_event(self, pod_uid: str, event_type: str, reason: str, message: str, field_path: str = "") -> None:
         super().send_event(pod_uid, event_type, reason, message, field_path)
+        assert_fits(self.unacknowledged()[-1])
         self.events.append({"type": event_type, "reason": reason, "message": message, "fieldPath": field_path})
         self.changed.set()
 

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from tests.unit.agent.loopback import INSTANCE_ID, STARTED_AT, LoopbackAgent
+from vk_provider.agent import session as session_module
 
 
 async def receive(websocket: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:
@@ -39,6 +40,7 @@ async def test_hello_comes_first_then_the_newest_state(certified: LoopbackAgent)
         assert await receive(session) == {
             "type": "hello",
             "version": 1,
+            "features": [],
             "instanceID": INSTANCE_ID,
             "podUID": "u",
             "agentStartedAt": STARTED_AT,
@@ -125,3 +127,17 @@ async def test_a_stopping_agent_says_so(certified: LoopbackAgent):
             closed = await session.receive()
         assert closed.data == aiohttp.WSCloseCode.GOING_AWAY
         await stopping
+
+
+async def test_a_message_that_is_too_long_for_the_contract_is_cut_or_not_sent(
+    certified: LoopbackAgent, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(session_module, "MAX_UP_BYTES", 1000)
+    certified.outbox.send_status("u", {"phase": "Running", "message": "x" * 1000}, False)
+    stats = {"type": "stats", "podUID": "u", "timestamp": STARTED_AT, "pod": {}, "node": {}}
+    certified.outbox.send_stats({**stats, "cadvisor": [{"container": "x" * 1000}]})  # type: ignore[typeddict-item]
+    async with certified.client(verify=True) as client:
+        session = await client.open_session()
+        assert (await receive(session))["type"] == "hello"
+        assert await receive(session) == stats
+        await session.close()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.unit.kubelet.rig import FakeView
+from tests.wire_check import assert_fits
 from vk_provider.agent.stats.cgroup import CgroupFigures, CgroupReader, _read, find_mounts
 from vk_provider.agent.stats.document import ContainerSample, build_cadvisor, build_pod
 from vk_provider.agent.stats.machine import measure_directory, parse_net_dev
@@ -167,16 +168,20 @@ async def test_nothing_is_sampled_before_a_container_runs(v1: CgroupReader) -> N
     assert await Sampler(view, Runtime(), cgroups=v1).sample() is None  # type: ignore[arg-type]
 
 
+PROBE = {"container": "c", "probeType": "Liveness", "result": "successful", "count": 1}
+
+
 async def test_a_sample_holds_pod_and_instance(v1: CgroupReader, tmp_path: Path) -> None:
     (tmp_path / "0.log").write_text("12345")
     view = FakeView(paths={"abc": str(tmp_path / "0.log")})
-    sampler = Sampler(view, Runtime(), probes=lambda: [{"container": "c"}], cgroups=v1)  # type: ignore[arg-type]
+    sampler = Sampler(view, Runtime(), probes=lambda: [PROBE], cgroups=v1)  # type: ignore[arg-type]
     message = await sampler.sample()
     assert message is not None and sampler.latest is message
     (container,) = message["pod"]["containers"]
     assert (container["name"], container["cpu"]["usageCoreNanoSeconds"]) == ("c", 5000)
     assert container["logs"]["usedBytes"] == 5
-    assert message["podUID"] == "uid-1" and message["probes"] == [{"container": "c"}]
+    assert message["podUID"] == "uid-1" and message["probes"] == [PROBE]
+    assert_fits(message)
     assert message["node"]["memory"]["workingSetBytes"] > 0
     assert message["node"]["cpu"]["usageCoreNanoSeconds"] > 0
     (tmp_path / "cpu" / "kubepods/poduid-1/abc/cpuacct.usage").write_text("9000000000\n")

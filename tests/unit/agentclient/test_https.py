@@ -16,13 +16,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.listener import hello
 from tests.unit.agentclient.test_renewal import INSTANCE
 from vk_provider.agentclient import https
 from vk_provider.agentclient.authority import Authority
 from vk_provider.agentclient.https import HttpsConnector
 from vk_provider.agentclient.identity_store import ProviderIdentity
 from vk_provider.cloud.base import Instance, InstanceState
-from vk_provider.errors import AgentError, AgentIdentityError, AgentUnreachableError
+from vk_provider.errors import AgentError, AgentIdentityError, AgentProtocolError, AgentUnreachableError
 from vk_provider.wire import routes
 
 LOOPBACK = Instance("i-1", InstanceState.RUNNING, "t", "z", "on-demand", "amd64", "127.0.0.1", "127.0.0.2", 0.0)
@@ -54,7 +55,7 @@ class Agent:
     async def _flood(self, request: web.Request) -> web.WebSocketResponse:
         websocket = web.WebSocketResponse(compress=False)
         await websocket.prepare(request)
-        await websocket.send_bytes(b'{"type":"hello"}')
+        await websocket.send_json(hello())
         await websocket.send_bytes(bytes(1001))
         await websocket.receive()
         return websocket
@@ -126,14 +127,12 @@ async def test_an_agent_cannot_fill_the_providers_memory(
     agent[0].answer = bytes(https.MAX_ANSWER_BYTES + 1)
     with pytest.raises(AgentError, match="more than"):
         await agent[1].renew(LOOPBACK)
-    monkeypatch.setattr(https, "MAX_MESSAGE_BYTES", 1000)
+    monkeypatch.setattr(https, "MAX_UP_BYTES", 1000)
+    received: list[Any] = []
     session = await agent[1].open_session(LOOPBACK, fresh=False)
-    received = []
-    with pytest.raises(AgentError, match="exceeds limit"):
-        async for message in session:
-            received.append(message)
-    assert received == [{"type": "hello"}]
-    await session.close()
+    with pytest.raises(AgentProtocolError, match="close code 1009"):
+        await session.run(received.append)
+    assert received == [hello()]
 
 
 async def test_an_agent_that_accepts_but_does_not_answer_is_given_up(

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from vk_provider.agentclient.base import AgentSession
+from tests.listener import Listener
+from vk_provider.agentclient.session import Slot
 from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest
 from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
 from vk_provider.cloud.simulated.connector import SimulatedConnector
@@ -42,22 +44,17 @@ async def launch(cloud: SimulatedCloud, token: str = "t") -> Instance:
     return result
 
 
-async def read(session: AgentSession, count: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    async for each in session:
-        found.append(each)
-        if len(found) == count:
-            break
-    return found
+async def listen(connector: SimulatedConnector, instance: Instance) -> Listener:
+    return Listener(await connector.open_session(instance))
 
 
 async def test_a_pod_runs_at_once_and_ends_when_it_is_deleted() -> None:
     cloud = SimulatedCloud(SimulationConfig(), "o")
     connector = SimulatedConnector(cloud)
     instance = await launch(cloud)
-    session = await connector.open_session(instance)
-    await session.send(message(pod()))
-    hello, status, *events = await read(session, 11)
+    session = await listen(connector, instance)
+    session.session.put(Slot.POD, message(pod()))
+    hello, status, *events = await session.read(11)
     assert (hello["type"], hello["instanceID"], hello["podUID"]) == ("hello", instance.instance_id, "")
     assert status["status"]["phase"] == "Running" and status["finished"] is False
     assert status["status"]["podIP"] == instance.pod_ip and status["status"]["hostIP"] == instance.primary_ip
@@ -65,8 +62,8 @@ async def test_a_pod_runs_at_once_and_ends_when_it_is_deleted() -> None:
     ready = {c["type"]: c["status"] for c in status["status"]["conditions"]}
     assert ready["Ready"] == ready["ContainersReady"] == ready["Initialized"] == "True"
     assert [e["reason"] for e in events] == ["Pulled", "Created", "Started"] * 3
-    await session.send(message(pod(deletionTimestamp="2026-01-01T00:00:00Z")))
-    (last,) = await read(session, 1)
+    session.session.put(Slot.POD, message(pod(deletionTimestamp="2026-01-01T00:00:00Z")))
+    (last,) = await session.read(1)
     assert last["finished"] is True and last["status"]["phase"] == "Succeeded"
     await connector.close()
 
@@ -75,26 +72,27 @@ async def test_a_new_session_replays_status_and_unacknowledged_events_and_ends_t
     cloud = SimulatedCloud(SimulationConfig(), "o")
     connector = SimulatedConnector(cloud)
     instance = await launch(cloud)
-    old = await connector.open_session(instance)
-    await old.send(message(pod()))
-    await old.send({"type": "ack", "seq": 7})
-    new = await connector.open_session(instance)
-    replayed = await read(new, 4)
+    old = await listen(connector, instance)
+    old.session.put(Slot.POD, message(pod()))
+    await old.read(11)
+    old.session.put(Slot.ACK, {"type": "ack", "seq": 7})
+    await asyncio.sleep(0.01)
+    new = await listen(connector, instance)
+    replayed = await new.read(4)
     assert [m["type"] for m in replayed] == ["hello", "status", "event", "event"]
     assert [m["seq"] for m in replayed[2:]] == [8, 9]
-    with pytest.raises(AgentUnreachableError):
-        await old.send(message(pod()))
+    assert await old.ended() is None
     await connector.close()
 
 
 async def test_a_stop_fails_the_pod_with_its_reason() -> None:
     cloud = SimulatedCloud(SimulationConfig(), "o")
     connector = SimulatedConnector(cloud)
-    session = await connector.open_session(await launch(cloud))
-    await session.send(message(pod()))
-    await read(session, 11)
-    await session.send({"type": "stop", "gracePeriodSeconds": 0, "reason": "Evicted", "message": "full"})
-    (last,) = await read(session, 1)
+    session = await listen(connector, await launch(cloud))
+    session.session.put(Slot.POD, message(pod()))
+    await session.read(11)
+    session.session.put(Slot.STOP, {"type": "stop", "gracePeriodSeconds": 0, "reason": "Evicted", "message": "full"})
+    (last,) = await session.read(1)
     assert (last["status"]["phase"], last["status"]["reason"], last["finished"]) == ("Failed", "Evicted", True)
     await connector.close()
 
@@ -102,9 +100,9 @@ async def test_a_stop_fails_the_pod_with_its_reason() -> None:
 async def test_the_pod_of_a_job_succeeds_by_itself() -> None:
     cloud = SimulatedCloud(SimulationConfig(job_run_s=0.0), "o")
     connector = SimulatedConnector(cloud)
-    session = await connector.open_session(await launch(cloud))
-    await session.send(message(pod(ownerReferences=[{"kind": "Job", "name": "j"}])))
-    last = (await read(session, 12))[-1]
+    session = await listen(connector, await launch(cloud))
+    session.session.put(Slot.POD, message(pod(ownerReferences=[{"kind": "Job", "name": "j"}])))
+    last = (await session.read(12))[-1]
     assert last["type"] == "status" and last["status"]["phase"] == "Succeeded" and last["finished"]
     await connector.close()
 
@@ -117,9 +115,9 @@ async def test_an_agent_answers_after_the_boot_and_never_after_the_end() -> None
     with pytest.raises(AgentUnreachableError):
         await connector.open_session(instance)
     clock.now += 5
-    session = await connector.open_session(instance)
+    session = await listen(connector, instance)
     cloud.vanish(instance.instance_id)
-    assert [m["type"] for m in await read(session, 99)] == ["hello"]
+    assert [m["type"] for m in await session.read(99)] == ["hello"]
     with pytest.raises(AgentUnreachableError):
         await connector.open_session(instance)
     (gone,) = await cloud.describe([instance.instance_id])
@@ -151,8 +149,9 @@ async def test_logs_and_stats_are_answered_and_streams_refused() -> None:
     cloud = SimulatedCloud(SimulationConfig(), "o")
     connector = SimulatedConnector(cloud)
     instance = await launch(cloud)
-    session = await connector.open_session(instance)
-    await session.send(message(pod()))
+    session = await listen(connector, instance)
+    session.session.put(Slot.POD, message(pod()))
+    await session.read(2)
     response = await connector.request(instance, "GET", routes.LOGS, [("container", "a")])
     body = b"".join([part async for part in response.iter_any()])
     assert response.status == 200 and body == f"simulated container a on {instance.instance_id}\n".encode()

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from vk_provider.aiokit.ratelimit import TokenBucket
 from vk_provider.kube.correlator import SPAM_BURST, EventCorrelator, PlannedEvent
-from vk_provider.kube.ratelimit import TokenBucket
 
 
 def event(message: str = "m", reason: str = "Failed", uid: str = "u") -> dict[str, Any]:

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vk_provider.agentclient.session import AgentSession
 from vk_provider.aiokit.metrics import Registry
 from vk_provider.cloud.base import Instance, InstanceRuntime
 from vk_provider.cloud.simulated.agent import SimulatedAgent
 from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
-from vk_provider.cloud.simulated.connector import SimulatedConnector, SimulatedResponse, SimulatedSession
+from vk_provider.cloud.simulated.connector import SimulatedConnector, SimulatedResponse
 from vk_provider.errors import AgentUnreachableError
 from vk_provider.jsontypes import Json
 from vk_provider.pods.archive import LogArchive
@@ -40,7 +41,7 @@ class Connector(SimulatedConnector):
 
     def cut(self, instance_id: str) -> None:
         self.unreachable.add(instance_id)
-        session = self._sessions.pop(instance_id, None)
+        session = self._channels.pop(instance_id, None)
         if session is not None:
             session.drop()
 
@@ -48,7 +49,7 @@ class Connector(SimulatedConnector):
         if self.unreachable & {"*", instance.instance_id}:
             raise AgentUnreachableError("cut off")
 
-    async def open_session(self, instance: Instance, *, fresh: bool = True) -> SimulatedSession:
+    async def open_session(self, instance: Instance, *, fresh: bool = True) -> AgentSession:
         self._check(instance)
         return await super().open_session(instance, fresh=fresh)
 
@@ -76,7 +77,7 @@ class Connector(SimulatedConnector):
     def end_pod(self, instance_id: str, exit_code: int = 0) -> None:
         """All containers of the pod end by themselves."""
         messages = SimulatedAgent.finish(self._agents[instance_id], "2026-01-01T00:01:00Z", exit_code)
-        self._sessions[instance_id].push(messages)
+        self._channels[instance_id].push(messages)
 
 
 class References:
@@ -175,7 +176,7 @@ class World:
         self.api.on_pod = lambda kind, pod: None
         await self.controller._workers.close()
         await self.controller.close(0.0)
-        for session in list(self.connector._sessions.values()):
+        for session in list(self.connector._channels.values()):
             session.drop()
 
     async def stop(self) -> None:

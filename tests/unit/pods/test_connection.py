@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
 from typing import Any
 
+from tests.listener import ScriptedChannel, hello
+from vk_provider.agentclient.session import AgentSession
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.errors import AgentUnreachableError, CloudError
 from vk_provider.pods import connection
@@ -17,37 +18,19 @@ INSTANCE = Instance("i-1", InstanceState.RUNNING, "t", "z", "on-demand", "amd64"
 POD = {"metadata": {"name": "p", "namespace": "default", "uid": "u"}, "spec": {"containers": []}}
 
 
-class Session:
-    def __init__(self, messages: list[dict[str, Any]]) -> None:
-        self._messages = messages
-        self.closed = False
-
-    async def send(self, message: dict[str, Any]) -> None: ...
-
-    def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
-        return self._iterate()
-
-    async def _iterate(self) -> AsyncIterator[dict[str, Any]]:
-        for message in self._messages:
-            yield message
-
-    async def close(self) -> None:
-        self.closed = True
-
-
 class Connector:
     """Refuses `refusals` times, then gives one session, then refuses for ever."""
 
     def __init__(self, refusals: int) -> None:
         self.refusals = refusals
-        self.session: Session | None = None
+        self.channel: ScriptedChannel | None = None
 
-    async def open_session(self, instance: Instance, *, fresh: bool = True) -> Session:
-        if self.refusals or self.session is not None:
+    async def open_session(self, instance: Instance, *, fresh: bool = True) -> AgentSession:
+        if self.refusals or self.channel is not None:
             self.refusals -= 1
             raise AgentUnreachableError("not yet")
-        self.session = Session([{"type": "status"}])
-        return self.session
+        self.channel = ScriptedChannel([hello()])
+        return AgentSession(self.channel)
 
     def renewal_delay_s(self, instance: Instance) -> float:
         return 3600.0
@@ -56,6 +39,8 @@ class Connector:
 def make(connector: Connector, fates: list[Instance | None | Exception], boot_timeout_s: float = 60.0):  # type: ignore[no-untyped-def]
     record = PodRecord("u", "n", POD, instance=INSTANCE, fresh=True)
     received: list[dict[str, Any]] = []
+    violations: list[str] = []
+    record.violations = violations  # type: ignore[attr-defined]
 
     async def describe(instance_id: str) -> Instance | None:
         fate = fates.pop(0) if len(fates) > 1 else fates[0]
@@ -71,6 +56,7 @@ def make(connector: Connector, fates: list[Instance | None | Exception], boot_ti
         boot_timeout_s,  # type: ignore[arg-type]
         lambda record: None,
         lambda record: None,
+        lambda record, message: violations.append(message),
     )
     return made, record, received
 
@@ -80,9 +66,9 @@ async def test_it_dials_until_the_agent_answers_and_passes_messages_on() -> None
     connector = Connector(refusals=2)
     made, record, received = make(connector, [gone])
     await asyncio.wait_for(made.run(record), 5.0)
-    assert received == [{"type": "status"}]
+    assert received == [hello()]
     assert record.ever_connected and record.session is None
-    assert connector.session is not None and connector.session.closed
+    assert connector.channel is not None and connector.channel.closed
     assert record.lost == "instance i-1 is terminated: killed"
 
 
@@ -150,9 +136,9 @@ async def test_sessions_that_break_at_once_are_not_dialed_without_a_pause() -> N
     class Flapping(Connector):
         opened = 0
 
-        async def open_session(self, instance: Instance, *, fresh: bool = True) -> Session:
+        async def open_session(self, instance: Instance, *, fresh: bool = True) -> AgentSession:
             self.opened += 1
-            return Session([])
+            return AgentSession(ScriptedChannel([]))
 
     connector = Flapping(refusals=0)
     made, record, _ = make(connector, [INSTANCE])
@@ -160,3 +146,65 @@ async def test_sessions_that_break_at_once_are_not_dialed_without_a_pause() -> N
     await asyncio.wait({task}, timeout=0.4)
     task.cancel()
     assert 2 <= connector.opened <= 9
+
+
+class Violator(Connector):
+    """Greets, and then says `frames`, in each session."""
+
+    def __init__(self, *frames: bytes) -> None:
+        super().__init__(0)
+        self.frames, self.opened = frames, 0
+
+    async def open_session(self, instance: Instance, *, fresh: bool = True) -> AgentSession:
+        self.opened += 1
+        return AgentSession(ScriptedChannel([hello(), *self.frames]))
+
+
+async def test_an_agent_that_breaks_the_protocol_is_told_of_and_waited_for_ever_longer(monkeypatch: Any) -> None:
+    connector = Violator(b'{"type":"event","count":"x"}')
+    made, record, received = make(connector, [INSTANCE])
+    slept: list[float] = []
+    real_sleep = asyncio.sleep
+    now = 1000.0
+
+    async def sleep(delay_s: float) -> None:
+        nonlocal now
+        slept.append(delay_s)
+        now += delay_s
+        await real_sleep(0)
+
+    async def renew(instance: Instance) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(made, "_renew", renew)
+    monkeypatch.setattr(connection.asyncio, "sleep", sleep)
+    monkeypatch.setattr(connection.time, "monotonic", lambda: now)
+    task = asyncio.create_task(made.run(record))
+    while connector.opened < 9:
+        await real_sleep(0)
+    task.cancel()
+    waits = [delay_s for delay_s in slept if delay_s > 0.5]
+    assert waits[0] < 2 and 50 < waits[-1] < 70 and sorted(waits[:6]) == waits[:6]
+    assert received[0] == hello() and "broke the protocol" in record.violations[0]
+    # The back-off is the record's: another task goes on with it.
+    before = connector.opened
+    again = asyncio.create_task(made.run(record))
+    for _ in range(5):
+        await real_sleep(0)
+    assert connector.opened == before or slept[-1] > 40
+    again.cancel()
+
+
+async def test_a_fault_while_a_message_is_handled_ends_that_session_only(monkeypatch: Any) -> None:
+    made, record, _ = make(Violator(), [INSTANCE])
+
+    def receive(record: PodRecord, message: Any) -> None:
+        raise KeyError("podUID")
+
+    made._receive = receive
+    monkeypatch.setattr(connection, "FATE_INTERVAL_S", 3600.0)
+    task = asyncio.create_task(made.run(record))
+    await asyncio.wait({task}, timeout=0.1)
+    assert not task.done()
+    assert len(record.violations) == 1 and "hello message could not be handled" in record.violations[0]
+    task.cancel()

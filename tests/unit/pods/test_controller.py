@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 from typing import Any
 
 import pytest
@@ -529,6 +530,8 @@ async def test_repeated_events_are_recorded_once(world: World) -> None:
         "eventType": "Normal",
         "reason": "Odd",
         "message": "m",
+        "fieldPath": "",
+        "timestamp": "2026-01-01T00:00:00Z",
     }
     world.controller.receive(record, event)
     world.controller.receive(record, event)
@@ -554,3 +557,16 @@ async def test_a_stop_leaves_instances_and_no_tasks(world: World) -> None:
     after = {task for task in asyncio.all_tasks() if task.get_name().startswith(("session", "pod ", "renew"))}
     assert after == set()
     assert len(world.live_of(pod)) == 1
+
+
+async def test_an_agent_that_lies_gets_an_event_and_nobody_else_notices(world: World) -> None:
+    liar, honest = await world.running(), await world.running()
+    record = world.record(liar)
+    assert record is not None and record.instance is not None
+    channel = world.connector._channels[record.instance.instance_id]
+    channel.push([{"type": "status", "podUID": record.uid, "status": "Running", "finished": False}])
+    await world.until(lambda: "AgentProtocolError" in world.recorder.reasons())
+    assert record.session is None and record.redial_at > time.monotonic()
+    assert world.controller.count_phases() == {"Pending": 0, "Running": 2, "Succeeded": 0, "Failed": 0}
+    other = world.record(honest)
+    assert other is not None and other.session is not None

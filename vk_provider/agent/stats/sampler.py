@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from aiohttp import web
 
@@ -93,7 +93,7 @@ class Sampler:
         file_system = machine.read_file_system(_storage_root(), moment)
         pod_figures = self._pod_figures(pod["metadata"]["uid"], containers)
         cpu_ns = pod_figures.cpu_ns if pod_figures is not None else sum(item.figures.cpu_ns for item in containers)
-        message: StatsMessage = {
+        message: Json = {
             "type": "stats",
             "podUID": pod["metadata"]["uid"],
             "timestamp": moment,
@@ -114,7 +114,7 @@ class Sampler:
         if self._probes is not None:
             message["probes"] = self._probes()
         self._forget_except({sandbox_id, *(item.container_id for item in containers)})
-        return message
+        return cast(StatsMessage, message)
 
     def _forget_except(self, container_ids: set[str]) -> None:
         """A container that restarts for ever leaves nothing behind."""

@@ -8,43 +8,42 @@ from typing import Any, NoReturn
 
 import orjson
 
-from vk_provider.agentclient.base import Message, ProtocolT
+from vk_provider.agentclient.base import ProtocolT
+from vk_provider.agentclient.session import AgentSession
 from vk_provider.cloud.base import Instance
 from vk_provider.cloud.simulated.agent import SimulatedAgent
 from vk_provider.cloud.simulated.cloud import SimulatedCloud
 from vk_provider.errors import AgentError, AgentUnreachableError
+from vk_provider.jsontypes import Json
 from vk_provider.rfc3339 import format_time
 from vk_provider.wire import routes
 
 STATS_INTERVAL_S = 10.0
 
 
-class SimulatedSession:
-    """See agentclient.base.AgentSession; answers are queued while `send` runs."""
+class SimulatedChannel:
+    """agentclient.session.Channel to an agent of this process; its answers are queued while `send` runs."""
 
-    def __init__(self, agent: SimulatedAgent, answer: Callable[[SimulatedAgent, Message], list[Message]]) -> None:
+    def __init__(self, agent: SimulatedAgent, answer: Callable[[SimulatedAgent, Json], list[Json]]) -> None:
         self._agent = agent
         self._answer = answer
-        self._queue: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._closed = False
         self.push(agent.hello())
 
-    def push(self, messages: list[Message]) -> None:
+    def push(self, messages: list[Json]) -> None:
         if not self._closed:
             for message in messages:
-                self._queue.put_nowait(message)
+                self._queue.put_nowait(orjson.dumps(message))
 
-    async def send(self, message: Message) -> None:
+    async def send(self, frame: bytes) -> None:
         if self._closed:
             raise AgentUnreachableError(f"session with {self._agent.instance.instance_id} is closed")
-        self.push(self._answer(self._agent, message))
+        self.push(self._answer(self._agent, orjson.loads(frame)))
 
-    def __aiter__(self) -> AsyncIterator[Message]:
-        return self._iterate()
-
-    async def _iterate(self) -> AsyncIterator[Message]:
-        while (message := await self._queue.get()) is not None:
-            yield message
+    async def frames(self) -> AsyncIterator[bytes | str]:
+        while (frame := await self._queue.get()) is not None:
+            yield frame
 
     def drop(self) -> None:
         """End the session from the agent's side."""
@@ -78,21 +77,21 @@ class SimulatedConnector:
     def __init__(self, cloud: SimulatedCloud) -> None:
         self._cloud = cloud
         self._agents: dict[str, SimulatedAgent] = {}
-        self._sessions: dict[str, SimulatedSession] = {}
+        self._channels: dict[str, SimulatedChannel] = {}
         self._timers: set[asyncio.TimerHandle] = set()
         self._stats: asyncio.Task[None] | None = None
         cloud.on_gone = self._on_gone
 
-    async def open_session(self, instance: Instance, *, fresh: bool = True) -> SimulatedSession:
+    async def open_session(self, instance: Instance, *, fresh: bool = True) -> AgentSession:
         agent = self._agent(instance)
         if self._stats is None:
             self._stats = asyncio.create_task(self._push_stats(), name="simulated stats")
-        previous = self._sessions.get(instance.instance_id)
+        previous = self._channels.get(instance.instance_id)
         if previous is not None:
             previous.drop()
-        session = SimulatedSession(agent, self._answer)
-        self._sessions[instance.instance_id] = session
-        return session
+        channel = SimulatedChannel(agent, self._answer)
+        self._channels[instance.instance_id] = channel
+        return AgentSession(channel)
 
     def _agent(self, instance: Instance) -> SimulatedAgent:
         instance_id = instance.instance_id
@@ -100,7 +99,7 @@ class SimulatedConnector:
             raise AgentUnreachableError(f"no agent answers at {instance.primary_ip} ({instance_id})")
         return self._agents.setdefault(instance_id, SimulatedAgent(instance, format_time()))
 
-    def _answer(self, agent: SimulatedAgent, message: Message) -> list[Message]:
+    def _answer(self, agent: SimulatedAgent, message: Json) -> list[Json]:
         first = agent.pod is None
         answers = agent.receive(message, format_time())
         if first and agent.pod is not None and _is_of_job(agent.pod):
@@ -116,26 +115,26 @@ class SimulatedConnector:
         self._timers.add(handle)
 
     def _complete(self, agent: SimulatedAgent) -> None:
-        session = self._sessions.get(agent.instance.instance_id)
+        channel = self._channels.get(agent.instance.instance_id)
         messages = agent.finish(format_time(), exit_code=0)
-        if session is not None:
-            session.push(messages)
+        if channel is not None:
+            channel.push(messages)
 
     async def _push_stats(self) -> None:
         """One task for all agents; spread so that the loop is never held long."""
         while True:
             await asyncio.sleep(STATS_INTERVAL_S)
-            for index, (instance_id, session) in enumerate(list(self._sessions.items())):
+            for index, (instance_id, channel) in enumerate(list(self._channels.items())):
                 agent = self._agents.get(instance_id)
                 if agent is not None and agent.pod is not None and not agent.finished:
-                    session.push([agent.stats(format_time())])
+                    channel.push([agent.stats(format_time())])
                 if index % 50 == 49:
                     await asyncio.sleep(0)
 
     def _on_gone(self, instance_id: str) -> None:
-        session = self._sessions.pop(instance_id, None)
-        if session is not None:
-            session.drop()
+        channel = self._channels.pop(instance_id, None)
+        if channel is not None:
+            channel.drop()
         self._agents.pop(instance_id, None)
 
     async def request(
@@ -179,8 +178,8 @@ class SimulatedConnector:
         if self._stats is not None:
             self._stats.cancel()
             await asyncio.gather(self._stats, return_exceptions=True)
-        for session in list(self._sessions.values()):
-            session.drop()
+        for channel in list(self._channels.values()):
+            channel.drop()
 
 
 def _is_of_job(pod: dict[str, Any]) -> bool:

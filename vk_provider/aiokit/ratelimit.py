@@ -4,15 +4,16 @@ from __future__ import annotations
 
 
 class TokenBucket:
-    """`take(now)` returns how many seconds the caller has to wait for its turn (0: go at once)."""
+    """`rate` tokens a second, at most `burst` of them saved up. Times are seconds of one clock."""
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self._rate, self._burst = rate, burst
         self._tokens, self._at = float(burst), now
 
-    def take(self, now: float) -> float:
+    def take(self, now: float, amount: float = 1.0) -> float:
+        """Take `amount` tokens; returns how many seconds the caller has to wait for its turn (0: go at once)."""
         self._refill(now)
-        self._tokens -= 1
+        self._tokens -= amount
         return max(0.0, -self._tokens / self._rate)
 
     def try_take(self, now: float) -> bool:

@@ -1,0 +1,105 @@
+"""What an agent says against what the provider knows by itself."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from tests.unit.wire.test_inbound import STATS, STATUS
+from vk_provider.cloud.base import Instance, InstanceState
+from vk_provider.errors import AgentProtocolError
+from vk_provider.pods.agent_word import CLOCK_SLACK_S, accept_stats, accept_status
+
+INSTANCE = Instance("i-1", InstanceState.RUNNING, "t", "z", "on-demand", "amd64", "10.0.0.1", "10.0.0.2", 1000.0)
+POD: dict[str, Any] = {
+    "metadata": {"name": "p", "namespace": "ns", "uid": "uid-1"},
+    "spec": {"initContainers": [{"name": "init"}], "containers": [{"name": "c"}]},
+}
+STATUS_OF_POD = STATUS["status"]
+
+
+def test_an_honest_status_is_taken_as_it_is() -> None:
+    status = {**STATUS_OF_POD, "hostIP": "10.0.0.1", "hostIPs": [{"ip": "10.0.0.1"}]}
+    assert accept_status(status, POD, INSTANCE) == status
+
+
+@pytest.mark.parametrize("claimed", ["10.0.0.99", "::1"])
+def test_the_addresses_are_the_clouds_whatever_the_agent_claims(claimed: str) -> None:
+    lie = {**STATUS_OF_POD, "podIP": claimed, "podIPs": [{"ip": claimed}], "hostIP": claimed, "hostIPs": []}
+    accepted = accept_status(lie, POD, INSTANCE)
+    assert (accepted["podIP"], accepted["podIPs"]) == ("10.0.0.2", [{"ip": "10.0.0.2"}])
+    assert (accepted["hostIP"], accepted["hostIPs"]) == ("10.0.0.1", [{"ip": "10.0.0.1"}])
+    only_list = {"phase": "Running", "podIPs": [{"ip": claimed}]}
+    assert accept_status(only_list, POD, INSTANCE)["podIP"] == "10.0.0.2"
+    assert "podIP" not in accept_status(lie, POD, None)
+
+
+def test_a_pod_in_the_hosts_network_has_the_hosts_address() -> None:
+    pod = {**POD, "spec": {**POD["spec"], "hostNetwork": True}}
+    assert accept_status(STATUS_OF_POD, pod, INSTANCE)["podIP"] == "10.0.0.1"
+
+
+def test_a_status_without_an_address_gets_none() -> None:
+    assert accept_status({"phase": "Pending"}, POD, INSTANCE) == {"phase": "Pending"}
+
+
+def test_containers_that_the_spec_does_not_have_are_left_out_and_each_counts_once() -> None:
+    (container,) = STATUS_OF_POD["containerStatuses"]
+    lie = {
+        "phase": "Running",
+        "containerStatuses": [container, {**container, "ready": False}, {**container, "name": "other"}],
+        "initContainerStatuses": [container],
+    }
+    accepted = accept_status(lie, POD, INSTANCE)
+    assert accepted["containerStatuses"] == [container]
+    assert accepted["initContainerStatuses"] == []
+
+
+def test_conditions_of_other_controllers_are_left_out() -> None:
+    kinds = ("Ready", "example.com/gate", "vk-provider.io/InstanceSelected", "Ready")
+    lie = {"phase": "Running", "conditions": [{"type": kind, "status": "True"} for kind in kinds]}
+    accepted = accept_status(lie, POD, INSTANCE)
+    assert [condition["type"] for condition in accepted["conditions"]] == ["Ready"]
+
+
+def sample(part: str, figure: str, value: int, where: str = "pod") -> Any:
+    changed = copy.deepcopy(STATS)
+    document = changed["pod"]["containers"][0] if where == "container" else changed[where]
+    document[part] = {"time": "2026-11-28T10:00:00Z", figure: value}
+    return changed
+
+
+@pytest.mark.parametrize("where", ["pod", "node", "container"])
+@pytest.mark.parametrize(
+    ("part", "figure", "limit"),
+    [
+        ("cpu", "usageCoreNanoSeconds", int((100 + CLOCK_SLACK_S) * 2 * 1.25e9)),
+        ("memory", "workingSetBytes", 2 << 30),
+        ("memory", "usageBytes", 2 << 30),
+    ],
+)
+def test_a_counter_beyond_what_the_instance_can_do_is_a_violation(
+    where: str, part: str, figure: str, limit: int
+) -> None:
+    def accept(value: int) -> Any:
+        return accept_stats(sample(part, figure, value, where), POD, INSTANCE, 2000, 1 << 30, 1100.0)
+
+    accept(limit)
+    with pytest.raises(AgentProtocolError, match=figure):
+        accept(limit + 1)
+
+
+def test_a_sample_speaks_for_its_own_pod_and_the_specs_containers_only() -> None:
+    lie = copy.deepcopy(STATS)
+    lie["podUID"] = "uid-9"
+    lie["pod"]["podRef"] = {"name": "victim", "namespace": "kube-system", "uid": "uid-9"}
+    lie["pod"]["containers"].append({"name": "other"})
+    lie["cadvisor"] += [{"container": "other"}, {"container": ""}, {"container": "c"}]
+    lie["probes"].append({"container": "other", "probeType": "Liveness", "result": "failed", "count": 1})
+    accepted = accept_stats(lie, POD, INSTANCE, 2000, 1 << 30, 1100.0)
+    assert accepted["pod"]["podRef"] == POD["metadata"] and accepted["podUID"] == "uid-1"
+    assert [item["name"] for item in accepted["pod"]["containers"]] == ["c"]
+    assert [item["container"] for item in accepted["cadvisor"]] == ["c", ""]
+    assert [item["container"] for item in accepted["probes"]] == ["c"]

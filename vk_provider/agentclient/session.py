@@ -1,0 +1,160 @@
+"""The session to one agent: one reader, one writer. Nobody else reads from or writes to its channel.
+
+Down goes an outbox of slots: each holds the newest message of its kind, so that an agent that reads slowly costs one
+message of each kind and no caller ever waits. Up comes an inbox: frames are paced, decoded and validated
+(`wire.inbound`) before anybody sees them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from enum import IntEnum
+from typing import Protocol
+
+import orjson
+
+from vk_provider.aiokit.ratelimit import TokenBucket
+from vk_provider.errors import AgentError, AgentProtocolError
+from vk_provider.jsontypes import Json
+from vk_provider.wire.inbound import WireError, decode_up
+from vk_provider.wire.session import HelloMessage, UpMessage
+from vk_provider.wire.version import SUPPORTED_VERSIONS
+
+HELLO_LIMIT_S = 10.0
+"""How long an agent may take to greet."""
+MESSAGE_RATE, MESSAGE_BURST = 50.0, 1_000.0
+"""Messages a second that are read of one agent. A session begins with up to 500 events that were not acknowledged."""
+BYTE_RATE, BYTE_BURST = float(1 << 20), float(8 << 20)
+
+
+class Channel(Protocol):
+    """The frames of one connection to an agent."""
+
+    async def send(self, frame: bytes) -> None:
+        """Returns when the frame is on its way. Raises AgentUnreachableError when the connection is closed."""
+
+    def frames(self) -> AsyncIterator[bytes | str]:
+        """Ends when the agent or the network closes the connection. Raises AgentProtocolError for a frame that is too
+        long."""
+
+    async def close(self) -> None: ...
+
+
+class Slot(IntEnum):
+    """Kinds of messages down, in the order in which they are sent."""
+
+    POD = 0
+    REFERENCES = 1
+    STOP = 2
+    ACK = 3
+
+
+class Outbox:
+    """What is to be sent: the newest message of each slot."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Slot, Json | bytes] = {}
+        self._filled = asyncio.Event()
+
+    def put(self, slot: Slot, message: Json | bytes) -> None:
+        """Replace what waits in the slot. A pod carries its references: older ones that wait are not sent after it."""
+        if slot is Slot.POD:
+            self._waiting.pop(Slot.REFERENCES, None)
+        self._waiting[slot] = message
+        self._filled.set()
+
+    async def take(self) -> Json | bytes:
+        """Wait for the next message and remove it."""
+        while not self._waiting:
+            self._filled.clear()
+            await self._filled.wait()
+        return self._waiting.pop(min(self._waiting))
+
+
+class AgentSession:
+    """One open session; see wire.session for the messages.
+
+    hello: the agent's greeting: its wire version and features; None until it came
+    """
+
+    def __init__(self, channel: Channel, clock: Callable[[], float] = time.monotonic) -> None:
+        self._channel = channel
+        self._clock = clock
+        self._outbox = Outbox()
+        self._closed = False
+        self.hello: HelloMessage | None = None
+
+    def put(self, slot: Slot, message: Json | bytes) -> None:
+        """Send soon; a message of the same slot that was not sent yet is replaced. Bytes are a message that many
+        sessions share, encoded once. Never blocks; nothing happens once the session is closed."""
+        if not self._closed:
+            self._outbox.put(slot, message)
+
+    async def run(self, receive: Callable[[UpMessage], None]) -> None:
+        """Give every valid message to `receive` until the other side closes the session.
+
+        Raises AgentProtocolError when the agent breaks the contract, else an AgentError when the session breaks.
+        """
+        writer = asyncio.create_task(self._write(), name="session writer")
+        try:
+            await self._read(receive)
+        finally:
+            writer.cancel()
+            await asyncio.wait({writer})
+            await self.close()
+
+    async def _read(self, receive: Callable[[UpMessage], None]) -> None:
+        frames = self._channel.frames()
+        try:
+            async with asyncio.timeout(HELLO_LIMIT_S):
+                first = await anext(frames, None)
+        except TimeoutError:
+            raise AgentProtocolError(f"the agent did not greet within {HELLO_LIMIT_S:.0f} s") from None
+        if first is None:
+            return
+        self.hello = _greeting(first)
+        receive(self.hello)
+        now = self._clock()
+        messages = TokenBucket(MESSAGE_RATE, MESSAGE_BURST, now)
+        volume = TokenBucket(BYTE_RATE, BYTE_BURST, now)
+        async for frame in frames:
+            now = self._clock()
+            wait_s = max(messages.take(now), volume.take(now, len(frame)))
+            if wait_s:
+                # Nothing is read meanwhile: an agent that floods waits for its own connection.
+                await asyncio.sleep(wait_s)
+            message = _decode(frame)
+            if message["type"] == "hello":
+                raise AgentProtocolError("the agent greeted twice")
+            receive(message)
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                message = await self._outbox.take()
+                await self._channel.send(message if isinstance(message, bytes) else orjson.dumps(message))
+        except AgentError:
+            return  # the reader sees the end, too
+
+    async def close(self) -> None:
+        """Close the connection; `run` ends."""
+        self._closed = True
+        await self._channel.close()
+
+
+def _decode(frame: bytes | str) -> UpMessage:
+    try:
+        return decode_up(frame)
+    except WireError as error:
+        raise AgentProtocolError(f"the agent broke the protocol: {error}") from None
+
+
+def _greeting(frame: bytes | str) -> HelloMessage:
+    message = _decode(frame)
+    if message["type"] != "hello":
+        raise AgentProtocolError("the agent did not begin with a greeting")
+    if message["version"] not in SUPPORTED_VERSIONS:
+        raise AgentProtocolError(f"the agent greets in wire version {message['version']}, which was not agreed")
+    return message

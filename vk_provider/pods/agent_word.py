@@ -1,0 +1,114 @@
+"""What an agent may say of its pod, beyond the schema of its messages: the second half of the door. Pure.
+
+`wire.inbound` has checked types, lengths and numbers. Here the message meets what the provider knows by itself: the
+pod's containers come from its spec, its addresses from the cloud, and no counter runs faster than the instance can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vk_provider.cloud.base import Instance
+from vk_provider.errors import AgentProtocolError
+from vk_provider.jsontypes import Json
+from vk_provider.pods.provider_status import INSTANCE_CONDITION
+from vk_provider.pods.status_patch import OWNED_CONDITIONS
+from vk_provider.wire.session import StatsMessage
+
+_CONTAINER_LISTS = {
+    "initContainerStatuses": "initContainers",
+    "containerStatuses": "containers",
+    "ephemeralContainerStatuses": "ephemeralContainers",
+}
+AGENT_CONDITIONS = OWNED_CONDITIONS - {INSTANCE_CONDITION}
+CPU_SLACK = 1.25
+"""CPUs of a burstable type, and clocks, are not exact."""
+RATE_SLACK = 100.0
+"""A rate over a very short interval may be far beyond the mean."""
+CLOCK_SLACK_S = 300.0
+"""The cloud's launch time and our clock may differ, and a machine boots before its agent starts."""
+MEMORY_SLACK = 2.0
+"""A machine's memory is never more than its offering's, as catalogs round it down."""
+MAX_CPU_MILLI = 1_000_000
+"""Of an instance whose offering is not known any more."""
+MAX_MEMORY_BYTES = 64 << 40
+
+
+def accept_status(status: Mapping[str, Any], pod: Json, instance: Instance | None) -> Json:
+    """The status as it may be used: statuses of the spec's containers only, each once; conditions that a kubelet
+    writes; the addresses that the cloud knows, where the agent says that there are any."""
+    accepted: Json = {name: value for name, value in status.items() if value is not None}
+    for field, spec_field in _CONTAINER_LISTS.items():
+        if field in accepted:
+            names = {container["name"] for container in pod["spec"].get(spec_field) or []}
+            accepted[field] = _each_once(accepted[field], "name", names)
+    if "conditions" in accepted:
+        accepted["conditions"] = _each_once(accepted["conditions"], "type", AGENT_CONDITIONS)
+    host_ip = instance.primary_ip if instance is not None else ""
+    pod_ip = instance.pod_ip if instance is not None else ""
+    _set_address(accepted, "hostIP", host_ip)
+    _set_address(accepted, "podIP", host_ip if pod["spec"].get("hostNetwork") else pod_ip)
+    return accepted
+
+
+def _each_once(items: Iterable[Json], key: str, allowed: Iterable[str]) -> list[Json]:
+    left = set(allowed)
+    kept = []
+    for item in items:
+        if item[key] in left:
+            left.remove(item[key])
+            kept.append(item)
+    return kept
+
+
+def _set_address(status: Json, field: str, address: str) -> None:
+    """`address` in the place of what the agent says; both fields go where the cloud knows none."""
+    said = status.pop(field, None) or status.get(f"{field}s")
+    status.pop(f"{field}s", None)
+    if said and address:
+        status[field], status[f"{field}s"] = address, [{"ip": address}]
+
+
+def accept_stats(
+    message: StatsMessage, pod: Json, instance: Instance, cpu_milli: int, memory_bytes: int, now: float
+) -> Json:
+    """The sample with the reference of its own pod and the spec's containers only.
+
+    cpu_milli, memory_bytes: what the instance has; now: Unix time. Raises AgentProtocolError for a counter that the
+    instance cannot have reached.
+    """
+    sample: Json = {**message}
+    age_s = max(0.0, now - instance.launch_time) + CLOCK_SLACK_S
+    memory_limit = int(memory_bytes * MEMORY_SLACK)
+    limits = {
+        "usageCoreNanoSeconds": int(age_s * cpu_milli * CPU_SLACK * 1_000_000),
+        "usageNanoCores": int(cpu_milli * RATE_SLACK * 1_000_000),
+        "usageBytes": memory_limit,
+        "workingSetBytes": memory_limit,
+        "rssBytes": memory_limit,
+    }
+    stats: Json = sample["pod"]
+    parts: list[tuple[str, Json]] = [("node", sample["node"]), ("pod", stats)]
+    parts += [(f"container {item['name']}", item) for item in stats.get("containers") or ()]
+    for where, document in parts:
+        for part in ("cpu", "memory"):
+            _check_counters(f"{where} {part}", document.get(part) or {}, limits)
+    metadata, spec = pod["metadata"], pod["spec"]
+    names = {item["name"] for field in _CONTAINER_LISTS.values() for item in spec.get(field) or []}
+    sample["podUID"] = metadata["uid"]
+    sample["pod"] = {**stats, "podRef": {name: metadata[name] for name in ("name", "namespace", "uid")}}
+    if stats.get("containers"):
+        sample["pod"]["containers"] = _each_once(stats["containers"], "name", names)
+    if "cadvisor" in sample:
+        sample["cadvisor"] = _each_once(sample["cadvisor"], "container", {*names, ""})
+    if "probes" in sample:
+        sample["probes"] = [probe for probe in sample["probes"] if probe["container"] in names]
+    return sample
+
+
+def _check_counters(where: str, part: Json, limits: Mapping[str, int]) -> None:
+    for name, limit in limits.items():
+        value = part.get(name)
+        if value is not None and value > limit:
+            raise AgentProtocolError(f"the agent broke the protocol: {where} {name} is beyond what its instance can do")

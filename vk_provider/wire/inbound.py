@@ -1,0 +1,61 @@
+"""The door for everything that an agent sends up the session: bytes in, a message that fits its schema out. Pure.
+
+Whoever owns a pod may own the agent of its instance. So nothing of a message is used before it went through here:
+size, nesting, types, lengths and numbers are those of `wire.session`, and what the schema does not name is left out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+
+from vk_provider.wire.session import (
+    MAX_UP_BYTES,
+    EventMessage,
+    HelloMessage,
+    StatsMessage,
+    StatusMessage,
+    UpMessage,
+)
+
+_REASON_CHARACTERS = 200
+
+
+class WireError(ValueError):
+    """The message breaks the contract; str() is one line that says how, safe to be logged and told."""
+
+
+class _Envelope(msgspec.Struct):
+    type: str
+
+
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
+    "hello": msgspec.json.Decoder(HelloMessage),
+    "status": msgspec.json.Decoder(StatusMessage),
+    "event": msgspec.json.Decoder(EventMessage),
+    "stats": msgspec.json.Decoder(StatsMessage),
+}
+
+
+def decode_up(data: bytes | str) -> UpMessage:
+    """Decode one message of an agent. Raises WireError."""
+    if len(data) > MAX_UP_BYTES:
+        raise WireError(f"a message of more than {MAX_UP_BYTES} bytes")
+    try:
+        kind = _ENVELOPE.decode(data).type
+        decoder = _DECODERS.get(kind)
+        if decoder is None:
+            raise WireError(f"a message of the unknown type {printable(kind)}")
+        return cast(UpMessage, decoder.decode(data))
+    except RecursionError:
+        raise WireError("a message that is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise WireError(printable(str(error))) from None
+
+
+def printable(text: str) -> str:
+    """The text on one line, cut to a length that a log line bears."""
+    line = "".join(character if character.isprintable() else "?" for character in text[:_REASON_CHARACTERS])
+    return line if len(text) <= _REASON_CHARACTERS else f"{line}..."

@@ -1,0 +1,46 @@
+"""Values that an agent may send, each with its limit. `wire.inbound` decodes by them; a value beyond its limit is a
+violation of the contract.
+
+The limits are those of the Kubernetes API where it has one, else a multiple of what an honest agent ever says.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+MAX_INTEGER = 2**63 - 1
+
+Counter = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+"""Bytes, nanoseconds, inodes, pages: what fits the API's int64."""
+Amount = Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+"""A signed int64: a file system may have less than nothing available."""
+Count32 = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+ExitCode = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+UserId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Figure = Annotated[float, Meta(ge=0, le=float(2**63))]
+"""A sample of a metric. Infinity and NaN are no JSON."""
+
+_RFC3339 = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})\Z"
+Timestamp = Annotated[str, Meta(max_length=35, pattern=_RFC3339)]
+"""RFC 3339."""
+Uid = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9-]*\Z")]
+ContainerName = Annotated[str, Meta(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")]
+"""A DNS label, as the API demands it of containers."""
+Name = Annotated[str, Meta(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
+Reference = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
+"""Of an image, a container or a mount: one line."""
+Reason = Annotated[str, Meta(max_length=128, pattern=r"^([A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?)?\Z")]
+"""A metav1.Condition's reason, or none."""
+EventReason = Annotated[str, Meta(max_length=128, pattern=r"^[A-Za-z][A-Za-z0-9]*\Z")]
+FieldPath = Annotated[str, Meta(max_length=512, pattern=r"^[A-Za-z0-9.{}\[\]_-]*\Z")]
+Address = Annotated[str, Meta(max_length=45, pattern=r"^[0-9a-fA-F:.]*\Z")]
+Quantity = Annotated[str, Meta(max_length=64, pattern=r"^[+-]?[0-9.]+([eE][+-]?[0-9]+|[numkKMGTPE]i?)?\Z")]
+ResourceName = Annotated[str, Meta(max_length=317, pattern=r"^[A-Za-z0-9._/-]+\Z")]
+MetricName = Annotated[str, Meta(max_length=128, pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*\Z")]
+LabelName = Annotated[str, Meta(max_length=128, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*\Z")]
+Text = Annotated[str, Meta(max_length=32_768)]
+"""A message for people, of a container or a condition; a kubelet cuts termination messages at 4 KiB."""
+EventText = Annotated[str, Meta(max_length=1024)]
+"""The API's limit of an Event's message."""
