@@ -72,24 +72,9 @@ class InstanceConnection:
         fate_due = started + FATE_INTERVAL_S
         told = ""
         while record.instance is not None and not record.instance.state.is_gone:
-            # The back-off of an agent that breaks the protocol is the record's: a new task does not begin it anew.
-            await asyncio.sleep(max(0.0, record.redial_at - time.monotonic()))
-            dialed = time.monotonic()
-            try:
-                await self._hold(record)
-                fate_due, told = 0.0, ""
-                if time.monotonic() - dialed >= STEADY_S:
-                    backoff.reset()
-            except AgentUnreachableError:
-                pass
-            except AgentProtocolError as error:
-                self._note_violation(record, str(error), dialed)
-            except AgentError as error:
-                if str(error) != told:
-                    told = str(error)
-                    log.warning("pod %s: %s", record.key, error)
-                if isinstance(error, AgentIdentityError | AgentVersionError):
-                    await asyncio.sleep(DIAL_MAX_S)
+            if time.monotonic() >= record.redial_at:
+                told, is_sound = await self._try(record, told, backoff)
+                fate_due = 0.0 if is_sound else fate_due
             if time.monotonic() >= fate_due or not record.instance.primary_ip:
                 fate_due = time.monotonic() + FATE_INTERVAL_S
                 if await self._is_lost(record):
@@ -99,7 +84,30 @@ class InstanceConnection:
                 record.boot_failed = f"the agent did not answer within {self._boot_timeout_s:.0f} s"
                 self._wake(record.uid)
                 return
-            await asyncio.sleep(backoff.next_delay_s())
+            # The back-off of an agent that breaks the protocol is the record's: a new task does not begin it anew.
+            redial_s = min(FATE_INTERVAL_S, record.redial_at - time.monotonic())
+            await asyncio.sleep(max(backoff.next_delay_s(), redial_s))
+
+    async def _try(self, record: PodRecord, told: str, backoff: Backoff) -> tuple[str, bool]:
+        """One session, if the agent answers; returns what was logged last, and whether there was a session that the
+        agent or the network ended."""
+        dialed = time.monotonic()
+        try:
+            await self._hold(record)
+            if time.monotonic() - dialed >= STEADY_S:
+                backoff.reset()
+            return "", True
+        except AgentUnreachableError:
+            pass
+        except AgentProtocolError as error:
+            self._note_violation(record, str(error), dialed)
+        except AgentError as error:
+            if str(error) != told:
+                told = str(error)
+                log.warning("pod %s: %s", record.key, error)
+            if isinstance(error, AgentIdentityError | AgentVersionError):
+                await asyncio.sleep(DIAL_MAX_S)
+        return told, False
 
     def _note_violation(self, record: PodRecord, message: str, dialed: float) -> None:
         """An error of this session alone: told on the pod, and the next one waits."""
