@@ -106,7 +106,7 @@ async def test_an_identity_that_may_not_be_read_is_a_bad_start(settings: Setting
 
 async def test_second_instances_that_cannot_be_terminated_are_left_to_the_sweep(settings: Settings) -> None:
     class Cloud:
-        async def terminate(self, instance_ids: Sequence[str]) -> None:
+        async def terminate(self, instance_ids: Sequence[str]) -> list[CloudError | None]:
             raise CloudError("throttled")
 
     cloud: Any = Cloud()
