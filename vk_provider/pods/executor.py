@@ -116,11 +116,11 @@ class PodExecutor:
         node = self._nodes(record.node)
         if node is None:
             return  # it went in this very moment; nothing is refused for want of a Node
-        record.admitted = True
         verdict = hold_by_policy(record.pod, self._run_daemonsets)
         if verdict is None:
             usage = self.usage.setdefault(record.node, NodeUsage())
             verdict = admit(record.pod, node, usage, self._features)
+        record.admitted = True
         if verdict is None:
             return
         self.event(record, "Warning", verdict.reason, verdict.message)
