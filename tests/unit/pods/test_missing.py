@@ -148,6 +148,19 @@ async def test_a_restart_into_an_empty_listing_fails_no_pods_and_finds_them_late
     assert len(world.live()) == 5
 
 
+async def test_instances_that_the_cloud_says_are_terminated_are_no_crowd_of_missing_ones(
+    world: World, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(missing, "MISSING_CONFIRM_S", 0.02)
+    pods = [await world.running() for _ in range(5)]
+    await world.crash()
+    for instance in world.live():
+        world.cloud.vanish(instance.instance_id)
+    await world.start()
+    await world.until(lambda: {world.api.status(pod)["phase"] for pod in pods} == {"Failed"})
+    assert "reclaimed" in world.api.status(pods[0])["message"]
+
+
 async def test_a_sweep_that_finds_nearly_all_pods_gone_waits_for_many_to_agree(world: World) -> None:
     for number in range(6):
         await launch(world, f"gone{number}", "p", f"t{number}")

@@ -119,5 +119,34 @@ async def test_an_instance_that_was_stopped_from_inside_has_lost_its_pod_and_is_
     assert world.api.status(pod)["message"] == f"instance {instance_id} is stopped"
 
 
+async def test_a_restart_takes_an_instance_that_shuts_down_for_one_that_still_runs_its_pod(world: World) -> None:
+    pod = await world.running()
+    instance_id = world.live_of(pod)[0].instance_id
+    await world.crash()
+    turn(world, instance_id, InstanceState.SHUTTING_DOWN)
+    await world.start()
+    await asyncio.sleep(0.1)
+    record = world.record(pod)
+    assert record is not None and record.instance is not None and record.instance.instance_id == instance_id
+    assert world.api.status(pod)["phase"] == "Running" and len(world.cloud._instances) == 1
+    world.cloud.vanish(instance_id)
+    await world.until(lambda: world.api.status(pod)["phase"] == "Failed")
+
+
+async def test_of_two_instances_of_a_pod_that_never_started_the_one_that_shuts_down_is_not_taken(world: World) -> None:
+    world.connector.unreachable.add("*")
+    pod = world.api.add(world.pod())
+    await world.until(lambda: world.live_of(pod) and world.api.status(pod).get("hostIP"))
+    first = world.live_of(pod)[0].instance_id
+    await world.crash()
+    turn(world, first, InstanceState.SHUTTING_DOWN)
+    second = await launch(world, pod["metadata"]["uid"], pod["metadata"]["name"])
+    surplus = await world.start()
+    assert [item.instance_id for item in surplus] == [first]
+    record = world.record(pod)
+    assert record is not None and record.instance is not None
+    assert record.instance.instance_id == second.instance_id
+
+
 def turn(world: World, instance_id: str, state: InstanceState) -> None:
     world.cloud._instances[instance_id] = replace(world.cloud._instances[instance_id], state=state)
