@@ -67,7 +67,7 @@ class InstanceTerminator:
             await asyncio.sleep(backoff.next_delay_s())
             try:
                 await self._batch.submit(instance_id)
-            except CloudError as error:
+            except Exception as error:  # whatever it is, it must not end the only one who still tries
                 if instance_id not in self.stuck and time.monotonic() - since >= STUCK_AFTER_S:
                     self.stuck.add(instance_id)
                     text = f"instance {instance_id} cannot be terminated and goes on costing money: {error}"
