@@ -31,6 +31,7 @@ from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.metrics import Registry
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
 from vk_provider.cloud.base import Cloud, Instance, InstanceRuntime, Offering
+from vk_provider.cloud.limits import LimitedCloud
 from vk_provider.clouds import build_boot_data, create_backend
 from vk_provider.errors import BadStartError, CloudError, KubeApiError
 from vk_provider.kube.client import KubeClient
@@ -44,6 +45,7 @@ from vk_provider.kubelet.server import HealthServer
 from vk_provider.logs import set_up_logging
 from vk_provider.metrics import ProcessMetrics
 from vk_provider.node.lease import NodeLease
+from vk_provider.node.watch_check import describe_watch
 from vk_provider.node_service import NodeService, build_spec
 from vk_provider.pods.archive import LogArchive
 from vk_provider.pods.build import build_controller
@@ -119,7 +121,7 @@ class Provider:
             await cloud.start()
         except OSError as error:
             raise BadStartError(f"the {cloud.name} cloud cannot start: {error}") from None
-        cloud = metrics.measure_cloud(cloud)
+        cloud = metrics.measure_cloud(LimitedCloud(cloud))
         offerings, runtime, instances = await self._ask_cloud(cloud, client)
         await self._build(client, cloud, connector, offerings, runtime, metrics)
         # Before anything is changed: a second provider by mistake must fail here and not launch what runs already.
@@ -169,9 +171,12 @@ class Provider:
         names = ", ".join(instance.instance_id for instance in surplus)
         log.warning("terminating second instances of pods that have one: %s", names)
         try:
-            await cloud.terminate([instance.instance_id for instance in surplus])
+            results = await cloud.terminate([instance.instance_id for instance in surplus])
         except CloudError as error:
-            log.warning("second instances are left to the orphan sweep: %s", error)
+            results = [error]
+        for failure in results:
+            if failure is not None:
+                log.warning("second instances are left to the orphan sweep: %s", failure)
 
     async def _ask_cloud(
         self, cloud: Cloud, client: KubeClient
@@ -263,14 +268,16 @@ class Provider:
                     client_ca,
                     auth,
                     self._is_healthy,
+                    partial(self.controller.on_node_known, node.name),
                 )
             )
 
     def _node_object(self, name: str) -> dict[str, Any] | None:
-        for node in self._nodes:
-            if node.spec.name == name:
-                return node.object
-        return None
+        node = self._node(name)
+        return node.object if node is not None else None
+
+    def _node(self, name: str) -> NodeService | None:
+        return next((node for node in self._nodes if node.spec.name == name), None)
 
     def _client_ca(self, client: KubeClient) -> str:
         """Who signs the client certificates that the kubelet API accepts."""
@@ -302,11 +309,11 @@ class Provider:
         informers = self._informers.values()
         return bool(informers) and all(informer.synced.is_set() for informer in informers)
 
-    def _pods_problem(self, node: str) -> str:
-        informer = self._informers.get(node)
-        if informer is None or not informer.synced.is_set():
+    def _pods_problem(self, name: str) -> str:
+        informer, node = self._informers.get(name), self._node(name)
+        if informer is None or node is None or not informer.synced.is_set():
             return "the pods of the node are not listed yet"
-        return ""
+        return describe_watch(informer.failing_since, informer.error, node.answering_since, time.monotonic())
 
     async def _rotate_identity(self, store: IdentityStore) -> None:
         """A new boot secret now and then; instances that boot under the last few are still recognised. It is saved

@@ -10,7 +10,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from vk_provider.aiokit.metrics import Registry
-from vk_provider.cloud.base import Cloud, Instance, InstanceRuntime, LaunchRequest, LaunchResult, Offering
+from vk_provider.cloud.base import (
+    Cloud,
+    Instance,
+    InstanceRuntime,
+    LaunchRequest,
+    LaunchResult,
+    Offering,
+    TerminateResult,
+)
 from vk_provider.errors import CloudError
 
 ResultT = TypeVar("ResultT")
@@ -102,8 +110,8 @@ class MeasuredCloud:
     async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
         return await self._measure("describe", self._inner.describe(instance_ids))
 
-    async def terminate(self, instance_ids: Sequence[str]) -> None:
-        await self._measure("terminate", self._inner.terminate(instance_ids))
+    async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
+        return await self._measure("terminate", self._inner.terminate(instance_ids))
 
     async def describe_offerings(self) -> list[Offering]:
         return await self._measure("offerings", self._inner.describe_offerings())

@@ -77,7 +77,7 @@ def default_address() -> str:
 
 
 class NodeService:
-    """Starts and stops everything of one Node. `object` is the Node as the API server has it."""
+    """Starts and stops everything of one Node. `on_known` as of NodeController."""
 
     def __init__(
         self,
@@ -92,12 +92,13 @@ class NodeService:
         client_ca_pem: str,
         auth: tuple[Authenticator, Authorizer],
         is_healthy: Callable[[], bool],
+        on_known: Callable[[], None] = lambda: None,
     ) -> None:
         self.spec = spec
         self._settings = settings
         self._client = client
         kubelet = settings.kubelet
-        self._controller = NodeController(client, recorder, spec, ready_checks)
+        self._controller = NodeController(client, recorder, spec, ready_checks, on_known=on_known)
         api = KubeletApi(
             spec.name,
             pods,
@@ -119,7 +120,19 @@ class NodeService:
 
     @property
     def object(self) -> dict[str, Any] | None:
-        return self._controller.node
+        """The Node as the API server has it, None before it was read or registered. Its allocatable is the configured
+        one at once: right after a start with another configuration, the old one is still in the status."""
+        node = self._controller.node
+        if node is None:
+            return None
+        status = node.get("status") or {}
+        allocatable = {**(status.get("allocatable") or {}), **(self.spec.allocatable or self.spec.capacity)}
+        return {**node, "status": {**status, "allocatable": allocatable}}
+
+    @property
+    def answering_since(self) -> float:
+        """See NodeLease."""
+        return self._controller.lease.answering_since
 
     async def listen(self) -> None:
         """Open the port of the kubelet API; handshakes fail until there is a certificate. Raises BadStartError."""

@@ -68,7 +68,7 @@ class Instances:
             record, identity = self._store.load(instance_id), self._store.identity(instance_id)
             if record is None or identity is None or not identity.is_alive():
                 continue
-            if InstanceState(record.state).is_gone:
+            if InstanceState(record.state).is_terminating:
                 continue
             found.append(LiveInstance(record, identity.pid, self._store.directory(instance_id)))
         return found

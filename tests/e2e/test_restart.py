@@ -67,3 +67,18 @@ def test_archived_logs_are_there_after_a_restart(world: Namespace) -> None:
     world.nodeless.start_provider()
     assert world.logs("brief") == "bye\n"
     assert all(is_ready(item) and restarts(item) == 0 for item in world.wait_deployed("web", 3))
+
+
+def test_pods_that_were_bound_while_the_provider_was_dead_are_admitted_by_the_labels_of_the_node(
+    world: Namespace,
+) -> None:
+    """The Node object is read a moment after the pods are."""
+    names = [f"waiting-{number}" for number in range(3)]
+    world.nodeless.kill_provider()
+    selector = {"nodeSelector": {"type": "virtual-kubelet"}}
+    world.apply(*(pod(name, container(world.nodeless.image), **selector) for name in names))
+    for name in names:
+        world.wait_pod(name, "bound", lambda item: item["spec"].get("nodeName"))
+    world.nodeless.start_provider()
+    world.wait_ready(*names)
+    assert not [event for name in names for event in world.events(name) if event["reason"] == "NodeAffinity"]

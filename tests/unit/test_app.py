@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -106,7 +107,7 @@ async def test_an_identity_that_may_not_be_read_is_a_bad_start(settings: Setting
 
 async def test_second_instances_that_cannot_be_terminated_are_left_to_the_sweep(settings: Settings) -> None:
     class Cloud:
-        async def terminate(self, instance_ids: Sequence[str]) -> None:
+        async def terminate(self, instance_ids: Sequence[str]) -> list[CloudError | None]:
             raise CloudError("throttled")
 
     cloud: Any = Cloud()
@@ -116,3 +117,17 @@ async def test_second_instances_that_cannot_be_terminated_are_left_to_the_sweep(
 
 def test_a_provider_that_has_listed_nothing_is_not_healthy(settings: Settings) -> None:
     assert not app.Provider(settings)._is_healthy()
+
+
+def test_a_node_whose_pods_cannot_be_followed_says_so_while_the_api_server_answers(settings: Settings) -> None:
+    provider, now = app.Provider(settings), time.monotonic()
+    informer = SimpleNamespace(synced=asyncio.Event(), failing_since=0.0, error=None)
+    node = SimpleNamespace(spec=SimpleNamespace(name="n1"), answering_since=now - 1000)
+    provider._informers, provider._nodes = {"n1": informer}, [node]  # type: ignore[dict-item, list-item]
+    assert provider._pods_problem("n1") == "the pods of the node are not listed yet"
+    informer.synced.set()
+    assert provider._pods_problem("n1") == ""
+    informer.failing_since, informer.error = now - 500, KubeApiError(403, "Forbidden", "pods is forbidden")
+    assert provider._pods_problem("n1") == "the pods of the node cannot be followed: pods is forbidden"
+    node.answering_since = 0.0
+    assert provider._pods_problem("n1") == "", "an outage of the API server"

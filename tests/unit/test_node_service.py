@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from vk_provider.cloud.base import InstanceRuntime
+from vk_provider.jsontypes import Json
 from vk_provider.node.object import build_status
-from vk_provider.node_service import build_spec
+from vk_provider.node.spec import NodeSpec
+from vk_provider.node_service import NodeService, build_spec
 from vk_provider.settings import NodeSettings, Settings
 
 NODE = NodeSettings("n1", address="192.0.2.1")
@@ -26,3 +30,15 @@ def test_a_runtime_that_cannot_say_what_it_can_do_takes_the_fields_away() -> Non
     status = status_with(InstanceRuntime("containerd", "1.6.20"))
     assert status["nodeInfo"]["containerRuntimeVersion"] == "containerd://1.6.20"  # type: ignore[index]
     assert (status["runtimeHandlers"], status["features"]) == (None, None)
+
+
+def test_pods_are_admitted_by_the_configured_capacity_although_the_status_has_the_one_of_an_earlier_start() -> None:
+    service = NodeService.__new__(NodeService)
+    service.spec = NodeSpec("n1", "192.0.2.1", {"cpu": "64", "pods": "500"})
+    held: Json = {"metadata": {"labels": {"a": "b"}}, "status": {"allocatable": {"cpu": "4", "example.com/x": "1"}}}
+    service._controller = SimpleNamespace(node=None)  # type: ignore[assignment]
+    assert service.object is None
+    service._controller = SimpleNamespace(node=held)  # type: ignore[assignment]
+    node = service.object
+    assert node is not None and node["metadata"] == held["metadata"]
+    assert node["status"]["allocatable"] == {"cpu": "64", "pods": "500", "example.com/x": "1"}

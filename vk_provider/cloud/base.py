@@ -24,15 +24,32 @@ TAG_NAME = "Name"
 
 
 class InstanceState(StrEnum):
-    """EC2's instance state names."""
+    """EC2's instance state names.
+
+    `stopping` and `shutting-down` still run the last seconds of what runs there: nothing may take its place yet.
+    `stopped` (a pod may run `poweroff`) runs nothing, but its disk costs money until somebody terminates it.
+    """
 
     PENDING = "pending"
     RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
     SHUTTING_DOWN = "shutting-down"
     TERMINATED = "terminated"
 
     @property
     def is_gone(self) -> bool:
+        """Nothing is left: it runs nothing, costs nothing and needs no terminate call."""
+        return self is InstanceState.TERMINATED
+
+    @property
+    def has_stopped(self) -> bool:
+        """Nothing runs there any more."""
+        return self in (InstanceState.STOPPED, InstanceState.TERMINATED)
+
+    @property
+    def is_terminating(self) -> bool:
+        """A terminate call was accepted: it ends (or has ended) without another one and is not paid for."""
         return self in (InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED)
 
 
@@ -104,6 +121,8 @@ class Instance:
 
 LaunchResult = Instance | CloudError
 """One launch of a batch: the instance, or why this one failed (CapacityError, CloudQuotaError, ...)."""
+TerminateResult = CloudError | None
+"""One termination of a batch: None when it was accepted, or why this one failed."""
 
 
 class Cloud(Protocol):
@@ -127,8 +146,9 @@ class Cloud(Protocol):
     async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
         """The named instances; unknown ones are missing from the answer (not an error)."""
 
-    async def terminate(self, instance_ids: Sequence[str]) -> None:
-        """Terminate a batch. Idempotent; unknown or terminated instances are no error."""
+    async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
+        """Terminate a batch; one result per ID, in order: one instance that cannot be terminated holds no other.
+        Idempotent; unknown or terminated instances are no error."""
 
     async def describe_offerings(self) -> list[Offering]:
         """What can be bought now, cheapest first within the backend's zones."""

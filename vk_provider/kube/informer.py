@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any
 
 from vk_provider.aiokit.backoff import Backoff
+from vk_provider.aiokit.guard import contained
 from vk_provider.errors import KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
@@ -54,7 +55,8 @@ class Informer:
     gate:   semaphore around each list, for many informers that start at once
     poll_s: list every so often instead of watching
     `items` maps key to object; `synced` is set after the first complete list; `last_contact` is time.monotonic() of
-    the last sign of life; `error` is the newest failure, None while all is well.
+    the last sign of life; `error` is the newest failure, None while all is well, and `failing_since` is when the first
+    one since then was (time.monotonic(); 0.0 while all is well).
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Informer:
         self.connected = False
         self.last_contact = 0.0
         self.error: KubeApiError | None = None
+        self.failing_since = 0.0
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -106,6 +109,8 @@ class Informer:
         if error.status not in _TRY_AGAIN or error.reason == "BrokenWatch":
             # 410, or a watch that would fail at this version for ever, such as after etcd was restored.
             self._resource_version = ""
+        if self.error is None:
+            self.failing_since = time.monotonic()
         self.error = error
         if self._on_error is not None:
             self._on_error(error)
@@ -163,7 +168,7 @@ class Informer:
         self.connected = True
         if self.error is not None:
             log.info("%s: connected again", self._describe())
-            self.error = None
+            self.error, self.failing_since = None, 0.0
 
     def _apply(self, kind: str, item: Json) -> None:
         self._resource_version = item["metadata"]["resourceVersion"]
@@ -176,13 +181,18 @@ class Informer:
         item = self._trim(item)
         kind = MODIFIED if key in self.items else ADDED
         self.items[key] = item if self._keep else _stub(item)
-        if self._on_event is not None:
-            self._on_event(kind, item)
+        self._tell(kind, item, key)
 
     def _remove(self, key: str, item: Json | None) -> None:
         known = self.items.pop(key, None)
-        if known is not None and self._on_event is not None:
-            self._on_event(DELETED, self._trim(item) if item is not None else known)
+        if known is not None:
+            self._tell(DELETED, self._trim(item) if item is not None else known, key)
+
+    def _tell(self, kind: str, item: Json, key: str) -> None:
+        """A fault about one object must not end the watch of all others."""
+        if self._on_event is not None:
+            with contained(f"{self._path}: {kind} of {key}"):
+                self._on_event(kind, item)
 
 
 def _stub(item: Json) -> Json:

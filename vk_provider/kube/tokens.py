@@ -16,6 +16,7 @@ from vk_provider.wire.session import TokenReference
 MAX_AGE_S = 24 * 3600
 MAX_JITTER_S = 10.0
 _ATTEMPTS = 6
+_CALL_TIMEOUT_S = 10.0
 _FIRST_RETRY_S = 0.1
 
 
@@ -59,7 +60,7 @@ async def request_token(client: KubeClient, pod: Json, audience: str, expiration
     path = token_request_path(metadata["namespace"], account)
     for attempt in range(_ATTEMPTS):
         try:
-            answer = await client.create(path, body)
+            answer = await client.create(path, body, timeout_s=_CALL_TIMEOUT_S)
             break
         except KubeApiError as error:
             if attempt == _ATTEMPTS - 1 or error.status not in (0, 403, 500, 503):

@@ -35,6 +35,7 @@ class NodeController:
 
     ready_checks: all must return "" before Ready becomes True
     images:       entries for status.images
+    on_known:     called each time the Node has been read or registered anew: it may be decided by from now on
     `registered` is set once the Node exists; `uid` is the Node's UID; `lease` its heartbeat.
     """
 
@@ -45,9 +46,10 @@ class NodeController:
         spec: NodeSpec,
         ready_checks: Sequence[ReadyCheck] = (),
         images: Callable[[], Sequence[Json]] = tuple,
+        on_known: Callable[[], None] = lambda: None,
     ) -> None:
         self._client, self._recorder, self.spec = client, recorder, spec
-        self._ready_checks, self._images = ready_checks, images
+        self._ready_checks, self._images, self._on_known = ready_checks, images, on_known
         selector = field_selector(metadata__name=spec.name)
         self.informer = Informer(client, NODES, selector, self._observe)
         self.lease = NodeLease(client, spec.name, lambda: self.uid)
@@ -127,6 +129,7 @@ class NodeController:
             self._event("Starting", "Starting kubelet.")
         self.registered.set()
         self.lease.wake()
+        self._on_known()
 
     async def _adopt_node(self) -> Json:
         """The Node that exists already, with labels, annotations and our taint brought in step."""

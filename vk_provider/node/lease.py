@@ -29,6 +29,8 @@ class NodeLease:
 
     node_uid: the Node's UID, "" while unknown: the Lease keeps the owner that it has
     create:   False only keeps a Lease that exists from running out
+    `renewed_at` and `answering_since` are time.monotonic(): of the last renewal, and since when none failed (0.0 while
+    they do).
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class NodeLease:
         self._lease: Json | None = None
         self._wake = asyncio.Event()
         self.renewed_at = 0.0
+        self.answering_since = 0.0
 
     def wake(self) -> None:
         """Renew now: the Node was registered again, and its old Lease went with the old Node."""
@@ -50,11 +53,13 @@ class NodeLease:
             try:
                 await self.renew(time.time())
             except KubeApiError as error:
+                self.answering_since = 0.0
                 log.warning("lease of node %s not renewed: %s", self._node_name, error)
                 await asyncio.sleep(backoff.next_delay_s())
                 continue
             backoff.reset()
             self.renewed_at = time.monotonic()
+            self.answering_since = self.answering_since or self.renewed_at
             try:
                 await asyncio.wait_for(self._wake.wait(), RENEW_S * (1 + random.uniform(0, _JITTER)))
             except TimeoutError:

@@ -18,6 +18,7 @@ from vk_provider.pods.executor import PodExecutor, involved
 from vk_provider.pods.launcher import PodLauncher
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import PodRecord
+from vk_provider.pods.termination import InstanceTerminator
 from vk_provider.settings import Settings
 from vk_provider.sizing.preferences import build_preferences
 
@@ -53,6 +54,9 @@ def build_controller(
             "clusterDomain": settings.cluster.domain,
         }
 
+    terminator = InstanceTerminator(cloud)
+    metrics.follow_stuck(lambda: len(terminator.stuck))
+
     def build_executor(controller: PodController) -> PodExecutor:
         return PodExecutor(
             client=client,
@@ -63,6 +67,7 @@ def build_controller(
             archive=archive,
             launcher=launcher,
             metrics=metrics,
+            terminator=terminator,
             nodes=nodes,
             node_facts=node_facts,
             wake=controller.wake,

@@ -170,7 +170,7 @@ class InstanceConnection:
             _conclude(record, f"the cloud does not know instance {known.instance_id} any more")
             return True
         record.instance = found
-        if found.state.is_gone:
+        if found.state.has_stopped:  # one that only shuts down still runs the pod's last seconds
             reason = f": {found.state_reason}" if found.state_reason else ""
             _conclude(record, f"instance {found.instance_id} is {found.state}{reason}")
             return True

@@ -14,20 +14,25 @@ from typing import Any
 
 from vk_provider.agentclient.session import Slot
 from vk_provider.aiokit.batch import Batcher
+from vk_provider.aiokit.guard import contained
 from vk_provider.aiokit.workers import KeyedWorkers
-from vk_provider.cloud.base import TAG_ATTEMPT, TAG_POD_UID, Cloud, Instance
+from vk_provider.cloud.base import Cloud, Instance
+from vk_provider.errors import CloudError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.podmodel.phase import TERMINAL_PHASES
+from vk_provider.pods import missing
+from vk_provider.pods.adoption import Adoption
 from vk_provider.pods.agent_word import accept_stats, accept_status
 from vk_provider.pods.connection import InstanceConnection, may_have_run
 from vk_provider.pods.executor import PodExecutor, involved
 from vk_provider.pods.metrics import PodMetrics
+from vk_provider.pods.missing import MissingRule
 from vk_provider.pods.provider_status import AGENT_PROTOCOL_ERROR, AGENT_REACHABLE
 from vk_provider.pods.reconcile import Action, is_over, reconcile
 from vk_provider.pods.record import PodRecord
-from vk_provider.pods.state import compute_state, has_started, is_overdue, next_look_s
-from vk_provider.pods.status_patch import owned_status
+from vk_provider.pods.state import compute_state, is_overdue, next_look_s
+from vk_provider.pods.status_publisher import note_held, resource_version
 from vk_provider.rfc3339 import format_time
 from vk_provider.wire.session import EventMessage, StatusMessage, UpMessage
 
@@ -39,7 +44,6 @@ PENDING_STATUS_AFTER_S = 1.0
 DESCRIBE_WINDOW_S = 0.05
 DESCRIBE_BATCH = 500
 ACK_DELAY_S = 0.5
-MISSING_CONFIRM_S = 30.0
 
 
 class PodController:
@@ -73,7 +77,9 @@ class PodController:
             lambda: sum(record.session is not None for record in self.records.values()),
             lambda: len(self._workers),
         )
+        self._missing = MissingRule(missing.MISSING_CONFIRM_S, missing.MASS_CONFIRM_S)
         self.executor = build_executor(self)
+        self._adoption = Adoption(cloud, self.records, self.executor, metrics, self.wake)
         self._connection = build_connection(self)
 
     # --- what comes in -------------------------------------------------------------------------------------------
@@ -99,11 +105,19 @@ class PodController:
         if not self._adopting:
             self.wake(uid)
 
+    def on_node_known(self, node: str) -> None:
+        """The Node was read or registered: pods that waited for it can be admitted."""
+        if not self._adopting:
+            for record in list(self.records.values()):
+                if record.node == node and not record.admitted:
+                    self.wake(record.uid)
+
     def _add(self, uid: str, node: str, pod: Json) -> PodRecord:
         status = pod.get("status") or {}
         record = PodRecord(uid, node, pod, bound_at=time.monotonic())
         record.start_time = status.get("startTime") or format_time()
-        record.published = owned_status(status) if status.get("startTime") else None
+        if status.get("startTime"):
+            note_held(record, pod)
         record.reached_running = status.get("phase") in ("Running", *TERMINAL_PHASES)
         record.pending_due = record.bound_at + PENDING_STATUS_AFTER_S
         self.records[uid] = record
@@ -119,17 +133,10 @@ class PodController:
             record.ended_by_others = True
 
     def _notice_foreign_changes(self, record: PodRecord) -> None:
-        """While the Node's Lease has run out, the controller manager sets the pods' Ready to False; take note, so that
-        the agent's word is published again."""
-        if record.published is None or int(record.pod["metadata"]["resourceVersion"]) < record.patched_version:
-            return
-        held = {item["type"]: item for item in (record.pod.get("status") or {}).get("conditions") or []}
-        ours = record.published.get("conditions") or []
-        if any(item["type"] in held and held[item["type"]]["status"] != item["status"] for item in ours):
-            record.published = {**record.published, "conditions": [held.get(item["type"], item) for item in ours]}
-        if record.api_phase in TERMINAL_PHASES and record.published.get("phase") != record.api_phase:
-            status = owned_status(record.pod["status"])
-            record.published = {**record.published, **{name: status.get(name) for name in _OF_THE_END}}
+        """What another writer has put into the status (the controller manager's Ready=False while the Node's Lease had
+        run out, a user's slip) differs from what it should be from now on, and is put right."""
+        if record.published is not None and resource_version(record.pod) > record.published_version:
+            note_held(record, record.pod)
 
     def receive(self, record: PodRecord, message: UpMessage) -> None:
         """A valid message from the pod's agent. Raises AgentProtocolError where it contradicts what is known."""
@@ -216,55 +223,13 @@ class PodController:
 
         `instances` was listed before the pods. Returns the surplus: second instances of one pod.
         """
-        surplus = []
-        for instance in sorted(instances, key=self._adoption_rank):
-            record = self.records.get(instance.tags.get(TAG_POD_UID, ""))
-            if record is None or instance.state.is_gone:
-                continue
-            if record.instance is not None:
-                surplus.append(instance)
-                continue
-            record.instance = instance
-            record.launched_at = time.monotonic()
-            record.attempt = _attempt(instance)
-            record.fresh = record.handover_unknown = not has_started(record.pod)
-            if record.api_phase not in TERMINAL_PHASES:
-                self.executor.count_usage(record)
-            log.info("pod %s: adopted instance %s", record.key, instance.instance_id)
-        for record in self.records.values():
-            if record.instance is None and record.api_phase not in TERMINAL_PHASES and has_started(record.pod):
-                record.admitted, record.hold = True, "looking for its instance"
-                self.executor.count_usage(record)
-                self._spawn(self._confirm_missing(record), f"missing {record.uid}")
+        surplus = self._adoption.join(instances)
+        if self._adoption.is_looking:
+            self._spawn(self._adoption.look(), "looking for instances")
         self._adopting = False
         for uid in list(self.records):
             self.wake(uid)
         return surplus
-
-    def _adoption_rank(self, instance: Instance) -> tuple[bool, int, float]:
-        """Sorts the instances of one pod: first the one that the pod's status names, then the newest attempt (the
-        earlier ones were given up), then the oldest."""
-        record = self.records.get(instance.tags.get(TAG_POD_UID, ""))
-        host = (record.pod.get("status") or {}).get("hostIP") if record is not None else None
-        return not host or host != instance.primary_ip, -_attempt(instance), instance.launch_time
-
-    async def _confirm_missing(self, record: PodRecord) -> None:
-        """A pod that ran has no instance in the list: believe it only after a second look."""
-        while record.exists and record.instance is None:
-            await asyncio.sleep(MISSING_CONFIRM_S)
-            try:
-                found = await self._cloud.list_owned()
-            except Exception as error:
-                log.warning("pod %s: cannot look for its instance: %s", record.key, error)
-                continue
-            alive = [i for i in found if i.tags.get(TAG_POD_UID) == record.uid and not i.state.is_gone]
-            record.hold = ""
-            if alive:
-                record.instance = alive[0]
-            else:
-                record.lost = "the pod's instance does not exist any more"
-            self.wake(record.uid)
-            return
 
     # --- the worker ----------------------------------------------------------------------------------------------
 
@@ -279,13 +244,15 @@ class PodController:
         now = time.monotonic()
         if is_overdue(record, now):
             record.lost = "its agent did not answer within the grace period of its end"
-        state = compute_state(record, now, self._agent_grace_s)
+        node_known = record.admitted or self.executor.knows_node(record.node)
+        state = compute_state(record, now, self._agent_grace_s, node_known=node_known)
         for action in reconcile(state):
             try:
                 await self.executor.apply(action, record)
             except Exception as error:
                 # A DELETE that fails must not keep a finished pod's instance running.
-                if action is not Action.DELETE:
+                # Nor must a status that is not accepted for too long.
+                if action is not Action.DELETE and not (action is Action.PUBLISH and state.unaccepted):
                     raise
                 deferred = error
             if action in _DECISIVE:
@@ -317,18 +284,33 @@ class PodController:
             record.ack_timer.cancel()
         if record.connection is not None:
             record.connection.cancel()
+        record.forgotten = True
         self.executor.release_usage(record)
         self.records.pop(record.uid, None)
         if self._by_name.get((record.namespace, record.name)) == record.uid:
             del self._by_name[(record.namespace, record.name)]
 
     async def describe(self, instance_id: str) -> Instance | None:
-        """The cloud's word on one instance; many questions at once share a call."""
+        """The cloud's word on one instance, None when it does not exist; many questions at once share a call.
+
+        Raises CloudError when nothing may be concluded: no answer, or one that lacks the instance but does not prove
+        anything yet (see pods.missing).
+        """
         return await self._describe_batch.submit(instance_id)
 
-    async def _describe_all(self, instance_ids: Any) -> list[Instance | None]:
+    async def _describe_all(self, instance_ids: Any) -> list[Instance | None | Exception]:
         found = {item.instance_id: item for item in await self._cloud.describe(list(instance_ids))}
-        return [found.get(instance_id) for instance_id in instance_ids]
+        owned = sum(record.has_instance for record in self.records.values())
+        verdict = self._missing.judge(instance_ids, found.keys(), owned, time.monotonic())
+        if verdict.mass and verdict.doubted:
+            self._metrics.mass_missing.inc("describe")
+            log.error(
+                "the cloud does not know %d of %d instances: too many at once, nothing is concluded yet",
+                len(self._missing),
+                owned,
+            )
+        unsure = CloudError("the cloud's answer does not name it, which is not believed yet")
+        return [found.get(each, None if each in verdict.missing else unsure) for each in instance_ids]
 
     # --- what others ask -----------------------------------------------------------------------------------------
 
@@ -343,13 +325,15 @@ class PodController:
     def count_phases(self) -> dict[str, int]:
         phases = dict.fromkeys(("Pending", "Running", *TERMINAL_PHASES), 0)
         for record in self.records.values():
-            phases[record.phase] = phases.get(record.phase, 0) + 1
+            with contained(f"the phase of pod {record.uid}"):
+                phases[record.phase] = phases.get(record.phase, 0) + 1
         return phases
 
     def _spawn(self, coroutine: Any, name: str) -> None:
         task = asyncio.create_task(_quietly(coroutine), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: coroutine.close())  # one that was cancelled before it began
 
     async def close(self, flush_s: float = 5.0) -> None:
         """Let running workers finish (status PATCHes), then let go of everything. Instances keep running."""
@@ -370,7 +354,6 @@ class PodController:
 
 _DECISIVE = {
     Action.ADMIT,
-    Action.LAUNCH,
     Action.MARK_NOT_READY,
     Action.FAIL_NEVER_STARTED,
     Action.FAIL_LOST,
@@ -378,12 +361,6 @@ _DECISIVE = {
     Action.STOP,
 }
 """After these the facts are others: decide again."""
-_OF_THE_END = ("phase", "reason", "message")
-
-
-def _attempt(instance: Instance) -> int:
-    text = instance.tags.get(TAG_ATTEMPT, "")
-    return int(text) if text.isdecimal() else 0
 
 
 async def _quietly(coroutine: Any) -> None:

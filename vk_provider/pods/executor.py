@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 from vk_provider.agentclient.base import AgentConnector
 from vk_provider.agentclient.session import Slot
-from vk_provider.aiokit.batch import Batcher
 from vk_provider.cloud.base import Cloud
-from vk_provider.errors import AgentError, CloudError, KubeApiError
+from vk_provider.errors import AgentError, KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import pod_path
@@ -21,6 +18,7 @@ from vk_provider.kube.references import ReferenceStore
 from vk_provider.pods.admission import NodeUsage, admit, hold_by_policy
 from vk_provider.pods.archive import LogArchive
 from vk_provider.pods.launcher import LaunchRefusedError, PodLauncher
+from vk_provider.pods.launching import LaunchTasks
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.provider_status import (
     AGENT_UNREACHABLE,
@@ -29,19 +27,18 @@ from vk_provider.pods.provider_status import (
     build_rejected_status,
     build_unready_condition,
     build_unstarted_status,
-    instance_condition,
 )
 from vk_provider.pods.reconcile import Action
 from vk_provider.pods.record import PodRecord
-from vk_provider.pods.state import compute_fingerprint, desired_status
-from vk_provider.pods.status_patch import build_status_patch, keep_transition_times, owned_status
+from vk_provider.pods.resolution import ReferenceResolver, unread_references
+from vk_provider.pods.state import compute_fingerprint
+from vk_provider.pods.status_publisher import StatusPublisher
+from vk_provider.pods.termination import InstanceTerminator
 from vk_provider.rfc3339 import format_time
 
 log = logging.getLogger(__name__)
 
 
-TERMINATE_WINDOW_S = 0.02
-TERMINATE_BATCH = 200
 ARCHIVE_TRIES = 2
 READERS_LIMIT_S = 5.0
 
@@ -60,6 +57,7 @@ class PodExecutor:
         archive: LogArchive,
         launcher: PodLauncher,
         metrics: PodMetrics,
+        terminator: InstanceTerminator,
         nodes: Callable[[str], Json | None],
         node_facts: Callable[[PodRecord], Json],
         wake: Callable[[str], None],
@@ -70,7 +68,10 @@ class PodExecutor:
     ) -> None:
         self._client = client
         self._connector = connector
-        self._references = references
+        self._resolver = ReferenceResolver(references, wake)
+        self._publisher = StatusPublisher(client, metrics, self.event)
+        self.terminator = terminator
+        self._launches = LaunchTasks(launcher, cloud, self.event, self._launch_refused, self._end_instance, wake)
         self._recorder = recorder
         self._archive = archive
         self._launcher = launcher
@@ -83,9 +84,6 @@ class PodExecutor:
         self._features = features
         self._run_daemonsets = run_daemonsets
         self.usage: dict[str, NodeUsage] = {}
-        self._terminate_batch: Batcher[str, None] = Batcher(
-            lambda ids: self._terminate_all(cloud, ids), window_s=TERMINATE_WINDOW_S, max_items=TERMINATE_BATCH
-        )
         self._apply: Mapping[Action, Callable[[PodRecord], Awaitable[None]]] = {
             Action.ADMIT: self.admit,
             Action.LAUNCH: self.launch,
@@ -110,13 +108,19 @@ class PodExecutor:
     def event(self, record: PodRecord, event_type: str, reason: str, message: str) -> None:
         self._recorder.record(involved(record.pod), event_type, reason, message, host=record.node)
 
+    def knows_node(self, name: str) -> bool:
+        """Whether the Node was read or registered: labels and capacity that nobody knows refuse nothing."""
+        return self._nodes(name) is not None
+
     async def admit(self, record: PodRecord) -> None:
-        record.admitted = True
+        node = self._nodes(record.node)
+        if node is None:
+            return  # it went in this very moment; nothing is refused for want of a Node
         verdict = hold_by_policy(record.pod, self._run_daemonsets)
         if verdict is None:
             usage = self.usage.setdefault(record.node, NodeUsage())
-            node = self._nodes(record.node) or {"metadata": {}}
             verdict = admit(record.pod, node, usage, self._features)
+        record.admitted = True
         if verdict is None:
             return
         self.event(record, "Warning", verdict.reason, verdict.message)
@@ -132,51 +136,32 @@ class PodExecutor:
         """The provider's own word on how the pod ended."""
         record.status, record.finished, record.concluded = status, True, True
 
-    def _references_changed(self, record: PodRecord) -> None:
-        record.references_changed = True
-        self._wake(record.uid)
-
     async def launch(self, record: PodRecord) -> None:
-        try:
-            await self._launcher.launch(record)
-        except LaunchRefusedError as refusal:
-            self.event(record, "Warning", refusal.reason, str(refusal))
-            self._reject(record, refusal.reason, str(refusal))
-        except CloudError as error:
-            self.event(record, "Warning", "FailedLaunch", f"cannot launch an instance, will try again: {error}")
-            raise
-        if record.has_instance and record.resolving is None:
-            resolving = self._resolve_ahead(record)
-            record.resolving = asyncio.create_task(resolving, name=f"references {record.uid}")
+        """Asks beside the worker, which is woken by the answer."""
+        self._launches.start(record)
 
-    async def _resolve_ahead(self, record: PodRecord) -> None:
-        """While the instance boots; `send` then finds everything in memory."""
-        try:
-            await self._references.resolve(record.pod)
-        except Exception as error:
-            log.info("pod %s: what it refers to is read again later: %s", record.key, error)
+    def _launch_refused(self, record: PodRecord, refusal: LaunchRefusedError) -> None:
+        self.event(record, "Warning", refusal.reason, str(refusal))
+        self._reject(record, refusal.reason, str(refusal))
 
     async def connect(self, record: PodRecord) -> None:
+        self._resolver.start(record)  # while the instance boots; `send` then finds everything in memory
         self._connect(record)
 
     async def send(self, record: PodRecord) -> None:
-        """The whole desired state down the session; the agent compares."""
+        """The whole desired state down the session; the agent compares.
+
+        What is still being read is waited for, but not by a pod that has to end.
+        """
         session = record.session
         if session is None:
             return
-        if record.resolving is not None:
-            await asyncio.wait({record.resolving})
-            record.resolving = None
+        references = self._resolver.take(record)
         fingerprint = compute_fingerprint(record)
-        record.references_changed = False
-        self._references.subscribe(record.pod, lambda: self._references_changed(record))
-        try:
-            references = await self._references.resolve(record.pod)
-        except Exception:
-            record.references_changed = True
-            raise
-        if record.session is not session:
-            return  # a newer session begins with everything
+        if references is None:
+            if not (record.deleting or record.ended_by_others) or record.sent_fingerprint == fingerprint:
+                return
+            references = record.sent_references or unread_references(record.pod)
         if record.sent_fingerprint != fingerprint:
             pod = record.pod
             if not (pod.get("status") or {}).get("startTime"):
@@ -185,7 +170,7 @@ class PodExecutor:
             session.put(Slot.POD, message)
         elif references != record.sent_references:
             session.put(Slot.REFERENCES, {"type": "references", "references": references})
-        record.sent_fingerprint, record.sent_references = fingerprint, dict(references)
+        record.sent_fingerprint, record.sent_references = fingerprint, references
 
     async def mark_not_ready(self, record: PodRecord) -> None:
         """What the controller manager does with the pods of a Node whose kubelet is silent: Services leave the pod out.
@@ -199,40 +184,7 @@ class PodExecutor:
         self.event(record, "Warning", AGENT_UNREACHABLE, message)
 
     async def publish(self, record: PodRecord) -> None:
-        """One PATCH with the newest status; what arrives meanwhile makes the next one."""
-        told = desired_status(record)
-        if told is None:
-            return
-        status = dict(keep_transition_times(told, record.published, format_time()))
-        if record.start_time:
-            status["startTime"] = record.start_time
-        if record.selection_message:
-            generation = int(record.pod["metadata"].get("generation") or 0)
-            condition = instance_condition(record.selection_message, generation, record.start_time)
-            status["conditions"] = [*status.get("conditions", []), condition]
-        patch = build_status_patch(record.uid, record.published, status)
-        if not patch["status"]:
-            record.published = status
-            return
-        try:
-            answer = await self._client.patch_strategic(pod_path(record.namespace, record.name, "status"), patch)
-        except KubeApiError as error:
-            self._metrics.status_patches.inc(str(error.status))
-            if error.is_not_found or (error.is_conflict and "uid" in str(error).lower()):
-                record.published = status  # the pod is gone, or another one has its name
-                return
-            if error.is_invalid:
-                log.error("pod %s: the API server refuses the status: %s", record.key, error)
-                # The next status is compared with what the API server holds, not with what it did not take.
-                record.refused, record.published = told, owned_status(record.pod.get("status") or {})
-                return
-            raise
-        self._metrics.status_patches.inc("ok")
-        record.published, record.refused = status, None
-        record.patched_version = int(answer["metadata"]["resourceVersion"])
-        if status.get("phase") == "Running" and not record.reached_running:
-            record.reached_running = True
-            self._metrics.running_seconds.observe(time.monotonic() - record.bound_at)
+        await self._publisher.publish(record)
 
     async def publish_pending(self, record: PodRecord) -> None:
         instance = record.instance
@@ -296,23 +248,27 @@ class PodExecutor:
         record.api_deleted = True
 
     async def terminate(self, record: PodRecord) -> None:
+        """One try; an instance that cannot be terminated is ended beside and holds neither its pod nor another."""
         if record.connection is not None:
             record.connection.cancel()
             record.connection = None
-        if record.instance is None or record.terminated:
+        instance = record.instance
+        if instance is None or record.terminated:
             return
-        await self._connector.drain(record.instance.instance_id, READERS_LIMIT_S)
-        await self._terminate_batch.submit(record.instance.instance_id)
+        await self._connector.drain(instance.instance_id, READERS_LIMIT_S)
+        accepted = await self._end_instance(record, instance.instance_id)
         record.terminated = True
-        self._metrics.terminations.inc("pod-ended")
-        self._connector.forget(record.instance.instance_id)
+        self._metrics.terminations.inc("pod-ended" if accepted else "failed")
 
-    async def _terminate_all(self, cloud: Cloud, ids: Any) -> list[None]:
-        await cloud.terminate(list(ids))
-        return [None] * len(ids)
+    async def _end_instance(self, record: PodRecord, instance_id: str) -> bool:
+        accepted = await self.terminator.end(
+            instance_id, lambda message: self.event(record, "Warning", "FailedTerminate", message)
+        )
+        self._connector.forget(instance_id)
+        return accepted
 
     async def forget(self, record: PodRecord) -> None:
-        self._release_references(record)
+        self._resolver.release(record)
         self._forget(record)
         await self._archive.remove(record.uid)
 
@@ -324,13 +280,7 @@ class PodExecutor:
         """The pod is over: it needs no room on its Node, and nothing that it refers to is followed any longer."""
         self.release_usage(record)
         if not record.has_instance:
-            self._release_references(record)
-
-    def _release_references(self, record: PodRecord) -> None:
-        if record.resolving is not None:
-            record.resolving.cancel()
-            record.resolving = None
-        self._references.release(record.uid)
+            self._resolver.release(record)
 
     def release_usage(self, record: PodRecord) -> None:
         """The pod counts no longer against its Node."""
@@ -339,8 +289,9 @@ class PodExecutor:
             usage.remove(record.uid)
 
     async def close(self) -> None:
+        await self._launches.close()
         await self._launcher.close()
-        await self._terminate_batch.close()
+        await self.terminator.close()
 
 
 def involved(pod: Json) -> Json:

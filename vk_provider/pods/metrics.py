@@ -31,7 +31,20 @@ class PodMetrics:
         self.violations = registry.counter(
             "vk_agent_protocol_errors_total", "Sessions closed because an agent broke the protocol"
         )
+        self.mass_missing = registry.counter(
+            "vk_mass_missing_total",
+            "Answers that lacked so many instances or pods at once that nothing was concluded from them",
+            labels=("where",),
+        )
         self.orphans = registry.counter("vk_orphan_instances_total", "Instances without a pod that were terminated")
+
+    def follow_stuck(self, stuck: Callable[[], int]) -> None:
+        self._registry.gauge(
+            "vk_instances_not_terminated",
+            "Instances that could not be terminated for more than five minutes",
+            (),
+            lambda: {(): stuck()},
+        )
 
     def follow(
         self, phases: Callable[[], Mapping[str, int]], sessions: Callable[[], int], depth: Callable[[], int]

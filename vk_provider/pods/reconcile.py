@@ -39,7 +39,9 @@ class PodState:
     """The facts that decide.
 
     exists/deleting:  the API object
+    node_known:       the Node was read or registered, so that a pod can be admitted to it
     admitted/held:    passed admission; held: left Pending on purpose, without an instance
+    launching:        the cloud is asked for an instance
     has_instance:     an instance lives or may live (costs money); lost: the cloud says that it is gone
     boot_failed:      the instance never answered within the limit
     connected:        a session is open; connecting: somebody is dialing
@@ -48,14 +50,17 @@ class PodState:
     given:            an agent was given the pod: something of it may run
     terminal:         the newest status has a terminal phase; finished: nothing runs any more
     published:        the API server holds our newest status; api_deleted: our final DELETE was accepted
+    unaccepted:       the API server answers, but has not taken our newest status for too long
     pending_due:      long enough Pending that a status should say so
     stop_waited_s:    since the agent was told to stop a pod without API object; None before
     """
 
     exists: bool
     deleting: bool = False
+    node_known: bool = True
     admitted: bool = False
     held: bool = False
+    launching: bool = False
     has_instance: bool = False
     lost: bool = False
     boot_failed: bool = False
@@ -70,6 +75,7 @@ class PodState:
     terminal: bool = False
     finished: bool = False
     published: bool = True
+    unaccepted: bool = False
     api_deleted: bool = False
     pending_due: bool = False
     archived: bool = False
@@ -89,11 +95,11 @@ def reconcile(state: PodState) -> list[Action]:
     if state.deleting and not _may_run(state):
         return [Action.FAIL_NEVER_STARTED]
     if not state.admitted:
-        return [Action.ADMIT]
+        return [Action.ADMIT] if state.node_known else []
     if state.held:
         return []
     if not state.has_instance:
-        return [Action.LAUNCH]
+        return [] if state.launching else [Action.LAUNCH]
     return _run(state)
 
 
@@ -127,9 +133,12 @@ def _run(state: PodState) -> list[Action]:
 
 
 def _finish(state: PodState) -> list[Action]:
-    """Nothing runs any more: tell it, keep the logs if somebody may still ask, stop paying."""
+    """Nothing runs any more: tell it, keep the logs if somebody may still ask, stop paying.
+
+    A status that is not accepted for too long comes last: it must not cost money for ever.
+    """
     actions = []
-    if not state.published:
+    if not state.published and not state.unaccepted:
         actions.append(Action.PUBLISH)
     if state.deleting and not state.api_deleted:
         actions.append(Action.DELETE)
@@ -137,6 +146,8 @@ def _finish(state: PodState) -> list[Action]:
         actions.append(Action.ARCHIVE)
     if state.has_instance:
         actions.append(Action.TERMINATE)
+    if not state.published and state.unaccepted:
+        actions.append(Action.PUBLISH)
     return actions
 
 

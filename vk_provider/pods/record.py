@@ -11,6 +11,8 @@ from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.base import Instance
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import TERMINAL_PHASES
+from vk_provider.pods.status_patch import Altered
+from vk_provider.wire.session import References
 
 
 @dataclass
@@ -22,10 +24,15 @@ class PodRecord:
     status:     the newest PodStatus (agent's, or the provider's own when there is no agent); what is to be published
     finished:   nothing of the pod runs any more
     concluded:  the provider itself said how the pod ended: no agent's word changes that any more
-    published:  the status fields that the API server holds from us; patched_version: resourceVersion of that PATCH
+    published:  our fields of the status as the API server holds them (owned_status), at resourceVersion
+                 published_version; None while it holds nothing of us. See pods.status_publisher
+    altered:    what the API server made of the fields that it does not keep as they were sent (status_patch.Altered)
     refused:    the status that the API server did not accept, so that it is not sent for ever
     redial_at:  not dialed before: its agent broke the protocol; violation_backoff says for how long
-    resolving:  reads what the pod refers to while its instance boots
+    unaccepted_since: since when the API server, which answers, does not take the status; 0.0 while it does
+    launching:  asks for the instance, beside the worker
+    resolving:  reads what the pod refers to, beside the worker; resolving_for: the generation of that pod
+    forgotten:  the controller has let go of the record; whatever still runs for it cleans up after itself
     fresh:      nothing of the pod can have run on its instance before this process connected to it
     handover_unknown: an earlier process may have given the pod to the agent of this instance without having told
                  the API server: its agent is asked before that is ruled out
@@ -58,11 +65,14 @@ class PodRecord:
     session: AgentSession | None = None
     ever_connected: bool = False
     sent_fingerprint: Any = None
-    sent_references: Json | None = None
+    sent_references: References | None = None
     references_changed: bool = False
-    resolving: asyncio.Task[None] | None = None
     redial_at: float = 0.0
     violation_backoff: Backoff = field(default_factory=lambda: Backoff(1.0, 60.0))
+    launching: asyncio.Task[None] | None = None
+    resolving: asyncio.Task[References] | None = None
+    resolving_for: int | None = None
+    forgotten: bool = False
     stop_sent_at: float = 0.0
     handover_unknown: bool = False
     silent_since: float = 0.0
@@ -75,8 +85,11 @@ class PodRecord:
     finished: bool = False
     concluded: bool = False
     published: Json | None = None
+    published_version: int = 0
+    altered: Altered = field(default_factory=dict)
     refused: Json | None = None
-    patched_version: int = 0
+    unaccepted_since: float = 0.0
+    unaccepted_told: bool = False
     pending_due: float = 0.0
     reached_running: bool = False
     archived: bool = False
@@ -114,5 +127,5 @@ class PodRecord:
 
     @property
     def has_instance(self) -> bool:
-        """An instance that costs money, as far as we know."""
+        """An instance that is or may still be there, as far as we know: it runs or costs money."""
         return self.instance is not None and not self.instance.state.is_gone and not self.terminated

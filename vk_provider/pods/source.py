@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from vk_provider.aiokit.guard import contained
 from vk_provider.cloud.base import Instance
 from vk_provider.jsontypes import Json
 from vk_provider.pods.archive import LogArchive
@@ -66,10 +67,11 @@ class ControllerPods:
     def pods(self, node: str) -> Iterable[Json]:
         for record in list(self._controller.records.values()):
             if record.node == node and record.exists:
-                if record.status is None:
-                    yield record.pod
-                else:
-                    yield {**record.pod, "status": {**(record.pod.get("status") or {}), **record.status}}
+                shown = record.pod
+                with contained(f"the status of pod {record.uid}"):
+                    if record.status is not None:
+                        shown = {**record.pod, "status": {**(record.pod.get("status") or {}), **record.status}}
+                yield shown
 
     def find(self, namespace: str, name: str, uid: str | None) -> RecordHandle | None:
         record = self._controller.find(namespace, name)

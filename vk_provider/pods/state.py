@@ -16,7 +16,11 @@ DELETION_OVERDUE_S = 60.0
 """How long after its grace period an ending pod with an unreachable agent is kept before its instance is taken away."""
 
 
-def compute_state(record: PodRecord, now: float, agent_grace_s: float) -> PodState:
+UNACCEPTED_LIMIT_S = 600.0
+"""How long a finished instance is kept because the API server, which answers, does not take the pod's last status."""
+
+
+def compute_state(record: PodRecord, now: float, agent_grace_s: float, *, node_known: bool = True) -> PodState:
     """The facts of one record. agent_grace_s: how long an agent may be away before its pod is not Ready any more."""
     started = record.status_from_agent or has_started(record.pod)
     given = is_given(record)
@@ -25,8 +29,10 @@ def compute_state(record: PodRecord, now: float, agent_grace_s: float) -> PodSta
     return PodState(
         exists=record.exists,
         deleting=record.deleting,
+        node_known=node_known,
         admitted=record.admitted or record.instance is not None,
         held=bool(record.hold),
+        launching=record.launching is not None,
         has_instance=record.has_instance,
         lost=bool(record.lost),
         boot_failed=bool(record.boot_failed),
@@ -37,12 +43,14 @@ def compute_state(record: PodRecord, now: float, agent_grace_s: float) -> PodSta
         not_ready=record.not_ready is not None,
         given=given,
         sent=record.sent_fingerprint is not None
+        and record.resolving is None
         and not record.references_changed
         and record.sent_fingerprint == compute_fingerprint(record),
         has_status=started,
         terminal=record.phase in TERMINAL_PHASES,
         finished=record.finished or ended_unseen,
         published=_is_published(record),
+        unaccepted=is_unaccepted(record, now),
         api_deleted=record.api_deleted,
         pending_due=now >= record.pending_due and record.published is None,
         archived=record.archived,
@@ -64,6 +72,11 @@ def next_look_s(record: PodRecord, seen: PodState, now: float, agent_grace_s: fl
     if waits_for_status and not seen.pending_due:
         due.append(record.pending_due)
     return max(0.0, min(due) - now) if due else None
+
+
+def is_unaccepted(record: PodRecord, now: float) -> bool:
+    """The API server, which answers, has not taken the newest status for too long."""
+    return bool(record.unaccepted_since) and now - record.unaccepted_since >= UNACCEPTED_LIMIT_S
 
 
 def is_overdue(record: PodRecord, now: float) -> bool:

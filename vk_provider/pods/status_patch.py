@@ -6,6 +6,8 @@ do not own (other controllers' conditions, qosClass, nominatedNodeName, resource
 
 from __future__ import annotations
 
+from typing import Any
+
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.provider_status import INSTANCE_CONDITION
@@ -121,6 +123,50 @@ def build_status_patch(uid: str, published: Json | None, status: Json) -> Json:
             replaced = name in _MERGED_BY_IP and old
             patch[name] = [{"$patch": "replace"}, *value] if replaced else value
     return {"metadata": {"uid": uid}, "status": patch}
+
+
+Altered = dict[tuple[str, str], tuple[Any, Any]]
+"""(field of the status, type of the condition or "") -> (as it was sent, as the API server keeps it)."""
+
+
+def find_altered(patch: Json, sent: Json, held: Json) -> Altered:
+    """What the API server did not keep as it was sent: quantities in another form, fields that it does not know.
+
+    patch: the `status` of the PATCH body; sent: the owned_status it stood for; held: owned_status of the answer. Only
+    what the PATCH named is looked at: whatever else differs was written by somebody else.
+    """
+    altered: Altered = {}
+    for name in patch.keys() - {"conditions"}:
+        if (sent.get(name) or None) != (held.get(name) or None):
+            altered[name, ""] = (sent.get(name), held.get(name))
+    wanted, kept = (_by_type(status.get("conditions") or []) for status in (sent, held))
+    for item in patch.get("conditions") or []:
+        kind = item["type"]
+        if kind in wanted and (kind not in kept or _without_nulls(wanted[kind]) != _without_nulls(kept[kind])):
+            altered["conditions", kind] = (wanted[kind], kept.get(kind))
+    return altered
+
+
+def as_sent(held: Json, altered: Altered) -> Json:
+    """owned_status of the API object, with what is `altered` in the form in which it was sent."""
+    if not altered:
+        return held
+    restored, conditions = dict(held), _by_type(held.get("conditions") or [])
+    for (name, kind), (sent, kept) in altered.items():
+        target, key = (conditions, kind) if kind else (restored, name)
+        if target.get(key) != kept:
+            continue
+        if sent is None:
+            target.pop(key, None)
+        else:
+            target[key] = sent
+    if conditions:
+        restored["conditions"] = list(conditions.values())
+    return restored
+
+
+def _by_type(conditions: list[Json]) -> dict[str, Any]:
+    return {item["type"]: item for item in conditions}
 
 
 def _diff_conditions(old: list[Json], new: list[Json]) -> list[Json]:

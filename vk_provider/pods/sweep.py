@@ -1,7 +1,8 @@
 """Orphan sweep: instances of ours whose pod is gone are terminated, but only when both sides say so, twice.
 
 The cloud is listed before the cluster is asked, young instances are left alone, an instance must be seen as orphan in
-two sweeps, and a sweep in which either side failed concludes nothing. (Kip once killed every cell after an outage.)
+two sweeps (in many when they are many at once, see pods.missing), and a sweep in which either side failed is aborted.
+(Kip once killed every cell after an outage.)
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from vk_provider.cloud.base import TAG_NODE, TAG_POD_NAME, TAG_POD_NAMESPACE, TAG_POD_UID, Cloud, Instance
 from vk_provider.errors import CloudError, KubeApiError
@@ -17,6 +19,7 @@ from vk_provider.kube.paths import pod_path
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.controller import PodController
 from vk_provider.pods.metrics import PodMetrics
+from vk_provider.pods.missing import MissingRule
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +31,7 @@ def select_candidates(
     return [
         instance
         for instance in instances
-        if not instance.state.is_gone
+        if not instance.state.is_terminating
         and instance.instance_id not in claimed
         and instance.tags.get(TAG_NODE) in nodes
         and now_s - instance.launch_time >= min_age_s
@@ -40,13 +43,17 @@ def find_foreign_instances(instances: list[Instance], nodes: set[str]) -> dict[s
     found: dict[str, list[str]] = {}
     for instance in instances:
         node = instance.tags.get(TAG_NODE, "")
-        if node not in nodes and not instance.state.is_gone:
+        if node not in nodes and not instance.state.is_terminating:
             found.setdefault(node, []).append(instance.instance_id)
     return found
 
 
+MASS_SWEEPS = 10
+"""So many sweeps must agree when the pods of many instances are gone at once."""
+
+
 class OrphanSweep:
-    """Runs every interval_s, until cancelled."""
+    """Runs every interval_s, until cancelled. `clock`: monotonic seconds."""
 
     def __init__(
         self,
@@ -57,6 +64,7 @@ class OrphanSweep:
         metrics: PodMetrics,
         interval_s: float,
         min_age_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cloud = cloud
         self._client = client
@@ -65,7 +73,9 @@ class OrphanSweep:
         self._metrics = metrics
         self._interval_s = interval_s
         self._min_age_s = min_age_s
-        self._seen: set[str] = set()
+        self._clock = clock
+        # A sweep's own timer is never exact: half an interval tells two sweeps apart.
+        self._rule = MissingRule(0.5 * interval_s, (MASS_SWEEPS - 0.5) * interval_s)
         self._foreign: dict[str, list[str]] = {}
 
     async def run(self) -> None:
@@ -74,25 +84,47 @@ class OrphanSweep:
             try:
                 await self.sweep()
             except (CloudError, KubeApiError, OSError) as error:
-                self._seen.clear()
-                log.warning("orphan sweep concluded nothing: %s", error)
+                self._rule.reset()
+                log.warning("orphan sweep aborted: %s", error)
 
     async def sweep(self) -> list[str]:
         """One sweep; returns the terminated instance IDs."""
         instances = await self._cloud.list_owned()
+        terminator = self._controller.executor.terminator
         claimed = {
             record.instance.instance_id for record in self._controller.records.values() if record.instance is not None
         }
+        claimed |= terminator.pending
         self._log_foreign_instances(find_foreign_instances(instances, self._nodes))
         candidates = select_candidates(instances, claimed, self._nodes, time.time(), self._min_age_s)
-        orphans = [instance.instance_id for instance in candidates if await self._is_orphan(instance)]
-        again = [instance_id for instance_id in orphans if instance_id in self._seen]
-        self._seen = set(orphans) - set(again)
-        if again:
-            log.warning("terminating %d instances whose pods are gone: %s", len(again), ", ".join(again))
-            await self._cloud.terminate(again)
-            self._metrics.orphans.inc(by=len(again))
-        return again
+        listed = {instance.instance_id for instance in instances}
+        orphans = {instance.instance_id for instance in candidates if await self._looks_orphaned(instance)}
+        verdict = self._rule.judge(orphans, listed - orphans, len(listed), self._clock())
+        if verdict.mass and verdict.doubted:
+            self._metrics.mass_missing.inc("sweep")
+            log.error(
+                "the pods of %d of %d instances are gone: too many at once, nothing is concluded yet",
+                len(verdict.doubted),
+                len(listed),
+            )
+        found = sorted(verdict.missing)
+        if not found:
+            return []
+        log.warning("terminating %d instances whose pods are gone: %s", len(found), ", ".join(found))
+        accepted = await asyncio.gather(*(terminator.end(instance_id) for instance_id in found))
+        ended = [instance_id for instance_id, ok in zip(found, accepted, strict=True) if ok]
+        self._metrics.orphans.inc(by=len(ended))
+        return ended
+
+    async def _looks_orphaned(self, instance: Instance) -> bool:
+        """False, too, for an instance that cannot be judged: a fault of one must not end the sweep."""
+        try:
+            return await self._is_orphan(instance)
+        except (CloudError, KubeApiError, OSError):
+            raise
+        except Exception as error:
+            log.error("instance %s cannot be judged: %s: %s", instance.instance_id, type(error).__name__, error)
+            return False
 
     def _log_foreign_instances(self, foreign: dict[str, list[str]]) -> None:
         """They cost money and may be another provider's, so they are named and left alone."""

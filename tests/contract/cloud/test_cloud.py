@@ -62,7 +62,7 @@ async def test_a_token_stays_used_after_its_instance_was_terminated(cloud: Cloud
     await eventually(cloud, instance.instance_id, InstanceState.TERMINATED)
     (again,) = await launch(cloud, "used")
     assert again.instance_id == instance.instance_id
-    assert again.state.is_gone
+    assert again.state.is_gone and again.state.has_stopped
 
 
 async def test_listing_shows_running_instances_of_the_owner_only(cloud: Cloud) -> None:
@@ -78,7 +78,7 @@ async def test_listing_shows_running_instances_of_the_owner_only(cloud: Cloud) -
 async def test_terminated_instances_are_remembered_with_a_reason(cloud: Cloud) -> None:
     (instance,) = await launch(cloud, "short")
     await cloud.terminate([instance.instance_id])
-    assert (await state_of(cloud, instance.instance_id)).is_gone
+    assert (await state_of(cloud, instance.instance_id)).is_terminating
     await eventually(cloud, instance.instance_id, InstanceState.TERMINATED)
     (found,) = await cloud.list_owned()
     assert found.state_reason
@@ -86,9 +86,17 @@ async def test_terminated_instances_are_remembered_with_a_reason(cloud: Cloud) -
 
 async def test_terminating_is_idempotent_and_takes_unknown_ids(cloud: Cloud) -> None:
     (instance,) = await launch(cloud, "twice")
-    await asyncio.gather(*(cloud.terminate([instance.instance_id, "i-00000000000000000"]) for _ in range(3)))
-    await cloud.terminate([instance.instance_id])
-    assert (await state_of(cloud, instance.instance_id)).is_gone
+    both = [instance.instance_id, "i-00000000000000000"]
+    assert await asyncio.gather(*(cloud.terminate(both) for _ in range(3))) == [[None, None]] * 3
+    assert await cloud.terminate([instance.instance_id]) == [None]
+    assert (await state_of(cloud, instance.instance_id)).is_terminating
+
+
+async def test_every_id_of_a_termination_has_a_result_in_order_twice_where_it_is_named_twice(cloud: Cloud) -> None:
+    first, second = (instance.instance_id for instance in await launch(cloud, "one", "two"))
+    assert await cloud.terminate([second, first, second]) == [None, None, None]
+    assert [(await state_of(cloud, each)).is_terminating for each in (first, second)] == [True, True]
+    assert await cloud.terminate([]) == []
 
 
 async def test_describe_leaves_unknown_ids_out(cloud: Cloud) -> None:

@@ -208,6 +208,24 @@ async def test_a_full_disk_does_not_keep_an_instance_from_ending_and_its_end_mak
     assert not (directory / "disk").exists() and list(config.addresses_dir.iterdir()) == []
 
 
+async def test_an_instance_that_does_not_end_spoils_no_termination_but_its_own(
+    cloud: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, other = await cloud.launch([request("a"), request("b")])
+    mark = cloud._store.mark
+
+    async def end(record: Any, reason: str) -> None:
+        if record.instance_id == stuck.instance_id:
+            raise CloudError(f"local cloud: {record.instance_id} does not end")
+        mark(record, InstanceState.SHUTTING_DOWN, reason)
+
+    monkeypatch.setattr(cloud, "_end", end)
+    failed, done = await cloud.terminate([stuck.instance_id, other.instance_id])
+    assert isinstance(failed, CloudError) and "does not end" in str(failed) and done is None
+    (found,) = await cloud.describe([other.instance_id])
+    assert found.state.is_terminating
+
+
 async def test_a_metadata_service_that_died_is_started_by_the_next_listing(
     cloud: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,3 +162,14 @@ async def test_logs_and_stats_are_answered_and_streams_refused() -> None:
     with pytest.raises(AgentError, match="no exec"):
         await connector.open_stream(instance, lambda: None)  # type: ignore[arg-type,return-value]
     await connector.close()
+
+
+async def test_an_instance_that_may_not_be_terminated_spoils_no_other_termination() -> None:
+    cloud = SimulatedCloud(SimulationConfig(), "o")
+    offering = (await cloud.describe_offerings())[0]
+    requests = [LaunchRequest(token, offering, {TAG_OWNER: "o"}, "{}") for token in ("a", "b")]
+    kept, other = [item.instance_id for item in await cloud.launch(requests) if isinstance(item, Instance)]
+    cloud.failures.protected = {kept}
+    failed, done = await cloud.terminate([kept, other])
+    assert isinstance(failed, CloudError) and done is None
+    assert [item.state for item in await cloud.list_owned()] == [InstanceState.RUNNING, InstanceState.TERMINATED]

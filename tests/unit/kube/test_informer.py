@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -70,3 +71,41 @@ async def test_a_broken_line_of_a_watch_leads_to_a_list() -> None:
     client.ends = [KubeApiError(0, "BrokenWatch", "watch sent a broken line")]
     await run(client, counted())
     assert client.lists == 2
+
+
+async def test_a_fault_about_one_object_ends_neither_the_watch_nor_the_word_about_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client, told = FakeClient(), list[str]()
+    client.items = [build_item("broken"), build_item("good")]
+
+    def on_event(kind: str, item: dict[str, Any]) -> None:
+        if item["metadata"]["name"] == "broken":
+            raise KeyError("spec")
+        told.append(item["metadata"]["name"])
+
+    informer = Informer(client, "/api/v1/pods", on_event=on_event)  # type: ignore[arg-type]
+    task = asyncio.create_task(informer.run())
+    await settle(200)
+    assert not task.done() and told == ["good"]
+    assert [record.getMessage() for record in caplog.records if "broken" in record.getMessage()] == [
+        "/api/v1/pods: ADDED of uid-broken cannot be handled: KeyError: 'spec'"
+    ]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_it_says_since_when_it_fails_and_not_any_more_once_it_is_connected() -> None:
+    client = FakeClient()
+    client.list_error = KubeApiError(403, "Forbidden", "pods is forbidden")
+    informer = Informer(client, "/api/v1/pods", backoff=counted())  # type: ignore[arg-type]
+    task = asyncio.create_task(informer.run())
+    await settle(20)
+    since = informer.failing_since
+    await settle(20)
+    assert since and informer.failing_since == since, "of the first failure, not of the newest"
+    client.list_error = None
+    await settle(50)
+    assert informer.error is None and not informer.failing_since
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

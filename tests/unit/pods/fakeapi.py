@@ -15,7 +15,15 @@ OnPod = Callable[[str, Json], None]
 
 
 class FakeApi:
-    """The part of KubeClient that pods uses. `down`: nothing is answered. `history`: phases as they were patched."""
+    """The part of KubeClient that pods uses.
+
+    down:    nothing is answered
+    history: phases as they were patched
+    refuse:  the error for the body of a status PATCH that is not accepted, None for one that is
+    before, after: what another writer does just before the next status PATCH is applied, and just after; the watch
+             events of both arrive before the answer does
+    normalize: what the API server makes of a status that it stores
+    """
 
     def __init__(self) -> None:
         self.pods: dict[tuple[str, str], Json] = {}
@@ -25,6 +33,10 @@ class FakeApi:
         self.history: list[str] = []
         self.deletes = 0
         self.delay_s = 0.0
+        self.refuse: Callable[[Json], KubeApiError | None] = lambda status: None
+        self.before: Callable[[], None] | None = None
+        self.after: Callable[[], None] | None = None
+        self.normalize: Callable[[Json], Json] = lambda status: status
         self._versions = itertools.count(1)
 
     def add(self, pod: Json) -> Json:
@@ -43,6 +55,17 @@ class FakeApi:
         held = self.pods[(pod["metadata"]["namespace"], pod["metadata"]["name"])]
         held["status"] = {**held["status"], **fields}
         self._changed("MODIFIED", held)
+
+    def unset_status(self, pod: Json, *names: str) -> None:
+        """Another writer takes fields away."""
+        held = self.pods[(pod["metadata"]["namespace"], pod["metadata"]["name"])]
+        held["status"] = {name: value for name, value in held["status"].items() if name not in names}
+        self._changed("MODIFIED", held)
+
+    def set_condition(self, pod: Json, kind: str, **fields: Any) -> None:
+        """Another writer changes one condition."""
+        held = self.status(pod)["conditions"]
+        self.set_status(pod, conditions=[{**item, **fields} if item["type"] == kind else item for item in held])
 
     def remove(self, pod: Json) -> None:
         """Force deletion."""
@@ -74,12 +97,22 @@ class FakeApi:
         pod = await self._answer(path)
         if body["metadata"]["uid"] != pod["metadata"]["uid"]:
             raise KubeApiError(409, "Conflict", "Precondition failed: UID in precondition: a, UID in object meta: b")
+        if (error := self.refuse(body["status"])) is not None:
+            raise error
+        before, after, self.before, self.after = self.before, self.after, None, None
+        if before is not None:
+            before()
         self.patches.append(copy.deepcopy(body["status"]))
-        pod["status"] = merge_status(pod.get("status") or {}, copy.deepcopy(body["status"]))
+        pod["status"] = self.normalize(merge_status(pod.get("status") or {}, copy.deepcopy(body["status"])))
         if "phase" in body["status"]:
             self.history.append(body["status"]["phase"])
         self._changed("MODIFIED", pod)
-        return copy.deepcopy(pod)
+        answer = copy.deepcopy(pod)
+        if after is not None:
+            after()
+        if before is not None or after is not None:
+            await asyncio.sleep(0.01)
+        return answer
 
     async def delete(self, path: str, body: Json) -> Json:
         pod = await self._answer(path)

@@ -74,6 +74,18 @@ class Connector(SimulatedConnector):
         agent.finish = finish  # type: ignore[method-assign]
         return asked
 
+    def listen(self, instance_id: str) -> list[Json]:
+        """What the agent is sent from now on."""
+        agent, received = self._agents[instance_id], list[Json]()
+        original = agent.receive
+
+        def receive(message: Json, now: str) -> list[Json]:
+            received.append(message)
+            return original(message, now)
+
+        agent.receive = receive  # type: ignore[method-assign]
+        return received
+
     def end_pod(self, instance_id: str, exit_code: int = 0) -> None:
         """All containers of the pod end by themselves."""
         messages = SimulatedAgent.finish(self._agents[instance_id], "2026-01-01T00:01:00Z", exit_code)
@@ -135,7 +147,7 @@ class World:
         )
         self.boot_timeout_s = 60.0
         self.agent_monitor_grace_s = 40.0
-        self.node: Json = {"metadata": {"labels": {}}, "status": {"allocatable": {"cpu": "100", "pods": "50"}}}
+        self.node: Json | None = {"metadata": {"labels": {}}, "status": {"allocatable": {"cpu": "100", "pods": "50"}}}
         self.controller: PodController
         self.runtime = InstanceRuntime("containerd", "1.6.20")
         self._names = itertools.count(1)

@@ -13,7 +13,7 @@ from vk_provider.cloud.base import LaunchRequest
 from vk_provider.cloud.tags import build_tags
 from vk_provider.cloud.unavailable import offering_key
 from vk_provider.errors import KubeApiError
-from vk_provider.pods import connection, controller, state
+from vk_provider.pods import connection, controller, missing, state
 
 from .rig import NODE, OWNER, World
 
@@ -75,9 +75,10 @@ async def test_a_pod_deleted_during_its_launch_leaves_no_instance(world: World, 
     await started.wait()
     world.api.mark_deleting(pod)
     await asyncio.sleep(0.02)
-    gate.set()
     await world.until(lambda: world.record(pod) is None)
-    assert world.live() == [] and len(world.cloud._instances) == 1
+    assert world.api.pods == {}, "nobody waits for the cloud"
+    gate.set()
+    await world.until(lambda: len(world.cloud._instances) == 1 and world.live() == [])
 
 
 async def test_a_pod_removed_during_its_launch_leaves_no_instance(world: World) -> None:
@@ -93,10 +94,9 @@ async def test_a_pod_removed_during_its_launch_leaves_no_instance(world: World) 
     pod = world.api.add(world.pod())
     await started.wait()
     world.api.remove(pod)
-    await asyncio.sleep(0.02)
-    gate.set()
     await world.until(lambda: world.record(pod) is None)
-    assert world.live() == []
+    gate.set()
+    await world.until(lambda: len(world.cloud._instances) == 1 and world.live() == [])
 
 
 async def test_a_force_deleted_pod_is_stopped_and_its_instance_ends(world: World) -> None:
@@ -268,7 +268,7 @@ async def test_a_deletion_begun_before_a_restart_is_finished(world: World) -> No
 async def test_a_started_pod_whose_instance_is_not_listed_yet_is_not_taken_for_unstarted(
     world: World, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(controller, "MISSING_CONFIRM_S", 0.1)
+    monkeypatch.setattr(missing, "MISSING_CONFIRM_S", 0.1)
     pod = await world.running()
     instance = world.live_of(pod)[0]
     await world.crash()
@@ -289,7 +289,7 @@ async def test_a_started_pod_whose_instance_is_not_listed_yet_is_not_taken_for_u
 
 
 async def test_a_pod_whose_instance_went_while_the_provider_was_down_fails(world: World, monkeypatch: Any) -> None:
-    monkeypatch.setattr(controller, "MISSING_CONFIRM_S", 0.02)
+    monkeypatch.setattr(missing, "MISSING_CONFIRM_S", 0.02)
     pod = await world.running()
     await world.crash()
     world.cloud.vanish(world.live_of(pod)[0].instance_id)
@@ -464,15 +464,7 @@ async def test_an_agent_that_comes_back_ends_a_deleted_pod_by_its_own_rules(worl
 async def test_changed_references_are_sent_and_a_failure_to_resolve_them_is_repeated(world: World) -> None:
     pod = await world.running()
     uid = pod["metadata"]["uid"]
-    agent_pod = world.connector._agents[world.live_of(pod)[0].instance_id]
-    received: list[dict[str, Any]] = []
-    original = agent_pod.receive
-
-    def receive(message: dict[str, Any], now: str) -> list[dict[str, Any]]:
-        received.append(message)
-        return original(message, now)
-
-    agent_pod.receive = receive  # type: ignore[method-assign]
+    received = world.connector.listen(world.live_of(pod)[0].instance_id)
     world.references.answer = {"errors": {}, "configMaps": {"c": {"data": {"k": "new"}}}}
     world.references.fail_once = ValueError("broken")
     world.references.subscribed[uid]()
@@ -513,10 +505,11 @@ async def test_a_session_that_replaced_another_is_given_everything(world: World)
     old = record.session
     assert old is not None
     await old.close()
+    received = world.connector.listen(world.live_of(pod)[0].instance_id)
     await world.until(lambda: record.session not in (None, old))
     world.references.gate.set()
     await world.until(lambda: record.sent_fingerprint is not None)
-    assert world.references.resolved >= 3, "resolved again for the new session"
+    assert [message["type"] for message in received] == ["pod"] and received[0]["references"] == {"errors": {}}
 
 
 async def test_repeated_events_are_recorded_once(world: World) -> None:

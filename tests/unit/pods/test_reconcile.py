@@ -22,6 +22,28 @@ def having(state: PodState, **changes: object) -> PodState:
 CASES = [
     ("a new pod is admitted", NEW, [Action.ADMIT]),
     ("an admitted pod gets an instance", ADMITTED, [Action.LAUNCH]),
+    ("a new pod waits for its Node to be known", having(NEW, node_known=False), []),
+    ("a pod whose instance is being launched is left alone", having(ADMITTED, launching=True), []),
+    (
+        "a pod deleted while its instance is launched never started",
+        having(ADMITTED, launching=True, deleting=True),
+        [Action.FAIL_NEVER_STARTED],
+    ),
+    (
+        "a pod removed while its instance is launched is forgotten",
+        having(ADMITTED, launching=True, exists=False),
+        [Action.FORGET],
+    ),
+    (
+        "a last status that is not accepted yet keeps the instance, as nobody else knows it",
+        having(ENDED, published=False),
+        [Action.PUBLISH, Action.ARCHIVE, Action.TERMINATE],
+    ),
+    (
+        "a last status that is not accepted for too long comes after the end of the instance",
+        having(ENDED, published=False, unaccepted=True),
+        [Action.ARCHIVE, Action.TERMINATE, Action.PUBLISH],
+    ),
     ("a held pod costs nothing", having(ADMITTED, held=True), []),
     ("an instance nobody dials is dialed", having(BOOTING, connecting=False), [Action.CONNECT]),
     ("a booting instance is left alone", BOOTING, []),

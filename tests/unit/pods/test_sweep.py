@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -42,15 +43,20 @@ def test_young_claimed_foreign_and_dead_instances_are_not() -> None:
     assert select(make_instance("i-1", state="terminated")) == []
 
 
-def make_sweep(world: World) -> OrphanSweep:
+INTERVAL_S = 60.0
+
+
+def make_sweep(world: World, nodes: frozenset[str] = frozenset({NODE})) -> OrphanSweep:
+    """Its clock goes on by an interval with each sweep."""
     return OrphanSweep(
         world.cloud,
-        world.api,
+        world.api,  # type: ignore[arg-type]
         world.controller,
-        {NODE},
+        set(nodes),
         PodMetrics(Registry()),
-        60.0,
-        0.0,  # type: ignore[arg-type]
+        INTERVAL_S,
+        0.0,
+        itertools.count(1000.0, INTERVAL_S).__next__,
     )
 
 
@@ -114,15 +120,7 @@ async def test_instances_of_a_node_that_is_not_configured_any_more_are_named_onc
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     left = await launch(world, "gone", "gone")
-    sweep = OrphanSweep(
-        world.cloud,
-        world.api,
-        world.controller,
-        {"other"},
-        PodMetrics(Registry()),
-        60.0,
-        0.0,  # type: ignore[arg-type]
-    )
+    sweep = make_sweep(world, frozenset({"other"}))
     assert (await sweep.sweep(), await sweep.sweep()) == ([], [])
     told = [record.getMessage() for record in caplog.records if NODE in record.getMessage()]
     assert len(told) == 1 and left.instance_id in told[0]

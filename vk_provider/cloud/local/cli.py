@@ -75,7 +75,9 @@ async def _up(config: LocalCloudConfig, _: argparse.Namespace) -> int:
 async def _down(config: LocalCloudConfig, _: argparse.Namespace) -> int:
     cloud = LocalCloud(config, owner="")
     instances = await cloud.list_all()
-    await cloud.terminate([i.instance_id for i in instances if not i.state.is_gone])
+    for error in await cloud.terminate([i.instance_id for i in instances if not i.state.is_gone]):
+        if error is not None:
+            print(f"local-cloud down: {error}", file=sys.stderr)
     deadline = time.monotonic() + _DOWN_TIMEOUT_S
     while [i for i in await cloud.list_all() if i.state != InstanceState.TERMINATED]:
         if time.monotonic() > deadline:
@@ -117,7 +119,7 @@ def format_instances(instances: Sequence[Instance]) -> list[str]:
     rows, paid = [("INSTANCE", "STATE", "TYPE", "ZONE", "PRICE/H", "ADDRESS", "POD", "REASON")], []
     for each in sorted(instances, key=lambda instance: instance.launch_time):
         address, name, price = each.primary_ip or "-", each.tags.get(TAG_NAME) or "-", "-"
-        if not each.state.is_gone:
+        if not each.state.is_terminating:
             paid.append(prices.get((each.instance_type, each.zone, each.capacity_type), 0.0))
             price = f"${paid[-1]:.4f}"
         head = (each.instance_id, each.state, each.instance_type, each.zone)

@@ -24,6 +24,7 @@ from vk_provider.cloud.base import (
     LaunchRequest,
     LaunchResult,
     Offering,
+    TerminateResult,
 )
 from vk_provider.cloud.local import boot, catalog, cgroup, network, services
 from vk_provider.cloud.local.config import LocalCloudConfig
@@ -293,8 +294,19 @@ class LocalCloud:
             return f"Server.InternalError: {'; '.join(said[-3:])}"
         return "Client.InstanceInitiatedShutdown: the instance's first process ended"
 
-    async def terminate(self, instance_ids: Sequence[str]) -> None:
-        await asyncio.gather(*(self._terminate(instance_id) for instance_id in dict.fromkeys(instance_ids)))
+    async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
+        distinct = list(dict.fromkeys(instance_ids))
+        results = dict(zip(distinct, await asyncio.gather(*map(self._try_terminate, distinct)), strict=True))
+        return [results[instance_id] for instance_id in instance_ids]
+
+    async def _try_terminate(self, instance_id: str) -> TerminateResult:
+        try:
+            await self._terminate(instance_id)
+        except CloudError as error:
+            return error
+        except OSError as error:
+            return CloudError(f"local cloud: cannot terminate {instance_id}: {error}")
+        return None
 
     async def _terminate(self, instance_id: str) -> None:
         async with self._lock(instance_id):

@@ -17,6 +17,7 @@ from vk_provider.cloud.base import (
     LaunchRequest,
     LaunchResult,
     Offering,
+    TerminateResult,
 )
 from vk_provider.cloud.local.catalog import build_offerings, machine_architecture
 from vk_provider.cloud.tags import check_tags
@@ -50,11 +51,13 @@ class SimulationConfig:
 
 
 class Failures:
-    """What goes wrong, set by tests. `throttled`: how many of the next calls fail as a whole."""
+    """What goes wrong, set by tests. `throttled`: how many of the next calls fail as a whole; `protected`: IDs of
+    instances that cannot be terminated."""
 
     def __init__(self) -> None:
         self.throttled = 0
         self.no_capacity: set[OfferingKey] = set()
+        self.protected: set[str] = set()
 
     def check_call(self, name: str) -> None:
         if self.throttled > 0:
@@ -152,10 +155,15 @@ class SimulatedCloud:
         self._forget_old()
         return [self._instances[instance_id] for instance_id in instance_ids if instance_id in self._instances]
 
-    async def terminate(self, instance_ids: Sequence[str]) -> None:
+    async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
         self.failures.check_call("TerminateInstances")
-        for instance_id in instance_ids:
-            self._end(instance_id, "Client.UserInitiatedShutdown: terminated by request")
+        return [self._terminate(instance_id) for instance_id in instance_ids]
+
+    def _terminate(self, instance_id: str) -> TerminateResult:
+        if instance_id in self.failures.protected:
+            return CloudError(f"OperationNotPermitted: the instance '{instance_id}' may not be terminated")
+        self._end(instance_id, "Client.UserInitiatedShutdown: terminated by request")
+        return None
 
     def vanish(self, instance_id: str, reason: str = "Server.SpotInstanceTermination: reclaimed") -> None:
         """The cloud takes an instance away by itself."""

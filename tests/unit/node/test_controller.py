@@ -1,0 +1,92 @@
+"""When a Node is known, and since when the API server renews its Lease."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from vk_provider.errors import KubeApiError
+from vk_provider.jsontypes import Json
+from vk_provider.node import lease
+from vk_provider.node.controller import NodeController
+from vk_provider.node.lease import NodeLease
+from vk_provider.node.object import build_node
+from vk_provider.node.spec import NodeSpec
+
+SPEC = NodeSpec("n1", "10.0.0.1", {"cpu": "4", "memory": "8Gi", "pods": "10", "ephemeral-storage": "1Ti"})
+
+
+class Nodes:
+    """The part of KubeClient that a registration uses. `existing`: the Node that is there already."""
+
+    def __init__(self, existing: Json | None) -> None:
+        self.existing = existing
+
+    async def create(self, path: str, body: Json) -> Json:
+        if self.existing is not None:
+            raise KubeApiError(409, "AlreadyExists", "nodes n1 already exists")
+        return {**body, "metadata": {**body["metadata"], "uid": "new", "resourceVersion": "1"}}
+
+    async def get(self, path: str) -> Json:
+        assert self.existing is not None
+        return self.existing
+
+
+class Recorder:
+    def record(self, *_: Any, **__: Any) -> None: ...
+
+
+def existing() -> Json:
+    node = build_node(SPEC, [], 0.0)
+    node["metadata"] |= {"uid": "old", "resourceVersion": "7"}
+    return node
+
+
+@pytest.mark.parametrize(("there", "uid"), [(None, "new"), (existing(), "old")])
+async def test_who_waits_for_the_node_is_told_once_it_was_registered_or_read(there: Json | None, uid: str) -> None:
+    known: list[Json | None] = []
+    client: Any = Nodes(there)
+    recorder: Any = Recorder()
+    controller = NodeController(client, recorder, SPEC, on_known=lambda: known.append(controller.node))
+    assert controller.node is None
+    await controller._register()
+    (node,) = known
+    assert node is not None and node["metadata"]["uid"] == uid
+
+
+class Leases:
+    """Answers as `outcomes` say, and notes since when it has been answering, then waits for ever."""
+
+    def __init__(self, outcomes: list[bool]) -> None:
+        self.outcomes = outcomes
+        self.seen: list[bool] = []
+        self.lease: NodeLease
+
+    async def get(self, path: str, timeout_s: float) -> Json:
+        return {"metadata": {}, "spec": {}}
+
+    async def put(self, path: str, body: Json, timeout_s: float) -> Json:
+        self.seen.append(bool(self.lease.answering_since))
+        if not self.outcomes:
+            await asyncio.Event().wait()
+        if self.outcomes.pop(0):
+            return body
+        raise KubeApiError(0, "Unreachable", "no answer")
+
+
+async def test_the_time_since_the_lease_is_renewed_begins_anew_with_each_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lease, "RENEW_S", 0.0)
+    monkeypatch.setattr(lease.Backoff, "next_delay_s", lambda self: 0.0)
+    client: Any = Leases([True, True, False, True])
+    client.lease = NodeLease(client, "n1")
+    task = asyncio.create_task(client.lease.run())
+    async with asyncio.timeout(5):
+        while len(client.seen) < 5:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert client.seen == [False, True, True, False, True]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

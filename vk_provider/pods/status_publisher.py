@@ -1,0 +1,143 @@
+"""Tells the API server how a pod is: one PATCH at a time, from what it holds to what it should hold.
+
+`record.published` is what the API server holds, as its newest answer or watch event said, never what was meant by a
+PATCH: another writer may have come between, and its event may arrive before the answer to our own PATCH does.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from vk_provider.errors import KubeApiError
+from vk_provider.jsontypes import Json
+from vk_provider.kube.client import KubeClient
+from vk_provider.kube.paths import pod_path
+from vk_provider.podmodel.phase import TERMINAL_PHASES
+from vk_provider.pods.metrics import PodMetrics
+from vk_provider.pods.provider_status import instance_condition
+from vk_provider.pods.record import PodRecord
+from vk_provider.pods.state import desired_status, is_unaccepted
+from vk_provider.pods.status_patch import (
+    as_sent,
+    build_status_patch,
+    find_altered,
+    keep_transition_times,
+    owned_status,
+)
+from vk_provider.rfc3339 import format_time
+
+log = logging.getLogger(__name__)
+
+FAILED_STATUS = "FailedStatusUpdate"
+_OUTAGE = (0, 401, 429, 503)
+"""Answers that say nothing of the status that was sent: the API server is away, overloaded or does not know us."""
+_MINIMAL_FIELDS = ("phase", "reason", "message")
+
+OnEvent = Callable[[PodRecord, str, str, str], None]
+"""(record, event type, reason, message)."""
+
+
+class StatusPublisher:
+    """`publish` returns when the API server has taken or refused the newest status, or raises KubeApiError."""
+
+    def __init__(self, client: KubeClient, metrics: PodMetrics, event: OnEvent) -> None:
+        self._client = client
+        self._metrics = metrics
+        self._event = event
+
+    async def publish(self, record: PodRecord) -> None:
+        """One PATCH with the newest status; what arrives meanwhile makes the next one."""
+        told = desired_status(record)
+        if told is None:
+            return
+        status = _complete(record, told)
+        try:
+            await self._patch(record, status)
+        except KubeApiError as error:
+            if error.is_not_found or (error.is_conflict and "uid" in str(error).lower()):
+                record.published = status  # the pod is gone, or another one has its name
+                return
+            if error.is_invalid:
+                await self._fall_back(record, told, error)
+                return
+            self._note_unaccepted(record, error)
+            raise
+        record.refused = None
+        record.unaccepted_since, record.unaccepted_told = 0.0, False
+        if status.get("phase") == "Running" and not record.reached_running:
+            record.reached_running = True
+            self._metrics.running_seconds.observe(time.monotonic() - record.bound_at)
+
+    async def _patch(self, record: PodRecord, status: Json) -> None:
+        patch = build_status_patch(record.uid, record.published, status)
+        if not patch["status"]:
+            record.published = status
+            return
+        try:
+            answer = await self._client.patch_strategic(pod_path(record.namespace, record.name, "status"), patch)
+        except KubeApiError as error:
+            self._metrics.status_patches.inc(str(error.status))
+            raise
+        self._metrics.status_patches.inc("ok")
+        held = owned_status(answer.get("status") or {})
+        named = {(name, "") for name in patch["status"]}
+        named |= {("conditions", item["type"]) for item in patch["status"].get("conditions") or []}
+        kept = {key: value for key, value in record.altered.items() if key not in named}
+        record.altered = kept | find_altered(patch["status"], status, held)
+        note_held(record, answer)
+
+    async def _fall_back(self, record: PodRecord, told: Json, error: KubeApiError) -> None:
+        """The API server can never accept this status. How the pod ended is told all the same, without the rest."""
+        log.error("pod %s: the API server refuses the status: %s", record.key, error)
+        self._event(record, "Warning", FAILED_STATUS, f"the API server refuses the pod's status: {error}")
+        if told.get("phase") in TERMINAL_PHASES and record.api_phase not in TERMINAL_PHASES:
+            minimal = {name: told[name] for name in _MINIMAL_FIELDS if told.get(name)}
+            try:
+                await self._patch(record, {**(record.published or {}), **minimal})
+            except KubeApiError as again:
+                if not (again.is_invalid or again.is_not_found or again.is_conflict):
+                    self._note_unaccepted(record, again)
+                    raise
+                log.error("pod %s: its phase %s is refused, too: %s", record.key, told["phase"], again)
+        # The next status is compared with what the API server holds, not with what it did not take.
+        record.refused = told
+
+    def _note_unaccepted(self, record: PodRecord, error: KubeApiError) -> None:
+        now = time.monotonic()
+        if error.status in _OUTAGE:
+            record.unaccepted_since = 0.0
+            return
+        record.unaccepted_since = record.unaccepted_since or now
+        if is_unaccepted(record, now) and not record.unaccepted_told:
+            record.unaccepted_told = True
+            text = f"the pod's status has not been accepted for {now - record.unaccepted_since:.0f} s: {error}"
+            log.error("pod %s: %s", record.key, text)
+            self._event(record, "Warning", FAILED_STATUS, text)
+
+
+def note_held(record: PodRecord, pod: Json) -> None:
+    """Take note of what the API server holds, by an answer or a watch event; an older one than known is no news."""
+    version = resource_version(pod)
+    if version < record.published_version:
+        return
+    record.published_version = version
+    record.published = as_sent(owned_status(pod.get("status") or {}), record.altered)
+
+
+def resource_version(pod: Json) -> int:
+    """Versions of one resource are ordered numbers (KEP-5504); 0 for what is none."""
+    text = str(pod["metadata"].get("resourceVersion") or "")
+    return int(text) if text.isdecimal() else 0
+
+
+def _complete(record: PodRecord, told: Json) -> Json:
+    status = dict(keep_transition_times(told, record.published, format_time()))
+    if record.start_time:
+        status["startTime"] = record.start_time
+    if record.selection_message:
+        generation = int(record.pod["metadata"].get("generation") or 0)
+        condition = instance_condition(record.selection_message, generation, record.start_time)
+        status["conditions"] = [*status.get("conditions", []), condition]
+    return status
