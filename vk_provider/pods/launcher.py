@@ -1,24 +1,31 @@
 """From an admitted pod to an instance: sizing decides, a batch launches, the next best offering is tried when a zone
-is out of capacity. The choice is told on the pod: an event and a condition."""
+is out of capacity. The choice is told on the pod: an event and a condition.
+
+A request is frozen until its outcome is known: a call that failed as a whole, or had no answer in time, may have
+launched the instance, so it is repeated as it was, with its token, whatever became of the pod's labels or the boot
+secret meanwhile. Only the instance itself, a lack of capacity, a quota or a refusal of the request are outcomes.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from vk_provider.aiokit.batch import Batcher
-from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, LaunchRequest, Offering
-from vk_provider.cloud.tags import build_tags
+from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, LaunchRequest, LaunchResult, Offering
 from vk_provider.cloud.unavailable import UnavailableOfferings
-from vk_provider.errors import CapacityError, CloudError, CloudRequestError, VkError
+from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError, VkError
+from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.agent_word import MAX_CPU_MILLI, MAX_MEMORY_BYTES
+from vk_provider.pods.launch_request import BootData, build_request
 from vk_provider.pods.metrics import PodMetrics
-from vk_provider.pods.record import PodRecord
+from vk_provider.pods.record import PendingLaunch, PodRecord
 from vk_provider.sizing.need import compute_allocatable
 from vk_provider.sizing.preferences import Preferences
-from vk_provider.sizing.selection import OfferingSelector, Refusal, Selection
+from vk_provider.sizing.selection import OfferingSelector, Refusal
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +33,10 @@ log = logging.getLogger(__name__)
 LAUNCH_WINDOW_S = 0.0
 """What one read of the watch delivers shares a call; waiting longer would only delay the first pod."""
 LAUNCH_BATCH = 100
+CALL_LIMIT_S = 60.0
+"""A call without an answer by then is given up; whether it launched anything is not known."""
+LOOK_S = 1.0
+"""How long one pod's worker waits for an answer before it looks whether the pod still wants an instance."""
 _DEFAULT_PREFERENCES = Preferences()
 
 
@@ -38,19 +49,22 @@ class LaunchRefusedError(VkError):
 
 
 class PodLauncher:
-    """`launch` sets record.instance or raises LaunchRefusedError, or a CloudError that is worth a retry. It gives up
-    quietly when the pod is deleted meanwhile. `preferences`: by the Node's name; others have the defaults."""
+    """`launch` sets record.instance or raises LaunchRefusedError, or a CloudError that is worth a retry. It returns
+    without either when the pod ends meanwhile, or when there is no answer yet: then the caller looks at the pod again
+    and comes back. An instance that comes too late for its pod is terminated. `preferences`: by the Node's name; others
+    have the defaults."""
 
     def __init__(
         self,
         cloud: Cloud,
         owner: str,
         offerings: Sequence[Offering],
-        boot_data: Callable[[], str],
+        boot_data: BootData,
         metrics: PodMetrics,
         event: Callable[[PodRecord, str, str, str], None],
         preferences: Mapping[str, Preferences] | None = None,
     ) -> None:
+        self._cloud = cloud
         self._owner = owner
         self._boot_data = boot_data
         self._metrics = metrics
@@ -59,11 +73,19 @@ class PodLauncher:
         self._preferences = preferences or {}
         self._by_type = {offering.instance_type: offering for offering in offerings}
         self._unavailable = UnavailableOfferings(time.monotonic)
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._batch: Batcher[LaunchRequest, Instance] = Batcher(
-            cloud.launch,
+            self._call,
             window_s=LAUNCH_WINDOW_S,
             max_items=LAUNCH_BATCH,
         )
+
+    async def _call(self, requests: Sequence[LaunchRequest]) -> list[LaunchResult]:
+        try:
+            async with asyncio.timeout(CALL_LIMIT_S):
+                return await self._cloud.launch(requests)
+        except TimeoutError:
+            raise CloudError(f"the cloud did not answer a launch within {CALL_LIMIT_S:.0f} s") from None
 
     def allocatable_of(self, instance: Instance) -> dict[str, str]:
         """What the pod may use of its instance, also of one that an earlier process launched."""
@@ -82,31 +104,33 @@ class PodLauncher:
         return self._preferences.get(node) or _DEFAULT_PREFERENCES
 
     async def launch(self, record: PodRecord) -> None:
-        preferences = self._preferences_of(record.node)
-        while record.exists and not record.deleting:
-            selection = self._selector.select(record.pod, self._unavailable.keys(), preferences)
-            if isinstance(selection, Refusal):
-                if selection.retryable:
-                    raise CapacityError(selection.message)
-                raise LaunchRefusedError(selection.reason, selection.message)
-            offering = selection.offering
-            if not record.launched_at:
-                record.launched_at = time.monotonic()
-                self._metrics.launch_seconds.observe(record.launched_at - record.bound_at)
+        while _is_wanted(record):
+            pending = record.launch = record.launch or self._prepare(record)
+            offering = pending.request.offering
+            call = pending.call = pending.call or self._send(record, pending.request)
+            await asyncio.wait({call}, timeout=LOOK_S)
+            if not call.done():
+                return
+            pending.call = None
             try:
-                instance = await self._batch.submit(self._request(record, selection))
+                instance = call.result()
             except CapacityError as error:
+                record.launch = None
                 self._metrics.launches.inc("no-capacity")
                 self._unavailable.mark(offering)
                 self._unavailable.mark_error(error, offering)
                 self._event(record, "Normal", "NoCapacity", f"{error}; trying the next offering")
                 continue
             except CloudRequestError as error:
+                record.launch = None
                 self._metrics.launches.inc("refused")
                 raise LaunchRefusedError("InstanceRefused", str(error)) from None
-            except CloudError:
+            except CloudError as error:
+                if isinstance(error, CloudQuotaError):
+                    record.launch = None
                 self._metrics.launches.inc("failed")
                 raise
+            record.launch = None
             if instance.state.is_gone:
                 # The token of an earlier attempt: that instance came and went before anybody saw it.
                 self._metrics.launches.inc("gone")
@@ -114,33 +138,55 @@ class PodLauncher:
                 continue
             self._metrics.launches.inc("ok")
             record.instance, record.terminated, record.fresh = instance, False, True
-            record.selection_message = selection.message
-            self._event(record, "Normal", "InstanceLaunched", f"{instance.instance_id}: {selection.message}")
+            record.selection_message = pending.message
+            self._event(record, "Normal", "InstanceLaunched", f"{instance.instance_id}: {pending.message}")
             return
 
-    def _request(self, record: PodRecord, selection: Selection) -> LaunchRequest:
-        tags = build_tags(
-            owner=self._owner,
-            node=record.node,
-            pod_uid=record.uid,
-            pod_namespace=record.namespace,
-            pod_name=record.name,
-            attempt=record.attempt,
-            extra=record.pod["metadata"].get("labels") or {},
-        )
-        return LaunchRequest(
-            client_token=build_client_token(record.uid, record.attempt, selection.offering),
-            offering=selection.offering,
-            tags=tags,
-            user_data=self._boot_data(),
-            disk_bytes=selection.disk_bytes,
-        )
+    def _prepare(self, record: PodRecord) -> PendingLaunch:
+        """Decide what to launch. Raises CapacityError or LaunchRefusedError."""
+        preferences = self._preferences_of(record.node)
+        selection = self._selector.select(record.pod, self._unavailable.keys(), preferences)
+        if isinstance(selection, Refusal):
+            if selection.retryable:
+                raise CapacityError(selection.message)
+            raise LaunchRefusedError(selection.reason, selection.message)
+        if not record.launched_at:
+            record.launched_at = time.monotonic()
+            self._metrics.launch_seconds.observe(record.launched_at - record.bound_at)
+        request = build_request(record, self._owner, selection.offering, selection.disk_bytes, self._boot_data)
+        return PendingLaunch(request, selection.message)
+
+    def _send(self, record: PodRecord, request: LaunchRequest) -> asyncio.Task[Instance]:
+        call = asyncio.create_task(self._batch.submit(request), name=f"launch {record.uid}")
+        self._keep(call)
+        call.add_done_callback(lambda done: self._answered(record, done))
+        return call
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _answered(self, record: PodRecord, call: asyncio.Task[Instance]) -> None:
+        """Nobody asks any more about a launch whose pod ended before the answer."""
+        if call.cancelled() or call.exception() is not None or _is_wanted(record):
+            return
+        instance_id = call.result().instance_id
+        self._keep(asyncio.create_task(self._end_late(instance_id), name=f"end {instance_id}"))
+
+    async def _end_late(self, instance_id: str) -> None:
+        log.info("instance %s came too late for its pod", instance_id)
+        try:
+            async with asyncio.timeout(CALL_LIMIT_S):
+                await self._cloud.terminate([instance_id])
+        except (CloudError, TimeoutError) as error:
+            log.warning("instance %s is left to the orphan sweep: %s", instance_id, error or "no answer")
 
     async def close(self) -> None:
         await self._batch.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-def build_client_token(uid: str, attempt: int, offering: Offering) -> str:
-    """At most 64 characters. Another offering is another request, which the same token would refuse."""
-    text = f"{offering.instance_type}/{offering.zone}/{offering.capacity_type}"
-    return f"{uid}-{attempt}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+def _is_wanted(record: PodRecord) -> bool:
+    return record.exists and not record.deleting and record.phase not in TERMINAL_PHASES

@@ -8,9 +8,19 @@ from typing import Any
 
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.aiokit.backoff import Backoff
-from vk_provider.cloud.base import Instance
+from vk_provider.cloud.base import Instance, LaunchRequest
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import TERMINAL_PHASES
+
+
+@dataclass(eq=False)
+class PendingLaunch:
+    """A launch as it was sent first. call: the answer that is waited for, None while nobody does; message: why this
+    offering."""
+
+    request: LaunchRequest
+    message: str
+    call: asyncio.Task[Instance] | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -26,6 +36,7 @@ class PodRecord:
     refused:    the status that the API server did not accept, so that it is not sent for ever
     redial_at:  not dialed before: its agent broke the protocol; violation_backoff says for how long
     resolving:  reads what the pod refers to while its instance boots
+    launch:     the request whose outcome is not known yet; it is repeated as it is, whatever the pod says meanwhile
     fresh:      nothing of the pod can have run on its instance before this process connected to it
     handover_unknown: an earlier process may have given the pod to the agent of this instance without having told
                  the API server: its agent is asked before that is ruled out
@@ -48,6 +59,7 @@ class PodRecord:
 
     attempt: int = 0
     launched_at: float = 0.0
+    launch: PendingLaunch | None = None
     fresh: bool = False
     instance: Instance | None = None
     lost: str = ""
