@@ -36,7 +36,7 @@ LAUNCH_BATCH = 100
 CALL_LIMIT_S = 60.0
 """A call without an answer by then is given up; whether it launched anything is not known."""
 LOOK_S = 1.0
-"""How long one pod's worker waits for an answer before it looks whether the pod still wants an instance."""
+"""How often a pod whose launch has no answer yet is looked at: one that is deleted does not wait for the cloud."""
 _DEFAULT_PREFERENCES = Preferences()
 
 
@@ -49,10 +49,9 @@ class LaunchRefusedError(VkError):
 
 
 class PodLauncher:
-    """`launch` sets record.instance or raises LaunchRefusedError, or a CloudError that is worth a retry. It returns
-    without either when the pod ends meanwhile, or when there is no answer yet: then the caller looks at the pod again
-    and comes back. An instance that comes too late for its pod is terminated. `preferences`: by the Node's name; others
-    have the defaults."""
+    """`launch` sets record.instance or raises LaunchRefusedError, or a CloudError that is worth a retry. It gives up
+    quietly when the pod ends meanwhile; an instance that comes too late for its pod is terminated. `preferences`: by
+    the Node's name; others have the defaults."""
 
     def __init__(
         self,
@@ -108,9 +107,10 @@ class PodLauncher:
             pending = record.launch = record.launch or self._prepare(record)
             offering = pending.request.offering
             call = pending.call = pending.call or self._send(record, pending.request)
-            await asyncio.wait({call}, timeout=LOOK_S)
-            if not call.done():
-                return
+            while not call.done():
+                await asyncio.wait({call}, timeout=LOOK_S)
+                if not (call.done() or _is_wanted(record)):
+                    return
             pending.call = None
             try:
                 instance = call.result()
