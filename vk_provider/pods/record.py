@@ -8,11 +8,19 @@ from typing import Any
 
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.aiokit.backoff import Backoff
-from vk_provider.cloud.base import Instance
+from vk_provider.cloud.base import Instance, LaunchRequest
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.status_patch import Altered
 from vk_provider.wire.session import References
+
+
+@dataclass(frozen=True)
+class PendingLaunch:
+    """A launch as it was sent first. message: why this offering."""
+
+    request: LaunchRequest
+    message: str
 
 
 @dataclass
@@ -31,6 +39,7 @@ class PodRecord:
     redial_at:  not dialed before: its agent broke the protocol; violation_backoff says for how long
     unaccepted_since: since when the API server, which answers, does not take the status; 0.0 while it does
     launching:  asks for the instance, beside the worker
+    launch:     the request whose outcome is not known yet; it is repeated as it is, whatever the pod says meanwhile
     resolving:  reads what the pod refers to, beside the worker; resolving_for: the generation of that pod
     forgotten:  the controller has let go of the record; whatever still runs for it cleans up after itself
     fresh:      nothing of the pod can have run on its instance before this process connected to it
@@ -55,6 +64,7 @@ class PodRecord:
 
     attempt: int = 0
     launched_at: float = 0.0
+    launch: PendingLaunch | None = None
     fresh: bool = False
     instance: Instance | None = None
     lost: str = ""
