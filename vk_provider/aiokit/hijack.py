@@ -1,7 +1,7 @@
 """Takes the raw byte stream from an aiohttp handler and joins it with another connection.
 
 aiohttp recognises only "websocket" upgrades; SPDY/3.1 is passed through here as well. Nothing is parsed: the request
-head is written to the other side, and the 101 (or the error) it answers goes back as it is.
+head is written to the other side, and the 101 (or the error) it answers goes back as it is, or as a Gate lets it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from vk_provider.aiokit.pump import Ending, Pump, Side
+from vk_provider.aiokit.pump import Ending, Gate, Pump, Side
 
 PASSED_HEADERS = frozenset(
     {
@@ -48,10 +48,15 @@ def build_upgrade_head(request: web.BaseRequest, target: str, host: str) -> byte
 
 
 async def pass_through(
-    request: web.BaseRequest, open_peer: OpenPeer, head: bytes, idle_s: float, ending: Ending | None = None
+    request: web.BaseRequest,
+    open_peer: OpenPeer,
+    head: bytes,
+    idle_s: float,
+    ending: Ending | None = None,
+    gate: Gate | None = None,
 ) -> web.Response:
     """Open the next hop, hand it `head` and pump until both connections are gone. `ending` has the last word to the
-    client when the next hop's connection ends.
+    client when the next hop's connection ends; `gate` decides what of the next hop's bytes reach the client.
 
     Raises whatever `open_peer` raises, while the client can still be answered. The returned response is never sent.
     """
@@ -62,7 +67,7 @@ async def pass_through(
         raise ConnectionResetError("the client went away before the upgrade")
     left = Side()
     left.attach(client)
-    pump = Pump(left, right, idle_s, ending)
+    pump = Pump(left, right, idle_s, ending, gate)
     if right.transport is not None:
         right.transport.write(head)
     try:

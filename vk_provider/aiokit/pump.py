@@ -9,6 +9,7 @@ Rules
   runs here, close their streams inside their own frames and do not need more.
 - A connection without a byte in either direction for `idle_s` is closed.
 - Closing flushes what was already accepted for writing.
+- A `Gate` may hold back or change what goes to the left side.
 - An `Ending` may follow what goes to the left side and have the last word there.
 """
 
@@ -33,6 +34,16 @@ class Ending(Protocol):
 
     def ending(self) -> bytes:
         """The last words, b"" for none; asked once."""
+
+
+class Gate(Protocol):
+    """Stands between what the right side sends and the left side."""
+
+    done: bool
+    """Nothing more goes on: what did is flushed and both connections are closed."""
+
+    def pass_on(self, data: bytes) -> bytes:
+        """Bytes from the right side -> what goes to the left one now; b"" while that is not decided."""
 
 
 class Side(asyncio.BufferedProtocol):
@@ -68,9 +79,10 @@ class Side(asyncio.BufferedProtocol):
             return
         target = self._peer.transport
         if target is not None and not target.is_closing():
-            data = bytes(_SHARED_BUFFER[:nbytes])
-            self._pump.passed(self, data)
-            target.write(data)
+            data = self._pump.passed(self, bytes(_SHARED_BUFFER[:nbytes]))
+            if data:
+                target.write(data)
+            self._pump.close_when_done()
 
     def eof_received(self) -> bool:
         target = self._peer.transport if self._peer is not None else None
@@ -126,8 +138,11 @@ class Side(asyncio.BufferedProtocol):
 class Pump:
     """Joins two sides. `closed` is done when both connections are gone."""
 
-    def __init__(self, left: Side, right: Side, idle_s: float = 4 * 3600, ending: Ending | None = None) -> None:
+    def __init__(
+        self, left: Side, right: Side, idle_s: float = 4 * 3600, ending: Ending | None = None, gate: Gate | None = None
+    ) -> None:
         self._ending = ending
+        self._gate = gate
         self._loop = asyncio.get_running_loop()
         self._sides = (left, right)
         self._idle_s = idle_s
@@ -141,11 +156,19 @@ class Pump:
             self.close()
             self.side_lost()
 
-    def passed(self, source: Side, data: bytes) -> None:
-        """Count what goes from `source` to the other side."""
+    def passed(self, source: Side, data: bytes) -> bytes:
+        """Count what came from `source`; returns what goes to the other side."""
         self.bytes_passed += len(data)
-        if self._ending is not None and source is self._sides[1]:
-            self._ending.feed(data)
+        if source is self._sides[1]:
+            if self._gate is not None:
+                data = self._gate.pass_on(data)
+            if self._ending is not None:
+                self._ending.feed(data)
+        return data
+
+    def close_when_done(self) -> None:
+        if self._gate is not None and self._gate.done:
+            self.close()
 
     def ended(self, side: Side) -> None:
         """No more comes from `side`. A left side that ends by itself is told nothing."""

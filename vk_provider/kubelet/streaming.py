@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from vk_provider.agentclient.answer_gate import AnswerGate
 from vk_provider.aiokit.hijack import build_upgrade_head, is_upgrade, pass_through
 from vk_provider.aiokit.pump import Ending, Side
 from vk_provider.cloud.base import Instance
@@ -55,7 +56,8 @@ async def stream_to_agent(
     assert task is not None
     api.streams.add(task)
     try:
-        return await pass_through(request, open_agent, head, api.idle_s, ending)
+        gate = AnswerGate(ending)
+        return await pass_through(request, open_agent, head, api.idle_s, gate, gate)
     except AgentError as error:
         return web.Response(status=500, text=f"instance {instance.instance_id} does not answer: {error}")
     finally:

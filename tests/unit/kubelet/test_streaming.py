@@ -160,7 +160,27 @@ async def test_a_refusal_of_the_streaming_server_reaches_the_client(rig: Rig) ->
     async with streaming_server(rig, refuse):
         reader, writer = await rig.open()
         writer.write(request("/exec/ns/web/c?output=1"))
-        assert await reader.read(-1) == answer
+        head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 403 Forbidden\r\n") and body == b"no"
+        await close(writer)
+
+
+@pytest.mark.parametrize("path", ["/exec/ns/web/c?output=1", "/attach/ns/web/c?output=1", "/portForward/ns/web"])
+@pytest.mark.parametrize("status", [b"301 Moved", b"307 Temporary Redirect", b"200 OK\r\nSet-Cookie: a=b"])
+async def test_no_answer_before_the_upgrade_leads_the_api_server_elsewhere(rig: Rig, path: str, status: bytes) -> None:
+    location = b"Location: http://169.254.169.254/latest/"
+
+    async def redirect(_: bytes, reader: Reader, writer: Writer) -> None:
+        writer.write(b"HTTP/1.1 " + status + b"\r\n" + location + b"\r\nContent-Length: 2\r\n\r\nhi")
+        await writer.drain()
+        await reader.read(-1)
+
+    async with streaming_server(rig, redirect):
+        reader, writer = await rig.open()
+        writer.write(request(path))
+        head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
+        assert b"Location" not in head and b"Set-Cookie" not in head and b"169.254" not in body
+        assert head.startswith(b"HTTP/1.1 200 OK" if status.startswith(b"200") else b"HTTP/1.1 502 Bad Gateway")
         await close(writer)
 
 
