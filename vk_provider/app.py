@@ -238,7 +238,7 @@ class Provider:
             runtime=runtime,
             metrics=pod_metrics,
             nodes=self._node_object,
-            boot_data=lambda: build_boot_data(settings, self._identity).to_user_data(),
+            boot_data=lambda token: build_boot_data(settings, self._identity, token),
         )
         self._sweep = OrphanSweep(
             cloud,
@@ -316,8 +316,8 @@ class Provider:
         return describe_watch(informer.failing_since, informer.error, node.answering_since, time.monotonic())
 
     async def _rotate_identity(self, store: IdentityStore) -> None:
-        """A new boot secret now and then; instances that boot under the last few are still recognised. It is saved
-        before the first instance is told it: a crash must not leave instances that nobody recognises."""
+        """A new master secret now and then; instances that boot under the last few are still recognised. It is saved
+        before the first launch under it: a crash must not leave instances that nobody recognises."""
         while True:
             delay_s = IDENTITY_CHECK_S
             rotated = self._identity.rotated(time.time(), self.settings.identity.boot_secret_ttl_s)
@@ -325,9 +325,9 @@ class Provider:
                 try:
                     await store.save(rotated)
                     self._identity.take_over(rotated)
-                    log.info("boot secret rotated")
+                    log.info("master secret of the launches rotated")
                 except (KubeApiError, OSError) as error:
-                    log.warning("boot secret not rotated: %s", error)
+                    log.warning("master secret of the launches not rotated: %s", error)
                     delay_s = IDENTITY_RETRY_S
             await asyncio.sleep(delay_s)
 

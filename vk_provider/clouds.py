@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vk_provider.agentclient.base import AgentConnector
+from vk_provider.agentclient.bootsecret import build_launch_id, derive_boot_secret
 from vk_provider.agentclient.https import HttpsConnector
 from vk_provider.agentclient.identity_store import ProviderIdentity
 from vk_provider.cloud.base import Cloud
@@ -41,10 +42,13 @@ def registry_table(registries: tuple[RegistrySettings, ...]) -> dict[str, dict[s
     }
 
 
-def build_boot_data(settings: Settings, identity: ProviderIdentity) -> BootData:
-    """What every instance launched now is told."""
-    return BootData(
+def build_boot_data(settings: Settings, identity: ProviderIdentity, client_token: str) -> tuple[str, str]:
+    """What the instance of one launch is told: (its launch ID, see agentclient.bootsecret, and its user data)."""
+    master = identity.master_secrets[-1]
+    launch_id = build_launch_id(master, client_token)
+    boot_data = BootData(
         ca_pem=identity.ca_pem,
-        boot_secret=identity.boot_secrets[-1],
+        boot_secret=derive_boot_secret(master, launch_id),
         registries=registry_table(settings.registries),
     )
+    return launch_id, boot_data.to_user_data()

@@ -81,22 +81,22 @@ class Store:
         self.saved = identity
 
 
-async def test_a_boot_secret_that_cannot_be_saved_is_not_used_and_tried_again(
+async def test_a_master_secret_that_cannot_be_saved_is_not_used_and_tried_again(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "IDENTITY_RETRY_S", 0.0)
     provider, store = app.Provider(settings), Store()
     identity = ProviderIdentity.create(datetime.datetime.now(datetime.UTC))
     identity.rotated_at = time.time() - 10 * settings.identity.boot_secret_ttl_s
-    provider._identity, first = identity, identity.boot_secrets[-1]
+    provider._identity, first = identity, identity.master_secrets[-1]
     task = asyncio.create_task(provider._rotate_identity(store))
     async with asyncio.timeout(5.0):
         while store.saved is None:  # noqa: ASYNC110
             if store.tries < 2:
-                assert identity.boot_secrets[-1] == first
+                assert identity.master_secrets[-1] == first
             await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert identity.boot_secrets == store.saved.boot_secrets and identity.boot_secrets[-1] != first
+    assert identity.master_secrets == store.saved.master_secrets and identity.master_secrets[-1] != first
     task.cancel()
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
-import hmac
 import ssl
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -92,11 +91,11 @@ class Authority:
         self._key = key
         self._ttl = datetime.timedelta(seconds=ttl_s)
 
-    def sign_instance(self, csr_pem: str, instance_id: str, now: datetime.datetime) -> SignedCertificate:
-        """Sign an agent's CSR for one instance. Names in the CSR are ignored: the provider decides who it is."""
-        csr = x509.load_pem_x509_csr(csr_pem.encode())
-        if not csr.is_signature_valid:
-            raise AgentIdentityError(f"instance {instance_id}: the CSR is not signed by its own key")
+    def sign_instance(
+        self, csr: x509.CertificateSigningRequest, instance_id: str, now: datetime.datetime
+    ) -> SignedCertificate:
+        """Sign an agent's CSR, see read_csr, for one instance. Names in the CSR are ignored: the provider decides who
+        it is."""
         name = routes.server_name(instance_id)
         usage = ExtendedKeyUsageOID.SERVER_AUTH
         certificate = self._sign(csr.public_key(), instance_id, now, self._ttl, usage, name)
@@ -153,10 +152,14 @@ class Authority:
         return context
 
 
-def verify_identity(boot_secrets: list[str], nonce: str, instance_id: str, csr_pem: str, proof: str) -> bool:
-    """True when `proof` is the HMAC that wire.routes.IDENTITY_REQUEST describes, under any known boot secret."""
-    message = b"\n".join((nonce.encode(), instance_id.encode(), csr_pem.encode()))
-    return any(
-        hmac.compare_digest(hmac.new(bytes.fromhex(secret), message, hashlib.sha256).hexdigest(), proof)
-        for secret in boot_secrets
-    )
+def read_csr(csr_pem: str, instance_id: str) -> x509.CertificateSigningRequest:
+    """An agent's CSR. Raises AgentIdentityError unless it holds a P-256 key, which agents make, and is signed by it."""
+    try:
+        csr = x509.load_pem_x509_csr(csr_pem.encode())
+        key = csr.public_key()
+        usable = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
+        if usable and csr.is_signature_valid:
+            return csr
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise AgentIdentityError(f"{instance_id}: malformed identity answer") from None
+    raise AgentIdentityError(f"{instance_id}: the CSR is not signed by a P-256 key of its own")

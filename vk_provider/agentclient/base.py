@@ -13,7 +13,7 @@ ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
 
 class AgentResponse(Protocol):
-    """A streaming HTTP answer of an agent."""
+    """A streaming HTTP answer of an agent. `status` and `headers` are what answers.py lets through."""
 
     status: int
     headers: Mapping[str, str]
@@ -29,12 +29,13 @@ class AgentConnector(Protocol):
     async def open_session(self, instance: Instance, *, fresh: bool = True) -> AgentSession:
         """One dial attempt: identity exchange if needed, then the session. The caller retries with back-off.
 
-        fresh: this provider launched the instance just now, so it has no certificate yet."""
+        fresh: no pod has started on the instance, so it may have no certificate yet; else only a certificate counts,
+        however it is asked."""
 
     async def request(
         self, instance: Instance, method: str, path: str, query: list[tuple[str, str]] | None = None
     ) -> AgentResponse:
-        """An ordinary HTTP request (logs, run, stats)."""
+        """An ordinary HTTP request (logs, run, stats). Redirects are not followed: AgentError."""
 
     async def open_stream(
         self, instance: Instance, protocol_factory: Callable[[], ProtocolT]

@@ -1,7 +1,8 @@
 """Reaches real agents over mutual TLS: identity exchange, session, requests, raw streams.
 
-An instance that this provider just launched has no certificate yet, so the identity exchange comes first; one that
-was adopted has one, so a verified connection is tried first. What cannot prove itself is never talked to.
+An instance on which no pod has started may have no certificate yet, so the identity exchange comes first. Once it has
+one, only a verified connection counts: there is no way back to the exchange. What cannot prove itself is never talked
+to, and no answer of an agent leads anywhere else (answers.refuse_redirects).
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
-import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -19,25 +19,21 @@ from typing import Any
 import aiohttp
 import orjson
 
-from vk_provider.agentclient.authority import Authority, verify_identity
+from vk_provider.agentclient.answers import clean_headers, refuse_redirects
+from vk_provider.agentclient.authority import Authority, SignedCertificate
 from vk_provider.agentclient.base import AgentResponse, ProtocolT
+from vk_provider.agentclient.exchange import IdentityExchange
 from vk_provider.agentclient.identity_store import ProviderIdentity
+from vk_provider.agentclient.pins import KeyPins, KeyRefused
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.aiokit.keepalive import keepalive_socket, set_keepalive
 from vk_provider.aiokit.ratelimit import TokenBucket
 from vk_provider.aiokit.tlssite import TLS_SHUTDOWN_S
 from vk_provider.cloud.base import Instance
-from vk_provider.errors import (
-    AgentError,
-    AgentIdentityError,
-    AgentProtocolError,
-    AgentUnreachableError,
-    AgentVersionError,
-)
+from vk_provider.errors import AgentError, AgentIdentityError, AgentProtocolError, AgentUnreachableError
 from vk_provider.wire import routes
 from vk_provider.wire.bootdata import AGENT_PORT
 from vk_provider.wire.session import MAX_UP_BYTES
-from vk_provider.wire.version import select_version
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +92,7 @@ class HttpsResponse:
         self._response = response
         self._on_close: Callable[[], None] | None = on_close
         self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
+        self.headers: Mapping[str, str] = clean_headers(response.headers)
 
     async def iter_any(self) -> AsyncIterator[bytes]:
         try:
@@ -116,12 +112,13 @@ class HttpsConnector:
     """AgentConnector for instances with a real agent."""
 
     def __init__(self, identity: ProviderIdentity, certificate_ttl_s: int, port: int = AGENT_PORT) -> None:
-        self._identity = identity
         self._authority = Authority(identity.ca_pem, identity.ca_key_pem, certificate_ttl_s)
+        self._pins = KeyPins()
+        self._exchange = IdentityExchange(identity, self._authority, self._pins, self._post)
         self._ttl_s = certificate_ttl_s
         self._port = port
         self._http: aiohttp.ClientSession | None = None
-        self._identified: set[str] = set()
+        self._certified: set[str] = set()
         self._renew_at: dict[str, float] = {}
         self._open_requests: dict[str, int] = {}
         self._request_ended = asyncio.Event()
@@ -130,7 +127,10 @@ class HttpsConnector:
     def _contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
         now = datetime.datetime.now(datetime.UTC)
         self._contexts_until = now + datetime.timedelta(days=30) - CLIENT_CERTIFICATE_RENEWAL
-        return self._authority.client_context(now, verify=True), self._authority.client_context(now, verify=False)
+        return self._context(now, verify=True), self._context(now, verify=False)
+
+    def _context(self, now: datetime.datetime, *, verify: bool, ignore_dates: bool = False) -> ssl.SSLContext:
+        return self._pins.guard(self._authority.client_context(now, verify=verify, ignore_dates=ignore_dates))
 
     def _session(self) -> aiohttp.ClientSession:
         self._renew_contexts()
@@ -138,7 +138,12 @@ class HttpsConnector:
             connector = aiohttp.TCPConnector(
                 limit=0, use_dns_cache=False, keepalive_timeout=30, socket_factory=keepalive_socket
             )
-            self._http = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+            self._http = aiohttp.ClientSession(
+                connector=connector,
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                middlewares=(refuse_redirects,),
+            )
         return self._http
 
     def _renew_contexts(self) -> None:
@@ -150,22 +155,21 @@ class HttpsConnector:
         return f"https://{instance.primary_ip}:{self._port}{path}"
 
     async def open_session(self, instance: Instance, *, fresh: bool = True) -> AgentSession:
-        """See AgentConnector.open_session. fresh: launched just now, so it has no certificate yet."""
+        """See AgentConnector.open_session."""
         await self._probe(instance)
-        if fresh and instance.instance_id not in self._identified:
-            await self._identify(instance)
+        instance_id = instance.instance_id
+        if fresh and instance_id not in self._certified and self._exchange.is_possible(instance):
+            self._issued(instance_id, await self._exchange.identify(instance, self._unverified))
         try:
             return await self._open_websocket(instance)
         except AgentIdentityError:
-            if instance.instance_id in self._identified:
-                self._identified.discard(instance.instance_id)
+            if not await self._renew_expired(instance):
                 raise
-            try:
-                await self._identify(instance)
-            except AgentIdentityError:
-                if not await self._renew_expired(instance):
-                    raise
             return await self._open_websocket(instance)
+
+    def _issued(self, instance_id: str, certificate: SignedCertificate) -> None:
+        self._certified.add(instance_id)
+        self._plan_renewal(instance_id, certificate.not_after.timestamp())
 
     async def _probe(self, instance: Instance) -> None:
         try:
@@ -190,7 +194,7 @@ class HttpsConnector:
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _translate(instance, error) from None
-        self._identified.add(instance.instance_id)
+        self._certified.add(instance.instance_id)
         certificate = websocket.get_extra_info("peercert") or {}
         if "notAfter" in certificate:
             self._plan_renewal(instance.instance_id, ssl.cert_time_to_seconds(certificate["notAfter"]))
@@ -200,48 +204,18 @@ class HttpsConnector:
         """Sessions break and providers restart: the certificate's own end counts, not the session's beginning."""
         self._renew_at[instance_id] = not_after_s - self._ttl_s / 3
 
-    async def _identify(self, instance: Instance) -> None:
-        """The identity exchange of wire.routes, on a connection that is not verified yet: the agent has demanded
-        our client certificate, so nobody between us can have relayed it."""
-        nonce = secrets.token_hex(16)
-        answer = await self._post(instance, routes.IDENTITY_REQUEST, {"nonce": nonce}, self._unverified)
-        try:
-            versions = [int(version) for version in answer["versions"]]
-        except (KeyError, TypeError, ValueError):
-            raise _malformed(instance) from None
-        claimed, csr, proof = (_text(instance, answer, name) for name in ("instanceID", "csr", "hmac"))
-        if select_version(versions) is None:
-            raise AgentVersionError(f"{instance.instance_id}: the agent speaks wire versions {versions}, we do not")
-        if claimed != instance.instance_id:
-            raise AgentIdentityError(f"{instance.instance_id}: the agent claims to be {claimed}")
-        if not verify_identity(self._identity.boot_secrets, nonce, claimed, csr, proof):
-            raise AgentIdentityError(f"{instance.instance_id}: the agent does not know the boot secret")
-        await self._issue(instance, csr, self._unverified)
-
-    async def _issue(self, instance: Instance, csr: str, context: ssl.SSLContext) -> None:
-        now = datetime.datetime.now(datetime.UTC)
-        try:
-            signed = self._authority.sign_instance(csr, instance.instance_id, now)
-        except ValueError:
-            raise _malformed(instance) from None
-        await self._post(instance, routes.IDENTITY_CERTIFICATE, {"certificate": signed.pem}, context)
-        self._plan_renewal(instance.instance_id, signed.not_after.timestamp())
-
     async def renew(self, instance: Instance) -> None:
         """Give an identified agent a fresh certificate; called at two thirds of the lifetime."""
         self._renew_contexts()
-        nonce = secrets.token_hex(16)
-        answer = await self._post(instance, routes.IDENTITY_REQUEST, {"nonce": nonce}, self._verified)
-        await self._issue(instance, _text(instance, answer, "csr"), self._verified)
+        self._issued(instance.instance_id, await self._exchange.renew(instance, self._verified))
 
     async def _renew_expired(self, instance: Instance) -> bool:
-        """For an agent whose certificate ran out while nobody could renew it, and whose boot secret is forgotten: it
-        still holds the key that we have certified for this instance. False when it does not."""
-        context = self._authority.client_context(datetime.datetime.now(datetime.UTC), verify=True, ignore_dates=True)
+        """For an agent whose certificate ran out while nobody could renew it: it still holds the key that we have
+        certified for this instance. False when it does not."""
+        context = self._context(datetime.datetime.now(datetime.UTC), verify=True, ignore_dates=True)
         try:
-            answer = await self._post(instance, routes.IDENTITY_REQUEST, {"nonce": secrets.token_hex(16)}, context)
-            await self._issue(instance, str(answer["csr"]), context)
-        except (AgentIdentityError, KeyError, TypeError):
+            self._issued(instance.instance_id, await self._exchange.renew(instance, context))
+        except AgentIdentityError:
             return False
         log.warning("the certificate of %s had expired: renewed", instance.instance_id)
         return True
@@ -328,7 +302,8 @@ class HttpsConnector:
 
     def forget(self, instance_id: str) -> None:
         """The instance is gone."""
-        self._identified.discard(instance_id)
+        self._certified.discard(instance_id)
+        self._pins.forget(instance_id)
         self._renew_at.pop(instance_id, None)
 
     async def close(self) -> None:
@@ -360,20 +335,11 @@ def _broken(error: Any) -> AgentError:
     return AgentUnreachableError(f"the session broke: {type(error).__name__}")
 
 
-def _text(instance: Instance, answer: Any, name: str) -> str:
-    """An ASCII text of an identity answer: nothing that an instance says may be more than refused."""
-    value = answer.get(name) if isinstance(answer, dict) else None
-    if not isinstance(value, str) or not value.isascii():
-        raise _malformed(instance)
-    return value
-
-
-def _malformed(instance: Instance) -> AgentIdentityError:
-    return AgentIdentityError(f"{instance.instance_id}: malformed identity answer")
-
-
 def _translate(instance: Instance, error: BaseException) -> AgentError:
-    certificate = isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError)
-    if certificate or isinstance(error.__cause__, ssl.SSLCertVerificationError):
+    causes = (error, error.__cause__, getattr(error, "certificate_error", None))
+    for cause in causes:
+        if isinstance(cause, KeyRefused):
+            return AgentIdentityError(str(cause.args[-1]))
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return AgentIdentityError(f"{instance.instance_id}: the agent has no certificate of ours")
     return AgentUnreachableError(f"{instance.instance_id}: {str(error) or type(error).__name__}")

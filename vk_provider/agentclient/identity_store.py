@@ -1,4 +1,4 @@
-"""Where the provider keeps its CA and boot secrets: the only thing that a restarted provider must find again.
+"""Where the provider keeps its CA and master secrets: the only thing that a restarted provider must find again.
 
 The document is small and JSON; it lives in a directory or, when the provider may move between machines, in a Secret.
 """
@@ -18,35 +18,40 @@ from typing import Any, Protocol
 from vk_provider.agentclient.authority import Authority, create_authority
 from vk_provider.errors import BadStartError, KubeApiError
 
-KEPT_BOOT_SECRETS = 3
-"""Instances launched under an older boot secret may still be booting."""
+KEPT_MASTER_SECRETS = 3
+"""Instances launched under an older master may still be booting."""
 
 
 @dataclass
 class ProviderIdentity:
-    """CA certificate and key (PEM), boot secrets (hex), newest last."""
+    """CA certificate and key (PEM), master secrets (hex), newest last: each launch's boot secret derives from the
+    newest, see bootsecret. Empty in a document of an earlier version, until `with_new_master`."""
 
     ca_pem: str
     ca_key_pem: str = field(repr=False)
-    boot_secrets: list[str] = field(repr=False)
+    master_secrets: list[str] = field(repr=False)
     rotated_at: float
 
     def to_document(self) -> dict[str, Any]:
         return {
             "caCertificate": self.ca_pem,
             "caKey": self.ca_key_pem,
-            "bootSecrets": self.boot_secrets,
+            "masterSecrets": self.master_secrets,
             "rotatedAt": self.rotated_at,
         }
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> ProviderIdentity:
-        """Raises ValueError, KeyError or TypeError when the document is damaged."""
-        secret_texts = [str(text) for text in document["bootSecrets"]]
+        """Raises ValueError, KeyError or TypeError when the document is damaged.
+
+        An earlier version told its `bootSecrets` to every instance as they are, so they are no masters."""
+        told = "masterSecrets" not in document and "bootSecrets" in document
+        secret_texts = [str(text) for text in document["bootSecrets" if told else "masterSecrets"]]
         if not secret_texts or not all(bytes.fromhex(text) for text in secret_texts):
-            raise ValueError("no boot secret")
+            raise ValueError("no master secret")
         Authority(document["caCertificate"], document["caKey"], 0)
-        return cls(document["caCertificate"], document["caKey"], secret_texts, float(document["rotatedAt"]))
+        masters = [] if told else secret_texts
+        return cls(document["caCertificate"], document["caKey"], masters, float(document["rotatedAt"]))
 
     @classmethod
     def create(cls, now: datetime.datetime) -> ProviderIdentity:
@@ -54,15 +59,16 @@ class ProviderIdentity:
         return cls(ca_pem, key_pem, [secrets.token_hex(32)], now.timestamp())
 
     def rotated(self, now_s: float, ttl_s: float) -> ProviderIdentity | None:
-        """The identity with a new boot secret when the newest is older than ttl_s, to be saved before `take_over`."""
-        if now_s - self.rotated_at < ttl_s:
-            return None
-        boot_secrets = [*self.boot_secrets, secrets.token_hex(32)][-KEPT_BOOT_SECRETS:]
-        return replace(self, boot_secrets=boot_secrets, rotated_at=now_s)
+        """The identity with a new master when the newest is older than ttl_s, to be saved before `take_over`."""
+        return None if now_s - self.rotated_at < ttl_s else self.with_new_master(now_s)
+
+    def with_new_master(self, now_s: float) -> ProviderIdentity:
+        masters = [*self.master_secrets, secrets.token_hex(32)][-KEPT_MASTER_SECRETS:]
+        return replace(self, master_secrets=masters, rotated_at=now_s)
 
     def take_over(self, saved: ProviderIdentity) -> None:
-        """From now on instances are told the newest secret of `saved`."""
-        self.boot_secrets, self.rotated_at = saved.boot_secrets, saved.rotated_at
+        """From now on instances are launched under the newest master of `saved`."""
+        self.master_secrets, self.rotated_at = saved.master_secrets, saved.rotated_at
 
 
 class IdentityStore(Protocol):
@@ -81,9 +87,14 @@ class DirectoryIdentityStore:
 
     async def load_or_create(self) -> ProviderIdentity:
         try:
-            if self._path.exists():
-                return ProviderIdentity.from_document(json.loads(self._path.read_text()))
-            identity = ProviderIdentity.create(datetime.datetime.now(datetime.UTC))
+            now = datetime.datetime.now(datetime.UTC)
+            if not self._path.exists():
+                identity = ProviderIdentity.create(now)
+            else:
+                identity = ProviderIdentity.from_document(json.loads(self._path.read_text()))
+                if identity.master_secrets:
+                    return identity
+                identity = identity.with_new_master(now.timestamp())
             await self.save(identity)
             return identity
         except OSError as error:
@@ -130,7 +141,7 @@ class SecretIdentityStore:
 
     async def load_or_create(self) -> ProviderIdentity:
         try:
-            return _from_secret(await self._client.get(self._path))
+            return await self._load()
         except KubeApiError as error:
             if not error.is_not_found:
                 raise
@@ -141,7 +152,24 @@ class SecretIdentityStore:
         except KubeApiError as error:
             if not error.is_conflict:
                 raise
-        return _from_secret(await self._client.get(self._path))
+        return await self._load()
+
+    async def _load(self) -> ProviderIdentity:
+        """What is stored; a document of an earlier version is given a master first, by one provider only."""
+        secret = await self._client.get(self._path)
+        identity = _from_secret(secret)
+        if identity.master_secrets:
+            return identity
+        identity = identity.with_new_master(datetime.datetime.now(datetime.UTC).timestamp())
+        body = self._body(identity)
+        body["metadata"] = {**self._metadata, "resourceVersion": secret["metadata"]["resourceVersion"]}
+        try:
+            await self._client.put(self._path, body)
+        except KubeApiError as error:
+            if not error.is_conflict:
+                raise
+            return _from_secret(await self._client.get(self._path))
+        return identity
 
     async def save(self, identity: ProviderIdentity) -> None:
         await self._client.put(self._path, self._body(identity))

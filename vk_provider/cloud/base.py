@@ -20,6 +20,8 @@ TAG_POD_UID = "vk-provider/pod-uid"
 TAG_POD_NAMESPACE = "vk-provider/pod-namespace"
 TAG_POD_NAME = "vk-provider/pod-name"
 TAG_ATTEMPT = "vk-provider/attempt"
+TAG_LAUNCH = "vk-provider/launch"
+"""ID of the launch that made the instance; says under which secret its agent proves itself (agentclient.bootsecret)."""
 TAG_NAME = "Name"
 
 
@@ -88,8 +90,9 @@ class InstanceRuntime:
 class LaunchRequest:
     """One instance for one pod.
 
-    client_token: idempotency token (<= 64 ASCII chars), derived from pod UID and attempt: the same token never
-                  launches a second instance, even after a crash between the call and its answer
+    client_token: idempotency token (<= 64 ASCII chars): the same token never launches a second instance, even after
+                  a crash between the call and its answer. It stands for this request: with other parameters it is
+                  refused (CloudRequestError, EC2's IdempotentParameterMismatch), see cloud.parameters
     tags:         complete; keys and values obey EC2's rules (see cloud.tags)
     user_data:    text for the instance, see wire.bootdata
     disk_bytes:   size of the instance's root disk
@@ -138,7 +141,8 @@ class Cloud(Protocol):
 
     async def launch(self, requests: Sequence[LaunchRequest]) -> list[LaunchResult]:
         """Launch a batch; one result per request, in order. Idempotent by client_token. Addresses are usually known
-        in the result; else `describe` tells them later."""
+        in the result; else `describe` tells them later. A caller that gives up waiting (cancels) knows nothing: it
+        asks again with the same requests."""
 
     async def list_owned(self) -> list[Instance]:
         """All instances whose TAG_OWNER is ours, terminated ones included as long as the cloud remembers them."""

@@ -22,6 +22,7 @@ def build_tags(
     pod_namespace: str,
     pod_name: str,
     attempt: int,
+    launch: str = "",
     extra: Mapping[str, str] = {},
 ) -> dict[str, str]:
     """All tags of a pod's instance. `extra` (the user's) cannot override ours; its values are made acceptable, and
@@ -33,6 +34,7 @@ def build_tags(
         base.TAG_POD_NAMESPACE: pod_namespace,
         base.TAG_POD_NAME: pod_name,
         base.TAG_ATTEMPT: str(attempt),
+        base.TAG_LAUNCH: launch,
         base.TAG_NAME: clean_tag(f"{pod_namespace}/{pod_name}", MAX_VALUE),
     }
     wanted = {clean_tag(key, MAX_KEY): clean_tag(value, MAX_VALUE) for key, value in sorted(extra.items())}

@@ -15,6 +15,7 @@ from vk_provider.pods.archive import LogArchive
 from vk_provider.pods.connection import InstanceConnection
 from vk_provider.pods.controller import PodController
 from vk_provider.pods.executor import PodExecutor, involved
+from vk_provider.pods.launch_request import BootData
 from vk_provider.pods.launcher import PodLauncher
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import PodRecord
@@ -36,7 +37,7 @@ def build_controller(
     runtime: InstanceRuntime,
     metrics: PodMetrics,
     nodes: Callable[[str], Json | None],
-    boot_data: Callable[[], str],
+    boot_data: BootData,
 ) -> PodController:
     """The controller, not started: it waits for `adopt`."""
 

@@ -1,24 +1,28 @@
 """From an admitted pod to an instance: sizing decides, a batch launches, the next best offering is tried when a zone
-is out of capacity. The choice is told on the pod: an event and a condition."""
+is out of capacity. The choice is told on the pod: an event and a condition.
+
+A request is frozen until its outcome is known: a call that failed as a whole, or had no answer in time, may have
+launched the instance, so it is repeated as it was, with its token, whatever became of the pod's labels or the boot
+secret meanwhile. Only the instance itself, a lack of capacity, a quota or a refusal of the request are outcomes.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from vk_provider.aiokit.batch import Batcher
 from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, LaunchRequest, Offering
-from vk_provider.cloud.tags import build_tags
 from vk_provider.cloud.unavailable import UnavailableOfferings
-from vk_provider.errors import CapacityError, CloudError, CloudRequestError, VkError
+from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError, VkError
 from vk_provider.pods.agent_word import MAX_CPU_MILLI, MAX_MEMORY_BYTES
+from vk_provider.pods.launch_request import BootData, build_request
 from vk_provider.pods.metrics import PodMetrics
-from vk_provider.pods.record import PodRecord
+from vk_provider.pods.record import PendingLaunch, PodRecord
 from vk_provider.sizing.need import compute_allocatable
 from vk_provider.sizing.preferences import Preferences
-from vk_provider.sizing.selection import OfferingSelector, Refusal, Selection
+from vk_provider.sizing.selection import OfferingSelector, Refusal
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +50,7 @@ class PodLauncher:
         cloud: Cloud,
         owner: str,
         offerings: Sequence[Offering],
-        boot_data: Callable[[], str],
+        boot_data: BootData,
         metrics: PodMetrics,
         event: Callable[[PodRecord, str, str, str], None],
         preferences: Mapping[str, Preferences] | None = None,
@@ -82,31 +86,28 @@ class PodLauncher:
         return self._preferences.get(node) or _DEFAULT_PREFERENCES
 
     async def launch(self, record: PodRecord) -> None:
-        preferences = self._preferences_of(record.node)
         while record.exists and not record.deleting:
-            selection = self._selector.select(record.pod, self._unavailable.keys(), preferences)
-            if isinstance(selection, Refusal):
-                if selection.retryable:
-                    raise CapacityError(selection.message)
-                raise LaunchRefusedError(selection.reason, selection.message)
-            offering = selection.offering
-            if not record.launched_at:
-                record.launched_at = time.monotonic()
-                self._metrics.launch_seconds.observe(record.launched_at - record.bound_at)
+            pending = record.launch = record.launch or self._prepare(record)
+            offering = pending.request.offering
             try:
-                instance = await self._batch.submit(self._request(record, selection))
+                instance = await self._batch.submit(pending.request)
             except CapacityError as error:
+                record.launch = None
                 self._metrics.launches.inc("no-capacity")
                 self._unavailable.mark(offering)
                 self._unavailable.mark_error(error, offering)
                 self._event(record, "Normal", "NoCapacity", f"{error}; trying the next offering")
                 continue
             except CloudRequestError as error:
+                record.launch = None
                 self._metrics.launches.inc("refused")
                 raise LaunchRefusedError("InstanceRefused", str(error)) from None
-            except CloudError:
+            except CloudError as error:
+                if isinstance(error, CloudQuotaError):
+                    record.launch = None
                 self._metrics.launches.inc("failed")
                 raise
+            record.launch = None
             if instance.state.is_gone:
                 # The token of an earlier attempt: that instance came and went before anybody saw it.
                 self._metrics.launches.inc("gone")
@@ -114,33 +115,23 @@ class PodLauncher:
                 continue
             self._metrics.launches.inc("ok")
             record.instance, record.terminated, record.fresh = instance, False, True
-            record.selection_message = selection.message
-            self._event(record, "Normal", "InstanceLaunched", f"{instance.instance_id}: {selection.message}")
+            record.selection_message = pending.message
+            self._event(record, "Normal", "InstanceLaunched", f"{instance.instance_id}: {pending.message}")
             return
 
-    def _request(self, record: PodRecord, selection: Selection) -> LaunchRequest:
-        tags = build_tags(
-            owner=self._owner,
-            node=record.node,
-            pod_uid=record.uid,
-            pod_namespace=record.namespace,
-            pod_name=record.name,
-            attempt=record.attempt,
-            extra=record.pod["metadata"].get("labels") or {},
-        )
-        return LaunchRequest(
-            client_token=build_client_token(record.uid, record.attempt, selection.offering),
-            offering=selection.offering,
-            tags=tags,
-            user_data=self._boot_data(),
-            disk_bytes=selection.disk_bytes,
-        )
+    def _prepare(self, record: PodRecord) -> PendingLaunch:
+        """Decide what to launch. Raises CapacityError or LaunchRefusedError."""
+        preferences = self._preferences_of(record.node)
+        selection = self._selector.select(record.pod, self._unavailable.keys(), preferences)
+        if isinstance(selection, Refusal):
+            if selection.retryable:
+                raise CapacityError(selection.message)
+            raise LaunchRefusedError(selection.reason, selection.message)
+        if not record.launched_at:
+            record.launched_at = time.monotonic()
+            self._metrics.launch_seconds.observe(record.launched_at - record.bound_at)
+        request = build_request(record, self._owner, selection.offering, selection.disk_bytes, self._boot_data)
+        return PendingLaunch(request, selection.message)
 
     async def close(self) -> None:
         await self._batch.close()
-
-
-def build_client_token(uid: str, attempt: int, offering: Offering) -> str:
-    """At most 64 characters. Another offering is another request, which the same token would refuse."""
-    text = f"{offering.instance_type}/{offering.zone}/{offering.capacity_type}"
-    return f"{uid}-{attempt}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"

@@ -8,11 +8,19 @@ from typing import Any
 
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.aiokit.backoff import Backoff
-from vk_provider.cloud.base import Instance
+from vk_provider.cloud.base import Instance, LaunchRequest
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.status_patch import Altered
 from vk_provider.wire.session import References
+
+
+@dataclass(frozen=True, slots=True)
+class PendingLaunch:
+    """A launch as it was sent first. message: why this offering."""
+
+    request: LaunchRequest
+    message: str
 
 
 @dataclass
@@ -33,6 +41,7 @@ class PodRecord:
     launching:  asks for the instance, beside the worker
     resolving:  reads what the pod refers to, beside the worker; resolving_for: the generation of that pod
     forgotten:  the controller has let go of the record; whatever still runs for it cleans up after itself
+    launch:     the request whose outcome is not known yet; it is repeated as it is, whatever the pod says meanwhile
     fresh:      nothing of the pod can have run on its instance before this process connected to it
     handover_unknown: an earlier process may have given the pod to the agent of this instance without having told
                  the API server: its agent is asked before that is ruled out
@@ -55,6 +64,7 @@ class PodRecord:
 
     attempt: int = 0
     launched_at: float = 0.0
+    launch: PendingLaunch | None = None
     fresh: bool = False
     instance: Instance | None = None
     lost: str = ""

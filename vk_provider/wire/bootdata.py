@@ -1,8 +1,8 @@
-"""What an instance is told at boot through its user data. The same for every instance of one provider.
+"""What an instance is told at boot through its user data.
 
 User data is readable by whoever may describe the instance in the cloud, so it holds no pod data and no Kubernetes
-credential: only the CA to trust and a boot secret that is rotated and good for nothing but proving "I was launched by
-this provider" during the identity exchange.
+credential: only the CA to trust and a boot secret of this launch alone, good for nothing but proving "I am the instance
+of this launch" during the identity exchange.
 """
 
 from __future__ import annotations

@@ -41,5 +41,10 @@ def server_name(instance_id: str) -> str:
     return f"{instance_id}.instance.vk-provider.internal"
 
 
+def instance_of(name: str) -> str:
+    """The instance ID in a server_name."""
+    return name.partition(".")[0]
+
+
 PROVIDER_COMMON_NAME = "vk-provider"
 """Common name of the provider's client certificate."""

@@ -65,6 +65,34 @@ async def test_a_token_stays_used_after_its_instance_was_terminated(cloud: Cloud
     assert again.state.is_gone and again.state.has_stopped
 
 
+async def test_a_token_is_not_taken_for_another_request(cloud: Cloud) -> None:
+    """EC2's IdempotentParameterMismatch: who repeats a launch repeats all of it."""
+    first = await request(cloud, "token")
+    (instance,) = await launch(cloud, "token")
+    others = [
+        replace(first, tags={**first.tags, "app": "changed"}),
+        replace(first, user_data='{"bootSecret": "rotated"}'),
+        replace(first, offering=(await cloud.describe_offerings())[1]),
+        replace(first, disk_bytes=first.disk_bytes + 1),
+    ]
+    for result in await cloud.launch(others):
+        assert isinstance(result, CloudRequestError) and "IdempotentParameterMismatch" in str(result)
+    assert [i.instance_id for i in await launch(cloud, "token")] == [instance.instance_id]
+    assert len(await cloud.list_owned()) == 1
+
+
+async def test_a_launch_that_nobody_waited_for_is_found_again_by_the_same_request(cloud: Cloud) -> None:
+    wanted = await request(cloud, "abandoned")
+    call = asyncio.create_task(cloud.launch([wanted]))
+    await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    (instance,) = await cloud.launch([wanted])
+    assert isinstance(instance, Instance) and instance.primary_ip
+    await eventually(cloud, instance.instance_id, InstanceState.RUNNING)
+    assert [i.instance_id for i in await cloud.list_owned()] == [instance.instance_id]
+
+
 async def test_listing_shows_running_instances_of_the_owner_only(cloud: Cloud) -> None:
     (ours,) = await launch(cloud, "ours")
     await cloud.launch([await request(cloud, "theirs", owner="somebody else")])

@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,20 @@ from tests.integration.agent.private_containerd import BUSYBOX_IMAGE, POD_IP, PR
 from tests.listener import Listener
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.runtime import ContainerRuntime
+from vk_provider.agentclient.bootsecret import build_launch_id, derive_boot_secret
 from vk_provider.agentclient.https import HttpsConnector
 from vk_provider.agentclient.identity_store import ProviderIdentity
 from vk_provider.agentclient.session import Slot
-from vk_provider.cloud.base import Instance, InstanceState
-from vk_provider.errors import AgentUnreachableError
+from vk_provider.cloud.base import TAG_LAUNCH, Instance, InstanceState
+from vk_provider.errors import AgentIdentityError, AgentUnreachableError
 from vk_provider.wire import routes
 from vk_provider.wire.bootdata import AGENT_PORT, BootData
 
 pytestmark = pytest.mark.real
 
+IDENTITY = ProviderIdentity.create(datetime.now(UTC))
+MASTER = IDENTITY.master_secrets[-1]
+LAUNCH = build_launch_id(MASTER, "token")
 INSTANCE = Instance(
     instance_id="i-0123456789abcdef0",
     state=InstanceState.RUNNING,
@@ -41,6 +46,7 @@ INSTANCE = Instance(
     primary_ip=PRIMARY_IP,
     pod_ip=POD_IP,
     launch_time=0.0,
+    tags={TAG_LAUNCH: LAUNCH},
 )
 MAC = "02:00:00:00:00:01"
 INTERFACE = f"meta-data/network/interfaces/macs/{MAC}"
@@ -138,6 +144,14 @@ async def dial(connector: HttpsConnector, limit_s: float = 15.0) -> Listener:
                 await asyncio.sleep(0.01)
 
 
+async def wait_until_listening(connector: HttpsConnector) -> None:
+    async with asyncio.timeout(15):
+        while True:
+            with contextlib.suppress(AgentUnreachableError):
+                return await connector._probe(INSTANCE)
+            await asyncio.sleep(0.01)
+
+
 def is_phase(phase: str) -> Callable[[dict[str, Any]], bool]:
     return lambda m: m["type"] == "status" and m["status"].get("phase") == phase
 
@@ -179,7 +193,7 @@ def pod_message(containerd: PrivateContainerd) -> dict[str, Any]:
 
 @pytest.fixture
 async def connector() -> AsyncIterator[HttpsConnector]:
-    made = HttpsConnector(ProviderIdentity.create(datetime.now(UTC)), 3600, AGENT_PORT)
+    made = HttpsConnector(IDENTITY, 3600, AGENT_PORT)
     yield made
     await made.close()
 
@@ -188,9 +202,8 @@ async def connector() -> AsyncIterator[HttpsConnector]:
 async def agent(
     containerd: PrivateContainerd, runtime: ContainerRuntime, connector: HttpsConnector
 ) -> AsyncIterator[AgentProcess]:
-    """A started agent that trusts the connector's CA."""
-    identity = connector._identity
-    boot_data = BootData(ca_pem=identity.ca_pem, boot_secret=identity.boot_secrets[-1])
+    """A started agent that trusts the connector's CA and was told the boot secret of its launch."""
+    boot_data = BootData(ca_pem=IDENTITY.ca_pem, boot_secret=derive_boot_secret(MASTER, LAUNCH))
     async with metadata_endpoint(answers := build_metadata(boot_data)) as url:
         process = AgentProcess(containerd, url)
         process.metadata = answers
@@ -281,6 +294,23 @@ async def test_a_restarted_agent_does_without_the_metadata_endpoint_that_the_fir
     (hello,) = await session.wait_for(lambda m: m["type"] == "hello")
     assert hello["instanceID"] == INSTANCE.instance_id
     await session.close()
+
+
+async def test_an_agent_of_another_launch_gets_no_certificate_and_its_own_provider_finds_it_again(
+    agent: AgentProcess, connector: HttpsConnector
+):
+    """What it was told is the secret of `LAUNCH`; to the provider this address belongs to other launches first."""
+    await wait_until_listening(connector)
+    for tags in ({TAG_LAUNCH: build_launch_id(MASTER, "another token")}, {}):
+        with pytest.raises(AgentIdentityError):
+            await connector.open_session(replace(INSTANCE, tags=tags))
+    assert not list(agent.state_dir.rglob("certificate.pem"))
+    await (await dial(connector)).close()
+    assert list(agent.state_dir.rglob("certificate.pem"))
+    restarted = HttpsConnector(IDENTITY, 3600, AGENT_PORT)
+    for fresh in (True, False):  # before and after the API server knows that the pod has started
+        await (await restarted.open_session(INSTANCE, fresh=fresh)).close()
+    await restarted.close()
 
 
 async def test_the_agents_own_routes_answer(agent: AgentProcess, connector: HttpsConnector):

@@ -14,7 +14,7 @@ from vk_provider.agent.identity import AgentIdentity
 from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.server import AgentServer
 from vk_provider.agent.session import SessionHandler
-from vk_provider.agentclient.authority import Authority
+from vk_provider.agentclient.authority import Authority, read_csr
 from vk_provider.wire import routes
 
 INSTANCE_ID = "i-0123456789abcdef0"
@@ -47,7 +47,8 @@ class LoopbackAgent:
     def certify(self) -> None:
         """What the identity exchange ends with, without the exchange."""
         answer = self.identity.answer("00", [1])
-        signed = self.authority.sign_instance(str(answer["csr"]), INSTANCE_ID, datetime.datetime.now(datetime.UTC))
+        csr = read_csr(str(answer["csr"]), INSTANCE_ID)
+        signed = self.authority.sign_instance(csr, INSTANCE_ID, datetime.datetime.now(datetime.UTC))
         self.identity.accept(signed.pem)
 
     def client(self, *, verify: bool) -> ProviderClient:

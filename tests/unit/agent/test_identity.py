@@ -12,14 +12,16 @@ import pytest
 
 from tests.unit.agent.loopback import BOOT_SECRET, INSTANCE_ID, LoopbackAgent, ProviderClient
 from vk_provider.agent.identity import AgentIdentity, IdentityRefused
-from vk_provider.agentclient.authority import Authority, create_authority, verify_identity
+from vk_provider.agentclient.authority import Authority, create_authority, read_csr
+from vk_provider.agentclient.bootsecret import verify_proof
 from vk_provider.wire import routes
 
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
 
 
 def sign(authority: Authority, csr: object, instance_id: str = INSTANCE_ID) -> str:
-    return authority.sign_instance(str(csr), instance_id, datetime.datetime.now(datetime.UTC)).pem
+    now = datetime.datetime.now(datetime.UTC)
+    return authority.sign_instance(read_csr(str(csr), instance_id), instance_id, now).pem
 
 
 async def test_the_exchange_certifies_the_agent_for_the_next_connection(agent: LoopbackAgent):
@@ -28,8 +30,8 @@ async def test_the_exchange_certifies_the_agent_for_the_next_connection(agent: L
         status, answer = await first.post(routes.IDENTITY_REQUEST, {"nonce": "a1b2"})
         assert status == 200
         assert answer["instanceID"] == INSTANCE_ID and 1 in answer["versions"]
-        assert verify_identity([BOOT_SECRET], "a1b2", INSTANCE_ID, answer["csr"], answer["hmac"])
-        assert not verify_identity([BOOT_SECRET], "other", INSTANCE_ID, answer["csr"], answer["hmac"])
+        assert verify_proof(BOOT_SECRET, "a1b2", INSTANCE_ID, answer["csr"], answer["hmac"])
+        assert not verify_proof(BOOT_SECRET, "other", INSTANCE_ID, answer["csr"], answer["hmac"])
         chain = sign(agent.authority, answer["csr"])
         assert await first.post(routes.IDENTITY_CERTIFICATE, {"certificate": chain}) == (204, "")
     async with agent.client(verify=True) as second:
@@ -55,7 +57,7 @@ async def test_an_agent_whose_clock_is_wrong_by_hours_is_certified(tmp_path: Pat
     try:
         async with ProviderClient(agent, authority.client_context(now, verify=False)) as client:
             _, answer = await client.post(routes.IDENTITY_REQUEST, {"nonce": "a1b2"})
-            chain = authority.sign_instance(answer["csr"], INSTANCE_ID, now).pem
+            chain = authority.sign_instance(read_csr(answer["csr"], INSTANCE_ID), INSTANCE_ID, now).pem
             assert await client.post(routes.IDENTITY_CERTIFICATE, {"certificate": chain}) == (204, "")
     finally:
         await agent.stop()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.agent.loopback import INSTANCE_ID, LoopbackAgent
-from vk_provider.agentclient.authority import Authority
+from vk_provider.agentclient.authority import Authority, read_csr
 from vk_provider.agentclient.https import HttpsConnector
 from vk_provider.agentclient.identity_store import ProviderIdentity
 from vk_provider.cloud.base import Instance, InstanceState
@@ -23,7 +23,7 @@ FORGOTTEN = "ab" * 32
 
 
 def certify(agent: LoopbackAgent, authority: Authority, age: datetime.timedelta) -> None:
-    csr = str(agent.identity.answer("00", [1])["csr"])
+    csr = read_csr(str(agent.identity.answer("00", [1])["csr"]), INSTANCE_ID)
     agent.identity.accept(authority.sign_instance(csr, INSTANCE_ID, NOW - age).pem)
 
 
@@ -54,11 +54,11 @@ async def test_an_expired_certificate_of_ours_is_renewed_when_the_boot_secret_is
 
 
 async def test_an_agent_that_was_never_certified_is_refused(connector: HttpsConnector):
-    with pytest.raises(AgentIdentityError, match="does not know the boot secret"):
+    with pytest.raises(AgentIdentityError, match="no certificate of ours"):
         await connector.open_session(INSTANCE, fresh=False)
 
 
 async def test_the_certificate_of_another_instance_is_not_renewed(agent: LoopbackAgent, connector: HttpsConnector):
     certify(agent, agent.authority, datetime.timedelta(days=5))
-    with pytest.raises(AgentIdentityError, match="the agent claims to be"):
+    with pytest.raises(AgentIdentityError, match="no certificate of ours"):
         await connector.open_session(replace(INSTANCE, instance_id="i-other"), fresh=False)

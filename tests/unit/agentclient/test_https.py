@@ -19,14 +19,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.listener import hello
 from tests.unit.agentclient.test_renewal import INSTANCE
 from vk_provider.agentclient import https
-from vk_provider.agentclient.authority import Authority
+from vk_provider.agentclient.authority import Authority, read_csr
+from vk_provider.agentclient.bootsecret import build_launch_id
 from vk_provider.agentclient.https import HttpsConnector
 from vk_provider.agentclient.identity_store import ProviderIdentity
-from vk_provider.cloud.base import Instance, InstanceState
+from vk_provider.cloud.base import TAG_LAUNCH, Instance, InstanceState
 from vk_provider.errors import AgentError, AgentIdentityError, AgentProtocolError, AgentUnreachableError
 from vk_provider.wire import routes
 
-LOOPBACK = Instance("i-1", InstanceState.RUNNING, "t", "z", "on-demand", "amd64", "127.0.0.1", "127.0.0.2", 0.0)
+IDENTITY = ProviderIdentity.create(datetime.datetime.now(datetime.UTC))
+TAGS = {TAG_LAUNCH: build_launch_id(IDENTITY.master_secrets[-1], "token")}
+LOOPBACK = Instance("i-1", InstanceState.RUNNING, "t", "z", "on-demand", "amd64", "127.0.0.1", "127.0.0.2", 0.0, TAGS)
 
 
 class Agent:
@@ -36,8 +39,7 @@ class Agent:
         self.answer: Any = {}
 
     async def start(self, identity: ProviderIdentity, directory: Path) -> int:
-        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        server.load_cert_chain(*_issue(identity, directory))
+        server = serving_context(identity, directory)
         app = web.Application()
         app.router.add_post(routes.IDENTITY_REQUEST, self._identify)
         app.router.add_get(routes.LOGS, self._never)
@@ -68,13 +70,20 @@ class Agent:
         await self._runner.cleanup()
 
 
+def serving_context(identity: ProviderIdentity, directory: Path) -> ssl.SSLContext:
+    """TLS of instance i-1 once it is certified."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*_issue(identity, directory))
+    return context
+
+
 def _issue(identity: ProviderIdentity, directory: Path) -> tuple[Path, Path]:
     """Certificate and key of instance i-1, as its agent would have them."""
     key = ec.generate_private_key(ec.SECP256R1())
     csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
-    text = csr.public_bytes(serialization.Encoding.PEM).decode()
+    csr = read_csr(csr.public_bytes(serialization.Encoding.PEM).decode(), "i-1")
     now = datetime.datetime.now(datetime.UTC)
-    signed = Authority(identity.ca_pem, identity.ca_key_pem, 900).sign_instance(text, "i-1", now)
+    signed = Authority(identity.ca_pem, identity.ca_key_pem, 900).sign_instance(csr, "i-1", now)
     certificate, key_file = directory / "agent.crt", directory / "agent.key"
     certificate.write_text(signed.pem)
     key_file.write_bytes(
@@ -85,9 +94,8 @@ def _issue(identity: ProviderIdentity, directory: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 async def agent(tmp_path: Path) -> AsyncIterator[tuple[Agent, HttpsConnector]]:
-    identity = ProviderIdentity.create(datetime.datetime.now(datetime.UTC))
     built = Agent()
-    connector = HttpsConnector(identity, certificate_ttl_s=900, port=await built.start(identity, tmp_path))
+    connector = HttpsConnector(IDENTITY, certificate_ttl_s=900, port=await built.start(IDENTITY, tmp_path))
     yield built, connector
     await connector.close()
     await built.stop()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import datetime
-import hashlib
-import hmac
 import json
 import stat
 from pathlib import Path
@@ -16,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from vk_provider.agentclient.authority import Authority, verify_identity
+from vk_provider.agentclient.authority import Authority, read_csr
 from vk_provider.agentclient.identity_store import DirectoryIdentityStore, ProviderIdentity, SecretIdentityStore
 from vk_provider.errors import BadStartError, KubeApiError
 from vk_provider.wire.routes import server_name
@@ -29,7 +27,8 @@ class Secrets:
 
     def __init__(self) -> None:
         self.stored: dict[str, Any] | None = None
-        self.races = 0
+        self.races = self.put_races = 0
+        self.winner = ProviderIdentity.create(NOW)
 
     async def get(self, path: str) -> dict[str, Any]:
         assert path == "/api/v1/namespaces/ns/secrets/identity"
@@ -47,6 +46,10 @@ class Secrets:
         return body
 
     async def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if self.put_races:
+            self.put_races -= 1
+            self.stored = {"metadata": {"resourceVersion": "2"}, "data": {"identity.json": _encode(self.winner)}}
+            raise KubeApiError(409, "Conflict", "the object has been modified")
         self.stored = body
         return body
 
@@ -80,27 +83,60 @@ async def test_a_secret_reference_needs_namespace_and_name() -> None:
         SecretIdentityStore(Secrets(), "identity")
 
 
-def test_old_boot_secrets_are_known_for_a_while() -> None:
+def test_old_master_secrets_are_known_for_a_while() -> None:
     identity = ProviderIdentity.create(NOW)
-    first = identity.boot_secrets[0]
+    first = identity.master_secrets[0]
     assert identity.rotated(NOW.timestamp() + 10, 100) is None
     for turn in range(1, 5):
-        newest = identity.boot_secrets[-1]
+        newest = identity.master_secrets[-1]
         rotated = identity.rotated(NOW.timestamp() + turn * 200, 100)
         assert rotated is not None
-        assert identity.boot_secrets[-1] == newest, "nobody is told a secret before it is saved"
+        assert identity.master_secrets[-1] == newest, "nobody is told a secret before it is saved"
         identity.take_over(rotated)
-        assert identity.boot_secrets[-1] != newest
-        assert (first in identity.boot_secrets) == (turn < 3)
+        assert identity.master_secrets[-1] != newest
+        assert (first in identity.master_secrets) == (turn < 3)
+
+
+def earlier_document() -> dict[str, Any]:
+    """As a version wrote it that told one secret to all instances."""
+    document = ProviderIdentity.create(NOW).to_document()
+    document["bootSecrets"] = document.pop("masterSecrets")
+    return document
+
+
+async def test_a_document_of_an_earlier_version_keeps_its_ca_and_gets_a_master_that_no_instance_was_told(
+    tmp_path: Path,
+) -> None:
+    document = earlier_document()
+    (tmp_path / "identity.json").write_text(json.dumps(document))
+    identity = await DirectoryIdentityStore(str(tmp_path)).load_or_create()
+    assert identity.ca_pem == document["caCertificate"]
+    assert len(identity.master_secrets) == 1 and identity.master_secrets != document["bootSecrets"]
+    assert await DirectoryIdentityStore(str(tmp_path)).load_or_create() == identity
+
+
+@pytest.mark.parametrize("races", [0, 1])
+async def test_two_providers_that_meet_an_earlier_document_agree_on_the_new_master(races: int) -> None:
+    client = Secrets()
+    text = base64.b64encode(json.dumps(earlier_document()).encode()).decode()
+    client.stored = {"metadata": {"resourceVersion": "1"}, "data": {"identity.json": text}}
+    client.put_races = races
+    identity = await SecretIdentityStore(client, "ns/identity").load_or_create()
+    assert client.stored is not None
+    if races:
+        assert identity == client.winner
+    else:
+        assert client.stored["metadata"]["resourceVersion"] == "1", "the API server decides who was first"
+    assert await SecretIdentityStore(client, "ns/identity").load_or_create() == identity
 
 
 def test_secrets_are_not_in_the_printed_form() -> None:
     identity = ProviderIdentity.create(NOW)
-    assert identity.boot_secrets[0] not in repr(identity)
+    assert identity.master_secrets[0] not in repr(identity)
     assert "PRIVATE KEY" not in repr(identity)
 
 
-@pytest.mark.parametrize("change", [{"bootSecrets": []}, {"bootSecrets": ["xyz"]}, {"caKey": "nonsense"}])
+@pytest.mark.parametrize("change", [{"masterSecrets": []}, {"masterSecrets": ["xyz"]}, {"caKey": "nonsense"}])
 async def test_a_damaged_secret_is_one_line(change: dict[str, Any]) -> None:
     client = Secrets()
     document = {**ProviderIdentity.create(NOW).to_document(), **change}
@@ -109,22 +145,14 @@ async def test_a_damaged_secret_is_one_line(change: dict[str, Any]) -> None:
         await SecretIdentityStore(client, "ns/identity").load_or_create()
 
 
-def test_only_the_holder_of_a_boot_secret_proves_an_identity() -> None:
-    secret = "ab" * 32
-    message = b"nonce\ni-1\ncsr"
-    proof = hmac.new(bytes.fromhex(secret), message, hashlib.sha256).hexdigest()
-    assert verify_identity(["cd" * 32, secret], "nonce", "i-1", "csr", proof)
-    assert not verify_identity(["cd" * 32], "nonce", "i-1", "csr", proof)
-    assert not verify_identity([secret], "nonce", "i-2", "csr", proof)
-
-
 def test_the_authority_decides_the_name_in_a_certificate() -> None:
     identity = ProviderIdentity.create(NOW)
     authority = Authority(identity.ca_pem, identity.ca_key_pem, ttl_s=3600)
     key = ec.generate_private_key(ec.SECP256R1())
     asked = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "i-other")])
     csr = x509.CertificateSigningRequestBuilder().subject_name(asked).sign(key, hashes.SHA256())
-    signed = authority.sign_instance(csr.public_bytes(serialization.Encoding.PEM).decode(), "i-1", NOW)
+    text = csr.public_bytes(serialization.Encoding.PEM).decode()
+    signed = authority.sign_instance(read_csr(text, "i-1"), "i-1", NOW)
     certificate = x509.load_pem_x509_certificate(signed.pem.encode())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == [server_name("i-1")]

@@ -16,7 +16,9 @@ IDS = {"owner": "c1", "node": "n", "pod_uid": "u", "pod_namespace": "ns", "pod_n
 
 
 def test_tags_name_owner_node_and_pod_and_cannot_be_overridden() -> None:
-    tags = build_tags(**IDS, extra={base.TAG_OWNER: "thief", "team": "a;b"})  # type: ignore[arg-type]
+    extra = {base.TAG_OWNER: "thief", base.TAG_LAUNCH: "another pod's", "team": "a;b"}
+    tags = build_tags(**IDS, launch="g/token", extra=extra)  # type: ignore[arg-type]
+    assert tags[base.TAG_LAUNCH] == "g/token"
     assert tags[base.TAG_OWNER] == "c1" and tags[base.TAG_POD_UID] == "u" and tags[base.TAG_ATTEMPT] == "0"
     assert tags["team"] == "a_b" and tags["Name"] == "ns/p"
 

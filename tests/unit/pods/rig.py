@@ -147,6 +147,7 @@ class World:
         )
         self.boot_timeout_s = 60.0
         self.agent_monitor_grace_s = 40.0
+        self.user_data = "boot"
         self.node: Json | None = {"metadata": {"labels": {}}, "status": {"allocatable": {"cpu": "100", "pods": "50"}}}
         self.controller: PodController
         self.runtime = InstanceRuntime("containerd", "1.6.20")
@@ -175,7 +176,7 @@ class World:
             runtime=self.runtime,
             metrics=PodMetrics(Registry()),
             nodes=lambda name: self.node,
-            boot_data=lambda: "boot",
+            boot_data=lambda token: (f"generation/{token}", self.user_data),
         )
         instances = await self.cloud.list_owned()
         for pod in self.api.pods.values():

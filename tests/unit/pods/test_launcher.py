@@ -1,11 +1,25 @@
-"""The token that makes a launch idempotent."""
+"""A launch is one request until its outcome is known, and one token means one request."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+from collections.abc import Sequence
+from pathlib import Path
 
-from vk_provider.cloud.base import Offering
-from vk_provider.pods.launcher import build_client_token
+import pytest
+
+from tests.unit.pods.rig import NODE, OWNER, World
+from vk_provider.aiokit.metrics import Registry
+from vk_provider.cloud.base import TAG_LAUNCH, LaunchRequest, LaunchResult, Offering
+from vk_provider.cloud.simulated.cloud import SimulationConfig
+from vk_provider.errors import CloudError, CloudQuotaError
+from vk_provider.jsontypes import Json
+from vk_provider.pods import launcher
+from vk_provider.pods.launch_request import build_request
+from vk_provider.pods.metrics import PodMetrics
+from vk_provider.pods.record import PodRecord
+from vk_provider.pods.sweep import OrphanSweep
 
 UIDS = ("0b6a3c3e-8d2f-4a60-93d5-1f1f8f0b7a11", "ffffffff-ffff-ffff-ffff-ffffffffffff")
 OFFERINGS = (
@@ -14,9 +28,162 @@ OFFERINGS = (
 )
 
 
-def test_client_tokens_are_short_ascii_and_differ_by_pod_attempt_and_offering() -> None:
-    requests = list(itertools.product(UIDS, (0, 1, 99), OFFERINGS))
-    tokens = {build_client_token(*request) for request in requests}
+def request_of(uid: str, attempt: int, offering: Offering, label: str = "a", told: str = "boot") -> LaunchRequest:
+    pod: Json = {"metadata": {"name": "p", "namespace": "d", "uid": uid, "labels": {"app": label}}, "spec": {}}
+    record = PodRecord(uid, NODE, pod, attempt=attempt)
+    return build_request(record, OWNER, offering, 1 << 30, lambda token: (f"g-{told}/{token}", f"{told} {token}"))
+
+
+def test_a_token_is_short_ascii_and_stands_for_everything_in_its_request() -> None:
+    variants = list(itertools.product(UIDS, (0, 1, 99), OFFERINGS, ("a", "b"), ("boot", "next boot")))
+    requests = [request_of(*variant) for variant in variants]
+    tokens = {request.client_token for request in requests}
     assert len(tokens) == len(requests)
     assert all(len(token) <= 64 and token.isascii() for token in tokens)
-    assert build_client_token(*requests[0]) == build_client_token(*requests[0])
+    assert request_of(*variants[0]) == requests[0], "what is equal is the same launch, also after a restart"
+
+
+def test_the_tag_and_the_user_data_of_a_launch_name_its_token() -> None:
+    request = request_of(UIDS[0], 0, OFFERINGS[0])
+    assert request.tags[TAG_LAUNCH] == f"g-boot/{request.client_token}"
+    assert request.user_data == f"boot {request.client_token}"
+
+
+class Calls:
+    """Stands before the cloud's `launch` and remembers each request. `lost`: how many answers are lost next; `silent`:
+    calls do nothing and never answer; `held`: answers wait for it."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.requests: list[LaunchRequest] = []
+        self.lost, self.silent = 0, False
+        self.held: asyncio.Event | None = None
+        self.refusal: CloudError | None = None
+        self._launch = world.cloud.launch
+        monkeypatch.setattr(world.cloud, "launch", self)
+
+    async def __call__(self, requests: Sequence[LaunchRequest]) -> list[LaunchResult]:
+        self.requests += requests
+        if self.silent:
+            await asyncio.Event().wait()
+        if self.refusal is not None:
+            return [self.refusal for _ in requests]
+        if self.held is not None:
+            await self.held.wait()
+        results = await self._launch(requests)
+        if self.lost:
+            self.lost -= 1
+            raise CloudError("Unavailable: the connection was reset")
+        return results
+
+
+def change(world: World, pod: Json) -> None:
+    """The pod's labels and the master secret change."""
+    record = world.record(pod)
+    assert record is not None
+    record.pod = {**record.pod, "metadata": {**record.pod["metadata"], "labels": {"app": "changed"}}}
+    world.api.pods[("default", pod["metadata"]["name"])]["metadata"]["labels"] = {"app": "changed"}
+    world.user_data = "rotated"
+
+
+async def test_a_request_whose_answer_was_lost_is_repeated_as_it_was_whatever_changed_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = Calls(world, monkeypatch)
+    calls.lost = 2
+    pod = world.api.add(world.pod())
+    await world.until(lambda: "FailedLaunch" in world.recorder.reasons())
+    change(world, pod)
+    await world.until(lambda: world.api.status(pod).get("phase") == "Running")
+    assert len(calls.requests) == 3 and calls.requests[1:] == [calls.requests[0]] * 2
+    assert len(world.live_of(pod)) == 1
+    record = world.record(pod)
+    assert record is not None and record.launch is None
+
+
+async def test_a_launch_without_an_answer_is_unknown_and_repeated(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "CALL_LIMIT_S", 0.02)
+    calls = Calls(world, monkeypatch)
+    calls.silent = True
+    pod = world.api.add(world.pod())
+    await world.until(lambda: "FailedLaunch" in world.recorder.reasons())
+    assert any("did not answer" in message for _, message in world.recorder.events)
+    change(world, pod)
+    calls.silent = False
+    await world.until(lambda: world.api.status(pod).get("phase") == "Running")
+    assert set(map(id, calls.requests)) == {id(calls.requests[0])}
+
+
+@pytest.mark.parametrize("removed", [False, True])
+async def test_a_hanging_launch_delays_no_deletion_and_what_comes_too_late_is_terminated(
+    world: World, monkeypatch: pytest.MonkeyPatch, removed: bool
+) -> None:
+    monkeypatch.setattr(launcher, "LOOK_S", 0.02)
+    calls = Calls(world, monkeypatch)
+    calls.held = asyncio.Event()
+    pod = world.api.add(world.pod())
+    await world.until(lambda: calls.requests)
+    if removed:
+        world.api.remove(pod)
+    else:
+        world.api.mark_deleting(pod)
+    await world.until(lambda: world.record(pod) is None)
+    assert (world.api.pods, world.cloud._instances) == ({}, {}), "deleted while the cloud is silent"
+    calls.held.set()
+    await world.until(lambda: world.cloud._instances and not world.live())
+
+
+async def test_after_a_refusal_the_pod_as_it_is_now_is_launched(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = Calls(world, monkeypatch)
+    calls.refusal = CloudQuotaError("InstanceLimitExceeded: one too many")
+    pod = world.api.add(world.pod())
+    await world.until(lambda: "FailedLaunch" in world.recorder.reasons())
+    change(world, pod)
+    calls.refusal = None
+    await world.until(lambda: world.api.status(pod).get("phase") == "Running")
+    first, last = calls.requests[0], calls.requests[-1]
+    assert last.tags["app"] == "changed" and last.client_token != first.client_token
+
+
+async def crashed_in_a_launch(directory: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[World, Json]:
+    """The instance was launched, its provider died before the answer, and the cloud does not list it yet."""
+    world = World(directory, SimulationConfig(visible_after_s=1000.0))
+    await world.start()
+    calls = Calls(world, monkeypatch)
+    calls.held = asyncio.Event()
+    pod = world.api.add(world.pod())
+    await world.until(lambda: calls.requests)
+    await calls._launch(calls.requests)
+    await world.crash()
+    monkeypatch.undo()
+    return world, pod
+
+
+async def test_a_restarted_provider_finds_the_launch_of_the_one_before_by_its_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, pod = await crashed_in_a_launch(tmp_path, monkeypatch)
+    await world.start()
+    await world.until(lambda: world.api.status(pod).get("phase") == "Running")
+    assert len(world.cloud._instances) == 1
+    await world.stop()
+
+
+async def test_a_changed_pod_of_a_restarted_provider_gets_another_instance_and_the_first_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, pod = await crashed_in_a_launch(tmp_path, monkeypatch)
+    world.api.pods[("default", pod["metadata"]["name"])]["metadata"]["labels"] = {"app": "changed"}
+    world.user_data = "rotated"
+    await world.start()
+    await world.until(lambda: world.api.status(pod).get("phase") == "Running")
+    record = world.record(pod)
+    assert record is not None and record.instance is not None and len(world.live_of(pod)) == 2
+    assert not [reason for reason in world.recorder.reasons() if "Refused" in reason]
+    world.cloud.config = SimulationConfig()
+    sweep = OrphanSweep(world.cloud, world.api, world.controller, {NODE}, PodMetrics(Registry()), 1.0, 0.0)  # type: ignore[arg-type]
+    await sweep.sweep()
+    await sweep.sweep()
+    assert world.live_of(pod) == [record.instance]
+    await world.stop()

@@ -35,6 +35,7 @@ from vk_provider.cloud.local.process import end_process
 from vk_provider.cloud.local.spare import SpareRoots
 from vk_provider.cloud.local.store import InstanceRecord, InstanceStore, instance_id_of
 from vk_provider.cloud.local.template import check_instance_programs, check_machine, prepare
+from vk_provider.cloud.parameters import check_same_parameters, digest_parameters
 from vk_provider.cloud.tags import check_tags
 from vk_provider.cloud.userdata import check_user_data
 from vk_provider.errors import BadStartError, CloudError, CloudQuotaError, CloudRequestError
@@ -61,6 +62,7 @@ class LocalCloud:
         self._claiming = threading.Lock()
         self._limit = InstanceLimit(config.max_instances)
         self._cleanups: dict[str, asyncio.Task[None]] = {}
+        self._launches: set[asyncio.Task[LaunchResult]] = set()
         self._offerings: list[Offering] = []
         self._spares: SpareRoots | None = None
         self._template: boot.BootSpec | None = None
@@ -121,6 +123,9 @@ class LocalCloud:
                 await self._start_instance(record)
 
     async def close(self) -> None:
+        for launch in self._launches:
+            launch.cancel()  # the next start goes on where its record says
+        await asyncio.gather(*self._launches, return_exceptions=True)
         await asyncio.gather(*self._cleanups.values(), return_exceptions=True)
         if self._spares is not None:
             await self._spares.close()
@@ -130,7 +135,14 @@ class LocalCloud:
         if self._template is None:
             raise CloudError("local cloud: not started")
         await self._ensure_metadata()
-        return list(await asyncio.gather(*(self._launch(request) for request in requests)))
+        return await asyncio.gather(*(asyncio.shield(self._begin(request)) for request in requests))
+
+    def _begin(self, request: LaunchRequest) -> asyncio.Task[LaunchResult]:
+        """A launch goes on when its caller gives up: threads write its files, and a second try waits for its lock."""
+        task = asyncio.create_task(self._launch(request), name=f"launch {request.client_token}")
+        self._launches.add(task)
+        task.add_done_callback(self._launches.discard)
+        return task
 
     async def _ensure_metadata(self) -> None:
         if services.metadata_running(self.config):
@@ -186,6 +198,8 @@ class LocalCloud:
         """Find the record of the token or write it; nothing of the instance exists before its record does."""
         record = self._store.load(instance_id)
         if record is not None:
+            if record.parameters:
+                check_same_parameters(request, record.parameters)
             return record
         with self._claiming:
             if len(os.listdir(self.config.addresses_dir)) >= self._limit.instances:
@@ -208,6 +222,7 @@ class LocalCloud:
             pod_ip=pod_ip,
             launch_time=time.time(),
             tags=dict(request.tags),
+            parameters=digest_parameters(request),
         )
         try:
             self._store.save_user_data(instance_id, request.user_data)

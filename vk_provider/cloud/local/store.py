@@ -32,7 +32,8 @@ FIRST_ADDRESS_OFFSET = 16
 
 @dataclass(frozen=True, slots=True)
 class InstanceRecord:
-    """An instance as remembered on disk. Times in Unix seconds, 0 when not yet."""
+    """An instance as remembered on disk. Times in Unix seconds, 0 when not yet. parameters: cloud.parameters digest
+    of its launch, "" of one that an earlier version launched."""
 
     instance_id: str
     client_token: str
@@ -49,6 +50,7 @@ class InstanceRecord:
     state: str = InstanceState.PENDING.value
     state_reason: str = ""
     terminated_time: float = 0.0
+    parameters: str = ""
 
     def to_instance(self, state: InstanceState, reason: str = "") -> Instance:
         return Instance(

@@ -20,6 +20,7 @@ from vk_provider.cloud.base import (
     TerminateResult,
 )
 from vk_provider.cloud.local.catalog import build_offerings, machine_architecture
+from vk_provider.cloud.parameters import check_same_parameters, digest_parameters
 from vk_provider.cloud.tags import check_tags
 from vk_provider.cloud.unavailable import OfferingKey, offering_key
 from vk_provider.cloud.userdata import check_user_data
@@ -78,6 +79,7 @@ class SimulatedCloud:
         self._offerings = build_offerings(machine_architecture())
         self._known = frozenset(self._offerings)
         self._instances: dict[str, Instance] = {}
+        self._parameters: dict[str, str] = {}
         self._ended: dict[str, float] = {}
         self._next_address = _FIRST_ADDRESS
         self.on_gone: Callable[[str], None] = lambda instance_id: None
@@ -97,9 +99,10 @@ class SimulatedCloud:
     def _launch(self, request: LaunchRequest) -> LaunchResult:
         instance_id = "i-" + hashlib.sha256(request.client_token.encode()).hexdigest()[:17]
         known = self._instances.get(instance_id)
-        if known is not None:
-            return known
         try:
+            if known is not None:
+                check_same_parameters(request, self._parameters[instance_id])
+                return known
             self._check(request)
         except CloudError as error:
             return error
@@ -118,6 +121,7 @@ class SimulatedCloud:
             tags=dict(request.tags),
         )
         self._instances[instance_id] = instance
+        self._parameters[instance_id] = digest_parameters(request)
         return instance
 
     def _check(self, request: LaunchRequest) -> None:
@@ -183,7 +187,7 @@ class SimulatedCloud:
         limit = self._clock() - self.config.remember_s
         for instance_id in [i for i, ended in self._ended.items() if ended < limit]:
             del self._ended[instance_id]
-            del self._instances[instance_id]
+            del self._instances[instance_id], self._parameters[instance_id]
 
     async def describe_offerings(self) -> list[Offering]:
         self.failures.check_call("DescribeInstanceTypeOfferings")

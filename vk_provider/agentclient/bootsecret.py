@@ -1,0 +1,60 @@
+"""The boot secret of one launch: what an agent proves itself with until it has a certificate.
+
+Every launch has its own, so a server that learned one cannot pass for another instance:
+
+    boot secret = HMAC-SHA256(master secret, "vk-provider boot secret\n" + launch ID)
+    launch ID   = "<generation>/<client token>"      the tag TAG_LAUNCH, and nothing in it is secret
+    generation  = HMAC-SHA256(master secret, "vk-provider generation"), the first 16 hex digits
+
+The masters never leave the provider. The tag is written by the launch call itself, so a restarted provider finds
+generation and launch of each instance in the cloud's answer and needs no memory of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+
+from vk_provider.cloud.base import TAG_LAUNCH
+from vk_provider.errors import AgentIdentityError
+
+_GENERATION_DIGITS = 16
+
+
+def build_launch_id(master: str, client_token: str) -> str:
+    """The value of TAG_LAUNCH. master: hex; client_token: names the launch, different for every request."""
+    return f"{_generation(master)}/{client_token}"
+
+
+def derive_boot_secret(master: str, launch_id: str) -> str:
+    """The boot secret (hex) of one launch."""
+    return _hmac(master, f"vk-provider boot secret\n{launch_id}")
+
+
+def find_boot_secret(masters: Sequence[str], instance_id: str, tags: Mapping[str, str]) -> str:
+    """The boot secret of an instance, by its tags. Raises AgentIdentityError when it has none of its own, because an
+    earlier version of the provider launched it, or when its master was rotated away: such an instance has no other
+    proof than a certificate."""
+    launch_id = tags.get(TAG_LAUNCH, "")
+    if not launch_id:
+        raise AgentIdentityError(f"{instance_id}: launched without a boot secret of its own, and it has no certificate")
+    generation = launch_id.partition("/")[0]
+    for master in masters:
+        if hmac.compare_digest(_generation(master).encode(), generation.encode()):
+            return derive_boot_secret(master, launch_id)
+    raise AgentIdentityError(f"{instance_id}: its boot secret was rotated away, and it has no certificate")
+
+
+def verify_proof(boot_secret: str, nonce: str, instance_id: str, csr_pem: str, proof: str) -> bool:
+    """True when `proof` is the HMAC that wire.routes.IDENTITY_REQUEST describes. All texts are ASCII."""
+    message = b"\n".join((nonce.encode(), instance_id.encode(), csr_pem.encode()))
+    return hmac.compare_digest(hmac.new(bytes.fromhex(boot_secret), message, hashlib.sha256).hexdigest(), proof)
+
+
+def _generation(master: str) -> str:
+    return _hmac(master, "vk-provider generation")[:_GENERATION_DIGITS]
+
+
+def _hmac(master: str, message: str) -> str:
+    return hmac.new(bytes.fromhex(master), message.encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,87 @@
+"""Gives an instance its certificate: the identity exchange of wire.routes, and the renewals after it.
+
+Who gets one: the holder of the boot secret of this very launch, once, and from then on the holder of the key that was
+certified. A key that is not the instance's first one is refused whatever it proves (pins).
+"""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from vk_provider.agentclient.authority import Authority, SignedCertificate, read_csr
+from vk_provider.agentclient.bootsecret import find_boot_secret, verify_proof
+from vk_provider.agentclient.identity_store import ProviderIdentity
+from vk_provider.agentclient.pins import KeyPins, fingerprint
+from vk_provider.cloud.base import Instance
+from vk_provider.errors import AgentIdentityError, AgentVersionError
+from vk_provider.wire import routes
+from vk_provider.wire.version import select_version
+
+Post = Callable[[Instance, str, Any, ssl.SSLContext], Awaitable[Any]]
+"""(instance, path, JSON body, TLS context) -> the JSON answer; raises AgentError."""
+
+
+class IdentityExchange:
+    """Issues certificates. `post` reaches the agent."""
+
+    def __init__(self, identity: ProviderIdentity, authority: Authority, pins: KeyPins, post: Post) -> None:
+        self._identity, self._authority, self._pins, self._post = identity, authority, pins, post
+
+    def is_possible(self, instance: Instance) -> bool:
+        """Whether the instance was told a boot secret of its own that is still known."""
+        try:
+            self._boot_secret(instance)
+        except AgentIdentityError:
+            return False
+        return True
+
+    def _boot_secret(self, instance: Instance) -> str:
+        return find_boot_secret(self._identity.master_secrets, instance.instance_id, instance.tags)
+
+    async def identify(self, instance: Instance, unverified: ssl.SSLContext) -> SignedCertificate:
+        """The exchange, on a connection that is not verified yet: the agent has demanded our client certificate, so
+        nobody between us can have relayed it."""
+        boot_secret = self._boot_secret(instance)
+        nonce = secrets.token_hex(16)
+        answer = await self._post(instance, routes.IDENTITY_REQUEST, {"nonce": nonce}, unverified)
+        try:
+            versions = [int(version) for version in answer["versions"]]
+        except (KeyError, TypeError, ValueError):
+            raise _malformed(instance) from None
+        claimed, csr, proof = (_text(instance, answer, name) for name in ("instanceID", "csr", "hmac"))
+        if select_version(versions) is None:
+            raise AgentVersionError(f"{instance.instance_id}: the agent speaks other wire versions than we do")
+        if claimed != instance.instance_id:
+            raise AgentIdentityError(f"{instance.instance_id}: the agent claims to be another instance")
+        if not verify_proof(boot_secret, nonce, claimed, csr, proof):
+            raise AgentIdentityError(f"{instance.instance_id}: the agent does not know the boot secret of its launch")
+        return await self._issue(instance, csr, unverified)
+
+    async def renew(self, instance: Instance, verified: ssl.SSLContext) -> SignedCertificate:
+        """Another certificate for the key that `verified` has just seen a certificate of ours for."""
+        body = {"nonce": secrets.token_hex(16)}
+        answer = await self._post(instance, routes.IDENTITY_REQUEST, body, verified)
+        return await self._issue(instance, _text(instance, answer, "csr"), verified)
+
+    async def _issue(self, instance: Instance, csr_pem: str, context: ssl.SSLContext) -> SignedCertificate:
+        csr = read_csr(csr_pem, instance.instance_id)
+        self._pins.pin(instance.instance_id, fingerprint(csr))
+        signed = self._authority.sign_instance(csr, instance.instance_id, datetime.datetime.now(datetime.UTC))
+        await self._post(instance, routes.IDENTITY_CERTIFICATE, {"certificate": signed.pem}, context)
+        return signed
+
+
+def _text(instance: Instance, answer: Any, name: str) -> str:
+    """An ASCII text of an identity answer: nothing that an instance says may be more than refused."""
+    value = answer.get(name) if isinstance(answer, dict) else None
+    if not isinstance(value, str) or not value.isascii():
+        raise _malformed(instance)
+    return value
+
+
+def _malformed(instance: Instance) -> AgentIdentityError:
+    return AgentIdentityError(f"{instance.instance_id}: malformed identity answer")

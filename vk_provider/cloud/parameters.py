@@ -1,0 +1,24 @@
+"""The parameters of a launch as one short text: what a client token stands for, see LaunchRequest.client_token."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+
+from vk_provider.cloud.base import LaunchRequest
+from vk_provider.errors import CloudRequestError
+
+
+def digest_parameters(request: LaunchRequest) -> str:
+    """SHA-256 (hex) of everything in a request but its client token."""
+    parameters = [asdict(request.offering), dict(request.tags), request.user_data, request.disk_bytes]
+    return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
+
+
+def check_same_parameters(request: LaunchRequest, first: str) -> None:
+    """Raise CloudRequestError when the token was used for other parameters, whose digest is `first`."""
+    if digest_parameters(request) != first:
+        raise CloudRequestError(
+            f"IdempotentParameterMismatch: client token {request.client_token} was used with other parameters"
+        )
