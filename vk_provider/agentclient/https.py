@@ -126,6 +126,7 @@ class HttpsConnector:
 
     def _contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
         now = datetime.datetime.now(datetime.UTC)
+        self._dateless: ssl.SSLContext | None = None
         self._contexts_until = now + datetime.timedelta(days=30) - CLIENT_CERTIFICATE_RENEWAL
         return self._context(now, verify=True), self._context(now, verify=False)
 
@@ -212,9 +213,10 @@ class HttpsConnector:
     async def _renew_expired(self, instance: Instance) -> bool:
         """For an agent whose certificate ran out while nobody could renew it: it still holds the key that we have
         certified for this instance. False when it does not."""
-        context = self._context(datetime.datetime.now(datetime.UTC), verify=True, ignore_dates=True)
+        if self._dateless is None:
+            self._dateless = self._context(datetime.datetime.now(datetime.UTC), verify=True, ignore_dates=True)
         try:
-            self._issued(instance.instance_id, await self._exchange.renew(instance, context))
+            self._issued(instance.instance_id, await self._exchange.renew(instance, self._dateless))
         except AgentIdentityError:
             return False
         log.warning("the certificate of %s had expired: renewed", instance.instance_id)
