@@ -16,7 +16,6 @@ from vk_provider.aiokit.batch import Batcher
 from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, LaunchRequest, Offering
 from vk_provider.cloud.unavailable import UnavailableOfferings
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError, VkError
-from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.agent_word import MAX_CPU_MILLI, MAX_MEMORY_BYTES
 from vk_provider.pods.launch_request import BootData, build_request
 from vk_provider.pods.metrics import PodMetrics
@@ -43,8 +42,8 @@ class LaunchRefusedError(VkError):
 
 
 class PodLauncher:
-    """`launch` sets record.instance or raises LaunchRefusedError, or a CloudError that is worth a retry. It tries no
-    further offering once the pod has ended. `preferences`: by the Node's name; others have the defaults."""
+    """`launch` sets record.instance or raises LaunchRefusedError, or a CloudError that is worth a retry. It gives up
+    quietly when the pod is deleted meanwhile. `preferences`: by the Node's name; others have the defaults."""
 
     def __init__(
         self,
@@ -65,7 +64,7 @@ class PodLauncher:
         self._by_type = {offering.instance_type: offering for offering in offerings}
         self._unavailable = UnavailableOfferings(time.monotonic)
         self._batch: Batcher[LaunchRequest, Instance] = Batcher(
-            lambda requests: cloud.launch(requests),
+            cloud.launch,
             window_s=LAUNCH_WINDOW_S,
             max_items=LAUNCH_BATCH,
         )
@@ -87,7 +86,7 @@ class PodLauncher:
         return self._preferences.get(node) or _DEFAULT_PREFERENCES
 
     async def launch(self, record: PodRecord) -> None:
-        while is_wanted(record):
+        while record.exists and not record.deleting:
             pending = record.launch = record.launch or self._prepare(record)
             offering = pending.request.offering
             try:
@@ -136,9 +135,3 @@ class PodLauncher:
 
     async def close(self) -> None:
         await self._batch.close()
-
-
-def is_wanted(record: PodRecord) -> bool:
-    """Whether the pod still needs an instance."""
-    gone = record.deleting or record.forgotten or record.concluded
-    return record.exists and not gone and record.phase not in TERMINAL_PHASES

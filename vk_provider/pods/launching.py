@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.base import TAG_POD_UID, Cloud
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError
-from vk_provider.pods.launcher import LaunchRefusedError, PodLauncher, is_wanted
+from vk_provider.pods.launcher import LaunchRefusedError, PodLauncher
 from vk_provider.pods.record import PodRecord
 
 log = logging.getLogger(__name__)
@@ -72,18 +72,18 @@ class LaunchTasks:
             if record.forgotten:
                 log.info("pod %s: went while %s was launched", record.key, record.instance.instance_id)
                 await self._end(record, record.instance.instance_id)
-        elif unknown and not is_wanted(record):
+        elif unknown and not _is_wanted(record):
             await self._end_unknown(record)
 
     async def _launch(self, record: PodRecord) -> bool:
         """Try until it succeeds, is refused, or nobody wants it; whether a try may have made an instance unseen."""
         unknown, backoff = False, Backoff(RETRY_FIRST_S, RETRY_MAX_S)
-        while is_wanted(record):
+        while _is_wanted(record):
             try:
                 await self._launcher.launch(record)
                 return unknown
             except LaunchRefusedError as refusal:
-                if is_wanted(record):
+                if _is_wanted(record):
                     self._refused(record, refusal)
                 return unknown
             except CloudError as error:
@@ -94,7 +94,7 @@ class LaunchTasks:
                 log.debug("traceback", exc_info=error)
             delay_s = backoff.next_delay_s()
             log.warning("pod %s: not launched, again in %.1f s: %s", record.key, delay_s, failure)
-            if is_wanted(record):
+            if _is_wanted(record):
                 text = f"cannot launch an instance, will try again: {failure}"
                 self._event(record, "Warning", "FailedLaunch", text)
                 await asyncio.sleep(delay_s)
@@ -115,3 +115,7 @@ class LaunchTasks:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_wanted(record: PodRecord) -> bool:
+    return record.exists and not (record.deleting or record.forgotten or record.concluded)

@@ -15,7 +15,7 @@ from vk_provider.pods.status_patch import Altered
 from vk_provider.wire.session import References
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PendingLaunch:
     """A launch as it was sent first. message: why this offering."""
 
@@ -39,9 +39,9 @@ class PodRecord:
     redial_at:  not dialed before: its agent broke the protocol; violation_backoff says for how long
     unaccepted_since: since when the API server, which answers, does not take the status; 0.0 while it does
     launching:  asks for the instance, beside the worker
-    launch:     the request whose outcome is not known yet; it is repeated as it is, whatever the pod says meanwhile
     resolving:  reads what the pod refers to, beside the worker; resolving_for: the generation of that pod
     forgotten:  the controller has let go of the record; whatever still runs for it cleans up after itself
+    launch:     the request whose outcome is not known yet; it is repeated as it is, whatever the pod says meanwhile
     fresh:      nothing of the pod can have run on its instance before this process connected to it
     handover_unknown: an earlier process may have given the pod to the agent of this instance without having told
                  the API server: its agent is asked before that is ruled out

@@ -259,7 +259,8 @@ class FakeConnector:
 class Rig:
     """Everything together; `client()` talks to the kubelet's port."""
 
-    def __init__(self, directory: Path, idle_s: float = 60.0, runtime: Any = None) -> None:
+    def __init__(self, directory: Path, idle_s: float = 60.0, runtime: Any = None, connector: Any = None) -> None:
+        self._agents = connector
         self.ca = CertificateAuthority(directory)
         self.view, self.runtime = FakeView(), runtime or FakeRuntime()
         self.source, self.registry = FakeSource(), Registry()
@@ -278,7 +279,7 @@ class Rig:
         site = web.TCPSite(self._agent, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
         self.connector = FakeConnector(self._agent.addresses[0][1], self.ca.client_context())
-        api = KubeletApi("node-1", self.source, self.connector, self.registry, idle_s=self._idle_s)
+        api = KubeletApi("node-1", self.source, self._agents or self.connector, self.registry, idle_s=self._idle_s)
         auth = AuthFilter(Authenticator(AllowingReviews()), Authorizer(AllowingReviews()), "node-1")
         certificate, key = self.ca.issue("node-1")
         self.server = KubeletServer(ServerConfig("127.0.0.1", 0, certificate, key, self.ca.pem), api, auth)
