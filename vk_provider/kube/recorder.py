@@ -72,6 +72,7 @@ class EventRecorder:
         self._correlator = EventCorrelator()
         self._bucket = TokenBucket(self._limits.rate, self._limits.burst, clock())
         self._pace = asyncio.Lock()
+        self._overflowed = 0
         self.dropped = 0
         self.posted = 0
 
@@ -125,8 +126,9 @@ class EventRecorder:
 
     def _drop_one(self) -> None:
         self._give_up(self._queue.drop_one())
-        if self.dropped == 1 or self.dropped % 1000 == 0:
-            log.warning("event queue is full: %d events dropped so far", self.dropped)
+        self._overflowed += 1
+        if self._overflowed == 1 or self._overflowed % 1000 == 0:
+            log.warning("event queue is full: %d events dropped so far", self._overflowed)
 
     def _give_up(self, event: WaitingEvent) -> None:
         self.dropped += 1
@@ -152,6 +154,9 @@ class EventRecorder:
             event = await self._take()
             try:
                 await self._post(event)
+            except Exception:  # one event must not end the posting of all others
+                log.exception("event for %s not posted", event.planned.event["involvedObject"].get("name"))
+                self._give_up(event)
             finally:
                 self._queue.release(event)
                 self._turn.set()

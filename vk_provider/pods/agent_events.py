@@ -16,9 +16,10 @@ from vk_provider.jsontypes import Json
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.wire.session import EventMessage
 
-IN_FLIGHT_LIMIT = 200
-"""Events of one pod that are followed to the API server. Beyond that they are recorded as ever, and acknowledged as
-soon as the followed ones before them are: the memory for a pod stays bounded, and only a crash just then loses some."""
+IN_FLIGHT_LIMIT = 500
+"""Events of one pod that are followed to the API server: as many as an agent keeps. Beyond that they are recorded as
+ever, and acknowledged as soon as the followed ones before them are: the memory for a pod stays bounded, and only a
+crash just then loses some."""
 
 
 class AgentEventRelay:

@@ -30,7 +30,7 @@ class Api:
     def __init__(self) -> None:
         self.created: list[dict[str, Any]] = []
         self.patched: list[tuple[str, dict[str, Any]]] = []
-        self.refusals: list[KubeApiError] = []
+        self.refusals: list[Exception] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.asked = 0
@@ -290,6 +290,17 @@ async def test_an_api_server_that_answers_with_errors_only_is_given_up_in_the_en
     async with running(events):
         assert await events.flush(1)
     assert (api.asked, done, events.dropped) == (12, [True], 1)
+
+
+async def test_an_event_that_cannot_be_sent_at_all_ends_nothing_but_itself() -> None:
+    api, done = Api(), list[bool]()
+    api.refusals = [TypeError("str is not valid UTF-8: surrogates not allowed") for _ in range(4)]
+    events = recorder(api)
+    for number in range(5):
+        events.record(pod(f"p{number}"), "Normal", "R", "m", on_done=lambda: done.append(True))
+    async with running(events):
+        assert await events.flush(1)
+    assert (len(done), events.dropped, len(api.created)) == (5, 4, 1)
 
 
 async def test_an_event_that_exists_was_posted_before() -> None:
