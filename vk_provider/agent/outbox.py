@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Protocol, cast
 
 from vk_provider.wire.podstatus import PodStatus
-from vk_provider.wire.session import EventMessage, StatsMessage, StatusMessage
+from vk_provider.wire.session import MAX_EVENT_COUNT, EventMessage, StatsMessage, StatusMessage
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Outbox:
         timestamp = self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
         key = (event_type, reason, message, field_path)
         waiting = self._unsent.get(key)
-        if waiting is not None:
+        if waiting is not None and waiting.get("count", 1) < MAX_EVENT_COUNT:
             waiting["count"] = waiting.get("count", 1) + 1
             waiting["timestamp"] = timestamp
             if self._store is not None:

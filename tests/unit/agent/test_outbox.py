@@ -6,6 +6,8 @@ import asyncio
 import datetime
 from typing import Any
 
+import pytest
+
 from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.wire.session import StatsMessage
@@ -93,6 +95,13 @@ async def test_equal_warnings_at_the_same_moment_are_all_counted():
     assert [event.get("count", 1) for event in events] == [4, 1, 1]
     unhealthy(outbox, 2)
     assert [event.get("count", 1) for event in await outbox.take()] == [2]
+
+
+async def test_a_count_stays_what_the_wire_takes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vk_provider.agent.outbox.MAX_EVENT_COUNT", 3)
+    outbox = make()
+    unhealthy(outbox, 7)
+    assert [event.get("count", 1) for event in outbox.unacknowledged()] == [3, 3, 1]
 
 
 async def test_an_event_that_was_sent_is_repeated_as_it_was():

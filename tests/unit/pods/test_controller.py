@@ -552,7 +552,7 @@ async def test_an_agents_event_is_acknowledged_when_it_is_posted(world: World, m
     await world.until(lambda: not agent._events)
     world.recorder.held = []
     agent._event("Odd", "m", "", "2026-01-01T00:00:00Z")
-    world.connector._sessions[record.instance.instance_id].push(list(agent._events))
+    world.connector._channels[record.instance.instance_id].push(list(agent._events))
     await world.until(lambda: world.recorder.held)
     await world.settle()
     assert len(agent._events) == 1
