@@ -8,8 +8,6 @@ that the flood of one object displaces nothing of another's.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -30,13 +28,19 @@ SPAM_RATE = 1 / 300
 MAX_COUNT = 2**31 - 1
 """Event.count is an int32."""
 
-_OBJECT_PARTS = ("kind", "namespace", "name", "uid", "apiVersion")
-
 
 def object_key(event: Json) -> Key:
     """Who says it about whom: getSpamKey without the type."""
-    involved, source = event["involvedObject"], event["source"]
-    return (source["component"], source.get("host", ""), *(str(involved.get(part, "")) for part in _OBJECT_PARTS))
+    involved, source = event["involvedObject"].get, event["source"].get
+    return (
+        source("component"),
+        source("host"),
+        involved("kind"),
+        involved("namespace"),
+        involved("name"),
+        involved("uid"),
+        involved("apiVersion"),
+    )
 
 
 @dataclass(slots=True)
@@ -67,7 +71,9 @@ class CorrelatedEvent:
 
 @dataclass(slots=True)
 class _Similar:
-    messages: set[int] = field(default_factory=set)
+    """Hashes of the messages; fewer than SIMILAR_LIMIT."""
+
+    messages: list[int] = field(default_factory=list)
     last_at: float = 0.0
 
 
@@ -76,8 +82,8 @@ class _ObjectMemory:
     """What is remembered of one object. Messages are held as their hashes: they are long, and not the object's own."""
 
     spam: dict[str, TokenBucket] = field(default_factory=dict)
-    similar: OrderedDict[Key, _Similar] = field(default_factory=OrderedDict)
-    series: OrderedDict[Key, EventSeries] = field(default_factory=OrderedDict)
+    similar: dict[Key, _Similar] = field(default_factory=dict)
+    series: dict[Key, EventSeries] = field(default_factory=dict)
 
 
 class EventCorrelator:
@@ -85,53 +91,53 @@ class EventCorrelator:
 
     def __init__(self, objects: int = OBJECTS, series_per_object: int = SERIES_PER_OBJECT) -> None:
         self._limit, self._series_limit = objects, series_per_object
-        self._objects: OrderedDict[Key, _ObjectMemory] = OrderedDict()
+        self._objects: dict[Key, _ObjectMemory] = {}
 
     def correlate(self, event: Json, now: float) -> CorrelatedEvent:
-        """Combine and count one event. It is counted whatever becomes of it: see `allows`."""
+        """Combine and count one event, in place. It is counted whatever becomes of it: see `allows`."""
         owner = object_key(event)
-        memory = _recall(self._objects, owner, _ObjectMemory, self._limit)
-        key, event = self._combine(memory, event, now)
-        series = _recall(
-            memory.series,
-            key,
-            lambda: EventSeries(event["metadata"]["name"], event["firstTimestamp"]),
-            self._series_limit,
-        )
-        series.count = min(series.count + event["count"], MAX_COUNT)
-        counted = {**event, "count": series.count, "firstTimestamp": series.first_timestamp}
-        counted["metadata"] = {**event["metadata"], "name": series.name}
-        return CorrelatedEvent(owner, key, counted, series)
+        memory = self._recall(owner)
+        key = self._combine(memory, event, now)
+        series = memory.series.pop(key, None)
+        if series is None:
+            series = EventSeries(event["metadata"]["name"], event["firstTimestamp"])
+        _put(memory.series, key, series, self._series_limit)
+        event["count"] = series.count = min(series.count + event["count"], MAX_COUNT)
+        event["firstTimestamp"] = series.first_timestamp
+        event["metadata"]["name"] = series.name
+        return CorrelatedEvent(owner, key, event, series)
 
     def allows(self, event: CorrelatedEvent, now: float) -> bool:
         """The filter: may one more request be made for events of this type about this object?"""
-        memory = _recall(self._objects, event.object_key, _ObjectMemory, self._limit)
-        event_type = event.event["type"]
-        if event_type not in memory.spam:
-            memory.spam[event_type] = TokenBucket(SPAM_RATE, SPAM_BURST, now)
-        return memory.spam[event_type].try_take(now)
+        spam, event_type = self._recall(event.object_key).spam, event.event["type"]
+        if event_type not in spam:
+            spam[event_type] = TokenBucket(SPAM_RATE, SPAM_BURST, now)
+        return spam[event_type].try_take(now)
 
-    def _combine(self, memory: _ObjectMemory, event: Json, now: float) -> tuple[Key, Json]:
+    def _recall(self, owner: Key) -> _ObjectMemory:
+        memory = self._objects.pop(owner, None) or _ObjectMemory()
+        _put(self._objects, owner, memory, self._limit)
+        return memory
+
+    def _combine(self, memory: _ObjectMemory, event: Json, now: float) -> Key:
         group = (event["type"], event["reason"])
-        similar = _recall(memory.similar, group, _Similar, self._series_limit)
-        if now - similar.last_at > SIMILAR_WINDOW_S:
-            similar.messages.clear()
+        similar = memory.similar.pop(group, None)
+        if similar is None or now - similar.last_at > SIMILAR_WINDOW_S:
+            similar = _Similar()
+        _put(memory.similar, group, similar, self._series_limit)
         message = hash(event["message"])
-        similar.messages.add(message)
+        if message not in similar.messages:
+            similar.messages.append(message)
         similar.last_at = now
         if len(similar.messages) < SIMILAR_LIMIT:
-            return (*group, event["involvedObject"].get("fieldPath", ""), message), event
+            return (*group, event["involvedObject"].get("fieldPath"), message)
         similar.messages.pop()
-        return group, {**event, "message": f"(combined from similar events): {event['message']}"}
+        event["message"] = f"(combined from similar events): {event['message']}"
+        return group
 
 
-def _recall(cache: OrderedDict[Key, ValueT], key: Key, make: Callable[[], ValueT], limit: int) -> ValueT:
-    """The value of `key`, made when it is new; what was not asked for the longest is forgotten."""
-    value = cache.get(key)
-    if value is None:
-        value = cache[key] = make()
-        if len(cache) > limit:
-            cache.popitem(last=False)
-    else:
-        cache.move_to_end(key)
-    return value
+def _put(cache: dict[Key, ValueT], key: Key, value: ValueT, limit: int) -> None:
+    """The newest is last; what was not asked for the longest is forgotten."""
+    cache[key] = value
+    if len(cache) > limit:
+        del cache[next(iter(cache))]
