@@ -221,7 +221,7 @@ class Provider:
     ) -> None:
         settings = self.settings
         pod_metrics = PodMetrics(self.registry)
-        self.recorder = EventRecorder(client, busy=lambda: self.controller.busy)
+        self.recorder = EventRecorder(client, busy=lambda: client.status_load.is_busy)
         self.references = ReferenceStore(client, on_event=self.recorder.record)
         self.archive = LogArchive(
             settings.pods.archive_dir, settings.pods.archive_bytes, settings.pods.archive_timeout_s

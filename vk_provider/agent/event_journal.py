@@ -1,9 +1,9 @@
 """The events that the provider has not taken over yet, kept on the instance's disk: a killed agent does not lose them.
 
-A file of JSON lines: an event, or {"acknowledged": seq}. A line is appended when an event is recorded and when the
-provider acknowledges, nothing else is written: neither a heartbeat nor a sample of stats. The file is written anew,
-with what still counts, when everything is acknowledged and when it has grown too long. Writes go into the page cache
-(well below a millisecond); a disk that takes none costs the events of a crash, and nothing else.
+A file of JSON lines: an event, or {"acknowledged": seq}. A line is appended when an event is recorded or counted up and
+when the provider acknowledges, nothing else is written: neither a heartbeat nor a sample of stats. The file is written
+anew, with what still counts, when everything is acknowledged and when it has grown too long. Writes go into the page
+cache (well below a millisecond); a disk that takes none costs the events of a crash, and nothing else.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class EventJournal:
         documents = [document for line in lines if (document := _parse(line)) is not None]
         self._lines = len(lines)
         self._acknowledged = max((d["acknowledged"] for d in documents if "acknowledged" in d), default=0)
-        events = [cast(EventMessage, d) for d in documents if d.get("type") == "event"]
-        return [event for event in events if event["seq"] > self._acknowledged], self._acknowledged
+        events = {d["seq"]: cast(EventMessage, d) for d in documents if d.get("type") == "event"}
+        return [event for seq, event in events.items() if seq > self._acknowledged], self._acknowledged
 
     def add(self, event: EventMessage, kept: Collection[EventMessage]) -> None:
-        """Keep `event`, the last of `kept`."""
+        """Keep `event`, one of `kept`: a new one, or one that was counted up (its last line is what counts)."""
         self._write(cast(dict[str, Any], event), kept)
 
     def acknowledge(self, seq: int, kept: Collection[EventMessage]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Protocol, cast
 
 from vk_provider.wire.podstatus import PodStatus
-from vk_provider.wire.session import EventMessage, StatsMessage, StatusMessage
+from vk_provider.wire.session import MAX_EVENT_COUNT, EventMessage, StatsMessage, StatusMessage
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class Outbox:
         self._status: StatusMessage | None = None
         self._stats: StatsMessage | None = None
         self._events: deque[EventMessage] = deque()
+        self._unsent: dict[tuple[str, ...], EventMessage] = {}
         # The sequence goes on after a restart also when no event was kept: microseconds are ahead of events.
         self._last_seq = time.time_ns() // 1000
         self._sent_seq = 0
@@ -76,7 +77,20 @@ class Outbox:
         self._due.set()
 
     def send_event(self, pod_uid: str, event_type: str, reason: str, message: str, field_path: str = "") -> None:
-        """An event about the pod; sent again until the provider acknowledges it. event_type: "Normal" | "Warning"."""
+        """An event about the pod; sent again until the provider acknowledges it. event_type: "Normal" | "Warning".
+
+        One that is equal to an event not sent yet is counted there. One that was sent may have been taken over: it does
+        not change any more.
+        """
+        timestamp = self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
+        key = (event_type, reason, message, field_path)
+        waiting = self._unsent.get(key)
+        if waiting is not None and waiting.get("count", 1) < MAX_EVENT_COUNT:
+            waiting["count"] = waiting.get("count", 1) + 1
+            waiting["timestamp"] = timestamp
+            if self._store is not None:
+                self._store.add(waiting, self._events)
+            return
         if len(self._events) >= self._event_limit:
             self._drop_one()
         self._last_seq += 1
@@ -88,9 +102,10 @@ class Outbox:
             reason=reason,
             message=message[:MESSAGE_LIMIT],
             fieldPath=field_path,
-            timestamp=self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            timestamp=timestamp,
         )
         self._events.append(event)
+        self._unsent[key] = event
         if self._store is not None:
             self._store.add(event, self._events)
         self._due.set()
@@ -106,6 +121,7 @@ class Outbox:
         before = len(self._events)
         while self._events and self._events[0]["seq"] <= seq:
             self._events.popleft()
+        self._forget_unsent(0, seq)
         if self._store is not None and len(self._events) < before:
             self._store.acknowledge(seq, self._events)
 
@@ -135,6 +151,7 @@ class Outbox:
         self._status_due = self._stats_due = False
         if self._events:
             self._sent_seq = self._events[-1]["seq"]
+        self._unsent.clear()
         return messages
 
     def unacknowledged(self) -> list[EventMessage]:
@@ -148,9 +165,14 @@ class Outbox:
         # The clock may have been set back meanwhile: a number is never used twice.
         self._last_seq = max(self._last_seq, acknowledged, *(event["seq"] for event in events))
 
+    def _forget_unsent(self, first: int, last: int) -> None:
+        """Nothing is counted on events that are not kept any more."""
+        self._unsent = {key: event for key, event in self._unsent.items() if not first <= event["seq"] <= last}
+
     def _drop_one(self) -> None:
         victim = next((event for event in self._events if event["eventType"] == "Normal"), self._events[0])
         self._events.remove(victim)
+        self._forget_unsent(victim["seq"], victim["seq"])
         self.dropped_events += 1
         if self.dropped_events in (1, 10, 100, 1000):
             log.warning("%d events dropped: nobody takes them over", self.dropped_events)

@@ -20,6 +20,7 @@ from vk_provider.aiokit.keepalive import keepalive_socket
 from vk_provider.errors import BadStartError, KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.credentials import Credentials
+from vk_provider.kube.load import StatusLoad
 from vk_provider.kube.paths import RequestInfo, parse_request
 from vk_provider.kube.watchstream import split_events
 
@@ -53,6 +54,7 @@ class KubeClient:
         self._requests = _session(pool_size)
         self._watches = _session(0)
         self.metrics_hook: MetricsHook | None = None
+        self.status_load = StatusLoad()
 
     @classmethod
     async def connect(
@@ -184,6 +186,7 @@ class KubeClient:
     ) -> tuple[int, bytes, float | None]:
         started, status = time.monotonic(), 0
         timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self.status_load.begin(info.label)
         try:
             options = await self._options(headers)
             url = self._credentials.server + path
@@ -196,6 +199,7 @@ class KubeClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _no_answer(error, timeout_s) from error
         finally:
+            self.status_load.end(info.label)
             self._measure(info, status, started)
 
     async def list_pages(

@@ -1,122 +1,143 @@
 """Which event is new, which one only counts up, and which is too much. Pure: time is an argument.
 
-The three steps and their figures are client-go's (tools/record/events_cache.go): a filter per object against floods,
-a combined event for more than ten similar ones within ten minutes, and a count for equal ones.
+The three steps, their order, keys and figures are client-go's (tools/record/events_cache.go, EventCorrelate): a
+combined event for more than ten similar ones within ten minutes, a count for equal ones, and a filter for each object
+and type against floods, which counts what it holds back. What is remembered is kept for each object on its own, so
+that the flood of one object displaces nothing of another's.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from vk_provider.aiokit.ratelimit import TokenBucket
 from vk_provider.jsontypes import Json
 
-Key = tuple[str, ...]
+Key = tuple[Any, ...]
+ValueT = TypeVar("ValueT")
 
-CACHE_SIZE = 4096
+OBJECTS = 4096
+"""Objects that are remembered; a kubelet remembers as many series of events."""
+SERIES_PER_OBJECT = 128
+"""More than the filter lets pass of one object within an hour."""
 SIMILAR_LIMIT = 10
 SIMILAR_WINDOW_S = 600.0
 SPAM_BURST = 25
 SPAM_RATE = 1 / 300
+MAX_COUNT = 2**31 - 1
+"""Event.count is an int32."""
 
 
-def group_key(event: Json) -> Key:
-    """Similar events: equal in everything but the message."""
-    involved, source = event["involvedObject"], event["source"]
-    parts = ("kind", "namespace", "name", "uid", "apiVersion")
+def object_key(event: Json) -> Key:
+    """Who says it about whom: getSpamKey without the type."""
+    involved, source = event["involvedObject"].get, event["source"].get
     return (
-        *(str(involved.get(part, "")) for part in parts),
-        source["component"],
-        source.get("host", ""),
-        event["type"],
-        event["reason"],
+        source("component"),
+        source("host"),
+        involved("kind"),
+        involved("namespace"),
+        involved("name"),
+        involved("uid"),
+        involved("apiVersion"),
     )
 
 
-def event_key(event: Json) -> Key:
-    """Equal events: the same text about the same part of the same object."""
-    return (*group_key(event), event["involvedObject"].get("fieldPath", ""), event["message"])
+@dataclass(slots=True)
+class EventSeries:
+    """Equal events, or similar ones that are combined, are one object in the API server.
+
+    name:            metadata.name of that Event, given before it is posted
+    count:           occurrences so far, those that the filter held back included
+    first_timestamp: RFC 3339
+    stored:          the API server has it: the next one is a PATCH
+    """
+
+    name: str
+    first_timestamp: str
+    count: int = 0
+    stored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedEvent:
-    """What to send: a new event, or, with `existing_name`, a PATCH of one that is there."""
+class CorrelatedEvent:
+    """`event` as it is to be sent next: named, counted, perhaps combined. `object_key` and `key` tell its series."""
 
-    event: Json
+    object_key: Key
     key: Key
-    existing_name: str = ""
-
-    def as_new(self) -> PlannedEvent:
-        """The same as a new event, when the old one has expired in the API server."""
-        return replace(self, existing_name="", event={**self.event, "count": 1})
+    event: Json
+    series: EventSeries
 
 
 @dataclass(slots=True)
 class _Similar:
-    messages: set[str] = field(default_factory=set)
+    """Hashes of the messages; fewer than SIMILAR_LIMIT."""
+
+    messages: list[int] = field(default_factory=list)
     last_at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Posted:
-    name: str
-    count: int
-    first_timestamp: str
+@dataclass(slots=True)
+class _ObjectMemory:
+    """What is remembered of one object. Messages are held as their hashes: they are long, and not the object's own."""
+
+    spam: dict[str, TokenBucket] = field(default_factory=dict)
+    similar: dict[Key, _Similar] = field(default_factory=dict)
+    series: dict[Key, EventSeries] = field(default_factory=dict)
 
 
 class EventCorrelator:
-    """Remembers the newest few thousand events."""
+    """Remembers the objects that had events last, and of each of them the newest events."""
 
-    def __init__(self, size: int = CACHE_SIZE) -> None:
-        self._size = size
-        self._spam: OrderedDict[Key, TokenBucket] = OrderedDict()
-        self._similar: OrderedDict[Key, _Similar] = OrderedDict()
-        self._posted: OrderedDict[Key, _Posted] = OrderedDict()
+    def __init__(self, objects: int = OBJECTS, series_per_object: int = SERIES_PER_OBJECT) -> None:
+        self._limit, self._series_limit = objects, series_per_object
+        self._objects: dict[Key, _ObjectMemory] = {}
 
-    def correlate(self, event: Json, now: float) -> PlannedEvent | None:
-        """Plan one event; None when its object has had too many."""
-        if not self._passes_spam_filter(event, now):
-            return None
-        key, event = self._aggregate(event, now)
-        posted = self._posted.get(key)
-        if posted is None:
-            return PlannedEvent(event, key)
-        counted = {**event, "count": posted.count + event["count"], "firstTimestamp": posted.first_timestamp}
-        return PlannedEvent(counted, key, posted.name)
+    def correlate(self, event: Json, now: float) -> CorrelatedEvent:
+        """Combine and count one event, in place. It is counted whatever becomes of it: see `allows`."""
+        owner = object_key(event)
+        memory = self._recall(owner)
+        key = self._combine(memory, event, now)
+        series = memory.series.pop(key, None)
+        if series is None:
+            series = EventSeries(event["metadata"]["name"], event["firstTimestamp"])
+        _put(memory.series, key, series, self._series_limit)
+        event["count"] = series.count = min(series.count + event["count"], MAX_COUNT)
+        event["firstTimestamp"] = series.first_timestamp
+        event["metadata"]["name"] = series.name
+        return CorrelatedEvent(owner, key, event, series)
 
-    def remember(self, planned: PlannedEvent, created: Json) -> None:
-        """The event is in the API server now, under the name it says."""
-        event = planned.event
-        posted = _Posted(created["metadata"]["name"], event["count"], event["firstTimestamp"])
-        self._put(self._posted, planned.key, posted)
+    def allows(self, event: CorrelatedEvent, now: float) -> bool:
+        """The filter: may one more request be made for events of this type about this object?"""
+        spam, event_type = self._recall(event.object_key).spam, event.event["type"]
+        if event_type not in spam:
+            spam[event_type] = TokenBucket(SPAM_RATE, SPAM_BURST, now)
+        return spam[event_type].try_take(now)
 
-    def _passes_spam_filter(self, event: Json, now: float) -> bool:
-        involved, source = event["involvedObject"], event["source"]
-        parts = ("kind", "namespace", "name", "uid", "apiVersion")
-        key = (source["component"], source.get("host", ""), *(str(involved.get(part, "")) for part in parts))
-        bucket = self._spam.get(key)
-        if bucket is None:
-            bucket = TokenBucket(SPAM_RATE, SPAM_BURST, now)
-        self._put(self._spam, key, bucket)
-        return bucket.try_take(now)
+    def _recall(self, owner: Key) -> _ObjectMemory:
+        memory = self._objects.pop(owner, None) or _ObjectMemory()
+        _put(self._objects, owner, memory, self._limit)
+        return memory
 
-    def _aggregate(self, event: Json, now: float) -> tuple[Key, Json]:
-        group = group_key(event)
-        similar = self._similar.get(group)
+    def _combine(self, memory: _ObjectMemory, event: Json, now: float) -> Key:
+        group = (event["type"], event["reason"])
+        similar = memory.similar.pop(group, None)
         if similar is None or now - similar.last_at > SIMILAR_WINDOW_S:
             similar = _Similar()
-        similar.messages.add(event["message"])
+        _put(memory.similar, group, similar, self._series_limit)
+        message = hash(event["message"])
+        if message not in similar.messages:
+            similar.messages.append(message)
         similar.last_at = now
-        self._put(self._similar, group, similar)
         if len(similar.messages) < SIMILAR_LIMIT:
-            return event_key(event), event
+            return (*group, event["involvedObject"].get("fieldPath"), message)
         similar.messages.pop()
-        return group, {**event, "message": f"(combined from similar events): {event['message']}"}
+        event["message"] = f"(combined from similar events): {event['message']}"
+        return group
 
-    def _put(self, cache: OrderedDict[Key, Any], key: Key, value: Any) -> None:
-        cache[key] = value
-        cache.move_to_end(key)
-        if len(cache) > self._size:
-            cache.popitem(last=False)
+
+def _put(cache: dict[Key, ValueT], key: Key, value: ValueT, limit: int) -> None:
+    """The newest is last; what was not asked for the longest is forgotten."""
+    cache[key] = value
+    if len(cache) > limit:
+        del cache[next(iter(cache))]

@@ -1,4 +1,8 @@
-"""Posts events the way a kubelet does: behind everything else, counted instead of repeated, never blocking a caller."""
+"""Posts events the way a kubelet does: behind everything else, counted instead of repeated, never blocking a caller.
+
+An event is combined, counted and filtered when it is recorded (`correlator`); what is left waits for its turn
+(`eventqueue`) and for the rate. So an event that will not be posted costs no other event any time.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,7 @@ import asyncio
 import copy
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from vk_provider.aiokit.backoff import Backoff
@@ -15,7 +18,8 @@ from vk_provider.aiokit.ratelimit import TokenBucket
 from vk_provider.errors import KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
-from vk_provider.kube.correlator import EventCorrelator, event_key
+from vk_provider.kube.correlator import CorrelatedEvent, EventCorrelator
+from vk_provider.kube.eventqueue import Done, EventQueue, WaitingEvent
 from vk_provider.kube.paths import event_path
 from vk_provider.rfc3339 import format_time
 
@@ -24,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _POSTERS = 4
 _ATTEMPTS = 12
+"""client-go's maxTriesPerEvent. While the API server does not answer at all, everything waits for it instead."""
+_NAME_LIMIT = 253
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,8 @@ class EventRecorder:
 
     host:    node name that stands in source.host
     busy:    says whether statuses are waiting to be sent; events then go slower, but they do go
-    dropped: events given up so far, because the queue was full or the API server refused them
+    clock, sleep: time.monotonic and asyncio.sleep
+    dropped: requests given up so far: the filter, a full queue, or the API server refused them
     """
 
     def __init__(
@@ -51,19 +58,21 @@ class EventRecorder:
         *,
         limits: RecorderLimits | None = None,
         busy: Callable[[], bool] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client, self._host = client, host
         self._limits = limits or RecorderLimits()
         self._busy = busy or (lambda: False)
-        self._queue: OrderedDict[tuple[str, ...], Json] = OrderedDict()
-        self._normal: OrderedDict[tuple[str, ...], None] = OrderedDict()
-        self._waiting = asyncio.Event()
-        self._posting = 0
+        self._clock, self._sleep = clock, sleep
+        self._queue = EventQueue()
+        self._turn = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._correlator = EventCorrelator()
-        self._bucket = TokenBucket(self._limits.rate, self._limits.burst, time.monotonic())
+        self._bucket = TokenBucket(self._limits.rate, self._limits.burst, clock())
         self._pace = asyncio.Lock()
+        self._overflowed = 0
         self.dropped = 0
         self.posted = 0
 
@@ -82,32 +91,48 @@ class EventRecorder:
         host: str | None = None,
         timestamp: str | None = None,
         count: int = 1,
+        name_suffix: str = "",
+        on_done: Done | None = None,
     ) -> None:
-        """Queue one event about `involved` (an API object or an ObjectReference); `timestamp` RFC 3339, default now."""
+        """Queue one event about `involved` (an API object or an ObjectReference); `timestamp` RFC 3339, default now.
+
+        An event equal to one that waits is counted there. name_suffix: makes the Event's name (default: the time); an
+        event recorded again under the same one, by a later process too, is not posted twice. on_done: called exactly
+        once, perhaps before this returns, when the API server has the event or when it is given up on purpose: by the
+        filter, refused by the API server, or because the queue is full. A process that ends before calls nothing.
+        """
         reference = reference_to(involved, field_path)
         source = {"component": component, "host": self._host if host is None else host}
-        event = _build_event(reference, source, event_type, reason, message, timestamp or format_time(), count)
-        key = event_key(event)
-        waiting = self._queue.get(key)
+        event = _build_event(
+            reference, source, event_type, reason, message, timestamp or format_time(), count, name_suffix
+        )
+        now = self._clock()
+        planned = self._correlator.correlate(event, now)
+        done = [on_done] if on_done is not None else []
+        waiting = self._queue.find(planned)
         if waiting is not None:
-            waiting["count"] += count
-            waiting["lastTimestamp"] = event["lastTimestamp"]
+            waiting.planned = planned
+            waiting.on_done += done
             return
-        self._queue[key] = event
-        if event_type == "Normal":
-            self._normal[key] = None
+        recorded = WaitingEvent(planned, done)
+        if not self._correlator.allows(planned, now):
+            self._give_up(recorded)
+            return
+        self._queue.add(recorded)
+        self._idle.clear()
         if len(self._queue) > self._limits.queue:
             self._drop_one()
-        self._idle.clear()
-        self._waiting.set()
+        self._turn.set()
 
     def _drop_one(self) -> None:
-        """Give up the oldest Normal event, or the oldest of all."""
-        key = self._normal.popitem(last=False)[0] if self._normal else next(iter(self._queue))
-        del self._queue[key]
+        self._give_up(self._queue.drop_one())
+        self._overflowed += 1
+        if self._overflowed == 1 or self._overflowed % 1000 == 0:
+            log.warning("event queue is full: %d events dropped so far", self._overflowed)
+
+    def _give_up(self, event: WaitingEvent) -> None:
         self.dropped += 1
-        if self.dropped == 1 or self.dropped % 1000 == 0:
-            log.warning("event queue is full: %d events dropped so far", self.dropped)
+        event.finish()
 
     async def run(self) -> None:
         """Post until cancelled."""
@@ -126,74 +151,90 @@ class EventRecorder:
 
     async def _post_forever(self) -> None:
         while True:
-            while not self._queue:
-                self._waiting.clear()
-                await self._waiting.wait()
-            await self._take_turn()
-            if not self._queue:
-                continue
-            key, event = self._queue.popitem(last=False)
-            self._normal.pop(key, None)
-            self._posting += 1
+            event = await self._take()
             try:
                 await self._post(event)
+            except Exception:  # one event must not end the posting of all others
+                log.exception("event for %s not posted", event.planned.event["involvedObject"].get("name"))
+                self._give_up(event)
             finally:
-                self._posting -= 1
-                if not self._queue and not self._posting:
+                self._queue.release(event)
+                self._turn.set()
+                if self._queue.is_idle:
                     self._idle.set()
 
-    async def _take_turn(self) -> None:
-        """Wait for the rate limit; one poster at a time, so that the order is kept."""
+    async def _take(self) -> WaitingEvent:
+        """The next event, at the rate; one poster waits at a time, so that the order is kept."""
         async with self._pace:
-            wait_s = self._bucket.take(time.monotonic())
-            if self._busy():
-                wait_s = max(wait_s, 1 / self._limits.busy_rate)
-            if wait_s > 0:
-                await asyncio.sleep(wait_s)
+            while True:
+                while not self._queue.has_turn:
+                    self._turn.clear()
+                    await self._turn.wait()
+                await self._wait_for_rate()
+                event = self._queue.take()
+                if event is not None:  # else it was dropped meanwhile
+                    return event
 
-    async def _post(self, event: Json) -> None:
-        planned = self._correlator.correlate(event, time.monotonic())
-        if planned is None:
-            self.dropped += 1
-            return
+    async def _wait_for_rate(self) -> None:
+        wait_s = self._bucket.take(self._clock())
+        if self._busy():
+            wait_s = max(wait_s, 1 / self._limits.busy_rate)
+        if wait_s > 0:
+            await self._sleep(wait_s)
+
+    async def _post(self, event: WaitingEvent) -> None:
         backoff = Backoff(first_s=0.5, max_s=10.0)
-        for attempt in range(1, _ATTEMPTS + 1):
+        series, attempts = event.planned.series, 0
+        while True:
             try:
-                created = await self._send(planned.event, planned.existing_name)
+                await self._send(event.planned)
             except KubeApiError as error:
-                if error.is_not_found and planned.existing_name:
-                    planned = planned.as_new()
+                if error.status not in (0, 429):
+                    attempts += 1
+                if attempts < _ATTEMPTS and error.is_not_found and series.stored:
+                    series.stored = False  # expired meanwhile: created again, with its name and count (recordEvent)
                     continue
-                if error.is_refusal or attempt == _ATTEMPTS:
+                if attempts >= _ATTEMPTS or (error.is_refusal and not error.is_unauthorized):
                     self._refused(event, error)
                     return
-                await asyncio.sleep(backoff.next_delay_s())
+                await self._sleep(backoff.next_delay_s())
                 continue
-            self._correlator.remember(planned, created)
             self.posted += 1
+            event.finish()
             return
 
-    async def _send(self, event: Json, existing_name: str) -> Json:
-        namespace = event["metadata"]["namespace"]
-        if not existing_name:
-            return await self._client.create(event_path(namespace), event)
-        patch = {name: event[name] for name in ("count", "lastTimestamp", "message")}
-        return await self._client.patch_strategic(event_path(namespace, existing_name), patch)
+    async def _send(self, planned: CorrelatedEvent) -> None:
+        """Create or count up. Sets `stored`."""
+        body, series = planned.event, planned.series
+        if series.stored:
+            await self._patch(body)
+            return
+        try:
+            await self._client.create(event_path(body["metadata"]["namespace"]), body)
+        except KubeApiError as error:
+            if not error.is_conflict:
+                raise
+            # Ours: from before an answer that was lost, or from an earlier process that did not live to tell.
+            series.stored = True
+            if body["count"] > 1:
+                await self._patch(body)
+        series.stored = True
 
-    def _refused(self, event: Json, error: KubeApiError) -> None:
-        self.dropped += 1
+    async def _patch(self, body: Json) -> None:
+        patch = {name: body[name] for name in ("count", "lastTimestamp", "message")}
+        metadata = body["metadata"]
+        await self._client.patch_strategic(event_path(metadata["namespace"], metadata["name"]), patch)
+
+    def _refused(self, event: WaitingEvent, error: KubeApiError) -> None:
+        body = event.planned.event
         # A namespace that is being deleted takes no new events; nobody misses them.
         level = logging.DEBUG if error.status in (403, 404, 409) else logging.WARNING
-        log.log(level, "event %s for %s not posted: %s", event["reason"], event["involvedObject"].get("name"), error)
+        log.log(level, "event %s for %s not posted: %s", body["reason"], body["involvedObject"].get("name"), error)
+        self._give_up(event)
         if error.is_not_found or (error.is_forbidden and "being terminated" in str(error)):
-            self._forget_namespace(event["metadata"]["namespace"])
-
-    def _forget_namespace(self, namespace: str) -> None:
-        """The rest of a namespace that goes away would be refused one by one."""
-        for key in [key for key, event in self._queue.items() if event["metadata"]["namespace"] == namespace]:
-            del self._queue[key]
-            self._normal.pop(key, None)
-            self.dropped += 1
+            # The rest of a namespace that goes away would be refused one by one.
+            for waiting in self._queue.drop_namespace(event.namespace):
+                self._give_up(waiting)
 
 
 def reference_to(involved: Json, field_path: str = "") -> Json:
@@ -213,13 +254,20 @@ def reference_to(involved: Json, field_path: str = "") -> Json:
 
 
 def _build_event(
-    reference: Json, source: Json, event_type: str, reason: str, message: str, timestamp: str, count: int
+    reference: Json,
+    source: Json,
+    event_type: str,
+    reason: str,
+    message: str,
+    timestamp: str,
+    count: int,
+    name_suffix: str,
 ) -> Json:
     return {
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {
-            "name": f"{reference.get('name', 'unknown')}.{time.time_ns():x}",
+            "name": _event_name(str(reference.get("name", "unknown")), name_suffix or f"{time.time_ns():x}"),
             "namespace": reference.get("namespace") or "default",
         },
         "involvedObject": reference,
@@ -233,3 +281,8 @@ def _build_event(
         "lastTimestamp": timestamp,
         "count": count,
     }
+
+
+def _event_name(name: str, suffix: str) -> str:
+    """The name of an object may be too long to have something added: client-go's GenerateEventName."""
+    return f"{name[: _NAME_LIMIT - 1 - len(suffix)].rstrip('-.')}.{suffix}"

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from vk_provider.agentclient.session import Slot
@@ -23,6 +24,7 @@ from vk_provider.kube.recorder import EventRecorder
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods import missing
 from vk_provider.pods.adoption import Adoption
+from vk_provider.pods.agent_events import AgentEventRelay
 from vk_provider.pods.agent_word import accept_stats, accept_status
 from vk_provider.pods.connection import InstanceConnection, may_have_run
 from vk_provider.pods.executor import PodExecutor, involved
@@ -181,18 +183,13 @@ class PodController:
             self.wake(record.uid)
 
     def _relay_event(self, record: PodRecord, message: EventMessage) -> None:
-        if message["seq"] > record.ack_seq:
-            self._recorder.record(
-                involved(record.pod),
-                message["eventType"],
-                message["reason"],
-                message["message"],
-                message["fieldPath"],
-                host=record.node,
-                timestamp=message["timestamp"],
-                count=message.get("count", 1),
-            )
-        record.ack_seq = max(record.ack_seq, message["seq"])
+        if record.event_relay is None:
+            record.event_relay = AgentEventRelay(self._recorder, partial(self._acknowledge, record))
+        record.event_relay.receive(involved(record.pod), record.node, message)
+
+    def _acknowledge(self, record: PodRecord, seq: int) -> None:
+        """The agent's events up to `seq` are done; told a moment later, for several at once."""
+        record.ack_seq = seq
         if record.ack_timer is None:
             record.ack_timer = asyncio.get_running_loop().call_later(ACK_DELAY_S, self._ack, record)
 
@@ -280,8 +277,7 @@ class PodController:
         self.wake(record.uid)
 
     def forget(self, record: PodRecord) -> None:
-        if record.ack_timer is not None:
-            record.ack_timer.cancel()
+        record.close_event_relay()
         if record.connection is not None:
             record.connection.cancel()
         record.forgotten = True
@@ -317,11 +313,6 @@ class PodController:
     def find(self, namespace: str, name: str) -> PodRecord | None:
         return self.records.get(self._by_name.get((namespace, name), ""))
 
-    @property
-    def busy(self) -> bool:
-        """Statuses wait to be sent: events should go slower."""
-        return len(self._workers) > 0
-
     def count_phases(self) -> dict[str, int]:
         phases = dict.fromkeys(("Pending", "Running", *TERMINAL_PHASES), 0)
         for record in self.records.values():
@@ -342,12 +333,11 @@ class PodController:
         await self._workers.close()
         held = [task for record in self.records.values() for task in (record.connection, record.resolving)]
         tasks = [task for task in held if task is not None]
-        for record in self.records.values():
-            if record.ack_timer is not None:
-                record.ack_timer.cancel()
         for task in (*tasks, *self._tasks):
             task.cancel()
         await asyncio.gather(*tasks, *self._tasks, return_exceptions=True)
+        for record in self.records.values():
+            record.close_event_relay()
         await self._describe_batch.close()
         await self.executor.close()
 

@@ -210,7 +210,8 @@ class PodExecutor:
         await self.terminate(record)
         record.instance, record.terminated, record.connection = None, False, None
         record.boot_failed, record.ever_connected = "", False
-        record.sent_fingerprint, record.sent_references, record.ack_seq = None, None, 0
+        record.sent_fingerprint, record.sent_references = None, None
+        record.close_event_relay()
         record.handover_unknown, record.silent_since, record.not_ready = False, 0.0, None
         record.attempt += 1
 

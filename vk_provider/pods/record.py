@@ -11,6 +11,7 @@ from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.base import Instance, LaunchRequest
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import TERMINAL_PHASES
+from vk_provider.pods.agent_events import AgentEventRelay
 from vk_provider.pods.status_patch import Altered
 from vk_provider.wire.session import References
 
@@ -49,6 +50,7 @@ class PodRecord:
     not_ready:  the Ready condition that is told instead of the agent's, because it is silent for too long
     ending_since: when the pod was first seen deleted or with a terminal phase; 0.0 before
     ended_by_others: the API got a terminal phase that is not from us: the agent has to stop the pod
+    event_relay: the agent's events on their way, once there were any; ack_seq: what is to be acknowledged next
     """
 
     uid: str
@@ -106,6 +108,7 @@ class PodRecord:
     archive_tries: int = 0
     api_deleted: bool = False
     stats: Json | None = None
+    event_relay: AgentEventRelay | None = None
     ack_seq: int = 0
     ack_timer: asyncio.TimerHandle | None = None
 
@@ -139,3 +142,11 @@ class PodRecord:
     def has_instance(self) -> bool:
         """An instance that is or may still be there, as far as we know: it runs or costs money."""
         return self.instance is not None and not self.instance.state.is_gone and not self.terminated
+
+    def close_event_relay(self) -> None:
+        """The agent that the events came from is not this pod's any more: nothing is acknowledged to another."""
+        if self.event_relay is not None:
+            self.event_relay.close()
+        if self.ack_timer is not None:
+            self.ack_timer.cancel()
+        self.event_relay, self.ack_seq, self.ack_timer = None, 0, None

@@ -25,6 +25,8 @@ MAX_DOWN_BYTES = 64 << 20
 """A pod comes with everything it refers to, and a ConfigMap or Secret has 1 MiB at most."""
 MAX_UP_BYTES = 2 << 20
 """A status or a sample of a pod with a thousand containers; an object of the API has 1.5 MiB at most."""
+MAX_EVENT_COUNT = 1_000_000
+"""Occurrences that one message about an event stands for."""
 FEATURES: tuple[str, ...] = ()
 """What this agent can do beyond its wire version, as its greeting says it."""
 
@@ -97,7 +99,7 @@ class StopMessage(TypedDict):
 
 
 class AckMessage(TypedDict):
-    """All events with sequence <= seq are taken over by the provider; the agent may forget them."""
+    """All events with sequence <= seq are in the API server or were given up on purpose; the agent may forget them."""
 
     type: Literal["ack"]
     seq: int
@@ -142,7 +144,7 @@ class EventMessage(TypedDict):
     message: EventText
     fieldPath: FieldPath
     timestamp: Timestamp
-    count: NotRequired[Annotated[int, Meta(ge=1, le=1_000_000)]]
+    count: NotRequired[Annotated[int, Meta(ge=1, le=MAX_EVENT_COUNT)]]
 
 
 class StatsMessage(TypedDict):

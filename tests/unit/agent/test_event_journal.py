@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,17 @@ import pytest
 from vk_provider.agent.event_journal import EventJournal
 from vk_provider.agent.outbox import MESSAGE_LIMIT, Outbox
 
+_numbers = itertools.count()
+
 
 def make(path: Path, event_limit: int = 500, slack_lines: int = 500) -> Outbox:
     return Outbox(event_limit, store=EventJournal(path, slack_lines))
 
 
 def record(outbox: Outbox, *reasons: str) -> None:
+    """Events that are not equal to any other."""
     for reason in reasons:
-        outbox.send_event("u", "Warning" if reason == "BackOff" else "Normal", reason, f"{reason}!")
+        outbox.send_event("u", "Warning" if reason == "BackOff" else "Normal", reason, f"{reason} {next(_numbers)}")
 
 
 def reasons(outbox: Outbox) -> list[str]:
@@ -124,3 +128,26 @@ def test_a_message_is_as_long_as_the_api_takes_it(path: Path):
     outbox = make(path)
     outbox.send_event("u", "Warning", "Unhealthy", "x" * 5000)
     assert len(outbox.unacknowledged()[0]["message"]) == MESSAGE_LIMIT
+
+
+def test_an_event_that_was_counted_up_comes_back_once_with_its_count(path: Path):
+    outbox = make(path)
+    record(outbox, "Pulled")
+    for _ in range(3):
+        outbox.send_event("u", "Warning", "Unhealthy", "equal")
+    record(outbox, "Killing")
+    restored = make(path).unacknowledged()
+    assert restored == outbox.unacknowledged()
+    assert [(event["reason"], event.get("count", 1)) for event in restored] == [
+        ("Pulled", 1),
+        ("Unhealthy", 3),
+        ("Killing", 1),
+    ]
+
+
+def test_nothing_is_counted_on_an_event_from_before_the_restart(path: Path):
+    """It may have been sent: the provider takes what it has under that number to be the same."""
+    make(path).send_event("u", "Warning", "Unhealthy", "equal")
+    after = make(path)
+    after.send_event("u", "Warning", "Unhealthy", "equal")
+    assert [event.get("count", 1) for event in after.unacknowledged()] == [1, 1]

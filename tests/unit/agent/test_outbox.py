@@ -6,7 +6,10 @@ import asyncio
 import datetime
 from typing import Any
 
+import pytest
+
 from vk_provider.agent.outbox import Outbox
+from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.wire.session import StatsMessage
 
 MOMENT = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
@@ -75,3 +78,50 @@ async def test_a_full_queue_loses_the_oldest_normal_event_first():
     outbox.send_event("u", "Normal", "Killing", "5")
     assert [e["reason"] for e in outbox.unacknowledged()] == ["BackOff", "Unhealthy", "Killing"]
     assert outbox.dropped_events == 2
+
+
+def unhealthy(outbox: Outbox, number: int) -> None:
+    for _ in range(number):
+        Recorder(outbox, "u").warn("Unhealthy", "Readiness probe failed: 503", "spec.containers{c}")
+
+
+async def test_equal_warnings_at_the_same_moment_are_all_counted():
+    outbox = make()
+    outbox.start_session()
+    unhealthy(outbox, 4)
+    Recorder(outbox, "u").warn("Unhealthy", "Readiness probe failed: 500", "spec.containers{c}")
+    Recorder(outbox, "u").warn("Unhealthy", "Readiness probe failed: 503", "spec.containers{d}")
+    events = await outbox.take()
+    assert [event.get("count", 1) for event in events] == [4, 1, 1]
+    unhealthy(outbox, 2)
+    assert [event.get("count", 1) for event in await outbox.take()] == [2]
+
+
+async def test_a_count_stays_what_the_wire_takes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vk_provider.agent.outbox.MAX_EVENT_COUNT", 3)
+    outbox = make()
+    unhealthy(outbox, 7)
+    assert [event.get("count", 1) for event in outbox.unacknowledged()] == [3, 3, 1]
+
+
+async def test_an_event_that_was_sent_is_repeated_as_it_was():
+    outbox = make()
+    outbox.start_session()
+    unhealthy(outbox, 1)
+    sent = await outbox.take()
+    unhealthy(outbox, 2)
+    outbox.start_session()
+    repeated = await outbox.take()
+    assert repeated[:1] == sent
+    assert [event.get("count", 1) for event in repeated] == [1, 2]
+
+
+async def test_nothing_is_counted_on_an_event_that_is_not_kept():
+    outbox = make(event_limit=1)
+    unhealthy(outbox, 1)
+    outbox.send_event("u", "Normal", "Pulled", "pulled")
+    unhealthy(outbox, 1)
+    assert [event["reason"] for event in outbox.unacknowledged()] == ["Unhealthy"]
+    outbox.acknowledge(outbox.unacknowledged()[0]["seq"])
+    unhealthy(outbox, 1)
+    assert [event.get("count", 1) for event in outbox.unacknowledged()] == [1]

@@ -13,7 +13,9 @@ from vk_provider.cloud.base import LaunchRequest
 from vk_provider.cloud.tags import build_tags
 from vk_provider.cloud.unavailable import offering_key
 from vk_provider.errors import KubeApiError
+from vk_provider.jsontypes import Json
 from vk_provider.pods import connection, controller, missing, state
+from vk_provider.pods.record import PodRecord
 
 from .rig import NODE, OWNER, World
 
@@ -512,11 +514,8 @@ async def test_a_session_that_replaced_another_is_given_everything(world: World)
     assert [message["type"] for message in received] == ["pod"] and received[0]["references"] == {"errors": {}}
 
 
-async def test_repeated_events_are_recorded_once(world: World) -> None:
-    pod = await world.running()
-    record = world.record(pod)
-    assert record is not None
-    event = {
+def odd_event(record: PodRecord) -> Json:
+    return {
         "type": "event",
         "seq": 10**18,
         "podUID": record.uid,
@@ -526,9 +525,32 @@ async def test_repeated_events_are_recorded_once(world: World) -> None:
         "fieldPath": "",
         "timestamp": "2026-01-01T00:00:00Z",
     }
-    world.controller.receive(record, event)
-    world.controller.receive(record, event)
+
+
+async def test_repeated_events_are_recorded_once(world: World) -> None:
+    pod = await world.running()
+    record = world.record(pod)
+    assert record is not None
+    world.controller.receive(record, odd_event(record))
+    world.controller.receive(record, odd_event(record))
     assert world.recorder.reasons().count("Odd") == 1
+
+
+async def test_an_agents_event_is_acknowledged_when_it_is_posted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controller, "ACK_DELAY_S", 0.0)
+    pod = await world.running()
+    record = world.record(pod)
+    assert record is not None and record.instance is not None
+    agent = world.connector._agents[record.instance.instance_id]
+    await world.until(lambda: not agent._events)
+    world.recorder.held = []
+    agent._event("Odd", "m", "", "2026-01-01T00:00:00Z")
+    world.connector._channels[record.instance.instance_id].push(list(agent._events))
+    await world.until(lambda: world.recorder.held)
+    await world.settle()
+    assert len(agent._events) == 1
+    world.recorder.held[0]()
+    await world.until(lambda: not agent._events)
 
 
 async def test_a_deletion_seen_while_adopting_ends_the_adopted_instance(world: World) -> None:

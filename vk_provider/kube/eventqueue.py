@@ -1,0 +1,119 @@
+"""Events that wait to be posted, fair between the objects that they are about. Pure.
+
+Objects take turns, and within an object the oldest event goes first: one object's flood delays the next event of
+another by one event of its own. An object whose event is being posted has no turn, so that what is known of its events
+(which exist already, under which name) is never older than the request before.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from vk_provider.kube.correlator import CorrelatedEvent, Key
+
+Done = Callable[[], None]
+
+
+@dataclass(slots=True)
+class WaitingEvent:
+    """One request to come. `on_done`: who wants to know that nothing more will happen with it."""
+
+    planned: CorrelatedEvent
+    on_done: list[Done] = field(default_factory=list)
+
+    @property
+    def namespace(self) -> str:
+        return str(self.planned.event["metadata"]["namespace"])
+
+    @property
+    def is_normal(self) -> bool:
+        return bool(self.planned.event["type"] == "Normal")
+
+    def finish(self) -> None:
+        """Tell everybody, once."""
+        told, self.on_done = self.on_done, []
+        for callback in told:
+            callback()
+
+
+class EventQueue:
+    """`take` an event, post it, then `release` its object."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Key, OrderedDict[Key, WaitingEvent]] = {}
+        self._turns: OrderedDict[Key, None] = OrderedDict()
+        self._taken: set[Key] = set()
+        self._size = 0
+
+    def __len__(self) -> int:
+        """Events that wait; those that were taken are not among them."""
+        return self._size
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits and nothing is being posted."""
+        return not self._size and not self._taken
+
+    @property
+    def has_turn(self) -> bool:
+        """`take` would return an event."""
+        return bool(self._turns)
+
+    def find(self, event: CorrelatedEvent) -> WaitingEvent | None:
+        """The event of the same series that waits."""
+        events = self._waiting.get(event.object_key)
+        return events.get(event.key) if events is not None else None
+
+    def add(self, event: WaitingEvent) -> None:
+        owner = event.planned.object_key
+        self._waiting.setdefault(owner, OrderedDict())[event.planned.key] = event
+        self._size += 1
+        if owner not in self._taken:
+            self._turns[owner] = None  # keeps the turn that it has
+
+    def take(self) -> WaitingEvent | None:
+        """The next event; None when no object has a turn."""
+        if not self._turns:
+            return None
+        owner, _ = self._turns.popitem(last=False)
+        self._taken.add(owner)
+        return self._remove(owner, next(iter(self._waiting[owner])))
+
+    def release(self, event: WaitingEvent) -> None:
+        """What was taken is posted or given up: its object has turns again, after all others that wait."""
+        owner = event.planned.object_key
+        self._taken.discard(owner)
+        if owner in self._waiting:
+            self._turns[owner] = None
+
+    def drop_one(self) -> WaitingEvent:
+        """Remove one event of the object with the most events: its oldest Normal one, or its oldest."""
+        owner = max(self._waiting, key=self._claim)
+        events = self._waiting[owner]
+        key = next((key for key, event in events.items() if event.is_normal), next(iter(events)))
+        return self._remove(owner, key)
+
+    def drop_namespace(self, namespace: str) -> list[WaitingEvent]:
+        """Remove all events of a namespace."""
+        found = [
+            (owner, key)
+            for owner, of in self._waiting.items()
+            for key, event in of.items()
+            if event.namespace == namespace
+        ]
+        return [self._remove(owner, key) for owner, key in found]
+
+    def _claim(self, owner: Key) -> tuple[int, bool]:
+        events = self._waiting[owner]
+        return len(events), next(iter(events.values())).is_normal
+
+    def _remove(self, owner: Key, key: Key) -> WaitingEvent:
+        events = self._waiting[owner]
+        event = events.pop(key)
+        self._size -= 1
+        if not events:
+            del self._waiting[owner]
+            self._turns.pop(owner, None)
+        return event
