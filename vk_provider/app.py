@@ -45,7 +45,7 @@ from vk_provider.logs import set_up_logging
 from vk_provider.metrics import ProcessMetrics
 from vk_provider.node.lease import NodeLease
 from vk_provider.node_service import NodeService, build_spec
-from vk_provider.pods.archive import LogArchive
+from vk_provider.pods.archive import ArchiveLimits, LogArchive
 from vk_provider.pods.build import build_controller
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.source import ControllerPods
@@ -218,8 +218,12 @@ class Provider:
         pod_metrics = PodMetrics(self.registry)
         self.recorder = EventRecorder(client, busy=lambda: self.controller.busy)
         self.references = ReferenceStore(client, on_event=self.recorder.record)
+        limits = settings.pods
         self.archive = LogArchive(
-            settings.pods.archive_dir, settings.pods.archive_bytes, settings.pods.archive_timeout_s
+            limits.archive_dir,
+            ArchiveLimits(
+                limits.archive_bytes, limits.archive_pod_bytes, limits.archive_total_bytes, limits.archive_timeout_s
+            ),
         )
         self.controller = build_controller(
             settings=settings,

@@ -156,12 +156,19 @@ class IdentitySettings:
 class PodSettings:
     """daemonsets: "refuse" leaves DaemonSet pods Pending with an event, "run" gives each its instance.
 
-    archive_dir: logs of finished pods, kept until the pod object is gone; archive_bytes limits one container's log
+    archive_dir:         logs of finished pods, kept until the pod object is gone
+    archive_bytes:       of one container's log, the newest lines; as a kubelet's containerLogMaxSize
+    archive_pod_bytes:   of all logs of one pod, so that a pod with many containers cannot fill the archive
+    archive_total_bytes: of the whole directory: the pods archived first make room for newer ones. A pod's log is rarely
+                         over 1 MiB, so this holds the last thousands of pods on an ordinary disk
+    archive_timeout_s:   for one pod's logs, after which its instance is terminated without
     """
 
     daemonsets: Literal["refuse", "run"] = "refuse"
     archive_dir: str = "/var/lib/vk-provider/logs"
     archive_bytes: int = 10 * 2**20
+    archive_pod_bytes: int = 50 * 2**20
+    archive_total_bytes: int = 5 * 2**30
     archive_timeout_s: float = 30.0
 
 
