@@ -19,6 +19,7 @@ from aiohttp import web
 from cachetools import TTLCache
 
 from vk_provider.aiokit.backoff import Backoff
+from vk_provider.aiokit.tlssite import mark_authenticated
 from vk_provider.errors import KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.attributes import find_subresources, find_verb
@@ -208,6 +209,7 @@ class AuthFilter:
             user = None
         if user is None:
             return web.Response(status=401, text="Unauthorized")
+        mark_authenticated(request)
         return await self._authorize(user, find_verb(request.method), find_subresources(request.path))
 
     async def _authorize(self, user: User, verb: str, subresources: list[str]) -> web.Response | None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
 
 class ServingTls:
     """`context` is what a server listens with; what is changed here counts for new handshakes, open connections stay.
@@ -46,3 +49,25 @@ def _build_context(client_ca_pem: str) -> ssl.SSLContext:
         context.load_verify_locations(cadata=client_ca_pem)
         context.verify_mode = ssl.CERT_OPTIONAL
     return context
+
+
+def shows_certificate(tls: ssl.SSLObject) -> bool:
+    """Whether the peer has authenticated by a client certificate, which the handshake has verified."""
+    return bool(tls.getpeercert())
+
+
+def is_issued_by(der: bytes, ca_pem: str) -> bool:
+    """Whether one of the CAs in PEM signed the certificate itself. A certificate below an intermediate CA counts as
+    foreign here: its chain is known to the handshake only."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        authorities = x509.load_pem_x509_certificates(ca_pem.encode())
+    except ValueError:
+        return False
+    for authority in authorities:
+        try:
+            certificate.verify_directly_issued_by(authority)
+            return True
+        except (ValueError, TypeError, InvalidSignature):
+            continue
+    return False
