@@ -34,6 +34,7 @@ from vk_provider.cloud.base import Cloud, Instance, InstanceRuntime, Offering
 from vk_provider.clouds import build_boot_data, create_backend
 from vk_provider.errors import BadStartError, CloudError, KubeApiError
 from vk_provider.kube.client import KubeClient
+from vk_provider.kube.client_ca import ClusterClientCa
 from vk_provider.kube.informer import Informer
 from vk_provider.kube.paths import PODS, field_selector
 from vk_provider.kube.recorder import EventRecorder
@@ -50,13 +51,16 @@ from vk_provider.pods.build import build_controller
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.source import ControllerPods
 from vk_provider.pods.sweep import OrphanSweep
-from vk_provider.settings import Settings
+from vk_provider.settings import CLUSTER_CA, Settings
 
 log = logging.getLogger(__name__)
 
 IDENTITY_CHECK_S = 3600.0
 IDENTITY_RETRY_S = 60.0
 START_CANCEL_LIMIT_S = 10.0
+LEASE_CONNECTIONS = 2
+"""For each Node."""
+REVIEW_CONNECTIONS = 16
 
 
 def run(settings: Settings) -> int:
@@ -111,6 +115,10 @@ class Provider:
         )
         self._closers.append(client.close)
         client.metrics_hook = metrics.observe_api_call
+        # Statuses that hang must not cost the Leases, nor what strangers ask of :10250 the statuses.
+        self._leases = client.with_connections(LEASE_CONNECTIONS * len(settings.nodes))
+        self._reviews = client.with_connections(REVIEW_CONNECTIONS)
+        self._closers += [self._leases.close, self._reviews.close]
         store = self._identity_store(client)
         self._identity = await self._load_identity(store)
         cloud, connector = create_backend(settings, self._identity)
@@ -120,7 +128,7 @@ class Provider:
         except OSError as error:
             raise BadStartError(f"the {cloud.name} cloud cannot start: {error}") from None
         cloud = metrics.measure_cloud(cloud)
-        offerings, runtime, instances = await self._ask_cloud(cloud, client)
+        offerings, runtime, instances = await self._ask_cloud(cloud, self._leases)
         await self._build(client, cloud, connector, offerings, runtime, metrics)
         # Before anything is changed: a second provider by mistake must fail here and not launch what runs already.
         for node in self._nodes:
@@ -251,14 +259,15 @@ class Provider:
         pods = ControllerPods(self.controller, self.archive)
         self.supervisor.start("events", self.recorder.run())
         self.supervisor.start("references", self.references.run())
-        auth = Authenticator(client), Authorizer(client)
-        client_ca = self._client_ca(client)
+        auth = Authenticator(self._reviews), Authorizer(self._reviews)
+        client_ca = await self._client_ca(client)
         for node in settings.nodes:
             self._nodes.append(
                 NodeService(
                     build_spec(node, settings, runtime),
                     settings,
                     client,
+                    self._leases,
                     connector,
                     self.recorder,
                     pods,
@@ -276,11 +285,16 @@ class Provider:
                 return node.object
         return None
 
-    def _client_ca(self, client: KubeClient) -> str:
+    async def _client_ca(self, client: KubeClient) -> str:
         """Who signs the client certificates that the kubelet API accepts."""
         path = self.settings.kubelet.client_ca_file
         if not path:
-            return client.ca_pem
+            return ""
+        if path == CLUSTER_CA:
+            cluster = ClusterClientCa(client)
+            pem = await cluster.load()
+            self.supervisor.start("CAs for client certificates", cluster.run(pem, self._reload_client_ca))
+            return pem
         file = ClientCaFile(Path(path))
         self.supervisor.start("CAs for client certificates", file.run(self._reload_client_ca))
         return file.load()

@@ -84,6 +84,7 @@ class NodeService:
         spec: NodeSpec,
         settings: Settings,
         client: KubeClient,
+        leases: KubeClient,
         connector: AgentConnector,
         recorder: EventRecorder,
         pods: PodSource,
@@ -97,7 +98,7 @@ class NodeService:
         self._settings = settings
         self._client = client
         kubelet = settings.kubelet
-        self._controller = NodeController(client, recorder, spec, ready_checks)
+        self._controller = NodeController(client, recorder, spec, ready_checks, leases=leases)
         api = KubeletApi(
             spec.name,
             pods,

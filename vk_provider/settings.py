@@ -23,6 +23,8 @@ from vk_provider.podmodel.quantity import parse_quantity
 
 ENVIRONMENT_PREFIX = "VK_PROVIDER_"
 MIN_CERTIFICATE_TTL_S = 60
+CLUSTER_CA = "cluster"
+"""kubelet.client_ca_file: as the API server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +131,15 @@ class KubeletSettings:
 
     serving_certificate: "csr" asks the cluster for kubernetes.io/kubelet-serving certificates and rotates them;
                          "files" reads certificate_file and key_file and follows their changes
-    client_ca_file:      who may authenticate with x509; "" takes the kubeconfig's cluster CA
+    client_ca_file:      who signs the client certificates that are accepted: "cluster" for what the API server itself
+                         accepts (ConfigMap kube-system/extension-apiserver-authentication, read again every minute),
+                         the path of a bundle in PEM, whose changes are followed, or "" for nobody: bearer tokens only
     """
 
     serving_certificate: Literal["csr", "files"] = "csr"
     certificate_file: str = ""
     key_file: str = ""
-    client_ca_file: str = ""
+    client_ca_file: str = CLUSTER_CA
     certificate_dir: str = "/var/lib/vk-provider/pki"
     streaming_idle_timeout_s: float = 14400.0
     healthz_address: str = "127.0.0.1"

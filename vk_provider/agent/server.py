@@ -53,7 +53,7 @@ class AgentServer:
         await self._runner.setup()
         try:
             site = TlsSite(
-                self._runner, host, port, self._identity.context, limits=LIMITS, is_authenticated=_is_provider
+                self._runner, host, port, lambda: self._identity.context, limits=LIMITS, is_authenticated=_is_provider
             )
             await site.start()
         except OSError as error:

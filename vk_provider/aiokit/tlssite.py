@@ -13,6 +13,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -34,6 +35,7 @@ def accepts_nobody(tls: ssl.SSLObject) -> bool:
 class TlsSite(web.BaseSite):
     """Like web.TCPSite with TLS, with `TLS_SHUTDOWN_S` for the end of a connection.
 
+    context:          of the next handshake
     is_authenticated: whether the peer has shown who it is by the TLS handshake alone; else `mark_authenticated`
     """
 
@@ -42,14 +44,14 @@ class TlsSite(web.BaseSite):
         runner: web.AppRunner,
         host: str,
         port: int,
-        context: ssl.SSLContext,
+        context: Callable[[], ssl.SSLContext],
         *,
         limits: ConnectionLimits | None = None,
         is_authenticated: IsAuthenticated = accepts_nobody,
         backlog: int = 512,
     ) -> None:
-        super().__init__(runner, ssl_context=context, backlog=backlog)
-        self._host, self._port = host, port
+        super().__init__(runner, backlog=backlog)
+        self._host, self._port, self._context = host, port, context
         self._is_authenticated = is_authenticated
         self.pending = PendingConnections(limits or ConnectionLimits())
 
@@ -99,7 +101,7 @@ class TlsSite(web.BaseSite):
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
                 make_handler,
                 connection,
-                ssl=self._ssl_context,
+                ssl=self._context(),
                 ssl_handshake_timeout=self.pending.limits.handshake_s,
                 ssl_shutdown_timeout=TLS_SHUTDOWN_S,
             )

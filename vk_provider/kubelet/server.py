@@ -141,7 +141,7 @@ class KubeletServer:
                 self._runner,
                 config.host,
                 config.port,
-                self._tls.context,
+                lambda: self._tls.context,
                 limits=LIMITS,
                 is_authenticated=shows_certificate,
             )

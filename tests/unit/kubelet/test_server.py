@@ -236,6 +236,22 @@ async def test_connections_of_a_client_ca_that_was_rotated_away_are_closed_and_o
         writer.transport.abort()
 
 
+async def test_without_a_client_ca_only_tokens_count_also_after_there_was_one(rig: Rig) -> None:
+    certificate = rig.ca.client_context(rig.ca.issue("apiserver", ["system:masters"]))
+
+    async def ask(**headers: str) -> int:
+        async with aiohttp.ClientSession() as http:
+            url = f"https://127.0.0.1:{rig.server.port}/configz"
+            async with http.get(url, ssl=certificate, headers=headers) as response:
+                return response.status
+
+    answers = []
+    for pem in (rig.ca.pem, "", rig.ca.pem):
+        rig.server.reload_client_ca(pem)
+        answers.append((await ask(), await ask(**ADMIN)))
+    assert answers == [(200, 200), (401, 200), (200, 200)]
+
+
 async def test_a_request_that_is_being_answered_when_its_ca_goes_is_answered(rig: Rig, tmp_path: Path) -> None:
     path = tmp_path / "0.log"
     path.write_text("2026-01-02T03:04:05Z stdout F hello\n")
