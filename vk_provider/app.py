@@ -27,6 +27,7 @@ from vk_provider.agentclient.identity_store import (
     ProviderIdentity,
     SecretIdentityStore,
 )
+from vk_provider.aiokit import openfiles
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.metrics import Registry
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
@@ -66,6 +67,7 @@ REVIEW_CONNECTIONS = 16
 def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. BadStartError passes through."""
     set_up_logging(settings.logs)
+    openfiles.raise_limit()
     try:
         return uvloop.run(_run(settings))
     except RootTaskError as error:
