@@ -27,6 +27,7 @@ from vk_provider.agentclient.identity_store import (
     ProviderIdentity,
     SecretIdentityStore,
 )
+from vk_provider.aiokit import openfiles
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.metrics import Registry
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
@@ -35,6 +36,7 @@ from vk_provider.cloud.limits import LimitedCloud
 from vk_provider.clouds import build_boot_data, create_backend
 from vk_provider.errors import BadStartError, CloudError, KubeApiError
 from vk_provider.kube.client import KubeClient
+from vk_provider.kube.client_ca import ClusterClientCa
 from vk_provider.kube.informer import Informer
 from vk_provider.kube.paths import PODS, field_selector
 from vk_provider.kube.recorder import EventRecorder
@@ -47,23 +49,27 @@ from vk_provider.metrics import ProcessMetrics
 from vk_provider.node.lease import NodeLease
 from vk_provider.node.watch_check import describe_watch
 from vk_provider.node_service import NodeService, build_spec
-from vk_provider.pods.archive import LogArchive
+from vk_provider.pods.archive import ArchiveLimits, LogArchive
 from vk_provider.pods.build import build_controller
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.source import ControllerPods
 from vk_provider.pods.sweep import OrphanSweep
-from vk_provider.settings import Settings
+from vk_provider.settings import CLUSTER_CA, Settings
 
 log = logging.getLogger(__name__)
 
 IDENTITY_CHECK_S = 3600.0
 IDENTITY_RETRY_S = 60.0
 START_CANCEL_LIMIT_S = 10.0
+LEASE_CONNECTIONS = 2
+"""For each Node."""
+REVIEW_CONNECTIONS = 16
 
 
 def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. BadStartError passes through."""
     set_up_logging(settings.logs)
+    openfiles.raise_limit()
     try:
         return uvloop.run(_run(settings))
     except RootTaskError as error:
@@ -113,6 +119,10 @@ class Provider:
         )
         self._closers.append(client.close)
         client.metrics_hook = metrics.observe_api_call
+        # Statuses that hang must not cost the Leases, nor what strangers ask of :10250 the statuses.
+        self._leases = client.with_connections(LEASE_CONNECTIONS * len(settings.nodes))
+        self._reviews = client.with_connections(REVIEW_CONNECTIONS)
+        self._closers += [self._leases.close, self._reviews.close]
         store = self._identity_store(client)
         self._identity = await self._load_identity(store)
         cloud, connector = create_backend(settings, self._identity)
@@ -122,7 +132,7 @@ class Provider:
         except OSError as error:
             raise BadStartError(f"the {cloud.name} cloud cannot start: {error}") from None
         cloud = metrics.measure_cloud(LimitedCloud(cloud))
-        offerings, runtime, instances = await self._ask_cloud(cloud, client)
+        offerings, runtime, instances = await self._ask_cloud(cloud, self._leases)
         await self._build(client, cloud, connector, offerings, runtime, metrics)
         # Before anything is changed: a second provider by mistake must fail here and not launch what runs already.
         for node in self._nodes:
@@ -223,8 +233,12 @@ class Provider:
         pod_metrics = PodMetrics(self.registry)
         self.recorder = EventRecorder(client, busy=lambda: client.status_load.is_busy)
         self.references = ReferenceStore(client, on_event=self.recorder.record)
+        limits = settings.pods
         self.archive = LogArchive(
-            settings.pods.archive_dir, settings.pods.archive_bytes, settings.pods.archive_timeout_s
+            limits.archive_dir,
+            ArchiveLimits(
+                limits.archive_bytes, limits.archive_pod_bytes, limits.archive_total_bytes, limits.archive_timeout_s
+            ),
         )
         self.controller = build_controller(
             settings=settings,
@@ -252,14 +266,15 @@ class Provider:
         pods = ControllerPods(self.controller, self.archive)
         self.supervisor.start("events", self.recorder.run())
         self.supervisor.start("references", self.references.run())
-        auth = Authenticator(client), Authorizer(client)
-        client_ca = self._client_ca(client)
+        auth = Authenticator(self._reviews), Authorizer(self._reviews)
+        client_ca = await self._client_ca(client)
         for node in settings.nodes:
             self._nodes.append(
                 NodeService(
                     build_spec(node, settings, runtime),
                     settings,
                     client,
+                    self._leases,
                     connector,
                     self.recorder,
                     pods,
@@ -279,11 +294,16 @@ class Provider:
     def _node(self, name: str) -> NodeService | None:
         return next((node for node in self._nodes if node.spec.name == name), None)
 
-    def _client_ca(self, client: KubeClient) -> str:
+    async def _client_ca(self, client: KubeClient) -> str:
         """Who signs the client certificates that the kubelet API accepts."""
         path = self.settings.kubelet.client_ca_file
         if not path:
-            return client.ca_pem
+            return ""
+        if path == CLUSTER_CA:
+            cluster = ClusterClientCa(client)
+            pem = await cluster.load()
+            self.supervisor.start("CAs for client certificates", cluster.run(pem, self._reload_client_ca))
+            return pem
         file = ClientCaFile(Path(path))
         self.supervisor.start("CAs for client certificates", file.run(self._reload_client_ca))
         return file.load()

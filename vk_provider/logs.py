@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 
+from vk_provider.aiokit.textlog import TextFormatter
 from vk_provider.settings import LogSettings
 
 
@@ -32,6 +33,6 @@ def set_up_logging(settings: LogSettings) -> None:
     if settings.format == "json":
         handler.setFormatter(JsonFormatter())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+        handler.setFormatter(TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("vk_provider").setLevel(settings.level.upper())

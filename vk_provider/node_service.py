@@ -84,6 +84,7 @@ class NodeService:
         spec: NodeSpec,
         settings: Settings,
         client: KubeClient,
+        leases: KubeClient,
         connector: AgentConnector,
         recorder: EventRecorder,
         pods: PodSource,
@@ -98,7 +99,7 @@ class NodeService:
         self._settings = settings
         self._client = client
         kubelet = settings.kubelet
-        self._controller = NodeController(client, recorder, spec, ready_checks, on_known=on_known)
+        self._controller = NodeController(client, recorder, spec, ready_checks, on_known=on_known, leases=leases)
         api = KubeletApi(
             spec.name,
             pods,

@@ -23,6 +23,8 @@ from vk_provider.podmodel.quantity import parse_quantity
 
 ENVIRONMENT_PREFIX = "VK_PROVIDER_"
 MIN_CERTIFICATE_TTL_S = 60
+CLUSTER_CA = "cluster"
+"""kubelet.client_ca_file: as the API server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +131,15 @@ class KubeletSettings:
 
     serving_certificate: "csr" asks the cluster for kubernetes.io/kubelet-serving certificates and rotates them;
                          "files" reads certificate_file and key_file and follows their changes
-    client_ca_file:      who may authenticate with x509; "" takes the kubeconfig's cluster CA
+    client_ca_file:      who signs the client certificates that are accepted: "cluster" for what the API server itself
+                         accepts (ConfigMap kube-system/extension-apiserver-authentication, read again every minute),
+                         the path of a bundle in PEM, whose changes are followed, or "" for nobody: bearer tokens only
     """
 
     serving_certificate: Literal["csr", "files"] = "csr"
     certificate_file: str = ""
     key_file: str = ""
-    client_ca_file: str = ""
+    client_ca_file: str = CLUSTER_CA
     certificate_dir: str = "/var/lib/vk-provider/pki"
     streaming_idle_timeout_s: float = 14400.0
     healthz_address: str = "127.0.0.1"
@@ -156,12 +160,19 @@ class IdentitySettings:
 class PodSettings:
     """daemonsets: "refuse" leaves DaemonSet pods Pending with an event, "run" gives each its instance.
 
-    archive_dir: logs of finished pods, kept until the pod object is gone; archive_bytes limits one container's log
+    archive_dir:         logs of finished pods, kept until the pod object is gone
+    archive_bytes:       of one container's log, the newest lines; as a kubelet's containerLogMaxSize
+    archive_pod_bytes:   of all logs of one pod, so that a pod with many containers cannot fill the archive
+    archive_total_bytes: of the whole directory: the pods archived first make room for newer ones. A pod's log is rarely
+                         over 1 MiB, so this holds the last thousands of pods on an ordinary disk
+    archive_timeout_s:   for one pod's logs, after which its instance is terminated without
     """
 
     daemonsets: Literal["refuse", "run"] = "refuse"
     archive_dir: str = "/var/lib/vk-provider/logs"
     archive_bytes: int = 10 * 2**20
+    archive_pod_bytes: int = 50 * 2**20
+    archive_total_bytes: int = 5 * 2**30
     archive_timeout_s: float = 30.0
 
 

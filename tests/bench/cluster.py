@@ -33,6 +33,7 @@ ACCESS = (
     "clusterrole.yaml",
     "clusterrolebinding.yaml",
     "lease-role.yaml",
+    "client-ca-role.yaml",
 )
 IMAGE = "docker.io/library/busybox:bench"
 READY_LIMIT_S = 60.0

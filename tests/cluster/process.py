@@ -35,14 +35,20 @@ class Process:
         return self.run_dir / f"{self.name}.pid"
 
     def pid(self) -> int | None:
-        """The pid while it runs (a stopped, SIGSTOPped process runs), else None."""
+        """The pid while it runs (a stopped, SIGSTOPped process runs), else None. Raises ClusterError when the pid file
+        is not one of ours."""
         try:
             known = json.loads(self.pid_file.read_text())
-        except (FileNotFoundError, ValueError):
+            pid, started = known["pid"], known["started"]
+        except FileNotFoundError:
             return None
-        _reap(known["pid"])
-        alive = known["started"] is not None and start_time(known["pid"]) == known["started"]
-        return known["pid"] if alive else None
+        except (ValueError, KeyError, TypeError):
+            pid = started = None
+        if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0:
+            advice = f"see whether {self.name} still runs, end it, and remove the file"
+            raise ClusterError(f"{self.pid_file} is corrupt: no JSON object with pid and started", advice)
+        _reap(pid)
+        return pid if started is not None and start_time(pid) == started else None
 
     def start(self, command: Sequence[str], environment: dict[str, str] | None = None) -> int:
         """Start it unless it runs already; the pid."""

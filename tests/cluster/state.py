@@ -72,11 +72,14 @@ class StateDir:
         return [self.process(path.stem) for path in sorted((self.root / "run").glob("*.pid"))]
 
     def load(self) -> Endpoints | None:
-        """The endpoints of the last start, if there was one."""
+        """The endpoints of the last start, if there was one. Raises ClusterError when the file is not one of ours."""
         try:
             return Endpoints(**json.loads(self.marker.read_text()))
         except FileNotFoundError:
             return None
+        except (ValueError, TypeError):
+            advice = f"end what still runs by the pids in {self.root / 'run'}, and remove {self.root}"
+            raise ClusterError(f"{self.marker} is corrupt: not the JSON object of a control plane", advice) from None
 
     def require(self) -> Endpoints:
         """The endpoints of the last start. Raises ClusterError when there was none."""

@@ -38,6 +38,7 @@ ACCESS_MANIFESTS = (
     "clusterrole.yaml",
     "clusterrolebinding.yaml",
     "lease-role.yaml",
+    "client-ca-role.yaml",
 )
 
 

@@ -104,6 +104,8 @@ class Environment:
             document = json.loads((root / "demo.json").read_text())
         except (FileNotFoundError, ValueError):
             return None
+        if not isinstance(document, dict):
+            return None
         known = {each.name for each in fields(cls)}  # another version of this file may have written others
         # JSON knows no tuples.
         return cls(

@@ -40,7 +40,9 @@ from vk_provider.agent.session import SessionHandler
 from vk_provider.agent.stats.sampler import Sampler, add_stats_routes, run_stats
 from vk_provider.agent.streams import add_stream_routes
 from vk_provider.agent.worker.worker import PodWorker
+from vk_provider.aiokit import openfiles
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
+from vk_provider.aiokit.textlog import TextFormatter
 from vk_provider.errors import EXIT_BAD_START, AgentError, BadStartError
 
 __all__ = ["Agent", "AgentOptions", "InstanceFacts", "main"]
@@ -159,9 +161,10 @@ async def _run_worker(
 def main(argv: Sequence[str]) -> int:
     """Entry point of `vk-provider agent`; returns the exit code."""
     options = _parse_options(argv)
-    logging.basicConfig(
-        stream=sys.stderr, level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=options.log_level, handlers=[handler])
+    openfiles.raise_limit()
     try:
         asyncio.run(_run_until_signalled(Agent(options)))
     except RootTaskError:

@@ -14,6 +14,7 @@ import orjson
 from aiohttp import web
 
 from vk_provider.agent.identity import AgentIdentity, IdentityRefused
+from vk_provider.aiokit.connection_limits import ConnectionLimits
 from vk_provider.aiokit.tlssite import TlsSite
 from vk_provider.errors import BadStartError
 from vk_provider.wire import routes
@@ -21,7 +22,7 @@ from vk_provider.wire.version import SUPPORTED_VERSIONS
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-MAX_HEADER_BYTES = 1 << 20
+LIMITS = ConnectionLimits()
 """As a kubelet's: the command of an exec travels in the request line."""
 SHUTDOWN_LIMIT_S = 2.0
 
@@ -46,12 +47,15 @@ class AgentServer:
             access_log=None,
             handle_signals=False,
             shutdown_timeout=SHUTDOWN_LIMIT_S,
-            max_line_size=MAX_HEADER_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
+            max_line_size=LIMITS.head_bytes,
+            max_field_size=LIMITS.head_bytes,
         )
         await self._runner.setup()
         try:
-            await TlsSite(self._runner, host, port, self._identity.context).start()
+            site = TlsSite(
+                self._runner, host, port, lambda: self._identity.context, limits=LIMITS, is_authenticated=_is_provider
+            )
+            await site.start()
         except OSError as error:
             raise BadStartError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
 
@@ -92,8 +96,10 @@ class AgentServer:
 def is_provider(request: web.Request) -> bool:
     """Whether the verified client certificate of the connection bears the provider's name."""
     tls = request.get_extra_info("ssl_object")
-    if not isinstance(tls, ssl.SSLObject):
-        return False
+    return isinstance(tls, ssl.SSLObject) and _is_provider(tls)
+
+
+def _is_provider(tls: ssl.SSLObject) -> bool:
     subject = (tls.getpeercert() or {}).get("subject", ())
     return any(("commonName", routes.PROVIDER_COMMON_NAME) in part for part in subject)
 

@@ -53,6 +53,7 @@ class KubeClient:
         self._headers = {"User-Agent": user_agent or f"vk-provider/{__version__}", "Accept": "application/json"}
         self._requests = _session(pool_size)
         self._watches = _session(0)
+        self._owns_credentials = True
         self.metrics_hook: MetricsHook | None = None
         self.status_load = StatusLoad()
 
@@ -102,18 +103,19 @@ class KubeClient:
     def server(self) -> str:
         return self._credentials.server
 
-    @property
-    def ca_pem(self) -> str:
-        """The cluster's CA; "" without TLS and when the kubeconfig names none: the system's CAs are not the cluster's,
-        and a client certificate of theirs proves nothing."""
-        context = self._credentials.ssl_context
-        if not isinstance(context, ssl.SSLContext) or not self._credentials.names_ca:
-            return ""
-        return "".join(ssl.DER_cert_to_PEM_cert(der) for der in context.get_ca_certs(binary_form=True))
+    def with_connections(self, pool_size: int) -> KubeClient:
+        """A client of the same identity with connections of its own: whatever hangs on the others', these are free.
+
+        Close it before this one."""
+        client = KubeClient(self._credentials, self._headers["User-Agent"], pool_size)
+        client.metrics_hook, client._owns_credentials = self.metrics_hook, False
+        return client
 
     async def close(self) -> None:
         await self._watches.close()
         await self._requests.close()
+        if self._owns_credentials:
+            await self._credentials.close()
 
     async def get(self, path: str, query: Mapping[str, str] | None = None, timeout_s: float = 30) -> Json:
         return await self.request("GET", path, query=query, timeout_s=timeout_s)

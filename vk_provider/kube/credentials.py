@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import ssl
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,24 @@ from vk_provider.errors import BadStartError
 
 log = logging.getLogger(__name__)
 
-_REFRESH_INTERVAL_S = 30.0
-_RELOAD_INTERVAL_S = 10.0
 DEFAULT_KUBECONFIG = "~/.kube/config"
+_CHECK_INTERVAL_S = 30.0
+"""For credentials whose end only the library knows (in-cluster, OIDC)."""
+_RENEW_AT = 0.8
+"""Of the life of an exec plugin's credential: the plugin then has the last fifth to answer or to fail and be run again.
+It is three minutes of an EKS token's fourteen."""
+_RETRY_S = 10.0
+_RELOAD_INTERVAL_S = 10.0
+_JOB_LIMIT_S = 60.0
+_WAIT_S = 10.0
+"""How long a request whose credential is of no use any more waits for a new one."""
 
 
 class Credentials:
     """Server URL, TLS context and Authorization header; `load` first.
+
+    New credentials are fetched beside the requests, which go on with the old ones meanwhile: no plugin, identity
+    provider or file system that hangs stops a Lease or a status.
 
     kubeconfig: path (several joined by ":"), None: $KUBECONFIG, else ~/.kube/config when it exists, else in-cluster
     """
@@ -34,14 +47,13 @@ class Credentials:
         self._context = context
         self._configuration: Any = None
         self._loader: Any = None
-        self._checked_at = 0.0
-        self._reloaded_at = 0.0
-        self._lock = asyncio.Lock()
+        self._renew_at = self._expires_at = math.inf  # time.monotonic()
+        self._reloaded_at = -math.inf
+        self._job: asyncio.Task[bool] | None = None
         self.server = ""
         self.server_hostname: str | None = None
         self.proxy: str | None = None
         self.ssl_context: ssl.SSLContext | bool = True
-        self.names_ca = False
 
     @property
     def source(self) -> str:
@@ -53,7 +65,10 @@ class Credentials:
         if self._paths:
             self._check_readable()
         try:
-            await self._load()
+            async with asyncio.timeout(_JOB_LIMIT_S):
+                await self._load()
+        except TimeoutError:
+            raise BadStartError(f"{self.source} cannot be used: no answer within {_JOB_LIMIT_S:g} s") from None
         except (KeyError, TypeError, AttributeError) as error:
             # What the library says when the file holds something else: "'str' object does not support item assignment".
             raise BadStartError(
@@ -82,62 +97,98 @@ class Credentials:
         from kubernetes_asyncio.client import Configuration
         from kubernetes_asyncio.config import kube_config
 
+        from vk_provider.kube.execplugin import PluginLoader
+
         configuration: Any = type.__call__(Configuration)
-        if self._paths:
-            self._loader = await config.load_kube_config(
-                self._paths, self._context, client_configuration=configuration, persist_config=False
-            )
-        else:
-            config.load_incluster_config(client_configuration=configuration)
+        loader = None
         try:
-            self.ssl_context = _build_ssl_context(configuration)
-            self.names_ca = bool(configuration.ssl_ca_cert)
+            if self._paths:
+                loader = await PluginLoader.load(self._paths, self._context, configuration)
+            else:
+                config.load_incluster_config(client_configuration=configuration)
+            ssl_context = _build_ssl_context(configuration)
         finally:
             # Certificates given inline pass through temporary files: the key must not stay on disk.
             kube_config._cleanup_temp_files()
-        self._configuration = configuration
+        self._configuration, self._loader, self.ssl_context = configuration, loader, ssl_context
         self.server = str(configuration.host or "").rstrip("/")
         self.server_hostname = configuration.tls_server_name or None
         self.proxy = configuration.proxy or None
-        self._checked_at = time.monotonic()
+        self._plan()
+
+    def _plan(self) -> None:
+        """When to renew what was just fetched."""
+        now = time.monotonic()
+        self._renew_at = self._expires_at = math.inf
+        expiry = getattr(self._loader, "exec_plugin_expiry", None)
+        if expiry is not None:
+            life_s = expiry.timestamp() - time.time()
+            self._renew_at = now + max(_RETRY_S, _RENEW_AT * life_s)
+            self._expires_at = now + life_s
+        elif self._loader is None or self._loader.provider in ("oidc", "gcp"):
+            self._renew_at = now + _CHECK_INTERVAL_S
 
     async def authorization(self) -> str | None:
-        """The Authorization header's value now, renewed when it is about to expire; None with a certificate."""
-        if "BearerToken" not in self._configuration.api_key:
-            return None
-        if time.monotonic() - self._checked_at >= _REFRESH_INTERVAL_S:
-            async with self._lock:
-                if time.monotonic() - self._checked_at >= _REFRESH_INTERVAL_S:
-                    await self._refresh_token()
-                    self._checked_at = time.monotonic()
+        """The Authorization header's value now; None with a certificate. Waits only when what we hold has run out."""
+        now = time.monotonic()
+        if now >= self._renew_at:
+            self._start("renewal", self._renew)
+        if now >= self._expires_at and self._job is not None:
+            await asyncio.wait({self._job}, timeout=_WAIT_S)
         token: str | None = self._configuration.api_key.get("BearerToken")
         return token
 
-    async def _refresh_token(self) -> None:
-        try:
-            if self._loader is None:
-                self._configuration.refresh_api_key_hook(self._configuration)
-            elif getattr(self._loader, "exec_plugin_expiry", None) is not None:
-                await self._loader.load_from_exec_plugin()
-                self._configuration.api_key["BearerToken"] = self._loader.token
-            elif self._loader.provider in ("oidc", "gcp"):
-                await self._loader._load_authentication()
-                self._configuration.api_key["BearerToken"] = self._loader.token
-        except Exception as error:
-            log.warning("cannot refresh the token of %s, keeping the old one: %s", self.source, _first_line(error))
+    async def _renew(self) -> None:
+        if self._loader is None:
+            self._configuration.refresh_api_key_hook(self._configuration)
+        elif getattr(self._loader, "exec_plugin_expiry", None) is None:
+            await self._loader._load_authentication()
+            self._configuration.api_key["BearerToken"] = self._loader.token
+        elif "BearerToken" in self._configuration.api_key:
+            await self._loader.load_from_exec_plugin()
+            self._configuration.api_key["BearerToken"] = self._loader.token
+        else:
+            await self._load()  # a certificate, which is part of the TLS context
+        self._plan()
 
     async def reload(self) -> bool:
-        """Read everything again after a 401 (rotated token or certificate files); False when that was done just now."""
-        async with self._lock:
+        """Read everything again after a 401 (rotated token or certificate files); False when that was done just now,
+        when it failed, or when it takes too long."""
+        if self._job is None:
             if time.monotonic() - self._reloaded_at < _RELOAD_INTERVAL_S:
                 return False
             self._reloaded_at = time.monotonic()
-            try:
-                await self._load()
-            except Exception as error:
-                log.warning("cannot read %s again: %s", self.source, _first_line(error))
-                return False
+            self._start("reload", self._load)
+        job = self._job
+        assert job is not None
+        await asyncio.wait({job}, timeout=_WAIT_S)
+        return job.done() and not job.cancelled() and job.result()
+
+    def _start(self, name: str, fetch: Callable[[], Awaitable[None]]) -> None:
+        """Beside the requests; one at a time."""
+        if self._job is None:
+            self._job = asyncio.create_task(self._fetch(fetch), name=f"{name} of credentials")
+            self._job.add_done_callback(self._forget_job)
+
+    def _forget_job(self, _: asyncio.Task[bool]) -> None:
+        self._job = None
+
+    async def _fetch(self, fetch: Callable[[], Awaitable[None]]) -> bool:
+        try:
+            async with asyncio.timeout(_JOB_LIMIT_S):
+                await fetch()
             return True
+        except Exception as error:
+            self._renew_at = max(self._renew_at, time.monotonic() + _RETRY_S)
+            what = f"no answer within {_JOB_LIMIT_S:g} s" if isinstance(error, TimeoutError) else _first_line(error)
+            log.warning("cannot renew the credentials of %s, keeping the old ones: %s", self.source, what)
+            return False
+
+    async def close(self) -> None:
+        """Give up what is being fetched."""
+        if self._job is not None:
+            self._job.cancel()
+            await asyncio.wait({self._job})
 
 
 def _default_kubeconfig() -> str | None:

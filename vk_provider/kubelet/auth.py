@@ -19,6 +19,7 @@ from aiohttp import web
 from cachetools import TTLCache
 
 from vk_provider.aiokit.backoff import Backoff
+from vk_provider.aiokit.tlssite import mark_authenticated
 from vk_provider.errors import KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.attributes import find_subresources, find_verb
@@ -34,6 +35,12 @@ CACHE_ENTRIES = 10_000
 REVIEW_TRIES = 5
 REVIEW_RETRY_S = 0.5
 """A review changes nothing, so it is asked again: 4 s in all (apiserver/pkg/util/webhook, DefaultRetryBackoff)."""
+
+REVIEW_TIMEOUT_S = 10.0
+"""Of one try (apiserver/pkg/server/options: TokenRequestTimeout, ClientTimeout)."""
+REVIEWS_WAITING = 128
+"""TokenReviews, and as many SubjectAccessReviews. One address has no more than 64 connections that have not
+authenticated, so a flood from one leaves room for the others."""
 
 AUTHENTICATED = "system:authenticated"
 
@@ -59,7 +66,7 @@ class SingleFlight:
     async def do(self, key: Any, call: Callable[[], Awaitable[ValueT]]) -> ValueT:
         task = self._running.get(key)
         if task is None:
-            task = asyncio.ensure_future(_await(call))
+            task = asyncio.create_task(_await(call), name="review")
             self._running[key] = task
             task.add_done_callback(lambda _: self._running.pop(key, None))
         # Shielded: one caller that hangs up must not cancel the answer of the others.
@@ -91,17 +98,35 @@ def _with_authenticated(groups: tuple[str, ...]) -> tuple[str, ...]:
     return groups if AUTHENTICATED in groups else (*groups, AUTHENTICATED)
 
 
-async def _ask(reviews: ReviewClient, path: str, body: Json) -> Json:
-    """The reviewed document. A lost connection and an overloaded API server are given time, as a kubelet gives."""
-    backoff = Backoff(REVIEW_RETRY_S, 10.0, factor=1.5, jitter=0.2)
-    for left in reversed(range(REVIEW_TRIES)):
+class Reviews:
+    """Asks the API server. No more than REVIEWS_WAITING questions are open: who asks beyond that gets a 429 at once."""
+
+    def __init__(self, client: ReviewClient) -> None:
+        self._client = client
+        self._waiting = 0
+
+    async def ask(self, path: str, body: Json) -> Json:
+        """The reviewed document. Raises KubeApiError.
+
+        A lost connection and an overloaded API server are given time, as a kubelet gives."""
+        if self._waiting >= REVIEWS_WAITING:
+            raise KubeApiError(429, "TooManyRequests", f"{self._waiting} reviews wait for the API server")
+        self._waiting += 1
         try:
-            return await reviews.create(path, body)
-        except KubeApiError as error:
-            if not left or not _may_pass(error):
-                raise
-        await asyncio.sleep(backoff.next_delay_s())
-    raise AssertionError("unreachable: the last try returns or raises")
+            return await self._ask(path, body)
+        finally:
+            self._waiting -= 1
+
+    async def _ask(self, path: str, body: Json) -> Json:
+        backoff = Backoff(REVIEW_RETRY_S, 10.0, factor=1.5, jitter=0.2)
+        for left in reversed(range(REVIEW_TRIES)):
+            try:
+                return await self._client.create(path, body, timeout_s=REVIEW_TIMEOUT_S)
+            except KubeApiError as error:
+                if not left or not _may_pass(error):
+                    raise
+            await asyncio.sleep(backoff.next_delay_s())
+        raise AssertionError("unreachable: the last try returns or raises")
 
 
 def _may_pass(error: KubeApiError) -> bool:
@@ -113,7 +138,7 @@ class Authenticator:
     """Finds the user of a request."""
 
     def __init__(self, reviews: ReviewClient) -> None:
-        self._reviews = reviews
+        self._reviews = Reviews(reviews)
         self._users: MutableMapping[bytes, User] = TTLCache(CACHE_ENTRIES, TOKEN_TTL_S)
         self._refused: MutableMapping[bytes, bool] = TTLCache(CACHE_ENTRIES, REFUSED_TOKEN_TTL_S)
         self._flight = SingleFlight()
@@ -144,7 +169,7 @@ class Authenticator:
 
     async def _review(self, key: bytes, token: str) -> User | None:
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
-        review = await _ask(self._reviews, "/apis/authentication.k8s.io/v1/tokenreviews", body)
+        review = await self._reviews.ask("/apis/authentication.k8s.io/v1/tokenreviews", body)
         status = review.get("status") or {}
         if not status.get("authenticated"):
             self._refused[key] = True
@@ -164,7 +189,7 @@ class Authorizer:
     """Asks whether a user may use a subresource of a Node."""
 
     def __init__(self, reviews: ReviewClient) -> None:
-        self._reviews = reviews
+        self._reviews = Reviews(reviews)
         self._allowed: MutableMapping[Any, bool] = TTLCache(CACHE_ENTRIES, ALLOW_TTL_S)
         self._denied: MutableMapping[Any, bool] = TTLCache(CACHE_ENTRIES, DENY_TTL_S)
         self._flight = SingleFlight()
@@ -187,7 +212,7 @@ class Authorizer:
         if user.extra:
             spec["extra"] = user.extra
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
-        review = await _ask(self._reviews, "/apis/authorization.k8s.io/v1/subjectaccessreviews", body)
+        review = await self._reviews.ask("/apis/authorization.k8s.io/v1/subjectaccessreviews", body)
         allowed = bool((review.get("status") or {}).get("allowed"))
         (self._allowed if allowed else self._denied)[key] = True
         return allowed
@@ -208,6 +233,7 @@ class AuthFilter:
             user = None
         if user is None:
             return web.Response(status=401, text="Unauthorized")
+        mark_authenticated(request)
         return await self._authorize(user, find_verb(request.method), find_subresources(request.path))
 
     async def _authorize(self, user: User, verb: str, subresources: list[str]) -> web.Response | None:

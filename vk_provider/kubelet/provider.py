@@ -52,5 +52,5 @@ class PodSource(Protocol):
 class ReviewClient(Protocol):
     """Creates TokenReviews and SubjectAccessReviews."""
 
-    async def create(self, path: str, body: Json) -> Json:
+    async def create(self, path: str, body: Json, timeout_s: float = 30.0) -> Json:
         """POST; returns the created object. Raises KubeApiError."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from vk_provider.aiokit.connection_limits import ConnectionLimits
+from vk_provider.aiokit.headguard import GuardedHandler
 from vk_provider.aiokit.tlssite import TlsSite
 from vk_provider.errors import BadStartError
 from vk_provider.kubelet import (
@@ -34,13 +36,13 @@ from vk_provider.kubelet import (
 from vk_provider.kubelet.api import GO_NOT_FOUND, KubeletApi
 from vk_provider.kubelet.auth import AuthFilter
 from vk_provider.kubelet.samples import NodeSamples
-from vk_provider.kubelet.serving_tls import ServingTls
+from vk_provider.kubelet.serving_tls import ServingTls, is_issued_by, shows_certificate
 from vk_provider.kubelet.streaming import end_streams
 
 log = logging.getLogger(__name__)
 
 IDLE_CONNECTION_S = 90.0
-MAX_HEADER_BYTES = 1 << 20
+LIMITS = ConnectionLimits()
 SHUTDOWN_S = 1.0
 
 _RESTFUL_ROOTS = ("stats", "run", "exec", "attach", "portForward", "containerLogs", "pods", "runningpods")
@@ -68,6 +70,8 @@ def build_app(api: KubeletApi, auth: AuthFilter) -> web.Application:
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method == "OPTIONS" and request.raw_path == "*":
+            return web.Response()  # Go's http.Server answers this one itself (globalOptionsHandler)
         refusal = await auth.refuse(request)
         return refusal if refusal is not None else await _answer(request, handler)
 
@@ -95,7 +99,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         text = refused.text if refused.text == "Method Not Allowed" else "405: Method Not Allowed"
         return web.Response(status=405, text=text, headers={"Allow": ", ".join(sorted(refused.allowed_methods))})
     except web.HTTPNotFound:
-        restful = request.path.split("/")[1] in _RESTFUL_ROOTS
+        restful = request.path.partition("/")[2].partition("/")[0] in _RESTFUL_ROOTS
         return web.Response(status=404, text="404: Page Not Found" if restful else GO_NOT_FOUND)
     except (web.HTTPException, ConnectionError):
         raise
@@ -118,8 +122,8 @@ class KubeletServer:
             handle_signals=False,
             handler_cancellation=True,
             keepalive_timeout=IDLE_CONNECTION_S,
-            max_line_size=MAX_HEADER_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
+            max_line_size=LIMITS.head_bytes,
+            max_field_size=LIMITS.head_bytes,
             shutdown_timeout=SHUTDOWN_S,
         )
 
@@ -133,7 +137,15 @@ class KubeletServer:
                 raise BadStartError(f"serving certificate {config.certificate_file}: {error}") from None
         await self._runner.setup()
         try:
-            await TlsSite(self._runner, config.host, config.port, self._tls.context).start()
+            site = TlsSite(
+                self._runner,
+                config.host,
+                config.port,
+                lambda: self._tls.context,
+                limits=LIMITS,
+                is_authenticated=shows_certificate,
+            )
+            await site.start()
         except OSError as error:
             await self._runner.cleanup()
             what = f"kubelet API cannot listen on {config.host}:{config.port}"
@@ -145,8 +157,20 @@ class KubeletServer:
         self._tls.load_certificate(certificate_file, key_file)
 
     def reload_client_ca(self, pem: str) -> None:
-        """New handshakes are verified with these CAs alone. Raises OSError or ssl.SSLError."""
+        """Client certificates are verified with these CAs alone. Raises OSError or ssl.SSLError; nothing changes then.
+
+        Connections that authenticated by another CA get no further request answered: their clients connect anew.
+        """
         self._tls.trust(pem)
+        server = self._runner.server
+        for handler in server.connections if server is not None else ():
+            transport = handler.transport
+            tls = transport.get_extra_info("ssl_object") if transport is not None else None
+            if tls is None or not isinstance(handler, GuardedHandler):
+                continue
+            certificate = tls.getpeercert(True)
+            if certificate is not None and not is_issued_by(certificate, pem):
+                handler.retire()
 
     async def stop(self) -> None:
         """Stop accepting, end open streams, close."""

@@ -36,6 +36,7 @@ class NodeController:
     ready_checks: all must return "" before Ready becomes True
     images:       entries for status.images
     on_known:     called each time the Node has been read or registered anew: it may be decided by from now on
+    leases:       renews the Lease, `client` when None: connections that no status waits for
     `registered` is set once the Node exists; `uid` is the Node's UID; `lease` its heartbeat.
     """
 
@@ -46,13 +47,15 @@ class NodeController:
         spec: NodeSpec,
         ready_checks: Sequence[ReadyCheck] = (),
         images: Callable[[], Sequence[Json]] = tuple,
+        *,
         on_known: Callable[[], None] = lambda: None,
+        leases: KubeClient | None = None,
     ) -> None:
         self._client, self._recorder, self.spec = client, recorder, spec
         self._ready_checks, self._images, self._on_known = ready_checks, images, on_known
         selector = field_selector(metadata__name=spec.name)
         self.informer = Informer(client, NODES, selector, self._observe)
-        self.lease = NodeLease(client, spec.name, lambda: self.uid)
+        self.lease = NodeLease(leases or client, spec.name, lambda: self.uid)
         self.registered = asyncio.Event()
         self._node: Json | None = None
         self._wake = asyncio.Event()

@@ -1,96 +1,184 @@
 """Logs of finished pods, copied from the instance before it is terminated, kept until the pod object is gone.
 
-Files hold the CRI log lines as containerd wrote them, so that every log option still works on them.
+Files hold the CRI log lines as containerd wrote them, so that every log option still works on them. The agent may be in
+the hands of the pod's owner: which logs there are is the pod's spec, how much of them is kept is counted here, and an
+agent that is slow or silent costs only its own pod.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import os
-import re
-import shutil
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vk_provider.agentclient.base import AgentConnector
+from vk_provider.agentclient.base import AgentConnector, AgentResponse
 from vk_provider.cloud.base import Instance
+from vk_provider.errors import AgentError
+from vk_provider.jsontypes import Json
+from vk_provider.pods.archive_store import ArchiveStore, UnsafeNameError
 from vk_provider.wire import routes
+
+__all__ = ["ArchiveLimits", "LogArchive", "UnsafeNameError", "logs_to_keep"]
 
 log = logging.getLogger(__name__)
 
-_PARALLEL = 8
-_POD_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+SLOTS = 16
+SLOT_S = 0.25
+"""So many pods are archived side by side, which spreads the end of a thousand pods; who takes longer than this goes on
+without a slot. An agent that hangs thus holds up nobody."""
+STALL_S = 5.0
+"""An agent that sends no byte for so long is given up."""
+
+_SPEC_AND_STATUS = (
+    ("containers", "containerStatuses"),
+    ("initContainers", "initContainerStatuses"),
+    ("ephemeralContainers", "ephemeralContainerStatuses"),
+)
 
 
-def container_names(status: dict[str, Any]) -> list[tuple[str, bool]]:
-    """(name, has a previous instance) of every container that ever ran, by a PodStatus."""
-    found = []
-    for field in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
-        for item in status.get(field) or []:
+@dataclass(frozen=True, slots=True)
+class ArchiveLimits:
+    """container_bytes, pod_bytes, total_bytes: of one log, of a pod's logs, of all; pod_s: time for one pod."""
+
+    container_bytes: int
+    pod_bytes: int
+    total_bytes: int
+    pod_s: float
+
+
+class LogTooLongError(AgentError):
+    """The agent sends more of a log than it was asked for."""
+
+
+def logs_to_keep(pod: Json, status: Json) -> Iterator[tuple[str, bool]]:
+    """(container, of its previous run) of every log that may exist. Containers are the spec's; what `status` says, the
+    agent's word, only leaves out those that never ran and had no run before."""
+    for spec_field, status_field in _SPEC_AND_STATUS:
+        said = {}
+        for item in _list(status.get(status_field)):
+            if isinstance(item, dict) and isinstance(item.get("name"), str):
+                said[item["name"]] = item
+        for container in pod["spec"].get(spec_field) or []:
+            item = said.get(container["name"], {})
             if item.get("containerID"):
-                found.append((item["name"], bool((item.get("lastState") or {}).get("terminated"))))
-    return found
+                yield container["name"], False
+                last = item.get("lastState")
+                if isinstance(last, dict) and last.get("terminated"):
+                    yield container["name"], True
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 class LogArchive:
     """One directory per pod UID: <container>.log and <container>.previous.log."""
 
-    def __init__(self, directory: str, max_bytes: int, timeout_s: float) -> None:
-        self._root = Path(directory)
-        self._max_bytes = max_bytes
-        self._timeout_s = timeout_s
-        self._gate = asyncio.Semaphore(_PARALLEL)
+    def __init__(self, directory: str, limits: ArchiveLimits) -> None:
+        self._limits = limits
+        self._store = ArchiveStore(Path(directory), limits.total_bytes)
+        self._slots = asyncio.Semaphore(SLOTS)
 
     def path(self, uid: str, container: str, previous: bool) -> Path | None:
-        """Where the archived log stands, or None."""
-        path = self._path(uid, container, previous)
+        """Where the archived log stands, or None. Raises UnsafeNameError."""
+        path = self._store.path(uid, container, previous)
         return path if path.exists() else None
 
-    def _path(self, uid: str, container: str, previous: bool) -> Path:
-        return self._root / uid / f"{container}{'.previous' if previous else ''}.log"
+    async def fetch(self, pod: Json, status: Json, instance: Instance, connector: AgentConnector) -> None:
+        """Copy all logs of the pod. Every file is whole or not there.
 
-    async def fetch(self, uid: str, instance: Instance, connector: AgentConnector, status: dict[str, Any]) -> None:
-        """Copy all logs of the pod; raises AgentError or OSError (disk full), then nothing half is left."""
-        async with self._gate, asyncio.timeout(self._timeout_s):
-            for container, has_previous in container_names(status):
-                for previous in (False, True) if has_previous else (False,):
-                    await self._fetch_one(uid, instance, connector, container, previous)
+        Raises AgentError (also when the agent is too slow, or sent too much), or OSError (disk or archive full).
+        """
+        async with self._slot():
+            try:
+                async with asyncio.timeout(self._limits.pod_s):
+                    await self._fetch_all(pod, status, instance, connector)
+            except TimeoutError:
+                limit = f"within {self._limits.pod_s:g} s"
+                raise AgentError(f"{instance.instance_id}: the agent did not send all logs {limit}") from None
+
+    @contextlib.asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        await self._slots.acquire()
+        held = contextlib.ExitStack()
+        held.callback(self._slots.release)
+        timer = asyncio.get_running_loop().call_later(SLOT_S, held.close)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            held.close()
+
+    async def _fetch_all(self, pod: Json, status: Json, instance: Instance, connector: AgentConnector) -> None:
+        uid, left = str(pod["metadata"]["uid"]), self._limits.pod_bytes
+        too_long: LogTooLongError | None = None
+        for container, previous in logs_to_keep(pod, status):
+            limit = min(left, self._limits.container_bytes)
+            if limit <= 0:
+                log.warning("pod %s: the logs of its further containers are not kept: archive_pod_bytes", uid)
+                break
+            try:
+                left -= await self._fetch_one(uid, container, previous, limit, instance, connector)
+            except LogTooLongError as error:
+                too_long = error  # the other containers' logs are none the worse
+        if too_long is not None:
+            raise too_long
 
     async def _fetch_one(
-        self, uid: str, instance: Instance, connector: AgentConnector, container: str, previous: bool
-    ) -> None:
-        query = [("container", container), ("raw", "true"), ("maxBytes", str(self._max_bytes))]
+        self, uid: str, container: str, previous: bool, limit: int, instance: Instance, connector: AgentConnector
+    ) -> int:
+        """Bytes kept."""
+        query = [("container", container), ("raw", "true"), ("maxBytes", str(limit))]
         if previous:
             query.append(("previous", "true"))
-        response = await connector.request(instance, "GET", routes.LOGS, query)
+        try:
+            async with asyncio.timeout(STALL_S):
+                response = await connector.request(instance, "GET", routes.LOGS, query)
+        except TimeoutError:
+            raise _silent(instance, container) from None
         try:
             if response.status != 200:
-                return
-            path = self._path(uid, container, previous)
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            temporary = path.with_suffix(".part")
+                return 0
+            file = await self._store.create(uid, container, previous)
             try:
-                with temporary.open("wb") as file:
-                    async for chunk in response.iter_any():
-                        file.write(chunk)
-                os.replace(temporary, path)
+                async for chunk in _chunks(response, instance, container):
+                    if file.size + len(chunk) > limit:
+                        what = f"the agent sends more than {limit} bytes as log of container {container}"
+                        raise LogTooLongError(f"{instance.instance_id}: {what}")
+                    await file.write(chunk)
+                await file.keep()
             finally:
-                temporary.unlink(missing_ok=True)
+                await file.close()
+            return file.size
         finally:
             await response.close()
 
     async def remove(self, uid: str) -> None:
         """The pod object is gone."""
-        directory = self._root / uid
-        if directory.exists():
-            await asyncio.to_thread(shutil.rmtree, directory, True)
+        await self._store.remove(uid)
 
     async def keep_only(self, uids: Iterable[str]) -> None:
         """Remove archives of pods that went while the provider was down. What is not named like a pod is not ours."""
-        wanted = set(uids)
-        if self._root.is_dir():
-            for directory in self._root.iterdir():
-                if directory.name not in wanted and _POD_UID.fullmatch(directory.name):
-                    await asyncio.to_thread(shutil.rmtree, directory, True)
+        await self._store.keep_only(uids)
+
+
+async def _chunks(response: AgentResponse, instance: Instance, container: str) -> AsyncIterator[bytes]:
+    """The body as it comes; raises AgentError when nothing comes for STALL_S."""
+    chunks = aiter(response.iter_any())
+    while True:
+        try:
+            async with asyncio.timeout(STALL_S):
+                chunk = await anext(chunks, None)
+        except TimeoutError:
+            raise _silent(instance, container) from None
+        if chunk is None:
+            return
+        yield chunk
+
+
+def _silent(instance: Instance, container: str) -> AgentError:
+    return AgentError(f"{instance.instance_id}: no byte of the log of container {container} for {STALL_S:g} s")

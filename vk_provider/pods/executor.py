@@ -16,7 +16,7 @@ from vk_provider.kube.paths import pod_path
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.kube.references import ReferenceStore
 from vk_provider.pods.admission import NodeUsage, admit, hold_by_policy
-from vk_provider.pods.archive import LogArchive
+from vk_provider.pods.archive import LogArchive, UnsafeNameError
 from vk_provider.pods.launcher import LaunchRefusedError, PodLauncher
 from vk_provider.pods.launching import LaunchTasks
 from vk_provider.pods.metrics import PodMetrics
@@ -230,9 +230,9 @@ class PodExecutor:
             return
         status = record.status or record.pod.get("status") or {}
         try:
-            await self._archive.fetch(record.uid, record.instance, self._connector, status)
+            await self._archive.fetch(record.pod, status, record.instance, self._connector)
             record.archived = True
-        except (AgentError, OSError, TimeoutError) as error:
+        except (AgentError, OSError, UnsafeNameError) as error:
             record.archive_tries += 1
             if record.archive_tries < ARCHIVE_TRIES:
                 raise

@@ -18,6 +18,7 @@ RBAC_FILES = (
     "clusterrole.yaml",
     "clusterrolebinding.yaml",
     "lease-role.yaml",
+    "client-ca-role.yaml",
     "identity-role.yaml",
 )
 

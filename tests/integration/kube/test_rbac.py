@@ -29,7 +29,7 @@ ELSEWHERE = {
 def allowed_calls() -> set[tuple[str, str]]:
     """(verb, resource[.group][/subresource]) of all rules in manifests/base."""
     allowed = set()
-    for name in ("clusterrole.yaml", "lease-role.yaml", "identity-role.yaml"):
+    for name in ("clusterrole.yaml", "lease-role.yaml", "identity-role.yaml", "client-ca-role.yaml"):
         for document in yaml.safe_load_all((BASE / name).read_text()):
             for rule in document.get("rules") or []:
                 allowed |= {
@@ -60,6 +60,7 @@ def test_the_manifest_has_no_wildcards() -> None:
 
 def test_every_rule_is_used_by_a_room() -> None:
     from vk_provider.kube import paths
+    from vk_provider.kube.client_ca import CONFIG_MAP
 
     here = {
         ("create", "nodes"),
@@ -75,6 +76,7 @@ def test_every_rule_is_used_by_a_room() -> None:
         ("update", "leases.coordination.k8s.io"),
         ("create", paths.parse_request("POST", paths.token_request_path("n", "s")).label),
         ("get", "serviceaccounts"),
+        ("get", paths.parse_request("GET", CONFIG_MAP).label),
         ("create", paths.parse_request("POST", paths.csr_path()).label),
         ("create", paths.parse_request("POST", paths.pod_certificate_request_path("n")).label),
     }
@@ -125,6 +127,8 @@ def test_the_whole_base_is_accepted_by_the_api_server(control_plane: ControlPlan
         "Namespace",
         "Role",
         "Role",
+        "Role",
+        "RoleBinding",
         "RoleBinding",
         "RoleBinding",
         "ServiceAccount",

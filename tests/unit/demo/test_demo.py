@@ -13,6 +13,7 @@ import pytest
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
 from tests.cluster.registry import Registry
+from tests.cluster.state import StateDir
 from tests.demo import __main__ as command
 from tests.demo import cluster, environment, terminal
 from tests.demo.environment import Environment
@@ -33,8 +34,31 @@ def test_a_marker_of_another_version_or_a_torn_one_does_not_keep_demo_down_from_
     demo.save()
     demo.marker.write_text(json.dumps({**json.loads(demo.marker.read_text()), "colour": "red"}))
     assert Environment.load(demo.root) == demo
-    demo.marker.write_text('{"name": "de')
-    assert Environment.load(demo.root) is None
+    for torn in ('{"name": "de', "[]", "7"):
+        demo.marker.write_text(torn)
+        assert Environment.load(demo.root) is None
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "7", "null", "{}", '{"pid": "x", "started": 1}', '{"pid": -1, "started": 1}', ""]
+)
+def test_a_corrupt_pid_file_is_one_clear_line_and_an_exit_code(
+    demo: Environment, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo.save()
+    demo.provider.pid_file.write_text(content)
+    assert command.main(["down", "--root", str(demo.root)]) == 3
+    said = capsys.readouterr().err
+    assert f"error: {demo.provider.pid_file} is corrupt" in said and "next:  see whether provider still runs" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("content", ["[]", "7", '{"address": "a"}', '{"addr'])
+def test_a_corrupt_marker_of_the_control_plane_is_one_clear_line(tmp_path: Path, content: str) -> None:
+    state = StateDir(tmp_path)
+    state.marker.write_text(content)
+    with pytest.raises(ClusterError, match=r"cluster\.json is corrupt.*\nnext:  end what still runs"):
+        state.require()
 
 
 def test_a_provider_that_runs_older_code_has_another_configuration(

@@ -24,6 +24,9 @@ class RotatedCredentials:
         self.reloads += 1
         return self.reloads == 1
 
+    async def close(self) -> None:
+        """Nothing is being fetched."""
+
 
 @pytest.fixture
 async def client() -> Any:

@@ -83,7 +83,7 @@ class CertificateAuthority:
 class AllowingReviews:
     """TOKEN is the user `admin`, who may do everything; nobody else may."""
 
-    async def create(self, path: str, body: Json) -> Json:
+    async def create(self, path: str, body: Json, timeout_s: float = 30.0) -> Json:
         if path.endswith("tokenreviews"):
             good = body["spec"]["token"] == TOKEN
             return {"status": {"authenticated": good, "user": {"username": "admin"}}}

@@ -90,7 +90,7 @@ class Reviews:
         self.failures = 0
         self.failed = asyncio.Event()
 
-    async def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def create(self, path: str, body: dict[str, Any], timeout_s: float = 30.0) -> dict[str, Any]:
         self.calls.append(body)
         await asyncio.sleep(0)
         if self.error is not None:
@@ -208,6 +208,36 @@ async def test_only_what_may_pass_is_asked_again(
     refusal = await auth.refuse(ask("/metrics", "t"))
     assert refusal is not None and refusal.status == 401
     assert reviews.failures == tries
+
+
+async def test_questions_that_wait_have_a_bound_and_the_rest_is_refused_at_once(
+    reviews: Reviews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kubelet answers 401 when a token cannot be reviewed, and 500 when an access cannot."""
+    monkeypatch.setattr(auth_module, "REVIEWS_WAITING", 3)
+    reviews.tokens["t"] = {"username": "admin"}
+    may_answer = asyncio.Event()
+    create = reviews.create
+
+    async def slow(path: str, body: dict[str, Any], timeout_s: float = 30.0) -> dict[str, Any]:
+        if body["spec"].get("token") != "t":
+            await may_answer.wait()
+        return await create(path, body, timeout_s)
+
+    monkeypatch.setattr(reviews, "create", slow)
+    auth = AuthFilter(Authenticator(reviews), Authorizer(reviews), "node-1")
+    questions = (
+        (500, [ask(path, "t") for path in ("/metrics", "/stats/", "/logs/", "/run/")]),
+        (401, [ask("/pods", f"bad{number}") for number in range(4)]),
+    )
+    tasks = list[asyncio.Task[Any]]()
+    for refusal, requests in questions:
+        asked = [asyncio.create_task(auth.refuse(request)) for request in requests]
+        done, waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        assert [task.result().status for task in done] == [refusal] and len(waiting) == 3
+        tasks += asked
+    may_answer.set()
+    await asyncio.gather(*tasks)
 
 
 async def test_a_caller_that_hangs_up_does_not_cancel_the_others(reviews: Reviews) -> None:

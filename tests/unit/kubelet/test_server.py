@@ -89,6 +89,29 @@ async def test_without_an_instance_answers_are_a_kubelets(
         assert found[2]["Content-Type"] == "text/plain; charset=utf-8"
 
 
+@pytest.mark.parametrize(
+    ("target", "authorization", "status", "body"),
+    [
+        ("OPTIONS *", "", 200, ""),
+        ("OPTIONS /pods", "", 401, "Unauthorized"),
+        ("CONNECT somewhere:1", "", 401, "Unauthorized"),
+        ("CONNECT somewhere:1", "Bearer good", 404, "404 page not found\n"),
+        ("CONNECT /", "Bearer good", 404, "404 page not found\n"),
+        ("TRACE /nothing", "Bearer good", 404, "404 page not found\n"),
+    ],
+)
+async def test_targets_that_are_no_path_are_answered_as_by_gos_server(
+    rig: Rig, target: str, authorization: str, status: int, body: str
+) -> None:
+    reader, writer = await rig.open()
+    writer.write(f"{target} HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\n\r\n".encode())
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split()[0])) == body.encode()
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_pods_are_listed_with_their_newest_status(rig: Rig) -> None:
     rig.source.handles = [FakeHandle(make_pod(f"p{number}", f"u{number}"), running_status()) for number in range(450)]
     status, body, headers = await rig.ask("GET", "/pods")
@@ -183,6 +206,68 @@ async def test_rotated_client_cas_count_for_new_connections(
     writer.close()
     await writer.wait_closed()
     task.cancel()
+
+
+async def test_connections_of_a_client_ca_that_was_rotated_away_are_closed_and_only_these(
+    rig: Rig, tmp_path: Path
+) -> None:
+    (tmp_path / "new").mkdir()
+    new = CertificateAuthority(tmp_path / "new", "new-ca")
+    rig.server.reload_client_ca(rig.ca.pem + new.pem)
+
+    async def connect(context: ssl.SSLContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", rig.server.port, ssl=context)
+
+    async def ask(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], token: str = "") -> bytes:
+        reader, writer = connection
+        writer.write(f"GET /healthz HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+        try:
+            return (await asyncio.wait_for(reader.readuntil(b"ok"), 5))[9:12]
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return b"closed"
+
+    new_context = rig.ca.client_context(new.issue("apiserver", ["system:masters"]))
+    old = await connect(rig.ca.client_context(rig.ca.issue("apiserver", ["system:masters"])))
+    kept, token = await connect(new_context), await connect(rig.ca.client_context())
+    assert [await ask(old), await ask(kept), await ask(token, "good")] == [b"200"] * 3
+    rig.server.reload_client_ca(new.pem)
+    assert [await ask(old), await ask(kept), await ask(token, "good")] == [b"closed", b"200", b"200"]
+    for _, writer in (old, kept, token):
+        writer.transport.abort()
+
+
+async def test_without_a_client_ca_only_tokens_count_also_after_there_was_one(rig: Rig) -> None:
+    certificate = rig.ca.client_context(rig.ca.issue("apiserver", ["system:masters"]))
+
+    async def ask(**headers: str) -> int:
+        async with aiohttp.ClientSession() as http:
+            url = f"https://127.0.0.1:{rig.server.port}/configz"
+            async with http.get(url, ssl=certificate, headers=headers) as response:
+                return response.status
+
+    answers = []
+    for pem in (rig.ca.pem, "", rig.ca.pem):
+        rig.server.reload_client_ca(pem)
+        answers.append((await ask(), await ask(**ADMIN)))
+    assert answers == [(200, 200), (401, 200), (200, 200)]
+
+
+async def test_a_request_that_is_being_answered_when_its_ca_goes_is_answered(rig: Rig, tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_text("2026-01-02T03:04:05Z stdout F hello\n")
+    rig.view.paths["abc"] = str(path)
+    rig.source.handles.append(FakeHandle(make_pod(), running_status(), make_instance()))
+    context = rig.ca.client_context(rig.ca.issue("apiserver", ["system:masters"]))
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.server.port, ssl=context)
+    writer.write(b"GET /containerLogs/ns/web/c?follow=true HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asyncio.wait_for(reader.readuntil(b"hello\n"), 5)
+    (tmp_path / "new").mkdir()
+    rig.server.reload_client_ca(CertificateAuthority(tmp_path / "new", "new-ca").pem)
+    rig.view.status, rig.runtime.state = {}, 2
+    with path.open("a") as file:
+        file.write("2026-01-02T03:04:05Z stdout F bye\n")
+    assert (await asyncio.wait_for(reader.read(), 5)).endswith(b"0\r\n\r\n")
+    writer.transport.abort()
 
 
 @pytest.mark.parametrize(("content", "reason"), [(b"", "is empty"), (b"\xff", "is not PEM"), (None, "No such file")])

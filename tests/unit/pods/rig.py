@@ -18,7 +18,7 @@ from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
 from vk_provider.cloud.simulated.connector import SimulatedConnector, SimulatedResponse
 from vk_provider.errors import AgentUnreachableError
 from vk_provider.jsontypes import Json
-from vk_provider.pods.archive import LogArchive
+from vk_provider.pods.archive import ArchiveLimits, LogArchive
 from vk_provider.pods.build import build_controller
 from vk_provider.pods.controller import PodController
 from vk_provider.pods.metrics import PodMetrics
@@ -146,7 +146,7 @@ class World:
         self.connector = Connector(self.cloud)
         self.references = References()
         self.recorder = Recorder()
-        self.archive = LogArchive(str(directory), 1 << 20, 5.0)
+        self.archive = LogArchive(str(directory), ArchiveLimits(1 << 20, 4 << 20, 64 << 20, 5.0))
         self.settings = Settings(
             nodes=(NodeSettings(NODE),),
             cloud=CloudSettings(backend="simulated", owner=OWNER, boot_timeout_s=60.0),

@@ -14,7 +14,7 @@ from vk_provider.aiokit.metrics import Registry
 from vk_provider.cloud.base import TAG_NODE, Instance, InstanceState, LaunchRequest
 from vk_provider.cloud.tags import build_tags
 from vk_provider.errors import CloudError, KubeApiError
-from vk_provider.pods.archive import LogArchive
+from vk_provider.pods.archive import ArchiveLimits, LogArchive
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.sweep import OrphanSweep, find_foreign_instances, select_candidates
 
@@ -146,5 +146,5 @@ async def test_archives_of_pods_that_went_are_removed_and_nothing_else(tmp_path:
     kept, gone = "0f0d1e4a-0000-4000-8000-000000000001", "0f0d1e4a-0000-4000-8000-000000000002"
     for name in (kept, gone, "apt", "journal"):
         (tmp_path / name).mkdir()
-    await LogArchive(str(tmp_path), 1, 1.0).keep_only([kept])
+    await LogArchive(str(tmp_path), ArchiveLimits(1, 1, 1, 1.0)).keep_only([kept])
     assert sorted(os.listdir(tmp_path)) == [kept, "apt", "journal"]

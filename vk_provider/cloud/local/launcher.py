@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from vk_provider.aiokit import openfiles
 from vk_provider.cloud.local.process import ProcessIdentity
 from vk_provider.errors import CloudError
 
@@ -61,7 +62,7 @@ class Launcher:
         argv = [sys.executable, "-m", "vk_provider.cloud.local.zygote", str(theirs.fileno())]
         argv.append("preload" if self._preload else "bare")
         with open(self._log_path, "ab") as output:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -70,6 +71,8 @@ class Launcher:
                 cwd="/",
                 pass_fds=[theirs.fileno()],
             )
+        openfiles.restore_limit(process.pid)  # instances, and so containers, have what the provider was started with
+        return process
 
     async def launch(self, directory: Path) -> ProcessIdentity:
         """Start the instance whose directory holds a boot.json. Raises CloudError with the reason."""

@@ -1,0 +1,61 @@
+"""Who signs the client certificates that the cluster itself accepts: what its API server was given as --client-ca-file.
+
+The API server publishes it for servers like this one, in ConfigMap kube-system/extension-apiserver-authentication
+(k8s.io/apiserver, DelegatingAuthenticationOptions). The CA of the API server's own certificate is something else, and
+says nothing about clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from vk_provider.errors import KubeApiError
+from vk_provider.kube.client import KubeClient
+from vk_provider.kube.paths import namespaced_path
+
+log = logging.getLogger(__name__)
+
+CONFIG_MAP = namespaced_path("configmaps", "kube-system", "extension-apiserver-authentication")
+_KEY = "client-ca-file"
+_READ_S = 60.0
+_RETRY_S = 10.0
+_TIMEOUT_S = 10.0
+
+
+class ClusterClientCa:
+    """The bundle in PEM, read again every minute: `get` on this one object is all that is needed."""
+
+    def __init__(self, client: KubeClient) -> None:
+        self._client = client
+        self._pem: str | None = None
+
+    async def load(self) -> str:
+        """The bundle; "" when the cluster accepts no client certificates, and while it cannot be read."""
+        try:
+            document = await self._client.get(CONFIG_MAP, timeout_s=_TIMEOUT_S)
+        except KubeApiError as error:
+            kept = "no client certificate is accepted" if self._pem is None else "keeping what was read before"
+            log.warning("cannot read the cluster's CA for client certificates, %s: %s", kept, error)
+            return self._pem or ""
+        self._pem = str((document.get("data") or {}).get(_KEY) or "").strip()
+        return self._pem
+
+    async def run(self, known: str, on_change: Callable[[str], None]) -> None:
+        """Look for a new bundle until cancelled. on_change may raise OSError (as ssl.SSLError is): the old one stays.
+
+        known: what `load` returned
+        """
+        while True:
+            await asyncio.sleep(_RETRY_S if self._pem is None else _READ_S)
+            pem = await self.load()
+            if pem == known:
+                continue
+            try:
+                on_change(pem)
+            except OSError as error:
+                log.warning("keeping the old CAs for client certificates: %s", error)
+                continue
+            known = pem
+            log.info("the cluster's CAs for client certificates were read again")
