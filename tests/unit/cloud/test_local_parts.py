@@ -15,7 +15,18 @@ from pathlib import Path
 import pytest
 
 from vk_provider.cloud.base import InstanceRuntime, InstanceState
-from vk_provider.cloud.local import boot, cli, containerd, layer, network, services, software, template, userns
+from vk_provider.cloud.local import (
+    boot,
+    cli,
+    containerd,
+    layer,
+    network,
+    services,
+    software,
+    source_guard,
+    template,
+    userns,
+)
 from vk_provider.cloud.local.catalog import build_offerings
 from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup, parse_hierarchies
 from vk_provider.cloud.local.config import LocalCloudConfig
@@ -97,6 +108,28 @@ def test_a_boot_spec_survives_its_file() -> None:
     assert boot.mac_address("10.9.0.16") == "02:56:0a:09:00:10"
     assert "peer name eth0 address 02:56:0a:09:00:10 netns 4711" in boot.build_bridge_batch(spec, 4711)
     assert "addr add 10.9.0.16/16 dev eth0" in boot.build_instance_batch(spec)
+
+
+def test_a_port_may_send_from_the_mac_and_the_two_addresses_that_its_name_stands_for() -> None:
+    sources, announcers = source_guard.build_elements(["10.9.0.16"]).splitlines()
+    mac = "02:56:0a:09:00:10"
+    assert sources.partition("{")[2] == f" v0a090010 . {mac} . 10.9.0.16, v0a090010 . {mac} . 10.9.0.17 }}"
+    assert announcers.partition("{")[2].count(f"v0a090010 . {mac} . {mac} . 10.9.0.1") == 2
+    table = source_guard.build_table(["vold"])
+    assert "policy drop" in table and 'iifname "vold" accept' in table
+
+
+def test_addresses_are_admitted_with_their_neighbours_once_and_never_beyond_the_subnet(
+    config: LocalCloudConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(source_guard, "run_command", lambda argv, text=None: ran.append(text or ""))
+    guard = source_guard.SourceGuard(replace(config, subnet="10.9.0.0/23"))
+    for address in ("10.9.0.16", "10.9.0.18", "10.9.1.14"):
+        guard.admit(address)
+    assert len(ran) == 1 and ran[0].count("10.9.1.14,") == 2
+    guard.admit("10.9.1.16")
+    assert len(ran) == 2 and "10.9.1.252" in ran[1] and "10.9.1.255" not in ran[1] and "10.9.2." not in ran[1]
 
 
 def test_a_route_that_overlaps_the_subnet_is_found_but_not_our_own() -> None:

@@ -1,7 +1,4 @@
-"""The golden containerd root: images are imported once, each instance gets hard links to them.
-
-Only containerd's small databases are really copied; layers and blobs are never changed in place, so links are safe.
-"""
+"""The golden containerd root: images are imported once for all instances of this machine, see images.py."""
 
 from __future__ import annotations
 

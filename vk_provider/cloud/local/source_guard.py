@@ -23,7 +23,7 @@ _PAIRS_AT_ONCE = 128
 
 
 def build_table(older_ports: list[str]) -> str:
-    """`nft -f` input that makes the table or brings its rules up to date. `older_ports`: made before there was one."""
+    """`nft -f` input that makes the table. `older_ports`: made before there was one, let through."""
     older = "".join(f'    iifname "{port}" accept\n' for port in older_ports)
     return f"""table bridge {_TABLE} {{
   set sources {{
@@ -34,11 +34,6 @@ def build_table(older_ports: list[str]) -> str:
   }}
   chain ingress {{
     type filter hook prerouting priority -350; policy drop;
-  }}
-}}
-flush chain bridge {_TABLE} ingress
-table bridge {_TABLE} {{
-  chain ingress {{
     iifname "{HOST_PORT}" accept
 {older}    ether type ip iifname . ether saddr . ip saddr @sources accept
     ether type arp arp htype 1 arp ptype ip arp hlen 6 arp plen 4 \\
@@ -71,12 +66,10 @@ class SourceGuard:
         self._lock = threading.Lock()
 
     def ensure(self) -> None:
-        """Make the table, or bring it up to date. Raises BadStartError."""
+        """Make the table if it is not there. Raises BadStartError."""
         try:
-            found = self._nft(["list", "tables", "bridge"])
-            older = [] if _TABLE in found else self._instance_ports()
-            if older or _TABLE not in found:
-                self._nft(["-f", "-"], build_table(older))
+            if _TABLE not in self._nft(["list", "tables", "bridge"]):
+                self._nft(["-f", "-"], build_table(self._instance_ports()))
         except CommandError as error:
             raise BadStartError(f"local cloud: cannot guard the bridge's ports: {error}") from None
 
