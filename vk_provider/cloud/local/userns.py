@@ -19,8 +19,8 @@ _FIRST_HOST_ID = 0x70000000
 """Beyond what /etc/subuid and systemd give away (systemd.io/UIDS-GIDS)."""
 _SLOT_IDS = 65536
 _SLOTS = (0x7FFE0000 - _FIRST_HOST_ID) // _SLOT_IDS
-_HIGH = 0x80000000
-_HIGH_IDS = 0x7FFFFFFF - _SLOT_IDS
+_HIGH_OFFSET = 0x7FFFFFFF
+_HIGH_IDS = 0x80000000 - _SLOT_IDS
 
 
 def host_id(slot: int) -> int:
@@ -30,9 +30,9 @@ def host_id(slot: int) -> int:
 
 
 def build_map(slot: int) -> str:
-    """uid_map and gid_map: the first 65536 IDs are the instance's own; those above, up to the largest that a pod may
-    ask for but one, are the same in all instances."""
-    return f"0 {host_id(slot)} {_SLOT_IDS}\n{_SLOT_IDS} {_HIGH + _SLOT_IDS} {_HIGH_IDS}\n"
+    """uid_map and gid_map: the first 65536 IDs are the instance's own; those above, up to 2^31-1 as Kubernetes allows
+    them, are the same in all instances."""
+    return f"0 {host_id(slot)} {_SLOT_IDS}\n{_SLOT_IDS} {_HIGH_OFFSET + _SLOT_IDS} {_HIGH_IDS}\n"
 
 
 def make(slot: int) -> int:
