@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,9 @@ def spec_of(group: InstanceCgroup, directory: Path) -> boot.BootSpec:
         str(directory),
         "/layer",
         (),
+        (),
+        "/images",
+        (),
         "",
         "",
         "10.9.0.0/16",
@@ -47,22 +52,47 @@ def test_on_cgroup_v2_the_cpu_limit_goes_through_the_descriptor_opened_before_th
     group = unified(tmp_path / "cgroup")
     directory = tmp_path / "instance"
     directory.mkdir()
-    cpu_max = group.open_cpu_max()
-    init = Init(spec_of(group, directory), "", cpu_max)
+    connection, other = socket.socketpair()
+    with connection, other:
+        init = Init(spec_of(group, directory), "", connection)
     file = tmp_path / "moved"
     (tmp_path / "cgroup/vk-u/i-1/cpu.max").rename(file)  # as after the pivot: the path is not there any more
-    init._limit_cpu(on_host=False)
+    init._limit_cpu(tmp_path / "unused")
     assert file.read_text().startswith("25000 100000")
     assert init._cpu_limit_due is None
 
 
-def test_on_cgroup_v1_nothing_is_kept_open_and_the_quota_is_written_by_path(tmp_path: Path) -> None:
-    path = tmp_path / "cpu/vk-u/i-1"
-    path.mkdir(parents=True)
+def test_on_cgroup_v1_groups_below_get_no_more_than_the_new_limit(tmp_path: Path) -> None:
+    path, inside = tmp_path / "cpu/vk-u/i-1", tmp_path / "inside/cpu/pod"
+    for directory in (path, inside):
+        directory.mkdir(parents=True)
+        (directory / "cpu.cfs_quota_us").write_text("90000")
+        (directory / "cpu.cfs_period_us").write_text("100000")
     group = InstanceCgroup((Hierarchy(str(tmp_path / "cpu"), "cpu", False),), "vk-u/i-1")
-    assert group.open_cpu_max() is None
-    Init(spec_of(group, tmp_path), "", None)._limit_cpu(on_host=True)
+    descriptor = group.open_cpu_limit()
+    group.write_cpu_limit(descriptor, 250)
     assert (path / "cpu.cfs_quota_us").read_text() == "25000"
+    assert (inside / "cpu.cfs_quota_us").read_text() == "90000"
+    group.write_cpu_limit(descriptor, 500, tmp_path / "inside")
+    assert (path / "cpu.cfs_quota_us").read_text() == "50000"
+    assert (inside / "cpu.cfs_quota_us").read_text() == "50000"
+    os.close(descriptor)
+
+
+@pytest.mark.real
+def test_an_instance_may_make_groups_below_its_own_but_not_write_its_own_limits(tmp_path: Path) -> None:
+    group = unified(tmp_path)
+    path = tmp_path / "vk-u/i-1"
+    for name in ("cgroup.procs", "cgroup.subtree_control", "memory.max"):
+        (path / name).touch()
+    group.delegate(4711)
+    owners = {name.name: name.stat().st_uid for name in (path, *path.iterdir())}
+    assert {name for name, owner in owners.items() if owner == 4711} == {
+        "i-1",
+        "cgroup.procs",
+        "cgroup.subtree_control",
+    }
+    assert owners["memory.max"] == owners["cpu.max"] == os.getuid()
 
 
 def test_an_instance_has_its_types_memory_and_no_swap(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import ipaddress
 import json
 import os
 import struct
+import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,18 @@ from pathlib import Path
 import pytest
 
 from vk_provider.cloud.base import InstanceRuntime, InstanceState
-from vk_provider.cloud.local import boot, cli, containerd, layer, network, services, template
+from vk_provider.cloud.local import (
+    boot,
+    cli,
+    containerd,
+    layer,
+    network,
+    services,
+    software,
+    source_guard,
+    template,
+    userns,
+)
 from vk_provider.cloud.local.catalog import build_offerings
 from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup, parse_hierarchies
 from vk_provider.cloud.local.config import LocalCloudConfig
@@ -73,6 +85,9 @@ def test_a_boot_spec_survives_its_file() -> None:
         "",
         "/layer",
         ("/x",),
+        ("/x/y",),
+        "/images",
+        ("snapshots/1/fs",),
         "",
         "",
         "10.9.0.0/16",
@@ -89,10 +104,32 @@ def test_a_boot_spec_survives_its_file() -> None:
     spec = boot.fill(template, record("i-0123456789abcdef0"), "/state/i", group)
     again = boot.BootSpec.from_text(spec.to_text())
     assert again == spec and again.instance_cgroup == group
-    assert spec.hostname == "ip-10-9-0-16" and len(spec.port) <= 15
+    assert spec.hostname == "ip-10-9-0-16" and spec.port == "v0a090010" and spec.slot == 8
     assert boot.mac_address("10.9.0.16") == "02:56:0a:09:00:10"
-    assert "peer name eth0 address 02:56:0a:09:00:10 netns 1" in boot.build_bridge_batch(spec)
+    assert "peer name eth0 address 02:56:0a:09:00:10 netns 4711" in boot.build_bridge_batch(spec, 4711)
     assert "addr add 10.9.0.16/16 dev eth0" in boot.build_instance_batch(spec)
+
+
+def test_a_port_may_send_from_the_mac_and_the_two_addresses_that_its_name_stands_for() -> None:
+    sources, announcers = source_guard.build_elements(["10.9.0.16"]).splitlines()
+    mac = "02:56:0a:09:00:10"
+    assert sources.partition("{")[2] == f" v0a090010 . {mac} . 10.9.0.16, v0a090010 . {mac} . 10.9.0.17 }}"
+    assert announcers.partition("{")[2].count(f"v0a090010 . {mac} . {mac} . 10.9.0.1") == 2
+    table = source_guard.build_table(["vold"])
+    assert "policy drop" in table and 'iifname "vold" accept' in table
+
+
+def test_addresses_are_admitted_with_their_neighbours_once_and_never_beyond_the_subnet(
+    config: LocalCloudConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(source_guard, "run_command", lambda argv, text=None: ran.append(text or ""))
+    guard = source_guard.SourceGuard(replace(config, subnet="10.9.0.0/23"))
+    for address in ("10.9.0.16", "10.9.0.18", "10.9.1.14"):
+        guard.admit(address)
+    assert len(ran) == 1 and ran[0].count("10.9.1.14,") == 2
+    guard.admit("10.9.1.16")
+    assert len(ran) == 2 and "10.9.1.252" in ran[1] and "10.9.1.255" not in ran[1] and "10.9.2." not in ran[1]
 
 
 def test_a_route_that_overlaps_the_subnet_is_found_but_not_our_own() -> None:
@@ -127,8 +164,6 @@ def test_containerd_versions_and_capabilities_are_read() -> None:
     assert containerd.parse_version("containerd github.com/containerd/containerd/v2 v2.4.2 abc") == (2, 4, 2)
     with pytest.raises(BadStartError):
         containerd.parse_version("nonsense")
-    assert containerd.lacks_sys_resource("CapEff:\t000001fffeffffff\n")
-    assert not containerd.lacks_sys_resource("CapEff:\t000001ffffffffff\n")
 
 
 def test_containerd_is_used_with_the_shim_and_runc_that_path_finds_first(
@@ -173,7 +208,7 @@ def test_what_the_runtime_can_do_follows_from_versions_and_runc(
 def test_containerds_configuration_is_toml_with_our_choices(version: tuple[int, int], number: int) -> None:
     import tomllib
 
-    text = containerd.build_config(version, "p:1", "/cni", restrict_oom_score_adj=True, apparmor=False)
+    text = containerd.build_config(version, "p:1", "/cni")
     found = tomllib.loads(text)
     assert found["version"] == number and found["root"] == "/var/lib/containerd"
     plugins = found["plugins"]
@@ -306,12 +341,33 @@ def test_metadata_answers_by_source_address(config: LocalCloudConfig, store: Ins
     assert get("/latest/api/token", "10.9.0.18", method="PUT", more=strange)[0] == 400
 
 
-def test_needed_paths_that_instances_cannot_see_are_bound(tmp_path: Path) -> None:
-    hidden = ("/tmp", "/dev")
+def test_needed_paths_are_bound_unless_the_distributions_directory_shows_them(tmp_path: Path) -> None:
     inner = tmp_path / "inner"
     inner.mkdir()
-    found = layer.find_binds([str(tmp_path), str(inner), "/usr"], (*hidden, str(tmp_path)))
-    assert found == (str(tmp_path),)
+    shown, hidden = ("/usr",), ("/usr/share",)
+    needed = [str(tmp_path), str(inner), "/usr/bin", "/usr/share/doc", str(tmp_path / "missing")]
+    assert software.find_binds(needed, shown, hidden) == ("/usr", str(tmp_path), "/usr/share/doc")
+
+
+@pytest.mark.parametrize("path", ["/", "/etc", "/root", "/home", "/var/lib"])
+def test_a_path_that_would_show_more_than_software_is_a_bad_start(path: str) -> None:
+    with pytest.raises(BadStartError, match="more than the software"):
+        software.find_binds([path], ("/usr",), ())
+
+
+def test_of_pythons_environment_only_libraries_and_the_interpreter_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "prefix", "/home/me/project/.venv")
+    monkeypatch.setattr(sys, "executable", "/home/me/project/.venv/bin/python")
+    monkeypatch.setattr(sys, "base_prefix", "/root/.pyenv/versions/3.11.7")
+    assert set(software.python_paths()) == {
+        "/home/me/project/.venv/bin/python",
+        "/home/me/project/.venv/pyvenv.cfg",
+        "/home/me/project/.venv/lib",
+        "/home/me/project/.venv/lib64",
+        "/root/.pyenv/versions/3.11.7/lib",
+        "/root/.pyenv/versions/3.11.7/lib64",
+        str(Path(software.__file__).parent.parent.parent),
+    }
 
 
 def test_every_link_on_the_way_to_a_needed_path_is_bound(tmp_path: Path) -> None:
@@ -323,20 +379,75 @@ def test_every_link_on_the_way_to_a_needed_path_is_bound(tmp_path: Path) -> None
     (tmp_path / "venv" / "bin").mkdir(parents=True)
     executable = tmp_path / "venv" / "bin" / "python"
     executable.symlink_to(versions / "3.11" / "bin" / "python3")
-    found = layer.find_binds([str(tmp_path / "venv"), str(executable)], ("/tmp", str(tmp_path)))
+    found = software.find_binds([str(tmp_path / "venv"), str(executable)], (), ())
     # The venv, the name that its link has, and the file behind it.
     assert set(found) == {str(tmp_path / "venv"), str(versions / "3.11" / "bin" / "python3"), str(python)}
 
 
-@pytest.mark.real
-def test_a_layer_hides_host_directories_and_is_named_by_its_content(tmp_path: Path) -> None:
-    first = layer.ensure_layer(tmp_path, "config", "nameserver 1.2.3.4\n", "/srv/state")
-    assert layer.ensure_layer(tmp_path, "config", "nameserver 1.2.3.4\n", "/srv/state") == first
-    assert layer.ensure_layer(tmp_path, "other", "nameserver 1.2.3.4\n", "/srv/state") != first
+def make_host(root: Path) -> None:
+    """A machine's file system with secrets where people keep them."""
+    for name in (
+        "etc/shadow",
+        "etc/ssl/private/key.pem",
+        "etc/kubernetes/admin.conf",
+        "etc/vk-provider/kubeconfig",
+        "etc/ssh/ssh_host_ed25519_key",
+        "root/.ssh/id_ed25519",
+        "home/me/.kube/config",
+        "opt/app/token",
+        "srv/data",
+        "var/lib/etcd/member/snap/db",
+        "boot/key",
+        "secrets/key",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("SECRET")
+    (root / "etc/ssl/certs").mkdir()
+    (root / "etc/ssl/certs/ca-certificates.crt").write_text("CA")
+    (root / "etc/ssl/certs/own.pem").write_text("SECRET")
+    (root / "etc/ssl/certs/own.pem").chmod(0o640)
+    (root / "etc/nsswitch.conf").write_text("hosts: files dns")
+    (root / "etc/localtime").symlink_to("/usr/share/zoneinfo/Etc/UTC")
+    (root / "bin").symlink_to("usr/bin")
+
+
+def test_the_layer_has_what_programs_need_of_etc_and_nothing_else_of_the_machine(tmp_path: Path) -> None:
+    make_host(tmp_path / "host")
+    made = layer.ensure_layer(tmp_path, "config", "nameserver 1.2.3.4\n", tmp_path / "host")
+    files = {str(path.relative_to(made)): path for path in made.rglob("*") if path.is_file() and not path.is_symlink()}
+    assert set(files) == {
+        "etc/containerd/config.toml",
+        "etc/group",
+        "etc/nsswitch.conf",
+        "etc/passwd",
+        "etc/resolv.conf",
+        "etc/ssl/certs/ca-certificates.crt",
+    }
+    assert not [name for name, path in files.items() if "SECRET" in path.read_text()]
+    assert os.readlink(made / "etc/localtime") == "/usr/share/zoneinfo/Etc/UTC"
+    assert os.readlink(made / "bin") == "usr/bin"
+    for name in ("root", "home", "opt", "srv", "var/lib/kubelet"):
+        assert list((made / name).iterdir()) == []
+
+
+def test_a_layer_is_named_by_its_content_and_made_once(tmp_path: Path) -> None:
+    make_host(tmp_path / "host")
+    first = layer.ensure_layer(tmp_path, "config", "nameserver 1.2.3.4\n", tmp_path / "host")
     assert (first / "etc/containerd/config.toml").read_text() == "config"
     assert (first / "tmp").stat().st_mode & 0o7777 == 0o1777
-    for name in ("etc/cni", "home", "root", "srv/state", "tmp", "var/lib/kubelet"):
-        assert os.getxattr(first / name, "trusted.overlay.opaque") == b"y"
+    assert layer.ensure_layer(tmp_path, "config", "nameserver 1.2.3.4\n", tmp_path / "host") == first
+    assert layer.ensure_layer(tmp_path, "other", "nameserver 1.2.3.4\n", tmp_path / "host") != first
+    (tmp_path / "host/etc/nsswitch.conf").write_text("hosts: dns")
+    assert layer.ensure_layer(tmp_path, "config", "nameserver 1.2.3.4\n", tmp_path / "host") != first
+
+
+def test_an_instances_ids_are_nobodys_on_the_machine_and_reach_every_id_that_a_pod_may_ask_for() -> None:
+    lines = [tuple(map(int, line.split())) for line in userns.build_map(7).splitlines()]
+    inside = sorted((start, start + count) for start, _, count in lines)
+    assert inside == [(0, 65536), (65536, 2**31)]
+    hosts = sorted((host, host + count) for _, host, count in lines)
+    assert hosts[0][0] == userns.host_id(7) > 2**30 and hosts[0][1] <= hosts[1][0] and hosts[1][1] <= 2**32 - 1
+    assert userns.host_id(8) - userns.host_id(7) == 65536
 
 
 def test_the_status_table_has_a_heading_and_aligns() -> None:

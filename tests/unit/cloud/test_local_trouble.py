@@ -17,15 +17,16 @@ from typing import Any
 import pytest
 
 from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest
-from vk_provider.cloud.local import boot, golden, launcher, network, services
+from vk_provider.cloud.local import boot, images, launcher, network, services
 from vk_provider.cloud.local.catalog import build_offerings
 from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup
 from vk_provider.cloud.local.cloud import LocalCloud
-from vk_provider.cloud.local.command import CommandError
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.local.golden import GoldenRoot
+from vk_provider.cloud.local.images import SharedImages, share_images
 from vk_provider.cloud.local.launcher import Launcher
 from vk_provider.cloud.local.limit import InstanceLimit, compute_instance_limit
+from vk_provider.cloud.local.source_guard import SourceGuard
 from vk_provider.cloud.local.spare import SpareRoots
 from vk_provider.cloud.local.store import InstanceRecord, InstanceStore
 from vk_provider.errors import BadStartError, CloudError, CloudQuotaError
@@ -46,12 +47,15 @@ def store(config: LocalCloudConfig) -> InstanceStore:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> GoldenRoot:
+def root(tmp_path: Path) -> SharedImages:
     (tmp_path / "golden/tree/content").mkdir(parents=True)
-    (tmp_path / "golden/tree/content/blob").write_text("layer")
+    (tmp_path / "golden/tree/content/blob").write_text("manifest")
+    (tmp_path / "golden/tree/content/big").write_bytes(bytes(100_000))
+    (tmp_path / "golden/tree/overlayfs/snapshots/1/fs/bin").mkdir(parents=True)
+    (tmp_path / "golden/tree/overlayfs/snapshots/1/fs/bin/sh").write_text("program")
     (tmp_path / "golden/db/meta").mkdir(parents=True)
     (tmp_path / "golden/db/meta/meta.db").write_text("database")
-    return GoldenRoot(tmp_path / "golden", "pause:1")
+    return share_images(GoldenRoot(tmp_path / "golden", "pause:1"), tmp_path / "images", tmp_path / "instances")
 
 
 class NoLauncher:
@@ -64,9 +68,16 @@ class NoLauncher:
         """Nothing to end."""
 
 
+def stand_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no bridge to guard, no metadata service, nor root's right to give files away."""
+    monkeypatch.setattr(services, "metadata_running", lambda config: True)
+    monkeypatch.setattr(SourceGuard, "admit", lambda self, primary_ip: None)
+    monkeypatch.setattr(InstanceCgroup, "delegate", lambda self, owner: None)
+
+
 @pytest.fixture
 async def cloud(
-    config: LocalCloudConfig, store: InstanceStore, root: GoldenRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: LocalCloudConfig, store: InstanceStore, root: SharedImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Any:
     """A cloud as after `start`, on ordinary directories."""
     found: Any = LocalCloud(config, "me")
@@ -77,6 +88,9 @@ async def cloud(
         "",
         "",
         "/l",
+        (),
+        (),
+        "/images",
         (),
         "",
         "",
@@ -93,7 +107,7 @@ async def cloud(
     )
     found._spares = SpareRoots(root, config.root / "spare", 0)
     found._launcher = NoLauncher()
-    monkeypatch.setattr(services, "metadata_running", lambda config: True)
+    stand_apart(monkeypatch)
     yield found
     await found.close()
 
@@ -110,37 +124,54 @@ def no_space(*_: object, **__: object) -> Any:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_root_is_linked_with_its_databases_copied(root: GoldenRoot, tmp_path: Path) -> None:
-    root.link_to(tmp_path / "one")
-    assert (tmp_path / "one/content/blob").stat().st_nlink == 2
-    assert (tmp_path / "one/meta/meta.db").stat().st_nlink == 1
+def test_no_file_of_an_instances_root_is_a_file_of_the_images(root: SharedImages, tmp_path: Path) -> None:
+    root.make_root(tmp_path / "one")
+    files = {str(path.relative_to(tmp_path / "one")): path for path in (tmp_path / "one").rglob("*") if path.is_file()}
+    assert set(files) == {"content/blob", "content/big", "meta/meta.db"}, files
+    assert {path.stat().st_nlink for path in files.values()} == {1}
+    assert (files["content/blob"].read_text(), files["meta/meta.db"].read_text()) == ("manifest", "database")
+    # What is shown of the images read-only has a place, and nothing of them in it.
+    assert set(root.binds) == {"content/big", "overlayfs/snapshots/1/fs"}
+    assert files["content/big"].read_bytes() == b""
+    assert list((tmp_path / "one/overlayfs/snapshots/1/fs").iterdir()) == []
 
 
-def test_a_disk_that_is_full_while_images_are_linked_is_a_cloud_error_and_leaves_nothing(
-    root: GoldenRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_images_that_an_instance_uses_stay_when_the_golden_root_is_made_anew(
+    tmp_path: Path, root: SharedImages
 ) -> None:
-    def fail(argv: list[str], **_: object) -> str:
-        Path(argv[-1]).mkdir()
-        raise CommandError("cp: No space left on device")
+    (tmp_path / "instances/i-1").mkdir(parents=True)
+    (tmp_path / "instances/i-1/boot.json").write_text(json.dumps({"images": str(root.path)}))
+    tree = tmp_path / "golden/tree"
+    tree.rename(tmp_path / "replaced")
+    (tree / "content").mkdir(parents=True)
+    again = share_images(GoldenRoot(tmp_path / "golden", "pause:1"), tmp_path / "images", tmp_path / "instances")
+    assert again.path != root.path and (root.path / "overlayfs/snapshots/1/fs/bin/sh").read_text() == "program"
+    (tmp_path / "instances/i-1/boot.json").unlink()
+    share_images(GoldenRoot(tmp_path / "golden", "pause:1"), tmp_path / "images", tmp_path / "instances")
+    assert not root.path.exists() and again.path.exists()
 
-    monkeypatch.setattr(golden, "run_command", fail)
+
+def test_a_disk_that_is_full_while_a_root_is_made_is_a_cloud_error_and_leaves_nothing(
+    root: SharedImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images.shutil, "copy2", no_space)
     with pytest.raises(CloudError, match="No space left"):
-        root.link_to(tmp_path / "one")
+        root.make_root(tmp_path / "one")
     assert not (tmp_path / "one").exists()
 
 
 async def test_one_launch_that_finds_the_disk_full_does_not_spoil_the_batch(
     cloud: Any, config: LocalCloudConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    link = GoldenRoot.link_to
+    make = SharedImages.make_root
     calls = iter([True, False])
 
-    def sometimes(self: GoldenRoot, target: Path) -> None:
+    def sometimes(self: SharedImages, target: Path) -> None:
         if next(calls):
             raise CloudError("local cloud: cannot copy the prepared images: No space left on device")
-        link(self, target)
+        make(self, target)
 
-    monkeypatch.setattr(GoldenRoot, "link_to", sometimes)
+    monkeypatch.setattr(SharedImages, "make_root", sometimes)
     results = await cloud.launch([request("a"), request("b")])
     assert sorted(type(result).__name__ for result in results) == ["CloudError", "Instance"]
 
@@ -159,10 +190,10 @@ async def test_a_control_group_that_cannot_be_delegated_fails_the_launch_and_end
 
 
 async def test_spare_roots_wait_for_the_next_launch_when_the_disk_is_full(
-    root: GoldenRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    root: SharedImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     spares = SpareRoots(root, tmp_path / "spare", 2)
-    monkeypatch.setattr(golden, "run_command", no_space)
+    monkeypatch.setattr(images.shutil, "copy2", no_space)
     spares.refill()
     assert spares._task is not None
     await spares._task
@@ -183,7 +214,7 @@ async def test_a_claim_that_cannot_be_written_gives_its_address_back(
     assert isinstance(failed, CloudError) and failed.retryable and "No space left" in str(failed)
     assert list(config.addresses_dir.iterdir()) == [] and list(config.instances_dir.iterdir()) == []
     monkeypatch.undo()
-    monkeypatch.setattr(services, "metadata_running", lambda config: True)
+    stand_apart(monkeypatch)
     (instance,) = await cloud.launch([request("a")])
     assert isinstance(instance, Instance)
 
@@ -378,18 +409,6 @@ def test_a_network_that_is_there_is_left_as_it_is(config: LocalCloudConfig, monk
     ip.addresses = [{"local": "10.7.0.1", "prefixlen": 24}]
     with pytest.raises(BadStartError, match="another subnet"):
         network.ensure(config)
-
-
-def test_a_golden_root_that_a_running_cloud_holds_is_not_dropped_as_unused(tmp_path: Path) -> None:
-    for name in ("held", "unused"):
-        (tmp_path / name / "tree").mkdir(parents=True)
-        os.utime(tmp_path / name, (1, 1))
-    descriptor = GoldenRoot(tmp_path / "held", "p").hold()
-    golden._drop_unused(tmp_path, "none")
-    assert [path.name for path in tmp_path.iterdir()] == ["held"]
-    os.close(descriptor)
-    golden._drop_unused(tmp_path, "none")
-    assert list(tmp_path.iterdir()) == []
 
 
 IMPORTER = """

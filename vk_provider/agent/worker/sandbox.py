@@ -79,8 +79,13 @@ def selinux_option(options: SELinuxOptions | None) -> pb.SELinuxOption | None:
 
 def _linux_config(pod: Json) -> pb.LinuxPodSandboxConfig:
     security = resolve_pod_security(pod)
+    namespaces = namespace_options(security.namespaces)
+    sysctls = dict(security.sysctls)
+    if namespaces.network != pb.NODE:
+        # containerd's enable_unprivileged_icmp does this, but not where it runs in a user namespace
+        sysctls.setdefault("net.ipv4.ping_group_range", "0 2147483647")
     context = pb.LinuxSandboxSecurityContext(
-        namespace_options=namespace_options(security.namespaces),
+        namespace_options=namespaces,
         supplemental_groups=list(security.supplemental_groups),
         supplemental_groups_policy=security.supplemental_groups_policy,
         privileged=security.privileged,
@@ -94,7 +99,7 @@ def _linux_config(pod: Json) -> pb.LinuxPodSandboxConfig:
     return pb.LinuxPodSandboxConfig(
         cgroup_parent=cgroup_parent(pod),
         security_context=context,
-        sysctls=dict(security.sysctls),
+        sysctls=sysctls,
         overhead=_overhead(pod),
         resources=pod_resources(pod),
     )

@@ -27,8 +27,10 @@ METADATA_URL = "http://169.254.169.254"
 class BootSpec:
     """Everything that init needs; paths are those of the host.
 
-    layer:     directory that is copied over the host's root, see layer.py
-    binds:     host paths that the layers do not show (other file systems), mounted read-only at the same place
+    layer:     lower layer of the instance's root, see layer.py
+    binds:     the host's software, mounted read-only at the same place, see software.py; inner paths come later
+    hidden:    directories within these that are shown empty, but for later binds
+    images:    the prepared images, shared by instances; image_binds: what is shown of them in containerd's root
     containerd, agent: argument lists; agent_module is what `agent` names, for starting it by fork
     """
 
@@ -37,6 +39,9 @@ class BootSpec:
     directory: str
     layer: str
     binds: tuple[str, ...]
+    hidden: tuple[str, ...]
+    images: str
+    image_binds: tuple[str, ...]
     primary_ip: str
     pod_ip: str
     subnet: str
@@ -61,7 +66,13 @@ class BootSpec:
     @property
     def port(self) -> str:
         """Name of the instance's port on the bridge (15 characters at most)."""
-        return f"v{self.instance_id.removeprefix('i-')[:13]}"
+        return port_name(self.primary_ip)
+
+    @property
+    def slot(self) -> int:
+        """See userns.host_id: instances that live at the same time have different addresses, two each."""
+        network = ipaddress.IPv4Network(self.subnet)
+        return (int(ipaddress.IPv4Address(self.primary_ip)) - int(network.network_address)) // 2
 
     def to_text(self) -> str:
         return json.dumps(asdict(self))
@@ -69,7 +80,7 @@ class BootSpec:
     @classmethod
     def from_text(cls, text: str) -> BootSpec:
         document: dict[str, Any] = json.loads(text)
-        for key in ("binds", "containerd", "agent"):
+        for key in ("binds", "hidden", "image_binds", "containerd", "agent"):
             document[key] = tuple(document[key])
         return cls(**document)
 
@@ -103,10 +114,16 @@ def mac_address(primary_ip: str) -> str:
     return ":".join(f"{byte:02x}" for byte in b"\x02\x56" + octets)
 
 
-def build_bridge_batch(spec: BootSpec) -> str:
-    """`ip -batch` input run in the bridge's namespace by a process of the instance's PID namespace (so pid 1 is it)."""
+def port_name(primary_ip: str) -> str:
+    """Name of an instance's port on the bridge: made of the address like the MAC, so what a port may send never
+    changes."""
+    return "v" + ipaddress.IPv4Address(primary_ip).packed.hex()
+
+
+def build_bridge_batch(spec: BootSpec, pid: int) -> str:
+    """`ip -batch` input run in the bridge's namespace. `pid` of the instance's first process on this machine."""
     return (
-        f"link add {spec.port} type veth peer name eth0 address {mac_address(spec.primary_ip)} netns 1\n"
+        f"link add {spec.port} type veth peer name eth0 address {mac_address(spec.primary_ip)} netns {pid}\n"
         f"link set {spec.port} master {spec.bridge} up\n"
     )
 

@@ -16,6 +16,7 @@ from vk_provider.errors import BadStartError
 CPU_PERIOD_US = 100_000
 _BUSY_S = 5.0
 _NEEDED = {"cpu", "memory", "pids"}
+_DELEGATED = ("cgroup.procs", "cgroup.threads", "cgroup.subtree_control", "tasks")
 _V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 
 
@@ -102,15 +103,41 @@ class InstanceCgroup:
                 _write(path / "memory.use_hierarchy", "1")
                 (path / "memory.limit_in_bytes").write_text(str(memory_bytes))
                 _write(path / "memory.memsw.limit_in_bytes", str(memory_bytes))
+            if "cpu" in hierarchy.controllers:
+                (path / "cpu.cfs_period_us").write_text(str(CPU_PERIOD_US))
 
-    def open_cpu_max(self) -> int | None:
-        """On cgroup v2 a descriptor of the group's cpu.max (close it), None on v1. To be opened before the process has
-        a cgroup namespace of its own: where the hierarchy is mounted with nsdelegate, as systemd does, the limits of a
-        namespace's root cannot be written from within, but the kernel asks for the namespace that opened the file."""
+    def delegate(self, owner: int) -> None:
+        """Let `owner` (a user and group ID) make groups below and move its processes there. The limits of the group
+        itself stay root's (cgroups(7), "Delegating a hierarchy to a less privileged user")."""
+        for path in self.paths():
+            for file in (path, *(path / name for name in _DELEGATED)):
+                if file.exists():
+                    os.chown(file, owner, owner)
+
+    def open_cpu_limit(self) -> int:
+        """A descriptor of the group's CPU quota (close it). To be opened by root of the machine before the process has
+        namespaces of its own: from within an instance its own limit cannot be written, and the kernel asks who opened
+        the file."""
         for hierarchy, path in zip(self.hierarchies, self.paths(), strict=True):
             if hierarchy.unified:
                 return os.open(path / "cpu.max", os.O_WRONLY | os.O_CLOEXEC)
-        return None
+            if "cpu" in hierarchy.controllers:
+                return os.open(path / "cpu.cfs_quota_us", os.O_WRONLY | os.O_CLOEXEC)
+        raise OSError("no control group for CPU")
+
+    def write_cpu_limit(self, descriptor: int, cpu_milli: int, mounted: Path | None = None) -> None:
+        """Give the group its CPU quota through what `open_cpu_limit` returned. `mounted`: where its namespace has the
+        hierarchies, None while there is no group below. Raises OSError."""
+        quota_us = _quota_us(cpu_milli)
+        for hierarchy in self.hierarchies:
+            if hierarchy.unified:
+                os.pwrite(descriptor, f"{quota_us} {CPU_PERIOD_US}".encode(), 0)
+                return
+            if "cpu" in hierarchy.controllers:
+                if mounted is not None:
+                    _clamp_below(mounted / hierarchy.options, quota_us / CPU_PERIOD_US)
+                os.pwrite(descriptor, str(quota_us).encode(), 0)
+                return
 
     def join(self) -> None:
         """Put the calling process into the groups."""
@@ -151,19 +178,6 @@ class InstanceCgroup:
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> InstanceCgroup:
         return cls(tuple(Hierarchy(**h) for h in document["hierarchies"]), document["name"])
-
-
-def limit_cpu(group: Path, cpu_milli: int) -> None:
-    """cgroup v1: give a group its CPU quota; `group` is its directory in the hierarchy of the cpu controller."""
-    quota_us = _quota_us(cpu_milli)
-    (group / "cpu.cfs_period_us").write_text(str(CPU_PERIOD_US))
-    _clamp_below(group, quota_us / CPU_PERIOD_US)
-    (group / "cpu.cfs_quota_us").write_text(str(quota_us))
-
-
-def write_cpu_max(descriptor: int, cpu_milli: int) -> None:
-    """cgroup v2: give the group its CPU quota through what `open_cpu_max` returned."""
-    os.pwrite(descriptor, f"{_quota_us(cpu_milli)} {CPU_PERIOD_US}".encode(), 0)
 
 
 def _quota_us(cpu_milli: int) -> int:

@@ -26,12 +26,13 @@ from vk_provider.cloud.base import (
     Offering,
     TerminateResult,
 )
-from vk_provider.cloud.local import boot, catalog, cgroup, network, services
+from vk_provider.cloud.local import boot, catalog, cgroup, network, services, userns
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.local.containerd import require_programs
 from vk_provider.cloud.local.launcher import Launcher
 from vk_provider.cloud.local.limit import InstanceLimit, find_instance_limit
 from vk_provider.cloud.local.process import end_process
+from vk_provider.cloud.local.source_guard import SourceGuard
 from vk_provider.cloud.local.spare import SpareRoots
 from vk_provider.cloud.local.store import InstanceRecord, InstanceStore, instance_id_of
 from vk_provider.cloud.local.template import check_instance_programs, check_machine, prepare
@@ -68,6 +69,7 @@ class LocalCloud:
         self._template: boot.BootSpec | None = None
         self._hierarchies: tuple[cgroup.Hierarchy, ...] = ()
         self._runtime: InstanceRuntime | None = None
+        self._guard = SourceGuard(config)
         self._launcher = Launcher(
             services.build_environment(), config.root / "launcher.log", preload=config.preload_agent
         )
@@ -78,6 +80,7 @@ class LocalCloud:
         check_instance_programs(self.config)
         self._store.prepare()
         await asyncio.to_thread(network.ensure, self.config)
+        await asyncio.to_thread(self._guard.ensure)
         launcher = asyncio.create_task(self._launcher.start(), name="launcher")
         try:
             await services.ensure_metadata(self.config)
@@ -99,7 +102,7 @@ class LocalCloud:
                 self.config.max_instances,
                 self._limit.reason,
             )
-        self._spares = SpareRoots(shared.golden, self.config.root / "spare", self.config.parallel_launches)
+        self._spares = SpareRoots(shared.images, self.config.root / "spare", self.config.parallel_launches)
         self._spares.refill()
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self._offerings = catalog.build_offerings(catalog.machine_architecture(), memory)
@@ -249,6 +252,8 @@ class LocalCloud:
         group = self._cgroup(record)
         group.create(record.memory_bytes)
         spec = boot.fill(self._template, record, str(directory), group)
+        group.delegate(userns.host_id(spec.slot))
+        self._guard.admit(record.primary_ip)
         (directory / "boot.json").write_text(spec.to_text())
 
     def _cgroup(self, record: InstanceRecord) -> cgroup.InstanceCgroup:

@@ -24,7 +24,15 @@ def default_cache_dir() -> str:
 
 @dataclass(frozen=True, slots=True)
 class LocalCloudConfig:
-    """How one local cloud is laid out.
+    """How one local cloud is laid out. It is for trying out and testing, on a machine that is yours.
+
+    The boundary that it holds: an instance has a user namespace of its own, so root of an instance, and a privileged
+    container, is nobody on the machine. It sees the machine's software, read-only, and none of its configuration or
+    data; it cannot change what instances share, its own limits, or the machine's kernel settings and devices; and it
+    sends from its own addresses only. What it does not hold: all instances and the machine have one kernel, whose
+    faults are open to every pod, and share its CPU time beyond the limits, its disk space, page cache and quotas of
+    inotify; an instance reaches every port that the machine and other instances serve on the bridge. Pods that do not
+    trust each other belong on a cloud with machines of its own.
 
     name:              one cloud per name on a machine; part of interface, namespace and cgroup names
     subnet:            IPv4 network of instances; its first address is the host's own on the bridge

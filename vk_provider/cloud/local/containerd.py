@@ -8,13 +8,11 @@ import platform
 import re
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 from vk_provider.cloud.base import InstanceRuntime
 from vk_provider.cloud.local.command import CommandError, run_command
 from vk_provider.errors import BadStartError
 
-CAP_SYS_RESOURCE = 24
 ADDRESS = "/run/containerd/containerd.sock"
 CONFIG_PATH = "/etc/containerd/config.toml"
 CERTS_DIR = "/etc/containerd/certs.d"
@@ -125,26 +123,11 @@ def _kernel_version(release: str) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
-def lacks_sys_resource(status: str | None = None) -> bool:
-    """Whether this process may not lower oom_score_adj (no CAP_SYS_RESOURCE): then the runtime must not try, or every
-    sandbox fails. `status`: text of /proc/self/status."""
-    text = Path("/proc/self/status").read_text() if status is None else status
-    match = re.search(r"^CapEff:\s*([0-9a-f]+)$", text, re.MULTILINE)
-    return match is None or not int(match[1], 16) >> CAP_SYS_RESOURCE & 1
-
-
-def apparmor_enabled() -> bool:
-    return os.path.isdir("/sys/kernel/security/apparmor") and os.access("/sbin/apparmor_parser", os.X_OK)
-
-
-def build_config(
-    version: tuple[int, ...], sandbox_image: str, cni_bin_dir: str, *, restrict_oom_score_adj: bool, apparmor: bool
-) -> str:
-    """Render config.toml for the instance."""
-    restrict = str(restrict_oom_score_adj).lower()
-    disable_apparmor = str(not apparmor).lower()
+def build_config(version: tuple[int, ...], sandbox_image: str, cni_bin_dir: str) -> str:
+    """Render config.toml for the instance. In its user namespace nothing can lower an oom_score_adj (every sandbox
+    would fail), nor load AppArmor profiles."""
     if version >= (2, 0):
-        return _build_v3(sandbox_image, cni_bin_dir, restrict, disable_apparmor)
+        return _build_v3(sandbox_image, cni_bin_dir)
     return f"""version = 2
 root = "/var/lib/containerd"
 state = "/run/containerd"
@@ -157,8 +140,8 @@ disabled_plugins = {_toml_list(_UNUSED_V2)}
   path = "/run/containerd/opt"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{sandbox_image}"
-  restrict_oom_score_adj = {restrict}
-  disable_apparmor = {disable_apparmor}
+  restrict_oom_score_adj = true
+  disable_apparmor = true
   tolerate_missing_hugetlb_controller = true
   enable_unprivileged_ports = true
   enable_unprivileged_icmp = true
@@ -179,7 +162,7 @@ disabled_plugins = {_toml_list(_UNUSED_V2)}
 """
 
 
-def _build_v3(sandbox_image: str, cni_bin_dir: str, restrict: str, disable_apparmor: str) -> str:
+def _build_v3(sandbox_image: str, cni_bin_dir: str) -> str:
     return f"""version = 3
 root = "/var/lib/containerd"
 state = "/run/containerd"
@@ -197,8 +180,8 @@ disabled_plugins = {_toml_list(_UNUSED_V3)}
 [plugins."io.containerd.cri.v1.images".registry]
   config_path = "{CERTS_DIR}"
 [plugins."io.containerd.cri.v1.runtime"]
-  restrict_oom_score_adj = {restrict}
-  disable_apparmor = {disable_apparmor}
+  restrict_oom_score_adj = true
+  disable_apparmor = true
   tolerate_missing_hugetlb_controller = true
   enable_unprivileged_ports = true
   enable_unprivileged_icmp = true

@@ -1,10 +1,8 @@
-"""The golden containerd root: images are imported once, each instance gets hard links to them.
-
-Only containerd's small databases are really copied; layers and blobs are never changed in place, so links are safe.
-"""
+"""The golden containerd root: images are imported once for all instances of this machine, see images.py."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -24,41 +22,19 @@ from vk_provider.cloud.local.catalog import machine_architecture
 from vk_provider.cloud.local.command import CommandError, run_command
 from vk_provider.cloud.local.containerd import Containerd
 from vk_provider.cloud.local.pause import PAUSE_IMAGE, write_pause_archive
-from vk_provider.errors import BadStartError, CloudError
+from vk_provider.errors import BadStartError
 
-_LAYOUT = 1
+_LAYOUT = 2
 _SOCKET_TIMEOUT_S = 20.0
 _KEEP_UNUSED_S = 14 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenRoot:
-    """A prepared root. `path`/tree is linked, `path`/db is copied over it; sandbox_image is the pause image's name."""
+    """A prepared root: `path`/tree and, apart, `path`/db, its databases. sandbox_image is the pause image's name."""
 
     path: Path
     sandbox_image: str
-
-    def hold(self) -> int:
-        """A descriptor that keeps the root from being removed as unused until it is closed. Raises OSError."""
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        return descriptor
-
-    def link_to(self, target: Path) -> None:
-        """Make `target` (must not exist) a containerd root with all images (blocking, 10-30 ms). Raises CloudError;
-        then nothing is left of it."""
-        tree = str(self.path / "tree")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                run_command(["cp", "-al", tree, str(target)])
-            except CommandError:  # another file system: hard links are impossible
-                shutil.rmtree(target, ignore_errors=True)
-                run_command(["cp", "-a", "--reflink=auto", tree, str(target)])
-            shutil.copytree(self.path / "db", target, dirs_exist_ok=True)
-        except (CommandError, OSError) as error:
-            shutil.rmtree(target, ignore_errors=True)
-            raise CloudError(f"local cloud: cannot copy the prepared images: {error}") from None
 
 
 def read_image_name(archive: Path) -> str:
@@ -141,22 +117,11 @@ def ensure_golden(
 
 
 def _drop_unused(directory: Path, keep: str) -> None:
-    """Remove roots that no cloud has asked for in a long time, nor holds (instances have links of their own)."""
+    """Remove roots that no cloud has asked for in a long time (clouds have links of their own)."""
     oldest = time.time() - _KEEP_UNUSED_S
     for path in directory.iterdir():
-        if path.is_dir() and path.name != keep and path.stat().st_mtime < oldest and not _is_held(path):
+        if path.is_dir() and path.name != keep and path.stat().st_mtime < oldest:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_held(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
 
 
 def _build(
@@ -177,10 +142,23 @@ def _build(
                     run_command([*ctr, "import", str(archive)], timeout_s=600)
                 else:
                     run_command([*ctr, "pull", "--hosts-dir", str(hosts), image], timeout_s=600)
+    _mark_opaque(tree)
     for path in sorted(tree.glob("*/*.db")):
         copy = target / "db" / path.relative_to(tree)
         copy.parent.mkdir(parents=True, exist_ok=True)
         path.rename(copy)
+
+
+def _mark_opaque(tree: Path) -> None:
+    """Within a user namespace overlayfs looks for its marks under another name (overlayfs.rst, "User xattr")."""
+    for layer in tree.glob("io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs"):
+        for directory, _, _ in os.walk(layer):
+            try:
+                if os.getxattr(directory, "trusted.overlay.opaque", follow_symlinks=False) == b"y":
+                    os.setxattr(directory, "user.overlay.opaque", b"y", follow_symlinks=False)
+            except OSError as error:
+                if error.errno != errno.ENODATA:
+                    raise
 
 
 @contextmanager

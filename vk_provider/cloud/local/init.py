@@ -1,13 +1,11 @@
 """The first process of an instance: makes its file system and network, then keeps containerd and the agent running.
 
-`start_instance` runs in a throw-away process forked by the launcher: it joins the control group, makes the namespaces
-and forks process 1, which outlives the launcher and the provider. Only that process knows how to live on: it reaps
-orphans, restarts what dies with a back-off, and ends with SIGTERM. Killing it ends the instance.
+start.py makes it; it outlives the launcher and the provider. Only this process knows how to live on: it reaps orphans,
+restarts what dies with a back-off, and ends with SIGTERM. Killing it ends the instance.
 """
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import importlib
 import os
@@ -21,9 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from vk_provider.cloud.local import boot, cgroup, syscalls
+from vk_provider.cloud.local import boot, syscalls
 from vk_provider.cloud.local.boot import BootSpec
-from vk_provider.cloud.local.process import ProcessIdentity
 from vk_provider.cloud.local.rootfs import make_root
 from vk_provider.errors import EXIT_BAD_START
 
@@ -32,76 +29,6 @@ BAD_START_RESTART_S = 30.0
 STEADY_S = 20.0
 """A service that ran this long starts its back-off anew."""
 STOP_S = 5.0
-_NAMESPACES = (
-    syscalls.CLONE_NEWNS
-    | syscalls.CLONE_NEWPID
-    | syscalls.CLONE_NEWNET
-    | syscalls.CLONE_NEWIPC
-    | syscalls.CLONE_NEWUTS
-    | syscalls.CLONE_NEWCGROUP
-)
-
-
-def start_instance(spec: BootSpec, agent_module: str) -> ProcessIdentity:
-    """Make process 1 of the instance and record its identity on disk. `agent_module`: start the agent by forking
-    process 1 and calling this module's `main`; "" = execute spec.agent. Returns only in the calling process."""
-    os.setsid()
-    lock = os.open(spec.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)  # until this throw-away process ends: an instance is started once
-    running = ProcessIdentity.read(spec.path / "pid")
-    if running is not None:
-        return running
-    spec.instance_cgroup.join()
-    cpu_max = spec.instance_cgroup.open_cpu_max()
-    syscalls.unshare(_NAMESPACES)
-    recorded, record = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(record)
-        os.read(recorded, 1)  # returns at the end of file
-        _run_first_process(spec, agent_module, cpu_max)
-    identity = ProcessIdentity.of(pid)
-    if identity is None:
-        raise OSError("the instance's first process ended at once")
-    identity.write(spec.path / "pid")
-    os.close(record)  # only now: process 1 changes the root of this process, too, and hides /proc and the directory
-    return identity
-
-
-def _run_first_process(spec: BootSpec, agent_module: str, cpu_max: int | None) -> NoReturn:
-    code = 1
-    try:
-        _close_descriptors(keep=cpu_max)
-        _redirect(spec.path / "console.log")
-        os.umask(0o022)
-        syscalls.set_process_name("vk-init")
-        init = Init(spec, agent_module, cpu_max)
-        init.boot()
-        code = init.supervise()
-    except BaseException:  # the process must not return into the launcher's code, whatever happens
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def _close_descriptors(keep: int | None) -> None:
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != keep:
-            try:
-                os.close(int(name))
-            except OSError:
-                pass  # the descriptor of the listing itself
-
-
-def _redirect(path: Path) -> None:
-    """Standard input from /dev/null, outputs appended to a log file."""
-    null = os.open("/dev/null", os.O_RDONLY)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for source, target in ((null, 0), (log, 1), (log, 2)):
-        os.dup2(source, target)
-    os.close(null)
-    os.close(log)
 
 
 @dataclass(slots=True)
@@ -117,12 +44,13 @@ class Service:
 
 
 class Init:
-    """Process 1. `cpu_max`: see InstanceCgroup.open_cpu_max."""
+    """Process 1. It is made while the machine's files can still be opened; `connection`: see start.py."""
 
-    def __init__(self, spec: BootSpec, agent_module: str, cpu_max: int | None = None) -> None:
+    def __init__(self, spec: BootSpec, agent_module: str, connection: socket.socket) -> None:
         self._spec = spec
         self._agent_module = agent_module
-        self._cpu_max = cpu_max
+        self._connection = connection
+        self._cpu_limit = spec.instance_cgroup.open_cpu_limit()
         directory = spec.path
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._containerd_log = os.open(directory / "containerd.log", flags, 0o600)
@@ -133,16 +61,17 @@ class Init:
 
     def boot(self) -> None:
         """Everything up to running services. Raises OSError; the caller logs it and the instance ends."""
+        self._await_message(b"recorded")
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM})
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if self._spec.boot_credit_s <= 0:
-            self._limit_cpu(on_host=True)
-        wiring = self._spawn_wiring()
+            self._limit_cpu(mounted=None)
         make_root(self._spec)
         socket.sethostname(self._spec.hostname)
         syscalls.set_interface_up("lo")
         self._begin(self._services[0])
-        _wait_for(wiring, "wiring the bridge")
+        self._await_message(b"wired")
+        self._connection.close()
         _wait_for(self._spawn_batch(boot.build_instance_batch(self._spec)), "configuring eth0")
         for name, value in boot.SYSCTLS.items():
             Path("/proc/sys", name).write_text(value)
@@ -161,7 +90,7 @@ class Init:
                     if service.due is not None and service.due <= now:
                         self._begin(service)
             if self._cpu_limit_due is not None and self._cpu_limit_due <= now:
-                self._limit_cpu(on_host=False)
+                self._limit_cpu(mounted=Path("/sys/fs/cgroup"))
             timeout_s = self._next_timeout_s(now)
             signals = {signal.SIGCHLD, signal.SIGTERM}
             caught = signal.sigwaitinfo(signals) if timeout_s is None else signal.sigtimedwait(signals, timeout_s)
@@ -219,8 +148,7 @@ class Init:
         code: object = 1
         try:
             os.setsid()
-            if self._cpu_max is not None:
-                os.close(self._cpu_max)
+            os.close(self._cpu_limit)
             syscalls.set_process_name("vk-agent")
             os.dup2(self._agent_log, 1)
             os.dup2(self._agent_log, 2)
@@ -253,28 +181,13 @@ class Init:
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT],
         )
 
-    def _spawn_wiring(self) -> int:
-        """Make the veth pair from within the bridge's namespace, while process 1 goes on with mounts. The namespace is
-        opened before the fork: process 1 changes the root of both."""
-        namespace = os.open(self._spec.bridge_namespace, os.O_RDONLY | os.O_CLOEXEC)
-        batch = _text_descriptor(boot.build_bridge_batch(self._spec))
-        pid = os.fork()
-        if pid == 0:
-            try:
-                signal.pthread_sigmask(signal.SIG_SETMASK, set())
-                syscalls.setns(namespace, syscalls.CLONE_NEWNET)
-                os.dup2(batch, 0)
-                os.execvpe("ip", ["ip", "-batch", "-"], self._spec.environment)
-            except BaseException:  # the fork must never return into process 1's code
-                traceback.print_exc()
-            finally:
-                os._exit(1)
-        os.close(batch)
-        os.close(namespace)
-        return pid
+    def _await_message(self, expected: bytes) -> None:
+        message = self._connection.recv(100)
+        if message != expected:
+            raise OSError(f"no word that this instance is {expected.decode()}")
 
     def _spawn_batch(self, text: str) -> int:
-        batch = _text_descriptor(text)
+        batch = text_descriptor(text)
         try:
             return os.posix_spawnp(
                 "ip",
@@ -286,25 +199,17 @@ class Init:
         finally:
             os.close(batch)
 
-    def _limit_cpu(self, *, on_host: bool) -> None:
+    def _limit_cpu(self, mounted: Path | None) -> None:
         self._cpu_limit_due = None
         try:
-            if self._cpu_max is not None:
-                cgroup.write_cpu_max(self._cpu_max, self._spec.cpu_milli)
-                return
-            group = self._spec.instance_cgroup
-            for hierarchy, path in zip(group.hierarchies, group.paths(), strict=True):
-                if "cpu" in hierarchy.controllers:
-                    # After the pivot, this process sees its own group as the hierarchy's root.
-                    inside = Path("/sys/fs/cgroup", hierarchy.options)
-                    cgroup.limit_cpu(path if on_host else inside, self._spec.cpu_milli)
+            self._spec.instance_cgroup.write_cpu_limit(self._cpu_limit, self._spec.cpu_milli, mounted)
         except OSError as error:
             # A container may have come up between the look at the groups below and the write.
             print(f"CPU limit not set, tried again: {error}", file=sys.stderr, flush=True)
             self._cpu_limit_due = time.monotonic() + LAST_RESTART_S
 
 
-def _text_descriptor(text: str) -> int:
+def text_descriptor(text: str) -> int:
     """A readable descriptor that holds `text` (shorter than a pipe's buffer)."""
     reader, writer = os.pipe()
     os.write(writer, text.encode())

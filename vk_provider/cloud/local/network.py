@@ -16,6 +16,8 @@ from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.errors import BadStartError
 
 BRIDGE = "br0"
+HOST_PORT = "host0"
+"""The bridge's port to the host."""
 METADATA_IP = "169.254.169.254"
 BRIDGE_MAC = "02:56:a9:fe:a9:fe"
 """Fixed, because a bridge otherwise takes the lowest address of its ports: each new instance could change it, and the
@@ -100,7 +102,7 @@ def _create(config: LocalCloudConfig) -> None:
         f"route add {config.subnet} dev {BRIDGE} src {METADATA_IP}\n"
     )
     run_command(["ip", "-n", namespace, "-batch", "-"], text=inside)
-    run_command(["ip", "link", "add", device, "type", "veth", "peer", "name", "host0", "netns", namespace])
-    run_command(["ip", "-n", namespace, "link", "set", "host0", "master", BRIDGE, "up"])
+    run_command(["ip", "link", "add", device, "type", "veth", "peer", "name", HOST_PORT, "netns", namespace])
+    run_command(["ip", "-n", namespace, "link", "set", HOST_PORT, "master", BRIDGE, "up"])
     run_command(["ip", "link", "set", device, "up"])
     run_command(["ip", "addr", "add", f"{config.host_ip}/{config.network.prefixlen}", "dev", device])

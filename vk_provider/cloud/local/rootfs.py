@@ -1,44 +1,30 @@
-"""An instance's own file system: the host's root below, its own writes above, its own kernel file systems."""
+"""An instance's own root, made by its first process: the staged parts, its own writes above them, its own kernel file
+systems. Runs as root of the instance's user namespace, which is nobody on this machine."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import stat
 from pathlib import Path
 
 from vk_provider.cloud.local import boot, cgroup, syscalls
 from vk_provider.cloud.local.boot import BootSpec
 
-_DEVICES = {
-    "null": (1, 3),
-    "zero": (1, 5),
-    "full": (1, 7),
-    "random": (1, 8),
-    "urandom": (1, 9),
-    "tty": (5, 0),
-    "fuse": (10, 229),
-    "net/tun": (10, 200),
-}
-
 
 def make_root(spec: BootSpec) -> None:
-    """Build the instance's own file system and make it the root. The host's layers are only ever read."""
-    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
-    base = spec.path / "rootfs"
-    base.mkdir(exist_ok=True)
-    syscalls.mount("instance", str(base), "tmpfs", 0, "mode=0755")
-    shutil.copytree(spec.layer, base / "upper")
-    for name in ("work", "root"):
-        (base / name).mkdir(mode=0o755)
-    root = base / "root"
-    options = f"lowerdir=/,upperdir={base}/upper,workdir={base}/work"
+    """Build the root over what stage.py has mounted, and make it this process's. The current directory is the stage:
+    the way to it leads through directories that only the machine's root may enter."""
+    top, root = Path("top"), Path("root")
+    syscalls.mount("instance", str(top), "tmpfs", 0, "mode=0755")
+    for name in ("upper", "work"):
+        (top / name).mkdir(mode=0o755)
+    options = f"lowerdir=layer,upperdir={top}/upper,workdir={top}/work,userxattr"
     syscalls.mount("instance", str(root), "overlay", 0, options)
-    _mount_kernel(spec, root)
+    _mount_kernel(spec, root, Path("dev"))
     for name, target in boot.DISK_DIRECTORIES.items():
-        syscalls.mount(str(spec.path / "disk" / name), f"{root}{target}", "", syscalls.MS_BIND)
+        syscalls.mount(f"disk/{name}", f"{root}{target}", "", syscalls.MS_BIND | syscalls.MS_REC)
     for path in spec.binds:
-        _bind_read_only(path, f"{root}{path}")
+        if not any(path.startswith(other + "/") for other in spec.binds):
+            _show(f"software{path}", Path(f"{root}{path}"))
     (root / "etc/hostname").write_text(spec.hostname + "\n")
     (root / "etc/hosts").write_text(boot.build_hosts(spec))
     (root / "etc/machine-id").write_text(spec.instance_id.removeprefix("i-").ljust(32, "0") + "\n")
@@ -46,17 +32,16 @@ def make_root(spec: BootSpec) -> None:
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SHARED)  # as on a machine: volumes may propagate
 
 
-def _bind_read_only(source: str, target: str) -> None:
+def _show(source: str, target: Path) -> None:
     if os.path.isdir(source):
-        os.makedirs(target, exist_ok=True)
+        target.mkdir(parents=True, exist_ok=True)
     else:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        Path(target).touch()
-    syscalls.mount(source, target, "", syscalls.MS_BIND)
-    syscalls.mount("none", target, "", syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
+    syscalls.mount(source, str(target), "", syscalls.MS_BIND | syscalls.MS_REC)
 
 
-def _mount_kernel(spec: BootSpec, root: Path) -> None:
+def _mount_kernel(spec: BootSpec, root: Path, devices: Path) -> None:
     """proc, sys, control groups, dev and run, each seeing only this instance."""
     guarded = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
     syscalls.mount("proc", f"{root}/proc", "proc", guarded)
@@ -64,17 +49,11 @@ def _mount_kernel(spec: BootSpec, root: Path) -> None:
     _mount_cgroups(spec, f"{root}/sys/fs/cgroup", guarded)
     syscalls.mount("tmpfs", f"{root}/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755")
     (root / "run/lock").mkdir(mode=0o755)
-    syscalls.mount("tmpfs", f"{root}/dev", "tmpfs", syscalls.MS_NOSUID, "mode=0755,size=4m")
-    for name in ("pts", "shm", "mqueue", "net"):
-        (root / "dev" / name).mkdir(mode=0o755)
+    syscalls.mount(str(devices), f"{root}/dev", "", syscalls.MS_BIND)
     options = "newinstance,ptmxmode=0666,mode=0620,gid=5"
     syscalls.mount("devpts", f"{root}/dev/pts", "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, options)
     syscalls.mount("shm", f"{root}/dev/shm", "tmpfs", guarded, "mode=1777")
     syscalls.mount("mqueue", f"{root}/dev/mqueue", "mqueue", guarded)
-    os.umask(0)
-    for name, (major, minor) in _DEVICES.items():
-        os.mknod(f"{root}/dev/{name}", stat.S_IFCHR | 0o666, os.makedev(major, minor))
-    os.umask(0o022)
     for link, target in {"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1"}.items():
         os.symlink(target, f"{root}/dev/{link}")
     os.symlink("fd/2", f"{root}/dev/stderr")

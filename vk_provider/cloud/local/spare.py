@@ -1,4 +1,4 @@
-"""Containerd roots linked ahead of time, so that a launch only renames a directory into place."""
+"""Containerd roots made ahead of time, so that a launch only renames a directory into place."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ import shutil
 import time
 from pathlib import Path
 
-from vk_provider.cloud.local.golden import GoldenRoot
+from vk_provider.cloud.local.images import SharedImages
 from vk_provider.errors import CloudError
 
 log = logging.getLogger(__name__)
 
 
 class SpareRoots:
-    """Keeps up to `count` linked copies of the golden root below `directory`/<pid>, private to this process."""
+    """Keeps up to `count` roots with the shared images below `directory`/<pid>, private to this process."""
 
-    def __init__(self, golden: GoldenRoot, directory: Path, count: int) -> None:
+    def __init__(self, images: SharedImages, directory: Path, count: int) -> None:
         for entry in directory.iterdir() if directory.exists() else ():
             if not os.path.exists(f"/proc/{entry.name}"):
                 shutil.rmtree(entry, ignore_errors=True)  # of a process that was killed
-        self._golden = golden
-        self._held: int | None = golden.hold()
+        self._images = images
         self._directory = directory / str(os.getpid())
         self._directory.mkdir(parents=True, exist_ok=True)
         self._count = count
@@ -37,7 +36,7 @@ class SpareRoots:
         try:
             self._ready.pop().rename(target)
         except (IndexError, FileNotFoundError):
-            self._golden.link_to(target)
+            self._images.make_root(target)
 
     def refill(self) -> None:
         """Make missing spares in the background."""
@@ -48,7 +47,7 @@ class SpareRoots:
         while len(self._ready) < self._count:
             path = self._directory / str(next(self._names))
             try:
-                await asyncio.to_thread(self._golden.link_to, path)
+                await asyncio.to_thread(self._images.make_root, path)
             except CloudError as error:
                 log.warning("no containerd roots ahead of time, tried again at the next launch: %s", error)
                 return
@@ -59,7 +58,4 @@ class SpareRoots:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self._ready.clear()
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
         await asyncio.to_thread(shutil.rmtree, self._directory, True)

@@ -1,4 +1,4 @@
-"""The few Linux calls that Python 3.11 lacks: mount, umount2, unshare, setns, pivot_root, prctl, interface flags."""
+"""The few Linux calls that Python 3.11 lacks: mounts, unshare, setns, pivot_root, prctl, interface flags."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SHARED = 32, 4096, 16384, 1 << 18, 1
 MNT_DETACH = 2
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00020000, 0x02000000, 0x04000000
-CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x20000000, 0x40000000
+CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
 
 _PR_SET_NAME = 15
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442  # the same number on every architecture
+_AT_FDCWD, _AT_EMPTY_PATH, _OPEN_TREE_CLONE, _MOVE_MOUNT_F_EMPTY_PATH = -100, 0x1000, 1, 4
+_MOUNT_ATTR_RDONLY, _MOUNT_ATTR_IDMAP = 0x1, 0x100000
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -27,6 +30,11 @@ def _check(result: int, what: str) -> None:
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _check_descriptor(result: int, what: str) -> int:
+    _check(min(result, 0), what)
+    return result
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
@@ -71,3 +79,24 @@ def set_interface_up(name: str) -> None:
         request = struct.pack("16sH14x", name.encode(), 0)
         flags = struct.unpack("16sH14x", fcntl.ioctl(control, _SIOCGIFFLAGS, request))[1]
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", name.encode(), flags | _IFF_UP))
+
+
+def open_tree(source: str) -> int:
+    """A descriptor of a detached bind mount of `source`, to be attached with `attach`."""
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
+    return _check_descriptor(_libc.syscall(_OPEN_TREE, _AT_FDCWD, source.encode(), flags), f"open_tree {source}")
+
+
+def set_mount(tree: int, *, read_only: bool = False, user_namespace: int | None = None) -> None:
+    """Make a detached mount read-only, or translate its user and group IDs as a user namespace (a descriptor) maps
+    them (mount_setattr(2), ID-mapped mounts). Raises OSError, EINVAL where the file system cannot translate."""
+    attributes = (_MOUNT_ATTR_RDONLY if read_only else 0) | (_MOUNT_ATTR_IDMAP if user_namespace is not None else 0)
+    request = struct.pack("QQQQ", attributes, 0, 0, user_namespace or 0)
+    _check(_libc.syscall(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, request, len(request)), "mount_setattr")
+
+
+def attach(tree: int, target: str) -> None:
+    """Mount what `open_tree` returned."""
+    _check(
+        _libc.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, target.encode(), _MOVE_MOUNT_F_EMPTY_PATH), f"mount {target}"
+    )

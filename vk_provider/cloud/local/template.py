@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vk_provider.cloud.base import InstanceRuntime
-from vk_provider.cloud.local import boot, cgroup, containerd, golden, layer, network, services
+from vk_provider.cloud.local import (
+    boot,
+    cgroup,
+    containerd,
+    golden,
+    images,
+    layer,
+    network,
+    services,
+    software,
+    userns,
+)
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.errors import BadStartError
 
@@ -23,7 +34,7 @@ _CNI_PLUGINS = ("loopback", "ptp", "host-local", "portmap")
 class Template:
     """What every launch starts from. `spec` is to be filled in for one instance."""
 
-    golden: golden.GoldenRoot
+    images: images.SharedImages
     spec: boot.BootSpec
     hierarchies: tuple[cgroup.Hierarchy, ...]
     runtime: InstanceRuntime
@@ -32,39 +43,26 @@ class Template:
 def prepare(config: LocalCloudConfig) -> Template:
     """Make and find everything that all instances share (blocking). Raises BadStartError."""
     hierarchies = tuple(cgroup.find_hierarchies())
+    userns.check(str(config.root))
     runtime = containerd.find_containerd()
     root = golden.ensure_golden(
         runtime, golden_directory(config), config.images, config.sandbox_image, config.registries
     )
-    config_text = containerd.build_config(
-        runtime.version,
-        root.sandbox_image,
-        config.cni_bin_dir,
-        restrict_oom_score_adj=containerd.lacks_sys_resource(),
-        apparmor=containerd.apparmor_enabled(),
-    )
+    shared = images.share_images(root, config.root / "images", config.instances_dir)
+    config_text = containerd.build_config(runtime.version, root.sandbox_image, config.cni_bin_dir)
     resolv_conf = layer.read_resolv_conf(config.nameservers)
-    upper = layer.ensure_layer(config.root / "layers", config_text, resolv_conf, config.state_dir)
-    needed = [
-        "/usr",
-        "/etc",
-        sys.prefix,
-        sys.base_prefix,
-        sys.executable,
-        services.project_root(),
-        config.cni_bin_dir,
-        runtime.path,
-        runtime.shim_path,
-        runtime.runc_path,
-    ]
+    environment = services.build_environment(runtime.directories)
     agent = [sys.executable, "-m", "vk_provider", "agent", "--metadata-url", boot.METADATA_URL]
     agent += ["--containerd-address", containerd.ADDRESS, "--state-dir", "/var/lib/vk-agent"]
     spec = boot.BootSpec(
         instance_id="",
         hostname="",
         directory="",
-        layer=str(upper),
-        binds=layer.find_binds(needed, layer.hidden_directories(config.state_dir)),
+        layer=str(layer.ensure_layer(config.root / "layers", config_text, resolv_conf)),
+        binds=software.find_software(runtime, config.cni_bin_dir, environment["PATH"]),
+        hidden=software.HIDDEN,
+        images=str(shared.path),
+        image_binds=shared.binds,
         primary_ip="",
         pod_ip="",
         subnet=config.subnet,
@@ -76,9 +74,9 @@ def prepare(config: LocalCloudConfig) -> Template:
         boot_credit_s=config.boot_credit_s,
         containerd=(runtime.path, "--config", containerd.CONFIG_PATH),
         agent=tuple(agent),
-        environment=services.build_environment(runtime.directories),
+        environment=environment,
     )
-    return Template(root, spec, hierarchies, containerd.ask_runtime(runtime))
+    return Template(shared, spec, hierarchies, containerd.ask_runtime(runtime))
 
 
 def golden_directory(config: LocalCloudConfig) -> Path:

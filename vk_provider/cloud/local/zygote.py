@@ -17,7 +17,7 @@ import socket
 import sys
 from typing import NoReturn
 
-from vk_provider.cloud.local import init, syscalls
+from vk_provider.cloud.local import start, syscalls
 from vk_provider.cloud.local.boot import BootSpec
 
 AGENT_PACKAGE = "vk_provider.agent"
@@ -52,7 +52,7 @@ def _launch(connection: socket.socket, directory: str, agent_module: str) -> NoR
     answer: dict[str, object] = {"directory": directory}
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        identity = init.start_instance(BootSpec.load(directory), agent_module)
+        identity = start.start_instance(BootSpec.load(directory), agent_module)
         answer |= {"pid": identity.pid, "start_ticks": identity.start_ticks}
     except Exception as error:  # a boundary: the reason goes back to the provider
         answer["error"] = str(error) or type(error).__name__

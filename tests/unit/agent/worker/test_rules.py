@@ -22,7 +22,7 @@ from vk_provider.agent.worker.resize import (
     refuse_memory_decrease,
     with_allocated,
 )
-from vk_provider.agent.worker.sandbox import bounded_resources
+from vk_provider.agent.worker.sandbox import bounded_resources, build_sandbox_config
 from vk_provider.agent.worker.spec import back_off_key
 from vk_provider.agent.worker.starter import find_thermal_throttles
 from vk_provider.agent.worker.termination import (
@@ -32,6 +32,8 @@ from vk_provider.agent.worker.termination import (
     pod_grace_s,
     stop_container,
 )
+from vk_provider.jsontypes import Json
+from vk_provider.podmodel.dns import DnsConfig
 
 MAIN = container("main")
 
@@ -164,6 +166,22 @@ def test_a_pod_is_bounded_when_every_container_has_a_limit_that_is_one() -> None
     assert bounded_resources(pod(both, limited("b", cpu="1", memory="1Gi"))) == {"cpu", "memory"}
     assert bounded_resources(pod(both, limited("b", cpu="0"))) == frozenset()
     assert bounded_resources(pod(limited("b"), resources={"limits": {"cpu": "1", "memory": "0"}})) == {"cpu"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, {"net.ipv4.ping_group_range": "0 2147483647"}),
+        ({"hostNetwork": True}, {}),
+        (
+            {"securityContext": {"sysctls": [{"name": "net.ipv4.ping_group_range", "value": "1 0"}]}},
+            {"net.ipv4.ping_group_range": "1 0"},
+        ),
+    ],
+)
+def test_a_pod_with_its_own_network_may_ping_without_a_capability(fields: Json, expected: dict[str, str]) -> None:
+    config = build_sandbox_config(pod(container("a"), **fields), 0, DnsConfig(), "host")
+    assert dict(config.linux.sysctls) == expected
 
 
 def test_thermal_counters_are_masked_where_there_are_any(tmp_path: Path) -> None:

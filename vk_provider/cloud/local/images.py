@@ -1,0 +1,115 @@
+"""The prepared images as this cloud's instances share them: read-only, below directories of their own.
+
+An instance's containerd root is made of empty directories, copies of what is small, and the databases. The images'
+large files and the layers are mounted into it read-only (stage.py), so nothing of an instance is the same file as
+another's that it could change. The cloud has links of its own to them, which stay as they are when the golden root is
+made anew or dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from vk_provider.cloud.local.command import CommandError, run_command
+from vk_provider.cloud.local.golden import GoldenRoot
+from vk_provider.errors import BadStartError, CloudError
+
+_COPIED_BYTES = 65536
+"""A file up to this size is copied: a mount costs more."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedImages:
+    """path: the links, laid out as containerd's root; databases: copied into each; binds: paths relative to `path`."""
+
+    path: Path
+    databases: Path
+    binds: tuple[str, ...]
+    copies: tuple[str, ...]
+    directories: tuple[str, ...]
+
+    def make_root(self, target: Path) -> None:
+        """Make `target` (must not exist) a containerd root for one instance (blocking, some ms). Raises CloudError;
+        then nothing is left of it."""
+        try:
+            target.mkdir(parents=True)
+            for name in self.directories:
+                (target / name).mkdir()
+                shutil.copystat(self.path / name, target / name)
+            for name in self.copies:
+                shutil.copy2(self.path / name, target / name)
+            for name in self.binds:
+                if (self.path / name).is_dir():
+                    (target / name).mkdir()
+                else:
+                    (target / name).touch()
+            shutil.copytree(self.databases, target, dirs_exist_ok=True)
+        except OSError as error:
+            shutil.rmtree(target, ignore_errors=True)
+            raise CloudError(f"local cloud: cannot copy the prepared images: {error}") from None
+
+
+def share_images(golden: GoldenRoot, directory: Path, instances: Path) -> SharedImages:
+    """Link the golden root below `directory` (blocking) and remove what no instance below `instances` uses any more.
+    Raises BadStartError."""
+    made = (golden.path / "tree").stat()
+    final = directory / f"{golden.path.name}-{made.st_ino:x}-{made.st_mtime_ns:x}"
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    used = {final.name, *(Path(path).parent.name for path in _find_used(instances))}
+    for entry in directory.iterdir():
+        if entry.name not in used:
+            shutil.rmtree(entry, ignore_errors=True)
+    if not final.is_dir():
+        building = directory / ".building"
+        try:
+            building.mkdir()
+            _link(golden.path / "tree", building / "tree")
+            shutil.copytree(golden.path / "db", building / "db")
+            building.rename(final)
+        except (CommandError, OSError) as error:
+            shutil.rmtree(building, ignore_errors=True)
+            raise BadStartError(f"local cloud: cannot link the prepared images: {error}") from None
+    return _describe(final)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        run_command(["cp", "-al", str(source), str(target)])
+    except CommandError:  # another file system: hard links are impossible
+        shutil.rmtree(target, ignore_errors=True)
+        run_command(["cp", "-a", "--reflink=auto", str(source), str(target)])
+
+
+def _find_used(instances: Path) -> set[str]:
+    """The `images` of all boot specifications; what cannot be read belongs to no instance that could start."""
+    found = set()
+    for path in instances.glob("*/boot.json"):
+        try:
+            found.add(str(json.loads(path.read_text()).get("images", "")))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def _describe(path: Path) -> SharedImages:
+    tree = path / "tree"
+    binds: list[str] = []
+    copies: list[str] = []
+    directories: list[str] = []
+    waiting = [tree]
+    while waiting:
+        for entry in sorted(waiting.pop().iterdir()):
+            name = str(entry.relative_to(tree))
+            if entry.is_symlink():
+                raise BadStartError(f"local cloud: unexpected link {entry} in the prepared images")
+            if not entry.is_dir():
+                (copies if entry.stat().st_size <= _COPIED_BYTES else binds).append(name)
+            elif entry.name == "fs" and entry.parent.parent.name == "snapshots":
+                binds.append(name)
+            else:
+                directories.append(name)
+                waiting.append(entry)
+    return SharedImages(tree, path / "db", tuple(binds), tuple(copies), tuple(directories))
