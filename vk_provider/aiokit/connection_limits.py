@@ -17,7 +17,8 @@ class ConnectionLimits:
     head_bytes:        of one request line with its headers, as Go's http.Server: MaxHeaderBytes and 4096 more
     small_head_bytes:  a head up to this size is never refused for others' sake
     all_heads_bytes:   heads of all connections that have not authenticated, together
-    connections:       that have not authenticated; `peer_connections` of them from one address
+    connections:       that have not authenticated; `peer_connections` of them from one address. Handshakes that go on
+                       count, too: an API server that opens a hundred streams at once must find room
     handshake_s:       for the TLS handshake
     head_s:            for a whole head, from its first byte; for the first one from the end of the handshake
     """
@@ -25,8 +26,8 @@ class ConnectionLimits:
     head_bytes: int = (1 << 20) + 4096
     small_head_bytes: int = 16 << 10
     all_heads_bytes: int = 16 << 20
-    connections: int = 256
-    peer_connections: int = 64
+    connections: int = 512
+    peer_connections: int = 256
     handshake_s: float = 10.0
     head_s: float = 30.0
 

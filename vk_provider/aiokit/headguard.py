@@ -27,7 +27,7 @@ BUSY = (
     b"Connection: close\r\n\r\n503 Service Unavailable"
 )
 """All heads of connections that have not authenticated are too long together."""
-LINGER_S = 1.0
+LINGER_S = 0.5
 LONG_HEAD_BYTES = 16 << 10
 
 IsAuthenticated = Callable[[ssl.SSLObject], bool]
@@ -113,9 +113,13 @@ class GuardedHandler(RequestHandler):
             return
         if not self._request_in_progress:
             transport.write(answer)
+        # What still comes is thrown away for a moment: closed at once, the connection would be reset, and the answer
+        # lost (net/http: rstAvoidanceDelay). Then it goes, whether the peer has taken the answer or not.
+        self._head_timer = self._loop.call_later(LINGER_S, self._end, transport)
+
+    def _end(self, transport: asyncio.Transport) -> None:
+        self._head_timer = self._loop.call_later(LINGER_S, transport.abort)
         self.force_close()
-        # A closed TLS connection may wait long for a slow reader to take the rest; this one is owed nothing.
-        self._loop.call_later(LINGER_S, transport.abort)
 
     def _start_timer(self) -> None:
         if self._head_timer is None:

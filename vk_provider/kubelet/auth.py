@@ -38,9 +38,9 @@ REVIEW_RETRY_S = 0.5
 
 REVIEW_TIMEOUT_S = 10.0
 """Of one try (apiserver/pkg/server/options: TokenRequestTimeout, ClientTimeout)."""
-REVIEWS_WAITING = 128
-"""TokenReviews, and as many SubjectAccessReviews. One address has no more than 64 connections that have not
-authenticated, so a flood from one leaves room for the others."""
+REVIEWS_WAITING = 384
+"""TokenReviews, and as many SubjectAccessReviews. One address has no more than 256 connections that have not
+authenticated (ConnectionLimits), so a flood from one leaves room for the others."""
 
 AUTHENTICATED = "system:authenticated"
 

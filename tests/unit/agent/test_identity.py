@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import errno
 import ssl
@@ -12,6 +13,7 @@ import pytest
 
 from tests.unit.agent.loopback import BOOT_SECRET, INSTANCE_ID, LoopbackAgent, ProviderClient
 from vk_provider.agent.identity import AgentIdentity, IdentityRefused
+from vk_provider.agent.server import LIMITS
 from vk_provider.agentclient.authority import Authority, create_authority, read_csr
 from vk_provider.agentclient.bootsecret import verify_proof
 from vk_provider.wire import routes
@@ -45,6 +47,22 @@ async def test_without_a_client_certificate_nothing_answers(agent: LoopbackAgent
     async with ProviderClient(agent, context) as client:
         with pytest.raises(aiohttp.ClientError):
             await client.post(routes.IDENTITY_REQUEST, {"nonce": "00"})
+
+
+async def test_who_is_not_the_provider_stays_among_the_pending_and_the_providers_heads_have_a_bound(
+    agent: LoopbackAgent,
+) -> None:
+    (site,) = agent.server._runner.sites  # type: ignore[union-attr]
+    silent, silent_writer = await asyncio.open_connection("127.0.0.1", agent.port)
+    context = agent.authority.client_context(datetime.datetime.now(datetime.UTC), verify=False)
+    reader, writer = await asyncio.open_connection("127.0.0.1", agent.port, ssl=context, server_hostname="x")
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert len(site.pending) == 1
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nx: " + b"x" * LIMITS.head_bytes)
+    assert b" 431 Request Header Fields Too Large" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    for each in (silent_writer, writer):
+        each.transport.abort()
 
 
 @pytest.mark.parametrize("ahead", [datetime.timedelta(hours=-3), datetime.timedelta(hours=12)])

@@ -18,7 +18,7 @@ from vk_provider.kubelet import server as server_module
 
 MIB = 1 << 20
 LIMIT = ConnectionLimits().head_bytes
-MEMORY_BOUND = 96 * MIB
+MEMORY_BOUND = 128 * MIB
 """What a flood of heads may add to the process: it was 425 MiB from two connections."""
 
 
