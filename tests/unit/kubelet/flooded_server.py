@@ -7,6 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import uvloop
+
 from tests.unit.kubelet.rig import Rig
 
 
@@ -20,4 +22,4 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    uvloop.run(serve())
