@@ -25,6 +25,7 @@ ORDER = (
     "test_node.py",
     "test_metrics.py",
     "test_secrecy.py",
+    "test_boundary.py",
     "test_start.py",
     "test_deaths.py",
     "test_restart.py",

@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from typing import NoReturn
 
 from vk_provider.cloud.local import boot, syscalls, userns
@@ -31,15 +32,17 @@ _NAMESPACES = (
 )
 
 
-def start_instance(spec: BootSpec, agent_module: str) -> ProcessIdentity:
-    """Make process 1 of the instance, record its identity on disk and connect it to the bridge. `agent_module`: start
-    the agent by forking process 1 and calling this module's `main`; "" = execute spec.agent. Raises OSError."""
+def start_instance(spec: BootSpec, agent_module: str, report: Callable[[ProcessIdentity], None]) -> None:
+    """Make process 1 of the instance, record its identity on disk, report it, and connect the instance to the bridge.
+    `agent_module`: start the agent by forking process 1 and calling this module's `main`; "" = execute spec.agent.
+    Raises OSError, before the report or after it; then the instance ends."""
     os.setsid()
     lock = os.open(spec.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)  # until this throw-away process ends: an instance is started once
     running = ProcessIdentity.read(spec.path / "pid")
     if running is not None:
-        return running
+        report(running)
+        return
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     user_namespace = userns.make(spec.slot)
     if os.fork() == 0:
@@ -53,12 +56,9 @@ def start_instance(spec: BootSpec, agent_module: str) -> ProcessIdentity:
         raise OSError(answer.removeprefix("error: ") or "the instance's first process ended at once")
     identity.write(spec.path / "pid")
     ours.send(b"recorded")
+    report(identity)
     _wire(spec, identity.pid)
-    try:
-        ours.send(b"wired")
-    except OSError:
-        pass  # it has ended meanwhile: its console says why
-    return identity
+    ours.send(b"wired")
 
 
 def _wire(spec: BootSpec, pid: int) -> None:

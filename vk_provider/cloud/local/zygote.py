@@ -15,10 +15,12 @@ import pkgutil
 import signal
 import socket
 import sys
+import traceback
 from typing import NoReturn
 
 from vk_provider.cloud.local import start, syscalls
 from vk_provider.cloud.local.boot import BootSpec
+from vk_provider.cloud.local.process import ProcessIdentity
 
 AGENT_PACKAGE = "vk_provider.agent"
 AGENT_MODULE = "vk_provider.agent.app"
@@ -49,18 +51,20 @@ def serve(connection: socket.socket, agent_module: str) -> None:
 
 
 def _launch(connection: socket.socket, directory: str, agent_module: str) -> NoReturn:
-    answer: dict[str, object] = {"directory": directory}
+    def answer(**fields: object) -> None:
+        connection.send(json.dumps({"directory": directory, **fields}).encode())
+
+    def report(identity: ProcessIdentity) -> None:
+        answer(pid=identity.pid, start_ticks=identity.start_ticks)
+
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        identity = start.start_instance(BootSpec.load(directory), agent_module)
-        answer |= {"pid": identity.pid, "start_ticks": identity.start_ticks}
-    except Exception as error:  # a boundary: the reason goes back to the provider
-        answer["error"] = str(error) or type(error).__name__
+        start.start_instance(BootSpec.load(directory), agent_module, report)
+    except Exception as error:  # a boundary: the reason goes back to the provider, which may have had its answer
+        traceback.print_exc()
+        answer(error=str(error) or type(error).__name__)
     finally:
-        try:
-            connection.send(json.dumps(answer).encode())
-        finally:
-            os._exit(0)
+        os._exit(0)
 
 
 def main(argv: list[str]) -> int:
