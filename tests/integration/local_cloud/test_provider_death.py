@@ -29,9 +29,11 @@ async def main(options, owner, tokens):
     options["images"] = tuple(options["images"]); options["nameservers"] = ()
     cloud = LocalCloud(LocalCloudConfig(**options), owner)
     await cloud.start()
-    offering = next(o for o in await cloud.describe_offerings() if o.cpu_milli == 1000)
+    offerings = await cloud.describe_offerings()
+    offering = next(o for o in offerings if o.cpu_milli == 1000 and o.capacity_type == "on-demand")
     print("ready", flush=True)
-    requests = [LaunchRequest(t, offering, {TAG_OWNER: owner, "Name": t}, "{}") for t in tokens]
+    # As `request` of conftest builds them: the next process repeats them.
+    requests = [LaunchRequest(t, offering, {TAG_OWNER: owner, "Name": t}, json.dumps({"for": t})) for t in tokens]
     await asyncio.gather(*(cloud.launch([r]) for r in requests))
     print("launched", flush=True)
     await asyncio.sleep(1000)
