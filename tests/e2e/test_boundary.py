@@ -12,7 +12,8 @@ from tests.e2e.nodeless import Namespace
 
 pytestmark = pytest.mark.real
 
-IMAGES = "/host/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
+SHARED = "cut -d' ' -f5 /proc/self/mountinfo | grep '^/host/.*/snapshots/[0-9]*/fs$' | sort -u"
+"""Directories of the images that all instances share; the others there are the instance's own."""
 
 
 def privileged(namespace: Namespace, name: str) -> dict[str, object]:
@@ -35,22 +36,21 @@ def test_a_privileged_pod_with_the_instances_root_changes_no_image_and_reads_no_
     namespace.apply(privileged(namespace, "attacker"), privileged(namespace, "neighbour"))
     for name in ("attacker", "neighbour"):
         namespace.wait_ready(name)
-    listing = f"cd {IMAGES} && find */fs -type f -exec stat -c '%n %a %u %Y %s' {{}} + | sort"
+    listing = f"find $({SHARED}) -type f -exec stat -c '%n %a %u %Y %s' {{}} + | sort"
     before = namespace.execute("neighbour", listing).stdout
-    assert before.count("\n") > 1
+    assert before.count("\n") >= 1
     device = os.stat("/").st_dev
     script = f"""
-    cd {IMAGES}
-    for f in */fs/pause */fs/bin/busybox; do
+    for f in $(find $({SHARED}) -type f | head -50); do
       echo evil >> $f && echo written; touch -d @1 $f && echo touched; chmod 600 $f && echo mode
       chattr +i $f && echo flags; rm -f $f && echo removed
     done
-    for d in */fs; do touch $d/new && echo made; mount -o remount,bind,rw $d && echo remounted; done
+    for d in $({SHARED}); do touch $d/new && echo made; mount -o remount,bind,rw $d && echo remounted; done
     mknod /disk b {os.major(device)} {os.minor(device)} && dd if=/disk of=/dev/null bs=512 count=1 && echo device
     echo x > /proc/sys/kernel/core_pattern && echo pattern
     cat /host/etc/shadow /host/etc/vk-provider/* /host/etc/kubernetes/* /host/root/.ssh/* && echo secret
     """
-    # The image of the last command's output is all that counts: each attack that succeeds says a word.
+    # Each attack that succeeds says a word.
     assert namespace.execute("attacker", f"({script}) 2>/dev/null; true").stdout == ""
     assert namespace.execute("neighbour", listing).stdout == before
     assert not Path("/host").exists()
