@@ -1,7 +1,7 @@
 """/metrics/resource: CPU and memory of Node, pods and containers; what metrics-server scrapes.
 
 Names, help texts and labels are pkg/kubelet/metrics/collectors/resource_metrics.go's. Samples carry the time at which
-the agent took them, so that rates are right however late the scrape comes.
+the agent took them, so that rates do not depend on the time of the scrape.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CHUNK = 1000
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric: how its value is found in a document of /stats/summary."""
+    """One metric and where its value is in a document of /stats/summary."""
 
     name: str
     kind: str
