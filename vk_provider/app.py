@@ -179,14 +179,14 @@ class Provider:
         if not surplus:
             return
         names = ", ".join(instance.instance_id for instance in surplus)
-        log.warning("terminating second instances of pods that have one: %s", names)
+        log.warning("terminating surplus instances of pods that have one: %s", names)
         try:
             results = await cloud.terminate([instance.instance_id for instance in surplus])
         except CloudError as error:
             results = [error]
         for failure in results:
             if failure is not None:
-                log.warning("second instances are left to the orphan sweep: %s", failure)
+                log.warning("surplus instances are left to the orphan sweep: %s", failure)
 
     async def _ask_cloud(
         self, cloud: Cloud, client: KubeClient

@@ -40,7 +40,7 @@ class InstanceState(StrEnum):
     TERMINATED = "terminated"
 
     @property
-    def is_gone(self) -> bool:
+    def is_terminated(self) -> bool:
         """Nothing is left: it runs nothing, costs nothing and needs no terminate call."""
         return self is InstanceState.TERMINATED
 

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from vk_provider.aiokit.metrics import CONTENT_TYPE, format_labels, format_value
 from vk_provider.jsontypes import Json
-from vk_provider.kubelet.samples import NANOSECONDS, NodeSamples, parse_time
+from vk_provider.kubelet.samples import NANOSECONDS, NodeSamples, parse_datetime
 
 CHUNK = 1000
 
@@ -41,7 +41,7 @@ class Family:
 
 
 def _milliseconds(part: Json) -> int | None:
-    moment = parse_time(part.get("time"))
+    moment = parse_datetime(part.get("time"))
     return None if moment is None else round(moment.timestamp() * 1000)
 
 
@@ -57,7 +57,7 @@ def _find(part: str, figure: str, divisor: int = 1) -> Callable[[Json], tuple[fl
 
 
 def _find_start(document: Json) -> tuple[float, int | None] | None:
-    moment = parse_time(document.get("startTime"))
+    moment = parse_datetime(document.get("startTime"))
     return None if moment is None or moment.timestamp() <= 0 else (moment.timestamp(), None)
 
 

@@ -50,7 +50,7 @@ class CpuTotal:
 
 
 @lru_cache(maxsize=16_384)
-def parse_time(text: str | None) -> datetime | None:
+def parse_datetime(text: str | None) -> datetime | None:
     """RFC 3339 -> aware datetime; None when absent or malformed."""
     if not text:
         return None
@@ -134,7 +134,7 @@ class NodeSamples:
         }
 
     def _is_new(self, sample: Json) -> bool:
-        started = parse_time(sample["pod"].get("startTime"))
+        started = parse_datetime(sample["pod"].get("startTime"))
         return started is not None and started.timestamp() >= self._started_at
 
     def _rate(self, now: float, total_ns: int) -> int:

@@ -75,7 +75,7 @@ async def _up(config: LocalCloudConfig, _: argparse.Namespace) -> int:
 async def _down(config: LocalCloudConfig, _: argparse.Namespace) -> int:
     cloud = LocalCloud(config, owner="")
     instances = await cloud.list_all()
-    for error in await cloud.terminate([i.instance_id for i in instances if not i.state.is_gone]):
+    for error in await cloud.terminate([i.instance_id for i in instances if not i.state.is_terminated]):
         if error is not None:
             print(f"local-cloud down: {error}", file=sys.stderr)
     deadline = time.monotonic() + _DOWN_TIMEOUT_S
