@@ -1,4 +1,4 @@
-"""The one exception tree. Every error that a room raises on purpose derives from VkError."""
+"""The exception hierarchy. Every error that is raised on purpose derives from VkError."""
 
 from __future__ import annotations
 
