@@ -14,6 +14,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -236,7 +237,7 @@ class HttpsConnector:
                 timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
             ) as response:
                 data = await _read_bounded(instance, response)
-                if response.status >= 300:
+                if response.status >= HTTPStatus.MULTIPLE_CHOICES:
                     text = data.decode(errors="replace")[:200]
                     raise AgentError(f"{instance.instance_id}: {path} answered {response.status} {text}")
                 return _decode(data) if data else {}

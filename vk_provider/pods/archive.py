@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ class LogArchive:
         except TimeoutError:
             raise _silent(instance, container) from None
         try:
-            if response.status != 200:
+            if response.status != HTTPStatus.OK:
                 return 0
             file = await self._store.create(uid, container, previous)
             try:
