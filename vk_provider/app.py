@@ -1,8 +1,8 @@
 """Composition root of the provider: builds bottom-up, hands root tasks to the supervisor, stops in order.
 
 Start: API server -> identity -> cloud (listed before the cluster) -> ports -> pods listed -> adoption -> Nodes.
-Stop:  streams -> watches of pods -> work queues and status PATCHes -> events -> doors. Instances keep running, and the
-Nodes stay Ready until their Leases run out: a restart must not take running pods out of their Services.
+Stop:  streams -> watches of pods -> work queues and status PATCHes -> events -> clients. Instances keep running, and
+the Nodes stay Ready until their Leases expire: a restart must not remove running pods from their Services.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ REVIEW_CONNECTIONS = 16
 
 
 def run(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit code. BadStartError passes through."""
+    """Run until SIGTERM or SIGINT; returns the exit code. Raises BadStartError."""
     set_up_logging(settings.logs)
     openfiles.raise_limit()
     try:
@@ -85,7 +85,7 @@ async def _run(settings: Settings) -> int:
     starting = asyncio.create_task(provider.start(), name="start")
     watching = asyncio.create_task(provider.supervisor.wait(), name="supervisor")
     try:
-        # A start may wait for the cloud or the API server for ever: a signal and a broken root task must get through.
+        # A start may wait for the cloud or the API server without limit: signals and failed root tasks must end it.
         await asyncio.wait({starting, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not watching.done():
             starting.result()
@@ -119,7 +119,7 @@ class Provider:
         )
         self._closers.append(client.close)
         client.metrics_hook = metrics.observe_api_call
-        # Statuses that hang must not cost the Leases, nor what strangers ask of :10250 the statuses.
+        # Status PATCHes that hang must not delay Leases, nor must reviews for unknown clients of :10250 delay statuses.
         self._leases = client.with_connections(LEASE_CONNECTIONS * len(settings.nodes))
         self._reviews = client.with_connections(REVIEW_CONNECTIONS)
         self._closers += [self._leases.close, self._reviews.close]
@@ -134,7 +134,7 @@ class Provider:
         cloud = metrics.measure_cloud(LimitedCloud(cloud))
         offerings, runtime, instances = await self._ask_cloud(cloud, self._leases)
         await self._build(client, cloud, connector, offerings, runtime, metrics)
-        # Before anything is changed: a second provider by mistake must fail here and not launch what runs already.
+        # Before anything is changed: a second provider, started by mistake, must fail here and launch nothing.
         for node in self._nodes:
             await node.listen()
         self._health = HealthServer(settings.kubelet.healthz_address, settings.kubelet.healthz_port, self._is_healthy)
@@ -147,7 +147,7 @@ class Provider:
         self.supervisor.start("identity rotation", self._rotate_identity(store))
         for node in self._nodes:
             await node.start(self.supervisor)
-        # A large heap of long-lived dicts: what is here now need not be looked at by every collection.
+        # A large heap of long-lived dicts: the objects that exist now are excluded from garbage collections.
         gc.collect()
         gc.freeze()
         # Collections stay near 20 ms (50 on a busy machine): the middle generation never holds more than 30,000
@@ -175,26 +175,26 @@ class Provider:
             raise BadStartError(f"the provider's identity (identity.secret) cannot be read or made: {error}") from None
 
     async def _end_surplus(self, cloud: Cloud, surplus: Sequence[Instance]) -> None:
-        """Second instances of one pod; where the cloud fails, the orphan sweep finds them again."""
+        """Terminate surplus instances; when the cloud fails, the orphan sweep finds them again."""
         if not surplus:
             return
         names = ", ".join(instance.instance_id for instance in surplus)
-        log.warning("terminating second instances of pods that have one: %s", names)
+        log.warning("terminating surplus instances of pods that have one: %s", names)
         try:
             results = await cloud.terminate([instance.instance_id for instance in surplus])
         except CloudError as error:
             results = [error]
         for failure in results:
             if failure is not None:
-                log.warning("second instances are left to the orphan sweep: %s", failure)
+                log.warning("surplus instances are left to the orphan sweep: %s", failure)
 
     async def _ask_cloud(
         self, cloud: Cloud, client: KubeClient
     ) -> tuple[Sequence[Offering], InstanceRuntime, list[Instance]]:
-        """Offerings, runtime and instances, before anything of the cluster is read; an outage is waited out.
+        """Offerings, runtime and instances, before the cluster is read; waits until the cloud answers.
 
-        A later outage makes no Node NotReady: the controller manager would evict the pods that run there, and only new
-        ones need the cloud. They say FailedLaunch. For the same reason the Leases of Nodes that exist are held here.
+        A later outage makes no Node NotReady: the controller manager would evict the running pods, while only new pods
+        need the cloud (event FailedLaunch). For the same reason the Leases of existing Nodes are renewed meanwhile.
         """
         backoff = Backoff(0.5, 15.0)
         holds: list[str] = []
@@ -208,12 +208,12 @@ class Provider:
             except CloudError as error:
                 if not error.retryable:
                     raise BadStartError(f"the {cloud.name} cloud refuses: {error}") from None
-                log.warning("the cloud does not answer, nothing is started before it does: %s", error)
+                log.warning("the cloud does not answer, waiting for it before the start: %s", error)
             holds = holds or self._hold_leases(client)
             await asyncio.sleep(backoff.next_delay_s())
 
     def _hold_leases(self, client: KubeClient) -> list[str]:
-        """Names of the root tasks that keep the Nodes' Leases."""
+        """Start root tasks that renew the Leases of existing Nodes; returns their names."""
         tasks = [
             self.supervisor.start(f"held lease of {node.name}", NodeLease(client, node.name, create=False).run())
             for node in self.settings.nodes
@@ -295,7 +295,7 @@ class Provider:
         return next((node for node in self._nodes if node.spec.name == name), None)
 
     async def _client_ca(self, client: KubeClient) -> str:
-        """Who signs the client certificates that the kubelet API accepts."""
+        """CAs (PEM) of the client certificates that the kubelet API accepts."""
         path = self.settings.kubelet.client_ca_file
         if not path:
             return ""
@@ -336,8 +336,8 @@ class Provider:
         return describe_watch(informer.failing_since, informer.error, node.answering_since, time.monotonic())
 
     async def _rotate_identity(self, store: IdentityStore) -> None:
-        """A new master secret now and then; instances that boot under the last few are still recognised. It is saved
-        before the first launch under it: a crash must not leave instances that nobody recognises."""
+        """Rotate the master secret; instances that boot with the last few are still accepted. A new one is saved before
+        the first launch with it: after a crash, no instance may be unknown."""
         while True:
             delay_s = IDENTITY_CHECK_S
             rotated = self._identity.rotated(time.time(), self.settings.identity.boot_secret_ttl_s)
@@ -352,9 +352,9 @@ class Provider:
             await asyncio.sleep(delay_s)
 
     async def stop(self) -> None:
-        """Every step is bounded; what fails is logged and the next step is taken."""
+        """Every step has a time limit; a failure is logged and the next step is taken."""
         if self._informers:
-            log.info("stopping; instances and their pods go on, the next start finds them")
+            log.info("stopping; instances and their pods keep running, the next start adopts them")
         for node in self._nodes:
             await self._bounded("kubelet API", node.stop_server(), 5.0)
         if hasattr(self, "_health"):

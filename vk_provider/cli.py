@@ -1,4 +1,4 @@
-"""The command line: `vk-provider run | agent | local-cloud | version`. Composition starts here, nothing else does.
+"""The command line: `vk-provider run | agent | local-cloud | version`. Only composition starts here.
 
 Exit codes: 0 stopped as asked, 1 failed while running, 2 wrong usage, 3 cannot start as configured (do not restart).
 """
@@ -14,7 +14,7 @@ from vk_provider.errors import EXIT_BAD_START, BadStartError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; `agent` and `local-cloud` hand their arguments on, so that an instance imports nothing it lacks."""
+    """Entry point; `agent` and `local-cloud` parse their own arguments: an instance lacks the provider's packages."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if arguments[:1] == ["agent"]:
@@ -38,7 +38,7 @@ def _provider(arguments: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="register the configured Nodes and run their pods")
     run.add_argument("--config", required=True, metavar="FILE", help="TOML configuration")
-    check = commands.add_parser("check-config", help="read the configuration, say what is wrong with it")
+    check = commands.add_parser("check-config", help="read the configuration and report errors in it")
     check.add_argument("--config", required=True, metavar="FILE", help="TOML configuration")
     commands.add_parser("agent", help="the agent on an instance (see `vk-provider agent --help`)")
     commands.add_parser("local-cloud", help="the embedded cloud's network (see `vk-provider local-cloud --help`)")

@@ -1,4 +1,4 @@
-"""The configured cloud together with the connector that reaches its instances' agents, and what instances are told."""
+"""The configured cloud, the connector to the agents of its instances, and their boot data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vk_provider.wire.bootdata import BootData
 
 
 def create_backend(settings: Settings, identity: ProviderIdentity) -> tuple[Cloud, AgentConnector]:
-    """Build, not started. The simulated cloud brings agents of its own; all others run the real one."""
+    """The cloud (not started) and its connector. The simulated cloud has its own agents; others run the real one."""
     cloud = create_cloud(settings.cloud, registry_table(settings.registries))
     if settings.cloud.backend == "simulated":
         from vk_provider.cloud.simulated.cloud import SimulatedCloud
@@ -27,7 +27,7 @@ def create_backend(settings: Settings, identity: ProviderIdentity) -> tuple[Clou
 
 
 def check_cloud(settings: Settings) -> None:
-    """What the cloud itself would refuse of its settings at a start, before one. Raises BadStartError."""
+    """Check the cloud's settings as its start does. Raises BadStartError."""
     create_cloud(settings.cloud, registry_table(settings.registries))
 
 
@@ -43,7 +43,7 @@ def registry_table(registries: tuple[RegistrySettings, ...]) -> dict[str, dict[s
 
 
 def build_boot_data(settings: Settings, identity: ProviderIdentity, client_token: str) -> tuple[str, str]:
-    """What the instance of one launch is told: (its launch ID, see agentclient.bootsecret, and its user data)."""
+    """(launch ID, user data) of the instance of one launch; see agentclient.bootsecret."""
     master = identity.master_secrets[-1]
     launch_id = build_launch_id(master, client_token)
     boot_data = BootData(

@@ -1,9 +1,13 @@
-"""The one exception tree. Every error that a room raises on purpose derives from VkError."""
+"""The exception hierarchy. Every error that is raised on purpose derives from VkError."""
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 EXIT_BAD_START = 3
 """Exit code of a process that cannot start as configured; a supervisor must not restart it in a loop."""
+NO_ANSWER = 0
+"""`KubeApiError.status` when there is no HTTP status: no connection, a timeout, or an answer that cannot be read."""
 
 
 class VkError(Exception):
@@ -17,7 +21,7 @@ class BadStartError(VkError):
 class KubeApiError(VkError):
     """The API server answered with an error Status.
 
-    `status` is the HTTP status code (0: no answer at all), `reason` the metav1.Status reason ("NotFound", "Conflict").
+    `status` is the HTTP status code (NO_ANSWER: no usable answer), `reason` the metav1.Status reason ("NotFound").
     """
 
     def __init__(self, status: int, reason: str, message: str) -> None:
@@ -27,39 +31,53 @@ class KubeApiError(VkError):
 
     @property
     def is_not_found(self) -> bool:
-        return self.status == 404
+        return self.status == HTTPStatus.NOT_FOUND
 
     @property
     def is_conflict(self) -> bool:
         """Also an object that exists already, and a precondition that does not hold."""
-        return self.status == 409
+        return self.status == HTTPStatus.CONFLICT
 
     @property
     def is_expired(self) -> bool:
         """The resourceVersion or the continue token is too old: list again."""
-        return self.status == 410
+        return self.status == HTTPStatus.GONE
 
     @property
     def is_invalid(self) -> bool:
         """The API server can never accept this body."""
-        return self.status in (400, 422)
+        return self.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 
     @property
     def is_forbidden(self) -> bool:
-        return self.status == 403
+        return self.status == HTTPStatus.FORBIDDEN
 
     @property
     def is_unauthorized(self) -> bool:
-        return self.status == 401
+        return self.status == HTTPStatus.UNAUTHORIZED
+
+    @property
+    def is_throttled(self) -> bool:
+        """The request was not executed: the same one may succeed later."""
+        return self.status == HTTPStatus.TOO_MANY_REQUESTS
+
+    @property
+    def is_server_error(self) -> bool:
+        return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+    @property
+    def is_unanswered(self) -> bool:
+        """No connection, a timeout, or an answer that cannot be read."""
+        return self.status == NO_ANSWER
 
     @property
     def is_refusal(self) -> bool:
-        """The API server understood and refused; the same request will be refused again (but for throttling)."""
-        return 400 <= self.status < 500 and self.status != 429
+        """The API server understood the request and will refuse it again; throttling is no refusal."""
+        return HTTPStatus.BAD_REQUEST <= self.status < HTTPStatus.INTERNAL_SERVER_ERROR and not self.is_throttled
 
 
 class CloudError(VkError):
-    """A cloud call failed. `retryable`: the same call may succeed later, nothing may be concluded from it."""
+    """A cloud call failed. `retryable`: the same call may succeed later, and the state of the instances is unknown."""
 
     retryable = True
 
@@ -73,7 +91,7 @@ class CapacityError(CloudError):
 
 
 class CloudQuotaError(CloudError):
-    """An account limit or the subnet's addresses are exhausted: retry slowly and tell the user."""
+    """An account limit or the subnet's addresses are exhausted: retry slowly, and report it to the user."""
 
 
 class CloudRequestError(CloudError):
@@ -91,11 +109,11 @@ class AgentUnreachableError(AgentError):
 
 
 class AgentIdentityError(AgentError):
-    """What answers at the instance's address does not prove to be that instance: never talk to it."""
+    """The peer at the instance's address cannot prove to be that instance: it must be sent nothing."""
 
 
 class AgentProtocolError(AgentError):
-    """The agent broke the contract of the session: an error of that session alone."""
+    """The agent violated the contract of the session: an error of that session alone."""
 
 
 class AgentVersionError(AgentError):

@@ -28,7 +28,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up_logging(settings: LogSettings) -> None:
-    """Configure the root logger; libraries only speak up from warnings on."""
+    """Configure the root logger; libraries log warnings and errors only."""
     handler = logging.StreamHandler(sys.stderr)
     if settings.format == "json":
         handler.setFormatter(JsonFormatter())

@@ -28,7 +28,7 @@ STALL_S = 0.1
 
 
 class ProcessMetrics:
-    """Owns the metrics that belong to no room."""
+    """Metrics of the whole process."""
 
     def __init__(self, registry: Registry) -> None:
         self._api = registry.counter(
@@ -50,12 +50,12 @@ class ProcessMetrics:
             self._api_seconds.observe(seconds, verb)
 
     def measure_cloud(self, cloud: Cloud) -> Cloud:
-        """The same cloud, counted."""
+        """Wrap the cloud so that its calls are counted."""
         return MeasuredCloud(cloud, self._cloud.inc)
 
     async def watch_loop(self) -> None:
-        """Root task: notices when the event loop was not free for longer than 100 ms. Time in which other processes had
-        the processor is left out: nothing here could be done about it."""
+        """Root task: measures when the event loop was blocked for longer than 100 ms, without the time in which other
+        processes had the CPU."""
         longest = 0.0
         while True:
             due, waited_s = time.monotonic() + LOOP_TICK_S, run_queue_seconds()
@@ -74,7 +74,7 @@ def resident_bytes() -> float:
 
 
 def run_queue_seconds() -> float:
-    """How long this thread has been ready to run without a processor so far; 0 where the kernel does not count it."""
+    """Total time that this thread has waited for a CPU; 0 when the kernel does not count it."""
     try:
         with open("/proc/thread-self/schedstat", encoding="ascii") as file:
             return int(file.read().split()[1]) / 1e9

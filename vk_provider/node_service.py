@@ -1,5 +1,5 @@
-"""One Node as the cluster sees it: its object and Lease, its kubelet API, its serving certificate. Part of the
-composition: joins the rooms `node`, `kubelet` and `kube.csr`, which do not know each other."""
+"""One Node: its object and Lease, its kubelet API, its serving certificate. Part of the composition: connects `node`,
+`kubelet` and `kube.csr`, which do not import each other."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ DEFAULT_CAPACITY = {"ephemeral-storage": "20Ti"}
 
 
 def build_spec(node: NodeSettings, settings: Settings, runtime: InstanceRuntime) -> NodeSpec:
-    """What the settings and the instances' runtime say of one Node; the address falls back to the one the default route
-    leaves by."""
+    """The NodeSpec from the settings and the instances' runtime; the address defaults to that of the default route."""
     return NodeSpec(
         name=node.name,
         internal_ip=node.address or default_address(),
@@ -64,7 +63,7 @@ def build_spec(node: NodeSettings, settings: Settings, runtime: InstanceRuntime)
 
 
 def default_address() -> str:
-    """Address of the interface that the default route uses; nothing is sent."""
+    """Address of the interface of the default route; sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
@@ -122,7 +121,7 @@ class NodeService:
     @property
     def object(self) -> dict[str, Any] | None:
         """The Node as the API server has it, None before it was read or registered. Its allocatable is the configured
-        one at once: right after a start with another configuration, the old one is still in the status."""
+        one: after a start with another configuration the status has the old one for a moment."""
         node = self._controller.node
         if node is None:
             return None
@@ -173,14 +172,14 @@ class NodeService:
 
 
 def _prepare_directory(directory: Path) -> None:
-    """Make it and see that a file can be written there."""
+    """Create the directory and check that it is writable."""
     directory.mkdir(0o700, True, True)
     with tempfile.TemporaryFile(dir=directory):
         pass
 
 
 def build_configuration(settings: Settings) -> dict[str, Any]:
-    """What /configz shows: the KubeletConfiguration fields that have a meaning here."""
+    """The content of /configz: the KubeletConfiguration fields that apply here."""
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",

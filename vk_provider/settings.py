@@ -24,7 +24,7 @@ from vk_provider.podmodel.quantity import parse_quantity
 ENVIRONMENT_PREFIX = "VK_PROVIDER_"
 MIN_CERTIFICATE_TTL_S = 60
 CLUSTER_CA = "cluster"
-"""kubelet.client_ca_file: as the API server."""
+"""kubelet.client_ca_file: the CAs that the API server accepts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class NodeSettings:
     address:  the Node's InternalIP, on which the kubelet API listens; "" takes the cloud's or the default route's
     port:     of the kubelet API
     taint:    false registers the Node without `taints`
-    capacity: quantities of the whole Node; what all its pods together may ask for
+    capacity: quantities of the whole Node, the limit of the requests of all its pods
     """
 
     name: str
@@ -98,7 +98,7 @@ class LocalCloudSettings:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedCloudSettings:
-    """In-process agents that answer at once. For benchmarks and for looking at scheduling only."""
+    """In-process agents that answer at once. Only for benchmarks and for trying out scheduling."""
 
     launch_latency_s: float = 0.0
     boot_latency_s: float = 0.0
@@ -106,12 +106,12 @@ class SimulatedCloudSettings:
 
 @dataclass(frozen=True, slots=True)
 class CloudSettings:
-    """Instances and what is expected of them.
+    """Instances and their time limits.
 
     backend: which cloud
     owner:   tags every instance, so it must be unique per cluster and set of Nodes
     boot_timeout_s: a new instance whose agent does not answer by then is replaced
-    agent_monitor_grace_s: a pod whose agent is away for longer is not Ready any more, as the pods of a Node whose
+    agent_monitor_grace_s: a pod whose agent is silent for longer is not Ready any more, as the pods of a Node whose
                            kubelet is silent (node-monitor-grace-period)
     """
 
@@ -131,9 +131,9 @@ class KubeletSettings:
 
     serving_certificate: "csr" asks the cluster for kubernetes.io/kubelet-serving certificates and rotates them;
                          "files" reads certificate_file and key_file and follows their changes
-    client_ca_file:      who signs the client certificates that are accepted: "cluster" for what the API server itself
-                         accepts (ConfigMap kube-system/extension-apiserver-authentication, read again every minute),
-                         the path of a bundle in PEM, whose changes are followed, or "" for nobody: bearer tokens only
+    client_ca_file:      CAs of the accepted client certificates: "cluster" for those that the API server accepts
+                         (ConfigMap kube-system/extension-apiserver-authentication, read again every minute), the path
+                         of a bundle in PEM, whose changes are followed, or "" for none: bearer tokens only
     """
 
     serving_certificate: Literal["csr", "files"] = "csr"
@@ -148,7 +148,7 @@ class KubeletSettings:
 
 @dataclass(frozen=True, slots=True)
 class IdentitySettings:
-    """Where the provider's CA lives: a directory, or a Secret "namespace/name" when the provider may move."""
+    """Where the provider's CA is stored: a directory, or a Secret "namespace/name" when the provider may move."""
 
     directory: str = "/var/lib/vk-provider/identity"
     secret: str = ""
@@ -246,7 +246,7 @@ def _override(document: dict[str, Any], environment: Mapping[str, str]) -> None:
             elif get_origin(kind) is tuple:
                 value = [part for part in text.split(",") if part]
             held = document.setdefault(table.name, {})
-            if isinstance(held, dict):  # else `_build` says what is wrong with it
+            if isinstance(held, dict):  # else `_build` reports the error
                 held[item.name] = value
 
 
@@ -299,7 +299,7 @@ _MAY_BE_ZERO = ("port", "healthz_port", "launch_latency_s", "boot_latency_s", "b
 
 
 def _check_numbers(settings: Any, where: str) -> None:
-    """Limits, sizes and intervals: with 0 or less the provider would wait for ever or never rest."""
+    """Limits, sizes and intervals: with 0 or less the provider would hang or loop without a pause."""
     for item in fields(settings):
         value, path = getattr(settings, item.name), f"{where}{item.name}"
         if is_dataclass(value):
@@ -325,7 +325,7 @@ def _is_label_value(text: str) -> bool:
 
 
 def _check_labels(node: NodeSettings, where: str) -> None:
-    """With a label or taint that the API server refuses there would never be a Node."""
+    """The API server would refuse a Node with an invalid label or taint."""
     for key, value in node.labels.items():
         if not _is_label_key(key):
             raise _SettingError(f"{where}.labels: {key!r} is not a label key")

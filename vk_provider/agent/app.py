@@ -52,7 +52,7 @@ quick_start.end_of_imports()
 log = logging.getLogger(__name__)
 
 RUNTIME_COMPLAINT_S = 30.0
-"""How long containerd may take before the agent says that it waits."""
+"""How long containerd may take before the agent logs that it waits."""
 RUNTIME_RETRY_S = 1.0
 """Pause after an answer of containerd that is neither ready nor not ready."""
 
@@ -118,7 +118,7 @@ class Agent:
         self._supervisor.start("metadata-guard", guard.run())
         self._supervisor.start("pod-worker", _run_worker(worker, runtime, guard, metadata, options.network))
         self._supervisor.start("stats", run_stats(sampler, outbox))
-        gc.freeze()  # what a start leaves behind stays: no collection needs to look at it again
+        gc.freeze()  # objects of the start are permanent: exclude them from garbage collections
         try:
             await self._supervisor.wait()
         finally:
@@ -128,7 +128,7 @@ class Agent:
 
 
 async def _read_metadata(options: AgentOptions) -> InstanceMetadata:
-    """From the endpoint at the first start, then from what that start kept: the endpoint is closed meanwhile."""
+    """From the endpoint at the first start, later from the file: the endpoint is closed by then."""
     kept = KeptMetadata(options.run_dir / "metadata.json")
     metadata = kept.load()
     if metadata is None:

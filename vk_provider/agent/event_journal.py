@@ -1,9 +1,9 @@
-"""The events that the provider has not taken over yet, kept on the instance's disk: a killed agent does not lose them.
+"""Events that the provider has not acknowledged, on the instance's disk: a killed agent does not lose them.
 
 A file of JSON lines: an event, or {"acknowledged": seq}. A line is appended when an event is recorded or counted up and
-when the provider acknowledges, nothing else is written: neither a heartbeat nor a sample of stats. The file is written
-anew, with what still counts, when everything is acknowledged and when it has grown too long. Writes go into the page
-cache (well below a millisecond); a disk that takes none costs the events of a crash, and nothing else.
+when the provider acknowledges, nothing else is written: neither a heartbeat nor a sample of stats. The file is
+rewritten when everything is acknowledged and when it has grown too long. Writes go into the page cache (well below a
+millisecond); when the disk is full, a crash loses events, and nothing else.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from vk_provider.wire.session import EventMessage
 log = logging.getLogger(__name__)
 
 _SLACK_LINES = 500
-"""Lines that do not count any more, before the file is written anew."""
+"""Obsolete lines before the file is rewritten."""
 
 
 class EventJournal:
-    """`load` once, then `add` and `acknowledge`; both are given the events that have to be kept from now on."""
+    """`load` once, then `add` and `acknowledge`; both get the events that must be kept."""
 
     def __init__(self, path: Path, slack_lines: int = _SLACK_LINES) -> None:
         self._path = path
@@ -35,7 +35,7 @@ class EventJournal:
         self._failing = False
 
     def load(self) -> tuple[list[EventMessage], int]:
-        """Return the events not acknowledged, and the highest number that was. What cannot be read is left out."""
+        """Return the events not acknowledged, and the highest number that was. Invalid lines are skipped."""
         try:
             lines = self._path.read_bytes().split(b"\n")
         except FileNotFoundError:
@@ -50,7 +50,7 @@ class EventJournal:
         return [event for seq, event in events.items() if seq > self._acknowledged], self._acknowledged
 
     def add(self, event: EventMessage, kept: Collection[EventMessage]) -> None:
-        """Keep `event`, one of `kept`: a new one, or one that was counted up (its last line is what counts)."""
+        """Keep `event`, one of `kept`: a new one, or one that was counted up (its last line is valid)."""
         self._write(cast(dict[str, Any], event), kept)
 
     def acknowledge(self, seq: int, kept: Collection[EventMessage]) -> None:

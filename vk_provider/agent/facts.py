@@ -1,4 +1,4 @@
-"""What the agent knows of its instance."""
+"""Facts about the agent's instance."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class InstanceFacts:
-    """Identity and addresses of this instance, as the metadata endpoint tells them.
+    """Identity and addresses of this instance, from the metadata endpoint.
 
     primary_ip is the agent's and the hostNetwork pods' address, pod_ip the secondary one that belongs to the pod.
     """

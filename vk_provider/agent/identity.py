@@ -1,8 +1,8 @@
-"""Who the agent is: a key made on the instance, proved once with the boot secret, certified by the provider.
+"""The agent's identity: a key made on the instance, proved once with the boot secret, certified by the provider.
 
 The protocol is wire.routes.IDENTITY_REQUEST and IDENTITY_CERTIFICATE. Key and certificate stay on the instance's disk,
-so that a restarted agent is itself again without an exchange. `cryptography` is imported only where something must be
-made or checked: such a restart does without it.
+so that a restarted agent keeps its identity without an exchange. `cryptography` is imported only to create or check
+keys and certificates: such a restart does not need it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class AgentIdentity:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=self._ca_pem)
-        context.num_tickets = 0  # a resumed session would go on with the certificate of its first handshake
+        context.num_tickets = 0  # a resumed session would keep the certificate of its first handshake
         return context
 
     def _load_issued(self) -> bool:

@@ -1,4 +1,4 @@
-"""ImageStore: CRI's ImageService with the kubelet's words for what goes wrong.
+"""ImageStore: CRI's ImageService with the kubelet's error texts.
 
 Sources: pkg/kubelet/images/image_manager.go (evalCRIPullErr), pkg/kubelet/kuberuntime/kuberuntime_image.go.
 """
@@ -22,7 +22,7 @@ _SPECIAL_REASONS = {
 
 
 class ImagePullError(AgentError):
-    """An image could not be had. `reason` is the kubelet's waiting reason (ErrImagePull, InvalidImageName,
+    """An image could not be pulled. `reason` is the kubelet's waiting reason (ErrImagePull, InvalidImageName,
     RegistryUnavailable, SignatureValidationFailed, ImageInspectError); str() is its message."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -56,7 +56,7 @@ class ImageStore:
     ) -> str:
         """Pull with each credential in turn (without any when there are none); returns CRI's image reference.
 
-        No time limit: containerd gives up by itself when a transfer makes no progress.
+        No time limit: containerd aborts a transfer without progress by itself.
         """
         spec = _image_spec(image)
         candidates: list[pb.AuthConfig | None] = [_auth_config(c) for c in credentials] or [None]
@@ -81,7 +81,7 @@ def classify_pull_errors(image: str, errors: Sequence[RuntimeServiceError]) -> I
 
 
 def _pull_error_text(error: RuntimeServiceError) -> str:
-    """An unknown code says nothing, so the kubelet leaves it out."""
+    """Without the code when it is UNKNOWN, as in a kubelet."""
     return str(error) if error.code == "UNKNOWN" else error.status_text
 
 

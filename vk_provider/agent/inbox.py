@@ -1,4 +1,4 @@
-"""Messages from the provider, sorted to whom they concern."""
+"""Dispatches messages from the provider."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 from typing import Protocol, cast
 
 from vk_provider.agent.metadata_guard import ALLOW_METADATA_ANNOTATION, MetadataGuard
-from vk_provider.agent.outbox import Message
 from vk_provider.jsontypes import Json
 from vk_provider.wire.session import PodMessage, ReferencesMessage, StopMessage
 
@@ -23,7 +22,7 @@ class PodReceiver(Protocol):
 
 
 class Inbox:
-    """Takes the messages of any session. An instance has one pod in its life: another one is refused."""
+    """Takes the messages of any session. An instance runs one pod: another one is refused."""
 
     def __init__(self, worker: PodReceiver, guard: MetadataGuard) -> None:
         self._worker = worker
@@ -33,7 +32,7 @@ class Inbox:
         """UID of the instance's pod, "" while it has none."""
         return _uid(self._worker.pod or {})
 
-    def receive(self, message: Message) -> None:
+    def receive(self, message: Json) -> None:
         """Never blocks; unknown types are logged and ignored, a newer provider may send them."""
         kind = message["type"]
         if kind == "pod":

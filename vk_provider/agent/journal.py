@@ -1,4 +1,4 @@
-"""One JSON document on the instance's disk, replaced atomically: what a restarted agent must know.
+"""One JSON document on the instance's disk, replaced atomically: the state that a restarted agent needs.
 
 It may hold secrets (the pod's references), so the file is readable by root only. A new file is renamed over the old
 one: a crash of the agent leaves the one or the other. `save_async` also survives a power loss.
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Journal:
-    """Reads and writes the document at `path`. The newest save wins, whichever thread is faster."""
+    """Reads and writes the document at `path`. The newest save wins, in any order of the threads."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

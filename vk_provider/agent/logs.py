@@ -104,7 +104,7 @@ class LogHandler:
             return
 
         async def is_running() -> bool:
-            # A follower of a silent container would not notice by writing that its client has gone.
+            # While the container writes nothing, a follower cannot detect a closed connection by writing.
             client = request.transport
             return client is not None and not client.is_closing() and await self._is_running(container_id)
 
@@ -115,7 +115,7 @@ class LogHandler:
             yield str(error).encode()
 
     async def _is_running(self, container_id: str) -> bool:
-        # The worker's status is at hand; the runtime has the last word on the end, since it has then closed the log.
+        # The worker's status is checked first; only the runtime's exit counts, since it has closed the log by then.
         if is_running_id(self._view, container_id):
             return True
         try:
@@ -158,7 +158,7 @@ async def read_log(path: str, options: LogOptions, is_running: IsRunning, inotif
                     continue
                 if not running:
                     return
-                # Asked before the next read, so that what was written before the end is still read.
+                # Checked before the next read, so that the last output is still read.
                 running = await is_running()
                 if running:
                     await _wait(watch.changed, _wait_limit_s(watch.active, seen))

@@ -1,4 +1,4 @@
-"""Reads the instance's metadata endpoint (IMDSv2 as EC2 serves it): who am I, my addresses, my boot data.
+"""Reads the instance's metadata endpoint (IMDSv2 as EC2 serves it): identity, addresses, boot data.
 
 It is read once a boot: agent.metadata_guard closes the endpoint afterwards, for the agent as well.
 """
@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Protocol
 
@@ -74,9 +75,9 @@ class MetadataClient:
         url = f"{self._url}/latest/{path}"
         try:
             async with self._http.request(method, url, headers=headers) as response:
-                if response.status == 401:
+                if response.status == HTTPStatus.UNAUTHORIZED:
                     self._token = ""
-                if response.status != 200:
+                if response.status != HTTPStatus.OK:
                     raise MetadataError(f"metadata: {method} {path} answered {response.status}")
                 return await response.text()
         except UnicodeDecodeError:
@@ -123,20 +124,20 @@ def _parse_boot_data(user_data: str) -> BootData:
 async def wait_for_metadata(
     url: str, hostname: str, reopen: Callable[[], Awaitable[None]] | None = None
 ) -> InstanceMetadata:
-    """Read the metadata, again and again until it is complete: without it an agent is nothing.
+    """Read the metadata, and retry until it is complete.
 
     reopen: called once when the endpoint does not answer, to let the agent through. An agent before this one may have
             closed it, and what that one kept is lost.
     """
     backoff = Backoff(first_s=0.01, max_s=2.0, factor=1.5)
-    told = ""
+    logged = ""
     async with MetadataClient(url) as source:
         while True:
             try:
                 return await fetch_metadata(source, hostname)
             except MetadataError as error:
-                if str(error) != told:
-                    told = str(error)
+                if str(error) != logged:
+                    logged = str(error)
                     log.warning("waiting for the metadata endpoint: %s", error)
             if reopen is not None:
                 await reopen()
@@ -145,7 +146,7 @@ async def wait_for_metadata(
 
 
 class KeptMetadata:
-    """What the endpoint said, in a file for the next agent process of this boot. It holds the boot secret, so it is
+    """The metadata in a file for the next agent process of this boot. It holds the boot secret, so it is
     readable by root only.
 
     `path` must not outlive a reboot, as the closed endpoint does not, nor get into an image made from this disk.
@@ -155,7 +156,7 @@ class KeptMetadata:
         self._path = path
 
     def load(self) -> InstanceMetadata | None:
-        """None when nothing was kept, or nothing that can be read."""
+        """The kept metadata; None when there is none or it cannot be read."""
         try:
             document = orjson.loads(self._path.read_bytes())
             boot_data = BootData.from_user_data(document["userData"])

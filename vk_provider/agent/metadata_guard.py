@@ -1,4 +1,4 @@
-"""Keeps the pod away from the metadata endpoint, whose boot data and roles are not its business.
+"""Blocks the pod's access to the metadata endpoint with its boot data and roles.
 
 The endpoint is closed for the whole instance before any pod runs: in the forward path for a pod with its own network
 namespace, in the output path for a hostNetwork pod, which shares the instance's. The agent has read what it needs by
@@ -35,7 +35,7 @@ _INSTALL = f"""{_REMOVE}table ip {_TABLE} {{
 
 
 class MetadataGuard:
-    """Root task that holds the rule as wanted. `marker`: file that exists while the pod is allowed through."""
+    """Root task that keeps the rule applied. `marker`: file that exists while the pod is allowed access."""
 
     def __init__(self, marker: Path) -> None:
         self._marker = marker
@@ -44,7 +44,7 @@ class MetadataGuard:
         self._applied = asyncio.Event()
 
     def set_allowed(self, allowed: bool) -> None:
-        """Want the pod allowed or not."""
+        """Set whether the pod is allowed access."""
         if allowed == self._allowed:
             return
         self._allowed = allowed
@@ -71,12 +71,12 @@ class MetadataGuard:
 
 
 async def deny_metadata() -> None:
-    """Drop what anything on the instance sends to the endpoint. Idempotent."""
+    """Drop all packets from the instance to the endpoint. Idempotent."""
     await _run_nft(_INSTALL)
 
 
 async def allow_metadata() -> None:
-    """Take the rule away. Idempotent."""
+    """Remove the rule. Idempotent."""
     await _run_nft(_REMOVE)
 
 

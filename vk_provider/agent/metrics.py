@@ -1,4 +1,4 @@
-"""The agent's own figures as Prometheus text, for whoever looks at one instance."""
+"""The agent's own metrics as Prometheus text, for debugging one instance."""
 
 from __future__ import annotations
 

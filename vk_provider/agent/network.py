@@ -1,7 +1,7 @@
 """The pod network of this instance: CNI configuration, containerd's registry hosts.
 
 The pod IP is the interface's secondary address, routed to the pod through a veth pair (CNI's ptp); the instance answers
-ARP for it by proxy_arp, so that the pod is a first-class address of the network. hostPort is CNI's portmap.
+ARP for it by proxy_arp, so that the pod address is reachable like any other. hostPort is CNI's portmap.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def build_cni_conflist(primary_ip: str, pod_ip: str, subnet_cidr: str, ipam_dir:
 
 
 def write_cni_conflist(conflist: Mapping[str, Any], directory: Path) -> None:
-    """Put the network list in place in one step: containerd watches the directory."""
+    """Replace the network list atomically, as containerd watches the directory."""
     _replace_file(directory / "10-pod-network.conflist", orjson.dumps(conflist, option=orjson.OPT_INDENT_2))
 
 

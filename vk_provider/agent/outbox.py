@@ -1,7 +1,7 @@
-"""What the agent has to tell the provider, kept until it was told: newest status, events, newest stats.
+"""Messages for the provider until they are sent: newest status, events, newest stats.
 
-A session takes from it what it sends. Events not acknowledged are also kept by an EventStore, so that they survive the
-agent with the numbers they have. See wire.session for the messages and what is repeated when.
+A session takes its messages from it. Events that are not acknowledged are also kept by an EventStore, so that they
+survive the agent with their sequence numbers. See wire.session for the messages and what is repeated when.
 """
 
 from __future__ import annotations
@@ -12,20 +12,19 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
+from vk_provider.jsontypes import Json
 from vk_provider.wire.podstatus import PodStatus
 from vk_provider.wire.session import MAX_EVENT_COUNT, EventMessage, StatsMessage, StatusMessage
 
 log = logging.getLogger(__name__)
 
 EVENT_LIMIT = 500
-"""Events kept while nobody acknowledges them; then the oldest Normal one goes first."""
+"""Limit of unacknowledged events; beyond it the oldest Normal one is dropped first."""
 
 MESSAGE_LIMIT = 1024
-"""Characters of an event's message; the provider posts no more either."""
-
-Message = dict[str, Any]
+"""Characters of an event's message; the provider posts no longer one."""
 
 
 def _utc_now() -> datetime.datetime:
@@ -45,7 +44,7 @@ class EventStore(Protocol):
 class Outbox:
     """Written by the pod worker and the stats loop, emptied by one session at a time.
 
-    store: where the events are read from now and kept from now on; None: only in memory
+    store: where the events are first loaded and then kept; None: only in memory
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class Outbox:
         self._stats: StatsMessage | None = None
         self._events: deque[EventMessage] = deque()
         self._unsent: dict[tuple[str, ...], EventMessage] = {}
-        # The sequence goes on after a restart also when no event was kept: microseconds are ahead of events.
+        # The sequence also increases over a restart without kept events: microseconds are ahead of events.
         self._last_seq = time.time_ns() // 1000
         self._sent_seq = 0
         self._status_due = self._stats_due = False
@@ -70,7 +69,7 @@ class Outbox:
         if store is not None:
             self._restore(*store.load())
 
-    def send_status(self, pod_uid: str, status: Message, finished: bool) -> None:
+    def send_status(self, pod_uid: str, status: Json, finished: bool) -> None:
         """The pod's newest PodStatus; a status not sent yet is replaced."""
         self._status = StatusMessage(type="status", podUID=pod_uid, status=cast(PodStatus, status), finished=finished)
         self._status_due = True
@@ -79,8 +78,8 @@ class Outbox:
     def send_event(self, pod_uid: str, event_type: str, reason: str, message: str, field_path: str = "") -> None:
         """An event about the pod; sent again until the provider acknowledges it. event_type: "Normal" | "Warning".
 
-        One that is equal to an event not sent yet is counted there. One that was sent may have been taken over: it does
-        not change any more.
+        One that is equal to an event not sent yet is counted there. An event that was sent may have been posted: it is
+        not changed any more.
         """
         timestamp = self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
         key = (event_type, reason, message, field_path)
@@ -111,7 +110,7 @@ class Outbox:
         self._due.set()
 
     def send_stats(self, message: StatsMessage) -> None:
-        """The newest stats sample; an older one that was not sent is forgotten."""
+        """The newest stats sample; an older one that was not sent is dropped."""
         self._stats = message
         self._stats_due = True
         self._due.set()
@@ -126,14 +125,14 @@ class Outbox:
             self._store.acknowledge(seq, self._events)
 
     def start_session(self) -> None:
-        """A new session begins: it gets the newest status and stats and every event not acknowledged."""
+        """A new session begins: send it the newest status and stats and all unacknowledged events."""
         self._sent_seq = 0
         self._status_due = self._status is not None
         self._stats_due = self._stats is not None
         self._due.set()
 
-    async def take(self) -> list[Message]:
-        """Wait until something is due and return it, in the order to send: status, events, stats."""
+    async def take(self) -> list[Json]:
+        """Wait for the next message to send, in the order status, events, stats."""
         while True:
             await self._due.wait()
             self._due.clear()
@@ -141,8 +140,8 @@ class Outbox:
             if messages:
                 return messages
 
-    def _collect(self) -> list[Message]:
-        messages: list[Message] = []
+    def _collect(self) -> list[Json]:
+        messages: list[Json] = []
         if self._status_due and self._status is not None:
             messages.append(dict(self._status))
         messages += [dict(event) for event in self._events if event["seq"] > self._sent_seq]
@@ -155,18 +154,18 @@ class Outbox:
         return messages
 
     def unacknowledged(self) -> list[EventMessage]:
-        """Events that the provider has not taken over yet."""
+        """Events that the provider has not acknowledged."""
         return list(self._events)
 
     def _restore(self, events: list[EventMessage], acknowledged: int) -> None:
         self._events.extend(events)
         while len(self._events) > self._event_limit:
             self._drop_one()
-        # The clock may have been set back meanwhile: a number is never used twice.
+        # The clock may have been set back: a number is never reused.
         self._last_seq = max(self._last_seq, acknowledged, *(event["seq"] for event in events))
 
     def _forget_unsent(self, first: int, last: int) -> None:
-        """Nothing is counted on events that are not kept any more."""
+        """Drop the counting keys of events that are not kept any more."""
         self._unsent = {key: event for key, event in self._unsent.items() if not first <= event["seq"] <= last}
 
     def _drop_one(self) -> None:
@@ -175,4 +174,4 @@ class Outbox:
         self._forget_unsent(victim["seq"], victim["seq"])
         self.dropped_events += 1
         if self.dropped_events in (1, 10, 100, 1000):
-            log.warning("%d events dropped: nobody takes them over", self.dropped_events)
+            log.warning("%d events dropped: the provider does not acknowledge them", self.dropped_events)

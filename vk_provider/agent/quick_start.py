@@ -1,4 +1,4 @@
-"""What makes the agent start quickly; imported before everything else of it.
+"""Speeds up the start of the agent; imported before its other modules.
 
 - No garbage collection while modules are imported: all of it stays (a fifth of the import time).
 - aiohttp's connector parses the machine's CA bundle at import (40 ms). No agent needs public CAs: it knows the provider
@@ -27,7 +27,7 @@ finally:
 
 
 def end_of_imports() -> None:
-    """Collect garbage again as before. Not the modules' objects: they stay, and one look at them costs 15 ms."""
+    """Collect garbage again as before. Not the modules' objects: they stay, and collecting them takes 15 ms."""
     if _collected:
         gc.freeze()
         gc.enable()

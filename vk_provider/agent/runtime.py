@@ -23,7 +23,7 @@ __all__ = ["ContainerRuntime", "ExecResult", "RuntimeEvent", "RuntimeServiceErro
 _SANDBOX_TIMEOUT_S = 240.0
 """The kubelet allows twice its request timeout for RunPodSandbox."""
 _STATS_TIMEOUT_S = 5.0
-"""A runtime that hangs must not hold up samples, which need little of it."""
+"""A runtime that hangs must not delay samples, which need little of it."""
 _READY_CONDITIONS = {"RuntimeReady", "NetworkReady"}
 
 
@@ -46,7 +46,7 @@ class ContainerRuntime:
         self._sandbox_ids: set[str] = set()
 
     async def wait_ready(self, timeout_s: float) -> None:
-        """Return as soon as containerd answers and says RuntimeReady and NetworkReady; its other conditions are
+        """Return as soon as containerd reports RuntimeReady and NetworkReady; its other conditions are
         warnings. Raises RuntimeServiceError DEADLINE_EXCEEDED that names what is missing."""
         missing = "no answer"
         try:
@@ -75,10 +75,10 @@ class ContainerRuntime:
         return await self._call(self._stub.Version, pb.VersionRequest())
 
     async def handler_features(self) -> pb.RuntimeHandlerFeatures:
-        """What the default runtime handler says it can do; nothing where the runtime does not tell (containerd 1.6)."""
+        """Features of the default runtime handler; none when the runtime does not report them (containerd 1.6)."""
         reply = await self._call(self._stub.Status, pb.StatusRequest())
-        told = (handler.features for handler in reply.runtime_handlers if handler.name == "")
-        return next(told, pb.RuntimeHandlerFeatures())
+        reported = (handler.features for handler in reply.runtime_handlers if handler.name == "")
+        return next(reported, pb.RuntimeHandlerFeatures())
 
     async def run_pod_sandbox(self, config: pb.PodSandboxConfig, runtime_handler: str = "") -> str:
         """Make and start a sandbox, its network included; returns its ID."""

@@ -33,7 +33,7 @@ class RuntimeEvent:
           "sandbox-exit" when the process of a pod sandbox ended; "resync" after each (re)connect: events may have
           been missed, list again.
     CRI learns of an exit from the same stream, so its status may still say RUNNING for some milliseconds after
-    "exit"; "delete" follows when it has taken notice.
+    "exit"; "delete" follows once CRI has handled the exit.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class RuntimeEvent:
 
 
 async def watch_events(connection: RuntimeConnection, sandbox_ids: set[str]) -> AsyncIterator[RuntimeEvent]:
-    """Yield events forever; `sandbox_ids` (live) tells sandboxes from containers."""
+    """Yield events forever; `sandbox_ids` (live) distinguishes sandboxes from containers."""
     backoff = Backoff(first_s=0.02, max_s=1.0)
     warned = False
     while True:

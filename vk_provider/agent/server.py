@@ -1,4 +1,4 @@
-"""The agent's HTTPS server: who may ask, the identity routes, and a place for everybody else's routes.
+"""The agent's HTTPS server: authorization, the identity routes, and the routes that other modules add.
 
 TLS demands a client certificate of the provider's CA. Instances have certificates of that CA too, so the common name is
 checked as well. Until the provider has certified the agent, only the identity routes answer.
@@ -23,7 +23,7 @@ from vk_provider.wire.version import SUPPORTED_VERSIONS
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 LIMITS = ConnectionLimits()
-"""As a kubelet's: the command of an exec travels in the request line."""
+"""As in a kubelet: the command of an exec is part of the request line."""
 SHUTDOWN_LIMIT_S = 2.0
 
 _IDENTITY_ROUTES = frozenset({routes.IDENTITY_REQUEST, routes.IDENTITY_CERTIFICATE})
@@ -41,7 +41,7 @@ class AgentServer:
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> None:
-        """Answer on host:port. Raises BadStartError when the address cannot be had."""
+        """Listen on host:port. Raises BadStartError when the address is not available."""
         self._runner = web.AppRunner(
             self.app,
             access_log=None,

@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from vk_provider.agent.outbox import Message, Outbox
+from vk_provider.agent.outbox import Outbox
+from vk_provider.jsontypes import Json
 from vk_provider.wire import routes
 from vk_provider.wire.session import FEATURES, MAX_DOWN_BYTES, MAX_UP_BYTES, HelloMessage
 from vk_provider.wire.version import SUPPORTED_VERSIONS
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 HEARTBEAT_S = 15.0
 CLOSE_LIMIT_S = 1.0
 
-Receiver = Callable[[Message], None]
+Receiver = Callable[[Json], None]
 
 
 class SessionHandler:
@@ -67,7 +68,7 @@ class SessionHandler:
                 log.info("it replaces the open one")
                 await previous.stop_writing()
                 previous.close_soon()
-            if self._current is session:  # else a still newer one has come meanwhile
+            if self._current is session:  # else a newer one has replaced it meanwhile
                 session.start_writing(self._write(websocket))
             await self._read(websocket)
         finally:
@@ -94,7 +95,7 @@ class SessionHandler:
                     frame = _encode(message)
                     if frame is not None:
                         await websocket.send_bytes(frame)
-        except ConnectionError as error:  # the reader sees the end too
+        except ConnectionError as error:  # the reader gets the end, too
             log.info("session: sending failed: %s", error)
         except Exception:
             log.exception("session: a message could not be sent")
@@ -110,7 +111,7 @@ class SessionHandler:
                 return
             self._dispatch(message)
 
-    def _dispatch(self, message: Message) -> None:
+    def _dispatch(self, message: Json) -> None:
         if message["type"] == "ack":
             self._outbox.acknowledge(int(message["seq"]))
             return
@@ -133,7 +134,7 @@ class _Session:
         self._writer = asyncio.create_task(coroutine, name="session-writer")
 
     async def stop_writing(self) -> None:
-        """Returns when nothing is sent any more: then another session may take from the outbox."""
+        """Returns when this session sends no more, so that another one may take from the outbox."""
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.wait({self._writer})
@@ -145,7 +146,7 @@ class _Session:
         self._closing = asyncio.create_task(close, name="session-close")
 
 
-def _encode(message: Message) -> bytes | None:
+def _encode(message: Json) -> bytes | None:
     """The message within the limit of the contract: a sample without its longest part, or none at all."""
     frame = orjson.dumps(message)
     if len(frame) > MAX_UP_BYTES and message.pop("cadvisor", None) is not None:
@@ -156,7 +157,7 @@ def _encode(message: Message) -> bytes | None:
     return frame
 
 
-def _parse(data: bytes | str) -> Message | None:
+def _parse(data: bytes | str) -> Json | None:
     try:
         message = orjson.loads(data)
     except orjson.JSONDecodeError:

@@ -1,7 +1,7 @@
 """exec, attach, port-forward and run on the instance.
 
 The upgraded streams go unparsed to the runtime's own streaming server, which speaks SPDY and WebSocket: the CRI call
-gives a one-time URL on loopback, and the client's upgrade request is repeated there. What it answers goes back as is.
+gives a one-time URL on loopback, and the client's upgrade request is repeated there. Its answer is returned unchanged.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class StreamHandler:
         raise StreamRefusal(500, missing)
 
     async def _runs(self, container_id: str) -> bool:
-        """The runtime has the last word: while a postStart hook runs, the status says Waiting."""
+        """Ask the runtime rather than the status, which is Waiting while a postStart hook runs."""
         status = await self._runtime.container_status(container_id)
         return status is not None and int(status.state) == 1
 
@@ -146,7 +146,7 @@ async def _dial(host: str, port: int) -> tuple[asyncio.Transport, Side]:
 
 
 def refuse(status: int, body: str) -> web.Response:
-    """An answer before the upgrade. The connection ends with it, which tells every hop that nothing follows."""
+    """An answer before the upgrade. The connection is closed after it, so that every hop knows its end."""
     response = web.Response(status=status, text=body)
     response.force_close()
     return response

@@ -1,1 +1,1 @@
-"""The one door to instances: dials agents, gives them an identity, holds the session, opens raw streams."""
+"""All access to instances: dials agents, issues their certificates, runs the session, opens raw streams."""

@@ -1,7 +1,7 @@
-"""The head of an agent's answer to an upgrade request, before raw bytes pass: nothing of it is passed on unread.
+"""Checks the head of an agent's answer to an upgrade request before any byte of it is forwarded.
 
-From a 101 only the headers of the upgrade itself go on. A refusal goes on as status, content type and a short body.
-Everything else (redirects, broken heads, silence) becomes one 502.
+Of a 101 only the headers of the upgrade itself are forwarded, of a refusal the status, content type and a short body.
+Everything else (redirects, malformed heads, a connection that ends early) becomes a 502.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 
-from vk_provider.agentclient.answers import SWITCHING, check_status, clean_headers
-from vk_provider.aiokit.pump import Ending
+from vk_provider.agentclient.answers import check_status, clean_headers
+from vk_provider.aiokit.pump import Trailer
 from vk_provider.errors import AgentError
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_REFUSAL_BYTES = 64 * 1024
-"""Of the body of a refusal; the rest is cut off."""
+"""Limit of the body of a refusal; the rest is cut off."""
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [\x20-\x7e]*)?")
 _FIELD = re.compile(rb"([0-9A-Za-z!#$%&'*+.^_`|~-]+):[ \t]*([\x20-\x7e\t]*)")
 _UPGRADE_FIELDS = frozenset(
@@ -31,10 +31,10 @@ _UPGRADE_FIELDS = frozenset(
 
 
 class AnswerGate:
-    """A Gate and an Ending of aiokit.pump for one stream. `ending` follows the stream behind it."""
+    """A Gate and a Trailer of aiokit.pump for one stream. `trailer` observes what passes the gate."""
 
-    def __init__(self, ending: Ending | None = None) -> None:
-        self._ending = ending
+    def __init__(self, trailer: Trailer | None = None) -> None:
+        self._trailer = trailer
         self._head: bytearray | None = bytearray()
         self._left: int | None = None
         self.done = False
@@ -57,7 +57,7 @@ class AnswerGate:
             return self._refuse(str(error))
 
     def _answer(self, head: bytes, rest: bytes) -> bytes:
-        """Raises ValueError or AgentError when it is no answer of an agent."""
+        """Raises ValueError or AgentError for anything but a valid answer of an agent."""
         status_line, *lines = head.split(b"\r\n")
         matched = _STATUS_LINE.fullmatch(status_line)
         found = [_FIELD.fullmatch(line) for line in lines]
@@ -65,7 +65,7 @@ class AnswerGate:
             raise ValueError("the agent's answer is no HTTP")
         fields = [(field[1].decode(), field[2].decode().rstrip()) for field in found if field is not None]
         status = int(matched[1])
-        if status == SWITCHING:
+        if status == HTTPStatus.SWITCHING_PROTOCOLS:
             passed = [(name, value) for name, value in fields if name.lower() in _UPGRADE_FIELDS]
             return _render(status, passed) + rest
         check_status(status)
@@ -80,7 +80,7 @@ class AnswerGate:
         return _render(status, [*passed, ("Connection", "close")]) + self._cut(rest)
 
     def _cut(self, data: bytes) -> bytes:
-        """The body of a refusal, as far as it goes on."""
+        """The part of a refusal's body that is forwarded."""
         assert self._left is not None
         passed = data[: self._left]
         self._left -= len(passed)
@@ -94,13 +94,13 @@ class AnswerGate:
         return _render(HTTPStatus.BAD_GATEWAY, fields) + body
 
     def feed(self, data: bytes) -> None:
-        if self._ending is not None:
-            self._ending.feed(data)
+        if self._trailer is not None:
+            self._trailer.feed(data)
 
-    def ending(self) -> bytes:
+    def finish(self) -> bytes:
         if self._head is not None:
             return self._refuse("the connection ended before it")
-        return self._ending.ending() if self._ending is not None else b""
+        return self._trailer.finish() if self._trailer is not None else b""
 
 
 def _render(status: int, fields: list[tuple[str, str]]) -> bytes:

@@ -18,10 +18,10 @@ from vk_provider.errors import AgentIdentityError
 from vk_provider.wire import routes
 
 BACKDATE = datetime.timedelta(days=1)
-"""An instance's clock may be behind ours, and it checks our client certificate by its own. The keys are new: a
-certificate that begins earlier gives nothing away."""
+"""An instance checks our client certificate by its own clock, which may be behind ours. The keys are new, so an
+earlier start of validity is harmless."""
 _NO_CHECK_TIME = 0x200000
-"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which the ssl module has no name for."""
+"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which the ssl module does not define."""
 CA_LIFETIME = datetime.timedelta(days=3650)
 CLIENT_LIFETIME = datetime.timedelta(days=30)
 
@@ -94,8 +94,8 @@ class Authority:
     def sign_instance(
         self, csr: x509.CertificateSigningRequest, instance_id: str, now: datetime.datetime
     ) -> SignedCertificate:
-        """Sign an agent's CSR, see read_csr, for one instance. Names in the CSR are ignored: the provider decides who
-        it is."""
+        """Sign an agent's CSR, see read_csr, for one instance. Names in the CSR are ignored: the provider sets
+        them."""
         name = routes.server_name(instance_id)
         usage = ExtendedKeyUsageOID.SERVER_AUTH
         certificate = self._sign(csr.public_key(), instance_id, now, self._ttl, usage, name)
@@ -128,7 +128,7 @@ class Authority:
     def client_context(self, now: datetime.datetime, *, verify: bool, ignore_dates: bool = False) -> ssl.SSLContext:
         """TLS context of the provider towards agents.
 
-        `verify` off only for the identity exchange itself, `ignore_dates` on only to renew what has expired.
+        `verify` is False only for the identity exchange, `ignore_dates` True only to renew an expired certificate.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -144,7 +144,7 @@ class Authority:
         common_name = routes.PROVIDER_COMMON_NAME
         certificate = self._sign(key.public_key(), common_name, now, CLIENT_LIFETIME, usage, common_name)
         with tempfile.TemporaryDirectory(prefix="vk-provider-") as directory:
-            # ssl takes a client certificate only from a file; the directory is 0700 and gone right after.
+            # ssl loads a client certificate only from a file; the directory has mode 0700 and is removed at once.
             path = Path(directory, "client.pem")
             path.touch(mode=0o600)
             path.write_text(_pem_key(key) + _pem(certificate))
@@ -153,7 +153,7 @@ class Authority:
 
 
 def read_csr(csr_pem: str, instance_id: str) -> x509.CertificateSigningRequest:
-    """An agent's CSR. Raises AgentIdentityError unless it holds a P-256 key, which agents make, and is signed by it."""
+    """Parse an agent's CSR. Raises AgentIdentityError unless it has a P-256 key, as agents use, and is signed by it."""
     try:
         csr = x509.load_pem_x509_csr(csr_pem.encode())
         key = csr.public_key()

@@ -1,4 +1,4 @@
-"""How the provider talks to an agent: Protocols. `https` dials real agents, the simulated cloud brings its own."""
+"""Protocols of the connection to an agent. `https` dials real agents, the simulated cloud has its own connector."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
 
 class AgentResponse(Protocol):
-    """A streaming HTTP answer of an agent. `status` and `headers` are what answers.py lets through."""
+    """A streaming HTTP answer of an agent. `status` and `headers` are those that answers.py accepts."""
 
     status: int
     headers: Mapping[str, str]
@@ -29,8 +29,8 @@ class AgentConnector(Protocol):
     async def open_session(self, instance: Instance, *, fresh: bool = True) -> AgentSession:
         """One dial attempt: identity exchange if needed, then the session. The caller retries with back-off.
 
-        fresh: no pod has started on the instance, so it may have no certificate yet; else only a certificate counts,
-        however it is asked."""
+        fresh: no pod has started on the instance, so it may have no certificate yet; otherwise only its certificate
+        is accepted, and there is no identity exchange."""
 
     async def request(
         self, instance: Instance, method: str, path: str, query: list[tuple[str, str]] | None = None
@@ -41,19 +41,19 @@ class AgentConnector(Protocol):
         self, instance: Instance, protocol_factory: Callable[[], ProtocolT]
     ) -> tuple[asyncio.Transport, ProtocolT]:
         """A fresh TLS connection to the agent (as loop.create_connection) for a request that will be upgraded; the
-        caller writes the HTTP request itself and passes bytes on unparsed."""
+        caller writes the HTTP request itself and forwards bytes unparsed."""
 
     async def drain(self, instance_id: str, limit_s: float) -> None:
-        """Return when no `request` to the instance is open any more, or after limit_s: whoever reads the logs of a
-        pod that just ended must get all of them."""
+        """Return when no `request` to the instance is open any more, or after limit_s, so that a client that reads the
+        logs of a pod that just terminated gets all of them."""
 
     async def renew(self, instance: Instance) -> None:
-        """Give the agent a fresh certificate; due after `renewal_delay_s`."""
+        """Issue a new certificate to the agent; due after `renewal_delay_s`."""
 
     def renewal_delay_s(self, instance: Instance) -> float:
-        """Seconds until a third of the life of the certificate that the instance showed last is left."""
+        """Seconds until a third of the lifetime of the instance's current certificate is left."""
 
     def forget(self, instance_id: str) -> None:
-        """The instance is gone: drop what is remembered of it."""
+        """The instance is gone: drop its state."""
 
     async def close(self) -> None: ...

@@ -1,13 +1,13 @@
-"""The boot secret of one launch: what an agent proves itself with until it has a certificate.
+"""The boot secret of one launch, by which an agent proves its identity until it has a certificate.
 
-Every launch has its own, so a server that learned one cannot pass for another instance:
+Every launch has its own, so a server that learns one cannot impersonate another instance:
 
     boot secret = HMAC-SHA256(master secret, "vk-provider boot secret\n" + launch ID)
-    launch ID   = "<generation>/<client token>"      the tag TAG_LAUNCH, and nothing in it is secret
+    launch ID   = "<generation>/<client token>"      the tag TAG_LAUNCH, which is not secret
     generation  = HMAC-SHA256(master secret, "vk-provider generation"), the first 16 hex digits
 
-The masters never leave the provider. The tag is written by the launch call itself, so a restarted provider finds
-generation and launch of each instance in the cloud's answer and needs no memory of its own.
+The masters never leave the provider. The launch call itself writes the tag, so a restarted provider reads generation
+and launch of each instance from the cloud's answer and keeps no state.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _GENERATION_DIGITS = 16
 
 
 def build_launch_id(master: str, client_token: str) -> str:
-    """The value of TAG_LAUNCH. master: hex; client_token: names the launch, different for every request."""
+    """The value of TAG_LAUNCH. master: hex; client_token: unique per launch request."""
     return f"{_generation(master)}/{client_token}"
 
 
@@ -33,9 +33,9 @@ def derive_boot_secret(master: str, launch_id: str) -> str:
 
 
 def find_boot_secret(masters: Sequence[str], instance_id: str, tags: Mapping[str, str]) -> str:
-    """The boot secret of an instance, by its tags. Raises AgentIdentityError when it has none of its own, because an
-    earlier version of the provider launched it, or when its master was rotated away: such an instance has no other
-    proof than a certificate."""
+    """The boot secret of an instance, by its tags. Raises AgentIdentityError when it has none, because an earlier
+    version of the provider launched it, or when its master was rotated away: such an instance can prove its identity
+    only by a certificate."""
     launch_id = tags.get(TAG_LAUNCH, "")
     if not launch_id:
         raise AgentIdentityError(f"{instance_id}: launched without a boot secret of its own, and it has no certificate")
@@ -47,7 +47,7 @@ def find_boot_secret(masters: Sequence[str], instance_id: str, tags: Mapping[str
 
 
 def verify_proof(boot_secret: str, nonce: str, instance_id: str, csr_pem: str, proof: str) -> bool:
-    """True when `proof` is the HMAC that wire.routes.IDENTITY_REQUEST describes. All texts are ASCII."""
+    """Whether `proof` is the HMAC that wire.routes.IDENTITY_REQUEST defines. All texts are ASCII."""
     message = b"\n".join((nonce.encode(), instance_id.encode(), csr_pem.encode()))
     return hmac.compare_digest(hmac.new(bytes.fromhex(boot_secret), message, hashlib.sha256).hexdigest(), proof)
 

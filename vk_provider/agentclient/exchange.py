@@ -1,7 +1,7 @@
-"""Gives an instance its certificate: the identity exchange of wire.routes, and the renewals after it.
+"""Issues an instance's certificate: the identity exchange of wire.routes, and the renewals after it.
 
-Who gets one: the holder of the boot secret of this very launch, once, and from then on the holder of the key that was
-certified. A key that is not the instance's first one is refused whatever it proves (pins).
+The first certificate needs the boot secret of this launch, every later one the key that was certified. A key other than
+the instance's first one is always refused (pins).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class IdentityExchange:
         self._identity, self._authority, self._pins, self._post = identity, authority, pins, post
 
     def is_possible(self, instance: Instance) -> bool:
-        """Whether the instance was told a boot secret of its own that is still known."""
+        """Whether the instance was launched with a boot secret of its own whose master is still known."""
         try:
             self._boot_secret(instance)
         except AgentIdentityError:
@@ -43,8 +43,8 @@ class IdentityExchange:
         return find_boot_secret(self._identity.master_secrets, instance.instance_id, instance.tags)
 
     async def identify(self, instance: Instance, unverified: ssl.SSLContext) -> SignedCertificate:
-        """The exchange, on a connection that is not verified yet: the agent has demanded our client certificate, so
-        nobody between us can have relayed it."""
+        """The exchange, on a connection whose server is not verified yet. The agent has verified our client
+        certificate, so no third party can have relayed it."""
         boot_secret = self._boot_secret(instance)
         nonce = secrets.token_hex(16)
         answer = await self._post(instance, routes.IDENTITY_REQUEST, {"nonce": nonce}, unverified)
@@ -62,7 +62,7 @@ class IdentityExchange:
         return await self._issue(instance, csr, unverified)
 
     async def renew(self, instance: Instance, verified: ssl.SSLContext) -> SignedCertificate:
-        """Another certificate for the key that `verified` has just seen a certificate of ours for."""
+        """Issue another certificate for the key whose certificate `verified` has just verified."""
         body = {"nonce": secrets.token_hex(16)}
         answer = await self._post(instance, routes.IDENTITY_REQUEST, body, verified)
         return await self._issue(instance, _text(instance, answer, "csr"), verified)
@@ -76,7 +76,7 @@ class IdentityExchange:
 
 
 def _text(instance: Instance, answer: Any, name: str) -> str:
-    """An ASCII text of an identity answer: nothing that an instance says may be more than refused."""
+    """An ASCII text of an identity answer. Raises AgentIdentityError for anything else."""
     value = answer.get(name) if isinstance(answer, dict) else None
     if not isinstance(value, str) or not value.isascii():
         raise _malformed(instance)

@@ -1,8 +1,8 @@
 """Reaches real agents over mutual TLS: identity exchange, session, requests, raw streams.
 
 An instance on which no pod has started may have no certificate yet, so the identity exchange comes first. Once it has
-one, only a verified connection counts: there is no way back to the exchange. What cannot prove itself is never talked
-to, and no answer of an agent leads anywhere else (answers.refuse_redirects).
+one, only verified connections are used: the exchange is not repeated. Nothing is sent to a peer that cannot prove its
+identity, and no redirect is followed (answers.refuse_redirects).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -38,15 +39,15 @@ from vk_provider.wire.session import MAX_UP_BYTES
 log = logging.getLogger(__name__)
 
 PROBE_TIMEOUT_S = 0.25
-"""A SYN towards an instance that boots is lost, and TCP repeats it only after 1 s: probe with a short limit instead."""
+"""A SYN to a booting instance is lost, and TCP repeats it only after 1 s: probe with a short timeout instead."""
 REQUEST_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 30.0
-"""For the head of the answer to a GET, such as a log; a POST may run a command to its end first."""
+"""Timeout of the head of the answer to a GET, such as a log; a POST may first run a command."""
 HEARTBEAT_S = 15.0
 PING_RATE, PING_BURST = 2.0, 20.0
-"""Pings and pongs a second that are read of one agent; its own heartbeat is one in 15 s."""
+"""Pings and pongs per second that are read from one agent; it sends a ping every 15 s."""
 MAX_ANSWER_BYTES = 256 * 1024
-"""Of an identity exchange: a few PEM texts."""
+"""Limit of an answer of the identity exchange: a few PEM texts."""
 CLIENT_CERTIFICATE_RENEWAL = datetime.timedelta(days=7)
 
 
@@ -79,7 +80,7 @@ class WebSocketChannel:
         try:
             await self._websocket.pong(data)
         except (ConnectionError, aiohttp.ClientError, RuntimeError):
-            pass  # closed: the reader sees it next
+            pass  # closed: the reader gets the end next
 
     async def close(self) -> None:
         await self._websocket.close()
@@ -148,7 +149,7 @@ class HttpsConnector:
         return self._http
 
     def _renew_contexts(self) -> None:
-        """Our own client certificate, before it expires; connections that are open keep theirs."""
+        """Renew our own client certificate before it expires; open connections keep theirs."""
         if datetime.datetime.now(datetime.UTC) > self._contexts_until:
             self._verified, self._unverified = self._contexts()
 
@@ -202,17 +203,17 @@ class HttpsConnector:
         return AgentSession(WebSocketChannel(websocket))
 
     def _plan_renewal(self, instance_id: str, not_after_s: float) -> None:
-        """Sessions break and providers restart: the certificate's own end counts, not the session's beginning."""
+        """By the expiry of the certificate, not the start of the session: sessions break and providers restart."""
         self._renew_at[instance_id] = not_after_s - self._ttl_s / 3
 
     async def renew(self, instance: Instance) -> None:
-        """Give an identified agent a fresh certificate; called at two thirds of the lifetime."""
+        """Issue a new certificate to an identified agent; called at two thirds of the lifetime."""
         self._renew_contexts()
         self._issued(instance.instance_id, await self._exchange.renew(instance, self._verified))
 
     async def _renew_expired(self, instance: Instance) -> bool:
-        """For an agent whose certificate ran out while nobody could renew it: it still holds the key that we have
-        certified for this instance. False when it does not."""
+        """Renew a certificate that expired while the provider was down, if the agent still has the key that was
+        certified for this instance; else return False."""
         if self._dateless is None:
             self._dateless = self._context(datetime.datetime.now(datetime.UTC), verify=True, ignore_dates=True)
         try:
@@ -236,7 +237,7 @@ class HttpsConnector:
                 timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
             ) as response:
                 data = await _read_bounded(instance, response)
-                if response.status >= 300:
+                if response.status >= HTTPStatus.MULTIPLE_CHOICES:
                     text = data.decode(errors="replace")[:200]
                     raise AgentError(f"{instance.instance_id}: {path} answered {response.status} {text}")
                 return _decode(data) if data else {}
@@ -280,7 +281,7 @@ class HttpsConnector:
                     self._request_ended.clear()
                     await self._request_ended.wait()
         except TimeoutError:
-            log.warning("instance %s goes although a request to it is still open", instance_id)
+            log.warning("instance %s is terminated although a request to it is still open", instance_id)
 
     async def open_stream(
         self, instance: Instance, protocol_factory: Callable[[], ProtocolT]
@@ -296,7 +297,7 @@ class HttpsConnector:
                     server_hostname=routes.server_name(instance.instance_id),
                     ssl_shutdown_timeout=TLS_SHUTDOWN_S,
                 )
-                # A stream to a machine that is gone would else stay until its idle limit of hours.
+                # Otherwise a stream to a dead machine would stay open until its idle limit of hours.
                 set_keepalive(transport.get_extra_info("socket"))
                 return transport, protocol
         except (OSError, TimeoutError) as error:
@@ -314,7 +315,7 @@ class HttpsConnector:
 
 
 async def _read_bounded(instance: Instance, response: aiohttp.ClientResponse) -> bytes:
-    """The body; raises AgentError when there is more than an honest agent has to say."""
+    """The body; raises AgentError when it is longer than the limit."""
     data = bytearray()
     async for chunk in response.content.iter_any():
         data += chunk
@@ -327,11 +328,11 @@ def _decode(data: bytes | str) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise AgentError(f"the agent sent broken JSON: {error}") from None
+        raise AgentError(f"the agent sent invalid JSON: {error}") from None
 
 
 def _broken(error: Any) -> AgentError:
-    """A frame that the WebSocket refuses. The text of the error is not told: it may hold what the agent sent."""
+    """The error of a frame that the WebSocket refuses. aiohttp's text is left out, as it may quote the frame."""
     if isinstance(error, aiohttp.WebSocketError):
         return AgentProtocolError(f"the agent broke the protocol: WebSocket close code {error.code}")
     return AgentUnreachableError(f"the session broke: {type(error).__name__}")

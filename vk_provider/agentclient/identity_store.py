@@ -1,4 +1,4 @@
-"""Where the provider keeps its CA and master secrets: the only thing that a restarted provider must find again.
+"""Stores the provider's CA and master secrets: the only state that a restarted provider needs.
 
 The document is small and JSON; it lives in a directory or, when the provider may move between machines, in a Secret.
 """
@@ -44,13 +44,13 @@ class ProviderIdentity:
     def from_document(cls, document: dict[str, Any]) -> ProviderIdentity:
         """Raises ValueError, KeyError or TypeError when the document is damaged.
 
-        An earlier version told its `bootSecrets` to every instance as they are, so they are no masters."""
-        told = "masterSecrets" not in document and "bootSecrets" in document
-        secret_texts = [str(text) for text in document["bootSecrets" if told else "masterSecrets"]]
+        An earlier version gave its `bootSecrets` to every instance, so they are no masters."""
+        is_earlier = "masterSecrets" not in document and "bootSecrets" in document
+        secret_texts = [str(text) for text in document["bootSecrets" if is_earlier else "masterSecrets"]]
         if not secret_texts or not all(bytes.fromhex(text) for text in secret_texts):
             raise ValueError("no master secret")
         Authority(document["caCertificate"], document["caKey"], 0)
-        masters = [] if told else secret_texts
+        masters = [] if is_earlier else secret_texts
         return cls(document["caCertificate"], document["caKey"], masters, float(document["rotatedAt"]))
 
     @classmethod
@@ -67,12 +67,12 @@ class ProviderIdentity:
         return replace(self, master_secrets=masters, rotated_at=now_s)
 
     def take_over(self, saved: ProviderIdentity) -> None:
-        """From now on instances are launched under the newest master of `saved`."""
+        """Use the newest master of `saved` for further launches."""
         self.master_secrets, self.rotated_at = saved.master_secrets, saved.rotated_at
 
 
 class IdentityStore(Protocol):
-    """Loads or creates the identity exactly once per cluster, also when two providers start together."""
+    """Loads or creates the identity exactly once per cluster, also when two providers start at once."""
 
     async def load_or_create(self) -> ProviderIdentity: ...
 
@@ -125,7 +125,7 @@ class SecretClient(Protocol):
 
 
 class SecretIdentityStore:
-    """An Opaque Secret with one key, identity.json. The API server decides the race of two creators."""
+    """An Opaque Secret with one key, identity.json. Of two concurrent creations the API server accepts one."""
 
     def __init__(self, client: SecretClient, reference: str) -> None:
         namespace, _, name = reference.partition("/")
@@ -155,7 +155,7 @@ class SecretIdentityStore:
         return await self._load()
 
     async def _load(self) -> ProviderIdentity:
-        """What is stored; a document of an earlier version is given a master first, by one provider only."""
+        """The stored identity; a document of an earlier version first gets a master, from one provider only."""
         secret = await self._client.get(self._path)
         identity = _from_secret(secret)
         if identity.master_secrets:

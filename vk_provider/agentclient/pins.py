@@ -1,7 +1,7 @@
-"""The key of each instance: the first one that it proves is its key for life, whatever another one proves later.
+"""Pins the key of each instance: only the first key that it proves is ever accepted.
 
-A key is proved by the boot secret (exchange) or by a certificate of our CA (any verified connection). The check stands
-in the TLS handshake itself, so sessions, requests and raw streams all pass it, also those of later code.
+A key is proved by the boot secret (exchange) or by a certificate of our CA (any verified connection). The check is part
+of the TLS handshake, so it covers sessions, requests and raw streams.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vk_provider.wire import routes
 
 
 class KeyRefused(ssl.SSLCertVerificationError):
-    """Ends a handshake; asyncio and aiohttp pass it on as a certificate that is not accepted. str() has the reason."""
+    """Fails a handshake; asyncio and aiohttp report it as a certificate error. str() has the reason."""
 
 
 class KeyPins:
@@ -28,17 +28,17 @@ class KeyPins:
         self._keys: dict[str, bytes] = {}
 
     def pin(self, instance_id: str, key: bytes) -> None:
-        """The instance has proved this key. Raises AgentIdentityError when it proved another one before."""
+        """Pin a key that the instance has proved. Raises AgentIdentityError when another one is pinned."""
         if self._keys.setdefault(instance_id, key) != key:
             raise AgentIdentityError(f"{instance_id}: the agent shows another key than the instance's first one")
 
     def forget(self, instance_id: str) -> None:
-        """The instance is gone."""
+        """Drop the key of an instance that is gone."""
         self._keys.pop(instance_id, None)
 
     def guard(self, context: ssl.SSLContext) -> ssl.SSLContext:
-        """Check every handshake of a client's context. Where the context verifies certificates, a key that is seen for
-        the first time is pinned; where it does not, the key has proved nothing yet."""
+        """Check every handshake of a client's context. A key that is seen for the first time is pinned if the context
+        verifies certificates; otherwise it is not proved yet."""
         check, verifies = self._check, context.verify_mode is ssl.CERT_REQUIRED
 
         class PinnedTls(ssl.SSLObject):

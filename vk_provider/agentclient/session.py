@@ -1,8 +1,8 @@
-"""The session to one agent: one reader, one writer. Nobody else reads from or writes to its channel.
+"""The session to one agent: only one reader and one writer use its channel.
 
-Down goes an outbox of slots: each holds the newest message of its kind, so that an agent that reads slowly costs one
-message of each kind and no caller ever waits. Up comes an inbox: frames are paced, decoded and validated
-(`wire.inbound`) before anybody sees them.
+Messages down wait in an outbox of slots: each holds the newest message of its kind, so that a slow agent costs one
+message of each kind and callers never block. Frames up are rate limited, decoded and validated (`wire.inbound`) before
+they are used.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from vk_provider.wire.session import HelloMessage, UpMessage
 from vk_provider.wire.version import SUPPORTED_VERSIONS
 
 HELLO_LIMIT_S = 10.0
-"""How long an agent may take to greet."""
+"""Timeout of the agent's greeting."""
 MESSAGE_RATE, MESSAGE_BURST = 50.0, 1_000.0
-"""Messages a second that are read of one agent. A session begins with up to 500 events that were not acknowledged."""
+"""Messages per second that are read from one agent. A session begins with up to 500 unacknowledged events."""
 BYTE_RATE, BYTE_BURST = float(1 << 20), float(8 << 20)
 
 
@@ -33,7 +33,7 @@ class Channel(Protocol):
     """The frames of one connection to an agent."""
 
     async def send(self, frame: bytes) -> None:
-        """Returns when the frame is on its way. Raises AgentUnreachableError when the connection is closed."""
+        """Returns when the frame is written. Raises AgentUnreachableError when the connection is closed."""
 
     def frames(self) -> AsyncIterator[bytes | str]:
         """Ends when the agent or the network closes the connection. Raises AgentProtocolError for a frame that is too
@@ -52,14 +52,14 @@ class Slot(IntEnum):
 
 
 class Outbox:
-    """What is to be sent: the newest message of each slot."""
+    """Messages to be sent: the newest of each slot."""
 
     def __init__(self) -> None:
         self._waiting: dict[Slot, Json | bytes] = {}
         self._filled = asyncio.Event()
 
     def put(self, slot: Slot, message: Json | bytes) -> None:
-        """Replace what waits in the slot. A pod carries its references: older ones that wait are not sent after it."""
+        """Replace the waiting message of the slot. A pod message contains the references: waiting ones are dropped."""
         if slot is Slot.POD:
             self._waiting.pop(Slot.REFERENCES, None)
         self._waiting[slot] = message
@@ -76,7 +76,7 @@ class Outbox:
 class AgentSession:
     """One open session; see wire.session for the messages.
 
-    hello: the agent's greeting: its wire version and features; None until it came
+    hello: the agent's greeting with wire version and features; None before it
     """
 
     def __init__(self, channel: Channel, clock: Callable[[], float] = time.monotonic) -> None:
@@ -87,15 +87,15 @@ class AgentSession:
         self.hello: HelloMessage | None = None
 
     def put(self, slot: Slot, message: Json | bytes) -> None:
-        """Send soon; a message of the same slot that was not sent yet is replaced. Bytes are a message that many
-        sessions share, encoded once. Never blocks; nothing happens once the session is closed."""
+        """Send a message, replacing a waiting one of the same slot. Bytes are an encoded message that many sessions
+        share. Never blocks; ignored once the session is closed."""
         if not self._closed:
             self._outbox.put(slot, message)
 
     async def run(self, receive: Callable[[UpMessage], None]) -> None:
-        """Give every valid message to `receive` until the other side closes the session.
+        """Pass every valid message to `receive` until the other side closes the session.
 
-        Raises AgentProtocolError when the agent breaks the contract, else an AgentError when the session breaks.
+        Raises AgentProtocolError when the agent violates the contract, else an AgentError when the session breaks.
         """
         writer = asyncio.create_task(self._write(), name="session writer")
         try:
@@ -123,7 +123,7 @@ class AgentSession:
             now = self._clock()
             wait_s = max(messages.take(now), volume.take(now, len(frame)))
             if wait_s:
-                # Nothing is read meanwhile: an agent that floods waits for its own connection.
+                # Nothing is read meanwhile: TCP flow control slows the agent down.
                 await asyncio.sleep(wait_s)
             message = _decode(frame)
             if message["type"] == "hello":
@@ -136,10 +136,10 @@ class AgentSession:
                 message = await self._outbox.take()
                 await self._channel.send(message if isinstance(message, bytes) else orjson.dumps(message))
         except AgentError:
-            return  # the reader sees the end, too
+            return  # the reader gets the end, too
 
     async def close(self) -> None:
-        """Close the connection; `run` ends."""
+        """Close the connection; `run` returns."""
         self._closed = True
         await self._channel.close()
 

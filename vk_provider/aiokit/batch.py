@@ -13,7 +13,7 @@ ResultT = TypeVar("ResultT")
 class Batcher(Generic[ItemT, ResultT]):
     """`submit` returns the item's own result of the batch call.
 
-    window_s: how long the first item of a batch may wait for company. 0: until the loop has run what is ready now,
+    window_s: how long the first item of a batch may wait for others. 0: until the loop has run what is ready now,
               so that everything one watch read delivers shares a call and a lone item does not wait.
     """
 

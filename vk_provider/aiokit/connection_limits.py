@@ -1,7 +1,7 @@
 """Bounds what peers that have not authenticated may cost a TLS server: connections, time, and bytes of request heads.
 
-Where a limit of connections is reached, the one that has waited longest goes: a peer with good credentials is through
-in milliseconds, whoever floods has been there longest.
+When a limit of connections is reached, the one that has waited longest is closed: a peer with valid credentials
+authenticates in milliseconds, so the oldest connections are those of a flood.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ConnectionLimits:
 
 @dataclass(eq=False, slots=True)
 class PendingConnection:
-    """A connection that has not authenticated. `abort` ends it, whatever state it is in."""
+    """A connection that has not authenticated. `abort` closes it in any state."""
 
     owner: PendingConnections
     peer: str
@@ -42,7 +42,7 @@ class PendingConnection:
     head_bytes: int = field(default=0)
 
     def hold(self, count: int) -> bool:
-        """The head that is being read is so long now; False when all heads together are too long."""
+        """Set the current length of the head that is being read; False when all heads together are too long."""
         self.owner.head_bytes += count - self.head_bytes
         self.head_bytes = count
         limits = self.owner.limits

@@ -1,4 +1,4 @@
-"""Files that somebody else renews: a mounted Secret, a certificate that an operator replaces."""
+"""Watches files that are renewed from outside: a mounted Secret, a certificate that an operator replaces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CHECK_S = 10.0
 
 
 class FileChanges:
-    """Notices changes since it was made: make it before the files are first read.
+    """Detects changes since its construction: construct it before the files are first read.
 
     Mounted Secrets change by renaming links above the file, so what the paths lead to is compared.
     """

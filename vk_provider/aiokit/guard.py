@@ -1,4 +1,4 @@
-"""A fault about one of many ends with that one."""
+"""Limits a fault to the item that caused it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def contained(subject: str) -> Iterator[None]:
-    """What fails inside is one log line that names `subject`; the loop around it goes on with the next one."""
+    """Log an exception inside with `subject` instead of raising it, so that a loop continues with the next item."""
     try:
         yield
     except Exception as error:

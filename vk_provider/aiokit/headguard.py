@@ -34,7 +34,7 @@ IsAuthenticated = Callable[[ssl.SSLObject], bool]
 
 
 class GuardedHandler(RequestHandler):
-    """One connection. It is `pending` until somebody says that its peer has authenticated."""
+    """One connection. It is `pending` until `authenticated` is called."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class GuardedHandler(RequestHandler):
             self._start_timer()
 
     def authenticated(self) -> None:
-        """The peer has shown who it is: the connection no longer counts among the pending ones."""
+        """The peer has authenticated: the connection no longer counts as pending."""
         if self._pending is not None:
             self._pending.leave()
             self._pending = None
@@ -113,8 +113,8 @@ class GuardedHandler(RequestHandler):
             return
         if not self._request_in_progress:
             transport.write(answer)
-        # What still comes is thrown away for a moment: closed at once, the connection would be reset, and the answer
-        # lost (net/http: rstAvoidanceDelay). Then it goes, whether the peer has taken the answer or not.
+        # Input is discarded for a moment: closed at once, the connection would be reset and the answer lost
+        # (net/http: rstAvoidanceDelay). Then it is closed, even if the peer has not read the answer.
         self._head_timer = self._loop.call_later(LINGER_S, self._end, transport)
 
     def _end(self, transport: asyncio.Transport) -> None:
@@ -136,7 +136,7 @@ class GuardedHandler(RequestHandler):
 
 
 def _forget_urls() -> None:
-    """yarl remembers the last URLs it has parsed, 128 in each of its caches: 1 MiB each, if somebody wants it so."""
+    """Clear yarl's caches of the last URLs, 128 in each: a client can make each URL 1 MiB long."""
     for function in vars(yarl._url).values():
         if hasattr(function, "cache_clear"):
             function.cache_clear()

@@ -1,7 +1,7 @@
 """Takes the raw byte stream from an aiohttp handler and joins it with another connection.
 
 aiohttp recognises only "websocket" upgrades; SPDY/3.1 is passed through here as well. Nothing is parsed: the request
-head is written to the other side, and the 101 (or the error) it answers goes back as it is, or as a Gate lets it.
+head is written to the other side, and its answer (101 or an error) is sent back unchanged, or as a Gate filters it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from vk_provider.aiokit.pump import Ending, Gate, Pump, Side
+from vk_provider.aiokit.pump import Gate, Pump, Side, Trailer
 
 PASSED_HEADERS = frozenset(
     {
@@ -26,7 +26,7 @@ PASSED_HEADERS = frozenset(
         "user-agent",
     }
 )
-"""What an upgrade needs. Credentials (Authorization, cookies, X-Remote-*) never travel on."""
+"""Headers that an upgrade needs. Credentials (Authorization, cookies, X-Remote-*) are never forwarded."""
 
 OpenPeer = Callable[[], Awaitable[tuple[asyncio.Transport, Side]]]
 
@@ -37,7 +37,7 @@ def is_upgrade(request: web.BaseRequest) -> bool:
 
 
 def build_upgrade_head(request: web.BaseRequest, target: str, host: str) -> bytes:
-    """Request line and headers for the next hop; repeated headers stay repeated, in order."""
+    """Request line and headers for the next hop, with repeated headers, in their order."""
     lines = [f"{request.method} {target} HTTP/1.1", f"Host: {host}"]
     for name, value in request.headers.items():
         if name.lower() in PASSED_HEADERS:
@@ -52,13 +52,15 @@ async def pass_through(
     open_peer: OpenPeer,
     head: bytes,
     idle_s: float,
-    ending: Ending | None = None,
+    trailer: Trailer | None = None,
     gate: Gate | None = None,
 ) -> web.Response:
-    """Open the next hop, hand it `head` and pump until both connections are gone. `ending` has the last word to the
-    client when the next hop's connection ends; `gate` decides what of the next hop's bytes reach the client.
+    """Open the next hop, send it `head` and pump until both connections are closed.
 
-    Raises whatever `open_peer` raises, while the client can still be answered. The returned response is never sent.
+    trailer: sent to the client when the next hop's connection ends
+    gate:    filters what the next hop sends to the client
+
+    Raises what `open_peer` raises, while the client can still be answered. The returned response is never sent.
     """
     _, right = await open_peer()
     client = request.transport
@@ -67,12 +69,12 @@ async def pass_through(
         raise ConnectionResetError("the client went away before the upgrade")
     left = Side()
     left.attach(client)
-    pump = Pump(left, right, idle_s, ending, gate)
+    pump = Pump(left, right, idle_s, trailer, gate)
     if right.transport is not None:
         right.transport.write(head)
     try:
         await pump.run()
     finally:
-        # aiohttp's protocol no longer hears of its transport: without this it would stay in the server's list.
+        # aiohttp's protocol no longer gets callbacks of its transport: without this the server would keep it listed.
         request.protocol.connection_lost(None)
     return web.Response()

@@ -1,4 +1,4 @@
-"""TCP keepalive: notices within about 30 s that the machine at the other end is gone, however quiet the connection."""
+"""TCP keepalive: detects within about 30 s that the peer's machine is gone, also on an idle connection."""
 
 from __future__ import annotations
 

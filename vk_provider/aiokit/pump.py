@@ -10,7 +10,7 @@ Rules
 - A connection without a byte in either direction for `idle_s` is closed.
 - Closing flushes what was already accepted for writing.
 - A `Gate` may hold back or change what goes to the left side.
-- An `Ending` may follow what goes to the left side and have the last word there.
+- A `Trailer` may follow what goes to the left side and add bytes at its end.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ LOW_WATER_BYTES = 128 * 1024
 _SHARED_BUFFER = memoryview(bytearray(READ_BYTES))
 
 
-class Ending(Protocol):
-    """What is added for the left side when its connection ends for another reason than its own."""
+class Trailer(Protocol):
+    """Bytes sent to the left side after everything else, unless the left side itself ended the connection."""
 
     def feed(self, data: bytes) -> None:
-        """Bytes on their way to the left side."""
+        """Observe bytes on their way to the left side."""
 
-    def ending(self) -> bytes:
-        """The last words, b"" for none; asked once."""
+    def finish(self) -> bytes:
+        """The trailer, b"" for none; called once."""
 
 
 class Gate(Protocol):
-    """Stands between what the right side sends and the left side."""
+    """Filters what the right side sends to the left side."""
 
     done: bool
-    """Nothing more goes on: what did is flushed and both connections are closed."""
+    """No more bytes pass: those that did are flushed and both connections are closed."""
 
     def pass_on(self, data: bytes) -> bytes:
-        """Bytes from the right side -> what goes to the left one now; b"" while that is not decided."""
+        """Bytes from the right side -> bytes to send to the left side now; b"" while that is not decided."""
 
 
 class Side(asyncio.BufferedProtocol):
@@ -62,7 +62,7 @@ class Side(asyncio.BufferedProtocol):
         transport.set_protocol(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Not to be asserted: the transports of uvloop have everything of asyncio.Transport but its name.
+        # No isinstance check: the transports of uvloop implement asyncio.Transport without deriving from it.
         self.transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
 
@@ -74,7 +74,7 @@ class Side(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._pump is None or self._peer is None:
-            # Bytes before the pump is joined: no protocol used here lets a peer talk first.
+            # No protocol used here lets a peer send before the pump is joined.
             self.abort()
             return
         target = self._peer.transport
@@ -95,9 +95,9 @@ class Side(asyncio.BufferedProtocol):
             self._pump.ended(self)
         target.write_eof()
         if self.transport is None or not self.transport.can_write_eof():
-            return False  # TLS ends in both directions at once.
+            return False  # TLS closes both directions at once.
         self._ended = True
-        # The last of two half-closes ends both connections: returning False closes this one, and that the other.
+        # The second half-close closes both connections: returning False closes this one, which closes the other.
         return not self._peer._ended if self._peer is not None else False
 
     def pause_writing(self) -> None:
@@ -117,7 +117,7 @@ class Side(asyncio.BufferedProtocol):
             self._pump.side_lost()
 
     def _open_peer_transport(self) -> asyncio.Transport | None:
-        # A TLS transport that was closed twice (a server that stops closes its own once more) takes no calls any more.
+        # A TLS transport that was closed twice (a stopping server closes its own again) raises on every call.
         transport = self._peer.transport if self._peer is not None and not self._peer.lost else None
         return None if transport is None or transport.is_closing() else transport
 
@@ -139,9 +139,14 @@ class Pump:
     """Joins two sides. `closed` is done when both connections are gone."""
 
     def __init__(
-        self, left: Side, right: Side, idle_s: float = 4 * 3600, ending: Ending | None = None, gate: Gate | None = None
+        self,
+        left: Side,
+        right: Side,
+        idle_s: float = 4 * 3600,
+        trailer: Trailer | None = None,
+        gate: Gate | None = None,
     ) -> None:
-        self._ending = ending
+        self._trailer = trailer
         self._gate = gate
         self._loop = asyncio.get_running_loop()
         self._sides = (left, right)
@@ -157,13 +162,13 @@ class Pump:
             self.side_lost()
 
     def passed(self, source: Side, data: bytes) -> bytes:
-        """Count what came from `source`; returns what goes to the other side."""
+        """Count bytes from `source`; returns what is sent to the other side."""
         self.bytes_passed += len(data)
         if source is self._sides[1]:
             if self._gate is not None:
                 data = self._gate.pass_on(data)
-            if self._ending is not None:
-                self._ending.feed(data)
+            if self._trailer is not None:
+                self._trailer.feed(data)
         return data
 
     def close_when_done(self) -> None:
@@ -171,20 +176,20 @@ class Pump:
             self.close()
 
     def ended(self, side: Side) -> None:
-        """No more comes from `side`. A left side that ends by itself is told nothing."""
+        """`side` has sent its last byte. A left side that ended the connection itself gets no trailer."""
         if side is self._sides[0]:
-            self._ending = None
-        self._end_left()
+            self._trailer = None
+        self._send_trailer()
 
-    def _end_left(self) -> None:
-        """Have the last word on the left side, once, if that side is still there."""
-        ending, self._ending = self._ending, None
+    def _send_trailer(self) -> None:
+        """Send the trailer to the left side, once, while its connection is open."""
+        trailer, self._trailer = self._trailer, None
         left = self._sides[0]
-        if ending is None or left.transport is None or left.lost or left.transport.is_closing():
+        if trailer is None or left.transport is None or left.lost or left.transport.is_closing():
             return
-        words = ending.ending()
-        if words:
-            left.transport.write(words)
+        data = trailer.finish()
+        if data:
+            left.transport.write(data)
 
     def _check_idle(self) -> None:
         # One timer instead of one per chunk: a connection is closed between idle_s and 2*idle_s after its last byte.
@@ -201,8 +206,8 @@ class Pump:
                 self.closed.set_result(None)
 
     def close(self) -> None:
-        """Flush and close both connections."""
-        self._end_left()
+        """Send the trailer, flush and close both connections."""
+        self._send_trailer()
         for side in self._sides:
             if side.transport is not None and not side.lost and not side.transport.is_closing():
                 side.transport.close()
@@ -213,7 +218,7 @@ class Pump:
             side.abort()
 
     async def run(self) -> None:
-        """Wait for the end; a cancelled caller drops both connections, the left one after its last words."""
+        """Wait until both connections are closed; when cancelled, drop them, the left one after its trailer."""
         try:
             await asyncio.shield(self.closed)
         except asyncio.CancelledError:
@@ -223,8 +228,8 @@ class Pump:
     def _drop(self) -> None:
         left, right = self._sides
         right.abort()
-        if self._ending is None or left.transport is None or left.transport.is_closing():
+        if self._trailer is None or left.transport is None or left.transport.is_closing():
             left.abort()
             return
-        self._end_left()
+        self._send_trailer()
         left.transport.close()

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class RootTaskError(Exception):
-    """A root task returned or raised although nobody asked it to stop."""
+    """A root task returned or raised although it was not asked to stop."""
 
 
 class Supervisor:
@@ -34,10 +34,10 @@ class Supervisor:
             raise ValueError(f"a root task named {name} runs already")
         task = asyncio.create_task(coroutine, name=name)
         self._tasks[name] = task
-        task.add_done_callback(self._notice_end)
+        task.add_done_callback(self._note_end)
         return task
 
-    def _notice_end(self, task: asyncio.Task[Any]) -> None:
+    def _note_end(self, task: asyncio.Task[Any]) -> None:
         """The first task that ends without having been cancelled here decides."""
         if self._ended is None and self._tasks.get(task.get_name()) is task:
             self._ended = task

@@ -28,7 +28,7 @@ ACCEPT_RETRY_S = 1.0
 
 
 def accepts_nobody(tls: ssl.SSLObject) -> bool:
-    """Whoever connects has yet to authenticate by a request."""
+    """No peer is authenticated by the handshake: peers authenticate by a request."""
     return False
 
 
@@ -36,7 +36,7 @@ class TlsSite(web.BaseSite):
     """Like web.TCPSite with TLS, with `TLS_SHUTDOWN_S` for the end of a connection.
 
     context:          of the next handshake
-    is_authenticated: whether the peer has shown who it is by the TLS handshake alone; else `mark_authenticated`
+    is_authenticated: whether the TLS handshake has authenticated the peer; else `mark_authenticated`
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class TlsSite(web.BaseSite):
             task = asyncio.create_task(self._shake_hands(connection, str(address[0])), name=f"TLS of {address[0]}")
             handshakes.add(task)
             task.add_done_callback(handshakes.discard)
-            # A waiting connection is accepted without a turn of the loop: a flood would keep everybody else waiting.
+            # A waiting connection is accepted without a turn of the loop: a flood would keep all other clients waiting.
             await asyncio.sleep(0)
 
     async def _shake_hands(self, connection: socket.socket, peer: str) -> None:
@@ -136,6 +136,6 @@ class _Listener:
 
 
 def mark_authenticated(request: web.BaseRequest) -> None:
-    """The peer of this request's connection has shown who it is."""
+    """The peer of this request's connection has authenticated."""
     if isinstance(request.protocol, GuardedHandler):
         request.protocol.authenticated()

@@ -1,7 +1,7 @@
-"""The cloud Protocol: a few batch verbs, shaped after EC2 so that every backend behaves like the real one.
+"""The cloud Protocol: a few batch calls with the semantics of EC2.
 
-Eventual consistency: an instance that `launch` returned may be missing from `list_owned` for a while; callers use a
-minimum age before they call anything lost or orphaned. Tags are written by the launch call itself.
+Eventual consistency: an instance that `launch` returned may be missing from `list_owned` for a while; callers require a
+minimum age before an instance counts as lost or orphaned. Tags are written by the launch call itself.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ TAG_POD_NAMESPACE = "vk-provider/pod-namespace"
 TAG_POD_NAME = "vk-provider/pod-name"
 TAG_ATTEMPT = "vk-provider/attempt"
 TAG_LAUNCH = "vk-provider/launch"
-"""ID of the launch that made the instance; says under which secret its agent proves itself (agentclient.bootsecret)."""
+"""ID of the launch of the instance, from which its boot secret is derived (agentclient.bootsecret)."""
 TAG_NAME = "Name"
 
 
 class InstanceState(StrEnum):
     """EC2's instance state names.
 
-    `stopping` and `shutting-down` still run the last seconds of what runs there: nothing may take its place yet.
-    `stopped` (a pod may run `poweroff`) runs nothing, but its disk costs money until somebody terminates it.
+    In `stopping` and `shutting-down` processes may still run: the pod must not be replaced yet. In `stopped` (a pod may
+    run `poweroff`) nothing runs, but the disk costs money until the instance is terminated.
     """
 
     PENDING = "pending"
@@ -40,18 +40,18 @@ class InstanceState(StrEnum):
     TERMINATED = "terminated"
 
     @property
-    def is_gone(self) -> bool:
-        """Nothing is left: it runs nothing, costs nothing and needs no terminate call."""
+    def is_terminated(self) -> bool:
+        """Nothing runs, nothing is paid for, and no terminate call is needed."""
         return self is InstanceState.TERMINATED
 
     @property
     def has_stopped(self) -> bool:
-        """Nothing runs there any more."""
+        """Nothing runs any more; a stopped instance must still be terminated."""
         return self in (InstanceState.STOPPED, InstanceState.TERMINATED)
 
     @property
     def is_terminating(self) -> bool:
-        """A terminate call was accepted: it ends (or has ended) without another one and is not paid for."""
+        """A terminate call was accepted: the instance terminates without another one and is not paid for."""
         return self in (InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED)
 
 
@@ -74,8 +74,8 @@ class InstanceRuntime:
     """The container runtime of the instances that are launched from now on, whatever their offering.
 
     name, version: as a Node's containerRuntimeVersion has them, such as "containerd" and "2.4.2"
-    handlers:      names of its runtime handlers, "" the default one; empty when it cannot say what they can do
-    The rest is what pods may ask for because it can do it; handlers do not differ in it.
+    handlers:      names of its runtime handlers, "" the default one; empty when it does not report their features
+    The other fields are features that pods may request; they are the same for all handlers.
     """
 
     name: str
@@ -91,7 +91,7 @@ class LaunchRequest:
     """One instance for one pod.
 
     client_token: idempotency token (<= 64 ASCII chars): the same token never launches a second instance, even after
-                  a crash between the call and its answer. It stands for this request: with other parameters it is
+                  a crash between the call and its answer. With other parameters a used token is
                   refused (CloudRequestError, EC2's IdempotentParameterMismatch), see cloud.parameters
     tags:         complete; keys and values obey EC2's rules (see cloud.tags)
     user_data:    text for the instance, see wire.bootdata
@@ -107,7 +107,7 @@ class LaunchRequest:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """What the cloud says of an instance. Addresses are "" until known; launch_time in Unix seconds."""
+    """An instance as the cloud describes it. Addresses are "" until known; launch_time in Unix seconds."""
 
     instance_id: str
     state: InstanceState
@@ -123,40 +123,40 @@ class Instance:
 
 
 LaunchResult = Instance | CloudError
-"""One launch of a batch: the instance, or why this one failed (CapacityError, CloudQuotaError, ...)."""
+"""Result of one launch of a batch: the instance, or the error (CapacityError, CloudQuotaError, ...)."""
 TerminateResult = CloudError | None
-"""One termination of a batch: None when it was accepted, or why this one failed."""
+"""Result of one termination of a batch: None when it was accepted, or the error."""
 
 
 class Cloud(Protocol):
-    """A backend. All methods may raise CloudError for the whole call (throttled, unreachable): conclude nothing."""
+    """A backend. A CloudError of a whole call (throttled, unreachable) leaves its effect unknown."""
 
     name: str
 
     async def start(self) -> None:
-        """Prepare (network, clients). Raises BadStartError with one clear line when this machine/account cannot."""
+        """Prepare (network, clients). Raises BadStartError when the machine or the account does not allow it."""
 
     async def close(self) -> None:
         """Release clients and tasks. Instances keep running."""
 
     async def launch(self, requests: Sequence[LaunchRequest]) -> list[LaunchResult]:
         """Launch a batch; one result per request, in order. Idempotent by client_token. Addresses are usually known
-        in the result; else `describe` tells them later. A caller that gives up waiting (cancels) knows nothing: it
-        asks again with the same requests."""
+        in the result; else `describe` returns them later. After a cancelled call the result is unknown: repeat it
+        with the same requests."""
 
     async def list_owned(self) -> list[Instance]:
-        """All instances whose TAG_OWNER is ours, terminated ones included as long as the cloud remembers them."""
+        """All instances whose TAG_OWNER is ours, including terminated ones as long as the cloud lists them."""
 
     async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
         """The named instances; unknown ones are missing from the answer (not an error)."""
 
     async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
-        """Terminate a batch; one result per ID, in order: one instance that cannot be terminated holds no other.
+        """Terminate a batch; one result per ID, in order: one that cannot be terminated does not affect the others.
         Idempotent; unknown or terminated instances are no error."""
 
     async def describe_offerings(self) -> list[Offering]:
-        """What can be bought now, cheapest first within the backend's zones."""
+        """The offerings in the backend's zones, cheapest first."""
 
     async def describe_runtime(self) -> InstanceRuntime:
-        """What runs the containers on instances launched now. It follows from the machine image, so it is known
-        before the first launch and stays the same from `start` to `close`."""
+        """The container runtime of new instances. It depends on the machine image only, so it is known before the first
+        launch and does not change from `start` to `close`."""

@@ -1,7 +1,7 @@
-"""A Cloud whose every call ends: one that does not answer in time is a CloudError that may be retried.
+"""A Cloud with a time limit for every call: a call without an answer is a CloudError that may be retried.
 
-What a call without an answer did is unknown. A launch is repeated with its client token, which finds what it made; a
-termination may be repeated as it is.
+The effect of a call without an answer is unknown. A launch is repeated with its client token, which returns the
+instance that it launched; a termination may simply be repeated.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class CallLimits:
 
 
 class LimitedCloud:
-    """See cloud.base.Cloud. `start` and `close` are not limited: the process waits for them at its own ends."""
+    """See cloud.base.Cloud. `start` and `close` are not limited: the process waits for them at start and stop."""
 
     def __init__(self, cloud: Cloud, limits: CallLimits | None = None) -> None:
         self._inner = cloud

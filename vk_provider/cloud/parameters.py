@@ -1,4 +1,4 @@
-"""The parameters of a launch as one short text: what a client token stands for, see LaunchRequest.client_token."""
+"""Digest of the parameters of a launch, which belong to its client token, see LaunchRequest.client_token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vk_provider.errors import CloudRequestError
 
 
 def digest_parameters(request: LaunchRequest) -> str:
-    """SHA-256 (hex) of everything in a request but its client token."""
+    """SHA-256 (hex) of a request without its client token."""
     parameters = [asdict(request.offering), dict(request.tags), request.user_data, request.disk_bytes]
     return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""The tags an instance carries: a cloud's only memory of whose instance it is. EC2's rules hold for every backend."""
+"""The tags of an instance, which identify its provider and its pod. EC2's rules apply to every backend."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def build_tags(
     launch: str = "",
     extra: Mapping[str, str] = {},
 ) -> dict[str, str]:
-    """All tags of a pod's instance. `extra` (the user's) cannot override ours; its values are made acceptable, and
-    what is more than a cloud takes is left out: a pod is not refused for its labels."""
+    """All tags of a pod's instance. `extra` (the user's) cannot override ours; its values are made valid, and tags
+    beyond the cloud's limit are dropped: a pod is not refused for its labels."""
     own = {
         base.TAG_OWNER: clean_tag(owner, MAX_VALUE),
         base.TAG_NODE: node,

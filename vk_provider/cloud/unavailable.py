@@ -1,4 +1,4 @@
-"""Remembers which offerings had no capacity a moment ago, so that the next pod tries something else first."""
+"""Caches which offerings had no capacity recently, so that the next pod tries another one first."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class UnavailableOfferings:
         self._until[offering_key(offering)] = self._clock() + self._ttl_s
 
     def mark_error(self, error: CapacityError, offering: Offering) -> None:
-        """Mark what the error names; where it names nothing, the offering that was asked for."""
+        """Mark the offering that the error names, or else the requested one."""
         key = (
             error.instance_type or offering.instance_type,
             error.zone or offering.zone,
@@ -38,7 +38,7 @@ class UnavailableOfferings:
         self._until[key] = self._clock() + self._ttl_s
 
     def keys(self) -> frozenset[OfferingKey]:
-        """What is unavailable now."""
+        """The offerings that are unavailable now."""
         now = self._clock()
         self._until = {key: until for key, until in self._until.items() if until > now}
         return frozenset(self._until)

@@ -1,4 +1,4 @@
-"""User data limits that hold for every backend."""
+"""User data limits of every backend."""
 
 from __future__ import annotations
 

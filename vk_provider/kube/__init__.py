@@ -1,5 +1,5 @@
-"""The one door to the API server: raw JSON client, informers, references by name, event recorder, certificates.
+"""All access to the API server: raw JSON client, informers, references by name, event recorder, certificates.
 
 Nothing else in the project imports kubernetes_asyncio; here it is used for credentials alone, since its model classes
-stall the loop on long lists. Callers: pods, node, kubelet. This room knows the API, not what pods mean.
+block the loop on long lists. Callers: pods, node, kubelet. This room knows the API, not the semantics of pods.
 """

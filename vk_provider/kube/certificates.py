@@ -1,4 +1,4 @@
-"""Keys, requests and the dates of a serving certificate. Pure but for the randomness of keys."""
+"""Keys, signing requests and dates of a serving certificate. Pure except for the random keys."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class KeyPair:
         return x509.load_pem_x509_certificate(self.certificate)
 
     def is_usable(self, names: Iterable[str], now: datetime) -> bool:
-        """Whether it is valid now, belongs to the key and stands for all the names."""
+        """Whether the certificate is valid now, belongs to the key and has all the names."""
         try:
             leaf, key = self.leaf, serialization.load_pem_private_key(self.key, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
-            # A TypeError says that the key wants a password.
+            # TypeError: the key is encrypted with a password.
             return False
         if not leaf.not_valid_before_utc <= now < leaf.not_valid_after_utc:
             return False
@@ -72,7 +72,7 @@ def subject_names(certificate: x509.Certificate) -> set[str]:
 
 
 def compute_rotation_at(certificate: x509.Certificate, fraction: float) -> float:
-    """Unix time at which `fraction` of the certificate's life is over (kubelet: 0.7 to 0.9 by chance)."""
+    """Unix time at which `fraction` of the certificate's life has passed (kubelet: 0.7 to 0.9 at random)."""
     begin, end = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
     return begin + (end - begin) * fraction
 

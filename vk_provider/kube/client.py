@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -17,7 +18,7 @@ import orjson
 
 from vk_provider import __version__
 from vk_provider.aiokit.keepalive import keepalive_socket
-from vk_provider.errors import BadStartError, KubeApiError
+from vk_provider.errors import NO_ANSWER, BadStartError, KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.credentials import Credentials
 from vk_provider.kube.load import StatusLoad
@@ -27,8 +28,8 @@ from vk_provider.kube.watchstream import split_events
 log = logging.getLogger(__name__)
 
 MetricsHook = Callable[[str, str, int, float], None]
-"""(verb, resource[.group][/subresource], HTTP status or 0, seconds); see paths.RequestInfo.label. A watch is measured
-until it is open, not until it ends."""
+"""(verb, resource[.group][/subresource], HTTP status or NO_ANSWER, seconds); see paths.RequestInfo.label. A watch is
+measured until it is open, not until it ends."""
 
 STRATEGIC = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"
@@ -37,15 +38,15 @@ _ATTEMPTS = 5
 _MAX_RETRY_AFTER_S = 30.0
 _WATCH_S = (300, 600)
 _WATCH_SILENCE_S = 150.0
-"""An API server sends a bookmark about every minute; one that hangs keeps its connections open."""
+"""An API server sends a bookmark about every minute; one that hangs sends none but keeps its connections open."""
 _BIG_BODY_BYTES = 256 * 1024
 _READ_BUFFER_BYTES = 256 * 1024
 
 
 class KubeClient:
-    """Requests of one identity. Errors are KubeApiError: `status` 0 when there was no answer at all.
+    """Requests of one identity. Errors are KubeApiError.
 
-    Watches have connections of their own, so that they never take one that a status PATCH waits for.
+    Watches have a connection pool of their own, so that a status PATCH never waits for a connection behind them.
     """
 
     def __init__(self, credentials: Credentials, user_agent: str = "", pool_size: int = 64) -> None:
@@ -66,9 +67,9 @@ class KubeClient:
         pool_size: int = 64,
         reach_timeout_s: float = 15.0,
     ) -> KubeClient:
-        """Read the credentials and check that the API server answers and knows us.
+        """Read the credentials and check that the API server accepts them.
 
-        Raises BadStartError with one line; a server that does not answer is tried for `reach_timeout_s` (0: no check).
+        Raises BadStartError; a server that does not answer is retried for `reach_timeout_s` (0: no check).
         """
         credentials = Credentials(kubeconfig, context)
         await credentials.load()
@@ -104,7 +105,7 @@ class KubeClient:
         return self._credentials.server
 
     def with_connections(self, pool_size: int) -> KubeClient:
-        """A client of the same identity with connections of its own: whatever hangs on the others', these are free.
+        """A client of the same identity with a connection pool of its own, which no other client can exhaust.
 
         Close it before this one."""
         client = KubeClient(self._credentials, self._headers["User-Agent"], pool_size)
@@ -149,8 +150,8 @@ class KubeClient:
     ) -> Json:
         """One call; `timeout_s` bounds each attempt.
 
-        A 429 is retried after Retry-After, whatever the verb: it was not executed. Lost connections and 5xx answers
-        with Retry-After are retried for everything but POST, which might have been executed.
+        A 429 is retried after Retry-After for every verb, as it was not executed. Lost connections and 5xx answers
+        with Retry-After are retried for all verbs but POST, which might have been executed.
         """
         info = parse_request(method, path, query)
         data = orjson.dumps(body) if body is not None else None
@@ -161,19 +162,21 @@ class KubeClient:
                 status, raw, retry_after_s = await self._send(info, method, path, query, data, headers, timeout_s)
             except KubeApiError as error:
                 if error.reason == "Untrusted" and not last and await self._credentials.reload():
-                    continue  # The cluster's CA was rotated, and the file with it.
+                    continue  # The cluster's CA was rotated, and its file was replaced.
                 if last or method == "POST" or error.reason == "Untrusted":
                     raise
                 await asyncio.sleep(random.uniform(0.5, 1.0) * 0.2 * 2**attempt)
                 continue
-            if status < 300:
+            if status < HTTPStatus.MULTIPLE_CHOICES:
                 return _decode(raw)
-            if not last and status == 401 and await self._credentials.reload():
+            refusal = _status_error(status, raw)
+            if not last and refusal.is_unauthorized and await self._credentials.reload():
                 continue
-            if not last and retry_after_s is not None and (status == 429 or (status >= 500 and method != "POST")):
+            may_retry = refusal.is_throttled or (refusal.is_server_error and method != "POST")
+            if not last and retry_after_s is not None and may_retry:
                 await asyncio.sleep(retry_after_s * random.uniform(1.0, 1.2))
                 continue
-            raise _status_error(status, raw)
+            raise refusal
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _send(
@@ -207,9 +210,9 @@ class KubeClient:
     async def list_pages(
         self, path: str, query: Mapping[str, str] | None = None, page_size: int = 500
     ) -> AsyncGenerator[tuple[list[Json], str], None]:
-        """Yield (items, resourceVersion) page by page; the version of every page is that of the whole list.
+        """Yield (items, resourceVersion) page by page; every page has the resourceVersion of the whole list.
 
-        Raises KubeApiError(410) when the list takes so long that its continue token expires: begin again.
+        Raises KubeApiError(410) when the continue token has expired because the list took too long: list again.
         """
         page_query = {**(query or {}), "limit": str(page_size)}
         while True:
@@ -231,8 +234,8 @@ class KubeClient:
     ) -> AsyncGenerator[Json, None]:
         """Yield events, BOOKMARKs included, until the server ends the watch (after 5 to 10 minutes).
 
-        One that is silent for too long is ended here. Raises KubeApiError: 410 when `resource_version` is too old (list
-        again), 0 when the connection was lost.
+        A watch without bytes for _WATCH_SILENCE_S is closed here. Raises KubeApiError: 410 when `resource_version` is
+        too old (list again), NO_ANSWER when the connection was lost.
         """
         watch_s = random.randint(*_WATCH_S)
         watch_query = {
@@ -251,21 +254,21 @@ class KubeClient:
             async with self._watches.get(url, params=watch_query, timeout=timeout, **options) as response:
                 opened = True
                 self._measure(info, response.status, started)
-                if response.status != 200:
-                    raw = await response.read()
-                    if response.status == 401:
+                if response.status != HTTPStatus.OK:
+                    error = _status_error(response.status, await response.read())
+                    if error.is_unauthorized:
                         await self._credentials.reload()
-                    raise _status_error(response.status, raw)
+                    raise error
                 if on_open is not None:
                     on_open()
                 try:
                     async for event in split_events(response.content.iter_any()):
                         yield event
                 except TimeoutError:
-                    log.debug("watch of %s was silent for %g s, opening another", info.label, _WATCH_SILENCE_S)
+                    log.debug("watch of %s sent nothing for %g s, opening another", info.label, _WATCH_SILENCE_S)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not opened:
-                self._measure(info, 0, started)
+                self._measure(info, NO_ANSWER, started)
             raise _no_answer(error, timeout.sock_read or 0) from error
 
     async def _options(self, headers: dict[str, str]) -> Json:
@@ -291,7 +294,7 @@ def _session(limit: int) -> aiohttp.ClientSession:
 
 
 def _keepalive_socket(address: tuple[Any, ...]) -> socket.socket:
-    """A quiet watch has nothing else to notice by that its peer is gone, and a request has to be given up as well."""
+    """An idle watch cannot detect a dead peer without TCP keepalive, and a request without TCP_USER_TIMEOUT."""
     connection = keepalive_socket(address)
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if option is not None:
@@ -302,19 +305,19 @@ def _keepalive_socket(address: tuple[Any, ...]) -> socket.socket:
 def _decode(raw: bytes) -> Json:
     if not raw:
         return {}
-    # Two thirds of decoding a long list would be garbage collections that find nothing.
+    # Garbage collections, which find nothing here, would take two thirds of the time to decode a long list.
     pause = len(raw) > _BIG_BODY_BYTES and gc.isenabled()
     if pause:
         gc.disable()
     try:
         document = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise KubeApiError(0, "BrokenAnswer", f"API server sent broken JSON: {error}") from error
+        raise KubeApiError(NO_ANSWER, "BrokenAnswer", f"API server sent invalid JSON: {error}") from error
     finally:
         if pause:
             gc.enable()
     if not isinstance(document, dict):
-        raise KubeApiError(0, "BrokenAnswer", "API server did not send a JSON object")
+        raise KubeApiError(NO_ANSWER, "BrokenAnswer", "API server did not send a JSON object")
     return document
 
 
@@ -333,12 +336,14 @@ def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
 
 def _no_answer(error: Exception, timeout_s: float) -> KubeApiError:
     if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
-        return KubeApiError(0, "Untrusted", " ".join(str(error).split()))
+        return KubeApiError(NO_ANSWER, "Untrusted", " ".join(str(error).split()))
     if isinstance(error, TimeoutError):
-        return KubeApiError(0, "Timeout", f"no answer within {timeout_s:g} s")
+        return KubeApiError(NO_ANSWER, "Timeout", f"no answer within {timeout_s:g} s")
     if isinstance(error, aiohttp.ClientConnectorError):
         cause = error.os_error
-        return KubeApiError(0, "Unreachable", f"cannot connect to {error.host}:{error.port}: {cause.strerror or cause}")
+        return KubeApiError(
+            NO_ANSWER, "Unreachable", f"cannot connect to {error.host}:{error.port}: {cause.strerror or cause}"
+        )
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | ConnectionResetError):
-        return KubeApiError(0, "Unreachable", "connection to the API server was lost")
-    return KubeApiError(0, "Unreachable", " ".join(str(error).split()) or type(error).__name__)
+        return KubeApiError(NO_ANSWER, "Unreachable", "connection to the API server was lost")
+    return KubeApiError(NO_ANSWER, "Unreachable", " ".join(str(error).split()) or type(error).__name__)

@@ -1,8 +1,8 @@
-"""Who signs the client certificates that the cluster itself accepts: what its API server was given as --client-ca-file.
+"""CAs of the client certificates that the cluster itself accepts: the --client-ca-file of its API server.
 
-The API server publishes it for servers like this one, in ConfigMap kube-system/extension-apiserver-authentication
-(k8s.io/apiserver, DelegatingAuthenticationOptions). The CA of the API server's own certificate is something else, and
-says nothing about clients.
+The API server publishes them for other servers, in ConfigMap kube-system/extension-apiserver-authentication
+(k8s.io/apiserver, DelegatingAuthenticationOptions). The CA of the API server's own certificate does not
+sign clients.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TIMEOUT_S = 10.0
 
 
 class ClusterClientCa:
-    """The bundle in PEM, read again every minute: `get` on this one object is all that is needed."""
+    """The bundle in PEM, read again every minute; needs only `get` on this one object."""
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
@@ -43,7 +43,7 @@ class ClusterClientCa:
         return self._pem
 
     async def run(self, known: str, on_change: Callable[[str], None]) -> None:
-        """Look for a new bundle until cancelled. on_change may raise OSError (as ssl.SSLError is): the old one stays.
+        """Watch for a new bundle until cancelled. When on_change raises OSError (or ssl.SSLError), the old one stays.
 
         known: what `load` returned
         """

@@ -1,9 +1,9 @@
-"""Which event is new, which one only counts up, and which is too much. Pure: time is an argument.
+"""Decides which event is created, which one is counted, and which is dropped as spam. Pure: time is an argument.
 
 The three steps, their order, keys and figures are client-go's (tools/record/events_cache.go, EventCorrelate): a
-combined event for more than ten similar ones within ten minutes, a count for equal ones, and a filter for each object
-and type against floods, which counts what it holds back. What is remembered is kept for each object on its own, so
-that the flood of one object displaces nothing of another's.
+combined event for more than ten similar ones within ten minutes, a count for equal ones, and a spam filter for each
+object and type, which counts what it drops. The state is kept per object, so that many events of one object evict
+nothing of another one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Key = tuple[Any, ...]
 ValueT = TypeVar("ValueT")
 
 OBJECTS = 4096
-"""Objects that are remembered; a kubelet remembers as many series of events."""
+"""Objects in the cache; a kubelet caches as many series of events."""
 SERIES_PER_OBJECT = 128
 """More than the filter lets pass of one object within an hour."""
 SIMILAR_LIMIT = 10
@@ -30,7 +30,7 @@ MAX_COUNT = 2**31 - 1
 
 
 def object_key(event: Json) -> Key:
-    """Who says it about whom: getSpamKey without the type."""
+    """Source and involved object: client-go's getSpamKey without the type."""
     involved, source = event["involvedObject"].get, event["source"].get
     return (
         source("component"),
@@ -47,8 +47,8 @@ def object_key(event: Json) -> Key:
 class EventSeries:
     """Equal events, or similar ones that are combined, are one object in the API server.
 
-    name:            metadata.name of that Event, given before it is posted
-    count:           occurrences so far, those that the filter held back included
+    name:            metadata.name of that Event, chosen before it is posted
+    count:           occurrences so far, including those that the filter dropped
     first_timestamp: RFC 3339
     stored:          the API server has it: the next one is a PATCH
     """
@@ -61,7 +61,7 @@ class EventSeries:
 
 @dataclass(frozen=True, slots=True)
 class CorrelatedEvent:
-    """`event` as it is to be sent next: named, counted, perhaps combined. `object_key` and `key` tell its series."""
+    """`event` as it is to be sent: named, counted, perhaps combined. `object_key` and `key` identify its series."""
 
     object_key: Key
     key: Key
@@ -79,7 +79,7 @@ class _Similar:
 
 @dataclass(slots=True)
 class _ObjectMemory:
-    """What is remembered of one object. Messages are held as their hashes: they are long, and not the object's own."""
+    """State of one object. Messages are kept as hashes, as they may be long."""
 
     spam: dict[str, TokenBucket] = field(default_factory=dict)
     similar: dict[Key, _Similar] = field(default_factory=dict)
@@ -87,14 +87,14 @@ class _ObjectMemory:
 
 
 class EventCorrelator:
-    """Remembers the objects that had events last, and of each of them the newest events."""
+    """Caches the objects that had events last, with the newest event series of each."""
 
     def __init__(self, objects: int = OBJECTS, series_per_object: int = SERIES_PER_OBJECT) -> None:
         self._limit, self._series_limit = objects, series_per_object
         self._objects: dict[Key, _ObjectMemory] = {}
 
     def correlate(self, event: Json, now: float) -> CorrelatedEvent:
-        """Combine and count one event, in place. It is counted whatever becomes of it: see `allows`."""
+        """Combine and count one event, in place. It is counted even when the filter then drops it: see `allows`."""
         owner = object_key(event)
         memory = self._recall(owner)
         key = self._combine(memory, event, now)
@@ -108,7 +108,7 @@ class EventCorrelator:
         return CorrelatedEvent(owner, key, event, series)
 
     def allows(self, event: CorrelatedEvent, now: float) -> bool:
-        """The filter: may one more request be made for events of this type about this object?"""
+        """The spam filter: whether one more request may be made for events of this type about this object."""
         spam, event_type = self._recall(event.object_key).spam, event.event["type"]
         if event_type not in spam:
             spam[event_type] = TokenBucket(SPAM_RATE, SPAM_BURST, now)
@@ -137,7 +137,7 @@ class EventCorrelator:
 
 
 def _put(cache: dict[Key, ValueT], key: Key, value: ValueT, limit: int) -> None:
-    """The newest is last; what was not asked for the longest is forgotten."""
+    """Add as the newest entry; evict the least recently used one beyond `limit`."""
     cache[key] = value
     if len(cache) > limit:
         del cache[next(iter(cache))]

@@ -1,7 +1,7 @@
-"""Where the API server is and how to prove who we are: kubeconfig (with exec plugins and OIDC) or in-cluster.
+"""URL of the API server and credentials: kubeconfig (with exec plugins and OIDC) or in-cluster.
 
-kubernetes_asyncio reads the configuration; only its result is kept: server, TLS context, and a way to ask for the
-newest Authorization header. It costs 50 MB and 0.3 s of CPU to import, so it is imported when a client connects.
+kubernetes_asyncio reads the configuration; only its result is kept: server, TLS context, and a way to get the newest
+Authorization header. It costs 50 MB and 0.3 s of CPU to import, so it is imported when a client connects.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ log = logging.getLogger(__name__)
 
 DEFAULT_KUBECONFIG = "~/.kube/config"
 _CHECK_INTERVAL_S = 30.0
-"""For credentials whose end only the library knows (in-cluster, OIDC)."""
+"""For credentials whose expiry only the library knows (in-cluster, OIDC)."""
 _RENEW_AT = 0.8
-"""Of the life of an exec plugin's credential: the plugin then has the last fifth to answer or to fail and be run again.
-It is three minutes of an EKS token's fourteen."""
+"""Fraction of the life of an exec plugin's credential. The rest, three of an EKS token's fourteen minutes, is left for
+the plugin to answer or to be retried."""
 _RETRY_S = 10.0
 _RELOAD_INTERVAL_S = 10.0
 _JOB_LIMIT_S = 60.0
 _WAIT_S = 10.0
-"""How long a request whose credential is of no use any more waits for a new one."""
+"""How long a request whose credential has expired waits for a new one."""
 
 
 class Credentials:
     """Server URL, TLS context and Authorization header; `load` first.
 
-    New credentials are fetched beside the requests, which go on with the old ones meanwhile: no plugin, identity
-    provider or file system that hangs stops a Lease or a status.
+    New credentials are fetched in the background while requests use the old ones: a plugin, identity provider or file
+    system that hangs delays no Lease and no status.
 
     kubeconfig: path (several joined by ":"), None: $KUBECONFIG, else ~/.kube/config when it exists, else in-cluster
     """
@@ -57,7 +57,7 @@ class Credentials:
 
     @property
     def source(self) -> str:
-        """What is read, in words for an error message."""
+        """The source of the configuration, for error messages."""
         return f"kubeconfig {self._paths}" if self._paths else "in-cluster service account"
 
     async def load(self) -> None:
@@ -70,13 +70,13 @@ class Credentials:
         except TimeoutError:
             raise BadStartError(f"{self.source} cannot be used: no answer within {_JOB_LIMIT_S:g} s") from None
         except (KeyError, TypeError, AttributeError) as error:
-            # What the library says when the file holds something else: "'str' object does not support item assignment".
+            # The library's message for other YAML: "'str' object does not support item assignment".
             raise BadStartError(
                 f"{self.source} cannot be used: it is not a kubeconfig with clusters, users and contexts"
                 f" ({type(error).__name__}: {_first_line(error)})"
             ) from error
         except Exception as error:
-            # OSError, ssl.SSLError, ConfigException, yaml.YAMLError and what exec plugins raise: no common base class.
+            # OSError, ssl.SSLError, ConfigException, yaml.YAMLError, errors of exec plugins: no common base class.
             raise BadStartError(f"{self.source} cannot be used: {_first_line(error)}") from error
         if not self.server.startswith(("https://", "http://")):
             raise BadStartError(f"{self.source} names no API server URL (got {self.server!r})")
@@ -108,7 +108,7 @@ class Credentials:
                 config.load_incluster_config(client_configuration=configuration)
             ssl_context = _build_ssl_context(configuration)
         finally:
-            # Certificates given inline pass through temporary files: the key must not stay on disk.
+            # The library writes inline certificates to temporary files: the key must not stay on disk.
             kube_config._cleanup_temp_files()
         self._configuration, self._loader, self.ssl_context = configuration, loader, ssl_context
         self.server = str(configuration.host or "").rstrip("/")
@@ -117,7 +117,7 @@ class Credentials:
         self._plan()
 
     def _plan(self) -> None:
-        """When to renew what was just fetched."""
+        """Compute when to renew the credentials just fetched."""
         now = time.monotonic()
         self._renew_at = self._expires_at = math.inf
         expiry = getattr(self._loader, "exec_plugin_expiry", None)
@@ -129,7 +129,7 @@ class Credentials:
             self._renew_at = now + _CHECK_INTERVAL_S
 
     async def authorization(self) -> str | None:
-        """The Authorization header's value now; None with a certificate. Waits only when what we hold has run out."""
+        """The current Authorization header; None with a certificate. Waits only when the current one has expired."""
         now = time.monotonic()
         if now >= self._renew_at:
             self._start("renewal", self._renew)
@@ -152,8 +152,8 @@ class Credentials:
         self._plan()
 
     async def reload(self) -> bool:
-        """Read everything again after a 401 (rotated token or certificate files); False when that was done just now,
-        when it failed, or when it takes too long."""
+        """Read everything again after a 401 (rotated token or certificate files); False when that was just done, failed
+        or takes too long."""
         if self._job is None:
             if time.monotonic() - self._reloaded_at < _RELOAD_INTERVAL_S:
                 return False
@@ -165,7 +165,7 @@ class Credentials:
         return job.done() and not job.cancelled() and job.result()
 
     def _start(self, name: str, fetch: Callable[[], Awaitable[None]]) -> None:
-        """Beside the requests; one at a time."""
+        """Fetch in the background; one fetch at a time."""
         if self._job is None:
             self._job = asyncio.create_task(self._fetch(fetch), name=f"{name} of credentials")
             self._job.add_done_callback(self._forget_job)
@@ -185,7 +185,7 @@ class Credentials:
             return False
 
     async def close(self) -> None:
-        """Give up what is being fetched."""
+        """Cancel a fetch in progress."""
         if self._job is not None:
             self._job.cancel()
             await asyncio.wait({self._job})

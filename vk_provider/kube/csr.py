@@ -1,7 +1,7 @@
 """The node's serving certificate: by CertificateSigningRequest with rotation, or from files watched for change.
 
-Kubernetes signs requests for kubernetes.io/kubelet-serving once somebody approved them; no controller of its own
-approves them. Until then the API server cannot verify this node and logs and exec do not work: that is logged.
+Kubernetes signs requests for kubernetes.io/kubelet-serving after their approval, but has no controller that approves
+them. Until then the API server cannot verify this node, and logs and exec do not work: a warning says so.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.filechanges import FileChanges
-from vk_provider.errors import BadStartError, KubeApiError
+from vk_provider.errors import NO_ANSWER, BadStartError, KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.certificates import KeyPair, build_serving_request, compute_rotation_at, generate_key_pem
 from vk_provider.kube.client import KubeClient
@@ -38,7 +38,7 @@ class ServingCertificate:
     """Serving certificate of one node by CSR.
 
     names:     SANs: the Node's hostname and addresses, at least one address
-    state_dir: holds <node>-serving.{crt,key}, mode 0600; a certificate that is still good there is used again
+    state_dir: holds <node>-serving.{crt,key}, mode 0600; a certificate there that is still valid is used again
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ServingCertificate:
 
     async def _sleep_until_rotation(self, pair: KeyPair) -> None:
         rotation_at = compute_rotation_at(pair.leaf, random.uniform(0.7, 0.9))
-        # In steps: a suspended machine sleeps longer than it says.
+        # In steps: sleep does not count the time in which the machine is suspended.
         while (left_s := rotation_at - time.time()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(min(left_s, 3600))
 
@@ -122,7 +122,9 @@ class ServingCertificate:
         log.info("certificate signing request %s waits for approval (kubectl certificate approve %s)", name, name)
         pair = KeyPair(await self._wait_signed(name), key)
         if not pair.is_usable(self._names, datetime.now(UTC)):
-            raise KubeApiError(0, "BadCertificate", f"the certificate issued for {name} is not what was asked for")
+            raise KubeApiError(
+                NO_ANSWER, "BadCertificate", f"the certificate issued for {name} is not what was asked for"
+            )
         return pair
 
     async def _wait_signed(self, name: str) -> bytes:
@@ -151,7 +153,7 @@ class ServingCertificate:
                 log.warning(
                     "certificate signing request %s is not signed yet: kubectl certificate approve %s", name, name
                 )
-            raise KubeApiError(0, "Timeout", f"certificate signing request {name} was not signed")
+            raise KubeApiError(NO_ANSWER, "Timeout", f"certificate signing request {name} was not signed")
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -160,7 +162,7 @@ class ServingCertificate:
 def read_issued(kind: str, request: Json) -> bytes:
     """The certificate of a CertificateSigningRequest as an informer shows it, b"" while it is undecided.
 
-    Raises KubeApiError when it was denied, failed or deleted.
+    Raises KubeApiError when the request was denied, failed or deleted.
     """
     name, status = request["metadata"]["name"], request.get("status") or {}
     if kind == "DELETED":
@@ -173,7 +175,7 @@ def read_issued(kind: str, request: Json) -> bytes:
 
 
 class FileCertificate:
-    """Serving certificate from files that somebody else renews."""
+    """Serving certificate from files that an operator or a mount renews."""
 
     def __init__(self, certificate_path: Path, key_path: Path, on_certificate: OnCertificate) -> None:
         self._paths = (certificate_path, key_path)
@@ -182,7 +184,7 @@ class FileCertificate:
         self.current: KeyPair | None = None
 
     def load(self) -> None:
-        """Read the files. Raises BadStartError with one line; then the pair before stays in force."""
+        """Read the files. Raises BadStartError; then the previous pair stays in force."""
         try:
             pair = KeyPair(*(path.read_bytes() for path in self._paths))
         except OSError as error:
@@ -195,12 +197,12 @@ class FileCertificate:
             try:
                 self._on_certificate(pair.certificate, pair.key)
             except OSError as error:
-                # ssl.SSLError too: the server reads the files itself, and they may be changing right now.
+                # ssl.SSLError too: the server reads the files itself, and they may be in the middle of a change.
                 raise BadStartError(f"serving certificate {self._paths[0]} cannot be used: {error}") from error
             self.current = pair
 
     async def run(self) -> None:
-        """Look for new files until cancelled."""
+        """Watch for new files until cancelled."""
         await self._changes.run(self._take)
 
     def _take(self) -> bool:
@@ -213,7 +215,7 @@ class FileCertificate:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Replace a file atomically; readable by its owner alone."""
+    """Replace a file atomically, with mode 0600."""
     partial = path.with_name(path.name + ".new")
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as handle:
         handle.write(content)

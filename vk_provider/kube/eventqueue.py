@@ -1,8 +1,8 @@
-"""Events that wait to be posted, fair between the objects that they are about. Pure.
+"""Events that wait to be posted, fair between their involved objects. Pure.
 
-Objects take turns, and within an object the oldest event goes first: one object's flood delays the next event of
-another by one event of its own. An object whose event is being posted has no turn, so that what is known of its events
-(which exist already, under which name) is never older than the request before.
+Objects take turns (round robin), oldest event first within an object: many events of one object delay the next event of
+another by one request. An object whose event is being posted has no turn, so that the state of its series (which Event
+exists, under which name) includes the result of the previous request.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Done = Callable[[], None]
 
 @dataclass(slots=True)
 class WaitingEvent:
-    """One request to come. `on_done`: who wants to know that nothing more will happen with it."""
+    """One request to come. `on_done`: called when the event was posted or dropped."""
 
     planned: CorrelatedEvent
     on_done: list[Done] = field(default_factory=list)
@@ -32,9 +32,9 @@ class WaitingEvent:
         return bool(self.planned.event["type"] == "Normal")
 
     def finish(self) -> None:
-        """Tell everybody, once."""
-        told, self.on_done = self.on_done, []
-        for callback in told:
+        """Call the callbacks, once."""
+        callbacks, self.on_done = self.on_done, []
+        for callback in callbacks:
             callback()
 
 
@@ -48,7 +48,7 @@ class EventQueue:
         self._size = 0
 
     def __len__(self) -> int:
-        """Events that wait; those that were taken are not among them."""
+        """Events that wait, without those that were taken."""
         return self._size
 
     @property
@@ -58,11 +58,11 @@ class EventQueue:
 
     @property
     def has_turn(self) -> bool:
-        """`take` would return an event."""
+        """Whether `take` would return an event."""
         return bool(self._turns)
 
     def find(self, event: CorrelatedEvent) -> WaitingEvent | None:
-        """The event of the same series that waits."""
+        """The waiting event of the same series."""
         events = self._waiting.get(event.object_key)
         return events.get(event.key) if events is not None else None
 
@@ -71,7 +71,7 @@ class EventQueue:
         self._waiting.setdefault(owner, OrderedDict())[event.planned.key] = event
         self._size += 1
         if owner not in self._taken:
-            self._turns[owner] = None  # keeps the turn that it has
+            self._turns[owner] = None  # keeps its place in the queue
 
     def take(self) -> WaitingEvent | None:
         """The next event; None when no object has a turn."""
@@ -82,7 +82,7 @@ class EventQueue:
         return self._remove(owner, next(iter(self._waiting[owner])))
 
     def release(self, event: WaitingEvent) -> None:
-        """What was taken is posted or given up: its object has turns again, after all others that wait."""
+        """The taken event was posted or dropped: its object gets turns again, after all others that wait."""
         owner = event.planned.object_key
         self._taken.discard(owner)
         if owner in self._waiting:

@@ -1,6 +1,6 @@
 """Runs the exec credential plugin of a kubeconfig (client.authentication.k8s.io) with a time limit.
 
-kubernetes_asyncio reads the configuration, but waits for its plugin for ever and leaves it running when cancelled.
+kubernetes_asyncio reads the configuration, but waits for a plugin without limit and does not kill it when cancelled.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PluginLoader(kube_config.KubeConfigLoader):
         return loader
 
     async def load_from_exec_plugin(self) -> bool:
-        """Run the plugin in any case: whoever asks has found the credential to be old."""
+        """Always run the plugin: it is called only when the credential is old."""
         node = self._user["exec"]
         status = await run_plugin(ExecProvider(node))
         if status.get("token"):
@@ -54,8 +54,8 @@ class PluginLoader(kube_config.KubeConfigLoader):
 
 
 async def run_plugin(provider: ExecProvider) -> Json:
-    """`status` of the ExecCredential. Raises PluginError. When it gave none in time it is killed, with all of its
-    session."""
+    """`status` of the ExecCredential. Raises PluginError. After TIME_LIMIT_S the plugin is killed, with all
+    processes of its session."""
     name = provider.args[0]
     info = {"apiVersion": provider.api_version, "kind": "ExecCredential", "spec": {"interactive": False}}
     starting = asyncio.create_task(
@@ -72,7 +72,7 @@ async def run_plugin(provider: ExecProvider) -> Json:
     try:
         process = await asyncio.shield(starting)
     except asyncio.CancelledError:
-        # asyncio would kill the plugin alone, and what it has started by then would go on.
+        # asyncio would kill the plugin alone, and processes that it has started would run on.
         await asyncio.wait({starting})
         if starting.exception() is None:
             await _end(starting.result())
@@ -95,7 +95,7 @@ async def run_plugin(provider: ExecProvider) -> Json:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """A shell's child may hold the output open and go on after the shell."""
+    """The child of a shell may keep the output open and outlive the shell."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -104,7 +104,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         async with asyncio.timeout(END_S):
             await process.wait()
     except TimeoutError:
-        pass  # it does not end before its own disk or network lets it
+        pass  # a process in uninterruptible sleep (disk, network) cannot be killed
 
 
 def _parse(name: str, api_version: str, output: bytes) -> Json:

@@ -8,11 +8,12 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from http import HTTPStatus
 from typing import Any
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.guard import contained
-from vk_provider.errors import KubeApiError
+from vk_provider.errors import NO_ANSWER, KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 
@@ -23,13 +24,19 @@ OnEvent = Callable[[str, Json], None]
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 _QUICK_WATCH_S = 1.0
 _EVENTS_AT_ONCE = 8
-"""A burst brings a hundred events in one read; what each of them wakes has a turn before the next."""
-_TRY_AGAIN = (0, 401, 403, 429, 503)
-"""Statuses that say nothing of the version that was asked for."""
+"""A burst brings a hundred events in one read; the tasks that they wake run after each group of this size."""
+_TRY_AGAIN = (
+    NO_ANSWER,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+"""Statuses that do not mean that the requested resourceVersion is unusable."""
 
 
 def drop_managed_fields(item: Json) -> Json:
-    """Default trim: managedFields are a quarter of an object and nobody here reads them."""
+    """Default trim: managedFields are a quarter of an object and are not used here."""
     item["metadata"].pop("managedFields", None)
     return item
 
@@ -48,15 +55,15 @@ def key_by_name(item: Json) -> str:
 class Informer:
     """Local copy of one collection.
 
-    on_event(kind, object): ADDED, MODIFIED or DELETED, also for differences that a new list brings to light; called
-        on the event loop, must not block. DELETED carries the last known object.
-    keep:   False keeps of each object only what is needed to tell DELETED (uid, name, namespace, resourceVersion)
-    trim:   changes an object before it is kept and handed out
+    on_event(kind, object): ADDED, MODIFIED or DELETED, also for differences that a new list shows; called on the
+        event loop, must not block. DELETED carries the last known object.
+    keep:   False keeps of each object only what a DELETED event needs (uid, name, namespace, resourceVersion)
+    trim:   changes an object before it is stored and passed on
     gate:   semaphore around each list, for many informers that start at once
-    poll_s: list every so often instead of watching
+    poll_s: list at this interval instead of watching
     `items` maps key to object; `synced` is set after the first complete list; `last_contact` is time.monotonic() of
-    the last sign of life; `error` is the newest failure, None while all is well, and `failing_since` is when the first
-    one since then was (time.monotonic(); 0.0 while all is well).
+    the last answer; `error` is the newest failure, None after a success, and `failing_since` is the time of the first
+    failure since the last success (time.monotonic(); 0.0 while there is none).
     """
 
     def __init__(
@@ -107,7 +114,7 @@ class Informer:
         elif self.error is None:
             log.warning("%s: %s", self._describe(), error)
         if error.status not in _TRY_AGAIN or error.reason == "BrokenWatch":
-            # 410, or a watch that would fail at this version for ever, such as after etcd was restored.
+            # 410, or a watch that would always fail at this version, such as after etcd was restored.
             self._resource_version = ""
         if self.error is None:
             self.failing_since = time.monotonic()
@@ -181,14 +188,14 @@ class Informer:
         item = self._trim(item)
         kind = MODIFIED if key in self.items else ADDED
         self.items[key] = item if self._keep else _stub(item)
-        self._tell(kind, item, key)
+        self._notify(kind, item, key)
 
     def _remove(self, key: str, item: Json | None) -> None:
         known = self.items.pop(key, None)
         if known is not None:
-            self._tell(DELETED, self._trim(item) if item is not None else known, key)
+            self._notify(DELETED, self._trim(item) if item is not None else known, key)
 
-    def _tell(self, kind: str, item: Json, key: str) -> None:
+    def _notify(self, kind: str, item: Json, key: str) -> None:
         """A fault about one object must not end the watch of all others."""
         if self._on_event is not None:
             with contained(f"{self._path}: {kind} of {key}"):

@@ -1,8 +1,8 @@
-"""Whether statuses queue up at the API server: then events, which nobody waits for, go slower.
+"""Whether status PATCHes queue up at the API server: then events, which are less urgent, are sent at a lower rate.
 
-What counts is how many PATCHes of pod statuses are open at once, those that wait for a connection included. That is
-their rate times their latency: it rises when many pods change and when the API server is slow, and says nothing when a
-single call to the cloud takes its time.
+The measure is the number of open PATCHes of pod statuses, including those that wait for a connection. It is their rate
+times their latency: it rises when many pods change and when the API server is slow, and does not depend on calls to
+the cloud.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable
 STATUS_LABEL = "pods/status"
 
 BUSY_OPEN = 4
-"""Status PATCHes open at once. A pod has one; four at the same moment are a burst or a slow API server."""
+"""Open status PATCHes. A pod has at most one; four at once mean a burst or a slow API server."""
 BUSY_HOLD_S = 1.0
-"""In a burst there are moments with few of them; events must not use those."""
+"""A burst has moments with few open PATCHes; events must not fill them."""
 
 
 class StatusLoad:
@@ -27,7 +27,7 @@ class StatusLoad:
         self._busy_until = float("-inf")
 
     def begin(self, label: str) -> None:
-        """A request begins; `label` as in paths.RequestInfo.label. `end` follows whatever becomes of it."""
+        """A request begins; `label` as in paths.RequestInfo.label. `end` follows also when it fails."""
         if label == STATUS_LABEL:
             self._open += 1
             self._note()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vk_provider.aiokit.backoff import Backoff
-from vk_provider.errors import KubeApiError
+from vk_provider.errors import NO_ANSWER, KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import Informer, drop_managed_fields
@@ -35,7 +35,7 @@ _LIMIT_S = 60.0
 
 @dataclass(slots=True)
 class _Entry:
-    """polled: listed now and then; task None: immutable and read; before: the object when it was last read anew."""
+    """polled: listed at intervals; task None: immutable and read; before: the object before the last new reading."""
 
     informer: Informer
     polled: bool
@@ -51,11 +51,11 @@ class _Entry:
 
 
 class SharedObjects:
-    """Objects of one resource by (namespace, name), kept as long as somebody holds them and a minute more.
+    """Objects of one resource by (namespace, name), kept while they have holders and a minute more.
 
     collection: namespace -> path of the collection
     on_change:  called with the holders of an object that changed after it was first served
-    on_failure: called when a watch ended by a defect
+    on_failure: called when a watch task ended with an unexpected exception
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class SharedObjects:
         return len(self._entries)
 
     def hold(self, holder: str, keys: set[Key]) -> None:
-        """Make `keys` exactly what `holder` holds; new objects are read at once in the background."""
+        """Make `keys` exactly the objects that `holder` holds; new ones are read at once in the background."""
         before = self._held.get(holder, set())
         for key in keys - before:
             entry = self._entries.get(key)
@@ -102,11 +102,11 @@ class SharedObjects:
         """The object now, None when it does not exist. It must be held.
 
         Raises KubeApiError when it still cannot be read after a few seconds: right after a bind the node authorizer
-        answers 403 for some milliseconds. The holder is called back when it can be read later.
+        answers 403 for some milliseconds. on_change is called when it can be read later.
         """
         entry = self._entries.get(key)
         if entry is None:
-            raise KubeApiError(0, "Closed", f"{self._collection(key[0])} {key[1]} is not held")
+            raise KubeApiError(NO_ANSWER, "Closed", f"{self._collection(key[0])} {key[1]} is not held")
         synced = entry.informer.synced
         for timeout_s in (_PATIENCE_S, _LIMIT_S):
             try:
@@ -119,7 +119,9 @@ class SharedObjects:
         if not synced.is_set():
             if entry.before is not None:
                 return entry.before
-            raise entry.informer.error or KubeApiError(0, "Timeout", f"{self._collection(key[0])} {key[1]} not read")
+            raise entry.informer.error or KubeApiError(
+                NO_ANSWER, "Timeout", f"{self._collection(key[0])} {key[1]} not read"
+            )
         entry.before = None
         return entry.item
 
@@ -163,8 +165,8 @@ class SharedObjects:
         entry.task.add_done_callback(self._ended)
 
     def _read_anew(self, key: Key, entry: _Entry) -> None:
-        """A new pod gets what is there when it starts, not what was read up to a minute ago, or an immutable object
-        that was replaced since. As a kubelet does; many pods that start together share one reading."""
+        """Read again for a new pod, as a kubelet does: what was polled may be a minute old, and an immutable object
+        may have been replaced. Pods that start together share one reading."""
         informer = entry.informer
         if not informer.synced.is_set() or time.monotonic() - informer.last_contact < _FRESH_S:
             return
@@ -203,7 +205,7 @@ class SharedObjects:
             return
         entry.holders.discard(holder)
         if not entry.holders and entry.expiry is None:
-            # A job's next pod wants the same objects a moment later.
+            # The next pod of a Job needs the same objects a moment later.
             entry.expiry = asyncio.get_running_loop().call_later(_LINGER_S, self._close, key)
 
     def _close(self, key: Key) -> None:

@@ -1,4 +1,4 @@
-"""Paths of the API resources in use, and how a path reads back as verb, group and resource. Pure."""
+"""Paths of the API resources in use, and their parsing into verb, group and resource. Pure."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class RequestInfo:
 
 
 def parse_request(method: str, path: str, query: Mapping[str, str] | None = None) -> RequestInfo:
-    """Read method, path and query as the API server does (apiserver pkg/endpoints/request/requestinfo.go)."""
+    """Parse method, path and query as the API server does (apiserver pkg/endpoints/request/requestinfo.go)."""
     parts = path.strip("/").split("/")
     if parts[0] == "api" and len(parts) > 2:
         group, rest = "", parts[2:]

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from vk_provider.aiokit.backoff import Backoff
-from vk_provider.errors import KubeApiError
+from vk_provider.errors import NO_ANSWER, KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import Informer
@@ -63,7 +63,7 @@ class PodCertificateSource:
         self._decided = asyncio.Event()
 
     async def wait_decided(self, timeout_s: float) -> None:
-        """Wait for the first certificate or refusal, at most `timeout_s`; on_change() tells of a later one."""
+        """Wait for the first certificate or refusal, at most `timeout_s`; on_change() is called for later ones."""
         try:
             await asyncio.wait_for(self._decided.wait(), timeout_s)
         except TimeoutError:
@@ -100,7 +100,9 @@ class PodCertificateSource:
         try:
             status = await asyncio.wait_for(self._wait_decided(namespace, name), _ABANDON_S)
         except TimeoutError:
-            raise KubeApiError(0, "Timeout", f"PodCertificateRequest {namespace}/{name} is not decided") from None
+            raise KubeApiError(
+                NO_ANSWER, "Timeout", f"PodCertificateRequest {namespace}/{name} is not decided"
+            ) from None
         self._raise_refusal(f"{namespace}/{name}", status)
         refresh_at = parse_time(status["beginRefreshAt"]) + random.uniform(0, _REFRESH_JITTER_S)
         return PodCertificate(_key_pem(key), "".join(split_certificates(status["certificateChain"])), refresh_at)
@@ -183,7 +185,7 @@ def generate_key(key_type: str) -> PrivateKey:
 
 
 def build_stub_request(key: PrivateKey) -> bytes:
-    """An empty PKCS#10 request (DER): only the key and the proof that we hold it."""
+    """An empty PKCS#10 request (DER) with the key and the proof of its possession."""
     algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     return builder.sign(key, algorithm).public_bytes(serialization.Encoding.DER)

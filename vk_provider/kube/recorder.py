@@ -1,7 +1,7 @@
-"""Posts events the way a kubelet does: behind everything else, counted instead of repeated, never blocking a caller.
+"""Posts events as a kubelet does: at low priority, counted instead of repeated, never blocking the caller.
 
-An event is combined, counted and filtered when it is recorded (`correlator`); what is left waits for its turn
-(`eventqueue`) and for the rate. So an event that will not be posted costs no other event any time.
+An event is combined, counted and filtered when it is recorded (`correlator`); if it passes, it waits for its turn
+(`eventqueue`) and for the rate limit. So a filtered event delays no other event.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ log = logging.getLogger(__name__)
 
 _POSTERS = 4
 _ATTEMPTS = 12
-"""client-go's maxTriesPerEvent. While the API server does not answer at all, everything waits for it instead."""
+"""client-go's maxTriesPerEvent. Tries without an answer of the API server are not counted."""
 _NAME_LIMIT = 253
 
 
 @dataclass(frozen=True, slots=True)
 class RecorderLimits:
-    """Events per second, burst, and how many may wait. `busy_rate` holds while something more urgent is sent."""
+    """Events per second, burst, and how many may wait. `busy_rate` applies while more urgent requests are open."""
 
     rate: float = 50.0
     burst: int = 100
@@ -45,10 +45,10 @@ class RecorderLimits:
 class EventRecorder:
     """Queue and posters.
 
-    host:    node name that stands in source.host
-    busy:    says whether statuses are waiting to be sent; events then go slower, but they do go
+    host:    node name for source.host
+    busy:    whether statuses are waiting to be sent; events are then limited to `busy_rate`
     clock, sleep: time.monotonic and asyncio.sleep
-    dropped: requests given up so far: the filter, a full queue, or the API server refused them
+    dropped: events dropped so far: by the filter, by a full queue, or refused by the API server
     """
 
     def __init__(
@@ -96,10 +96,12 @@ class EventRecorder:
     ) -> None:
         """Queue one event about `involved` (an API object or an ObjectReference); `timestamp` RFC 3339, default now.
 
-        An event equal to one that waits is counted there. name_suffix: makes the Event's name (default: the time); an
-        event recorded again under the same one, by a later process too, is not posted twice. on_done: called exactly
-        once, perhaps before this returns, when the API server has the event or when it is given up on purpose: by the
-        filter, refused by the API server, or because the queue is full. A process that ends before calls nothing.
+        An event equal to a waiting one is counted there.
+
+        name_suffix: suffix of the Event's name (default: the time); an event that is recorded again with the same
+                     suffix, also by a later process, is not posted twice
+        on_done:     called once, perhaps before this returns, when the API server has the event or when it is dropped:
+                     by the filter, refused by the API server, or because the queue is full
         """
         reference = reference_to(involved, field_path)
         source = {"component": component, "host": self._host if host is None else host}
@@ -154,7 +156,7 @@ class EventRecorder:
             event = await self._take()
             try:
                 await self._post(event)
-            except Exception:  # one event must not end the posting of all others
+            except Exception:  # a fault about one event must not end the posting of all others
                 log.exception("event for %s not posted", event.planned.event["involvedObject"].get("name"))
                 self._give_up(event)
             finally:
@@ -164,7 +166,7 @@ class EventRecorder:
                     self._idle.set()
 
     async def _take(self) -> WaitingEvent:
-        """The next event, at the rate; one poster waits at a time, so that the order is kept."""
+        """The next event, within the rate limit; one poster waits at a time, which keeps the order."""
         async with self._pace:
             while True:
                 while not self._queue.has_turn:
@@ -172,7 +174,7 @@ class EventRecorder:
                     await self._turn.wait()
                 await self._wait_for_rate()
                 event = self._queue.take()
-                if event is not None:  # else it was dropped meanwhile
+                if event is not None:  # None: it was dropped meanwhile
                     return event
 
     async def _wait_for_rate(self) -> None:
@@ -189,7 +191,7 @@ class EventRecorder:
             try:
                 await self._send(event.planned)
             except KubeApiError as error:
-                if error.status not in (0, 429):
+                if not (error.is_unanswered or error.is_throttled):
                     attempts += 1
                 if attempts < _ATTEMPTS and error.is_not_found and series.stored:
                     series.stored = False  # expired meanwhile: created again, with its name and count (recordEvent)
@@ -214,7 +216,7 @@ class EventRecorder:
         except KubeApiError as error:
             if not error.is_conflict:
                 raise
-            # Ours: from before an answer that was lost, or from an earlier process that did not live to tell.
+            # Created by us: the answer was lost, or an earlier process ended before it acknowledged the event.
             series.stored = True
             if body["count"] > 1:
                 await self._patch(body)
@@ -227,18 +229,19 @@ class EventRecorder:
 
     def _refused(self, event: WaitingEvent, error: KubeApiError) -> None:
         body = event.planned.event
-        # A namespace that is being deleted takes no new events; nobody misses them.
-        level = logging.DEBUG if error.status in (403, 404, 409) else logging.WARNING
+        # A namespace that is being deleted accepts no new events: no warning.
+        is_usual = error.is_forbidden or error.is_not_found or error.is_conflict
+        level = logging.DEBUG if is_usual else logging.WARNING
         log.log(level, "event %s for %s not posted: %s", body["reason"], body["involvedObject"].get("name"), error)
         self._give_up(event)
         if error.is_not_found or (error.is_forbidden and "being terminated" in str(error)):
-            # The rest of a namespace that goes away would be refused one by one.
+            # All other events of a namespace that is being deleted would be refused, too.
             for waiting in self._queue.drop_namespace(event.namespace):
                 self._give_up(waiting)
 
 
 def reference_to(involved: Json, field_path: str = "") -> Json:
-    """ObjectReference to an API object; objects of a list carry no kind: a Pod is taken to be meant."""
+    """ObjectReference to an API object; one without a kind, as items of a list are, is taken for a Pod."""
     if "metadata" not in involved:
         reference = copy.copy(involved)
     else:
@@ -284,5 +287,5 @@ def _build_event(
 
 
 def _event_name(name: str, suffix: str) -> str:
-    """The name of an object may be too long to have something added: client-go's GenerateEventName."""
+    """Cuts an object's name that is too long for a suffix, as client-go's GenerateEventName."""
     return f"{name[: _NAME_LIMIT - 1 - len(suffix)].rstrip('-.')}.{suffix}"

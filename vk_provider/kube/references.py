@@ -1,4 +1,4 @@
-"""Resolves what a pod refers to, by name only, and says when it changed.
+"""Resolves the objects that a pod refers to, by name only, and notifies of changes.
 
 ConfigMaps, Secrets and RuntimeClasses are watched one by one and shared (objects), tokens and pod certificates belong
 to one pod, Services and ClusterTrustBundles are read as a whole.
@@ -41,8 +41,8 @@ class ReferenceStore:
     """References of all pods of this provider.
 
     max_watches: watches of single objects; more objects are read once a minute instead
-    calls:       requests at the same time, so that 1,000 new pods do not storm the API server
-    on_event:    (pod, event type, reason, message): what a pod's owner should know
+    calls:       concurrent requests, so that 1,000 new pods do not overload the API server
+    on_event:    (pod, event type, reason, message): records an event on the pod
     `run` must be running: it follows Services. `synced` is set once they are known.
     """
 
@@ -85,7 +85,7 @@ class ReferenceStore:
         return self._services
 
     async def run(self) -> None:
-        """Follow Services until cancelled; raises when any watch ended by a defect."""
+        """Follow Services until cancelled; raises when a watch task ended with an unexpected exception."""
         following = asyncio.create_task(self._services.run(), name="watch services")
         failing = asyncio.create_task(self._failed.wait(), name="references-failed")
         try:
@@ -107,12 +107,12 @@ class ReferenceStore:
         self._bundles.close()
 
     def subscribe(self, pod: Json, callback: Callable[[], None]) -> None:
-        """Have `callback` called (on the event loop) when `resolve` would answer differently: something changed, could
-        be read at last, or a token is due for renewal."""
+        """Call `callback` (on the event loop) when the result of `resolve` changes: an object changed or became
+        readable, or a token is due for renewal."""
         self._record(pod).callback = callback
 
     def release(self, uid: str) -> None:
-        """Forget a pod. Its objects are kept for a minute, for the next pod that wants them."""
+        """Forget a pod. Its objects are kept for a minute, for the next pod that refers to them."""
         record = self._records.pop(uid, None)
         if record is not None:
             record.close()
@@ -121,7 +121,7 @@ class ReferenceStore:
 
     async def resolve(self, pod: Json) -> References:
         """All references now. What cannot be read is in `errors`, what does not exist is None; never raises
-        KubeApiError. The first call reads, later ones answer from memory but for tokens that are due."""
+        KubeApiError. The first call reads, later ones are answered from memory except for tokens that are due."""
         found, record = find_references(pod), self._record(pod)
         uid, namespace = pod["metadata"]["uid"], record.namespace
         record.uses_trust_bundles = bool(found.trust_bundles)
@@ -136,7 +136,7 @@ class ReferenceStore:
             runtimeHandler="",
             errors={},
         )
-        # What is in memory already is taken without a task: a restart resolves thousands of pods at once.
+        # No task for what is in memory already: a restart resolves thousands of pods at once.
         steps: list[Coroutine[Any, Any, None]] = []
         if self._services.synced.is_set():
             self._list_services(pod, references)
@@ -241,7 +241,7 @@ class ReferenceStore:
             references["runtimeHandler"] = item.get("handler") or ""
 
     async def _add_services(self, pod: Json, references: References) -> None:
-        """As a kubelet: no container starts before the services are known."""
+        """As in a kubelet, no container starts before the Services were listed."""
         try:
             await asyncio.wait_for(self._services.synced.wait(), _SERVICES_WAIT_S)
         except TimeoutError:

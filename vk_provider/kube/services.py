@@ -1,4 +1,4 @@
-"""The cluster's Services as pods see them in their environment: name, ClusterIP, ports."""
+"""The cluster's Services for the environment variables of pods: name, ClusterIP, ports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vk_provider.kube.paths import SERVICES
 
 
 def trim_service(service: Json) -> Json:
-    """Keep what an environment variable can tell."""
+    """Keep only what the environment variables need."""
     metadata, spec = service["metadata"], service.get("spec") or {}
     ports = [
         {"name": port.get("name", ""), "port": port["port"], "protocol": port.get("protocol", "TCP")}

@@ -1,4 +1,4 @@
-"""What ReferenceStore remembers of one pod: tokens, pod certificates, whom to call when something changed."""
+"""State of ReferenceStore for one pod: tokens, pod certificates, and the callback for changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DEBOUNCE_S = 0.05
 
 @dataclass(slots=True)
 class PodSubscription:
-    """State of one pod by UID. `notify` calls the subscriber back once for changes that come together."""
+    """State of one pod by UID. `notify` calls the subscriber once for changes that come together."""
 
     namespace: str
     callback: Callable[[], None] | None = None
@@ -37,7 +37,7 @@ class PodSubscription:
             self.callback()
 
     def plan_refresh(self, delay_s: float) -> None:
-        """Call the subscriber back after `delay_s`, or earlier when that was planned already."""
+        """Call the subscriber after `delay_s`, or earlier if that is planned already."""
         if self.closed:
             return
         loop = asyncio.get_running_loop()

@@ -6,8 +6,9 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 
-from vk_provider.errors import KubeApiError
+from vk_provider.errors import NO_ANSWER, KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import token_request_path
@@ -18,11 +19,17 @@ MAX_JITTER_S = 10.0
 _ATTEMPTS = 6
 _CALL_TIMEOUT_S = 10.0
 _FIRST_RETRY_S = 0.1
+_RETRIED = (
+    NO_ANSWER,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class BoundToken:
-    """A token with its Unix times: when it is due for renewal and when it ends."""
+    """A token with the Unix times of its renewal and its expiry."""
 
     reference: TokenReference
     refresh_at: float
@@ -38,8 +45,8 @@ def compute_refresh_at(issued_at: float, expires_at: float, jitter_s: float) -> 
 async def request_token(client: KubeClient, pod: Json, audience: str, expiration_s: int) -> BoundToken:
     """Request a token bound to the pod; `audience` "" is the API server's own.
 
-    A 403 right after the bind comes from an authorizer that lags, and a lost request is repeated: a spare token does no
-    harm. Raises KubeApiError.
+    Retried after a 403, as the node authorizer lags behind the bind, and after a lost request, as a second token does
+    no harm. Raises KubeApiError.
     """
     metadata = pod["metadata"]
     account = (pod.get("spec") or {}).get("serviceAccountName") or "default"
@@ -63,12 +70,12 @@ async def request_token(client: KubeClient, pod: Json, audience: str, expiration
             answer = await client.create(path, body, timeout_s=_CALL_TIMEOUT_S)
             break
         except KubeApiError as error:
-            if attempt == _ATTEMPTS - 1 or error.status not in (0, 403, 500, 503):
+            if attempt == _ATTEMPTS - 1 or error.status not in _RETRIED:
                 raise
         await asyncio.sleep(_FIRST_RETRY_S * 2**attempt)
     status = answer["status"]
     seconds = int((answer.get("spec") or {}).get("expirationSeconds") or expiration_s)
-    # Planned by our own clock and the granted lifetime: the API server's clock may differ.
+    # By our own clock and the granted lifetime, since the API server's clock may differ.
     issued_at = time.time()
     jitter_s = random.uniform(0, min(MAX_JITTER_S, 0.05 * seconds))
     return BoundToken(

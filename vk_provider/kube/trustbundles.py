@@ -8,7 +8,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable
 
-from vk_provider.errors import KubeApiError
+from vk_provider.errors import NO_ANSWER, KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import Informer, key_by_name
@@ -25,7 +25,7 @@ def merge_trust_anchors(bundles: Iterable[str]) -> str:
 
 
 def split_certificates(bundle: str) -> list[str]:
-    """The certificates of a PEM text in their order, each without headers and what stands between them."""
+    """The certificates of a PEM text in their order, without headers and text between them."""
     return [_encode_block(_decode_block(block)) for block in _BLOCK.findall(bundle)]
 
 
@@ -65,7 +65,7 @@ def _encode_block(data: bytes) -> str:
 
 
 class TrustBundles:
-    """Reads ClusterTrustBundles from the moment that the first pod asks for one; a cluster may not have the API."""
+    """Follows ClusterTrustBundles once the first pod refers to one; a cluster may not have the API."""
 
     def __init__(
         self, client: KubeClient, on_change: Callable[[], None], on_failure: Callable[[BaseException], None]
@@ -93,7 +93,7 @@ class TrustBundles:
             await asyncio.wait_for(self._informer.synced.wait(), _WAIT_S)
         except TimeoutError:
             message = f"ClusterTrustBundle informer has not yet synced ({self._informer.error})"
-            raise KubeApiError(0, "Timeout", message) from None
+            raise KubeApiError(NO_ANSWER, "Timeout", message) from None
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()

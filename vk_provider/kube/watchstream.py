@@ -7,14 +7,14 @@ from collections.abc import AsyncIterable, AsyncIterator
 
 import orjson
 
-from vk_provider.errors import KubeApiError
+from vk_provider.errors import NO_ANSWER, KubeApiError
 from vk_provider.jsontypes import Json
 
 
 async def split_events(chunks: AsyncIterable[bytes]) -> AsyncIterator[Json]:
-    """Yield {"type", "object"} per line. An ERROR event (or a broken line) is raised as KubeApiError.
+    """Yield {"type", "object"} per line. Raises KubeApiError for an ERROR event and for an invalid line.
 
-    The loop gets a turn after every chunk: a burst sits in the socket's buffer and would not let go by itself.
+    Yields to the loop after every chunk: reading a burst that is buffered already would not.
     """
     rest = b""
     async for chunk in chunks:
@@ -31,7 +31,7 @@ def _parse_event(line: bytes) -> Json:
     try:
         event: Json = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise KubeApiError(0, "BrokenWatch", f"watch sent a broken line: {error}") from error
+        raise KubeApiError(NO_ANSWER, "BrokenWatch", f"watch sent an invalid line: {error}") from error
     if event.get("type") == "ERROR":
         status = event.get("object") or {}
         raise KubeApiError(int(status.get("code") or 0), status.get("reason") or "", status.get("message") or "")

@@ -26,7 +26,7 @@ class KubeletApi:
     flags:         served by /flagz
     is_healthy:    whether the provider's loops make progress (/healthz syncloop)
     idle_s:        idle limit of upgraded streams
-    streams:       tasks that hold an upgraded stream now
+    streams:       tasks that hold an open upgraded stream
     """
 
     node: str
@@ -46,8 +46,8 @@ class KubeletApi:
         object.__setattr__(self, "connections", ConnectionPool(self.connector))
 
     def find_pod(self, request: web.Request) -> PodHandle | None:
-        """The pod named in the path, whatever UID the path asks for. Only of this Node: leave was asked for it alone,
-        and the process may serve others."""
+        """The pod named in the path, without regard to the UID in it. Only pods of this Node: the caller was authorized
+        for this Node alone, and the process may serve others."""
         found = self.source.find(request.match_info["namespace"], request.match_info["pod"], None)
         if found is None or found.pod["spec"].get("nodeName") != self.node:
             return None
@@ -55,7 +55,7 @@ class KubeletApi:
 
 
 def full_name(pod: Json) -> str:
-    """Kubelet's name of a pod in messages: name_namespace."""
+    """The kubelet's name of a pod in messages: name_namespace."""
     return f"{pod['metadata']['name']}_{pod['metadata']['namespace']}"
 
 

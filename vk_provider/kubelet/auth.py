@@ -1,7 +1,7 @@
-"""Who calls (client certificate, else bearer token by TokenReview) and whether they may (SubjectAccessReview).
+"""Authentication (client certificate, else bearer token by TokenReview) and authorization (SubjectAccessReview).
 
-Answers of the API server are cached for the times a kubelet uses; equal questions in flight are asked once. Nobody is
-anonymous. Tokens are kept only as hashes.
+Reviews are cached for the times a kubelet uses; equal reviews in flight share one request. There is no anonymous
+access. Tokens are kept only as hashes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DENY_TTL_S = 30.0
 CACHE_ENTRIES = 10_000
 REVIEW_TRIES = 5
 REVIEW_RETRY_S = 0.5
-"""A review changes nothing, so it is asked again: 4 s in all (apiserver/pkg/util/webhook, DefaultRetryBackoff)."""
+"""A review changes nothing, so it is retried: 4 s in all (apiserver/pkg/util/webhook, DefaultRetryBackoff)."""
 
 REVIEW_TIMEOUT_S = 10.0
 """Of one try (apiserver/pkg/server/options: TokenRequestTimeout, ClientTimeout)."""
@@ -58,7 +58,7 @@ class User:
 
 
 class SingleFlight:
-    """Runs one call per key at a time; whoever asks meanwhile gets the same answer."""
+    """Runs one call per key at a time; callers that come meanwhile get the same result."""
 
     def __init__(self) -> None:
         self._running: dict[Any, asyncio.Task[Any]] = {}
@@ -69,7 +69,7 @@ class SingleFlight:
             task = asyncio.create_task(_await(call), name="review")
             self._running[key] = task
             task.add_done_callback(lambda _: self._running.pop(key, None))
-        # Shielded: one caller that hangs up must not cancel the answer of the others.
+        # Shielded: one caller that hangs up must not cancel the result of the others.
         result: ValueT = await asyncio.shield(task)
         return result
 
@@ -90,7 +90,7 @@ def parse_certificate_user(certificate: Any, der: bytes) -> User | None:
 
 
 def has_expired(certificate: Any, now: float) -> bool:
-    """The handshake verified it, but a connection may live much longer than its client's certificate."""
+    """The handshake verified the dates, but a connection may outlive its client's certificate."""
     return "notAfter" in certificate and ssl.cert_time_to_seconds(certificate["notAfter"]) < now
 
 
@@ -99,7 +99,7 @@ def _with_authenticated(groups: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Reviews:
-    """Asks the API server. No more than REVIEWS_WAITING questions are open: who asks beyond that gets a 429 at once."""
+    """Creates reviews. At most REVIEWS_WAITING are open: any further one fails at once with status 429."""
 
     def __init__(self, client: ReviewClient) -> None:
         self._client = client
@@ -108,7 +108,7 @@ class Reviews:
     async def ask(self, path: str, body: Json) -> Json:
         """The reviewed document. Raises KubeApiError.
 
-        A lost connection and an overloaded API server are given time, as a kubelet gives."""
+        Retries after a lost connection and while the API server is overloaded, as a kubelet does."""
         if self._waiting >= REVIEWS_WAITING:
             raise KubeApiError(429, "TooManyRequests", f"{self._waiting} reviews wait for the API server")
         self._waiting += 1
@@ -131,7 +131,7 @@ class Reviews:
 
 def _may_pass(error: KubeApiError) -> bool:
     """Not after a timeout: the caller has waited long enough by then."""
-    return error.reason == "Unreachable" or error.status == 429 or error.status >= 500
+    return error.reason == "Unreachable" or error.is_throttled or error.is_server_error
 
 
 class Authenticator:
@@ -144,7 +144,7 @@ class Authenticator:
         self._flight = SingleFlight()
 
     async def authenticate(self, request: web.BaseRequest) -> User | None:
-        """The user, or None: 401. Raises KubeApiError when the token cannot be reviewed."""
+        """The user; None for a 401. Raises KubeApiError when the token cannot be reviewed."""
         user = self._authenticate_certificate(request)
         if user is not None:
             return user
@@ -195,7 +195,7 @@ class Authorizer:
         self._flight = SingleFlight()
 
     async def is_allowed(self, user: User, verb: str, node: str, subresource: str) -> bool:
-        """Raises KubeApiError when it cannot be asked."""
+        """Raises KubeApiError when the access cannot be reviewed."""
         extra = tuple((key, tuple(values)) for key, values in sorted(user.extra.items()))
         key = (user, extra, verb, node, subresource)
         if key in self._allowed:
@@ -219,13 +219,13 @@ class Authorizer:
 
 
 class AuthFilter:
-    """The filter in front of every route of one Node's server. One pair of caches serves all Nodes."""
+    """Authenticates and authorizes each request to one Node's server. All Nodes share one pair of caches."""
 
     def __init__(self, authenticator: Authenticator, authorizer: Authorizer, node: str) -> None:
         self._authenticator, self._authorizer, self._node = authenticator, authorizer, node
 
     async def refuse(self, request: web.BaseRequest) -> web.Response | None:
-        """None when the request may go on, else the kubelet's answer."""
+        """None when the request is allowed, else the kubelet's answer."""
         try:
             user = await self._authenticator.authenticate(request)
         except KubeApiError as error:

@@ -1,9 +1,9 @@
-"""What a client of exec and attach is told when its stream ends in the middle: the agent died, the instance went, the
-stream was idle for too long, the provider stops.
+"""Reports a failure to a client of exec or attach whose stream ends before the command's result was sent: the agent
+died, the instance is gone, the stream reached its idle limit, the provider stops.
 
-A SPDY client takes the bare end of its connection for success: `kubectl exec` would exit with 0 although nobody knows
-how the command ended. So the frames that pass towards the client are counted (nothing of them is changed), and when
-the end comes before the runtime said how it went, a last frame says so on the error stream.
+A SPDY client takes the plain end of its connection for success: `kubectl exec` would exit with 0 although the exit
+code is unknown. So the frames sent to the client are followed (and not changed), and when the stream ends before the
+runtime sent a result, a trailer sends a failure on the error stream.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ _HEAD_END = b"\r\n\r\n"
 _MAX_HEAD_BYTES = 64 * 1024
 _FRAME_HEAD_BYTES = 8
 _MAX_FILL_BYTES = 64 * 1024
-"""Twice what the runtime copies at a time."""
+"""Twice the size of the runtime's copy buffer."""
 _RST_STREAM, _GOAWAY = 3, 7
 _FIN = 0x01
 
 ERROR_STREAM = 1
-"""Clients open the error stream first, and their streams have odd numbers."""
+"""Clients open the error stream first, and streams opened by a client have odd numbers."""
 MESSAGE = "the stream was closed before the command ended"
 
 
 class BrokenExec:
-    """Follows the answer to one upgrade request. Other protocols than SPDY are left alone: a WebSocket that ends
-    without a close frame is an error to its client anyway."""
+    """The Trailer (aiokit.pump) of one exec or attach. Only for SPDY: a WebSocket client reports a connection that
+    ends without a close frame as an error."""
 
     def __init__(self) -> None:
         self._answer: bytearray | None = bytearray()
@@ -34,10 +34,10 @@ class BrokenExec:
         self._frame_head = bytearray()
         self._left = 0
         self._in_control_frame = False
-        self._told = False
+        self._has_result = False
 
     def feed(self, data: bytes) -> None:
-        """Take note of bytes on their way to the client."""
+        """Observe bytes on their way to the client."""
         if self._answer is not None:
             self._answer += data
             head, end, rest = bytes(self._answer).partition(_HEAD_END)
@@ -48,7 +48,7 @@ class BrokenExec:
             self._answer = None
             self._read_head(head)
             data = rest
-        if self._frames and not self._told:
+        if self._frames and not self._has_result:
             self._read_frames(data)
 
     def _read_head(self, head: bytes) -> None:
@@ -81,15 +81,15 @@ class BrokenExec:
         self._left = int.from_bytes(head[5:8], "big")
         self._in_control_frame = bool(head[0] & 0x80)
         if self._in_control_frame:
-            # Stream by stream at the end of a session, or all at once.
-            self._told = self._told or int.from_bytes(head[2:4], "big") in (_RST_STREAM, _GOAWAY)
+            # The runtime closes its streams one by one, or the whole session.
+            self._has_result = self._has_result or int.from_bytes(head[2:4], "big") in (_RST_STREAM, _GOAWAY)
         elif int.from_bytes(head[:4], "big") == ERROR_STREAM:
-            self._told = self._told or self._left > 0 or bool(head[4] & _FIN)
+            self._has_result = self._has_result or self._left > 0 or bool(head[4] & _FIN)
 
-    def ending(self) -> bytes:
-        """What to send before the client's connection is closed; b"" when the client knows how it went, or cannot be
-        told. A frame that was cut off is filled up with zeros: only so can its receiver read the next one."""
-        if not self._frames or self._told:
+    def finish(self) -> bytes:
+        """The frame with the failure; b"" when the client has the result, or cannot be sent a frame. A frame that was
+        cut off is padded with zeros, since its receiver reads the next frame only after it."""
+        if not self._frames or self._has_result:
             return b""
         filled = b""
         if self._frame_head:
@@ -98,7 +98,7 @@ class BrokenExec:
         if self._left > _MAX_FILL_BYTES or (self._left and self._in_control_frame):
             return b""
         filled += bytes(self._left)
-        self._told = True
+        self._has_result = True
         text = self._render().encode()
         head = ERROR_STREAM.to_bytes(4, "big") + bytes((_FIN,)) + len(text).to_bytes(3, "big")
         return filled + head + text

@@ -1,4 +1,4 @@
-"""Whose client certificates the kubelet API accepts: a file that somebody else renews."""
+"""CAs of the client certificates that the kubelet API accepts, from a file that an operator or a mount renews."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ClientCaFile:
         return pem
 
     async def run(self, on_change: Callable[[str], None]) -> None:
-        """Look for a new file until cancelled. on_change may raise OSError or ssl.SSLError: the old one stays then."""
+        """Watch for a new file until cancelled. When on_change raises OSError or ssl.SSLError, the old CAs stay."""
 
         def take() -> bool:
             try:

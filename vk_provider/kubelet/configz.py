@@ -1,4 +1,4 @@
-"""/configz: the configuration in force, in the words of a KubeletConfiguration."""
+"""/configz: the configuration in force, as a KubeletConfiguration."""
 
 from __future__ import annotations
 

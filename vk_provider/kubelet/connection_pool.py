@@ -1,7 +1,7 @@
-"""Hides the TLS handshake towards an agent: after a stream was opened, one spare connection is kept for the next.
+"""Keeps one spare connection to an agent after a stream was opened, so that the next one needs no TLS handshake.
 
-A handshake with certificates on both sides costs several milliseconds, a fifth of what exec of `true` takes as a whole.
-Whoever execs once tends to exec again. Only instances that were used in the last SPARE_S have a spare, at most one.
+A handshake with certificates on both sides costs several milliseconds, a fifth of an exec of `true`, and an exec is
+often followed by another. Only instances that were used in the last SPARE_S have a spare, at most one.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from vk_provider.errors import AgentError
 
 SPARE_S = 30.0
 DIAL_DELAY_S = 0.05
-"""The stream that was just opened comes first."""
+"""Delay of the next dial, so that the stream that was just opened comes first."""
 MAX_SPARES = 256
 
 
 class _Spare(asyncio.Protocol):
-    """Holds an idle connection; `lost` once it is of no use."""
+    """Holds an idle connection; `lost` once it cannot be used."""
 
     def __init__(self) -> None:
         self.lost = False
 
     def data_received(self, data: bytes) -> None:
-        # An agent that talks first is about to close; such a connection must not be used.
+        # An agent that sends first is about to close: the connection must not be used.
         self.lost = True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -43,7 +43,7 @@ class ConnectionPool:
         self._closed = False
 
     async def open(self, instance: Instance) -> tuple[asyncio.Transport, Side]:
-        """A connection nobody has used. Raises AgentError."""
+        """A connection that was not used before. Raises AgentError."""
         side = Side()
         transport = self._take(instance.instance_id)
         if transport is not None:

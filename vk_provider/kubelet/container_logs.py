@@ -37,7 +37,7 @@ def add_routes(app: web.Application, api: KubeletApi) -> None:
 
 
 async def get_container_logs(api: KubeletApi, request: web.Request) -> web.StreamResponse:
-    """Checks in the kubelet's order; the agent, which has the newest status, makes the last ones."""
+    """Check in the kubelet's order; the agent, which has the newest status, makes the last checks."""
     require_get(request)
     name, container = request.match_info["pod"], request.match_info["container"]
     query = list(request.query.items())
@@ -64,7 +64,7 @@ async def get_container_logs(api: KubeletApi, request: web.Request) -> web.Strea
 
 
 async def relay(request: web.Request, upstream: AgentResponse) -> web.StreamResponse:
-    """Pass an agent's answer on as it comes."""
+    """Forward an agent's answer as it arrives."""
     try:
         response = web.StreamResponse(status=upstream.status)
         response.headers["Content-Type"] = upstream.headers.get("Content-Type", "text/plain; charset=utf-8")
@@ -94,7 +94,7 @@ async def _answer_without_instance(
     if path is None:
         if unreachable:
             return web.Response(status=500, text=unreachable)
-        # A kubelet has sent its headers by then, so this stands in the body of a 200.
+        # A kubelet has sent its headers by then, so the error is the body of a 200.
         return web.Response(text=f"unable to retrieve container logs for {source}")
     return await _send_archived(request, path, options)
 
@@ -103,7 +103,7 @@ async def _send_archived(request: web.Request, path: str, options: LogOptions) -
     response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
     response.enable_chunked_encoding()
     await response.prepare(request)
-    # The container has ended: following means reading to the end.
+    # The container has terminated: following means reading to the end.
     reader: LogReader | None = None
     with contextlib.suppress(ConnectionError):
         try:
@@ -112,7 +112,7 @@ async def _send_archived(request: web.Request, path: str, options: LogOptions) -
                 text = reader.read()
                 if text:
                     await response.write(text)
-                # A quick client would never let the loop go by itself.
+                # A fast client would otherwise never yield to the loop.
                 await asyncio.sleep(0)
         except LogFileError as error:
             await response.write(str(error).encode())

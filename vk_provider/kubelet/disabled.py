@@ -1,4 +1,4 @@
-"""Endpoints that need a host behind the Node: answered as by a kubelet that has them disabled."""
+"""Endpoints that need a host behind the Node, answered like a kubelet that has them disabled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DISABLED = (
 
 
 def add_routes(app: web.Application) -> None:
-    """405 with the kubelet's words. /checkpoint has no handler at all then, so it stays a 404."""
+    """405 with the kubelet's text. A kubelet then registers no handler for /checkpoint, so it stays a 404."""
     for root, body in _DISABLED:
         handler = _answer(body)
         app.router.add_route("*", root, handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 
 from aiohttp import web
 
@@ -12,20 +13,20 @@ CHECKS = ("ping", "log", "syncloop")
 
 
 def render_healthz(results: dict[str, bool], verbose: bool) -> tuple[int, str]:
-    """(status, body) of a health check over the named checks."""
+    """(HTTP status, body) of the named checks."""
     healthy = all(results.values())
     if healthy and not verbose:
-        return 200, "ok"
+        return HTTPStatus.OK, "ok"
     lines = [f"[+]{name} ok" if good else f"[-]{name} failed: reason withheld" for name, good in results.items()]
     lines.append(f"healthz check {'passed' if healthy else 'failed'}")
-    return (200 if healthy else 500), "\n".join(lines) + "\n"
+    return (HTTPStatus.OK if healthy else HTTPStatus.INTERNAL_SERVER_ERROR), "\n".join(lines) + "\n"
 
 
 def answer_healthz(is_healthy: Callable[[], bool], name: str, verbose: bool) -> web.Response:
     """All checks, or the named one."""
     names = (name,) if name else CHECKS
     status, body = render_healthz({check: check != "syncloop" or is_healthy() for check in names}, verbose and not name)
-    if name and status != 200:
+    if name and status != HTTPStatus.OK:
         body = f"internal server error: {name} failed: reason withheld\n"
     return web.Response(status=status, text=body)
 

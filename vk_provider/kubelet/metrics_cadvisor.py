@@ -14,7 +14,7 @@ from aiohttp import web
 
 from vk_provider.aiokit.metrics import CONTENT_TYPE, format_labels, format_value
 from vk_provider.jsontypes import Json
-from vk_provider.kubelet.samples import NodeSamples, parse_time
+from vk_provider.kubelet.samples import NodeSamples, parse_datetime
 
 _COUNTERS = {
     "container_cpu_usage_seconds_total": "Cumulative cpu time consumed in seconds.",
@@ -79,7 +79,7 @@ def render_cadvisor_metrics(samples: Iterable[Json]) -> Iterator[str]:
 
 def _collect_lines(sample: Json, lines: defaultdict[str, list[str]]) -> None:
     reference = sample["pod"].get("podRef") or {}
-    moment = parse_time(sample["timestamp"])
+    moment = parse_datetime(sample["timestamp"])
     stamp = "" if moment is None else f" {round(moment.timestamp() * 1000)}"
     for container in sample.get("cadvisor") or ():
         common = {

@@ -17,7 +17,7 @@ HEAD = (
 
 
 def render_probe_metrics(samples: Iterable[Json]) -> str:
-    """The whole text; "" while no probe ran."""
+    """The exposition text; "" before the first probe."""
     lines = []
     for sample in samples:
         reference = sample["pod"].get("podRef") or {}

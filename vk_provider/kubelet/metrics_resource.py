@@ -1,7 +1,7 @@
 """/metrics/resource: CPU and memory of Node, pods and containers; what metrics-server scrapes.
 
 Names, help texts and labels are pkg/kubelet/metrics/collectors/resource_metrics.go's. Samples carry the time at which
-the agent took them, so that rates are right however late the scrape comes.
+the agent took them, so that rates do not depend on the time of the scrape.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from aiohttp import web
 
 from vk_provider.aiokit.metrics import CONTENT_TYPE, format_labels, format_value
 from vk_provider.jsontypes import Json
-from vk_provider.kubelet.samples import NANOSECONDS, NodeSamples, parse_time
+from vk_provider.kubelet.samples import NANOSECONDS, NodeSamples, parse_datetime
 
 CHUNK = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric: how its value is found in a document of /stats/summary."""
+    """One metric and where its value is in a document of /stats/summary."""
 
     name: str
     kind: str
@@ -41,7 +41,7 @@ class Family:
 
 
 def _milliseconds(part: Json) -> int | None:
-    moment = parse_time(part.get("time"))
+    moment = parse_datetime(part.get("time"))
     return None if moment is None else round(moment.timestamp() * 1000)
 
 
@@ -57,7 +57,7 @@ def _find(part: str, figure: str, divisor: int = 1) -> Callable[[Json], tuple[fl
 
 
 def _find_start(document: Json) -> tuple[float, int | None] | None:
-    moment = parse_time(document.get("startTime"))
+    moment = parse_datetime(document.get("startTime"))
     return None if moment is None or moment.timestamp() <= 0 else (moment.timestamp(), None)
 
 

@@ -1,4 +1,4 @@
-"""/pods: the PodList of what is bound to the Node."""
+"""/pods: the PodList of the pods bound to the Node."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_routes(app: web.Application, api: KubeletApi) -> None:
 
 
 async def send_pod_list(request: web.Request, pods: list[Json]) -> web.StreamResponse:
-    """Send a PodList in batches, so that thousands of pods do not hold up the loop."""
+    """Send a PodList in batches, so that thousands of pods do not block the loop."""
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
     await response.write(b'{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[')

@@ -19,7 +19,7 @@ def add_routes(app: web.Application, api: KubeletApi) -> None:
 
 
 async def get_port_forward(api: KubeletApi, request: web.Request) -> web.StreamResponse:
-    """Check as a kubelet does before the upgrade, then pass the stream through."""
+    """Check as a kubelet does before the upgrade, then forward the stream."""
     refusal = check_forward_ports(request)
     if refusal is not None:
         return refusal

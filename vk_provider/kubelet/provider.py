@@ -1,4 +1,4 @@
-"""What the kubelet API needs of the rest of the provider: Protocols, implemented by `pods` and `kube`."""
+"""Protocols of what the kubelet API needs of the provider; `pods` and `kube` implement them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PodHandle(Protocol):
 
     @property
     def instance(self) -> Instance | None:
-        """The instance whose agent answers; None while it boots, or when it is gone."""
+        """The instance whose agent can be called; None while it boots, or when it is gone."""
 
     @property
     def archive(self) -> ArchivedPodLogs | None: ...
@@ -40,13 +40,13 @@ class PodHandle(Protocol):
 
 
 class PodSource(Protocol):
-    """All pods of the provider. Cheap: answers from memory."""
+    """All pods of the provider, from memory."""
 
     def pods(self, node: str) -> Iterable[Json]:
         """API pods bound to the node, with their newest status."""
 
     def find(self, namespace: str, name: str, uid: str | None) -> PodHandle | None:
-        """The pod of that name; with a uid only if it is that very pod."""
+        """The pod of that name; None when it has another UID than `uid`, if one is given."""
 
 
 class ReviewClient(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from aiohttp import web
 
 from vk_provider.errors import AgentError
@@ -18,7 +20,7 @@ def add_routes(app: web.Application, api: KubeletApi) -> None:
 
 
 async def get_run(api: KubeletApi, request: web.Request) -> web.StreamResponse:
-    """The agent's answer; output comes as application/json although it is raw, as a kubelet has it."""
+    """The agent's answer; the raw output is labelled application/json, as by a kubelet."""
     handle = api.find_pod(request)
     if handle is None:
         return web.Response(status=404, text="pod does not exist")
@@ -37,5 +39,5 @@ async def get_run(api: KubeletApi, request: web.Request) -> web.StreamResponse:
         return web.Response(status=500, text=str(error))
     finally:
         await upstream.close()
-    content_type = "application/json" if upstream.status == 200 else "text/plain; charset=utf-8"
+    content_type = "application/json" if upstream.status == HTTPStatus.OK else "text/plain; charset=utf-8"
     return web.Response(status=upstream.status, body=body, headers={"Content-Type": content_type})

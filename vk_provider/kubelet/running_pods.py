@@ -1,4 +1,4 @@
-"""/runningpods/: what runs, as the runtime would list it: names, UIDs, containers and their images."""
+"""/runningpods/: running pods as a runtime lists them: names, UIDs, containers and their images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_routes(app: web.Application, api: KubeletApi) -> None:
 
 
 def build_running_pod(pod: Json) -> Json | None:
-    """A pod reduced to its running containers; None when nothing of it runs."""
+    """A pod reduced to its running containers; None when it has none."""
     status = pod.get("status") or {}
     containers = [
         {"name": item["name"], "image": item.get("image", ""), "resources": {}}

@@ -1,8 +1,8 @@
-"""The stats of one Node, put together from the samples that agents pushed. No request goes out to an instance.
+"""The stats of one Node, aggregated from the samples that agents pushed. Instances are not queried.
 
-The Node's figures are those of all its instances and of the provider itself, which does the kubelet's work: so they
-are never zero (metrics-server drops a Node whose CPU or memory is) and its CPU time never runs backwards when an
-instance goes away.
+The Node's figures are the sums over its instances and the provider itself, which does the kubelet's work: so they are
+never zero (metrics-server drops a Node whose CPU or memory is), and its CPU time does not decrease when an instance is
+terminated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vk_provider.wire.values import MAX_INTEGER
 _TERMINAL = ("Succeeded", "Failed")
 NANOSECONDS = 1_000_000_000
 BATCH = 250
-"""Pods handled before others may run: a few milliseconds."""
+"""Pods handled before the loop gets a turn: a few milliseconds."""
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class CpuTotal:
         seen: dict[str, int] = {}
         for key, value, is_new in counters:
             before = self._last.get(key, 0 if is_new else value)
-            # A counter that went back belongs to a container that started anew.
+            # A counter that decreased belongs to a container that was restarted.
             self.total_ns += value - before if value >= before else value
             seen[key] = value
         self._last = seen
@@ -50,7 +50,7 @@ class CpuTotal:
 
 
 @lru_cache(maxsize=16_384)
-def parse_time(text: str | None) -> datetime | None:
+def parse_datetime(text: str | None) -> datetime | None:
     """RFC 3339 -> aware datetime; None when absent or malformed."""
     if not text:
         return None
@@ -63,7 +63,7 @@ def parse_time(text: str | None) -> datetime | None:
 
 @dataclass(frozen=True, slots=True)
 class ProcessUsage:
-    """What the provider's own process uses."""
+    """Resource usage of the provider's own process."""
 
     cpu_ns: int
     memory_bytes: int
@@ -78,7 +78,7 @@ def read_process_usage() -> ProcessUsage:
 
 
 class NodeSamples:
-    """Collects the samples of one Node and keeps what goes across scrapes (CPU total, rates)."""
+    """Collects the samples of one Node and keeps the state between scrapes (CPU total, rates)."""
 
     def __init__(self, node: str, source: PodSource, started_at: float) -> None:
         self._node, self._source, self._started_at = node, source, started_at
@@ -86,7 +86,7 @@ class NodeSamples:
         self._previous: tuple[float, int] | None = None
 
     async def collect(self) -> list[Json]:
-        """Newest samples of the pods that have an instance and are not over. Lets others run in between."""
+        """Newest samples of the pods that have an instance and are not terminal. Yields to the loop in between."""
         found = []
         for number, pod in enumerate(list(self._source.pods(self._node))):
             if number % BATCH == BATCH - 1:
@@ -134,7 +134,7 @@ class NodeSamples:
         }
 
     def _is_new(self, sample: Json) -> bool:
-        started = parse_time(sample["pod"].get("startTime"))
+        started = parse_datetime(sample["pod"].get("startTime"))
         return started is not None and started.timestamp() >= self._started_at
 
     def _rate(self, now: float, total_ns: int) -> int:

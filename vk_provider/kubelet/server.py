@@ -52,7 +52,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Where a Node's server listens and whom it can verify.
+    """Address, serving certificate and client CAs of a Node's server.
 
     certificate_file, key_file: "" until a serving certificate was issued; handshakes fail until `reload_certificate`
     client_ca_pem:              signers of client certificates; "" leaves bearer tokens only
@@ -92,7 +92,7 @@ def build_app(api: KubeletApi, auth: AuthFilter) -> web.Application:
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Errors of routing in the words of Go's servers; an unexpected error is a 500 and a log line."""
+    """Routing errors with the texts of Go's servers; an unexpected error is a 500 and a log line."""
     try:
         return await handler(request)
     except web.HTTPMethodNotAllowed as refused:
@@ -153,13 +153,13 @@ class KubeletServer:
         self.port = self._runner.addresses[0][1]
 
     def reload_certificate(self, certificate_file: str, key_file: str) -> None:
-        """New handshakes get the new certificate; open connections stay. Raises OSError or ssl.SSLError."""
+        """Use a new certificate for new handshakes; open connections stay. Raises OSError or ssl.SSLError."""
         self._tls.load_certificate(certificate_file, key_file)
 
     def reload_client_ca(self, pem: str) -> None:
-        """Client certificates are verified with these CAs alone. Raises OSError or ssl.SSLError; nothing changes then.
+        """Verify client certificates with these CAs alone. Raises OSError or ssl.SSLError; nothing changes then.
 
-        Connections that authenticated by another CA get no further request answered: their clients connect anew.
+        Connections that authenticated by another CA are served no further request: their clients reconnect.
         """
         self._tls.trust(pem)
         server = self._runner.server
@@ -211,7 +211,7 @@ class HealthServer:
 
 
 def _listen_problem(error: OSError, settings: str) -> str:
-    """Why, and what to change. asyncio's own text says the address once more."""
+    """The cause and what to change. asyncio's own text would repeat the address."""
     if error.errno == errno.EADDRINUSE:
         return f"taken by another process, perhaps a kubelet or a second vk-provider; stop it or change {settings}"
     if error.errno == errno.EADDRNOTAVAIL:

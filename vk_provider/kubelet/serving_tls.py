@@ -9,9 +9,9 @@ from cryptography.exceptions import InvalidSignature
 
 
 class ServingTls:
-    """`context` is that of the next handshake; what is changed here counts for new handshakes, open connections stay.
+    """`context` serves new handshakes: changes do not affect open connections.
 
-    A trusted CA cannot be taken out of an OpenSSL context, so a new bundle gets a context of its own.
+    A trusted CA cannot be removed from an OpenSSL context, so a new bundle gets a new context.
     """
 
     def __init__(self, client_ca_pem: str) -> None:
@@ -19,13 +19,13 @@ class ServingTls:
         self._files: tuple[str, str] | None = None
 
     def load_certificate(self, certificate_file: str, key_file: str) -> None:
-        """Raises OSError or ssl.SSLError; then the pair before stays in force."""
+        """Raises OSError or ssl.SSLError; then the previous pair stays in force."""
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate_file, key_file)
         self.context.load_cert_chain(certificate_file, key_file)
         self._files = certificate_file, key_file
 
     def trust(self, client_ca_pem: str) -> None:
-        """Accept certificates of these CAs and of no others, none of "". Raises OSError or ssl.SSLError; then nothing
+        """Accept certificates of these CAs alone, none at all for "". Raises OSError or ssl.SSLError; then nothing
         changes."""
         context = _build_context(client_ca_pem)
         if self._files is not None:
@@ -34,11 +34,11 @@ class ServingTls:
 
 
 def _build_context(client_ca_pem: str) -> ssl.SSLContext:
-    """Asks for a client certificate, verifies it if one is given and does without if not."""
+    """A context that requests a client certificate and verifies it if there is one."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    # No client of a kubelet resumes TLS sessions: tickets would only be written for nothing.
+    # No client of a kubelet resumes TLS sessions: tickets would be wasted.
     context.num_tickets = 0
     if client_ca_pem:
         context.load_verify_locations(cadata=client_ca_pem)
@@ -47,13 +47,13 @@ def _build_context(client_ca_pem: str) -> ssl.SSLContext:
 
 
 def shows_certificate(tls: ssl.SSLObject) -> bool:
-    """Whether the peer has authenticated by a client certificate, which the handshake has verified."""
+    """Whether the handshake has verified a client certificate of the peer."""
     return bool(tls.getpeercert())
 
 
 def is_issued_by(der: bytes, ca_pem: str) -> bool:
     """Whether one of the CAs in PEM signed the certificate itself. A certificate below an intermediate CA counts as
-    foreign here: its chain is known to the handshake only."""
+    foreign here: only the handshake knows its chain."""
     try:
         certificate = x509.load_der_x509_certificate(der)
         authorities = x509.load_pem_x509_certificates(ca_pem.encode())

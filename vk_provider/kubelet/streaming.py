@@ -10,7 +10,7 @@ from aiohttp import web
 
 from vk_provider.agentclient.answer_gate import AnswerGate
 from vk_provider.aiokit.hijack import build_upgrade_head, is_upgrade, pass_through
-from vk_provider.aiokit.pump import Ending, Side
+from vk_provider.aiokit.pump import Side, Trailer
 from vk_provider.cloud.base import Instance
 from vk_provider.errors import AgentError
 from vk_provider.jsontypes import Json
@@ -21,7 +21,7 @@ from vk_provider.wire.stream import StreamOptionsError, parse_forward_ports, par
 
 
 def raw_query(request: web.BaseRequest) -> str:
-    """The query as the client encoded it."""
+    """The query string as the client encoded it."""
     return request.raw_path.partition("?")[2]
 
 
@@ -38,10 +38,13 @@ async def stream_to_agent(
     instance: Instance | None,
     target: str,
     missing: str,
-    ending: Ending | None = None,
+    trailer: Trailer | None = None,
 ) -> web.StreamResponse:
-    """Upgrade end to end. `missing`: what a kubelet says (500) when the container or sandbox is not there; `ending`:
-    see pass_through."""
+    """Upgrade end to end.
+
+    missing: body of the kubelet's 500 when the container or sandbox does not exist
+    trailer: see pass_through
+    """
     if instance is None:
         return web.Response(status=500, text=missing)
     if not is_upgrade(request):
@@ -56,7 +59,7 @@ async def stream_to_agent(
     assert task is not None
     api.streams.add(task)
     try:
-        gate = AnswerGate(ending)
+        gate = AnswerGate(trailer)
         return await pass_through(request, open_agent, head, api.idle_s, gate, gate)
     except AgentError as error:
         return web.Response(status=500, text=f"instance {instance.instance_id} does not answer: {error}")
@@ -65,7 +68,7 @@ async def stream_to_agent(
 
 
 async def end_streams(api: KubeletApi, limit_s: float) -> None:
-    """The server stops: close the open streams before aiohttp does, which would say nothing to their clients."""
+    """Close the open streams of a stopping server: aiohttp would close them without a trailer to their clients."""
     tasks = list(api.streams)
     for task in tasks:
         task.cancel()
@@ -78,7 +81,7 @@ def add_container_routes(
 ) -> None:
     """Routes of exec and attach: check as a kubelet does before the upgrade, then pass the stream through.
 
-    missing: (pod, container) -> what a kubelet says when the container is not there
+    missing: (pod, container) -> body of the kubelet's 500 when the container does not exist
     """
 
     async def handle(request: web.Request) -> web.StreamResponse:

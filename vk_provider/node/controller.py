@@ -1,4 +1,4 @@
-"""Registers a Node, keeps its status true, brings it back when somebody deletes it."""
+"""Registers a Node, keeps its status up to date, and registers it again when it is deleted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vk_provider.node.spec import NodeSpec
 log = logging.getLogger(__name__)
 
 ReadyCheck = Callable[[], str]
-"""Returns "" when all is well, else why the Node is not ready; quick, called every few seconds."""
+"""Returns "" or why the Node is not ready; must be fast, as it is called every few seconds."""
 
 CHECK_S = 10.0
 _NOT_READY_CHECK_S = 0.25
@@ -35,8 +35,8 @@ class NodeController:
 
     ready_checks: all must return "" before Ready becomes True
     images:       entries for status.images
-    on_known:     called each time the Node has been read or registered anew: it may be decided by from now on
-    leases:       renews the Lease, `client` when None: connections that no status waits for
+    on_known:     called each time the Node was read or registered, after which pods can be admitted to it
+    leases:       client for the Lease, with a connection pool of its own; `client` when None
     `registered` is set once the Node exists; `uid` is the Node's UID; `lease` its heartbeat.
     """
 
@@ -74,15 +74,15 @@ class NodeController:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the Node as last read says Ready."""
+        """Whether the Node as last read is Ready."""
         return self._observed("Ready") == "True"
 
     def wake(self) -> None:
-        """Something a ready check looks at has changed: check now."""
+        """Run the ready checks now."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Register, then report until cancelled. Instances and pods are not touched when it ends."""
+        """Register, then report until cancelled. Instances and pods are not affected by its end."""
         self._settled_at = time.monotonic() + _SETTLE_S
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._run_status(), name=f"node-status {self.spec.name}")
@@ -135,7 +135,7 @@ class NodeController:
         self._on_known()
 
     async def _adopt_node(self) -> Json:
-        """The Node that exists already, with labels, annotations and our taint brought in step."""
+        """Update labels, annotations and our taint of a Node that exists already."""
         for _ in range(5):
             node = await self._client.get(node_path(self.spec.name))
             patch = plan_reconcile(self.spec, node)
@@ -149,7 +149,7 @@ class NodeController:
         raise KubeApiError(409, "Conflict", f"node {self.spec.name} keeps changing")
 
     async def _report(self) -> None:
-        """PATCH the status when it differs from what was sent or read, or when it is time for a sign of life."""
+        """PATCH the status when it differs from the one last sent or read, or when the report interval has passed."""
         node = self._node
         if node is None:
             return
@@ -166,10 +166,10 @@ class NodeController:
         await self._patch_status(status)
         self._sent = essence
         self._report_at = time.monotonic() + REPORT_S * random.uniform(0.5 if changed else 1.0, 1.5)
-        self._tell_transitions(before, wanted)
+        self._record_transitions(before, wanted)
 
     def _is_settling(self, before: dict[str, tuple[str, str, str]]) -> bool:
-        """A restart must not make a Ready node flap while the caches fill: its pods would lose their endpoints."""
+        """Whether a Node that was Ready before a restart waits for the caches: NotReady would remove its endpoints."""
         return before.get("Ready", ("",))[0] == "True" and time.monotonic() < self._settled_at
 
     async def _patch_status(self, status: Json) -> None:
@@ -184,7 +184,7 @@ class NodeController:
                 return
             raise
 
-    def _tell_transitions(
+    def _record_transitions(
         self, before: dict[str, tuple[str, str, str]], wanted: dict[str, tuple[str, str, str]]
     ) -> None:
         if before.get("Ready", ("",))[0] not in ("", wanted["Ready"][0]):
@@ -227,7 +227,7 @@ class NodeController:
 
 
 def _is_older(node: Json, known: Json) -> bool:
-    """Whether a watch event is behind what a PATCH has answered already (versions of one resource are ordered)."""
+    """Whether a watch event is older than the answer to our last PATCH (versions of one resource are ordered)."""
     versions = [each["metadata"].get("resourceVersion", "") for each in (node, known)]
     if not all(version.isdecimal() for version in versions):
         return False

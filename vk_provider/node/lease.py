@@ -27,10 +27,10 @@ _CALL_TIMEOUT_S = 5.0
 class NodeLease:
     """Creates and renews the Lease of one Node.
 
-    node_uid: the Node's UID, "" while unknown: the Lease keeps the owner that it has
-    create:   False only keeps a Lease that exists from running out
-    `renewed_at` and `answering_since` are time.monotonic(): of the last renewal, and since when none failed (0.0 while
-    they do).
+    node_uid: the Node's UID, "" while unknown: the owner of the Lease is not changed
+    create:   False only renews a Lease that exists
+    `renewed_at` is the time.monotonic() of the last renewal, `answering_since` that of the first renewal since the last
+    failure (0.0 after a failure).
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class NodeLease:
         self.answering_since = 0.0
 
     def wake(self) -> None:
-        """Renew now: the Node was registered again, and its old Lease went with the old Node."""
+        """Renew now: the Node was registered again, and its Lease was deleted with the old Node."""
         self._lease = None
         self._wake.set()
 
@@ -67,7 +67,7 @@ class NodeLease:
             self._wake.clear()
 
     async def renew(self, now: float) -> None:
-        """Renew once; a Lease that is unknown or was changed by somebody is read or created first."""
+        """Renew once; a Lease that is unknown or was changed by another writer is read or created first."""
         path = lease_path(self._node_name)
         if self._lease is None:
             self._lease = await self._read()

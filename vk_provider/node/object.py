@@ -47,7 +47,7 @@ def build_labels(spec: NodeSpec) -> dict[str, str]:
         "beta.kubernetes.io/os": "linux",
         "beta.kubernetes.io/arch": spec.architecture,
         "type": "virtual-kubelet",
-        # No load balancer may take the node's own address for a backend: nothing but the kubelet API listens there.
+        # The node's address is no backend for a load balancer: only the kubelet API listens there.
         "node.kubernetes.io/exclude-from-external-load-balancers": "true",
     }
     if spec.zone:
@@ -86,7 +86,7 @@ def build_status(
     }
     if spec.declared_features:
         status["declaredFeatures"] = sorted(set(spec.declared_features))
-    # null takes away what an earlier provider, whose instances had another runtime, has put there.
+    # null removes what an earlier provider, whose instances had another runtime, has set.
     status["runtimeHandlers"] = list(spec.runtime_handlers) or None
     status["features"] = {"supplementalGroupsPolicy": True} if spec.supplemental_groups_policy else None
     return status
@@ -133,13 +133,13 @@ def _build_condition(kind: str, status: str, reason: str, message: str, known: J
 
 
 def aggregate(problems: Sequence[str]) -> str:
-    """Several errors in one line, as Kubernetes' aggregate error prints them: each text once."""
+    """Several errors in one line, as Kubernetes' aggregate error prints them, without repetitions."""
     distinct = list(dict.fromkeys(problems))
     return distinct[0] if len(distinct) == 1 else f"[{', '.join(distinct)}]"
 
 
 def condition_states(status: Json) -> dict[str, tuple[str, str, str]]:
-    """{type: (status, reason, message)} of a Node's conditions: what matters, without the times."""
+    """{type: (status, reason, message)} of a Node's conditions, without the times."""
     return {
         condition["type"]: (condition["status"], condition.get("reason", ""), condition.get("message", ""))
         for condition in status.get("conditions") or []
@@ -147,8 +147,8 @@ def condition_states(status: Json) -> dict[str, tuple[str, str, str]]:
 
 
 def plan_reconcile(spec: NodeSpec, node: Json) -> Json | None:
-    """Strategic-merge patch that brings labels, annotations and the provider's own taint of a Node that exists in step
-    with the configuration; None when they are."""
+    """Strategic-merge patch that sets labels, annotations and the provider's own taint of an existing Node to the
+    configured ones; None when they are equal."""
     metadata, patch = node["metadata"], {}
     for name, wanted in (("labels", build_labels(spec)), ("annotations", build_annotations(spec))):
         present = metadata.get(name) or {}
@@ -160,7 +160,7 @@ def plan_reconcile(spec: NodeSpec, node: Json) -> Json | None:
     kept = [taint for taint in taints if taint["key"] != PROVIDER_TAINT_KEY]
     own = [taint.to_api() for taint in spec.taints if taint.key == PROVIDER_TAINT_KEY]
     if [taint for taint in taints if taint["key"] == PROVIDER_TAINT_KEY] != own:
-        # taints is an atomic list: the version keeps us from overwriting a taint that somebody sets meanwhile.
+        # taints is an atomic list: with the version, a taint that another writer sets meanwhile is not overwritten.
         document["spec"] = {"taints": kept + own}
         patch["resourceVersion"] = metadata["resourceVersion"]
     if patch:

@@ -1,4 +1,4 @@
-"""What one Node is, as configured. Pure."""
+"""The configuration of one Node. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vk_provider import __version__
 
 PROVIDER_TAINT_KEY = "virtual-kubelet.io/provider"
 KUBELET_VERSION = "v1.37.2"
-"""Version of the kubelet whose behaviour is followed; others derive features from it."""
+"""Version of the kubelet whose behaviour is implemented; clients derive features from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class NodeSpec:
     hostname:      "" means the node's name
     capacity:      quantities by resource; cpu, memory, pods and ephemeral-storage are required
     allocatable:   as capacity; empty means all of it
-    labels:        added to the usual ones, and stronger
-    taints:        set when the Node is created; PROVIDER_TAINT_KEY is kept in step with the configuration later too
+    labels:        added to the default ones, which they override
+    taints:        set when the Node is created; PROVIDER_TAINT_KEY also follows later changes of the configuration
     declared_features: names for status.declaredFeatures; only what the agents implement
     """
 

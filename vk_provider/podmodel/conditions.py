@@ -23,7 +23,7 @@ KUBELET_CONDITIONS = frozenset(
         "AllContainersRestarting",
     }
 )
-"""Owned by the kubelet: one that is in the API but not in a new status is to be removed; others are never touched."""
+"""Owned by the kubelet: those that are in the API but not in a new status are removed; others are never changed."""
 
 
 def find_condition(conditions: Iterable[Json], condition_type: str) -> Json | None:

@@ -1,4 +1,4 @@
-"""What a pod may learn about where it runs: its addresses and its Node."""
+"""Facts about a pod's instance and Node that its containers can read."""
 
 from __future__ import annotations
 

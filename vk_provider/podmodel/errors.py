@@ -1,4 +1,4 @@
-"""What this room raises. Messages are the kubelet's words: they end up in pod statuses and events."""
+"""Errors of podmodel. Messages are the kubelet's texts: they are used in pod statuses and events."""
 
 from __future__ import annotations
 

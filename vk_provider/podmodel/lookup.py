@@ -1,4 +1,4 @@
-"""Looking objects up in the References that came with the pod, with the kubelet's words for what is missing."""
+"""Looks objects up in the References of the pod; the texts about missing ones are the kubelet's."""
 
 from __future__ import annotations
 

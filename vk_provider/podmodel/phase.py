@@ -34,7 +34,7 @@ def compute_phase(pod: Json, statuses: list[Json], terminal: bool, initialized: 
     """Return the phase.
 
     statuses:    of init and regular containers together
-    terminal:    the pod is ending and none of its containers will start again
+    terminal:    the pod is terminating and none of its containers will start again
     initialized: a regular container of the current sandbox was started, so a restarting sidecar is not Pending any more
     """
     by_name = {status["name"]: status for status in statuses}

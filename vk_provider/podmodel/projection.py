@@ -141,7 +141,7 @@ def _downward_files(source: Json, sources: _Sources) -> Files:
 
 
 def _projected_files(volume_name: str, projected: Json, sources: _Sources) -> Files:
-    """Merge all sources, later ones win; every source's trouble is told, as the kubelet does."""
+    """Merge all sources, later ones win; errors of all sources are reported, as by the kubelet."""
     files: Files = {}
     errors: list[PodModelError] = []
     for index, source in enumerate(projected.get("sources") or []):

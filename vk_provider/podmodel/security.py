@@ -1,4 +1,4 @@
-"""securityContext of pod and container merged into what a container runtime is told.
+"""securityContext of pod and container, merged into the security settings for the container runtime.
 
 The container's field wins over the pod's. Source: kubelet, kuberuntime security context; KEP-2008, KEP-3619.
 """

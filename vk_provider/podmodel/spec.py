@@ -60,7 +60,7 @@ def all_containers(pod: Json) -> Iterator[Json]:
 
 
 def find_container(pod: Json, name: str) -> Json | None:
-    """Return the container's spec whatever its kind, or None."""
+    """Return the spec of a container of any kind, or None."""
     return next((container for container in all_containers(pod) if container.get("name") == name), None)
 
 

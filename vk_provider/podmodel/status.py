@@ -55,7 +55,7 @@ class SandboxFacts:
 
 @dataclass(frozen=True)
 class PodEnd:
-    """Why the pod ends as Failed whatever its containers did: eviction, deadline, a stop from outside.
+    """Why the pod becomes Failed regardless of its containers: eviction, deadline, a stop by the provider.
 
     disruption: also sets the condition DisruptionTarget with reason TerminationByKubelet
     """
@@ -198,7 +198,7 @@ def _settle_phase(
     if phase == previous.get("phase"):
         reason = previous.get("reason") or of_api.get("reason") or ""
         message = previous.get("message") or of_api.get("message") or ""
-    elif phase == of_api.get("phase") and phase in TERMINAL_PHASES:  # ended by somebody else, who said why
+    elif phase == of_api.get("phase") and phase in TERMINAL_PHASES:  # set by another writer, with its reason
         reason, message = of_api.get("reason") or "", of_api.get("message") or ""
     if end is not None and of_api.get("phase") not in TERMINAL_PHASES:
         return "Failed", end.reason, end.message

@@ -1,5 +1,5 @@
-"""PodController: API pod <-> instance. Decides in `reconcile` (pure), carries out in `controller`.
+"""PodController: API pod <-> instance. `reconcile` (pure) decides, `executor` carries out.
 
-Who calls it: app builds it; kubelet reads from it through `source`. What it is not: it computes no PodStatus of a
-running pod (the agent does) and knows no cloud (cloud.base does).
+`app` builds it; `kubelet` reads from it through `source`. It computes no PodStatus of a running pod (the agent does)
+and depends on no particular cloud (only on cloud.base).
 """

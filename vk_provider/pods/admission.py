@@ -1,4 +1,4 @@
-"""What a kubelet checks before it takes a pod, and the policy for pods that would only cost money here. Pure."""
+"""A kubelet's admission checks, and the policy for pods that would only cost money on this Node. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Verdict:
 
 
 def hold_by_policy(pod: Json, run_daemonsets: bool) -> Verdict | None:
-    """Pods that get no instance on purpose."""
+    """The verdict on pods that get no instance by policy, None for all others."""
     metadata = pod["metadata"]
     if MIRROR_ANNOTATION in (metadata.get("annotations") or {}):
         return Verdict(False, "MirrorPodNotSupported", "static pods do not run on a nodeless node")
@@ -44,7 +44,7 @@ def hold_by_policy(pod: Json, run_daemonsets: bool) -> Verdict | None:
 
 
 class NodeUsage:
-    """What the live pods of one Node ask for, kept as running sums so that a burst costs O(1) a pod."""
+    """Requests of the live pods of one Node, kept as running sums so that a burst costs O(1) per pod."""
 
     def __init__(self) -> None:
         self._requests: dict[str, Mapping[str, Fraction]] = {}
@@ -55,7 +55,7 @@ class NodeUsage:
         return len(self._requests)
 
     def add(self, pod: Json) -> None:
-        """Count a pod by its requests and host ports; a pod that is counted already is counted anew."""
+        """Count a pod by its requests and host ports; a pod that is counted already is replaced."""
         uid = pod["metadata"]["uid"]
         self.remove(uid)
         requests = effective_resources(pod, "requests")
@@ -71,14 +71,14 @@ class NodeUsage:
             self.used[name] -= amount
 
     def has_free(self, ports: frozenset[HostPort]) -> bool:
-        """Whether no counted pod holds one of these ports. Only pods with host ports are looked at."""
+        """Whether no counted pod uses one of these host ports."""
         return not any(held.conflicts(port) for port in ports for of_pod in self._ports.values() for held in of_pod)
 
 
 def features_of(runtime: InstanceRuntime) -> frozenset[str]:
-    """What the instances' runtime can do, in the names of podmodel.admission.
+    """Features of the instances' runtime, by the names of podmodel.admission.
 
-    User namespaces are never among them: the agent maps no user IDs, whatever the runtime could do with them.
+    Never user namespaces: the agent maps no user IDs, even if the runtime supports it.
     """
     can = {
         IMAGE_VOLUMES: runtime.image_volumes,
@@ -103,10 +103,10 @@ def admit(pod: Json, node: Json, usage: NodeUsage, features: frozenset[str] = fr
 
 
 def _check_ports(pod: Json, usage: NodeUsage) -> Verdict | None:
-    """One host port of a Node belongs to one pod: what the scheduler and a kubelet assume, who know one address a Node.
+    """Refuse a pod whose host port another pod of the Node uses, as the scheduler and a kubelet do.
 
-    Every pod has an instance and so an address of its own here, but a controller that counts on the refusal would wait
-    for ever without it.
+    Here every pod has an address of its own, but a controller that relies on the refusal would wait for ever without
+    it.
     """
     if usage.has_free(host_ports(pod)):
         return None
@@ -126,7 +126,7 @@ def _check_selector(pod: Json, node: Json) -> Verdict | None:
 
 
 def _is_offering_label(key: str) -> bool:
-    """Labels that choose the instance, not the Node; sizing answers them."""
+    """Labels that choose the instance rather than the Node; `sizing` evaluates them."""
     return key.startswith(("node.kubernetes.io/instance-", "karpenter.sh/", "topology.kubernetes.io/"))
 
 

@@ -1,4 +1,4 @@
-"""After a restart: which instance is which pod's, and what of a pod that ran but whose instance is not listed."""
+"""After a restart: joins instances with pods, and decides about pods that ran but whose instance is not listed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from vk_provider.pods.state import has_started
 log = logging.getLogger(__name__)
 
 LOOKING = "looking for its instance"
-"""The `hold` of a pod that ran and has no instance in the cloud's answers."""
+"""`hold` of a pod that ran and whose instance is not in the cloud's answers."""
 
 
 class Adoption:
-    """Joins the cloud's instances with the pods by tag. `records`: the controller's, by pod UID."""
+    """Joins the cloud's instances with the pods by tag. `records`: those of the controller, by pod UID."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Adoption:
         self._rule = MissingRule(missing.MISSING_CONFIRM_S, missing.MASS_CONFIRM_S)
 
     def join(self, instances: Iterable[Instance]) -> list[Instance]:
-        """`instances` was listed before the pods. Returns the surplus: second instances of one pod."""
+        """`instances` was listed before the pods. Returns the surplus instances."""
         surplus: list[Instance] = []
         ranked: list[tuple[tuple[bool, bool, int, float], Instance]] = []
         for instance in instances:
@@ -50,7 +50,7 @@ class Adoption:
                 ranked.append((self._rank(instance), instance))
         for _, instance in sorted(ranked, key=lambda item: item[0]):
             record = self._records.get(instance.tags.get(TAG_POD_UID, ""))
-            if record is None or instance.state.is_gone:
+            if record is None or instance.state.is_terminated:
                 continue
             if record.instance is not None:
                 surplus.append(instance)
@@ -76,13 +76,13 @@ class Adoption:
         log.info("pod %s: adopted instance %s", record.key, instance.instance_id)
 
     def _rank(self, instance: Instance) -> tuple[bool, bool, int, float]:
-        """Sorts the instances of one pod: last one that ends already and that the pod never ran on; first the one that
-        the pod's status names, then the newest attempt (the earlier ones were given up), then the oldest."""
+        """Sort key of the instances of one pod: first the one that the pod's status names, then the newest attempt (the
+        earlier ones were abandoned), then the oldest; last those that are terminating if the pod never started."""
         record = self._records.get(instance.tags.get(TAG_POD_UID, ""))
         host = (record.pod.get("status") or {}).get("hostIP") if record is not None else None
-        ends = instance.state.is_terminating or instance.state.has_stopped
-        ends = ends and record is not None and not has_started(record.pod)
-        return ends, not host or host != instance.primary_ip, -_attempt(instance), instance.launch_time
+        ending = instance.state.is_terminating or instance.state.has_stopped
+        unused = ending and record is not None and not has_started(record.pod)
+        return unused, not host or host != instance.primary_ip, -_attempt(instance), instance.launch_time
 
     # --- pods that ran and whose instance is not listed ------------------------------------------------------------
 
@@ -94,7 +94,7 @@ class Adoption:
         return bool(self._looking())
 
     async def look(self) -> None:
-        """Ask again, one listing for all, until each has its instance or is known to have lost it."""
+        """List again, once for all pods, until each has its instance or is known to have lost it."""
         while self._looking():
             await asyncio.sleep(self._interval_s)
             try:
@@ -112,7 +112,7 @@ class Adoption:
         found: dict[str, Instance] = {}
         ended: dict[str, Instance] = {}
         for instance in listed:
-            (ended if instance.state.is_gone else found)[instance.tags.get(TAG_POD_UID, "")] = instance
+            (ended if instance.state.is_terminated else found)[instance.tags.get(TAG_POD_UID, "")] = instance
         for record in self._looking():
             with contained(f"pod {record.uid}"):
                 if record.uid in found:
@@ -132,7 +132,7 @@ class Adoption:
         if verdict.mass and verdict.doubted:
             self._metrics.mass_missing.inc("adoption")
             log.error(
-                "the cloud names no instance for %d of %d pods that ran: too many at once, nothing is concluded yet",
+                "the cloud names no instance for %d of %d pods that ran: too many at once, none is taken for lost yet",
                 len(verdict.doubted),
                 known,
             )

@@ -1,9 +1,9 @@
-"""The way of an agent's events to the API server, and of the acknowledgements back.
+"""Relays an agent's events to the API server and the acknowledgements back.
 
-The agent keeps an event, also over its own restarts, until it is acknowledged, and repeats what is not when a session
-begins. So an acknowledgement says that the event has arrived: the API server has it, or it was given up on purpose
-(EventRecorder.record lists the cases). What this process had not posted when it died is thus repeated to the next one;
-what it had posted but not acknowledged carries the same name again and is found to exist.
+The agent keeps an event, also over its own restarts, until it is acknowledged, and sends all others again when a
+session begins. So an event is acknowledged only when the API server has it or it was dropped (EventRecorder.record
+lists the cases). Events that this process had not posted when it ended are thus sent to the next one; events that were
+posted but not acknowledged get the same name again, which the API server refuses as existing.
 """
 
 from __future__ import annotations
@@ -17,39 +17,38 @@ from vk_provider.kube.recorder import EventRecorder
 from vk_provider.wire.session import EventMessage
 
 IN_FLIGHT_LIMIT = 500
-"""Events of one pod that are followed to the API server: as many as an agent keeps. Beyond that they are recorded as
-ever, and acknowledged as soon as the followed ones before them are: the memory for a pod stays bounded, and only a
-crash just then loses some."""
+"""Events of one pod whose posting is tracked: as many as an agent keeps. Further ones are recorded, too, but
+acknowledged with the tracked ones before them: the memory per pod stays bounded, and only a crash may lose some."""
 
 
 class AgentEventRelay:
-    """One pod's agent. `acknowledge(seq)`: all events up to `seq` are done, and none beyond that is known to be.
+    """The events of one pod's agent. `acknowledge(seq)` is called when all events up to `seq` are done.
 
-    It is called again with the same number when events are repeated: the acknowledgement was lost with a session.
+    It is called again with the same number when events are repeated, as the acknowledgement was lost with a session.
     """
 
     def __init__(self, recorder: EventRecorder, acknowledge: Callable[[int], None]) -> None:
         self._recorder = recorder
         self._acknowledge = acknowledge
         self._taken = 0
-        self._open: dict[int, None] = {}  # in rising order
+        self._open: dict[int, None] = {}  # in ascending order
         self._closed = False
 
     @property
     def done_seq(self) -> int:
-        """The highest number up to which everything taken is done; 0 before any."""
+        """The highest number up to which all received events are done; 0 at the start."""
         return next(iter(self._open)) - 1 if self._open else self._taken
 
     def receive(self, involved: Json, node: str, message: EventMessage) -> None:
-        """An event about the pod `involved` (ObjectReference) of `node`; that it is about that pod is known."""
+        """Record an event about the pod `involved` (ObjectReference) of `node`; the caller has checked the podUID."""
         seq = message["seq"]
         if seq <= self._taken:
             if seq <= self.done_seq:
-                self._tell()
+                self._acknowledge_done()
             return
         self._taken = seq
-        followed = len(self._open) < IN_FLIGHT_LIMIT
-        if followed:
+        tracked = len(self._open) < IN_FLIGHT_LIMIT
+        if tracked:
             self._open[seq] = None
         self._recorder.record(
             involved,
@@ -61,24 +60,24 @@ class AgentEventRelay:
             timestamp=message["timestamp"],
             count=message.get("count", 1),
             name_suffix=_name_suffix(involved["uid"], seq),
-            on_done=partial(self._done, seq) if followed else None,
+            on_done=partial(self._done, seq) if tracked else None,
         )
 
     def close(self) -> None:
-        """The agent is gone, or another one has its place: nothing is acknowledged any more."""
+        """Acknowledge nothing any more: the agent is gone or was replaced."""
         self._closed = True
 
     def _done(self, seq: int) -> None:
         before = self.done_seq
         del self._open[seq]
         if self.done_seq > before:
-            self._tell()
+            self._acknowledge_done()
 
-    def _tell(self) -> None:
+    def _acknowledge_done(self) -> None:
         if not self._closed and self.done_seq:
             self._acknowledge(self.done_seq)
 
 
 def _name_suffix(pod_uid: str, seq: int) -> str:
-    """podUID and seq name the event; 16 hexadecimal digits, as in the names that a kubelet gives."""
+    """Suffix of the Event's name, from podUID and seq: 16 hexadecimal digits, as in a kubelet's events."""
     return hashlib.blake2b(f"{pod_uid}/{seq}".encode(), digest_size=8).hexdigest()

@@ -1,8 +1,8 @@
 """Logs of finished pods, copied from the instance before it is terminated, kept until the pod object is gone.
 
-Files hold the CRI log lines as containerd wrote them, so that every log option still works on them. The agent may be in
-the hands of the pod's owner: which logs there are is the pod's spec, how much of them is kept is counted here, and an
-agent that is slow or silent costs only its own pod.
+Files hold the CRI log lines as containerd wrote them, so that every log option works on them. The pod's owner may
+control the agent: the names of the logs come from the pod's spec, their size is limited here, and a slow or silent
+agent delays only its own pod.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,10 @@ log = logging.getLogger(__name__)
 
 SLOTS = 16
 SLOT_S = 0.25
-"""So many pods are archived side by side, which spreads the end of a thousand pods; who takes longer than this goes on
-without a slot. An agent that hangs thus holds up nobody."""
+"""At most SLOTS pods start to be archived in SLOT_S, which spreads the termination of a thousand pods. A pod that takes
+longer continues without a slot, so that an agent that hangs delays no other pod."""
 STALL_S = 5.0
-"""An agent that sends no byte for so long is given up."""
+"""Archiving fails when the agent sends no byte for so long."""
 
 _SPEC_AND_STATUS = (
     ("containers", "containerStatuses"),
@@ -42,7 +43,7 @@ _SPEC_AND_STATUS = (
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLimits:
-    """container_bytes, pod_bytes, total_bytes: of one log, of a pod's logs, of all; pod_s: time for one pod."""
+    """container_bytes, pod_bytes, total_bytes: limits per log, per pod and in total; pod_s: time limit per pod."""
 
     container_bytes: int
     pod_bytes: int
@@ -55,15 +56,15 @@ class LogTooLongError(AgentError):
 
 
 def logs_to_keep(pod: Json, status: Json) -> Iterator[tuple[str, bool]]:
-    """(container, of its previous run) of every log that may exist. Containers are the spec's; what `status` says, the
-    agent's word, only leaves out those that never ran and had no run before."""
+    """(container, previous) of every log that may exist. Names come from the spec; `status`, which the agent reports,
+    only excludes containers that never ran and logs of previous runs that did not happen."""
     for spec_field, status_field in _SPEC_AND_STATUS:
-        said = {}
+        reported = {}
         for item in _list(status.get(status_field)):
             if isinstance(item, dict) and isinstance(item.get("name"), str):
-                said[item["name"]] = item
+                reported[item["name"]] = item
         for container in pod["spec"].get(spec_field) or []:
-            item = said.get(container["name"], {})
+            item = reported.get(container["name"], {})
             if item.get("containerID"):
                 yield container["name"], False
                 last = item.get("lastState")
@@ -84,12 +85,12 @@ class LogArchive:
         self._slots = asyncio.Semaphore(SLOTS)
 
     def path(self, uid: str, container: str, previous: bool) -> Path | None:
-        """Where the archived log stands, or None. Raises UnsafeNameError."""
+        """Path of the archived log, or None. Raises UnsafeNameError."""
         path = self._store.path(uid, container, previous)
         return path if path.exists() else None
 
     async def fetch(self, pod: Json, status: Json, instance: Instance, connector: AgentConnector) -> None:
-        """Copy all logs of the pod. Every file is whole or not there.
+        """Copy all logs of the pod. A file is complete or does not exist.
 
         Raises AgentError (also when the agent is too slow, or sent too much), or OSError (disk or archive full).
         """
@@ -124,7 +125,7 @@ class LogArchive:
             try:
                 left -= await self._fetch_one(uid, container, previous, limit, instance, connector)
             except LogTooLongError as error:
-                too_long = error  # the other containers' logs are none the worse
+                too_long = error  # the other containers' logs are not affected
         if too_long is not None:
             raise too_long
 
@@ -141,7 +142,7 @@ class LogArchive:
         except TimeoutError:
             raise _silent(instance, container) from None
         try:
-            if response.status != 200:
+            if response.status != HTTPStatus.OK:
                 return 0
             file = await self._store.create(uid, container, previous)
             try:
@@ -158,16 +159,16 @@ class LogArchive:
             await response.close()
 
     async def remove(self, uid: str) -> None:
-        """The pod object is gone."""
+        """Remove the logs of a pod whose object is gone."""
         await self._store.remove(uid)
 
     async def keep_only(self, uids: Iterable[str]) -> None:
-        """Remove archives of pods that went while the provider was down. What is not named like a pod is not ours."""
+        """Remove archives of pods that were deleted while the provider was down. Files of other names are kept."""
         await self._store.keep_only(uids)
 
 
 async def _chunks(response: AgentResponse, instance: Instance, container: str) -> AsyncIterator[bytes]:
-    """The body as it comes; raises AgentError when nothing comes for STALL_S."""
+    """The body in chunks; raises AgentError when the agent sends nothing for STALL_S."""
     chunks = aiter(response.iter_any())
     while True:
         try:

@@ -1,6 +1,6 @@
-"""The files of the log archive: safe names, whole files only, a bound on all of them together.
+"""The files of the log archive: safe names, complete files only, a limit on their total size.
 
-Layout: <root>/<pod UID>/<container>[.previous].log. Everything that touches the disk runs in a thread.
+Layout: <root>/<pod UID>/<container>[.previous].log. All disk I/O runs in threads.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ log = logging.getLogger(__name__)
 
 _POD_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,252}")
-"""What a pod's UID may look like: one component of a path, never "." or "..", no hidden file."""
+"""Pattern of a pod's UID: one component of a path, never "." or "..", no hidden file."""
 _CONTAINER = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 """A DNS label: without a dot, so that no name ends in ".previous"."""
 _PART = ".part"
 
 
 class UnsafeNameError(ValueError):
-    """A UID or container name that would lead out of the archive. The API server admits none of these."""
+    """A UID or container name whose path may lie outside the archive. The API server accepts no such name."""
 
 
 class ArchiveStore:
-    """Counts what the archive holds; where it would be more than `max_bytes`, the pods archived first go first."""
+    """Keeps the archive's total size below `max_bytes` by removing the pods that were archived first."""
 
     def __init__(self, root: Path, max_bytes: int) -> None:
         self._root = root
@@ -40,11 +40,11 @@ class ArchiveStore:
         self._open: dict[str, int] = {}
 
     def path(self, uid: str, container: str, previous: bool) -> Path:
-        """Where the log stands or would stand. Raises UnsafeNameError."""
+        """Path of the log, whether it exists or not. Raises UnsafeNameError."""
         if not _CONTAINER.fullmatch(container):
             raise UnsafeNameError(f"{container!r} is not a container's name")
         path = self._directory(uid) / f"{container}{'.previous' if previous else ''}.log"
-        # The patterns allow no separator and no "..": this holds whatever becomes of them, and for links as well.
+        # The patterns allow no separator and no "..": this check does not depend on them, and covers links as well.
         if not path.resolve().is_relative_to(self._root.resolve()):
             raise UnsafeNameError(f"the log of container {container!r} of pod {uid!r} would lie outside the archive")
         return path
@@ -64,7 +64,7 @@ class ArchiveStore:
             return ArchiveFile(self, uid, path, partial, await asyncio.shield(opening))
         except BaseException:
             self._close(uid)
-            # A thread cannot be cancelled: the file comes to be although nobody wants it any more.
+            # A thread cannot be cancelled: it may still create the file, which is then discarded.
             await asyncio.wait({opening})
             if opening.exception() is None:
                 await asyncio.to_thread(_discard, opening.result(), partial)
@@ -76,7 +76,7 @@ class ArchiveStore:
             del self._open[uid]
 
     async def reserve(self, count: int) -> None:
-        """Make room for so many bytes more. Raises OSError when there is none: all of it is being written now."""
+        """Reserve `count` bytes. Raises OSError (EDQUOT) when all archived logs are still being written."""
         self._held += count
         try:
             while self._held > self._max_bytes:
@@ -90,7 +90,7 @@ class ArchiveStore:
             raise
 
     def _keep(self, uid: str, name: str, size: int) -> None:
-        """`size` bytes that were reserved are a whole file now, in the place of an older one."""
+        """Count a complete file of `size` reserved bytes, which replaces an older one of that name."""
         sizes = self._sizes.setdefault(uid, {})
         self._held -= sizes.get(name, 0)
         sizes[name] = size
@@ -99,21 +99,21 @@ class ArchiveStore:
         self._held -= count
 
     async def remove(self, uid: str) -> None:
-        """All logs of the pod."""
+        """Remove all logs of the pod."""
         directory = self._directory(uid)
         self._held -= sum(self._sizes.pop(uid, {}).values())
         await asyncio.to_thread(shutil.rmtree, directory, True)
 
     async def keep_only(self, uids: Iterable[str]) -> None:
-        """Take over what an earlier process left: whole files of these pods stay. What is not named like a pod is not
-        ours and stays, too."""
+        """Take over the files of an earlier process: keep the complete files of these pods. Files and directories
+        that are not named like a pod are kept, too."""
         self._sizes = await asyncio.to_thread(_scan, self._root, set(uids))
         self._held = sum(sum(sizes.values()) for sizes in self._sizes.values())
         await self.reserve(0)
 
 
 class ArchiveFile:
-    """One log while it is written: nothing of it counts before `keep`, and `discard` leaves nothing."""
+    """One log while it is written: it is in the archive after `keep`; `close` without `keep` discards it."""
 
     def __init__(self, store: ArchiveStore, uid: str, path: Path, partial: Path, file: BinaryIO) -> None:
         self._store, self._uid, self._path, self._partial, self._file = store, uid, path, partial, file
@@ -127,13 +127,13 @@ class ArchiveFile:
         await asyncio.to_thread(self._file.write, data)
 
     async def keep(self) -> None:
-        """The file is whole."""
+        """Move the complete file into the archive."""
         await asyncio.to_thread(_finish, self._file, self._partial, self._path)
         self._kept = True
         self._store._keep(self._uid, self._path.name, self.size)
 
     async def close(self) -> None:
-        """Call in every case; without `keep` before, the file is discarded. Goes on when the caller is cancelled."""
+        """Must be called; discards the file unless it was kept. Completes even when the caller is cancelled."""
         self._store._close(self._uid)
         if self._kept:
             return
@@ -153,14 +153,14 @@ def _finish(file: BinaryIO, partial: Path, path: Path) -> None:
 
 def _discard(file: BinaryIO, partial: Path) -> None:
     try:
-        file.close()  # writes what is buffered, which fails on a full disk
+        file.close()  # writes the buffer, which fails on a full disk
     except OSError:
         pass
     partial.unlink(missing_ok=True)
 
 
 def _scan(root: Path, wanted: set[str]) -> dict[str, dict[str, int]]:
-    """Sizes by UID and file name, oldest first; removes pods that are not wanted and parts of files."""
+    """Sizes by UID and file name, oldest first; removes other pods and incomplete files."""
     found: list[tuple[float, str, dict[str, int]]] = []
     for directory in root.iterdir() if root.is_dir() else ():
         if not _POD_UID.fullmatch(directory.name) or directory.is_symlink():

@@ -1,4 +1,4 @@
-"""Puts the pod room together: controller, executor, launcher, connection."""
+"""Builds the pod controller with its executor, launcher and connections."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One task per instance: dial until the agent answers, hold the session, find out the instance's fate when it breaks.
+"""One task per instance: dial until the agent answers, run the session, check the instance's state when it breaks.
 
-A broken session alone means nothing: the agent restarts, the network hiccups. Only the cloud's word that the instance
-is gone makes it lost, and while the cloud itself does not answer nothing is concluded.
+A broken session alone does not make a pod lost: the agent may restart, the network may fail for a moment. Only the
+cloud can report that the instance is gone; while the cloud does not answer, the pod stays as it is.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ DIAL_MAX_S = 1.0
 FATE_INTERVAL_S = 5.0
 """How often the cloud is asked about an instance whose agent does not answer."""
 UNKNOWN_GRACE_S = 30.0
-"""A cloud that is eventually consistent may not know a young instance yet."""
+"""An eventually consistent cloud may not list a new instance yet."""
 STEADY_S = 5.0
-"""A session that broke sooner is no reason to dial at once again."""
+"""A session that lasted for so long resets the back-off of dialing."""
 FORGIVEN_S = 300.0
-"""A session that was sound for so long begins the back-off of a violation anew."""
+"""A session that lasted for so long without a violation resets the back-off of violations."""
 RENEWAL_RETRY_S = 60.0
 
 Receive = Callable[[PodRecord, UpMessage], None]
@@ -44,7 +44,7 @@ Describe = Callable[[str], Awaitable[Instance | None]]
 
 
 class InstanceConnection:
-    """Runs one record's connection; ends when the instance is lost, did not boot, or the task is cancelled."""
+    """Runs one record's connection; returns when the instance is lost or did not boot."""
 
     def __init__(
         self,
@@ -70,10 +70,10 @@ class InstanceConnection:
         backoff = Backoff(DIAL_FIRST_S, DIAL_MAX_S, 1.5)
         started = time.monotonic()
         fate_due = started + FATE_INTERVAL_S
-        told = ""
-        while record.instance is not None and not record.instance.state.is_gone:
+        logged = ""
+        while record.instance is not None and not record.instance.state.is_terminated:
             if time.monotonic() >= record.redial_at:
-                told, is_sound = await self._try(record, told, backoff)
+                logged, is_sound = await self._try(record, logged, backoff)
                 fate_due = 0.0 if is_sound else fate_due
             if time.monotonic() >= fate_due or not record.instance.primary_ip:
                 fate_due = time.monotonic() + FATE_INTERVAL_S
@@ -84,13 +84,14 @@ class InstanceConnection:
                 record.boot_failed = f"the agent did not answer within {self._boot_timeout_s:.0f} s"
                 self._wake(record.uid)
                 return
-            # The back-off of an agent that breaks the protocol is the record's: a new task does not begin it anew.
+            # The back-off after a violation is in the record: a new task continues it.
             redial_s = min(FATE_INTERVAL_S, record.redial_at - time.monotonic())
             await asyncio.sleep(max(backoff.next_delay_s(), redial_s))
 
-    async def _try(self, record: PodRecord, told: str, backoff: Backoff) -> tuple[str, bool]:
-        """One session, if the agent answers; returns what was logged last, and whether there was a session that the
-        agent or the network ended."""
+    async def _try(self, record: PodRecord, logged: str, backoff: Backoff) -> tuple[str, bool]:
+        """One session, if the agent answers. `logged`: the error that was logged last.
+
+        Returns the error logged last, and whether there was a session without a violation."""
         dialed = time.monotonic()
         try:
             await self._hold(record)
@@ -102,15 +103,15 @@ class InstanceConnection:
         except AgentProtocolError as error:
             self._note_violation(record, str(error), dialed)
         except AgentError as error:
-            if str(error) != told:
-                told = str(error)
+            if str(error) != logged:
+                logged = str(error)
                 log.warning("pod %s: %s", record.key, error)
             if isinstance(error, AgentIdentityError | AgentVersionError):
                 await asyncio.sleep(DIAL_MAX_S)
-        return told, False
+        return logged, False
 
     def _note_violation(self, record: PodRecord, message: str, dialed: float) -> None:
-        """An error of this session alone: told on the pod, and the next one waits."""
+        """End this session alone: record an event on the pod, and delay the next session."""
         if time.monotonic() - dialed >= FORGIVEN_S:
             record.violation_backoff.reset()
         record.redial_at = time.monotonic() + record.violation_backoff.next_delay_s()
@@ -143,7 +144,7 @@ class InstanceConnection:
         except AgentError:
             raise
         except Exception as error:
-            # Whatever a message of one agent does here, it does to its own session only.
+            # An unexpected fault caused by one agent's message ends the session of that agent only.
             log.exception("pod %s: a message of its agent could not be handled", record.key)
             raise AgentProtocolError(f"a {message['type']} message could not be handled: {error!r}") from error
 
@@ -162,28 +163,28 @@ class InstanceConnection:
         try:
             found = await self._describe(known.instance_id)
         except CloudError as error:
-            log.warning("fate of %s is not known: %s", known.instance_id, error)
+            log.warning("state of instance %s is not known: %s", known.instance_id, error)
             return False
         if found is None:
             if time.time() - known.launch_time < UNKNOWN_GRACE_S:
                 return False
-            _conclude(record, f"the cloud does not know instance {known.instance_id} any more")
+            _note_gone(record, f"the cloud does not know instance {known.instance_id} any more")
             return True
         record.instance = found
-        if found.state.has_stopped:  # one that only shuts down still runs the pod's last seconds
+        if found.state.has_stopped:  # while it is shutting down, the pod may still run
             reason = f": {found.state_reason}" if found.state_reason else ""
-            _conclude(record, f"instance {found.instance_id} is {found.state}{reason}")
+            _note_gone(record, f"instance {found.instance_id} is {found.state}{reason}")
             return True
         return False
 
 
 def may_have_run(record: PodRecord) -> bool:
-    """An instance that was adopted with a pod that had started has booted, whatever its agent does now."""
+    """Whether the instance has booted: its agent answered, or it was adopted with a pod that had started."""
     return record.ever_connected or not record.fresh
 
 
-def _conclude(record: PodRecord, message: str) -> None:
-    """The instance is gone: with the pod, or before anything of the pod could run."""
+def _note_gone(record: PodRecord, message: str) -> None:
+    """Record that the instance is gone, either with the pod or before the pod could start."""
     if may_have_run(record):
         record.lost = message
     else:

@@ -1,7 +1,7 @@
-"""The pod controller: takes in watch events and agents' messages, and drives one worker per pod UID.
+"""The pod controller: receives watch events and agents' messages, and runs one worker per pod UID.
 
-load (the record) -> decide (`reconcile`) -> apply (`executor`). After a restart `adopt` joins what the cloud has with
-what the API server has; nothing else needs to be remembered.
+load (the record) -> decide (`reconcile`) -> apply (`executor`). After a restart `adopt` joins the cloud's instances
+with the API server's pods; no other state is kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods import missing
 from vk_provider.pods.adoption import Adoption
 from vk_provider.pods.agent_events import AgentEventRelay
-from vk_provider.pods.agent_word import accept_stats, accept_status
+from vk_provider.pods.agent_report import accept_stats, accept_status
 from vk_provider.pods.connection import InstanceConnection, may_have_run
 from vk_provider.pods.executor import PodExecutor, involved
 from vk_provider.pods.metrics import PodMetrics
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 PENDING_STATUS_AFTER_S = 1.0
-"""A pod that runs sooner never needs a PATCH that says Pending."""
+"""A pod that runs sooner needs no PATCH with the phase Pending."""
 DESCRIBE_WINDOW_S = 0.05
 DESCRIBE_BATCH = 500
 ACK_DELAY_S = 0.5
@@ -84,7 +84,7 @@ class PodController:
         self._adoption = Adoption(cloud, self.records, self.executor, metrics, self.wake)
         self._connection = build_connection(self)
 
-    # --- what comes in -------------------------------------------------------------------------------------------
+    # --- input ---------------------------------------------------------------------------------------------------
 
     def on_pod(self, node: str, kind: str, pod: Json) -> None:
         """An informer's event about a pod bound to `node`."""
@@ -93,7 +93,7 @@ class PodController:
         if kind == "DELETED":
             if record is not None:
                 record.exists = False
-                if "spec" in pod:  # a deletion found by listing again tells no more than the name
+                if "spec" in pod:  # a deletion found by a new list has only name and UID
                     record.pod = pod
                 if not self._adopting:
                     self.wake(uid)
@@ -103,12 +103,12 @@ class PodController:
         else:
             record.pod = pod
             self._notice_foreign_changes(record)
-        self._notice_end(record)
+        self._note_ending(record)
         if not self._adopting:
             self.wake(uid)
 
     def on_node_known(self, node: str) -> None:
-        """The Node was read or registered: pods that waited for it can be admitted."""
+        """The Node was read or registered: admit the pods that waited for it."""
         if not self._adopting:
             for record in list(self.records.values()):
                 if record.node == node and not record.admitted:
@@ -126,8 +126,8 @@ class PodController:
         self._by_name[(record.namespace, record.name)] = uid
         return record
 
-    def _notice_end(self, record: PodRecord) -> None:
-        """Whoever sets a terminal phase (pod GC, a user): a kubelet then stops what runs, and so does the agent."""
+    def _note_ending(self, record: PodRecord) -> None:
+        """A terminal phase set by another writer (pod GC, a user) stops the containers, as in a kubelet."""
         ended = record.api_phase in TERMINAL_PHASES
         if not record.ending_since and (record.deleting or ended):
             record.ending_since = time.monotonic()
@@ -135,17 +135,17 @@ class PodController:
             record.ended_by_others = True
 
     def _notice_foreign_changes(self, record: PodRecord) -> None:
-        """What another writer has put into the status (the controller manager's Ready=False while the Node's Lease had
-        run out, a user's slip) differs from what it should be from now on, and is put right."""
+        """Note a status written by another writer (the controller manager's Ready=False after the Node's Lease expired,
+        a user), so that the next PATCH restores the desired status."""
         if record.published is not None and resource_version(record.pod) > record.published_version:
             note_held(record, record.pod)
 
     def receive(self, record: PodRecord, message: UpMessage) -> None:
-        """A valid message from the pod's agent. Raises AgentProtocolError where it contradicts what is known."""
+        """Handle an agent's message. Raises AgentProtocolError for a sample beyond the instance's capacity."""
         if message["type"] == "hello":
             self._greet(record, message["podUID"])
         elif message["podUID"] != record.uid:
-            return  # of a pod that this instance had in another life of ours; `_greet` has named it
+            return  # about another pod of this instance, which `_greet` has logged
         elif message["type"] == "status":
             self._take_status(record, message)
         elif message["type"] == "event":
@@ -174,7 +174,7 @@ class PodController:
             self.wake(record.uid)
 
     def _note_heard(self, record: PodRecord) -> None:
-        """The agent's own word is what counts again."""
+        """The agent is heard: its Ready condition is published again."""
         record.silent_since = 0.0
         if record.not_ready is not None and record.instance is not None:
             record.not_ready = None
@@ -188,7 +188,7 @@ class PodController:
         record.event_relay.receive(involved(record.pod), record.node, message)
 
     def _acknowledge(self, record: PodRecord, seq: int) -> None:
-        """The agent's events up to `seq` are done; told a moment later, for several at once."""
+        """Acknowledge the agent's events up to `seq`, after a short delay and for several at once."""
         record.ack_seq = seq
         if record.ack_timer is None:
             record.ack_timer = asyncio.get_running_loop().call_later(ACK_DELAY_S, self._ack, record)
@@ -203,13 +203,13 @@ class PodController:
             self._metrics.agent_ready_seconds.observe(time.monotonic() - record.bound_at)
 
     def on_disconnected(self, record: PodRecord) -> None:
-        """The clock of its silence runs on until the agent says something, not only until it is connected."""
+        """The agent counts as silent until its next message, not only until it is connected."""
         if record.exists and record.has_instance and not record.finished:
             record.silent_since = record.silent_since or time.monotonic()
             self.wake(record.uid)
 
     def on_violation(self, record: PodRecord, message: str) -> None:
-        """The session is closed and dialed again later; the pod's owner learns why."""
+        """Count the violation and record an event; the session is closed and dialed again later."""
         self._metrics.violations.inc()
         self.executor.event(record, "Warning", AGENT_PROTOCOL_ERROR, message)
 
@@ -218,7 +218,7 @@ class PodController:
     def adopt(self, instances: Iterable[Instance]) -> list[Instance]:
         """Join the cloud's instances with the pods, once, after the informers have synced and before any launch.
 
-        `instances` was listed before the pods. Returns the surplus: second instances of one pod.
+        `instances` was listed before the pods. Returns the surplus instances: all but one of each pod.
         """
         surplus = self._adoption.join(instances)
         if self._adoption.is_looking:
@@ -240,7 +240,7 @@ class PodController:
         deferred: Exception | None = None
         now = time.monotonic()
         if is_overdue(record, now):
-            record.lost = "its agent did not answer within the grace period of its end"
+            record.lost = "its agent did not answer within the pod's grace period"
         node_known = record.admitted or self.executor.knows_node(record.node)
         state = compute_state(record, now, self._agent_grace_s, node_known=node_known)
         for action in reconcile(state):
@@ -287,10 +287,10 @@ class PodController:
             del self._by_name[(record.namespace, record.name)]
 
     async def describe(self, instance_id: str) -> Instance | None:
-        """The cloud's word on one instance, None when it does not exist; many questions at once share a call.
+        """The cloud's description of one instance, None when it does not exist; concurrent calls share a request.
 
-        Raises CloudError when nothing may be concluded: no answer, or one that lacks the instance but does not prove
-        anything yet (see pods.missing).
+        Raises CloudError when the state is unknown: no answer, or an answer without the instance that is not yet taken
+        for a proof (see pods.missing).
         """
         return await self._describe_batch.submit(instance_id)
 
@@ -301,14 +301,14 @@ class PodController:
         if verdict.mass and verdict.doubted:
             self._metrics.mass_missing.inc("describe")
             log.error(
-                "the cloud does not know %d of %d instances: too many at once, nothing is concluded yet",
+                "the cloud does not know %d of %d instances: too many at once, none is taken for lost yet",
                 len(self._missing),
                 owned,
             )
-        unsure = CloudError("the cloud's answer does not name it, which is not believed yet")
+        unsure = CloudError("the cloud's answer does not list the instance; it is asked again")
         return [found.get(each, None if each in verdict.missing else unsure) for each in instance_ids]
 
-    # --- what others ask -----------------------------------------------------------------------------------------
+    # --- queries -------------------------------------------------------------------------------------------------
 
     def find(self, namespace: str, name: str) -> PodRecord | None:
         return self.records.get(self._by_name.get((namespace, name), ""))
@@ -324,10 +324,10 @@ class PodController:
         task = asyncio.create_task(_quietly(coroutine), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: coroutine.close())  # one that was cancelled before it began
+        task.add_done_callback(lambda _: coroutine.close())  # in case the task was cancelled before it started
 
     async def close(self, flush_s: float = 5.0) -> None:
-        """Let running workers finish (status PATCHes), then let go of everything. Instances keep running."""
+        """Let running workers finish (status PATCHes), then cancel all tasks. Instances keep running."""
         if not await self._workers.drain(flush_s):
             log.warning("%d pods were still being worked on at the stop", len(self._workers))
         await self._workers.close()

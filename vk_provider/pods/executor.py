@@ -1,4 +1,4 @@
-"""Carries out the actions of `reconcile`, one method each: load -> decide is done, here is the guarded apply."""
+"""Carries out the actions of `reconcile`, one method each."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ READERS_LIMIT_S = 5.0
 
 
 class PodExecutor:
-    """One method per Action; each returns after the step is done or raises for the worker to retry."""
+    """One method per Action; each returns when it is done, or raises and is retried by the worker."""
 
     def __init__(
         self,
@@ -109,13 +109,13 @@ class PodExecutor:
         self._recorder.record(involved(record.pod), event_type, reason, message, host=record.node)
 
     def knows_node(self, name: str) -> bool:
-        """Whether the Node was read or registered: labels and capacity that nobody knows refuse nothing."""
+        """Whether the Node was read or registered: without its labels and capacity no pod is refused."""
         return self._nodes(name) is not None
 
     async def admit(self, record: PodRecord) -> None:
         node = self._nodes(record.node)
         if node is None:
-            return  # it went in this very moment; nothing is refused for want of a Node
+            return  # the Node was just deleted: no pod is refused for lack of it
         verdict = hold_by_policy(record.pod, self._run_daemonsets)
         if verdict is None:
             usage = self.usage.setdefault(record.node, NodeUsage())
@@ -133,11 +133,11 @@ class PodExecutor:
         self._conclude(record, build_rejected_status(record.pod, reason, message, record.start_time))
 
     def _conclude(self, record: PodRecord, status: Json) -> None:
-        """The provider's own word on how the pod ended."""
+        """Set a terminal provider status."""
         record.status, record.finished, record.concluded = status, True, True
 
     async def launch(self, record: PodRecord) -> None:
-        """Asks beside the worker, which is woken by the answer."""
+        """Start the launch task, which wakes the worker when it is done."""
         self._launches.start(record)
 
     def _launch_refused(self, record: PodRecord, refusal: LaunchRefusedError) -> None:
@@ -145,13 +145,13 @@ class PodExecutor:
         self._reject(record, refusal.reason, str(refusal))
 
     async def connect(self, record: PodRecord) -> None:
-        self._resolver.start(record)  # while the instance boots; `send` then finds everything in memory
+        self._resolver.start(record)  # while the instance boots; `send` then finds them in memory
         self._connect(record)
 
     async def send(self, record: PodRecord) -> None:
-        """The whole desired state down the session; the agent compares.
+        """Send the whole desired state over the session; the agent compares.
 
-        What is still being read is waited for, but not by a pod that has to end.
+        Waits for references that are being read, unless the pod is terminating.
         """
         session = record.session
         if session is None:
@@ -173,8 +173,8 @@ class PodExecutor:
         record.sent_fingerprint, record.sent_references = fingerprint, references
 
     async def mark_not_ready(self, record: PodRecord) -> None:
-        """What the controller manager does with the pods of a Node whose kubelet is silent: Services leave the pod out.
-        The agent's next status takes it back."""
+        """Set Ready to False, as the controller manager does for the pods of a Node whose kubelet is silent, so that
+        Services exclude the pod. The agent's next status takes it back."""
         if not record.silent_since or record.instance is None:
             return
         since = format_time(time.time() - (time.monotonic() - record.silent_since))
@@ -189,7 +189,7 @@ class PodExecutor:
     async def publish_pending(self, record: PodRecord) -> None:
         instance = record.instance
         host_ip, pod_ip = (instance.primary_ip, instance.pod_ip) if instance else ("", "")
-        if record.status is None:  # else the agent was faster
+        if record.status is None:  # else the agent has sent one
             record.status = build_pending_status(record.pod, record.start_time, host_ip, pod_ip, format_time())
         await self.publish(record)
 
@@ -205,7 +205,7 @@ class PodExecutor:
             self._connector.forget(record.instance.instance_id)
 
     async def relaunch(self, record: PodRecord) -> None:
-        """The instance never booted: nothing of the pod ever ran, so a new instance is safe."""
+        """Launch another instance: the first one never booted, so nothing of the pod has run."""
         self.event(record, "Warning", "InstanceBootFailed", f"{record.boot_failed}; launching another instance")
         await self.terminate(record)
         record.instance, record.terminated, record.connection = None, False, None
@@ -216,7 +216,7 @@ class PodExecutor:
         record.attempt += 1
 
     async def stop(self, record: PodRecord) -> None:
-        """The API object is gone, the pod still runs: a kubelet kills it with a grace period of 1 s."""
+        """Stop a pod whose API object is gone, with a grace period of 1 s as in a kubelet."""
         record.stop_sent_at = time.monotonic()
         if record.session is not None:
             record.session.put(
@@ -225,7 +225,8 @@ class PodExecutor:
             )
 
     async def archive(self, record: PodRecord) -> None:
-        """Keep the logs before the instance goes; two failed tries are told and must not cost money for ever."""
+        """Archive the logs before the instance is terminated; after ARCHIVE_TRIES record an event and go on, as the
+        instance costs money."""
         if record.instance is None:
             return
         status = record.status or record.pod.get("status") or {}
@@ -249,7 +250,7 @@ class PodExecutor:
         record.api_deleted = True
 
     async def terminate(self, record: PodRecord) -> None:
-        """One try; an instance that cannot be terminated is ended beside and holds neither its pod nor another."""
+        """One try; an instance that cannot be terminated is retried in the background and delays no pod."""
         if record.connection is not None:
             record.connection.cancel()
             record.connection = None
@@ -274,17 +275,17 @@ class PodExecutor:
         await self._archive.remove(record.uid)
 
     def count_usage(self, record: PodRecord) -> None:
-        """The pod counts against its Node without having been admitted by this process."""
+        """Count a pod, which an earlier process has admitted, against its Node."""
         self.usage.setdefault(record.node, NodeUsage()).add(record.pod)
 
     def release(self, record: PodRecord) -> None:
-        """The pod is over: it needs no room on its Node, and nothing that it refers to is followed any longer."""
+        """The pod is terminal: free its capacity on the Node, and stop following its references."""
         self.release_usage(record)
         if not record.has_instance:
             self._resolver.release(record)
 
     def release_usage(self, record: PodRecord) -> None:
-        """The pod counts no longer against its Node."""
+        """Stop counting the pod against its Node."""
         usage = self.usage.get(record.node)
         if usage is not None:
             usage.remove(record.uid)

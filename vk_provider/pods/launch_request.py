@@ -1,9 +1,9 @@
 """The request that makes a pod's instance, and its client token.
 
-The token stands for the whole request: whatever differs (offering, labels, generation of the boot secret, registries)
-is another launch with another token, and what is equal has the same one. So a request that is repeated after a crash
-finds its instance, and a changed one is never refused as a token used twice; should the first launch have made an
-instance that the cloud did not list yet, it is the surplus that the orphan sweep takes away.
+The token is derived from the whole request: equal requests have the same token, any difference (offering, labels,
+generation of the boot secret, registries) makes another one. So a request that is repeated after a crash returns its
+instance, and a changed request is never refused for a reused token; if the first request has launched an instance that
+the cloud did not list yet, the orphan sweep terminates it as surplus.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _DIGEST_DIGITS = 20
 def build_request(
     record: PodRecord, owner: str, offering: Offering, disk_bytes: int, boot_data: BootData
 ) -> LaunchRequest:
-    """The request for the pod as it is now."""
-    launch_id, user_data = boot_data("")  # for the token: they change with all that is told but the token itself
+    """The request for the current state of the pod."""
+    launch_id, user_data = boot_data("")  # part of the token's digest; the token itself is not known yet
     tags = build_tags(
         owner=owner,
         node=record.node,

@@ -1,25 +1,25 @@
 """From an admitted pod to an instance: sizing decides, a batch launches, the next best offering is tried when a zone
-is out of capacity. The choice is told on the pod: an event and a condition.
+is out of capacity. The choice is published on the pod as an event and a condition.
 
 A request is frozen until its outcome is known: a call that failed as a whole, or had no answer in time, may have
-launched the instance, so it is repeated as it was, with its token, whatever became of the pod's labels or the boot
-secret meanwhile. Only the instance itself, a lack of capacity, a quota or a refusal of the request are outcomes.
+launched the instance, so it is repeated unchanged, with its token, even if the pod's labels or the boot secret have
+changed meanwhile. Outcomes are the instance, a lack of capacity, a quota, or a refusal of the request.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from vk_provider.aiokit.batch import Batcher
 from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, LaunchRequest, Offering
 from vk_provider.cloud.unavailable import UnavailableOfferings
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError, VkError
-from vk_provider.pods.agent_word import MAX_CPU_MILLI, MAX_MEMORY_BYTES
+from vk_provider.pods.agent_report import MAX_CPU_MILLI, MAX_MEMORY_BYTES
 from vk_provider.pods.launch_request import BootData, build_request
 from vk_provider.pods.metrics import PodMetrics
-from vk_provider.pods.record import PendingLaunch, PodRecord
+from vk_provider.pods.record import OnEvent, PendingLaunch, PodRecord
 from vk_provider.sizing.need import compute_allocatable
 from vk_provider.sizing.preferences import Preferences
 from vk_provider.sizing.selection import OfferingSelector, Refusal
@@ -28,13 +28,13 @@ log = logging.getLogger(__name__)
 
 
 LAUNCH_WINDOW_S = 0.0
-"""What one read of the watch delivers shares a call; waiting longer would only delay the first pod."""
+"""Pods of one read of the watch share a call; a longer window would only delay the first pod."""
 LAUNCH_BATCH = 100
 _DEFAULT_PREFERENCES = Preferences()
 
 
 class LaunchRefusedError(VkError):
-    """No offering can ever hold this pod, or the cloud refuses the request as such."""
+    """No offering can ever hold this pod, or the cloud refuses the request."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -42,8 +42,8 @@ class LaunchRefusedError(VkError):
 
 
 class PodLauncher:
-    """`launch` sets record.instance or raises LaunchRefusedError, or a CloudError that is worth a retry. It gives up
-    quietly when the pod is deleted meanwhile. `preferences`: by the Node's name; others have the defaults."""
+    """`launch` sets record.instance or raises LaunchRefusedError, or a CloudError that may be retried. It returns
+    without an instance when the pod is deleted meanwhile. `preferences`: by Node name, with defaults."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class PodLauncher:
         offerings: Sequence[Offering],
         boot_data: BootData,
         metrics: PodMetrics,
-        event: Callable[[PodRecord, str, str, str], None],
+        event: OnEvent,
         preferences: Mapping[str, Preferences] | None = None,
     ) -> None:
         self._owner = owner
@@ -70,13 +70,13 @@ class PodLauncher:
         )
 
     def allocatable_of(self, instance: Instance) -> dict[str, str]:
-        """What the pod may use of its instance, also of one that an earlier process launched."""
+        """Allocatable resources of an instance, also of one that an earlier process launched."""
         offering = self._by_type.get(instance.instance_type)
         preferences = self._preferences_of(instance.tags.get(TAG_NODE, ""))
         return compute_allocatable(offering, preferences) if offering is not None else {}
 
     def capacity_of(self, instance: Instance) -> tuple[int, int]:
-        """(millicores, bytes of memory) of an instance: no counter of its agent can be beyond them."""
+        """(millicores, bytes of memory) of an instance, which limit the counters that its agent may report."""
         offering = self._by_type.get(instance.instance_type)
         return (
             (offering.cpu_milli, offering.memory_bytes) if offering is not None else (MAX_CPU_MILLI, MAX_MEMORY_BYTES)
@@ -108,8 +108,8 @@ class PodLauncher:
                 self._metrics.launches.inc("failed")
                 raise
             record.launch = None
-            if instance.state.is_gone:
-                # The token of an earlier attempt: that instance came and went before anybody saw it.
+            if instance.state.is_terminated:
+                # The token of an earlier attempt, whose instance was terminated before it was seen.
                 self._metrics.launches.inc("gone")
                 record.attempt += 1
                 continue

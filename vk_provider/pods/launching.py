@@ -1,8 +1,8 @@
-"""Asks for a pod's instance beside its worker: a launch that takes long or has no answer holds up no deletion.
+"""Launches a pod's instance in a task of its own, so that a slow or unanswered launch delays no deletion.
 
-The answer belongs to whoever is there when it comes: the pod, or nobody any more, and then the instance is ended. A
-launch without an answer is repeated with the same client token, which finds what it made; when its pod went meanwhile,
-the cloud is asked by the pod's tag. What even that does not see is the orphan sweep's.
+An instance whose pod was deleted meanwhile is terminated. A launch without an answer is repeated with the same client
+token, which returns the instance that it may have launched; if the pod was deleted, instances are looked up by its tag.
+The orphan sweep terminates what is not listed by then.
 """
 
 from __future__ import annotations
@@ -15,23 +15,20 @@ from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.base import TAG_POD_UID, Cloud
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError
 from vk_provider.pods.launcher import LaunchRefusedError, PodLauncher
-from vk_provider.pods.record import PodRecord
+from vk_provider.pods.record import OnEvent, PodRecord
 
 log = logging.getLogger(__name__)
 
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 30.0
 
-OnEvent = Callable[[PodRecord, str, str, str], None]
-"""(record, event type, reason, message)."""
-
 
 class LaunchTasks:
-    """At most one launch a pod, in `record.launching` while it goes on.
+    """At most one launch per pod; `record.launching` is its task.
 
-    refused:  called with the refusal of a pod that is still wanted
-    end:      terminates an instance that nobody wants any more
-    wake:     the worker of a UID: the launch is over
+    refused:  called with the refusal, if the pod still needs an instance
+    end:      terminates an instance whose pod needs none any more
+    wake:     wakes the worker of a UID when the launch is done
     """
 
     def __init__(
@@ -52,7 +49,7 @@ class LaunchTasks:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, record: PodRecord) -> None:
-        """Begin, unless it goes on already."""
+        """Start a launch unless one is running."""
         if record.launching is None:
             record.launching = asyncio.create_task(self._run(record), name=f"launch {record.uid}")
             self._tasks.add(record.launching)
@@ -70,13 +67,15 @@ class LaunchTasks:
         unknown = await self._launch(record)
         if record.instance is not None:
             if record.forgotten:
-                log.info("pod %s: went while %s was launched", record.key, record.instance.instance_id)
+                log.info("pod %s: deleted while %s was launched", record.key, record.instance.instance_id)
                 await self._end(record, record.instance.instance_id)
         elif unknown and not _is_wanted(record):
             await self._end_unknown(record)
 
     async def _launch(self, record: PodRecord) -> bool:
-        """Try until it succeeds, is refused, or nobody wants it; whether a try may have made an instance unseen."""
+        """Try until it succeeds, is refused, or the pod needs no instance any more.
+
+        Returns whether a try may have launched an instance whose ID is unknown."""
         unknown, backoff = False, Backoff(RETRY_FIRST_S, RETRY_MAX_S)
         while _is_wanted(record):
             try:
@@ -93,7 +92,7 @@ class LaunchTasks:
                 unknown, failure = True, error
                 log.debug("traceback", exc_info=error)
             delay_s = backoff.next_delay_s()
-            log.warning("pod %s: not launched, again in %.1f s: %s", record.key, delay_s, failure)
+            log.warning("pod %s: launch failed, next try in %.1f s: %s", record.key, delay_s, failure)
             if _is_wanted(record):
                 text = f"cannot launch an instance, will try again: {failure}"
                 self._event(record, "Warning", "FailedLaunch", text)
@@ -101,16 +100,16 @@ class LaunchTasks:
         return unknown
 
     async def _end_unknown(self, record: PodRecord) -> None:
-        log.warning("pod %s: went during a launch that had no answer, looking for what it made", record.key)
+        log.warning("pod %s: deleted during a launch that had no answer, looking for its instance", record.key)
         try:
             for instance in await self._cloud.list_owned():
                 if instance.tags.get(TAG_POD_UID) == record.uid and not instance.state.is_terminating:
                     await self._end(record, instance.instance_id)
         except CloudError as error:
-            log.warning("pod %s: what its launch made is left to the orphan sweep: %s", record.key, error)
+            log.warning("pod %s: an instance of its launch is left to the orphan sweep: %s", record.key, error)
 
     async def close(self) -> None:
-        """Let go; the next process finds what is under way by token or tag."""
+        """Cancel all launches; the next process finds their instances by token or tag."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -10,7 +10,7 @@ SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60
 
 
 class PodMetrics:
-    """Durations count from the moment the bind was seen."""
+    """Durations are measured from the watch event of the bind."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -49,7 +49,7 @@ class PodMetrics:
     def follow(
         self, phases: Callable[[], Mapping[str, int]], sessions: Callable[[], int], depth: Callable[[], int]
     ) -> None:
-        """Gauges that are counted when somebody scrapes."""
+        """Register gauges that are computed at scrape time."""
         self._registry.gauge(
             "vk_pods",
             "Pods by phase",

@@ -1,8 +1,8 @@
-"""When does "the answer does not name it" mean "it does not exist"? Pure: `now` is in seconds of a monotonic clock.
+"""Decides when an instance or pod that an answer does not list does not exist. Pure: `now` is monotonic seconds.
 
-A cloud's answers are eventually consistent, and a filter, a permission or a listing that breaks makes many vanish at
-once. So whoever is not named is missing only when two answers apart in time say so and none between named it; and while
-many are missing together nothing is concluded until all answers of a long time agreed.
+A cloud's answers are eventually consistent, and a wrong filter, permission or listing makes many vanish at once. So a
+name is missing only when two answers apart in time do not list it and none in between does; while many are missing at
+once, all answers of a longer time must agree.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 MISSING_CONFIRM_S = 30.0
-"""The two answers are at least so far apart."""
+"""Minimum time between the two answers."""
 MASS_CONFIRM_S = 600.0
-"""So long the answers must agree when many are missing together: longer than a cloud's control plane usually errs."""
+"""The same when many are missing at once: longer than most faults of a cloud's control plane."""
 MASS_AT_LEAST = 3
 MASS_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """missing: may be taken for gone. doubted: not named, but nothing is concluded yet. mass: because they are many."""
+class Absence:
+    """missing: does not exist. doubted: not listed, but not yet missing. mass: many are missing at once."""
 
     missing: frozenset[str]
     doubted: frozenset[str]
@@ -28,10 +28,10 @@ class Verdict:
 
 
 class MissingRule:
-    """Remembers since when each name is not in the answers.
+    """Keeps since when each name is not listed.
 
-    confirm_s:      how far apart two answers must be
-    mass_confirm_s: the same when more than max(MASS_AT_LEAST, MASS_SHARE of all) are missing together
+    confirm_s:      minimum time between two answers
+    mass_confirm_s: the same when more than max(MASS_AT_LEAST, MASS_SHARE of all) are missing at once
     """
 
     def __init__(self, confirm_s: float = MISSING_CONFIRM_S, mass_confirm_s: float = MASS_CONFIRM_S) -> None:
@@ -41,18 +41,18 @@ class MissingRule:
         self._last: dict[str, float] = {}
 
     def __len__(self) -> int:
-        """How many are not named at present."""
+        """Names that are currently not listed."""
         return len(self._since)
 
-    def judge(self, asked: Collection[str], named: Collection[str], known: int, now: float) -> Verdict:
-        """One answer. asked: whom it could have named; named: whom it did name; known: how many there are in all."""
+    def judge(self, asked: Collection[str], named: Collection[str], known: int, now: float) -> Absence:
+        """Judge one answer. asked: names that it could list; named: names that it lists; known: number of all names."""
         for name in named:
             self.forget(name)
         absent = [name for name in asked if name not in named]
         for name in absent:
             self._since.setdefault(name, now)
             self._last[name] = now
-        # Nobody asked for it since: its record went away by other means.
+        # Not asked for since: its record was removed for another reason.
         for name in [name for name, last in self._last.items() if now - last > self._mass_confirm_s]:
             self.forget(name)
         mass = len(self._since) > max(MASS_AT_LEAST, MASS_SHARE * known)
@@ -60,14 +60,14 @@ class MissingRule:
         missing = frozenset(name for name in absent if now - self._since[name] >= wait_s)
         for name in missing:
             self.forget(name)
-        return Verdict(missing, frozenset(absent) - missing, mass)
+        return Absence(missing, frozenset(absent) - missing, mass)
 
     def forget(self, name: str) -> None:
-        """It was named, or nobody has to know any more."""
+        """The name was listed, or its record was removed."""
         self._since.pop(name, None)
         self._last.pop(name, None)
 
     def reset(self) -> None:
-        """A failed answer in between: count anew."""
+        """Start again, after a failed answer."""
         self._since.clear()
         self._last.clear()

@@ -1,4 +1,4 @@
-"""PodStatuses that the provider makes itself, because there is no agent to make them. Pure; `now` is RFC 3339."""
+"""PodStatuses that the provider writes because there is no agent to do it. Pure; `now` is RFC 3339."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from vk_provider.jsontypes import Json
 from vk_provider.podmodel.status import UNLOCATED_MESSAGE, find_unlocated
 
 INSTANCE_CONDITION = "vk-provider.io/InstanceSelected"
-"""Condition that says which instance the pod got, at what price and why."""
+"""Condition with the pod's instance, its price and the reason of the choice."""
 
 AGENT_UNREACHABLE = "AgentUnreachable"
-"""Reason of Ready=False, and of the event, while nothing is heard from an agent whose instance may well live."""
+"""Reason of Ready=False, and of the event, while an agent is silent whose instance may still run."""
 AGENT_REACHABLE = "AgentReachable"
 AGENT_PROTOCOL_ERROR = "AgentProtocolError"
-"""Reason of the event when an agent's session was closed because it broke the protocol."""
+"""Reason of the event about a session that was closed because of a violation."""
 
 _STATUS_FIELDS = {
     "initContainers": "initContainerStatuses",
@@ -37,8 +37,8 @@ def _condition(kind: str, status: str, reason: str, message: str, generation: in
 
 
 def build_unready_condition(pod: Json, message: str, now: str) -> Json:
-    """Ready of a pod whose agent is silent. Only Ready, as in the controller manager's MarkPodsNotReady: what the
-    containers do is not known."""
+    """The Ready condition of a pod whose agent is silent. Only Ready, as in the controller manager's MarkPodsNotReady,
+    since the state of the containers is unknown."""
     return _condition("Ready", "False", AGENT_UNREACHABLE, message, _generation(pod), now)
 
 
@@ -47,7 +47,7 @@ def _generation(pod: Json) -> int:
 
 
 def build_pending_status(pod: Json, start_time: str, host_ip: str, pod_ip: str, now: str) -> Json:
-    """The pod waits for its instance: all containers waiting, as a kubelet says it before the sandbox exists."""
+    """The pod waits for its instance: all containers are waiting, as in a kubelet before the sandbox exists."""
     generation = _generation(pod)
     reason = "PodInitializing" if pod["spec"].get("initContainers") else "ContainerCreating"
     names = [container["name"] for container in pod["spec"]["containers"]]
@@ -104,7 +104,7 @@ def _scheduled_at(pod: Json) -> str:
 
 
 def build_rejected_status(pod: Json, reason: str, message: str, start_time: str) -> Json:
-    """Refused at admission (pkg/kubelet/kubelet.go rejectPod): the containers never existed."""
+    """Rejected at admission (pkg/kubelet/kubelet.go rejectPod): the containers never existed."""
     generation = _generation(pod)
     status: Json = {
         "phase": "Failed",
@@ -120,10 +120,10 @@ def build_rejected_status(pod: Json, reason: str, message: str, start_time: str)
 def build_lost_status(
     pod: Json, last: Json | None, reason: str, message: str, now: str, *, disrupted: bool = True
 ) -> Json:
-    """The pod's instance is gone: everything that may have run ended in a way that nobody saw.
+    """The pod's instance is gone: containers that may have run terminated with an unknown exit code.
 
-    last: newest status known. disrupted: adds DisruptionTarget, so that a Job's podFailurePolicy can tell it from
-    the program's own failure.
+    last: newest status known. disrupted: adds DisruptionTarget, so that a Job's podFailurePolicy can distinguish it
+    from a failure of the program.
     """
     generation = _generation(pod)
     status: Json = dict(last or pod.get("status") or {})
@@ -144,7 +144,7 @@ def build_lost_status(
 
 
 def _end_containers(pod: Json, status: Json, now: str) -> None:
-    """A regular container behind an init container that never succeeded did not run: it goes on waiting."""
+    """A regular container after an init container that never succeeded did not run: it stays waiting."""
     init, regular, ephemeral = (status.get(field) or [] for field in _STATUS_FIELDS.values())
     lost = {item["name"] for item in (*find_unlocated(pod, init, regular), *ephemeral)}
     for field in _STATUS_FIELDS.values():
@@ -178,7 +178,7 @@ def _end_container(item: Json, now: str) -> Json:
 
 
 def build_unstarted_status(pod: Json, last: Json | None, start_time: str, now: str) -> Json:
-    """Deleted before anything of it ran: a terminal phase, so that owners may count it as ended."""
+    """Deleted before any container ran: a terminal phase, so that owners can count the pod as terminated."""
     of_api = pod.get("status") or {}
     known = last or (of_api if of_api.get("containerStatuses") else None)
     known = known or build_pending_status(pod, start_time, "", "", now)

@@ -1,7 +1,7 @@
-"""What should happen to this pod now? One pure function from what is known to the next actions.
+"""Decides the next actions for a pod: one pure function of its state.
 
-The order of a pod's life is readable here and nowhere else: launch, connect, send, publish, archive, delete,
-terminate. Every call answers from the whole state again, so nothing depends on which event came first.
+It alone defines the order of a pod's life: launch, connect, send, publish, archive, delete, terminate. It is
+level-triggered: every call decides from the whole state, and the order of events does not matter.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 ORPHAN_STOP_LIMIT_S = 5.0
-"""How long a pod whose API object is already gone may take to stop before its instance is taken away. A kubelet kills
+"""How long a pod whose API object is already gone may take to stop before its instance is terminated. A kubelet kills
 such pods with a grace period of 1 s (2 s at least in effect)."""
 
 
 class Action(StrEnum):
-    """Steps that the controller carries out, in the order given, stopping at the first that changes the state."""
+    """Actions that the executor carries out in the given order."""
 
     ADMIT = "admit"
     LAUNCH = "launch"
@@ -36,23 +36,23 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PodState:
-    """The facts that decide.
+    """The facts that `reconcile` decides by.
 
     exists/deleting:  the API object
     node_known:       the Node was read or registered, so that a pod can be admitted to it
     admitted/held:    passed admission; held: left Pending on purpose, without an instance
-    launching:        the cloud is asked for an instance
-    has_instance:     an instance lives or may live (costs money); lost: the cloud says that it is gone
+    launching:        a launch is running
+    has_instance:     an instance exists or may exist (costs money); lost: the cloud says that it is gone
     boot_failed:      the instance never answered within the limit
-    connected:        a session is open; connecting: somebody is dialing
-    silent:           the agent was not heard for longer than a node monitor waits; not_ready: that was told
+    connected:        a session is open; connecting: a task is dialing
+    silent:           the agent was silent for longer than the grace period; not_ready: Ready=False is desired
     sent:             the agent has our newest pod and references
     given:            an agent was given the pod: something of it may run
     terminal:         the newest status has a terminal phase; finished: nothing runs any more
     published:        the API server holds our newest status; api_deleted: our final DELETE was accepted
-    unaccepted:       the API server answers, but has not taken our newest status for too long
-    pending_due:      long enough Pending that a status should say so
-    stop_waited_s:    since the agent was told to stop a pod without API object; None before
+    unaccepted:       the API server answers, but has not accepted our newest status for too long
+    pending_due:      Pending for so long that a status should be published
+    stop_waited_s:    time since `stop` was sent for a pod without API object; None before
     """
 
     exists: bool
@@ -104,14 +104,14 @@ def reconcile(state: PodState) -> list[Action]:
 
 
 def is_over(state: PodState) -> bool:
-    """Nothing of the pod runs any more, and how it ended is known."""
+    """Whether nothing of the pod runs any more and its terminal status is known."""
     if state.terminal and (not state.has_instance or state.lost or state.boot_failed):
         return True
     return (state.terminal or state.deleting) and state.finished
 
 
 def _may_run(state: PodState) -> bool:
-    """Whether something of the pod may be running that has to end by its grace period."""
+    """Whether containers of the pod may be running that must be stopped within its grace period."""
     if not state.has_instance:
         return state.held and state.has_status  # its instance is being looked for
     return state.connected or state.has_status or state.given
@@ -133,9 +133,9 @@ def _run(state: PodState) -> list[Action]:
 
 
 def _finish(state: PodState) -> list[Action]:
-    """Nothing runs any more: tell it, keep the logs if somebody may still ask, stop paying.
+    """Nothing runs any more: publish the status, archive the logs unless the pod is deleted, terminate the instance.
 
-    A status that is not accepted for too long comes last: it must not cost money for ever.
+    A status that was not accepted for too long is published last, so that it does not keep the instance.
     """
     actions = []
     if not state.published and not state.unaccepted:

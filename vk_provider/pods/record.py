@@ -1,8 +1,9 @@
-"""What the provider remembers of one pod while it works on it. Nothing here survives a restart, nothing needs to."""
+"""The provider's state of one pod, in memory only: `adopt` builds it again after a restart."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from vk_provider.wire.session import References
 
 @dataclass(frozen=True, slots=True)
 class PendingLaunch:
-    """A launch as it was sent first. message: why this offering."""
+    """A launch request that is repeated unchanged. message: the reason of the chosen offering."""
 
     request: LaunchRequest
     message: str
@@ -29,28 +30,28 @@ class PodRecord:
     """One pod, keyed by UID. Times are time.monotonic() unless said otherwise.
 
     pod:        the API object as last seen; `exists` turns False when the API deleted it
-    instance:   what the cloud says of the pod's instance, None while there is none
-    status:     the newest PodStatus (agent's, or the provider's own when there is no agent); what is to be published
+    instance:   the pod's instance as the cloud described it, None while there is none
+    status:     the newest PodStatus: from the agent, or the provider status
     finished:   nothing of the pod runs any more
-    concluded:  the provider itself said how the pod ended: no agent's word changes that any more
+    concluded:  `status` is a terminal provider status: statuses from the agent are ignored
     published:  our fields of the status as the API server holds them (owned_status), at resourceVersion
-                 published_version; None while it holds nothing of us. See pods.status_publisher
-    altered:    what the API server made of the fields that it does not keep as they were sent (status_patch.Altered)
-    refused:    the status that the API server did not accept, so that it is not sent for ever
-    redial_at:  not dialed before: its agent broke the protocol; violation_backoff says for how long
-    unaccepted_since: since when the API server, which answers, does not take the status; 0.0 while it does
-    launching:  asks for the instance, beside the worker
-    resolving:  reads what the pod refers to, beside the worker; resolving_for: the generation of that pod
-    forgotten:  the controller has let go of the record; whatever still runs for it cleans up after itself
-    launch:     the request whose outcome is not known yet; it is repeated as it is, whatever the pod says meanwhile
+                 published_version; None while it holds none. See pods.status_publisher
+    altered:    fields that the API server does not store as they were sent (status_patch.Altered)
+    refused:    the status that the API server did not accept, so that it is not sent again
+    redial_at:  earliest time to dial after a violation, by violation_backoff
+    unaccepted_since: since when the API server, which answers, does not accept the status; 0.0 while it does
+    launching:  task that launches the instance
+    resolving:  task that reads the references; resolving_for: the generation of that pod
+    forgotten:  the controller has removed the record; tasks that still run for it clean up after themselves
+    launch:     the request whose outcome is not known yet; it is repeated unchanged
     fresh:      nothing of the pod can have run on its instance before this process connected to it
-    handover_unknown: an earlier process may have given the pod to the agent of this instance without having told
-                 the API server: its agent is asked before that is ruled out
-    silent_since: since when the agent of a pod that may run is not heard; 0.0 while it is
-    not_ready:  the Ready condition that is told instead of the agent's, because it is silent for too long
+    handover_unknown: an earlier process may have given the pod to the agent of this instance without having
+                 published it: the agent is asked
+    silent_since: since when the agent of a pod that may run has sent nothing; 0.0 while it is heard
+    not_ready:  the Ready condition that replaces the agent's, because it is silent for too long
     ending_since: when the pod was first seen deleted or with a terminal phase; 0.0 before
-    ended_by_others: the API got a terminal phase that is not from us: the agent has to stop the pod
-    event_relay: the agent's events on their way, once there were any; ack_seq: what is to be acknowledged next
+    ended_by_others: another writer has set a terminal phase: the agent must stop the pod
+    event_relay: relays the agent's events, None before the first one; ack_seq: the next acknowledgement
     """
 
     uid: str
@@ -101,7 +102,7 @@ class PodRecord:
     altered: Altered = field(default_factory=dict)
     refused: Json | None = None
     unaccepted_since: float = 0.0
-    unaccepted_told: bool = False
+    unaccepted_reported: bool = False
     pending_due: float = 0.0
     reached_running: bool = False
     archived: bool = False
@@ -134,19 +135,23 @@ class PodRecord:
 
     @property
     def phase(self) -> str:
-        """The newest phase known: ours when we have one, else the API's. A terminal one is never left."""
+        """The newest phase known: of `status` if there is one, else the API's. A terminal phase is never left."""
         own = str((self.status or {}).get("phase") or "")
         return self.api_phase if not own or self.api_phase in TERMINAL_PHASES else own
 
     @property
     def has_instance(self) -> bool:
-        """An instance that is or may still be there, as far as we know: it runs or costs money."""
-        return self.instance is not None and not self.instance.state.is_gone and not self.terminated
+        """Whether an instance exists or may exist: it runs or costs money."""
+        return self.instance is not None and not self.instance.state.is_terminated and not self.terminated
 
     def close_event_relay(self) -> None:
-        """The agent that the events came from is not this pod's any more: nothing is acknowledged to another."""
+        """Acknowledge no more events: their agent is not this pod's any more."""
         if self.event_relay is not None:
             self.event_relay.close()
         if self.ack_timer is not None:
             self.ack_timer.cancel()
         self.event_relay, self.ack_seq, self.ack_timer = None, 0, None
+
+
+OnEvent = Callable[[PodRecord, str, str, str], None]
+"""(record, event type, reason, message): records an event on the pod."""

@@ -1,4 +1,4 @@
-"""Reads what a pod refers to beside its worker: a ConfigMap or a TokenRequest that hangs holds nothing else up."""
+"""Reads a pod's references in a task of its own, so that a ConfigMap or TokenRequest that hangs delays nothing else."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ NOT_READ = "it has not been read yet"
 
 
 class ReferenceResolver:
-    """At most one reading a pod; `wake(uid)` is called when it is done and when it would be answered differently."""
+    """At most one reading per pod; `wake(uid)` is called when it is done and when a reference has changed."""
 
     def __init__(self, store: ReferenceStore, wake: Callable[[str], None]) -> None:
         self._store = store
         self._wake = wake
 
     def start(self, record: PodRecord) -> None:
-        """Begin to read, unless somebody does."""
+        """Start to read unless a reading is running."""
         if record.resolving is not None:
             return
         record.references_changed = False
@@ -38,7 +38,7 @@ class ReferenceResolver:
         record.resolving.add_done_callback(lambda task: self._done(record, task))
 
     def take(self, record: PodRecord) -> References | None:
-        """What was read for the newest spec; None while it is being read: the worker is woken then."""
+        """The references of the newest spec; None while they are being read: the worker is woken then."""
         task = record.resolving
         if task is not None and not task.done():
             return None
@@ -47,11 +47,11 @@ class ReferenceResolver:
             self.start(record)
             return None
         if record.references_changed:
-            self.start(record)  # what was read goes out; what changed since then follows
+            self.start(record)  # return what was read; the change follows
         return task.result()
 
     def _done(self, record: PodRecord, task: asyncio.Task[References]) -> None:
-        """Before there is a session nobody waits for it."""
+        """Wake the worker, which waits for the references only once there is a session."""
         if record.session is not None and not task.cancelled():
             self._wake(record.uid)
 
@@ -61,7 +61,7 @@ class ReferenceResolver:
             try:
                 return await self._store.resolve(record.pod)
             except Exception as error:
-                log.warning("pod %s: what it refers to is read again later: %s", record.key, error)
+                log.warning("pod %s: its references are read again later: %s", record.key, error)
             await asyncio.sleep(backoff.next_delay_s())
 
     def _changed(self, record: PodRecord) -> None:
@@ -69,7 +69,7 @@ class ReferenceResolver:
         self._wake(record.uid)
 
     def release(self, record: PodRecord) -> None:
-        """Nobody needs it any more."""
+        """Stop reading and following the pod's references."""
         if record.resolving is not None:
             record.resolving.cancel()
             record.resolving = None
@@ -77,7 +77,7 @@ class ReferenceResolver:
 
 
 def unread_references(pod: Json) -> References:
-    """References none of which has been read: the agent leaves as it is what it had."""
+    """References of which none was read: the agent keeps those that it had."""
     found = find_references(pod)
     names = [f"configmap/{name}" for name in found.config_maps]
     names += [f"secret/{name}" for name in found.secrets]

@@ -1,4 +1,4 @@
-"""What the kubelet API may know of the pods: views on the controller's records, answered from memory."""
+"""Views on the controller's records for the kubelet API, from memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RecordHandle:
 
     @property
     def instance(self) -> Instance | None:
-        """Only an instance whose agent was given the pod can answer for it."""
+        """Only an instance whose agent was given the pod."""
         record = self._record
         if not record.has_instance or record.archived or not (record.status_from_agent or record.session is not None):
             return None

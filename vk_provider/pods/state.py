@@ -1,4 +1,4 @@
-"""What is known of a pod right now, as the facts that `reconcile` decides by. Pure: `now` is time.monotonic()."""
+"""Computes from a record the facts that `reconcile` decides by. Pure: `now` is time.monotonic()."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from vk_provider.pods.status_patch import compute_desired, is_published, keep_tr
 MAX_ATTEMPTS = 3
 DEFAULT_GRACE_S = 30
 DELETION_OVERDUE_S = 60.0
-"""How long after its grace period an ending pod with an unreachable agent is kept before its instance is taken away."""
+"""Time after the grace period until the instance of a terminating pod with an unreachable agent is terminated."""
 
 
 UNACCEPTED_LIMIT_S = 600.0
-"""How long a finished instance is kept because the API server, which answers, does not take the pod's last status."""
+"""How long the instance of a finished pod is kept because the API server, which answers, refuses its last status."""
 
 
 def compute_state(record: PodRecord, now: float, agent_grace_s: float, *, node_known: bool = True) -> PodState:
-    """The facts of one record. agent_grace_s: how long an agent may be away before its pod is not Ready any more."""
+    """The facts of one record. agent_grace_s: how long an agent may be silent before its pod is not Ready any more."""
     started = record.status_from_agent or has_started(record.pod)
     given = is_given(record)
-    # The API's word that the pod has ended is no word on its containers, as long as there is an agent to ask.
+    # A terminal phase in the API does not mean that the containers have terminated, if an agent was given the pod.
     ended_unseen = record.api_phase in TERMINAL_PHASES and not given
     return PodState(
         exists=record.exists,
@@ -59,7 +59,7 @@ def compute_state(record: PodRecord, now: float, agent_grace_s: float, *, node_k
 
 
 def next_look_s(record: PodRecord, seen: PodState, now: float, agent_grace_s: float) -> float | None:
-    """Seconds until the clock alone changes the answer; None when it does not."""
+    """Seconds until the passing of time alone changes the state; None when it does not."""
     due = []
     if not record.exists and record.stop_sent_at:
         due.append(record.stop_sent_at + ORPHAN_STOP_LIMIT_S)
@@ -75,12 +75,12 @@ def next_look_s(record: PodRecord, seen: PodState, now: float, agent_grace_s: fl
 
 
 def is_unaccepted(record: PodRecord, now: float) -> bool:
-    """The API server, which answers, has not taken the newest status for too long."""
+    """Whether the API server, which answers, has not accepted the newest status for too long."""
     return bool(record.unaccepted_since) and now - record.unaccepted_since >= UNACCEPTED_LIMIT_S
 
 
 def is_overdue(record: PodRecord, now: float) -> bool:
-    """An ending pod whose agent was away for the whole grace period and longer: nobody will tell how it ended."""
+    """Whether the agent of a terminating pod was unreachable for so long that no terminal status will come."""
     overdue_at = _overdue_at(record)
     return overdue_at is not None and now >= overdue_at
 
@@ -103,14 +103,14 @@ def _silent_s(record: PodRecord, now: float) -> float:
 
 
 def is_given(record: PodRecord) -> bool:
-    """An agent was given the pod, by this process or perhaps by an earlier one: something of it may run."""
+    """Whether an agent was given the pod, by this process or perhaps by an earlier one: containers may run."""
     if record.status_from_agent or record.sent_fingerprint is not None or has_started(record.pod):
         return True
     return record.handover_unknown and not record.boot_failed
 
 
 def has_started(pod: Json) -> bool:
-    """The API's status tells that an agent had the pod: some container has or had an ID, or it is Running."""
+    """Whether the API's status shows that an agent had the pod: a container has or had an ID, or it is Running."""
     status = pod.get("status") or {}
     if status.get("phase") == "Running":
         return True
@@ -122,7 +122,7 @@ def has_started(pod: Json) -> bool:
 
 
 def compute_fingerprint(record: PodRecord) -> Any:
-    """Changes exactly when the agent must see the pod again: not for our own status patches."""
+    """Changes when the pod must be sent to the agent again, and not with our own status PATCHes."""
     metadata, spec = record.pod["metadata"], record.pod["spec"]
     gates = {gate["conditionType"] for gate in spec.get("readinessGates") or []}
     conditions = [
@@ -142,7 +142,7 @@ def compute_fingerprint(record: PodRecord) -> Any:
 
 
 def desired_status(record: PodRecord) -> Json | None:
-    """What the API server should hold of the pod's status; None while there is nothing to tell."""
+    """The status that the API server should hold (owned_status); None while there is nothing to publish."""
     status = record.status
     if status is None and record.not_ready is not None:
         status = record.published
@@ -151,7 +151,7 @@ def desired_status(record: PodRecord) -> Json | None:
 
 def _is_published(record: PodRecord) -> bool:
     """Whether the API server holds our newest status, or has refused just that one."""
-    told = desired_status(record)
-    if told is None or told == record.refused:
+    desired = desired_status(record)
+    if desired is None or desired == record.refused:
         return True
-    return is_published(record.published, keep_transition_times(told, record.published, ""))
+    return is_published(record.published, keep_transition_times(desired, record.published, ""))

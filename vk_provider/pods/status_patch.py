@@ -1,7 +1,7 @@
-"""From two PodStatuses to the strategic-merge PATCH between them. Pure.
+"""Computes the strategic-merge PATCH between two PodStatuses. Pure.
 
-The API merges `conditions` by type, `podIPs` and `hostIPs` by ip; container status lists are replaced whole. What we
-do not own (other controllers' conditions, qosClass, nominatedNodeName, resourceClaimStatuses) is never mentioned.
+The API merges `conditions` by type, `podIPs` and `hostIPs` by ip; container status lists are replaced whole. Fields
+that a kubelet does not write (other controllers' conditions, qosClass, resourceClaimStatuses) are never in the PATCH.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ OWNED_CONDITIONS = frozenset(
 )
 _MERGED_BY_IP = ("podIPs", "hostIPs")
 PASSING_CONDITIONS = frozenset({"PodResizePending", "PodResizeInProgress", "AllContainersRestarting"})
-"""Conditions that are taken away again. Any other that we do not mention may be somebody else's."""
+"""Conditions that are removed when the status lacks them. Any other one may belong to another writer."""
 
 
 def owned_status(status: Json) -> Json:
-    """The part of a status that is ours to publish, without empty fields."""
+    """The fields of a status that a kubelet publishes, without empty ones."""
     owned = {name: status[name] for name in OWNED_FIELDS if status.get(name) not in (None, "", [], {})}
     if "conditions" in owned:
         owned["conditions"] = [item for item in owned["conditions"] if item["type"] in OWNED_CONDITIONS]
@@ -61,26 +61,27 @@ def owned_status(status: Json) -> Json:
 
 
 def compute_desired(status: Json, of_api: Json, not_ready: Json | None) -> Json:
-    """owned_status of what is to be published.
+    """The desired status (owned_status).
 
-    of_api:    status of the API object; a terminal phase, whoever set it, is never left
-    not_ready: the condition that stands for a Ready that nobody can confirm, None while the agent is heard
+    of_api:    status of the API object; a terminal phase in it, by any writer, is never left
+    not_ready: replaces Ready=True while the agent is silent, else None
     """
-    told = owned_status(status)
-    if of_api.get("phase") in TERMINAL_PHASES and told.get("phase") != of_api["phase"]:
-        told |= {name: of_api[name] for name in ("phase", "reason", "message") if of_api.get(name)}
-    if not_ready is not None and "conditions" in told:
-        told["conditions"] = [
-            not_ready if item["type"] == "Ready" and item["status"] == "True" else item for item in told["conditions"]
+    desired = owned_status(status)
+    if of_api.get("phase") in TERMINAL_PHASES and desired.get("phase") != of_api["phase"]:
+        desired |= {name: of_api[name] for name in ("phase", "reason", "message") if of_api.get(name)}
+    if not_ready is not None and "conditions" in desired:
+        desired["conditions"] = [
+            not_ready if item["type"] == "Ready" and item["status"] == "True" else item
+            for item in desired["conditions"]
         ]
-    return told
+    return desired
 
 
 def keep_transition_times(status: Json, published: Json | None, now: str) -> Json:
-    """The same status with each condition's lastTransitionTime as the API's readers saw it.
+    """The same status with each condition's lastTransitionTime as seen in the API.
 
-    The agent does not know of a Ready that was False only in the API (its session was down, or the Node's Lease had run
-    out): back at True it is a transition of now. What stays the same keeps the later time: it must not go back.
+    The agent does not know of a Ready that was False only in the API (its session was down, or the Node's Lease had
+    expired): its return to True is a transition now. An unchanged condition keeps the later of both times.
     """
     known = {item["type"]: item for item in (published or {}).get("conditions") or []}
     if not known or "conditions" not in status:
@@ -119,21 +120,21 @@ def build_status_patch(uid: str, published: Json | None, status: Json) -> Json:
             if old not in (None, "", [], {}):
                 patch[name] = None
         elif value != old:
-            # Addresses merge by ip: the one of an earlier instance would stay, and two of a family are refused.
+            # Addresses merge by ip: that of an earlier instance would stay, and two of a family are refused.
             replaced = name in _MERGED_BY_IP and old
             patch[name] = [{"$patch": "replace"}, *value] if replaced else value
     return {"metadata": {"uid": uid}, "status": patch}
 
 
 Altered = dict[tuple[str, str], tuple[Any, Any]]
-"""(field of the status, type of the condition or "") -> (as it was sent, as the API server keeps it)."""
+"""(field of the status, type of the condition or "") -> (value sent, value that the API server stores)."""
 
 
 def find_altered(patch: Json, sent: Json, held: Json) -> Altered:
-    """What the API server did not keep as it was sent: quantities in another form, fields that it does not know.
+    """Fields that the API server does not store as they were sent: quantities in another form, unknown fields.
 
-    patch: the `status` of the PATCH body; sent: the owned_status it stood for; held: owned_status of the answer. Only
-    what the PATCH named is looked at: whatever else differs was written by somebody else.
+    patch: the `status` of the PATCH body; sent: the owned_status it was made from; held: owned_status of the answer.
+    Only fields of the PATCH are compared: other differences come from other writers.
     """
     altered: Altered = {}
     for name in patch.keys() - {"conditions"}:
@@ -148,7 +149,7 @@ def find_altered(patch: Json, sent: Json, held: Json) -> Altered:
 
 
 def as_sent(held: Json, altered: Altered) -> Json:
-    """owned_status of the API object, with what is `altered` in the form in which it was sent."""
+    """owned_status of the API object, with the `altered` fields in the form in which they were sent."""
     if not altered:
         return held
     restored, conditions = dict(held), _by_type(held.get("conditions") or [])
@@ -175,7 +176,7 @@ def _diff_conditions(old: list[Json], new: list[Json]) -> list[Json]:
     changed = [
         _replace(known.get(item["type"]) or {}, item)
         for item in new
-        # The plain comparison first: at nearly every look at a pod, nothing has changed.
+        # The plain comparison first: in most calls nothing has changed.
         if known.get(item["type"]) != item and _without_nulls(known.get(item["type"]) or {}) != _without_nulls(item)
     ]
     passed = (name for name in known if name not in wanted and name in PASSING_CONDITIONS)
@@ -184,10 +185,10 @@ def _diff_conditions(old: list[Json], new: list[Json]) -> list[Json]:
 
 
 def _without_nulls(condition: Json) -> Json:
-    """The API server shows a lastProbeTime that nobody set as null."""
+    """The API server returns a lastProbeTime that was never set as null."""
     return {name: value for name, value in condition.items() if value is not None}
 
 
 def _replace(old: Json, new: Json) -> Json:
-    """A condition is merged field by field, so what it no longer has is named with null."""
+    """A condition is merged field by field, so removed fields are sent as null."""
     return {**{name: None for name in old if name not in new}, **new}

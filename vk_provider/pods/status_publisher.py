@@ -1,23 +1,23 @@
-"""Tells the API server how a pod is: one PATCH at a time, from what it holds to what it should hold.
+"""Publishes a pod's status: one PATCH at a time, from the published to the desired status.
 
-`record.published` is what the API server holds, as its newest answer or watch event said, never what was meant by a
-PATCH: another writer may have come between, and its event may arrive before the answer to our own PATCH does.
+`record.published` is taken from the newest answer or watch event of the API server, never from the PATCH that was sent:
+another writer may have changed the status, and its event may arrive before the answer to our PATCH.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from http import HTTPStatus
 
-from vk_provider.errors import KubeApiError
+from vk_provider.errors import NO_ANSWER, KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import pod_path
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.provider_status import instance_condition
-from vk_provider.pods.record import PodRecord
+from vk_provider.pods.record import OnEvent, PodRecord
 from vk_provider.pods.state import desired_status, is_unaccepted
 from vk_provider.pods.status_patch import (
     as_sent,
@@ -31,16 +31,18 @@ from vk_provider.rfc3339 import format_time
 log = logging.getLogger(__name__)
 
 FAILED_STATUS = "FailedStatusUpdate"
-_OUTAGE = (0, 401, 429, 503)
-"""Answers that say nothing of the status that was sent: the API server is away, overloaded or does not know us."""
+_OUTAGE = (
+    NO_ANSWER,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+"""Answers that are no refusal of the status: the API server is away, overloaded, or rejects our credentials."""
 _MINIMAL_FIELDS = ("phase", "reason", "message")
-
-OnEvent = Callable[[PodRecord, str, str, str], None]
-"""(record, event type, reason, message)."""
 
 
 class StatusPublisher:
-    """`publish` returns when the API server has taken or refused the newest status, or raises KubeApiError."""
+    """`publish` returns when the API server has accepted or refused the newest status, or raises KubeApiError."""
 
     def __init__(self, client: KubeClient, metrics: PodMetrics, event: OnEvent) -> None:
         self._client = client
@@ -48,7 +50,7 @@ class StatusPublisher:
         self._event = event
 
     async def publish(self, record: PodRecord) -> None:
-        """One PATCH with the newest status; what arrives meanwhile makes the next one."""
+        """One PATCH with the desired status; a newer one is published by the next call."""
         told = desired_status(record)
         if told is None:
             return
@@ -65,7 +67,7 @@ class StatusPublisher:
             self._note_unaccepted(record, error)
             raise
         record.refused = None
-        record.unaccepted_since, record.unaccepted_told = 0.0, False
+        record.unaccepted_since, record.unaccepted_reported = 0.0, False
         if status.get("phase") == "Running" and not record.reached_running:
             record.reached_running = True
             self._metrics.running_seconds.observe(time.monotonic() - record.bound_at)
@@ -89,7 +91,7 @@ class StatusPublisher:
         note_held(record, answer)
 
     async def _fall_back(self, record: PodRecord, told: Json, error: KubeApiError) -> None:
-        """The API server can never accept this status. How the pod ended is told all the same, without the rest."""
+        """Publish only a terminal phase with its reason, since the API server can never accept the whole status."""
         log.error("pod %s: the API server refuses the status: %s", record.key, error)
         self._event(record, "Warning", FAILED_STATUS, f"the API server refuses the pod's status: {error}")
         if told.get("phase") in TERMINAL_PHASES and record.api_phase not in TERMINAL_PHASES:
@@ -101,7 +103,7 @@ class StatusPublisher:
                     self._note_unaccepted(record, again)
                     raise
                 log.error("pod %s: its phase %s is refused, too: %s", record.key, told["phase"], again)
-        # The next status is compared with what the API server holds, not with what it did not take.
+        # The next status is compared with what the API server holds, not with what it refused.
         record.refused = told
 
     def _note_unaccepted(self, record: PodRecord, error: KubeApiError) -> None:
@@ -110,15 +112,15 @@ class StatusPublisher:
             record.unaccepted_since = 0.0
             return
         record.unaccepted_since = record.unaccepted_since or now
-        if is_unaccepted(record, now) and not record.unaccepted_told:
-            record.unaccepted_told = True
+        if is_unaccepted(record, now) and not record.unaccepted_reported:
+            record.unaccepted_reported = True
             text = f"the pod's status has not been accepted for {now - record.unaccepted_since:.0f} s: {error}"
             log.error("pod %s: %s", record.key, text)
             self._event(record, "Warning", FAILED_STATUS, text)
 
 
 def note_held(record: PodRecord, pod: Json) -> None:
-    """Take note of what the API server holds, by an answer or a watch event; an older one than known is no news."""
+    """Record what the API server holds, from an answer or a watch event; older versions are ignored."""
     version = resource_version(pod)
     if version < record.published_version:
         return
@@ -127,7 +129,7 @@ def note_held(record: PodRecord, pod: Json) -> None:
 
 
 def resource_version(pod: Json) -> int:
-    """Versions of one resource are ordered numbers (KEP-5504); 0 for what is none."""
+    """resourceVersion as a number, which is ordered within a resource (KEP-5504); 0 when it is no number."""
     text = str(pod["metadata"].get("resourceVersion") or "")
     return int(text) if text.isdecimal() else 0
 

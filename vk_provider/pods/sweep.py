@@ -1,8 +1,8 @@
-"""Orphan sweep: instances of ours whose pod is gone are terminated, but only when both sides say so, twice.
+"""Orphan sweep: terminates instances of this provider whose pod is gone.
 
-The cloud is listed before the cluster is asked, young instances are left alone, an instance must be seen as orphan in
-two sweeps (in many when they are many at once, see pods.missing), and a sweep in which either side failed is aborted.
-(Kip once killed every cell after an outage.)
+The cloud is listed before the API server is asked, new instances are skipped, an instance must be an orphan in two
+sweeps (in more when there are many at once, see pods.missing), and a sweep in which the cloud or the API server fails
+is aborted. (Kip once killed every cell after an outage.)
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def find_foreign_instances(instances: list[Instance], nodes: set[str]) -> dict[s
 
 
 MASS_SWEEPS = 10
-"""So many sweeps must agree when the pods of many instances are gone at once."""
+"""Number of sweeps that must agree when the pods of many instances are gone at once."""
 
 
 class OrphanSweep:
@@ -74,7 +74,7 @@ class OrphanSweep:
         self._interval_s = interval_s
         self._min_age_s = min_age_s
         self._clock = clock
-        # A sweep's own timer is never exact: half an interval tells two sweeps apart.
+        # Timers are not exact: half an interval distinguishes two sweeps.
         self._rule = MissingRule(0.5 * interval_s, (MASS_SWEEPS - 0.5) * interval_s)
         self._foreign: dict[str, list[str]] = {}
 
@@ -103,7 +103,7 @@ class OrphanSweep:
         if verdict.mass and verdict.doubted:
             self._metrics.mass_missing.inc("sweep")
             log.error(
-                "the pods of %d of %d instances are gone: too many at once, nothing is concluded yet",
+                "the pods of %d of %d instances are gone: too many at once, none is terminated yet",
                 len(verdict.doubted),
                 len(listed),
             )
@@ -117,17 +117,17 @@ class OrphanSweep:
         return ended
 
     async def _looks_orphaned(self, instance: Instance) -> bool:
-        """False, too, for an instance that cannot be judged: a fault of one must not end the sweep."""
+        """False also for an instance that cannot be checked: a fault about one must not abort the sweep."""
         try:
             return await self._is_orphan(instance)
         except (CloudError, KubeApiError, OSError):
             raise
         except Exception as error:
-            log.error("instance %s cannot be judged: %s: %s", instance.instance_id, type(error).__name__, error)
+            log.error("instance %s cannot be checked: %s: %s", instance.instance_id, type(error).__name__, error)
             return False
 
     def _log_foreign_instances(self, foreign: dict[str, list[str]]) -> None:
-        """They cost money and may be another provider's, so they are named and left alone."""
+        """Log foreign instances: they cost money, but may belong to another provider."""
         if foreign != self._foreign:
             for node, instance_ids in foreign.items():
                 log.warning(
@@ -144,8 +144,8 @@ class OrphanSweep:
         namespace, name = instance.tags.get(TAG_POD_NAMESPACE, ""), instance.tags.get(TAG_POD_NAME, "")
         record = self._controller.records.get(uid)
         if record is not None:
-            # Its pod has another instance, or has ended and needs none: this is the surplus of a crash. A pod that has
-            # none yet is being given one.
+            # Surplus: the pod has another instance, or is terminal and needs none. A pod without an instance may be
+            # waiting for this one's launch.
             if record.instance is None:
                 return record.phase in TERMINAL_PHASES
             return record.instance.instance_id != instance.instance_id

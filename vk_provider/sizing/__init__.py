@@ -1,4 +1,4 @@
-"""Which instance for this pod: effective requests, requirements, selection that can say why it refused.
+"""Chooses the offering for a pod: effective requests, requirements, and a selection that explains itself.
 
-Pure: no I/O, no clock. `select_offering` is the door; cloud.base.Offering is what it chooses from.
+Pure: no I/O, no clock. `select_offering` is the entry point; it chooses from cloud.base.Offering.
 """

@@ -1,4 +1,4 @@
-"""How much of an instance a pod needs: its effective requests plus what the instance takes for itself."""
+"""Computes the size of the instance that a pod needs: its effective requests plus the instance's own use."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Need:
 def compute_need(pod: Json, preferences: Preferences, *, limits: bool = False) -> Need:
     """Return the need of a pod; requests as the scheduler counts them (init phase, sidecars, pod level, overhead).
 
-    limits: room for what the pod may use, not only for what it asks for. A pod that has the instance to itself has no
-    neighbour's idle CPU or memory to burst into.
+    limits: by the pod's limits rather than its requests. On an instance of its own a pod has no idle CPU or memory of
+    neighbours to burst into.
     """
     requests = effective_resources(pod, "requests")
     zero = Fraction(0)
@@ -57,7 +57,7 @@ def compute_need(pod: Json, preferences: Preferences, *, limits: bool = False) -
 
 
 def compute_allocatable(offering: Offering, preferences: Preferences) -> dict[str, str]:
-    """What the pod may use of an instance, as quantities: the downward API's default for limits that are not set."""
+    """Allocatable resources of an instance, as quantities: the downward API's default for limits that are not set."""
     memory = max(0, offering.memory_bytes - preferences.reserved_memory_bytes)
     return {
         "cpu": format_cpu(max(0, offering.cpu_milli - preferences.reserved_cpu_milli)),

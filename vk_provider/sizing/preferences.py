@@ -1,4 +1,4 @@
-"""What the operator wants of sizing: limits to the choice and reserves of every instance."""
+"""The operator's settings for sizing: restrictions of the choice and reserves of every instance."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Preferences:
     reserved_cpu_milli, reserved_memory_bytes: for agent, containerd and kernel. No CPU: they idle while the pod works
     size_to_limits:          an instance that holds the pod's limits; by its requests only when none is that large
     base_disk_bytes:         root disk before the pod's ephemeral-storage request
-    node_labels:             labels of requirement.LABELS whose value is the Node's own and names no offering: what a
-                             pod demands of them is about the Node, and the scheduler has looked at it
+    node_labels:             labels of requirement.LABELS whose value is the Node's own and names no offering: a pod's
+                             requirements on them are about the Node, and the scheduler has checked them
     """
 
     architectures: tuple[str, ...] = ()
@@ -40,8 +40,8 @@ class Preferences:
 
 
 def build_preferences(zone: str, architecture: str, offerings: Iterable[Offering]) -> Preferences:
-    """Of a Node in `zone` ("" = none): its pods run where the cluster believes them to be, on the architecture that
-    its label promises. A zone that the cloud does not have is a word of the cluster's only."""
+    """Preferences of a Node in `zone` ("" = none): its pods run in the zone and on the architecture of its labels. A
+    zone that the cloud does not have is a label for the scheduler only."""
     zones = {offering.zone for offering in offerings}
     known = zone in zones
     return Preferences(

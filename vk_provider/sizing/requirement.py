@@ -1,6 +1,6 @@
-"""What a pod says about the machine it wants: nodeSelector, required node affinity and annotations.
+"""A pod's requirements on its machine: nodeSelector, required node affinity and annotations.
 
-Only labels that tell offerings apart count here; the others are about the Node, and the scheduler has looked at them.
+Only labels that distinguish offerings are used; the others are about the Node, and the scheduler has checked them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 ZONE = "topology.kubernetes.io/zone"
 CAPACITY_TYPE = "karpenter.sh/capacity-type"
 LABELS = (ARCHITECTURE, INSTANCE_TYPE, ZONE, CAPACITY_TYPE)
-"""Labels of an offering, in the order in which they are tried."""
+"""Labels of an offering, in the order in which they are checked."""
 
 ANNOTATION_PREFIX = "vk-provider/"
 ANNOTATIONS = {
@@ -25,7 +25,7 @@ ANNOTATIONS = {
     f"{ANNOTATION_PREFIX}zone": ZONE,
     f"{ANNOTATION_PREFIX}capacity-type": CAPACITY_TYPE,
 }
-"""Annotation -> label: for choices that a label on the Node would keep the scheduler from; comma separated values."""
+"""Annotation -> label, for values that the Node's label would make the scheduler refuse; comma separated."""
 
 _ALIASES = {
     "beta.kubernetes.io/arch": ARCHITECTURE,
@@ -59,13 +59,13 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """always: all must match; any_of: alternatives (nodeSelectorTerms), one of which must match; () = no demand."""
+    """always: all must match; any_of: alternatives (nodeSelectorTerms), one of which must match; () = none."""
 
     always: tuple[Expression, ...] = ()
     any_of: tuple[tuple[Expression, ...], ...] = ()
 
     def names(self, label: str) -> bool:
-        """Whether the pod says anything about a label."""
+        """Whether the pod has a requirement on a label."""
         return any(e.label == label for e in (*self.always, *(e for term in self.any_of for e in term)))
 
 
@@ -83,7 +83,7 @@ def offering_label(offering: Offering, label: str) -> str:
 
 
 def find_requirements(pod: Json, node_labels: Collection[str] = ()) -> Requirements:
-    """Read a pod's demands. `node_labels`: labels that only the pod's annotations may speak of."""
+    """Read a pod's requirements. `node_labels`: labels on which only the pod's annotations are requirements."""
     spec = pod.get("spec") or {}
     always = [
         Expression(label, "In", (str(value),))

@@ -1,4 +1,4 @@
-"""The choice: a chain of named filters, then the cheapest. Both outcomes explain themselves in one sentence."""
+"""Chooses the cheapest offering that passes a chain of named filters. Both outcomes are explained in one sentence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BURST_FILTERS = ("cpu", "memory")
 class Selection:
     """The offering to launch; `alternatives` are the next best, for when the cloud lacks capacity.
 
-    message: why this one, for an event and a pod condition
+    message: the reason of the choice, for an event and a pod condition
     """
 
     offering: Offering
@@ -38,7 +38,7 @@ class Selection:
 class Refusal:
     """No offering fits. `removed_by` names the filter that removed the last candidate.
 
-    retryable: only the cloud's momentary capacity is in the way
+    retryable: only the cloud's current lack of capacity prevents it
     """
 
     reason: str
@@ -49,7 +49,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class _Filter:
-    """explain: given what was left before, why none of it passed."""
+    """explain: (offerings before the filter) -> why none of them passed."""
 
     name: str
     keeps: Callable[[Offering], bool]
@@ -57,7 +57,7 @@ class _Filter:
 
 
 class OfferingSelector:
-    """Selects from a fixed list of offerings; equal questions are answered from memory (pods of one Deployment)."""
+    """Selects from a fixed list of offerings; equal selections (pods of one Deployment) are cached."""
 
     _MEMORY = 256
 
@@ -162,7 +162,7 @@ def _build_filters(
 
 
 def _label_filter(label: str, requirements: Requirements, preferences: Preferences) -> _Filter:
-    """The pod's demands on one label; capacity type has a default that any demand of the pod replaces."""
+    """The pod's requirements on one label; those on the capacity type replace its default."""
     expressions = tuple(e for e in requirements.always if e.label == label)
     allowed = _allowed(label, preferences)
     if label == CAPACITY_TYPE and requirements.names(label):

@@ -1,8 +1,8 @@
-"""What an instance is told at boot through its user data.
+"""Boot parameters of an instance, in its user data.
 
-User data is readable by whoever may describe the instance in the cloud, so it holds no pod data and no Kubernetes
-credential: only the CA to trust and a boot secret of this launch alone, good for nothing but proving "I am the instance
-of this launch" during the identity exchange.
+User data is readable by every principal that may describe the instance in the cloud, so it holds no pod data and no
+Kubernetes credential: only the CA to trust and the boot secret of this launch, which proves nothing but the launch
+during the identity exchange.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The door for everything that an agent sends up the session: bytes in, a message that fits its schema out. Pure.
+"""Decodes and validates everything that an agent sends over the session. Pure.
 
-Whoever owns a pod may own the agent of its instance. So nothing of a message is used before it went through here:
-size, nesting, types, lengths and numbers are those of `wire.session`, and what the schema does not name is left out.
+A pod's owner may control the agent of its instance, so no part of a message is used before it is validated here: size,
+nesting, types, lengths and numbers are those of `wire.session`, and unknown fields are dropped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _REASON_CHARACTERS = 200
 
 
 class WireError(ValueError):
-    """The message breaks the contract; str() is one line that says how, safe to be logged and told."""
+    """The message violates the contract; str() is one line, safe for logs and events."""
 
 
 class _Envelope(msgspec.Struct):
@@ -56,6 +56,6 @@ def decode_up(data: bytes | str) -> UpMessage:
 
 
 def printable(text: str) -> str:
-    """The text on one line, cut to a length that a log line bears."""
+    """The text on one line, cut to a length that fits a log line."""
     line = "".join(character if character.isprintable() else "?" for character in text[:_REASON_CHARACTERS])
     return line if len(text) <= _REASON_CHARACTERS else f"{line}..."

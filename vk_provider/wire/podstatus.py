@@ -1,6 +1,6 @@
-"""PodStatus as an agent may send it (k8s.io/api/core/v1): every field that a kubelet writes, none else.
+"""PodStatus as an agent may send it (k8s.io/api/core/v1): the fields that a kubelet writes.
 
-What an agent says beyond these fields is left out when it is decoded. Lists are bounded; see `wire.values`.
+Other fields are dropped when a message is decoded. Lists are bounded; see `wire.values`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ LOGS      GET ?container=&previous=&follow=&tailLines=&sinceSeconds=&sinceTime=&
           raw=true&maxBytes=: the CRI log lines unchanged, the newest within maxBytes.
 EXEC, ATTACH, PORT_FORWARD
           GET or POST with upgrade headers (SPDY/3.1 or WebSocket) and the kubelet's query parameters
-          (container= added for exec and attach); the agent asks CRI for a streaming URL and passes bytes through
+          (container= added for exec and attach); the agent asks CRI for a streaming URL and forwards bytes
           unparsed. Errors before the upgrade: the status code and text body of the kubelet.
 RUN       POST ?container=&cmd=  combined output.
 STATS     GET the newest stats sample (the same document that is pushed up the session).
@@ -24,7 +24,7 @@ IDENTITY_REQUEST = "/v1/identity"
 
 hmac = HMAC-SHA256(key=bytes.fromhex(boot_secret), msg=nonce + b"\\n" + instance id + b"\\n" + csr PEM)."""
 IDENTITY_CERTIFICATE = "/v1/identity/certificate"
-"""POST {"certificate": PEM chain} -> 204. The next connection presents it. Used for renewal too."""
+"""POST {"certificate": PEM chain} -> 204. The next connection presents it. Also used for renewal."""
 SESSION = "/v1/session"
 LOGS = "/v1/logs"
 EXEC = "/v1/exec"

@@ -1,6 +1,6 @@
 """Messages of the session between provider and agent: JSON objects with a `type`, over one WebSocket.
 
-The types here are the contract and its schema: `wire.inbound` decodes what comes up by them.
+The types here are the contract and its schema: `wire.inbound` decodes the messages up by them.
 
 Everything is level-triggered and idempotent: `pod` always carries the whole desired state, `status` the whole actual
 state. After a reconnect both sides simply send their newest state again; only events carry a sequence number, and are
@@ -22,13 +22,13 @@ from vk_provider.wire.podstatus import PodStatus
 from vk_provider.wire.values import MAX_INTEGER, EventReason, EventText, FieldPath, Name, Timestamp, Uid
 
 MAX_DOWN_BYTES = 64 << 20
-"""A pod comes with everything it refers to, and a ConfigMap or Secret has 1 MiB at most."""
+"""A pod is sent with all its references, and a ConfigMap or Secret has 1 MiB at most."""
 MAX_UP_BYTES = 2 << 20
 """A status or a sample of a pod with a thousand containers; an object of the API has 1.5 MiB at most."""
 MAX_EVENT_COUNT = 1_000_000
-"""Occurrences that one message about an event stands for."""
+"""Limit of the occurrences that one event message counts."""
 FEATURES: tuple[str, ...] = ()
-"""What this agent can do beyond its wire version, as its greeting says it."""
+"""Features of this agent beyond its wire version, sent in its greeting."""
 
 
 class TokenReference(TypedDict):
@@ -39,7 +39,7 @@ class TokenReference(TypedDict):
 
 
 class References(TypedDict, total=False):
-    """What the pod refers to, resolved by the provider. A missing object is present with the value None.
+    """The objects that the pod refers to, resolved by the provider. A missing object has the value None.
 
     configMaps/secrets: name -> {"data", "binaryData", "immutable", "resourceVersion"} (secret data stays base64)
     tokens:             token_key -> TokenReference
@@ -62,7 +62,7 @@ class References(TypedDict, total=False):
 
 
 class NodeFacts(TypedDict):
-    """What the pod may learn of its Node (downward API defaults, DNS).
+    """Facts about the Node that the pod needs (downward API defaults, DNS).
 
     allocatable: the Node's allocatable resources, as quantities {"cpu": "2", "memory": "4Gi"}: this instance's
     """
@@ -99,7 +99,7 @@ class StopMessage(TypedDict):
 
 
 class AckMessage(TypedDict):
-    """All events with sequence <= seq are in the API server or were given up on purpose; the agent may forget them."""
+    """All events with sequence <= seq are in the API server or were dropped; the agent may forget them."""
 
     type: Literal["ack"]
     seq: int
@@ -109,8 +109,8 @@ class HelloMessage(TypedDict):
     """First message up.
 
     version:  of the wire contract that the agent speaks
-    features: what it can do beyond that version; absent in agents from before there were features
-    podUID:   "" while no pod was ever given to this instance
+    features: beyond that version; absent in earlier agents
+    podUID:   "" before a pod was given to this instance
     """
 
     type: Literal["hello"]
@@ -133,7 +133,7 @@ class StatusMessage(TypedDict):
 class EventMessage(TypedDict):
     """One event about the pod, with the kubelet's reason and message. Events of equal key may be aggregated.
 
-    seq: rises with each event of the pod and stays with it over restarts of the agent: podUID and seq name the event
+    seq: increases with each event of the pod, also over restarts of the agent: podUID and seq identify the event
     """
 
     type: Literal["event"]

@@ -1,4 +1,4 @@
-"""Query parameters of EXEC and ATTACH, as kubelets take them: input, output, error and tty count when they are "1"."""
+"""Query parameters of EXEC and ATTACH, as kubelets take them: input, output, error and tty are set by "1"."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class StreamOptionsError(ValueError):
-    """The options make no sense; str() is the body of the 400."""
+    """The options are invalid; str() is the body of the 400."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Values that an agent may send, each with its limit. `wire.inbound` decodes by them; a value beyond its limit is a
 violation of the contract.
 
-The limits are those of the Kubernetes API where it has one, else a multiple of what an honest agent ever says.
+The limits are those of the Kubernetes API where it has one, else a multiple of what a working agent sends.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from msgspec import Meta
 MAX_INTEGER = 2**63 - 1
 
 Counter = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
-"""Bytes, nanoseconds, inodes, pages: what fits the API's int64."""
+"""Bytes, nanoseconds, inodes, pages: a non-negative int64 of the API."""
 Amount = Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 """A signed int64: a file system may have less than nothing available."""
 Count32 = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 ExitCode = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 UserId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Figure = Annotated[float, Meta(ge=0, le=float(2**63))]
-"""A sample of a metric. Infinity and NaN are no JSON."""
+"""A sample of a metric. JSON has no infinity and no NaN."""
 
 _RFC3339 = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})\Z"
 Timestamp = Annotated[str, Meta(max_length=35, pattern=_RFC3339)]

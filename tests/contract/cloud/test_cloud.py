@@ -62,7 +62,7 @@ async def test_a_token_stays_used_after_its_instance_was_terminated(cloud: Cloud
     await eventually(cloud, instance.instance_id, InstanceState.TERMINATED)
     (again,) = await launch(cloud, "used")
     assert again.instance_id == instance.instance_id
-    assert again.state.is_gone and again.state.has_stopped
+    assert again.state.is_terminated and again.state.has_stopped
 
 
 async def test_a_token_is_not_taken_for_another_request(cloud: Cloud) -> None:

@@ -21,7 +21,7 @@ def test_an_upgrade_passes_with_its_own_headers_only_and_then_every_byte(step: i
     assert pass_all(gate, answer + b"\x00\xffHTTP/1.1 302 \r\n\r\n", step) == (
         SWITCHED + V4 + b"\r\n\x00\xffHTTP/1.1 302 \r\n\r\n"
     )
-    assert not gate.done and gate.ending() == b""
+    assert not gate.done and gate.finish() == b""
 
 
 @pytest.mark.parametrize("step", [1, 10_000])
@@ -49,7 +49,7 @@ def test_redirects_and_broken_heads_become_one_bad_gateway(head: bytes, step: in
     assert first.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
     assert b"location" not in passed.lower() and b"169.254" not in passed and b"nobody" not in passed
     assert f"Content-Length: {len(body)}".encode() in first
-    assert gate.done and gate.pass_on(b"more") == b"" and gate.ending() == b""
+    assert gate.done and gate.pass_on(b"more") == b"" and gate.finish() == b""
 
 
 def test_a_head_without_an_end_is_not_collected_for_ever() -> None:
@@ -88,11 +88,11 @@ def test_a_refusal_without_a_body_is_over_with_its_head() -> None:
 def test_an_agent_that_closes_without_an_answer_is_a_bad_gateway_to_the_client() -> None:
     gate = AnswerGate()
     assert gate.pass_on(b"HTTP/1.1 101 Swi") == b""
-    assert gate.ending().startswith(b"HTTP/1.1 502")
+    assert gate.finish().startswith(b"HTTP/1.1 502")
 
 
 class Follower:
-    """An Ending that says what it saw."""
+    """A Trailer that keeps what it observed."""
 
     def __init__(self) -> None:
         self.seen = b""
@@ -100,11 +100,11 @@ class Follower:
     def feed(self, data: bytes) -> None:
         self.seen += data
 
-    def ending(self) -> bytes:
+    def finish(self) -> bytes:
         return b"the end"
 
 
-def test_the_ending_behind_the_gate_keeps_the_last_word_of_a_stream() -> None:
+def test_the_trailer_behind_the_gate_is_sent_at_the_end_of_a_stream() -> None:
     gate = AnswerGate(follower := Follower())
     gate.feed(gate.pass_on(SWITCHED + b"\r\nabc"))
-    assert follower.seen == SWITCHED + b"\r\nabc" and gate.ending() == b"the end"
+    assert follower.seen == SWITCHED + b"\r\nabc" and gate.finish() == b"the end"

@@ -125,7 +125,7 @@ async def test_a_bad_request_for_renewal_is_an_identity_error(agent: tuple[Agent
 
 async def test_broken_json_is_an_agents_error(agent: tuple[Agent, HttpsConnector]) -> None:
     agent[0].answer = b"{"
-    with pytest.raises(AgentError, match="broken JSON"):
+    with pytest.raises(AgentError, match="invalid JSON"):
         await agent[1].renew(LOOPBACK)
 
 

@@ -102,8 +102,8 @@ async def test_a_cancelled_pump_drops_both_sides(bench: Bench) -> None:
                 raise ConnectionResetError
 
 
-class LastWords:
-    """An Ending that says what it saw."""
+class Echo:
+    """A Trailer that repeats what it observed."""
 
     def __init__(self) -> None:
         self.seen = b""
@@ -111,12 +111,12 @@ class LastWords:
     def feed(self, data: bytes) -> None:
         self.seen += data
 
-    def ending(self) -> bytes:
+    def finish(self) -> bytes:
         return b"<" + self.seen + b">"
 
 
-async def test_the_ending_has_the_last_word_on_the_left_side(bench: Bench) -> None:
-    bench.pump._ending = LastWords()
+async def test_the_trailer_is_sent_to_the_left_side_when_the_right_side_is_lost(bench: Bench) -> None:
+    bench.pump._trailer = Echo()
     bench.client[1].write(b"question")
     bench.server[1].write(b"answer")
     assert await bench.server[0].readexactly(8) == b"question"
@@ -124,8 +124,8 @@ async def test_the_ending_has_the_last_word_on_the_left_side(bench: Bench) -> No
     assert await bench.client[0].read(-1) == b"answer<answer>"
 
 
-async def test_a_left_side_that_ends_by_itself_is_told_nothing(bench: Bench) -> None:
-    bench.pump._ending = LastWords()
+async def test_a_left_side_that_ends_the_connection_gets_no_trailer(bench: Bench) -> None:
+    bench.pump._trailer = Echo()
     bench.client[1].write_eof()
     assert await bench.server[0].read(-1) == b""
     bench.server[1].write(b"answer")

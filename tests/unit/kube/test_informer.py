@@ -68,7 +68,7 @@ async def test_a_server_that_is_busy_or_away_is_not_listed_anew(status: int) -> 
 
 async def test_a_broken_line_of_a_watch_leads_to_a_list() -> None:
     client = FakeClient()
-    client.ends = [KubeApiError(0, "BrokenWatch", "watch sent a broken line")]
+    client.ends = [KubeApiError(0, "BrokenWatch", "watch sent an invalid line")]
     await run(client, counted())
     assert client.lists == 2
 

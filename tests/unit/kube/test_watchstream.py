@@ -39,5 +39,5 @@ async def test_an_error_event_is_raised_with_its_code() -> None:
 
 
 async def test_a_line_cut_off_by_a_lost_connection_is_an_error() -> None:
-    with pytest.raises(KubeApiError, match="broken line"):
+    with pytest.raises(KubeApiError, match="invalid line"):
         [event async for event in split_events(chunks(lines(*EVENTS)[:-20], 50))]

@@ -40,9 +40,9 @@ def broken_after(data: bytes, chunk: int = 1 << 20) -> bytes:
     broken = BrokenExec()
     for start in range(0, len(data), chunk):
         broken.feed(data[start : start + chunk])
-    ending = broken.ending()
-    assert broken.ending() == b"", "said twice"
-    return ending
+    trailer = broken.finish()
+    assert broken.finish() == b"", "said twice"
+    return trailer
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 1 << 20])

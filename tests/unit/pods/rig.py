@@ -218,7 +218,7 @@ class World:
         return self.controller.records.get(pod["metadata"]["uid"])
 
     def live(self) -> list[Instance]:
-        return [item for item in self.cloud._instances.values() if not item.state.is_gone]
+        return [item for item in self.cloud._instances.values() if not item.state.is_terminated]
 
     def live_of(self, pod: Json) -> list[Instance]:
         return [item for item in self.live() if item.tags["vk-provider/pod-uid"] == pod["metadata"]["uid"]]

@@ -40,7 +40,7 @@ class RuntimeServiceError(AgentError):
 
     @property
     def status_text(self) -> str:
-        """The error as Go's gRPC words it, which is what a kubelet shows to users."""
+        """The error in the format of Go's gRPC, as a kubelet shows it to users."""
         return f"rpc error: code = {_GO_NAMES.get(self.code, self.code.title().replace('_', ''))} desc = {self}"
 
 
@@ -57,7 +57,7 @@ class RuntimeConnection:
     async def call(
         self, method: UnaryMethod[Any, ReplyT], request: Any, timeout_s: float | None = DEFAULT_TIMEOUT_S
     ) -> ReplyT:
-        """Run a unary call. Raises RuntimeServiceError, whatever went wrong. `timeout_s` None: no deadline."""
+        """Run a unary call. Raises RuntimeServiceError for every failure. `timeout_s` None: no deadline."""
         with translate_errors(self.address):
             return await method(request, timeout=timeout_s)
 
@@ -67,7 +67,7 @@ class RuntimeConnection:
 
 @contextlib.contextmanager
 def translate_errors(address: str) -> Iterator[None]:
-    """Raise RuntimeServiceError for all that grpclib, what is below it, and the socket raise."""
+    """Raise RuntimeServiceError for all errors of grpclib, its libraries, and the socket."""
     try:
         yield
     except (GRPCError, ProtocolError, StreamTerminatedError, H2Error, OSError) as error:

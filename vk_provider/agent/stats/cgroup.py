@@ -17,7 +17,7 @@ MAX_DEPTH = 6
 
 @dataclass(slots=True)
 class CgroupFigures:
-    """What one cgroup used. CPU in nanoseconds, memory in bytes; None: this kernel does not tell."""
+    """What one cgroup used. CPU in nanoseconds, memory in bytes; None: not reported by this kernel."""
 
     cpu_ns: int = 0
     cpu_user_ns: int = 0
@@ -47,8 +47,8 @@ class CgroupFigures:
 
     @property
     def working_set(self) -> int:
-        """Memory that cannot be reclaimed easily (cAdvisor's definition), at least one page while something runs:
-        metrics-server takes a zero for a broken sample and drops the whole pod."""
+        """Memory that cannot be reclaimed easily (cAdvisor's definition), at least one page while a process runs:
+        metrics-server takes a zero for a faulty sample and drops the whole pod."""
         return max(self.memory_usage - self.inactive_file, 4096 if self.pids else 0)
 
 

@@ -117,7 +117,7 @@ class Sampler:
         return cast(StatsMessage, message)
 
     def _forget_except(self, container_ids: set[str]) -> None:
-        """A container that restarts for ever leaves nothing behind."""
+        """Drop the state of containers that are gone."""
         self._cgroups.forget_except(container_ids)
         for key in self._counters.keys() - container_ids - {"pod", "node"}:
             del self._counters[key]
@@ -129,7 +129,7 @@ class Sampler:
             return None
         figures = self._cgroups.read(path)
         if not self._cgroups.exists(path):
-            return None  # It has just ended: zeros would be taken for a broken sample of the whole pod.
+            return None  # It has just ended: zeros would be taken for a faulty sample of the whole pod.
         started = str(status["state"]["running"].get("startedAt") or "")
         used, inodes = layers.get(container_id, (None, None))
         return ContainerSample(
@@ -270,7 +270,7 @@ async def run_stats(sampler: Sampler, sink: StatsSink, interval_s: float = INTER
     while True:
         try:
             message = await sampler.sample()
-        # A process or cgroup that vanished while it was read, or a figure that is none: the next sample will do.
+        # A process or cgroup that vanished while it was read, or an invalid figure: wait for the next sample.
         except (OSError, ValueError) as error:
             log.info("no stats sample: %s", error)
             message = None

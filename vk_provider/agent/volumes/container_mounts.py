@@ -94,7 +94,7 @@ class ContainerMounts:
         )
 
     def _bind(self, volume: Path, sub_path: str, mount: Json, container_name: str, index: int) -> str:
-        # The cause is not told: it would tell a pod about the instance's file system.
+        # Without the cause, which would disclose the instance's file system to the pod.
         about = f'subPath directory for volumeMount "{mount["name"]}" of container "{container_name}"'
         try:
             make_sub_path(volume, sub_path)

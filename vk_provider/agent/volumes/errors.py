@@ -1,4 +1,4 @@
-"""What goes wrong with a volume."""
+"""Errors of volumes."""
 
 from __future__ import annotations
 

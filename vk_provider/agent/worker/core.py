@@ -129,13 +129,13 @@ def all_containers_removed(pod: Json, observed: Observation) -> bool:
 
 
 def regular_container_created(pod: Json, observed: Observation) -> bool:
-    """Is there a regular container in a state that is known, in whatever sandbox?"""
+    """Whether there is a regular container in a known state, in any sandbox."""
     records = (observed.newest(container["name"]) for container in regular_containers(pod))
     return any(record is not None and record.state is not State.UNKNOWN for record in records)
 
 
 def regular_container_started(pod: Json, observed: Observation) -> bool:
-    """Is there a regular container in the active sandbox, in whatever state? Then initialisation is over."""
+    """Whether there is a regular container in the active sandbox, in any state: then initialisation is over."""
     return any(observed.active(container["name"]) is not None for container in regular_containers(pod))
 
 
@@ -178,7 +178,7 @@ def _asks_restart_all(container: Json, record: ObservedContainer) -> bool:
 
 
 def _plan_reset(pod: Json, observed: Observation) -> tuple[Reset, ...]:
-    """Everything goes; the container that asked for it goes last, so that a crash in between is recognised."""
+    """Remove all; the container that caused it is removed last, so that a crash in between is recognised."""
     sources: list[Reset] = []
     targets: list[Reset] = []
     for container in [*regular_containers(pod), *init_containers(pod)]:
@@ -225,7 +225,7 @@ def _plan_init(
     """Plan init containers and sidecars; return whether the pod is initialised.
 
     Walks backwards from the last one: finished init containers may be gone from the runtime, so the last one that is
-    known tells how far initialisation came.
+    known shows how far initialisation came.
     """
     containers = init_containers(pod)
     if not containers:

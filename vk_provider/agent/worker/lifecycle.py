@@ -106,7 +106,7 @@ class PodLifecycle:
         self._resizer.allocate()
         resize = self._resizer.plan(observed)
         if memory.restarting_all and all_containers_removed(memory.pod, observed):
-            # Told while it still counts: what was removed is to be seen as restarting, not as lost.
+            # Published while it is set: removed containers must show as restarting, not as lost.
             await self._publisher.publish()
             memory.restarting_all = False
             self._publisher.request(save=True)  # or an agent that is killed now would remove the new ones too

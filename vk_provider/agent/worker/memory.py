@@ -1,4 +1,4 @@
-"""What the worker knows of its pod beyond the runtime: messages, the last status, failures; survives in the journal."""
+"""The worker's state of its pod beyond the runtime: messages, the last status, failures; survives in the journal."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class PodMemory:
     """State of one pod.
 
     api_pod:        the newest Pod object; `pod` is the same with the resources that were allocated
-    end:            why the pod fails whatever its containers do
+    end:            why the pod fails regardless of its containers
     grace_override_s: grace period that a stop from outside or an eviction gives
     status:         the last computed PodStatus
     failures:       container name -> (reason, message) of its last start that failed
     starting:       IDs of containers whose postStart hook still runs (not kept)
     volumes_ready:  volumes are set up (not kept: set-up is idempotent and repeated after a restart)
-    recovered:      read from the journal: `status` and `finished` are what was told last (not kept)
+    recovered:      read from the journal: `status` and `finished` are those sent last (not kept)
     stopped:        all containers have ended for good and the sandbox is stopped
     finished:       nothing of the pod is left on the instance
     """

@@ -111,7 +111,7 @@ def parse_container(status: pb.ContainerStatus, sandbox_id: str) -> ObservedCont
 
 
 def _parse_user(status: pb.ContainerStatus) -> dict[str, Any] | None:
-    """Newer runtimes tell as whom the first process runs."""
+    """Newer runtimes report the user of the first process."""
     if not status.HasField("user") or not status.user.HasField("linux"):
         return None
     linux = status.user.linux

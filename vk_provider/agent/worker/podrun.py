@@ -192,14 +192,14 @@ class PodRun:
             except Exception:  # as in a pass: the end is tried again, or the pod would never be gone
                 log.exception("pod not stopped yet")
                 await asyncio.sleep(TERMINATE_RETRY_S)
-        # A recovered end is told again; the publisher keeps quiet when it was told already.
+        # The end is published again after a restart; the publisher skips it if it was sent already.
         self._publisher.request()
 
     async def _watch_events(self) -> None:
         async for event in self._runtime.events():
             log.debug("runtime event %s %s", event.kind, event.container_id)
             if event.kind in ("exit", "sandbox-exit", "delete"):
-                # A runtime that was restarted tells only of the delete.
+                # A restarted runtime sends only the event of the delete.
                 if event.container_id not in self._ending:
                     self._follow(self._await_exit(event))
             elif event.kind == "resync":
@@ -213,7 +213,7 @@ class PodRun:
         task.add_done_callback(self._follow_ups.discard)
 
     async def _settle_resync(self) -> None:
-        """A runtime that has just started learns of what happened meanwhile bit by bit, and tells no event of it."""
+        """A restarted runtime detects exits that it has missed after a while, and sends no events of them."""
         for delay_s in (0.0, 0.2, 1.0, 4.0):
             await asyncio.sleep(delay_s)
             self._look_again()
@@ -270,8 +270,8 @@ class PodRun:
 
 
 async def make_volumes(runtime: ContainerRuntime, root: Path) -> PodVolumes:
-    """Volumes with what this runtime can do. It tells of recursive read-only mounts itself; of image volumes,
-    which came with containerd 2.1, nothing tells but its version."""
+    """Volumes with the features of this runtime. It reports recursive read-only mounts itself; image volumes, which
+    came with containerd 2.1, are known only by its version."""
     reply = await runtime.version()
     found = re.match(r"v?(\d+)\.(\d+)", reply.runtime_version)
     version = (int(found[1]), int(found[2])) if found else (0, 0)

@@ -58,7 +58,7 @@ class PodPreparer:
         self._applied_metadata: object = None
 
     async def prepare(self, actions: Actions, observed: Observation) -> StartPlace | None:
-        """Sandbox, volumes and images side by side; None when one of the first two failed (events tell)."""
+        """Sandbox, volumes and images side by side; None when one of the first two failed (an event was recorded)."""
         try:
             config = await asyncio.to_thread(self._sandbox_config, actions.attempt)
         except PodModelError as error:

@@ -30,7 +30,7 @@ MAX_SETTLE_S = 1.0
 
 
 class StatusSink(Protocol):
-    """What takes statuses: the session's outbox."""
+    """Sends statuses: the session's outbox."""
 
     def send_status(self, pod_uid: str, status: Json, finished: bool) -> None: ...
 
@@ -104,7 +104,7 @@ class StatusPublisher:
 
     async def _publish(self) -> None:
         memory = self._memory
-        # What is observed from here on is at least as new as these facts.
+        # What is observed after this is at least as new as these facts.
         stopped, finished = memory.stopped, memory.finished
         self.observed = await self._observer.observe()
         if not stopped:
@@ -120,12 +120,12 @@ class StatusPublisher:
             return
         self._save_due = False
         self._sent = (copy.deepcopy(status), finished)
-        # What the provider was told must not be forgotten in a crash: kept first.
+        # Saved before it is sent: a status that the provider has must survive a crash.
         self._save()
         self._sink.send_status(memory.uid, status, finished)
 
     def compute_phase(self, observed: Observation) -> Phase:
-        """The phase that the containers ask for, a terminal one included although something may still run."""
+        """The phase by the containers, possibly a terminal one while something still runs."""
         memory = self._memory
         lists = compute_statuses(memory.pod, observed.without(memory.starting), self._inputs())
         started = regular_container_started(memory.pod, observed)

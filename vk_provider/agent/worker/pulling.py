@@ -140,7 +140,7 @@ class ImagePuller:
         except ImagePullError as error:
             now = self._clock()
             self._recorder.warn("Failed", f'Failed to pull image "{requested}": {error}', container.field_path)
-            if missing and error.reason == "ErrImagePull":  # without them it may be forbidden, or work all the same
+            if missing and error.reason == "ErrImagePull":  # without them the pull may be refused, or succeed
                 self._recorder.warn(
                     "FailedToRetrieveImagePullSecret",
                     f"Unable to retrieve some image pull secrets ({', '.join(missing)}); "

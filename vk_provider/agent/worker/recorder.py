@@ -1,4 +1,4 @@
-"""Events about the pod, in the kubelet's words. Every occurrence is told: the outbox and the provider count them."""
+"""Events about the pod, with the kubelet's texts. Every occurrence is recorded; outbox and provider count them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class EventSink(Protocol):
-    """What takes events: the session's outbox."""
+    """Sends events: the session's outbox."""
 
     def send_event(self, pod_uid: str, event_type: str, reason: str, message: str, field_path: str = "") -> None: ...
 

@@ -95,7 +95,7 @@ def is_deleted(pod: Json) -> bool:
 
 
 def has_ended_in_api(pod: Json) -> bool:
-    """The API object has a terminal phase, whoever set it."""
+    """Whether the API object has a terminal phase, set by any writer."""
     return (pod.get("status") or {}).get("phase") in TERMINAL_PHASES
 
 

@@ -212,7 +212,7 @@ class ContainerStarter:
 
 @functools.cache
 def find_thermal_throttles(cpus: Path = CPU_DIR) -> tuple[str, ...]:
-    """Counters of each CPU that tell a container what its neighbours do; masked as the kubelet masks them. Blocking."""
+    """Per-CPU counters that disclose the activity of neighbours; masked as by a kubelet. Blocking."""
     return tuple(sorted(str(path) for path in cpus.glob("cpu[0-9]*/thermal_throttle")))
 
 

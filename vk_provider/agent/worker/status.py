@@ -130,7 +130,7 @@ def _mount_status(mount: Json, recursive_read_only: bool) -> Json:
         status["readOnly"] = True
         try:
             recursive = resolve_recursive_read_only(mount, recursive_read_only)
-        except ContainerConfigError:  # told where the container waits for it
+        except ContainerConfigError:  # reported by the start of the container
             recursive = False
         status["recursiveReadOnly"] = "Enabled" if recursive else "Disabled"
     return status
@@ -166,7 +166,7 @@ def _never_seen(pod: Json, container: Json, old: Json | None, inputs: StatusInpu
 
 
 def _lost_end(reason: str, message: str) -> Json:
-    """The end of a container of which the runtime tells nothing any more."""
+    """The terminated state of a container that the runtime does not list any more."""
     return {"reason": reason, "message": message, "exitCode": 137, "startedAt": None, "finishedAt": None}
 
 

@@ -1,4 +1,4 @@
-"""PodWorker: what the session talks to and the handlers look at. The work is done by `podrun`."""
+"""PodWorker: the interface of the session and of the request handlers to `podrun`, which does the work."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PodWorker:
         self._has_pod = asyncio.Event()
         if self._memory is not None:
             self._has_pod.set()
-            # What was computed last is told again at once: the runtime may not answer for long.
+            # The last status is sent again at once, as the runtime may not answer for a long time.
             outbox.send_status(self._memory.uid, self._memory.status, self._memory.finished)
 
     def update(self, message: PodMessage | ReferencesMessage | StopMessage) -> None:

@@ -1,4 +1,4 @@
-"""What an instance's first process is told, as JSON on disk: the contract between launcher and init."""
+"""The boot specification of an instance's first process, as JSON on disk: the contract between launcher and init."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ METADATA_URL = "http://169.254.169.254"
 
 @dataclass(frozen=True, slots=True)
 class BootSpec:
-    """Everything that init needs; paths are those of the host.
+    """The input of init; paths are those of the host.
 
     layer:     lower layer of the instance's root, see layer.py
     binds:     the host's software, mounted read-only at the same place, see software.py; inner paths come later
@@ -109,14 +109,14 @@ def hostname_of(primary_ip: str) -> str:
 
 
 def mac_address(primary_ip: str) -> str:
-    """A locally administered address made of the IP, so that a reused IP never meets a stale neighbour entry."""
+    """A locally administered address made of the IP, so that a reused IP never has a stale neighbour entry."""
     octets = ipaddress.IPv4Address(primary_ip).packed
     return ":".join(f"{byte:02x}" for byte in b"\x02\x56" + octets)
 
 
 def port_name(primary_ip: str) -> str:
-    """Name of an instance's port on the bridge: made of the address like the MAC, so what a port may send never
-    changes."""
+    """Name of an instance's port on the bridge: derived from the address like the MAC, so that the rule for a port
+    never changes."""
     return "v" + ipaddress.IPv4Address(primary_ip).packed.hex()
 
 

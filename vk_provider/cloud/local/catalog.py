@@ -1,4 +1,4 @@
-"""What the local cloud sells: two families of small burstable types, two zones, on demand and spot.
+"""Offerings of the local cloud: two families of small burstable types, two zones, on demand and spot.
 
 Prices are invented but proportioned like a real cloud's (a vCPU costs about ten times a GiB, spot a third).
 """
@@ -25,14 +25,14 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def machine_architecture() -> str:
-    """The architecture of this machine in Kubernetes' words."""
+    """The architecture of this machine by its Kubernetes name."""
     machine = platform.machine()
     return _ARCHITECTURES.get(machine, machine)
 
 
 def build_offerings(architecture: str, max_memory_bytes: int | None = None) -> list[Offering]:
     """All offerings, cheapest first. Types with more memory than `max_memory_bytes` (the machine's) are left out; CPU
-    may be oversold, as burstable types are."""
+    may be overcommitted, as with burstable types."""
     offerings = [
         Offering(
             instance_type=f"{family}.{size}",

@@ -240,7 +240,7 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text)
     except OSError:
-        pass  # the kernel refuses what is already so, or what a newer kernel has dropped
+        pass  # refused when it is set already, or removed in a newer kernel
 
 
 def _read_pids(path: Path) -> list[int]:

@@ -25,7 +25,7 @@ _DOWN_TIMEOUT_S = 60.0
 
 
 def main(argv: Sequence[str]) -> int:
-    """Entry point; BadStartError is the caller's to print."""
+    """Entry point; the caller prints a BadStartError."""
     options = _parse(argv)
     images = tuple(getattr(options, "image", ()) or ())
     config = LocalCloudConfig(
@@ -75,7 +75,7 @@ async def _up(config: LocalCloudConfig, _: argparse.Namespace) -> int:
 async def _down(config: LocalCloudConfig, _: argparse.Namespace) -> int:
     cloud = LocalCloud(config, owner="")
     instances = await cloud.list_all()
-    for error in await cloud.terminate([i.instance_id for i in instances if not i.state.is_gone]):
+    for error in await cloud.terminate([i.instance_id for i in instances if not i.state.is_terminated]):
         if error is not None:
             print(f"local-cloud down: {error}", file=sys.stderr)
     deadline = time.monotonic() + _DOWN_TIMEOUT_S
@@ -93,14 +93,14 @@ async def _down(config: LocalCloudConfig, _: argparse.Namespace) -> int:
 def _remove(config: LocalCloudConfig) -> None:
     network.remove(config)
     group = cgroup.InstanceCgroup(tuple(cgroup.find_hierarchies()), config.cgroup)
-    group.kill()  # what no record tells of any more
+    group.kill()  # processes without a record
     if not group.remove():
         raise CloudError(f"local cloud: control group {config.cgroup} is still busy")
     shutil.rmtree(config.root, ignore_errors=True)
     try:
         Path(config.state_dir).rmdir()
     except OSError:
-        pass  # others keep their state there, too
+        pass  # other clouds keep their state there, too
 
 
 async def _status(config: LocalCloudConfig, _: argparse.Namespace) -> int:
@@ -114,7 +114,7 @@ async def _status(config: LocalCloudConfig, _: argparse.Namespace) -> int:
 
 
 def format_instances(instances: Sequence[Instance]) -> list[str]:
-    """A table with a heading, oldest instance first, and a line that says what all of them cost now."""
+    """A table with a heading, oldest instance first, and a line with the current price of all of them."""
     prices = {(o.instance_type, o.zone, o.capacity_type): o.price_per_hour for o in build_offerings("")}
     rows, paid = [("INSTANCE", "STATE", "TYPE", "ZONE", "PRICE/H", "ADDRESS", "POD", "REASON")], []
     for each in sorted(instances, key=lambda instance: instance.launch_time):

@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 _KILL_TIMEOUT_S = 10.0
 _OBSERVED_AT_ONCE = 25
 _LAUNCH_GRACE_S = 30.0
-"""A pending instance without a first process is given up after this (its launcher died before starting it)."""
+"""A pending instance without a first process is terminated after this (its launcher died before starting it)."""
 
 
 class LocalCloud:
@@ -76,7 +76,7 @@ class LocalCloud:
 
     async def start(self) -> None:
         check_machine()
-        require_programs()  # before anything is made
+        require_programs()  # before anything is created
         check_instance_programs(self.config)
         self._store.prepare()
         await asyncio.to_thread(network.ensure, self.config)
@@ -109,7 +109,7 @@ class LocalCloud:
         await self._recover()
 
     async def _recover(self) -> None:
-        """Go on where an earlier process was killed: accepted launches are finished, half-made claims dropped."""
+        """Continue where an earlier process was killed: finish accepted launches, drop incomplete claims."""
         await asyncio.to_thread(self._store.drop_unclaimed, time.time() - _LAUNCH_GRACE_S)
         resumed = []
         for instance in await self.list_all():
@@ -127,7 +127,7 @@ class LocalCloud:
 
     async def close(self) -> None:
         for launch in self._launches:
-            launch.cancel()  # the next start goes on where its record says
+            launch.cancel()  # the next start continues from its record
         await asyncio.gather(*self._launches, return_exceptions=True)
         await asyncio.gather(*self._cleanups.values(), return_exceptions=True)
         if self._spares is not None:
@@ -141,7 +141,7 @@ class LocalCloud:
         return await asyncio.gather(*(asyncio.shield(self._begin(request)) for request in requests))
 
     def _begin(self, request: LaunchRequest) -> asyncio.Task[LaunchResult]:
-        """A launch goes on when its caller gives up: threads write its files, and a second try waits for its lock."""
+        """A launch is not cancelled with its caller: threads write its files, and a second try waits for its lock."""
         task = asyncio.create_task(self._launch(request), name=f"launch {request.client_token}")
         self._launches.add(task)
         task.add_done_callback(self._launches.discard)
@@ -173,9 +173,9 @@ class LocalCloud:
             return CloudError(f"local cloud: cannot launch {instance_id}: {error}")
 
     async def _launch_once(self, instance_id: str, request: LaunchRequest) -> Instance:
-        """Claim, prepare, start. A launch that a crash interrupted goes on where its record says."""
+        """Claim, prepare, start. A launch that a crash interrupted continues from its record."""
         if (cleanup := self._cleanups.get(instance_id)) is not None:
-            await asyncio.wait([cleanup])  # it was given up a moment ago
+            await asyncio.wait([cleanup])  # it was terminated a moment ago
         record = await asyncio.to_thread(self._claim, instance_id, request)
         if record.state != InstanceState.PENDING or self._store.identity(instance_id) is not None:
             return self._observe(instance_id) or record.to_instance(InstanceState.TERMINATED)
@@ -198,7 +198,7 @@ class LocalCloud:
         return self._locks.setdefault(instance_id, asyncio.Lock())
 
     def _claim(self, instance_id: str, request: LaunchRequest) -> InstanceRecord:
-        """Find the record of the token or write it; nothing of the instance exists before its record does."""
+        """Find the record of the token or write it, before anything else of the instance is created."""
         record = self._store.load(instance_id)
         if record is not None:
             if record.parameters:
@@ -241,7 +241,7 @@ class LocalCloud:
         assert self._template is not None and self._spares is not None
         directory = self._store.directory(record.instance_id)
         if self._store.identity(record.instance_id) is not None:
-            return  # a launcher of an earlier life of this process was faster
+            return  # a launcher of an earlier process was faster
         disk = directory / "disk"
         for name in boot.DISK_DIRECTORIES:
             (disk / name).mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -262,11 +262,11 @@ class LocalCloud:
 
     async def list_owned(self) -> list[Instance]:
         if self._template is not None:
-            await self._ensure_metadata()  # agents that start again ask it, too, not only new ones
+            await self._ensure_metadata()  # restarted agents read it, too
         return [i for i in await self.list_all() if i.tags.get(TAG_OWNER) == self._owner]
 
     async def list_all(self) -> list[Instance]:
-        """All instances of this cloud, whoever owns them."""
+        """All instances of this cloud, of all owners."""
         return await self.describe(await asyncio.to_thread(self._store.ids))
 
     async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
@@ -275,11 +275,11 @@ class LocalCloud:
             if (instance := self._observe(instance_id)) is not None:
                 found.append(instance)
             if number % _OBSERVED_AT_ONCE == 0:
-                await asyncio.sleep(0)  # each is some file reads: others get their turn in between
+                await asyncio.sleep(0)  # each reads some files: yield to the loop in between
         return found
 
     def _observe(self, instance_id: str) -> Instance | None:
-        """What the record and the process table say together; also notices deaths and forgets old ones."""
+        """The instance by record and process table; also records its death and removes old records."""
         record = self._store.load(instance_id)
         if record is None:
             return None
@@ -330,7 +330,7 @@ class LocalCloud:
 
     async def _terminate(self, instance_id: str) -> None:
         async with self._lock(instance_id):
-            # Read under the lock: whoever had it may have ended this very instance.
+            # Read again under the lock: its last holder may have terminated this instance.
             record = await asyncio.to_thread(self._store.load, instance_id)
             if record is None or record.state == InstanceState.TERMINATED:
                 return
@@ -340,10 +340,10 @@ class LocalCloud:
                 await self._end(record, "Client.UserInitiatedShutdown: terminated by request")
 
     async def _end(self, record: InstanceRecord, reason: str) -> None:
-        """Stop the instance now; what it leaves is removed in the background."""
+        """Stop the instance now; its files are removed in the background."""
         try:
             ending = await asyncio.to_thread(self._store.mark, record, InstanceState.SHUTTING_DOWN, reason)
-        except OSError as error:  # a full disk must not keep an instance alive: its end makes room
+        except OSError as error:  # a full disk must not prevent termination, which frees space
             log.warning("instance %s: its state cannot be written: %s", record.instance_id, error)
             ending = record
         identity = self._store.identity(record.instance_id)
@@ -352,7 +352,7 @@ class LocalCloud:
         self._clean_up(ending, reason)
 
     def _clean_up(self, record: InstanceRecord, reason: str) -> None:
-        """Start removing what a dead instance leaves, once."""
+        """Start to remove the files of a terminated instance, once."""
         if record.instance_id not in self._cleanups:
             task = asyncio.create_task(self._run_clean_up(record, reason), name=f"clean up {record.instance_id}")
             self._cleanups[record.instance_id] = task
@@ -376,7 +376,9 @@ class LocalCloud:
         try:
             self._store.mark(record, InstanceState.TERMINATED, reason, terminated_time=time.time())
         except OSError:
-            self._store.clear_disk(record.instance_id)  # makes room; what tells of its death stays until that is told
+            self._store.clear_disk(
+                record.instance_id
+            )  # frees space; the record stays until the termination is reported
             self._store.mark(record, InstanceState.TERMINATED, reason, terminated_time=time.time())
         self._store.clear_directory(record.instance_id)
 

@@ -27,7 +27,7 @@ class LocalCloudConfig:
     """How one local cloud is laid out. It is for trying out and testing, on a machine that is yours.
 
     The boundary that it holds: an instance has a user namespace of its own, so root of an instance, and a privileged
-    container, is nobody on the machine. It sees the machine's software, read-only, and none of its configuration or
+    container, has no rights on the machine. It sees the machine's software, read-only, and none of its configuration or
     data; it cannot change what instances share, its own limits, or the machine's kernel settings and devices; and it
     sends from its own addresses only. What it does not hold: all instances and the machine have one kernel, whose
     faults are open to every pod, and share its CPU time beyond the limits, its disk space, page cache and quotas of

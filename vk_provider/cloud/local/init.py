@@ -1,7 +1,7 @@
 """The first process of an instance: makes its file system and network, then keeps containerd and the agent running.
 
-start.py makes it; it outlives the launcher and the provider. Only this process knows how to live on: it reaps orphans,
-restarts what dies with a back-off, and ends with SIGTERM. Killing it ends the instance.
+start.py makes it; it outlives the launcher and the provider. It reaps orphans, restarts
+services that exit with a back-off, and exits on SIGTERM. Killing it terminates the instance.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from vk_provider.errors import EXIT_BAD_START
 FIRST_RESTART_S, LAST_RESTART_S = 0.1, 10.0
 BAD_START_RESTART_S = 30.0
 STEADY_S = 20.0
-"""A service that ran this long starts its back-off anew."""
+"""A service that ran this long resets its back-off."""
 STOP_S = 5.0
 
 
 @dataclass(slots=True)
 class Service:
-    """A process that is started again when it ends."""
+    """A process that is restarted when it exits."""
 
     name: str
     start: Callable[[], int]

@@ -23,7 +23,7 @@ _LAUNCH_TIMEOUT_S = 30.0
 
 
 class Launcher:
-    """Starts instances' first processes. Replaces its process when that died or does not answer any more."""
+    """Starts instances' first processes. Replaces its process when it died or hangs."""
 
     def __init__(self, environment: dict[str, str], log_path: Path, *, preload: bool) -> None:
         self._environment = environment

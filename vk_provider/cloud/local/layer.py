@@ -60,7 +60,7 @@ _ETC = (
     "ssl/openssl.cnf",
     "timezone",
 )
-"""What the dynamic linker, name lookups, TLS and the network tools read. Of these only what everybody may read."""
+"""What the dynamic linker, name lookups, TLS and the network tools read. Of these only world-readable files."""
 _FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
     "etc/group": "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n",
@@ -132,7 +132,7 @@ def _plan(config: str, resolv_conf: str, host: Path) -> dict[str, _Entry]:
 
 
 def _add(entries: dict[str, _Entry], name: str, source: Path) -> None:
-    """What everybody may read: files, directories, links as links. What is missing on the host is left out."""
+    """World-readable files and directories, and links as links. Paths that are missing on the host are left out."""
     if source.is_symlink():
         if not os.path.realpath(source).startswith(_LOCAL_CERTIFICATES):
             entries[name] = _Entry(target=os.readlink(source))

@@ -104,7 +104,7 @@ class MetadataServer:
                 )
                 await writer.drain()
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError, ConnectionError):
-            pass  # the client has gone, or is no HTTP client
+            pass  # the client has disconnected, or is no HTTP client
         finally:
             writer.close()
 

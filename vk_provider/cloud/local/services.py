@@ -63,7 +63,7 @@ async def stop_metadata(config: LocalCloudConfig) -> None:
 
 
 def _start_once(config: LocalCloudConfig) -> None:
-    """Start it unless somebody else just did: of two, one could not listen, and its pid file be the one that stays."""
+    """Start it unless another process just did: of two, one could not listen, and its pid file might stay."""
     with open(config.root / "metadata.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _is_current(config):
@@ -93,4 +93,4 @@ def _start(config: LocalCloudConfig) -> None:
                 f"local cloud: the metadata service does not start: {lines[-1] if lines else 'no output'}"
             )
         time.sleep(0.02)
-    process.returncode = 0  # it lives on without us: no "subprocess still running" at our end
+    process.returncode = 0  # it outlives us: no warning "subprocess still running" at our exit

@@ -1,13 +1,13 @@
-"""What an instance may see of this machine's disk, mounted before it gives up every right over the machine.
+"""Mounts what an instance may see of this machine's disk, before its process gives up its rights over the machine.
 
 Runs as root of the machine in a mount namespace of its own. When the process then joins the instance's user
-namespace and makes its mount namespace, the kernel locks all that is mounted here: nothing inside can unmount it, move
-it, or make what is read-only writable again (mount_namespaces(7), "Restrictions on mount namespaces").
+namespace and makes its mount namespace, the kernel locks these mounts: no process inside can unmount or move
+them, or make read-only ones writable (mount_namespaces(7), "Restrictions on mount namespaces").
 
     STAGE/software/...      the machine's programs, read-only, where they are on the machine
     STAGE/layer             the lower layer of the instance's root, read-only
     STAGE/disk/NAME         the instance's own directories, with the images' content in them read-only
-    STAGE/dev               device files, which nobody inside can make
+    STAGE/dev               device files, which cannot be created inside
     STAGE/top, STAGE/root   empty, for the instance's root, see rootfs.py
 """
 
@@ -58,8 +58,8 @@ def build_stage(spec: BootSpec, user_namespace: int, root_id: int) -> None:
 
 
 def _show(source: str, target: Path, user_namespace: int) -> None:
-    """The machine's software, read-only. A file system that cannot translate IDs shows others' owners; what everybody
-    may read can be read."""
+    """The machine's software, read-only. A file system that cannot translate IDs shows other owners; world-readable
+    files can be read."""
     if os.path.isdir(source):
         target.mkdir(parents=True, exist_ok=True)
     else:

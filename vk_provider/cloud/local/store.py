@@ -1,8 +1,8 @@
-"""The cloud's memory: one directory per instance, which every process on this machine may read.
+"""The state of the cloud: one directory per instance, which every process on this machine may read.
 
 instances/<id>/instance.json   the record (tags, type, addresses, state), written before anything is started
 instances/<id>/user-data       mode 0600
-instances/<id>/boot.json       what the instance's first process is told, see boot.py
+instances/<id>/boot.json       the specification of the instance's first process, see boot.py
 instances/<id>/pid             identity of the first process, written by whoever started it
 instances/<id>/lock            held (flock) while the first process is started, so that it is started once
 instances/<id>/disk/           the instance's own directories; *.log are its consoles
@@ -32,7 +32,7 @@ FIRST_ADDRESS_OFFSET = 16
 
 @dataclass(frozen=True, slots=True)
 class InstanceRecord:
-    """An instance as remembered on disk. Times in Unix seconds, 0 when not yet. parameters: cloud.parameters digest
+    """An instance as recorded on disk. Times in Unix seconds, 0 when not yet. parameters: cloud.parameters digest
     of its launch, "" of one that an earlier version launched."""
 
     instance_id: str

@@ -1,4 +1,4 @@
-"""What all instances of a cloud share: images, file system layer, the boot specification to fill in."""
+"""Shared by all instances of a cloud: images, file system layer, the boot specification to fill in."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def check_machine() -> None:
 
 
 def check_instance_programs(config: LocalCloudConfig) -> None:
-    """Raise BadStartError when each instance would boot and then fail its pod for want of a program of this machine."""
+    """Raise BadStartError when a program is missing without which every instance would boot and then fail its pod."""
     path = services.build_environment()["PATH"]
     if shutil.which("nft", path=path) is None:
         raise BadStartError(f"local cloud: nft is not in {path}; install the package nftables")

@@ -1,4 +1,4 @@
-"""User namespaces: root of an instance is nobody on this machine.
+"""User namespaces: root of an instance has no rights on this machine.
 
 Each instance has a user namespace of its own, which owns its other namespaces. So a privileged container has all
 capabilities over the instance and none over the machine: no device, kernel setting, module, file handle or mount of the
@@ -57,7 +57,7 @@ def make(slot: int) -> int:
 
 
 def _hold(tell: int) -> NoReturn:
-    """In the fork: a namespace needs a process until somebody has it open."""
+    """In the fork: a namespace needs a process until its descriptor is open."""
     try:
         syscalls.unshare(syscalls.CLONE_NEWUSER)
         os.write(tell, b"ok")

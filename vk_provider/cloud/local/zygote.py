@@ -24,7 +24,7 @@ from vk_provider.cloud.local.process import ProcessIdentity
 
 AGENT_PACKAGE = "vk_provider.agent"
 AGENT_MODULE = "vk_provider.agent.app"
-"""The program that instances boot; named, not imported: this room and the agent know each other only by it."""
+"""The program that instances run; named, not imported, as the cloud does not depend on the agent."""
 
 
 def preload_agent() -> str:
@@ -35,7 +35,7 @@ def preload_agent() -> str:
         for module in pkgutil.walk_packages(package.__path__, AGENT_PACKAGE + "."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-    except Exception as error:  # a broken module may raise anything: the agent is then executed, slowly
+    except Exception as error:  # a broken module may raise any error: the agent is then executed, which is slower
         return f"{type(error).__name__}: {error}"
     return ""
 

@@ -1,4 +1,4 @@
-"""A cloud without machines, for benchmarks and for looking at scheduling: in-process agents that answer at once.
+"""A cloud without machines, for benchmarks and for trying out scheduling: in-process agents that answer at once.
 
-Everything a pod does is made up here; nothing of it may be taken for a test of a pod's behaviour.
+The behaviour of pods is simulated: it is no test of real pods.
 """

@@ -1,4 +1,4 @@
-"""An agent that runs nothing: it tells at once the story of a pod that works. Pure but for the time it is given."""
+"""An agent that runs nothing and at once reports a pod that works. Pure: time is an argument."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SimulatedAgent:
         return str(self.pod["metadata"]["uid"]) if self.pod else ""
 
     def hello(self) -> list[Json]:
-        """What a new session begins with."""
+        """The first messages of a new session."""
         first: Json = {
             "type": "hello",
             "version": 1,
@@ -65,7 +65,7 @@ class SimulatedAgent:
         return [self._status_message(), *self._events]
 
     def finish(self, now: str, exit_code: int) -> list[Json]:
-        """All containers end; also what a deleted pod and the pod of a Job come to."""
+        """All containers terminate, as those of a deleted pod and of a Job's pod do."""
         if self.pod is None or self.finished:
             return []
         since = self._running_since or now

@@ -52,7 +52,7 @@ class SimulationConfig:
 
 
 class Failures:
-    """What goes wrong, set by tests. `throttled`: how many of the next calls fail as a whole; `protected`: IDs of
+    """Faults, set by tests. `throttled`: how many of the next calls fail as a whole; `protected`: IDs of
     instances that cannot be terminated."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Failures:
 
 
 class SimulatedCloud:
-    """See cloud.base.Cloud. Its instances are gone when the process is. `clock`: Unix seconds."""
+    """See cloud.base.Cloud. Its instances exist as long as the process. `clock`: Unix seconds."""
 
     name = "simulated"
 
@@ -170,7 +170,7 @@ class SimulatedCloud:
         return None
 
     def vanish(self, instance_id: str, reason: str = "Server.SpotInstanceTermination: reclaimed") -> None:
-        """The cloud takes an instance away by itself."""
+        """The cloud terminates an instance by itself, as a spot interruption does."""
         self._end(instance_id, reason)
 
     def _end(self, instance_id: str, reason: str) -> None:
@@ -194,6 +194,6 @@ class SimulatedCloud:
         return list(self._offerings)
 
     async def describe_runtime(self) -> InstanceRuntime:
-        """Nothing is really mounted, so nothing is refused for want of a runtime."""
+        """A runtime with all features: nothing is mounted, so no pod is refused."""
         self.failures.check_call("DescribeImages")
         return _RUNTIME

@@ -164,7 +164,7 @@ class SimulatedConnector:
         """Requests are answered within one turn of the loop."""
 
     async def renew(self, instance: Instance) -> None:
-        """There is no certificate."""
+        """Does nothing: there is no certificate."""
 
     def renewal_delay_s(self, instance: Instance) -> float:
         return 1e9

@@ -30,7 +30,7 @@ class ProbeManager:
         self._counts: Counter[tuple[str, str, str]] = Counter()
 
     def counts(self) -> list[Json]:
-        """How often each probe had each result, as prober_probe_total tells it: see wire.session.StatsMessage."""
+        """How often each probe had each result, for prober_probe_total: see wire.session.StatsMessage."""
         return [
             {"container": name, "probeType": kind, "result": result, "count": count}
             for (name, kind, result), count in sorted(self._counts.items())

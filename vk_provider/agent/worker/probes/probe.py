@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Literal
 
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
@@ -96,9 +97,9 @@ class Prober:
             reply = await self._http.get(url, build_headers(action, "probe"), timeout_s)
         except HttpGetError as error:
             return ProbeOutcome("failure", str(error))
-        if 300 <= reply.status < 400:
+        if HTTPStatus.MULTIPLE_CHOICES <= reply.status < HTTPStatus.BAD_REQUEST:
             return ProbeOutcome("warning", f"Probe terminated redirects, Response body: {reply.body}")
-        if 200 <= reply.status < 300:
+        if HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES:
             return ProbeOutcome("success", reply.body)
         return ProbeOutcome("failure", f"HTTP probe failed with statuscode: {reply.status}")
 

@@ -1,7 +1,7 @@
-"""What an agent may say of its pod, beyond the schema of its messages: the second half of the door. Pure.
+"""Checks what an agent reports against what the provider knows by itself, after the schema of the messages. Pure.
 
-`wire.inbound` has checked types, lengths and numbers. Here the message meets what the provider knows by itself: the
-pod's containers come from its spec, its addresses from the cloud, and no counter runs faster than the instance can.
+`wire.inbound` has validated types, lengths and numbers. Here container names are limited to those of the pod's spec,
+addresses are replaced by the cloud's, and counters are limited by the instance's capacity.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _CONTAINER_LISTS = {
 }
 AGENT_CONDITIONS = OWNED_CONDITIONS - {INSTANCE_CONDITION}
 CPU_SLACK = 1.25
-"""CPUs of a burstable type, and clocks, are not exact."""
+"""Tolerance for burstable types and for clocks."""
 RATE_SLACK = 100.0
-"""A rate over a very short interval may be far beyond the mean."""
+"""A rate over a very short interval may be far above the mean."""
 CLOCK_SLACK_S = 300.0
-"""The cloud's launch time and our clock may differ, and a machine boots before its agent starts."""
+"""The cloud's launch time and our clock may differ."""
 MEMORY_SLACK = 2.0
-"""A machine's memory is never more than its offering's, as catalogs round it down."""
+"""Catalogs round an offering's memory down."""
 MAX_CPU_MILLI = 1_000_000
-"""Of an instance whose offering is not known any more."""
+"""Capacity assumed for an instance whose offering is not in the catalog any more."""
 MAX_MEMORY_BYTES = 64 << 40
 
 
 def accept_status(status: Mapping[str, Any], pod: Json, instance: Instance | None) -> Json:
-    """The status as it may be used: statuses of the spec's containers only, each once; conditions that a kubelet
-    writes; the addresses that the cloud knows, where the agent says that there are any."""
+    """The part of the status that is accepted: statuses of the spec's containers, each once; conditions that a kubelet
+    writes; addresses by the cloud, if the agent reports any."""
     accepted: Json = {name: value for name, value in status.items() if value is not None}
     for field, spec_field in _CONTAINER_LISTS.items():
         if field in accepted:
@@ -63,10 +63,10 @@ def _each_once(items: Iterable[Json], key: str, allowed: Iterable[str]) -> list[
 
 
 def _set_address(status: Json, field: str, address: str) -> None:
-    """`address` in the place of what the agent says; both fields go where the cloud knows none."""
-    said = status.pop(field, None) or status.get(f"{field}s")
+    """Replace the reported address by `address`; remove both fields when the cloud knows none."""
+    reported = status.pop(field, None) or status.get(f"{field}s")
     status.pop(f"{field}s", None)
-    if said and address:
+    if reported and address:
         status[field], status[f"{field}s"] = address, [{"ip": address}]
 
 

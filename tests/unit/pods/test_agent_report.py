@@ -1,4 +1,4 @@
-"""What an agent says against what the provider knows by itself."""
+"""What an agent reports, checked against what the provider knows by itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.unit.wire.test_inbound import STATS, STATUS
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.errors import AgentProtocolError
-from vk_provider.pods.agent_word import CLOCK_SLACK_S, accept_stats, accept_status
+from vk_provider.pods.agent_report import CLOCK_SLACK_S, accept_stats, accept_status
 
 INSTANCE = Instance("i-1", InstanceState.RUNNING, "t", "z", "on-demand", "amd64", "10.0.0.1", "10.0.0.2", 1000.0)
 POD: dict[str, Any] = {
