@@ -67,7 +67,7 @@ class GuardedHandler(RequestHandler):
             self._pending = None
 
     def retire(self) -> None:
-        """Serve no further request on this connection; one that is being answered, or a stream, goes on to its end."""
+        """Serve no further request on this connection; a request in progress or a stream continues to its end."""
         if self._request_in_progress or self._messages:
             self.close()
         else:

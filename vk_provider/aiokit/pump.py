@@ -4,7 +4,7 @@
 
 Rules
 - A side whose write buffer is full pauses reading on the other side; nothing is queued without bound.
-- End of stream travels on: over plain TCP as a half-close, so the other direction goes on. asyncio's TLS cannot
+- End of stream is forwarded: over plain TCP as a half-close, so the other direction stays open. asyncio's TLS cannot
   half-close, so there the end of one direction flushes and closes the connection. SPDY and WebSocket, which is what
   runs here, close their streams inside their own frames and do not need more.
 - A connection without a byte in either direction for `idle_s` is closed.

@@ -1,4 +1,4 @@
-"""Log lines for people: one line a message, whatever text of an instance, a user or a server is in it.
+"""Log lines for people: one line per message, also with text of an instance, a user or a server in it.
 
 A line break in a text from outside would forge a log line, and an escape sequence would drive the reader's terminal.
 """

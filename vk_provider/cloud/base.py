@@ -71,7 +71,7 @@ class Offering:
 
 @dataclass(frozen=True, slots=True)
 class InstanceRuntime:
-    """The container runtime of the instances that are launched from now on, whatever their offering.
+    """The container runtime of new instances, the same for all offerings.
 
     name, version: as a Node's containerRuntimeVersion has them, such as "containerd" and "2.4.2"
     handlers:      names of its runtime handlers, "" the default one; empty when it does not report their features

@@ -151,7 +151,7 @@ class LogReader:
         return (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino)
 
     def reopen(self) -> None:
-        """Go on in the new file after a rotation; it stays with the old one when the new one has gone again."""
+        """Continue in the new file after a rotation, or stay with the old one when the new one is missing again."""
         try:
             fresh = self._open()
         except FileNotFoundError:

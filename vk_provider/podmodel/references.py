@@ -1,4 +1,4 @@
-"""Which objects a pod refers to: what has to be read from the API before it can start, and watched afterwards.
+"""The objects that a pod refers to: read from the API before it starts, and watched afterwards.
 
 Only names that the pod's spec holds, as the Node authorizer demands.
 """

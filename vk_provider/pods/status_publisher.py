@@ -51,10 +51,10 @@ class StatusPublisher:
 
     async def publish(self, record: PodRecord) -> None:
         """One PATCH with the desired status; a newer one is published by the next call."""
-        told = desired_status(record)
-        if told is None:
+        desired = desired_status(record)
+        if desired is None:
             return
-        status = _complete(record, told)
+        status = _complete(record, desired)
         try:
             await self._patch(record, status)
         except KubeApiError as error:
@@ -62,7 +62,7 @@ class StatusPublisher:
                 record.published = status  # the pod is gone, or another one has its name
                 return
             if error.is_invalid:
-                await self._fall_back(record, told, error)
+                await self._fall_back(record, desired, error)
                 return
             self._note_unaccepted(record, error)
             raise
@@ -90,21 +90,21 @@ class StatusPublisher:
         record.altered = kept | find_altered(patch["status"], status, held)
         note_held(record, answer)
 
-    async def _fall_back(self, record: PodRecord, told: Json, error: KubeApiError) -> None:
+    async def _fall_back(self, record: PodRecord, desired: Json, error: KubeApiError) -> None:
         """Publish only a terminal phase with its reason, since the API server can never accept the whole status."""
         log.error("pod %s: the API server refuses the status: %s", record.key, error)
         self._event(record, "Warning", FAILED_STATUS, f"the API server refuses the pod's status: {error}")
-        if told.get("phase") in TERMINAL_PHASES and record.api_phase not in TERMINAL_PHASES:
-            minimal = {name: told[name] for name in _MINIMAL_FIELDS if told.get(name)}
+        if desired.get("phase") in TERMINAL_PHASES and record.api_phase not in TERMINAL_PHASES:
+            minimal = {name: desired[name] for name in _MINIMAL_FIELDS if desired.get(name)}
             try:
                 await self._patch(record, {**(record.published or {}), **minimal})
             except KubeApiError as again:
                 if not (again.is_invalid or again.is_not_found or again.is_conflict):
                     self._note_unaccepted(record, again)
                     raise
-                log.error("pod %s: its phase %s is refused, too: %s", record.key, told["phase"], again)
+                log.error("pod %s: its phase %s is refused, too: %s", record.key, desired["phase"], again)
         # The next status is compared with what the API server holds, not with what it refused.
-        record.refused = told
+        record.refused = desired
 
     def _note_unaccepted(self, record: PodRecord, error: KubeApiError) -> None:
         now = time.monotonic()
@@ -134,8 +134,8 @@ def resource_version(pod: Json) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def _complete(record: PodRecord, told: Json) -> Json:
-    status = dict(keep_transition_times(told, record.published, format_time()))
+def _complete(record: PodRecord, desired: Json) -> Json:
+    status = dict(keep_transition_times(desired, record.published, format_time()))
     if record.start_time:
         status["startTime"] = record.start_time
     if record.selection_message:

@@ -92,7 +92,7 @@ class PodVolumes:
 
     async def usage(self) -> dict[str, VolumeUsage]:
         """Measure the volumes that live in the pod's directory (not hostPath): volume name -> usage."""
-        # Beside other work: walking a large volume must not hold up a container's start.
+        # Without the lock: walking a large volume must not delay the start of a container.
         return await asyncio.to_thread(_measure, self._root, dict(self._host_paths), frozenset(self._tmpfs))
 
     async def tear_down(self) -> None:
@@ -194,7 +194,7 @@ class PodVolumes:
         if not pods.exists():
             return
         try:
-            # Removing files goes on only when nothing is mounted below: a bind mount would lead to foreign files.
+            # Files are removed only when nothing is mounted below: a bind mount would lead to foreign files.
             mountpoint.unmount_below(pods)
             shutil.rmtree(pods)
         except OSError as error:

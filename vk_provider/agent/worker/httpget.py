@@ -28,7 +28,7 @@ _PATH_CHARACTERS = "/$&+,:;=@!'()*[]"
 
 
 class HttpGetError(AgentError):
-    """No answer; str() in the words of Go's HTTP client. `plain_http`: the server does not speak TLS."""
+    """No answer; str() is the text of Go's HTTP client. `plain_http`: the server does not speak TLS."""
 
     def __init__(self, message: str, plain_http: bool = False) -> None:
         super().__init__(message)

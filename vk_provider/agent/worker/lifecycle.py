@@ -160,7 +160,7 @@ class PodLifecycle:
             await self._runtime.remove_container(reset.container_id)
 
     async def _kill(self, actions: Actions, observed: Observation) -> bool:
-        """Stop what must not go on; return whether the pass goes on to start things."""
+        """Stop what must not run; return whether the pass continues to start containers."""
         pod = self._memory.pod
         if not actions.kill_pod:
             for kill in actions.kill:

@@ -44,7 +44,7 @@ def _move_away(log_file: Path) -> Path | None:
 
 
 def _move_back(rotated: Path, log_file: Path) -> None:
-    """The runtime goes on writing to the old file: keep it where readers look."""
+    """The runtime still writes to the old file: keep it where readers look."""
     if not log_file.exists():
         os.rename(rotated, log_file)
 

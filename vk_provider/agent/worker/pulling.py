@@ -1,6 +1,6 @@
 """Images of the pod's containers: pull policy, credentials, back-off, the kubelet's events; prefetch in parallel.
 
-Source of the words: pkg/kubelet/images/image_manager.go (v1.37).
+Source of the texts: pkg/kubelet/images/image_manager.go (v1.37).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Starts one container: image, configuration, create, start, postStart hook.
 
-Source of the order and of the words: startContainer in pkg/kubelet/kuberuntime/kuberuntime_container.go (v1.37).
+Source of the order and of the texts: startContainer in pkg/kubelet/kuberuntime/kuberuntime_container.go (v1.37).
 """
 
 from __future__ import annotations

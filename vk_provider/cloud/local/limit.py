@@ -1,4 +1,4 @@
-"""How many instances this machine can hold, whatever the configuration allows."""
+"""How many instances this machine can hold."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def find_instance_limit(configured: int, hierarchies: Sequence[Hierarchy]) -> In
 
 def compute_instance_limit(configured: int, inotify: int, unified: bool) -> InstanceLimit:
     """containerd does not offer CRI without its watch of the CNI configuration. On cgroup v2 the shim also has one for
-    each container, which tells of OOM kills: the sandbox's and at least one more."""
+    each container, for OOM kills: the sandbox's and at least one more."""
     possible = max(1, (inotify - _LEFT_FOR_OTHERS) // (3 if unified else 1))
     if possible >= configured:
         return InstanceLimit(configured)

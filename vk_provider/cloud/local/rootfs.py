@@ -1,5 +1,5 @@
 """An instance's own root, made by its first process: the staged parts, its own writes above them, its own kernel file
-systems. Runs as root of the instance's user namespace, which is nobody on this machine."""
+systems. Runs as root of the instance's user namespace, which has no rights on this machine."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def _enter(spec: BootSpec, agent_module: str, connection: socket.socket, user_na
             _run_first_process(init)
         connection.send(str(pid).encode())
         code = 0
-    except BaseException as error:  # the process must not return into the launcher's code, whatever happens
+    except BaseException as error:  # the process must never return into the launcher's code
         traceback.print_exc()
         connection.send(f"error: {error}".encode()[:4000])
     finally:

@@ -3,7 +3,7 @@
 instances/<id>/instance.json   the record (tags, type, addresses, state), written before anything is started
 instances/<id>/user-data       mode 0600
 instances/<id>/boot.json       the specification of the instance's first process, see boot.py
-instances/<id>/pid             identity of the first process, written by whoever started it
+instances/<id>/pid             identity of the first process, written by the process that started it
 instances/<id>/lock            held (flock) while the first process is started, so that it is started once
 instances/<id>/disk/           the instance's own directories; *.log are its consoles
 addresses/<ip>                 which instance has a primary address; its pod address is the next one

@@ -2,7 +2,7 @@
 
 Each instance has a user namespace of its own, which owns its other namespaces. So a privileged container has all
 capabilities over the instance and none over the machine: no device, kernel setting, module, file handle or mount of the
-host is within its reach, whatever it mounts or makes (user_namespaces(7)). On disk, files keep the IDs that they have
+host is within its reach (user_namespaces(7)). On disk, files keep the IDs that they have
 in the instance: its directories are mounted with the IDs translated.
 """
 
@@ -37,13 +37,13 @@ def build_map(slot: int) -> str:
 
 def make(slot: int) -> int:
     """A descriptor of a new user namespace. Raises OSError."""
-    told, tell = os.pipe()
+    reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _hold(tell)
-    os.close(tell)
+        _hold(writer)
+    os.close(writer)
     try:
-        error = os.read(told, 4)
+        error = os.read(reader, 4)
         if error != b"ok":
             raise OSError(int(error or b"0"), "cannot make a user namespace")
         for name in ("uid_map", "gid_map"):
@@ -51,19 +51,19 @@ def make(slot: int) -> int:
                 file.write(build_map(slot))
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
-        os.close(told)
+        os.close(reader)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
 
 
-def _hold(tell: int) -> NoReturn:
+def _hold(writer: int) -> NoReturn:
     """In the fork: a namespace needs a process until its descriptor is open."""
     try:
         syscalls.unshare(syscalls.CLONE_NEWUSER)
-        os.write(tell, b"ok")
+        os.write(writer, b"ok")
         signal.pause()
     except OSError as error:
-        os.write(tell, str(error.errno).encode())
+        os.write(writer, str(error.errno).encode())
     finally:
         os._exit(1)
 

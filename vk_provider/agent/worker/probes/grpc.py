@@ -16,7 +16,7 @@ from grpclib.protocol import H2Protocol
 from vk_provider.agent.worker.httpget import VERSION, describe_os_error
 
 USER_AGENT = f"kube-probe/{VERSION}"
-"""What a server sees of a kubelet, before the words of the gRPC library itself."""
+"""What a server sees of a kubelet, before the text of the gRPC library itself."""
 
 
 async def check_health(host: str, port: int, service: str, timeout_s: float) -> tuple[bool, str]:

@@ -51,7 +51,7 @@ class ProbeManager:
     def sync(self, pod: Json, observed: Observation, pod_ip: str, *, terminating: bool) -> None:
         """Start and stop probes so that they fit the running containers.
 
-        terminating: only readiness goes on.
+        terminating: only readiness probes continue.
         """
         wanted: set[tuple[str, ProbeType]] = set()
         running: set[str] = set()

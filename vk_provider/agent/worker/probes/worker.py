@@ -90,7 +90,7 @@ class ProbeWorker:
         """Probe once; return whether the result is final."""
         try:
             outcome = await self._prober.probe(self._probe, self._target)
-        except Exception:  # a kubelet's worker goes on too: a probe that is never run again says nothing any more
+        except Exception:  # as in a kubelet, the worker continues: otherwise the container would never be probed again
             log.exception("%s probe of container %s", self.probe_type, self._target.container["name"])
             return False
         self._record(outcome)
