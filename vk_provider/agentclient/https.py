@@ -25,6 +25,8 @@ from vk_provider.agentclient.authority import Authority, SignedCertificate
 from vk_provider.agentclient.base import AgentResponse, ProtocolT
 from vk_provider.agentclient.exchange import IdentityExchange
 from vk_provider.agentclient.identity_store import ProviderIdentity
+from vk_provider.agentclient.one_answer import refuse_interim_answers
+from vk_provider.agentclient.paced import PacedProtocol
 from vk_provider.agentclient.pins import KeyPins, KeyRefused
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.aiokit.keepalive import keepalive_socket, set_keepalive
@@ -44,9 +46,11 @@ REQUEST_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 30.0
 """Timeout of the head of the answer to a GET, such as a log; a POST may first run a command."""
 HEARTBEAT_S = 15.0
+CLOSE_LIMIT_S = 0.01
+"""A session that is closed waits no longer for the agent's part in it; what was written still leaves."""
 PING_RATE, PING_BURST = 2.0, 20.0
 """Pings and pongs per second that are read from one agent; it sends a ping every 15 s."""
-MAX_ANSWER_BYTES = 256 * 1024
+MAX_ANSWER_BYTES = 64 * 1024
 """Limit of an answer of the identity exchange: a few PEM texts."""
 CLIENT_CERTIFICATE_RENEWAL = datetime.timedelta(days=7)
 
@@ -56,6 +60,7 @@ class WebSocketChannel:
 
     def __init__(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         self._websocket = websocket
+        self._paced = _pace(websocket)
 
     async def send(self, frame: bytes) -> None:
         try:
@@ -83,6 +88,9 @@ class WebSocketChannel:
             pass  # closed: the reader gets the end next
 
     async def close(self) -> None:
+        # The agent's part in closing is not waited for: aiohttp would read on as long as it sends anything else.
+        if self._paced is not None:
+            self._paced.stop()
         await self._websocket.close()
 
 
@@ -140,6 +148,7 @@ class HttpsConnector:
             connector = aiohttp.TCPConnector(
                 limit=0, use_dns_cache=False, keepalive_timeout=30, socket_factory=keepalive_socket
             )
+            refuse_interim_answers(connector)
             self._http = aiohttp.ClientSession(
                 connector=connector,
                 auto_decompress=False,
@@ -193,6 +202,7 @@ class HttpsConnector:
                     compress=0,
                     autoclose=True,
                     autoping=False,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_LIMIT_S),
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _translate(instance, error) from None
@@ -320,8 +330,16 @@ async def _read_bounded(instance: Instance, response: aiohttp.ClientResponse) ->
     async for chunk in response.content.iter_any():
         data += chunk
         if len(data) > MAX_ANSWER_BYTES:
-            raise AgentError(f"{instance.instance_id}: an answer of more than {MAX_ANSWER_BYTES} bytes")
+            raise AgentProtocolError(f"{instance.instance_id}: an answer of more than {MAX_ANSWER_BYTES} bytes")
     return bytes(data)
+
+
+def _pace(websocket: aiohttp.ClientWebSocketResponse) -> PacedProtocol | None:
+    """Bound what parsing the session's frames may cost; None when it is closed already."""
+    connection = websocket._response.connection
+    if connection is None or connection.transport is None:
+        return None
+    return PacedProtocol.install(connection.transport)
 
 
 def _decode(data: bytes | str) -> Any:

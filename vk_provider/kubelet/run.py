@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from http import HTTPStatus
 
 from aiohttp import web
@@ -33,11 +34,20 @@ async def get_run(api: KubeletApi, request: web.Request) -> web.StreamResponse:
         upstream = await api.connector.request(instance, "POST", routes.RUN, query)
     except AgentError as error:
         return web.Response(status=500, text=f"instance {instance.instance_id} does not answer: {error}")
+    content_type = "application/json" if upstream.status == HTTPStatus.OK else "text/plain; charset=utf-8"
+    # Passed on as it comes: the output of a command, and of an agent that never ends it, has no bound.
+    response = web.StreamResponse(status=upstream.status, headers={"Content-Type": content_type})
+    response.enable_chunked_encoding()
     try:
-        body = b"".join([chunk async for chunk in upstream.iter_any()])
-    except AgentError as error:
-        return web.Response(status=500, text=str(error))
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            async for chunk in upstream.iter_any():
+                await response.write(chunk)
+            await response.write_eof()
+    except AgentError:
+        # The status is sent: a body without its end says that this is not all.
+        if request.transport is not None:
+            request.transport.abort()
     finally:
         await upstream.close()
-    content_type = "application/json" if upstream.status == HTTPStatus.OK else "text/plain; charset=utf-8"
-    return web.Response(status=upstream.status, body=body, headers={"Content-Type": content_type})
+    return response

@@ -177,7 +177,7 @@ class _Sum:
         total = self._parts.setdefault(name, {})
         for figure, value in (document or {}).items():
             if type(value) is int:
-                total[figure] = min(MAX_INTEGER, total.get(figure, 0) + value)
+                total[figure] = max(-MAX_INTEGER, min(MAX_INTEGER, total.get(figure, 0) + value))
 
     def part(self, name: str, moment: str) -> Json:
         return {"time": moment, **self._parts.get(name, {})}

@@ -101,8 +101,13 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPNotFound:
         restful = request.path.partition("/")[2].partition("/")[0] in _RESTFUL_ROOTS
         return web.Response(status=404, text="404: Page Not Found" if restful else GO_NOT_FOUND)
-    except (web.HTTPException, ConnectionError):
+    except web.HTTPException:
         raise
+    except ConnectionError:
+        # The client has gone: there is nobody to answer and nothing to log.
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response()
     except Exception as error:
         log.exception("%s %s failed", request.method, request.path)
         return web.Response(status=500, text=f"Internal Error: {error}")

@@ -22,7 +22,11 @@ UserId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Figure = Annotated[float, Meta(ge=0, le=float(2**63))]
 """A sample of a metric. JSON has no infinity and no NaN."""
 
-_RFC3339 = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})\Z"
+_DATE = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?"
+_RFC3339 = rf"^{_DATE}T{_TIME}(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])\Z"
+_QUANTITY = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?\Z"
+"""The form of apimachinery's resource.ParseQuantity."""
 Timestamp = Annotated[str, Meta(max_length=35, pattern=_RFC3339)]
 """RFC 3339."""
 Uid = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9-]*\Z")]
@@ -36,7 +40,7 @@ Reason = Annotated[str, Meta(max_length=128, pattern=r"^([A-Za-z]([A-Za-z0-9_,:]
 EventReason = Annotated[str, Meta(max_length=128, pattern=r"^[A-Za-z][A-Za-z0-9]*\Z")]
 FieldPath = Annotated[str, Meta(max_length=512, pattern=r"^[A-Za-z0-9.{}\[\]_-]*\Z")]
 Address = Annotated[str, Meta(max_length=45, pattern=r"^[0-9a-fA-F:.]*\Z")]
-Quantity = Annotated[str, Meta(max_length=64, pattern=r"^[+-]?[0-9.]+([eE][+-]?[0-9]+|[numkKMGTPE]i?)?\Z")]
+Quantity = Annotated[str, Meta(max_length=64, pattern=_QUANTITY)]
 ResourceName = Annotated[str, Meta(max_length=317, pattern=r"^[A-Za-z0-9._/-]+\Z")]
 MetricName = Annotated[str, Meta(max_length=128, pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*\Z")]
 LabelName = Annotated[str, Meta(max_length=128, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*\Z")]

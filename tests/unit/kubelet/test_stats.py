@@ -12,6 +12,7 @@ from vk_provider.kubelet.metrics_cadvisor import render_cadvisor_metrics
 from vk_provider.kubelet.metrics_probes import render_probe_metrics
 from vk_provider.kubelet.metrics_resource import render_resource_metrics
 from vk_provider.kubelet.samples import CpuTotal, NodeSamples, ProcessUsage
+from vk_provider.wire.values import MAX_INTEGER
 
 TIME = "2021-06-22T20:11:18.302Z"
 MS = 1624392678302
@@ -168,3 +169,14 @@ async def test_scrapes_are_answered_from_memory(rig: Rig) -> None:
     assert f'container_cpu_usage_seconds_total{{container="c",namespace="ns",pod="web"}} 10 {MS}\n' in text
     for path in ("/metrics/cadvisor", "/metrics/probes"):
         assert (await rig.ask("GET", path))[0] == 200
+
+
+@pytest.mark.parametrize("figure", [MAX_INTEGER, -MAX_INTEGER])
+async def test_a_sum_of_figures_stays_an_int64(figure: int) -> None:
+    handles = []
+    for uid in ("uid-1", "uid-2"):
+        sample = make_sample(uid, uid)
+        sample["node"]["fs"] = {"availableBytes": figure}
+        handles.append(FakeHandle(make_pod(uid, uid), running_status(), make_instance(), stats=sample))
+    summary = await NodeSamples("node-1", FakeSource(handles), started_at=0.0).build_summary()
+    assert summary["node"]["fs"]["availableBytes"] == figure

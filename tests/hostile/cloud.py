@@ -1,0 +1,109 @@
+"""A cloud of instances that are addresses of 127.0.0.0/8: their agents live in the test, the provider beside it.
+
+`CloudServer` is the cloud's API, in the test's process; `CloudClient` is the provider's `Cloud`, and speaks to it over
+a unix socket. Instances outlive the provider, as everywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import pickle
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vk_provider.cloud.base import Instance, InstanceRuntime, LaunchRequest, LaunchResult, Offering
+from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
+from vk_provider.errors import CloudError
+
+FIRST_ADDRESS = "127.0.16.2"
+OWNER = "hostile"
+
+Boot = Callable[[Instance, LaunchRequest], Awaitable[None]]
+
+
+class CloudServer:
+    """The API. `boot` starts the agent of a new instance, `on_gone` is told of each that ends."""
+
+    def __init__(self, socket: Path, boot: Boot, on_gone: Callable[[str], None]) -> None:
+        self._socket, self._boot = socket, boot
+        self.cloud = SimulatedCloud(SimulationConfig(), OWNER)
+        self.cloud._next_address = int(ipaddress.IPv4Address(FIRST_ADDRESS))
+        self.cloud.on_gone = on_gone
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_unix_server(self._serve, self._socket)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            method, arguments = pickle.loads(await reader.read())
+            writer.write(pickle.dumps(await self._call(method, arguments)))
+            await writer.drain()
+        except ConnectionError:
+            pass  # a provider that was killed
+        finally:
+            writer.close()
+
+    async def _call(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        if method != "launch":
+            return await getattr(self.cloud, method)(*arguments)
+        results: list[LaunchResult] = []
+        for request in arguments[0]:
+            known = {instance.instance_id for instance in await self.cloud.list_owned()}
+            (result,) = await self.cloud.launch([request])
+            if isinstance(result, Instance) and result.instance_id not in known:
+                await self._boot(result, request)
+            results.append(result)
+        return results
+
+
+class CloudClient:
+    """vk_provider.cloud.base.Cloud over the socket."""
+
+    name = "hostile"
+
+    def __init__(self, socket: str) -> None:
+        self._socket = socket
+
+    async def start(self) -> None:
+        """Nothing to prepare."""
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        try:
+            reader, writer = await asyncio.open_unix_connection(self._socket)
+            try:
+                writer.write(pickle.dumps((method, arguments)))
+                writer.write_eof()
+                return pickle.loads(await reader.read())
+            finally:
+                writer.close()
+        except (OSError, EOFError) as error:
+            raise CloudError(f"{method}: {error}") from None
+
+    async def launch(self, requests: Sequence[LaunchRequest]) -> list[LaunchResult]:
+        return await self._call("launch", list(requests))
+
+    async def list_owned(self) -> list[Instance]:
+        return await self._call("list_owned")
+
+    async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
+        return await self._call("describe", list(instance_ids))
+
+    async def terminate(self, instance_ids: Sequence[str]) -> Any:
+        return await self._call("terminate", list(instance_ids))
+
+    async def describe_offerings(self) -> list[Offering]:
+        return await self._call("describe_offerings")
+
+    async def describe_runtime(self) -> InstanceRuntime:
+        return await self._call("describe_runtime")

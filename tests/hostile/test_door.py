@@ -1,0 +1,126 @@
+"""Ten thousand messages of every kind through the whole door, as fast as they can be made: what gets through hurts
+neither the pod's own status nor any document that the honest pod is in."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import orjson
+from hypothesis import HealthCheck, Phase, given, settings
+
+from tests.hostile.honest import check_exposition, check_stranger
+from tests.hostile.messages import MESSAGES, OWN_UID
+from tests.unit.kubelet.rig import FakeHandle, FakeSource, running_status
+from tests.unit.kubelet.test_stats import make_sample
+from vk_provider.cloud.base import Instance, InstanceState
+from vk_provider.errors import AgentProtocolError
+from vk_provider.jsontypes import Json
+from vk_provider.kubelet.metrics_cadvisor import render_cadvisor_metrics
+from vk_provider.kubelet.metrics_probes import render_probe_metrics
+from vk_provider.kubelet.metrics_resource import render_resource_metrics
+from vk_provider.kubelet.running_pods import build_running_pod
+from vk_provider.kubelet.samples import NodeSamples
+from vk_provider.pods.agent_report import accept_stats, accept_status
+from vk_provider.pods.status_patch import build_status_patch, compute_desired, is_published, keep_transition_times
+from vk_provider.wire.inbound import WireError, decode_up
+from vk_provider.wire.session import StatsMessage
+
+MESSAGES_TRIED = 10_000
+NOW = 1_795_860_000.0
+TIME = "2026-11-28T10:00:00Z"
+ADDRESSES = "127.0.0.1", "127.0.0.2"
+INSTANCE = Instance("i-1", InstanceState.RUNNING, "t", "z", "on-demand", "amd64", *ADDRESSES, NOW - 60)
+POD: Json = {
+    "metadata": {"name": "hostile", "namespace": "ns", "uid": OWN_UID, "resourceVersion": "1"},
+    "spec": {"nodeName": "node-1", "containers": [{"name": "c"}]},
+}
+HONEST = {"metadata": {"name": "honest", "namespace": "ns", "uid": "uid-1"}, "spec": {"containers": [{"name": "c"}]}}
+HONEST_SAMPLE = make_sample("honest", "uid-1")
+
+Result = TypeVar("Result")
+seen: Counter[str] = Counter()
+
+
+def run_at_once(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """A coroutine that has nothing to wait for."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("it waits for something")
+
+
+def take(data: bytes) -> str:
+    """Treat one message as a session, the controller and the kubelet API do; says what became of it."""
+    try:
+        message = decode_up(data)
+    except WireError as error:
+        assert str(error).isprintable() and len(str(error)) < 300
+        return "refused"
+    if message["type"] == "status":
+        judge_status(accept_status(message["status"], POD, INSTANCE))
+    elif message["type"] == "stats":
+        try:
+            judge_stats(message)
+        except AgentProtocolError as error:
+            assert str(error).isprintable() and len(str(error)) < 300
+            return "refused"
+    elif message["type"] == "event":
+        assert "\n" not in message["reason"] and len(message["message"]) <= 1024
+    return message["type"]
+
+
+def judge_status(status: Json) -> None:
+    check_stranger({"status": status}, ADDRESSES)
+    desired = compute_desired(status, {}, None)
+    published = keep_transition_times(desired, {"conditions": [{"type": "Ready", "status": "False"}]}, TIME)
+    patch = build_status_patch(OWN_UID, None, published)
+    assert orjson.loads(orjson.dumps(patch)) == json.loads(json.dumps(patch))
+    assert is_published(published, published)
+    orjson.dumps(build_running_pod({**POD, "status": status}))
+
+
+def judge_stats(message: StatsMessage) -> None:
+    sample = accept_stats(message, POD, INSTANCE, 1_000, 1 << 30, NOW)
+    handles = [
+        FakeHandle(HONEST, running_status(), INSTANCE, stats=HONEST_SAMPLE),
+        FakeHandle(POD, running_status(), INSTANCE, stats=sample),
+        FakeHandle({**POD, "metadata": {**POD["metadata"], "name": "twin"}}, running_status(), INSTANCE, stats=sample),
+    ]
+    source: Any = FakeSource(handles)
+    samples = NodeSamples("node-1", source, started_at=0.0)
+    collected = run_at_once(samples.collect())
+    summary = run_at_once(samples.build_summary())
+    assert orjson.loads(orjson.dumps(summary))["pods"][0] == HONEST_SAMPLE["pod"]
+    assert {pod["podRef"]["uid"] for pod in summary["pods"][1:]} == {OWN_UID}
+    for text in (
+        "".join(render_resource_metrics(summary)),
+        "".join(render_cadvisor_metrics(collected)),
+        render_probe_metrics(collected),
+    ):
+        check_exposition(text)
+        honest = [line for line in text.splitlines() if 'pod="honest"' in line]
+        alone = [line for line in text.splitlines() if 'pod="hostile"' not in line and 'pod="twin"' not in line]
+        assert set(honest) <= set(alone)
+
+
+@settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=(Phase.generate, Phase.shrink),
+    max_examples=MESSAGES_TRIED,
+    suppress_health_check=list(HealthCheck),
+)
+@given(MESSAGES)
+def test_ten_thousand_messages_are_refused_in_one_line_or_do_no_harm(data: bytes) -> None:
+    seen[take(data)] += 1
+
+
+def test_enough_messages_of_every_kind_went_through_the_door() -> None:
+    """The test above means nothing when nearly everything is refused."""
+    assert seen.total() >= MESSAGES_TRIED
+    assert all(seen[kind] > MESSAGES_TRIED / 50 for kind in ("hello", "status", "event", "stats", "refused")), seen

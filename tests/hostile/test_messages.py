@@ -1,0 +1,56 @@
+"""Thousands of generated messages on real sessions of hostile pods, while the honest pod is asked for everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.hostile.messages import MESSAGES
+from tests.hostile.speakers import Speaker, say_all
+from tests.hostile.world import World
+
+REDIAL_AT_ONCE = True
+EXAMPLES = 100
+SPEAKERS = 4
+WANTED = 2_000
+"""Messages on real sessions; ten thousand more go through the same door in test_door."""
+
+CONVERSATIONS = st.tuples(*[st.lists(MESSAGES, max_size=20)] * 8).map(lambda parts: [*chain.from_iterable(parts)])
+"""Some twenty messages; a failure shrinks to one."""
+
+
+@pytest.fixture(scope="module")
+def speakers(world: World) -> Iterator[list[Speaker]]:
+    yield [Speaker(world) for _ in range(SPEAKERS)]
+
+
+def test_thousands_of_messages_on_real_sessions_hurt_nobody_else(world: World, speakers: list[Speaker]) -> None:
+    broken = False
+
+    @settings(
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        max_examples=EXAMPLES,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(CONVERSATIONS)
+    def converse(messages: list[bytes]) -> None:
+        nonlocal broken
+        if broken:
+            world.restart_provider()  # so that what is tried next is judged by itself
+        broken = True
+        world.call(say_all(speakers, messages))
+        world.call(world.honest.check_memory_routes())
+        faults = world.find_faults()
+        assert not faults, "\n".join(faults)
+        broken = False
+
+    with world.watched():
+        converse()
+    assert sum(speaker.said for speaker in speakers) >= WANTED
