@@ -42,9 +42,11 @@ class CpuTotal:
         seen: dict[str, int] = {}
         for key, value, is_new in counters:
             before = self._last.get(key, 0 if is_new else value)
-            # A counter that decreased belongs to a container that was restarted.
-            self.total_ns += value - before if value >= before else value
-            seen[key] = value
+            # A counter that went back counts again from its highest value on: one that jumps to and fro would else add
+            # more to the Node than its instance can have used.
+            highest = max(before, value)
+            self.total_ns += highest - before
+            seen[key] = highest
         self._last = seen
         return self.total_ns
 

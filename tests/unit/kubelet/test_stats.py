@@ -44,7 +44,9 @@ def test_cpu_totals_never_run_backwards_and_make_no_jump() -> None:
     assert total.update([("new", 100, True), ("adopted", 900, False)]) == 100
     assert total.update([("new", 150, True), ("adopted", 950, False)]) == 200
     assert total.update([("adopted", 950, False)]) == 200
-    assert total.update([("adopted", 20, False)]) == 220
+    assert total.update([("adopted", 20, False)]) == 200
+    assert total.update([("adopted", 950, False)]) == 200, "a counter that jumps to and fro adds nothing"
+    assert total.update([("adopted", 960, False)]) == 210
 
 
 async def test_node_figures_are_those_of_instances_and_provider() -> None:
