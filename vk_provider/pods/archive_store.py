@@ -101,6 +101,8 @@ class ArchiveStore:
     async def remove(self, uid: str) -> None:
         """Remove all logs of the pod."""
         directory = self._directory(uid)
+        if uid not in self._sizes and uid not in self._open:
+            return  # most pods end with nothing archived: no thread for them
         self._held -= sum(self._sizes.pop(uid, {}).values())
         await asyncio.to_thread(shutil.rmtree, directory, True)
 
@@ -157,6 +159,10 @@ def _discard(file: BinaryIO, partial: Path) -> None:
     except OSError:
         pass
     partial.unlink(missing_ok=True)
+    try:
+        partial.parent.rmdir()  # unless other logs of the pod are there
+    except OSError:
+        pass
 
 
 def _scan(root: Path, wanted: set[str]) -> dict[str, dict[str, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from vk_provider.aiokit.backoff import Backoff
@@ -51,8 +52,9 @@ class ReferenceResolver:
         return task.result()
 
     def _done(self, record: PodRecord, task: asyncio.Task[References]) -> None:
-        """Wake the worker, which waits for the references only once there is a session."""
-        if record.session is not None and not task.cancelled():
+        """Wake the worker, which waits for the references once there is a session, and with a Pending status."""
+        waits = record.session is not None or time.monotonic() >= record.pending_due
+        if waits and not task.cancelled():
             self._wake(record.uid)
 
     async def _resolve(self, record: PodRecord) -> References:

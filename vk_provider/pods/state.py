@@ -20,6 +20,10 @@ UNACCEPTED_LIMIT_S = 600.0
 """How long the instance of a finished pod is kept because the API server, which answers, refuses its last status."""
 
 
+READING_PATIENCE_S = 10.0
+"""How much longer a pod whose references are being read stays without a status of its own."""
+
+
 def compute_state(record: PodRecord, now: float, agent_grace_s: float, *, node_known: bool = True) -> PodState:
     """The facts of one record. agent_grace_s: how long an agent may be silent before its pod is not Ready any more."""
     started = record.status_from_agent or has_started(record.pod)
@@ -52,7 +56,7 @@ def compute_state(record: PodRecord, now: float, agent_grace_s: float, *, node_k
         published=_is_published(record),
         unaccepted=is_unaccepted(record, now),
         api_deleted=record.api_deleted,
-        pending_due=now >= record.pending_due and record.published is None,
+        pending_due=now >= _pending_due(record) and record.published is None,
         archived=record.archived,
         stop_waited_s=now - record.stop_sent_at if record.stop_sent_at else None,
     )
@@ -70,13 +74,20 @@ def next_look_s(record: PodRecord, seen: PodState, now: float, agent_grace_s: fl
         due.append(overdue_at)
     waits_for_status = record.published is None and not record.hold and record.phase not in TERMINAL_PHASES
     if waits_for_status and not seen.pending_due:
-        due.append(record.pending_due)
+        due.append(record.pending_due if now < record.pending_due else _pending_due(record))
     return max(0.0, min(due) - now) if due else None
 
 
 def is_unaccepted(record: PodRecord, now: float) -> bool:
     """Whether the API server, which answers, has not accepted the newest status for too long."""
     return bool(record.unaccepted_since) and now - record.unaccepted_since >= UNACCEPTED_LIMIT_S
+
+
+def _pending_due(record: PodRecord) -> float:
+    """When a Pending status is published. Not at once while the pod waits for reads of the API server: in a burst the
+    PATCH would only join the queue that those wait in."""
+    reading = record.resolving is not None and not record.resolving.done()
+    return record.pending_due + (READING_PATIENCE_S if reading else 0.0)
 
 
 def is_overdue(record: PodRecord, now: float) -> bool:

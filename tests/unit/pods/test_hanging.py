@@ -11,7 +11,7 @@ import pytest
 from vk_provider.cloud.base import LaunchRequest
 from vk_provider.errors import CloudError
 from vk_provider.jsontypes import Json
-from vk_provider.pods import connection
+from vk_provider.pods import connection, controller, state
 
 from .rig import World
 from .test_sweep import make_sweep
@@ -144,3 +144,18 @@ async def test_a_stop_during_a_launch_leaves_no_tasks(world: World) -> None:
     await launches.called.wait()
     await world.controller.close(0.1)
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith(("launch ", "pod ", "references "))]
+
+
+async def test_a_pod_that_waits_for_its_references_says_pending_only_after_longer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controller, "PENDING_STATUS_AFTER_S", 0.02)
+    monkeypatch.setattr(state, "READING_PATIENCE_S", 0.2)
+    world.references.gate = asyncio.Event()
+    began = asyncio.get_running_loop().time()
+    pod = world.api.add(world.pod())
+    await world.until(lambda: world.api.status(pod).get("startTime"))
+    assert asyncio.get_running_loop().time() - began >= 0.2
+    assert world.api.status(pod)["phase"] == "Pending"
+    world.references.gate.set()
+    await world.until(lambda: world.api.status(pod).get("phase") == "Running")
