@@ -39,6 +39,8 @@ from vk_provider.rfc3339 import format_time
 log = logging.getLogger(__name__)
 
 
+PENDING_AFTER_SENT_S = 1.0
+"""A pod that was given to its agent just now says Pending no sooner."""
 ARCHIVE_TRIES = 2
 READERS_LIMIT_S = 5.0
 
@@ -168,6 +170,8 @@ class PodExecutor:
                 pod = {**pod, "status": {**(pod.get("status") or {}), "startTime": record.start_time}}
             message = {"type": "pod", "pod": pod, "references": references, "node": self._node_facts(record)}
             session.put(Slot.POD, message)
+            # The agent answers in a moment: its own status makes a Pending one unnecessary.
+            record.pending_due = max(record.pending_due, time.monotonic() + PENDING_AFTER_SENT_S)
         elif references != record.sent_references:
             session.put(Slot.REFERENCES, {"type": "references", "references": references})
         record.sent_fingerprint, record.sent_references = fingerprint, references

@@ -86,7 +86,7 @@ def is_unaccepted(record: PodRecord, now: float) -> bool:
 def _pending_due(record: PodRecord) -> float:
     """When a Pending status is published. Not at once while the pod waits for reads of the API server: in a burst the
     PATCH would only join the queue that those wait in."""
-    reading = record.resolving is not None and not record.resolving.done()
+    reading = record.resolving is not None and (record.session is not None or not record.resolving.done())
     return record.pending_due + (READING_PATIENCE_S if reading else 0.0)
 
 

@@ -159,3 +159,16 @@ async def test_a_pod_that_waits_for_its_references_says_pending_only_after_longe
     assert world.api.status(pod)["phase"] == "Pending"
     world.references.gate.set()
     await world.until(lambda: world.api.status(pod).get("phase") == "Running")
+
+
+async def test_a_pod_that_runs_as_soon_as_its_references_are_read_never_says_pending(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controller, "PENDING_STATUS_AFTER_S", 0.02)
+    world.references.gate = asyncio.Event()
+    pod = world.api.add(world.pod())
+    await asyncio.sleep(0.1)
+    assert world.api.patches == []
+    world.references.gate.set()
+    await world.until(lambda: world.api.status(pod).get("phase") == "Running")
+    assert [patch["phase"] for patch in world.api.patches] == ["Running"]
