@@ -164,7 +164,6 @@ class StatsMessage(TypedDict):
 
 
 UpMessage = HelloMessage | StatusMessage | EventMessage | StatsMessage
-DownMessage = PodMessage | ReferencesMessage | StopMessage | AckMessage
 
 
 def token_key(audience: str, expiration_seconds: int) -> str:
