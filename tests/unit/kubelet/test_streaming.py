@@ -124,8 +124,8 @@ async def test_a_slow_reader_holds_the_sender_back(rig: Rig) -> None:
         writer.transport.pause_reading()
         writer.write(request("/portForward/ns/web"))
         await blocked.wait()
-        # On the way may be four high-water marks and what the kernel holds: up to tcp_rmem and tcp_wmem for each of three
-        # connections, 37 MB together where tcp_rmem allows 32 MiB.
+        # On the way may be four high-water marks and what the kernel holds: up to tcp_rmem and tcp_wmem for each of
+        # three connections, 37 MB together where tcp_rmem allows 32 MiB.
         assert sent < size - 40_000_000
         writer.transport.resume_reading()
         received = 0
