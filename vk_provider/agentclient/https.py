@@ -80,6 +80,7 @@ class WebSocketChannel:
                 await asyncio.sleep(pings.take(time.monotonic()))
             elif frame.type is aiohttp.WSMsgType.ERROR:
                 raise _broken(frame.data)
+            del frame  # an idle session keeps no message
 
     async def _answer_ping(self, data: bytes) -> None:
         try:

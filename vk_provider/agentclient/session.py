@@ -54,36 +54,38 @@ class Slot(IntEnum):
 class Outbox:
     """Messages to be sent: the newest of each slot."""
 
+    __slots__ = ("_waiting",)
+
     def __init__(self) -> None:
         self._waiting: dict[Slot, Json | bytes] = {}
-        self._filled = asyncio.Event()
 
     def put(self, slot: Slot, message: Json | bytes) -> None:
         """Replace the waiting message of the slot. A pod message contains the references: waiting ones are dropped."""
         if slot is Slot.POD:
             self._waiting.pop(Slot.REFERENCES, None)
         self._waiting[slot] = message
-        self._filled.set()
 
-    async def take(self) -> Json | bytes:
-        """Wait for the next message and remove it."""
-        while not self._waiting:
-            self._filled.clear()
-            await self._filled.wait()
-        return self._waiting.pop(min(self._waiting))
+    def take(self) -> Json | bytes | None:
+        """Remove the next message; None when none is waiting."""
+        return self._waiting.pop(min(self._waiting)) if self._waiting else None
 
 
 class AgentSession:
     """One open session; see wire.session for the messages.
 
     hello: the agent's greeting with wire version and features; None before it
+
+    There are as many sessions as pods: the writer's task exists only while there is something to send.
     """
+
+    __slots__ = ("_channel", "_clock", "_closed", "_outbox", "_running", "_writer", "hello")
 
     def __init__(self, channel: Channel, clock: Callable[[], float] = time.monotonic) -> None:
         self._channel = channel
         self._clock = clock
         self._outbox = Outbox()
-        self._closed = False
+        self._closed = self._running = False
+        self._writer: asyncio.Task[None] | None = None
         self.hello: HelloMessage | None = None
 
     def put(self, slot: Slot, message: Json | bytes) -> None:
@@ -91,18 +93,26 @@ class AgentSession:
         share. Never blocks; ignored once the session is closed."""
         if not self._closed:
             self._outbox.put(slot, message)
+            self._start_writer()
+
+    def _start_writer(self) -> None:
+        if self._running and self._writer is None:
+            self._writer = asyncio.create_task(self._write(), name="session writer")
 
     async def run(self, receive: Callable[[UpMessage], None]) -> None:
         """Pass every valid message to `receive` until the other side closes the session.
 
         Raises AgentProtocolError when the agent violates the contract, else an AgentError when the session breaks.
         """
-        writer = asyncio.create_task(self._write(), name="session writer")
+        self._running = True
+        self._start_writer()
         try:
             await self._read(receive)
         finally:
-            writer.cancel()
-            await asyncio.wait({writer})
+            self._running = False
+            if self._writer is not None:
+                self._writer.cancel()
+                await asyncio.wait({self._writer})
             await self.close()
 
     async def _read(self, receive: Callable[[UpMessage], None]) -> None:
@@ -115,6 +125,7 @@ class AgentSession:
         if first is None:
             return
         self.hello = _greeting(first)
+        del first
         receive(self.hello)
         now = self._clock()
         messages = TokenBucket(MESSAGE_RATE, MESSAGE_BURST, now)
@@ -129,14 +140,15 @@ class AgentSession:
             if message["type"] == "hello":
                 raise AgentProtocolError("the agent greeted twice")
             receive(message)
+            del frame, message  # an idle session keeps no message
 
     async def _write(self) -> None:
         try:
-            while True:
-                message = await self._outbox.take()
+            while (message := self._outbox.take()) is not None:
                 await self._channel.send(message if isinstance(message, bytes) else orjson.dumps(message))
         except AgentError:
             return  # the reader gets the end, too
+        self._writer = None
 
     async def close(self) -> None:
         """Close the connection; `run` returns."""

@@ -11,7 +11,7 @@ ResultT = TypeVar("ResultT")
 
 
 class Batcher(Generic[ItemT, ResultT]):
-    """`submit` returns the item's own result of the batch call.
+    """`submit` returns the item's own result of the batch call; `put` queues the item at once and returns its future.
 
     window_s: how long the first item of a batch may wait for others. 0: until the loop has run what is ready now,
               so that everything one watch read delivers shares a call and a lone item does not wait.
@@ -32,6 +32,9 @@ class Batcher(Generic[ItemT, ResultT]):
         self._running: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: ItemT) -> ResultT:
+        return await self.put(item)
+
+    def put(self, item: ItemT) -> asyncio.Future[ResultT]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[ResultT] = loop.create_future()
         self._waiting.append((item, future))
@@ -39,7 +42,7 @@ class Batcher(Generic[ItemT, ResultT]):
             self._flush()
         elif self._timer is None:
             self._timer = loop.call_later(self._window_s, self._flush)
-        return await future
+        return future
 
     def _flush(self) -> None:
         if self._timer is not None:

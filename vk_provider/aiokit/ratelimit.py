@@ -6,6 +6,8 @@ from __future__ import annotations
 class TokenBucket:
     """`rate` tokens a second, at most `burst` of them saved up. Times are seconds of one clock."""
 
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self._rate, self._burst = rate, burst
         self._tokens, self._at = float(burst), now

@@ -8,6 +8,7 @@ changed meanwhile. Outcomes are the instance, a lack of capacity, a quota, or a 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -85,12 +86,23 @@ class PodLauncher:
     def _preferences_of(self, node: str) -> Preferences:
         return self._preferences.get(node) or _DEFAULT_PREFERENCES
 
-    async def launch(self, record: PodRecord) -> None:
-        while record.exists and not record.deleting:
+    def queue(self, record: PodRecord) -> asyncio.Future[Instance] | None:
+        """Put the pod's launch into the next call; None when it cannot be prepared. Pods of one turn of the loop share
+        a call; a task would run a turn later."""
+        try:
+            record.launch = record.launch or self._prepare(record)
+        except Exception:
+            return None  # `launch` prepares again, meets the same and reports it.
+        return self._batch.put(record.launch.request)
+
+    async def launch(self, record: PodRecord, queued: asyncio.Future[Instance] | None = None) -> None:
+        """queued: the launch that `queue` returned for this record"""
+        while queued is not None or (record.exists and not record.deleting):
             pending = record.launch = record.launch or self._prepare(record)
             offering = pending.request.offering
             try:
-                instance = await self._batch.submit(pending.request)
+                answer, queued = queued or self._batch.put(pending.request), None
+                instance = await answer
             except CapacityError as error:
                 record.launch = None
                 self._metrics.launches.inc("no-capacity")

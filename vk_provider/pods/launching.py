@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from vk_provider.aiokit.backoff import Backoff
-from vk_provider.cloud.base import TAG_POD_UID, Cloud
+from vk_provider.cloud.base import TAG_POD_UID, Cloud, Instance
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError
 from vk_provider.pods.launcher import LaunchRefusedError, PodLauncher
 from vk_provider.pods.record import OnEvent, PodRecord
@@ -51,7 +51,8 @@ class LaunchTasks:
     def start(self, record: PodRecord) -> None:
         """Start a launch unless one is running."""
         if record.launching is None:
-            record.launching = asyncio.create_task(self._run(record), name=f"launch {record.uid}")
+            queued = self._launcher.queue(record) if _is_wanted(record) else None
+            record.launching = asyncio.create_task(self._run(record, queued), name=f"launch {record.uid}")
             self._tasks.add(record.launching)
             record.launching.add_done_callback(lambda task: self._done(record, task))
 
@@ -63,8 +64,8 @@ class LaunchTasks:
         if not record.forgotten:
             self._wake(record.uid)
 
-    async def _run(self, record: PodRecord) -> None:
-        unknown = await self._launch(record)
+    async def _run(self, record: PodRecord, queued: asyncio.Future[Instance] | None) -> None:
+        unknown = await self._launch(record, queued)
         if record.instance is not None:
             if record.forgotten:
                 log.info("pod %s: deleted while %s was launched", record.key, record.instance.instance_id)
@@ -72,14 +73,15 @@ class LaunchTasks:
         elif unknown and not _is_wanted(record):
             await self._end_unknown(record)
 
-    async def _launch(self, record: PodRecord) -> bool:
+    async def _launch(self, record: PodRecord, queued: asyncio.Future[Instance] | None) -> bool:
         """Try until it succeeds, is refused, or the pod needs no instance any more.
 
         Returns whether a try may have launched an instance whose ID is unknown."""
         unknown, backoff = False, Backoff(RETRY_FIRST_S, RETRY_MAX_S)
-        while _is_wanted(record):
+        while queued is not None or _is_wanted(record):
             try:
-                await self._launcher.launch(record)
+                answer, queued = queued, None
+                await self._launcher.launch(record, answer)
                 return unknown
             except LaunchRefusedError as refusal:
                 if _is_wanted(record):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+import orjson
+
 from vk_provider.cloud.base import Instance
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext
@@ -12,22 +14,31 @@ from vk_provider.podmodel.status import ContainerStatuses, PodEnd, SandboxFacts,
 
 
 class SimulatedAgent:
-    """State of one instance's agent: the pod, its status, events not acknowledged yet."""
+    """State of one instance's agent: the pod, its status, events not acknowledged yet.
+
+    Thousands of these share the provider's process, so pod and status are kept as JSON text.
+    """
 
     def __init__(self, instance: Instance, started_at: str) -> None:
         self.instance = instance
         self.started_at = started_at
-        self.pod: Json | None = None
-        self.status: Json | None = None
+        self.uid = ""
         self.finished = False
+        self._pod = self._status = b""
         self._events: list[Json] = []
         self._seq = 0
         self._running_since = ""
         self._end: PodEnd | None = None
 
     @property
-    def uid(self) -> str:
-        return str(self.pod["metadata"]["uid"]) if self.pod else ""
+    def pod(self) -> Json | None:
+        """The newest pod that was received."""
+        return orjson.loads(self._pod) if self._pod else None
+
+    @property
+    def status(self) -> Json | None:
+        """The pod's status, None before the first."""
+        return orjson.loads(self._status) if self._status else None
 
     def hello(self) -> list[Json]:
         """The first messages of a new session."""
@@ -38,7 +49,7 @@ class SimulatedAgent:
             "podUID": self.uid,
             "agentStartedAt": self.started_at,
         }
-        return [first, *([self._status_message()] if self.status is not None else []), *self._events]
+        return [first, *([self._status_message()] if self._status else []), *self._events]
 
     def receive(self, message: Json, now: str) -> list[Json]:
         """One message from the provider; returns the answers. `now` is RFC 3339."""
@@ -53,34 +64,34 @@ class SimulatedAgent:
         return []
 
     def _on_pod(self, pod: Json, now: str) -> list[Json]:
-        first = self.pod is None
-        self.pod = pod
+        first = not self.uid
+        self.uid, self._pod = str(pod["metadata"]["uid"]), _compact(pod)
         if pod["metadata"].get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in TERMINAL_PHASES:
             return self.finish(now, exit_code=0)
         if not first or self.finished:
             return []
         self._running_since = now
-        self.status = self._build(now, [_running(c, now, self._id(c)) for c in pod["spec"]["containers"]])
-        self._record_start(now)
+        self._build(pod, now, [_running(c, now, self._id(c)) for c in pod["spec"]["containers"]])
+        self._record_start(pod, now)
         return [self._status_message(), *self._events]
 
     def finish(self, now: str, exit_code: int) -> list[Json]:
         """All containers terminate, as those of a deleted pod and of a Job's pod do."""
-        if self.pod is None or self.finished:
+        pod = self.pod
+        if pod is None or self.finished:
             return []
         since = self._running_since or now
-        ended = [_terminated(c, since, now, exit_code, self._id(c)) for c in self.pod["spec"]["containers"]]
-        self.status = self._build(now, ended, finished=True)
+        ended = [_terminated(c, since, now, exit_code, self._id(c)) for c in pod["spec"]["containers"]]
+        self._build(pod, now, ended, finished=True)
         self.finished = True
         return [self._status_message()]
 
-    def _build(self, now: str, statuses: list[Json], *, finished: bool = False) -> Json:
-        assert self.pod is not None
+    def _build(self, pod: Json, now: str, statuses: list[Json], *, finished: bool = False) -> None:
         since = self._running_since or now
         ips = () if finished else (self.instance.pod_ip,)
-        init = [_initialized(c, since, self._id(c), finished) for c in self.pod["spec"].get("initContainers") or []]
-        return build_pod_status(
-            self.pod,
+        init = [_initialized(c, since, self._id(c), finished) for c in pod["spec"].get("initContainers") or []]
+        status = build_pod_status(
+            pod,
             ContainerStatuses(init=init, regular=statuses),
             SandboxFacts(exists=True, ready=not finished, ips=ips, started_containers=True),
             PodContext(pod_ips=(self.instance.pod_ip,), host_ips=(self.instance.primary_ip,)),
@@ -90,10 +101,10 @@ class SimulatedAgent:
             end=self._end,
             previous_status=self.status,
         )
+        self._status = _compact(status)
 
-    def _record_start(self, now: str) -> None:
-        assert self.pod is not None
-        spec = self.pod["spec"]
+    def _record_start(self, pod: Json, now: str) -> None:
+        spec = pod["spec"]
         for kind in ("initContainers", "containers"):
             for container in spec.get(kind) or []:
                 path = f"spec.{kind}{{{container['name']}}}"
@@ -126,11 +137,12 @@ class SimulatedAgent:
 
     def stats(self, now: str) -> Json:
         """A stats sample with made-up but constant figures."""
-        assert self.pod is not None
-        metadata = self.pod["metadata"]
+        pod = self.pod
+        assert pod is not None
+        metadata = pod["metadata"]
         cpu = {"time": now, "usageNanoCores": 1_000_000, "usageCoreNanoSeconds": 1_000_000_000}
         memory = {"time": now, "usageBytes": 8 << 20, "workingSetBytes": 8 << 20, "rssBytes": 6 << 20}
-        containers = self.pod["spec"]["containers"]
+        containers = pod["spec"]["containers"]
         return {
             "type": "stats",
             "podUID": self.uid,
@@ -147,6 +159,11 @@ class SimulatedAgent:
             },
             "node": {"cpu": cpu, "memory": memory},
         }
+
+
+def _compact(document: Json) -> bytes:
+    """JSON text in memory of its own size: what orjson returns may hold several times as much."""
+    return bytes(memoryview(orjson.dumps(document)))
 
 
 def _identity(container: Json, container_id: str) -> Json:

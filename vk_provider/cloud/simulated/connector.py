@@ -44,6 +44,7 @@ class SimulatedChannel:
     async def frames(self) -> AsyncIterator[bytes | str]:
         while (frame := await self._queue.get()) is not None:
             yield frame
+            del frame  # an idle session keeps no message
 
     def drop(self) -> None:
         """End the session from the agent's side."""
@@ -100,9 +101,9 @@ class SimulatedConnector:
         return self._agents.setdefault(instance_id, SimulatedAgent(instance, format_time()))
 
     def _answer(self, agent: SimulatedAgent, message: Json) -> list[Json]:
-        first = agent.pod is None
+        first = not agent.uid
         answers = agent.receive(message, format_time())
-        if first and agent.pod is not None and _is_of_job(agent.pod):
+        if first and agent.uid and _is_of_job(message["pod"]):
             self._later(self._cloud.config.job_run_s, lambda: self._complete(agent))
         return answers
 
@@ -126,7 +127,7 @@ class SimulatedConnector:
             await asyncio.sleep(STATS_INTERVAL_S)
             for index, (instance_id, channel) in enumerate(list(self._channels.items())):
                 agent = self._agents.get(instance_id)
-                if agent is not None and agent.pod is not None and not agent.finished:
+                if agent is not None and agent.uid and not agent.finished:
                     channel.push([agent.stats(format_time())])
                 if index % 50 == 49:
                     await asyncio.sleep(0)
@@ -146,7 +147,7 @@ class SimulatedConnector:
             return SimulatedResponse(200, _log(agent, options), "text/plain")
         if path == routes.RUN:
             return SimulatedResponse(200, b"simulated: " + options.get("cmd", "").encode() + b"\n", "text/plain")
-        if path == routes.STATS and agent.pod is not None:
+        if path == routes.STATS and agent.uid:
             return SimulatedResponse(200, orjson.dumps(agent.stats(format_time())), "application/json")
         if path == routes.HEALTHZ:
             return SimulatedResponse(200, b"ok", "text/plain")
