@@ -14,11 +14,11 @@ from typing import Any
 import orjson
 from aiohttp import WSMsgType, web
 
+from tests.hostile.echo import EchoRuntime
 from tests.listener import hello
 from vk_provider.agent.identity import AgentIdentity
 from vk_provider.agent.logs import add_log_routes
 from vk_provider.agent.outbox import Outbox
-from vk_provider.agent.runtime import ExecResult
 from vk_provider.agent.server import AgentServer
 from vk_provider.agent.session import SessionHandler
 from vk_provider.agent.streams import add_stream_routes
@@ -39,7 +39,7 @@ PROBES = 41
 class _View:
     """vk_provider.agent.view.PodView on the story of a simulated agent."""
 
-    sandbox_id = ""
+    sandbox_id = "s"
 
     def __init__(self, story: SimulatedAgent, log: Path) -> None:
         self._story, self._log = story, log
@@ -66,11 +66,6 @@ class _View:
         return {}
 
 
-class _Runtime:
-    async def exec_sync(self, container_id: str, command: list[str], timeout_s: int) -> ExecResult:
-        return ExecResult(" ".join(command).encode(), b"", 0)
-
-
 class HonestAgent:
     """Server, identity, outbox, session, logs and run are the real agent's; the pod's story is the simulated one's."""
 
@@ -87,13 +82,15 @@ class HonestAgent:
         log = directory / instance.instance_id / "c.log"
         log.write_text("".join(f"{format_time()[:-1]}.000000000Z stdout F {line}\n" for line in LOG_TEXT.splitlines()))
         view: Any = _View(self._story, log)
-        runtime: Any = _Runtime()
+        self._runtime = EchoRuntime()
+        runtime: Any = self._runtime
         session.add_routes(self._server.app)
         add_log_routes(self._server.app, view, runtime)
         add_stream_routes(self._server.app, view, runtime)
         self._stats: asyncio.Task[None] | None = None
 
     async def start(self, port: int) -> None:
+        await self._runtime.start()
         await self._server.start(self.instance.primary_ip, port)
         self._stats = asyncio.create_task(self._send_stats(), name="honest stats")
 
@@ -102,6 +99,7 @@ class HonestAgent:
             self._stats.cancel()
             await asyncio.wait({self._stats})
         await self._server.stop()
+        await self._runtime.stop()
 
     def _take(self, message: Json) -> None:
         for answer in self._story.receive(message, format_time()):

@@ -70,6 +70,21 @@ class Door:
             pass
         return status, seen
 
+    async def stream(self, path: str, data: bytes) -> bytes:
+        """Upgrade a POST of `path`, send `data`, and return as many bytes as were sent."""
+        url = urlsplit(self._url)
+        async with asyncio.timeout(REQUEST_LIMIT_S):
+            reader, writer = await asyncio.open_connection(url.hostname, url.port, ssl=self._context)
+            fields = f"Host: {url.hostname}\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+            writer.write(f"POST {path} HTTP/1.1\r\n{fields}".encode())
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 101 "), f"POST {path} answered {head!r}"
+                writer.write(data)
+                return await reader.readexactly(len(data))
+            finally:
+                writer.transport.abort()
+
     async def open_unread(self, path: str, limit_s: float) -> None:
         """A client that asks and then reads nothing for `limit_s`."""
         url = urlsplit(self._url)

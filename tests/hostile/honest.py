@@ -12,6 +12,7 @@ from tests.hostile.api import Door, Namespace
 from vk_provider.jsontypes import Json
 
 MEMORY = 8 << 20
+STREAMED = b"honest" * 1000
 CPU_S = 1
 _LABELS = r'\{([a-zA-Z_][a-zA-Z0-9_]*="([^"\\\n]|\\[\\"n])*",?)*\}'
 _SAMPLE = re.compile(rf"[a-zA-Z_:][a-zA-Z0-9_:]*({_LABELS})? (NaN|[+-]?Inf|[-+.0-9e]+)( -?\d+)?")
@@ -61,6 +62,9 @@ class HonestPod:
         assert log.decode() == LOG_TEXT
         status, output = await self._kubelet.ask("POST", f"/run/{self._path}/c", cmd="echo honest")
         assert (status, output) == (200, b"echo honest")
+        streams = (f"/exec/{self._path}/c?command=cat&input=1&output=1", f"/attach/{self._path}/c?output=1")
+        for path in (*streams, f"/portForward/{self._path}"):
+            assert await self._kubelet.stream(path, STREAMED) == STREAMED, path
 
     async def check_published(self) -> None:
         """What the API server holds. Raises AssertionError."""

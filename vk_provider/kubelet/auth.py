@@ -19,13 +19,15 @@ from aiohttp import web
 from cachetools import TTLCache
 
 from vk_provider.aiokit.backoff import Backoff
+from vk_provider.aiokit.lograte import LimitedLog
 from vk_provider.aiokit.tlssite import mark_authenticated
 from vk_provider.errors import KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.attributes import find_subresources, find_verb
 from vk_provider.kubelet.provider import ReviewClient
 
-log = logging.getLogger(__name__)
+limited_log = LimitedLog(logging.getLogger(__name__))
+"""Anybody who reaches the port can cause these messages."""
 
 TOKEN_TTL_S = 120.0
 REFUSED_TOKEN_TTL_S = 10.0
@@ -229,7 +231,7 @@ class AuthFilter:
         try:
             user = await self._authenticator.authenticate(request)
         except KubeApiError as error:
-            log.warning("cannot review a token: %s", error)
+            limited_log.warning("cannot review a token: %s", error)
             user = None
         if user is None:
             return web.Response(status=401, text="Unauthorized")
@@ -243,7 +245,7 @@ class AuthFilter:
                     return None
             except KubeApiError as error:
                 who = f"(user={user.name}, verb={verb}, resource=nodes, subresource={subresource})"
-                log.warning("authorization error %s: %s", who, error)
+                limited_log.warning("authorization error %s: %s", who, error)
                 return web.Response(status=500, text=f"Authorization error {who}")
         asked = f"user={user.name}, verb={verb}, resource=nodes, subresource(s)=[{' '.join(subresources)}]"
         return web.Response(status=403, text=f"Forbidden ({asked})\n")
