@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -251,4 +251,3 @@ class WorkerRig:
 
 
 Rig = Callable[[Json], WorkerRig]
-Step = Callable[[], Awaitable[None]]
