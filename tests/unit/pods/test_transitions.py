@@ -127,8 +127,9 @@ async def test_a_container_that_runs_again_after_a_final_end_does_not_freeze_the
 async def test_an_end_that_another_writer_has_made_up_does_not_freeze_the_status(world: World) -> None:
     pod = await world.running(restartPolicy="Never")
     refused = forbid(world, pod)
-    world.api.set_status(pod, containerStatuses=[entry("c", ended(0))])
-    world.api.set_condition(pod, "Ready", status="False")
+    conditions = world.api.status(pod)["conditions"]
+    unready = [{**c, "status": "False"} if c["type"] == "Ready" else c for c in conditions]
+    world.api.set_status(pod, containerStatuses=[entry("c", ended(0))], conditions=unready)
     await world.until(lambda: ready(world, pod) == "True")
     report(world, pod, message="goes on")
     await world.until(lambda: world.api.status(pod).get("message") == "goes on")
