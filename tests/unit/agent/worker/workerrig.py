@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from vk_provider.agent.journal import Journal
 from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.runtime import ExecResult
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
-from vk_provider.agent.worker import lifecycle, preparer, starter
+from vk_provider.agent.worker import cgroups, lifecycle, preparer, starter
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.podrun import PodRun
 from vk_provider.jsontypes import Json
@@ -190,6 +191,13 @@ def entry_of(status: Json, name: str) -> Json:
     raise AssertionError(f"no status of {name}")
 
 
+def _move_cgroups(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pod's cgroup is looked for in an empty directory and not on this machine."""
+    for function in [each for each in vars(cgroups).values() if inspect.isfunction(each) and each.__defaults__]:
+        moved = tuple(root if default == cgroups.ROOT else default for default in function.__defaults__ or ())
+        monkeypatch.setattr(function, "__defaults__", moved)
+
+
 class WorkerRig:
     """`pass_` does one pass; `told` is what was sent. Nothing runs between the calls."""
 
@@ -199,7 +207,7 @@ class WorkerRig:
         monkeypatch.setattr(starter, "LEGACY_LOG_DIR", directory / "legacy")
         for module in (starter, preparer):
             monkeypatch.setattr(module, "log_directory", lambda _: str(directory / "logs"))
-        monkeypatch.setattr(preparer, "apply_pod_limits", lambda *_: None)
+        _move_cgroups(directory / "cgroup", monkeypatch)
         monkeypatch.setattr(starter, "find_thermal_throttles", lambda: ())
         self.runtime = MemoryRuntime(self.clock)
         self.images = MemoryImages()
