@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.manifest import SLEEP, container, deployment, job, pod
-from tests.e2e.nodeless import Namespace, Nodeless, condition, container_status, restarts, terminated
+from tests.e2e.nodeless import Namespace, Nodeless, condition, container_status, is_ready, restarts, terminated
 from tests.e2e.until import until
 from vk_provider.cloud.base import TAG_POD_NAME
 from vk_provider.jsontypes import Json
@@ -14,13 +14,14 @@ pytestmark = pytest.mark.real
 
 SERVE = "echo serving; mkdir /www; echo hello from $POD_NAME > /www/index.html; exec httpd -f -p 8080 -h /www"
 COUNT = 'n=$(cat /data/n 2>/dev/null || echo 0); echo "run $n"; echo $((n + 1)) > /data/n'
+WELL = {"exec": {"command": ["cat", "/tmp/well"]}, "periodSeconds": 1, "failureThreshold": 2}
 POD_NAME = {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
 
 
 @pytest.fixture(scope="module")
 def world(namespace: Namespace) -> Namespace:
-    """A Deployment of 3, a Job with an init container, a pod with two containers, one that fails and one that restarts:
-    made at once, so that they start side by side."""
+    """A Deployment of 3, a Job with an init container, a pod with two containers, one that fails, one that restarts,
+    one that its probe kills once and one with a sidecar: made at once, so that they start side by side."""
     image = namespace.nodeless.image
     shared: Json = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
     volumes = [{"name": "data", "emptyDir": {}}]
@@ -50,6 +51,20 @@ def world(namespace: Namespace) -> Namespace:
         ),
         pod("broken", container(image, "echo it went wrong; exit 7"), restartPolicy="Never"),
         pod("again", container(image, f"{COUNT}; [ $n -gt 0 ] || exit 3; {SLEEP}", **shared), volumes=volumes),
+        pod(
+            "revived",
+            container(image, f"{COUNT}; [ $n -gt 0 ] && touch /tmp/well; {SLEEP}", livenessProbe=WELL, **shared),
+            restartPolicy="OnFailure",
+            volumes=volumes,
+        ),
+        pod(
+            "assisted",
+            container(image, "sleep 4; exit 1"),
+            initContainers=[
+                container(image, f"{COUNT}; [ $n -gt 0 ] || exit 3; {SLEEP}", "side", restartPolicy="Always", **shared)
+            ],
+            volumes=volumes,
+        ),
     )
     return namespace
 
@@ -111,6 +126,19 @@ def test_a_container_that_fails_is_started_again_and_its_previous_log_stays(worl
     assert container_status(again)["lastState"]["terminated"]["exitCode"] == 3
     assert world.logs("again") == "run 1\n"
     assert world.logs("again", "--previous") == "run 0\n"
+
+
+def test_a_container_that_its_probe_kills_is_told_to_run_again_whatever_its_exit_code(world: Namespace) -> None:
+    revived = world.wait_pod("revived", "restarted once and Ready", lambda item: restarts(item) == 1 and is_ready(item))
+    assert revived["status"]["phase"] == "Running"
+    assert container_status(revived)["lastState"]["terminated"]["exitCode"] == 0
+    assert "FailedStatusUpdate" not in {event["reason"] for event in world.events("revived")}
+
+
+def test_the_previous_log_of_a_sidecar_outlives_the_restarts_of_others(world: Namespace) -> None:
+    assisted = world.wait_pod("assisted", "its container restarted", lambda item: restarts(item) > 0)
+    assert assisted["status"]["initContainerStatuses"][0]["restartCount"] == 1
+    assert world.logs("assisted", "-c", "side", "--previous") == "run 0\n"
 
 
 def test_two_containers_share_a_volume_and_each_has_its_log(world: Namespace) -> None:

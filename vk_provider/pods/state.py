@@ -9,6 +9,7 @@ from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.reconcile import ORPHAN_STOP_LIMIT_S, PodState
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.status_patch import compute_desired, is_published, keep_transition_times
+from vk_provider.pods.transitions import keep_final_ends
 
 MAX_ATTEMPTS = 3
 DEFAULT_GRACE_S = 30
@@ -157,7 +158,10 @@ def desired_status(record: PodRecord) -> Json | None:
     status = record.status
     if status is None and record.not_ready is not None:
         status = record.published
-    return None if status is None else compute_desired(status, record.pod.get("status") or {}, record.not_ready)
+    if status is None:
+        return None
+    desired = compute_desired(status, record.pod.get("status") or {}, record.not_ready)
+    return keep_final_ends(record.pod, record.published, desired)
 
 
 def _is_published(record: PodRecord) -> bool:

@@ -180,6 +180,44 @@ async def test_a_failing_liveness_probe_restarts_the_container(harness: WorkerHa
     assert killing["message"] == "Container main failed liveness probe, will be restarted"
 
 
+@pytest.mark.parametrize(("policy", "cause"), [("OnFailure", "liveness"), ("Never", "image"), ("OnFailure", "image")])
+async def test_the_end_of_a_container_that_the_agent_restarts_is_told_with_its_next_start(
+    harness: WorkerHarness, policy: str, cause: str
+) -> None:
+    probe = {"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 1}
+    volume = {"name": "v", "mountPath": "/v"}
+    script = f"[ -e /v/f ] && touch /tmp/up; touch /v/f; {OBEDIENT}"
+    fields = {"livenessProbe": probe} if cause == "liveness" else {}
+    main = container("main", script, volumeMounts=[volume], **fields)
+    harness.send(pod(main, restartPolicy=policy, volumes=[{"name": "v", "emptyDir": {}}]))
+    await harness.wait_for(is_running)
+    if cause == "image":
+        await harness.wait_log("up")
+        changed = {**harness.pod["spec"]["containers"][0], "image": "busybox:latest"}
+        harness.send({**harness.pod, "spec": {**harness.pod["spec"], "containers": [changed]}})
+    status = await harness.wait_for(lambda s: status_of(s, "main")["restartCount"] == 1)
+    assert "running" in status_of(status, "main")["state"] and is_ready(status)
+    assert status_of(status, "main")["lastState"]["terminated"]["exitCode"] == 0
+    told = [status_of(each, "main")["state"] for each, _ in harness.outbox.statuses]
+    assert not [state for state in told if "terminated" in state]
+
+
+async def test_the_log_of_a_sidecars_life_before_outlives_the_restarts_of_others(harness: WorkerHarness) -> None:
+    volume = {"name": "v", "mountPath": "/v"}
+    script = f"[ -e /v/f ] && {{ {OBEDIENT}; }}; touch /v/f; echo first; exit 3"
+    side = container("side", script, restartPolicy="Always", volumeMounts=[volume])
+    main = container("main", "sleep 1; exit 1")
+    harness.send(pod(main, initContainers=[side], volumes=[{"name": "v", "emptyDir": {}}]))
+    status = await harness.wait_for(
+        lambda s: status_of(s, "main")["restartCount"] == 1 and status_of(s, "side")["restartCount"] == 1
+    )
+    await harness.wait_for(lambda s: "running" not in status_of(s, "main")["state"])
+    previous = status_of(status, "side")["lastState"]["terminated"]["containerID"].removeprefix("containerd://")
+    path = harness.worker.log_path(previous)
+    assert path is not None
+    assert harness.log("side") == "first"
+
+
 async def test_a_startup_probe_gates_readiness(harness: WorkerHarness) -> None:
     started = {"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 30}
     ready = {"tcpSocket": {"port": 9000}, "periodSeconds": 1}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
@@ -23,7 +24,7 @@ from vk_provider.agent.worker.core import (
 from vk_provider.agent.worker.errors import InterruptedByStop, StartError
 from vk_provider.agent.worker.killer import ContainerKiller
 from vk_provider.agent.worker.memory import PodMemory
-from vk_provider.agent.worker.observed import Observation, State
+from vk_provider.agent.worker.observed import Observation, ObservedContainer, State
 from vk_provider.agent.worker.observer import Observer
 from vk_provider.agent.worker.preparer import PodPreparer
 from vk_provider.agent.worker.probes.manager import ProbeManager
@@ -31,6 +32,7 @@ from vk_provider.agent.worker.publisher import StatusPublisher
 from vk_provider.agent.worker.pulling import ImagePuller
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.resizer import Resizer
+from vk_provider.agent.worker.restarts import find_surplus
 from vk_provider.agent.worker.sandbox import cgroup_parent
 from vk_provider.agent.worker.spec import (
     ContainerRef,
@@ -45,6 +47,7 @@ from vk_provider.agent.worker.spec import (
 from vk_provider.agent.worker.starter import ContainerStarter, StartPlace
 from vk_provider.agent.worker.stopping import StopRequest
 from vk_provider.agent.worker.termination import GracePeriod, pod_grace_s
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.podmodel.restart import crash_loop_message
 from vk_provider.podmodel.status import PodEnd
@@ -97,6 +100,12 @@ class PodLifecycle:
 
         Raises RuntimeServiceError when the runtime does not answer, InterruptedByStop when the pod has to stop.
         """
+        try:
+            return await self._sync()
+        finally:
+            self._memory.restarts.end_all()
+
+    async def _sync(self) -> float | None:
         memory = self._memory
         observed = await self._observer.observe()
         if self._publisher.compute_phase(observed) in TERMINAL_PHASES:
@@ -120,9 +129,12 @@ class PodLifecycle:
             resize_restarts=resize.restart,
         )
         if memory.restarting_all:
-            await self._publisher.publish()
+            await self._begin_restarts(_newest_of({reset.name for reset in actions.reset}, observed))
             await self._reset(actions)
             return time.time()
+        if actions.kill and not await self._preparer.ensure_volumes():
+            # What could not be started again is not stopped: a kubelet waits for the volumes before it does either.
+            return _earliest(next_s, time.time() + self._preparer.retry_delay_s())
         if not await self._kill(actions, observed):
             return next_s
         if resize.decrease or resize.increase or memory.resize_conditions:
@@ -151,6 +163,13 @@ class PodLifecycle:
         self._stop.set()
         raise InterruptedByStop(message)
 
+    async def _begin_restarts(self, records: Iterable[ObservedContainer]) -> None:
+        """Publish what is so now: their statuses stay like this until the containers are started again."""
+        restarting = tuple(records)
+        if restarting:
+            await self._publisher.publish()
+            self._memory.restarts.begin(restarting)
+
     async def _reset(self, actions: Actions) -> None:
         """RestartAllContainers: remove everything, in order."""
         for reset in actions.reset:
@@ -162,6 +181,7 @@ class PodLifecycle:
     async def _kill(self, actions: Actions, observed: Observation) -> bool:
         """Stop what must not run; return whether the pass continues to start containers."""
         pod = self._memory.pod
+        await self._begin_restarts(_find_restarts(pod, actions, observed))
         if not actions.kill_pod:
             for kill in actions.kill:
                 ref = find_ref(pod, kill.name)
@@ -213,11 +233,13 @@ class PodLifecycle:
             await self._starter.start(ref, place)
         except StartError as error:
             memory.failures[ref.name] = (error.reason, str(error))
-            self._publisher.request()
             return error.retry_at_s or time.time() + RETRY_S
-        memory.failures.pop(ref.name, None)
-        self._publisher.request()
-        return None
+        else:
+            memory.failures.pop(ref.name, None)
+            return None
+        finally:
+            memory.restarts.end(ref.name)
+            self._publisher.request()
 
     def _check_back_off(self, ref: ContainerRef, observed: Observation) -> None:
         """Raise CrashLoopBackOff while the container has to wait; count this start otherwise."""
@@ -237,13 +259,10 @@ class PodLifecycle:
         memory.back_off.next(key, finished_s, now_s)
 
     async def _prune(self, observed: Observation) -> None:
-        """Keep the newest container of a name and one dead one before it."""
         for ref in iter_refs(self._memory.pod):
-            keep = 1 if ref.kind == "init" else 2
-            for record in observed.history(ref.name)[keep:]:
-                if record.state in (State.EXITED, State.CREATED):
-                    await self._runtime.remove_container(record.id)
-                    await asyncio.to_thread(_remove_log, record.log_path)
+            for record in find_surplus(observed.history(ref.name), ref.kind):
+                await self._runtime.remove_container(record.id)
+                await asyncio.to_thread(_remove_log, record.log_path)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -278,6 +297,19 @@ class PodLifecycle:
         while any(c.state is State.RUNNING for c in (await self._observer.observe()).containers):
             await asyncio.sleep(delay_s)
             delay_s = min(0.2, delay_s * 2)
+
+
+def _find_restarts(pod: Json, actions: Actions, observed: Observation) -> tuple[ObservedContainer, ...]:
+    """What this pass starts again, stopped by it or ended before; with a new sandbox everything that runs."""
+    names = {init_containers(pod)[index]["name"] for index in actions.start_init}
+    names |= {regular_containers(pod)[index]["name"] for index in actions.start_regular}
+    if actions.create_sandbox:
+        names |= {record.name for record in observed.running()}
+    return _newest_of(names, observed)
+
+
+def _newest_of(names: Collection[str], observed: Observation) -> tuple[ObservedContainer, ...]:
+    return tuple(record for name in names if (record := observed.newest(name)) is not None)
 
 
 def _remove_log(path: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, cast
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.worker.backoff import BackoffTable
 from vk_provider.agent.worker.resize import desired_resources, with_allocated
+from vk_provider.agent.worker.restarts import Restarts
 from vk_provider.agent.worker.spec import has_ended_in_api, is_deleted, is_host_network, uid_of
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext
@@ -28,6 +29,7 @@ class PodMemory:
     status:         the last computed PodStatus
     failures:       container name -> (reason, message) of its last start that failed
     starting:       IDs of containers whose postStart hook still runs (not kept)
+    restarts:       containers that the pass under way starts again (not kept)
     volumes_ready:  volumes are set up (not kept: set-up is idempotent and repeated after a restart)
     recovered:      read from the journal: `status` and `finished` are those sent last (not kept)
     stopped:        all containers have ended for good and the sandbox is stopped
@@ -47,6 +49,7 @@ class PodMemory:
     failures: dict[str, tuple[str, str]] = field(default_factory=dict)
     back_off: BackoffTable = field(default_factory=BackoffTable)
     starting: set[str] = field(default_factory=set)
+    restarts: Restarts = field(default_factory=Restarts)
     volumes_ready: bool = False
     restarting_all: bool = False
     recovered: bool = False

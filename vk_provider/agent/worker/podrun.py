@@ -77,9 +77,7 @@ class PodRun:
         self._publisher = StatusPublisher(
             memory, facts, observer, self._probes, outbox, self._save, recursive_read_only=volumes.recursive_read_only
         )
-        preparer = PodPreparer(
-            runtime, volumes, self._puller, observer, recorder, memory, facts, self._publisher.request
-        )
+        preparer = PodPreparer(runtime, volumes, self._puller, recorder, memory, facts, self._publisher.request)
         starter = ContainerStarter(
             runtime,
             self._puller,

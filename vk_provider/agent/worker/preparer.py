@@ -16,7 +16,6 @@ from vk_provider.agent.worker.cgroups import apply_pod_limits
 from vk_provider.agent.worker.core import Actions
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.observed import Observation
-from vk_provider.agent.worker.observer import Observer
 from vk_provider.agent.worker.pulling import ImagePuller, PullSource
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.sandbox import build_sandbox_config, pod_resources
@@ -38,7 +37,6 @@ class PodPreparer:
         runtime: ContainerRuntime,
         volumes: PodVolumes,
         puller: ImagePuller,
-        observer: Observer,
         recorder: Recorder,
         memory: PodMemory,
         facts: InstanceFacts,
@@ -47,7 +45,6 @@ class PodPreparer:
         self._runtime = runtime
         self._volumes = volumes
         self._puller = puller
-        self._observer = observer
         self._recorder = recorder
         self._memory = memory
         self._facts = facts
@@ -58,7 +55,11 @@ class PodPreparer:
         self._applied_metadata: object = None
 
     async def prepare(self, actions: Actions, observed: Observation) -> StartPlace | None:
-        """Sandbox, volumes and images side by side; None when one of the first two failed (an event was recorded)."""
+        """Sandbox, volumes and images side by side; None when one of the first two failed (an event was recorded).
+
+        observed: at the begin of the pass. Back-off and restart counts go by that, as in a kubelet: an end that the
+        pass itself has caused is no crash, and an init container that it has removed has run before.
+        """
         try:
             config = await asyncio.to_thread(self._sandbox_config, actions.attempt)
         except PodModelError as error:
@@ -69,8 +70,6 @@ class PodPreparer:
         self._on_change()
         if not sandbox_id or not volumes_ok:
             return None
-        if actions.create_sandbox:
-            observed = await self._observer.observe()
         return StartPlace(sandbox_id, config, self._memory.context(self._facts), observed)
 
     def _sandbox_config(self, attempt: int) -> pb.PodSandboxConfig:

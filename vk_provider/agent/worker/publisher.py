@@ -106,7 +106,7 @@ class StatusPublisher:
         memory = self._memory
         # What is observed after this is at least as new as these facts.
         stopped, finished = memory.stopped, memory.finished
-        self.observed = await self._observer.observe()
+        self.observed = await self._observe()
         if not stopped:
             visible = self.observed.without(memory.starting)
             pod_ip = memory.context(self._facts).pod_ips[0]
@@ -123,6 +123,15 @@ class StatusPublisher:
         # Saved before it is sent: a status that the provider has must survive a crash.
         self._save()
         self._sink.send_status(memory.uid, status, finished)
+
+    async def _observe(self) -> Observation:
+        """One that no restart has overtaken: it would show the end of the old container without the new one."""
+        restarts = self._memory.restarts
+        while True:
+            ended = restarts.ended
+            observed = await self._observer.observe()
+            if restarts.ended == ended:
+                return observed
 
     def compute_phase(self, observed: Observation) -> Phase:
         """The phase by the containers, possibly a terminal one while something still runs."""
@@ -159,12 +168,14 @@ class StatusPublisher:
             actuated=memory.actuated,
             restarting_all=memory.restarting_all,
             recursive_read_only=self._recursive_read_only,
+            restarts=memory.restarts.under_way,
         )
 
     def _sandbox_facts(self, observed: Observation) -> SandboxFacts:
         memory = self._memory
         newest = observed.sandboxes[0] if observed.sandboxes else None
-        restarting_all = memory.restarting_all and not all_containers_removed(memory.pod, observed)
+        removed = all_containers_removed(memory.pod, observed) and not memory.restarts.under_way
+        restarting_all = memory.restarting_all and not removed
         if newest is None or (not memory.volumes_ready and not observed.containers):
             # A kubelet makes no sandbox before the volumes are there.
             return SandboxFacts(restarting_all=restarting_all)

@@ -16,6 +16,7 @@ from vk_provider.agent.worker.core import (
     should_restart_container,
 )
 from vk_provider.agent.worker.observed import Observation, ObservedContainer, State
+from vk_provider.agent.worker.restarts import held_status
 from vk_provider.agent.worker.spec import (
     ContainerKind,
     ephemeral_containers,
@@ -42,6 +43,7 @@ class StatusInputs:
     allocated:      container name -> resources the pod was admitted with
     actuated:       container name -> resources the running container has
     recursive_read_only: the runtime can mount read-only recursively
+    restarts:       container name -> ID of the container before the one that the pass under way starts
     """
 
     previous: Json
@@ -51,6 +53,7 @@ class StatusInputs:
     actuated: Mapping[str, Json] = field(default_factory=dict)
     restarting_all: bool = False
     recursive_read_only: bool = False
+    restarts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +73,7 @@ def compute_statuses(pod: Json, observed: Observation, inputs: StatusInputs) -> 
     )
     for kind, containers, key in kinds:
         old = {status["name"]: status for status in inputs.previous.get(key) or []}
-        statuses = [_compute_status(pod, c, kind, observed, old.get(c["name"]), inputs) for c in containers]
-        for container, status in zip(containers, statuses, strict=True):
-            _set_readiness(container, kind, status, inputs.probes)
+        statuses = [_current_status(pod, c, kind, observed, old.get(c["name"]), inputs) for c in containers]
         lists[kind] = statuses if kind == "init" else sorted(statuses, key=lambda status: status["name"])
     _limit_messages(lists["init"] + lists["regular"] + lists["ephemeral"])
     return StatusLists(lists["init"], lists["regular"], lists["ephemeral"])
@@ -81,6 +82,17 @@ def compute_statuses(pod: Json, observed: Observation, inputs: StatusInputs) -> 
 def is_started(container: Json, container_id: str, probes: ProbeResults) -> bool:
     """Has a running container passed its startup probe (or has none)?"""
     return not container.get("startupProbe") or probes.startup.get(container_id) == "success"
+
+
+def _current_status(
+    pod: Json, container: Json, kind: ContainerKind, observed: Observation, old: Json | None, inputs: StatusInputs
+) -> Json:
+    held = held_status(container["name"], observed, old, inputs.restarts)
+    if held is not None:
+        return held
+    status = _compute_status(pod, container, kind, observed, old, inputs)
+    _set_readiness(container, kind, status, inputs.probes)
+    return status
 
 
 def _compute_status(
