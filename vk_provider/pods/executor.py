@@ -40,6 +40,9 @@ from vk_provider.rfc3339 import format_time
 log = logging.getLogger(__name__)
 
 
+COMPONENT = "vk-provider"
+"""Source of events that no kubelet has. Those of the agent are a kubelet's, with the limits of one source (correlator):
+none of them is dropped because of what the provider says about the instance."""
 PENDING_AFTER_SENT_S = 1.0
 """A pod that was given to its agent just now says Pending no sooner."""
 ARCHIVE_TRIES = 2
@@ -108,8 +111,9 @@ class PodExecutor:
     async def apply(self, action: Action, record: PodRecord) -> None:
         await self._apply[action](record)
 
-    def event(self, record: PodRecord, event_type: str, reason: str, message: str) -> None:
-        self._recorder.record(involved(record.pod), event_type, reason, message, host=record.node)
+    def event(self, record: PodRecord, event_type: str, reason: str, message: str, component: str = COMPONENT) -> None:
+        """Record an event on the pod; component: its source."""
+        self._recorder.record(involved(record.pod), event_type, reason, message, host=record.node, component=component)
 
     def knows_node(self, name: str) -> bool:
         """Whether the Node was read or registered: without its labels and capacity no pod is refused."""
@@ -126,7 +130,8 @@ class PodExecutor:
         record.admitted = True
         if verdict is None:
             return
-        self.event(record, "Warning", verdict.reason, verdict.message)
+        # A kubelet refuses, too (rejectPod); it leaves no pod Pending by policy.
+        self.event(record, "Warning", verdict.reason, verdict.message, "kubelet" if verdict.refuse else COMPONENT)
         if verdict.refuse:
             self._reject(record, verdict.reason, verdict.message)
         else:
