@@ -141,7 +141,10 @@ class PodExecutor:
         self._conclude(record, build_rejected_status(record.pod, reason, message, record.start_time))
 
     def _conclude(self, record: PodRecord, status: Json) -> None:
-        """Set a terminal provider status."""
+        """Set a terminal provider status. What the API holds already is compared with it: a rejected pod loses the
+        condition of its scheduling, as with a kubelet (rejectPod, mergePodStatus)."""
+        if record.published is None:
+            note_held(record, record.pod)
         record.status, record.finished, record.concluded = status, True, True
         record.restoring = False
 

@@ -596,3 +596,16 @@ async def test_what_the_provider_says_about_an_instance_is_no_event_of_the_kubel
     of = world.recorder.components
     assert of["InstanceLaunched"] == "vk-provider"
     assert of["Pulled"] == of["Created"] == of["Started"] == of["OutOfcpu"] == "kubelet"
+
+
+async def test_a_rejected_pod_has_no_conditions_but_those_of_others(world: World) -> None:
+    pod = world.pod(containers=[{"name": "c", "resources": {"requests": {"cpu": "101"}}}])
+    others = {"type": "example.com/Other", "status": "True"}
+    pod["status"]["conditions"] = [{"type": "PodScheduled", "status": "True"}, others]
+    world.api.add(pod)
+    await world.until(lambda: world.api.status(pod)["phase"] == "Failed")
+    await world.settle()
+    status = world.api.status(pod)
+    assert status["conditions"] == [others]
+    assert (status["reason"], bool(status["startTime"])) == ("OutOfcpu", True)
+    assert "containerStatuses" not in status
