@@ -96,11 +96,11 @@ def build_pod_status(
     every = [*init, *regular]
     is_terminal = terminating or finished
     phase = compute_phase(pod, every, is_terminal, sandbox.started_containers)
-    ended_before = finished and phase not in TERMINAL_PHASES and previous.get("phase") in TERMINAL_PHASES
+    had_ended = finished and _was_terminated(previous, phase)
     phase, reason, message = _settle_phase(pod, phase, previous, end)
     status: Json = {"observedGeneration": metadata_of(pod).get("generation") or 0}
     built = _build_conditions(pod, every, sandbox, phase, previous, () if is_terminal else resize_conditions)
-    if ended_before:
+    if had_ended:
         built = _keep_conditions(built, previous)
     if finished:
         mark_unlocated(pod, init, regular)
@@ -224,6 +224,15 @@ def _build_conditions(
     if all_containers_could_restart(pod):
         built.append(pod_conditions.build_all_restarting(phase, sandbox.restarting_all))
     return built
+
+
+def _was_terminated(previous: Json, phase: Phase) -> bool:
+    """Whether TerminatePod made `previous`: its phase is not that of the containers, or it has given them an end."""
+    if previous.get("phase") not in TERMINAL_PHASES:
+        return False
+    statuses = (*(previous.get("initContainerStatuses") or []), *(previous.get("containerStatuses") or []))
+    ends = [(each.get("state") or {}).get("terminated") or {} for each in statuses]
+    return phase not in TERMINAL_PHASES or any(end.get("message") == UNLOCATED_MESSAGE for end in ends)
 
 
 def _keep_conditions(built: list[Json], previous: Json) -> list[Json]:
