@@ -207,6 +207,20 @@ async def test_a_pod_that_had_ended_before_the_provider_started_is_stopped(world
     assert world.archive.path(pod["metadata"]["uid"], "c", False) is not None
 
 
+async def test_what_is_seen_before_the_adoption_counts_as_seen_first(world: World) -> None:
+    pod = await world.running()
+    asked = world.connector.stop_slowly(world.live_of(pod)[0].instance_id)
+    await world.crash()
+    instances = await world.start(adopt=False)
+    world.api.set_status(pod, **MANUAL)
+    record = world.record(pod)
+    assert record is not None
+    await world.until(lambda: record.first_ended)
+    world.controller.adopt(instances)
+    await world.until(lambda: asked)
+    assert phase_of(world, pod) == tuple(MANUAL.values())
+
+
 async def test_a_pod_that_had_ended_before_the_provider_started_is_not_started_and_stays_ended(world: World) -> None:
     pod = await world.running(restartPolicy="Never")
     world.connector.end_pod(world.live_of(pod)[0].instance_id)
