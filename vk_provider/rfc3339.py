@@ -24,6 +24,12 @@ def format_micro_time(timestamp: float | None = None) -> str:
     )
 
 
+def format_nanos(timestamp_ns: int) -> str:
+    """Nanosecond precision with all nine digits; `timestamp_ns` in nanoseconds since the epoch."""
+    seconds, nanos = divmod(timestamp_ns, 1_000_000_000)
+    return f"{format_time(seconds)[:-1]}.{nanos:09d}Z"
+
+
 def parse_time(text: str) -> float:
     """Seconds since the epoch; raises ValueError when `text` is not RFC 3339. A time without zone is UTC."""
     moment = datetime.fromisoformat(text)

@@ -21,6 +21,7 @@ ORDER = (
     "test_streams.py",
     "test_limits.py",
     "test_refusals.py",
+    "test_statuses.py",
     "test_volumes.py",
     "test_node.py",
     "test_metrics.py",

@@ -75,7 +75,7 @@ def take(data: bytes) -> str:
 
 def judge_status(status: Json) -> None:
     check_stranger({"status": status}, ADDRESSES)
-    desired = compute_desired(status, {}, None)
+    desired = compute_desired(status, None, None)
     published = keep_transition_times(desired, {"conditions": [{"type": "Ready", "status": "False"}]}, TIME)
     patch = build_status_patch(OWN_UID, None, published)
     assert orjson.loads(orjson.dumps(patch)) == json.loads(json.dumps(patch))

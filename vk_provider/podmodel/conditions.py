@@ -84,6 +84,15 @@ def build_ready(pod: Json, containers_ready: Json, conditions: Iterable[Json]) -
     return _condition("Ready", True)
 
 
+def settle_ready(conditions: list[Json], phase: Phase) -> list[Json]:
+    """Return the conditions for a terminal phase: neither Ready nor ContainersReady is True (mergePodStatus)."""
+    names = ("Ready", "ContainersReady")
+    if not any(each["type"] in names and each["status"] == "True" for each in conditions):
+        return conditions
+    reason = _terminal_reason(phase)
+    return [_condition(each["type"], False, reason) if each["type"] in names else each for each in conditions]
+
+
 def build_initialized(pod: Json, statuses: list[Json], phase: Phase, previous: Iterable[Json]) -> Json:
     """Build Initialized; once True it stays True while init containers rerun."""
     if not statuses and init_containers(pod):

@@ -25,6 +25,7 @@ from vk_provider.podmodel.spec import (
     spec_of,
 )
 
+_OF_PHASE = frozenset({"Initialized", "Ready", "ContainersReady"})
 UNLOCATED_MESSAGE = "The container could not be located when the pod was terminated"
 
 
@@ -85,20 +86,26 @@ def build_pod_status(
     containers_may_run: a container may still run; then a terminal phase is not published yet (phase of before is kept).
                         None: as the statuses say
     finished:           nothing runs and nothing will: containers without an end get ContainerStatusUnknown, the phase
-                        becomes terminal
+                        becomes terminal, and the conditions stay those of the phase before (TerminatePod)
     end:                the pod fails for this reason
     previous_status:    the status built before (or the API's, by default): times and terminal phase carry over
     """
     previous = previous_status if previous_status is not None else pod.get("status") or {}
     init = _in_spec_order(pod, copy.deepcopy(statuses.init))
     regular = sorted(copy.deepcopy(statuses.regular), key=_name)
+    every = [*init, *regular]
+    is_terminal = terminating or finished
+    phase = compute_phase(pod, every, is_terminal, sandbox.started_containers)
+    had_ended = finished and _was_terminated(previous, phase)
+    phase, reason, message = _settle_phase(pod, phase, previous, end)
+    status: Json = {"observedGeneration": metadata_of(pod).get("generation") or 0}
+    built = _build_conditions(pod, every, sandbox, phase, previous, () if is_terminal else resize_conditions)
+    if had_ended:
+        built = _keep_conditions(built, previous)
     if finished:
         mark_unlocated(pod, init, regular)
-    every = [*init, *regular]
-    phase = compute_phase(pod, every, terminating or finished, sandbox.started_containers)
-    phase, reason, message = _settle_phase(pod, phase, previous, finished, end)
-    status: Json = {"observedGeneration": metadata_of(pod).get("generation") or 0}
-    built = _build_conditions(pod, every, sandbox, phase, previous, resize_conditions)
+        phase = phase if phase in TERMINAL_PHASES else "Failed"
+        built = pod_conditions.settle_ready(built, phase)
     if containers_may_run is None:
         containers_may_run = any("running" in (each.get("state") or {}) for each in (*every, *statuses.ephemeral))
     withheld = containers_may_run and not finished and phase in TERMINAL_PHASES
@@ -182,9 +189,7 @@ def _in_spec_order(pod: Json, statuses: list[Json]) -> list[Json]:
     return sorted(statuses, key=lambda status: order.get(status["name"], len(order)))
 
 
-def _settle_phase(
-    pod: Json, phase: Phase, previous: Json, finished: bool, end: PodEnd | None
-) -> tuple[Phase, str, str]:
+def _settle_phase(pod: Json, phase: Phase, previous: Json, end: PodEnd | None) -> tuple[Phase, str, str]:
     """Return phase, reason and message; terminal phases never leave, and reason and message stay with their phase."""
     of_api = pod.get("status") or {}
     for known in (previous.get("phase"), of_api.get("phase")):
@@ -192,8 +197,6 @@ def _settle_phase(
             phase = known
     if of_api.get("phase") in TERMINAL_PHASES:
         phase = of_api["phase"]
-    if finished and phase not in TERMINAL_PHASES:
-        phase = "Failed"
     reason = message = ""
     if phase == previous.get("phase"):
         reason = previous.get("reason") or of_api.get("reason") or ""
@@ -211,7 +214,7 @@ def _build_conditions(
     of_api = (pod.get("status") or {}).get("conditions") or []
     containers_ready = pod_conditions.build_containers_ready(pod, statuses, phase)
     built = [
-        *(() if phase in TERMINAL_PHASES else resize),
+        *resize,
         pod_conditions.build_ready_to_start(sandbox_problem(pod, sandbox)),
         pod_conditions.build_initialized(pod, statuses, phase, previous.get("conditions") or []),
         pod_conditions.build_ready(pod, containers_ready, of_api),
@@ -221,6 +224,21 @@ def _build_conditions(
     if all_containers_could_restart(pod):
         built.append(pod_conditions.build_all_restarting(phase, sandbox.restarting_all))
     return built
+
+
+def _was_terminated(previous: Json, phase: Phase) -> bool:
+    """Whether TerminatePod made `previous`: its phase is not that of the containers, or it has given them an end."""
+    if previous.get("phase") not in TERMINAL_PHASES:
+        return False
+    statuses = (*(previous.get("initContainerStatuses") or []), *(previous.get("containerStatuses") or []))
+    ends = [(each.get("state") or {}).get("terminated") or {} for each in statuses]
+    return phase not in TERMINAL_PHASES or any(end.get("message") == UNLOCATED_MESSAGE for end in ends)
+
+
+def _keep_conditions(built: list[Json], previous: Json) -> list[Json]:
+    """Those of the phase before TerminatePod made it Failed: they are not computed again."""
+    known = {condition["type"]: condition for condition in previous.get("conditions") or []}
+    return [known.get(item["type"], item) if item["type"] in _OF_PHASE else item for item in built]
 
 
 def sandbox_problem(pod: Json, sandbox: SandboxFacts) -> str:

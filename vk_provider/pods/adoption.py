@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 from vk_provider.aiokit.guard import contained
 from vk_provider.cloud.base import TAG_ATTEMPT, TAG_POD_UID, Cloud, Instance
-from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods import missing
 from vk_provider.pods.executor import PodExecutor
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.missing import MissingRule
 from vk_provider.pods.record import PodRecord
-from vk_provider.pods.state import has_started
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +57,7 @@ class Adoption:
                 self._take(record, instance)
         for record in self._records.values():
             with contained(f"pod {record.uid}"):
-                if record.instance is None and record.api_phase not in TERMINAL_PHASES and has_started(record.pod):
+                if record.instance is None and record.first_ended is None and record.first_started:
                     record.admitted, record.hold = True, LOOKING
                     self._executor.count_usage(record)
         if self._looking():
@@ -70,8 +68,8 @@ class Adoption:
         record.instance = instance
         record.launched_at = time.monotonic()
         record.attempt = _attempt(instance)
-        record.fresh = record.handover_unknown = not has_started(record.pod)
-        if record.api_phase not in TERMINAL_PHASES:
+        record.fresh = record.handover_unknown = not record.first_started
+        if record.first_ended is None:
             self._executor.count_usage(record)
         log.info("pod %s: adopted instance %s", record.key, instance.instance_id)
 
@@ -81,7 +79,7 @@ class Adoption:
         record = self._records.get(instance.tags.get(TAG_POD_UID, ""))
         host = (record.pod.get("status") or {}).get("hostIP") if record is not None else None
         ending = instance.state.is_terminating or instance.state.has_stopped
-        unused = ending and record is not None and not has_started(record.pod)
+        unused = ending and record is not None and not record.first_started
         return unused, not host or host != instance.primary_ip, -_attempt(instance), instance.launch_time
 
     # --- pods that ran and whose instance is not listed ------------------------------------------------------------

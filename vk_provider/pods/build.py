@@ -14,7 +14,7 @@ from vk_provider.pods.admission import features_of
 from vk_provider.pods.archive import LogArchive
 from vk_provider.pods.connection import InstanceConnection
 from vk_provider.pods.controller import PodController
-from vk_provider.pods.executor import PodExecutor, involved
+from vk_provider.pods.executor import COMPONENT, PodExecutor, involved
 from vk_provider.pods.launch_request import BootData
 from vk_provider.pods.launcher import PodLauncher
 from vk_provider.pods.metrics import PodMetrics
@@ -42,7 +42,7 @@ def build_controller(
     """The controller, not started: it waits for `adopt`."""
 
     def event(record: PodRecord, event_type: str, reason: str, message: str) -> None:
-        recorder.record(involved(record.pod), event_type, reason, message, host=record.node)
+        recorder.record(involved(record.pod), event_type, reason, message, host=record.node, component=COMPONENT)
 
     preferences = {node.name: build_preferences(node.zone, node.architecture, offerings) for node in settings.nodes}
     launcher = PodLauncher(cloud, settings.cloud.owner, offerings, boot_data, metrics, event, preferences)

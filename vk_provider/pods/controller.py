@@ -33,7 +33,7 @@ from vk_provider.pods.missing import MissingRule
 from vk_provider.pods.provider_status import AGENT_PROTOCOL_ERROR, AGENT_REACHABLE
 from vk_provider.pods.reconcile import Action, is_over, reconcile
 from vk_provider.pods.record import PodRecord
-from vk_provider.pods.state import compute_state, is_overdue, next_look_s
+from vk_provider.pods.state import compute_state, is_current, is_overdue, next_look_s, note_first
 from vk_provider.pods.status_publisher import note_held, resource_version
 from vk_provider.rfc3339 import format_time
 from vk_provider.wire.session import EventMessage, StatusMessage, UpMessage
@@ -102,8 +102,11 @@ class PodController:
             record = self._add(uid, node, pod)
         else:
             record.pod = pod
+            if self._adopting:
+                _see_first(record)
             self._notice_foreign_changes(record)
-        self._note_ending(record)
+        if not record.ending_since and (record.deleting or record.phase in TERMINAL_PHASES):
+            record.ending_since = time.monotonic()
         if not self._adopting:
             self.wake(uid)
 
@@ -115,30 +118,24 @@ class PodController:
                     self.wake(record.uid)
 
     def _add(self, uid: str, node: str, pod: Json) -> PodRecord:
-        status = pod.get("status") or {}
-        record = PodRecord(uid, node, pod, bound_at=time.monotonic())
-        record.start_time = status.get("startTime") or format_time()
-        if status.get("startTime"):
-            note_held(record, pod)
-        record.reached_running = status.get("phase") in ("Running", *TERMINAL_PHASES)
+        record = PodRecord(uid, node, pod, bound_at=time.monotonic(), start_time=format_time())
+        _see_first(record)
         record.pending_due = record.bound_at + PENDING_STATUS_AFTER_S
         self.records[uid] = record
         self._by_name[(record.namespace, record.name)] = uid
         return record
 
-    def _note_ending(self, record: PodRecord) -> None:
-        """A terminal phase set by another writer (pod GC, a user) stops the containers, as in a kubelet."""
-        ended = record.api_phase in TERMINAL_PHASES
-        if not record.ending_since and (record.deleting or ended):
-            record.ending_since = time.monotonic()
-        if ended and (record.status or {}).get("phase") not in TERMINAL_PHASES:
-            record.ended_by_others = True
-
     def _notice_foreign_changes(self, record: PodRecord) -> None:
         """Note a status written by another writer (the controller manager's Ready=False after the Node's Lease expired,
-        a user), so that the next PATCH restores the desired status."""
+        a user), so that the next PATCH restores the desired status: needsReconcile of a kubelet's status manager.
+
+        Nor does a terminal phase end the pod: a kubelet's pod worker is not told of a change of the status alone
+        (HandlePodReconcile), and its status manager writes the phase back.
+        """
         if record.published is not None and resource_version(record.pod) > record.published_version:
+            was_published = is_current(record)
             note_held(record, record.pod)
+            record.restoring = was_published and not is_current(record)
 
     def receive(self, record: PodRecord, message: UpMessage) -> None:
         """Handle an agent's message. Raises AgentProtocolError for a sample beyond the instance's capacity."""
@@ -162,6 +159,7 @@ class PodController:
         if record.status == status and record.finished == message["finished"]:
             return
         record.status, record.status_from_agent, record.finished = status, True, message["finished"]
+        record.restoring = False
         self.wake(record.uid)
 
     def _greet(self, record: PodRecord, uid: str) -> None:
@@ -340,6 +338,17 @@ class PodController:
             record.close_event_relay()
         await self._describe_batch.close()
         await self.executor.close()
+
+
+def _see_first(record: PodRecord) -> None:
+    """Take over what an earlier process has published."""
+    status = record.pod.get("status") or {}
+    note_first(record)
+    if status.get("startTime"):
+        record.start_time = status["startTime"]
+        note_held(record, record.pod)
+        record.status = status if record.first_ended is not None else None
+    record.reached_running = record.first_phase in ("Running", *TERMINAL_PHASES)
 
 
 _DECISIVE = {

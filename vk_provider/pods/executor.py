@@ -15,6 +15,7 @@ from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import pod_path
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.kube.references import ReferenceStore
+from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.admission import NodeUsage, admit, hold_by_policy
 from vk_provider.pods.archive import LogArchive, UnsafeNameError
 from vk_provider.pods.launcher import LaunchRefusedError, PodLauncher
@@ -32,13 +33,16 @@ from vk_provider.pods.reconcile import Action
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.resolution import ReferenceResolver, unread_references
 from vk_provider.pods.state import compute_fingerprint
-from vk_provider.pods.status_publisher import StatusPublisher
+from vk_provider.pods.status_publisher import StatusPublisher, note_held
 from vk_provider.pods.termination import InstanceTerminator
 from vk_provider.rfc3339 import format_time
 
 log = logging.getLogger(__name__)
 
 
+COMPONENT = "vk-provider"
+"""Source of events that no kubelet has. Those of the agent are a kubelet's, with the limits of one source (correlator):
+none of them is dropped because of what the provider says about the instance."""
 PENDING_AFTER_SENT_S = 1.0
 """A pod that was given to its agent just now says Pending no sooner."""
 ARCHIVE_TRIES = 2
@@ -107,8 +111,9 @@ class PodExecutor:
     async def apply(self, action: Action, record: PodRecord) -> None:
         await self._apply[action](record)
 
-    def event(self, record: PodRecord, event_type: str, reason: str, message: str) -> None:
-        self._recorder.record(involved(record.pod), event_type, reason, message, host=record.node)
+    def event(self, record: PodRecord, event_type: str, reason: str, message: str, component: str = COMPONENT) -> None:
+        """Record an event on the pod; component: its source."""
+        self._recorder.record(involved(record.pod), event_type, reason, message, host=record.node, component=component)
 
     def knows_node(self, name: str) -> bool:
         """Whether the Node was read or registered: without its labels and capacity no pod is refused."""
@@ -125,7 +130,8 @@ class PodExecutor:
         record.admitted = True
         if verdict is None:
             return
-        self.event(record, "Warning", verdict.reason, verdict.message)
+        # A kubelet refuses, too (rejectPod); it leaves no pod Pending by policy.
+        self.event(record, "Warning", verdict.reason, verdict.message, "kubelet" if verdict.refuse else COMPONENT)
         if verdict.refuse:
             self._reject(record, verdict.reason, verdict.message)
         else:
@@ -135,8 +141,12 @@ class PodExecutor:
         self._conclude(record, build_rejected_status(record.pod, reason, message, record.start_time))
 
     def _conclude(self, record: PodRecord, status: Json) -> None:
-        """Set a terminal provider status."""
+        """Set a terminal provider status. What the API holds already is compared with it: a rejected pod loses the
+        condition of its scheduling, as with a kubelet (rejectPod, mergePodStatus)."""
+        if record.published is None:
+            note_held(record, record.pod)
         record.status, record.finished, record.concluded = status, True, True
+        record.restoring = False
 
     async def launch(self, record: PodRecord) -> None:
         """Start the launch task, which wakes the worker when it is done."""
@@ -161,14 +171,16 @@ class PodExecutor:
         references = self._resolver.take(record)
         fingerprint = compute_fingerprint(record)
         if references is None:
-            if not (record.deleting or record.ended_by_others) or record.sent_fingerprint == fingerprint:
+            if not (record.deleting or record.first_ended is not None) or record.sent_fingerprint == fingerprint:
                 return
             references = record.sent_references or unread_references(record.pod)
         if record.sent_fingerprint != fingerprint:
-            pod = record.pod
-            if not (pod.get("status") or {}).get("startTime"):
-                pod = {**pod, "status": {**(pod.get("status") or {}), "startTime": record.start_time}}
-            message = {"type": "pod", "pod": pod, "references": references, "node": self._node_facts(record)}
+            message = {
+                "type": "pod",
+                "pod": _pod_of_agent(record),
+                "references": references,
+                "node": self._node_facts(record),
+            }
             session.put(Slot.POD, message)
             # The agent answers in a moment: its own status makes a Pending one unnecessary.
             record.pending_due = max(record.pending_due, time.monotonic() + PENDING_AFTER_SENT_S)
@@ -183,6 +195,7 @@ class PodExecutor:
             return
         since = format_time(time.time() - (time.monotonic() - record.silent_since))
         message = f"the agent on instance {record.instance.instance_id} is not reachable since {since}"
+        record.restoring = False
         record.not_ready = build_unready_condition(record.pod, message, format_time())
         log.warning("pod %s: %s", record.key, message)
         self.event(record, "Warning", AGENT_UNREACHABLE, message)
@@ -194,6 +207,8 @@ class PodExecutor:
         instance = record.instance
         host_ip, pod_ip = (instance.primary_ip, instance.pod_ip) if instance else ("", "")
         if record.status is None:  # else the agent has sent one
+            if record.api_phase in TERMINAL_PHASES:
+                note_held(record, record.pod)  # its reason and message go with the phase that another writer has set
             record.status = build_pending_status(record.pod, record.start_time, host_ip, pod_ip, format_time())
         await self.publish(record)
 
@@ -298,6 +313,17 @@ class PodExecutor:
         await self._launches.close()
         await self._launcher.close()
         await self.terminator.close()
+
+
+def _pod_of_agent(record: PodRecord) -> Json:
+    """The API's pod as it is sent to its agent: a terminal phase, which would end it, only if it was there at first."""
+    status: Json = {**(record.pod.get("status") or {}), "startTime": record.start_time}
+    if record.first_ended is not None:
+        status |= record.first_ended
+    elif record.api_phase in TERMINAL_PHASES and record.phase != record.api_phase:
+        status = {name: value for name, value in status.items() if name not in ("reason", "message")}
+        status["phase"] = record.phase
+    return {**record.pod, "status": status}
 
 
 def involved(pod: Json) -> Json:

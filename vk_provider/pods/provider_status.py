@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from vk_provider.jsontypes import Json
-from vk_provider.podmodel.status import UNLOCATED_MESSAGE, find_unlocated
+from vk_provider.podmodel.conditions import settle_ready
+from vk_provider.podmodel.context import PodContext
+from vk_provider.podmodel.status import (
+    UNLOCATED_MESSAGE,
+    ContainerStatuses,
+    SandboxFacts,
+    build_pod_status,
+    find_unlocated,
+)
 
 INSTANCE_CONDITION = "vk-provider.io/InstanceSelected"
 """Condition with the pod's instance, its price and the reason of the choice."""
@@ -47,60 +55,53 @@ def _generation(pod: Json) -> int:
 
 
 def build_pending_status(pod: Json, start_time: str, host_ip: str, pod_ip: str, now: str) -> Json:
-    """The pod waits for its instance: all containers are waiting, as in a kubelet before the sandbox exists."""
-    generation = _generation(pod)
+    """The pod waits for its instance: the first status of a kubelet, before there is a sandbox (generateAPIPodStatus).
+
+    Of the API's status it takes only times of conditions: everything else may be another writer's.
+    """
     reason = "PodInitializing" if pod["spec"].get("initContainers") else "ContainerCreating"
-    names = [container["name"] for container in pod["spec"]["containers"]]
-    init_names = [container["name"] for container in pod["spec"].get("initContainers") or []]
-    unready = f"containers with unready status: [{' '.join(names)}]"
-    conditions = [
-        _condition("PodReadyToStartContainers", "False", "", "", generation, now),
-        _condition(
-            "Initialized",
-            "False",
-            "ContainersNotInitialized",
-            f"containers with incomplete status: [{' '.join(init_names)}]",
-            generation,
-            now,
-        )
-        if init_names
-        else _condition("Initialized", "True", "", "", generation, now),
-        _condition("Ready", "False", "ContainersNotReady", unready, generation, now),
-        _condition("ContainersReady", "False", "ContainersNotReady", unready, generation, now),
-        _condition("PodScheduled", "True", "", "", generation, _scheduled_at(pod) or now),
-    ]
-    status: Json = {"phase": "Pending", "startTime": start_time, "conditions": conditions}
-    if generation:
-        status["observedGeneration"] = generation
-    if host_ip:
-        status["hostIP"], status["hostIPs"] = host_ip, [{"ip": host_ip}]
-    host_network = bool(pod["spec"].get("hostNetwork"))
-    address = host_ip if host_network else pod_ip
-    if address:
-        status["podIP"], status["podIPs"] = address, [{"ip": address}]
-    for spec_field in ("initContainers", "containers"):
-        statuses = [
-            {
-                "name": container["name"],
-                "image": container.get("image", ""),
-                "imageID": "",
-                "ready": False,
-                "started": False,
-                "restartCount": 0,
-                "state": {"waiting": {"reason": reason}},
-            }
-            for container in pod["spec"].get(spec_field) or []
-        ]
-        if statuses:
-            status[_STATUS_FIELDS[spec_field]] = statuses
+    init, regular = (
+        [_waiting(container, reason) for container in pod["spec"].get(field) or []]
+        for field in ("initContainers", "containers")
+    )
+    known = {"conditions": (pod.get("status") or {}).get("conditions") or []}
+    context = PodContext(host_ips=(host_ip,) if host_ip else ())
+    status = build_pod_status(
+        {**pod, "status": known},
+        ContainerStatuses(init, regular),
+        SandboxFacts(),
+        context,
+        now,
+        previous_status={**known, "startTime": start_time},
+    )
+    if pod_ip and not pod["spec"].get("hostNetwork"):
+        status["podIP"], status["podIPs"] = pod_ip, [{"ip": pod_ip}]
     return status
 
 
-def _scheduled_at(pod: Json) -> str:
-    for condition in (pod.get("status") or {}).get("conditions") or []:
-        if condition["type"] == "PodScheduled":
-            return str(condition.get("lastTransitionTime") or "")
-    return ""
+def _waiting(container: Json, reason: str) -> Json:
+    status: Json = {
+        "name": container["name"],
+        "image": container.get("image", ""),
+        "imageID": "",
+        "ready": False,
+        "started": False,
+        "restartCount": 0,
+        "state": {"waiting": {"reason": reason}},
+    }
+    if container.get("volumeMounts"):
+        status["volumeMounts"] = [_mount_status(mount) for mount in container["volumeMounts"]]
+    return status
+
+
+def _mount_status(mount: Json) -> Json:
+    """Without recursiveReadOnly where it depends on the container runtime, which only the agent knows."""
+    status: Json = {"name": mount["name"], "mountPath": mount["mountPath"]}
+    if mount.get("readOnly"):
+        status["readOnly"] = True
+        if (mount.get("recursiveReadOnly") or "Disabled") == "Disabled":
+            status["recursiveReadOnly"] = "Disabled"
+    return status
 
 
 def build_rejected_status(pod: Json, reason: str, message: str, start_time: str) -> Json:
@@ -128,11 +129,8 @@ def build_lost_status(
     generation = _generation(pod)
     status: Json = dict(last or pod.get("status") or {})
     status.update(phase="Failed", reason=reason, message=message)
-    status["conditions"] = [
-        _settle(condition, generation, now)
-        for condition in status.get("conditions") or []
-        if condition["type"] != "DisruptionTarget"
-    ]
+    kept = [each for each in status.get("conditions") or [] if each["type"] != "DisruptionTarget"]
+    status["conditions"] = _settle(kept, generation, now)
     if disrupted:
         status["conditions"].append(
             _condition("DisruptionTarget", "True", "TerminationByKubelet", message, generation, now)
@@ -152,10 +150,20 @@ def _end_containers(pod: Json, status: Json, now: str) -> None:
             status[field] = [_end_container(item, now) if item["name"] in lost else item for item in status[field]]
 
 
-def _settle(condition: Json, generation: int, now: str) -> Json:
-    if condition["type"] not in ("Ready", "ContainersReady") or condition.get("status") == "False":
-        return condition
-    return _condition(condition["type"], "False", "PodFailed", "", generation, now)
+def _settle(conditions: list[Json], generation: int, now: str) -> list[Json]:
+    """As mergePodStatus of the kubelet's status manager: only a condition that would be wrong is changed."""
+    settled = settle_ready(conditions, "Failed")
+    if settled is conditions:
+        return conditions
+    stamp: Json = {"observedGeneration": generation} if generation else {}
+    return [
+        new if new is old else {**new, **stamp, "lastTransitionTime": _transition_time(old, new, now)}
+        for old, new in zip(conditions, settled, strict=True)
+    ]
+
+
+def _transition_time(old: Json, new: Json, now: str) -> str:
+    return str(old.get("lastTransitionTime") or now) if old["status"] == new["status"] else now
 
 
 def _end_container(item: Json, now: str) -> Json:

@@ -11,7 +11,6 @@ from vk_provider.agentclient.session import AgentSession
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.base import Instance, LaunchRequest
 from vk_provider.jsontypes import Json
-from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.agent_events import AgentEventRelay
 from vk_provider.pods.status_patch import Altered
 from vk_provider.wire.session import References
@@ -31,6 +30,11 @@ class PodRecord:
 
     pod:        the API object as last seen; `exists` turns False when the API deleted it
     instance:   the pod's instance as the cloud described it, None while there is none
+    first_phase: phase of the API when this process saw the pod first, as first_ended and first_started. Later ones are
+                 not taken from the API: they are this process's own or another writer's
+    first_ended: phase, reason and message, when the phase was terminal: it is never left, the pod is not started and
+                 what runs of it is stopped; else None
+    first_started: the status showed that an agent had the pod (state.has_started)
     status:     the newest PodStatus: from the agent, or the provider status
     finished:   nothing of the pod runs any more
     concluded:  `status` is a terminal provider status: statuses from the agent are ignored
@@ -50,7 +54,7 @@ class PodRecord:
     silent_since: since when the agent of a pod that may run has sent nothing; 0.0 while it is heard
     not_ready:  the Ready condition that replaces the agent's, because it is silent for too long
     ending_since: when the pod was first seen deleted or with a terminal phase; 0.0 before
-    ended_by_others: another writer has set a terminal phase: the agent must stop the pod
+    restoring:  another writer has changed the status since it was published; restored_at: when that was last put right
     event_relay: relays the agent's events, None before the first one; ack_seq: the next acknowledgement
     """
 
@@ -60,6 +64,9 @@ class PodRecord:
     exists: bool = True
     bound_at: float = 0.0
     start_time: str = ""
+    first_phase: str = "Pending"
+    first_ended: Json | None = None
+    first_started: bool = False
 
     admitted: bool = False
     hold: str = ""
@@ -91,7 +98,6 @@ class PodRecord:
     silent_since: float = 0.0
     not_ready: Json | None = None
     ending_since: float = 0.0
-    ended_by_others: bool = False
 
     status: Json | None = None
     status_from_agent: bool = False
@@ -101,6 +107,8 @@ class PodRecord:
     published_version: int = 0
     altered: Altered = field(default_factory=dict)
     refused: Json | None = None
+    restoring: bool = False
+    restored_at: float = 0.0
     unaccepted_since: float = 0.0
     unaccepted_reported: bool = False
     pending_due: float = 0.0
@@ -135,9 +143,10 @@ class PodRecord:
 
     @property
     def phase(self) -> str:
-        """The newest phase known: of `status` if there is one, else the API's. A terminal phase is never left."""
-        own = str((self.status or {}).get("phase") or "")
-        return self.api_phase if not own or self.api_phase in TERMINAL_PHASES else own
+        """The newest phase known: of `status`, or the first one of the API."""
+        if self.first_ended is not None:
+            return self.first_phase
+        return str((self.status or {}).get("phase") or self.first_phase)
 
     @property
     def has_instance(self) -> bool:

@@ -21,16 +21,18 @@ UNACCEPTED_LIMIT_S = 600.0
 """How long the instance of a finished pod is kept because the API server, which answers, refuses its last status."""
 
 
+RESTORE_INTERVAL_S = 10.0
+"""Two writers that correct each other do so no more often: the interval of a kubelet's status manager (syncBatch)."""
 READING_PATIENCE_S = 10.0
 """How much longer a pod whose references are being read stays without a status of its own."""
 
 
 def compute_state(record: PodRecord, now: float, agent_grace_s: float, *, node_known: bool = True) -> PodState:
     """The facts of one record. agent_grace_s: how long an agent may be silent before its pod is not Ready any more."""
-    started = record.status_from_agent or has_started(record.pod)
+    started = record.status_from_agent or record.first_started
     given = is_given(record)
     # A terminal phase in the API does not mean that the containers have terminated, if an agent was given the pod.
-    ended_unseen = record.api_phase in TERMINAL_PHASES and not given
+    ended_unseen = record.first_ended is not None and not given
     return PodState(
         exists=record.exists,
         deleting=record.deleting,
@@ -54,10 +56,10 @@ def compute_state(record: PodRecord, now: float, agent_grace_s: float, *, node_k
         has_status=started,
         terminal=record.phase in TERMINAL_PHASES,
         finished=record.finished or ended_unseen,
-        published=_is_published(record),
+        published=is_current(record) or now < _restore_due(record),
         unaccepted=is_unaccepted(record, now),
         api_deleted=record.api_deleted,
-        pending_due=now >= _pending_due(record) and record.published is None,
+        pending_due=record.published is None and (now >= _pending_due(record) or _ended_by_others(record)),
         archived=record.archived,
         stop_waited_s=now - record.stop_sent_at if record.stop_sent_at else None,
     )
@@ -76,7 +78,29 @@ def next_look_s(record: PodRecord, seen: PodState, now: float, agent_grace_s: fl
     waits_for_status = record.published is None and not record.hold and record.phase not in TERMINAL_PHASES
     if waits_for_status and not seen.pending_due:
         due.append(record.pending_due if now < record.pending_due else _pending_due(record))
+    if now < _restore_due(record):
+        due.append(_restore_due(record))
     return max(0.0, min(due) - now) if due else None
+
+
+def note_first(record: PodRecord) -> None:
+    """Take from the API's status what only counts when the pod is seen for the first time."""
+    status = record.pod.get("status") or {}
+    record.first_phase = record.api_phase
+    record.first_started = has_started(record.pod)
+    record.first_ended = None
+    if record.first_phase in TERMINAL_PHASES:
+        record.first_ended = {name: status[name] for name in ("phase", "reason", "message") if status.get(name)}
+
+
+def _ended_by_others(record: PodRecord) -> bool:
+    """Whether a pod without a status of its own has a terminal phase of another writer."""
+    return record.first_ended is None and record.api_phase in TERMINAL_PHASES
+
+
+def _restore_due(record: PodRecord) -> float:
+    """When a status that another writer changed may be put right: at once, and again after RESTORE_INTERVAL_S."""
+    return record.restored_at + RESTORE_INTERVAL_S if record.restoring and record.restored_at else 0.0
 
 
 def is_unaccepted(record: PodRecord, now: float) -> bool:
@@ -116,7 +140,7 @@ def _silent_s(record: PodRecord, now: float) -> float:
 
 def is_given(record: PodRecord) -> bool:
     """Whether an agent was given the pod, by this process or perhaps by an earlier one: containers may run."""
-    if record.status_from_agent or record.sent_fingerprint is not None or has_started(record.pod):
+    if record.status_from_agent or record.sent_fingerprint is not None or record.first_started:
         return True
     return record.handover_unknown and not record.boot_failed
 
@@ -149,7 +173,7 @@ def compute_fingerprint(record: PodRecord) -> Any:
         metadata.get("labels"),
         metadata.get("annotations"),
         conditions,
-        record.ended_by_others,
+        record.first_ended is not None,
     )
 
 
@@ -160,11 +184,13 @@ def desired_status(record: PodRecord) -> Json | None:
         status = record.published
     if status is None:
         return None
-    desired = compute_desired(status, record.pod.get("status") or {}, record.not_ready)
+    desired = compute_desired(status, record.first_ended, record.not_ready)
+    if record.start_time:
+        desired["startTime"] = record.start_time
     return keep_final_ends(record.pod, record.published, desired)
 
 
-def _is_published(record: PodRecord) -> bool:
+def is_current(record: PodRecord) -> bool:
     """Whether the API server holds our newest status, or has refused just that one."""
     desired = desired_status(record)
     if desired is None or desired == record.refused:

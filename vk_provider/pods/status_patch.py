@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from vk_provider.jsontypes import Json
-from vk_provider.podmodel.phase import TERMINAL_PHASES
+from vk_provider.podmodel.conditions import settle_ready
 from vk_provider.pods.provider_status import INSTANCE_CONDITION
 
 OWNED_FIELDS = (
@@ -48,8 +48,8 @@ OWNED_CONDITIONS = frozenset(
     }
 )
 _MERGED_BY_IP = ("podIPs", "hostIPs")
-PASSING_CONDITIONS = frozenset({"PodResizePending", "PodResizeInProgress", "AllContainersRestarting"})
-"""Conditions that are removed when the status lacks them. Any other one may belong to another writer."""
+KUBELET_CONDITIONS = OWNED_CONDITIONS - {"DisruptionTarget", INSTANCE_CONDITION}
+"""Conditions that are removed when the status lacks them (PodConditionByKubelet). DisruptionTarget is shared."""
 
 
 def owned_status(status: Json) -> Json:
@@ -60,15 +60,17 @@ def owned_status(status: Json) -> Json:
     return owned
 
 
-def compute_desired(status: Json, of_api: Json, not_ready: Json | None) -> Json:
+def compute_desired(status: Json, ended: Json | None, not_ready: Json | None) -> Json:
     """The desired status (owned_status).
 
-    of_api:    status of the API object; a terminal phase in it, by any writer, is never left
+    ended:     terminal phase that is never left, with its reason and message; None: the status's own phase
     not_ready: replaces Ready=True while the agent is silent, else None
     """
     desired = owned_status(status)
-    if of_api.get("phase") in TERMINAL_PHASES and desired.get("phase") != of_api["phase"]:
-        desired |= {name: of_api[name] for name in ("phase", "reason", "message") if of_api.get(name)}
+    if ended is not None and desired.get("phase") != ended["phase"]:
+        desired |= ended
+        if "conditions" in desired:
+            desired["conditions"] = settle_ready(desired["conditions"], ended["phase"])
     if not_ready is not None and "conditions" in desired:
         desired["conditions"] = [
             not_ready if item["type"] == "Ready" and item["status"] == "True" else item
@@ -97,10 +99,10 @@ def _keep_time(condition: Json, known: Json | None, now: str) -> Json:
 
 
 def is_published(published: Json | None, status: Json) -> bool:
-    """Whether the API server holds `status` (owned_status) already; startTime is fixed and not compared."""
+    """Whether the API server holds `status` (owned_status) already."""
     if published is None:
         return False
-    names = (published.keys() | status.keys()) - {"conditions", "startTime"}
+    names = (published.keys() | status.keys()) - {"conditions"}
     if any(published.get(name) != status.get(name) for name in names):
         return False
     return not _diff_conditions(published.get("conditions") or [], status.get("conditions") or [])
@@ -179,7 +181,7 @@ def _diff_conditions(old: list[Json], new: list[Json]) -> list[Json]:
         # The plain comparison first: in most calls nothing has changed.
         if known.get(item["type"]) != item and _without_nulls(known.get(item["type"]) or {}) != _without_nulls(item)
     ]
-    passed = (name for name in known if name not in wanted and name in PASSING_CONDITIONS)
+    passed = (name for name in known if name not in wanted and name in KUBELET_CONDITIONS)
     removed = [{"$patch": "delete", "type": name} for name in passed]
     return changed + removed
 

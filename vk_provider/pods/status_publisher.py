@@ -67,6 +67,8 @@ class StatusPublisher:
             self._note_unaccepted(record, error)
             raise
         record.refused = None
+        if record.restoring:
+            record.restoring, record.restored_at = False, time.monotonic()
         record.unaccepted_since, record.unaccepted_reported = 0.0, False
         if status.get("phase") == "Running" and not record.reached_running:
             record.reached_running = True
@@ -136,8 +138,6 @@ def resource_version(pod: Json) -> int:
 
 def _complete(record: PodRecord, desired: Json) -> Json:
     status = dict(keep_transition_times(desired, record.published, format_time()))
-    if record.start_time:
-        status["startTime"] = record.start_time
     if record.selection_message:
         generation = int(record.pod["metadata"].get("generation") or 0)
         condition = instance_condition(record.selection_message, generation, record.start_time)

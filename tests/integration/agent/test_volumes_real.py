@@ -346,8 +346,9 @@ async def test_a_root_behind_a_link_is_torn_down_as_carefully(root):
 async def test_a_disk_without_room_for_the_pods_directory_is_a_volume_error(volumes, root):
     root.mkdir()
     mountpoint.mount("tmpfs", str(root), "tmpfs", options="nr_inodes=1")
-    with pytest.raises(VolumeError, match="error making pod data directories: .*No space left"):
+    with pytest.raises(VolumeError, match="error making pod data directories: mkdir .*: no space left") as caught:
         await volumes.set_up(make_pod(volumes=[CACHE]), references(), CONTEXT)
+    assert caught.value.reason == "Failed"
     mountpoint.unmount(str(root))
     await volumes.set_up(make_pod(volumes=[CACHE]), references(), CONTEXT)
 
@@ -362,7 +363,7 @@ async def test_a_full_disk_fails_a_config_map_and_spares_its_old_content(volumes
         while True:
             file.write(bytes(4096))
     big = references(color="x" * 8192)
-    with pytest.raises(VolumeError, match='MountVolume.SetUp failed for volume "config" : .*No space left'):
+    with pytest.raises(VolumeError, match='MountVolume.SetUp failed for volume "config" : .*no space left'):
         await volumes.refresh(pod, big, CONTEXT)
     assert Path(volumes.host_path("config"), "color").read_text() == "red"
     hog.unlink()

@@ -1,7 +1,11 @@
 """Counting, combining and filtering of events, with client-go's figures."""
 
+import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from vk_provider.aiokit.ratelimit import TokenBucket
 from vk_provider.kube.correlator import SPAM_BURST, CorrelatedEvent, EventCorrelator
@@ -115,3 +119,26 @@ def test_a_bucket_makes_the_one_after_the_burst_wait() -> None:
     bucket = TokenBucket(rate=10, burst=2, now=0)
     assert [round(bucket.take(0), 3) for _ in range(4)] == [0, 0, 0.1, 0.2]
     assert bucket.take(10) == 0
+
+
+RECORDED = Path(__file__).with_name("client_go_0_37.jsonl").read_text().splitlines()
+"""Events of chance, and what EventCorrelator of client-go 0.37.2 made of each: null when it was skipped, else count,
+name, message, and the second of firstTimestamp."""
+
+
+@pytest.mark.parametrize("line", RECORDED, ids=range(len(RECORDED)))
+def test_events_of_chance_are_combined_counted_and_dropped_as_by_client_go(line: str) -> None:
+    correlator = EventCorrelator()
+    names_of: dict[str, str] = {}
+    for number, (at, kind, reason, message, path, uid, wanted) in enumerate(json.loads(line)):
+        each = event(message, reason, type=kind, metadata={"name": f"p.{number}"}, firstTimestamp=str(at))
+        each["involvedObject"] |= {"fieldPath": path, "uid": uid}
+        planned = post(correlator, each, float(at))
+        assert (planned is None) == (wanted is None), number
+        if planned is not None:
+            count, name, text, first = wanted
+            made = planned.event
+            assert (made["count"], made["message"], made["firstTimestamp"]) == (count, text, str(first)), number
+            # A combined event has a name of its own there: what counts is which events have the same.
+            assert names_of.setdefault(name, made["metadata"]["name"]) == made["metadata"]["name"], number
+    assert len(set(names_of.values())) == len(names_of)

@@ -185,6 +185,50 @@ def test_a_finished_pod_whose_containers_all_succeeded_succeeded():
     assert build(make_pod(restartPolicy="Always"), [ended("c")], finished=True)["phase"] == "Succeeded"
 
 
+NEVER_STARTED = ("False", "ContainersNotReady", "containers with unready status: [c]")
+
+
+def test_a_pod_whose_containers_never_started_ends_with_the_conditions_of_before() -> None:
+    """TerminatePod sets the phase and the states, and leaves the conditions."""
+    pod = make_pod(metadata={"deletionTimestamp": T1})
+    before = build(pod, [waiting("c", "CreateContainerConfigError")])
+    status = build(pod, [waiting("c", "ContainerCreating")], sandbox=GONE, finished=True, previous_status=before)
+    assert status["phase"] == "Failed"
+    assert status["containerStatuses"][0]["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+    assert condition(status, "Ready") == condition(status, "ContainersReady") == NEVER_STARTED
+    assert condition(status, "Initialized") == ("True", "", "")
+    assert condition(status, "PodReadyToStartContainers") == ("False", "PodSandboxNotReady", "pod sandbox is not ready")
+    for seen in (waiting("c", "ContainerCreating"), status["containerStatuses"][0]):
+        assert build(pod, [seen], sandbox=GONE, finished=True, previous_status=status) == status
+
+
+def test_a_pod_whose_init_container_never_started_stays_uninitialized_at_its_end() -> None:
+    pod = make_pod(initContainers=[{"name": "i"}])
+    status = build(pod, [waiting("c", "PodInitializing")], [waiting("i", "PodInitializing")], finished=True)
+    text = "containers with incomplete status: [i]"
+    assert condition(status, "Initialized") == ("False", "ContainersNotInitialized", text)
+    assert condition(status, "Ready") == NEVER_STARTED
+
+
+def test_a_pod_whose_containers_ended_says_how_the_pod_ended() -> None:
+    for code, phase, reason in ((0, "Succeeded", "PodCompleted"), (1, "Failed", "PodFailed")):
+        status = build(make_pod(), [ended("c", code)], sandbox=GONE, finished=True)
+        assert status["phase"] == phase
+        assert condition(status, "Ready") == condition(status, "ContainersReady") == ("False", reason, "")
+
+
+def test_a_finished_pod_is_not_ready_whatever_was_seen_last() -> None:
+    """mergePodStatus: no terminal phase with Ready=True."""
+    status = build(make_pod(), [running("c")], finished=True)
+    assert condition(status, "Ready") == condition(status, "ContainersReady") == ("False", "PodFailed", "")
+
+
+def test_an_evicted_pod_that_never_started_says_that_it_failed() -> None:
+    end = PodEnd("Evicted", "low on memory", disruption=True)
+    status = build(make_pod(), [waiting("c", "ContainerCreating")], finished=True, end=end)
+    assert condition(status, "Ready") == ("False", "PodFailed", "")
+
+
 def test_the_restart_all_condition_is_only_on_pods_with_such_a_rule():
     rules = [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [5]}}]
     pod = make_pod({"name": "c", "restartPolicy": "Never", "restartPolicyRules": rules})

@@ -119,14 +119,17 @@ class References:
 
 
 class Recorder:
-    """EventRecorder that only remembers (reason, message). While `held` is a list, on_done is kept there."""
+    """EventRecorder that only remembers (reason, message), and the component of each reason. While `held` is a list,
+    on_done is kept there."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str]] = []
+        self.components: dict[str, str] = {}
         self.held: list[Callable[[], None]] | None = None
 
     def record(self, involved: Json, event_type: str, reason: str, message: str, *_: Any, **more: Any) -> None:
         self.events.append((reason, message))
+        self.components[reason] = more.get("component", "kubelet")
         on_done = more.get("on_done")
         if on_done is not None and self.held is not None:
             self.held.append(on_done)

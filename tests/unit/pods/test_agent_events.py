@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from tests.unit.kube.test_recorder import Api, Time, running, turns
+from vk_provider.agent.outbox import Outbox
+from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.jsontypes import Json
 from vk_provider.kube.correlator import SPAM_BURST
 from vk_provider.kube.recorder import EventRecorder
@@ -169,3 +172,44 @@ async def test_a_flood_on_one_relay_keeps_bounded_memory() -> None:
         api.gate.set()
         assert await recorder.flush(1)
     assert rig.acks[-1] == 20_000
+
+
+async def told(outbox: Outbox) -> list[EventMessage]:
+    return [cast(EventMessage, each) for each in await outbox.take() if each["type"] == "event"]
+
+
+async def test_each_probe_that_fails_is_counted_until_the_filter_has_enough() -> None:
+    """A readiness probe that fails every second for half a minute: Unhealthy x25, as of a kubelet."""
+    rig, api, recorder = posting()
+    outbox = Outbox()
+    pod_events = Recorder(outbox, "u")
+    outbox.start_session()
+    async with running(recorder):
+        for _ in range(30):
+            pod_events.warn("Unhealthy", "Readiness probe failed: no", "spec.containers{main}")
+            rig.receive(*await told(outbox))
+            assert await recorder.flush(1)
+    assert [event["count"] for event in api.created] == [1]
+    assert [body["count"] for _, body in api.patched] == list(range(2, SPAM_BURST + 1))
+    assert rig.acks[-1] == outbox.unacknowledged()[-1]["seq"]
+
+
+async def test_a_pod_of_seven_containers_has_the_warnings_of_all() -> None:
+    """21 Normal events of its start leave the Warnings alone; of those of its end a kubelet loses some, too."""
+    rig, api, recorder = posting()
+    outbox = Outbox()
+    pod_events = Recorder(outbox, "u")
+    outbox.start_session()
+    places = [f"spec.containers{{c{number}}}" for number in range(7)]
+    async with running(recorder):
+        for place in places:
+            for reason in ("Pulled", "Created", "Started"):
+                pod_events.note(reason, "done", place)
+        for number, place in enumerate(places):
+            pod_events.warn("Unhealthy", f"Readiness probe failed: no {number}", place)
+        for number, place in enumerate(places):
+            pod_events.note("Killing", f"Stopping container c{number}", place)
+        rig.receive(*await told(outbox))
+        assert await recorder.flush(1)
+    reasons = Counter(event["reason"] for event in api.created)
+    assert reasons == {"Pulled": 7, "Created": 7, "Started": 7, "Unhealthy": 7, "Killing": SPAM_BURST - 21}

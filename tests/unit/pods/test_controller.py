@@ -585,3 +585,27 @@ async def test_an_agent_that_lies_gets_an_event_and_nobody_else_notices(world: W
     assert world.controller.count_phases() == {"Pending": 0, "Running": 2, "Succeeded": 0, "Failed": 0}
     other = world.record(honest)
     assert other is not None and other.session is not None
+
+
+async def test_what_the_provider_says_about_an_instance_is_no_event_of_the_kubelets(world: World) -> None:
+    """A source has 25 events of each type on a pod: those of the agent are not dropped for those of the provider."""
+    await world.running()
+    await world.until(lambda: "Started" in world.recorder.reasons())
+    world.api.add(world.pod(containers=[{"name": "c", "resources": {"requests": {"cpu": "101"}}}]))
+    await world.until(lambda: "OutOfcpu" in world.recorder.reasons())
+    of = world.recorder.components
+    assert of["InstanceLaunched"] == "vk-provider"
+    assert of["Pulled"] == of["Created"] == of["Started"] == of["OutOfcpu"] == "kubelet"
+
+
+async def test_a_rejected_pod_has_no_conditions_but_those_of_others(world: World) -> None:
+    pod = world.pod(containers=[{"name": "c", "resources": {"requests": {"cpu": "101"}}}])
+    others = {"type": "example.com/Other", "status": "True"}
+    pod["status"]["conditions"] = [{"type": "PodScheduled", "status": "True"}, others]
+    world.api.add(pod)
+    await world.until(lambda: world.api.status(pod)["phase"] == "Failed")
+    await world.settle()
+    status = world.api.status(pod)
+    assert status["conditions"] == [others]
+    assert (status["reason"], bool(status["startTime"])) == ("OutOfcpu", True)
+    assert "containerStatuses" not in status

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from vk_provider.errors import KubeApiError
+from vk_provider.jsontypes import Json
 from vk_provider.pods import connection, state
 
 from .rig import World
@@ -128,30 +130,141 @@ async def test_a_booting_pod_that_was_deleted_while_the_provider_was_away_ends_w
     await world.stop()
 
 
-async def test_a_running_pod_that_others_end_is_stopped_by_its_agent(world: World) -> None:
+MANUAL: dict[str, str] = {"phase": "Failed", "reason": "Odd", "message": "somebody said so"}
+
+
+def phase_of(world: World, pod: Json) -> tuple[str | None, ...]:
+    status = world.api.status(pod)
+    return status.get("phase"), status.get("reason"), status.get("message")
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+async def test_a_terminal_phase_that_others_set_is_put_back_and_the_pod_runs_on(world: World, phase: str) -> None:
+    """needsReconcile; HandlePodReconcile does not tell the pod worker."""
+    pod = await world.running()
+    await world.settle()
+    instance_id = world.live_of(pod)[0].instance_id
+    asked, sent = world.connector.stop_slowly(instance_id), world.connector.listen(instance_id)
+    world.api.set_status(pod, **{**MANUAL, "phase": phase})
+    await world.until(lambda: phase_of(world, pod) == ("Running", None, None))
+    await world.settle()
+    assert not asked and not sent
+    assert world.live_of(pod)
+    assert world.api.status(pod)["containerStatuses"][0]["ready"]
+    record = world.record(pod)
+    assert record is not None and record.phase == "Running" and not record.ending_since
+
+
+async def test_a_pod_that_is_sent_to_its_agent_while_others_say_it_has_ended_runs_on(world: World) -> None:
+    pod = await world.running()
+    await world.settle()
+    instance_id = world.live_of(pod)[0].instance_id
+    asked, sent = world.connector.stop_slowly(instance_id), world.connector.listen(instance_id)
+    world.api.refuse = lambda status: KubeApiError(500, "InternalError", "not now")
+    world.api.pods[("default", pod["metadata"]["name"])]["metadata"]["labels"] = {"a": "b"}
+    world.api.set_status(pod, **MANUAL)
+    await world.until(lambda: sent)
+    assert sent[0]["pod"]["metadata"]["labels"] == {"a": "b"}
+    assert (sent[0]["pod"]["status"]["phase"], sent[0]["pod"]["status"].get("reason")) == ("Running", None)
+    assert not asked
+    world.api.refuse = lambda status: None
+
+
+async def test_an_ended_pod_that_others_set_back_stays_as_it_ended(world: World) -> None:
+    pod = await world.running(restartPolicy="Never")
+    world.connector.end_pod(world.live_of(pod)[0].instance_id, exit_code=3)
+    await world.until(lambda: not world.live())
+    await world.settle()
+    for phase in ("Running", "Succeeded"):
+        world.api.set_status(pod, phase=phase)
+        record = world.record(pod)
+        assert record is not None
+        record.restored_at = 0.0
+        await world.until(lambda: world.api.status(pod)["phase"] == "Failed")
+        await world.settle()
+    assert not world.live()
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+async def test_a_pod_that_had_ended_before_the_provider_started_is_stopped(world: World, phase: str) -> None:
+    """UpdatePod of the kubelet's pod workers: the first that is seen of the pod is a terminal phase."""
     pod = await world.running()
     instance_id = world.live_of(pod)[0].instance_id
+    await world.crash()
+    world.api.set_status(pod, **{**MANUAL, "phase": phase})
     asked = world.connector.stop_slowly(instance_id)
-    world.api.set_status(pod, phase="Failed", reason="Odd", message="somebody said so")
+    await world.start()
     await world.until(lambda: asked)
     await world.settle()
     assert world.live() and len(asked) == 1
+    world.api.set_status(pod, phase="Running", reason=None)
+    await world.until(lambda: phase_of(world, pod) == (phase, MANUAL["reason"], MANUAL["message"]))
     world.connector.end_pod(instance_id)
     await world.until(lambda: not world.live())
     await world.settle()
-    status = world.api.status(pod)
-    assert (status["phase"], status["reason"], status["message"]) == ("Failed", "Odd", "somebody said so")
-    assert "terminated" in status["containerStatuses"][0]["state"]
-    assert not any(patch.get("phase") not in (None, "Failed") for patch in world.api.patches[1:])
+    assert phase_of(world, pod) == (phase, MANUAL["reason"], MANUAL["message"])
+    assert "terminated" in world.api.status(pod)["containerStatuses"][0]["state"]
     assert world.archive.path(pod["metadata"]["uid"], "c", False) is not None
 
 
-async def test_a_pod_that_others_end_while_its_instance_boots_costs_nothing_any_more(world: World) -> None:
+async def test_what_is_seen_before_the_adoption_counts_as_seen_first(world: World) -> None:
+    pod = await world.running()
+    asked = world.connector.stop_slowly(world.live_of(pod)[0].instance_id)
+    await world.crash()
+    instances = await world.start(adopt=False)
+    world.api.set_status(pod, **MANUAL)
+    record = world.record(pod)
+    assert record is not None
+    await world.until(lambda: record.first_ended)
+    world.controller.adopt(instances)
+    await world.until(lambda: asked)
+    assert phase_of(world, pod) == tuple(MANUAL.values())
+
+
+async def test_a_pod_that_had_ended_before_the_provider_started_is_not_started_and_stays_ended(world: World) -> None:
+    pod = await world.running(restartPolicy="Never")
+    world.connector.end_pod(world.live_of(pod)[0].instance_id)
+    await world.until(lambda: not world.live())
+    await world.settle()
+    await world.crash()
+    await world.start()
+    await world.settle()
+    assert not world.live()
+    world.api.set_status(pod, phase="Running")
+    await world.until(lambda: world.api.status(pod)["phase"] == "Succeeded")
+    await world.settle()
+    assert not world.live()
+
+
+async def test_a_pod_that_others_end_while_its_instance_boots_starts_all_the_same(world: World) -> None:
     world.connector.unreachable.add("*")
     pod = world.api.add(world.pod())
     await world.until(lambda: world.live_of(pod))
-    world.api.set_status(pod, phase="Failed")
-    await world.until(lambda: not world.live())
+    world.api.set_status(pod, **MANUAL)
+    await world.until(lambda: phase_of(world, pod) == ("Pending", None, None))
+    world.connector.unreachable.clear()
+    await world.until(lambda: phase_of(world, pod) == ("Running", None, None))
+    assert len(world.live()) == 1
+
+
+async def test_a_running_pod_whose_status_others_took_away_while_its_agent_was_not_reached_is_stopped_in_its_time(
+    world: World,
+) -> None:
+    """What the API says later is no evidence that nothing has run."""
+    pod = await world.running()
     await world.settle()
-    assert all(len(usage) == 0 for usage in world.controller.executor.usage.values())
-    assert "FailedLogArchive" not in world.recorder.reasons()
+    instance_id = world.live_of(pod)[0].instance_id
+    await world.crash()
+    world.connector.unreachable.add("*")
+    await world.start()
+    await world.settle()
+    world.api.set_status(pod, phase="Pending", containerStatuses=[])
+    await world.settle()
+    world.api.mark_deleting(pod)
+    await world.settle()
+    assert world.live_of(pod) and world.api.pods
+    asked = world.connector.stop_slowly(instance_id)
+    world.connector.unreachable.clear()
+    await world.until(lambda: asked)
+    world.connector.end_pod(instance_id)
+    await world.until(lambda: not world.live() and not world.api.pods)

@@ -9,7 +9,8 @@ import pytest
 
 from vk_provider.jsontypes import Json
 from vk_provider.pods.record import PodRecord
-from vk_provider.pods.status_patch import as_sent, find_altered
+from vk_provider.pods.state import compute_state, next_look_s
+from vk_provider.pods.status_patch import as_sent, find_altered, owned_status
 
 from .rig import World
 
@@ -40,25 +41,107 @@ async def test_a_ready_that_another_writer_takes_while_a_patch_is_under_way_is_t
     assert ready(world, pod) == "True"
 
 
-@pytest.mark.parametrize("name", ["containerStatuses", "podIP", "podIPs", "hostIP", "conditions"])
-async def test_a_field_that_another_writer_takes_away_comes_back(world: World, name: str) -> None:
-    pod = await world.running()
-    await world.settle()
-    before = copy.deepcopy(world.api.status(pod))
-    world.api.unset_status(pod, name)
-    await world.until(lambda: world.api.status(pod).get(name))
-    await world.settle()
-    if name != "conditions":
-        assert world.api.status(pod)[name] == before[name]
-    else:
-        states = {item["type"]: item["status"] for item in world.api.status(pod)[name]}
-        assert states["Ready"] == "True"
+OURS = ("containerStatuses", "podIP", "podIPs", "hostIP", "hostIPs", "startTime", "conditions", "observedGeneration")
 
 
-async def test_a_phase_that_another_writer_sets_back_is_put_right(world: World) -> None:
+def told(world: World, pod: Json) -> Json:
+    """The status without what only others write, and without times of conditions."""
+    status = owned_status(copy.deepcopy(world.api.status(pod)))
+    status["conditions"] = sorted(
+        (
+            {k: v for k, v in item.items() if v is not None and k != "lastTransitionTime"}
+            for item in status["conditions"]
+        ),
+        key=lambda item: str(item["type"]),
+    )
+    return status
+
+
+@pytest.mark.parametrize("names", [*((name,) for name in OURS), OURS, ("podIP", "podIPs", "containerStatuses")])
+async def test_fields_that_another_writer_takes_away_come_back(world: World, names: tuple[str, ...]) -> None:
+    """needsReconcile of the kubelet's status manager compares all that a kubelet writes."""
     pod = await world.running()
+    await world.settle()
+    before = told(world, pod)
+    world.api.unset_status(pod, *names)
+    assert not any(name in world.api.status(pod) for name in names)
+    await world.until(lambda: all(name in world.api.status(pod) for name in names))
+    await world.settle()
+    assert told(world, pod) == before
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"phase": "Pending"},
+        {"phase": "Unknown", "reason": "NodeLost", "message": "m"},
+        {"reason": "Odd"},
+        {"message": "m"},
+        {"hostIP": "192.0.2.1", "hostIPs": [{"ip": "192.0.2.1"}]},
+        {"podIP": "192.0.2.1", "podIPs": [{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}]},
+        {"startTime": "2020-01-01T00:00:00Z"},
+        {"observedGeneration": 99},
+        {"containerStatuses": [{"name": "other", "ready": True}]},
+        {"initContainerStatuses": [{"name": "other", "ready": True}]},
+        {"ephemeralContainerStatuses": [{"name": "other", "ready": True}]},
+        {"resize": "Infeasible"},
+        {"conditions": [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "Unknown"}]},
+        {"conditions": [{"type": "PodResizePending", "status": "True", "reason": "Deferred"}]},
+    ],
+)
+async def test_what_another_writer_sets_is_put_right(world: World, fields: Json) -> None:
+    pod = await world.running()
+    await world.settle()
+    before, patches = told(world, pod), len(world.api.patches)
+    world.api.set_status(pod, **fields)
+    await world.until(lambda: len(world.api.patches) > patches)
+    await world.settle()
+    assert told(world, pod) == before
+    assert len(world.api.patches) == patches + 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"qosClass": "Guaranteed"},
+        {"nominatedNodeName": "n"},
+        {"resourceClaimStatuses": [{"name": "c"}]},
+        {"conditions": [{"type": "example.com/Gate", "status": "True"}]},
+        {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]},
+    ],
+)
+async def test_what_only_others_write_is_left_alone(world: World, fields: Json) -> None:
+    pod = await world.running()
+    await world.settle()
+    patches, conditions = len(world.api.patches), world.api.status(pod)["conditions"]
+    if "conditions" in fields:
+        fields = {"conditions": [*conditions, *fields["conditions"]]}
+    world.api.set_status(pod, **fields)
+    await world.settle()
+    assert len(world.api.patches) == patches
+    assert world.api.status(pod)[next(iter(fields))] == next(iter(fields.values()))
+
+
+async def test_two_writers_who_correct_each_other_do_so_every_ten_seconds(world: World) -> None:
+    """The first correction comes at once, the next with the interval of the kubelet's status manager."""
+    pod = await world.running()
+    await world.settle()
     world.api.set_status(pod, phase="Pending")
     await world.until(lambda: world.api.status(pod)["phase"] == "Running")
+    await world.settle()
+    world.api.set_status(pod, phase="Pending")
+    await world.settle()
+    assert world.api.status(pod)["phase"] == "Pending"
+    record = world.record(pod)
+    assert record is not None
+    now = record.restored_at
+    seen = compute_state(record, now + 9.9, 40.0)
+    assert seen.published
+    assert next_look_s(record, seen, now + 9.0, 40.0) == pytest.approx(1.0)
+    assert not compute_state(record, now + 10.0, 40.0).published
+    report(world, pod, message="news of the agent")
+    await world.until(lambda: world.api.status(pod).get("message") == "news of the agent")
+    assert world.api.status(pod)["phase"] == "Running", "what is told anyway is told as a whole"
 
 
 async def test_what_the_api_server_keeps_in_another_form_is_not_sent_again_and_again(world: World) -> None:

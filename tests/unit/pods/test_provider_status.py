@@ -34,6 +34,71 @@ def test_pending_says_containers_are_being_created_and_where() -> None:
     assert status["observedGeneration"] == 3
 
 
+def found(status: dict[str, Any], kind: str) -> tuple[str, str, str]:
+    condition = next(item for item in status["conditions"] if item["type"] == kind)
+    return condition["status"], condition.get("reason", ""), condition.get("message", "")
+
+
+def test_pending_says_that_there_is_no_sandbox_yet() -> None:
+    """GeneratePodReadyToStartContainersCondition."""
+    status = build_pending_status(POD, NOW, "", "", NOW)
+    assert found(status, "PodReadyToStartContainers") == ("False", "PodSandboxNotReady", "no pod sandbox exists")
+    assert found(status, "Initialized") == ("True", "", "")
+    unready = ("False", "ContainersNotReady", "containers with unready status: [c]")
+    assert found(status, "Ready") == found(status, "ContainersReady") == unready
+    assert found(status, "PodScheduled") == ("True", "", "")
+    assert {item["observedGeneration"] for item in status["conditions"]} == {3}
+
+
+def test_pending_names_sidecars_among_what_is_not_ready_and_all_init_containers_among_what_is_not_complete() -> None:
+    spec = {**POD["spec"], "initContainers": [{"name": "i"}, {"name": "s", "restartPolicy": "Always"}]}
+    status = build_pending_status({**POD, "spec": spec}, NOW, "", "", NOW)
+    assert found(status, "Initialized")[2] == "containers with incomplete status: [i s]"
+    assert found(status, "Ready")[2] == "containers with unready status: [s c]"
+
+
+def test_pending_has_the_condition_of_pods_that_restart_as_a_whole() -> None:
+    rules = [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [5]}}]
+    pod = {**POD, "spec": {"containers": [{"name": "c", "restartPolicy": "Never", "restartPolicyRules": rules}]}}
+    assert found(build_pending_status(pod, NOW, "", "", NOW), "AllContainersRestarting") == ("False", "", "")
+
+
+def test_pending_lists_containers_by_name_with_their_mounts() -> None:
+    mounts = [
+        {"name": "v", "mountPath": "/v"},
+        {"name": "w", "mountPath": "/w", "readOnly": True},
+        {"name": "x", "mountPath": "/x", "readOnly": True, "recursiveReadOnly": "IfPossible"},
+    ]
+    pod = {**POD, "spec": {"containers": [{"name": "b", "image": "i"}, {"name": "a", "volumeMounts": mounts}]}}
+    statuses = build_pending_status(pod, NOW, "", "", NOW)["containerStatuses"]
+    assert [item["name"] for item in statuses] == ["a", "b"]
+    assert statuses[0]["volumeMounts"] == [
+        {"name": "v", "mountPath": "/v"},
+        {"name": "w", "mountPath": "/w", "readOnly": True, "recursiveReadOnly": "Disabled"},
+        {"name": "x", "mountPath": "/x", "readOnly": True},
+    ]
+    assert "volumeMounts" not in statuses[1]
+
+
+def test_pending_takes_nothing_of_what_others_wrote_but_the_time_of_the_scheduling() -> None:
+    then = "2025-12-31T23:59:59Z"
+    written = {
+        "phase": "Failed",
+        "reason": "Manual",
+        "podIPs": [{"ip": "192.0.2.1"}],
+        "startTime": then,
+        "conditions": [
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": then},
+            {"type": "Ready", "status": "True", "lastTransitionTime": then},
+        ],
+    }
+    status = build_pending_status({**POD, "status": written}, NOW, "", "", NOW)
+    times = {item["type"]: item["lastTransitionTime"] for item in status["conditions"]}
+    assert (times["PodScheduled"], times["Ready"]) == (then, NOW)
+    assert (status["phase"], status["startTime"]) == ("Pending", NOW)
+    assert "reason" not in status and "podIPs" not in status
+
+
 def test_pending_with_init_containers_says_initializing() -> None:
     pod = {**POD, "spec": {**POD["spec"], "initContainers": [{"name": "i", "image": "x"}]}}
     status = build_pending_status(pod, NOW, "", "", NOW)
@@ -64,6 +129,19 @@ def test_a_lost_pod_keeps_known_exit_codes_and_ends_the_rest() -> None:
     assert not any(item["ready"] for item in status["containerStatuses"])
 
 
+def test_a_lost_pod_that_was_ready_failed_and_one_that_was_not_keeps_its_reason() -> None:
+    """mergePodStatus of the kubelet's status manager: both conditions when one of them is True, else none."""
+    gate = {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady", "lastTransitionTime": "then"}
+    ready = {"type": "ContainersReady", "status": "True", "lastTransitionTime": "then"}
+    unready = {"type": "ContainersReady", "status": "False", "reason": "ContainersNotReady"}
+    status = build_lost_status(POD, {**RUNNING, "conditions": [gate, ready]}, "InstanceTerminated", "gone", NOW)
+    assert found(status, "Ready") == found(status, "ContainersReady") == ("False", "PodFailed", "")
+    times = {item["type"]: item["lastTransitionTime"] for item in status["conditions"]}
+    assert (times["Ready"], times["ContainersReady"]) == ("then", NOW)
+    status = build_lost_status(POD, {**RUNNING, "conditions": [gate, unready]}, "InstanceTerminated", "gone", NOW)
+    assert (found(status, "Ready")[1], found(status, "ContainersReady")[1]) == (gate["reason"], unready["reason"])
+
+
 def with_init(pod: dict[str, Any]) -> dict[str, Any]:
     return {**pod, "spec": {**pod["spec"], "initContainers": [{"name": "i", "image": "x"}]}}
 
@@ -74,6 +152,9 @@ def test_a_pod_that_was_deleted_before_anything_ran_has_the_statuses_of_its_cont
     assert status["startTime"] == NOW
     assert status["containerStatuses"][0]["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
     assert "reason" not in status and "message" not in status
+    unready = ("False", "ContainersNotReady", "containers with unready status: [c]")
+    assert found(status, "Ready") == found(status, "ContainersReady") == unready
+    assert found(status, "PodReadyToStartContainers") == ("False", "PodSandboxNotReady", "no pod sandbox exists")
 
 
 def test_a_container_behind_an_init_container_that_never_succeeded_did_not_end() -> None:

@@ -16,7 +16,7 @@ from vk_provider import rfc3339
 from vk_provider.jsontypes import Json
 from vk_provider.pods import connection, controller, executor
 from vk_provider.pods.record import PodRecord
-from vk_provider.pods.state import compute_state, is_overdue, next_look_s
+from vk_provider.pods.state import compute_state, is_overdue, next_look_s, note_first
 from vk_provider.pods.status_patch import compute_desired, keep_transition_times
 
 from .rig import World
@@ -225,6 +225,7 @@ def lost(**changes: Any) -> PodRecord:
         "status": status,
     }
     record = PodRecord("u", "n", pod, instance=INSTANCE, admitted=True, published=status, silent_since=100.0)
+    note_first(record)
     return dataclasses.replace(record, **changes)
 
 
@@ -260,6 +261,7 @@ def test_a_deleted_pod_is_given_up_when_its_agent_was_away_for_longer_than_its_g
 def test_a_pod_that_ended_only_in_the_api_is_given_up_likewise() -> None:
     record = lost(ending_since=50.0)
     record.pod["status"] = {**record.pod["status"], "phase": "Failed", "containerStatuses": [{"containerID": "c"}]}
+    note_first(record)
     assert not is_overdue(record, 100.0 + 30 + LIMIT_S - 1) and is_overdue(record, 100.0 + 30 + LIMIT_S)
 
 
@@ -295,13 +297,15 @@ def test_only_a_ready_that_is_true_is_replaced() -> None:
     unready = {**ready("False", T2), "reason": "AgentUnreachable"}
     of_containers = {**ready("True", T0), "type": "ContainersReady"}
     status = {"phase": "Running", "conditions": [ready("True", T0), of_containers]}
-    assert compute_desired(status, {}, unready)["conditions"] == [unready, of_containers]
+    assert compute_desired(status, None, unready)["conditions"] == [unready, of_containers]
     status["conditions"] = [ready("False", T0)]
-    assert compute_desired(status, {}, unready)["conditions"] == [ready("False", T0)]
+    assert compute_desired(status, None, unready)["conditions"] == [ready("False", T0)]
 
 
-def test_a_terminal_phase_of_the_api_is_never_left() -> None:
-    of_api = {"phase": "Failed", "reason": "Odd"}
-    assert compute_desired({"phase": "Running"}, of_api, None) == {"phase": "Failed", "reason": "Odd"}
-    assert compute_desired({"phase": "Failed", "reason": "Own"}, of_api, None)["reason"] == "Own"
-    assert compute_desired({"phase": "Succeeded"}, {"phase": "Running"}, None)["phase"] == "Succeeded"
+def test_a_terminal_phase_that_the_pod_had_at_first_is_never_left() -> None:
+    ended = {"phase": "Failed", "reason": "Odd"}
+    assert compute_desired({"phase": "Running"}, ended, None) == {"phase": "Failed", "reason": "Odd"}
+    (of_pod,) = compute_desired({"phase": "Running", "conditions": [ready("True", T0)]}, ended, None)["conditions"]
+    assert (of_pod["status"], of_pod["reason"]) == ("False", "PodFailed")
+    assert compute_desired({"phase": "Failed", "reason": "Own"}, ended, None)["reason"] == "Own"
+    assert compute_desired({"phase": "Succeeded"}, None, None)["phase"] == "Succeeded"

@@ -64,8 +64,17 @@ def test_conditions_of_others_are_not_ours() -> None:
     assert owned_status(status) == STATUS
 
 
-def test_published_means_the_patch_would_be_empty_but_for_the_start_time() -> None:
-    assert is_published({**STATUS, "startTime": "a"}, {**STATUS, "startTime": "b"})
+def test_a_rejected_pod_has_no_condition_of_the_kubelets() -> None:
+    """rejectPod sets a status without conditions, and mergePodStatus keeps those of others only."""
+    before = {**STATUS, "conditions": [READY, {"type": "PodScheduled", "status": "True"}]}
+    rejected = {"phase": "Failed", "reason": "OutOfcpu"}
+    deleted = [{"$patch": "delete", "type": "Ready"}, {"$patch": "delete", "type": "PodScheduled"}]
+    assert patch_of(before, rejected)["conditions"] == deleted
+
+
+def test_published_means_the_patch_would_be_empty() -> None:
+    assert not is_published({**STATUS, "startTime": "a"}, {**STATUS, "startTime": "b"})
+    assert is_published({**STATUS, "startTime": "a"}, {**STATUS, "startTime": "a"})
     assert not is_published(None, STATUS)
     assert not is_published({**STATUS, "conditions": [UNREADY]}, STATUS)
 

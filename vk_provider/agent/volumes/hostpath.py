@@ -1,14 +1,22 @@
-"""hostPath volumes: the type check, on the instance's own file system."""
+"""hostPath volumes: the type check, on the instance's own file system.
+
+Source: pkg/volume/hostpath/host_path.go (SetUp, checkTypeInternal), pkg/volume/util/hostutil/hostutil.go (getFileType).
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
-from pathlib import Path
+from collections.abc import Callable
 
+from vk_provider.agent.volumes.errors import path_error
 from vk_provider.jsontypes import Json
+from vk_provider.podmodel.fieldref import quote
 
-_EXPECTED = {
+_IsMode = Callable[[int], bool]
+_EXPECTED: dict[str, tuple[str, _IsMode]] = {
     "DirectoryOrCreate": ("directory", stat.S_ISDIR),
     "Directory": ("directory", stat.S_ISDIR),
     "FileOrCreate": ("file", stat.S_ISREG),
@@ -17,13 +25,14 @@ _EXPECTED = {
     "CharDevice": ("character device", stat.S_ISCHR),
     "BlockDevice": ("block device", stat.S_ISBLK),
 }
-_NAMES = (
-    (stat.S_ISDIR, "directory"),
-    (stat.S_ISREG, "file"),
-    (stat.S_ISSOCK, "socket"),
-    (stat.S_ISCHR, "character device"),
-    (stat.S_ISBLK, "block device"),
+_FILE_TYPES: tuple[tuple[_IsMode, str], ...] = (
+    (stat.S_ISDIR, "Directory"),
+    (stat.S_ISREG, "File"),
+    (stat.S_ISSOCK, "Socket"),
+    (stat.S_ISCHR, "CharDevice"),
+    (stat.S_ISBLK, "BlockDevice"),
 )
+"""hostutil's FileType, which is not the word for the type that was expected."""
 
 
 def set_up_host_path(source: Json) -> None:
@@ -35,23 +44,60 @@ def set_up_host_path(source: Json) -> None:
         return
     if kind not in _EXPECTED:
         raise ValueError(f"{kind} is an invalid volume type")
-    if not os.path.exists(path):
-        if kind == "DirectoryOrCreate":
-            Path(path).mkdir(parents=True, exist_ok=True)
-            os.chmod(path, 0o755)
-        elif kind == "FileOrCreate":
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
-            os.chmod(path, 0o644)
-    _check(path, *_EXPECTED[kind])
+    if kind in _CREATE and not os.path.exists(path):
+        # What was created is not checked, nor is what stands in its way: the mount into the container will fail.
+        with contextlib.suppress(FileExistsError):
+            _CREATE[kind](path)
+        return
+    expected, matches = _EXPECTED[kind]
+    found = _find_type(path, expected, matches)
+    if found:
+        raise ValueError(f"hostPath type check failed: {path} is not a {expected}, it's a {found}")
 
 
-def _check(path: str, expected: str, matches: object) -> None:
+def _find_type(path: str, expected: str, matches: _IsMode) -> str:
+    """FileType of a path that is not as expected, "" for one that is; raises ValueError when it has none."""
     try:
         mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        problem = f"path {quote(path)} does not exist"
     except OSError as error:
-        raise ValueError(
-            f"hostPath type check failed, {path} is not a {expected}, unable to determine its type: {error.strerror}"
-        ) from error
-    if callable(matches) and not matches(mode):
-        found = next((name for test, name in _NAMES if test(mode)), "unknown")
-        raise ValueError(f"hostPath type check failed: {path} is not a {expected}, it's a {found}")
+        problem = path_error("stat", error)
+    else:
+        if matches(mode):
+            return ""
+        for test, name in _FILE_TYPES:
+            if test(mode):
+                return name
+        problem = "only recognise file, directory, socket, block device and character device"
+    raise ValueError(f"hostPath type check failed, {path} is not a {expected}, unable to determine its type: {problem}")
+
+
+def _make_file(path: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise ValueError(path_error("open", error)) from error
+    os.fchmod(descriptor, 0o644)
+    os.close(descriptor)
+
+
+def _make_directories(path: str) -> None:
+    """As os.MkdirAll of Go, whose error names the first directory that cannot be made."""
+    parent = path.rstrip("/").rpartition("/")[0]
+    if parent and not os.path.isdir(parent):
+        if os.path.exists(parent):
+            raise ValueError(path_error("mkdir", NotADirectoryError(errno.ENOTDIR, "", parent)))
+        _make_directories(parent)
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise ValueError(path_error("mkdir", error)) from error
+    os.chmod(path, 0o755)
+
+
+_CREATE: dict[str, Callable[[str], None]] = {"DirectoryOrCreate": _make_directories, "FileOrCreate": _make_file}

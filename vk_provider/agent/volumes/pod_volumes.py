@@ -13,7 +13,7 @@ from vk_provider.agent.volumes import mountpoint
 from vk_provider.agent.volumes.atomic import write_files
 from vk_provider.agent.volumes.container_mounts import ContainerMounts, Mount
 from vk_provider.agent.volumes.emptydir import compute_memory_size, set_up_empty_dir
-from vk_provider.agent.volumes.errors import VolumeError, set_up_error
+from vk_provider.agent.volumes.errors import VolumeError, VolumeErrors, error_text, path_error, set_up_error
 from vk_provider.agent.volumes.hostpath import set_up_host_path
 from vk_provider.agent.volumes.layout import PodLayout, volume_kind
 from vk_provider.agent.volumes.nested import make_nested_mount_points
@@ -53,14 +53,15 @@ class PodVolumes:
         self._context = PodContext()
 
     async def set_up(self, pod: Json, references: References, context: PodContext) -> None:
-        """Set all volumes of the pod up. Raises VolumeError for the first that fails, after trying the others too."""
+        """Set all volumes of the pod up. Raises VolumeErrors with those that fail, after trying the others too; another
+        VolumeError when no volume can be set up."""
         self._context = context
         await self._run(self._set_up_all, pod, references, context, False)
 
     async def refresh(self, pod: Json, references: References, context: PodContext) -> None:
         """Bring configMap, secret, downwardAPI and projected volumes up to date; what cannot be read stays as it is.
 
-        Raises VolumeError for the first that fails.
+        Raises VolumeErrors.
         """
         self._context = context
         await self._run(self._set_up_all, pod, references, context, True)
@@ -115,20 +116,21 @@ class PodVolumes:
             try:
                 layout.pod.mkdir(parents=True, exist_ok=True, mode=0o750)
             except OSError as error:
-                raise VolumeError(f"error making pod data directories: {error}") from error
+                text = f"error making pod data directories: {path_error('mkdir', error)}"
+                raise VolumeError(text, "Failed") from error
         mounted = {entry.path for entry in mountpoint.list_mounts(layout.pod)}
-        first: VolumeError | None = None
+        failed: list[VolumeError] = []
         for volume in spec_of(pod).get("volumes") or []:
             if files_only and (not is_file_volume(volume) or volume["name"] not in self._host_paths):
                 continue
             try:
                 self._set_up_one(volume, pod, references, context, layout, mounted)
             except (OSError, ValueError, PodModelError) as error:
-                first = first or set_up_error(volume["name"], error)
+                failed.append(set_up_error(volume["name"], error))
             except VolumeError as error:
-                first = first or error
-        if first is not None:
-            raise first
+                failed.append(error)
+        if failed:
+            raise VolumeErrors(failed)
 
     def _set_up_one(
         self, volume: Json, pod: Json, references: References, context: PodContext, layout: PodLayout, mounted: set[str]
@@ -199,7 +201,7 @@ class PodVolumes:
             shutil.rmtree(pods)
         except OSError as error:
             raise VolumeError(
-                f"UnmountVolume.TearDown failed for {error.filename}: {error.strerror}", "FailedUnMount"
+                f"UnmountVolume.TearDown failed for {error.filename}: {error_text(error)}", "FailedUnMount"
             ) from error
         self._host_paths.clear()
         self._written.clear()

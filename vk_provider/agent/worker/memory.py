@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -10,12 +11,18 @@ from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.worker.backoff import BackoffTable
 from vk_provider.agent.worker.resize import desired_resources, with_allocated
 from vk_provider.agent.worker.restarts import Restarts
-from vk_provider.agent.worker.spec import has_ended_in_api, is_deleted, is_host_network, uid_of
+from vk_provider.agent.worker.spec import (
+    has_ended_in_api,
+    is_deleted,
+    is_host_network,
+    uid_of,
+    with_local_annotations,
+)
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.quantity import ceil_int
 from vk_provider.podmodel.status import PodEnd
-from vk_provider.rfc3339 import format_time
+from vk_provider.rfc3339 import format_nanos, format_time
 from vk_provider.wire.session import NodeFacts, PodMessage, References, StopMessage
 
 
@@ -23,7 +30,9 @@ from vk_provider.wire.session import NodeFacts, PodMessage, References, StopMess
 class PodMemory:
     """State of one pod.
 
-    api_pod:        the newest Pod object; `pod` is the same with the resources that were allocated
+    api_pod:        the newest Pod object with the kubelet's own annotations; `pod` is the same with the resources that
+                    were allocated
+    first_seen:     when the pod was seen first (kubernetes.io/config.seen)
     end:            why the pod fails regardless of its containers
     grace_override_s: grace period that a stop from outside or an eviction gives
     status:         the last computed PodStatus
@@ -39,6 +48,7 @@ class PodMemory:
     api_pod: Json
     references: References
     node: NodeFacts
+    first_seen: str = ""
     allocated: dict[str, Json] = field(default_factory=dict)
     actuated: dict[str, Json] = field(default_factory=dict)
     resize_conditions: list[Json] = field(default_factory=list)
@@ -59,11 +69,12 @@ class PodMemory:
     @classmethod
     def from_message(cls, message: PodMessage) -> PodMemory:
         """A pod that is seen for the first time: its startTime is now, unless the API knows one."""
-        pod = message["pod"]
+        pod, first_seen = message["pod"], format_nanos(time.time_ns())
         return cls(
-            api_pod=pod,
+            api_pod=with_local_annotations(pod, first_seen),
             references=message["references"],
             node=message["node"],
+            first_seen=first_seen,
             allocated=desired_resources(pod),
             status={"startTime": format_time(), **(pod.get("status") or {})},
         )
@@ -75,6 +86,10 @@ class PodMemory:
     @property
     def pod(self) -> Json:
         return with_allocated(self.api_pod, self.allocated)
+
+    def replace_pod(self, pod: Json) -> None:
+        """Take over a newer Pod object of the API."""
+        self.api_pod = with_local_annotations(pod, self.first_seen)
 
     @property
     def must_stop(self) -> bool:
@@ -107,6 +122,7 @@ class PodMemory:
                 "references": self.references,
                 "node": self.node,
             },
+            "firstSeen": self.first_seen,
             "allocated": self.allocated,
             "actuated": self.actuated,
             "resizeConditions": self.resize_conditions,
@@ -128,6 +144,8 @@ class PodMemory:
         if not message:
             return None
         memory = cls.from_message(cast(PodMessage, message))
+        memory.first_seen = document.get("firstSeen") or memory.first_seen
+        memory.replace_pod(memory.api_pod)
         memory.allocated = document.get("allocated") or memory.allocated
         memory.actuated = document.get("actuated") or {}
         memory.resize_conditions = document.get("resizeConditions") or []

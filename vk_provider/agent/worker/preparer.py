@@ -10,7 +10,7 @@ from pathlib import Path
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
-from vk_provider.agent.volumes.errors import VolumeError
+from vk_provider.agent.volumes.errors import VolumeError, VolumeErrors
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
 from vk_provider.agent.worker.cgroups import apply_pod_limits
 from vk_provider.agent.worker.core import Actions
@@ -133,6 +133,10 @@ class PodPreparer:
                 await self._volumes.refresh(memory.pod, references, context)
             else:
                 await self._volumes.set_up(memory.pod, references, context)
+        except VolumeErrors as failed:
+            for error in failed.errors:
+                self._recorder.warn(error.reason, str(error))
+            return memory.volumes_ready
         except VolumeError as error:
             self._recorder.warn(error.reason, str(error))
             return memory.volumes_ready

@@ -94,6 +94,14 @@ def is_deleted(pod: Json) -> bool:
     return bool(metadata_of(pod).get("deletionTimestamp"))
 
 
+def with_local_annotations(pod: Json, first_seen: str) -> Json:
+    """The pod with the annotations that a kubelet adds to its own copy, seen by the downward API and by the runtime
+    (pkg/kubelet/config/config.go, localAnnotations). first_seen: RFC 3339 with nanoseconds."""
+    metadata = metadata_of(pod)
+    local = {"kubernetes.io/config.seen": first_seen, "kubernetes.io/config.source": "api"}
+    return {**pod, "metadata": {**metadata, "annotations": {**(metadata.get("annotations") or {}), **local}}}
+
+
 def has_ended_in_api(pod: Json) -> bool:
     """Whether the API object has a terminal phase, set by any writer."""
     return (pod.get("status") or {}).get("phase") in TERMINAL_PHASES

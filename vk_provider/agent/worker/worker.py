@@ -71,7 +71,7 @@ class PodWorker:
         if uid != memory.uid:
             log.error("pod %s refused: this instance belongs to pod %s", uid, memory.uid)
             return
-        memory.api_pod = message["pod"]
+        memory.replace_pod(message["pod"])
         memory.node = message["node"]
         if message["references"] != memory.references:
             memory.references = message["references"]

@@ -166,3 +166,33 @@ async def test_a_restart_of_all_containers_is_told_once_they_are_removed(
     assert status["restartCount"] == 1
     (condition,) = (c for c in told["status"]["conditions"] if c["type"] == "AllContainersRestarting")
     assert condition["status"] == "False"
+
+
+async def test_each_volume_that_fails_has_its_own_event(tmp_path: Path) -> None:
+    wrong = [
+        {"name": name, "hostPath": {"path": path, "type": kind}}
+        for name, path, kind in (
+            ("h", "/dev/null", "BlockDevice"),
+            ("i", "/no/such/path", "File"),
+            ("j", "/no/such/dir/f", "FileOrCreate"),
+        )
+    ]
+    message = PodMessage(type="pod", pod=pod(container("main"), volumes=wrong), references={}, node=NODE)
+    runtime: Any = NoContainers()
+    outbox = Outbox()
+    volumes = PodVolumes(tmp_path / "kubelet")
+    journal = Journal(tmp_path / "journal.json")
+    run = PodRun(PodMemory.from_message(message), runtime, NO_IMAGES, outbox, journal, FACTS, volumes)
+    assert not await run._lifecycle._preparer.ensure_volumes()
+    assert [(event["eventType"], event["reason"], event["message"]) for event in outbox.unacknowledged()] == [
+        ("Warning", "FailedMount", f'MountVolume.SetUp failed for volume "{name}" : {text}')
+        for name, text in (
+            ("h", "hostPath type check failed: /dev/null is not a block device, it's a CharDevice"),
+            (
+                "i",
+                "hostPath type check failed, /no/such/path is not a file, unable to determine its type: "
+                'path "/no/such/path" does not exist',
+            ),
+            ("j", "open /no/such/dir/f: no such file or directory"),
+        )
+    ]
