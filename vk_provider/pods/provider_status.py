@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vk_provider.jsontypes import Json
+from vk_provider.podmodel.podresources import build_pod_level_resources
 from vk_provider.podmodel.status import UNLOCATED_MESSAGE, find_unlocated
 
 INSTANCE_CONDITION = "vk-provider.io/InstanceSelected"
@@ -93,6 +94,7 @@ def build_pending_status(pod: Json, start_time: str, host_ip: str, pod_ip: str, 
         ]
         if statuses:
             status[_STATUS_FIELDS[spec_field]] = statuses
+    status.update(build_pod_level_resources(pod, {}))
     return status
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.worker.backoff import BackoffTable
-from vk_provider.agent.worker.resize import desired_resources, with_allocated
+from vk_provider.agent.worker.resize import desired_pod_resources, desired_resources, with_allocated
 from vk_provider.agent.worker.restarts import Restarts
 from vk_provider.agent.worker.spec import has_ended_in_api, is_deleted, is_host_network, uid_of
 from vk_provider.jsontypes import Json
@@ -24,6 +24,8 @@ class PodMemory:
     """State of one pod.
 
     api_pod:        the newest Pod object; `pod` is the same with the resources that were allocated
+    allocated:      container name -> resources that the instance has admitted; allocated_pod: those at pod level
+    actuated:       container name -> resources that the runtime was given last; actuated_pod: those of the pod's cgroup
     end:            why the pod fails regardless of its containers
     grace_override_s: grace period that a stop from outside or an eviction gives
     status:         the last computed PodStatus
@@ -40,7 +42,9 @@ class PodMemory:
     references: References
     node: NodeFacts
     allocated: dict[str, Json] = field(default_factory=dict)
+    allocated_pod: Json = field(default_factory=dict)
     actuated: dict[str, Json] = field(default_factory=dict)
+    actuated_pod: Json = field(default_factory=dict)
     resize_conditions: list[Json] = field(default_factory=list)
     stop: StopMessage | None = None
     end: PodEnd | None = None
@@ -65,6 +69,8 @@ class PodMemory:
             references=message["references"],
             node=message["node"],
             allocated=desired_resources(pod),
+            allocated_pod=desired_pod_resources(pod),
+            actuated_pod=desired_pod_resources(pod),
             status={"startTime": format_time(), **(pod.get("status") or {})},
         )
 
@@ -74,7 +80,7 @@ class PodMemory:
 
     @property
     def pod(self) -> Json:
-        return with_allocated(self.api_pod, self.allocated)
+        return with_allocated(self.api_pod, self.allocated, self.allocated_pod)
 
     @property
     def must_stop(self) -> bool:
@@ -108,7 +114,9 @@ class PodMemory:
                 "node": self.node,
             },
             "allocated": self.allocated,
+            "allocatedPod": self.allocated_pod,
             "actuated": self.actuated,
+            "actuatedPod": self.actuated_pod,
             "resizeConditions": self.resize_conditions,
             "stop": self.stop,
             "end": [self.end.reason, self.end.message, self.end.disruption] if self.end else None,
@@ -129,7 +137,9 @@ class PodMemory:
             return None
         memory = cls.from_message(cast(PodMessage, message))
         memory.allocated = document.get("allocated") or memory.allocated
+        memory.allocated_pod = document.get("allocatedPod", memory.allocated_pod)
         memory.actuated = document.get("actuated") or {}
+        memory.actuated_pod = document.get("actuatedPod", memory.actuated_pod)
         memory.resize_conditions = document.get("resizeConditions") or []
         memory.stop = document.get("stop")
         end = document.get("end")
