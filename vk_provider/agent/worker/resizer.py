@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
-from vk_provider.agent.worker.cgroups import bounded_config, read_pod_config, read_pod_memory_usage, write_pod_config
+from vk_provider.agent.worker.cgroups import (
+    ROOT,
+    bounded_config,
+    read_pod_config,
+    read_pod_memory_usage,
+    write_pod_config,
+)
 from vk_provider.agent.worker.containers import build_resources
 from vk_provider.agent.worker.core import regular_container_started
 from vk_provider.agent.worker.memory import PodMemory
@@ -41,15 +48,22 @@ class Resizer:
     """Keeps the allocated and actuated resources and the resize conditions of the pod's memory.
 
     forget: a container's resources were updated: what is known of its status is old
+    root:   where the cgroups are
     """
 
     def __init__(
-        self, runtime: ContainerRuntime, recorder: Recorder, memory: PodMemory, forget: Callable[[str], None]
+        self,
+        runtime: ContainerRuntime,
+        recorder: Recorder,
+        memory: PodMemory,
+        forget: Callable[[str], None],
+        root: Path = ROOT,
     ) -> None:
         self._runtime = runtime
         self._recorder = recorder
         self._memory = memory
         self._forget = forget
+        self._root = root
 
     @property
     def in_progress(self) -> bool:
@@ -85,8 +99,8 @@ class Resizer:
         The pod's cgroup must always be at least as wide as each of theirs: it grows first and shrinks last.
         """
         parent = cgroup_parent(self._memory.pod)
-        now = await asyncio.to_thread(read_pod_config, parent)
-        wanted = await asyncio.to_thread(bounded_config, build_resource_config(self._memory.pod))
+        now = await asyncio.to_thread(read_pod_config, parent, self._root)
+        wanted = await asyncio.to_thread(bounded_config, build_resource_config(self._memory.pod), self._root)
         error = await self._refuse_decrease(plan, observed, now, wanted)
         for resource in RESIZABLE:
             error = error or await self._resize(resource, plan.update.get(resource) or (), observed, now, wanted)
@@ -116,7 +130,7 @@ class Resizer:
                 usage = await self._read_usage(limits, observed)
             except RuntimeServiceError as error:
                 return f"unable to read memory usage: {error.status_text}"
-        pod_usage = await asyncio.to_thread(read_pod_memory_usage, cgroup_parent(memory.pod))
+        pod_usage = await asyncio.to_thread(read_pod_memory_usage, cgroup_parent(memory.pod), self._root)
         return refuse_memory_decrease(limits, usage, pod_limit, pod_usage)
 
     async def _read_usage(self, names: Iterable[str], observed: Observation) -> dict[str, int]:
@@ -148,7 +162,7 @@ class Resizer:
     async def _write(self, config: ResourceConfig | None) -> str:
         if config is None:
             return ""
-        errors = await asyncio.to_thread(write_pod_config, cgroup_parent(self._memory.pod), config)
+        errors = await asyncio.to_thread(write_pod_config, cgroup_parent(self._memory.pod), config, self._root)
         return errors[0] if errors else ""
 
     async def _update(self, name: str, resource: str, observed: Observation) -> str:
@@ -163,7 +177,7 @@ class Resizer:
         try:
             await self._runtime.update_container_resources(record.id, resources)
         except RuntimeServiceError as error:
-            return str(error)
+            return error.status_text
         finally:
             self._forget(record.id)
         memory.actuated[name] = staged
