@@ -22,6 +22,7 @@ ORDER = (
     "test_limits.py",
     "test_refusals.py",
     "test_volumes.py",
+    "test_features.py",
     "test_node.py",
     "test_metrics.py",
     "test_secrecy.py",
