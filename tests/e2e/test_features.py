@@ -1,4 +1,4 @@
-"""What the Node declares (status.declaredFeatures), through API server, scheduler and agent: a proof of each feature."""
+"""What the Node declares (status.declaredFeatures), through API server, scheduler and agent: a proof of each one."""
 
 from __future__ import annotations
 
