@@ -114,7 +114,9 @@ class StatusPublisher:
             visible = self.observed.without(memory.starting)
             pod_ip = memory.context(self._facts).pod_ips[0]
             self._probes.sync(memory.pod, visible, pod_ip, terminating=memory.must_stop)
-        config = None if stopped else await asyncio.to_thread(read_pod_config, cgroup_parent(memory.pod))
+        # A pod that has not been Running yet has its allocated resources in the status.
+        looks = not stopped and memory.status.get("phase") == "Running"
+        config = await asyncio.to_thread(read_pod_config, cgroup_parent(memory.pod)) if looks else None
         status = self.compute_status(self.observed, config, stopped=stopped)
         memory.status = status
         if (status, finished) == self._sent:
