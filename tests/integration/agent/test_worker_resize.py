@@ -132,7 +132,7 @@ async def test_a_resize_widens_the_pod_for_a_container_that_is_started_again(har
     )
     resize(harness, containers=[sized("64Mi")])
     await harness.wait_event("ResizeCompleted")
-    status = await harness.wait_for(is_settled)
+    status = await harness.wait_for(lambda s: is_settled(s) and s["observedGeneration"] == 2)
     assert limits_of(harness, status) == (10_000, 64 * MI)
     assert status_of(status, "main")["resources"]["limits"] == {"cpu": "100m", "memory": "64Mi"}
 
