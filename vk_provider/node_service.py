@@ -28,6 +28,7 @@ from vk_provider.kubelet.auth import Authenticator, AuthFilter, Authorizer
 from vk_provider.kubelet.provider import PodSource
 from vk_provider.kubelet.server import KubeletServer, ServerConfig
 from vk_provider.node.controller import NodeController
+from vk_provider.node.features import DECLARED_FEATURES
 from vk_provider.node.spec import KUBELET_VERSION, NodeSpec, Taint
 from vk_provider.settings import NodeSettings, Settings
 
@@ -57,6 +58,7 @@ def build_spec(node: NodeSettings, settings: Settings, runtime: InstanceRuntime)
             for name in runtime.handlers
         ),
         supplemental_groups_policy=runtime.supplemental_groups_policy,
+        declared_features=DECLARED_FEATURES,
         os_image=f"vk-provider on the {settings.cloud.backend} cloud",
         kernel_version=platform.release(),
     )

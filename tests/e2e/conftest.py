@@ -23,6 +23,7 @@ ORDER = (
     "test_refusals.py",
     "test_statuses.py",
     "test_volumes.py",
+    "test_features.py",
     "test_node.py",
     "test_metrics.py",
     "test_secrecy.py",

@@ -32,6 +32,15 @@ def test_a_runtime_that_cannot_say_what_it_can_do_takes_the_fields_away() -> Non
     assert (status["runtimeHandlers"], status["features"]) == (None, None)
 
 
+def test_the_node_declares_what_its_agents_do_whatever_the_runtime() -> None:
+    for runtime in (InstanceRuntime("containerd", "1.6.20"), InstanceRuntime("containerd", "2.4.2", ("",))):
+        assert status_with(runtime)["declaredFeatures"] == [
+            "InPlacePodLevelResourcesVerticalScaling",
+            "InPlacePodVerticalScalingInitContainers",
+            "RestartAllContainersOnContainerExits",
+        ]
+
+
 def test_pods_are_admitted_by_the_configured_capacity_although_the_status_has_the_one_of_an_earlier_start() -> None:
     service = NodeService.__new__(NodeService)
     service.spec = NodeSpec("n1", "192.0.2.1", {"cpu": "64", "pods": "500"})

@@ -60,6 +60,7 @@ class NodeController:
         self._node: Json | None = None
         self._wake = asyncio.Event()
         self._sent: Json | None = None
+        self._kept: Json = {}
         self._report_at = 0.0
         self._settled_at = 0.0
 
@@ -120,6 +121,7 @@ class NodeController:
         try:
             self._node = await self._client.create(NODES, node)
             self._sent = _without_times(node["status"])
+            self._kept = self._node.get("status") or {}
             self._report_at = time.monotonic() + REPORT_S
             log.info("registered node %s", self.spec.name)
             self._event("Starting", "Starting kubelet.")
@@ -149,18 +151,21 @@ class NodeController:
         raise KubeApiError(409, "Conflict", f"node {self.spec.name} keeps changing")
 
     async def _report(self) -> None:
-        """PATCH the status when it differs from the one last sent or read, or when the report interval has passed."""
+        """PATCH the status when it differs from the one last sent, when others have changed what the API server kept of
+        it, or when the report interval has passed."""
         node = self._node
         if node is None:
             return
         problems, before = self._problems(), condition_states(node.get("status") or {})
         if problems and self._is_settling(before):
             return
-        now = time.time()
-        status = build_status(self.spec, problems, node.get("status") or {}, now, self._images())
+        now, held = time.time(), node.get("status") or {}
+        status = build_status(self.spec, problems, held, now, self._images())
         essence = _without_times(status)
         wanted = condition_states(status)
-        changed = essence != self._sent or any(before.get(kind) != state for kind, state in wanted.items())
+        # Compared with the answer to the last PATCH: the API server may keep a field in another form, or not at all.
+        altered = any(held.get(name) != self._kept.get(name) for name in status.keys() - {"conditions"})
+        changed = essence != self._sent or altered or any(before.get(kind) != state for kind, state in wanted.items())
         if not changed and time.monotonic() < self._report_at:
             return
         await self._patch_status(status)
@@ -183,6 +188,7 @@ class NodeController:
                 self._wake.set()
                 return
             raise
+        self._kept = self._node.get("status") or {}
 
     def _record_transitions(
         self, before: dict[str, tuple[str, str, str]], wanted: dict[str, tuple[str, str, str]]

@@ -84,9 +84,8 @@ def build_status(
         "conditions": _build_conditions(problems, previous, now),
         "images": list(images)[:MAX_IMAGES],
     }
-    if spec.declared_features:
-        status["declaredFeatures"] = sorted(set(spec.declared_features))
     # null removes what an earlier provider, whose instances had another runtime, has set.
+    status["declaredFeatures"] = sorted(set(spec.declared_features)) or None  # any other order is refused
     status["runtimeHandlers"] = list(spec.runtime_handlers) or None
     status["features"] = {"supplementalGroupsPolicy": True} if spec.supplemental_groups_policy else None
     return status

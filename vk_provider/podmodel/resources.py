@@ -6,16 +6,17 @@ Source: kubelet (kuberuntime container resources, qos policy), KEP-753 sidecars,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from vk_provider.jsontypes import Json
-from vk_provider.podmodel.quantity import ceil_int, milli, parse_quantity
+from vk_provider.podmodel.quantity import ceil_int, format_quantity, is_binary, milli, parse_quantity
 from vk_provider.podmodel.spec import init_containers, is_sidecar, regular_containers, spec_of
 
 QosClass = Literal["Guaranteed", "Burstable", "BestEffort"]
+ResourceKind = Literal["requests", "limits"]
 CPU_PERIOD_US = 100_000
 MIN_CPU_SHARES, MAX_CPU_SHARES = 2, 262_144
 MIN_CPU_QUOTA_US = 1_000
@@ -38,7 +39,7 @@ class ContainerResources:
     hugepage_limits: tuple[tuple[str, int], ...] = ()
 
 
-def resource_list(holder: Json, kind: Literal["requests", "limits"]) -> Mapping[str, str]:
+def resource_list(holder: Json, kind: ResourceKind) -> Mapping[str, str]:
     """Return resources.requests or .limits of a container or pod spec."""
     return (holder.get("resources") or {}).get(kind) or {}
 
@@ -139,7 +140,8 @@ def _unassigned_memory_share(pod: Json) -> int:
     pod_request = resource_list(spec_of(pod), "requests").get("memory")
     if pod_request is None:
         return 0
-    left = ceil_int(pod_request) - math.ceil(_container_resources(pod, "requests").get("memory", Fraction(0)))
+    of_containers = _container_resources(pod, "requests").get("memory")
+    left = ceil_int(pod_request) - (math.ceil(of_containers.value) if of_containers else 0)
     return max(0, left) // max(1, len(regular_containers(pod)) + len(init_containers(pod)))
 
 
@@ -147,52 +149,83 @@ def _is_sidecar_of(pod: Json, container: Json) -> bool:
     return is_sidecar(container) and any(each is container or each == container for each in init_containers(pod))
 
 
-def effective_resources(pod: Json, kind: Literal["requests", "limits"], overhead: bool = True) -> dict[str, Fraction]:
+class Amount(NamedTuple):
+    """A quantity with the format in which it is written. As apimachinery's Quantity.Add, a sum keeps that of its first
+    summand which is not zero."""
+
+    value: Fraction
+    binary: bool
+
+    def __str__(self) -> str:
+        return format_quantity(self.value, self.binary)
+
+
+Amounts = dict[str, Amount]
+
+
+def effective_resources(pod: Json, kind: ResourceKind, overhead: bool = True) -> dict[str, Fraction]:
     """Return what the pod needs at its highest point: max(init phase, sum of regular and sidecars) [+ overhead].
 
     Pod-level resources replace the sums of the resources they name. With `limits` a container without a limit adds
     nothing, so the result is a bound only if every container has one.
     """
+    return {name: amount.value for name, amount in effective_amounts(pod, kind, overhead).items()}
+
+
+def effective_amounts(pod: Json, kind: ResourceKind, overhead: bool = True) -> Amounts:
+    """The same with formats: PodRequests and PodLimits of k8s.io/component-helpers/resource."""
     total = _container_resources(pod, kind)
-    for name, value in resource_list(spec_of(pod), kind).items():
-        total[name] = parse_quantity(value)
+    total |= _amounts(resource_list(spec_of(pod), kind))
     if overhead:
-        for name, value in (spec_of(pod).get("overhead") or {}).items():
-            if kind == "requests" or total.get(name):  # a limit of 0 is none
-                total[name] = total.get(name, Fraction(0)) + parse_quantity(value)
+        extra = _amounts(spec_of(pod).get("overhead") or {})
+        # a limit of 0 is none
+        _add(total, {name: amount for name, amount in extra.items() if kind == "requests" or _has(total, name)})
     return total
 
 
-def _container_resources(pod: Json, kind: Literal["requests", "limits"]) -> dict[str, Fraction]:
+def _container_resources(pod: Json, kind: ResourceKind) -> Amounts:
     """The same of the containers alone."""
-    running = _sum(resource_list(container, kind) for container in regular_containers(pod))
-    sidecars: dict[str, Fraction] = {}
-    peak: dict[str, Fraction] = {}
+    running: Amounts = {}
+    for container in regular_containers(pod):
+        _add(running, _amounts(resource_list(container, kind)))
+    sidecars: Amounts = {}
+    peak: Amounts = {}
     for container in init_containers(pod):
-        own = {name: parse_quantity(value) for name, value in resource_list(container, kind).items()}
+        own = _amounts(resource_list(container, kind))
         if is_sidecar(container):
-            sidecars = _add(sidecars, own)
-            running = _add(running, own)
-            own = sidecars
+            _add(running, own)
+            _add(sidecars, own)
+            _raise_to(peak, sidecars)
         else:
-            own = _add(own, sidecars)
-        peak = {name: max(peak.get(name, Fraction(0)), own.get(name, Fraction(0))) for name in {*peak, *own}}
-    return {
-        name: max(running.get(name, Fraction(0)), peak.get(name, Fraction(0))) for name in sorted({*running, *peak})
-    }
+            _add(own, sidecars)
+            _raise_to(peak, own)
+    _raise_to(running, peak)
+    return {name: running[name] for name in sorted(running)}
 
 
-def effective_bytes(pod: Json, kind: Literal["requests", "limits"], name: str) -> int:
+def effective_bytes(pod: Json, kind: ResourceKind, name: str) -> int:
     """Return one effective resource rounded up to an integer, 0 when it is not asked for."""
     return math.ceil(effective_resources(pod, kind).get(name, Fraction(0)))
 
 
-def _add(left: Mapping[str, Fraction], right: Mapping[str, Fraction]) -> dict[str, Fraction]:
-    return {name: left.get(name, Fraction(0)) + right.get(name, Fraction(0)) for name in {*left, *right}}
+def _amounts(quantities: Mapping[str, str]) -> Amounts:
+    return {name: Amount(parse_quantity(text), is_binary(text)) for name, text in quantities.items()}
 
 
-def _sum(lists: Iterable[Mapping[str, str]]) -> dict[str, Fraction]:
-    total: dict[str, Fraction] = {}
-    for entry in lists:
-        total = _add(total, {name: parse_quantity(value) for name, value in entry.items()})
-    return total
+def _has(amounts: Amounts, name: str) -> bool:
+    return name in amounts and amounts[name].value != 0
+
+
+def _add(total: Amounts, more: Amounts) -> None:
+    for name, amount in more.items():
+        known = total.get(name)
+        if known is None:
+            total[name] = amount
+        else:
+            total[name] = Amount(known.value + amount.value, known.binary if known.value else amount.binary)
+
+
+def _raise_to(total: Amounts, least: Amounts) -> None:
+    for name, amount in least.items():
+        if name not in total or amount.value > total[name].value:
+            total[name] = amount

@@ -13,16 +13,14 @@ from vk_provider.jsontypes import Json
 from vk_provider.podmodel import conditions as pod_conditions
 from vk_provider.podmodel.context import PodContext, sort_pod_ips
 from vk_provider.podmodel.phase import TERMINAL_PHASES, Phase, compute_phase
-from vk_provider.podmodel.quantity import format_quantity, is_binary
-from vk_provider.podmodel.resources import effective_resources, qos_class, resource_list
+from vk_provider.podmodel.podresources import ResourceConfig, build_pod_level_resources
+from vk_provider.podmodel.resources import qos_class
 from vk_provider.podmodel.restart import all_containers_could_restart
 from vk_provider.podmodel.spec import (
     init_containers,
     is_host_network,
     is_sidecar,
     metadata_of,
-    regular_containers,
-    spec_of,
 )
 
 _OF_PHASE = frozenset({"Initialized", "Ready", "ContainersReady"})
@@ -79,6 +77,7 @@ def build_pod_status(
     end: PodEnd | None = None,
     resize_conditions: tuple[Json, ...] = (),
     previous_status: Json | None = None,
+    config: ResourceConfig | None = None,
 ) -> Json:
     """Return the PodStatus.
 
@@ -89,6 +88,7 @@ def build_pod_status(
                         becomes terminal, and the conditions stay those of the phase before (TerminatePod)
     end:                the pod fails for this reason
     previous_status:    the status built before (or the API's, by default): times and terminal phase carry over
+    config:             of the pod's cgroup, as read; None when it is not there
     """
     previous = previous_status if previous_status is not None else pod.get("status") or {}
     init = _in_spec_order(pod, copy.deepcopy(statuses.init))
@@ -132,7 +132,7 @@ def build_pod_status(
     status["containerStatuses"] = regular
     if statuses.ephemeral:
         status["ephemeralContainerStatuses"] = sorted(copy.deepcopy(statuses.ephemeral), key=_name)
-    status.update(_pod_level_resources(pod))
+    status.update(build_pod_level_resources(pod, previous, config))
     return status
 
 
@@ -289,20 +289,3 @@ def _addresses(pod: Json, sandbox: SandboxFacts, context: PodContext, previous: 
         found["podIP"] = pod_ips[0]
         found["podIPs"] = [{"ip": ip} for ip in pod_ips]
     return found
-
-
-def _pod_level_resources(pod: Json) -> Json:
-    own = spec_of(pod).get("resources")
-    if not own:
-        return {}
-    amounts: Json = {}
-    for kind in ("requests", "limits"):
-        binary = {
-            name
-            for holder in (*init_containers(pod), *regular_containers(pod), spec_of(pod))
-            for name, value in resource_list(holder, kind).items()
-            if is_binary(value)
-        }
-        effective = effective_resources(pod, kind, overhead=False)
-        amounts[kind] = {name: format_quantity(value, name in binary) for name, value in effective.items()}
-    return {"resources": {**own, **amounts}, "allocatedResources": amounts["requests"]}

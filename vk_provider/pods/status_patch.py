@@ -52,9 +52,14 @@ KUBELET_CONDITIONS = OWNED_CONDITIONS - {"DisruptionTarget", INSTANCE_CONDITION}
 """Conditions that are removed when the status lacks them (PodConditionByKubelet). DisruptionTarget is shared."""
 
 
+def _is_empty(name: str, value: Any) -> bool:
+    """A pod that asks for nothing has empty resources, and says so."""
+    return value in (None, "", [], {}) and not (name == "resources" and value == {})
+
+
 def owned_status(status: Json) -> Json:
     """The fields of a status that a kubelet publishes, without empty ones."""
-    owned = {name: status[name] for name in OWNED_FIELDS if status.get(name) not in (None, "", [], {})}
+    owned = {name: status[name] for name in OWNED_FIELDS if not _is_empty(name, status.get(name))}
     if "conditions" in owned:
         owned["conditions"] = [item for item in owned["conditions"] if item["type"] in OWNED_CONDITIONS]
     return owned
@@ -118,13 +123,13 @@ def build_status_patch(uid: str, published: Json | None, status: Json) -> Json:
             conditions = _diff_conditions(old or [], value or [])
             if conditions:
                 patch[name] = conditions
-        elif value in (None, "", [], {}):
-            if old not in (None, "", [], {}):
+        elif _is_empty(name, value):
+            if not _is_empty(name, old):
                 patch[name] = None
-        elif value != old:
+        elif value is not None and value != old:
             # Addresses merge by ip: that of an earlier instance would stay, and two of a family are refused.
             replaced = name in _MERGED_BY_IP and old
-            patch[name] = [{"$patch": "replace"}, *value] if replaced else value
+            patch[name] = [{"$patch": "replace"}, *value] if replaced else _merged(old, value)
     return {"metadata": {"uid": uid}, "status": patch}
 
 
@@ -140,7 +145,10 @@ def find_altered(patch: Json, sent: Json, held: Json) -> Altered:
     """
     altered: Altered = {}
     for name in patch.keys() - {"conditions"}:
-        if (sent.get(name) or None) != (held.get(name) or None):
+        wanted_value, kept_value = (
+            None if _is_empty(name, status.get(name)) else status[name] for status in (sent, held)
+        )
+        if wanted_value != kept_value:
             altered[name, ""] = (sent.get(name), held.get(name))
     wanted, kept = (_by_type(status.get("conditions") or []) for status in (sent, held))
     for item in patch.get("conditions") or []:
@@ -184,6 +192,13 @@ def _diff_conditions(old: list[Json], new: list[Json]) -> list[Json]:
     passed = (name for name in known if name not in wanted and name in KUBELET_CONDITIONS)
     removed = [{"$patch": "delete", "type": name} for name in passed]
     return changed + removed
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """Maps are merged by key (resources, allocatedResources), so a key that is gone is sent as null."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    return {**{key: None for key in old if key not in new}, **{key: _merged(old.get(key), new[key]) for key in new}}
 
 
 def _without_nulls(condition: Json) -> Json:

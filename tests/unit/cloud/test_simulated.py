@@ -68,6 +68,25 @@ async def test_a_pod_runs_at_once_and_ends_when_it_is_deleted() -> None:
     await connector.close()
 
 
+async def test_a_resize_of_a_pod_is_carried_out() -> None:
+    def sized(cpu: str) -> dict[str, Any]:
+        subject = pod(generation=int(cpu))
+        subject["spec"]["containers"][0]["resources"] = {"requests": {"cpu": cpu}}
+        return subject
+
+    cloud = SimulatedCloud(SimulationConfig(), "o")
+    connector = SimulatedConnector(cloud)
+    session = await listen(connector, await launch(cloud))
+    session.session.put(Slot.POD, message(sized("1")))
+    await session.read(11)
+    session.session.put(Slot.POD, message(sized("2")))
+    ((status),) = [each["status"] for each in await session.read(1)]
+    assert status["observedGeneration"] == 2 and status["allocatedResources"] == {"cpu": "2"}
+    assert status["resources"] == {"requests": {"cpu": "2"}}
+    assert status["containerStatuses"][0]["resources"] == {"requests": {"cpu": "2"}}
+    await connector.close()
+
+
 async def test_a_new_session_replays_status_and_unacknowledged_events_and_ends_the_old_one() -> None:
     cloud = SimulatedCloud(SimulationConfig(), "o")
     connector = SimulatedConnector(cloud)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,6 +55,47 @@ async def test_who_waits_for_the_node_is_told_once_it_was_registered_or_read(the
     await controller._register()
     (node,) = known
     assert node is not None and node["metadata"]["uid"] == uid
+
+
+class Patched(Nodes):
+    """An API server that stores addresses in a form of its own and knows no field `unknown`."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.patches: list[Json] = []
+        self.node: Json = {}
+
+    async def create(self, path: str, body: Json) -> Json:
+        self.node = await super().create(path, body)
+        self.node = {**self.node, "status": self._keep(self.node["status"])}
+        return self.node
+
+    async def patch_strategic(self, path: str, body: Json, timeout_s: float) -> Json:
+        self.patches.append(body)
+        self.node = {**self.node, "status": self._keep({**self.node["status"], **body["status"]})}
+        return self.node
+
+    def _keep(self, status: Json) -> Json:
+        kept = {name: value for name, value in status.items() if value is not None}
+        return {**kept, "addresses": sorted(status["addresses"], key=lambda each: each["type"])}
+
+
+async def test_what_others_change_of_the_status_is_put_right_and_another_form_of_it_is_left() -> None:
+    client: Any = Patched()
+    recorder: Any = Recorder()
+    controller = NodeController(client, recorder, replace(SPEC, declared_features=("A",)))
+    await controller._register()
+    await controller._report()
+    assert client.patches == []
+    for version, changed in (("2", {}), ("3", {"declaredFeatures": ["A", "B"]})):
+        status = {name: value for name, value in client.node["status"].items() if name != "declaredFeatures"}
+        metadata = {**client.node["metadata"], "resourceVersion": version}
+        client.node = {**client.node, "metadata": metadata, "status": {**status, **changed}}
+        controller._observe("MODIFIED", client.node)
+        await controller._report()
+        assert client.patches.pop()["status"]["declaredFeatures"] == ["A"]
+        await controller._report()
+        assert client.patches == []
 
 
 class Leases:

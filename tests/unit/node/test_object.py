@@ -62,6 +62,10 @@ def test_declared_features_are_sorted_and_unique() -> None:
     assert build_status(spec, [], {}, NOW)["declaredFeatures"] == ["A", "B"]
 
 
+def test_features_that_an_earlier_provider_declared_are_taken_away() -> None:
+    assert build_status(SPEC, [], {}, NOW)["declaredFeatures"] is None
+
+
 def existing(**changes: object) -> dict[str, object]:
     node = build_node(SPEC, [], NOW)
     node["metadata"]["resourceVersion"] = "7"

@@ -11,7 +11,7 @@ import pytest
 from vk_provider.cloud.base import LaunchRequest
 from vk_provider.errors import CloudError
 from vk_provider.jsontypes import Json
-from vk_provider.pods import connection, controller, state
+from vk_provider.pods import connection, state
 
 from .rig import World
 from .test_sweep import make_sweep
@@ -146,14 +146,23 @@ async def test_a_stop_during_a_launch_leaves_no_tasks(world: World) -> None:
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith(("launch ", "pod ", "references "))]
 
 
+async def pending_is_due(world: World, pod: Json) -> None:
+    """While the pod's references are read, the time after which a pod says Pending passes."""
+    await world.until(lambda: (record := world.record(pod)) is not None and record.resolving is not None)
+    record = world.record(pod)
+    assert record is not None
+    record.pending_due = record.bound_at
+    world.controller.wake(record.uid)
+
+
 async def test_a_pod_that_waits_for_its_references_says_pending_only_after_longer(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(controller, "PENDING_STATUS_AFTER_S", 0.02)
     monkeypatch.setattr(state, "READING_PATIENCE_S", 0.2)
     world.references.gate = asyncio.Event()
     began = asyncio.get_running_loop().time()
     pod = world.api.add(world.pod())
+    await pending_is_due(world, pod)
     await world.until(lambda: world.api.status(pod).get("startTime"))
     assert asyncio.get_running_loop().time() - began >= 0.2
     assert world.api.status(pod)["phase"] == "Pending"
@@ -161,12 +170,10 @@ async def test_a_pod_that_waits_for_its_references_says_pending_only_after_longe
     await world.until(lambda: world.api.status(pod).get("phase") == "Running")
 
 
-async def test_a_pod_that_runs_as_soon_as_its_references_are_read_never_says_pending(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(controller, "PENDING_STATUS_AFTER_S", 0.02)
+async def test_a_pod_that_runs_as_soon_as_its_references_are_read_never_says_pending(world: World) -> None:
     world.references.gate = asyncio.Event()
     pod = world.api.add(world.pod())
+    await pending_is_due(world, pod)
     await asyncio.sleep(0.1)
     assert world.api.patches == []
     world.references.gate.set()

@@ -99,6 +99,13 @@ def test_pending_takes_nothing_of_what_others_wrote_but_the_time_of_the_scheduli
     assert "reason" not in status and "podIPs" not in status
 
 
+def test_pending_has_the_resources_of_the_whole_pod() -> None:
+    container = {**POD["spec"]["containers"][0], "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}}
+    status = build_pending_status({**POD, "spec": {"containers": [container, container]}}, NOW, "", "", NOW)
+    assert status["allocatedResources"] == {"cpu": "2"}
+    assert status["resources"] == {"requests": {"cpu": "2"}, "limits": {"cpu": "4"}}
+
+
 def test_pending_with_init_containers_says_initializing() -> None:
     pod = {**POD, "spec": {**POD["spec"], "initContainers": [{"name": "i", "image": "x"}]}}
     status = build_pending_status(pod, NOW, "", "", NOW)

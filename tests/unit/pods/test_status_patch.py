@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vk_provider.pods.status_patch import build_status_patch, is_published, owned_status
+from vk_provider.pods.status_patch import as_sent, build_status_patch, find_altered, is_published, owned_status
 
 READY = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
 UNREADY = {
@@ -45,6 +45,25 @@ def test_only_changed_fields_are_sent() -> None:
 
 def test_a_field_that_is_gone_is_nulled() -> None:
     assert patch_of({**STATUS, "reason": "x"}, STATUS) == {"reason": None}
+
+
+def test_an_amount_that_is_gone_is_nulled_as_maps_are_merged() -> None:
+    before = {"allocatedResources": {"cpu": "1", "memory": "1Gi"}, "resources": {"limits": {"cpu": "1"}}}
+    after = {"allocatedResources": {"cpu": "1"}, "resources": {"limits": {"memory": "1Gi"}, "requests": {"cpu": "1"}}}
+    assert patch_of(before, after) == {
+        "allocatedResources": {"memory": None, "cpu": "1"},
+        "resources": {"limits": {"cpu": None, "memory": "1Gi"}, "requests": {"cpu": "1"}},
+    }
+    assert patch_of(before, {"resources": {}}) == {"allocatedResources": None, "resources": {"limits": None}}
+
+
+def test_a_pod_that_asks_for_nothing_says_so_once() -> None:
+    status = owned_status({**STATUS, "resources": {}, "allocatedResources": {}})
+    assert patch_of(STATUS, status) == {"resources": {}}
+    assert patch_of(status, status) == {}
+    # An API server that does not know the field drops it: that is no reason to send it again.
+    altered = find_altered({"resources": {}}, status, STATUS)
+    assert is_published(as_sent(STATUS, altered), status)
 
 
 def test_a_condition_that_loses_reason_and_message_nulls_them() -> None:

@@ -6,26 +6,65 @@ Blocking file work; call in a thread. Source: pkg/kubelet/cm/{pod_container_mana
 from __future__ import annotations
 
 import contextlib
-import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from vk_provider.agent.cri import api_pb2 as pb
-
-log = logging.getLogger(__name__)
+from vk_provider.podmodel.podresources import ResourceConfig, cpu_weight, weight_to_shares
+from vk_provider.podmodel.resources import CPU_PERIOD_US
 
 ROOT = Path("/sys/fs/cgroup")
+_V1_UNLIMITED = 1 << 62
+"""cgroup v1 shows "no limit" as the largest multiple of its page size."""
 
 
-def apply_pod_limits(parent: str, resources: pb.LinuxContainerResources, root: Path = ROOT) -> None:
-    """Create the pod's cgroup if needed and write its limits.
+def write_pod_config(parent: str, config: ResourceConfig, root: Path = ROOT) -> list[str]:
+    """Create the pod's cgroup if needed and write its limits; return what went wrong.
 
     parent: path below the controllers' roots, "/kubepods/pod<uid>". A controller that the instance does not have is
-    left out; limits of the single containers do not depend on this.
+    left out; limits of the single containers do not depend on this. What is None stays as it is.
     """
-    if (root / "cgroup.controllers").exists():
-        _apply_v2(root, parent, resources)
-    else:
-        _apply_v1(root, parent, resources)
+    return _write_v2(root, parent, config) if _is_unified(root) else _write_v1(root, parent, config)
+
+
+def read_pod_config(parent: str, root: Path = ROOT) -> ResourceConfig | None:
+    """The limits that the pod's cgroup has (GetPodCgroupConfig), None when there is no such cgroup."""
+    name = parent.strip("/")
+    if _is_unified(root):
+        path = root / name
+        if not path.is_dir():
+            return None
+        quota, _, period = _read_text(path / "cpu.max").partition(" ")
+        weight = _read_number(path / "cpu.weight")
+        return ResourceConfig(
+            weight_to_shares(weight) if weight else None,
+            int(quota) if quota.isdecimal() else None,
+            int(period) if period.isdecimal() else CPU_PERIOD_US,
+            _read_number(path / "memory.max"),
+        )
+    cpu, memory = root / "cpu" / name, _read_number(root / "memory" / name / "memory.limit_in_bytes")
+    if memory is None and not cpu.is_dir():
+        return None
+    return ResourceConfig(
+        _read_number(cpu / "cpu.shares"),
+        _read_number(cpu / "cpu.cfs_quota_us"),
+        _read_number(cpu / "cpu.cfs_period_us") or CPU_PERIOD_US,
+        memory if memory is not None and memory < _V1_UNLIMITED else None,
+    )
+
+
+def read_pod_memory_usage(parent: str, root: Path = ROOT) -> int | None:
+    """Bytes that the pod uses, None when that cannot be read."""
+    name = parent.strip("/")
+    if _is_unified(root):
+        return _read_number(root / name / "memory.current")
+    return _read_number(root / "memory" / name / "memory.usage_in_bytes")
+
+
+def bounded_config(config: ResourceConfig, root: Path = ROOT) -> ResourceConfig:
+    """The same with the quota that the instance can give."""
+    quota = bounded_quota(config.cpu_quota or 0, config.cpu_period, root)
+    return replace(config, cpu_quota=quota or None)
 
 
 def bounded_quota(quota_us: int, period_us: int, root: Path = ROOT) -> int:
@@ -48,23 +87,27 @@ def remove_pod_cgroup(parent: str, root: Path = ROOT) -> None:
             (controller / parent.strip("/")).rmdir()
 
 
-def _apply_v1(root: Path, parent: str, resources: pb.LinuxContainerResources) -> None:
-    for controller, files in (
-        ("memory", {"memory.limit_in_bytes": str(resources.memory_limit_in_bytes or -1)}),
-        (
-            "cpu",
-            {
-                "cpu.shares": str(resources.cpu_shares or 2),
-                "cpu.cfs_period_us": str(resources.cpu_period or 100_000),
-                "cpu.cfs_quota_us": str(resources.cpu_quota or -1),
-            },
-        ),
-    ):
+def _is_unified(root: Path) -> bool:
+    return (root / "cgroup.controllers").exists()
+
+
+def _write_v1(root: Path, parent: str, config: ResourceConfig) -> list[str]:
+    errors = []
+    files = {
+        "memory": {"memory.limit_in_bytes": config.memory},
+        "cpu": {
+            "cpu.shares": config.cpu_shares,
+            "cpu.cfs_period_us": config.cpu_period if config.cpu_quota else None,
+            "cpu.cfs_quota_us": config.cpu_quota,
+        },
+    }
+    for controller, wanted in files.items():
         if (root / controller).is_dir():
-            _write_files(root / controller / parent.strip("/"), files)
+            errors += _write_files(root / controller / parent.strip("/"), wanted)
+    return errors
 
 
-def _apply_v2(root: Path, parent: str, resources: pb.LinuxContainerResources) -> None:
+def _write_v2(root: Path, parent: str, config: ResourceConfig) -> list[str]:
     path = root
     for name in parent.strip("/").split("/"):
         with contextlib.suppress(OSError):  # a namespace's root with processes of its own may not delegate
@@ -73,24 +116,35 @@ def _apply_v2(root: Path, parent: str, resources: pb.LinuxContainerResources) ->
         path.mkdir(exist_ok=True)
     with contextlib.suppress(OSError):
         (path / "cgroup.subtree_control").write_text("+cpu +memory +pids +cpuset +io")
-    quota = str(resources.cpu_quota) if resources.cpu_quota else "max"
     files = {
-        "cpu.weight": str(cpu_weight(resources.cpu_shares)),
-        "cpu.max": f"{quota} {resources.cpu_period or 100_000}",
-        "memory.max": str(resources.memory_limit_in_bytes or "max"),
+        "cpu.weight": cpu_weight(config.cpu_shares) if config.cpu_shares else None,
+        "cpu.max": f"{config.cpu_quota} {config.cpu_period}" if config.cpu_quota else None,
+        "memory.max": config.memory,
     }
-    _write_files(path, {name: value for name, value in files.items() if (path / name).exists()})
+    return _write_files(path, {name: value for name, value in files.items() if (path / name).exists()})
 
 
-def cpu_weight(shares: int) -> int:
-    """cgroup v2's weight (1-10000) of v1's shares (2-262144), linear as the kubelet's."""
-    return 1 + (max(2, shares) - 2) * 9999 // 262142
-
-
-def _write_files(directory: Path, files: dict[str, str]) -> None:
+def _write_files(directory: Path, files: Mapping[str, int | str | None]) -> list[str]:
     directory.mkdir(parents=True, exist_ok=True)
+    errors = []
     for name, value in files.items():
+        if value is None:
+            continue
         try:
-            (directory / name).write_text(value)
+            (directory / name).write_text(str(value))
         except OSError as error:
-            log.warning("cannot write %s of the pod's cgroup: %s", name, error)
+            errors.append(f'failed to write "{value}" to {name} of the pod: {(error.strerror or str(error)).lower()}')
+    return errors
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _read_number(path: Path) -> int | None:
+    """None also for "max" and -1, which are no limit."""
+    text = _read_text(path)
+    return int(text) if text.isdecimal() else None

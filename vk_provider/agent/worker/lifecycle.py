@@ -137,7 +137,7 @@ class PodLifecycle:
             return _earliest(next_s, time.time() + self._preparer.retry_delay_s())
         if not await self._kill(actions, observed):
             return next_s
-        if resize.decrease or resize.increase or memory.resize_conditions:
+        if any(resize.update.values()) or self._resizer.in_progress:
             await self._resizer.apply(resize, observed)
         if not actions.starts_something:
             await self._preparer.ensure_volumes()

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.worker.backoff import BackoffTable
-from vk_provider.agent.worker.resize import desired_resources, with_allocated
+from vk_provider.agent.worker.resize import desired_pod_resources, desired_resources, with_allocated
 from vk_provider.agent.worker.restarts import Restarts
 from vk_provider.agent.worker.spec import (
     has_ended_in_api,
@@ -33,6 +33,8 @@ class PodMemory:
     api_pod:        the newest Pod object with the kubelet's own annotations; `pod` is the same with the resources that
                     were allocated
     first_seen:     when the pod was seen first (kubernetes.io/config.seen)
+    allocated:      container name -> resources that the instance has admitted; allocated_pod: those at pod level
+    actuated:       container name -> resources that the runtime was given last; actuated_pod: those of the pod's cgroup
     end:            why the pod fails regardless of its containers
     grace_override_s: grace period that a stop from outside or an eviction gives
     status:         the last computed PodStatus
@@ -50,7 +52,9 @@ class PodMemory:
     node: NodeFacts
     first_seen: str = ""
     allocated: dict[str, Json] = field(default_factory=dict)
+    allocated_pod: Json = field(default_factory=dict)
     actuated: dict[str, Json] = field(default_factory=dict)
+    actuated_pod: Json = field(default_factory=dict)
     resize_conditions: list[Json] = field(default_factory=list)
     stop: StopMessage | None = None
     end: PodEnd | None = None
@@ -76,6 +80,8 @@ class PodMemory:
             node=message["node"],
             first_seen=first_seen,
             allocated=desired_resources(pod),
+            allocated_pod=desired_pod_resources(pod),
+            actuated_pod=desired_pod_resources(pod),
             status={"startTime": format_time(), **(pod.get("status") or {})},
         )
 
@@ -85,7 +91,7 @@ class PodMemory:
 
     @property
     def pod(self) -> Json:
-        return with_allocated(self.api_pod, self.allocated)
+        return with_allocated(self.api_pod, self.allocated, self.allocated_pod)
 
     def replace_pod(self, pod: Json) -> None:
         """Take over a newer Pod object of the API."""
@@ -124,7 +130,9 @@ class PodMemory:
             },
             "firstSeen": self.first_seen,
             "allocated": self.allocated,
+            "allocatedPod": self.allocated_pod,
             "actuated": self.actuated,
+            "actuatedPod": self.actuated_pod,
             "resizeConditions": self.resize_conditions,
             "stop": self.stop,
             "end": [self.end.reason, self.end.message, self.end.disruption] if self.end else None,
@@ -147,7 +155,9 @@ class PodMemory:
         memory.first_seen = document.get("firstSeen") or memory.first_seen
         memory.replace_pod(memory.api_pod)
         memory.allocated = document.get("allocated") or memory.allocated
+        memory.allocated_pod = document.get("allocatedPod", memory.allocated_pod)
         memory.actuated = document.get("actuated") or {}
+        memory.actuated_pod = document.get("actuatedPod", memory.actuated_pod)
         memory.resize_conditions = document.get("resizeConditions") or []
         memory.stop = document.get("stop")
         end = document.get("end")

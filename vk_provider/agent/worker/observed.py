@@ -29,8 +29,21 @@ CONTAINER_STATES = (State.CREATED, State.RUNNING, State.EXITED, State.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
+class RuntimeResources:
+    """Resources that a container has, as quantities; None is unknown."""
+
+    cpu_request: str | None = None
+    cpu_limit: str | None = None
+    memory_request: str | None = None
+    memory_limit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ObservedContainer:
-    """One container of the runtime. Times are nanoseconds since the epoch, 0 when they do not apply."""
+    """One container of the runtime. Times are nanoseconds since the epoch, 0 when they do not apply.
+
+    resources: None when the runtime does not report them
+    """
 
     id: str
     name: str
@@ -48,6 +61,7 @@ class ObservedContainer:
     restart_count: int = 0
     log_path: str = ""
     user: dict[str, Any] | None = None
+    resources: RuntimeResources | None = None
 
 
 @dataclass(frozen=True, slots=True)

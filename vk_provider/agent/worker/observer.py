@@ -23,6 +23,7 @@ from vk_provider.agent.worker.observed import (
     State,
     order,
 )
+from vk_provider.agent.worker.status_resources import parse_runtime_resources
 
 
 class Observer:
@@ -33,6 +34,13 @@ class Observer:
         self._pod_uid = pod_uid
         self._containers: dict[tuple[str, int], ObservedContainer] = {}
         self._sandboxes: dict[tuple[str, int], ObservedSandbox] = {}
+        self._forgotten = 0
+
+    def forget(self, container_id: str) -> None:
+        """Read this container's status anew: its resources were updated."""
+        self._forgotten += 1
+        for key in [key for key in self._containers if key[0] == container_id]:
+            del self._containers[key]
 
     async def observe(self) -> Observation:
         """Raises RuntimeServiceError when the runtime does not answer."""
@@ -59,13 +67,15 @@ class Observer:
         key = (listed.id, int(listed.state))
         known = self._containers.get(key)
         if known is None:
+            forgotten = self._forgotten
             status = await self._runtime.container_status(listed.id)
             if status is None:
                 return None
             known = parse_container(status, listed.pod_sandbox_id)
             if known.state is State.EXITED:
                 known = await asyncio.to_thread(_with_message, known, status)
-            self._containers[(listed.id, int(status.state))] = known
+            if forgotten == self._forgotten:  # else it may have been read before the update
+                self._containers[(listed.id, int(status.state))] = known
         return known
 
     def _forget_removed(self, sandboxes: list[pb.PodSandbox], containers: list[pb.Container]) -> None:
@@ -107,6 +117,7 @@ def parse_container(status: pb.ContainerStatus, sandbox_id: str) -> ObservedCont
         restart_count=_to_int(status.annotations.get(RESTART_COUNT)),
         log_path=status.log_path,
         user=_parse_user(status),
+        resources=parse_runtime_resources(status),
     )
 
 

@@ -89,7 +89,7 @@ class PodRun:
             kill=self._killer.kill,
             on_change=self._publisher.request,
         )
-        self._resizer = Resizer(runtime, recorder, memory)
+        self._resizer = Resizer(runtime, recorder, memory, observer.forget)
         self._lifecycle = PodLifecycle(
             runtime,
             volumes,

@@ -12,19 +12,20 @@ from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.volumes.errors import VolumeError, VolumeErrors
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
-from vk_provider.agent.worker.cgroups import apply_pod_limits
+from vk_provider.agent.worker.cgroups import bounded_config, write_pod_config
 from vk_provider.agent.worker.core import Actions
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.observed import Observation
 from vk_provider.agent.worker.pulling import ImagePuller, PullSource
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.sandbox import build_sandbox_config, pod_resources
+from vk_provider.agent.worker.sandbox import build_sandbox_config
 from vk_provider.agent.worker.spec import describe_pod, iter_refs, log_directory, metadata_of, spec_of
 from vk_provider.agent.worker.starter import StartPlace
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.podmodel.dns import build_dns_config
 from vk_provider.podmodel.errors import PodModelError
 from vk_provider.podmodel.hostname import build_kernel_hostname
+from vk_provider.podmodel.podresources import build_resource_config
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,9 @@ class PodPreparer:
 
     def _prepare_host(self, config: pb.PodSandboxConfig) -> None:
         Path(log_directory(self._memory.pod)).mkdir(parents=True, exist_ok=True)
-        apply_pod_limits(config.linux.cgroup_parent, pod_resources(self._memory.pod))
+        wanted = bounded_config(build_resource_config(self._memory.pod))
+        for error in write_pod_config(config.linux.cgroup_parent, wanted):
+            log.warning("pod %s: %s", describe_pod(self._memory.pod), error)
 
     async def ensure_volumes(self) -> bool:
         """Set volumes up once, refresh them when what they show has changed."""

@@ -11,15 +11,18 @@ from typing import Protocol
 
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.runtime import RuntimeServiceError
+from vk_provider.agent.worker.cgroups import read_pod_config
 from vk_provider.agent.worker.core import all_containers_removed, regular_container_started
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.observed import Observation
 from vk_provider.agent.worker.observer import Observer
 from vk_provider.agent.worker.probes.manager import ProbeManager
+from vk_provider.agent.worker.sandbox import cgroup_parent
 from vk_provider.agent.worker.spec import is_host_network
 from vk_provider.agent.worker.status import StatusInputs, compute_statuses
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import Phase, compute_phase
+from vk_provider.podmodel.podresources import ResourceConfig
 from vk_provider.podmodel.status import ContainerStatuses, SandboxFacts, build_pod_status
 from vk_provider.rfc3339 import format_time
 
@@ -111,7 +114,10 @@ class StatusPublisher:
             visible = self.observed.without(memory.starting)
             pod_ip = memory.context(self._facts).pod_ips[0]
             self._probes.sync(memory.pod, visible, pod_ip, terminating=memory.must_stop)
-        status = self.compute_status(self.observed, stopped=stopped)
+        # A pod that has not been Running yet has its allocated resources in the status.
+        looks = not stopped and memory.status.get("phase") == "Running"
+        config = await asyncio.to_thread(read_pod_config, cgroup_parent(memory.pod)) if looks else None
+        status = self.compute_status(self.observed, config, stopped=stopped)
         memory.status = status
         if (status, finished) == self._sent:
             if self._save_due:
@@ -140,8 +146,8 @@ class StatusPublisher:
         started = regular_container_started(memory.pod, observed)
         return compute_phase(memory.pod, [*lists.init, *lists.regular], False, started)
 
-    def compute_status(self, observed: Observation, *, stopped: bool) -> Json:
-        """stopped: everything had ended before `observed` was read."""
+    def compute_status(self, observed: Observation, config: ResourceConfig | None, *, stopped: bool) -> Json:
+        """config: of the pod's cgroup. stopped: everything had ended before `observed` was read."""
         memory = self._memory
         lists = compute_statuses(memory.pod, observed.without(memory.starting), self._inputs())
         return build_pod_status(
@@ -156,6 +162,7 @@ class StatusPublisher:
             end=memory.end,
             resize_conditions=tuple(memory.resize_conditions),
             previous_status=memory.status,
+            config=config,
         )
 
     def _inputs(self) -> StatusInputs:
@@ -164,7 +171,6 @@ class StatusPublisher:
             previous=memory.status,
             probes=self._probes.results,
             failures=memory.failures,
-            allocated=memory.allocated,
             actuated=memory.actuated,
             restarting_all=memory.restarting_all,
             recursive_read_only=self._recursive_read_only,

@@ -22,7 +22,7 @@ from vk_provider.agent.worker.spec import (
 )
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.dns import DnsConfig
-from vk_provider.podmodel.quantity import parse_quantity
+from vk_provider.podmodel.podresources import bounded_resources
 from vk_provider.podmodel.resources import (
     CPU_PERIOD_US,
     cpu_quota,
@@ -101,12 +101,12 @@ def _linux_config(pod: Json) -> pb.LinuxPodSandboxConfig:
         security_context=context,
         sysctls=sysctls,
         overhead=_overhead(pod),
-        resources=pod_resources(pod),
+        resources=_sandbox_resources(pod),
     )
 
 
-def pod_resources(pod: Json) -> pb.LinuxContainerResources:
-    """Limits of the pod's cgroup. A limit counts only when every container has one, or at pod level."""
+def _sandbox_resources(pod: Json) -> pb.LinuxContainerResources:
+    """What the sandbox says of the pod's limits, without overhead."""
     requests = effective_resources(pod, "requests", overhead=False)
     limits = effective_resources(pod, "limits", overhead=False)
     bounded = bounded_resources(pod)
@@ -117,21 +117,6 @@ def pod_resources(pod: Json) -> pb.LinuxContainerResources:
         cpu_quota=bounded_quota(quota_us, CPU_PERIOD_US),
         memory_limit_in_bytes=int(limits.get("memory", 0)) if "memory" in bounded else 0,
     )
-
-
-def bounded_resources(pod: Json) -> frozenset[str]:
-    """Of cpu and memory, those whose use the pod's limits bound as a whole."""
-    at_pod_level = (spec_of(pod).get("resources") or {}).get("limits") or {}
-    containers = [*regular_containers(pod), *init_containers(pod)]
-    limits = [(container.get("resources") or {}).get("limits") or {} for container in containers]
-    return frozenset(
-        name for name in ("cpu", "memory") if _is_set(at_pod_level, name) or all(_is_set(each, name) for each in limits)
-    )
-
-
-def _is_set(limits: Json, name: str) -> bool:
-    """A limit of 0 is none."""
-    return parse_quantity(limits.get(name) or 0) != 0
 
 
 def _overhead(pod: Json) -> pb.LinuxContainerResources:

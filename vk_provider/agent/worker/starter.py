@@ -33,6 +33,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.environment import build_environment
 from vk_provider.podmodel.errors import ContainerConfigError
+from vk_provider.podmodel.podresources import inherit_limits
 from vk_provider.podmodel.security import resolve_container_security, verify_run_as_non_root
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,8 @@ class ContainerStarter:
         finally:
             self._puller.forget_prefetch(ref.name)
         config = await self._configure(ref, place, image, source)
+        # Before anything else is awaited: a resize may come at any time, and is then to be carried out.
+        self._memory.actuated[ref.name] = inherit_limits(self._memory.pod, ref.spec)
         container_id = await self._create(ref, place, config)
         post_start = (ref.spec.get("lifecycle") or {}).get("postStart")
         if post_start:
@@ -181,7 +184,6 @@ class ContainerStarter:
             await self._runtime.start_container(container_id)
         except RuntimeServiceError as error:
             raise self._failed(ref, "RunContainerError", str(error)) from error
-        self._memory.actuated[ref.name] = ref.spec.get("resources") or {}
         self._recorder.note("Started", "Container started", ref.field_path)
 
     async def _run_post_start(self, ref: ContainerRef, handler: Json, container_id: str, place: StartPlace) -> None:

@@ -25,6 +25,7 @@ from vk_provider.agent.worker.spec import (
     is_sidecar,
     regular_containers,
 )
+from vk_provider.agent.worker.status_resources import build_resources_status
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.errors import ContainerConfigError
 from vk_provider.rfc3339 import format_time
@@ -36,12 +37,11 @@ _MAX_POD_MESSAGE_BYTES = 12 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StatusInputs:
-    """What the statuses are computed from, beside the pod and the observation.
+    """What the statuses are computed from, beside the pod (with its allocated resources) and the observation.
 
     previous:       the last computed PodStatus ({}: none)
     failures:       container name -> (reason, message) of the last start that failed
-    allocated:      container name -> resources the pod was admitted with
-    actuated:       container name -> resources the running container has
+    actuated:       container name -> resources that the runtime was given last, with inherited limits
     recursive_read_only: the runtime can mount read-only recursively
     restarts:       container name -> ID of the container before the one that the pass under way starts
     """
@@ -49,7 +49,6 @@ class StatusInputs:
     previous: Json
     probes: ProbeResults
     failures: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    allocated: Mapping[str, Json] = field(default_factory=dict)
     actuated: Mapping[str, Json] = field(default_factory=dict)
     restarting_all: bool = False
     recursive_read_only: bool = False
@@ -216,7 +215,10 @@ def _convert(pod: Json, container: Json, record: ObservedContainer, old: Json | 
             message = "The container could not be located when the pod was terminated"
             status["state"] = {"terminated": _lost_end(reason, message)}
             status["restartCount"] = old.get("restartCount", 0) + 1  # the runtime did not count this end
-    _set_resources(status, container, record, inputs)
+    resources, allocated = build_resources_status(container, record, inputs.actuated.get(container["name"]), old)
+    status["resources"] = resources
+    if allocated:
+        status["allocatedResources"] = allocated
     if record.user is not None:
         status["user"] = record.user
     return status
@@ -249,16 +251,6 @@ def _convert_state(pod: Json, record: ObservedContainer, container_id: str) -> J
         }
         return {"terminated": _drop_empty(ended, keep=("exitCode",))}
     return _default_waiting(pod)
-
-
-def _set_resources(status: Json, container: Json, record: ObservedContainer, inputs: StatusInputs) -> None:
-    allocated = inputs.allocated.get(container["name"], container.get("resources") or {})
-    actual = allocated
-    if record.state is State.RUNNING:
-        actual = inputs.actuated.get(container["name"], allocated)
-    status["resources"] = actual
-    if allocated.get("requests"):
-        status["allocatedResources"] = allocated["requests"]
 
 
 def _set_readiness(container: Json, kind: ContainerKind, status: Json, probes: ProbeResults) -> None:

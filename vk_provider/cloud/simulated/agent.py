@@ -10,6 +10,8 @@ from vk_provider.cloud.base import Instance
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.phase import TERMINAL_PHASES
+from vk_provider.podmodel.podresources import build_resource_config
+from vk_provider.podmodel.resources import resource_list
 from vk_provider.podmodel.status import ContainerStatuses, PodEnd, SandboxFacts, build_pod_status
 
 
@@ -68,12 +70,14 @@ class SimulatedAgent:
         self.uid, self._pod = str(pod["metadata"]["uid"]), _compact(pod)
         if pod["metadata"].get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in TERMINAL_PHASES:
             return self.finish(now, exit_code=0)
-        if not first or self.finished:
+        if self.finished:
             return []
-        self._running_since = now
-        self._build(pod, now, [_running(c, now, self._id(c)) for c in pod["spec"]["containers"]])
-        self._record_start(pod, now)
-        return [self._status_message(), *self._events]
+        before, self._running_since = self._status, self._running_since or now
+        self._build(pod, now, [_running(c, self._running_since, self._id(c)) for c in pod["spec"]["containers"]])
+        if first:
+            self._record_start(pod, now)
+            return [self._status_message(), *self._events]
+        return [self._status_message()] if self._status != before else []  # resized, say
 
     def finish(self, now: str, exit_code: int) -> list[Json]:
         """All containers terminate, as those of a deleted pod and of a Job's pod do."""
@@ -100,6 +104,7 @@ class SimulatedAgent:
             finished=finished,
             end=self._end,
             previous_status=self.status,
+            config=build_resource_config(pod),
         )
         self._status = _compact(status)
 
@@ -168,6 +173,7 @@ def _compact(document: Json) -> bytes:
 
 def _identity(container: Json, container_id: str) -> Json:
     image = container.get("image", "")
+    requests = resource_list(container, "requests")
     return {
         "name": container["name"],
         "image": image,
@@ -175,6 +181,8 @@ def _identity(container: Json, container_id: str) -> Json:
         "containerID": container_id,
         "restartCount": 0,
         "lastState": {},
+        "resources": container.get("resources") or {},
+        **({"allocatedResources": requests} if requests else {}),
     }
 
 

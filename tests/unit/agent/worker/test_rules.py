@@ -22,7 +22,7 @@ from vk_provider.agent.worker.resize import (
     refuse_memory_decrease,
     with_allocated,
 )
-from vk_provider.agent.worker.sandbox import bounded_resources, build_sandbox_config
+from vk_provider.agent.worker.sandbox import build_sandbox_config
 from vk_provider.agent.worker.spec import back_off_key
 from vk_provider.agent.worker.starter import find_thermal_throttles
 from vk_provider.agent.worker.termination import (
@@ -139,33 +139,24 @@ def test_resizes_shrink_before_they_grow_and_restart_where_asked() -> None:
         "again": resources(memory="1Gi"),
         "same": resources(cpu="1000m"),
     }
-    plan = plan_resize(pod(grow, shrink, again, same), actuated, frozenset(actuated))
-    assert (plan.decrease, plan.increase, plan.restart) == (("shrink",), ("grow",), frozenset({"again"}))
-    assert plan_resize(pod(grow), actuated, frozenset()).is_empty
+    plan = plan_resize(pod(grow, shrink, again, same), actuated, {}, frozenset(actuated))
+    assert (plan.update["cpu"], plan.update["memory"], plan.restart) == (("shrink", "grow"), (), frozenset({"again"}))
+    assert plan_resize(pod(grow), actuated, {}, frozenset()).is_empty
 
 
 def test_only_resources_are_taken_from_what_was_allocated() -> None:
     wanted = pod(container("main", image="busybox:2", resources=resources(cpu="4")))
-    effective = with_allocated(wanted, {"main": resources(cpu="1")})
+    effective = with_allocated(wanted, {"main": resources(cpu="1")}, {})
     assert effective["spec"]["containers"][0]["resources"] == resources(cpu="1")
     assert effective["spec"]["containers"][0]["image"] == "busybox:2"
-    assert with_allocated(wanted, {"main": resources(cpu="4")}) is wanted
+    assert with_allocated(wanted, {"main": resources(cpu="4")}, {}) is wanted
+    assert with_allocated(wanted, {}, {"limits": {"cpu": "1"}})["spec"]["resources"] == {"limits": {"cpu": "1"}}
 
 
 def test_a_request_beyond_the_instance_does_not_fit() -> None:
     wanted = pod(container("main", resources=resources(cpu="4")))
     assert find_misfit(wanted, {"cpu": "2"}) == "Node didn't have enough capacity: cpu, requested: 4000, capacity: 2000"
     assert find_misfit(wanted, {"cpu": "4"}) == ""
-
-
-def test_a_pod_is_bounded_when_every_container_has_a_limit_that_is_one() -> None:
-    def limited(name: str, **limits: str) -> dict[str, object]:
-        return container(name, resources={"limits": limits})
-
-    both = limited("a", cpu="1", memory="1Gi")
-    assert bounded_resources(pod(both, limited("b", cpu="1", memory="1Gi"))) == {"cpu", "memory"}
-    assert bounded_resources(pod(both, limited("b", cpu="0"))) == frozenset()
-    assert bounded_resources(pod(limited("b"), resources={"limits": {"cpu": "1", "memory": "0"}})) == {"cpu"}
 
 
 @pytest.mark.parametrize(

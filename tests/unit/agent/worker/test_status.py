@@ -145,12 +145,12 @@ def test_resources_are_the_allocated_and_the_actual_ones() -> None:
     inputs = StatusInputs(
         previous={},
         probes=ProbeResults(),
-        allocated={"main": {"requests": {"cpu": "2"}}},
-        actuated={"main": {"requests": {"cpu": "1"}}},
+        actuated={"main": {"requests": {"cpu": "1", "memory": "1Mi"}}},
     )
-    status = compute_statuses(pod(MAIN), observed(running(MAIN)), inputs).regular[0]
-    assert status["allocatedResources"] == {"cpu": "2"}
-    assert status["resources"] == {"requests": {"cpu": "1"}}
+    allocated = container("main", resources={"requests": {"cpu": "2", "memory": "1Mi"}})
+    status = compute_statuses(pod(allocated), observed(running(MAIN)), inputs).regular[0]
+    assert status["allocatedResources"] == {"cpu": "2", "memory": "1Mi"}
+    assert status["resources"] == {"requests": {"cpu": "1", "memory": "1Mi"}}
 
 
 def test_mounts_are_listed_with_their_mode() -> None:
