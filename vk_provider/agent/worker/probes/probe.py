@@ -36,10 +36,12 @@ class ProbeTarget:
 
 @dataclass(frozen=True, slots=True)
 class ProbeOutcome:
-    """verdict "error": the probe itself could not be run, its result does not count."""
+    """verdict "error": the probe itself could not be run, its result does not count; a kubelet's event then names
+    error_state, "failure" once an answer had begun, else "unknown"."""
 
     verdict: Verdict
     output: str = ""
+    error_state: Literal["unknown", "failure"] = "unknown"
 
 
 class Prober:
