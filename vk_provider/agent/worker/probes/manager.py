@@ -20,7 +20,7 @@ from vk_provider.agent.worker.probes.schedule import (
 )
 from vk_provider.agent.worker.probes.worker import ProbeWorker
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.spec import ContainerRef, is_sidecar, iter_refs
+from vk_provider.agent.worker.spec import ContainerRef, describe_pod, is_sidecar, iter_refs
 from vk_provider.jsontypes import Json
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class ProbeManager:
             for kind in self._due(ref, record, terminating):
                 wanted.add((record.id, kind))
                 if (record.id, kind) not in self._tasks:
-                    self._start(kind, ref, record, pod_ip)
+                    self._start(kind, ref, ProbeTarget(ref.spec, record.id, pod_ip, describe_pod(pod)), record)
                 elif kind == "readiness" and self._results[kind][record.id] != "success":
                     self._workers[(record.id, kind)].trigger()
         for key in [key for key in self._tasks if key not in wanted]:
@@ -100,7 +100,7 @@ class ProbeManager:
                 due.append(kind)
         return due
 
-    def _start(self, kind: ProbeType, ref: ContainerRef, record: ObservedContainer, pod_ip: str) -> None:
+    def _start(self, kind: ProbeType, ref: ContainerRef, target: ProbeTarget, record: ObservedContainer) -> None:
         def report(result: ProbeResult) -> None:
             if self._results[kind].get(record.id) != result:
                 self._results[kind][record.id] = result
@@ -114,7 +114,7 @@ class ProbeManager:
         worker = ProbeWorker(
             kind,
             probe,
-            ProbeTarget(ref.spec, record.id, pod_ip),
+            target,
             schedule=ProbeSchedule(kind, probe, now_s - age_s, now_s),
             counter=counter,
             field_path=ref.field_path,
