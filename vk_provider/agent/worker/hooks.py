@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
-from vk_provider.agent.worker.httpget import HttpClient, HttpGetError, build_headers, build_url
+from vk_provider.agent.worker.httpget import HttpClient, HttpGetError
+from vk_provider.agent.worker.httprequest import build_headers, build_url
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.spec import describe_pod
 from vk_provider.errors import AgentError

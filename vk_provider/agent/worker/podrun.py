@@ -144,7 +144,6 @@ class PodRun:
             await self._probes.close()
             await self._puller.close()
             await self._killer.close()
-            await self._http.close()
 
     async def _loop(self) -> None:
         """Passes while the pod lives, then its end; afterwards only its status may have to be computed again."""

@@ -7,6 +7,7 @@ from typing import Any
 from tests.unit.agent.worker.builders import container
 from vk_provider.agent.worker.core import ProbeResult
 from vk_provider.agent.worker.probes.probe import ProbeOutcome, Prober, ProbeTarget
+from vk_provider.agent.worker.probes.schedule import ProbeCounter, ProbeSchedule
 from vk_provider.agent.worker.probes.worker import ProbeWorker
 
 TARGET = ProbeTarget(container("main"), "main-1", "127.0.0.1")
@@ -43,7 +44,8 @@ async def test_a_probe_that_breaks_is_run_again() -> None:
         "readiness",
         {"successThreshold": 1},
         TARGET,
-        started_at_s=0.0,
+        schedule=ProbeSchedule("readiness", {}, 0.0, 0.0),
+        counter=ProbeCounter(),
         field_path="spec.containers{main}",
         prober=prober,
         recorder=recorder,

@@ -10,10 +10,10 @@ import pytest
 from tests.unit.agent.worker.builders import container, deleted, pod, sidecar
 from vk_provider.agent.worker.backoff import BackoffTable
 from vk_provider.agent.worker.eviction import find_exceeded_limit, has_local_storage_limit
-from vk_provider.agent.worker.httpget import build_headers, build_url, resolve_port
+from vk_provider.agent.worker.httprequest import build_headers, build_url, resolve_port
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.messages import read_log_end, read_termination_message
-from vk_provider.agent.worker.probes.worker import ProbeCounter
+from vk_provider.agent.worker.probes.schedule import ProbeCounter
 from vk_provider.agent.worker.pulling import format_duration
 from vk_provider.agent.worker.resize import (
     decreasing_memory_limits,
@@ -211,7 +211,9 @@ def test_an_http_action_names_host_port_and_path() -> None:
 @pytest.mark.parametrize(
     ("path", "sent"),
     [
-        ("/a b?q=c d", "/a%20b?q=c%20d"),
+        ("/a b?q=c d", "/a%20b?q=c d"),
+        ("/a\r\nX: y", "/a%0D%0AX:%20y"),
+        ("/a?b\r\nX: y", "/a%3Fb%0D%0AX:%20y"),
         ("/a%20b", "/a%20b"),
         ("/100%", "/100%25"),
         ("/100%?x=1", "/100%25%3Fx=1"),

@@ -254,7 +254,7 @@ class WorkerRig:
         self.memory.api_pod = {**pod, "spec": spec}
 
     async def close(self) -> None:
-        for closing in (self.run._probes, self.run._puller, self.run._killer, self.run._http):
+        for closing in (self.run._probes, self.run._puller, self.run._killer):
             await closing.close()
 
 

@@ -3,73 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any
 
-from grpclib.client import Channel
-from grpclib.const import Status
-from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
-from grpclib.health.v1.health_grpc import HealthStub
+from google.protobuf.message import DecodeError
 from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from grpclib.protocol import H2Protocol
 
-from vk_provider.agent.worker.httpget import VERSION, describe_os_error
+from vk_provider.agent.worker.httprequest import VERSION
+from vk_provider.agent.worker.probes.grpc_call import CallError, GrpcConnection, connect
+from vk_provider.agent.worker.words import format_timeout, join_host_port
 
 USER_AGENT = f"kube-probe/{VERSION}"
 """What a server sees of a kubelet, before the text of the gRPC library itself."""
+_CHECK = "/grpc.health.v1.Health/Check"
 
 
 async def check_health(host: str, port: int, service: str, timeout_s: float) -> tuple[bool, str]:
-    """Return (serving, text). Everything that goes wrong is a failure, as with grpc_health_probe."""
-    address = f"{host}:{port}"
-    channel = _ProbeChannel(host, port)
-    connected = False
+    """Return (serving, text). Everything that goes wrong is a failure, as with grpc_health_probe.
+
+    A server that does not accept connections, or does not speak HTTP/2, has until timeout_s to do so.
+    """
+    connection: GrpcConnection | None = None
+    limit = format_timeout(timeout_s)
     try:
         async with asyncio.timeout(timeout_s):
-            await channel.__connect__()
-            connected = True
-            reply = await HealthStub(channel).Check(HealthCheckRequest(service=service))
+            connection = await connect(host, port)
+            request = HealthCheckRequest(service=service).SerializeToString()
+            reply = HealthCheckResponse.FromString(await connection.call(_CHECK, request, USER_AGENT))
     except TimeoutError:
-        if connected:
-            return False, f"timeout: health rpc did not complete within {timeout_s:g}s"
-        return False, (
-            f'timeout: failed to connect service "{address}" within {timeout_s:g}s: context deadline exceeded'
-        )
-    except GRPCError as error:
-        if error.status is Status.UNIMPLEMENTED:
-            return False, (
-                "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): "
-                f"{error.message}"
-            )
-        name = error.status.name.title().replace("_", "")
-        return False, f"error: health rpc probe failed: rpc error: code = {name} desc = {error.message}"
-    except (ProtocolError, StreamTerminatedError) as error:
-        return False, f"error: health rpc probe failed: {error}"
-    except OSError as error:
-        return False, f'error: failed to connect service at "{address}": {describe_os_error(error)}'
+        if connection is not None:
+            return False, f"timeout: health rpc did not complete within {limit}"
+        address = join_host_port(host, port)
+        return False, f'timeout: failed to connect service "{address}" within {limit}: context deadline exceeded'
+    except CallError as error:
+        if error.code == "Unimplemented":
+            text = "error: this server does not implement the grpc health protocol (grpc.health.v1.Health)"
+            return False, f"{text}: {error}"
+        if error.code == "DeadlineExceeded":
+            return False, f"timeout: health rpc did not complete within {limit}"
+        return False, f"error: health rpc probe failed: rpc error: code = {error.code} desc = {error}"
+    except DecodeError as error:
+        text = f"rpc error: code = Internal desc = grpc: failed to unmarshal the received message: {error}"
+        return False, f"error: health rpc probe failed: {text}"
     finally:
-        channel.close()
-    name = HealthCheckResponse.ServingStatus.Name(reply.status)
+        if connection is not None:
+            connection.close()
+    known = HealthCheckResponse.ServingStatus.values()
+    name = HealthCheckResponse.ServingStatus.Name(reply.status) if reply.status in known else str(reply.status)
     if name != "SERVING":
         return False, f'service unhealthy (responded with "{name}")'
     return True, "service healthy"
-
-
-class _ProbeChannel(Channel):
-    """A channel with a user agent of its own: grpclib has no option for it and takes none from metadata."""
-
-    async def _create_connection(self) -> H2Protocol:
-        protocol = await super()._create_connection()
-        _name_user_agent(protocol.connection._connection)
-        return protocol
-
-
-def _name_user_agent(connection: Any) -> None:
-    """connection: the HTTP/2 connection (h2) below a channel."""
-    send_headers = connection.send_headers
-
-    def send(stream_id: int, headers: Iterable[tuple[str, str]], *args: Any, **options: Any) -> None:
-        named = [(name, f"{USER_AGENT} {value}" if name == "user-agent" else value) for name, value in headers]
-        send_headers(stream_id, named, *args, **options)
-
-    connection.send_headers = send

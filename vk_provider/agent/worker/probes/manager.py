@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 
 from vk_provider.agent.worker.core import ProbeResult, ProbeResults
 from vk_provider.agent.worker.observed import Observation, ObservedContainer, State
 from vk_provider.agent.worker.probes.probe import ProbeOutcome, Prober, ProbeTarget
-from vk_provider.agent.worker.probes.worker import INITIAL_RESULTS, PROBE_TYPES, ProbeType, ProbeWorker
+from vk_provider.agent.worker.probes.schedule import (
+    INITIAL_RESULTS,
+    PROBE_TYPES,
+    ProbeCounter,
+    ProbeSchedule,
+    ProbeType,
+)
+from vk_provider.agent.worker.probes.worker import ProbeWorker
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.spec import ContainerRef, is_sidecar, iter_refs
+from vk_provider.agent.worker.spec import ContainerRef, describe_pod, is_sidecar, iter_refs
 from vk_provider.jsontypes import Json
 
 log = logging.getLogger(__name__)
@@ -26,6 +34,8 @@ class ProbeManager:
         self._recorder = recorder
         self._on_change = on_change
         self._tasks: dict[tuple[str, ProbeType], asyncio.Task[None]] = {}
+        self._workers: dict[tuple[str, ProbeType], ProbeWorker] = {}
+        self._counters: dict[tuple[str, ProbeType], ProbeCounter] = {}
         self._results: dict[ProbeType, dict[str, ProbeResult]] = {kind: {} for kind in PROBE_TYPES}
         self._counts: Counter[tuple[str, str, str]] = Counter()
 
@@ -49,9 +59,9 @@ class ProbeManager:
         self._results[probe_type][container_id] = result
 
     def sync(self, pod: Json, observed: Observation, pod_ip: str, *, terminating: bool) -> None:
-        """Start and stop probes so that they fit the running containers.
+        """Start and stop probes so that they fit the running containers; probe now what is not ready.
 
-        terminating: only readiness probes continue.
+        terminating: the pod is being stopped, see `_due`.
         """
         wanted: set[tuple[str, ProbeType]] = set()
         running: set[str] = set()
@@ -65,14 +75,19 @@ class ProbeManager:
             for kind in self._due(ref, record, terminating):
                 wanted.add((record.id, kind))
                 if (record.id, kind) not in self._tasks:
-                    self._start(kind, ref, record, pod_ip)
+                    self._start(kind, ref, ProbeTarget(ref.spec, record.id, pod_ip, describe_pod(pod)), record)
+                elif kind == "readiness" and self._results[kind][record.id] != "success":
+                    self._workers[(record.id, kind)].trigger()
         for key in [key for key in self._tasks if key not in wanted]:
+            del self._workers[key]
             self._tasks.pop(key).cancel()
         for results in self._results.values():
             for container_id in [known for known in results if known not in running]:
                 del results[container_id]
 
     def _due(self, ref: ContainerRef, record: ObservedContainer, terminating: bool) -> list[ProbeType]:
+        """Probes that run now. While the pod is being stopped only readiness probes do, and all probes of sidecars:
+        a kubelet stops the others of regular containers only (StopLivenessAndStartup)."""
         startup = self._results["startup"].get(record.id)
         started = not ref.spec.get("startupProbe") or startup == "success"
         due: list[ProbeType] = []
@@ -81,21 +96,27 @@ class ProbeManager:
                 continue
             self._results[kind].setdefault(record.id, INITIAL_RESULTS[kind])
             gate = not started if kind == "startup" else started
-            if gate and (kind == "readiness" or not terminating):
+            if gate and (kind == "readiness" or ref.kind == "init" or not terminating):
                 due.append(kind)
         return due
 
-    def _start(self, kind: ProbeType, ref: ContainerRef, record: ObservedContainer, pod_ip: str) -> None:
+    def _start(self, kind: ProbeType, ref: ContainerRef, target: ProbeTarget, record: ObservedContainer) -> None:
         def report(result: ProbeResult) -> None:
             if self._results[kind].get(record.id) != result:
                 self._results[kind][record.id] = result
                 self._on_change()
 
+        probe = ref.spec[f"{kind}Probe"]
+        counter = self._counters.setdefault((ref.name, kind), ProbeCounter.of(probe))
+        counter.begin_container()
+        now_s = asyncio.get_running_loop().time()
+        age_s = time.time() - record.started_at_ns // 1_000_000_000
         worker = ProbeWorker(
             kind,
-            ref.spec[f"{kind}Probe"],
-            ProbeTarget(ref.spec, record.id, pod_ip),
-            started_at_s=record.started_at_ns / 1e9,
+            probe,
+            target,
+            schedule=ProbeSchedule(kind, probe, now_s - age_s, now_s),
+            counter=counter,
             field_path=ref.field_path,
             prober=_CountingProber(self._prober, self._counts, ref.name, kind.capitalize()),
             recorder=self._recorder,
@@ -104,10 +125,12 @@ class ProbeManager:
         task = asyncio.create_task(worker.run(), name=f"{kind}-probe-{ref.name}")
         task.add_done_callback(_log_failure)
         self._tasks[(record.id, kind)] = task
+        self._workers[(record.id, kind)] = worker
 
     async def close(self) -> None:
         tasks = list(self._tasks.values())
         self._tasks.clear()
+        self._workers.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

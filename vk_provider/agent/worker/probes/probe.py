@@ -8,16 +8,12 @@ from http import HTTPStatus
 from typing import Literal
 
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
-from vk_provider.agent.worker.httpget import (
-    HttpClient,
-    HttpGetError,
-    build_headers,
-    build_url,
-    describe_os_error,
-    resolve_port,
-)
+from vk_provider.agent.worker.httpget import HttpClient, HttpGetError
+from vk_provider.agent.worker.httprequest import OpaqueUrlError, build_headers, build_url, resolve_port
+from vk_provider.agent.worker.words import describe_dial_error, format_timeout
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.expansion import expand
+from vk_provider.podmodel.fieldref import quote
 
 _MAX_OUTPUT_BYTES = 10 * 1024
 _MAX_ERROR_TRIES = 3
@@ -27,19 +23,22 @@ Verdict = Literal["success", "warning", "failure", "error"]
 
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
-    """The running container that is probed. pod_ip: where its ports are."""
+    """The running container that is probed. pod_ip: where its ports are; pod: how a kubelet's messages name it."""
 
     container: Json
     container_id: str
     pod_ip: str
+    pod: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeOutcome:
-    """verdict "error": the probe itself could not be run, its result does not count."""
+    """verdict "error": the probe itself could not be run, its result does not count; a kubelet's event then names
+    error_state, "failure" once an answer had begun, else "unknown"."""
 
     verdict: Verdict
     output: str = ""
+    error_state: Literal["unknown", "failure"] = "unknown"
 
 
 class Prober:
@@ -74,7 +73,7 @@ class Prober:
                 target.pod_ip, int(action["port"]), action.get("service") or "", timeout_s
             )
             return ProbeOutcome("success" if healthy else "failure", output)
-        return ProbeOutcome("error", f"missing probe handler for {target.container['name']}")
+        return ProbeOutcome("error", f"missing probe handler for {target.pod}:{target.container['name']}")
 
     async def _exec(self, action: Json, target: ProbeTarget, timeout_s: float) -> ProbeOutcome:
         command = _expand_static(action.get("command") or [], target.container)
@@ -82,7 +81,7 @@ class Prober:
             result = await self._runtime.exec_sync(target.container_id, command, timeout_s)
         except RuntimeServiceError as error:
             if error.code == "DEADLINE_EXCEEDED":
-                text = f'command timed out: "{" ".join(command)}" timed out after {timeout_s:g}s'
+                text = f"command timed out: {quote(' '.join(command))} timed out after {format_timeout(timeout_s)}"
                 return ProbeOutcome("failure", text)
             return ProbeOutcome("error", error.status_text)
         output = (result.stdout + result.stderr)[:_MAX_OUTPUT_BYTES].decode(errors="replace")
@@ -91,12 +90,16 @@ class Prober:
     async def _http_get(self, action: Json, target: ProbeTarget, timeout_s: float) -> ProbeOutcome:
         try:
             url = build_url(action, target.container, target.pod_ip)
+        except OpaqueUrlError as error:
+            return ProbeOutcome("failure", f'Get "{error}": http: no Host in request URL')
         except ValueError as error:
             return ProbeOutcome("error", str(error))
         try:
             reply = await self._http.get(url, build_headers(action, "probe"), timeout_s)
         except HttpGetError as error:
             return ProbeOutcome("failure", str(error))
+        if reply.body_error:
+            return ProbeOutcome("error", reply.body_error, "failure")
         if HTTPStatus.MULTIPLE_CHOICES <= reply.status < HTTPStatus.BAD_REQUEST:
             return ProbeOutcome("warning", f"Probe terminated redirects, Response body: {reply.body}")
         if HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES:
@@ -113,10 +116,8 @@ async def _tcp_connect(action: Json, target: ProbeTarget, timeout_s: float) -> P
     try:
         async with asyncio.timeout(timeout_s):
             _, writer = await asyncio.open_connection(host, port)
-    except TimeoutError:
-        return ProbeOutcome("failure", f"dial tcp {host}:{port}: i/o timeout")
-    except OSError as error:
-        return ProbeOutcome("failure", f"dial tcp {host}:{port}: {describe_os_error(error)}")
+    except OSError as error:  # a TimeoutError is one
+        return ProbeOutcome("failure", describe_dial_error(host, port, error))
     except UnicodeError:  # not a name that could be looked up
         return ProbeOutcome("failure", f"dial tcp: lookup {host}: no such host")
     writer.transport.abort()
@@ -124,7 +125,6 @@ async def _tcp_connect(action: Json, target: ProbeTarget, timeout_s: float) -> P
 
 
 def _expand_static(command: list[str], container: Json) -> list[str]:
-    """Only variables with a plain value are known to an exec probe's command."""
-    plain = (entry for entry in container.get("env") or [] if not entry.get("valueFrom"))
-    static = {entry["name"]: entry.get("value") or "" for entry in plain}
+    """Variables by their plain value alone: one that has its value from elsewhere is empty."""
+    static = {entry["name"]: entry.get("value") or "" for entry in container.get("env") or []}
     return [expand(word, static) for word in command]

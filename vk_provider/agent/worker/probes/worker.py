@@ -1,55 +1,25 @@
-"""When one probe of one container runs, and what its results add up to.
-
-`ProbeCounter` is the pure part: thresholds over consecutive results.
-"""
+"""Runs one probe of one container when its schedule says so, and tells what happened."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 from vk_provider.agent.worker.core import ProbeResult
 from vk_provider.agent.worker.probes.probe import ProbeOutcome, Prober, ProbeTarget
+from vk_provider.agent.worker.probes.schedule import ProbeCounter, ProbeSchedule, ProbeType, is_final
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.jsontypes import Json
 
 log = logging.getLogger(__name__)
 
-ProbeType = Literal["startup", "liveness", "readiness"]
-PROBE_TYPES: tuple[ProbeType, ...] = ("startup", "liveness", "readiness")
-INITIAL_RESULTS: dict[ProbeType, ProbeResult] = {
-    "startup": "unknown",
-    "liveness": "success",
-    "readiness": "failure",
-}
-
-
-@dataclass(slots=True)
-class ProbeCounter:
-    """Counts consecutive results until a threshold makes them the probe's result."""
-
-    failure_threshold: int = 3
-    success_threshold: int = 1
-    _last: ProbeResult | None = None
-    _run: int = 0
-
-    def count(self, result: ProbeResult) -> ProbeResult | None:
-        """Return the result once its threshold is reached, None below it."""
-        self._run = self._run + 1 if result == self._last else 1
-        self._last = result
-        threshold = self.success_threshold if result == "success" else self.failure_threshold
-        return result if self._run >= threshold else None
-
 
 class ProbeWorker:
     """Probes one container (one ID) until it is cancelled, or until its result is final.
 
-    report(result) is called with every result that reached its threshold. A liveness failure and every startup result
-    are final for this container ID.
+    schedule: on the clock of the event loop
+    report:   called with every result that reached its threshold
     """
 
     def __init__(
@@ -58,7 +28,8 @@ class ProbeWorker:
         probe: Json,
         target: ProbeTarget,
         *,
-        started_at_s: float,
+        schedule: ProbeSchedule,
+        counter: ProbeCounter,
         field_path: str,
         prober: Prober,
         recorder: Recorder,
@@ -67,24 +38,32 @@ class ProbeWorker:
         self.probe_type = probe_type
         self._probe = probe
         self._target = target
-        self._started_at_s = started_at_s
+        self._schedule = schedule
+        self._counter = counter
         self._field_path = field_path
         self._prober = prober
         self._recorder = recorder
         self._report = report
-        self._counter = ProbeCounter(int(probe.get("failureThreshold") or 3), int(probe.get("successThreshold") or 1))
+        self._triggered = asyncio.Event()
+
+    def trigger(self) -> None:
+        """Probe now, or once more after the probe that is under way."""
+        self._triggered.set()
 
     async def run(self) -> None:
-        period_s = float(self._probe.get("periodSeconds") or 10)
-        delay_s = self._started_at_s + float(self._probe.get("initialDelaySeconds") or 0) - time.time()
-        if delay_s > 0:
-            await asyncio.sleep(delay_s)
-        loop = asyncio.get_running_loop()
-        tick = loop.time()
-        while not await self._run_once():
-            now = loop.time()
-            tick += period_s * (1 + max(0, int((now - tick) // period_s)))  # a slow probe skips ticks, as Go's ticker
-            await asyncio.sleep(tick - now)
+        while True:
+            await self._tick()
+            if self._schedule.take(asyncio.get_running_loop().time()) and await self._run_once():
+                return
+
+    async def _tick(self) -> None:
+        try:
+            async with asyncio.timeout_at(self._schedule.next_s):
+                await self._triggered.wait()
+        except TimeoutError:
+            return
+        self._triggered.clear()
+        self._schedule.trigger(asyncio.get_running_loop().time())
 
     async def _run_once(self) -> bool:
         """Probe once; return whether the result is final."""
@@ -100,7 +79,7 @@ class ProbeWorker:
         if result is None:
             return False
         self._report(result)
-        return self.probe_type == "startup" or (self.probe_type == "liveness" and result == "failure")
+        return is_final(self.probe_type, result)
 
     def _record(self, outcome: ProbeOutcome) -> None:
         kind = self.probe_type.capitalize()
@@ -109,5 +88,5 @@ class ProbeWorker:
         elif outcome.verdict == "warning":
             self._recorder.warn("ProbeWarning", f"{kind} probe warning: {outcome.output}", self._field_path)
         elif outcome.verdict == "error":
-            text = f"{kind} probe errored and resulted in unknown state: {outcome.output}"
+            text = f"{kind} probe errored and resulted in {outcome.error_state} state: {outcome.output}"
             self._recorder.warn("Unhealthy", text, self._field_path)
