@@ -20,6 +20,7 @@ from vk_provider.agent.volumes.pod_volumes import PodVolumes
 from vk_provider.agent.worker import cgroups, lifecycle, preparer, starter
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.podrun import PodRun
+from vk_provider.agent.worker.resizer import Resizer
 from vk_provider.jsontypes import Json
 from vk_provider.wire.session import NodeFacts, PodMessage
 
@@ -193,7 +194,8 @@ def entry_of(status: Json, name: str) -> Json:
 
 def _move_cgroups(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pod's cgroup is looked for in an empty directory and not on this machine."""
-    for function in [each for each in vars(cgroups).values() if inspect.isfunction(each) and each.__defaults__]:
+    functions = [each for each in vars(cgroups).values() if inspect.isfunction(each) and each.__defaults__]
+    for function in [*functions, Resizer.__init__]:
         moved = tuple(root if default == cgroups.ROOT else default for default in function.__defaults__ or ())
         monkeypatch.setattr(function, "__defaults__", moved)
 
