@@ -22,6 +22,7 @@ from vk_provider.podmodel.resources import (
     cpu_shares,
     effective_amounts,
     effective_resources,
+    qos_class,
     resource_list,
 )
 from vk_provider.podmodel.spec import init_containers, regular_containers, spec_of
@@ -43,6 +44,8 @@ class ResourceConfig:
 def build_resource_config(pod: Json) -> ResourceConfig:
     """Return the limits that the pod's cgroup should have. A limit counts only when every container has one, or at pod
     level; the pod's overhead is part of it."""
+    if qos_class(pod) == "BestEffort":  # whatever its overhead is
+        return ResourceConfig(MIN_CPU_SHARES)
     requests, limits = (effective_resources(pod, kind) for kind in ("requests", "limits"))
     bounded = bounded_resources(pod)
     quota = cpu_quota(math.ceil(limits.get("cpu", 0) * 1000)) if "cpu" in bounded else 0

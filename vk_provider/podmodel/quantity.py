@@ -54,10 +54,17 @@ def is_binary(text: str | int | float) -> bool:
     return isinstance(text, str) and text.endswith("i")
 
 
-def format_quantity(value: Fraction, binary: bool = False) -> str:
-    """Return the canonical text: no fraction, the largest suffix that keeps the value exact (to a nano unit)."""
+def is_exponent(text: str | int | float) -> bool:
+    """Tell whether the quantity is written with an exponent ("1e6")."""
+    match = _PATTERN.match(text) if isinstance(text, str) else None
+    return match is not None and match.group(2) is not None
+
+
+def format_quantity(value: Fraction, binary: bool = False, exponent: bool = False) -> str:
+    """Return the canonical text: no fraction, the largest suffix (or exponent) that keeps the value exact (to a nano
+    unit)."""
     if value < 0:
-        return "-" + format_quantity(-value, binary)
+        return "-" + format_quantity(-value, binary, exponent)
     if binary and value.denominator == 1:
         for suffix, shift in sorted(_BINARY.items(), key=lambda item: -item[1]):
             if value and value.numerator % (1 << shift) == 0:
@@ -69,5 +76,5 @@ def format_quantity(value: Fraction, binary: bool = False) -> str:
     for suffix, power in sorted(_DECIMAL.items(), key=lambda item: -item[1]):
         unit = 10 ** (power + 9)
         if nano % unit == 0:
-            return f"{nano // unit}{suffix}"
+            return f"{nano // unit}e{power}" if exponent and power else f"{nano // unit}{suffix}"
     raise AssertionError("unreachable: every integer divides by one nano unit")

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Literal, NamedTuple
 
 from vk_provider.jsontypes import Json
-from vk_provider.podmodel.quantity import ceil_int, format_quantity, is_binary, milli, parse_quantity
+from vk_provider.podmodel.quantity import ceil_int, format_quantity, is_binary, is_exponent, milli, parse_quantity
 from vk_provider.podmodel.spec import init_containers, is_sidecar, regular_containers, spec_of
 
 QosClass = Literal["Guaranteed", "Burstable", "BestEffort"]
@@ -155,9 +155,10 @@ class Amount(NamedTuple):
 
     value: Fraction
     binary: bool
+    exponent: bool
 
     def __str__(self) -> str:
-        return format_quantity(self.value, self.binary)
+        return format_quantity(self.value, self.binary, self.exponent)
 
 
 Amounts = dict[str, Amount]
@@ -209,7 +210,7 @@ def effective_bytes(pod: Json, kind: ResourceKind, name: str) -> int:
 
 
 def _amounts(quantities: Mapping[str, str]) -> Amounts:
-    return {name: Amount(parse_quantity(text), is_binary(text)) for name, text in quantities.items()}
+    return {name: Amount(parse_quantity(text), is_binary(text), is_exponent(text)) for name, text in quantities.items()}
 
 
 def _has(amounts: Amounts, name: str) -> bool:
@@ -222,7 +223,8 @@ def _add(total: Amounts, more: Amounts) -> None:
         if known is None:
             total[name] = amount
         else:
-            total[name] = Amount(known.value + amount.value, known.binary if known.value else amount.binary)
+            written = known if known.value else amount
+            total[name] = Amount(known.value + amount.value, written.binary, written.exponent)
 
 
 def _raise_to(total: Amounts, least: Amounts) -> None:
