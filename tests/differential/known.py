@@ -1,0 +1,47 @@
+"""What is known to differ, and deliberate: a matcher and a reason each, and a case that shows it.
+
+`make differential` plays the cases first; what they no longer show has to leave this list.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.differential.case import Case, parse_case
+from tests.differential.compare import Difference
+
+EXAMPLES = Path(__file__).parent / "known"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Differences whose kind `pattern` matches from its beginning; `example` is a manifest in known/ that shows one."""
+
+    name: str
+    pattern: str
+    reason: str
+    example: str
+
+    def matches(self, difference: Difference) -> bool:
+        """Whether this difference is one of them."""
+        return re.match(self.pattern, difference.kind) is not None
+
+    def case(self) -> Case:
+        """The example."""
+        return parse_case(self.name, (EXAMPLES / self.example).read_text())
+
+
+KNOWN: tuple[Known, ...] = ()
+
+
+def explain(difference: Difference, known: Iterable[Known] = KNOWN) -> Known | None:
+    """The entry that a difference belongs to."""
+    return next((entry for entry in known if entry.matches(difference)), None)
+
+
+def unexplained(differences: Iterable[Difference], known: Sequence[Known] = KNOWN) -> list[Difference]:
+    """Those that belong to none."""
+    return [difference for difference in differences if explain(difference, known) is None]
