@@ -111,7 +111,10 @@ def up(environment: Environment) -> ControlPlane:
 
 
 def kubelet_node(environment: Environment) -> KubeletNode:
-    return KubeletNode(environment.kubelet_state, environment.kubelet_node, environment.kubelet_network)
+    """The real kubelet beside ours."""
+    return KubeletNode(
+        environment.kubelet_state, environment.name, environment.kubelet_node, environment.kubelet_network
+    )
 
 
 def local_cloud(environment: Environment, verb: str) -> None:

@@ -1,6 +1,6 @@
 """Brings a real kubelet up as a node of a control plane, and takes it away.
 
-node = KubeletNode(directory, name="kubelet", network="10.212.0.0/23")
+node = KubeletNode(directory, label="diff", name="kubelet", network="10.212.0.0/23")
 node.up(plane, registry="10.211.0.1:5000", images=(...), dns="10.96.0.10")
 node.down()      # processes, namespaces, control groups and files are gone
 """
@@ -39,9 +39,16 @@ PROXY_USER = "system:kube-proxy"
 
 @dataclass(frozen=True, slots=True)
 class KubeletNode:
-    """The machine of one real kubelet; everything it keeps is below `directory`."""
+    """The machine of one real kubelet.
+
+    directory: everything it keeps is below
+    label:     in names of namespaces, interfaces and control groups: one per cluster on this machine
+    name:      of the Node
+    network:   see NodeConfig
+    """
 
     directory: Path
+    label: str
     name: str
     network: str
 
@@ -52,15 +59,15 @@ class KubeletNode:
 
     @property
     def _namespace(self) -> str:
-        return f"vk-real-{self.name}"
+        return f"vk-{self.label}-kubelet"
 
     @property
     def _device(self) -> str:
-        return f"vr-{self.name}"[:15]
+        return f"vr-{self.label}"[:15]
 
     @property
     def _group(self) -> InstanceCgroup:
-        return InstanceCgroup(tuple(find_hierarchies()), f"vk-real-{self.name}/node")
+        return InstanceCgroup(tuple(find_hierarchies()), f"vk-{self.label}-kubelet/node")
 
     @property
     def log(self) -> Path:
