@@ -19,6 +19,7 @@ RESULTS ?=
 SEED ?=
 PAIRS ?= 500
 CASES ?=
+RECORD ?=
 REPLAY ?=
 KEEP ?=
 LABEL ?= NodeConformance && Conformance && !Serial && !Disruptive && !Slow
@@ -117,9 +118,9 @@ conformance-down: preflight $(VENV)/.ready ## take away the cluster that an inte
 	@$(PY) -m tests.conformance --down
 
 .PHONY: differential
-differential: control-plane ## the same random pods on this node and a real kubelet, compared (SEED= PAIRS= CASES=dir REPLAY=file KEEP=1)
+differential: control-plane ## the same random pods on this node and a real kubelet, compared (SEED= PAIRS= CASES=dir RECORD=dir REPLAY=file KEEP=1)
 	@$(PY) -m tests.cluster.build kubelet agnhost
-	@$(PY) -m tests.differential --pairs $(PAIRS) $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(KEEP),--keep)
+	@$(PY) -m tests.differential --pairs $(PAIRS) $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES)) $(if $(RECORD),--record $(RECORD)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(KEEP),--keep)
 
 .PHONY: differential-down
 differential-down: preflight $(VENV)/.ready ## take away the cluster that an interrupted `make differential` has left

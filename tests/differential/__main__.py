@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tests.cluster.cache import cache_dir
@@ -32,6 +33,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--first", type=int, default=0, help="number of the first random case (0)")
     parser.add_argument("--cases", type=Path, metavar="DIR", help="manifests with the annotation diff/actions instead")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="one manifest; prints every difference")
+    parser.add_argument("--record", type=Path, metavar="DIR", help="with --cases: keep what the kubelet did there")
     parser.add_argument("--slots", type=int, default=8, help="pairs at a time (8)")
     parser.add_argument("--trials", type=int, default=24, help="runs for shrinking a kind, 0: none (24)")
     parser.add_argument("--keep", action="store_true", help="leave the cluster up")
@@ -48,7 +50,8 @@ def _plan(options: argparse.Namespace) -> Plan:
             cases = read_cases(path)
         except (ValueError, OSError) as error:
             raise ClusterError(f"cannot read the cases: {error}") from None
-        return Plan(cases, str(path), options.slots, directory / "cases", KNOWN, options.page, 0)
+        plan = Plan(cases, str(path), options.slots, directory / "cases", KNOWN, options.page, 0)
+        return replace(plan, record=options.record, registry=mixed.DIFFERENTIAL.registry)
     seed = options.seed if options.seed is not None else secrets.randbelow(1_000_000)
     say(f"seed {seed}")
     cases = [generate(seed, options.first + index) for index in range(options.pairs)]

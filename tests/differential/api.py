@@ -75,17 +75,23 @@ class Api:
         ) as answer:
             return Answer(answer.status, (await answer.read()).decode(errors="replace"))
 
-    async def watch(self, path: str, on_event: Callable[[str, Json], None]) -> None:
-        """Call `on_event` with the type and the object of every event from now on, for ever."""
+    async def watch(self, path: str, on_event: Callable[[str, Json], None], opened: asyncio.Event) -> None:
+        """Call `on_event` with the type and the object of every event from now on, for ever; `opened` is set when none
+        can be missed any more. A watch that breaks goes on where it was."""
+        version = ""
         while True:
             try:
-                listed = (await self.call("GET", path, query={"limit": "1"})).json
-                await self._follow(path, listed["metadata"]["resourceVersion"], on_event)
+                if not version:
+                    listed = (await self.call("GET", path, query={"limit": "1"})).json
+                    version = listed["metadata"]["resourceVersion"]
+                opened.set()
+                version = await self._follow(path, version, on_event)
             except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
                 await asyncio.sleep(RETRY_S)
 
-    async def _follow(self, path: str, version: str, on_event: Callable[[str, Json], None]) -> None:
-        query = {"watch": "1", "resourceVersion": version}
+    async def _follow(self, path: str, version: str, on_event: Callable[[str, Json], None]) -> str:
+        """The version to go on from, "" when the server has forgotten it."""
+        query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true"}
         timeout = aiohttp.ClientTimeout(total=None)
         async with self._session.get(path, params=query, timeout=timeout, raise_for_status=True) as answer:
             buffer = b""
@@ -94,5 +100,8 @@ class Api:
                 for line in lines:
                     event = orjson.loads(line)
                     if event["type"] == "ERROR":
-                        return
-                    on_event(event["type"], event["object"])
+                        return ""
+                    version = event["object"]["metadata"]["resourceVersion"]
+                    if event["type"] != "BOOKMARK":
+                        on_event(event["type"], event["object"])
+        return version

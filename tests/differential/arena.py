@@ -37,9 +37,12 @@ class Pair:
 
 
 class Arena:
-    """Plays `slots` pairs at a time on two Nodes, the first ours. Use it as an asynchronous context manager."""
+    """Plays `slots` pairs at a time on two Nodes, the first ours. Use it as an asynchronous context manager.
 
-    def __init__(self, plane: ControlPlane, nodes: tuple[str, str], registry: str, slots: int) -> None:
+    With one Node there is nothing to compare with but a recording, see `play_here`.
+    """
+
+    def __init__(self, plane: ControlPlane, nodes: tuple[str, ...], registry: str, slots: int) -> None:
         self._plane = plane
         self._nodes = nodes
         self._registry = registry
@@ -52,8 +55,9 @@ class Arena:
     async def __aenter__(self) -> Arena:
         await self._api.__aenter__()
         for path, take in (("/api/v1/pods", self._take_pod), ("/api/v1/events", self._take_event)):
-            task = asyncio.create_task(self._api.watch(path, take), name=f"watch {path}")
-            self._watches.append(task)
+            opened = asyncio.Event()
+            self._watches.append(asyncio.create_task(self._api.watch(path, take, opened), name=f"watch {path}"))
+            await opened.wait()
         await asyncio.gather(*(self._make_slot(number) for number in range(self._slots)))
         return self
 
@@ -104,8 +108,27 @@ class Arena:
 
     async def _play(self, number: int, case: Case) -> Pair:
         started = time.monotonic()
+        ours, theirs = await self._run_twins(number, case)
+        seconds = time.monotonic() - started
+        refusals = [str(side.answers.get("create", {}).get("message", "")) for side in (ours, theirs)]
+        if all(refusals):
+            return Pair(case, refused=refusals[0], seconds=seconds)
+        return Pair(case, compare(ours, theirs), seconds=seconds, histories=(ours, theirs))
+
+    async def play_here(self, case: Case) -> History:
+        """Run the case on our Node alone."""
+        number = await self._free.get()
+        try:
+            async with asyncio.timeout(PAIR_LIMIT_S):
+                return (await self._run_twins(number, case))[0]
+        finally:
+            self._free.put_nowait(number)
+
+    async def _run_twins(self, number: int, case: Case) -> list[History]:
+        """The closed history of each Node."""
         local = localise(case, self._registry)
-        histories = [History(name, node) for name, node in zip(_namespaces(number), self._nodes, strict=True)]
+        names = _namespaces(number)[: len(self._nodes)]
+        histories = [History(name, node) for name, node in zip(names, self._nodes, strict=True)]
         twins = [Twin(self._api, self._plane, local, history) for history in histories]
         self._histories.update({history.namespace: history for history in histories})
         try:
@@ -114,12 +137,7 @@ class Arena:
         finally:
             for history in histories:
                 self._histories.pop(history.namespace, None)
-        ours, theirs = histories
-        seconds = time.monotonic() - started
-        refusals = [str(side.answers.get("create", {}).get("message", "")) for side in histories]
-        if all(refusals) and not any(side.created for side in histories):
-            return Pair(case, refused=refusals[0], seconds=seconds)
-        return Pair(case, compare(ours, theirs), seconds=seconds, histories=(ours, theirs))
+        return histories
 
 
 def _namespaces(number: int) -> tuple[str, str]:

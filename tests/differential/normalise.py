@@ -189,6 +189,8 @@ def _by_name(status: Json) -> Json:
 
 
 def _drop_unlimited(value: Any) -> Any:
+    """Without limits of nobody's, and what is empty then."""
     if isinstance(value, dict):
-        return {key: _drop_unlimited(item) for key, item in value.items() if item != UNLIMITED}
+        kept = {key: _drop_unlimited(item) for key, item in value.items() if item != UNLIMITED}
+        return {key: item for key, item in kept.items() if not (key in ("limits", "resources") and item == {})}
     return [_drop_unlimited(item) for item in value] if isinstance(value, list) else value

@@ -14,7 +14,8 @@ from tests.conformance.circumstance import read_commit, read_machine
 from tests.differential.arena import Pair
 from tests.differential.case import Case
 from tests.differential.compare import Difference
-from tests.differential.known import Known, explain, unexplained
+from tests.differential.known import Known, explain, noteworthy, unexplained
+from tests.differential.recording import write_recording
 from tests.differential.report import Kind, Totals, order, render, table
 from tests.differential.shrink import shrink
 
@@ -23,7 +24,8 @@ Play = Callable[[Case], Awaitable[Pair]]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is asked: the cases, how many at a time, trials of shrinking per kind, where results go."""
+    """What is asked: the cases, how many at a time, trials of shrinking per kind, where results go,
+    and where the kubelet's side is recorded, if anywhere."""
 
     cases: Sequence[Case]
     seed: str
@@ -33,6 +35,8 @@ class Plan:
     page: Path | None = None
     trials: int = 24
     confirm: bool = True
+    record: Path | None = None
+    registry: str = ""
 
 
 @dataclass(slots=True)
@@ -98,11 +102,14 @@ class Run:
             self.counts.refused += 1
             self._progress(case, f"refused: {pair.refused[:90]}")
             return
-        left = unexplained(pair.differences, self.plan.known)
+        if self.plan.record and pair.histories:
+            write_recording(self.plan.record, case, pair.histories[1], self.plan.registry)
+        shown = noteworthy(pair.differences, self.plan.known)
+        left = unexplained(shown, self.plan.known)
         if not left:
-            self.counts.equal += not pair.differences
-            self.counts.known += bool(pair.differences)
-            self._progress(case, "equal" if not pair.differences else _names(pair.differences, self.plan.known))
+            self.counts.equal += not shown
+            self.counts.known += bool(shown)
+            self._progress(case, _names(shown, self.plan.known) if shown else "equal")
             return
         unconfirmed = [item for item in left if not (item.kind in self.kinds and self.kinds[item.kind].confirmed)]
         again: set[str] = set()

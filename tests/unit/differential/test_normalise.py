@@ -48,6 +48,8 @@ def test_the_address_of_a_pod_on_the_host_network_is_the_hosts() -> None:
 def test_a_limit_that_nobody_has_set_is_no_limit() -> None:
     given = pod("u", resources={"limits": {"memory": "9007199254740988Ki", "cpu": "1"}})
     assert normalise_status(given, OWN)["resources"] == {"limits": {"cpu": "1"}}
+    given = pod("u", resources={"limits": {"memory": "9007199254740988Ki"}})
+    assert "resources" not in normalise_status(given, OWN)
 
 
 def test_containers_and_conditions_are_found_by_name_whatever_their_order() -> None:
