@@ -70,6 +70,9 @@ async def _replay(arena: Arena, case: Case) -> int:
     pair = await arena.play(case)
     if pair.refused:
         say(f"refused by the API server: {pair.refused}")
+    for history in pair.histories:
+        for name, answer in history.answers.items():
+            say(f"{history.node}: {name}: {answer}")
     left = unexplained(pair.differences)
     for difference in pair.differences:
         print(f"{'' if difference in left else '(known) '}{difference}\n")

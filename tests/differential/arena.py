@@ -13,7 +13,7 @@ from tests.differential.api import Api
 from tests.differential.case import Case, localise
 from tests.differential.compare import Difference, compare
 from tests.differential.history import History
-from tests.differential.twin import Twin
+from tests.differential.twin import Twin, clear
 from vk_provider.jsontypes import Json
 
 ACCOUNT_LIMIT_S = 30.0
@@ -78,6 +78,7 @@ class Arena:
                 if time.monotonic() > deadline:
                     raise ClusterError(f"namespace {namespace} gets no service account", "look at the control plane")
                 await asyncio.sleep(0.1)
+            await clear(self._api, namespace)  # of a run that was interrupted
         self._free.put_nowait(number)
 
     async def _has_account(self, namespace: str) -> bool:
@@ -137,6 +138,7 @@ class Arena:
         finally:
             for history in histories:
                 self._histories.pop(history.namespace, None)
+            await asyncio.gather(*(clear(self._api, history.namespace) for history in histories))
         return histories
 
 

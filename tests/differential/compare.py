@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tests.differential.history import History
+from tests.differential.history import History, has_begun
 from tests.differential.normalise import Own, normalise, normalise_status, normalise_text, own_of
 from vk_provider.jsontypes import Json
 
@@ -44,6 +44,7 @@ def compare(ours: History, theirs: History) -> list[Difference]:
     found: dict[str, Difference] = {}
     for difference in (
         *_compare_answers(sides, owns),
+        *_compare_first(sides, owns),
         *_compare_moments(sides, owns),
         *_compare_lasting(sides, owns),
         *_compare_events(sides, owns),
@@ -157,29 +158,59 @@ def facets(status: Json) -> set[str]:
 
 
 def _compare_lasting(sides: tuple[History, History], owns: tuple[Own, ...]) -> Iterator[Difference]:
-    spans = [_spans(side, own) for side, own in zip(sides, owns, strict=True)]
+    """Before the deletion, and while it takes."""
     if not (sides[0].created and sides[1].created):
         return
-    for here, there, mine in ((0, 1, True), (1, 0, False)):
-        for facet, seconds in spans[here].items():
-            if seconds >= LASTING_S and facet not in spans[there]:
-                said, silent = f"{facet} for {seconds:.0f} s", "never"
-                kind = re.sub(r"^(\w*[cC]ontainer) \S+", r"\1", facet)
-                where = "only here" if mine else "only kubelet"
-                yield Difference(
-                    f"lasting {where}: {generalise(kind)}", said if mine else silent, silent if mine else said
-                )
+    for label, ending in (("lasting", False), ("lasting while ending", True)):
+        spans = [_spans(side, own, ending=ending) for side, own in zip(sides, owns, strict=True)]
+        for here, there, where in ((0, 1, "only here"), (1, 0, "only kubelet")):
+            for facet, seconds in spans[here].items():
+                if seconds >= LASTING_S and facet not in spans[there]:
+                    said = (f"{facet} for {seconds:.0f} s", "never")
+                    kind = re.sub(r"^(\w*[cC]ontainer) \S+", r"\1", facet)
+                    yield Difference(f"{label} {where}: {generalise(kind)}", *(said if here == 0 else said[::-1]))
 
 
-def _spans(side: History, own: Own) -> dict[str, float]:
-    """How long each facet held in all, until the pod's deletion."""
-    end = min(moment for moment in (side.deleted, side.closed, float("inf")) if moment is not None)
+def _spans(side: History, own: Own, *, ending: bool) -> dict[str, float]:
+    """How long each facet held in all: until the pod's deletion, or from there to its end."""
+    last = min(moment for moment in (side.gone, side.closed, float("inf")) if moment is not None)
+    deleted = last if side.deleted is None else side.deleted
+    begin, end = (deleted, last) if ending else (0.0, deleted)
     total: dict[str, float] = {}
     for version, following in zip(side.versions, [*side.versions[1:], None], strict=True):
-        until = end if following is None else min(following.at, end)
+        since, until = max(version.at, begin), end if following is None else min(following.at, end)
+        if until < since:
+            continue
         for facet in facets(normalise_status(version.pod, own)):
-            total[facet] = total.get(facet, 0.0) + max(0.0, until - version.at)
+            total[facet] = total.get(facet, 0.0) + until - since
     return total
+
+
+# The first word of the node.
+
+
+def _compare_first(sides: tuple[History, History], owns: tuple[Own, ...]) -> Iterator[Difference]:
+    """The conditions of the first status that our node writes are such as the kubelet has shown before a container ran.
+    A kubelet's first word may be overtaken by its second, so any of those before will do."""
+    early = [_early_conditions(side, own) for side, own in zip(sides, owns, strict=True)]
+    if early[0] and early[1]:
+        yield from nearest(early[0][:1], early[1], "first status")
+
+
+def _early_conditions(side: History, own: Own) -> list[Json]:
+    found = []
+    for version in side.versions:
+        status = normalise_status(version.pod, own)
+        if has_begun(version.pod) or version.pod["metadata"].get("deletionTimestamp"):
+            break
+        if status.get("startTime"):
+            found.append({"conditions": _without_generation(status.get("conditions", {}))})
+    return found
+
+
+def _without_generation(conditions: Json) -> Json:
+    words = ("status", "reason", "message")
+    return {name: {word: item[word] for word in words if item.get(word)} for name, item in conditions.items()}
 
 
 # Events.
@@ -192,15 +223,12 @@ def _compare_events(sides: tuple[History, History], owns: tuple[Own, ...]) -> It
         (here, edge_here), (there, edge_there) = numbers
         kind, reason, message = key
         label = generalise(f"event {kind} {reason}: {message}")
-        said = f"{kind} {reason} x{{}}: {message}"
+        said = [f"{kind} {reason} x{number}: {message}" if number else "never" for number in (here, there)]
         if here and there:
             if abs(here - there) > max(2, 0.35 * max(here, there)):
-                yield Difference(f"count of {label}", said.format(here), said.format(there))
+                yield Difference(f"count of {label}", *said)
         elif not (edge_here or edge_there):
-            side = "only here" if here else "only kubelet"
-            yield Difference(
-                f"{label} ({side})", said.format(here) if here else "never", said.format(there) if there else "never"
-            )
+            yield Difference(f"{label} ({'only here' if here else 'only kubelet'})", *said)
 
 
 NODE_EVENTS = ("Scheduled", "FailedScheduling", "TaintManagerEviction")

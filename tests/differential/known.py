@@ -41,7 +41,7 @@ class Known:
 KNOWN: tuple[Known, ...] = (
     Known(
         "the choice of an instance",
-        r"event Normal InstanceLaunched|(status\.conditions\.|lasting only here: condition )vk-provider\.io/",
+        r"event Normal InstanceLaunched|.*(conditions\.|condition )vk-provider\.io/",
         "an event and a condition say which instance a pod got, at what price and why; a kubelet has nothing to choose",
         "plain.yaml",
         always=True,

@@ -91,6 +91,15 @@ FIELD_RULES = (
     FieldRule("address of the host", "of the instance or of the machine", "hostIP", _presence),
     FieldRule("addresses of the host", "as hostIP", "hostIPs", lambda value: len(value or ())),
     *(
+        FieldRule(
+            "image IDs",
+            "the kubelet's machine keeps what other pods pulled, in the form it came",
+            f"{kind}.*.imageID",
+            _presence,
+        )
+        for kind in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+    ),
+    *(
         FieldRule("times of containers", "two clocks", f"{kind}.*.{state}.{which}", _presence)
         for kind in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
         for state, which in (

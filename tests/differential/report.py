@@ -17,13 +17,14 @@ class Kind:
     """One kind of difference: an instance of it, the smallest case that shows it, in which pairs it was seen.
 
     confirmed: a second run of a pair has shown it again
+    lead: the kind whose smallest case shows this one, too
     """
 
     difference: Difference
     case: Case
     pairs: list[str] = field(default_factory=list)
     confirmed: bool = False
-    shrunk: bool = False
+    lead: str | None = None
 
     @property
     def name(self) -> str:
@@ -61,7 +62,7 @@ def order(kinds: Sequence[Kind]) -> list[Kind]:
 def table(kinds: Sequence[Kind]) -> str:
     """Aligned lines: pairs, again or once, parts of the smallest case, kind."""
     rows = [("pairs", "shown", "kind", "smallest case")]
-    for kind in order(kinds):
+    for kind in order([kind for kind in kinds if kind.lead is None]):
         shown = "again" if kind.confirmed else "once"
         rows.append((str(len(kind.pairs)), shown, _cut(kind.name), " ".join(kind.case.features) or kind.case.name))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -77,6 +78,7 @@ def _cut(text: str) -> str:
 def render(totals: Totals, kinds: Sequence[Kind], known: Sequence[tuple[str, str]]) -> str:
     """RESULTS.md. `known`: (name, reason) of what differs on purpose."""
     confirmed = [kind for kind in order(kinds) if kind.confirmed]
+    leads = [kind for kind in confirmed if kind.lead is None]
     once = [kind for kind in order(kinds) if not kind.confirmed]
     lines = [
         "# The same pods on this node and on a real kubelet",
@@ -89,7 +91,7 @@ def render(totals: Totals, kinds: Sequence[Kind], known: Sequence[tuple[str, str
         f"| pairs | {totals.pairs}, of them refused by the API server on both sides: {totals.refused} |",
         f"| pairs without a difference | {totals.equal} |",
         f"| pairs with differences of the list below only | {totals.known} |",
-        f"| kinds found and left | {len(confirmed)}, and {len(once)} shown once only |",
+        f"| kinds found and left | {len(confirmed)} in {len(leads)} groups, and {len(once)} shown once only |",
         f"| commit | {totals.commit} |",
         f"| machine | {totals.machine} |",
         f"| date | {totals.date} |",
@@ -104,14 +106,15 @@ def render(totals: Totals, kinds: Sequence[Kind], known: Sequence[tuple[str, str
         lines += ["", "No longer true, to be taken from the list: " + ", ".join(totals.untrue)]
     if confirmed:
         lines += ["", "## Kinds left"]
-    for kind in confirmed:
-        lines += ["", *_section(kind)]
+    for kind in leads:
+        followers = [other.name for other in confirmed if other.lead == kind.name]
+        lines += ["", *_section(kind, followers)]
     if once:
         lines += ["", "## Shown once, not again", "", *(f"* {kind.name} ({kind.pairs[0]})" for kind in once)]
     return "\n".join(lines) + "\n"
 
 
-def _section(kind: Kind) -> list[str]:
+def _section(kind: Kind, followers: Sequence[str]) -> list[str]:
     return [
         f"### {kind.name}",
         "",
@@ -122,6 +125,7 @@ def _section(kind: Kind) -> list[str]:
         f"kubelet: {kind.difference.theirs[:600]}",
         "```",
         "",
+        *(["The same case shows:", "", *(f"* {name}" for name in followers), ""] if followers else []),
         "```yaml",
         kind.case.to_yaml().rstrip(),
         "```",

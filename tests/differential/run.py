@@ -123,21 +123,29 @@ class Run:
         self._progress(case, f"{len(left)} different: " + "; ".join(item.kind[:70] for item in left[:3]))
 
     async def _shrink_all(self) -> None:
-        """The smallest case of every confirmed kind, several kinds at a time."""
+        """The smallest case of every confirmed kind, several at a time. Kinds that the smallest case of another shows,
+        too, come with that one: they are most likely one fault."""
         waiting = asyncio.Semaphore(max(1, self.plan.slots // 2))
-        confirmed = [kind for kind in order(list(self.kinds.values())) if kind.confirmed]
 
         async def one(kind: Kind) -> None:
             async with waiting:
+                if kind.lead is not None:
+                    return
+                seen: dict[str, set[str]] = {}
 
                 async def still(case: Case) -> bool:
-                    return kind.name in (await self.play(case)).kinds
+                    kinds = (await self.play(case)).kinds
+                    seen[case.to_yaml()] = kinds
+                    return kind.name in kinds
 
                 kind.case, _ = await shrink(kind.case, still, self.plan.trials)
-                kind.shrunk = True
+                for other in seen.get(kind.case.to_yaml(), set()):
+                    if other != kind.name and other in self.kinds and self.kinds[other].lead is None:
+                        self.kinds[other].lead = kind.lead or kind.name
                 self._save(kind)
                 say(f"smallest case of {kind.name[:90]}: {self._file(kind)}")
 
+        confirmed = [kind for kind in order(list(self.kinds.values())) if kind.confirmed]
         await asyncio.gather(*(one(kind) for kind in confirmed))
 
     def _file(self, kind: Kind) -> Path:

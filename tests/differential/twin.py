@@ -22,6 +22,7 @@ FORCE_LIMIT_S = 15.0
 NOTHING_ASKED_S = 30
 AFTER_GONE_S = 1.5
 """Events of a pod's end may come after its object is gone."""
+MERGE = "application/merge-patch+json"
 HOSTNAME = "kubernetes.io/hostname"
 
 
@@ -107,7 +108,6 @@ class Twin:
                 self.history.answers["end"] = {"error": "the deleted pod does not go"}
         await asyncio.sleep(AFTER_GONE_S)
         self.history.closed = time.monotonic()
-        await self._force_away()
 
     async def _await_gone(self, limit_s: float) -> bool:
         deadline = time.monotonic() + limit_s
@@ -120,17 +120,20 @@ class Twin:
                 break
         return self.history.gone is not None
 
-    async def _force_away(self) -> None:
-        """Also finalizers that a case has left behind; the namespace is used again."""
-        merge = "application/merge-patch+json"
-        path = self._actor.path()
-        deadline = time.monotonic() + FORCE_LIMIT_S
-        while (await self._api.call("GET", path)).ok and time.monotonic() < deadline:
-            await self._api.call("PATCH", path, {"metadata": {"finalizers": None}}, merge)
-            await self._api.call("DELETE", path, {"gracePeriodSeconds": 0})
-            await asyncio.sleep(0.3)
-        for kind in ("ConfigMap", "Secret"):
-            listed = (await self._api.call("GET", self._actor.path(kind, "-").rpartition("/")[0])).json
-            for item in listed.get("items", ()):
-                if item["metadata"]["name"] != "kube-root-ca.crt":
-                    await self._api.call("DELETE", self._actor.path(kind, item["metadata"]["name"]))
+
+async def clear(api: Api, namespace: str) -> None:
+    """Take everything of a case out of its namespace, which is used again; also what finalizers hold."""
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    deadline = time.monotonic() + FORCE_LIMIT_S
+    while (found := (await api.call("GET", pods)).json.get("items", [])) and time.monotonic() < deadline:
+        for pod in found:
+            path = f"{pods}/{pod['metadata']['name']}"
+            if pod["metadata"].get("finalizers"):
+                await api.call("PATCH", path, {"metadata": {"finalizers": None}}, MERGE)
+            await api.call("DELETE", path, {"gracePeriodSeconds": 0})
+        await asyncio.sleep(0.3)
+    for plural in ("configmaps", "secrets"):
+        base = f"/api/v1/namespaces/{namespace}/{plural}"
+        for item in (await api.call("GET", base)).json.get("items", ()):
+            if item["metadata"]["name"] != "kube-root-ca.crt":
+                await api.call("DELETE", f"{base}/{item['metadata']['name']}")

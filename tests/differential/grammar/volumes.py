@@ -41,7 +41,7 @@ def empty_dir_limit(draft: Draft) -> None:
     draft.volume("small", emptyDir={"sizeLimit": "100Ki"})
     draft.mount("small", "/small")
     draft.main["command"] = ["sh", "-c", "head -c 5000000 /dev/zero > /small/f; exec sleep 3600"]
-    draft.last(28)
+    draft.last(110)  # a kubelet looks at the sizes of volumes once a minute
 
 
 @feature

@@ -1,6 +1,7 @@
 """What counts as a difference, and under which name."""
 
 from tests.differential.compare import compare, generalise, nearest
+from tests.differential.history import History
 from tests.unit.differential.histories import OURS, THEIRS, add_event, container, history, pod, running
 
 
@@ -42,8 +43,8 @@ def test_what_one_side_shows_for_long_and_the_other_never_is_a_difference_though
 
 def test_an_event_of_one_side_is_a_difference_and_numbers_and_names_stay_out_of_its_kind() -> None:
     ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
-    add_event(theirs, "Unhealthy", "Liveness probe failed: got 500", kind="Warning")
-    assert kinds(ours, theirs) == {"event Warning Unhealthy: Liveness probe failed: got N (only kubelet)"}
+    add_event(theirs, "Unhealthy", "Liveness probe failed: got {500}", kind="Warning")
+    assert kinds(ours, theirs) == {"event Warning Unhealthy: Liveness probe failed: got {N} (only kubelet)"}
 
 
 def test_counts_of_events_may_differ_a_little_and_not_much() -> None:
@@ -96,3 +97,32 @@ def test_of_many_statuses_the_two_that_differ_least_are_named() -> None:
 
 def test_a_kind_is_the_same_for_every_container_of_the_grammar() -> None:
     assert generalise("Stopping container main") == generalise("Stopping container side0")
+
+
+def test_what_lasts_while_a_finalizer_holds_the_pod_is_compared_too() -> None:
+    def ending(namespace: str, uid: str, reason: str) -> History:
+        conditions = [{"type": "Ready", "status": "False", "reason": reason}]
+        made = history(
+            namespace, (0, pod(uid)), (20.5, pod(uid, "10.0.0.9", "Failed", running(), conditions=conditions))
+        )
+        made.gone, made.closed = 30.0, 31.0
+        return made
+
+    found = kinds(ending(OURS, "u-1", "PodFailed"), ending(THEIRS, "u-2", "ContainersNotReady"))
+    assert "lasting while ending only here: condition Ready False PodFailed" in found
+    assert "lasting while ending only kubelet: condition Ready False ContainersNotReady" in found
+
+
+def test_the_first_status_of_the_node_has_conditions_that_the_kubelet_shows_before_a_container_runs() -> None:
+    def starting(namespace: str, uid: str, *reasons: str) -> History:
+        waiting = container(waiting={"reason": "ContainerCreating"})
+        versions = []
+        for number, reason in enumerate(reasons):
+            conditions = [{"type": "PodReadyToStartContainers", "status": "False", "reason": reason}]
+            first = pod(uid, "10.0.0.9", "Pending", waiting, startTime="t", conditions=conditions)
+            versions.append((number * 0.1, first))
+        return history(namespace, *versions, (1.0, pod(uid, startTime="t")))
+
+    ours, theirs = starting(OURS, "u-1", "", "NoSandbox"), starting(THEIRS, "u-2", "NoSandbox")
+    assert kinds(ours, theirs) == {"first status.conditions.PodReadyToStartContainers.reason: - / NoSandbox"}
+    assert kinds(starting(OURS, "u-1", "NoSandbox"), starting(THEIRS, "u-2", "Earlier", "NoSandbox")) == set()
