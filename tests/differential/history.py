@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from vk_provider.jsontypes import Json
 
+STARTING = ("ContainerCreating", "PodInitializing")
+
 
 @dataclass(frozen=True, slots=True)
 class Version:
@@ -81,6 +83,18 @@ class History:
         name = event["metadata"]["name"]
         known = self.events.get(name)
         self.events[name] = SeenEvent(known.first if known else now, now, event)
+
+    def is_troubled(self) -> bool:
+        """Whether the pod says why no container of it starts."""
+        status = self.latest.get("status", {})
+        containers = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+        reasons = {item.get("state", {}).get("waiting", {}).get("reason") for item in containers}
+        unscheduled = any(
+            (item["type"], item["status"]) == ("PodScheduled", "False") for item in status.get("conditions", ())
+        )
+        warned = any(seen.event.get("type") == "Warning" for seen in self.events.values())
+        terminal = status.get("phase") in ("Failed", "Succeeded")
+        return terminal or unscheduled or warned or bool(reasons - {None, *STARTING})
 
     def between(self, begin: float, end: float) -> list[Json]:
         """Every version that held at some time between `begin` and `end`."""

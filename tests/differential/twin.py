@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 import time
+from collections.abc import Callable
 
 from tests.cluster.controlplane import ControlPlane
 from tests.differential.actions import Actor
@@ -14,12 +15,14 @@ from tests.differential.case import Action, Case
 from tests.differential.history import History
 from vk_provider.jsontypes import Json
 
-START_LIMIT_S = 4.0
-"""A pod whose containers do not start is counted from this long after its creation."""
+START_LIMIT_S = 30.0
+"""A pod whose containers do not start is counted from this long after its creation, from the next if it says why."""
+TROUBLE_LIMIT_S = 4.0
 GONE_LIMIT_S = 60.0
 """After a deletion, beyond its grace."""
 FORCE_LIMIT_S = 15.0
 NOTHING_ASKED_S = 30
+LOOK_S = 1.0
 AFTER_GONE_S = 1.5
 """Events of a pod's end may come after its object is gone."""
 MERGE = "application/merge-patch+json"
@@ -81,15 +84,26 @@ class Twin:
         return await self._api.call("POST", path, prepare_pod(self._case, self.history.node))
 
     async def _await_start(self) -> float:
-        deadline = time.monotonic() + START_LIMIT_S
-        while self.history.started is None and (left := deadline - time.monotonic()) > 0:
+        begun = time.monotonic()
+
+        def is_over() -> bool:
+            waited = time.monotonic() - begun
+            return self.history.started is not None or (waited > TROUBLE_LIMIT_S and self.history.is_troubled())
+
+        await self._await(is_over, START_LIMIT_S)
+        return self.history.started or time.monotonic()
+
+    async def _await(self, is_over: Callable[[], bool], limit_s: float) -> bool:
+        """Look with every change, and now and then; whether it came within the limit."""
+        deadline = time.monotonic() + limit_s
+        while not is_over() and (left := deadline - time.monotonic()) > 0:
             self.history.changed.clear()
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(min(left, LOOK_S)):
                     await self.history.changed.wait()
             except TimeoutError:
-                break
-        return self.history.started or time.monotonic()
+                continue
+        return is_over()
 
     async def _act(self, number: int, action: Action) -> None:
         key = f"{number} {action.verb}"
@@ -104,21 +118,10 @@ class Twin:
         """Delete the pod and wait until it is gone; what does not go is forced away."""
         if self.history.gone is None:
             await self._api.call("DELETE", self._actor.path())
-            if not await self._await_gone(self._grace + GONE_LIMIT_S):
+            if not await self._await(lambda: self.history.gone is not None, self._grace + GONE_LIMIT_S):
                 self.history.answers["end"] = {"error": "the deleted pod does not go"}
         await asyncio.sleep(AFTER_GONE_S)
         self.history.closed = time.monotonic()
-
-    async def _await_gone(self, limit_s: float) -> bool:
-        deadline = time.monotonic() + limit_s
-        while self.history.gone is None and (left := deadline - time.monotonic()) > 0:
-            self.history.changed.clear()
-            try:
-                async with asyncio.timeout(left):
-                    await self.history.changed.wait()
-            except TimeoutError:
-                break
-        return self.history.gone is not None
 
 
 async def clear(api: Api, namespace: str) -> None:
