@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -104,6 +105,9 @@ class Arena:
         except TimeoutError:
             lost = Difference("the pair does not end", f"after {PAIR_LIMIT_S:.0f} s", "")
             return Pair(case, [lost], seconds=PAIR_LIMIT_S)
+        except Exception as error:  # one pair that the tester cannot play ends no run of 500
+            traceback.print_exc()
+            return Pair(case, [Difference(f"the tester fails: {type(error).__name__}", str(error), "")])
         finally:
             self._free.put_nowait(number)
 

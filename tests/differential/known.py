@@ -46,6 +46,25 @@ KNOWN: tuple[Known, ...] = (
         "plain.yaml",
         always=True,
     ),
+    Known(
+        "images are fetched ahead",
+        r"event Normal (Pulled|Pulling): .*\(only here\)",
+        "the images of all containers are pulled at once while volumes and init containers are on their way, so the "
+        "events are there for a container that never starts; a kubelet pulls when it starts a container",
+        "fetched-ahead.yaml",
+    ),
+    Known(
+        "CrashLoopBackOff is said at once",
+        r"lasting only here: (initC|c)ontainer waiting CrashLoopBackOff$",
+        "a kubelet shows `terminated` for up to 10 s more: its status takes the reason of a pass from the one before",
+        "back-off.yaml",
+    ),
+    Known(
+        "one DeadlineExceeded a pod",
+        r"count of event Normal DeadlineExceeded",
+        "a kubelet records the event with every pass until the containers are gone (active_deadline.go ShouldEvict)",
+        "deadline.yaml",
+    ),
 )
 
 

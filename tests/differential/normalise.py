@@ -41,6 +41,12 @@ TEXT_RULES = (
         "in DURATION",
         "measured",
     ),
+    _text(
+        "lengths of back-offs",
+        r"back-off \d[\dms]*s restarting",
+        "back-off DURATION restarting",
+        "a kubelet restarts with a sync after the back-off, so a loop's next step comes up to 10 s later there",
+    ),
     _text("duration of a wait", r"after \d+\.\d+s", "after DURATION", "measured"),
     _text("source ports", r"((?:\d+\.){3}\d+|POD_IP|HOST_IP|localhost):\d{5}->", r"\1:PORT->", "the kernel chooses"),
     _text("pointers", r"0xc[0-9a-f]{6,}", "POINTER", "addresses of memory of a Go program"),
@@ -195,6 +201,26 @@ def _by_name(status: Json) -> Json:
         if isinstance(status.get(key), list):
             named[key] = {str(item.get(label)): {k: v for k, v in item.items() if k != label} for item in status[key]}
     return named
+
+
+def before_back_off(status: Json) -> Json:
+    """The status with every container that waits in CrashLoopBackOff as it was just before.
+
+    A kubelet writes `terminated` first, and CrashLoopBackOff with its next sync, up to 10 s later: the reason comes
+    from the reasonCache, which SyncPod fills after the status of that pass was generated.
+    """
+    changed = dict(status)
+    for key in ("containerStatuses", "initContainerStatuses"):
+        if key in status:
+            changed[key] = {name: _before_back_off(item) for name, item in status[key].items()}
+    return changed
+
+
+def _before_back_off(container: Json) -> Json:
+    state, last = container.get("state", {}), container.get("lastState", {}).get("terminated")
+    if state.get("waiting", {}).get("reason") == "CrashLoopBackOff" and last:
+        return {**container, "state": {"terminated": last}, "lastState": {}}
+    return {**container, "lastState": {}} if "terminated" in state else container
 
 
 def _drop_unlimited(value: Any) -> Any:

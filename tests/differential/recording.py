@@ -62,9 +62,11 @@ def load_history(document: Json, registry: str) -> History:
 
 
 def write_recording(directory: Path, case: Case, history: History, registry: str) -> None:
-    """Both files."""
+    """Both files; a manifest that is there keeps its comments."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / f"{case.name}.yaml").write_text(case.to_yaml())
+    manifest = directory / f"{case.name}.yaml"
+    if not manifest.exists():
+        manifest.write_text(case.to_yaml())
     text = json.dumps(dump_history(history, registry), indent=0, sort_keys=True)
     (directory / f"{case.name}.json").write_text(text + "\n")
 

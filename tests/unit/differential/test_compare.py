@@ -126,3 +126,24 @@ def test_the_first_status_of_the_node_has_conditions_that_the_kubelet_shows_befo
     ours, theirs = starting(OURS, "u-1", "", "NoSandbox"), starting(THEIRS, "u-2", "NoSandbox")
     assert kinds(ours, theirs) == {"first status.conditions.PodReadyToStartContainers.reason: - / NoSandbox"}
     assert kinds(starting(OURS, "u-1", "NoSandbox"), starting(THEIRS, "u-2", "Earlier", "NoSandbox")) == set()
+
+
+def test_a_back_off_that_the_kubelet_has_not_said_yet_is_no_difference_at_a_moment() -> None:
+    end = {"exitCode": 1, "reason": "Error"}
+    waiting = {**container(waiting={"reason": "CrashLoopBackOff"}), "lastState": {"terminated": end}, "restartCount": 2}
+    ended = {**container(terminated=end), "lastState": {"terminated": {"exitCode": 1}}, "restartCount": 1}
+    ours = history(OURS, (0, pod("u-1")), (9, pod("u-1", "10.0.0.9", "Running", waiting)))
+    theirs = history(THEIRS, (0, pod("u-2")), (9, pod("u-2", "10.0.0.9", "Running", ended)))
+    assert not {kind for kind in kinds(ours, theirs) if kind.startswith("status.")}
+    other = {**ended, "state": {"terminated": {"exitCode": 2, "reason": "Error"}}}
+    theirs = history(THEIRS, (0, pod("u-2")), (9, pod("u-2", "10.0.0.9", "Running", other)))
+    assert "status.container.state.terminated.exitCode: N / N" in kinds(ours, theirs)
+
+
+def test_the_first_restart_counts_and_one_more_in_a_loop_does_not() -> None:
+    def restarted(namespace: str, uid: str, count: int) -> History:
+        return history(namespace, (0, pod(uid, "10.0.0.9", "Running", {**running(), "restartCount": count})))
+
+    assert kinds(restarted(OURS, "u-1", 3), restarted(THEIRS, "u-2", 2)) == set()
+    assert kinds(restarted(OURS, "u-1", 1), restarted(THEIRS, "u-2", 0)) == {"status.container.restartCount"}
+    assert kinds(restarted(OURS, "u-1", 4), restarted(THEIRS, "u-2", 2)) == {"status.container.restartCount"}
