@@ -66,7 +66,9 @@ def _compare_answers(sides: tuple[History, History], owns: tuple[Own, ...]) -> I
         for name in dict.fromkeys([*values[0], *values[1]]):
             first, second = values[0].get(name), values[1].get(name)
             if first != second:
-                label = generalise(f": {_gist(first, second)}") if name in ("message", "body", "stderr") else ""
+                label = (
+                    generalise(f": {_gist(first, second)}") if name in ("message", "body", "stderr", "stdout") else ""
+                )
                 yield _difference(f"answer {_verb(key)}.{name}{label}", first, second)
 
 
@@ -200,7 +202,7 @@ def _spans(side: History, own: Own, *, ending: bool) -> dict[str, float]:
 
 def _compare_first(sides: tuple[History, History], owns: tuple[Own, ...]) -> Iterator[Difference]:
     """The conditions of the first status that our node writes are such as the kubelet has shown before a container ran.
-    A kubelet's first word may be overtaken by its second, so any of those before will do."""
+    A kubelet's first word may be overtaken by its second, so any of those before its sandbox will do."""
     early = [_early_conditions(side, own) for side, own in zip(sides, owns, strict=True)]
     if early[0] and early[1]:
         yield from nearest(early[0][:1], early[1], "first status")
@@ -210,7 +212,12 @@ def _early_conditions(side: History, own: Own) -> list[Json]:
     found = []
     for version in side.versions:
         status = normalise_status(version.pod, own)
-        if has_begun(version.pod) or version.pod["metadata"].get("deletionTimestamp"):
+        sandbox = status.get("conditions", {}).get("PodReadyToStartContainers", {})
+        if (
+            sandbox.get("status") == "True"
+            or has_begun(version.pod)
+            or version.pod["metadata"].get("deletionTimestamp")
+        ):
             break
         if status.get("startTime"):
             found.append({"conditions": _without_generation(status.get("conditions", {}))})

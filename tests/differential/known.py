@@ -54,10 +54,24 @@ KNOWN: tuple[Known, ...] = (
         "fetched-ahead.yaml",
     ),
     Known(
-        "CrashLoopBackOff is said at once",
-        r"lasting only here: (initC|c)ontainer waiting CrashLoopBackOff$",
+        "why a container does not start is said at once",
+        r"lasting only here: (initC|c)ontainer waiting (CrashLoopBackOff|CreateContainerConfigError|ImagePullBackOff)$",
         "a kubelet shows `terminated` for up to 10 s more: its status takes the reason of a pass from the one before",
         "back-off.yaml",
+    ),
+    Known(
+        "exec into a container that does not run",
+        r"answer (exec|attach|cp)\.stderr: 'error: Internal error occurred: unable t' / '(error: )?unable to upgrade",
+        "the API server speaks SPDY to our Node, which does not declare ExtendWebSocketsToKubelet, and puts its own "
+        "words before a refusal of the kubelet API",
+        "no-exec.yaml",
+    ),
+    Known(
+        "liveness and startup probes are patient",
+        r"event Warning Unhealthy: (Startup|Liveness) probe failed: .*\(only kubelet\)",
+        "the first one comes a whole period after the container may be probed; a kubelet's ticks count from the pod's "
+        "start, so its first one may come at any moment of the first period",
+        "patient.yaml",
     ),
     Known(
         "one DeadlineExceeded a pod",

@@ -204,10 +204,10 @@ def _by_name(status: Json) -> Json:
 
 
 def before_back_off(status: Json) -> Json:
-    """The status with every container that waits in CrashLoopBackOff as it was just before.
+    """The status with every container that cannot be started as it was just before that was said.
 
-    A kubelet writes `terminated` first, and CrashLoopBackOff with its next sync, up to 10 s later: the reason comes
-    from the reasonCache, which SyncPod fills after the status of that pass was generated.
+    A kubelet writes `terminated` (or ErrImagePull) first, and why the next start fails with its next sync, up to 10 s
+    later: the reason comes from the reasonCache, which SyncPod fills after the status of that pass was generated.
     """
     changed = dict(status)
     for key in ("containerStatuses", "initContainerStatuses"):
@@ -216,10 +216,17 @@ def before_back_off(status: Json) -> Json:
     return changed
 
 
+SAID_LATER = ("CrashLoopBackOff", "CreateContainerConfigError", "ErrImagePull", "ImagePullBackOff")
+PULLING = ("ErrImagePull", "ImagePullBackOff")
+
+
 def _before_back_off(container: Json) -> Json:
     state, last = container.get("state", {}), container.get("lastState", {}).get("terminated")
-    if state.get("waiting", {}).get("reason") == "CrashLoopBackOff" and last:
+    reason = state.get("waiting", {}).get("reason")
+    if reason in SAID_LATER and last:
         return {**container, "state": {"terminated": last}, "lastState": {}}
+    if reason in PULLING:
+        return {**container, "state": {"waiting": {"reason": PULLING[0]}}}
     return {**container, "lastState": {}} if "terminated" in state else container
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,7 +35,8 @@ class Kind:
     @property
     def slug(self) -> str:
         """A file name made of the kind."""
-        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:80].rstrip("-")
+        words = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:70].rstrip("-")
+        return f"{words}-{hashlib.sha256(self.name.encode()).hexdigest()[:6]}"
 
 
 @dataclass(frozen=True, slots=True)

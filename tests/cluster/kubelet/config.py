@@ -25,6 +25,8 @@ CONFIG_DIR = "/etc/kubelet"
 DISKS = {"containerd": "/var/lib/containerd", "kubelet": "/var/lib/kubelet", "log": "/var/log"}
 """Directory of the state directory -> where it is mounted: overlayfs cannot nest on overlayfs."""
 MAX_PODS = 110
+LABELS = {"topology.kubernetes.io/region": "local", "topology.kubernetes.io/zone": "local-a"}
+"""As our Node in the demo's configuration: admission copies them to the Node's pods."""
 HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 
 
@@ -165,6 +167,7 @@ def kubelet_arguments(config: NodeConfig) -> list[str]:
         f"--kubeconfig={CONFIG_DIR}/kubelet.kubeconfig",
         f"--hostname-override={config.name}",
         f"--node-ip={config.address}",
+        f"--node-labels={','.join(f'{key}={value}' for key, value in LABELS.items())}",
         "--v=2",
     ]
 

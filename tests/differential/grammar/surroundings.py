@@ -42,7 +42,10 @@ def environment_from_fields(draft: Draft) -> None:
 
 @feature
 def environment_from_resources(draft: Draft) -> None:
-    draft.main["resources"] = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}}
+    draft.main["resources"] = {
+        "requests": {"cpu": "10m", "memory": "16Mi"},
+        "limits": {"cpu": "100m", "memory": "64Mi"},  # without one it would be what the machine has
+    }
     for number, name in enumerate(draft.random.sample(QUANTITIES[:4], 2)):
         divisor = "1m" if name.endswith("cpu") else draft.random.choice(("1", "1Mi"))
         source = {"resource": name, "divisor": divisor}
@@ -177,7 +180,7 @@ def fs_group(draft: Draft) -> None:
         draft.security(fsGroupChangePolicy=draft.random.choice(("Always", "OnRootMismatch")))
     draft.volume("owned", emptyDir={})
     draft.mount("owned", "/owned")
-    draft.exec(2, "sh", "-c", "id; ls -lnd /owned; touch /owned/f; ls -ln /owned")
+    draft.exec(2, "sh", "-c", "id; touch /owned/f; stat -c '%A %u %g %n' /owned /owned/f")
 
 
 @feature

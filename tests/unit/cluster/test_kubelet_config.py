@@ -46,3 +46,9 @@ def test_the_files_hold_the_registry_and_the_configuration() -> None:
     assert 'server = "http://10.211.0.1:5000"' in files["/etc/containerd/certs.d/10.211.0.1:5000/hosts.toml"]
     assert json.loads(files["/etc/kubelet/kubelet.json"])["kind"] == "KubeletConfiguration"
     assert files["/etc/kubelet/kubelet.kubeconfig"] == "kubeconfig"
+
+
+def test_the_kubelets_pods_get_the_same_topology_labels_as_ours() -> None:
+    assert "--node-labels=topology.kubernetes.io/region=local,topology.kubernetes.io/zone=local-a" in (
+        texts.kubelet_arguments(CONFIG)
+    )
