@@ -51,7 +51,9 @@ def _plan(options: argparse.Namespace) -> Plan:
         except (ValueError, OSError) as error:
             raise ClusterError(f"cannot read the cases: {error}") from None
         plan = Plan(cases, str(path), options.slots, directory / "cases", KNOWN, options.page, 0)
-        return replace(plan, record=options.record, registry=mixed.DIFFERENTIAL.registry)
+        return replace(
+            plan, record=options.record, registry=mixed.DIFFERENTIAL.registry, confirm=options.record is None
+        )
     seed = options.seed if options.seed is not None else secrets.randbelow(1_000_000)
     say(f"seed {seed}")
     cases = [generate(seed, options.first + index) for index in range(options.pairs)]

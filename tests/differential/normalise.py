@@ -86,6 +86,10 @@ def _presence(value: Any) -> Any:
     return "SET" if value else value
 
 
+def _without_tag(image: Any) -> Any:
+    return re.sub(r":[\w.-]+$", "", image) if isinstance(image, str) else image
+
+
 FIELD_RULES = (
     FieldRule("start of the pod", "two clocks", "startTime", _presence),
     FieldRule("transitions", "two clocks", "conditions.*.lastTransitionTime", _presence),
@@ -102,6 +106,15 @@ FIELD_RULES = (
             "the kubelet's machine keeps what other pods pulled, in the form it came",
             f"{kind}.*.imageID",
             _presence,
+        )
+        for kind in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+    ),
+    *(
+        FieldRule(
+            "tags",
+            "of two tags of one image the runtime names the one that it knows first",
+            f"{kind}.*.image",
+            _without_tag,
         )
         for kind in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
     ),

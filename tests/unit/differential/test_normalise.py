@@ -56,3 +56,9 @@ def test_containers_and_conditions_are_found_by_name_whatever_their_order() -> N
     conditions = [{"type": "A", "status": "True"}, {"type": "B", "status": "False"}]
     first, second = pod("u", conditions=conditions), pod("u", conditions=conditions[::-1])
     assert normalise_status(first, OWN) == normalise_status(second, OWN)
+
+
+def test_an_image_counts_by_its_repository() -> None:
+    images = ("10.0.0.1:5000/busybox:latest", "10.0.0.1:5000/busybox:1.35", "10.0.0.1:5000/other:1")
+    shown = [normalise_status(pod("u", "10.0.0.7", "Running", {"name": "main", "image": name}), OWN) for name in images]
+    assert shown[0] == shown[1] != shown[2]
