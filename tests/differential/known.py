@@ -67,13 +67,6 @@ KNOWN: tuple[Known, ...] = (
         "no-exec.yaml",
     ),
     Known(
-        "liveness and startup probes are patient",
-        r"event Warning Unhealthy: (Startup|Liveness) probe failed: .*\(only kubelet\)",
-        "the first one comes a whole period after the container may be probed; a kubelet's ticks count from the pod's "
-        "start, so its first one may come at any moment of the first period",
-        "patient.yaml",
-    ),
-    Known(
         "one DeadlineExceeded a pod",
         r"count of event Normal DeadlineExceeded",
         "a kubelet records the event with every pass until the containers are gone (active_deadline.go ShouldEvict)",

@@ -229,7 +229,13 @@ def before_back_off(status: Json) -> Json:
     return changed
 
 
-SAID_LATER = ("CrashLoopBackOff", "CreateContainerConfigError", "ErrImagePull", "ImagePullBackOff")
+SAID_LATER = (
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "RunContainerError",
+)
 PULLING = ("ErrImagePull", "ImagePullBackOff")
 
 
