@@ -47,6 +47,13 @@ KNOWN: tuple[Known, ...] = (
         always=True,
     ),
     Known(
+        "the pod's address is known before its sandbox",
+        r"status\.podIPs?: (SET|N) / -$",
+        "an instance has the address of its pod from its launch on, so a pod that waits for a volume shows it already; "
+        "a kubelet learns it from the sandbox",
+        "early-address.yaml",
+    ),
+    Known(
         "images are fetched ahead",
         r"event Normal (Pulled|Pulling): .*\(only here\)",
         "the images of all containers are pulled at once while volumes and init containers are on their way, so the "
