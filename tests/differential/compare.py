@@ -241,12 +241,20 @@ def _compare_events(sides: tuple[History, History], owns: tuple[Own, ...]) -> It
         label = generalise(f"event {kind} {reason}: {message}")
         said = [f"{kind} {reason} x{number}: {message}" if number else "never" for number in (here, there)]
         if here and there:
-            if abs(here - there) > max(2, 0.35 * max(here, there)):
+            if reason not in PER_PASS and abs(here - there) > max(2, 0.35 * max(here, there)):
                 yield Difference(f"count of {label}", *said)
         elif not (edge_here or edge_there):
             yield Difference(f"{label} ({'only here' if here else 'only kubelet'})", *said)
 
 
+PER_PASS = ("BackOff", "DeadlineExceeded", "Failed", "FailedMount", "FailedCreatePodSandBox")
+"""Recorded once in every pass of the pod's worker while something stands in its way. How often that comes round is the
+worker's own: a kubelet's queue adds up to 10 s to a back-off."""
+HICCUPS = (
+    # The kubelet's watch of the one object was late: it tries again at once.
+    re.compile(r"failed to sync (configmap|secret) cache: timed out waiting for the condition"),
+)
+"""Events of a kubelet on a busy machine that say nothing about the pod."""
 NODE_EVENTS = ("Scheduled", "FailedScheduling", "TaintManagerEviction")
 """Written by the scheduler and by controllers."""
 
@@ -257,6 +265,8 @@ def _count_events(side: History, own: Own) -> dict[tuple[str, str, str], tuple[i
     for seen in side.events.values():
         event = seen.event
         if event["involvedObject"].get("uid") not in ("", side.uid) or event.get("reason") in NODE_EVENTS:
+            continue
+        if any(hiccup.search(str(event.get("message", ""))) for hiccup in HICCUPS):
             continue
         where = str(event["involvedObject"].get("fieldPath", ""))
         message = normalise_text(str(event.get("message", "")), own) + (f" @{where}" if where else "")

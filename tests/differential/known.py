@@ -73,12 +73,6 @@ KNOWN: tuple[Known, ...] = (
         "words before a refusal of the kubelet API",
         "no-exec.yaml",
     ),
-    Known(
-        "one DeadlineExceeded a pod",
-        r"count of event Normal DeadlineExceeded",
-        "a kubelet records the event with every pass until the containers are gone (active_deadline.go ShouldEvict)",
-        "deadline.yaml",
-    ),
 )
 
 

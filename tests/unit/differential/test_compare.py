@@ -147,3 +147,18 @@ def test_the_first_restart_counts_and_one_more_in_a_loop_does_not() -> None:
     assert kinds(restarted(OURS, "u-1", 3), restarted(THEIRS, "u-2", 2)) == set()
     assert kinds(restarted(OURS, "u-1", 1), restarted(THEIRS, "u-2", 0)) == {"status.container.restartCount"}
     assert kinds(restarted(OURS, "u-1", 4), restarted(THEIRS, "u-2", 2)) == {"status.container.restartCount"}
+
+
+def test_what_is_recorded_in_every_pass_counts_by_being_there() -> None:
+    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+    add_event(ours, "BackOff", "again", 9, "Warning")
+    add_event(theirs, "BackOff", "again", 2, "Warning")
+    assert kinds(ours, theirs) == set()
+    add_event(ours, "BackOff", "another", 1, "Warning")
+    assert kinds(ours, theirs) == {"event Warning BackOff: another (only here)"}
+
+
+def test_a_late_watch_of_the_kubelet_is_no_difference() -> None:
+    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+    add_event(theirs, "FailedMount", "failed to sync configmap cache: timed out waiting for the condition")
+    assert kinds(ours, theirs) == set()
