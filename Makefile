@@ -16,6 +16,12 @@ PROCS ?= 4
 FOCUS ?=
 SKIP ?=
 RESULTS ?=
+SEED ?=
+PAIRS ?= 500
+CASES ?=
+RECORD ?=
+REPLAY ?=
+KEEP ?=
 LABEL ?= NodeConformance && Conformance && !Serial && !Disruptive && !Slow
 
 .PHONY: help
@@ -55,6 +61,11 @@ demo: control-plane ## a cluster with a nodeless node on this machine, shown wit
 .PHONY: demo-up
 demo-up: control-plane ## the same cluster without the showcase
 	@$(PY) -m tests.demo up --cloud $(CLOUD)
+
+.PHONY: demo-mixed
+demo-mixed: control-plane ## the same cluster with a real kubelet beside it: nodes nodeless and kubelet
+	@$(PY) -m tests.cluster.build kubelet
+	@$(PY) -m tests.demo up --cloud $(CLOUD) --mixed
 
 .PHONY: demo-metrics
 demo-metrics: preflight $(VENV)/.ready ## metrics-server beside the demo, so that `kubectl top` works
@@ -105,6 +116,15 @@ conformance: control-plane ## Kubernetes' own specs on a cluster of their own (F
 .PHONY: conformance-down
 conformance-down: preflight $(VENV)/.ready ## take away the cluster that an interrupted `make conformance` has left
 	@$(PY) -m tests.conformance --down
+
+.PHONY: differential
+differential: control-plane ## the same random pods on this node and a real kubelet, compared (SEED= PAIRS= CASES=dir RECORD=dir REPLAY=file KEEP=1)
+	@$(PY) -m tests.cluster.build kubelet agnhost
+	@$(PY) -m tests.differential --pairs $(PAIRS) $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES)) $(if $(RECORD),--record $(RECORD)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(KEEP),--keep)
+
+.PHONY: differential-down
+differential-down: preflight $(VENV)/.ready ## take away the cluster that an interrupted `make differential` has left
+	@$(PY) -m tests.differential --down
 
 .PHONY: bench
 bench: control-plane ## measure, write tests/bench/RESULTS.md

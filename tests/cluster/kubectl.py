@@ -65,10 +65,15 @@ class Kubectl:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        return Result(tuple(args), process.returncode or 0, out.decode(), err.decode())
+        return Result(tuple(args), process.returncode or 0, _text(out), _text(err))
 
     def _command(self, args: Sequence[str]) -> list[str]:
         return [str(self.program), "--kubeconfig", str(self.kubeconfig), *args]
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "HOME": str(self.home)}
+
+
+def _text(output: bytes) -> str:
+    """Whatever a container has written is shown."""
+    return output.decode(errors="replace")

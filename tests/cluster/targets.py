@@ -120,6 +120,14 @@ def targets() -> dict[str, Target]:
             stamps=("main.Version=2.66.1",),
             takes="seconds after controlplane or e2e, minutes before",
         ),
+        Target(
+            "kubelet",
+            "kubelet",
+            kubernetes,
+            "k8s.io/kubernetes/cmd/kubelet",
+            stamps=stamps,
+            takes="about 2 minutes after controlplane, longer before",
+        ),
         Target("ginkgo", "ginkgo", kubernetes, "github.com/onsi/ginkgo/v2/ginkgo"),
         Target(
             "metrics-server",

@@ -14,6 +14,7 @@ from tests.demo.environment import E2E_IMAGES, Environment, default_root
 from tests.demo.showcase import Showcase, closing_words
 
 UP = ("up", "show", "demo")
+KUBELET, KUBELET_NETWORK = "kubelet", "10.199.0.0/23"
 AGAIN = "\nnext:  the same command again"
 
 
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--name", default="demo", help="of the local cloud; two demos need two names and subnets")
     parser.add_argument("--subnet", default="10.201.0.0/16")
     parser.add_argument("--untainted", action="store_true", help="register the node without taints")
+    parser.add_argument("--mixed", action="store_true", help=f"with a real kubelet beside it, the Node {KUBELET}")
     parser.add_argument("--e2e", action="store_true", help="with the images of Kubernetes' own specs, preloaded")
     options = parser.parse_args(arguments)
     try:
@@ -56,6 +58,8 @@ def _environment(options: argparse.Namespace) -> Environment:
         taint=not options.untainted,
         daemonsets="run" if options.untainted else "refuse",
         preload_images=E2E_IMAGES if options.e2e else ("busybox:latest",),
+        kubelet_node=KUBELET if options.mixed else "",
+        kubelet_network=KUBELET_NETWORK if options.mixed else "",
     )
 
 

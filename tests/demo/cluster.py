@@ -17,10 +17,12 @@ from tests.cluster import approver, build, metrics
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
 from tests.cluster.images.__main__ import ensure_pushed
+from tests.cluster.kubelet.node import KubeletNode
 from tests.cluster.registry import Registry
 from tests.cluster.state import StateDir
 from tests.demo.environment import (
     API_PORT,
+    CLUSTER_DNS,
     KUBELET_PORT,
     NODE,
     PROJECT,
@@ -102,7 +104,17 @@ def up(environment: Environment) -> ControlPlane:
         start_provider(environment, plane)
     with step(f"node {NODE} Ready"):
         wait_ready(environment, plane)
+    if environment.kubelet_node:
+        with step(f"node {environment.kubelet_node} of a real kubelet Ready") as notes:
+            kubelet_node(environment).up(plane, environment.registry, environment.preload, CLUSTER_DNS, notes)
     return plane
+
+
+def kubelet_node(environment: Environment) -> KubeletNode:
+    """The real kubelet beside ours."""
+    return KubeletNode(
+        environment.kubelet_state, environment.name, environment.kubelet_node, environment.kubelet_network
+    )
 
 
 def local_cloud(environment: Environment, verb: str) -> None:
@@ -193,7 +205,9 @@ def down(environment: Environment) -> None:
     else from going; its state stays, so that the next try finds it."""
     require_machine()
     errors: list[ClusterError] = []
+    real = [("real kubelet", kubelet_node(environment).down)] if environment.kubelet_node else []
     for title, remove in (
+        *real,
         ("provider", environment.provider.stop),
         ("instances and network", lambda: local_cloud(environment, "down")),
         ("control plane", control_plane(environment).down),

@@ -41,6 +41,7 @@ class Environment:
     healthz_port: of the provider on 127.0.0.1, which clusters side by side must not share
     more_nodes:   names (nodeless-...) of further Nodes of the same provider
     agent_monitor_grace_s: of the provider's configuration
+    kubelet_node, kubelet_network: name of a real kubelet's Node beside ours, "" for none, and its network (a /23)
     """
 
     root: Path
@@ -54,6 +55,8 @@ class Environment:
     healthz_port: int = HEALTHZ_PORT
     more_nodes: tuple[str, ...] = ()
     agent_monitor_grace_s: float = 40.0
+    kubelet_node: str = ""
+    kubelet_network: str = ""
 
     @property
     def cluster_state(self) -> Path:
@@ -70,6 +73,10 @@ class Environment:
     @property
     def cloud_state(self) -> Path:
         return self.root / "cloud"
+
+    @property
+    def kubelet_state(self) -> Path:
+        return self.root / "kubelet"
 
     @property
     def config_file(self) -> Path:

@@ -19,6 +19,7 @@ from tests.e2e.until import until
 ORDER = (
     "test_pod_life.py",
     "test_streams.py",
+    "test_recorded.py",
     "test_limits.py",
     "test_refusals.py",
     "test_statuses.py",

@@ -264,12 +264,14 @@ def _kept_disruption(built: list[Json], previous: Json) -> list[Json]:
 
 
 def _stamp(condition: Json, pod: Json, previous: list[Json], now: str) -> Json:
-    """Add observedGeneration and lastTransitionTime; the time only moves when `status` changes."""
+    """Add observedGeneration and lastTransitionTime; the time only moves when `status` changes.
+
+    AllContainersRestarting has no observedGeneration (pkg/kubelet/status/generate.go)."""
     known = pod_conditions.find_condition(previous, condition["type"]) or {}
     kept = known.get("lastTransitionTime") if known.get("status") == condition["status"] else None
     stamped = {"lastProbeTime": None, **condition}
     stamped["lastTransitionTime"] = condition.get("lastTransitionTime") or kept or now
-    if condition["type"] in pod_conditions.KUBELET_CONDITIONS:
+    if condition["type"] in pod_conditions.KUBELET_CONDITIONS - {"AllContainersRestarting"}:
         stamped.setdefault("observedGeneration", metadata_of(pod).get("generation") or 0)
     return stamped
 

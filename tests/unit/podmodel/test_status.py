@@ -239,7 +239,11 @@ def test_the_restart_all_condition_is_only_on_pods_with_such_a_rule():
         "RestartAllContainersStarted",
         text,
     )
-    assert condition(build(pod, [running("c")]), "AllContainersRestarting") == ("False", "", "")
+    status = build(pod, [running("c")])
+    assert condition(status, "AllContainersRestarting") == ("False", "", "")
+    assert [item["type"] for item in status["conditions"] if "observedGeneration" not in item] == [
+        "AllContainersRestarting"
+    ]
 
 
 def test_resize_conditions_are_passed_on_until_the_end():

@@ -19,7 +19,14 @@ from vk_provider.agent.worker.observed import Observation
 from vk_provider.agent.worker.pulling import ImagePuller, PullSource
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.sandbox import build_sandbox_config
-from vk_provider.agent.worker.spec import describe_pod, iter_refs, log_directory, metadata_of, spec_of
+from vk_provider.agent.worker.spec import (
+    describe_pod,
+    iter_refs,
+    log_directory,
+    metadata_of,
+    spec_of,
+    with_mounted_volumes,
+)
 from vk_provider.agent.worker.starter import StartPlace
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.podmodel.dns import build_dns_config
@@ -54,6 +61,7 @@ class PodPreparer:
         self._volume_back_off = Backoff(0.5, 122.0)
         self._applied_references: object = None
         self._applied_metadata: object = None
+        self._applied_volumes: frozenset[str] | None = None
 
     async def prepare(self, actions: Actions, observed: Observation) -> StartPlace | None:
         """Sandbox, volumes and images side by side; None when one of the first two failed (an event was recorded).
@@ -127,15 +135,19 @@ class PodPreparer:
         memory = self._memory
         metadata = metadata_of(memory.api_pod)
         shown = (metadata.get("labels"), metadata.get("annotations"))
-        if memory.volumes_ready and memory.references is self._applied_references and shown == self._applied_metadata:
+        pod = with_mounted_volumes(memory.pod)
+        names = frozenset(str(volume["name"]) for volume in spec_of(pod).get("volumes") or [])
+        more = bool(self._applied_volumes is not None and names - self._applied_volumes)  # of an ephemeral container
+        changed = memory.references is not self._applied_references or shown != self._applied_metadata
+        if memory.volumes_ready and not changed and not more:
             return True
         references = memory.references
         context = memory.context(self._facts)
         try:
-            if memory.volumes_ready:
-                await self._volumes.refresh(memory.pod, references, context)
+            if memory.volumes_ready and not more:
+                await self._volumes.refresh(pod, references, context)
             else:
-                await self._volumes.set_up(memory.pod, references, context)
+                await self._volumes.set_up(pod, references, context)
         except VolumeErrors as failed:
             for error in failed.errors:
                 self._recorder.warn(error.reason, str(error))
@@ -146,7 +158,7 @@ class PodPreparer:
         except OSError as error:
             self._recorder.warn("FailedMount", f"Unable to attach or mount volumes: {error}")
             return memory.volumes_ready
-        self._applied_references, self._applied_metadata = references, shown
+        self._applied_references, self._applied_metadata, self._applied_volumes = references, shown, names
         memory.volumes_ready = True
         self._volume_back_off.reset()
         return True

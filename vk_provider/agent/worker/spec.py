@@ -12,6 +12,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.podmodel.restart import decide_restart, find_restart_rule
 from vk_provider.podmodel.spec import (
+    all_containers,
     describe_pod,
     ephemeral_containers,
     init_containers,
@@ -88,6 +89,15 @@ def iter_refs(pod: Json) -> Iterator[ContainerRef]:
 
 def find_ref(pod: Json, name: str) -> ContainerRef | None:
     return next((ref for ref in iter_refs(pod) if ref.name == name), None)
+
+
+def with_mounted_volumes(pod: Json) -> Json:
+    """The pod without the volumes that no container mounts: they are not set up, so what they lack keeps nothing from
+    starting (pkg/kubelet/volumemanager/populator/desired_state_of_world_populator.go processPodVolumes)."""
+    spec = spec_of(pod)
+    mounted = {mount.get("name") for container in all_containers(pod) for mount in container.get("volumeMounts") or []}
+    volumes = [volume for volume in spec.get("volumes") or [] if volume["name"] in mounted]
+    return pod if len(volumes) == len(spec.get("volumes") or []) else {**pod, "spec": {**spec, "volumes": volumes}}
 
 
 def is_deleted(pod: Json) -> bool:

@@ -177,7 +177,9 @@ async def test_each_volume_that_fails_has_its_own_event(tmp_path: Path) -> None:
             ("j", "/no/such/dir/f", "FileOrCreate"),
         )
     ]
-    message = PodMessage(type="pod", pod=pod(container("main"), volumes=wrong), references={}, node=NODE)
+    mounts = [{"name": volume["name"], "mountPath": f"/{volume['name']}"} for volume in wrong]
+    made = pod(container("main", volumeMounts=mounts), volumes=wrong)
+    message = PodMessage(type="pod", pod=made, references={}, node=NODE)
     runtime: Any = NoContainers()
     outbox = Outbox()
     volumes = PodVolumes(tmp_path / "kubelet")

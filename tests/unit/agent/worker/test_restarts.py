@@ -197,7 +197,7 @@ async def test_a_container_is_not_stopped_while_its_volumes_cannot_be_set_up(rig
     volume = {"name": "v", "configMap": {"name": "gone"}}
     world = rig(pod(container("main"), policy="OnFailure"))
     await world.start()
-    world.change("main", image="busybox:2")
+    world.change("main", image="busybox:2", volumeMounts=[{"name": "v", "mountPath": "/v"}])
     world.memory.api_pod["spec"]["volumes"] = [volume]
     world.memory.volumes_ready = False  # the agent has begun anew
     assert await world.pass_() is not None

@@ -1,0 +1,91 @@
+"""What is known to differ, and deliberate: a matcher and a reason each, and a case that shows it.
+
+`make differential` plays the cases first; what they no longer show has to leave this list.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.differential.case import Case, parse_case
+from tests.differential.compare import Difference
+
+EXAMPLES = Path(__file__).parent / "known"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Differences whose kind `pattern` matches from its beginning; `example` is a manifest in known/ that shows one.
+
+    always: every pod shows it, so a pair with nothing else counts as equal
+    """
+
+    name: str
+    pattern: str
+    reason: str
+    example: str
+    always: bool = False
+
+    def matches(self, difference: Difference) -> bool:
+        """Whether this difference is one of them."""
+        return re.match(self.pattern, difference.kind) is not None
+
+    def case(self) -> Case:
+        """The example."""
+        return parse_case(self.name, (EXAMPLES / self.example).read_text())
+
+
+KNOWN: tuple[Known, ...] = (
+    Known(
+        "the choice of an instance",
+        r"event Normal InstanceLaunched|.*(conditions\.|condition )vk-provider\.io/",
+        "an event and a condition say which instance a pod got, at what price and why; a kubelet has nothing to choose",
+        "plain.yaml",
+        always=True,
+    ),
+    Known(
+        "the pod's address is known before its sandbox",
+        r"status\.podIPs?: (SET|N) / -$",
+        "an instance has the address of its pod from its launch on, so a pod that waits for a volume shows it already; "
+        "a kubelet learns it from the sandbox",
+        "early-address.yaml",
+    ),
+    Known(
+        "images are fetched ahead",
+        r"event Normal (Pulled|Pulling): .*\(only here\)",
+        "the images of all containers are pulled at once while volumes and init containers are on their way, so the "
+        "events are there for a container that never starts; a kubelet pulls when it starts a container",
+        "fetched-ahead.yaml",
+    ),
+    Known(
+        "why a container does not start is said at once",
+        r"lasting only here: (initC|c)ontainer waiting (CrashLoopBackOff|CreateContainerConfigError|ImagePullBackOff)$",
+        "a kubelet shows `terminated` for up to 10 s more: its status takes the reason of a pass from the one before",
+        "back-off.yaml",
+    ),
+    Known(
+        "exec into a container that does not run",
+        r"answer (exec|attach|cp)\.stderr: 'error: Internal error occurred: unable t' / '(error: )?unable to upgrade",
+        "the API server speaks SPDY to our Node, which does not declare ExtendWebSocketsToKubelet, and puts its own "
+        "words before a refusal of the kubelet API",
+        "no-exec.yaml",
+    ),
+)
+
+
+def explain(difference: Difference, known: Iterable[Known] = KNOWN) -> Known | None:
+    """The entry that a difference belongs to."""
+    return next((entry for entry in known if entry.matches(difference)), None)
+
+
+def unexplained(differences: Iterable[Difference], known: Sequence[Known] = KNOWN) -> list[Difference]:
+    """Those that belong to none."""
+    return [difference for difference in differences if explain(difference, known) is None]
+
+
+def noteworthy(differences: Iterable[Difference], known: Sequence[Known] = KNOWN) -> list[Difference]:
+    """Those that not every pod shows."""
+    return [item for item in differences if not ((entry := explain(item, known)) and entry.always)]

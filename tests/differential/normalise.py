@@ -1,0 +1,257 @@
+"""Takes away from two histories what must differ between them. Every rule says why. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vk_provider.jsontypes import Json
+
+
+@dataclass(frozen=True, slots=True)
+class TextRule:
+    """Replaces what matches `pattern` in every text."""
+
+    name: str
+    reason: str
+    pattern: re.Pattern[str]
+    replacement: str
+
+
+def _text(name: str, pattern: str, replacement: str, reason: str) -> TextRule:
+    return TextRule(name, reason, re.compile(pattern), replacement)
+
+
+TEXT_RULES = (
+    _text(
+        "container IDs",
+        r"containerd://[0-9a-f]{64}",
+        "containerd://ID",
+        "the runtime draws them at random",
+    ),
+    _text("digests", r"sha256:[0-9a-f]{64}", "sha256:ID", "compared as image references, not as contents"),
+    _text("bare IDs", r"\b[0-9a-f]{64}\b", "ID", "containers and sandboxes in messages of the runtime"),
+    _text("times", r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?( ?(Z|[+-]\d\d:?\d\d))?( UTC)?", "TIME", "two clocks"),
+    _text("log times", r"\b\d\d:\d\d:\d\d(\.\d+)?\b", "TIME", "two clocks"),
+    _text(
+        "durations of pulls",
+        r"in \d[\w.µ]*s( \(\d[\w.µ]*s including waiting\))?",
+        "in DURATION",
+        "measured",
+    ),
+    _text(
+        "lengths of back-offs",
+        r"back-off \d[\dms]*s restarting",
+        "back-off DURATION restarting",
+        "a kubelet restarts with a sync after the back-off, so a loop's next step comes up to 10 s later there",
+    ),
+    _text("duration of a wait", r"after \d+\.\d+s", "after DURATION", "measured"),
+    _text("source ports", r"((?:\d+\.){3}\d+|POD_IP|HOST_IP|localhost):\d{5}->", r"\1:PORT->", "the kernel chooses"),
+    _text("pointers", r"0xc[0-9a-f]{6,}", "POINTER", "addresses of memory of a Go program"),
+    _text(
+        "volume of the token", r"kube-api-access-[a-z0-9]{5}", "kube-api-access-NAME", "named at random by admission"
+    ),
+    _text("directory of an atomic writer", r"\.\.\d{4}_\d\d_\d\d_\d\d_\d\d_\d\d\.\d+", "..STAMP", "named by time"),
+    _text("runc's own numbers", r"/proc/self/fd/\d+|/proc/\d+/", "/proc/N/", "process IDs and descriptors"),
+    _text("exec socket", r"/(tmp|run)/\S*runc-process\d+", "/runc-process", "a temporary file"),
+    _text("request of the streaming server", r"/(exec|attach|portforward)/\w{8}\b", r"/\1/TOKEN", "drawn at random"),
+    _text(
+        "version of the resource",
+        r"resourceVersion: ?\"?\d+\"?",
+        "resourceVersion",
+        "one counter for the whole cluster",
+    ),
+    _text(
+        "generation in ports of messages",
+        r"(dial tcp (?:\S+:\d+->)?)\[::1\]:(\d+)",
+        r"\g<1>LOOPBACK:\2",
+        "which address family localhost is first",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRule:
+    """Drops or replaces the field at a path of a pod's status; `*` stands for any list index or key."""
+
+    name: str
+    reason: str
+    path: str
+    becomes: Callable[[Any], Any]
+
+
+def _presence(value: Any) -> Any:
+    return "SET" if value else value
+
+
+def _without_tag(image: Any) -> Any:
+    return re.sub(r":[\w.-]+$", "", image) if isinstance(image, str) else image
+
+
+FIELD_RULES = (
+    FieldRule("start of the pod", "two clocks", "startTime", _presence),
+    FieldRule("transitions", "two clocks", "conditions.*.lastTransitionTime", _presence),
+    FieldRule(
+        "probes of conditions", "never set by a kubelet of this version", "conditions.*.lastProbeTime", _presence
+    ),
+    FieldRule("addresses", "every pod has its own; which one, the network says", "podIP", _presence),
+    FieldRule("addresses in the list", "as podIP", "podIPs", lambda value: len(value or ())),
+    FieldRule("address of the host", "of the instance or of the machine", "hostIP", _presence),
+    FieldRule("addresses of the host", "as hostIP", "hostIPs", lambda value: len(value or ())),
+    *(
+        FieldRule(
+            "image IDs",
+            "the kubelet's machine keeps what other pods pulled, in the form it came",
+            f"{kind}.*.imageID",
+            _presence,
+        )
+        for kind in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+    ),
+    *(
+        FieldRule(
+            "tags",
+            "of two tags of one image the runtime names the one that it knows first",
+            f"{kind}.*.image",
+            _without_tag,
+        )
+        for kind in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+    ),
+    *(
+        FieldRule("times of containers", "two clocks", f"{kind}.*.{state}.{which}", _presence)
+        for kind in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+        for state, which in (
+            ("state.running", "startedAt"),
+            ("state.terminated", "startedAt"),
+            ("state.terminated", "finishedAt"),
+            ("lastState.terminated", "startedAt"),
+            ("lastState.terminated", "finishedAt"),
+        )
+    ),
+)
+
+UNLIMITED = "9007199254740988Ki"
+"""What cgroup v1 says of a memory limit that nobody has set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What is a twin's own: replaced by a word in every text."""
+
+    namespace: str
+    node: str
+    uid: str
+    addresses: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+
+def own_of(namespace: str, node: str, versions: list[Json]) -> Own:
+    """From the versions of the pod."""
+    uid = next((str(pod["metadata"]["uid"]) for pod in versions if pod.get("metadata", {}).get("uid")), "")
+    addresses, hosts = set(), set()
+    for pod in versions:
+        status = pod.get("status", {})
+        hosts.update(item["ip"] for item in status.get("hostIPs", ()) if item.get("ip"))
+        addresses.update(item["ip"] for item in status.get("podIPs", ()) if item.get("ip"))
+    return Own(namespace, node, uid, tuple(sorted(addresses - hosts)), tuple(sorted(hosts)))
+
+
+def normalise_text(text: str, own: Own) -> str:
+    """A message, an output or a log without what is the twin's own or the moment's."""
+    for given, word in (
+        (own.uid, "UID"),
+        *((address, "POD_IP") for address in own.addresses),
+        *((address, "HOST_IP") for address in own.hosts),
+        (own.namespace, "NAMESPACE"),
+    ):
+        if given:
+            text = re.sub(rf"(?<![A-Za-z0-9.]){re.escape(given)}(?![A-Za-z0-9])", word, text)
+    text = re.sub(rf"(?<![\w.-]){re.escape(own.node)}(?![\w-])", "NODE", text) if own.node else text
+    for rule in TEXT_RULES:
+        text = rule.pattern.sub(rule.replacement, text)
+    return text
+
+
+def normalise(value: Any, own: Own) -> Any:
+    """Every text of a JSON value."""
+    if isinstance(value, str):
+        return normalise_text(value, own)
+    if isinstance(value, dict):
+        return {key: normalise(item, own) for key, item in value.items()}
+    return [normalise(item, own) for item in value] if isinstance(value, list) else value
+
+
+def normalise_status(pod: Json, own: Own) -> Json:
+    """A pod's status (with what of its metadata a node writes) as it can be compared."""
+    status: Json = dict(pod.get("status", {}))
+    for rule in FIELD_RULES:
+        status = _apply(status, rule.path.split("."), rule.becomes)
+    status = _by_name(_drop_unlimited(normalise(status, own)))
+    if pod.get("metadata", {}).get("deletionTimestamp"):
+        status["(being deleted)"] = True
+    return status
+
+
+def _apply(value: Any, path: list[str], becomes: Callable[[Any], Any]) -> Any:
+    first, *rest = path
+    if first == "*":
+        return [_apply(item, rest, becomes) for item in value] if isinstance(value, list) else value
+    if not isinstance(value, dict) or first not in value:
+        return value
+    return {**value, first: _apply(value[first], rest, becomes) if rest else becomes(value[first])}
+
+
+def _by_name(status: Json) -> Json:
+    """Lists become mappings, so that a difference names what it is in; the order of conditions is the API's."""
+    named: Json = dict(status)
+    for key, label in (
+        ("conditions", "type"),
+        ("containerStatuses", "name"),
+        ("initContainerStatuses", "name"),
+        ("ephemeralContainerStatuses", "name"),
+    ):
+        if isinstance(status.get(key), list):
+            named[key] = {str(item.get(label)): {k: v for k, v in item.items() if k != label} for item in status[key]}
+    return named
+
+
+def before_back_off(status: Json) -> Json:
+    """The status with every container that cannot be started as it was just before that was said.
+
+    A kubelet writes `terminated` (or ErrImagePull) first, and why the next start fails with its next sync, up to 10 s
+    later: the reason comes from the reasonCache, which SyncPod fills after the status of that pass was generated.
+    """
+    changed = dict(status)
+    for key in ("containerStatuses", "initContainerStatuses"):
+        if key in status:
+            changed[key] = {name: _before_back_off(item) for name, item in status[key].items()}
+    return changed
+
+
+SAID_LATER = (
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "RunContainerError",
+)
+PULLING = ("ErrImagePull", "ImagePullBackOff")
+
+
+def _before_back_off(container: Json) -> Json:
+    state, last = container.get("state", {}), container.get("lastState", {}).get("terminated")
+    reason = state.get("waiting", {}).get("reason")
+    if reason in SAID_LATER and last:
+        return {**container, "state": {"terminated": last}, "lastState": {}}
+    if reason in PULLING:
+        return {**container, "state": {"waiting": {"reason": PULLING[0]}}}
+    return {**container, "lastState": {}} if "terminated" in state else container
+
+
+def _drop_unlimited(value: Any) -> Any:
+    """Without limits of nobody's, and what is empty then."""
+    if isinstance(value, dict):
+        kept = {key: _drop_unlimited(item) for key, item in value.items() if item != UNLIMITED}
+        return {key: item for key, item in kept.items() if not (key in ("limits", "resources") and item == {})}
+    return [_drop_unlimited(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,164 @@
+"""What counts as a difference, and under which name."""
+
+from tests.differential.compare import compare, generalise, nearest
+from tests.differential.history import History
+from tests.unit.differential.histories import OURS, THEIRS, add_event, container, history, pod, running
+
+
+def kinds(*sides: object) -> set[str]:
+    return {difference.kind for difference in compare(*sides)}  # type: ignore[arg-type]
+
+
+def test_pods_that_differ_in_identity_alone_are_equal() -> None:
+    ours = history(OURS, (0, pod("u-1", "10.0.0.1")))
+    theirs = history(THEIRS, (3, pod("u-2", "10.1.1.1")))
+    add_event(ours, "Killing", "pod x_diff-v-00(u-1) at 10.0.0.1 on nodeless")
+    add_event(theirs, "Killing", "pod x_diff-k-00(u-2) at 10.1.1.1 on kubelet")
+    assert kinds(ours, theirs) == set()
+
+
+def test_a_status_that_differs_at_the_end_is_named_by_its_path_without_the_containers_name() -> None:
+    ours = history(OURS, (0, pod("u-1", "10.0.0.1", "Running", container(terminated={"exitCode": 3}))))
+    theirs = history(THEIRS, (0, pod("u-2", "10.0.0.1", "Running", container(terminated={"exitCode": 4}))))
+    assert "status.container.state.terminated.exitCode: N / N" in kinds(ours, theirs)
+
+
+def test_a_change_that_comes_a_second_later_on_one_side_is_none() -> None:
+    before, after = running(), container(terminated={"exitCode": 0, "reason": "Completed"})
+    ours = history(OURS, (0, pod("u-1")), (19, pod("u-1", "10.0.0.9", "Running", after)))
+    theirs = history(THEIRS, (0, pod("u-2", "10.0.0.9", "Running", before)))
+    theirs.versions += [version for version in history(THEIRS, (21, pod("u-2", "10.0.0.9", "Running", after))).versions]
+    theirs.deleted = ours.deleted = 25.0
+    theirs.gone = ours.gone = 26.0
+    assert kinds(ours, theirs) == set()
+
+
+def test_what_one_side_shows_for_long_and_the_other_never_is_a_difference_though_the_end_is_equal() -> None:
+    waiting = container(waiting={"reason": "CrashLoopBackOff"})
+    ours = history(OURS, (0, pod("u-1", "10.0.0.9", "Running", waiting)), (9, pod("u-1")))
+    theirs = history(THEIRS, (0, pod("u-2")))
+    assert kinds(ours, theirs) == {"lasting only here: container waiting CrashLoopBackOff"}
+    assert kinds(theirs, ours) == {"lasting only kubelet: container waiting CrashLoopBackOff"}
+
+
+def test_an_event_of_one_side_is_a_difference_and_numbers_and_names_stay_out_of_its_kind() -> None:
+    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+    add_event(theirs, "Unhealthy", "Liveness probe failed: got {500}", kind="Warning")
+    assert kinds(ours, theirs) == {"event Warning Unhealthy: Liveness probe failed: got {N} (only kubelet)"}
+
+
+def test_counts_of_events_may_differ_a_little_and_not_much() -> None:
+    for count, expected in ((6, set()), (25, {"count of event Warning Unhealthy: no"})):
+        ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+        add_event(ours, "Unhealthy", "no", 5, "Warning")
+        add_event(theirs, "Unhealthy", "no", count, "Warning")
+        assert kinds(ours, theirs) == expected
+
+
+def test_an_event_just_before_the_deletion_may_have_been_due_after_it() -> None:
+    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+    add_event(ours, "BackOff", "late", at=18.5)
+    assert kinds(ours, theirs) == set()
+
+
+def test_answers_are_compared_word_by_word_and_a_message_is_named_by_where_it_departs() -> None:
+    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+    ours.answers = {"0 logs": {"status": 400, "body": "container x is odd"}}
+    theirs.answers = {"0 logs": {"status": 404, "body": "container x is even"}}
+    found = kinds(ours, theirs)
+    assert "answer logs.status" in found
+    assert any(kind.startswith("answer logs.body: ") and "odd" in kind and "even" in kind for kind in found)
+
+
+def test_a_pod_that_takes_much_longer_to_go_is_a_difference() -> None:
+    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+    theirs.gone = 40.0
+    assert kinds(ours, theirs) == {"ending: slower kubelet"}
+
+
+def test_a_pod_that_never_goes_on_one_side_is_a_difference() -> None:
+    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+    ours.gone = None
+    assert "ending: gone" in kinds(ours, theirs)
+
+
+def test_another_exit_code_at_the_end_is_a_difference() -> None:
+    last = [container(terminated={"exitCode": code, "reason": "Error"}) for code in (143, 137)]
+    ours = history(OURS, (0, pod("u-1")), (20.5, pod("u-1", "10.0.0.9", "Failed", last[0])))
+    theirs = history(THEIRS, (0, pod("u-2")), (20.5, pod("u-2", "10.0.0.9", "Failed", last[1])))
+    assert "ending: container: terminated Error 143 / terminated Error 137" in kinds(ours, theirs)
+
+
+def test_of_many_statuses_the_two_that_differ_least_are_named() -> None:
+    found = nearest([{"a": 1, "b": 1}, {"a": 1, "b": 2}], [{"a": 1, "b": 3}, {"a": 9, "b": 9}], "s")
+    assert [difference.kind for difference in found] == ["s.b: N / N"]
+    assert nearest([{"a": 1}, {"a": 2}], [{"a": 3}, {"a": 2}], "s") == []
+
+
+def test_a_kind_is_the_same_for_every_container_of_the_grammar() -> None:
+    assert generalise("Stopping container main") == generalise("Stopping container side0")
+
+
+def test_what_lasts_while_a_finalizer_holds_the_pod_is_compared_too() -> None:
+    def ending(namespace: str, uid: str, reason: str) -> History:
+        conditions = [{"type": "Ready", "status": "False", "reason": reason}]
+        made = history(
+            namespace, (0, pod(uid)), (20.5, pod(uid, "10.0.0.9", "Failed", running(), conditions=conditions))
+        )
+        made.gone, made.closed = 30.0, 31.0
+        return made
+
+    found = kinds(ending(OURS, "u-1", "PodFailed"), ending(THEIRS, "u-2", "ContainersNotReady"))
+    assert "lasting while ending only here: condition Ready False PodFailed" in found
+    assert "lasting while ending only kubelet: condition Ready False ContainersNotReady" in found
+
+
+def test_the_first_status_of_the_node_has_conditions_that_the_kubelet_shows_before_a_container_runs() -> None:
+    def starting(namespace: str, uid: str, *reasons: str) -> History:
+        waiting = container(waiting={"reason": "ContainerCreating"})
+        versions = []
+        for number, reason in enumerate(reasons):
+            conditions = [{"type": "PodReadyToStartContainers", "status": "False", "reason": reason}]
+            first = pod(uid, "10.0.0.9", "Pending", waiting, startTime="t", conditions=conditions)
+            versions.append((number * 0.1, first))
+        return history(namespace, *versions, (1.0, pod(uid, startTime="t")))
+
+    ours, theirs = starting(OURS, "u-1", "", "NoSandbox"), starting(THEIRS, "u-2", "NoSandbox")
+    assert kinds(ours, theirs) == {"first status.conditions.PodReadyToStartContainers.reason: - / NoSandbox"}
+    assert kinds(starting(OURS, "u-1", "NoSandbox"), starting(THEIRS, "u-2", "Earlier", "NoSandbox")) == set()
+
+
+def test_a_back_off_that_the_kubelet_has_not_said_yet_is_no_difference_at_a_moment() -> None:
+    end = {"exitCode": 1, "reason": "Error"}
+    waiting = {**container(waiting={"reason": "CrashLoopBackOff"}), "lastState": {"terminated": end}, "restartCount": 2}
+    ended = {**container(terminated=end), "lastState": {"terminated": {"exitCode": 1}}, "restartCount": 1}
+    ours = history(OURS, (0, pod("u-1")), (9, pod("u-1", "10.0.0.9", "Running", waiting)))
+    theirs = history(THEIRS, (0, pod("u-2")), (9, pod("u-2", "10.0.0.9", "Running", ended)))
+    assert not {kind for kind in kinds(ours, theirs) if kind.startswith("status.")}
+    other = {**ended, "state": {"terminated": {"exitCode": 2, "reason": "Error"}}}
+    theirs = history(THEIRS, (0, pod("u-2")), (9, pod("u-2", "10.0.0.9", "Running", other)))
+    assert "status.container.state.terminated.exitCode: N / N" in kinds(ours, theirs)
+
+
+def test_the_first_restart_counts_and_one_more_in_a_loop_does_not() -> None:
+    def restarted(namespace: str, uid: str, count: int) -> History:
+        return history(namespace, (0, pod(uid, "10.0.0.9", "Running", {**running(), "restartCount": count})))
+
+    assert kinds(restarted(OURS, "u-1", 3), restarted(THEIRS, "u-2", 2)) == set()
+    assert kinds(restarted(OURS, "u-1", 1), restarted(THEIRS, "u-2", 0)) == {"status.container.restartCount"}
+    assert kinds(restarted(OURS, "u-1", 4), restarted(THEIRS, "u-2", 2)) == {"status.container.restartCount"}
+
+
+def test_what_is_recorded_in_every_pass_counts_by_being_there() -> None:
+    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+    add_event(ours, "BackOff", "again", 9, "Warning")
+    add_event(theirs, "BackOff", "again", 2, "Warning")
+    assert kinds(ours, theirs) == set()
+    add_event(ours, "BackOff", "another", 1, "Warning")
+    assert kinds(ours, theirs) == {"event Warning BackOff: another (only here)"}
+
+
+def test_a_late_watch_of_the_kubelet_is_no_difference() -> None:
+    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+    add_event(theirs, "FailedMount", "failed to sync configmap cache: timed out waiting for the condition")
+    assert kinds(ours, theirs) == set()

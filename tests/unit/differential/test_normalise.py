@@ -1,0 +1,64 @@
+"""What is taken away before two pods are compared, and what is not."""
+
+import pytest
+
+from tests.differential.normalise import FIELD_RULES, TEXT_RULES, Own, normalise_status, normalise_text, own_of
+from tests.unit.differential.histories import pod
+
+OWN = Own("diff-v-00", "nodeless", "uid-1", ("10.0.0.7",), ("10.9.9.9",))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("back-off 10s restarting x_diff-v-00(uid-1)", "back-off DURATION restarting x_NAMESPACE(UID)"),
+        ("dial tcp 10.0.0.7:81: refused", "dial tcp POD_IP:81: refused"),
+        ("read tcp 10.9.9.9:43210->10.0.0.7:81: reset", "read tcp HOST_IP:PORT->POD_IP:81: reset"),
+        ("containerd://" + "ab" * 32, "containerd://ID"),
+        ("task " + "01" * 32 + " not found", "task ID not found"),
+        ("pulled in 12ms (12ms including waiting). Size", "pulled in DURATION. Size"),
+        ("at 2026-11-28T10:11:12.123456789Z it", "at TIME it"),
+        ("MountVolume of kube-api-access-x7k2p", "MountVolume of kube-api-access-NAME"),
+        ("on nodeless-2 and nodeless", "on nodeless-2 and NODE"),
+        ("10.0.0.70 is another", "10.0.0.70 is another"),
+        ("exit code 137", "exit code 137"),
+    ],
+)
+def test_a_text_keeps_what_the_twins_have_in_common(given: str, expected: str) -> None:
+    assert normalise_text(given, OWN) == expected
+
+
+def test_every_rule_has_a_reason() -> None:
+    assert all(rule.reason for rule in (*TEXT_RULES, *FIELD_RULES))
+
+
+def test_times_and_addresses_count_by_presence() -> None:
+    first, second = pod("u", "10.0.0.1", startTime="a"), pod("u", "10.0.0.2", startTime="b")
+    own = [own_of("n", "x", [item]) for item in (first, second)]
+    assert normalise_status(first, own[0]) == normalise_status(second, own[1])
+    without = pod("u", "10.0.0.2")
+    assert normalise_status(first, own[0]) != normalise_status(without, own[1])
+
+
+def test_the_address_of_a_pod_on_the_host_network_is_the_hosts() -> None:
+    own = own_of("n", "x", [pod("u", "10.9.9.9")])
+    assert own.addresses == () and own.hosts == ("10.9.9.9",)
+
+
+def test_a_limit_that_nobody_has_set_is_no_limit() -> None:
+    given = pod("u", resources={"limits": {"memory": "9007199254740988Ki", "cpu": "1"}})
+    assert normalise_status(given, OWN)["resources"] == {"limits": {"cpu": "1"}}
+    given = pod("u", resources={"limits": {"memory": "9007199254740988Ki"}})
+    assert "resources" not in normalise_status(given, OWN)
+
+
+def test_containers_and_conditions_are_found_by_name_whatever_their_order() -> None:
+    conditions = [{"type": "A", "status": "True"}, {"type": "B", "status": "False"}]
+    first, second = pod("u", conditions=conditions), pod("u", conditions=conditions[::-1])
+    assert normalise_status(first, OWN) == normalise_status(second, OWN)
+
+
+def test_an_image_counts_by_its_repository() -> None:
+    images = ("10.0.0.1:5000/busybox:latest", "10.0.0.1:5000/busybox:1.35", "10.0.0.1:5000/other:1")
+    shown = [normalise_status(pod("u", "10.0.0.7", "Running", {"name": "main", "image": name}), OWN) for name in images]
+    assert shown[0] == shown[1] != shown[2]
