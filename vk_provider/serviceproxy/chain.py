@@ -17,6 +17,8 @@ LOCAL_OFFSET = 32768
 """The first slot of the Node's own endpoints in the maps that hold both lists."""
 MASQUERADE_MARK = "0x2000"
 """A bit of the packet's mark; kube-proxy has 0x4000, and both can be on one machine."""
+AFFINITY_SEED = "0x76"
+"""Of the hash over client and Service port: fixed, or each rule would have its own."""
 
 _NAME = re.compile(r"(nodeport-)?(cluster|local|external)([46])-(\d+)(?:-(\d+))?")
 
@@ -54,15 +56,16 @@ def _rules(name: str) -> list[str]:
     dnat = f"meta l4proto {{ 6, 17, 132 }} dnat {ip} to"
     if not affinity_s:
         return [f"{slot} {dnat} meta priority . {key} map @{prefix}endpoints{family}"]
-    clients, client = f"@affinity-clients{family}", f"{ip} saddr . ct mark"
-    remember = f"update {clients} {{ {client} timeout {affinity_s}s : meta priority }}"
+    clients = f"@affinity-clients{family}"
+    port = f"ct mark set {key} map @{prefix}affinity{family}"
+    client = f"ct mark set jhash {ip} saddr . ct mark mod 4294967295 seed {AFFINITY_SEED}"
+    remember = f"update {clients} {{ ct mark timeout {affinity_s}s : meta priority }}"
     found = f"{dnat} ct mark . meta priority map @affinity-{'local-' if kind == 'local' else ''}endpoints{family}"
     return [
-        f"ct mark set {key} map @{prefix}affinity{family}",
-        f"meta priority set {client} map {clients} {remember}",
-        found,
+        f"{port} {client} meta priority set ct mark map {clients} {remember}",
+        f"{port} {found}",
         # Not known, or its endpoint is gone. An update would only prolong what is there.
-        f"delete {clients} {{ {client} : meta priority }}",
-        f"{slot} meta priority set meta priority . ct mark map @affinity-picks{family} {remember}",
-        found,
+        f"{port} {client} delete {clients} {{ ct mark : meta priority }}",
+        f"{port} {slot} meta priority set meta priority . ct mark map @affinity-picks{family} {client} {remember}",
+        f"{port} {found}",
     ]

@@ -10,7 +10,7 @@ Per IP family (the digit at the end of a name); names are kube-proxy's where it 
     affinity                            frontend -> number of the Service port
     affinity-picks                      slot . port -> number of an endpoint
     affinity-endpoints, -local-         port . endpoint -> its address
-    affinity-clients                    client . port -> endpoint, for a time: written by packets
+    affinity-clients                    hash of client and port -> endpoint, for a time: written by packets
     pods, hairpin-connections, nodeport-ips   what differs from one namespace to the next (Vantage)
 """
 
@@ -52,9 +52,7 @@ _DEFINITIONS = {
     "nodeport-ips": "type {addr}",
 }
 # Filled by packets: a new table does not empty it.
-_CLIENTS = {
-    "affinity-clients": "type {addr} . mark : classid ; flags dynamic,timeout ; size " + str(MAX_AFFINITY_CLIENTS)
-}
+_CLIENTS = {"affinity-clients": "type mark : classid ; flags dynamic,timeout ; size " + str(MAX_AFFINITY_CLIENTS)}
 _FAMILIES = ({"ip": "ip", "addr": "ipv4_addr", "v": "4"}, {"ip": "ip6", "addr": "ipv6_addr", "v": "6"})
 
 

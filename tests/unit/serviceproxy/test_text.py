@@ -1,0 +1,128 @@
+"""The nft text and the numbers in it."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+
+from tests.service_objects import make_endpoint, make_port, make_service, make_slice
+from tests.unit.serviceproxy.reading import build_index
+from vk_provider.serviceproxy.address import Family, parse_address, parse_network
+from vk_provider.serviceproxy.affinity import TAG, AffinityNumbers, number_endpoints
+from vk_provider.serviceproxy.chain import name_chain, write_chains
+from vk_provider.serviceproxy.endpoint import Endpoint
+from vk_provider.serviceproxy.nft import Vantage, parse_revision, render_delta, render_table, vantage_elements
+from vk_provider.serviceproxy.table import diff_tables
+
+
+def test_a_delta_deletes_the_revision_it_was_made_for_so_that_it_fails_on_any_other() -> None:
+    index = build_index([make_service("a", "10.96.0.2")])
+    before = index.table()
+    index.apply_slice(make_slice("a", make_endpoint("10.1.0.1")))
+    after = index.table()
+    lines = render_delta(diff_tables(before, after)).splitlines()
+    assert f"delete element inet vk-services revision {{ {before.revision} }}" in lines
+    assert f"add element inet vk-services revision {{ {after.revision} }}" in lines
+
+
+def test_a_delta_makes_the_chains_that_the_table_did_not_have() -> None:
+    index = build_index([make_service("a", "10.96.0.2", type="NodePort", ports=[make_port(80, node_port=30080)])])
+    before = index.table()
+    index.apply_slice(make_slice("a", make_endpoint("10.1.0.1")))
+    text = render_delta(diff_tables(before, index.table()))
+    for chain in ("cluster4-1", "nodeport-external4-1", "nodeport-cluster4-1"):
+        assert f"add chain inet vk-services {chain}\n" in text
+
+
+def test_no_text_depends_on_names_that_a_machine_would_have_to_know() -> None:
+    """Protocols by number: /etc/protocols may be missing."""
+    index = build_index([make_service("a", "10.96.0.2")], [make_slice("a", make_endpoint("10.1.0.1"))])
+    words = render_table(index.table(), Vantage(("10.1.0.1",))).replace(",", " ").split()
+    assert not {"tcp", "udp", "sctp", "http"} & set(words)
+
+
+def test_a_vantage_without_replies_masquerades_what_comes_from_outside_under_the_policy_local() -> None:
+    table = build_index([]).table()
+    mark = "add rule inet vk-services external-local4 meta mark set meta mark or 0x2000\n"
+    assert mark in render_table(table, Vantage(sees_replies=False))
+    assert mark not in render_table(table, Vantage())
+
+
+def test_a_vantage_names_its_pods_and_the_addresses_of_node_ports() -> None:
+    vantage = Vantage(("10.1.0.5", "10.2.0.0/24", "fd00::5", "x"), ("10.255.0.1", "127.0.0.1", "::1", "fd00::1"))
+    assert {(item.container, item.key) for item in vantage_elements(vantage)} == {
+        ("pods4", "10.1.0.5"),
+        ("hairpin-connections4", "10.1.0.5 . 10.1.0.5"),
+        ("pods4", "10.2.0.0/24"),
+        ("pods6", "fd00::5"),
+        ("hairpin-connections6", "fd00::5 . fd00::5"),
+        ("nodeport-ips4", "10.255.0.1"),
+        ("nodeport-ips6", "fd00::1"),
+    }
+
+
+def test_the_revision_is_read_from_what_nft_lists() -> None:
+    listed = "table inet vk-services {\n\tset revision {\n\t\ttype ipv6_addr\n\t\telements = { 1::2 }\n\t}\n}\n"
+    assert parse_revision(listed) == "1::2"
+    assert parse_revision(listed.replace("\t\telements = { 1::2 }\n", "")) is None
+
+
+def test_a_name_that_is_no_counted_chain_is_an_error() -> None:
+    with pytest.raises(ValueError):
+        write_chains(frozenset({"services"}))
+    assert name_chain("nodeport-", "local", 6, 2, 0) == "nodeport-local6-2"
+
+
+def test_affinity_numbers_are_the_same_after_a_restart_and_distinct_when_hashes_collide() -> None:
+    numbers = AffinityNumbers()
+    first = numbers.claim("a/b/web/6")
+    assert first == numbers.claim("a/b/web/6") == AffinityNumbers().claim("a/b/web/6")
+    assert first & 0xFF000000 == TAG
+    colliding = next(
+        name for n in range(1 << 26) if zlib.crc32((name := f"x{n}").encode()) % (1 << 24) == first % (1 << 24)
+    )
+    assert numbers.claim(colliding) == first + 1
+    numbers.release("a/b/web/6")
+    assert numbers.claim("a/b/web/6") == first
+
+
+def test_every_endpoint_of_a_port_has_a_number_of_its_own() -> None:
+    endpoints = [Endpoint(f"10.{n >> 8}.{n & 255}.1", 80, "", True, True, False) for n in range(20000)]
+    assert len(set(number_endpoints(endpoints).values())) == 20000
+
+
+@pytest.mark.parametrize(
+    "written, expected",
+    [
+        ("10.0.0.1", (Family.IPV4, "10.0.0.1")),
+        ("010.000.0.01", (Family.IPV4, "10.0.0.1")),
+        ("FD00:0::1", (Family.IPV6, "fd00::1")),
+        ("::ffff:10.0.0.1", (Family.IPV4, "10.0.0.1")),
+        ("fe80::1%eth0", None),
+        ("10.0.0", None),
+        ("10..0.1", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_addresses_are_canonical(written: object, expected: object) -> None:
+    assert parse_address(written) == expected
+
+
+@pytest.mark.parametrize(
+    "written, expected",
+    [
+        (" 10.1.2.3/8 ", "10.0.0.0/8"),
+        ("fd00::1/64", "fd00::/64"),
+        ("::5/64", "::/64"),
+        ("10.0.0.0", None),
+        ("10.0.0.0/33", None),
+        ("10.0.0.0/-1", None),
+        ("10.0.0.0/255.0.0.0", None),
+        ("::ffff:10.0.0.0/104", None),
+    ],
+)
+def test_networks_lose_padding_and_host_bits(written: str, expected: str | None) -> None:
+    found = parse_network(written)
+    assert (found and str(found)) == expected
