@@ -1,4 +1,4 @@
-"""Services and EndpointSlices as the API server sends them, defaults filled in."""
+"""Services and EndpointSlices as the API server sends them, defaults filled in; the addresses that tests use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from typing import Any
 from vk_provider.jsontypes import Json
 
 NODE = "n1"
+NODE4, NODE6 = "10.255.0.1", "fd00:255::1"
+LOCAL_PODS, LOCAL_PODS6 = "10.1.0.0/17", "fd00:1::/64"
+REMOTE_PODS, REMOTE_PODS6 = "10.1.128.0/17", "fd00:2::/64"
+OUTSIDE, OUTSIDE6 = "192.168.0.0/16", "fd00:9::/64"
+ELSEWHERE = "198.51.100.0/24"
+PODS = [f"10.1.0.{n}" for n in (1, 2, 3)] + [f"10.1.128.{n}" for n in (1, 2, 3, 4)] + ["198.51.100.1"]
+PODS6 = [f"fd00:1::{n}" for n in (1, 2, 3)] + [f"fd00:2::{n}" for n in (1, 2, 3, 4)]
+PORTS = (8080, 8081)
+HOST_PORT = 7000
+"""Of the hostNetwork pod at the node's own address."""
 
 
 def make_port(port: int, protocol: str = "TCP", name: str = "", node_port: int = 0) -> Json:

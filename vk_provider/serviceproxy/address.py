@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from enum import IntEnum
 from functools import lru_cache
+
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_CANONICAL4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -29,6 +33,8 @@ def parse_address(written: object) -> tuple[Family, str] | None:
     As Go's ParseIPSloppy and IP.String: leading zeros are decimal, an IPv4-mapped address is an IPv4 address, and
     there are no zones.
     """
+    if isinstance(written, str) and _CANONICAL4.fullmatch(written):
+        return Family.IPV4, written  # nearly all of them, in a tenth of the time
     parsed = _parse(written)
     return None if parsed is None else (Family(parsed.version), str(parsed))
 

@@ -1,10 +1,10 @@
 """Numbers for sessionAffinity: ClientIP. Pure.
 
-nft 1.0.6 has no rule that writes the result of a lookup into a map, so rules pass it on in two fields of the first packet
-of a connection that nobody reads before they are cleared: the number of the Service port in the connection's mark, that
-of the endpoint in the packet's priority (a traffic control class, two 16-bit halves). A client is remembered by a hash
-of its address and the port's number: an IPv6 address and a number together do not fit into the registers that 1.0.6
-gives such a rule, and clients of equal hash only share an endpoint.
+nft 1.0.6 has no rule that writes the result of a lookup into a map, so rules pass it on in two fields of a connection's
+first packet that nobody reads before they are cleared: the number of the Service port in the connection's mark, that of
+the endpoint in the packet's priority (a traffic control class, two 16-bit halves). A client is remembered by a hash of
+its address and the port's number: an IPv6 address and a number together do not fit into the registers that 1.0.6 gives
+such a rule, and clients of equal hash only share an endpoint.
 """
 
 from __future__ import annotations

@@ -67,7 +67,6 @@ class ServiceIndex:
             state = self._zones[zone] = _ZoneTable(set(self._services))
         for key in state.dirty:
             state.replace(key, self._fragment(key, zone))
-        state.dirty.clear()
         return state.freeze(self._cidrs)
 
     def _set_service(self, key: str, service: Service | None) -> None:
@@ -147,11 +146,14 @@ class _ZoneTable:
         self._fragments: dict[str, Fragment] = {}
         self._chains: Counter[str] = Counter()
         self._digest = 0
+        self._changed: set[str] = set()
+        self._last: Table | None = None
 
     def replace(self, key: str, fragment: Fragment | None) -> None:
         before = self._fragments.get(key)
         if before is not None and fragment is not None and before.digest == fragment.digest:
             return  # the same object stays, so that a comparison of tables passes over it
+        self._changed.add(key)
         if before is not None:
             del self._fragments[key]
             self._digest -= before.digest
@@ -162,10 +164,16 @@ class _ZoneTable:
             self._chains.update(chains_of(fragment))
 
     def freeze(self, cidrs: tuple[str, ...]) -> Table:
+        self.dirty.clear()
         self._chains = +self._chains
         digest = self._digest + (digest_text(" ".join(cidrs)) if cidrs else 0)
         revision = str(ipaddress.IPv6Address(digest % (1 << 128)))
-        return Table(revision, dict(self._fragments), frozenset(self._chains), cidrs)
+        if self._last is not None and self._last.revision == revision:
+            return self._last
+        base = self._last.revision if self._last else ""
+        changed, self._changed = frozenset(self._changed), set()
+        self._last = Table(revision, dict(self._fragments), frozenset(self._chains), cidrs, base, changed)
+        return self._last
 
 
 class _Claims:

@@ -151,6 +151,8 @@ def _of_family(written: Iterable[Any], family: Family) -> tuple[str, ...]:
 
 def _source_ranges(written: Iterable[Any], family: Family) -> tuple[Network, ...]:
     """Merged, since nft takes no overlapping ranges; one of length 0 allows everybody."""
+    if not written:
+        return ()
     networks = [network for item in written if isinstance(item, str) and (network := parse_network(item))]
     merged: list[Network] = []
     if family is Family.IPV4:

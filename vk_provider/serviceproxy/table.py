@@ -16,12 +16,16 @@ class Table:
     fragments: by Service (namespace/name); a Service whose addresses are all another's has an empty one
     chains:    names of the chains that verdicts go to (chain.py)
     service_cidrs: canonical networks of the cluster's ServiceCIDRs
+    base, changed: revision of the table that the index made before this one for the same zone, and the Services whose
+               fragments differ from it: what makes a delta from there cheap
     """
 
     revision: str
     fragments: Mapping[str, Fragment]
     chains: frozenset[str]
-    service_cidrs: tuple[str, ...] = ()
+    service_cidrs: tuple[str, ...]
+    base: str
+    changed: frozenset[str]
 
     def elements(self) -> Iterator[Element]:
         for fragment in self.fragments.values():
@@ -64,22 +68,20 @@ def chains_of(fragment: Fragment) -> Iterator[str]:
 
 
 def diff_tables(old: Table, new: Table) -> Delta:
-    """Costs a comparison of identities for each Service that did not change."""
+    """From the table before it costs what has changed, from an older one a look at each Service."""
+    keys = new.changed if new.base == old.revision else old.fragments.keys() | new.fragments.keys()
     removed: list[Element] = []
     added: list[Element] = []
     udp: list[UdpFrontend] = []
-    for key, fragment in new.fragments.items():
-        before = old.fragments.get(key)
-        if fragment is before:
+    for key in sorted(keys):
+        before, after = old.fragments.get(key), new.fragments.get(key)
+        if after is before:
             continue
-        gone, come = _diff(before.elements if before else (), fragment.elements)
+        gone, come = _diff(before.elements if before else (), after.elements if after else ())
         removed += gone
         added += come
         known = set(before.udp) if before else set()
-        udp += [item for item in fragment.udp if item not in known]
-    for key, fragment in old.fragments.items():
-        if key not in new.fragments:
-            removed += fragment.elements
+        udp += [item for item in (after.udp if after else ()) if item not in known]
     gone, come = _diff(tuple(cidr_elements(old.service_cidrs)), tuple(cidr_elements(new.service_cidrs)))
     return Delta(
         base=old.revision,

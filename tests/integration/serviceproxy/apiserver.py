@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import queue
+import socket
 import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,13 +27,15 @@ INITIAL_END = {"k8s.io/initial-events-end": "true"}
 
 
 class ObjectServer:
-    """Serves on `listener`, a listening socket. `set` adds, changes or (None) removes an object."""
+    """`start` serves on a listening socket. `set` adds, changes or (None) removes an object, before it, too."""
 
-    def __init__(self, listener: Any) -> None:
+    def __init__(self) -> None:
         self._objects: dict[str, dict[str, Json]] = {path: {} for path in COLLECTIONS}
         self._watches: dict[str, set[queue.SimpleQueue[Json | None]]] = {path: set() for path in COLLECTIONS}
         self._version = 1
         self._lock = threading.Lock()
+
+    def start(self, listener: socket.socket) -> None:
         listener.setblocking(True)
         self._http = _Http(listener.getsockname(), _Handler, bind_and_activate=False)
         self._http.socket.close()

@@ -18,18 +18,23 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.service_objects import (
+    ELSEWHERE,
+    HOST_PORT,
+    LOCAL_PODS,
+    LOCAL_PODS6,
+    NODE4,
+    NODE6,
+    OUTSIDE,
+    OUTSIDE6,
+    PODS,
+    PODS6,
+    PORTS,
+    REMOTE_PODS,
+    REMOTE_PODS6,
+)
 from vk_provider.cloud.local.syscalls import CLONE_NEWNET, setns
 
-NODE4, NODE6 = "10.255.0.1", "fd00:255::1"
-LOCAL_PODS, LOCAL_PODS6 = "10.1.0.0/17", "fd00:1::/64"
-REMOTE_PODS, REMOTE_PODS6 = "10.1.128.0/17", "fd00:2::/64"
-OUTSIDE, OUTSIDE6 = "192.168.0.0/16", "fd00:9::/64"
-ELSEWHERE = "198.51.100.0/24"
-PODS = [f"10.1.0.{n}" for n in (1, 2, 3)] + [f"10.1.128.{n}" for n in (1, 2, 3, 4)] + ["198.51.100.1"]
-PODS6 = [f"fd00:1::{n}" for n in (1, 2, 3)] + [f"fd00:2::{n}" for n in (1, 2, 3, 4)]
-PORTS = (8080, 8081)
-HOST_PORT = 7000
-"""Of the hostNetwork pod at the node's own address."""
 IP_FREEBIND, IPV6_FREEBIND = 15, 78
 _counter = itertools.count()
 

@@ -11,8 +11,18 @@ from pathlib import Path
 
 from tests.cluster import build
 from tests.integration.serviceproxy.apiserver import ObjectServer
-from tests.integration.serviceproxy.bed import LOCAL_PODS, LOCAL_PODS6, NODE4, NODE6, Bed
-from tests.service_objects import NODE, make_endpoint, make_port, make_service, make_slice
+from tests.integration.serviceproxy.bed import Bed
+from tests.service_objects import (
+    LOCAL_PODS,
+    LOCAL_PODS6,
+    NODE,
+    NODE4,
+    NODE6,
+    make_endpoint,
+    make_port,
+    make_service,
+    make_slice,
+)
 from vk_provider.jsontypes import Json
 
 SERVICES, SLICES = "/api/v1/services", "/apis/discovery.k8s.io/v1/endpointslices"
@@ -25,10 +35,21 @@ class KubeProxy:
     """Use as a context manager inside the bed's. `set_service` and `set_slice` take objects of the API, None to remove;
     `wait` returns when its rules follow all that was set before."""
 
-    def __init__(self, bed: Bed, directory: Path, zone: str = "", cidrs: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        bed: Bed,
+        directory: Path,
+        zone: str = "",
+        cidrs: tuple[str, ...] = (),
+        verbosity: int = 0,
+        sync_s: float = SYNC_S,
+    ) -> None:
         self._bed, self._directory, self._zone, self._cidrs = bed, directory, zone, cidrs
+        self._verbosity, self._sync_s = verbosity, sync_s
         self._stack = ExitStack()
         self._step = 1000
+        self._api = ObjectServer()
+        self.log = directory / "kube-proxy.log"
 
     def __enter__(self) -> KubeProxy:
         try:
@@ -36,7 +57,7 @@ class KubeProxy:
             listener.bind(("127.0.0.1", 0))
             listener.listen(64)
             port = listener.getsockname()[1]
-            self._api = ObjectServer(listener)
+            self._api.start(listener)
             self._stack.callback(self._api.close)
             self._seed()
             self._start(port)
@@ -67,11 +88,14 @@ class KubeProxy:
             for name, port in ((fixed, self._step), (moving, 1)):
                 ports = [{"name": "", "protocol": "TCP", "port": port}]
                 self.set_slice(name, make_slice(name, make_endpoint(pod, "n2"), ports=ports, family=family))
-        deadline = time.monotonic() + SYNC_S
-        while not all(self._follows(*marker) for marker in _MARKERS.values()):
+        deadline = time.monotonic() + self._sync_s
+        while True:
+            asked = time.monotonic()
+            if all(self._follows(*marker) for marker in _MARKERS.values()):
+                return
             if time.monotonic() > deadline or self._process.poll() is not None:
-                raise AssertionError(f"kube-proxy does not follow:\n{self._log.read_text()[-3000:]}")
-            time.sleep(0.02)
+                raise AssertionError(f"kube-proxy does not follow:\n{self.log.read_text()[-3000:]}")
+            time.sleep(max(0.02, 2 * (time.monotonic() - asked)))  # a large map takes long to list
 
     def _follows(self, family: str, address: str, _: str) -> bool:
         listed = self._bed.run_node("nft", "list", "map", family, "kube-proxy", "service-ips", check=False)
@@ -95,13 +119,14 @@ class KubeProxy:
 
     def _start(self, port: int) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
-        config, self._log = self._directory / "config.yaml", self._directory / "kube-proxy.log"
+        config = self._directory / "config.yaml"
         kubeconfig = self._directory / "kubeconfig"
         kubeconfig.write_text(_KUBECONFIG.format(port=port))
         config.write_text(_CONFIG.format(kubeconfig=kubeconfig, node=NODE, pods=f"{LOCAL_PODS},{LOCAL_PODS6}"))
         program = build.ensure("controlplane").parent / "kube-proxy"
-        command = ["nsenter", f"--net=/run/netns/{self._bed.node}", str(program), f"--config={config}"]
-        with self._log.open("w") as log:
+        command = ["nsenter", f"--net=/run/netns/{self._bed.node}", str(program)]
+        command += [f"--config={config}", f"--v={self._verbosity}"]
+        with self.log.open("w") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self._stack.callback(self._stop)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from tests.integration.serviceproxy.bed import LOCAL_PODS, LOCAL_PODS6, NODE4, NODE6, PODS, PODS6, Bed
-from tests.service_objects import NODE
+from tests.integration.serviceproxy.bed import Bed
+from tests.service_objects import LOCAL_PODS, LOCAL_PODS6, NODE, NODE4, NODE6, PODS, PODS6
 from vk_provider.jsontypes import Json
 from vk_provider.serviceproxy.address import Family, parse_address
 from vk_provider.serviceproxy.conntrack import Flow, select_stale

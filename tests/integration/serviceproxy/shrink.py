@@ -7,8 +7,8 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 
-from tests.integration.serviceproxy.generate import Objects
 from tests.integration.serviceproxy.sides import Sides, list_questions
+from tests.service_history import Objects
 
 MOST_TRIES = 60
 

@@ -10,11 +10,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.serviceproxy.bed import NODE4, NODE6, PODS, PODS6, Answer, Attempt, Bed
-from tests.integration.serviceproxy.generate import Objects
+from tests.integration.serviceproxy.bed import Answer, Attempt, Bed
 from tests.integration.serviceproxy.kubeproxy import KubeProxy
 from tests.integration.serviceproxy.ours import OurProxy
-from vk_provider.serviceproxy.service import parse_service
+from tests.service_history import Objects
+from tests.service_objects import NODE4, NODE6, PODS, PODS6
 
 CIDRS = ("10.96.0.0/16", "fd00:96::/112")
 ZONE = "z1"
@@ -149,7 +149,3 @@ def _forget_lateness(seen: tuple[dict[Question, set[Answer]], ...], questions: I
 
 def _show(answers: set[Answer]) -> str:
     return "; ".join(sorted(f"{item.kind} {item.endpoint} {item.seen}".strip() for item in answers))
-
-
-def is_proxied(item: dict[str, object]) -> bool:
-    return parse_service(item) is not None

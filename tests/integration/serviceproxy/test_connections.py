@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from tests.integration.serviceproxy.bed import NODE4, NODE6, Answer, Attempt, Bed, kinds
-from tests.integration.serviceproxy.generate import generate_history
+from tests.integration.serviceproxy.bed import Answer, Attempt, Bed, kinds
 from tests.integration.serviceproxy.ours import LOCAL, VANTAGE, OurProxy
-from tests.service_objects import make_endpoint, make_port, make_service, make_slice
+from tests.service_history import generate_history
+from tests.service_objects import NODE4, NODE6, make_endpoint, make_port, make_service, make_slice
 from vk_provider.serviceproxy.nft import REMOVE, Vantage, render_delta, render_table
 from vk_provider.serviceproxy.table import diff_tables
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.serviceproxy.bed import remove_abandoned
-from tests.integration.serviceproxy.generate import generate_history
 from tests.integration.serviceproxy.shrink import shrink
 from tests.integration.serviceproxy.sides import Question, Sides, list_questions
+from tests.service_history import generate_history
 
 pytestmark = pytest.mark.real
 

@@ -7,7 +7,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.integration.serviceproxy.generate import Objects, generate_history
+from tests.service_history import Objects, generate_history
 from tests.service_objects import make_endpoint, make_port, make_service, make_slice
 from tests.unit.serviceproxy.reading import build_index, contents, read
 from vk_provider.serviceproxy.index import ServiceIndex

@@ -6,8 +6,19 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from tests.integration.serviceproxy.bed import HOST_PORT, NODE4, NODE6, PODS, PODS6, PORTS
-from tests.service_objects import NODE, make_endpoint, make_port, make_service, make_slice
+from tests.service_objects import (
+    HOST_PORT,
+    NODE,
+    NODE4,
+    NODE6,
+    PODS,
+    PODS6,
+    PORTS,
+    make_endpoint,
+    make_port,
+    make_service,
+    make_slice,
+)
 from vk_provider.jsontypes import Json
 
 ZONES = ("z1", "z2")
