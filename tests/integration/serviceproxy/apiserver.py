@@ -23,6 +23,11 @@ COLLECTIONS = {
     "/apis/discovery.k8s.io/v1/endpointslices": ("discovery.k8s.io/v1", "EndpointSlice"),
     "/apis/networking.k8s.io/v1/servicecidrs": ("networking.k8s.io/v1", "ServiceCIDR"),
 }
+UNWANTED = {
+    "/api/v1/services": "service.kubernetes.io/service-proxy-name",
+    "/apis/discovery.k8s.io/v1/endpointslices": "service.kubernetes.io/headless",
+}
+"""The proxy asks for what has not this label (cmd/kube-proxy/app/server.go): an object that gets it is gone to it."""
 INITIAL_END = {"k8s.io/initial-events-end": "true"}
 
 
@@ -53,6 +58,8 @@ class ObjectServer:
         self._thread.join()
 
     def set(self, path: str, key: str, item: Json | None) -> None:
+        if item is not None and UNWANTED.get(path) in (item["metadata"].get("labels") or {}):
+            item = None
         with self._lock:
             known = self._objects[path]
             before = known.get(key)
@@ -111,6 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         target = urlsplit(self.path)
         query = parse_qs(target.query)
+        label = UNWANTED.get(target.path)
+        assert label is None or f"!{label}" in query["labelSelector"], query
         if target.path not in COLLECTIONS:
             self._answer({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404}, 404)
         elif "watch" in query:

@@ -81,6 +81,11 @@ def test_an_endpoint_in_two_slices_counts_once_and_the_living_one_wins() -> None
     assert ends(chosen(old, new, more)) == [1, 2]
 
 
+def test_of_two_pods_with_one_address_the_one_that_does_not_terminate_speaks_even_when_it_is_not_ready() -> None:
+    published = pod(1, ready=True, terminating=True)
+    assert chosen(make_slice("a", published), make_slice("a", pod(1, ready=False), suffix="y")).verdict == "refused"
+
+
 def test_only_the_first_address_of_an_endpoint_is_used() -> None:
     assert ends(chosen(make_slice("a", {"addresses": ["10.1.0.1", "10.1.0.2"]}))) == [1]
 

@@ -107,6 +107,13 @@ def test_internal_traffic_policy_local_means_endpoints_of_the_same_node_object()
     assert read(table(service), "10.96.0.2") == Reading("local", [A])
 
 
+def test_internal_traffic_policy_local_does_not_hold_for_node_ports() -> None:
+    ports = [make_port(80, node_port=30080)]
+    made = table(make_service("a", "10.96.0.2", type="NodePort", internalTrafficPolicy="Local", ports=ports))
+    assert read(made, "10.96.0.2") == Reading("local", [A])
+    assert read(made, "", 30080) == Reading("external", [A, B])
+
+
 def test_internal_traffic_policy_local_without_local_endpoints_drops() -> None:
     service = make_service("a", "10.96.0.2", internalTrafficPolicy="Local")
     assert read(table(service, make_slice("a", FAR)), "10.96.0.2") == Reading("dropped")
@@ -167,6 +174,10 @@ def test_a_health_check_node_port_counts_the_ready_local_endpoints_by_address() 
     ports = [{"name": "", "protocol": "TCP", "port": 8080}, {"name": "b", "protocol": "TCP", "port": 8081}]
     made = table(service, make_slice("a", LOCAL, FAR, make_endpoint("10.1.0.2", ready=False), ports=ports))
     assert made.health_checks() == (("default/a", 31000, 1),)
+
+
+def test_there_is_no_health_check_without_the_policy_local() -> None:
+    assert not table(make_service("a", "10.96.0.2", type="LoadBalancer", healthCheckNodePort=31000)).health_checks()
 
 
 @pytest.mark.parametrize(

@@ -161,3 +161,31 @@ def test_a_delta_names_the_udp_frontends_whose_serving_endpoints_changed() -> No
     index.apply_slice(make_slice("dns", make_endpoint("10.1.0.2"), ports=ports))
     (changed,) = diff_tables(before, index.table()).udp
     assert (changed.frontend.address, changed.frontend.port, changed.serving) == ("10.96.0.10", 53, {"10.1.0.2 . 53"})
+
+
+def test_a_flow_to_an_endpoint_that_terminates_and_serves_may_go_on() -> None:
+    ports = [{"name": "", "protocol": "UDP", "port": 53}]
+    going = make_endpoint("10.1.0.1", ready=False, serving=True, terminating=True)
+    index = build_index([make_service("dns", "10.96.0.10", ports=[make_port(53, "UDP")])])
+    index.apply_slice(make_slice("dns", going, make_endpoint("10.1.0.2"), ports=ports))
+    (found,) = index.table().udp_frontends()
+    assert found.serving == {"10.1.0.1 . 53", "10.1.0.2 . 53"}
+
+
+def test_a_change_of_tcp_endpoints_asks_for_no_look_at_udp_flows() -> None:
+    ports = [{"name": "dns", "protocol": "UDP", "port": 53}, {"name": "web", "protocol": "TCP", "port": 80}]
+    service = make_service("a", "10.96.0.2", ports=[make_port(53, "UDP", "dns"), make_port(80, "TCP", "web")])
+    index = build_index([service], [make_slice("a", make_endpoint("10.1.0.1"), ports=ports)])
+    before = index.table()
+    index.apply_slice(make_slice("a", make_endpoint("10.1.0.2"), ports=ports[1:], suffix="y"))
+    delta = diff_tables(before, index.table())
+    assert delta.added and not delta.udp
+
+
+def test_a_change_that_means_nothing_to_the_table_keeps_its_fragment() -> None:
+    ports = [{"name": "", "protocol": "TCP", "port": 8080}]
+    index = build_index([make_service("a", "10.96.0.2")], [make_slice("a", make_endpoint("10.1.0.1"), ports=ports)])
+    before = index.table()
+    unknown = [*ports, {"name": "metrics", "protocol": "TCP", "port": 9090}]
+    index.apply_slice(make_slice("a", make_endpoint("10.1.0.1"), ports=unknown))
+    assert index.table().fragments["default/a"] is before.fragments["default/a"]

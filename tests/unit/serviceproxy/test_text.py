@@ -87,9 +87,15 @@ def test_affinity_numbers_are_the_same_after_a_restart_and_distinct_when_hashes_
     assert numbers.claim("a/b/web/6") == first
 
 
-def test_every_endpoint_of_a_port_has_a_number_of_its_own() -> None:
-    endpoints = [Endpoint(f"10.{n >> 8}.{n & 255}.1", 80, "", True, True, False) for n in range(20000)]
-    assert len(set(number_endpoints(endpoints).values())) == 20000
+def test_endpoints_of_one_port_have_distinct_numbers_even_when_their_hashes_collide() -> None:
+    by_hash: dict[int, str] = {}
+    for number in range(1 << 20):
+        address = f"10.{number * 7919 >> 16 & 255}.{number * 7919 >> 8 & 255}.{number * 104729 & 255}"
+        other = by_hash.setdefault(zlib.crc32(f"{address} . 80".encode()) % (1 << 24), address)
+        if other != address:
+            break
+    numbers = number_endpoints(Endpoint(item, 80, "", True, True, False) for item in (address, other))
+    assert len(set(numbers.values())) == 2
 
 
 @pytest.mark.parametrize(
