@@ -68,7 +68,7 @@ def parse_slice(item: Json) -> EndpointSlice | None:
     found: dict[PortKey, tuple[Endpoint, ...]] = {}
     for port in item.get("ports") or []:
         number, protocol = port.get("port"), PROTOCOLS.get(port.get("protocol") or "TCP")
-        if not isinstance(port.get("name"), str) or not isinstance(number, int) or not 0 < number < 65536:
+        if not isinstance(port.get("name"), str) or type(number) is not int or not 0 < number < 65536:
             continue
         if protocol is not None:
             key = (family, port["name"], protocol)
@@ -109,7 +109,7 @@ def _endpoints(written: Iterable[Json], family: Family, port: int) -> Iterable[E
         yield Endpoint(
             address=parsed[1],
             port=port,
-            node=item.get("nodeName") or "",
+            node=str(item.get("nodeName") or ""),
             ready=conditions.get("ready") is not False,
             serving=conditions.get("serving") is not False,
             terminating=conditions.get("terminating") is True,

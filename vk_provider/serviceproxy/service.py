@@ -65,7 +65,7 @@ class Service:
 
 def parse_service(service: Json) -> Service | None:
     """The Service as the proxy sees it. None: it is headless, an ExternalName, or another proxy's. What cannot be read
-    (the API server would not have accepted it) is left out, and never an error."""
+    (the API server would not have accepted it) is left out."""
     metadata, spec = service.get("metadata") or {}, service.get("spec") or {}
     if PROXY_NAME_LABEL in (metadata.get("labels") or {}):
         return None
@@ -78,9 +78,9 @@ def parse_service(service: Json) -> Service | None:
     external_local = _is_external_local(spec)
     needs_check = external_local and spec.get("type") == "LoadBalancer"
     return Service(
-        namespace=metadata.get("namespace") or "",
-        name=metadata.get("name") or "",
-        created=metadata.get("creationTimestamp") or "",
+        namespace=str(metadata.get("namespace") or ""),
+        name=str(metadata.get("name") or ""),
+        created=str(metadata.get("creationTimestamp") or ""),
         ports=ports,
         families=families,
         affinity_s=_affinity_s(spec),
@@ -96,20 +96,20 @@ def _ports(written: Iterable[Json]) -> tuple[ServicePort, ...]:
     for item in written:
         protocol, port = PROTOCOLS.get(item.get("protocol") or "TCP"), _port(item.get("port"))
         if protocol and port:
-            name = item.get("name") or ""
+            name = str(item.get("name") or "")
             found[name, protocol] = ServicePort(name, protocol, port, _port(item.get("nodePort")))
     return tuple({(port.protocol, port.port): port for port in reversed(found.values())}.values())
 
 
 def _port(written: Any) -> int:
-    return written if isinstance(written, int) and 0 < written < 65536 else 0
+    return written if type(written) is int and 0 < written < 65536 else 0  # True is no port
 
 
 def _affinity_s(spec: Json) -> int:
     if spec.get("sessionAffinity") != "ClientIP":
         return 0
     written = ((spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}).get("timeoutSeconds")
-    return min(written, MAX_AFFINITY_S) if isinstance(written, int) and written > 0 else DEFAULT_AFFINITY_S
+    return min(written, MAX_AFFINITY_S) if type(written) is int and written > 0 else DEFAULT_AFFINITY_S
 
 
 def _is_external_local(spec: Json) -> bool:

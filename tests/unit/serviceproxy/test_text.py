@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import re
 import zlib
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.service_history import generate_history
 from tests.service_objects import make_endpoint, make_port, make_service, make_slice
 from tests.unit.serviceproxy.reading import build_index
 from vk_provider.serviceproxy.address import Family, parse_address, parse_network
@@ -40,6 +45,37 @@ def test_no_text_depends_on_names_that_a_machine_would_have_to_know() -> None:
     index = build_index([make_service("a", "10.96.0.2")], [make_slice("a", make_endpoint("10.1.0.1"))])
     words = render_table(index.table(), Vantage(("10.1.0.1",))).replace(",", " ").split()
     assert not {"tcp", "udp", "sctp", "http"} & set(words)
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=12) | st.sampled_from(["; flush ruleset", "}"])
+    st.none() | st.booleans() | st.integers() | st.text(max_size=12) | st.sampled_from(["; flush ruleset", "}", "-1"])
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), data=st.data())
+def test_no_value_of_an_object_gets_into_the_text_but_addresses_and_numbers(seed: int, data: st.DataObject) -> None:
+    """Objects with values that no API server lets pass: no error, and nothing in the text that nft could read as more
+    than an element."""
+    (state,) = generate_history(seed, 1, 1)
+    objects = copy.deepcopy([*state[0].values(), *state[1].values()])
+    for _ in range(data.draw(st.integers(1, 6))):
+        place, key = data.draw(st.sampled_from([leaf for item in objects for leaf in _leaves(item)]))
+        place[key] = data.draw(LEAVES)
+    index = build_index([item for item in objects if "spec" in item], [item for item in objects if "spec" not in item])
+    for element in index.table("z1").elements():
+        assert re.fullmatch(r"[0-9a-f.:/ x]+", element.key)
+        assert re.fullmatch(r"drop|goto [a-z0-9-]+|[0-9a-f.:/ x]*", element.value)
+
+
+def _leaves(item: object) -> list[tuple[dict, str]]:
+    """(container, key) of every value in a JSON object that is no object and no list."""
+    if isinstance(item, list):
+        return [leaf for each in item for leaf in _leaves(each)]
+    if not isinstance(item, dict):
+        return []
+    own = [(item, key) for key, value in item.items() if not isinstance(value, (dict, list)) and key != "kind"]
+    return own + [leaf for value in item.values() for leaf in _leaves(value)]
 
 
 def test_a_vantage_without_replies_masquerades_what_comes_from_outside_under_the_policy_local() -> None:
