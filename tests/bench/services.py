@@ -1,0 +1,127 @@
+"""10,000 Services with 2 endpoints each: our table in a namespace, and the real kube-proxy with the same in another.
+
+Both get the same objects. Ours: objects to nft text, and nft itself; kube-proxy's: the duration of its first full sync,
+and of the partial one after a changed endpoint, as it logs them itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tempfile
+import time
+from pathlib import Path
+
+from tests.bench.cluster import BenchCluster
+from tests.bench.figure import Figure, median_figure
+from tests.integration.serviceproxy.bed import Bed
+from tests.integration.serviceproxy.kubeproxy import KubeProxy
+from tests.integration.serviceproxy.ours import VANTAGE
+from tests.service_objects import NODE, make_endpoint, make_service, make_slice
+from vk_provider.jsontypes import Json
+from vk_provider.serviceproxy.index import ServiceIndex
+from vk_provider.serviceproxy.nft import render_delta, render_table
+from vk_provider.serviceproxy.table import diff_tables
+
+SERVICES, CHANGES = 10_000, 10
+_SYNC = re.compile(
+    r'"SyncProxyRules complete".*?ipFamily="IPv4".*?elapsed="([^"]+)"|'
+    r'"SyncProxyRules complete".*?elapsed="([^"]+)".*?ipFamily="IPv4"'
+)
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
+
+
+async def measure(cluster: BenchCluster) -> list[Figure]:
+    """The cluster is not used; the proxy has its objects from memory."""
+    return await asyncio.to_thread(measure_services)
+
+
+def measure_services(count: int = SERVICES) -> list[Figure]:
+    services, slices = make_objects(count)
+    with Bed() as bed:
+        compile_s, apply_s, size, changes = _ours(bed, services, slices)
+    with Bed() as bed, tempfile.TemporaryDirectory() as directory:
+        full_s, partial_s = _theirs(bed, Path(directory), services, slices)
+    bytes_each = [float(length) for length, _, _ in changes]
+    delta_ms = [made * 1000 for _, made, _ in changes]
+    nft_ms = [applied * 1000 for _, _, applied in changes]
+    shape = f"{count} Services x 2 endpoints"
+    ours = compile_s + apply_s
+    return [
+        Figure("services_compile", compile_s, "s", note=f"{shape}: objects to {size / 1e6:.1f} MB of nft text"),
+        Figure("services_apply", apply_s, "s", note="the same by nft, once for each instance"),
+        Figure("services_kube_proxy", full_s, "s", note="kube-proxy's first full sync of the same, as it logs it"),
+        Figure(
+            "services_apply_ratio", apply_s / full_s, "x", goal=0.1, note="nft alone, against kube-proxy's full sync"
+        ),
+        Figure("services_ratio", ours / full_s, "x", note="compiled as well, which happens once for all instances"),
+        median_figure("services_delta_bytes", bytes_each, "B", goal=500, note="text for one changed endpoint"),
+        median_figure("services_delta_make", delta_ms, "ms", note="slice to text"),
+        median_figure("services_delta_apply", nft_ms, "ms", note="the nft command"),
+        Figure(
+            "services_delta_kube_proxy", partial_s * 1000, "ms", note="kube-proxy's sync after one changed endpoint"
+        ),
+    ]
+
+
+def make_objects(count: int) -> tuple[list[Json], list[Json]]:
+    services = [make_service(f"s{n}", f"10.{100 + (n >> 16)}.{n >> 8 & 255}.{n & 255}") for n in range(1, count + 1)]
+    return services, [_slice(n, 1) for n in range(1, count + 1)]
+
+
+def _slice(number: int, second: int) -> Json:
+    high, low = divmod(number, 250)
+    ends = (make_endpoint(f"10.1.{high}.{low + 1}", NODE), make_endpoint(f"10.{1 + second}.{high}.{low + 1}", "n2"))
+    return make_slice(f"s{number}", *ends)
+
+
+def _ours(
+    bed: Bed, services: list[Json], slices: list[Json]
+) -> tuple[float, float, int, list[tuple[int, float, float]]]:
+    """Seconds to compile and to apply, bytes, and (bytes, seconds to make, seconds to apply) of each delta."""
+    started = time.perf_counter()
+    index = ServiceIndex(NODE)
+    for item in services:
+        index.apply_service(item)
+    for item in slices:
+        index.apply_slice(item)
+    table = index.table()
+    text = render_table(table, VANTAGE)
+    compiled = time.perf_counter()
+    bed.nft(text)
+    applied = time.perf_counter()
+    changes = []
+    for number in range(1, CHANGES + 1):
+        changed = _slice(number * 7, 8)
+        begun = time.perf_counter()
+        index.apply_slice(changed)
+        following = index.table()
+        delta = render_delta(diff_tables(table, following))
+        made = time.perf_counter()
+        bed.nft(delta)
+        changes.append((len(delta), made - begun, time.perf_counter() - made))
+        table = following
+    return compiled - started, applied - compiled, len(text), changes
+
+
+def _theirs(bed: Bed, directory: Path, services: list[Json], slices: list[Json]) -> tuple[float, float]:
+    """Seconds of the first sync with all objects, and of the last one with one changed endpoint."""
+    proxy = KubeProxy(bed, directory, verbosity=2, sync_s=300)
+    for service, endpoints in zip(services, slices, strict=True):
+        name = f"default/{service['metadata']['name']}"
+        proxy.set_service(name, service)
+        proxy.set_slice(name, endpoints)
+    with proxy:
+        full = max(_logged(proxy.log))
+        proxy.set_slice("default/s7", _slice(7, 8))
+        proxy.wait()
+        return full, _logged(proxy.log)[-1]
+
+
+def _logged(log: Path) -> list[float]:
+    return [_seconds(first or second) for first, second in _SYNC.findall(log.read_text())]
+
+
+def _seconds(written: str) -> float:
+    """A Go duration, such as 1m2.5s or 12.3ms."""
+    return sum(float(value) * _UNITS[unit] for value, unit in re.findall(r"([0-9.]+)(h|ms|m|s|µs|ns)", written))

@@ -1,0 +1,104 @@
+"""Tables and deltas as nft text: each is one transaction. Pure. Grammar of nft 1.0.6.
+
+The frame (maps, base chains) follows pkg/proxy/nftables/README.md: destination NAT in prerouting for what comes in and
+in output for the node's own processes, masquerading in postrouting, refusals in input, forward and output.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vk_provider.serviceproxy.address import parse_address, parse_network
+from vk_provider.serviceproxy.chain import write_chains
+from vk_provider.serviceproxy.fragment import Element
+from vk_provider.serviceproxy.frame import TABLE, write_frame
+from vk_provider.serviceproxy.table import Delta, Table
+
+_REVISION = re.compile(r"elements = \{ ([0-9a-f:.]+) \}")
+READ_REVISION = ("nft", "list", "set", "inet", TABLE, "revision")
+"""The command whose output `parse_revision` reads."""
+REMOVE = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Vantage:
+    """What differs between the network namespaces of a Node.
+
+    pods:               addresses or networks of the pods behind this namespace: an instance's own pod, none on the
+                        machine with the Node's address. Their connections keep their source; what comes from elsewhere
+                        to a ClusterIP is masqueraded
+    nodeport_addresses: where node ports are answered: the Node's addresses, and the instance's own
+    sees_replies:       what the endpoints of the Node answer passes here. If not, what comes from outside under the
+                        policy Local is masqueraded, or its answers would go another way: the endpoint then does not see
+                        the client's address
+    """
+
+    pods: tuple[str, ...] = ()
+    nodeport_addresses: tuple[str, ...] = ()
+    sees_replies: bool = True
+
+
+def render_table(table: Table, vantage: Vantage) -> str:
+    """The whole table in one transaction, whatever was in it. Clients keep the endpoints that they have by affinity.
+
+    It fails as a whole on the table of another version with other types: apply REMOVE + this text then."""
+    lines = write_frame(vantage.sees_replies)
+    lines += write_chains(table.chains)
+    lines += _commands("add", vantage_elements(vantage))
+    lines += _commands("add", table.elements())
+    return _join([*lines, f"add element inet {TABLE} revision {{ {table.revision} }}"])
+
+
+def _join(lines: Iterable[str]) -> str:
+    return "\n".join(lines) + "\n"
+
+
+def render_delta(delta: Delta) -> str:
+    """One transaction, the same for every instance of the Node. It fails as a whole on a table that is not of
+    delta.base: the base's revision is an element that it deletes."""
+    lines = write_chains(delta.chains)
+    lines += _commands("delete", delta.removed)
+    lines += _commands("add", delta.added)
+    lines.append(f"delete element inet {TABLE} revision {{ {delta.base} }}")
+    lines.append(f"add element inet {TABLE} revision {{ {delta.revision} }}")
+    return _join(lines)
+
+
+def parse_revision(listed: str) -> str | None:
+    """The revision in the output of READ_REVISION; None when there is none."""
+    found = _REVISION.search(listed)
+    parsed = parse_address(found[1]) if found else None
+    return parsed[1] if parsed else None
+
+
+def vantage_elements(vantage: Vantage) -> list[Element]:
+    """What cannot be read is left out; loopback addresses never answer node ports."""
+    found: list[Element] = []
+    for written in vantage.pods:
+        network = parse_network(written if "/" in written else f"{written}/{128 if ':' in written else 32}")
+        if network is None:
+            continue
+        found.append(Element(f"pods{network.version}", _shortest(str(network))))
+        if network.num_addresses == 1:
+            address = str(network.network_address)
+            found.append(Element(f"hairpin-connections{network.version}", f"{address} . {address}"))
+    for written in vantage.nodeport_addresses:
+        parsed = parse_address(written)
+        if parsed is not None and not parsed[1].startswith("127.") and parsed[1] != "::1":
+            found.append(Element(f"nodeport-ips{parsed[0]}", parsed[1]))
+    return list(dict.fromkeys(found))
+
+
+def _shortest(network: str) -> str:
+    return network.removesuffix("/128") if ":" in network else network.removesuffix("/32")
+
+
+def _commands(verb: str, elements: Iterable[Element]) -> list[str]:
+    """One command for each set or map. What is deleted is named by its key alone."""
+    by_container: dict[str, list[str]] = {}
+    for element in elements:
+        text = f"{element.key} : {element.value}" if element.value and verb == "add" else element.key
+        by_container.setdefault(element.container, []).append(text)
+    return [f"{verb} element inet {TABLE} {name} {{ {', '.join(texts)} }}" for name, texts in by_container.items()]
