@@ -68,7 +68,7 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "exec into a container that does not run",
-        r"answer (exec|attach|cp)\.stderr: 'error: Internal error occurred: unable t' / '(error: )?unable to upgrade",
+        r"answer (exec|attach|cp)\.stderr: '.*error: Internal error occurred: una.* / '.*error: unable to upgrade",
         "the API server speaks SPDY to our Node, which does not declare ExtendWebSocketsToKubelet, and puts its own "
         "words before a refusal of the kubelet API",
         "no-exec.yaml",

@@ -163,10 +163,11 @@ def normalise_text(text: str, own: Own) -> str:
         (own.uid, "UID"),
         *((address, "POD_IP") for address in own.addresses),
         *((address, "HOST_IP") for address in own.hosts),
-        (own.namespace, "NAMESPACE"),
     ):
         if given:
             text = re.sub(rf"(?<![A-Za-z0-9.]){re.escape(given)}(?![A-Za-z0-9])", word, text)
+    if own.namespace:  # a label of a domain name, too
+        text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(own.namespace)}(?![A-Za-z0-9])", "NAMESPACE", text)
     text = re.sub(rf"(?<![\w.-]){re.escape(own.node)}(?![\w-])", "NODE", text) if own.node else text
     for rule in TEXT_RULES:
         text = rule.pattern.sub(rule.replacement, text)

@@ -12,6 +12,7 @@ OWN = Own("diff-v-00", "nodeless", "uid-1", ("10.0.0.7",), ("10.9.9.9",))
     ("given", "expected"),
     [
         ("back-off 10s restarting x_diff-v-00(uid-1)", "back-off DURATION restarting x_NAMESPACE(UID)"),
+        ("called.sub.diff-v-00.svc.cluster.local", "called.sub.NAMESPACE.svc.cluster.local"),
         ("dial tcp 10.0.0.7:81: refused", "dial tcp POD_IP:81: refused"),
         ("read tcp 10.9.9.9:43210->10.0.0.7:81: reset", "read tcp HOST_IP:PORT->POD_IP:81: reset"),
         ("containerd://" + "ab" * 32, "containerd://ID"),
