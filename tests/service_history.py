@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -22,6 +23,8 @@ from tests.service_objects import (
 from vk_provider.jsontypes import Json
 
 ZONES = ("z1", "z2")
+SUFFIXES = "acbde"
+"""Slices of a Service: a and b for IPv4, c and d for IPv6, e for names."""
 RANGES = ("192.168.0.0/17", " 192.168.128.0/17", "10.1.0.0/17", f"{NODE4}/32", "198.18.0.0/15", "fd00:9::/64", "bad")
 Objects = tuple[dict[str, Json], dict[str, Json]]
 """Services and EndpointSlices by namespace/name."""
@@ -49,7 +52,7 @@ class _World:
     def add(self, number: int) -> None:
         key = f"lane{self.lane}/s{number}"
         self.services[key] = self._service(key, number)
-        for suffix in ("x", "y", "z")[: self.chance.choice((0, 1, 2, 3))]:
+        for suffix in SUFFIXES[: self.chance.choice((0, 1, 2, 3))]:
             self._slice(key, suffix)
 
     def change(self) -> None:
@@ -58,7 +61,7 @@ class _World:
         key = f"lane{self.lane}/s{number}"
         what = chance.randrange(6)
         if what < 4:
-            suffix = chance.choice("xyz")
+            suffix = chance.choice(SUFFIXES)
             if chance.random() < 0.2:
                 self.slices.pop(f"{key}-{suffix}", None)
             else:
@@ -79,7 +82,7 @@ class _World:
         if chance.random() < 0.25:
             spec["sessionAffinity"] = "ClientIP"
         if kind != "ExternalName" and chance.random() < 0.3:
-            spec["externalIPs"] = chance.sample([f"203.0.113.{lane}", f"203.0.114.{lane * 4 + number}", "fd00:e::1"], 1)
+            spec["externalIPs"] = [chance.choice((f"203.0.113.{lane * 4 + number}", f"fd00:e::{lane:x}{number}"))]
         if (kind in ("NodePort", "LoadBalancer") or spec.get("externalIPs")) and chance.random() < 0.5:
             spec["externalTrafficPolicy"] = "Local"
         if kind == "LoadBalancer" and chance.random() < 0.5:
@@ -111,12 +114,14 @@ class _World:
         return [vip | ({"ipMode": mode} if mode else {}), *([{"hostname": "lb.example"}] if mode == "VIP" else [])]
 
     def _slice(self, key: str, suffix: str) -> None:
+        """The family is in the name: a slice never changes it (the API forbids that, and kube-proxy relies on it)."""
         chance = self.chance
-        family = chance.choices(("IPv4", "IPv6", "FQDN"), (6, 4, 0.3))[0]
-        hinted, all_terminate = chance.random() < 0.35, chance.random() < 0.15
+        family = {"a": "IPv4", "b": "IPv4", "c": "IPv6", "d": "IPv6", "e": "FQDN"}[suffix]
         pods = {"IPv4": PODS, "IPv6": PODS6, "FQDN": ["a.example", "b.example"]}[family]
+        self.slices.pop(f"{key}-{suffix}", None)
+        hinted, all_terminate = chance.random() < 0.35, chance.random() < 0.15
         endpoints = [
-            self._endpoint(address, hinted, all_terminate)
+            self._endpoint(key, address, hinted, all_terminate)
             for address in chance.sample(pods, chance.choice((0, 1, 1, 2, 2, min(4, len(pods)))))
         ]
         port = chance.choice(PORTS)
@@ -132,13 +137,30 @@ class _World:
             ports = [{"name": "web", "protocol": "TCP"}, {"name": "dns", "protocol": "UDP", "port": port}]
         made = make_slice(key, *endpoints, ports=ports, suffix=suffix, family=family)
         if chance.random() < 0.03:
-            made["metadata"]["labels"] = {}
-        elif chance.random() < 0.03:
             made["metadata"]["labels"]["service.kubernetes.io/headless"] = ""
         self.slices[f"{key}-{suffix}"] = made
 
-    def _endpoint(self, address: str, hinted: bool, all_terminate: bool) -> Json:
-        """What the controller writes of a pod; addresses of the Node's own pods are on the Node."""
+    def _endpoint(self, key: str, address: str, hinted: bool, all_terminate: bool) -> Json:
+        """What the controller writes of a pod; addresses of the Node's own pods are on the Node.
+
+        An address that is in another slice of the Service as well is there in the same words: kube-proxy takes one of
+        them by chance, except that one that does not terminate goes before one that does.
+        """
+        others = [
+            endpoint
+            for name, item in self.slices.items()
+            if name.startswith(f"{key}-")
+            for endpoint in item["endpoints"]
+            if endpoint["addresses"] == [address]
+        ]
+        if others:
+            return copy.deepcopy(self.chance.choice(others))
+        states = [self._state(address, hinted, terminates) for terminates in (False, True)]
+        if all_terminate or self.chance.random() < 0.25:
+            return states[1]
+        return states[0]
+
+    def _state(self, address: str, hinted: bool, terminates: bool) -> Json:
         chance = self.chance
         local = address.startswith(("10.1.0.", "fd00:1:"))
         node = NODE if local else "" if address.startswith("198.") else chance.choice(("n2", "n3"))
@@ -147,11 +169,6 @@ class _World:
             more["zones"] = chance.sample(ZONES, chance.choice((1, 1, 2)))
             if chance.random() < 0.5:
                 more["nodes"] = [chance.choice((NODE, "n2"))]
-        state = chance.choices(("ready", "not ready", "terminating", "gone", "published"), (6, 1, 2, 0.5, 0.5))[0]
-        if all_terminate:
-            state = "terminating"
-        ready = state in ("ready", "published")
-        terminating = state in ("terminating", "gone", "published")
-        return make_endpoint(
-            address, node, ready, serving=ready or state == "terminating", terminating=terminating, **more
-        )
+        ready = chance.random() < (0.15 if terminates else 0.85)  # terminating and ready: publishNotReadyAddresses
+        serving = ready or (terminates and chance.random() < 0.8)
+        return make_endpoint(address, node, ready, serving=serving, terminating=terminates, **more)

@@ -42,10 +42,12 @@ class KubeProxy:
         zone: str = "",
         cidrs: tuple[str, ...] = (),
         verbosity: int = 0,
-        sync_s: float = SYNC_S,
+        listed: bool = True,
     ) -> None:
+        """`listed`: entering waits until the rules are there; with thousands of Services it takes minutes to list
+        them, and the log has to do."""
         self._bed, self._directory, self._zone, self._cidrs = bed, directory, zone, cidrs
-        self._verbosity, self._sync_s = verbosity, sync_s
+        self._verbosity, self._listed = verbosity, listed
         self._stack = ExitStack()
         self._step = 1000
         self._api = ObjectServer()
@@ -61,7 +63,8 @@ class KubeProxy:
             self._stack.callback(self._api.close)
             self._seed()
             self._start(port)
-            self.wait()
+            if self._listed:
+                self.wait()
         except BaseException:
             self._stack.close()
             raise
@@ -88,7 +91,7 @@ class KubeProxy:
             for name, port in ((fixed, self._step), (moving, 1)):
                 ports = [{"name": "", "protocol": "TCP", "port": port}]
                 self.set_slice(name, make_slice(name, make_endpoint(pod, "n2"), ports=ports, family=family))
-        deadline = time.monotonic() + self._sync_s
+        deadline = time.monotonic() + SYNC_S
         while True:
             asked = time.monotonic()
             if all(self._follows(*marker) for marker in _MARKERS.values()):

@@ -65,7 +65,8 @@ class OurProxy:
             if flow in stale:
                 self.bed.run_node(
                     *f"conntrack -D -p udp -s {source} --sport {port} -d {flow.original_destination} "
-                    f"--dport {flow.original_port} -f ipv{flow.family}".split()
+                    f"--dport {flow.original_port} -f ipv{flow.family}".split(),
+                    check=False,  # it may have ended by itself
                 )
 
     def _flows(self) -> tuple[list[Flow], list[tuple[str, str]]]:

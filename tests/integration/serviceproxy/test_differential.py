@@ -15,8 +15,8 @@ from tests.service_history import generate_history
 pytestmark = pytest.mark.real
 
 SEEDS = (101, 202)
-LANES, STEPS = 10, 11
-"""220 small tables in all: in each step those of 10 histories are side by side, with addresses of their own."""
+LANES, STEPS = 10, 10
+"""200 small tables in all: in each step those of 10 histories are side by side, with addresses of their own."""
 
 
 @pytest.mark.parametrize("seed", SEEDS)
