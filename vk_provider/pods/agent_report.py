@@ -12,6 +12,8 @@ from typing import Any
 from vk_provider.cloud.base import Instance
 from vk_provider.errors import AgentProtocolError
 from vk_provider.jsontypes import Json
+from vk_provider.podmodel.conditions import settle_ready
+from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.provider_status import INSTANCE_CONDITION
 from vk_provider.pods.status_patch import OWNED_CONDITIONS
 from vk_provider.wire.session import StatsMessage
@@ -50,6 +52,15 @@ def accept_status(status: Mapping[str, Any], pod: Json, instance: Instance | Non
     _set_address(accepted, "hostIP", host_ip)
     _set_address(accepted, "podIP", host_ip if pod["spec"].get("hostNetwork") else pod_ip)
     return accepted
+
+
+def keep_end(status: Json, before: Json | None) -> Json:
+    """`status` with the phase of `before`, the agent's last one, where that was terminal: a pod that has ended does not
+    run again (generateAPIPodStatus in pkg/kubelet/kubelet_pods.go: transitions out of it are not allowed)."""
+    if before is None or before.get("phase") not in TERMINAL_PHASES or status.get("phase") == before["phase"]:
+        return status
+    ended = {name: before[name] for name in ("phase", "reason", "message") if before.get(name)}
+    return {**status, **ended, "conditions": settle_ready(status.get("conditions") or [], before["phase"])}
 
 
 def _each_once(items: Iterable[Json], key: str, allowed: Iterable[str]) -> list[Json]:

@@ -25,7 +25,7 @@ from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods import missing
 from vk_provider.pods.adoption import Adoption
 from vk_provider.pods.agent_events import AgentEventRelay
-from vk_provider.pods.agent_report import accept_stats, accept_status
+from vk_provider.pods.agent_report import accept_stats, accept_status, keep_end
 from vk_provider.pods.connection import InstanceConnection, may_have_run
 from vk_provider.pods.executor import PodExecutor, involved
 from vk_provider.pods.metrics import PodMetrics
@@ -156,6 +156,8 @@ class PodController:
             return
         self._note_heard(record)
         status = accept_status(message["status"], record.pod, record.instance)
+        if record.status_from_agent:
+            status = keep_end(status, record.status)
         if record.status == status and record.finished == message["finished"]:
             return
         record.status, record.status_from_agent, record.finished = status, True, message["finished"]

@@ -268,3 +268,19 @@ async def test_a_running_pod_whose_status_others_took_away_while_its_agent_was_n
     await world.until(lambda: asked)
     world.connector.end_pod(instance_id)
     await world.until(lambda: not world.live() and not world.api.pods)
+
+
+async def test_a_pod_that_has_ended_does_not_run_again_by_the_word_of_its_agent(world: World) -> None:
+    """generateAPIPodStatus: no way leads out of a terminal phase."""
+    pod = await world.running()
+    await world.settle()
+    running = world.api.status(pod)
+    channel = world.connector._channels[world.live_of(pod)[0].instance_id]
+    ended = {**running, "phase": "Failed", "reason": "Odd"}
+    for status in (ended, running):
+        channel.push([{"type": "status", "podUID": pod["metadata"]["uid"], "status": status, "finished": False}])
+    await world.until(lambda: phase_of(world, pod) == ("Failed", "Odd", None))
+    await world.settle()
+    assert phase_of(world, pod) == ("Failed", "Odd", None)
+    ready = next(item for item in world.api.status(pod)["conditions"] if item["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "PodFailed")
