@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vk_provider.jsontypes import Json
-from vk_provider.podmodel.phase import Phase
+from vk_provider.podmodel.phase import TERMINAL_PHASES, Phase
 from vk_provider.podmodel.spec import init_containers, is_sidecar, regular_containers, spec_of
 
 KUBELET_CONDITIONS = frozenset(
@@ -91,6 +91,23 @@ def settle_ready(conditions: list[Json], phase: Phase) -> list[Json]:
         return conditions
     reason = _terminal_reason(phase)
     return [_condition(each["type"], False, reason) if each["type"] in names else each for each in conditions]
+
+
+def find_end(status: Json) -> Json | None:
+    """Phase, reason and message of a status whose phase is terminal, else None."""
+    if status.get("phase") not in TERMINAL_PHASES:
+        return None
+    return {name: status[name] for name in ("phase", "reason", "message") if status.get(name)}
+
+
+def with_end(status: Json, ended: Json) -> Json:
+    """The status with the terminal phase `ended` (find_end); the same object when it has that phase."""
+    if status.get("phase") == ended["phase"]:
+        return status
+    settled = {**status, **ended}
+    if "conditions" in status:
+        settled["conditions"] = settle_ready(status["conditions"], ended["phase"])
+    return settled
 
 
 def build_initialized(pod: Json, statuses: list[Json], phase: Phase, previous: Iterable[Json]) -> Json:

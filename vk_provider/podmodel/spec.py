@@ -6,6 +6,13 @@ from collections.abc import Iterator
 
 from vk_provider.jsontypes import Json
 
+STATUS_LISTS = {
+    "initContainerStatuses": "initContainers",
+    "containerStatuses": "containers",
+    "ephemeralContainerStatuses": "ephemeralContainers",
+}
+"""Field of PodStatus -> field of PodSpec with the containers that it is about."""
+
 
 def spec_of(pod: Json) -> Json:
     """Return pod.spec ({} when absent)."""

@@ -12,17 +12,12 @@ from typing import Any
 from vk_provider.cloud.base import Instance
 from vk_provider.errors import AgentProtocolError
 from vk_provider.jsontypes import Json
-from vk_provider.podmodel.conditions import settle_ready
-from vk_provider.podmodel.phase import TERMINAL_PHASES
+from vk_provider.podmodel.conditions import find_end, with_end
+from vk_provider.podmodel.spec import STATUS_LISTS
 from vk_provider.pods.provider_status import INSTANCE_CONDITION
 from vk_provider.pods.status_patch import OWNED_CONDITIONS
 from vk_provider.wire.session import StatsMessage
 
-_CONTAINER_LISTS = {
-    "initContainerStatuses": "initContainers",
-    "containerStatuses": "containers",
-    "ephemeralContainerStatuses": "ephemeralContainers",
-}
 AGENT_CONDITIONS = OWNED_CONDITIONS - {INSTANCE_CONDITION}
 CPU_SLACK = 1.25
 """Tolerance for burstable types and for clocks."""
@@ -41,7 +36,7 @@ def accept_status(status: Mapping[str, Any], pod: Json, instance: Instance | Non
     """The part of the status that is accepted: statuses of the spec's containers, each once; conditions that a kubelet
     writes; addresses by the cloud, if the agent reports any."""
     accepted: Json = {name: value for name, value in status.items() if value is not None}
-    for field, spec_field in _CONTAINER_LISTS.items():
+    for field, spec_field in STATUS_LISTS.items():
         if field in accepted:
             names = {container["name"] for container in pod["spec"].get(spec_field) or []}
             accepted[field] = _each_once(accepted[field], "name", names)
@@ -57,10 +52,8 @@ def accept_status(status: Mapping[str, Any], pod: Json, instance: Instance | Non
 def keep_end(status: Json, before: Json | None) -> Json:
     """`status` with the phase of `before`, the agent's last one, where that was terminal: a pod that has ended does not
     run again (generateAPIPodStatus in pkg/kubelet/kubelet_pods.go: transitions out of it are not allowed)."""
-    if before is None or before.get("phase") not in TERMINAL_PHASES or status.get("phase") == before["phase"]:
-        return status
-    ended = {name: before[name] for name in ("phase", "reason", "message") if before.get(name)}
-    return {**status, **ended, "conditions": settle_ready(status.get("conditions") or [], before["phase"])}
+    ended = find_end(before or {})
+    return status if ended is None else with_end(status, ended)
 
 
 def _each_once(items: Iterable[Json], key: str, allowed: Iterable[str]) -> list[Json]:
@@ -106,7 +99,7 @@ def accept_stats(
         for part in ("cpu", "memory"):
             _check_counters(f"{where} {part}", document.get(part) or {}, limits)
     metadata, spec = pod["metadata"], pod["spec"]
-    names = {item["name"] for field in _CONTAINER_LISTS.values() for item in spec.get(field) or []}
+    names = {item["name"] for field in STATUS_LISTS.values() for item in spec.get(field) or []}
     sample["podUID"] = metadata["uid"]
     sample["pod"] = {**stats, "podRef": {name: metadata[name] for name in ("name", "namespace", "uid")}}
     if stats.get("containers"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.conditions import settle_ready
 from vk_provider.podmodel.context import PodContext
+from vk_provider.podmodel.spec import STATUS_LISTS
 from vk_provider.podmodel.status import (
     UNLOCATED_MESSAGE,
     ContainerStatuses,
@@ -21,12 +22,6 @@ AGENT_UNREACHABLE = "AgentUnreachable"
 AGENT_REACHABLE = "AgentReachable"
 AGENT_PROTOCOL_ERROR = "AgentProtocolError"
 """Reason of the event about a session that was closed because of a violation."""
-
-_STATUS_FIELDS = {
-    "initContainers": "initContainerStatuses",
-    "containers": "containerStatuses",
-    "ephemeralContainers": "ephemeralContainerStatuses",
-}
 
 
 def instance_condition(message: str, generation: int, now: str) -> Json:
@@ -143,9 +138,9 @@ def build_lost_status(
 
 def _end_containers(pod: Json, status: Json, now: str) -> None:
     """A regular container after an init container that never succeeded did not run: it stays waiting."""
-    init, regular, ephemeral = (status.get(field) or [] for field in _STATUS_FIELDS.values())
+    init, regular, ephemeral = (status.get(field) or [] for field in STATUS_LISTS)
     lost = {item["name"] for item in (*find_unlocated(pod, init, regular), *ephemeral)}
-    for field in _STATUS_FIELDS.values():
+    for field in STATUS_LISTS:
         if status.get(field):
             status[field] = [_end_container(item, now) if item["name"] in lost else item for item in status[field]]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vk_provider.jsontypes import Json
+from vk_provider.podmodel.conditions import find_end
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.reconcile import ORPHAN_STOP_LIMIT_S, PodState
 from vk_provider.pods.record import PodRecord
@@ -85,12 +86,9 @@ def next_look_s(record: PodRecord, seen: PodState, now: float, agent_grace_s: fl
 
 def note_first(record: PodRecord) -> None:
     """Take from the API's status what only counts when the pod is seen for the first time."""
-    status = record.pod.get("status") or {}
     record.first_phase = record.api_phase
     record.first_started = has_started(record.pod)
-    record.first_ended = None
-    if record.first_phase in TERMINAL_PHASES:
-        record.first_ended = {name: status[name] for name in ("phase", "reason", "message") if status.get(name)}
+    record.first_ended = find_end(record.pod.get("status") or {})
 
 
 def _ended_by_others(record: PodRecord) -> bool:

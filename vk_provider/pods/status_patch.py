@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from vk_provider.jsontypes import Json
-from vk_provider.podmodel.conditions import settle_ready
+from vk_provider.podmodel.conditions import with_end
 from vk_provider.pods.provider_status import INSTANCE_CONDITION
 
 OWNED_FIELDS = (
@@ -72,10 +72,8 @@ def compute_desired(status: Json, ended: Json | None, not_ready: Json | None) ->
     not_ready: replaces Ready=True while the agent is silent, else None
     """
     desired = owned_status(status)
-    if ended is not None and desired.get("phase") != ended["phase"]:
-        desired |= ended
-        if "conditions" in desired:
-            desired["conditions"] = settle_ready(desired["conditions"], ended["phase"])
+    if ended is not None:
+        desired = with_end(desired, ended)
     if not_ready is not None and "conditions" in desired:
         desired["conditions"] = [
             not_ready if item["type"] == "Ready" and item["status"] == "True" else item

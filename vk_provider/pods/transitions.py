@@ -12,19 +12,14 @@ from collections.abc import Mapping
 
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.restart import all_containers_could_restart, decide_restart
-
-_LISTS = {
-    "initContainerStatuses": "initContainers",
-    "containerStatuses": "containers",
-    "ephemeralContainerStatuses": "ephemeralContainers",
-}
+from vk_provider.podmodel.spec import STATUS_LISTS
 
 
 def keep_final_ends(pod: Json, held: Json | None, status: Json) -> Json:
     """`status` with the container statuses that the API holds (`held`) where it would refuse the new ones; the same
     object when it refuses none."""
     kept: Json = {}
-    for field, spec_field in _LISTS.items():
+    for field, spec_field in STATUS_LISTS.items():
         final = {item["name"]: item for item in (held or {}).get(field) or [] if _is_final(pod, spec_field, item)}
         news = status.get(field) or []
         if any(_leaves_end(item, final) for item in news):

@@ -59,11 +59,8 @@ async def kill(process: asyncio.subprocess.Process) -> None:
     await process.communicate()
 
 
-async def until_gone(cloud: LocalCloud) -> None:
-    """What is shutting down has ended, with its files."""
-    async with asyncio.timeout(20):
-        while any(i.state.is_terminating and not i.state.is_terminated for i in await cloud.list_owned()):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+async def _nothing_shuts_down(cloud: LocalCloud) -> bool:
+    return InstanceState.SHUTTING_DOWN not in {i.state for i in await cloud.list_owned()}
 
 
 async def test_instances_outlive_the_provider_and_are_found_again(config: LocalCloudConfig) -> None:
@@ -106,7 +103,7 @@ async def test_a_kill_in_the_middle_of_20_launches_ends_with_one_instance_each(
             wanted.append(f"{token} again" if result.state.is_terminating else token)
         again = [await request(cloud, token) for token in wanted if token not in tokens]
         assert all(isinstance(result, Instance) for result in (await cloud.launch(again) if again else []))
-        await until_gone(cloud)
+        await until(lambda: _nothing_shuts_down(cloud))
         found = [i for i in await cloud.list_owned() if not i.state.is_terminated]
         assert sorted(i.tags["Name"] for i in found) == sorted(wanted)
         assert len({i.primary_ip for i in found} | {i.pod_ip for i in found}) == 40

@@ -14,10 +14,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.integration.serviceproxy.opened import Opened
 from tests.service_objects import (
     ELSEWHERE,
     HOST_PORT,
@@ -58,29 +58,21 @@ class Answer:
     seen: str = ""
 
 
-class Bed:
+class Bed(Opened):
     """Use as a context manager. Leaves no namespace, process or thread behind."""
 
     def __init__(self) -> None:
+        super().__init__()
         name = f"vksp-{os.getpid()}-{next(_counter)}"
         self.node, self.world = f"{name}-n", f"{name}-w"
         self._ports = itertools.cycle(range(20000, 60000))
-        self._stack = ExitStack()
 
-    def __enter__(self) -> Bed:
-        try:
-            for namespace in (self.node, self.world):
-                run("ip", "netns", "add", namespace)
-                self._stack.callback(run, "ip", "netns", "del", namespace)
-            self._wire()
-            self._serve()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def _open(self) -> None:
+        for namespace in (self.node, self.world):
+            run("ip", "netns", "add", namespace)
+            self._stack.callback(run, "ip", "netns", "del", namespace)
+        self._wire()
+        self._serve()
 
     def nft(self, text: str) -> None:
         """Apply nft text in the node's namespace; AssertionError with nft's words if it is refused."""

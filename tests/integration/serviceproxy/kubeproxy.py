@@ -6,12 +6,12 @@ import re
 import socket
 import subprocess
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 from tests.cluster import build
 from tests.integration.serviceproxy.apiserver import ObjectServer
 from tests.integration.serviceproxy.bed import Bed
+from tests.integration.serviceproxy.opened import Opened
 from tests.service_objects import (
     LOCAL_PODS,
     LOCAL_PODS6,
@@ -31,7 +31,7 @@ SYNC_S = 20.0
 _MARKERS = {"IPv4": ("ip", "10.96.255.254", "10.1.128.250"), "IPv6": ("ip6", "fd00:96::fffe", "fd00:2::fa")}
 
 
-class KubeProxy:
+class KubeProxy(Opened):
     """Use as a context manager inside the bed's. `set_service` and `set_slice` take objects of the API, None to remove;
     `wait` returns when its rules follow all that was set before."""
 
@@ -46,32 +46,24 @@ class KubeProxy:
     ) -> None:
         """`listed`: entering waits until the rules are there; with thousands of Services it takes minutes to list
         them, and the log has to do."""
+        super().__init__()
         self._bed, self._directory, self._zone, self._cidrs = bed, directory, zone, cidrs
         self._verbosity, self._listed = verbosity, listed
-        self._stack = ExitStack()
         self._step = 1000
         self._api = ObjectServer()
         self.log = directory / "kube-proxy.log"
 
-    def __enter__(self) -> KubeProxy:
-        try:
-            listener = self._bed.socket(self._bed.node, socket.AF_INET, socket.SOCK_STREAM)
-            listener.bind(("127.0.0.1", 0))
-            listener.listen(64)
-            port = listener.getsockname()[1]
-            self._api.start(listener)
-            self._stack.callback(self._api.close)
-            self._seed()
-            self._start(port)
-            if self._listed:
-                self.wait()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def _open(self) -> None:
+        listener = self._bed.socket(self._bed.node, socket.AF_INET, socket.SOCK_STREAM)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        port = listener.getsockname()[1]
+        self._api.start(listener)
+        self._stack.callback(self._api.close)
+        self._seed()
+        self._start(port)
+        if self._listed:
+            self.wait()
 
     def set_service(self, key: str, item: Json | None) -> None:
         self._api.set(SERVICES, key, item)

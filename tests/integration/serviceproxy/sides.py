@@ -8,13 +8,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from tests.integration.serviceproxy.bed import Answer, Attempt, Bed
 from tests.integration.serviceproxy.kubeproxy import KubeProxy
+from tests.integration.serviceproxy.opened import Opened
 from tests.integration.serviceproxy.ours import OurProxy
 from tests.service_history import Objects
 from tests.service_objects import NODE4, NODE6, PODS, PODS6
@@ -37,30 +37,22 @@ class Question:
     affine: bool = False
 
 
-class Sides:
+class Sides(Opened):
     """Use as a context manager. Both sides are given the same objects."""
 
     def __init__(self, directory: Path) -> None:
+        super().__init__()
         self._directory = directory
-        self._stack = ExitStack()
         self._threads = ThreadPoolExecutor(2)
         self._objects: Objects = ({}, {})
         self._clients = itertools.count(1)
 
-    def __enter__(self) -> Sides:
-        try:
-            self._stack.enter_context(self._threads)
-            beds = [self._stack.enter_context(Bed()) for _ in range(2)]
-            self.ours = OurProxy(beds[0], ZONE, CIDRS)
-            self.theirs = self._stack.enter_context(KubeProxy(beds[1], self._directory, ZONE, CIDRS))
-            self.beds = beds
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def _open(self) -> None:
+        self._stack.enter_context(self._threads)
+        beds = [self._stack.enter_context(Bed()) for _ in range(2)]
+        self.ours = OurProxy(beds[0], ZONE, CIDRS)
+        self.theirs = self._stack.enter_context(KubeProxy(beds[1], self._directory, ZONE, CIDRS))
+        self.beds = beds
 
     def set(self, objects: Objects) -> None:
         """Make both follow: only what differs from before is sent."""
