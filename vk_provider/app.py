@@ -29,6 +29,7 @@ from vk_provider.agentclient.identity_store import (
 )
 from vk_provider.aiokit import openfiles
 from vk_provider.aiokit.backoff import Backoff
+from vk_provider.aiokit.loop_errors import handle_loop_error
 from vk_provider.aiokit.metrics import Registry
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
 from vk_provider.cloud.base import Cloud, Instance, InstanceRuntime, Offering
@@ -80,6 +81,7 @@ def run(settings: Settings) -> int:
 async def _run(settings: Settings) -> int:
     provider = Provider(settings)
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(handle_loop_error)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, provider.supervisor.request_stop)
     starting = asyncio.create_task(provider.start(), name="start")

@@ -64,7 +64,7 @@ def require_bad_start(ended: subprocess.CompletedProcess[str], *words: str) -> N
     assert ended.returncode == BAD_START, ended.stderr
     complaint = [line for line in lines if line.startswith("vk-provider: ")]
     assert len(complaint) == 1, ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert "Traceback" not in ended.stderr, ended.stderr
     missing = [word for word in words if word not in complaint[0]]
     assert not missing, complaint[0]
 

@@ -14,6 +14,12 @@ STATUS_LISTS = {
 """Field of PodStatus -> field of PodSpec with the containers that it is about."""
 
 
+def container_statuses(status: Json) -> Iterator[Json]:
+    """The ContainerStatuses of a PodStatus, of all kinds."""
+    for field in STATUS_LISTS:
+        yield from status.get(field) or []
+
+
 def spec_of(pod: Json) -> Json:
     """Return pod.spec ({} when absent)."""
     return pod.get("spec") or {}

@@ -260,7 +260,7 @@ class PodController:
             raise deferred
         if uid not in self.records:
             return None
-        return next_look_s(record, state, time.monotonic(), self._agent_grace_s)
+        return next_look_s(record, state, now, time.monotonic(), self._agent_grace_s)
 
     def connect(self, record: PodRecord) -> None:
         if may_have_run(record):

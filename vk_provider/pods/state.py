@@ -66,8 +66,11 @@ def compute_state(record: PodRecord, now: float, agent_grace_s: float, *, node_k
     )
 
 
-def next_look_s(record: PodRecord, seen: PodState, now: float, agent_grace_s: float) -> float | None:
-    """Seconds until the passing of time alone changes the state; None when it does not."""
+def next_look_s(record: PodRecord, seen: PodState, seen_at: float, now: float, agent_grace_s: float) -> float | None:
+    """Seconds from `now` until the passing of time alone changes the state `seen`; None when it does not.
+
+    What became due after `seen_at`, when the state was computed, was not acted on: 0, look again.
+    """
     due = []
     if not record.exists and record.stop_sent_at:
         due.append(record.stop_sent_at + ORPHAN_STOP_LIMIT_S)
@@ -78,8 +81,8 @@ def next_look_s(record: PodRecord, seen: PodState, now: float, agent_grace_s: fl
         due.append(overdue_at)
     waits_for_status = record.published is None and not record.hold and record.phase not in TERMINAL_PHASES
     if waits_for_status and not seen.pending_due:
-        due.append(record.pending_due if now < record.pending_due else _pending_due(record))
-    if now < _restore_due(record):
+        due.append(record.pending_due if seen_at < record.pending_due else _pending_due(record))
+    if seen_at < _restore_due(record):
         due.append(_restore_due(record))
     return max(0.0, min(due) - now) if due else None
 

@@ -238,7 +238,7 @@ def deleted(record: PodRecord, grace_s: int = 10) -> PodRecord:
 def test_silence_is_due_once_after_the_grace_period(now: float, silent: bool, next_s: float | None) -> None:
     state = compute_state(lost(), now, GRACE_S)
     assert state.silent is silent
-    assert next_look_s(lost(), state, now, GRACE_S) == next_s
+    assert next_look_s(lost(), state, now, now, GRACE_S) == next_s
 
 
 def test_an_agent_that_is_connected_again_is_not_silent_yet_its_clock_runs_until_it_speaks() -> None:
@@ -253,7 +253,7 @@ def test_a_deleted_pod_is_given_up_when_its_agent_was_away_for_longer_than_its_g
     overdue_at = 200.0 + 10 + LIMIT_S
     assert not is_overdue(record, overdue_at - 1) and is_overdue(record, overdue_at)
     state = compute_state(record, 200.0, GRACE_S)
-    assert next_look_s(record, state, 200.0, GRACE_S) == overdue_at - 200.0
+    assert next_look_s(record, state, 200.0, 200.0, GRACE_S) == overdue_at - 200.0
     assert not is_overdue(dataclasses.replace(record, session=object()), overdue_at)  # type: ignore[arg-type]
     assert not is_overdue(dataclasses.replace(record, finished=True), overdue_at)
 

@@ -38,11 +38,14 @@ from vk_provider.agent.worker.starter import ContainerStarter
 from vk_provider.agent.worker.stopping import StopRequest
 from vk_provider.agent.worker.termination import pod_grace_s
 from vk_provider.jsontypes import Json
+from vk_provider.podmodel.spec import container_statuses
 
 log = logging.getLogger(__name__)
 
 RESYNC_S = 60.0
 TERMINATE_RETRY_S = 1.0
+MISSED_EXIT_DELAYS_S = (0.0, 0.2, 1.0, 4.0)
+"""A restarted runtime detects exits that it has missed after a while, and sends no events of them."""
 
 
 class PodRun:
@@ -210,8 +213,9 @@ class PodRun:
         task.add_done_callback(self._follow_ups.discard)
 
     async def _settle_resync(self) -> None:
-        """A restarted runtime detects exits that it has missed after a while, and sends no events of them."""
-        for delay_s in (0.0, 0.2, 1.0, 4.0):
+        """Look for exits that no event told of; before the first container there are none."""
+        has_run = any(status.get("containerID") for status in container_statuses(self.memory.status))
+        for delay_s in MISSED_EXIT_DELAYS_S if has_run else MISSED_EXIT_DELAYS_S[:1]:
             await asyncio.sleep(delay_s)
             self._look_again()
 
@@ -243,15 +247,14 @@ class PodRun:
 
     def _restore_probes(self) -> None:
         """After a restart of the agent, started and ready containers are taken to be so until a probe says else."""
-        for key in ("containerStatuses", "initContainerStatuses"):
-            for status in self.memory.status.get(key) or []:
-                container_id = str(status.get("containerID") or "").removeprefix("containerd://")
-                if not container_id or "running" not in (status.get("state") or {}):
-                    continue
-                if status.get("started"):
-                    self._probes.seed(container_id, "startup", "success")
-                if status.get("ready"):
-                    self._probes.seed(container_id, "readiness", "success")
+        for status in container_statuses(self.memory.status):
+            container_id = str(status.get("containerID") or "").removeprefix("containerd://")
+            if not container_id or "running" not in (status.get("state") or {}):
+                continue
+            if status.get("started"):
+                self._probes.seed(container_id, "startup", "success")
+            if status.get("ready"):
+                self._probes.seed(container_id, "readiness", "success")
 
     def _save(self) -> None:
         # Into the page cache: it has to outlive the agent, not the instance.

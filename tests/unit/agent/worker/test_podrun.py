@@ -198,3 +198,19 @@ async def test_each_volume_that_fails_has_its_own_event(tmp_path: Path) -> None:
             ("j", "open /no/such/dir/f: no such file or directory"),
         )
     ]
+
+
+@pytest.mark.parametrize("has_run", [False, True])
+async def test_exits_that_were_missed_are_looked_for_only_where_something_has_run(
+    has_run: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass more is an event more of a container that cannot be created: a kubelet has one a pass, too."""
+    memory = make_memory()
+    if has_run:
+        memory.status = {"containerStatuses": [{"name": "main", "containerID": "containerd://a"}]}
+    run = make_run(memory, Outbox(), Journal(tmp_path / "journal.json"))
+    looks: list[None] = []
+    monkeypatch.setattr(run, "_look_again", lambda: looks.append(None))
+    monkeypatch.setattr("vk_provider.agent.worker.podrun.MISSED_EXIT_DELAYS_S", (0.0, 0.0, 0.0))
+    await run._settle_resync()
+    assert len(looks) == (3 if has_run else 1)
