@@ -141,6 +141,8 @@ class PodController:
         """Handle an agent's message. Raises AgentProtocolError for a sample beyond the instance's capacity."""
         if message["type"] == "hello":
             self._greet(record, message["podUID"])
+        elif message["type"] == "tables":
+            return  # nothing is sent yet
         elif message["podUID"] != record.uid:
             return  # about another pod of this instance, which `_greet` has logged
         elif message["type"] == "status":

@@ -18,6 +18,7 @@ from vk_provider.wire.session import (
     StatusMessage,
     UpMessage,
 )
+from vk_provider.wire.tables import TablesMessage
 
 _REASON_CHARACTERS = 200
 
@@ -36,6 +37,7 @@ _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
     "status": msgspec.json.Decoder(StatusMessage),
     "event": msgspec.json.Decoder(EventMessage),
     "stats": msgspec.json.Decoder(StatsMessage),
+    "tables": msgspec.json.Decoder(TablesMessage),
 }
 
 

@@ -6,8 +6,8 @@ Everything is level-triggered and idempotent: `pod` always carries the whole des
 state. After a reconnect both sides simply send their newest state again; only events carry a sequence number, and are
 repeated until acknowledged.
 
-Down (provider -> agent): pod, references, stop, ack.
-Up (agent -> provider):   hello, status, event, stats.
+Down (provider -> agent): pod, references, stop, ack; table (wire.tables).
+Up (agent -> provider):   hello, status, event, stats; tables (wire.tables).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from msgspec import Meta
 from vk_provider.jsontypes import Json
 from vk_provider.wire.podstats import CadvisorContainer, NodeStats, PodStats, ProbeCount
 from vk_provider.wire.podstatus import PodStatus
+from vk_provider.wire.tables import TableName, TablesMessage, TableStates
 from vk_provider.wire.values import MAX_INTEGER, EventReason, EventText, FieldPath, Name, Timestamp, Uid
 
 MAX_DOWN_BYTES = 64 << 20
@@ -65,12 +66,14 @@ class NodeFacts(TypedDict):
     """Facts about the Node that the pod needs (downward API defaults, DNS).
 
     allocatable: the Node's allocatable resources, as quantities {"cpu": "2", "memory": "4Gi"}: this instance's
+    tables:      the tables that are sent to this instance: no container starts before each was in force once
     """
 
     name: str
     allocatable: dict[str, str]
     clusterDNS: list[str]
     clusterDomain: str
+    tables: NotRequired[list[TableName]]
 
 
 class PodMessage(TypedDict):
@@ -111,6 +114,7 @@ class HelloMessage(TypedDict):
     version:  of the wire contract that the agent speaks
     features: beyond that version; absent in earlier agents
     podUID:   "" before a pod was given to this instance
+    tables:   revisions that are in force; absent in agents without TABLES_FEATURE
     """
 
     type: Literal["hello"]
@@ -119,6 +123,7 @@ class HelloMessage(TypedDict):
     instanceID: Name
     podUID: Uid
     agentStartedAt: Timestamp
+    tables: NotRequired[TableStates]
 
 
 class StatusMessage(TypedDict):
@@ -163,7 +168,7 @@ class StatsMessage(TypedDict):
     probes: NotRequired[Annotated[list[ProbeCount], Meta(max_length=8192)]]
 
 
-UpMessage = HelloMessage | StatusMessage | EventMessage | StatsMessage
+UpMessage = HelloMessage | StatusMessage | EventMessage | StatsMessage | TablesMessage
 
 
 def token_key(audience: str, expiration_seconds: int) -> str:

@@ -1,0 +1,1 @@
+"""NetworkPolicies of a pod -> nft table and deltas, as the API means them. Pure."""

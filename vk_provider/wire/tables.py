@@ -1,0 +1,74 @@
+"""Messages about the nft tables of an instance: Services and NetworkPolicies, compiled by the provider.
+
+The provider compiles a table once for all instances that share it and sends nft text: the whole table, or the
+difference to a revision that the agent has named. Each text is one transaction, so a table is of one revision or of
+another, never between. What differs from one instance to the next (its pod's address, the addresses of its node ports)
+the agent adds to a whole table itself.
+
+A revision is made of the table's content alone (serviceproxy.Table.revision). After a reconnect the agent names its
+revisions in the greeting and gets nothing, a difference or the whole table. After each text it says what is in force.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NotRequired, TypedDict
+
+from msgspec import Meta
+
+from vk_provider.wire.values import Address
+
+TABLES_FEATURE = "tables"
+"""In the greeting of an agent that applies tables; others are sent none."""
+
+TableName = Literal["services", "policy"]
+TABLE_NAMES: tuple[TableName, ...] = ("services", "policy")
+
+Revision = Address
+"""128 bits in the form of an IPv6 address; "" for no table."""
+TableError = Annotated[str, Meta(max_length=1024)]
+
+
+class UdpFrontendEntry(TypedDict):
+    """A UDP address of a Service. Flows to it whose endpoint is not in `serving` ("address . port") are forgotten.
+    address "": a node port."""
+
+    family: int
+    address: str
+    port: int
+    serving: list[str]
+
+
+class TableMessage(TypedDict):
+    """Down: a table, or the difference to one of the revision `base`.
+
+    base:          "" when `text` makes the whole table, whatever there was before
+    text:          commands of one nft transaction
+    nodeAddresses: of the Node, where node ports are answered, too; with a whole table of Services
+    udp:           frontends whose flows are looked at after the text was applied
+    """
+
+    type: Literal["table"]
+    name: TableName
+    base: str
+    revision: str
+    text: str
+    nodeAddresses: NotRequired[list[str]]
+    udp: NotRequired[list[UdpFrontendEntry]]
+
+
+class TableStates(TypedDict, total=False):
+    """The revision of each table that is in force on the instance."""
+
+    services: Revision
+    policy: Revision
+
+
+class TablesMessage(TypedDict):
+    """Up, after each TableMessage: what is in force now.
+
+    error: of the text that was not applied; the provider answers with the whole table after a while
+    """
+
+    type: Literal["tables"]
+    tables: TableStates
+    error: NotRequired[TableError]
