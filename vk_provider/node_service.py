@@ -29,6 +29,7 @@ from vk_provider.kubelet.provider import PodSource
 from vk_provider.kubelet.server import KubeletServer, ServerConfig
 from vk_provider.node.controller import NodeController
 from vk_provider.node.features import DECLARED_FEATURES
+from vk_provider.node.resources import allocatable_of
 from vk_provider.node.spec import KUBELET_VERSION, NodeSpec, Taint
 from vk_provider.settings import NodeSettings, Settings
 
@@ -122,14 +123,13 @@ class NodeService:
 
     @property
     def object(self) -> dict[str, Any] | None:
-        """The Node as the API server has it, None before it was read or registered. Its allocatable is the configured
-        one: after a start with another configuration the status has the old one for a moment."""
+        """The Node as the API server has it, None before it was read or registered. Its allocatable is that of
+        allocatable_of: after a start with another configuration the status has the old one for a moment."""
         node = self._controller.node
         if node is None:
             return None
         status = node.get("status") or {}
-        allocatable = {**(status.get("allocatable") or {}), **(self.spec.allocatable or self.spec.capacity)}
-        return {**node, "status": {**status, "allocatable": allocatable}}
+        return {**node, "status": {**status, "allocatable": allocatable_of(self.spec, status)}}
 
     @property
     def answering_since(self) -> float:

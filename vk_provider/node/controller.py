@@ -17,6 +17,7 @@ from vk_provider.kube.paths import NODES, field_selector, node_path
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.node.lease import NodeLease
 from vk_provider.node.object import PRESSURE_EVENTS, build_node, build_status, condition_states, plan_reconcile
+from vk_provider.node.resources import foreign_capacity
 from vk_provider.node.spec import NodeSpec
 
 log = logging.getLogger(__name__)
@@ -217,7 +218,10 @@ class NodeController:
         cordoned, now_cordoned = (bool(each["spec"].get("unschedulable")) for each in (known, node))
         if cordoned != now_cordoned:
             self._status_event("NodeNotSchedulable" if now_cordoned else "NodeSchedulable")
-        if condition_states(known.get("status") or {}) != condition_states(node.get("status") or {}):
+        before, after = (each.get("status") or {} for each in (known, node))
+        if condition_states(before) != condition_states(after) or (
+            foreign_capacity(self.spec, before) != foreign_capacity(self.spec, after)
+        ):
             self._wake.set()
 
     def _observed(self, kind: str) -> str:
@@ -241,4 +245,9 @@ def _is_older(node: Json, known: Json) -> bool:
 
 
 def _without_times(status: Json) -> Json:
-    return {**status, "conditions": condition_states(status)}
+    """What counts of a status that is to be sent: no times, and no entry that it only removes."""
+    resources = {
+        name: {key: amount for key, amount in status[name].items() if amount is not None}
+        for name in ("capacity", "allocatable")
+    }
+    return {**status, **resources, "conditions": condition_states(status)}

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Sequence
 
 from vk_provider.jsontypes import Json
+from vk_provider.node.resources import build_resources
 from vk_provider.node.spec import PROVIDER_TAINT_KEY, NodeSpec
 from vk_provider.rfc3339 import format_time
 
@@ -67,14 +68,16 @@ def build_status(
     """status of the Node.
 
     not_ready: reasons why the node is not ready, empty when it is
-    previous:  status as last read; lastTransitionTime is kept where a condition's status did not change
+    previous:  status as last read; lastTransitionTime is kept where a condition's status did not change, and what
+               others have put on the Node is allocatable
     images:    [{"names", "sizeBytes"}]
     """
     missing = [name for name in REQUIRED_RESOURCES if name not in spec.capacity]
     problems = [*not_ready, *([f"missing node capacity for resources: {', '.join(missing)}"] if missing else [])]
+    capacity, allocatable = build_resources(spec, previous)
     status: Json = {
-        "capacity": dict(spec.capacity),
-        "allocatable": dict(spec.allocatable or spec.capacity),
+        "capacity": capacity,
+        "allocatable": allocatable,
         "addresses": [
             {"type": "InternalIP", "address": spec.internal_ip},
             {"type": "Hostname", "address": spec.hostname or spec.name},

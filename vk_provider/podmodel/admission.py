@@ -75,6 +75,8 @@ def _find_unsupported(pod: Json, features: frozenset[str]) -> Iterator[str]:
         yield "spec.hostUsers=false"
     if spec.get("resourceClaims"):
         yield "spec.resourceClaims"
+    if (pod.get("status") or {}).get("extendedResourceClaimStatus"):
+        yield "an extended resource of a resource claim (status.extendedResourceClaimStatus)"
 
 
 def _find_unsupported_of(container: Json, path: str, features: frozenset[str]) -> Iterator[str]:

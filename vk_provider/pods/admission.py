@@ -11,6 +11,7 @@ from typing import Any
 from vk_provider.cloud.base import InstanceRuntime
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.admission import IMAGE_VOLUMES, RECURSIVE_READ_ONLY, SUPPLEMENTAL_GROUPS_POLICY, refuse
+from vk_provider.podmodel.extendedresources import is_extended_resource
 from vk_provider.podmodel.hostport import HostPort, host_ports
 from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.resources import effective_resources
@@ -130,18 +131,24 @@ def _is_offering_label(key: str) -> bool:
     return key.startswith(("node.kubernetes.io/instance-", "karpenter.sh/", "topology.kubernetes.io/"))
 
 
+_FIRST_CHECKED = ("cpu", "memory", "ephemeral-storage")
+
+
 def _check_capacity(
     requests: Mapping[str, Fraction], allocatable: Mapping[str, Any] | None, usage: NodeUsage
 ) -> Verdict | None:
+    """fitsRequest of the scheduler, as a kubelet calls it: without the extended resources that the Node does not have
+    (removeMissingExtendedResources), which an extender of the scheduler may count for the whole cluster."""
     if not allocatable:
         return None
     limit = int(parse_quantity(allocatable.get("pods", "110")))
     if len(usage) + 1 > limit:
         return Verdict(True, "OutOfpods", _lack("pods", "1", str(len(usage)), str(limit)))
-    for name, wanted in requests.items():
-        if not wanted or name not in allocatable:
+    for name in (*_FIRST_CHECKED, *sorted(requests.keys() - set(_FIRST_CHECKED))):
+        wanted = requests.get(name)
+        if not wanted or (name not in allocatable and is_extended_resource(name)):
             continue
-        used, capacity = usage.used.get(name, Fraction(0)), parse_quantity(allocatable[name])
+        used, capacity = usage.used.get(name, Fraction(0)), parse_quantity(allocatable.get(name, "0"))
         if used + wanted > capacity:
             factor = 1000 if name == "cpu" else 1
             figures = (str(math.ceil(amount * factor)) for amount in (wanted, used, capacity))

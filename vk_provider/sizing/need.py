@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from vk_provider.cloud.base import Offering
 from vk_provider.jsontypes import Json
+from vk_provider.podmodel.extendedresources import is_extended_resource
 from vk_provider.podmodel.resources import effective_resources
 from vk_provider.sizing.preferences import Preferences
 
@@ -20,7 +21,8 @@ _KNOWN = ("cpu", "memory", "ephemeral-storage", GPU)
 class Need:
     """What an offering must have, and the pod's own part of it.
 
-    unknown: a requested resource that no offering can have, "" when there is none
+    unknown: a requested resource of machines that no offering has (huge pages), "" when there is none. Extended
+             resources are the Node's: admission counts them, and no instance type is asked for them
     """
 
     cpu_milli: int
@@ -52,8 +54,12 @@ def compute_need(pod: Json, preferences: Preferences, *, limits: bool = False) -
         disk_bytes=preferences.base_disk_bytes + math.ceil(requests.get("ephemeral-storage", zero)),
         pod_cpu_milli=cpu,
         pod_memory_bytes=memory,
-        unknown=next((name for name, amount in requests.items() if name not in _KNOWN and amount), ""),
+        unknown=next((name for name, amount in requests.items() if amount and not _is_known(name)), ""),
     )
+
+
+def _is_known(name: str) -> bool:
+    return name in _KNOWN or is_extended_resource(name)
 
 
 def compute_allocatable(offering: Offering, preferences: Preferences) -> dict[str, str]:

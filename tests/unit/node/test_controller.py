@@ -72,7 +72,18 @@ class Patched(Nodes):
 
     async def patch_strategic(self, path: str, body: Json, timeout_s: float) -> Json:
         self.patches.append(body)
-        self.node = {**self.node, "status": self._keep({**self.node["status"], **body["status"]})}
+        merged = {**self.node["status"], **body["status"]}
+        for name in ("capacity", "allocatable"):  # maps are merged, and null removes an entry
+            amounts = {**self.node["status"][name], **body["status"][name]}
+            merged[name] = {key: amount for key, amount in amounts.items() if amount is not None}
+        self.node = {**self.node, "status": self._keep(merged)}
+        return self.node
+
+    def change(self, version: str, **changed: Any) -> Json:
+        """Another writer's change of the status, as the watch delivers it."""
+        metadata = {**self.node["metadata"], "resourceVersion": version}
+        status = {name: value for name, value in {**self.node["status"], **changed}.items() if value is not None}
+        self.node = {**self.node, "metadata": metadata, "status": status}
         return self.node
 
     def _keep(self, status: Json) -> Json:
@@ -87,15 +98,33 @@ async def test_what_others_change_of_the_status_is_put_right_and_another_form_of
     await controller._register()
     await controller._report()
     assert client.patches == []
-    for version, changed in (("2", {}), ("3", {"declaredFeatures": ["A", "B"]})):
-        status = {name: value for name, value in client.node["status"].items() if name != "declaredFeatures"}
-        metadata = {**client.node["metadata"], "resourceVersion": version}
-        client.node = {**client.node, "metadata": metadata, "status": {**status, **changed}}
-        controller._observe("MODIFIED", client.node)
+    for version, features in (("2", None), ("3", ["A", "B"])):
+        controller._observe("MODIFIED", client.change(version, declaredFeatures=features))
         await controller._report()
         assert client.patches.pop()["status"]["declaredFeatures"] == ["A"]
         await controller._report()
         assert client.patches == []
+
+
+async def test_an_extended_resource_of_an_administrator_becomes_allocatable_and_goes_with_its_capacity() -> None:
+    client: Any = Patched()
+    recorder: Any = Recorder()
+    controller = NodeController(client, recorder, SPEC)
+    await controller._register()
+    await controller._report()
+    own = dict(SPEC.capacity)
+    controller._observe("MODIFIED", client.change("2", capacity={**own, "example.com/dongle": "4"}))
+    assert controller._wake.is_set(), "it waits for no interval"
+    await controller._report()
+    (patch,) = client.patches
+    assert patch["status"]["capacity"] == own, "what was read may be older than what the administrator writes next"
+    assert client.node["status"]["allocatable"] == {**own, "example.com/dongle": "4"}
+    controller._observe("MODIFIED", client.change("3", capacity=own))
+    await controller._report()
+    assert client.node["status"]["capacity"] == client.node["status"]["allocatable"] == own
+    client.patches.clear()
+    await controller._report()
+    assert client.patches == [], "a removal is not repeated"
 
 
 class Leases:

@@ -46,6 +46,51 @@ def test_the_number_of_pods_is_limited() -> None:
     assert verdict is not None and verdict.reason == "OutOfpods"
 
 
+DONGLE = "example.com/dongle"
+
+
+def with_requests(uid: str, **requests: str) -> dict[str, Any]:
+    pod = make_pod(uid)
+    pod["spec"]["containers"][0]["resources"]["requests"] |= {
+        DONGLE if k == "dongle" else k: v for k, v in requests.items()
+    }
+    return pod
+
+
+def offering(**allocatable: str) -> dict[str, Any]:
+    return {**NODE, "status": {"allocatable": {**NODE["status"]["allocatable"], **allocatable}}}
+
+
+def test_extended_resources_are_counted_where_the_node_has_them() -> None:
+    node, usage = offering(**{DONGLE: "5"}), NodeUsage()
+    assert admit(with_requests("u1", cpu="100m", dongle="2"), node, usage) is None
+    assert admit(with_requests("u2", cpu="100m", dongle="2"), node, usage) is None
+    verdict = admit(with_requests("u3", cpu="100m", dongle="2"), node, usage)
+    assert verdict is not None and verdict.refuse
+    assert verdict.reason == f"OutOf{DONGLE}"
+    assert verdict.message == f"Node didn't have enough resource: {DONGLE}, requested: 2, used: 4, capacity: 5"
+    usage.remove("u1")
+    assert admit(with_requests("u3", cpu="100m", dongle="2"), node, usage) is None
+
+
+def test_an_extended_resource_of_the_whole_cluster_is_nothing_to_the_node_but_huge_pages_are() -> None:
+    assert admit(with_requests("u1", dongle="2"), NODE, NodeUsage()) is None
+    verdict = admit(with_requests("u1", **{"hugepages-2Mi": "4Mi"}), NODE, NodeUsage())
+    assert verdict is not None and verdict.refuse and verdict.reason == "OutOfhugepages-2Mi"
+
+
+def test_cpu_and_memory_are_named_before_extended_resources() -> None:
+    verdict = admit(with_requests("u1", memory="9Gi", dongle="9"), offering(**{DONGLE: "5"}), NodeUsage())
+    assert verdict is not None and verdict.reason == "OutOfmemory"
+
+
+def test_an_extended_resource_that_a_resource_claim_provides_is_refused() -> None:
+    pod = with_requests("u1", dongle="1")
+    pod["status"] = {"extendedResourceClaimStatus": {"resourceClaimName": "c", "requestMappings": []}}
+    verdict = admit(pod, NODE, NodeUsage())
+    assert verdict is not None and verdict.refuse and "extendedResourceClaimStatus" in verdict.message
+
+
 def test_a_node_selector_that_does_not_match_is_refused() -> None:
     pod = make_pod()
     pod["spec"]["nodeSelector"] = {"kubernetes.io/arch": "arm64"}
