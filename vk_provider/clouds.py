@@ -10,13 +10,14 @@ from vk_provider.agentclient.https import HttpsConnector
 from vk_provider.agentclient.identity_store import ProviderIdentity
 from vk_provider.cloud.base import Cloud
 from vk_provider.cloud.factory import create_cloud
+from vk_provider.errors import BadStartError
 from vk_provider.settings import RegistrySettings, Settings
 from vk_provider.wire.bootdata import BootData
 
 
 def create_backend(settings: Settings, identity: ProviderIdentity) -> tuple[Cloud, AgentConnector]:
     """The cloud (not started) and its connector. The simulated cloud has its own agents; others run the real one."""
-    cloud = create_cloud(settings.cloud, registry_table(settings.registries))
+    cloud = check_cloud(settings)
     if settings.cloud.backend == "simulated":
         from vk_provider.cloud.simulated.cloud import SimulatedCloud
         from vk_provider.cloud.simulated.connector import SimulatedConnector
@@ -26,9 +27,15 @@ def create_backend(settings: Settings, identity: ProviderIdentity) -> tuple[Clou
     return cloud, HttpsConnector(identity, settings.identity.certificate_ttl_s)
 
 
-def check_cloud(settings: Settings) -> None:
-    """Check the cloud's settings as its start does. Raises BadStartError."""
-    create_cloud(settings.cloud, registry_table(settings.registries))
+def check_cloud(settings: Settings) -> Cloud:
+    """The cloud, not started, once its settings were checked as its start does. Raises BadStartError."""
+    cloud = create_cloud(settings.cloud, registry_table(settings.registries))
+    for node in settings.nodes:
+        if node.shared_host_paths and not cloud.shares_host_paths:
+            raise BadStartError(
+                f"shared_host_paths of node {node.name}: instances of the {cloud.name} cloud cannot share directories"
+            )
+    return cloud
 
 
 def registry_table(registries: tuple[RegistrySettings, ...]) -> dict[str, dict[str, Any]]:

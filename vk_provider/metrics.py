@@ -93,7 +93,7 @@ class MeasuredCloud:
     def __init__(self, cloud: Cloud, count: Callable[..., Any]) -> None:
         self._inner = cloud
         self._count = count
-        self.name = cloud.name
+        self.name, self.shares_host_paths = cloud.name, cloud.shares_host_paths
 
     async def start(self) -> None:
         await self._inner.start()

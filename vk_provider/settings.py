@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import math
 import os
-import re
 import tomllib
 import types
 from collections.abc import Mapping
@@ -19,10 +18,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vk_provider.errors import BadStartError
 from vk_provider.podmodel.errors import QuantityError
+from vk_provider.podmodel.labels import is_label_key, is_label_value, is_subdomain, parse_selector
 from vk_provider.podmodel.quantity import parse_quantity
+from vk_provider.podmodel.sharedpath import find_problem
 
 ENVIRONMENT_PREFIX = "VK_PROVIDER_"
 MIN_CERTIFICATE_TTL_S = 60
+MIN_SHARED_BYTES = 16 * 2**20
 CLUSTER_CA = "cluster"
 """kubelet.client_ca_file: the CAs that the API server accepts."""
 
@@ -56,6 +58,9 @@ class NodeSettings:
     port:     of the kubelet API
     taint:    false registers the Node without `taints`
     capacity: quantities of the whole Node, the limit of the requests of all its pods
+    shared_host_paths: directories (below /data, /mnt, /srv, /tmp or /var/tmp) that the hostPath volumes of all pods of
+              this Node share, as on the disk of one machine: who may use a hostPath below them reads, changes and
+              deletes what others left there. Only on clouds that can (`local`)
     """
 
     name: str
@@ -67,6 +72,7 @@ class NodeSettings:
     taint: bool = True
     taints: tuple[TaintSettings, ...] = DEFAULT_TAINTS
     labels: Mapping[str, str] = field(default_factory=dict)
+    shared_host_paths: tuple[str, ...] = ()
     capacity: Mapping[str, str] = field(
         default_factory=lambda: {"cpu": "1000", "memory": "4Ti", "pods": "5000", "ephemeral-storage": "20Ti"}
     )
@@ -83,6 +89,7 @@ class LocalCloudSettings:
     nameservers:   resolv.conf of the instances; empty = the host's
     max_instances: the account's limit
     boot_credit_s: seconds after launch in which the CPU quota of the instance type is not enforced
+    shared_bytes:  of all shared_host_paths of a Node together
     """
 
     name: str = "local"
@@ -94,6 +101,7 @@ class LocalCloudSettings:
     nameservers: tuple[str, ...] = ()
     max_instances: int = 250
     boot_credit_s: float = 10.0
+    shared_bytes: int = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +166,8 @@ class IdentitySettings:
 
 @dataclass(frozen=True, slots=True)
 class PodSettings:
-    """daemonsets: "refuse" leaves DaemonSet pods Pending with an event, "run" gives each its instance.
+    """daemonsets: "refuse" leaves DaemonSet pods Pending with an event, "run" gives each its instance; else a label
+                 selector as of `kubectl -l`: those that it selects run, the others are refused
 
     archive_dir:         logs of finished pods, kept until the pod object is gone
     archive_bytes:       of one container's log, the newest lines; as a kubelet's containerLogMaxSize
@@ -168,7 +177,7 @@ class PodSettings:
     archive_timeout_s:   for one pod's logs, after which its instance is terminated without
     """
 
-    daemonsets: Literal["refuse", "run"] = "refuse"
+    daemonsets: str = "refuse"
     archive_dir: str = "/var/lib/vk-provider/logs"
     archive_bytes: int = 10 * 2**20
     archive_pod_bytes: int = 50 * 2**20
@@ -311,33 +320,20 @@ def _check_numbers(settings: Any, where: str) -> None:
                 raise _SettingError(f"{path} must be more than 0")
 
 
-_SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
-
-
-def _is_label_key(text: str) -> bool:
-    prefix, slash, name = text.rpartition("/")
-    return bool(_LABEL_NAME.fullmatch(name)) and (not slash or bool(_SUBDOMAIN.fullmatch(prefix)))
-
-
-def _is_label_value(text: str) -> bool:
-    return not text or bool(_LABEL_NAME.fullmatch(text))
-
-
 def _check_labels(node: NodeSettings, where: str) -> None:
     """The API server would refuse a Node with an invalid label or taint."""
     for key, value in node.labels.items():
-        if not _is_label_key(key):
+        if not is_label_key(key):
             raise _SettingError(f"{where}.labels: {key!r} is not a label key")
-        if not _is_label_value(value):
+        if not is_label_value(value):
             raise _SettingError(f"{where}.labels.{key} {value!r} is not a label value")
     for name in ("zone", "region"):
-        if not _is_label_value(getattr(node, name)):
+        if not is_label_value(getattr(node, name)):
             raise _SettingError(f"{where}.{name} {getattr(node, name)!r} is not a label value")
     for index, taint in enumerate(node.taints):
-        if not _is_label_key(taint.key):
+        if not is_label_key(taint.key):
             raise _SettingError(f"{where}.taints[{index}].key {taint.key!r} is not a taint key")
-        if not _is_label_value(taint.value):
+        if not is_label_value(taint.value):
             raise _SettingError(f"{where}.taints[{index}].value {taint.value!r} is not a taint value")
 
 
@@ -351,13 +347,15 @@ def _check(settings: Settings) -> None:
     if len(set(ports)) != len(ports):
         raise _SettingError("nodes: two nodes have the same address and port")
     for index, node in enumerate(settings.nodes):
-        if not _SUBDOMAIN.fullmatch(node.name):
+        if not is_subdomain(node.name):
             raise _SettingError(f"nodes[{index}].name {node.name!r} is not a DNS subdomain name")
-        if not _is_label_value(node.name):
+        if not is_label_value(node.name):
             raise _SettingError(f"nodes[{index}].name {node.name!r} is too long for the label kubernetes.io/hostname")
         _check_labels(node, f"nodes[{index}]")
         if node.address:
             _check_address(node.address, f"nodes[{index}].address")
+        if problem := find_problem(node.shared_host_paths):
+            raise _SettingError(f"nodes[{index}].shared_host_paths: {problem}")
         if not 0 <= node.port <= 65535:
             raise _SettingError(f"nodes[{index}].port {node.port} is not a TCP port")
         for needed in ("cpu", "memory", "pods"):
@@ -368,6 +366,11 @@ def _check(settings: Settings) -> None:
                 parse_quantity(quantity)
             except QuantityError:
                 raise _SettingError(f"nodes[{index}].capacity.{name} {quantity!r} is not a quantity") from None
+    if settings.pods.daemonsets not in ("refuse", "run"):
+        try:
+            parse_selector(settings.pods.daemonsets)
+        except ValueError as error:
+            raise _SettingError(f'pods.daemonsets must be "refuse", "run" or a label selector: {error}') from None
     if settings.identity.certificate_ttl_s < MIN_CERTIFICATE_TTL_S:
         raise _SettingError(f"identity.certificate_ttl_s must be at least {MIN_CERTIFICATE_TTL_S}")
     _check_numbers(settings, "")
@@ -380,6 +383,8 @@ def _check(settings: Settings) -> None:
         network = ipaddress.ip_network(settings.cloud.local.subnet)
     except ValueError as error:
         raise _SettingError(f"cloud.local.subnet: {error}") from None
+    if settings.cloud.local.shared_bytes < MIN_SHARED_BYTES:
+        raise _SettingError(f"cloud.local.shared_bytes must be at least {MIN_SHARED_BYTES}")
     if network.version != 4 or network.prefixlen > 24:
         raise _SettingError("cloud.local.subnet must be an IPv4 network of /24 or larger")
     if settings.kubelet.serving_certificate == "files" and not (

@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from tests.cluster.cache import cache_dir
 from tests.cluster.images.catalog import select_entries
@@ -40,6 +41,7 @@ class Environment:
     subnet:  of the instances; `address` is the host's own in it
     healthz_port: of the provider on 127.0.0.1, which clusters side by side must not share
     more_nodes:   names (nodeless-...) of further Nodes of the same provider
+    shared_host_paths, capacity: of every Node; no capacity for the provider's own
     agent_monitor_grace_s: of the provider's configuration
     kubelet_node, kubelet_network: name of a real kubelet's Node beside ours, "" for none, and its network (a /23)
     """
@@ -54,6 +56,8 @@ class Environment:
     preload_images: tuple[str, ...] = ("busybox:latest",)
     healthz_port: int = HEALTHZ_PORT
     more_nodes: tuple[str, ...] = ()
+    shared_host_paths: tuple[str, ...] = ()
+    capacity: tuple[tuple[str, str], ...] = ()
     agent_monitor_grace_s: float = 40.0
     kubelet_node: str = ""
     kubelet_network: str = ""
@@ -117,7 +121,7 @@ class Environment:
         # JSON knows no tuples.
         return cls(
             root,
-            **{key: tuple(item) if isinstance(item, list) else item for key, item in document.items() if key in known},
+            **{key: _tuples(item) for key, item in document.items() if key in known},
         )
 
     def provider_config(self, kubeconfig: Path, client_ca: Path) -> str:
@@ -139,7 +143,7 @@ directory = "{self.root / "identity"}"
 
 [pods]
 archive_dir = "{self.root / "logs"}"
-daemonsets = "{self.daemonsets}"
+daemonsets = {json.dumps(self.daemonsets)}
 
 [cloud]
 backend = "{self.cloud}"
@@ -167,8 +171,17 @@ region = "local"
 architecture = "{machine_architecture()}"
 taint = {str(self.taint).lower()}
 labels = {{ type = "virtual-kubelet" }}
-
+shared_host_paths = {json.dumps(self.shared_host_paths)}
+{self._capacity()}
 """
+
+    def _capacity(self) -> str:
+        amounts = ", ".join(f'{json.dumps(name)} = "{amount}"' for name, amount in self.capacity)
+        return f"capacity = {{ {amounts} }}\n" if amounts else ""
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def code_version() -> str:

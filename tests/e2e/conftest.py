@@ -22,6 +22,8 @@ ORDER = (
     "test_recorded.py",
     "test_limits.py",
     "test_refusals.py",
+    "test_preemption.py",
+    "test_shared_paths.py",
     "test_statuses.py",
     "test_volumes.py",
     "test_features.py",
@@ -57,6 +59,8 @@ def environment() -> Environment:
         address="10.207.0.1",
         healthz_port=10348,
         more_nodes=("nodeless-2",),
+        shared_host_paths=("/tmp/shared",),
+        daemonsets="app in (exporter)",
         agent_monitor_grace_s=10.0,
     )
 

@@ -108,25 +108,31 @@ def test_a_program_that_cannot_be_started_ends_the_pod_with_the_runtimes_words(w
     assert "no such file or directory" in state["message"]
 
 
+def daemon_set(world: Namespace, name: str) -> dict[str, object]:
+    labels = {"app": name}
+    pods = {"containers": [container(world.nodeless.image)], "tolerations": TOLERATIONS}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": name},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"terminationGracePeriodSeconds": 2, **pods}},
+        },
+    }
+
+
 def test_a_daemon_set_pod_stays_pending_with_an_event_and_costs_nothing(world: Namespace) -> None:
-    image = world.nodeless.image
-    labels = {"app": "everywhere"}
-    world.apply(
-        {
-            "apiVersion": "apps/v1",
-            "kind": "DaemonSet",
-            "metadata": {"name": "everywhere"},
-            "spec": {
-                "selector": {"matchLabels": labels},
-                "template": {
-                    "metadata": {"labels": labels},
-                    "spec": {"containers": [container(image)], "tolerations": TOLERATIONS},
-                },
-            },
-        }
-    )
+    world.apply(daemon_set(world, "everywhere"))
     world.kubectl("wait", "daemonset/everywhere", "--for=jsonpath={.status.currentNumberScheduled}=2", "--timeout=60s")
     for item in world.pods_of("everywhere"):
         world.wait_event(item["metadata"]["name"], "DaemonSetNotSupported")
         assert not [one for one in world.nodeless.instances.live() if one.pod_uid == item["metadata"]["uid"]]
         assert item["status"]["phase"] == "Pending"
+
+
+def test_a_daemon_set_whose_pods_are_selected_runs_on_every_node(world: Namespace) -> None:
+    world.apply(daemon_set(world, "exporter"))
+    world.kubectl("rollout", "status", "daemonset/exporter", "--timeout=90s")
+    assert {item["spec"]["nodeName"] for item in world.pods_of("exporter")} == set(world.nodeless.nodes)
+    world.kubectl("delete", "daemonset", "exporter")

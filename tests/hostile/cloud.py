@@ -68,6 +68,7 @@ class CloudClient:
     """vk_provider.cloud.base.Cloud over the socket."""
 
     name = "hostile"
+    shares_host_paths = False
 
     def __init__(self, socket: str) -> None:
         self._socket = socket

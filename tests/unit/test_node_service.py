@@ -44,7 +44,8 @@ def test_the_node_declares_what_its_agents_do_whatever_the_runtime() -> None:
 def test_pods_are_admitted_by_the_configured_capacity_although_the_status_has_the_one_of_an_earlier_start() -> None:
     service = NodeService.__new__(NodeService)
     service.spec = NodeSpec("n1", "192.0.2.1", {"cpu": "64", "pods": "500"})
-    held: Json = {"metadata": {"labels": {"a": "b"}}, "status": {"allocatable": {"cpu": "4", "example.com/x": "1"}}}
+    amounts = {"cpu": "4", "example.com/x": "1"}
+    held: Json = {"metadata": {"labels": {"a": "b"}}, "status": {"capacity": amounts, "allocatable": amounts}}
     service._controller = SimpleNamespace(node=None)  # type: ignore[assignment]
     assert service.object is None
     service._controller = SimpleNamespace(node=held)  # type: ignore[assignment]

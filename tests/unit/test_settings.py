@@ -54,6 +54,12 @@ def test_the_environment_overrides_a_value(tmp_path: Path) -> None:
         (MINIMAL + 'zone = "eu west"\n', "nodes[0].zone 'eu west' is not a label value"),
         (MINIMAL + '[[nodes.taints]]\nkey = ""\n', "nodes[0].taints[0].key '' is not a taint key"),
         (MINIMAL + '[[nodes.taints]]\nkey = "k"\nvalue = "-"\n', "nodes[0].taints[0].value '-' is not a taint value"),
+        (MINIMAL + 'shared_host_paths = ["/etc/x"]\n', "nodes[0].shared_host_paths: '/etc/x' is not below one of"),
+        (MINIMAL + "[cloud.local]\nshared_bytes = 1\n", "cloud.local.shared_bytes must be at least"),
+        (
+            MINIMAL + '[pods]\ndaemonsets = "never ever"\n',
+            'pods.daemonsets must be "refuse", "run" or a label selector',
+        ),
         (MINIMAL + '[cloud]\nbackend = "mars"\n', "must be one of 'local', 'simulated'"),
         (MINIMAL + '[cloud.local]\nsubnet = "10.0.0.0/30"\n', "/24 or larger"),
         (MINIMAL + '[kubelet]\nserving_certificate = "files"\n', "needs certificate_file and key_file"),

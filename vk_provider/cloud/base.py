@@ -96,6 +96,8 @@ class LaunchRequest:
     tags:         complete; keys and values obey EC2's rules (see cloud.tags)
     user_data:    text for the instance, see wire.bootdata
     disk_bytes:   size of the instance's root disk
+    shared_host_paths: directories of the instance that it shares with all instances of the same TAG_OWNER and TAG_NODE
+                  that name the path, see Cloud.shares_host_paths
     """
 
     client_token: str
@@ -103,6 +105,7 @@ class LaunchRequest:
     tags: Mapping[str, str]
     user_data: str
     disk_bytes: int = 20 * 2**30
+    shared_host_paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +132,15 @@ TerminateResult = CloudError | None
 
 
 class Cloud(Protocol):
-    """A backend. A CloudError of a whole call (throttled, unreachable) leaves its effect unknown."""
+    """A backend. A CloudError of a whole call (throttled, unreachable) leaves its effect unknown.
+
+    shares_host_paths: whether instances can share directories; a cloud that cannot refuses a request that has some
+                       (CloudRequestError). They are bounded in size, hold neither devices nor set-user-ID programs, and
+                       last until the Node is taken away
+    """
 
     name: str
+    shares_host_paths: bool
 
     async def start(self) -> None:
         """Prepare (network, clients). Raises BadStartError when the machine or the account does not allow it."""

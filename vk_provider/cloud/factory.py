@@ -46,6 +46,7 @@ def create_cloud(
             max_instances=local.max_instances,
             boot_credit_s=local.boot_credit_s,
             parallel_launches=local.launch_concurrency,
+            shared_bytes=local.shared_bytes,
         ),
         settings.owner,
     )

@@ -42,7 +42,7 @@ class LimitedCloud:
     def __init__(self, cloud: Cloud, limits: CallLimits | None = None) -> None:
         self._inner = cloud
         self._limits = limits or CallLimits()
-        self.name = cloud.name
+        self.name, self.shares_host_paths = cloud.name, cloud.shares_host_paths
 
     async def start(self) -> None:
         await self._inner.start()

@@ -13,6 +13,8 @@ from vk_provider.errors import CloudRequestError
 def digest_parameters(request: LaunchRequest) -> str:
     """SHA-256 (hex) of a request without its client token."""
     parameters = [asdict(request.offering), dict(request.tags), request.user_data, request.disk_bytes]
+    if request.shared_host_paths:  # without, as an earlier version has computed it
+        parameters.append(list(request.shared_host_paths))
     return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
 
 

@@ -13,6 +13,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.podmodel.admission import IMAGE_VOLUMES, RECURSIVE_READ_ONLY, SUPPLEMENTAL_GROUPS_POLICY, refuse
 from vk_provider.podmodel.extendedresources import is_extended_resource
 from vk_provider.podmodel.hostport import HostPort, host_ports
+from vk_provider.podmodel.labels import Selector, parse_selector
 from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.resources import effective_resources
 
@@ -28,18 +29,26 @@ class Verdict:
     message: str
 
 
-def hold_by_policy(pod: Json, run_daemonsets: bool) -> Verdict | None:
-    """The verdict on pods that get no instance by policy, None for all others."""
+def parse_daemonsets(setting: str) -> Selector | None:
+    """The setting pods.daemonsets as a selector of the DaemonSet pods that run; None for none of them."""
+    return None if setting == "refuse" else Selector(()) if setting == "run" else parse_selector(setting)
+
+
+def hold_by_policy(pod: Json, daemonsets: Selector | None) -> Verdict | None:
+    """The verdict on pods that get no instance by policy, None for all others. `daemonsets`: of parse_daemonsets."""
     metadata = pod["metadata"]
     if MIRROR_ANNOTATION in (metadata.get("annotations") or {}):
         return Verdict(False, "MirrorPodNotSupported", "static pods do not run on a nodeless node")
     owners = metadata.get("ownerReferences") or []
-    if not run_daemonsets and any(owner.get("kind") == "DaemonSet" and owner.get("controller") for owner in owners):
+    if any(owner.get("kind") == "DaemonSet" and owner.get("controller") for owner in owners):
+        if daemonsets is not None and daemonsets.matches(metadata.get("labels") or {}):
+            return None
         return Verdict(
             False,
             "DaemonSetNotSupported",
             "a DaemonSet pod would cost an instance of its own on a nodeless node, so it is left Pending; keep the "
-            'DaemonSet away with a node affinity "type NotIn (virtual-kubelet)", or set pods.daemonsets = "run"',
+            'DaemonSet away with a node affinity "type NotIn (virtual-kubelet)", or set pods.daemonsets to "run" '
+            "or to a selector of its pods",
         )
     return None
 

@@ -10,7 +10,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.kube.references import ReferenceStore
-from vk_provider.pods.admission import features_of
+from vk_provider.pods.admission import features_of, parse_daemonsets
 from vk_provider.pods.archive import LogArchive
 from vk_provider.pods.connection import InstanceConnection
 from vk_provider.pods.controller import PodController
@@ -45,14 +45,19 @@ def build_controller(
         recorder.record(involved(record.pod), event_type, reason, message, host=record.node, component=COMPONENT)
 
     preferences = {node.name: build_preferences(node.zone, node.architecture, offerings) for node in settings.nodes}
-    launcher = PodLauncher(cloud, settings.cloud.owner, offerings, boot_data, metrics, event, preferences)
+    shared_host_paths = {node.name: node.shared_host_paths for node in settings.nodes}
+    launcher = PodLauncher(
+        cloud, settings.cloud.owner, offerings, boot_data, metrics, event, preferences, shared_host_paths
+    )
 
     def node_facts(record: PodRecord) -> Json:
+        shared = shared_host_paths.get(record.node)
         return {
             "name": record.node,
             "allocatable": launcher.allocatable_of(record.instance) if record.instance is not None else {},
             "clusterDNS": list(settings.cluster.dns),
             "clusterDomain": settings.cluster.domain,
+            **({"sharedHostPaths": list(shared)} if shared else {}),
         }
 
     terminator = InstanceTerminator(cloud)
@@ -75,7 +80,7 @@ def build_controller(
             connect=controller.connect,
             forget=controller.forget,
             features=features_of(runtime),
-            run_daemonsets=settings.pods.daemonsets == "run",
+            daemonsets=parse_daemonsets(settings.pods.daemonsets),
         )
 
     def build_connection(controller: PodController) -> InstanceConnection:

@@ -15,6 +15,7 @@ from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import pod_path
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.kube.references import ReferenceStore
+from vk_provider.podmodel.labels import Selector
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.admission import NodeUsage, admit, hold_by_policy
 from vk_provider.pods.archive import LogArchive, UnsafeNameError
@@ -70,7 +71,7 @@ class PodExecutor:
         connect: Callable[[PodRecord], None],
         forget: Callable[[PodRecord], None],
         features: frozenset[str],
-        run_daemonsets: bool,
+        daemonsets: Selector | None,
     ) -> None:
         self._client = client
         self._connector = connector
@@ -88,7 +89,7 @@ class PodExecutor:
         self._connect = connect
         self._forget = forget
         self._features = features
-        self._run_daemonsets = run_daemonsets
+        self._daemonsets = daemonsets
         self.usage: dict[str, NodeUsage] = {}
         self._apply: Mapping[Action, Callable[[PodRecord], Awaitable[None]]] = {
             Action.ADMIT: self.admit,
@@ -123,7 +124,7 @@ class PodExecutor:
         node = self._nodes(record.node)
         if node is None:
             return  # the Node was just deleted: no pod is refused for lack of it
-        verdict = hold_by_policy(record.pod, self._run_daemonsets)
+        verdict = hold_by_policy(record.pod, self._daemonsets)
         if verdict is None:
             usage = self.usage.setdefault(record.node, NodeUsage())
             verdict = admit(record.pod, node, usage, self._features)

@@ -22,9 +22,14 @@ _DIGEST_DIGITS = 20
 
 
 def build_request(
-    record: PodRecord, owner: str, offering: Offering, disk_bytes: int, boot_data: BootData
+    record: PodRecord,
+    owner: str,
+    offering: Offering,
+    disk_bytes: int,
+    boot_data: BootData,
+    shared_host_paths: tuple[str, ...] = (),
 ) -> LaunchRequest:
-    """The request for the current state of the pod."""
+    """The request for the current state of the pod. shared_host_paths: of its Node."""
     launch_id, user_data = boot_data("")  # part of the token's digest; the token itself is not known yet
     tags = build_tags(
         owner=owner,
@@ -36,7 +41,7 @@ def build_request(
         launch=launch_id,
         extra=record.pod["metadata"].get("labels") or {},
     )
-    draft = LaunchRequest("", offering, tags, user_data, disk_bytes)
+    draft = LaunchRequest("", offering, tags, user_data, disk_bytes, shared_host_paths)
     token = f"{record.uid}-{record.attempt}-{digest_parameters(draft)[:_DIGEST_DIGITS]}"
     launch_id, user_data = boot_data(token)
     return replace(draft, client_token=token, tags={**tags, TAG_LAUNCH: launch_id}, user_data=user_data)

@@ -44,7 +44,8 @@ class LaunchRefusedError(VkError):
 
 class PodLauncher:
     """`launch` sets record.instance or raises LaunchRefusedError, or a CloudError that may be retried. It returns
-    without an instance when the pod is deleted meanwhile. `preferences`: by Node name, with defaults."""
+    without an instance when the pod is deleted meanwhile. By Node name: `preferences`, with defaults, and
+    `shared_host_paths`."""
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class PodLauncher:
         metrics: PodMetrics,
         event: OnEvent,
         preferences: Mapping[str, Preferences] | None = None,
+        shared_host_paths: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         self._owner = owner
         self._boot_data = boot_data
@@ -62,6 +64,7 @@ class PodLauncher:
         self._event = event
         self._selector = OfferingSelector(offerings)
         self._preferences = preferences or {}
+        self._shared_host_paths = shared_host_paths or {}
         self._by_type = {offering.instance_type: offering for offering in offerings}
         self._unavailable = UnavailableOfferings(time.monotonic)
         self._batch: Batcher[LaunchRequest, Instance] = Batcher(
@@ -142,7 +145,14 @@ class PodLauncher:
         if not record.launched_at:
             record.launched_at = time.monotonic()
             self._metrics.launch_seconds.observe(record.launched_at - record.bound_at)
-        request = build_request(record, self._owner, selection.offering, selection.disk_bytes, self._boot_data)
+        request = build_request(
+            record,
+            self._owner,
+            selection.offering,
+            selection.disk_bytes,
+            self._boot_data,
+            self._shared_host_paths.get(record.node, ()),
+        )
         return PendingLaunch(request, selection.message)
 
     async def close(self) -> None:

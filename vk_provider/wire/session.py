@@ -66,6 +66,7 @@ class NodeFacts(TypedDict):
     """Facts about the Node that the pod needs (downward API defaults, DNS).
 
     allocatable: the Node's allocatable resources, as quantities {"cpu": "2", "memory": "4Gi"}: this instance's
+    sharedHostPaths: directories of the instance that other pods of the Node write, too
     tables:      the tables that are sent to this instance: no container starts before each was in force once
     """
 
@@ -73,6 +74,7 @@ class NodeFacts(TypedDict):
     allocatable: dict[str, str]
     clusterDNS: list[str]
     clusterDomain: str
+    sharedHostPaths: NotRequired[list[str]]
     tables: NotRequired[list[TableName]]
 
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 from tests.contract.cloud.conftest import OWNER
-from vk_provider.cloud.base import TAG_OWNER, Cloud, Instance, InstanceState, LaunchRequest, Offering
+from vk_provider.cloud.base import TAG_NODE, TAG_OWNER, Cloud, Instance, InstanceState, LaunchRequest, Offering
 from vk_provider.errors import CloudQuotaError, CloudRequestError
 
 
@@ -166,3 +166,19 @@ async def test_offerings_are_cheapest_first_and_have_all_figures(cloud: Cloud) -
     assert all(o.cpu_milli > 0 and o.memory_bytes > 0 and o.zone and o.architecture for o in offerings)
     assert {o.capacity_type for o in offerings} == {"on-demand", "spot"}
     assert len({o.zone for o in offerings}) == 2
+
+
+async def test_directories_are_shared_or_a_request_that_has_some_is_refused(cloud: Cloud) -> None:
+    first = await request(cloud, "first")
+    shared = replace(first, tags={**first.tags, TAG_NODE: "n1"}, shared_host_paths=("/srv/shared",))
+    (result,) = await cloud.launch([shared])
+    if not cloud.shares_host_paths:
+        assert isinstance(result, CloudRequestError) and "share" in str(result)
+        return
+    assert isinstance(result, Instance), result
+    await eventually(cloud, result.instance_id, InstanceState.RUNNING)
+    for bad in ({"shared_host_paths": ("/etc",)}, {"tags": first.tags}):
+        (refused,) = await cloud.launch([replace(shared, client_token="other", **bad)])
+        assert isinstance(refused, CloudRequestError), refused
+    (other,) = await cloud.launch([replace(shared, shared_host_paths=())])
+    assert isinstance(other, CloudRequestError) and "IdempotentParameterMismatch" in str(other)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vk_provider.cloud.base import InstanceRuntime
-from vk_provider.pods.admission import NodeUsage, admit, features_of, hold_by_policy
+from vk_provider.pods.admission import NodeUsage, admit, features_of, hold_by_policy, parse_daemonsets
 
 NODE = {
     "metadata": {"labels": {"kubernetes.io/arch": "amd64"}},
@@ -134,15 +134,29 @@ def test_what_the_runtime_of_the_instances_can_do_is_admitted(spec: dict[str, An
     assert (admit(pod, NODE, NodeUsage(), features_of(NEW)) is None) is able
 
 
-def test_a_daemonset_pod_is_held_unless_wanted() -> None:
-    pod = make_pod(ownerReferences=[{"kind": "DaemonSet", "name": "d", "controller": True}])
-    verdict = hold_by_policy(pod, run_daemonsets=False)
-    assert verdict is not None and not verdict.refuse
-    assert hold_by_policy(pod, run_daemonsets=True) is None
+@pytest.mark.parametrize(
+    ("setting", "runs"),
+    [
+        ("refuse", False),
+        ("run", True),
+        ("app in (exporter, other)", True),
+        ("app=exporter,tier", False),
+        ("!app", False),
+    ],
+)
+def test_a_daemonset_pod_is_held_unless_wanted(setting: str, runs: bool) -> None:
+    owners = [{"kind": "DaemonSet", "name": "d", "controller": True}]
+    verdict = hold_by_policy(make_pod(ownerReferences=owners, labels={"app": "exporter"}), parse_daemonsets(setting))
+    assert (verdict is None) is runs
+    if verdict is not None:
+        assert (verdict.refuse, verdict.reason) == (False, "DaemonSetNotSupported")
+    assert hold_by_policy(make_pod(), parse_daemonsets(setting)) is None, "no pod of a DaemonSet"
 
 
 def test_a_mirror_pod_is_held() -> None:
-    assert hold_by_policy(make_pod(annotations={"kubernetes.io/config.mirror": "x"}), run_daemonsets=True) is not None
+    assert (
+        hold_by_policy(make_pod(annotations={"kubernetes.io/config.mirror": "x"}), parse_daemonsets("run")) is not None
+    )
 
 
 def with_port(pod: dict[str, Any], port: int, **more: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tests.unit.pods.rig import NODE, OWNER, World
@@ -16,6 +17,7 @@ from vk_provider.errors import CloudError, CloudQuotaError
 from vk_provider.jsontypes import Json
 from vk_provider.pods.launch_request import build_request
 from vk_provider.pods.record import PodRecord
+from vk_provider.settings import NodeSettings
 
 UIDS = ("0b6a3c3e-8d2f-4a60-93d5-1f1f8f0b7a11", "ffffffff-ffff-ffff-ffff-ffffffffffff")
 OFFERINGS = (
@@ -54,7 +56,7 @@ class Calls:
         self.lost, self.silent = 0, False
         self.refusal: CloudError | None = None
         self._launch = world.cloud.launch
-        self.name = world.cloud.name
+        self.name, self.shares_host_paths = world.cloud.name, world.cloud.shares_host_paths
         limited = LimitedCloud(self, CallLimits(launch_s=0.05))  # type: ignore[arg-type]
         world.controller.executor._launcher._batch._call = limited.launch
 
@@ -115,6 +117,23 @@ async def test_after_a_refusal_the_pod_as_it_is_now_is_launched(world: World) ->
     await world.until(lambda: world.api.status(pod).get("phase") == "Running")
     first, last = calls.requests[0], calls.requests[-1]
     assert last.tags["app"] == "changed" and last.client_token != first.client_token
+
+
+async def test_an_instance_shares_the_paths_of_its_node_and_a_cloud_that_cannot_says_so_on_the_pod(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    world.settings = replace(world.settings, nodes=(NodeSettings(NODE, shared_host_paths=("/tmp/x",)),))
+    await world.start()
+    calls = Calls(world)
+    pod = world.api.add(world.pod())
+    await world.until(lambda: world.api.status(pod).get("phase") == "Failed")
+    assert [request.shared_host_paths for request in calls.requests] == [("/tmp/x",)]
+    status = world.api.status(pod)
+    assert status["reason"] == "InstanceRefused" and "share no directories" in status["message"]
+    record = PodRecord("u", NODE, pod)
+    assert world.controller.executor._node_facts(record)["sharedHostPaths"] == ["/tmp/x"]
+    await world.stop()
 
 
 async def crashed_in_a_launch(directory: Path) -> tuple[World, Json]:

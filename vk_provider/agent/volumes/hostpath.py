@@ -37,28 +37,39 @@ _FILE_TYPES: tuple[tuple[_IsMode, str], ...] = (
 
 def set_up_host_path(source: Json) -> None:
     """Check (and create, if asked) what a hostPath source names; raises ValueError in the kubelet's words."""
-    path, kind = source["path"], source.get("type") or ""
-    if ".." in path.split("/"):
-        raise ValueError(f"invalid HostPath `{path}`: must not contain '..'")
+    path, kind = validate_host_path(source)
     if not kind:
         return
-    if kind not in _EXPECTED:
-        raise ValueError(f"{kind} is an invalid volume type")
     if kind in _CREATE and not os.path.exists(path):
         # What was created is not checked, nor is what stands in its way: the mount into the container will fail.
         with contextlib.suppress(FileExistsError):
             _CREATE[kind](path)
         return
+    check_type(path, kind, lambda: os.stat(path).st_mode)
+
+
+def validate_host_path(source: Json) -> tuple[str, str]:
+    """(path, type) of a hostPath source; raises ValueError in the kubelet's words."""
+    path, kind = source["path"], source.get("type") or ""
+    if ".." in path.split("/"):
+        raise ValueError(f"invalid HostPath `{path}`: must not contain '..'")
+    if kind and kind not in _EXPECTED:
+        raise ValueError(f"{kind} is an invalid volume type")
+    return path, kind
+
+
+def check_type(path: str, kind: str, read_mode: Callable[[], int]) -> None:
+    """Raise ValueError in the kubelet's words when what `read_mode` (st_mode, OSError) finds is not of the type."""
     expected, matches = _EXPECTED[kind]
-    found = _find_type(path, expected, matches)
+    found = _find_type(path, expected, matches, read_mode)
     if found:
         raise ValueError(f"hostPath type check failed: {path} is not a {expected}, it's a {found}")
 
 
-def _find_type(path: str, expected: str, matches: _IsMode) -> str:
+def _find_type(path: str, expected: str, matches: _IsMode, read_mode: Callable[[], int]) -> str:
     """FileType of a path that is not as expected, "" for one that is; raises ValueError when it has none."""
     try:
-        mode = os.stat(path).st_mode
+        mode = read_mode()
     except FileNotFoundError:
         problem = f"path {quote(path)} does not exist"
     except OSError as error:

@@ -13,7 +13,13 @@ _PLUGINS = {
     "secret": "kubernetes.io~secret",
     "downwardAPI": "kubernetes.io~downward-api",
     "projected": "kubernetes.io~projected",
+    "hostPath": "kubernetes.io~host-path",
 }
+
+
+def is_own(root: Path, path: str) -> bool:
+    """Whether a volume at `path` is a pod's own: in its directory, and not a hostPath that is bound there."""
+    return path.startswith(f"{root}/pods/") and f"/{_PLUGINS['hostPath']}/" not in path
 
 
 def volume_kind(volume: Json) -> str:

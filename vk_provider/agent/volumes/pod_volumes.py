@@ -15,9 +15,10 @@ from vk_provider.agent.volumes.container_mounts import ContainerMounts, Mount
 from vk_provider.agent.volumes.emptydir import compute_memory_size, set_up_empty_dir
 from vk_provider.agent.volumes.errors import VolumeError, VolumeErrors, error_text, path_error, set_up_error
 from vk_provider.agent.volumes.hostpath import set_up_host_path
-from vk_provider.agent.volumes.layout import PodLayout, volume_kind
+from vk_provider.agent.volumes.layout import PodLayout, is_own, volume_kind
 from vk_provider.agent.volumes.nested import make_nested_mount_points
 from vk_provider.agent.volumes.ownership import apply_fs_group
+from vk_provider.agent.volumes.sharedpath import bind_shared_path
 from vk_provider.agent.volumes.subpath import read_inside
 from vk_provider.agent.volumes.usage import VolumeUsage, measure_directory, measure_file_system
 from vk_provider.jsontypes import Json
@@ -26,6 +27,7 @@ from vk_provider.podmodel.environment import env_file_keys
 from vk_provider.podmodel.errors import PodModelError
 from vk_provider.podmodel.projection import Files, build_volume_files, is_file_volume
 from vk_provider.podmodel.security import resolve_pod_security
+from vk_provider.podmodel.sharedpath import find_shared_root
 from vk_provider.podmodel.spec import spec_of, uid_of
 from vk_provider.wire.session import References
 
@@ -138,8 +140,7 @@ class PodVolumes:
         name, kind = volume["name"], volume_kind(volume)
         source = volume.get(kind) or {}
         if kind == "hostPath":
-            set_up_host_path(source)
-            self._host_paths[name] = source["path"]
+            self._host_paths[name] = self._set_up_host_path(source, context, layout.volume(kind, name), mounted)
         elif kind == "emptyDir":
             directory = layout.volume(kind, name)
             size = compute_memory_size(source, pod, context)
@@ -155,6 +156,17 @@ class PodVolumes:
             raise VolumeError(f'volume "{name}": {kind} is not supported by this node')
         elif not self._image_volumes:
             raise VolumeError(f'volume "{name}": the container runtime of this instance cannot mount image volumes')
+
+    def _set_up_host_path(self, source: Json, context: PodContext, target: Path, mounted: set[str]) -> str:
+        """The path that containers mount: the named one, or where a shared one was bound once."""
+        if str(target) in mounted:
+            return str(target)
+        root = find_shared_root(source["path"], context.node.get("sharedHostPaths") or ())
+        if not root or not os.path.ismount(root):  # an instance from before the Node shared it
+            set_up_host_path(source)
+            return str(source["path"])
+        bind_shared_path(source, root, target)
+        return str(target)
 
     def _write(self, name: str, kind: str, files: Files, directory: Path, pod: Json, mounted: bool) -> None:
         if self._written.get(name) == files:
@@ -209,9 +221,8 @@ class PodVolumes:
 
 
 def _measure(root: Path, host_paths: Mapping[str, str], tmpfs: Set[str]) -> dict[str, VolumeUsage]:
-    pods = f"{root}/pods/"
     measured = {}
     for name, path in host_paths.items():
-        if path.startswith(pods) and os.path.isdir(path):
+        if is_own(root, path) and os.path.isdir(path):
             measured[name] = measure_file_system(path) if name in tmpfs else measure_directory(path)
     return measured

@@ -26,8 +26,9 @@ def validate_sub_path(sub_path: str) -> None:
         raise ValueError(f"unable to provision SubPath `{sub_path}`: must not contain '..'")
 
 
-def make_sub_path(volume: Path, sub_path: str) -> None:
-    """Create the missing directories of a subPath with the volume's own mode; raises OSError or ValueError."""
+def make_sub_path(volume: Path, sub_path: str, mode: int | None = None) -> None:
+    """Create the missing directories of a subPath with `mode`, the volume's own for None; raises OSError or
+    ValueError."""
     base = os.path.realpath(volume)
     wanted = os.path.join(base, os.path.normpath(sub_path))
     if os.path.exists(wanted):
@@ -36,16 +37,18 @@ def make_sub_path(volume: Path, sub_path: str) -> None:
     while not os.path.lexists(existing):
         existing, name = os.path.split(existing)
         missing.insert(0, name)
-    mode = stat.S_IMODE(os.stat(base).st_mode)
-    with _open_inside(base, os.path.realpath(existing)) as start:
+    if mode is None:
+        mode = stat.S_IMODE(os.stat(base).st_mode)
+    with open_inside(base, os.path.realpath(existing)) as start:
         descriptor = os.dup(start)
         try:
             for name in missing:
-                os.mkdir(name, mode, dir_fd=descriptor)
+                made = _make_directory(name, mode, descriptor)
                 child = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = child
-                os.fchmod(descriptor, mode)
+                if made:
+                    os.fchmod(descriptor, mode)
         finally:
             os.close(descriptor)
 
@@ -56,12 +59,17 @@ def bind_sub_path(volume: Path, sub_path: str, target: Path) -> None:
     Raises OSError, ValueError when the path leads out of the volume.
     """
     base = os.path.realpath(volume)
-    with _open_inside(base, os.path.realpath(os.path.join(base, sub_path))) as descriptor:
+    with open_inside(base, os.path.realpath(os.path.join(base, sub_path))) as descriptor:
         found = os.fstat(descriptor)
         if _is_bound(target, found):
             return
-        _make_target(target, stat.S_ISDIR(found.st_mode))
-        mountpoint.mount(f"/proc/self/fd/{descriptor}", str(target), flags=mountpoint.MS_BIND | mountpoint.MS_REC)
+        bind_opened(descriptor, target)
+
+
+def bind_opened(descriptor: int, target: Path) -> None:
+    """Bind-mount what was opened, whatever its path leads to meanwhile, to `target` (made as file or directory)."""
+    _make_target(target, stat.S_ISDIR(os.fstat(descriptor).st_mode))
+    mountpoint.mount(f"/proc/self/fd/{descriptor}", str(target), flags=mountpoint.MS_BIND | mountpoint.MS_REC)
 
 
 def read_inside(volume: Path, relative: str) -> str:
@@ -69,14 +77,14 @@ def read_inside(volume: Path, relative: str) -> str:
     validate_sub_path(relative)
     base = os.path.realpath(volume)
     with (
-        _open_inside(base, os.path.realpath(os.path.join(base, relative))) as descriptor,
+        open_inside(base, os.path.realpath(os.path.join(base, relative))) as descriptor,
         open(f"/proc/self/fd/{descriptor}", encoding="utf-8", errors="surrogateescape") as stream,
     ):
         return stream.read()
 
 
 @contextlib.contextmanager
-def _open_inside(base: str, path: str) -> Iterator[int]:
+def open_inside(base: str, path: str) -> Iterator[int]:
     """Open `path` (O_PATH), which must be inside `base`; a link on the way, swapped in since, is refused."""
     if path != base and not path.startswith(base + "/"):
         raise ValueError("path is outside of its volume")
@@ -91,6 +99,15 @@ def _open_inside(base: str, path: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _make_directory(name: str, mode: int, parent: int) -> bool:
+    """False when somebody else has made it meanwhile (or something else: it is opened as a directory afterwards)."""
+    try:
+        os.mkdir(name, mode, dir_fd=parent)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _is_bound(target: Path, found: os.stat_result) -> bool:

@@ -30,6 +30,7 @@ class BootSpec:
     layer:     lower layer of the instance's root, see layer.py
     binds:     the host's software, mounted read-only at the same place, see software.py; inner paths come later
     hidden:    directories within these that are shown empty, but for later binds
+    shared:    directories of the Node, and where they are mounted in the instance, see shared.py
     images:    the prepared images, shared by instances; image_binds: what is shown of them in containerd's root
     containerd, agent: argument lists; agent_module is what `agent` names, for starting it by fork
     """
@@ -54,6 +55,7 @@ class BootSpec:
     containerd: tuple[str, ...]
     agent: tuple[str, ...]
     environment: dict[str, str]
+    shared: tuple[tuple[str, str], ...] = ()
 
     @property
     def path(self) -> Path:
@@ -82,6 +84,7 @@ class BootSpec:
         document: dict[str, Any] = json.loads(text)
         for key in ("binds", "hidden", "image_binds", "containerd", "agent"):
             document[key] = tuple(document[key])
+        document["shared"] = tuple((source, path) for source, path in document.get("shared", ()))
         return cls(**document)
 
     @classmethod
@@ -89,8 +92,14 @@ class BootSpec:
         return cls.from_text((Path(directory) / "boot.json").read_text())
 
 
-def fill(template: BootSpec, record: InstanceRecord, directory: str, group: InstanceCgroup) -> BootSpec:
-    """The spec of one instance, from what all instances share and its record."""
+def fill(
+    template: BootSpec,
+    record: InstanceRecord,
+    directory: str,
+    group: InstanceCgroup,
+    shared: tuple[tuple[str, str], ...] = (),
+) -> BootSpec:
+    """The spec of one instance, from what all instances share, its record and what its Node shares."""
     return replace(
         template,
         instance_id=record.instance_id,
@@ -100,6 +109,7 @@ def fill(template: BootSpec, record: InstanceRecord, directory: str, group: Inst
         pod_ip=record.pod_ip,
         cgroup=group.to_json(),
         cpu_milli=record.cpu_milli,
+        shared=shared,
     )
 
 

@@ -18,6 +18,7 @@ from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.config import DEFAULT_STATE_DIR, LocalCloudConfig, default_cache_dir
 from vk_provider.cloud.local.containerd import find_containerd
 from vk_provider.cloud.local.golden import ensure_golden
+from vk_provider.cloud.local.shared import remove_shared
 from vk_provider.cloud.local.template import check_machine, golden_directory
 from vk_provider.errors import BadStartError, CloudError
 
@@ -96,6 +97,7 @@ def _remove(config: LocalCloudConfig) -> None:
     group.kill()  # processes without a record
     if not group.remove():
         raise CloudError(f"local cloud: control group {config.cgroup} is still busy")
+    remove_shared(config)
     shutil.rmtree(config.root, ignore_errors=True)
     try:
         Path(config.state_dir).rmdir()

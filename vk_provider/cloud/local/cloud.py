@@ -32,6 +32,7 @@ from vk_provider.cloud.local.containerd import require_programs
 from vk_provider.cloud.local.launcher import Launcher
 from vk_provider.cloud.local.limit import InstanceLimit, find_instance_limit
 from vk_provider.cloud.local.process import end_process
+from vk_provider.cloud.local.shared import check_shared, share_directories
 from vk_provider.cloud.local.source_guard import SourceGuard
 from vk_provider.cloud.local.spare import SpareRoots
 from vk_provider.cloud.local.store import InstanceRecord, InstanceStore, instance_id_of
@@ -53,6 +54,7 @@ class LocalCloud:
     """See cloud.base.Cloud. `owner` is the value of TAG_OWNER that list_owned filters by."""
 
     name = "local"
+    shares_host_paths = True
 
     def __init__(self, config: LocalCloudConfig, owner: str) -> None:
         self.config = config
@@ -160,6 +162,7 @@ class LocalCloud:
         try:
             check_tags(request.tags)
             check_user_data(request.user_data)
+            check_shared(request)
             if request.offering not in self._offerings:
                 raise CloudRequestError(
                     f"Unsupported: {request.offering.instance_type} ({request.offering.capacity_type}) "
@@ -226,6 +229,7 @@ class LocalCloud:
             launch_time=time.time(),
             tags=dict(request.tags),
             parameters=digest_parameters(request),
+            shared_host_paths=request.shared_host_paths,
         )
         try:
             self._store.save_user_data(instance_id, request.user_data)
@@ -251,7 +255,7 @@ class LocalCloud:
         (disk / "log" / "containers").mkdir(exist_ok=True)
         group = self._cgroup(record)
         group.create(record.memory_bytes)
-        spec = boot.fill(self._template, record, str(directory), group)
+        spec = boot.fill(self._template, record, str(directory), group, share_directories(self.config, record))
         group.delegate(userns.host_id(spec.slot))
         self._guard.admit(record.primary_ip)
         (directory / "boot.json").write_text(spec.to_text())

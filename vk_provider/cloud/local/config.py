@@ -46,6 +46,8 @@ class LocalCloudConfig:
     parallel_launches: launches that are prepared at the same time
     boot_credit_s:     seconds after launch in which the CPU quota is not enforced (as burstable types have it)
     remember_s:        how long a terminated instance stays in listings
+    shared_bytes:      size of the file system of a Node whose instances share directories, see shared.py; it is fixed
+                       when the first of them is launched
     preload_agent:     fork the agent from a process that has imported it (as a warm machine image would)
     """
 
@@ -61,6 +63,7 @@ class LocalCloudConfig:
     parallel_launches: int = 4
     boot_credit_s: float = 10.0
     remember_s: float = 600.0
+    shared_bytes: int = 2**30
     preload_agent: bool = True
     cni_bin_dir: str = "/usr/lib/cni"
 
@@ -95,6 +98,10 @@ class LocalCloudConfig:
     @property
     def instances_dir(self) -> Path:
         return self.root / "instances"
+
+    @property
+    def shared_dir(self) -> Path:
+        return self.root / "shared"
 
     @property
     def addresses_dir(self) -> Path:

@@ -22,6 +22,8 @@ def make_root(spec: BootSpec) -> None:
     _mount_kernel(spec, root, Path("dev"))
     for name, target in boot.DISK_DIRECTORIES.items():
         syscalls.mount(f"disk/{name}", f"{root}{target}", "", syscalls.MS_BIND | syscalls.MS_REC)
+    for number, (_, path) in enumerate(spec.shared):
+        syscalls.mount(f"shared/{number}", _make_inside(root, path), "", syscalls.MS_BIND)
     for path in spec.binds:
         if not any(path.startswith(other + "/") for other in spec.binds):
             _show(f"software{path}", Path(f"{root}{path}"))
@@ -30,6 +32,17 @@ def make_root(spec: BootSpec) -> None:
     (root / "etc/machine-id").write_text(spec.instance_id.removeprefix("i-").ljust(32, "0") + "\n")
     syscalls.pivot_root(str(root))
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SHARED)  # as on a machine: volumes may propagate
+
+
+def _make_inside(root: Path, path: str) -> str:
+    """Make the directories of `path` in the new root. Through a link they could be elsewhere. Raises OSError."""
+    target = root
+    for name in path.strip("/").split("/"):
+        target /= name
+        if target.is_symlink():
+            raise OSError(f"{path} leads through a link")
+        target.mkdir(mode=0o755, exist_ok=True)
+    return str(target)
 
 
 def _show(source: str, target: Path) -> None:

@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,10 @@ class InstanceRecord:
     state_reason: str = ""
     terminated_time: float = 0.0
     parameters: str = ""
+    shared_host_paths: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shared_host_paths", tuple(self.shared_host_paths))  # JSON knows no tuples
 
     def to_instance(self, state: InstanceState, reason: str = "") -> Instance:
         return Instance(

@@ -70,6 +70,7 @@ class SimulatedCloud:
     """See cloud.base.Cloud. Its instances exist as long as the process. `clock`: Unix seconds."""
 
     name = "simulated"
+    shares_host_paths = False
 
     def __init__(self, config: SimulationConfig, owner: str, clock: Callable[[], float] = time.time) -> None:
         self.config = config
@@ -127,6 +128,8 @@ class SimulatedCloud:
     def _check(self, request: LaunchRequest) -> None:
         check_tags(request.tags)
         check_user_data(request.user_data)
+        if request.shared_host_paths:
+            raise CloudRequestError("Unsupported: instances of the simulated cloud share no directories")
         offering = request.offering
         if offering not in self._known:
             raise CloudRequestError(f"Unsupported: {offering.instance_type} is not offered in {offering.zone}")

@@ -1,0 +1,96 @@
+"""Names and values of labels, and label selectors as text. Pure.
+
+Source: apimachinery's validation (IsQualifiedName, IsValidLabelValue) and pkg/labels/selector.go (Parse, Matches).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+_SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_COMPARISON = re.compile(r"(?P<key>[^\s=!<>(),]+)\s*(?P<operator>==|=|!=|>|<)\s*(?P<values>[^\s=!<>(),]*)")
+_SET = re.compile(r"(?P<key>[^\s=!<>(),]+)\s+(?P<operator>in|notin)\s*\((?P<values>[^()]*)\)")
+_PRESENCE = re.compile(r"(?P<operator>!?)\s*(?P<key>[^\s=!<>(),]+)")
+_SEPARATOR = re.compile(r",(?![^(]*\))")
+
+
+def is_subdomain(text: str) -> bool:
+    return bool(_SUBDOMAIN.fullmatch(text))
+
+
+def is_label_key(text: str) -> bool:
+    prefix, slash, name = text.rpartition("/")
+    return bool(_NAME.fullmatch(name)) and (not slash or is_subdomain(prefix))
+
+
+def is_label_value(text: str) -> bool:
+    return not text or bool(_NAME.fullmatch(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One part of a selector. operator: in, notin, exists, !, > or <."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        value = labels.get(self.key)
+        match self.operator:
+            case "exists":
+                return value is not None
+            case "!":
+                return value is None
+            case "in":
+                return value in self.values
+            case "notin":
+                return value not in self.values
+        try:
+            held, limit = int(value or ""), int(self.values[0])
+        except ValueError:
+            return False
+        return held > limit if self.operator == ">" else held < limit
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """All requirements must match."""
+
+    requirements: tuple[Requirement, ...]
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        return all(requirement.matches(labels) for requirement in self.requirements)
+
+
+def parse_selector(text: str) -> Selector:
+    """A selector as `kubectl -l` takes it: "app=web, tier in (a, b), !beta". Raises ValueError."""
+    return Selector(tuple(_parse_requirements(text)))
+
+
+def _parse_requirements(text: str) -> Iterator[Requirement]:
+    for part in map(str.strip, _SEPARATOR.split(text)):
+        found = _SET.fullmatch(part) or _COMPARISON.fullmatch(part)
+        values: tuple[str, ...] = ()
+        if found is not None:
+            names = {"=": "in", "==": "in", "!=": "notin"}
+            operator = names.get(found["operator"], found["operator"])
+            values = tuple(value.strip() for value in found["values"].split(","))
+        else:
+            found = _PRESENCE.fullmatch(part)
+            if found is None:
+                raise ValueError(f"{part!r} is no requirement on a label")
+            operator = found["operator"] or "exists"
+        if not is_label_key(found["key"]):
+            raise ValueError(f"{found['key']!r} is not a label key")
+        for value in values:
+            if not (_is_integer(value) if operator in "<>" else is_label_value(value)):
+                raise ValueError(f"{value!r} is not a value for {found['key']}")
+        yield Requirement(found["key"], operator, values)
+
+
+def _is_integer(text: str) -> bool:
+    return bool(re.fullmatch(r"[+-]?\d{1,18}", text))
