@@ -71,6 +71,10 @@ demo-mixed: control-plane ## the same cluster with a real kubelet beside it: nod
 demo-metrics: preflight $(VENV)/.ready ## metrics-server beside the demo, so that `kubectl top` works
 	@$(PY) -m tests.demo metrics
 
+.PHONY: demo-hpa
+demo-hpa: preflight $(VENV)/.ready ## a Deployment of the demo scaled by its load, from 1 to 5 and back: pods, instances and USD an hour
+	@$(PY) -m tests.demo hpa
+
 .PHONY: demo-down
 demo-down: preflight $(VENV)/.ready ## take the demo away: processes, namespaces, mounts, bridge, cgroups, files
 	@$(PY) -m tests.demo down
@@ -110,7 +114,7 @@ test-containerd2: control-plane ## the tests that run containers, with container
 
 .PHONY: conformance
 conformance: control-plane ## Kubernetes' own specs on a cluster of their own (FOCUS= SKIP= LABEL= PROCS= RESULTS=); call again to resume
-	@$(PY) -m tests.cluster.build e2e ginkgo agnhost
+	@$(PY) -m tests.cluster.build e2e ginkgo agnhost containerd shim-runc-v2 ctr
 	@$(PY) -m tests.conformance --own-cluster --procs $(PROCS) --label-filter '$(LABEL)' $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)') $(if $(RESULTS),--results '$(RESULTS)')
 
 .PHONY: conformance-down

@@ -14,7 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.cluster import build
+from tests.cluster import build, containerd2
 from tests.cluster.cache import cache_dir
 from tests.cluster.errors import ClusterError
 from tests.cluster.images.__main__ import ensure_pushed
@@ -85,6 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
             own_cluster.down(CONFORMANCE)
             return 0
         if options.own_cluster:
+            containerd2.ensure()
             plane = own_cluster.up(CONFORMANCE)
             options.kubeconfig, options.registry = plane.kubeconfig, CONFORMANCE.registry
             options.no_images = True  # they came with the cluster

@@ -1,14 +1,19 @@
-"""A cluster for the specs alone: one nodeless Node, untainted, with the images of the specs preloaded."""
+"""A cluster for the specs alone: nodeless Nodes, untainted, with the images of the specs preloaded."""
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
+from tests.cluster import containerd2
 from tests.cluster.cache import cache_dir
 from tests.cluster.controlplane import ControlPlane
 from tests.demo import cluster
 from tests.demo.environment import E2E_IMAGES, Environment
+from vk_provider.cloud.local.catalog import build_offerings, machine_architecture
 
 
-def _environment(name: str, network: int, healthz_port: int) -> Environment:
+def _environment(name: str, network: int, healthz_port: int, **more: Any) -> Environment:
     """Every cluster beside others has a name, a subnet and a port of its own."""
     return Environment(
         cache_dir() / f"{name}-cluster",
@@ -19,10 +24,31 @@ def _environment(name: str, network: int, healthz_port: int) -> Environment:
         daemonsets="run",
         preload_images=E2E_IMAGES,
         healthz_port=healthz_port,
+        **more,
     )
 
 
-CONFORMANCE = _environment("conf", 202, 10448)
+def _capacity() -> tuple[tuple[str, str], ...]:
+    """Of each Node: what the largest instance type has, since a spec runs a pod that asks for most of its Node."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    largest = max(build_offerings(machine_architecture(), memory), key=lambda each: each.cpu_milli)
+    return (
+        ("cpu", f"{largest.cpu_milli}m"),
+        ("memory", str(largest.memory_bytes)),
+        ("pods", "500"),
+        ("ephemeral-storage", "1Ti"),
+    )
+
+
+CONFORMANCE = _environment(
+    "conf",
+    202,
+    10448,
+    more_nodes=("nodeless-2",),  # the suite needs two schedulable Nodes
+    shared_host_paths=("/tmp/job-e2e",),  # where tries of one Job leave something for the next
+    capacity=_capacity(),
+    containerd=containerd2.BUILT,  # one of the specs mounts an image volume
+)
 SMOKE = _environment("smoke", 208, 10548)
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.demo up|show|metrics|down|kubeconfig|registry`: what the Makefile's demo targets call."""
+"""`python -m tests.demo up|show|metrics|hpa|down|kubeconfig|registry`: what the Makefile's demo targets call."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import argparse
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+from tests.cluster import containerd2
 from tests.cluster.errors import ClusterError
-from tests.demo import cluster
+from tests.demo import autoscaling, cluster
 from tests.demo.environment import E2E_IMAGES, Environment, default_root
 from tests.demo.showcase import Showcase, closing_words
 
 UP = ("up", "show", "demo")
+COMMANDS = (*UP, "metrics", "hpa", "down", "kubeconfig", "registry")
 KUBELET, KUBELET_NETWORK = "kubelet", "10.199.0.0/23"
 AGAIN = "\nnext:  the same command again"
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
-    parser.add_argument("command", choices=("up", "show", "demo", "metrics", "down", "kubeconfig", "registry"))
+    parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--root", type=Path, default=default_root(), help="where it keeps its state (%(default)s)")
     parser.add_argument("--cloud", choices=("local", "simulated"), default="local")
     parser.add_argument("--name", default="demo", help="of the local cloud; two demos need two names and subnets")
@@ -58,6 +61,7 @@ def _environment(options: argparse.Namespace) -> Environment:
         taint=not options.untainted,
         daemonsets="run" if options.untainted else "refuse",
         preload_images=E2E_IMAGES if options.e2e else ("busybox:latest",),
+        containerd=containerd2.default(),
         kubelet_node=KUBELET if options.mixed else "",
         kubelet_network=KUBELET_NETWORK if options.mixed else "",
     )
@@ -69,15 +73,20 @@ def _run(options: argparse.Namespace) -> None:
         cluster.down(known or _environment(options))
         cluster.remove_bytecode()
         return
-    if options.command in ("metrics", "kubeconfig", "registry"):
+    if options.command in ("metrics", "hpa", "kubeconfig", "registry"):
         if known is None:
             raise ClusterError("no demo is running", "make demo")
         if options.command == "metrics":
             cluster.metrics_server(known)
             return
+        if options.command == "hpa":
+            autoscaling.run(known)
+            return
         print(cluster.kubeconfig(known) if options.command == "kubeconfig" else known.registry)
         return
     environment = _environment(options)
+    if known is not None:  # a containerd that was built meanwhile is no reason to begin anew
+        environment = replace(environment, containerd=known.containerd)
     if known is not None and known != environment and options.command != "show":
         print("another demo is running; it is taken down first", flush=True)
         cluster.down(known)

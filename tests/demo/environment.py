@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from tests.cluster import containerd2
 from tests.cluster.cache import cache_dir
 from tests.cluster.images.catalog import select_entries
 from tests.cluster.process import Process
@@ -42,6 +43,7 @@ class Environment:
     healthz_port: of the provider on 127.0.0.1, which clusters side by side must not share
     more_nodes:   names (nodeless-...) of further Nodes of the same provider
     shared_host_paths, capacity: of every Node; no capacity for the provider's own
+    containerd: which one the instances run, see tests.cluster.containerd2
     agent_monitor_grace_s: of the provider's configuration
     kubelet_node, kubelet_network: name of a real kubelet's Node beside ours, "" for none, and its network (a /23)
     """
@@ -58,6 +60,7 @@ class Environment:
     more_nodes: tuple[str, ...] = ()
     shared_host_paths: tuple[str, ...] = ()
     capacity: tuple[tuple[str, str], ...] = ()
+    containerd: str = containerd2.DISTRIBUTION
     agent_monitor_grace_s: float = 40.0
     kubelet_node: str = ""
     kubelet_network: str = ""
@@ -100,7 +103,7 @@ class Environment:
         return tuple(f"{self.registry}/{image}" for image in self.preload_images)
 
     def provider_environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(PROJECT)}
+        return {**os.environ, "PYTHONPATH": str(PROJECT), "PATH": containerd2.search_path(self.containerd)}
 
     def save(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
