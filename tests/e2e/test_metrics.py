@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster import metrics
-from tests.e2e.manifest import container, pod
+from tests.e2e.manifest import container, deployment, pod
 from tests.e2e.nodeless import Namespace, Nodeless
 from tests.e2e.until import until
 
@@ -89,3 +89,29 @@ def test_the_results_of_probes_are_counted(world: Namespace) -> None:
 def test_the_health_port_answers(nodeless: Nodeless) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{nodeless.environment.healthz_port}/healthz", timeout=10) as answer:
         assert answer.status == 200
+
+
+def test_an_autoscaler_follows_the_cpu_of_the_pods(world: Namespace) -> None:
+    """`make demo-hpa` shows the whole way up and back; this is its first step."""
+    resources = {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "64Mi"}}
+    world.apply(
+        deployment("burner", 1, container(world.nodeless.image, "while :; do :; done", resources=resources)),
+        {
+            "apiVersion": "autoscaling/v2",
+            "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": "burner"},
+            "spec": {
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "burner"},
+                "maxReplicas": 2,
+                "metrics": [
+                    {
+                        "type": "Resource",
+                        "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}},
+                    }
+                ],
+            },
+        },
+    )
+    pods = world.wait_deployed("burner", 2)
+    assert len({world.nodeless.instances.of_pod(each["metadata"]["uid"]).pid for each in pods}) == 2
+    world.kubectl("delete", "hpa,deployment", "burner")

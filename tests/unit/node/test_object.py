@@ -1,9 +1,14 @@
 """What the Node object says."""
 
+from dataclasses import replace
+
+import pytest
+
 from vk_provider.node.object import build_labels, build_node, build_status, condition_states, plan_reconcile
 from vk_provider.node.spec import PROVIDER_TAINT_KEY, NodeSpec, Taint
 
 CAPACITY = {"cpu": "4", "memory": "8Gi", "pods": "10", "ephemeral-storage": "1Ti"}
+EXCLUDE = "node.kubernetes.io/exclude-from-external-load-balancers"
 SPEC = NodeSpec("n1", "10.0.0.1", CAPACITY, zone="z", region="r", taints=(Taint(PROVIDER_TAINT_KEY, "local"),))
 NOW = 1_800_000_000.0
 
@@ -91,3 +96,16 @@ def test_our_taint_goes_when_it_is_configured_away_and_others_stay() -> None:
         "spec": {"taints": [foreign]},
         "metadata": {"resourceVersion": "7"},
     }
+
+
+@pytest.mark.parametrize(("labels", "value"), [({}, "true"), ({EXCLUDE: "false"}, "false")])
+def test_a_node_is_no_target_of_load_balancers_unless_its_configuration_says_so(
+    labels: dict[str, str], value: str
+) -> None:
+    """nodeIncludedPredicate of k8s.io/cloud-provider reads the label as a boolean, and an absent one as false."""
+    spec = replace(SPEC, labels=labels)
+    assert build_node(spec, [], 0.0)["metadata"]["labels"][EXCLUDE] == value
+    present = build_node(spec, [], 0.0)
+    del present["metadata"]["labels"][EXCLUDE]
+    patch = plan_reconcile(spec, {**present, "spec": {}})
+    assert patch is not None and patch["metadata"]["labels"] == {EXCLUDE: value}
