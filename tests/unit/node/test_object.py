@@ -107,5 +107,5 @@ def test_a_node_is_no_target_of_load_balancers_unless_its_configuration_says_so(
     assert build_node(spec, [], 0.0)["metadata"]["labels"][EXCLUDE] == value
     present = build_node(spec, [], 0.0)
     del present["metadata"]["labels"][EXCLUDE]
-    patch = plan_reconcile(spec, {**present, "spec": {}})
+    patch = plan_reconcile(spec, present)
     assert patch is not None and patch["metadata"]["labels"] == {EXCLUDE: value}
