@@ -1,6 +1,6 @@
 """What the instances of one Node share: directories in a file system of the Node, of a fixed size.
 
-    <state>/shared/<Node>/image       the file system, a sparse file
+    <state>/shared/<Node>/image       the file system
     <state>/shared/<Node>/mount/<n>   one directory for each path, mounted into the instances by stage.py
 
 An image of its own bounds bytes and files, and whatever pods put there is gone with one unlink. It is mounted without
@@ -104,7 +104,8 @@ def _mount(node: Path, size_bytes: int) -> None:
         building = node / "image.new"
         with open(building, "wb") as file:
             os.fchmod(file.fileno(), 0o600)
-            file.truncate(size_bytes)
+            # Reserved: on a full disk, writes of pods would fail below the file system, which then turns read-only.
+            os.posix_fallocate(file.fileno(), 0, size_bytes)
         run_command(["mkfs.ext4", "-q", "-F", "-m", "0", "-e", "remount-ro", "-E", "nodiscard", str(building)])
         building.rename(image)
     run_command(["mount", "-t", "ext4", "-o", _OPTIONS, str(image), str(mount)])
