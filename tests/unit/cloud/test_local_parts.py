@@ -101,7 +101,9 @@ def test_a_boot_spec_survives_its_file() -> None:
         ("python", "agent"),
         {"A": "b"},
     )
-    spec = boot.fill(template, record("i-0123456789abcdef0"), "/state/i", group)
+    spec = boot.fill(
+        template, record("i-0123456789abcdef0"), "/state/i", group, (("/state/shared/n/mount/p", "/tmp/p"),)
+    )
     again = boot.BootSpec.from_text(spec.to_text())
     assert again == spec and again.instance_cgroup == group
     assert spec.hostname == "ip-10-9-0-16" and spec.port == "v0a090010" and spec.slot == 8
