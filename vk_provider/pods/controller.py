@@ -93,6 +93,7 @@ class PodController:
         if kind == "DELETED":
             if record is not None:
                 record.exists = False
+                self.executor.release_usage(record)  # before the next event, which may be of the pod that follows it
                 if "spec" in pod:  # a deletion found by a new list has only name and UID
                     record.pod = pod
                 if not self._adopting:
@@ -245,6 +246,9 @@ class PodController:
             record.lost = "its agent did not answer within the pod's grace period"
         node_known = record.admitted or self.executor.knows_node(record.node)
         state = compute_state(record, now, self._agent_grace_s, node_known=node_known)
+        if record.finished or is_over(state):
+            # First: the scheduler gives the place away once it sees the pod's end, while logs and instance take time.
+            self.executor.release_usage(record)
         for action in reconcile(state):
             try:
                 await self.executor.apply(action, record)
