@@ -296,7 +296,8 @@ class PodExecutor:
 
     def count_usage(self, record: PodRecord) -> None:
         """Count a pod, which an earlier process has admitted, against its Node."""
-        self.usage.setdefault(record.node, NodeUsage()).add(record.pod)
+        if record.exists:
+            self.usage.setdefault(record.node, NodeUsage()).add(record.pod)
 
     def release(self, record: PodRecord) -> None:
         """The pod is terminal: free its capacity on the Node, and stop following its references."""
