@@ -1,4 +1,4 @@
-"""When a pod's place on its Node is free again: once nothing of it runs, as on a kubelet, not when its instance is gone.
+"""When a pod's place on its Node is free again: once nothing of it runs, as on a kubelet, not with its instance's end.
 
 The scheduler gives the place away as soon as the API server shows the pod's end, in the middle of a preemption to a pod
 that waits for it already.
