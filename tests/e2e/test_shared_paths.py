@@ -6,6 +6,7 @@ import pytest
 
 from tests.e2e.manifest import SLEEP, container, job, pod
 from tests.e2e.nodeless import Namespace, Nodeless
+from tests.e2e.until import until
 from vk_provider.jsontypes import Json
 
 pytestmark = pytest.mark.real
@@ -51,7 +52,8 @@ def test_a_link_that_another_pod_left_leads_no_container_out_of_the_shared_path(
 ) -> None:
     script = f"ln -s /var/lib/vk-agent /host/trap; mkdir /host/swapped; echo set; {SLEEP}"
     namespace.apply(pod("attacker", container(nodeless.image, script, **MOUNT), volumes=host_path(f"{SHARED}/links")))
-    namespace.wait_pod("attacker", "has set the trap", lambda pod: "set" in namespace.logs("attacker"))
+    namespace.wait_ready("attacker")
+    until("the trap is set", lambda: "set" in namespace.logs("attacker"))
     namespace.apply(
         pod("victim", container(nodeless.image, **MOUNT), volumes=host_path(f"{SHARED}/links/trap")),
         pod("other", container(nodeless.image, **MOUNT), volumes=host_path(f"{SHARED}/links/swapped")),
