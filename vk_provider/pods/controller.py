@@ -246,8 +246,9 @@ class PodController:
             record.lost = "its agent did not answer within the pod's grace period"
         node_known = record.admitted or self.executor.knows_node(record.node)
         state = compute_state(record, now, self._agent_grace_s, node_known=node_known)
-        if record.finished or is_over(state):
-            # First: the scheduler gives the place away once it sees the pod's end, while logs and instance take time.
+        if record.finished or state.terminal:
+            # First: the scheduler gives the place away once it sees a terminal phase, or no object any more. Volumes,
+            # logs and the instance take more time.
             self.executor.release_usage(record)
         for action in reconcile(state):
             try:

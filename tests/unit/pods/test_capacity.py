@@ -59,6 +59,23 @@ async def test_the_place_of_a_pod_whose_object_is_gone_is_free_at_once(world: Wo
     await is_admitted(world, next_pod)
 
 
+async def test_the_place_of_a_pod_is_free_once_its_end_is_published_although_its_agent_still_tidies_up(
+    world: World,
+) -> None:
+    """The scheduler's cache has no pods with a terminal phase."""
+    fill_node(world)
+    victim = await world.running()
+    world.connector.stop_slowly(world.live_of(victim)[0].instance_id)
+    world.api.mark_deleting(victim)
+    await world.settle()
+    record = world.record(victim)
+    assert record is not None and record.status is not None
+    ended = {**record.status, "phase": "Failed"}
+    world.controller.receive(record, {"type": "status", "podUID": record.uid, "status": ended, "finished": False})
+    await world.until(lambda: world.api.status(victim)["phase"] == "Failed")
+    await is_admitted(world, world.api.add(world.pod()))
+
+
 async def test_a_pod_that_is_being_stopped_keeps_its_place(world: World) -> None:
     fill_node(world)
     victim = await world.running()
