@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
@@ -16,10 +15,10 @@ from tests.demo.environment import PROJECT, Environment
 from tests.demo.load import Load
 from tests.demo.picture import Sample, draw
 from tests.demo.terminal import heading, step
-from vk_provider.cloud.base import Instance
+from vk_provider.cloud.base import InstanceState
 from vk_provider.cloud.local.catalog import build_offerings
-from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.config import LocalCloudConfig
+from vk_provider.cloud.local.store import InstanceRecord, InstanceStore
 
 NAME, PORT, PATH, MOST = "busy", 8080, "/cgi-bin/work", 5
 CPUS = 0.7
@@ -43,7 +42,7 @@ class Autoscaling:
         config = LocalCloudConfig(
             name=environment.name, subnet=environment.subnet, state_dir=str(environment.cloud_state)
         )
-        self._cloud = LocalCloud(config, owner="")
+        self._store = InstanceStore(config)
         self._prices = {(o.instance_type, o.zone, o.capacity_type): o.price_per_hour for o in build_offerings("")}
         self._addresses: list[str] = []
         self._load = Load(lambda: self._addresses, PORT, PATH)
@@ -111,10 +110,16 @@ class Autoscaling:
         pods = json.loads(self._plane.kubectl("get", "pods", "-l", f"app={NAME}", "-o", "json").stdout)["items"]
         ready = [pod for pod in pods if _is_ready(pod)]
         self._addresses = [pod["status"]["podIP"] for pod in ready]
-        instances = [each for each in asyncio.run(self._cloud.list_all()) if _is_paid_for(each)]
+        instances = self._paid_for()
         dollars = sum(self._prices[(each.instance_type, each.zone, each.capacity_type)] for each in instances)
         at_s = time.monotonic() - started
         self._samples.append(Sample(max(at_s, 0.0), self._load.rate, len(ready), len(instances), dollars))
+
+    def _paid_for(self) -> list[InstanceRecord]:
+        """The pods' instances, from what the cloud has on disk: a listing by LocalCloud would tidy up, too."""
+        records = [record for each in self._store.ids() if (record := self._store.load(each)) is not None]
+        gone = (InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED)
+        return [record for record in records if record.tags.get("app") == NAME and record.state not in gone]
 
     def _draw(self, last: bool = False) -> None:
         """On a terminal the picture is drawn over the last one; elsewhere it comes at the end, after a line a look."""
@@ -151,10 +156,6 @@ def _is_ready(pod: dict[str, Any]) -> bool:
     return "deletionTimestamp" not in pod["metadata"] and any(
         item["type"] == "Ready" and item["status"] == "True" for item in conditions
     )
-
-
-def _is_paid_for(instance: Instance) -> bool:
-    return instance.tags.get("app") == NAME and not instance.state.is_terminating
 
 
 def run(environment: Environment) -> None:
