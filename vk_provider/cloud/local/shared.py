@@ -48,7 +48,8 @@ def share_directories(config: LocalCloudConfig, record: InstanceRecord) -> tuple
         return ()
     node = config.shared_dir / _short_name(record.tags.get(TAG_OWNER, ""), record.tags.get(TAG_NODE, ""))
     try:
-        node.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for directory in (config.shared_dir, node):
+            directory.mkdir(exist_ok=True, mode=0o700)
         with _locked(node):
             _mount(node, config.shared_bytes)
             return tuple((_make(node / "mount" / _short_name(path)), path) for path in record.shared_host_paths)
