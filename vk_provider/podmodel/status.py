@@ -132,7 +132,7 @@ def build_pod_status(
     status["containerStatuses"] = regular
     if statuses.ephemeral:
         status["ephemeralContainerStatuses"] = sorted(copy.deepcopy(statuses.ephemeral), key=_name)
-    status.update(build_pod_level_resources(pod, previous, config))
+    status.update(build_pod_level_resources(pod, previous, config, ended=phase in TERMINAL_PHASES))
     return status
 
 
