@@ -149,15 +149,16 @@ async def test_a_pod_over_its_deadline_is_probed_no_more_while_it_is_stopped(rig
     world.clock.now = parse_time(shown(world)["startTime"]) + 6
     with pytest.raises(InterruptedByStop):
         await world.pass_()
-    publish, probes = world.runtime.step, []
+    stop, probes = world.runtime.stop_container, []
 
-    async def step() -> None:
-        await publish()
+    async def stop_slowly(container_id: str, timeout_s: int) -> None:
+        await world.publish()
         probes.append(len(world.run._probes._tasks))
+        await stop(container_id, timeout_s)
 
-    world.runtime.step = step  # type: ignore[method-assign]
+    world.runtime.stop_container = stop_slowly  # type: ignore[method-assign]
     await world.run._lifecycle.terminate()
-    assert probes and not any(probes)
+    assert probes == [0]
 
 
 async def test_a_pod_that_is_deleted_is_probed_for_readiness_until_its_containers_end(rig: Rig) -> None:
