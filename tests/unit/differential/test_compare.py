@@ -1,5 +1,7 @@
 """What counts as a difference, and under which name."""
 
+import pytest
+
 from tests.differential.compare import compare, generalise, nearest
 from tests.differential.history import History
 from tests.unit.differential.histories import OURS, THEIRS, add_event, container, history, pod, running
@@ -162,3 +164,48 @@ def test_a_late_watch_of_the_kubelet_is_no_difference() -> None:
     ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
     add_event(theirs, "FailedMount", "failed to sync configmap cache: timed out waiting for the condition")
     assert kinds(ours, theirs) == set()
+
+
+@pytest.mark.parametrize("key", ["containerStatuses", "ephemeralContainerStatuses"])
+@pytest.mark.parametrize("reason", ["PodInitializing", "ContainerCreating"])
+def test_why_a_container_does_not_start_is_no_difference_before_the_kubelet_has_said_it(key: str, reason: str) -> None:
+    init = {"initContainerStatuses": [container("init", terminated={"exitCode": 0})]} if "Pod" in reason else {}
+    why = {"reason": "CreateContainerConfigError", "message": "unable to find target container main"}
+    said, unsaid = container("it", waiting=why), container("it", waiting={"reason": reason})
+    ours = history(OURS, (0, pod("u-1", **init, **{key: [said]})))
+    theirs = history(THEIRS, (0, pod("u-2", **init, **{key: [unsaid]})))
+    assert not {kind for kind in kinds(ours, theirs) if kind.startswith("status.")}
+    other = container("it", waiting={"reason": "Other"})
+    theirs = history(THEIRS, (0, pod("u-2", **init, **{key: [other]})))
+    assert any(kind.endswith("waiting.reason: " + reason + " / Other") for kind in kinds(ours, theirs))
+
+
+def test_a_limit_of_the_pod_that_nobody_has_set_is_no_difference_and_another_one_is() -> None:
+    def limited(namespace: str, uid: str, memory: str) -> History:
+        return history(namespace, (0, pod(uid, resources={"limits": {"memory": memory}})))
+
+    ours = limited(OURS, "u-1", "32Mi")
+    assert kinds(ours, limited(THEIRS, "u-2", "9007199254740988Ki")) == set()
+    assert kinds(ours, limited(THEIRS, "u-2", "16Mi")) == {"status.resources.limits.memory: NMi / NMi"}
+
+
+def test_a_second_deletion_names_the_kind_of_a_slow_end() -> None:
+    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+    theirs.gone = 50.0
+    assert kinds(ours, theirs) == {"ending: slower kubelet"}
+    for side in (ours, theirs):
+        side.answers = {"0 delete": {"status": 200}, "1 delete": {"status": 200}}
+    assert kinds(ours, theirs) == {"ending after a second deletion: slower kubelet"}
+    for side in (ours, theirs):
+        side.answers = {"0 delete": {"status": 200}, "1 delete": {"status": 404, "message": "gone"}}
+    assert kinds(ours, theirs) == {"ending: slower kubelet"}
+
+
+def test_a_resize_that_starts_after_the_end_of_the_pod_has_a_kind_of_its_own() -> None:
+    versions = ((0, pod("u-2")), (5, pod("u-2", "10.0.0.9", "Failed", container(terminated={"exitCode": 1}))))
+    ours, theirs = history(OURS, *versions), history(THEIRS, *versions)
+    add_event(theirs, "ResizeStarted", "Pod resize started: {}", at=9)
+    assert kinds(ours, theirs) == {"event Normal ResizeStarted: (after the end) Pod resize started: {} (only kubelet)"}
+    theirs.events.clear()
+    add_event(theirs, "ResizeStarted", "Pod resize started: {}", at=4)
+    assert kinds(ours, theirs) == {"event Normal ResizeStarted: Pod resize started: {} (only kubelet)"}

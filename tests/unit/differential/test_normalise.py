@@ -1,8 +1,18 @@
 """What is taken away before two pods are compared, and what is not."""
 
+from typing import Any
+
 import pytest
 
-from tests.differential.normalise import FIELD_RULES, TEXT_RULES, Own, normalise_status, normalise_text, own_of
+from tests.differential.normalise import (
+    FIELD_RULES,
+    TEXT_RULES,
+    Own,
+    normalise_status,
+    normalise_text,
+    own_of,
+    without_unlimited,
+)
 from tests.unit.differential.histories import pod
 
 OWN = Own("diff-v-00", "nodeless", "uid-1", ("10.0.0.7",), ("10.9.9.9",))
@@ -46,11 +56,26 @@ def test_the_address_of_a_pod_on_the_host_network_is_the_hosts() -> None:
     assert own.addresses == () and own.hosts == ("10.9.9.9",)
 
 
-def test_a_limit_that_nobody_has_set_is_no_limit() -> None:
-    given = pod("u", resources={"limits": {"memory": "9007199254740988Ki", "cpu": "1"}})
-    assert normalise_status(given, OWN)["resources"] == {"limits": {"cpu": "1"}}
-    given = pod("u", resources={"limits": {"memory": "9007199254740988Ki"}})
-    assert "resources" not in normalise_status(given, OWN)
+UNSET = {"memory": "9007199254740988Ki"}
+"""As cgroup v1 says it."""
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "left"),
+    [
+        (
+            {"limits": {"memory": "32Mi", "cpu": "1"}},
+            {"limits": {**UNSET, "cpu": "1"}},
+            ({"limits": {"cpu": "1"}},) * 2,
+        ),
+        ({"requests": {"cpu": "1"}}, {"requests": {"cpu": "1"}, "limits": UNSET}, ({"requests": {"cpu": "1"}},) * 2),
+        (None, {"limits": UNSET}, (None, None)),
+        ({"limits": {"memory": "32Mi"}}, None, ({"limits": {"memory": "32Mi"}}, None)),
+        ({"limits": {"cpu": "1"}}, {"limits": UNSET}, ({"limits": {"cpu": "1"}}, None)),
+    ],
+)
+def test_where_one_says_that_nobody_has_set_a_limit_the_other_may_say_any(ours: Any, theirs: Any, left: Any) -> None:
+    assert without_unlimited(ours, theirs) == left
 
 
 def test_containers_and_conditions_are_found_by_name_whatever_their_order() -> None:
