@@ -31,6 +31,8 @@ from tests.differential.api import STRATEGIC, Answer, Api
 from tests.differential.case import Action
 from vk_provider.jsontypes import Json
 
+CHANGES = frozenset({"patch", "ephemeral", "resize", "delete", "evict", "create", "apply", "remove"})
+"""Verbs that are one request to the API server; the others ask the node something, and may take long."""
 EXEC_LIMIT_S = 15.0
 ATTACH_S = 2.5
 PLURALS = {"ConfigMap": "configmaps", "Secret": "secrets", "Pod": "pods", "Service": "services"}
