@@ -263,8 +263,10 @@ worker's own: a kubelet's queue adds up to 10 s to a back-off."""
 HICCUPS = (
     # The kubelet's watch of the one object was late: it tries again at once.
     re.compile(r"failed to sync (configmap|secret) cache: timed out waiting for the condition"),
+    # A probe has met the end of its container: how far that has come, and whether one meets it at all, is chance.
+    re.compile(r"probe errored .*failed to exec in container: (container is in|failed to (load task|create exec))"),
 )
-"""Events of a kubelet on a busy machine that say nothing about the pod."""
+"""Events that say nothing about the pod: of a kubelet on a busy machine, of a moment."""
 AFTER_THE_END = ("ResizeStarted",)
 """What a kubelet's allocation manager records of pods whatever has become of them."""
 NODE_EVENTS = ("Scheduled", "FailedScheduling", "TaintManagerEviction")

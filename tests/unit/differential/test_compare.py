@@ -209,3 +209,17 @@ def test_a_resize_that_starts_after_the_end_of_the_pod_has_a_kind_of_its_own() -
     theirs.events.clear()
     add_event(theirs, "ResizeStarted", "Pod resize started: {}", at=4)
     assert kinds(ours, theirs) == {"event Normal ResizeStarted: Pod resize started: {} (only kubelet)"}
+
+
+def test_a_probe_that_meets_the_end_of_its_container_is_no_difference_and_one_that_cannot_run_is() -> None:
+    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+    errored = "Readiness probe errored and resulted in unknown state: rpc error: code = {} desc = "
+    errored += "failed to exec in container: "
+    add_event(
+        ours, "Unhealthy", errored.format("NotFound") + "failed to load task: no running task found", kind="Warning"
+    )
+    ended = errored.format("Unknown") + "container is in CONTAINER_EXITED state"
+    add_event(theirs, "Unhealthy", ended, kind="Warning")
+    assert kinds(ours, theirs) == set()
+    add_event(ours, "Unhealthy", errored.format("Unknown") + "failed to start exec: no such file", kind="Warning")
+    assert len(kinds(ours, theirs)) == 1
