@@ -125,9 +125,9 @@ def test_a_full_disk_stops_nobody_and_is_made_good_for_later(
     assert reasons(outbox) == reasons(make(path)) == ["Created", "Started", "Killing"]
 
 
-def test_a_message_is_as_long_as_the_api_takes_it(path: Path):
+def test_a_message_is_as_long_as_the_wire_takes_it(path: Path):
     outbox = make(path)
-    outbox.send_event("u", "Warning", "Unhealthy", "x" * 5000)
+    outbox.send_event("u", "Warning", "Unhealthy", "x" * 50_000)
     assert len(outbox.unacknowledged()[0]["message"]) == MAX_EVENT_TEXT
 
 
