@@ -21,6 +21,7 @@ from tests.differential.normalise import (
     own_of,
     without_unlimited,
 )
+from tests.differential.parting import find_parting
 from vk_provider.jsontypes import Json
 
 TOLERANCE_S = 2.5
@@ -47,6 +48,9 @@ class Difference:
 
 def compare(ours: History, theirs: History) -> list[Difference]:
     """Every difference between two closed histories."""
+    if parting := find_parting(ours, theirs):
+        kind, *said = parting
+        return [Difference(generalise(kind), *said)]
     sides = (ours, theirs)
     owns = tuple(own_of(side.namespace, side.node, [item.pod for item in side.versions]) for side in sides)
     found: dict[str, Difference] = {}
@@ -253,7 +257,7 @@ def _compare_events(sides: tuple[History, History], owns: tuple[Own, ...]) -> It
         if here and there:
             if reason not in PER_PASS and abs(here - there) > max(2, 0.35 * max(here, there)):
                 yield Difference(f"count of {label}", *said)
-        elif not (edge_here or edge_there):
+        elif not (edge_here or edge_there or (reason == "Killing" and _depends_on_the_moment(sides, message))):
             yield Difference(f"{label} ({'only here' if here else 'only kubelet'})", *said)
 
 
@@ -267,6 +271,7 @@ HICCUPS = (
     re.compile(r"probe errored .*failed to exec in container: (container is in|failed to (load task|create exec))"),
 )
 """Events that say nothing about the pod: of a kubelet on a busy machine, of a moment."""
+STATUS_LISTS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 AFTER_THE_END = ("ResizeStarted",)
 """What a kubelet's allocation manager records of pods whatever has become of them."""
 NODE_EVENTS = ("Scheduled", "FailedScheduling", "TaintManagerEviction")
@@ -316,6 +321,21 @@ def _compare_endings(sides: tuple[History, History], owns: tuple[Own, ...]) -> I
             if codes[0].get(name) != codes[1].get(name):
                 first, second = codes[0].get(name), codes[1].get(name)
                 yield _difference(f"ending: container: {first} / {second}", first, second)
+
+
+def _depends_on_the_moment(sides: tuple[History, History], message: str) -> bool:
+    """Whether this is the stop of a container that only on one side ran when its pod was deleted: it is being started
+    again and again, and its statuses are compared anyway."""
+    stopped = re.match(r"Stopping container \S+ @spec\.\w+\{(.+)\}$", message)
+    return stopped is not None and not all(_runs_at_deletion(side, stopped[1]) for side in sides)
+
+
+def _runs_at_deletion(side: History, name: str) -> bool:
+    if side.deleted is None:
+        return False
+    status = side.between(side.deleted - 0.001, side.deleted - 0.001)[-1:]
+    lists = [item.get("status", {}).get(key) or () for item in status for key in STATUS_LISTS]
+    return any("running" in (each.get("state") or {}) for found in lists for each in found if each["name"] == name)
 
 
 def has_ended_before(side: History, moment: float) -> bool:

@@ -68,6 +68,18 @@ KNOWN: tuple[Known, ...] = (
         "back-off.yaml",
     ),
     Known(
+        "a terminal phase that another writer sets ends no running container",
+        r"ended by a phase that another has set \(only kubelet\)$",
+        "a kubelet puts it back, too, but for a pod that is synced before that: it ends",
+        "phase-of-another.yaml",
+    ),
+    Known(
+        "what the instance cannot do is refused",
+        r"refused here: Pod was rejected: ",
+        "the pod fails with a reason that names the field; on a kubelet it waits for ever, its start fails",
+        "recursive-read-only.yaml",
+    ),
+    Known(
         "a second deletion with a shorter grace counts at once",
         r"ending after a second deletion: slower kubelet$",
         "a kubelet means to (its pod worker cancels the sync), but SyncTerminatingPod of 1.37 does not heed the "

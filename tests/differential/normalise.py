@@ -55,6 +55,13 @@ TEXT_RULES = (
     ),
     _text("directory of an atomic writer", r"\.\.\d{4}_\d\d_\d\d_\d\d_\d\d_\d\d\.\d+", "..STAMP", "named by time"),
     _text("runc's own numbers", r"/proc/self/fd/\d+|/proc/\d+/", "/proc/N/", "process IDs and descriptors"),
+    _text("network namespaces", r"/netns/cni-[0-9a-f-]{36}", "/netns/cni-ID", "named at random"),
+    _text(
+        "what a name server says",
+        r"lookup (\S+?)(?: on [\d.:]+)?: (?:no such host|read udp \S+: i/o timeout)",
+        r"lookup \1: no such host",
+        "the kubelet's namespace reaches none",
+    ),
     _text("exec socket", r"/(tmp|run)/\S*runc-process\d+", "/runc-process", "a temporary file"),
     _text("request of the streaming server", r"/(exec|attach|portforward)/\w{8}\b", r"/\1/TOKEN", "drawn at random"),
     _text(

@@ -223,3 +223,32 @@ def test_a_probe_that_meets_the_end_of_its_container_is_no_difference_and_one_th
     assert kinds(ours, theirs) == set()
     add_event(ours, "Unhealthy", errored.format("Unknown") + "failed to start exec: no such file", kind="Warning")
     assert len(kinds(ours, theirs)) == 1
+
+
+def test_a_pod_that_ends_by_a_phase_of_another_writer_differs_in_that_alone() -> None:
+    ended = container(terminated={"exitCode": 137})
+    ours = history(OURS, (0, pod("u-1")), (4, pod("u-1", phase="Failed")), (5, pod("u-1")))
+    versions = ((0, pod("u-2")), (4, pod("u-2", phase="Failed")), (6, pod("u-2", "10.0.0.9", "Failed", ended)))
+    assert kinds(ours, history(THEIRS, *versions)) == {"ended by a phase that another has set (only kubelet)"}
+    by_itself = history(THEIRS, (0, pod("u-2")), (6, pod("u-2", "10.0.0.9", "Failed", ended)))
+    assert "ending: phase: Running / Failed" in kinds(ours, by_itself)
+
+
+def test_a_pod_that_is_refused_on_one_side_differs_in_that_alone() -> None:
+    said = "Pod was rejected: spec.containers[0].x is not supported by this node"
+    ours = history(OURS, (0, pod("u-1", phase="Failed", reason="PodFeatureUnsupported", message=said)))
+    theirs = history(THEIRS, (0, pod("u-2")))
+    assert kinds(ours, theirs) == {"refused here: Pod was rejected: spec.containers[N].x is not supported by this node"}
+    both = history(THEIRS, (0, pod("u-2", phase="Failed", reason="PodFeatureUnsupported", message=said)))
+    assert kinds(ours, both) == set()
+
+
+def test_the_stop_of_a_container_is_a_difference_where_it_ran_on_both_sides() -> None:
+    crashed = container(waiting={"reason": "CrashLoopBackOff"})
+    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+    add_event(ours, "Killing", "Stopping container main", at=20.5)
+    for seen in ours.events.values():
+        seen.event["involvedObject"]["fieldPath"] = "spec.containers{main}"
+    assert kinds(ours, theirs) == {"event Normal Killing: Stopping container C @spec.containers{C} (only here)"}
+    theirs = history(THEIRS, (0, pod("u-2")), (19, pod("u-2", "10.0.0.9", "Running", crashed)))
+    assert not {kind for kind in kinds(ours, theirs) if "Killing" in kind}

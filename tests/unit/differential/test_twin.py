@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.differential.actions import Actor
+import pytest
+
+from tests.differential.actions import Actor, read_lines
 from tests.differential.case import Action, Case
 from tests.differential.history import History
 from tests.differential.twin import Twin, lanes
@@ -45,3 +47,14 @@ async def test_a_command_that_hangs_puts_off_no_change(monkeypatch: Any) -> None
         await asyncio.gather(*(twin._act_in_turn(lane, 0.0) for lane in lanes(case.actions)))
     assert order == ["remove", "patch", "exec", "logs"]
     assert list(twin.history.answers) == ["1 remove", "3 patch", "0 exec", "2 logs"]
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "read"),
+    [(b"a\nb\nc\n", 2, b"a\nb\n"), (b"a\n", 2, b"a\n"), (b"a\nb", 2, b"a\nb"), (b"", 1, b"")],
+)
+async def test_an_attach_waits_for_its_lines_or_the_end(given: bytes, wanted: int, read: bytes) -> None:
+    stream = asyncio.StreamReader()
+    stream.feed_data(given)
+    stream.feed_eof()
+    assert await read_lines(stream, wanted) == read
