@@ -57,6 +57,9 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 10.0
 """The kubelet's pause before it tries again what failed."""
+RELIST_S = 1.0
+"""How soon a kubelet sees that a container whose start has failed is there and has ended (PLEG): no event of containerd
+tells of it, as its process never was."""
 VOLUMES_WAIT_S = 123.0
 """How long one pass of a kubelet waits for volumes (podAttachAndMountTimeout)."""
 
@@ -258,7 +261,7 @@ class PodLifecycle:
             await self._starter.start(ref, place)
         except StartError as error:
             memory.failures[ref.name] = (error.reason, str(error))
-            return error.retry_at_s or time.time() + RETRY_S
+            return error.retry_at_s or time.time() + (RELIST_S if error.reason == "RunContainerError" else RETRY_S)
         else:
             memory.failures.pop(ref.name, None)
             return None
