@@ -31,8 +31,12 @@ from tests.differential.api import STRATEGIC, Answer, Api
 from tests.differential.case import Action
 from vk_provider.jsontypes import Json
 
+CHANGES = frozenset({"patch", "ephemeral", "resize", "delete", "evict", "create", "apply", "remove"})
+"""Verbs that are one request to the API server; the others ask the node something, and may take long."""
 EXEC_LIMIT_S = 15.0
 ATTACH_S = 2.5
+LINES_S = 8.0
+"""How long an attach waits for the number of lines that it is asked for: a client alone may need seconds to connect."""
 PLURALS = {"ConfigMap": "configmaps", "Secret": "secrets", "Pod": "pods", "Service": "services"}
 LOG_LIMIT = 4000
 
@@ -111,26 +115,29 @@ class Actor:
         stdin = given.get("stdin")
         words += ["-i"] if stdin is not None else []
         process = await self._start(words)
-        assert process.stdin is not None
+        assert process.stdin is not None and process.stdout is not None
         if stdin is not None:
             process.stdin.write(str(stdin).encode())
             with contextlib.suppress(ConnectionError):
                 await process.stdin.drain()
+        wanted = int(given.get("lines") or 0)
+        first = await read_lines(process.stdout, wanted) if wanted else b""
         ended = True
         try:
-            async with asyncio.timeout(ATTACH_S):
+            async with asyncio.timeout(0.1 if wanted else ATTACH_S):
                 await process.wait()
         except TimeoutError:
             ended = False
             process.send_signal(signal.SIGKILL)
-        out, err = await process.communicate()
+        rest, err = await process.communicate()
+        out = first + rest
         answer: Json = {
             "stderr": err.decode()[:LOG_LIMIT],
             "ended": ended,
             "code": process.returncode if ended else None,
         }
-        if given.get("lines"):
-            return {**answer, "enough lines": len(out.splitlines()) >= int(given["lines"])}
+        if wanted:
+            return {**answer, "enough lines": len(out.splitlines()) >= wanted}
         return {**answer, "stdout": out.decode()[:LOG_LIMIT]}
 
     async def _start(self, words: list[str]) -> asyncio.subprocess.Process:
@@ -217,6 +224,16 @@ class Actor:
 
     async def _remove(self, given: Json) -> Json:
         return _said(await self._api.call("DELETE", self.path(given["kind"], given["name"])))
+
+
+async def read_lines(stream: asyncio.StreamReader, number: int) -> bytes:
+    """As many lines, fewer when the stream ends or none comes for too long."""
+    lines = b""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINES_S):
+            while lines.count(b"\n") < number and (line := await stream.readline()):
+                lines += line
+    return lines
 
 
 def _write(directory: str, content: str) -> str:

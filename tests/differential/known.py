@@ -62,9 +62,36 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "why a container does not start is said at once",
-        r"lasting only here: (initC|c)ontainer waiting (CrashLoopBackOff|CreateContainerConfigError|ImagePullBackOff)$",
+        r"lasting only here: (initC|ephemeralC|c)ontainer waiting "
+        r"(CrashLoopBackOff|CreateContainerConfigError|ImagePullBackOff)$",
         "a kubelet shows `terminated` for up to 10 s more: its status takes the reason of a pass from the one before",
         "back-off.yaml",
+    ),
+    Known(
+        "a terminal phase that another writer sets ends no running container",
+        r"ended by a phase that another has set \(only kubelet\)$",
+        "a kubelet puts it back, too, but for a pod that is synced before that: it ends",
+        "phase-of-another.yaml",
+    ),
+    Known(
+        "what the instance cannot do is refused",
+        r"refused here: Pod was rejected: ",
+        "the pod fails with a reason that names the field; on a kubelet it waits for ever, its start fails",
+        "recursive-read-only.yaml",
+    ),
+    Known(
+        "a second deletion with a shorter grace counts at once",
+        r"ending after a second deletion: slower kubelet$",
+        "a kubelet means to (its pod worker cancels the sync), but SyncTerminatingPod of 1.37 does not heed the "
+        "cancellation, so the first grace period is waited out",
+        "delete-twice.yaml",
+    ),
+    Known(
+        "a resize of a pod that has ended starts nothing",
+        r"event Normal ResizeStarted: \(after the end\) .*\(only kubelet\)$",
+        "a kubelet's allocation manager takes it over and records ResizeStarted, and nothing follows; here the pod's "
+        "instance is gone",
+        "resize-after-the-end.yaml",
     ),
     Known(
         "exec into a container that does not run",

@@ -55,6 +55,13 @@ TEXT_RULES = (
     ),
     _text("directory of an atomic writer", r"\.\.\d{4}_\d\d_\d\d_\d\d_\d\d_\d\d\.\d+", "..STAMP", "named by time"),
     _text("runc's own numbers", r"/proc/self/fd/\d+|/proc/\d+/", "/proc/N/", "process IDs and descriptors"),
+    _text("network namespaces", r"/netns/cni-[0-9a-f-]{36}", "/netns/cni-ID", "named at random"),
+    _text(
+        "what a name server says",
+        r"lookup (\S+?)(?: on [\d.:]+)?: (?:no such host|read udp \S+: i/o timeout)",
+        r"lookup \1: no such host",
+        "the kubelet's namespace reaches none",
+    ),
     _text("exec socket", r"/(tmp|run)/\S*runc-process\d+", "/runc-process", "a temporary file"),
     _text("request of the streaming server", r"/(exec|attach|portforward)/\w{8}\b", r"/\1/TOKEN", "drawn at random"),
     _text(
@@ -132,7 +139,8 @@ FIELD_RULES = (
 )
 
 UNLIMITED = "9007199254740988Ki"
-"""What cgroup v1 says of a memory limit that nobody has set."""
+"""What cgroup v1 says of a memory limit that nobody has set. A kubelet repeats it for a pod; where the machine has
+cgroup v2, it repeats what the status said before, the sum of the limits that there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +196,7 @@ def normalise_status(pod: Json, own: Own) -> Json:
     status: Json = dict(pod.get("status", {}))
     for rule in FIELD_RULES:
         status = _apply(status, rule.path.split("."), rule.becomes)
-    status = _by_name(_drop_unlimited(normalise(status, own)))
+    status = _by_name(normalise(status, own))
     if pod.get("metadata", {}).get("deletionTimestamp"):
         status["(being deleted)"] = True
     return status
@@ -224,9 +232,10 @@ def before_back_off(status: Json) -> Json:
     later: the reason comes from the reasonCache, which SyncPod fills after the status of that pass was generated.
     """
     changed = dict(status)
-    for key in ("containerStatuses", "initContainerStatuses"):
+    first = NOT_STARTED[1 if status.get("initContainerStatuses") else 0]
+    for key in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
         if key in status:
-            changed[key] = {name: _before_back_off(item) for name, item in status[key].items()}
+            changed[key] = {name: _before_back_off(item, first) for name, item in status[key].items()}
     return changed
 
 
@@ -238,21 +247,33 @@ SAID_LATER = (
     "RunContainerError",
 )
 PULLING = ("ErrImagePull", "ImagePullBackOff")
+NOT_STARTED = ("ContainerCreating", "PodInitializing")
+"""Of a container that was never there, in a pod without and with init containers."""
 
 
-def _before_back_off(container: Json) -> Json:
+def _before_back_off(container: Json, first: str) -> Json:
     state, last = container.get("state", {}), container.get("lastState", {}).get("terminated")
     reason = state.get("waiting", {}).get("reason")
     if reason in SAID_LATER and last:
         return {**container, "state": {"terminated": last}, "lastState": {}}
+    if reason in SAID_LATER and not container.get("containerID") and reason not in PULLING:
+        return {**container, "state": {"waiting": {"reason": first}}}
     if reason in PULLING:
         return {**container, "state": {"waiting": {"reason": PULLING[0]}}}
     return {**container, "lastState": {}} if "terminated" in state else container
 
 
-def _drop_unlimited(value: Any) -> Any:
-    """Without limits of nobody's, and what is empty then."""
-    if isinstance(value, dict):
-        kept = {key: _drop_unlimited(item) for key, item in value.items() if item != UNLIMITED}
-        return {key: item for key, item in kept.items() if not (key in ("limits", "resources") and item == {})}
-    return [_drop_unlimited(item) for item in value] if isinstance(value, list) else value
+def without_unlimited(ours: Any, theirs: Any) -> tuple[Any, Any]:
+    """Two values of `resources` without the limits of which one says that nobody has set them."""
+    unlimited = {name for each in (ours, theirs) for name, amount in _limits(each).items() if amount == UNLIMITED}
+    return (_without_limits(ours, unlimited), _without_limits(theirs, unlimited)) if unlimited else (ours, theirs)
+
+
+def _limits(resources: Any) -> Json:
+    return (resources or {}).get("limits") or {}
+
+
+def _without_limits(resources: Any, names: set[str]) -> Any:
+    left = {name: amount for name, amount in _limits(resources).items() if name not in names}
+    others = {key: value for key, value in (resources or {}).items() if key != "limits"}
+    return {**others, **({"limits": left} if left else {})} or None

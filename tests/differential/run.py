@@ -135,7 +135,10 @@ class Run:
 
                 async def still(case: Case) -> bool:
                     kinds = (await self.play(case)).kinds
-                    seen[case.to_yaml()] = kinds
+                    text = case.to_yaml()
+                    seen[text] = kinds
+                    if kind.name in kinds and len(text) < len(kind.case.to_yaml()):
+                        kind.case = case  # the smallest so far, for a run that is interrupted
                     return kind.name in kinds
 
                 kind.case, _ = await shrink(kind.case, still, self.plan.trials)

@@ -6,10 +6,10 @@ import asyncio
 import copy
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tests.cluster.controlplane import ControlPlane
-from tests.differential.actions import Actor
+from tests.differential.actions import CHANGES, Actor
 from tests.differential.api import Answer, Api
 from tests.differential.case import Action, Case
 from tests.differential.history import History
@@ -39,6 +39,14 @@ def prepare_pod(case: Case, node: str) -> Json:
     spec.setdefault("tolerations", []).append({"operator": "Exists"})
     pod["metadata"].pop("namespace", None)
     return pod
+
+
+def lanes(actions: Sequence[Action]) -> list[list[tuple[int, Action]]]:
+    """The actions with their numbers: what is asked of the pod, and what changes objects of the API. Each in its order
+    and neither waits for the other: a command that hangs on one node would else put off there what the pod reacts to.
+    """
+    numbered = list(enumerate(actions))
+    return [[item for item in numbered if (item[1].verb in CHANGES) is changes] for changes in (False, True)]
 
 
 class Twin:
@@ -72,9 +80,7 @@ class Twin:
             return
         self.history.created = answer.json
         origin = await self._await_start()
-        for number, action in enumerate(self._case.actions):
-            await asyncio.sleep(max(0.0, origin + action.at - time.monotonic()))
-            await self._act(number, action)
+        await asyncio.gather(*(self._act_in_turn(lane, origin) for lane in lanes(self._case.actions)))
         await asyncio.sleep(max(0.0, origin + self._case.window - time.monotonic()))
         self.history.snaps["end"] = time.monotonic()
         await self._end()
@@ -104,6 +110,11 @@ class Twin:
             except TimeoutError:
                 continue
         return is_over()
+
+    async def _act_in_turn(self, lane: list[tuple[int, Action]], origin: float) -> None:
+        for number, action in lane:
+            await asyncio.sleep(max(0.0, origin + action.at - time.monotonic()))
+            await self._act(number, action)
 
     async def _act(self, number: int, action: Action) -> None:
         key = f"{number} {action.verb}"

@@ -27,6 +27,7 @@ from vk_provider.pods.agent_report import accept_stats, accept_status
 from vk_provider.pods.status_patch import build_status_patch, compute_desired, is_published, keep_transition_times
 from vk_provider.wire.inbound import WireError, decode_up
 from vk_provider.wire.session import StatsMessage
+from vk_provider.wire.values import MAX_EVENT_TEXT
 
 MESSAGES_TRIED = 10_000
 NOW = 1_795_860_000.0
@@ -69,7 +70,7 @@ def take(data: bytes) -> str:
             assert str(error).isprintable() and len(str(error)) < 300
             return "refused"
     elif message["type"] == "event":
-        assert "\n" not in message["reason"] and len(message["message"]) <= 1024
+        assert "\n" not in message["reason"] and len(message["message"]) <= MAX_EVENT_TEXT
     return message["type"]
 
 

@@ -17,14 +17,12 @@ from typing import Protocol, cast
 from vk_provider.jsontypes import Json
 from vk_provider.wire.podstatus import PodStatus
 from vk_provider.wire.session import MAX_EVENT_COUNT, EventMessage, StatsMessage, StatusMessage
+from vk_provider.wire.values import MAX_EVENT_TEXT
 
 log = logging.getLogger(__name__)
 
 EVENT_LIMIT = 500
 """Limit of unacknowledged events; beyond it the oldest Normal one is dropped first."""
-
-MESSAGE_LIMIT = 1024
-"""Characters of an event's message; the provider posts no longer one."""
 
 
 def _utc_now() -> datetime.datetime:
@@ -99,7 +97,7 @@ class Outbox:
             podUID=pod_uid,
             eventType="Warning" if event_type == "Warning" else "Normal",
             reason=reason,
-            message=message[:MESSAGE_LIMIT],
+            message=message[:MAX_EVENT_TEXT],
             fieldPath=field_path,
             timestamp=timestamp,
         )

@@ -22,6 +22,7 @@ from vk_provider.kube.correlator import CorrelatedEvent, EventCorrelator
 from vk_provider.kube.eventqueue import Done, EventQueue, WaitingEvent
 from vk_provider.kube.paths import event_path
 from vk_provider.rfc3339 import format_time
+from vk_provider.wire.values import MAX_EVENT_TEXT
 
 log = logging.getLogger(__name__)
 
@@ -276,7 +277,7 @@ def _build_event(
         "involvedObject": reference,
         "type": event_type,
         "reason": reason,
-        "message": message[:1024],
+        "message": message[:MAX_EVENT_TEXT],
         "source": {name: value for name, value in source.items() if value},
         "reportingComponent": source["component"],
         "reportingInstance": source["host"],

@@ -104,15 +104,33 @@ def format_milli(milli_cpu: int) -> str:
     return format_quantity(Fraction(milli_cpu, 1000))
 
 
-def build_pod_level_resources(pod: Json, previous: Json, config: ResourceConfig | None = None) -> Json:
+def build_pod_level_resources(
+    pod: Json, previous: Json, config: ResourceConfig | None = None, *, ended: bool = False
+) -> Json:
     """Return PodStatus.resources and .allocatedResources, which every pod has.
 
     pod:      with the allocated resources
     previous: the PodStatus before
     config:   of the pod's cgroup, as read; None when it is not there (any more)
+    ended:    the new status has a terminal phase
     """
     requests = _texts(pod, "requests")
-    return {"resources": _build_resources(pod, requests, previous, config), "allocatedResources": requests}
+    resources = _build_resources(pod, requests, previous, config)
+    if ended and previous.get("phase") == "Running":
+        resources = _without_kept_limits(pod, resources)
+    return {"resources": resources, "allocatedResources": requests}
+
+
+def _without_kept_limits(pod: Json, resources: Json) -> Json:
+    """The last word of a pod that was Running. Where its cgroup has no limit, a kubelet repeats what the status said
+    before only from Running to Running: limits of single containers, which the first status adds up, are gone then."""
+    bounded = bounded_resources(pod)
+    limits = {
+        name: amount
+        for name, amount in (resources.get("limits") or {}).items()
+        if name not in ("cpu", "memory") or name in bounded
+    }
+    return _without_empty(resources, resources.get("requests") or {}, limits)
 
 
 def _texts(pod: Json, kind: ResourceKind) -> dict[str, str]:

@@ -132,7 +132,7 @@ def build_pod_status(
     status["containerStatuses"] = regular
     if statuses.ephemeral:
         status["ephemeralContainerStatuses"] = sorted(copy.deepcopy(statuses.ephemeral), key=_name)
-    status.update(build_pod_level_resources(pod, previous, config))
+    status.update(build_pod_level_resources(pod, previous, config, ended=phase in TERMINAL_PHASES))
     return status
 
 
@@ -158,8 +158,13 @@ def mark_unlocated(pod: Json, init: list[Json], regular: list[Json]) -> None:
 
 def find_unlocated(pod: Json, init: list[Json], regular: list[Json]) -> list[Json]:
     """Statuses without an end of containers that may have run (TerminatePod of the kubelet's status manager): init
-    containers up to the last that has started, the regular ones once the pod was initialized."""
-    lost = list(regular) if _has_initialized(pod, init, regular) else []
+    containers up to the last that has started, the regular ones once the pod was initialized.
+
+    Whether it was is looked up in the API's status, too, as by a kubelet: a last sidecar that ran until the pod was
+    stopped has ended in the newest one."""
+    of_api = pod.get("status") or {}
+    before = [of_api.get(key) or [] for key in ("initContainerStatuses", "containerStatuses")]
+    lost = list(regular) if _has_initialized(pod, init, regular) or _has_initialized(pod, *before) else []
     last = max((index for index, status in enumerate(init) if _has_started(status)), default=0)
     return [each for each in (*lost, *init[: last + 1]) if not (each.get("state") or {}).get("terminated")]
 

@@ -46,5 +46,7 @@ MetricName = Annotated[str, Meta(max_length=128, pattern=r"^[a-zA-Z_:][a-zA-Z0-9
 LabelName = Annotated[str, Meta(max_length=128, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*\Z")]
 Text = Annotated[str, Meta(max_length=32_768)]
 """A message for people, of a container or a condition; a kubelet cuts termination messages at 4 KiB."""
-EventText = Annotated[str, Meta(max_length=1024)]
-"""The API's limit of an Event's message."""
+MAX_EVENT_TEXT = 11 * 1024
+"""Characters of an Event's message: a probe's output, which a kubelet cuts at 10 KiB, with the words before it. The API
+limits it in events.k8s.io only, to 1,024, and not in core/v1, where a kubelet's events go."""
+EventText = Annotated[str, Meta(max_length=MAX_EVENT_TEXT)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.differential.grammar.draft import BUSYBOX, MISSING, OTHER, SLEEP, Draft, shell
 from tests.differential.grammar.registry import action
+from vk_provider.jsontypes import Json
 
 MERGE = "application/merge-patch+json"
 LOG_OPTIONS = (
@@ -69,22 +70,35 @@ def shorten_grace(draft: Draft) -> None:
     draft.act(_when(draft), "patch", body={"spec": {"terminationGracePeriodSeconds": 1}})
 
 
-@action
-def break_status(draft: Draft) -> None:
-    body = draft.random.choice(
-        (
-            {"status": {"containerStatuses": None}},
-            {"status": {"podIP": None, "podIPs": None}},
-            {"status": {"conditions": None}},
-            {"status": {"phase": "Pending"}},
-            {"status": {"phase": "Failed", "reason": "Manual"}},
-            {"status": {"phase": "Succeeded"}},
-            {"status": {"startTime": None}},
-            {"status": {"message": "by another", "reason": "Other"}},
-        )
-    )
-    draft.act(_when(draft), "patch", sub="status", type=MERGE, body=body)
+def _break(draft: Draft, *statuses: Json) -> None:
+    """Another writer changes the status, and then nothing happens that would make the node write it anyway."""
+    draft.act(_when(draft), "patch", sub="status", type=MERGE, body={"status": draft.random.choice(statuses)})
     draft.last(20)
+
+
+@action
+def take_from_the_status(draft: Draft) -> None:
+    _break(draft, {"containerStatuses": None}, {"podIP": None, "podIPs": None})
+
+
+@action
+def take_conditions(draft: Draft) -> None:
+    _break(draft, {"conditions": None}, {"conditions": [{"type": "Ready", "status": "False"}]})
+
+
+@action
+def set_another_phase(draft: Draft) -> None:
+    _break(draft, {"phase": "Pending"})
+
+
+@action
+def set_a_terminal_phase(draft: Draft) -> None:
+    _break(draft, {"phase": "Failed", "reason": "Manual"}, {"phase": "Succeeded"})
+
+
+@action
+def say_more_in_the_status(draft: Draft) -> None:
+    _break(draft, {"startTime": None}, {"message": "by another", "reason": "Other"})
 
 
 @action
@@ -95,6 +109,7 @@ def own_condition(draft: Draft) -> None:
 
 @action
 def resize(draft: Draft) -> None:
+    """Nothing that one of the two Nodes alone could not hold: the API server would refuse it there."""
     sizes = draft.random.choice(
         (
             {"limits": {"cpu": "200m"}},
@@ -102,7 +117,6 @@ def resize(draft: Draft) -> None:
             {"limits": {"memory": "80Mi"}},
             {"requests": {"memory": "20Mi"}},
             {"limits": {"memory": "1Mi"}},
-            {"requests": {"cpu": "500"}},
         )
     )
     draft.main.setdefault(

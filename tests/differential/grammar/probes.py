@@ -45,6 +45,14 @@ def probe_exec_fails(draft: Draft) -> None:
 
 
 @feature
+def never_ready(draft: Draft) -> None:
+    """One event for each of many equal failures."""
+    handler = {"exec": {"command": ["sh", "-c", "echo no; exit 1"]}}
+    draft.main["readinessProbe"] = {**handler, "periodSeconds": draft.random.choice((1, 2))}
+    draft.last(20)
+
+
+@feature
 def probe_exec_cannot_run(draft: Draft) -> None:
     _put(draft, _kind(draft), {"exec": {"command": ["/no/such"]}})
 

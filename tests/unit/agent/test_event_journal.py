@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from vk_provider.agent.event_journal import EventJournal
-from vk_provider.agent.outbox import MESSAGE_LIMIT, Outbox
+from vk_provider.agent.outbox import Outbox
+from vk_provider.wire.values import MAX_EVENT_TEXT
 
 _numbers = itertools.count()
 
@@ -124,10 +125,10 @@ def test_a_full_disk_stops_nobody_and_is_made_good_for_later(
     assert reasons(outbox) == reasons(make(path)) == ["Created", "Started", "Killing"]
 
 
-def test_a_message_is_as_long_as_the_api_takes_it(path: Path):
+def test_a_message_is_as_long_as_the_wire_takes_it(path: Path):
     outbox = make(path)
-    outbox.send_event("u", "Warning", "Unhealthy", "x" * 5000)
-    assert len(outbox.unacknowledged()[0]["message"]) == MESSAGE_LIMIT
+    outbox.send_event("u", "Warning", "Unhealthy", "x" * 50_000)
+    assert len(outbox.unacknowledged()[0]["message"]) == MAX_EVENT_TEXT
 
 
 def test_an_event_that_was_counted_up_comes_back_once_with_its_count(path: Path):

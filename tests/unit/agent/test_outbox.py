@@ -6,10 +6,12 @@ import asyncio
 import datetime
 from typing import Any
 
+import orjson
 import pytest
 
 from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.worker.recorder import Recorder
+from vk_provider.wire.inbound import decode_up
 from vk_provider.wire.session import StatsMessage
 
 MOMENT = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
@@ -125,3 +127,15 @@ async def test_nothing_is_counted_on_an_event_that_is_not_kept():
     outbox.acknowledge(outbox.unacknowledged()[0]["seq"])
     unhealthy(outbox, 1)
     assert [event.get("count", 1) for event in outbox.unacknowledged()] == [1]
+
+
+async def test_the_10_kib_that_a_probe_may_say_pass_the_door_and_no_more_than_it_takes_is_sent():
+    outbox = make()
+    said = "Readiness probe errored and resulted in unknown state: " + "x" * 10 * 1024
+    outbox.send_event("u", "Warning", "Unhealthy", said)
+    outbox.send_event("u", "Warning", "Unhealthy", "y" * 100_000)
+    full, cut = outbox.unacknowledged()
+    assert full["message"] == said
+    assert cut["message"] == "y" * len(cut["message"]) and len(cut["message"]) > len(said)
+    for event in (full, cut):
+        assert decode_up(orjson.dumps(event))["message"] == event["message"]

@@ -1,5 +1,7 @@
 """What counts as a difference, and under which name."""
 
+import pytest
+
 from tests.differential.compare import compare, generalise, nearest
 from tests.differential.history import History
 from tests.unit.differential.histories import OURS, THEIRS, add_event, container, history, pod, running
@@ -162,3 +164,91 @@ def test_a_late_watch_of_the_kubelet_is_no_difference() -> None:
     ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
     add_event(theirs, "FailedMount", "failed to sync configmap cache: timed out waiting for the condition")
     assert kinds(ours, theirs) == set()
+
+
+@pytest.mark.parametrize("key", ["containerStatuses", "ephemeralContainerStatuses"])
+@pytest.mark.parametrize("reason", ["PodInitializing", "ContainerCreating"])
+def test_why_a_container_does_not_start_is_no_difference_before_the_kubelet_has_said_it(key: str, reason: str) -> None:
+    init = {"initContainerStatuses": [container("init", terminated={"exitCode": 0})]} if "Pod" in reason else {}
+    why = {"reason": "CreateContainerConfigError", "message": "unable to find target container main"}
+    said, unsaid = container("it", waiting=why), container("it", waiting={"reason": reason})
+    ours = history(OURS, (0, pod("u-1", **init, **{key: [said]})))
+    theirs = history(THEIRS, (0, pod("u-2", **init, **{key: [unsaid]})))
+    assert not {kind for kind in kinds(ours, theirs) if kind.startswith("status.")}
+    other = container("it", waiting={"reason": "Other"})
+    theirs = history(THEIRS, (0, pod("u-2", **init, **{key: [other]})))
+    assert any(kind.endswith("waiting.reason: " + reason + " / Other") for kind in kinds(ours, theirs))
+
+
+def test_a_limit_of_the_pod_that_nobody_has_set_is_no_difference_and_another_one_is() -> None:
+    def limited(namespace: str, uid: str, memory: str) -> History:
+        return history(namespace, (0, pod(uid, resources={"limits": {"memory": memory}})))
+
+    ours = limited(OURS, "u-1", "32Mi")
+    assert kinds(ours, limited(THEIRS, "u-2", "9007199254740988Ki")) == set()
+    assert kinds(ours, limited(THEIRS, "u-2", "16Mi")) == {"status.resources.limits.memory: NMi / NMi"}
+
+
+def test_a_second_deletion_names_the_kind_of_a_slow_end() -> None:
+    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+    theirs.gone = 50.0
+    assert kinds(ours, theirs) == {"ending: slower kubelet"}
+    for side in (ours, theirs):
+        side.answers = {"0 delete": {"status": 200}, "1 delete": {"status": 200}}
+    assert kinds(ours, theirs) == {"ending after a second deletion: slower kubelet"}
+    for side in (ours, theirs):
+        side.answers = {"0 delete": {"status": 200}, "1 delete": {"status": 404, "message": "gone"}}
+    assert kinds(ours, theirs) == {"ending: slower kubelet"}
+
+
+def test_a_resize_that_starts_after_the_end_of_the_pod_has_a_kind_of_its_own() -> None:
+    versions = ((0, pod("u-2")), (5, pod("u-2", "10.0.0.9", "Failed", container(terminated={"exitCode": 1}))))
+    ours, theirs = history(OURS, *versions), history(THEIRS, *versions)
+    add_event(theirs, "ResizeStarted", "Pod resize started: {}", at=9)
+    assert kinds(ours, theirs) == {"event Normal ResizeStarted: (after the end) Pod resize started: {} (only kubelet)"}
+    theirs.events.clear()
+    add_event(theirs, "ResizeStarted", "Pod resize started: {}", at=4)
+    assert kinds(ours, theirs) == {"event Normal ResizeStarted: Pod resize started: {} (only kubelet)"}
+
+
+def test_a_probe_that_meets_the_end_of_its_container_is_no_difference_and_one_that_cannot_run_is() -> None:
+    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+    errored = "Readiness probe errored and resulted in unknown state: rpc error: code = {} desc = "
+    errored += "failed to exec in container: "
+    add_event(
+        ours, "Unhealthy", errored.format("NotFound") + "failed to load task: no running task found", kind="Warning"
+    )
+    ended = errored.format("Unknown") + "container is in CONTAINER_EXITED state"
+    add_event(theirs, "Unhealthy", ended, kind="Warning")
+    assert kinds(ours, theirs) == set()
+    add_event(ours, "Unhealthy", errored.format("Unknown") + "failed to start exec: no such file", kind="Warning")
+    assert len(kinds(ours, theirs)) == 1
+
+
+def test_a_pod_that_ends_by_a_phase_of_another_writer_differs_in_that_alone() -> None:
+    ended = container(terminated={"exitCode": 137})
+    ours = history(OURS, (0, pod("u-1")), (4, pod("u-1", phase="Failed")), (5, pod("u-1")))
+    versions = ((0, pod("u-2")), (4, pod("u-2", phase="Failed")), (6, pod("u-2", "10.0.0.9", "Failed", ended)))
+    assert kinds(ours, history(THEIRS, *versions)) == {"ended by a phase that another has set (only kubelet)"}
+    by_itself = history(THEIRS, (0, pod("u-2")), (6, pod("u-2", "10.0.0.9", "Failed", ended)))
+    assert "ending: phase: Running / Failed" in kinds(ours, by_itself)
+
+
+def test_a_pod_that_is_refused_on_one_side_differs_in_that_alone() -> None:
+    said = "Pod was rejected: spec.containers[0].x is not supported by this node"
+    ours = history(OURS, (0, pod("u-1", phase="Failed", reason="PodFeatureUnsupported", message=said)))
+    theirs = history(THEIRS, (0, pod("u-2")))
+    assert kinds(ours, theirs) == {"refused here: Pod was rejected: spec.containers[N].x is not supported by this node"}
+    both = history(THEIRS, (0, pod("u-2", phase="Failed", reason="PodFeatureUnsupported", message=said)))
+    assert kinds(ours, both) == set()
+
+
+def test_the_stop_of_a_container_is_a_difference_where_it_ran_on_both_sides() -> None:
+    crashed = container(waiting={"reason": "CrashLoopBackOff"})
+    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+    add_event(ours, "Killing", "Stopping container main", at=20.5)
+    for seen in ours.events.values():
+        seen.event["involvedObject"]["fieldPath"] = "spec.containers{main}"
+    assert kinds(ours, theirs) == {"event Normal Killing: Stopping container C @spec.containers{C} (only here)"}
+    theirs = history(THEIRS, (0, pod("u-2")), (19, pod("u-2", "10.0.0.9", "Running", crashed)))
+    assert not {kind for kind in kinds(ours, theirs) if "Killing" in kind}

@@ -1,8 +1,18 @@
 """What is taken away before two pods are compared, and what is not."""
 
+from typing import Any
+
 import pytest
 
-from tests.differential.normalise import FIELD_RULES, TEXT_RULES, Own, normalise_status, normalise_text, own_of
+from tests.differential.normalise import (
+    FIELD_RULES,
+    TEXT_RULES,
+    Own,
+    normalise_status,
+    normalise_text,
+    own_of,
+    without_unlimited,
+)
 from tests.unit.differential.histories import pod
 
 OWN = Own("diff-v-00", "nodeless", "uid-1", ("10.0.0.7",), ("10.9.9.9",))
@@ -16,6 +26,9 @@ OWN = Own("diff-v-00", "nodeless", "uid-1", ("10.0.0.7",), ("10.9.9.9",))
         ("dial tcp 10.0.0.7:81: refused", "dial tcp POD_IP:81: refused"),
         ("read tcp 10.9.9.9:43210->10.0.0.7:81: reset", "read tcp HOST_IP:PORT->POD_IP:81: reset"),
         ("containerd://" + "ab" * 32, "containerd://ID"),
+        ("in /var/run/netns/cni-1f0c7ba2-00aa-4bcd-9e8f-0123456789ab: no", "in /var/run/netns/cni-ID: no"),
+        ("lookup a.b on 10.0.0.5:53: read udp 10.0.0.6:4711->10.0.0.5:53: i/o timeout", "lookup a.b: no such host"),
+        ("lookup a.b: no such host", "lookup a.b: no such host"),
         ("task " + "01" * 32 + " not found", "task ID not found"),
         ("pulled in 12ms (12ms including waiting). Size", "pulled in DURATION. Size"),
         ("at 2026-11-28T10:11:12.123456789Z it", "at TIME it"),
@@ -46,11 +59,26 @@ def test_the_address_of_a_pod_on_the_host_network_is_the_hosts() -> None:
     assert own.addresses == () and own.hosts == ("10.9.9.9",)
 
 
-def test_a_limit_that_nobody_has_set_is_no_limit() -> None:
-    given = pod("u", resources={"limits": {"memory": "9007199254740988Ki", "cpu": "1"}})
-    assert normalise_status(given, OWN)["resources"] == {"limits": {"cpu": "1"}}
-    given = pod("u", resources={"limits": {"memory": "9007199254740988Ki"}})
-    assert "resources" not in normalise_status(given, OWN)
+UNSET = {"memory": "9007199254740988Ki"}
+"""As cgroup v1 says it."""
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "left"),
+    [
+        (
+            {"limits": {"memory": "32Mi", "cpu": "1"}},
+            {"limits": {**UNSET, "cpu": "1"}},
+            ({"limits": {"cpu": "1"}},) * 2,
+        ),
+        ({"requests": {"cpu": "1"}}, {"requests": {"cpu": "1"}, "limits": UNSET}, ({"requests": {"cpu": "1"}},) * 2),
+        (None, {"limits": UNSET}, (None, None)),
+        ({"limits": {"memory": "32Mi"}}, None, ({"limits": {"memory": "32Mi"}}, None)),
+        ({"limits": {"cpu": "1"}}, {"limits": UNSET}, ({"limits": {"cpu": "1"}}, None)),
+    ],
+)
+def test_where_one_says_that_nobody_has_set_a_limit_the_other_may_say_any(ours: Any, theirs: Any, left: Any) -> None:
+    assert without_unlimited(ours, theirs) == left
 
 
 def test_containers_and_conditions_are_found_by_name_whatever_their_order() -> None:

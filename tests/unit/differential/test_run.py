@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.differential.arena import Pair
 from tests.differential.case import Case
 from tests.differential.compare import Difference
@@ -47,6 +49,22 @@ async def test_a_difference_that_a_second_run_shows_again_is_confirmed_and_shrun
     written = (tmp_path / f"{kind.slug}.yaml").read_text()
     assert "# " + STEADY.kind in written and "hostNetwork: true" in written
     assert "status.phase: A / B" in (tmp_path / "results.md").read_text()
+
+
+async def test_an_interrupted_run_writes_the_smallest_case_that_it_has_found(tmp_path: Path) -> None:
+    node = Node()
+
+    async def play(case: Case) -> Pair:
+        if not case.features:  # the manifest itself is being reduced
+            raise ConnectionError("interrupted")
+        return await node.play(case)
+
+    run = Run(plan(tmp_path, ("host-network", "dns"), trials=20), play)
+    with pytest.raises(ConnectionError):
+        await run.execute()
+    [kind] = run.kinds.values()
+    assert kind.case.features == ("host-network",)
+    assert "dnsPolicy" not in (tmp_path / f"{kind.slug}.yaml").read_text()
 
 
 async def test_one_that_does_not_come_again_is_listed_and_fails_nothing(tmp_path: Path) -> None:

@@ -105,6 +105,16 @@ async def test_an_event_names_the_pod_the_container_and_the_node() -> None:
     assert event["metadata"]["namespace"] == "ns"
 
 
+async def test_a_long_message_is_posted_as_long_as_a_kubelet_posts_it() -> None:
+    api = Api()
+    events = recorder(api)
+    said = "Liveness probe failed: " + "x" * 10 * 1024
+    async with running(events):
+        events.record(POD, "Warning", "Unhealthy", said)
+        assert await events.flush(1)
+    assert [event["message"] for event in api.created] == [said]
+
+
 async def test_equal_events_that_wait_become_one_with_a_count() -> None:
     api = Api()
     events = recorder(api)

@@ -109,6 +109,16 @@ def test_what_the_cgroup_does_not_say_stays_as_it_was() -> None:
     assert "limits" not in build_pod_level_resources(partly, STARTED, ResourceConfig(cpu_shares=1024))["resources"]
 
 
+@pytest.mark.parametrize("config", [ResourceConfig(cpu_shares=1024), None])
+def test_the_end_of_a_pod_that_ran_tells_only_limits_of_the_pod_itself(config: ResourceConfig | None) -> None:
+    partly = make_pod(sized("a", {"cpu": "1"}, {"cpu": "1", "memory": "1Gi"}), sized("b", {}, {"cpu": "1"}))
+    first = build_pod_level_resources(partly, {"phase": "Pending"})["resources"]
+    ended = build_pod_level_resources(partly, {"phase": "Running", "resources": first}, config, ended=True)
+    assert ended["resources"] == {"requests": first["requests"], "limits": {"cpu": "2"}}
+    never_ran = build_pod_level_resources(partly, {"phase": "Pending", "resources": first}, config, ended=True)
+    assert never_ran["resources"] == first
+
+
 def test_an_ended_pod_keeps_what_it_had() -> None:
     had = {"limits": {"cpu": "3"}}
     for phase in ("Succeeded", "Failed"):

@@ -279,3 +279,13 @@ def test_addresses_are_one_a_family_the_nodes_first():
     assert sort_pod_ips(ips, ("192.0.2.1",)) == ("10.0.0.1", "fd00::1")
     assert sort_pod_ips(ips, ("fd00::9",)) == ("fd00::1", "10.0.0.1")
     assert PodContext().pod_ips == ()
+
+
+@pytest.mark.parametrize(("started", "state"), [(True, "terminated"), (False, "waiting")])
+def test_a_container_that_never_started_is_lost_where_the_last_sidecar_had_started(started: bool, state: str) -> None:
+    pod = make_pod({"name": "c"}, initContainers=[{"name": "side", "restartPolicy": "Always"}])
+    before = {"initContainerStatuses": [{**running("side"), "started": started}], "containerStatuses": [waiting("c")]}
+    pod["status"] = {**pod["status"], **before}
+    stopped = [{**ended("side", 137), "started": False}]
+    status = build(pod, [waiting("c")], init=stopped, sandbox=GONE, terminating=True, finished=True)
+    assert set(status["containerStatuses"][0]["state"]) == {state}

@@ -10,6 +10,7 @@ import pytest
 
 from vk_provider.wire.inbound import WireError, decode_up, printable
 from vk_provider.wire.session import MAX_UP_BYTES
+from vk_provider.wire.values import MAX_EVENT_TEXT
 
 TIME = "2026-11-28T10:00:00Z"
 HELLO: dict[str, Any] = {
@@ -128,7 +129,7 @@ def test_what_the_schema_does_not_name_is_left_out() -> None:
         (EVENT, ("eventType",), "Fatal"),
         (EVENT, ("reason",), "a reason\nwith lines"),
         (EVENT, ("reason",), ""),
-        (EVENT, ("message",), "x" * 1025),
+        (EVENT, ("message",), "x" * (MAX_EVENT_TEXT + 1)),
         (EVENT, ("fieldPath",), "spec\n"),
         (EVENT, ("timestamp",), 5),
         (STATS, ("pod",), None),

@@ -57,6 +57,11 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 10.0
 """The kubelet's pause before it tries again what failed."""
+RELIST_S = 1.0
+"""How soon a kubelet sees that a container whose start has failed is there and has ended (PLEG): no event of containerd
+tells of it, as its process never was."""
+VOLUMES_WAIT_S = 123.0
+"""How long one pass of a kubelet waits for volumes (podAttachAndMountTimeout)."""
 
 
 class PodLifecycle:
@@ -91,6 +96,7 @@ class PodLifecycle:
         self._resizer = resizer
         self._memory = memory
         self._stop = stop
+        self._volumes_until_s: float | None = None
         self.grace: GracePeriod | None = None
 
     # -- a pass --------------------------------------------------------------------------------------------------------
@@ -107,8 +113,10 @@ class PodLifecycle:
 
     async def _sync(self) -> float | None:
         memory = self._memory
+        self._take_pod()
         observed = await self._observer.observe()
         if self._publisher.compute_phase(observed) in TERMINAL_PHASES:
+            self._probes.end()
             self._stop.set()
             raise InterruptedByStop("all containers are done")
         next_s = self._check_deadline()
@@ -134,19 +142,39 @@ class PodLifecycle:
             return time.time()
         if actions.kill and not await self._preparer.ensure_volumes():
             # What could not be started again is not stopped: a kubelet waits for the volumes before it does either.
-            return _earliest(next_s, time.time() + self._preparer.retry_delay_s())
+            return self._await_volumes(next_s)
         if not await self._kill(actions, observed):
             return next_s
-        if any(resize.update.values()) or self._resizer.in_progress:
+        # As with a kubelet, no resize is carried out, or has been, before the volumes are there.
+        if (memory.volumes_ready or observed.containers) and (any(resize.update.values()) or self._resizer.in_progress):
             await self._resizer.apply(resize, observed)
         if not actions.starts_something:
             await self._preparer.ensure_volumes()
             return next_s
         place = await self._preparer.prepare(actions, observed)
         if place is None:
-            return _earliest(next_s, time.time() + self._preparer.retry_delay_s())
+            return self._await_volumes(next_s)
+        if self._volumes_until_s is not None:  # what starts now is the pod as it is now
+            self._volumes_until_s = None
+            self._take_pod()
         await self._prune(place.observed)
         return _earliest(next_s, await self._start_containers(actions, place))
+
+    def _take_pod(self) -> None:
+        """Begin a pass with the newest pod. A kubelet's pass waits for the volumes, for two minutes; here it comes back
+        to look again, and all these are one pass as to what the status speaks of."""
+        self._publisher.begin_pass()
+        if self._volumes_until_s is not None and time.monotonic() < self._volumes_until_s:
+            return
+        self._volumes_until_s = None
+        if self._memory.take_pod():
+            self._publisher.request()
+
+    def _await_volumes(self, next_s: float | None) -> float | None:
+        """When to look again after what containers need could not be made."""
+        if not self._memory.volumes_ready and self._volumes_until_s is None:
+            self._volumes_until_s = time.monotonic() + VOLUMES_WAIT_S
+        return _earliest(next_s, time.time() + self._preparer.retry_delay_s())
 
     def _check_deadline(self) -> float | None:
         memory = self._memory
@@ -233,7 +261,7 @@ class PodLifecycle:
             await self._starter.start(ref, place)
         except StartError as error:
             memory.failures[ref.name] = (error.reason, str(error))
-            return error.retry_at_s or time.time() + RETRY_S
+            return error.retry_at_s or time.time() + (RELIST_S if error.reason == "RunContainerError" else RETRY_S)
         else:
             memory.failures.pop(ref.name, None)
             return None
@@ -274,6 +302,10 @@ class PodLifecycle:
             observed = await self._observer.observe()
             if self.grace is None:
                 self.grace = GracePeriod(pod_grace_s(memory.pod, memory.grace_override_s))
+                memory.take_pod()
+                self._publisher.begin_pass()
+            if memory.end is not None:
+                self._probes.end()
             self._publisher.request()
             try:
                 await self._killer.kill_all(observed.running(), self.grace)

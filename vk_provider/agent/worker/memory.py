@@ -32,6 +32,7 @@ class PodMemory:
 
     api_pod:        the newest Pod object with the kubelet's own annotations; `pod` is the same with the resources that
                     were allocated
+    taken:          `pod` as the pass under way, or the last one, took it: the status speaks of it (not kept)
     first_seen:     when the pod was seen first (kubernetes.io/config.seen)
     allocated:      container name -> resources that the instance has admitted; allocated_pod: those at pod level
     actuated:       container name -> resources that the runtime was given last; actuated_pod: those of the pod's cgroup
@@ -64,6 +65,7 @@ class PodMemory:
     back_off: BackoffTable = field(default_factory=BackoffTable)
     starting: set[str] = field(default_factory=set)
     restarts: Restarts = field(default_factory=Restarts)
+    taken: Json = field(default_factory=dict)
     volumes_ready: bool = False
     restarting_all: bool = False
     recovered: bool = False
@@ -74,7 +76,7 @@ class PodMemory:
     def from_message(cls, message: PodMessage) -> PodMemory:
         """A pod that is seen for the first time: its startTime is now, unless the API knows one."""
         pod, first_seen = message["pod"], format_nanos(time.time_ns())
-        return cls(
+        memory = cls(
             api_pod=with_local_annotations(pod, first_seen),
             references=message["references"],
             node=message["node"],
@@ -84,6 +86,8 @@ class PodMemory:
             actuated_pod=desired_pod_resources(pod),
             status={"startTime": format_time(), **(pod.get("status") or {})},
         )
+        memory.take_pod()
+        return memory
 
     @property
     def uid(self) -> str:
@@ -96,6 +100,15 @@ class PodMemory:
     def replace_pod(self, pod: Json) -> None:
         """Take over a newer Pod object of the API."""
         self.api_pod = with_local_annotations(pod, self.first_seen)
+
+    def take_pod(self) -> bool:
+        """A pass begins, with the pod as it is now; return whether that is another one than before.
+
+        As with a kubelet, a change of the spec shows in the status (its observedGeneration, too) when a pass has begun
+        with it: not during one that pulls an image, waits for a volume or stops containers, and never after the end.
+        """
+        before, self.taken = self.taken, self.pod
+        return self.taken != before
 
     @property
     def must_stop(self) -> bool:
@@ -170,4 +183,5 @@ class PodMemory:
         memory.stopped = bool(document.get("stopped"))
         memory.finished = bool(document.get("finished"))
         memory.recovered = True
+        memory.take_pod()
         return memory

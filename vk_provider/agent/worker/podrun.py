@@ -122,11 +122,12 @@ class PodRun:
         """Look at the memory and the runtime again; a stop interrupts, a shorter grace period counts at once."""
         if self.memory.must_stop:
             self._stop.set()
-            if self._lifecycle.grace is not None:
-                self._lifecycle.grace.shorten(pod_grace_s(self.memory.pod, self.memory.grace_override_s))
-        else:
-            # Before anything is published: a status of the new generation without the resize would say that it is done.
-            self._resizer.allocate()
+            grace = self._lifecycle.grace
+            if grace is not None and grace.shorten(pod_grace_s(self.memory.pod, self.memory.grace_override_s)):
+                self.memory.take_pod()  # the stop has begun anew
+        # Before the next pass: a status of the new generation without the resize would say that it is done. As with a
+        # kubelet's allocation manager, whatever the worker does: also where the pod has ended, so its event comes.
+        self._resizer.allocate()
         self._publisher.request(save=True)
         self._wake.set()
 

@@ -18,7 +18,7 @@ from vk_provider.agent.worker.observed import Observation
 from vk_provider.agent.worker.observer import Observer
 from vk_provider.agent.worker.probes.manager import ProbeManager
 from vk_provider.agent.worker.sandbox import cgroup_parent
-from vk_provider.agent.worker.spec import is_host_network
+from vk_provider.agent.worker.spec import generation_of, is_host_network
 from vk_provider.agent.worker.status import StatusInputs, compute_statuses
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import Phase, compute_phase
@@ -68,6 +68,7 @@ class StatusPublisher:
         self._idle.set()
         self._publishing = asyncio.Lock()
         self._save_due = False
+        self._pass_begun = False
         self._sent: tuple[Json, bool] | None = None
         if memory.recovered:  # the worker has put it into the outbox already
             self._sent = (copy.deepcopy(memory.status), memory.finished)
@@ -77,6 +78,10 @@ class StatusPublisher:
         """Something may have changed. save: the memory has, keep it even when the status stays the same."""
         self._save_due = self._save_due or save
         self._dirty.set()
+
+    def begin_pass(self) -> None:
+        """The next status is the one that a kubelet generates when it begins a pass: what is not ready is probed."""
+        self._pass_begun = True
 
     def set_busy(self, busy: bool) -> None:
         """A pass is under way; its end publishes what is waiting."""
@@ -113,7 +118,8 @@ class StatusPublisher:
         if not stopped:
             visible = self.observed.without(memory.starting)
             pod_ip = memory.context(self._facts).pod_ips[0]
-            self._probes.sync(memory.pod, visible, pod_ip, terminating=memory.must_stop)
+            trigger, self._pass_begun = self._pass_begun, False
+            self._probes.sync(memory.pod, visible, pod_ip, terminating=memory.must_stop, trigger=trigger)
         # A pod that has not been Running yet has its allocated resources in the status.
         looks = not stopped and memory.status.get("phase") == "Running"
         config = await asyncio.to_thread(read_pod_config, cgroup_parent(memory.pod)) if looks else None
@@ -141,17 +147,18 @@ class StatusPublisher:
 
     def compute_phase(self, observed: Observation) -> Phase:
         """The phase by the containers, possibly a terminal one while something still runs."""
-        memory = self._memory
-        lists = compute_statuses(memory.pod, observed.without(memory.starting), self._inputs())
-        started = regular_container_started(memory.pod, observed)
-        return compute_phase(memory.pod, [*lists.init, *lists.regular], False, started)
+        pod = self._memory.taken
+        lists = compute_statuses(pod, observed.without(self._memory.starting), self._inputs())
+        started = regular_container_started(pod, observed)
+        return compute_phase(pod, [*lists.init, *lists.regular], False, started)
 
     def compute_status(self, observed: Observation, config: ResourceConfig | None, *, stopped: bool) -> Json:
         """config: of the pod's cgroup. stopped: everything had ended before `observed` was read."""
         memory = self._memory
-        lists = compute_statuses(memory.pod, observed.without(memory.starting), self._inputs())
+        pod = memory.taken
+        lists = compute_statuses(pod, observed.without(memory.starting), self._inputs())
         return build_pod_status(
-            memory.pod,
+            pod,
             ContainerStatuses(lists.init, lists.regular, lists.ephemeral),
             self._sandbox_facts(observed),
             memory.context(self._facts),
@@ -160,7 +167,9 @@ class StatusPublisher:
             containers_may_run=not stopped,
             finished=stopped,
             end=memory.end,
-            resize_conditions=tuple(memory.resize_conditions),
+            resize_conditions=tuple(
+                each for each in memory.resize_conditions if each["observedGeneration"] <= generation_of(pod)
+            ),
             previous_status=memory.status,
             config=config,
         )
@@ -180,7 +189,7 @@ class StatusPublisher:
     def _sandbox_facts(self, observed: Observation) -> SandboxFacts:
         memory = self._memory
         newest = observed.sandboxes[0] if observed.sandboxes else None
-        removed = all_containers_removed(memory.pod, observed) and not memory.restarts.under_way
+        removed = all_containers_removed(memory.taken, observed) and not memory.restarts.under_way
         restarting_all = memory.restarting_all and not removed
         if newest is None or (not memory.volumes_ready and not observed.containers):
             # A kubelet makes no sandbox before the volumes are there.
@@ -190,7 +199,7 @@ class StatusPublisher:
             exists=True,
             ready=newest.ready,
             ips=ips,
-            started_containers=regular_container_started(memory.pod, observed),
+            started_containers=regular_container_started(memory.taken, observed),
             restarting_all=restarting_all,
         )
 

@@ -36,7 +36,7 @@ from vk_provider.agent.worker.resize import (
     with_resource,
 )
 from vk_provider.agent.worker.sandbox import cgroup_parent
-from vk_provider.agent.worker.spec import find_ref, init_containers, metadata_of
+from vk_provider.agent.worker.spec import find_ref, generation_of, init_containers
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.podresources import ResourceConfig, build_resource_config, inherit_limits
 from vk_provider.rfc3339 import format_time
@@ -76,7 +76,7 @@ class Resizer:
         if desired == memory.allocated and desired_pod == memory.allocated_pod:
             self._drop(_PENDING)
             return
-        generation = _generation(memory.api_pod)
+        generation = generation_of(memory.api_pod)
         misfit = find_misfit(memory.api_pod, memory.node.get("allocatable") or {})
         if misfit:
             if self._set(_PENDING, generation, "Infeasible", misfit):
@@ -188,7 +188,7 @@ class Resizer:
         if error:
             known = self._find(_IN_PROGRESS)
             # The generation stays that of the resize which was started.
-            generation = int(known["observedGeneration"]) if known is not None else _generation(memory.api_pod)
+            generation = int(known["observedGeneration"]) if known is not None else generation_of(memory.api_pod)
             if self._set(_IN_PROGRESS, generation, "Error", error):
                 text = resize_message("Pod resize error", memory.pod, generation, error)
                 self._recorder.warn("ResizeError", text)
@@ -229,10 +229,6 @@ class Resizer:
 
 def _times(condition: Json) -> Json:
     return {name: condition.get(name) for name in ("lastProbeTime", "lastTransitionTime")}
-
-
-def _generation(pod: Json) -> int:
-    return int(metadata_of(pod).get("generation") or 0)
 
 
 def _shrinks(now: int | None, wanted: int | None) -> bool:

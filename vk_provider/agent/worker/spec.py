@@ -34,6 +34,7 @@ __all__ = [
     "describe_pod",
     "ephemeral_containers",
     "find_ref",
+    "generation_of",
     "grace_period_s",
     "has_ended_in_api",
     "init_containers",
@@ -98,6 +99,11 @@ def with_mounted_volumes(pod: Json) -> Json:
     mounted = {mount.get("name") for container in all_containers(pod) for mount in container.get("volumeMounts") or []}
     volumes = [volume for volume in spec.get("volumes") or [] if volume["name"] in mounted]
     return pod if len(volumes) == len(spec.get("volumes") or []) else {**pod, "spec": {**spec, "volumes": volumes}}
+
+
+def generation_of(pod: Json) -> int:
+    """metadata.generation, 0 without one."""
+    return int(metadata_of(pod).get("generation") or 0)
 
 
 def is_deleted(pod: Json) -> bool:

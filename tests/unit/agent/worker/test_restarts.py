@@ -10,6 +10,7 @@ import pytest
 from tests.unit.agent.worker.builders import PROBE, container, pod, sidecar
 from tests.unit.agent.worker.workerrig import Rig, WorkerRig, entry_of
 from vk_provider.agent.cri import api_pb2 as pb
+from vk_provider.agent.runtime import RuntimeServiceError
 from vk_provider.agent.worker.errors import InterruptedByStop
 from vk_provider.jsontypes import Json
 
@@ -252,3 +253,25 @@ async def test_the_newest_exited_container_outlives_the_starts_of_others(rig: Ri
         assert last["containerID"] == f"containerd://{ended}"
     assert sum(record.name == "main" for record in world.run.observed.containers) <= 3
     assert any(removed.startswith("main") for removed in world.runtime.removed)
+
+
+async def test_a_container_whose_start_fails_is_looked_at_again_at_once_and_backed_off_after_the_second_time(
+    rig: Rig,
+) -> None:
+    world = rig(pod(container("main")))
+
+    async def fail_to_start(container_id: str) -> None:
+        world.runtime.end(container_id, 128)
+        await world.runtime.step()
+        raise RuntimeServiceError("Unknown", "no such command")
+
+    world.runtime.start_container = fail_to_start  # type: ignore[method-assign]
+    reasons = []
+    for _ in range(3):
+        due_s = await world.pass_()
+        assert due_s is not None
+        reasons.append(
+            (entry_of(world.told.statuses[-1], "main")["state"]["waiting"]["reason"], due_s - world.clock.now)
+        )
+    assert [reason for reason, _ in reasons] == ["RunContainerError", "RunContainerError", "CrashLoopBackOff"]
+    assert [round(wait_s) for _, wait_s in reasons] == [1, 1, 10]

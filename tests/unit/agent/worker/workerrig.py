@@ -194,6 +194,7 @@ def entry_of(status: Json, name: str) -> Json:
 
 def _move_cgroups(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pod's cgroup is looked for in an empty directory and not on this machine."""
+    root.mkdir(exist_ok=True)
     functions = [each for each in vars(cgroups).values() if inspect.isfunction(each) and each.__defaults__]
     for function in [*functions, Resizer.__init__]:
         moved = tuple(root if default == cgroups.ROOT else default for default in function.__defaults__ or ())

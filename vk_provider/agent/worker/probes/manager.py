@@ -38,6 +38,7 @@ class ProbeManager:
         self._counters: dict[tuple[str, ProbeType], ProbeCounter] = {}
         self._results: dict[ProbeType, dict[str, ProbeResult]] = {kind: {} for kind in PROBE_TYPES}
         self._counts: Counter[tuple[str, str, str]] = Counter()
+        self._ended = False
 
     def counts(self) -> list[Json]:
         """How often each probe had each result, for prober_probe_total: see wire.session.StatsMessage."""
@@ -58,10 +59,19 @@ class ProbeManager:
         """Set a result known from before a restart of the agent."""
         self._results[probe_type][container_id] = result
 
-    def sync(self, pod: Json, observed: Observation, pod_ip: str, *, terminating: bool) -> None:
-        """Start and stop probes so that they fit the running containers; probe now what is not ready.
+    def end(self) -> None:
+        """The pod's phase is terminal: no probe comes any more, whatever still runs (doProbe)."""
+        self._ended = True
+        for task in self._tasks.values():
+            task.cancel()
+        self._tasks.clear()
+        self._workers.clear()
 
-        terminating: the pod is being stopped, see `_due`.
+    def sync(self, pod: Json, observed: Observation, pod_ip: str, *, terminating: bool, trigger: bool = True) -> None:
+        """Start and stop probes so that they fit the running containers.
+
+        terminating: the pod is being stopped, see `_due`
+        trigger:     probe now what is not ready: as a kubelet, once for each pass of the pod's worker
         """
         wanted: set[tuple[str, ProbeType]] = set()
         running: set[str] = set()
@@ -76,7 +86,7 @@ class ProbeManager:
                 wanted.add((record.id, kind))
                 if (record.id, kind) not in self._tasks:
                     self._start(kind, ref, ProbeTarget(ref.spec, record.id, pod_ip, describe_pod(pod)), record)
-                elif kind == "readiness" and self._results[kind][record.id] != "success":
+                elif trigger and kind == "readiness" and self._results[kind][record.id] != "success":
                     self._workers[(record.id, kind)].trigger()
         for key in [key for key in self._tasks if key not in wanted]:
             del self._workers[key]
@@ -91,6 +101,8 @@ class ProbeManager:
         startup = self._results["startup"].get(record.id)
         started = not ref.spec.get("startupProbe") or startup == "success"
         due: list[ProbeType] = []
+        if self._ended:
+            return due
         for kind in PROBE_TYPES:
             if not ref.spec.get(f"{kind}Probe"):
                 continue
