@@ -25,6 +25,17 @@ class NftError(VkError):
     """nft is not there, did not end, or refused the text; str() is what it said, in one line."""
 
 
+def list_revision(table: str) -> tuple[str, ...]:
+    """The arguments of nft whose output `parse_revision` reads."""
+    return ("list", "set", "inet", table, "revision")
+
+
+def parse_revision(listed: str) -> str:
+    """Canonical IPv6 text; "" when the set is empty."""
+    found = _REVISION.search(listed)
+    return str(ipaddress.ip_address(found[1])) if found else ""
+
+
 class NftTable:
     """name:   of the table
     prefix: command that nft is run by, such as one that enters another network namespace
@@ -44,11 +55,9 @@ class NftTable:
     async def read_revision(self) -> str:
         """The revision in force, canonical IPv6 text; "" without one, or without the table. Raises NftError."""
         try:
-            listed = await self._run(("list", "set", "inet", self.name, "revision"), None, READ_LIMIT_S)
+            return parse_revision(await self._run(list_revision(self.name), None, READ_LIMIT_S))
         except _NoTableError:
             return ""
-        found = _REVISION.search(listed)
-        return str(ipaddress.ip_address(found[1])) if found else ""
 
     async def remove(self) -> None:
         """Delete the table if it is there. Raises NftError."""
