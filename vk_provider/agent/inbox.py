@@ -7,7 +7,7 @@ from typing import Protocol, cast
 
 from vk_provider.agent.metadata_guard import ALLOW_METADATA_ANNOTATION, MetadataGuard
 from vk_provider.jsontypes import Json
-from vk_provider.wire.session import PodMessage, ReferencesMessage, StopMessage
+from vk_provider.wire.session import PodMessage, ReferencesMessage, ServicesMessage, StopMessage
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ class PodReceiver(Protocol):
     @property
     def pod(self) -> Json | None: ...
 
-    def update(self, message: PodMessage | ReferencesMessage | StopMessage) -> None: ...
+    def update(self, message: PodMessage | ReferencesMessage | ServicesMessage | StopMessage) -> None: ...
 
 
 class Inbox:
@@ -39,6 +39,8 @@ class Inbox:
             self._receive_pod(cast(PodMessage, message))
         elif kind == "references":
             self._worker.update(cast(ReferencesMessage, message))
+        elif kind == "services":
+            self._worker.update(cast(ServicesMessage, message))
         elif kind == "stop":
             self._worker.update(cast(StopMessage, message))
         else:

@@ -47,8 +47,11 @@ class Slot(IntEnum):
 
     POD = 0
     REFERENCES = 1
-    STOP = 2
-    ACK = 3
+    SERVICES = 2
+    STOP = 3
+    ACK = 4
+    SERVICES_TABLE = 5
+    POLICY_TABLE = 6
 
 
 class Outbox:
@@ -60,9 +63,11 @@ class Outbox:
         self._waiting: dict[Slot, Json | bytes] = {}
 
     def put(self, slot: Slot, message: Json | bytes) -> None:
-        """Replace the waiting message of the slot. A pod message contains the references: waiting ones are dropped."""
+        """Replace the waiting message of the slot. A pod message contains references and Services: waiting ones are
+        dropped."""
         if slot is Slot.POD:
             self._waiting.pop(Slot.REFERENCES, None)
+            self._waiting.pop(Slot.SERVICES, None)
         self._waiting[slot] = message
 
     def take(self) -> Json | bytes | None:
@@ -87,6 +92,10 @@ class AgentSession:
         self._closed = self._running = False
         self._writer: asyncio.Task[None] | None = None
         self.hello: HelloMessage | None = None
+
+    def has(self, feature: str) -> bool:
+        """Whether the agent has greeted with this feature."""
+        return self.hello is not None and feature in self.hello.get("features", ())
 
     def put(self, slot: Slot, message: Json | bytes) -> None:
         """Send a message, replacing a waiting one of the same slot. Bytes are an encoded message that many sessions

@@ -167,6 +167,7 @@ class PodController:
         self.wake(record.uid)
 
     def _greet(self, record: PodRecord, uid: str) -> None:
+        self.wake(record.uid)  # the pod can be sent
         if uid == "" and record.handover_unknown:
             record.handover_unknown = False
             self.wake(record.uid)

@@ -87,6 +87,8 @@ class PodRecord:
     sent_fingerprint: Any = None
     sent_references: References | None = None
     references_changed: bool = False
+    sent_services: list[Json] | None = None
+    services_changed: bool = False
     redial_at: float = 0.0
     violation_backoff: Backoff = field(default_factory=lambda: Backoff(1.0, 60.0))
     launching: asyncio.Task[None] | None = None

@@ -25,7 +25,13 @@ class Worker:
 
 
 def pod_message(uid: str, **annotations: str) -> dict[str, Any]:
-    return {"type": "pod", "pod": {"metadata": {"uid": uid, "annotations": annotations}}, "references": {}, "node": {}}
+    return {
+        "type": "pod",
+        "pod": {"metadata": {"uid": uid, "annotations": annotations}},
+        "references": {},
+        "services": [],
+        "node": {},
+    }
 
 
 @pytest.fixture
@@ -38,12 +44,13 @@ def inbox(worker: Worker, tmp_path: Path) -> Inbox:
     return Inbox(worker, MetadataGuard(tmp_path / "metadata-allowed"))
 
 
-def test_pod_references_and_stop_reach_the_worker_unknown_types_do_not(inbox: Inbox, worker: Worker):
+def test_pod_references_services_and_stop_reach_the_worker_unknown_types_do_not(inbox: Inbox, worker: Worker):
     assert inbox.pod_uid() == ""
-    messages = [pod_message("u"), {"type": "references", "references": {}}, {"type": "stop"}, {"type": "dance"}]
+    known = [{"type": "references", "references": {}}, {"type": "services", "services": []}, {"type": "stop"}]
+    messages = [pod_message("u"), *known, {"type": "dance"}]
     for message in messages:
         inbox.receive(message)
-    assert worker.updates == messages[:3]
+    assert worker.updates == messages[:4]
     assert inbox.pod_uid() == "u"
 
 

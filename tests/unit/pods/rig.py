@@ -92,21 +92,40 @@ class Connector(SimulatedConnector):
         self._channels[instance_id].push(messages)
 
 
+class Services:
+    """ServiceEnvironment: the same Services for every pod."""
+
+    def __init__(self) -> None:
+        self.known: list[Json] | None = []
+        self.callbacks: dict[str, Callable[[], None]] = {}
+
+    def entries(self, pod: Json) -> list[Json] | None:
+        return self.known
+
+    def change(self, known: list[Json]) -> None:
+        self.known = known
+        for callback in self.callbacks.values():
+            callback()
+
+
 class References:
     """ReferenceStore without references: remembers who is subscribed."""
 
     def __init__(self) -> None:
         self.subscribed: dict[str, Callable[[], None]] = {}
+        self.services = Services()
         self.answer: Json = {"errors": {}}
         self.fail_once: Exception | None = None
         self.resolved = 0
         self.gate: asyncio.Event | None = None
 
-    def subscribe(self, pod: Json, callback: Callable[[], None]) -> None:
+    def subscribe(self, pod: Json, callback: Callable[[], None], on_services: Callable[[], None]) -> None:
         self.subscribed[pod["metadata"]["uid"]] = callback
+        self.services.callbacks[pod["metadata"]["uid"]] = on_services
 
     def release(self, uid: str) -> None:
         self.subscribed.pop(uid, None)
+        self.services.callbacks.pop(uid, None)
 
     async def resolve(self, pod: Json) -> Json:
         self.resolved += 1

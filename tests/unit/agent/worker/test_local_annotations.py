@@ -37,11 +37,11 @@ def message(annotations: dict[str, str] | None = None, **spec: Any) -> PodMessag
     of = pod(container("main"), **spec)
     if annotations is not None:
         of["metadata"]["annotations"] = annotations
-    return PodMessage(type="pod", pod=of, references={}, node=NODE)
+    return PodMessage(type="pod", pod=of, references={}, services=[], node=NODE)
 
 
 def shown(memory: PodMemory) -> str:
-    return build_volume_files(FILE, memory.pod, {}, PodContext(node=NODE))["a"].data.decode()
+    return build_volume_files(FILE, memory.pod, {}, [], PodContext(node=NODE))["a"].data.decode()
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_variable_shows_the_source() -> None:
     path = "metadata.annotations['kubernetes.io/config.source']"
     env = [{"name": "SOURCE", "valueFrom": {"fieldRef": {"fieldPath": path}}}]
     memory = PodMemory.from_message(message())
-    variables = build_environment(memory.pod, container("main", env=env), {}, PodContext(node=NODE))
+    variables = build_environment(memory.pod, container("main", env=env), {}, [], PodContext(node=NODE))
     assert ("SOURCE", "api") in variables
 
 

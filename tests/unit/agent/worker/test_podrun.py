@@ -68,7 +68,9 @@ async def test_volumes_can_do_what_the_runtime_says(
 
 
 def make_memory() -> PodMemory:
-    return PodMemory.from_message(PodMessage(type="pod", pod=pod(container("main")), references={}, node=NODE))
+    return PodMemory.from_message(
+        PodMessage(type="pod", pod=pod(container("main")), references={}, services=[], node=NODE)
+    )
 
 
 def make_run(memory: PodMemory, outbox: Outbox, journal: Journal) -> PodRun:
@@ -146,7 +148,7 @@ async def test_a_restart_of_all_containers_is_told_once_they_are_removed(
 ) -> None:
     rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}
     main = container("main", restartPolicy="Never", restartPolicyRules=[rule])
-    memory = PodMemory.from_message(PodMessage(type="pod", pod=pod(main), references={}, node=NODE))
+    memory = PodMemory.from_message(PodMessage(type="pod", pod=pod(main), references={}, services=[], node=NODE))
     ended = {"terminated": {"exitCode": 42, "reason": "Error"}}
     memory.status["containerStatuses"] = [{"name": "main", "state": ended, "restartCount": 0}]
     memory.restarting_all = True  # and the runtime knows no container any more
@@ -179,7 +181,7 @@ async def test_each_volume_that_fails_has_its_own_event(tmp_path: Path) -> None:
     ]
     mounts = [{"name": volume["name"], "mountPath": f"/{volume['name']}"} for volume in wrong]
     made = pod(container("main", volumeMounts=mounts), volumes=wrong)
-    message = PodMessage(type="pod", pod=made, references={}, node=NODE)
+    message = PodMessage(type="pod", pod=made, references={}, services=[], node=NODE)
     runtime: Any = NoContainers()
     outbox = Outbox()
     volumes = PodVolumes(tmp_path / "kubelet")

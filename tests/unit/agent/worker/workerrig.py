@@ -214,7 +214,7 @@ class WorkerRig:
         self.runtime = MemoryRuntime(self.clock)
         self.images = MemoryImages()
         self.told = Told()
-        self.memory = PodMemory.from_message(PodMessage(type="pod", pod=pod, references={}, node=NODE))
+        self.memory = PodMemory.from_message(PodMessage(type="pod", pod=pod, references={}, services=[], node=NODE))
         runtime: Any = self.runtime
         images: Any = self.images
         volumes = PodVolumes(directory / "kubelet")
