@@ -27,6 +27,7 @@ from vk_provider.agentclient.identity_store import (
     ProviderIdentity,
     SecretIdentityStore,
 )
+from vk_provider.agentclient.tables import TableSource
 from vk_provider.aiokit import openfiles
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.loop_errors import handle_loop_error
@@ -53,8 +54,10 @@ from vk_provider.node_service import NodeService, build_spec
 from vk_provider.pods.archive import ArchiveLimits, LogArchive
 from vk_provider.pods.build import build_controller
 from vk_provider.pods.metrics import PodMetrics
+from vk_provider.pods.record import PodRecord
 from vk_provider.pods.source import ControllerPods
 from vk_provider.pods.sweep import OrphanSweep
+from vk_provider.routing.service import ServiceRouting
 from vk_provider.settings import CLUSTER_CA, Settings
 
 log = logging.getLogger(__name__)
@@ -235,6 +238,7 @@ class Provider:
         pod_metrics = PodMetrics(self.registry)
         self.recorder = EventRecorder(client, busy=lambda: client.status_load.is_busy)
         self.references = ReferenceStore(client, on_event=self.recorder.record)
+        self.routing = ServiceRouting(client, self.references.services, self.registry)
         limits = settings.pods
         self.archive = LogArchive(
             limits.archive_dir,
@@ -255,6 +259,7 @@ class Provider:
             metrics=pod_metrics,
             nodes=self._node_object,
             boot_data=lambda token: build_boot_data(settings, self._identity, token),
+            tables=self._tables_of,
         )
         self._sweep = OrphanSweep(
             cloud,
@@ -267,13 +272,17 @@ class Provider:
         )
         pods = ControllerPods(self.controller, self.archive)
         self.supervisor.start("events", self.recorder.run())
+        specs = [(node, build_spec(node, settings, runtime)) for node in settings.nodes]
+        for _, spec in specs:
+            self.routing.add_node(spec.name, (spec.internal_ip,))
         self.supervisor.start("references", self.references.run())
+        self.supervisor.start("tables", self.routing.run())
         auth = Authenticator(self._reviews), Authorizer(self._reviews)
         client_ca = await self._client_ca(client)
-        for node in settings.nodes:
+        for node, spec in specs:
             self._nodes.append(
                 NodeService(
-                    build_spec(node, settings, runtime),
+                    spec,
                     settings,
                     client,
                     self._leases,
@@ -288,6 +297,12 @@ class Provider:
                     partial(self.controller.on_node_known, node.name),
                 )
             )
+
+    def _tables_of(self, record: PodRecord) -> list[TableSource]:
+        """The tables that a pod's instance is sent. Hints by zone go by the Node's, which the cluster knows it by."""
+        node = next(node for node in self.settings.nodes if node.name == record.node)
+        zone = node.zone or (record.instance.zone if record.instance is not None else "")
+        return [self.routing.source(record.node, zone)]
 
     def _node_object(self, name: str) -> dict[str, Any] | None:
         node = self._node(name)

@@ -42,6 +42,19 @@ class Channel(Protocol):
     async def close(self) -> None: ...
 
 
+class LazyMessage(Protocol):
+    """A message that is made when it can be sent, from what is the newest then."""
+
+    async def make(self) -> bytes | None:
+        """The encoded message; None when there is nothing to send any more."""
+
+    def written(self) -> None:
+        """What `make` has returned was sent, or could not be."""
+
+
+Message = Json | bytes | LazyMessage
+
+
 class Slot(IntEnum):
     """Kinds of messages down, in the order in which they are sent."""
 
@@ -60,9 +73,9 @@ class Outbox:
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting: dict[Slot, Json | bytes] = {}
+        self._waiting: dict[Slot, Message] = {}
 
-    def put(self, slot: Slot, message: Json | bytes) -> None:
+    def put(self, slot: Slot, message: Message) -> None:
         """Replace the waiting message of the slot. A pod message contains references and Services: waiting ones are
         dropped."""
         if slot is Slot.POD:
@@ -70,7 +83,7 @@ class Outbox:
             self._waiting.pop(Slot.SERVICES, None)
         self._waiting[slot] = message
 
-    def take(self) -> Json | bytes | None:
+    def take(self) -> Message | None:
         """Remove the next message; None when none is waiting."""
         return self._waiting.pop(min(self._waiting)) if self._waiting else None
 
@@ -97,7 +110,7 @@ class AgentSession:
         """Whether the agent has greeted with this feature."""
         return self.hello is not None and feature in self.hello.get("features", ())
 
-    def put(self, slot: Slot, message: Json | bytes) -> None:
+    def put(self, slot: Slot, message: Message) -> None:
         """Send a message, replacing a waiting one of the same slot. Bytes are an encoded message that many sessions
         share. Never blocks; ignored once the session is closed."""
         if not self._closed:
@@ -154,10 +167,21 @@ class AgentSession:
     async def _write(self) -> None:
         try:
             while (message := self._outbox.take()) is not None:
-                await self._channel.send(message if isinstance(message, bytes) else orjson.dumps(message))
+                await self._send(message)
         except AgentError:
             return  # the reader gets the end, too
         self._writer = None
+
+    async def _send(self, message: Message) -> None:
+        if isinstance(message, bytes | dict):
+            await self._channel.send(message if isinstance(message, bytes) else orjson.dumps(message))
+            return
+        try:
+            frame = await message.make()
+            if frame is not None:
+                await self._channel.send(frame)
+        finally:
+            message.written()
 
     async def close(self) -> None:
         """Close the connection; `run` returns."""

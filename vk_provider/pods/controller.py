@@ -35,6 +35,7 @@ from vk_provider.pods.reconcile import Action, is_over, reconcile
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.state import compute_state, is_current, is_overdue, next_look_s, note_first
 from vk_provider.pods.status_publisher import note_held, resource_version
+from vk_provider.pods.tables import PodTables
 from vk_provider.rfc3339 import format_time
 from vk_provider.wire.session import EventMessage, StatusMessage, UpMessage
 
@@ -60,12 +61,14 @@ class PodController:
         build_connection: Callable[[PodController], InstanceConnection],
         agent_grace_s: float,
         capacity_of: Callable[[Instance], tuple[int, int]],
+        tables: PodTables,
     ) -> None:
         self._cloud = cloud
         self._recorder = recorder
         self._metrics = metrics
         self._agent_grace_s = agent_grace_s
         self._capacity_of = capacity_of
+        self._tables = tables
         self.records: dict[str, PodRecord] = {}
         self._by_name: dict[tuple[str, str], str] = {}
         self._adopting = True
@@ -140,9 +143,10 @@ class PodController:
     def receive(self, record: PodRecord, message: UpMessage) -> None:
         """Handle an agent's message. Raises AgentProtocolError for a sample beyond the instance's capacity."""
         if message["type"] == "hello":
+            self._tables.greet(record, message)
             self._greet(record, message["podUID"])
         elif message["type"] == "tables":
-            return  # nothing is sent yet
+            self._tables.receive(record, message)
         elif message["podUID"] != record.uid:
             return  # about another pod of this instance, which `_greet` has logged
         elif message["type"] == "status":
@@ -207,6 +211,7 @@ class PodController:
 
     def on_disconnected(self, record: PodRecord) -> None:
         """The agent counts as silent until its next message, not only until it is connected."""
+        self._tables.close(record)
         if record.exists and record.has_instance and not record.finished:
             record.silent_since = record.silent_since or time.monotonic()
             self.wake(record.uid)

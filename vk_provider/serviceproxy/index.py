@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import sys
 from collections import Counter
 from collections.abc import Iterable
 
@@ -62,12 +63,20 @@ class ServiceIndex:
 
     def table(self, zone: str = "") -> Table:
         """The table for instances in `zone` ("" when it is not known)."""
+        self.compile_some(zone, sys.maxsize)
+        return self._zones[zone].freeze(self._cidrs)
+
+    def compile_some(self, zone: str, limit: int) -> bool:
+        """Compile at most `limit` of the Services that have changed for `zone`; True when none is left, so that `table`
+        costs little: compiling a whole cluster at once would take a second."""
         state = self._zones.get(zone)
         if state is None:
             state = self._zones[zone] = _ZoneTable(set(self._services))
-        for key in state.dirty:
+        while state.dirty and limit > 0:
+            key = state.dirty.pop()
             state.replace(key, self._fragment(key, zone))
-        return state.freeze(self._cidrs)
+            limit -= 1
+        return not state.dirty
 
     def _set_service(self, key: str, service: Service | None) -> None:
         before = self._services.pop(key, None)
@@ -164,7 +173,6 @@ class _ZoneTable:
             self._chains.update(chains_of(fragment))
 
     def freeze(self, cidrs: tuple[str, ...]) -> Table:
-        self.dirty.clear()
         self._chains = +self._chains
         digest = self._digest + (digest_text(" ".join(cidrs)) if cidrs else 0)
         revision = str(ipaddress.IPv6Address(digest % (1 << 128)))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vk_provider.agentclient.session import AgentSession
+from vk_provider.agentclient.tables import TableSource
 from vk_provider.aiokit.metrics import Registry
 from vk_provider.cloud.base import Instance, InstanceRuntime
 from vk_provider.cloud.simulated.agent import SimulatedAgent
@@ -176,6 +177,7 @@ class World:
         self.boot_timeout_s = 60.0
         self.agent_monitor_grace_s = 40.0
         self.user_data = "boot"
+        self.tables: list[TableSource] = []
         self.node: Json | None = {"metadata": {"labels": {}}, "status": {"allocatable": {"cpu": "100", "pods": "50"}}}
         self.controller: PodController
         self.runtime = InstanceRuntime("containerd", "1.6.20")
@@ -205,6 +207,7 @@ class World:
             metrics=PodMetrics(Registry()),
             nodes=lambda name: self.node,
             boot_data=lambda token: (f"generation/{token}", self.user_data),
+            tables=lambda record: self.tables,
         )
         instances = await self.cloud.list_owned()
         for pod in self.api.pods.values():
