@@ -27,7 +27,6 @@ from vk_provider.agentclient.identity_store import (
     ProviderIdentity,
     SecretIdentityStore,
 )
-from vk_provider.agentclient.tables import TableSource
 from vk_provider.aiokit import openfiles
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.loop_errors import handle_loop_error
@@ -48,16 +47,15 @@ from vk_provider.kubelet.client_ca import ClientCaFile
 from vk_provider.kubelet.server import HealthServer
 from vk_provider.logs import set_up_logging
 from vk_provider.metrics import ProcessMetrics
+from vk_provider.networking import Networking
 from vk_provider.node.lease import NodeLease
 from vk_provider.node.watch_check import describe_watch
 from vk_provider.node_service import NodeService, build_spec
 from vk_provider.pods.archive import ArchiveLimits, LogArchive
 from vk_provider.pods.build import build_controller
 from vk_provider.pods.metrics import PodMetrics
-from vk_provider.pods.record import PodRecord
 from vk_provider.pods.source import ControllerPods
 from vk_provider.pods.sweep import OrphanSweep
-from vk_provider.routing.service import ServiceRouting
 from vk_provider.settings import CLUSTER_CA, Settings
 
 log = logging.getLogger(__name__)
@@ -238,7 +236,11 @@ class Provider:
         pod_metrics = PodMetrics(self.registry)
         self.recorder = EventRecorder(client, busy=lambda: client.status_load.is_busy)
         self.references = ReferenceStore(client, on_event=self.recorder.record)
-        self.routing = ServiceRouting(client, self.references.services, self.registry)
+        specs = [(node, build_spec(node, settings, runtime)) for node in settings.nodes]
+        networking = Networking(settings, client, self.references.services, self.registry)
+        self._closers.append(networking.close)
+        for node, spec in specs:
+            networking.add_node(node, spec.internal_ip)
         limits = settings.pods
         self.archive = LogArchive(
             limits.archive_dir,
@@ -259,7 +261,7 @@ class Provider:
             metrics=pod_metrics,
             nodes=self._node_object,
             boot_data=lambda token: build_boot_data(settings, self._identity, token),
-            tables=self._tables_of,
+            tables=networking.sources,
         )
         self._sweep = OrphanSweep(
             cloud,
@@ -272,11 +274,8 @@ class Provider:
         )
         pods = ControllerPods(self.controller, self.archive)
         self.supervisor.start("events", self.recorder.run())
-        specs = [(node, build_spec(node, settings, runtime)) for node in settings.nodes]
-        for _, spec in specs:
-            self.routing.add_node(spec.name, (spec.internal_ip,))
         self.supervisor.start("references", self.references.run())
-        self.supervisor.start("tables", self.routing.run())
+        networking.start(self.supervisor)
         auth = Authenticator(self._reviews), Authorizer(self._reviews)
         client_ca = await self._client_ca(client)
         for node, spec in specs:
@@ -297,12 +296,6 @@ class Provider:
                     partial(self.controller.on_node_known, node.name),
                 )
             )
-
-    def _tables_of(self, record: PodRecord) -> list[TableSource]:
-        """The tables that a pod's instance is sent. Hints by zone go by the Node's, which the cluster knows it by."""
-        node = next(node for node in self.settings.nodes if node.name == record.node)
-        zone = node.zone or (record.instance.zone if record.instance is not None else "")
-        return [self.routing.source(record.node, zone)]
 
     def _node_object(self, name: str) -> dict[str, Any] | None:
         node = self._node(name)

@@ -56,6 +56,9 @@ class NodeSettings:
     port:     of the kubelet API
     taint:    false registers the Node without `taints`
     capacity: quantities of the whole Node, the limit of the requests of all its pods
+    services_here: whether Services are translated in the network namespace of the provider: node ports at the Node's
+              address, ClusterIPs for the processes of the machine. "auto": where the address is one of this machine's
+              and nft works, unless the cloud is simulated. Node ports at the instances need nothing of this
     """
 
     name: str
@@ -66,6 +69,7 @@ class NodeSettings:
     port: int = 10250
     taint: bool = True
     taints: tuple[TaintSettings, ...] = DEFAULT_TAINTS
+    services_here: Literal["auto", "on", "off"] = "auto"
     labels: Mapping[str, str] = field(default_factory=dict)
     capacity: Mapping[str, str] = field(
         default_factory=lambda: {"cpu": "1000", "memory": "4Ti", "pods": "5000", "ephemeral-storage": "20Ti"}

@@ -21,6 +21,8 @@ from vk_provider.serviceproxy.chain import MASQUERADE_MARK
 
 TABLE = "vk-services"
 """On an instance. Where several Nodes may share a network namespace, each table has a name of its own."""
+NODE_TABLE_PREFIX = "vk-services_"
+"""Of the names of the tables of Nodes on the machine that owns their addresses."""
 MAX_AFFINITY_CLIENTS = 1 << 18
 """Clients that an instance remembers; the next ones get any endpoint until older ones time out."""
 
