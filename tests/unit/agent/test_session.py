@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from tests.unit.agent.loopback import INSTANCE_ID, STARTED_AT, LoopbackAgent
+from tests.wire_check import assert_fits
 from vk_provider.agent import session as session_module
 
 
@@ -51,6 +52,16 @@ async def test_hello_comes_first_then_the_newest_state(certified: LoopbackAgent)
             "status": {"phase": "Running"},
             "finished": True,
         }
+        await session.close()
+
+
+async def test_an_agent_that_applies_tables_says_so_and_names_what_is_in_force(certified: LoopbackAgent):
+    certified.session._tables = lambda: {"services": "::1", "policy": ""}
+    async with certified.client(verify=True) as client:
+        session = await client.open_session()
+        greeting = await receive(session)
+        assert_fits(greeting)
+        assert greeting["features"] == ["tables"] and greeting["tables"] == {"services": "::1", "policy": ""}
         await session.close()
 
 
