@@ -59,7 +59,7 @@ class Outbox:
         self._store = store
         self._status: StatusMessage | None = None
         self._stats: StatsMessage | None = None
-        self._tables: TablesMessage | None = None
+        self._tables: dict[str, TablesMessage] = {}
         self._events: deque[EventMessage] = deque()
         self._unsent: dict[tuple[str, ...], EventMessage] = {}
         # The sequence also increases over a restart without kept events: microseconds are ahead of events.
@@ -118,8 +118,9 @@ class Outbox:
         self._due.set()
 
     def send_tables(self, message: TablesMessage) -> None:
-        """The tables in force; replaces one that was not sent yet. A later session's greeting tells the same."""
-        self._tables = message
+        """The tables in force; one that was not sent yet is replaced if it answers for the same table, or none as well.
+        The greeting of a later session tells the same."""
+        self._tables[message.get("name", "")] = message
         self._due.set()
 
     def acknowledge(self, seq: int) -> None:
@@ -136,7 +137,7 @@ class Outbox:
         self._sent_seq = 0
         self._status_due = self._status is not None
         self._stats_due = self._stats is not None
-        self._tables = None
+        self._tables.clear()
         self._due.set()
 
     async def take(self) -> list[Json]:
@@ -149,10 +150,8 @@ class Outbox:
                 return messages
 
     def _collect(self) -> list[Json]:
-        messages: list[Json] = []
-        if self._tables is not None:
-            messages.append(dict(self._tables))
-            self._tables = None
+        messages: list[Json] = [dict(message) for message in self._tables.values()]
+        self._tables.clear()
         if self._status_due and self._status is not None:
             messages.append(dict(self._status))
         messages += [dict(event) for event in self._events if event["seq"] > self._sent_seq]

@@ -39,7 +39,8 @@ def test_a_whole_table_is_in_force_with_what_this_instance_adds_to_it(kept: Kept
     assert kept.keeper.states() == {"services": "", "policy": ""}
     assert list(kept.keeper.missing(["services", "policy"])) == ["services", "policy"]
     told = kept.apply(compiled.whole(SERVICE, make_slice("a", FIRST)))
-    assert told == {"type": "tables", "tables": {"services": compiled.table.revision, "policy": ""}}
+    in_force = {"services": compiled.table.revision, "policy": ""}
+    assert told == {"type": "tables", "tables": in_force, "name": "services"}
     assert list(kept.keeper.missing(["services", "policy"])) == ["policy"]
     # the pod keeps its source; at the Node's and at the instance's own address node ports are answered
     assert answers(kept) == {Answer("answered", "10.1.0.1/8080", POD)}

@@ -44,15 +44,17 @@ async def test_only_the_newest_status_and_stats_are_sent_and_status_goes_first()
     assert event["timestamp"] == "2026-01-02T03:04:05Z"
 
 
-async def test_the_newest_word_about_tables_goes_first_and_is_left_to_the_greeting_of_a_new_session():
+async def test_the_newest_answer_for_each_table_goes_first_and_is_left_to_the_greeting_of_a_new_session():
     outbox = make()
     outbox.start_session()
     outbox.send_status("u", {"phase": "Running"}, False)
-    outbox.send_tables({"type": "tables", "tables": {"services": "::1"}})
-    newest: TablesMessage = {"type": "tables", "tables": {"services": "::2"}, "error": "policy: no"}
-    outbox.send_tables(newest)
-    first, second = await outbox.take()
-    assert first == newest and second["type"] == "status"
+    old: TablesMessage = {"type": "tables", "tables": {"services": "::1"}, "name": "services"}
+    newest: TablesMessage = {"type": "tables", "tables": {"services": "::2"}, "name": "services"}
+    other: TablesMessage = {"type": "tables", "tables": {"services": "::1"}, "name": "policy", "error": "no"}
+    for message in (old, other, newest):
+        outbox.send_tables(message)
+    *tables, status = await outbox.take()
+    assert tables == [newest, other] and status["type"] == "status"
     outbox.send_tables(newest)
     outbox.start_session()
     assert shown(await outbox.take()) == ["status Running"]

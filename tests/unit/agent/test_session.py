@@ -12,6 +12,7 @@ import pytest
 from tests.unit.agent.loopback import INSTANCE_ID, STARTED_AT, LoopbackAgent
 from tests.wire_check import assert_fits
 from vk_provider.agent import session as session_module
+from vk_provider.wire.session import FEATURES
 
 
 async def receive(websocket: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:
@@ -41,7 +42,7 @@ async def test_hello_comes_first_then_the_newest_state(certified: LoopbackAgent)
         assert await receive(session) == {
             "type": "hello",
             "version": 1,
-            "features": [],
+            "features": list(FEATURES),
             "instanceID": INSTANCE_ID,
             "podUID": "u",
             "agentStartedAt": STARTED_AT,
@@ -61,7 +62,7 @@ async def test_an_agent_that_applies_tables_says_so_and_names_what_is_in_force(c
         session = await client.open_session()
         greeting = await receive(session)
         assert_fits(greeting)
-        assert greeting["features"] == ["tables"] and greeting["tables"] == {"services": "::1", "policy": ""}
+        assert greeting["features"] == [*FEATURES, "tables"] and greeting["tables"] == {"services": "::1", "policy": ""}
         await session.close()
 
 

@@ -136,7 +136,7 @@ class TableKeeper:
             table.error = str(error)
             log.error("table %s: not brought from revision %r to %s: %s", table.name, *_ends(message), error)
         table.counts["refused" if table.error else "applied"] += 1
-        self._tell()
+        self._tell(table, answers=True)
         if not table.error:
             await self._forget_flows(table, message.get("udp") or (), message.get("nodeAddresses"))
             await self._keep_copy(table, message, text)
@@ -193,7 +193,7 @@ class TableKeeper:
             table.read_revision()
             if change.seen or table.revision == "":
                 table.error = "it was changed by another program, and there is no copy to mend it from"
-                self._tell()
+                self._tell(table, answers=False)
             else:
                 table.change = None  # most likely nothing was done to it
             return
@@ -216,11 +216,13 @@ class TableKeeper:
             elif by is not None:
                 table.change.by, table.change.seen = by, True
 
-    def _tell(self) -> None:
+    def _tell(self, table: Table, *, answers: bool) -> None:
+        """answers: a text. Else the provider has not asked."""
         message = TablesMessage(type="tables", tables=self.states())
-        errors = [f"{table.name}: {table.error}" for table in self._tables.values() if table.error]
-        if errors:
-            message["error"] = "; ".join(errors)[:MAX_ERROR]
+        if answers:
+            message["name"] = table.name
+        if table.error:
+            message["error"] = f"{table.name}: {table.error}"[:MAX_ERROR]
         self._report(message)
         self._changed.set()
 
