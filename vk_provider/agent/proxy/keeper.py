@@ -93,17 +93,16 @@ class TableKeeper:
         loop = asyncio.get_running_loop()
         self._watch.open()
         try:
-            for table in self._tables.values():
-                if table.revision:
-                    table.change = Change("", False, loop.time() + START_CHECK_S)
-            check_s = loop.time() + CHECK_S
+            check_s, is_first = loop.time() + START_CHECK_S, any(table.revision for table in self._tables.values())
             while True:
                 self._wake.clear()
+                if loop.time() >= check_s:
+                    if is_first:
+                        self._note_changes(KERNEL_NAMES.values(), None)
+                    self._watch.check()
+                    check_s, is_first = loop.time() + CHECK_S, False
                 for table in self._tables.values():
                     await self._work(table)
-                if loop.time() >= check_s:
-                    self._watch.check()
-                    check_s = loop.time() + CHECK_S
                 await self._sleep_until(check_s)
         finally:
             self._watch.close()
