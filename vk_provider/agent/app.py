@@ -34,6 +34,7 @@ from vk_provider.agent.metadata import InstanceMetadata, KeptMetadata, wait_for_
 from vk_provider.agent.metadata_guard import MetadataGuard, allow_metadata
 from vk_provider.agent.metrics import add_metrics_routes
 from vk_provider.agent.outbox import Outbox
+from vk_provider.agent.proxy.explain import add_table_routes
 from vk_provider.agent.proxy.keeper import TableKeeper
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.server import AgentServer
@@ -116,6 +117,7 @@ class Agent:
         add_stream_routes(server.app, worker, runtime)
         add_stats_routes(server.app, sampler)
         add_metrics_routes(server.app, outbox, session, tables)
+        add_table_routes(server.app, tables)
         await server.start(facts.primary_ip, boot_data.agent_port)
         log.info("instance %s answers on %s:%d", facts.instance_id, facts.primary_ip, boot_data.agent_port)
 

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from tests.integration.agent.private_containerd import POD_IP, PRIMARY_IP, PrivateContainerd
-from tests.integration.agent.test_agent_process import AgentProcess, dial, is_phase, pod_message
+from tests.integration.agent.test_agent_process import INSTANCE, AgentProcess, dial, is_phase, pod_message
 from tests.integration.agent.test_agent_process import agent as agent  # noqa: PLC0414 - a fixture
 from tests.integration.agent.test_agent_process import connector as connector  # noqa: PLC0414 - a fixture
 from tests.integration.proxy.kept import Compiled
@@ -20,6 +20,7 @@ from tests.service_objects import make_endpoint, make_port, make_service, make_s
 from vk_provider.agent.runtime import ContainerRuntime
 from vk_provider.agentclient.https import HttpsConnector
 from vk_provider.agentclient.session import Slot
+from vk_provider.wire import routes
 
 pytestmark = pytest.mark.real
 
@@ -84,6 +85,14 @@ async def test_containers_start_after_the_first_table_and_the_pod_reaches_itself
         assert await fetch(host, port) == "hello\n"  # as the agent and hostNetwork pods connect
         fetched = await runtime.exec_sync(container.id, ["wget", "-qO-", f"http://{host}:{port}/"], 5)
         assert (fetched.exit_code, fetched.stdout) == (0, b"hello\n"), fetched
+    answer = await connector.request(INSTANCE, "GET", f"{routes.TABLES}?address={CLUSTER_IP}")
+    known = orjson.loads(b"".join([chunk async for chunk in answer.iter_any()]))
+    await answer.close()
+    assert known["tables"]["services"]["revision"] == compiled.table.revision
+    assert {(c["source"], c["endpoint"], c["endpointPort"]) for c in known["connections"]} == {
+        (PRIMARY_IP, POD_IP, 8080),
+        (POD_IP, POD_IP, 8080),
+    }
     await session.close()
 
     await agent.stop(signal.SIGKILL)

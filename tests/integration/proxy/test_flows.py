@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ import pytest
 from tests.integration.proxy.kept import POD, Compiled, Kept
 from tests.integration.proxy.test_mending import WITHIN_S
 from tests.service_objects import NODE4, make_endpoint, make_port, make_service, make_slice
+from vk_provider.agent.proxy.explain import list_connections
 
 pytestmark = pytest.mark.real
 
@@ -87,3 +89,23 @@ def _answers(client: socket.socket, endpoint: str) -> bool:
         return ask(client) == endpoint
     except OSError:
         return False
+
+
+def test_the_connections_to_an_address_are_listed_with_who_answers(
+    kept: Kept, compiled: Compiled, client: socket.socket
+) -> None:
+    kept.apply(compiled.whole(SERVICE, slice_of(HERE)))
+    assert ask(client) == HERE
+    (listed,) = kept._run(asyncio.to_thread(list_connections, "10.96.0.10"))
+    assert listed == {
+        "protocol": "UDP",
+        "source": POD,
+        "sourcePort": 50123,
+        "port": 53,
+        "endpoint": "10.1.0.1",
+        "endpointPort": 8080,
+        "answered": True,
+    }
+    assert kept._run(asyncio.to_thread(list_connections, "fd00::1")) == []
+    with pytest.raises(ValueError):
+        list_connections("web")

@@ -1,10 +1,12 @@
-"""Forgets UDP flows to endpoints that have gone, by ctnetlink. Blocking; call in a thread.
+"""The connection tracking table by ctnetlink: forgets UDP flows to endpoints that have gone, and lists connections.
+Blocking; call in a thread.
 
 Source: linux/netfilter/nfnetlink_conntrack.h. Which flows are stale says serviceproxy.conntrack.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import struct
 from collections.abc import Iterable, Iterator
@@ -26,7 +28,8 @@ from vk_provider.wire.tables import UdpFrontendEntry
 
 _SUBSYSTEM = 1 << 8
 _GET, _DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2
-_TUPLE_ORIG, _TUPLE_REPLY, _ID, _ZONE, _FILTER = 1, 2, 12, 18, 25
+_TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _ID, _ZONE, _FILTER = 1, 2, 3, 12, 18, 25
+_SEEN_REPLY = 1 << 1
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _PROTO_NUMBER, _PROTO_SOURCE, _PROTO_TARGET = 1, 2, 3
 _FILTER_ORIG_FLAGS, _FILTER_REPLY_FLAGS = 1, 2
@@ -36,11 +39,31 @@ _FAMILIES = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 _IP_KINDS = {Family.IPV4: (1, 2), Family.IPV6: (3, 4)}
 
 
-class Entry(NamedTuple):
-    """An entry of the connection tracking table. key: the attributes by which it is deleted, as they were read."""
+class Ends(NamedTuple):
+    """Canonical addresses of a packet."""
 
-    flow: Flow
+    source: str
+    source_port: int
+    target: str
+    target_port: int
+
+
+class Entry(NamedTuple):
+    """A connection between ports. original: as its first packet was sent; reply: as its answers are, before they are
+    translated back. key: the attributes by which it is deleted, as they were read."""
+
+    family: Family
+    protocol: int
+    original: Ends
+    reply: Ends
+    is_answered: bool
     key: bytes
+
+    @property
+    def flow(self) -> Flow:
+        return Flow(
+            self.family, self.original.target, self.original.target_port, self.reply.source, self.reply.source_port
+        )
 
 
 def forget_stale(frontends: Iterable[UdpFrontendEntry], nodeport_addresses: Iterable[str]) -> int:
@@ -73,42 +96,36 @@ def _find_stale(
 
 
 def parse_entry(message: Message) -> Entry | None:
-    """None for what is no UDP flow between ports."""
+    """None for what has no ports."""
     family = next((family for family, number in _FAMILIES.items() if number == message.family), None)
     attributes = read_attributes(message.body)
     if family is None or _TUPLE_ORIG not in attributes or _TUPLE_REPLY not in attributes:
         return None
-    original = _parse_tuple(family, attributes[_TUPLE_ORIG])
-    reply = _parse_tuple(family, attributes[_TUPLE_REPLY])
+    protocol, original = _parse_tuple(family, attributes[_TUPLE_ORIG])
+    _, reply = _parse_tuple(family, attributes[_TUPLE_REPLY])
     if original is None or reply is None:
         return None
-    flow = Flow(family, original.target, original.target_port, reply.source, reply.source_port)
     key = b"".join(
         pack_attribute(kind, attributes[kind], nested=kind == _TUPLE_ORIG)
         for kind in (_TUPLE_ORIG, _ID, _ZONE)
         if kind in attributes
     )
-    return Entry(flow, key)
+    is_answered = bool(int.from_bytes(attributes.get(_STATUS, b""), "big") & _SEEN_REPLY)
+    return Entry(family, protocol, original, reply, is_answered, key)
 
 
-class _Tuple(NamedTuple):
-    source: str
-    target: str
-    source_port: int
-    target_port: int
-
-
-def _parse_tuple(family: Family, value: bytes) -> _Tuple | None:
+def _parse_tuple(family: Family, value: bytes) -> tuple[int, Ends | None]:
     parts = read_attributes(value)
     addresses, ports = read_attributes(parts.get(_TUPLE_IP, b"")), read_attributes(parts.get(_TUPLE_PROTO, b""))
     source, target = (addresses.get(kind) for kind in _IP_KINDS[family])
-    if ports.get(_PROTO_NUMBER) != bytes([_UDP]) or source is None or target is None:
-        return None
+    protocol = int.from_bytes(ports.get(_PROTO_NUMBER, b""), "big")
+    if source is None or target is None or _PROTO_TARGET not in ports:
+        return protocol, None
     number = _FAMILIES[family]
-    return _Tuple(
+    return protocol, Ends(
         socket.inet_ntop(number, source),
-        socket.inet_ntop(number, target),
         _parse_port(ports.get(_PROTO_SOURCE)),
+        socket.inet_ntop(number, target),
         _parse_port(ports.get(_PROTO_TARGET)),
     )
 
@@ -126,7 +143,21 @@ def build_udp_filter() -> bytes:
 
 
 def _list_udp(requests: Requests, family: Family) -> Iterator[Entry]:
-    for message in requests.ask(_GET, NLM_F_DUMP, _FAMILIES[family], build_udp_filter()):
+    return (entry for entry in _list(requests, family, build_udp_filter()) if entry.protocol == _UDP)
+
+
+def list_to(address: str) -> Iterator[Entry]:
+    """The connections whose first packet went to `address`. Raises OSError, ValueError for what is no address."""
+    wanted = ipaddress.ip_address(address)
+    family = Family(wanted.version)
+    with Requests() as requests:
+        for entry in _list(requests, family, b""):
+            if entry.original.target == str(wanted):
+                yield entry
+
+
+def _list(requests: Requests, family: Family, attributes: bytes) -> Iterator[Entry]:
+    for message in requests.ask(_GET, NLM_F_DUMP, _FAMILIES[family], attributes):
         entry = parse_entry(message)
         if entry is not None:
             yield entry

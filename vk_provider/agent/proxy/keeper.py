@@ -18,6 +18,7 @@ from vk_provider.agent.proxy.ruleset import RulesetWatch
 from vk_provider.agent.proxy.table import KERNEL_NAMES, Change, Table
 from vk_provider.aiokit.nft import NftError, NftTable
 from vk_provider.errors import AgentError
+from vk_provider.jsontypes import Json
 from vk_provider.wire.tables import TableMessage, TableName, TablesMessage, TableStates, UdpFrontendEntry
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,18 @@ class TableKeeper:
     def counts(self) -> Mapping[tuple[str, str], int]:
         """(table, "applied" | "refused" | "mended" | "reapplied") -> how often; for the metrics."""
         return {(name, what): n for name, table in self._tables.items() for what, n in table.counts.items()}
+
+    def describe(self) -> Json:
+        """For people: see agent.proxy.explain."""
+        return {
+            name: {
+                "revision": table.revision,
+                "error": table.error,
+                "waiting": len(table.waiting),
+                "counts": dict(table.counts),
+            }
+            for name, table in self._tables.items()
+        }
 
     def receive(self, message: TableMessage) -> None:
         """Take a text over. One that makes the whole table replaces those before it that still wait."""

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from vk_provider.agent.proxy.conntrack import parse_entry
+from vk_provider.agent.proxy.conntrack import Ends, Entry, parse_entry
 from vk_provider.agent.proxy.netlink import (
     pack_attribute,
     pack_message,
@@ -53,23 +53,34 @@ MADE = bytes.fromhex(
     "1c00010018000100140001000001000200000000000000000000000338000000000a0000040000001606000002000002080001006e617400"
     "08000300000000000c00040000000000000000020800020000000000"
 )
+STATUS, ANSWERED = bytes.fromhex("0800030000000008"), bytes.fromhex("080003000000000a")
 END = bytes.fromhex("2c0000000f0a000001000000160600000000000208000100000000020800020000000616080003006e667400")
 
 
-def test_a_udp_flow_says_where_it_went_and_who_answers_and_tcp_is_none() -> None:
-    entries = [parse_entry(message) for message in split_messages(FLOWS4)]
-    assert [entry and entry.flow for entry in entries] == [
-        None,
-        Flow(Family.IPV4, "10.96.0.10", 53, "10.1.128.1", 8080),
-        Flow(Family.IPV4, "10.96.0.10", 53, "10.1.0.1", 8080),
+def entries_of(data: bytes) -> list[Entry]:
+    return [entry for message in split_messages(data) if (entry := parse_entry(message)) is not None]
+
+
+def test_a_connection_says_where_it_went_and_who_answers() -> None:
+    entries = entries_of(FLOWS4)
+    assert [(entry.protocol, entry.flow) for entry in entries] == [
+        (6, Flow(Family.IPV4, "10.96.0.10", 53, "10.1.0.1", 8080)),
+        (17, Flow(Family.IPV4, "10.96.0.10", 53, "10.1.128.1", 8080)),
+        (17, Flow(Family.IPV4, "10.96.0.10", 53, "10.1.0.1", 8080)),
     ]
-    (entry,) = [parse_entry(message) for message in split_messages(FLOWS6)]
-    assert entry is not None and entry.flow == Flow(Family.IPV6, "fd00:96::a", 53, "fd00:1::1", 8080)
+    assert entries[1].original == Ends("10.1.64.1", 50001, "10.96.0.10", 53)
+    (entry,) = entries_of(FLOWS6)
+    assert entry.flow == Flow(Family.IPV6, "fd00:96::a", 53, "fd00:1::1", 8080)
+
+
+def test_a_connection_is_answered_when_the_kernel_has_seen_a_reply() -> None:
+    assert not any(entry.is_answered for entry in entries_of(FLOWS4))
+    assert all(entry.is_answered for entry in entries_of(FLOWS4.replace(STATUS, ANSWERED)))
 
 
 def test_a_flow_is_deleted_by_its_own_tuple_and_number() -> None:
     messages = list(split_messages(FLOWS4))[1:]
-    keys = [read_attributes(entry.key) for message in messages if (entry := parse_entry(message))]
+    keys = [read_attributes(entry.key) for entry in entries_of(FLOWS4)[1:]]
     assert [sorted(key) for key in keys] == [[1, 12]] * 2
     assert [key[1] for key in keys] == [read_attributes(message.body)[1] for message in messages]
     assert keys[0] != keys[1]
