@@ -11,6 +11,7 @@ from vk_provider.agent.images import ImageStore
 from vk_provider.agent.journal import Journal
 from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.runtime import ContainerRuntime
+from vk_provider.agent.worker.gate import TablesInForce
 from vk_provider.agent.worker.memory import PodMemory, services_of
 from vk_provider.agent.worker.podrun import PodRun, make_volumes
 from vk_provider.agent.worker.spec import find_ref, uid_of
@@ -31,6 +32,7 @@ class PodWorker:
         journal: Journal,
         facts: InstanceFacts,
         root: Path,
+        tables: TablesInForce,
     ) -> None:
         """root: the kubelet's directory for volumes, /var/lib/kubelet. The journal is read here."""
         self._runtime = runtime
@@ -39,6 +41,7 @@ class PodWorker:
         self._journal = journal
         self._facts = facts
         self._root = root
+        self._tables = tables
         self._memory = PodMemory.from_document(journal.load())
         self._run: PodRun | None = None
         self._has_pod = asyncio.Event()
@@ -85,7 +88,9 @@ class PodWorker:
         await self._has_pod.wait()
         memory = self._memory
         assert memory is not None
-        self._run = PodRun(memory, self._runtime, self._images, self._outbox, self._journal, self._facts, volumes)
+        self._run = PodRun(
+            memory, self._runtime, self._images, self._outbox, self._journal, self._facts, volumes, self._tables
+        )
         await self._run.run()
 
     # -- PodView -----------------------------------------------------------------------------------------------------

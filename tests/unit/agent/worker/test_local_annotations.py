@@ -13,6 +13,7 @@ from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.journal import Journal
 from vk_provider.agent.outbox import Outbox
+from vk_provider.agent.worker.gate import NoTables
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.sandbox import build_sandbox_config
 from vk_provider.agent.worker.worker import PodWorker
@@ -76,14 +77,14 @@ def test_the_runtime_is_told_the_annotations() -> None:
 
 def test_a_changed_pod_and_a_restarted_agent_keep_the_time(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.json")
-    worker = PodWorker(NOBODY, NOBODY, Outbox(), journal, FACTS, tmp_path)
+    worker = PodWorker(NOBODY, NOBODY, Outbox(), journal, FACTS, tmp_path, NoTables())
     worker.update(message())
     assert worker._memory is not None
     first = shown(worker._memory)
     worker.update(message({"b": "1"}))
     assert shown(worker._memory) == f'b="1"\n{first}'
     journal.save(worker._memory.to_document())
-    again = PodWorker(NOBODY, NOBODY, Outbox(), journal, FACTS, tmp_path)
+    again = PodWorker(NOBODY, NOBODY, Outbox(), journal, FACTS, tmp_path, NoTables())
     assert again._memory is not None and shown(again._memory) == f'b="1"\n{first}'
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +200,25 @@ def _move_cgroups(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(function, "__defaults__", moved)
 
 
+class Tables:
+    """The instance's tables; `late` are those that were not in force yet."""
+
+    def __init__(self) -> None:
+        self.late: dict[str, str] = {}
+        self._changed = asyncio.Event()
+
+    def missing(self, names: Iterable[str]) -> dict[str, str]:
+        return {name: self.late[name] for name in names if name in self.late}
+
+    async def wait_change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    def apply(self, name: str) -> None:
+        del self.late[name]
+        self._changed.set()
+
+
 class WorkerRig:
     """`pass_` does one pass; `told` is what was sent. Nothing runs between the calls."""
 
@@ -218,7 +237,9 @@ class WorkerRig:
         runtime: Any = self.runtime
         images: Any = self.images
         volumes = PodVolumes(directory / "kubelet")
-        self.run = PodRun(self.memory, runtime, images, self.told, Journal(directory / "journal.json"), FACTS, volumes)
+        journal = Journal(directory / "journal.json")
+        self.tables = Tables()
+        self.run = PodRun(self.memory, runtime, images, self.told, journal, FACTS, volumes, self.tables)
         self.runtime.step = self.publish  # type: ignore[method-assign]
 
     async def publish(self) -> None:
