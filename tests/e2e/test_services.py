@@ -1,0 +1,210 @@
+"""Services in a real cluster: from a pod, from a hostNetwork pod and from the machine, which owns the Nodes' address."""
+
+from __future__ import annotations
+
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.manifest import container, pod
+from tests.e2e.nodeless import Namespace, Nodeless
+from tests.e2e.until import until
+from vk_provider.jsontypes import Json
+
+pytestmark = pytest.mark.real
+
+TRIES = 20
+"""Two endpoints: that one of them is never chosen in so many tries happens once in 500,000 runs."""
+WEB = """mkdir -p /tmp/www/cgi-bin; hostname > /tmp/www/index.html
+printf '#!/bin/sh\\necho; echo $REMOTE_ADDR\\n' > /tmp/www/cgi-bin/client; chmod +x /tmp/www/cgi-bin/client
+udpsvd -E 0.0.0.0 9000 hostname &
+exec httpd -f -p 8080 -h /tmp/www"""
+CLIENTS = ("client", "host-client", "machine")
+
+
+def make_service(name: str, app: str = "web", **spec: Any) -> Json:
+    ports = [{"name": "http", "port": 80, "targetPort": 8080}]
+    if spec.pop("udp", False):
+        ports.append({"name": "udp", "port": 90, "targetPort": 9000, "protocol": "UDP"})
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {"selector": {"app": app}, "ports": ports, **spec},
+    }
+
+
+@pytest.fixture(scope="module")
+def cluster(namespace: Namespace, nodeless: Nodeless) -> Namespace:
+    """A server on each Node, and clients."""
+    first, second = nodeless.nodes
+    namespace.apply(
+        *(
+            pod(f"web-{n}", container(nodeless.image, WEB), labels={"app": "web"}, nodeName=node)
+            for n, node in enumerate((first, second))
+        ),
+        pod("client", container(nodeless.image), nodeName=first),
+        pod("client-2", container(nodeless.image), nodeName=second),
+        pod("host-client", container(nodeless.image), nodeName=first, hostNetwork=True),
+        make_service("web", udp=True),
+        make_service("none", "nobody"),
+        make_service("ports", type="NodePort", udp=True),
+        make_service("sticky", sessionAffinity="ClientIP"),
+        make_service("near", internalTrafficPolicy="Local"),
+        make_service("outside", type="NodePort", externalTrafficPolicy="Local"),
+    )
+    namespace.wait_ready("web-0", "web-1", "client", "client-2", "host-client")
+    until("both servers are endpoints", lambda: len(namespace.ready_endpoints("web")) == 2)
+    return namespace
+
+
+def cluster_ip(namespace: Namespace, service: str) -> str:
+    return str(namespace.get("service", service)["spec"]["clusterIP"])
+
+
+def node_port(namespace: Namespace, service: str, port: str = "http") -> int:
+    ports = namespace.get("service", service)["spec"]["ports"]
+    return next(int(item["nodePort"]) for item in ports if item["name"] == port)
+
+
+def ask(namespace: Namespace, client: str, address: str, port: int, path: str = "") -> str:
+    """What one HTTP request from `client` gets: the server's word, "refused" or "nothing"."""
+    url = f"http://{address}:{port}/{path}"
+    if client == "machine":
+        try:
+            with urllib.request.urlopen(url, timeout=3) as answer:
+                return str(answer.read().decode().strip())
+        except urllib.error.URLError as error:
+            return "refused" if isinstance(error.reason, ConnectionRefusedError) else "nothing"
+        except OSError:
+            return "nothing"
+    done = namespace.execute(client, f"wget -q -T 3 -O - {url} 2>&1", check=False)
+    return "refused" if "refused" in done.stdout else done.stdout.strip() if done.returncode == 0 else "nothing"
+
+
+def ask_often(namespace: Namespace, client: str, address: str, port: int, tries: int = TRIES) -> set[str]:
+    """The different answers to many requests."""
+    if client == "machine":
+        return {ask(namespace, client, address, port) for _ in range(tries)}
+    script = f"for i in $(seq {tries}); do wget -q -T 3 -O - http://{address}:{port}/ || echo failed; done"
+    return set(namespace.execute(client, script, check=False).stdout.split())
+
+
+def ask_udp(namespace: Namespace, client: str, address: str, port: int) -> set[str]:
+    """Answers to many datagrams, each from a port of its own."""
+    if client != "machine":
+        script = f"for i in $(seq {TRIES}); do echo x | timeout 1 nc -u {address} {port} | head -n 1; done"
+        return set(namespace.execute(client, script, check=False).stdout.split())
+    found: set[str] = set()
+    for _ in range(TRIES):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.settimeout(2)
+            sender.sendto(b"x", (address, port))
+            found.add(sender.recv(100).decode().strip())
+    return found
+
+
+def until_answers(look: Callable[[], set[str]], wanted: set[str]) -> None:
+    until(f"the answers are {wanted}", lambda: look() == wanted, 20, explain=look)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_cluster_ip_reaches_every_endpoint(cluster: Namespace, client: str) -> None:
+    until_answers(lambda: ask_often(cluster, client, cluster_ip(cluster, "web"), 80), {"web-0", "web-1"})
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_datagrams_to_a_cluster_ip_reach_every_endpoint(cluster: Namespace, client: str) -> None:
+    assert ask_udp(cluster, client, cluster_ip(cluster, "web"), 90) == {"web-0", "web-1"}
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_service_without_endpoints_refuses_at_once(cluster: Namespace, client: str) -> None:
+    started = time.monotonic()
+    assert ask(cluster, client, cluster_ip(cluster, "none"), 80) == "refused"
+    assert time.monotonic() - started < 2.5
+    assert ask(cluster, client, cluster_ip(cluster, "web"), 81) == "refused"  # a port that it does not have
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_node_port_answers_at_the_nodes_address(cluster: Namespace, nodeless: Nodeless, client: str) -> None:
+    address = nodeless.environment.address
+    assert ask_often(cluster, client, address, node_port(cluster, "ports")) == {"web-0", "web-1"}
+    assert ask_udp(cluster, client, address, node_port(cluster, "ports", "udp")) == {"web-0", "web-1"}
+
+
+def test_a_server_sees_the_address_of_the_pod_that_asks(cluster: Namespace) -> None:
+    address = cluster.pod("client")["status"]["podIP"]
+    assert ask(cluster, "client", cluster_ip(cluster, "web"), 80, "cgi-bin/client") == address
+
+
+def test_a_server_reaches_itself_by_its_service(cluster: Namespace) -> None:
+    assert ask_often(cluster, "web-0", cluster_ip(cluster, "web"), 80) == {"web-0", "web-1"}
+
+
+def test_a_client_with_affinity_stays_with_one_endpoint(cluster: Namespace) -> None:
+    for client in CLIENTS:
+        assert len(ask_often(cluster, client, cluster_ip(cluster, "sticky"), 80)) == 1
+
+
+def test_an_internal_policy_of_local_means_the_clients_node(cluster: Namespace) -> None:
+    address = cluster_ip(cluster, "near")
+    assert ask_often(cluster, "client", address, 80) == {"web-0"}
+    assert ask_often(cluster, "client-2", address, 80) == {"web-1"}
+
+
+def test_an_external_policy_of_local_leaves_all_endpoints_to_pods_and_the_node(
+    cluster: Namespace, nodeless: Nodeless
+) -> None:
+    for client in CLIENTS:
+        port = node_port(cluster, "outside")
+        assert ask_often(cluster, client, nodeless.environment.address, port) == {"web-0", "web-1"}
+
+
+def test_the_api_servers_own_service_answers_in_a_pod(cluster: Namespace) -> None:
+    script = "timeout 5 nc $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT < /dev/null && echo open"
+    assert "open" in cluster.execute("client", script).stdout
+
+
+def test_services_answer_on_while_the_provider_is_away_and_follow_the_cluster_afterwards(
+    cluster: Namespace, nodeless: Nodeless
+) -> None:
+    address = cluster_ip(cluster, "web")
+    nodeless.kill_provider()
+    try:
+        for client in ("host-client", "machine"):
+            answers = _ask_from_instance(cluster, client, address)
+            assert answers == {"web-0", "web-1"}
+    finally:
+        nodeless.start_provider()
+    cluster.wait_ready("web-0", "web-1", "client")
+    cluster.kubectl("label", "pod", "web-1", "app=other", "--overwrite")
+    try:
+        for client in CLIENTS:
+            until_answers(lambda client=client: ask_often(cluster, client, address, 80), {"web-0"})  # type: ignore[misc]
+    finally:
+        cluster.kubectl("label", "pod", "web-1", "app=web", "--overwrite")
+    until_answers(lambda: ask_often(cluster, "client", address, 80), {"web-0", "web-1"})
+
+
+def _ask_from_instance(cluster: Namespace, client: str, address: str) -> set[str]:
+    """Without the kubelet API, which is away: on the instance itself."""
+    if client == "machine":
+        return ask_often(cluster, client, address, 80)
+    script = f"for i in $(seq {TRIES}); do busybox wget -q -T 3 -O - http://{address}:80/ || echo failed; done"
+    return set(cluster.instance(client).run(script).split())
+
+
+def test_an_endpoint_that_goes_is_asked_no_more(cluster: Namespace) -> None:
+    address = cluster_ip(cluster, "web")
+    cluster.kubectl("delete", "pod", "web-1", "--wait=false")
+    for client in CLIENTS:
+        until_answers(lambda client=client: ask_often(cluster, client, address, 80), {"web-0"})  # type: ignore[misc]
+    cluster.kubectl("delete", "pod", "web-0", "--wait=false")
+    for client in CLIENTS:
+        until_answers(lambda client=client: {ask(cluster, client, address, 80)}, {"refused"})  # type: ignore[misc]
