@@ -262,6 +262,7 @@ class Provider:
             nodes=self._node_object,
             boot_data=lambda token: build_boot_data(settings, self._identity, token),
             tables=networking.sources,
+            on_host_ports=networking.set_host_ports,
         )
         self._sweep = OrphanSweep(
             cloud,

@@ -18,6 +18,7 @@ from vk_provider.kube.services import ServiceEnvironment
 from vk_provider.pods.record import PodRecord
 from vk_provider.routing.machine import MachineTable, name_table, owns_address
 from vk_provider.routing.service import ServiceRouting
+from vk_provider.serviceproxy.hostport import HostPort
 from vk_provider.settings import NodeSettings, Settings
 
 
@@ -44,6 +45,10 @@ class Networking:
         """The tables that a pod's instance is sent. Its zone is the Node's where that has one: the cluster's view."""
         zone = self._nodes[record.node].zone or (record.instance.zone if record.instance else "")
         return [self._routing.source(record.node, zone)]
+
+    def set_host_ports(self, node: str, pod: str, ports: tuple[HostPort, ...]) -> None:
+        """The host ports of a pod, by UID: they are reached at the Node's address."""
+        self._routing.compiler.set_host_ports(node, pod, ports)
 
     def start(self, supervisor: Supervisor) -> None:
         supervisor.start("tables of Services", self._routing.run())

@@ -1,4 +1,4 @@
-"""Services in a real cluster: from a pod, from a hostNetwork pod and from the machine, which owns the Nodes' address."""
+"""Services in a real cluster: from a pod, a hostNetwork pod and the machine, which owns the Nodes' address."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ WEB = """mkdir -p /tmp/www/cgi-bin; hostname > /tmp/www/index.html
 printf '#!/bin/sh\\necho; echo $REMOTE_ADDR\\n' > /tmp/www/cgi-bin/client; chmod +x /tmp/www/cgi-bin/client
 udpsvd -E 0.0.0.0 9000 hostname &
 exec httpd -f -p 8080 -h /tmp/www"""
+HOST_PORT = 18080
 CLIENTS = ("client", "host-client", "machine")
 
 
@@ -164,6 +165,19 @@ def test_an_external_policy_of_local_leaves_all_endpoints_to_pods_and_the_node(
     for client in CLIENTS:
         port = node_port(cluster, "outside")
         assert ask_often(cluster, client, nodeless.environment.address, port) == {"web-0", "web-1"}
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_host_port_answers_at_the_nodes_address(cluster: Namespace, nodeless: Nodeless, client: str) -> None:
+    ports = [
+        {"containerPort": 8080, "hostPort": HOST_PORT},
+        {"containerPort": 9000, "hostPort": HOST_PORT, "protocol": "UDP"},
+    ]
+    cluster.apply(pod("host-port", container(nodeless.image, WEB, ports=ports), nodeName=nodeless.nodes[1]))
+    cluster.wait_ready("host-port")
+    address = nodeless.environment.address
+    until_answers(lambda: ask_often(cluster, client, address, HOST_PORT, 2), {"host-port"})
+    assert ask_udp(cluster, client, address, HOST_PORT) == {"host-port"}
 
 
 def test_the_api_servers_own_service_answers_in_a_pod(cluster: Namespace) -> None:

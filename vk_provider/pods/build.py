@@ -15,6 +15,7 @@ from vk_provider.pods.archive import LogArchive
 from vk_provider.pods.connection import InstanceConnection
 from vk_provider.pods.controller import PodController
 from vk_provider.pods.executor import COMPONENT, PodExecutor, involved
+from vk_provider.pods.hostports import HostPortWatch, OnHostPorts
 from vk_provider.pods.launch_request import BootData
 from vk_provider.pods.launcher import PodLauncher
 from vk_provider.pods.metrics import PodMetrics
@@ -40,6 +41,7 @@ def build_controller(
     nodes: Callable[[str], Json | None],
     boot_data: BootData,
     tables: Sources,
+    on_host_ports: OnHostPorts,
 ) -> PodController:
     """The controller, not started: it waits for `adopt`. tables: those that the instance of a pod is sent."""
 
@@ -103,5 +105,6 @@ def build_controller(
         settings.cloud.agent_monitor_grace_s,
         launcher.capacity_of,
         pod_tables,
+        HostPortWatch(on_host_ports),
     )
     return controller

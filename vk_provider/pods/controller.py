@@ -28,6 +28,7 @@ from vk_provider.pods.agent_events import AgentEventRelay
 from vk_provider.pods.agent_report import accept_stats, accept_status, keep_end
 from vk_provider.pods.connection import InstanceConnection, may_have_run
 from vk_provider.pods.executor import PodExecutor, involved
+from vk_provider.pods.hostports import HostPortWatch
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.missing import MissingRule
 from vk_provider.pods.provider_status import AGENT_PROTOCOL_ERROR, AGENT_REACHABLE
@@ -62,13 +63,14 @@ class PodController:
         agent_grace_s: float,
         capacity_of: Callable[[Instance], tuple[int, int]],
         tables: PodTables,
+        host_ports: HostPortWatch,
     ) -> None:
         self._cloud = cloud
         self._recorder = recorder
         self._metrics = metrics
         self._agent_grace_s = agent_grace_s
         self._capacity_of = capacity_of
-        self._tables = tables
+        self._tables, self._host_ports = tables, host_ports
         self.records: dict[str, PodRecord] = {}
         self._by_name: dict[tuple[str, str], str] = {}
         self._adopting = True
@@ -262,6 +264,7 @@ class PodController:
                 deferred = error
             if action in _DECISIVE:
                 self._workers.wake(uid)
+        self._host_ports.note(record)
         if record.finished or is_over(state):
             self.executor.release(record)
         if deferred is not None:
@@ -286,6 +289,7 @@ class PodController:
 
     def forget(self, record: PodRecord) -> None:
         record.close_event_relay()
+        self._host_ports.forget(record)
         if record.connection is not None:
             record.connection.cancel()
         record.forgotten = True

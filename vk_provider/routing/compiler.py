@@ -14,6 +14,7 @@ from vk_provider.aiokit.guard import contained
 from vk_provider.jsontypes import Json
 from vk_provider.kube.informer import DELETED
 from vk_provider.routing.tables import ServiceTables
+from vk_provider.serviceproxy.hostport import HostPort
 from vk_provider.serviceproxy.index import ServiceIndex
 
 SETTLE_S = 0.005
@@ -27,12 +28,13 @@ _COMPILED_AT_ONCE = 16
 
 
 class NodeTables:
-    """The tables of one Node, by zone of the instances."""
+    """The tables of one Node, by zone of the instances. host_ports: those that the index has not yet taken over."""
 
     def __init__(self, node: str, addresses: Iterable[str]) -> None:
         self.addresses = tuple(addresses)
         self.index = ServiceIndex(node, self.addresses)
         self.zones: dict[str, ServiceTables] = {}
+        self.host_ports: dict[str, tuple[HostPort, ...]] = {}
 
 
 class TableCompiler:
@@ -78,6 +80,11 @@ class TableCompiler:
         waiting[f"{metadata['namespace']}/{metadata['name']}"] = item if kind != DELETED else None
         self._changed.set()
 
+    def set_host_ports(self, node: str, pod: str, ports: tuple[HostPort, ...]) -> None:
+        """The host ports of a pod of the Node, by UID."""
+        self._nodes[node].host_ports[pod] = ports
+        self._changed.set()
+
     def set_cidrs(self, networks: list[str]) -> None:
         self._cidrs = networks
         self._changed.set()
@@ -120,10 +127,13 @@ class TableCompiler:
             await turn.breathe()
 
     async def _take_over(self, turn: _Turn) -> None:
-        indexes = [tables.index for tables in self._nodes.values()]
         services, self._services = self._services, {}
         slices, self._slices = self._slices, {}
-        for index in indexes:
+        for tables in self._nodes.values():
+            index = tables.index
+            host_ports, tables.host_ports = tables.host_ports, {}
+            for pod, ports in host_ports.items():
+                index.set_host_ports(pod, ports)
             if self._cidrs is not None:
                 index.set_service_cidrs(self._cidrs)
             for apply, remove, items in (

@@ -24,6 +24,7 @@ from vk_provider.pods.build import build_controller
 from vk_provider.pods.controller import PodController
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import PodRecord
+from vk_provider.serviceproxy.hostport import HostPort
 from vk_provider.settings import CloudSettings, NodeSettings, Settings
 
 from .fakeapi import FakeApi
@@ -178,6 +179,7 @@ class World:
         self.agent_monitor_grace_s = 40.0
         self.user_data = "boot"
         self.tables: list[TableSource] = []
+        self.host_ports: list[tuple[str, str, tuple[HostPort, ...]]] = []
         self.node: Json | None = {"metadata": {"labels": {}}, "status": {"allocatable": {"cpu": "100", "pods": "50"}}}
         self.controller: PodController
         self.runtime = InstanceRuntime("containerd", "1.6.20")
@@ -208,6 +210,7 @@ class World:
             nodes=lambda name: self.node,
             boot_data=lambda token: (f"generation/{token}", self.user_data),
             tables=lambda record: self.tables,
+            on_host_ports=lambda node, pod, ports: self.host_ports.append((node, pod, ports)),
         )
         instances = await self.cloud.list_owned()
         for pod in self.api.pods.values():
