@@ -42,7 +42,7 @@ def message(annotations: dict[str, str] | None = None, **spec: Any) -> PodMessag
 
 
 def shown(memory: PodMemory) -> str:
-    return build_volume_files(FILE, memory.pod, {}, [], PodContext(node=NODE))["a"].data.decode()
+    return build_volume_files(FILE, memory.pod, {}, PodContext(node=NODE))["a"].data.decode()
 
 
 @pytest.mark.parametrize(

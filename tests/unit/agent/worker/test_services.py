@@ -12,6 +12,7 @@ from tests.unit.agent.worker.builders import container, pod
 from tests.unit.agent.worker.workerrig import FACTS, NODE
 from vk_provider.agent.journal import Journal
 from vk_provider.agent.outbox import Outbox
+from vk_provider.agent.worker.gate import NoTables
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.worker import PodWorker
 
@@ -25,7 +26,7 @@ def message(references: Any, **more: Any) -> Any:
 @pytest.fixture
 def worker(tmp_path: Path) -> PodWorker:
     outbox, journal = Outbox(), Journal(tmp_path / "journal")
-    return PodWorker(None, None, outbox, journal, FACTS, tmp_path)  # type: ignore[arg-type]
+    return PodWorker(None, None, outbox, journal, FACTS, tmp_path, NoTables())  # type: ignore[arg-type]
 
 
 def test_services_come_with_the_pod_and_are_replaced_without_its_references(worker: PodWorker) -> None:
