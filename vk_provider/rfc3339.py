@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 def format_time(timestamp: float | None = None) -> str:
     """Second precision, as metav1.Time; `timestamp` in seconds since the epoch, now when None."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() if timestamp is None else timestamp))
+    return _format_second(math.floor(time.time() if timestamp is None else timestamp))
+
+
+@lru_cache(maxsize=8)
+def _format_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def format_milli_time(timestamp: float | None = None) -> str:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from vk_provider.jsontypes import Json
@@ -210,7 +211,12 @@ def effective_bytes(pod: Json, kind: ResourceKind, name: str) -> int:
 
 
 def _amounts(quantities: Mapping[str, str]) -> Amounts:
-    return {name: Amount(parse_quantity(text), is_binary(text), is_exponent(text)) for name, text in quantities.items()}
+    return {name: _amount(text) for name, text in quantities.items()}
+
+
+@lru_cache(maxsize=512)
+def _amount(text: str) -> Amount:
+    return Amount(parse_quantity(text), is_binary(text), is_exponent(text))
 
 
 def _has(amounts: Amounts, name: str) -> bool:

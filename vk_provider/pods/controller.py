@@ -34,7 +34,7 @@ from vk_provider.pods.missing import MissingRule
 from vk_provider.pods.provider_status import AGENT_PROTOCOL_ERROR, AGENT_REACHABLE
 from vk_provider.pods.reconcile import Action, is_over, reconcile
 from vk_provider.pods.record import PodRecord
-from vk_provider.pods.state import compute_state, is_current, is_overdue, next_look_s, note_first
+from vk_provider.pods.state import compute_state, is_overdue, is_restoring, next_look_s, note_first
 from vk_provider.pods.status_publisher import note_held, resource_version
 from vk_provider.pods.tables import PodTables
 from vk_provider.rfc3339 import format_time
@@ -138,9 +138,9 @@ class PodController:
         (HandlePodReconcile), and its status manager writes the phase back.
         """
         if record.published is not None and resource_version(record.pod) > record.published_version:
-            was_published = is_current(record)
+            before = record.published
             note_held(record, record.pod)
-            record.restoring = was_published and not is_current(record)
+            record.restoring = is_restoring(record, before)
 
     def receive(self, record: PodRecord, message: UpMessage) -> None:
         """Handle an agent's message. Raises AgentProtocolError for a sample beyond the instance's capacity."""

@@ -181,20 +181,40 @@ def compute_fingerprint(record: PodRecord) -> Any:
 
 def desired_status(record: PodRecord) -> Json | None:
     """The status that the API server should hold (owned_status); None while there is nothing to publish."""
+    return _desired_beside(record, record.published)
+
+
+def _desired_beside(record: PodRecord, held: Json | None) -> Json | None:
+    """The desired status if the API server held `held`."""
     status = record.status
     if status is None and record.not_ready is not None:
-        status = record.published
+        status = held
     if status is None:
         return None
-    desired = compute_desired(status, record.first_ended, record.not_ready)
-    if record.start_time:
-        desired["startTime"] = record.start_time
-    return keep_final_ends(record.pod, record.published, desired)
+    # Asked for several times for each status: what it is made of is replaced, never changed.
+    made_of = (status, record.first_ended, record.not_ready, record.start_time)
+    if record.desired is None or any(one is not other for one, other in zip(record.desired_of, made_of, strict=True)):
+        desired = compute_desired(*made_of[:3])
+        if record.start_time:
+            desired["startTime"] = record.start_time
+        record.desired, record.desired_of = desired, made_of
+    return keep_final_ends(record.pod, held, record.desired)
 
 
 def is_current(record: PodRecord) -> bool:
     """Whether the API server holds our newest status, or has refused just that one."""
-    desired = desired_status(record)
+    return _is_current_beside(record, record.published)
+
+
+def is_restoring(record: PodRecord, before: Json | None) -> bool:
+    """Whether the API server does not hold our newest status any more: it did while it held `before`."""
+    if record.published == before:
+        return record.restoring
+    return _is_current_beside(record, before) and not is_current(record)
+
+
+def _is_current_beside(record: PodRecord, held: Json | None) -> bool:
+    desired = _desired_beside(record, held)
     if desired is None or desired == record.refused:
         return True
-    return is_published(record.published, keep_transition_times(desired, record.published, ""))
+    return is_published(held, keep_transition_times(desired, held, ""))

@@ -54,7 +54,7 @@ KUBELET_CONDITIONS = OWNED_CONDITIONS - {"DisruptionTarget", INSTANCE_CONDITION}
 
 def _is_empty(name: str, value: Any) -> bool:
     """A pod that asks for nothing has empty resources, and says so."""
-    return value in (None, "", [], {}) and not (name == "resources" and value == {})
+    return not value and value in (None, "", [], {}) and not (name == "resources" and value == {})
 
 
 def owned_status(status: Json) -> Json:
