@@ -82,7 +82,7 @@ def ask(namespace: Namespace, client: str, address: str, port: int, path: str = 
             return "refused" if isinstance(error.reason, ConnectionRefusedError) else "nothing"
         except OSError:
             return "nothing"
-    done = namespace.execute(client, f"wget -q -T 3 -O - {url} 2>&1", check=False)
+    done = namespace.execute(client, f"timeout 3 wget -q -O - {url} 2>&1", check=False)
     return "refused" if "refused" in done.stdout else done.stdout.strip() if done.returncode == 0 else "nothing"
 
 
@@ -90,7 +90,7 @@ def ask_often(namespace: Namespace, client: str, address: str, port: int, tries:
     """The different answers to many requests."""
     if client == "machine":
         return {ask(namespace, client, address, port) for _ in range(tries)}
-    script = f"for i in $(seq {tries}); do wget -q -T 3 -O - http://{address}:{port}/ 2>&1 || break; done"
+    script = f"for i in $(seq {tries}); do timeout 3 wget -q -O - http://{address}:{port}/ 2>&1 || break; done"
     return set(namespace.execute(client, script, check=False).stdout.splitlines())
 
 
@@ -255,7 +255,7 @@ def _ask_from_instance(cluster: Namespace, client: str, address: str) -> set[str
     """Without the kubelet API, which is away: on the instance itself."""
     if client == "machine":
         return ask_often(cluster, client, address, 80)
-    script = f"for i in $(seq {TRIES}); do busybox wget -q -T 3 -O - http://{address}:80/ || echo failed; done"
+    script = f"for i in $(seq {TRIES}); do busybox timeout 3 wget -q -O - http://{address}:80/ || echo failed; done"
     return set(cluster.instance(client).run(script).split())
 
 
