@@ -42,7 +42,7 @@ from vk_provider.agent.session import SessionHandler
 from vk_provider.agent.stats.sampler import Sampler, add_stats_routes, run_stats
 from vk_provider.agent.streams import add_stream_routes
 from vk_provider.agent.worker.worker import PodWorker
-from vk_provider.aiokit import openfiles
+from vk_provider.aiokit import memory, openfiles
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
 from vk_provider.aiokit.textlog import TextFormatter
 from vk_provider.errors import EXIT_BAD_START, AgentError, BadStartError
@@ -172,6 +172,7 @@ def main(argv: Sequence[str]) -> int:
     handler.setFormatter(TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=options.log_level, handlers=[handler])
     openfiles.raise_limit()
+    memory.return_large_blocks()
     try:
         asyncio.run(_run_until_signalled(Agent(options)))
     except RootTaskError:

@@ -37,15 +37,12 @@ def _build_registry(outbox: Outbox, session: SessionHandler, tables: TableKeeper
     def events() -> dict[LabelValues, float]:
         return {("waiting",): len(outbox.unacknowledged()), ("dropped",): outbox.dropped_events}
 
-    def table_counts() -> dict[LabelValues, float]:
-        return {labels: float(count) for labels, count in tables.counts().items()}
-
     def cpu() -> dict[LabelValues, float]:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {(): usage.ru_utime + usage.ru_stime}
 
     registry.gauge("vk_agent_sessions", "Sessions with the provider: opened so far, open now.", ("state",), sessions)
     registry.gauge("vk_agent_events", "Events not acknowledged, and dropped for want of room.", ("state",), events)
-    registry.gauge("vk_agent_tables", _TABLES_HELP, ("table", "what"), table_counts)
+    registry.gauge("vk_agent_tables", _TABLES_HELP, ("table", "what"), tables.counts)
     registry.gauge("vk_agent_cpu_seconds", "CPU time of the agent.", (), cpu)
     return registry

@@ -168,7 +168,7 @@ class Kept(Opened):
         return time.monotonic() - begun
 
     def count(self, what: str, table: str = "services") -> int:
-        return self.keeper.counts().get((table, what), 0)
+        return int(self.keeper.counts().get((table, what), 0))
 
     def listed(self, table: str = "vk-services") -> str:
         """The table without what packets write; "" when it is not there."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -57,7 +57,7 @@ class TableKeeper:
         """For the greeting: the revisions in force."""
         return cast(TableStates, {name: table.told_revision for name, table in self._tables.items()})
 
-    def counts(self) -> Mapping[tuple[str, str], int]:
+    def counts(self) -> dict[tuple[str, ...], float]:
         """(table, "applied" | "refused" | "mended" | "reapplied") -> how often; for the metrics."""
         return {(name, what): n for name, table in self._tables.items() for what, n in table.counts.items()}
 
