@@ -36,4 +36,4 @@ def measure(how: str) -> int:
 
 
 def test_a_large_block_that_is_free_goes_back() -> None:
-    assert measure("returned") < 512 << 10
+    assert measure("returned") < 512 << 10 < measure("kept")  # else there is nothing to return here
