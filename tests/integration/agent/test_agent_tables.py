@@ -31,8 +31,10 @@ SERVICE = make_service("a", CLUSTER_IP, type="NodePort", ports=[make_port(80, no
 
 @pytest.fixture
 def without_tables(containerd: PrivateContainerd) -> None:
-    """Agents of a module share a network namespace, which the instances of a cloud do not."""
+    """Agents of a module share a network namespace, which the instances of a cloud do not. An instance has a route to
+    everywhere."""
     subprocess.run(["nft", "flush", "ruleset"], check=True)
+    subprocess.run(["ip", "route", "replace", "default", "dev", "eth0"], check=True)
 
 
 def serving_pod(containerd: PrivateContainerd, *tables: str) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class TableCopy:
     """The copy of one table. An error of the disk loses the copy and is logged; `revision` is "" then.
 
     revision:       what the texts make together
-    node_addresses: that came with the whole text
+    node_addresses: that came with the whole text; known without a copy, too
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,10 +58,10 @@ class TableCopy:
         except (OSError, ValueError) as error:
             self._lose(str(error))
             return
+        self.node_addresses = tuple(headers[0]["nodeAddresses"]) if headers else ()
         if not revision or not headers or headers[-1]["revision"] != revision:
             self._lose("it is of another revision")
             return
-        self.node_addresses = tuple(headers[0]["nodeAddresses"])
         self._limit = _limit(headers[0]["size"])
         self.revision = revision
 

@@ -148,10 +148,11 @@ class TableKeeper:
             table.error = str(error)
             log.error("table %s: not brought from revision %r to %s: %s", table.name, *_ends(message), error)
         table.counts["refused" if table.error else "applied"] += 1
-        self._tell(table, answers=True)
+        self._changed.set()
         if not table.error:
             await self._forget_flows(table, message.get("udp") or (), message.get("nodeAddresses"))
             await self._keep_copy(table, message, text)
+        self._tell(table, answers=True)
 
     async def _apply(self, table: Table, message: TableMessage, text: str) -> None:
         """Raises NftError, OSError: nothing of it was applied."""
@@ -236,7 +237,6 @@ class TableKeeper:
         if table.error:
             message["error"] = f"{table.name}: {table.error}"[:MAX_ERROR]
         self._report(message)
-        self._changed.set()
 
     # -- around a text -------------------------------------------------------------------------------------------------
 
