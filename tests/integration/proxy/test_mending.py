@@ -181,15 +181,43 @@ def test_what_is_changed_while_an_own_text_is_applied_is_put_right(
     given: Kept, compiled: Compiled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody listens then; the kernel's count of transactions tells."""
-    nft = given.keeper._tables["services"].nft
-    apply = nft.apply
-
-    async def apply_and_be_disturbed(text: str) -> None:
-        await apply(text)
-        monkeypatch.setattr(nft, "apply", apply)
-        given.bed.nft(CHANGES["flush-map"])
-
-    monkeypatch.setattr(nft, "apply", apply_and_be_disturbed)
+    disturb(given, monkeypatch)
     given.apply(compiled.change(make_slice("a", FIRST)))
     given.wait(lambda: given.count("reapplied") == 1, WITHIN_S)
     assert endpoints(given) == {"10.1.0.1/8080"}
+    disturb(given, monkeypatch)
+    given.refuse({**compiled.change(make_slice("a", SECOND)), "text": "add rule inet vk-services nowhere drop\n"})
+    given.wait(lambda: given.count("reapplied") == 2, WITHIN_S)
+    assert endpoints(given) == {"10.1.0.1/8080"}
+
+
+def test_the_first_text_is_made_once_more_when_others_were_at_work(
+    kept: Kept, compiled: Compiled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disturb(kept, monkeypatch)
+    kept.apply(compiled.whole(SERVICE, make_slice("a", FIRST)))
+    kept.wait(lambda: kept.count("reapplied") == 1, WITHIN_S)
+    assert endpoints(kept) == {"10.1.0.1/8080"}
+
+
+def test_a_table_that_somebody_has_made_before_the_first_text_leaves_nothing(kept: Kept, compiled: Compiled) -> None:
+    kept.bed.nft("add table inet vk-services\n" + CHANGES["add-chain"])
+    time.sleep(0.3)
+    assert kept.told == []
+    kept.apply(compiled.whole(SERVICE, make_slice("a", FIRST)))
+    assert "chain mine" not in kept.listed() and endpoints(kept) == {"10.1.0.1/8080"}
+
+
+def disturb(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody makes a transaction while the next text is being applied."""
+    nft = kept.keeper._tables["services"].nft
+    apply = nft.apply
+
+    async def apply_and_be_disturbed(text: str) -> None:
+        monkeypatch.setattr(nft, "apply", apply)
+        try:
+            await apply(text)
+        finally:
+            kept.bed.nft(CHANGES["flush-map"])
+
+    monkeypatch.setattr(nft, "apply", apply_and_be_disturbed)

@@ -186,8 +186,6 @@ class TableKeeper:
         with self._watch.own_transaction() as own:
             await table.nft.apply(text)
             own.committed = True
-        if own.others:
-            self._note_changes(KERNEL_NAMES.values(), None)
 
     async def _mend(self, table: Table) -> None:
         """Make the table again from the copy; without one the provider is asked for it."""
@@ -202,13 +200,11 @@ class TableKeeper:
             log.error("table %s: not mended: %s", table.name, error)
             copy = None
         if copy is None:
-            table.change = Change(change.by, change.seen, None)
-            table.read_revision()
-            if change.seen or table.revision == "":
-                table.error = "it was changed by another program, and there is no copy to mend it from"
-                self._tell(table, answers=False)
-            else:
-                table.change = None  # most likely nothing was done to it
+            table.change = (
+                Change(change.by, True, None) if change.seen else None
+            )  # not seen: most likely it is as it was
+            if not table.read_revision() or change.seen:
+                self._tell_lost(table)
             return
         table.counts["mended" if change.seen else "reapplied"] += 1
         if change.seen:
@@ -221,13 +217,16 @@ class TableKeeper:
         now_s = asyncio.get_running_loop().time()
         for kernel_name in kernel_names:
             table = self._by_kernel_name[kernel_name]
-            if not table.was_in_force:
-                continue
             if table.change is None:
                 table.change = Change(by or "", by is not None, table.pacing.due_s(now_s))
                 self._wake.set()
             elif by is not None:
                 table.change.by, table.change.seen = by, True
+
+    def _tell_lost(self, table: Table) -> None:
+        if table.was_in_force:
+            table.error = "it was changed by another program, and there is no copy to mend it from"
+            self._tell(table, answers=False)
 
     def _tell(self, table: Table, *, answers: bool) -> None:
         """answers: a text. Else the provider has not asked."""

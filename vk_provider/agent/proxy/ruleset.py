@@ -103,11 +103,10 @@ def _parse_text(value: bytes) -> str:
 
 
 class OwnTransaction:
-    """committed: set by the one who made it. others: other transactions came meanwhile, whatever they changed."""
+    """committed: set by the one who made it."""
 
     def __init__(self) -> None:
         self.committed = False
-        self.others = False
 
 
 class RulesetWatch:
@@ -138,20 +137,21 @@ class RulesetWatch:
 
     @contextlib.contextmanager
     def own_transaction(self) -> Iterator[OwnTransaction]:
-        """Around the one transaction that this process makes. It listens again afterwards, whatever was lost before."""
+        """Around the one transaction that this process makes. It listens again afterwards, whatever was lost before.
+        What others did meanwhile is told as a change that nobody knows."""
         own = OwnTransaction()
         self._read()
         was_deaf = self._socket is None
         self.close()
         before = read_generation()
-        own.others = not was_deaf and before != self._generation
+        others = not was_deaf and before != self._generation
         try:
             yield own
         finally:
             self._listen()
             self._generation = read_generation()
-            expected = (before + 1,) if own.committed else (before, before + 1)
-            own.others |= self._generation not in expected
+            if others or self._generation != before + own.committed:
+                self._on_change(self._tables, None)
 
     def check(self) -> None:
         """Compare the kernel's generation with what was announced: a change that nobody told of counts as one of all
