@@ -200,9 +200,8 @@ class TableKeeper:
             log.error("table %s: not mended: %s", table.name, error)
             copy = None
         if copy is None:
-            table.change = (
-                Change(change.by, True, None) if change.seen else None
-            )  # not seen: most likely it is as it was
+            # What was not seen did most likely nothing to this table.
+            table.change = Change(change.by, True, None) if change.seen else None
             if not table.read_revision() or change.seen:
                 self._tell_lost(table)
             return
