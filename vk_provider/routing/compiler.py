@@ -28,13 +28,12 @@ _COMPILED_AT_ONCE = 16
 
 
 class NodeTables:
-    """The tables of one Node, by zone of the instances. host_ports: those that the index has not yet taken over."""
+    """The tables of one Node, by zone of the instances."""
 
     def __init__(self, node: str, addresses: Iterable[str]) -> None:
         self.addresses = tuple(addresses)
         self.index = ServiceIndex(node, self.addresses)
         self.zones: dict[str, ServiceTables] = {}
-        self.host_ports: dict[str, tuple[HostPort, ...]] = {}
 
 
 class TableCompiler:
@@ -47,6 +46,8 @@ class TableCompiler:
     def __init__(self, on_table: Callable[[], None] = lambda: None) -> None:
         self._on_table = on_table
         self._nodes: dict[str, NodeTables] = {}
+        self._addresses: list[str] = []
+        self._host_ports: dict[str, tuple[str, tuple[HostPort, ...]]] = {}
         self._services: dict[str, Json | None] = {}
         self._slices: dict[str, Json | None] = {}
         self._cidrs: list[str] | None = None
@@ -55,13 +56,14 @@ class TableCompiler:
 
     def add_node(self, node: str, addresses: Iterable[str]) -> None:
         """Before the first change."""
-        self._nodes[node] = NodeTables(node, addresses)
+        tables = self._nodes[node] = NodeTables(node, addresses)
+        self._addresses += [address for address in tables.addresses if address not in self._addresses]
 
     def source(self, node: str, zone: str) -> ServiceTables:
         tables = self._nodes[node]
         found = tables.zones.get(zone)
         if found is None:
-            found = tables.zones[zone] = ServiceTables(tables.addresses)
+            found = tables.zones[zone] = ServiceTables(self._addresses)  # of all Nodes: every instance answers for them
             self._changed.set()
         return found
 
@@ -81,8 +83,8 @@ class TableCompiler:
         self._changed.set()
 
     def set_host_ports(self, node: str, pod: str, ports: tuple[HostPort, ...]) -> None:
-        """The host ports of a pod of the Node, by UID."""
-        self._nodes[node].host_ports[pod] = ports
+        """The host ports of a pod of the Node, by UID: at its Node's addresses, for the instances of every Node."""
+        self._host_ports[pod] = (node, ports)
         self._changed.set()
 
     def set_cidrs(self, networks: list[str]) -> None:
@@ -127,13 +129,13 @@ class TableCompiler:
             await turn.breathe()
 
     async def _take_over(self, turn: _Turn) -> None:
+        host_ports, self._host_ports = self._host_ports, {}
         services, self._services = self._services, {}
         slices, self._slices = self._slices, {}
         for tables in self._nodes.values():
             index = tables.index
-            host_ports, tables.host_ports = tables.host_ports, {}
-            for pod, ports in host_ports.items():
-                index.set_host_ports(pod, ports)
+            for pod, (node, ports) in host_ports.items():
+                index.set_host_ports(pod, ports, self._nodes[node].addresses)
             if self._cidrs is not None:
                 index.set_service_cidrs(self._cidrs)
             for apply, remove, items in (

@@ -20,12 +20,15 @@ FOLLOWERS_AT_ONCE = 32
 
 
 class ServiceTables:
-    """agentclient.tables.TableSource of all instances of one Node in one zone."""
+    """agentclient.tables.TableSource of all instances of one Node in one zone.
+
+    node_addresses: of all Nodes, where node ports are answered; read when a text is made
+    """
 
     name: TableName = "services"
 
     def __init__(self, node_addresses: Sequence[str]) -> None:
-        self._node_addresses = tuple(node_addresses)
+        self._node_addresses = node_addresses
         self._history = TableHistory()
         self._followers: dict[int, Callable[[], None]] = {}
         self._next = 0

@@ -61,10 +61,10 @@ class ServiceIndex:
     def remove_slice(self, namespace: str, name: str) -> None:
         self._set_slice(f"{namespace}/{name}", None)
 
-    def set_host_ports(self, pod: str, ports: Iterable[HostPort]) -> None:
-        """The host ports of a pod of the Node (by UID), none when it is gone."""
+    def set_host_ports(self, pod: str, ports: Iterable[HostPort], node_addresses: Iterable[str]) -> None:
+        """The host ports of a pod (by UID), none when it is gone. node_addresses: of its Node, this one or another."""
         key = f"{_HOST_PORTS}{pod}"
-        claims = list_host_claims(pod, ports, self._node_addresses)
+        claims = list_host_claims(pod, ports, tuple(node_addresses))
         if claims == self._host_ports.get(key, {}):
             return
         if claims:

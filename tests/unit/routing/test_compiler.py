@@ -14,6 +14,7 @@ from vk_provider.routing import compiler as module
 from vk_provider.routing.compiler import TableCompiler
 from vk_provider.routing.objects import networks_of, trim_cidr, trim_slice
 from vk_provider.serviceproxy.endpoint import parse_slice
+from vk_provider.serviceproxy.hostport import HostPort
 from vk_provider.serviceproxy.index import ServiceIndex
 from vk_provider.serviceproxy.service import parse_service
 
@@ -97,6 +98,21 @@ async def test_what_was_deleted_is_gone_and_only_changes_make_a_table(cluster: C
     cluster.compiler.on_service("MODIFIED", service(2))
     await cluster.compiler.compile()
     assert len(cluster.made) == 3
+
+
+async def test_instances_answer_node_ports_and_host_ports_at_the_addresses_of_all_nodes() -> None:
+    compiler = TableCompiler()
+    compiler.add_node("n1", ("10.255.0.1",))
+    source = compiler.source("n1", "")
+    compiler.add_node("n2", ("10.255.0.2",))
+    compiler.set_host_ports("n2", "u1", (HostPort("", "TCP", 8080, "10.1.0.1", 80),))
+    compiler.complete()
+    await compiler.compile()
+    message = message_of(await source.text_from(""))
+    assert message["nodeAddresses"] == ["10.255.0.1", "10.255.0.2"]
+    applied = AppliedTable()
+    applied.apply(message)
+    assert applied.elements["endpoints4"] == {"0:0 . 10.255.0.2 . 6 . 8080": "10.1.0.1 . 80"}
 
 
 async def test_service_cidrs_are_in_the_table(cluster: Cluster) -> None:
