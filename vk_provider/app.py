@@ -47,6 +47,7 @@ from vk_provider.kubelet.client_ca import ClientCaFile
 from vk_provider.kubelet.server import HealthServer
 from vk_provider.logs import set_up_logging
 from vk_provider.metrics import ProcessMetrics
+from vk_provider.networking import Networking
 from vk_provider.node.lease import NodeLease
 from vk_provider.node.watch_check import describe_watch
 from vk_provider.node_service import NodeService, build_spec
@@ -235,6 +236,11 @@ class Provider:
         pod_metrics = PodMetrics(self.registry)
         self.recorder = EventRecorder(client, busy=lambda: client.status_load.is_busy)
         self.references = ReferenceStore(client, on_event=self.recorder.record)
+        specs = [(node, build_spec(node, settings, runtime)) for node in settings.nodes]
+        networking = Networking(settings, client, self.references.services, self.registry)
+        self._closers.append(networking.close)
+        for node, spec in specs:
+            networking.add_node(node, spec.internal_ip)
         limits = settings.pods
         self.archive = LogArchive(
             limits.archive_dir,
@@ -255,6 +261,8 @@ class Provider:
             metrics=pod_metrics,
             nodes=self._node_object,
             boot_data=lambda token: build_boot_data(settings, self._identity, token),
+            tables=networking.sources,
+            on_host_ports=networking.set_host_ports,
         )
         self._sweep = OrphanSweep(
             cloud,
@@ -268,12 +276,13 @@ class Provider:
         pods = ControllerPods(self.controller, self.archive)
         self.supervisor.start("events", self.recorder.run())
         self.supervisor.start("references", self.references.run())
+        networking.start(self.supervisor)
         auth = Authenticator(self._reviews), Authorizer(self._reviews)
         client_ca = await self._client_ca(client)
-        for node in settings.nodes:
+        for node, spec in specs:
             self._nodes.append(
                 NodeService(
-                    build_spec(node, settings, runtime),
+                    spec,
                     settings,
                     client,
                     self._leases,

@@ -61,6 +61,9 @@ class NodeSettings:
     shared_host_paths: directories (below /data, /mnt, /srv, /tmp or /var/tmp) that the hostPath volumes of all pods of
               this Node share, as on the disk of one machine: who may use a hostPath below them reads, changes and
               deletes what others left there. Only on clouds that can (`local`)
+    services_here: whether Services are translated in the network namespace of the provider: node ports at the Node's
+              address, ClusterIPs for the processes of the machine. "auto": where the address is one of this machine's
+              and nft works, unless the cloud is simulated. Node ports at the instances need nothing of this
     """
 
     name: str
@@ -71,6 +74,7 @@ class NodeSettings:
     port: int = 10250
     taint: bool = True
     taints: tuple[TaintSettings, ...] = DEFAULT_TAINTS
+    services_here: Literal["auto", "on", "off"] = "auto"
     labels: Mapping[str, str] = field(default_factory=dict)
     shared_host_paths: tuple[str, ...] = ()
     capacity: Mapping[str, str] = field(

@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.bench import agent, burst, machine, one_pod, report, services, streams
+from tests.bench import agent, burst, machine, one_pod, report, services, streams, tables
 from tests.bench.cluster import BenchCluster
 from tests.bench.figure import Figure
 from tests.cluster.errors import ClusterError
@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Measure] = {
     "streams": streams.measure,
     "agent": agent.measure,
     "services": services.measure,
+    "tables": tables.measure,
     "burst": burst.measure,  # the last: it leaves thousands of pods behind
 }
 

@@ -65,12 +65,14 @@ def measure_services(count: int = SERVICES) -> list[Figure]:
     ]
 
 
-def make_objects(count: int) -> tuple[list[Json], list[Json]]:
-    services = [make_service(f"s{n}", f"10.{100 + (n >> 16)}.{n >> 8 & 255}.{n & 255}") for n in range(1, count + 1)]
-    return services, [_slice(n, 1) for n in range(1, count + 1)]
+def make_objects(last: int, first: int = 1) -> tuple[list[Json], list[Json]]:
+    """Services with these numbers, and a slice for each."""
+    numbers = range(first, last + 1)
+    services = [make_service(f"s{n}", f"10.{100 + (n >> 16)}.{n >> 8 & 255}.{n & 255}") for n in numbers]
+    return services, [make_slice_of(n, 1) for n in numbers]
 
 
-def _slice(number: int, second: int) -> Json:
+def make_slice_of(number: int, second: int) -> Json:
     high, low = divmod(number, 250)
     ends = (make_endpoint(f"10.1.{high}.{low + 1}", NODE), make_endpoint(f"10.{1 + second}.{high}.{low + 1}", "n2"))
     return make_slice(f"s{number}", *ends)
@@ -93,7 +95,7 @@ def _ours(
     applied = time.perf_counter()
     changes = []
     for number in range(1, CHANGES + 1):
-        changed = _slice(number * 7, 8)
+        changed = make_slice_of(number * 7, 8)
         begun = time.perf_counter()
         index.apply_slice(changed)
         following = index.table()
@@ -115,7 +117,7 @@ def _theirs(bed: Bed, directory: Path, services: list[Json], slices: list[Json])
     with proxy:
         full = _wait_for_sync(proxy.log, 0)
         known = len(_logged(proxy.log))
-        proxy.set_slice("default/s7", _slice(7, 8))
+        proxy.set_slice("default/s7", make_slice_of(7, 8))
         return full, _wait_for_sync(proxy.log, known)
 
 

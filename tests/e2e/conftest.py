@@ -28,6 +28,7 @@ ORDER = (
     "test_volumes.py",
     "test_features.py",
     "test_node.py",
+    "test_services.py",
     "test_metrics.py",
     "test_secrecy.py",
     "test_boundary.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from tests.cluster.process import start_time
 from tests.demo.environment import Environment
+from vk_provider.serviceproxy.frame import NODE_TABLE_PREFIX
 
 WATCHED = ("/etc", "/opt", "/root", "/run", "/srv", "/usr/local", "/var/lib", "/var/log", "/var/tmp")
 """Where a careless program writes; /tmp belongs to the test runner."""
@@ -68,7 +70,7 @@ def find_processes(environment: Environment) -> set[int]:
 
 
 def find_traces(environment: Environment) -> list[str]:
-    """Interfaces, named namespaces, control groups, mounts and routes that carry the cluster's name."""
+    """Interfaces, named namespaces, control groups, mounts, routes and tables that carry the cluster's name."""
     name = f"vk-{environment.name}"
     traces = [f"control group {path}" for path in _cgroups(environment)]
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -79,6 +81,8 @@ def find_traces(environment: Environment) -> list[str]:
     traces += [f"network namespace {item}" for item in _netns() if item == name]
     routes = subprocess.run(["ip", "route"], capture_output=True, text=True, check=True).stdout
     traces += [f"route {line}" for line in routes.splitlines() if f"dev {name}" in line]
+    tables = subprocess.run(["nft", "list", "tables", "inet"], capture_output=True, text=True, check=True).stdout
+    traces += [line for line in tables.splitlines() if f" {NODE_TABLE_PREFIX}{environment.name}_" in line]
     return traces
 
 
@@ -97,11 +101,12 @@ def surviving(footprint: Footprint) -> list[str]:
 
 def read_host_rules() -> str:
     """The host's firewall rules without their counters, and its switches that routing for instances could tempt one to
-    set. Reading makes no table: iptables(8) would."""
-    rules = subprocess.run(["nft", "--stateless", "list", "ruleset"], capture_output=True, text=True, check=True)
+    set; without the Nodes' tables of Services (`find_traces`). Reading makes no table: iptables(8) would."""
+    listed = subprocess.run(["nft", "--stateless", "list", "ruleset"], capture_output=True, text=True, check=True)
+    rules = re.sub(rf"^table inet {NODE_TABLE_PREFIX}.*?^}}\n", "", listed.stdout, flags=re.MULTILINE | re.DOTALL)
     legacy = [path.read_text() for path in _LEGACY_TABLES if path.exists()]
     switches = [f"{name} = {Path('/proc/sys', name).read_text()}" for name in _SWITCHES]
-    return "\n".join([rules.stdout, *legacy, *switches])
+    return "\n".join([rules, *legacy, *switches])
 
 
 def list_files() -> set[str]:

@@ -18,6 +18,7 @@ from msgspec import inspect
 from tests.listener import hello
 from vk_provider.jsontypes import Json
 from vk_provider.wire.session import EventMessage, HelloMessage, StatsMessage, StatusMessage
+from vk_provider.wire.tables import TablesMessage
 
 OWN_UID = "00000000-0000-4000-8000-00000000000a"
 HONEST_UID = "00000000-0000-4000-8000-00000000000b"
@@ -123,7 +124,8 @@ def _is_allowed(decoder: msgspec.json.Decoder[Any], text: str) -> bool:
     return True
 
 
-_MAKERS = [build_maker(inspect.type_info(kind)) for kind in (StatusMessage, EventMessage, StatsMessage, HelloMessage)]
+_SCHEMA = (StatusMessage, EventMessage, StatsMessage, HelloMessage, TablesMessage)
+_MAKERS = [build_maker(inspect.type_info(kind)) for kind in _SCHEMA]
 
 # --- changed ---------------------------------------------------------------------------------------------------------
 
@@ -185,7 +187,8 @@ _STATS = {
     "probes": [{"container": "c", "probeType": "Liveness", "result": "successful", "count": 1}],
 }
 _HELLO = hello("i-1", OWN_UID)
-_TEMPLATES: tuple[Json, ...] = (_STATUS, _EVENT, _STATS, _HELLO)
+_TABLES = {"type": "tables", "name": "services", "tables": {"services": "1::2"}, "error": "nft: no space"}
+_TEMPLATES: tuple[Json, ...] = (_STATUS, _EVENT, _STATS, _HELLO, _TABLES)
 
 _HOSTILE_TEXTS = (
     "/etc/logrotate.d/evil",
@@ -297,7 +300,7 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-_KINDS = ("hello", "status", "event", "stats", "pod", "ack", "stop", "")
+_KINDS = ("hello", "status", "event", "stats", "tables", "pod", "ack", "stop", "")
 _FIELDS = ("status", "finished", "pod", "node", "seq", "reason", "count", "message", "version")
 
 

@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.hostile.honest import check_exposition, check_stranger
 from tests.hostile.messages import MESSAGES, OWN_UID
+from tests.unit.agentclient.test_tables import Agent, Source
 from tests.unit.kubelet.rig import FakeHandle, FakeSource, running_status
 from tests.unit.kubelet.test_stats import make_sample
+from vk_provider.aiokit.metrics import Registry
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.errors import AgentProtocolError
 from vk_provider.jsontypes import Json
@@ -24,10 +26,14 @@ from vk_provider.kubelet.metrics_resource import render_resource_metrics
 from vk_provider.kubelet.running_pods import build_running_pod
 from vk_provider.kubelet.samples import NodeSamples
 from vk_provider.pods.agent_report import accept_stats, accept_status
+from vk_provider.pods.metrics import TableMetrics
+from vk_provider.pods.record import PodRecord
 from vk_provider.pods.status_patch import build_status_patch, compute_desired, is_published, keep_transition_times
+from vk_provider.pods.tables import PodTables
 from vk_provider.wire.inbound import WireError, decode_up
 from vk_provider.wire.session import StatsMessage
 from vk_provider.wire.values import MAX_EVENT_TEXT
+from vk_provider.wire.tables import TablesMessage
 
 MESSAGES_TRIED = 10_000
 NOW = 1_795_860_000.0
@@ -69,6 +75,8 @@ def take(data: bytes) -> str:
         except AgentProtocolError as error:
             assert str(error).isprintable() and len(str(error)) < 300
             return "refused"
+    elif message["type"] == "tables":
+        judge_tables(message)
     elif message["type"] == "event":
         assert "\n" not in message["reason"] and len(message["message"]) <= MAX_EVENT_TEXT
     return message["type"]
@@ -82,6 +90,19 @@ def judge_status(status: Json) -> None:
     assert orjson.loads(orjson.dumps(patch)) == json.loads(json.dumps(patch))
     assert is_published(published, published)
     orjson.dumps(build_running_pod({**POD, "status": status}))
+
+
+def judge_tables(message: TablesMessage) -> None:
+    """Whatever the agent says of its tables, it is sent no whole table before the back-off, and reports are lines."""
+    agent = Agent(Source("1::1", "1::2"), "1::1")
+    record = PodRecord(OWN_UID, "node-1", POD, tables=[agent.flow])
+    tables = PodTables(lambda _: (), lambda *_: None, TableMetrics(Registry()), lambda: [record])
+    sent: list[str] = []
+    for _ in range(4):
+        sent += [text for text in [run_at_once(agent.read())] if text]
+        tables.receive(record, message)
+    assert len([text for text in sent if text.startswith(">")]) <= 1
+    assert all(failure.isprintable() and len(failure) < 300 for failure in agent.failures)
 
 
 def judge_stats(message: StatsMessage) -> None:
@@ -124,4 +145,6 @@ def test_ten_thousand_messages_are_refused_in_one_line_or_do_no_harm(data: bytes
 def test_enough_messages_of_every_kind_went_through_the_door() -> None:
     """The test above means nothing when nearly everything is refused."""
     assert seen.total() >= MESSAGES_TRIED
-    assert all(seen[kind] > MESSAGES_TRIED / 50 for kind in ("hello", "status", "event", "stats", "refused")), seen
+    assert all(
+        seen[kind] > MESSAGES_TRIED / 50 for kind in ("hello", "status", "event", "stats", "tables", "refused")
+    ), seen

@@ -34,13 +34,15 @@ from vk_provider.agent.metadata import InstanceMetadata, KeptMetadata, wait_for_
 from vk_provider.agent.metadata_guard import MetadataGuard, allow_metadata
 from vk_provider.agent.metrics import add_metrics_routes
 from vk_provider.agent.outbox import Outbox
+from vk_provider.agent.proxy.explain import add_table_routes
+from vk_provider.agent.proxy.keeper import TableKeeper
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.server import AgentServer
 from vk_provider.agent.session import SessionHandler
 from vk_provider.agent.stats.sampler import Sampler, add_stats_routes, run_stats
 from vk_provider.agent.streams import add_stream_routes
 from vk_provider.agent.worker.worker import PodWorker
-from vk_provider.aiokit import openfiles
+from vk_provider.aiokit import memory, openfiles
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
 from vk_provider.aiokit.textlog import TextFormatter
 from vk_provider.errors import EXIT_BAD_START, AgentError, BadStartError
@@ -100,22 +102,27 @@ class Agent:
         runtime = ContainerRuntime(options.containerd_address)
         outbox = Outbox(store=EventJournal(options.state_dir / "events.log"))
         journal = Journal(options.state_dir / "journal.json")
-        worker = PodWorker(runtime, ImageStore(runtime), outbox, journal, facts, options.kubelet_dir)
+        tables = TableKeeper(facts, options.run_dir / "tables", outbox.send_tables)
+        worker = PodWorker(runtime, ImageStore(runtime), outbox, journal, facts, options.kubelet_dir, tables)
         sampler = Sampler(worker, runtime, worker.probe_counts)
         guard = MetadataGuard(options.state_dir / "metadata-allowed")
-        inbox = Inbox(worker, guard)
-        session = SessionHandler(outbox, inbox.receive, inbox.pod_uid, facts.instance_id, self._started_at)
+        inbox = Inbox(worker, guard, tables)
+        session = SessionHandler(
+            outbox, inbox.receive, inbox.pod_uid, facts.instance_id, self._started_at, tables.states
+        )
 
         server = AgentServer(identity)
         session.add_routes(server.app)
         add_log_routes(server.app, worker, runtime)
         add_stream_routes(server.app, worker, runtime)
         add_stats_routes(server.app, sampler)
-        add_metrics_routes(server.app, outbox, session)
+        add_metrics_routes(server.app, outbox, session, tables)
+        add_table_routes(server.app, tables)
         await server.start(facts.primary_ip, boot_data.agent_port)
         log.info("instance %s answers on %s:%d", facts.instance_id, facts.primary_ip, boot_data.agent_port)
 
         self._supervisor.start("metadata-guard", guard.run())
+        self._supervisor.start("tables", tables.run())
         self._supervisor.start("pod-worker", _run_worker(worker, runtime, guard, metadata, options.network))
         self._supervisor.start("stats", run_stats(sampler, outbox))
         gc.freeze()  # objects of the start are permanent: exclude them from garbage collections
@@ -165,6 +172,7 @@ def main(argv: Sequence[str]) -> int:
     handler.setFormatter(TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=options.log_level, handlers=[handler])
     openfiles.raise_limit()
+    memory.return_large_blocks()
     try:
         asyncio.run(_run_until_signalled(Agent(options)))
     except RootTaskError:

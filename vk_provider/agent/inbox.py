@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Protocol, cast
 
+import msgspec
+
 from vk_provider.agent.metadata_guard import ALLOW_METADATA_ANNOTATION, MetadataGuard
 from vk_provider.jsontypes import Json
-from vk_provider.wire.session import PodMessage, ReferencesMessage, StopMessage
+from vk_provider.wire.session import PodMessage, ReferencesMessage, ServicesMessage, StopMessage
+from vk_provider.wire.tables import TableMessage
 
 log = logging.getLogger(__name__)
 
@@ -18,14 +21,21 @@ class PodReceiver(Protocol):
     @property
     def pod(self) -> Json | None: ...
 
-    def update(self, message: PodMessage | ReferencesMessage | StopMessage) -> None: ...
+    def update(self, message: PodMessage | ReferencesMessage | ServicesMessage | StopMessage) -> None: ...
+
+
+class TableReceiver(Protocol):
+    """The keeper of the tables."""
+
+    def receive(self, message: TableMessage) -> None: ...
 
 
 class Inbox:
     """Takes the messages of any session. An instance runs one pod: another one is refused."""
 
-    def __init__(self, worker: PodReceiver, guard: MetadataGuard) -> None:
+    def __init__(self, worker: PodReceiver, guard: MetadataGuard, tables: TableReceiver) -> None:
         self._worker = worker
+        self._tables = tables
         self._guard = guard
 
     def pod_uid(self) -> str:
@@ -39,8 +49,12 @@ class Inbox:
             self._receive_pod(cast(PodMessage, message))
         elif kind == "references":
             self._worker.update(cast(ReferencesMessage, message))
+        elif kind == "services":
+            self._worker.update(cast(ServicesMessage, message))
         elif kind == "stop":
             self._worker.update(cast(StopMessage, message))
+        elif kind == "table":
+            self._receive_table(message)
         else:
             log.warning("message of unknown type %s ignored", kind)
 
@@ -52,6 +66,12 @@ class Inbox:
         annotations = message["pod"]["metadata"].get("annotations") or {}
         self._guard.set_allowed(annotations.get(ALLOW_METADATA_ANNOTATION) == "true")
         self._worker.update(message)
+
+    def _receive_table(self, message: Json) -> None:
+        try:
+            self._tables.receive(msgspec.convert(message, TableMessage))
+        except msgspec.ValidationError as error:  # a table that a newer provider has, say
+            log.warning("table %s ignored: %s", message.get("name"), error)
 
 
 def _uid(pod: Json) -> str:

@@ -18,6 +18,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.wire.podstatus import PodStatus
 from vk_provider.wire.session import MAX_EVENT_COUNT, EventMessage, StatsMessage, StatusMessage
 from vk_provider.wire.values import MAX_EVENT_TEXT
+from vk_provider.wire.tables import TablesMessage
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Outbox:
         self._store = store
         self._status: StatusMessage | None = None
         self._stats: StatsMessage | None = None
+        self._tables: dict[str, TablesMessage] = {}
         self._events: deque[EventMessage] = deque()
         self._unsent: dict[tuple[str, ...], EventMessage] = {}
         # The sequence also increases over a restart without kept events: microseconds are ahead of events.
@@ -113,6 +115,12 @@ class Outbox:
         self._stats_due = True
         self._due.set()
 
+    def send_tables(self, message: TablesMessage) -> None:
+        """The tables in force; one that was not sent yet is replaced if it answers for the same table, or none as well.
+        The greeting of a later session tells the same."""
+        self._tables[message.get("name", "")] = message
+        self._due.set()
+
     def acknowledge(self, seq: int) -> None:
         """Forget the events up to `seq`."""
         before = len(self._events)
@@ -127,10 +135,11 @@ class Outbox:
         self._sent_seq = 0
         self._status_due = self._status is not None
         self._stats_due = self._stats is not None
+        self._tables.clear()
         self._due.set()
 
     async def take(self) -> list[Json]:
-        """Wait for the next message to send, in the order status, events, stats."""
+        """Wait for the next message to send, in the order tables, status, events, stats."""
         while True:
             await self._due.wait()
             self._due.clear()
@@ -139,7 +148,8 @@ class Outbox:
                 return messages
 
     def _collect(self) -> list[Json]:
-        messages: list[Json] = []
+        messages: list[Json] = [dict(message) for message in self._tables.values()]
+        self._tables.clear()
         if self._status_due and self._status is not None:
             messages.append(dict(self._status))
         messages += [dict(event) for event in self._events if event["seq"] > self._sent_seq]

@@ -14,6 +14,7 @@ from vk_provider.agent.outbox import Outbox
 from vk_provider.jsontypes import Json
 from vk_provider.wire import routes
 from vk_provider.wire.session import FEATURES, MAX_DOWN_BYTES, MAX_UP_BYTES, HelloMessage
+from vk_provider.wire.tables import TABLES_FEATURE, TableStates
 from vk_provider.wire.version import SUPPORTED_VERSIONS
 
 __all__ = ["Outbox", "SessionHandler"]
@@ -31,16 +32,24 @@ class SessionHandler:
 
     receive: called with each message but acknowledgements; must not block.
     pod_uid: UID of the pod this instance was given, "" before.
+    tables:  revisions of the tables in force; None when nobody applies any.
     """
 
     def __init__(
-        self, outbox: Outbox, receive: Receiver, pod_uid: Callable[[], str], instance_id: str, started_at: str
+        self,
+        outbox: Outbox,
+        receive: Receiver,
+        pod_uid: Callable[[], str],
+        instance_id: str,
+        started_at: str,
+        tables: Callable[[], TableStates] | None = None,
     ) -> None:
         self._outbox = outbox
         self._receive = receive
         self._pod_uid = pod_uid
         self._instance_id = instance_id
         self._started_at = started_at
+        self._tables = tables
         self._current: _Session | None = None
         self.opened = 0
 
@@ -88,6 +97,9 @@ class SessionHandler:
             podUID=self._pod_uid(),
             agentStartedAt=self._started_at,
         )
+        if self._tables is not None:
+            hello["features"] = [*FEATURES, TABLES_FEATURE]
+            hello["tables"] = self._tables()
         try:
             await websocket.send_bytes(orjson.dumps(hello))
             while True:

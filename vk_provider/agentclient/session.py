@@ -42,13 +42,29 @@ class Channel(Protocol):
     async def close(self) -> None: ...
 
 
+class LazyMessage(Protocol):
+    """A message that is made when it can be sent, from what is the newest then."""
+
+    async def make(self) -> bytes | None:
+        """The encoded message; None when there is nothing to send any more."""
+
+    def written(self) -> None:
+        """What `make` has returned was sent, or could not be."""
+
+
+Message = Json | bytes | LazyMessage
+
+
 class Slot(IntEnum):
     """Kinds of messages down, in the order in which they are sent."""
 
     POD = 0
     REFERENCES = 1
-    STOP = 2
-    ACK = 3
+    SERVICES = 2
+    STOP = 3
+    ACK = 4
+    SERVICES_TABLE = 5
+    POLICY_TABLE = 6
 
 
 class Outbox:
@@ -57,15 +73,17 @@ class Outbox:
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting: dict[Slot, Json | bytes] = {}
+        self._waiting: dict[Slot, Message] = {}
 
-    def put(self, slot: Slot, message: Json | bytes) -> None:
-        """Replace the waiting message of the slot. A pod message contains the references: waiting ones are dropped."""
+    def put(self, slot: Slot, message: Message) -> None:
+        """Replace the waiting message of the slot. A pod message contains references and Services: waiting ones are
+        dropped."""
         if slot is Slot.POD:
             self._waiting.pop(Slot.REFERENCES, None)
+            self._waiting.pop(Slot.SERVICES, None)
         self._waiting[slot] = message
 
-    def take(self) -> Json | bytes | None:
+    def take(self) -> Message | None:
         """Remove the next message; None when none is waiting."""
         return self._waiting.pop(min(self._waiting)) if self._waiting else None
 
@@ -88,7 +106,11 @@ class AgentSession:
         self._writer: asyncio.Task[None] | None = None
         self.hello: HelloMessage | None = None
 
-    def put(self, slot: Slot, message: Json | bytes) -> None:
+    def has(self, feature: str) -> bool:
+        """Whether the agent has greeted with this feature."""
+        return self.hello is not None and feature in self.hello.get("features", ())
+
+    def put(self, slot: Slot, message: Message) -> None:
         """Send a message, replacing a waiting one of the same slot. Bytes are an encoded message that many sessions
         share. Never blocks; ignored once the session is closed."""
         if not self._closed:
@@ -145,10 +167,21 @@ class AgentSession:
     async def _write(self) -> None:
         try:
             while (message := self._outbox.take()) is not None:
-                await self._channel.send(message if isinstance(message, bytes) else orjson.dumps(message))
+                await self._send(message)
         except AgentError:
             return  # the reader gets the end, too
         self._writer = None
+
+    async def _send(self, message: Message) -> None:
+        if isinstance(message, bytes | dict):
+            await self._channel.send(message if isinstance(message, bytes) else orjson.dumps(message))
+            return
+        try:
+            frame = await message.make()
+            if frame is not None:
+                await self._channel.send(frame)
+        finally:
+            message.written()
 
     async def close(self) -> None:
         """Close the connection; `run` returns."""

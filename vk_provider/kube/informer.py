@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from http import HTTPStatus
 from typing import Any
+
+import msgspec
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.guard import contained
@@ -57,7 +60,8 @@ class Informer:
 
     on_event(kind, object): ADDED, MODIFIED or DELETED, also for differences that a new list shows; called on the
         event loop, must not block. DELETED carries the last known object.
-    keep:   False keeps of each object only what a DELETED event needs (uid, name, namespace, resourceVersion)
+    keep:   False keeps of each object only what a DELETED event needs (uid, name, namespace, resourceVersion), as a
+            `Stub` in `items`
     trim:   changes an object before it is stored and passed on
     gate:   semaphore around each list, for many informers that start at once
     poll_s: list at this interval instead of watching
@@ -87,7 +91,7 @@ class Informer:
         self._gate, self._poll_s = gate, poll_s
         self._backoff = backoff or Backoff(first_s=0.2, max_s=8.0, jitter=0.3)
         self._resource_version = ""
-        self.items: dict[str, Json] = {}
+        self.items: dict[str, Any] = {}
         self.synced = asyncio.Event()
         self.connected = False
         self.last_contact = 0.0
@@ -145,7 +149,7 @@ class Informer:
     def _apply_listed(self, item: Json) -> str:
         key = self._key(item)
         known = self.items.get(key)
-        if known is None or known["metadata"].get("resourceVersion") != item["metadata"].get("resourceVersion"):
+        if known is None or _version(known) != item["metadata"].get("resourceVersion"):
             self._store(key, item)
         return key
 
@@ -187,13 +191,14 @@ class Informer:
     def _store(self, key: str, item: Json) -> None:
         item = self._trim(item)
         kind = MODIFIED if key in self.items else ADDED
-        self.items[key] = item if self._keep else _stub(item)
+        self.items[key] = item if self._keep else Stub.of(item)
         self._notify(kind, item, key)
 
     def _remove(self, key: str, item: Json | None) -> None:
         known = self.items.pop(key, None)
         if known is not None:
-            self._notify(DELETED, self._trim(item) if item is not None else known, key)
+            last = known.to_object() if isinstance(known, Stub) else known
+            self._notify(DELETED, self._trim(item) if item is not None else last, key)
 
     def _notify(self, kind: str, item: Json, key: str) -> None:
         """A fault about one object must not end the watch of all others."""
@@ -202,7 +207,25 @@ class Informer:
                 self._on_event(kind, item)
 
 
-def _stub(item: Json) -> Json:
-    metadata = item["metadata"]
-    kept = ("uid", "name", "namespace", "resourceVersion")
-    return {"metadata": {name: metadata[name] for name in kept if name in metadata}}
+class Stub(msgspec.Struct, frozen=True, gc=False):
+    """What is left of an object that is not kept. A Struct, because a cluster has tens of thousands."""
+
+    uid: str | None
+    name: str
+    namespace: str | None
+    version: str | None
+
+    @classmethod
+    def of(cls, item: Json) -> Stub:
+        metadata = item["metadata"]
+        namespace = metadata.get("namespace")
+        shared = sys.intern(namespace) if namespace is not None else None
+        return cls(metadata.get("uid"), metadata["name"], shared, metadata.get("resourceVersion"))
+
+    def to_object(self) -> Json:
+        fields = {"uid": self.uid, "name": self.name, "namespace": self.namespace, "resourceVersion": self.version}
+        return {"metadata": {name: value for name, value in fields.items() if value is not None}}
+
+
+def _version(known: Any) -> str | None:
+    return known.version if isinstance(known, Stub) else known["metadata"].get("resourceVersion")

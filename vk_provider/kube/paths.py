@@ -8,6 +8,7 @@ from dataclasses import dataclass
 PODS = "/api/v1/pods"
 NODES = "/api/v1/nodes"
 SERVICES = "/api/v1/services"
+SERVICE_CIDRS = "/apis/networking.k8s.io/v1/servicecidrs"
 ENDPOINT_SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
 RUNTIME_CLASSES = "/apis/node.k8s.io/v1/runtimeclasses"
 CLUSTER_TRUST_BUNDLES = "/apis/certificates.k8s.io/v1/clustertrustbundles"

@@ -7,6 +7,7 @@ to one pod, Services and ClusterTrustBundles are read as a whole.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -17,7 +18,7 @@ from vk_provider.kube.client import KubeClient
 from vk_provider.kube.objects import Key, SharedObjects
 from vk_provider.kube.paths import RUNTIME_CLASSES, namespaced_path
 from vk_provider.kube.podcertificates import OnPodEvent, PodCertificateSource
-from vk_provider.kube.services import ServiceIndex
+from vk_provider.kube.services import ServiceEnvironment
 from vk_provider.kube.subscription import PodSubscription
 from vk_provider.kube.tokens import request_token
 from vk_provider.kube.trustbundles import TrustBundles
@@ -32,7 +33,6 @@ from vk_provider.wire.session import References, token_key
 _TOKEN_RETRY_S = 15.0
 _ERROR_RETRY_S = 10.0
 _SERVICES_WAIT_S = 10.0
-_SERVICES_SETTLE_S = 2.0
 _CERTIFICATE_WAIT_S = 10.0
 _KEPT = ("data", "binaryData", "immutable", "type")
 
@@ -59,7 +59,7 @@ class ReferenceStore:
         self._records: dict[str, PodSubscription] = {}
         self._failure: BaseException | None = None
         self._failed = asyncio.Event()
-        self._services = ServiceIndex(client, self._service_changed)
+        self._services = ServiceEnvironment(client, self._service_changed)
         self._bundles = TrustBundles(client, self._bundles_changed, self._fail)
         share = max(1, max_watches // 2)
         self._config_maps = self._shared("configmaps", share)
@@ -81,12 +81,12 @@ class ReferenceStore:
         return self._services.synced
 
     @property
-    def services(self) -> ServiceIndex:
+    def services(self) -> ServiceEnvironment:
         return self._services
 
     async def run(self) -> None:
         """Follow Services until cancelled; raises when a watch task ended with an unexpected exception."""
-        following = asyncio.create_task(self._services.run(), name="watch services")
+        following = asyncio.create_task(self._follow_services(), name="watch services")
         failing = asyncio.create_task(self._failed.wait(), name="references-failed")
         try:
             await asyncio.wait({following, failing}, return_when=asyncio.FIRST_COMPLETED)
@@ -99,6 +99,12 @@ class ReferenceStore:
             await asyncio.gather(following, failing, return_exceptions=True)
             self._close()
 
+    async def _follow_services(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._services.run(), name="services")
+            await self._services.synced.wait()
+            self._service_changed("")  # pods that were sent without
+
     def _close(self) -> None:
         for uid in list(self._records):
             self.release(uid)
@@ -106,10 +112,11 @@ class ReferenceStore:
             shared.close()
         self._bundles.close()
 
-    def subscribe(self, pod: Json, callback: Callable[[], None]) -> None:
+    def subscribe(self, pod: Json, callback: Callable[[], None], on_services: Callable[[], None]) -> None:
         """Call `callback` (on the event loop) when the result of `resolve` changes: an object changed or became
-        readable, or a token is due for renewal."""
-        self._record(pod).callback = callback
+        readable, or a token is due for renewal; `on_services` when `services.entries` may have changed."""
+        record = self._record(pod)
+        record.callback, record.on_services = callback, on_services
 
     def release(self, uid: str) -> None:
         """Forget a pod. Its objects are kept for a minute, for the next pod that refers to them."""
@@ -130,7 +137,6 @@ class ReferenceStore:
             configMaps={},
             secrets={},
             tokens={},
-            services=[],
             trustBundles={},
             podCertificates={},
             runtimeHandler="",
@@ -138,10 +144,8 @@ class ReferenceStore:
         )
         # No task for what is in memory already: a restart resolves thousands of pods at once.
         steps: list[Coroutine[Any, Any, None]] = []
-        if self._services.synced.is_set():
-            self._list_services(pod, references)
-        else:
-            steps.append(self._add_services(pod, references))
+        if not self._services.synced.is_set():
+            steps.append(self._wait_services())
         for shared, kind, names in (
             (self._config_maps, "configmap", found.config_maps),
             (self._secrets, "secret", found.secrets),
@@ -240,18 +244,10 @@ class ReferenceStore:
         else:
             references["runtimeHandler"] = item.get("handler") or ""
 
-    async def _add_services(self, pod: Json, references: References) -> None:
-        """As in a kubelet, no container starts before the Services were listed."""
-        try:
+    async def _wait_services(self) -> None:
+        """No container starts before the Services were listed: a pod that is sent sooner is soon sent again."""
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._services.synced.wait(), _SERVICES_WAIT_S)
-        except TimeoutError:
-            reason = self._services.informer.error
-            references["errors"]["services"] = f"services have not yet been read at least once ({reason})"
-        self._list_services(pod, references)
-
-    def _list_services(self, pod: Json, references: References) -> None:
-        links = (pod.get("spec") or {}).get("enableServiceLinks", True) is not False
-        references["services"] = self._services.entries(pod["metadata"]["namespace"], links)
 
     def _notify(self, uids: set[str]) -> None:
         for uid in uids:
@@ -261,8 +257,8 @@ class ReferenceStore:
 
     def _service_changed(self, namespace: str) -> None:
         for record in self._records.values():
-            if record.namespace == namespace:
-                record.notify(_SERVICES_SETTLE_S)
+            if namespace in ("", record.namespace):
+                record.notify_services()
 
     def _bundles_changed(self) -> None:
         for record in self._records.values():

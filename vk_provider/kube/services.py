@@ -1,39 +1,63 @@
-"""The cluster's Services for the environment variables of pods: name, ClusterIP, ports."""
+"""The cluster's Services: one informer for the environment variables of pods and for whoever else follows them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
-from vk_provider.kube.informer import Informer, key_by_name
+from vk_provider.kube.informer import DELETED, Informer, OnEvent, key_by_name
 from vk_provider.kube.paths import SERVICES
+from vk_provider.serviceproxy.service import PROXY_NAME_LABEL
+
+MASTER = ("default", "kubernetes")
+"""Namespace and name of the API server's Service: in every environment (a kubelet's masterServiceNamespace)."""
+_METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+_SPEC = (
+    "type",
+    "clusterIP",
+    "clusterIPs",
+    "ipFamilies",
+    "externalIPs",
+    "loadBalancerSourceRanges",
+    "sessionAffinity",
+    "sessionAffinityConfig",
+    "internalTrafficPolicy",
+    "externalTrafficPolicy",
+    "healthCheckNodePort",
+)
+_PORT = ("name", "protocol", "port", "nodePort")
 
 
 def trim_service(service: Json) -> Json:
-    """Keep only what the environment variables need."""
+    """Keep what the environment variables and serviceproxy need."""
     metadata, spec = service["metadata"], service.get("spec") or {}
-    ports = [
-        {"name": port.get("name", ""), "port": port["port"], "protocol": port.get("protocol", "TCP")}
-        for port in spec.get("ports") or []
-    ]
-    return {
-        "metadata": {name: metadata[name] for name in ("name", "namespace", "uid", "resourceVersion")},
-        "entry": {
-            "name": metadata["name"],
-            "namespace": metadata["namespace"],
-            "clusterIP": spec.get("clusterIP", ""),
-            "ports": ports,
-        },
+    kept: Json = {
+        "metadata": _pick(metadata, _METADATA),
+        "spec": {**_pick(spec, _SPEC), "ports": [_pick(port, _PORT) for port in spec.get("ports") or []]},
     }
+    labels = metadata.get("labels") or {}
+    if PROXY_NAME_LABEL in labels:
+        kept["metadata"]["labels"] = {PROXY_NAME_LABEL: labels[PROXY_NAME_LABEL]}
+    ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress")
+    if ingress:
+        kept["status"] = {"loadBalancer": {"ingress": [_pick(item, ("ip", "ipMode")) for item in ingress]}}
+    return kept
 
 
-class ServiceIndex:
-    """Services with a ClusterIP by namespace. on_change(namespace) after the first list, when one of them changed."""
+def _pick(item: Json, names: Iterable[str]) -> Json:
+    return {name: item[name] for name in names if name in item}
+
+
+class ServiceEnvironment:
+    """Services with a ClusterIP by namespace. on_change(namespace) after the first list, when one of them changed; ""
+    stands for all namespaces."""
 
     def __init__(self, client: KubeClient, on_change: Callable[[str], None]) -> None:
         self._on_change = on_change
+        self._followers: list[OnEvent] = []
         self._by_namespace: dict[str, dict[str, Json]] = {}
         self._informer = Informer(client, SERVICES, None, self._apply, keep=False, trim=trim_service, key=key_by_name)
 
@@ -45,28 +69,56 @@ class ServiceIndex:
     def informer(self) -> Informer:
         return self._informer
 
+    def follow(self, on_event: OnEvent) -> None:
+        """Pass on every event of the informer, trimmed by `trim_service`. Before `run`."""
+        self._followers.append(on_event)
+
     async def run(self) -> None:
         await self._informer.run()
 
-    def entries(self, namespace: str, service_links: bool = True) -> list[Json]:
-        """Services for a pod's environment: those of its namespace (unless service links are off), and
-        default/kubernetes always; sorted by name (kubelet getServiceEnvVarMap)."""
-        chosen = dict(self._by_namespace.get(namespace) or {}) if service_links else {}
-        master = (self._by_namespace.get("default") or {}).get("kubernetes")
-        if master is not None and "kubernetes" not in chosen:
-            chosen["kubernetes"] = master
+    def entries(self, pod: Json) -> list[Json] | None:
+        """Services for a pod's environment (wire.session.PodMessage): those of its namespace (unless service links are
+        off), and default/kubernetes always; sorted by name (kubelet getServiceEnvVarMap). None before the first list.
+        """
+        if not self.synced.is_set():
+            return None
+        namespace = pod["metadata"]["namespace"]
+        links = (pod.get("spec") or {}).get("enableServiceLinks", True) is not False
+        chosen = dict(self._by_namespace.get(namespace) or {}) if links else {}
+        master = (self._by_namespace.get(MASTER[0]) or {}).get(MASTER[1])
+        if master is not None:
+            chosen.setdefault(MASTER[1], master)
         return [chosen[name] for name in sorted(chosen)]
 
     def _apply(self, kind: str, item: Json) -> None:
         namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
         services = self._by_namespace.setdefault(namespace, {})
         before = services.get(name)
-        entry = item.get("entry")
-        if kind == "DELETED" or entry is None or entry["clusterIP"] in ("", "None"):
+        entry = _entry(item) if kind != DELETED else None
+        if entry is None:
             services.pop(name, None)
             if not services:
                 del self._by_namespace[namespace]
         else:
             services[name] = entry
-        if self._informer.synced.is_set() and before != (self._by_namespace.get(namespace) or {}).get(name):
-            self._on_change(namespace)
+        if self._informer.synced.is_set() and before != entry:
+            self._on_change("" if (namespace, name) == MASTER else namespace)
+        for follower in self._followers:
+            follower(kind, item)
+
+
+def _entry(item: Json) -> Json | None:
+    """None when it has no ClusterIP."""
+    metadata, spec = item["metadata"], item["spec"]
+    if spec.get("clusterIP", "") in ("", "None"):
+        return None
+    return {
+        "name": metadata["name"],
+        "namespace": metadata["namespace"],
+        "clusterIP": spec["clusterIP"],
+        "ports": [_entry_port(port) for port in spec["ports"]],
+    }
+
+
+def _entry_port(port: Json) -> dict[str, Any]:
+    return {"name": port.get("name", ""), "port": port["port"], "protocol": port.get("protocol", "TCP")}

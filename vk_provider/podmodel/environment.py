@@ -23,16 +23,19 @@ def build_environment(
     pod: Json,
     container: Json,
     references: References,
+    services: list[Json] | None,
     context: PodContext,
     env_files: EnvFiles | None = None,
 ) -> list[tuple[str, str]]:
     """Return the variables in order: envFrom, env as declared, then service variables that are not set yet.
 
+    services: as of wire.session.PodMessage; None while they are not known
+
     Raises ContainerConfigError with the kubelet's message. Bytes of a Secret that are not UTF-8 are kept as surrogate
     escapes: encode values with errors="surrogateescape" for CRI.
     """
     try:
-        return _build(pod, container, references, context, env_files or {})
+        return _build(pod, container, references, services, context, env_files or {})
     except ContainerConfigError:
         raise
     except PodModelError as error:
@@ -57,24 +60,29 @@ def env_file_keys(container: Json) -> list[tuple[str, str]]:
 
 
 def _build(
-    pod: Json, container: Json, references: References, context: PodContext, env_files: EnvFiles
+    pod: Json,
+    container: Json,
+    references: References,
+    services: list[Json] | None,
+    context: PodContext,
+    env_files: EnvFiles,
 ) -> list[tuple[str, str]]:
+    if services is None:  # as a kubelet, getServiceEnvVarMap
+        raise ContainerConfigError("services have not yet been read at least once, cannot construct envvars")
     links = spec_of(pod).get("enableServiceLinks")
-    services = build_service_environment(
-        references.get("services") or [], namespace_of(pod), links is None or bool(links)
-    )
+    of_services = build_service_environment(services, namespace_of(pod), links is None or bool(links))
     variables: dict[str, str] = {}
     for source in container.get("envFrom") or []:
         variables.update(_read_source(source, references))
     for variable in container.get("env") or []:
         value: str | None = variable.get("value") or ""
         if value:
-            value = expand(value, variables, services)
+            value = expand(value, variables, of_services)
         elif variable.get("valueFrom"):
             value = _resolve_source(pod, container, variable["valueFrom"], references, context, env_files)
         if value is not None:
             variables[variable["name"]] = value
-    for name, value in services.items():
+    for name, value in of_services.items():
         variables.setdefault(name, value)
     return list(variables.items())
 

@@ -15,10 +15,12 @@ from vk_provider.pods.archive import LogArchive
 from vk_provider.pods.connection import InstanceConnection
 from vk_provider.pods.controller import PodController
 from vk_provider.pods.executor import COMPONENT, PodExecutor, involved
+from vk_provider.pods.hostports import HostPortWatch, OnHostPorts
 from vk_provider.pods.launch_request import BootData
 from vk_provider.pods.launcher import PodLauncher
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import PodRecord
+from vk_provider.pods.tables import PodTables, Sources
 from vk_provider.pods.termination import InstanceTerminator
 from vk_provider.settings import Settings
 from vk_provider.sizing.preferences import build_preferences
@@ -38,8 +40,10 @@ def build_controller(
     metrics: PodMetrics,
     nodes: Callable[[str], Json | None],
     boot_data: BootData,
+    tables: Sources,
+    on_host_ports: OnHostPorts,
 ) -> PodController:
-    """The controller, not started: it waits for `adopt`."""
+    """The controller, not started: it waits for `adopt`. tables: those that the instance of a pod is sent."""
 
     def event(record: PodRecord, event_type: str, reason: str, message: str) -> None:
         recorder.record(involved(record.pod), event_type, reason, message, host=record.node, component=COMPONENT)
@@ -58,8 +62,10 @@ def build_controller(
             "clusterDNS": list(settings.cluster.dns),
             "clusterDomain": settings.cluster.domain,
             **({"sharedHostPaths": list(shared)} if shared else {}),
+            "tables": pod_tables.names(record),
         }
 
+    pod_tables = PodTables(tables, event, metrics.tables, lambda: controller.records.values())
     terminator = InstanceTerminator(cloud)
     metrics.follow_stuck(lambda: len(terminator.stuck))
 
@@ -95,7 +101,7 @@ def build_controller(
             controller.on_violation,
         )
 
-    return PodController(
+    controller = PodController(
         cloud,
         recorder,
         metrics,
@@ -103,4 +109,7 @@ def build_controller(
         build_connection,
         settings.cloud.agent_monitor_grace_s,
         launcher.capacity_of,
+        pod_tables,
+        HostPortWatch(on_host_ports),
     )
+    return controller

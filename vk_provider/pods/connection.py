@@ -125,7 +125,7 @@ class InstanceConnection:
         session = await self._connector.open_session(instance, fresh=record.fresh and not record.ever_connected)
         renewal = asyncio.create_task(self._renew(instance), name=f"renew {instance.instance_id}")
         record.session = session
-        record.sent_fingerprint = record.sent_references = None
+        record.sent_fingerprint = record.sent_references = record.sent_services = None
         if not record.ever_connected:
             record.ever_connected = True
             self._on_connected(record)

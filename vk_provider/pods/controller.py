@@ -28,6 +28,7 @@ from vk_provider.pods.agent_events import AgentEventRelay
 from vk_provider.pods.agent_report import accept_stats, accept_status, keep_end
 from vk_provider.pods.connection import InstanceConnection, may_have_run
 from vk_provider.pods.executor import PodExecutor, involved
+from vk_provider.pods.hostports import HostPortWatch
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.missing import MissingRule
 from vk_provider.pods.provider_status import AGENT_PROTOCOL_ERROR, AGENT_REACHABLE
@@ -35,6 +36,7 @@ from vk_provider.pods.reconcile import Action, is_over, reconcile
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.state import compute_state, is_overdue, is_restoring, next_look_s, note_first
 from vk_provider.pods.status_publisher import note_held, resource_version
+from vk_provider.pods.tables import PodTables
 from vk_provider.rfc3339 import format_time
 from vk_provider.wire.session import EventMessage, StatusMessage, UpMessage
 
@@ -60,12 +62,15 @@ class PodController:
         build_connection: Callable[[PodController], InstanceConnection],
         agent_grace_s: float,
         capacity_of: Callable[[Instance], tuple[int, int]],
+        tables: PodTables,
+        host_ports: HostPortWatch,
     ) -> None:
         self._cloud = cloud
         self._recorder = recorder
         self._metrics = metrics
         self._agent_grace_s = agent_grace_s
         self._capacity_of = capacity_of
+        self._tables, self._host_ports = tables, host_ports
         self.records: dict[str, PodRecord] = {}
         self._by_name: dict[tuple[str, str], str] = {}
         self._adopting = True
@@ -141,9 +146,10 @@ class PodController:
     def receive(self, record: PodRecord, message: UpMessage) -> None:
         """Handle an agent's message. Raises AgentProtocolError for a sample beyond the instance's capacity."""
         if message["type"] == "hello":
+            self._tables.greet(record, message)
             self._greet(record, message["podUID"])
         elif message["type"] == "tables":
-            return  # nothing is sent yet
+            self._tables.receive(record, message)
         elif message["podUID"] != record.uid:
             return  # about another pod of this instance, which `_greet` has logged
         elif message["type"] == "status":
@@ -168,6 +174,7 @@ class PodController:
         self.wake(record.uid)
 
     def _greet(self, record: PodRecord, uid: str) -> None:
+        self.wake(record.uid)  # the pod can be sent
         if uid == "" and record.handover_unknown:
             record.handover_unknown = False
             self.wake(record.uid)
@@ -207,6 +214,7 @@ class PodController:
 
     def on_disconnected(self, record: PodRecord) -> None:
         """The agent counts as silent until its next message, not only until it is connected."""
+        self._tables.close(record)
         if record.exists and record.has_instance and not record.finished:
             record.silent_since = record.silent_since or time.monotonic()
             self.wake(record.uid)
@@ -261,6 +269,7 @@ class PodController:
                 deferred = error
             if action in _DECISIVE:
                 self._workers.wake(uid)
+        self._host_ports.note(record)
         if record.finished or is_over(state):
             self.executor.release(record)
         if deferred is not None:
@@ -285,6 +294,7 @@ class PodController:
 
     def forget(self, record: PodRecord) -> None:
         record.close_event_relay()
+        self._host_ports.forget(record)
         if record.connection is not None:
             record.connection.cancel()
         record.forgotten = True

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from vk_provider.agentclient.base import AgentConnector
-from vk_provider.agentclient.session import Slot
+from vk_provider.agentclient.session import AgentSession, Slot
 from vk_provider.cloud.base import Cloud
 from vk_provider.errors import AgentError, KubeApiError
 from vk_provider.jsontypes import Json
@@ -32,11 +32,12 @@ from vk_provider.pods.provider_status import (
 )
 from vk_provider.pods.reconcile import Action
 from vk_provider.pods.record import PodRecord
-from vk_provider.pods.resolution import ReferenceResolver, unread_references
+from vk_provider.pods.resolution import ReferenceResolver, references_for, unread_references
 from vk_provider.pods.state import compute_fingerprint
 from vk_provider.pods.status_publisher import StatusPublisher, note_held
 from vk_provider.pods.termination import InstanceTerminator
 from vk_provider.rfc3339 import format_time
+from vk_provider.wire.session import SERVICES_FEATURE
 
 log = logging.getLogger(__name__)
 
@@ -164,30 +165,49 @@ class PodExecutor:
     async def send(self, record: PodRecord) -> None:
         """Send the whole desired state over the session; the agent compares.
 
-        Waits for references that are being read, unless the pod is terminating.
+        Waits for the agent's greeting, which says what it can do, and for references that are being read, unless the
+        pod is terminating.
         """
         session = record.session
-        if session is None:
+        if session is None or session.hello is None:
+            return
+        fingerprint = compute_fingerprint(record)
+        if record.sent_fingerprint == fingerprint and record.resolving is None and not record.references_changed:
+            self._send_services(record, session)
             return
         references = self._resolver.take(record)
-        fingerprint = compute_fingerprint(record)
         if references is None:
             if not (record.deleting or record.first_ended is not None) or record.sent_fingerprint == fingerprint:
                 return
             references = record.sent_references or unread_references(record.pod)
         if record.sent_fingerprint != fingerprint:
+            record.sent_services = self._resolver.services(record)
             message = {
                 "type": "pod",
                 "pod": _pod_of_agent(record),
-                "references": references,
+                **references_for(session, references, record.sent_services),
                 "node": self._node_facts(record),
             }
             session.put(Slot.POD, message)
             # The agent answers in a moment: its own status makes a Pending one unnecessary.
             record.pending_due = max(record.pending_due, time.monotonic() + PENDING_AFTER_SENT_S)
         elif references != record.sent_references:
-            session.put(Slot.REFERENCES, {"type": "references", "references": references})
+            kept = references_for(session, references, record.sent_services)["references"]
+            session.put(Slot.REFERENCES, {"type": "references", "references": kept})
         record.sent_fingerprint, record.sent_references = fingerprint, references
+        self._send_services(record, session)
+
+    def _send_services(self, record: PodRecord, session: AgentSession) -> None:
+        """Services that have changed since the pod was sent."""
+        services = self._resolver.services(record) if record.services_changed else record.sent_services
+        if services is None or services == record.sent_services:
+            return
+        record.sent_services = services
+        if session.has(SERVICES_FEATURE):
+            session.put(Slot.SERVICES, {"type": "services", "services": services})
+        else:
+            kept = references_for(session, record.sent_references or {}, services)["references"]
+            session.put(Slot.REFERENCES, {"type": "references", "references": kept})
 
     async def mark_not_ready(self, record: PodRecord) -> None:
         """Set Ready to False, as the controller manager does for the pods of a Node whose kubelet is silent, so that
@@ -230,7 +250,7 @@ class PodExecutor:
         await self.terminate(record)
         record.instance, record.terminated, record.connection = None, False, None
         record.boot_failed, record.ever_connected = "", False
-        record.sent_fingerprint, record.sent_references = None, None
+        record.sent_fingerprint, record.sent_references, record.sent_services = None, None, None
         record.close_event_relay()
         record.handover_unknown, record.silent_since, record.not_ready = False, 0.0, None
         record.attempt += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from vk_provider.aiokit.metrics import Registry
 
@@ -14,6 +14,7 @@ class PodMetrics:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self.tables = TableMetrics(registry)
         self.launch_seconds = registry.histogram(
             "vk_pod_launch_seconds", "Seconds from bind seen to the launch call", buckets=SECONDS
         )
@@ -58,3 +59,43 @@ class PodMetrics:
         )
         self._registry.gauge("vk_agent_sessions", "Open sessions to agents", (), lambda: {(): sessions()})
         self._registry.gauge("vk_work_queue_depth", "Pods being worked on", (), lambda: {(): depth()})
+
+
+class TableMetrics:
+    """Of the tables that instances are sent (pods.tables)."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.sent_bytes = registry.counter(
+            "vk_table_sent_bytes_total", "Bytes of tables sent to agents", labels=("table", "kind")
+        )
+        self.applied_seconds = registry.histogram(
+            "vk_table_applied_seconds",
+            "Seconds from a change of a table to an agent's word that it is in force",
+            labels=("table",),
+            buckets=SECONDS,
+        )
+        self.failures = registry.counter(
+            "vk_table_failures_total", "Tables that an agent did not apply", labels=("table",)
+        )
+
+    def follow(self, behind_s: Callable[[], Iterable[tuple[str, float]]]) -> None:
+        """Register gauges that are computed at scrape time. behind_s: for each table of each open session, its name and
+        for how long it has been out of date."""
+
+        def count() -> dict[tuple[str, ...], float]:
+            found: dict[tuple[str, ...], float] = {}
+            for name, seconds in behind_s():
+                found[(name,)] = found.get((name,), 0.0) + (seconds > 0)
+            return found
+
+        def oldest() -> dict[tuple[str, ...], float]:
+            found: dict[tuple[str, ...], float] = {}
+            for name, seconds in behind_s():
+                found[(name,)] = max(found.get((name,), 0.0), seconds)
+            return found
+
+        self._registry.gauge("vk_tables_behind", "Agents whose table is not the newest", ("table",), count)
+        self._registry.gauge(
+            "vk_table_oldest_seconds", "Age of the newest table that some agent lacks longest", ("table",), oldest
+        )

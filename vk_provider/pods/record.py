@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vk_provider.agentclient.session import AgentSession
+from vk_provider.agentclient.tables import TableFlow
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.base import Instance, LaunchRequest
 from vk_provider.jsontypes import Json
@@ -43,6 +44,8 @@ class PodRecord:
                  published_version; None while it holds none. See pods.status_publisher
     altered:    fields that the API server does not store as they were sent (status_patch.Altered)
     refused:    the status that the API server did not accept, so that it is not sent again
+    sent_services: the Services of its environment that the agent has; services_changed: there may be newer ones
+    tables:     the tables that this session is sent (pods.tables)
     redial_at:  earliest time to dial after a violation, by violation_backoff
     unaccepted_since: since when the API server, which answers, does not accept the status; 0.0 while it does
     launching:  task that launches the instance
@@ -88,6 +91,9 @@ class PodRecord:
     sent_fingerprint: Any = None
     sent_references: References | None = None
     references_changed: bool = False
+    sent_services: list[Json] | None = None
+    services_changed: bool = False
+    tables: list[TableFlow] = field(default_factory=list)
     redial_at: float = 0.0
     violation_backoff: Backoff = field(default_factory=lambda: Backoff(1.0, 60.0))
     launching: asyncio.Task[None] | None = None

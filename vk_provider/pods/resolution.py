@@ -7,12 +7,13 @@ import logging
 import time
 from collections.abc import Callable
 
+from vk_provider.agentclient.session import AgentSession
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.jsontypes import Json
 from vk_provider.kube.references import ReferenceStore
 from vk_provider.podmodel.references import find_references
 from vk_provider.pods.record import PodRecord
-from vk_provider.wire.session import References, token_key
+from vk_provider.wire.session import SERVICES_FEATURE, References, token_key
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class ReferenceResolver:
             return
         record.references_changed = False
         record.resolving_for = record.pod["metadata"].get("generation")
-        self._store.subscribe(record.pod, lambda: self._changed(record))
+        self._store.subscribe(record.pod, lambda: self._changed(record), lambda: self._services_changed(record))
         record.resolving = asyncio.create_task(self._resolve(record), name=f"references {record.uid}")
         record.resolving.add_done_callback(lambda task: self._done(record, task))
 
@@ -70,12 +71,28 @@ class ReferenceResolver:
         record.references_changed = True
         self._wake(record.uid)
 
+    def _services_changed(self, record: PodRecord) -> None:
+        record.services_changed = True
+        self._wake(record.uid)
+
+    def services(self, record: PodRecord) -> list[Json] | None:
+        """For the pod's environment; None before they are known."""
+        record.services_changed = False
+        return self._store.services.entries(record.pod)
+
     def release(self, record: PodRecord) -> None:
         """Stop reading and following the pod's references."""
         if record.resolving is not None:
             record.resolving.cancel()
             record.resolving = None
         self._store.release(record.uid)
+
+
+def references_for(session: AgentSession, references: References, services: list[Json] | None) -> Json:
+    """The members `references` and `services` of a message to this agent; an earlier one has both in `references`."""
+    if not session.has(SERVICES_FEATURE):
+        return {"references": {**references, "services": services or []}}
+    return {"references": references, **({"services": services} if services is not None else {})}
 
 
 def unread_references(pod: Json) -> References:
@@ -92,7 +109,6 @@ def unread_references(pod: Json) -> References:
         configMaps={},
         secrets={},
         tokens={},
-        services=[],
         trustBundles={},
         podCertificates={},
         runtimeHandler="",

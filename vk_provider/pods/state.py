@@ -53,6 +53,7 @@ def compute_state(record: PodRecord, now: float, agent_grace_s: float, *, node_k
         sent=record.sent_fingerprint is not None
         and record.resolving is None
         and not record.references_changed
+        and not record.services_changed
         and record.sent_fingerprint == compute_fingerprint(record),
         has_status=started,
         terminal=record.phase in TERMINAL_PHASES,

@@ -32,14 +32,14 @@ def is_counted(chain: str) -> bool:
     return _NAME.fullmatch(chain) is not None
 
 
-def write_chains(names: frozenset[str]) -> list[str]:
-    """nft commands that make the chains, whether they are there already or not."""
+def write_chains(names: frozenset[str], table: str) -> list[str]:
+    """nft commands that make the chains in `table`, whether they are there already or not."""
     wanted = set(names)
     wanted |= {name.replace("external", "cluster") for name in names if "external" in name}
     lines: list[str] = []
     for name in sorted(wanted):  # cluster before external, which goes there
-        lines += [f"add chain inet vk-services {name}", f"flush chain inet vk-services {name}"]
-        lines += [f"add rule inet vk-services {name} {rule}" for rule in _rules(name)]
+        lines += [f"add chain inet {table} {name}", f"flush chain inet {table} {name}"]
+        lines += [f"add rule inet {table} {name} {rule}" for rule in _rules(name)]
     return lines
 
 

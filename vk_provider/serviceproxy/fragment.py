@@ -90,7 +90,7 @@ def compile_service(
     ordered = tuple(elements.values())
     health_check = _health_check(service, endpoints, around.node_name)
     uses_zone = any(endpoint.zone_hints for known in endpoints.values() for endpoint in known)
-    return Fragment(ordered, tuple(udp), health_check, uses_zone, _digest(ordered, udp, health_check))
+    return Fragment(ordered, tuple(udp), health_check, uses_zone, digest_elements(ordered, udp, health_check))
 
 
 class _Port:
@@ -221,7 +221,8 @@ def _health_check(
     return HealthCheck(service.key, service.health_check_node_port, len(local))
 
 
-def _digest(elements: Iterable[Element], udp: Iterable[UdpFrontend], health_check: HealthCheck | None) -> int:
+def digest_elements(elements: Iterable[Element], udp: Iterable[UdpFrontend], health_check: HealthCheck | None) -> int:
+    """Of what a fragment contributes to a table."""
     lines = ["\t".join(element) for element in elements]
     lines += [f"{item.frontend.prefix}{item.frontend.key}\t{' '.join(sorted(item.serving))}" for item in udp]
     lines.append(f"{health_check}")

@@ -20,6 +20,9 @@ from vk_provider.serviceproxy.affinity import TAG
 from vk_provider.serviceproxy.chain import MASQUERADE_MARK
 
 TABLE = "vk-services"
+"""On an instance. Where several Nodes may share a network namespace, each table has a name of its own."""
+NODE_TABLE_PREFIX = "vk-services_"
+"""Of the names of the tables of Nodes on the machine that owns their addresses."""
 MAX_AFFINITY_CLIENTS = 1 << 18
 """Clients that an instance remembers; the next ones get any endpoint until older ones time out."""
 
@@ -110,27 +113,27 @@ _EXTERNAL_LOCAL = (
 _MASQUERADE_ALL = f"meta mark set meta mark or {MASQUERADE_MARK}"
 
 
-def write_frame(sees_replies: bool) -> list[str]:
+def write_frame(sees_replies: bool, name: str = TABLE) -> list[str]:
     """nft commands that make the frame or, where there is one of this version, empty it. `sees_replies`: Vantage."""
-    lines = [f"add table inet {TABLE}"]
+    lines = [f"add table inet {name}"]
     for family in _FAMILIES:
-        for name, definition in {**_DEFINITIONS, **_CLIENTS}.items():
+        for container, definition in {**_DEFINITIONS, **_CLIENTS}.items():
             text = definition.format(**family)
-            place = f"{'map' if ' : ' in text else 'set'} inet {TABLE} {name}{family['v']}"
+            place = f"{'map' if ' : ' in text else 'set'} inet {name} {container}{family['v']}"
             lines.append(f"add {place} {{ {text} ; }}")
-            if name not in _CLIENTS:
+            if container not in _CLIENTS:
                 lines.append(f"flush {place}")
-    lines += [f"add set inet {TABLE} revision {{ type ipv6_addr ; }}", f"flush set inet {TABLE} revision"]
-    return lines + _write_rules(sees_replies)
+    lines += [f"add set inet {name} revision {{ type ipv6_addr ; }}", f"flush set inet {name} revision"]
+    return lines + _write_rules(sees_replies, name)
 
 
-def _write_rules(sees_replies: bool) -> list[str]:
+def _write_rules(sees_replies: bool, table: str) -> list[str]:
     lines: list[str] = []
     rules = _rules(sees_replies)
     for name in rules:
         hook = f" {{ {_BASE_CHAINS[name]} ; }}" if name in _BASE_CHAINS else ""
-        lines += [f"add chain inet {TABLE} {name}{hook}", f"flush chain inet {TABLE} {name}"]
-    return lines + [f"add rule inet {TABLE} {name} {rule}" for name, texts in rules.items() for rule in texts]
+        lines += [f"add chain inet {table} {name}{hook}", f"flush chain inet {table} {name}"]
+    return lines + [f"add rule inet {table} {name} {rule}" for name, texts in rules.items() for rule in texts]
 
 
 def _rules(sees_replies: bool) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import sys
 from collections import Counter
 from collections.abc import Iterable
 
@@ -12,8 +13,12 @@ from vk_provider.serviceproxy.affinity import AffinityNumbers
 from vk_provider.serviceproxy.endpoint import EndpointSlice, merge_slices, parse_slice
 from vk_provider.serviceproxy.fragment import Fragment, Surroundings, compile_service, digest_text
 from vk_provider.serviceproxy.frontend import Frontend, list_claims
+from vk_provider.serviceproxy.hostport import HostPort, Rank, compile_host_ports, list_host_claims
 from vk_provider.serviceproxy.service import Service, ServicePort, parse_service
 from vk_provider.serviceproxy.table import Table, chains_of
+
+_HOST_PORTS = "host ports of "
+"""Begins the keys of pods beside those of Services, which are namespace/name."""
 
 
 class ServiceIndex:
@@ -33,6 +38,7 @@ class ServiceIndex:
         self._services: dict[str, Service] = {}
         self._slices: dict[str, dict[str, EndpointSlice]] = {}
         self._slice_owner: dict[str, str] = {}
+        self._host_ports: dict[str, dict[Frontend, tuple[Rank, str]]] = {}
         self._claims = _Claims()
         self._numbers = AffinityNumbers()
         self._cidrs: tuple[str, ...] = ()
@@ -55,6 +61,20 @@ class ServiceIndex:
     def remove_slice(self, namespace: str, name: str) -> None:
         self._set_slice(f"{namespace}/{name}", None)
 
+    def set_host_ports(self, pod: str, ports: Iterable[HostPort], node_addresses: Iterable[str]) -> None:
+        """The host ports of a pod (by UID), none when it is gone. node_addresses: of its Node, this one or another."""
+        key = f"{_HOST_PORTS}{pod}"
+        claims = list_host_claims(pod, ports, tuple(node_addresses))
+        if claims == self._host_ports.get(key, {}):
+            return
+        if claims:
+            self._host_ports[key] = claims
+        else:
+            del self._host_ports[key]
+        for affected in self._claims.replace(key, {frontend: rank for frontend, (rank, _) in claims.items()}):
+            self._mark(affected)
+        self._mark(key)
+
     def set_service_cidrs(self, networks: Iterable[str]) -> None:
         """The networks of all ServiceCIDR objects: an address in them that no Service has gets no answer."""
         parsed = (parse_network(network) for network in networks)
@@ -62,12 +82,20 @@ class ServiceIndex:
 
     def table(self, zone: str = "") -> Table:
         """The table for instances in `zone` ("" when it is not known)."""
+        self.compile_some(zone, sys.maxsize)
+        return self._zones[zone].freeze(self._cidrs)
+
+    def compile_some(self, zone: str, limit: int) -> bool:
+        """Compile at most `limit` of the Services that have changed for `zone`; True when none is left, so that `table`
+        costs little: compiling a whole cluster at once would take a second."""
         state = self._zones.get(zone)
         if state is None:
-            state = self._zones[zone] = _ZoneTable(set(self._services))
-        for key in state.dirty:
+            state = self._zones[zone] = _ZoneTable({*self._services, *self._host_ports})
+        while state.dirty and limit > 0:
+            key = state.dirty.pop()
             state.replace(key, self._fragment(key, zone))
-        return state.freeze(self._cidrs)
+            limit -= 1
+        return not state.dirty
 
     def _set_service(self, key: str, service: Service | None) -> None:
         before = self._services.pop(key, None)
@@ -105,6 +133,9 @@ class ServiceIndex:
             state.dirty.add(key)
 
     def _fragment(self, key: str, zone: str) -> Fragment | None:
+        host_ports = self._host_ports.get(key)
+        if host_ports is not None:
+            return compile_host_ports(host_ports, self._claims.denied(key))
         service = self._services.get(key)
         if service is None:
             return None
@@ -164,7 +195,6 @@ class _ZoneTable:
             self._chains.update(chains_of(fragment))
 
     def freeze(self, cidrs: tuple[str, ...]) -> Table:
-        self.dirty.clear()
         self._chains = +self._chains
         digest = self._digest + (digest_text(" ".join(cidrs)) if cidrs else 0)
         revision = str(ipaddress.IPv6Address(digest % (1 << 128)))

@@ -6,7 +6,6 @@ in output for the node's own processes, masquerading in postrouting, refusals in
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,9 +15,6 @@ from vk_provider.serviceproxy.fragment import Element
 from vk_provider.serviceproxy.frame import TABLE, write_frame
 from vk_provider.serviceproxy.table import Delta, Table
 
-_REVISION = re.compile(r"elements = \{ ([0-9a-f:.]+) \}")
-READ_REVISION = ("nft", "list", "set", "inet", TABLE, "revision")
-"""The command whose output `parse_revision` reads."""
 REMOVE = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
 
 
@@ -40,37 +36,30 @@ class Vantage:
     sees_replies: bool = True
 
 
-def render_table(table: Table, vantage: Vantage) -> str:
+def render_table(table: Table, vantage: Vantage, name: str = TABLE) -> str:
     """The whole table in one transaction, whatever was in it. Clients keep the endpoints that they have by affinity.
 
     It fails as a whole on the table of another version with other types: apply REMOVE + this text then."""
-    lines = write_frame(vantage.sees_replies)
-    lines += write_chains(table.chains)
-    lines += _commands("add", vantage_elements(vantage))
-    lines += _commands("add", table.elements())
-    return _join([*lines, f"add element inet {TABLE} revision {{ {table.revision} }}"])
+    lines = write_frame(vantage.sees_replies, name)
+    lines += write_chains(table.chains, name)
+    lines += write_elements("add", vantage_elements(vantage), name)
+    lines += write_elements("add", table.elements(), name)
+    return _join([*lines, f"add element inet {name} revision {{ {table.revision} }}"])
 
 
 def _join(lines: Iterable[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_delta(delta: Delta) -> str:
+def render_delta(delta: Delta, name: str = TABLE) -> str:
     """One transaction, the same for every instance of the Node. It fails as a whole on a table that is not of
     delta.base: the base's revision is an element that it deletes."""
-    lines = write_chains(delta.chains)
-    lines += _commands("delete", delta.removed)
-    lines += _commands("add", delta.added)
-    lines.append(f"delete element inet {TABLE} revision {{ {delta.base} }}")
-    lines.append(f"add element inet {TABLE} revision {{ {delta.revision} }}")
+    lines = write_chains(delta.chains, name)
+    lines += write_elements("delete", delta.removed, name)
+    lines += write_elements("add", delta.added, name)
+    lines.append(f"delete element inet {name} revision {{ {delta.base} }}")
+    lines.append(f"add element inet {name} revision {{ {delta.revision} }}")
     return _join(lines)
-
-
-def parse_revision(listed: str) -> str | None:
-    """The revision in the output of READ_REVISION; None when there is none."""
-    found = _REVISION.search(listed)
-    parsed = parse_address(found[1]) if found else None
-    return parsed[1] if parsed else None
 
 
 def vantage_elements(vantage: Vantage) -> list[Element]:
@@ -95,10 +84,10 @@ def _shortest(network: str) -> str:
     return network.removesuffix("/128") if ":" in network else network.removesuffix("/32")
 
 
-def _commands(verb: str, elements: Iterable[Element]) -> list[str]:
-    """One command for each set or map. What is deleted is named by its key alone."""
+def write_elements(verb: str, elements: Iterable[Element], table: str = TABLE) -> list[str]:
+    """nft commands, one for each set or map; `verb` is add or delete. What is deleted is named by its key alone."""
     by_container: dict[str, list[str]] = {}
     for element in elements:
         text = f"{element.key} : {element.value}" if element.value and verb == "add" else element.key
         by_container.setdefault(element.container, []).append(text)
-    return [f"{verb} element inet {TABLE} {name} {{ {', '.join(texts)} }}" for name, texts in by_container.items()]
+    return [f"{verb} element inet {table} {name} {{ {', '.join(texts)} }}" for name, texts in by_container.items()]

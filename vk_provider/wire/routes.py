@@ -13,6 +13,7 @@ EXEC, ATTACH, PORT_FORWARD
           unparsed. Errors before the upgrade: the status code and text body of the kubelet.
 RUN       POST ?container=&cmd=  combined output.
 STATS     GET the newest stats sample (the same document that is pushed up the session).
+TABLES    GET ?address=  the tables in force and the connections to an address, see agent.proxy.explain.
 HEALTHZ   GET 200 "ok".
 METRICS   GET Prometheus text of the agent itself.
 """
@@ -32,6 +33,7 @@ ATTACH = "/v1/attach"
 PORT_FORWARD = "/v1/portForward"
 RUN = "/v1/run"
 STATS = "/v1/stats"
+TABLES = "/v1/tables"
 HEALTHZ = "/healthz"
 METRICS = "/metrics"
 

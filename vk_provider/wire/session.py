@@ -6,7 +6,7 @@ Everything is level-triggered and idempotent: `pod` always carries the whole des
 state. After a reconnect both sides simply send their newest state again; only events carry a sequence number, and are
 repeated until acknowledged.
 
-Down (provider -> agent): pod, references, stop, ack; table (wire.tables).
+Down (provider -> agent): pod, references, services, stop, ack; table (wire.tables).
 Up (agent -> provider):   hello, status, event, stats; tables (wire.tables).
 """
 
@@ -28,7 +28,9 @@ MAX_UP_BYTES = 2 << 20
 """A status or a sample of a pod with a thousand containers; an object of the API has 1.5 MiB at most."""
 MAX_EVENT_COUNT = 1_000_000
 """Limit of the occurrences that one event message counts."""
-FEATURES: tuple[str, ...] = ()
+SERVICES_FEATURE = "services"
+"""In the greeting of an agent that takes Services apart from the references; others have them in `references`."""
+FEATURES: tuple[str, ...] = (SERVICES_FEATURE,)
 """Features of this agent beyond its wire version, sent in its greeting."""
 
 
@@ -44,8 +46,7 @@ class References(TypedDict, total=False):
 
     configMaps/secrets: name -> {"data", "binaryData", "immutable", "resourceVersion"} (secret data stays base64)
     tokens:             token_key -> TokenReference
-    services:           the pod namespace's services and default/kubernetes, for service environment variables:
-                        [{"name", "namespace", "clusterIP", "ports": [{"name", "port", "protocol"}]}]
+    services:           as of PodMessage; only to agents without SERVICES_FEATURE
     trustBundles:       bundle key (see podmodel.references) -> PEM text
     podCertificates:    "<volume>/<source index>" -> {"key": PEM, "certificateChain": PEM}
     runtimeHandler:     CRI runtime handler of the pod's RuntimeClass ("" default)
@@ -79,11 +80,16 @@ class NodeFacts(TypedDict):
 
 
 class PodMessage(TypedDict):
-    """The whole desired state: the API's Pod object as read (spec, metadata incl. deletionTimestamp, status)."""
+    """The whole desired state: the API's Pod object as read (spec, metadata incl. deletionTimestamp, status).
+
+    services: the pod namespace's Services and default/kubernetes, for the environment variables of containers that are
+              created: [{"name", "namespace", "clusterIP", "ports": [{"name", "port", "protocol"}]}]
+    """
 
     type: Literal["pod"]
     pod: Json
     references: References
+    services: NotRequired[list[Json]]
     node: NodeFacts
 
 
@@ -92,6 +98,13 @@ class ReferencesMessage(TypedDict):
 
     type: Literal["references"]
     references: References
+
+
+class ServicesMessage(TypedDict):
+    """Services of the pod's environment changed: for the next container that is created."""
+
+    type: Literal["services"]
+    services: list[Json]
 
 
 class StopMessage(TypedDict):

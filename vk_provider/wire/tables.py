@@ -64,11 +64,13 @@ class TableStates(TypedDict, total=False):
 
 
 class TablesMessage(TypedDict):
-    """Up, after each TableMessage: what is in force now.
+    """Up, after each TableMessage, and when what is in force has changed otherwise: what is in force now.
 
+    name:  of the TableMessage that this answers; absent when it answers none
     error: of the text that was not applied; the provider answers with the whole table after a while
     """
 
     type: Literal["tables"]
     tables: TableStates
+    name: NotRequired[TableName]
     error: NotRequired[TableError]

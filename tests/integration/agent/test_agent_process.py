@@ -188,7 +188,7 @@ def pod_message(containerd: PrivateContainerd) -> dict[str, Any]:
         "status": {"phase": "Pending", "qosClass": "BestEffort"},
     }
     node = {"name": "nodeless", "allocatable": {"cpu": "2", "memory": "4Gi"}, "clusterDNS": [], "clusterDomain": ""}
-    return {"type": "pod", "pod": pod, "references": {}, "node": node}
+    return {"type": "pod", "pod": pod, "references": {}, "services": [], "node": node}
 
 
 @pytest.fixture

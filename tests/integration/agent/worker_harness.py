@@ -21,6 +21,7 @@ from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
 from vk_provider.agent.worker.cgroups import remove_pod_cgroup
+from vk_provider.agent.worker.gate import NoTables
 from vk_provider.agent.worker.worker import PodWorker
 from vk_provider.jsontypes import Json
 
@@ -103,7 +104,13 @@ class WorkerHarness:
         self.outbox = RecordingOutbox()
         journal = Journal(self.directory / "journal.json")
         self.worker = PodWorker(
-            self.runtime, ImageStore(self.runtime), self.outbox, journal, self.facts, self.directory / "kubelet"
+            self.runtime,
+            ImageStore(self.runtime),
+            self.outbox,
+            journal,
+            self.facts,
+            self.directory / "kubelet",
+            NoTables(),
         )
         self._task = asyncio.create_task(self.worker.run())
 
@@ -121,7 +128,7 @@ class WorkerHarness:
             "clusterDNS": ["10.96.0.10"],
             "clusterDomain": "cluster.local",
         }
-        self.worker.update({"type": "pod", "pod": pod, "references": references or {}, "node": node})  # type: ignore
+        self.worker.update({"type": "pod", "pod": pod, "references": references or {}, "services": [], "node": node})  # type: ignore
 
     def delete(self, grace_s: int = 30) -> None:
         metadata = {

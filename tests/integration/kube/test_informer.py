@@ -12,7 +12,7 @@ from tests.integration.kube.fakeapi import FakeApi, serving, status
 from tests.integration.kube.waiting import running, until
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.kube.client import KubeClient
-from vk_provider.kube.informer import Informer
+from vk_provider.kube.informer import Informer, Stub
 from vk_provider.kube.paths import PODS
 
 Events = list[tuple[str, str]]
@@ -141,7 +141,7 @@ async def test_without_keeping_objects_a_deletion_still_names_them(tmp_path: Pat
     api = FakeApi()
     api.put("a")
     async with informing(api, tmp_path, keep=False) as (informer, events):
-        assert set(informer.items["uid-a"]) == {"metadata"}
+        assert informer.items["uid-a"] == Stub("uid-a", "a", "ns", informer.items["uid-a"].version)
         api.remove("a", quietly=True)
         api.expire()
         await until(lambda: ("DELETED", "a") in events)

@@ -84,6 +84,8 @@ def test_every_rule_is_used_by_a_room() -> None:
         "/api/v1/configmaps",
         "/api/v1/secrets",
         paths.SERVICES,
+        paths.ENDPOINT_SLICES,
+        paths.SERVICE_CIDRS,
         paths.RUNTIME_CLASSES,
         paths.CLUSTER_TRUST_BUNDLES,
         paths.csr_path(),

@@ -59,13 +59,13 @@ async def test_objects_are_read_missing_ones_are_none_and_changes_call_back(prov
     async with storing(provider) as store:
         pod = await make_pod(provider, namespace, "p", containers=[container])
         calls = []
-        store.subscribe(pod, lambda: calls.append(1))
+        store.subscribe(pod, lambda: calls.append(1), lambda: None)
         found = await store.resolve(pod)
         assert found["configMaps"]["here"]["data"] == {"k": "1"}
         assert found["configMaps"]["later"] is None
         assert base64.b64decode(found["secrets"]["hush"]["data"]["p"]) == b"w"
         assert found["errors"] == {}
-        assert [service["name"] for service in found["services"]] == ["kubernetes"]
+        assert [service["name"] for service in store.services.entries(pod) or []] == ["kubernetes"]
         assert not calls
         await kubectl(provider, "create", "configmap", "later", "-n", namespace, "--from-literal=k=2")
         await until(lambda: calls, "the missing ConfigMap appeared")
@@ -116,17 +116,19 @@ async def test_a_token_of_an_account_that_went_is_an_error_that_names_it(provide
 async def test_services_of_the_namespace_come_with_the_clusters_own(provider: Provider, namespace: str) -> None:
     async with storing(provider) as store:
         pod = await make_pod(provider, namespace, "p")
-        calls = []
-        await store.resolve(pod)
-        store.subscribe(pod, lambda: calls.append(1))
+        calls: list[int] = []
+        changed: list[int] = []
+        before = await store.resolve(pod)
+        store.subscribe(pod, lambda: changed.append(1), lambda: calls.append(1))
         await kubectl(provider, "create", "service", "clusterip", "web", "-n", namespace, "--tcp=80:8080")
         await kubectl(provider, "create", "service", "clusterip", "headless", "-n", namespace, "--clusterip=None")
         await until(lambda: calls, "a service came")
-        services = {each["name"]: each for each in (await store.resolve(pod))["services"]}
+        services = {each["name"]: each for each in store.services.entries(pod) or []}
         assert set(services) == {"kubernetes", "web"}
         assert services["web"]["ports"] == [{"name": "80-8080", "port": 80, "protocol": "TCP"}]
         unlinked = {**pod, "spec": {**pod["spec"], "enableServiceLinks": False}}
-        assert [each["name"] for each in (await store.resolve(unlinked))["services"]] == ["kubernetes"]
+        assert [each["name"] for each in store.services.entries(unlinked) or []] == ["kubernetes"]
+        assert not changed and await store.resolve(pod) == before  # no reference has changed
 
 
 async def test_a_runtime_class_gives_its_handler_and_a_missing_one_an_error(provider: Provider, namespace: str) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 
 from tests.integration.serviceproxy.bed import Bed
 from tests.service_objects import LOCAL_PODS, LOCAL_PODS6, NODE, NODE4, NODE6, PODS, PODS6
+from vk_provider.aiokit.nft import list_revision, parse_revision
 from vk_provider.jsontypes import Json
 from vk_provider.serviceproxy.address import Family, parse_address
 from vk_provider.serviceproxy.conntrack import Flow, select_stale
 from vk_provider.serviceproxy.fragment import UdpFrontend
+from vk_provider.serviceproxy.frame import TABLE
 from vk_provider.serviceproxy.index import ServiceIndex
-from vk_provider.serviceproxy.nft import READ_REVISION, Vantage, parse_revision, render_delta, render_table
+from vk_provider.serviceproxy.nft import Vantage, render_delta, render_table
 from vk_provider.serviceproxy.table import Table, diff_tables
 
 LOCAL = tuple(pod for pod in (*PODS, *PODS6) if pod.startswith(("10.1.0.", "fd00:1:")))
@@ -55,7 +57,7 @@ class OurProxy:
         return text
 
     def revision(self) -> str | None:
-        return parse_revision(self.bed.run_node(*READ_REVISION))
+        return parse_revision(self.bed.run_node("nft", *list_revision(TABLE)))
 
     def clean(self, frontends: Iterable[UdpFrontend]) -> None:
         """Delete the entries of stale flows."""

@@ -25,7 +25,13 @@ class Worker:
 
 
 def pod_message(uid: str, **annotations: str) -> dict[str, Any]:
-    return {"type": "pod", "pod": {"metadata": {"uid": uid, "annotations": annotations}}, "references": {}, "node": {}}
+    return {
+        "type": "pod",
+        "pod": {"metadata": {"uid": uid, "annotations": annotations}},
+        "references": {},
+        "services": [],
+        "node": {},
+    }
 
 
 @pytest.fixture
@@ -33,18 +39,41 @@ def worker() -> Worker:
     return Worker()
 
 
+class Tables:
+    """Takes texts as the keeper of the tables would."""
+
+    def __init__(self) -> None:
+        self.received: list[Any] = []
+
+    def receive(self, message: Any) -> None:
+        self.received.append(message)
+
+
 @pytest.fixture
-def inbox(worker: Worker, tmp_path: Path) -> Inbox:
-    return Inbox(worker, MetadataGuard(tmp_path / "metadata-allowed"))
+def tables() -> Tables:
+    return Tables()
 
 
-def test_pod_references_and_stop_reach_the_worker_unknown_types_do_not(inbox: Inbox, worker: Worker):
+@pytest.fixture
+def inbox(worker: Worker, tables: Tables, tmp_path: Path) -> Inbox:
+    return Inbox(worker, MetadataGuard(tmp_path / "metadata-allowed"), tables)
+
+
+def test_pod_references_services_and_stop_reach_the_worker_unknown_types_do_not(inbox: Inbox, worker: Worker):
     assert inbox.pod_uid() == ""
-    messages = [pod_message("u"), {"type": "references", "references": {}}, {"type": "stop"}, {"type": "dance"}]
+    known = [{"type": "references", "references": {}}, {"type": "services", "services": []}, {"type": "stop"}]
+    messages = [pod_message("u"), *known, {"type": "dance"}]
     for message in messages:
         inbox.receive(message)
-    assert worker.updates == messages[:3]
+    assert worker.updates == messages[:4]
     assert inbox.pod_uid() == "u"
+
+
+def test_tables_reach_their_keeper_but_not_one_that_this_agent_does_not_know(inbox: Inbox, tables: Tables):
+    known = {"type": "table", "name": "services", "base": "", "revision": "::1", "text": "add table inet vk-services\n"}
+    for message in (known, {**known, "name": "routes"}, {**known, "text": 7}, {"type": "table"}):
+        inbox.receive(message)
+    assert tables.received == [known]
 
 
 def test_a_second_pod_is_refused(inbox: Inbox, worker: Worker):

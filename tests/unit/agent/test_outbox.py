@@ -13,6 +13,7 @@ from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.wire.inbound import decode_up
 from vk_provider.wire.session import StatsMessage
+from vk_provider.wire.tables import TablesMessage
 
 MOMENT = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 
@@ -43,6 +44,22 @@ async def test_only_the_newest_status_and_stats_are_sent_and_status_goes_first()
     (event,) = await outbox.take()
     assert event["eventType"] == "Warning" and event["fieldPath"] == "spec.containers{c}"
     assert event["timestamp"] == "2026-01-02T03:04:05Z"
+
+
+async def test_the_newest_answer_for_each_table_goes_first_and_is_left_to_the_greeting_of_a_new_session():
+    outbox = make()
+    outbox.start_session()
+    outbox.send_status("u", {"phase": "Running"}, False)
+    old: TablesMessage = {"type": "tables", "tables": {"services": "::1"}, "name": "services"}
+    newest: TablesMessage = {"type": "tables", "tables": {"services": "::2"}, "name": "services"}
+    other: TablesMessage = {"type": "tables", "tables": {"services": "::1"}, "name": "policy", "error": "no"}
+    for message in (old, other, newest):
+        outbox.send_tables(message)
+    *tables, status = await outbox.take()
+    assert tables == [newest, other] and status["type"] == "status"
+    outbox.send_tables(newest)
+    outbox.start_session()
+    assert shown(await outbox.take()) == ["status Running"]
 
 
 async def test_a_new_session_gets_the_newest_state_and_unacknowledged_events_again():

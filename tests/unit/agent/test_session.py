@@ -10,7 +10,9 @@ import orjson
 import pytest
 
 from tests.unit.agent.loopback import INSTANCE_ID, STARTED_AT, LoopbackAgent
+from tests.wire_check import assert_fits
 from vk_provider.agent import session as session_module
+from vk_provider.wire.session import FEATURES
 
 
 async def receive(websocket: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:
@@ -40,7 +42,7 @@ async def test_hello_comes_first_then_the_newest_state(certified: LoopbackAgent)
         assert await receive(session) == {
             "type": "hello",
             "version": 1,
-            "features": [],
+            "features": list(FEATURES),
             "instanceID": INSTANCE_ID,
             "podUID": "u",
             "agentStartedAt": STARTED_AT,
@@ -51,6 +53,16 @@ async def test_hello_comes_first_then_the_newest_state(certified: LoopbackAgent)
             "status": {"phase": "Running"},
             "finished": True,
         }
+        await session.close()
+
+
+async def test_an_agent_that_applies_tables_says_so_and_names_what_is_in_force(certified: LoopbackAgent):
+    certified.session._tables = lambda: {"services": "::1", "policy": ""}
+    async with certified.client(verify=True) as client:
+        session = await client.open_session()
+        greeting = await receive(session)
+        assert_fits(greeting)
+        assert greeting["features"] == [*FEATURES, "tables"] and greeting["tables"] == {"services": "::1", "policy": ""}
         await session.close()
 
 

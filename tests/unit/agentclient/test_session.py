@@ -143,3 +143,53 @@ async def test_a_writer_that_fails_leaves_the_end_to_the_reader() -> None:
     listener = Listener(session)
     assert await listener.ended() is None
     assert len(listener.seen) == 2
+
+
+class Lazy:
+    """A message that is made when it is taken."""
+
+    def __init__(self, frame: bytes | None) -> None:
+        self.frame = frame
+        self.deeds: list[str] = []
+
+    async def make(self) -> bytes | None:
+        self.deeds.append("made")
+        return self.frame
+
+    def written(self) -> None:
+        self.deeds.append("written")
+
+
+async def test_a_lazy_message_is_made_when_the_writer_takes_it_and_hears_when_it_is_written() -> None:
+    channel = ScriptedChannel([hello()], stays=True)
+    session = AgentSession(channel)
+    lazy, empty = Lazy(orjson.dumps({"type": "table"})), Lazy(None)
+    session.put(Slot.SERVICES_TABLE, lazy)
+    session.put(Slot.POLICY_TABLE, empty)
+    assert lazy.deeds == []
+    listener = Listener(session)
+    await listener.read(1)
+    await asyncio.sleep(0)
+    assert [message["type"] for message in channel.sent] == ["table"]
+    assert lazy.deeds == empty.deeds == ["made", "written"]
+    await listener.close()
+
+
+async def test_a_lazy_message_hears_of_a_session_that_broke() -> None:
+    channel = ScriptedChannel([hello()], stays=True)
+    session, lazy = AgentSession(channel), Lazy(b"{}")
+    listener = Listener(session)
+    await listener.read(1)
+    channel.closed = True
+    session.put(Slot.SERVICES_TABLE, lazy)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert lazy.deeds == ["made", "written"]
+    await listener.close()
+
+
+def test_features_are_those_of_the_greeting() -> None:
+    session = AgentSession(ScriptedChannel([]))
+    assert not session.has("tables")
+    session.hello = {**hello(), "features": ["tables"]}  # type: ignore[typeddict-item]
+    assert session.has("tables") and not session.has("other")

@@ -9,7 +9,6 @@ import pytest
 from tests.unit.kube.fakeclient import FakeClient
 from vk_provider.errors import KubeApiError
 from vk_provider.kube import references
-from vk_provider.kube.services import trim_service
 from vk_provider.kube.tokens import BoundToken, compute_refresh_at
 from vk_provider.wire.session import TokenReference
 
@@ -26,19 +25,6 @@ def test_a_token_is_never_due_before_it_was_issued() -> None:
     assert compute_refresh_at(1000, 1000, 10) == 1000
 
 
-def test_a_service_is_cut_down_to_what_an_environment_can_tell() -> None:
-    service = {
-        "metadata": {"name": "s", "namespace": "n", "uid": "u", "resourceVersion": "1", "managedFields": [1]},
-        "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80, "targetPort": 8080}], "selector": {"a": "b"}},
-    }
-    assert trim_service(service)["entry"] == {
-        "name": "s",
-        "namespace": "n",
-        "clusterIP": "10.0.0.1",
-        "ports": [{"name": "", "port": 80, "protocol": "TCP"}],
-    }
-
-
 async def test_a_token_that_cannot_be_renewed_is_kept_and_tried_again_at_leisure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -53,7 +39,7 @@ async def test_a_token_that_cannot_be_renewed_is_kept_and_tried_again_at_leisure
         "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
         "spec": {"containers": [], "volumes": [{"name": "v", "projected": {"sources": [source]}}]},
     }
-    store.subscribe(pod, lambda: None)
+    store.subscribe(pod, lambda: None, lambda: None)
     old = TokenReference(token="old", expirationTimestamp="2026-01-01T00:00:00Z")
     record = store._records["u"]
     record.tokens["bank|600"] = BoundToken(old, refresh_at=time.time() - 1, expires_at=time.time() + 100)

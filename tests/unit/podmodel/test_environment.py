@@ -26,7 +26,8 @@ REFERENCES = {
 
 def env_of(container, pod=None, references=None, context=CONTEXT, files=None):
     pod = pod or make_pod(container, serviceAccountName="robot", nodeName="node-1")
-    return dict(build_environment(pod, container, references or REFERENCES, context, files))
+    references = references or REFERENCES
+    return dict(build_environment(pod, container, references, references.get("services", []), context, files))
 
 
 def test_env_from_comes_first_and_later_sources_and_env_override_it():
@@ -35,7 +36,7 @@ def test_env_from_comes_first_and_later_sources_and_env_override_it():
         "envFrom": [{"configMapRef": {"name": "settings"}}, {"prefix": "P_", "secretRef": {"name": "login"}}],
         "env": [{"name": "COLOR", "value": "blue-$(P_USER)"}],
     }
-    env = build_environment(make_pod(container), container, REFERENCES, CONTEXT)
+    env = build_environment(make_pod(container), container, REFERENCES, [], CONTEXT)
     assert env == [("COLOR", "blue-bob"), ("odd-key", "1"), ("P_RAW", "\udcff\x00"), ("P_USER", "bob")]
 
 
@@ -79,6 +80,13 @@ def test_without_service_links_only_the_api_server_is_announced():
     on = env_of(container, make_pod(container, enableServiceLinks=True), references)
     assert {name.split("_")[0] for name in off} == {"KUBERNETES"}
     assert {name.split("_")[0] for name in on} == {"KUBERNETES", "REDIS"}
+
+
+def test_no_environment_is_made_before_the_services_are_known():
+    container = {"name": "c"}
+    with pytest.raises(ContainerConfigError, match="services have not yet been read at least once") as caught:
+        build_environment(make_pod(container), container, REFERENCES, None, CONTEXT)
+    assert caught.value.reason == "CreateContainerConfigError"
 
 
 def test_a_declared_variable_wins_over_a_service_variable():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vk_provider.agentclient.session import AgentSession
+from vk_provider.agentclient.tables import TableSource
 from vk_provider.aiokit.metrics import Registry
 from vk_provider.cloud.base import Instance, InstanceRuntime
 from vk_provider.cloud.simulated.agent import SimulatedAgent
@@ -23,6 +24,7 @@ from vk_provider.pods.build import build_controller
 from vk_provider.pods.controller import PodController
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import PodRecord
+from vk_provider.serviceproxy.hostport import HostPort
 from vk_provider.settings import CloudSettings, NodeSettings, Settings
 
 from .fakeapi import FakeApi
@@ -92,21 +94,40 @@ class Connector(SimulatedConnector):
         self._channels[instance_id].push(messages)
 
 
+class Services:
+    """ServiceEnvironment: the same Services for every pod."""
+
+    def __init__(self) -> None:
+        self.known: list[Json] | None = []
+        self.callbacks: dict[str, Callable[[], None]] = {}
+
+    def entries(self, pod: Json) -> list[Json] | None:
+        return self.known
+
+    def change(self, known: list[Json]) -> None:
+        self.known = known
+        for callback in self.callbacks.values():
+            callback()
+
+
 class References:
     """ReferenceStore without references: remembers who is subscribed."""
 
     def __init__(self) -> None:
         self.subscribed: dict[str, Callable[[], None]] = {}
+        self.services = Services()
         self.answer: Json = {"errors": {}}
         self.fail_once: Exception | None = None
         self.resolved = 0
         self.gate: asyncio.Event | None = None
 
-    def subscribe(self, pod: Json, callback: Callable[[], None]) -> None:
+    def subscribe(self, pod: Json, callback: Callable[[], None], on_services: Callable[[], None]) -> None:
         self.subscribed[pod["metadata"]["uid"]] = callback
+        self.services.callbacks[pod["metadata"]["uid"]] = on_services
 
     def release(self, uid: str) -> None:
         self.subscribed.pop(uid, None)
+        self.services.callbacks.pop(uid, None)
 
     async def resolve(self, pod: Json) -> Json:
         self.resolved += 1
@@ -157,6 +178,8 @@ class World:
         self.boot_timeout_s = 60.0
         self.agent_monitor_grace_s = 40.0
         self.user_data = "boot"
+        self.tables: list[TableSource] = []
+        self.host_ports: list[tuple[str, str, tuple[HostPort, ...]]] = []
         self.node: Json | None = {"metadata": {"labels": {}}, "status": {"allocatable": {"cpu": "100", "pods": "50"}}}
         self.controller: PodController
         self.runtime = InstanceRuntime("containerd", "1.6.20")
@@ -186,6 +209,8 @@ class World:
             metrics=PodMetrics(Registry()),
             nodes=lambda name: self.node,
             boot_data=lambda token: (f"generation/{token}", self.user_data),
+            tables=lambda record: self.tables,
+            on_host_ports=lambda node, pod, ports: self.host_ports.append((node, pod, ports)),
         )
         instances = await self.cloud.list_owned()
         for pod in self.api.pods.values():

@@ -17,7 +17,7 @@ from vk_provider.serviceproxy.address import Family, parse_address, parse_networ
 from vk_provider.serviceproxy.affinity import TAG, AffinityNumbers, number_endpoints
 from vk_provider.serviceproxy.chain import name_chain, write_chains
 from vk_provider.serviceproxy.endpoint import Endpoint
-from vk_provider.serviceproxy.nft import Vantage, parse_revision, render_delta, render_table, vantage_elements
+from vk_provider.serviceproxy.nft import Vantage, render_delta, render_table, vantage_elements
 from vk_provider.serviceproxy.table import diff_tables
 
 
@@ -96,15 +96,24 @@ def test_a_vantage_names_its_pods_and_the_addresses_of_node_ports() -> None:
     }
 
 
-def test_the_revision_is_read_from_what_nft_lists() -> None:
-    listed = "table inet vk-services {\n\tset revision {\n\t\ttype ipv6_addr\n\t\telements = { 1::2 }\n\t}\n}\n"
-    assert parse_revision(listed) == "1::2"
-    assert parse_revision(listed.replace("\t\telements = { 1::2 }\n", "")) is None
+def test_a_table_of_another_name_is_the_same_but_for_its_name() -> None:
+    service = make_service("a", "10.96.0.2", type="NodePort", ports=[make_port(80, node_port=30080)])
+    index = build_index([service])
+    before = index.table()
+    index.apply_slice(make_slice("a", make_endpoint("10.1.0.1")))
+    table, vantage = index.table(), Vantage(("10.1.0.1",), ("10.255.0.1",))
+    delta = diff_tables(before, table)
+    for ours, named in (
+        (render_table(table, vantage), render_table(table, vantage, "vk-node-1")),
+        (render_delta(delta), render_delta(delta, "vk-node-1")),
+    ):
+        assert "vk-services" in ours
+        assert ours.replace("inet vk-services", "inet vk-node-1") == named
 
 
 def test_a_name_that_is_no_counted_chain_is_an_error() -> None:
     with pytest.raises(ValueError):
-        write_chains(frozenset({"services"}))
+        write_chains(frozenset({"services"}), "vk-services")
     assert name_chain("nodeport-", "local", 6, 2, 0) == "nodeport-local6-2"
 
 

@@ -22,6 +22,7 @@ from vk_provider.agent.worker.core import (
     should_restart_all,
 )
 from vk_provider.agent.worker.errors import InterruptedByStop, StartError
+from vk_provider.agent.worker.gate import StartGate
 from vk_provider.agent.worker.killer import ContainerKiller
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.observed import Observation, ObservedContainer, State
@@ -73,6 +74,7 @@ class PodLifecycle:
         volumes: PodVolumes,
         puller: ImagePuller,
         preparer: PodPreparer,
+        gate: StartGate,
         starter: ContainerStarter,
         observer: Observer,
         probes: ProbeManager,
@@ -87,6 +89,7 @@ class PodLifecycle:
         self._volumes = volumes
         self._puller = puller
         self._preparer = preparer
+        self._gate = gate
         self._starter = starter
         self._observer = observer
         self._probes = probes
@@ -158,6 +161,7 @@ class PodLifecycle:
             self._volumes_until_s = None
             self._take_pod()
         await self._prune(place.observed)
+        await self._stop.interrupts(self._gate.wait())
         return _earliest(next_s, await self._start_containers(actions, place))
 
     def _take_pod(self) -> None:

@@ -30,6 +30,7 @@ from vk_provider.wire.session import NodeFacts, PodMessage, References, StopMess
 class PodMemory:
     """State of one pod.
 
+    services:       for the environment of containers that are created, newest; None while they are not known
     api_pod:        the newest Pod object with the kubelet's own annotations; `pod` is the same with the resources that
                     were allocated
     taken:          `pod` as the pass under way, or the last one, took it: the status speaks of it (not kept)
@@ -51,6 +52,7 @@ class PodMemory:
     api_pod: Json
     references: References
     node: NodeFacts
+    services: list[Json] | None = None
     first_seen: str = ""
     allocated: dict[str, Json] = field(default_factory=dict)
     allocated_pod: Json = field(default_factory=dict)
@@ -80,6 +82,7 @@ class PodMemory:
             api_pod=with_local_annotations(pod, first_seen),
             references=message["references"],
             node=message["node"],
+            services=services_of(message),
             first_seen=first_seen,
             allocated=desired_resources(pod),
             allocated_pod=desired_pod_resources(pod),
@@ -139,6 +142,7 @@ class PodMemory:
                 "type": "pod",
                 "pod": self.api_pod,
                 "references": self.references,
+                "services": self.services,
                 "node": self.node,
             },
             "firstSeen": self.first_seen,
@@ -185,3 +189,9 @@ class PodMemory:
         memory.recovered = True
         memory.take_pod()
         return memory
+
+
+def services_of(message: PodMessage) -> list[Json] | None:
+    """An earlier provider sends them within the references."""
+    services = message.get("services")
+    return services if services is not None else message["references"].get("services")

@@ -19,6 +19,7 @@ from vk_provider.agent.runtime import ContainerRuntime, RuntimeEvent, RuntimeSer
 from vk_provider.agent.volumes.errors import VolumeError
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
 from vk_provider.agent.worker.errors import InterruptedByStop
+from vk_provider.agent.worker.gate import StartGate, TablesInForce
 from vk_provider.agent.worker.hooks import HookRunner
 from vk_provider.agent.worker.httpget import HttpClient
 from vk_provider.agent.worker.killer import ContainerKiller
@@ -60,6 +61,7 @@ class PodRun:
         journal: Journal,
         facts: InstanceFacts,
         volumes: PodVolumes,
+        tables: TablesInForce,
     ) -> None:
         self.memory = memory
         self.volumes = volumes
@@ -98,6 +100,7 @@ class PodRun:
             volumes,
             self._puller,
             preparer,
+            StartGate(tables, memory, recorder),
             starter,
             observer,
             self._probes,

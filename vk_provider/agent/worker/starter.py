@@ -130,7 +130,7 @@ class ContainerStarter:
         if refusal:
             raise ContainerConfigError(refusal)
         env_files = await self._volumes.env_files(container)
-        environment = build_environment(pod, container, memory.references, place.context, env_files)
+        environment = build_environment(pod, container, memory.references, memory.services, place.context, env_files)
         mounts = await self._volumes.mounts(pod, container, dict(environment))
         return ContainerInputs(
             image_ref=image.ref,

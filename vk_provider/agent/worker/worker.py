@@ -11,11 +11,12 @@ from vk_provider.agent.images import ImageStore
 from vk_provider.agent.journal import Journal
 from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.runtime import ContainerRuntime
-from vk_provider.agent.worker.memory import PodMemory
+from vk_provider.agent.worker.gate import TablesInForce
+from vk_provider.agent.worker.memory import PodMemory, services_of
 from vk_provider.agent.worker.podrun import PodRun, make_volumes
 from vk_provider.agent.worker.spec import find_ref, uid_of
 from vk_provider.jsontypes import Json
-from vk_provider.wire.session import PodMessage, ReferencesMessage, StopMessage
+from vk_provider.wire.session import PodMessage, ReferencesMessage, ServicesMessage, StopMessage
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class PodWorker:
         journal: Journal,
         facts: InstanceFacts,
         root: Path,
+        tables: TablesInForce,
     ) -> None:
         """root: the kubelet's directory for volumes, /var/lib/kubelet. The journal is read here."""
         self._runtime = runtime
@@ -39,6 +41,7 @@ class PodWorker:
         self._journal = journal
         self._facts = facts
         self._root = root
+        self._tables = tables
         self._memory = PodMemory.from_document(journal.load())
         self._run: PodRun | None = None
         self._has_pod = asyncio.Event()
@@ -47,7 +50,7 @@ class PodWorker:
             # The last status is sent again at once, as the runtime may not answer for a long time.
             outbox.send_status(self._memory.uid, self._memory.status, self._memory.finished)
 
-    def update(self, message: PodMessage | ReferencesMessage | StopMessage) -> None:
+    def update(self, message: PodMessage | ReferencesMessage | ServicesMessage | StopMessage) -> None:
         """Take over the newest desired state; a message for another pod is refused."""
         if message["type"] == "pod":
             self._update_pod(message)
@@ -56,6 +59,8 @@ class PodWorker:
             return
         elif message["type"] == "references":
             self._memory.references = message["references"]
+        elif message["type"] == "services":
+            self._memory.services = message["services"]
         else:
             self._memory.apply_stop(message)
         if self._run is not None:
@@ -73,6 +78,7 @@ class PodWorker:
             return
         memory.replace_pod(message["pod"])
         memory.node = message["node"]
+        memory.services = services_of(message)
         if message["references"] != memory.references:
             memory.references = message["references"]
 
@@ -82,7 +88,9 @@ class PodWorker:
         await self._has_pod.wait()
         memory = self._memory
         assert memory is not None
-        self._run = PodRun(memory, self._runtime, self._images, self._outbox, self._journal, self._facts, volumes)
+        self._run = PodRun(
+            memory, self._runtime, self._images, self._outbox, self._journal, self._facts, volumes, self._tables
+        )
         await self._run.run()
 
     # -- PodView -----------------------------------------------------------------------------------------------------

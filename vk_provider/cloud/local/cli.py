@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vk_provider.cloud.base import TAG_NAME, Instance, InstanceState
-from vk_provider.cloud.local import cgroup, network, services
+from vk_provider.cloud.local import cgroup, network, service_tables, services
 from vk_provider.cloud.local.catalog import build_offerings
 from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.config import DEFAULT_STATE_DIR, LocalCloudConfig, default_cache_dir
@@ -92,6 +92,7 @@ async def _down(config: LocalCloudConfig, _: argparse.Namespace) -> int:
 
 
 def _remove(config: LocalCloudConfig) -> None:
+    service_tables.remove(config.name)
     network.remove(config)
     group = cgroup.InstanceCgroup(tuple(cgroup.find_hierarchies()), config.cgroup)
     group.kill()  # processes without a record

@@ -13,6 +13,8 @@ from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.podmodel.podresources import build_resource_config
 from vk_provider.podmodel.resources import resource_list
 from vk_provider.podmodel.status import ContainerStatuses, PodEnd, SandboxFacts, build_pod_status
+from vk_provider.wire.session import SERVICES_FEATURE
+from vk_provider.wire.tables import TABLES_FEATURE, TableName, TableStates
 
 
 class SimulatedAgent:
@@ -31,6 +33,7 @@ class SimulatedAgent:
         self._seq = 0
         self._running_since = ""
         self._end: PodEnd | None = None
+        self.tables: TableStates = {}
 
     @property
     def pod(self) -> Json | None:
@@ -47,6 +50,8 @@ class SimulatedAgent:
         first: Json = {
             "type": "hello",
             "version": 1,
+            "features": [SERVICES_FEATURE, TABLES_FEATURE],
+            "tables": self.tables,
             "instanceID": self.instance.instance_id,
             "podUID": self.uid,
             "agentStartedAt": self.started_at,
@@ -61,9 +66,18 @@ class SimulatedAgent:
             case "stop":
                 self._end = PodEnd(message["reason"], message["message"])
                 return self.finish(now, exit_code=137)
+            case "table":
+                return self._on_table(message["name"], message["base"], message["revision"])
             case "ack":
                 self._events = [event for event in self._events if event["seq"] > message["seq"]]
         return []
+
+    def _on_table(self, name: TableName, base: str, revision: str) -> list[Json]:
+        """Every text is applied at once, unless it is a difference to another table."""
+        if base not in ("", self.tables.get(name, "")):
+            return [{"type": "tables", "tables": self.tables, "name": name, "error": "another revision is in force"}]
+        self.tables[name] = revision
+        return [{"type": "tables", "tables": self.tables, "name": name}]
 
     def _on_pod(self, pod: Json, now: str) -> list[Json]:
         first = not self.uid

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, NoReturn
 
+import msgspec
 import orjson
 
 from vk_provider.agentclient.base import ProtocolT
@@ -39,7 +40,7 @@ class SimulatedChannel:
     async def send(self, frame: bytes) -> None:
         if self._closed:
             raise AgentUnreachableError(f"session with {self._agent.instance.instance_id} is closed")
-        self.push(self._answer(self._agent, orjson.loads(frame)))
+        self.push(self._answer(self._agent, _parse(frame)))
 
     async def frames(self) -> AsyncIterator[bytes | str]:
         while (frame := await self._queue.get()) is not None:
@@ -54,6 +55,25 @@ class SimulatedChannel:
 
     async def close(self) -> None:
         self.drop()
+
+
+class _TableHead(msgspec.Struct):
+    """A table message but for its text, which may have megabytes and is not looked at."""
+
+    type: str
+    name: str
+    base: str
+    revision: str
+
+
+_TABLE = msgspec.json.Decoder(_TableHead)
+
+
+def _parse(frame: bytes) -> Json:
+    if frame.startswith(b'{"type":"table"'):
+        return msgspec.structs.asdict(_TABLE.decode(frame))
+    message: Json = orjson.loads(frame)
+    return message
 
 
 class SimulatedResponse:

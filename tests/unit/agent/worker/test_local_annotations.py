@@ -13,6 +13,7 @@ from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.journal import Journal
 from vk_provider.agent.outbox import Outbox
+from vk_provider.agent.worker.gate import NoTables
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.sandbox import build_sandbox_config
 from vk_provider.agent.worker.worker import PodWorker
@@ -37,7 +38,7 @@ def message(annotations: dict[str, str] | None = None, **spec: Any) -> PodMessag
     of = pod(container("main"), **spec)
     if annotations is not None:
         of["metadata"]["annotations"] = annotations
-    return PodMessage(type="pod", pod=of, references={}, node=NODE)
+    return PodMessage(type="pod", pod=of, references={}, services=[], node=NODE)
 
 
 def shown(memory: PodMemory) -> str:
@@ -64,7 +65,7 @@ def test_a_variable_shows_the_source() -> None:
     path = "metadata.annotations['kubernetes.io/config.source']"
     env = [{"name": "SOURCE", "valueFrom": {"fieldRef": {"fieldPath": path}}}]
     memory = PodMemory.from_message(message())
-    variables = build_environment(memory.pod, container("main", env=env), {}, PodContext(node=NODE))
+    variables = build_environment(memory.pod, container("main", env=env), {}, [], PodContext(node=NODE))
     assert ("SOURCE", "api") in variables
 
 
@@ -76,14 +77,14 @@ def test_the_runtime_is_told_the_annotations() -> None:
 
 def test_a_changed_pod_and_a_restarted_agent_keep_the_time(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.json")
-    worker = PodWorker(NOBODY, NOBODY, Outbox(), journal, FACTS, tmp_path)
+    worker = PodWorker(NOBODY, NOBODY, Outbox(), journal, FACTS, tmp_path, NoTables())
     worker.update(message())
     assert worker._memory is not None
     first = shown(worker._memory)
     worker.update(message({"b": "1"}))
     assert shown(worker._memory) == f'b="1"\n{first}'
     journal.save(worker._memory.to_document())
-    again = PodWorker(NOBODY, NOBODY, Outbox(), journal, FACTS, tmp_path)
+    again = PodWorker(NOBODY, NOBODY, Outbox(), journal, FACTS, tmp_path, NoTables())
     assert again._memory is not None and shown(again._memory) == f'b="1"\n{first}'
 
 

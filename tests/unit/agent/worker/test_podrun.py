@@ -13,6 +13,7 @@ from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.journal import Journal
 from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
+from vk_provider.agent.worker.gate import NoTables
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.podrun import PodRun, make_volumes
 from vk_provider.agent.worker.worker import PodWorker
@@ -68,13 +69,15 @@ async def test_volumes_can_do_what_the_runtime_says(
 
 
 def make_memory() -> PodMemory:
-    return PodMemory.from_message(PodMessage(type="pod", pod=pod(container("main")), references={}, node=NODE))
+    return PodMemory.from_message(
+        PodMessage(type="pod", pod=pod(container("main")), references={}, services=[], node=NODE)
+    )
 
 
 def make_run(memory: PodMemory, outbox: Outbox, journal: Journal) -> PodRun:
     runtime: Any = NoContainers()
     volumes = PodVolumes(Path("/none"))
-    return PodRun(memory, runtime, NO_IMAGES, outbox, journal, FACTS, volumes)
+    return PodRun(memory, runtime, NO_IMAGES, outbox, journal, FACTS, volumes, NoTables())
 
 
 async def test_a_restarted_agent_tells_the_last_status_before_the_runtime_answers(tmp_path: Path) -> None:
@@ -86,7 +89,7 @@ async def test_a_restarted_agent_tells_the_last_status_before_the_runtime_answer
 
     runtime: Any = None  # whoever asks it fails
     again = Outbox()
-    worker = PodWorker(runtime, NO_IMAGES, again, journal, FACTS, tmp_path)
+    worker = PodWorker(runtime, NO_IMAGES, again, journal, FACTS, tmp_path, NoTables())
     assert worker.status == told["status"]
     again.start_session()
     assert await again.take() == [told]
@@ -98,7 +101,7 @@ async def test_a_restarted_agent_tells_the_last_status_before_the_runtime_answer
 async def test_an_agent_without_a_pod_tells_no_status(tmp_path: Path) -> None:
     runtime: Any = None
     outbox = Outbox()
-    PodWorker(runtime, NO_IMAGES, outbox, Journal(tmp_path / "journal.json"), FACTS, tmp_path)
+    PodWorker(runtime, NO_IMAGES, outbox, Journal(tmp_path / "journal.json"), FACTS, tmp_path, NoTables())
     outbox.start_session()
     outbox.send_event("u", "Normal", "Pulled", "")
     assert [message["type"] for message in await outbox.take()] == ["event"]
@@ -146,7 +149,7 @@ async def test_a_restart_of_all_containers_is_told_once_they_are_removed(
 ) -> None:
     rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}
     main = container("main", restartPolicy="Never", restartPolicyRules=[rule])
-    memory = PodMemory.from_message(PodMessage(type="pod", pod=pod(main), references={}, node=NODE))
+    memory = PodMemory.from_message(PodMessage(type="pod", pod=pod(main), references={}, services=[], node=NODE))
     ended = {"terminated": {"exitCode": 42, "reason": "Error"}}
     memory.status["containerStatuses"] = [{"name": "main", "state": ended, "restartCount": 0}]
     memory.restarting_all = True  # and the runtime knows no container any more
@@ -179,12 +182,12 @@ async def test_each_volume_that_fails_has_its_own_event(tmp_path: Path) -> None:
     ]
     mounts = [{"name": volume["name"], "mountPath": f"/{volume['name']}"} for volume in wrong]
     made = pod(container("main", volumeMounts=mounts), volumes=wrong)
-    message = PodMessage(type="pod", pod=made, references={}, node=NODE)
+    message = PodMessage(type="pod", pod=made, references={}, services=[], node=NODE)
     runtime: Any = NoContainers()
     outbox = Outbox()
     volumes = PodVolumes(tmp_path / "kubelet")
     journal = Journal(tmp_path / "journal.json")
-    run = PodRun(PodMemory.from_message(message), runtime, NO_IMAGES, outbox, journal, FACTS, volumes)
+    run = PodRun(PodMemory.from_message(message), runtime, NO_IMAGES, outbox, journal, FACTS, volumes, NoTables())
     assert not await run._lifecycle._preparer.ensure_volumes()
     assert [(event["eventType"], event["reason"], event["message"]) for event in outbox.unacknowledged()] == [
         ("Warning", "FailedMount", f'MountVolume.SetUp failed for volume "{name}" : {text}')

@@ -59,7 +59,7 @@ class Resize:
     """A pod that runs with its first resources; `to` is the next generation of it."""
 
     def __init__(self, root: Path, first: Json) -> None:
-        self.memory = PodMemory.from_message(PodMessage(type="pod", pod=first, references={}, node=NODE))
+        self.memory = PodMemory.from_message(PodMessage(type="pod", pod=first, references={}, services=[], node=NODE))
         self.runtime = Runtime(root)
         self.events: list[tuple[str, Json]] = []
         self.forgotten: list[str] = []

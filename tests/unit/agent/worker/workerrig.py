@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +201,28 @@ def _move_cgroups(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(function, "__defaults__", moved)
 
 
+class Tables:
+    """The instance's tables; `late` are those that were not in force yet. waited_for: set while somebody waits."""
+
+    def __init__(self) -> None:
+        self.late: dict[str, str] = {}
+        self.waited_for = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    def missing(self, names: Iterable[str]) -> dict[str, str]:
+        return {name: self.late[name] for name in names if name in self.late}
+
+    async def wait_change(self) -> None:
+        self._changed.clear()
+        self.waited_for.set()
+        await self._changed.wait()
+
+    def apply(self, name: str) -> None:
+        del self.late[name]
+        self.waited_for.clear()
+        self._changed.set()
+
+
 class WorkerRig:
     """`pass_` does one pass; `told` is what was sent. Nothing runs between the calls."""
 
@@ -215,11 +237,13 @@ class WorkerRig:
         self.runtime = MemoryRuntime(self.clock)
         self.images = MemoryImages()
         self.told = Told()
-        self.memory = PodMemory.from_message(PodMessage(type="pod", pod=pod, references={}, node=NODE))
+        self.memory = PodMemory.from_message(PodMessage(type="pod", pod=pod, references={}, services=[], node=NODE))
         runtime: Any = self.runtime
         images: Any = self.images
         volumes = PodVolumes(directory / "kubelet")
-        self.run = PodRun(self.memory, runtime, images, self.told, Journal(directory / "journal.json"), FACTS, volumes)
+        journal = Journal(directory / "journal.json")
+        self.tables = Tables()
+        self.run = PodRun(self.memory, runtime, images, self.told, journal, FACTS, volumes, self.tables)
         self.runtime.step = self.publish  # type: ignore[method-assign]
 
     async def publish(self) -> None:

@@ -1,0 +1,77 @@
+"""What instances are sent of the cluster's network, and what the provider's own machine gets of it. Part of the
+composition: connects `routing` with `pods`, which do not import each other.
+
+Another table of a pod's instance is another entry of `sources`: its TableSource says what there is, everything else
+(sending, confirming, reporting, waiting before the first container) is the same for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from vk_provider.agentclient.tables import TableSource
+from vk_provider.aiokit.metrics import Registry
+from vk_provider.aiokit.nft import NftTable
+from vk_provider.aiokit.supervisor import Supervisor
+from vk_provider.kube.client import KubeClient
+from vk_provider.kube.services import ServiceEnvironment
+from vk_provider.pods.record import PodRecord
+from vk_provider.routing.machine import MachineTable, name_table, owns_address
+from vk_provider.routing.service import ServiceRouting
+from vk_provider.serviceproxy.hostport import HostPort
+from vk_provider.settings import NodeSettings, Settings
+
+
+class Networking:
+    """add_node for each Node, then `start`."""
+
+    def __init__(
+        self, settings: Settings, client: KubeClient, services: ServiceEnvironment, registry: Registry
+    ) -> None:
+        self._settings = settings
+        self._routing = ServiceRouting(client, services, registry)
+        self._nodes: dict[str, NodeSettings] = {}
+        self._machine_tables: dict[str, MachineTable] = {}
+
+    def add_node(self, node: NodeSettings, address: str) -> None:
+        """address: the Node's InternalIP."""
+        self._nodes[node.name] = node
+        self._routing.add_node(node.name, (address,))
+        table = self._build_machine_table(node, address)
+        if table is not None:
+            self._machine_tables[node.name] = table
+
+    def sources(self, record: PodRecord) -> list[TableSource]:
+        """The tables that a pod's instance is sent. Its zone is the Node's where that has one: the cluster's view."""
+        zone = self._nodes[record.node].zone or (record.instance.zone if record.instance else "")
+        return [self._routing.source(record.node, zone)]
+
+    def set_host_ports(self, node: str, pod: str, ports: tuple[HostPort, ...]) -> None:
+        """The host ports of a pod, by UID: they are reached at the Node's address."""
+        self._routing.compiler.set_host_ports(node, pod, ports)
+
+    def start(self, supervisor: Supervisor) -> None:
+        supervisor.start("tables of Services", self._routing.run())
+        for node, table in self._machine_tables.items():
+            supervisor.start(f"Services of {node} on this machine", table.run())
+
+    async def close(self) -> None:
+        """After the root tasks were cancelled."""
+        await asyncio.gather(*(table.close() for table in self._machine_tables.values()))
+
+    def _build_machine_table(self, node: NodeSettings, address: str) -> MachineTable | None:
+        """The table of a Node in the network namespace of the provider; None where there is to be none
+        (settings.NodeSettings.services_here)."""
+        cloud = self._settings.cloud
+        if node.services_here == "off":
+            return None
+        if node.services_here == "auto" and (cloud.backend == "simulated" or not owns_address(address)):
+            return None
+        is_local = cloud.backend == "local"
+        return MachineTable(
+            self._routing.source(node.name, node.zone),
+            NftTable(name_table(cloud.local.name if is_local else cloud.owner, node.name)),
+            (address,),
+            sees_replies=is_local,  # the machine is the way out for its instances
+            required=node.services_here == "on",
+        )

@@ -1,0 +1,57 @@
+"""Tables of Services as messages to agents, encoded once for all of them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import orjson
+
+from vk_provider.agentclient.tables import TableText
+from vk_provider.serviceproxy.fragment import UdpFrontend
+from vk_provider.serviceproxy.nft import Vantage, render_delta, render_table
+from vk_provider.serviceproxy.table import Table, diff_tables
+from vk_provider.wire.session import MAX_DOWN_BYTES
+from vk_provider.wire.tables import TableMessage, UdpFrontendEntry
+
+VANTAGE = Vantage(sees_replies=False)
+"""Of an instance, without what its agent adds. The Node's other endpoints answer by their own way, not through it."""
+
+
+def encode_whole(table: Table, node_addresses: Iterable[str]) -> TableText:
+    message = TableMessage(
+        type="table",
+        name="services",
+        base="",
+        revision=table.revision,
+        text=render_table(table, VANTAGE),
+        nodeAddresses=list(node_addresses),
+        udp=[_entry(item) for item in table.udp_frontends()],
+    )
+    return TableText("", table.revision, _encode(message))
+
+
+def encode_difference(earlier: Table, newest: Table) -> TableText:
+    delta = diff_tables(earlier, newest)
+    message = TableMessage(
+        type="table",
+        name="services",
+        base=delta.base,
+        revision=delta.revision,
+        text=render_delta(delta),
+        udp=[_entry(item) for item in delta.udp],
+    )
+    return TableText(delta.base, delta.revision, _encode(message))
+
+
+def _encode(message: TableMessage) -> bytes:
+    frame = orjson.dumps(message)
+    if len(frame) > MAX_DOWN_BYTES:
+        raise ValueError(f"a table of {len(frame)} bytes, more than a message may have")
+    return frame
+
+
+def _entry(item: UdpFrontend) -> UdpFrontendEntry:
+    frontend = item.frontend
+    return UdpFrontendEntry(
+        family=int(frontend.family), address=frontend.address, port=frontend.port, serving=sorted(item.serving)
+    )

@@ -1,0 +1,107 @@
+"""The table of one Node and zone as its instances are sent it: each text is made once and shared by all sessions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from vk_provider.agentclient.tables import TableText
+from vk_provider.routing.history import TableHistory
+from vk_provider.routing.messages import encode_difference, encode_whole
+from vk_provider.serviceproxy.table import Table
+from vk_provider.wire.tables import TableName
+
+INLINE_SERVICES = 64
+"""Texts about more Services are made in a thread."""
+WHOLE_SHARE = 4
+"""A whole table is sent on until more than the fourth part of its Services has changed; a difference follows it."""
+FOLLOWERS_AT_ONCE = 32
+"""Each that is told of a new table starts to write: others get their turn between them."""
+
+
+class ServiceTables:
+    """agentclient.tables.TableSource of all instances of one Node in one zone.
+
+    node_addresses: of all Nodes, where node ports are answered; read when a text is made
+    """
+
+    name: TableName = "services"
+
+    def __init__(self, node_addresses: Sequence[str]) -> None:
+        self._node_addresses = node_addresses
+        self._history = TableHistory()
+        self._followers: dict[int, Callable[[], None]] = {}
+        self._next = 0
+        self._whole: asyncio.Future[TableText] | None = None
+        self._whole_revision = ""
+        self._differences: dict[str, asyncio.Future[TableText]] = {}
+
+    @property
+    def revision(self) -> str:
+        newest = self._history.newest
+        return newest.revision if newest is not None else ""
+
+    @property
+    def newest(self) -> Table | None:
+        return self._history.newest
+
+    @property
+    def followers(self) -> int:
+        return len(self._followers)
+
+    def follow(self, on_change: Callable[[], None]) -> Callable[[], None]:
+        key = self._next = self._next + 1
+        self._followers[key] = on_change
+        return lambda: self._followers.pop(key, None) and None
+
+    async def publish(self, table: Table) -> None:
+        """Make it the newest one. Returns when all followers were told."""
+        if table.revision == self.revision:
+            return
+        self._history.add(table)
+        self._differences.clear()
+        for count, key in enumerate(list(self._followers)):
+            follower = self._followers.get(key)
+            if follower is not None:
+                follower()
+            if count % FOLLOWERS_AT_ONCE == FOLLOWERS_AT_ONCE - 1:
+                await asyncio.sleep(0)
+
+    async def text_from(self, base: str) -> TableText | None:
+        newest = self._history.newest
+        if newest is None or base == newest.revision:
+            return None
+        changes = self._history.count_changes(base)
+        if changes is None or changes > max(INLINE_SERVICES, len(newest.fragments)):
+            return await self._whole_text(newest)
+        return await self._difference(base, newest, changes)
+
+    async def _whole_text(self, newest: Table) -> TableText:
+        behind = self._history.count_changes(self._whole_revision)
+        if _is_useless(self._whole) or behind is None or behind > len(newest.fragments) // WHOLE_SHARE:
+            self._whole_revision = newest.revision
+            self._whole = _make(lambda: encode_whole(newest, self._node_addresses), len(newest.fragments))
+        assert self._whole is not None
+        return await asyncio.shield(self._whole)
+
+    async def _difference(self, base: str, newest: Table, changes: int) -> TableText:
+        found = self._differences.get(base)
+        if found is None or _is_useless(found):
+            pair = self._history.since(base)
+            assert pair is not None
+            found = self._differences[base] = _make(lambda: encode_difference(*pair), changes)
+        return await asyncio.shield(found)
+
+
+def _is_useless(made: asyncio.Future[TableText] | None) -> bool:
+    return made is None or (made.done() and (made.cancelled() or made.exception() is not None))
+
+
+def _make(encode: Callable[[], TableText], services: int) -> asyncio.Future[TableText]:
+    """The text: at once, or soon from a thread; tables are never changed, so a thread may read them."""
+    loop = asyncio.get_running_loop()
+    if services > INLINE_SERVICES:
+        return loop.run_in_executor(None, encode)
+    made: asyncio.Future[TableText] = loop.create_future()
+    made.set_result(encode())
+    return made
