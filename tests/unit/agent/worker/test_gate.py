@@ -23,24 +23,28 @@ def name_tables(world: WorkerRig, *late: str) -> None:
     world.tables.late = {name: "it was not sent yet" for name in late}
 
 
-async def settle(world: WorkerRig) -> None:
-    """Until the sandbox is there and nothing more happens by itself."""
-    while not world.runtime.sandboxes:  # noqa: ASYNC110 - nothing announces it
-        await asyncio.sleep(0.001)
-    for _ in range(20):
-        await asyncio.sleep(0)
+async def begin(world: WorkerRig) -> asyncio.Task[float | None]:
+    """A pass, until it waits for a table or is over."""
+    passing = asyncio.create_task(world.pass_())
+    await wait(world, passing)
+    return passing
+
+
+async def wait(world: WorkerRig, passing: asyncio.Task[float | None]) -> None:
+    waiting = asyncio.create_task(world.tables.waited_for.wait())
+    await asyncio.wait({passing, waiting}, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
 
 
 @pytest.mark.parametrize("init", [[], [container("before")]])
 async def test_no_container_starts_before_each_table_was_in_force(rig: Rig, init: list[Any]) -> None:
     world = rig(pod(container("main"), init=init))
     name_tables(world, *TABLES)
-    passing = asyncio.create_task(world.pass_())
-    await settle(world)
+    passing = await begin(world)
     for name in TABLES:
-        assert world.runtime.containers == {} and not passing.done()
+        assert not passing.done() and world.runtime.sandboxes and world.runtime.containers == {}
         world.tables.apply(name)
-        await asyncio.sleep(0)
+        await wait(world, passing)
     await passing
     (started,) = world.runtime.containers.values()
     assert started.metadata.name == ("before" if init else "main")
@@ -60,8 +64,7 @@ async def test_tables_that_are_in_force_or_not_named_are_not_waited_for(rig: Rig
 async def test_a_stop_ends_the_wait(rig: Rig) -> None:
     world = rig(pod(container("main")))
     name_tables(world, "policy")
-    passing = asyncio.create_task(world.pass_())
-    await settle(world)
+    passing = await begin(world)
     world.run._stop.set()
     with pytest.raises(InterruptedByStop):
         await passing

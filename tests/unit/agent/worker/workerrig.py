@@ -201,10 +201,11 @@ def _move_cgroups(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Tables:
-    """The instance's tables; `late` are those that were not in force yet."""
+    """The instance's tables; `late` are those that were not in force yet. waited_for: set while somebody waits."""
 
     def __init__(self) -> None:
         self.late: dict[str, str] = {}
+        self.waited_for = asyncio.Event()
         self._changed = asyncio.Event()
 
     def missing(self, names: Iterable[str]) -> dict[str, str]:
@@ -212,10 +213,12 @@ class Tables:
 
     async def wait_change(self) -> None:
         self._changed.clear()
+        self.waited_for.set()
         await self._changed.wait()
 
     def apply(self, name: str) -> None:
         del self.late[name]
+        self.waited_for.clear()
         self._changed.set()
 
 
