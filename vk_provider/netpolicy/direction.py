@@ -1,0 +1,97 @@
+"""One direction of one pod's traffic: which peers may use which ports. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from vk_provider.netpolicy.blocks import EVERYWHERE, Cover, Range, write_range
+from vk_provider.netpolicy.peer import Place, Traits
+from vk_provider.netpolicy.policy import Direction, Rule
+from vk_provider.netpolicy.ports import ALL_PORTS, NamedPort, Ports, merge_ports, resolve_ports
+from vk_provider.serviceproxy.address import Family
+
+MAX_REMEMBERED = 4096
+"""Answers for kinds of pods that are remembered: pods of a Job or a StatefulSet each have labels of their own."""
+
+NamespaceLabels = Callable[[str], Mapping[str, str] | None]
+"""Labels of a namespace; None while it is not known."""
+
+
+class DirectionRules:
+    """The rules of all policies that isolate a pod in this direction.
+
+    rules: None when no policy does
+    own:   ports that the pod itself has named: what ingress rules mean by a name
+
+    Names in egress rules are those of the pod that answers, so a rule may mean other ports for each peer; this is so
+    for peers of an ipBlock, too, when a pod has the address.
+    """
+
+    def __init__(self, direction: Direction, rules: Sequence[Rule] | None, own: Iterable[NamedPort]) -> None:
+        self.direction = direction
+        self._open = rules is None
+        self._rules = rules or ()
+        self._named = [direction == "egress" and rule.has_named_ports for rule in self._rules]
+        fixed = tuple(own) if direction == "ingress" else ()
+        self._ports = [resolve_ports(rule.ports, fixed) for rule in self._rules]
+        self._covers = {
+            family: Cover({number: rule.ranges.get(family, ()) for number, rule in enumerate(self._rules)})
+            for family in Family
+        }
+        self._by_cover: dict[frozenset[int], Ports] = {}
+        self._by_traits: dict[tuple[Traits, frozenset[int]], Ports] = {}
+
+    @property
+    def names_pods(self) -> bool:
+        return any(rule.pods for rule in self._rules) or any(self._named)
+
+    def forget_matches(self) -> None:
+        """The labels of a namespace have changed."""
+        self._by_traits.clear()
+
+    def ranges(self) -> Iterator[tuple[Family, str, Ports]]:
+        """What addresses may use whoever has them: ranges without overlaps, as nft writes them."""
+        for family in Family:
+            if self._open:
+                yield family, write_range(family, EVERYWHERE[family][0]), ALL_PORTS
+                continue
+            last: tuple[Range, Ports] | None = None
+            for span, covering in self._covers[family].ranges():
+                ports = self._covered(covering)
+                if last is not None and last[1] == ports and last[0][1] + 1 == span[0]:
+                    last = (last[0][0], span[1]), ports
+                    continue
+                if last is not None and last[1]:
+                    yield family, write_range(family, last[0]), last[1]
+                last = span, ports
+            if last is not None and last[1]:
+                yield family, write_range(family, last[0]), last[1]
+
+    def more_for(self, place: Place, pods: Iterable[Traits], namespace_labels: NamespaceLabels) -> Ports:
+        """What the address may use because of the pods that have it; empty when `ranges` says the same."""
+        if not self.names_pods:
+            return ()
+        covering = self._covers[place.family].at(place.number)
+        covered = self._covered(covering)
+        found = merge_ports([*covered, *(part for pod in pods for part in self._pod(pod, covering, namespace_labels))])
+        return () if found == covered else found
+
+    def _covered(self, covering: frozenset[int]) -> Ports:
+        known = self._by_cover.get(covering)
+        if known is None:
+            known = self._by_cover[covering] = merge_ports(part for n in covering for part in self._ports[n])
+        return known
+
+    def _pod(self, pod: Traits, covering: frozenset[int], namespace_labels: NamespaceLabels) -> Ports:
+        known = self._by_traits.get((pod, covering))
+        if known is None:
+            if len(self._by_traits) >= MAX_REMEMBERED:
+                self._by_traits.clear()
+            labels, around = dict(pod.labels), namespace_labels(pod.namespace)
+            known = self._by_traits[pod, covering] = merge_ports(
+                part
+                for number, rule in enumerate(self._rules)
+                if number in covering or any(peer.matches(pod.namespace, labels, around) for peer in rule.pods)
+                for part in (resolve_ports(rule.ports, pod.ports) if self._named[number] else self._ports[number])
+            )
+        return known
