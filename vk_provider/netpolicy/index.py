@@ -26,6 +26,10 @@ class _Group:
     dirty: set[Place] = field(default_factory=set)
 
 
+_NOBODY = Traits("", (), ())
+"""In no namespace, so that no policy selects it."""
+
+
 class PolicyIndex:
     """Takes policies, pods and namespaces in any order, and gives the tables of the pods that it follows: ours.
 
@@ -61,7 +65,7 @@ class PolicyIndex:
 
     def follow(self, uid: str, pod: Json) -> None:
         """One of our pods, new or changed."""
-        traits = parse_traits(pod)
+        traits = _NOBODY if (pod.get("spec") or {}).get("hostNetwork") else parse_traits(pod)
         if self._followed.get(uid) != traits:
             self._followed[uid] = traits
             self._join(uid)
@@ -82,6 +86,21 @@ class PolicyIndex:
         """The policies (namespace/name) that select a followed pod."""
         return self._group_of[uid][0]
 
+    def follows(self, uid: str) -> bool:
+        return uid in self._followed
+
+    def compile_some(self, limit: int) -> bool:
+        """Look at `limit` addresses that have changed; True when none is left, so that `table` costs little."""
+        for group in self._groups.values():
+            while group.dirty and limit > 0:
+                self._update(group, group.dirty.pop())
+                limit -= 1
+        return self.is_compiled
+
+    @property
+    def is_compiled(self) -> bool:
+        return not any(group.dirty for group in self._groups.values())
+
     def table(self, uid: str) -> Table:
         """Of a followed pod. Pods to which the same applies have the same object."""
         return self._freeze(self._groups[self._group_of[uid]])
@@ -90,10 +109,9 @@ class PolicyIndex:
         """The followed pods whose table is new or another one than it was at the last call."""
         changed, self._regrouped = self._regrouped & self._followed.keys(), set()
         for group in self._groups.values():
-            if group.dirty:
-                before = group.compiled.newest
-                if self._freeze(group) is not before:
-                    changed |= group.members
+            before = group.compiled.newest
+            if self._freeze(group) is not before:
+                changed |= group.members
         return changed
 
     def apply_pod(self, uid: str, pod: Json) -> None:
@@ -103,12 +121,21 @@ class PolicyIndex:
     def remove_pod(self, uid: str) -> None:
         self._set_peer(uid, None)
 
+    def forget_pods(self) -> None:
+        """They are not followed any more, as no table needs them."""
+        for uid in list(self._peers):
+            self._set_peer(uid, None)
+
     def apply_namespace(self, name: str, labels: Mapping[str, str]) -> None:
         """A namespace, new or with other labels."""
         self._set_namespace(name, dict(labels))
 
     def remove_namespace(self, name: str) -> None:
         self._set_namespace(name, None)
+
+    def forget_namespaces(self) -> None:
+        for name in list(self._namespaces):
+            self._set_namespace(name, None)
 
     def _regroup(self, namespace: str, changed: str) -> None:
         for uid in [uid for uid, traits in self._followed.items() if traits.namespace == namespace]:
@@ -147,11 +174,12 @@ class PolicyIndex:
         return self._groups.values() if uid is None else (self._groups[self._group_of[uid]],)
 
     def _freeze(self, group: _Group) -> Table:
-        for place in group.dirty:
-            pods = dict.fromkeys(self._at.get(place, {}).values())
-            group.compiled.update(place, pods, self._namespaces.get)
-        group.dirty.clear()
+        while group.dirty:
+            self._update(group, group.dirty.pop())
         return group.compiled.freeze()
+
+    def _update(self, group: _Group, place: Place) -> None:
+        group.compiled.update(place, dict.fromkeys(self._at.get(place, {}).values()), self._namespaces.get)
 
     def _set_peer(self, uid: str, peer: Peer | None) -> None:
         before = self._peers.pop(uid, None)
