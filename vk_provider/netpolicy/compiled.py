@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from vk_provider.netpolicy.direction import DirectionRules, NamespaceLabels
-from vk_provider.netpolicy.nft import FRAME, peer_element, range_element
+from vk_provider.netpolicy.nft import FRAME, peer_map, range_key, write_verdict
 from vk_provider.netpolicy.peer import Place, Traits
 from vk_provider.netpolicy.policy import DIRECTIONS, Policy
 from vk_provider.netpolicy.ports import ALL_PORTS, NamedPort, Ports, name_ports
 from vk_provider.netpolicy.table import Key, Table
-from vk_provider.serviceproxy.fragment import Element, digest_text
+from vk_provider.serviceproxy.address import Family
+from vk_provider.serviceproxy.fragment import digest_text
 
 _FRAME_DIGEST = digest_text("\n".join(FRAME))
 
@@ -21,6 +22,7 @@ class CompiledPolicies:
     """What several policies together say to each pod that all of them select.
 
     own:    ports that the pod has named, as far as ingress rules name them
+    names_pods: whether the table depends on the pods of the cluster
     newest: the table that `freeze` gave last
     """
 
@@ -31,6 +33,7 @@ class CompiledPolicies:
             isolating = [policy.rules[name] for policy in policies if name in policy.rules]
             rules = [rule for rules in isolating for rule in rules] if isolating else None
             self._directions.append(DirectionRules(name, rules, own))
+        self.names_pods = any(direction.names_pods for direction in self._directions)
         self._verdicts: dict[Key, str] = {}
         self._ports: dict[str, Ports] = {}
         self._uses: Counter[str] = Counter()
@@ -39,23 +42,22 @@ class CompiledPolicies:
         self.newest: Table | None = None
         for direction in self._directions:
             for family, span, ports in direction.ranges():
-                self._set(range_element(direction.direction, family, span, ports), ports)
-
-    @property
-    def names_pods(self) -> bool:
-        return any(direction.names_pods for direction in self._directions)
+                self._set(range_key(direction.direction, family, span), ports)
+        self._peer_maps = [
+            (direction, {family: peer_map(direction.direction, family) for family in Family})
+            for direction in self._directions
+        ]
 
     def forget_matches(self) -> None:
         """The labels of a namespace have changed; `update` for the addresses of its pods must follow."""
         for direction in self._directions:
             direction.forget_matches()
 
-    def update(self, place: Place, pods: Iterable[Traits], namespace_labels: NamespaceLabels) -> None:
+    def update(self, place: Place, pods: Sequence[Traits], namespace_labels: NamespaceLabels) -> None:
         """The pods at an address have changed; none: nobody has it."""
-        pods = tuple(pods)
-        for direction in self._directions:
+        for direction, names in self._peer_maps:
             ports = direction.more_for(place, pods, namespace_labels) if pods else ()
-            self._set(peer_element(direction.direction, place.family, place.text, ports), ports)
+            self._set((names[place.family], place.text), ports)
 
     def freeze(self) -> Table:
         revision = str(ipaddress.IPv6Address(self._digest % (1 << 128)))
@@ -66,11 +68,10 @@ class CompiledPolicies:
         self.newest = Table(revision, dict(self._verdicts), dict(self._ports), base, changed)
         return self.newest
 
-    def _set(self, element: Element, ports: Ports) -> None:
+    def _set(self, key: Key, ports: Ports) -> None:
         """Ports () take the element away."""
-        key = element.container, element.key
         before = self._verdicts.get(key)
-        after = element.value if ports else None
+        after = write_verdict(ports) if ports else None
         if before == after:
             return
         self._changed.add(key)

@@ -21,6 +21,7 @@ class DirectionRules:
     """The rules of all policies that isolate a pod in this direction.
 
     rules: None when no policy does
+    names_pods: whether what an address may use depends on the pods that have it
     own:   ports that the pod itself has named: what ingress rules mean by a name
 
     Names in egress rules are those of the pod that answers, so a rule may mean other ports for each peer; this is so
@@ -38,12 +39,9 @@ class DirectionRules:
             family: Cover({number: rule.ranges.get(family, ()) for number, rule in enumerate(self._rules)})
             for family in Family
         }
+        self.names_pods = any(rule.pods for rule in self._rules) or any(self._named)
         self._by_cover: dict[frozenset[int], Ports] = {}
         self._by_traits: dict[tuple[Traits, frozenset[int]], Ports] = {}
-
-    @property
-    def names_pods(self) -> bool:
-        return any(rule.pods for rule in self._rules) or any(self._named)
 
     def forget_matches(self) -> None:
         """The labels of a namespace have changed."""
@@ -67,14 +65,15 @@ class DirectionRules:
             if last is not None and last[1]:
                 yield family, write_range(family, last[0]), last[1]
 
-    def more_for(self, place: Place, pods: Iterable[Traits], namespace_labels: NamespaceLabels) -> Ports:
+    def more_for(self, place: Place, pods: Sequence[Traits], namespace_labels: NamespaceLabels) -> Ports:
         """What the address may use because of the pods that have it; empty when `ranges` says the same."""
         if not self.names_pods:
             return ()
         covering = self._covers[place.family].at(place.number)
-        covered = self._covered(covering)
-        found = merge_ports([*covered, *(part for pod in pods for part in self._pod(pod, covering, namespace_labels))])
-        return () if found == covered else found
+        if len(pods) == 1:
+            return self._more(pods[0], covering, namespace_labels)
+        found = merge_ports(part for pod in pods for part in self._more(pod, covering, namespace_labels))
+        return merge_ports([*found, *self._covered(covering)]) if found else ()
 
     def _covered(self, covering: frozenset[int]) -> Ports:
         known = self._by_cover.get(covering)
@@ -82,16 +81,26 @@ class DirectionRules:
             known = self._by_cover[covering] = merge_ports(part for n in covering for part in self._ports[n])
         return known
 
-    def _pod(self, pod: Traits, covering: frozenset[int], namespace_labels: NamespaceLabels) -> Ports:
+    def _more(self, pod: Traits, covering: frozenset[int], namespace_labels: NamespaceLabels) -> Ports:
         known = self._by_traits.get((pod, covering))
         if known is None:
             if len(self._by_traits) >= MAX_REMEMBERED:
                 self._by_traits.clear()
-            labels, around = dict(pod.labels), namespace_labels(pod.namespace)
-            known = self._by_traits[pod, covering] = merge_ports(
-                part
-                for number, rule in enumerate(self._rules)
-                if number in covering or any(peer.matches(pod.namespace, labels, around) for peer in rule.pods)
-                for part in (resolve_ports(rule.ports, pod.ports) if self._named[number] else self._ports[number])
-            )
+            known = self._by_traits[pod, covering] = self._compute(pod, covering, namespace_labels(pod.namespace))
         return known
+
+    def _compute(self, pod: Traits, covering: frozenset[int], namespace_labels: Mapping[str, str] | None) -> Ports:
+        labels, covered = dict(pod.labels), self._covered(covering)
+        found = merge_ports(
+            [
+                *covered,
+                *(
+                    part
+                    for number, rule in enumerate(self._rules)
+                    if number in covering
+                    or any(peer.matches(pod.namespace, labels, namespace_labels) for peer in rule.pods)
+                    for part in (resolve_ports(rule.ports, pod.ports) if self._named[number] else self._ports[number])
+                ),
+            ]
+        )
+        return () if found == covered else found

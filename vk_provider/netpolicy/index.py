@@ -179,7 +179,7 @@ class PolicyIndex:
         return group.compiled.freeze()
 
     def _update(self, group: _Group, place: Place) -> None:
-        group.compiled.update(place, dict.fromkeys(self._at.get(place, {}).values()), self._namespaces.get)
+        group.compiled.update(place, tuple(self._at.get(place, {}).values()), self._namespaces.get)
 
     def _set_peer(self, uid: str, peer: Peer | None) -> None:
         before = self._peers.pop(uid, None)

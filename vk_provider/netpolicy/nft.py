@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from vk_provider.netpolicy.ports import ALL_PORTS, Ports, name_ports
-from vk_provider.netpolicy.table import Delta, Table
+from vk_provider.netpolicy.table import Delta, Key, Table
 from vk_provider.serviceproxy.address import Family
 from vk_provider.serviceproxy.fragment import Element
 from vk_provider.serviceproxy.nft import Vantage, vantage_elements, write_elements
@@ -28,15 +28,15 @@ _IP = {Family.IPV4: "ip", Family.IPV6: "ip6"}
 _PEER = {"ingress": "saddr", "egress": "daddr"}
 
 
-def peer_element(direction: str, family: Family, address: str, ports: Ports) -> Element:
-    return Element(f"{direction}-peers{family}", address, _verdict(ports))
+def peer_map(direction: str, family: Family) -> str:
+    return f"{direction}-peers{family}"
 
 
-def range_element(direction: str, family: Family, span: str, ports: Ports) -> Element:
-    return Element(f"{direction}-ranges{family}", f"{span} . 0-255", _verdict(ports))
+def range_key(direction: str, family: Family, span: str) -> Key:
+    return f"{direction}-ranges{family}", f"{span} . 0-255"
 
 
-def _verdict(ports: Ports) -> str:
+def write_verdict(ports: Ports) -> str:
     return "accept" if ports == ALL_PORTS else f"jump {name_ports(ports)}"
 
 

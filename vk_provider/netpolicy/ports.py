@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 MAX_PORT = 65535
@@ -70,6 +71,7 @@ def resolve_ports(wanted: tuple[PortMatch, ...] | None, named: Iterable[NamedPor
     return merge_ports(found)
 
 
+@lru_cache(maxsize=4096)
 def name_ports(ports: Ports) -> str:
     """Of the set and the chain for these ports: the content decides, so what is left over is never wrong."""
     text = " ".join(f"{part.protocol}:{part.first}-{part.last}" for part in ports)
