@@ -63,16 +63,21 @@ class PolicyIndex:
                 del self._policies[namespace]
             self._regroup(namespace, f"{namespace}/{name}")
 
-    def follow(self, uid: str, pod: Json) -> None:
-        """One of our pods, new or changed."""
+    def follow(self, uid: str, pod: Json) -> bool:
+        """One of our pods, new or changed. Whether that makes a difference."""
         traits = _NOBODY if (pod.get("spec") or {}).get("hostNetwork") else parse_traits(pod)
-        if self._followed.get(uid) != traits:
-            self._followed[uid] = traits
-            self._join(uid)
+        if self._followed.get(uid) == traits:
+            return False
+        self._followed[uid] = traits
+        self._join(uid)
+        return True
 
-    def forget(self, uid: str) -> None:
-        if self._followed.pop(uid, None) is not None:
-            self._leave(uid)
+    def forget(self, uid: str) -> bool:
+        """Whether it was followed."""
+        if self._followed.pop(uid, None) is None:
+            return False
+        self._leave(uid)
+        return True
 
     def names_pods(self, uid: str | None = None) -> bool:
         """Whether the table of a followed pod (None: of any) depends on the pods of the cluster."""

@@ -11,7 +11,8 @@ from vk_provider.netpolicy.ports import MAX_PORT, NamedPort
 from vk_provider.serviceproxy.address import Family, parse_address
 from vk_provider.serviceproxy.service import PROTOCOLS
 
-_TERMINATED = ("Succeeded", "Failed")
+TERMINATED = ("Succeeded", "Failed")
+"""Phases of pods that have no address any more."""
 
 
 class Traits(NamedTuple):
@@ -61,7 +62,7 @@ def parse_traits(pod: Json) -> Traits:
 def parse_peer(pod: Json) -> Peer | None:
     """None: no selector finds it, as it has no address of its own, or none any more."""
     spec, status = pod.get("spec") or {}, pod.get("status") or {}
-    if spec.get("hostNetwork") or status.get("phase") in _TERMINATED:
+    if spec.get("hostNetwork") or status.get("phase") in TERMINATED:
         return None
     written = [item.get("ip") for item in status.get("podIPs") or []] or [status.get("podIP")]
     addresses = dict.fromkeys(parsed for item in written if (parsed := parse_address(item)))

@@ -75,12 +75,6 @@ class Policy:
         return namespace == self.namespace and matches_selector(self.selector, labels)
 
     @property
-    def names_pods(self) -> bool:
-        """Whether the cluster's pods must be known: for selectors, and for the ports that pods have named."""
-        ingress, egress = self.rules.get("ingress", ()), self.rules.get("egress", ())
-        return any(rule.pods for rule in (*ingress, *egress)) or any(rule.has_named_ports for rule in egress)
-
-    @property
     def names_namespaces(self) -> bool:
         """Whether the labels of the cluster's namespaces must be known."""
         rules = (rule for rules in self.rules.values() for rule in rules)

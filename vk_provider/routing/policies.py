@@ -18,7 +18,7 @@ from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import DELETED, Informer, drop_managed_fields, key_by_name
 from vk_provider.kube.paths import NAMESPACES, NETWORK_POLICIES, PODS
 from vk_provider.netpolicy.index import PolicyIndex
-from vk_provider.netpolicy.peer import trim_pod
+from vk_provider.netpolicy.peer import TERMINATED, trim_pod
 from vk_provider.routing.clusterwatch import WatchOnDemand
 from vk_provider.routing.policytables import PolicyTables, PolicyTexts
 
@@ -28,7 +28,6 @@ MIN_INTERVAL_S = 0.1
 TURN_S = 0.004
 """Longest turn of the event loop."""
 _ADDRESSES_AT_ONCE = 64
-_TERMINATED = ("Succeeded", "Failed")
 
 
 def trim_namespace(item: Json) -> Json:
@@ -84,11 +83,9 @@ class PolicyRouting:
         if kind == DELETED:
             self._sources.pop(uid, None)
             self._due.discard(uid)
-        if kind == DELETED or (pod.get("status") or {}).get("phase") in _TERMINATED:
-            self._index.forget(uid)
-        else:
-            self._index.follow(uid, pod)
-        self._changed.set()
+        over = kind == DELETED or (pod.get("status") or {}).get("phase") in TERMINATED
+        if self._index.forget(uid) if over else self._index.follow(uid, pod):
+            self._changed.set()
 
     def source(self, uid: str, addresses: Sequence[str]) -> PolicyTables:
         """The table for the instance of one of our pods. addresses: of the pod."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import threading
+from collections import Counter
 from contextlib import suppress
 
 import pytest
@@ -22,6 +24,7 @@ from vk_provider.serviceproxy.nft import REMOVE as REMOVE_SERVICES
 
 pytestmark = pytest.mark.real
 
+SO_RCVBUFFORCE = 33
 PEER, OTHER, PEER6 = "10.1.128.1", "10.1.128.2", "fd00:2::1"
 DENY = make_policy("deny", policyTypes=["Ingress", "Egress"])
 
@@ -181,6 +184,43 @@ def test_sctp_is_told_from_other_protocols(policies: OurPolicies) -> None:
     receiver.close()
     sender.close()
     assert arrived == [(40000).to_bytes(2, "big"), b""]
+
+
+def test_no_packet_meets_half_a_table_while_whole_ones_are_applied(policies: OurPolicies) -> None:
+    db = [{"podSelector": {"matchLabels": {"app": "db"}}}]
+    policies.set(make_world(DENY, make_policy("db", ingress=[{"from": db}])))
+    bed, table = policies.bed, policies.table
+    assert table
+    receiver, allowed, denied = (bed.socket(bed.world, socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3))
+    for made, address, port in ((receiver, SUBJECT4, 9999), (allowed, PEER, 0), (denied, OTHER, 0)):
+        made.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+        made.bind((address, port))
+    receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)  # it is read at the end
+    sent, arrived, ended = 0, Counter[str](), threading.Event()
+
+    def send() -> None:
+        nonlocal sent
+        while not ended.wait(0.0005):
+            for sender in (allowed, denied):
+                sender.sendto(b"?", (SUBJECT4, 9999))
+            sent += 1
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        for _ in range(20):
+            bed.nft(render_table(table, PODS))
+    finally:
+        ended.set()
+        thread.join()
+    receiver.settimeout(0.3)
+    with suppress(TimeoutError):
+        while True:
+            arrived[receiver.recvfrom(10)[1][0]] += 1
+    for made in (receiver, allowed, denied):
+        made.close()
+    assert sent > 100
+    assert arrived == {PEER: sent}
 
 
 def test_a_delta_for_another_table_changes_nothing(policies: OurPolicies) -> None:
