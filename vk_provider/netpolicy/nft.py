@@ -46,8 +46,11 @@ def pod_elements(addresses: Iterable[str]) -> list[Element]:
 
 
 def render_table(table: Table, pods: Iterable[str] = ()) -> str:
-    """The whole table in one transaction, whatever was there: packets meet the one or the other, never none."""
-    lines = [f"add table inet {TABLE}", f"delete table inet {TABLE}", *FRAME, *_write_chains(table.chains)]
+    """The whole table in one transaction, whatever was in it: packets meet the one or the other, never none.
+
+    Chains that no verdict names any more may be left. It fails as a whole on the table of another version with other
+    types: delete that in the same transaction then."""
+    lines = [*FRAME, *_write_chains(table.chains)]
     lines += write_elements("add", pod_elements(pods), TABLE)
     lines += write_elements("add", table.elements(), TABLE)
     return "\n".join([*lines, f"add element inet {TABLE} revision {{ {table.revision} }}"]) + "\n"
@@ -68,16 +71,27 @@ def render_delta(delta: Delta) -> str:
 
 
 def _write_chains(chains: Mapping[str, Ports]) -> list[str]:
+    """What makes the chains and their sets, whether they are there already or not."""
     lines: list[str] = []
     for name in sorted(chains):
         ports = ", ".join(f"{part.protocol} . {_write_span(part.first, part.last)}" for part in chains[name])
         lines += [
-            f"add set inet {TABLE} {name} {{ type inet_proto . inet_service ; flags interval ; }}",
+            *_write_container("set", name, "type inet_proto . inet_service ; flags interval"),
             f"add element inet {TABLE} {name} {{ {ports} }}",
-            f"add chain inet {TABLE} {name}",
+            *_write_chain(name),
             f"add rule inet {TABLE} {name} meta l4proto . th dport @{name} accept",
         ]
     return lines
+
+
+def _write_container(kind: str, name: str, definition: str) -> list[str]:
+    """An empty set or map. Emptied, not deleted: what packets find in ranges changes at the very end of a transaction,
+    and a new set has nothing until then."""
+    return [f"add {kind} inet {TABLE} {name} {{ {definition} ; }}", f"flush {kind} inet {TABLE} {name}"]
+
+
+def _write_chain(name: str, hook: str = "") -> list[str]:
+    return [f"add chain inet {TABLE} {name}{hook}", f"flush chain inet {TABLE} {name}"]
 
 
 def _write_span(first: int, last: int) -> str:
@@ -85,31 +99,26 @@ def _write_span(first: int, last: int) -> str:
 
 
 def _write_frame() -> tuple[str, ...]:
-    lines = [f"add table inet {TABLE}", f"add set inet {TABLE} revision {{ type ipv6_addr ; }}"]
+    lines = [f"add table inet {TABLE}", *_write_container("set", "revision", "type ipv6_addr")]
     rules: dict[str, list[str]] = {"forward": ["ct state established,related accept"], "ingress": [], "egress": []}
     for family, address in _ADDRESS.items():
         ip = _IP[family]
-        lines.append(f"add set inet {TABLE} pods{family} {{ type {address} ; flags interval ; auto-merge ; }}")
+        lines += _write_container("set", f"pods{family}", f"type {address}")
         # To itself through a Service. The source must be where the packet came from: anybody can write one.
         rules["forward"].append(f"{ip} saddr @pods{family} {ip} daddr @pods{family} fib saddr . iif oif exists accept")
         for direction, field in _PEER.items():
-            lines += [
-                f"add map inet {TABLE} {direction}-peers{family} {{ type {address} : verdict ; }}",
-                f"add map inet {TABLE} {direction}-ranges{family} "
-                f"{{ type {address} . inet_proto : verdict ; flags interval ; }}",
-            ]
-            rules[direction] += [
-                f"{ip} {field} vmap @{direction}-peers{family}",
-                f"{ip} {field} . meta l4proto vmap @{direction}-ranges{family}",
-            ]
+            peers, ranges = f"{direction}-peers{family}", f"{direction}-ranges{family}"
+            lines += _write_container("map", peers, f"type {address} : verdict")
+            lines += _write_container("map", ranges, f"type {address} . inet_proto : verdict ; flags interval")
+            rules[direction] += [f"{ip} {field} vmap @{peers}", f"{ip} {field} . meta l4proto vmap @{ranges}"]
     rules["forward"] += [f"{_IP[family]} daddr @pods{family} goto ingress" for family in Family]
     rules["forward"].append("goto egress")  # what is not for the pod is from it, whatever source it names
-    lines.append(f"add chain inet {TABLE} forward {{ type filter hook forward priority {PRIORITY} ; }}")
+    lines += _write_chain("forward", f" {{ type filter hook forward priority {PRIORITY} ; }}")
     for direction in _PEER:
-        lines.append(f"add chain inet {TABLE} {direction}")
+        lines += _write_chain(direction)
         rules[direction].append("counter drop")
     return (*lines, *(f"add rule inet {TABLE} {name} {rule}" for name, texts in rules.items() for rule in texts))
 
 
 FRAME = _write_frame()
-"""Commands that make the table without elements, the same for all pods."""
+"""Commands that make the table, or empty it: the same for all pods."""

@@ -239,6 +239,7 @@ def test_a_delta_for_another_table_changes_nothing(policies: OurPolicies) -> Non
 def test_deltas_make_the_table_that_a_whole_one_makes(bed: Bed) -> None:
     for seed in range(4):
         policies = OurPolicies(bed)
+        bed.nft(f"add table inet {TABLE}\ndelete table inet {TABLE}\n")
         for world in generate_history(seed, 10):
             policies.set(world)
         assert policies.table
