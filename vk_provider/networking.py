@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from vk_provider.agentclient.tables import TableSource
+from vk_provider.aiokit.guard import contained
 from vk_provider.aiokit.metrics import Registry
 from vk_provider.aiokit.nft import NftTable
 from vk_provider.aiokit.supervisor import Supervisor
@@ -51,8 +52,9 @@ class Networking:
         return [self._routing.source(record.node, zone), self._policies.source(record.uid, addresses)]
 
     def on_pod(self, kind: str, pod: Json) -> None:
-        """A watch event about a pod of one of our Nodes."""
-        self._policies.on_pod(kind, pod)
+        """A watch event about a pod of one of our Nodes. Never raises: others are told of it, too."""
+        with contained(f"the network policies of pod {pod['metadata'].get('uid')}"):
+            self._policies.on_pod(kind, pod)
 
     def set_host_ports(self, node: str, pod: str, ports: tuple[HostPort, ...]) -> None:
         """The host ports of a pod, by UID: they are reached at the Node's address."""
