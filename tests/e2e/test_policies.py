@@ -13,7 +13,7 @@ pytestmark = pytest.mark.real
 
 SERVE = "mkdir /www; hostname > /www/index.html; exec httpd -f -p 8080 -h /www"
 READY = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1}
-TRY_AT_ONCE = "wget -T 2 -qO- http://$SERVER:8080 && echo reached || echo denied"
+TRY_AT_ONCE = "timeout 3 wget -qO- http://$SERVER:8080 && echo reached || echo denied"
 ALLOWED_S = 15
 """For a change of a policy or of a label to reach an instance; it takes a fraction of it."""
 
@@ -57,7 +57,7 @@ def address(world: Namespace, name: str) -> str:
 
 
 def reaches(world: Namespace, source: str, host: str, port: int = 8080) -> bool:
-    return world.execute(source, f"wget -T 2 -qO- http://{host}:{port}", check=False).returncode == 0
+    return world.execute(source, f"timeout 3 wget -qO- http://{host}:{port}", check=False).returncode == 0
 
 
 def wait_reaches(world: Namespace, source: str, host: str, wanted: bool = True) -> None:
