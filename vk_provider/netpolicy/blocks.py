@@ -63,10 +63,19 @@ def merge_ranges(ranges: Iterable[Range]) -> tuple[Range, ...]:
     return tuple(merged)
 
 
-class Cover:
-    """Which of several sets of ranges cover an address. ranges: by number; each sorted and without overlaps."""
+class TooLargeError(ValueError):
+    """Ranges that overlap in more ways than can be told apart."""
 
-    def __init__(self, ranges: Mapping[int, Sequence[Range]]) -> None:
+
+class Cover:
+    """Which of several sets of ranges cover an address.
+
+    ranges:  by number; each sorted and without overlaps
+    weights: by number, what it costs to be there
+    limit:   of the sum of all weights at all places where something changes; beyond it TooLargeError
+    """
+
+    def __init__(self, ranges: Mapping[int, Sequence[Range]], weights: Sequence[int], limit: int) -> None:
         edges: dict[int, list[tuple[bool, int]]] = {}
         for number, items in ranges.items():
             for first, last in items:
@@ -78,6 +87,9 @@ class Cover:
         for place in sorted(edges):
             ended = {number for begins, number in edges[place] if not begins}
             now = (now - ended) | {number for begins, number in edges[place] if begins}
+            limit -= sum(weights[number] for number in now)
+            if limit < 0:
+                raise TooLargeError
             self._starts.append(place)
             self._covering.append(frozenset(now))
 

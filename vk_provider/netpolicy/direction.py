@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from vk_provider.netpolicy.blocks import EVERYWHERE, Cover, Range, write_range
+from vk_provider.netpolicy.blocks import EVERYWHERE, Cover, Range, TooLargeError, write_range
 from vk_provider.netpolicy.peer import Place, Traits
 from vk_provider.netpolicy.policy import Direction, Rule
 from vk_provider.netpolicy.ports import ALL_PORTS, NamedPort, Ports, merge_ports, resolve_ports
@@ -12,6 +12,10 @@ from vk_provider.serviceproxy.address import Family
 
 MAX_REMEMBERED = 4096
 """Answers for kinds of pods that are remembered: pods of a Job or a StatefulSet each have labels of their own."""
+
+MAX_WEIGHT = 200_000
+"""Of the rules and ports at all places where an ipBlock begins or ends. Policies that people write have some hundreds;
+rules that are all about everything but one address each would cost their number squared."""
 
 NamespaceLabels = Callable[[str], Mapping[str, str] | None]
 """Labels of a namespace; None while it is not known."""
@@ -21,8 +25,9 @@ class DirectionRules:
     """The rules of all policies that isolate a pod in this direction.
 
     rules: None when no policy does
-    names_pods: whether what an address may use depends on the pods that have it
     own:   ports that the pod itself has named: what ingress rules mean by a name
+    names_pods: whether what an address may use depends on the pods that have it
+    too_large:  the rules cannot be compiled (MAX_WEIGHT): nothing is allowed
 
     Names in egress rules are those of the pod that answers, so a rule may mean other ports for each peer; this is so
     for peers of an ipBlock, too, when a pod has the address.
@@ -31,17 +36,29 @@ class DirectionRules:
     def __init__(self, direction: Direction, rules: Sequence[Rule] | None, own: Iterable[NamedPort]) -> None:
         self.direction = direction
         self._open = rules is None
-        self._rules = rules or ()
-        self._named = [direction == "egress" and rule.has_named_ports for rule in self._rules]
+        self.too_large = False
         fixed = tuple(own) if direction == "ingress" else ()
-        self._ports = [resolve_ports(rule.ports, fixed) for rule in self._rules]
-        self._covers = {
-            family: Cover({number: rule.ranges.get(family, ()) for number, rule in enumerate(self._rules)})
-            for family in Family
-        }
+        try:
+            self._take(rules or (), fixed)
+        except TooLargeError:
+            self.too_large = True
+            self._take((), fixed)
         self.names_pods = any(rule.pods for rule in self._rules) or any(self._named)
         self._by_cover: dict[frozenset[int], Ports] = {}
         self._by_traits: dict[tuple[Traits, frozenset[int]], Ports] = {}
+
+    def _take(self, rules: Sequence[Rule], own: Iterable[NamedPort]) -> None:
+        """Raises TooLargeError."""
+        self._rules = rules
+        self._named = [self.direction == "egress" and rule.has_named_ports for rule in rules]
+        self._ports = [resolve_ports(rule.ports, own) for rule in rules]
+        weights = [len(ports) + 1 for ports in self._ports]
+        self._covers = {
+            family: Cover(
+                {number: rule.ranges.get(family, ()) for number, rule in enumerate(rules)}, weights, MAX_WEIGHT
+            )
+            for family in Family
+        }
 
     def forget_matches(self) -> None:
         """The labels of a namespace have changed."""

@@ -87,6 +87,10 @@ class PolicyIndex:
         """Whether it depends on the labels of namespaces."""
         return any(policy.names_namespaces for group in self._groups_of(uid) for policy in group.policies)
 
+    def is_too_large(self, uid: str) -> bool:
+        """Whether the policies of a followed pod are more than can be compiled: nothing is allowed then."""
+        return self._groups[self._group_of[uid]].compiled.too_large
+
     def policies_of(self, uid: str) -> tuple[str, ...]:
         """The policies (namespace/name) that select a followed pod."""
         return self._group_of[uid][0]

@@ -3,7 +3,7 @@
 Per IP family (the digit at the end of a name):
     ingress-peers, egress-peers     address of a pod -> what it may use more than others at the address
     ingress-ranges, egress-ranges   addresses -> what they may use, whoever has them
-    pods                            the pod's own addresses: the instance's part of a whole table
+    pods                            the pod's own addresses, as the cloud says: part of a whole table's text alone
 Per set of ports a set and a chain of one name (ports.name_ports), shared by all verdicts that mean it.
 
 Ranges have a second dimension that says nothing (any protocol): into a map of plain intervals nft 1.0.6 cannot put a
@@ -41,7 +41,7 @@ def write_verdict(ports: Ports) -> str:
 
 
 def pod_elements(addresses: Iterable[str]) -> list[Element]:
-    """The instance's part of a whole table: the addresses of its pod."""
+    """The addresses of the pod, which are no part of the table itself: others have the same one."""
     return [item for item in vantage_elements(Vantage(tuple(addresses))) if item.container.startswith("pods")]
 
 

@@ -8,6 +8,7 @@ containers wait; one that has a table keeps it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -21,6 +22,8 @@ from vk_provider.netpolicy.index import PolicyIndex
 from vk_provider.netpolicy.peer import TERMINATED, trim_pod
 from vk_provider.routing.clusterwatch import WatchOnDemand
 from vk_provider.routing.policytables import PolicyTables, PolicyTexts
+
+log = logging.getLogger(__name__)
 
 SETTLE_S = 0.005
 """Changes that come together make one table."""
@@ -146,6 +149,9 @@ class PolicyRouting:
             table = self._index.table(uid)
             if table.revision != source.revision:
                 self._revisions.inc()
+                if self._index.is_too_large(uid):
+                    names = ", ".join(self._index.policies_of(uid))
+                    log.warning("pod %s: its network policies have too many rules, nothing is allowed: %s", uid, names)
                 source.publish(table)
 
     def _is_complete(self, uid: str) -> bool:

@@ -148,6 +148,24 @@ def test_what_is_needed_of_the_cluster_follows_from_the_policies_that_select_our
     assert needs(make_policy("p", egress=[{"to": [namespaces]}])) == (True, True)
 
 
+def test_rules_that_overlap_in_too_many_ways_allow_nothing_and_cost_little() -> None:
+    rules = [
+        {
+            "from": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": [f"10.{n >> 8}.{n & 255}.1/32"]}}],
+            "ports": [{"port": n}],
+        }
+        for n in range(1, 15000)
+    ]
+    index = PolicyIndex()
+    index.apply_policy(make_policy("p", ingress=rules))
+    index.follow(SUBJECT, make_subject())
+    index.follow("other", make_pod("other", "b", {}, "10.0.0.1"))
+    assert index.is_too_large(SUBJECT) and not index.is_too_large("other")
+    assert isolates(index.table(SUBJECT)) == (True, False)
+    index.apply_policy(make_policy("p", ingress=rules[:100]))
+    assert not index.is_too_large(SUBJECT) and accepts(index.table(SUBJECT), "ingress", NOBODY, "TCP", 100)
+
+
 def test_pods_with_the_same_policies_share_one_table() -> None:
     index = PolicyIndex()
     index.apply_policy(make_policy("p", ingress=[{"ports": [{"port": "web"}]}]))
