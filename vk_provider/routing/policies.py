@@ -92,7 +92,9 @@ class PolicyRouting:
 
     def source(self, uid: str, addresses: Sequence[str]) -> PolicyTables:
         """The table for the instance of one of our pods. addresses: of the pod."""
-        source = self._sources[uid] = PolicyTables(self._texts, addresses)
+        source = self._sources.get(uid)
+        if source is None or source.addresses != tuple(addresses):
+            source = self._sources[uid] = PolicyTables(self._texts, addresses)
         self._due.add(uid)
         if self._index.is_compiled:
             self._publish(uid)
@@ -126,10 +128,11 @@ class PolicyRouting:
             self._pods.need(self._index.names_pods(), group),
             self._namespaces.need(self._index.names_namespaces(), group),
         )
-        compiled = self._index.compile_some(_ADDRESSES_AT_ONCE)
+        compiled = False
         while not compiled:
+            with contained("network policies"):  # each address is taken up once
+                compiled = self._index.compile_some(_ADDRESSES_AT_ONCE)
             await asyncio.sleep(0)
-            compiled = self._index.compile_some(_ADDRESSES_AT_ONCE)
         self._due |= self._index.take_changed()
         since = time.perf_counter()
         for uid in list(self._due):

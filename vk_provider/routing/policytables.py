@@ -67,7 +67,7 @@ class PolicyTables:
     name: TableName = "policy"
 
     def __init__(self, texts: PolicyTexts, addresses: Sequence[str]) -> None:
-        self._texts, self._addresses = texts, tuple(addresses)
+        self._texts, self.addresses = texts, tuple(addresses)
         self._newest: Table | None = None
         self._earlier: deque[Table] = deque()
         self._followers: dict[int, Callable[[], None]] = {}
@@ -101,7 +101,7 @@ class PolicyTables:
             return None
         earlier = next((table for table in reversed(self._earlier) if table.revision == base), None)
         if earlier is None:
-            return await self._texts.whole(newest, self._addresses)
+            return await self._texts.whole(newest, self.addresses)
         return await self._texts.difference(earlier, newest)
 
     def _remembered(self) -> int:

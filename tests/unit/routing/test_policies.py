@@ -179,6 +179,17 @@ async def test_an_agent_that_knows_an_unknown_revision_gets_the_whole_table(worl
     assert await source.text_from(source.revision) is None
 
 
+async def test_a_later_session_of_the_pod_gets_differences_too_also_when_the_pod_has_ended(world: World) -> None:
+    source = world.start_pod()
+    first = source.revision
+    world.set_policy("deny")
+    await settle()
+    world.routing.on_pod("MODIFIED", make_pod("web", "a", {"app": "web"}, "10.0.0.1", phase="Succeeded"))
+    again = world.routing.source("web", ("10.0.0.1",))
+    assert (await read(again, first))["base"] == first
+    assert again.revision == source.revision != first
+
+
 async def test_the_watch_of_the_cluster_ends_a_while_after_the_last_policy_that_needs_it(world: World) -> None:
     policy = world.set_policy("in", ingress=[FROM_DB])
     world.set_peer("db", "10.0.0.7")
