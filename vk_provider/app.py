@@ -237,7 +237,7 @@ class Provider:
         self.recorder = EventRecorder(client, busy=lambda: client.status_load.is_busy)
         self.references = ReferenceStore(client, on_event=self.recorder.record)
         specs = [(node, build_spec(node, settings, runtime)) for node in settings.nodes]
-        networking = Networking(settings, client, self.references.services, self.registry)
+        self._networking = networking = Networking(settings, client, self.references.services, self.registry)
         self._closers.append(networking.close)
         for node, spec in specs:
             networking.add_node(node, spec.internal_ip)
@@ -327,6 +327,7 @@ class Provider:
         for node in self.settings.nodes:
 
             def on_event(kind: str, pod: dict[str, Any], name: str = node.name) -> None:
+                self._networking.on_pod(kind, pod)
                 self.controller.on_pod(name, kind, pod)
 
             informer = Informer(client, PODS, field_selector(spec__nodeName=node.name), on_event, keep=False)

@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 
 from vk_provider.agentclient.tables import TableSource
+from vk_provider.aiokit.guard import contained
 from vk_provider.aiokit.metrics import Registry
 from vk_provider.aiokit.nft import NftTable
 from vk_provider.aiokit.supervisor import Supervisor
+from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.services import ServiceEnvironment
 from vk_provider.pods.record import PodRecord
 from vk_provider.routing.machine import MachineTable, name_table, owns_address
+from vk_provider.routing.policies import PolicyRouting
 from vk_provider.routing.service import ServiceRouting
 from vk_provider.serviceproxy.hostport import HostPort
 from vk_provider.settings import NodeSettings, Settings
@@ -30,6 +33,7 @@ class Networking:
     ) -> None:
         self._settings = settings
         self._routing = ServiceRouting(client, services, registry)
+        self._policies = PolicyRouting(client, registry)
         self._nodes: dict[str, NodeSettings] = {}
         self._machine_tables: dict[str, MachineTable] = {}
 
@@ -44,7 +48,13 @@ class Networking:
     def sources(self, record: PodRecord) -> list[TableSource]:
         """The tables that a pod's instance is sent. Its zone is the Node's where that has one: the cluster's view."""
         zone = self._nodes[record.node].zone or (record.instance.zone if record.instance else "")
-        return [self._routing.source(record.node, zone)]
+        addresses = [record.instance.pod_ip] if record.instance else []
+        return [self._routing.source(record.node, zone), self._policies.source(record.uid, addresses)]
+
+    def on_pod(self, kind: str, pod: Json) -> None:
+        """A watch event about a pod of one of our Nodes. Never raises: others are told of it, too."""
+        with contained(f"the network policies of pod {pod['metadata'].get('uid')}"):
+            self._policies.on_pod(kind, pod)
 
     def set_host_ports(self, node: str, pod: str, ports: tuple[HostPort, ...]) -> None:
         """The host ports of a pod, by UID: they are reached at the Node's address."""
@@ -52,6 +62,7 @@ class Networking:
 
     def start(self, supervisor: Supervisor) -> None:
         supervisor.start("tables of Services", self._routing.run())
+        supervisor.start("network policies", self._policies.run())
         for node, table in self._machine_tables.items():
             supervisor.start(f"Services of {node} on this machine", table.run())
 

@@ -27,6 +27,7 @@ ORDER = (
     "test_statuses.py",
     "test_volumes.py",
     "test_features.py",
+    "test_policies.py",
     "test_node.py",
     "test_services.py",
     "test_metrics.py",

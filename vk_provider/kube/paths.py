@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 PODS = "/api/v1/pods"
 NODES = "/api/v1/nodes"
+NAMESPACES = "/api/v1/namespaces"
+NETWORK_POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
 SERVICES = "/api/v1/services"
 SERVICE_CIDRS = "/apis/networking.k8s.io/v1/servicecidrs"
 ENDPOINT_SLICES = "/apis/discovery.k8s.io/v1/endpointslices"

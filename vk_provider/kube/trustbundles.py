@@ -13,6 +13,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import Informer, key_by_name
 from vk_provider.kube.paths import CLUSTER_TRUST_BUNDLES
+from vk_provider.labelselector import matches_selector
 
 _BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 _WAIT_S = 5.0
@@ -27,30 +28,6 @@ def merge_trust_anchors(bundles: Iterable[str]) -> str:
 def split_certificates(bundle: str) -> list[str]:
     """The certificates of a PEM text in their order, without headers and text between them."""
     return [_encode_block(_decode_block(block)) for block in _BLOCK.findall(bundle)]
-
-
-def matches_selector(selector: Json | None, labels: Json) -> bool:
-    """metav1.LabelSelector: None matches nothing, an empty one everything."""
-    if selector is None:
-        return False
-    wanted = selector.get("matchLabels") or {}
-    if any(labels.get(key) != value for key, value in wanted.items()):
-        return False
-    return all(_matches_expression(expression, labels) for expression in selector.get("matchExpressions") or [])
-
-
-def _matches_expression(expression: Json, labels: Json) -> bool:
-    key, values = expression["key"], expression.get("values") or []
-    match expression["operator"]:
-        case "In":
-            return key in labels and labels[key] in values
-        case "NotIn":
-            return labels.get(key) not in values
-        case "Exists":
-            return key in labels
-        case "DoesNotExist":
-            return key not in labels
-    return False
 
 
 def _decode_block(block: str) -> bytes:

@@ -86,6 +86,8 @@ def test_every_rule_is_used_by_a_room() -> None:
         paths.SERVICES,
         paths.ENDPOINT_SLICES,
         paths.SERVICE_CIDRS,
+        paths.NETWORK_POLICIES,
+        paths.NAMESPACES,
         paths.RUNTIME_CLASSES,
         paths.CLUSTER_TRUST_BUNDLES,
         paths.csr_path(),

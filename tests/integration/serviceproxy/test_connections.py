@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration.serviceproxy.bed import Answer, Attempt, Bed, kinds
 from tests.integration.serviceproxy.ours import LOCAL, VANTAGE, OurProxy
+from tests.integration.serviceproxy.sctp import make_init
 from tests.service_history import generate_history
 from tests.service_objects import NODE4, NODE6, make_endpoint, make_port, make_service, make_slice
 from vk_provider.serviceproxy.nft import REMOVE, Vantage, render_delta, render_table
@@ -223,7 +224,7 @@ def test_sctp_is_translated(proxy: OurProxy) -> None:
     bed = proxy.bed
     receiver = bed.socket(bed.world, socket.AF_INET, socket.SOCK_RAW, 132)
     sender = bed.socket(bed.node, socket.AF_INET, socket.SOCK_RAW, 132)
-    sender.sendto(_sctp_init(40000, 132), ("10.96.0.11", 0))
+    sender.sendto(make_init(40000, 132), ("10.96.0.11", 0))
     receiver.settimeout(2)
     packet = receiver.recv(1000)
     receiver.close()
@@ -231,21 +232,6 @@ def test_sctp_is_translated(proxy: OurProxy) -> None:
     header = (packet[0] & 15) * 4
     assert socket.inet_ntoa(packet[16:20]) == "10.1.0.1"
     assert struct.unpack("!H", packet[header + 2 : header + 4]) == (9999,)
-
-
-def _sctp_init(source: int, target: int) -> bytes:
-    chunk = struct.pack("!BBHIIHHI", 1, 0, 20, 1, 65535, 1, 1, 1)
-    head = struct.pack("!HHI", source, target, 0)
-    return head + struct.pack("<I", _crc32c(head + bytes(4) + chunk)) + chunk
-
-
-def _crc32c(data: bytes) -> int:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
 
 
 def test_a_delta_for_another_table_changes_nothing(proxy: OurProxy) -> None:
