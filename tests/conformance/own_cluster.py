@@ -1,4 +1,4 @@
-"""A cluster for the specs alone: one nodeless Node, untainted, with the images of the specs preloaded."""
+"""A cluster for the specs alone: one untainted nodeless Node, cluster DNS, the images of the specs preloaded."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ def _environment(name: str, network: int, healthz_port: int) -> Environment:
         daemonsets="run",
         preload_images=E2E_IMAGES,
         healthz_port=healthz_port,
+        resolver=True,
+        dns=True,
     )
 
 

@@ -60,6 +60,8 @@ def _environment(options: argparse.Namespace) -> Environment:
         preload_images=E2E_IMAGES if options.e2e else ("busybox:latest",),
         kubelet_node=KUBELET if options.mixed else "",
         kubelet_network=KUBELET_NETWORK if options.mixed else "",
+        resolver=options.cloud == "local",
+        dns=options.cloud == "local",
     )
 
 

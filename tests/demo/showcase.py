@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
+from tests.cluster.state import CLUSTER_DOMAIN
 from tests.demo.environment import PROJECT, Environment
 from tests.demo.terminal import heading, show, step
 
@@ -63,6 +64,8 @@ class Showcase:
                 )
             heading("port-forward, answered by curl")
             self._port_forward(web)
+            heading("A Service from within a pod: its name, its address, a connection through it")
+            self._service()
         else:
             print(f"\n{SIMULATED_NOTE}")
         heading("Which instance, at what price and why")
@@ -116,6 +119,16 @@ class Showcase:
             f"vk-provider {' '.join(status_arguments(self._environment))}",
             environment=self._environment.provider_environment(),
         )
+
+    def _service(self) -> None:
+        """The name leads to the Service's cluster address, and that to one of the three pods."""
+        self.kubectl("get", "service,endpointslices", "-l", "app=web")
+        name = f"web.default.svc.{CLUSTER_DOMAIN}"
+        found = self.kubectl("exec", "pair", "-c", "reader", "--", "nslookup", "-type=a", name)
+        address = self._json("get", "service", "web")["spec"]["clusterIP"]
+        if address not in found.stdout:
+            raise ClusterError(f"{name} is not {address}", "kubectl -n kube-system logs deployment/coredns")
+        self.kubectl("exec", "pair", "-c", "reader", "--", "wget", "-qO-", "-T", "10", "http://web/")
 
     def _port_forward(self, pod: str) -> None:
         with socket.socket() as probe:

@@ -27,6 +27,7 @@ ORDER = (
     "test_features.py",
     "test_node.py",
     "test_metrics.py",
+    "test_dns.py",
     "test_secrecy.py",
     "test_boundary.py",
     "test_start.py",
@@ -58,6 +59,7 @@ def environment() -> Environment:
         healthz_port=10348,
         more_nodes=("nodeless-2",),
         agent_monitor_grace_s=10.0,
+        resolver=True,
     )
 
 
