@@ -144,7 +144,7 @@ def targets() -> dict[str, Target]:
             stamps=(f"{METRICS_SERVER}/pkg/version.gitVersion={metrics_version}",),
             takes="about 2.5 minutes on 2 cores the first time",
         ),
-        Target("coredns", "coredns", COREDNS_MODULE, "./", takes="about a minute on 2 cores the first time"),
+        Target("coredns", "coredns", COREDNS_MODULE, "./", takes="half a minute after controlplane, longer before"),
         Target("kwok", "kwok", KWOK_MODULE, f"{KWOK}/cmd/kwok", takes="about a minute on 2 cores the first time"),
         Target(
             "containerd",
