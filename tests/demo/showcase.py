@@ -128,7 +128,7 @@ class Showcase:
         address = self._json("get", "service", "web")["spec"]["clusterIP"]
         if address not in found.stdout:
             raise ClusterError(f"{name} is not {address}", "kubectl -n kube-system logs deployment/coredns")
-        self.kubectl("exec", "pair", "-c", "reader", "--", "wget", "-qO-", "-T", "10", "http://web/")
+        self.kubectl("exec", "pair", "-c", "reader", "--", "wget", "-qO-", "http://web/")
 
     def _port_forward(self, pod: str) -> None:
         with socket.socket() as probe:
