@@ -165,6 +165,8 @@ def closing_words(environment: Environment, kubeconfig: Path) -> None:
         print(f"alias vk-provider='PYTHONPATH={PROJECT} {sys.executable} -m vk_provider'")
         print(f"Instances reach this machine and each other, not the Internet. Push images to {environment.registry}")
         print(f"(plain HTTP) and name them {environment.registry}/NAME:TAG; README.md has the commands.")
+        if environment.resolver:
+            print(f"In pods, Services have their names, and this machine is host.{environment.name}.internal.")
     print(f"Pods need to tolerate virtual-kubelet.io/provider, as those of {environment.root / 'sample.yaml'} do.")
     print("make demo-metrics makes `kubectl top` work; make demo-down takes everything away again.")
 
