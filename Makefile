@@ -100,7 +100,7 @@ unit: $(VENV)/.ready ## the tests that need no root and no builds
 
 .PHONY: test
 test: deps lint control-plane ## the whole test suite, as .ci/run calls it
-	@$(PY) -m tests.cluster.build e2e ginkgo agnhost metrics-server
+	@$(PY) -m tests.cluster.build e2e ginkgo agnhost metrics-server coredns
 	@$(PY) -m pytest tests
 
 .PHONY: containerd2

@@ -1,6 +1,6 @@
 """Build a binary once into the user's cache.
 
-`python -m tests.cluster.build controlplane|e2e|agnhost|ginkgo|metrics-server|kwok|containerd|...`
+`python -m tests.cluster.build controlplane|e2e|agnhost|ginkgo|metrics-server|coredns|kwok|containerd|...`
 
 The last line on stdout is the path of the binary; progress goes to stderr. A binary is found again by the hash of its
 sources, module versions and flags, so a second call takes milliseconds.

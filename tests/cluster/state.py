@@ -14,6 +14,8 @@ from tests.cluster.process import Process
 
 SERVICE_CIDR = "10.96.0.0/16"
 KUBERNETES_SERVICE_IP = "10.96.0.1"
+CLUSTER_DNS = "10.96.0.10"
+"""Address of the Service kube-dns."""
 CLUSTER_DOMAIN = "cluster.local"
 
 

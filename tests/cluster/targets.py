@@ -13,6 +13,8 @@ METRICS_SERVER_MODULE = ROOM / "metrics-server"
 METRICS_SERVER = "sigs.k8s.io/metrics-server"
 KWOK_MODULE = ROOM / "kwok"
 KWOK = "sigs.k8s.io/kwok"
+COREDNS_MODULE = ROOM / "coredns"
+COREDNS = "github.com/coredns/coredns"
 CONTAINERD_MODULE = ROOM / "containerd"
 CONTAINERD = "github.com/containerd/containerd/v2"
 CONTAINERD_TAGS = ("no_btrfs", "no_devmapper", "no_zfs", "no_aufs")
@@ -72,6 +74,11 @@ def required_version(module: Path, path: str) -> str:
 def kubernetes_version() -> str:
     """The version of Kubernetes everything here is built from, such as v1.37.2."""
     return required_version(KUBERNETES_MODULE, "k8s.io/kubernetes")
+
+
+def coredns_version() -> str:
+    """The version of CoreDNS, such as v1.14.6."""
+    return required_version(COREDNS_MODULE, COREDNS)
 
 
 def _version_stamps() -> tuple[str, ...]:
@@ -137,6 +144,7 @@ def targets() -> dict[str, Target]:
             stamps=(f"{METRICS_SERVER}/pkg/version.gitVersion={metrics_version}",),
             takes="about 2.5 minutes on 2 cores the first time",
         ),
+        Target("coredns", "coredns", COREDNS_MODULE, "./", takes="half a minute after controlplane, longer before"),
         Target("kwok", "kwok", KWOK_MODULE, f"{KWOK}/cmd/kwok", takes="about a minute on 2 cores the first time"),
         Target(
             "containerd",

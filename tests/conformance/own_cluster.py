@@ -1,4 +1,4 @@
-"""A cluster for the specs alone: nodeless Nodes, untainted, with the images of the specs preloaded."""
+"""A cluster for the specs alone: untainted nodeless Nodes, cluster DNS, the images of the specs preloaded."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ def _environment(name: str, network: int, healthz_port: int, **more: Any) -> Env
         preload_images=E2E_IMAGES,
         healthz_port=healthz_port,
         **more,
+        resolver=True,
+        dns=True,
     )
 
 

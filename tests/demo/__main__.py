@@ -64,6 +64,8 @@ def _environment(options: argparse.Namespace) -> Environment:
         containerd=containerd2.default(),
         kubelet_node=KUBELET if options.mixed else "",
         kubelet_network=KUBELET_NETWORK if options.mixed else "",
+        resolver=options.cloud == "local",
+        dns=options.cloud == "local",
     )
 
 

@@ -13,7 +13,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from tests.cluster import approver, build, metrics
+from tests.cluster import approver, build, dns, metrics
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
 from tests.cluster.images.__main__ import ensure_pushed
@@ -61,11 +61,13 @@ def require_machine() -> None:
 def require_ports(environment: Environment, plane: ControlPlane) -> None:
     """Nobody else may listen where ours are going to. The network is up: one of the addresses is on it."""
     provider = environment.provider.pid() is not None
+    resolver = plane.state.process(dns.RESOLVER).pid() is not None
     kubelets = [KUBELET_PORT + index for index in range(1 + len(environment.more_nodes))]
     for what, running, address, port in (
         ("image registry", registry(environment).running, environment.address, REGISTRY_PORT),
         ("API server", plane.state.process("kube-apiserver").pid() is not None, environment.address, API_PORT),
         *(("kubelet API", provider, environment.address, port) for port in kubelets),
+        *((("instances' resolver", resolver, environment.address, dns.RESOLVER_PORT),) if environment.resolver else ()),
         ("provider's /healthz", provider, "127.0.0.1", environment.healthz_port),
     ):
         if not running and not _is_free(address, port):
@@ -89,6 +91,8 @@ def up(environment: Environment) -> ControlPlane:
     environment.save()
     plane = control_plane(environment)
     binaries = plane.binaries
+    if environment.resolver or environment.dns:
+        build.ensure("coredns")
     with step(f"network {environment.subnet}, this machine is {environment.address}"):
         local_cloud(environment, "up")
     require_ports(environment, plane)
@@ -96,14 +100,22 @@ def up(environment: Environment) -> ControlPlane:
         registry(environment).up()
         only = "sample" if environment.preload_images == ("busybox:latest",) else None
         ensure_pushed(environment.registry, only, notes)
+        if environment.dns:
+            ensure_pushed(environment.registry, "coredns", notes)
     with step(f"control plane {binaries.version}"):
         plane.up(environment.address, API_PORT)
+        if environment.resolver:
+            dns.resolver_up(plane, environment.name)
     with step("provider's account, roles and certificate approver"):
         prepare_access(environment, plane)
     with step(f"provider with the {environment.cloud} cloud"):
         start_provider(environment, plane)
     with step(f"node {NODE} Ready"):
         wait_ready(environment, plane)
+    if environment.dns:
+        with step(f"cluster DNS {CLUSTER_DNS}"):
+            dns.up(plane, environment.registry)
+            dns.wait(plane)
     if environment.kubelet_node:
         with step(f"node {environment.kubelet_node} of a real kubelet Ready") as notes:
             kubelet_node(environment).up(plane, environment.registry, environment.preload, CLUSTER_DNS, notes)

@@ -11,8 +11,9 @@ from typing import Any
 
 from tests.cluster import containerd2
 from tests.cluster.cache import cache_dir
-from tests.cluster.images.catalog import select_entries
+from tests.cluster.images.catalog import COREDNS, select_entries
 from tests.cluster.process import Process
+from tests.cluster.state import CLUSTER_DNS
 from vk_provider.cloud.local.catalog import machine_architecture
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -23,7 +24,6 @@ API_PORT = 6443
 REGISTRY_PORT = 5000
 KUBELET_PORT = 10250
 HEALTHZ_PORT = 10248
-CLUSTER_DNS = "10.96.0.10"
 E2E_IMAGES = tuple(
     reference
     for entry in select_entries("e2e")
@@ -45,6 +45,8 @@ class Environment:
     shared_host_paths, capacity: of every Node; no capacity for the provider's own
     containerd: which one the instances run, see tests.cluster.containerd2
     agent_monitor_grace_s: of the provider's configuration
+    resolver: whether this machine resolves names for the instances; else they have its own nameservers
+    dns: whether CoreDNS runs on nodeless instances (containers must run: cloud local)
     kubelet_node, kubelet_network: name of a real kubelet's Node beside ours, "" for none, and its network (a /23)
     """
 
@@ -64,6 +66,8 @@ class Environment:
     agent_monitor_grace_s: float = 40.0
     kubelet_node: str = ""
     kubelet_network: str = ""
+    resolver: bool = False
+    dns: bool = False
 
     @property
     def cluster_state(self) -> Path:
@@ -100,7 +104,8 @@ class Environment:
 
     @property
     def preload(self) -> tuple[str, ...]:
-        return tuple(f"{self.registry}/{image}" for image in self.preload_images)
+        images = (*self.preload_images, *((COREDNS,) if self.dns else ()))
+        return tuple(f"{self.registry}/{image}" for image in images)
 
     def provider_environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": str(PROJECT), "PATH": containerd2.search_path(self.containerd)}
@@ -130,6 +135,7 @@ class Environment:
     def provider_config(self, kubeconfig: Path, client_ca: Path) -> str:
         """The provider's TOML."""
         preload = ", ".join(f'"{image}"' for image in self.preload)
+        nameservers = f'"{self.address}"' if self.resolver else ""
         return f"""# Written by the demo for the code {code_version()}; `vk-provider run --config` takes it.
 [cluster]
 kubeconfig = "{kubeconfig}"
@@ -158,6 +164,7 @@ name = "{self.name}"
 subnet = "{self.subnet}"
 state_dir = "{self.cloud_state}"
 preload = [{preload}]
+nameservers = [{nameservers}]
 
 [[registries]]
 host = "{self.registry}"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
+from tests.cluster.state import CLUSTER_DOMAIN
 from tests.demo.environment import PROJECT, Environment
 from tests.demo.terminal import heading, show, step
 
@@ -63,6 +64,8 @@ class Showcase:
                 )
             heading("port-forward, answered by curl")
             self._port_forward(web)
+            heading("A Service from within a pod: its name, its address, a connection through it")
+            self._service()
         else:
             print(f"\n{SIMULATED_NOTE}")
         heading("Which instance, at what price and why")
@@ -117,6 +120,16 @@ class Showcase:
             environment=self._environment.provider_environment(),
         )
 
+    def _service(self) -> None:
+        """The name leads to the Service's cluster address, and that to one of the three pods."""
+        self.kubectl("get", "service,endpointslices", "-l", "app=web")
+        name = f"web.default.svc.{CLUSTER_DOMAIN}"
+        found = self.kubectl("exec", "pair", "-c", "reader", "--", "nslookup", "-type=a", name)
+        address = self._json("get", "service", "web")["spec"]["clusterIP"]
+        if address not in found.stdout:
+            raise ClusterError(f"{name} is not {address}", "kubectl -n kube-system logs deployment/coredns")
+        self.kubectl("exec", "pair", "-c", "reader", "--", "wget", "-qO-", "http://web/")
+
     def _port_forward(self, pod: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -152,6 +165,8 @@ def closing_words(environment: Environment, kubeconfig: Path) -> None:
         print(f"alias vk-provider='PYTHONPATH={PROJECT} {sys.executable} -m vk_provider'")
         print(f"Instances reach this machine and each other, not the Internet. Push images to {environment.registry}")
         print(f"(plain HTTP) and name them {environment.registry}/NAME:TAG; README.md has the commands.")
+        if environment.resolver:
+            print(f"In pods, Services have their names, and this machine is host.{environment.name}.internal.")
     print(f"Pods need to tolerate virtual-kubelet.io/provider, as those of {environment.root / 'sample.yaml'} do.")
     print("make demo-metrics makes `kubectl top` work; make demo-down takes everything away again.")
 

@@ -31,6 +31,7 @@ ORDER = (
     "test_node.py",
     "test_services.py",
     "test_metrics.py",
+    "test_dns.py",
     "test_secrecy.py",
     "test_boundary.py",
     "test_start.py",
@@ -64,6 +65,7 @@ def environment() -> Environment:
         shared_host_paths=("/tmp/shared",),
         daemonsets="app in (exporter)",
         agent_monitor_grace_s=10.0,
+        resolver=True,
     )
 
 

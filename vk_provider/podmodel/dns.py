@@ -1,14 +1,16 @@
 """The pod's resolv.conf: nameservers, search domains and options.
 
-Source: "DNS for Services and Pods"; kubelet dns configurer; limits of glibc as the kubelet applies them.
+Source: "DNS for Services and Pods"; pkg/kubelet/network/dns/dns.go; limits of glibc as the kubelet applies them.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vk_provider.jsontypes import Json
+from vk_provider.podmodel.errors import ResolvConfError
 from vk_provider.podmodel.spec import describe_pod, is_host_network, namespace_of, spec_of
 from vk_provider.wire.session import NodeFacts
 
@@ -29,15 +31,22 @@ class DnsConfig:
 
 
 def parse_resolv_conf(text: str) -> DnsConfig:
-    """Read nameservers (they add up), search (the last line counts) and options (a later one replaces) of a file."""
+    """Read nameservers (they add up), search (the last line counts) and options (a later one replaces) of a file.
+
+    Raises ResolvConfError for a nameserver without an address, as a kubelet refuses the whole file.
+    """
     nameservers: list[str] = []
     searches: list[str] = []
     options: dict[str, str] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         fields = line.split()
         if not fields or fields[0].startswith("#"):
             continue
-        if fields[0] == "nameserver" and len(fields) > 1:
+        if fields[0] == "nameserver":
+            if len(fields) == 1:
+                raise ResolvConfError(
+                    "Encountered error while parsing resolv conf file. Error: nameserver list is empty "
+                )
             nameservers.append(fields[1])
         elif fields[0] == "search":
             searches = [domain.removesuffix(".") for domain in fields[1:] if domain != "."]
@@ -47,19 +56,29 @@ def parse_resolv_conf(text: str) -> DnsConfig:
 
 
 def build_dns_config(pod: Json, node: NodeFacts, host_resolv_conf: str) -> DnsConfig:
-    """Return the pod's DNS settings by dnsPolicy and dnsConfig; `host_resolv_conf` is the instance's file as text."""
+    """Return the pod's DNS settings by dnsPolicy and dnsConfig; `host_resolv_conf` is the instance's file as text.
+
+    Raises ResolvConfError, whatever the policy, when that file is malformed.
+    """
     warnings: list[tuple[str, str]] = []
-    base = _base(pod, node, parse_resolv_conf(host_resolv_conf), warnings)
-    own = spec_of(pod).get("dnsConfig") or {}
+    config = _base(pod, node, parse_resolv_conf(host_resolv_conf), warnings)
+    own = spec_of(pod).get("dnsConfig")
+    if own is not None:
+        config = _append(config, own)
+    nameservers = _limit_nameservers(list(config.nameservers), warnings)
+    searches = _limit_searches(list(config.searches), warnings)
+    return DnsConfig(tuple(nameservers), tuple(searches), config.options, tuple(warnings))
+
+
+def _append(base: DnsConfig, own: Json) -> DnsConfig:
+    """The settings of the policy with the pod's own behind them. Only here duplicates go, as in a kubelet."""
     nameservers = _unique((*base.nameservers, *(own.get("nameservers") or ())))
     searches = _unique((*base.searches, *(own.get("searches") or ())))
     options = {option.partition(":")[0]: option for option in base.options}
     for option in own.get("options") or []:
         value = option.get("value")
         options[option["name"]] = f"{option['name']}:{value}" if value else option["name"]
-    nameservers = _limit_nameservers(nameservers, warnings)
-    searches = _limit_searches(searches, warnings)
-    return DnsConfig(tuple(nameservers), tuple(searches), tuple(options.values()), tuple(warnings))
+    return DnsConfig(tuple(nameservers), tuple(searches), tuple(options.values()))
 
 
 def _base(pod: Json, node: NodeFacts, host: DnsConfig, warnings: list[tuple[str, str]]) -> DnsConfig:
@@ -79,7 +98,9 @@ def _base(pod: Json, node: NodeFacts, host: DnsConfig, warnings: list[tuple[str,
     searches = [*host.searches]
     if domain:
         searches = _unique((f"{namespace_of(pod)}.svc.{domain}", f"svc.{domain}", domain, *searches))
-    return DnsConfig(tuple(node["clusterDNS"]), tuple(searches), ("ndots:5",))
+    # In the one form in which Go writes an address.
+    nameservers = tuple(str(ipaddress.ip_address(address)) for address in node["clusterDNS"])
+    return DnsConfig(nameservers, tuple(searches), ("ndots:5",))
 
 
 def _unique(values: Iterable[str]) -> list[str]:

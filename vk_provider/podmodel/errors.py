@@ -36,5 +36,9 @@ class InvalidHostnameError(PodModelError):
     """No valid host name can be formed; the sandbox cannot be created (FailedCreatePodSandBox)."""
 
 
+class ResolvConfError(PodModelError):
+    """The instance's resolv.conf cannot be read; the sandbox cannot be created (FailedCreatePodSandBox)."""
+
+
 class QuantityError(PodModelError, ValueError):
     """A resource quantity does not parse."""

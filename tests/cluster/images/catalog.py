@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.cluster.targets import coredns_version
+
 E2E = "e2e-test-images"
+COREDNS = f"coredns/coredns:{coredns_version()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class CatalogEntry:
 CATALOG = (
     CatalogEntry("pause", ("pause:3.10.2",), sample=True),
     CatalogEntry("sample-busybox", ("busybox:latest", "busybox:1.35"), sample=True),
+    CatalogEntry("coredns", (COREDNS,)),
     CatalogEntry("busybox", (f"{E2E}/busybox:1.37.0-2",)),
     CatalogEntry("agnhost", (f"{E2E}/agnhost:2.66.1", f"{E2E}/agnhost:2.55")),
     CatalogEntry("kitten", (f"{E2E}/kitten:1.8",)),
@@ -34,12 +38,14 @@ CATALOG = (
 
 
 def select_entries(only: str | None) -> tuple[CatalogEntry, ...]:
-    """The entries of `sample` (what the demo needs), of `e2e` (what the conformance specs need), or all of them."""
+    """The entries of `sample` (what the demo needs), of `e2e` (what the conformance specs need), of one recipe by its
+    name, or all of them.
+    """
     if only == "sample":
         return tuple(entry for entry in CATALOG if entry.sample)
     if only == "e2e":
-        return tuple(entry for entry in CATALOG if entry.recipe != "sample-busybox")
-    return CATALOG
+        return tuple(entry for entry in CATALOG if entry.recipe not in ("sample-busybox", "coredns"))
+    return tuple(entry for entry in CATALOG if only in (None, entry.recipe))
 
 
 def repository_list(registry: str) -> str:

@@ -18,6 +18,7 @@ from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.observed import Observation
 from vk_provider.agent.worker.pulling import ImagePuller, PullSource
 from vk_provider.agent.worker.recorder import Recorder
+from vk_provider.agent.worker.resolv_conf import read_resolv_conf
 from vk_provider.agent.worker.sandbox import build_sandbox_config
 from vk_provider.agent.worker.spec import (
     describe_pod,
@@ -83,11 +84,7 @@ class PodPreparer:
 
     def _sandbox_config(self, attempt: int) -> pb.PodSandboxConfig:
         memory = self._memory
-        try:
-            resolv_conf = Path("/etc/resolv.conf").read_text()
-        except OSError:
-            resolv_conf = ""
-        dns = build_dns_config(memory.pod, memory.node, resolv_conf)
+        dns = build_dns_config(memory.pod, memory.node, read_resolv_conf())
         for reason, message in dns.warnings:
             self._recorder.warn(reason, message)
         hostname = build_kernel_hostname(memory.pod, memory.node["clusterDomain"])
