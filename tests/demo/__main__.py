@@ -1,4 +1,4 @@
-"""`python -m tests.demo up|show|metrics|down|kubeconfig|registry`: what the Makefile's demo targets call."""
+"""`python -m tests.demo up|show|istio|metrics|down|kubeconfig|registry`: what the Makefile's demo targets call."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pathlib import Path
 
 from tests.cluster.errors import ClusterError
 from tests.demo import cluster
-from tests.demo.environment import E2E_IMAGES, Environment, default_root
+from tests.demo.environment import E2E_IMAGES, Environment, default_root, mesh_environment
+from tests.demo.mesh import MeshShowcase
 from tests.demo.showcase import Showcase, closing_words
 
-UP = ("up", "show", "demo")
+UP = ("up", "show", "demo", "istio")
 KUBELET, KUBELET_NETWORK = "kubelet", "10.199.0.0/23"
 AGAIN = "\nnext:  the same command again"
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
-    parser.add_argument("command", choices=("up", "show", "demo", "metrics", "down", "kubeconfig", "registry"))
+    parser.add_argument("command", choices=(*UP, "metrics", "down", "kubeconfig", "registry"))
     parser.add_argument("--root", type=Path, default=default_root(), help="where it keeps its state (%(default)s)")
     parser.add_argument("--cloud", choices=("local", "simulated"), default="local")
     parser.add_argument("--name", default="demo", help="of the local cloud; two demos need two names and subnets")
@@ -49,6 +50,8 @@ def _what_is_left(options: argparse.Namespace) -> str:
 
 def _environment(options: argparse.Namespace) -> Environment:
     address = options.subnet.split("/")[0].rsplit(".", 1)[0] + ".1"
+    if options.command == "istio":
+        return mesh_environment(options.root.resolve(), options.name, options.subnet, address)
     return Environment(
         options.root.resolve(),
         options.name,
@@ -85,8 +88,11 @@ def _run(options: argparse.Namespace) -> None:
         cluster.down(known)
     started = time.monotonic()
     plane = cluster.control_plane(environment) if options.command == "show" else cluster.up(environment)
+    if options.command == "istio":
+        MeshShowcase(environment, plane).run()
     if options.command in ("show", "demo"):
         Showcase(environment, plane).run()
+    if options.command in ("show", "demo", "istio"):
         closing_words(environment, plane.kubeconfig)
     print(f"\n{time.monotonic() - started:.0f} s in all", flush=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -33,12 +34,7 @@ class Showcase:
     def kubectl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run and print `kubectl ...`."""
         command = [self._kubectl, *arguments]
-        return show(
-            command,
-            f"kubectl {' '.join(_quote(item) for item in arguments)}",
-            environment=self._os_environment,
-            check=check,
-        )
+        return show(command, shlex.join(["kubectl", *arguments]), environment=self._os_environment, check=check)
 
     def _json(self, *arguments: str) -> dict:
         return json.loads(self._plane.kubectl(*arguments, "-o", "json").stdout)
@@ -146,10 +142,6 @@ class Showcase:
                 show(["curl", "-sS", "--max-time", "10", f"http://127.0.0.1:{port}/"], environment=self._os_environment)
             finally:
                 forward.terminate()
-
-
-def _quote(text: str) -> str:
-    return f"'{text}'" if " " in text else text
 
 
 def status_arguments(environment: Environment) -> list[str]:
