@@ -17,6 +17,8 @@ from tests.demo.terminal import heading, show, step
 SETTLE_LIMIT_S = 60.0
 """From a change of configuration to its effect in every proxy; usually less than a second."""
 READY_S = 180
+LASTING = ("strict", "split", "gateway", "job", "last-words")
+"""What a transcript leaves in the cluster for its reader; the next one begins without it."""
 Done = subprocess.CompletedProcess[str]
 LINES = ("-w", "\\n")
 CODES = ("-o", "/dev/null", "-w", "%{http_code}\\n")
@@ -59,6 +61,8 @@ class MeshShowcase(Showcase):
 
     def _deploy_services(self) -> None:
         heading("Two services and a client, each pod with a sidecar that nobody wrote into it; one pod without")
+        for name in LASTING:
+            self._plane.kubectl("delete", "-f", str(self._istio.manifest(name)), "--ignore-not-found")
         self._apply("app")
         with step("pods Ready, each on an instance of its own"):
             for target in ("deployment/web-v1", "deployment/web-v2", "deployment/api"):
@@ -146,7 +150,6 @@ class MeshShowcase(Showcase):
 
     def _lifecycle(self) -> None:
         heading("A Job with a sidecar completes")
-        self._plane.kubectl("delete", "job", "report", "-n", "mesh", "--ignore-not-found")
         self._apply("job")
         with step("Job complete"):
             self._await("mesh", "job/report", "condition=Complete")
