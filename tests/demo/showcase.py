@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.cluster import build
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
 from tests.cluster.state import CLUSTER_DOMAIN
@@ -159,7 +160,10 @@ def closing_words(environment: Environment, kubeconfig: Path) -> None:
         print(f"(plain HTTP) and name them {environment.registry}/NAME:TAG; README.md has the commands.")
         if environment.resolver:
             print(f"In pods, Services have their names, and this machine is host.{environment.name}.internal.")
-    print(f"Pods need to tolerate virtual-kubelet.io/provider, as those of {environment.root / 'sample.yaml'} do.")
+    if environment.mesh:
+        print(f"alias istioctl={build.built_path('istioctl')}")
+    if environment.taint:
+        print(f"Pods need to tolerate virtual-kubelet.io/provider, as those of {environment.root / 'sample.yaml'} do.")
     print("make demo-metrics makes `kubectl top` work; make demo-down takes everything away again.")
 
 
