@@ -67,6 +67,19 @@ demo-mixed: control-plane ## the same cluster with a real kubelet beside it: nod
 	@$(PY) -m tests.cluster.build kubelet
 	@$(PY) -m tests.demo up --cloud $(CLOUD) --mixed
 
+.PHONY: demo-istio
+demo-istio: istio ## the same cluster with the real Istio in it, shown with kubectl and istioctl (the first time: 6 more minutes of builds on one core)
+	@$(PY) -m tests.demo istio
+
+# Not a part of `make test`: its builds alone would take a fifth of the time that CI has.
+.PHONY: test-istio
+test-istio: istio ## the tests of Istio on nodeless instances (builds as demo-istio, then some minutes)
+	@$(PY) -m pytest tests/mesh
+
+.PHONY: istio
+istio: control-plane
+	@$(PY) -m tests.cluster.build agnhost pilot-discovery pilot-agent istioctl
+
 .PHONY: demo-metrics
 demo-metrics: preflight $(VENV)/.ready ## metrics-server beside the demo, so that `kubectl top` works
 	@$(PY) -m tests.demo metrics
@@ -101,7 +114,7 @@ unit: $(VENV)/.ready ## the tests that need no root and no builds
 .PHONY: test
 test: deps lint control-plane ## the whole test suite, as .ci/run calls it
 	@$(PY) -m tests.cluster.build e2e ginkgo agnhost metrics-server coredns
-	@$(PY) -m pytest tests
+	@$(PY) -m pytest tests --ignore tests/mesh
 
 .PHONY: containerd2
 containerd2: deps ## build containerd 2 once from its Go module; prints what to put first on PATH to use it for instances

@@ -19,6 +19,10 @@ CONTAINERD_MODULE = ROOM / "containerd"
 CONTAINERD = "github.com/containerd/containerd/v2"
 CONTAINERD_TAGS = ("no_btrfs", "no_devmapper", "no_zfs", "no_aufs")
 """Snapshotters that nobody here uses; two of them would need cgo."""
+ISTIO_MODULE = ROOM / "istio"
+ISTIO = "istio.io/istio"
+ISTIO_RELEASE = "1.31"
+"""What the file VERSION of that module says."""
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubectl")
 
 
@@ -79,6 +83,11 @@ def kubernetes_version() -> str:
 def coredns_version() -> str:
     """The version of CoreDNS, such as v1.14.6."""
     return required_version(COREDNS_MODULE, COREDNS)
+
+
+def istio_version() -> str:
+    """The version of Istio that is built, in the form of upstream's builds between releases: 1.31-alpha.COMMIT."""
+    return f"{ISTIO_RELEASE}-alpha.{required_version(ISTIO_MODULE, ISTIO).rsplit('-', 1)[1]}"
 
 
 def _version_stamps() -> tuple[str, ...]:
@@ -174,4 +183,18 @@ def targets() -> dict[str, Target]:
             takes="seconds after containerd",
         ),
     )
-    return {target.name: target for target in known}
+    return {target.name: target for target in (*known, *_istio_targets())}
+
+
+def _istio_targets() -> tuple[Target, ...]:
+    """Only for the mesh (`make demo-istio`, `make test-istio`)."""
+    stamps = (f"{ISTIO}/pkg/version.buildVersion={istio_version()}",)
+
+    def target(name: str, package: str, takes: str) -> Target:
+        return Target(name, name, ISTIO_MODULE, f"{ISTIO}/{package}", stamps=stamps, takes=takes)
+
+    return (
+        target("pilot-discovery", "pilot/cmd/pilot-discovery", "about 4 minutes on 2 cores the first time"),
+        target("pilot-agent", "pilot/cmd/pilot-agent", "less than a minute after pilot-discovery"),
+        target("istioctl", "istioctl/cmd/istioctl", "about a minute after pilot-discovery"),
+    )

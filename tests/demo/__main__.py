@@ -1,4 +1,4 @@
-"""`python -m tests.demo up|show|metrics|hpa|down|kubeconfig|registry`: what the Makefile's demo targets call."""
+"""`python -m tests.demo up|show|istio|metrics|hpa|down|kubeconfig|registry`: what the Makefile's demo targets call."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 from tests.cluster import containerd2
 from tests.cluster.errors import ClusterError
 from tests.demo import autoscaling, cluster
-from tests.demo.environment import E2E_IMAGES, Environment, default_root
+from tests.demo.environment import E2E_IMAGES, Environment, default_root, mesh_environment
+from tests.demo.mesh import MeshShowcase
 from tests.demo.showcase import Showcase, closing_words
 
-UP = ("up", "show", "demo")
+UP = ("up", "show", "demo", "istio")
 COMMANDS = (*UP, "metrics", "hpa", "down", "kubeconfig", "registry")
 KUBELET, KUBELET_NETWORK = "kubelet", "10.199.0.0/23"
 AGAIN = "\nnext:  the same command again"
@@ -52,6 +53,8 @@ def _what_is_left(options: argparse.Namespace) -> str:
 
 def _environment(options: argparse.Namespace) -> Environment:
     address = options.subnet.split("/")[0].rsplit(".", 1)[0] + ".1"
+    if options.command == "istio":
+        return mesh_environment(options.root.resolve(), options.name, options.subnet, address)
     return Environment(
         options.root.resolve(),
         options.name,
@@ -94,8 +97,11 @@ def _run(options: argparse.Namespace) -> None:
         cluster.down(known)
     started = time.monotonic()
     plane = cluster.control_plane(environment) if options.command == "show" else cluster.up(environment)
+    if options.command == "istio":
+        MeshShowcase(environment, plane).run()
     if options.command in ("show", "demo"):
         Showcase(environment, plane).run()
+    if options.command in ("show", "demo", "istio"):
         closing_words(environment, plane.kubeconfig)
     print(f"\n{time.monotonic() - started:.0f} s in all", flush=True)
 

@@ -98,8 +98,8 @@ def up(environment: Environment) -> ControlPlane:
     require_ports(environment, plane)
     with step(f"image registry {environment.registry}") as notes:
         registry(environment).up()
-        only = "sample" if environment.preload_images == ("busybox:latest",) else None
-        ensure_pushed(environment.registry, only, notes)
+        sample = "sample" if environment.preload_images == ("busybox:latest",) else None
+        ensure_pushed(environment.registry, "mesh" if environment.mesh else sample, notes)
         if environment.dns:
             ensure_pushed(environment.registry, "coredns", notes)
     with step(f"control plane {binaries.version}"):

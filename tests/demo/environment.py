@@ -20,6 +20,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 PROVIDER_USER = "system:serviceaccount:vk-provider:vk-provider"
 PROVIDER_GROUPS = ("system:serviceaccounts", "system:serviceaccounts:vk-provider", "system:authenticated")
 NODE = "nodeless"
+MESH_NODE = "nodeless-2"
+"""The Node that manifests/istio/app.yaml names for what is not in the mesh."""
 API_PORT = 6443
 REGISTRY_PORT = 5000
 KUBELET_PORT = 10250
@@ -31,6 +33,12 @@ E2E_IMAGES = tuple(
     if entry.recipe in ("agnhost", "busybox", "nginx")
 )
 """Preloaded, as a node has them after the first pods: the specs do not measure pulling."""
+MESH_IMAGES = tuple(
+    entry.references[0]
+    for entry in select_entries("mesh")
+    if entry.recipe in ("sample-busybox", "agnhost", "istio-proxyv2")
+)
+"""Preloaded for the same reason: all that runs beside and in the mesh."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ class Environment:
     agent_monitor_grace_s: of the provider's configuration
     resolver: whether this machine resolves names for the instances; else they have its own nameservers
     dns: whether CoreDNS runs on nodeless instances (containers must run: cloud local)
+    mesh: with Istio's images in the registry
     kubelet_node, kubelet_network: name of a real kubelet's Node beside ours, "" for none, and its network (a /23)
     """
 
@@ -64,6 +73,7 @@ class Environment:
     capacity: tuple[tuple[str, str], ...] = ()
     containerd: str = containerd2.DISTRIBUTION
     agent_monitor_grace_s: float = 40.0
+    mesh: bool = False
     kubelet_node: str = ""
     kubelet_network: str = ""
     resolver: bool = False
@@ -192,6 +202,23 @@ shared_host_paths = {json.dumps(self.shared_host_paths)}
 
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def mesh_environment(root: Path, name: str, subnet: str, address: str, healthz_port: int = HEALTHZ_PORT) -> Environment:
+    """A cluster for Istio. Its Nodes have no taint: the pods of Istio and of its Gateways tolerate none."""
+    return Environment(
+        root,
+        name,
+        subnet=subnet,
+        address=address,
+        taint=False,
+        preload_images=MESH_IMAGES,
+        healthz_port=healthz_port,
+        more_nodes=(MESH_NODE,),
+        mesh=True,
+        resolver=True,
+        dns=True,
+    )
 
 
 def code_version() -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from tests.cluster import build
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
 from tests.cluster.state import CLUSTER_DOMAIN
@@ -33,12 +35,7 @@ class Showcase:
     def kubectl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run and print `kubectl ...`."""
         command = [self._kubectl, *arguments]
-        return show(
-            command,
-            f"kubectl {' '.join(_quote(item) for item in arguments)}",
-            environment=self._os_environment,
-            check=check,
-        )
+        return show(command, shlex.join(["kubectl", *arguments]), environment=self._os_environment, check=check)
 
     def _json(self, *arguments: str) -> dict:
         return json.loads(self._plane.kubectl(*arguments, "-o", "json").stdout)
@@ -148,10 +145,6 @@ class Showcase:
                 forward.terminate()
 
 
-def _quote(text: str) -> str:
-    return f"'{text}'" if " " in text else text
-
-
 def status_arguments(environment: Environment) -> list[str]:
     """What shows the demo's instances, after `vk-provider`."""
     return ["local-cloud", "status", "--name", environment.name, "--state-dir", str(environment.cloud_state)]
@@ -167,7 +160,10 @@ def closing_words(environment: Environment, kubeconfig: Path) -> None:
         print(f"(plain HTTP) and name them {environment.registry}/NAME:TAG; README.md has the commands.")
         if environment.resolver:
             print(f"In pods, Services have their names, and this machine is host.{environment.name}.internal.")
-    print(f"Pods need to tolerate virtual-kubelet.io/provider, as those of {environment.root / 'sample.yaml'} do.")
+    if environment.mesh:
+        print(f"alias istioctl={build.built_path('istioctl')}")
+    if environment.taint:
+        print(f"Pods need to tolerate virtual-kubelet.io/provider, as those of {environment.root / 'sample.yaml'} do.")
     print("make demo-metrics makes `kubectl top` work; make demo-down takes everything away again.")
 
 

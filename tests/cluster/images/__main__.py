@@ -15,8 +15,8 @@ from typing import TextIO
 from tests.cluster import build, targets
 from tests.cluster.cache import cache_dir, file_lock
 from tests.cluster.errors import ClusterError
-from tests.cluster.images import debian
-from tests.cluster.images.catalog import CATALOG, CatalogEntry, repository_list, select_entries
+from tests.cluster.images import debian, mesh
+from tests.cluster.images.catalog import CATALOG, ISTIO, CatalogEntry, repository_list, select_entries
 from tests.cluster.images.distribution import RegistryClient, push_image
 from tests.cluster.images.oci import write_archive
 from tests.cluster.images.recipe import Kitchen
@@ -35,6 +35,8 @@ def fingerprint(entry: CatalogEntry) -> str:
         digest.update(debian.installed_version("busybox-static").encode())
     elif entry.recipe == "coredns":
         digest.update(str(build.built_path("coredns")).encode())
+    elif entry in ISTIO:
+        digest.update(DPKG_STATUS.read_bytes() + mesh.inputs().encode())
     else:
         digest.update(DPKG_STATUS.read_bytes())
         digest.update(f"{targets.kubernetes_version()} {build.built_path('agnhost')}".encode())
@@ -86,11 +88,11 @@ def ensure_pushed(registry: str, only: str | None = None, out: TextIO | None = N
 
 def write_image_archive(recipe: str, reference: str, output: Path) -> None:
     """Write the image of a recipe as an OCI archive that containerd imports as `reference`."""
-    entries = [entry for entry in select_entries(None) if entry.recipe == recipe]
-    if not entries:
-        raise ClusterError(f"no image {recipe}", f"one of: {', '.join(e.recipe for e in select_entries(None))}")
+    known = {entry.recipe: entry for entry in (*select_entries(None), *select_entries("mesh"))}
+    if recipe not in known:
+        raise ClusterError(f"no image {recipe}", f"one of: {', '.join(known)}")
     store = open_store()
-    image = build_image(entries[0], store, Kitchen(store))
+    image = build_image(known[recipe], store, Kitchen(store))
     blobs = {part.digest: store.blob_path(part.digest) for part in (image.manifest, *image.parts)}
     write_archive(output, reference, image.manifest, blobs)
 
@@ -100,8 +102,8 @@ def _arguments() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("build", "build into the cache"), ("push", "build and push to a registry")):
         command = commands.add_parser(name, help=text)
-        parts = ("sample", "e2e", *(entry.recipe for entry in CATALOG))
-        command.add_argument("--only", choices=parts, help="a part of the images, or one; default all")
+        parts = ("sample", "e2e", "mesh", *(entry.recipe for entry in (*CATALOG, *ISTIO)))
+        command.add_argument("--only", choices=parts, help="a part of the images, or one; default all but Istio's")
         if name == "push":
             command.add_argument("--registry", required=True, metavar="HOST:PORT")
     archive = commands.add_parser("archive", help="write one image as an OCI archive")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.cluster.targets import coredns_version
+from tests.cluster.targets import coredns_version, istio_version
 
 E2E = "e2e-test-images"
 COREDNS = f"coredns/coredns:{coredns_version()}"
@@ -36,16 +36,24 @@ CATALOG = (
     CatalogEntry("glibc-dns-testing", (f"{E2E}/glibc-dns-testing:2.1.1",)),
 )
 
+ISTIO_HUB = "istio"
+ISTIO = tuple(
+    CatalogEntry(f"istio-{name}", (f"{ISTIO_HUB}/{name}:{istio_version()}",)) for name in ("pilot", "proxyv2")
+)
+"""Istio's own names for its images; their builds take minutes, so they are made only where they are asked for."""
+
 
 def select_entries(only: str | None) -> tuple[CatalogEntry, ...]:
-    """The entries of `sample` (what the demo needs), of `e2e` (what the conformance specs need), of one recipe by its
-    name, or all of them.
+    """The entries of `sample` (what the demo needs), of `e2e` (what the conformance specs need), of `mesh` (what Istio
+    and its demo need), of one recipe by its name, or all of them but Istio's.
     """
+    if only == "mesh":
+        return (*(entry for entry in CATALOG if entry.sample or entry.recipe == "agnhost"), *ISTIO)
     if only == "sample":
         return tuple(entry for entry in CATALOG if entry.sample)
     if only == "e2e":
         return tuple(entry for entry in CATALOG if entry.recipe not in ("sample-busybox", "coredns"))
-    return tuple(entry for entry in CATALOG if only in (None, entry.recipe))
+    return tuple(entry for entry in (*CATALOG, *ISTIO) if entry.recipe == only) if only else CATALOG
 
 
 def repository_list(registry: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.cluster import build
 from tests.cluster.errors import ClusterError
-from tests.cluster.images import compile, debian
+from tests.cluster.images import compile, debian, mesh
 from tests.cluster.images.oci import Descriptor, RunConfig, build_index, digest_of
 from tests.cluster.images.rootfs import Rootfs, shared_libraries
 from tests.cluster.images.store import BuiltImage, ImageStore
@@ -85,8 +85,11 @@ class Kitchen:
 
     def sample_busybox(self) -> BuiltImage:
         """Debian's busybox, for the demo: nothing to compile."""
-        layer = self._store.put_layer(_busybox_tree(Path("/bin/busybox")))
-        return self._store.put_image(RunConfig(cmd=("sh",)), [layer])
+        return self._store.put_image(RunConfig(cmd=("sh",)), [self._small_base])
+
+    @functools.cached_property
+    def _small_base(self) -> Descriptor:
+        return self._store.put_layer(_busybox_tree(Path("/bin/busybox")))
 
     def coredns(self) -> BuiltImage:
         """One static program. As root: upstream's has a file capability instead, which needs an extended attribute."""
@@ -200,6 +203,19 @@ class Kitchen:
             tree.add_program(name)
         tree.add_program("bash", "/bin/bash")
         return self._store.put_image(RunConfig(cmd=("bash",)), [self._base, self._store.put_layer(tree)])
+
+    def istio_pilot(self) -> BuiltImage:
+        """istiod."""
+        layer = self._store.put_layer(mesh.pilot_files(USERS, GROUPS))
+        run = RunConfig(entrypoint=("/usr/local/bin/pilot-discovery",), user="1337:1337")
+        return self._store.put_image(run, [self._small_base, layer])
+
+    def istio_proxyv2(self) -> BuiltImage:
+        """pilot-agent and Envoy: the sidecar, the gateways and the init container."""
+        layer = self._store.put_layer(mesh.proxy_files(USERS, GROUPS))
+        environment = (*RunConfig().env, mesh.proxy_environment())
+        run = RunConfig(entrypoint=("/usr/local/bin/pilot-agent",), env=environment)
+        return self._store.put_image(run, [self._small_base, layer])
 
 
 def _nested(directory: str, digest: str) -> str:
