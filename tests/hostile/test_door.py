@@ -32,8 +32,8 @@ from vk_provider.pods.status_patch import build_status_patch, compute_desired, i
 from vk_provider.pods.tables import PodTables
 from vk_provider.wire.inbound import WireError, decode_up
 from vk_provider.wire.session import StatsMessage
-from vk_provider.wire.values import MAX_EVENT_TEXT
 from vk_provider.wire.tables import TablesMessage
+from vk_provider.wire.values import MAX_EVENT_TEXT
 
 MESSAGES_TRIED = 10_000
 NOW = 1_795_860_000.0

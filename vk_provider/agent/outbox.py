@@ -17,8 +17,8 @@ from typing import Protocol, cast
 from vk_provider.jsontypes import Json
 from vk_provider.wire.podstatus import PodStatus
 from vk_provider.wire.session import MAX_EVENT_COUNT, EventMessage, StatsMessage, StatusMessage
-from vk_provider.wire.values import MAX_EVENT_TEXT
 from vk_provider.wire.tables import TablesMessage
+from vk_provider.wire.values import MAX_EVENT_TEXT
 
 log = logging.getLogger(__name__)
 
