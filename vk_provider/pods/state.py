@@ -192,12 +192,19 @@ def _desired_beside(record: PodRecord, held: Json | None) -> Json | None:
     if status is None:
         return None
     # Asked for several times for each status: what it is made of is replaced, never changed.
-    made_of = (status, record.first_ended, record.not_ready, record.start_time)
-    if record.desired is None or any(one is not other for one, other in zip(record.desired_of, made_of, strict=True)):
-        desired = compute_desired(*made_of[:3])
+    known, ended, not_ready, start_time = record.desired_of
+    if (
+        record.desired is None
+        or known is not status
+        or ended is not record.first_ended
+        or not_ready is not record.not_ready
+        or start_time is not record.start_time
+    ):
+        desired = compute_desired(status, record.first_ended, record.not_ready)
         if record.start_time:
             desired["startTime"] = record.start_time
-        record.desired, record.desired_of = desired, made_of
+        record.desired = desired
+        record.desired_of = (status, record.first_ended, record.not_ready, record.start_time)
     return keep_final_ends(record.pod, held, record.desired)
 
 
