@@ -78,7 +78,7 @@ class Fleet:
             self._tasks.append(asyncio.create_task(session.run(self._receiver(session))))
             if number % 10 == 0:
                 await asyncio.sleep(0)  # connections do not come in one turn of the event loop
-        while len(self.flows) < count or any(flow.behind_s() for flow in self.flows):  # noqa: ASYNC110
+        while len(self.flows) < count or any(flow.behind_s() for flow in self.flows):  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.005)
 
     def _receiver(self, session: AgentSession) -> Callable[[UpMessage], None]:
@@ -187,7 +187,7 @@ async def _follow(
         compiler.on_slice("MODIFIED", trim_slice(_listed(make_slice_of(number * 7 % services + 1, 2 + number % 7))))
         await asyncio.sleep(1 / CHANGES_PER_S)
     seconds, took = time.perf_counter() - wall, time.process_time() - begun
-    while any(flow.behind_s() for flow in fleet.flows):  # noqa: ASYNC110
+    while any(flow.behind_s() for flow in fleet.flows):  # noqa: ASYNC110 - nothing announces it
         await asyncio.sleep(0.01)
     running.cancel()
     await fleet.close()

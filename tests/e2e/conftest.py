@@ -15,6 +15,7 @@ from tests.demo.environment import Environment
 from tests.e2e.leaks import list_files, read_host_rules
 from tests.e2e.nodeless import Namespace, Nodeless
 from tests.e2e.until import until
+from tests.ordering import sort_files
 
 ORDER = (
     "test_pod_life.py",
@@ -41,15 +42,11 @@ ORDER = (
     "test_crash.py",
     "test_down.py",
 )
-HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort this directory's tests, leave all others where they are."""
-    ours = [item for item in items if item.path.parent == HERE]
-    ours.sort(key=lambda item: ORDER.index(item.path.name))
-    following = iter(ours)
-    items[:] = [next(following) if item.path.parent == HERE else item for item in items]
+    sort_files(items, Path(__file__).parent, ORDER)
 
 
 @pytest.fixture(scope="session")

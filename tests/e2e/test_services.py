@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -92,6 +93,10 @@ def ask_often(namespace: Namespace, client: str, address: str, port: int, tries:
         return {ask(namespace, client, address, port) for _ in range(tries)}
     script = f"for i in $(seq {tries}); do timeout 3 wget -q -O - http://{address}:{port}/ 2>&1 || break; done"
     return set(namespace.execute(client, script, check=False).stdout.splitlines())
+
+
+def ask_once(namespace: Namespace, client: str, address: str, port: int) -> set[str]:
+    return {ask(namespace, client, address, port)}
 
 
 def until_answers(look: Callable[[], set[str]], wanted: set[str]) -> None:
@@ -246,7 +251,7 @@ def test_services_answer_on_while_the_provider_is_away_and_follow_the_cluster_af
     cluster.kubectl("label", "pod", "web-1", "app=other", "--overwrite")
     try:
         for client in CLIENTS:
-            until_answers(lambda client=client: ask_often(cluster, client, address, 80), {"web-0"})  # type: ignore[misc]
+            until_answers(partial(ask_often, cluster, client, address, 80), {"web-0"})
     finally:
         cluster.kubectl("label", "pod", "web-1", "app=web", "--overwrite")
     until_answers(lambda: ask_often(cluster, "client", address, 80), {"web-0", "web-1"})
@@ -264,7 +269,7 @@ def test_an_endpoint_that_goes_is_asked_no_more(cluster: Namespace) -> None:
     address = cluster_ip(cluster, "web")
     cluster.kubectl("delete", "pod", "web-1", "--wait=false")
     for client in CLIENTS:
-        until_answers(lambda client=client: ask_often(cluster, client, address, 80), {"web-0"})  # type: ignore[misc]
+        until_answers(partial(ask_often, cluster, client, address, 80), {"web-0"})
     cluster.kubectl("delete", "pod", "web-0", "--wait=false")
     for client in CLIENTS:
-        until_answers(lambda client=client: {ask(cluster, client, address, 80)}, {"refused"})  # type: ignore[misc]
+        until_answers(partial(ask_once, cluster, client, address, 80), {"refused"})

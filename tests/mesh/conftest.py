@@ -18,6 +18,7 @@ from tests.demo import cluster
 from tests.demo.environment import Environment, mesh_environment
 from tests.e2e.nodeless import Nodeless
 from tests.mesh.world import Mesh
+from tests.ordering import sort_files
 
 ORDER = (
     "test_injection.py",
@@ -30,15 +31,11 @@ ORDER = (
     "test_status.py",
     "test_load.py",
 )
-HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort this directory's tests: what breaks things comes late."""
-    ours = [item for item in items if item.path.parent == HERE]
-    ours.sort(key=lambda item: ORDER.index(item.path.name))
-    following = iter(ours)
-    items[:] = [next(following) if item.path.parent == HERE else item for item in items]
+    sort_files(items, Path(__file__).parent, ORDER)
 
 
 @pytest.fixture(scope="session")

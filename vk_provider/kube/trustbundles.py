@@ -13,7 +13,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import Informer, key_by_name
 from vk_provider.kube.paths import CLUSTER_TRUST_BUNDLES
-from vk_provider.labelselector import matches_selector
+from vk_provider.podmodel.labels import matches_selector
 
 _BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 _WAIT_S = 5.0

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Mapping
 
 from vk_provider.netpolicy.ports import ALL_PORTS, Ports, name_ports
 from vk_provider.netpolicy.table import Delta, Key, Table
-from vk_provider.serviceproxy.address import Family
+from vk_provider.serviceproxy.address import Family, parse_address
 from vk_provider.serviceproxy.fragment import Element
-from vk_provider.serviceproxy.nft import Vantage, vantage_elements, write_elements
+from vk_provider.serviceproxy.nft import write_elements
 
 TABLE = "vk-policy"
 PRIORITY = 10
@@ -40,18 +40,20 @@ def write_verdict(ports: Ports) -> str:
     return "accept" if ports == ALL_PORTS else f"jump {name_ports(ports)}"
 
 
-def pod_elements(addresses: Iterable[str]) -> list[Element]:
-    """The addresses of the pod, which are no part of the table itself: others have the same one."""
-    return [item for item in vantage_elements(Vantage(tuple(addresses))) if item.container.startswith("pods")]
+def render_pod(addresses: Iterable[str]) -> str:
+    """What follows a whole table in the same transaction: the addresses of the pod, which are no part of the table
+    itself, since others have the same one. What cannot be read is left out."""
+    known = (parse_address(address) for address in addresses)
+    elements = [Element(f"pods{parsed[0]}", parsed[1]) for parsed in known if parsed is not None]
+    return "".join(f"{command}\n" for command in write_elements("add", elements, TABLE))
 
 
-def render_table(table: Table, pods: Iterable[str] = ()) -> str:
+def render_table(table: Table) -> str:
     """The whole table in one transaction, whatever was in it: packets meet the one or the other, never none.
 
     Chains that no verdict names any more may be left. It fails as a whole on the table of another version with other
     types: delete that in the same transaction then."""
     lines = [*FRAME, *_write_chains(table.chains)]
-    lines += write_elements("add", pod_elements(pods), TABLE)
     lines += write_elements("add", table.elements(), TABLE)
     return "\n".join([*lines, f"add element inet {TABLE} revision {{ {table.revision} }}"]) + "\n"
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vk_provider.jsontypes import Json
-from vk_provider.labelselector import matches_selector
 from vk_provider.netpolicy.blocks import EVERYWHERE, Range, merge_ranges, parse_block
 from vk_provider.netpolicy.ports import MAX_PORT, PortMatch
+from vk_provider.podmodel.labels import matches_selector
 from vk_provider.serviceproxy.address import Family
 from vk_provider.serviceproxy.service import PROTOCOLS
 

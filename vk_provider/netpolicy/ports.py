@@ -20,7 +20,6 @@ class PortRange(NamedTuple):
 
 Ports = tuple[PortRange, ...]
 """Sorted, without overlaps: what is equal has one form."""
-NO_PORTS: Ports = ()
 ALL_PORTS: Ports = (PortRange(0, 0, MAX_PORT),)
 
 

@@ -1,13 +1,16 @@
-"""Names and values of labels, and label selectors as text. Pure.
+"""Names and values of labels; label selectors, as text and as metav1.LabelSelector. Pure.
 
-Source: apimachinery's validation (IsQualifiedName, IsValidLabelValue) and pkg/labels/selector.go (Parse, Matches).
+Source: apimachinery's validation (IsQualifiedName, IsValidLabelValue), pkg/labels/selector.go (Parse, Matches) and
+pkg/apis/meta/v1 (LabelSelectorAsSelector).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from vk_provider.jsontypes import Json
 
 _SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
@@ -15,6 +18,19 @@ _COMPARISON = re.compile(r"(?P<key>[^\s=!<>(),]+)\s*(?P<operator>==|=|!=|>|<)\s*
 _SET = re.compile(r"(?P<key>[^\s=!<>(),]+)\s+(?P<operator>in|notin)\s*\((?P<values>[^()]*)\)")
 _PRESENCE = re.compile(r"(?P<operator>!?)\s*(?P<key>[^\s=!<>(),]+)")
 _SEPARATOR = re.compile(r",(?![^(]*\))")
+_API_OPERATORS = frozenset({"In", "NotIn", "Exists", "DoesNotExist"})
+_OPERATORS = {
+    "=": "In",
+    "==": "In",
+    "in": "In",
+    "!=": "NotIn",
+    "notin": "NotIn",
+    "": "Exists",
+    "!": "DoesNotExist",
+    ">": "Gt",
+    "<": "Lt",
+}
+"""As written in a selector's text -> as the API names it."""
 
 
 def is_subdomain(text: str) -> bool:
@@ -32,28 +48,28 @@ def is_label_value(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One part of a selector. operator: in, notin, exists, !, > or <."""
+    """One part of a selector. operator: as the API names it, and Gt or Lt, which a LabelSelector has not."""
 
     key: str
     operator: str
-    values: tuple[str, ...] = ()
+    values: Sequence[str] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         value = labels.get(self.key)
         match self.operator:
-            case "exists":
+            case "Exists":
                 return value is not None
-            case "!":
+            case "DoesNotExist":
                 return value is None
-            case "in":
+            case "In":
                 return value in self.values
-            case "notin":
+            case "NotIn":
                 return value not in self.values
         try:
             held, limit = int(value or ""), int(self.values[0])
         except ValueError:
             return False
-        return held > limit if self.operator == ">" else held < limit
+        return held > limit if self.operator == "Gt" else held < limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +82,24 @@ class Selector:
         return all(requirement.matches(labels) for requirement in self.requirements)
 
 
+def matches_selector(selector: Json | None, labels: Mapping[str, str]) -> bool:
+    """Of a metav1.LabelSelector. None matches nothing, an empty one everything; a requirement that cannot be read
+    matches nothing."""
+    if selector is None:
+        return False
+    wanted = selector.get("matchLabels") or {}
+    if any(labels.get(key) != value for key, value in wanted.items()):
+        return False
+    return all(_matches_expression(expression, labels) for expression in selector.get("matchExpressions") or [])
+
+
+def _matches_expression(expression: Json, labels: Mapping[str, str]) -> bool:
+    operator = expression.get("operator")
+    if operator not in _API_OPERATORS:
+        return False
+    return Requirement(expression.get("key") or "", operator, expression.get("values") or ()).matches(labels)
+
+
 def parse_selector(text: str) -> Selector:
     """A selector as `kubectl -l` takes it: "app=web, tier in (a, b), !beta". Raises ValueError."""
     return Selector(tuple(_parse_requirements(text)))
@@ -76,18 +110,17 @@ def _parse_requirements(text: str) -> Iterator[Requirement]:
         found = _SET.fullmatch(part) or _COMPARISON.fullmatch(part)
         values: tuple[str, ...] = ()
         if found is not None:
-            names = {"=": "in", "==": "in", "!=": "notin"}
-            operator = names.get(found["operator"], found["operator"])
+            operator = _OPERATORS[found["operator"]]
             values = tuple(value.strip() for value in found["values"].split(","))
         else:
             found = _PRESENCE.fullmatch(part)
             if found is None:
                 raise ValueError(f"{part!r} is no requirement on a label")
-            operator = found["operator"] or "exists"
+            operator = _OPERATORS[found["operator"]]
         if not is_label_key(found["key"]):
             raise ValueError(f"{found['key']!r} is not a label key")
         for value in values:
-            if not (_is_integer(value) if operator in "<>" else is_label_value(value)):
+            if not (_is_integer(value) if operator in ("Gt", "Lt") else is_label_value(value)):
                 raise ValueError(f"{value!r} is not a value for {found['key']}")
         yield Requirement(found["key"], operator, values)
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vk_provider.jsontypes import Json
-from vk_provider.podmodel.hostport import ANY_ADDRESSES
+from vk_provider.podmodel.hostport import host_address, list_ports, protocol_of
 from vk_provider.podmodel.phase import TERMINAL_PHASES
-from vk_provider.podmodel.spec import init_containers, is_sidecar, regular_containers
 from vk_provider.pods.record import PodRecord
 from vk_provider.serviceproxy.hostport import HostPort
 
@@ -47,20 +45,9 @@ def find_host_ports(record: PodRecord) -> tuple[HostPort, ...]:
     if record.finished or record.phase in TERMINAL_PHASES:
         return ()
     address = instance.primary_ip if spec.get("hostNetwork") else instance.pod_ip
-    return tuple(_list_ports(record.pod, address)) if address else ()
-
-
-def _list_ports(pod: Json, address: str) -> list[HostPort]:
-    containers = [*(item for item in init_containers(pod) if is_sidecar(item)), *regular_containers(pod)]
-    return [
-        HostPort(
-            host_ip="" if port.get("hostIP", "") in ANY_ADDRESSES else str(port["hostIP"]),
-            protocol=port.get("protocol") or "TCP",
-            port=int(port["hostPort"]),
-            pod_ip=address,
-            container_port=int(port["containerPort"]),
-        )
-        for container in containers
-        for port in container.get("ports") or []
-        if port.get("hostPort")
-    ]
+    if not address:
+        return ()
+    return tuple(
+        HostPort(host_address(port), protocol_of(port), int(port["hostPort"]), address, int(port["containerPort"]))
+        for port in list_ports(record.pod)
+    )

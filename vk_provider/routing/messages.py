@@ -1,4 +1,4 @@
-"""Tables of Services as messages to agents, encoded once for all of them. Pure."""
+"""Tables as messages to agents, encoded once for all of them. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def encode_whole(table: Table, node_addresses: Iterable[str]) -> TableText:
         nodeAddresses=list(node_addresses),
         udp=[_entry(item) for item in table.udp_frontends()],
     )
-    return TableText("", table.revision, _encode(message))
+    return encode_table(message)
 
 
 def encode_difference(earlier: Table, newest: Table) -> TableText:
@@ -40,14 +40,15 @@ def encode_difference(earlier: Table, newest: Table) -> TableText:
         text=render_delta(delta),
         udp=[_entry(item) for item in delta.udp],
     )
-    return TableText(delta.base, delta.revision, _encode(message))
+    return encode_table(message)
 
 
-def _encode(message: TableMessage) -> bytes:
+def encode_table(message: TableMessage) -> TableText:
+    """Raises ValueError for a table that no message can hold."""
     frame = orjson.dumps(message)
     if len(frame) > MAX_DOWN_BYTES:
         raise ValueError(f"a table of {len(frame)} bytes, more than a message may have")
-    return frame
+    return TableText(message["base"], message["revision"], frame)
 
 
 def _entry(item: UdpFrontend) -> UdpFrontendEntry:

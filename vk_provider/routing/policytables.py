@@ -6,13 +6,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import orjson
 from cachetools import LRUCache
 
 from vk_provider.agentclient.tables import TableText
-from vk_provider.netpolicy.nft import TABLE, pod_elements, render_delta, render_table
+from vk_provider.aiokit.followers import Followers
+from vk_provider.netpolicy.nft import render_delta, render_pod, render_table
 from vk_provider.netpolicy.table import Table, diff_tables
-from vk_provider.serviceproxy.nft import write_elements
+from vk_provider.routing.messages import encode_table
 from vk_provider.wire.tables import TableMessage, TableName
 
 REMEMBERED_ELEMENTS = 50_000
@@ -35,8 +35,7 @@ class PolicyTexts:
         text = self._whole.get(table.revision)
         if text is None:
             text = self._whole[table.revision] = await _make(lambda: render_table(table), len(table.verdicts))
-        own = "".join(f"{command}\n" for command in write_elements("add", pod_elements(addresses), TABLE))
-        return _encode("", table.revision, text + own)
+        return _encode("", table.revision, text + render_pod(addresses))
 
     async def difference(self, earlier: Table, newest: Table) -> TableText:
         key = earlier.revision, newest.revision
@@ -54,8 +53,7 @@ async def _make(render: Callable[[], str], elements: int) -> str:
 
 
 def _encode(base: str, revision: str, text: str) -> TableText:
-    message = TableMessage(type="table", name="policy", base=base, revision=revision, text=text)
-    return TableText(base, revision, orjson.dumps(message))
+    return encode_table(TableMessage(type="table", name="policy", base=base, revision=revision, text=text))
 
 
 class PolicyTables:
@@ -70,17 +68,14 @@ class PolicyTables:
         self._texts, self.addresses = texts, tuple(addresses)
         self._newest: Table | None = None
         self._earlier: deque[Table] = deque()
-        self._followers: dict[int, Callable[[], None]] = {}
-        self._next = 0
+        self._followers = Followers()
 
     @property
     def revision(self) -> str:
         return self._newest.revision if self._newest is not None else ""
 
     def follow(self, on_change: Callable[[], None]) -> Callable[[], None]:
-        key = self._next = self._next + 1
-        self._followers[key] = on_change
-        return lambda: self._followers.pop(key, None) and None
+        return self._followers.add(on_change)
 
     def publish(self, table: Table) -> None:
         """Make it the newest one."""
@@ -92,8 +87,8 @@ class PolicyTables:
             while len(self._earlier) > REMEMBERED_TABLES or self._remembered() > REMEMBERED_ELEMENTS:
                 self._earlier.popleft()
         self._newest = table
-        for follower in list(self._followers.values()):
-            follower()
+        for _ in self._followers.tell():
+            pass
 
     async def text_from(self, base: str) -> TableText | None:
         newest = self._newest

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from vk_provider.agentclient.tables import TableText
+from vk_provider.aiokit.followers import Followers
 from vk_provider.routing.history import TableHistory
 from vk_provider.routing.messages import encode_difference, encode_whole
 from vk_provider.serviceproxy.table import Table
@@ -30,8 +31,7 @@ class ServiceTables:
     def __init__(self, node_addresses: Sequence[str]) -> None:
         self._node_addresses = node_addresses
         self._history = TableHistory()
-        self._followers: dict[int, Callable[[], None]] = {}
-        self._next = 0
+        self._followers = Followers()
         self._whole: asyncio.Future[TableText] | None = None
         self._whole_revision = ""
         self._differences: dict[str, asyncio.Future[TableText]] = {}
@@ -50,9 +50,7 @@ class ServiceTables:
         return len(self._followers)
 
     def follow(self, on_change: Callable[[], None]) -> Callable[[], None]:
-        key = self._next = self._next + 1
-        self._followers[key] = on_change
-        return lambda: self._followers.pop(key, None) and None
+        return self._followers.add(on_change)
 
     async def publish(self, table: Table) -> None:
         """Make it the newest one. Returns when all followers were told."""
@@ -60,11 +58,8 @@ class ServiceTables:
             return
         self._history.add(table)
         self._differences.clear()
-        for count, key in enumerate(list(self._followers)):
-            follower = self._followers.get(key)
-            if follower is not None:
-                follower()
-            if count % FOLLOWERS_AT_ONCE == FOLLOWERS_AT_ONCE - 1:
+        for count, _ in enumerate(self._followers.tell(), 1):
+            if count % FOLLOWERS_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
     async def text_from(self, base: str) -> TableText | None:

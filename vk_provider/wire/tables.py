@@ -21,7 +21,6 @@ TABLES_FEATURE = "tables"
 """In the greeting of an agent that applies tables; others are sent none."""
 
 TableName = Literal["services", "policy"]
-TABLE_NAMES: tuple[TableName, ...] = ("services", "policy")
 
 Revision = Address
 """128 bits in the form of an IPv6 address; "" for no table."""

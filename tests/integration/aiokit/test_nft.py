@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,15 +13,6 @@ from vk_provider.aiokit import nft
 from vk_provider.aiokit.nft import NftError, NftTable
 
 TABLE = "add table inet vk-test\nadd set inet vk-test revision { type ipv6_addr ; }\n"
-
-
-@pytest.fixture
-def namespace() -> Iterator[tuple[str, ...]]:
-    """The command that enters it."""
-    name = f"vknft-{os.getpid()}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    yield ("nsenter", f"--net=/run/netns/{name}")
-    subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 async def test_the_revision_in_force_is_the_element_of_the_set(namespace: tuple[str, ...]) -> None:

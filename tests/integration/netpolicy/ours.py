@@ -10,7 +10,7 @@ from tests.policy_words import allows
 from tests.policy_worlds import CLIENTS, PEERS4, PEERS6, PORTS, SUBJECT, SUBJECT4, SUBJECT6, World
 from tests.unit.netpolicy.reading import IndexedWorld
 from vk_provider.aiokit.nft import list_revision, parse_revision
-from vk_provider.netpolicy.nft import TABLE, render_delta, render_table
+from vk_provider.netpolicy.nft import TABLE, render_delta, render_pod, render_table
 from vk_provider.netpolicy.table import Table, diff_tables
 
 Question = tuple[str, str, str, int]
@@ -43,7 +43,7 @@ class OurPolicies:
     def set(self, world: World) -> None:
         before, table = self.table, self._indexed.set(world)
         if before is None:
-            self.bed.nft(render_table(table, PODS))
+            self.bed.nft(render_table(table) + render_pod(PODS))
         elif table.revision != before.revision:
             self.bed.nft(render_delta(diff_tables(before, table)))
         self.table = table

@@ -18,7 +18,7 @@ from tests.integration.serviceproxy.sctp import make_init
 from tests.policy_worlds import SUBJECT, SUBJECT4, SUBJECT6, World, generate_history, make_pod, make_policy
 from tests.service_objects import HOST_PORT, NODE4, NODE6, make_endpoint, make_service, make_slice
 from vk_provider.jsontypes import Json
-from vk_provider.netpolicy.nft import TABLE, render_delta, render_table
+from vk_provider.netpolicy.nft import TABLE, render_delta, render_pod, render_table
 from vk_provider.netpolicy.table import diff_tables
 from vk_provider.serviceproxy.nft import REMOVE as REMOVE_SERVICES
 
@@ -209,7 +209,7 @@ def test_no_packet_meets_half_a_table_while_whole_ones_are_applied(policies: Our
     thread.start()
     try:
         for _ in range(20):
-            bed.nft(render_table(table, PODS))
+            bed.nft(render_table(table) + render_pod(PODS))
     finally:
         ended.set()
         thread.join()
@@ -244,7 +244,7 @@ def test_deltas_make_the_table_that_a_whole_one_makes(bed: Bed) -> None:
             policies.set(world)
         assert policies.table
         changed = _listed(bed)
-        bed.nft(render_table(policies.table, PODS))
+        bed.nft(render_table(policies.table) + render_pod(PODS))
         assert _listed(bed) == changed
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -21,15 +20,6 @@ from vk_provider.routing.tables import ServiceTables
 from vk_provider.serviceproxy.index import ServiceIndex
 
 NAME = name_table("local", "node-1.example")
-
-
-@pytest.fixture
-def namespace() -> Iterator[tuple[str, ...]]:
-    """The command that enters it."""
-    name = f"vkmachine-{os.getpid()}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    yield ("nsenter", f"--net=/run/netns/{name}")
-    subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 class Cluster:
@@ -58,7 +48,7 @@ async def in_force(source: ServiceTables, nft: NftTable) -> AsyncIterator[Machin
 
 async def until_revision(nft: NftTable, revision: str) -> None:
     async with asyncio.timeout(10):
-        while await nft.read_revision() != revision:  # noqa: ASYNC110
+        while await nft.read_revision() != revision:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.01)
 
 

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from tests.listener import Listener, ScriptedChannel, hello
+from tests.unit.sleeps import record_sleeps
 from tests.unit.wire.test_inbound import EVENT, STATUS
 from vk_provider.agentclient import session as module
 from vk_provider.agentclient.session import AgentSession, Outbox, Slot
@@ -60,14 +61,7 @@ async def test_an_agent_that_does_not_greet_is_given_up(monkeypatch: pytest.Monk
 
 
 async def test_a_flood_is_read_at_its_rate_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
-    real_sleep = asyncio.sleep
-
-    async def sleep(delay_s: float) -> None:
-        slept.append(delay_s)
-        await real_sleep(0)
-
-    monkeypatch.setattr(module.asyncio, "sleep", sleep)
+    slept = record_sleeps(monkeypatch, module)
     monkeypatch.setattr(module, "MESSAGE_BURST", 10.0)
     session = AgentSession(ScriptedChannel([hello(), *[EVENT] * 30]), clock=lambda: 5.0)
     listener = Listener(session)
@@ -77,14 +71,7 @@ async def test_a_flood_is_read_at_its_rate_only(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_large_messages_are_paced_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
-    real_sleep = asyncio.sleep
-
-    async def sleep(delay_s: float) -> None:
-        slept.append(delay_s)
-        await real_sleep(0)
-
-    monkeypatch.setattr(module.asyncio, "sleep", sleep)
+    slept = record_sleeps(monkeypatch, module)
     big = {**STATUS, "padding": "x" * (1 << 20)}
     listener = Listener(AgentSession(ScriptedChannel([hello(), *[big] * 10]), clock=lambda: 5.0))
     await listener.ended()

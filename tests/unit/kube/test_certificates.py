@@ -20,7 +20,7 @@ from vk_provider.kube.certificates import (
 from vk_provider.kube.csr import FileCertificate, read_issued
 from vk_provider.kube.podcertificates import build_stub_request, generate_key
 from vk_provider.kube.trustbundles import merge_trust_anchors, split_certificates
-from vk_provider.labelselector import matches_selector
+from vk_provider.podmodel.labels import matches_selector
 
 BEGIN = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 

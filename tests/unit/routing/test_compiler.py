@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.unit.routing.objects import AppliedTable, endpoints, message_of, service
+from tests.unit.sleeps import record_sleeps
 from vk_provider.routing import compiler as module
 from vk_provider.routing.compiler import TableCompiler
 from vk_provider.routing.objects import networks_of, trim_cidr, trim_slice
@@ -155,14 +156,8 @@ async def test_one_object_that_cannot_be_handled_takes_no_other_with_it(
 
 
 async def test_the_root_task_makes_one_table_of_changes_that_come_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
     real_sleep = asyncio.sleep
-
-    async def sleep(delay_s: float) -> None:
-        slept.append(delay_s)
-        await real_sleep(0)
-
-    monkeypatch.setattr(module.asyncio, "sleep", sleep)
+    slept = record_sleeps(monkeypatch, module)
     cluster = Cluster(3)
     source = cluster.compiler.source("n1", "")
     for _ in range(500):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vk_provider.aiokit.backoff import Backoff
+
 FIRST_S, MAX_S, FACTOR = 0.05, 60.0, 3.0
 """The first one waits for the other's next transaction: few change a table by one alone."""
 QUIET_S = 300.0
@@ -12,13 +14,12 @@ class MendPacing:
     """`due` for a change that was noticed at `now_s`, in seconds of any clock that does not go back."""
 
     def __init__(self) -> None:
-        self._delay_s = FIRST_S
+        self._backoff = Backoff(FIRST_S, MAX_S, FACTOR, jitter=0.0)
         self._last_s: float | None = None
 
     def due_s(self, now_s: float) -> float:
         """When to mend what was changed now."""
         if self._last_s is not None and now_s - self._last_s > QUIET_S:
-            self._delay_s = FIRST_S
-        delay_s, self._delay_s = self._delay_s, min(MAX_S, self._delay_s * FACTOR)
-        self._last_s = now_s + delay_s
-        return now_s + delay_s
+            self._backoff.reset()
+        self._last_s = now_s + self._backoff.next_delay_s()
+        return self._last_s
