@@ -61,7 +61,12 @@ class NftTable:
 
     async def remove(self) -> None:
         """Delete the table if it is there. Raises NftError."""
-        await self.apply(f"add table inet {self.name}\ndelete table inet {self.name}\n")
+        await self.apply(self.removal)
+
+    @property
+    def removal(self) -> str:
+        """Commands that delete the table if it is there: what follows in a transaction begins with nothing."""
+        return f"add table inet {self.name}\ndelete table inet {self.name}\n"
 
     async def _run(self, arguments: Sequence[str], text: str | None, limit_s: float) -> str:
         command = _Command((*self._nft, *arguments), text, limit_s)

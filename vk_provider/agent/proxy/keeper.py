@@ -179,7 +179,7 @@ class TableKeeper:
                 return
             except NftError as error:
                 log.info("table %s: made anew, as the one that is there is of another form: %s", table.name, error)
-        await self._commit(table, table.removal + text)
+        await self._commit(table, table.nft.removal + text)
 
     async def _commit(self, table: Table, text: str) -> None:
         """One transaction. Raises NftError."""

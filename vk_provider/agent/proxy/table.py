@@ -59,8 +59,3 @@ class Table:
     def told_revision(self) -> str:
         """For the provider: a table that cannot be mended here is wanted as a whole."""
         return "" if self.change is not None and self.change.due_s is None else self.revision
-
-    @property
-    def removal(self) -> str:
-        """Commands that make the rest of a transaction begin with nothing."""
-        return f"add table inet {self.nft.name}\ndelete table inet {self.nft.name}\n"
