@@ -5,17 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
+from functools import lru_cache
 
-from vk_provider.cloud.base import LaunchRequest
+from vk_provider.cloud.base import LaunchRequest, Offering
 from vk_provider.errors import CloudRequestError
 
 
 def digest_parameters(request: LaunchRequest) -> str:
     """SHA-256 (hex) of a request without its client token."""
-    parameters = [asdict(request.offering), dict(request.tags), request.user_data, request.disk_bytes]
+    parameters = [dict(request.tags), request.user_data, request.disk_bytes]
     if request.shared_host_paths:  # without, as an earlier version has computed it
         parameters.append(list(request.shared_host_paths))
-    return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
+    # The JSON text of one list, with the part that many requests share made once.
+    text = f"[{_describe(request.offering)}, {json.dumps(parameters, sort_keys=True)[1:]}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _describe(offering: Offering) -> str:
+    return json.dumps(asdict(offering), sort_keys=True)
 
 
 def check_same_parameters(request: LaunchRequest, first: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from vk_provider.wire.session import NodeFacts
 
@@ -28,11 +29,18 @@ class PodContext:
 
 def sort_pod_ips(pod_ips: tuple[str, ...] | list[str], host_ips: tuple[str, ...] | list[str]) -> tuple[str, ...]:
     """Return at most one address a family, the family of the node's first address in front."""
-    primary = ipaddress.ip_address(host_ips[0]).version if host_ips else 4
-    parsed = [ipaddress.ip_address(ip) for ip in pod_ips]
+    primary = _parse(host_ips[0])[0] if host_ips else 4
+    parsed = [_parse(ip) for ip in pod_ips]
     chosen: list[str] = []
     for family in (primary, 10 - primary):
-        first = next((str(ip) for ip in parsed if ip.version == family), None)
+        first = next((text for version, text in parsed if version == family), None)
         if first is not None:
             chosen.append(first)
     return tuple(chosen)
+
+
+@lru_cache(maxsize=1024)
+def _parse(ip: str) -> tuple[int, str]:
+    """Version and canonical text."""
+    parsed = ipaddress.ip_address(ip)
+    return parsed.version, str(parsed)

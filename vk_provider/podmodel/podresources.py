@@ -7,6 +7,7 @@ pkg/kubelet/kubelet_pods.go (v1.37), KEP-5419 (InPlacePodLevelResourcesVerticalS
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -25,6 +26,7 @@ from vk_provider.podmodel.resources import (
     qos_class,
     resource_list,
 )
+from vk_provider.podmodel.resourceshape import by_resources
 from vk_provider.podmodel.spec import init_containers, regular_containers, spec_of
 
 MIN_CPU_LIMIT_MILLI = 10
@@ -41,6 +43,7 @@ class ResourceConfig:
     memory: int | None = None
 
 
+@by_resources
 def build_resource_config(pod: Json) -> ResourceConfig:
     """Return the limits that the pod's cgroup should have. A limit counts only when every container has one, or at pod
     level; the pod's overhead is part of it."""
@@ -55,6 +58,7 @@ def build_resource_config(pod: Json) -> ResourceConfig:
     )
 
 
+@by_resources
 def bounded_resources(pod: Json) -> frozenset[str]:
     """Of cpu and memory, those whose use the pod's limits bound as a whole."""
     at_pod_level = resource_list(spec_of(pod), "limits")
@@ -134,6 +138,11 @@ def _without_kept_limits(pod: Json, resources: Json) -> Json:
 
 
 def _texts(pod: Json, kind: ResourceKind) -> dict[str, str]:
+    return dict(_shared_texts(pod, kind))
+
+
+@by_resources
+def _shared_texts(pod: Json, kind: ResourceKind) -> Mapping[str, str]:
     return {name: str(amount) for name, amount in sorted(effective_amounts(pod, kind).items())}
 
 

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.quantity import ceil_int, format_quantity, is_binary, is_exponent, milli, parse_quantity
+from vk_provider.podmodel.resourceshape import by_resources
 from vk_provider.podmodel.spec import init_containers, is_sidecar, regular_containers, spec_of
 
 QosClass = Literal["Guaranteed", "Burstable", "BestEffort"]
@@ -84,6 +85,7 @@ def _hugepages(limits: Mapping[str, str]) -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
+@by_resources
 def qos_class(pod: Json) -> QosClass:
     """Return the pod's QoS class from its spec."""
     spec = spec_of(pod)
@@ -171,11 +173,16 @@ def effective_resources(pod: Json, kind: ResourceKind, overhead: bool = True) ->
     Pod-level resources replace the sums of the resources they name. With `limits` a container without a limit adds
     nothing, so the result is a bound only if every container has one.
     """
-    return {name: amount.value for name, amount in effective_amounts(pod, kind, overhead).items()}
+    return {name: amount.value for name, amount in _effective_amounts(pod, kind, overhead).items()}
 
 
 def effective_amounts(pod: Json, kind: ResourceKind, overhead: bool = True) -> Amounts:
     """The same with formats: PodRequests and PodLimits of k8s.io/component-helpers/resource."""
+    return dict(_effective_amounts(pod, kind, overhead))
+
+
+@by_resources
+def _effective_amounts(pod: Json, kind: ResourceKind, overhead: bool) -> Mapping[str, Amount]:
     total = _container_resources(pod, kind)
     total |= _amounts(resource_list(spec_of(pod), kind))
     if overhead:

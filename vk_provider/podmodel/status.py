@@ -6,7 +6,6 @@ Conditions that a kubelet does not own are left out: a strategic-merge patch kee
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 
 from vk_provider.jsontypes import Json
@@ -91,8 +90,8 @@ def build_pod_status(
     config:             of the pod's cgroup, as read; None when it is not there
     """
     previous = previous_status if previous_status is not None else pod.get("status") or {}
-    init = _in_spec_order(pod, copy.deepcopy(statuses.init))
-    regular = sorted(copy.deepcopy(statuses.regular), key=_name)
+    init = _in_spec_order(pod, _copies(statuses.init))
+    regular = sorted(_copies(statuses.regular), key=_name)
     every = [*init, *regular]
     is_terminal = terminating or finished
     phase = compute_phase(pod, every, is_terminal, sandbox.started_containers)
@@ -131,7 +130,7 @@ def build_pod_status(
         status["initContainerStatuses"] = init
     status["containerStatuses"] = regular
     if statuses.ephemeral:
-        status["ephemeralContainerStatuses"] = sorted(copy.deepcopy(statuses.ephemeral), key=_name)
+        status["ephemeralContainerStatuses"] = sorted(statuses.ephemeral, key=_name)
     status.update(build_pod_level_resources(pod, previous, config, ended=phase in TERMINAL_PHASES))
     return status
 
@@ -183,6 +182,11 @@ def _has_initialized(pod: Json, init: list[Json], regular: list[Json]) -> bool:
         return "running" in (last.get("state") or {}) and bool(last.get("started"))
     ends = [(last.get(key) or {}).get("terminated") for key in ("state", "lastState")]
     return any(ended is not None and not ended.get("exitCode") for ended in ends)
+
+
+def _copies(statuses: list[Json]) -> list[Json]:
+    """Only fields of the statuses themselves are changed here, nothing within these."""
+    return [dict(status) for status in statuses]
 
 
 def _name(status: Json) -> str:

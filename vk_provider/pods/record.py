@@ -40,6 +40,7 @@ class PodRecord:
     finished:   nothing of the pod runs any more
     concluded:  `status` is a terminal provider status: statuses from the agent are ignored
     desired:    what `status` and the fields beside it make of it (state.desired_status); desired_of: those fields, then
+    judged:     whether the API server holds the desired status (state.is_current), judged by the fields `judged_by`
     published:  our fields of the status as the API server holds them (owned_status), at resourceVersion
                  published_version; None while it holds none. See pods.status_publisher
     altered:    fields that the API server does not store as they were sent (status_patch.Altered)
@@ -110,6 +111,8 @@ class PodRecord:
     status_from_agent: bool = False
     desired: Json | None = None
     desired_of: tuple[Any, ...] = (None, None, None, "")
+    judged: bool | None = None
+    judged_by: tuple[Any, ...] = ()
     finished: bool = False
     concluded: bool = False
     published: Json | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from vk_provider.jsontypes import Json
@@ -210,7 +211,20 @@ def _desired_beside(record: PodRecord, held: Json | None) -> Json | None:
 
 def is_current(record: PodRecord) -> bool:
     """Whether the API server holds our newest status, or has refused just that one."""
-    return _is_current_beside(record, record.published)
+    # Asked for in every pass over the record: what it is judged by is replaced, never changed.
+    judged_by = (
+        record.published,
+        record.status,
+        record.first_ended,
+        record.not_ready,
+        record.start_time,
+        record.refused,
+        record.pod,
+    )
+    if record.judged is None or any(map(operator.is_not, judged_by, record.judged_by)):
+        record.judged = _is_current_beside(record, record.published)
+        record.judged_by = judged_by
+    return record.judged
 
 
 def is_restoring(record: PodRecord, before: Json | None) -> bool:

@@ -18,9 +18,13 @@ from vk_provider.podmodel.spec import STATUS_LISTS
 def keep_final_ends(pod: Json, held: Json | None, status: Json) -> Json:
     """`status` with the container statuses that the API holds (`held`) where it would refuse the new ones; the same
     object when it refuses none."""
+    if held is None:
+        return status
     kept: Json = {}
     for field, spec_field in STATUS_LISTS.items():
-        final = {item["name"]: item for item in (held or {}).get(field) or [] if _is_final(pod, spec_field, item)}
+        final = {item["name"]: item for item in held.get(field) or () if _is_final(pod, spec_field, item)}
+        if not final:
+            continue
         news = status.get(field) or []
         if any(_leaves_end(item, final) for item in news):
             kept[field] = [final[item["name"]] if _leaves_end(item, final) else item for item in news]

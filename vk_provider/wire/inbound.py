@@ -21,6 +21,7 @@ from vk_provider.wire.session import (
 from vk_provider.wire.tables import TablesMessage
 
 _REASON_CHARACTERS = 200
+_HEAD, _MAX_HEAD = '{"type":"', 32
 
 
 class WireError(ValueError):
@@ -46,7 +47,7 @@ def decode_up(data: bytes | str) -> UpMessage:
     if len(data) > MAX_UP_BYTES:
         raise WireError(f"a message of more than {MAX_UP_BYTES} bytes")
     try:
-        kind = _ENVELOPE.decode(data).type
+        kind = _kind_of(data)
         decoder = _DECODERS.get(kind)
         if decoder is None:
             raise WireError(f"a message of the unknown type {printable(kind)}")
@@ -55,6 +56,17 @@ def decode_up(data: bytes | str) -> UpMessage:
         raise WireError("a message that is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise WireError(printable(str(error))) from None
+
+
+def _kind_of(data: bytes | str) -> str:
+    """The message's type. Agents write it first; the decoder of that type checks it once more."""
+    head = data[:_MAX_HEAD]
+    text = head if isinstance(head, str) else head.decode("latin-1")
+    if text.startswith(_HEAD):
+        kind = text[len(_HEAD) :].partition('"')[0]
+        if kind in _DECODERS:
+            return kind
+    return _ENVELOPE.decode(data).type
 
 
 def printable(text: str) -> str:
