@@ -219,7 +219,7 @@ def is_current(record: PodRecord) -> bool:
         record.not_ready,
         record.start_time,
         record.refused,
-        record.pod,
+        record.pod["metadata"].get("generation") or record.pod,
     )
     if record.judged is None or any(map(operator.is_not, judged_by, record.judged_by)):
         record.judged = _is_current_beside(record, record.published)

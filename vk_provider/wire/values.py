@@ -22,9 +22,9 @@ UserId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Figure = Annotated[float, Meta(ge=0, le=float(2**63))]
 """A sample of a metric. JSON has no infinity and no NaN."""
 
-_DATE = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
-_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?"
-_RFC3339 = rf"^{_DATE}T{_TIME}(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])\Z"
+_DATE = r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+_TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?"
+_RFC3339 = rf"^{_DATE}T{_TIME}(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])\Z"
 _QUANTITY = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?\Z"
 """The form of apimachinery's resource.ParseQuantity."""
 Timestamp = Annotated[str, Meta(max_length=35, pattern=_RFC3339)]
