@@ -9,6 +9,7 @@ import msgspec
 
 from vk_provider.agent.metadata_guard import ALLOW_METADATA_ANNOTATION, MetadataGuard
 from vk_provider.jsontypes import Json
+from vk_provider.podmodel.spec import is_host_network
 from vk_provider.wire.session import PodMessage, ReferencesMessage, ServicesMessage, StopMessage
 from vk_provider.wire.tables import TableMessage
 
@@ -28,6 +29,8 @@ class TableReceiver(Protocol):
     """The keeper of the tables."""
 
     def receive(self, message: TableMessage) -> None: ...
+
+    def set_host_network(self, is_used: bool) -> None: ...
 
 
 class Inbox:
@@ -65,6 +68,7 @@ class Inbox:
             return
         annotations = message["pod"]["metadata"].get("annotations") or {}
         self._guard.set_allowed(annotations.get(ALLOW_METADATA_ANNOTATION) == "true")
+        self._tables.set_host_network(is_host_network(message["pod"]))
         self._worker.update(message)
 
     def _receive_table(self, message: Json) -> None:

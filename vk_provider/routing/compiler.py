@@ -135,7 +135,7 @@ class TableCompiler:
         for tables in self._nodes.values():
             index = tables.index
             for pod, (node, ports) in host_ports.items():
-                index.set_host_ports(pod, ports, self._nodes[node].addresses)
+                index.set_host_ports(pod, ports, self._nodes[node].addresses, node=node)
             if self._cidrs is not None:
                 index.set_service_cidrs(self._cidrs)
             for apply, remove, items in (

@@ -13,7 +13,7 @@ from vk_provider.serviceproxy.table import Table, diff_tables
 from vk_provider.wire.session import MAX_DOWN_BYTES
 from vk_provider.wire.tables import TableMessage, UdpFrontendEntry
 
-VANTAGE = Vantage(sees_replies=False)
+VANTAGE = Vantage(sees_replies=False, is_instance=True)
 """Of an instance, without what its agent adds. The Node's other endpoints answer by their own way, not through it."""
 
 

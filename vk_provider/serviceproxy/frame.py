@@ -12,10 +12,12 @@ Per IP family (the digit at the end of a name); names are kube-proxy's where it 
     affinity-endpoints, -local-         port . endpoint -> its address
     affinity-clients                    hash of client and port -> endpoint, for a time: written by packets
     pods, hairpin-connections, nodeport-ips   what differs from one namespace to the next (Vantage)
+What instances have beside that is in instance.py; the sets and maps for it are in every table.
 """
 
 from __future__ import annotations
 
+from vk_provider.serviceproxy import instance
 from vk_provider.serviceproxy.affinity import TAG
 from vk_provider.serviceproxy.chain import MASQUERADE_MARK
 
@@ -53,6 +55,7 @@ _DEFINITIONS = {
     "pods": "type {addr} ; flags interval ; auto-merge",
     "hairpin-connections": "type {addr} . {addr}",
     "nodeport-ips": "type {addr}",
+    **instance.DEFINITIONS,
 }
 # Filled by packets: a new table does not empty it.
 _CLIENTS = {"affinity-clients": "type mark : classid ; flags dynamic,timeout ; size " + str(MAX_AFFINITY_CLIENTS)}
@@ -113,25 +116,30 @@ _EXTERNAL_LOCAL = (
 _MASQUERADE_ALL = f"meta mark set meta mark or {MASQUERADE_MARK}"
 
 
-def write_frame(sees_replies: bool, name: str = TABLE) -> list[str]:
-    """nft commands that make the frame or, where there is one of this version, empty it. `sees_replies`: Vantage."""
+def write_frame(sees_replies: bool, is_instance: bool, name: str = TABLE) -> list[str]:
+    """nft commands that make the frame or, where there is one of this version, empty it. The flags: Vantage."""
     lines = [f"add table inet {name}"]
     for family in _FAMILIES:
-        for container, definition in {**_DEFINITIONS, **_CLIENTS}.items():
+        more = instance.DEFINITIONS4 if family["v"] == "4" else {}
+        for container, definition in {**_DEFINITIONS, **more, **_CLIENTS}.items():
             text = definition.format(**family)
             place = f"{'map' if ' : ' in text else 'set'} inet {name} {container}{family['v']}"
             lines.append(f"add {place} {{ {text} ; }}")
             if container not in _CLIENTS:
                 lines.append(f"flush {place}")
     lines += [f"add set inet {name} revision {{ type ipv6_addr ; }}", f"flush set inet {name} revision"]
-    return lines + _write_rules(sees_replies, name)
+    return lines + _write_rules(sees_replies, is_instance, name)
 
 
-def _write_rules(sees_replies: bool, table: str) -> list[str]:
+def _write_rules(sees_replies: bool, is_instance: bool, table: str) -> list[str]:
     lines: list[str] = []
     rules = _rules(sees_replies)
+    if is_instance:
+        for chain, rule, is_first in instance.list_rules(_FAMILIES):
+            rules.setdefault(chain, []).insert(0 if is_first else len(rules[chain]), rule)
+    hooks = {**_BASE_CHAINS, **instance.BASE_CHAINS}
     for name in rules:
-        hook = f" {{ {_BASE_CHAINS[name]} ; }}" if name in _BASE_CHAINS else ""
+        hook = f" {{ {hooks[name]} ; }}" if name in hooks else ""
         lines += [f"add chain inet {table} {name}{hook}", f"flush chain inet {table} {name}"]
     return lines + [f"add rule inet {table} {name} {rule}" for name, texts in rules.items() for rule in texts]
 

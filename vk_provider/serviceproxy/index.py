@@ -12,11 +12,14 @@ from vk_provider.serviceproxy.address import parse_address, parse_network
 from vk_provider.serviceproxy.affinity import AffinityNumbers
 from vk_provider.serviceproxy.endpoint import EndpointSlice, merge_slices, parse_slice
 from vk_provider.serviceproxy.fragment import Fragment, Surroundings, compile_service, digest_text
+from vk_provider.serviceproxy.frame import write_frame
 from vk_provider.serviceproxy.frontend import Frontend, list_claims
-from vk_provider.serviceproxy.hostport import HostPort, Rank, compile_host_ports, list_host_claims
+from vk_provider.serviceproxy.hostport import HostPort, HostTarget, Rank, compile_host_ports, list_host_claims
 from vk_provider.serviceproxy.service import Service, ServicePort, parse_service
 from vk_provider.serviceproxy.table import Table, chains_of
 
+_FORM = digest_text("\n".join(write_frame(sees_replies=False, is_instance=True)))
+"""Part of each revision: a table that another version has made is not taken for one of this version's."""
 _HOST_PORTS = "host ports of "
 """Begins the keys of pods beside those of Services, which are namespace/name."""
 
@@ -38,7 +41,7 @@ class ServiceIndex:
         self._services: dict[str, Service] = {}
         self._slices: dict[str, dict[str, EndpointSlice]] = {}
         self._slice_owner: dict[str, str] = {}
-        self._host_ports: dict[str, dict[Frontend, tuple[Rank, str]]] = {}
+        self._host_ports: dict[str, dict[Frontend, tuple[Rank, HostTarget]]] = {}
         self._claims = _Claims()
         self._numbers = AffinityNumbers()
         self._cidrs: tuple[str, ...] = ()
@@ -61,10 +64,12 @@ class ServiceIndex:
     def remove_slice(self, namespace: str, name: str) -> None:
         self._set_slice(f"{namespace}/{name}", None)
 
-    def set_host_ports(self, pod: str, ports: Iterable[HostPort], node_addresses: Iterable[str]) -> None:
-        """The host ports of a pod (by UID), none when it is gone. node_addresses: of its Node, this one or another."""
+    def set_host_ports(
+        self, pod: str, ports: Iterable[HostPort], node_addresses: Iterable[str], *, node: str = ""
+    ) -> None:
+        """The host ports of a pod (by UID), none when it is gone. node, node_addresses: its Node, by default this."""
         key = f"{_HOST_PORTS}{pod}"
-        claims = list_host_claims(pod, ports, tuple(node_addresses))
+        claims = list_host_claims(pod, ports, tuple(node_addresses), (node or self._node_name) == self._node_name)
         if claims == self._host_ports.get(key, {}):
             return
         if claims:
@@ -196,7 +201,7 @@ class _ZoneTable:
 
     def freeze(self, cidrs: tuple[str, ...]) -> Table:
         self._chains = +self._chains
-        digest = self._digest + (digest_text(" ".join(cidrs)) if cidrs else 0)
+        digest = _FORM + self._digest + (digest_text(" ".join(cidrs)) if cidrs else 0)
         revision = str(ipaddress.IPv6Address(digest % (1 << 128)))
         if self._last is not None and self._last.revision == revision:
             return self._last

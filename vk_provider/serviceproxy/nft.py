@@ -13,6 +13,7 @@ from vk_provider.serviceproxy.address import parse_address, parse_network
 from vk_provider.serviceproxy.chain import write_chains
 from vk_provider.serviceproxy.fragment import Element
 from vk_provider.serviceproxy.frame import TABLE, write_frame
+from vk_provider.serviceproxy.instance import is_loopback, list_own
 from vk_provider.serviceproxy.table import Delta, Table
 
 REMOVE = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
@@ -29,18 +30,23 @@ class Vantage:
     sees_replies:       what the endpoints of the Node answer passes here. If not, what comes from outside under the
                         policy Local is masqueraded, or its answers would go another way: the endpoint then does not see
                         the client's address
+    is_instance:        of the Node, whose address is another machine's (instance.py)
+    own_address:        the primary address of an instance on which processes other than the agent run: they have the
+                        host ports of the Node at loopback addresses, too, and the Node's addresses as their source
     """
 
     pods: tuple[str, ...] = ()
     nodeport_addresses: tuple[str, ...] = ()
     sees_replies: bool = True
+    is_instance: bool = False
+    own_address: str = ""
 
 
 def render_table(table: Table, vantage: Vantage, name: str = TABLE) -> str:
     """The whole table in one transaction, whatever was in it. Clients keep the endpoints that they have by affinity.
 
     It fails as a whole on the table of another version with other types: apply REMOVE + this text then."""
-    lines = write_frame(vantage.sees_replies, name)
+    lines = write_frame(vantage.sees_replies, vantage.is_instance, name)
     lines += write_chains(table.chains, name)
     lines += write_elements("add", vantage_elements(vantage), name)
     lines += write_elements("add", table.elements(), name)
@@ -65,6 +71,9 @@ def render_delta(delta: Delta, name: str = TABLE) -> str:
 def vantage_elements(vantage: Vantage) -> list[Element]:
     """What cannot be read is left out; loopback addresses never answer node ports."""
     found: list[Element] = []
+    own = parse_address(vantage.own_address)
+    if own is not None:
+        found += [Element(*parts) for parts in list_own(own[1])]
     for written in vantage.pods:
         network = parse_network(written if "/" in written else f"{written}/{128 if ':' in written else 32}")
         if network is None:
@@ -75,8 +84,10 @@ def vantage_elements(vantage: Vantage) -> list[Element]:
             found.append(Element(f"hairpin-connections{network.version}", f"{address} . {address}"))
     for written in vantage.nodeport_addresses:
         parsed = parse_address(written)
-        if parsed is not None and not parsed[1].startswith("127.") and parsed[1] != "::1":
+        if parsed is not None and not is_loopback(parsed[1]):
             found.append(Element(f"nodeport-ips{parsed[0]}", parsed[1]))
+            if own is not None and parsed != own:
+                found.append(Element(f"node-ips{parsed[0]}", parsed[1]))
     return list(dict.fromkeys(found))
 
 

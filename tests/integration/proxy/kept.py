@@ -45,7 +45,7 @@ class Compiled:
             "name": "services",
             "base": "",
             "revision": self.table.revision,
-            "text": render_table(self.table, Vantage()),
+            "text": render_table(self.table, Vantage(is_instance=True)),
             "nodeAddresses": [NODE4],
             "udp": _entries(self.table.udp_frontends()),
         }
@@ -128,6 +128,15 @@ class Kept(Opened):
     def _note(self, message: TablesMessage) -> None:
         assert_fits(message)
         self.told.append(message)
+
+    def use_host_network(self) -> None:
+        """The pod is in the instance's network namespace."""
+
+        async def use() -> None:
+            self.keeper.set_host_network(True)
+
+        self._run(use())
+        self.wait(lambda: not self.keeper.missing(["services"]))
 
     def restart(self) -> None:
         self._run(self._stop())

@@ -59,10 +59,14 @@ class Answer:
 
 
 class Bed(Opened):
-    """Use as a context manager. Leaves no namespace, process or thread behind."""
+    """Use as a context manager. Leaves no namespace, process or thread behind.
 
-    def __init__(self) -> None:
+    own4: the node's IPv4 address; when it is an instance's, the Node's address is one of the world's
+    """
+
+    def __init__(self, own4: str = NODE4) -> None:
         super().__init__()
+        self.own4 = own4
         name = f"vksp-{os.getpid()}-{next(_counter)}"
         self.node, self.world = f"{name}-n", f"{name}-w"
         self._ports = itertools.cycle(range(20000, 60000))
@@ -160,14 +164,16 @@ class Bed(Opened):
         run(*f"ip link add w0 netns {self.node} type veth peer name n0 netns {self.world}".split())
         for namespace, batches in ((self.node, _NODE_LINKS), (self.world, _WORLD_LINKS)):
             for version, batch in batches.items():
-                run("ip", version, "-n", namespace, "-batch", "-", stdin=batch)
+                run("ip", version, "-n", namespace, "-batch", "-", stdin=batch.replace(NODE4, self.own4))
+        if self.own4 != NODE4:
+            run("ip", "-n", self.world, "route", "add", "local", NODE4, "dev", "lo")
         for namespace, settings in ((self.node, _NODE_SYSCTLS), (self.world, _WORLD_SYSCTLS)):
             run("ip", "netns", "exec", namespace, "sh", "-c", "\n".join(settings))
 
     def _serve(self) -> None:
         selector = selectors.DefaultSelector()
         places = [(self.world, address, port) for address in (*PODS, *PODS6) for port in PORTS]
-        places += [(self.node, address, HOST_PORT) for address in (NODE4, NODE6)]
+        places += [(self.node, address, HOST_PORT) for address in (self.own4, NODE6)]
         for namespace, address, port in places:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):

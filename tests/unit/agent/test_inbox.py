@@ -44,9 +44,13 @@ class Tables:
 
     def __init__(self) -> None:
         self.received: list[Any] = []
+        self.has_host_network = False
 
     def receive(self, message: Any) -> None:
         self.received.append(message)
+
+    def set_host_network(self, is_used: bool) -> None:
+        self.has_host_network = is_used
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def test_a_host_port_leads_from_the_nodes_address_to_the_pod_and_keeps_the_sourc
 def test_a_host_ip_that_is_not_the_nodes_is_reached_by_nobody_else() -> None:
     index = build_index([])
     before = index.table().revision
-    index.set_host_ports("u1", [HostPort("127.0.0.1", "TCP", 8080, "10.1.0.1", 80)], (NODE,))
+    index.set_host_ports("u1", [HostPort("10.255.0.9", "TCP", 8080, "10.1.0.1", 80)], (NODE,))
     assert index.table().revision == before
     index.set_host_ports("u2", [HostPort("", "TCP", 8080, "not an address", 80)], (NODE,))
     assert index.table().revision == before
@@ -63,9 +63,35 @@ def test_a_service_at_the_same_address_and_port_goes_first_whichever_came_first(
 
 def test_host_ports_of_another_nodes_pods_are_at_that_nodes_address() -> None:
     index = build_index([])
-    index.set_host_ports("u1", [HostPort("", "TCP", 8080, "10.1.0.1", 80)], ("10.255.0.2",))
+    index.set_host_ports("u1", [HostPort("", "TCP", 8080, "10.1.0.1", 80)], ("10.255.0.2",), node="n2")
     assert read(index.table(), "10.255.0.2", 8080).endpoints == ["10.1.0.1 . 80"]
     assert read(index.table(), NODE, 8080).verdict == "nothing"
+    assert at_loopback(index) == set()
+
+
+def test_a_host_port_is_at_the_loopback_addresses_that_its_host_ip_means() -> None:
+    for host_ip, expected in (("", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("127.0.0.5", "127.0.0.5")):
+        index = build_index([])
+        index.set_host_ports("u1", [HostPort(host_ip, "TCP", 8080, "10.1.0.1", 80)], (NODE,))
+        assert at_loopback(index) == {(f"{expected} . 6 . 8080", "goto external4-1")}
+    for host_ip, target in ((NODE, "10.1.0.1"), ("10.255.0.9", "10.1.0.1"), ("", "fd00:1::1"), ("x", "10.1.0.1")):
+        index = build_index([])
+        index.set_host_ports("u1", [HostPort(host_ip, "TCP", 8080, target, 80)], (NODE,))
+        assert at_loopback(index) == set()
+
+
+def test_rules_for_loopback_addresses_are_on_instances_alone() -> None:
+    table = build_index([]).table()
+    rules = {
+        flag: [line for line in render_table(table, Vantage(is_instance=flag)).splitlines() if " rule " in line]
+        for flag in (False, True)
+    }
+    assert not [rule for rule in rules[False] if "loopback" in rule or "127.0.0.0/8" in rule or "node-ips" in rule]
+    assert [rule for rule in rules[True] if "127.0.0.0/8 drop" in rule]
+
+
+def at_loopback(index: ServiceIndex) -> set[tuple[str, str]]:
+    return {(item.key, item.value) for item in index.table().elements() if item.container == "loopback-ips4"}
 
 
 def test_changes_of_host_ports_are_differences_like_others() -> None:

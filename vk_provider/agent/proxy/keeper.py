@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import cast
 
@@ -32,6 +33,12 @@ MAX_ERROR = 1024
 Report = Callable[[TablesMessage], None]
 
 
+class HostNetwork(Enum):
+    """Whether processes of the pod are in the instance's network namespace, and find it as they would the Node's."""
+
+    NONE, WANTED, OPEN = range(3)
+
+
 class TableKeeper:
     """`receive` what the provider sends; `run` does the work. report: called with each message for the provider."""
 
@@ -46,6 +53,7 @@ class TableKeeper:
             for name, table in KERNEL_NAMES.items()
         }
         self._by_kernel_name = {table.nft.name: table for table in self._tables.values()}
+        self._host_network = HostNetwork.NONE
         self._watch = RulesetWatch(KERNEL_NAMES.values(), self._note_changes)
         for table in self._tables.values():
             try:
@@ -81,6 +89,12 @@ class TableKeeper:
         table.waiting.append(message)
         self._wake.set()
 
+    def set_host_network(self, is_used: bool) -> None:
+        """Whether the pod is in the instance's network namespace: then it is to look like the Node's."""
+        if is_used and self._host_network == HostNetwork.NONE:
+            self._host_network = HostNetwork.WANTED
+            self._wake.set()
+
     # -- for the start of containers -----------------------------------------------------------------------------------
 
     def missing(self, names: Iterable[str]) -> dict[str, str]:
@@ -92,6 +106,8 @@ class TableKeeper:
                 missing[name] = "this agent does not know it"
             elif not table.was_in_force:
                 missing[name] = table.error or ("it is being applied" if table.waiting else "it was not sent yet")
+            elif name == "services" and self._host_network == HostNetwork.WANTED:
+                missing[name] = "the Node's addresses are being set up"
         return missing
 
     async def wait_change(self) -> None:
@@ -131,6 +147,8 @@ class TableKeeper:
     async def _work(self, table: Table) -> None:
         while table.waiting:
             await self._take(table, table.waiting.popleft())
+        if table.name == "services" and table.revision and self._host_network == HostNetwork.WANTED:
+            await self._open_host_network(table)
         change = table.change
         if change is not None and change.due_s is not None and change.due_s <= asyncio.get_running_loop().time():
             await self._mend(table)
@@ -236,6 +254,22 @@ class TableKeeper:
             message["error"] = f"{table.name}: {table.error}"[:MAX_ERROR]
         self._report(message)
 
+    async def _open_host_network(self, table: Table) -> None:
+        """After the table is in force, which drops what this lets in. What fails is logged: a pod that needs none of it
+        must not wait for ever."""
+        from vk_provider.agent.proxy.vantage import write_host_network  # as below
+
+        addresses, revision = table.copy.node_addresses, table.revision
+        try:
+            text = write_host_network(self._facts, addresses)
+            await asyncio.to_thread(_set_up_addresses, addresses, self._facts.primary_ip)
+            await self._commit(table, text)
+            await asyncio.to_thread(table.copy.append, revision, revision, text, ())
+        except (NftError, OSError) as error:
+            log.error("host ports at 127.0.0.1, and the Node's address as a source: %s", error)
+        self._host_network = HostNetwork.OPEN
+        self._changed.set()
+
     # -- around a text -------------------------------------------------------------------------------------------------
 
     async def _complete(self, message: TableMessage) -> str:
@@ -244,7 +278,11 @@ class TableKeeper:
             return message["text"]
         from vk_provider.agent.proxy.vantage import write_vantage  # only where there are tables: it takes time
 
-        return message["text"] + write_vantage(self._facts, message.get("nodeAddresses") or ())
+        return message["text"] + write_vantage(
+            self._facts,
+            message.get("nodeAddresses") or (),
+            has_host_network=self._host_network == HostNetwork.OPEN,
+        )
 
     async def _forget_flows(
         self, table: Table, udp: Sequence[UdpFrontendEntry], node_addresses: Sequence[str] | None
@@ -265,7 +303,10 @@ class TableKeeper:
         if base:
             await asyncio.to_thread(table.copy.append, base, revision, text, udp)
         else:
-            await asyncio.to_thread(table.copy.replace, revision, text, udp, message.get("nodeAddresses") or ())
+            addresses = tuple(message.get("nodeAddresses") or ())
+            if self._host_network == HostNetwork.OPEN and addresses != table.copy.node_addresses:
+                self._host_network = HostNetwork.WANTED
+            await asyncio.to_thread(table.copy.replace, revision, text, udp, addresses)
 
 
 def _ends(message: TableMessage) -> tuple[str, str]:
@@ -276,3 +317,9 @@ def _forget_stale(udp: Sequence[UdpFrontendEntry], nodeport_addresses: Sequence[
     from vk_provider.agent.proxy.conntrack import forget_stale  # as above
 
     return forget_stale(udp, nodeport_addresses)
+
+
+def _set_up_addresses(node_addresses: Sequence[str], own_address: str) -> None:
+    from vk_provider.agent.proxy.nodeaddress import set_up  # as above
+
+    set_up(node_addresses, own_address)
