@@ -237,7 +237,9 @@ class Provider:
         self.recorder = EventRecorder(client, busy=lambda: client.status_load.is_busy)
         self.references = ReferenceStore(client, on_event=self.recorder.record)
         specs = [(node, build_spec(node, settings, runtime)) for node in settings.nodes]
-        self._networking = networking = Networking(settings, client, self.references.services, self.registry)
+        self._networking = networking = Networking(
+            settings, client, self.references.services, self.registry, self.recorder
+        )
         self._closers.append(networking.close)
         for node, spec in specs:
             networking.add_node(node, spec.internal_ip)

@@ -16,8 +16,10 @@ from vk_provider.aiokit.nft import NftTable
 from vk_provider.aiokit.supervisor import Supervisor
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
+from vk_provider.kube.recorder import EventRecorder
 from vk_provider.kube.services import ServiceEnvironment
 from vk_provider.pods.record import PodRecord
+from vk_provider.routing.healthchecks import HealthChecks, NodeChecks
 from vk_provider.routing.machine import MachineTable, name_table, owns_address
 from vk_provider.routing.policies import PolicyRouting
 from vk_provider.routing.service import ServiceRouting
@@ -29,13 +31,20 @@ class Networking:
     """add_node for each Node, then `start`."""
 
     def __init__(
-        self, settings: Settings, client: KubeClient, services: ServiceEnvironment, registry: Registry
+        self,
+        settings: Settings,
+        client: KubeClient,
+        services: ServiceEnvironment,
+        registry: Registry,
+        recorder: EventRecorder,
     ) -> None:
         self._settings = settings
+        self._recorder = recorder
         self._routing = ServiceRouting(client, services, registry)
         self._policies = PolicyRouting(client, registry)
         self._nodes: dict[str, NodeSettings] = {}
         self._machine_tables: dict[str, MachineTable] = {}
+        self._health_checks: dict[str, HealthChecks] = {}
 
     def add_node(self, node: NodeSettings, address: str) -> None:
         """address: the Node's InternalIP."""
@@ -44,6 +53,7 @@ class Networking:
         table = self._build_machine_table(node, address)
         if table is not None:
             self._machine_tables[node.name] = table
+            self._add_health_checks(node, address, table)
 
     def sources(self, record: PodRecord) -> list[TableSource]:
         """The tables that a pod's instance is sent. Its zone is the Node's where that has one: the cluster's view."""
@@ -65,10 +75,24 @@ class Networking:
         supervisor.start("network policies", self._policies.run())
         for node, table in self._machine_tables.items():
             supervisor.start(f"Services of {node} on this machine", table.run())
+        for address, checks in self._health_checks.items():
+            supervisor.start(f"health checks of Services at {address}", checks.run())
 
     async def close(self) -> None:
         """After the root tasks were cancelled."""
         await asyncio.gather(*(table.close() for table in self._machine_tables.values()))
+
+    def _add_health_checks(self, node: NodeSettings, address: str, table: MachineTable) -> None:
+        if not owns_address(address):
+            return
+        checks = self._health_checks.get(address)
+        if checks is None:
+            checks = self._health_checks[address] = HealthChecks(address, self._warn)
+        source = self._routing.source(node.name, node.zone)
+        checks.add_node(NodeChecks(node.name, source, lambda: table.is_healthy))
+
+    def _warn(self, node: str, involved: Json, reason: str, message: str) -> None:
+        self._recorder.record(involved, "Warning", reason, message, component="kube-proxy", host=node)
 
     def _build_machine_table(self, node: NodeSettings, address: str) -> MachineTable | None:
         """The table of a Node in the network namespace of the provider; None where there is to be none

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -27,6 +28,7 @@ WEB = """mkdir -p /tmp/www/cgi-bin; hostname > /tmp/www/index.html
 printf '#!/bin/sh\\necho; echo $REMOTE_ADDR\\n' > /tmp/www/cgi-bin/client; chmod +x /tmp/www/cgi-bin/client
 exec httpd -f -p 8080 -h /tmp/www"""
 HOST_PORT = 18080
+LOOPBACK_PORT = 18081
 CLIENTS = ("client", "host-client", "machine")
 
 
@@ -229,6 +231,47 @@ def test_a_host_port_answers_at_the_nodes_address(cluster: Namespace, nodeless: 
     cluster.wait_ready("host-port")
     address = nodeless.environment.address
     until_answers(lambda: ask_often(cluster, client, address, HOST_PORT, 2), {"host-port"})
+
+
+def test_a_host_port_answers_at_127_0_0_1_in_hostnetwork_pods_of_the_same_node(
+    cluster: Namespace, nodeless: Nodeless
+) -> None:
+    ports = [
+        {"containerPort": 8080, "hostPort": LOOPBACK_PORT, "hostIP": "127.0.0.1"},
+    ]
+    cluster.apply(pod("loopback-port", container(nodeless.image, WEB, ports=ports), nodeName=nodeless.nodes[0]))
+    cluster.wait_ready("loopback-port")
+    until_answers(lambda: ask_once(cluster, "host-client", "127.0.0.1", LOOPBACK_PORT), {"loopback-port"})
+    assert ask(cluster, "client", "127.0.0.1", LOOPBACK_PORT) == "refused"
+    for client in ("host-client", "machine"):
+        assert ask(cluster, client, nodeless.environment.address, LOOPBACK_PORT) == "refused"
+    assert ask(cluster, "machine", "127.0.0.1", LOOPBACK_PORT) == "refused"
+
+
+def test_a_load_balancer_learns_from_the_health_check_port_that_the_node_has_endpoints(
+    cluster: Namespace, nodeless: Nodeless
+) -> None:
+    cluster.apply(make_service("balanced", type="LoadBalancer", externalTrafficPolicy="Local"))
+    port = cluster.get("service", "balanced")["spec"]["healthCheckNodePort"]
+    url = f"http://{nodeless.environment.address}:{port}/"
+
+    def look() -> tuple[int, Json]:
+        try:
+            with urllib.request.urlopen(url, timeout=3) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+        except OSError:
+            return 0, {}
+
+    name = {"namespace": cluster.name, "name": "balanced"}
+    good = {"service": name, "localEndpoints": 2, "serviceProxyHealthy": True}
+    until("the Node has endpoints", lambda: look() == (200, good), 20, explain=look)
+    cluster.kubectl("patch", "service", "balanced", "-p", '{"spec":{"selector":{"app":"nobody"}}}')
+    bad = good | {"localEndpoints": 0}
+    until("the Node has no endpoints", lambda: look() == (503, bad), 20, explain=look)
+    cluster.kubectl("delete", "service", "balanced")
+    until("nothing listens", lambda: look()[0] == 0, 20, explain=look)
 
 
 def test_the_api_servers_own_service_answers_in_a_pod(cluster: Namespace) -> None:

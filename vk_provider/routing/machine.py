@@ -12,17 +12,21 @@ import contextlib
 import hashlib
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.nft import NftError, NftTable
+from vk_provider.conntrack import forget_stale
 from vk_provider.routing.tables import ServiceTables
+from vk_provider.serviceproxy.fragment import UdpFrontend
 from vk_provider.serviceproxy.frame import NODE_TABLE_PREFIX
 from vk_provider.serviceproxy.nft import Vantage, render_delta, render_table
 from vk_provider.serviceproxy.table import Table, diff_tables
 
 log = logging.getLogger(__name__)
 
+ForgetFlows = Callable[[Sequence[UdpFrontend], Sequence[str]], int]
+"""As conntrack.forget_stale."""
 LOOK_S = 60.0
 """How often it is read whether the table is still ours."""
 _MAX_NAME = 255
@@ -53,6 +57,7 @@ class MachineTable:
 
     required: a machine that cannot have the table is an error in the log each time; else it is said once, and left at
               that
+    forget_flows: blocking; in the network namespace of the table
     """
 
     def __init__(
@@ -64,13 +69,17 @@ class MachineTable:
         sees_replies: bool,
         required: bool,
         backoff: Backoff | None = None,
+        forget_flows: ForgetFlows = forget_stale,
     ) -> None:
         self._source, self._nft = source, nft
         self._vantage = Vantage(nodeport_addresses=tuple(node_addresses), sees_replies=sees_replies)
+        self._forget_flows = forget_flows
         self._required = required
         self._backoff = backoff or Backoff(1.0, 60.0)
         self._applied: Table | None = None
         self._touched = False
+        self.is_healthy = False
+        """Whether the newest table is in force, or is being applied after another that was."""
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -83,9 +92,11 @@ class MachineTable:
                 changed.clear()
                 try:
                     await self._bring_up_to_date()
+                    self.is_healthy = self._applied is not None
                     self._backoff.reset()
                 except NftError as error:
                     log.error("table %s of this machine: %s", self._nft.name, error)
+                    self.is_healthy = False
                     self._applied = None
                     await asyncio.sleep(self._backoff.next_delay_s())
                     continue
@@ -120,10 +131,25 @@ class MachineTable:
         applied = self._applied
         if applied is None:
             await self._apply_whole(newest)
+            self._applied = newest
+            await self._forget(tuple(newest.udp_frontends()))
         elif applied.revision != newest.revision:
-            text = await asyncio.to_thread(lambda: render_delta(diff_tables(applied, newest), self._nft.name))
-            await self._nft.apply(text)
-        self._applied = newest
+            delta = await asyncio.to_thread(diff_tables, applied, newest)
+            await self._nft.apply(await asyncio.to_thread(render_delta, delta, self._nft.name))
+            self._applied = newest
+            await self._forget(delta.udp)
+
+    async def _forget(self, frontends: Sequence[UdpFrontend]) -> None:
+        """UDP flows to endpoints that have gone, as the agent does it."""
+        if not frontends:
+            return
+        try:
+            count = await asyncio.to_thread(self._forget_flows, frontends, self._vantage.nodeport_addresses)
+        except OSError as error:
+            log.error("UDP flows of this machine to endpoints that have gone were not forgotten: %s", error)
+            return
+        if count:
+            log.info("%d UDP flows of this machine to endpoints that have gone were forgotten", count)
 
     async def _apply_whole(self, newest: Table) -> None:
         text = await asyncio.to_thread(render_table, newest, self._vantage, self._nft.name)

@@ -41,7 +41,7 @@ def add_table_routes(app: web.Application, keeper: TableKeeper) -> None:
 
 def list_connections(address: str) -> list[Json]:
     """Connections to `address`, MAX_CONNECTIONS at most. Blocking. Raises OSError, ValueError."""
-    from vk_provider.agent.proxy.conntrack import list_to  # only for who asks: it takes time
+    from vk_provider.conntrack import list_to  # only for who asks: it takes time
 
     return [
         {

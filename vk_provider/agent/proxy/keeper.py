@@ -314,9 +314,9 @@ def _ends(message: TableMessage) -> tuple[str, str]:
 
 
 def _forget_stale(udp: Sequence[UdpFrontendEntry], nodeport_addresses: Sequence[str]) -> int:
-    from vk_provider.agent.proxy.conntrack import forget_stale  # as above
+    from vk_provider.agent.proxy.flows import forget_flows  # as above
 
-    return forget_stale(udp, nodeport_addresses)
+    return forget_flows(udp, nodeport_addresses)
 
 
 def _set_up_addresses(node_addresses: Sequence[str], own_address: str) -> None:

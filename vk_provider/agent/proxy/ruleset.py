@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-from vk_provider.agent.proxy.netlink import (
+from vk_provider.aiokit.netlink import (
     NLM_F_DUMP,
     Message,
     Requests,

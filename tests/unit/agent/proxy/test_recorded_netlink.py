@@ -7,15 +7,15 @@ import struct
 
 import pytest
 
-from vk_provider.agent.proxy.conntrack import Ends, Entry, parse_entry
-from vk_provider.agent.proxy.netlink import (
+from vk_provider.agent.proxy.ruleset import Announcement, parse_announcement, parse_revision
+from vk_provider.aiokit.netlink import (
     pack_attribute,
     pack_message,
     pack_text,
     read_attributes,
     split_messages,
 )
-from vk_provider.agent.proxy.ruleset import Announcement, parse_announcement, parse_revision
+from vk_provider.conntrack import Ends, Entry, parse_entry
 from vk_provider.serviceproxy.address import Family
 from vk_provider.serviceproxy.conntrack import Flow
 

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from vk_provider.agent.proxy.netlink import (
+from vk_provider.aiokit.netlink import (
     NLM_F_ACK,
     NLM_F_DUMP,
     Message,
@@ -23,8 +23,6 @@ from vk_provider.agent.proxy.netlink import (
 from vk_provider.serviceproxy.address import Family
 from vk_provider.serviceproxy.conntrack import Flow, select_stale
 from vk_provider.serviceproxy.fragment import UdpFrontend
-from vk_provider.serviceproxy.frontend import Frontend
-from vk_provider.wire.tables import UdpFrontendEntry
 
 _SUBSYSTEM = 1 << 8
 _GET, _DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2
@@ -66,10 +64,10 @@ class Entry(NamedTuple):
         )
 
 
-def forget_stale(frontends: Iterable[UdpFrontendEntry], nodeport_addresses: Iterable[str]) -> int:
+def forget_stale(frontends: Iterable[UdpFrontend], nodeport_addresses: Iterable[str]) -> int:
     """Delete the entries of flows to one of `frontends` that go to an endpoint that is not serving; returns how many.
-    Raises OSError."""
-    wanted = [_to_frontend(entry) for entry in frontends]
+    Raises OSError. The table is that of this thread's network namespace."""
+    wanted = list(frontends)
     addresses = tuple(nodeport_addresses)
     count = 0
     with Requests() as requests:
@@ -172,8 +170,3 @@ def _delete(requests: Requests, family: Family, key: bytes) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _to_frontend(entry: UdpFrontendEntry) -> UdpFrontend:
-    frontend = Frontend(Family(entry["family"]), entry["address"], _UDP, entry["port"])
-    return UdpFrontend(frontend, frozenset(entry["serving"]))
