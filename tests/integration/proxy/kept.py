@@ -129,14 +129,16 @@ class Kept(Opened):
         assert_fits(message)
         self.told.append(message)
 
-    def use_host_network(self) -> None:
-        """The pod is in the instance's network namespace."""
+    def use_host_network(self) -> dict[str, str]:
+        """The pod is in the instance's network namespace. What its containers wait for at first."""
 
-        async def use() -> None:
+        async def use() -> dict[str, str]:
             self.keeper.set_host_network(True)
+            return self.keeper.missing(["services"])
 
-        self._run(use())
+        missing = self._run(use())
         self.wait(lambda: not self.keeper.missing(["services"]))
+        return missing
 
     def restart(self) -> None:
         self._run(self._stop())

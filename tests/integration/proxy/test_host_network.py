@@ -103,6 +103,16 @@ def test_a_host_port_of_another_instance_answers_at_127_0_0_1(
     assert ask(kept.bed, source, LOOPBACK, PORT, protocol) == (f"{ONE}/8080", OWN)
 
 
+def test_containers_wait_until_the_instance_looks_like_the_node(kept: Kept, compiled: Compiled) -> None:
+    give(kept, compiled)
+    assert kept.use_host_network() == {"services": "the Node's addresses are being set up"}
+    assert kept.use_host_network() == {}
+    kept.apply({**compiled.whole(), "nodeAddresses": [NODE4, OTHER_NODE]})
+    kept.wait(lambda: OTHER_NODE in kept.bed.run_node("ip", "rule"))
+    kept.apply(compiled.whole())
+    kept.wait(lambda: OTHER_NODE not in kept.bed.run_node("ip", "rule"))
+
+
 def test_the_same_port_at_another_host_ip_or_protocol_is_another_pods(kept: Kept, compiled: Compiled) -> None:
     give(
         kept,

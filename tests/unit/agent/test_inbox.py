@@ -80,6 +80,15 @@ def test_tables_reach_their_keeper_but_not_one_that_this_agent_does_not_know(inb
     assert tables.received == [known]
 
 
+def test_the_keeper_of_the_tables_learns_of_a_hostnetwork_pod(inbox: Inbox, tables: Tables):
+    inbox.receive(pod_message("u"))
+    assert not tables.has_host_network
+    message = pod_message("u")
+    message["pod"]["spec"] = {"hostNetwork": True}
+    inbox.receive(message)
+    assert tables.has_host_network
+
+
 def test_a_second_pod_is_refused(inbox: Inbox, worker: Worker):
     for uid in ("u", "v", "u"):
         inbox.receive(pod_message(uid))
