@@ -23,7 +23,7 @@ DRAIN_S = 5
 """A pod serves so long after its deletion, until every proxy has heard of it: without it requests fail on any node."""
 ROLL_LIMIT_S = 180
 LOOP = (
-    "rm -f {stop}; until [ -e {stop} ]; do curl -sS --max-time 5 -w ' %{{http_code}}\\n' '{url}' 2>&1; sleep 0.02; done"
+    "rm -f {stop}; until [ -e {stop} ]; do curl -sS --max-time 5 -w ' %{{http_code}}\\n' '{url}' 2>&1; sleep 0.1; done"
 )
 
 

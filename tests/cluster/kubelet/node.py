@@ -7,6 +7,7 @@ node.down()      # processes, namespaces, control groups and files are gone
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from tests.cluster.process import Process
 from vk_provider.cloud.local.cgroup import InstanceCgroup, find_hierarchies
 from vk_provider.cloud.local.command import CommandError, run_command
 from vk_provider.cloud.local.containerd import build_config, find_containerd
+from vk_provider.cloud.local.network import find_collision
 from vk_provider.cloud.local.pause import PAUSE_IMAGE, write_pause_archive
 from vk_provider.errors import BadStartError
 
@@ -151,6 +153,10 @@ class KubeletNode:
         write_pause_archive(own / "pause.tar")
 
     def _make_network(self, config: NodeConfig) -> None:
+        routes = json.loads(run_command(["ip", "-4", "-j", "route", "show", "table", "all"]) or "[]")
+        collision = find_collision(ipaddress.IPv4Network(config.network), routes, self._device)
+        if collision:
+            raise BadStartError(collision)
         run_command(["ip", "netns", "add", self._namespace])
         run_command(["ip", "-batch", "-"], text=texts.host_batch(config, self._device, self._namespace))
         run_command(["ip", "-n", self._namespace, "-batch", "-"], text=texts.node_batch(config))
