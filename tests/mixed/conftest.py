@@ -33,6 +33,7 @@ def mixed() -> Iterator[Mixed]:
     try:
         nodeless = Nodeless(MIXED, cluster.up(MIXED))
         nodeless.kubectl("create", "namespace", NAMESPACE, check=False)
+        nodeless.kubectl("delete", "networkpolicy", "--all", "-n", NAMESPACE)  # of a run that was killed
         account = ("get", "serviceaccount", "default", "-n", NAMESPACE)
         until("the namespace's service account", lambda: nodeless.kubectl(*account, check=False).returncode == 0)
         world = Mixed(nodeless, Namespace(nodeless, NAMESPACE))
