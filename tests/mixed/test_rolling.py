@@ -6,6 +6,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import pytest
 
@@ -91,17 +92,16 @@ def load(mixed: Mixed, seen: dict[tuple[str, str], list[str]]) -> Iterator[None]
                 seen[way] = process.communicate(timeout=30)[0].splitlines()
 
 
+def asks_all(mixed: Mixed, client: str, servers: set[str]) -> bool:
+    return mixed.dial(client, mixed.cluster_ip(NAME), PORTS[TCP], tries=TRIES).kinds == servers
+
+
 def test_rolling_a_deployment_of_both_nodes_under_load_fails_no_request(rolled: Mixed) -> None:
     space = rolled.namespace
     before = {pod["metadata"]["name"]: pod["spec"]["nodeName"] for pod in space.pods_of(NAME)}
     assert Counter(before.values()) == {node: REPLICAS // 2 for node in NODES}
-    for client, url in ((f"client-{node}", rolled.cluster_ip(NAME)) for node in NODES):
-        until(
-            "all are asked",
-            lambda client=client, url=url: (  # type: ignore[misc]
-                rolled.dial(client, url, PORTS[TCP], tries=TRIES).kinds == set(before)
-            ),
-        )
+    for node in NODES:
+        until("all are asked", partial(asks_all, rolled, f"client-{node}", set(before)))
     seen: dict[tuple[str, str], list[str]] = {}
     with load(rolled, seen):
         space.kubectl("rollout", "restart", f"deployment/{NAME}")
