@@ -155,7 +155,7 @@ class Mixed:
         query = urlencode({"host": host, "port": port, "protocol": protocol, "request": request, "tries": tries})
         url = f"http://{self.pod_ip(client)}:{own}/dial?{query}"
         try:
-            with urllib.request.urlopen(url, timeout=DIAL_S * tries + 10) as reply:
+            with urllib.request.urlopen(url, timeout=DIAL_S * tries + 30) as reply:
                 answer = json.loads(reply.read())
         except urllib.error.HTTPError as refusal:  # a name that is not found
             with refusal:
