@@ -114,7 +114,7 @@ unit: $(VENV)/.ready ## the tests that need no root and no builds
 .PHONY: test
 test: deps lint control-plane ## the whole test suite, as .ci/run calls it
 	@$(PY) -m tests.cluster.build e2e ginkgo agnhost metrics-server coredns
-	@$(PY) -m pytest tests --ignore tests/mesh
+	@$(PY) -m pytest tests --ignore tests/mesh --ignore tests/mixed
 
 .PHONY: containerd2
 containerd2: deps ## build containerd 2 once from its Go module; prints what to put first on PATH to use it for instances
@@ -142,6 +142,12 @@ differential: control-plane ## the same random pods on this node and a real kube
 .PHONY: differential-down
 differential-down: preflight $(VENV)/.ready ## take away the cluster that an interrupted `make differential` has left
 	@$(PY) -m tests.differential --down
+
+# Not a part of `make test`: building the kubelet alone takes longer than CI has left.
+.PHONY: test-mixed
+test-mixed: control-plane ## Services, names and policies over a nodeless node and a real kubelet, from each (some minutes, and the kubelet's build)
+	@$(PY) -m tests.cluster.build kubelet agnhost coredns
+	@$(PY) -m pytest tests/mixed
 
 .PHONY: bench
 bench: control-plane ## measure, write tests/bench/RESULTS.md

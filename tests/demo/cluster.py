@@ -125,7 +125,11 @@ def up(environment: Environment) -> ControlPlane:
 def kubelet_node(environment: Environment) -> KubeletNode:
     """The real kubelet beside ours."""
     return KubeletNode(
-        environment.kubelet_state, environment.name, environment.kubelet_node, environment.kubelet_network
+        environment.kubelet_state,
+        environment.name,
+        environment.kubelet_node,
+        environment.kubelet_network,
+        environment.cloud_device,
     )
 
 

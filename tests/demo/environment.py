@@ -15,6 +15,7 @@ from tests.cluster.images.catalog import COREDNS, select_entries
 from tests.cluster.process import Process
 from tests.cluster.state import CLUSTER_DNS
 from vk_provider.cloud.local.catalog import machine_architecture
+from vk_provider.cloud.local.config import LocalCloudConfig
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROVIDER_USER = "system:serviceaccount:vk-provider:vk-provider"
@@ -94,6 +95,11 @@ class Environment:
     @property
     def cloud_state(self) -> Path:
         return self.root / "cloud"
+
+    @property
+    def cloud_device(self) -> str:
+        """This machine's interface to the instances."""
+        return LocalCloudConfig(name=self.name, subnet=self.subnet).host_device
 
     @property
     def kubelet_state(self) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ KERNEL_TUNABLES = {
 files that are mounted over the kernel's, so that the machine keeps its own."""
 
 CONFIG_DIR = "/etc/kubelet"
+POD_BRIDGE = "cni0"
 DISKS = {"containerd": "/var/lib/containerd", "kubelet": "/var/lib/kubelet", "log": "/var/log"}
 """Directory of the state directory -> where it is mounted: overlayfs cannot nest on overlayfs."""
 MAX_PODS = 110
@@ -122,7 +124,7 @@ def kubelet_configuration(config: NodeConfig) -> dict[str, Any]:
 
 
 def cni_configuration(config: NodeConfig) -> dict[str, Any]:
-    """A bridge of the node's own, with host ports."""
+    """A bridge of the node's own, with host ports. The cluster's network is flat: nothing is masqueraded."""
     ranges = [[{"subnet": str(config.pods)}]]
     return {
         "cniVersion": "0.4.0",
@@ -130,9 +132,9 @@ def cni_configuration(config: NodeConfig) -> dict[str, Any]:
         "plugins": [
             {
                 "type": "bridge",
-                "bridge": "cni0",
+                "bridge": POD_BRIDGE,
                 "isGateway": True,
-                "ipMasq": True,
+                "ipMasq": False,  # pods see each other's addresses, wherever they are
                 "hairpinMode": True,
                 "ipam": {"type": "host-local", "ranges": ranges, "routes": [{"dst": "0.0.0.0/0"}]},
             },
@@ -179,6 +181,8 @@ def proxy_arguments(config: NodeConfig) -> list[str]:
         f"--kubeconfig={CONFIG_DIR}/kube-proxy.kubeconfig",
         f"--hostname-override={config.name}",
         "--proxy-mode=iptables",
+        "--detect-local-mode=BridgeInterface",
+        f"--pod-bridge-interface={POD_BRIDGE}",
         "--conntrack-max-per-core=0",
         "--conntrack-tcp-timeout-established=0s",
         "--conntrack-tcp-timeout-close-wait=0s",
@@ -192,6 +196,23 @@ def host_batch(config: NodeConfig, device: str, namespace: str) -> str:
         f"addr add {config.host_address}/{config.link.prefixlen} dev {device}\n"
         f"link set {device} up\n"
         f"route add {config.pods} via {config.address} dev {device}\n"
+    )
+
+
+def forwarding_table(name: str, devices: Sequence[str]) -> str:
+    """`nft -f` input for this machine: what comes in by one of `devices` leaves by one of them or not at all.
+
+    The machine is the router between the instances and the node, and only that: forwarding is on for these devices, and
+    neither other clusters nor what is outside are reached.
+    """
+    ours = ", ".join(f'"{device}"' for device in devices)
+    return (
+        f"table ip {name} {{\n"
+        "  chain forward {\n"
+        "    type filter hook forward priority filter; policy accept;\n"
+        f"    iifname {{ {ours} }} oifname != {{ {ours} }} drop\n"
+        "  }\n"
+        "}\n"
     )
 
 

@@ -1,12 +1,13 @@
 """Brings a real kubelet up as a node of a control plane, and takes it away.
 
-node = KubeletNode(directory, label="diff", name="kubelet", network="10.212.0.0/23")
+node = KubeletNode(directory, label="diff", name="kubelet", network="10.212.0.0/23", cloud_device="vk-diff")
 node.up(plane, registry="10.211.0.1:5000", images=(...), dns="10.96.0.10")
 node.down()      # processes, namespaces, control groups and files are gone
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from tests.cluster.process import Process
 from vk_provider.cloud.local.cgroup import InstanceCgroup, find_hierarchies
 from vk_provider.cloud.local.command import CommandError, run_command
 from vk_provider.cloud.local.containerd import build_config, find_containerd
+from vk_provider.cloud.local.network import find_collision
 from vk_provider.cloud.local.pause import PAUSE_IMAGE, write_pause_archive
 from vk_provider.errors import BadStartError
 
@@ -45,12 +47,14 @@ class KubeletNode:
     label:     in names of namespaces, interfaces and control groups: one per cluster on this machine
     name:      of the Node
     network:   see NodeConfig
+    cloud_device: this machine's interface to the instances, which the node's pods reach and are reached by
     """
 
     directory: Path
     label: str
     name: str
     network: str
+    cloud_device: str
 
     @property
     def process(self) -> Process:
@@ -64,6 +68,11 @@ class KubeletNode:
     @property
     def _device(self) -> str:
         return f"vr-{self.label}"[:15]
+
+    @property
+    def _table(self) -> str:
+        """In this machine's own network namespace."""
+        return f"{self._namespace}-forward"
 
     @property
     def _group(self) -> InstanceCgroup:
@@ -144,11 +153,19 @@ class KubeletNode:
         write_pause_archive(own / "pause.tar")
 
     def _make_network(self, config: NodeConfig) -> None:
+        routes = json.loads(run_command(["ip", "-4", "-j", "route", "show", "table", "all"]) or "[]")
+        collision = find_collision(ipaddress.IPv4Network(config.network), routes, self._device)
+        if collision:
+            raise BadStartError(collision)
         run_command(["ip", "netns", "add", self._namespace])
         run_command(["ip", "-batch", "-"], text=texts.host_batch(config, self._device, self._namespace))
         run_command(["ip", "-n", self._namespace, "-batch", "-"], text=texts.node_batch(config))
         inside = ["ip", "netns", "exec", self._namespace, "sysctl", "-qw", "net.ipv4.ip_forward=1"]
         run_command(inside)
+        devices = (self.cloud_device, self._device)
+        run_command(["nft", "-f", "-"], text=texts.forwarding_table(self._table, devices))
+        for device in devices:
+            Path(f"/proc/sys/net/ipv4/conf/{device}/forwarding").write_text("1\n")
 
     def _wait_ready(self, plane: ControlPlane) -> None:
         deadline = time.monotonic() + READY_LIMIT_S
@@ -166,7 +183,14 @@ class KubeletNode:
         self.process.stop(limit_s=5)
         group = self._group
         group.kill()
-        for command in (["ip", "link", "del", self._device], ["ip", "netns", "del", self._namespace]):
+        switch = Path(f"/proc/sys/net/ipv4/conf/{self.cloud_device}/forwarding")
+        if switch.exists():
+            switch.write_text("0\n")
+        for command in (
+            ["ip", "link", "del", self._device],
+            ["ip", "netns", "del", self._namespace],
+            ["nft", "delete", "table", "ip", self._table],
+        ):
             try:
                 run_command(command)
             except CommandError:

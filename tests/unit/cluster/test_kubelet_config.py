@@ -52,3 +52,13 @@ def test_the_kubelets_pods_get_the_same_topology_labels_as_ours() -> None:
     assert "--node-labels=topology.kubernetes.io/region=local,topology.kubernetes.io/zone=local-a" in (
         texts.kubelet_arguments(CONFIG)
     )
+
+
+def test_a_pods_address_is_its_own_all_over_the_cluster() -> None:
+    assert texts.cni_configuration(CONFIG)["plugins"][0]["ipMasq"] is False
+    assert "--detect-local-mode=BridgeInterface" in texts.proxy_arguments(CONFIG)
+
+
+def test_this_machine_forwards_between_the_node_and_the_instances_and_nowhere_else() -> None:
+    table = texts.forwarding_table("ours", ("vk-diff", "vr-diff"))
+    assert 'iifname { "vk-diff", "vr-diff" } oifname != { "vk-diff", "vr-diff" } drop' in table
