@@ -47,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _what_is_left(options: argparse.Namespace) -> str:
     """A line about what runs when bringing up has ended early."""
     if options.command in UP and Environment.load(options.root.resolve()):
-        return "\n       `make demo` goes on with what is up already, `make demo-down` takes it away"
+        target = "demo-istio" if options.command == "istio" else "demo"
+        return f"\n       `make {target}` goes on with what is up already, `make demo-down` takes it away"
     return ""
 
 

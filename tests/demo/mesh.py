@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from tests.cluster.errors import ClusterError
 from tests.cluster.istio.installation import NAMESPACE, Istio
 from tests.demo.environment import Environment
 from tests.demo.showcase import Showcase
-from tests.demo.terminal import heading, show, step
+from tests.demo.terminal import as_typed, heading, show, step
 
 SETTLE_LIMIT_S = 60.0
 """From a change of configuration to its effect in every proxy; usually less than a second."""
@@ -37,7 +36,7 @@ class MeshShowcase(Showcase):
     def istioctl(self, *arguments: str, check: bool = True) -> Done:
         """Run and print `istioctl ...`."""
         command = [str(self._istio.program), *arguments]
-        return show(command, shlex.join(["istioctl", *arguments]), environment=self._istio.environment, check=check)
+        return show(command, as_typed(["istioctl", *arguments]), environment=self._istio.environment, check=check)
 
     def run(self) -> None:
         self._install()
@@ -103,7 +102,8 @@ class MeshShowcase(Showcase):
         with step("Gateway programmed"):
             self._await("mesh", "gateway/front", "condition=Programmed")
             self._await("mesh", "deployment/front-istio", "condition=Available")
-        self.kubectl("get", "gateway,deployment,service", "-n", "mesh", "-l", "gateway.networking.k8s.io/gateway-name")
+        self.kubectl("get", "gateway", "-n", "mesh")
+        self.kubectl("get", "deployment,service", "-n", "mesh", "-l", "gateway.networking.k8s.io/gateway-name=front")
         url = "http://front-istio.mesh/hostname"
         self._await_answer("outsider", *HOST, url, holds=lambda done: done.stdout.startswith("web-"))
         self._tally("outsider", url, *LINES, *HOST)
@@ -113,8 +113,9 @@ class MeshShowcase(Showcase):
         through_web = "http://web/dial?host=api&port=80&request=hostname&protocol=http"
         with self._applied("authorization"):
             self._await_answer("client", "http://api/hostname", holds=lambda done: "denied" in done.stdout)
-            self._curl("client", "-w", " %{http_code}", "http://api/hostname")
+            self._curl("client", "-w", " %{http_code}\\n", "http://api/hostname")
             self._curl("client", through_web)
+        self._await_answer("client", *CODES, "http://api/hostname?[1-30]", holds=lambda done: "403" not in done.stdout)
 
     def _failures(self) -> None:
         heading("An endpoint that always fails")
@@ -128,7 +129,7 @@ class MeshShowcase(Showcase):
             self._apply("resilience")
             self._await_answer("client", *CODES, f"{url}?[1-60]", holds=lambda done: "503" not in done.stdout)
             self._tally("client", url, *CODES)
-            self._curl("client", "-w", " %{http_code} after %{time_total} s", "http://api/shell?cmd=sleep+5")
+            self._curl("client", "-w", " %{http_code} after %{time_total} s\\n", "http://api/shell?cmd=sleep+5")
             heading("Left out after three failures, without any retry")
             self._apply("broken")
             with self._applied("outlier"):
@@ -140,13 +141,12 @@ class MeshShowcase(Showcase):
     def _egress(self) -> None:
         heading("Out of the mesh: only what is registered")
         url = f"http://{self._environment.registry}/v2/"
-        words = ("-w", "%{http_code}")
         with self._applied("egress"):
-            self._await_answer("client", *words, url, holds=lambda done: done.returncode != 0)
-            self._curl("client", *words, url, check=False)
+            self._await_answer("client", *CODES, url, holds=lambda done: done.returncode != 0)
+            self._curl("client", *CODES, url, check=False)
             with self._applied("registered"):
-                self._await_answer("client", *words, url, holds=lambda done: "200" in done.stdout)
-                self._curl("client", *words, url)
+                self._await_answer("client", *CODES, url, holds=lambda done: "200" in done.stdout)
+                self._curl("client", *CODES, url)
 
     def _lifecycle(self) -> None:
         heading("A Job with a sidecar completes")
@@ -195,7 +195,7 @@ class MeshShowcase(Showcase):
 
     def _tally(self, pod: str, url: str, *flags: str) -> None:
         """500 requests, and how many answers there were of each kind (of the names of pods: their Deployment)."""
-        curl = shlex.join(["curl", "-s", *flags, f"{url}?[1-500]"])
+        curl = as_typed(["curl", "-s", *flags, f"{url}?[1-500]"])
         self.kubectl(*self._exec(pod), "sh", "-c", f"{curl} | cut -d- -f1-2 | sort | uniq -c")
 
     def _await_answer(self, pod: str, *arguments: str, holds: Callable[[Done], bool]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import socket
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
 from tests.cluster.state import CLUSTER_DOMAIN
 from tests.demo.environment import PROJECT, Environment
-from tests.demo.terminal import heading, show, step
+from tests.demo.terminal import as_typed, heading, show, step
 
 SAMPLE_IMAGE = "busybox:latest"
 SIMULATED_NOTE = "the simulated cloud runs no containers: exec, port-forward and curl are left out"
@@ -35,7 +34,7 @@ class Showcase:
     def kubectl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run and print `kubectl ...`."""
         command = [self._kubectl, *arguments]
-        return show(command, shlex.join(["kubectl", *arguments]), environment=self._os_environment, check=check)
+        return show(command, as_typed(["kubectl", *arguments]), environment=self._os_environment, check=check)
 
     def _json(self, *arguments: str) -> dict:
         return json.loads(self._plane.kubectl(*arguments, "-o", "json").stdout)

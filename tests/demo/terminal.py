@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import io
+import re
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO, cast
 
 from tests.cluster.errors import ClusterError
 
 LIMIT_S = 180.0
-AFRESH = "see the lines above; `make demo-down` and `make demo` start afresh"
+AFRESH = "see the lines above; `make demo-down` and then the same command start afresh"
 _COLOR = sys.stdout.isatty()
+_PLAIN_IN_DOUBLE_QUOTES = re.compile(r'(?:[^"$`!\\]|\\[a-z])*')
 
 
 def paint(text: str, code: str) -> str:
@@ -51,6 +53,15 @@ def heading(text: str) -> None:
     print(f"\n{paint('# ' + text, '1')}", flush=True)
 
 
+def as_typed(words: Sequence[str]) -> str:
+    """A command line for POSIX shells. shlex alone closes and opens quotes around each single one."""
+    return " ".join(map(_quote, words))
+
+
+def _quote(word: str) -> str:
+    return f'"{word}"' if "'" in word and _PLAIN_IN_DOUBLE_QUOTES.fullmatch(word) else shlex.quote(word)
+
+
 def show(
     command: list[str],
     shown: str | None = None,
@@ -60,7 +71,7 @@ def show(
     check: bool = True,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command, print it as a user would have typed it, and what it answered. Raises ClusterError."""
-    line = shown or shlex.join(command)
+    line = shown or as_typed(command)
     print(paint(f"$ {line}", "36"), flush=True)
     try:
         result = subprocess.run(

@@ -29,13 +29,31 @@ ORDER = (
     "test_egress.py",
     "test_lifecycle.py",
     "test_status.py",
+    "test_unmodified.py",
     "test_load.py",
 )
+
+
+FIGURES = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort this directory's tests: what breaks things comes late."""
     sort_files(items, Path(__file__).parent, ORDER)
+
+
+@pytest.fixture(scope="session")
+def figures(request: pytest.FixtureRequest) -> dict[str, str]:
+    """What tests have measured (name -> words), printed at the end of the run."""
+    return request.config.stash.setdefault(FIGURES, {})
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    found = terminalreporter.config.stash.get(FIGURES, {})
+    if found:
+        terminalreporter.section("figures")
+    for name, words in found.items():
+        terminalreporter.write_line(f"{name}: {words}")
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.demo.environment import MESH_NODE
+from tests.demo.environment import MESH_NODE, NODE
 from tests.mesh.world import CLIENT, OUTSIDER, Mesh, spiffe_id
 
 pytestmark = pytest.mark.real
@@ -28,6 +28,7 @@ def test_the_server_is_told_the_identities_of_both_ends(mesh: Mesh) -> None:
 def test_plaintext_from_outside_is_let_in_while_permissive_and_refused_while_strict(mesh: Mesh) -> None:
     assert mesh.outside.pod(OUTSIDER)["spec"]["nodeName"] == MESH_NODE
     pods = mesh.pods("app=web")
+    assert any(pod["spec"]["nodeName"] != MESH_NODE for pod in pods)
     for pod in pods:
         assert mesh.get(f"http://{pod['status']['podIP']}:8080/hostname", source=OUTSIDER).status == 200
     with mesh.applied("strict"):
@@ -40,5 +41,8 @@ def test_plaintext_from_outside_is_let_in_while_permissive_and_refused_while_str
 
 
 def test_the_mesh_reaches_a_pod_outside_of_it_on_another_nodes_instance(mesh: Mesh) -> None:
+    assert (
+        mesh.inside.pod(CLIENT)["spec"]["nodeName"] == NODE and mesh.outside.pod(OUTSIDER)["spec"]["nodeName"] != NODE
+    )
     answer = mesh.get("http://outsider.plain/hostname")
     assert (answer.status, answer.body) == (200, OUTSIDER)

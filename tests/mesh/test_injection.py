@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+
 import pytest
 
-from tests.e2e.nodeless import is_ready
+from tests.e2e.nodeless import container_status, is_ready, restarts
 from tests.mesh.world import CLIENT, OUTSIDER, Mesh
 from vk_provider.jsontypes import Json
 
@@ -16,6 +20,9 @@ def init_status(pod: Json, name: str) -> Json:
 
 
 def test_the_webhook_injects_a_native_sidecar_because_of_the_nodes_kubelet_version(mesh: Mesh) -> None:
+    for node in mesh.nodeless.get("nodes")["items"]:
+        version = re.fullmatch(r"v1\.(\d+)\.\d+", node["status"]["nodeInfo"]["kubeletVersion"])
+        assert version and int(version[1]) >= 33
     pod = mesh.inside.pod(CLIENT)
     names = [(item["name"], item.get("restartPolicy")) for item in pod["spec"]["initContainers"]]
     assert names == [("istio-init", None), ("istio-proxy", "Always")]
@@ -50,6 +57,34 @@ def test_the_applications_probe_is_rewritten_to_the_agents_port_and_decides_abou
         probe = pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]
         assert (probe["port"], probe["path"]) == (15020, "/app-health/web/readyz")
         assert is_ready(pod)
+
+
+def test_a_pod_is_ready_while_its_application_and_its_proxy_are_although_nobody_may_call_without_a_certificate(
+    mesh: Mesh,
+) -> None:
+    pods = mesh.inside
+    with mesh.applied("strict", "probed"):
+        running = pods.wait_pod("probed", "started", lambda pod: container_status(pod, "main").get("started"))
+        assert running["spec"]["containers"][0]["readinessProbe"]["httpGet"]["port"] == 15020
+        assert init_status(running, "istio-proxy")["ready"] and not is_ready(running)
+        address = running["status"]["podIP"]
+        refused = mesh.wait_get(
+            "strict", f"http://{address}:8080/etc", lambda answer: answer.exit_code != 0, source=OUTSIDER
+        )
+        assert refused.status == 0
+        pods.execute("probed", "touch /tmp/ready")
+        pods.wait_pod("probed", "Ready by its application", is_ready)
+        pods.execute("probed", "rm /tmp/ready")
+        pods.wait_pod("probed", "not Ready by its application", lambda pod: not is_ready(pod))
+        pods.execute("probed", "touch /tmp/ready")
+        pods.wait_pod("probed", "Ready again", is_ready)
+        (envoy,) = pods.instance("probed").processes("envoy")
+        os.kill(envoy, signal.SIGSTOP)
+        frozen = pods.wait_pod("probed", "not Ready by its proxy", lambda pod: not is_ready(pod))
+        assert not init_status(frozen, "istio-proxy")["ready"]
+        os.kill(envoy, signal.SIGCONT)
+        whole = pods.wait_pod("probed", "Ready with its proxy", is_ready)
+        assert restarts(whole) == init_status(whole, "istio-proxy")["restartCount"] == 0
 
 
 def test_outbound_and_inbound_requests_go_through_the_proxies(mesh: Mesh) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
-from tests.e2e.nodeless import is_ready
+from tests.e2e.nodeless import container_ids, is_ready
 from tests.e2e.until import until
-from tests.mesh.world import READY_LIMIT_S, Mesh
+from tests.mesh.world import CLIENT, READY_LIMIT_S, Mesh
+from vk_provider.jsontypes import Json
 
 pytestmark = pytest.mark.real
 
@@ -27,6 +31,21 @@ def test_the_sidecar_outlives_the_application_on_termination(mesh: Mesh) -> None
             mesh.inside.kubectl("delete", "pod", "last-words")
             rest = following.stdout.read()
     assert rest.startswith("web-") and " answered last" in rest
+
+
+def test_a_sidecar_that_dies_is_started_again_and_the_application_goes_on(mesh: Mesh) -> None:
+    (envoy,) = mesh.inside.instance(CLIENT).processes("envoy")
+    before = mesh.inside.pod(CLIENT)
+    (status,) = [item for item in before["status"]["initContainerStatuses"] if item["name"] == "istio-proxy"]
+    os.kill(envoy, signal.SIGKILL)
+
+    def is_back(pod: Json) -> bool:
+        (now,) = [item for item in pod["status"]["initContainerStatuses"] if item["name"] == "istio-proxy"]
+        return is_ready(pod) and now["restartCount"] == status["restartCount"] + 1
+
+    after = mesh.inside.wait_pod(CLIENT, "its sidecar is back", is_back)
+    assert container_ids(after) == container_ids(before)
+    assert mesh.statuses("http://web/hostname", 30) == {200: 30}
 
 
 def test_a_classic_sidecar_that_holds_the_application_is_up_before_its_first_request(mesh: Mesh) -> None:

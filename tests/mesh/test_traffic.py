@@ -12,12 +12,13 @@ REQUESTS, LEAST, MOST = 1000, 53, 147
 """Of 1,000 requests at 10 %: 100 plus or minus five standard deviations (9.5 each)."""
 
 
-def test_one_request_in_ten_goes_to_the_new_version(mesh: Mesh) -> None:
+def test_one_request_in_ten_goes_to_the_new_version(mesh: Mesh, figures: dict[str, str]) -> None:
     with mesh.applied("split"):
         # Without the split, v2 has a third of the endpoints.
         until("the weights are there", lambda: mesh.versions("http://web/hostname", 100)["web-v2"] < 25)
         found = mesh.versions("http://web/hostname", REQUESTS)
     assert set(found) == {"web-v1", "web-v2"} and found.total() == REQUESTS
+    figures["VirtualService 90/10"] = f"{found['web-v1']} to {found['web-v2']} of {REQUESTS}"
     assert LEAST <= found["web-v2"] <= MOST
 
 

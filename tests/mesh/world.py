@@ -54,6 +54,12 @@ class Mesh:
             "rollout", "status", target, f"--timeout={READY_LIMIT_S:.0f}s", timeout_s=READY_LIMIT_S + 10
         )
 
+    def wait_gateway(self) -> None:
+        """Until the Gateway of manifests/istio/gateway.yaml is served by what istiod has deployed for it."""
+        for target, condition in (("gateway/front", "Programmed"), ("deployment/front-istio", "Available")):
+            words = ("wait", target, f"--for=condition={condition}", f"--timeout={READY_LIMIT_S:.0f}s")
+            self.inside.kubectl(*words, timeout_s=READY_LIMIT_S + 10)
+
     @contextmanager
     def applied(self, *names: str) -> Iterator[None]:
         """Manifests of manifests/istio while the block runs."""
