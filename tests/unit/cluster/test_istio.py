@@ -20,7 +20,7 @@ from tests.cluster.images.store import ImageStore
 from tests.cluster.istio import envoy
 from tests.cluster.istio.installation import MANIFESTS, fill_in
 from tests.cluster.targets import ISTIO, ISTIO_MODULE, istio_version, required_version, targets
-from tests.demo.environment import MESH_NODE, Environment, mesh_environment
+from tests.demo.environment import MESH_NODE, NODE, Environment, mesh_environment
 
 VALUES = {"REGISTRY": "192.0.2.1:5000", "VERSION": "1.2", "ADDRESS": "192.0.2.1", "PORT": "5000"}
 
@@ -91,11 +91,11 @@ def test_what_is_set_on_istio_is_what_stock_envoy_lacks() -> None:
     }
 
 
-def test_the_clusters_nodes_have_no_taint_and_the_one_that_the_manifests_name(tmp_path: Path) -> None:
+def test_the_clusters_nodes_have_no_taint_and_are_those_that_the_manifests_name(tmp_path: Path) -> None:
     environment = mesh_environment(tmp_path, "mesh", "10.0.0.0/16", "10.0.0.1")
     assert not environment.taint and environment.more_nodes == (MESH_NODE,)
     named = {spec["nodeSelector"]["kubernetes.io/hostname"] for _, spec in pod_specs() if "nodeSelector" in spec}
-    assert named == {MESH_NODE}
+    assert named == {NODE, MESH_NODE}
     environment.save()
     assert Environment.load(tmp_path) == environment
 
