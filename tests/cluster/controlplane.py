@@ -28,7 +28,8 @@ from tests.cluster.process import Process
 from tests.cluster.rest import Rest
 from tests.cluster.state import Endpoints, StateDir, choose_endpoints
 
-READY_S = 60.0
+READY_S = 180.0
+"""A few seconds, where nothing else wants the CPUs."""
 ADMIN = ("kubernetes-admin", ("system:masters",))
 
 

@@ -19,7 +19,7 @@ NAMESPACE = "kube-system"
 APISERVICE = "v1beta1.metrics.k8s.io"
 RBAC = "rbac.authorization.k8s.io"
 SLICE = f"{NAME}-host"
-READY_S = 30.0
+READY_S = 120.0
 
 
 def up(plane: ControlPlane) -> None:

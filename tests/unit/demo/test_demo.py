@@ -20,8 +20,11 @@ from tests.demo.environment import Environment
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Environment:
-    return Environment(tmp_path / "demo", subnet="127.0.0.0/8", address="127.0.0.1", healthz_port=0)
+def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    """Of no machine: whoever runs the tests as root has perhaps a demo of his own, whose network would go."""
+    monkeypatch.setattr(cluster, "require_machine", lambda: None)
+    monkeypatch.setattr(cluster, "local_cloud", lambda environment, verb: None)
+    return Environment(tmp_path / "demo", "unit-test", subnet="127.0.0.0/8", address="127.0.0.1", healthz_port=0)
 
 
 def test_how_a_demo_was_brought_up_is_remembered(demo: Environment) -> None:
@@ -100,7 +103,6 @@ def test_what_cannot_be_taken_down_keeps_nothing_else_up_and_its_state_stays(
     def fail(environment: Environment, verb: str) -> None:
         raise ClusterError("an instance does not end", "look at it")
 
-    monkeypatch.setattr(cluster, "require_machine", lambda: None)
     monkeypatch.setattr(cluster, "local_cloud", fail)
     monkeypatch.setattr(ControlPlane, "down", lambda self: done.append("control plane"))
     monkeypatch.setattr(Registry, "down", lambda self: done.append("registry"))
