@@ -30,7 +30,7 @@ class Rest:
     ca: Path
     pair: tuple[Path, Path] | None = None
 
-    def request(self, method: str, path: str, body: Any = None, timeout_s: float = 10) -> str:
+    def request(self, method: str, path: str, body: Any = None, timeout_s: float = 60) -> str:
         """The body of the answer. Raises Refused on a status of 400 or more, OSError when nothing answers."""
         target = urllib.parse.urlsplit(self.url)
         connection = http.client.HTTPSConnection(
