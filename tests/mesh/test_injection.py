@@ -21,7 +21,7 @@ def init_status(pod: Json, name: str) -> Json:
 
 def test_the_webhook_injects_a_native_sidecar_because_of_the_nodes_kubelet_version(mesh: Mesh) -> None:
     for node in mesh.nodeless.get("nodes")["items"]:
-        version = re.fullmatch(r"v1\.(\d+)\.\d+", node["status"]["nodeInfo"]["kubeletVersion"])
+        version = re.fullmatch(r"v1\.(\d+)\.\d+(\+[\w.]+)?", node["status"]["nodeInfo"]["kubeletVersion"])
         assert version and int(version[1]) >= 33
     pod = mesh.inside.pod(CLIENT)
     names = [(item["name"], item.get("restartPolicy")) for item in pod["spec"]["initContainers"]]
