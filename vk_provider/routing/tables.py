@@ -34,6 +34,7 @@ class ServiceTables:
         self._followers = Followers()
         self._whole: asyncio.Future[TableText] | None = None
         self._whole_revision = ""
+        self._turnstile = asyncio.Lock()
         self._differences: dict[str, asyncio.Future[TableText]] = {}
 
     @property
@@ -77,7 +78,7 @@ class ServiceTables:
             self._whole_revision = newest.revision
             self._whole = _make(lambda: encode_whole(newest, self._node_addresses), len(newest.fragments))
         assert self._whole is not None
-        return await asyncio.shield(self._whole)
+        return await self._wait(self._whole)
 
     async def _difference(self, base: str, newest: Table, changes: int) -> TableText:
         found = self._differences.get(base)
@@ -85,7 +86,15 @@ class ServiceTables:
             pair = self._history.since(base)
             assert pair is not None
             found = self._differences[base] = _make(lambda: encode_difference(*pair), changes)
-        return await asyncio.shield(found)
+        return await self._wait(found)
+
+    async def _wait(self, text: asyncio.Future[TableText]) -> TableText:
+        """After a start all sessions wait for one text: they go on one after another, each in a turn of the event loop
+        of its own."""
+        if text.done():
+            return text.result()
+        async with self._turnstile:
+            return await asyncio.shield(text)
 
 
 def _is_useless(made: asyncio.Future[TableText] | None) -> bool:

@@ -124,3 +124,27 @@ async def test_followers_are_told_of_each_new_revision_until_they_leave() -> Non
     leave()
     await published.move(1, "10.1.0.1")
     assert told == ["a", "b", "b"] and published.source.followers == 1
+
+
+async def test_sessions_that_wait_for_one_text_do_not_go_on_in_the_same_turn_of_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "INLINE_SERVICES", 1)
+    published = Published(3)
+    await published.publish()
+    turn, turns_of_texts = 0, []
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            await asyncio.sleep(0)
+            turn += 1
+
+    async def follow() -> None:
+        assert await published.source.text_from("") is not None
+        turns_of_texts.append(turn)
+
+    counting = asyncio.create_task(count_turns())
+    await asyncio.gather(*(follow() for _ in range(100)))
+    counting.cancel()
+    assert max(turns_of_texts.count(number) for number in turns_of_texts) <= 2
