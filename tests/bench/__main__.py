@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.bench import agent, burst, machine, one_pod, report, services, streams, tables
+from tests.bench import agent, burst, clusterip, machine, network, one_pod, report, services, streams, tables
 from tests.bench.cluster import BenchCluster
 from tests.bench.figure import Figure
 from tests.cluster.errors import ClusterError
@@ -26,6 +26,8 @@ BENCHMARKS: dict[str, Measure] = {
     "agent": agent.measure,
     "services": services.measure,
     "tables": tables.measure,
+    "clusterip": clusterip.measure,
+    "network": network.measure,  # after those that shall not see thousands of Services
     "burst": burst.measure,  # the last: it leaves thousands of pods behind
 }
 

@@ -129,6 +129,12 @@ class PodTimes:
     async def delete(self, name: str) -> None:
         await self._api.call("DELETE", f"{self.path}/{name}")
 
+    async def wait_running(self, name: str, limit_s: float) -> None:
+        """Until this pod runs, whatever the others of the namespace do."""
+        async with asyncio.timeout(limit_s):
+            while name not in self.running:
+                await self.wait(self.running, len(self.running) + 1, limit_s)
+
     async def wait(self, times: dict[str, float], count: int, limit_s: float) -> None:
         """Until `count` pods are in `times` (running or gone)."""
         assert self._task is not None

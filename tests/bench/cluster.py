@@ -73,6 +73,12 @@ class BenchCluster:
             self.plane.kubectl("apply", "-f", str(PROJECT / "manifests" / "base" / name))
         approver.up(self.plane, approver.Policy(("local", "simulated"), (SUBNET,), (PROVIDER_USER,)))
 
+    def renew(self) -> None:
+        """A control plane without objects; providers are stopped, and nothing of theirs stays."""
+        self.down()
+        self.plane = ControlPlane(StateDir(self.root / "cluster"))
+        self.up()
+
     def down(self) -> None:
         """Everything away; works after a crash and when there is nothing."""
         for name in ("simulated", "local"):

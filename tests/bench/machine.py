@@ -28,6 +28,16 @@ def resident_mb(pid: int) -> float:
     return _kilobytes(Path(f"/proc/{pid}/status").read_text(), "VmRSS:") * 1024 / 1e6
 
 
+def peak_mb(pid: int) -> float:
+    """VmHWM in MB (10^6 bytes): the most that was resident since the start or since `reset_peak`."""
+    return _kilobytes(Path(f"/proc/{pid}/status").read_text(), "VmHWM:") * 1024 / 1e6
+
+
+def reset_peak() -> None:
+    """Of this process: proc(5), clear_refs."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def private_mb(pid: int) -> float:
     """Memory that would be free if the process ended: Private_* of smaps_rollup, in MB (10^6 bytes)."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()

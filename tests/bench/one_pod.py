@@ -107,7 +107,7 @@ async def run_pod(cluster: BenchCluster, api: Api, provider: Provider, name: str
     await times.start()
     before = await _sums(api, provider)
     await times.create(build_pod(provider.node, name))
-    await times.wait(times.running, 1, LIMIT_S)
+    await times.wait_running(name, LIMIT_S)
     running_wall = time.time() - (time.perf_counter() - times.running[name])
     after = before
     while after[2] == before[2]:  # the provider counts when the answer to its PATCH has come
