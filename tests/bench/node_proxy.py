@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -50,7 +51,8 @@ class NodeProxy:
         config = self._directory / "config.yaml"
         config.write_text(_CONFIG.format(kubeconfig=self._kubeconfig, node=self._node, pods=SUBNET))
         program = build.ensure("controlplane").parent / "kube-proxy"
-        command = ["nsenter", f"--net={self._namespace}", str(program), f"--config={config}", "--v=2"]
+        enter = shutil.which("nsenter") or "nsenter"
+        command = [enter, f"--net={self._namespace}", str(program), f"--config={config}", "--v=2"]
         self._process.start(command)
 
     def stop(self) -> None:

@@ -42,7 +42,9 @@ def find_place(cluster: BenchCluster, pod: Json) -> PodPlace:
     """Raises LookupError. The pod must run COMMAND."""
     init = first_process(instance_directory(cluster, pod))
     agent = find_children(init, "vk-agent")[0]
-    container = next(pid for pid in _descendants(init) if _name(pid) == COMMAND[0])
+    container = next((pid for pid in _descendants(init) if _name(pid) == COMMAND[0]), 0)
+    if not container:
+        raise LookupError(f"no process {COMMAND[0]} below {init}")
     return PodPlace(pod["status"]["podIP"], f"/proc/{init}/ns/net", f"/proc/{container}/ns/net", agent)
 
 
@@ -57,13 +59,20 @@ async def start_pod(cluster: BenchCluster, api: Api, provider: Provider, name: s
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    for child in find_children(pid, ""):
+    try:
+        children = find_children(pid, "")
+    except FileNotFoundError:
+        return  # it has ended, as each command of the agent does
+    for child in children:
         yield child
         yield from _descendants(child)
 
 
 def _name(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text().strip()
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except FileNotFoundError:
+        return ""
 
 
 def run_within(namespace: str, call: Callable[[], T]) -> T:
