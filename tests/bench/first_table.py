@@ -121,7 +121,7 @@ class FirstTables:
                 later_few,
                 "ms",
                 goal=spread,
-                note=f"{few} Services {note}; goal: half of what one pod without differs from the next by",
+                note=f"{few} Services {note}; goal: the distance of the quartiles without them",
             ),
             *(
                 median_figure(
@@ -137,9 +137,9 @@ class FirstTables:
 
 
 def _spread(values: Sequence[float]) -> float:
-    """Half of the distance between the quartiles."""
+    """The distance between the quartiles."""
     quarters = statistics.quantiles(values, n=4)
-    return (quarters[2] - quarters[0]) / 2
+    return quarters[2] - quarters[0]
 
 
 def _parts(rounds: Sequence[Round]) -> dict[str, float]:

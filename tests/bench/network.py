@@ -213,7 +213,10 @@ def _change_figures(name: str, services: int, ours_ms: list[float], theirs: _The
         ),
         median_figure(name, ours_ms, "ms", note=f"with {services} Services"),
         median_figure(
-            f"{name}_kube_proxy", theirs.changes_ms, "ms", note="the same by kube-proxy, minSyncPeriod 1 ms for 1 s"
+            f"{name}_kube_proxy",
+            theirs.changes_ms,
+            "ms",
+            note="the same by kube-proxy, which waits for nothing (minSyncPeriod 1 ms)",
         ),
     ]
 
