@@ -104,6 +104,15 @@ class PodMemory:
         """Take over a newer Pod object of the API."""
         self.api_pod = with_local_annotations(pod, self.first_seen)
 
+    def take_services(self, services: list[Json]) -> bool:
+        """Take over the newest Services; return whether a container may have waited for them.
+
+        A kubelet makes no pass when a Service changes: it reads its lister when it makes a container's environment
+        (kubelet_pods.go makeEnvironmentVariables). A pass more would call readiness probes and send a status.
+        """
+        waited, self.services = self.services is None, services
+        return waited
+
     def take_pod(self) -> bool:
         """A pass begins, with the pod as it is now; return whether that is another one than before.
 

@@ -134,6 +134,10 @@ class PodRun:
         self._publisher.request(save=True)
         self._wake.set()
 
+    def keep(self) -> None:
+        """The memory has changed in what only the next container sees: no pass, but it outlives the agent."""
+        self._save()
+
     async def run(self) -> None:
         """Returns only when cancelled; raises when one of the loops broke."""
         self._restore_probes()

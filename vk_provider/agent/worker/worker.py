@@ -60,7 +60,10 @@ class PodWorker:
         elif message["type"] == "references":
             self._memory.references = message["references"]
         elif message["type"] == "services":
-            self._memory.services = message["services"]
+            if not self._memory.take_services(message["services"]):
+                if self._run is not None:
+                    self._run.keep()
+                return
         else:
             self._memory.apply_stop(message)
         if self._run is not None:
