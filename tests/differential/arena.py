@@ -12,7 +12,8 @@ from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
 from tests.differential.api import Api
 from tests.differential.case import Case, localise
-from tests.differential.compare import Difference, compare
+from tests.differential.compare import compare
+from tests.differential.difference import Difference
 from tests.differential.history import History
 from tests.differential.twin import Twin, clear
 from vk_provider.jsontypes import Json

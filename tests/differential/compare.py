@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from tests.differential.difference import Difference, difference, generalise, gist
+from tests.differential.events import compare_events
 from tests.differential.history import History, has_begun
 from tests.differential.normalise import (
     Own,
     before_back_off,
     normalise,
     normalise_status,
-    normalise_text,
     own_of,
     without_unlimited,
 )
@@ -28,22 +28,10 @@ TOLERANCE_S = 2.5
 """Around a moment: a tick of the kubelet's PLEG (1 s), a sync and the status manager's batch."""
 LASTING_S = 4.0
 """What one side shows at least this long, the other must have shown at all."""
-EDGE_S = 3.0
-"""An event that comes so shortly before the pod's deletion may have been due just after it on the other side."""
+LONG_S = 15.0
+"""Longer than a kubelet's sync is late (10 s): what it shows a sync later, it has shown by then."""
 ENDING_S = 4.0
 """By which the durations of deletions may differ; a kubelet's clean-up waits for its 1-2 s ticks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """`kind` groups: it holds no names and numbers of a case. `ours` and `theirs` are what the two sides showed."""
-
-    kind: str
-    ours: str
-    theirs: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}\n    here:    {self.ours}\n    kubelet: {self.theirs}"
 
 
 def compare(ours: History, theirs: History) -> list[Difference]:
@@ -54,15 +42,15 @@ def compare(ours: History, theirs: History) -> list[Difference]:
     sides = (ours, theirs)
     owns = tuple(own_of(side.namespace, side.node, [item.pod for item in side.versions]) for side in sides)
     found: dict[str, Difference] = {}
-    for difference in (
+    for each in (
         *_compare_answers(sides, owns),
         *_compare_first(sides, owns),
         *_compare_moments(sides, owns),
         *_compare_lasting(sides, owns),
-        *_compare_events(sides, owns),
+        *compare_events(sides, owns),
         *_compare_endings(sides, owns),
     ):
-        found.setdefault(difference.kind, difference)
+        found.setdefault(each.kind, each)
     return list(found.values())
 
 
@@ -73,15 +61,15 @@ def _compare_answers(sides: tuple[History, History], owns: tuple[Own, ...]) -> I
     for key in dict.fromkeys([*sides[0].answers, *sides[1].answers]):
         values = [normalise(side.answers.get(key), own) for side, own in zip(sides, owns, strict=True)]
         if values[0] is None or values[1] is None:
-            yield _difference(f"answer {_verb(key)}: missing", values[0], values[1])
+            yield difference(f"answer {_verb(key)}: missing", values[0], values[1])
             continue
         for name in dict.fromkeys([*values[0], *values[1]]):
             first, second = values[0].get(name), values[1].get(name)
             if first != second:
                 label = (
-                    generalise(f": {_gist(first, second)}") if name in ("message", "body", "stderr", "stdout") else ""
+                    generalise(f": {gist(first, second)}") if name in ("message", "body", "stderr", "stdout") else ""
                 )
-                yield _difference(f"answer {_verb(key)}.{name}{label}", first, second)
+                yield difference(f"answer {_verb(key)}.{name}{label}", first, second)
 
 
 def _verb(key: str) -> str:
@@ -140,7 +128,7 @@ def differ(ours: Any, theirs: Any, path: str) -> Iterator[Difference]:
         for key in dict.fromkeys([*ours, *theirs]):
             yield from differ(ours.get(key), theirs.get(key), f"{path}.{key}")
     elif ours != theirs and not _one_restart_apart(path, ours, theirs):
-        yield _difference(_path_kind(path, ours, theirs), ours, theirs)
+        yield difference(_path_kind(path, ours, theirs), ours, theirs)
 
 
 def _one_restart_apart(path: str, ours: Any, theirs: Any) -> bool:
@@ -154,7 +142,7 @@ def _path_kind(path: str, ours: Any, theirs: Any) -> str:
     if isinstance(ours, dict) or isinstance(theirs, dict):
         return f"{kind}: {_summary(ours)} / {_summary(theirs)}"
     if path.endswith(("message", "volumeMounts")) and ours and theirs:
-        return f"{kind}: {generalise(_gist(ours, theirs))}"
+        return f"{kind}: {generalise(gist(ours, theirs))}"
     if path.endswith("restartCount"):
         return kind
     return generalise(f"{kind}: {_summary(ours)} / {_summary(theirs)}")
@@ -193,6 +181,7 @@ def _compare_lasting(sides: tuple[History, History], owns: tuple[Own, ...]) -> I
                 if seconds >= LASTING_S and facet not in spans[there]:
                     said = (f"{facet} for {seconds:.0f} s", "never")
                     kind = re.sub(r"^(\w*[cC]ontainer) \S+", r"\1", facet)
+                    kind += " for long" if seconds >= LONG_S else ""
                     yield Difference(f"{label} {where}: {generalise(kind)}", *(said if here == 0 else said[::-1]))
 
 
@@ -243,62 +232,6 @@ def _without_generation(conditions: Json) -> Json:
     return {name: {word: item[word] for word in words if item.get(word)} for name, item in conditions.items()}
 
 
-# Events.
-
-
-def _compare_events(sides: tuple[History, History], owns: tuple[Own, ...]) -> Iterator[Difference]:
-    counted = [_count_events(side, own) for side, own in zip(sides, owns, strict=True)]
-    for key in dict.fromkeys([*counted[0], *counted[1]]):
-        numbers = [counts.get(key, (0, False)) for counts in counted]
-        (here, edge_here), (there, edge_there) = numbers
-        kind, reason, message = key
-        label = generalise(f"event {kind} {reason}: {message}")
-        said = [f"{kind} {reason} x{number}: {message}" if number else "never" for number in (here, there)]
-        if here and there:
-            if reason not in PER_PASS and abs(here - there) > max(2, 0.35 * max(here, there)):
-                yield Difference(f"count of {label}", *said)
-        elif not (edge_here or edge_there or (reason == "Killing" and _depends_on_the_moment(sides, message))):
-            yield Difference(f"{label} ({'only here' if here else 'only kubelet'})", *said)
-
-
-PER_PASS = ("BackOff", "DeadlineExceeded", "Failed", "FailedMount", "FailedCreatePodSandBox")
-"""Recorded once in every pass of the pod's worker while something stands in its way. How often that comes round is the
-worker's own: a kubelet's queue adds up to 10 s to a back-off."""
-HICCUPS = (
-    # The kubelet's watch of the one object was late: it tries again at once.
-    re.compile(r"failed to sync (configmap|secret) cache: timed out waiting for the condition"),
-    # A probe has met the end of its container: how far that has come, and whether one meets it at all, is chance.
-    re.compile(r"probe errored .*failed to exec in container: (container is in|failed to (load task|create exec))"),
-)
-"""Events that say nothing about the pod: of a kubelet on a busy machine, of a moment."""
-STATUS_LISTS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
-AFTER_THE_END = ("ResizeStarted",)
-"""What a kubelet's allocation manager records of pods whatever has become of them."""
-NODE_EVENTS = ("Scheduled", "FailedScheduling", "TaintManagerEviction")
-"""Written by the scheduler and by controllers."""
-
-
-def _count_events(side: History, own: Own) -> dict[tuple[str, str, str], tuple[int, bool]]:
-    """(type, reason, message) -> how often, and whether it came at the edge of the pod's deletion only."""
-    counts: dict[tuple[str, str, str], tuple[int, bool]] = {}
-    for seen in side.events.values():
-        event = seen.event
-        if event["involvedObject"].get("uid") not in ("", side.uid) or event.get("reason") in NODE_EVENTS:
-            continue
-        if any(hiccup.search(str(event.get("message", ""))) for hiccup in HICCUPS):
-            continue
-        where = str(event["involvedObject"].get("fieldPath", ""))
-        message = normalise_text(str(event.get("message", "")), own) + (f" @{where}" if where else "")
-        if event.get("reason") in AFTER_THE_END and has_ended_before(side, seen.first):
-            message = f"(after the end) {message}"
-        key = (str(event.get("type")), str(event.get("reason")), message)
-        number = int(event.get("count") or event.get("series", {}).get("count") or 1)
-        edge = side.deleted is not None and side.deleted - EDGE_S < seen.first < side.deleted + 0.2
-        before, at_edge = counts.get(key, (0, True))
-        counts[key] = (before + number, at_edge and edge)
-    return counts
-
-
 # Endings.
 
 
@@ -306,7 +239,7 @@ def _compare_endings(sides: tuple[History, History], owns: tuple[Own, ...]) -> I
     taken = [side.gone - side.deleted if side.gone and side.deleted else None for side in sides]
     if (taken[0] is None) != (taken[1] is None):
         if all(side.created for side in sides):
-            yield _difference("ending: gone", taken[0] is not None, taken[1] is not None)
+            yield difference("ending: gone", taken[0] is not None, taken[1] is not None)
     elif taken[0] is not None and taken[1] is not None and abs(taken[0] - taken[1]) > ENDING_S:
         slower = "here" if taken[0] > taken[1] else "kubelet"
         again = " after a second deletion" if any(_is_deleted_again(side) for side in sides) else ""
@@ -315,35 +248,12 @@ def _compare_endings(sides: tuple[History, History], owns: tuple[Own, ...]) -> I
     if all(lasts):
         phases = [status.get("phase") for status in lasts]
         if phases[0] != phases[1]:
-            yield _difference(f"ending: phase: {phases[0]} / {phases[1]}", *phases)
+            yield difference(f"ending: phase: {phases[0]} / {phases[1]}", *phases)
         codes = [_exit_codes(before_back_off(status)) for status in lasts]
         for name in dict.fromkeys([*codes[0], *codes[1]]):
             if codes[0].get(name) != codes[1].get(name):
                 first, second = codes[0].get(name), codes[1].get(name)
-                yield _difference(f"ending: container: {first} / {second}", first, second)
-
-
-def _depends_on_the_moment(sides: tuple[History, History], message: str) -> bool:
-    """Whether this is the stop of a container that only on one side ran when its pod was deleted: it is being started
-    again and again, and its statuses are compared anyway."""
-    stopped = re.match(r"Stopping container \S+ @spec\.\w+\{(.+)\}$", message)
-    return stopped is not None and not all(_runs_at_deletion(side, stopped[1]) for side in sides)
-
-
-def _runs_at_deletion(side: History, name: str) -> bool:
-    if side.deleted is None:
-        return False
-    status = side.between(side.deleted - 0.001, side.deleted - 0.001)[-1:]
-    lists = [item.get("status", {}).get(key) or () for item in status for key in STATUS_LISTS]
-    return any("running" in (each.get("state") or {}) for found in lists for each in found if each["name"] == name)
-
-
-def has_ended_before(side: History, moment: float) -> bool:
-    """Whether the pod had a terminal phase then, or was being deleted."""
-    if side.deleted is not None and side.deleted <= moment:
-        return True
-    ended = ("Succeeded", "Failed")
-    return any(item.at <= moment and item.pod.get("status", {}).get("phase") in ended for item in side.versions)
+                yield difference(f"ending: container: {first} / {second}", first, second)
 
 
 def _is_deleted_again(side: History) -> bool:
@@ -359,28 +269,3 @@ def _exit_codes(status: Json) -> dict[str, str]:
             state, details = next(iter(container.get("state", {}).items()), ("none", {}))
             codes[name] = f"{state} {(details or {}).get('reason', '')} {(details or {}).get('exitCode', '')}".strip()
     return codes
-
-
-# Words.
-
-
-def generalise(text: str) -> str:
-    """A kind's text: numbers, quoted words and names of containers of the grammar taken out."""
-    text = re.sub(
-        r"\b(main|init\d|bad\d|side\d|late\d|more\d|own\d|ruled\d|peer\d|c\d|bare\d|sized\d|debug)\b", "C", text
-    )
-    text = re.sub(r"\[C( C)*\]", "[C]", text)
-    text = re.sub(r"\d+", "N", text)
-    return text if len(text) <= 160 else text[:157] + "..."
-
-
-def _gist(first: Any, second: Any) -> str:
-    """The second text from where it departs from the first."""
-    ours, theirs = str(first), str(second)
-    start = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
-    start = max(0, start - 12)
-    return f"{ours[start : start + 40]!r} / {theirs[start : start + 40]!r}"
-
-
-def _difference(kind: str, ours: Any, theirs: Any) -> Difference:
-    return Difference(kind, str(ours), str(theirs))

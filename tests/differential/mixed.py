@@ -7,8 +7,8 @@ from tests.cluster.controlplane import ControlPlane
 from tests.demo import cluster
 from tests.demo.environment import NODE, Environment
 from tests.differential.case import IMAGES
+from tests.differential.normalise import KUBELET
 
-KUBELET = "kubelet"
 NODES = (NODE, KUBELET)
 """Ours first."""
 

@@ -56,12 +56,7 @@ TEXT_RULES = (
     _text("directory of an atomic writer", r"\.\.\d{4}_\d\d_\d\d_\d\d_\d\d_\d\d\.\d+", "..STAMP", "named by time"),
     _text("runc's own numbers", r"/proc/self/fd/\d+|/proc/\d+/", "/proc/N/", "process IDs and descriptors"),
     _text("network namespaces", r"/netns/cni-[0-9a-f-]{36}", "/netns/cni-ID", "named at random"),
-    _text(
-        "what a name server says",
-        r"lookup (\S+?)(?: on [\d.:]+)?: (?:no such host|read udp \S+: i/o timeout)",
-        r"lookup \1: no such host",
-        "the kubelet's namespace reaches none",
-    ),
+    _text("server of a look-up", r"lookup (\S+) on [\d.:]+:", r"lookup \1:", "each Node has a resolver of its own"),
     _text("exec socket", r"/(tmp|run)/\S*runc-process\d+", "/runc-process", "a temporary file"),
     _text("request of the streaming server", r"/(exec|attach|portforward)/\w{8}\b", r"/\1/TOKEN", "drawn at random"),
     _text(
@@ -77,6 +72,19 @@ TEXT_RULES = (
         "which address family localhost is first",
     ),
 )
+
+
+KUBELET_RULES = (
+    _text(
+        "what a name server says",
+        r"lookup (\S+?)(?: on [\d.:]+)?: read udp \S+: i/o timeout",
+        r"lookup \1: no such host",
+        "the kubelet's namespace reaches no name server, an instance does and is told that there is no such host",
+    ),
+)
+"""Of the kubelet's side alone: what its surroundings lack."""
+KUBELET = "kubelet"
+"""The Node of the real one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +185,7 @@ def normalise_text(text: str, own: Own) -> str:
     if own.namespace:  # a label of a domain name, too
         text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(own.namespace)}(?![A-Za-z0-9])", "NAMESPACE", text)
     text = re.sub(rf"(?<![\w.-]){re.escape(own.node)}(?![\w-])", "NODE", text) if own.node else text
-    for rule in TEXT_RULES:
+    for rule in (*(KUBELET_RULES if own.node == KUBELET else ()), *TEXT_RULES):
         text = rule.pattern.sub(rule.replacement, text)
     return text
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.differential.case import Case
-from tests.differential.compare import Difference
+from tests.differential.difference import Difference
 
 KIND_WIDTH = 100
 

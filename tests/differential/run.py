@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.conformance.circumstance import read_commit, read_machine
 from tests.differential.arena import Pair
 from tests.differential.case import Case
-from tests.differential.compare import Difference
+from tests.differential.difference import Difference
 from tests.differential.known import Known, explain, noteworthy, unexplained
 from tests.differential.recording import write_recording
 from tests.differential.report import Kind, Totals, order, render, table

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.differential.arena import Arena
-from tests.differential.compare import Difference, compare
+from tests.differential.compare import compare
+from tests.differential.difference import Difference
 from tests.differential.known import unexplained
 from tests.differential.recording import read_recording
 from tests.e2e.nodeless import Nodeless

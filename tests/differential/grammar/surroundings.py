@@ -149,7 +149,7 @@ def host_namespaces(draft: Draft) -> None:
 def shared_process_namespace(draft: Draft) -> None:
     draft.spec["shareProcessNamespace"] = True
     draft.add_container("peer", SLEEP)
-    draft.exec(3, "sh", "-c", "ps -o comm,args | sort | uniq")
+    draft.exec(3, "sh", "-c", "ps -o comm,args | grep -v -e sort -e uniq -e grep | sort | uniq")
 
 
 @feature

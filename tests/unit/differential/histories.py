@@ -42,13 +42,23 @@ def history(namespace: str, *versions: tuple[float, Json], end: float = 20.0) ->
     return made
 
 
-def add_event(side: History, reason: str, message: str, count: int = 1, kind: str = "Normal", at: float = 1.0) -> None:
-    event = {
+def add_event(
+    side: History,
+    reason: str,
+    message: str,
+    count: int = 1,
+    kind: str = "Normal",
+    at: float = 1.0,
+    last: float | None = None,
+    of: str = "",
+) -> None:
+    """of: the container that it speaks of"""
+    event: Json = {
         "type": kind,
         "reason": reason,
         "message": message,
         "count": count,
-        "involvedObject": {"kind": "Pod", "uid": side.uid},
+        "involvedObject": {"kind": "Pod", "uid": side.uid, **({"fieldPath": f"spec.containers{{{of}}}"} if of else {})},
         "metadata": {"name": f"x.{len(side.events)}"},
     }
-    side.events[event["metadata"]["name"]] = SeenEvent(at, at, event)  # type: ignore[index]
+    side.events[event["metadata"]["name"]] = SeenEvent(at, at if last is None else last, event)

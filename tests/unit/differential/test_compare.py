@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.differential.compare import compare, generalise, nearest
+from tests.differential.compare import compare, nearest
+from tests.differential.difference import generalise
 from tests.differential.history import History
 from tests.unit.differential.histories import OURS, THEIRS, add_event, container, history, pod, running
 
@@ -41,26 +42,6 @@ def test_what_one_side_shows_for_long_and_the_other_never_is_a_difference_though
     theirs = history(THEIRS, (0, pod("u-2")))
     assert kinds(ours, theirs) == {"lasting only here: container waiting CrashLoopBackOff"}
     assert kinds(theirs, ours) == {"lasting only kubelet: container waiting CrashLoopBackOff"}
-
-
-def test_an_event_of_one_side_is_a_difference_and_numbers_and_names_stay_out_of_its_kind() -> None:
-    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
-    add_event(theirs, "Unhealthy", "Liveness probe failed: got {500}", kind="Warning")
-    assert kinds(ours, theirs) == {"event Warning Unhealthy: Liveness probe failed: got {N} (only kubelet)"}
-
-
-def test_counts_of_events_may_differ_a_little_and_not_much() -> None:
-    for count, expected in ((6, set()), (25, {"count of event Warning Unhealthy: no"})):
-        ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
-        add_event(ours, "Unhealthy", "no", 5, "Warning")
-        add_event(theirs, "Unhealthy", "no", count, "Warning")
-        assert kinds(ours, theirs) == expected
-
-
-def test_an_event_just_before_the_deletion_may_have_been_due_after_it() -> None:
-    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
-    add_event(ours, "BackOff", "late", at=18.5)
-    assert kinds(ours, theirs) == set()
 
 
 def test_answers_are_compared_word_by_word_and_a_message_is_named_by_where_it_departs() -> None:
@@ -151,21 +132,6 @@ def test_the_first_restart_counts_and_one_more_in_a_loop_does_not() -> None:
     assert kinds(restarted(OURS, "u-1", 4), restarted(THEIRS, "u-2", 2)) == {"status.container.restartCount"}
 
 
-def test_what_is_recorded_in_every_pass_counts_by_being_there() -> None:
-    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
-    add_event(ours, "BackOff", "again", 9, "Warning")
-    add_event(theirs, "BackOff", "again", 2, "Warning")
-    assert kinds(ours, theirs) == set()
-    add_event(ours, "BackOff", "another", 1, "Warning")
-    assert kinds(ours, theirs) == {"event Warning BackOff: another (only here)"}
-
-
-def test_a_late_watch_of_the_kubelet_is_no_difference() -> None:
-    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
-    add_event(theirs, "FailedMount", "failed to sync configmap cache: timed out waiting for the condition")
-    assert kinds(ours, theirs) == set()
-
-
 @pytest.mark.parametrize("key", ["containerStatuses", "ephemeralContainerStatuses"])
 @pytest.mark.parametrize("reason", ["PodInitializing", "ContainerCreating"])
 def test_why_a_container_does_not_start_is_no_difference_before_the_kubelet_has_said_it(key: str, reason: str) -> None:
@@ -201,30 +167,6 @@ def test_a_second_deletion_names_the_kind_of_a_slow_end() -> None:
     assert kinds(ours, theirs) == {"ending: slower kubelet"}
 
 
-def test_a_resize_that_starts_after_the_end_of_the_pod_has_a_kind_of_its_own() -> None:
-    versions = ((0, pod("u-2")), (5, pod("u-2", "10.0.0.9", "Failed", container(terminated={"exitCode": 1}))))
-    ours, theirs = history(OURS, *versions), history(THEIRS, *versions)
-    add_event(theirs, "ResizeStarted", "Pod resize started: {}", at=9)
-    assert kinds(ours, theirs) == {"event Normal ResizeStarted: (after the end) Pod resize started: {} (only kubelet)"}
-    theirs.events.clear()
-    add_event(theirs, "ResizeStarted", "Pod resize started: {}", at=4)
-    assert kinds(ours, theirs) == {"event Normal ResizeStarted: Pod resize started: {} (only kubelet)"}
-
-
-def test_a_probe_that_meets_the_end_of_its_container_is_no_difference_and_one_that_cannot_run_is() -> None:
-    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
-    errored = "Readiness probe errored and resulted in unknown state: rpc error: code = {} desc = "
-    errored += "failed to exec in container: "
-    add_event(
-        ours, "Unhealthy", errored.format("NotFound") + "failed to load task: no running task found", kind="Warning"
-    )
-    ended = errored.format("Unknown") + "container is in CONTAINER_EXITED state"
-    add_event(theirs, "Unhealthy", ended, kind="Warning")
-    assert kinds(ours, theirs) == set()
-    add_event(ours, "Unhealthy", errored.format("Unknown") + "failed to start exec: no such file", kind="Warning")
-    assert len(kinds(ours, theirs)) == 1
-
-
 def test_a_pod_that_ends_by_a_phase_of_another_writer_differs_in_that_alone() -> None:
     ended = container(terminated={"exitCode": 137})
     ours = history(OURS, (0, pod("u-1")), (4, pod("u-1", phase="Failed")), (5, pod("u-1")))
@@ -241,14 +183,3 @@ def test_a_pod_that_is_refused_on_one_side_differs_in_that_alone() -> None:
     assert kinds(ours, theirs) == {"refused here: Pod was rejected: spec.containers[N].x is not supported by this node"}
     both = history(THEIRS, (0, pod("u-2", phase="Failed", reason="PodFeatureUnsupported", message=said)))
     assert kinds(ours, both) == set()
-
-
-def test_the_stop_of_a_container_is_a_difference_where_it_ran_on_both_sides() -> None:
-    crashed = container(waiting={"reason": "CrashLoopBackOff"})
-    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
-    add_event(ours, "Killing", "Stopping container main", at=20.5)
-    for seen in ours.events.values():
-        seen.event["involvedObject"]["fieldPath"] = "spec.containers{main}"
-    assert kinds(ours, theirs) == {"event Normal Killing: Stopping container C @spec.containers{C} (only here)"}
-    theirs = history(THEIRS, (0, pod("u-2")), (19, pod("u-2", "10.0.0.9", "Running", crashed)))
-    assert not {kind for kind in kinds(ours, theirs) if "Killing" in kind}

@@ -8,7 +8,7 @@ import pytest
 
 from tests.differential.arena import Pair
 from tests.differential.case import Case
-from tests.differential.compare import Difference
+from tests.differential.difference import Difference
 from tests.differential.grammar.generate import build
 from tests.differential.known import KNOWN, Known, unexplained
 from tests.differential.report import Kind, table

@@ -1,0 +1,204 @@
+"""Compares the events of two histories. Pure.
+
+What depends on the moment alone is left out, each time with what the history says about that moment: a rule never looks
+at the text of an event only, or a fault with the same text would go unseen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tests.differential.difference import Difference, generalise
+from tests.differential.history import History, SeenEvent
+from tests.differential.normalise import Own, normalise_text
+from vk_provider.jsontypes import Json
+
+EDGE_S = 3.0
+"""An event that comes so shortly before the pod's deletion may have been due just after it on the other side."""
+LAG_S = 0.2
+"""By which the watch of events may be behind that of pods."""
+MOMENT_S = 2.5
+"""Within which two pods may be in another step: a tick of the kubelet's PLEG (1 s), a sync and the status's batch."""
+PER_PASS = ("BackOff", "DeadlineExceeded", "Failed", "FailedMount", "FailedCreatePodSandBox")
+"""Recorded once in every pass of the pod's worker while something stands in its way. How often that comes round is the
+worker's own: a kubelet's queue adds up to 10 s to a back-off, and to each of its own doublings of it."""
+PER_PASS_FACTOR, PER_PASS_SLACK = 4, 6
+"""Beyond these a count of those is a difference, too: one side makes passes without a pause, or has stopped making any.
+"""
+AFTER_THE_END = ("ResizeStarted",)
+"""What a kubelet's allocation manager records of pods whatever has become of them."""
+OF_IMAGES = ("Pulled", "Pulling")
+NODE_EVENTS = ("Scheduled", "FailedScheduling", "TaintManagerEviction")
+"""Written by the scheduler and by controllers."""
+LATE_WATCH = re.compile(r"failed to sync (configmap|secret) cache: timed out waiting for the condition")
+"""The kubelet's watch of the one object was late: it tries again at once. Ours has none to be late."""
+AT_AN_END = re.compile(
+    r"probe errored .*failed to exec in container: (container is in|failed to (load task|create exec))"
+)
+"""A probe has met the end of its container: how far that has come, and whether one meets it at all, is chance."""
+STATUS_LISTS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+
+
+@dataclass(slots=True)
+class Counted:
+    """Equal events of one side. edge: all came just before the deletion, so the other side's may be due after it."""
+
+    number: int = 0
+    edge: bool = True
+    seen: list[SeenEvent] = field(default_factory=list)
+
+
+Key = tuple[str, str, str]
+"""Type, reason and message (with the container)."""
+
+
+def compare_events(sides: tuple[History, History], owns: tuple[Own, ...]) -> Iterator[Difference]:
+    """What only one side has recorded, and what one has recorded far more often. The second side is the kubelet's."""
+    counted = [_count(side, own, index == 1) for index, (side, own) in enumerate(zip(sides, owns, strict=True))]
+    for key in dict.fromkeys([*counted[0], *counted[1]]):
+        both = [counts.get(key, Counted()) for counts in counted]
+        kind, reason, message = key
+        label = generalise(f"event {kind} {reason}: {message}")
+        said = [f"{kind} {reason} x{each.number}: {message}" if each.number else "never" for each in both]
+        if both[0].number and both[1].number:
+            if _count_differs(reason, both[0].number, both[1].number):
+                yield Difference(f"count of {label}", *said)
+            continue
+        here = 0 if both[0].number else 1
+        of_the_moment = _is_of_the_moment(sides[here], sides[1 - here], reason, message) or (
+            reason == "BackOff" and all(_ends_a_pass_of_before(sides[here], seen) for seen in both[here].seen)
+        )
+        if not both[here].edge and not of_the_moment:
+            yield Difference(f"{label} ({('only here', 'only kubelet')[here]})", *said)
+
+
+def _count_differs(reason: str, ours: int, theirs: int) -> bool:
+    less, more = sorted((ours, theirs))
+    if reason in PER_PASS:
+        return more > PER_PASS_FACTOR * less + PER_PASS_SLACK
+    return more - less > max(2, 0.35 * more)
+
+
+def _count(side: History, own: Own, is_kubelet: bool) -> dict[Key, Counted]:
+    counts: dict[Key, Counted] = {}
+    meetings: dict[str, int] = {}
+    for seen in side.events.values():
+        event = seen.event
+        text, where = str(event.get("message", "")), str(event["involvedObject"].get("fieldPath", ""))
+        if event["involvedObject"].get("uid") not in ("", side.uid) or event.get("reason") in NODE_EVENTS:
+            continue
+        number = int(event.get("count") or event.get("series", {}).get("count") or 1)
+        if is_kubelet and LATE_WATCH.search(text):
+            continue
+        if AT_AN_END.search(text):
+            name = _container(where)
+            meetings[name] = meetings.get(name, 0) + number
+            if meetings[name] <= ends_of(side, name):
+                continue
+        message = normalise_text(text, own) + (f" @{where}" if where else "")
+        if event.get("reason") in AFTER_THE_END and has_ended_before(side, seen.first):
+            message = f"(after the end) {message}"
+        if event.get("reason") in OF_IMAGES and not has_run(side, _container(where)):
+            message = f"(never started) {message}"
+        found = counts.setdefault((str(event.get("type")), str(event.get("reason")), message), Counted())
+        found.number += number
+        found.seen.append(seen)
+        found.edge = found.edge and _is_at_the_edge(side, seen)
+    return counts
+
+
+def _is_at_the_edge(side: History, seen: SeenEvent) -> bool:
+    """What follows from the deletion itself is due on both sides."""
+    if side.deleted is None or _stopped(str(seen.event.get("message", ""))):
+        return False
+    return side.deleted - EDGE_S < seen.first < side.deleted + LAG_S
+
+
+def _container(where: str) -> str:
+    found = re.fullmatch(r"spec\.\w+\{(.+)\}", where)
+    return found[1] if found else ""
+
+
+def _stopped(message: str) -> str:
+    """The container that the event says is being stopped with its pod, "" when it says something else."""
+    found = re.match(r"Stopping container (\S+)", message)
+    return found[1] if found else ""
+
+
+def _is_of_the_moment(side: History, other: History, reason: str, message: str) -> bool:
+    """Whether this is the stop of a container that ran when its pod was deleted on this side, and on the other side was
+    between two of its runs, had just ended or not begun yet."""
+    name = _stopped(message) if reason == "Killing" else ""
+    if not name or not _runs_at_deletion(side, name) or _runs_at_deletion(other, name):
+        return False
+    return _restarts(side, name) + _restarts(other, name) > 0 or _has_changed_before_deletion((side, other), name)
+
+
+def _ends_a_pass_of_before(side: History, seen: SeenEvent) -> bool:
+    """Whether a container was being killed for its probe when the pod was deleted: a kubelet's pass goes on from there
+    to the next start, which it may have to put off."""
+    if side.deleted is None or seen.first < side.deleted:
+        return False
+    kills = [other for other in side.events.values() if "will be restarted" in str(other.event.get("message", ""))]
+    place = seen.event["involvedObject"].get("fieldPath")
+    return any(
+        kill.event["involvedObject"].get("fieldPath") == place and side.deleted - EDGE_S < kill.last < seen.first
+        for kill in kills
+    )
+
+
+def _runs_at_deletion(side: History, name: str) -> bool:
+    if side.deleted is None:
+        return False
+    return any(_runs(pod, name) for pod in side.between(side.deleted - 0.001, side.deleted - 0.001)[-1:])
+
+
+def _has_changed_before_deletion(sides: tuple[History, History], name: str) -> bool:
+    """Whether the container began or ended on one of the sides just before its deletion."""
+    for side in sides:
+        if side.deleted is None:
+            return False
+        looks = {_runs(pod, name) for pod in side.between(side.deleted - MOMENT_S, side.deleted - 0.001)}
+        if len(looks) > 1:
+            return True
+    return False
+
+
+def statuses_of(pod: Json, name: str) -> list[Json]:
+    """The status of a container, [] when the pod has none."""
+    status = pod.get("status", {})
+    return [each for key in STATUS_LISTS for each in status.get(key) or () if each["name"] == name]
+
+
+def _runs(pod: Json, name: str) -> bool:
+    return any("running" in (each.get("state") or {}) for each in statuses_of(pod, name))
+
+
+def _restarts(side: History, name: str) -> int:
+    return max(
+        (each.get("restartCount") or 0 for item in side.versions for each in statuses_of(item.pod, name)), default=0
+    )
+
+
+def ends_of(side: History, name: str) -> int:
+    """How often a container may have ended: before each restart, and at last."""
+    return _restarts(side, name) + 1
+
+
+def has_run(side: History, name: str) -> bool:
+    """Whether the container was ever started."""
+    return any(
+        bool({"running", "terminated"} & (each.get("state") or {}).keys()) or bool(each.get("restartCount"))
+        for item in side.versions
+        for each in statuses_of(item.pod, name)
+    )
+
+
+def has_ended_before(side: History, moment: float) -> bool:
+    """Whether the pod had a terminal phase then, or was being deleted."""
+    if side.deleted is not None and side.deleted <= moment:
+        return True
+    ended = ("Succeeded", "Failed")
+    return any(item.at <= moment and item.pod.get("status", {}).get("phase") in ended for item in side.versions)

@@ -1,0 +1,150 @@
+"""What of the events counts as a difference, and what depends on the moment alone."""
+
+import pytest
+
+from tests.differential.compare import compare
+from tests.differential.history import History
+from tests.differential.known import unexplained
+from tests.unit.differential.histories import OURS, THEIRS, add_event, container, history, pod, running
+
+ERRORED = "Readiness probe errored and resulted in unknown state: rpc error: code = Unknown desc = "
+MEETING = ERRORED + "failed to exec in container: container is in CONTAINER_EXITED state"
+
+
+def kinds(*sides: History) -> set[str]:
+    return {difference.kind for difference in compare(*sides)}
+
+
+def twins() -> tuple[History, History]:
+    return history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+
+
+def crashing(namespace: str, uid: str) -> History:
+    crashed = {**container(waiting={"reason": "CrashLoopBackOff"}), "restartCount": 2}
+    return history(namespace, (0, pod(uid)), (19, pod(uid, "10.0.0.9", "Running", crashed)))
+
+
+def test_an_event_of_one_side_is_a_difference_and_numbers_and_names_stay_out_of_its_kind() -> None:
+    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+    add_event(theirs, "Unhealthy", "Liveness probe failed: got {500}", kind="Warning")
+    assert kinds(ours, theirs) == {"event Warning Unhealthy: Liveness probe failed: got {N} (only kubelet)"}
+
+
+def test_counts_of_events_may_differ_a_little_and_not_much() -> None:
+    for count, expected in ((6, set()), (25, {"count of event Warning Unhealthy: no"})):
+        ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+        add_event(ours, "Unhealthy", "no", 5, "Warning")
+        add_event(theirs, "Unhealthy", "no", count, "Warning")
+        assert kinds(ours, theirs) == expected
+
+
+def test_an_event_just_before_the_deletion_may_have_been_due_after_it() -> None:
+    ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
+    add_event(ours, "BackOff", "late", at=18.5)
+    assert kinds(ours, theirs) == set()
+
+
+def test_a_resize_that_starts_after_the_end_of_the_pod_has_a_kind_of_its_own() -> None:
+    versions = ((0, pod("u-2")), (5, pod("u-2", "10.0.0.9", "Failed", container(terminated={"exitCode": 1}))))
+    ours, theirs = history(OURS, *versions), history(THEIRS, *versions)
+    add_event(theirs, "ResizeStarted", "Pod resize started: {}", at=9)
+    assert kinds(ours, theirs) == {"event Normal ResizeStarted: (after the end) Pod resize started: {} (only kubelet)"}
+    theirs.events.clear()
+    add_event(theirs, "ResizeStarted", "Pod resize started: {}", at=4)
+    assert kinds(ours, theirs) == {"event Normal ResizeStarted: Pod resize started: {} (only kubelet)"}
+
+
+def test_what_is_recorded_in_every_pass_counts_by_being_there_and_by_whether_passes_have_a_pause() -> None:
+    for ours_count, expected in ((9, set()), (30, {"count of event Warning BackOff: again"})):
+        ours, theirs = twins()
+        add_event(ours, "BackOff", "again", ours_count, "Warning")
+        add_event(theirs, "BackOff", "again", 2, "Warning")
+        assert kinds(ours, theirs) == expected
+    add_event(ours, "BackOff", "another", 1, "Warning")
+    assert "event Warning BackOff: another (only here)" in kinds(ours, theirs)
+
+
+def test_a_late_watch_is_no_difference_and_only_a_kubelet_has_one() -> None:
+    late = "failed to sync configmap cache: timed out waiting for the condition"
+    ours, theirs = twins()
+    add_event(theirs, "FailedMount", late)
+    assert kinds(ours, theirs) == set()
+    add_event(ours, "FailedMount", late)
+    assert kinds(ours, theirs) == {f"event Normal FailedMount: {late} (only here)"}
+
+
+def test_a_probe_that_meets_the_end_of_its_container_is_no_difference_and_one_that_cannot_run_is() -> None:
+    ours, theirs = twins()
+    add_event(theirs, "Unhealthy", MEETING, kind="Warning", of="main")
+    assert kinds(ours, theirs) == set()
+    refused = ERRORED + "failed to exec in container: failed to start exec: no such file"
+    add_event(ours, "Unhealthy", refused, kind="Warning", of="main")
+    assert len(kinds(ours, theirs)) == 1
+
+
+def test_probes_of_a_container_that_has_ended_are_a_difference_when_they_come_more_often_than_it_ends() -> None:
+    ours, theirs = twins()
+    add_event(ours, "Unhealthy", MEETING, 6, "Warning", of="main")
+    assert len(kinds(ours, theirs)) == 1
+
+
+@pytest.mark.parametrize("slow_side_runs", [True, False])
+def test_the_stop_of_a_container_is_none_where_it_ran_on_one_side_only_between_two_runs(slow_side_runs: bool) -> None:
+    ours = history(OURS, (0, pod("u-1")))
+    theirs = history(THEIRS, (0, pod("u-2"))) if slow_side_runs else crashing(THEIRS, "u-2")
+    add_event(ours, "Killing", "Stopping container main", at=20.5, of="main")
+    found = {kind for kind in kinds(ours, theirs) if "Killing" in kind}
+    expected = "event Normal Killing: Stopping container C @spec.containers{C} (only here)"
+    assert found == ({expected} if slow_side_runs else set())
+
+
+def test_a_stop_that_is_never_said_is_a_difference_however_shortly_after_the_deletion_it_is_due() -> None:
+    ours, theirs = twins()
+    add_event(theirs, "Killing", "Stopping container main", at=20.1, of="main")
+    assert kinds(ours, theirs) == {
+        "event Normal Killing: Stopping container C @spec.containers{C} (only kubelet)",
+    }
+
+
+def test_a_stop_that_has_another_cause_than_the_deletion_is_a_difference_though_nothing_ran_then() -> None:
+    def ended(namespace: str, uid: str) -> History:
+        last = pod(uid, "10.0.0.9", "Failed", container(terminated={"exitCode": 137}), reason="DeadlineExceeded")
+        return history(namespace, (0, pod(uid)), (5, last))
+
+    ours, theirs = ended(OURS, "u-1"), ended(THEIRS, "u-2")
+    add_event(theirs, "Killing", "Stopping container main", at=5, of="main")
+    assert kinds(ours, theirs) == {"event Normal Killing: Stopping container C @spec.containers{C} (only kubelet)"}
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_back_off_after_the_deletion_is_none_where_a_probe_was_restarting_the_container_then(killed: bool) -> None:
+    ours, theirs = twins()
+    add_event(theirs, "BackOff", "again", 1, "Warning", at=21.5, of="main")
+    if killed:
+        for side in (ours, theirs):
+            add_event(
+                side, "Killing", "Container main failed startup probe, will be restarted", at=8, last=19, of="main"
+            )
+    assert kinds(ours, theirs) == (
+        set() if killed else {"event Warning BackOff: again @spec.containers{C} (only kubelet)"}
+    )
+
+
+def test_an_image_that_is_fetched_ahead_is_known_for_a_container_that_never_starts_and_for_no_other() -> None:
+    waits = container(waiting={"reason": "PodInitializing"})
+    for status, expected in ((waits, 0), (running(), 1)):
+        ours, theirs = (
+            history(namespace, (0, pod(uid, "10.0.0.9", "Pending", status)))
+            for namespace, uid in ((OURS, "u-1"), (THEIRS, "u-2"))
+        )
+        add_event(ours, "Pulled", "image is there", of="main")
+        assert len(unexplained(compare(ours, theirs))) == expected
+
+
+def test_a_reason_that_the_kubelet_says_a_sync_later_is_known_and_one_that_it_never_says_is_not() -> None:
+    waiting, crashed = container(waiting={"reason": "CrashLoopBackOff"}), container(terminated={"exitCode": 1})
+    for begin, expected in ((12, 0), (2, 1)):
+        ours = history(OURS, (0, pod("u-1")), (begin, pod("u-1", "10.0.0.9", "Running", waiting)), (19, pod("u-1")))
+        theirs = history(THEIRS, (0, pod("u-2")), (begin, pod("u-2", "10.0.0.9", "Running", crashed)), (19, pod("u-2")))
+        lasting = [item for item in compare(ours, theirs) if item.kind.startswith("lasting only here")]
+        assert len(unexplained(lasting)) == expected and lasting
