@@ -35,9 +35,11 @@ NODE_EVENTS = ("Scheduled", "FailedScheduling", "TaintManagerEviction")
 LATE_WATCH = re.compile(r"failed to sync (configmap|secret) cache: timed out waiting for the condition")
 """The kubelet's watch of the one object was late: it tries again at once. Ours has none to be late."""
 AT_AN_END = re.compile(
-    r"probe errored .*failed to exec in container: (container is in|failed to (load task|create exec))"
+    r"(\w+) probe (failed: ?$|errored .*failed to exec in container: (container is in|failed to (load task|create exec)))"
 )
 """A probe has met the end of its container: how far that has come, and whether one meets it at all, is chance."""
+MEETINGS = 3
+"""Of each kind of probe with one end: the one under way, a tick and one that a pass triggers."""
 STATUS_LISTS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 
 
@@ -68,7 +70,10 @@ def compare_events(sides: tuple[History, History], owns: tuple[Own, ...]) -> Ite
             continue
         here = 0 if both[0].number else 1
         of_the_moment = _is_of_the_moment(sides[here], sides[1 - here], reason, message) or (
-            reason == "BackOff" and all(_ends_a_pass_of_before(sides[here], seen) for seen in both[here].seen)
+            reason == "BackOff"
+            and all(
+                _ends_a_pass_of_before(sides[here], seen) or _is_one_of_two(sides, seen) for seen in both[here].seen
+            )
         )
         if not both[here].edge and not of_the_moment:
             yield Difference(f"{label} ({('only here', 'only kubelet')[here]})", *said)
@@ -92,15 +97,16 @@ def _count(side: History, own: Own, is_kubelet: bool) -> dict[Key, Counted]:
         number = int(event.get("count") or event.get("series", {}).get("count") or 1)
         if is_kubelet and LATE_WATCH.search(text):
             continue
-        if AT_AN_END.search(text):
-            name = _container(where)
-            meetings[name] = meetings.get(name, 0) + number
-            if meetings[name] <= ends_of(side, name):
+        name = _container(where)
+        if (met := AT_AN_END.search(text)) and all(_ends_near(side, name, at) for at in (seen.first, seen.last)):
+            met_by = f"{met[1]} {name}"
+            meetings[met_by] = meetings.get(met_by, 0) + number
+            if meetings[met_by] <= MEETINGS * ends_of(side, name):
                 continue
         message = normalise_text(text, own) + (f" @{where}" if where else "")
         if event.get("reason") in AFTER_THE_END and has_ended_before(side, seen.first):
             message = f"(after the end) {message}"
-        if event.get("reason") in OF_IMAGES and not has_run(side, _container(where)):
+        if event.get("reason") in OF_IMAGES and not has_run(side, name):
             message = f"(never started) {message}"
         found = counts.setdefault((str(event.get("type")), str(event.get("reason")), message), Counted())
         found.number += number
@@ -149,6 +155,20 @@ def _ends_a_pass_of_before(side: History, seen: SeenEvent) -> bool:
     )
 
 
+def _is_one_of_two(sides: tuple[History, History], seen: SeenEvent) -> bool:
+    """Whether the container that ended has an image that cannot be pulled: which of its two back-offs a pass meets
+    depends on when it comes, the container's counts from its end and the image's from the pull (doBackOff)."""
+    place = seen.event["involvedObject"].get("fieldPath")
+    return "restarting failed" in str(seen.event.get("message")) and all(
+        any(
+            str(other.event.get("message", "")).startswith("Back-off pulling image")
+            and other.event["involvedObject"].get("fieldPath") == place
+            for other in side.events.values()
+        )
+        for side in sides
+    )
+
+
 def _runs_at_deletion(side: History, name: str) -> bool:
     if side.deleted is None:
         return False
@@ -185,6 +205,14 @@ def _restarts(side: History, name: str) -> int:
 def ends_of(side: History, name: str) -> int:
     """How often a container may have ended: before each restart, and at last."""
     return _restarts(side, name) + 1
+
+
+def _ends_near(side: History, name: str, moment: float) -> bool:
+    """Whether the container has ended about then: it runs no more, or it is another one that does."""
+    if side.gone is not None and side.gone < moment + MOMENT_S:
+        return True
+    pods = side.between(moment - MOMENT_S, moment + MOMENT_S)
+    return len({(_runs(pod, name), *(each.get("restartCount") for each in statuses_of(pod, name))) for pod in pods}) > 1
 
 
 def has_run(side: History, name: str) -> bool:

@@ -75,7 +75,8 @@ def test_a_late_watch_is_no_difference_and_only_a_kubelet_has_one() -> None:
 
 def test_a_probe_that_meets_the_end_of_its_container_is_no_difference_and_one_that_cannot_run_is() -> None:
     ours, theirs = twins()
-    add_event(theirs, "Unhealthy", MEETING, kind="Warning", of="main")
+    add_event(theirs, "Unhealthy", MEETING, kind="Warning", of="main", at=19.9, last=20.9)
+    add_event(theirs, "Unhealthy", "Readiness probe failed: ", kind="Warning", of="main", at=20.5)
     assert kinds(ours, theirs) == set()
     refused = ERRORED + "failed to exec in container: failed to start exec: no such file"
     add_event(ours, "Unhealthy", refused, kind="Warning", of="main")
@@ -83,9 +84,10 @@ def test_a_probe_that_meets_the_end_of_its_container_is_no_difference_and_one_th
 
 
 def test_probes_of_a_container_that_has_ended_are_a_difference_when_they_come_more_often_than_it_ends() -> None:
-    ours, theirs = twins()
-    add_event(ours, "Unhealthy", MEETING, 6, "Warning", of="main")
-    assert len(kinds(ours, theirs)) == 1
+    for count, at, expected in ((3, 20.5, 0), (4, 20.5, 1), (1, 9.0, 1)):
+        ours, theirs = twins()
+        add_event(ours, "Unhealthy", MEETING, count, "Warning", of="main", at=at)
+        assert len(kinds(ours, theirs)) == expected
 
 
 @pytest.mark.parametrize("slow_side_runs", [True, False])
@@ -148,3 +150,12 @@ def test_a_reason_that_the_kubelet_says_a_sync_later_is_known_and_one_that_it_ne
         theirs = history(THEIRS, (0, pod("u-2")), (begin, pod("u-2", "10.0.0.9", "Running", crashed)), (19, pod("u-2")))
         lasting = [item for item in compare(ours, theirs) if item.kind.startswith("lasting only here")]
         assert len(unexplained(lasting)) == expected and lasting
+
+
+def test_which_back_off_a_pass_meets_depends_on_when_it_comes_if_the_new_image_cannot_be_pulled() -> None:
+    for both, expected in ((True, 0), (False, 1)):
+        ours, theirs = twins()
+        add_event(theirs, "BackOff", "Back-off restarting failed container main in pod x", 1, "Warning", of="main")
+        for side in (ours, theirs) if both else ():
+            add_event(side, "BackOff", 'Back-off pulling image "x"', of="main")
+        assert len(kinds(ours, theirs)) == expected
