@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from tests.cluster.controlplane import ControlPlane
@@ -15,6 +15,7 @@ from tests.differential.case import Case, localise
 from tests.differential.compare import compare
 from tests.differential.difference import Difference
 from tests.differential.history import History
+from tests.differential.pulse import Pulse
 from tests.differential.twin import Twin, clear
 from vk_provider.jsontypes import Json
 
@@ -24,13 +25,18 @@ PAIR_LIMIT_S = 240.0
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What came out of a case. `refused`: the API server took neither pod, with these words."""
+    """What came out of a case.
+
+    refused: the API server took neither pod, with these words
+    late_s:  how long processes of this machine had to wait for a CPU meanwhile
+    """
 
     case: Case
     differences: list[Difference] = field(default_factory=list)
     refused: str = ""
     seconds: float = 0.0
     histories: tuple[History, ...] = ()
+    late_s: float = 0.0
 
     @property
     def kinds(self) -> set[str]:
@@ -52,6 +58,7 @@ class Arena:
         self._free: asyncio.Queue[int] = asyncio.Queue()
         self._histories: dict[str, History] = {}
         self._watches: list[asyncio.Task[None]] = []
+        self._pulse = Pulse()
         self._api = Api(plane)
 
     async def __aenter__(self) -> Arena:
@@ -60,6 +67,7 @@ class Arena:
             opened = asyncio.Event()
             self._watches.append(asyncio.create_task(self._api.watch(path, take, opened), name=f"watch {path}"))
             await opened.wait()
+        self._watches.append(asyncio.create_task(self._pulse.run(), name="pulse"))
         await asyncio.gather(*(self._make_slot(number) for number in range(self._slots)))
         return self
 
@@ -100,6 +108,12 @@ class Arena:
     async def play(self, case: Case) -> Pair:
         """Run the case on both nodes and compare. Waits for a free slot."""
         number = await self._free.get()
+        begun = time.monotonic()
+        pair = await self._play_within(number, case)
+        return replace(pair, late_s=self._pulse.worst_since(begun))
+
+    async def _play_within(self, number: int, case: Case) -> Pair:
+        """Whatever happens there is a pair, and the slot is free again."""
         try:
             async with asyncio.timeout(PAIR_LIMIT_S):
                 return await self._play(number, case)

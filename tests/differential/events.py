@@ -35,7 +35,8 @@ NODE_EVENTS = ("Scheduled", "FailedScheduling", "TaintManagerEviction")
 LATE_WATCH = re.compile(r"failed to sync (configmap|secret) cache: timed out waiting for the condition")
 """The kubelet's watch of the one object was late: it tries again at once. Ours has none to be late."""
 AT_AN_END = re.compile(
-    r"(\w+) probe (failed: ?$|errored .*failed to exec in container: (container is in|failed to (load task|create exec)))"
+    r"(\w+) probe (failed: ?$|"
+    r"errored .*failed to exec in container: (container is in|failed to (load task|create exec)))"
 )
 """A probe has met the end of its container: how far that has come, and whether one meets it at all, is chance."""
 MEETINGS = 3

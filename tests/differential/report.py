@@ -53,6 +53,7 @@ class Totals:
     date: str
     wall_s: float
     slots: int
+    void: int = 0
     untrue: tuple[str, ...] = ()
 
 
@@ -91,6 +92,7 @@ def render(totals: Totals, kinds: Sequence[Kind], known: Sequence[tuple[str, str
         "|---|---|",
         f"| seed | {totals.seed} |",
         f"| pairs | {totals.pairs}, of them refused by the API server on both sides: {totals.refused} |",
+        f"| pairs given up, since the machine did not keep up (not counted) | {totals.void} |",
         f"| pairs without a difference | {totals.equal} |",
         f"| pairs with differences of the list below only | {totals.known} |",
         f"| kinds found and left | {len(confirmed)} in {len(leads)} groups, and {len(once)} shown once only |",

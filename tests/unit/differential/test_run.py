@@ -74,6 +74,23 @@ async def test_one_that_does_not_come_again_is_listed_and_fails_nothing(tmp_path
     assert "Shown once" in (tmp_path / "results.md").read_text()
 
 
+@pytest.mark.parametrize(("late", "counts"), [(1, (1, 0)), (99, (0, 1))])
+async def test_a_pair_is_played_again_while_the_machine_does_not_keep_up_and_given_up_at_last(
+    tmp_path: Path, late: int, counts: tuple[int, int]
+) -> None:
+    played = []
+
+    async def play(case: Case) -> Pair:
+        played.append(case)
+        is_late = len(played) <= late
+        return Pair(case, [STEADY] if is_late else [], late_s=3.0 if is_late else 0.1)
+
+    run = Run(plan(tmp_path, ("dns",)), play)
+    assert await run.execute() == 0
+    assert (run.counts.played, run.counts.void) == counts
+    assert not run.kinds
+
+
 async def test_a_pair_that_the_api_server_refuses_on_both_sides_is_counted_apart(tmp_path: Path) -> None:
     run = Run(plan(tmp_path, ("ports",), ("dns",)), Node().play)
     assert await run.execute() == 0

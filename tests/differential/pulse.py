@@ -1,0 +1,39 @@
+"""Whether this machine kept up: how late a task of the tester was woken.
+
+Two pods are compared within tolerances of a few seconds. A pair that was played while processes waited for seconds for
+a CPU says nothing about either node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+
+BEAT_S = 0.1
+KEPT = 6000
+"""Beats: ten minutes, longer than any pair takes."""
+LATE_S = 1.0
+"""Half of what statuses may be apart (compare.TOLERANCE_S): a pair with a later beat is played again."""
+
+
+class Pulse:
+    """`run` beats until it is cancelled."""
+
+    def __init__(self) -> None:
+        self._beats: deque[tuple[float, float]] = deque(maxlen=KEPT)
+
+    async def run(self) -> None:
+        """Never returns."""
+        while True:
+            due = time.monotonic() + BEAT_S
+            await asyncio.sleep(BEAT_S)
+            self.note(due, time.monotonic())
+
+    def note(self, due: float, came: float) -> None:
+        """A beat that was due and came at these monotonic times."""
+        self._beats.append((came, came - due))
+
+    def worst_since(self, moment: float) -> float:
+        """How late the latest beat was, in seconds; the one that is due now counts when it comes."""
+        return max((late for came, late in self._beats if came >= moment), default=0.0)
