@@ -23,8 +23,6 @@ from tests.differential.grammar.generate import generate
 from tests.differential.known import KNOWN, unexplained
 from tests.differential.run import Plan, Run, say
 
-PAGE = Path(__file__).parent / "RESULTS.md"
-
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.differential", description=__doc__)
@@ -38,7 +36,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--trials", type=int, default=24, help="runs for shrinking a kind, 0: none (24)")
     parser.add_argument("--keep", action="store_true", help="leave the cluster up")
     parser.add_argument("--down", action="store_true", help="take down the cluster that --keep has left, no run")
-    parser.add_argument("--page", type=Path, metavar="FILE", help=f"the page of results (random: {PAGE.name})")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="the page of results (default: in the cache)")
     return parser
 
 
@@ -57,7 +55,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     seed = options.seed if options.seed is not None else secrets.randbelow(1_000_000)
     say(f"seed {seed}")
     cases = [generate(seed, options.first + index) for index in range(options.pairs)]
-    return Plan(cases, str(seed), options.slots, directory / str(seed), KNOWN, options.page or PAGE, options.trials)
+    return Plan(cases, str(seed), options.slots, directory / str(seed), KNOWN, options.page, options.trials)
 
 
 async def _run(plane: ControlPlane, plan: Plan, *, replay: bool) -> int:

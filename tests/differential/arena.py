@@ -108,6 +108,7 @@ class Arena:
     async def play(self, case: Case) -> Pair:
         """Run the case on both nodes and compare. Waits for a free slot."""
         number = await self._free.get()
+        await self._pulse.await_quiet()
         begun = time.monotonic()
         pair = await self._play_within(number, case)
         return replace(pair, late_s=self._pulse.worst_since(begun))

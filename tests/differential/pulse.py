@@ -15,6 +15,9 @@ KEPT = 6000
 """Beats: ten minutes, longer than any pair takes."""
 LATE_S = 1.0
 """Half of what statuses may be apart (compare.TOLERANCE_S): a pair with a later beat is played again."""
+QUIET_S = 4.0
+QUIET_LIMIT_S = 180.0
+"""How long a pair is put off while the machine does not keep up."""
 
 
 class Pulse:
@@ -29,6 +32,12 @@ class Pulse:
             due = time.monotonic() + BEAT_S
             await asyncio.sleep(BEAT_S)
             self.note(due, time.monotonic())
+
+    async def await_quiet(self) -> None:
+        """Wait until no beat has been late for a while; not for ever, as it may never be quiet here."""
+        deadline = time.monotonic() + QUIET_LIMIT_S
+        while self.worst_since(time.monotonic() - QUIET_S) > LATE_S / 2 and time.monotonic() < deadline:
+            await asyncio.sleep(LATE_S)
 
     def note(self, due: float, came: float) -> None:
         """A beat that was due and came at these monotonic times."""
