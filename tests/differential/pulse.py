@@ -7,6 +7,7 @@ a CPU says nothing about either node.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 
@@ -25,6 +26,7 @@ class Pulse:
 
     def __init__(self) -> None:
         self._beats: deque[tuple[float, float]] = deque(maxlen=KEPT)
+        self._noted = asyncio.Event()
 
     async def run(self) -> None:
         """Never returns."""
@@ -35,13 +37,16 @@ class Pulse:
 
     async def await_quiet(self) -> None:
         """Wait until no beat has been late for a while; not for ever, as it may never be quiet here."""
-        deadline = time.monotonic() + QUIET_LIMIT_S
-        while self.worst_since(time.monotonic() - QUIET_S) > LATE_S / 2 and time.monotonic() < deadline:
-            await asyncio.sleep(LATE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_LIMIT_S):
+                while self.worst_since(time.monotonic() - QUIET_S) > LATE_S / 2:
+                    self._noted.clear()
+                    await self._noted.wait()
 
     def note(self, due: float, came: float) -> None:
         """A beat that was due and came at these monotonic times."""
         self._beats.append((came, came - due))
+        self._noted.set()
 
     def worst_since(self, moment: float) -> float:
         """How late the latest beat was, in seconds; the one that is due now counts when it comes."""
