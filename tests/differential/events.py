@@ -41,6 +41,7 @@ AT_AN_END = re.compile(
 """A probe has met the end of its container: how far that has come, and whether one meets it at all, is chance."""
 MEETINGS = 3
 """Of each kind of probe with one end: the one under way, a tick and one that a pass triggers."""
+NEVER_THERE = "ContainerStatusUnknown"
 STATUS_LISTS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 
 
@@ -217,11 +218,13 @@ def _ends_near(side: History, name: str, moment: float) -> bool:
 
 
 def has_run(side: History, name: str) -> bool:
-    """Whether the container was ever started."""
+    """Whether the container was ever there; one that never was may be said to have ended, see `terminated` of a pod
+    that ends while it waits (convertToAPIContainerStatuses)."""
     return any(
-        bool({"running", "terminated"} & (each.get("state") or {}).keys()) or bool(each.get("restartCount"))
+        "running" in state or state.get("terminated", {}).get("reason", NEVER_THERE) != NEVER_THERE
         for item in side.versions
         for each in statuses_of(item.pod, name)
+        for state in (each.get("state") or {}, each.get("lastState") or {})
     )
 
 

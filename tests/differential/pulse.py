@@ -14,8 +14,8 @@ from collections import deque
 BEAT_S = 0.1
 KEPT = 6000
 """Beats: ten minutes, longer than any pair takes."""
-LATE_S = 1.0
-"""Half of what statuses may be apart (compare.TOLERANCE_S): a pair with a later beat is played again."""
+LATE_S = 1.5
+"""Well below what statuses may be apart (compare.TOLERANCE_S): a pair with a later beat is played again."""
 QUIET_S = 4.0
 QUIET_LIMIT_S = 180.0
 """How long a pair is put off while the machine does not keep up."""

@@ -134,7 +134,9 @@ def test_a_back_off_after_the_deletion_is_none_where_a_probe_was_restarting_the_
 
 def test_an_image_that_is_fetched_ahead_is_known_for_a_container_that_never_starts_and_for_no_other() -> None:
     waits = container(waiting={"reason": "PodInitializing"})
-    for status, expected in ((waits, 0), (running(), 1)):
+    gave_up = container(terminated={"exitCode": 137, "reason": "ContainerStatusUnknown"})
+    ended = container(terminated={"exitCode": 1, "reason": "Error"})
+    for status, expected in ((waits, 0), (gave_up, 0), (running(), 1), (ended, 1)):
         ours, theirs = (
             history(namespace, (0, pod(uid, "10.0.0.9", "Pending", status)))
             for namespace, uid in ((OURS, "u-1"), (THEIRS, "u-2"))
