@@ -175,7 +175,7 @@ class Actor:
         try:
             writer.write(text.encode())
             async with asyncio.timeout(5):
-                return (await reader.read(LOG_LIMIT)).decode(errors="replace")
+                return (await read_all(reader)).decode(errors="replace")
         except (TimeoutError, ConnectionError) as error:
             return type(error).__name__
         finally:
@@ -224,6 +224,14 @@ class Actor:
 
     async def _remove(self, given: Json) -> Json:
         return _said(await self._api.call("DELETE", self.path(given["kind"], given["name"])))
+
+
+async def read_all(stream: asyncio.StreamReader) -> bytes:
+    """To its end, in however many pieces it comes, LOG_LIMIT bytes at most."""
+    read = b""
+    while len(read) < LOG_LIMIT and (piece := await stream.read(LOG_LIMIT - len(read))):
+        read += piece
+    return read
 
 
 async def read_lines(stream: asyncio.StreamReader, number: int) -> bytes:

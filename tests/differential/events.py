@@ -32,8 +32,11 @@ AFTER_THE_END = ("ResizeStarted",)
 OF_IMAGES = ("Pulled", "Pulling")
 NODE_EVENTS = ("Scheduled", "FailedScheduling", "TaintManagerEviction")
 """Written by the scheduler and by controllers."""
-LATE_WATCH = re.compile(r"failed to sync (configmap|secret) cache: timed out waiting for the condition")
-"""The kubelet's watch of the one object was late: it tries again at once. Ours has none to be late."""
+LATE_WATCH = re.compile(
+    r"failed to sync (configmap|secret) cache: timed out waiting for the condition|object \S+ not registered"
+)
+"""The kubelet's watch of the one object was late, or it had not registered the pod with it, or no more: it tries again
+at once. Ours has no such watch, so its own words of this kind are a fault."""
 AT_AN_END = re.compile(
     r"(\w+) probe (failed: ?$|"
     r"errored .*failed to exec in container: (container is in|failed to (load task|create exec)))"

@@ -184,7 +184,8 @@ def normalise_text(text: str, own: Own) -> str:
             text = re.sub(rf"(?<![A-Za-z0-9.]){re.escape(given)}(?![A-Za-z0-9])", word, text)
     if own.namespace:  # a label of a domain name, too
         text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(own.namespace)}(?![A-Za-z0-9])", "NAMESPACE", text)
-    text = re.sub(rf"(?<![\w.-]){re.escape(own.node)}(?![\w-])", "NODE", text) if own.node else text
+    # Not in /var/lib/kubelet, which both have: a Node may have that name.
+    text = re.sub(rf"(?<![\w.-])(?<!/lib/){re.escape(own.node)}(?![\w-])", "NODE", text) if own.node else text
     for rule in (*(KUBELET_RULES if own.node == KUBELET else ()), *TEXT_RULES):
         text = rule.pattern.sub(rule.replacement, text)
     return text

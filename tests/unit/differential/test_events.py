@@ -64,8 +64,11 @@ def test_what_is_recorded_in_every_pass_counts_by_being_there_and_by_whether_pas
     assert "event Warning BackOff: another (only here)" in kinds(ours, theirs)
 
 
-def test_a_late_watch_is_no_difference_and_only_a_kubelet_has_one() -> None:
-    late = "failed to sync configmap cache: timed out waiting for the condition"
+@pytest.mark.parametrize(
+    "late",
+    ["failed to sync configmap cache: timed out waiting for the condition", 'object "x"/"files" not registered'],
+)
+def test_a_late_watch_is_no_difference_and_only_a_kubelet_has_one(late: str) -> None:
     ours, theirs = twins()
     add_event(theirs, "FailedMount", late)
     assert kinds(ours, theirs) == set()

@@ -48,6 +48,11 @@ def test_that_a_name_server_does_not_answer_counts_as_no_such_host_for_the_kubel
     assert "i/o timeout" in normalise_text(text, OWN)
 
 
+def test_the_directory_of_a_kubelet_is_no_name_of_a_node() -> None:
+    own = Own("diff-k-00", "kubelet", "uid-2")
+    assert normalise_text("on kubelet: open /var/lib/kubelet/seccomp", own) == "on NODE: open /var/lib/kubelet/seccomp"
+
+
 def test_every_rule_has_a_reason() -> None:
     assert all(rule.reason for rule in (*TEXT_RULES, *FIELD_RULES))
 

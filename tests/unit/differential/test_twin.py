@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.differential.actions import Actor, read_lines
+from tests.differential.actions import Actor, read_all, read_lines
 from tests.differential.case import Action, Case
 from tests.differential.history import History
 from tests.differential.twin import Twin, lanes
@@ -58,3 +58,11 @@ async def test_an_attach_waits_for_its_lines_or_the_end(given: bytes, wanted: in
     stream.feed_data(given)
     stream.feed_eof()
     assert await read_lines(stream, wanted) == read
+
+
+async def test_an_answer_that_comes_in_pieces_is_read_to_its_end() -> None:
+    stream = asyncio.StreamReader()
+    stream.feed_data(b"head ")
+    asyncio.get_running_loop().call_soon(stream.feed_data, b"body")
+    asyncio.get_running_loop().call_soon(stream.feed_eof)
+    assert await read_all(stream) == b"head body"
