@@ -21,6 +21,8 @@ LAG_S = 0.2
 """By which the watch of events may be behind that of pods."""
 MOMENT_S = 2.5
 """Within which two pods may be in another step: a tick of the kubelet's PLEG (1 s), a sync and the status's batch."""
+SPAM_BURST = 25
+"""Events of one type that a pod may have at once (client-go's spam filter); which are lost then is chance."""
 PER_PASS = ("BackOff", "DeadlineExceeded", "Failed", "FailedMount", "FailedCreatePodSandBox")
 """Recorded once in every pass of the pod's worker while something stands in its way. How often that comes round is the
 worker's own: a kubelet's queue adds up to 10 s to a back-off, and to each of its own doublings of it."""
@@ -80,7 +82,7 @@ def compare_events(sides: tuple[History, History], owns: tuple[Own, ...]) -> Ite
                 _ends_a_pass_of_before(sides[here], seen) or _is_one_of_two(sides, seen) for seen in both[here].seen
             )
         )
-        if not both[here].edge and not of_the_moment:
+        if not both[here].edge and not of_the_moment and not _has_spent_all(sides[1 - here], kind, reason):
             yield Difference(f"{label} ({('only here', 'only kubelet')[here]})", *said)
 
 
@@ -158,6 +160,16 @@ def _ends_a_pass_of_before(side: History, seen: SeenEvent) -> bool:
         kill.event["involvedObject"].get("fieldPath") == place and side.deleted - EDGE_S < kill.last < seen.first
         for kill in kills
     )
+
+
+def _has_spent_all(side: History, kind: str, reason: str) -> bool:
+    """Whether the stop of a container was not recorded on this side as its pod had no event of the type left."""
+    spent = (
+        int(seen.event.get("count") or 1)
+        for seen in side.events.values()
+        if seen.event.get("type") == kind and seen.event.get("reason") not in NODE_EVENTS
+    )
+    return reason == "Killing" and sum(spent) >= SPAM_BURST
 
 
 def _is_one_of_two(sides: tuple[History, History], seen: SeenEvent) -> bool:

@@ -164,3 +164,12 @@ def test_which_back_off_a_pass_meets_depends_on_when_it_comes_if_the_new_image_c
         for side in (ours, theirs) if both else ():
             add_event(side, "BackOff", 'Back-off pulling image "x"', of="main")
         assert len(kinds(ours, theirs)) == expected
+
+
+@pytest.mark.parametrize(("spent", "expected"), [(25, 0), (24, 1)])
+def test_which_stops_are_said_when_a_pod_has_used_up_its_events_is_chance(spent: int, expected: int) -> None:
+    ours, theirs = twins()
+    for side in (ours, theirs):
+        add_event(side, "Pulled", "image is there", spent, of="main")
+    add_event(theirs, "Killing", "Stopping container main", at=20.1, of="main")
+    assert len(kinds(ours, theirs)) == expected
