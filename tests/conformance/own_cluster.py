@@ -51,6 +51,8 @@ CONFORMANCE = _environment(
     capacity=_capacity(),
     containerd=containerd2.BUILT,  # one of the specs mounts an image volume
 )
+DUAL_STACK = _environment("conf6", 210, 10648, more_nodes=("nodeless-2",), ipv6_subnet="fd00:210::/64")
+"""For the specs with the feature IPv6DualStack."""
 SMOKE = _environment("smoke", 208, 10548)
 
 

@@ -37,3 +37,20 @@ async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[Cloud]:
 
 def _fields(settings: LocalCloudConfig) -> dict[str, object]:
     return {name: getattr(settings, name) for name in LocalCloudConfig.__dataclass_fields__}
+
+
+@pytest.fixture(params=["simulated", pytest.param("local", marks=pytest.mark.real)])
+async def dual_stack_cloud(request: pytest.FixtureRequest) -> AsyncIterator[Cloud]:
+    """A cloud whose instances have IPv6 addresses, too."""
+    if request.param == "simulated":
+        yield SimulatedCloud(SimulationConfig(ipv6=True), OWNER)
+        return
+    settings: LocalCloudConfig = request.getfixturevalue("config")
+    dual_stack = LocalCloudConfig(**{**_fields(settings), "ipv6_subnet": "fd00:c0::/64"})
+    local = LocalCloud(dual_stack, OWNER)
+    await local.start()
+    try:
+        yield local
+    finally:
+        await local.close()
+        await take_down(dual_stack)
