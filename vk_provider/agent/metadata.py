@@ -110,7 +110,9 @@ async def fetch_metadata(source: MetadataSource, hostname: str) -> InstanceMetad
     secondary = [address for address in addresses.split() if address != primary_ip.strip()]
     if not secondary:
         raise MetadataError("metadata: the instance has no secondary address for its pod")
-    pod_ipv6, subnet_ipv6_cidr = await _fetch_ipv6(source, interface, primary_ipv6) if primary_ipv6 else ("", "")
+    pod_ipv6 = subnet_ipv6_cidr = ""
+    if primary_ipv6:
+        primary_ipv6, pod_ipv6, subnet_ipv6_cidr = await _fetch_ipv6(source, interface, primary_ipv6)
     facts = InstanceFacts(
         instance_id=instance_id.strip(),
         primary_ip=primary_ip.strip(),
@@ -131,17 +133,24 @@ async def _get_optional(source: MetadataSource, path: str) -> str:
         return ""
 
 
-async def _fetch_ipv6(source: MetadataSource, interface: str, primary_ipv6: str) -> tuple[str, str]:
-    """(the pod's address, the subnet's block). An interface may have several blocks: the pod's is the one it is in."""
+async def _fetch_ipv6(source: MetadataSource, interface: str, primary_ipv6: str) -> tuple[str, str, str]:
+    """(the instance's address, the pod's, the subnet's block). Of several blocks it is the one that the pod's is in.
+    Raises MetadataError."""
     addresses, blocks = await asyncio.gather(
         source.get(f"{interface}/ipv6s"), source.get(f"{interface}/subnet-ipv6-cidr-blocks")
     )
-    own = ipaddress.ip_address(primary_ipv6)
-    secondary = [address for address in addresses.split() if ipaddress.ip_address(address) != own]
-    if not secondary:
+    try:
+        own, *listed = [ipaddress.IPv6Address(text) for text in (primary_ipv6, *addresses.split())]
+        networks = [ipaddress.IPv6Network(text, strict=False) for text in blocks.split()]
+    except ValueError as error:
+        raise MetadataError(f"metadata: {error}") from None
+    pod = next((address for address in listed if address != own), None)
+    if pod is None:
         raise MetadataError("metadata: the instance has no secondary IPv6 address for its pod")
-    pod = ipaddress.ip_address(secondary[0])
-    return str(pod), next((block for block in blocks.split() if pod in ipaddress.ip_network(block)), "")
+    block = next((network for network in networks if pod in network), None)
+    if block is None:
+        raise MetadataError(f"metadata: the pod's address {pod} is in no IPv6 block of the subnet")
+    return str(own), str(pod), str(block)
 
 
 _KEYS = ("instance-id", "mac", "local-ipv4", "instance-type", "placement/availability-zone")

@@ -34,6 +34,12 @@ def test_pending_says_containers_are_being_created_and_where() -> None:
     assert status["observedGeneration"] == 3
 
 
+def test_pending_says_the_addresses_of_both_families() -> None:
+    status = build_pending_status(POD, NOW, ("10.0.0.1", "fd00::1"), ("10.0.0.2", "fd00::2"), NOW)
+    assert (status["podIP"], status["podIPs"]) == ("10.0.0.2", [{"ip": "10.0.0.2"}, {"ip": "fd00::2"}])
+    assert (status["hostIP"], status["hostIPs"]) == ("10.0.0.1", [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}])
+
+
 def found(status: dict[str, Any], kind: str) -> tuple[str, str, str]:
     condition = next(item for item in status["conditions"] if item["type"] == kind)
     return condition["status"], condition.get("reason", ""), condition.get("message", "")

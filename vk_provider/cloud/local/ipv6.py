@@ -18,7 +18,7 @@ def check_ipv6_subnet(text: str) -> str:
     try:
         network = ipaddress.IPv6Network(text)
     except ValueError as error:
-        return str(error)
+        return f"{text!r} is not an IPv6 network: {error}"
     if network.prefixlen > LARGEST_PREFIX:
         return f"{text} is too small, /{LARGEST_PREFIX} or larger is needed"
     if network.is_multicast or network.is_link_local or network.is_loopback or network.is_unspecified:

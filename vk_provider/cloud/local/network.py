@@ -142,4 +142,7 @@ def _ensure_ipv6(config: LocalCloudConfig) -> None:
         raise BadStartError(_other_subnet(config, found, wanted))
     (settings / "disable_ipv6").write_text("0")  # a machine may have it off by default
     (settings / "accept_ra").write_text("0")
+    # Nobody shall reach the bridge itself.
+    run_command(["ip", "-n", config.namespace, "link", "set", BRIDGE, "addrgenmode", "none"])
+    run_command(["ip", "-6", "-n", config.namespace, "addr", "flush", "dev", BRIDGE])
     run_command(["ip", "-6", "addr", "add", wanted, "dev", device, "nodad"])
