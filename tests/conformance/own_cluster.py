@@ -51,7 +51,7 @@ CONFORMANCE = _environment(
     capacity=_capacity(),
     containerd=containerd2.BUILT,  # one of the specs mounts an image volume
 )
-DUAL_STACK = _environment("conf6", 210, 10648, more_nodes=("nodeless-2",), ipv6_subnet="fd00:210::/64")
+DUAL_STACK = _environment("conf6", 221, 10948, more_nodes=("nodeless-2",), ipv6_subnet="fd00:221::/64")
 """For the specs with the feature IPv6DualStack."""
 SMOKE = _environment("smoke", 208, 10548)
 

@@ -37,9 +37,7 @@ print(client.recv(100).decode())
 """
 FORGE = """
 import socket, struct, sys
-kind, mac, source, target = sys.argv[1:]
 pack = lambda address: socket.inet_pton(socket.AF_INET6, address)
-own = bytes.fromhex(mac.replace(":", ""))
 link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 link.bind(("eth0", 0))
 real = bytes.fromhex(open("/sys/class/net/eth0/address").read().strip().replace(":", ""))
@@ -52,31 +50,27 @@ def checksum(source, target, proto, body):
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
 
-everyone = pack("ff02::1")
-if kind == "udp":
-    to, proto, hops = pack(target), 17, 64
-    body = struct.pack("!HHHH", 9, 9999, 8 + 7, 0) + b"spoofed"
-    at = 6
-elif kind == "advert":
-    to, proto, hops = everyone, 58, 255
-    body = struct.pack("!BBHI", 136, 0, 0, 0x20000000) + pack(source) + b"\\2\\1" + own
-    source, at = sys.argv[4], 2
-elif kind == "solicit":
-    to, proto, hops = everyone, 58, 255
-    body = struct.pack("!BBHI", 135, 0, 0, 0) + pack(target) + b"\\1\\1" + own
-    at = 2
-else:
-    to, proto, hops = everyone, 58, 255
-    body = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + b"\\1\\1" + own
-    at = 2
-sum_ = checksum(pack(source), to, proto, body)
-body = body[:at] + struct.pack("!H", sum_) + body[at + 2:]
-head = struct.pack("!IHBB", 6 << 28, len(body), proto, hops) + pack(source) + to
-for _ in range(3):
-    link.send(b"\\xff" * 6 + (own if kind == "udp" else real) + b"\\x86\\xdd" + head + body)
+for kind, mac, source, target in (text.split(",") for text in sys.argv[1:]):
+    own = bytes.fromhex(mac.replace(":", ""))
+    to, proto, hops, at = pack("ff02::1"), 58, 255, 2
+    if kind == "udp":
+        to, proto, hops, at = pack(target), 17, 64, 6
+        body = struct.pack("!HHHH", 9, 9999, 8 + 7, 0) + b"spoofed"
+    elif kind == "advert":
+        body = struct.pack("!BBHI", 136, 0, 0, 0x20000000) + pack(source) + b"\\2\\1" + own
+        source = target
+    elif kind == "solicit":
+        body = struct.pack("!BBHI", 135, 0, 0, 0) + pack(target) + b"\\1\\1" + own
+    else:
+        body = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + b"\\1\\1" + own
+    body = body[:at] + struct.pack("!H", checksum(pack(source), to, proto, body)) + body[at + 2:]
+    head = struct.pack("!IHBB", 6 << 28, len(body), proto, hops) + pack(source) + to
+    for _ in range(3):
+        link.send(b"\\xff" * 6 + (own if kind == "udp" else real) + b"\\x86\\xdd" + head + body)
 """
-"""kind mac source target: a datagram to `target`; an advertisement for `source`, sent from `target`; a solicitation by
-`source`; a router advertisement by `source`. `mac` is the frame's source of a datagram, else the option's address."""
+"""Arguments kind,mac,source,target: a datagram to `target`; an advertisement for `source`, sent from `target`; a
+solicitation by `source`; a router advertisement by `source`. `mac` is the frame's source of a datagram, else the
+address in the option."""
 
 
 @pytest.fixture
@@ -146,24 +140,23 @@ async def test_an_instance_cannot_claim_another_ones_ipv6_address_or_send_from_i
         return inside(cloud, client.instance_id, "cat /tmp/heard")
 
     own = attacker.primary_ipv6
-    for address in (victim.primary_ipv6, victim.pod_ipv6, cloud.config.host_ipv6, "fe80::1", "2001:db8::1"):
-        for by_mac in (mac, other_mac):
-            python(cloud, attacker, FORGE, "udp", by_mac, address, client.primary_ipv6)
-            python(cloud, attacker, FORGE, "advert", by_mac, address, own)
-            python(cloud, attacker, FORGE, "solicit", by_mac, address, client.primary_ipv6)
-            python(cloud, attacker, FORGE, "router", by_mac, address, own)
-    python(cloud, attacker, FORGE, "udp", other_mac, own, client.primary_ipv6)  # a foreign MAC alone is enough
-    python(cloud, attacker, FORGE, "advert", other_mac, own, own)
-    python(cloud, attacker, FORGE, "solicit", other_mac, own, client.primary_ipv6)
-    python(cloud, attacker, FORGE, "router", mac, own, own)
+    attacker_ips = (own, attacker.pod_ipv6)
+    forged = [
+        f"{kind},{by_mac},{address},{own if kind == 'advert' else client.primary_ipv6}"
+        for address in (victim.primary_ipv6, victim.pod_ipv6, cloud.config.host_ipv6, "fe80::1", "2001:db8::1")
+        for by_mac in (mac, other_mac)
+        for kind in ("udp", "advert", "solicit", "router")
+    ]
+    # A foreign MAC alone is enough.
+    forged += [f"{kind},{other_mac},{own},{client.primary_ipv6}" for kind in ("udp", "solicit")]
+    python(cloud, attacker, FORGE, *forged, f"advert,{other_mac},{own},{own}", f"router,{mac},{own},{own}")
     assert heard() == "" and mac not in neighbours()
     lines = [line for line in neighbours().splitlines() if other_mac in line]
     assert [line.split()[0] for line in lines] == [victim.primary_ipv6]
     assert inside(cloud, client.instance_id, "ip -6 route") == routes
     # With its own addresses the same frames arrive, so it is not that nothing does.
-    for address in (own, attacker.pod_ipv6):
-        python(cloud, attacker, FORGE, "solicit", mac, address, client.primary_ipv6)
-        python(cloud, attacker, FORGE, "udp", mac, address, client.primary_ipv6)
+    honest = [f"{kind},{mac},{each},{client.primary_ipv6}" for each in attacker_ips for kind in ("solicit", "udp")]
+    python(cloud, attacker, FORGE, *honest)
     await until(lambda: own in heard() and attacker.pod_ipv6 in heard())
     assert f"{own} dev eth0 lladdr {mac}" in neighbours() and victim.primary_ipv6 not in heard()
     assert python(cloud, client, ASK, victim.primary_ipv6) == client.primary_ipv6
