@@ -133,9 +133,9 @@ def _ensure_ipv6(config: LocalCloudConfig) -> None:
     if not settings.exists():
         raise BadStartError("local cloud: ipv6_subnet is set and this machine's kernel has no IPv6")
     wanted = f"{config.host_ipv6}/{network.prefixlen}"
-    text = run_command(["ip", "-6", "-j", "addr", "show", "dev", device, "scope", "global"])
-    links = json.loads(text or "[]")
-    found = {f"{a['local']}/{a['prefixlen']}" for link in links for a in link.get("addr_info", [])}
+    links = json.loads(run_command(["ip", "-6", "-j", "addr", "show", "dev", device]) or "[]")
+    known = [each for link in links for each in link.get("addr_info", []) if each.get("scope") == "global"]
+    found = {f"{each['local']}/{each['prefixlen']}" for each in known}
     if wanted in found:
         return
     if found:
