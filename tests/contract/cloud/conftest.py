@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.integration.local_cloud.conftest import config, take_down
+from tests.integration.local_cloud.conftest import config, dual_stack, take_down
 from vk_provider.cloud.base import Cloud
 from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
 
-__all__ = ["config"]
+__all__ = ["config", "dual_stack"]
 
 OWNER = "contract-test"
 
@@ -45,8 +45,7 @@ async def dual_stack_cloud(request: pytest.FixtureRequest) -> AsyncIterator[Clou
     if request.param == "simulated":
         yield SimulatedCloud(SimulationConfig(ipv6=True), OWNER)
         return
-    settings: LocalCloudConfig = request.getfixturevalue("config")
-    dual_stack = LocalCloudConfig(**{**_fields(settings), "ipv6_subnet": "fd00:c0::/64"})
+    dual_stack: LocalCloudConfig = request.getfixturevalue("dual_stack")
     local = LocalCloud(dual_stack, OWNER)
     await local.start()
     try:

@@ -18,7 +18,6 @@ from vk_provider.errors import BadStartError
 
 pytestmark = pytest.mark.real
 
-IPV6_SUBNET = "fd00:7e57::/64"
 ECHO = """
 import socket
 server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
@@ -71,11 +70,6 @@ for kind, mac, source, target in (text.split(",") for text in sys.argv[1:]):
 """Arguments kind,mac,source,target: a datagram to `target`; an advertisement for `source`, sent from `target`; a
 solicitation by `source`; a router advertisement by `source`. `mac` is the frame's source of a datagram, else the
 address in the option."""
-
-
-@pytest.fixture
-def dual_stack(config: LocalCloudConfig) -> LocalCloudConfig:
-    return replace(config, ipv6_subnet=IPV6_SUBNET)
 
 
 @pytest.fixture
