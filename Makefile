@@ -60,7 +60,7 @@ demo: control-plane ## a cluster with a nodeless node on this machine, shown wit
 
 .PHONY: demo-up
 demo-up: control-plane ## the same cluster without the showcase
-	@$(PY) -m tests.demo up --cloud $(CLOUD)
+	@$(PY) -m tests.demo up --cloud $(CLOUD) $(if $(DUAL_STACK),--dual-stack)
 
 .PHONY: demo-mixed
 demo-mixed: control-plane ## the same cluster with a real kubelet beside it: nodes nodeless and kubelet
@@ -126,13 +126,13 @@ test-containerd2: control-plane ## the tests that run containers, with container
 	  tests/contract tests/integration/local_cloud tests/integration/agent tests/e2e
 
 .PHONY: conformance
-conformance: control-plane ## Kubernetes' own specs on a cluster of their own (FOCUS= SKIP= LABEL= PROCS= RESULTS=); call again to resume
+conformance: control-plane ## Kubernetes' own specs on a cluster of their own (FOCUS= SKIP= LABEL= PROCS= RESULTS= DUAL_STACK=1); call again to resume
 	@$(PY) -m tests.cluster.build e2e ginkgo agnhost containerd shim-runc-v2 ctr
-	@$(PY) -m tests.conformance --own-cluster --procs $(PROCS) --label-filter '$(LABEL)' $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)') $(if $(RESULTS),--results '$(RESULTS)')
+	@$(PY) -m tests.conformance --own-cluster --procs $(PROCS) --label-filter '$(LABEL)' $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)') $(if $(RESULTS),--results '$(RESULTS)') $(if $(DUAL_STACK),--dual-stack)
 
 .PHONY: conformance-down
 conformance-down: preflight $(VENV)/.ready ## take away the cluster that an interrupted `make conformance` has left
-	@$(PY) -m tests.conformance --down
+	@$(PY) -m tests.conformance --down $(if $(DUAL_STACK),--dual-stack)
 
 .PHONY: differential
 differential: control-plane ## the same random pods on this node and a real kubelet, compared (SEED= PAIRS= CASES=dir RECORD=dir REPLAY=file KEEP=1)

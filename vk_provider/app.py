@@ -242,7 +242,7 @@ class Provider:
         )
         self._closers.append(networking.close)
         for node, spec in specs:
-            networking.add_node(node, spec.internal_ip)
+            networking.add_node(node, spec.internal_ips)
         limits = settings.pods
         self.archive = LogArchive(
             limits.archive_dir,

@@ -8,6 +8,7 @@ Another table of a pod's instance is another entry of `sources`: its TableSource
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from vk_provider.agentclient.tables import TableSource
 from vk_provider.aiokit.guard import contained
@@ -46,19 +47,20 @@ class Networking:
         self._machine_tables: dict[str, MachineTable] = {}
         self._health_checks: dict[str, HealthChecks] = {}
 
-    def add_node(self, node: NodeSettings, address: str) -> None:
-        """address: the Node's InternalIP."""
+    def add_node(self, node: NodeSettings, addresses: Sequence[str]) -> None:
+        """addresses: the Node's InternalIPs, one a family, the primary one first."""
         self._nodes[node.name] = node
-        self._routing.add_node(node.name, (address,))
-        table = self._build_machine_table(node, address)
+        self._routing.add_node(node.name, addresses)
+        table = self._build_machine_table(node, addresses)
         if table is not None:
             self._machine_tables[node.name] = table
-            self._add_health_checks(node, address, table)
+            for address in addresses:
+                self._add_health_checks(node, address, table)
 
     def sources(self, record: PodRecord) -> list[TableSource]:
         """The tables that a pod's instance is sent. Its zone is the Node's where that has one: the cluster's view."""
         zone = self._nodes[record.node].zone or (record.instance.zone if record.instance else "")
-        addresses = [record.instance.pod_ip] if record.instance else []
+        addresses = record.instance.pod_ips if record.instance else ()
         return [self._routing.source(record.node, zone), self._policies.source(record.uid, addresses)]
 
     def on_pod(self, kind: str, pod: Json) -> None:
@@ -94,19 +96,19 @@ class Networking:
     def _warn(self, node: str, involved: Json, reason: str, message: str) -> None:
         self._recorder.record(involved, "Warning", reason, message, component="kube-proxy", host=node)
 
-    def _build_machine_table(self, node: NodeSettings, address: str) -> MachineTable | None:
+    def _build_machine_table(self, node: NodeSettings, addresses: Sequence[str]) -> MachineTable | None:
         """The table of a Node in the network namespace of the provider; None where there is to be none
         (settings.NodeSettings.services_here)."""
         cloud = self._settings.cloud
         if node.services_here == "off":
             return None
-        if node.services_here == "auto" and (cloud.backend == "simulated" or not owns_address(address)):
+        if node.services_here == "auto" and (cloud.backend == "simulated" or not owns_address(addresses[0])):
             return None
         is_local = cloud.backend == "local"
         return MachineTable(
             self._routing.source(node.name, node.zone),
             NftTable(name_table(cloud.local.name if is_local else cloud.owner, node.name)),
-            (address,),
+            addresses,
             sees_replies=is_local,  # the machine is the way out for its instances
             required=node.services_here == "on",
         )

@@ -42,6 +42,7 @@ def build_spec(node: NodeSettings, settings: Settings, runtime: InstanceRuntime)
     return NodeSpec(
         name=node.name,
         internal_ip=node.address or default_address(),
+        second_ip=node.ipv6_address,
         capacity={**DEFAULT_CAPACITY, **node.capacity},
         zone=node.zone,
         region=node.region,

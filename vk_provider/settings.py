@@ -55,6 +55,8 @@ class NodeSettings:
     """One Node object to register.
 
     address:  the Node's InternalIP, on which the kubelet API listens; "" takes the cloud's or the default route's
+    ipv6_address: a second InternalIP beside an IPv4 `address`, where node ports and host ports are reached, too; the
+              pods of dual-stack Services need none
     port:     of the kubelet API
     taint:    false registers the Node without `taints`
     capacity: quantities of the whole Node, the limit of the requests of all its pods
@@ -71,6 +73,7 @@ class NodeSettings:
     region: str = ""
     architecture: Literal["amd64", "arm64"] = "amd64"
     address: str = ""
+    ipv6_address: str = ""
     port: int = 10250
     taint: bool = True
     taints: tuple[TaintSettings, ...] = DEFAULT_TAINTS
@@ -86,6 +89,8 @@ class NodeSettings:
 class LocalCloudSettings:
     """The embedded cloud: instances are Linux namespaces on this machine.
 
+    ipv6_subnet:   of /96 or larger, such as "fd00:201::/64": new instances and their pods have an IPv6 address beside
+                   the one of `subnet`; "" for none
     sandbox_image: "" builds a minimal pause image; else a reference that the instances can pull
                    or the path of an OCI archive
     preload:       OCI archives (paths) or image references put once into the containerd root that every instance
@@ -98,6 +103,7 @@ class LocalCloudSettings:
 
     name: str = "local"
     subnet: str = "10.201.0.0/16"
+    ipv6_subnet: str = ""
     state_dir: str = "/var/lib/vk-provider"
     sandbox_image: str = ""
     preload: tuple[str, ...] = ()
@@ -114,6 +120,7 @@ class SimulatedCloudSettings:
 
     launch_latency_s: float = 0.0
     boot_latency_s: float = 0.0
+    ipv6: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +365,7 @@ def _check(settings: Settings) -> None:
         _check_labels(node, f"nodes[{index}]")
         if node.address:
             _check_address(node.address, f"nodes[{index}].address")
+        _check_second_address(node, f"nodes[{index}]")
         if problem := find_problem(node.shared_host_paths):
             raise _SettingError(f"nodes[{index}].shared_host_paths: {problem}")
         if not 0 <= node.port <= 65535:
@@ -383,18 +391,37 @@ def _check(settings: Settings) -> None:
     _check_address(settings.kubelet.healthz_address, "kubelet.healthz_address")
     for address in settings.cluster.dns:
         _check_address(address, "cluster.dns")
-    try:
-        network = ipaddress.ip_network(settings.cloud.local.subnet)
-    except ValueError as error:
-        raise _SettingError(f"cloud.local.subnet: {error}") from None
+    _check_subnets(settings.cloud.local)
     if settings.cloud.local.shared_bytes < MIN_SHARED_BYTES:
         raise _SettingError(f"cloud.local.shared_bytes must be at least {MIN_SHARED_BYTES}")
-    if network.version != 4 or network.prefixlen > 24:
-        raise _SettingError("cloud.local.subnet must be an IPv4 network of /24 or larger")
     if settings.kubelet.serving_certificate == "files" and not (
         settings.kubelet.certificate_file and settings.kubelet.key_file
     ):
         raise _SettingError('kubelet.serving_certificate = "files" needs certificate_file and key_file')
+
+
+def _check_subnets(cloud: LocalCloudSettings) -> None:
+    try:
+        network = ipaddress.ip_network(cloud.subnet)
+    except ValueError as error:
+        raise _SettingError(f"cloud.local.subnet: {error}") from None
+    if network.version != 4:
+        raise _SettingError(
+            "cloud.local.subnet must be an IPv4 network: instances with IPv6 addresses alone are not supported; for "
+            "both families, set ipv6_subnet beside it"
+        )
+    if network.prefixlen > 24:
+        raise _SettingError("cloud.local.subnet must be an IPv4 network of /24 or larger")
+
+
+def _check_second_address(node: NodeSettings, where: str) -> None:
+    if not node.ipv6_address:
+        return
+    _check_address(node.ipv6_address, f"{where}.ipv6_address")
+    if ":" not in node.ipv6_address:
+        raise _SettingError(f"{where}.ipv6_address {node.ipv6_address!r} is not an IPv6 address")
+    if ":" in node.address:
+        raise _SettingError(f"{where}.ipv6_address: address is one of IPv6 already; IPv4 is the primary family of pods")
 
 
 def _check_address(text: str, where: str) -> None:

@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
 def _up(plane: ControlPlane, options: argparse.Namespace) -> None:
     version = plane.binaries.version
     started = time.monotonic()
-    plane.up(options.address, options.port, options.bind)
+    plane.up(options.address, options.port, options.bind, dual_stack=options.dual_stack)
     print(f"Kubernetes {version} ready at {plane.url} in {time.monotonic() - started:.1f} s", file=sys.stderr)
     print(plane.kubeconfig)
 
@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--address", default="127.0.0.1", help="IP address clients dial, as the bridge's (%(default)s)")
     up.add_argument("--bind", help="IP address to listen on when it is another one, as 0.0.0.0")
     up.add_argument("--port", type=int, default=6443, help="port of the API server, 0 for any (%(default)s)")
+    up.add_argument("--dual-stack", action="store_true", help="Services of both IP families")
     command("down", _down, "stop everything and delete the state directory")
     command("status", _status, "what runs")
     for verb, text in (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.pki import Authority, service_account_key
-from tests.cluster.state import CLUSTER_DOMAIN, KUBERNETES_SERVICE_IP, SERVICE_CIDR, Endpoints, StateDir
+from tests.cluster.state import CLUSTER_DOMAIN, KUBERNETES_SERVICE_IP, Endpoints, StateDir
 
 KUBELET_CLIENT = "kube-apiserver-kubelet-client"
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -85,7 +85,7 @@ def _apiserver(state: StateDir, endpoints: Endpoints, credentials: Credentials) 
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
         "--allow-privileged=true",
-        f"--service-cluster-ip-range={SERVICE_CIDR}",
+        f"--service-cluster-ip-range={endpoints.service_cidrs}",
         f"--service-account-issuer=https://kubernetes.default.svc.{CLUSTER_DOMAIN}",
         f"--service-account-key-file={public}",
         f"--service-account-signing-key-file={private}",
@@ -120,7 +120,7 @@ def _controller_manager(state: StateDir, endpoints: Endpoints, credentials: Cred
         f"--root-ca-file={credentials.ca.certificate_path}",
         f"--cluster-signing-cert-file={credentials.ca.certificate_path}",
         f"--cluster-signing-key-file={credentials.ca.key_path}",
-        f"--service-cluster-ip-range={SERVICE_CIDR}",
+        f"--service-cluster-ip-range={endpoints.service_cidrs}",
         "--allocate-node-cidrs=false",
         "--concurrent-replicaset-syncs=20",
         "--concurrent-job-syncs=20",

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -72,10 +73,10 @@ class ControlPlane:
 
     # Life.
 
-    def up(self, address: str, port: int = 0, bind: str | None = None) -> None:
-        """Bring everything up and wait until pods can be created. Raises ClusterError."""
+    def up(self, address: str, port: int = 0, bind: str | None = None, *, dual_stack: bool = False) -> None:
+        """Bring everything up and wait until pods can be created. `dual_stack`: see Endpoints. Raises ClusterError."""
         _require_address(address)
-        endpoints = self._endpoints(address, port, bind)
+        endpoints = self._endpoints(address, port, bind, dual_stack)
         self.state.save(endpoints)
         credentials = self._write_credentials(endpoints)
         for name in COMPONENTS[:2]:
@@ -171,20 +172,17 @@ class ControlPlane:
     def _kubectl(self, kubeconfig: Path | None) -> Kubectl:
         return Kubectl(self.binaries["kubectl"], kubeconfig or self.kubeconfig, self.state.root)
 
-    def _endpoints(self, address: str, port: int, bind: str | None) -> Endpoints:
+    def _endpoints(self, address: str, port: int, bind: str | None, dual_stack: bool) -> Endpoints:
         previous = self.state.load()
         if previous and self.state.process("kube-apiserver").pid():
-            if (address, port or previous.port, bind or previous.bind) == (
-                previous.address,
-                previous.port,
-                previous.bind,
-            ):
+            wanted = Endpoints(address, bind or previous.bind, port or previous.port, 0, 0, dual_stack)
+            if wanted == replace(previous, controller_manager_port=0, scheduler_port=0):
                 return previous
             raise ClusterError(
                 f"a control plane runs in {self.state.root} at {previous.url}",
                 f"python -m tests.cluster down --state {self.state.root}",
             )
-        return choose_endpoints(address, port, bind, previous)
+        return choose_endpoints(address, port, bind, previous, dual_stack)
 
     def _write_credentials(self, endpoints: Endpoints) -> Credentials:
         credentials = issue_credentials(self.state, endpoints)

@@ -12,7 +12,7 @@ from tests.cluster.cache import cache_dir
 from tests.cluster.errors import ClusterError
 from tests.cluster.process import Process
 
-SERVICE_CIDR = "10.96.0.0/16"
+SERVICE_CIDR, SERVICE_CIDR6 = "10.96.0.0/16", "fd00:96::/112"
 KUBERNETES_SERVICE_IP = "10.96.0.1"
 CLUSTER_DNS = "10.96.0.10"
 """Address of the Service kube-dns."""
@@ -21,13 +21,20 @@ CLUSTER_DOMAIN = "cluster.local"
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where the parts listen. `address` is what clients dial, `bind` what the API server listens on; ports are TCP."""
+    """Where the parts listen. `address` is what clients dial, `bind` what the API server listens on; ports are TCP.
+    `dual_stack`: Services may have cluster IPs of both families, IPv4 by default."""
 
     address: str
     bind: str
     port: int
     controller_manager_port: int
     scheduler_port: int
+    dual_stack: bool = False
+
+    @property
+    def service_cidrs(self) -> str:
+        """As components take them."""
+        return f"{SERVICE_CIDR},{SERVICE_CIDR6}" if self.dual_stack else SERVICE_CIDR
 
     @property
     def url(self) -> str:
@@ -106,12 +113,14 @@ def default_state() -> StateDir:
     return StateDir(cache_dir() / "cluster")
 
 
-def choose_endpoints(address: str, port: int, bind: str | None, previous: Endpoints | None) -> Endpoints:
+def choose_endpoints(
+    address: str, port: int, bind: str | None, previous: Endpoints | None, dual_stack: bool = False
+) -> Endpoints:
     """Endpoints to start with: port 0 means the last one if it is free, else any. Raises ClusterError if none fits."""
     bind = bind or address
     again = previous if previous and previous.address == address else None
     wanted = port or (again.port if again and _is_free(bind, again.port) else 0)
-    chosen = Endpoints(address, bind, wanted, 0, 0)
+    chosen = Endpoints(address, bind, wanted, 0, 0, dual_stack)
     if not wanted:
         chosen = replace(chosen, port=_free_port(bind))
     else:

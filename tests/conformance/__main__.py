@@ -19,7 +19,7 @@ from tests.cluster.cache import cache_dir
 from tests.cluster.errors import ClusterError
 from tests.cluster.images.__main__ import ensure_pushed
 from tests.conformance import own_cluster
-from tests.conformance.own_cluster import CONFORMANCE
+from tests.conformance.own_cluster import CONFORMANCE, DUAL_STACK
 from tests.conformance.run import Plan, Run, say
 from tests.conformance.selection import NODE_CONFORMANCE, Selection, parse_name_list
 from tests.conformance.suite import Programs
@@ -32,6 +32,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--kubeconfig", type=Path, default=os.environ.get("KUBECONFIG"), help="default $KUBECONFIG")
     parser.add_argument("--registry", metavar="HOST:PORT", help="the registry images are pushed to")
     parser.add_argument("--own-cluster", action="store_true", help="bring up a cluster for the run, and down after it")
+    parser.add_argument("--dual-stack", action="store_true", help="--own-cluster is one with IPv4 and IPv6")
     parser.add_argument("--keep", action="store_true", help="leave the cluster of --own-cluster up")
     parser.add_argument("--down", action="store_true", help="take down the cluster that --own-cluster has left, no run")
     parser.add_argument("--procs", type=int, default=4, help="specs at a time (4)")
@@ -79,22 +80,23 @@ def _plan(options: argparse.Namespace) -> Plan:
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     options = _arguments().parse_args(arguments)
+    environment = DUAL_STACK if options.dual_stack else CONFORMANCE
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same as Ctrl-C: ginkgo must not be left behind
     try:
         if options.down:
-            own_cluster.down(CONFORMANCE)
+            own_cluster.down(environment)
             return 0
         if options.own_cluster:
             containerd2.ensure()
-            plane = own_cluster.up(CONFORMANCE)
-            options.kubeconfig, options.registry = plane.kubeconfig, CONFORMANCE.registry
+            plane = own_cluster.up(environment)
+            options.kubeconfig, options.registry = plane.kubeconfig, environment.registry
             options.no_images = True  # they came with the cluster
         plan = _plan(options)
         if not options.no_images:
             ensure_pushed(options.registry, "e2e")
         code = Run(plan).execute()
         if options.own_cluster and not options.keep:
-            own_cluster.down(CONFORMANCE)
+            own_cluster.down(environment)
         return code
     except ClusterError as error:
         say(f"error: {error}")

@@ -51,6 +51,8 @@ CONFORMANCE = _environment(
     capacity=_capacity(),
     containerd=containerd2.BUILT,  # one of the specs mounts an image volume
 )
+DUAL_STACK = _environment("conf6", 221, 10948, more_nodes=("nodeless-2",), ipv6_subnet="fd00:221::/64")
+"""For the specs with the feature IPv6DualStack."""
 SMOKE = _environment("smoke", 208, 10548)
 
 

@@ -19,6 +19,7 @@ from tests.demo.showcase import Showcase, closing_words
 UP = ("up", "show", "demo", "istio")
 COMMANDS = (*UP, "metrics", "hpa", "down", "kubeconfig", "registry")
 KUBELET, KUBELET_NETWORK = "kubelet", "10.199.0.0/23"
+IPV6_SUBNET = "fd00:201::/64"
 AGAIN = "\nnext:  the same command again"
 
 
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cloud", choices=("local", "simulated"), default="local")
     parser.add_argument("--name", default="demo", help="of the local cloud; two demos need two names and subnets")
     parser.add_argument("--subnet", default="10.201.0.0/16")
+    parser.add_argument("--dual-stack", action="store_true", help=f"with IPv6 ({IPV6_SUBNET}) beside IPv4")
     parser.add_argument("--untainted", action="store_true", help="register the node without taints")
     parser.add_argument("--mixed", action="store_true", help=f"with a real kubelet beside it, the Node {KUBELET}")
     parser.add_argument("--e2e", action="store_true", help="with the images of Kubernetes' own specs, preloaded")
@@ -70,6 +72,7 @@ def _environment(options: argparse.Namespace) -> Environment:
         kubelet_network=KUBELET_NETWORK if options.mixed else "",
         resolver=options.cloud == "local",
         dns=options.cloud == "local",
+        ipv6_subnet=IPV6_SUBNET if options.dual_stack and options.cloud == "local" else "",
     )
 
 

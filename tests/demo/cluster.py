@@ -93,7 +93,8 @@ def up(environment: Environment) -> ControlPlane:
     binaries = plane.binaries
     if environment.resolver or environment.dns:
         build.ensure("coredns")
-    with step(f"network {environment.subnet}, this machine is {environment.address}"):
+    subnets = " and ".join(filter(None, (environment.subnet, environment.ipv6_subnet)))
+    with step(f"network {subnets}, this machine is {environment.address}"):
         local_cloud(environment, "up")
     require_ports(environment, plane)
     with step(f"image registry {environment.registry}") as notes:
@@ -103,7 +104,7 @@ def up(environment: Environment) -> ControlPlane:
         if environment.dns:
             ensure_pushed(environment.registry, "coredns", notes)
     with step(f"control plane {binaries.version}"):
-        plane.up(environment.address, API_PORT)
+        plane.up(environment.address, API_PORT, dual_stack=bool(environment.ipv6_subnet))
         if environment.resolver:
             dns.resolver_up(plane, environment.name)
     with step("provider's account, roles and certificate approver"):
@@ -145,6 +146,8 @@ def local_cloud(environment: Environment, verb: str) -> None:
         environment.name,
         "--subnet",
         environment.subnet,
+        "--ipv6-subnet",
+        environment.ipv6_subnet,
         "--state-dir",
         str(environment.cloud_state),
     ]

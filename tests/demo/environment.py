@@ -16,6 +16,7 @@ from tests.cluster.process import Process
 from tests.cluster.state import CLUSTER_DNS
 from vk_provider.cloud.local.catalog import machine_architecture
 from vk_provider.cloud.local.config import LocalCloudConfig
+from vk_provider.cloud.local.ipv6 import host_address
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROVIDER_USER = "system:serviceaccount:vk-provider:vk-provider"
@@ -49,6 +50,7 @@ class Environment:
     name:    of the local cloud (part of interface and cgroup names)
     cloud:   local or simulated
     subnet:  of the instances; `address` is the host's own in it
+    ipv6_subnet: of the instances, and the cluster is dual-stack; "" for IPv4 alone
     healthz_port: of the provider on 127.0.0.1, which clusters side by side must not share
     more_nodes:   names (nodeless-...) of further Nodes of the same provider
     shared_host_paths, capacity: of every Node; no capacity for the provider's own
@@ -79,6 +81,12 @@ class Environment:
     kubelet_network: str = ""
     resolver: bool = False
     dns: bool = False
+    ipv6_subnet: str = ""
+
+    @property
+    def ipv6_address(self) -> str:
+        """The host's own in `ipv6_subnet`, "" without one."""
+        return host_address(self.ipv6_subnet) if self.ipv6_subnet else ""
 
     @property
     def cluster_state(self) -> Path:
@@ -178,6 +186,7 @@ agent_monitor_grace_s = {self.agent_monitor_grace_s}
 [cloud.local]
 name = "{self.name}"
 subnet = "{self.subnet}"
+ipv6_subnet = "{self.ipv6_subnet}"
 state_dir = "{self.cloud_state}"
 preload = [{preload}]
 nameservers = [{nameservers}]
@@ -191,6 +200,7 @@ plain_http = true
         return f"""[[nodes]]
 name = "{name}"
 address = "{self.address}"
+ipv6_address = "{self.ipv6_address}"
 port = {KUBELET_PORT + index}
 zone = "local-a"
 region = "local"

@@ -153,7 +153,7 @@ async def _run_worker(
 ) -> None:
     """The pod worker, once a pod can be run at all."""
     registries = metadata.boot_data.registries
-    network.configure(metadata.facts, metadata.mac, metadata.subnet_cidr, registries, paths)
+    network.configure(metadata.facts, metadata.mac, metadata.subnet_cidr, registries, paths, metadata.subnet_ipv6_cidr)
     await guard.wait_applied()
     while True:
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import ipaddress
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -33,21 +34,27 @@ class MetadataError(AgentError):
     """The metadata endpoint does not answer, or not with what an instance needs."""
 
 
+class NoSuchMetadataError(MetadataError):
+    """The endpoint answers, and has no such document."""
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceMetadata:
-    """Everything the agent takes from the endpoint. `mac`: lower case with colons."""
+    """Everything the agent takes from the endpoint. `mac`: lower case with colons; `subnet_ipv6_cidr`: "" without
+    IPv6."""
 
     facts: InstanceFacts
     boot_data: BootData
     mac: str
     subnet_cidr: str
+    subnet_ipv6_cidr: str = ""
 
 
 class MetadataSource(Protocol):
     """A metadata endpoint."""
 
     async def get(self, path: str) -> str:
-        """Text at /latest/<path>; raises MetadataError."""
+        """Text at /latest/<path>; raises MetadataError, NoSuchMetadataError where there is none."""
 
 
 class MetadataClient:
@@ -78,7 +85,8 @@ class MetadataClient:
                 if response.status == HTTPStatus.UNAUTHORIZED:
                     self._token = ""
                 if response.status != HTTPStatus.OK:
-                    raise MetadataError(f"metadata: {method} {path} answered {response.status}")
+                    kind = NoSuchMetadataError if response.status == HTTPStatus.NOT_FOUND else MetadataError
+                    raise kind(f"metadata: {method} {path} answered {response.status}")
                 return await response.text()
         except UnicodeDecodeError:
             raise MetadataError(f"metadata: {path} is not text") from None
@@ -94,12 +102,17 @@ async def fetch_metadata(source: MetadataSource, hostname: str) -> InstanceMetad
     )
     mac = mac.strip().strip("/").lower()
     interface = f"meta-data/network/interfaces/macs/{mac}"
-    addresses, subnet_cidr = await asyncio.gather(
-        source.get(f"{interface}/local-ipv4s"), source.get(f"{interface}/subnet-ipv4-cidr-block")
+    addresses, subnet_cidr, primary_ipv6 = await asyncio.gather(
+        source.get(f"{interface}/local-ipv4s"),
+        source.get(f"{interface}/subnet-ipv4-cidr-block"),
+        _get_optional(source, "meta-data/ipv6"),
     )
     secondary = [address for address in addresses.split() if address != primary_ip.strip()]
     if not secondary:
         raise MetadataError("metadata: the instance has no secondary address for its pod")
+    pod_ipv6 = subnet_ipv6_cidr = ""
+    if primary_ipv6:
+        primary_ipv6, pod_ipv6, subnet_ipv6_cidr = await _fetch_ipv6(source, interface, primary_ipv6)
     facts = InstanceFacts(
         instance_id=instance_id.strip(),
         primary_ip=primary_ip.strip(),
@@ -107,8 +120,37 @@ async def fetch_metadata(source: MetadataSource, hostname: str) -> InstanceMetad
         instance_type=instance_type.strip(),
         zone=zone.strip(),
         hostname=hostname,
+        primary_ipv6=primary_ipv6,
+        pod_ipv6=pod_ipv6,
     )
-    return InstanceMetadata(facts, _parse_boot_data(user_data), mac, subnet_cidr.strip())
+    return InstanceMetadata(facts, _parse_boot_data(user_data), mac, subnet_cidr.strip(), subnet_ipv6_cidr)
+
+
+async def _get_optional(source: MetadataSource, path: str) -> str:
+    try:
+        return (await source.get(path)).strip()
+    except NoSuchMetadataError:
+        return ""
+
+
+async def _fetch_ipv6(source: MetadataSource, interface: str, primary_ipv6: str) -> tuple[str, str, str]:
+    """(the instance's address, the pod's, the subnet's block). Of several blocks it is the one that the pod's is in.
+    Raises MetadataError."""
+    addresses, blocks = await asyncio.gather(
+        source.get(f"{interface}/ipv6s"), source.get(f"{interface}/subnet-ipv6-cidr-blocks")
+    )
+    try:
+        own, *listed = [ipaddress.IPv6Address(text) for text in (primary_ipv6, *addresses.split())]
+        networks = [ipaddress.IPv6Network(text, strict=False) for text in blocks.split()]
+    except ValueError as error:
+        raise MetadataError(f"metadata: {error}") from None
+    pod = next((address for address in listed if address != own), None)
+    if pod is None:
+        raise MetadataError("metadata: the instance has no secondary IPv6 address for its pod")
+    block = next((network for network in networks if pod in network), None)
+    if block is None:
+        raise MetadataError(f"metadata: the pod's address {pod} is in no IPv6 block of the subnet")
+    return str(own), str(pod), str(block)
 
 
 _KEYS = ("instance-id", "mac", "local-ipv4", "instance-type", "placement/availability-zone")
@@ -161,7 +203,11 @@ class KeptMetadata:
             document = orjson.loads(self._path.read_bytes())
             boot_data = BootData.from_user_data(document["userData"])
             return InstanceMetadata(
-                InstanceFacts(**document["facts"]), boot_data, document["mac"], document["subnetCIDR"]
+                InstanceFacts(**document["facts"]),
+                boot_data,
+                document["mac"],
+                document["subnetCIDR"],
+                document.get("subnetIPv6CIDR") or "",
             )
         except FileNotFoundError:
             return None
@@ -176,6 +222,7 @@ class KeptMetadata:
             "userData": metadata.boot_data.to_user_data(),
             "mac": metadata.mac,
             "subnetCIDR": metadata.subnet_cidr,
+            "subnetIPv6CIDR": metadata.subnet_ipv6_cidr,
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_name(f"{self._path.name}.new")

@@ -1,7 +1,8 @@
 """The pod network of this instance: CNI configuration, containerd's registry hosts.
 
 The pod IP is the interface's secondary address, routed to the pod through a veth pair (CNI's ptp); the instance answers
-ARP for it by proxy_arp, so that the pod address is reachable like any other. hostPort is CNI's portmap.
+ARP for it by proxy_arp (neighbour solicitations by proxy_ndp), so that the pod address is reachable like any other.
+hostPort is CNI's portmap.
 """
 
 from __future__ import annotations
@@ -42,29 +43,52 @@ class NetworkPaths:
     ipam_dir: Path = Path("/run/vk-agent/ipam")
 
 
-def build_cni_conflist(primary_ip: str, pod_ip: str, subnet_cidr: str, ipam_dir: Path, mtu: int = 0) -> dict[str, Any]:
+def build_cni_conflist(
+    primary_ip: str,
+    pod_ip: str,
+    subnet_cidr: str,
+    ipam_dir: Path,
+    mtu: int = 0,
+    ipv6: tuple[str, str, str] | None = None,
+) -> dict[str, Any]:
     """The CNI network list that gives a pod exactly `pod_ip`, with `primary_ip` as its gateway.
+
+    ipv6: the same three values of the other family
 
     Raises NetworkError when the addresses do not fit the subnet.
     """
-    subnet = ipaddress.ip_network(subnet_cidr, strict=False)
-    if ipaddress.ip_address(pod_ip) not in subnet:
-        raise NetworkError(f"the pod address {pod_ip} is not in the subnet {subnet_cidr}")
-    pool = {"subnet": str(subnet), "rangeStart": pod_ip, "rangeEnd": pod_ip, "gateway": primary_ip}
-    ptp: dict[str, Any] = {
-        "type": "ptp",
-        "ipMasq": False,
-        "ipam": {
-            "type": "host-local",
-            "ranges": [[pool]],
-            "routes": [{"dst": "0.0.0.0/0"}],
-            "dataDir": str(ipam_dir),
-        },
-    }
+    ranges, routes = [[_build_pool(primary_ip, pod_ip, subnet_cidr)]], [{"dst": "0.0.0.0/0"}]
+    if ipv6 is not None:
+        ranges.append([_build_pool(*ipv6)])
+        routes.append({"dst": "::/0"})
+    ipam = {"type": "host-local", "ranges": ranges, "routes": routes, "dataDir": str(ipam_dir)}
+    ptp: dict[str, Any] = {"type": "ptp", "ipMasq": False, "ipam": ipam}
     if mtu:
         ptp["mtu"] = mtu
     portmap = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
-    return {"cniVersion": "0.4.0", "name": "pod-network", "plugins": [ptp, portmap]}
+    plugins = [*(_NO_ADDRESS_DETECTION if ipv6 is not None else ()), ptp, portmap]
+    return {"cniVersion": "0.4.0", "name": "pod-network", "plugins": plugins}
+
+
+_NO_ADDRESS_DETECTION: tuple[dict[str, Any], ...] = (
+    {"type": "loopback"},
+    {
+        "type": "tuning",
+        "sysctl": {f"net.ipv6.conf.{interface}.accept_dad": "0" for interface in ("all", "default")},
+    },
+)
+"""ptp waits until no IPv6 address is tentative: up to two seconds for duplicate address detection on a link that only
+has this pod. It is off before ptp makes the interface; tuning needs a result before its own, which is loopback's."""
+
+
+def _build_pool(gateway: str, address: str, subnet_cidr: str) -> dict[str, str]:
+    try:
+        subnet = ipaddress.ip_network(subnet_cidr, strict=False)
+    except ValueError:
+        raise NetworkError(f"the subnet {subnet_cidr!r} of the pod address {address} is not a network") from None
+    if ipaddress.ip_address(address) not in subnet:
+        raise NetworkError(f"the pod address {address} is not in the subnet {subnet_cidr}")
+    return {"subnet": str(subnet), "rangeStart": address, "rangeEnd": address, "gateway": gateway}
 
 
 def write_cni_conflist(conflist: Mapping[str, Any], directory: Path) -> None:
@@ -104,10 +128,12 @@ def configure(
     subnet_cidr: str,
     registries: Mapping[str, Mapping[str, Any]],
     paths: NetworkPaths,
+    subnet_ipv6_cidr: str = "",
 ) -> None:
     """Write the CNI network list and the registry hosts of this instance."""
     write_registry_hosts(registries, paths.certs_dir)
-    conflist = build_cni_conflist(facts.primary_ip, facts.pod_ip, subnet_cidr, paths.ipam_dir, find_mtu(mac))
+    ipv6 = (facts.primary_ipv6, facts.pod_ipv6, subnet_ipv6_cidr) if facts.pod_ipv6 else None
+    conflist = build_cni_conflist(facts.primary_ip, facts.pod_ip, subnet_cidr, paths.ipam_dir, find_mtu(mac), ipv6)
     write_cni_conflist(conflist, paths.cni_conf_dir)
 
 

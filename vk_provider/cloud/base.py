@@ -110,7 +110,11 @@ class LaunchRequest:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An instance as the cloud describes it. Addresses are "" until known; launch_time in Unix seconds."""
+    """An instance as the cloud describes it. Addresses are "" until known; launch_time in Unix seconds.
+
+    primary_ip, pod_ip: IPv4, which every instance has: the agent's and the hostNetwork pods', and the pod's
+    primary_ipv6, pod_ipv6: "" for an instance without IPv6
+    """
 
     instance_id: str
     state: InstanceState
@@ -123,6 +127,25 @@ class Instance:
     launch_time: float
     tags: Mapping[str, str] = field(default_factory=dict)
     state_reason: str = ""
+    primary_ipv6: str = ""
+    pod_ipv6: str = ""
+
+    @property
+    def host_ips(self) -> tuple[str, ...]:
+        """The instance's own addresses that are known, IPv4 first."""
+        return join_families(self.primary_ip, self.primary_ipv6)
+
+    @property
+    def pod_ips(self) -> tuple[str, ...]:
+        """The pod's addresses that are known, IPv4 first."""
+        return join_families(self.pod_ip, self.pod_ipv6)
+
+
+def join_families(ipv4: str, ipv6: str) -> tuple[str, ...]:
+    """Both addresses, without one that is "". IPv4 is first: it is the primary family of every Node."""
+    if not ipv6:
+        return (ipv4,) if ipv4 else ()
+    return (ipv4, ipv6) if ipv4 else (ipv6,)
 
 
 LaunchResult = Instance | CloudError

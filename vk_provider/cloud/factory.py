@@ -27,7 +27,11 @@ def create_cloud(
         from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
 
         simulated = settings.simulated
-        config = SimulationConfig(launch_latency_s=simulated.launch_latency_s, boot_latency_s=simulated.boot_latency_s)
+        config = SimulationConfig(
+            launch_latency_s=simulated.launch_latency_s,
+            boot_latency_s=simulated.boot_latency_s,
+            ipv6=simulated.ipv6,
+        )
         return SimulatedCloud(config, settings.owner)
     from vk_provider.cloud.local.cloud import LocalCloud
     from vk_provider.cloud.local.config import LocalCloudConfig, default_cache_dir
@@ -37,6 +41,7 @@ def create_cloud(
         LocalCloudConfig(
             name=local.name,
             subnet=local.subnet,
+            ipv6_subnet=local.ipv6_subnet,
             state_dir=local.state_dir,
             sandbox_image=local.sandbox_image,
             images=local.preload,

@@ -179,9 +179,11 @@ class NodeController:
         return before.get("Ready", ("",))[0] == "True" and time.monotonic() < self._settled_at
 
     async def _patch_status(self, status: Json) -> None:
+        # Merged by their type, of two addresses of one type one would be lost (fixupPatchForNodeStatusAddresses).
+        patch = {**status, "addresses": [*status["addresses"], {"$patch": "replace"}]}
         try:
             self._node = await self._client.patch_strategic(
-                node_path(self.spec.name, "status"), {"status": status}, timeout_s=10
+                node_path(self.spec.name, "status"), {"status": patch}, timeout_s=10
             )
         except KubeApiError as error:
             if error.is_not_found:

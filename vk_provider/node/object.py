@@ -79,7 +79,7 @@ def build_status(
         "capacity": capacity,
         "allocatable": allocatable,
         "addresses": [
-            {"type": "InternalIP", "address": spec.internal_ip},
+            *({"type": "InternalIP", "address": address} for address in spec.internal_ips),
             {"type": "Hostname", "address": spec.hostname or spec.name},
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": spec.kubelet_port}},

@@ -28,6 +28,7 @@ class NodeSpec:
     """One Node.
 
     internal_ip:   address that the API server dials for :kubelet_port (not loopback, not link-local)
+    second_ip:     the Node's address of the other family, "" for none
     hostname:      "" means the node's name
     capacity:      quantities by resource; cpu, memory, pods and ephemeral-storage are required
     allocatable:   as capacity; empty means all of it
@@ -56,3 +57,9 @@ class NodeSpec:
     declared_features: tuple[str, ...] = ()
     runtime_handlers: tuple[dict[str, Any], ...] = ()
     supplemental_groups_policy: bool = False
+    second_ip: str = ""
+
+    @property
+    def internal_ips(self) -> tuple[str, ...]:
+        """The primary family's first."""
+        return (self.internal_ip, self.second_ip) if self.second_ip else (self.internal_ip,)

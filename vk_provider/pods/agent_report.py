@@ -42,10 +42,10 @@ def accept_status(status: Mapping[str, Any], pod: Json, instance: Instance | Non
             accepted[field] = _each_once(accepted[field], "name", names)
     if "conditions" in accepted:
         accepted["conditions"] = _each_once(accepted["conditions"], "type", AGENT_CONDITIONS)
-    host_ip = instance.primary_ip if instance is not None else ""
-    pod_ip = instance.pod_ip if instance is not None else ""
-    _set_address(accepted, "hostIP", host_ip)
-    _set_address(accepted, "podIP", host_ip if pod["spec"].get("hostNetwork") else pod_ip)
+    host_ips = instance.host_ips if instance is not None else ()
+    pod_ips = instance.pod_ips if instance is not None else ()
+    _set_addresses(accepted, "hostIP", host_ips)
+    _set_addresses(accepted, "podIP", host_ips if pod["spec"].get("hostNetwork") else pod_ips)
     return accepted
 
 
@@ -66,12 +66,12 @@ def _each_once(items: Iterable[Json], key: str, allowed: Iterable[str]) -> list[
     return kept
 
 
-def _set_address(status: Json, field: str, address: str) -> None:
-    """Replace the reported address by `address`; remove both fields when the cloud knows none."""
+def _set_addresses(status: Json, field: str, addresses: tuple[str, ...]) -> None:
+    """Replace what was reported by `addresses`; remove both fields when the cloud knows none."""
     reported = status.pop(field, None) or status.get(f"{field}s")
     status.pop(f"{field}s", None)
-    if reported and address:
-        status[field], status[f"{field}s"] = address, [{"ip": address}]
+    if reported and addresses:
+        status[field], status[f"{field}s"] = addresses[0], [{"ip": address} for address in addresses]
 
 
 def accept_stats(

@@ -226,11 +226,11 @@ class PodExecutor:
 
     async def publish_pending(self, record: PodRecord) -> None:
         instance = record.instance
-        host_ip, pod_ip = (instance.primary_ip, instance.pod_ip) if instance else ("", "")
+        host_ips, pod_ips = (instance.host_ips, instance.pod_ips) if instance else ((), ())
         if record.status is None:  # else the agent has sent one
             if record.api_phase in TERMINAL_PHASES:
                 note_held(record, record.pod)  # its reason and message go with the phase that another writer has set
-            record.status = build_pending_status(record.pod, record.start_time, host_ip, pod_ip, format_time())
+            record.status = build_pending_status(record.pod, record.start_time, host_ips, pod_ips, format_time())
         await self.publish(record)
 
     async def fail_never_started(self, record: PodRecord) -> None:

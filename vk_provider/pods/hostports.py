@@ -44,10 +44,9 @@ def find_host_ports(record: PodRecord) -> tuple[HostPort, ...]:
         return ()
     if record.finished or record.phase in TERMINAL_PHASES:
         return ()
-    address = instance.primary_ip if spec.get("hostNetwork") else instance.pod_ip
-    if not address:
-        return ()
+    addresses = instance.host_ips if spec.get("hostNetwork") else instance.pod_ips
     return tuple(
         HostPort(host_address(port), protocol_of(port), int(port["hostPort"]), address, int(port["containerPort"]))
         for port in list_ports(record.pod)
+        for address in addresses
     )

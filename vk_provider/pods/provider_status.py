@@ -49,7 +49,9 @@ def _generation(pod: Json) -> int:
     return int(pod["metadata"].get("generation") or 0)
 
 
-def build_pending_status(pod: Json, start_time: str, host_ip: str, pod_ip: str, now: str) -> Json:
+def build_pending_status(
+    pod: Json, start_time: str, host_ips: tuple[str, ...], pod_ips: tuple[str, ...], now: str
+) -> Json:
     """The pod waits for its instance: the first status of a kubelet, before there is a sandbox (generateAPIPodStatus).
 
     Of the API's status it takes only times of conditions: everything else may be another writer's.
@@ -60,7 +62,7 @@ def build_pending_status(pod: Json, start_time: str, host_ip: str, pod_ip: str, 
         for field in ("initContainers", "containers")
     )
     known = {"conditions": (pod.get("status") or {}).get("conditions") or []}
-    context = PodContext(host_ips=(host_ip,) if host_ip else ())
+    context = PodContext(host_ips=host_ips)
     status = build_pod_status(
         {**pod, "status": known},
         ContainerStatuses(init, regular),
@@ -69,8 +71,8 @@ def build_pending_status(pod: Json, start_time: str, host_ip: str, pod_ip: str, 
         now,
         previous_status={**known, "startTime": start_time},
     )
-    if pod_ip and not pod["spec"].get("hostNetwork"):
-        status["podIP"], status["podIPs"] = pod_ip, [{"ip": pod_ip}]
+    if pod_ips and not pod["spec"].get("hostNetwork"):
+        status["podIP"], status["podIPs"] = pod_ips[0], [{"ip": address} for address in pod_ips]
     return status
 
 
@@ -184,7 +186,7 @@ def build_unstarted_status(pod: Json, last: Json | None, start_time: str, now: s
     """Deleted before any container ran: a terminal phase, so that owners can count the pod as terminated."""
     of_api = pod.get("status") or {}
     known = last or (of_api if of_api.get("containerStatuses") else None)
-    known = known or build_pending_status(pod, start_time, "", "", now)
+    known = known or build_pending_status(pod, start_time, (), (), now)
     base = build_lost_status(pod, known, "", "", now, disrupted=False)
     base.pop("reason"), base.pop("message")
     return base

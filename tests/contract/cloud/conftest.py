@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.integration.local_cloud.conftest import config, take_down
+from tests.integration.local_cloud.conftest import config, dual_stack, take_down
 from vk_provider.cloud.base import Cloud
 from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
 
-__all__ = ["config"]
+__all__ = ["config", "dual_stack"]
 
 OWNER = "contract-test"
 
@@ -37,3 +37,19 @@ async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[Cloud]:
 
 def _fields(settings: LocalCloudConfig) -> dict[str, object]:
     return {name: getattr(settings, name) for name in LocalCloudConfig.__dataclass_fields__}
+
+
+@pytest.fixture(params=["simulated", pytest.param("local", marks=pytest.mark.real)])
+async def dual_stack_cloud(request: pytest.FixtureRequest) -> AsyncIterator[Cloud]:
+    """A cloud whose instances have IPv6 addresses, too."""
+    if request.param == "simulated":
+        yield SimulatedCloud(SimulationConfig(ipv6=True), OWNER)
+        return
+    dual_stack: LocalCloudConfig = request.getfixturevalue("dual_stack")
+    local = LocalCloud(dual_stack, OWNER)
+    await local.start()
+    try:
+        yield local
+    finally:
+        await local.close()
+        await take_down(dual_stack)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import re
 from dataclasses import replace
 
@@ -182,3 +183,26 @@ async def test_directories_are_shared_or_a_request_that_has_some_is_refused(clou
         assert isinstance(refused, CloudRequestError), refused
     (other,) = await cloud.launch([replace(shared, shared_host_paths=())])
     assert isinstance(other, CloudRequestError) and "IdempotentParameterMismatch" in str(other)
+
+
+async def test_instances_have_addresses_of_both_families_where_the_cloud_has_ipv6(dual_stack_cloud: Cloud) -> None:
+    cloud = dual_stack_cloud
+    first, second = await launch(cloud, "one", "two")
+    for instance in (first, second):
+        await eventually(cloud, instance.instance_id, InstanceState.RUNNING)
+        (found,) = await cloud.describe([instance.instance_id])
+        assert (found.host_ips, found.pod_ips) == (instance.host_ips, instance.pod_ips)
+        for addresses in (found.host_ips, found.pod_ips):
+            assert [ipaddress.ip_address(each).version for each in addresses] == [4, 6]
+            assert all(str(ipaddress.ip_address(each)) == each for each in addresses), "as the API server writes them"
+    assert len({*first.host_ips, *first.pod_ips, *second.host_ips, *second.pod_ips}) == 8
+    await cloud.terminate([first.instance_id])
+    await eventually(cloud, first.instance_id, InstanceState.TERMINATED)
+    (gone,) = await cloud.describe([first.instance_id])
+    assert gone.host_ips == gone.pod_ips == ()
+
+
+async def test_an_instance_has_no_ipv6_address_unless_the_cloud_is_told_to(cloud: Cloud) -> None:
+    (instance,) = await launch(cloud, "one")
+    assert (instance.host_ips, instance.pod_ips) == ((instance.primary_ip,), (instance.pod_ip,))
+    assert instance.primary_ipv6 == instance.pod_ipv6 == ""

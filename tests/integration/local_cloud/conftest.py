@@ -32,6 +32,12 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> LocalCloudConfig:
 
 
 @pytest.fixture
+def dual_stack(config: LocalCloudConfig) -> LocalCloudConfig:
+    """The same with IPv6 addresses of this test's own."""
+    return replace(config, ipv6_subnet=f"fd00:7e57:{os.getpid() % 0xFFFF:x}::/64")
+
+
+@pytest.fixture
 async def cloud(config: LocalCloudConfig) -> AsyncIterator[LocalCloud]:
     found = LocalCloud(config, OWNER)
     await found.start()

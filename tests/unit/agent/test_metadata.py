@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -85,6 +86,61 @@ async def test_facts_addresses_and_boot_data_are_read(endpoint: Endpoint):
     assert (metadata.mac, metadata.subnet_cidr) == ("02:aa:bb:cc:dd:ee", "10.1.0.0/16")
     assert metadata.boot_data == BOOT_DATA
     assert endpoint.tokens == 1
+
+
+IPV6 = {
+    "meta-data/ipv6": "fd00:1:0:0::8",
+    f"{INTERFACE}/ipv6s": "fd00:1::8\nfd00:1::9\n",
+    f"{INTERFACE}/subnet-ipv6-cidr-blocks": "fd00:2::/64\nfd00:1::/64\n",
+}
+
+
+async def test_an_instance_with_ipv6_has_addresses_of_both_families_ipv4_first(endpoint: Endpoint, tmp_path: Path):
+    endpoint.answers |= IPV6
+    async with MetadataClient(endpoint.url) as source:
+        metadata = await fetch_metadata(source, "node-1")
+    assert metadata.facts.host_ips == ("10.1.0.8", "fd00:1::8")
+    assert metadata.facts.pod_ips == ("10.1.0.9", "fd00:1::9")
+    assert metadata.subnet_ipv6_cidr == "fd00:1::/64"
+    kept = KeptMetadata(tmp_path / "metadata.json")
+    kept.save(metadata)
+    assert kept.load() == metadata
+
+
+async def test_an_instance_with_one_ipv6_address_has_none_for_its_pod(endpoint: Endpoint):
+    endpoint.answers |= {**IPV6, f"{INTERFACE}/ipv6s": "fd00:1::8"}
+    async with MetadataClient(endpoint.url) as source:
+        with pytest.raises(MetadataError, match="no secondary IPv6 address for its pod"):
+            await fetch_metadata(source, "node-1")
+
+
+async def test_an_endpoint_that_fails_is_not_one_without_ipv6(endpoint: Endpoint):
+    """Else a pod would have one address or two, by chance."""
+
+    class Failing:
+        async def get(self, path: str) -> str:
+            if path == "meta-data/ipv6":
+                raise MetadataError("metadata: GET meta-data/ipv6 answered 503")
+            return str(endpoint.answers[path])
+
+    with pytest.raises(MetadataError, match="503"):
+        await fetch_metadata(Failing(), "node-1")
+
+
+def test_what_an_agent_without_ipv6_has_kept_is_read(tmp_path: Path):
+    facts = {
+        "instance_id": "i-1",
+        "primary_ip": "10.1.0.8",
+        "pod_ip": "10.1.0.9",
+        "instance_type": "t",
+        "zone": "z",
+        "hostname": "h",
+    }
+    document = {"facts": facts, "userData": BOOT_DATA.to_user_data(), "mac": "02:aa", "subnetCIDR": "10.1.0.0/16"}
+    (tmp_path / "metadata.json").write_text(json.dumps(document))
+    kept = KeptMetadata(tmp_path / "metadata.json").load()
+    assert kept is not None
+    assert (kept.facts.host_ips, kept.facts.pod_ips) == (("10.1.0.8",), ("10.1.0.9",))
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,26 @@ def test_a_pod_address_outside_the_subnet_is_refused():
         build_cni_conflist("10.1.0.8", "10.2.0.9", "10.1.0.0/16", Path("/run/ipam"))
 
 
+def test_a_pod_with_ipv6_gets_exactly_both_addresses_and_waits_for_no_address_detection():
+    ipv6 = ("fd00:1::8", "fd00:1::9", "fd00:1::/64")
+    conflist = build_cni_conflist("10.1.0.8", "10.1.0.9", "10.1.0.0/16", Path("/run/ipam"), ipv6=ipv6)
+    loopback, tuning, ptp, portmap = conflist["plugins"]
+    assert [each["type"] for each in (loopback, tuning, ptp, portmap)] == ["loopback", "tuning", "ptp", "portmap"]
+    assert tuning["sysctl"] == {"net.ipv6.conf.all.accept_dad": "0", "net.ipv6.conf.default.accept_dad": "0"}
+    first, second = (pool for (pool,) in ptp["ipam"]["ranges"])
+    assert (first["rangeStart"], first["rangeEnd"], first["gateway"]) == ("10.1.0.9", "10.1.0.9", "10.1.0.8")
+    assert (second["rangeStart"], second["rangeEnd"], second["gateway"]) == ("fd00:1::9", "fd00:1::9", "fd00:1::8")
+    assert ptp["ipam"]["routes"] == [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
+
+
+@pytest.mark.parametrize(("subnet", "said"), [("fd00:2::/64", "not in the subnet fd00:2::/64"), ("", "not a network")])
+def test_an_ipv6_address_outside_its_subnet_is_refused(subnet: str, said: str):
+    with pytest.raises(NetworkError, match=said):
+        build_cni_conflist(
+            "10.1.0.8", "10.1.0.9", "10.1.0.0/16", Path("/run/ipam"), ipv6=("fd00:1::8", "fd00:1::9", subnet)
+        )
+
+
 def test_the_network_list_appears_in_one_step(tmp_path: Path):
     write_cni_conflist({"name": "first"}, tmp_path)
     write_cni_conflist({"name": "second"}, tmp_path)

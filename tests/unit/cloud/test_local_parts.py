@@ -19,7 +19,10 @@ from vk_provider.cloud.local import (
     boot,
     cli,
     containerd,
+    ipv6,
     layer,
+    metadata,
+    neighbour_guard,
     network,
     services,
     software,
@@ -119,6 +122,100 @@ def test_a_port_may_send_from_the_mac_and_the_two_addresses_that_its_name_stands
     assert announcers.partition("{")[2].count(f"v0a090010 . {mac} . {mac} . 10.9.0.1") == 2
     table = source_guard.build_table(["vold"])
     assert "policy drop" in table and 'iifname "vold" accept' in table
+
+
+IPV6_SUBNET = "fd00:9::/64"
+
+
+def test_an_instances_ipv6_addresses_have_the_places_of_its_ipv4_ones() -> None:
+    assert ipv6.translate("10.9.0.0/16", IPV6_SUBNET, "10.9.1.2") == "fd00:9::102"
+    assert ipv6.host_address(IPV6_SUBNET) == "fd00:9::1"
+    assert ipv6.link_local("10.9.0.0/16", "10.9.1.2") == "fe80::102"
+
+
+def test_an_instance_with_ipv6_has_its_addresses_at_once_and_answers_for_its_pods(config: LocalCloudConfig) -> None:
+    with_ipv6 = replace(record(), ipv6_subnet=IPV6_SUBNET, primary_ipv6="fd00:9::10", pod_ipv6="fd00:9::11")
+    template = boot.BootSpec(*("",) * 3, "/layer", *((),) * 2, "/i", (), "", "", "10.9.0.0/16", "10.9.0.1", *("",) * 2,
+                             {}, 0, 1.0, (), (), {})  # fmt: skip
+    for each, wanted in ((with_ipv6, True), (record(), False)):
+        spec = boot.fill(template, each, "/state/i", InstanceCgroup((), "g"))
+        assert boot.BootSpec.from_text(spec.to_text()) == spec
+        lines = boot.build_instance_batch(spec).splitlines()
+        for line in (
+            "link set eth0 addrgenmode none",
+            "addr add fe80::10/64 dev eth0 nodad",
+            "addr add fd00:9::10/64 dev eth0 nodad",
+            "route add default via fd00:9::1 dev eth0",
+            "neigh add proxy fd00:9::11 dev eth0",
+        ):
+            assert (line in lines) == wanted
+        assert ("fd00:9::10" in boot.build_hosts(spec)) == wanted
+        assert any("ipv6" in name for name in boot.sysctls(spec)) == wanted
+
+
+def test_a_boot_spec_and_a_record_of_a_version_without_ipv6_are_read(store: InstanceStore) -> None:
+    store.save(record())
+    path = store.directory("i-1") / "instance.json"
+    document = json.loads(path.read_text())
+    for name in ("ipv6_subnet", "primary_ipv6", "pod_ipv6"):
+        del document[name]
+    path.write_text(json.dumps(document))
+    found = store.load("i-1")
+    assert found == record()
+    instance = found.to_instance(InstanceState.RUNNING)
+    assert (instance.host_ips, instance.pod_ips) == (("10.9.0.16",), ("10.9.0.17",))
+    assert metadata.read_metadata("meta-data/ipv6", found, "", "10.9.0.0/16") is None
+
+
+def test_the_metadata_tell_an_instances_ipv6_addresses_as_ec2_does() -> None:
+    found = replace(record(), ipv6_subnet=IPV6_SUBNET, primary_ipv6="fd00:9::10", pod_ipv6="fd00:9::11")
+    interface = f"meta-data/network/interfaces/macs/{boot.mac_address(found.primary_ip)}"
+    paths = ("meta-data/ipv6", f"{interface}/ipv6s", f"{interface}/subnet-ipv6-cidr-blocks")
+    answers = [metadata.read_metadata(path, found, "", "10.9.0.0/16") for path in paths]
+    assert answers == ["fd00:9::10", "fd00:9::10\nfd00:9::11", IPV6_SUBNET]
+
+
+def test_a_port_may_solicit_and_advertise_its_own_addresses_at_its_own_mac() -> None:
+    port = neighbour_guard.Ipv6Port("v0a090010", "02:56:0a:09:00:10", ("fd00:9::10", "fe80::10"))
+    text = neighbour_guard.build_ipv6_elements("t", [port])
+    targets = "{ 0xfd000009000000000000000000000010, 0xfe800000000000000000000000000010 }"
+    advert = f"nd-neighbor-advert ip6 length 32 @th,192,64 0x020102560a090010 @th,64,128 {targets} accept"
+    assert advert in text and "nd-neighbor-solicit ip6 length 32 @th,192,64 0x010102560a090010 accept" in text
+    assert text.index("flush chain bridge t neighbours-v0a090010") < text.index("add rule")
+    assert "v0a090010 . 02:56:0a:09:00:10 . fd00:9::10" in text
+
+
+def test_ports_are_admitted_with_ipv6_where_the_cloud_has_it(
+    config: LocalCloudConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(source_guard, "run_command", lambda argv, text=None: ran.append(text or ""))
+    source_guard.SourceGuard(config).admit("10.9.0.16")
+    source_guard.SourceGuard(replace(config, ipv6_subnet=IPV6_SUBNET)).admit("10.9.0.16")
+    assert "fd00:9::10" not in ran[0] and "fd00:9::11" in ran[1] and "fd00:9::3f" not in ran[1]
+
+
+@pytest.mark.parametrize(
+    ("subnet", "said"),
+    [
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("fd00::1/64", "host bits"),
+        ("fd00::/97", "/96 or larger"),
+        ("fe80::/64", "valid beyond one link"),
+        ("ff00::/8", "valid beyond one link"),
+    ],
+)
+def test_an_ipv6_subnet_that_is_none_is_a_bad_start(config: LocalCloudConfig, subnet: str, said: str) -> None:
+    with pytest.raises(BadStartError, match="ipv6_subnet") as caught:
+        replace(config, ipv6_subnet=subnet)
+    assert said in str(caught.value)
+
+
+def test_a_route_of_ipv6_that_overlaps_is_found() -> None:
+    routes = [{"dst": "fd00::/64", "dev": "eth0"}, {"dst": "ff00::/8", "dev": "eth0", "type": "multicast"}]
+    assert network.find_collision(ipaddress.IPv6Network(IPV6_SUBNET), routes, "vk-local") is None
+    collision = network.find_collision(ipaddress.IPv6Network("fd00::/48"), routes, "vk-local")
+    assert collision == "subnet fd00::/48 collides with the route fd00::/64 dev eth0"
 
 
 def test_addresses_are_admitted_with_their_neighbours_once_and_never_beyond_the_subnet(

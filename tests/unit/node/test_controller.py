@@ -73,6 +73,10 @@ class Patched(Nodes):
     async def patch_strategic(self, path: str, body: Json, timeout_s: float) -> Json:
         self.patches.append(body)
         merged = {**self.node["status"], **body["status"]}
+        addresses = body["status"]["addresses"]
+        if {"$patch": "replace"} not in addresses:  # the API merges by type
+            addresses = list({each["type"]: each for each in (*self.node["status"]["addresses"], *addresses)}.values())
+        merged["addresses"] = [each for each in addresses if "type" in each]
         for name in ("capacity", "allocatable"):  # maps are merged, and null removes an entry
             amounts = {**self.node["status"][name], **body["status"][name]}
             merged[name] = {key: amount for key, amount in amounts.items() if amount is not None}
@@ -104,6 +108,20 @@ async def test_what_others_change_of_the_status_is_put_right_and_another_form_of
         assert client.patches.pop()["status"]["declaredFeatures"] == ["A"]
         await controller._report()
         assert client.patches == []
+
+
+async def test_both_addresses_of_a_node_survive_a_patch_and_one_that_is_gone_does_not() -> None:
+    client: Any = Patched()
+    recorder: Any = Recorder()
+    for second, wanted in (("fd00::1", ["10.0.0.1", "fd00::1"]), ("", ["10.0.0.1"])):
+        controller = NodeController(client, recorder, replace(SPEC, second_ip=second))
+        controller._node = client.node or None
+        if controller._node is None:
+            await controller._register()
+        controller._observe("MODIFIED", client.change("2", declaredFeatures=["B"]))
+        await controller._report()
+        addresses = client.node["status"]["addresses"]
+        assert [each["address"] for each in addresses if each["type"] == "InternalIP"] == wanted
 
 
 async def test_an_extended_resource_of_an_administrator_becomes_allocatable_and_goes_with_its_capacity() -> None:

@@ -28,6 +28,11 @@ def test_a_new_node_has_the_kubelets_labels_taint_and_addresses() -> None:
     assert node["status"]["nodeInfo"]["kubeletVersion"].startswith("v1.37.")
 
 
+def test_a_node_of_both_families_has_two_internal_addresses_the_primary_one_first() -> None:
+    addresses = build_node(replace(SPEC, second_ip="fd00::1"), [], NOW)["status"]["addresses"]
+    assert [each["address"] for each in addresses if each["type"] == "InternalIP"] == ["10.0.0.1", "fd00::1"]
+
+
 def test_conditions_stand_in_the_kubelets_order_with_its_words() -> None:
     conditions = build_status(SPEC, [], {}, NOW)["conditions"]
     assert [(each["type"], each["status"], each["reason"]) for each in conditions] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,6 +35,17 @@ def test_the_addresses_are_the_clouds_whatever_the_agent_claims(claimed: str) ->
     only_list = {"phase": "Running", "podIPs": [{"ip": claimed}]}
     assert accept_status(only_list, POD, INSTANCE)["podIP"] == "10.0.0.2"
     assert "podIP" not in accept_status(lie, POD, None)
+
+
+@pytest.mark.parametrize("claimed", [["10.0.0.99"], ["fd00::99", "10.0.0.99"], ["10.0.0.2", "fd00::2", "fd00::99"]])
+def test_the_addresses_of_both_families_are_the_clouds_ipv4_first(claimed: list[str]) -> None:
+    instance = replace(INSTANCE, primary_ipv6="fd00::1", pod_ipv6="fd00::2")
+    lie = {**STATUS_OF_POD, "podIP": claimed[0], "podIPs": [{"ip": each} for each in claimed], "hostIP": "192.0.2.1"}
+    accepted = accept_status(lie, POD, instance)
+    assert (accepted["podIP"], accepted["podIPs"]) == ("10.0.0.2", [{"ip": "10.0.0.2"}, {"ip": "fd00::2"}])
+    assert (accepted["hostIP"], accepted["hostIPs"]) == ("10.0.0.1", [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}])
+    in_host = accept_status(lie, {**POD, "spec": {**POD["spec"], "hostNetwork": True}}, instance)
+    assert in_host["podIPs"] == in_host["hostIPs"]
 
 
 def test_a_pod_in_the_hosts_network_has_the_hosts_address() -> None:

@@ -28,10 +28,16 @@ RUNNING = {
 
 
 def test_pending_says_containers_are_being_created_and_where() -> None:
-    status = build_pending_status(POD, NOW, "10.0.0.1", "10.0.0.2", NOW)
+    status = build_pending_status(POD, NOW, ("10.0.0.1",), ("10.0.0.2",), NOW)
     assert (status["phase"], status["hostIP"], status["podIP"]) == ("Pending", "10.0.0.1", "10.0.0.2")
     assert status["containerStatuses"][0]["state"] == {"waiting": {"reason": "ContainerCreating"}}
     assert status["observedGeneration"] == 3
+
+
+def test_pending_says_the_addresses_of_both_families() -> None:
+    status = build_pending_status(POD, NOW, ("10.0.0.1", "fd00::1"), ("10.0.0.2", "fd00::2"), NOW)
+    assert (status["podIP"], status["podIPs"]) == ("10.0.0.2", [{"ip": "10.0.0.2"}, {"ip": "fd00::2"}])
+    assert (status["hostIP"], status["hostIPs"]) == ("10.0.0.1", [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}])
 
 
 def found(status: dict[str, Any], kind: str) -> tuple[str, str, str]:
@@ -41,7 +47,7 @@ def found(status: dict[str, Any], kind: str) -> tuple[str, str, str]:
 
 def test_pending_says_that_there_is_no_sandbox_yet() -> None:
     """GeneratePodReadyToStartContainersCondition."""
-    status = build_pending_status(POD, NOW, "", "", NOW)
+    status = build_pending_status(POD, NOW, (), (), NOW)
     assert found(status, "PodReadyToStartContainers") == ("False", "PodSandboxNotReady", "no pod sandbox exists")
     assert found(status, "Initialized") == ("True", "", "")
     unready = ("False", "ContainersNotReady", "containers with unready status: [c]")
@@ -52,7 +58,7 @@ def test_pending_says_that_there_is_no_sandbox_yet() -> None:
 
 def test_pending_names_sidecars_among_what_is_not_ready_and_all_init_containers_among_what_is_not_complete() -> None:
     spec = {**POD["spec"], "initContainers": [{"name": "i"}, {"name": "s", "restartPolicy": "Always"}]}
-    status = build_pending_status({**POD, "spec": spec}, NOW, "", "", NOW)
+    status = build_pending_status({**POD, "spec": spec}, NOW, (), (), NOW)
     assert found(status, "Initialized")[2] == "containers with incomplete status: [i s]"
     assert found(status, "Ready")[2] == "containers with unready status: [s c]"
 
@@ -60,7 +66,7 @@ def test_pending_names_sidecars_among_what_is_not_ready_and_all_init_containers_
 def test_pending_has_the_condition_of_pods_that_restart_as_a_whole() -> None:
     rules = [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [5]}}]
     pod = {**POD, "spec": {"containers": [{"name": "c", "restartPolicy": "Never", "restartPolicyRules": rules}]}}
-    assert found(build_pending_status(pod, NOW, "", "", NOW), "AllContainersRestarting") == ("False", "", "")
+    assert found(build_pending_status(pod, NOW, (), (), NOW), "AllContainersRestarting") == ("False", "", "")
 
 
 def test_pending_lists_containers_by_name_with_their_mounts() -> None:
@@ -70,7 +76,7 @@ def test_pending_lists_containers_by_name_with_their_mounts() -> None:
         {"name": "x", "mountPath": "/x", "readOnly": True, "recursiveReadOnly": "IfPossible"},
     ]
     pod = {**POD, "spec": {"containers": [{"name": "b", "image": "i"}, {"name": "a", "volumeMounts": mounts}]}}
-    statuses = build_pending_status(pod, NOW, "", "", NOW)["containerStatuses"]
+    statuses = build_pending_status(pod, NOW, (), (), NOW)["containerStatuses"]
     assert [item["name"] for item in statuses] == ["a", "b"]
     assert statuses[0]["volumeMounts"] == [
         {"name": "v", "mountPath": "/v"},
@@ -92,7 +98,7 @@ def test_pending_takes_nothing_of_what_others_wrote_but_the_time_of_the_scheduli
             {"type": "Ready", "status": "True", "lastTransitionTime": then},
         ],
     }
-    status = build_pending_status({**POD, "status": written}, NOW, "", "", NOW)
+    status = build_pending_status({**POD, "status": written}, NOW, (), (), NOW)
     times = {item["type"]: item["lastTransitionTime"] for item in status["conditions"]}
     assert (times["PodScheduled"], times["Ready"]) == (then, NOW)
     assert (status["phase"], status["startTime"]) == ("Pending", NOW)
@@ -101,21 +107,21 @@ def test_pending_takes_nothing_of_what_others_wrote_but_the_time_of_the_scheduli
 
 def test_pending_has_the_resources_of_the_whole_pod() -> None:
     container = {**POD["spec"]["containers"][0], "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}}
-    status = build_pending_status({**POD, "spec": {"containers": [container, container]}}, NOW, "", "", NOW)
+    status = build_pending_status({**POD, "spec": {"containers": [container, container]}}, NOW, (), (), NOW)
     assert status["allocatedResources"] == {"cpu": "2"}
     assert status["resources"] == {"requests": {"cpu": "2"}, "limits": {"cpu": "4"}}
 
 
 def test_pending_with_init_containers_says_initializing() -> None:
     pod = {**POD, "spec": {**POD["spec"], "initContainers": [{"name": "i", "image": "x"}]}}
-    status = build_pending_status(pod, NOW, "", "", NOW)
+    status = build_pending_status(pod, NOW, (), (), NOW)
     assert status["initContainerStatuses"][0]["state"]["waiting"]["reason"] == "PodInitializing"
     assert "podIP" not in status
 
 
 def test_a_host_network_pod_has_the_address_of_its_instance() -> None:
     pod = {**POD, "spec": {**POD["spec"], "hostNetwork": True}}
-    assert build_pending_status(pod, NOW, "10.0.0.1", "10.0.0.2", NOW)["podIP"] == "10.0.0.1"
+    assert build_pending_status(pod, NOW, ("10.0.0.1",), ("10.0.0.2",), NOW)["podIP"] == "10.0.0.1"
 
 
 def test_a_rejected_pod_fails_with_the_kubelets_words() -> None:
@@ -166,14 +172,14 @@ def test_a_pod_that_was_deleted_before_anything_ran_has_the_statuses_of_its_cont
 
 def test_a_container_behind_an_init_container_that_never_succeeded_did_not_end() -> None:
     pod = with_init(POD)
-    status = build_unstarted_status(pod, build_pending_status(pod, NOW, "", "", NOW), NOW, NOW)
+    status = build_unstarted_status(pod, build_pending_status(pod, NOW, (), (), NOW), NOW, NOW)
     assert status["containerStatuses"][0]["state"] == {"waiting": {"reason": "PodInitializing"}}
     assert status["initContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
 
 
 def test_a_lost_pod_whose_init_containers_were_done_ends_all_its_containers() -> None:
     pod = with_init(POD)
-    last = build_pending_status(pod, NOW, "", "", NOW)
+    last = build_pending_status(pod, NOW, (), (), NOW)
     last["initContainerStatuses"][0]["state"] = {"terminated": {"exitCode": 0}}
     status = build_lost_status(pod, last, "InstanceTerminated", "gone", NOW)
     assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137

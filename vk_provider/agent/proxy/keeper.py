@@ -291,7 +291,7 @@ class TableKeeper:
             return
         known = node_addresses if node_addresses is not None else table.copy.node_addresses
         try:
-            count = await asyncio.to_thread(_forget_stale, udp, (*known, self._facts.primary_ip))
+            count = await asyncio.to_thread(_forget_stale, udp, (*known, *self._facts.host_ips))
         except (OSError, ValueError) as error:
             log.error("UDP flows to endpoints that have gone were not forgotten: %s", error)
             return

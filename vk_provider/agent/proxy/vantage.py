@@ -28,8 +28,8 @@ def write_host_network(facts: InstanceFacts, node_addresses: Sequence[str]) -> s
 
 def _vantage(facts: InstanceFacts, node_addresses: Sequence[str], has_host_network: bool) -> Vantage:
     return Vantage(
-        pods=(facts.pod_ip,),
-        nodeport_addresses=(*node_addresses, facts.primary_ip),
+        pods=facts.pod_ips,
+        nodeport_addresses=(*node_addresses, *facts.host_ips),
         own_address=facts.primary_ip if has_host_network else "",
     )
 

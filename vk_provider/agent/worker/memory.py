@@ -133,8 +133,9 @@ class PodMemory:
         return ceil_int((self.node.get("allocatable") or {}).get("memory") or 0)
 
     def context(self, facts: InstanceFacts) -> PodContext:
-        own = facts.primary_ip if is_host_network(self.api_pod) else facts.pod_ip
-        return PodContext(pod_ips=(own,), host_ips=(facts.primary_ip,), node=self.node)
+        host_ips = facts.host_ips
+        own = host_ips if is_host_network(self.api_pod) else facts.pod_ips
+        return PodContext(pod_ips=own, host_ips=host_ips, node=self.node)
 
     def apply_stop(self, stop: StopMessage) -> None:
         """Take over a stop; a reason makes the pod Failed, the shortest grace period counts."""

@@ -66,8 +66,8 @@ class ObservedContainer:
 
 @dataclass(frozen=True, slots=True)
 class ObservedSandbox:
-    """One sandbox of the runtime. `ip` is "" for host network and when CNI gave none; `has_network` is False when
-    the runtime reports no network status at all."""
+    """One sandbox of the runtime. `ip` is "" for host network and when CNI gave none, `additional_ips` those of the
+    other family; `has_network` is False when the runtime reports no network status at all."""
 
     id: str
     attempt: int
@@ -76,6 +76,7 @@ class ObservedSandbox:
     ip: str = ""
     has_network: bool = True
     host_network: bool = False
+    additional_ips: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

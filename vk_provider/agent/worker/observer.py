@@ -94,6 +94,7 @@ def parse_sandbox(status: pb.PodSandboxStatus) -> ObservedSandbox:
         ip=status.network.ip,
         has_network=status.HasField("network"),
         host_network=options.network == pb.NODE,
+        additional_ips=tuple(each.ip for each in status.network.additional_ips),
     )
 
 

@@ -194,7 +194,8 @@ class StatusPublisher:
         if newest is None or (not memory.volumes_ready and not observed.containers):
             # A kubelet makes no sandbox before the volumes are there.
             return SandboxFacts(restarting_all=restarting_all)
-        ips = (newest.ip,) if newest.ip and newest.ready and not is_host_network(memory.pod) else ()
+        shown = newest.ip and newest.ready and not is_host_network(memory.pod)
+        ips = (newest.ip, *newest.additional_ips) if shown else ()
         return SandboxFacts(
             exists=True,
             ready=newest.ready,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vk_provider.cloud.local.cgroup import InstanceCgroup
+from vk_provider.cloud.local.ipv6 import host_address, link_local
 from vk_provider.cloud.local.store import InstanceRecord
 
 DISK_DIRECTORIES = {
@@ -32,6 +33,7 @@ class BootSpec:
     hidden:    directories within these that are shown empty, but for later binds
     shared:    directories of the Node, and where they are mounted in the instance, see shared.py
     images:    the prepared images, shared by instances; image_binds: what is shown of them in containerd's root
+    ipv6_subnet, primary_ipv6, pod_ipv6: "" for an instance without IPv6
     containerd, agent: argument lists; agent_module is what `agent` names, for starting it by fork
     """
 
@@ -56,6 +58,9 @@ class BootSpec:
     agent: tuple[str, ...]
     environment: dict[str, str]
     shared: tuple[tuple[str, str], ...] = ()
+    ipv6_subnet: str = ""
+    primary_ipv6: str = ""
+    pod_ipv6: str = ""
 
     @property
     def path(self) -> Path:
@@ -107,6 +112,9 @@ def fill(
         directory=directory,
         primary_ip=record.primary_ip,
         pod_ip=record.pod_ip,
+        ipv6_subnet=record.ipv6_subnet,
+        primary_ipv6=record.primary_ipv6,
+        pod_ipv6=record.pod_ipv6,
         cgroup=group.to_json(),
         cpu_milli=record.cpu_milli,
         shared=shared,
@@ -143,13 +151,30 @@ def build_instance_batch(spec: BootSpec) -> str:
     prefix = ipaddress.IPv4Network(spec.subnet).prefixlen
     return (
         f"addr add {spec.primary_ip}/{prefix} dev eth0\n"
-        "link set eth0 up\n"
+        + ("link set eth0 addrgenmode none\n" if spec.ipv6_subnet else "")
+        + "link set eth0 up\n"
         f"route add default via {spec.gateway} dev eth0\n"
-        "route add 169.254.169.254/32 dev eth0\n"
+        "route add 169.254.169.254/32 dev eth0\n" + (_build_ipv6_batch(spec) if spec.ipv6_subnet else "")
     )
 
 
-SYSCTLS = {
+def _build_ipv6_batch(spec: BootSpec) -> str:
+    """Addresses without duplicate address detection, which takes seconds: nobody else can have them (source_guard)."""
+    prefix = ipaddress.IPv6Network(spec.ipv6_subnet).prefixlen
+    return (
+        f"addr add {link_local(spec.subnet, spec.primary_ip)}/64 dev eth0 nodad\n"
+        f"addr add {spec.primary_ipv6}/{prefix} dev eth0 nodad\n"
+        f"route add default via {host_address(spec.ipv6_subnet)} dev eth0\n"
+        f"neigh add proxy {spec.pod_ipv6} dev eth0\n"
+    )
+
+
+def sysctls(spec: BootSpec) -> dict[str, str]:
+    """Kernel settings of the instance's network namespace: {path below /proc/sys: value}."""
+    return _SYSCTLS | _IPV6_SYSCTLS if spec.ipv6_subnet else _SYSCTLS
+
+
+_SYSCTLS = {
     "net/ipv4/ip_forward": "1",
     "net/ipv4/conf/eth0/proxy_arp": "1",
     "net/ipv4/neigh/eth0/proxy_delay": "0",
@@ -158,6 +183,17 @@ SYSCTLS = {
 }
 """proxy_arp makes the instance answer for its pod address without a delay."""
 
+_IPV6_SYSCTLS = {
+    "net/ipv6/conf/all/forwarding": "1",
+    "net/ipv6/conf/all/proxy_ndp": "1",
+    "net/ipv6/conf/eth0/proxy_ndp": "1",
+    "net/ipv6/neigh/eth0/proxy_delay": "0",
+    "net/ipv6/conf/all/accept_dad": "0",
+    "net/ipv6/conf/default/accept_dad": "0",
+}
+"""The same for IPv6, as far as there is a proxy entry. The gateway's address on the pod's link answers at once."""
+
 
 def build_hosts(spec: BootSpec) -> str:
-    return f"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{spec.primary_ip} {spec.hostname}\n"
+    ipv6 = f"{spec.primary_ipv6} {spec.hostname}\n" if spec.primary_ipv6 else ""
+    return f"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{spec.primary_ip} {spec.hostname}\n{ipv6}"

@@ -32,6 +32,7 @@ def main(argv: Sequence[str]) -> int:
     config = LocalCloudConfig(
         name=options.name,
         subnet=options.subnet,
+        ipv6_subnet=options.ipv6_subnet,
         state_dir=os.path.abspath(options.state_dir),
         cache_dir=os.path.abspath(options.cache_dir),
         images=tuple(os.path.abspath(image) if os.path.exists(image) else image for image in images),
@@ -51,6 +52,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--name", default="local", help="which cloud (default: local)")
     shared.add_argument("--subnet", default="10.201.0.0/16", help="addresses of instances (default: 10.201.0.0/16)")
+    shared.add_argument("--ipv6-subnet", default="", help="IPv6 addresses of instances, such as fd00:201::/64")
     shared.add_argument("--state-dir", default=DEFAULT_STATE_DIR, help=f"default: {DEFAULT_STATE_DIR}")
     shared.add_argument("--cache-dir", default=default_cache_dir(), help="where prepared images are kept")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -69,7 +71,9 @@ async def _up(config: LocalCloudConfig, _: argparse.Namespace) -> int:
     config.addresses_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     await asyncio.to_thread(network.ensure, config)
     await services.ensure_metadata(config)
-    print(f"local cloud {config.name} is up: subnet {config.subnet}, host address {config.host_ip}")
+    subnets = ", ".join(filter(None, (config.subnet, config.ipv6_subnet)))
+    addresses = ", ".join(filter(None, (config.host_ip, config.host_ipv6)))
+    print(f"local cloud {config.name} is up: subnet {subnets}, host address {addresses}")
     return 0
 
 

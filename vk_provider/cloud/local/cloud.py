@@ -29,6 +29,7 @@ from vk_provider.cloud.base import (
 from vk_provider.cloud.local import boot, catalog, cgroup, network, services, userns
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.local.containerd import require_programs
+from vk_provider.cloud.local.ipv6 import translate
 from vk_provider.cloud.local.launcher import Launcher
 from vk_provider.cloud.local.limit import InstanceLimit, find_instance_limit
 from vk_provider.cloud.local.process import end_process
@@ -230,6 +231,9 @@ class LocalCloud:
             tags=dict(request.tags),
             parameters=digest_parameters(request),
             shared_host_paths=request.shared_host_paths,
+            ipv6_subnet=self.config.ipv6_subnet,
+            primary_ipv6=self._to_ipv6(primary_ip),
+            pod_ipv6=self._to_ipv6(pod_ip),
         )
         try:
             self._store.save_user_data(instance_id, request.user_data)
@@ -239,6 +243,10 @@ class LocalCloud:
             self._store.release_addresses(instance_id, primary_ip)
             raise
         return record
+
+    def _to_ipv6(self, address: str) -> str:
+        config = self.config
+        return translate(config.subnet, config.ipv6_subnet, address) if config.ipv6_subnet else ""
 
     def _prepare_instance(self, record: InstanceRecord) -> None:
         """Write and link everything that the first process needs (blocking)."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vk_provider.cloud.local.ipv6 import check_ipv6_subnet, host_address
 from vk_provider.errors import BadStartError
 
 DEFAULT_STATE_DIR = "/var/lib/vk-provider"
@@ -36,6 +37,7 @@ class LocalCloudConfig:
 
     name:              one cloud per name on a machine; part of interface, namespace and cgroup names
     subnet:            IPv4 network of instances; its first address is the host's own on the bridge
+    ipv6_subnet:       IPv6 network of instances, whose new ones have addresses of both; "" for IPv4 alone
     state_dir:         parent of <name>/, where the cloud remembers its instances
     cache_dir:         where golden containerd roots are kept between runs
     images:            OCI archives (paths) or image references that every instance has at boot
@@ -53,6 +55,7 @@ class LocalCloudConfig:
 
     name: str = "local"
     subnet: str = "10.201.0.0/16"
+    ipv6_subnet: str = ""
     state_dir: str = DEFAULT_STATE_DIR
     cache_dir: str = field(default_factory=default_cache_dir)
     images: tuple[str, ...] = ()
@@ -76,6 +79,8 @@ class LocalCloudConfig:
             raise BadStartError(f"local cloud: subnet {self.subnet!r}: {error}") from None
         if network.prefixlen > 26:
             raise BadStartError(f"local cloud: subnet {self.subnet} is too small, /26 or larger is needed")
+        if self.ipv6_subnet and (problem := check_ipv6_subnet(self.ipv6_subnet)):
+            raise BadStartError(f"local cloud: ipv6_subnet: {problem}")
         if not os.path.isabs(self.state_dir) or set(self.state_dir) & set(":,\\ "):
             raise BadStartError(
                 f"local cloud: state_dir {self.state_dir!r} must be absolute, without ':', ',' or blanks"
@@ -89,6 +94,11 @@ class LocalCloudConfig:
     def host_ip(self) -> str:
         """The host's address on the bridge, and the instances' gateway."""
         return str(self.network.network_address + 1)
+
+    @property
+    def host_ipv6(self) -> str:
+        """The host's IPv6 address on the bridge, "" for a cloud without IPv6."""
+        return host_address(self.ipv6_subnet) if self.ipv6_subnet else ""
 
     @property
     def root(self) -> Path:

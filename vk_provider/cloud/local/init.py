@@ -73,7 +73,7 @@ class Init:
         self._await_message(b"wired")
         self._connection.close()
         _wait_for(self._spawn_batch(boot.build_instance_batch(self._spec)), "configuring eth0")
-        for name, value in boot.SYSCTLS.items():
+        for name, value in boot.sysctls(self._spec).items():
             Path("/proc/sys", name).write_text(value)
         self._begin(self._services[1])
 

@@ -76,6 +76,12 @@ def read_metadata(path: str, record: InstanceRecord, user_data: str, subnet: str
         f"{interface}/local-ipv4s": f"{record.primary_ip}\n{record.pod_ip}",
         f"{interface}/subnet-ipv4-cidr-block": subnet,
     }
+    if record.primary_ipv6:
+        documents |= {
+            "meta-data/ipv6": record.primary_ipv6,
+            f"{interface}/ipv6s": f"{record.primary_ipv6}\n{record.pod_ipv6}",
+            f"{interface}/subnet-ipv6-cidr-blocks": record.ipv6_subnet,
+        }
     return documents.get(path)
 
 

@@ -1,4 +1,4 @@
-"""What an instance may send: from its own MAC address and its own two IPv4 addresses, and nothing else.
+"""What an instance may send: from its own MAC address and its own addresses, and nothing else.
 
 A table of ours in the bridge's namespace, which goes with it; the host's own rules are not touched. It drops what does
 not fit before the bridge learns a MAC address from it (br_handle_frame_finish comes after the hook), ARP included.
@@ -13,6 +13,8 @@ import threading
 from vk_provider.cloud.local.boot import mac_address, port_name
 from vk_provider.cloud.local.command import CommandError, run_command
 from vk_provider.cloud.local.config import LocalCloudConfig
+from vk_provider.cloud.local.ipv6 import link_local, translate
+from vk_provider.cloud.local.neighbour_guard import SOURCES, Ipv6Port, build_ipv6_elements, build_ipv6_table
 from vk_provider.cloud.local.network import HOST_PORT
 from vk_provider.cloud.local.store import FIRST_ADDRESS_OFFSET
 from vk_provider.errors import BadStartError, CloudError
@@ -70,6 +72,8 @@ class SourceGuard:
         try:
             if _TABLE not in self._nft(["list", "tables", "bridge"]):
                 self._nft(["-f", "-"], build_table(self._instance_ports()))
+            if self._config.ipv6_subnet and SOURCES not in self._nft(["-t", "list", "table", "bridge", _TABLE]):
+                self._nft(["-f", "-"], build_ipv6_table(_TABLE))
         except CommandError as error:
             raise BadStartError(f"local cloud: cannot guard the bridge's ports: {error}") from None
 
@@ -83,11 +87,20 @@ class SourceGuard:
             start = first + 2 * group * _PAIRS_AT_ONCE
             last = int(self._config.network.broadcast_address) - 2
             pairs = [str(ipaddress.IPv4Address(n)) for n in range(start, min(start + 2 * _PAIRS_AT_ONCE, last + 1), 2)]
+            text = build_elements(pairs)
+            if self._config.ipv6_subnet:
+                text += build_ipv6_elements(_TABLE, map(self._ipv6_port, pairs))
             try:
-                self._nft(["-f", "-"], build_elements(pairs))
+                self._nft(["-f", "-"], text)
             except CommandError as error:
                 raise CloudError(f"local cloud: cannot admit {primary_ip} to the bridge: {error}") from None
             self._admitted.add(group)
+
+    def _ipv6_port(self, primary: str) -> Ipv6Port:
+        subnet, ipv6_subnet = self._config.subnet, self._config.ipv6_subnet
+        pair = (primary, str(ipaddress.IPv4Address(primary) + 1))
+        addresses = (*(translate(subnet, ipv6_subnet, each) for each in pair), link_local(subnet, primary))
+        return Ipv6Port(port_name(primary), mac_address(primary), addresses)
 
     def _nft(self, arguments: list[str], text: str | None = None) -> str:
         return run_command(["nsenter", f"--net={self._config.namespace_path}", "nft", *arguments], text=text)

@@ -34,7 +34,8 @@ FIRST_ADDRESS_OFFSET = 16
 @dataclass(frozen=True, slots=True)
 class InstanceRecord:
     """An instance as recorded on disk. Times in Unix seconds, 0 when not yet. parameters: cloud.parameters digest
-    of its launch, "" of one that an earlier version launched."""
+    of its launch, "" of one that an earlier version launched. ipv6_subnet, primary_ipv6, pod_ipv6: "" of one that was
+    launched without IPv6."""
 
     instance_id: str
     client_token: str
@@ -53,11 +54,15 @@ class InstanceRecord:
     terminated_time: float = 0.0
     parameters: str = ""
     shared_host_paths: Sequence[str] = ()
+    ipv6_subnet: str = ""
+    primary_ipv6: str = ""
+    pod_ipv6: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shared_host_paths", tuple(self.shared_host_paths))  # JSON knows no tuples
 
     def to_instance(self, state: InstanceState, reason: str = "") -> Instance:
+        gone = state is InstanceState.TERMINATED
         return Instance(
             instance_id=self.instance_id,
             state=state,
@@ -65,11 +70,13 @@ class InstanceRecord:
             zone=self.zone,
             capacity_type=self.capacity_type,
             architecture=self.architecture,
-            primary_ip="" if state is InstanceState.TERMINATED else self.primary_ip,
-            pod_ip="" if state is InstanceState.TERMINATED else self.pod_ip,
+            primary_ip="" if gone else self.primary_ip,
+            pod_ip="" if gone else self.pod_ip,
             launch_time=self.launch_time,
             tags=dict(self.tags),
             state_reason=reason or self.state_reason,
+            primary_ipv6="" if gone else self.primary_ipv6,
+            pod_ipv6="" if gone else self.pod_ipv6,
         )
 
 

@@ -106,13 +106,13 @@ class SimulatedAgent:
 
     def _build(self, pod: Json, now: str, statuses: list[Json], *, finished: bool = False) -> None:
         since = self._running_since or now
-        ips = () if finished else (self.instance.pod_ip,)
+        ips = () if finished else self.instance.pod_ips
         init = [_initialized(c, since, self._id(c), finished) for c in pod["spec"].get("initContainers") or []]
         status = build_pod_status(
             pod,
             ContainerStatuses(init=init, regular=statuses),
             SandboxFacts(exists=True, ready=not finished, ips=ips, started_containers=True),
-            PodContext(pod_ips=(self.instance.pod_ip,), host_ips=(self.instance.primary_ip,)),
+            PodContext(pod_ips=self.instance.pod_ips, host_ips=self.instance.host_ips),
             now,
             terminating=finished,
             finished=finished,

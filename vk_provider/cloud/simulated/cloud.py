@@ -35,13 +35,14 @@ _RUNTIME = InstanceRuntime(
     supplemental_groups_policy=True,
 )
 _FIRST_ADDRESS = int(ipaddress.IPv4Address("100.64.0.16"))
+_IPV6_NETWORK = int(ipaddress.IPv6Address("fd00:64::"))
 
 
 @dataclass(frozen=True, slots=True)
 class SimulationConfig:
     """launch_latency_s: of each launch call; boot_latency_s: until the agent answers; visible_after_s: how long a new
     instance is missing from listings (eventual consistency); remember_s: how long terminated ones are listed;
-    job_run_s: how long pods of a Job run before they succeed."""
+    job_run_s: how long pods of a Job run before they succeed; ipv6: whether instances have IPv6 addresses, too."""
 
     launch_latency_s: float = 0.0
     boot_latency_s: float = 0.0
@@ -49,6 +50,7 @@ class SimulationConfig:
     remember_s: float = 600.0
     max_instances: int = 100_000
     job_run_s: float = 1.0
+    ipv6: bool = False
 
 
 class Failures:
@@ -120,10 +122,15 @@ class SimulatedCloud:
             pod_ip=str(ipaddress.IPv4Address(primary + 1)),
             launch_time=self._clock(),
             tags=dict(request.tags),
+            primary_ipv6=self._ipv6(primary),
+            pod_ipv6=self._ipv6(primary + 1),
         )
         self._instances[instance_id] = instance
         self._parameters[instance_id] = digest_parameters(request)
         return instance
+
+    def _ipv6(self, ipv4: int) -> str:
+        return str(ipaddress.IPv6Address(_IPV6_NETWORK + ipv4)) if self.config.ipv6 else ""
 
     def _check(self, request: LaunchRequest) -> None:
         check_tags(request.tags)
@@ -181,7 +188,13 @@ class SimulatedCloud:
         if instance is None or instance.state is InstanceState.TERMINATED:
             return
         self._instances[instance_id] = replace(
-            instance, state=InstanceState.TERMINATED, state_reason=reason, primary_ip="", pod_ip=""
+            instance,
+            state=InstanceState.TERMINATED,
+            state_reason=reason,
+            primary_ip="",
+            pod_ip="",
+            primary_ipv6="",
+            pod_ipv6="",
         )
         self._ended[instance_id] = self._clock()
         self.on_gone(instance_id)
