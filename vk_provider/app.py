@@ -36,6 +36,8 @@ from vk_provider.cloud.base import Cloud, Instance, InstanceRuntime, Offering
 from vk_provider.cloud.limits import LimitedCloud
 from vk_provider.clouds import build_boot_data, create_backend
 from vk_provider.errors import BadStartError, CloudError, KubeApiError
+from vk_provider.explaining.explainer import NetExplainer
+from vk_provider.explaining.sources import Sources
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.client_ca import ClusterClientCa
 from vk_provider.kube.informer import Informer
@@ -281,6 +283,10 @@ class Provider:
         networking.start(self.supervisor)
         auth = Authenticator(self._reviews), Authorizer(self._reviews)
         client_ca = await self._client_ca(client)
+        records = self.controller.records
+        explainer = NetExplainer(
+            Sources(lambda: list(records.values()), networking, connector, client, settings.cluster)
+        )
         for node, spec in specs:
             self._nodes.append(
                 NodeService(
@@ -296,6 +302,7 @@ class Provider:
                     client_ca,
                     auth,
                     self._is_healthy,
+                    explainer,
                     partial(self.controller.on_node_known, node.name),
                 )
             )

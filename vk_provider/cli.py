@@ -1,4 +1,4 @@
-"""The command line: `vk-provider run | agent | local-cloud | version`. Only composition starts here.
+"""The command line: `vk-provider run | net | agent | local-cloud | version`. Only composition starts here.
 
 Exit codes: 0 stopped as asked, 1 failed while running, 2 wrong usage, 3 cannot start as configured (do not restart).
 """
@@ -14,7 +14,8 @@ from vk_provider.errors import EXIT_BAD_START, BadStartError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; `agent` and `local-cloud` parse their own arguments: an instance lacks the provider's packages."""
+    """Entry point; `net`, `agent` and `local-cloud` parse their own arguments: an instance lacks the provider's
+    packages."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if arguments[:1] == ["agent"]:
@@ -25,12 +26,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             from vk_provider.cloud.local.cli import main as local_cloud_main
 
             return local_cloud_main(arguments[1:])
+        if arguments[:1] == ["net"]:
+            return _net(arguments[1:])
         return _provider(arguments)
     except BadStartError as error:
         print(f"vk-provider: {error}", file=sys.stderr)
         return EXIT_BAD_START
     except KeyboardInterrupt:
         return 130
+
+
+def _net(arguments: list[str]) -> int:
+    try:
+        from vk_provider.netcli import main as net_main
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    return net_main(arguments)
+
+
+def _missing(error: ModuleNotFoundError) -> BadStartError:
+    """Without the extra, as an instance has it: the agent runs, the provider cannot."""
+    return BadStartError(f"the package {error.name} is missing; pip install 'vk-provider[provider]'")
 
 
 def _provider(arguments: list[str]) -> int:
@@ -40,6 +56,7 @@ def _provider(arguments: list[str]) -> int:
     run.add_argument("--config", required=True, metavar="FILE", help="TOML configuration")
     check = commands.add_parser("check-config", help="read the configuration and report errors in it")
     check.add_argument("--config", required=True, metavar="FILE", help="TOML configuration")
+    commands.add_parser("net", help="why a pod can connect to something or cannot (see `vk-provider net --help`)")
     commands.add_parser("agent", help="the agent on an instance (see `vk-provider agent --help`)")
     commands.add_parser("local-cloud", help="the embedded cloud's network (see `vk-provider local-cloud --help`)")
     commands.add_parser("version", help="print the version")
@@ -59,6 +76,5 @@ def _provider(arguments: list[str]) -> int:
     try:
         from vk_provider.app import run as run_provider
     except ModuleNotFoundError as error:
-        # Without the extra, as an instance has it: the agent runs, the provider cannot.
-        raise BadStartError(f"the package {error.name} is missing; pip install 'vk-provider[provider]'") from error
+        raise _missing(error) from error
     return run_provider(settings)

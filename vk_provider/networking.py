@@ -25,6 +25,7 @@ from vk_provider.routing.machine import MachineTable, name_table, owns_address
 from vk_provider.routing.policies import PolicyRouting
 from vk_provider.routing.service import ServiceRouting
 from vk_provider.serviceproxy.hostport import HostPort
+from vk_provider.serviceproxy.table import Table
 from vk_provider.settings import NodeSettings, Settings
 
 
@@ -58,10 +59,27 @@ class Networking:
                 self._add_health_checks(node, address, table)
 
     def sources(self, record: PodRecord) -> list[TableSource]:
-        """The tables that a pod's instance is sent. Its zone is the Node's where that has one: the cluster's view."""
-        zone = self._nodes[record.node].zone or (record.instance.zone if record.instance else "")
+        """The tables that a pod's instance is sent."""
         addresses = record.instance.pod_ips if record.instance else ()
-        return [self._routing.source(record.node, zone), self._policies.source(record.uid, addresses)]
+        services = self._routing.source(record.node, self.zone_of(record))
+        return [services, self._policies.source(record.uid, addresses)]
+
+    def zone_of(self, record: PodRecord) -> str:
+        """The zone that a pod's instance counts for: the Node's where that has one, the cluster's view."""
+        return self._nodes[record.node].zone or (record.instance.zone if record.instance else "")
+
+    def service_table(self, record: PodRecord) -> Table | None:
+        """The newest table of Services of a pod's instance."""
+        return self._routing.source(record.node, self.zone_of(record)).newest
+
+    @property
+    def node_addresses(self) -> tuple[str, ...]:
+        """Of all Nodes of this provider."""
+        return self._routing.compiler.node_addresses
+
+    @property
+    def policies(self) -> PolicyRouting:
+        return self._policies
 
     def on_pod(self, kind: str, pod: Json) -> None:
         """A watch event about a pod of one of our Nodes. Never raises: others are told of it, too."""

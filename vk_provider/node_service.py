@@ -25,7 +25,7 @@ from vk_provider.kube.csr import FileCertificate, ServingCertificate
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.kubelet.api import KubeletApi
 from vk_provider.kubelet.auth import Authenticator, AuthFilter, Authorizer
-from vk_provider.kubelet.provider import PodSource
+from vk_provider.kubelet.provider import Explainer, PodSource
 from vk_provider.kubelet.server import KubeletServer, ServerConfig
 from vk_provider.node.controller import NodeController
 from vk_provider.node.features import DECLARED_FEATURES
@@ -96,6 +96,7 @@ class NodeService:
         client_ca_pem: str,
         auth: tuple[Authenticator, Authorizer],
         is_healthy: Callable[[], bool],
+        explainer: Explainer,
         on_known: Callable[[], None] = lambda: None,
     ) -> None:
         self.spec = spec
@@ -114,6 +115,7 @@ class NodeService:
             idle_s=kubelet.streaming_idle_timeout_s,
             started_at=time.time(),
             version=f"{KUBELET_VERSION}+vk{__version__}",
+            explainer=explainer,
         )
         auth_filter = AuthFilter(*auth, spec.name)
         config = ServerConfig(spec.internal_ip, spec.kubelet_port, client_ca_pem=client_ca_pem)

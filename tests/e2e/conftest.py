@@ -33,6 +33,7 @@ ORDER = (
     "test_services.py",
     "test_metrics.py",
     "test_dns.py",
+    "test_net_explain.py",
     "test_secrecy.py",
     "test_boundary.py",
     "test_start.py",

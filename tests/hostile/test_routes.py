@@ -26,6 +26,8 @@ from vk_provider.agentclient.authority import Authority, create_authority
 from vk_provider.wire import routes
 
 ATTACK_S = 1.5
+EXPLAINED_S = 20.0
+"""An agent has five seconds for its part."""
 ARCHIVE_BYTES = 10 << 20
 """pods.archive_bytes as it is when nobody sets it."""
 ARCHIVE_SLACK = 1 << 20
@@ -138,6 +140,18 @@ def test_an_answer_of_a_hostile_agent_hurts_its_own_reader_only(world: World, an
     with world.watched():
         world.call(ask_all())
     assert agent.requests[routes.LOGS] >= 2
+    assert agent.failures == []
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: answer.__name__)
+def test_an_explanation_does_without_a_hostile_agent(world: World, answer: Handler) -> None:
+    name = world.call(world.create_hostile(Script(handlers={routes.TABLES: answer})))
+    agent = world.call(world.wait_agent(name))
+    with world.watched():
+        asked = _ask(world, name, "GET", "/net/explain/{pod}?target=192.0.2.1:80", EXPLAINED_S)
+        code, body = world.call(asked)
+    assert code == 200 and b'"connects":true' in body and b'"seen"' not in body, body
+    assert agent.requests[routes.TABLES] == 1
     assert agent.failures == []
 
 

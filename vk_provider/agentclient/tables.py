@@ -98,7 +98,7 @@ class TableFlow:
     ) -> None:
         self._source, self._offer, self._observer, self._permits = source, offer, observer, permits
         self._clock, self._later = clock, later
-        self.in_force = in_force
+        self.in_force, self._since = in_force, clock()
         self._starts_over = False
         self._sent: TableText | None = None
         self._permit: Permit | None = None
@@ -114,6 +114,15 @@ class TableFlow:
     @property
     def name(self) -> TableName:
         return self._source.name
+
+    @property
+    def newest(self) -> str:
+        """Revision of the table that the agent should have; "" while there is none."""
+        return self._source.revision
+
+    def held_s(self) -> float:
+        """For how long the agent is known to have `in_force`."""
+        return self._clock() - self._since
 
     def behind_s(self) -> float:
         """For how long the agent's table has been out of date; 0.0 when it is not."""
@@ -198,13 +207,14 @@ class TableFlow:
         """The agent's word about its tables; `name`: of the text that it answers, None when it does not say."""
         sent = self._sent
         if sent is None:
-            self.in_force = in_force
+            self._note(in_force)
             self._look()
             return
         early = name is None and not error and in_force == self.in_force != sent.revision
         if early or name not in (None, self.name):
             return  # not about the text that is on its way
-        self._sent, self.in_force = None, in_force
+        self._sent = None
+        self._note(in_force)
         self._set_timer(0.0, None)
         if in_force == sent.revision:
             self._starts_over = False
@@ -225,6 +235,10 @@ class TableFlow:
         if self._missing is not None:
             self._missing.cancel()
             self._missing = None
+
+    def _note(self, in_force: str) -> None:
+        if in_force != self.in_force:
+            self.in_force, self._since = in_force, self._clock()
 
     def _fail(self, message: str) -> None:
         self._starts_over = True

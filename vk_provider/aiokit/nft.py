@@ -59,6 +59,13 @@ class NftTable:
         except _NoTableError:
             return ""
 
+    async def list_chain(self, chain: str) -> str:
+        """Its rules as nft writes them; "" without the chain or the table. Raises NftError."""
+        try:
+            return await self._run(("list", "chain", "inet", self.name, chain), None, READ_LIMIT_S)
+        except _NoTableError:
+            return ""
+
     async def remove(self) -> None:
         """Delete the table if it is there. Raises NftError."""
         await self.apply(self.removal)

@@ -13,7 +13,7 @@ from vk_provider.aiokit.metrics import Registry
 from vk_provider.cloud.base import Instance
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.connection_pool import ConnectionPool
-from vk_provider.kubelet.provider import PodHandle, PodSource
+from vk_provider.kubelet.provider import Explainer, PodHandle, PodSource
 
 GO_NOT_FOUND = "404 page not found\n"
 
@@ -26,6 +26,7 @@ class KubeletApi:
     flags:         served by /flagz
     is_healthy:    whether the provider's loops make progress (/healthz syncloop)
     idle_s:        idle limit of upgraded streams
+    explainer:     answers /net/explain, which is not served without one
     streams:       tasks that hold an open upgraded stream
     """
 
@@ -39,6 +40,7 @@ class KubeletApi:
     idle_s: float = 4 * 3600.0
     started_at: float = 0.0
     version: str = ""
+    explainer: Explainer | None = None
     streams: set[asyncio.Task[object]] = field(init=False, default_factory=set)
     connections: ConnectionPool = field(init=False)
 

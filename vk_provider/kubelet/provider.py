@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from vk_provider.cloud.base import Instance
@@ -47,6 +47,13 @@ class PodSource(Protocol):
 
     def find(self, namespace: str, name: str, uid: str | None) -> PodHandle | None:
         """The pod of that name; None when it has another UID than `uid`, if one is given."""
+
+
+class Explainer(Protocol):
+    """Says why pods can connect."""
+
+    async def explain(self, uid: str, written: str, protocol: str) -> Mapping[str, object]:
+        """uid: of the pod that asks; written: TARGET[:PORT]. Raises QuestionError, KubeApiError."""
 
 
 class ReviewClient(Protocol):

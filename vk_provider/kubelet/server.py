@@ -26,6 +26,7 @@ from vk_provider.kubelet import (
     metrics_cadvisor,
     metrics_probes,
     metrics_resource,
+    net_explain,
     pods,
     port_forward,
     run,
@@ -83,6 +84,7 @@ def build_app(api: KubeletApi, auth: AuthFilter) -> web.Application:
         scraped.add_routes(app, samples)
     disabled.add_routes(app)
     zpages.add_routes(app, api)
+    net_explain.add_routes(app, api)
 
     async def end(_: web.Application) -> None:
         await end_streams(api, SHUTDOWN_S)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from vk_provider.jsontypes import Json
 from vk_provider.netpolicy.compiled import CompiledPolicies
+from vk_provider.netpolicy.judgement import Connection, Judgement, accepts, find_place, find_rule
 from vk_provider.netpolicy.peer import Peer, Place, Traits, parse_peer, parse_traits
 from vk_provider.netpolicy.policy import Policy, parse_policy
 from vk_provider.netpolicy.ports import NamedPort
@@ -18,12 +19,14 @@ GroupKey = tuple[tuple[str, ...], tuple[NamedPort, ...]]
 
 @dataclass(slots=True)
 class _Group:
-    """Followed pods to which the same policies apply: they share one table. dirty: addresses to look at again."""
+    """Followed pods to which the same policies apply: they share one table. dirty: addresses to look at again; taken:
+    the table that `take_changed` knew last."""
 
     policies: tuple[Policy, ...]
     compiled: CompiledPolicies
     members: set[str] = field(default_factory=set)
     dirty: set[Place] = field(default_factory=set)
+    taken: Table | None = None
 
 
 _NOBODY = Traits("", (), ())
@@ -118,10 +121,28 @@ class PolicyIndex:
         """The followed pods whose table is new or another one than it was at the last call."""
         changed, self._regrouped = self._regrouped & self._followed.keys(), set()
         for group in self._groups.values():
-            before = group.compiled.newest
-            if self._freeze(group) is not before:
+            before, group.taken = group.taken, self._freeze(group)
+            if group.taken is not before:
                 changed |= group.members
         return changed
+
+    def judge(self, uid: str, connection: Connection) -> Judgement:
+        """What the policies of a followed pod say of a new connection. Raises ValueError for what is no address."""
+        _, own = self._group_of[uid]
+        group = self._groups[self._group_of[uid]]
+        isolating = [policy for policy in group.policies if connection.direction in policy.rules]
+        pods = tuple(self._at.get(find_place(connection.address), {}).values())
+        return Judgement(
+            isolated_by=tuple(policy.key for policy in isolating),
+            allowed=accepts(self._freeze(group), connection),
+            rule=find_rule(isolating, connection, own, pods, self._namespaces.get),
+            too_large=group.compiled.too_large,
+        )
+
+    def find_policy(self, key: str) -> Policy | None:
+        """By namespace/name."""
+        namespace, _, name = key.partition("/")
+        return self._policies.get(namespace, {}).get(name)
 
     def apply_pod(self, uid: str, pod: Json) -> None:
         """A pod of the cluster, new or changed."""

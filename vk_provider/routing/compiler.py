@@ -59,6 +59,11 @@ class TableCompiler:
         tables = self._nodes[node] = NodeTables(node, addresses)
         self._addresses += [address for address in tables.addresses if address not in self._addresses]
 
+    @property
+    def node_addresses(self) -> tuple[str, ...]:
+        """Of all Nodes: where each instance answers node ports."""
+        return tuple(self._addresses)
+
     def source(self, node: str, zone: str) -> ServiceTables:
         tables = self._nodes[node]
         found = tables.zones.get(zone)

@@ -19,7 +19,10 @@ from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import DELETED, Informer, drop_managed_fields, key_by_name
 from vk_provider.kube.paths import NAMESPACES, NETWORK_POLICIES, PODS
 from vk_provider.netpolicy.index import PolicyIndex
+from vk_provider.netpolicy.judgement import Connection, Judgement, RuleName
 from vk_provider.netpolicy.peer import TERMINATED, trim_pod
+from vk_provider.netpolicy.policy import Direction
+from vk_provider.netpolicy.words import describe_rule
 from vk_provider.routing.clusterwatch import WatchOnDemand
 from vk_provider.routing.policytables import PolicyTables, PolicyTexts
 
@@ -100,6 +103,19 @@ class PolicyRouting:
             self._publish(uid)
         self._changed.set()
         return source
+
+    def judge(self, uid: str, connection: Connection) -> Judgement | None:
+        """What the policies of one of our pods say of a new connection. None for a pod that is not ours, or before
+        everything that they speak of was listed."""
+        if not self._index.follows(uid) or not self._is_complete(uid):
+            return None
+        return self._index.judge(uid, connection)
+
+    def describe_rule(self, direction: Direction, rule: RuleName) -> str:
+        """In words; "" when it is not there any more."""
+        policy = self._index.find_policy(rule.policy)
+        rules = policy.rules.get(direction, ()) if policy is not None else ()
+        return describe_rule(direction, rules[rule.number - 1]) if rule.number <= len(rules) else ""
 
     async def run(self) -> None:
         """Run until cancelled; raises when one of the watches ended unexpectedly."""

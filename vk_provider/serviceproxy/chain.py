@@ -12,6 +12,7 @@ The number that was drawn travels in the packet's priority (affinity.py): so the
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 LOCAL_OFFSET = 32768
 """The first slot of the Node's own endpoints in the maps that hold both lists."""
@@ -25,6 +26,24 @@ _NAME = re.compile(r"(nodeport-)?(cluster|local|external)([46])-(\d+)(?:-(\d+))?
 
 def name_chain(prefix: str, kind: str, family: int, count: int, affinity_s: int) -> str:
     return f"{prefix}{kind}{family}-{count}{f'-{affinity_s}' if affinity_s else ''}"
+
+
+class CountedChain(NamedTuple):
+    """kind: "cluster", "local" or "external"; size: number of endpoints; affinity_s: 0 without."""
+
+    prefix: str
+    kind: str
+    size: int
+    affinity_s: int
+
+
+def parse_chain(name: str) -> CountedChain | None:
+    """What a name says; None for a chain of the table's frame."""
+    matched = _NAME.fullmatch(name)
+    if matched is None:
+        return None
+    prefix, kind, _, count, affinity_s = matched.groups(default="")
+    return CountedChain(prefix, kind, int(count), int(affinity_s or 0))
 
 
 def is_counted(chain: str) -> bool:

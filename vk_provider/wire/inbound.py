@@ -1,4 +1,4 @@
-"""Decodes and validates everything that an agent sends over the session. Pure.
+"""Decodes and validates everything that an agent sends over the session, and its answers that are looked at. Pure.
 
 A pod's owner may control the agent of its instance, so no part of a message is used before it is validated here: size,
 nesting, types, lengths and numbers are those of `wire.session`, and unknown fields are dropped.
@@ -18,7 +18,7 @@ from vk_provider.wire.session import (
     StatusMessage,
     UpMessage,
 )
-from vk_provider.wire.tables import TablesMessage
+from vk_provider.wire.tables import MAX_ANSWER_BYTES, TablesAnswer, TablesMessage
 
 _REASON_CHARACTERS = 200
 _HEAD, _MAX_HEAD = '{"type":"', 32
@@ -40,18 +40,30 @@ _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
     "stats": msgspec.json.Decoder(StatsMessage),
     "tables": msgspec.json.Decoder(TablesMessage),
 }
+_TABLES_ANSWER = msgspec.json.Decoder(TablesAnswer)
 
 
 def decode_up(data: bytes | str) -> UpMessage:
     """Decode one message of an agent. Raises WireError."""
     if len(data) > MAX_UP_BYTES:
         raise WireError(f"a message of more than {MAX_UP_BYTES} bytes")
+    kind = _kind_of(data)
+    decoder = _DECODERS.get(kind)
+    if decoder is None:
+        raise WireError(f"a message of the unknown type {printable(kind)}")
+    return cast(UpMessage, _decode(decoder, data))
+
+
+def decode_tables_answer(data: bytes) -> TablesAnswer:
+    """Decode an answer of routes.TABLES. Raises WireError."""
+    if len(data) > MAX_ANSWER_BYTES:
+        raise WireError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+    return cast(TablesAnswer, _decode(_TABLES_ANSWER, data))
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], data: bytes | str) -> Any:
     try:
-        kind = _kind_of(data)
-        decoder = _DECODERS.get(kind)
-        if decoder is None:
-            raise WireError(f"a message of the unknown type {printable(kind)}")
-        return cast(UpMessage, decoder.decode(data))
+        return decoder.decode(data)
     except RecursionError:
         raise WireError("a message that is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -66,7 +78,7 @@ def _kind_of(data: bytes | str) -> str:
         kind = text[len(_HEAD) :].partition('"')[0]
         if kind in _DECODERS:
             return kind
-    return _ENVELOPE.decode(data).type
+    return cast(str, _decode(_ENVELOPE, data).type)
 
 
 def printable(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import Annotated, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
 
-from vk_provider.wire.values import Address
+from vk_provider.wire.values import Address, Count32, Counter
 
 TABLES_FEATURE = "tables"
 """In the greeting of an agent that applies tables; others are sent none."""
@@ -24,7 +24,12 @@ TableName = Literal["services", "policy"]
 
 Revision = Address
 """128 bits in the form of an IPv6 address; "" for no table."""
+Port = Annotated[int, Meta(ge=0, le=65535)]
 TableError = Annotated[str, Meta(max_length=1024)]
+MAX_CONNECTIONS = 1000
+"""That one answer lists."""
+MAX_ANSWER_BYTES = 512 << 10
+"""Of a TablesAnswer: twice as much as MAX_CONNECTIONS take."""
 
 
 class UdpFrontendEntry(TypedDict):
@@ -73,3 +78,55 @@ class TablesMessage(TypedDict):
     tables: TableStates
     name: NotRequired[TableName]
     error: NotRequired[TableError]
+
+
+class TableCounts(TypedDict, total=False):
+    """How many texts were applied and refused, how often the table was mended after a change of others, or made once
+    more in case of one."""
+
+    applied: Counter
+    refused: Counter
+    mended: Counter
+    reapplied: Counter
+
+
+class TableInfo(TypedDict):
+    """revision: in force, "" for none; error: why the last text was not applied; waiting: texts not yet applied."""
+
+    revision: Revision
+    error: TableError
+    waiting: Count32
+    counts: TableCounts
+
+
+class TableInfos(TypedDict, total=False):
+    services: TableInfo
+    policy: TableInfo
+
+
+class ConnectionInfo(TypedDict):
+    """A connection to the address that was asked about. endpoint: who answers, the address itself where nothing was
+    translated; protocol: its name, or the number of one without."""
+
+    protocol: Annotated[str, Meta(max_length=8, pattern=r"^[A-Z0-9]*\Z")]
+    source: Address
+    sourcePort: Port
+    port: Port
+    endpoint: Address
+    endpointPort: Port
+    answered: bool
+
+
+class PolicyDrops(TypedDict, total=False):
+    """Packets that the policies of the pod have dropped since the table was last made as a whole."""
+
+    ingress: Counter
+    egress: Counter
+
+
+class TablesAnswer(TypedDict):
+    """The answer of routes.TABLES. Absent: `connections` without an address, `drops` when they cannot be read."""
+
+    tables: TableInfos
+    connections: NotRequired[Annotated[list[ConnectionInfo], Meta(max_length=MAX_CONNECTIONS)]]
+    drops: NotRequired[PolicyDrops]

@@ -1,4 +1,4 @@
-"""UDP flows whose endpoint goes, with real datagrams: the client keeps its socket."""
+"""UDP flows whose endpoint goes, with real datagrams: the client keeps its socket; what the kernel knows of flows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ import pytest
 
 from tests.integration.proxy.kept import POD, Compiled, Kept
 from tests.integration.proxy.test_mending import WITHIN_S
+from tests.integration.serviceproxy.bed import Attempt
+from tests.policy_worlds import SUBJECT4, make_policy
 from tests.service_objects import NODE4, make_endpoint, make_port, make_service, make_slice
-from vk_provider.agent.proxy.explain import list_connections
+from tests.unit.netpolicy.reading import compile_for, make_subject
+from vk_provider.agent.proxy.explain import list_connections, read_drops
+from vk_provider.netpolicy.nft import render_pod, render_table
 
 pytestmark = pytest.mark.real
 
@@ -112,3 +116,17 @@ def test_the_connections_to_an_address_are_listed_with_who_answers(
     assert kept._run(asyncio.to_thread(list_connections, "fd00::1")) == []
     with pytest.raises(ValueError):
         list_connections("web")
+
+
+def test_what_policies_have_dropped_is_counted_for_each_direction(kept: Kept) -> None:
+    assert kept._run(read_drops()) == {"ingress": 0, "egress": 0}  # no table
+    table = compile_for(make_subject(), [make_policy("deny", policyTypes=["Ingress", "Egress"])])
+    text = render_table(table) + render_pod([SUBJECT4])
+    kept.apply({"type": "table", "name": "policy", "base": "", "revision": table.revision, "text": text})
+    assert kept._run(read_drops()) == {"ingress": 0, "egress": 0}
+    denied = Attempt(SUBJECT4, "UDP", "10.1.128.1", 8080)
+    assert [answer.kind for answer in kept.bed.connect([denied] * 3, 0.3)] == ["dropped"] * 3
+    drops = kept._run(read_drops())
+    assert drops["egress"] >= 3 and drops["ingress"] == 0
+    (answer,) = kept.bed.connect([Attempt("10.1.128.1", "UDP", SUBJECT4, 8080)], 0.3)
+    assert answer.kind == "dropped" and kept._run(read_drops())["ingress"] >= 1

@@ -283,3 +283,17 @@ async def test_a_text_that_cannot_be_made_is_tried_again_later() -> None:
     source.fail = None
     agent.pass_time(module.WHOLE_MAX_S + 1)
     assert await agent.read() == ">a"
+
+
+async def test_how_long_an_agent_has_had_its_table_is_known() -> None:
+    source = Source("a")
+    agent = Agent(source, "a")
+    agent.pass_time(5)
+    assert (agent.flow.newest, agent.flow.held_s()) == ("a", 5.0)
+    source.publish("b")
+    await agent.read()
+    agent.pass_time(1)
+    assert (agent.flow.newest, agent.flow.in_force, agent.flow.held_s()) == ("b", "a", 6.0)
+    agent.say("b")
+    agent.pass_time(2)
+    assert (agent.flow.in_force, agent.flow.held_s()) == ("b", 2.0)

@@ -26,6 +26,7 @@ from vk_provider.errors import AgentError, AgentUnreachableError
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.api import KubeletApi
 from vk_provider.kubelet.auth import Authenticator, AuthFilter, Authorizer
+from vk_provider.kubelet.provider import Explainer
 from vk_provider.kubelet.server import KubeletServer, ServerConfig
 
 TOKEN = "good"
@@ -259,8 +260,15 @@ class FakeConnector:
 class Rig:
     """Everything together; `client()` talks to the kubelet's port."""
 
-    def __init__(self, directory: Path, idle_s: float = 60.0, runtime: Any = None, connector: Any = None) -> None:
-        self._agents = connector
+    def __init__(
+        self,
+        directory: Path,
+        idle_s: float = 60.0,
+        runtime: Any = None,
+        connector: Any = None,
+        explainer: Explainer | None = None,
+    ) -> None:
+        self._agents, self._explainer = connector, explainer
         self.ca = CertificateAuthority(directory)
         self.view, self.runtime = FakeView(), runtime or FakeRuntime()
         self.source, self.registry = FakeSource(), Registry()
@@ -279,7 +287,8 @@ class Rig:
         site = web.TCPSite(self._agent, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
         self.connector = FakeConnector(self._agent.addresses[0][1], self.ca.client_context())
-        api = KubeletApi("node-1", self.source, self._agents or self.connector, self.registry, idle_s=self._idle_s)
+        agents = self._agents or self.connector
+        api = KubeletApi("node-1", self.source, agents, self.registry, idle_s=self._idle_s, explainer=self._explainer)
         auth = AuthFilter(Authenticator(AllowingReviews()), Authorizer(AllowingReviews()), "node-1")
         certificate, key = self.ca.issue("node-1")
         self.server = KubeletServer(ServerConfig("127.0.0.1", 0, certificate, key, self.ca.pem), api, auth)

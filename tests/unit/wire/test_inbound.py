@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from vk_provider.wire.inbound import WireError, decode_up, printable
+from vk_provider.wire.inbound import WireError, decode_tables_answer, decode_up, printable
 from vk_provider.wire.session import MAX_UP_BYTES
+from vk_provider.wire.tables import MAX_ANSWER_BYTES, MAX_CONNECTIONS
 from vk_provider.wire.values import MAX_EVENT_TEXT
 
 TIME = "2026-11-28T10:00:00Z"
@@ -188,3 +189,44 @@ def test_the_reason_is_one_short_line() -> None:
     text = str(caught.value)
     assert len(text) < 300 and text.isprintable()
     assert printable("short") == "short"
+
+
+CONNECTION: dict[str, Any] = {
+    "protocol": "TCP",
+    "source": "10.0.0.1",
+    "sourcePort": 1,
+    "port": 80,
+    "endpoint": "fd00::1",
+    "endpointPort": 8080,
+    "answered": True,
+}
+INFO: dict[str, Any] = {"revision": "::1", "error": "x", "waiting": 0, "counts": {"applied": 1}}
+
+
+def test_an_agents_answer_about_its_tables_is_decoded_and_unknown_fields_are_dropped() -> None:
+    answer = {"tables": {"services": INFO}, "connections": [CONNECTION] * MAX_CONNECTIONS, "drops": {"egress": 3}}
+    assert len(orjson.dumps(answer)) < MAX_ANSWER_BYTES
+    assert decode_tables_answer(orjson.dumps({**answer, "more": 1})) == answer
+    assert decode_tables_answer(b'{"tables": {}}') == {"tables": {}}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"tables": {"services": {**INFO, "revision": "\x1b[2J"}}},
+        {"tables": {"services": {**INFO, "error": "x" * 1025}}},
+        {"tables": {"services": {**INFO, "waiting": -1}}},
+        {"tables": {}, "connections": [CONNECTION] * (MAX_CONNECTIONS + 1)},
+        {"tables": {}, "connections": [{**CONNECTION, "protocol": "tcp\n"}]},
+        {"tables": {}, "connections": [{**CONNECTION, "port": 65536}]},
+        {"tables": {}, "connections": [{**CONNECTION, "endpoint": "web"}]},
+        {"tables": {}, "drops": {"ingress": 2**63}},
+        {"tables": {}, "more": "x" * MAX_ANSWER_BYTES},
+    ],
+    ids=range(10),
+)
+def test_an_answer_beyond_the_schema_is_refused_in_one_line(answer: dict[str, Any]) -> None:
+    with pytest.raises(WireError) as caught:
+        decode_tables_answer(orjson.dumps(answer))
+    assert str(caught.value).isprintable()

@@ -1,23 +1,27 @@
 """What this instance knows of its tables and of the connections to one address: for `net explain`.
 
-GET routes.TABLES, with ?address= for the connections. Answer:
-    {"tables": {name: {"revision", "error", "waiting", "counts": {"applied", "refused", "mended", "reapplied"}}},
-     "connections": [{"protocol", "source", "sourcePort", "port", "endpoint", "endpointPort", "answered"}]}
-`endpoint` is who answers: the address itself where nothing was translated.
+GET routes.TABLES, with ?address= for the connections. Answer: wire.tables.TablesAnswer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
+import re
 
 from aiohttp import web
 
 from vk_provider.agent.proxy.keeper import TableKeeper
+from vk_provider.agent.proxy.table import KERNEL_NAMES
+from vk_provider.aiokit.nft import NftError, NftTable
 from vk_provider.jsontypes import Json
 from vk_provider.wire import routes
+from vk_provider.wire.tables import MAX_CONNECTIONS, PolicyDrops
 
-MAX_CONNECTIONS = 1000
+log = logging.getLogger(__name__)
+
+_DROPS = re.compile(r"counter packets (\d+) bytes \d+ drop")
 _PROTOCOLS = {6: "TCP", 17: "UDP", 132: "SCTP"}
 
 
@@ -26,6 +30,10 @@ def add_table_routes(app: web.Application, keeper: TableKeeper) -> None:
 
     async def handle(request: web.Request) -> web.Response:
         answer: Json = {"tables": keeper.describe()}
+        try:
+            answer["drops"] = await read_drops()
+        except NftError as error:
+            log.warning("what policies have dropped cannot be read: %s", error)
         address = request.query.get("address")
         if address:
             try:
@@ -37,6 +45,14 @@ def add_table_routes(app: web.Application, keeper: TableKeeper) -> None:
         return web.json_response(answer)
 
     app.router.add_get(routes.TABLES, handle)
+
+
+async def read_drops() -> PolicyDrops:
+    """Packets that the policies of the pod have dropped: the last rule of each direction's chain counts them. Raises
+    NftError."""
+    table = NftTable(KERNEL_NAMES["policy"])
+    ingress, egress = [_DROPS.search(await table.list_chain(chain)) for chain in ("ingress", "egress")]
+    return PolicyDrops(ingress=int(ingress[1]) if ingress else 0, egress=int(egress[1]) if egress else 0)
 
 
 def list_connections(address: str) -> list[Json]:

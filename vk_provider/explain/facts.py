@@ -1,0 +1,133 @@
+"""Everything that is known of one connection before it is judged. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from vk_provider.explain.services import ServiceView
+from vk_provider.explain.target import Target
+from vk_provider.netpolicy.judgement import Judgement
+from vk_provider.netpolicy.peer import TERMINATED
+from vk_provider.serviceproxy.frontend import Frontend
+from vk_provider.serviceproxy.lookup import Route
+from vk_provider.serviceproxy.lookup import Target as Place
+from vk_provider.wire.tables import PolicyDrops, TableName, TablesAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class PodFacts:
+    """A pod. address: "" while it has none; is_ours: this provider compiles its policies."""
+
+    namespace: str
+    name: str
+    node: str
+    phase: str
+    address: str
+    is_ours: bool
+    host_network: bool = False
+    uid: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def has_ended(self) -> bool:
+        return self.phase in TERMINATED
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """newest: compiled; in_force: by the agent's word; behind_s: for how long it is out of date; held_s: for how long
+    the agent is known to have that one."""
+
+    name: TableName
+    newest: str
+    in_force: str
+    behind_s: float
+    held_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The pod that asks. instance: its ID, "" without one; instance_address: what a masqueraded connection comes from;
+    tables: of the open session, none without one."""
+
+    pod: PodFacts
+    instance: str
+    instance_address: str
+    zone: str
+    tables: tuple[TableState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One way that the connection may take, and what policies say of it.
+
+    pod:     who has the address, None for nobody's
+    egress:  of the source; ingress: of `pod`. None where no policy has a part: the pod itself, hostNetwork, a pod that
+             another node's network enforces policies for
+    seen_as: the address that the other end sees
+    """
+
+    place: Place
+    pod: PodFacts | None
+    egress: Judgement | None
+    ingress: Judgement | None
+    seen_as: str
+
+    @property
+    def is_open(self) -> bool:
+        return all(said is None or said.allowed for said in (self.egress, self.ingress))
+
+
+@dataclass(frozen=True, slots=True)
+class DnsFacts:
+    """The cluster's DNS server as the pod's resolver asks it: UDP 53. is_open: policies let the question through;
+    route: where it goes."""
+
+    server: str
+    route: Route
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """written:   TARGET as it was written
+    protocol:  its name
+    view:      the Service that is meant or has the address; None for none
+    frontend:  what the pod's connection goes to; None when there is no address: an unknown name, ExternalName, headless
+    route:     what the compiled table does with it; None without frontend, or without a table
+    pod:       the pod that is meant, or that has the address
+    paths:     where it may arrive
+    is_node_address: the address is a Node's
+    is_outside: the path stands for addresses outside of the cluster, as the name's is not known
+    is_loop:   ExternalNames that lead to each other, further than they are followed
+    answer:    of the agent of the source; silent: why there is none
+    drops:     by UID, of other pods whose policies drop it
+    unjudged:  pods whose policies are not compiled yet
+    followed:  ExternalNames within the cluster that led to `view`
+    dns:       None when no name is asked for, or the pod does not ask the cluster's DNS
+    """
+
+    source: Source
+    written: str
+    target: Target
+    protocol: str
+    view: ServiceView | None = None
+    frontend: Frontend | None = None
+    route: Route | None = None
+    pod: PodFacts | None = None
+    paths: Sequence[Path] = ()
+    is_node_address: bool = False
+    is_outside: bool = False
+    is_loop: bool = False
+    answer: TablesAnswer | None = None
+    silent: str = ""
+    drops: dict[str, PolicyDrops] = field(default_factory=dict)
+    unjudged: frozenset[str] = frozenset()
+    followed: tuple[str, ...] = ()
+    dns: DnsFacts | None = None
+    rules: dict[tuple[str, str, int], str] = field(default_factory=dict)
+    """(policy, direction, number) -> the rule in words."""
