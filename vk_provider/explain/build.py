@@ -79,7 +79,9 @@ def _target(facts: Facts) -> TargetDocument:
         found["text"] = _describe_service(facts, view)
     elif target.kind in ("service", "name"):
         found |= {"kind": "Name", "name": target.name, "text": "a name outside of the cluster"}
-        if target.kind == "service":
+        if target.outside and target.kind == "name":
+            found["text"] = "no such Service, so a name outside of the cluster"
+        elif target.kind == "service":
             found |= {"name": f"{target.namespace}/{target.name}", "text": "there is no such Service"}
     elif facts.pod is not None:
         found |= {"kind": "Pod", "name": facts.pod.key, "text": f"pod on Node {facts.pod.node}, {facts.pod.phase}"}

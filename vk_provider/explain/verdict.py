@@ -80,7 +80,9 @@ def _of_outside_name(facts: Facts, name: str) -> VerdictDocument:
     if facts.is_loop:
         return _say("unresolved", f"ExternalName Services name each other: {', '.join(facts.followed)}")
     if all(path.is_open for path in facts.paths):
-        return _say("connects", f"DNS alone decides: nothing here keeps the pod from whatever {name} stands for")
+        service, _, namespace = facts.target.outside.partition(".")
+        why = f", as there is no Service {service!r} in namespace {namespace!r}" if facts.target.outside else ""
+        return _say("connects", f"DNS alone decides{why}: nothing here keeps the pod from whatever {name} stands for")
     return _say(
         "dropped",
         f"no policy for egress allows {facts.protocol} {facts.paths[0].place.port} to addresses outside the cluster,"

@@ -13,7 +13,7 @@ from dataclasses import replace
 from vk_provider.errors import AgentError
 from vk_provider.explain.facts import DnsFacts, Facts, Path, PodFacts
 from vk_provider.explain.services import ServiceView, ready_endpoints, view_service
-from vk_provider.explain.target import QuestionError, Target, parse_target
+from vk_provider.explain.target import QuestionError, Target, parse_absolute
 from vk_provider.explaining.pods import describe, describe_source, name_pod
 from vk_provider.explaining.sources import Sources
 from vk_provider.netpolicy.judgement import Connection, Judgement
@@ -74,13 +74,16 @@ class Question:
 
     async def _read_service(self, target: Target, followed: tuple[str, ...]) -> None:
         found = await self._sources.read_service(target.namespace, target.name)
+        if found is None and target.outside and not followed:
+            self._know(target=replace(target, kind="name", name=target.outside, namespace=""))
+            return
         if found is None:
             self._know(view=None, target=replace(target, kind="service"), followed=followed)
             return
         view = view_service(*found, target, self._family)
         self._know(view=view, protocol=view.port.protocol, followed=followed)
         if view.kind == "ExternalName":
-            following = _parse_name(view.external_name, target.namespace, self._sources.cluster.domain)
+            following = parse_absolute(view.external_name, self._sources.cluster.domain)
             if following is not None and len(followed) == MAX_FOLLOWED:
                 self._know(is_loop=True)
             elif following is not None:
@@ -276,11 +279,3 @@ class Question:
 
 def _directions(path: Path) -> tuple[tuple[Direction, Judgement | None], ...]:
     return ("egress", path.egress), ("ingress", path.ingress)
-
-
-def _parse_name(name: str, namespace: str, domain: str) -> Target | None:
-    """The Service that an ExternalName is the whole name of."""
-    if not name.rstrip(".").endswith((f".svc.{domain}", ".svc")):
-        return None
-    found = parse_target(name.rstrip("."), namespace, domain)
-    return found if found.kind == "service" else None

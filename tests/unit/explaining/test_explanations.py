@@ -266,6 +266,28 @@ async def test_a_name_outside_is_left_to_dns_unless_policies_keep_the_pod_from_i
     assert outcome == "dropped" and "cannot be resolved" in text
 
 
+async def test_a_name_of_two_labels_is_a_service_or_one_outside(world: World) -> None:
+    for written in ("github.com:443", "github.com.:443"):
+        outcome, text, _ = await verdict(world, written)
+        assert outcome == "connects" and text.startswith("DNS alone decides") and "whatever github.com stands" in text
+    explanation = await world.explain("client", "github.com:443")
+    assert "there is no Service 'github' in namespace 'com'" in explanation["verdict"]["text"]
+    assert (explanation["target"]["name"], explanation["target"]["text"]) == (
+        "github.com",
+        "no such Service, so a name outside of the cluster",
+    )
+    world.apply(make_service("com/github", "10.96.0.3"))
+    assert (await verdict(world, "github.com:443"))[1] == "Service com/github has no port 443/TCP"
+    assert (await verdict(world, "github.com.:443"))[1].startswith("DNS alone decides: ")
+
+
+async def test_an_external_name_is_followed_by_its_whole_name_alone(world: World) -> None:
+    """A CNAME is not searched for: web.a.svc is nobody's."""
+    world.apply(WEB, web_slice(make_endpoint(SERVER)), external("short", "web.a.svc"), external("lost", "no.a.svc"))
+    for written in ("short:80", "lost:80"):
+        assert (await verdict(world, written))[1].startswith("DNS alone decides")
+
+
 async def test_who_may_not_ask_dns_is_told_beside_the_verdict(world: World) -> None:
     world.apply(WEB, web_slice(make_endpoint(SERVER)))
     world.apply(make_policy("out", policyTypes=["Egress"], egress=[{"ports": [{"port": 8080}]}]))
