@@ -19,6 +19,7 @@ from vk_provider.explain.verdict import decide
 from vk_provider.explain.words import join_address, quote_port, why_no_dns
 from vk_provider.netpolicy.judgement import Judgement
 from vk_provider.netpolicy.policy import Direction
+from vk_provider.serviceproxy.address import Family
 from vk_provider.wire.inbound import printable
 
 BEHIND_S = 1.0
@@ -59,7 +60,7 @@ def _source(facts: Facts) -> SourceDocument:
         name=pod.name,
         node=pod.node,
         phase=pod.phase,
-        address=pod.address,
+        address=facts.source_address,
         hostNetwork=pod.host_network,
         instance=source.instance,
         tables=tables,
@@ -212,8 +213,13 @@ def _notes(facts: Facts) -> Iterator[str]:
         yield f"the policies of pod {pod} are not compiled yet: nothing is known of them"
     if facts.dns is not None and facts.target.is_name and facts.paths:
         yield from _dns_notes(facts)
+    if facts.other_family and facts.paths:
+        other = "IPv4" if facts.family is Family.IPV6 else "IPv6"
+        yield f"judged by {facts.family.api_name}: the name {facts.other_family} {other} addresses, too"
+    if _is_owner_unknown(facts):
+        yield f"a pod of another Node may have {facts.target.address}: the API server finds pods by their first address"
     view, route = facts.view, facts.route
-    if facts.frontend is not None and route is None and source.pod.address:
+    if facts.frontend is not None and route is None and source.pod.addresses:
         yield "the provider has not compiled a table of Services yet"
     used = [path.place for path in facts.paths] if route is not None and route.outcome == "chosen" else []
     if view is not None and is_out_of_step(view, used):
@@ -222,6 +228,13 @@ def _notes(facts: Facts) -> Iterator[str]:
     if any(not pod.host_network for pod in foreign):
         nodes = ", ".join(sorted({pod.node for pod in foreign}))
         yield f"policies for ingress on Node {nodes} are enforced there, and are not looked at here"
+
+
+def _is_owner_unknown(facts: Facts) -> bool:
+    """Whether it is an address that cannot be looked up: IPv4 is nearly every cluster's primary family."""
+    is_direct = facts.route is None or facts.route.outcome == "direct"
+    is_nobodys = facts.pod is None and facts.view is None and not facts.is_node_address
+    return facts.target.kind == "address" and facts.family is Family.IPV6 and is_direct and is_nobodys
 
 
 def _dns_notes(facts: Facts) -> Iterator[str]:

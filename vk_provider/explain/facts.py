@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from vk_provider.explain.services import ServiceView
 from vk_provider.explain.target import Target
 from vk_provider.netpolicy.judgement import Judgement
 from vk_provider.netpolicy.peer import TERMINATED
+from vk_provider.serviceproxy.address import Family, family_of
 from vk_provider.serviceproxy.frontend import Frontend
 from vk_provider.serviceproxy.lookup import Route
 from vk_provider.serviceproxy.lookup import Target as Place
 from vk_provider.wire.tables import PolicyDrops, TableName, TablesAnswer
 
 
+def choose_address(addresses: Iterable[str], family: Family) -> str:
+    """The first of the family; "" without one."""
+    return next((address for address in addresses if family_of(address) is family), "")
+
+
 @dataclass(frozen=True, slots=True)
 class PodFacts:
-    """A pod. address: "" while it has none; is_ours: this provider compiles its policies."""
+    """A pod. addresses: one a family, the primary one first, none while it has none; is_ours: this provider compiles
+    its policies."""
 
     namespace: str
     name: str
     node: str
     phase: str
-    address: str
+    addresses: tuple[str, ...]
     is_ours: bool
     host_network: bool = False
     uid: str = ""
@@ -31,6 +39,14 @@ class PodFacts:
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        return tuple(map(family_of, self.addresses))
+
+    def address_in(self, family: Family) -> str:
+        """ "" when it has none of the family."""
+        return choose_address(self.addresses, family)
 
     @property
     def has_ended(self) -> bool:
@@ -51,12 +67,12 @@ class TableState:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The pod that asks. instance: its ID, "" without one; instance_address: what a masqueraded connection comes from;
+    """The pod that asks. instance: its ID, "" without one; instance_addresses: what masqueraded connections come from;
     tables: of the open session, none without one."""
 
     pod: PodFacts
     instance: str
-    instance_address: str
+    instance_addresses: tuple[str, ...]
     zone: str
     tables: tuple[TableState, ...]
 
@@ -96,6 +112,7 @@ class DnsFacts:
 class Facts:
     """written:   TARGET as it was written
     protocol:  its name
+    family:    that the connection is made in
     view:      the Service that is meant or has the address; None for none
     frontend:  what the pod's connection goes to; None when there is no address: an unknown name, ExternalName, headless
     route:     what the compiled table does with it; None without frontend, or without a table
@@ -107,6 +124,7 @@ class Facts:
     answer:    of the agent of the source; silent: why there is none
     drops:     by UID, of other pods whose policies drop it
     unjudged:  pods whose policies are not compiled yet
+    other_family: "has" when the name has addresses of the pod's other family, too; "may have" when that is not known
     followed:  ExternalNames within the cluster that led to `view`
     dns:       None when no name is asked for, or the pod does not ask the cluster's DNS
     """
@@ -115,6 +133,7 @@ class Facts:
     written: str
     target: Target
     protocol: str
+    family: Family = Family.IPV4
     view: ServiceView | None = None
     frontend: Frontend | None = None
     route: Route | None = None
@@ -127,7 +146,14 @@ class Facts:
     silent: str = ""
     drops: dict[str, PolicyDrops] = field(default_factory=dict)
     unjudged: frozenset[str] = frozenset()
+    other_family: Literal["", "has", "may have"] = ""
     followed: tuple[str, ...] = ()
     dns: DnsFacts | None = None
     rules: dict[tuple[str, str, int], str] = field(default_factory=dict)
     """(policy, direction, number) -> the rule in words."""
+
+    @property
+    def source_address(self) -> str:
+        """What the pod's connection comes from; "" while the pod has no address."""
+        addresses = self.source.pod.addresses
+        return choose_address(addresses, self.family) or "".join(addresses[:1])

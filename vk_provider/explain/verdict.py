@@ -30,10 +30,10 @@ def _of_source(facts: Facts) -> VerdictDocument | None:
     pod = facts.source.pod
     if pod.has_ended:
         return _say("impossible", f"pod {pod.key} has ended ({pod.phase})")
-    if not pod.address:
+    if not pod.addresses:
         following = f"kubectl -n {pod.namespace} describe pod {pod.name}"
         return _say("impossible", f"pod {pod.key} is {pod.phase} and has no address yet", following)
-    if facts.frontend is not None and (facts.frontend.family == 6) != (":" in pod.address):
+    if facts.frontend is not None and facts.frontend.family not in pod.families:
         text = f"pod {pod.key} has no IPv{facts.frontend.family} address, and {facts.frontend.address} is one"
         return _say("impossible", text)
     return None
@@ -53,8 +53,8 @@ def _of_name(facts: Facts) -> VerdictDocument | None:
     if view is not None and view.kind == "headless" and not facts.paths:
         return _of_empty_headless(facts, view)
     if view is not None and view.kind != "headless" and facts.frontend is None:
-        family = "IPv6" if ":" in facts.source.pod.address else "IPv4"
-        return _say("unresolved", f"Service {view.key} has no {family} address, and the pod has no other")
+        families = " or ".join(family.api_name for family in facts.source.pod.families)
+        return _say("unresolved", f"Service {view.key} has no {families} address, and the pod has no other")
     return None
 
 
@@ -137,7 +137,7 @@ def _of_route(facts: Facts) -> VerdictDocument | None:
                 "dropped", f"{name} has endpoints on other Nodes only, and its traffic policy is Local", following
             )
         case "source-ranges":
-            following = f"add {facts.source.pod.address}, or use the ClusterIP"
+            following = f"add {facts.source_address}, or use the ClusterIP"
             return _say("dropped", f"loadBalancerSourceRanges of {name} do not admit the pod at {where}", following)
         case "no-such-port" if view is not None and view.key != route.owner:
             text = f"the endpoints of {name} are addresses of Service {route.owner}, which are not translated again"
@@ -166,7 +166,7 @@ def _of_pod(facts: Facts) -> VerdictDocument | None:
         return None
     if pod.has_ended:
         return _say("dropped", f"pod {pod.key} has ended ({pod.phase}): nobody has its address")
-    if not pod.address:
+    if not pod.addresses:
         following = f"kubectl -n {pod.namespace} describe pod {pod.name}"
         return _say("dropped", f"pod {pod.key} is {pod.phase} and has no address yet", following)
     return None
@@ -232,7 +232,7 @@ def _reasons(facts: Facts, path: Path) -> Iterator[tuple[str, str]]:
         yield _denied("egress", source.key, path.egress, what)
     if path.ingress is not None and not path.ingress.allowed and path.pod is not None:
         who = f"{source.key} ({path.seen_as})"
-        if path.seen_as != source.address:
+        if path.seen_as not in source.addresses:
             who = f"{path.seen_as}, the instance of {source.key}: its address stands for the pod's here"
         yield _denied("ingress", path.pod.key, path.ingress, f"allows {port} from {who}")
 

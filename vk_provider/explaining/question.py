@@ -11,15 +11,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from vk_provider.errors import AgentError
-from vk_provider.explain.facts import DnsFacts, Facts, Path, PodFacts
+from vk_provider.explain.facts import DnsFacts, Facts, Path, PodFacts, choose_address
 from vk_provider.explain.services import ServiceView, ready_endpoints, view_service
 from vk_provider.explain.target import QuestionError, Target, parse_absolute
 from vk_provider.explaining.pods import describe, describe_source, name_pod
 from vk_provider.explaining.sources import Sources
+from vk_provider.jsontypes import Json
 from vk_provider.netpolicy.judgement import Connection, Judgement
 from vk_provider.netpolicy.policy import Direction
 from vk_provider.pods.record import PodRecord
-from vk_provider.serviceproxy.address import Family
+from vk_provider.serviceproxy.address import Family, family_of
 from vk_provider.serviceproxy.frontend import Frontend
 from vk_provider.serviceproxy.lookup import Route, TableView
 from vk_provider.serviceproxy.lookup import Target as Place
@@ -43,15 +44,16 @@ class Question:
         self._network = sources.network
         self._own = sources.own_pods()
         self._source = describe_source(record, self._network.zone_of(record))
-        self._family = Family.IPV6 if ":" in self._source.pod.address else Family.IPV4
+        families = self._source.pod.families
+        self._family = families[0] if families else Family.IPV4
         self._table: TableView | None = None
         self._foreign: dict[str, PodFacts] = {}
-        self._facts = Facts(self._source, written, target, target.protocol or "TCP")
+        self._facts = Facts(self._source, written, target, target.protocol or "TCP", self._family)
 
     async def ask(self) -> Facts:
         await self._read_target()
         pod = self._source.pod
-        if pod.address and not pod.has_ended:
+        if pod.addresses and not pod.has_ended:
             self._table = await self._read_table()
             await self._find_owner()
             await self._find_paths()
@@ -61,6 +63,11 @@ class Question:
     def _know(self, **found: object) -> None:
         self._facts = replace(self._facts, **found)  # type: ignore[arg-type]
 
+    def _use_family(self, wanted: Iterable[Family]) -> None:
+        """The pod's first one that is wanted; without one it stays as it is."""
+        self._family = next((family for family in self._source.pod.families if family in wanted), self._family)
+        self._know(family=self._family)
+
     # What is meant.
 
     async def _read_target(self) -> None:
@@ -69,18 +76,24 @@ class Question:
             await self._read_service(target, ())
         elif target.kind == "pod":
             pod = await self._sources.read_pod(target.namespace, target.name)
-            self._know(pod=pod, frontend=self._frontend(pod.address, target.number) if pod.address else None)
-            self._foreign[pod.address] = pod
+            self._use_family(pod.families)
+            address = pod.address_in(self._family) or "".join(pod.addresses[:1])
+            self._know(pod=pod, frontend=self._frontend(address, target.number) if address else None)
+            self._foreign |= dict.fromkeys(pod.addresses, pod)
+        elif target.kind == "address":
+            self._use_family((family_of(target.address),))
+        else:
+            self._know_outside(target)
 
     async def _read_service(self, target: Target, followed: tuple[str, ...]) -> None:
         found = await self._sources.read_service(target.namespace, target.name)
         if found is None and target.outside and not followed:
-            self._know(target=replace(target, kind="name", name=target.outside, namespace=""))
+            self._know_outside(replace(target, kind="name", name=target.outside, namespace=""))
             return
         if found is None:
             self._know(view=None, target=replace(target, kind="service"), followed=followed)
             return
-        view = view_service(*found, target, self._family)
+        view = self._view(found, target)
         self._know(view=view, protocol=view.port.protocol, followed=followed)
         if view.kind == "ExternalName":
             following = parse_absolute(view.external_name, self._sources.cluster.domain)
@@ -97,6 +110,20 @@ class Question:
         if view.kind != "headless" and address:
             self._know(frontend=Frontend(self._family, address, PROTOCOLS[view.port.protocol], view.port.number))
 
+    def _know_outside(self, target: Target) -> None:
+        """A name that is not the cluster's."""
+        self._know(target=target, other_family="may have" if len(self._source.pod.families) > 1 else "")
+
+    def _view(self, found: tuple[Json, list[Json]], target: Target) -> ServiceView:
+        """In the first family of the pod's in which the name has an address, as far as it is known here."""
+        views = {family: view_service(*found, target, family) for family in self._source.pod.families}
+        named = [family for family, view in views.items() if _has_address(view, family)]
+        self._use_family(named)
+        view = views.get(self._family) or view_service(*found, target, self._family)
+        is_outside = view.kind == "ExternalName"
+        self._know(other_family=("may have" if is_outside else "has") if len(named) > 1 else "")
+        return view
+
     def _name_pods(self, view: ServiceView) -> None:
         self._foreign |= {
             item.endpoint.address: name_pod(item.pod, item.endpoint.node, item.endpoint.address)
@@ -107,16 +134,16 @@ class Question:
     def _frontend(self, address: str, number: int) -> Frontend:
         if not number:
             raise QuestionError(f"say the port: {self._facts.written}:PORT")
-        family = Family.IPV6 if ":" in address else Family.IPV4
-        return Frontend(family, address, PROTOCOLS[self._facts.protocol], number)
+        return Frontend(family_of(address), address, PROTOCOLS[self._facts.protocol], number)
 
     async def _read_table(self) -> TableView | None:
         table = self._network.service_table(self._record)
         if table is None:
             return None
-        source = self._source.pod.address
-        places = (*self._network.node_addresses, *filter(None, (self._source.instance_address,)))
-        return await asyncio.to_thread(TableView, table, source, places)  # milliseconds for thousands of Services
+        places = (*self._network.node_addresses, *self._source.instance_addresses)
+        return await asyncio.to_thread(
+            TableView, table, self._source.pod.addresses, places
+        )  # milliseconds for thousands of Services
 
     async def _find_owner(self) -> None:
         """Of an address: the Service that it belongs to, or the pod."""
@@ -210,14 +237,16 @@ class Question:
 
     def _path(self, place: Place, protocol: int, masqueraded: bool) -> Path:
         source = self._source.pod
-        if place.address == source.address:
-            return Path(place, source, None, None, source.address)
+        if place.address in source.addresses:
+            return Path(place, source, None, None, place.address)
         record = self._own.get(place.address)
         pod = describe(record) if record is not None else self._foreign.get(place.address)
         egress = ingress = None
-        if not source.host_network and place.address != self._source.instance_address:
+        if not source.host_network and place.address not in self._source.instance_addresses:
             egress = self._judge(source, Connection("egress", place.address, protocol, place.port))
-        seen_as = self._source.instance_address if masqueraded else source.address
+        family = family_of(place.address)
+        own = source.address_in(family)
+        seen_as = (choose_address(self._source.instance_addresses, family) or own) if masqueraded else own
         if pod is not None and pod.is_ours and not pod.host_network:
             ingress = self._judge(pod, Connection("ingress", seen_as, protocol, place.port))
         return Path(place, pod, egress, ingress, seen_as)
@@ -230,13 +259,16 @@ class Question:
 
     def _ask_dns(self) -> None:
         """Whether the pod's resolver reaches the cluster's DNS, as far as it asks that."""
-        server, spec = (self._sources.cluster.dns or ("",))[0], self._record.pod.get("spec") or {}
+        servers, families = self._sources.cluster.dns, self._source.pod.families
+        server, spec = (
+            next((item for item in servers if family_of(item) in families), ""),
+            self._record.pod.get("spec") or {},
+        )
         policy = spec.get("dnsPolicy") or "ClusterFirst"
         asks = policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not spec.get("hostNetwork"))
-        family = Family.IPV6 if ":" in server else Family.IPV4
-        if not server or not asks or family is not self._family:
+        if not server or not asks:
             return
-        route = self._route(Frontend(family, server, PROTOCOLS["UDP"], 53)) or Route("direct")
+        route = self._route(Frontend(family_of(server), server, PROTOCOLS["UDP"], 53)) or Route("direct")
         places = (
             route.endpoints if route.outcome == "chosen" else (Place(server, 53),) if route.outcome == "direct" else ()
         )
@@ -275,6 +307,13 @@ class Question:
             return f"the pod's agent answers with what it may not say ({error})"
         except AgentError as error:
             return str(error)
+
+
+def _has_address(view: ServiceView, family: Family) -> bool:
+    """Whether DNS answers with one; of an ExternalName it may."""
+    if view.kind == "headless":
+        return bool(ready_endpoints(view))
+    return view.kind == "ExternalName" or bool(view.address_of(family))
 
 
 def _directions(path: Path) -> tuple[tuple[Direction, Judgement | None], ...]:

@@ -8,7 +8,7 @@ import ipaddress
 from collections.abc import Collection
 from typing import Literal, NamedTuple
 
-from vk_provider.serviceproxy.address import Family
+from vk_provider.serviceproxy.address import Family, family_of
 from vk_provider.serviceproxy.affinity import write_class
 from vk_provider.serviceproxy.chain import LOCAL_OFFSET, parse_chain
 from vk_provider.serviceproxy.fragment import REJECT, Fragment
@@ -65,13 +65,14 @@ _ENTRANCES = frozenset(
 class TableView:
     """A table as the pod of one instance meets it.
 
-    source: the pod's address
+    sources: the pod's addresses
     nodeport_addresses: where its instance answers node ports
     """
 
-    def __init__(self, table: Table, source: str, nodeport_addresses: Collection[str]) -> None:
+    def __init__(self, table: Table, sources: Collection[str], nodeport_addresses: Collection[str]) -> None:
         """Reads the whole table: milliseconds for each thousand Services."""
-        self._source, self._nodeport_addresses = source, nodeport_addresses
+        self._nodeport_addresses = nodeport_addresses
+        self._sources = [ipaddress.ip_address(source) for source in sources]
         self._service_cidrs = [ipaddress.ip_network(network) for network in table.service_cidrs]
         self._places: dict[tuple[str, str], _Place] = {
             (element.container, element.key): _Place(owner, fragment, element.value)
@@ -95,8 +96,7 @@ class TableView:
 
     def owner_of(self, cluster_ip: str) -> str:
         """Key of the Service that has the ClusterIP; "" for none."""
-        family = Family.IPV6 if ":" in cluster_ip else Family.IPV4
-        place = self._places.get((f"cluster-ips{family}", cluster_ip))
+        place = self._places.get((f"cluster-ips{family_of(cluster_ip)}", cluster_ip))
         return place.owner if place is not None else ""
 
     def _at(self, container: str, frontend: Frontend | None) -> _Place | None:
@@ -106,13 +106,13 @@ class TableView:
         return frontend._replace(address="") if frontend.address in self._nodeport_addresses else None
 
     def _is_admitted(self, frontend: Frontend, fragment: Fragment) -> bool:
-        source = ipaddress.ip_address(self._source)
         before = f"{frontend.key} . "
-        return any(
-            source in ipaddress.ip_network(element.key.removeprefix(before))
+        ranges = [
+            ipaddress.ip_network(element.key.removeprefix(before))
             for element in fragment.elements
             if element.container == f"firewall-sources{frontend.family}" and element.key.startswith(before)
-        )
+        ]
+        return any(source in admitted for source in self._sources for admitted in ranges)
 
     def _choose(self, frontend: Frontend, place: _Place) -> Route:
         """At the chain of a frontend; a node port's has no address."""

@@ -20,7 +20,7 @@ WORDS = {"refused": "refused", "dropped": "dropped", "nothing": "direct"}
 
 def ask(table: Table, address: str, port: int = 80, protocol: str = "TCP", source: str = POD) -> Route:
     family = Family.IPV6 if ":" in address else Family.IPV4
-    return TableView(table, source, (NODE4,)).route(Frontend(family, address, NUMBERS[protocol], port))
+    return TableView(table, (source,), (NODE4,)).route(Frontend(family, address, NUMBERS[protocol], port))
 
 
 def compile_table(*objects: Json, cidrs: tuple[str, ...] = ()) -> Table:
