@@ -1,6 +1,7 @@
 """`vk-provider net explain`: asks the provider of the pod's Node through the API server, with the user's kubeconfig.
 
-Exit codes: 0 it connects, 1 it does not, 2 the question cannot be answered as it was put, 3 nobody could be asked.
+Exit codes: 0 it connects, 1 it does not, or that is not known yet, 2 the question cannot be answered as it was put,
+3 nobody could be asked.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "explain",
         help="which Service, endpoints and policies decide whether a pod can connect",
         description="Says which Service, endpoints, policies and rule decide whether a pod can open a connection. "
-        "Exit code 0: it connects, 1: it does not, 2: bad request, 3: nobody could be asked. "
+        "Exit code 0: it connects, 1: it does not, or that is not known yet, 2: bad request, 3: nobody could be asked. "
         "It needs the permission to get nodes/proxy.",
     )
     explain.add_argument("pod", metavar="POD", help="NAME or NAMESPACE/NAME of the pod that connects")

@@ -219,8 +219,6 @@ def _notes(facts: Facts) -> Iterator[str]:
     if _is_owner_unknown(facts):
         yield f"a pod of another Node may have {facts.target.address}: the API server finds pods by their first address"
     view, route = facts.view, facts.route
-    if facts.frontend is not None and route is None and source.pod.addresses:
-        yield "the provider has not compiled a table of Services yet"
     used = [path.place for path in facts.paths] if route is not None and route.outcome == "chosen" else []
     if view is not None and is_out_of_step(view, used):
         yield "the compiled table has endpoints that the API server does not show any more: a change is on its way"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
-Outcome = Literal["connects", "sometimes", "refused", "dropped", "unresolved", "impossible"]
-"""sometimes: some of the endpoints; unresolved: the name has no address; impossible: the pod cannot ask at all."""
+Outcome = Literal["connects", "sometimes", "refused", "dropped", "unresolved", "impossible", "unknown"]
+"""sometimes: some of the endpoints; unresolved: the name has no address; impossible: the pod cannot ask at all;
+unknown: what decides is not compiled yet."""
 
 
 class TableDocument(TypedDict):

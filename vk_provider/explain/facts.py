@@ -85,6 +85,7 @@ class Path:
     egress:  of the source; ingress: of `pod`. None where no policy has a part: the pod itself, hostNetwork, a pod that
              another node's network enforces policies for
     seen_as: the address that the other end sees
+    unjudged: pods (namespace/name) whose policies have a part and are not compiled yet
     """
 
     place: Place
@@ -92,6 +93,7 @@ class Path:
     egress: Judgement | None
     ingress: Judgement | None
     seen_as: str
+    unjudged: frozenset[str] = frozenset()
 
     @property
     def is_open(self) -> bool:
@@ -120,10 +122,10 @@ class Facts:
     paths:     where it may arrive
     is_node_address: the address is a Node's
     is_outside: the path stands for addresses outside of the cluster, as the name's is not known
+    has_table: whether the provider has compiled a table of Services
     is_loop:   ExternalNames that lead to each other, further than they are followed
     answer:    of the agent of the source; silent: why there is none
     drops:     by UID, of other pods whose policies drop it
-    unjudged:  pods whose policies are not compiled yet
     other_family: "has" when the name has addresses of the pod's other family, too; "may have" when that is not known
     followed:  ExternalNames within the cluster that led to `view`
     dns:       None when no name is asked for, or the pod does not ask the cluster's DNS
@@ -141,16 +143,21 @@ class Facts:
     paths: Sequence[Path] = ()
     is_node_address: bool = False
     is_outside: bool = False
+    has_table: bool = True
     is_loop: bool = False
     answer: TablesAnswer | None = None
     silent: str = ""
     drops: dict[str, PolicyDrops] = field(default_factory=dict)
-    unjudged: frozenset[str] = frozenset()
     other_family: Literal["", "has", "may have"] = ""
     followed: tuple[str, ...] = ()
     dns: DnsFacts | None = None
     rules: dict[tuple[str, str, int], str] = field(default_factory=dict)
     """(policy, direction, number) -> the rule in words."""
+
+    @property
+    def unjudged(self) -> frozenset[str]:
+        """Of all paths."""
+        return frozenset[str]().union(*(path.unjudged for path in self.paths))
 
     @property
     def source_address(self) -> str:

@@ -145,7 +145,7 @@ def _seen(explanation: Explanation) -> Iterator[str]:
 def _verdict(explanation: Explanation) -> Iterator[str]:
     verdict = explanation["verdict"]
     text = verdict["text"]
-    if verdict["outcome"] in ("refused", "dropped") and not text.startswith(verdict["outcome"]):
+    if verdict["outcome"] in ("refused", "dropped", "unknown") and not text.startswith(verdict["outcome"]):
         text = f"{verdict['outcome']}: {text}"
     yield f"=> {_clean(text)}"
     if verdict["next"]:

@@ -11,10 +11,19 @@ from vk_provider.explain.words import count, join_address, name_path, quote_port
 from vk_provider.netpolicy.judgement import Judgement
 from vk_provider.serviceproxy.service import PROXY_NAME_LABEL
 
+_AGAIN = "ask again in a second"
+
 
 def decide(facts: Facts) -> VerdictDocument:
     """The first reason counts, in the order in which a connection meets them."""
-    steps: tuple[Callable[[Facts], VerdictDocument | None], ...] = (_of_source, _of_name, _of_route, _of_pod, _of_paths)
+    steps: tuple[Callable[[Facts], VerdictDocument | None], ...] = (
+        _of_source,
+        _of_no_table,
+        _of_name,
+        _of_route,
+        _of_pod,
+        _of_paths,
+    )
     for step in steps:
         verdict = step(facts)
         if verdict is not None:
@@ -37,6 +46,22 @@ def _of_source(facts: Facts) -> VerdictDocument | None:
         text = f"pod {pod.key} has no IPv{facts.frontend.family} address, and {facts.frontend.address} is one"
         return _say("impossible", text)
     return None
+
+
+def _of_no_table(facts: Facts) -> VerdictDocument | None:
+    """Without it an address of the Services' networks looks like any other."""
+    if facts.has_table:
+        return None
+    return _say("unknown", "the provider has not compiled a table of Services yet", _AGAIN)
+
+
+def _of_unjudged(facts: Facts) -> VerdictDocument | None:
+    """Where nothing that is known is in the way. Without a judgement a path counts as open."""
+    if not facts.unjudged:
+        return None
+    pods = sorted(facts.unjudged)
+    more = f" (and of {count(len(pods) - 1, 'other pod')})" if len(pods) > 1 else ""
+    return _say("unknown", f"the policies of pod {pods[0]} are not compiled yet{more}", _AGAIN)
 
 
 def _of_name(facts: Facts) -> VerdictDocument | None:
@@ -80,6 +105,9 @@ def _of_outside_name(facts: Facts, name: str) -> VerdictDocument:
     if facts.is_loop:
         return _say("unresolved", f"ExternalName Services name each other: {', '.join(facts.followed)}")
     if all(path.is_open for path in facts.paths):
+        unjudged = _of_unjudged(facts)
+        if unjudged is not None:
+            return unjudged
         service, _, namespace = facts.target.outside.partition(".")
         why = f", as there is no Service {service!r} in namespace {namespace!r}" if facts.target.outside else ""
         return _say("connects", f"DNS alone decides{why}: nothing here keeps the pod from whatever {name} stands for")
@@ -99,7 +127,7 @@ def _of_nobody(facts: Facts, address: str) -> VerdictDocument:
     if view.kind == "foreign":
         text = f"Service {view.key} is left to another proxy by its label {PROXY_NAME_LABEL}, and none runs here"
         return _say("dropped", text, "take the label away")
-    return _say("dropped", f"Service {view.key} is not in the compiled table yet", "ask again in a second")
+    return _say("dropped", f"Service {view.key} is not in the compiled table yet", _AGAIN)
 
 
 def _of_empty_headless(facts: Facts, view: ServiceView) -> VerdictDocument:
@@ -176,6 +204,9 @@ def _of_paths(facts: Facts) -> VerdictDocument:
     closed = [path for path in facts.paths if not path.is_open]
     if closed:
         return _of_closed(facts, closed)
+    unjudged = _of_unjudged(facts)
+    if unjudged is not None:
+        return unjudged
     view = facts.view
     if view is not None and view.kind == "headless":
         return _of_headless(facts, view)

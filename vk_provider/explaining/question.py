@@ -138,6 +138,7 @@ class Question:
 
     async def _read_table(self) -> TableView | None:
         table = self._network.service_table(self._record)
+        self._know(has_table=table is not None)
         if table is None:
             return None
         places = (*self._network.node_addresses, *self._source.instance_addresses)
@@ -241,24 +242,22 @@ class Question:
             return Path(place, source, None, None, place.address)
         record = self._own.get(place.address)
         pod = describe(record) if record is not None else self._foreign.get(place.address)
-        egress = ingress = None
+        judge = self._network.policies.judge
+        judged: dict[Direction, tuple[PodFacts, Judgement | None]] = {}
         if not source.host_network and place.address not in self._source.instance_addresses:
-            egress = self._judge(source, Connection("egress", place.address, protocol, place.port))
+            judged["egress"] = source, judge(source.uid, Connection("egress", place.address, protocol, place.port))
         family = family_of(place.address)
         own = source.address_in(family)
         seen_as = (choose_address(self._source.instance_addresses, family) or own) if masqueraded else own
         if pod is not None and pod.is_ours and not pod.host_network:
-            ingress = self._judge(pod, Connection("ingress", seen_as, protocol, place.port))
-        return Path(place, pod, egress, ingress, seen_as)
-
-    def _judge(self, pod: PodFacts, connection: Connection) -> Judgement | None:
-        said = self._network.policies.judge(pod.uid, connection)
-        if said is None:
-            self._know(unjudged=self._facts.unjudged | {pod.key})
-        return said
+            judged["ingress"] = pod, judge(pod.uid, Connection("ingress", seen_as, protocol, place.port))
+        said = {direction: judgement for direction, (_, judgement) in judged.items()}
+        unjudged = frozenset(asked.key for asked, judgement in judged.values() if judgement is None)
+        return Path(place, pod, said.get("egress"), said.get("ingress"), seen_as, unjudged)
 
     def _ask_dns(self) -> None:
-        """Whether the pod's resolver reaches the cluster's DNS, as far as it asks that."""
+        """Whether the pod's resolver reaches the cluster's DNS, as far as it asks that. What is not compiled yet is not
+        in its way: `paths` tell of that."""
         servers, families = self._sources.cluster.dns, self._source.pod.families
         server, spec = (
             next((item for item in servers if family_of(item) in families), ""),

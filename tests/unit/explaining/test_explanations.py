@@ -505,16 +505,33 @@ async def test_the_state_of_the_tables_is_told_and_one_that_is_behind_is_noted(w
     assert explanation["notes"] == ["the instance acts by an earlier table of network policies, out of date for 9 s"]
 
 
-async def test_a_table_that_is_not_compiled_yet_is_noted(world: World) -> None:
+@pytest.mark.parametrize("written", ["web", "10.96.0.2:80", "10.96.9.9:80", "github.com:443", "pod/server:80"])
+async def test_without_a_compiled_table_it_is_not_known_whether_a_pod_connects(world: World, written: str) -> None:
     world.compiled = False
     world.apply(WEB)
-    assert "the provider has not compiled a table of Services yet" in (await world.explain("client", "web"))["notes"]
+    unknown = ("unknown", "the provider has not compiled a table of Services yet", "ask again in a second")
+    assert await verdict(world, written) == unknown
 
 
-async def test_policies_that_are_not_compiled_yet_are_noted(world: World) -> None:
+async def test_without_compiled_policies_it_is_not_known_whether_a_pod_connects(world: World) -> None:
     world.index.forget("server")
     explanation = await world.explain("client", "pod/server:80")
     assert explanation["notes"] == ["the policies of pod a/server are not compiled yet: nothing is known of them"]
+    unknown = ("unknown", "the policies of pod a/server are not compiled yet", "ask again in a second")
+    assert await verdict(world, "pod/server:80") == unknown
+    world.apply(make_policy("out", selector={"matchLabels": {"app": "client"}}, policyTypes=["Egress"]))
+    assert (await verdict(world, "pod/server:80"))[0] == "dropped"
+    world.index.forget("client")
+    for written in ("www.example.com:443", "192.0.2.1:443"):
+        assert (await verdict(world, written))[1] == "the policies of pod a/client are not compiled yet"
+    assert (await verdict(world, "pod/server:80"))[1].endswith("not compiled yet (and of 1 other pod)")
+
+
+async def test_what_is_not_known_of_the_pods_of_dns_makes_no_verdict_unknown(world: World) -> None:
+    world.add_pod(make_pod("dns", "kube-system", {}, "10.1.0.53"))
+    world.index.forget("dns")
+    world.apply(WEB, web_slice(make_endpoint(SERVER)))
+    assert (await verdict(world, "web"))[0] == "connects"
 
 
 async def test_what_the_api_shows_and_the_table_does_not_have_yet_is_told(world: World) -> None:
