@@ -211,6 +211,9 @@ def _notes(facts: Facts) -> Iterator[str]:
             yield f"the instance could not apply its newest table {name}: {info['error']}"
     for pod in sorted(facts.unjudged):
         yield f"the policies of pod {pod} are not compiled yet: nothing is known of them"
+    if facts.other_dns and facts.target.kind == "service" and facts.paths:
+        what = "asks the servers of its dnsConfig" if facts.is_dns_own else "does not ask the cluster's DNS"
+        yield f"by address alone: the pod {what} ({facts.other_dns})"
     if facts.dns is not None and facts.target.is_name and facts.paths:
         yield from _dns_notes(facts)
     if facts.other_family and facts.paths:

@@ -128,6 +128,8 @@ class Facts:
     drops:     by UID, of other pods whose policies drop it
     other_family: "has" when the name has addresses of the pod's other family, too; "may have" when that is not known
     followed:  ExternalNames within the cluster that led to `view`
+    other_dns: the pod's dnsPolicy, for which it does not ask the cluster's DNS for the name; "" when it does
+    is_dns_own: it asks servers of its dnsConfig, which may be the cluster's
     dns:       None when no name is asked for, or the pod does not ask the cluster's DNS
     """
 
@@ -150,6 +152,8 @@ class Facts:
     drops: dict[str, PolicyDrops] = field(default_factory=dict)
     other_family: Literal["", "has", "may have"] = ""
     followed: tuple[str, ...] = ()
+    other_dns: str = ""
+    is_dns_own: bool = False
     dns: DnsFacts | None = None
     rules: dict[tuple[str, str, int], str] = field(default_factory=dict)
     """(policy, direction, number) -> the rule in words."""

@@ -86,8 +86,12 @@ def _of_name(facts: Facts) -> VerdictDocument | None:
 def _of_dns(facts: Facts) -> VerdictDocument | None:
     """Where the name itself leads nowhere unless DNS is asked: a ClusterIP is in the environment, too."""
     dns, view = facts.dns, facts.view
-    needed = facts.target.kind == "name" or facts.followed or (view and view.kind in ("headless", "ExternalName"))
-    if dns is None or not needed:
+    is_clusters = bool(facts.followed) or (view is not None and view.kind in ("headless", "ExternalName"))
+    if facts.other_dns and not facts.is_dns_own and is_clusters:
+        policy = "ClusterFirstWithHostNet" if facts.source.pod.host_network else "ClusterFirst"
+        text = f"the pod does not ask the cluster's DNS ({facts.other_dns}), which alone knows {facts.target.name}"
+        return _say("unresolved", text, f"give it dnsPolicy: {policy}")
+    if dns is None or not (is_clusters or facts.target.kind == "name"):
         return None
     if not dns.is_open:
         return _say(

@@ -15,6 +15,7 @@ from vk_provider.explain.facts import DnsFacts, Facts, Path, PodFacts, choose_ad
 from vk_provider.explain.services import ServiceView, ready_endpoints, view_service
 from vk_provider.explain.target import QuestionError, Target, parse_absolute
 from vk_provider.explaining.pods import describe, describe_source, name_pod
+from vk_provider.explaining.resolver import find_resolver
 from vk_provider.explaining.sources import Sources
 from vk_provider.jsontypes import Json
 from vk_provider.netpolicy.judgement import Connection, Judgement
@@ -258,14 +259,10 @@ class Question:
     def _ask_dns(self) -> None:
         """Whether the pod's resolver reaches the cluster's DNS, as far as it asks that. What is not compiled yet is not
         in its way: `paths` tell of that."""
-        servers, families = self._sources.cluster.dns, self._source.pod.families
-        server, spec = (
-            next((item for item in servers if family_of(item) in families), ""),
-            self._record.pod.get("spec") or {},
-        )
-        policy = spec.get("dnsPolicy") or "ClusterFirst"
-        asks = policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not spec.get("hostNetwork"))
-        if not server or not asks:
+        resolver = find_resolver(self._record.pod, self._sources.cluster, self._source.pod.families)
+        self._know(other_dns=resolver.why_not, is_dns_own=resolver.is_own)
+        server = resolver.server
+        if not server:
             return
         route = self._route(Frontend(family_of(server), server, PROTOCOLS["UDP"], 53)) or Route("direct")
         places = (

@@ -303,6 +303,49 @@ async def test_who_may_not_ask_dns_is_told_beside_the_verdict(world: World) -> N
     assert (await verdict(world, "peers"))[0] == "unresolved"
 
 
+@pytest.mark.parametrize(
+    ("fields", "policy", "remedy"),
+    [
+        ({"dnsPolicy": "Default"}, "dnsPolicy Default", "ClusterFirst"),
+        ({"dnsPolicy": "None"}, "dnsPolicy None", "ClusterFirst"),
+        ({"hostNetwork": True}, "dnsPolicy ClusterFirst with hostNetwork", "ClusterFirstWithHostNet"),
+    ],
+)
+async def test_a_pod_that_asks_another_dns_knows_no_names_of_the_cluster(
+    world: World, fields: Json, policy: str, remedy: str
+) -> None:
+    client = pod("client", CLIENT)
+    client["spec"] |= fields
+    world.add_pod(client)
+    world.apply(WEB, web_slice(make_endpoint(SERVER)), *headless(make_endpoint(SERVER)), external("out", "example.com"))
+    for written in ("peers:8080", "out:443"):
+        outcome, text, following = await verdict(world, written)
+        assert outcome == "unresolved" and f"does not ask the cluster's DNS ({policy})" in text
+        assert following == f"give it dnsPolicy: {remedy}"
+    explanation = await world.explain("client", "web")
+    assert explanation["verdict"]["connects"]
+    assert explanation["notes"] == [f"by address alone: the pod does not ask the cluster's DNS ({policy})"]
+    assert (await world.explain("client", "www.example.com:443"))["notes"] == []
+    client["spec"] |= {"dnsPolicy": "None", "dnsConfig": {"nameservers": [DNS]}}
+    world.add_pod(client)
+    explanation = await world.explain("client", "peers:8080")
+    assert explanation["verdict"]["connects"]
+    assert explanation["notes"] == ["by address alone: the pod asks the servers of its dnsConfig (dnsPolicy None)"]
+
+
+async def test_a_pod_of_the_hosts_network_asks_the_clusters_dns_when_it_says_so(world: World) -> None:
+    client = pod("client", CLIENT, hostNetwork=True)
+    client["spec"]["dnsPolicy"] = "ClusterFirstWithHostNet"
+    world.add_pod(client)
+    world.apply(*headless(make_endpoint(SERVER)))
+    assert await verdict(world, "peers:8080") == (
+        "connects",
+        "connects to a/server (10.1.0.2:8080), the only endpoint of Service a/peers: DNS gives the addresses of the"
+        " pods",
+        "",
+    )
+
+
 # --- pods and addresses ----------------------------------------------------------------------------------------------
 
 
