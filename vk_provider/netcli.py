@@ -16,7 +16,7 @@ import msgspec
 
 from vk_provider.errors import BadStartError, KubeApiError
 from vk_provider.explain.document import Explanation
-from vk_provider.explain.report import render
+from vk_provider.explain.report import clean, render
 from vk_provider.explain.target import QuestionError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
@@ -35,8 +35,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         explanation = asyncio.run(_ask(options))
     except QuestionError as error:
-        print(f"vk-provider: {error}", file=sys.stderr)
+        print(f"vk-provider: {clean(str(error))}", file=sys.stderr)
         return BAD_REQUEST
+    except BadStartError as error:  # it may quote what the asked Node has answered
+        raise BadStartError(clean(str(error))) from None
     if options.output == "json":
         print(json.dumps(explanation, indent=2))
     else:

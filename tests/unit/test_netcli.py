@@ -143,6 +143,16 @@ def test_who_cannot_be_asked_is_no_verdict(api: ApiServer, run: Any, answer: tup
     assert (code, out) == (EXIT_BAD_START, "") and says in err
 
 
+@pytest.mark.parametrize("status", [400, 404, 502, 200])
+def test_no_answer_of_a_node_moves_the_cursor(api: ApiServer, run: Any, status: int) -> None:
+    said = "bad\x1b[2J\n\u202ething " * 100
+    api.answer = (status, {said: 1} if status == 200 else said)
+    code, out, err = run("shop/client", "web")
+    assert code in (2, EXIT_BAD_START) and out == ""
+    assert err.endswith("\n") and err[:-1].isprintable() and 0 < len(err) < 1100
+    assert status == 200 or "bad?[2J??thing bad" in err
+
+
 def test_wrong_arguments_are_a_bad_question(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["net"], ["net", "explain", "pod"], ["net", "explain", "pod", "web", "-o", "yaml"]):
         with pytest.raises(SystemExit) as caught:
