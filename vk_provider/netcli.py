@@ -24,6 +24,7 @@ from vk_provider.kube.paths import node_path, pod_path
 from vk_provider.podmodel.labels import is_subdomain
 
 ANSWER_LIMIT_S = 30.0
+"""Asked once: the provider gives up before, and says so."""
 BAD_REQUEST = 2
 _NOT_OURS = "page not found"
 """What a kubelet says to the path, or an earlier provider."""
@@ -96,7 +97,7 @@ async def _ask_node(client: KubeClient, namespace: str, name: str, options: argp
     path = node_path(node, f"proxy/net/explain/{namespace}/{name}")
     query = {"target": options.target, "protocol": options.protocol}
     try:
-        answer = await client.get(path, query, timeout_s=ANSWER_LIMIT_S)
+        answer = await client.request("GET", path, query=query, timeout_s=ANSWER_LIMIT_S, retry=False)
     except KubeApiError as error:
         if error.is_not_found and _NOT_OURS in str(error).lower():
             raise QuestionError(f"Node {node} of pod {namespace}/{name} is not one of vk-provider") from None

@@ -49,6 +49,7 @@ class World:
         self.compiled = True
         self.api_error: KubeApiError | None = None
         sources = Sources(lambda: self.records.values(), self, self, self, ClusterSettings(dns=dns))
+        self.sources = sources
         self.explainer = NetExplainer(sources)
 
     # What there is.

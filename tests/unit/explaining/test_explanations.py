@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.policy_worlds import make_pod, make_policy
@@ -10,6 +12,7 @@ from tests.unit.explaining.rig import DNS, World
 from vk_provider.errors import KubeApiError
 from vk_provider.explain.document import Explanation
 from vk_provider.explain.target import QuestionError
+from vk_provider.explaining.explainer import AT_ONCE, NetExplainer
 from vk_provider.jsontypes import Json
 from vk_provider.serviceproxy.hostport import HostPort
 
@@ -654,6 +657,24 @@ async def test_an_api_server_that_does_not_answer_is_an_error_of_the_question(wo
     with pytest.raises(KubeApiError):
         await world.explain("client", "web")
     assert (await world.explain("client", "pod/server:80"))["verdict"]["connects"]
+
+
+async def test_a_question_comes_to_an_end_in_its_time_and_so_does_waiting_for_a_turn(world: World) -> None:
+    never = asyncio.Event()
+
+    async def get(path: str, query: object = None, timeout_s: float = 30) -> Json:
+        await never.wait()
+        return {}
+
+    world.get = get  # type: ignore[method-assign]
+    world.explainer = NetExplainer(world.sources, limit_s=0.01)
+    asked = await asyncio.gather(
+        *(world.explain("client", "web") for _ in range(AT_ONCE)),
+        world.explain("client", "pod/server:80"),
+        return_exceptions=True,
+    )
+    assert [type(item) for item in asked] == [TimeoutError] * (AT_ONCE + 1)
+    assert (await NetExplainer(world.sources).explain("client", "pod/server:80", ""))["verdict"]["connects"]
 
 
 async def test_a_pod_that_is_gone_is_a_bad_question(world: World) -> None:
