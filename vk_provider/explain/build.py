@@ -16,7 +16,7 @@ from vk_provider.explain.document import (
 from vk_provider.explain.facts import Facts
 from vk_provider.explain.services import ServiceView, describe_port, is_out_of_step, why_unused, why_used
 from vk_provider.explain.verdict import decide
-from vk_provider.explain.words import join_address, quote_port, why_no_dns
+from vk_provider.explain.words import TOO_LARGE, join_address, quote_port, why_no_dns
 from vk_provider.netpolicy.judgement import Judgement
 from vk_provider.netpolicy.policy import Direction
 from vk_provider.serviceproxy.address import Family
@@ -166,11 +166,17 @@ def _policies(facts: Facts) -> list[PolicyDocument]:
             isolatedBy=list(said.isolated_by),
             allowed=said.allowed,
             rule=f"{said.rule.policy} {direction} rule {said.rule.number}" if said.rule else "",
-            text=facts.rules.get((said.rule.policy, direction, said.rule.number), "") if said.rule else "",
+            text=_rule_text(facts, direction, said),
             drops=_drops(facts, uids[pod], direction) if said.isolated_by else None,
         )
         for (direction, pod, said), endpoints in sorted(found.items(), key=lambda item: item[0][:2])
     ]
+
+
+def _rule_text(facts: Facts, direction: Direction, said: Judgement) -> str:
+    if said.too_large:
+        return f"they {TOO_LARGE}"
+    return facts.rules.get((said.rule.policy, direction, said.rule.number), "") if said.rule else ""
 
 
 def _drops(facts: Facts, uid: str, direction: Direction) -> int | None:

@@ -60,7 +60,7 @@ class PolicyDocument(TypedDict):
 
     endpoints:  the "address:port" that it is about
     isolatedBy: policies, none when everything is allowed
-    rule, text: the one that allows it, "" for none
+    rule, text: the one that allows it, "" for none; text without rule: why nothing is allowed
     drops:      packets that the kernel has dropped for all policies of the pod in the direction; null: not known
     """
 

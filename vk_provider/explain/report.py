@@ -131,7 +131,9 @@ def _said(policy: PolicyDocument) -> str:
         return "no policy selects it for that"
     if policy["rule"]:
         return f"{policy['rule']} ({policy['text']})" if policy["text"] else policy["rule"]
-    return "allowed" if policy["allowed"] else f"no rule of {', '.join(policy['isolatedBy'])} allows it"
+    if policy["allowed"]:
+        return "allowed"
+    return f"no rule of {', '.join(policy['isolatedBy'])} allows it" + (f": {policy['text']}" if policy["text"] else "")
 
 
 def _seen(explanation: Explanation) -> Iterator[str]:

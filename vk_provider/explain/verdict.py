@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from vk_provider.explain.document import Outcome, VerdictDocument
 from vk_provider.explain.facts import Facts, Path
 from vk_provider.explain.services import ServiceView, ready_endpoints
-from vk_provider.explain.words import count, join_address, name_path, quote_port, why_no_dns
+from vk_provider.explain.words import TOO_LARGE, count, join_address, name_path, quote_port, why_no_dns
 from vk_provider.netpolicy.judgement import Judgement
 from vk_provider.serviceproxy.service import PROXY_NAME_LABEL
 
@@ -276,6 +276,6 @@ def _denied(direction: str, pod: str, said: Judgement, what: str) -> tuple[str, 
     names = ", ".join(said.isolated_by)
     text = f"dropped by the policies that select pod {pod} for {direction} ({names}): none {what}"
     if said.too_large:
-        text = f"dropped: the policies that select pod {pod} ({names}) have too many rules, so nothing is allowed"
+        text = f"dropped: the policies that select pod {pod} for {direction} ({names}) {TOO_LARGE}"
     namespace, _, name = said.isolated_by[0].partition("/") if said.isolated_by else ("", "", "")
     return text, f"kubectl -n {namespace} describe networkpolicy {name}"

@@ -91,8 +91,9 @@ class PolicyIndex:
         return any(policy.names_namespaces for group in self._groups_of(uid) for policy in group.policies)
 
     def is_too_large(self, uid: str) -> bool:
-        """Whether the policies of a followed pod are more than can be compiled: nothing is allowed then."""
-        return self._groups[self._group_of[uid]].compiled.too_large
+        """Whether the policies of a followed pod are more than can be compiled in a direction: nothing is allowed in it
+        then."""
+        return bool(self._groups[self._group_of[uid]].compiled.too_large)
 
     def policies_of(self, uid: str) -> tuple[str, ...]:
         """The policies (namespace/name) that select a followed pod."""
@@ -132,11 +133,12 @@ class PolicyIndex:
         group = self._groups[self._group_of[uid]]
         isolating = [policy for policy in group.policies if connection.direction in policy.rules]
         pods = tuple(self._at.get(find_place(connection.address), {}).values())
+        allowed = accepts(self._freeze(group), connection)
         return Judgement(
             isolated_by=tuple(policy.key for policy in isolating),
-            allowed=accepts(self._freeze(group), connection),
-            rule=find_rule(isolating, connection, own, pods, self._namespaces.get),
-            too_large=group.compiled.too_large,
+            allowed=allowed,
+            rule=find_rule(isolating, connection, own, pods, self._namespaces.get) if allowed else None,
+            too_large=connection.direction in group.compiled.too_large,
         )
 
     def find_policy(self, key: str) -> Policy | None:

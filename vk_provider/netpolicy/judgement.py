@@ -35,8 +35,8 @@ class RuleName(NamedTuple):
 class Judgement(NamedTuple):
     """isolated_by: the policies (namespace/name) that restrict this direction, none when everything is allowed
     allowed:   by the compiled table
-    rule:      the first one that allows it; None without isolation, or when none does
-    too_large: the policies are more than can be compiled, so that nothing is allowed
+    rule:      the first one that allows it; None without isolation, or when it is not allowed
+    too_large: the rules of this direction are more than can be compiled, so that nothing is allowed
     """
 
     isolated_by: tuple[str, ...]

@@ -11,6 +11,7 @@ from tests.service_objects import NODE4, NODE6, make_endpoint, make_port, make_s
 from tests.unit.explaining.rig import DNS, World
 from vk_provider.errors import KubeApiError
 from vk_provider.explain.document import Explanation
+from vk_provider.explain.report import render
 from vk_provider.explain.target import QuestionError
 from vk_provider.explaining.explainer import AT_ONCE, NetExplainer
 from vk_provider.jsontypes import Json
@@ -410,6 +411,21 @@ async def test_policies_of_both_ends_are_named_with_the_rule_that_decides(world:
     world.apply(make_policy("out", selector={"matchLabels": {"app": "client"}}, policyTypes=["Egress"]))
     outcome, text, _ = await verdict(world, "pod/server:8081")
     assert "for egress (a/out): none allows TCP 8081 to a/server (10.1.0.2) (and 1 other reason)" in text
+
+
+async def test_policies_with_too_many_rules_are_told_where_they_are_too_many(world: World) -> None:
+    blocks = [{"cidr": "0.0.0.0/0", "except": [f"10.0.{n // 250}.{n % 250}/32"]} for n in range(700)]
+    rules: list[Json] = [{"from": [{"ipBlock": block}]} for block in blocks]
+    world.apply(make_policy("large", policyTypes=["Ingress", "Egress"], ingress=rules, egress=[{"to": []}]))
+    explanation = await world.explain("client", "pod/server:80")
+    assert explanation["verdict"]["text"] == (
+        "dropped: the policies that select pod a/server for ingress (a/large) have too many rules,"
+        " so nothing is allowed"
+    )
+    egress, ingress = explanation["policies"]
+    assert (egress["allowed"], egress["rule"]) == (True, "a/large egress rule 1")
+    assert (ingress["rule"], ingress["text"]) == ("", "they have too many rules, so nothing is allowed")
+    assert "no rule of a/large allows it: they have too many rules" in render(explanation)
 
 
 async def test_a_pod_reaches_itself_whatever_is_denied(world: World) -> None:

@@ -78,10 +78,18 @@ def test_policies_that_are_too_large_allow_nothing_and_it_is_said() -> None:
     rules: list[Json] = [
         {"from": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": [f"10.0.{n // 250}.{n % 250}/32"]}}]} for n in range(700)
     ]
-    index.apply_policy(make_policy("large", ingress=rules))
+    index.apply_policy(
+        make_policy(
+            "large", policyTypes=["Ingress", "Egress"], ingress=[*rules, {}], egress=[{"ports": [{"port": 80}]}]
+        )
+    )
     index.follow("p", make_subject())
     judgement = index.judge("p", Connection("ingress", "192.0.2.1", 6, 80))
     assert (judgement.allowed, judgement.too_large, judgement.isolated_by) == (False, True, ("a/large",))
+    assert judgement.rule is None, "it would allow it, and is not in force"
+    other = index.judge("p", Connection("egress", "192.0.2.1", 6, 81))
+    assert (other.allowed, other.too_large) == (False, False), "the other direction is compiled"
+    assert index.judge("p", Connection("egress", "192.0.2.1", 6, 80)).allowed
 
 
 def test_what_was_asked_in_between_hides_no_change_from_the_other_pods_of_a_table() -> None:
