@@ -55,7 +55,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         help="which Service, endpoints and policies decide whether a pod can connect",
         description="Says which Service, endpoints, policies and rule decide whether a pod can open a connection. "
         "Exit code 0: it connects, 1: it does not, or that is not known yet, 2: bad request, 3: nobody could be asked. "
-        "It needs the permission to get nodes/proxy.",
+        "It needs the permissions to get pods and nodes/proxy.",
     )
     explain.add_argument("pod", metavar="POD", help="NAME or NAMESPACE/NAME of the pod that connects")
     explain.add_argument(

@@ -12,8 +12,7 @@ from vk_provider.netpolicy.judgement import Judgement
 from vk_provider.netpolicy.peer import TERMINATED
 from vk_provider.serviceproxy.address import Family, family_of
 from vk_provider.serviceproxy.frontend import Frontend
-from vk_provider.serviceproxy.lookup import Route
-from vk_provider.serviceproxy.lookup import Target as Place
+from vk_provider.serviceproxy.lookup import Destination, Route
 from vk_provider.wire.tables import PolicyDrops, TableName, TablesAnswer
 
 
@@ -88,7 +87,7 @@ class Path:
     unjudged: pods (namespace/name) whose policies have a part and are not compiled yet
     """
 
-    place: Place
+    place: Destination
     pod: PodFacts | None
     egress: Judgement | None
     ingress: Judgement | None

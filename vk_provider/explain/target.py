@@ -67,6 +67,13 @@ def parse_target(written: str, namespace: str, domain: str, protocol: str = "") 
     return replace(_parse_host(host, namespace, domain.strip(".")), port=port, protocol=protocol)
 
 
+def ask_port(written: str) -> QuestionError:
+    """What was written has no port, or the name of one where only a number says which is meant."""
+    host, port = _split_port(written)
+    host = f"[{host}]" if ":" in host else host
+    return QuestionError(f"say the port as a number, such as {host}:80" if port else f"say the port: {host}:PORT")
+
+
 def _split_port(written: str) -> tuple[str, str]:
     if written.startswith("["):
         host, bracket, rest = written[1:].partition("]")
@@ -91,7 +98,7 @@ def _parse_host(host: str, namespace: str, domain: str) -> Target:
     parsed = parse_address(host)
     if parsed is not None:
         if ipaddress.ip_address(parsed[1]).is_loopback:
-            raise QuestionError(f"{host} is the pod itself: nothing of the cluster's network has a part in that")
+            raise _itself(host)
         return Target("address", address=parsed[1])
     kind, slash, rest = host.partition("/")
     if slash:
@@ -99,8 +106,16 @@ def _parse_host(host: str, namespace: str, domain: str) -> Target:
     name = host.removesuffix(".")
     if not is_subdomain(name):
         raise QuestionError(f"neither an address nor a name: {host!r}")
+    if name == "localhost":
+        raise _itself(host)
     is_absolute = name != host
     return _find_service(name, domain, is_absolute) or _search(name, namespace, is_absolute)
+
+
+def _itself(host: str) -> QuestionError:
+    return QuestionError(
+        f"{host} is the pod itself, or with hostNetwork a host port of its Node: that is not explained"
+    )
 
 
 def _parse_object(kind: str, rest: str, namespace: str) -> Target:

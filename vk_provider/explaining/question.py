@@ -13,7 +13,7 @@ from dataclasses import replace
 from vk_provider.errors import AgentError
 from vk_provider.explain.facts import DnsFacts, Facts, Path, PodFacts, choose_address
 from vk_provider.explain.services import ServiceView, ready_endpoints, view_service
-from vk_provider.explain.target import QuestionError, Target, parse_absolute
+from vk_provider.explain.target import Target, ask_port, parse_absolute
 from vk_provider.explaining.pods import describe, describe_source, name_pod
 from vk_provider.explaining.resolver import find_resolver
 from vk_provider.explaining.sources import Sources
@@ -23,8 +23,7 @@ from vk_provider.netpolicy.policy import Direction
 from vk_provider.pods.record import PodRecord
 from vk_provider.serviceproxy.address import Family, family_of
 from vk_provider.serviceproxy.frontend import Frontend
-from vk_provider.serviceproxy.lookup import Route, TableView
-from vk_provider.serviceproxy.lookup import Target as Place
+from vk_provider.serviceproxy.lookup import Destination, Route, TableView
 from vk_provider.serviceproxy.service import PROTOCOLS
 from vk_provider.wire.inbound import WireError
 from vk_provider.wire.tables import PolicyDrops, TablesAnswer
@@ -134,7 +133,7 @@ class Question:
 
     def _frontend(self, address: str, number: int) -> Frontend:
         if not number:
-            raise QuestionError(f"say the port: {self._facts.written}:PORT")
+            raise ask_port(self._facts.written)
         return Frontend(family_of(address), address, PROTOCOLS[self._facts.protocol], number)
 
     async def _read_table(self) -> TableView | None:
@@ -203,25 +202,25 @@ class Question:
         view, frontend = facts.view, facts.frontend
         if view is not None and view.kind == "headless":
             number, ready = self._target.number, ready_endpoints(view)
-            places = [Place(item.endpoint.address, number or item.endpoint.port) for item in ready]
+            places = [Destination(item.endpoint.address, number or item.endpoint.port) for item in ready]
             await self._set_paths(places, masqueraded=False)
         elif frontend is not None and frontend.family == self._family:
             route = self._route(frontend)
             self._know(route=route)
             if route is None or route.outcome == "direct":
-                await self._set_paths([Place(frontend.address, frontend.port)], masqueraded=False)
+                await self._set_paths([Destination(frontend.address, frontend.port)], masqueraded=False)
             elif route.outcome == "chosen":
                 await self._set_paths(route.endpoints, masqueraded=route.is_masqueraded)
         elif facts.target.kind == "name" or (view is not None and view.kind == "ExternalName"):
             number = self._target.number or (view.port.number if view is not None else 0)
             if not number:
-                raise QuestionError(f"say the port: {facts.written}:PORT")
+                raise ask_port(facts.written)
             self._know(is_outside=True)
-            await self._set_paths([Place(OUTSIDE[self._family], number)], masqueraded=False)
+            await self._set_paths([Destination(OUTSIDE[self._family], number)], masqueraded=False)
         if facts.target.is_name:
             self._ask_dns()
 
-    async def _set_paths(self, places: Iterable[Place], *, masqueraded: bool) -> None:
+    async def _set_paths(self, places: Iterable[Destination], *, masqueraded: bool) -> None:
         """Each is a look at two tables of policies, which may have thousands of peers: others get their turn between
         them."""
         protocol = PROTOCOLS[self._facts.protocol]
@@ -237,7 +236,7 @@ class Question:
         }
         self._know(paths=tuple(paths), rules=rules)
 
-    def _path(self, place: Place, protocol: int, masqueraded: bool) -> Path:
+    def _path(self, place: Destination, protocol: int, masqueraded: bool) -> Path:
         source = self._source.pod
         if place.address in source.addresses:
             return Path(place, source, None, None, place.address)
@@ -266,7 +265,11 @@ class Question:
             return
         route = self._route(Frontend(family_of(server), server, PROTOCOLS["UDP"], 53)) or Route("direct")
         places = (
-            route.endpoints if route.outcome == "chosen" else (Place(server, 53),) if route.outcome == "direct" else ()
+            route.endpoints
+            if route.outcome == "chosen"
+            else (Destination(server, 53),)
+            if route.outcome == "direct"
+            else ()
         )
         paths = [self._path(place, PROTOCOLS["UDP"], route.is_masqueraded) for place in places]
         self._know(dns=DnsFacts(server, route, not paths or any(path.is_open for path in paths)))

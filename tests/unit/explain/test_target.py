@@ -74,6 +74,14 @@ def test_what_is_no_target_is_refused_with_words(written: str) -> None:
     assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "written", ["127.0.0.1:80", "[::1]:80", "127.9.9.9", "localhost:80", "localhost.", "::ffff:127.0.0.1"]
+)
+def test_the_pod_itself_is_not_explained(written: str) -> None:
+    with pytest.raises(QuestionError, match="is the pod itself, or with hostNetwork a host port of its Node"):
+        parse(written)
+
+
 def test_protocols_are_those_of_services() -> None:
     assert parse("web", "udp").protocol == "UDP"
     with pytest.raises(QuestionError, match="there are TCP, UDP, SCTP"):

@@ -364,6 +364,24 @@ async def test_a_pod_is_reached_by_its_name_and_by_its_address(world: World) -> 
         await world.explain("client", "pod/nobody:1")
 
 
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("192.0.2.1", "say the port: 192.0.2.1:PORT"),
+        ("fd00::1", "say the port: [fd00::1]:PORT"),
+        ("[fd00::1]", "say the port: [fd00::1]:PORT"),
+        ("[fd00::1]:http", "say the port as a number, such as [fd00::1]:80"),
+        ("pod/server:http", "say the port as a number, such as pod/server:80"),
+        ("www.example.com", "say the port: www.example.com:PORT"),
+        ("github.com:https", "say the port as a number, such as github.com:80"),
+    ],
+)
+async def test_the_port_is_asked_for_in_the_form_in_which_it_is_written(world: World, written: str, words: str) -> None:
+    with pytest.raises(QuestionError) as caught:
+        await world.explain("client", written)
+    assert str(caught.value) == words
+
+
 async def test_a_pod_that_is_not_there_yet_or_any_more_is_not_reached(world: World) -> None:
     world.add_pod(pod("late", "10.1.0.8", phase="Pending"))
     world.add_pod(pod("done", "10.1.0.9", phase="Succeeded"))
