@@ -118,11 +118,12 @@ def _describe_service(facts: Facts, view: ServiceView) -> str:
 def _endpoints(facts: Facts) -> list[EndpointDocument]:
     view, source = facts.view, facts.source
     used = {path.place for path in facts.paths}
+    used_addresses = {place.address for place in used}
     rows: list[EndpointDocument] = []
     for item in view.endpoints if view is not None else ():
         endpoint = item.endpoint
         if view is not None and view.kind == "headless":
-            is_used = any(place.address == endpoint.address for place in used)
+            is_used = endpoint.address in used_addresses
         else:
             is_used = (endpoint.address, endpoint.port) in used
         why = why_used(item) if is_used or view is None else why_unused(item, view, source.pod.node, source.zone)

@@ -56,6 +56,7 @@ class Question:
         if pod.addresses and not pod.has_ended:
             self._table = await self._read_table()
             await self._find_owner()
+            await self._network.policies.settle()
             await self._find_paths()
             await self._ask_agents()
         return self._facts

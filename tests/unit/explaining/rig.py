@@ -124,7 +124,11 @@ class World:
     def service_table(self, record: PodRecord) -> Table | None:
         return self.services.table(self.zone) if self.compiled else None
 
+    async def settle(self) -> None:
+        self.index.compile_some(1_000_000)
+
     def judge(self, uid: str, connection: Connection) -> Judgement | None:
+        assert self.index.is_compiled, "it would all be compiled in one turn of the event loop"
         return self.index.judge(uid, connection) if self.index.follows(uid) else None
 
     def describe_rule(self, direction: Direction, rule: RuleName) -> str:
