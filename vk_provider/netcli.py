@@ -1,6 +1,7 @@
 """`vk-provider net explain`: asks the provider of the pod's Node through the API server, with the user's kubeconfig.
 
-Exit codes: 0 it connects, 1 it does not, 2 the question cannot be answered as it was put, 3 nobody could be asked.
+Exit codes: 0 it connects, 1 it does not, or that is not known yet, 2 the question cannot be answered as it was put,
+3 nobody could be asked.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 
 from vk_provider.errors import BadStartError, KubeApiError
 from vk_provider.explain.document import Explanation
-from vk_provider.explain.report import render
+from vk_provider.explain.report import clean, render
 from vk_provider.explain.target import QuestionError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
@@ -23,6 +24,7 @@ from vk_provider.kube.paths import node_path, pod_path
 from vk_provider.podmodel.labels import is_subdomain
 
 ANSWER_LIMIT_S = 30.0
+"""Asked once: the provider gives up before, and says so."""
 BAD_REQUEST = 2
 _NOT_OURS = "page not found"
 """What a kubelet says to the path, or an earlier provider."""
@@ -34,8 +36,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         explanation = asyncio.run(_ask(options))
     except QuestionError as error:
-        print(f"vk-provider: {error}", file=sys.stderr)
+        print(f"vk-provider: {clean(str(error))}", file=sys.stderr)
         return BAD_REQUEST
+    except BadStartError as error:  # it may quote what the asked Node has answered
+        raise BadStartError(clean(str(error))) from None
     if options.output == "json":
         print(json.dumps(explanation, indent=2))
     else:
@@ -50,8 +54,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "explain",
         help="which Service, endpoints and policies decide whether a pod can connect",
         description="Says which Service, endpoints, policies and rule decide whether a pod can open a connection. "
-        "Exit code 0: it connects, 1: it does not, 2: bad request, 3: nobody could be asked. "
-        "It needs the permission to get nodes/proxy.",
+        "Exit code 0: it connects, 1: it does not, or that is not known yet, 2: bad request, 3: nobody could be asked. "
+        "It needs the permissions to get pods and nodes/proxy.",
     )
     explain.add_argument("pod", metavar="POD", help="NAME or NAMESPACE/NAME of the pod that connects")
     explain.add_argument(
@@ -93,7 +97,7 @@ async def _ask_node(client: KubeClient, namespace: str, name: str, options: argp
     path = node_path(node, f"proxy/net/explain/{namespace}/{name}")
     query = {"target": options.target, "protocol": options.protocol}
     try:
-        answer = await client.get(path, query, timeout_s=ANSWER_LIMIT_S)
+        answer = await client.request("GET", path, query=query, timeout_s=ANSWER_LIMIT_S, retry=False)
     except KubeApiError as error:
         if error.is_not_found and _NOT_OURS in str(error).lower():
             raise QuestionError(f"Node {node} of pod {namespace}/{name} is not one of vk-provider") from None

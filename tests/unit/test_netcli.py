@@ -23,6 +23,7 @@ class ApiServer:
     def __init__(self) -> None:
         self.pods = {"shop/client": "n1", "default/other": "n1", "shop/loose": ""}
         self.answer: tuple[int, Any] = (200, make())
+        self.headers: dict[str, str] = {}
         self.asked: list[tuple[str, dict[str, str]]] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="API server", daemon=True)
@@ -60,7 +61,8 @@ class ApiServer:
     async def _node(self, request: web.Request) -> web.Response:
         self.asked.append((request.path, dict(request.query)))
         status, body = self.answer
-        return web.Response(status=status, text=body) if isinstance(body, str) else web.json_response(body)
+        text = body if isinstance(body, str) else json.dumps(body)
+        return web.Response(status=status, text=text, headers=self.headers)
 
 
 @pytest.fixture
@@ -141,6 +143,23 @@ def test_who_cannot_be_asked_is_no_verdict(api: ApiServer, run: Any, answer: tup
     api.answer = answer
     code, out, err = run("shop/client", "web")
     assert (code, out) == (EXIT_BAD_START, "") and says in err
+
+
+@pytest.mark.parametrize("status", [400, 404, 502, 200])
+def test_no_answer_of_a_node_moves_the_cursor(api: ApiServer, run: Any, status: int) -> None:
+    said = "bad\x1b[2J\n\u202ething " * 100
+    api.answer = (status, {said: 1} if status == 200 else said)
+    code, out, err = run("shop/client", "web")
+    assert code in (2, EXIT_BAD_START) and out == ""
+    assert err.endswith("\n") and err[:-1].isprintable() and 0 < len(err) < 1100
+    assert status == 200 or "bad?[2J??thing bad" in err
+
+
+def test_a_node_that_cannot_answer_is_asked_once(api: ApiServer, run: Any) -> None:
+    """It has its own limit, and each attempt would wait for it."""
+    api.answer, api.headers = (503, "the provider has not come to an answer in time: ask again"), {"Retry-After": "0"}
+    code, _, err = run("shop/client", "web")
+    assert code == EXIT_BAD_START and "ask again" in err and len(api.asked) == 1
 
 
 def test_wrong_arguments_are_a_bad_question(capsys: pytest.CaptureFixture[str]) -> None:

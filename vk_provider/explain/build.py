@@ -16,9 +16,10 @@ from vk_provider.explain.document import (
 from vk_provider.explain.facts import Facts
 from vk_provider.explain.services import ServiceView, describe_port, is_out_of_step, why_unused, why_used
 from vk_provider.explain.verdict import decide
-from vk_provider.explain.words import join_address, quote_port, why_no_dns
+from vk_provider.explain.words import TOO_LARGE, join_address, quote_port, why_no_dns
 from vk_provider.netpolicy.judgement import Judgement
 from vk_provider.netpolicy.policy import Direction
+from vk_provider.serviceproxy.address import Family
 from vk_provider.wire.inbound import printable
 
 BEHIND_S = 1.0
@@ -59,7 +60,7 @@ def _source(facts: Facts) -> SourceDocument:
         name=pod.name,
         node=pod.node,
         phase=pod.phase,
-        address=pod.address,
+        address=facts.source_address,
         hostNetwork=pod.host_network,
         instance=source.instance,
         tables=tables,
@@ -79,7 +80,9 @@ def _target(facts: Facts) -> TargetDocument:
         found["text"] = _describe_service(facts, view)
     elif target.kind in ("service", "name"):
         found |= {"kind": "Name", "name": target.name, "text": "a name outside of the cluster"}
-        if target.kind == "service":
+        if target.outside and target.kind == "name":
+            found["text"] = "no such Service, so a name outside of the cluster"
+        elif target.kind == "service":
             found |= {"name": f"{target.namespace}/{target.name}", "text": "there is no such Service"}
     elif facts.pod is not None:
         found |= {"kind": "Pod", "name": facts.pod.key, "text": f"pod on Node {facts.pod.node}, {facts.pod.phase}"}
@@ -115,11 +118,12 @@ def _describe_service(facts: Facts, view: ServiceView) -> str:
 def _endpoints(facts: Facts) -> list[EndpointDocument]:
     view, source = facts.view, facts.source
     used = {path.place for path in facts.paths}
+    used_addresses = {place.address for place in used}
     rows: list[EndpointDocument] = []
     for item in view.endpoints if view is not None else ():
         endpoint = item.endpoint
         if view is not None and view.kind == "headless":
-            is_used = any(place.address == endpoint.address for place in used)
+            is_used = endpoint.address in used_addresses
         else:
             is_used = (endpoint.address, endpoint.port) in used
         why = why_used(item) if is_used or view is None else why_unused(item, view, source.pod.node, source.zone)
@@ -163,11 +167,17 @@ def _policies(facts: Facts) -> list[PolicyDocument]:
             isolatedBy=list(said.isolated_by),
             allowed=said.allowed,
             rule=f"{said.rule.policy} {direction} rule {said.rule.number}" if said.rule else "",
-            text=facts.rules.get((said.rule.policy, direction, said.rule.number), "") if said.rule else "",
+            text=_rule_text(facts, direction, said),
             drops=_drops(facts, uids[pod], direction) if said.isolated_by else None,
         )
         for (direction, pod, said), endpoints in sorted(found.items(), key=lambda item: item[0][:2])
     ]
+
+
+def _rule_text(facts: Facts, direction: Direction, said: Judgement) -> str:
+    if said.too_large:
+        return f"they {TOO_LARGE}"
+    return facts.rules.get((said.rule.policy, direction, said.rule.number), "") if said.rule else ""
 
 
 def _drops(facts: Facts, uid: str, direction: Direction) -> int | None:
@@ -208,11 +218,17 @@ def _notes(facts: Facts) -> Iterator[str]:
             yield f"the instance could not apply its newest table {name}: {info['error']}"
     for pod in sorted(facts.unjudged):
         yield f"the policies of pod {pod} are not compiled yet: nothing is known of them"
+    if facts.other_dns and facts.target.kind == "service" and facts.paths:
+        what = "asks the servers of its dnsConfig" if facts.is_dns_own else "does not ask the cluster's DNS"
+        yield f"by address alone: the pod {what} ({facts.other_dns})"
     if facts.dns is not None and facts.target.is_name and facts.paths:
         yield from _dns_notes(facts)
+    if facts.other_family and facts.paths:
+        other = "IPv4" if facts.family is Family.IPV6 else "IPv6"
+        yield f"judged by {facts.family.api_name}: the name {facts.other_family} {other} addresses, too"
+    if _is_owner_unknown(facts):
+        yield f"a pod of another Node may have {facts.target.address}: the API server finds pods by their first address"
     view, route = facts.view, facts.route
-    if facts.frontend is not None and route is None and source.pod.address:
-        yield "the provider has not compiled a table of Services yet"
     used = [path.place for path in facts.paths] if route is not None and route.outcome == "chosen" else []
     if view is not None and is_out_of_step(view, used):
         yield "the compiled table has endpoints that the API server does not show any more: a change is on its way"
@@ -220,6 +236,13 @@ def _notes(facts: Facts) -> Iterator[str]:
     if any(not pod.host_network for pod in foreign):
         nodes = ", ".join(sorted({pod.node for pod in foreign}))
         yield f"policies for ingress on Node {nodes} are enforced there, and are not looked at here"
+
+
+def _is_owner_unknown(facts: Facts) -> bool:
+    """Whether it is an address that cannot be looked up: IPv4 is nearly every cluster's primary family."""
+    is_direct = facts.route is None or facts.route.outcome == "direct"
+    is_nobodys = facts.pod is None and facts.view is None and not facts.is_node_address
+    return facts.target.kind == "address" and facts.family is Family.IPV6 and is_direct and is_nobodys
 
 
 def _dns_notes(facts: Facts) -> Iterator[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
-Outcome = Literal["connects", "sometimes", "refused", "dropped", "unresolved", "impossible"]
-"""sometimes: some of the endpoints; unresolved: the name has no address; impossible: the pod cannot ask at all."""
+Outcome = Literal["connects", "sometimes", "refused", "dropped", "unresolved", "impossible", "unknown"]
+"""sometimes: some of the endpoints; unresolved: the name has no address; impossible: the pod cannot ask at all;
+unknown: what decides is not compiled yet."""
 
 
 class TableDocument(TypedDict):
@@ -59,7 +60,7 @@ class PolicyDocument(TypedDict):
 
     endpoints:  the "address:port" that it is about
     isolatedBy: policies, none when everything is allowed
-    rule, text: the one that allows it, "" for none
+    rule, text: the one that allows it, "" for none; text without rule: why nothing is allowed
     drops:      packets that the kernel has dropped for all policies of the pod in the direction; null: not known
     """
 

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from vk_provider.explain.services import ServiceView
 from vk_provider.explain.target import Target
 from vk_provider.netpolicy.judgement import Judgement
 from vk_provider.netpolicy.peer import TERMINATED
+from vk_provider.serviceproxy.address import Family, family_of
 from vk_provider.serviceproxy.frontend import Frontend
-from vk_provider.serviceproxy.lookup import Route
-from vk_provider.serviceproxy.lookup import Target as Place
+from vk_provider.serviceproxy.lookup import Destination, Route
 from vk_provider.wire.tables import PolicyDrops, TableName, TablesAnswer
+
+
+def choose_address(addresses: Iterable[str], family: Family) -> str:
+    """The first of the family; "" without one."""
+    return next((address for address in addresses if family_of(address) is family), "")
 
 
 @dataclass(frozen=True, slots=True)
 class PodFacts:
-    """A pod. address: "" while it has none; is_ours: this provider compiles its policies."""
+    """A pod. addresses: one a family, the primary one first, none while it has none; is_ours: this provider compiles
+    its policies."""
 
     namespace: str
     name: str
     node: str
     phase: str
-    address: str
+    addresses: tuple[str, ...]
     is_ours: bool
     host_network: bool = False
     uid: str = ""
@@ -31,6 +38,14 @@ class PodFacts:
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        return tuple(map(family_of, self.addresses))
+
+    def address_in(self, family: Family) -> str:
+        """ "" when it has none of the family."""
+        return choose_address(self.addresses, family)
 
     @property
     def has_ended(self) -> bool:
@@ -51,12 +66,12 @@ class TableState:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The pod that asks. instance: its ID, "" without one; instance_address: what a masqueraded connection comes from;
+    """The pod that asks. instance: its ID, "" without one; instance_addresses: what masqueraded connections come from;
     tables: of the open session, none without one."""
 
     pod: PodFacts
     instance: str
-    instance_address: str
+    instance_addresses: tuple[str, ...]
     zone: str
     tables: tuple[TableState, ...]
 
@@ -69,13 +84,15 @@ class Path:
     egress:  of the source; ingress: of `pod`. None where no policy has a part: the pod itself, hostNetwork, a pod that
              another node's network enforces policies for
     seen_as: the address that the other end sees
+    unjudged: pods (namespace/name) whose policies have a part and are not compiled yet
     """
 
-    place: Place
+    place: Destination
     pod: PodFacts | None
     egress: Judgement | None
     ingress: Judgement | None
     seen_as: str
+    unjudged: frozenset[str] = frozenset()
 
     @property
     def is_open(self) -> bool:
@@ -96,6 +113,7 @@ class DnsFacts:
 class Facts:
     """written:   TARGET as it was written
     protocol:  its name
+    family:    that the connection is made in
     view:      the Service that is meant or has the address; None for none
     frontend:  what the pod's connection goes to; None when there is no address: an unknown name, ExternalName, headless
     route:     what the compiled table does with it; None without frontend, or without a table
@@ -103,11 +121,14 @@ class Facts:
     paths:     where it may arrive
     is_node_address: the address is a Node's
     is_outside: the path stands for addresses outside of the cluster, as the name's is not known
+    has_table: whether the provider has compiled a table of Services
     is_loop:   ExternalNames that lead to each other, further than they are followed
     answer:    of the agent of the source; silent: why there is none
     drops:     by UID, of other pods whose policies drop it
-    unjudged:  pods whose policies are not compiled yet
+    other_family: "has" when the name has addresses of the pod's other family, too; "may have" when that is not known
     followed:  ExternalNames within the cluster that led to `view`
+    other_dns: the pod's dnsPolicy, for which it does not ask the cluster's DNS for the name; "" when it does
+    is_dns_own: it asks servers of its dnsConfig, which may be the cluster's
     dns:       None when no name is asked for, or the pod does not ask the cluster's DNS
     """
 
@@ -115,6 +136,7 @@ class Facts:
     written: str
     target: Target
     protocol: str
+    family: Family = Family.IPV4
     view: ServiceView | None = None
     frontend: Frontend | None = None
     route: Route | None = None
@@ -122,12 +144,26 @@ class Facts:
     paths: Sequence[Path] = ()
     is_node_address: bool = False
     is_outside: bool = False
+    has_table: bool = True
     is_loop: bool = False
     answer: TablesAnswer | None = None
     silent: str = ""
     drops: dict[str, PolicyDrops] = field(default_factory=dict)
-    unjudged: frozenset[str] = frozenset()
+    other_family: Literal["", "has", "may have"] = ""
     followed: tuple[str, ...] = ()
+    other_dns: str = ""
+    is_dns_own: bool = False
     dns: DnsFacts | None = None
     rules: dict[tuple[str, str, int], str] = field(default_factory=dict)
     """(policy, direction, number) -> the rule in words."""
+
+    @property
+    def unjudged(self) -> frozenset[str]:
+        """Of all paths."""
+        return frozenset[str]().union(*(path.unjudged for path in self.paths))
+
+    @property
+    def source_address(self) -> str:
+        """What the pod's connection comes from; "" while the pod has no address."""
+        addresses = self.source.pod.addresses
+        return choose_address(addresses, self.family) or "".join(addresses[:1])

@@ -13,6 +13,7 @@ from vk_provider.explain.words import count, join_address
 MAX_ROWS = 20
 """Endpoints that are listed."""
 MAX_TEXT = 1000
+"""Characters of a line."""
 _HEAD = 9
 
 
@@ -31,10 +32,11 @@ def render(explanation: Explanation) -> str:
 
 
 def _line(heading: str, text: str) -> str:
-    return f"{heading:<{_HEAD}}{_clean(text)}".rstrip()
+    return f"{heading:<{_HEAD}}{clean(text)}".rstrip()
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """On one line, without what a terminal acts on, cut to MAX_TEXT characters."""
     return "".join(character if character.isprintable() else "?" for character in text[:MAX_TEXT])
 
 
@@ -129,7 +131,9 @@ def _said(policy: PolicyDocument) -> str:
         return "no policy selects it for that"
     if policy["rule"]:
         return f"{policy['rule']} ({policy['text']})" if policy["text"] else policy["rule"]
-    return "allowed" if policy["allowed"] else f"no rule of {', '.join(policy['isolatedBy'])} allows it"
+    if policy["allowed"]:
+        return "allowed"
+    return f"no rule of {', '.join(policy['isolatedBy'])} allows it" + (f": {policy['text']}" if policy["text"] else "")
 
 
 def _seen(explanation: Explanation) -> Iterator[str]:
@@ -145,8 +149,8 @@ def _seen(explanation: Explanation) -> Iterator[str]:
 def _verdict(explanation: Explanation) -> Iterator[str]:
     verdict = explanation["verdict"]
     text = verdict["text"]
-    if verdict["outcome"] in ("refused", "dropped") and not text.startswith(verdict["outcome"]):
+    if verdict["outcome"] in ("refused", "dropped", "unknown") and not text.startswith(verdict["outcome"]):
         text = f"{verdict['outcome']}: {text}"
-    yield f"=> {_clean(text)}"
+    yield f"=> {clean(text)}"
     if verdict["next"]:
-        yield f"   next: {_clean(verdict['next'])}"
+        yield f"   next: {clean(verdict['next'])}"

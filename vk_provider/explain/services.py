@@ -19,7 +19,7 @@ from vk_provider.serviceproxy.endpoint import (
     merge_slices,
     parse_slice,
 )
-from vk_provider.serviceproxy.lookup import Target as Place
+from vk_provider.serviceproxy.lookup import Destination
 from vk_provider.serviceproxy.service import PROTOCOLS, PROXY_NAME_LABEL
 
 Kind = Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName", "headless", "foreign"]
@@ -37,7 +37,7 @@ class PortChoice:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class NamedEndpoint:
     """An endpoint of the chosen port. pod: namespace/name, "" when it is none; hostname: of DNS records."""
 
     endpoint: Endpoint
@@ -58,7 +58,7 @@ class ServiceView:
     cluster_ips: tuple[str, ...]
     ports: tuple[PortChoice, ...]
     port: PortChoice
-    endpoints: tuple[Known, ...]
+    endpoints: tuple[NamedEndpoint, ...]
     external_name: str
     internal_local: bool
     affinity: bool
@@ -145,13 +145,15 @@ def _choose_port(key: str, kind: Kind, ports: Sequence[PortChoice], target: Targ
     return numbered[0] if numbered else PortChoice("", target.protocol or "TCP", target.number, is_known=False)
 
 
-def list_endpoints(slices: Sequence[Json], port: PortChoice, family: Family) -> tuple[Known, ...]:
+def list_endpoints(slices: Sequence[Json], port: PortChoice, family: Family) -> tuple[NamedEndpoint, ...]:
     """Of one port, as merge_slices has them."""
     merged = _merge(slices)
     return _add_names(slices, merged.get((family, port.name, PROTOCOLS.get(port.protocol, 0)), ()))
 
 
-def _list_headless(slices: Sequence[Json], port: PortChoice, family: Family, target: Target) -> tuple[Known, ...]:
+def _list_headless(
+    slices: Sequence[Json], port: PortChoice, family: Family, target: Target
+) -> tuple[NamedEndpoint, ...]:
     """No port is translated: those that listen on the port that is asked for, else those of the Service's port, else
     all. Slices without ports are of every port."""
     merged = _merge([_without_headless_label(item, port) for item in slices])
@@ -176,7 +178,7 @@ def _without_headless_label(item: Json, port: PortChoice) -> Json:
     return {**item, "metadata": {**metadata, "labels": labels}, "ports": ports}
 
 
-def _add_names(slices: Iterable[Json], endpoints: Iterable[Endpoint]) -> tuple[Known, ...]:
+def _add_names(slices: Iterable[Json], endpoints: Iterable[Endpoint]) -> tuple[NamedEndpoint, ...]:
     """What a proxy does not read of an endpoint."""
     more: dict[str, tuple[str, str, str]] = {}
     for item in slices:
@@ -186,12 +188,12 @@ def _add_names(slices: Iterable[Json], endpoints: Iterable[Endpoint]) -> tuple[K
             address = parse_address(addresses[0]) if addresses else None
             if address is not None:
                 more.setdefault(address[1], (pod, str(entry.get("zone") or ""), str(entry.get("hostname") or "")))
-    return tuple(Known(endpoint, *more.get(endpoint.address, ("", "", ""))) for endpoint in endpoints)
+    return tuple(NamedEndpoint(endpoint, *more.get(endpoint.address, ("", "", ""))) for endpoint in endpoints)
 
 
-def why_unused(known: Known, view: ServiceView, node: str, zone: str) -> str:
+def why_unused(item: NamedEndpoint, view: ServiceView, node: str, zone: str) -> str:
     """Why a pod on this Node and in this zone is not sent there."""
-    endpoint = known.endpoint
+    endpoint = item.endpoint
     if endpoint.terminating:
         return "terminating"
     if not endpoint.ready:
@@ -205,15 +207,15 @@ def why_unused(known: Known, view: ServiceView, node: str, zone: str) -> str:
     return "not in the compiled table yet"
 
 
-def why_used(known: Known) -> str:
-    return "terminating, but no other one is ready" if known.endpoint.terminating else "ready"
+def why_used(item: NamedEndpoint) -> str:
+    return "terminating, but no other one is ready" if item.endpoint.terminating else "ready"
 
 
-def ready_endpoints(view: ServiceView) -> tuple[Known, ...]:
+def ready_endpoints(view: ServiceView) -> tuple[NamedEndpoint, ...]:
     """What DNS answers with for a headless Service."""
     return tuple(item for item in view.endpoints if item.endpoint.ready or view.publishes_unready)
 
 
-def is_out_of_step(view: ServiceView, used: Collection[Place]) -> bool:
+def is_out_of_step(view: ServiceView, used: Collection[Destination]) -> bool:
     """Whether the compiled table has an endpoint that the API server does not show."""
-    return bool(set(used) - {Place(item.endpoint.address, item.endpoint.port) for item in view.endpoints})
+    return bool(set(used) - {Destination(item.endpoint.address, item.endpoint.port) for item in view.endpoints})

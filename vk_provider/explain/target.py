@@ -26,6 +26,7 @@ class Target:
     """kind:     "service", "pod", "address", or "name": one that is not the cluster's
     name:     of the Service or pod; the whole name of a "name"
     host:     of one endpoint of a headless Service: the first label of host.service.namespace.svc
+    outside:  the whole name where it is one of outside of the cluster if there is no such Service, else ""
     address:  canonical
     port:     number or name; "" when it was not said
     protocol: "TCP", "UDP" or "SCTP"; "" when it was not said
@@ -35,6 +36,7 @@ class Target:
     namespace: str = ""
     name: str = ""
     host: str = ""
+    outside: str = ""
     address: str = ""
     port: str = ""
     protocol: str = ""
@@ -53,7 +55,8 @@ class Target:
 def parse_target(written: str, namespace: str, domain: str, protocol: str = "") -> Target:
     """Raises QuestionError. namespace: of the pod that asks, whose Services need no namespace; domain: the cluster's.
 
-    A name means what the search list of a pod's resolver makes of it first: a.b is the Service a in the namespace b.
+    A name means what the search list of a pod's resolver makes of it first: a.b is the Service a in the namespace b,
+    and the name a.b itself if there is none. With a dot at its end (absolute) it is what it says.
     """
     if len(written) > MAX_WRITTEN:
         raise QuestionError("TARGET is too long")
@@ -62,6 +65,13 @@ def parse_target(written: str, namespace: str, domain: str, protocol: str = "") 
         raise QuestionError(f"no protocol of Services: {protocol!r}; there are {', '.join(PROTOCOLS)}")
     host, port = _split_port(written)
     return replace(_parse_host(host, namespace, domain.strip(".")), port=port, protocol=protocol)
+
+
+def ask_port(written: str) -> QuestionError:
+    """What was written has no port, or the name of one where only a number says which is meant."""
+    host, port = _split_port(written)
+    host = f"[{host}]" if ":" in host else host
+    return QuestionError(f"say the port as a number, such as {host}:80" if port else f"say the port: {host}:PORT")
 
 
 def _split_port(written: str) -> tuple[str, str]:
@@ -88,15 +98,24 @@ def _parse_host(host: str, namespace: str, domain: str) -> Target:
     parsed = parse_address(host)
     if parsed is not None:
         if ipaddress.ip_address(parsed[1]).is_loopback:
-            raise QuestionError(f"{host} is the pod itself: nothing of the cluster's network has a part in that")
+            raise _itself(host)
         return Target("address", address=parsed[1])
     kind, slash, rest = host.partition("/")
     if slash:
         return _parse_object(kind, rest, namespace)
-    labels = host.removesuffix(".")
-    if not is_subdomain(labels):
+    name = host.removesuffix(".")
+    if not is_subdomain(name):
         raise QuestionError(f"neither an address nor a name: {host!r}")
-    return _parse_name(labels, namespace, domain)
+    if name == "localhost":
+        raise _itself(host)
+    is_absolute = name != host
+    return _find_service(name, domain, is_absolute) or _search(name, namespace, is_absolute)
+
+
+def _itself(host: str) -> QuestionError:
+    return QuestionError(
+        f"{host} is the pod itself, or with hostNetwork a host port of its Node: that is not explained"
+    )
 
 
 def _parse_object(kind: str, rest: str, namespace: str) -> Target:
@@ -110,15 +129,28 @@ def _parse_object(kind: str, rest: str, namespace: str) -> Target:
     return Target("pod" if kind == "pod" else "service", where, parts[-1])
 
 
-def _parse_name(name: str, namespace: str, domain: str) -> Target:
+def parse_absolute(name: str, domain: str) -> Target | None:
+    """The Service that an absolute name is one of, such as what an ExternalName stands for."""
+    return _find_service(name.removesuffix("."), domain.strip("."), is_absolute=True)
+
+
+def _find_service(name: str, domain: str, is_absolute: bool) -> Target | None:
+    """By service.namespace.svc, which is whole with the cluster's domain alone."""
+    is_whole = bool(domain) and name.endswith(f".svc.{domain}")
+    if is_absolute and not is_whole:
+        return None
+    labels = (name.removesuffix(f".{domain}") if is_whole else name).split(".")
+    if labels[-1] != "svc" or len(labels) not in (3, 4):
+        return None
+    return Target("service", labels[-2], labels[-3], host=labels[0] if len(labels) == 4 else "")
+
+
+def _search(name: str, namespace: str, is_absolute: bool) -> Target:
     labels = name.split(".")
-    within = labels
-    if domain and name.endswith(f".svc.{domain}"):
-        within = name.removesuffix(f".{domain}").split(".")
-    if within[-1] == "svc" and len(within) in (3, 4):
-        return Target("service", within[-2], within[-3], host=within[0] if len(within) == 4 else "")
-    if len(labels) == 1:
-        return Target("service", namespace, name)
-    if len(labels) == 2:
-        return Target("service", labels[1], labels[0])
-    return Target("name", name=name)
+    if is_absolute or len(labels) > 2:
+        return Target("name", name=name)
+    return (
+        Target("service", namespace, name)
+        if len(labels) == 1
+        else Target("service", labels[1], labels[0], outside=name)
+    )

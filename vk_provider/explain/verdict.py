@@ -7,14 +7,23 @@ from collections.abc import Callable, Iterator, Sequence
 from vk_provider.explain.document import Outcome, VerdictDocument
 from vk_provider.explain.facts import Facts, Path
 from vk_provider.explain.services import ServiceView, ready_endpoints
-from vk_provider.explain.words import count, join_address, name_path, quote_port, why_no_dns
+from vk_provider.explain.words import TOO_LARGE, count, join_address, name_path, quote_port, why_no_dns
 from vk_provider.netpolicy.judgement import Judgement
 from vk_provider.serviceproxy.service import PROXY_NAME_LABEL
+
+_AGAIN = "ask again in a second"
 
 
 def decide(facts: Facts) -> VerdictDocument:
     """The first reason counts, in the order in which a connection meets them."""
-    steps: tuple[Callable[[Facts], VerdictDocument | None], ...] = (_of_source, _of_name, _of_route, _of_pod, _of_paths)
+    steps: tuple[Callable[[Facts], VerdictDocument | None], ...] = (
+        _of_source,
+        _of_no_table,
+        _of_name,
+        _of_route,
+        _of_pod,
+        _of_paths,
+    )
     for step in steps:
         verdict = step(facts)
         if verdict is not None:
@@ -30,13 +39,29 @@ def _of_source(facts: Facts) -> VerdictDocument | None:
     pod = facts.source.pod
     if pod.has_ended:
         return _say("impossible", f"pod {pod.key} has ended ({pod.phase})")
-    if not pod.address:
+    if not pod.addresses:
         following = f"kubectl -n {pod.namespace} describe pod {pod.name}"
         return _say("impossible", f"pod {pod.key} is {pod.phase} and has no address yet", following)
-    if facts.frontend is not None and (facts.frontend.family == 6) != (":" in pod.address):
+    if facts.frontend is not None and facts.frontend.family not in pod.families:
         text = f"pod {pod.key} has no IPv{facts.frontend.family} address, and {facts.frontend.address} is one"
         return _say("impossible", text)
     return None
+
+
+def _of_no_table(facts: Facts) -> VerdictDocument | None:
+    """Without it an address of the Services' networks looks like any other."""
+    if facts.has_table:
+        return None
+    return _say("unknown", "the provider has not compiled a table of Services yet", _AGAIN)
+
+
+def _of_unjudged(facts: Facts) -> VerdictDocument | None:
+    """Where nothing that is known is in the way. Without a judgement a path counts as open."""
+    if not facts.unjudged:
+        return None
+    pods = sorted(facts.unjudged)
+    more = f" (and of {count(len(pods) - 1, 'other pod')})" if len(pods) > 1 else ""
+    return _say("unknown", f"the policies of pod {pods[0]} are not compiled yet{more}", _AGAIN)
 
 
 def _of_name(facts: Facts) -> VerdictDocument | None:
@@ -53,16 +78,20 @@ def _of_name(facts: Facts) -> VerdictDocument | None:
     if view is not None and view.kind == "headless" and not facts.paths:
         return _of_empty_headless(facts, view)
     if view is not None and view.kind != "headless" and facts.frontend is None:
-        family = "IPv6" if ":" in facts.source.pod.address else "IPv4"
-        return _say("unresolved", f"Service {view.key} has no {family} address, and the pod has no other")
+        families = " or ".join(family.api_name for family in facts.source.pod.families)
+        return _say("unresolved", f"Service {view.key} has no {families} address, and the pod has no other")
     return None
 
 
 def _of_dns(facts: Facts) -> VerdictDocument | None:
     """Where the name itself leads nowhere unless DNS is asked: a ClusterIP is in the environment, too."""
     dns, view = facts.dns, facts.view
-    needed = facts.target.kind == "name" or facts.followed or (view and view.kind in ("headless", "ExternalName"))
-    if dns is None or not needed:
+    is_clusters = bool(facts.followed) or (view is not None and view.kind in ("headless", "ExternalName"))
+    if facts.other_dns and not facts.is_dns_own and is_clusters:
+        policy = "ClusterFirstWithHostNet" if facts.source.pod.host_network else "ClusterFirst"
+        text = f"the pod does not ask the cluster's DNS ({facts.other_dns}), which alone knows {facts.target.name}"
+        return _say("unresolved", text, f"give it dnsPolicy: {policy}")
+    if dns is None or not (is_clusters or facts.target.kind == "name"):
         return None
     if not dns.is_open:
         return _say(
@@ -80,7 +109,12 @@ def _of_outside_name(facts: Facts, name: str) -> VerdictDocument:
     if facts.is_loop:
         return _say("unresolved", f"ExternalName Services name each other: {', '.join(facts.followed)}")
     if all(path.is_open for path in facts.paths):
-        return _say("connects", f"DNS alone decides: nothing here keeps the pod from whatever {name} stands for")
+        unjudged = _of_unjudged(facts)
+        if unjudged is not None:
+            return unjudged
+        service, _, namespace = facts.target.outside.partition(".")
+        why = f", as there is no Service {service!r} in namespace {namespace!r}" if facts.target.outside else ""
+        return _say("connects", f"DNS alone decides{why}: nothing here keeps the pod from whatever {name} stands for")
     return _say(
         "dropped",
         f"no policy for egress allows {facts.protocol} {facts.paths[0].place.port} to addresses outside the cluster,"
@@ -97,7 +131,7 @@ def _of_nobody(facts: Facts, address: str) -> VerdictDocument:
     if view.kind == "foreign":
         text = f"Service {view.key} is left to another proxy by its label {PROXY_NAME_LABEL}, and none runs here"
         return _say("dropped", text, "take the label away")
-    return _say("dropped", f"Service {view.key} is not in the compiled table yet", "ask again in a second")
+    return _say("dropped", f"Service {view.key} is not in the compiled table yet", _AGAIN)
 
 
 def _of_empty_headless(facts: Facts, view: ServiceView) -> VerdictDocument:
@@ -135,7 +169,7 @@ def _of_route(facts: Facts) -> VerdictDocument | None:
                 "dropped", f"{name} has endpoints on other Nodes only, and its traffic policy is Local", following
             )
         case "source-ranges":
-            following = f"add {facts.source.pod.address}, or use the ClusterIP"
+            following = f"add {facts.source_address}, or use the ClusterIP"
             return _say("dropped", f"loadBalancerSourceRanges of {name} do not admit the pod at {where}", following)
         case "no-such-port" if view is not None and view.key != route.owner:
             text = f"the endpoints of {name} are addresses of Service {route.owner}, which are not translated again"
@@ -164,7 +198,7 @@ def _of_pod(facts: Facts) -> VerdictDocument | None:
         return None
     if pod.has_ended:
         return _say("dropped", f"pod {pod.key} has ended ({pod.phase}): nobody has its address")
-    if not pod.address:
+    if not pod.addresses:
         following = f"kubectl -n {pod.namespace} describe pod {pod.name}"
         return _say("dropped", f"pod {pod.key} is {pod.phase} and has no address yet", following)
     return None
@@ -174,6 +208,9 @@ def _of_paths(facts: Facts) -> VerdictDocument:
     closed = [path for path in facts.paths if not path.is_open]
     if closed:
         return _of_closed(facts, closed)
+    unjudged = _of_unjudged(facts)
+    if unjudged is not None:
+        return unjudged
     view = facts.view
     if view is not None and view.kind == "headless":
         return _of_headless(facts, view)
@@ -230,7 +267,7 @@ def _reasons(facts: Facts, path: Path) -> Iterator[tuple[str, str]]:
         yield _denied("egress", source.key, path.egress, what)
     if path.ingress is not None and not path.ingress.allowed and path.pod is not None:
         who = f"{source.key} ({path.seen_as})"
-        if path.seen_as != source.address:
+        if path.seen_as not in source.addresses:
             who = f"{path.seen_as}, the instance of {source.key}: its address stands for the pod's here"
         yield _denied("ingress", path.pod.key, path.ingress, f"allows {port} from {who}")
 
@@ -239,6 +276,6 @@ def _denied(direction: str, pod: str, said: Judgement, what: str) -> tuple[str, 
     names = ", ".join(said.isolated_by)
     text = f"dropped by the policies that select pod {pod} for {direction} ({names}): none {what}"
     if said.too_large:
-        text = f"dropped: the policies that select pod {pod} ({names}) have too many rules, so nothing is allowed"
+        text = f"dropped: the policies that select pod {pod} for {direction} ({names}) {TOO_LARGE}"
     namespace, _, name = said.isolated_by[0].partition("/") if said.isolated_by else ("", "", "")
     return text, f"kubectl -n {namespace} describe networkpolicy {name}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from vk_provider.explain.facts import DnsFacts, Facts, Path
 
+TOO_LARGE = "have too many rules, so nothing is allowed"
+
 
 def count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"

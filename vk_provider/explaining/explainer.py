@@ -1,4 +1,4 @@
-"""One explanation at a time for each caller, a few at once."""
+"""A few explanations at once."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from vk_provider.explaining.sources import Sources
 
 AT_ONCE = 4
 """Each reads a whole table: some ten milliseconds of a thread and some megabytes with 10,000 Services."""
+ANSWER_LIMIT_S = 25.0
+"""For everything. Whoever asks waits a little longer (netcli.ANSWER_LIMIT_S)."""
 
 
 class NetExplainer:
     """kubelet.provider.Explainer for the pods of this provider."""
 
-    def __init__(self, sources: Sources) -> None:
-        self._sources = sources
+    def __init__(self, sources: Sources, limit_s: float = ANSWER_LIMIT_S) -> None:
+        self._sources, self._limit_s = sources, limit_s
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def explain(self, uid: str, written: str, protocol: str) -> Explanation:
-        """uid: of the pod that asks; written: TARGET[:PORT]. Raises QuestionError, KubeApiError."""
-        async with self._turns:
+        """uid: of the pod that asks; written: TARGET[:PORT]. Raises QuestionError, KubeApiError, TimeoutError."""
+        async with asyncio.timeout(self._limit_s), self._turns:
             record = self._sources.find_record(uid)
             if record is None:
                 raise QuestionError("the pod is gone")

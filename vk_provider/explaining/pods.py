@@ -5,18 +5,19 @@ from __future__ import annotations
 from vk_provider.explain.facts import PodFacts, Source, TableState
 from vk_provider.jsontypes import Json
 from vk_provider.pods.record import PodRecord
+from vk_provider.serviceproxy.address import parse_address
 
 
 def is_host_network(record: PodRecord) -> bool:
     return bool((record.pod.get("spec") or {}).get("hostNetwork"))
 
 
-def address_of(record: PodRecord) -> str:
-    """Of the pod; "" while it has none."""
+def addresses_of(record: PodRecord) -> tuple[str, ...]:
+    """Of the pod, IPv4 first; none while it has none."""
     instance = record.instance
     if instance is None or not record.has_instance:
-        return ""
-    return instance.primary_ip if is_host_network(record) else instance.pod_ip
+        return ()
+    return instance.host_ips if is_host_network(record) else instance.pod_ips
 
 
 def describe(record: PodRecord) -> PodFacts:
@@ -25,7 +26,7 @@ def describe(record: PodRecord) -> PodFacts:
         name=record.name,
         node=record.node,
         phase=record.phase,
-        address=address_of(record),
+        addresses=addresses_of(record),
         is_ours=True,
         host_network=is_host_network(record),
         uid=record.uid,
@@ -34,12 +35,13 @@ def describe(record: PodRecord) -> PodFacts:
 
 def describe_foreign(pod: Json) -> PodFacts:
     metadata, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
+    written = [item.get("ip") for item in status.get("podIPs") or []] or [status.get("podIP")]
     return PodFacts(
         namespace=str(metadata.get("namespace") or ""),
         name=str(metadata.get("name") or ""),
         node=str(spec.get("nodeName") or "none"),
         phase=str(status.get("phase") or "Pending"),
-        address=str(status.get("podIP") or ""),
+        addresses=tuple(parsed[1] for item in written if (parsed := parse_address(item))),
         is_ours=False,
         host_network=bool(spec.get("hostNetwork")),
     )
@@ -50,7 +52,7 @@ def describe_source(record: PodRecord, zone: str) -> Source:
     return Source(
         pod=describe(record),
         instance=instance.instance_id if instance is not None else "",
-        instance_address=instance.primary_ip if instance is not None else "",
+        instance_addresses=instance.host_ips if instance is not None else (),
         zone=zone,
         tables=tuple(
             TableState(flow.name, flow.newest, flow.in_force, flow.behind_s(), flow.held_s()) for flow in record.tables
@@ -61,4 +63,4 @@ def describe_source(record: PodRecord, zone: str) -> Source:
 def name_pod(key: str, node: str, address: str) -> PodFacts:
     """A pod that an EndpointSlice names."""
     namespace, _, name = key.partition("/")
-    return PodFacts(namespace, name, node, "", address, is_ours=False)
+    return PodFacts(namespace, name, node, "", (address,), is_ours=False)

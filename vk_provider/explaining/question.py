@@ -11,18 +11,19 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from vk_provider.errors import AgentError
-from vk_provider.explain.facts import DnsFacts, Facts, Path, PodFacts
+from vk_provider.explain.facts import DnsFacts, Facts, Path, PodFacts, choose_address
 from vk_provider.explain.services import ServiceView, ready_endpoints, view_service
-from vk_provider.explain.target import QuestionError, Target, parse_target
+from vk_provider.explain.target import Target, ask_port, parse_absolute
 from vk_provider.explaining.pods import describe, describe_source, name_pod
+from vk_provider.explaining.resolver import find_resolver
 from vk_provider.explaining.sources import Sources
+from vk_provider.jsontypes import Json
 from vk_provider.netpolicy.judgement import Connection, Judgement
 from vk_provider.netpolicy.policy import Direction
 from vk_provider.pods.record import PodRecord
-from vk_provider.serviceproxy.address import Family
+from vk_provider.serviceproxy.address import Family, family_of
 from vk_provider.serviceproxy.frontend import Frontend
-from vk_provider.serviceproxy.lookup import Route, TableView
-from vk_provider.serviceproxy.lookup import Target as Place
+from vk_provider.serviceproxy.lookup import Destination, Route, TableView
 from vk_provider.serviceproxy.service import PROTOCOLS
 from vk_provider.wire.inbound import WireError
 from vk_provider.wire.tables import PolicyDrops, TablesAnswer
@@ -43,23 +44,30 @@ class Question:
         self._network = sources.network
         self._own = sources.own_pods()
         self._source = describe_source(record, self._network.zone_of(record))
-        self._family = Family.IPV6 if ":" in self._source.pod.address else Family.IPV4
+        families = self._source.pod.families
+        self._family = families[0] if families else Family.IPV4
         self._table: TableView | None = None
         self._foreign: dict[str, PodFacts] = {}
-        self._facts = Facts(self._source, written, target, target.protocol or "TCP")
+        self._facts = Facts(self._source, written, target, target.protocol or "TCP", self._family)
 
     async def ask(self) -> Facts:
         await self._read_target()
         pod = self._source.pod
-        if pod.address and not pod.has_ended:
+        if pod.addresses and not pod.has_ended:
             self._table = await self._read_table()
             await self._find_owner()
+            await self._network.policies.settle()
             await self._find_paths()
             await self._ask_agents()
         return self._facts
 
     def _know(self, **found: object) -> None:
         self._facts = replace(self._facts, **found)  # type: ignore[arg-type]
+
+    def _use_family(self, wanted: Iterable[Family]) -> None:
+        """The pod's first one that is wanted; without one it stays as it is."""
+        self._family = next((family for family in self._source.pod.families if family in wanted), self._family)
+        self._know(family=self._family)
 
     # What is meant.
 
@@ -69,18 +77,27 @@ class Question:
             await self._read_service(target, ())
         elif target.kind == "pod":
             pod = await self._sources.read_pod(target.namespace, target.name)
-            self._know(pod=pod, frontend=self._frontend(pod.address, target.number) if pod.address else None)
-            self._foreign[pod.address] = pod
+            self._use_family(pod.families)
+            address = pod.address_in(self._family) or "".join(pod.addresses[:1])
+            self._know(pod=pod, frontend=self._frontend(address, target.number) if address else None)
+            self._foreign |= dict.fromkeys(pod.addresses, pod)
+        elif target.kind == "address":
+            self._use_family((family_of(target.address),))
+        else:
+            self._know_outside(target)
 
     async def _read_service(self, target: Target, followed: tuple[str, ...]) -> None:
         found = await self._sources.read_service(target.namespace, target.name)
+        if found is None and target.outside and not followed:
+            self._know_outside(replace(target, kind="name", name=target.outside, namespace=""))
+            return
         if found is None:
             self._know(view=None, target=replace(target, kind="service"), followed=followed)
             return
-        view = view_service(*found, target, self._family)
+        view = self._view(found, target)
         self._know(view=view, protocol=view.port.protocol, followed=followed)
         if view.kind == "ExternalName":
-            following = _parse_name(view.external_name, target.namespace, self._sources.cluster.domain)
+            following = parse_absolute(view.external_name, self._sources.cluster.domain)
             if following is not None and len(followed) == MAX_FOLLOWED:
                 self._know(is_loop=True)
             elif following is not None:
@@ -94,6 +111,20 @@ class Question:
         if view.kind != "headless" and address:
             self._know(frontend=Frontend(self._family, address, PROTOCOLS[view.port.protocol], view.port.number))
 
+    def _know_outside(self, target: Target) -> None:
+        """A name that is not the cluster's."""
+        self._know(target=target, other_family="may have" if len(self._source.pod.families) > 1 else "")
+
+    def _view(self, found: tuple[Json, list[Json]], target: Target) -> ServiceView:
+        """In the first family of the pod's in which the name has an address, as far as it is known here."""
+        views = {family: view_service(*found, target, family) for family in self._source.pod.families}
+        named = [family for family, view in views.items() if _has_address(view, family)]
+        self._use_family(named)
+        view = views.get(self._family) or view_service(*found, target, self._family)
+        is_outside = view.kind == "ExternalName"
+        self._know(other_family=("may have" if is_outside else "has") if len(named) > 1 else "")
+        return view
+
     def _name_pods(self, view: ServiceView) -> None:
         self._foreign |= {
             item.endpoint.address: name_pod(item.pod, item.endpoint.node, item.endpoint.address)
@@ -103,17 +134,18 @@ class Question:
 
     def _frontend(self, address: str, number: int) -> Frontend:
         if not number:
-            raise QuestionError(f"say the port: {self._facts.written}:PORT")
-        family = Family.IPV6 if ":" in address else Family.IPV4
-        return Frontend(family, address, PROTOCOLS[self._facts.protocol], number)
+            raise ask_port(self._facts.written)
+        return Frontend(family_of(address), address, PROTOCOLS[self._facts.protocol], number)
 
     async def _read_table(self) -> TableView | None:
         table = self._network.service_table(self._record)
+        self._know(has_table=table is not None)
         if table is None:
             return None
-        source = self._source.pod.address
-        places = (*self._network.node_addresses, *filter(None, (self._source.instance_address,)))
-        return await asyncio.to_thread(TableView, table, source, places)  # milliseconds for thousands of Services
+        places = (*self._network.node_addresses, *self._source.instance_addresses)
+        return await asyncio.to_thread(
+            TableView, table, self._source.pod.addresses, places
+        )  # milliseconds for thousands of Services
 
     async def _find_owner(self) -> None:
         """Of an address: the Service that it belongs to, or the pod."""
@@ -171,25 +203,25 @@ class Question:
         view, frontend = facts.view, facts.frontend
         if view is not None and view.kind == "headless":
             number, ready = self._target.number, ready_endpoints(view)
-            places = [Place(item.endpoint.address, number or item.endpoint.port) for item in ready]
+            places = [Destination(item.endpoint.address, number or item.endpoint.port) for item in ready]
             await self._set_paths(places, masqueraded=False)
         elif frontend is not None and frontend.family == self._family:
             route = self._route(frontend)
             self._know(route=route)
             if route is None or route.outcome == "direct":
-                await self._set_paths([Place(frontend.address, frontend.port)], masqueraded=False)
+                await self._set_paths([Destination(frontend.address, frontend.port)], masqueraded=False)
             elif route.outcome == "chosen":
                 await self._set_paths(route.endpoints, masqueraded=route.is_masqueraded)
         elif facts.target.kind == "name" or (view is not None and view.kind == "ExternalName"):
             number = self._target.number or (view.port.number if view is not None else 0)
             if not number:
-                raise QuestionError(f"say the port: {facts.written}:PORT")
+                raise ask_port(facts.written)
             self._know(is_outside=True)
-            await self._set_paths([Place(OUTSIDE[self._family], number)], masqueraded=False)
+            await self._set_paths([Destination(OUTSIDE[self._family], number)], masqueraded=False)
         if facts.target.is_name:
             self._ask_dns()
 
-    async def _set_paths(self, places: Iterable[Place], *, masqueraded: bool) -> None:
+    async def _set_paths(self, places: Iterable[Destination], *, masqueraded: bool) -> None:
         """Each is a look at two tables of policies, which may have thousands of peers: others get their turn between
         them."""
         protocol = PROTOCOLS[self._facts.protocol]
@@ -205,37 +237,40 @@ class Question:
         }
         self._know(paths=tuple(paths), rules=rules)
 
-    def _path(self, place: Place, protocol: int, masqueraded: bool) -> Path:
+    def _path(self, place: Destination, protocol: int, masqueraded: bool) -> Path:
         source = self._source.pod
-        if place.address == source.address:
-            return Path(place, source, None, None, source.address)
+        if place.address in source.addresses:
+            return Path(place, source, None, None, place.address)
         record = self._own.get(place.address)
         pod = describe(record) if record is not None else self._foreign.get(place.address)
-        egress = ingress = None
-        if not source.host_network and place.address != self._source.instance_address:
-            egress = self._judge(source, Connection("egress", place.address, protocol, place.port))
-        seen_as = self._source.instance_address if masqueraded else source.address
+        judge = self._network.policies.judge
+        judged: dict[Direction, tuple[PodFacts, Judgement | None]] = {}
+        if not source.host_network and place.address not in self._source.instance_addresses:
+            judged["egress"] = source, judge(source.uid, Connection("egress", place.address, protocol, place.port))
+        family = family_of(place.address)
+        own = source.address_in(family)
+        seen_as = (choose_address(self._source.instance_addresses, family) or own) if masqueraded else own
         if pod is not None and pod.is_ours and not pod.host_network:
-            ingress = self._judge(pod, Connection("ingress", seen_as, protocol, place.port))
-        return Path(place, pod, egress, ingress, seen_as)
-
-    def _judge(self, pod: PodFacts, connection: Connection) -> Judgement | None:
-        said = self._network.policies.judge(pod.uid, connection)
-        if said is None:
-            self._know(unjudged=self._facts.unjudged | {pod.key})
-        return said
+            judged["ingress"] = pod, judge(pod.uid, Connection("ingress", seen_as, protocol, place.port))
+        said = {direction: judgement for direction, (_, judgement) in judged.items()}
+        unjudged = frozenset(asked.key for asked, judgement in judged.values() if judgement is None)
+        return Path(place, pod, said.get("egress"), said.get("ingress"), seen_as, unjudged)
 
     def _ask_dns(self) -> None:
-        """Whether the pod's resolver reaches the cluster's DNS, as far as it asks that."""
-        server, spec = (self._sources.cluster.dns or ("",))[0], self._record.pod.get("spec") or {}
-        policy = spec.get("dnsPolicy") or "ClusterFirst"
-        asks = policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not spec.get("hostNetwork"))
-        family = Family.IPV6 if ":" in server else Family.IPV4
-        if not server or not asks or family is not self._family:
+        """Whether the pod's resolver reaches the cluster's DNS, as far as it asks that. What is not compiled yet is not
+        in its way: `paths` tell of that."""
+        resolver = find_resolver(self._record.pod, self._sources.cluster, self._source.pod.families)
+        self._know(other_dns=resolver.why_not, is_dns_own=resolver.is_own)
+        server = resolver.server
+        if not server:
             return
-        route = self._route(Frontend(family, server, PROTOCOLS["UDP"], 53)) or Route("direct")
+        route = self._route(Frontend(family_of(server), server, PROTOCOLS["UDP"], 53)) or Route("direct")
         places = (
-            route.endpoints if route.outcome == "chosen" else (Place(server, 53),) if route.outcome == "direct" else ()
+            route.endpoints
+            if route.outcome == "chosen"
+            else (Destination(server, 53),)
+            if route.outcome == "direct"
+            else ()
         )
         paths = [self._path(place, PROTOCOLS["UDP"], route.is_masqueraded) for place in places]
         self._know(dns=DnsFacts(server, route, not paths or any(path.is_open for path in paths)))
@@ -274,13 +309,12 @@ class Question:
             return str(error)
 
 
+def _has_address(view: ServiceView, family: Family) -> bool:
+    """Whether DNS answers with one; of an ExternalName it may."""
+    if view.kind == "headless":
+        return bool(ready_endpoints(view))
+    return view.kind == "ExternalName" or bool(view.address_of(family))
+
+
 def _directions(path: Path) -> tuple[tuple[Direction, Judgement | None], ...]:
     return ("egress", path.egress), ("ingress", path.ingress)
-
-
-def _parse_name(name: str, namespace: str, domain: str) -> Target | None:
-    """The Service that an ExternalName is the whole name of."""
-    if not name.rstrip(".").endswith((f".svc.{domain}", ".svc")):
-        return None
-    found = parse_target(name.rstrip("."), namespace, domain)
-    return found if found.kind == "service" else None

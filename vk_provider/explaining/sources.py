@@ -10,7 +10,7 @@ from vk_provider.agentclient.base import AgentConnector
 from vk_provider.errors import AgentError, KubeApiError
 from vk_provider.explain.facts import PodFacts
 from vk_provider.explain.target import QuestionError
-from vk_provider.explaining.pods import address_of, describe, describe_foreign
+from vk_provider.explaining.pods import addresses_of, describe, describe_foreign
 from vk_provider.jsontypes import Json
 from vk_provider.kube.paths import PODS, field_selector, namespaced_path, pod_path
 from vk_provider.netpolicy.judgement import Connection, Judgement, RuleName
@@ -30,6 +30,8 @@ API_LIMIT_S = 10.0
 
 class Policies(Protocol):
     """What questions need of routing.policies."""
+
+    async def settle(self) -> None: ...
 
     def judge(self, uid: str, connection: Connection) -> Judgement | None: ...
 
@@ -78,7 +80,8 @@ class Sources:
         return {
             address: record
             for record in self._records()
-            if record.exists and record.phase not in TERMINATED and (address := address_of(record))
+            if record.exists and record.phase not in TERMINATED
+            for address in addresses_of(record)
         }
 
     async def read_service(self, namespace: str, name: str) -> tuple[Json, list[Json]] | None:
@@ -102,7 +105,8 @@ class Sources:
             raise
 
     async def find_pod(self, address: str) -> PodFacts | None:
-        """A pod of another node that has the address; those of the hosts' network have their node's."""
+        """A pod of another node whose primary address it is: the API server finds no others. Those of the hosts'
+        network have their node's."""
         for pod in await self._list(PODS, field_selector(status__podIP=address)):
             facts = describe_foreign(pod)
             if not facts.has_ended and not facts.host_network:

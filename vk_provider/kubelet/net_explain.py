@@ -32,6 +32,8 @@ def add_routes(app: web.Application, api: KubeletApi) -> None:
             return web.Response(status=400, text=str(error))
         except KubeApiError as error:
             return web.Response(status=502, text=f"the API server does not answer the provider's question: {error}")
+        except TimeoutError:
+            return web.Response(status=503, text="the provider has not come to an answer in time: ask again")
         return web.Response(body=orjson.dumps(explanation), content_type="application/json")
 
     app.router.add_route("*", "/net/explain/{namespace}/{pod}", handle)

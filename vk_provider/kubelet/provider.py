@@ -53,7 +53,7 @@ class Explainer(Protocol):
     """Says why pods can connect."""
 
     async def explain(self, uid: str, written: str, protocol: str) -> Mapping[str, object]:
-        """uid: of the pod that asks; written: TARGET[:PORT]. Raises QuestionError, KubeApiError."""
+        """uid: of the pod that asks; written: TARGET[:PORT]. Raises QuestionError, KubeApiError, TimeoutError."""
 
 
 class ReviewClient(Protocol):

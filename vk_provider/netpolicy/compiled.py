@@ -23,7 +23,7 @@ class CompiledPolicies:
 
     own:    ports that the pod has named, as far as ingress rules name them
     names_pods: whether the table depends on the pods of the cluster
-    too_large:  in one direction, or both, there are too many rules: nothing is allowed there
+    too_large:  directions in which there are too many rules: nothing is allowed there
     newest: the table that `freeze` gave last
     """
 
@@ -35,7 +35,7 @@ class CompiledPolicies:
             rules = [rule for rules in isolating for rule in rules] if isolating else None
             self._directions.append(DirectionRules(name, rules, own))
         self.names_pods = any(direction.names_pods for direction in self._directions)
-        self.too_large = any(direction.too_large for direction in self._directions)
+        self.too_large = frozenset(item.direction for item in self._directions if item.too_large)
         self._verdicts: dict[Key, str] = {}
         self._ports: dict[str, Ports] = {}
         self._uses: Counter[str] = Counter()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from vk_provider.jsontypes import Json
 from vk_provider.netpolicy.compiled import CompiledPolicies
-from vk_provider.netpolicy.judgement import Connection, Judgement, accepts, find_place, find_rule
+from vk_provider.netpolicy.judgement import Connection, Judgement, TableReader, find_place, find_rule
 from vk_provider.netpolicy.peer import Peer, Place, Traits, parse_peer, parse_traits
 from vk_provider.netpolicy.policy import Policy, parse_policy
 from vk_provider.netpolicy.ports import NamedPort
@@ -20,13 +20,14 @@ GroupKey = tuple[tuple[str, ...], tuple[NamedPort, ...]]
 @dataclass(slots=True)
 class _Group:
     """Followed pods to which the same policies apply: they share one table. dirty: addresses to look at again; taken:
-    the table that `take_changed` knew last."""
+    the table that `take_changed` knew last; reader: of the table that was judged by last."""
 
     policies: tuple[Policy, ...]
     compiled: CompiledPolicies
     members: set[str] = field(default_factory=set)
     dirty: set[Place] = field(default_factory=set)
     taken: Table | None = None
+    reader: TableReader | None = None
 
 
 _NOBODY = Traits("", (), ())
@@ -91,8 +92,9 @@ class PolicyIndex:
         return any(policy.names_namespaces for group in self._groups_of(uid) for policy in group.policies)
 
     def is_too_large(self, uid: str) -> bool:
-        """Whether the policies of a followed pod are more than can be compiled: nothing is allowed then."""
-        return self._groups[self._group_of[uid]].compiled.too_large
+        """Whether the policies of a followed pod are more than can be compiled in a direction: nothing is allowed in it
+        then."""
+        return bool(self._groups[self._group_of[uid]].compiled.too_large)
 
     def policies_of(self, uid: str) -> tuple[str, ...]:
         """The policies (namespace/name) that select a followed pod."""
@@ -132,11 +134,15 @@ class PolicyIndex:
         group = self._groups[self._group_of[uid]]
         isolating = [policy for policy in group.policies if connection.direction in policy.rules]
         pods = tuple(self._at.get(find_place(connection.address), {}).values())
+        table = self._freeze(group)
+        if group.reader is None or group.reader.table is not table:
+            group.reader = TableReader(table)
+        allowed = group.reader.accepts(connection)
         return Judgement(
             isolated_by=tuple(policy.key for policy in isolating),
-            allowed=accepts(self._freeze(group), connection),
-            rule=find_rule(isolating, connection, own, pods, self._namespaces.get),
-            too_large=group.compiled.too_large,
+            allowed=allowed,
+            rule=find_rule(isolating, connection, own, pods, self._namespaces.get) if allowed else None,
+            too_large=connection.direction in group.compiled.too_large,
         )
 
     def find_policy(self, key: str) -> Policy | None:

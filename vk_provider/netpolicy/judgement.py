@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from vk_provider.netpolicy.direction import NamespaceLabels
 from vk_provider.netpolicy.nft import peer_map, range_key
 from vk_provider.netpolicy.peer import Place, Traits
-from vk_provider.netpolicy.policy import Direction, Policy, Rule
+from vk_provider.netpolicy.policy import DIRECTIONS, Direction, Policy, Rule
 from vk_provider.netpolicy.ports import NamedPort, Ports, resolve_ports
 from vk_provider.netpolicy.table import Table
-from vk_provider.serviceproxy.address import parse_address
+from vk_provider.serviceproxy.address import Family, parse_address
 
 
 class Connection(NamedTuple):
@@ -35,8 +37,8 @@ class RuleName(NamedTuple):
 class Judgement(NamedTuple):
     """isolated_by: the policies (namespace/name) that restrict this direction, none when everything is allowed
     allowed:   by the compiled table
-    rule:      the first one that allows it; None without isolation, or when none does
-    too_large: the policies are more than can be compiled, so that nothing is allowed
+    rule:      the first one that allows it; None without isolation, or when it is not allowed
+    too_large: the rules of this direction are more than can be compiled, so that nothing is allowed
     """
 
     isolated_by: tuple[str, ...]
@@ -53,32 +55,46 @@ def find_place(address: str) -> Place:
     return Place(parsed[0], int(ipaddress.ip_address(parsed[1])), parsed[1])
 
 
-def accepts(table: Table, connection: Connection) -> bool:
-    """Whether the rules of the table accept it (nft.FRAME): the element of the address, then the range around it."""
-    place = find_place(connection.address)
-    verdict = table.verdicts.get((peer_map(connection.direction, place.family), place.text))
-    if verdict is not None and _is_accepted(table.chains, verdict, connection):
-        return True
-    name, _ = range_key(connection.direction, place.family, "")
-    spans = (
-        verdict
-        for (container, key), verdict in table.verdicts.items()
-        if container == name and _holds(key.partition(" ")[0], place)
-    )
-    return any(_is_accepted(table.chains, verdict, connection) for verdict in spans)
+class TableReader:
+    """A compiled table, read once for many connections: that costs a look at each element."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self._spans: dict[str, list[tuple[int, int, str]]] = {name: [] for name in _RANGE_MAPS}
+        for (container, key), verdict in table.verdicts.items():
+            if container in _RANGE_MAPS:
+                self._spans[container].append((*_parse_span(key.partition(" ")[0]), verdict))
+        for spans in self._spans.values():
+            spans.sort()
+
+    def accepts(self, connection: Connection) -> bool:
+        """Whether the rules of the table accept it (nft.FRAME): the element of the address, then the range around it.
+        Raises ValueError for what is no address."""
+        place = find_place(connection.address)
+        verdict = self.table.verdicts.get((peer_map(connection.direction, place.family), place.text))
+        if verdict is not None and self._is_accepted(verdict, connection):
+            return True
+        spans = self._spans[range_key(connection.direction, place.family, "")[0]]  # they do not overlap
+        before = bisect_right(spans, place.number, key=itemgetter(0))
+        if not before:
+            return False
+        _, last, verdict = spans[before - 1]
+        return place.number <= last and self._is_accepted(verdict, connection)
+
+    def _is_accepted(self, verdict: str, connection: Connection) -> bool:
+        return verdict == "accept" or _covers(self.table.chains[verdict.removeprefix("jump ")], connection)
 
 
-def _is_accepted(chains: Mapping[str, Ports], verdict: str, connection: Connection) -> bool:
-    return verdict == "accept" or _covers(chains[verdict.removeprefix("jump ")], connection)
+_RANGE_MAPS = frozenset(range_key(direction, family, "")[0] for direction in DIRECTIONS for family in Family)
 
 
-def _holds(span: str, place: Place) -> bool:
-    """span: as blocks.write_range writes it."""
+def _parse_span(span: str) -> tuple[int, int]:
+    """First and last address of what blocks.write_range writes."""
     first, dash, last = span.partition("-")
     if dash:
-        return int(ipaddress.ip_address(first)) <= place.number <= int(ipaddress.ip_address(last))
+        return int(ipaddress.ip_address(first)), int(ipaddress.ip_address(last))
     network = ipaddress.ip_network(span)
-    return int(network.network_address) <= place.number <= int(network.broadcast_address)
+    return int(network.network_address), int(network.broadcast_address)
 
 
 def find_rule(

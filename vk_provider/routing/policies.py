@@ -104,6 +104,14 @@ class PolicyRouting:
         self._changed.set()
         return source
 
+    async def settle(self) -> None:
+        """Compile what has changed, in turns that others get theirs between, so that `judge` costs little."""
+        compiled = False
+        while not compiled:
+            with contained("network policies"):  # each address is taken up once
+                compiled = self._index.compile_some(_ADDRESSES_AT_ONCE)
+            await asyncio.sleep(0)
+
     def judge(self, uid: str, connection: Connection) -> Judgement | None:
         """What the policies of one of our pods say of a new connection. None for a pod that is not ours, or before
         everything that they speak of was listed."""
@@ -144,11 +152,7 @@ class PolicyRouting:
             self._pods.need(self._index.names_pods(), group),
             self._namespaces.need(self._index.names_namespaces(), group),
         )
-        compiled = False
-        while not compiled:
-            with contained("network policies"):  # each address is taken up once
-                compiled = self._index.compile_some(_ADDRESSES_AT_ONCE)
-            await asyncio.sleep(0)
+        await self.settle()
         self._due |= self._index.take_changed()
         since = time.perf_counter()
         for uid in list(self._due):

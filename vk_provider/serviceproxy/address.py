@@ -26,6 +26,11 @@ class Family(IntEnum):
         return f"IPv{self.value}"
 
 
+def family_of(address: str) -> Family:
+    """Of an address as parse_address writes it."""
+    return Family.IPV6 if ":" in address else Family.IPV4
+
+
 @lru_cache(maxsize=65536)
 def parse_address(written: object) -> tuple[Family, str] | None:
     """Family and canonical text of an address; None when it is none.

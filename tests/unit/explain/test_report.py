@@ -113,6 +113,12 @@ def test_no_name_moves_the_cursor_or_makes_a_line() -> None:
     assert text.count("\n") == render(make()).count("\n") + 1
 
 
+def test_a_verdict_that_is_not_known_says_so() -> None:
+    explanation = make()
+    explanation["verdict"] = {"outcome": "unknown", "connects": False, "text": "not compiled yet", "next": ""}
+    assert render(explanation).endswith("\n=> unknown: not compiled yet\n")
+
+
 def test_long_lists_are_cut() -> None:
     row = make()["endpoints"][0]
     text = render(make(endpoints=[row] * (MAX_ROWS + 5)))

@@ -17,7 +17,11 @@ def parse(written: str, protocol: str = "") -> Target:
         ("web", Target("service", "shop", "web")),
         ("web:80", Target("service", "shop", "web", port="80")),
         ("web:http", Target("service", "shop", "web", port="http")),
-        ("web.other", Target("service", "other", "web")),
+        ("web.other", Target("service", "other", "web", outside="web.other")),
+        ("github.com:443", Target("service", "com", "github", outside="github.com", port="443")),
+        ("github.com.:443", Target("name", name="github.com", port="443")),
+        ("web.", Target("name", name="web")),
+        ("web.other.svc.", Target("name", name="web.other.svc")),
         ("web.other.svc:080", Target("service", "other", "web", port="80")),
         ("web.other.svc.cluster.local.", Target("service", "other", "web")),
         ("db-0.db.shop.svc.cluster.local", Target("service", "shop", "db", host="db-0")),
@@ -68,6 +72,14 @@ def test_what_is_no_target_is_refused_with_words(written: str) -> None:
     with pytest.raises(QuestionError) as caught:
         parse(written)
     assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "written", ["127.0.0.1:80", "[::1]:80", "127.9.9.9", "localhost:80", "localhost.", "::ffff:127.0.0.1"]
+)
+def test_the_pod_itself_is_not_explained(written: str) -> None:
+    with pytest.raises(QuestionError, match="is the pod itself, or with hostNetwork a host port of its Node"):
+        parse(written)
 
 
 def test_protocols_are_those_of_services() -> None:

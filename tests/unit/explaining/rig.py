@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from tests.service_objects import NODE, NODE4
+from tests.service_objects import NODE, NODE4, NODE6
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.errors import AgentUnreachableError, KubeApiError
 from vk_provider.explain.document import Explanation
@@ -35,10 +35,10 @@ Answer = Callable[[str], Json | bytes]
 class World:
     """node_addresses: of all Nodes; dns: the cluster's."""
 
-    node_addresses = (NODE4,)
+    node_addresses = (NODE4, NODE6)
 
     def __init__(self, node: str = NODE, dns: tuple[str, ...] = (), zone: str = "z1") -> None:
-        self.services, self.index = ServiceIndex(node, (NODE4,)), PolicyIndex()
+        self.services, self.index = ServiceIndex(node, self.node_addresses), PolicyIndex()
         self.services.set_service_cidrs(["10.96.0.0/16"])
         self.node, self.zone = node, zone
         self.records: dict[str, PodRecord] = {}
@@ -49,6 +49,7 @@ class World:
         self.compiled = True
         self.api_error: KubeApiError | None = None
         sources = Sources(lambda: self.records.values(), self, self, self, ClusterSettings(dns=dns))
+        self.sources = sources
         self.explainer = NetExplainer(sources)
 
     # What there is.
@@ -71,9 +72,22 @@ class World:
         record = PodRecord(uid, self.node, {**pod, "spec": {**spec, "nodeName": self.node}})
         address = (pod["status"].get("podIP") or "") if pod["status"]["phase"] != "Pending" else ""
         if address:
+            later = [item["ip"] for item in pod["status"]["podIPs"][1:]]
+            address6 = later[0] if later else ""
+            own6 = address6 if spec.get("hostNetwork") or not later else f"fd00:172::{len(self.records) + 1}"
             own = address if spec.get("hostNetwork") else instance_address or f"172.16.0.{len(self.records) + 1}"
             record.instance = Instance(
-                f"i-{uid}", InstanceState.RUNNING, "t", self.zone, "on-demand", "amd64", own, address, 0.0
+                f"i-{uid}",
+                InstanceState.RUNNING,
+                "t",
+                self.zone,
+                "on-demand",
+                "amd64",
+                own,
+                address,
+                0.0,
+                primary_ipv6=own6,
+                pod_ipv6=address6,
             )
         record.status = {"phase": pod["status"]["phase"]}
         record.session = object() if answers else None  # type: ignore[assignment]
@@ -110,7 +124,11 @@ class World:
     def service_table(self, record: PodRecord) -> Table | None:
         return self.services.table(self.zone) if self.compiled else None
 
+    async def settle(self) -> None:
+        self.index.compile_some(1_000_000)
+
     def judge(self, uid: str, connection: Connection) -> Judgement | None:
+        assert self.index.is_compiled, "it would all be compiled in one turn of the event loop"
         return self.index.judge(uid, connection) if self.index.follows(uid) else None
 
     def describe_rule(self, direction: Direction, rule: RuleName) -> str:

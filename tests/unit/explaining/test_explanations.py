@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.policy_worlds import make_pod, make_policy
-from tests.service_objects import NODE4, make_endpoint, make_port, make_service, make_slice
+from tests.service_objects import NODE4, NODE6, make_endpoint, make_port, make_service, make_slice
 from tests.unit.explaining.rig import DNS, World
 from vk_provider.errors import KubeApiError
 from vk_provider.explain.document import Explanation
+from vk_provider.explain.report import render
 from vk_provider.explain.target import QuestionError
+from vk_provider.explaining.explainer import AT_ONCE, NetExplainer
 from vk_provider.jsontypes import Json
 from vk_provider.serviceproxy.hostport import HostPort
 
@@ -266,6 +270,28 @@ async def test_a_name_outside_is_left_to_dns_unless_policies_keep_the_pod_from_i
     assert outcome == "dropped" and "cannot be resolved" in text
 
 
+async def test_a_name_of_two_labels_is_a_service_or_one_outside(world: World) -> None:
+    for written in ("github.com:443", "github.com.:443"):
+        outcome, text, _ = await verdict(world, written)
+        assert outcome == "connects" and text.startswith("DNS alone decides") and "whatever github.com stands" in text
+    explanation = await world.explain("client", "github.com:443")
+    assert "there is no Service 'github' in namespace 'com'" in explanation["verdict"]["text"]
+    assert (explanation["target"]["name"], explanation["target"]["text"]) == (
+        "github.com",
+        "no such Service, so a name outside of the cluster",
+    )
+    world.apply(make_service("com/github", "10.96.0.3"))
+    assert (await verdict(world, "github.com:443"))[1] == "Service com/github has no port 443/TCP"
+    assert (await verdict(world, "github.com.:443"))[1].startswith("DNS alone decides: ")
+
+
+async def test_an_external_name_is_followed_by_its_whole_name_alone(world: World) -> None:
+    """A CNAME is not searched for: web.a.svc is nobody's."""
+    world.apply(WEB, web_slice(make_endpoint(SERVER)), external("short", "web.a.svc"), external("lost", "no.a.svc"))
+    for written in ("short:80", "lost:80"):
+        assert (await verdict(world, written))[1].startswith("DNS alone decides")
+
+
 async def test_who_may_not_ask_dns_is_told_beside_the_verdict(world: World) -> None:
     world.apply(WEB, web_slice(make_endpoint(SERVER)))
     world.apply(make_policy("out", policyTypes=["Egress"], egress=[{"ports": [{"port": 8080}]}]))
@@ -281,6 +307,49 @@ async def test_who_may_not_ask_dns_is_told_beside_the_verdict(world: World) -> N
     assert (await verdict(world, "peers"))[0] == "unresolved"
 
 
+@pytest.mark.parametrize(
+    ("fields", "policy", "remedy"),
+    [
+        ({"dnsPolicy": "Default"}, "dnsPolicy Default", "ClusterFirst"),
+        ({"dnsPolicy": "None"}, "dnsPolicy None", "ClusterFirst"),
+        ({"hostNetwork": True}, "dnsPolicy ClusterFirst with hostNetwork", "ClusterFirstWithHostNet"),
+    ],
+)
+async def test_a_pod_that_asks_another_dns_knows_no_names_of_the_cluster(
+    world: World, fields: Json, policy: str, remedy: str
+) -> None:
+    client = pod("client", CLIENT)
+    client["spec"] |= fields
+    world.add_pod(client)
+    world.apply(WEB, web_slice(make_endpoint(SERVER)), *headless(make_endpoint(SERVER)), external("out", "example.com"))
+    for written in ("peers:8080", "out:443"):
+        outcome, text, following = await verdict(world, written)
+        assert outcome == "unresolved" and f"does not ask the cluster's DNS ({policy})" in text
+        assert following == f"give it dnsPolicy: {remedy}"
+    explanation = await world.explain("client", "web")
+    assert explanation["verdict"]["connects"]
+    assert explanation["notes"] == [f"by address alone: the pod does not ask the cluster's DNS ({policy})"]
+    assert (await world.explain("client", "www.example.com:443"))["notes"] == []
+    client["spec"] |= {"dnsPolicy": "None", "dnsConfig": {"nameservers": [DNS]}}
+    world.add_pod(client)
+    explanation = await world.explain("client", "peers:8080")
+    assert explanation["verdict"]["connects"]
+    assert explanation["notes"] == ["by address alone: the pod asks the servers of its dnsConfig (dnsPolicy None)"]
+
+
+async def test_a_pod_of_the_hosts_network_asks_the_clusters_dns_when_it_says_so(world: World) -> None:
+    client = pod("client", CLIENT, hostNetwork=True)
+    client["spec"]["dnsPolicy"] = "ClusterFirstWithHostNet"
+    world.add_pod(client)
+    world.apply(*headless(make_endpoint(SERVER)))
+    assert await verdict(world, "peers:8080") == (
+        "connects",
+        "connects to a/server (10.1.0.2:8080), the only endpoint of Service a/peers: DNS gives the addresses of the"
+        " pods",
+        "",
+    )
+
+
 # --- pods and addresses ----------------------------------------------------------------------------------------------
 
 
@@ -293,6 +362,24 @@ async def test_a_pod_is_reached_by_its_name_and_by_its_address(world: World) -> 
         await world.explain("client", "pod/server")
     with pytest.raises(QuestionError, match="no pod 'nobody' in namespace 'a'"):
         await world.explain("client", "pod/nobody:1")
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("192.0.2.1", "say the port: 192.0.2.1:PORT"),
+        ("fd00::1", "say the port: [fd00::1]:PORT"),
+        ("[fd00::1]", "say the port: [fd00::1]:PORT"),
+        ("[fd00::1]:http", "say the port as a number, such as [fd00::1]:80"),
+        ("pod/server:http", "say the port as a number, such as pod/server:80"),
+        ("www.example.com", "say the port: www.example.com:PORT"),
+        ("github.com:https", "say the port as a number, such as github.com:80"),
+    ],
+)
+async def test_the_port_is_asked_for_in_the_form_in_which_it_is_written(world: World, written: str, words: str) -> None:
+    with pytest.raises(QuestionError) as caught:
+        await world.explain("client", written)
+    assert str(caught.value) == words
 
 
 async def test_a_pod_that_is_not_there_yet_or_any_more_is_not_reached(world: World) -> None:
@@ -344,6 +431,21 @@ async def test_policies_of_both_ends_are_named_with_the_rule_that_decides(world:
     assert "for egress (a/out): none allows TCP 8081 to a/server (10.1.0.2) (and 1 other reason)" in text
 
 
+async def test_policies_with_too_many_rules_are_told_where_they_are_too_many(world: World) -> None:
+    blocks = [{"cidr": "0.0.0.0/0", "except": [f"10.0.{n // 250}.{n % 250}/32"]} for n in range(700)]
+    rules: list[Json] = [{"from": [{"ipBlock": block}]} for block in blocks]
+    world.apply(make_policy("large", policyTypes=["Ingress", "Egress"], ingress=rules, egress=[{"to": []}]))
+    explanation = await world.explain("client", "pod/server:80")
+    assert explanation["verdict"]["text"] == (
+        "dropped: the policies that select pod a/server for ingress (a/large) have too many rules,"
+        " so nothing is allowed"
+    )
+    egress, ingress = explanation["policies"]
+    assert (egress["allowed"], egress["rule"]) == (True, "a/large egress rule 1")
+    assert (ingress["rule"], ingress["text"]) == ("", "they have too many rules, so nothing is allowed")
+    assert "no rule of a/large allows it: they have too many rules" in render(explanation)
+
+
 async def test_a_pod_reaches_itself_whatever_is_denied(world: World) -> None:
     world.apply(make_policy("deny", policyTypes=["Ingress", "Egress"]), WEB, web_slice(make_endpoint(CLIENT)))
     assert (await verdict(world, "web"))[0] == "connects"
@@ -363,6 +465,108 @@ async def test_another_family_is_impossible(world: World) -> None:
     assert (await verdict(world, "[fd00::9]:80"))[1] == "pod a/client has no IPv6 address, and fd00::9 is one"
     world.apply(make_service("a/six", "fd00:96::1"))
     assert (await verdict(world, "six"))[1] == "Service a/six has no IPv4 address, and the pod has no other"
+    world.add_foreign(pod("six", "fd00:2::9"))
+    assert (await verdict(world, "pod/six:80"))[1] == "pod a/client has no IPv6 address, and fd00:2::9 is one"
+
+
+# --- dual stack ------------------------------------------------------------------------------------------------------
+
+CLIENT6, SERVER6 = "fd00:1::1", "fd00:1::2"
+
+
+@pytest.fixture
+def dual(world: World) -> World:
+    world.services.set_service_cidrs(["10.96.0.0/16", "fd00:96::/112"])
+    world.add_pod(make_pod("client", "a", {"app": "client"}, CLIENT, CLIENT6))
+    world.add_pod(make_pod("server", "a", {"app": "server"}, SERVER, SERVER6))
+    return world
+
+
+def slice6(service: str, *addresses: str) -> Json:
+    return make_slice(service, *map(make_endpoint, addresses), suffix="y", family="IPv6")
+
+
+async def test_an_ipv6_address_is_answered_for_a_pod_that_has_one(dual: World) -> None:
+    explanation = await dual.explain("client", f"[{SERVER6}]:8080")
+    assert explanation["verdict"]["text"] == "connects to a/server ([fd00:1::2]:8080), if it listens there"
+    assert explanation["source"]["address"] == CLIENT6
+    dual.apply(make_policy("in", selector={"matchLabels": {"app": "server"}}))
+    outcome, text, _ = await verdict(dual, f"[{SERVER6}]:8080")
+    assert outcome == "dropped" and text.endswith("none allows TCP 8080 from a/client (fd00:1::1)")
+    dual.apply(
+        make_policy("in", selector={"matchLabels": {"app": "server"}}, ingress=[{"from": [{"podSelector": {}}]}])
+    )
+    assert (await verdict(dual, f"[{SERVER6}]:8080"))[0] == "connects"
+    assert (await verdict(dual, f"[{CLIENT6}]:8080"))[0] == "connects"
+
+
+async def test_a_service_of_ipv6_alone_is_judged_by_ipv6(dual: World) -> None:
+    dual.apply(make_service("a/six", "fd00:96::1"), slice6("a/six", SERVER6))
+    explanation = await dual.explain("client", "six")
+    assert (
+        explanation["verdict"]["text"] == "connects to a/server ([fd00:1::2]:8080), the only endpoint of Service a/six"
+    )
+    assert (explanation["target"]["address"], explanation["notes"]) == ("fd00:96::1", [])
+    assert rows(explanation) == [(SERVER6, True, "ready")]
+    assert (await verdict(dual, "[fd00:96::1]:81"))[1] == "Service a/six has no port 81/TCP"
+    assert (await verdict(dual, "[fd00:96::9]:80"))[1] == "no Service has the address fd00:96::9"
+
+
+async def test_a_headless_service_with_endpoints_of_ipv6_alone_is_judged_by_ipv6(dual: World) -> None:
+    service, made = headless()
+    made |= {"addressType": "IPv6", "endpoints": [make_endpoint(SERVER6)]}
+    dual.apply(service, made)
+    assert (await verdict(dual, "peers:8080"))[0] == "connects"
+    four = headless(make_endpoint(SERVER))[1]
+    four["metadata"]["name"] = "peers-4"
+    dual.apply(four)
+    explanation = await dual.explain("client", "peers:8080")
+    assert [row[0] for row in rows(explanation)] == [SERVER]
+    assert explanation["notes"] == ["judged by IPv4: the name has IPv6 addresses, too"]
+
+
+async def test_a_name_of_both_families_is_judged_by_ipv4_and_it_is_said(dual: World) -> None:
+    dual.apply(make_service("a/both", "10.96.0.3", "fd00:96::3"), slice6("a/both", SERVER6))
+    dual.apply(make_slice("a/both", make_endpoint(SERVER)))
+    explanation = await dual.explain("client", "both")
+    assert explanation["target"]["address"] == "10.96.0.3"
+    assert explanation["notes"] == ["judged by IPv4: the name has IPv6 addresses, too"]
+    assert (await dual.explain("client", "10.96.0.3:80"))["notes"] == []
+    for written in ("www.example.com:443", "github.com:443"):
+        assert (await dual.explain("client", written))["notes"] == [
+            "judged by IPv4: the name may have IPv6 addresses, too"
+        ]
+    assert (await dual.explain("client", "pod/server:8080"))["verdict"]["text"].startswith("connects to a/server (10.")
+
+
+async def test_a_node_port_is_masqueraded_by_the_instances_address_of_the_family(dual: World) -> None:
+    node_port = make_service("a/np", "fd00:96::4", type="NodePort", ports=[make_port(80, node_port=30080)])
+    dual.apply(node_port, slice6("a/np", SERVER6))
+    assert (await verdict(dual, f"[{NODE6}]:30080"))[0] == "connects"
+    instance = dual.records["client"].instance
+    assert instance is not None
+    allow = [{"from": [{"ipBlock": {"cidr": f"{instance.primary_ipv6}/128"}}]}]
+    dual.apply(make_policy("in", selector={"matchLabels": {"app": "server"}}, ingress=allow))
+    assert (await verdict(dual, f"[{NODE6}]:30080"))[0] == "connects"
+    assert (await verdict(dual, f"[{SERVER6}]:8080"))[0] == "dropped"
+
+
+async def test_a_pod_of_the_hosts_network_has_its_instances_addresses(dual: World) -> None:
+    dual.add_pod(make_pod("host", "a", {}, "172.16.7.7", "fd00:172::77", hostNetwork=True))
+    explanation = await dual.explain("client", "[fd00:172::77]:80")
+    assert explanation["target"]["name"] == "a/host" and explanation["verdict"]["connects"]
+    assert (await dual.explain("host", f"[{SERVER6}]:80"))["source"]["address"] == "fd00:172::77"
+
+
+async def test_who_of_another_node_has_an_ipv6_address_is_not_known(dual: World) -> None:
+    dual.add_foreign(make_pod("far", "a", {}, "10.1.128.9", "fd00:2::9"))
+    assert (await dual.explain("client", "[fd00:2::9]:80"))["notes"] == [
+        "a pod of another Node may have fd00:2::9: the API server finds pods by their first address"
+    ]
+    dual.foreign[0]["status"] |= {"podIP": "fd00:2::9", "podIPs": [{"ip": "fd00:2::9"}]}
+    said = (await dual.explain("client", "pod/far:80"))["verdict"]
+    assert said["connects"] and "a/far ([fd00:2::9]:80)" in said["text"]
+    assert "a/far" in (await verdict(dual, "[fd00:2::9]:80"))[1]
 
 
 # --- the state of things ---------------------------------------------------------------------------------------------
@@ -381,16 +585,33 @@ async def test_the_state_of_the_tables_is_told_and_one_that_is_behind_is_noted(w
     assert explanation["notes"] == ["the instance acts by an earlier table of network policies, out of date for 9 s"]
 
 
-async def test_a_table_that_is_not_compiled_yet_is_noted(world: World) -> None:
+@pytest.mark.parametrize("written", ["web", "10.96.0.2:80", "10.96.9.9:80", "github.com:443", "pod/server:80"])
+async def test_without_a_compiled_table_it_is_not_known_whether_a_pod_connects(world: World, written: str) -> None:
     world.compiled = False
     world.apply(WEB)
-    assert "the provider has not compiled a table of Services yet" in (await world.explain("client", "web"))["notes"]
+    unknown = ("unknown", "the provider has not compiled a table of Services yet", "ask again in a second")
+    assert await verdict(world, written) == unknown
 
 
-async def test_policies_that_are_not_compiled_yet_are_noted(world: World) -> None:
+async def test_without_compiled_policies_it_is_not_known_whether_a_pod_connects(world: World) -> None:
     world.index.forget("server")
     explanation = await world.explain("client", "pod/server:80")
     assert explanation["notes"] == ["the policies of pod a/server are not compiled yet: nothing is known of them"]
+    unknown = ("unknown", "the policies of pod a/server are not compiled yet", "ask again in a second")
+    assert await verdict(world, "pod/server:80") == unknown
+    world.apply(make_policy("out", selector={"matchLabels": {"app": "client"}}, policyTypes=["Egress"]))
+    assert (await verdict(world, "pod/server:80"))[0] == "dropped"
+    world.index.forget("client")
+    for written in ("www.example.com:443", "192.0.2.1:443"):
+        assert (await verdict(world, written))[1] == "the policies of pod a/client are not compiled yet"
+    assert (await verdict(world, "pod/server:80"))[1].endswith("not compiled yet (and of 1 other pod)")
+
+
+async def test_what_is_not_known_of_the_pods_of_dns_makes_no_verdict_unknown(world: World) -> None:
+    world.add_pod(make_pod("dns", "kube-system", {}, "10.1.0.53"))
+    world.index.forget("dns")
+    world.apply(WEB, web_slice(make_endpoint(SERVER)))
+    assert (await verdict(world, "web"))[0] == "connects"
 
 
 async def test_what_the_api_shows_and_the_table_does_not_have_yet_is_told(world: World) -> None:
@@ -470,6 +691,24 @@ async def test_an_api_server_that_does_not_answer_is_an_error_of_the_question(wo
     with pytest.raises(KubeApiError):
         await world.explain("client", "web")
     assert (await world.explain("client", "pod/server:80"))["verdict"]["connects"]
+
+
+async def test_a_question_comes_to_an_end_in_its_time_and_so_does_waiting_for_a_turn(world: World) -> None:
+    never = asyncio.Event()
+
+    async def get(path: str, query: object = None, timeout_s: float = 30) -> Json:
+        await never.wait()
+        return {}
+
+    world.get = get  # type: ignore[method-assign]
+    world.explainer = NetExplainer(world.sources, limit_s=0.01)
+    asked = await asyncio.gather(
+        *(world.explain("client", "web") for _ in range(AT_ONCE)),
+        world.explain("client", "pod/server:80"),
+        return_exceptions=True,
+    )
+    assert [type(item) for item in asked] == [TimeoutError] * (AT_ONCE + 1)
+    assert (await NetExplainer(world.sources).explain("client", "pod/server:80", ""))["verdict"]["connects"]
 
 
 async def test_a_pod_that_is_gone_is_a_bad_question(world: World) -> None:

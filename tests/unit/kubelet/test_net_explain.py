@@ -62,6 +62,7 @@ async def test_another_nodes_pod_is_not_there(asking: Rig, name: str) -> None:
             502,
             "the API server does not answer the provider's question: no answer",
         ),
+        (TimeoutError(), 503, "the provider has not come to an answer in time: ask again"),
     ],
 )
 async def test_errors_are_told_in_words(

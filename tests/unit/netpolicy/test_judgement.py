@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from tests.policy_words import allows, list_types
@@ -10,8 +13,9 @@ from tests.service_objects import NODE4, NODE6
 from tests.unit.netpolicy.reading import NUMBERS, IndexedWorld, accepts, make_subject
 from vk_provider.jsontypes import Json
 from vk_provider.netpolicy.index import PolicyIndex
-from vk_provider.netpolicy.judgement import Connection, Judgement
+from vk_provider.netpolicy.judgement import Connection, Judgement, TableReader
 from vk_provider.netpolicy.policy import Direction, parse_policy
+from vk_provider.netpolicy.table import Key, Table
 from vk_provider.netpolicy.words import describe_rule
 
 ADDRESSES = [*PEERS4, *PEERS6, *CLIENTS, NODE4, NODE6]
@@ -78,10 +82,18 @@ def test_policies_that_are_too_large_allow_nothing_and_it_is_said() -> None:
     rules: list[Json] = [
         {"from": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": [f"10.0.{n // 250}.{n % 250}/32"]}}]} for n in range(700)
     ]
-    index.apply_policy(make_policy("large", ingress=rules))
+    index.apply_policy(
+        make_policy(
+            "large", policyTypes=["Ingress", "Egress"], ingress=[*rules, {}], egress=[{"ports": [{"port": 80}]}]
+        )
+    )
     index.follow("p", make_subject())
     judgement = index.judge("p", Connection("ingress", "192.0.2.1", 6, 80))
     assert (judgement.allowed, judgement.too_large, judgement.isolated_by) == (False, True, ("a/large",))
+    assert judgement.rule is None, "it would allow it, and is not in force"
+    other = index.judge("p", Connection("egress", "192.0.2.1", 6, 81))
+    assert (other.allowed, other.too_large) == (False, False), "the other direction is compiled"
+    assert index.judge("p", Connection("egress", "192.0.2.1", 6, 80)).allowed
 
 
 def test_what_was_asked_in_between_hides_no_change_from_the_other_pods_of_a_table() -> None:
@@ -95,6 +107,63 @@ def test_what_was_asked_in_between_hides_no_change_from_the_other_pods_of_a_tabl
     assert index.judge("one", Connection("ingress", "10.1.0.9", 6, 80)).allowed
     assert index.take_changed() == {"one", "two"}
     assert index.take_changed() == set()
+
+
+class CountedVerdicts(dict[Key, str]):
+    """How often it is read as a whole."""
+
+    readings = 0
+
+    def items(self) -> Any:
+        self.readings += 1
+        return super().items()
+
+
+def test_a_table_is_read_once_for_many_connections() -> None:
+    index = PolicyIndex()
+    block = {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16", "10.2.0.7/32"]}
+    index.apply_policy(make_policy("in", ingress=[{"from": [{"ipBlock": block}, {"podSelector": {}}]}]))
+    index.follow("p", make_subject())
+    index.apply_pod("peer", make_pod("peer", "a", {}, "10.1.0.9"))
+    table = index.table("p")
+    verdicts = CountedVerdicts(table.verdicts)
+    reader = TableReader(replace(table, verdicts=verdicts))
+    ends = {
+        "9.255.255.255": False,
+        "10.0.0.0": True,
+        "10.0.255.255": True,
+        "10.1.0.0": False,
+        "10.1.0.9": True,
+        "10.1.255.255": False,
+        "10.2.0.6": True,
+        "10.2.0.7": False,
+        "10.2.0.8": True,
+        "10.255.255.255": True,
+        "11.0.0.0": False,
+        "fd00::1": False,
+    }
+    for address, allowed in ends.items():
+        connection = Connection("ingress", address, 6, 80)
+        assert reader.accepts(connection) == allowed == index.judge("p", connection).allowed, address
+    assert verdicts.readings == 1
+
+
+def test_the_index_reads_a_table_again_when_it_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Table] = []
+
+    class Reader(TableReader):
+        def __init__(self, table: Table) -> None:
+            read.append(table)
+            super().__init__(table)
+
+    monkeypatch.setattr("vk_provider.netpolicy.index.TableReader", Reader)
+    index = PolicyIndex()
+    index.apply_policy(make_policy("in", ingress=[{"from": [{"podSelector": {}}]}]))
+    index.follow("p", make_subject())
+    connection = Connection("ingress", "10.1.0.9", 6, 80)
+    assert [index.judge("p", connection).allowed for _ in range(3)] == [False] * 3 and len(read) == 1
+    index.apply_pod("peer", make_pod("peer", "a", {}, "10.1.0.9"))
+    assert [index.judge("p", connection).allowed for _ in range(3)] == [True] * 3 and len(read) == 2
 
 
 @pytest.mark.parametrize(

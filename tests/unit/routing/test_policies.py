@@ -14,6 +14,7 @@ from tests.unit.routing.fakecluster import FakeCluster
 from vk_provider.aiokit.metrics import Registry
 from vk_provider.jsontypes import Json
 from vk_provider.kube.paths import NAMESPACES, NETWORK_POLICIES, PODS
+from vk_provider.netpolicy.judgement import Connection
 from vk_provider.netpolicy.peer import trim_pod
 from vk_provider.routing import clusterwatch, policies
 from vk_provider.routing.policies import PolicyRouting
@@ -114,6 +115,22 @@ async def test_the_first_table_waits_for_the_peers_that_it_names(world: World) -
     await settle()
     assert "ingress-peers4 { 10.0.0.7 : accept }" in (await read(source))["text"]
     assert world.watches(PODS) == 1 and world.watches(NAMESPACES) == 0
+
+
+async def test_what_is_to_be_judged_is_compiled_in_turns(world: World) -> None:
+    world.set_policy("in", ingress=[FROM_DB])
+    world.start_pod()
+    await settle()
+    for number in range(1000):
+        pod = make_pod(f"db{number}", "a", {"app": "db"}, f"10.2.{number // 250}.{number % 250}")
+        world.routing._on_peer("ADDED", pod)  # all of them before anybody else's turn
+    settling, turns = asyncio.create_task(world.routing.settle()), 0
+    while not settling.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 5  # the routing's own task may do a part of it
+    said = world.routing.judge("web", Connection("ingress", "10.2.3.249", 6, 80))
+    assert said is not None and said.allowed
 
 
 async def test_namespaces_are_watched_for_their_selectors(world: World) -> None:

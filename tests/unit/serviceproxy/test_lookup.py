@@ -11,7 +11,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.serviceproxy.address import Family
 from vk_provider.serviceproxy.frontend import Frontend
 from vk_provider.serviceproxy.hostport import HostPort
-from vk_provider.serviceproxy.lookup import Route, TableView, Target
+from vk_provider.serviceproxy.lookup import Destination, Route, TableView
 from vk_provider.serviceproxy.table import Table
 
 POD, POD6 = "10.1.0.77", "fd00:1::77"
@@ -20,7 +20,7 @@ WORDS = {"refused": "refused", "dropped": "dropped", "nothing": "direct"}
 
 def ask(table: Table, address: str, port: int = 80, protocol: str = "TCP", source: str = POD) -> Route:
     family = Family.IPV6 if ":" in address else Family.IPV4
-    return TableView(table, source, (NODE4,)).route(Frontend(family, address, NUMBERS[protocol], port))
+    return TableView(table, (source,), (NODE4,)).route(Frontend(family, address, NUMBERS[protocol], port))
 
 
 def compile_table(*objects: Json, cidrs: tuple[str, ...] = ()) -> Table:
@@ -109,7 +109,7 @@ def test_source_ranges_keep_out_whom_they_do_not_name() -> None:
 def test_a_node_port_is_one_at_the_nodes_address_alone() -> None:
     service = make_service("np", "10.96.0.2", type="NodePort", ports=[make_port(80, node_port=30080)])
     table = compile_table(service, make_slice("np", make_endpoint("10.1.0.1")))
-    assert ask(table, NODE4, 30080) == Route("chosen", "default/np", "", (Target("10.1.0.1", 8080),), True)
+    assert ask(table, NODE4, 30080) == Route("chosen", "default/np", "", (Destination("10.1.0.1", 8080),), True)
     assert ask(table, "192.0.2.1", 30080) == Route("direct")
     empty = compile_table(service)
     assert ask(empty, NODE4, 30080) == Route("refused", "default/np", "no-endpoints")
@@ -118,7 +118,9 @@ def test_a_node_port_is_one_at_the_nodes_address_alone() -> None:
 def test_a_host_port_leads_to_its_pod() -> None:
     index = build_index([])
     index.set_host_ports("uid-1", [HostPort("", "TCP", 8443, "10.1.0.5", 443)], (NODE4,))
-    assert ask(index.table(), NODE4, 8443) == Route("chosen", "host ports of uid-1", "", (Target("10.1.0.5", 443),))
+    assert ask(index.table(), NODE4, 8443) == Route(
+        "chosen", "host ports of uid-1", "", (Destination("10.1.0.5", 443),)
+    )
 
 
 def test_an_endpoint_that_is_itself_a_services_address_is_refused() -> None:
