@@ -51,6 +51,8 @@ class _Check:
     port: int
     local_endpoints: int
     server: asyncio.Server | None = None
+    connections: web.Server | None = None
+    """Those that `server` has accepted."""
 
 
 class HealthChecks:
@@ -128,6 +130,7 @@ class HealthChecks:
             handler = GuardedHandler(server, LIMITS, self._pending.enter("", abort), lambda _: False)
             return handler
 
+        check.connections = server
         try:
             check.server = await asyncio.get_running_loop().create_server(
                 make_handler, self._address, check.port, reuse_address=True
@@ -149,10 +152,16 @@ class HealthChecks:
 
 
 def _close(check: _Check) -> None:
-    """Connections that are open get no further answer than the one that they wait for."""
+    """Connections that are open get no further answer than the one that they wait for: what a kept one would be told
+    is never brought up to date again. One that is just being accepted finds no endpoints."""
+    check.local_endpoints = 0
     if check.server is not None:
         check.server.close()
         check.server = None
+    for handler in check.connections.connections if check.connections is not None else ():
+        assert isinstance(handler, GuardedHandler)
+        handler.retire()
+    check.connections = None
 
 
 def answer(service: str, local_endpoints: int, is_healthy: bool) -> web.Response:

@@ -132,6 +132,24 @@ async def test_a_port_that_is_not_asked_for_any_more_is_closed_and_a_new_one_ope
             await ask(second)
 
 
+async def test_a_connection_that_is_kept_ends_with_its_port() -> None:
+    cluster, first, second = Cluster(), free_port(), free_port()
+    await cluster.give(service(first), endpoints("10.1.0.1"))
+    async with serving(cluster) as served, contextlib.AsyncExitStack() as stack:
+        await served.until_ports(first)
+        reader, writer = await asyncio.open_connection(ADDRESS, first)
+        stack.push_async_callback(_close, writer)
+        writer.write(b"GET / HTTP/1.1\r\nHost: node\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b" 200 " in head and b"close" not in head.lower()
+        await cluster.give(service(second))
+        await served.until_ports(second)
+        writer.write(b"GET / HTTP/1.1\r\nHost: node\r\n\r\n")
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                assert b"HTTP/1.1" not in await reader.read()
+
+
 async def test_nodes_at_one_address_answer_together() -> None:
     first, second, port = Cluster("n1"), Cluster("n2"), free_port()
     for cluster in (first, second):
