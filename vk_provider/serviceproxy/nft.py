@@ -31,7 +31,7 @@ class Vantage:
                         policy Local is masqueraded, or its answers would go another way: the endpoint then does not see
                         the client's address
     is_instance:        of the Node, whose address is another machine's (instance.py)
-    own_address:        the primary address of an instance on which processes other than the agent run: they have the
+    own_addresses:      the primary addresses of an instance on which processes other than the agent run: they have the
                         host ports of the Node at loopback addresses, too, and the Node's addresses as their source
     """
 
@@ -39,7 +39,7 @@ class Vantage:
     nodeport_addresses: tuple[str, ...] = ()
     sees_replies: bool = True
     is_instance: bool = False
-    own_address: str = ""
+    own_addresses: tuple[str, ...] = ()
 
 
 def render_table(table: Table, vantage: Vantage, name: str = TABLE) -> str:
@@ -71,9 +71,9 @@ def render_delta(delta: Delta, name: str = TABLE) -> str:
 def vantage_elements(vantage: Vantage) -> list[Element]:
     """What cannot be read is left out; loopback addresses never answer node ports."""
     found: list[Element] = []
-    own = parse_address(vantage.own_address)
-    if own is not None:
-        found += [Element(*parts) for parts in list_own(own[1])]
+    own = {parsed for written in vantage.own_addresses if (parsed := parse_address(written)) is not None}
+    for _, address in sorted(own):
+        found += [Element(*parts) for parts in list_own(address)]
     for written in vantage.pods:
         network = parse_network(written if "/" in written else f"{written}/{128 if ':' in written else 32}")
         if network is None:
@@ -86,7 +86,7 @@ def vantage_elements(vantage: Vantage) -> list[Element]:
         parsed = parse_address(written)
         if parsed is not None and not is_loopback(parsed[1]):
             found.append(Element(f"nodeport-ips{parsed[0]}", parsed[1]))
-            if own is not None and parsed != own:
+            if own and parsed not in own:
                 found.append(Element(f"node-ips{parsed[0]}", parsed[1]))
     return list(dict.fromkeys(found))
 

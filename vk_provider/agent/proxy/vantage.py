@@ -30,7 +30,7 @@ def _vantage(facts: InstanceFacts, node_addresses: Sequence[str], has_host_netwo
     return Vantage(
         pods=facts.pod_ips,
         nodeport_addresses=(*node_addresses, *facts.host_ips),
-        own_address=facts.primary_ip if has_host_network else "",
+        own_addresses=facts.host_ips if has_host_network else (),
     )
 
 
