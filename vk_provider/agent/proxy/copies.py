@@ -38,7 +38,8 @@ class TableCopy:
     """The copy of one table. An error of the disk loses the copy and is logged; `revision` is "" then.
 
     revision:       what the texts make together
-    node_addresses: that came with the whole text; known without a copy, too
+    node_addresses: that came with the whole text; known without a copy, too, and to the next agent: the file of a lost
+                    copy still has them
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,21 +50,25 @@ class TableCopy:
 
     def load(self, revision: str) -> None:
         """Take over the file of an earlier agent if it makes `revision`."""
+        headers: list[dict[str, Any]] = []
+        failure = ""
         try:
             with self._path.open("rb") as file:
-                headers = list(_read_headers(file))
+                headers.extend(_read_headers(file))
                 self._size = file.tell()
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:
-            self._lose(str(error))
-            return
-        self.node_addresses = tuple(headers[0]["nodeAddresses"]) if headers else ()
-        if not revision or not headers or headers[-1]["revision"] != revision:
+            failure = str(error)
+        if headers:
+            self.node_addresses = tuple(headers[0].get("nodeAddresses") or ())
+        if failure:
+            self._lose(failure)
+        elif not revision or not headers or headers[-1]["revision"] != revision:
             self._lose("it is of another revision")
-            return
-        self._limit = _limit(headers[0]["size"])
-        self.revision = revision
+        else:
+            self._limit = _limit(headers[0]["size"])
+            self.revision = revision
 
     def replace(
         self, revision: str, text: str, udp: Sequence[UdpFrontendEntry], node_addresses: Sequence[str] = ()
@@ -72,17 +77,24 @@ class TableCopy:
         self.revision, self.node_addresses = revision, tuple(node_addresses)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            temporary = self._path.with_name(f"{self._path.name}.new")
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                self._size = _write(file, revision, text, udp, node_addresses)
-            os.replace(temporary, self._path)
+            self._size = self._write_whole(revision, text, udp)
         except OSError as error:
             self._lose(str(error))
         self._limit = _limit(self._size)
 
+    def _write_whole(self, revision: str, text: str, udp: Sequence[UdpFrontendEntry]) -> int:
+        """In the place of the file that was there; the size. Raises OSError."""
+        temporary = self._path.with_name(f"{self._path.name}.new")
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            size = _write(file, revision, text, udp, self.node_addresses)
+        os.replace(temporary, self._path)
+        return size
+
     def append(self, base: str, revision: str, text: str, udp: Sequence[UdpFrontendEntry]) -> None:
         """A difference to `base` was applied. Beyond a limit the copy is given up: the provider has another one."""
-        if not self.revision or base != self.revision:
+        if not self.revision:
+            return
+        if base != self.revision:
             self._lose("a difference to another revision was applied")
             return
         try:
@@ -111,6 +123,12 @@ class TableCopy:
         if self.revision or self._size:
             log.info("no copy of the table %s is kept: %s", self._path.stem, reason)
         self.revision, self._size = "", 0
+        try:
+            if self.node_addresses:
+                self._write_whole("", "", ())
+                return
+        except OSError as error:
+            log.warning("the Node's addresses are not kept: %s", error)
         try:
             self._path.unlink(missing_ok=True)
         except OSError as error:
