@@ -34,9 +34,10 @@ Report = Callable[[TablesMessage], None]
 
 
 class HostNetwork(Enum):
-    """Whether processes of the pod are in the instance's network namespace, and find it as they would the Node's."""
+    """Whether processes of the pod are in the instance's network namespace, and find it as they would the Node's.
+    FAILED: they do not, or not all of it, and containers do not wait for it; it is tried again."""
 
-    NONE, WANTED, OPEN = range(3)
+    NONE, WANTED, OPEN, FAILED = range(4)
 
 
 class TableKeeper:
@@ -54,6 +55,7 @@ class TableKeeper:
         }
         self._by_kernel_name = {table.nft.name: table for table in self._tables.values()}
         self._host_network = HostNetwork.NONE
+        self._host_network_due = False
         self._watch = RulesetWatch(KERNEL_NAMES.values(), self._note_changes)
         for table in self._tables.values():
             try:
@@ -92,7 +94,7 @@ class TableKeeper:
     def set_host_network(self, is_used: bool) -> None:
         """Whether the pod is in the instance's network namespace: then it is to look like the Node's."""
         if is_used and self._host_network == HostNetwork.NONE:
-            self._host_network = HostNetwork.WANTED
+            self._host_network, self._host_network_due = HostNetwork.WANTED, True
             self._wake.set()
 
     # -- for the start of containers -----------------------------------------------------------------------------------
@@ -129,6 +131,7 @@ class TableKeeper:
                     if is_first:
                         self._note_changes(KERNEL_NAMES.values(), None)
                     self._watch.check()
+                    self._host_network_due |= self._host_network == HostNetwork.FAILED
                     check_s, is_first = loop.time() + CHECK_S, False
                 for table in self._tables.values():
                     await self._work(table)
@@ -147,7 +150,7 @@ class TableKeeper:
     async def _work(self, table: Table) -> None:
         while table.waiting:
             await self._take(table, table.waiting.popleft())
-        if table.name == "services" and table.revision and self._host_network == HostNetwork.WANTED:
+        if table.name == "services" and table.revision and self._host_network_due:
             await self._open_host_network(table)
         change = table.change
         if change is not None and change.due_s is not None and change.due_s <= asyncio.get_running_loop().time():
@@ -255,19 +258,26 @@ class TableKeeper:
         self._report(message)
 
     async def _open_host_network(self, table: Table) -> None:
-        """After the table is in force, which drops what this lets in. What fails is logged: a pod that needs none of it
-        must not wait for ever."""
+        """After the table is in force, which drops what this lets in. What fails is logged and tried again: a pod that
+        needs none of it must not wait for ever, and the rest is of use without it."""
         from vk_provider.agent.proxy.vantage import write_host_network  # as below
 
+        self._host_network_due = False
         addresses, revision = table.copy.node_addresses, table.revision
+        text = write_host_network(self._facts, addresses)
+        failures: list[str] = []
         try:
-            text = write_host_network(self._facts, addresses)
-            await asyncio.to_thread(_set_up_addresses, addresses, self._facts.primary_ip)
+            await asyncio.to_thread(_set_up_addresses, addresses, self._facts.host_ips)
+        except OSError as error:
+            failures.append(str(error))
+        try:
             await self._commit(table, text)
             await asyncio.to_thread(table.copy.append, revision, revision, text, ())
         except (NftError, OSError) as error:
-            log.error("host ports at 127.0.0.1, and the Node's address as a source: %s", error)
-        self._host_network = HostNetwork.OPEN
+            failures.append(str(error))
+        if failures:
+            log.error("host ports at 127.0.0.1, and the Node's address as a source: %s", "; ".join(failures))
+        self._host_network = HostNetwork.FAILED if failures else HostNetwork.OPEN
         self._changed.set()
 
     # -- around a text -------------------------------------------------------------------------------------------------
@@ -305,7 +315,8 @@ class TableKeeper:
         else:
             addresses = tuple(message.get("nodeAddresses") or ())
             if self._host_network == HostNetwork.OPEN and addresses != table.copy.node_addresses:
-                self._host_network = HostNetwork.WANTED
+                self._host_network, self._host_network_due = HostNetwork.WANTED, True
+            self._host_network_due |= self._host_network == HostNetwork.FAILED
             await asyncio.to_thread(table.copy.replace, revision, text, udp, addresses)
 
 
@@ -319,7 +330,7 @@ def _forget_stale(udp: Sequence[UdpFrontendEntry], nodeport_addresses: Sequence[
     return forget_flows(udp, nodeport_addresses)
 
 
-def _set_up_addresses(node_addresses: Sequence[str], own_address: str) -> None:
+def _set_up_addresses(node_addresses: Sequence[str], own_addresses: Sequence[str]) -> None:
     from vk_provider.agent.proxy.nodeaddress import set_up  # as above
 
-    set_up(node_addresses, own_address)
+    set_up(node_addresses, own_addresses)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from vk_provider.serviceproxy.address import Family, parse_address
 from vk_provider.serviceproxy.instance import ANSWER_MARK, is_loopback
 
 ROUTE_LOCALNET = Path("/proc/sys/net/ipv4/conf/all/route_localnet")
+_IPV6 = Path("/proc/net/if_inet6")
 _ANSWERS, _OTHERS, _LOCAL = 96, 97, 100
 """Preferences of our rules, and of the one for the table `local`, which is 0 by default and must come after them."""
 _PROTOCOL = 118
@@ -34,22 +35,41 @@ class RoutingError(OSError):
     """ip could not be run, or refused it; str() is what it said."""
 
 
-def set_up(node_addresses: Iterable[str], own_address: str) -> None:
+def set_up(node_addresses: Sequence[str], own_addresses: Iterable[str]) -> None:
     """Make these the addresses that processes may have as their source, beside the instance's own; what was set up
-    before and is not among them goes. Idempotent. Raises OSError."""
+    before and is not among them goes. None at all: they are not known, and those that are set up stay. Idempotent.
+    Raises OSError when all that can be done is done."""
+    failures: list[str] = []
+    try:
+        if ROUTE_LOCALNET.read_text().strip() != "1":
+            ROUTE_LOCALNET.write_text("1")
+    except OSError as error:
+        failures.append(f"{ROUTE_LOCALNET}: {error.strerror}")
+    if node_addresses:
+        failures += _set_up_sources(node_addresses, own_addresses)
+    if failures:
+        raise RoutingError("; ".join(failures))
+
+
+def _set_up_sources(node_addresses: Iterable[str], own_addresses: Iterable[str]) -> list[str]:
+    """What failed; one family does without the other."""
     wanted: dict[Family, set[str]] = {Family.IPV4: set(), Family.IPV6: set()}
+    own = {parse_address(written) for written in own_addresses}
     for written in node_addresses:
         parsed = parse_address(written)
-        if parsed is not None and not is_loopback(parsed[1]) and parsed != parse_address(own_address):
+        if parsed is not None and not is_loopback(parsed[1]) and parsed not in own:
             wanted[parsed[0]].add(parsed[1])
+    failures: list[str] = []
     for family, addresses in wanted.items():
-        if not addresses and family == Family.IPV6:
-            continue  # there may be no IPv6
-        batch = build_batch(addresses, _read_routing(family))
-        if batch:
-            _run(family, "-batch", "-", text=batch)
-    if ROUTE_LOCALNET.read_text().strip() != "1":
-        ROUTE_LOCALNET.write_text("1")
+        if family == Family.IPV6 and not addresses and not _IPV6.exists():
+            continue
+        try:
+            batch = build_batch(addresses, _read_routing(family))
+            if batch:
+                _run(family, "-batch", "-", text=batch)
+        except OSError as error:
+            failures.append(str(error))
+    return failures
 
 
 class Routing(NamedTuple):
@@ -78,15 +98,19 @@ def build_batch(addresses: Iterable[str], known: Routing) -> str:
 
 
 def parse_routing(rules: str, routes: str) -> Routing:
-    """What `ip -json rule show` and `route show` of our routes print. Pure."""
+    """What `ip -json rule show` and `route show` of our routes print. Pure. Raises RoutingError for anything else."""
     ours: set[tuple[int, str]] = set()
     local_rules: set[int] = set()
-    for rule in orjson.loads(rules or "[]"):
-        if rule["priority"] in (_ANSWERS, _OTHERS) and rule.get("dst"):
-            ours.add((rule["priority"], rule["dst"]))
-        elif rule.get("table") == "local":
-            local_rules.add(rule["priority"])
-    return Routing(frozenset(ours), frozenset(local_rules), frozenset(r["dst"] for r in orjson.loads(routes or "[]")))
+    try:
+        for rule in orjson.loads(rules or "[]"):
+            if rule["priority"] in (_ANSWERS, _OTHERS) and rule.get("dst"):
+                ours.add((rule["priority"], rule["dst"]))
+            elif rule.get("table") == "local":
+                local_rules.add(rule["priority"])
+        found = frozenset(route["dst"] for route in orjson.loads(routes or "[]"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RoutingError(f"ip: what it prints cannot be read: {error!r}") from None
+    return Routing(frozenset(ours), frozenset(local_rules), found)
 
 
 def _write_rule(preference: int, address: str) -> str:
@@ -112,6 +136,7 @@ def _run(family: Family, *arguments: str, text: str | None = None) -> str:
             input=text,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=_LIMIT_S,
             check=False,
             env={**os.environ, "LC_ALL": "C"},

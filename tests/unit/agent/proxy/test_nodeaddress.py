@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from vk_provider.agent.proxy.nodeaddress import Routing, build_batch, parse_routing
+import pytest
+
+from vk_provider.agent.proxy.nodeaddress import Routing, RoutingError, build_batch, parse_routing
 
 NODE = "10.255.0.1"
 FRESH = '[{"priority":0,"src":"all","table":"local"},{"priority":32766,"src":"all","table":"main"}]'
@@ -43,3 +45,11 @@ def test_an_address_that_is_not_the_nodes_any_more_goes_with_its_route_first() -
         "route add local 10.255.0.2 dev lo table local proto 118",
     ]
     assert lines([], parse_routing(FRESH, "[]")) == []
+
+
+@pytest.mark.parametrize("printed", ["Object", "{}x", '{"priority":1}', '[{"src":"all"}]', "[7]"])
+def test_what_ip_prints_otherwise_is_an_error_of_routing(printed: str) -> None:
+    with pytest.raises(RoutingError):
+        parse_routing(printed, "[]")
+    with pytest.raises(RoutingError):
+        parse_routing(FRESH, printed)
