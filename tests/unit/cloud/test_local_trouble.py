@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from vk_provider.cloud.local import boot, images, launcher, network, services
 from vk_provider.cloud.local.catalog import build_offerings
 from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup
 from vk_provider.cloud.local.cloud import LocalCloud
+from vk_provider.cloud.local.command import CommandError
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.local.golden import GoldenRoot
 from vk_provider.cloud.local.images import SharedImages, share_images
@@ -409,6 +411,24 @@ def test_a_network_that_is_there_is_left_as_it_is(config: LocalCloudConfig, monk
     ip.addresses = [{"local": "10.7.0.1", "prefixlen": 24}]
     with pytest.raises(BadStartError, match="another subnet"):
         network.ensure(config)
+
+
+@pytest.mark.parametrize("failing", ["-6 -j route", "-4 -j route", "-4 -j addr"])
+def test_a_network_that_is_there_stays_when_the_machines_cannot_be_looked_at(
+    config: LocalCloudConfig, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    ip = Commands([{"local": "10.9.0.1", "prefixlen": 24}])
+
+    def run(argv: list[str], **options: object) -> str:
+        if failing in (line := " ".join(argv)):
+            raise CommandError(f"{line}: no end after 10 s")
+        return ip(argv, **options)
+
+    monkeypatch.setattr(network, "exists", lambda config: True)
+    monkeypatch.setattr(network, "run_command", run)
+    with pytest.raises(BadStartError, match="no end after 10 s"):
+        network.ensure(replace(config, ipv6_subnet="fd00:9::/64"))
+    assert not [line for line in ip.ran if " add " in line or " del " in line]
 
 
 IMPORTER = """

@@ -56,14 +56,17 @@ def ensure(config: LocalCloudConfig) -> None:
     try:
         _check_routes(config)
         found = _addresses(config) if exists(config) else set()
-        if found:
-            _check_addresses(config, found)
-        else:
+    except CommandError as error:  # what there is may serve instances that run
+        raise BadStartError(f"local cloud: cannot look at this machine's network: {error}") from None
+    if found:
+        _check_addresses(config, found)
+    else:
+        try:
             remove(config)  # nothing, or what a process has left that was killed in the middle of it
             _create(config)
-    except CommandError as error:
-        remove(config)
-        raise BadStartError(f"local cloud: cannot make the network: {error}") from None
+        except CommandError as error:
+            remove(config)
+            raise BadStartError(f"local cloud: cannot make the network: {error}") from None
     if config.ipv6_subnet:
         try:
             _ensure_ipv6(config)
