@@ -585,6 +585,8 @@ def test_what_every_pod_needs_of_the_machine_is_missed_at_the_start(
     monkeypatch.setattr(services, "_PATH", str(programs))
     config = replace(config, cni_bin_dir=str(plugins))
     template.check_instance_programs(config)
+    with pytest.raises(BadStartError, match="no CNI plugin tuning"):
+        template.check_instance_programs(replace(config, ipv6_subnet="fd00:9::/64"))
     (plugins / "ptp").chmod(0o644)
     with pytest.raises(BadStartError, match="no CNI plugin ptp in .*containernetworking-plugins"):
         template.check_instance_programs(config)

@@ -28,6 +28,8 @@ _PROGRAMS = {"ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux",
 """What is run -> the Debian package that has it."""
 _CNI_PLUGINS = ("loopback", "ptp", "host-local", "portmap")
 """What containerd runs for each pod; portmap needs iptables, too, but only for a hostPort."""
+_CNI_PLUGINS_IPV6 = ("tuning",)
+"""And for each pod that has an IPv6 address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def check_instance_programs(config: LocalCloudConfig) -> None:
     path = services.build_environment()["PATH"]
     if shutil.which("nft", path=path) is None:
         raise BadStartError(f"local cloud: nft is not in {path}; install the package nftables")
-    for plugin in _CNI_PLUGINS:
+    for plugin in (*_CNI_PLUGINS, *(_CNI_PLUGINS_IPV6 if config.ipv6_subnet else ())):
         if not os.access(os.path.join(config.cni_bin_dir, plugin), os.X_OK):
             raise BadStartError(
                 f"local cloud: no CNI plugin {plugin} in {config.cni_bin_dir}; "
