@@ -135,7 +135,8 @@ async def _get_optional(source: MetadataSource, path: str) -> str:
 
 async def _fetch_ipv6(source: MetadataSource, interface: str, primary_ipv6: str) -> tuple[str, str, str]:
     """(the instance's address, the pod's, the subnet's block). Of several blocks it is the one that the pod's is in.
-    Raises MetadataError."""
+    All are "" where the pod has no address: a subnet that gives each instance one IPv6 address does not make a Node
+    with two families. Raises MetadataError."""
     addresses, blocks = await asyncio.gather(
         source.get(f"{interface}/ipv6s"), source.get(f"{interface}/subnet-ipv6-cidr-blocks")
     )
@@ -146,7 +147,8 @@ async def _fetch_ipv6(source: MetadataSource, interface: str, primary_ipv6: str)
         raise MetadataError(f"metadata: {error}") from None
     pod = next((address for address in listed if address != own), None)
     if pod is None:
-        raise MetadataError("metadata: the instance has no secondary IPv6 address for its pod")
+        log.info("the instance has no secondary IPv6 address for its pod: its IPv6 address %s is not used", own)
+        return "", "", ""
     block = next((network for network in networks if pod in network), None)
     if block is None:
         raise MetadataError(f"metadata: the pod's address {pod} is in no IPv6 block of the subnet")

@@ -107,11 +107,12 @@ async def test_an_instance_with_ipv6_has_addresses_of_both_families_ipv4_first(e
     assert kept.load() == metadata
 
 
-async def test_an_instance_with_one_ipv6_address_has_none_for_its_pod(endpoint: Endpoint):
+async def test_an_instance_with_one_ipv6_address_has_none_for_its_pod_and_uses_ipv4_alone(endpoint: Endpoint):
     endpoint.answers |= {**IPV6, f"{INTERFACE}/ipv6s": "fd00:1::8"}
     async with MetadataClient(endpoint.url) as source:
-        with pytest.raises(MetadataError, match="no secondary IPv6 address for its pod"):
-            await fetch_metadata(source, "node-1")
+        metadata = await fetch_metadata(source, "node-1")
+    assert (metadata.facts.host_ips, metadata.facts.pod_ips) == (("10.1.0.8",), ("10.1.0.9",))
+    assert metadata.subnet_ipv6_cidr == ""
 
 
 async def test_an_endpoint_that_fails_is_not_one_without_ipv6(endpoint: Endpoint):
