@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -18,6 +18,8 @@ from vk_provider.aiokit.connection_limits import ConnectionLimits, PendingConnec
 from vk_provider.aiokit.headguard import GuardedHandler
 from vk_provider.jsontypes import Json
 from vk_provider.routing.tables import ServiceTables
+from vk_provider.serviceproxy.fragment import HealthCheck
+from vk_provider.serviceproxy.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -55,24 +57,49 @@ class _Check:
     """Those that `server` has accepted."""
 
 
+class TableChecks:
+    """The checks of one Node's table, brought up to date by what has changed in it: there may be 10,000 Services, and
+    several tables a second. Pure."""
+
+    def __init__(self) -> None:
+        self._revision = ""
+        self._checks: dict[str, HealthCheck] = {}
+
+    def follow(self, table: Table | None) -> Iterable[HealthCheck]:
+        """Those of `table`, the newest one."""
+        if table is None or table.revision == self._revision:
+            return self._checks.values()
+        is_next = bool(self._revision) and table.base == self._revision
+        if not is_next:
+            self._checks.clear()
+        for key in table.changed if is_next else table.fragments:
+            fragment = table.fragments.get(key)
+            if fragment is not None and fragment.health_check is not None:
+                self._checks[key] = fragment.health_check
+            else:
+                self._checks.pop(key, None)
+        self._revision = table.revision
+        return self._checks.values()
+
+
 class HealthChecks:
     """Root task `run` serves the ports of one address. Several Nodes may have it: what one of them has an endpoint for,
     the machine serves."""
 
     def __init__(self, address: str, on_warning: OnWarning) -> None:
         self._address, self._on_warning = address, on_warning
-        self._nodes: list[NodeChecks] = []
+        self._nodes: list[tuple[NodeChecks, TableChecks]] = []
         self._checks: dict[str, _Check] = {}
         self._pending = PendingConnections(LIMITS)
 
     def add_node(self, node: NodeChecks) -> None:
         """Before `run`."""
-        self._nodes.append(node)
+        self._nodes.append((node, TableChecks()))
 
     async def run(self) -> None:
         """Run until cancelled."""
         changed = asyncio.Event()
-        unfollow = [node.source.follow(changed.set) for node in self._nodes]
+        unfollow = [node.source.follow(changed.set) for node, _ in self._nodes]
         try:
             while True:
                 changed.clear()
@@ -109,16 +136,15 @@ class HealthChecks:
 
     def _list_wanted(self) -> dict[str, _Check]:
         found: dict[str, _Check] = {}
-        for node in self._nodes:
-            table = node.source.newest
-            for item in table.health_checks() if table is not None else ():
+        for node, checks in self._nodes:
+            for item in checks.follow(node.source.newest):
                 check = found.setdefault(item.service, _Check(item.service, item.port, 0))
                 check.local_endpoints += item.local_endpoints
         return found
 
     async def _listen(self, check: _Check) -> None:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            return answer(check.service, check.local_endpoints, all(node.is_healthy() for node in self._nodes))
+            return answer(check.service, check.local_endpoints, all(node.is_healthy() for node, _ in self._nodes))
 
         server = web.Server(handle, access_log=None, keepalive_timeout=KEEPALIVE_S)
 
@@ -141,7 +167,7 @@ class HealthChecks:
     def _warn(self, check: _Check, error: OSError) -> None:
         namespace, _, name = check.service.partition("/")
         cause = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
-        for node in self._nodes:
+        for node, _ in self._nodes:
             message = (
                 f'node {node.node} failed to start healthcheck "{check.service}" on port {check.port}: '
                 f"listen tcp {self._address}:{check.port}: bind: {cause}"
