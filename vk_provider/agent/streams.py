@@ -7,6 +7,8 @@ gives a one-time URL on loopback, and the client's upgrade request is repeated t
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -130,7 +132,7 @@ class StreamHandler:
             target = url.path + (f"?{url.query}" if url.query else "")
             head = build_upgrade_head(request, target, url.netloc)
             host, port = url.hostname or "127.0.0.1", url.port or 80
-            return await pass_through(request, lambda: _dial(host, port), head, self._idle_s)
+            return await pass_through(request, lambda: dial(host, port), head, self._idle_s)
         except StreamOptionsError as error:
             return refuse(400, str(error))
         except StreamRefusal as refusal:
@@ -141,8 +143,21 @@ class StreamHandler:
             return refuse(500, f"the container runtime's streaming server does not answer: {error}")
 
 
-async def _dial(host: str, port: int) -> tuple[asyncio.Transport, Side]:
-    return await asyncio.get_running_loop().create_connection(Side, host, port)
+async def dial(host: str, port: int) -> tuple[asyncio.Transport, Side]:
+    """Connect to the runtime itself, also where a pod of the Node has this host port. Raises OSError."""
+    from vk_provider.serviceproxy.instance import AGENT_MARK  # only for who streams: it takes time
+
+    loop = asyncio.get_running_loop()
+    client = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        client.setblocking(False)
+        with contextlib.suppress(PermissionError):  # without CAP_NET_ADMIN there are no tables of ours, either
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, AGENT_MARK)
+        await loop.sock_connect(client, (host, port))
+        return await loop.create_connection(Side, sock=client)
+    except BaseException:
+        client.close()
+        raise
 
 
 def refuse(status: int, body: str) -> web.Response:

@@ -31,6 +31,9 @@ LOOPBACK = "127.0.0.1"
 LOOPBACK_NETWORK = "127.0.0.0/8"
 ANSWER_MARK = "0x1000"
 """A bit of the packet's mark, and of the mark of connections that began with the Node's address."""
+AGENT_MARK = 0x800
+"""A bit of the packet's mark: connections of the agent to the runtime's loopback address, which no pod's host port must
+take (the runtime listens at any port, and a host port may be any)."""
 
 DEFINITIONS4 = {
     "loopback-nets": "type ipv4_addr ; flags interval",
@@ -49,6 +52,7 @@ _RULES: dict[str, tuple[str, ...]] = {
     ),
     "nat-output": ("ip daddr @loopback-nets4 jump loopback",),
     "loopback": (
+        f"meta mark and {AGENT_MARK:#x} != 0 return",
         "meta priority set meta l4proto map @own-number4",
         "meta priority . meta l4proto . th dport @loopback-own4 return",
         "ip daddr . meta l4proto . th dport vmap @loopback-ips4",

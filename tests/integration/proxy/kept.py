@@ -140,8 +140,15 @@ class Kept(Opened):
         self.wait(lambda: not self.keeper.missing(["services"]))
         return missing
 
-    def restart(self) -> None:
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """On the agent's event loop, in the instance's network namespace."""
+        return self._run(work)
+
+    def restart(self, *, lose_copies: bool = False) -> None:
         self._run(self._stop())
+        if lose_copies:
+            for path in self._directory.iterdir():
+                path.unlink()
         self._begin()
 
     def send(self, *messages: TableMessage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import time
@@ -14,7 +15,9 @@ from tests.integration.proxy.kept import OWN, Compiled, Kept
 from tests.integration.proxy.test_mending import WITHIN_S
 from tests.integration.serviceproxy.bed import Bed, remove_abandoned, run
 from tests.service_objects import NODE, NODE4
+from vk_provider.agent.streams import dial
 from vk_provider.serviceproxy.hostport import HostPort
+from vk_provider.serviceproxy.nft import REMOVE
 
 pytestmark = pytest.mark.real
 
@@ -22,7 +25,7 @@ PORT = 54323
 LOOPBACK = "127.0.0.1"
 ONE, TWO, THREE = ("10.1.0.1", "10.1.0.2", "10.1.128.1")
 KINDS = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
-OTHER_NODE = "10.255.0.77"
+OTHER_NODE, OTHER_NODE6 = "10.255.0.77", "fd00:255::77"
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +142,26 @@ def test_a_listener_of_the_own_pod_at_127_0_0_1_keeps_its_host_port(kept: Kept, 
     assert ask(kept.bed, "", LOOPBACK, 8080) == (f"{ONE}/8080", OWN)
 
 
+def test_the_agents_streams_to_the_runtime_are_not_led_to_a_pod_with_that_host_port(
+    kept: Kept, compiled: Compiled
+) -> None:
+    give(kept, compiled, HostPort("", "TCP", PORT, ONE, PORT))
+    kept.use_host_network()
+
+    async def connect() -> asyncio.Transport:
+        return (await dial(LOOPBACK, PORT))[0]
+
+    async def close(client: asyncio.Transport) -> None:
+        client.abort()
+
+    with listen(kept.bed, LOOPBACK, PORT) as server:
+        client = kept.run(connect())
+        accepted, peer = server.accept()
+        accepted.close()
+        kept.run(close(client))
+    assert peer[0] == LOOPBACK
+
+
 def test_connections_with_the_nodes_address_reach_everybody_and_come_from_the_instances_own(
     kept: Kept, compiled: Compiled
 ) -> None:
@@ -215,6 +238,52 @@ def test_an_instance_whose_pod_has_a_network_of_its_own_keeps_127_0_0_1_to_itsel
     give(kept, compiled, HostPort("", "TCP", PORT, ONE, 8080))
     with listen(kept.bed, LOOPBACK, PORT) as server:
         assert meet(kept.bed, server, "", LOOPBACK, PORT) == LOOPBACK
+
+
+def test_what_a_table_cannot_take_is_made_up_for_with_the_next_one(kept: Kept, compiled: Compiled) -> None:
+    give(kept, compiled, HostPort("", "TCP", PORT, ONE, 8080))
+    whole = compiled.whole()
+    older = "".join(
+        line for line in whole["text"].splitlines(True) if "loopback-" not in line and "own-number" not in line
+    )
+    kept.apply({**whole, "text": f"{REMOVE}{older}"})
+    kept.use_host_network()
+    with pytest.raises(OSError):
+        ask(kept.bed, "", LOOPBACK)
+    kept.apply({**whole, "text": f"{REMOVE}{older}"})
+    assert kept.use_host_network() == {}
+    kept.apply(whole)
+    kept.wait(lambda: "127.0.0.0/8" in kept.listed())
+    assert ask(kept.bed, NODE4, LOOPBACK) == (f"{ONE}/8080", OWN)
+
+
+def test_ipv4_does_without_ipv6(kept: Kept, compiled: Compiled) -> None:
+    give(kept, compiled, HostPort("", "TCP", PORT, ONE, 8080))
+    both = {**compiled.whole(), "nodeAddresses": [NODE4, OTHER_NODE6]}
+    disabled = "/proc/sys/net/ipv6/conf/lo/disable_ipv6"
+    kept.bed.run_node("sh", "-c", f"echo 1 >{disabled}")
+    try:
+        kept.apply(both)  # type: ignore[arg-type]
+        kept.use_host_network()
+        assert OTHER_NODE6 not in kept.bed.run_node("ip", "-6", "route", "show", "table", "local")
+        for _ in range(2):
+            assert ask(kept.bed, NODE4, LOOPBACK) == (f"{ONE}/8080", OWN)
+            kept.apply(both)  # type: ignore[arg-type]
+            kept.wait(lambda: "127.0.0.0/8" in kept.listed())
+    finally:
+        kept.bed.run_node("sh", "-c", f"echo 0 >{disabled}")
+    kept.apply(both)  # type: ignore[arg-type]
+    kept.wait(lambda: OTHER_NODE6 in kept.bed.run_node("ip", "-6", "route", "show", "table", "local"))
+    kept.apply(compiled.whole())
+    kept.wait(lambda: OTHER_NODE6 not in kept.bed.run_node("ip", "-6", "route", "show", "table", "local"))
+
+
+def test_the_nodes_address_stays_when_a_new_agent_does_not_know_it(kept: Kept, compiled: Compiled) -> None:
+    give(kept, compiled)
+    kept.use_host_network()
+    kept.restart(lose_copies=True)
+    kept.use_host_network()
+    assert ask(kept.bed, NODE4, ONE, 8080) == (f"{ONE}/8080", OWN)
 
 
 def test_it_stays_over_restarts_of_the_agent_and_is_mended_with_the_table(kept: Kept, compiled: Compiled) -> None:
