@@ -114,7 +114,7 @@ unit: $(VENV)/.ready ## the tests that need no root and no builds
 .PHONY: test
 test: deps lint control-plane ## the whole test suite, as .ci/run calls it
 	@$(PY) -m tests.cluster.build e2e ginkgo agnhost metrics-server coredns
-	@$(PY) -m pytest tests --ignore tests/mesh --ignore tests/mixed
+	@$(PY) -m pytest tests --ignore tests/mesh --ignore tests/mixed --durations 30 --durations-min 5
 
 .PHONY: containerd2
 containerd2: deps ## build containerd 2 once from its Go module; prints what to put first on PATH to use it for instances
