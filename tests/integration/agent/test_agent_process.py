@@ -68,12 +68,15 @@ def build_metadata(boot_data: BootData) -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def metadata_endpoint(answers: dict[str, str]) -> AsyncIterator[str]:
-    """Serves `answers` as long as there are any."""
+    """Serves `answers` as long as there are any; what is not among them is not found, as on EC2."""
 
     async def handle(request: web.Request) -> web.Response:
         if not answers:
             raise web.HTTPServiceUnavailable
-        return web.Response(text=answers[request.match_info["path"]])
+        text = answers.get(request.match_info["path"])
+        if text is None:
+            raise web.HTTPNotFound
+        return web.Response(text=text)
 
     app = web.Application()
     app.router.add_route("*", "/latest/{path:.*}", handle)
