@@ -147,11 +147,14 @@ def test_an_answer_of_a_hostile_agent_hurts_its_own_reader_only(world: World, an
 def test_an_explanation_does_without_a_hostile_agent(world: World, answer: Handler) -> None:
     name = world.call(world.create_hostile(Script(handlers={routes.TABLES: answer})))
     agent = world.call(world.wait_agent(name))
+    questions, code, body = 0, 0, b'"unknown"'
     with world.watched():
-        asked = _ask(world, name, "GET", "/net/explain/{pod}?target=192.0.2.1:80", EXPLAINED_S)
-        code, body = world.call(asked)
+        while b'"unknown"' in body and questions < 20:  # the provider has just started: no table is compiled yet
+            questions += 1
+            asked = _ask(world, name, "GET", "/net/explain/{pod}?target=192.0.2.1:80", EXPLAINED_S)
+            code, body = world.call(asked)
     assert code == 200 and b'"connects":true' in body and b'"seen"' not in body, body
-    assert agent.requests[routes.TABLES] == 1
+    assert agent.requests[routes.TABLES] == questions
     assert agent.failures == []
 
 

@@ -23,7 +23,7 @@ from vk_provider.serviceproxy.nft import REMOVE, Vantage, render_table
 
 pytestmark = pytest.mark.real
 
-SEEDS = int(os.environ.get("VK_EXPLAIN_SEEDS", "12"))
+SEEDS = int(os.environ.get("VK_EXPLAIN_SEEDS", "4"))
 TRIES, TRIES_REFUSED = 12, 2
 """Each may go to another endpoint. The kernel sends few refusals (ICMP errors) to one address in a second."""
 PATIENCE_S = (0.4, 2.0, 5.0)
