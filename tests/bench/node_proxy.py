@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.bench.cluster import SUBNET, BenchCluster
 from tests.cluster import build
 from tests.cluster.errors import ClusterError
+from tests.cluster.kubeproxy import write_config
 from tests.cluster.process import Process
 
 USER, GROUPS = "system:kube-proxy", ("system:authenticated",)
@@ -18,18 +19,6 @@ FULL_SYNC_LIMIT_S = 240.0
 _SYNC = re.compile(r'"SyncProxyRules complete"[^\n]*')
 _ELAPSED = re.compile(r'elapsed="([^"]+)"')
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
-# It syncs as fast as it can, as we do: its default is to wait for a second. The sysctls are not writable there.
-_CONFIG = """apiVersion: kubeproxy.config.k8s.io/v1alpha1
-kind: KubeProxyConfiguration
-mode: nftables
-hostnameOverride: {node}
-clusterCIDR: {pods}
-detectLocalMode: ClusterCIDR
-clientConnection: {{kubeconfig: {kubeconfig}, qps: 1000, burst: 1000}}
-conntrack: {{maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}}
-nftables: {{minSyncPeriod: 1ms, syncPeriod: 30s}}
-oomScoreAdj: 0
-"""
 
 
 class NodeProxy:
@@ -49,7 +38,7 @@ class NodeProxy:
     def start(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         config = self._directory / "config.yaml"
-        config.write_text(_CONFIG.format(kubeconfig=self._kubeconfig, node=self._node, pods=SUBNET))
+        config.write_text(write_config(self._node, SUBNET, self._kubeconfig))
         program = build.ensure("controlplane").parent / "kube-proxy"
         enter = shutil.which("nsenter") or "nsenter"
         command = [enter, f"--net={self._namespace}", str(program), f"--config={config}", "--v=2"]

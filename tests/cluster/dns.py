@@ -6,6 +6,8 @@ network. Instances have it in their resolv.conf, so the cluster's CoreDNS forwar
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.cluster import build
@@ -87,6 +89,17 @@ def wait(plane: ControlPlane) -> None:
         raise ClusterError(
             f"CoreDNS does not become Ready: {result.stderr.strip()}\n{pods}\n{logs}", "see its events and log above"
         )
+
+
+@contextlib.contextmanager
+def running(plane: ControlPlane, registry: str) -> Iterator[None]:
+    """CoreDNS, Ready, for a while. Its image is in `registry`."""
+    up(plane, registry)
+    try:
+        wait(plane)
+        yield
+    finally:
+        down(plane, registry)
 
 
 def down(plane: ControlPlane, registry: str) -> None:

@@ -78,3 +78,18 @@ def config_map(name: str, **data: str) -> Json:
 
 def secret(name: str, **data: str) -> Json:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
+
+
+def network_policy(name: str, app: str, **spec: Any) -> Json:
+    """A NetworkPolicy for the pods with that label `app`."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name},
+        "spec": {**pods_of(app), **spec},
+    }
+
+
+def pods_of(app: str) -> Json:
+    """A peer of a NetworkPolicy: the pods of its namespace with that label `app`."""
+    return {"podSelector": {"matchLabels": {"app": app}}}

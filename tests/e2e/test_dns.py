@@ -32,12 +32,8 @@ def cluster_dns(nodeless: Nodeless) -> Iterator[None]:
     registry = nodeless.environment.registry
     for recipe in ("coredns", RECIPE):
         ensure_pushed(registry, recipe)
-    dns.up(nodeless.plane, registry)
-    try:
-        dns.wait(nodeless.plane)
+    with dns.running(nodeless.plane, registry):
         yield
-    finally:
-        dns.down(nodeless.plane, registry)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster import dns
 from tests.cluster.images.__main__ import ensure_pushed
-from tests.e2e.manifest import SLEEP, container, pod, service
+from tests.e2e.manifest import SLEEP, container, network_policy, pod, pods_of, service
 from tests.e2e.nodeless import Namespace, Nodeless
 from tests.e2e.until import until
 from vk_provider.jsontypes import Json
@@ -49,29 +49,12 @@ def at(item: Json, port: int, target: int = 8080, app: str = "web", **fields: ob
     return item
 
 
-def policy(name: str, app: str, **spec: object) -> Json:
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {"name": name},
-        "spec": {"podSelector": {"matchLabels": {"app": app}}, **spec},
-    }
-
-
-def pods_of(app: str) -> Json:
-    return {"podSelector": {"matchLabels": {"app": app}}}
-
-
 @pytest.fixture(scope="module")
 def cluster_dns(nodeless: Nodeless) -> Iterator[None]:
     registry = nodeless.environment.registry
     ensure_pushed(registry, "coredns")
-    dns.up(nodeless.plane, registry)
-    try:
-        dns.wait(nodeless.plane)
+    with dns.running(nodeless.plane, registry):
         yield
-    finally:
-        dns.down(nodeless.plane, registry)
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +64,11 @@ def world(cluster_dns: None, namespace: Namespace) -> Namespace:
     nodeless = namespace.nodeless
     image, (first, second) = nodeless.image, nodeless.nodes
     namespace.apply(
-        policy("locked", "locked", ingress=[{"from": [pods_of("friend")]}]),
-        policy("penned", "penned", policyTypes=["Egress"], egress=[{"to": [pods_of("web")]}, DNS_ALLOWED]),
-        policy("mute", "mute", policyTypes=["Egress"], egress=[{"to": [pods_of("web")], "ports": [{"port": 8080}]}]),
+        network_policy("locked", "locked", ingress=[{"from": [pods_of("friend")]}]),
+        network_policy("penned", "penned", policyTypes=["Egress"], egress=[{"to": [pods_of("web")]}, DNS_ALLOWED]),
+        network_policy(
+            "mute", "mute", policyTypes=["Egress"], egress=[{"to": [pods_of("web")], "ports": [{"port": 8080}]}]
+        ),
         at(service("web", 80), 80),
         at(service("none", 80), 80, app="nobody"),
         at(service("locked", 80), 80, app="locked"),
@@ -177,32 +162,26 @@ CASES = (
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.source} to {case.written}")
 def test_an_explanation_agrees_with_a_real_connection(world: Namespace, case: Case) -> None:
-    filled = fill(world)
-    host = filled(case.host) or world.get("service", case.written.partition(":")[0])["spec"]["clusterIP"]
-    port = case.port or int(filled("{port}"))
-    answer = explain(world, case.source, filled(case.written))
+    host = fill(world, case.host) or world.get("service", case.written.partition(":")[0])["spec"]["clusterIP"]
+    port = case.port or int(fill(world, "{port}"))
+    answer = explain(world, case.source, fill(world, case.written))
     assert answer["verdict"]["outcome"] == case.outcome == connect(world, case.source, host, port), answer
-    assert filled(case.words) in answer["verdict"]["text"], answer["verdict"]
+    assert fill(world, case.words) in answer["verdict"]["text"], answer["verdict"]
     assert answer["source"]["agent"] == "" and {table["name"] for table in answer["source"]["tables"]} == {
         "services",
         "policy",
     }
 
 
-class fill:  # noqa: N801 - reads as a function
-    """Puts what is known of the cluster into a case's text."""
-
-    def __init__(self, world: Namespace) -> None:
-        self._world = world
-
-    def __call__(self, text: str) -> str:
-        known = {"ns": self._world.name, "node": self._world.nodeless.environment.address}
-        if "{port}" in text:
-            known["port"] = str(self._world.get("service", "ports")["spec"]["ports"][0]["nodePort"])
-        for name in ("web-0", "locked"):
-            if f"{{{name}}}" in text:
-                known[name] = str(self._world.pod(name)["status"]["podIP"])
-        return text.format(**known)
+def fill(world: Namespace, text: str) -> str:
+    """Put what is known of the cluster into a case's text."""
+    known = {"ns": world.name, "node": world.nodeless.environment.address}
+    if "{port}" in text:
+        known["port"] = str(world.get("service", "ports")["spec"]["ports"][0]["nodePort"])
+    for name in ("web-0", "locked"):
+        if f"{{{name}}}" in text:
+            known[name] = str(world.pod(name)["status"]["podIP"])
+    return text.format(**known)
 
 
 def test_the_kernels_counters_are_told(world: Namespace) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.manifest import SLEEP, container, pod, service
+from tests.e2e.manifest import SLEEP, container, network_policy, pod, pods_of, service
 from tests.e2e.nodeless import Namespace
 from tests.e2e.until import until
-from vk_provider.jsontypes import Json
 
 pytestmark = pytest.mark.real
 
@@ -18,27 +17,14 @@ ALLOWED_S = 15
 """For a change of a policy or of a label to reach an instance; it takes a fraction of it."""
 
 
-def policy(name: str, app: str, **spec: object) -> Json:
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {"name": name},
-        "spec": {"podSelector": {"matchLabels": {"app": app}}, **spec},
-    }
-
-
-def pods_of(app: str) -> Json:
-    return {"podSelector": {"matchLabels": {"app": app}}}
-
-
 @pytest.fixture(scope="module")
 def world(namespace: Namespace) -> Namespace:
     """Two servers, of which one lets in a friend alone, a client that may only go to the other; policies first."""
     image = namespace.nodeless.image
     port = [{"name": "web", "containerPort": 8080}]
     namespace.apply(
-        policy("guarded", "guarded", ingress=[{"from": [pods_of("friend")], "ports": [{"port": "web"}]}]),
-        policy("client", "client", policyTypes=["Egress"], egress=[{"to": [pods_of("open")]}]),
+        network_policy("guarded", "guarded", ingress=[{"from": [pods_of("friend")], "ports": [{"port": "web"}]}]),
+        network_policy("client", "client", policyTypes=["Egress"], egress=[{"to": [pods_of("open")]}]),
         service("guarded", 8080),
         service("open", 8080) | {"spec": {"selector": {"app": "open"}, "ports": [{"port": 80, "targetPort": 8080}]}},
     )
@@ -89,7 +75,7 @@ def test_a_pod_reaches_itself_through_its_service_whatever_is_denied(world: Name
 def test_the_first_packet_of_a_container_meets_the_policy(world: Namespace) -> None:
     env = [{"name": "SERVER", "value": address(world, "open")}]
     image = world.nodeless.image
-    world.apply(policy("hasty", "hasty", policyTypes=["Egress"]))
+    world.apply(network_policy("hasty", "hasty", policyTypes=["Egress"]))
     world.apply(
         pod("hasty", container(image, TRY_AT_ONCE, env=env), restartPolicy="Never"),
         pod("free", container(image, TRY_AT_ONCE, env=env), restartPolicy="Never"),
@@ -107,6 +93,6 @@ def test_labels_and_policies_count_as_they_are_now(world: Namespace) -> None:
     wait_reaches(world, "friend", guarded)
     world.kubectl("delete", "networkpolicy", "guarded")
     wait_reaches(world, "open", guarded)
-    world.apply(policy("deny", "guarded"))
+    world.apply(network_policy("deny", "guarded"))
     wait_reaches(world, "friend", guarded, wanted=False)
     assert world.pod("guarded")["status"]["containerStatuses"][0]["restartCount"] == 0

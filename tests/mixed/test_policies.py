@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.demo.environment import NODE
+from tests.e2e.manifest import network_policy, pods_of
 from tests.e2e.until import until
 from tests.mixed.world import KUBELET, ON_HOST, PORTS, TARGETS, TCP, Mixed, make_service
-from vk_provider.jsontypes import Json
 
 pytestmark = pytest.mark.real
 
@@ -20,27 +20,16 @@ CHANGE_S = 15
 HIDDEN_PORTS = {"http": 28080, "udp": 28081}
 
 
-def policy(name: str, app: str, **spec: object) -> Json:
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {"name": name},
-        "spec": {"podSelector": {"matchLabels": {"app": app}}, **spec},
-    }
-
-
-def pods_of(app: str) -> Json:
-    return {"podSelector": {"matchLabels": {"app": app}}}
-
-
 @pytest.fixture(scope="module")
 def guarded(mixed: Mixed) -> Iterator[Mixed]:
     """`guarded` on our Node lets in `friend`s of the other node; `caged` may go to `friend` alone."""
     space = mixed.namespace
     names = ("guarded", "caged", "friend", "stranger")
     objects = (
-        policy("guarded", "guarded", ingress=[{"from": [pods_of("friend")], "ports": [{"port": TARGETS[TCP]}]}]),
-        policy("caged", "caged", policyTypes=["Egress"], egress=[{"to": [pods_of("friend")]}]),
+        network_policy(
+            "guarded", "guarded", ingress=[{"from": [pods_of("friend")], "ports": [{"port": TARGETS[TCP]}]}]
+        ),
+        network_policy("caged", "caged", policyTypes=["Egress"], egress=[{"to": [pods_of("friend")]}]),
         make_service("guarded", {"app": "guarded"}, type="NodePort"),
         make_service("friend", {"app": "friend"}),
         make_service("stranger", {"app": "stranger"}),
@@ -92,7 +81,7 @@ def test_the_host_network_of_the_other_node_is_let_in_by_its_address(guarded: Mi
     client = f"host-{KUBELET}"
     assert not reaches(guarded, client, host, port)
     block = {"ipBlock": {"cidr": f"{guarded.node_addresses[KUBELET]}/32"}}
-    guarded.namespace.apply(policy("node", "guarded", ingress=[{"from": [block]}]))
+    guarded.namespace.apply(network_policy("node", "guarded", ingress=[{"from": [block]}]))
     until("the node's address is let in", lambda: reaches(guarded, client, host, port), CHANGE_S)
     assert not reaches(guarded, "stranger", host, port)
     guarded.namespace.kubectl("delete", "networkpolicy", "node")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from vk_provider.serviceproxy.chain import is_counted
-from vk_provider.serviceproxy.fragment import Element, Fragment, HealthCheck, UdpFrontend
+from vk_provider.serviceproxy.fragment import Element, Fragment, UdpFrontend
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,6 @@ class Table:
         """Every UDP frontend: for a look at all flows after a whole table was applied."""
         for fragment in self.fragments.values():
             yield from fragment.udp
-
-    def health_checks(self) -> tuple[HealthCheck, ...]:
-        found = (fragment.health_check for fragment in self.fragments.values())
-        return tuple(check for check in found if check is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from tests.cluster import build
+from tests.cluster.kubeproxy import write_config
 from tests.integration.serviceproxy.apiserver import ObjectServer
 from tests.integration.serviceproxy.bed import Bed
 from tests.integration.serviceproxy.opened import Opened
@@ -117,7 +118,7 @@ class KubeProxy(Opened):
         config = self._directory / "config.yaml"
         kubeconfig = self._directory / "kubeconfig"
         kubeconfig.write_text(_KUBECONFIG.format(port=port))
-        config.write_text(_CONFIG.format(kubeconfig=kubeconfig, node=NODE, pods=f"{LOCAL_PODS},{LOCAL_PODS6}"))
+        config.write_text(write_config(NODE, f"{LOCAL_PODS},{LOCAL_PODS6}", kubeconfig))
         program = build.ensure("controlplane").parent / "kube-proxy"
         command = ["nsenter", f"--net=/run/netns/{self._bed.node}", str(program)]
         command += [f"--config={config}", f"--v={self._verbosity}"]
@@ -136,16 +137,4 @@ clusters: [{{name: c, cluster: {{server: "http://127.0.0.1:{port}"}}}}]
 contexts: [{{name: c, context: {{cluster: c, user: u}}}}]
 users: [{{name: u, user: {{}}}}]
 current-context: c
-"""
-# Those sysctls are not writable in a network namespace; it syncs as fast as it can, as we do.
-_CONFIG = """apiVersion: kubeproxy.config.k8s.io/v1alpha1
-kind: KubeProxyConfiguration
-mode: nftables
-hostnameOverride: {node}
-clusterCIDR: {pods}
-detectLocalMode: ClusterCIDR
-clientConnection: {{kubeconfig: {kubeconfig}, qps: 1000, burst: 1000}}
-conntrack: {{maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}}
-nftables: {{minSyncPeriod: 1ms, syncPeriod: 30s}}
-oomScoreAdj: 0
 """

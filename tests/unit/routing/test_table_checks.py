@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.service_objects import NODE, make_endpoint, make_service, make_slice
+from tests.unit.serviceproxy.reading import list_checks
 from vk_provider.routing.healthchecks import TableChecks
 from vk_provider.serviceproxy.index import ServiceIndex
 
@@ -34,7 +35,7 @@ def test_they_are_those_of_the_newest_table_also_when_some_were_not_seen() -> No
         table = index.table("z1")
         if turn % 5 and choice.random() < 0.8:
             found = sorted(checks.follow(table))
-            assert found == sorted(table.health_checks())
+            assert found == sorted(list_checks(table))
             followed += bool(found)
     assert followed > 50
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from vk_provider.jsontypes import Json
 from vk_provider.serviceproxy.affinity import write_class
 from vk_provider.serviceproxy.chain import LOCAL_OFFSET
+from vk_provider.serviceproxy.fragment import HealthCheck
 from vk_provider.serviceproxy.index import ServiceIndex
 from vk_provider.serviceproxy.table import Table
 
@@ -45,6 +46,12 @@ def contents(table: Table) -> dict[str, dict[str, str]]:
         assert element.key not in container, f"{element} twice"
         container[element.key] = element.value
     return found
+
+
+def list_checks(table: Table) -> list[HealthCheck]:
+    """What is answered at the healthCheckNodePorts."""
+    checks = (fragment.health_check for fragment in table.fragments.values())
+    return [check for check in checks if check is not None]
 
 
 def read(table: Table, address: str, port: int = 80, protocol: str = "TCP") -> Reading:

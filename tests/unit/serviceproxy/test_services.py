@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.service_objects import make_endpoint, make_port, make_service, make_slice
-from tests.unit.serviceproxy.reading import Reading, build_index, contents, read
+from tests.unit.serviceproxy.reading import Reading, build_index, contents, list_checks, read
 from vk_provider.jsontypes import Json
 
 LOCAL, FAR = make_endpoint("10.1.0.1"), make_endpoint("10.1.128.1", "n2")
@@ -173,11 +173,11 @@ def test_a_health_check_node_port_counts_the_ready_local_endpoints_by_address() 
     )
     ports = [{"name": "", "protocol": "TCP", "port": 8080}, {"name": "b", "protocol": "TCP", "port": 8081}]
     made = table(service, make_slice("a", LOCAL, FAR, make_endpoint("10.1.0.2", ready=False), ports=ports))
-    assert made.health_checks() == (("default/a", 31000, 1),)
+    assert list_checks(made) == [("default/a", 31000, 1)]
 
 
 def test_there_is_no_health_check_without_the_policy_local() -> None:
-    assert not table(make_service("a", "10.96.0.2", type="LoadBalancer", healthCheckNodePort=31000)).health_checks()
+    assert not list_checks(table(make_service("a", "10.96.0.2", type="LoadBalancer", healthCheckNodePort=31000)))
 
 
 @pytest.mark.parametrize(

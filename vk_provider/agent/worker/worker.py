@@ -120,14 +120,8 @@ class PodWorker:
 
     def container_id(self, name: str) -> str:
         """Newest container of that name, "" when there was none."""
-        return self._nth_id(name, 0)
-
-    def previous_container_id(self, name: str) -> str:
-        return self._nth_id(name, 1)
-
-    def _nth_id(self, name: str, index: int) -> str:
         history = self._run.observed.history(name) if self._run is not None else ()
-        return history[index].id if len(history) > index else ""
+        return history[0].id if history else ""
 
     def log_path(self, container_id: str) -> str | None:
         """Absolute path of a container's log on the instance; None when the runtime does not know the container."""

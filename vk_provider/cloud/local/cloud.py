@@ -388,9 +388,7 @@ class LocalCloud:
         try:
             self._store.mark(record, InstanceState.TERMINATED, reason, terminated_time=time.time())
         except OSError:
-            self._store.clear_disk(
-                record.instance_id
-            )  # frees space; the record stays until the termination is reported
+            self._store.clear_disk(record.instance_id)  # frees space; the record stays until the end is reported
             self._store.mark(record, InstanceState.TERMINATED, reason, terminated_time=time.time())
         self._store.clear_directory(record.instance_id)
 
