@@ -7,9 +7,8 @@ from functools import partial
 
 import pytest
 
-from tests.e2e.manifest import SLEEP, container, pod
+from tests.e2e.manifest import SLEEP, container, network_policy, pod
 from tests.e2e.nodeless import Namespace, Nodeless
-from tests.e2e.test_policies import policy
 from tests.e2e.test_services import (
     CLIENTS,
     WEB,
@@ -147,14 +146,14 @@ def test_a_node_port_answers_at_the_ipv6_address_of_the_clients_own_instance(clu
 def test_a_policy_with_a_block_of_ipv6_lets_that_address_in_alone(cluster: Namespace) -> None:
     """Of the other family it says nothing, so nothing of it is let in."""
     block = {"ipBlock": {"cidr": f"{ipv6(cluster, 'client')}/128"}}
-    cluster.apply(policy("block", "web", ingress=[{"from": [block]}]))
+    cluster.apply(network_policy("block", "web", ingress=[{"from": [block]}]))
     four, six = addresses(cluster, "web-1")
     try:
         until("IPv4 is denied", lambda: ask(cluster, "client", four, 8080) == "nothing", 20)
         assert ask(cluster, "client", literal(six), 8080) == "web-1"
         assert ask(cluster, "host-client", literal(six), 8080) == "nothing"
         except_client = {"ipBlock": {"cidr": "::/0", "except": [block["ipBlock"]["cidr"]]}}
-        cluster.apply(policy("block", "web", ingress=[{"from": [except_client]}]))
+        cluster.apply(network_policy("block", "web", ingress=[{"from": [except_client]}]))
         until("the exception is denied", lambda: ask(cluster, "client", literal(six), 8080) == "nothing", 20)
         assert ask(cluster, "host-client", literal(six), 8080) == "web-1"
     finally:
