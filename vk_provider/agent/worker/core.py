@@ -59,9 +59,13 @@ class ProbeResults:
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """What to do, in this order: kill_pod | kill, reset; create_sandbox; start ephemeral, init, regular by index."""
+    """What to do, in this order: kill_pod | kill, reset; create_sandbox; start ephemeral, init, regular by index.
+
+    initialized: the init containers in the sandbox are done, the last sidecar has started
+    """
 
     kill_pod: bool = False
+    initialized: bool = False
     create_sandbox: bool = False
     sandbox_id: str = ""
     attempt: int = 0
@@ -159,10 +163,12 @@ def compute_actions(
         return _plan_new_sandbox(pod, observed, attempt, sandbox_id)
     plan = _Plan()
     ephemeral = tuple(i for i, c in enumerate(ephemeral_containers(pod)) if observed.newest(c["name"]) is None)
-    if _plan_init(pod, observed, probes, resize_restarts, plan) and not plan.kill_pod:
+    initialized = _plan_init(pod, observed, probes, resize_restarts, plan) and not plan.kill_pod
+    if initialized:
         _plan_regular(pod, observed, probes, resize_restarts, plan)
     return Actions(
         kill_pod=plan.kill_pod,
+        initialized=initialized,
         sandbox_id=sandbox_id,
         attempt=attempt,
         kill=tuple(plan.kill.values()),

@@ -150,7 +150,7 @@ class PodLifecycle:
             return next_s
         # As with a kubelet, no resize is carried out, or has been, before the volumes are there.
         if (memory.volumes_ready or observed.containers) and (any(resize.update.values()) or self._resizer.in_progress):
-            await self._resizer.apply(resize, observed)
+            await self._resizer.apply(resize, observed, initialized=actions.initialized)
         if not actions.starts_something:
             await self._preparer.ensure_volumes()
             return next_s
@@ -162,6 +162,7 @@ class PodLifecycle:
             self._take_pod()
         await self._prune(place.observed)
         await self._stop.interrupts(self._gate.wait())
+        await self._resizer.widen()
         return _earliest(next_s, await self._start_containers(actions, place))
 
     def _take_pod(self) -> None:

@@ -19,7 +19,6 @@ from vk_provider.agent.worker.cgroups import (
     write_pod_config,
 )
 from vk_provider.agent.worker.containers import build_resources
-from vk_provider.agent.worker.core import regular_container_started
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.observed import Observation, State
 from vk_provider.agent.worker.recorder import Recorder
@@ -36,7 +35,7 @@ from vk_provider.agent.worker.resize import (
     with_resource,
 )
 from vk_provider.agent.worker.sandbox import cgroup_parent
-from vk_provider.agent.worker.spec import find_ref, generation_of, init_containers
+from vk_provider.agent.worker.spec import find_ref, generation_of
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.podresources import ResourceConfig, build_resource_config, inherit_limits
 from vk_provider.rfc3339 import format_time
@@ -93,27 +92,36 @@ class Resizer:
         running = frozenset(c.name for c in observed.containers if c.state is State.RUNNING)
         return plan_resize(self._memory.pod, self._memory.actuated, self._memory.actuated_pod, running)
 
-    async def apply(self, plan: ResizePlan, observed: Observation) -> None:
+    async def apply(self, plan: ResizePlan, observed: Observation, *, initialized: bool) -> None:
         """Update running containers and the pod's cgroup, memory before CPU as a kubelet does it.
 
         The pod's cgroup must always be at least as wide as each of theirs: it grows first and shrinks last.
+        initialized: the init containers are done; as with a kubelet, the pod itself counts as resized only then
         """
-        parent = cgroup_parent(self._memory.pod)
-        now = await asyncio.to_thread(read_pod_config, parent, self._root)
-        wanted = await asyncio.to_thread(bounded_config, build_resource_config(self._memory.pod), self._root)
+        now, wanted = await self._read_configs()
         error = await self._refuse_decrease(plan, observed, now, wanted)
         for resource in RESIZABLE:
             error = error or await self._resize(resource, plan.update.get(resource) or (), observed, now, wanted)
-        if not error and self._has_begun(observed):
+        if not error and initialized:
             self._memory.actuated_pod = self._memory.allocated_pod
         self._settle(error, observed)
 
-    def _has_begun(self, observed: Observation) -> bool:
-        """As a kubelet, the pod itself counts as resized once its init containers are done."""
+    async def widen(self) -> None:
+        """Before containers start: make the pod's cgroup as wide as they are now, where its sandbox is older than the
+        resize. cgroup v1 refuses a quota above that of the pod."""
+        if not self.in_progress:
+            return
+        now, wanted = await self._read_configs()
+        if now is None:
+            return
+        for resource in RESIZABLE:
+            await self._write(_split(resource, now, wanted)[0])
+
+    async def _read_configs(self) -> tuple[ResourceConfig | None, ResourceConfig]:
+        """What the pod's cgroup has (None: there is none), and what it should have."""
         pod = self._memory.pod
-        return observed.active_sandbox is not None and (
-            not init_containers(pod) or regular_container_started(pod, observed)
-        )
+        now = await asyncio.to_thread(read_pod_config, cgroup_parent(pod), self._root)
+        return now, await asyncio.to_thread(bounded_config, build_resource_config(pod), self._root)
 
     async def _refuse_decrease(
         self, plan: ResizePlan, observed: Observation, now: ResourceConfig | None, wanted: ResourceConfig

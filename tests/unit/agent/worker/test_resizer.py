@@ -13,6 +13,7 @@ from tests.unit.agent.worker.builders import container, exited, observed, pod, r
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.runtime import RuntimeServiceError
 from vk_provider.agent.worker.cgroups import read_pod_config, write_pod_config
+from vk_provider.agent.worker.core import ProbeResults, compute_actions
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.observed import Observation
 from vk_provider.agent.worker.recorder import Recorder
@@ -86,7 +87,8 @@ class Resize:
         self.resizer.allocate()
 
     async def apply(self, seen: Observation) -> None:
-        await self.resizer.apply(self.resizer.plan(seen), seen)
+        initialized = compute_actions(self.memory.pod, seen, ProbeResults()).initialized
+        await self.resizer.apply(self.resizer.plan(seen), seen, initialized=initialized)
 
     def conditions(self) -> dict[str, tuple[str, int]]:
         return {
@@ -139,6 +141,34 @@ async def test_a_running_init_container_is_resized_and_the_pod_counts_once_it_ha
     assert resize.conditions() == {"PodResizeInProgress": ("", 2)}, "the init containers are not done"
     await resize.apply(observed(exited(init), running(main)))
     assert resize.conditions() == {} and resize.reasons == ["ResizeStarted", "ResizeCompleted"]
+
+
+async def test_the_pod_counts_as_resized_while_a_container_behind_a_sidecar_waits_for_its_config_map(
+    tmp_path: Path,
+) -> None:
+    side, main = {**container("side"), "restartPolicy": "Always"}, container("main")
+    resize = Resize(tmp_path, pod(main, init=[side], resources={"limits": {"cpu": "100m"}}))
+    resize.to(main, init=[side], resources={"limits": {"cpu": "200m"}})
+    await resize.apply(observed())
+    assert resize.conditions() == {"PodResizeInProgress": ("", 2)}, "the sidecar does not run yet"
+    await resize.apply(observed(running(side)))
+    assert resize.conditions() == {} and resize.reasons == ["ResizeStarted", "ResizeCompleted"]
+
+
+async def test_a_pod_whose_sandbox_is_older_than_its_resize_is_widened_before_containers_start(tmp_path: Path) -> None:
+    resize = Resize(tmp_path, pod(container("main"), resources=limits("100m", "64Mi")))
+    first = read_pod_config(PARENT, tmp_path)
+    await resize.resizer.widen()
+    assert read_pod_config(PARENT, tmp_path) == first, "nothing is resized"
+    resize.to(container("main"), resources=limits("200m", "32Mi"))
+    await resize.resizer.widen()
+    assert first is not None
+    assert read_pod_config(PARENT, tmp_path) == replace(first, cpu_quota=20_000), "it only grows"
+    assert resize.conditions() == {"PodResizeInProgress": ("", 2)}
+
+
+def limits(cpu: str, memory: str) -> Json:
+    return {"limits": {"cpu": cpu, "memory": memory}}
 
 
 async def test_a_pod_limit_below_what_the_pod_uses_is_an_error_of_the_resize_that_started(tmp_path: Path) -> None:
