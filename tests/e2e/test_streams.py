@@ -76,6 +76,14 @@ def test_attach_sees_output_and_feeds_standard_input(world: Namespace) -> None:
     assert world.logs("reader") == "ready\ngot one\nend of input\n"
 
 
+def test_attach_of_standard_error_beside_a_terminal_is_refused_as_by_a_kubelet(world: Namespace) -> None:
+    world.apply(pod("terminal", container(world.nodeless.image, SLEEP, tty=True)))
+    world.wait_ready("terminal")
+    result = world.kubectl("attach", "terminal", check=False)
+    assert result.returncode == 1
+    assert "code = InvalidArgument desc = tty and stderr cannot both be true" in result.stderr
+
+
 def test_port_forward_carries_http(world: Namespace) -> None:
     port = _free_port()
     with world.background("port-forward", "pod/shell", f"{port}:8080") as forward:

@@ -72,7 +72,7 @@ class StreamHandler:
         except StreamRefusal as refusal:
             return web.Response(status=refusal.status, text=str(refusal))
         except AgentError as error:
-            return web.Response(status=500, text=str(error))
+            return web.Response(status=500, text=text_of(error))
         if result.exit_code != 0:
             stderr = result.stderr.decode(errors="replace")
             return web.Response(
@@ -93,11 +93,10 @@ class StreamHandler:
         options = parse_stream_options(request.query)
         name = request.query.get("container", "")
         container_id = await self._running_container(name, f"container {name} not found in pod {self._full_name()}")
-        # The terminal was decided when the container was created; the request cannot change it.
+        # The terminal was decided when the container was created; the request cannot change it. The runtime refuses
+        # a standard error beside it, as on a kubelet (GetAttach in pkg/kubelet/kubelet_pods.go).
         tty = bool((self._view.container_spec(name) or {}).get("tty"))
-        return await self._runtime.attach_url(
-            container_id, options.stdin, options.stdout, options.stderr and not tty, tty
-        )
+        return await self._runtime.attach_url(container_id, options.stdin, options.stdout, options.stderr, tty)
 
     async def _port_forward_url(self, request: web.Request) -> str:
         websocket = request.headers.get("Upgrade", "").lower() == "websocket"
@@ -171,8 +170,13 @@ def refuse_runtime(error: AgentError) -> web.Response:
     """An error of the runtime as a kubelet passes it on: the gRPC code decides the HTTP status."""
     code = getattr(error, "code", "")
     if code == "NOT_FOUND":
-        return refuse(404, str(error))
-    response = refuse(429 if code == "RESOURCE_EXHAUSTED" else 500, str(error))
+        return refuse(404, text_of(error))
+    response = refuse(429 if code == "RESOURCE_EXHAUSTED" else 500, text_of(error))
     if code == "RESOURCE_EXHAUSTED":
         response.headers["Retry-After"] = "60"
     return response
+
+
+def text_of(error: AgentError) -> str:
+    """As a kubelet shows it: an error of the runtime with its gRPC code (WriteError, kubelet/pkg/cri/streaming)."""
+    return str(getattr(error, "status_text", error))
