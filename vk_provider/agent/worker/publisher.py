@@ -114,15 +114,16 @@ class StatusPublisher:
         memory = self._memory
         # What is observed after this is at least as new as these facts.
         stopped, finished = memory.stopped, memory.finished
+        # A pod that has not been Running yet has its allocated resources in the status.
+        looks = not stopped and memory.status.get("phase") == "Running"
+        config = await asyncio.to_thread(read_pod_config, cgroup_parent(memory.pod)) if looks else None
+        # Nothing is awaited between this and the computed status: a restart that ends then would overtake it.
         self.observed = await self._observe()
         if not stopped:
             visible = self.observed.without(memory.starting)
             pod_ip = memory.context(self._facts).pod_ips[0]
             trigger, self._pass_begun = self._pass_begun, False
             self._probes.sync(memory.pod, visible, pod_ip, terminating=memory.must_stop, trigger=trigger)
-        # A pod that has not been Running yet has its allocated resources in the status.
-        looks = not stopped and memory.status.get("phase") == "Running"
-        config = await asyncio.to_thread(read_pod_config, cgroup_parent(memory.pod)) if looks else None
         status = self.compute_status(self.observed, config, stopped=stopped)
         memory.status = status
         if (status, finished) == self._sent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from tests.unit.agent.worker.builders import PROBE, container, pod, sidecar
 from tests.unit.agent.worker.workerrig import Rig, WorkerRig, entry_of
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.runtime import RuntimeServiceError
+from vk_provider.agent.worker import publisher
 from vk_provider.agent.worker.errors import InterruptedByStop
 from vk_provider.jsontypes import Json
 
@@ -147,6 +149,35 @@ async def test_an_observation_that_a_restart_has_overtaken_is_not_told(rig: Rig)
     world.runtime.step = step  # type: ignore[method-assign]
     await world.run._lifecycle.sync()
     gate.set()
+    await late[0]
+    assert world.told.changes("main") == [("running", 0), ("running", 1)]
+
+
+@pytest.mark.parametrize("after", ["stop", "create"])
+async def test_no_restart_overtakes_a_status_whose_pods_cgroup_is_read_slowly(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    world = rig(pod(container("main"), policy="OnFailure"))
+    await world.start()
+    world.change("main", image="busybox:2")
+    read, over = threading.Event(), threading.Event()
+
+    def read_slowly(*_: Any) -> None:
+        read.set()
+        assert over.wait(10)
+
+    late: list[asyncio.Task[None]] = []
+
+    async def step() -> None:
+        created = any(c.state == pb.CONTAINER_CREATED for c in world.runtime.containers.values())
+        if not late and created == (after == "create"):
+            monkeypatch.setattr(publisher, "read_pod_config", read_slowly)
+            late.append(asyncio.create_task(world.publish()))
+            await asyncio.to_thread(read.wait, 10)
+
+    world.runtime.step = step  # type: ignore[method-assign]
+    await world.run._lifecycle.sync()
+    over.set()
     await late[0]
     assert world.told.changes("main") == [("running", 0), ("running", 1)]
 
