@@ -47,6 +47,7 @@ async def answer_without_end(agent: HostileAgent, request: web.Request) -> web.S
     response.enable_chunked_encoding()
     await response.prepare(request)
     while True:
+        await drain(request)  # a write that need not wait gives nobody else a turn
         await response.write(BLOCK * 16)
 
 
