@@ -81,6 +81,7 @@ async def flood_largest_messages(agent: HostileAgent, session: Session) -> None:
     room = MAX_UP_BYTES - len(orjson.dumps(message)) - 1
     data = orjson.dumps({**message, "unknown": "x" * room})
     while True:
+        await session.drain()
         await session.say(data)
 
 
