@@ -1,7 +1,7 @@
 """Runs nft: one table of family inet whose revision is an element of its own set `revision` (serviceproxy, netpolicy).
 
 Commands run in a thread of their own: a provider of hundreds of megabytes must not be copied by a fork on the event
-loop, and subprocess uses vfork.
+loop, and subprocess uses vfork. Small texts can do without a process (`libnftables`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import re
 import subprocess
 from collections.abc import Sequence
 
+from vk_provider.aiokit.libnftables import NftLibrary
 from vk_provider.errors import VkError
 
 APPLY_LIMIT_S = 120.0
 """10,000 Services take seconds; more on a small machine that is busy."""
 READ_LIMIT_S = 30.0
+IN_PROCESS_BYTES = 16 << 10
+"""A longer text is given to a process: what it takes to read it would stay with this one."""
 _REVISION = re.compile(r"elements = \{ ([0-9a-f:.]+) \}")
 
 
@@ -37,19 +40,31 @@ def parse_revision(listed: str) -> str:
 
 
 class NftTable:
-    """name:   of the table
-    prefix: command that nft is run by, such as one that enters another network namespace
+    """name:    of the table
+    prefix:  command that nft is run by, such as one that enters another network namespace
+    library: applies small texts without a process, in the network namespace of this one. A fault of nft's would end
+             this process: right for an agent, whose own pod's tables they are, and not for a provider
     """
 
-    def __init__(self, name: str, prefix: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, prefix: Sequence[str] = (), library: NftLibrary | None = None) -> None:
         self.name = name
         self._nft = (*prefix, "nft")
+        self._library = library
 
     async def apply(self, text: str) -> None:
         """Apply the commands of `text` in one transaction: all of them or none. Raises NftError.
 
-        Cancelled, it ends nft; whether the text was applied is then unknown.
+        Cancelled, it ends nft, if that runs; whether the text was applied is then unknown.
         """
+        if "\0" in text:
+            raise NftError("nft: a text with a zero byte, where nft would end to read")
+        if self._library is not None and len(text) <= IN_PROCESS_BYTES:
+            done = await asyncio.to_thread(self._library.run, text)
+            if done is not None:
+                code, errors = done
+                if code:
+                    raise NftError(_describe(errors, code))
+                return
         await self._run(("-f", "-"), text, APPLY_LIMIT_S)
 
     async def read_revision(self) -> str:
@@ -126,11 +141,12 @@ class _Command:
                 process.communicate()
                 raise NftError(f"nft: no end after {self._limit_s:g} s") from None
         if process.returncode:
-            raise self._describe(errors, process.returncode)
+            said = _describe(errors, process.returncode)
+            raise (_NoTableError if self._text is None and "No such file or directory" in said else NftError)(said)
         return output
 
-    def _describe(self, errors: str, code: int) -> NftError:
-        """nft repeats the whole line that it could not read, which may be a megabyte, below its own words."""
-        said = next((line for line in errors.splitlines() if "Error:" in line), "") or " ".join(errors.split())
-        kind = _NoTableError if self._text is None and "No such file or directory" in said else NftError
-        return kind(f"nft: {said[:1000] or f'exit code {code}'}")
+
+def _describe(errors: str, code: int) -> str:
+    """nft repeats the whole line that it could not read, which may be a megabyte, below its own words."""
+    said = next((line for line in errors.splitlines() if "Error:" in line), "") or " ".join(errors.split())
+    return f"nft: {said[:1000] or f'exit code {code}'}"

@@ -17,6 +17,7 @@ from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.proxy.copies import TableCopy
 from vk_provider.agent.proxy.ruleset import RulesetWatch
 from vk_provider.agent.proxy.table import KERNEL_NAMES, Change, Table
+from vk_provider.aiokit.libnftables import NftLibrary
 from vk_provider.aiokit.nft import NftError, NftTable
 from vk_provider.errors import AgentError
 from vk_provider.jsontypes import Json
@@ -49,8 +50,9 @@ class TableKeeper:
         self._report = report
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
+        library = NftLibrary()
         self._tables = {
-            name: Table(name, TableCopy(directory / f"{name}.copy"), NftTable(table))
+            name: Table(name, TableCopy(directory / f"{name}.copy"), NftTable(table, library=library))
             for name, table in KERNEL_NAMES.items()
         }
         self._by_kernel_name = {table.nft.name: table for table in self._tables.values()}
