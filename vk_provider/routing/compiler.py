@@ -17,7 +17,7 @@ from vk_provider.routing.tables import ServiceTables
 from vk_provider.serviceproxy.hostport import HostPort
 from vk_provider.serviceproxy.index import ServiceIndex
 
-SETTLE_S = 0.005
+SETTLE_S = 0.002
 """Changes that come together, such as a Service and its slice, make one table."""
 MIN_INTERVAL_S = 0.1
 INTERVAL_PER_FOLLOWER_S = 0.001

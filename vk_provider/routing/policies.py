@@ -28,7 +28,7 @@ from vk_provider.routing.policytables import PolicyTables, PolicyTexts
 
 log = logging.getLogger(__name__)
 
-SETTLE_S = 0.005
+SETTLE_S = 0.002
 """Changes that come together make one table."""
 MIN_INTERVAL_S = 0.1
 TURN_S = 0.004
