@@ -35,6 +35,7 @@ TEXT_RULES = (
     _text("bare IDs", r"\b[0-9a-f]{64}\b", "ID", "containers and sandboxes in messages of the runtime"),
     _text("times", r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?( ?(Z|[+-]\d\d:?\d\d))?( UTC)?", "TIME", "two clocks"),
     _text("log times", r"\b\d\d:\d\d:\d\d(\.\d+)?\b", "TIME", "two clocks"),
+    _text("klog's process", r"\b([IWEF]\d{4} TIME) +\d+ (\w+\.go:\d+\])", r"\1 PID \2", "kubectl's process ID"),
     _text(
         "durations of pulls",
         r"in \d[\w.µ]*s( \(\d[\w.µ]*s including waiting\))?",
