@@ -1,7 +1,8 @@
 """10,000 Services in the real API server: until they work on an instance, until a changed endpoint is reached, memory,
 and how much later a pod runs. Beside it kube-proxy on the same API server, in the network namespace of a pod.
 
-Endpoints that are connected to are pods of the local cloud. While one of the two is measured the other one is stopped.
+Endpoints that are connected to are pods of the local cloud. While one of the two is measured the other one is stopped,
+and so are the agents of all instances but the client's: each would have processors of its own, as kube-proxy has here.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tests.bench.prometheus import Scrape
 from vk_provider.agent.proxy.ruleset import read_revision
 
 SERVICES, FEW = 10_000, 100
-CHANGES, THEIR_CHANGES = 11, 5
+CHANGES, COUNTED_CHANGES, THEIR_CHANGES = 11, 3, 11
 SETTLE_S = 12.0
 """Longer than the interval of stats samples: everything that is imported late has been."""
 LIMIT_S = 90.0
@@ -98,11 +99,14 @@ class _Measurement:
 
     async def _change(self, provider: Provider, places: dict[str, PodPlace], ip: str) -> tuple[list[float], float]:
         """Milliseconds from each change's write to the first connection; bytes to each instance for a change."""
+        with _stopped(*(place.agent for name, place in places.items() if name != "client")):
+            took = await self._time_changes(places, places["client"].pod, ip, CHANGES)
+        await asyncio.sleep(1.0)
         before = await _sent(self._api, provider)
-        took = await self._time_changes(places, places["client"].pod, ip, CHANGES)
+        await self._time_changes(places, places["client"].pod, ip, COUNTED_CHANGES)
         await asyncio.sleep(1.0)
         sent = await _sent(self._api, provider) - before
-        return took, sent / await _sessions(self._api, provider) / CHANGES
+        return took, sent / await _sessions(self._api, provider) / COUNTED_CHANGES
 
     async def _time_changes(self, places: dict[str, PodPlace], client: str, ip: str, count: int) -> list[float]:
         took = []
@@ -166,12 +170,14 @@ def _wait_other_revision(place: PodPlace, before: str) -> float:
 
 
 @contextmanager
-def _stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
+def _stopped(*pids: int) -> Iterator[None]:
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def _start_figures(started_s: float, applied_s: list[float], theirs: _Theirs) -> list[Figure]:
