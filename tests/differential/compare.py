@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.differential.difference import Difference, difference, generalise, gist
-from tests.differential.events import compare_events
+from tests.differential.events import STATUS_LISTS, compare_events
 from tests.differential.history import History, has_begun
 from tests.differential.normalise import (
     Own,
@@ -21,7 +21,7 @@ from tests.differential.normalise import (
     own_of,
     without_unlimited,
 )
-from tests.differential.parting import find_parting
+from tests.differential.parting import TERMINAL, find_parting
 from vk_provider.jsontypes import Json
 
 TOLERANCE_S = 2.5
@@ -30,6 +30,10 @@ LASTING_S = 4.0
 """What one side shows at least this long, the other must have shown at all."""
 LONG_S = 15.0
 """Longer than a kubelet's sync is late (10 s): what it shows a sync later, it has shown by then."""
+STEP_S = 1.5
+"""How far apart the twins may be in what they do: a tick of the kubelet's PLEG (1 s) and its status."""
+OF_CONTAINERS = ("exec", "attach", "portforward", "logs", "cp", "kill", "run")
+"""Actions that a running container, or a pod that is there, answers."""
 ENDING_S = 4.0
 """By which the durations of deletions may differ; a kubelet's clean-up waits for its 1-2 s ticks."""
 
@@ -65,11 +69,35 @@ def _compare_answers(sides: tuple[History, History], owns: tuple[Own, ...]) -> I
             continue
         for name in dict.fromkeys([*values[0], *values[1]]):
             first, second = values[0].get(name), values[1].get(name)
-            if first != second:
+            if first != second and not _have_met_a_step(sides, key):
                 label = (
                     generalise(f": {gist(first, second)}") if name in ("message", "body", "stderr", "stdout") else ""
                 )
                 yield difference(f"answer {_verb(key)}.{name}{label}", first, second)
+
+
+def _have_met_a_step(sides: tuple[History, History], key: str) -> bool:
+    """Whether the question came when, on both sides, a container began or ended, or the pod ended or went: on which
+    side of that moment it was answered is chance."""
+    return _verb(key) in OF_CONTAINERS and all(_steps_around(side, side.asked.get(key)) > 1 for side in sides)
+
+
+def _steps_around(side: History, moment: float | None) -> int:
+    if moment is None:
+        return 0
+    steps = {_step(pod) for pod in side.between(moment - STEP_S, moment + STEP_S)}
+    return len(steps) + (side.gone is not None and abs(side.gone - moment) <= STEP_S)
+
+
+def _step(pod: Json) -> tuple[bool, bool, frozenset[str]]:
+    status = pod.get("status", {})
+    running = (
+        str(item["name"])
+        for key in STATUS_LISTS
+        for item in status.get(key) or ()
+        if "running" in (item.get("state") or {})
+    )
+    return bool(pod["metadata"].get("deletionTimestamp")), status.get("phase") in TERMINAL, frozenset(running)
 
 
 def _verb(key: str) -> str:

@@ -14,6 +14,7 @@ from tests.differential.difference import Difference, generalise
 from tests.differential.history import History, SeenEvent
 from tests.differential.normalise import Own, normalise_text
 from vk_provider.jsontypes import Json
+from vk_provider.rfc3339 import parse_time
 
 EDGE_S = 3.0
 """An event that comes so shortly before the pod's deletion may have been due just after it on the other side."""
@@ -46,6 +47,10 @@ AT_AN_END = re.compile(
 """A probe has met the end of its container: how far that has come, and whether one meets it at all, is chance."""
 MEETINGS = 3
 """Of each kind of probe with one end: the one under way, a tick and one that a pass triggers."""
+BY_SIGNAL = (137, 143)
+"""Exit codes of a container that was stopped."""
+STATUS_LAG_S = 2.0
+"""By which a status may be behind the containers: a tick of the kubelet's PLEG and its PATCH, in whole seconds."""
 NEVER_THERE = "ContainerStatusUnknown"
 STATUS_LISTS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 
@@ -142,9 +147,11 @@ def _stopped(message: str) -> str:
 
 def _is_of_the_moment(side: History, other: History, reason: str, message: str) -> bool:
     """Whether this is the stop of a container that ran when its pod was deleted on this side, and on the other side was
-    between two of its runs, had just ended or not begun yet."""
+    between two of its runs, had just ended or not begun yet, or was just being stopped for its probe."""
     name = _stopped(message) if reason == "Killing" else ""
-    if not name or not _runs_at_deletion(side, name) or _runs_at_deletion(other, name):
+    if not name or not _runs_at_deletion(side, name):
+        return False
+    if _runs_at_deletion(other, name) and not _ends_as_it_is_deleted(other, name):
         return False
     return _restarts(side, name) + _restarts(other, name) > 0 or _has_changed_before_deletion((side, other), name)
 
@@ -190,6 +197,42 @@ def _runs_at_deletion(side: History, name: str) -> bool:
     if side.deleted is None:
         return False
     return any(_runs(pod, name) for pod in side.between(side.deleted - 0.001, side.deleted - 0.001)[-1:])
+
+
+def _ends_as_it_is_deleted(side: History, name: str) -> bool:
+    """Whether the container, which the status still shows as running, was ending then: by itself, or for its probe."""
+    if side.deleted is None:
+        return False
+    for seen in side.events.values():
+        text, where = str(seen.event.get("message", "")), str(seen.event["involvedObject"].get("fieldPath", ""))
+        if "will be restarted" in text and _container(where) == name and _is_just_before_deletion(side, seen.last):
+            return True
+    asked = next((t for item in side.versions if (t := _asked_to_go(item.pod)) is not None), None)
+    ends = [
+        parse_time(end["finishedAt"])
+        for item in side.versions
+        for each in statuses_of(item.pod, name)
+        for end in _ends(each)
+        if end.get("finishedAt") and end.get("exitCode") not in BY_SIGNAL
+    ]
+    return asked is not None and any(asked - STATUS_LAG_S <= end <= asked + 1 for end in ends)
+
+
+def _is_just_before_deletion(side: History, moment: float) -> bool:
+    return side.deleted is not None and side.deleted - EDGE_S < moment < side.deleted + LAG_S
+
+
+def _asked_to_go(pod: Json) -> float | None:
+    """When the pod was deleted, by the API server's clock in whole seconds; None while it is not."""
+    metadata = pod["metadata"]
+    if not metadata.get("deletionTimestamp"):
+        return None
+    return parse_time(metadata["deletionTimestamp"]) - float(metadata.get("deletionGracePeriodSeconds") or 0)
+
+
+def _ends(container: Json) -> list[Json]:
+    states = (container.get("state") or {}, container.get("lastState") or {})
+    return [state["terminated"] for state in states if "terminated" in state]
 
 
 def _has_changed_before_deletion(sides: tuple[History, History], name: str) -> bool:

@@ -30,13 +30,15 @@ class SeenEvent:
 
 @dataclass(slots=True)
 class History:
-    """One twin. Times are monotonic; `started` is what actions count from, `snaps` are moments to compare at."""
+    """One twin. Times are monotonic; `started` is what actions count from, `snaps` are moments to compare at,
+    `asked` is when an action of `answers` was begun."""
 
     namespace: str
     node: str
     versions: list[Version] = field(default_factory=list)
     events: dict[str, SeenEvent] = field(default_factory=dict)
     answers: dict[str, Json] = field(default_factory=dict)
+    asked: dict[str, float] = field(default_factory=dict)
     snaps: dict[str, float] = field(default_factory=dict)
     created: Json = field(default_factory=dict)
     started: float | None = None

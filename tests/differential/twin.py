@@ -121,6 +121,7 @@ class Twin:
         if action.verb == "snap":
             self.history.snaps[f"snap at {action.at:g} s"] = time.monotonic()
         elif self._actor.knows(action.verb):
+            self.history.asked[key] = time.monotonic()
             self.history.answers[key] = await self._actor.perform(action)
         else:
             self.history.answers[key] = {"error": f"no such verb {action.verb}"}

@@ -24,10 +24,31 @@ def _timing(draft: Draft, kind: str) -> Json:
     return timing
 
 
-def _put(draft: Draft, kind: str, handler: Json, container: Json | None = None) -> None:
+def _put(draft: Draft, kind: str, handler: Json, container: Json | None = None) -> Json:
     target = draft.main if container is None else container
-    target[kind] = {**handler, **_timing(draft, kind)}
+    probe: Json = {**handler, **_timing(draft, kind)}
+    target[kind] = probe
     draft.last(14)
+    return probe
+
+
+CLEAR_S = 1.5
+"""Two probers are a period apart at most, and a busy machine is late."""
+
+
+def clear_of_deadline(probe: Json, wanted_s: float) -> float:
+    """`wanted_s` after the start of a container, or another moment: not where it is chance whether the probe's last
+    failure that counts comes before it. A prober ticks from a random moment of its period on."""
+    period_s, failures = probe["periodSeconds"], probe["failureThreshold"]
+    earliest = probe.get("initialDelaySeconds", 0) + period_s * (failures - 1)
+    latest = earliest + period_s
+    if earliest - CLEAR_S < wanted_s < latest + CLEAR_S:
+        return float(latest + CLEAR_S) if earliest - CLEAR_S < 1 else earliest - CLEAR_S
+    return wanted_s
+
+
+def _ok_after(seconds: float) -> list[str]:
+    return shell(f"sleep {seconds:g}; touch /tmp/ok; exec sleep 3600")
 
 
 def _kind(draft: Draft) -> str:
@@ -64,8 +85,8 @@ def probe_exec_hangs(draft: Draft) -> None:
 
 @feature
 def probe_of_a_late_server(draft: Draft) -> None:
-    draft.main["command"] = shell("sleep 3; touch /tmp/ok; exec sleep 3600")
-    _put(draft, _kind(draft), {"exec": {"command": ["cat", "/tmp/ok"]}})
+    probe = _put(draft, _kind(draft), {"exec": {"command": ["cat", "/tmp/ok"]}})
+    draft.main["command"] = _ok_after(clear_of_deadline(probe, 3))
 
 
 @feature
@@ -111,17 +132,18 @@ def probe_grpc(draft: Draft) -> None:
 
 @feature
 def probe_of_a_sidecar(draft: Draft) -> None:
-    side = draft.add_init("side", shell("sleep 2; touch /tmp/ok; exec sleep 3600"), restartPolicy="Always")
+    side = draft.add_init("side", _ok_after(2), restartPolicy="Always")
     command = draft.random.choice((["cat", "/tmp/ok"], ["false"], ["true"]))
-    _put(draft, _kind(draft), {"exec": {"command": command}}, side)
+    probe = _put(draft, _kind(draft), {"exec": {"command": command}}, side)
+    side["command"] = _ok_after(clear_of_deadline(probe, 2))
     draft.last(18)
 
 
 @feature
 def all_three_probes(draft: Draft) -> None:
-    draft.main["command"] = shell("sleep 2; touch /tmp/ok; exec sleep 3600")
     for kind in KINDS:
-        _put(draft, kind, {"exec": {"command": ["cat", "/tmp/ok"]}})
+        probe = _put(draft, kind, {"exec": {"command": ["cat", "/tmp/ok"]}})
+    draft.main["command"] = _ok_after(clear_of_deadline(probe, 2))  # of the startup probe: the others wait for it
 
 
 @feature

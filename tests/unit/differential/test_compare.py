@@ -53,6 +53,20 @@ def test_answers_are_compared_word_by_word_and_a_message_is_named_by_where_it_de
     assert any(kind.startswith("answer logs.body: ") and "odd" in kind and "even" in kind for kind in found)
 
 
+@pytest.mark.parametrize("asked", [4.5, 8.0])
+@pytest.mark.parametrize("verb", ["exec", "patch"])
+def test_a_question_that_meets_the_end_of_a_container_is_answered_by_chance(verb: str, asked: float) -> None:
+    def ending(namespace: str, uid: str, at: float, answer: str) -> History:
+        last = pod(uid, "10.0.0.9", "Succeeded", container(terminated={"exitCode": 0}))
+        made = history(namespace, (0, pod(uid)), (at, last))
+        made.answers, made.asked = {f"0 {verb}": {"code": answer}}, {f"0 {verb}": asked}
+        return made
+
+    found = {each.kind for each in compare(ending(OURS, "u-1", 4, "0"), ending(THEIRS, "u-2", 5, "1"))}
+    by_chance = verb == "exec" and asked == 4.5
+    assert found == (set() if by_chance else {f"answer {verb}.code"})
+
+
 def test_a_pod_that_takes_much_longer_to_go_is_a_difference() -> None:
     ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
     theirs.gone = 40.0

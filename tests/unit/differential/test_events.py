@@ -1,11 +1,14 @@
 """What of the events counts as a difference, and what depends on the moment alone."""
 
+from typing import Any
+
 import pytest
 
 from tests.differential.compare import compare
 from tests.differential.history import History
 from tests.differential.known import unexplained
 from tests.unit.differential.histories import OURS, THEIRS, add_event, container, history, pod, running
+from vk_provider.jsontypes import Json
 
 ERRORED = "Readiness probe errored and resulted in unknown state: rpc error: code = Unknown desc = "
 MEETING = ERRORED + "failed to exec in container: container is in CONTAINER_EXITED state"
@@ -109,6 +112,35 @@ def test_a_stop_that_is_never_said_is_a_difference_however_shortly_after_the_del
     assert kinds(ours, theirs) == {
         "event Normal Killing: Stopping container C @spec.containers{C} (only kubelet)",
     }
+
+
+@pytest.mark.parametrize("exit_code", [3, 137])
+def test_the_stop_of_a_container_is_none_where_it_ended_by_itself_as_the_pod_was_deleted(exit_code: int) -> None:
+    def ending(namespace: str, uid: str) -> History:
+        def version(finished: str, **metadata: Any) -> Json:
+            end = {"exitCode": exit_code, "finishedAt": finished}
+            made = pod(uid, "10.0.0.9", "Running", {**container(running={}), "lastState": {"terminated": end}})
+            made["status"]["containerStatuses"][0]["restartCount"] = 1
+            return {**made, "metadata": {**made["metadata"], **metadata}}
+
+        deleted = {"deletionTimestamp": "2026-11-28T10:00:33Z", "deletionGracePeriodSeconds": 3}
+        last = version("2026-11-28T10:00:30Z", **deleted)
+        return history(namespace, (0, version("2026-11-28T10:00:10Z")), (20.5, last))
+
+    ours, theirs = ending(OURS, "u-1"), ending(THEIRS, "u-2")
+    add_event(theirs, "Killing", "Stopping container main", at=20.5, of="main")
+    found = {kind for kind in kinds(ours, theirs) if "Killing" in kind}
+    assert bool(found) == (exit_code == 137)
+
+
+@pytest.mark.parametrize("at", [10.0, 19.0])
+def test_the_stop_of_a_container_is_none_where_a_probe_was_stopping_it_as_the_pod_was_deleted(at: float) -> None:
+    again = {**container(running={}), "restartCount": 1}
+    ours, theirs = (history(n, (0, pod(u, "10.0.0.9", "Running", again))) for n, u in ((OURS, "u-1"), (THEIRS, "u-2")))
+    for side in (ours, theirs):
+        add_event(side, "Killing", "Container main failed startup probe, will be restarted", at=at, of="main")
+    add_event(theirs, "Killing", "Stopping container main", at=20.5, of="main")
+    assert bool(kinds(ours, theirs)) == (at == 10.0)
 
 
 def test_a_stop_that_has_another_cause_than_the_deletion_is_a_difference_though_nothing_ran_then() -> None:

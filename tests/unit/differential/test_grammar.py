@@ -1,7 +1,10 @@
 """Random cases: the same for the same seed, each feature alone first, and every one a manifest that reads back."""
 
+import pytest
+
 from tests.differential.case import parse_case
 from tests.differential.grammar.generate import build, generate
+from tests.differential.grammar.probes import clear_of_deadline
 from tests.differential.grammar.registry import ACTIONS, FEATURES
 
 
@@ -40,3 +43,16 @@ def test_every_volume_that_is_mounted_is_there_and_names_are_unique() -> None:
         assert len(set(volumes)) == len(volumes)
         assert len({container["name"] for container in containers}) == len(containers)
         assert {mount["name"] for item in containers for mount in item.get("volumeMounts", ())} <= set(volumes)
+
+
+@pytest.mark.parametrize("wanted_s", [1, 2, 3])
+@pytest.mark.parametrize("delay_s", [0, 1, 2])
+@pytest.mark.parametrize("failures", [1, 2, 3])
+@pytest.mark.parametrize("period_s", [1, 2])
+def test_what_a_probe_waits_for_does_not_come_with_its_deadline(
+    period_s: int, failures: int, delay_s: int, wanted_s: int
+) -> None:
+    probe = {"periodSeconds": period_s, "failureThreshold": failures, "initialDelaySeconds": delay_s}
+    moment = clear_of_deadline(probe, wanted_s)
+    earliest = delay_s + period_s * (failures - 1)
+    assert moment >= 1 and not earliest - 1 < moment < earliest + period_s + 1
