@@ -25,6 +25,9 @@ from vk_provider.agent.worker.observed import (
 )
 from vk_provider.agent.worker.status_resources import parse_runtime_resources
 
+SIGKILLED = 137
+OOM_KILLED = "OOMKilled"
+
 
 class Observer:
     """One list of sandboxes and one of containers a call; a container's status is asked for once a state."""
@@ -35,6 +38,13 @@ class Observer:
         self._containers: dict[tuple[str, int], ObservedContainer] = {}
         self._sandboxes: dict[tuple[str, int], ObservedSandbox] = {}
         self._forgotten = 0
+        self._out_of_memory: set[str] = set()
+
+    def note_out_of_memory(self, container_id: str) -> None:
+        """The runtime has told of it. CRI learns of that and of the exit in any order, so a status that was read at the
+        exit may say "Error" for good (containerd 1.6)."""
+        self._out_of_memory.add(container_id)
+        self.forget(container_id)
 
     def forget(self, container_id: str) -> None:
         """Read this container's status anew: its resources were updated."""
@@ -73,6 +83,8 @@ class Observer:
                 return None
             known = parse_container(status, listed.pod_sandbox_id)
             if known.state is State.EXITED:
+                if known.id in self._out_of_memory and known.exit_code == SIGKILLED and known.reason == "Error":
+                    known = replace(known, reason=OOM_KILLED)
                 known = await asyncio.to_thread(_with_message, known, status)
             if forgotten == self._forgotten:  # else it may have been read before the update
                 self._containers[(listed.id, int(status.state))] = known
@@ -81,6 +93,7 @@ class Observer:
     def _forget_removed(self, sandboxes: list[pb.PodSandbox], containers: list[pb.Container]) -> None:
         alive = {sandbox.id for sandbox in sandboxes} | {container.id for container in containers}
         self._containers = {key: known for key, known in self._containers.items() if key[0] in alive}
+        self._out_of_memory &= alive
         self._sandboxes = {key: known for key, known in self._sandboxes.items() if key[0] in alive}
 
 

@@ -75,7 +75,7 @@ class PodRun:
         self._stop = StopRequest()
         recorder = Recorder(outbox, memory.uid)
         hooks = HookRunner(runtime, self._http, recorder)
-        observer = Observer(runtime, memory.uid)
+        self._observer = observer = Observer(runtime, memory.uid)
         self._probes = ProbeManager(Prober(runtime, self._http), recorder, self._look_again)
         self._puller = ImagePuller(images, recorder)
         self._killer = ContainerKiller(runtime, hooks, recorder, memory, facts)
@@ -206,14 +206,20 @@ class PodRun:
     async def _watch_events(self) -> None:
         async for event in self._runtime.events():
             log.debug("runtime event %s %s", event.kind, event.container_id)
-            if event.kind in ("exit", "sandbox-exit", "delete"):
-                # A restarted runtime sends only the event of the delete.
-                if event.container_id not in self._ending:
-                    self._follow(self._await_exit(event))
-            elif event.kind == "resync":
-                self._follow(self._settle_resync())
-            else:
-                self._look_again()
+            self.take_event(event)
+
+    def take_event(self, event: RuntimeEvent) -> None:
+        """Look at the runtime again; after an exit once it knows of it."""
+        if event.kind in ("exit", "sandbox-exit", "delete"):
+            # A restarted runtime sends only the event of the delete.
+            if event.container_id not in self._ending:
+                self._follow(self._await_exit(event))
+        elif event.kind == "resync":
+            self._follow(self._settle_resync())
+        else:
+            if event.kind == "oom":
+                self._observer.note_out_of_memory(event.container_id)
+            self._look_again()
 
     def _follow(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name="pod-follow-up")

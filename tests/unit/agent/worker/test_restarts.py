@@ -11,7 +11,7 @@ import pytest
 from tests.unit.agent.worker.builders import PROBE, container, pod, sidecar
 from tests.unit.agent.worker.workerrig import Rig, WorkerRig, entry_of
 from vk_provider.agent.cri import api_pb2 as pb
-from vk_provider.agent.runtime import RuntimeServiceError
+from vk_provider.agent.runtime import RuntimeEvent, RuntimeServiceError
 from vk_provider.agent.worker import publisher
 from vk_provider.agent.worker.errors import InterruptedByStop
 from vk_provider.jsontypes import Json
@@ -180,6 +180,24 @@ async def test_no_restart_overtakes_a_status_whose_pods_cgroup_is_read_slowly(
     over.set()
     await late[0]
     assert world.told.changes("main") == [("running", 0), ("running", 1)]
+
+
+@pytest.mark.parametrize(("exit_code", "reason"), [(137, "OOMKilled"), (1, "Error"), (0, "Completed")])
+@pytest.mark.parametrize("told_first", [True, False])
+async def test_a_container_that_was_killed_for_its_memory_says_so_whenever_the_runtime_learns_of_it(
+    rig: Rig, told_first: bool, exit_code: int, reason: str
+) -> None:
+    world = rig(pod(container("main"), container("other"), policy="Never"))
+    await world.start()
+    event = RuntimeEvent("oom", world.id_of("main"))
+    if told_first:
+        world.run.take_event(event)
+    world.runtime.end(event.container_id, exit_code)
+    await world.publish()
+    if not told_first:
+        world.run.take_event(event)
+        await world.publish()
+    assert entry_of(world.told.statuses[-1], "main")["state"]["terminated"]["reason"] == reason
 
 
 async def test_a_stop_during_a_restart_tells_the_end(rig: Rig) -> None:
