@@ -34,7 +34,7 @@ class NftLibrary:
         with self._lock:
             if not self._is_open():
                 return None
-            code: int = self._library.nft_run_cmd_from_buffer(self._context, text.encode())
+            code: int = self._library.nft_run_cmd_from_buffer(self._context, text.encode(errors="replace"))
             errors: bytes = self._library.nft_ctx_get_error_buffer(self._context) or b""
             self._library.nft_ctx_get_output_buffer(self._context)  # empties it, or it would grow
             return code, errors.decode(errors="replace") if code else ""

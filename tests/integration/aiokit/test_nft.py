@@ -69,6 +69,12 @@ async def test_what_is_no_nft_is_refused_in_one_line(table: NftTable) -> None:
     assert len(str(caught.value)) < 200 and "\n" not in str(caught.value)
 
 
+async def test_what_no_encoding_has_is_refused_as_what_is_no_nft(table: NftTable) -> None:
+    with pytest.raises(NftError):
+        await table.apply(TABLE + "add chain inet vk-test \ud800\n")
+    assert await table.read_revision() == ""
+
+
 async def test_a_text_with_a_zero_byte_is_refused_and_not_cut(table: NftTable) -> None:
     with pytest.raises(NftError):
         await table.apply(TABLE + "\0\nadd chain inet vk-test a\n")
