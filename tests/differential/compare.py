@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.differential.difference import Difference, difference, generalise, gist
-from tests.differential.events import STATUS_LISTS, compare_events
+from tests.differential.events import compare_events, running_of
 from tests.differential.history import History, has_begun
 from tests.differential.normalise import (
     Own,
@@ -32,7 +32,7 @@ LONG_S = 15.0
 """Longer than a kubelet's sync is late (10 s): what it shows a sync later, it has shown by then."""
 STEP_S = 1.5
 """How far apart the twins may be in what they do: a tick of the kubelet's PLEG (1 s) and its status."""
-OF_CONTAINERS = ("exec", "attach", "portforward", "logs", "cp", "kill", "run")
+OF_CONTAINERS = ("exec", "attach", "portforward", "port-forward", "logs", "cp")
 """Actions that a running container, or a pod that is there, answers."""
 ENDING_S = 4.0
 """By which the durations of deletions may differ; a kubelet's clean-up waits for its 1-2 s ticks."""
@@ -90,14 +90,8 @@ def _steps_around(side: History, moment: float | None) -> int:
 
 
 def _step(pod: Json) -> tuple[bool, bool, frozenset[str]]:
-    status = pod.get("status", {})
-    running = (
-        str(item["name"])
-        for key in STATUS_LISTS
-        for item in status.get(key) or ()
-        if "running" in (item.get("state") or {})
-    )
-    return bool(pod["metadata"].get("deletionTimestamp")), status.get("phase") in TERMINAL, frozenset(running)
+    has_ended = pod.get("status", {}).get("phase") in TERMINAL
+    return bool(pod["metadata"].get("deletionTimestamp")), has_ended, running_of(pod)
 
 
 def _verb(key: str) -> str:

@@ -129,9 +129,11 @@ def _count(side: History, own: Own, is_kubelet: bool) -> dict[Key, Counted]:
 
 def _is_at_the_edge(side: History, seen: SeenEvent) -> bool:
     """What follows from the deletion itself is due on both sides."""
-    if side.deleted is None or _stopped(str(seen.event.get("message", ""))):
-        return False
-    return side.deleted - EDGE_S < seen.first < side.deleted + LAG_S
+    return not _stopped(str(seen.event.get("message", ""))) and _is_just_before_deletion(side, seen.first)
+
+
+def _is_just_before_deletion(side: History, moment: float) -> bool:
+    return side.deleted is not None and side.deleted - EDGE_S < moment < side.deleted + LAG_S
 
 
 def _container(where: str) -> str:
@@ -161,12 +163,21 @@ def _ends_a_pass_of_before(side: History, seen: SeenEvent) -> bool:
     to the next start, which it may have to put off."""
     if side.deleted is None or seen.first < side.deleted:
         return False
-    kills = [other for other in side.events.values() if "will be restarted" in str(other.event.get("message", ""))]
-    place = seen.event["involvedObject"].get("fieldPath")
-    return any(
-        kill.event["involvedObject"].get("fieldPath") == place and side.deleted - EDGE_S < kill.last < seen.first
-        for kill in kills
-    )
+    name = _container(_place(seen))
+    return any(side.deleted - EDGE_S < moment < seen.first for moment in _kills_for_probes(side, name))
+
+
+def _place(seen: SeenEvent) -> str:
+    return str(seen.event["involvedObject"].get("fieldPath", ""))
+
+
+def _kills_for_probes(side: History, name: str) -> list[float]:
+    """When the container was stopped for its probe, to be started again."""
+    return [
+        seen.last
+        for seen in side.events.values()
+        if "will be restarted" in str(seen.event.get("message", "")) and _container(_place(seen)) == name
+    ]
 
 
 def _has_spent_all(side: History, kind: str, reason: str) -> bool:
@@ -201,12 +212,8 @@ def _runs_at_deletion(side: History, name: str) -> bool:
 
 def _ends_as_it_is_deleted(side: History, name: str) -> bool:
     """Whether the container, which the status still shows as running, was ending then: by itself, or for its probe."""
-    if side.deleted is None:
-        return False
-    for seen in side.events.values():
-        text, where = str(seen.event.get("message", "")), str(seen.event["involvedObject"].get("fieldPath", ""))
-        if "will be restarted" in text and _container(where) == name and _is_just_before_deletion(side, seen.last):
-            return True
+    if any(_is_just_before_deletion(side, moment) for moment in _kills_for_probes(side, name)):
+        return True
     asked = next((t for item in side.versions if (t := _asked_to_go(item.pod)) is not None), None)
     ends = [
         parse_time(end["finishedAt"])
@@ -216,10 +223,6 @@ def _ends_as_it_is_deleted(side: History, name: str) -> bool:
         if end.get("finishedAt") and end.get("exitCode") not in BY_SIGNAL
     ]
     return asked is not None and any(asked - STATUS_LAG_S <= end <= asked + 1 for end in ends)
-
-
-def _is_just_before_deletion(side: History, moment: float) -> bool:
-    return side.deleted is not None and side.deleted - EDGE_S < moment < side.deleted + LAG_S
 
 
 def _asked_to_go(pod: Json) -> float | None:
@@ -252,8 +255,19 @@ def statuses_of(pod: Json, name: str) -> list[Json]:
     return [each for key in STATUS_LISTS for each in status.get(key) or () if each["name"] == name]
 
 
+def running_of(pod: Json) -> frozenset[str]:
+    """Names of the containers that run."""
+    status = pod.get("status", {})
+    return frozenset(
+        str(each["name"])
+        for key in STATUS_LISTS
+        for each in status.get(key) or ()
+        if "running" in (each.get("state") or {})
+    )
+
+
 def _runs(pod: Json, name: str) -> bool:
-    return any("running" in (each.get("state") or {}) for each in statuses_of(pod, name))
+    return name in running_of(pod)
 
 
 def _restarts(side: History, name: str) -> int:

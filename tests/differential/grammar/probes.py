@@ -7,6 +7,8 @@ from tests.differential.grammar.registry import feature
 from vk_provider.jsontypes import Json
 
 KINDS = ("livenessProbe", "readinessProbe", "startupProbe")
+CLEAR_S = 1.5
+"""Two probers are a period apart at most, and a busy machine is late."""
 
 
 def _timing(draft: Draft, kind: str) -> Json:
@@ -30,10 +32,6 @@ def _put(draft: Draft, kind: str, handler: Json, container: Json | None = None) 
     target[kind] = probe
     draft.last(14)
     return probe
-
-
-CLEAR_S = 1.5
-"""Two probers are a period apart at most, and a busy machine is late."""
 
 
 def clear_of_deadline(probe: Json, wanted_s: float) -> float:
@@ -142,8 +140,9 @@ def probe_of_a_sidecar(draft: Draft) -> None:
 @feature
 def all_three_probes(draft: Draft) -> None:
     for kind in KINDS:
-        probe = _put(draft, kind, {"exec": {"command": ["cat", "/tmp/ok"]}})
-    draft.main["command"] = _ok_after(clear_of_deadline(probe, 2))  # of the startup probe: the others wait for it
+        _put(draft, kind, {"exec": {"command": ["cat", "/tmp/ok"]}})
+    # Of the startup probe: the others wait for it.
+    draft.main["command"] = _ok_after(clear_of_deadline(draft.main["startupProbe"], 2))
 
 
 @feature

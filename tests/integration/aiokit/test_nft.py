@@ -114,7 +114,7 @@ def test_changes_without_a_process_keep_no_memory(enter: ThreadPoolExecutor) -> 
     assert _data_kib() - before < CHANGES // 10, "KiB for each change"
 
 
-async def test_a_library_of_another_kind_is_as_good_as_none(namespace: tuple[str, ...]) -> None:
+def test_a_library_of_another_kind_is_as_good_as_none() -> None:
     assert NftLibrary("libc.so.6").run(TABLE) is None
 
 

@@ -47,7 +47,7 @@ class Observer:
         self.forget(container_id)
 
     def forget(self, container_id: str) -> None:
-        """Read this container's status anew: its resources were updated."""
+        """Read this container's status anew: what the runtime says of it has changed without its state."""
         self._forgotten += 1
         for key in [key for key in self._containers if key[0] == container_id]:
             del self._containers[key]
