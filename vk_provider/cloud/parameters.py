@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict
 from functools import lru_cache
+
+import orjson
 
 from vk_provider.cloud.base import LaunchRequest, Offering
 from vk_provider.errors import CloudRequestError
@@ -13,17 +14,15 @@ from vk_provider.errors import CloudRequestError
 
 def digest_parameters(request: LaunchRequest) -> str:
     """SHA-256 (hex) of a request without its client token."""
-    parameters = [dict(request.tags), request.user_data, request.disk_bytes]
-    if request.shared_host_paths:  # without, as an earlier version has computed it
-        parameters.append(list(request.shared_host_paths))
-    # The JSON text of one list, with the part that many requests share made once.
-    text = f"[{_describe(request.offering)}, {json.dumps(parameters, sort_keys=True)[1:]}"
-    return hashlib.sha256(text.encode()).hexdigest()
+    parameters = [dict(request.tags), request.user_data, request.disk_bytes, list(request.shared_host_paths)]
+    digest = hashlib.sha256(_describe(request.offering))
+    digest.update(orjson.dumps(parameters, option=orjson.OPT_SORT_KEYS))
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=256)
-def _describe(offering: Offering) -> str:
-    return json.dumps(asdict(offering), sort_keys=True)
+def _describe(offering: Offering) -> bytes:
+    return orjson.dumps(asdict(offering), option=orjson.OPT_SORT_KEYS)
 
 
 def check_same_parameters(request: LaunchRequest, first: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from vk_provider.jsontypes import Json
 from vk_provider.netpolicy.compiled import CompiledPolicies
 from vk_provider.netpolicy.judgement import Connection, Judgement, TableReader, find_place, find_rule
-from vk_provider.netpolicy.peer import Peer, Place, Traits, parse_peer, parse_traits
+from vk_provider.netpolicy.peer import Peer, Place, Traits, parse_labels, parse_peer, parse_traits
 from vk_provider.netpolicy.policy import Policy, parse_policy
 from vk_provider.netpolicy.ports import NamedPort
 from vk_provider.netpolicy.table import Table
@@ -69,9 +69,10 @@ class PolicyIndex:
 
     def follow(self, uid: str, pod: Json) -> bool:
         """One of our pods, new or changed. Whether that makes a difference."""
+        known = self._followed.get(uid)
+        if known is not None and (known is _NOBODY or known.labels == parse_labels(pod)):
+            return False  # nothing else that counts here can be changed in a pod
         traits = _NOBODY if (pod.get("spec") or {}).get("hostNetwork") else parse_traits(pod)
-        if self._followed.get(uid) == traits:
-            return False
         self._followed[uid] = traits
         self._join(uid)
         return True

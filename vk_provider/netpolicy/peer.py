@@ -15,11 +15,15 @@ TERMINATED = ("Succeeded", "Failed")
 """Phases of pods that have no address any more."""
 
 
+Labels = tuple[tuple[str, str], ...]
+"""Sorted."""
+
+
 class Traits(NamedTuple):
-    """What pods of one template have in common. labels: sorted; ports: the named ones, in the containers' order."""
+    """What pods of one template have in common. ports: the named ones, in the containers' order."""
 
     namespace: str
-    labels: tuple[tuple[str, str], ...]
+    labels: Labels
     ports: tuple[NamedPort, ...]
 
 
@@ -55,8 +59,11 @@ def trim_pod(pod: Json) -> Json:
 def parse_traits(pod: Json) -> Traits:
     metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
     ports = (port for ports in _port_lists(spec) for item in ports if (port := _parse_port(item)))
-    labels = tuple(sorted((metadata.get("labels") or {}).items()))
-    return Traits(str(metadata.get("namespace") or ""), labels, tuple(ports))
+    return Traits(str(metadata.get("namespace") or ""), parse_labels(pod), tuple(ports))
+
+
+def parse_labels(pod: Json) -> Labels:
+    return tuple(sorted(((pod.get("metadata") or {}).get("labels") or {}).items()))
 
 
 def parse_peer(pod: Json) -> Peer | None:

@@ -39,8 +39,14 @@ def sort_pod_ips(pod_ips: tuple[str, ...] | list[str], host_ips: tuple[str, ...]
     return tuple(chosen)
 
 
-@lru_cache(maxsize=1024)
 def _parse(ip: str) -> tuple[int, str]:
-    """Version and canonical text."""
-    parsed = ipaddress.ip_address(ip)
-    return parsed.version, str(parsed)
+    """Version and canonical text. Raises ValueError for no address."""
+    if ":" in ip:
+        return 6, _canonical_ipv6(ip)
+    ipaddress.IPv4Address(ip)  # takes the canonical text alone
+    return 4, ip
+
+
+@lru_cache(maxsize=1024)
+def _canonical_ipv6(ip: str) -> str:
+    return str(ipaddress.IPv6Address(ip))

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from vk_provider.jsontypes import Json
@@ -104,6 +105,7 @@ def weight_to_shares(weight: int) -> int:
     return (weight - 1) * 262142 // 9999 + 2
 
 
+@lru_cache(maxsize=512)
 def format_milli(milli_cpu: int) -> str:
     return format_quantity(Fraction(milli_cpu, 1000))
 

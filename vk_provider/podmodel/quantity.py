@@ -15,6 +15,8 @@ from vk_provider.podmodel.errors import QuantityError
 
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
+_LARGEST_DECIMAL = sorted(_DECIMAL.items(), key=lambda item: -item[1])
+_LARGEST_BINARY = sorted(_BINARY.items(), key=lambda item: -item[1])
 _PATTERN = re.compile(r"^([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d+)|([KMGTPE]i|[numkMGTPE]?))$")
 
 
@@ -66,14 +68,14 @@ def format_quantity(value: Fraction, binary: bool = False, exponent: bool = Fals
     if value < 0:
         return "-" + format_quantity(-value, binary, exponent)
     if binary and value.denominator == 1:
-        for suffix, shift in sorted(_BINARY.items(), key=lambda item: -item[1]):
+        for suffix, shift in _LARGEST_BINARY:
             if value and value.numerator % (1 << shift) == 0:
                 return f"{value.numerator >> shift}{suffix}"
         return str(value.numerator)
     nano = math.ceil(value * 10**9)
     if nano == 0:
         return "0"
-    for suffix, power in sorted(_DECIMAL.items(), key=lambda item: -item[1]):
+    for suffix, power in _LARGEST_DECIMAL:
         unit = 10 ** (power + 9)
         if nano % unit == 0:
             return f"{nano // unit}e{power}" if exponent and power else f"{nano // unit}{suffix}"

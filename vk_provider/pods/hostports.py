@@ -19,13 +19,21 @@ class HostPortWatch:
     def __init__(self, on_change: OnHostPorts) -> None:
         self._on_change = on_change
         self._known: dict[str, tuple[HostPort, ...]] = {}
+        self._without: set[str] = set()
+        """UIDs of pods that declare none, as most: ports cannot be added to a pod."""
 
     def note(self, record: PodRecord) -> None:
+        if record.uid in self._without:
+            return
+        if not record.forgotten and next(list_ports(record.pod), None) is None:
+            self._without.add(record.uid)
+            return
         ports = find_host_ports(record)
         if ports != self._known.get(record.uid, ()):
             self._set(record, ports)
 
     def forget(self, record: PodRecord) -> None:
+        self._without.discard(record.uid)
         if record.uid in self._known:
             self._set(record, ())
 

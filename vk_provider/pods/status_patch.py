@@ -33,6 +33,7 @@ OWNED_FIELDS = (
 """Fields of PodStatus that a kubelet writes (pkg/kubelet/status, kubelet_pods.go)."""
 
 
+_OWNED_FIELDS = frozenset(OWNED_FIELDS)
 OWNED_CONDITIONS = frozenset(
     {
         "PodScheduled",
@@ -59,7 +60,11 @@ def _is_empty(name: str, value: Any) -> bool:
 
 def owned_status(status: Json) -> Json:
     """The fields of a status that a kubelet publishes, without empty ones."""
-    owned = {name: status[name] for name in OWNED_FIELDS if not _is_empty(name, status.get(name))}
+    owned = {
+        name: value
+        for name, value in status.items()
+        if name in _OWNED_FIELDS and (value or not _is_empty(name, value))  # called for every status: few are empty
+    }
     if "conditions" in owned:
         owned["conditions"] = [item for item in owned["conditions"] if item["type"] in OWNED_CONDITIONS]
     return owned
@@ -105,10 +110,18 @@ def is_published(published: Json | None, status: Json) -> bool:
     """Whether the API server holds `status` (owned_status) already."""
     if published is None:
         return False
-    names = (published.keys() | status.keys()) - {"conditions"}
-    if any(published.get(name) != status.get(name) for name in names):
-        return False
+    for name in published.keys() | status.keys():
+        if name != "conditions" and published.get(name) != status.get(name):
+            return False
     return not _diff_conditions(published.get("conditions") or [], status.get("conditions") or [])
+
+
+def is_same_status(held: Json, known: Json) -> bool:
+    """Whether two owned_statuses say the same: the API server writes nulls, and conditions in an order of its own."""
+    if held.keys() != known.keys() or any(held[name] != known[name] for name in held if name != "conditions"):
+        return False
+    conditions, others = held.get("conditions") or [], _by_type(known.get("conditions") or [])
+    return len(conditions) == len(others) and all(_is_equal(others.get(item["type"]), item) for item in conditions)
 
 
 def build_status_patch(uid: str, published: Json | None, status: Json) -> Json:
@@ -117,6 +130,8 @@ def build_status_patch(uid: str, published: Json | None, status: Json) -> Json:
     before = published or {}
     for name in OWNED_FIELDS:
         value, old = status.get(name), before.get(name)
+        if value == old:
+            continue
         if name == "conditions":
             conditions = _diff_conditions(old or [], value or [])
             if conditions:
@@ -124,7 +139,7 @@ def build_status_patch(uid: str, published: Json | None, status: Json) -> Json:
         elif _is_empty(name, value):
             if not _is_empty(name, old):
                 patch[name] = None
-        elif value is not None and value != old:
+        elif value is not None:
             # Addresses merge by ip: that of an earlier instance would stay, and two of a family are refused.
             replaced = name in _MERGED_BY_IP and old
             patch[name] = [{"$patch": "replace"}, *value] if replaced else _merged(old, value)
@@ -151,7 +166,7 @@ def find_altered(patch: Json, sent: Json, held: Json) -> Altered:
     wanted, kept = (_by_type(status.get("conditions") or []) for status in (sent, held))
     for item in patch.get("conditions") or []:
         kind = item["type"]
-        if kind in wanted and (kind not in kept or _without_nulls(wanted[kind]) != _without_nulls(kept[kind])):
+        if kind in wanted and not _is_equal(kept.get(kind), wanted[kind]):
             altered["conditions", kind] = (wanted[kind], kept.get(kind))
     return altered
 
@@ -182,10 +197,7 @@ def _diff_conditions(old: list[Json], new: list[Json]) -> list[Json]:
     known = {condition["type"]: condition for condition in old}
     wanted = {condition["type"] for condition in new}
     changed = [
-        _replace(known.get(item["type"]) or {}, item)
-        for item in new
-        # The plain comparison first: in most calls nothing has changed.
-        if known.get(item["type"]) != item and _without_nulls(known.get(item["type"]) or {}) != _without_nulls(item)
+        _replace(known.get(item["type"]) or {}, item) for item in new if not _is_equal(known.get(item["type"]), item)
     ]
     passed = (name for name in known if name not in wanted and name in KUBELET_CONDITIONS)
     removed = [{"$patch": "delete", "type": name} for name in passed]
@@ -197,6 +209,11 @@ def _merged(old: Any, new: Any) -> Any:
     if not isinstance(old, dict) or not isinstance(new, dict):
         return new
     return {**{key: None for key in old if key not in new}, **{key: _merged(old.get(key), new[key]) for key in new}}
+
+
+def _is_equal(known: Json | None, condition: Json) -> bool:
+    """The plain comparison first: in most calls nothing has changed, or there is nothing to compare with."""
+    return known == condition or (known is not None and _without_nulls(known) == _without_nulls(condition))
 
 
 def _without_nulls(condition: Json) -> Json:

@@ -23,6 +23,7 @@ from vk_provider.pods.status_patch import (
     as_sent,
     build_status_patch,
     find_altered,
+    is_same_status,
     keep_transition_times,
     owned_status,
 )
@@ -90,7 +91,7 @@ class StatusPublisher:
         named |= {("conditions", item["type"]) for item in patch["status"].get("conditions") or []}
         kept = {key: value for key, value in record.altered.items() if key not in named}
         record.altered = kept | find_altered(patch["status"], status, held)
-        note_held(record, answer)
+        note_held(record, answer, status)
 
     async def _fall_back(self, record: PodRecord, desired: Json, error: KubeApiError) -> None:
         """Publish only a terminal phase with its reason, since the API server can never accept the whole status."""
@@ -121,13 +122,20 @@ class StatusPublisher:
             self._event(record, "Warning", FAILED_STATUS, text)
 
 
-def note_held(record: PodRecord, pod: Json) -> None:
-    """Record what the API server holds, from an answer or a watch event; older versions are ignored."""
+def note_held(record: PodRecord, pod: Json, sent: Json | None = None) -> None:
+    """Record what the API server holds, from an answer or a watch event; older versions are ignored.
+
+    sent: the status of the PATCH that this answers
+    """
     version = resource_version(pod)
     if version < record.published_version:
         return
     record.published_version = version
-    record.published = as_sent(owned_status(pod.get("status") or {}), record.altered)
+    held = as_sent(owned_status(pod.get("status") or {}), record.altered)
+    # A status that says the same stays the same object: it is judged once (state.is_current), and each pod's is kept
+    # once, as what was sent shares its parts with the agent's status.
+    known = record.published if sent is None else sent
+    record.published = known if known is not None and is_same_status(held, known) else held
 
 
 def resource_version(pod: Json) -> int:

@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 AGENT_PORT = 10251
 """TCP port of the agent's HTTPS server on the instance's primary address."""
 
@@ -39,7 +41,7 @@ class BootData:
 
     def to_user_data(self) -> str:
         """Return the user data text: one JSON object."""
-        return json.dumps(
+        return orjson.dumps(
             {
                 "apiVersion": "vk-provider/v1",
                 "kind": "BootData",
@@ -50,8 +52,8 @@ class BootData:
                 "registries": self.registries,
                 "extra": self.extra,
             },
-            sort_keys=True,
-        )
+            option=orjson.OPT_SORT_KEYS,
+        ).decode()
 
     @classmethod
     def from_user_data(cls, text: str) -> BootData:

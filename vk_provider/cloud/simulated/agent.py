@@ -148,7 +148,8 @@ class SimulatedAgent:
         )
 
     def _status_message(self) -> Json:
-        return {"type": "status", "podUID": self.uid, "status": self.status, "finished": self.finished}
+        status = orjson.Fragment(self._status)
+        return {"type": "status", "podUID": self.uid, "status": status, "finished": self.finished}
 
     def _id(self, container: Json) -> str:
         digest = hashlib.sha256(f"{self.instance.instance_id}/{container['name']}".encode()).hexdigest()
