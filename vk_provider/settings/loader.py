@@ -69,7 +69,9 @@ def _build_cloud(value: Any, where: str) -> CloudSettings:
     checked, the configured one's is kept."""
     if not isinstance(value, dict):
         raise SettingError(f"{where} must be a table")
-    names = find_backends().keys() - {item.name for item in list_keys(CloudSettings)}
+    names = find_backends().keys()
+    if taken := sorted(names & {item.name for item in list_keys(CloudSettings)}):
+        raise SettingError(f"a cloud is installed under the name {taken[0]!r}, which is a key of the table {where}")
     common = {key: item for key, item in value.items() if key not in names}
     settings: CloudSettings = build_table(CloudSettings, common, where, beside=names)
     load_backend(settings.backend)
