@@ -8,28 +8,26 @@ from vk_provider.agentclient.base import AgentConnector
 from vk_provider.agentclient.bootsecret import build_launch_id, derive_boot_secret
 from vk_provider.agentclient.https import HttpsConnector
 from vk_provider.agentclient.identity_store import ProviderIdentity
+from vk_provider.cloud.backend import CloudContext
 from vk_provider.cloud.base import Cloud
-from vk_provider.cloud.factory import create_cloud
 from vk_provider.errors import BadStartError
-from vk_provider.settings import RegistrySettings, Settings
+from vk_provider.settings import RegistrySettings, Settings, find_backend
 from vk_provider.wire.bootdata import BootData
 
 
 def create_backend(settings: Settings, identity: ProviderIdentity) -> tuple[Cloud, AgentConnector]:
-    """The cloud (not started) and its connector. The simulated cloud has its own agents; others run the real one."""
+    """The cloud (not started) and the connector to its agents. Raises BadStartError."""
     cloud = check_cloud(settings)
-    if settings.cloud.backend == "simulated":
-        from vk_provider.cloud.simulated.cloud import SimulatedCloud
-        from vk_provider.cloud.simulated.connector import SimulatedConnector
-
-        assert isinstance(cloud, SimulatedCloud)
-        return cloud, SimulatedConnector(cloud)
+    backend, _ = find_backend(settings.cloud)
+    if backend.connect is not None:
+        return cloud, backend.connect(cloud)
     return cloud, HttpsConnector(identity, settings.identity.certificate_ttl_s)
 
 
 def check_cloud(settings: Settings) -> Cloud:
     """The cloud, not started, once its settings were checked as its start does. Raises BadStartError."""
-    cloud = create_cloud(settings.cloud, registry_table(settings.registries))
+    backend, own = find_backend(settings.cloud)
+    cloud: Cloud = backend.create(own, CloudContext(settings.cloud.owner, registry_table(settings.registries)))
     for node in settings.nodes:
         if node.shared_host_paths and not cloud.shares_host_paths:
             raise BadStartError(

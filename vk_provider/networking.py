@@ -26,7 +26,7 @@ from vk_provider.routing.policies import PolicyRouting
 from vk_provider.routing.service import ServiceRouting
 from vk_provider.serviceproxy.hostport import HostPort
 from vk_provider.serviceproxy.table import Table
-from vk_provider.settings import NodeSettings, Settings
+from vk_provider.settings import NodeSettings, Settings, find_backend
 
 
 class Networking:
@@ -117,16 +117,16 @@ class Networking:
     def _build_machine_table(self, node: NodeSettings, addresses: Sequence[str]) -> MachineTable | None:
         """The table of a Node in the network namespace of the provider; None where there is to be none
         (settings.NodeSettings.services_here)."""
-        cloud = self._settings.cloud
         if node.services_here == "off":
             return None
-        if node.services_here == "auto" and (cloud.backend == "simulated" or not owns_address(addresses[0])):
+        backend, own = find_backend(self._settings.cloud)
+        if node.services_here == "auto" and not (backend.has_machines and owns_address(addresses[0])):
             return None
-        is_local = cloud.backend == "local"
+        gateway = backend.gateway_name(own)
         return MachineTable(
             self._routing.source(node.name, node.zone),
-            NftTable(name_table(cloud.local.name if is_local else cloud.owner, node.name)),
+            NftTable(name_table(gateway or self._settings.cloud.owner, node.name)),
             addresses,
-            sees_replies=is_local,  # the machine is the way out for its instances
+            sees_replies=bool(gateway),
             required=node.services_here == "on",
         )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+import msgspec
 import pytest
 
+from vk_provider.cloud.discovery import find_backends, load_backend
+from vk_provider.cloud.local.config import configure
+from vk_provider.cloud.local.store import InstanceStore
 from vk_provider.errors import BadStartError
-from vk_provider.settings import load_settings
+from vk_provider.settings import Settings, load_settings
 
 MINIMAL = '[[nodes]]\nname = "n1"\n'
 
@@ -40,8 +46,20 @@ def test_the_environment_overrides_a_value(tmp_path: Path) -> None:
         (MINIMAL + "[identity]\ncertificate_ttl_s = 1\n", "certificate_ttl_s must be at least"),
         (MINIMAL + 'colour = "red"\n', "unknown key nodes[0].colour"),
         (MINIMAL + "[cloud]\nspeed = 1\n", "unknown key cloud.speed"),
+        (MINIMAL + "[cloud]\nspeed = 1\n", "local, orphan_min_age_s, orphan_sweep_s, owner, simulated)"),
+        (MINIMAL + "[cloud]\nown = 1\n", "unknown key cloud.own"),
+        (MINIMAL + "[cloud.local]\nspeed = 1\n", "unknown key cloud.local.speed (known here: boot_credit_s, "),
+        (MINIMAL + "[cloud.simulated]\nspeed = 1\n", "unknown key cloud.simulated.speed (known here: boot_latency_s, "),
+        (MINIMAL + "cloud = 1\n", "unknown key nodes[0].cloud"),
+        ("cloud = 1\n" + MINIMAL, "cloud must be a table"),
+        (MINIMAL + "[cloud]\nlocal = 1\n", "cloud.local must be a table"),
+        (MINIMAL + "labels = { type = 3 }\n", "nodes[0].labels.type must be a str, not 3"),
+        (MINIMAL + "taint = 1\n", "nodes[0].taint must be a bool, not 1"),
+        (MINIMAL + "port = true\n", "nodes[0].port must be a int, not True"),
+        (MINIMAL + "[cluster]\ndns = [1]\n", "cluster.dns[0] must be a str, not 1"),
+        (MINIMAL + '[logs]\nformat = "xml"\n', "logs.format must be one of 'text', 'json', not 'xml'"),
         (MINIMAL + 'port = "10250"\n', "nodes[0].port must be a int"),
-        (MINIMAL + "port = 123456\n", "is not a TCP port"),
+        (MINIMAL + "port = 123456\n", "nodes[0].port must be a TCP port, not 123456"),
         (MINIMAL + 'address = "here"\n', "is not an IP address"),
         (MINIMAL + MINIMAL, "two nodes have the same name"),
         (MINIMAL + '[[nodes]]\nname = "n2"\n', "same address and port"),
@@ -61,7 +79,13 @@ def test_the_environment_overrides_a_value(tmp_path: Path) -> None:
             'pods.daemonsets must be "refuse", "run" or a label selector',
         ),
         (MINIMAL + '[cloud]\nbackend = "mars"\n', "must be one of 'local', 'simulated'"),
-        (MINIMAL + '[cloud.local]\nsubnet = "10.0.0.0/30"\n', "/24 or larger"),
+        (MINIMAL + '[cloud.local]\nsubnet = "10.0.0.0/27"\n', "/26 or larger"),
+        (
+            MINIMAL + '[cloud.local]\nsubnet = "10.0.0.1/16"\n',
+            "cloud.local.subnet must be an IPv4 network: 10.0.0.1/16 has host",
+        ),
+        (MINIMAL + '[cloud.local]\nipv6_subnet = "fd00::/97"\n', "cloud.local.ipv6_subnet: fd00::/97 is too small"),
+        (MINIMAL + '[cloud]\nbackend = "simulated"\n[cloud.local]\nname = "A"\n', "cloud.local.name 'A' must be"),
         (MINIMAL + '[cloud.local]\nsubnet = "fd00:1::/64"\n', "instances with IPv6 addresses alone are not supported"),
         (MINIMAL + 'ipv6_address = "10.0.0.1"\n', "ipv6_address '10.0.0.1' is not an IPv6 address"),
         (MINIMAL + 'ipv6_address = "nowhere"\n', "ipv6_address 'nowhere' is not an IP address"),
@@ -73,8 +97,9 @@ def test_the_environment_overrides_a_value(tmp_path: Path) -> None:
         (MINIMAL + "[cloud]\norphan_sweep_s = 0\n", "cloud.orphan_sweep_s must be more than 0"),
         (MINIMAL + "[cloud]\nagent_monitor_grace_s = -1\n", "cloud.agent_monitor_grace_s must be more than 0"),
         (MINIMAL + "[cloud]\nboot_timeout_s = nan\n", "cloud.boot_timeout_s must be a finite number"),
-        (MINIMAL + "[cloud.local]\nboot_credit_s = -1.0\n", "cloud.local.boot_credit_s must not be negative"),
-        (MINIMAL + "[kubelet]\nhealthz_port = 99999\n", "kubelet.healthz_port 99999 is not a TCP port"),
+        (MINIMAL + "[cloud]\nboot_timeout_s = inf\n", "cloud.boot_timeout_s must be a finite number, not inf"),
+        (MINIMAL + "[cloud.local]\nboot_credit_s = -1.0\n", "cloud.local.boot_credit_s must be at least 0, not -1.0"),
+        (MINIMAL + "[kubelet]\nhealthz_port = 99999\n", "kubelet.healthz_port must be a TCP port, not 99999"),
         (MINIMAL + '[kubelet]\nhealthz_address = "nowhere"\n', "healthz_address 'nowhere' is not an IP address"),
     ],
 )
@@ -105,3 +130,42 @@ def test_a_number_in_the_environment_that_is_none_is_named(tmp_path: Path) -> No
 def test_a_missing_file_is_a_bad_start(tmp_path: Path) -> None:
     with pytest.raises(BadStartError, match="cannot read the configuration"):
         load_settings(tmp_path / "none.toml")
+
+
+def test_the_smallest_subnet_has_room_for_instances(tmp_path: Path) -> None:
+    """See LONGEST_PREFIX; the same limit holds for `vk-provider local-cloud --subnet`."""
+    own = load(tmp_path, MINIMAL + '[cloud.local]\nsubnet = "10.0.0.0/26"\n').cloud.own
+    store = InstanceStore(configure(dataclasses.replace(own, state_dir=str(tmp_path)), {}))
+    store.prepare()
+    taken = {store.allocate_addresses(f"i-{number}") for number in range(23)}
+    assert len(taken) == 23
+
+
+def test_what_the_cloud_s_table_says_is_kept_in_the_class_of_the_backend(tmp_path: Path) -> None:
+    local = load(tmp_path, MINIMAL + '[cloud.local]\npreload = ["a"]\nlaunch_concurrency = 9\n').cloud
+    assert (local.own.preload, local.own.launch_concurrency, local.own.max_instances) == (("a",), 9, 250)
+    tables = "[cloud.simulated]\nlaunch_latency_s = 2\n[cloud.local]\nmax_instances = 3\n"
+    cloud = load(tmp_path, MINIMAL + tables, VK_PROVIDER_CLOUD_BACKEND="simulated").cloud
+    assert (cloud.backend, cloud.own.launch_latency_s) == ("simulated", 2.0)
+
+
+def tables_of(table: Any) -> set[Any]:
+    found = {table}
+    for hint in get_type_hints(table).values():
+        for part in (hint, *get_args(hint)):
+            if dataclasses.is_dataclass(part):
+                found |= tables_of(part)
+    return found
+
+
+def test_every_number_has_a_lower_limit() -> None:
+    tables = tables_of(Settings) | {load_backend(name).settings for name in find_backends()}
+    checked = 0
+    for table in tables:
+        for name, hint in get_type_hints(table, include_extras=True).items():
+            kind, *limits = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+            if kind in (int, float):
+                limit = next((each for each in limits if isinstance(each, msgspec.Meta)), msgspec.Meta())
+                assert (limit.gt, limit.ge) != (None, None), f"{table.__name__}.{name}"
+                checked += 1
+    assert checked > 15

@@ -27,7 +27,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> LocalCloudConfig:
         state_dir=str(base / "state"),
         cache_dir=os.path.expanduser("~/.cache/vk-provider/local-cloud-test"),
         boot_credit_s=0.0,
-        parallel_launches=4,
+        launch_concurrency=4,
     )
 
 

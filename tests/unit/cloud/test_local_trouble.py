@@ -38,7 +38,7 @@ OFFERINGS = build_offerings("amd64")
 
 @pytest.fixture
 def config(tmp_path: Path) -> LocalCloudConfig:
-    return LocalCloudConfig(name="u", subnet="10.9.0.0/24", state_dir=str(tmp_path / "state"), parallel_launches=8)
+    return LocalCloudConfig(name="u", subnet="10.9.0.0/24", state_dir=str(tmp_path / "state"), launch_concurrency=8)
 
 
 @pytest.fixture

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import base64
+import json
+from pathlib import Path
 
 import pytest
 
 from vk_provider.cloud import base
-from vk_provider.cloud.factory import create_cloud
 from vk_provider.cloud.tags import build_tags, check_tags
 from vk_provider.cloud.unavailable import UnavailableOfferings
 from vk_provider.cloud.userdata import encode_user_data
 from vk_provider.errors import BadStartError, CapacityError, CloudRequestError
-from vk_provider.settings import CloudSettings
+from vk_provider.settings import load_settings
 
 IDS = {"owner": "c1", "node": "n", "pod_uid": "u", "pod_namespace": "ns", "pod_name": "p", "attempt": 0}
 
@@ -59,6 +60,10 @@ def test_an_offering_without_capacity_is_avoided_for_a_while() -> None:
 
 
 @pytest.mark.parametrize("owner", ["", "a;b", "x" * 257])
-def test_an_owner_that_a_tag_would_change_is_refused_as_its_instances_were_never_found_again(owner: str) -> None:
+def test_an_owner_that_a_tag_would_change_is_refused_as_its_instances_were_never_found_again(
+    owner: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(f'[[nodes]]\nname = "n"\n[cloud]\nowner = {json.dumps(owner)}\n')
     with pytest.raises(BadStartError, match=r"cloud\.owner"):
-        create_cloud(CloudSettings(backend="simulated", owner=owner))
+        load_settings(path, {})

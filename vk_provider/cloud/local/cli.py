@@ -15,9 +15,10 @@ from vk_provider.cloud.base import TAG_NAME, Instance, InstanceState
 from vk_provider.cloud.local import cgroup, network, service_tables, services
 from vk_provider.cloud.local.catalog import build_offerings
 from vk_provider.cloud.local.cloud import LocalCloud
-from vk_provider.cloud.local.config import DEFAULT_STATE_DIR, LocalCloudConfig, default_cache_dir
+from vk_provider.cloud.local.config import LocalCloudConfig, default_cache_dir
 from vk_provider.cloud.local.containerd import find_containerd
 from vk_provider.cloud.local.golden import ensure_golden
+from vk_provider.cloud.local.settings import DEFAULT_STATE_DIR
 from vk_provider.cloud.local.shared import remove_shared
 from vk_provider.cloud.local.template import check_machine, golden_directory
 from vk_provider.errors import BadStartError, CloudError
@@ -35,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
         ipv6_subnet=options.ipv6_subnet,
         state_dir=os.path.abspath(options.state_dir),
         cache_dir=os.path.abspath(options.cache_dir),
-        images=tuple(os.path.abspath(image) if os.path.exists(image) else image for image in images),
+        preload=tuple(os.path.abspath(image) if os.path.exists(image) else image for image in images),
         registries={host: {"plain_http": True} for host in getattr(options, "plain_http", ())},
     )
     check_machine()
@@ -142,7 +143,7 @@ async def _golden(config: LocalCloudConfig, options: argparse.Namespace) -> int:
     containerd = await asyncio.to_thread(find_containerd)
     directory = golden_directory(config)
     golden = await asyncio.to_thread(
-        ensure_golden, containerd, directory, config.images, "", config.registries, refresh=options.refresh
+        ensure_golden, containerd, directory, config.preload, "", config.registries, refresh=options.refresh
     )
     print(golden.path)
     return 0

@@ -61,7 +61,7 @@ class LocalCloud:
         self.config = config
         self._owner = owner
         self._store = InstanceStore(config)
-        self._slots = asyncio.Semaphore(max(1, config.parallel_launches))
+        self._slots = asyncio.Semaphore(max(1, config.launch_concurrency))
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._claiming = threading.Lock()
         self._limit = InstanceLimit(config.max_instances)
@@ -105,7 +105,7 @@ class LocalCloud:
                 self.config.max_instances,
                 self._limit.reason,
             )
-        self._spares = SpareRoots(shared.images, self.config.root / "spare", self.config.parallel_launches)
+        self._spares = SpareRoots(shared.images, self.config.root / "spare", self.config.launch_concurrency)
         self._spares.refill()
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self._offerings = catalog.build_offerings(catalog.machine_architecture(), memory)

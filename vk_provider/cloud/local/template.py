@@ -48,7 +48,7 @@ def prepare(config: LocalCloudConfig) -> Template:
     userns.check(str(config.root))
     runtime = containerd.find_containerd()
     root = golden.ensure_golden(
-        runtime, golden_directory(config), config.images, config.sandbox_image, config.registries
+        runtime, golden_directory(config), config.preload, config.sandbox_image, config.registries
     )
     shared = images.share_images(root, config.root / "images", config.instances_dir)
     config_text = containerd.build_config(runtime.version, root.sandbox_image, config.cni_bin_dir)

@@ -7,7 +7,7 @@ import hashlib
 import ipaddress
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from vk_provider.cloud.base import (
     TAG_OWNER,
@@ -21,6 +21,7 @@ from vk_provider.cloud.base import (
 )
 from vk_provider.cloud.local.catalog import build_offerings, machine_architecture
 from vk_provider.cloud.parameters import check_same_parameters, digest_parameters
+from vk_provider.cloud.simulated.settings import SimulatedCloudSettings
 from vk_provider.cloud.tags import check_tags
 from vk_provider.cloud.unavailable import OfferingKey, offering_key
 from vk_provider.cloud.userdata import check_user_data
@@ -39,18 +40,19 @@ _IPV6_NETWORK = int(ipaddress.IPv6Address("fd00:64::"))
 
 
 @dataclass(frozen=True, slots=True)
-class SimulationConfig:
-    """launch_latency_s: of each launch call; boot_latency_s: until the agent answers; visible_after_s: how long a new
-    instance is missing from listings (eventual consistency); remember_s: how long terminated ones are listed;
-    job_run_s: how long pods of a Job run before they succeed; ipv6: whether instances have IPv6 addresses, too."""
+class SimulationConfig(SimulatedCloudSettings):
+    """Beside the settings: visible_after_s: how long a new instance is missing from listings (eventual consistency);
+    remember_s: how long terminated ones are listed; job_run_s: how long pods of a Job run before they succeed."""
 
-    launch_latency_s: float = 0.0
-    boot_latency_s: float = 0.0
     visible_after_s: float = 0.0
     remember_s: float = 600.0
     max_instances: int = 100_000
     job_run_s: float = 1.0
-    ipv6: bool = False
+
+
+def configure(settings: SimulatedCloudSettings) -> SimulationConfig:
+    """The configuration that the settings describe."""
+    return SimulationConfig(**{item.name: getattr(settings, item.name) for item in fields(settings)})
 
 
 class Failures:

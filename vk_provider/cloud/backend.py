@@ -1,0 +1,53 @@
+"""What a cloud registers itself with, under its name: see discovery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from vk_provider.cloud.base import Cloud
+
+if TYPE_CHECKING:
+    from vk_provider.agentclient.base import AgentConnector
+
+SettingsT = TypeVar("SettingsT")
+CloudT = TypeVar("CloudT", bound=Cloud)
+
+
+@dataclass(frozen=True, slots=True)
+class CloudContext:
+    """What a cloud is given beside its own settings.
+
+    owner:      TAG_OWNER of its instances
+    registries: as in wire.bootdata, for what the cloud itself pulls
+    """
+
+    owner: str
+    registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CloudBackend(Generic[SettingsT, CloudT]):
+    """One kind of cloud. Its module is imported to read the settings, so it imports the cloud itself in `create`.
+
+    name:     cloud.backend in the settings, and the name of the entry point
+    settings: a frozen dataclass, the table [cloud.<name>]: every field is a key, its annotation the type and the limits
+              (vk_provider.settingtypes, msgspec.Meta). What fields without a default need must be in the file
+    create:   the cloud, not started. Raises BadStartError
+    check:    what types and limits cannot say, before anything is created: "" or one line that begins with the key
+    connect:  how the agents of its instances are reached; None: by HTTPS at Instance.primary_ip, with the certificates
+              that the provider gives them
+    has_machines: false for a cloud whose instances no packet reaches: no Services are translated on the provider's
+              machine for it unless a Node says so (services_here)
+    gateway_name: where the provider's machine is the way out of the instances, so that it sees the replies to what it
+              translates: the name of their network, which the tables there are named after. "" where it is not
+    """
+
+    name: str
+    settings: Callable[[], SettingsT]
+    create: Callable[[SettingsT, CloudContext], CloudT]
+    check: Callable[[SettingsT], str] = lambda settings: ""
+    connect: Callable[[CloudT], AgentConnector] | None = None
+    has_machines: bool = True
+    gateway_name: Callable[[SettingsT], str] = lambda settings: ""

@@ -1,0 +1,27 @@
+"""The local cloud as settings choose it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vk_provider.cloud.backend import CloudBackend, CloudContext
+from vk_provider.cloud.local.settings import LocalCloudSettings, find_problem
+
+if TYPE_CHECKING:
+    from vk_provider.cloud.local.cloud import LocalCloud
+
+
+def _create(settings: LocalCloudSettings, context: CloudContext) -> LocalCloud:
+    from vk_provider.cloud.local.cloud import LocalCloud
+    from vk_provider.cloud.local.config import configure
+
+    return LocalCloud(configure(settings, context.registries), context.owner)
+
+
+BACKEND = CloudBackend(
+    name="local",
+    settings=LocalCloudSettings,
+    create=_create,
+    check=find_problem,
+    gateway_name=lambda settings: settings.name,
+)

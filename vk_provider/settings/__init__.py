@@ -1,0 +1,39 @@
+"""Frozen settings from a TOML file and the environment. An unknown key, a wrong type or a bad value fails the start.
+
+Every table of the file is a dataclass; every key a field of the same name, explained in the class:
+
+    provider  Settings (the whole file), [identity], [pods], [logs]
+    cluster   [cluster], [[registries]]
+    node      [[nodes]], [[nodes.taints]]
+    cloud     [cloud]; the table of a backend, [cloud.<name>], is a class of its own: cloud.local.settings,
+              cloud.simulated.settings
+    kubelet   [kubelet]
+
+`VK_PROVIDER_<TABLE>_<KEY>` in the environment overrides a string, number, boolean or list of a top-level table
+(VK_PROVIDER_CLUSTER_KUBECONFIG=...). A setting is read by `loader`, made and limited by its type in `build`, and
+checked against others in `checks`.
+"""
+
+from vk_provider.settings.cloud import CloudSettings, find_backend
+from vk_provider.settings.cluster import ClusterSettings, RegistrySettings
+from vk_provider.settings.kubelet import CLUSTER_CA, KubeletSettings
+from vk_provider.settings.loader import ENVIRONMENT_PREFIX, load_settings
+from vk_provider.settings.node import NodeSettings, TaintSettings
+from vk_provider.settings.provider import IdentitySettings, LogSettings, PodSettings, Settings
+
+__all__ = [
+    "CLUSTER_CA",
+    "ENVIRONMENT_PREFIX",
+    "CloudSettings",
+    "ClusterSettings",
+    "IdentitySettings",
+    "KubeletSettings",
+    "LogSettings",
+    "NodeSettings",
+    "PodSettings",
+    "RegistrySettings",
+    "Settings",
+    "TaintSettings",
+    "find_backend",
+    "load_settings",
+]

@@ -1,0 +1,32 @@
+"""The table of the kubelet API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vk_provider.settingtypes import PositiveFloat, TcpPort
+
+CLUSTER_CA = "cluster"
+"""kubelet.client_ca_file: the CAs that the API server accepts."""
+
+
+@dataclass(frozen=True, slots=True)
+class KubeletSettings:
+    """The HTTPS API.
+
+    serving_certificate: "csr" asks the cluster for kubernetes.io/kubelet-serving certificates and rotates them;
+                         "files" reads certificate_file and key_file and follows their changes
+    client_ca_file:      CAs of the accepted client certificates: "cluster" for those that the API server accepts
+                         (ConfigMap kube-system/extension-apiserver-authentication, read again every minute), the path
+                         of a bundle in PEM, whose changes are followed, or "" for none: bearer tokens only
+    """
+
+    serving_certificate: Literal["csr", "files"] = "csr"
+    certificate_file: str = ""
+    key_file: str = ""
+    client_ca_file: str = CLUSTER_CA
+    certificate_dir: str = "/var/lib/vk-provider/pki"
+    streaming_idle_timeout_s: PositiveFloat = 14400.0
+    healthz_address: str = "127.0.0.1"
+    healthz_port: TcpPort = 10248

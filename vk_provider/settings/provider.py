@@ -1,0 +1,63 @@
+"""The whole file, and the tables of the provider itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from vk_provider.settings.cloud import CloudSettings
+from vk_provider.settings.cluster import ClusterSettings, RegistrySettings
+from vk_provider.settings.kubelet import KubeletSettings
+from vk_provider.settings.node import NodeSettings
+from vk_provider.settingtypes import PositiveFloat, PositiveInt
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySettings:
+    """Where the provider's CA is stored: a directory, or a Secret "namespace/name" when the provider may move."""
+
+    directory: str = "/var/lib/vk-provider/identity"
+    secret: str = ""
+    certificate_ttl_s: Annotated[int, Meta(ge=60)] = 86400
+    boot_secret_ttl_s: PositiveInt = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class PodSettings:
+    """daemonsets: "refuse" leaves DaemonSet pods Pending with an event, "run" gives each its instance; else a label
+                 selector as of `kubectl -l`: those that it selects run, the others are refused
+
+    archive_dir:         logs of finished pods, kept until the pod object is gone
+    archive_bytes:       of one container's log, the newest lines; as a kubelet's containerLogMaxSize
+    archive_pod_bytes:   of all logs of one pod, so that a pod with many containers cannot fill the archive
+    archive_total_bytes: of the whole directory: the pods archived first make room for newer ones. A pod's log is rarely
+                         over 1 MiB, so this holds the last thousands of pods on an ordinary disk
+    archive_timeout_s:   for one pod's logs, after which its instance is terminated without
+    """
+
+    daemonsets: str = "refuse"
+    archive_dir: str = "/var/lib/vk-provider/logs"
+    archive_bytes: PositiveInt = 10 * 2**20
+    archive_pod_bytes: PositiveInt = 50 * 2**20
+    archive_total_bytes: PositiveInt = 5 * 2**30
+    archive_timeout_s: PositiveFloat = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    nodes: tuple[NodeSettings, ...]
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    cloud: CloudSettings = field(default_factory=CloudSettings)
+    kubelet: KubeletSettings = field(default_factory=KubeletSettings)
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
+    pods: PodSettings = field(default_factory=PodSettings)
+    logs: LogSettings = field(default_factory=LogSettings)
+    registries: tuple[RegistrySettings, ...] = ()
