@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import re
 import socket
 from collections.abc import Callable, Sequence
 
@@ -31,12 +32,16 @@ PAUSE_S = 0.05
 """The instances first: to tell them takes the same processors as nft does on this machine."""
 LOOK_S = 60.0
 """How often it is read whether the table is still ours."""
+_PLAIN = re.compile(r"[a-zA-Z0-9.-]{1,63}")
 _MAX_NAME = 255
 """nft takes no longer names; a Node's has 253 characters at most."""
 
 
 def name_table(cloud: str, node: str) -> str:
-    """The table of a Node of one cloud. Neither name has a "_", so `<prefix><cloud>_` names all tables of a cloud."""
+    """The table of a Node of one cloud. Neither name has a "_", so `<prefix><cloud>_` names all tables of a cloud: an
+    owner, which may be any text that a tag takes, stands as its hash unless it is a name for nft."""
+    if not _PLAIN.fullmatch(cloud):
+        cloud = f"owner-{hashlib.blake2b(cloud.encode(), digest_size=8).hexdigest()}"
     name = f"{NODE_TABLE_PREFIX}{cloud}_{node}"
     if len(name) <= _MAX_NAME:
         return name

@@ -128,3 +128,11 @@ def test_an_address_is_this_machines_or_not() -> None:
 def test_names_of_tables_stay_within_nfts_limit() -> None:
     long = [name_table("c" * 60, "n" * 252 + last) for last in "ab"]
     assert all(len(name) <= 255 and name.startswith(name_table("c" * 60, "")) for name in long) and long[0] != long[1]
+
+
+@pytest.mark.parametrize("owner", ["team a/b", "x_y", "{ drop; }", "o" * 256])
+def test_any_owner_that_a_tag_takes_makes_a_name_for_nft(namespace: tuple[str, ...], owner: str) -> None:
+    name = name_table(owner, "node-1")
+    subprocess.run([*namespace, "nft", "add", "table", "inet", name], check=True)
+    assert f"table inet {name} {{" in list_rules(namespace)
+    assert name.count("_") == name_table("local", "node-1").count("_") and name != name_table(owner + "2", "node-1")
