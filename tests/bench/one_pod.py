@@ -64,6 +64,8 @@ def build_pod(node: str, name: str, command: tuple[str, ...] = COMMAND) -> Json:
             "nodeName": node,
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": 0,
+            # It stays while the provider is stopped for longer than the default toleration of 300 s (bench.network).
+            "tolerations": [{"operator": "Exists", "effect": "NoExecute"}],
             "containers": [container],
         },
     }
