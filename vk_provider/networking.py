@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from prometheus_client import CollectorRegistry
+
 from vk_provider.agentclient.tables import TableSource
 from vk_provider.aiokit.guard import contained
-from vk_provider.aiokit.metrics import Registry
 from vk_provider.aiokit.nft import NftTable
 from vk_provider.aiokit.supervisor import Supervisor
 from vk_provider.jsontypes import Json
@@ -37,7 +38,7 @@ class Networking:
         settings: Settings,
         client: KubeClient,
         services: ServiceEnvironment,
-        registry: Registry,
+        registry: CollectorRegistry,
         recorder: EventRecorder,
     ) -> None:
         self._settings = settings

@@ -316,7 +316,7 @@ class PodController:
         owned = sum(record.has_instance for record in self.records.values())
         verdict = self._missing.judge(instance_ids, found.keys(), owned, time.monotonic())
         if verdict.mass and verdict.doubted:
-            self._metrics.mass_missing.inc("describe")
+            self._metrics.mass_missing.labels("describe").inc()
             log.error(
                 "the cloud does not know %d of %d instances: too many at once, none is taken for lost yet",
                 len(self._missing),

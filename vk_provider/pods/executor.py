@@ -300,7 +300,7 @@ class PodExecutor:
         await self._connector.drain(instance.instance_id, READERS_LIMIT_S)
         accepted = await self._end_instance(record, instance.instance_id)
         record.terminated = True
-        self._metrics.terminations.inc("pod-ended" if accepted else "failed")
+        self._metrics.terminations.labels("pod-ended" if accepted else "failed").inc()
 
     async def _end_instance(self, record: PodRecord, instance_id: str) -> bool:
         accepted = await self.terminator.end(

@@ -108,27 +108,27 @@ class PodLauncher:
                 instance = await answer
             except CapacityError as error:
                 record.launch = None
-                self._metrics.launches.inc("no-capacity")
+                self._metrics.launches.labels("no-capacity").inc()
                 self._unavailable.mark(offering)
                 self._unavailable.mark_error(error, offering)
                 self._event(record, "Normal", "NoCapacity", f"{error}; trying the next offering")
                 continue
             except CloudRequestError as error:
                 record.launch = None
-                self._metrics.launches.inc("refused")
+                self._metrics.launches.labels("refused").inc()
                 raise LaunchRefusedError("InstanceRefused", str(error)) from None
             except CloudError as error:
                 if isinstance(error, CloudQuotaError):
                     record.launch = None
-                self._metrics.launches.inc("failed")
+                self._metrics.launches.labels("failed").inc()
                 raise
             record.launch = None
             if instance.state.is_terminated:
                 # The token of an earlier attempt, whose instance was terminated before it was seen.
-                self._metrics.launches.inc("gone")
+                self._metrics.launches.labels("gone").inc()
                 record.attempt += 1
                 continue
-            self._metrics.launches.inc("ok")
+            self._metrics.launches.labels("ok").inc()
             record.instance, record.terminated, record.fresh = instance, False, True
             record.selection_message = pending.message
             self._event(record, "Normal", "InstanceLaunched", f"{instance.instance_id}: {pending.message}")

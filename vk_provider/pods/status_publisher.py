@@ -83,9 +83,9 @@ class StatusPublisher:
         try:
             answer = await self._client.patch_strategic(pod_path(record.namespace, record.name, "status"), patch)
         except KubeApiError as error:
-            self._metrics.status_patches.inc(str(error.status))
+            self._metrics.status_patches.labels(str(error.status)).inc()
             raise
-        self._metrics.status_patches.inc("ok")
+        self._metrics.status_patches.labels("ok").inc()
         held = owned_status(answer.get("status") or {})
         named = {(name, "") for name in patch["status"]}
         named |= {("conditions", item["type"]) for item in patch["status"].get("conditions") or []}

@@ -68,7 +68,7 @@ class PodTables:
         record.tables.clear()
 
     def failed(self, record: PodRecord, name: TableName, message: str) -> None:
-        self.metrics.failures.inc(name)
+        self.metrics.failures.labels(name).inc()
         log.warning("pod %s: its table %s is not in force: %s", record.key, name, message)
         self._event(record, "Warning", TABLE_FAILED, f"the table of {_TITLES[name]} is not in force: {message}")
 
@@ -84,10 +84,10 @@ class _Observer:
 
     def sent(self, text: TableText) -> None:
         kind = "difference" if text.base else "whole"
-        self._tables.metrics.sent_bytes.inc(self._name, kind, by=len(text.frame))
+        self._tables.metrics.sent_bytes.labels(self._name, kind).inc(len(text.frame))
 
     def applied(self, seconds: float) -> None:
-        self._tables.metrics.applied_seconds.observe(seconds, self._name)
+        self._tables.metrics.applied_seconds.labels(self._name).observe(seconds)
 
     def failed(self, message: str) -> None:
         self._tables.failed(self._record, self._name, message)
