@@ -11,7 +11,7 @@ import pytest
 from tests.unit.agentclient.test_tables import Source
 from tests.unit.pods.rig import World
 from vk_provider.cloud.simulated.agent import SimulatedAgent
-from vk_provider.pods.tables import TABLE_FAILED
+from vk_provider.eventreasons import TABLE_FAILED
 
 Json = dict[str, Any]
 SERVICES = {"table": "services"}

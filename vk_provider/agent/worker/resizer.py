@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from vk_provider import eventreasons
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.worker.cgroups import (
     ROOT,
@@ -80,13 +81,13 @@ class Resizer:
         if misfit:
             if self._set(_PENDING, generation, "Infeasible", misfit):
                 text = resize_message("Pod resize Infeasible", memory.api_pod, generation, misfit)
-                self._recorder.warn("ResizeInfeasible", text)
+                self._recorder.warn(eventreasons.RESIZE_INFEASIBLE, text)
             return
         self._drop(_PENDING)
         memory.allocated, memory.allocated_pod = desired, desired_pod
         self._drop(_IN_PROGRESS)
         self._set(_IN_PROGRESS, generation)
-        self._recorder.note("ResizeStarted", resize_message("Pod resize started", memory.pod, generation))
+        self._recorder.note(eventreasons.RESIZE_STARTED, resize_message("Pod resize started", memory.pod, generation))
 
     def plan(self, observed: Observation) -> ResizePlan:
         running = frozenset(c.name for c in observed.containers if c.state is State.RUNNING)
@@ -199,12 +200,12 @@ class Resizer:
             generation = int(known["observedGeneration"]) if known is not None else generation_of(memory.api_pod)
             if self._set(_IN_PROGRESS, generation, "Error", error):
                 text = resize_message("Pod resize error", memory.pod, generation, error)
-                self._recorder.warn("ResizeError", text)
+                self._recorder.warn(eventreasons.RESIZE_ERROR, text)
         elif self.plan(observed).is_empty and memory.actuated_pod == memory.allocated_pod:
             done = self._drop(_IN_PROGRESS)
             if done is not None:
                 text = resize_message("Pod resize completed", memory.pod, int(done["observedGeneration"]))
-                self._recorder.note("ResizeCompleted", text)
+                self._recorder.note(eventreasons.RESIZE_COMPLETED, text)
 
     def _set(self, kind: str, generation: int, reason: str = "", message: str = "") -> bool:
         """Return whether the condition changed."""
