@@ -20,6 +20,7 @@ from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.resources import effective_resources
 
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+"""On the mirror of a static pod, which does not run here: it is left Pending."""
 
 
 @dataclass(frozen=True, slots=True)

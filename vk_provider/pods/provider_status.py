@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vk_provider import eventreasons
 from vk_provider.jsontypes import Json
-from vk_provider.podmodel.conditions import settle_ready
+from vk_provider.podmodel.conditions import DISRUPTION_TARGET, READY, settle_ready
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.spec import STATUS_LISTS
 from vk_provider.podmodel.status import (
@@ -37,7 +37,7 @@ def _condition(kind: str, status: str, reason: str, message: str, generation: in
 def build_unready_condition(pod: Json, message: str, now: str) -> Json:
     """The Ready condition of a pod whose agent is silent. Only Ready, as in the controller manager's MarkPodsNotReady,
     since the state of the containers is unknown."""
-    return _condition("Ready", "False", eventreasons.AGENT_UNREACHABLE, message, _generation(pod), now)
+    return _condition(READY, "False", eventreasons.AGENT_UNREACHABLE, message, _generation(pod), now)
 
 
 def _generation(pod: Json) -> int:
@@ -121,11 +121,11 @@ def build_lost_status(
     generation = _generation(pod)
     status: Json = dict(last or pod.get("status") or {})
     status.update(phase="Failed", reason=reason, message=message)
-    kept = [each for each in status.get("conditions") or [] if each["type"] != "DisruptionTarget"]
+    kept = [each for each in status.get("conditions") or [] if each["type"] != DISRUPTION_TARGET]
     status["conditions"] = _settle(kept, generation, now)
     if disrupted:
         status["conditions"].append(
-            _condition("DisruptionTarget", "True", "TerminationByKubelet", message, generation, now)
+            _condition(DISRUPTION_TARGET, "True", "TerminationByKubelet", message, generation, now)
         )
     if generation:
         status["observedGeneration"] = generation

@@ -1,0 +1,73 @@
+"""Settings, from their dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import orjson
+
+from tests.reference.docstrings import read_fields
+from tests.reference.markdown import code, table
+from vk_provider import settings as module
+from vk_provider.settings import Settings
+
+
+def build() -> str:
+    parts = ["## Settings\n", *(f"{line}\n" for line in (module.__doc__ or "").strip().split("\n\n"))]
+    for name, kind in list_tables():
+        parts += [f"### {name}\n", _describe(kind)]
+    return "\n".join(parts)
+
+
+def list_tables() -> Iterator[tuple[str, type]]:
+    """All tables of the file, by the name that the file gives them."""
+    yield from _list_below(Settings, "")
+
+
+def _list_below(kind: type, prefix: str) -> Iterator[tuple[str, type]]:
+    hints = get_type_hints(kind)
+    for item in fields(kind):
+        found, is_list = _element(hints[item.name])
+        if is_dataclass(found) and isinstance(found, type):
+            name = f"{prefix}{item.name}"
+            yield (f"[[{name}]]" if is_list else f"[{name}]"), found
+            yield from _list_below(found, f"{name}.")
+
+
+def _element(hint: Any) -> tuple[Any, bool]:
+    """The type of a value, or of the elements of a list."""
+    return (get_args(hint)[0], True) if get_origin(hint) is tuple else (hint, False)
+
+
+def _describe(kind: type) -> str:
+    hints = get_type_hints(kind)
+    keys = [item for item in fields(kind) if not is_dataclass(_element(hints[item.name])[0])]
+    about, of_fields = read_fields(kind, [item.name for item in fields(kind)])
+    rows = [(code(item.name), _name(hints[item.name]), _default(item), of_fields.get(item.name, "")) for item in keys]
+    return f"{about}\n\n" * bool(about) + table(("key", "value", "default", "what it is"), rows)
+
+
+def _name(hint: Any) -> str:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return ", ".join(_value(each) for each in arguments)
+    if origin is tuple:
+        return f"list of {_name(arguments[0])}"
+    if origin is not None:
+        return f"table of {_name(arguments[1])}"
+    return {str: "string", int: "integer", float: "number", bool: "boolean"}[hint]
+
+
+def _default(item: Field[Any]) -> str:
+    if item.default is MISSING and item.default_factory is MISSING:
+        return "required"
+    return _value(item.default_factory() if item.default_factory is not MISSING else item.default)
+
+
+def _value(value: Any) -> str:
+    """As in TOML, where strings, numbers, booleans and lists are as in JSON; an inline table has `=`."""
+    if isinstance(value, dict):
+        return code("{" + ", ".join(f"{key} = {orjson.dumps(each).decode()}" for key, each in value.items()) + "}")
+    return code(orjson.dumps(value).decode())
