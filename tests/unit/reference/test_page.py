@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.reference.conditions import list_pod_conditions
 from tests.reference.page import PATH, build_page
-from tests.reference.settings import list_tables
+from tests.reference.settings import list_tables, list_unexplained
 from vk_provider.pods.status_patch import OWNED_CONDITIONS
 
 PACKAGE = PATH.parent / "vk_provider"
@@ -58,6 +58,11 @@ def test_each_condition_has_a_sentence() -> None:
 
 
 def test_the_tables_of_the_settings_have_the_names_of_the_file() -> None:
-    assert {"[cluster]", "[[nodes]]", "[[nodes.taints]]", "[cloud]", "[cloud.local]", "[[registries]]"} <= {
-        name for name, _ in list_tables()
-    }
+    names = [name for name, _ in list_tables()]
+    assert {"[cluster]", "[[nodes]]", "[[nodes.taints]]", "[cloud]", "[cloud.local]", "[[registries]]"} <= set(names)
+    assert len(names) == len(set(names))
+
+
+def test_each_setting_has_a_sentence() -> None:
+    missing = {name: list_unexplained(table) for name, table in list_tables()}
+    assert {name: keys for name, keys in missing.items() if keys} == {}
