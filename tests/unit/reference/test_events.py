@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ def takes_reason(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return any("EventReason" in ast.unparse(each.annotation) for each in node.args.args if each.annotation)
 
 
+@cache
 def list_sinks() -> tuple[frozenset[str], frozenset[str]]:
     """Names of functions, and "module.Class" of classes, that take an event's reason."""
     functions, classes = set(), set()

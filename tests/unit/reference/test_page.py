@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from tests.reference.conditions import list_pod_conditions
@@ -18,10 +18,11 @@ NO_NAMES = {"vk-provider/", "vk-provider/v1"}
 """A prefix of names, and the apiVersion of the user data."""
 
 
-def parse_all() -> Iterator[tuple[Path, ast.Module]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        if not path.name.endswith(("_pb2.py", "_grpc.py")):
-            yield path, ast.parse(path.read_text())
+@cache
+def parse_all() -> tuple[tuple[Path, ast.Module], ...]:
+    """All modules that people have written."""
+    paths = [path for path in sorted(PACKAGE.rglob("*.py")) if not path.name.endswith(("_pb2.py", "_grpc.py"))]
+    return tuple((path, ast.parse(path.read_text())) for path in paths)
 
 
 def test_the_page_is_up_to_date() -> None:
