@@ -153,6 +153,10 @@ test-mixed: control-plane ## Services, names and policies over a nodeless node a
 bench: control-plane ## measure, write tests/bench/RESULTS.md
 	@$(PY) -m tests.bench
 
+.PHONY: reference
+reference: $(VENV)/.ready ## make REFERENCE.md of the code: settings, events, conditions, names, metrics
+	@$(PY) -m tests.reference
+
 .PHONY: stubs
 stubs: $(VENV)/.ready ## generate the CRI stubs again from the published cri-api module
 	@PYTHON=$(PY) vk_provider/agent/cri/generate.sh

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from prometheus_client import CollectorRegistry
 
 from vk_provider import __version__
 from vk_provider.agentclient.base import AgentConnector
@@ -30,7 +31,6 @@ from vk_provider.agentclient.identity_store import (
 from vk_provider.aiokit import openfiles
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.loop_errors import handle_loop_error
-from vk_provider.aiokit.metrics import Registry
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
 from vk_provider.cloud.base import Cloud, Instance, InstanceRuntime, Offering
 from vk_provider.cloud.limits import LimitedCloud
@@ -109,7 +109,7 @@ class Provider:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.supervisor = Supervisor()
-        self.registry = Registry()
+        self.registry = CollectorRegistry()
         self._closers: list[Any] = []
         self._nodes: list[NodeService] = []
         self._informers: dict[str, Informer] = {}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import resource
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from vk_provider.aiokit.metrics import Registry
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
 from vk_provider.cloud.base import (
     Cloud,
     Instance,
@@ -25,33 +24,39 @@ ResultT = TypeVar("ResultT")
 
 LOOP_TICK_S = 0.05
 STALL_S = 0.1
+REQUEST_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 
 class ProcessMetrics:
     """Metrics of the whole process."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._api = registry.counter(
-            "vk_api_requests_total", "API server requests", labels=("verb", "resource", "code")
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._api = Counter(
+            "vk_api_requests_total", "API server requests", ("verb", "resource", "code"), registry=registry
         )
-        self._api_seconds = registry.histogram(
-            "vk_api_request_seconds", "Seconds of API server requests, watches left out", labels=("verb",)
+        self._api_seconds = Histogram(
+            "vk_api_request_seconds",
+            "Seconds of API server requests, watches left out",
+            ("verb",),
+            buckets=REQUEST_BUCKETS_S,
+            registry=registry,
         )
-        self._cloud = registry.counter("vk_cloud_calls_total", "Cloud calls", labels=("verb", "result"))
-        self._stalls = registry.counter("vk_event_loop_stalls_total", "Event loop stalls above 100 ms")
-        self._longest = registry.gauge("vk_event_loop_longest_stall_seconds", "Longest event loop stall so far")
-        registry.gauge("process_resident_memory_bytes", "Resident memory", collect=lambda: {(): resident_bytes()})
-        registry.gauge("process_cpu_seconds_total", "CPU time", collect=lambda: {(): cpu_seconds()})
+        self._cloud = Counter("vk_cloud_calls_total", "Cloud calls", ("verb", "result"), registry=registry)
+        self._stalls = Counter("vk_event_loop_stalls_total", "Event loop stalls above 100 ms", registry=registry)
+        self._longest = Gauge(
+            "vk_event_loop_longest_stall_seconds", "Longest event loop stall so far", registry=registry
+        )
+        ProcessCollector(registry=registry)
 
     def observe_api_call(self, verb: str, resource_name: str, status: int, seconds: float) -> None:
         """KubeClient.metrics_hook."""
-        self._api.inc(verb, resource_name, str(status))
+        self._api.labels(verb, resource_name, str(status)).inc()
         if verb != "watch":
-            self._api_seconds.observe(seconds, verb)
+            self._api_seconds.labels(verb).observe(seconds)
 
     def measure_cloud(self, cloud: Cloud) -> Cloud:
         """Wrap the cloud so that its calls are counted."""
-        return MeasuredCloud(cloud, self._cloud.inc)
+        return MeasuredCloud(cloud, lambda verb, result: self._cloud.labels(verb, result).inc())
 
     async def watch_loop(self) -> None:
         """Root task: measures when the event loop was blocked for longer than 100 ms, without the time in which other
@@ -68,11 +73,6 @@ class ProcessMetrics:
                 self._longest.set(round(longest, 4))
 
 
-def resident_bytes() -> float:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def run_queue_seconds() -> float:
     """Total time that this thread has waited for a CPU; 0 when the kernel does not count it."""
     try:
@@ -82,15 +82,10 @@ def run_queue_seconds() -> float:
         return 0.0
 
 
-def cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
 class MeasuredCloud:
     """A Cloud that counts its calls by verb and result."""
 
-    def __init__(self, cloud: Cloud, count: Callable[..., Any]) -> None:
+    def __init__(self, cloud: Cloud, count: Callable[[str, str], None]) -> None:
         self._inner = cloud
         self._count = count
         self.name, self.shares_host_paths = cloud.name, cloud.shares_host_paths

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from prometheus_client import CollectorRegistry
+
 from vk_provider.agentclient.tables import TableSource
 from vk_provider.aiokit.guard import contained
-from vk_provider.aiokit.metrics import Registry
 from vk_provider.aiokit.nft import NftTable
 from vk_provider.aiokit.supervisor import Supervisor
+from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.recorder import EventRecorder
@@ -37,7 +39,7 @@ class Networking:
         settings: Settings,
         client: KubeClient,
         services: ServiceEnvironment,
-        registry: Registry,
+        registry: CollectorRegistry,
         recorder: EventRecorder,
     ) -> None:
         self._settings = settings
@@ -111,7 +113,7 @@ class Networking:
         source = self._routing.source(node.name, node.zone)
         checks.add_node(NodeChecks(node.name, source, lambda: table.is_healthy))
 
-    def _warn(self, node: str, involved: Json, reason: str, message: str) -> None:
+    def _warn(self, node: str, involved: Json, reason: EventReason, message: str) -> None:
         self._recorder.record(involved, "Warning", reason, message, component="kube-proxy", host=node)
 
     def _build_machine_table(self, node: NodeSettings, addresses: Sequence[str]) -> MachineTable | None:

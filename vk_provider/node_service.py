@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from vk_provider import __version__
 from vk_provider.agentclient.base import AgentConnector
-from vk_provider.aiokit.metrics import Registry
 from vk_provider.aiokit.supervisor import Supervisor
 from vk_provider.cloud.base import InstanceRuntime
 from vk_provider.errors import BadStartError
@@ -91,7 +92,7 @@ class NodeService:
         connector: AgentConnector,
         recorder: EventRecorder,
         pods: PodSource,
-        registry: Registry,
+        registry: CollectorRegistry,
         ready_checks: Sequence[Callable[[], str]],
         client_ca_pem: str,
         auth: tuple[Authenticator, Authorizer],

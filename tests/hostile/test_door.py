@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 import orjson
 from hypothesis import HealthCheck, Phase, given, settings
+from prometheus_client import CollectorRegistry
 
 from tests.hostile.honest import check_exposition, check_stranger
 from tests.hostile.messages import MESSAGES, OWN_UID
 from tests.unit.agentclient.test_tables import Agent, Source
 from tests.unit.kubelet.rig import FakeHandle, FakeSource, running_status
 from tests.unit.kubelet.test_stats import make_sample
-from vk_provider.aiokit.metrics import Registry
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.errors import AgentProtocolError
 from vk_provider.jsontypes import Json
@@ -96,7 +96,7 @@ def judge_tables(message: TablesMessage) -> None:
     """Whatever the agent says of its tables, it is sent no whole table before the back-off, and reports are lines."""
     agent = Agent(Source("1::1", "1::2"), "1::1")
     record = PodRecord(OWN_UID, "node-1", POD, tables=[agent.flow])
-    tables = PodTables(lambda _: (), lambda *_: None, TableMetrics(Registry()), lambda: [record])
+    tables = PodTables(lambda _: (), lambda *_: None, TableMetrics(CollectorRegistry()), lambda: [record])
     sent: list[str] = []
     for _ in range(4):
         sent += [text for text in [run_at_once(agent.read())] if text]

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from vk_provider.aiokit.metrics import Registry
 from vk_provider.cloud.local.settings import LocalCloudSettings
 from vk_provider.networking import Networking
 from vk_provider.routing.machine import MachineTable, name_table
@@ -23,7 +23,7 @@ def table_of(
 ) -> MachineTable | None:
     nothing: Any = SimpleNamespace(follow=lambda *_: None)
     node = NodeSettings("n", services_here=services_here)
-    networking = Networking(Settings((node,), cloud=cloud), nothing, nothing, Registry(), nothing)
+    networking = Networking(Settings((node,), cloud=cloud), nothing, nothing, CollectorRegistry(), nothing)
     networking.add_node(node, [address])
     return networking._machine_tables.get("n")
 

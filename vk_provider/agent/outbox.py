@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from typing import Protocol, cast
 
+from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.wire.podstatus import PodStatus
 from vk_provider.wire.session import MAX_EVENT_COUNT, EventMessage, StatsMessage, StatusMessage
@@ -75,7 +76,9 @@ class Outbox:
         self._status_due = True
         self._due.set()
 
-    def send_event(self, pod_uid: str, event_type: str, reason: str, message: str, field_path: str = "") -> None:
+    def send_event(
+        self, pod_uid: str, event_type: str, reason: EventReason, message: str, field_path: str = ""
+    ) -> None:
         """An event about the pod; sent again until the provider acknowledges it. event_type: "Normal" | "Warning".
 
         One that is equal to an event not sent yet is counted there. An event that was sent may have been posted: it is

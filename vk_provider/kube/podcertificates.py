@@ -18,8 +18,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from vk_provider import eventreasons
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.errors import NO_ANSWER, KubeApiError
+from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import Informer
@@ -30,8 +32,10 @@ from vk_provider.rfc3339 import parse_time
 log = logging.getLogger(__name__)
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
-OnPodEvent = Callable[[Json, str, str, str], None]
+OnPodEvent = Callable[[Json, str, EventReason, str], None]
 """(pod, event type, reason, message)."""
+REFUSALS = {"Denied": eventreasons.POD_CERTIFICATE_DENIED, "Failed": eventreasons.FAILED}
+"""Condition of a PodCertificateRequest -> the reason of the event, which is spelled as the condition."""
 
 _REFRESH_JITTER_S = 300
 _ABANDON_S = 600.0
@@ -160,11 +164,11 @@ class PodCertificateSource:
     def _raise_refusal(self, request: str, status: Json) -> None:
         for condition in status["conditions"]:
             kind, reason, text = condition["type"], condition.get("reason", ""), condition.get("message", "")
-            if kind not in ("Denied", "Failed"):
+            if kind not in REFUSALS:
                 continue
             verb = "was denied" if kind == "Denied" else "failed"
             words = f'PodCertificateRequest {request} {verb}, reason="{reason}", message="{text}"'
-            self._on_event(self._pod, "Warning", kind, words)
+            self._on_event(self._pod, "Warning", REFUSALS[kind], words)
             raise PodCertificateDeniedError(403, reason, words)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.ratelimit import TokenBucket
 from vk_provider.errors import KubeApiError
+from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.correlator import CorrelatedEvent, EventCorrelator
@@ -84,7 +85,7 @@ class EventRecorder:
         self,
         involved: Json,
         event_type: str,
-        reason: str,
+        reason: EventReason,
         message: str,
         field_path: str = "",
         *,

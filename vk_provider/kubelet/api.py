@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from vk_provider.agentclient.base import AgentConnector
-from vk_provider.aiokit.metrics import Registry
 from vk_provider.cloud.base import Instance
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.connection_pool import ConnectionPool
@@ -33,7 +33,7 @@ class KubeletApi:
     node: str
     source: PodSource
     connector: AgentConnector
-    registry: Registry
+    registry: CollectorRegistry
     configuration: Json = field(default_factory=dict)
     flags: Mapping[str, str] = field(default_factory=dict)
     is_healthy: Callable[[], bool] = lambda: True

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from aiohttp import web
 
-from vk_provider.aiokit.metrics import CONTENT_TYPE, format_labels, format_value
+from vk_provider.aiokit.exposition import CONTENT_TYPE, format_head, format_labels, format_value
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.samples import NodeSamples, parse_datetime
 
@@ -61,7 +61,8 @@ _GAUGES = {
 }
 
 
-def _families() -> Iterator[tuple[str, str, str]]:
+def families() -> Iterator[tuple[str, str, str]]:
+    """Name, type and help text of each metric."""
     for kind, table in (("counter", _COUNTERS), ("gauge", _GAUGES)):
         for name, help_text in table.items():
             yield name, kind, help_text
@@ -72,9 +73,9 @@ def render_cadvisor_metrics(samples: Iterable[Json]) -> Iterator[str]:
     lines: defaultdict[str, list[str]] = defaultdict(list)
     for sample in samples:
         _collect_lines(sample, lines)
-    for name, kind, help_text in sorted(_families()):
+    for name, kind, help_text in sorted(families()):
         if name in lines:
-            yield f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n" + "\n".join(lines[name]) + "\n"
+            yield format_head(name, kind, help_text) + "\n".join(lines[name]) + "\n"
 
 
 def _collect_lines(sample: Json, lines: defaultdict[str, list[str]]) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from vk_provider.aiokit.metrics import CONTENT_TYPE, format_labels, format_value
+from vk_provider.aiokit.exposition import CONTENT_TYPE, format_head, format_labels, format_value
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.samples import NodeSamples
 
-HEAD = (
-    "# HELP prober_probe_total [BETA] Cumulative number of a liveness, readiness or startup probe for a container by "
-    "result.\n# TYPE prober_probe_total counter\n"
+PROBES = (
+    "prober_probe_total",
+    "counter",
+    "[BETA] Cumulative number of a liveness, readiness or startup probe for a container by result.",
 )
 
 
@@ -33,7 +34,7 @@ def render_probe_metrics(samples: Iterable[Json]) -> str:
                 )
             )
             lines.append(f"prober_probe_total{labels} {format_value(probe['count'])}\n")
-    return HEAD + "".join(lines) if lines else ""
+    return format_head(*PROBES) + "".join(lines) if lines else ""
 
 
 def add_routes(app: web.Application, samples: NodeSamples) -> None:

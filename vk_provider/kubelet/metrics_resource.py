@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from vk_provider.aiokit.metrics import CONTENT_TYPE, format_labels, format_value
+from vk_provider.aiokit.exposition import CONTENT_TYPE, format_head, format_labels, format_value
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.samples import NANOSECONDS, NodeSamples, parse_datetime
 
@@ -29,7 +29,7 @@ class Family:
     find: Callable[[Json], tuple[float, int | None] | None]
 
     def head(self) -> str:
-        return f"# HELP {self.name} {self.help_text}\n# TYPE {self.name} {self.kind}"
+        return format_head(self.name, self.kind, self.help_text)
 
     def line(self, labels: str, document: Json) -> str | None:
         found = self.find(document)
@@ -136,9 +136,9 @@ POD_FAMILIES = (
     ),
 )
 SCRAPE_ERROR = (
-    "# HELP resource_scrape_error [STABLE] 1 if there was an error while getting container metrics, 0 otherwise\n"
-    "# TYPE resource_scrape_error gauge\n"
-    "resource_scrape_error 0"
+    "resource_scrape_error",
+    "gauge",
+    "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise",
 )
 
 
@@ -158,14 +158,14 @@ def render_resource_metrics(summary: Json) -> Iterator[str]:
         (POD_FAMILIES, labelled),
     ):
         for family in families:
-            head = family.head() + "\n"
+            head = family.head()
             for start in range(0, len(documents), CHUNK):
                 chunk = documents[start : start + CHUNK]
                 lines = [line for labels, document in chunk if (line := family.line(labels, document)) is not None]
                 if lines:
                     yield head + "\n".join(lines) + "\n"
                     head = ""
-    yield SCRAPE_ERROR + "\n"
+    yield f"{format_head(*SCRAPE_ERROR)}{SCRAPE_ERROR[0]} 0\n"
 
 
 def add_routes(app: web.Application, samples: NodeSamples) -> None:

@@ -8,8 +8,10 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
+from vk_provider import eventreasons
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.errors import KubeApiError
+from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import DELETED, Informer
@@ -125,14 +127,14 @@ class NodeController:
             self._kept = self._node.get("status") or {}
             self._report_at = time.monotonic() + REPORT_S
             log.info("registered node %s", self.spec.name)
-            self._event("Starting", "Starting kubelet.")
+            self._event(eventreasons.STARTING, "Starting kubelet.")
             for reason in PRESSURE_EVENTS.values():
                 self._status_event(reason)
         except KubeApiError as error:
             if not error.is_conflict:
                 raise
             self._node = await self._adopt_node()
-            self._event("Starting", "Starting kubelet.")
+            self._event(eventreasons.STARTING, "Starting kubelet.")
         self.registered.set()
         self.lease.wake()
         self._on_known()
@@ -199,7 +201,7 @@ class NodeController:
         if before.get("Ready", ("",))[0] not in ("", wanted["Ready"][0]):
             ready = wanted["Ready"][0] == "True"
             log.info("node %s is %s", self.spec.name, "ready" if ready else f"not ready: {wanted['Ready'][2]}")
-            self._status_event("NodeReady" if ready else "NodeNotReady")
+            self._status_event(eventreasons.NODE_READY if ready else eventreasons.NODE_NOT_READY)
         for kind, reason in PRESSURE_EVENTS.items():
             if before.get(kind, ("False",))[0] != wanted[kind][0]:
                 self._status_event(reason)
@@ -219,7 +221,7 @@ class NodeController:
             return
         cordoned, now_cordoned = (bool(each["spec"].get("unschedulable")) for each in (known, node))
         if cordoned != now_cordoned:
-            self._status_event("NodeNotSchedulable" if now_cordoned else "NodeSchedulable")
+            self._status_event(eventreasons.NODE_NOT_SCHEDULABLE if now_cordoned else eventreasons.NODE_SCHEDULABLE)
         before, after = (each.get("status") or {} for each in (known, node))
         if condition_states(before) != condition_states(after) or (
             foreign_capacity(self.spec, before) != foreign_capacity(self.spec, after)
@@ -230,10 +232,10 @@ class NodeController:
         states = condition_states((self._node or {}).get("status") or {})
         return states[kind][0] if kind in states else ""
 
-    def _status_event(self, reason: str) -> None:
+    def _status_event(self, reason: EventReason) -> None:
         self._event(reason, f"Node {self.spec.name} status is now: {reason}")
 
-    def _event(self, reason: str, message: str) -> None:
+    def _event(self, reason: EventReason, message: str) -> None:
         reference = {"apiVersion": "v1", "kind": "Node", "name": self.spec.name, "uid": self.uid}
         self._recorder.record(reference, "Normal", reason, message, host=self.spec.name)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
+from vk_provider import eventreasons
+from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.node.resources import build_resources
 from vk_provider.node.spec import PROVIDER_TAINT_KEY, NodeSpec
@@ -19,10 +21,10 @@ _PRESSURES = (
     ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
     ("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
 )
-PRESSURE_EVENTS = {
-    "MemoryPressure": "NodeHasSufficientMemory",
-    "DiskPressure": "NodeHasNoDiskPressure",
-    "PIDPressure": "NodeHasSufficientPID",
+PRESSURE_EVENTS: dict[str, EventReason] = {
+    "MemoryPressure": eventreasons.NODE_HAS_SUFFICIENT_MEMORY,
+    "DiskPressure": eventreasons.NODE_HAS_NO_DISK_PRESSURE,
+    "PIDPressure": eventreasons.NODE_HAS_SUFFICIENT_PID,
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vk_provider import eventreasons
+from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.security import find_apparmor
 from vk_provider.podmodel.spec import regular_containers, spec_of
@@ -20,7 +22,7 @@ SUPPLEMENTAL_GROUPS_POLICY, RECURSIVE_READ_ONLY = "supplementalGroupsPolicy", "r
 class Refusal:
     """Why a pod is rejected: event reason and message; the status message is `Pod was rejected: <message>`."""
 
-    reason: str
+    reason: EventReason
     message: str
 
 
@@ -34,20 +36,21 @@ def refuse(
     spec = spec_of(pod)
     operating_system = (spec.get("os") or {}).get("name")
     if operating_system not in (None, "", "linux"):
-        return Refusal("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
+        return Refusal(eventreasons.POD_OS_NOT_SUPPORTED, "Failed to admit pod as the OS field doesn't match node OS")
     sysctl = find_forbidden_sysctl(pod, allowed_unsafe_sysctls)
     if sysctl:
-        return Refusal("SysctlForbidden", sysctl)
+        return Refusal(eventreasons.SYSCTL_FORBIDDEN, sysctl)
     if APPARMOR not in features and _wants_apparmor(pod):
-        return Refusal("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host")
+        return Refusal(eventreasons.APP_ARMOR, "Cannot enforce AppArmor: AppArmor is not enabled on the host")
     policy = (spec.get("securityContext") or {}).get("supplementalGroupsPolicy")
     if policy == "Strict" and SUPPLEMENTAL_GROUPS_POLICY not in features:
         return Refusal(
-            "SupplementalGroupsPolicyNotSupported", "SupplementalGroupsPolicy=Strict is not supported in this node"
+            eventreasons.SUPPLEMENTAL_GROUPS_POLICY_NOT_SUPPORTED,
+            "SupplementalGroupsPolicy=Strict is not supported in this node",
         )
     unsupported = next(_find_unsupported(pod, features), None)
     if unsupported:
-        return Refusal("PodFeatureUnsupported", f"{unsupported} is not supported by this node")
+        return Refusal(eventreasons.POD_FEATURE_UNSUPPORTED, f"{unsupported} is not supported by this node")
     return None
 
 

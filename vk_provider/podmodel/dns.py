@@ -9,6 +9,8 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from vk_provider import eventreasons
+from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.errors import ResolvConfError
 from vk_provider.podmodel.spec import describe_pod, is_host_network, namespace_of, spec_of
@@ -27,7 +29,7 @@ class DnsConfig:
     nameservers: tuple[str, ...] = ()
     searches: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    warnings: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[tuple[EventReason, str], ...] = ()
 
 
 def parse_resolv_conf(text: str) -> DnsConfig:
@@ -60,7 +62,7 @@ def build_dns_config(pod: Json, node: NodeFacts, host_resolv_conf: str) -> DnsCo
 
     Raises ResolvConfError, whatever the policy, when that file is malformed.
     """
-    warnings: list[tuple[str, str]] = []
+    warnings: list[tuple[EventReason, str]] = []
     config = _base(pod, node, parse_resolv_conf(host_resolv_conf), warnings)
     own = spec_of(pod).get("dnsConfig")
     if own is not None:
@@ -81,7 +83,7 @@ def _append(base: DnsConfig, own: Json) -> DnsConfig:
     return DnsConfig(tuple(nameservers), tuple(searches), tuple(options.values()))
 
 
-def _base(pod: Json, node: NodeFacts, host: DnsConfig, warnings: list[tuple[str, str]]) -> DnsConfig:
+def _base(pod: Json, node: NodeFacts, host: DnsConfig, warnings: list[tuple[EventReason, str]]) -> DnsConfig:
     policy = spec_of(pod).get("dnsPolicy") or "ClusterFirst"
     if policy == "None":
         return DnsConfig()
@@ -92,7 +94,7 @@ def _base(pod: Json, node: NodeFacts, host: DnsConfig, warnings: list[tuple[str,
             'kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" policy. '
             'Falling back to "Default" policy.'
         )
-        warnings.append(("MissingClusterDNS", f'pod: "{describe_pod(pod)}". {text}'))
+        warnings.append((eventreasons.MISSING_CLUSTER_DNS, f'pod: "{describe_pod(pod)}". {text}'))
         return host
     domain = node["clusterDomain"]
     searches = [*host.searches]
@@ -107,13 +109,13 @@ def _unique(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-def _limit_nameservers(nameservers: list[str], warnings: list[tuple[str, str]]) -> list[str]:
+def _limit_nameservers(nameservers: list[str], warnings: list[tuple[EventReason, str]]) -> list[str]:
     if len(nameservers) <= MAX_NAMESERVERS:
         return nameservers
     kept = nameservers[:MAX_NAMESERVERS]
     warnings.append(
         (
-            "DNSConfigForming",
+            eventreasons.DNS_CONFIG_FORMING,
             "Nameserver limits were exceeded, some nameservers have been omitted, "
             f"the applied nameserver line is: {' '.join(kept)}",
         )
@@ -121,14 +123,14 @@ def _limit_nameservers(nameservers: list[str], warnings: list[tuple[str, str]]) 
     return kept
 
 
-def _limit_searches(searches: list[str], warnings: list[tuple[str, str]]) -> list[str]:
+def _limit_searches(searches: list[str], warnings: list[tuple[EventReason, str]]) -> list[str]:
     kept = [domain for domain in searches[:MAX_SEARCHES] if len(domain) <= _MAX_DOMAIN_LENGTH]
     while len(" ".join(kept)) > MAX_SEARCH_CHARACTERS:
         kept.pop()
     if len(kept) != len(searches):
         warnings.append(
             (
-                "DNSConfigForming",
+                eventreasons.DNS_CONFIG_FORMING,
                 "Search Line limits were exceeded, some search paths have been omitted, "
                 f"the applied search line is: {' '.join(kept)}",
             )

@@ -22,7 +22,7 @@ from vk_provider.podmodel.spec import (
     metadata_of,
 )
 
-_OF_PHASE = frozenset({"Initialized", "Ready", "ContainersReady"})
+_OF_PHASE = frozenset({pod_conditions.INITIALIZED, pod_conditions.READY, pod_conditions.CONTAINERS_READY})
 UNLOCATED_MESSAGE = "The container could not be located when the pod was terminated"
 
 
@@ -228,7 +228,7 @@ def _build_conditions(
         pod_conditions.build_initialized(pod, statuses, phase, previous.get("conditions") or []),
         pod_conditions.build_ready(pod, containers_ready, of_api),
         containers_ready,
-        {"type": "PodScheduled", "status": "True"},
+        {"type": pod_conditions.POD_SCHEDULED, "status": "True"},
     ]
     if all_containers_could_restart(pod):
         built.append(pod_conditions.build_all_restarting(phase, sandbox.restarting_all))
@@ -262,14 +262,15 @@ def sandbox_problem(pod: Json, sandbox: SandboxFacts) -> str:
 
 
 def _disruption(end: PodEnd) -> Json:
-    return {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet", "message": end.message}
+    kind = pod_conditions.DISRUPTION_TARGET
+    return {"type": kind, "status": "True", "reason": "TerminationByKubelet", "message": end.message}
 
 
 def _kept_disruption(built: list[Json], previous: Json) -> list[Json]:
-    known = pod_conditions.find_condition(previous.get("conditions") or [], "DisruptionTarget")
+    known = pod_conditions.find_condition(previous.get("conditions") or [], pod_conditions.DISRUPTION_TARGET)
     if known is None or known.get("reason") != "TerminationByKubelet":
         return []
-    return [] if pod_conditions.find_condition(built, "DisruptionTarget") else [dict(known)]
+    return [] if pod_conditions.find_condition(built, pod_conditions.DISRUPTION_TARGET) else [dict(known)]
 
 
 def _stamp(condition: Json, pod: Json, previous: list[Json], now: str) -> Json:
@@ -280,7 +281,7 @@ def _stamp(condition: Json, pod: Json, previous: list[Json], now: str) -> Json:
     kept = known.get("lastTransitionTime") if known.get("status") == condition["status"] else None
     stamped = {"lastProbeTime": None, **condition}
     stamped["lastTransitionTime"] = condition.get("lastTransitionTime") or kept or now
-    if condition["type"] in pod_conditions.KUBELET_CONDITIONS - {"AllContainersRestarting"}:
+    if condition["type"] in pod_conditions.KUBELET_CONDITIONS - {pod_conditions.ALL_RESTARTING}:
         stamped.setdefault("observedGeneration", metadata_of(pod).get("generation") or 0)
     return stamped
 

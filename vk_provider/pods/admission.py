@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from vk_provider import eventreasons
 from vk_provider.cloud.base import InstanceRuntime
+from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.admission import IMAGE_VOLUMES, RECURSIVE_READ_ONLY, SUPPLEMENTAL_GROUPS_POLICY, refuse
 from vk_provider.podmodel.extendedresources import is_extended_resource
@@ -18,6 +20,7 @@ from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.resources import effective_resources
 
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+"""On the mirror of a static pod, which does not run here: it is left Pending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Verdict:
     """refuse: the pod becomes Failed with this reason; otherwise it is held Pending, with an event."""
 
     refuse: bool
-    reason: str
+    reason: EventReason
     message: str
 
 
@@ -38,14 +41,14 @@ def hold_by_policy(pod: Json, daemonsets: Selector | None) -> Verdict | None:
     """The verdict on pods that get no instance by policy, None for all others. `daemonsets`: of parse_daemonsets."""
     metadata = pod["metadata"]
     if MIRROR_ANNOTATION in (metadata.get("annotations") or {}):
-        return Verdict(False, "MirrorPodNotSupported", "static pods do not run on a nodeless node")
+        return Verdict(False, eventreasons.MIRROR_POD_NOT_SUPPORTED, "static pods do not run on a nodeless node")
     owners = metadata.get("ownerReferences") or []
     if any(owner.get("kind") == "DaemonSet" and owner.get("controller") for owner in owners):
         if daemonsets is not None and daemonsets.matches(metadata.get("labels") or {}):
             return None
         return Verdict(
             False,
-            "DaemonSetNotSupported",
+            eventreasons.DAEMONSET_NOT_SUPPORTED,
             "a DaemonSet pod would cost an instance of its own on a nodeless node, so it is left Pending; keep the "
             'DaemonSet away with a node affinity "type NotIn (virtual-kubelet)", or set pods.daemonsets to "run" '
             "or to a selector of its pods",
@@ -121,7 +124,9 @@ def _check_ports(pod: Json, usage: NodeUsage) -> Verdict | None:
     if usage.has_free(host_ports(pod)):
         return None
     return Verdict(
-        True, "NodePorts", "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+        True,
+        eventreasons.NODE_PORTS,
+        "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
     )
 
 
@@ -130,7 +135,9 @@ def _check_selector(pod: Json, node: Json) -> Verdict | None:
     for key, value in (pod["spec"].get("nodeSelector") or {}).items():
         if labels.get(key) != value and not _is_offering_label(key):
             return Verdict(
-                True, "NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+                True,
+                eventreasons.NODE_AFFINITY,
+                "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
             )
     return None
 
@@ -152,7 +159,7 @@ def _check_capacity(
         return None
     limit = int(parse_quantity(allocatable.get("pods", "110")))
     if len(usage) + 1 > limit:
-        return Verdict(True, "OutOfpods", _lack("pods", "1", str(len(usage)), str(limit)))
+        return Verdict(True, eventreasons.OUT_OF_PODS, _lack("pods", "1", str(len(usage)), str(limit)))
     for name in (*_FIRST_CHECKED, *sorted(requests.keys() - set(_FIRST_CHECKED))):
         wanted = requests.get(name)
         if not wanted or (name not in allocatable and is_extended_resource(name)):
@@ -161,7 +168,7 @@ def _check_capacity(
         if used + wanted > capacity:
             factor = 1000 if name == "cpu" else 1
             figures = (str(math.ceil(amount * factor)) for amount in (wanted, used, capacity))
-            return Verdict(True, f"OutOf{name}", _lack(name, *figures))
+            return Verdict(True, eventreasons.out_of(name), _lack(name, *figures))
     return None
 
 

@@ -128,7 +128,7 @@ class Adoption:
         known = len(asked) + sum(record.instance is not None for record in self._records.values())
         verdict = self._rule.judge(asked, named & asked, known, time.monotonic())
         if verdict.mass and verdict.doubted:
-            self._metrics.mass_missing.inc("adoption")
+            self._metrics.mass_missing.labels("adoption").inc()
             log.error(
                 "the cloud names no instance for %d of %d pods that ran: too many at once, none is taken for lost yet",
                 len(verdict.doubted),

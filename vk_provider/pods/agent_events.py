@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable
 from functools import partial
 
+from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.wire.session import EventMessage
@@ -53,7 +54,7 @@ class AgentEventRelay:
         self._recorder.record(
             involved,
             message["eventType"],
-            message["reason"],
+            EventReason(message["reason"]),  # of any version of the agent
             message["message"],
             message["fieldPath"],
             host=node,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from vk_provider.agentclient.base import AgentConnector
 from vk_provider.cloud.base import Cloud, InstanceRuntime, Offering
+from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.recorder import EventRecorder
@@ -45,7 +46,7 @@ def build_controller(
 ) -> PodController:
     """The controller, not started: it waits for `adopt`. tables: those that the instance of a pod is sent."""
 
-    def event(record: PodRecord, event_type: str, reason: str, message: str) -> None:
+    def event(record: PodRecord, event_type: str, reason: EventReason, message: str) -> None:
         recorder.record(involved(record.pod), event_type, reason, message, host=record.node, component=COMPONENT)
 
     preferences = {node.name: build_preferences(node.zone, node.architecture, offerings) for node in settings.nodes}

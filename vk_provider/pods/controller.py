@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+from vk_provider import eventreasons
 from vk_provider.agentclient.session import Slot
 from vk_provider.aiokit.batch import Batcher
 from vk_provider.aiokit.guard import contained
@@ -31,7 +32,6 @@ from vk_provider.pods.executor import PodExecutor, involved
 from vk_provider.pods.hostports import HostPortWatch
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.missing import MissingRule
-from vk_provider.pods.provider_status import AGENT_PROTOCOL_ERROR, AGENT_REACHABLE
 from vk_provider.pods.reconcile import Action, is_over, reconcile
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.state import compute_state, is_overdue, is_restoring, next_look_s, note_first
@@ -189,7 +189,7 @@ class PodController:
         if record.not_ready is not None and record.instance is not None:
             record.not_ready = None
             message = f"the agent on instance {record.instance.instance_id} answers again"
-            self.executor.event(record, "Normal", AGENT_REACHABLE, message)
+            self.executor.event(record, "Normal", eventreasons.AGENT_REACHABLE, message)
             self.wake(record.uid)
 
     def _relay_event(self, record: PodRecord, message: EventMessage) -> None:
@@ -222,7 +222,7 @@ class PodController:
     def on_violation(self, record: PodRecord, message: str) -> None:
         """Count the violation and record an event; the session is closed and dialed again later."""
         self._metrics.violations.inc()
-        self.executor.event(record, "Warning", AGENT_PROTOCOL_ERROR, message)
+        self.executor.event(record, "Warning", eventreasons.AGENT_PROTOCOL_ERROR, message)
 
     # --- adoption ------------------------------------------------------------------------------------------------
 
@@ -316,7 +316,7 @@ class PodController:
         owned = sum(record.has_instance for record in self.records.values())
         verdict = self._missing.judge(instance_ids, found.keys(), owned, time.monotonic())
         if verdict.mass and verdict.doubted:
-            self._metrics.mass_missing.inc("describe")
+            self._metrics.mass_missing.labels("describe").inc()
             log.error(
                 "the cloud does not know %d of %d instances: too many at once, none is taken for lost yet",
                 len(self._missing),

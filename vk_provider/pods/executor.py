@@ -6,10 +6,12 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
+from vk_provider import eventreasons
 from vk_provider.agentclient.base import AgentConnector
 from vk_provider.agentclient.session import AgentSession, Slot
 from vk_provider.cloud.base import Cloud
 from vk_provider.errors import AgentError, KubeApiError
+from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import pod_path
@@ -23,7 +25,6 @@ from vk_provider.pods.launcher import LaunchRefusedError, PodLauncher
 from vk_provider.pods.launching import LaunchTasks
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.provider_status import (
-    AGENT_UNREACHABLE,
     build_lost_status,
     build_pending_status,
     build_rejected_status,
@@ -113,7 +114,9 @@ class PodExecutor:
     async def apply(self, action: Action, record: PodRecord) -> None:
         await self._apply[action](record)
 
-    def event(self, record: PodRecord, event_type: str, reason: str, message: str, component: str = COMPONENT) -> None:
+    def event(
+        self, record: PodRecord, event_type: str, reason: EventReason, message: str, component: str = COMPONENT
+    ) -> None:
         """Record an event on the pod; component: its source."""
         self._recorder.record(involved(record.pod), event_type, reason, message, host=record.node, component=component)
 
@@ -219,7 +222,7 @@ class PodExecutor:
         record.restoring = False
         record.not_ready = build_unready_condition(record.pod, message, format_time())
         log.warning("pod %s: %s", record.key, message)
-        self.event(record, "Warning", AGENT_UNREACHABLE, message)
+        self.event(record, "Warning", eventreasons.AGENT_UNREACHABLE, message)
 
     async def publish(self, record: PodRecord) -> None:
         await self._publisher.publish(record)
@@ -238,7 +241,7 @@ class PodExecutor:
 
     async def fail_lost(self, record: PodRecord) -> None:
         message = record.lost or record.boot_failed
-        reason = "InstanceTerminated" if record.lost else "InstanceBootFailed"
+        reason = eventreasons.INSTANCE_TERMINATED if record.lost else eventreasons.INSTANCE_BOOT_FAILED
         self.event(record, "Warning", reason, message)
         self._conclude(record, build_lost_status(record.pod, record.status, reason, message, format_time()))
         if record.instance is not None and not record.has_instance:
@@ -246,7 +249,9 @@ class PodExecutor:
 
     async def relaunch(self, record: PodRecord) -> None:
         """Launch another instance: the first one never booted, so nothing of the pod has run."""
-        self.event(record, "Warning", "InstanceBootFailed", f"{record.boot_failed}; launching another instance")
+        self.event(
+            record, "Warning", eventreasons.INSTANCE_BOOT_FAILED, f"{record.boot_failed}; launching another instance"
+        )
         await self.terminate(record)
         record.instance, record.terminated, record.connection = None, False, None
         record.boot_failed, record.ever_connected = "", False
@@ -278,7 +283,7 @@ class PodExecutor:
             if record.archive_tries < ARCHIVE_TRIES:
                 raise
             record.archived = True
-            self.event(record, "Warning", "FailedLogArchive", f"logs could not be kept: {error}")
+            self.event(record, "Warning", eventreasons.FAILED_LOG_ARCHIVE, f"logs could not be kept: {error}")
 
     async def delete(self, record: PodRecord) -> None:
         body = {"gracePeriodSeconds": 0, "preconditions": {"uid": record.uid}}
@@ -300,11 +305,11 @@ class PodExecutor:
         await self._connector.drain(instance.instance_id, READERS_LIMIT_S)
         accepted = await self._end_instance(record, instance.instance_id)
         record.terminated = True
-        self._metrics.terminations.inc("pod-ended" if accepted else "failed")
+        self._metrics.terminations.labels("pod-ended" if accepted else "failed").inc()
 
     async def _end_instance(self, record: PodRecord, instance_id: str) -> bool:
         accepted = await self.terminator.end(
-            instance_id, lambda message: self.event(record, "Warning", "FailedTerminate", message)
+            instance_id, lambda message: self.event(record, "Warning", eventreasons.FAILED_TERMINATE, message)
         )
         self._connector.forget(instance_id)
         return accepted

@@ -13,10 +13,12 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
+from vk_provider import eventreasons
 from vk_provider.aiokit.batch import Batcher
 from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, LaunchRequest, Offering
 from vk_provider.cloud.unavailable import UnavailableOfferings
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError, VkError
+from vk_provider.eventreasons import EventReason
 from vk_provider.pods.agent_report import MAX_CPU_MILLI, MAX_MEMORY_BYTES
 from vk_provider.pods.launch_request import BootData, build_request
 from vk_provider.pods.metrics import PodMetrics
@@ -37,7 +39,7 @@ _DEFAULT_PREFERENCES = Preferences()
 class LaunchRefusedError(VkError):
     """No offering can ever hold this pod, or the cloud refuses the request."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: EventReason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -108,30 +110,30 @@ class PodLauncher:
                 instance = await answer
             except CapacityError as error:
                 record.launch = None
-                self._metrics.launches.inc("no-capacity")
+                self._metrics.launches.labels("no-capacity").inc()
                 self._unavailable.mark(offering)
                 self._unavailable.mark_error(error, offering)
-                self._event(record, "Normal", "NoCapacity", f"{error}; trying the next offering")
+                self._event(record, "Normal", eventreasons.NO_CAPACITY, f"{error}; trying the next offering")
                 continue
             except CloudRequestError as error:
                 record.launch = None
-                self._metrics.launches.inc("refused")
-                raise LaunchRefusedError("InstanceRefused", str(error)) from None
+                self._metrics.launches.labels("refused").inc()
+                raise LaunchRefusedError(eventreasons.INSTANCE_REFUSED, str(error)) from None
             except CloudError as error:
                 if isinstance(error, CloudQuotaError):
                     record.launch = None
-                self._metrics.launches.inc("failed")
+                self._metrics.launches.labels("failed").inc()
                 raise
             record.launch = None
             if instance.state.is_terminated:
                 # The token of an earlier attempt, whose instance was terminated before it was seen.
-                self._metrics.launches.inc("gone")
+                self._metrics.launches.labels("gone").inc()
                 record.attempt += 1
                 continue
-            self._metrics.launches.inc("ok")
+            self._metrics.launches.labels("ok").inc()
             record.instance, record.terminated, record.fresh = instance, False, True
             record.selection_message = pending.message
-            self._event(record, "Normal", "InstanceLaunched", f"{instance.instance_id}: {pending.message}")
+            self._event(record, "Normal", eventreasons.INSTANCE_LAUNCHED, f"{instance.instance_id}: {pending.message}")
             return
 
     def _prepare(self, record: PodRecord) -> PendingLaunch:
@@ -141,7 +143,7 @@ class PodLauncher:
         if isinstance(selection, Refusal):
             if selection.retryable:
                 raise CapacityError(selection.message)
-            raise LaunchRefusedError(selection.reason, selection.message)
+            raise LaunchRefusedError(eventreasons.NO_FITTING_INSTANCE, selection.message)
         if not record.launched_at:
             record.launched_at = time.monotonic()
             self._metrics.launch_seconds.observe(record.launched_at - record.bound_at)

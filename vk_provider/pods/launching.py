@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from vk_provider import eventreasons
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.base import TAG_POD_UID, Cloud, Instance
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError
@@ -97,7 +98,7 @@ class LaunchTasks:
             log.warning("pod %s: launch failed, next try in %.1f s: %s", record.key, delay_s, failure)
             if _is_wanted(record):
                 text = f"cannot launch an instance, will try again: {failure}"
-                self._event(record, "Warning", "FailedLaunch", text)
+                self._event(record, "Warning", eventreasons.FAILED_LAUNCH, text)
                 await asyncio.sleep(delay_s)
         return unknown
 

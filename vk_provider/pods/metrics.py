@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from vk_provider.aiokit.metrics import Registry
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from vk_provider.aiokit.computed import ComputedGauge, LabelValues
 
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
@@ -12,90 +14,108 @@ SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60
 class PodMetrics:
     """Durations are measured from the watch event of the bind."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         self.tables = TableMetrics(registry)
-        self.launch_seconds = registry.histogram(
-            "vk_pod_launch_seconds", "Seconds from bind seen to the launch call", buckets=SECONDS
+        self.launch_seconds = Histogram(
+            "vk_pod_launch_seconds", "Seconds from bind seen to the launch call", buckets=SECONDS, registry=registry
         )
-        self.agent_ready_seconds = registry.histogram(
-            "vk_pod_agent_ready_seconds", "Seconds from bind seen to the agent's session", buckets=SECONDS
+        self.agent_ready_seconds = Histogram(
+            "vk_pod_agent_ready_seconds",
+            "Seconds from bind seen to the agent's session",
+            buckets=SECONDS,
+            registry=registry,
         )
-        self.running_seconds = registry.histogram(
-            "vk_pod_running_seconds", "Seconds from bind seen to Running accepted by the API server", buckets=SECONDS
+        self.running_seconds = Histogram(
+            "vk_pod_running_seconds",
+            "Seconds from bind seen to Running accepted by the API server",
+            buckets=SECONDS,
+            registry=registry,
         )
-        self.launches = registry.counter("vk_instance_launches_total", "Launch results", labels=("result",))
-        self.terminations = registry.counter("vk_instance_terminations_total", "Terminated instances", labels=("why",))
-        self.status_patches = registry.counter(
-            "vk_pod_status_patches_total", "Status PATCHes by result", labels=("result",)
+        self.launches = Counter("vk_instance_launches_total", "Launch results", ("result",), registry=registry)
+        self.terminations = Counter(
+            "vk_instance_terminations_total", "Terminated instances", ("why",), registry=registry
         )
-        self.violations = registry.counter(
-            "vk_agent_protocol_errors_total", "Sessions closed because an agent broke the protocol"
+        self.status_patches = Counter(
+            "vk_pod_status_patches_total", "Status PATCHes by result", ("result",), registry=registry
         )
-        self.mass_missing = registry.counter(
+        self.violations = Counter(
+            "vk_agent_protocol_errors_total",
+            "Sessions closed because an agent broke the protocol",
+            registry=registry,
+        )
+        self.mass_missing = Counter(
             "vk_mass_missing_total",
             "Answers that lacked so many instances or pods at once that nothing was concluded from them",
-            labels=("where",),
+            ("where",),
+            registry=registry,
         )
-        self.orphans = registry.counter("vk_orphan_instances_total", "Instances without a pod that were terminated")
+        self.orphans = Counter(
+            "vk_orphan_instances_total", "Instances without a pod that were terminated", registry=registry
+        )
 
     def follow_stuck(self, stuck: Callable[[], int]) -> None:
-        self._registry.gauge(
+        Gauge(
             "vk_instances_not_terminated",
             "Instances that could not be terminated for more than five minutes",
-            (),
-            lambda: {(): stuck()},
-        )
+            registry=self._registry,
+        ).set_function(stuck)
 
     def follow(
         self, phases: Callable[[], Mapping[str, int]], sessions: Callable[[], int], depth: Callable[[], int]
     ) -> None:
         """Register gauges that are computed at scrape time."""
-        self._registry.gauge(
+        ComputedGauge(
             "vk_pods",
             "Pods by phase",
             ("phase",),
             lambda: {(phase,): float(count) for phase, count in phases().items()},
+            self._registry,
         )
-        self._registry.gauge("vk_agent_sessions", "Open sessions to agents", (), lambda: {(): sessions()})
-        self._registry.gauge("vk_work_queue_depth", "Pods being worked on", (), lambda: {(): depth()})
+        Gauge("vk_agent_sessions", "Open sessions to agents", registry=self._registry).set_function(sessions)
+        Gauge("vk_work_queue_depth", "Pods being worked on", registry=self._registry).set_function(depth)
 
 
 class TableMetrics:
     """Of the tables that instances are sent (pods.tables)."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self.sent_bytes = registry.counter(
-            "vk_table_sent_bytes_total", "Bytes of tables sent to agents", labels=("table", "kind")
+        self.sent_bytes = Counter(
+            "vk_table_sent_bytes_total", "Bytes of tables sent to agents", ("table", "kind"), registry=registry
         )
-        self.applied_seconds = registry.histogram(
+        self.applied_seconds = Histogram(
             "vk_table_applied_seconds",
             "Seconds from a change of a table to an agent's word that it is in force",
-            labels=("table",),
+            ("table",),
             buckets=SECONDS,
+            registry=registry,
         )
-        self.failures = registry.counter(
-            "vk_table_failures_total", "Tables that an agent did not apply", labels=("table",)
+        self.failures = Counter(
+            "vk_table_failures_total", "Tables that an agent did not apply", ("table",), registry=registry
         )
 
     def follow(self, behind_s: Callable[[], Iterable[tuple[str, float]]]) -> None:
         """Register gauges that are computed at scrape time. behind_s: for each table of each open session, its name and
         for how long it has been out of date."""
 
-        def count() -> dict[tuple[str, ...], float]:
-            found: dict[tuple[str, ...], float] = {}
+        def count() -> dict[LabelValues, float]:
+            found: dict[LabelValues, float] = {}
             for name, seconds in behind_s():
                 found[(name,)] = found.get((name,), 0.0) + (seconds > 0)
             return found
 
-        def oldest() -> dict[tuple[str, ...], float]:
-            found: dict[tuple[str, ...], float] = {}
+        def oldest() -> dict[LabelValues, float]:
+            found: dict[LabelValues, float] = {}
             for name, seconds in behind_s():
                 found[(name,)] = max(found.get((name,), 0.0), seconds)
             return found
 
-        self._registry.gauge("vk_tables_behind", "Agents whose table is not the newest", ("table",), count)
-        self._registry.gauge(
-            "vk_table_oldest_seconds", "Age of the newest table that some agent lacks longest", ("table",), oldest
+        ComputedGauge("vk_tables_behind", "Agents whose table is not the newest", ("table",), count, self._registry)
+        ComputedGauge(
+            "vk_table_oldest_seconds",
+            "Age of the newest table that some agent lacks longest",
+            ("table",),
+            oldest,
+            self._registry,
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from vk_provider import eventreasons
 from vk_provider.jsontypes import Json
-from vk_provider.podmodel.conditions import settle_ready
+from vk_provider.podmodel.conditions import DISRUPTION_TARGET, READY, settle_ready
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.spec import STATUS_LISTS
 from vk_provider.podmodel.status import (
@@ -16,12 +17,6 @@ from vk_provider.podmodel.status import (
 
 INSTANCE_CONDITION = "vk-provider.io/InstanceSelected"
 """Condition with the pod's instance, its price and the reason of the choice."""
-
-AGENT_UNREACHABLE = "AgentUnreachable"
-"""Reason of Ready=False, and of the event, while an agent is silent whose instance may still run."""
-AGENT_REACHABLE = "AgentReachable"
-AGENT_PROTOCOL_ERROR = "AgentProtocolError"
-"""Reason of the event about a session that was closed because of a violation."""
 
 
 def instance_condition(message: str, generation: int, now: str) -> Json:
@@ -42,7 +37,7 @@ def _condition(kind: str, status: str, reason: str, message: str, generation: in
 def build_unready_condition(pod: Json, message: str, now: str) -> Json:
     """The Ready condition of a pod whose agent is silent. Only Ready, as in the controller manager's MarkPodsNotReady,
     since the state of the containers is unknown."""
-    return _condition("Ready", "False", AGENT_UNREACHABLE, message, _generation(pod), now)
+    return _condition(READY, "False", eventreasons.AGENT_UNREACHABLE, message, _generation(pod), now)
 
 
 def _generation(pod: Json) -> int:
@@ -126,11 +121,11 @@ def build_lost_status(
     generation = _generation(pod)
     status: Json = dict(last or pod.get("status") or {})
     status.update(phase="Failed", reason=reason, message=message)
-    kept = [each for each in status.get("conditions") or [] if each["type"] != "DisruptionTarget"]
+    kept = [each for each in status.get("conditions") or [] if each["type"] != DISRUPTION_TARGET]
     status["conditions"] = _settle(kept, generation, now)
     if disrupted:
         status["conditions"].append(
-            _condition("DisruptionTarget", "True", "TerminationByKubelet", message, generation, now)
+            _condition(DISRUPTION_TARGET, "True", "TerminationByKubelet", message, generation, now)
         )
     if generation:
         status["observedGeneration"] = generation

@@ -11,6 +11,7 @@ from vk_provider.agentclient.session import AgentSession
 from vk_provider.agentclient.tables import TableFlow
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.base import Instance, LaunchRequest
+from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.pods.agent_events import AgentEventRelay
 from vk_provider.pods.status_patch import Altered
@@ -174,5 +175,5 @@ class PodRecord:
         self.event_relay, self.ack_seq, self.ack_timer = None, 0, None
 
 
-OnEvent = Callable[[PodRecord, str, str, str], None]
+OnEvent = Callable[[PodRecord, str, EventReason, str], None]
 """(record, event type, reason, message): records an event on the pod."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from vk_provider.jsontypes import Json
-from vk_provider.podmodel.conditions import with_end
+from vk_provider.podmodel.conditions import DISRUPTION_TARGET, KUBELET_CONDITIONS, READY, with_end
 from vk_provider.pods.provider_status import INSTANCE_CONDITION
 
 OWNED_FIELDS = (
@@ -34,23 +34,9 @@ OWNED_FIELDS = (
 
 
 _OWNED_FIELDS = frozenset(OWNED_FIELDS)
-OWNED_CONDITIONS = frozenset(
-    {
-        "PodScheduled",
-        "PodReadyToStartContainers",
-        "Initialized",
-        "ContainersReady",
-        "Ready",
-        "DisruptionTarget",
-        "PodResizePending",
-        "PodResizeInProgress",
-        "AllContainersRestarting",
-        INSTANCE_CONDITION,
-    }
-)
+OWNED_CONDITIONS = KUBELET_CONDITIONS | {DISRUPTION_TARGET, INSTANCE_CONDITION}
+"""KUBELET_CONDITIONS are removed when the status lacks them (PodConditionByKubelet). DisruptionTarget is shared."""
 _MERGED_BY_IP = ("podIPs", "hostIPs")
-KUBELET_CONDITIONS = OWNED_CONDITIONS - {"DisruptionTarget", INSTANCE_CONDITION}
-"""Conditions that are removed when the status lacks them (PodConditionByKubelet). DisruptionTarget is shared."""
 
 
 def _is_empty(name: str, value: Any) -> bool:
@@ -81,8 +67,7 @@ def compute_desired(status: Json, ended: Json | None, not_ready: Json | None) ->
         desired = with_end(desired, ended)
     if not_ready is not None and "conditions" in desired:
         desired["conditions"] = [
-            not_ready if item["type"] == "Ready" and item["status"] == "True" else item
-            for item in desired["conditions"]
+            not_ready if item["type"] == READY and item["status"] == "True" else item for item in desired["conditions"]
         ]
     return desired
 

@@ -10,6 +10,7 @@ import logging
 import time
 from http import HTTPStatus
 
+from vk_provider import eventreasons
 from vk_provider.errors import NO_ANSWER, KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
@@ -31,7 +32,6 @@ from vk_provider.rfc3339 import format_time
 
 log = logging.getLogger(__name__)
 
-FAILED_STATUS = "FailedStatusUpdate"
 _OUTAGE = (
     NO_ANSWER,
     HTTPStatus.UNAUTHORIZED,
@@ -83,9 +83,9 @@ class StatusPublisher:
         try:
             answer = await self._client.patch_strategic(pod_path(record.namespace, record.name, "status"), patch)
         except KubeApiError as error:
-            self._metrics.status_patches.inc(str(error.status))
+            self._metrics.status_patches.labels(str(error.status)).inc()
             raise
-        self._metrics.status_patches.inc("ok")
+        self._metrics.status_patches.labels("ok").inc()
         held = owned_status(answer.get("status") or {})
         named = {(name, "") for name in patch["status"]}
         named |= {("conditions", item["type"]) for item in patch["status"].get("conditions") or []}
@@ -96,7 +96,7 @@ class StatusPublisher:
     async def _fall_back(self, record: PodRecord, desired: Json, error: KubeApiError) -> None:
         """Publish only a terminal phase with its reason, since the API server can never accept the whole status."""
         log.error("pod %s: the API server refuses the status: %s", record.key, error)
-        self._event(record, "Warning", FAILED_STATUS, f"the API server refuses the pod's status: {error}")
+        self._event(record, "Warning", eventreasons.FAILED_STATUS, f"the API server refuses the pod's status: {error}")
         if desired.get("phase") in TERMINAL_PHASES and record.api_phase not in TERMINAL_PHASES:
             minimal = {name: desired[name] for name in _MINIMAL_FIELDS if desired.get(name)}
             try:
@@ -119,7 +119,7 @@ class StatusPublisher:
             record.unaccepted_reported = True
             text = f"the pod's status has not been accepted for {now - record.unaccepted_since:.0f} s: {error}"
             log.error("pod %s: %s", record.key, text)
-            self._event(record, "Warning", FAILED_STATUS, text)
+            self._event(record, "Warning", eventreasons.FAILED_STATUS, text)
 
 
 def note_held(record: PodRecord, pod: Json, sent: Json | None = None) -> None:

@@ -101,7 +101,7 @@ class OrphanSweep:
         orphans = {instance.instance_id for instance in candidates if await self._looks_orphaned(instance)}
         verdict = self._rule.judge(orphans, listed - orphans, len(listed), self._clock())
         if verdict.mass and verdict.doubted:
-            self._metrics.mass_missing.inc("sweep")
+            self._metrics.mass_missing.labels("sweep").inc()
             log.error(
                 "the pods of %d of %d instances are gone: too many at once, none is terminated yet",
                 len(verdict.doubted),
@@ -113,7 +113,7 @@ class OrphanSweep:
         log.warning("terminating %d instances whose pods are gone: %s", len(found), ", ".join(found))
         accepted = await asyncio.gather(*(terminator.end(instance_id) for instance_id in found))
         ended = [instance_id for instance_id, ok in zip(found, accepted, strict=True) if ok]
-        self._metrics.orphans.inc(by=len(ended))
+        self._metrics.orphans.inc(len(ended))
         return ended
 
     async def _looks_orphaned(self, instance: Instance) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
+from vk_provider import eventreasons
 from vk_provider.agentclient.session import AgentSession, Slot
 from vk_provider.agentclient.tables import TableFlow, TableSource, TableText
 from vk_provider.aiokit.permits import Permits
@@ -19,8 +20,6 @@ from vk_provider.wire.tables import TABLES_FEATURE, TableName, TablesMessage
 
 log = logging.getLogger(__name__)
 
-TABLE_FAILED = "NetworkTableFailed"
-"""Reason of the event on a pod whose instance has not applied a table."""
 LARGE_TEXTS = 4
 """Large texts that are written at once, each for so many seconds at most."""
 LARGE_TEXT_S = 5.0
@@ -68,9 +67,11 @@ class PodTables:
         record.tables.clear()
 
     def failed(self, record: PodRecord, name: TableName, message: str) -> None:
-        self.metrics.failures.inc(name)
+        self.metrics.failures.labels(name).inc()
         log.warning("pod %s: its table %s is not in force: %s", record.key, name, message)
-        self._event(record, "Warning", TABLE_FAILED, f"the table of {_TITLES[name]} is not in force: {message}")
+        self._event(
+            record, "Warning", eventreasons.TABLE_FAILED, f"the table of {_TITLES[name]} is not in force: {message}"
+        )
 
 
 _TITLES: dict[TableName, str] = {"services": "Services", "policy": "network policies"}
@@ -84,10 +85,10 @@ class _Observer:
 
     def sent(self, text: TableText) -> None:
         kind = "difference" if text.base else "whole"
-        self._tables.metrics.sent_bytes.inc(self._name, kind, by=len(text.frame))
+        self._tables.metrics.sent_bytes.labels(self._name, kind).inc(len(text.frame))
 
     def applied(self, seconds: float) -> None:
-        self._tables.metrics.applied_seconds.observe(seconds, self._name)
+        self._tables.metrics.applied_seconds.labels(self._name).observe(seconds)
 
     def failed(self, message: str) -> None:
         self._tables.failed(self._record, self._name, message)

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from vk_provider import eventreasons
 from vk_provider.aiokit.connection_limits import ConnectionLimits, PendingConnections
 from vk_provider.aiokit.headguard import GuardedHandler
+from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.routing.tables import ServiceTables
 from vk_provider.serviceproxy.fragment import HealthCheck
@@ -25,14 +27,13 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 30.0
 """Until a port that could not be had is tried again: kube-proxy's syncPeriod."""
-REASON = "FailedToStartServiceHealthcheck"
 LIMITS = ConnectionLimits(
     head_bytes=8 << 10, small_head_bytes=8 << 10, connections=256, peer_connections=256, head_s=10.0
 )
 """Of all ports together. Nobody authenticates here; the oldest connection makes room for a new one."""
 KEEPALIVE_S = 10.0
 
-OnWarning = Callable[[str, Json, str, str], None]
+OnWarning = Callable[[str, Json, EventReason, str], None]
 """(Node, ObjectReference to a Service, reason, message)."""
 
 
@@ -174,7 +175,7 @@ class HealthChecks:
             )
             log.error("%s", message)
             involved: Json = {"apiVersion": "v1", "kind": "Service", "namespace": namespace, "name": name}
-            self._on_warning(node.node, involved, REASON, message)
+            self._on_warning(node.node, involved, eventreasons.FAILED_TO_START_SERVICE_HEALTHCHECK, message)
 
 
 def _close(check: _Check) -> None:

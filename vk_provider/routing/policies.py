@@ -12,8 +12,10 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from prometheus_client import CollectorRegistry, Counter
+
+from vk_provider.aiokit.computed import ComputedGauge
 from vk_provider.aiokit.guard import contained
-from vk_provider.aiokit.metrics import Registry
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import DELETED, Informer, drop_managed_fields, key_by_name
@@ -44,7 +46,9 @@ def trim_namespace(item: Json) -> Json:
 class PolicyRouting:
     """Root task `run`. `on_pod` takes the events of our pods; `source` gives the table of one."""
 
-    def __init__(self, client: KubeClient, registry: Registry, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, client: KubeClient, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._index = PolicyIndex()
         self._texts = PolicyTexts()
         self._sources: dict[str, PolicyTables] = {}
@@ -75,13 +79,16 @@ class PolicyRouting:
             self._index.forget_namespaces,
             clock=clock,
         )
-        registry.gauge(
+        ComputedGauge(
             "vk_policy_watches",
             "Cluster-wide watches that network policies need now",
             ("resource",),
             lambda: {("pods",): float(self._pods.is_running), ("namespaces",): float(self._namespaces.is_running)},
+            registry,
         )
-        self._revisions = registry.counter("vk_policy_table_revisions_total", "New tables of pods' network policies")
+        self._revisions = Counter(
+            "vk_policy_table_revisions_total", "New tables of pods' network policies", registry=registry
+        )
 
     def on_pod(self, kind: str, pod: Json) -> None:
         """An event about a pod of one of our Nodes."""

@@ -6,8 +6,9 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
+from prometheus_client import CollectorRegistry, Counter
+
 from vk_provider.aiokit.backoff import Backoff
-from vk_provider.aiokit.metrics import Registry
 from vk_provider.errors import KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
@@ -30,8 +31,10 @@ class ServiceRouting:
     services: their informer, which serves the environment variables of pods, too
     """
 
-    def __init__(self, client: KubeClient, services: ServiceEnvironment, registry: Registry) -> None:
-        revisions = registry.counter("vk_service_table_revisions_total", "Revisions of the tables of Services")
+    def __init__(self, client: KubeClient, services: ServiceEnvironment, registry: CollectorRegistry) -> None:
+        revisions = Counter(
+            "vk_service_table_revisions_total", "Revisions of the tables of Services", registry=registry
+        )
         self.compiler = TableCompiler(revisions.inc)
         self._services = services
         services.follow(self.compiler.on_service)

@@ -12,6 +12,7 @@ from vk_provider.serviceproxy.address import Family, parse_address
 from vk_provider.serviceproxy.service import PROTOCOLS
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+"""On EndpointSlices: the Service that they belong to."""
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 """On slices of headless Services: kube-proxy does not even watch these."""
 FAMILIES = {family.api_name: family for family in Family}

@@ -103,10 +103,11 @@ def _describe(hint: Any, value: Any) -> str:
         msgspec.convert(value, kind)
     except msgspec.ValidationError:
         return _describe(kind, value)
-    return " and ".join(filter(None, map(_describe_limit, limits)))
+    return " and ".join(filter(None, map(describe_limit, limits)))
 
 
-def _describe_limit(limit: msgspec.Meta) -> str:
+def describe_limit(limit: msgspec.Meta) -> str:
+    """ "more than 0"."""
     if limit.description:
         return limit.description
     words = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}

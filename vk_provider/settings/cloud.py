@@ -20,6 +20,8 @@ class CloudSettings:
     boot_timeout_s: a new instance whose agent does not answer by then is replaced
     agent_monitor_grace_s: a pod whose agent is silent for longer is not Ready any more, as the pods of a Node whose
                            kubelet is silent (node-monitor-grace-period)
+    orphan_sweep_s: between two looks for instances of ours that no pod claims; after two sightings they are terminated
+    orphan_min_age_s: younger instances are left alone: what is listed may lag behind
     own:     no key: what the table [cloud.<backend>] says, in the backend's class; None for its defaults
     """
 

@@ -9,7 +9,14 @@ from vk_provider.settingtypes import PositiveInt
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
-    """kubeconfig: path; "" means in-cluster configuration, else $KUBECONFIG or ~/.kube/config."""
+    """The API server, and what the pods of the cluster expect.
+
+    kubeconfig: path; "" means in-cluster configuration, else $KUBECONFIG or ~/.kube/config
+    context:    of the kubeconfig; "" takes its current one
+    domain:     the cluster's DNS domain
+    dns:        addresses of the cluster's DNS servers, for pods with dnsPolicy ClusterFirst
+    request_connections: to the API server at once, for requests; watches, Leases and reviews have their own
+    """
 
     kubeconfig: str = ""
     context: str = ""
@@ -20,7 +27,12 @@ class ClusterSettings:
 
 @dataclass(frozen=True, slots=True)
 class RegistrySettings:
-    """A registry host for containerd on the instances. server: URL, "" derives it from the host."""
+    """A registry host for containerd on the instances.
+
+    host:       host[:port], as image names begin
+    server:     URL, "" derives it from the host
+    plain_http: whether it speaks HTTP without TLS
+    """
 
     host: str
     server: str = ""

@@ -17,9 +17,15 @@ class KubeletSettings:
 
     serving_certificate: "csr" asks the cluster for kubernetes.io/kubelet-serving certificates and rotates them;
                          "files" reads certificate_file and key_file and follows their changes
+    certificate_file:    PEM, the Node's certificate first; with "files"
+    key_file:            PEM, its key; with "files"
     client_ca_file:      CAs of the accepted client certificates: "cluster" for those that the API server accepts
                          (ConfigMap kube-system/extension-apiserver-authentication, read again every minute), the path
                          of a bundle in PEM, whose changes are followed, or "" for none: bearer tokens only
+    certificate_dir:     where certificates of "csr" are kept over a restart
+    streaming_idle_timeout_s: after which a stream of exec, attach or port-forward without a byte is closed
+    healthz_address:     where /healthz is served in plain HTTP, for the provider itself
+    healthz_port:        its port; 0 takes any
     """
 
     serving_certificate: Literal["csr", "files"] = "csr"

@@ -11,6 +11,13 @@ from vk_provider.settingtypes import TcpPort
 
 @dataclass(frozen=True, slots=True)
 class TaintSettings:
+    """A taint of the Node.
+
+    key:    label key
+    value:  label value, may be empty
+    effect: on pods that do not tolerate it
+    """
+
     key: str
     value: str = ""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
@@ -23,6 +30,11 @@ DEFAULT_TAINTS = (TaintSettings("virtual-kubelet.io/provider", "vk-provider"),)
 class NodeSettings:
     """One Node object to register.
 
+    name:     of the Node; its label kubernetes.io/hostname, too
+    zone:     the Node's label topology.kubernetes.io/zone; its pods are launched there, if the cloud has that zone
+    region:   the Node's label topology.kubernetes.io/region
+    architecture: the Node's label kubernetes.io/arch, and that of its pods' instances unless a pod asks for another
+    labels:   more labels of the Node
     address:  the Node's InternalIP, on which the kubelet API listens; "" takes the cloud's or the default route's
     ipv6_address: a second InternalIP beside an IPv4 `address`, where node ports and host ports are reached, too; the
               pods of dual-stack Services need none

@@ -16,7 +16,13 @@ from vk_provider.settingtypes import PositiveFloat, PositiveInt
 
 @dataclass(frozen=True, slots=True)
 class IdentitySettings:
-    """Where the provider's CA is stored: a directory, or a Secret "namespace/name" when the provider may move."""
+    """The provider's CA and the secrets that its instances prove themselves with.
+
+    directory:         where they are stored, if not in a Secret
+    secret:            "namespace/name" of a Secret for them, for a provider that may move to another machine
+    certificate_ttl_s: of the agents' certificates, which are renewed before
+    boot_secret_ttl_s: of the secret from which those of new launches are derived
+    """
 
     directory: str = "/var/lib/vk-provider/identity"
     secret: str = ""
@@ -47,6 +53,12 @@ class PodSettings:
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
+    """The provider's own log, on standard error.
+
+    format: lines for people, or one JSON object a line
+    level:  the least that is written
+    """
+
     format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -20,7 +20,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.wire.podstats import CadvisorContainer, NodeStats, PodStats, ProbeCount
 from vk_provider.wire.podstatus import PodStatus
 from vk_provider.wire.tables import TableName, TablesMessage, TableStates
-from vk_provider.wire.values import MAX_INTEGER, EventReason, EventText, FieldPath, Name, Timestamp, Uid
+from vk_provider.wire.values import MAX_INTEGER, EventText, FieldPath, Name, ReasonText, Timestamp, Uid
 
 MAX_DOWN_BYTES = 64 << 20
 """A pod is sent with all its references, and a ConfigMap or Secret has 1 MiB at most."""
@@ -160,7 +160,7 @@ class EventMessage(TypedDict):
     seq: Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
     podUID: Uid
     eventType: Literal["Normal", "Warning"]
-    reason: EventReason
+    reason: ReasonText
     message: EventText
     fieldPath: FieldPath
     timestamp: Timestamp

@@ -37,7 +37,7 @@ Reference = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00-\x1f\x7f]*\Z"
 """Of an image, a container or a mount: one line."""
 Reason = Annotated[str, Meta(max_length=128, pattern=r"^([A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?)?\Z")]
 """A metav1.Condition's reason, or none."""
-EventReason = Annotated[str, Meta(max_length=128, pattern=r"^[A-Za-z][A-Za-z0-9]*\Z")]
+ReasonText = Annotated[str, Meta(max_length=128, pattern=r"^[A-Za-z][A-Za-z0-9]*\Z")]
 FieldPath = Annotated[str, Meta(max_length=512, pattern=r"^[A-Za-z0-9.{}\[\]_-]*\Z")]
 Address = Annotated[str, Meta(max_length=45, pattern=r"^[0-9a-fA-F:.]*\Z")]
 Quantity = Annotated[str, Meta(max_length=64, pattern=_QUANTITY)]

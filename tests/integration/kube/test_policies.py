@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import orjson
+from prometheus_client import CollectorRegistry
 
 from tests.integration.kube.conftest import Provider
 from tests.integration.kube.test_rbac import check_allowed
 from tests.integration.kube.waiting import running, until
-from vk_provider.aiokit.metrics import Registry
 from vk_provider.routing.policies import PolicyRouting
 from vk_provider.routing.policytables import PolicyTables
 
@@ -53,7 +53,7 @@ async def test_a_peer_is_let_in_while_it_and_its_namespace_have_the_labels(provi
     await set_address(provider, namespace, "peer", "10.9.8.7")
     found = await provider.plane.kubectl_async("get", "pod", "web", "-n", namespace, "-o", "json")
     ours = json.loads(found.stdout)
-    routing = PolicyRouting(provider.client, Registry())
+    routing = PolicyRouting(provider.client, CollectorRegistry())
     async with running(routing.run()):
         routing.on_pod("ADDED", ours)
         source = routing.source(ours["metadata"]["uid"], ("10.9.8.1",))

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from tests.integration.kube.conftest import Provider
 from tests.integration.kube.test_rbac import check_allowed
 from tests.integration.kube.waiting import running, until
 from tests.service_objects import make_endpoint, make_slice
 from tests.unit.routing.objects import AppliedTable, message_of
-from vk_provider.aiokit.metrics import Registry
 from vk_provider.kube.references import ReferenceStore
 from vk_provider.routing.service import ServiceRouting
 from vk_provider.routing.tables import ServiceTables
@@ -50,7 +51,7 @@ class Instance:
 @asynccontextmanager
 async def following(provider: Provider) -> AsyncIterator[Instance]:
     store = ReferenceStore(provider.client)
-    routing = ServiceRouting(provider.client, store.services, Registry())
+    routing = ServiceRouting(provider.client, store.services, CollectorRegistry())
     routing.add_node("n1", ("10.255.0.1",))
     source = routing.source("n1", "")
     async with running(store.run(), routing.run()):

@@ -17,10 +17,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from prometheus_client import CollectorRegistry
 
 from vk_provider.agent.logs import add_log_routes
 from vk_provider.agent.streams import add_stream_routes
-from vk_provider.aiokit.metrics import Registry
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.errors import AgentError, AgentUnreachableError
 from vk_provider.jsontypes import Json
@@ -271,7 +271,7 @@ class Rig:
         self._agents, self._explainer = connector, explainer
         self.ca = CertificateAuthority(directory)
         self.view, self.runtime = FakeView(), runtime or FakeRuntime()
-        self.source, self.registry = FakeSource(), Registry()
+        self.source, self.registry = FakeSource(), CollectorRegistry()
         self._idle_s = idle_s
         self._http: aiohttp.ClientSession | None = None
 

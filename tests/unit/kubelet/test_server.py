@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from prometheus_client import CollectorRegistry, Counter
 
 from tests.unit.kubelet.rig import (
     ADMIN,
@@ -24,7 +25,6 @@ from tests.unit.kubelet.rig import (
     running_status,
 )
 from vk_provider.aiokit import filechanges
-from vk_provider.aiokit.metrics import Registry
 from vk_provider.errors import BadStartError
 from vk_provider.kubelet.api import KubeletApi
 from vk_provider.kubelet.auth import Authenticator, AuthFilter, Authorizer
@@ -356,10 +356,10 @@ async def test_statusz_and_flagz_are_pages_for_people(rig: Rig) -> None:
 
 
 async def test_metrics_are_prometheus_text(rig: Rig) -> None:
-    rig.registry.counter("things_total", "Things", ("kind",)).inc('a"b')
+    Counter("things_total", "Things", ("kind",), registry=rig.registry).labels('a"b').inc()
     status, body, headers = await rig.ask("GET", "/metrics")
     assert status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4")
-    assert body == '# HELP things_total Things\n# TYPE things_total counter\nthings_total{kind="a\\"b"} 1\n'
+    assert body == '# HELP things_total Things\n# TYPE things_total counter\nthings_total{kind="a\\"b"} 1.0\n'
     assert 'kubernetes_healthcheck{name="ping",type="healthz"} 1' in (await rig.ask("GET", "/metrics/slis"))[1]
 
 
@@ -368,7 +368,7 @@ async def test_a_taken_port_and_a_foreign_address_are_told_apart_with_what_to_ch
         port = other.getsockname()[1]
         with pytest.raises(BadStartError, match=rf"127.0.0.1:{port}: taken by .* change kubelet.healthz_port$"):
             await HealthServer("127.0.0.1", port, lambda: True).start()
-        api = KubeletApi("node-1", rig.source, rig.connector, Registry(), idle_s=1.0)
+        api = KubeletApi("node-1", rig.source, rig.connector, CollectorRegistry(), idle_s=1.0)
         auth = AuthFilter(Authenticator(AllowingReviews()), Authorizer(AllowingReviews()), "node-1")
         with pytest.raises(BadStartError, match=rf"127.0.0.1:{port}: taken by .* change address and port in"):
             await KubeletServer(replace(rig.server.config, port=port), api, auth).start()

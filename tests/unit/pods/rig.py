@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.agentclient.tables import TableSource
-from vk_provider.aiokit.metrics import Registry
 from vk_provider.cloud.base import Instance, InstanceRuntime
 from vk_provider.cloud.simulated.agent import SimulatedAgent
 from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
@@ -206,7 +207,7 @@ class World:
             archive=self.archive,
             offerings=await self.cloud.describe_offerings(),
             runtime=self.runtime,
-            metrics=PodMetrics(Registry()),
+            metrics=PodMetrics(CollectorRegistry()),
             nodes=lambda name: self.node,
             boot_data=lambda token: (f"generation/{token}", self.user_data),
             tables=lambda record: self.tables,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from vk_provider.aiokit.metrics import Registry
 from vk_provider.cloud.base import TAG_NODE, Instance, InstanceState, LaunchRequest
 from vk_provider.cloud.tags import build_tags
 from vk_provider.errors import CloudError, KubeApiError
@@ -53,7 +53,7 @@ def make_sweep(world: World, nodes: frozenset[str] = frozenset({NODE})) -> Orpha
         world.api,  # type: ignore[arg-type]
         world.controller,
         set(nodes),
-        PodMetrics(Registry()),
+        PodMetrics(CollectorRegistry()),
         INTERVAL_S,
         0.0,
         itertools.count(1000.0, INTERVAL_S).__next__,

@@ -11,9 +11,10 @@ import pytest
 from tests.unit.agentclient.test_tables import Source
 from tests.unit.pods.rig import World
 from vk_provider.cloud.simulated.agent import SimulatedAgent
-from vk_provider.pods.tables import TABLE_FAILED
+from vk_provider.eventreasons import TABLE_FAILED
 
 Json = dict[str, Any]
+SERVICES = {"table": "services"}
 
 
 @pytest.fixture
@@ -111,7 +112,8 @@ async def test_a_table_that_an_agent_does_not_apply_is_an_event_on_its_pod_which
     assert "the table of Services is not in force: no?nft xxx" in message and len(message) < 300
     record = world.record(pod)
     assert record is not None and record.session is not None and record.exists
-    assert world.controller._tables.metrics.failures.value("services") >= 1
+    registry = world.controller._tables.metrics._registry
+    assert (registry.get_sample_value("vk_table_failures_total", SERVICES) or 0) >= 1
 
 
 async def test_a_flow_ends_with_its_session(world: World) -> None:
@@ -127,11 +129,11 @@ async def test_a_flow_ends_with_its_session(world: World) -> None:
 async def test_metrics_tell_of_agents_that_are_behind(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     pod = await world.running()
     await world.until(lambda: agent_of(world, pod).tables == {"services": "a"})
-    metrics = world.controller._tables.metrics
-    await world.until(lambda: '_count{table="services"} 1' in metrics._registry.render())
-    assert 'vk_tables_behind{table="services"} 0' in metrics._registry.render()
-    assert metrics.sent_bytes.value("services", "whole") > 0
+    value = world.controller._tables.metrics._registry.get_sample_value
+    await world.until(lambda: value("vk_table_applied_seconds_count", SERVICES) == 1)
+    assert value("vk_tables_behind", SERVICES) == 0
+    assert (value("vk_table_sent_bytes_total", {**SERVICES, "kind": "whole"}) or 0) > 0
     monkeypatch.setattr(SimulatedAgent, "_on_table", lambda *_: [])
     source_of(world).publish("b")
     await world.settle()
-    assert 'vk_tables_behind{table="services"} 1' in metrics._registry.render()
+    assert value("vk_tables_behind", SERVICES) == 1

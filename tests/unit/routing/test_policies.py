@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 
 import orjson
 import pytest
+from prometheus_client import CollectorRegistry
 
 from tests.policy_worlds import make_pod, make_policy
 from tests.unit.kube.fakeclient import settle
 from tests.unit.routing.fakecluster import FakeCluster
-from vk_provider.aiokit.metrics import Registry
 from vk_provider.jsontypes import Json
 from vk_provider.kube.paths import NAMESPACES, NETWORK_POLICIES, PODS
 from vk_provider.netpolicy.judgement import Connection
@@ -29,7 +29,7 @@ class World:
     def __init__(self) -> None:
         self.cluster = FakeCluster()
         self.now = 0.0
-        self.routing = PolicyRouting(self.cluster, Registry(), clock=lambda: self.now)  # type: ignore[arg-type]
+        self.routing = PolicyRouting(self.cluster, CollectorRegistry(), clock=lambda: self.now)  # type: ignore[arg-type]
 
     def start(self) -> None:
         self.task = asyncio.create_task(self.routing.run())

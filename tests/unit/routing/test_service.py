@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from tests.unit.kube.fakeclient import FakeClient
-from vk_provider.aiokit.metrics import Registry
 from vk_provider.errors import KubeApiError
 from vk_provider.kube.services import ServiceEnvironment
 from vk_provider.routing.service import ServiceRouting
@@ -18,7 +18,7 @@ from vk_provider.routing.service import ServiceRouting
 @asynccontextmanager
 async def following() -> AsyncIterator[ServiceRouting]:
     services = ServiceEnvironment(FakeClient(), lambda _: None)  # type: ignore[arg-type]
-    made = ServiceRouting(FakeClient(), services, Registry())  # type: ignore[arg-type]
+    made = ServiceRouting(FakeClient(), services, CollectorRegistry())  # type: ignore[arg-type]
     made.add_node("n1", ())
 
     async def never() -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from vk_provider import eventreasons
 from vk_provider.errors import AgentError
+from vk_provider.eventreasons import EventReason
 
 
 class VolumeError(AgentError):
-    """A volume cannot be set up now; try again later. `reason` is the event's reason, str() its message."""
+    """A volume cannot be set up now; try again later. `reason` is the event's reason, str() its message. A failed
+    end has no event: it is logged and tried again."""
 
-    def __init__(self, message: str, reason: str = "FailedMount") -> None:
+    def __init__(self, message: str, reason: EventReason = eventreasons.FAILED_MOUNT) -> None:
         super().__init__(message)
         self.reason = reason
 

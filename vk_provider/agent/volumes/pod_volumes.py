@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from vk_provider import eventreasons
 from vk_provider.agent.volumes import mountpoint
 from vk_provider.agent.volumes.atomic import write_files
 from vk_provider.agent.volumes.container_mounts import ContainerMounts, Mount
@@ -119,7 +120,7 @@ class PodVolumes:
                 layout.pod.mkdir(parents=True, exist_ok=True, mode=0o750)
             except OSError as error:
                 text = f"error making pod data directories: {path_error('mkdir', error)}"
-                raise VolumeError(text, "Failed") from error
+                raise VolumeError(text, eventreasons.FAILED) from error
         mounted = {entry.path for entry in mountpoint.list_mounts(layout.pod)}
         failed: list[VolumeError] = []
         for volume in spec_of(pod).get("volumes") or []:
@@ -212,9 +213,7 @@ class PodVolumes:
             mountpoint.unmount_below(pods)
             shutil.rmtree(pods)
         except OSError as error:
-            raise VolumeError(
-                f"UnmountVolume.TearDown failed for {error.filename}: {error_text(error)}", "FailedUnMount"
-            ) from error
+            raise VolumeError(f"UnmountVolume.TearDown failed for {error.filename}: {error_text(error)}") from error
         self._host_paths.clear()
         self._written.clear()
         self._tmpfs.clear()

@@ -11,14 +11,13 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from vk_provider import eventreasons
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.aiokit.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
-REASON = "NetworkNotReady"
-"""The kubelet's reason while there is no network for a pod (pkg/kubelet/events/event.go)."""
 _WHAT = {"services": "Services", "policy": "NetworkPolicies"}
 
 
@@ -66,4 +65,4 @@ class StartGate:
         parts = [f"the table of {_WHAT.get(name, name)} is not in force: {why}" for name, why in missing.items()]
         message = f"network is not ready: {'; '.join(parts)}"
         log.warning("containers wait: %s", message)
-        self._recorder.warn(REASON, message)
+        self._recorder.warn(eventreasons.NETWORK_NOT_READY, message)

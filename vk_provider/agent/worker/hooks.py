@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
+from vk_provider import eventreasons
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.worker.httpget import HttpClient, HttpGetError
 from vk_provider.agent.worker.httprequest import build_headers, build_url
@@ -77,6 +78,6 @@ class HookRunner:
             except HttpGetError:
                 raise HookError(f"{prefix}: {error}") from error
             self._recorder.warn(
-                "LifecycleHTTPFallback",
+                eventreasons.LIFECYCLE_HTTP_FALLBACK,
                 f"request to HTTPS lifecycle hook {url.host}:{url.port} got HTTP response, retry with HTTP succeeded",
             )

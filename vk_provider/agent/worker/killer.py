@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
+from vk_provider import eventreasons
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.runtime import ContainerRuntime
 from vk_provider.agent.worker.core import KillReason
@@ -96,7 +97,7 @@ class ContainerKiller:
     def _announce(self, ref: ContainerRef, container_id: str, message: str) -> None:
         if container_id not in self._announced:
             self._announced.add(container_id)
-            self._recorder.note("Killing", message, ref.field_path)
+            self._recorder.note(eventreasons.KILLING, message, ref.field_path)
 
     def _start_pre_stop(self, ref: ContainerRef, container_id: str) -> asyncio.Task[None] | None:
         handler = (ref.spec.get("lifecycle") or {}).get("preStop")
@@ -115,4 +116,4 @@ class ContainerKiller:
         except HookError as error:
             # Its text may hold secrets of the container: not into the event, and not into the log.
             log.info("preStop hook of container %s failed (%d characters of output)", ref.name, len(str(error)))
-            self._recorder.warn("FailedPreStopHook", "PreStopHook failed", ref.field_path)
+            self._recorder.warn(eventreasons.FAILED_PRE_STOP_HOOK, "PreStopHook failed", ref.field_path)

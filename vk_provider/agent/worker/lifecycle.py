@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from vk_provider import eventreasons
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
 from vk_provider.agent.worker.cgroups import remove_pod_cgroup
@@ -191,7 +192,7 @@ class PodLifecycle:
         if remaining_s > 0:
             return time.time() + remaining_s
         message = "Pod was active on the node longer than the specified deadline"
-        self._recorder.note("DeadlineExceeded", message)
+        self._recorder.note(eventreasons.DEADLINE_EXCEEDED, message)
         memory.end = PodEnd("DeadlineExceeded", message)
         self._stop.set()
         raise InterruptedByStop(message)
@@ -223,7 +224,7 @@ class PodLifecycle:
                     await self._stop.interrupts(stopping)
             return True
         if actions.create_sandbox and actions.sandbox_id:
-            self._recorder.note("SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+            self._recorder.note(eventreasons.SANDBOX_CHANGED, "Pod sandbox changed, it will be killed and re-created.")
         if observed.running():
             grace = GracePeriod(pod_grace_s(pod, None))
             await self._stop.interrupts(self._killer.kill_all(observed.running(), grace))
@@ -286,7 +287,7 @@ class PodLifecycle:
         if remaining_s > 0:
             where = describe_pod(memory.pod)
             text = f"Back-off restarting failed container {ref.name} in pod {where}"
-            self._recorder.warn("BackOff", text, ref.field_path)
+            self._recorder.warn(eventreasons.BACK_OFF, text, ref.field_path)
             message = crash_loop_message(memory.pod, ref.name, memory.back_off.delay_s(key))
             raise StartError("CrashLoopBackOff", message, retry_at_s=now_s + remaining_s)
         memory.back_off.next(key, finished_s, now_s)
@@ -315,7 +316,7 @@ class PodLifecycle:
             try:
                 await self._killer.kill_all(observed.running(), self.grace)
             except RuntimeServiceError as error:
-                self._recorder.warn("FailedKillPod", f"error killing pod: {error.status_text}")
+                self._recorder.warn(eventreasons.FAILED_KILL_POD, f"error killing pod: {error.status_text}")
                 raise
             for sandbox in observed.sandboxes:
                 await self._runtime.stop_pod_sandbox(sandbox.id)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from vk_provider import eventreasons
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
 from vk_provider.agent.worker.eviction import GRACE_PERIOD_S, find_exceeded_limit, has_local_storage_limit
@@ -67,7 +68,7 @@ class PodMonitor:
         volume_bytes = {name: used.used_bytes for name, used in usage.items() if name in names}
         message = find_exceeded_limit(memory.pod, volume_bytes, await self._container_bytes(sandbox.id))
         if message:
-            self._recorder.warn("Evicted", message)
+            self._recorder.warn(eventreasons.EVICTED, message)
             memory.end = PodEnd("Evicted", message)
             memory.grace_override_s = GRACE_PERIOD_S
             self._on_end()

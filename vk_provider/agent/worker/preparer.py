@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from vk_provider import eventreasons
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
@@ -73,7 +74,7 @@ class PodPreparer:
         try:
             config = await asyncio.to_thread(self._sandbox_config, actions.attempt)
         except PodModelError as error:
-            self._recorder.warn("FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
+            self._recorder.warn(eventreasons.FAILED_CREATE_POD_SANDBOX, f"Failed to create pod sandbox: {error}")
             return None
         self._prefetch(actions, config)
         sandbox_id, volumes_ok = await asyncio.gather(self._ensure_sandbox(actions, config), self.ensure_volumes())
@@ -107,7 +108,7 @@ class PodPreparer:
         runtime_class = spec_of(pod).get("runtimeClassName")
         unknown = references.get("errors", {}).get(f"runtimeclass/{runtime_class}") if runtime_class else None
         if unknown:
-            self._recorder.warn("FailedCreatePodSandBox", f"Failed to create pod sandbox: {unknown}")
+            self._recorder.warn(eventreasons.FAILED_CREATE_POD_SANDBOX, f"Failed to create pod sandbox: {unknown}")
             return ""
         try:
             await asyncio.to_thread(self._prepare_host, config)
@@ -115,7 +116,7 @@ class PodPreparer:
         except (RuntimeServiceError, OSError) as error:
             text = error.status_text if isinstance(error, RuntimeServiceError) else str(error)
             log.warning("pod %s: sandbox not created: %s", describe_pod(pod), text)
-            self._recorder.warn("FailedCreatePodSandBox", f"Failed to create pod sandbox: {text}")
+            self._recorder.warn(eventreasons.FAILED_CREATE_POD_SANDBOX, f"Failed to create pod sandbox: {text}")
             return ""
         self._sandbox_back_off.reset()
         self._on_change()
@@ -153,7 +154,7 @@ class PodPreparer:
             self._recorder.warn(error.reason, str(error))
             return memory.volumes_ready
         except OSError as error:
-            self._recorder.warn("FailedMount", f"Unable to attach or mount volumes: {error}")
+            self._recorder.warn(eventreasons.FAILED_MOUNT, f"Unable to attach or mount volumes: {error}")
             return memory.volumes_ready
         self._applied_references, self._applied_metadata, self._applied_volumes = references, shown, names
         memory.volumes_ready = True

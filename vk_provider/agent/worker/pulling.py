@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vk_provider import eventreasons
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.images import ImagePullError, ImageStore
 from vk_provider.agent.worker.backoff import BackoffTable
@@ -96,7 +97,7 @@ class ImagePuller:
             image = normalize_image(requested)
         except InvalidImageName as error:
             message = f'Failed to apply default image tag "{requested}": {error}'
-            self._recorder.warn("InspectFailed", message, container.field_path)
+            self._recorder.warn(eventreasons.INSPECT_FAILED, message, container.field_path)
             raise StartError("InvalidImageName", message) from error
         async with self._locks.setdefault(image, asyncio.Lock()):
             return await self._get_locked(container, source, requested, image)
@@ -109,14 +110,14 @@ class ImagePuller:
             present = await self._inspect(container, image)
             if present is not None:
                 self._recorder.note(
-                    "Pulled",
+                    eventreasons.PULLED,
                     f'Container image "{requested}" already present on machine and can be accessed by the pod',
                     container.field_path,
                 )
                 return present
             if policy == "Never":
                 message = f'Container image "{requested}" is not present with pull policy of Never'
-                self._recorder.warn("ErrImageNeverPull", message, container.field_path)
+                self._recorder.warn(eventreasons.ERR_IMAGE_NEVER_PULL, message, container.field_path)
                 raise StartError("ErrImageNeverPull", message)
         return await self._pull(container, source, requested, image)
 
@@ -125,24 +126,26 @@ class ImagePuller:
             status = await self._images.status(image)
         except ImagePullError as error:
             message = str(error)
-            self._recorder.warn("InspectFailed", message, container.field_path)
+            self._recorder.warn(eventreasons.INSPECT_FAILED, message, container.field_path)
             raise StartError("ImageInspectError", message) from error
         return None if status is None else _present(status)
 
     async def _pull(self, container: ContainerRef, source: PullSource, requested: str, image: str) -> PresentImage:
         self._check_back_off(container, requested)
         credentials, missing = self._credentials(source, image)
-        self._recorder.note("Pulling", f'Pulling image "{requested}"', container.field_path)
+        self._recorder.note(eventreasons.PULLING, f'Pulling image "{requested}"', container.field_path)
         started = time.monotonic()
         try:
             await self._images.pull(image, credentials, source.sandbox_config)
             status = await self._images.status(image)
         except ImagePullError as error:
             now = self._clock()
-            self._recorder.warn("Failed", f'Failed to pull image "{requested}": {error}', container.field_path)
+            self._recorder.warn(
+                eventreasons.FAILED, f'Failed to pull image "{requested}": {error}', container.field_path
+            )
             if missing and error.reason == "ErrImagePull":  # without them the pull may be refused, or succeed
                 self._recorder.warn(
-                    "FailedToRetrieveImagePullSecret",
+                    eventreasons.FAILED_TO_RETRIEVE_IMAGE_PULL_SECRET,
                     f"Unable to retrieve some image pull secrets ({', '.join(missing)}); "
                     "attempting to pull the image may not succeed.",
                 )
@@ -154,7 +157,7 @@ class ImagePuller:
         present = _present(status)
         took = format_duration(time.monotonic() - started)
         self._recorder.note(
-            "Pulled",
+            eventreasons.PULLED,
             f'Successfully pulled image "{requested}" in {took} ({took} including waiting). '
             f"Image size: {present.size_bytes} bytes.",
             container.field_path,
@@ -168,7 +171,7 @@ class ImagePuller:
             self._last_errors.pop(requested, None)
             return
         message = f'Back-off pulling image "{requested}"'
-        self._recorder.note("BackOff", message, container.field_path)
+        self._recorder.note(eventreasons.BACK_OFF, message, container.field_path)
         if requested in self._last_errors:
             message = f"{message}: {self._last_errors[requested]}"
         raise StartError("ImagePullBackOff", message, retry_at_s=now + remaining_s)

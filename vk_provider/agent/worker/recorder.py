@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from vk_provider.eventreasons import EventReason
+
 
 class EventSink(Protocol):
     """Sends events: the session's outbox."""
 
-    def send_event(self, pod_uid: str, event_type: str, reason: str, message: str, field_path: str = "") -> None: ...
+    def send_event(
+        self, pod_uid: str, event_type: str, reason: EventReason, message: str, field_path: str = ""
+    ) -> None: ...
 
 
 class Recorder:
@@ -18,10 +22,10 @@ class Recorder:
         self._sink = sink
         self._pod_uid = pod_uid
 
-    def note(self, reason: str, message: str, field_path: str = "") -> None:
+    def note(self, reason: EventReason, message: str, field_path: str = "") -> None:
         """A Normal event."""
         self._sink.send_event(self._pod_uid, "Normal", reason, message, field_path)
 
-    def warn(self, reason: str, message: str, field_path: str = "") -> None:
+    def warn(self, reason: EventReason, message: str, field_path: str = "") -> None:
         """A Warning event."""
         self._sink.send_event(self._pod_uid, "Warning", reason, message, field_path)

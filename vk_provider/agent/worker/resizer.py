@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from vk_provider import eventreasons
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.worker.cgroups import (
     ROOT,
@@ -37,10 +38,9 @@ from vk_provider.agent.worker.resize import (
 from vk_provider.agent.worker.sandbox import cgroup_parent
 from vk_provider.agent.worker.spec import find_ref, generation_of
 from vk_provider.jsontypes import Json
+from vk_provider.podmodel.conditions import RESIZE_IN_PROGRESS, RESIZE_PENDING
 from vk_provider.podmodel.podresources import ResourceConfig, build_resource_config, inherit_limits
 from vk_provider.rfc3339 import format_time
-
-_PENDING, _IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
 
 
 class Resizer:
@@ -66,27 +66,27 @@ class Resizer:
 
     @property
     def in_progress(self) -> bool:
-        return self._find(_IN_PROGRESS) is not None
+        return self._find(RESIZE_IN_PROGRESS) is not None
 
     def allocate(self) -> None:
         """Take over changed resources of the spec if the instance can hold them."""
         memory = self._memory
         desired, desired_pod = desired_resources(memory.api_pod), desired_pod_resources(memory.api_pod)
         if desired == memory.allocated and desired_pod == memory.allocated_pod:
-            self._drop(_PENDING)
+            self._drop(RESIZE_PENDING)
             return
         generation = generation_of(memory.api_pod)
         misfit = find_misfit(memory.api_pod, memory.node.get("allocatable") or {})
         if misfit:
-            if self._set(_PENDING, generation, "Infeasible", misfit):
+            if self._set(RESIZE_PENDING, generation, "Infeasible", misfit):
                 text = resize_message("Pod resize Infeasible", memory.api_pod, generation, misfit)
-                self._recorder.warn("ResizeInfeasible", text)
+                self._recorder.warn(eventreasons.RESIZE_INFEASIBLE, text)
             return
-        self._drop(_PENDING)
+        self._drop(RESIZE_PENDING)
         memory.allocated, memory.allocated_pod = desired, desired_pod
-        self._drop(_IN_PROGRESS)
-        self._set(_IN_PROGRESS, generation)
-        self._recorder.note("ResizeStarted", resize_message("Pod resize started", memory.pod, generation))
+        self._drop(RESIZE_IN_PROGRESS)
+        self._set(RESIZE_IN_PROGRESS, generation)
+        self._recorder.note(eventreasons.RESIZE_STARTED, resize_message("Pod resize started", memory.pod, generation))
 
     def plan(self, observed: Observation) -> ResizePlan:
         running = frozenset(c.name for c in observed.containers if c.state is State.RUNNING)
@@ -194,17 +194,17 @@ class Resizer:
     def _settle(self, error: str, observed: Observation) -> None:
         memory = self._memory
         if error:
-            known = self._find(_IN_PROGRESS)
+            known = self._find(RESIZE_IN_PROGRESS)
             # The generation stays that of the resize which was started.
             generation = int(known["observedGeneration"]) if known is not None else generation_of(memory.api_pod)
-            if self._set(_IN_PROGRESS, generation, "Error", error):
+            if self._set(RESIZE_IN_PROGRESS, generation, "Error", error):
                 text = resize_message("Pod resize error", memory.pod, generation, error)
-                self._recorder.warn("ResizeError", text)
+                self._recorder.warn(eventreasons.RESIZE_ERROR, text)
         elif self.plan(observed).is_empty and memory.actuated_pod == memory.allocated_pod:
-            done = self._drop(_IN_PROGRESS)
+            done = self._drop(RESIZE_IN_PROGRESS)
             if done is not None:
                 text = resize_message("Pod resize completed", memory.pod, int(done["observedGeneration"]))
-                self._recorder.note("ResizeCompleted", text)
+                self._recorder.note(eventreasons.RESIZE_COMPLETED, text)
 
     def _set(self, kind: str, generation: int, reason: str = "", message: str = "") -> bool:
         """Return whether the condition changed."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vk_provider import eventreasons
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.volumes.container_mounts import Mount
@@ -85,7 +86,7 @@ class ContainerStarter:
             image = await self._stop.interrupts(self._puller.ensure(ref, source))
         except StartError as error:
             # The pull's own event came with it; this one names what the container waits for.
-            self._recorder.warn("Failed", f"Error: {error.reason}", ref.field_path)
+            self._recorder.warn(eventreasons.FAILED, f"Error: {error.reason}", ref.field_path)
             raise
         finally:
             self._puller.forget_prefetch(ref.name)
@@ -154,7 +155,7 @@ class ContainerStarter:
         try:
             image = await self._stop.interrupts(self._puller.ensure_image(ContainerRef(ref.kind, stand_in), source))
         except StartError as error:
-            self._recorder.warn("Failed", f"Error: {error.reason}", ref.field_path)
+            self._recorder.warn(eventreasons.FAILED, f"Error: {error.reason}", ref.field_path)
             raise
         return replace(mount, image=image.ref)
 
@@ -176,7 +177,7 @@ class ContainerStarter:
             container_id = await self._runtime.create_container(place.sandbox_id, config, place.sandbox_config)
         except RuntimeServiceError as error:
             raise self._failed(ref, "CreateContainerError", str(error)) from error
-        self._recorder.note("Created", "Container created", ref.field_path)
+        self._recorder.note(eventreasons.CREATED, "Container created", ref.field_path)
         return container_id
 
     async def _start(self, ref: ContainerRef, container_id: str) -> None:
@@ -184,7 +185,7 @@ class ContainerStarter:
             await self._runtime.start_container(container_id)
         except RuntimeServiceError as error:
             raise self._failed(ref, "RunContainerError", str(error)) from error
-        self._recorder.note("Started", "Container started", ref.field_path)
+        self._recorder.note(eventreasons.STARTED, "Container started", ref.field_path)
 
     async def _run_post_start(self, ref: ContainerRef, handler: Json, container_id: str, place: StartPlace) -> None:
         pod_ip = place.context.pod_ips[0] if place.context.pod_ips else ""
@@ -192,7 +193,7 @@ class ContainerStarter:
             await self._stop.interrupts(self._hooks.run(self._memory.pod, ref.spec, handler, container_id, pod_ip))
         except HookError as error:
             # The hook's message may hold secrets: it goes into the status only, as the kubelet does it.
-            self._recorder.warn("FailedPostStartHook", "PostStartHook failed", ref.field_path)
+            self._recorder.warn(eventreasons.FAILED_POST_START_HOOK, "PostStartHook failed", ref.field_path)
             try:
                 await self._kill(ref, container_id, "FailedPostStartHook")
             except RuntimeServiceError as failed:  # why it does not start counts more than that it is not stopped yet
@@ -208,7 +209,7 @@ class ContainerStarter:
             link.symlink_to(f"{log_directory(pod)}/{config.log_path}")
 
     def _failed(self, ref: ContainerRef, reason: str, message: str) -> StartError:
-        self._recorder.warn("Failed", f"Error: {message}", ref.field_path)
+        self._recorder.warn(eventreasons.FAILED, f"Error: {message}", ref.field_path)
         return StartError(reason, message)
 
 

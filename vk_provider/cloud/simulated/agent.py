@@ -6,7 +6,9 @@ import hashlib
 
 import orjson
 
+from vk_provider import eventreasons
 from vk_provider.cloud.base import Instance
+from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.phase import TERMINAL_PHASES
@@ -128,11 +130,11 @@ class SimulatedAgent:
             for container in spec.get(kind) or []:
                 path = f"spec.{kind}{{{container['name']}}}"
                 image = container.get("image", "")
-                self._event("Pulled", f'Container image "{image}" already present on machine', path, now)
-                self._event("Created", "Container created", path, now)
-                self._event("Started", "Container started", path, now)
+                self._event(eventreasons.PULLED, f'Container image "{image}" already present on machine', path, now)
+                self._event(eventreasons.CREATED, "Container created", path, now)
+                self._event(eventreasons.STARTED, "Container started", path, now)
 
-    def _event(self, reason: str, message: str, field_path: str, now: str) -> None:
+    def _event(self, reason: EventReason, message: str, field_path: str, now: str) -> None:
         self._seq += 1
         self._events.append(
             {

@@ -11,9 +11,10 @@ from tests.unit.agent.worker.builders import container, pod
 from tests.unit.agent.worker.timeloop import run
 from tests.unit.agent.worker.workerrig import Rig, Tables, WorkerRig
 from vk_provider.agent.worker.errors import InterruptedByStop
-from vk_provider.agent.worker.gate import REASON, StartGate
+from vk_provider.agent.worker.gate import StartGate
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.recorder import Recorder
+from vk_provider.eventreasons import NETWORK_NOT_READY
 
 TABLES = ["services", "policy"]
 
@@ -100,7 +101,7 @@ def test_a_table_that_is_late_is_told_after_some_seconds_and_then_again_ever_lat
         return sink.seen
 
     seen = run(wait())
-    assert {(kind, reason) for _, kind, reason, _ in seen} == {("Warning", REASON)}
+    assert {(kind, reason) for _, kind, reason, _ in seen} == {("Warning", NETWORK_NOT_READY)}
     assert {text for *_, text in seen} == {
         "network is not ready: the table of NetworkPolicies is not in force: nft: no such thing"
     }

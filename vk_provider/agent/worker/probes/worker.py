@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from vk_provider import eventreasons
 from vk_provider.agent.worker.core import ProbeResult
 from vk_provider.agent.worker.probes.probe import ProbeOutcome, Prober, ProbeTarget
 from vk_provider.agent.worker.probes.schedule import ProbeCounter, ProbeSchedule, ProbeType, is_final
@@ -84,9 +85,9 @@ class ProbeWorker:
     def _record(self, outcome: ProbeOutcome) -> None:
         kind = self.probe_type.capitalize()
         if outcome.verdict == "failure":
-            self._recorder.warn("Unhealthy", f"{kind} probe failed: {outcome.output}", self._field_path)
+            self._recorder.warn(eventreasons.UNHEALTHY, f"{kind} probe failed: {outcome.output}", self._field_path)
         elif outcome.verdict == "warning":
-            self._recorder.warn("ProbeWarning", f"{kind} probe warning: {outcome.output}", self._field_path)
+            self._recorder.warn(eventreasons.PROBE_WARNING, f"{kind} probe warning: {outcome.output}", self._field_path)
         elif outcome.verdict == "error":
             text = f"{kind} probe errored and resulted in {outcome.error_state} state: {outcome.output}"
-            self._recorder.warn("Unhealthy", text, self._field_path)
+            self._recorder.warn(eventreasons.UNHEALTHY, text, self._field_path)

@@ -1,0 +1,65 @@
+"""Annotations, labels, taints and tags that this program sets or heeds."""
+
+from __future__ import annotations
+
+from tests.reference.docstrings import read_constants
+from tests.reference.markdown import code, table
+from vk_provider.agent import metadata_guard
+from vk_provider.agent.worker import spec as agent_spec
+from vk_provider.cloud.tags import build_tags
+from vk_provider.node.object import build_annotations, build_labels
+from vk_provider.node.spec import NodeSpec
+from vk_provider.pods import admission
+from vk_provider.serviceproxy import endpoint, service
+from vk_provider.settings import NodeSettings
+from vk_provider.sizing import requirement
+
+_SPEC = NodeSpec("<name>", "", {}, zone="<zone>", region="<region>", architecture="<architecture>")
+_HEEDED = (
+    (metadata_guard, "ALLOW_METADATA_ANNOTATION"),
+    (admission, "MIRROR_ANNOTATION"),
+    (service, "PROXY_NAME_LABEL"),
+    (endpoint, "SERVICE_NAME_LABEL"),
+    (endpoint, "HEADLESS_LABEL"),
+)
+
+
+def build() -> str:
+    choice = read_constants(requirement)
+    chosen = [(code(name), f"{code(label)} of the instance") for name, label in requirement.ANNOTATIONS.items()]
+    heeded = [(code(getattr(module, name)), read_constants(module)[name]) for module, name in _HEEDED]
+    local = agent_spec.with_local_annotations({"metadata": {}}, "<time>")["metadata"]["annotations"]
+    set_here = [
+        *((code(key), "label of Nodes", code(value)) for key, value in build_labels(_SPEC).items()),
+        *((code(key), "annotation of Nodes", code(value)) for key, value in build_annotations(_SPEC).items()),
+        *(
+            (code(taint.key), "taint of Nodes", code(f"{taint.value}:{taint.effect}"))
+            for taint in NodeSettings("").taints
+        ),
+        *((code(key), "annotation of a pod, on its instance only", code(value)) for key, value in local.items()),
+        *((code(key), "tag of instances", code(value)) for key, value in _tags().items()),
+    ]
+    return "\n".join(
+        (
+            "## Annotations, labels, taints and tags\n",
+            f"{choice['ANNOTATIONS']}\n",
+            table(("annotation of pods", "chooses by"), chosen),
+            f"{choice['LABELS']} In nodeSelector and required node affinity:\n",
+            "".join(f"* {code(label)}\n" for label in requirement.LABELS),
+            table(("heeded", "meaning"), heeded),
+            f"{' '.join((build_tags.__doc__ or '').split())} Extra tags are the pod's labels.\n",
+            table(("set", "where", "value"), set_here),
+        )
+    )
+
+
+def _tags() -> dict[str, str]:
+    return build_tags(
+        owner="cloud.owner",
+        node="NODE",
+        pod_uid="UID",
+        pod_namespace="NAMESPACE",
+        pod_name="POD",
+        attempt=0,
+        launch="ID",
+    )
