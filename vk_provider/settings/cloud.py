@@ -22,7 +22,8 @@ class CloudSettings:
                            kubelet is silent (node-monitor-grace-period)
     orphan_sweep_s: between two looks for instances of ours that no pod claims; after two sightings they are terminated
     orphan_min_age_s: younger instances are left alone: what is listed may lag behind
-    own:     no key: what the table [cloud.<backend>] says, in the backend's class; None for its defaults
+
+    `own` is no key: what the table [cloud.<backend>] says, in the backend's class; None for its defaults
     """
 
     backend: str = "local"
