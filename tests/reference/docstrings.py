@@ -24,13 +24,16 @@ def read_constants(module: ModuleType) -> dict[str, str]:
 
 
 def read_fields(documented: type, names: Collection[str]) -> tuple[str, dict[str, str]]:
-    """What a class says of itself, and of its fields: entries `name: text` that begin a line or a sentence."""
+    """What a class says of itself, and of its fields: entries `name: text` that begin a line or a sentence.
+    An entry ends where the next one begins, or with its paragraph."""
     text = inspect.getdoc(documented) or ""
     if text.startswith(f"{documented.__name__}("):  # made by dataclass
         text = ""
     starts = [match for match in re.finditer(r"(?:^|(?<=\. ))(\w+): +", text, re.MULTILINE) if match[1] in names]
     ends = [*(match.start() for match in starts[1:]), len(text)]
-    fields = {match[1]: _join(text[match.end() : end]) for match, end in zip(starts, ends, strict=False)}
+    fields = {
+        match[1]: _join(text[match.end() : end].partition("\n\n")[0]) for match, end in zip(starts, ends, strict=False)
+    }
     return _join(text[: starts[0].start()] if starts else text), fields
 
 
