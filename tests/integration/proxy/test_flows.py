@@ -119,14 +119,14 @@ def test_the_connections_to_an_address_are_listed_with_who_answers(
 
 
 def test_what_policies_have_dropped_is_counted_for_each_direction(kept: Kept) -> None:
-    assert kept._run(read_drops()) == {"ingress": 0, "egress": 0}  # no table
+    assert kept._run(read_drops(kept.keeper.in_force("policy"))) == {"ingress": 0, "egress": 0}  # no table
     table = compile_for(make_subject(), [make_policy("deny", policyTypes=["Ingress", "Egress"])])
     text = render_table(table) + render_pod([SUBJECT4])
     kept.apply({"type": "table", "name": "policy", "base": "", "revision": table.revision, "text": text})
-    assert kept._run(read_drops()) == {"ingress": 0, "egress": 0}
+    assert kept._run(read_drops(kept.keeper.in_force("policy"))) == {"ingress": 0, "egress": 0}
     denied = Attempt(SUBJECT4, "UDP", "10.1.128.1", 8080)
     assert [answer.kind for answer in kept.bed.connect([denied] * 3, 0.3)] == ["dropped"] * 3
-    drops = kept._run(read_drops())
+    drops = kept._run(read_drops(kept.keeper.in_force("policy")))
     assert drops["egress"] >= 3 and drops["ingress"] == 0
     (answer,) = kept.bed.connect([Attempt("10.1.128.1", "UDP", SUBJECT4, 8080)], 0.3)
-    assert answer.kind == "dropped" and kept._run(read_drops())["ingress"] >= 1
+    assert answer.kind == "dropped" and kept._run(read_drops(kept.keeper.in_force("policy")))["ingress"] >= 1

@@ -28,9 +28,10 @@ _COMPRESSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """What makes the table again: one transaction, and the frontends whose flows are then looked at."""
+    """What makes the table again: the whole text and the differences to it, each for what the one before has made; and
+    the frontends whose flows are then looked at."""
 
-    text: str
+    texts: Sequence[str]
     udp: Sequence[UdpFrontendEntry]
 
 
@@ -108,7 +109,7 @@ class TableCopy:
             self._lose(f"it has grown to {self._size} bytes")
 
     def read(self) -> Mended:
-        """All texts as one. Raises OSError, ValueError when the file is not what was written."""
+        """Raises OSError, ValueError when the file is not what was written."""
         texts: list[str] = []
         udp: dict[tuple[int, str, int], UdpFrontendEntry] = {}
         with self._path.open("rb") as file:
@@ -117,7 +118,7 @@ class TableCopy:
                 texts.append(document["text"])
                 for entry in document["udp"]:
                     udp[entry["family"], entry["address"], entry["port"]] = entry
-        return Mended("".join(texts), list(udp.values()))
+        return Mended(texts, list(udp.values()))
 
     def _lose(self, reason: str) -> None:
         if self.revision or self._size:

@@ -13,7 +13,6 @@ import re
 from aiohttp import web
 
 from vk_provider.agent.proxy.keeper import TableKeeper
-from vk_provider.agent.proxy.table import KERNEL_NAMES
 from vk_provider.aiokit.nft import NftError, NftTable
 from vk_provider.jsontypes import Json
 from vk_provider.wire import routes
@@ -31,7 +30,7 @@ def add_table_routes(app: web.Application, keeper: TableKeeper) -> None:
     async def handle(request: web.Request) -> web.Response:
         answer: Json = {"tables": keeper.describe()}
         try:
-            answer["drops"] = await read_drops()
+            answer["drops"] = await read_drops(keeper.in_force("policy"))
         except NftError as error:
             log.warning("what policies have dropped cannot be read: %s", error)
         address = request.query.get("address")
@@ -47,10 +46,9 @@ def add_table_routes(app: web.Application, keeper: TableKeeper) -> None:
     app.router.add_get(routes.TABLES, handle)
 
 
-async def read_drops() -> PolicyDrops:
+async def read_drops(table: NftTable) -> PolicyDrops:
     """Packets that the policies of the pod have dropped: the last rule of each direction's chain counts them. Raises
     NftError."""
-    table = NftTable(KERNEL_NAMES["policy"])
     ingress, egress = [_DROPS.search(await table.list_chain(chain)) for chain in ("ingress", "egress")]
     return PolicyDrops(ingress=int(ingress[1]) if ingress else 0, egress=int(egress[1]) if egress else 0)
 

@@ -1,7 +1,8 @@
 """Applies the tables that the provider sends, and keeps them as they are.
 
-All texts go through one task, each in one transaction of nft. What it takes for a table to be in force is that the
-kernel says so: its revision is read back after each text, at the start, and nowhere guessed.
+All texts go through one task, each in one transaction of nft, or in stages where the kernel takes none of that size.
+What it takes for a table to be in force is that the kernel says so: its revision is read back after each text, at the
+start, and nowhere guessed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import cast
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.proxy.copies import TableCopy
 from vk_provider.agent.proxy.ruleset import RulesetWatch
-from vk_provider.agent.proxy.table import KERNEL_NAMES, Change, Table
+from vk_provider.agent.proxy.staging import is_too_large, rename_table, split_whole
+from vk_provider.agent.proxy.table import KERNEL_NAMES, SECOND_NAMES, Change, Table
 from vk_provider.aiokit.libnftables import NftLibrary
 from vk_provider.aiokit.nft import NftError, NftTable
 from vk_provider.errors import AgentError
@@ -52,13 +54,20 @@ class TableKeeper:
         self._changed = asyncio.Event()
         library = NftLibrary()
         self._tables = {
-            name: Table(name, TableCopy(directory / f"{name}.copy"), NftTable(table, library=library))
+            name: Table(
+                name,
+                TableCopy(directory / f"{name}.copy"),
+                NftTable(table, library=library),
+                NftTable(SECOND_NAMES[name], library=library),
+            )
             for name, table in KERNEL_NAMES.items()
         }
-        self._by_kernel_name = {table.nft.name: table for table in self._tables.values()}
+        self._by_kernel_name = {
+            each.name: table for table in self._tables.values() for each in (table.nft, table.second)
+        }
         self._host_network = HostNetwork.NONE
         self._host_network_due = False
-        self._watch = RulesetWatch(KERNEL_NAMES.values(), self._note_changes)
+        self._watch = RulesetWatch(self._by_kernel_name, self._note_changes)
         for table in self._tables.values():
             try:
                 table.copy.load(table.read_revision())
@@ -68,6 +77,10 @@ class TableKeeper:
     def states(self) -> TableStates:
         """For the greeting: the revisions in force."""
         return cast(TableStates, {name: table.told_revision for name, table in self._tables.items()})
+
+    def in_force(self, name: TableName) -> NftTable:
+        """Under its present name."""
+        return self._tables[name].in_force
 
     def counts(self) -> dict[tuple[str, ...], float]:
         """(table, "applied" | "refused" | "mended" | "reapplied") -> how often; for the metrics."""
@@ -187,27 +200,63 @@ class TableKeeper:
         else:
             change, table.change = table.change, None
             try:
-                await self._make_whole(table, text, anew=change is not None and change.seen)
+                await self._make_whole(table, [text], anew=change is not None and change.seen)
             except (NftError, OSError):
                 table.change = table.change or change
                 raise
         if table.read_revision() != wanted:
             raise NftError(f"the text has made revision {table.revision or 'none'}, not {wanted}")
 
-    async def _make_whole(self, table: Table, text: str, *, anew: bool) -> None:
-        """anew: what somebody has added is removed, too. So is the table of an agent whose sets have other types."""
-        if not anew:
-            try:
-                await self._commit(table, text)
-                return
-            except NftError as error:
-                log.info("table %s: made anew, as the one that is there is of another form: %s", table.name, error)
-        await self._commit(table, table.nft.removal + text)
+    async def _make_whole(self, table: Table, texts: Sequence[str], *, anew: bool) -> None:
+        """texts: what makes it, and differences. anew: what somebody has added is removed, too. So is the table of an
+        agent whose sets have other types. Raises NftError, OSError."""
+        text = "".join(texts)
+        if table.too_large is not None and len(text) >= table.too_large:
+            await self._make_staged(table, texts)
+            return
+        try:
+            if not anew:
+                try:
+                    await self._commit(table, text)
+                    return
+                except NftError as error:
+                    if is_too_large(str(error)):
+                        raise
+                    log.info("table %s: made anew, as the one that is there is of another form: %s", table.name, error)
+            await self._commit(table, table.nft.removal + text)
+        except NftError as error:
+            if not is_too_large(str(error)):
+                raise
+            table.too_large = len(text)
+            log.info("table %s: made in stages, as the kernel takes no transaction of this size", table.name)
+            await self._make_staged(table, texts)
+
+    async def _make_staged(self, table: Table, texts: Sequence[str]) -> None:
+        """Beside the one in force, which is deleted as the new one is put in force. Clients of Services with affinity
+        get any endpoint then. Raises NftError: nothing has changed, unless it was about a difference."""
+        new = table.other
+        stages = await asyncio.to_thread(split_whole, texts[0])
+        try:
+            await self._commit_to(table, new, table.nft.removal + stages.skeleton)
+            for piece in stages.pieces:
+                await self._commit_to(table, new, piece)
+            await self._commit_to(table, new, stages.hooks, after=table.in_force.removal)
+        except (NftError, OSError):
+            await self._commit_to(table, new, table.nft.removal)
+            raise
+        table.is_second = not table.is_second
+        for text in texts[1:]:
+            await self._commit(table, text)
 
     async def _commit(self, table: Table, text: str) -> None:
-        """One transaction. Raises NftError."""
+        """One transaction on the table in force, or on the first one. Raises NftError."""
+        await self._commit_to(table, table.in_force, text)
+
+    async def _commit_to(self, table: Table, target: NftTable, text: str, after: str = "") -> None:
+        """One transaction: the commands of `text`, on the table `target`, and then those of `after` as they are."""
+        renamed = rename_table(text, table.nft.name, target.name)
         with self._watch.own_transaction() as own:
-            await table.nft.apply(text)
+            await target.apply(renamed + after)
             own.committed = True
 
     async def _mend(self, table: Table) -> None:
@@ -217,7 +266,7 @@ class TableKeeper:
         try:
             copy = await asyncio.to_thread(table.copy.read) if table.copy.revision else None
             if copy is not None:
-                await self._make_whole(table, copy.text, anew=change.seen)
+                await self._make_whole(table, copy.texts, anew=change.seen)
                 table.read_revision()
         except (NftError, OSError, ValueError) as error:
             log.error("table %s: not mended: %s", table.name, error)

@@ -34,21 +34,21 @@ def test_the_texts_follow_each_other_and_the_newest_word_about_a_frontend_counts
     copy.append("::2", "::3", "second\n", [])
     assert copy.revision == "::3" and copy.node_addresses == ("192.0.2.1",)
     mended = copy.read()
-    assert mended.text == "whole\nfirst\nsecond\n"
+    assert mended.texts == ["whole\n", "first\n", "second\n"]
     assert mended.udp == [frontend(53, "10.1.0.2 . 53"), frontend(54)]
 
 
 def test_a_whole_text_begins_anew(copy: TableCopy) -> None:
     copy.append("::1", "::2", "first\n", [])
     copy.replace("::9", "other\n", [], [])
-    assert (copy.read().text, copy.revision, copy.node_addresses) == ("other\n", "::9", ())
+    assert (copy.read().texts, copy.revision, copy.node_addresses) == (["other\n"], "::9", ())
 
 
 def test_the_next_agent_takes_it_over_when_it_makes_what_is_in_force(copy: TableCopy) -> None:
     copy.append("::1", "::2", "first\n", [])
     next_one = again(copy, "::2")
     next_one.append("::2", "::3", "second\n", [])
-    assert next_one.read().text == "whole\nfirst\nsecond\n" and next_one.node_addresses == ("192.0.2.1",)
+    assert next_one.read().texts == ["whole\n", "first\n", "second\n"] and next_one.node_addresses == ("192.0.2.1",)
 
 
 @pytest.mark.parametrize("in_force", ["", "::1", "::7"])
@@ -59,7 +59,7 @@ def test_a_copy_of_something_else_is_removed(copy: TableCopy, in_force: str) -> 
         assert next_one.revision == "" and copy._path.stat().st_size < 150
         assert next_one.node_addresses == ("192.0.2.1",)  # they change rarely
     next_one.replace("::9", "other\n", [], [])
-    assert again(copy, "::9").read().text == "other\n"
+    assert again(copy, "::9").read().texts == ["other\n"]
     assert again(copy, in_force).node_addresses == () and not copy._path.exists()
 
 
