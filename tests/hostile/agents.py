@@ -104,7 +104,7 @@ class HonestAgent:
     def _take(self, message: Json) -> None:
         for answer in self._story.receive(message, format_time()):
             if answer["type"] == "status":
-                self._outbox.send_status(answer["podUID"], answer["status"], answer["finished"])
+                self._outbox.send_status(answer["podUID"], self._story.status or {}, answer["finished"])
             elif answer["type"] == "event":
                 self._outbox.send_event(answer["podUID"], answer["eventType"], answer["reason"], answer["message"])
         if self._story.pod is not None and not self._story.finished:
@@ -252,8 +252,8 @@ class HostileAgent:
     def status(self, **changes: Any) -> Json:
         """The honest status message of the pod, with changes of its status."""
         assert self.story.status is not None
-        message = self.story._status_message()
-        return {**message, "status": {**message["status"], **changes}}
+        status = {**self.story.status, **changes}
+        return {"type": "status", "podUID": self.story.uid, "status": status, "finished": self.story.finished}
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         self.requests[request.path] += 1
