@@ -34,6 +34,7 @@ from vk_provider.aiokit.loop_errors import handle_loop_error
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
 from vk_provider.cloud.base import Cloud, Instance, InstanceRuntime, Offering
 from vk_provider.cloud.limits import LimitedCloud
+from vk_provider.cloud.listing import list_owned
 from vk_provider.clouds import build_boot_data, create_backend
 from vk_provider.errors import BadStartError, CloudError, KubeApiError
 from vk_provider.explaining.explainer import NetExplainer
@@ -207,7 +208,7 @@ class Provider:
             try:
                 offerings = await cloud.describe_offerings()
                 runtime = await cloud.describe_runtime()
-                instances = await cloud.list_owned()
+                instances = await list_owned(cloud)
                 await self.supervisor.cancel(holds)
                 return offerings, runtime, instances
             except CloudError as error:

@@ -77,13 +77,37 @@ class KubeApiError(VkError):
 
 
 class CloudError(VkError):
-    """A cloud call failed. `retryable`: the same call may succeed later, and the state of the instances is unknown."""
+    """A cloud call failed.
+
+    retryable:      the same call may succeed later
+    effect_unknown: the call may have taken effect although it was not answered: what it would have made is looked up
+                    before it is repeated, and it is repeated unchanged
+    """
 
     retryable = True
+    effect_unknown = True
+
+
+class CloudThrottledError(CloudError):
+    """Too many calls (EC2 RequestLimitExceeded): nothing was done. The queue of the verb waits, not the single call.
+
+    retry_after_s: what the cloud asks for; 0.0 when it does not say
+    """
+
+    effect_unknown = False
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class CapacityError(CloudError):
-    """The cloud has no capacity (EC2 InsufficientInstanceCapacity) for one offering now; try the next offering."""
+    """The cloud has no capacity (EC2 InsufficientInstanceCapacity) now; another offering may have some.
+
+    instance_type, zone, capacity_type: what is short; "" for any, all three "" for the offering that was asked for
+    """
+
+    effect_unknown = False
 
     def __init__(self, message: str, instance_type: str = "", zone: str = "", capacity_type: str = "") -> None:
         super().__init__(message)
@@ -91,13 +115,23 @@ class CapacityError(CloudError):
 
 
 class CloudQuotaError(CloudError):
-    """An account limit or the subnet's addresses are exhausted: retry slowly, and report it to the user."""
+    """A limit of the account is reached: retry slowly, and report it to the user.
+
+    family: the instance types that it holds for, such as "m7i"; "" for all
+    """
+
+    effect_unknown = False
+
+    def __init__(self, message: str, family: str = "") -> None:
+        super().__init__(message)
+        self.family = family
 
 
 class CloudRequestError(CloudError):
     """The request can never succeed as it is (bad parameter, missing permission)."""
 
     retryable = False
+    effect_unknown = False
 
 
 class AgentError(VkError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -12,9 +12,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from vk_provider.cloud.base import (
     Cloud,
     Instance,
+    InstancePage,
     InstanceRuntime,
+    LaunchAnswer,
     LaunchRequest,
-    LaunchResult,
+    Notice,
     Offering,
     TerminateResult,
 )
@@ -89,6 +91,7 @@ class MeasuredCloud:
         self._inner = cloud
         self._count = count
         self.name, self.shares_host_paths = cloud.name, cloud.shares_host_paths
+        self.group_limit, self.listing_lag_s = cloud.group_limit, cloud.listing_lag_s
 
     async def start(self) -> None:
         await self._inner.start()
@@ -96,17 +99,23 @@ class MeasuredCloud:
     async def close(self) -> None:
         await self._inner.close()
 
-    async def launch(self, requests: Sequence[LaunchRequest]) -> list[LaunchResult]:
-        return await self._measure("launch", self._inner.launch(requests))
+    async def launch(self, request: LaunchRequest) -> LaunchAnswer:
+        return await self._measure("launch", self._inner.launch(request))
 
-    async def list_owned(self) -> list[Instance]:
-        return await self._measure("list", self._inner.list_owned())
+    async def list_page(self, page: str = "") -> InstancePage:
+        return await self._measure("list", self._inner.list_page(page))
 
     async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
         return await self._measure("describe", self._inner.describe(instance_ids))
 
     async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
         return await self._measure("terminate", self._inner.terminate(instance_ids))
+
+    async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        await self._measure("tags", self._inner.create_tags(instance_ids, tags))
+
+    def notices(self) -> AsyncIterator[Notice]:
+        return self._inner.notices()
 
     async def describe_offerings(self) -> list[Offering]:
         return await self._measure("offerings", self._inner.describe_offerings())

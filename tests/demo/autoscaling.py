@@ -119,7 +119,7 @@ class Autoscaling:
         """The pods' instances, from what the cloud has on disk: a listing by LocalCloud would tidy up, too."""
         records = [record for each in self._store.ids() if (record := self._store.load(each)) is not None]
         gone = (InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED)
-        return [record for record in records if record.tags.get("app") == NAME and record.state not in gone]
+        return [record for record in records if record.tags.get("pod/app") == NAME and record.state not in gone]
 
     def _draw(self, last: bool = False) -> None:
         """On a terminal the picture is drawn over the last one; elsewhere it comes at the end, after a line a look."""

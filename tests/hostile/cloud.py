@@ -9,11 +9,20 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import pickle
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vk_provider.cloud.base import Instance, InstanceRuntime, LaunchRequest, LaunchResult, Offering
+from vk_provider.cloud.base import (
+    Instance,
+    InstancePage,
+    InstanceRuntime,
+    LaunchAnswer,
+    LaunchRequest,
+    Notice,
+    Offering,
+)
+from vk_provider.cloud.listing import list_owned
 from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
 from vk_provider.errors import CloudError
 
@@ -44,7 +53,11 @@ class CloudServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             method, arguments = pickle.loads(await reader.read())
-            writer.write(pickle.dumps(await self._call(method, arguments)))
+            try:
+                answer = await self._call(method, arguments)
+            except CloudError as error:
+                answer = error
+            writer.write(pickle.dumps(answer))
             await writer.drain()
         except ConnectionError:
             pass  # a provider that was killed
@@ -54,14 +67,13 @@ class CloudServer:
     async def _call(self, method: str, arguments: tuple[Any, ...]) -> Any:
         if method != "launch":
             return await getattr(self.cloud, method)(*arguments)
-        results: list[LaunchResult] = []
-        for request in arguments[0]:
-            known = {instance.instance_id for instance in await self.cloud.list_owned()}
-            (result,) = await self.cloud.launch([request])
-            if isinstance(result, Instance) and result.instance_id not in known:
-                await self._boot(result, request)
-            results.append(result)
-        return results
+        (request,) = arguments
+        known = {instance.instance_id for instance in await list_owned(self.cloud)}
+        answer = await self.cloud.launch(request)
+        for instance in answer.instances:
+            if instance.instance_id not in known:
+                await self._boot(instance, request)
+        return answer
 
 
 class CloudClient:
@@ -69,6 +81,8 @@ class CloudClient:
 
     name = "hostile"
     shares_host_paths = False
+    group_limit = 1000
+    listing_lag_s = 0.0
 
     def __init__(self, socket: str) -> None:
         self._socket = socket
@@ -85,23 +99,34 @@ class CloudClient:
             try:
                 writer.write(pickle.dumps((method, arguments)))
                 writer.write_eof()
-                return pickle.loads(await reader.read())
+                answer = pickle.loads(await reader.read())
             finally:
                 writer.close()
         except (OSError, EOFError) as error:
             raise CloudError(f"{method}: {error}") from None
+        if isinstance(answer, CloudError):
+            raise answer
+        return answer
 
-    async def launch(self, requests: Sequence[LaunchRequest]) -> list[LaunchResult]:
-        return await self._call("launch", list(requests))
+    async def launch(self, request: LaunchRequest) -> LaunchAnswer:
+        return await self._call("launch", request)
 
-    async def list_owned(self) -> list[Instance]:
-        return await self._call("list_owned")
+    async def list_page(self, page: str = "") -> InstancePage:
+        return await self._call("list_page", page)
 
     async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
         return await self._call("describe", list(instance_ids))
 
     async def terminate(self, instance_ids: Sequence[str]) -> Any:
         return await self._call("terminate", list(instance_ids))
+
+    async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        await self._call("create_tags", list(instance_ids), dict(tags))
+
+    async def notices(self) -> AsyncIterator[Notice]:
+        """None."""
+        return
+        yield
 
     async def describe_offerings(self) -> list[Offering]:
         return await self._call("describe_offerings")

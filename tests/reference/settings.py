@@ -29,7 +29,10 @@ def list_tables() -> Iterator[tuple[str, type]]:
         yield name, kind
         if name == "[cloud]":
             own = sorted(name for name, entry in find_backends().items() if entry.dist is None)
-            yield from ((f"[cloud.{name}]", load_backend(name).settings) for name in own)
+            for backend in own:
+                kind = load_backend(backend).settings
+                yield f"[cloud.{backend}]", kind
+                yield from _list_below(kind, f"cloud.{backend}.")
 
 
 def _list_below(kind: type, prefix: str) -> Iterator[tuple[str, type]]:

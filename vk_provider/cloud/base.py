@@ -1,12 +1,23 @@
-"""The cloud Protocol: a few batch calls with the semantics of EC2.
+"""The cloud Protocol: a few calls with the semantics of EC2, each for many instances.
 
-Eventual consistency: an instance that `launch` returned may be missing from `list_owned` for a while; callers require a
-minimum age before an instance counts as lost or orphaned. Tags are written by the launch call itself.
+Calls are scarce, instances are not: a launch brings a group of equal instances in one call, one listing shows all, a
+termination names many. Who calls is `instances`, and nobody else.
+
+Eventual consistency: an instance that `launch` returned may be missing from listings for a while, and a listing may
+show what was true a moment ago. One answer that lacks an instance is no fact.
+
+Outcomes of a call, by the class of the error (vk_provider.errors; cloud.codes says which code of EC2 is which):
+
+    an answer             what it says is so; what it says has failed was not done
+    CloudThrottledError   nothing was done; the verb's queue waits
+    CloudRequestError     nothing was done, and the same call will never succeed
+    another CloudError with effect_unknown, or no answer at all
+                          anything may have been done: look it up by token or tag, then repeat the same call
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -14,7 +25,7 @@ from typing import Protocol
 from vk_provider.errors import CloudError
 
 TAG_OWNER = "vk-provider/owner"
-"""Cluster and node set that an instance belongs to; `list_owned` filters by it."""
+"""Cluster and node set that an instance belongs to; listings filter by it."""
 TAG_NODE = "vk-provider/node"
 TAG_POD_UID = "vk-provider/pod-uid"
 TAG_POD_NAMESPACE = "vk-provider/pod-namespace"
@@ -22,6 +33,10 @@ TAG_POD_NAME = "vk-provider/pod-name"
 TAG_ATTEMPT = "vk-provider/attempt"
 TAG_LAUNCH = "vk-provider/launch"
 """ID of the launch of the instance, from which its boot secret is derived (agentclient.bootsecret)."""
+TAG_GROUP = "vk-provider/group"
+"""Digest of what the pods of one launch have in common: an instance fits any pod with the same digest."""
+TAG_LABEL_PREFIX = "pod/"
+"""Pod labels are tags under this prefix, never bare: who writes pods chooses them, and permissions may look at tags."""
 TAG_NAME = "Name"
 
 
@@ -88,22 +103,25 @@ class InstanceRuntime:
 
 @dataclass(frozen=True, slots=True)
 class LaunchRequest:
-    """One instance for one pod.
+    """A group of equal instances. Frozen until its outcome is known: a repetition is the same object.
 
-    client_token: idempotency token (<= 64 ASCII chars): the same token never launches a second instance, even after
-                  a crash between the call and its answer. With other parameters a used token is
+    client_token: idempotency token (<= 64 ASCII chars): however often it is used, no more than `count` instances come
+                  of it, even after a crash between the call and its answer. With other parameters a used token is
                   refused (CloudRequestError, EC2's IdempotentParameterMismatch), see cloud.parameters
-    tags:         complete; keys and values obey EC2's rules (see cloud.tags)
-    user_data:    text for the instance, see wire.bootdata
-    disk_bytes:   size of the instance's root disk
-    shared_host_paths: directories of the instance that it shares with all instances of the same TAG_OWNER and TAG_NODE
-                  that name the path, see Cloud.shares_host_paths
+    offerings:    ranked, the best first, at least one; each instance is of the first one that has capacity
+    tags:         of all instances, complete; keys and values obey EC2's rules (see cloud.tags)
+    user_data:    text for the instances, see wire.bootdata
+    count:        how many, from 1 to Cloud.group_limit
+    disk_bytes:   size of each instance's root disk
+    shared_host_paths: directories that an instance shares with all instances of the same TAG_OWNER and TAG_NODE that
+                  name the path, see Cloud.shares_host_paths
     """
 
     client_token: str
-    offering: Offering
+    offerings: tuple[Offering, ...]
     tags: Mapping[str, str]
     user_data: str
+    count: int = 1
     disk_bytes: int = 20 * 2**30
     shared_host_paths: tuple[str, ...] = ()
 
@@ -148,22 +166,67 @@ def join_families(ipv4: str, ipv6: str) -> tuple[str, ...]:
     return (ipv4, ipv6) if ipv4 else (ipv6,)
 
 
-LaunchResult = Instance | CloudError
-"""Result of one launch of a batch: the instance, or the error (CapacityError, CloudQuotaError, ...)."""
+@dataclass(frozen=True, slots=True)
+class LaunchFailure:
+    """Why an offering brought fewer instances than were asked of it: CapacityError, CloudQuotaError, CloudRequestError
+    (not offered there), or another CloudError for an instance that could not be made."""
+
+    offering: Offering
+    error: CloudError
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchAnswer:
+    """instances: from none to LaunchRequest.count. failures: of the offerings that were tried, in that order; at least
+    one when there are fewer instances than were asked for. What is missing is asked for with another token."""
+
+    instances: tuple[Instance, ...]
+    failures: tuple[LaunchFailure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InstancePage:
+    """One page of a listing. next_page: for the next call; "" on the last page."""
+
+    instances: tuple[Instance, ...]
+    next_page: str = ""
+
+
+class NoticeKind(StrEnum):
+    """STATE: the instance is in another state. INTERRUPTION: the cloud will take it back in a moment."""
+
+    STATE = "state"
+    INTERRUPTION = "interruption"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What the cloud says by itself about an instance, of any owner. state: None when the notice does not say it."""
+
+    kind: NoticeKind
+    instance_id: str
+    message: str
+    state: InstanceState | None = None
+
+
 TerminateResult = CloudError | None
 """Result of one termination of a batch: None when it was accepted, or the error."""
 
 
 class Cloud(Protocol):
-    """A backend. A CloudError of a whole call (throttled, unreachable) leaves its effect unknown.
+    """A backend. Every call may raise a CloudError for all that it was asked: see the outcomes above.
 
     shares_host_paths: whether instances can share directories; a cloud that cannot refuses a request that has some
                        (CloudRequestError). They are bounded in size, hold neither devices nor set-user-ID programs, and
                        last until the Node is taken away
+    group_limit:       how many instances one launch call may ask for
+    listing_lag_s:     for how long a new instance may be missing from listings; 0.0 where they are always complete
     """
 
     name: str
     shares_host_paths: bool
+    group_limit: int
+    listing_lag_s: float
 
     async def start(self) -> None:
         """Prepare (network, clients). Raises BadStartError when the machine or the account does not allow it."""
@@ -171,20 +234,32 @@ class Cloud(Protocol):
     async def close(self) -> None:
         """Release clients and tasks. Instances keep running."""
 
-    async def launch(self, requests: Sequence[LaunchRequest]) -> list[LaunchResult]:
-        """Launch a batch; one result per request, in order. Idempotent by client_token. Addresses are usually known
-        in the result; else `describe` returns them later. After a cancelled call the result is unknown: repeat it
-        with the same requests."""
+    async def launch(self, request: LaunchRequest) -> LaunchAnswer:
+        """Launch a group; the answer may bring only a part of it. Idempotent by client_token: a repetition returns the
+        instances that the first call made, terminated ones included. Addresses are usually known in the answer; else a
+        later listing has them. After a cancelled call the outcome is unknown.
 
-    async def list_owned(self) -> list[Instance]:
-        """All instances whose TAG_OWNER is ours, including terminated ones as long as the cloud lists them."""
+        Raises CloudRequestError for a request that is wrong whatever the offering (tags, user data, a used token)."""
+
+    async def list_page(self, page: str = "") -> InstancePage:
+        """A page of all instances whose TAG_OWNER is ours, "" for the first, including terminated ones as long as the
+        cloud lists them. See cloud.listing for all pages."""
 
     async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
         """The named instances; unknown ones are missing from the answer (not an error)."""
 
     async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
         """Terminate a batch; one result per ID, in order: one that cannot be terminated does not affect the others.
-        Idempotent; unknown or terminated instances are no error."""
+        Idempotent; unknown or terminated instances are no error. Accepted is not ended: the instance is
+        `shutting-down` first, and what runs on it may run on for a while."""
+
+    async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        """Add tags to instances, or replace those of the same keys. All instances get all tags. Nothing waits for it;
+        unknown or terminated instances may be an error (CloudRequestError) or none."""
+
+    def notices(self) -> AsyncIterator[Notice]:
+        """What the cloud says by itself, from now on. Some may be lost, late or repeated: a listing says the same. It
+        ends at once for a cloud without notices, and may raise CloudError; it is then asked for again later."""
 
     async def describe_offerings(self) -> list[Offering]:
         """The offerings in the backend's zones, cheapest first."""

@@ -1,22 +1,24 @@
 """A Cloud with a time limit for every call: a call without an answer is a CloudError that may be retried.
 
-The effect of a call without an answer is unknown. A launch is repeated with its client token, which returns the
-instance that it launched; a termination may simply be repeated.
+The effect of a call without an answer is unknown. A launch is looked up by its tags and repeated with its client token;
+a termination may simply be repeated.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from vk_provider.cloud.base import (
     Cloud,
     Instance,
+    InstancePage,
     InstanceRuntime,
+    LaunchAnswer,
     LaunchRequest,
-    LaunchResult,
+    Notice,
     Offering,
     TerminateResult,
 )
@@ -27,22 +29,25 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """Seconds by verb. A launch is the slowest: a batch waits for the slots of the `local` cloud."""
+    """Seconds by verb. A launch is the slowest: a group waits for the slots of the `local` cloud."""
 
     launch_s: float = 300.0
     list_s: float = 60.0
     describe_s: float = 60.0
     terminate_s: float = 60.0
+    tags_s: float = 60.0
     offerings_s: float = 60.0
 
 
 class LimitedCloud:
-    """See cloud.base.Cloud. `start` and `close` are not limited: the process waits for them at start and stop."""
+    """See cloud.base.Cloud. `start` and `close` are not limited: the process waits for them at start and stop. Nor are
+    `notices`, which wait for what happens."""
 
     def __init__(self, cloud: Cloud, limits: CallLimits | None = None) -> None:
         self._inner = cloud
         self._limits = limits or CallLimits()
         self.name, self.shares_host_paths = cloud.name, cloud.shares_host_paths
+        self.group_limit, self.listing_lag_s = cloud.group_limit, cloud.listing_lag_s
 
     async def start(self) -> None:
         await self._inner.start()
@@ -50,17 +55,23 @@ class LimitedCloud:
     async def close(self) -> None:
         await self._inner.close()
 
-    async def launch(self, requests: Sequence[LaunchRequest]) -> list[LaunchResult]:
-        return await _limit("launch", self._inner.launch(requests), self._limits.launch_s)
+    async def launch(self, request: LaunchRequest) -> LaunchAnswer:
+        return await _limit("launch", self._inner.launch(request), self._limits.launch_s)
 
-    async def list_owned(self) -> list[Instance]:
-        return await _limit("list", self._inner.list_owned(), self._limits.list_s)
+    async def list_page(self, page: str = "") -> InstancePage:
+        return await _limit("list", self._inner.list_page(page), self._limits.list_s)
 
     async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
         return await _limit("describe", self._inner.describe(instance_ids), self._limits.describe_s)
 
     async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
         return await _limit("terminate", self._inner.terminate(instance_ids), self._limits.terminate_s)
+
+    async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        await _limit("create tags", self._inner.create_tags(instance_ids, tags), self._limits.tags_s)
+
+    def notices(self) -> AsyncIterator[Notice]:
+        return self._inner.notices()
 
     async def describe_offerings(self) -> list[Offering]:
         return await _limit("describe offerings", self._inner.describe_offerings(), self._limits.offerings_s)

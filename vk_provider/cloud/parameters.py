@@ -14,15 +14,21 @@ from vk_provider.errors import CloudRequestError
 
 def digest_parameters(request: LaunchRequest) -> str:
     """SHA-256 (hex) of a request without its client token."""
-    parameters = [dict(request.tags), request.user_data, request.disk_bytes, list(request.shared_host_paths)]
-    digest = hashlib.sha256(_describe(request.offering))
+    parameters = [
+        dict(request.tags),
+        request.user_data,
+        request.count,
+        request.disk_bytes,
+        list(request.shared_host_paths),
+    ]
+    digest = hashlib.sha256(_describe(request.offerings))
     digest.update(orjson.dumps(parameters, option=orjson.OPT_SORT_KEYS))
     return digest.hexdigest()
 
 
 @lru_cache(maxsize=256)
-def _describe(offering: Offering) -> bytes:
-    return orjson.dumps(asdict(offering), option=orjson.OPT_SORT_KEYS)
+def _describe(offerings: tuple[Offering, ...]) -> bytes:
+    return orjson.dumps([asdict(offering) for offering in offerings], option=orjson.OPT_SORT_KEYS)
 
 
 def check_same_parameters(request: LaunchRequest, first: str) -> None:

@@ -1,4 +1,4 @@
-"""The tags of an instance, which identify its provider and its pod. EC2's rules apply to every backend."""
+"""The tags of an instance, which identify its provider, its group and its pod. EC2's rules apply to every backend."""
 
 from __future__ import annotations
 
@@ -11,35 +11,41 @@ from vk_provider.errors import CloudRequestError
 MAX_TAGS = 50
 MAX_KEY = 128
 MAX_VALUE = 256
+POD_TAGS = 4
+"""Room that a launch for many pods leaves for the tags of the one that an instance is given to."""
 _FORBIDDEN = re.compile(r"[^\w .:/=+\-@]")
 
 
-def build_tags(
-    *,
-    owner: str,
-    node: str,
-    pod_uid: str,
-    pod_namespace: str,
-    pod_name: str,
-    attempt: int,
-    launch: str = "",
-    extra: Mapping[str, str] = {},
+def build_group_tags(
+    *, owner: str, node: str, namespace: str, group: str, launch: str = "", labels: Mapping[str, str] = {}
 ) -> dict[str, str]:
-    """All tags of a pod's instance. `extra` (the user's) cannot override ours; its values are made valid, and tags
-    beyond the cloud's limit are dropped: a pod is not refused for its labels."""
+    """What all instances of one launch call have, from their first moment on. The pods' labels stand under a prefix and
+    are made valid; those beyond the cloud's limit are left out: a pod is not refused for its labels."""
     own = {
         base.TAG_OWNER: clean_tag(owner, MAX_VALUE),
         base.TAG_NODE: node,
+        base.TAG_POD_NAMESPACE: namespace,
+        base.TAG_GROUP: group,
+        base.TAG_LAUNCH: launch,
+    }
+    wanted = {
+        clean_tag(base.TAG_LABEL_PREFIX + key, MAX_KEY): clean_tag(value, MAX_VALUE) for key, value in labels.items()
+    }
+    room = MAX_TAGS - len(own) - POD_TAGS
+    tags = {**own, **dict(sorted(wanted.items())[:room])}
+    check_tags(tags)
+    return tags
+
+
+def build_pod_tags(*, pod_uid: str, pod_namespace: str, pod_name: str, attempt: int) -> dict[str, str]:
+    """Which pod an instance serves, for people and for the bill: in the launch call where that is for one pod, else
+    soon after it."""
+    tags = {
         base.TAG_POD_UID: pod_uid,
-        base.TAG_POD_NAMESPACE: pod_namespace,
         base.TAG_POD_NAME: pod_name,
         base.TAG_ATTEMPT: str(attempt),
-        base.TAG_LAUNCH: launch,
         base.TAG_NAME: clean_tag(f"{pod_namespace}/{pod_name}", MAX_VALUE),
     }
-    wanted = {clean_tag(key, MAX_KEY): clean_tag(value, MAX_VALUE) for key, value in sorted(extra.items())}
-    others = [(key, value) for key, value in wanted.items() if key not in own and not key.lower().startswith("aws:")]
-    tags = {**own, **dict(others[: MAX_TAGS - len(own)])}
     check_tags(tags)
     return tags
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from vk_provider.aiokit.guard import contained
 from vk_provider.cloud.base import TAG_ATTEMPT, TAG_POD_UID, Cloud, Instance
+from vk_provider.cloud.listing import list_owned
 from vk_provider.pods import missing
 from vk_provider.pods.executor import PodExecutor
 from vk_provider.pods.metrics import PodMetrics
@@ -96,7 +97,7 @@ class Adoption:
         while self._looking():
             await asyncio.sleep(self._interval_s)
             try:
-                listed = await self._cloud.list_owned()
+                listed = await list_owned(self._cloud)
             except Exception as error:
                 log.warning("cannot look for the instances of %d pods: %s", len(self._looking()), error)
                 continue

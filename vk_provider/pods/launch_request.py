@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from vk_provider.cloud.base import TAG_LAUNCH, LaunchRequest, Offering
 from vk_provider.cloud.parameters import digest_parameters
-from vk_provider.cloud.tags import build_tags
+from vk_provider.cloud.tags import build_group_tags, build_pod_tags
 from vk_provider.pods.record import PodRecord
 
 BootData = Callable[[str], tuple[str, str]]
@@ -31,17 +31,16 @@ def build_request(
 ) -> LaunchRequest:
     """The request for the current state of the pod. shared_host_paths: of its Node."""
     launch_id, user_data = boot_data("")  # part of the token's digest; the token itself is not known yet
-    tags = build_tags(
-        owner=owner,
-        node=record.node,
-        pod_uid=record.uid,
-        pod_namespace=record.namespace,
-        pod_name=record.name,
-        attempt=record.attempt,
-        launch=launch_id,
-        extra=record.pod["metadata"].get("labels") or {},
-    )
-    draft = LaunchRequest("", offering, tags, user_data, disk_bytes, shared_host_paths)
+    labels = record.pod["metadata"].get("labels") or {}
+    tags = {
+        **build_group_tags(
+            owner=owner, node=record.node, namespace=record.namespace, group="", launch=launch_id, labels=labels
+        ),
+        **build_pod_tags(
+            pod_uid=record.uid, pod_namespace=record.namespace, pod_name=record.name, attempt=record.attempt
+        ),
+    }
+    draft = LaunchRequest("", (offering,), tags, user_data, disk_bytes=disk_bytes, shared_host_paths=shared_host_paths)
     token = f"{record.uid}-{record.attempt}-{digest_parameters(draft)[:_DIGEST_DIGITS]}"
     launch_id, user_data = boot_data(token)
     return replace(draft, client_token=token, tags={**tags, TAG_LAUNCH: launch_id}, user_data=user_data)

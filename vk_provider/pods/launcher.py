@@ -60,6 +60,7 @@ class PodLauncher:
         preferences: Mapping[str, Preferences] | None = None,
         shared_host_paths: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
+        self._cloud = cloud
         self._owner = owner
         self._boot_data = boot_data
         self._metrics = metrics
@@ -70,7 +71,7 @@ class PodLauncher:
         self._by_type = {offering.instance_type: offering for offering in offerings}
         self._unavailable = UnavailableOfferings(time.monotonic)
         self._batch: Batcher[LaunchRequest, Instance] = Batcher(
-            cloud.launch,
+            self._call,
             window_s=LAUNCH_WINDOW_S,
             max_items=LAUNCH_BATCH,
         )
@@ -104,7 +105,7 @@ class PodLauncher:
         """queued: the launch that `queue` returned for this record"""
         while queued is not None or (record.exists and not record.deleting):
             pending = record.launch = record.launch or self._prepare(record)
-            offering = pending.request.offering
+            offering = pending.request.offerings[0]
             try:
                 answer, queued = queued or self._batch.put(pending.request), None
                 instance = await answer
@@ -156,6 +157,16 @@ class PodLauncher:
             self._shared_host_paths.get(record.node, ()),
         )
         return PendingLaunch(request, selection.message)
+
+    async def _call(self, requests: Sequence[LaunchRequest]) -> list[Instance | Exception]:
+        return list(await asyncio.gather(*map(self._launch_one, requests)))
+
+    async def _launch_one(self, request: LaunchRequest) -> Instance | Exception:
+        try:
+            answer = await self._cloud.launch(request)
+        except CloudError as error:
+            return error
+        return answer.instances[0] if answer.instances else answer.failures[-1].error
 
     async def close(self) -> None:
         await self._batch.close()

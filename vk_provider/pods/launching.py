@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from vk_provider import eventreasons
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.base import TAG_POD_UID, Cloud, Instance
+from vk_provider.cloud.listing import list_owned
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError
 from vk_provider.pods.launcher import LaunchRefusedError, PodLauncher
 from vk_provider.pods.record import OnEvent, PodRecord
@@ -105,7 +106,7 @@ class LaunchTasks:
     async def _end_unknown(self, record: PodRecord) -> None:
         log.warning("pod %s: deleted during a launch that had no answer, looking for its instance", record.key)
         try:
-            for instance in await self._cloud.list_owned():
+            for instance in await list_owned(self._cloud):
                 if instance.tags.get(TAG_POD_UID) == record.uid and not instance.state.is_terminating:
                     await self._end(record, instance.instance_id)
         except CloudError as error:

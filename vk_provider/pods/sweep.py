@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from vk_provider.cloud.base import TAG_NODE, TAG_POD_NAME, TAG_POD_NAMESPACE, TAG_POD_UID, Cloud, Instance
+from vk_provider.cloud.listing import list_owned
 from vk_provider.errors import CloudError, KubeApiError
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import pod_path
@@ -89,7 +90,7 @@ class OrphanSweep:
 
     async def sweep(self) -> list[str]:
         """One sweep; returns the terminated instance IDs."""
-        instances = await self._cloud.list_owned()
+        instances = await list_owned(self._cloud)
         terminator = self._controller.executor.terminator
         claimed = {
             record.instance.instance_id for record in self._controller.records.values() if record.instance is not None

@@ -20,7 +20,7 @@ OWNER = "contract-test"
 @pytest.fixture(params=["simulated", pytest.param("local", marks=pytest.mark.real)])
 async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[Cloud]:
     if request.param == "simulated":
-        simulated = SimulatedCloud(SimulationConfig(max_instances=10), OWNER)
+        simulated = SimulatedCloud(SimulationConfig(max_instances=10, page_size=2), OWNER)
         await simulated.start()
         yield simulated
         await simulated.close()

@@ -7,8 +7,12 @@ import ipaddress
 import re
 from dataclasses import replace
 
+import pytest
+
 from tests.contract.cloud.conftest import OWNER
+from tests.launching import launch_each
 from vk_provider.cloud.base import TAG_NODE, TAG_OWNER, Cloud, Instance, InstanceState, LaunchRequest, Offering
+from vk_provider.cloud.listing import list_owned
 from vk_provider.errors import CloudQuotaError, CloudRequestError
 
 
@@ -17,11 +21,15 @@ async def cheapest(cloud: Cloud) -> Offering:
 
 
 async def request(cloud: Cloud, token: str, owner: str = OWNER) -> LaunchRequest:
-    return LaunchRequest(token, await cheapest(cloud), {TAG_OWNER: owner, "vk-provider/pod-uid": token}, "{}")
+    return LaunchRequest(token, (await cheapest(cloud),), {TAG_OWNER: owner, "vk-provider/pod-uid": token}, "{}")
+
+
+async def group(cloud: Cloud, token: str, count: int) -> LaunchRequest:
+    return replace(await request(cloud, token), count=count)
 
 
 async def launch(cloud: Cloud, *tokens: str) -> list[Instance]:
-    results = await cloud.launch([await request(cloud, token) for token in tokens])
+    results = await launch_each(cloud, [await request(cloud, token) for token in tokens])
     for result in results:
         assert isinstance(result, Instance), result
     return [result for result in results if isinstance(result, Instance)]
@@ -38,23 +46,98 @@ async def eventually(cloud: Cloud, instance_id: str, state: InstanceState) -> No
             await asyncio.sleep(0.02)
 
 
-async def test_a_batch_is_answered_in_order_with_addresses_and_tags(cloud: Cloud) -> None:
-    tokens = ["c", "a", "b"]
-    instances = await launch(cloud, *tokens)
-    assert [i.tags["vk-provider/pod-uid"] for i in instances] == tokens
-    offering = await cheapest(cloud)
+async def test_a_group_is_as_many_equal_instances_as_were_asked_for_with_addresses_and_tags(cloud: Cloud) -> None:
+    assert cloud.group_limit >= 3
+    wanted = await group(cloud, "three", 3)
+    answer = await cloud.launch(wanted)
+    instances, offering = answer.instances, await cheapest(cloud)
+    assert len({i.instance_id for i in instances}) == 3 and answer.failures == ()
     for instance in instances:
+        assert dict(instance.tags) == dict(wanted.tags)
         assert (instance.instance_type, instance.zone) == (offering.instance_type, offering.zone)
         assert (instance.capacity_type, instance.architecture) == (offering.capacity_type, offering.architecture)
         assert instance.primary_ip and instance.pod_ip and instance.launch_time > 0
     assert len({i.primary_ip for i in instances} | {i.pod_ip for i in instances}) == 6
 
 
+async def test_a_group_whose_call_is_repeated_is_the_same_group(cloud: Cloud) -> None:
+    wanted = await group(cloud, "group", 3)
+    first, again = await asyncio.gather(cloud.launch(wanted), cloud.launch(wanted))
+    third = await cloud.launch(wanted)
+    names = [sorted(i.instance_id for i in answer.instances) for answer in (first, again, third)]
+    assert names[0] == names[1] == names[2] and len(names[0]) == 3
+    assert len(await list_owned(cloud)) == 3
+    with pytest.raises(CloudRequestError, match="IdempotentParameterMismatch"):
+        await cloud.launch(replace(wanted, count=2))
+
+
+async def test_a_group_beyond_the_limit_of_the_account_comes_in_part_and_says_why(cloud: Cloud) -> None:
+    await launch(cloud, *(f"t{number}" for number in range(8)))
+    wanted = await group(cloud, "part", 4)
+    answer = await cloud.launch(wanted)
+    assert len(answer.instances) == 2
+    assert {type(failure.error) for failure in answer.failures} == {CloudQuotaError}
+    again = await cloud.launch(wanted)
+    assert [i.instance_id for i in again.instances] == [i.instance_id for i in answer.instances]
+    assert len(await list_owned(cloud)) == 10
+
+
+async def test_the_next_offering_is_taken_where_the_first_is_not_to_be_had(cloud: Cloud) -> None:
+    plain = await group(cloud, "ranked", 2)
+    unknown = replace(plain.offerings[0], instance_type="x9.huge")
+    answer = await cloud.launch(replace(plain, offerings=(unknown, *plain.offerings)))
+    assert [i.instance_type for i in answer.instances] == [plain.offerings[0].instance_type] * 2
+    assert [failure.offering for failure in answer.failures] == [unknown]
+    nothing = await cloud.launch(replace(plain, client_token="nothing", offerings=(unknown,)))
+    assert nothing.instances == () and [f.offering for f in nothing.failures] == [unknown]
+
+
+async def test_tags_are_added_and_replaced_later_and_never_beyond_the_rules(cloud: Cloud) -> None:
+    first, second = await launch(cloud, "one", "two")
+    await cloud.create_tags([first.instance_id, second.instance_id], {"team": "a", "vk-provider/pod-uid": "u"})
+    await cloud.create_tags([second.instance_id], {"team": "b"})
+    tags = {i.instance_id: i.tags for i in await list_owned(cloud)}
+    assert (tags[first.instance_id]["team"], tags[second.instance_id]["team"]) == ("a", "b")
+    assert tags[first.instance_id][TAG_OWNER] == OWNER and tags[second.instance_id]["vk-provider/pod-uid"] == "u"
+    for wrong in ({"aws:x": "y"}, {f"k{number}": "" for number in range(50)}):
+        with pytest.raises(CloudRequestError):
+            await cloud.create_tags([first.instance_id], wrong)
+    (again,) = await launch(cloud, "one")
+    assert again.instance_id == first.instance_id, "tags that came later are no parameters of the launch"
+
+
+async def test_a_listing_is_read_page_by_page_until_there_is_none(cloud: Cloud) -> None:
+    instances = await launch(cloud, *(f"t{number}" for number in range(5)))
+    names: list[str] = []
+    page = ""
+    while True:
+        answer = await cloud.list_page(page)
+        names += [instance.instance_id for instance in answer.instances]
+        page = answer.next_page
+        if not page:
+            break
+    assert sorted(names) == sorted(i.instance_id for i in instances)
+
+
+async def test_notices_come_or_end_at_once_and_never_hinder(cloud: Cloud) -> None:
+    async def first() -> None:
+        async for _ in cloud.notices():
+            return
+
+    listening = asyncio.create_task(first())
+    await asyncio.sleep(0)
+    (instance,) = await launch(cloud, "noticed")
+    await cloud.terminate([instance.instance_id])
+    await eventually(cloud, instance.instance_id, InstanceState.TERMINATED)
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+
+
 async def test_the_same_token_never_launches_twice(cloud: Cloud) -> None:
     first, again = await asyncio.gather(launch(cloud, "same"), launch(cloud, "same"))
     third = await launch(cloud, "same")
     assert {i.instance_id for i in (*first, *again, *third)} == {first[0].instance_id}
-    assert len(await cloud.list_owned()) == 1
+    assert len(await list_owned(cloud)) == 1
 
 
 async def test_a_token_stays_used_after_its_instance_was_terminated(cloud: Cloud) -> None:
@@ -73,32 +156,32 @@ async def test_a_token_is_not_taken_for_another_request(cloud: Cloud) -> None:
     others = [
         replace(first, tags={**first.tags, "app": "changed"}),
         replace(first, user_data='{"bootSecret": "rotated"}'),
-        replace(first, offering=(await cloud.describe_offerings())[1]),
+        replace(first, offerings=((await cloud.describe_offerings())[1],)),
         replace(first, disk_bytes=first.disk_bytes + 1),
     ]
-    for result in await cloud.launch(others):
+    for result in await launch_each(cloud, others):
         assert isinstance(result, CloudRequestError) and "IdempotentParameterMismatch" in str(result)
     assert [i.instance_id for i in await launch(cloud, "token")] == [instance.instance_id]
-    assert len(await cloud.list_owned()) == 1
+    assert len(await list_owned(cloud)) == 1
 
 
 async def test_a_launch_that_nobody_waited_for_is_found_again_by_the_same_request(cloud: Cloud) -> None:
     wanted = await request(cloud, "abandoned")
-    call = asyncio.create_task(cloud.launch([wanted]))
+    call = asyncio.create_task(cloud.launch(wanted))
     await asyncio.sleep(0)
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
-    (instance,) = await cloud.launch([wanted])
-    assert isinstance(instance, Instance) and instance.primary_ip
+    (instance,) = (await cloud.launch(wanted)).instances
+    assert instance.primary_ip
     await eventually(cloud, instance.instance_id, InstanceState.RUNNING)
-    assert [i.instance_id for i in await cloud.list_owned()] == [instance.instance_id]
+    assert [i.instance_id for i in await list_owned(cloud)] == [instance.instance_id]
 
 
 async def test_listing_shows_running_instances_of_the_owner_only(cloud: Cloud) -> None:
     (ours,) = await launch(cloud, "ours")
-    await cloud.launch([await request(cloud, "theirs", owner="somebody else")])
+    await cloud.launch(await request(cloud, "theirs", owner="somebody else"))
     await eventually(cloud, ours.instance_id, InstanceState.RUNNING)
-    found = await cloud.list_owned()
+    found = await list_owned(cloud)
     assert [i.instance_id for i in found] == [ours.instance_id]
     assert found[0].tags == ours.tags
     assert (found[0].primary_ip, found[0].pod_ip) == (ours.primary_ip, ours.pod_ip)
@@ -109,7 +192,7 @@ async def test_terminated_instances_are_remembered_with_a_reason(cloud: Cloud) -
     await cloud.terminate([instance.instance_id])
     assert (await state_of(cloud, instance.instance_id)).is_terminating
     await eventually(cloud, instance.instance_id, InstanceState.TERMINATED)
-    (found,) = await cloud.list_owned()
+    (found,) = await list_owned(cloud)
     assert found.state_reason
 
 
@@ -134,19 +217,19 @@ async def test_describe_leaves_unknown_ids_out(cloud: Cloud) -> None:
     assert [i.instance_id for i in found] == [instance.instance_id]
 
 
-async def test_one_bad_request_does_not_spoil_the_batch(cloud: Cloud) -> None:
+async def test_what_a_cloud_can_never_do_is_refused(cloud: Cloud) -> None:
     good = await request(cloud, "good")
-    unknown = replace(good, client_token="type", offering=replace(good.offering, instance_type="x9.huge"))
+    unknown = replace(good, client_token="type", offerings=(replace(good.offerings[0], instance_type="x9.huge"),))
     tagged = replace(good, client_token="tag", tags={"aws:reserved": "x"})
     large = replace(good, client_token="data", user_data="x" * 20_000)
-    results = await cloud.launch([unknown, good, tagged, large])
+    results = await launch_each(cloud, [unknown, good, tagged, large])
     assert [type(result) for result in results] == [CloudRequestError, Instance, CloudRequestError, CloudRequestError]
-    assert len(await cloud.list_owned()) == 1
+    assert len(await list_owned(cloud)) == 1
 
 
 async def test_the_limit_of_the_account_is_a_quota_error_and_ends_with_a_terminate(cloud: Cloud) -> None:
     instances = await launch(cloud, *(f"t{number}" for number in range(10)))
-    (refused,) = await cloud.launch([await request(cloud, "one-more")])
+    (refused,) = await launch_each(cloud, [await request(cloud, "one-more")])
     assert isinstance(refused, CloudQuotaError)
     await cloud.terminate([instances[0].instance_id])
     await eventually(cloud, instances[0].instance_id, InstanceState.TERMINATED)
@@ -172,16 +255,16 @@ async def test_offerings_are_cheapest_first_and_have_all_figures(cloud: Cloud) -
 async def test_directories_are_shared_or_a_request_that_has_some_is_refused(cloud: Cloud) -> None:
     first = await request(cloud, "first")
     shared = replace(first, tags={**first.tags, TAG_NODE: "n1"}, shared_host_paths=("/srv/shared",))
-    (result,) = await cloud.launch([shared])
+    (result,) = await launch_each(cloud, [shared])
     if not cloud.shares_host_paths:
         assert isinstance(result, CloudRequestError) and "share" in str(result)
         return
     assert isinstance(result, Instance), result
     await eventually(cloud, result.instance_id, InstanceState.RUNNING)
     for bad in ({"shared_host_paths": ("/etc",)}, {"tags": first.tags}):
-        (refused,) = await cloud.launch([replace(shared, client_token="other", **bad)])
+        (refused,) = await launch_each(cloud, [replace(shared, client_token="other", **bad)])
         assert isinstance(refused, CloudRequestError), refused
-    (other,) = await cloud.launch([replace(shared, shared_host_paths=())])
+    (other,) = await launch_each(cloud, [replace(shared, shared_host_paths=())])
     assert isinstance(other, CloudRequestError) and "IdempotentParameterMismatch" in str(other)
 
 

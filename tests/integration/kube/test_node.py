@@ -12,6 +12,7 @@ from tests.integration.kube.conftest import Provider
 from tests.integration.kube.test_rbac import check_allowed
 from tests.integration.kube.waiting import running, until
 from vk_provider import app
+from vk_provider.cloud.base import InstancePage
 from vk_provider.errors import CloudError
 from vk_provider.kube.csr import ServingCertificate
 from vk_provider.kube.recorder import EventRecorder
@@ -125,8 +126,8 @@ class Outage:
     async def describe_runtime(self) -> None:
         return None
 
-    async def list_owned(self) -> list[Any]:
-        return []
+    async def list_page(self, page: str = "") -> InstancePage:
+        return InstancePage(())
 
 
 async def test_a_condition_that_somebody_else_sets_is_put_right(provider: Provider) -> None:

@@ -62,7 +62,7 @@ async def offering(cloud: LocalCloud, cpu_milli: int = 1000) -> Offering:
 async def request(cloud: LocalCloud, token: str, cpu_milli: int = 1000) -> LaunchRequest:
     return LaunchRequest(
         client_token=token,
-        offering=await offering(cloud, cpu_milli),
+        offerings=(await offering(cloud, cpu_milli),),
         tags={TAG_OWNER: OWNER, "Name": token},
         user_data=f'{{"for": "{token}"}}',
     )

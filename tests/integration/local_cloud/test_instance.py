@@ -22,6 +22,7 @@ from tests.integration.local_cloud.machine import (
     run,
     until,
 )
+from tests.launching import launch_each
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.cloud.local.cloud import LocalCloud
 
@@ -31,7 +32,7 @@ CURL = "curl -s -m 2"
 
 
 async def launch(cloud: LocalCloud, *tokens: str) -> list[Instance]:
-    results = await cloud.launch([await request(cloud, token) for token in tokens])
+    results = await launch_each(cloud, [await request(cloud, token) for token in tokens])
     for result in results:
         assert isinstance(result, Instance), result
         await booted(cloud, result)
@@ -76,7 +77,7 @@ async def test_an_instance_has_its_own_names_and_sees_only_its_processes(cloud: 
 
 
 async def test_cpu_and_memory_of_the_type_are_enforced(cloud: LocalCloud) -> None:
-    (result,) = await cloud.launch([await request(cloud, "limits", cpu_milli=250)])
+    (result,) = await launch_each(cloud, [await request(cloud, "limits", cpu_milli=250)])
     assert isinstance(result, Instance)
     await booted(cloud, result)
     limit = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max"

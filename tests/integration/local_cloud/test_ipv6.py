@@ -12,6 +12,7 @@ from tests.integration.local_cloud.conftest import OWNER, take_down
 from tests.integration.local_cloud.machine import inside, run, until
 from tests.integration.local_cloud.test_instance import launch
 from vk_provider.cloud.base import Instance
+from vk_provider.cloud.listing import list_owned
 from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.errors import BadStartError
@@ -168,7 +169,7 @@ async def test_ipv6_is_added_to_a_cloud_that_runs_and_older_instances_go_on_with
         after = LocalCloud(dual_stack, OWNER)
         await after.start()
         (new,) = await launch(after, "new")
-        listed = {each.instance_id: each for each in await after.list_owned()}
+        listed = {each.instance_id: each for each in await list_owned(after)}
         assert listed[old.instance_id].host_ips == (old.primary_ip,)
         assert listed[new.instance_id].pod_ips == (new.pod_ip, new.pod_ipv6)
         assert "inet6" not in inside(after, old.instance_id, "ip -6 addr show dev eth0 scope global")

@@ -12,7 +12,9 @@ import pytest
 
 from tests.integration.local_cloud.conftest import OWNER, request, take_down
 from tests.integration.local_cloud.machine import cgroup_directories, first_processes, mounts, run, until
+from tests.launching import launch_each
 from vk_provider.cloud.base import Instance, InstanceState
+from vk_provider.cloud.listing import list_owned
 from vk_provider.cloud.local import network, services
 from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.config import LocalCloudConfig
@@ -26,15 +28,15 @@ from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.base import LaunchRequest, TAG_OWNER
 
 async def main(options, owner, tokens):
-    options["images"] = tuple(options["images"]); options["nameservers"] = ()
+    options["preload"] = tuple(options["preload"]); options["nameservers"] = ()
     cloud = LocalCloud(LocalCloudConfig(**options), owner)
     await cloud.start()
     offerings = await cloud.describe_offerings()
     offering = next(o for o in offerings if o.cpu_milli == 1000 and o.capacity_type == "on-demand")
     print("ready", flush=True)
     # As `request` of conftest builds them: the next process repeats them.
-    requests = [LaunchRequest(t, offering, {TAG_OWNER: owner, "Name": t}, json.dumps({"for": t})) for t in tokens]
-    await asyncio.gather(*(cloud.launch([r]) for r in requests))
+    requests = [LaunchRequest(t, (offering,), {TAG_OWNER: owner, "Name": t}, json.dumps({"for": t})) for t in tokens]
+    await asyncio.gather(*(cloud.launch(r) for r in requests))
     print("launched", flush=True)
     await asyncio.sleep(1000)
 
@@ -60,7 +62,7 @@ async def kill(process: asyncio.subprocess.Process) -> None:
 
 
 async def _nothing_shuts_down(cloud: LocalCloud) -> bool:
-    return InstanceState.SHUTTING_DOWN not in {i.state for i in await cloud.list_owned()}
+    return InstanceState.SHUTTING_DOWN not in {i.state for i in await list_owned(cloud)}
 
 
 async def test_instances_outlive_the_provider_and_are_found_again(config: LocalCloudConfig) -> None:
@@ -70,12 +72,12 @@ async def test_instances_outlive_the_provider_and_are_found_again(config: LocalC
     cloud = LocalCloud(config, OWNER)
     try:
         await cloud.start()
-        found = await cloud.list_owned()
+        found = await list_owned(cloud)
         assert sorted(i.tags["Name"] for i in found) == ["one", "two"]
         assert {i.state for i in found} == {InstanceState.RUNNING}
-        (again,) = await cloud.launch([await request(cloud, "one")])
+        (again,) = await launch_each(cloud, [await request(cloud, "one")])
         assert isinstance(again, Instance) and again.instance_id in {i.instance_id for i in found}
-        assert len(await cloud.list_owned()) == 2
+        assert len(await list_owned(cloud)) == 2
         await cloud.terminate([i.instance_id for i in found])
     finally:
         await cloud.close()
@@ -94,7 +96,7 @@ async def test_a_kill_in_the_middle_of_20_launches_ends_with_one_instance_each(
     cloud = LocalCloud(config, OWNER)
     try:
         await cloud.start()
-        results = await cloud.launch([await request(cloud, token) for token in tokens])
+        results = await launch_each(cloud, [await request(cloud, token) for token in tokens])
         wanted = []
         for token, result in zip(tokens, results, strict=True):
             assert isinstance(result, Instance), result
@@ -102,9 +104,9 @@ async def test_a_kill_in_the_middle_of_20_launches_ends_with_one_instance_each(
             # next attempt has another one, as in pods.launcher.
             wanted.append(f"{token} again" if result.state.is_terminating else token)
         again = [await request(cloud, token) for token in wanted if token not in tokens]
-        assert all(isinstance(result, Instance) for result in (await cloud.launch(again) if again else []))
+        assert all(isinstance(result, Instance) for result in (await launch_each(cloud, again) if again else []))
         await until(lambda: _nothing_shuts_down(cloud))
-        found = [i for i in await cloud.list_owned() if not i.state.is_terminated]
+        found = [i for i in await list_owned(cloud) if not i.state.is_terminated]
         assert sorted(i.tags["Name"] for i in found) == sorted(wanted)
         assert len({i.primary_ip for i in found} | {i.pod_ip for i in found}) == 40
         assert {i.state for i in found} == {InstanceState.RUNNING}
@@ -137,7 +139,7 @@ async def test_the_metadata_service_is_started_again_before_a_launch(config: Loc
         await cloud.start()
         await services.stop_metadata(config)
         assert not services.metadata_running(config)
-        (result,) = await cloud.launch([await request(cloud, "x")])
+        (result,) = await launch_each(cloud, [await request(cloud, "x")])
         assert isinstance(result, Instance)
         assert services.metadata_running(config)
     finally:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.integration.local_cloud.conftest import OWNER, request, take_down
 from tests.integration.local_cloud.machine import inside, mounts, run, until
+from tests.launching import launch_each
 from vk_provider.cloud.base import TAG_NODE, Instance, LaunchRequest
 from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.config import LocalCloudConfig
@@ -35,7 +36,7 @@ async def sharing(cloud: LocalCloud, token: str, node: str, *paths: str) -> Laun
 
 
 async def launch(cloud: LocalCloud, *requests: LaunchRequest) -> list[str]:
-    results = await cloud.launch(requests)
+    results = await launch_each(cloud, requests)
     ids = []
     for result in results:
         assert isinstance(result, Instance), result

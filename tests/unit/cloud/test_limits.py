@@ -10,16 +10,20 @@ import pytest
 
 from vk_provider.cloud.base import LaunchRequest
 from vk_provider.cloud.limits import CallLimits, LimitedCloud
+from vk_provider.cloud.listing import list_owned
 from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
 from vk_provider.errors import CloudError
 
-AT_ONCE = CallLimits(0.0, 0.0, 0.0, 0.0, 0.0)
+AT_ONCE = CallLimits(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 class Hanging:
     """A Cloud none of whose verbs ever answers."""
 
     name = "hanging"
+    shares_host_paths = False
+    group_limit = 1
+    listing_lag_s = 0.0
 
     def __getattr__(self, verb: str) -> Callable[..., Awaitable[Any]]:
         async def hang(*_: Any) -> Any:
@@ -31,8 +35,9 @@ class Hanging:
 @pytest.mark.parametrize(
     ("verb", "arguments"),
     [
-        ("launch", ([],)),
-        ("list_owned", ()),
+        ("launch", (None,)),
+        ("list_page", ()),
+        ("create_tags", (["i-1"], {})),
         ("describe", (["i-1"],)),
         ("terminate", (["i-1"],)),
         ("describe_offerings", ()),
@@ -50,18 +55,20 @@ async def test_answers_and_errors_pass_unchanged() -> None:
     simulated = SimulatedCloud(SimulationConfig(), "o")
     cloud = LimitedCloud(simulated)
     offering = (await cloud.describe_offerings())[0]
-    (launched,) = await cloud.launch([LaunchRequest("t", offering, {"vk-provider/owner": "o"}, "{}")])
-    assert await cloud.list_owned() == await cloud.describe([launched.instance_id]) == [launched]  # type: ignore[union-attr]
-    assert await cloud.terminate([launched.instance_id]) == [None]  # type: ignore[union-attr]
+    (launched,) = (await cloud.launch(LaunchRequest("t", (offering,), {"vk-provider/owner": "o"}, "{}"))).instances
+    assert await list_owned(cloud) == await cloud.describe([launched.instance_id]) == [launched]
+    await cloud.create_tags([launched.instance_id], {"Name": "n"})
+    assert (await list_owned(cloud))[0].tags["Name"] == "n"
+    assert await cloud.terminate([launched.instance_id]) == [None]
     simulated.failures.throttled = 1
     with pytest.raises(CloudError, match="throttled"):
-        await cloud.list_owned()
+        await cloud.list_page()
 
 
 async def test_a_time_limit_of_the_cloud_itself_is_not_taken_for_ours() -> None:
     class Impatient(Hanging):
-        async def list_owned(self) -> Any:
+        async def list_page(self, page: str = "") -> Any:
             raise TimeoutError("of a socket")
 
     with pytest.raises(TimeoutError, match="of a socket"):
-        await LimitedCloud(Impatient()).list_owned()  # type: ignore[arg-type]
+        await LimitedCloud(Impatient()).list_page()  # type: ignore[arg-type]

@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 
+from tests.launching import launch_each
 from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest
+from vk_provider.cloud.listing import list_owned
 from vk_provider.cloud.local import boot, images, launcher, network, services
 from vk_provider.cloud.local.catalog import build_offerings
 from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup
@@ -115,7 +117,7 @@ async def cloud(
 
 
 def request(token: str) -> LaunchRequest:
-    return LaunchRequest(token, OFFERINGS[0], {TAG_OWNER: "me"}, "{}")
+    return LaunchRequest(token, (OFFERINGS[0],), {TAG_OWNER: "me"}, "{}")
 
 
 def record(instance_id: str, primary: str) -> InstanceRecord:
@@ -174,7 +176,7 @@ async def test_one_launch_that_finds_the_disk_full_does_not_spoil_the_batch(
         make(self, target)
 
     monkeypatch.setattr(SharedImages, "make_root", sometimes)
-    results = await cloud.launch([request("a"), request("b")])
+    results = await launch_each(cloud, [request("a"), request("b")])
     assert sorted(type(result).__name__ for result in results) == ["CloudError", "Instance"]
 
 
@@ -185,10 +187,10 @@ async def test_a_control_group_that_cannot_be_delegated_fails_the_launch_and_end
         raise BadStartError("cannot delegate cgroup controllers")
 
     monkeypatch.setattr(InstanceCgroup, "create", refuse)
-    (failed,) = await cloud.launch([request("a")])
+    (failed,) = await launch_each(cloud, [request("a")])
     assert isinstance(failed, CloudError) and "cannot delegate" in str(failed)
     await asyncio.gather(*cloud._cleanups.values())
-    assert [found.state for found in await cloud.list_owned()] == [InstanceState.TERMINATED]
+    assert [found.state for found in await list_owned(cloud)] == [InstanceState.TERMINATED]
 
 
 async def test_spare_roots_wait_for_the_next_launch_when_the_disk_is_full(
@@ -212,19 +214,19 @@ async def test_a_claim_that_cannot_be_written_gives_its_address_back(
     cloud: Any, config: LocalCloudConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "replace", no_space)
-    (failed,) = await cloud.launch([request("a")])
+    (failed,) = await launch_each(cloud, [request("a")])
     assert isinstance(failed, CloudError) and failed.retryable and "No space left" in str(failed)
     assert list(config.addresses_dir.iterdir()) == [] and list(config.instances_dir.iterdir()) == []
     monkeypatch.undo()
     stand_apart(monkeypatch)
-    (instance,) = await cloud.launch([request("a")])
+    (instance,) = await launch_each(cloud, [request("a")])
     assert isinstance(instance, Instance)
 
 
 async def test_a_full_disk_does_not_keep_an_instance_from_ending_and_its_end_makes_room(
     cloud: Any, config: LocalCloudConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (instance,) = await cloud.launch([request("a")])
+    (instance,) = await launch_each(cloud, [request("a")])
     directory = config.instances_dir / instance.instance_id
     replace = os.replace
 
@@ -244,7 +246,7 @@ async def test_a_full_disk_does_not_keep_an_instance_from_ending_and_its_end_mak
 async def test_an_instance_that_does_not_end_spoils_no_termination_but_its_own(
     cloud: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stuck, other = await cloud.launch([request("a"), request("b")])
+    stuck, other = await launch_each(cloud, [request("a"), request("b")])
     mark = cloud._store.mark
 
     async def end(record: Any, reason: str) -> None:
@@ -269,12 +271,12 @@ async def test_a_metadata_service_that_died_is_started_by_the_next_listing(
 
     monkeypatch.setattr(services, "metadata_running", lambda config: False)
     monkeypatch.setattr(services, "ensure_metadata", start)
-    assert await cloud.list_owned() == [] and len(started) == 1
+    assert await list_owned(cloud) == [] and len(started) == 1
 
 
 async def test_the_limit_holds_for_launches_at_once_and_says_why(cloud: Any) -> None:
     cloud._limit = InstanceLimit(2, "inotify is short")
-    results = await cloud.launch([request(f"t{number}") for number in range(8)])
+    results = await launch_each(cloud, [request(f"t{number}") for number in range(8)])
     assert sum(isinstance(result, Instance) for result in results) == 2
     refused = next(result for result in results if not isinstance(result, Instance))
     assert isinstance(refused, CloudQuotaError) and "inotify is short" in str(refused)
@@ -319,7 +321,7 @@ async def test_a_metadata_service_that_does_not_start_is_a_failed_call(
     monkeypatch.setattr(services, "metadata_running", lambda config: False)
     monkeypatch.setattr(services, "ensure_metadata", fail)
     with pytest.raises(CloudError, match="does not start"):
-        await cloud.launch([request("a")])
+        await cloud.launch(request("a"))
 
 
 async def test_the_metadata_service_is_started_once_when_two_launches_miss_it(

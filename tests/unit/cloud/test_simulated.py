@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from tests.launching import launch_each
 from tests.listener import Listener
 from vk_provider.agentclient.session import Slot
 from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest
+from vk_provider.cloud.listing import list_owned
 from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
 from vk_provider.cloud.simulated.connector import SimulatedConnector
 from vk_provider.cloud.unavailable import offering_key
@@ -39,7 +41,7 @@ def message(subject: dict[str, Any]) -> dict[str, Any]:
 
 async def launch(cloud: SimulatedCloud, token: str = "t") -> Instance:
     offering = (await cloud.describe_offerings())[0]
-    (result,) = await cloud.launch([LaunchRequest(token, offering, {TAG_OWNER: "o"}, "{}")])
+    (result,) = await launch_each(cloud, [LaunchRequest(token, (offering,), {TAG_OWNER: "o"}, "{}")])
     assert isinstance(result, Instance), result
     return result
 
@@ -149,19 +151,19 @@ async def test_failures_are_injected() -> None:
     cloud = SimulatedCloud(SimulationConfig(visible_after_s=3, remember_s=60), "o", clock)
     offering = (await cloud.describe_offerings())[0]
     cloud.failures.no_capacity.add(offering_key(offering))
-    (refused,) = await cloud.launch([LaunchRequest("t", offering, {}, "{}")])
+    (refused,) = await launch_each(cloud, [LaunchRequest("t", (offering,), {}, "{}")])
     assert isinstance(refused, CapacityError) and refused.zone == offering.zone
     cloud.failures.no_capacity.clear()
     cloud.failures.throttled = 1
     with pytest.raises(CloudError, match="RequestLimitExceeded"):
-        await cloud.list_owned()
+        await list_owned(cloud)
     instance = await launch(cloud)
-    assert await cloud.list_owned() == []
+    assert await list_owned(cloud) == []
     clock.now += 3
-    assert [i.instance_id for i in await cloud.list_owned()] == [instance.instance_id]
+    assert [i.instance_id for i in await list_owned(cloud)] == [instance.instance_id]
     await cloud.terminate([instance.instance_id])
     clock.now += 61
-    assert await cloud.list_owned() == [] and await cloud.describe([instance.instance_id]) == []
+    assert await list_owned(cloud) == [] and await cloud.describe([instance.instance_id]) == []
 
 
 async def test_logs_and_stats_are_answered_and_streams_refused() -> None:
@@ -186,9 +188,9 @@ async def test_logs_and_stats_are_answered_and_streams_refused() -> None:
 async def test_an_instance_that_may_not_be_terminated_spoils_no_other_termination() -> None:
     cloud = SimulatedCloud(SimulationConfig(), "o")
     offering = (await cloud.describe_offerings())[0]
-    requests = [LaunchRequest(token, offering, {TAG_OWNER: "o"}, "{}") for token in ("a", "b")]
-    kept, other = [item.instance_id for item in await cloud.launch(requests) if isinstance(item, Instance)]
+    requests = [LaunchRequest(token, (offering,), {TAG_OWNER: "o"}, "{}") for token in ("a", "b")]
+    kept, other = [item.instance_id for item in await launch_each(cloud, requests) if isinstance(item, Instance)]
     cloud.failures.protected = {kept}
     failed, done = await cloud.terminate([kept, other])
     assert isinstance(failed, CloudError) and done is None
-    assert [item.state for item in await cloud.list_owned()] == [InstanceState.RUNNING, InstanceState.TERMINATED]
+    assert [item.state for item in await list_owned(cloud)] == [InstanceState.RUNNING, InstanceState.TERMINATED]

@@ -7,26 +7,29 @@ from pathlib import Path
 import pytest
 
 from vk_provider.cloud import base
-from vk_provider.cloud.tags import build_tags, check_tags
+from vk_provider.cloud.tags import build_group_tags, build_pod_tags, check_tags
 from vk_provider.cloud.unavailable import UnavailableOfferings
 from vk_provider.cloud.userdata import encode_user_data
 from vk_provider.errors import BadStartError, CapacityError, CloudRequestError
 from vk_provider.settings import load_settings
 
-IDS = {"owner": "c1", "node": "n", "pod_uid": "u", "pod_namespace": "ns", "pod_name": "p", "attempt": 0}
+GROUP = {"owner": "c1", "node": "n", "namespace": "ns", "group": "g"}
 
 
-def test_tags_name_owner_node_and_pod_and_cannot_be_overridden() -> None:
-    extra = {base.TAG_OWNER: "thief", base.TAG_LAUNCH: "another pod's", "team": "a;b"}
-    tags = build_tags(**IDS, launch="g/token", extra=extra)  # type: ignore[arg-type]
-    assert tags[base.TAG_LAUNCH] == "g/token"
-    assert tags[base.TAG_OWNER] == "c1" and tags[base.TAG_POD_UID] == "u" and tags[base.TAG_ATTEMPT] == "0"
-    assert tags["team"] == "a_b" and tags["Name"] == "ns/p"
+def test_tags_name_owner_node_and_group_and_labels_stand_under_a_prefix() -> None:
+    labels = {base.TAG_OWNER: "thief", "aws:x": "y", "team": "a;b"}
+    tags = build_group_tags(**GROUP, launch="g/token", labels=labels)
+    assert tags[base.TAG_LAUNCH] == "g/token" and tags[base.TAG_GROUP] == "g"
+    assert tags[base.TAG_OWNER] == "c1" and tags[base.TAG_POD_NAMESPACE] == "ns"
+    assert tags["pod/team"] == "a_b" and tags[f"pod/{base.TAG_OWNER}"] == "thief"
+    assert "team" not in tags, "permissions may look at tags, and who writes pods chooses labels"
 
 
 def test_a_pod_with_many_labels_keeps_our_tags_and_as_many_of_its_own_as_fit() -> None:
-    tags = build_tags(**IDS, extra={f"label-{number}": "v" for number in range(80)})  # type: ignore[arg-type]
-    assert len(tags) == 50 and tags[base.TAG_POD_UID] == "u" and tags["label-0"] == "v"
+    tags = build_group_tags(**GROUP, labels={f"label-{number}": "v" for number in range(80)})
+    of_pod = build_pod_tags(pod_uid="u", pod_namespace="ns", pod_name="p", attempt=0)
+    assert len(tags | of_pod) == 50 and tags["pod/label-0"] == "v"
+    assert (of_pod[base.TAG_POD_UID], of_pod[base.TAG_ATTEMPT], of_pod["Name"]) == ("u", "0", "ns/p")
 
 
 @pytest.mark.parametrize("tags", [{"aws:x": "y"}, {"": "y"}, {"k" * 129: "v"}, {"k": "v" * 257}, {"k": "a\nb"}])

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.agentclient.tables import TableSource
 from vk_provider.cloud.base import Instance, InstanceRuntime
+from vk_provider.cloud.listing import list_owned
 from vk_provider.cloud.simulated.agent import SimulatedAgent
 from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
 from vk_provider.cloud.simulated.connector import SimulatedConnector, SimulatedResponse
@@ -213,7 +214,7 @@ class World:
             tables=lambda record: self.tables,
             on_host_ports=lambda node, pod, ports: self.host_ports.append((node, pod, ports)),
         )
-        instances = await self.cloud.list_owned()
+        instances = await list_owned(self.cloud)
         for pod in self.api.pods.values():
             self.controller.on_pod(NODE, "ADDED", copy.deepcopy(pod))
         self.api.on_pod = lambda kind, pod: self.controller.on_pod(NODE, kind, pod)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from vk_provider.cloud.base import LaunchRequest
-from vk_provider.cloud.tags import build_tags
+from tests.launching import tags_of_pod
+from vk_provider.cloud.base import InstancePage, LaunchRequest
 from vk_provider.cloud.unavailable import offering_key
 from vk_provider.errors import KubeApiError
 from vk_provider.jsontypes import Json
@@ -65,7 +65,7 @@ async def test_a_pod_deleted_while_its_instance_boots_ends_at_once(world: World)
 
 async def test_a_pod_deleted_during_its_launch_leaves_no_instance(world: World, monkeypatch: Any) -> None:
     gate, started = asyncio.Event(), asyncio.Event()
-    original = world.cloud.launch
+    original = world.controller.executor._launcher._call
 
     async def slow(requests: Any) -> Any:
         started.set()
@@ -85,7 +85,7 @@ async def test_a_pod_deleted_during_its_launch_leaves_no_instance(world: World, 
 
 async def test_a_pod_removed_during_its_launch_leaves_no_instance(world: World) -> None:
     gate, started = asyncio.Event(), asyncio.Event()
-    original = world.cloud.launch
+    original = world.controller.executor._launcher._call
 
     async def slow(requests: Any) -> Any:
         started.set()
@@ -224,7 +224,7 @@ async def test_a_restart_in_the_middle_of_a_boot_goes_on_with_the_same_instance(
 
 
 async def test_a_launch_whose_answer_was_lost_is_found_again_by_its_token(world: World, monkeypatch: Any) -> None:
-    original = world.cloud.launch
+    original = world.controller.executor._launcher._call
 
     async def lost(requests: Any) -> Any:
         await original(requests)
@@ -235,15 +235,15 @@ async def test_a_launch_whose_answer_was_lost_is_found_again_by_its_token(world:
     await world.until(lambda: world.live_of(pod))
     await world.crash()
     # The listing does not show it yet: an eventually consistent cloud.
-    visible = world.cloud.list_owned
+    visible = world.cloud.list_page
 
-    async def nothing() -> list[Any]:
-        return []
+    async def nothing(page: str = "") -> InstancePage:
+        return InstancePage(())
 
-    monkeypatch.setattr(world.cloud, "list_owned", nothing)
+    monkeypatch.setattr(world.cloud, "list_page", nothing)
     await world.start()
     await world.until(lambda: world.api.status(pod)["phase"] == "Running")
-    monkeypatch.setattr(world.cloud, "list_owned", visible)
+    monkeypatch.setattr(world.cloud, "list_page", visible)
     assert len(world.live()) == 1
 
 
@@ -276,13 +276,13 @@ async def test_a_started_pod_whose_instance_is_not_listed_yet_is_not_taken_for_u
     await world.crash()
     world.api.mark_deleting(pod)
     await asyncio.sleep(0)
-    listings = [[]]
-    visible = world.cloud.list_owned
+    listings = [InstancePage(())]
+    visible = world.cloud.list_page
 
-    async def late() -> list[Any]:
+    async def late(page: str = "") -> InstancePage:
         return listings.pop() if listings else await visible()
 
-    monkeypatch.setattr(world.cloud, "list_owned", late)
+    monkeypatch.setattr(world.cloud, "list_page", late)
     await world.start()
     await asyncio.sleep(0.03)
     assert world.api.pods and world.live() == [instance], "its containers get their grace period"
@@ -304,10 +304,8 @@ async def _second_instance(world: World, pod: dict[str, Any]) -> Any:
     """The same attempt once more, by another offering: what a crash in the middle of a launch may leave."""
     offering = (await world.cloud.describe_offerings())[-1]
     metadata = pod["metadata"]
-    tags = build_tags(
-        owner=OWNER, node=NODE, pod_uid=metadata["uid"], pod_namespace="default", pod_name=metadata["name"], attempt=0
-    )
-    (second,) = await world.cloud.launch([LaunchRequest("another-token", offering, tags, "boot")])
+    tags = tags_of_pod(OWNER, NODE, metadata["uid"], metadata["name"])
+    (second,) = (await world.cloud.launch(LaunchRequest("another-token", (offering,), tags, "boot"))).instances
     return second
 
 

@@ -94,7 +94,7 @@ class Launches:
 
     def __init__(self, world: World) -> None:
         self.gate, self.called, self.lost = asyncio.Event(), asyncio.Event(), False
-        self._original = world.cloud.launch
+        self._original = world.controller.executor._launcher._call
         world.controller.executor._launcher._batch._call = self._launch
 
     async def _launch(self, requests: Sequence[LaunchRequest]) -> Any:

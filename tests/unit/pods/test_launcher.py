@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tests.unit.pods.rig import NODE, OWNER, World
 from tests.unit.pods.test_sweep import make_sweep
-from vk_provider.cloud.base import TAG_LAUNCH, LaunchRequest, LaunchResult, Offering
+from vk_provider.cloud.base import TAG_LAUNCH, LaunchAnswer, LaunchFailure, LaunchRequest, Offering
 from vk_provider.cloud.limits import CallLimits, LimitedCloud
 from vk_provider.cloud.simulated.cloud import SimulationConfig
 from vk_provider.errors import CloudError, CloudQuotaError
@@ -57,16 +56,17 @@ class Calls:
         self.refusal: CloudError | None = None
         self._launch = world.cloud.launch
         self.name, self.shares_host_paths = world.cloud.name, world.cloud.shares_host_paths
+        self.group_limit, self.listing_lag_s = 1, 0.0
         limited = LimitedCloud(self, CallLimits(launch_s=0.05))  # type: ignore[arg-type]
-        world.controller.executor._launcher._batch._call = limited.launch
+        world.controller.executor._launcher._cloud = limited
 
-    async def launch(self, requests: Sequence[LaunchRequest]) -> list[LaunchResult]:
-        self.requests += requests
+    async def launch(self, request: LaunchRequest) -> LaunchAnswer:
+        self.requests.append(request)
         if self.silent:
             await asyncio.Event().wait()
         if self.refusal is not None:
-            return [self.refusal for _ in requests]
-        results = await self._launch(requests)
+            return LaunchAnswer((), (LaunchFailure(request.offerings[0], self.refusal),))
+        results = await self._launch(request)
         if self.lost:
             self.lost -= 1
             raise CloudError("Unavailable: the connection was reset")
@@ -116,7 +116,7 @@ async def test_after_a_refusal_the_pod_as_it_is_now_is_launched(world: World) ->
     calls.refusal = None
     await world.until(lambda: world.api.status(pod).get("phase") == "Running")
     first, last = calls.requests[0], calls.requests[-1]
-    assert last.tags["app"] == "changed" and last.client_token != first.client_token
+    assert last.tags["pod/app"] == "changed" and last.client_token != first.client_token
 
 
 async def test_an_instance_shares_the_paths_of_its_node_and_a_cloud_that_cannot_says_so_on_the_pod(
@@ -144,7 +144,7 @@ async def crashed_in_a_launch(directory: Path) -> tuple[World, Json]:
     calls.silent = True
     pod = world.api.add(world.pod())
     await world.until(lambda: calls.requests)
-    await calls._launch(calls.requests[:1])
+    await calls._launch(calls.requests[0])
     await world.crash()
     return world, pod
 

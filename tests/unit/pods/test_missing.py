@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vk_provider.cloud.base import Instance
+from vk_provider.cloud.base import Instance, InstancePage
 from vk_provider.pods import connection, controller, missing
 from vk_provider.pods.missing import MASS_CONFIRM_S, MISSING_CONFIRM_S, MissingRule
 
@@ -131,19 +131,19 @@ async def test_a_restart_into_an_empty_listing_fails_no_pods_and_finds_them_late
     pods = [await world.running() for _ in range(5)]
     await world.crash()
     calls = 0
-    visible = world.cloud.list_owned
+    visible = world.cloud.list_page
 
-    async def empty() -> list[Instance]:
+    async def empty(page: str = "") -> InstancePage:
         nonlocal calls
         calls += 1
-        return []
+        return InstancePage(())
 
-    monkeypatch.setattr(world.cloud, "list_owned", empty)
+    monkeypatch.setattr(world.cloud, "list_page", empty)
     await world.start()
     await world.until(lambda: calls >= 5)
     assert calls < 50, "one listing for all pods"
     assert {world.api.status(pod)["phase"] for pod in pods} == {"Running"} and len(world.live()) == 5
-    monkeypatch.setattr(world.cloud, "list_owned", visible)
+    monkeypatch.setattr(world.cloud, "list_page", visible)
     await world.until(lambda: all(record.status_from_agent for record in world.controller.records.values()))
     assert len(world.live()) == 5
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tests.launching import tags_of_pod
 from vk_provider.cloud.base import TAG_NODE, Instance, InstanceState, LaunchRequest
-from vk_provider.cloud.tags import build_tags
 from vk_provider.errors import CloudError, KubeApiError
 from vk_provider.pods.archive import ArchiveLimits, LogArchive
 from vk_provider.pods.metrics import PodMetrics
@@ -62,9 +62,8 @@ def make_sweep(world: World, nodes: frozenset[str] = frozenset({NODE})) -> Orpha
 
 async def launch(world: World, uid: str, name: str, token: str = "token") -> Instance:
     offering = (await world.cloud.describe_offerings())[0]
-    tags = build_tags(owner=OWNER, node=NODE, pod_uid=uid, pod_namespace="default", pod_name=name, attempt=0)
-    (instance,) = await world.cloud.launch([LaunchRequest(token, offering, tags, "boot")])
-    assert isinstance(instance, Instance)
+    tags = tags_of_pod(OWNER, NODE, uid, name)
+    (instance,) = (await world.cloud.launch(LaunchRequest(token, (offering,), tags, "boot"))).instances
     return instance
 
 
@@ -100,7 +99,7 @@ async def test_an_instance_that_was_not_listed_when_its_ended_pod_was_adopted_is
 
 async def test_the_instance_of_a_pod_that_is_being_given_one_is_no_orphan(world: World) -> None:
     gate = asyncio.Event()
-    original = world.cloud.launch
+    original = world.controller.executor._launcher._call
 
     async def slow(requests: Any) -> Any:
         answer = await original(requests)

@@ -1,7 +1,7 @@
 """LocalCloud: the Cloud protocol over namespaces on this machine.
 
 Nothing is kept in memory that a restart would need: records and addresses are files, process 1 of an instance is found
-by pid and start time, and an instance id is derived from its client token.
+by pid and start time, and an instance id is derived from its client token and its number within the group.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from vk_provider.cloud.base import (
     TAG_OWNER,
     Instance,
+    InstancePage,
     InstanceRuntime,
     InstanceState,
+    LaunchAnswer,
+    LaunchFailure,
     LaunchRequest,
-    LaunchResult,
+    Notice,
     Offering,
     TerminateResult,
 )
@@ -45,6 +48,8 @@ from vk_provider.errors import BadStartError, CloudError, CloudQuotaError, Cloud
 
 log = logging.getLogger(__name__)
 
+_Member = Instance | CloudError
+"""One instance of a group, or why there is none."""
 _KILL_TIMEOUT_S = 10.0
 _OBSERVED_AT_ONCE = 25
 _LAUNCH_GRACE_S = 30.0
@@ -52,13 +57,18 @@ _LAUNCH_GRACE_S = 30.0
 
 
 class LocalCloud:
-    """See cloud.base.Cloud. `owner` is the value of TAG_OWNER that list_owned filters by."""
+    """See cloud.base.Cloud. `owner` is the value of TAG_OWNER that listings filter by.
+
+    A launch call is answered when all its instances were started, so a group is no larger than what starts at once.
+    """
 
     name = "local"
     shares_host_paths = True
+    listing_lag_s = 0.0
 
     def __init__(self, config: LocalCloudConfig, owner: str) -> None:
         self.config = config
+        self.group_limit = max(1, config.launch_concurrency)
         self._owner = owner
         self._store = InstanceStore(config)
         self._slots = asyncio.Semaphore(max(1, config.launch_concurrency))
@@ -66,7 +76,7 @@ class LocalCloud:
         self._claiming = threading.Lock()
         self._limit = InstanceLimit(config.max_instances)
         self._cleanups: dict[str, asyncio.Task[None]] = {}
-        self._launches: set[asyncio.Task[LaunchResult]] = set()
+        self._launches: set[asyncio.Task[_Member]] = set()
         self._offerings: list[Offering] = []
         self._spares: SpareRoots | None = None
         self._template: boot.BootSpec | None = None
@@ -137,15 +147,32 @@ class LocalCloud:
             await self._spares.close()
         await self._launcher.close()
 
-    async def launch(self, requests: Sequence[LaunchRequest]) -> list[LaunchResult]:
+    async def launch(self, request: LaunchRequest) -> LaunchAnswer:
         if self._template is None:
             raise CloudError("local cloud: not started")
         await self._ensure_metadata()
-        return await asyncio.gather(*(asyncio.shield(self._begin(request)) for request in requests))
+        check_tags(request.tags)
+        check_user_data(request.user_data)
+        check_shared(request)
+        failures = []
+        for offering in request.offerings:
+            if offering not in self._offerings:
+                failures.append(LaunchFailure(offering, _not_offered(offering)))
+                continue
+            begun = [self._begin(request, offering, member) for member in range(request.count)]
+            results = await asyncio.gather(*map(asyncio.shield, begun))
+            for result in results:
+                if isinstance(result, CloudRequestError):
+                    raise result  # of the token: the same for each of the group
+                if isinstance(result, CloudError):
+                    failures.append(LaunchFailure(offering, result))
+            return LaunchAnswer(tuple(each for each in results if isinstance(each, Instance)), tuple(failures))
+        return LaunchAnswer((), tuple(failures))
 
-    def _begin(self, request: LaunchRequest) -> asyncio.Task[LaunchResult]:
+    def _begin(self, request: LaunchRequest, offering: Offering, member: int) -> asyncio.Task[_Member]:
         """A launch is not cancelled with its caller: threads write its files, and a second try waits for its lock."""
-        task = asyncio.create_task(self._launch(request), name=f"launch {request.client_token}")
+        name = f"launch {request.client_token} {member}"
+        task = asyncio.create_task(self._launch(request, offering, member), name=name)
         self._launches.add(task)
         task.add_done_callback(self._launches.discard)
         return task
@@ -158,29 +185,21 @@ class LocalCloud:
         except (BadStartError, OSError) as error:
             raise CloudError(str(error)) from None
 
-    async def _launch(self, request: LaunchRequest) -> LaunchResult:
-        instance_id = instance_id_of(request.client_token)
+    async def _launch(self, request: LaunchRequest, offering: Offering, member: int) -> _Member:
+        instance_id = instance_id_of(request.client_token, member)
         try:
-            check_tags(request.tags)
-            check_user_data(request.user_data)
-            check_shared(request)
-            if request.offering not in self._offerings:
-                raise CloudRequestError(
-                    f"Unsupported: {request.offering.instance_type} ({request.offering.capacity_type}) "
-                    f"is not offered in {request.offering.zone}"
-                )
             async with self._lock(instance_id), self._slots:
-                return await self._launch_once(instance_id, request)
+                return await self._launch_once(instance_id, request, offering)
         except CloudError as error:
             return error
         except (OSError, BadStartError) as error:
             return CloudError(f"local cloud: cannot launch {instance_id}: {error}")
 
-    async def _launch_once(self, instance_id: str, request: LaunchRequest) -> Instance:
+    async def _launch_once(self, instance_id: str, request: LaunchRequest, offering: Offering) -> Instance:
         """Claim, prepare, start. A launch that a crash interrupted continues from its record."""
         if (cleanup := self._cleanups.get(instance_id)) is not None:
             await asyncio.wait([cleanup])  # it was terminated a moment ago
-        record = await asyncio.to_thread(self._claim, instance_id, request)
+        record = await asyncio.to_thread(self._claim, instance_id, request, offering)
         if record.state != InstanceState.PENDING or self._store.identity(instance_id) is not None:
             return self._observe(instance_id) or record.to_instance(InstanceState.TERMINATED)
         await self._start_instance(record)
@@ -201,7 +220,7 @@ class LocalCloud:
         """Launch and terminate of one instance never overlap."""
         return self._locks.setdefault(instance_id, asyncio.Lock())
 
-    def _claim(self, instance_id: str, request: LaunchRequest) -> InstanceRecord:
+    def _claim(self, instance_id: str, request: LaunchRequest, offering: Offering) -> InstanceRecord:
         """Find the record of the token or write it, before anything else of the instance is created."""
         record = self._store.load(instance_id)
         if record is not None:
@@ -215,7 +234,6 @@ class LocalCloud:
                     f"{self._limit.instances} instances" + (f" ({self._limit.reason})" if self._limit.reason else "")
                 )
             primary_ip, pod_ip = self._store.allocate_addresses(instance_id)
-        offering = request.offering
         record = InstanceRecord(
             instance_id=instance_id,
             client_token=request.client_token,
@@ -272,10 +290,11 @@ class LocalCloud:
         hierarchies = self._hierarchies or tuple(cgroup.find_hierarchies())
         return cgroup.InstanceCgroup(hierarchies, f"{self.config.cgroup}/{record.instance_id}")
 
-    async def list_owned(self) -> list[Instance]:
+    async def list_page(self, page: str = "") -> InstancePage:
+        """All on one page: they are files."""
         if self._template is not None:
             await self._ensure_metadata()  # restarted agents read it, too
-        return [i for i in await self.list_all() if i.tags.get(TAG_OWNER) == self._owner]
+        return InstancePage(tuple(i for i in await self.list_all() if i.tags.get(TAG_OWNER) == self._owner))
 
     async def list_all(self) -> list[Instance]:
         """All instances of this cloud, of all owners."""
@@ -392,6 +411,19 @@ class LocalCloud:
             self._store.mark(record, InstanceState.TERMINATED, reason, terminated_time=time.time())
         self._store.clear_directory(record.instance_id)
 
+    async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        check_tags(tags)
+        for instance_id in instance_ids:
+            try:
+                await asyncio.to_thread(self._store.add_tags, instance_id, tags)
+            except OSError as error:
+                raise CloudError(f"local cloud: cannot tag {instance_id}: {error}") from None
+
+    async def notices(self) -> AsyncIterator[Notice]:
+        """None: nothing here announces the end of a process."""
+        return
+        yield
+
     async def describe_offerings(self) -> list[Offering]:
         return list(self._offerings)
 
@@ -399,3 +431,9 @@ class LocalCloud:
         if self._runtime is None:
             raise CloudError("local cloud: not started")
         return self._runtime
+
+
+def _not_offered(offering: Offering) -> CloudRequestError:
+    return CloudRequestError(
+        f"Unsupported: {offering.instance_type} ({offering.capacity_type}) is not offered in {offering.zone}"
+    )

@@ -17,7 +17,8 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.local.process import ProcessIdentity
+from vk_provider.cloud.tags import check_tags
 from vk_provider.errors import CloudQuotaError
 
 FIRST_ADDRESS_OFFSET = 16
@@ -83,9 +85,11 @@ class InstanceRecord:
 _FIELDS = {each.name for each in fields(InstanceRecord)}
 
 
-def instance_id_of(client_token: str) -> str:
-    """The instance of a client token: derived, so that a repeated launch finds the first one even after a crash."""
-    return "i-" + hashlib.sha256(client_token.encode()).hexdigest()[:17]
+def instance_id_of(client_token: str, member: int = 0) -> str:
+    """The instance of a client token, by its number within the group: derived, so that a repeated launch finds the
+    first ones even after a crash."""
+    text = f"{client_token}#{member}" if member else client_token
+    return "i-" + hashlib.sha256(text.encode()).hexdigest()[:17]
 
 
 _numbers = itertools.count()
@@ -110,6 +114,8 @@ class InstanceStore:
     def __init__(self, config: LocalCloudConfig) -> None:
         self._config = config
         self._next_index = 0
+        self._writing = threading.Lock()
+        """A change of a record is made of the newest one: threads tag and end instances at the same time."""
 
     def prepare(self) -> None:
         for path in (self._config.root, self._config.instances_dir, self._config.addresses_dir):
@@ -162,10 +168,24 @@ class InstanceStore:
     def mark(
         self, record: InstanceRecord, state: InstanceState, reason: str, *, terminated_time: float = 0.0
     ) -> InstanceRecord:
-        """Write the record with another state."""
-        changed = replace(record, state=state.value, state_reason=reason, terminated_time=terminated_time)
-        self.save(changed)
+        """Write the record with another state, and the tags that it has by now."""
+        with self._writing:
+            newest = self.load(record.instance_id) or record
+            changed = replace(
+                record, tags=newest.tags, state=state.value, state_reason=reason, terminated_time=terminated_time
+            )
+            self.save(changed)
         return changed
+
+    def add_tags(self, instance_id: str, tags: Mapping[str, str]) -> None:
+        """Write the record of an instance that has not ended with more tags. Raises CloudRequestError for too many."""
+        with self._writing:
+            record = self.load(instance_id)
+            if record is None or record.state in (InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED):
+                return
+            changed = replace(record, tags={**record.tags, **tags})
+            check_tags(changed.tags)
+            self.save(changed)
 
     def clear_disk(self, instance_id: str) -> None:
         """Delete the directories of a dead instance, which hold nearly all that it takes (may take long)."""

@@ -1,4 +1,4 @@
-"""SimulatedCloud: the Cloud protocol in memory, with latencies and failures on request."""
+"""SimulatedCloud: the Cloud protocol in memory, with the latencies and the faults of a real one on request."""
 
 from __future__ import annotations
 
@@ -6,26 +6,35 @@ import asyncio
 import hashlib
 import ipaddress
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from vk_provider.cloud.base import (
     TAG_OWNER,
     Instance,
+    InstancePage,
     InstanceRuntime,
     InstanceState,
+    LaunchAnswer,
+    LaunchFailure,
     LaunchRequest,
-    LaunchResult,
+    Notice,
+    NoticeKind,
     Offering,
     TerminateResult,
 )
+from vk_provider.cloud.codes import build_error
 from vk_provider.cloud.local.catalog import build_offerings, machine_architecture
 from vk_provider.cloud.parameters import check_same_parameters, digest_parameters
+from vk_provider.cloud.simulated.faults import AccountLimits, Failures, FaultDice, no_capacity
 from vk_provider.cloud.simulated.settings import SimulatedCloudSettings
 from vk_provider.cloud.tags import check_tags
-from vk_provider.cloud.unavailable import OfferingKey, offering_key
+from vk_provider.cloud.unavailable import offering_key
 from vk_provider.cloud.userdata import check_user_data
-from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError
+from vk_provider.errors import CloudError, CloudQuotaError, CloudRequestError
+
+GROUP_LIMIT = 1000
+"""EC2's default limit of instances in one call."""
 
 _RUNTIME = InstanceRuntime(
     "simulated",
@@ -42,12 +51,14 @@ _IPV6_NETWORK = int(ipaddress.IPv6Address("fd00:64::"))
 @dataclass(frozen=True, slots=True)
 class SimulationConfig(SimulatedCloudSettings):
     """Beside the settings: visible_after_s: how long a new instance is missing from listings (eventual consistency);
-    remember_s: how long terminated ones are listed; job_run_s: how long pods of a Job run before they succeed."""
+    remember_s: how long terminated ones are listed; job_run_s: how long pods of a Job run before they succeed;
+    page_size: instances on one page of a listing."""
 
     visible_after_s: float = 0.0
     remember_s: float = 600.0
     max_instances: int = 100_000
     job_run_s: float = 1.0
+    page_size: int = 1000
 
 
 def configure(settings: SimulatedCloudSettings) -> SimulationConfig:
@@ -55,23 +66,11 @@ def configure(settings: SimulatedCloudSettings) -> SimulationConfig:
     return SimulationConfig(**{item.name: getattr(settings, item.name) for item in fields(settings)})
 
 
-class Failures:
-    """Faults, set by tests. `throttled`: how many of the next calls fail as a whole; `protected`: IDs of
-    instances that cannot be terminated."""
-
-    def __init__(self) -> None:
-        self.throttled = 0
-        self.no_capacity: set[OfferingKey] = set()
-        self.protected: set[str] = set()
-
-    def check_call(self, name: str) -> None:
-        if self.throttled > 0:
-            self.throttled -= 1
-            raise CloudError(f"RequestLimitExceeded: {name} is throttled")
-
-
 class SimulatedCloud:
-    """See cloud.base.Cloud. Its instances exist as long as the process. `clock`: Unix seconds."""
+    """See cloud.base.Cloud. Its instances exist as long as the process. `clock`: Unix seconds.
+
+    on_gone: called with the ID of each instance that ends, for the connector.
+    """
 
     name = "simulated"
     shares_host_paths = False
@@ -79,13 +78,24 @@ class SimulatedCloud:
     def __init__(self, config: SimulationConfig, owner: str, clock: Callable[[], float] = time.time) -> None:
         self.config = config
         self.failures = Failures()
+        self.group_limit = min(GROUP_LIMIT, config.max_instances)
+        self.listing_lag_s = max(config.visible_after_s, config.faults.listing_lag_s)
         self._owner = owner
         self._clock = clock
         self._offerings = build_offerings(machine_architecture())
+        self._by_key = {offering_key(offering): offering for offering in self._offerings}
         self._known = frozenset(self._offerings)
+        self._dice = FaultDice(config.faults, clock())
+        self._limits = AccountLimits(config.faults, config.max_instances)
         self._instances: dict[str, Instance] = {}
-        self._parameters: dict[str, str] = {}
+        self._tokens: dict[str, tuple[str, tuple[str, ...]]] = {}
+        """Client token -> digest of its parameters, IDs of its instances."""
+        self._shown: dict[str, tuple[Instance | None, float]] = {}
+        """ID -> what listings show of it until then."""
+        self._boot_delays_s: dict[str, float] = {}
         self._ended: dict[str, float] = {}
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._listeners: set[asyncio.Queue[Notice]] = set()
         self._next_address = _FIRST_ADDRESS
         self.on_gone: Callable[[str], None] = lambda instance_id: None
 
@@ -93,28 +103,53 @@ class SimulatedCloud:
         """Nothing to prepare."""
 
     async def close(self) -> None:
-        """Nothing to release."""
+        """Nobody is interrupted any more."""
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
 
-    async def launch(self, requests: Sequence[LaunchRequest]) -> list[LaunchResult]:
-        self.failures.check_call("RunInstances")
+    # --- launching -----------------------------------------------------------------------------------------------
+
+    async def launch(self, request: LaunchRequest) -> LaunchAnswer:
+        self._check_call("RunInstances", request.count)
         if self.config.launch_latency_s:
             await asyncio.sleep(self.config.launch_latency_s)
-        return [self._launch(request) for request in requests]
+        answer = self._launch(request)
+        await self._answer("RunInstances")
+        return answer
 
-    def _launch(self, request: LaunchRequest) -> LaunchResult:
-        instance_id = "i-" + hashlib.sha256(request.client_token.encode()).hexdigest()[:17]
-        known = self._instances.get(instance_id)
-        try:
-            if known is not None:
-                check_same_parameters(request, self._parameters[instance_id])
-                return known
-            self._check(request)
-        except CloudError as error:
-            return error
-        offering = request.offering
+    def _launch(self, request: LaunchRequest) -> LaunchAnswer:
+        digest = digest_parameters(request)
+        known = self._tokens.get(request.client_token)
+        if known is not None:
+            check_same_parameters(request, known[0])
+            return LaunchAnswer(tuple(self._instances[each] for each in known[1] if each in self._instances))
+        check_tags(request.tags)
+        check_user_data(request.user_data)
+        if request.shared_host_paths:
+            raise CloudRequestError("Unsupported: instances of the simulated cloud share no directories")
+        tags = dict(request.tags)
+        made: list[Instance] = []
+        failures: list[LaunchFailure] = []
+        for offering in request.offerings:
+            try:
+                while len(made) < request.count:
+                    self._check(offering)
+                    made.append(self._make(f"{request.client_token}#{len(made)}", offering, tags))
+            except CloudError as error:
+                failures.append(LaunchFailure(offering, error))
+                if isinstance(error, CloudQuotaError) and not error.family:
+                    break
+                continue
+            break
+        if made:
+            self._tokens[request.client_token] = digest, tuple(instance.instance_id for instance in made)
+        return LaunchAnswer(tuple(made), tuple(failures))
+
+    def _make(self, name: str, offering: Offering, tags: Mapping[str, str]) -> Instance:
         primary, self._next_address = self._next_address, self._next_address + 2
         instance = Instance(
-            instance_id=instance_id,
+            instance_id="i-" + hashlib.sha256(name.encode()).hexdigest()[:17],
             state=InstanceState.RUNNING,
             instance_type=offering.instance_type,
             zone=offering.zone,
@@ -123,73 +158,114 @@ class SimulatedCloud:
             primary_ip=str(ipaddress.IPv4Address(primary)),
             pod_ip=str(ipaddress.IPv4Address(primary + 1)),
             launch_time=self._clock(),
-            tags=dict(request.tags),
+            tags=tags,
             primary_ipv6=self._ipv6(primary),
             pod_ipv6=self._ipv6(primary + 1),
         )
-        self._instances[instance_id] = instance
-        self._parameters[instance_id] = digest_parameters(request)
+        self._limits.add(offering)
+        self._set(instance, None)
+        if delay_s := self._dice.boot_delay_s():
+            self._boot_delays_s[instance.instance_id] = delay_s
+        life_s = self._dice.life_s(instance)
+        if life_s is not None:
+            self._later(life_s, lambda: self.interrupt(instance.instance_id))
         return instance
 
     def _ipv6(self, ipv4: int) -> str:
         return str(ipaddress.IPv6Address(_IPV6_NETWORK + ipv4)) if self.config.ipv6 else ""
 
-    def _check(self, request: LaunchRequest) -> None:
-        check_tags(request.tags)
-        check_user_data(request.user_data)
-        if request.shared_host_paths:
-            raise CloudRequestError("Unsupported: instances of the simulated cloud share no directories")
-        offering = request.offering
+    def _check(self, offering: Offering) -> None:
         if offering not in self._known:
             raise CloudRequestError(f"Unsupported: {offering.instance_type} is not offered in {offering.zone}")
-        if offering_key(offering) in self.failures.no_capacity:
-            raise CapacityError(
-                f"InsufficientInstanceCapacity: no {offering.instance_type} ({offering.capacity_type}) "
-                f"in {offering.zone} now",
-                *offering_key(offering),
-            )
-        if len(self._instances) - len(self._ended) >= self.config.max_instances:
-            raise CloudQuotaError(f"InstanceLimitExceeded: at most {self.config.max_instances} instances")
+        if offering_key(offering) in self.failures.no_capacity or self._dice.has_no_capacity(offering):
+            raise no_capacity(offering)
+        self._limits.check(offering)
 
     def is_booted(self, instance_id: str) -> bool:
-        """Whether the agent of an instance answers."""
+        """Whether the agent of an instance answers; it does while the instance shuts down."""
         instance = self._instances.get(instance_id)
-        if instance is None or instance.state is not InstanceState.RUNNING:
+        if instance is None or instance.state not in (InstanceState.RUNNING, InstanceState.SHUTTING_DOWN):
             return False
-        return self._clock() - instance.launch_time >= self.config.boot_latency_s
+        latency_s = self.config.boot_latency_s + self._boot_delays_s.get(instance_id, 0.0)
+        return self._clock() - instance.launch_time >= latency_s
 
-    async def list_owned(self) -> list[Instance]:
-        self.failures.check_call("DescribeInstances")
+    # --- looking -------------------------------------------------------------------------------------------------
+
+    async def list_page(self, page: str = "") -> InstancePage:
+        self._check_call("DescribeInstances")
         self._forget_old()
-        visible = self._clock() - self.config.visible_after_s
-        return [
-            i for i in self._instances.values() if i.launch_time <= visible and i.tags.get(TAG_OWNER) == self._owner
-        ]
+        now = self._clock()
+        visible_since = now - self.config.visible_after_s
+        listed = []
+        for instance in self._instances.values():
+            shown = self._show(instance, now)
+            if shown is None or shown.launch_time > visible_since or shown.tags.get(TAG_OWNER) != self._owner:
+                continue
+            if not self._dice.is_left_out():
+                listed.append(shown)
+        await self._answer("DescribeInstances")
+        first = int(page or 0)
+        last = first + self.config.page_size
+        return InstancePage(tuple(listed[first:last]), str(last) if last < len(listed) else "")
+
+    def _show(self, instance: Instance, now: float) -> Instance | None:
+        old = self._shown.get(instance.instance_id)
+        if old is None:
+            return instance
+        if now < old[1]:
+            return old[0]
+        del self._shown[instance.instance_id]
+        return instance
 
     async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
-        self.failures.check_call("DescribeInstances")
+        self._check_call("DescribeInstances")
         self._forget_old()
         return [self._instances[instance_id] for instance_id in instance_ids if instance_id in self._instances]
 
+    # --- ending --------------------------------------------------------------------------------------------------
+
     async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
-        self.failures.check_call("TerminateInstances")
-        return [self._terminate(instance_id) for instance_id in instance_ids]
+        self._check_call("TerminateInstances", len(instance_ids))
+        results = [self._terminate(instance_id) for instance_id in instance_ids]
+        await self._answer("TerminateInstances")
+        return results
 
     def _terminate(self, instance_id: str) -> TerminateResult:
-        if instance_id in self.failures.protected:
-            return CloudError(f"OperationNotPermitted: the instance '{instance_id}' may not be terminated")
+        if instance_id in self.failures.protected or not self._dice.may_terminate(instance_id):
+            return CloudRequestError(f"OperationNotPermitted: the instance '{instance_id}' may not be terminated")
         self._end(instance_id, "Client.UserInitiatedShutdown: terminated by request")
         return None
 
+    def interrupt(self, instance_id: str) -> None:
+        """What a spot interruption does: announced first, ended later."""
+        instance = self._instances.get(instance_id)
+        if instance is None or instance.state.is_terminating:
+            return
+        text = f"the cloud takes {instance_id} back in {self.config.faults.notice_s:.0f} s"
+        self._tell(Notice(NoticeKind.INTERRUPTION, instance_id, text))
+        self._later(self.config.faults.notice_s, lambda: self.vanish(instance_id))
+
     def vanish(self, instance_id: str, reason: str = "Server.SpotInstanceTermination: reclaimed") -> None:
         """The cloud terminates an instance by itself, as a spot interruption does."""
-        self._end(instance_id, reason)
+        self._terminated(instance_id, reason)
+        self._tell(Notice(NoticeKind.STATE, instance_id, reason, InstanceState.TERMINATED))
 
     def _end(self, instance_id: str, reason: str) -> None:
         instance = self._instances.get(instance_id)
-        if instance is None or instance.state is InstanceState.TERMINATED:
+        if instance is None or instance.state.is_terminating:
             return
-        self._instances[instance_id] = replace(
+        shutdown_s = self.config.faults.shutdown_s
+        if not shutdown_s:
+            self._terminated(instance_id, reason)
+            return
+        self._set(replace(instance, state=InstanceState.SHUTTING_DOWN, state_reason=reason), instance)
+        self._later(shutdown_s, lambda: self._terminated(instance_id, reason))
+
+    def _terminated(self, instance_id: str, reason: str) -> None:
+        instance = self._instances.get(instance_id)
+        if instance is None or instance.state.is_terminated:
+            return
+        ended = replace(
             instance,
             state=InstanceState.TERMINATED,
             state_reason=reason,
@@ -198,20 +274,84 @@ class SimulatedCloud:
             primary_ipv6="",
             pod_ipv6="",
         )
+        self._limits.add(self._by_key[(instance.instance_type, instance.zone, instance.capacity_type)], -1)
+        self._set(ended, instance)
         self._ended[instance_id] = self._clock()
         self.on_gone(instance_id)
+
+    def _set(self, instance: Instance, before: Instance | None) -> None:
+        """A change, which listings show later if they lag."""
+        instance_id = instance.instance_id
+        self._instances[instance_id] = instance
+        if lag_s := self._dice.lag_s():
+            known = self._shown.get(instance_id)
+            self._shown[instance_id] = (known[0] if known else before), self._clock() + lag_s
 
     def _forget_old(self) -> None:
         limit = self._clock() - self.config.remember_s
         for instance_id in [i for i, ended in self._ended.items() if ended < limit]:
-            del self._ended[instance_id]
-            del self._instances[instance_id], self._parameters[instance_id]
+            del self._ended[instance_id], self._instances[instance_id]
+            self._boot_delays_s.pop(instance_id, None)
+            self._shown.pop(instance_id, None)
+
+    # --- tags and notices ----------------------------------------------------------------------------------------
+
+    async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        self._check_call("CreateTags")
+        check_tags(tags)
+        for instance_id in instance_ids:
+            instance = self._instances.get(instance_id)
+            if instance is not None and not instance.state.is_terminating:
+                both = {**instance.tags, **tags}
+                check_tags(both)
+                self._set(replace(instance, tags=both), instance)
+        await self._answer("CreateTags")
+
+    async def notices(self) -> AsyncIterator[Notice]:
+        queue: asyncio.Queue[Notice] = asyncio.Queue()
+        self._listeners.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._listeners.discard(queue)
+
+    def _tell(self, notice: Notice) -> None:
+        if self.config.faults.notices:
+            for listener in self._listeners:
+                listener.put_nowait(notice)
+
+    # --- calls ---------------------------------------------------------------------------------------------------
+
+    def _check_call(self, verb: str, count: int = 0) -> None:
+        self.failures.check_call(verb)
+        now = self._clock()
+        refusal = self._dice.throttle_call(verb, now)
+        if refusal is None and count:
+            refusal = self._dice.throttle_resources(verb, count, now)
+        if refusal is not None:
+            raise refusal
+
+    async def _answer(self, verb: str) -> None:
+        """What was done is answered late, or not at all."""
+        if late_s := self._dice.late_s():
+            await asyncio.sleep(late_s)
+        if self._dice.loses_answer():
+            raise build_error("Unavailable", f"the answer to {verb} was lost")
+
+    def _later(self, delay_s: float, action: Callable[[], None]) -> None:
+        def run() -> None:
+            self._timers.discard(handle)
+            action()
+
+        handle = asyncio.get_running_loop().call_later(delay_s, run)
+        self._timers.add(handle)
 
     async def describe_offerings(self) -> list[Offering]:
-        self.failures.check_call("DescribeInstanceTypeOfferings")
+        self._check_call("DescribeInstanceTypeOfferings")
         return list(self._offerings)
 
     async def describe_runtime(self) -> InstanceRuntime:
         """A runtime with all features: nothing is mounted, so no pod is refused."""
-        self.failures.check_call("DescribeImages")
+        self._check_call("DescribeImages")
         return _RUNTIME
