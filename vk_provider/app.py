@@ -39,6 +39,9 @@ from vk_provider.clouds import build_boot_data, create_backend
 from vk_provider.errors import BadStartError, CloudError, KubeApiError
 from vk_provider.explaining.explainer import NetExplainer
 from vk_provider.explaining.sources import Sources
+from vk_provider.instances.metrics import InstanceMetrics
+from vk_provider.instances.room import Doors
+from vk_provider.instances.sweep import OrphanSweep, SweepRules
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.client_ca import ClusterClientCa
 from vk_provider.kube.informer import Informer
@@ -55,10 +58,11 @@ from vk_provider.node.lease import NodeLease
 from vk_provider.node.watch_check import describe_watch
 from vk_provider.node_service import NodeService, build_spec
 from vk_provider.pods.archive import ArchiveLimits, LogArchive
-from vk_provider.pods.build import build_controller
+from vk_provider.pods.build import Cluster, Network, build_controller, build_room
+from vk_provider.pods.executor import Logs
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.source import ControllerPods
-from vk_provider.pods.sweep import OrphanSweep
+from vk_provider.pods.witness import ApiWitness
 from vk_provider.settings import CLUSTER_CA, Settings
 
 log = logging.getLogger(__name__)
@@ -146,9 +150,10 @@ class Provider:
         self._health = HealthServer(settings.kubelet.healthz_address, settings.kubelet.healthz_port, self._is_healthy)
         await self._health.start()
         await self._sync_pods(client)
-        await self._end_surplus(cloud, self.controller.adopt(instances))
+        self.controller.adopt(instances)
         await self.archive.keep_only(self.controller.records)
         self.supervisor.start("event loop watch", metrics.watch_loop())
+        self.supervisor.start("notices of the cloud", self.controller.room.run())
         self.supervisor.start("orphan sweep", self._sweep.run())
         self.supervisor.start("identity rotation", self._rotate_identity(store))
         for node in self._nodes:
@@ -179,20 +184,6 @@ class Provider:
             return await store.load_or_create()
         except KubeApiError as error:
             raise BadStartError(f"the provider's identity (identity.secret) cannot be read or made: {error}") from None
-
-    async def _end_surplus(self, cloud: Cloud, surplus: Sequence[Instance]) -> None:
-        """Terminate surplus instances; when the cloud fails, the orphan sweep finds them again."""
-        if not surplus:
-            return
-        names = ", ".join(instance.instance_id for instance in surplus)
-        log.warning("terminating surplus instances of pods that have one: %s", names)
-        try:
-            results = await cloud.terminate([instance.instance_id for instance in surplus])
-        except CloudError as error:
-            results = [error]
-        for failure in results:
-            if failure is not None:
-                log.warning("surplus instances are left to the orphan sweep: %s", failure)
 
     async def _ask_cloud(
         self, cloud: Cloud, client: KubeClient
@@ -236,7 +227,7 @@ class Provider:
         metrics: ProcessMetrics,
     ) -> None:
         settings = self.settings
-        pod_metrics = PodMetrics(self.registry)
+        pod_metrics, instance_metrics = PodMetrics(self.registry), InstanceMetrics(self.registry)
         self.recorder = EventRecorder(client, busy=lambda: client.status_load.is_busy)
         self.references = ReferenceStore(client, on_event=self.recorder.record)
         specs = [(node, build_spec(node, settings, runtime)) for node in settings.nodes]
@@ -253,31 +244,25 @@ class Provider:
                 limits.archive_bytes, limits.archive_pod_bytes, limits.archive_total_bytes, limits.archive_timeout_s
             ),
         )
+        room = build_room(
+            settings,
+            Doors(cloud, offerings, connector),
+            lambda token: build_boot_data(settings, self._identity, token),
+            instance_metrics,
+        )
         self.controller = build_controller(
-            settings=settings,
-            client=client,
-            cloud=cloud,
-            connector=connector,
-            references=self.references,
-            recorder=self.recorder,
-            archive=self.archive,
-            offerings=offerings,
-            runtime=runtime,
-            metrics=pod_metrics,
-            nodes=self._node_object,
-            boot_data=lambda token: build_boot_data(settings, self._identity, token),
-            tables=networking.sources,
-            on_host_ports=networking.set_host_ports,
-        )
-        self._sweep = OrphanSweep(
-            cloud,
-            client,
-            self.controller,
-            {node.name for node in settings.nodes},
+            settings,
+            Cluster(client, self.references, self.recorder, self._node_object),
+            room,
+            Logs(self.archive, connector),
+            Network(networking.sources, networking.set_host_ports),
+            runtime,
             pod_metrics,
-            settings.cloud.orphan_sweep_s,
-            settings.cloud.orphan_min_age_s,
         )
+        rules = SweepRules(
+            {node.name for node in settings.nodes}, settings.cloud.orphan_sweep_s, settings.cloud.orphan_min_age_s
+        )
+        self._sweep = OrphanSweep(room, ApiWitness(self.controller.records, client), instance_metrics, rules)
         pods = ControllerPods(self.controller, self.archive)
         self.supervisor.start("events", self.recorder.run())
         self.supervisor.start("references", self.references.run())

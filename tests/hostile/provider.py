@@ -17,7 +17,7 @@ from vk_provider.agentclient.https import HttpsConnector
 from vk_provider.agentclient.identity_store import ProviderIdentity
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.base import Cloud
-from vk_provider.pods import connection, record
+from vk_provider.instances import instance, links
 from vk_provider.settings import Settings, load_settings
 
 REDIAL_S = 0.01
@@ -30,8 +30,8 @@ def main(config: str, socket: str, port: str, *flags: str) -> int:
 
     app.create_backend = create_backend
     if "--redial-at-once" in flags:
-        connection.DIAL_MAX_S = REDIAL_S
-        record.Backoff = lambda first_s, max_s: Backoff(REDIAL_S, REDIAL_S)  # type: ignore[assignment,misc]
+        links.DIAL_MAX_S = REDIAL_S
+        instance.Backoff = lambda first_s, max_s: Backoff(REDIAL_S, REDIAL_S)  # type: ignore[assignment,misc]
     return app.run(load_settings(config))
 
 

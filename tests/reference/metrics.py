@@ -16,6 +16,7 @@ from vk_provider.agent.metrics import build_families
 from vk_provider.agent.stats.cgroup import CgroupFigures
 from vk_provider.agent.stats.document import ContainerSample, build_cadvisor
 from vk_provider.agent.stats.machine import InterfaceCounters
+from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.kube.services import ServiceEnvironment
 from vk_provider.kubelet import metrics_cadvisor, metrics_probes, metrics_resource
 from vk_provider.kubelet.metrics import render_slis
@@ -57,8 +58,8 @@ def _fill_registry() -> CollectorRegistry:
     registry, client = CollectorRegistry(), FakeClient()
     ProcessMetrics(registry)
     pods = PodMetrics(registry)
-    pods.follow(dict, int, int)
-    pods.follow_stuck(int)
+    pods.follow(dict, int)
+    InstanceMetrics(registry).follow(dict, int, int)
     pods.tables.follow(list)
     ServiceRouting(client, ServiceEnvironment(client, lambda _: None), registry)  # type: ignore[arg-type]
     PolicyRouting(client, registry)  # type: ignore[arg-type]

@@ -7,18 +7,15 @@ import datetime
 import os
 import signal
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from vk_provider import app
 from vk_provider.agentclient.identity_store import ProviderIdentity
 from vk_provider.aiokit.supervisor import RootTaskError
-from vk_provider.cloud.base import Instance, InstanceState
-from vk_provider.errors import BadStartError, CloudError, KubeApiError
+from vk_provider.errors import BadStartError, KubeApiError
 from vk_provider.settings import Settings, load_settings
 
 
@@ -103,16 +100,6 @@ async def test_a_master_secret_that_cannot_be_saved_is_not_used_and_tried_again(
 async def test_an_identity_that_may_not_be_read_is_a_bad_start(settings: Settings) -> None:
     with pytest.raises(BadStartError, match="forbidden"):
         await app.Provider(settings)._load_identity(Store())
-
-
-async def test_second_instances_that_cannot_be_terminated_are_left_to_the_sweep(settings: Settings) -> None:
-    class Cloud:
-        async def terminate(self, instance_ids: Sequence[str]) -> list[CloudError | None]:
-            raise CloudError("throttled")
-
-    cloud: Any = Cloud()
-    surplus = [Instance("i-1", InstanceState.RUNNING, "t", "z", "on-demand", "amd64", "", "", 0.0)]
-    await app.Provider(settings)._end_surplus(cloud, surplus)
 
 
 def test_a_provider_that_has_listed_nothing_is_not_healthy(settings: Settings) -> None:

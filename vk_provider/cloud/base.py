@@ -84,6 +84,14 @@ class Offering:
     gpus: int = 0
 
 
+OfferingKey = tuple[str, str, str]
+"""(instance type, zone, capacity type)."""
+
+
+def offering_key(offering: Offering) -> OfferingKey:
+    return offering.instance_type, offering.zone, offering.capacity_type
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceRuntime:
     """The container runtime of new instances, the same for all offerings.

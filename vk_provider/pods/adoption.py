@@ -1,135 +1,183 @@
-"""After a restart: joins instances with pods, and decides about pods that ran but whose instance is not listed."""
+"""After a start: joins instances with pods, and decides about pods that ran but whose instance is not listed.
+
+Which pod an instance serves is said by the pod's status, which names its addresses, or by its tags; its agent, who
+knows it best, is asked next (instances.supply). An instance that neither names is dialed, and its agent decides.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from vk_provider.aiokit.guard import contained
-from vk_provider.cloud.base import TAG_ATTEMPT, TAG_POD_UID, Cloud, Instance
-from vk_provider.cloud.listing import list_owned
-from vk_provider.pods import missing
+from vk_provider.cloud.base import TAG_POD_UID, Instance
+from vk_provider.errors import CloudError
+from vk_provider.instances import missing
+from vk_provider.instances.instance import OwnedInstance
+from vk_provider.instances.missing import MissingRule
 from vk_provider.pods.executor import PodExecutor
-from vk_provider.pods.metrics import PodMetrics
-from vk_provider.pods.missing import MissingRule
 from vk_provider.pods.record import PodRecord
 
 log = logging.getLogger(__name__)
 
 LOOKING = "looking for its instance"
-"""`hold` of a pod that ran and whose instance is not in the cloud's answers."""
+"""`hold` of a pod whose instance is not in the cloud's answers: it ran, or its status names an instance."""
+SETTLING = "waiting for the cloud's listing"
+"""`hold` of a pod that may have an instance that the cloud does not list yet."""
 
 
 class Adoption:
-    """Joins the cloud's instances with the pods by tag. `records`: those of the controller, by pod UID."""
+    """Joins the cloud's instances with the pods. `records`: those of the controller, by pod UID; nodes: ours."""
 
     def __init__(
         self,
-        cloud: Cloud,
         records: Mapping[str, PodRecord],
         executor: PodExecutor,
-        metrics: PodMetrics,
+        nodes: Collection[str],
         wake: Callable[[str], None],
     ) -> None:
-        self._cloud = cloud
         self._records = records
         self._executor = executor
-        self._metrics = metrics
+        self._room = executor.room
+        self._nodes = nodes
         self._wake = wake
         self._rule = MissingRule(missing.MISSING_CONFIRM_S, missing.MASS_CONFIRM_S)
+        self._by_address: dict[str, PodRecord] = {}
+        self._settled_at = 0.0
 
     def join(self, instances: Iterable[Instance]) -> list[Instance]:
-        """`instances` was listed before the pods. Returns the surplus instances."""
+        """`instances` was listed before the pods. Returns the surplus instances, which are being ended."""
+        listed = list(instances)
+        self._by_address = _by_address(self._records.values())
         surplus: list[Instance] = []
         ranked: list[tuple[tuple[bool, bool, int, float], Instance]] = []
-        for instance in instances:
+        for instance in listed:
             with contained(f"instance {instance.instance_id}"):
                 ranked.append((self._rank(instance), instance))
         for _, instance in sorted(ranked, key=lambda item: item[0]):
-            record = self._records.get(instance.tags.get(TAG_POD_UID, ""))
-            if record is None or instance.state.is_terminated:
-                continue
-            if record.instance is not None:
-                surplus.append(instance)
-                continue
-            with contained(f"pod {record.uid}"):
-                self._take(record, instance)
+            with contained(f"instance {instance.instance_id}"):
+                if not instance.state.is_terminated and not self._place(instance):
+                    surplus.append(instance)
         for record in self._records.values():
             with contained(f"pod {record.uid}"):
-                if record.instance is None and record.first_ended is None and record.first_started:
-                    record.admitted, record.hold = True, LOOKING
-                    self._executor.count_usage(record)
+                self._hold(record)
+        self._room.table.take(listed)
+        self._settled_at = time.monotonic() + self._room.cloud.listing_lag_s
         if self._looking():
             self._judge(set())
+        for instance in surplus:
+            self._room.supply.end(OwnedInstance(instance), "surplus")
         return surplus
 
-    def _take(self, record: PodRecord, instance: Instance) -> None:
-        record.instance = instance
-        record.launched_at = time.monotonic()
-        record.attempt = _attempt(instance)
-        record.fresh = record.handover_unknown = not record.first_started
-        if record.first_ended is None:
-            self._executor.count_usage(record)
-        log.info("pod %s: adopted instance %s", record.key, instance.instance_id)
+    def _place(self, instance: Instance) -> bool:
+        """Give the instance to its pod, or ask its agent. False: it is surplus."""
+        owned = OwnedInstance(instance)
+        record = self._pod_of(instance)
+        if record is None:
+            # A pod that is gone is the sweep's business: the API server is asked about it first.
+            if not instance.tags.get(TAG_POD_UID) and owned.node in self._nodes and not instance.state.is_terminating:
+                self._room.supply.examine(owned)
+            return True
+        if record.owned is not None:
+            return False
+        self._take(record, owned)
+        return True
+
+    def _pod_of(self, instance: Instance) -> PodRecord | None:
+        of_status = self._by_address.get(instance.primary_ip)
+        if of_status is not None and _is_named(of_status, instance):
+            return of_status
+        return self._records.get(instance.tags.get(TAG_POD_UID, ""))
+
+    def _hold(self, record: PodRecord) -> None:
+        """A pod that may have an instance, although none is listed, gets no other yet."""
+        if record.owned is not None or record.first.ended is not None:
+            return
+        if record.first.started:
+            record.admission.admit(LOOKING)
+            self._executor.gate.count(record)
+        elif (record.pod.get("status") or {}).get("hostIP"):
+            record.admission.wait(LOOKING)
+        elif self._room.cloud.listing_lag_s:
+            record.admission.wait(SETTLING)
+
+    def _take(self, record: PodRecord, owned: OwnedInstance) -> None:
+        self._room.supply.adopt(owned, record.uid, started=record.first.started)
+        self._executor.give(record, owned)
+        log.info("pod %s: adopted instance %s", record.key, owned.instance_id)
 
     def _rank(self, instance: Instance) -> tuple[bool, bool, int, float]:
         """Sort key of the instances of one pod: first the one that the pod's status names, then the newest attempt (the
         earlier ones were abandoned), then the oldest; last those that are terminating if the pod never started."""
-        record = self._records.get(instance.tags.get(TAG_POD_UID, ""))
-        host = (record.pod.get("status") or {}).get("hostIP") if record is not None else None
+        record = self._pod_of(instance)
         ending = instance.state.is_terminating or instance.state.has_stopped
-        unused = ending and record is not None and not record.first_started
-        return unused, not host or host != instance.primary_ip, -_attempt(instance), instance.launch_time
+        unused = ending and record is not None and not record.first.started
+        named = record is not None and _is_named(record, instance)
+        return unused, not named, -OwnedInstance(instance).attempt, instance.launch_time
 
-    # --- pods that ran and whose instance is not listed ------------------------------------------------------------
+    # --- pods whose instance is not listed -------------------------------------------------------------------------
 
     def _looking(self) -> list[PodRecord]:
-        return [r for r in self._records.values() if r.hold == LOOKING and r.instance is None and r.exists]
+        holds = (LOOKING, SETTLING)
+        return [r for r in self._records.values() if r.admission.hold in holds and r.owned is None and r.exists]
 
     @property
     def is_looking(self) -> bool:
         return bool(self._looking())
 
     async def look(self) -> None:
-        """List again, once for all pods, until each has its instance or is known to have lost it."""
+        """List again, once for all pods, until each has its instance or is known to have none."""
         while self._looking():
-            await asyncio.sleep(self._interval_s)
+            await asyncio.sleep(self._pause_s())
+            began = time.monotonic()
             try:
-                listed = await list_owned(self._cloud)
-            except Exception as error:
+                await self._room.table.refresh()
+            except CloudError as error:
                 log.warning("cannot look for the instances of %d pods: %s", len(self._looking()), error)
                 continue
-            self._find(listed)
+            self._find(list(self._room.table.listed.values()), began)
 
-    @property
-    def _interval_s(self) -> float:
-        return missing.MISSING_CONFIRM_S
+    def _pause_s(self) -> float:
+        settling_s = self._settled_at - time.monotonic()
+        return min(missing.MISSING_CONFIRM_S, settling_s) if settling_s > 0 else missing.MISSING_CONFIRM_S
 
-    def _find(self, listed: list[Instance]) -> None:
-        found: dict[str, Instance] = {}
+    def _find(self, listed: list[Instance], began: float) -> None:
         ended: dict[str, Instance] = {}
+        looking = {record.uid for record in self._looking()}
         for instance in listed:
-            (ended if instance.state.is_terminated else found)[instance.tags.get(TAG_POD_UID, "")] = instance
+            record = self._pod_of(instance)
+            if instance.state.is_terminated:
+                ended[instance.tags.get(TAG_POD_UID, "")] = instance
+            elif instance.instance_id not in self._room.table.owned and instance.instance_id not in self._ending():
+                with contained(f"instance {instance.instance_id}"):
+                    if record is not None and record.uid in looking and record.owned is None:
+                        self._take(record, OwnedInstance(instance))
+                        self._wake(record.uid)
+                    elif record is None:
+                        self._place(instance)
         for record in self._looking():
-            with contained(f"pod {record.uid}"):
-                if record.uid in found:
-                    self._take(record, found[record.uid])
-                    self._settle(record, "")
-                elif record.uid in ended:
-                    of_cloud = ended[record.uid]
-                    reason = f": {of_cloud.state_reason}" if of_cloud.state_reason else ""
-                    self._settle(record, f"instance {of_cloud.instance_id} is {of_cloud.state}{reason}")
-        for uid in self._judge(found.keys() | ended.keys()):
-            self._settle(self._records[uid], "the pod's instance does not exist any more")
+            if record.first.started and record.uid in ended:
+                of_cloud = ended[record.uid]
+                reason = f": {of_cloud.state_reason}" if of_cloud.state_reason else ""
+                self._settle(record, f"instance {of_cloud.instance_id} is {of_cloud.state}{reason}")
+            elif record.admission.hold == SETTLING and began >= self._settled_at:
+                self._settle(record, "")
+        named = {record.uid for record in self._records.values() if record.owned is not None} | ended.keys()
+        for uid in self._judge(set(named)):
+            record = self._records[uid]
+            self._settle(record, "the pod's instance does not exist any more" if record.first.started else "")
+
+    def _ending(self) -> frozenset[str]:
+        return self._room.ends.known
 
     def _judge(self, named: set[str]) -> frozenset[str]:
-        asked = {record.uid for record in self._looking()}
-        known = len(asked) + sum(record.instance is not None for record in self._records.values())
+        asked = {record.uid for record in self._looking() if record.admission.hold == LOOKING}
+        known = len(asked) + sum(record.owned is not None for record in self._records.values())
         verdict = self._rule.judge(asked, named & asked, known, time.monotonic())
         if verdict.mass and verdict.doubted:
-            self._metrics.mass_missing.labels("adoption").inc()
+            self._room.metrics.mass_missing.labels("adoption").inc()
             log.error(
                 "the cloud names no instance for %d of %d pods that ran: too many at once, none is taken for lost yet",
                 len(verdict.doubted),
@@ -138,10 +186,28 @@ class Adoption:
         return verdict.missing
 
     def _settle(self, record: PodRecord, lost: str) -> None:
-        record.hold, record.lost = "", lost
+        record.admission.go_on()
+        record.lost = lost
         self._wake(record.uid)
 
 
-def _attempt(instance: Instance) -> int:
-    text = instance.tags.get(TAG_ATTEMPT, "")
-    return int(text) if text.isdecimal() else 0
+def _by_address(records: Iterable[PodRecord]) -> dict[str, PodRecord]:
+    """Pods by the address of their instance that their status names."""
+    return {
+        host: record
+        for record in records
+        if (host := (record.pod.get("status") or {}).get("hostIP")) and record.first.ended is None
+    }
+
+
+def _is_named(record: PodRecord, instance: Instance) -> bool:
+    """Whether the pod's status names the instance: by its primary address, and by the pod's unless that is the same. An
+    address may have been another instance's before, so the namespace and the Node must be those of the launch."""
+    status = record.pod.get("status") or {}
+    owned = OwnedInstance(instance)
+    if not instance.primary_ip or status.get("hostIP") != instance.primary_ip:
+        return False
+    if (owned.namespace, owned.node) != (record.namespace, record.node):
+        return False
+    tag = instance.tags.get(TAG_POD_UID, record.uid)
+    return tag == record.uid and status.get("podIP", instance.pod_ip) in (instance.pod_ip, instance.primary_ip)

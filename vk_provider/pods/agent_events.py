@@ -8,6 +8,7 @@ posted but not acknowledged get the same name again, which the API server refuse
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +21,9 @@ from vk_provider.wire.session import EventMessage
 IN_FLIGHT_LIMIT = 500
 """Events of one pod whose posting is tracked: as many as an agent keeps. Further ones are recorded, too, but
 acknowledged with the tracked ones before them: the memory per pod stays bounded, and only a crash may lose some."""
+
+
+ACK_DELAY_S = 0.5
 
 
 class AgentEventRelay:
@@ -77,6 +81,35 @@ class AgentEventRelay:
     def _acknowledge_done(self) -> None:
         if not self._closed and self.done_seq:
             self._acknowledge(self.done_seq)
+
+
+class AgentEvents:
+    """The events of one pod's agent, and their acknowledgement: after a short delay, for several at once.
+
+    acknowledge: sends it, if there is a session
+    """
+
+    def __init__(self, recorder: EventRecorder, acknowledge: Callable[[int], None]) -> None:
+        self.relay = AgentEventRelay(recorder, self._note)
+        self._send = acknowledge
+        self._seq = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def _note(self, seq: int) -> None:
+        self._seq = seq
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(ACK_DELAY_S, self._acknowledge)
+
+    def _acknowledge(self) -> None:
+        self._timer = None
+        self._send(self._seq)
+
+    def close(self) -> None:
+        """Acknowledge nothing any more."""
+        self.relay.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 def _name_suffix(pod_uid: str, seq: int) -> str:

@@ -27,9 +27,6 @@ CLOCK_SLACK_S = 300.0
 """The cloud's launch time and our clock may differ."""
 MEMORY_SLACK = 2.0
 """Catalogs round an offering's memory down."""
-MAX_CPU_MILLI = 1_000_000
-"""Capacity assumed for an instance whose offering is not in the catalog any more."""
-MAX_MEMORY_BYTES = 64 << 40
 
 
 def accept_status(status: Mapping[str, Any], pod: Json, instance: Instance | None) -> Json:

@@ -50,7 +50,7 @@ def find_host_ports(record: PodRecord) -> tuple[HostPort, ...]:
     instance, spec = record.instance, record.pod.get("spec") or {}
     if instance is None or not record.has_instance or record.forgotten:
         return ()
-    if record.finished or record.phase in TERMINAL_PHASES:
+    if record.report.finished or record.phase in TERMINAL_PHASES:
         return ()
     addresses = instance.host_ips if spec.get("hostNetwork") else instance.pod_ips
     return tuple(

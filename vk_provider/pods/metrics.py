@@ -17,9 +17,6 @@ class PodMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         self.tables = TableMetrics(registry)
-        self.launch_seconds = Histogram(
-            "vk_pod_launch_seconds", "Seconds from bind seen to the launch call", buckets=SECONDS, registry=registry
-        )
         self.agent_ready_seconds = Histogram(
             "vk_pod_agent_ready_seconds",
             "Seconds from bind seen to the agent's session",
@@ -32,38 +29,11 @@ class PodMetrics:
             buckets=SECONDS,
             registry=registry,
         )
-        self.launches = Counter("vk_instance_launches_total", "Launch results", ("result",), registry=registry)
-        self.terminations = Counter(
-            "vk_instance_terminations_total", "Terminated instances", ("why",), registry=registry
-        )
         self.status_patches = Counter(
             "vk_pod_status_patches_total", "Status PATCHes by result", ("result",), registry=registry
         )
-        self.violations = Counter(
-            "vk_agent_protocol_errors_total",
-            "Sessions closed because an agent broke the protocol",
-            registry=registry,
-        )
-        self.mass_missing = Counter(
-            "vk_mass_missing_total",
-            "Answers that lacked so many instances or pods at once that nothing was concluded from them",
-            ("where",),
-            registry=registry,
-        )
-        self.orphans = Counter(
-            "vk_orphan_instances_total", "Instances without a pod that were terminated", registry=registry
-        )
 
-    def follow_stuck(self, stuck: Callable[[], int]) -> None:
-        Gauge(
-            "vk_instances_not_terminated",
-            "Instances that could not be terminated for more than five minutes",
-            registry=self._registry,
-        ).set_function(stuck)
-
-    def follow(
-        self, phases: Callable[[], Mapping[str, int]], sessions: Callable[[], int], depth: Callable[[], int]
-    ) -> None:
+    def follow(self, phases: Callable[[], Mapping[str, int]], depth: Callable[[], int]) -> None:
         """Register gauges that are computed at scrape time."""
         ComputedGauge(
             "vk_pods",
@@ -72,7 +42,6 @@ class PodMetrics:
             lambda: {(phase,): float(count) for phase, count in phases().items()},
             self._registry,
         )
-        Gauge("vk_agent_sessions", "Open sessions to agents", registry=self._registry).set_function(sessions)
         Gauge("vk_work_queue_depth", "Pods being worked on", registry=self._registry).set_function(depth)
 
 

@@ -1,4 +1,8 @@
-"""The provider's state of one pod, in memory only: `adopt` builds it again after a restart."""
+"""The provider's state of one pod, in memory only: `adopt` builds it again after a restart.
+
+A record is made of parts, and each part has one writer; who else wants a change calls a method of the part. What
+belongs to the pod's instance is in the instance (instances.instance), which the record points at.
+"""
 
 from __future__ import annotations
 
@@ -9,115 +13,157 @@ from typing import Any
 
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.agentclient.tables import TableFlow
-from vk_provider.aiokit.backoff import Backoff
-from vk_provider.cloud.base import Instance, LaunchRequest
+from vk_provider.cloud.base import Instance
 from vk_provider.eventreasons import EventReason
+from vk_provider.instances.demand import Demand
+from vk_provider.instances.instance import OwnedInstance, Sent
 from vk_provider.jsontypes import Json
-from vk_provider.pods.agent_events import AgentEventRelay
+from vk_provider.pods.agent_events import AgentEvents
 from vk_provider.pods.status_patch import Altered
 from vk_provider.wire.session import References
 
 
 @dataclass(frozen=True, slots=True)
-class PendingLaunch:
-    """A launch request that is repeated unchanged. message: the reason of the chosen offering."""
+class FirstSight:
+    """What the API's status said when this process saw the pod first. What it says later is this process's own, or
+    another writer's, and not taken from it.
 
-    request: LaunchRequest
-    message: str
-
-
-@dataclass
-class PodRecord:
-    """One pod, keyed by UID. Times are time.monotonic() unless said otherwise.
-
-    pod:        the API object as last seen; `exists` turns False when the API deleted it
-    instance:   the pod's instance as the cloud described it, None while there is none
-    first_phase: phase of the API when this process saw the pod first, as first_ended and first_started. Later ones are
-                 not taken from the API: they are this process's own or another writer's
-    first_ended: phase, reason and message, when the phase was terminal: it is never left, the pod is not started and
-                 what runs of it is stopped; else None
-    first_started: the status showed that an agent had the pod (state.has_started)
-    status:     the newest PodStatus: from the agent, or the provider status
-    finished:   nothing of the pod runs any more
-    concluded:  `status` is a terminal provider status: statuses from the agent are ignored
-    desired:    what `status` and the fields beside it make of it (state.desired_status); desired_of: those fields, then
-    judged:     whether the API server holds the desired status (state.is_current), judged by the fields `judged_by`
-    published:  our fields of the status as the API server holds them (owned_status), at resourceVersion
-                 published_version; None while it holds none. See pods.status_publisher
-    altered:    fields that the API server does not store as they were sent (status_patch.Altered)
-    refused:    the status that the API server did not accept, so that it is not sent again
-    sent_services: the Services of its environment that the agent has; services_changed: there may be newer ones
-    tables:     the tables that this session is sent (pods.tables)
-    redial_at:  earliest time to dial after a violation, by violation_backoff
-    unaccepted_since: since when the API server, which answers, does not accept the status; 0.0 while it does
-    launching:  task that launches the instance
-    resolving:  task that reads the references; resolving_for: the generation of that pod
-    forgotten:  the controller has removed the record; tasks that still run for it clean up after themselves
-    launch:     the request whose outcome is not known yet; it is repeated unchanged
-    fresh:      nothing of the pod can have run on its instance before this process connected to it
-    handover_unknown: an earlier process may have given the pod to the agent of this instance without having
-                 published it: the agent is asked
-    silent_since: since when the agent of a pod that may run has sent nothing; 0.0 while it is heard
-    not_ready:  the Ready condition that replaces the agent's, because it is silent for too long
-    ending_since: when the pod was first seen deleted or with a terminal phase; 0.0 before
-    restoring:  another writer has changed the status since it was published; restored_at: when that was last put right
-    event_relay: relays the agent's events, None before the first one; ack_seq: the next acknowledgement
+    ended:   phase, reason and message, when the phase was terminal: it is never left, the pod is not started and what
+             runs of it is stopped; else None
+    started: it showed that an agent had the pod (state.has_started)
     """
 
-    uid: str
-    node: str
-    pod: Json
-    exists: bool = True
-    bound_at: float = 0.0
-    start_time: str = ""
-    first_phase: str = "Pending"
-    first_ended: Json | None = None
-    first_started: bool = False
+    phase: str = "Pending"
+    ended: Json | None = None
+    started: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Admission:
+    """Whether the pod was admitted. hold: why it is left without an instance, "" for no reason."""
 
     admitted: bool = False
     hold: str = ""
-    selection_message: str = ""
 
+    def admit(self, hold: str = "") -> None:
+        self.admitted, self.hold = True, hold
+
+    def wait(self, reason: str) -> None:
+        """Before or after admission: no launch meanwhile."""
+        self.hold = reason
+
+    def go_on(self) -> None:
+        self.hold = ""
+
+
+@dataclass(slots=True, eq=False)
+class Assignment:
+    """The pod's instance: waited for, or assigned; at most one at a time.
+
+    demand:  the pod waits for an instance
+    message: why this instance, for a condition
+    attempt: number of the launch for this pod; a failed boot is followed by the next attempt
+    """
+
+    owned: OwnedInstance | None = None
+    demand: Demand | None = None
+    message: str = ""
     attempt: int = 0
-    launched_at: float = 0.0
-    launch: PendingLaunch | None = None
-    fresh: bool = False
-    instance: Instance | None = None
-    lost: str = ""
-    boot_failed: str = ""
-    terminated: bool = False
 
-    connection: asyncio.Task[None] | None = None
-    session: AgentSession | None = None
-    ever_connected: bool = False
-    sent_fingerprint: Any = None
-    sent_references: References | None = None
-    references_changed: bool = False
-    sent_services: list[Json] | None = None
-    services_changed: bool = False
-    tables: list[TableFlow] = field(default_factory=list)
-    redial_at: float = 0.0
-    violation_backoff: Backoff = field(default_factory=lambda: Backoff(1.0, 60.0))
-    launching: asyncio.Task[None] | None = None
-    resolving: asyncio.Task[References] | None = None
-    resolving_for: int | None = None
-    forgotten: bool = False
-    stop_sent_at: float = 0.0
-    handover_unknown: bool = False
-    silent_since: float = 0.0
-    not_ready: Json | None = None
-    ending_since: float = 0.0
+    def wait(self, demand: Demand) -> None:
+        self.demand = demand
+
+    def see(self, pod: Json) -> None:
+        """The pod has changed: the next request is made of it."""
+        if self.demand is not None:
+            self.demand.pod = pod
+
+    def give_up(self) -> None:
+        """No instance is waited for any more."""
+        self.demand = None
+
+    def take(self, owned: OwnedInstance, message: str = "") -> None:
+        self.owned, self.demand = owned, None
+        self.message = message or self.message
+        self.attempt = max(self.attempt, owned.attempt)
+
+    def start_over(self) -> None:
+        """The instance never booted: nothing of the pod has run on it."""
+        self.owned = None
+        self.attempt += 1
+
+    def drop(self) -> None:
+        """The instance is another pod's."""
+        self.owned = None
+
+
+@dataclass(slots=True, eq=False)
+class Report:
+    """What is known of the pod's run.
+
+    status:       the newest PodStatus: from the agent, or the provider status
+    finished:     nothing of the pod runs any more
+    concluded:    `status` is a terminal provider status: statuses from the agent are ignored
+    stats:        the newest sample
+    silent_since: since when the agent of a pod that may run has sent nothing (time.monotonic()); 0.0 while it is heard
+    not_ready:    the Ready condition that replaces the agent's, because it is silent for too long
+    """
 
     status: Json | None = None
-    status_from_agent: bool = False
-    desired: Json | None = None
-    desired_of: tuple[Any, ...] = (None, None, None, "")
-    judged: bool | None = None
-    judged_by: tuple[Any, ...] = ()
+    from_agent: bool = False
     finished: bool = False
     concluded: bool = False
-    published: Json | None = None
-    published_version: int = 0
+    stats: Json | None = None
+    silent_since: float = 0.0
+    not_ready: Json | None = None
+
+    def take(self, status: Json, *, finished: bool) -> None:
+        """The agent's."""
+        self.status, self.from_agent, self.finished = status, True, finished
+
+    def provide(self, status: Json | None) -> None:
+        """The provider's own, while there is no agent to write one."""
+        self.status = status
+
+    def conclude(self, status: Json) -> None:
+        """The provider's last word."""
+        self.status, self.finished, self.concluded = status, True, True
+
+    def sample(self, stats: Json) -> None:
+        self.stats = stats
+
+    def fall_silent(self, now: float) -> None:
+        self.silent_since = self.silent_since or now
+
+    def doubt(self, condition: Json) -> None:
+        self.not_ready = condition
+
+    def hear(self) -> bool:
+        """The agent has said something. Returns whether its Ready condition counts again."""
+        self.silent_since = 0.0
+        doubted, self.not_ready = self.not_ready is not None, None
+        return doubted
+
+    def start_over(self) -> None:
+        """Another instance, which nobody has heard of yet."""
+        self.silent_since, self.not_ready = 0.0, None
+
+
+@dataclass(slots=True, eq=False)
+class Publication:
+    """What the API server holds of the status. Written by status_publisher.
+
+    held:       our fields of the status as the API server holds them (owned_status), at resourceVersion `version`; None
+                while it holds none
+    altered:    fields that the API server does not store as they were sent (status_patch.Altered)
+    refused:    the status that the API server did not accept, so that it is not sent again
+    restoring:  another writer has changed the status since it was published; restored_at: when that was last put right
+    unaccepted_since: since when the API server, which answers, does not accept the status; 0.0 while it does
+    pending_due: when a pod that does not run yet says Pending
+    """
+
+    held: Json | None = None
+    version: int = 0
     altered: Altered = field(default_factory=dict)
     refused: Json | None = None
     restoring: bool = False
@@ -126,13 +172,87 @@ class PodRecord:
     unaccepted_reported: bool = False
     pending_due: float = 0.0
     reached_running: bool = False
+
+    def postpone_pending(self, until: float) -> None:
+        self.pending_due = max(self.pending_due, until)
+
+    def set_restoring(self, restoring: bool) -> None:
+        """False: what we say has changed, and is published for that."""
+        self.restoring = restoring
+
+    def note_running(self) -> None:
+        """Running, or more, was published before."""
+        self.reached_running = True
+
+
+@dataclass(slots=True, eq=False)
+class Judgement:
+    """What state.py has computed and keeps while nothing of it was replaced.
+
+    desired: what `Report.status` and the fields beside it make of it (state.desired_status); desired_of: those fields
+    judged:  whether the API server holds the desired status (state.is_current), judged by the fields `judged_by`
+    """
+
+    desired: Json | None = None
+    desired_of: tuple[Any, ...] = (None, None, None, "")
+    judged: bool | None = None
+    judged_by: tuple[Any, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Reading:
+    """References of the pod (ConfigMaps, Secrets, tokens, ...). Written by resolution.
+
+    task:       reads them; generation: of the pod that they are read for
+    references_changed, services_changed: there may be newer ones
+    """
+
+    task: asyncio.Task[References] | None = None
+    generation: int | None = None
+    references_changed: bool = False
+    services_changed: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Leaving:
+    """How far the pod's end has come. Written by executor. Times are time.monotonic()."""
+
+    stop_sent_at: float = 0.0
     archived: bool = False
     archive_tries: int = 0
     api_deleted: bool = False
-    stats: Json | None = None
-    event_relay: AgentEventRelay | None = None
-    ack_seq: int = 0
-    ack_timer: asyncio.TimerHandle | None = None
+
+
+@dataclass(eq=False)
+class PodRecord:
+    """One pod, keyed by UID. Written by controller, but for its parts. Times are time.monotonic() unless said
+    otherwise.
+
+    pod:          the API object as last seen; `exists` turns False when the API deleted it
+    start_time:   status.startTime
+    ending_since: when the pod was first seen deleted or with a terminal phase; 0.0 before
+    forgotten:    the controller has removed the record; tasks that still run for it clean up after themselves
+    lost:         why the pod counts as lost although its instance does not say so (OwnedInstance.lost)
+    """
+
+    uid: str
+    node: str
+    pod: Json
+    exists: bool = True
+    bound_at: float = 0.0
+    start_time: str = ""
+    ending_since: float = 0.0
+    forgotten: bool = False
+    lost: str = ""
+    first: FirstSight = FirstSight()
+    admission: Admission = field(default_factory=Admission)
+    assignment: Assignment = field(default_factory=Assignment)
+    report: Report = field(default_factory=Report)
+    publication: Publication = field(default_factory=Publication)
+    judgement: Judgement = field(default_factory=Judgement)
+    reading: Reading = field(default_factory=Reading)
+    leaving: Leaving = field(default_factory=Leaving)
+    events: AgentEvents | None = None
 
     @property
     def namespace(self) -> str:
@@ -156,24 +276,66 @@ class PodRecord:
 
     @property
     def phase(self) -> str:
-        """The newest phase known: of `status`, or the first one of the API."""
-        if self.first_ended is not None:
-            return self.first_phase
-        return str((self.status or {}).get("phase") or self.first_phase)
+        """The newest phase known: of the report, or the first one of the API."""
+        if self.first.ended is not None:
+            return self.first.phase
+        return str((self.report.status or {}).get("phase") or self.first.phase)
+
+    @property
+    def owned(self) -> OwnedInstance | None:
+        return self.assignment.owned
+
+    @property
+    def instance(self) -> Instance | None:
+        """The pod's instance as the cloud described it, None while there is none."""
+        owned = self.assignment.owned
+        return owned.described if owned is not None else None
 
     @property
     def has_instance(self) -> bool:
         """Whether an instance exists or may exist: it runs or costs money."""
-        return self.instance is not None and not self.instance.state.is_terminated and not self.terminated
+        owned = self.assignment.owned
+        return owned is not None and owned.is_live
 
-    def close_event_relay(self) -> None:
+    @property
+    def session(self) -> AgentSession | None:
+        owned = self.assignment.owned
+        return owned.link.session if owned is not None else None
+
+    @property
+    def sent(self) -> Sent:
+        """What the agent has; nothing while there is no instance."""
+        owned = self.assignment.owned
+        return owned.sent if owned is not None else _NOTHING_SENT
+
+    @property
+    def tables(self) -> list[TableFlow]:
+        owned = self.assignment.owned
+        return owned.tables if owned is not None else []
+
+    @property
+    def loss(self) -> str:
+        """Why the pod counts as lost, "" while it does not."""
+        owned = self.assignment.owned
+        return self.lost or (owned.lost if owned is not None else "")
+
+    @property
+    def boot_failed(self) -> str:
+        owned = self.assignment.owned
+        return owned.boot_failed if owned is not None else ""
+
+    def is_wanting(self) -> bool:
+        """Whether the pod needs an instance that it does not have."""
+        return self.exists and not (self.forgotten or self.report.concluded or self.deleting)
+
+    def close_events(self) -> None:
         """Acknowledge no more events: their agent is not this pod's any more."""
-        if self.event_relay is not None:
-            self.event_relay.close()
-        if self.ack_timer is not None:
-            self.ack_timer.cancel()
-        self.event_relay, self.ack_seq, self.ack_timer = None, 0, None
+        if self.events is not None:
+            self.events.close()
+            self.events = None
 
+
+_NOTHING_SENT = Sent()
 
 OnEvent = Callable[[PodRecord, str, EventReason, str], None]
 """(record, event type, reason, message): records an event on the pod."""

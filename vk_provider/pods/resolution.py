@@ -31,30 +31,30 @@ class ReferenceResolver:
 
     def start(self, record: PodRecord) -> None:
         """Start to read unless a reading is running."""
-        if record.resolving is not None:
+        if record.reading.task is not None:
             return
-        record.references_changed = False
-        record.resolving_for = record.pod["metadata"].get("generation")
+        record.reading.references_changed = False
+        record.reading.generation = record.pod["metadata"].get("generation")
         self._store.subscribe(record.pod, lambda: self._changed(record), lambda: self._services_changed(record))
-        record.resolving = asyncio.create_task(self._resolve(record), name=f"references {record.uid}")
-        record.resolving.add_done_callback(lambda task: self._done(record, task))
+        record.reading.task = asyncio.create_task(self._resolve(record), name=f"references {record.uid}")
+        record.reading.task.add_done_callback(lambda task: self._done(record, task))
 
     def take(self, record: PodRecord) -> References | None:
         """The references of the newest spec; None while they are being read: the worker is woken then."""
-        task = record.resolving
+        task = record.reading.task
         if task is not None and not task.done():
             return None
-        record.resolving = None
-        if task is None or task.cancelled() or record.resolving_for != record.pod["metadata"].get("generation"):
+        record.reading.task = None
+        if task is None or task.cancelled() or record.reading.generation != record.pod["metadata"].get("generation"):
             self.start(record)
             return None
-        if record.references_changed:
+        if record.reading.references_changed:
             self.start(record)  # return what was read; the change follows
         return task.result()
 
     def _done(self, record: PodRecord, task: asyncio.Task[References]) -> None:
         """Wake the worker, which waits for the references once there is a session, and with a Pending status."""
-        waits = record.session is not None or time.monotonic() >= record.pending_due
+        waits = record.session is not None or time.monotonic() >= record.publication.pending_due
         if waits and not task.cancelled():
             self._wake(record.uid)
 
@@ -68,23 +68,23 @@ class ReferenceResolver:
             await asyncio.sleep(backoff.next_delay_s())
 
     def _changed(self, record: PodRecord) -> None:
-        record.references_changed = True
+        record.reading.references_changed = True
         self._wake(record.uid)
 
     def _services_changed(self, record: PodRecord) -> None:
-        record.services_changed = True
+        record.reading.services_changed = True
         self._wake(record.uid)
 
     def services(self, record: PodRecord) -> list[Json] | None:
         """For the pod's environment; None before they are known."""
-        record.services_changed = False
+        record.reading.services_changed = False
         return self._store.services.entries(record.pod)
 
     def release(self, record: PodRecord) -> None:
         """Stop reading and following the pod's references."""
-        if record.resolving is not None:
-            record.resolving.cancel()
-            record.resolving = None
+        if record.reading.task is not None:
+            record.reading.task.cancel()
+            record.reading.task = None
         self._store.release(record.uid)
 
 

@@ -38,13 +38,17 @@ class RecordHandle:
 
     @property
     def status(self) -> Json:
-        return self._record.status or self._record.pod.get("status") or {}
+        return self._record.report.status or self._record.pod.get("status") or {}
 
     @property
     def instance(self) -> Instance | None:
         """Only an instance whose agent was given the pod."""
         record = self._record
-        if not record.has_instance or record.archived or not (record.status_from_agent or record.session is not None):
+        if (
+            not record.has_instance
+            or record.leaving.archived
+            or not (record.report.from_agent or record.session is not None)
+        ):
             return None
         return record.instance
 
@@ -54,7 +58,7 @@ class RecordHandle:
 
     @property
     def stats(self) -> Any:
-        return self._record.stats
+        return self._record.report.stats
 
 
 class ControllerPods:
@@ -69,8 +73,8 @@ class ControllerPods:
             if record.node == node and record.exists:
                 shown = record.pod
                 with contained(f"the status of pod {record.uid}"):
-                    if record.status is not None:
-                        shown = {**record.pod, "status": {**(record.pod.get("status") or {}), **record.status}}
+                    if record.report.status is not None:
+                        shown = {**record.pod, "status": {**(record.pod.get("status") or {}), **record.report.status}}
                 yield shown
 
     def find(self, namespace: str, name: str, uid: str | None) -> RecordHandle | None:

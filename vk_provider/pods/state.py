@@ -9,7 +9,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.podmodel.conditions import find_end
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.reconcile import ORPHAN_STOP_LIMIT_S, PodState
-from vk_provider.pods.record import PodRecord
+from vk_provider.pods.record import FirstSight, PodRecord
 from vk_provider.pods.status_patch import compute_desired, is_published, keep_transition_times
 from vk_provider.pods.transitions import keep_final_ends
 
@@ -31,40 +31,41 @@ READING_PATIENCE_S = 10.0
 
 def compute_state(record: PodRecord, now: float, agent_grace_s: float, *, node_known: bool = True) -> PodState:
     """The facts of one record. agent_grace_s: how long an agent may be silent before its pod is not Ready any more."""
-    started = record.status_from_agent or record.first_started
+    started = record.report.from_agent or record.first.started
     given = is_given(record)
+    owned, sent = record.assignment.owned, record.sent
     # A terminal phase in the API does not mean that the containers have terminated, if an agent was given the pod.
-    ended_unseen = record.first_ended is not None and not given
+    ended_unseen = record.first.ended is not None and not given
     return PodState(
         exists=record.exists,
         deleting=record.deleting,
         node_known=node_known,
-        admitted=record.admitted or record.instance is not None,
-        held=bool(record.hold),
-        launching=record.launching is not None,
+        admitted=record.admission.admitted or owned is not None,
+        held=bool(record.admission.hold),
+        launching=record.assignment.demand is not None,
         has_instance=record.has_instance,
-        lost=bool(record.lost),
+        lost=bool(record.loss),
         boot_failed=bool(record.boot_failed),
-        attempts_left=record.attempt + 1 < MAX_ATTEMPTS,
-        connected=record.session is not None,
-        connecting=record.connection is not None and not record.connection.done(),
+        attempts_left=record.assignment.attempt + 1 < MAX_ATTEMPTS,
+        connected=owned is not None and owned.link.session is not None,
+        connecting=owned is not None and owned.link.task is not None,
         silent=_silent_s(record, now) >= agent_grace_s,
-        not_ready=record.not_ready is not None,
+        not_ready=record.report.not_ready is not None,
         given=given,
-        sent=record.sent_fingerprint is not None
-        and record.resolving is None
-        and not record.references_changed
-        and not record.services_changed
-        and record.sent_fingerprint == compute_fingerprint(record),
+        sent=sent.fingerprint is not None
+        and record.reading.task is None
+        and not record.reading.references_changed
+        and not record.reading.services_changed
+        and sent.fingerprint == compute_fingerprint(record),
         has_status=started,
         terminal=record.phase in TERMINAL_PHASES,
-        finished=record.finished or ended_unseen,
+        finished=record.report.finished or ended_unseen,
         published=is_current(record) or now < _restore_due(record),
         unaccepted=is_unaccepted(record, now),
-        api_deleted=record.api_deleted,
-        pending_due=record.published is None and (now >= _pending_due(record) or _ended_by_others(record)),
-        archived=record.archived,
-        stop_waited_s=now - record.stop_sent_at if record.stop_sent_at else None,
+        api_deleted=record.leaving.api_deleted,
+        pending_due=record.publication.held is None and (now >= _pending_due(record) or _ended_by_others(record)),
+        archived=record.leaving.archived,
+        stop_waited_s=now - record.leaving.stop_sent_at if record.leaving.stop_sent_at else None,
     )
 
 
@@ -74,16 +75,18 @@ def next_look_s(record: PodRecord, seen: PodState, seen_at: float, now: float, a
     What became due after `seen_at`, when the state was computed, was not acted on: 0, look again.
     """
     due = []
-    if not record.exists and record.stop_sent_at:
-        due.append(record.stop_sent_at + ORPHAN_STOP_LIMIT_S)
-    if record.silent_since and record.session is None and not seen.silent:
-        due.append(record.silent_since + agent_grace_s)
+    if not record.exists and record.leaving.stop_sent_at:
+        due.append(record.leaving.stop_sent_at + ORPHAN_STOP_LIMIT_S)
+    if record.report.silent_since and record.session is None and not seen.silent:
+        due.append(record.report.silent_since + agent_grace_s)
     overdue_at = _overdue_at(record)
     if overdue_at is not None:
         due.append(overdue_at)
-    waits_for_status = record.published is None and not record.hold and record.phase not in TERMINAL_PHASES
+    waits_for_status = (
+        record.publication.held is None and not record.admission.hold and record.phase not in TERMINAL_PHASES
+    )
     if waits_for_status and not seen.pending_due:
-        due.append(record.pending_due if seen_at < record.pending_due else _pending_due(record))
+        due.append(record.publication.pending_due if seen_at < record.publication.pending_due else _pending_due(record))
     if seen_at < _restore_due(record):
         due.append(_restore_due(record))
     return max(0.0, min(due) - now) if due else None
@@ -91,31 +94,34 @@ def next_look_s(record: PodRecord, seen: PodState, seen_at: float, now: float, a
 
 def note_first(record: PodRecord) -> None:
     """Take from the API's status what only counts when the pod is seen for the first time."""
-    record.first_phase = record.api_phase
-    record.first_started = has_started(record.pod)
-    record.first_ended = find_end(record.pod.get("status") or {})
+    status = record.pod.get("status") or {}
+    record.first = FirstSight(record.api_phase, find_end(status), has_started(record.pod))
 
 
 def _ended_by_others(record: PodRecord) -> bool:
     """Whether a pod without a status of its own has a terminal phase of another writer."""
-    return record.first_ended is None and record.api_phase in TERMINAL_PHASES
+    return record.first.ended is None and record.api_phase in TERMINAL_PHASES
 
 
 def _restore_due(record: PodRecord) -> float:
     """When a status that another writer changed may be put right: at once, and again after RESTORE_INTERVAL_S."""
-    return record.restored_at + RESTORE_INTERVAL_S if record.restoring and record.restored_at else 0.0
+    return (
+        record.publication.restored_at + RESTORE_INTERVAL_S
+        if record.publication.restoring and record.publication.restored_at
+        else 0.0
+    )
 
 
 def is_unaccepted(record: PodRecord, now: float) -> bool:
     """Whether the API server, which answers, has not accepted the newest status for too long."""
-    return bool(record.unaccepted_since) and now - record.unaccepted_since >= UNACCEPTED_LIMIT_S
+    return bool(record.publication.unaccepted_since) and now - record.publication.unaccepted_since >= UNACCEPTED_LIMIT_S
 
 
 def _pending_due(record: PodRecord) -> float:
     """When a Pending status is published. Not at once while the pod waits for reads of the API server: in a burst the
     PATCH would only join the queue that those wait in."""
-    reading = record.resolving is not None and (record.session is not None or not record.resolving.done())
-    return record.pending_due + (READING_PATIENCE_S if reading else 0.0)
+    reading = record.reading.task is not None and (record.session is not None or not record.reading.task.done())
+    return record.publication.pending_due + (READING_PATIENCE_S if reading else 0.0)
 
 
 def is_overdue(record: PodRecord, now: float) -> bool:
@@ -126,26 +132,27 @@ def is_overdue(record: PodRecord, now: float) -> bool:
 
 def _overdue_at(record: PodRecord) -> float | None:
     ending = record.deleting or record.phase in TERMINAL_PHASES
-    if not (ending and record.has_instance and is_given(record)) or record.finished or record.lost:
+    if not (ending and record.has_instance and is_given(record)) or record.report.finished or record.loss:
         return None
-    if record.session is not None or not record.silent_since:
+    if record.session is not None or not record.report.silent_since:
         return None
     if record.deleting:
         grace_s = float(record.pod["metadata"].get("deletionGracePeriodSeconds") or 0)
     else:
         grace_s = float(record.pod["spec"].get("terminationGracePeriodSeconds", DEFAULT_GRACE_S))
-    return max(record.silent_since, record.ending_since) + grace_s + DELETION_OVERDUE_S
+    return max(record.report.silent_since, record.ending_since) + grace_s + DELETION_OVERDUE_S
 
 
 def _silent_s(record: PodRecord, now: float) -> float:
-    return now - record.silent_since if record.silent_since and record.session is None else 0.0
+    return now - record.report.silent_since if record.report.silent_since and record.session is None else 0.0
 
 
 def is_given(record: PodRecord) -> bool:
     """Whether an agent was given the pod, by this process or perhaps by an earlier one: containers may run."""
-    if record.status_from_agent or record.sent_fingerprint is not None or record.first_started:
+    if record.report.from_agent or record.sent.fingerprint is not None or record.first.started:
         return True
-    return record.handover_unknown and not record.boot_failed
+    owned = record.owned
+    return owned is not None and owned.handover_unknown and not owned.boot_failed
 
 
 def has_started(pod: Json) -> bool:
@@ -176,66 +183,68 @@ def compute_fingerprint(record: PodRecord) -> Any:
         metadata.get("labels"),
         metadata.get("annotations"),
         conditions,
-        record.first_ended is not None,
+        record.first.ended is not None,
     )
 
 
 def desired_status(record: PodRecord) -> Json | None:
     """The status that the API server should hold (owned_status); None while there is nothing to publish."""
-    return _desired_beside(record, record.published)
+    return _desired_beside(record, record.publication.held)
 
 
 def _desired_beside(record: PodRecord, held: Json | None) -> Json | None:
     """The desired status if the API server held `held`."""
-    status = record.status
-    if status is None and record.not_ready is not None:
+    status = record.report.status
+    if status is None and record.report.not_ready is not None:
         status = held
     if status is None:
         return None
     # Asked for several times for each status: what it is made of is replaced, never changed.
-    known, ended, not_ready, start_time = record.desired_of
+    kept = record.judgement
+    known, ended, not_ready, start_time = kept.desired_of
     if (
-        record.desired is None
+        kept.desired is None
         or known is not status
-        or ended is not record.first_ended
-        or not_ready is not record.not_ready
+        or ended is not record.first.ended
+        or not_ready is not record.report.not_ready
         or start_time is not record.start_time
     ):
-        desired = compute_desired(status, record.first_ended, record.not_ready)
+        desired = compute_desired(status, record.first.ended, record.report.not_ready)
         if record.start_time:
             desired["startTime"] = record.start_time
-        record.desired = desired
-        record.desired_of = (status, record.first_ended, record.not_ready, record.start_time)
-    return keep_final_ends(record.pod, held, record.desired)
+        kept.desired = desired
+        kept.desired_of = (status, record.first.ended, record.report.not_ready, record.start_time)
+    return keep_final_ends(record.pod, held, kept.desired)
 
 
 def is_current(record: PodRecord) -> bool:
     """Whether the API server holds our newest status, or has refused just that one."""
     # Asked for in every pass over the record: what it is judged by is replaced, never changed.
+    kept = record.judgement
     judged_by = (
-        record.published,
-        record.status,
-        record.first_ended,
-        record.not_ready,
+        record.publication.held,
+        record.report.status,
+        record.first.ended,
+        record.report.not_ready,
         record.start_time,
-        record.refused,
+        record.publication.refused,
         record.pod["metadata"].get("generation") or record.pod,
     )
-    if record.judged is None or any(map(operator.is_not, judged_by, record.judged_by)):
-        record.judged = _is_current_beside(record, record.published)
-        record.judged_by = judged_by
-    return record.judged
+    if kept.judged is None or any(map(operator.is_not, judged_by, kept.judged_by)):
+        kept.judged = _is_current_beside(record, record.publication.held)
+        kept.judged_by = judged_by
+    return kept.judged
 
 
 def is_restoring(record: PodRecord, before: Json | None) -> bool:
     """Whether the API server does not hold our newest status any more: it did while it held `before`."""
-    if record.published == before:
-        return record.restoring
+    if record.publication.held == before:
+        return record.publication.restoring
     return _is_current_beside(record, before) and not is_current(record)
 
 
 def _is_current_beside(record: PodRecord, held: Json | None) -> bool:
     desired = _desired_beside(record, held)
-    if desired is None or desired == record.refused:
+    if desired is None or desired == record.publication.refused:
         return True
     return is_published(held, keep_transition_times(desired, held, ""))

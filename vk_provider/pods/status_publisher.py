@@ -1,7 +1,7 @@
 """Publishes a pod's status: one PATCH at a time, from the published to the desired status.
 
-`record.published` is taken from the newest answer or watch event of the API server, never from the PATCH that was sent:
-another writer may have changed the status, and its event may arrive before the answer to our PATCH.
+`record.publication.held` is taken from the newest answer or watch event of the API server, never from the PATCH that
+was sent: another writer may have changed the status, and its event may arrive before the answer to our PATCH.
 """
 
 from __future__ import annotations
@@ -60,25 +60,25 @@ class StatusPublisher:
             await self._patch(record, status)
         except KubeApiError as error:
             if error.is_not_found or (error.is_conflict and "uid" in str(error).lower()):
-                record.published = status  # the pod is gone, or another one has its name
+                record.publication.held = status  # the pod is gone, or another one has its name
                 return
             if error.is_invalid:
                 await self._fall_back(record, desired, error)
                 return
             self._note_unaccepted(record, error)
             raise
-        record.refused = None
-        if record.restoring:
-            record.restoring, record.restored_at = False, time.monotonic()
-        record.unaccepted_since, record.unaccepted_reported = 0.0, False
-        if status.get("phase") == "Running" and not record.reached_running:
-            record.reached_running = True
+        record.publication.refused = None
+        if record.publication.restoring:
+            record.publication.restoring, record.publication.restored_at = False, time.monotonic()
+        record.publication.unaccepted_since, record.publication.unaccepted_reported = 0.0, False
+        if status.get("phase") == "Running" and not record.publication.reached_running:
+            record.publication.reached_running = True
             self._metrics.running_seconds.observe(time.monotonic() - record.bound_at)
 
     async def _patch(self, record: PodRecord, status: Json) -> None:
-        patch = build_status_patch(record.uid, record.published, status)
+        patch = build_status_patch(record.uid, record.publication.held, status)
         if not patch["status"]:
-            record.published = status
+            record.publication.held = status
             return
         try:
             answer = await self._client.patch_strategic(pod_path(record.namespace, record.name, "status"), patch)
@@ -89,8 +89,8 @@ class StatusPublisher:
         held = owned_status(answer.get("status") or {})
         named = {(name, "") for name in patch["status"]}
         named |= {("conditions", item["type"]) for item in patch["status"].get("conditions") or []}
-        kept = {key: value for key, value in record.altered.items() if key not in named}
-        record.altered = kept | find_altered(patch["status"], status, held)
+        kept = {key: value for key, value in record.publication.altered.items() if key not in named}
+        record.publication.altered = kept | find_altered(patch["status"], status, held)
         note_held(record, answer, status)
 
     async def _fall_back(self, record: PodRecord, desired: Json, error: KubeApiError) -> None:
@@ -100,24 +100,26 @@ class StatusPublisher:
         if desired.get("phase") in TERMINAL_PHASES and record.api_phase not in TERMINAL_PHASES:
             minimal = {name: desired[name] for name in _MINIMAL_FIELDS if desired.get(name)}
             try:
-                await self._patch(record, {**(record.published or {}), **minimal})
+                await self._patch(record, {**(record.publication.held or {}), **minimal})
             except KubeApiError as again:
                 if not (again.is_invalid or again.is_not_found or again.is_conflict):
                     self._note_unaccepted(record, again)
                     raise
                 log.error("pod %s: its phase %s is refused, too: %s", record.key, desired["phase"], again)
         # The next status is compared with what the API server holds, not with what it refused.
-        record.refused = desired
+        record.publication.refused = desired
 
     def _note_unaccepted(self, record: PodRecord, error: KubeApiError) -> None:
         now = time.monotonic()
         if error.status in _OUTAGE:
-            record.unaccepted_since = 0.0
+            record.publication.unaccepted_since = 0.0
             return
-        record.unaccepted_since = record.unaccepted_since or now
-        if is_unaccepted(record, now) and not record.unaccepted_reported:
-            record.unaccepted_reported = True
-            text = f"the pod's status has not been accepted for {now - record.unaccepted_since:.0f} s: {error}"
+        record.publication.unaccepted_since = record.publication.unaccepted_since or now
+        if is_unaccepted(record, now) and not record.publication.unaccepted_reported:
+            record.publication.unaccepted_reported = True
+            text = (
+                f"the pod's status has not been accepted for {now - record.publication.unaccepted_since:.0f} s: {error}"
+            )
             log.error("pod %s: %s", record.key, text)
             self._event(record, "Warning", eventreasons.FAILED_STATUS, text)
 
@@ -128,14 +130,14 @@ def note_held(record: PodRecord, pod: Json, sent: Json | None = None) -> None:
     sent: the status of the PATCH that this answers
     """
     version = resource_version(pod)
-    if version < record.published_version:
+    if version < record.publication.version:
         return
-    record.published_version = version
-    held = as_sent(owned_status(pod.get("status") or {}), record.altered)
+    record.publication.version = version
+    held = as_sent(owned_status(pod.get("status") or {}), record.publication.altered)
     # A status that says the same stays the same object: it is judged once (state.is_current), and each pod's is kept
     # once, as what was sent shares its parts with the agent's status.
-    known = record.published if sent is None else sent
-    record.published = known if known is not None and is_same_status(held, known) else held
+    known = record.publication.held if sent is None else sent
+    record.publication.held = known if known is not None and is_same_status(held, known) else held
 
 
 def resource_version(pod: Json) -> int:
@@ -145,9 +147,9 @@ def resource_version(pod: Json) -> int:
 
 
 def _complete(record: PodRecord, desired: Json) -> Json:
-    status = dict(keep_transition_times(desired, record.published, format_time()))
-    if record.selection_message:
+    status = dict(keep_transition_times(desired, record.publication.held, format_time()))
+    if record.assignment.message:
         generation = int(record.pod["metadata"].get("generation") or 0)
-        condition = instance_condition(record.selection_message, generation, record.start_time)
+        condition = instance_condition(record.assignment.message, generation, record.start_time)
         status["conditions"] = [*status.get("conditions", []), condition]
     return status

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from vk_provider.cloud.base import Offering
+from vk_provider.cloud.base import Offering, OfferingKey
 from vk_provider.jsontypes import Json
 from vk_provider.sizing.need import GPU, Need, compute_need, format_cpu, format_memory
 from vk_provider.sizing.preferences import Preferences
 from vk_provider.sizing.requirement import CAPACITY_TYPE, LABELS, Requirements, find_requirements, offering_label
-
-OfferingKey = tuple[str, str, str]
-"""(instance type, zone, capacity type), as cloud.unavailable keeps them."""
 
 _NAMES = dict(zip(LABELS, ("architecture", "instance type", "zone", "capacity type"), strict=True))
 MAX_ALTERNATIVES = 10
@@ -26,12 +24,14 @@ class Selection:
     """The offering to launch; `alternatives` are the next best, for when the cloud lacks capacity.
 
     message: the reason of the choice, for an event and a pod condition
+    asked:   digest of what was asked for, the same whatever is available at the moment
     """
 
     offering: Offering
     alternatives: tuple[Offering, ...]
     disk_bytes: int
     message: str
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,24 @@ def _select(
             return Refusal(reason, f"No instance fits: {each.explain(left)} ({considered})", each.name, retryable)
         left = passed
     chosen = left[0]
-    return Selection(chosen, tuple(left[1 : 1 + MAX_ALTERNATIVES]), need.disk_bytes, _explain(chosen, left, need))
+    asked = hashlib.sha256(repr((need, requirements, preferences)).encode()).hexdigest()
+    others = tuple(left[1 : 1 + MAX_ALTERNATIVES])
+    return Selection(chosen, others, need.disk_bytes, _explain(chosen, left, need), asked)
+
+
+def explain_choice(selection: Selection, key: OfferingKey) -> str:
+    """The reason, where the cloud has taken one of the alternatives, or an earlier choice, instead."""
+    chosen = selection.offering
+    if key == (chosen.instance_type, chosen.zone, chosen.capacity_type):
+        return selection.message
+    for other in selection.alternatives:
+        if key == (other.instance_type, other.zone, other.capacity_type):
+            return (
+                f"Selected {other.instance_type} ({format_cpu(other.cpu_milli)} CPU, "
+                f"{format_memory(other.memory_bytes)}) {other.capacity_type} in {other.zone} at "
+                f"${other.price_per_hour:.4f} per hour: the cloud had no capacity for cheaper ones"
+            )
+    return f"Selected {key[0]} {key[2]} in {key[1]}, which was launched for an equal pod"
 
 
 def _build_filters(

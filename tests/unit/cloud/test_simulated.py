@@ -8,11 +8,10 @@ import pytest
 from tests.launching import launch_each
 from tests.listener import Listener
 from vk_provider.agentclient.session import Slot
-from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest
+from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest, offering_key
 from vk_provider.cloud.listing import list_owned
 from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
 from vk_provider.cloud.simulated.connector import SimulatedConnector
-from vk_provider.cloud.unavailable import offering_key
 from vk_provider.errors import AgentError, AgentUnreachableError, CapacityError, CloudError
 from vk_provider.wire import routes
 

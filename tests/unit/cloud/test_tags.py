@@ -8,9 +8,8 @@ import pytest
 
 from vk_provider.cloud import base
 from vk_provider.cloud.tags import build_group_tags, build_pod_tags, check_tags
-from vk_provider.cloud.unavailable import UnavailableOfferings
 from vk_provider.cloud.userdata import encode_user_data
-from vk_provider.errors import BadStartError, CapacityError, CloudRequestError
+from vk_provider.errors import BadStartError, CloudRequestError
 from vk_provider.settings import load_settings
 
 GROUP = {"owner": "c1", "node": "n", "namespace": "ns", "group": "g"}
@@ -47,19 +46,6 @@ def test_user_data_is_limited_before_base64() -> None:
     assert base64.b64decode(encode_user_data("x" * 16384)) == b"x" * 16384
     with pytest.raises(CloudRequestError, match="16385 bytes"):
         encode_user_data("x" * 16385)
-
-
-def test_an_offering_without_capacity_is_avoided_for_a_while() -> None:
-    now = [100.0]
-    cache = UnavailableOfferings(lambda: now[0], ttl_s=10)
-    one = base.Offering("t", "a", "spot", "amd64", 1, 1, 1.0)
-    two = base.Offering("t", "b", "spot", "amd64", 1, 1, 1.0)
-    cache.mark_error(CapacityError("none", zone="b"), one)
-    cache.mark(one)
-    assert one in cache and two in cache
-    assert cache.keys() == {("t", "a", "spot"), ("t", "b", "spot")}
-    now[0] = 110.5
-    assert one not in cache and cache.keys() == frozenset()
 
 
 @pytest.mark.parametrize("owner", ["", "a;b", "x" * 257])

@@ -15,6 +15,7 @@ from vk_provider.errors import AgentUnreachableError, KubeApiError
 from vk_provider.explain.document import Explanation
 from vk_provider.explaining.explainer import NetExplainer
 from vk_provider.explaining.sources import Sources
+from vk_provider.instances.instance import OwnedInstance
 from vk_provider.jsontypes import Json
 from vk_provider.kube.paths import PODS
 from vk_provider.netpolicy.index import PolicyIndex
@@ -76,7 +77,7 @@ class World:
             address6 = later[0] if later else ""
             own6 = address6 if spec.get("hostNetwork") or not later else f"fd00:172::{len(self.records) + 1}"
             own = address if spec.get("hostNetwork") else instance_address or f"172.16.0.{len(self.records) + 1}"
-            record.instance = Instance(
+            described = Instance(
                 f"i-{uid}",
                 InstanceState.RUNNING,
                 "t",
@@ -89,8 +90,10 @@ class World:
                 primary_ipv6=own6,
                 pod_ipv6=address6,
             )
-        record.status = {"phase": pod["status"]["phase"]}
-        record.session = object() if answers else None  # type: ignore[assignment]
+            owned = OwnedInstance(described)
+            owned.link.session = object() if answers else None  # type: ignore[assignment]
+            record.assignment.take(owned)
+        record.report.provide({"phase": pod["status"]["phase"]})
         self.records[uid] = record
         if pod["status"]["phase"] not in TERMINATED:
             self.index.follow(uid, pod)

@@ -650,7 +650,9 @@ async def test_an_answer_comes_without_the_agent_too(world: World) -> None:
     assert explanation["notes"] == [
         "no route to host: what is said here is what was compiled for it, not what its kernel has"
     ]
-    world.records["client"].session = None
+    owned = world.records["client"].owned
+    assert owned is not None
+    owned.link.session = None
     assert "has no session" in (await world.explain("client", "pod/server:80"))["source"]["agent"]
 
 

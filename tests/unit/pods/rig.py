@@ -20,10 +20,13 @@ from vk_provider.cloud.simulated.agent import SimulatedAgent
 from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
 from vk_provider.cloud.simulated.connector import SimulatedConnector, SimulatedResponse
 from vk_provider.errors import AgentUnreachableError
+from vk_provider.instances.metrics import InstanceMetrics
+from vk_provider.instances.room import Doors, Instances
 from vk_provider.jsontypes import Json
 from vk_provider.pods.archive import ArchiveLimits, LogArchive
-from vk_provider.pods.build import build_controller
+from vk_provider.pods.build import Cluster, Network, build_controller, build_room
 from vk_provider.pods.controller import PodController
+from vk_provider.pods.executor import Logs
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import PodRecord
 from vk_provider.serviceproxy.hostport import HostPort
@@ -184,35 +187,40 @@ class World:
         self.host_ports: list[tuple[str, str, tuple[HostPort, ...]]] = []
         self.node: Json | None = {"metadata": {"labels": {}}, "status": {"allocatable": {"cpu": "100", "pods": "50"}}}
         self.controller: PodController
+        self.room: Instances
         self.runtime = InstanceRuntime("containerd", "1.6.20")
         self._names = itertools.count(1)
         self._daemonsets = daemonsets
 
     async def start(self, *, adopt: bool = True) -> list[Instance]:
         """A new provider process; returns the surplus instances."""
-        self.controller = build_controller(
-            settings=Settings(
-                nodes=self.settings.nodes,
-                cloud=CloudSettings(
-                    backend="simulated",
-                    owner=OWNER,
-                    boot_timeout_s=self.boot_timeout_s,
-                    agent_monitor_grace_s=self.agent_monitor_grace_s,
-                ),
+        settings = Settings(
+            nodes=self.settings.nodes,
+            cloud=CloudSettings(
+                backend="simulated",
+                owner=OWNER,
+                boot_timeout_s=self.boot_timeout_s,
+                agent_monitor_grace_s=self.agent_monitor_grace_s,
             ),
-            client=self.api,  # type: ignore[arg-type]
-            cloud=self.cloud,
-            connector=self.connector,
-            references=self.references,  # type: ignore[arg-type]
-            recorder=self.recorder,  # type: ignore[arg-type]
-            archive=self.archive,
-            offerings=await self.cloud.describe_offerings(),
-            runtime=self.runtime,
-            metrics=PodMetrics(CollectorRegistry()),
-            nodes=lambda name: self.node,
-            boot_data=lambda token: (f"generation/{token}", self.user_data),
-            tables=lambda record: self.tables,
-            on_host_ports=lambda node, pod, ports: self.host_ports.append((node, pod, ports)),
+        )
+        registry = CollectorRegistry()
+        self.room = build_room(
+            settings,
+            Doors(self.cloud, await self.cloud.describe_offerings(), self.connector),
+            lambda token: (f"generation/{token}", self.user_data),
+            InstanceMetrics(registry),
+        )
+        self.controller = build_controller(
+            settings,
+            Cluster(self.api, self.references, self.recorder, lambda name: self.node),  # type: ignore[arg-type]
+            self.room,
+            Logs(self.archive, self.connector),
+            Network(
+                lambda record: self.tables,
+                lambda node, pod, ports: self.host_ports.append((node, pod, ports)),
+            ),
+            self.runtime,
+            PodMetrics(registry),
         )
         instances = await list_owned(self.cloud)
         for pod in self.api.pods.values():
@@ -251,7 +259,12 @@ class World:
         return [item for item in self.cloud._instances.values() if not item.state.is_terminated]
 
     def live_of(self, pod: Json) -> list[Instance]:
-        return [item for item in self.live() if item.tags["vk-provider/pod-uid"] == pod["metadata"]["uid"]]
+        """By tag, or by what the provider says: a launch for many pods has no tags of one."""
+        uid = pod["metadata"]["uid"]
+        given = {each.instance_id for each in self.room.table.owned.values() if each.pod_uid == uid}
+        return [
+            item for item in self.live() if item.tags.get("vk-provider/pod-uid") == uid or item.instance_id in given
+        ]
 
     async def until(self, condition: Callable[[], Any], limit_s: float = 5.0) -> None:
         """Wait for what other tasks do."""

@@ -25,11 +25,11 @@ async def hang(*_: Any, **__: Any) -> Any:
 async def is_admitted(world: World, pod: Json) -> None:
     def admitted() -> bool:
         record = world.record(pod)
-        return record is not None and record.admitted
+        return record is not None and record.admission.admitted
 
     await world.until(admitted)
     record = world.record(pod)
-    assert record is not None and not record.finished, record.status
+    assert record is not None and not record.report.finished, record.report.status
 
 
 async def test_the_place_of_a_deleted_pod_is_free_although_its_instance_cannot_be_terminated_yet(world: World) -> None:
@@ -69,9 +69,11 @@ async def test_the_place_of_a_pod_is_free_once_its_end_is_published_although_its
     world.api.mark_deleting(victim)
     await world.settle()
     record = world.record(victim)
-    assert record is not None and record.status is not None
-    ended = {**record.status, "phase": "Failed"}
-    world.controller.receive(record, {"type": "status", "podUID": record.uid, "status": ended, "finished": False})
+    assert record is not None and record.report.status is not None
+    ended = {**record.report.status, "phase": "Failed"}
+    world.controller.agents.receive(
+        record, {"type": "status", "podUID": record.uid, "status": ended, "finished": False}
+    )
     await world.until(lambda: world.api.status(victim)["phase"] == "Failed")
     await is_admitted(world, world.api.add(world.pod()))
 

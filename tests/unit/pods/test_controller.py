@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.launching import tags_of_pod
-from vk_provider.cloud.base import InstancePage, LaunchRequest
-from vk_provider.cloud.unavailable import offering_key
+from vk_provider.cloud.base import InstancePage, LaunchRequest, offering_key
 from vk_provider.errors import KubeApiError
+from vk_provider.instances import links, missing, table
 from vk_provider.jsontypes import Json
-from vk_provider.pods import connection, controller, missing, state
+from vk_provider.pods import agent_events, controller, state
 from vk_provider.pods.record import PodRecord
 
 from .rig import NODE, OWNER, World
@@ -23,9 +23,10 @@ from .rig import NODE, OWNER, World
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(controller, "PENDING_STATUS_AFTER_S", 0.05)
-    monkeypatch.setattr(connection, "FATE_INTERVAL_S", 0.02)
-    monkeypatch.setattr(connection, "UNKNOWN_GRACE_S", 0.0)
-    monkeypatch.setattr(connection, "DIAL_MAX_S", 0.05)
+    monkeypatch.setattr(links, "FATE_INTERVAL_S", 0.02)
+    monkeypatch.setattr(table, "FAST_S", 0.01)
+    monkeypatch.setattr(links, "UNKNOWN_GRACE_S", 0.0)
+    monkeypatch.setattr(links, "DIAL_MAX_S", 0.05)
 
 
 async def test_a_pod_runs_is_deleted_and_leaves_nothing(world: World) -> None:
@@ -47,7 +48,7 @@ async def test_a_pod_that_ends_keeps_its_logs_and_costs_nothing_any_more(world: 
     assert world.api.status(pod)["phase"] == "Succeeded"
     assert world.archive.path(pod["metadata"]["uid"], "c", False) is not None
     assert world.references.subscribed == {}, "a finished pod's Secrets are not followed"
-    usage = world.controller.executor.usage[NODE]
+    usage = world.controller.executor.gate.usage[NODE]
     assert len(usage) == 0
     world.api.remove(pod)
     await world.until(lambda: world.archive.path(pod["metadata"]["uid"], "c", False) is None)
@@ -65,14 +66,14 @@ async def test_a_pod_deleted_while_its_instance_boots_ends_at_once(world: World)
 
 async def test_a_pod_deleted_during_its_launch_leaves_no_instance(world: World, monkeypatch: Any) -> None:
     gate, started = asyncio.Event(), asyncio.Event()
-    original = world.controller.executor._launcher._call
+    original = world.cloud.launch
 
     async def slow(requests: Any) -> Any:
         started.set()
         await gate.wait()
         return await original(requests)
 
-    world.controller.executor._launcher._batch._call = slow
+    world.cloud.launch = slow  # type: ignore[method-assign]
     pod = world.api.add(world.pod())
     await started.wait()
     world.api.mark_deleting(pod)
@@ -85,14 +86,14 @@ async def test_a_pod_deleted_during_its_launch_leaves_no_instance(world: World, 
 
 async def test_a_pod_removed_during_its_launch_leaves_no_instance(world: World) -> None:
     gate, started = asyncio.Event(), asyncio.Event()
-    original = world.controller.executor._launcher._call
+    original = world.cloud.launch
 
     async def slow(requests: Any) -> Any:
         started.set()
         await gate.wait()
         return await original(requests)
 
-    world.controller.executor._launcher._batch._call = slow
+    world.cloud.launch = slow  # type: ignore[method-assign]
     pod = world.api.add(world.pod())
     await started.wait()
     world.api.remove(pod)
@@ -190,11 +191,11 @@ async def test_a_restart_adopts_running_pods_and_changes_nothing(world: World) -
     assert await world.start() == []
     record = world.record(pod)
     assert record is not None
-    await world.until(lambda: record.session is not None and record.status_from_agent)
+    await world.until(lambda: record.session is not None and record.report.from_agent)
     await world.settle()
     assert world.live() == [instance]
     assert len(world.api.patches) == patches, "nothing new is told"
-    assert world.controller.executor.usage[NODE].used["cpu"] == 1, "it still needs room on the Node"
+    assert world.controller.executor.gate.usage[NODE].used["cpu"] == 1, "it still needs room on the Node"
 
 
 async def test_a_running_pod_whose_agent_is_silent_after_a_restart_is_kept(tmp_path: Any) -> None:
@@ -224,16 +225,17 @@ async def test_a_restart_in_the_middle_of_a_boot_goes_on_with_the_same_instance(
 
 
 async def test_a_launch_whose_answer_was_lost_is_found_again_by_its_token(world: World, monkeypatch: Any) -> None:
-    original = world.controller.executor._launcher._call
+    original = world.cloud.launch
 
     async def lost(requests: Any) -> Any:
         await original(requests)
         await asyncio.Event().wait()
 
-    world.controller.executor._launcher._batch._call = lost
+    world.cloud.launch = lost  # type: ignore[method-assign]
     pod = world.api.add(world.pod())
     await world.until(lambda: world.live_of(pod))
     await world.crash()
+    world.cloud.launch = original  # type: ignore[method-assign]
     # The listing does not show it yet: an eventually consistent cloud.
     visible = world.cloud.list_page
 
@@ -368,7 +370,7 @@ async def test_while_the_api_server_is_down_pods_go_on_and_statuses_catch_up(wor
 async def test_a_refused_status_is_not_sent_for_ever_and_the_next_one_tells_all(world: World) -> None:
     pod = await world.running()
     record = world.record(pod)
-    assert record is not None and record.status is not None
+    assert record is not None and record.report.status is not None
     original, tries = world.api.patch_strategic, 0
 
     async def refuse(path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -378,14 +380,16 @@ async def test_a_refused_status_is_not_sent_for_ever_and_the_next_one_tells_all(
 
     world.api.patch_strategic = refuse  # type: ignore[method-assign]
     told = {"type": "status", "podUID": record.uid, "finished": False}
-    world.controller.receive(record, {**told, "status": {**record.status, "reason": "Odd", "message": "m"}})
+    world.controller.agents.receive(
+        record, {**told, "status": {**record.report.status, "reason": "Odd", "message": "m"}}
+    )
     await world.until(lambda: tries)
     for _ in range(3):
         world.controller.wake(record.uid)
         await world.settle()
     assert tries == 1
     world.api.patch_strategic = original  # type: ignore[method-assign]
-    world.controller.receive(record, {**told, "status": {**record.status, "message": "other"}})
+    world.controller.agents.receive(record, {**told, "status": {**record.report.status, "message": "other"}})
     await world.until(lambda: world.api.status(pod).get("message") == "other")
     assert world.api.status(pod)["reason"] == "Odd", "what the refused PATCH held is told with the next"
 
@@ -423,13 +427,13 @@ async def test_a_slow_pod_says_pending_once(world: World) -> None:
 async def test_an_agents_late_word_does_not_revive_a_pod_that_was_concluded(world: World) -> None:
     pod = await world.running()
     record = world.record(pod)
-    assert record is not None and record.status is not None
-    running = copy.deepcopy(record.status)
+    assert record is not None and record.report.status is not None
+    running = copy.deepcopy(record.report.status)
     world.api.delay_s = 0.05
     record.lost = "its agent did not answer"
     world.controller.wake(record.uid)
-    await world.until(lambda: record.concluded)
-    world.controller.receive(
+    await world.until(lambda: record.report.concluded)
+    world.controller.agents.receive(
         record, {"type": "status", "podUID": record.uid, "status": {**running, "message": "late"}, "finished": False}
     )
     await world.until(lambda: world.api.history[-1] == "Failed")
@@ -508,7 +512,7 @@ async def test_a_session_that_replaced_another_is_given_everything(world: World)
     received = world.connector.listen(world.live_of(pod)[0].instance_id)
     await world.until(lambda: record.session not in (None, old))
     world.references.gate.set()
-    await world.until(lambda: record.sent_fingerprint is not None)
+    await world.until(lambda: record.sent.fingerprint is not None)
     assert [message["type"] for message in received] == ["pod"] and received[0]["references"] == {"errors": {}}
 
 
@@ -529,13 +533,13 @@ async def test_repeated_events_are_recorded_once(world: World) -> None:
     pod = await world.running()
     record = world.record(pod)
     assert record is not None
-    world.controller.receive(record, odd_event(record))
-    world.controller.receive(record, odd_event(record))
+    world.controller.agents.receive(record, odd_event(record))
+    world.controller.agents.receive(record, odd_event(record))
     assert world.recorder.reasons().count("Odd") == 1
 
 
 async def test_an_agents_event_is_acknowledged_when_it_is_posted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(controller, "ACK_DELAY_S", 0.0)
+    monkeypatch.setattr(agent_events, "ACK_DELAY_S", 0.0)
     pod = await world.running()
     record = world.record(pod)
     assert record is not None and record.instance is not None
@@ -579,7 +583,7 @@ async def test_an_agent_that_lies_gets_an_event_and_nobody_else_notices(world: W
     channel = world.connector._channels[record.instance.instance_id]
     channel.push([{"type": "status", "podUID": record.uid, "status": "Running", "finished": False}])
     await world.until(lambda: "AgentProtocolError" in world.recorder.reasons())
-    assert record.session is None and record.redial_at > time.monotonic()
+    assert record.session is None and record.owned is not None and record.owned.link.redial_at > time.monotonic()
     assert world.controller.count_phases() == {"Pending": 0, "Running": 2, "Succeeded": 0, "Failed": 0}
     other = world.record(honest)
     assert other is not None and other.session is not None

@@ -8,17 +8,19 @@ from typing import Any
 import pytest
 
 from vk_provider.errors import KubeApiError
+from vk_provider.instances import links, table
 from vk_provider.jsontypes import Json
-from vk_provider.pods import connection, state
+from vk_provider.pods import state
 
 from .rig import World
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "FATE_INTERVAL_S", 0.02)
-    monkeypatch.setattr(connection, "UNKNOWN_GRACE_S", 0.0)
-    monkeypatch.setattr(connection, "DIAL_MAX_S", 0.05)
+    monkeypatch.setattr(links, "FATE_INTERVAL_S", 0.02)
+    monkeypatch.setattr(table, "FAST_S", 0.01)
+    monkeypatch.setattr(links, "UNKNOWN_GRACE_S", 0.0)
+    monkeypatch.setattr(links, "DIAL_MAX_S", 0.05)
 
 
 async def crash_while_stopping(world: World, pod: dict[str, Any], **status: str) -> tuple[str, list[str]]:
@@ -65,7 +67,7 @@ async def test_an_instance_that_goes_before_its_agent_answers_leaves_the_phase_a
     await world.start()
     record = world.record(pod)
     assert record is not None
-    await world.until(lambda: record.connection is not None)
+    await world.until(lambda: record.owned is not None and record.owned.link.task is not None)
     record.lost = f"the cloud does not know instance {instance_id} any more"
     world.controller.wake(record.uid)
     await world.until(lambda: not world.live())
@@ -79,7 +81,7 @@ async def test_an_agent_that_stays_away_is_waited_for_as_long_as_its_pod_may_tak
     instance_id, _ = await crash_while_stopping(world, pod)
     world.connector.unreachable.add(instance_id)
     await world.start()
-    await world.until(lambda: (found := world.record(pod)) is not None and found.silent_since)
+    await world.until(lambda: (found := world.record(pod)) is not None and found.report.silent_since)
     await world.settle()
     assert world.api.pods and world.live()
     record = world.record(pod)
@@ -95,7 +97,7 @@ async def test_a_pod_that_runs_although_the_api_never_heard_of_it_is_asked_befor
     await world.until(lambda: world.live_of(pod))
     record = world.record(pod)
     assert record is not None
-    await world.until(lambda: record.status_from_agent)
+    await world.until(lambda: record.report.from_agent)
     instance_id = world.live_of(pod)[0].instance_id
     asked = world.connector.stop_slowly(instance_id)
     await world.crash()
@@ -179,7 +181,7 @@ async def test_an_ended_pod_that_others_set_back_stays_as_it_ended(world: World)
         world.api.set_status(pod, phase=phase)
         record = world.record(pod)
         assert record is not None
-        record.restored_at = 0.0
+        record.publication.restored_at = 0.0
         await world.until(lambda: world.api.status(pod)["phase"] == "Failed")
         await world.settle()
     assert not world.live()
@@ -215,7 +217,7 @@ async def test_what_is_seen_before_the_adoption_counts_as_seen_first(world: Worl
     world.api.set_status(pod, **MANUAL)
     record = world.record(pod)
     assert record is not None
-    await world.until(lambda: record.first_ended)
+    await world.until(lambda: record.first.ended)
     world.controller.adopt(instances)
     await world.until(lambda: asked)
     assert phase_of(world, pod) == tuple(MANUAL.values())

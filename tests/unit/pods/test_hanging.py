@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from vk_provider.cloud.base import LaunchRequest
 from vk_provider.errors import CloudError
+from vk_provider.instances import links, table
 from vk_provider.jsontypes import Json
-from vk_provider.pods import connection, state
+from vk_provider.pods import state
 
 from .rig import World
 from .test_sweep import make_sweep
@@ -19,9 +19,10 @@ from .test_sweep import make_sweep
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "FATE_INTERVAL_S", 0.02)
-    monkeypatch.setattr(connection, "UNKNOWN_GRACE_S", 0.0)
-    monkeypatch.setattr(connection, "DIAL_MAX_S", 0.05)
+    monkeypatch.setattr(links, "FATE_INTERVAL_S", 0.02)
+    monkeypatch.setattr(table, "FAST_S", 0.01)
+    monkeypatch.setattr(links, "UNKNOWN_GRACE_S", 0.0)
+    monkeypatch.setattr(links, "DIAL_MAX_S", 0.05)
 
 
 async def hang_references(world: World, pod: Json) -> None:
@@ -94,13 +95,13 @@ class Launches:
 
     def __init__(self, world: World) -> None:
         self.gate, self.called, self.lost = asyncio.Event(), asyncio.Event(), False
-        self._original = world.controller.executor._launcher._call
-        world.controller.executor._launcher._batch._call = self._launch
+        self._original = world.cloud.launch
+        world.cloud.launch = self._launch  # type: ignore[method-assign]
 
-    async def _launch(self, requests: Sequence[LaunchRequest]) -> Any:
+    async def _launch(self, request: LaunchRequest) -> Any:
         self.called.set()
         await self.gate.wait()
-        answer = await self._original(requests)
+        answer = await self._original(request)
         if self.lost:
             raise CloudError("launch: no answer within 300 s")
         return answer
@@ -148,10 +149,10 @@ async def test_a_stop_during_a_launch_leaves_no_tasks(world: World) -> None:
 
 async def pending_is_due(world: World, pod: Json) -> None:
     """While the pod's references are read, the time after which a pod says Pending passes."""
-    await world.until(lambda: (record := world.record(pod)) is not None and record.resolving is not None)
+    await world.until(lambda: (record := world.record(pod)) is not None and record.reading.task is not None)
     record = world.record(pod)
     assert record is not None
-    record.pending_due = record.bound_at
+    record.publication.pending_due = record.bound_at
     world.controller.wake(record.uid)
 
 

@@ -22,9 +22,11 @@ def ready(world: World, pod: Json) -> str:
 def report(world: World, pod: Json, **fields: Any) -> PodRecord:
     """The agent's newest status."""
     record = world.record(pod)
-    assert record is not None and record.status is not None
-    status = {**copy.deepcopy(record.status), **fields}
-    world.controller.receive(record, {"type": "status", "podUID": record.uid, "status": status, "finished": False})
+    assert record is not None and record.report.status is not None
+    status = {**copy.deepcopy(record.report.status), **fields}
+    world.controller.agents.receive(
+        record, {"type": "status", "podUID": record.uid, "status": status, "finished": False}
+    )
     return record
 
 
@@ -134,7 +136,7 @@ async def test_two_writers_who_correct_each_other_do_so_every_ten_seconds(world:
     assert world.api.status(pod)["phase"] == "Pending"
     record = world.record(pod)
     assert record is not None
-    now = record.restored_at
+    now = record.publication.restored_at
     seen = compute_state(record, now + 9.9, 40.0)
     assert seen.published
     assert next_look_s(record, seen, now + 9.0, now + 9.0, 40.0) == pytest.approx(1.0)
@@ -171,14 +173,14 @@ async def test_a_watch_event_that_is_older_than_the_answer_is_no_news(world: Wor
     pod = await world.running()
     await world.settle()
     record = world.record(pod)
-    assert record is not None and record.published is not None
+    assert record is not None and record.publication.held is not None
     old = copy.deepcopy(record.pod)
     patches = len(world.api.patches)
-    old["metadata"]["resourceVersion"] = str(record.published_version - 1)
+    old["metadata"]["resourceVersion"] = str(record.publication.version - 1)
     old["status"] = {"phase": "Pending"}
     world.controller.on_pod(record.node, "MODIFIED", old)
     await world.settle()
-    assert len(world.api.patches) == patches and record.published["phase"] == "Running"
+    assert len(world.api.patches) == patches and record.publication.held["phase"] == "Running"
 
 
 def test_only_what_a_patch_named_counts_as_altered() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from vk_provider.cloud.base import Instance, InstancePage
-from vk_provider.pods import connection, controller, missing
-from vk_provider.pods.missing import MASS_CONFIRM_S, MISSING_CONFIRM_S, MissingRule
+from vk_provider.cloud.base import InstancePage
+from vk_provider.instances import links, missing, table
+from vk_provider.instances.missing import MASS_CONFIRM_S, MISSING_CONFIRM_S, MissingRule
 
 from .rig import World
 from .test_sweep import launch, make_sweep
@@ -74,10 +74,12 @@ def test_after_a_failure_everything_counts_anew() -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     made = SimpleNamespace(now=7200.0)
     made.monotonic = lambda: made.now
-    monkeypatch.setattr(controller, "time", made)
-    monkeypatch.setattr(connection, "FATE_INTERVAL_S", 0.02)
-    monkeypatch.setattr(connection, "UNKNOWN_GRACE_S", 0.0)
-    monkeypatch.setattr(connection, "DIAL_MAX_S", 0.02)
+    monkeypatch.setattr(table, "time", made)
+    monkeypatch.setattr(table, "FAST_S", 0.0)
+    monkeypatch.setattr(links, "FATE_INTERVAL_S", 0.02)
+    monkeypatch.setattr(table, "FAST_S", 0.01)
+    monkeypatch.setattr(links, "UNKNOWN_GRACE_S", 0.0)
+    monkeypatch.setattr(links, "DIAL_MAX_S", 0.02)
     return made
 
 
@@ -85,11 +87,11 @@ def forget(world: World, monkeypatch: Any) -> list[int]:
     """The cloud names nobody any more; returns how often it was asked for how many."""
     asked: list[int] = []
 
-    async def nobody(instance_ids: Any) -> list[Instance]:
-        asked.append(len(instance_ids))
-        return []
+    async def nobody(page: str = "") -> InstancePage:
+        asked.append(len(world.room.table.owned))
+        return InstancePage(())
 
-    monkeypatch.setattr(world.cloud, "describe", nobody)
+    monkeypatch.setattr(world.cloud, "list_page", nobody)
     return asked
 
 
@@ -127,6 +129,7 @@ async def test_when_many_vanish_at_once_nothing_is_concluded_and_the_right_answe
 async def test_a_restart_into_an_empty_listing_fails_no_pods_and_finds_them_later(
     world: World, monkeypatch: Any
 ) -> None:
+    monkeypatch.setattr(table, "FAST_S", 0.0)
     monkeypatch.setattr(missing, "MISSING_CONFIRM_S", 0.02)
     pods = [await world.running() for _ in range(5)]
     await world.crash()
@@ -144,13 +147,14 @@ async def test_a_restart_into_an_empty_listing_fails_no_pods_and_finds_them_late
     assert calls < 50, "one listing for all pods"
     assert {world.api.status(pod)["phase"] for pod in pods} == {"Running"} and len(world.live()) == 5
     monkeypatch.setattr(world.cloud, "list_page", visible)
-    await world.until(lambda: all(record.status_from_agent for record in world.controller.records.values()))
+    await world.until(lambda: all(record.report.from_agent for record in world.controller.records.values()))
     assert len(world.live()) == 5
 
 
 async def test_instances_that_the_cloud_says_are_terminated_are_no_crowd_of_missing_ones(
     world: World, monkeypatch: Any
 ) -> None:
+    monkeypatch.setattr(table, "FAST_S", 0.0)
     monkeypatch.setattr(missing, "MISSING_CONFIRM_S", 0.02)
     pods = [await world.running() for _ in range(5)]
     await world.crash()

@@ -55,7 +55,7 @@ async def test_a_final_status_that_is_not_accepted_for_long_ends_the_instance_an
     assert record is not None
     world.api.refuse = lambda status: KubeApiError(403, "Forbidden", "pods/status is forbidden")
     world.connector.end_pod(world.live_of(pod)[0].instance_id)
-    await world.until(lambda: record.unaccepted_since)
+    await world.until(lambda: record.publication.unaccepted_since)
     clock.now += state.UNACCEPTED_LIMIT_S - 1
     world.controller.wake(record.uid)
     await world.settle()
@@ -66,11 +66,11 @@ async def test_a_final_status_that_is_not_accepted_for_long_ends_the_instance_an
     world.controller.wake(record.uid)
     await world.settle()
     assert world.recorder.reasons().count("FailedStatusUpdate") == 1
-    assert not world.controller.executor.usage[NODE], "it needs no room on its Node any more"
+    assert not world.controller.executor.gate.usage[NODE], "it needs no room on its Node any more"
     world.api.refuse = lambda status: None
     world.controller.wake(record.uid)
     await world.until(lambda: world.api.status(pod)["phase"] == "Succeeded")
-    assert not record.unaccepted_since
+    assert not record.publication.unaccepted_since
 
 
 async def test_an_outage_of_the_api_server_counts_for_nothing(world: World, clock: SimpleNamespace) -> None:
@@ -79,10 +79,10 @@ async def test_an_outage_of_the_api_server_counts_for_nothing(world: World, cloc
     assert record is not None
     world.api.down = True
     world.connector.end_pod(world.live_of(pod)[0].instance_id)
-    await world.until(lambda: record.finished)
+    await world.until(lambda: record.report.finished)
     await world.settle()
     clock.now += 10 * state.UNACCEPTED_LIMIT_S
     world.controller.wake(record.uid)
     await world.settle()
-    assert world.live_of(pod) and not record.unaccepted_since
+    assert world.live_of(pod) and not record.publication.unaccepted_since
     world.api.down = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,15 +11,17 @@ from typing import Any
 
 import pytest
 
+from tests.unit.instances.test_links import INSTANCE
 from vk_provider import rfc3339
+from vk_provider.instances import links, table
+from vk_provider.instances.instance import OwnedInstance
 from vk_provider.jsontypes import Json
-from vk_provider.pods import connection, controller, executor
+from vk_provider.pods import agents, controller, executor, sending
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.state import compute_state, is_overdue, next_look_s, note_first
 from vk_provider.pods.status_patch import compute_desired, keep_transition_times
 
 from .rig import World
-from .test_connection import INSTANCE
 
 GRACE_S = 40.0
 LIMIT_S = 60.0
@@ -44,11 +45,13 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(controller, "time", made)
-    monkeypatch.setattr(executor, "time", SimpleNamespace(monotonic=made.monotonic, time=made.time))
+    for module in (executor, agents, sending):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=made.monotonic, time=made.time))
     clock = SimpleNamespace(time=made.time, gmtime=time.gmtime, strftime=time.strftime)
     monkeypatch.setattr(rfc3339, "time", clock)
-    monkeypatch.setattr(connection, "DIAL_MAX_S", 0.02)
-    monkeypatch.setattr(connection, "FATE_INTERVAL_S", 0.02)
+    monkeypatch.setattr(links, "DIAL_MAX_S", 0.02)
+    monkeypatch.setattr(links, "FATE_INTERVAL_S", 0.02)
+    monkeypatch.setattr(table, "FAST_S", 0.01)
     return made
 
 
@@ -70,7 +73,7 @@ async def cut(world: World, pod: Json) -> PodRecord:
     record = world.record(pod)
     assert record is not None
     world.connector.cut(world.live_of(pod)[0].instance_id)
-    await world.until(lambda: record.session is None and record.silent_since)
+    await world.until(lambda: record.session is None and record.report.silent_since)
     await world.settle()
     return record
 
@@ -115,7 +118,7 @@ async def test_a_pod_whose_agent_is_silent_is_not_ready_until_the_agent_speaks_a
     assert again["lastTransitionTime"] > ready["lastTransitionTime"] and not again.get("reason")
     assert len(world.api.patches) == patches + 2
     assert world.recorder.reasons().count("AgentReachable") == 1
-    assert not record.silent_since and record.uid not in world.controller._workers._timers
+    assert not record.report.silent_since and record.uid not in world.controller._workers._timers
 
     await pass_time(world, clock, record, 3600)
     assert condition(world, pod) == again and len(world.api.patches) == patches + 2
@@ -128,7 +131,7 @@ async def test_an_agent_that_comes_back_in_time_changes_nothing(world: World, cl
         record = await cut(world, pod)
         await pass_time(world, clock, record, GRACE_S / 2)
         world.connector.unreachable.clear()
-        await world.until(lambda record=record: record.session is not None and not record.silent_since)
+        await world.until(lambda record=record: record.session is not None and not record.report.silent_since)
     await world.settle()
     assert (len(world.api.patches), world.recorder.reasons().count("AgentUnreachable")) == (patches, 0)
 
@@ -144,7 +147,7 @@ async def test_a_restart_gives_every_agent_the_whole_time_and_a_silent_one_is_st
     await world.start()
     record = world.record(pod)
     assert record is not None
-    await world.until(lambda: record.silent_since)
+    await world.until(lambda: record.report.silent_since)
     await pass_time(world, clock, record, GRACE_S - 1)
     assert (condition(world, pod)["status"], len(world.api.patches)) == ("True", patches)
     await pass_time(world, clock, record, 2)
@@ -164,7 +167,7 @@ async def test_a_restart_gives_every_agent_the_whole_time_and_a_silent_one_is_st
 
     await world.crash()
     await world.start()
-    await world.until(lambda: (found := world.record(pod)) is not None and found.status_from_agent)
+    await world.until(lambda: (found := world.record(pod)) is not None and found.report.from_agent)
     await world.settle()
     assert (condition(world, pod), len(world.api.patches)) == (ready, patches), "no later start takes it back"
 
@@ -172,12 +175,14 @@ async def test_a_restart_gives_every_agent_the_whole_time_and_a_silent_one_is_st
 async def test_a_pod_that_was_not_ready_anyway_gets_only_the_event(world: World, clock: Clock) -> None:
     pod = await world.running()
     record = world.record(pod)
-    assert record is not None and record.status is not None
+    assert record is not None and record.report.status is not None
     conditions = [
-        {**item, "status": "False"} if item["type"] == "Ready" else item for item in record.status["conditions"]
+        {**item, "status": "False"} if item["type"] == "Ready" else item for item in record.report.status["conditions"]
     ]
-    status = {**record.status, "conditions": conditions}
-    world.controller.receive(record, {"type": "status", "podUID": record.uid, "status": status, "finished": False})
+    status = {**record.report.status, "conditions": conditions}
+    world.controller.agents.receive(
+        record, {"type": "status", "podUID": record.uid, "status": status, "finished": False}
+    )
     await world.settle()
     record, patches = await cut(world, pod), len(world.api.patches)
     await pass_time(world, clock, record, GRACE_S + 1)
@@ -224,9 +229,24 @@ def lost(**changes: Any) -> PodRecord:
         "spec": {"containers": [], "terminationGracePeriodSeconds": 30},
         "status": status,
     }
-    record = PodRecord("u", "n", pod, instance=INSTANCE, admitted=True, published=status, silent_since=100.0)
+    record = PodRecord("u", "n", pod, **{name: value for name, value in changes.items() if name == "ending_since"})
+    record.assignment.take(OwnedInstance(INSTANCE))
+    record.admission.admit()
+    record.publication.held = status
+    record.report.fall_silent(100.0)
+    for name in ("not_ready", "finished"):
+        if name in changes:
+            setattr(record.report, name, changes[name])
+    if "session" in changes:
+        connect(record, changes["session"])
     note_first(record)
-    return dataclasses.replace(record, **changes)
+    return record
+
+
+def connect(record: PodRecord, session: Any) -> PodRecord:
+    assert record.owned is not None
+    record.owned.link.session = session
+    return record
 
 
 def deleted(record: PodRecord, grace_s: int = 10) -> PodRecord:
@@ -244,7 +264,7 @@ def test_silence_is_due_once_after_the_grace_period(now: float, silent: bool, ne
 def test_an_agent_that_is_connected_again_is_not_silent_yet_its_clock_runs_until_it_speaks() -> None:
     record = lost(session=object())
     assert not compute_state(record, 500.0, GRACE_S).silent
-    record.session = None
+    connect(record, None)
     assert compute_state(record, 500.0, GRACE_S).silent
 
 
@@ -254,8 +274,9 @@ def test_a_deleted_pod_is_given_up_when_its_agent_was_away_for_longer_than_its_g
     assert not is_overdue(record, overdue_at - 1) and is_overdue(record, overdue_at)
     state = compute_state(record, 200.0, GRACE_S)
     assert next_look_s(record, state, 200.0, 200.0, GRACE_S) == overdue_at - 200.0
-    assert not is_overdue(dataclasses.replace(record, session=object()), overdue_at)  # type: ignore[arg-type]
-    assert not is_overdue(dataclasses.replace(record, finished=True), overdue_at)
+    assert not is_overdue(connect(record, object()), overdue_at)
+    connect(record, None).report.finished = True
+    assert not is_overdue(record, overdue_at)
 
 
 def test_a_pod_that_ended_only_in_the_api_is_given_up_likewise() -> None:

@@ -14,11 +14,18 @@ from prometheus_client import CollectorRegistry
 from tests.launching import tags_of_pod
 from vk_provider.cloud.base import TAG_NODE, Instance, InstanceState, LaunchRequest
 from vk_provider.errors import CloudError, KubeApiError
+from vk_provider.instances import table
+from vk_provider.instances.metrics import InstanceMetrics
+from vk_provider.instances.sweep import OrphanSweep, SweepRules, find_foreign_instances, select_candidates
 from vk_provider.pods.archive import ArchiveLimits, LogArchive
-from vk_provider.pods.metrics import PodMetrics
-from vk_provider.pods.sweep import OrphanSweep, find_foreign_instances, select_candidates
+from vk_provider.pods.witness import ApiWitness
 
 from .rig import NODE, OWNER, World
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "FAST_S", 0.0)
 
 
 def make_instance(name: str, node: str = "n1", age_s: float = 1000.0, state: str = "running") -> Instance:
@@ -48,14 +55,12 @@ INTERVAL_S = 60.0
 
 def make_sweep(world: World, nodes: frozenset[str] = frozenset({NODE})) -> OrphanSweep:
     """Its clock goes on by an interval with each sweep."""
+    world.room.table._began_at = float("-inf")
     return OrphanSweep(
-        world.cloud,
-        world.api,  # type: ignore[arg-type]
-        world.controller,
-        set(nodes),
-        PodMetrics(CollectorRegistry()),
-        INTERVAL_S,
-        0.0,
+        world.room,
+        ApiWitness(world.controller.records, world.api),  # type: ignore[arg-type]
+        InstanceMetrics(CollectorRegistry()),
+        SweepRules(nodes, INTERVAL_S, 0.0),
         itertools.count(1000.0, INTERVAL_S).__next__,
     )
 
@@ -99,14 +104,14 @@ async def test_an_instance_that_was_not_listed_when_its_ended_pod_was_adopted_is
 
 async def test_the_instance_of_a_pod_that_is_being_given_one_is_no_orphan(world: World) -> None:
     gate = asyncio.Event()
-    original = world.controller.executor._launcher._call
+    original = world.cloud.launch
 
     async def slow(requests: Any) -> Any:
         answer = await original(requests)
         await gate.wait()
         return answer
 
-    world.controller.executor._launcher._batch._call = slow
+    world.cloud.launch = slow  # type: ignore[method-assign]
     pod = world.api.add(world.pod())
     await world.until(lambda: world.live_of(pod))
     sweep = make_sweep(world)

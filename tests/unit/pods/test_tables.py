@@ -112,7 +112,7 @@ async def test_a_table_that_an_agent_does_not_apply_is_an_event_on_its_pod_which
     assert "the table of Services is not in force: no?nft xxx" in message and len(message) < 300
     record = world.record(pod)
     assert record is not None and record.session is not None and record.exists
-    registry = world.controller._tables.metrics._registry
+    registry = world.controller.agents._tables.metrics._registry
     assert (registry.get_sample_value("vk_table_failures_total", SERVICES) or 0) >= 1
 
 
@@ -129,7 +129,7 @@ async def test_a_flow_ends_with_its_session(world: World) -> None:
 async def test_metrics_tell_of_agents_that_are_behind(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     pod = await world.running()
     await world.until(lambda: agent_of(world, pod).tables == {"services": "a"})
-    value = world.controller._tables.metrics._registry.get_sample_value
+    value = world.controller.agents._tables.metrics._registry.get_sample_value
     await world.until(lambda: value("vk_table_applied_seconds_count", SERVICES) == 1)
     assert value("vk_tables_behind", SERVICES) == 0
     assert (value("vk_table_sent_bytes_total", {**SERVICES, "kind": "whole"}) or 0) > 0

@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from vk_provider.cloud.base import InstanceState
-from vk_provider.pods import connection, termination
-from vk_provider.pods.termination import InstanceTerminator
+from vk_provider.instances import ends, links, table
+from vk_provider.instances.ends import Ends
+from vk_provider.instances.metrics import InstanceMetrics
 
 from .rig import World
 from .test_sweep import launch, make_sweep
@@ -18,23 +20,24 @@ from .test_sweep import launch, make_sweep
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "FATE_INTERVAL_S", 0.02)
-    monkeypatch.setattr(connection, "DIAL_MAX_S", 0.05)
-    monkeypatch.setattr(termination, "RETRY_FIRST_S", 0.01)
-    monkeypatch.setattr(termination, "RETRY_MAX_S", 0.01)
+    monkeypatch.setattr(links, "FATE_INTERVAL_S", 0.02)
+    monkeypatch.setattr(table, "FAST_S", 0.01)
+    monkeypatch.setattr(links, "DIAL_MAX_S", 0.05)
+    monkeypatch.setattr(ends, "RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(ends, "RETRY_MAX_S", 0.01)
 
 
 async def test_each_of_a_batch_has_its_own_result(world: World) -> None:
     instances = [await launch(world, f"u{number}", "p", f"t{number}") for number in range(3)]
     ids = [instance.instance_id for instance in instances]
     world.cloud.failures.protected = {ids[1]}
-    terminator = InstanceTerminator(world.cloud)
-    assert await asyncio.gather(*map(terminator.end, ids)) == [True, False, True]
-    assert [item.instance_id for item in world.live()] == [ids[1]] and terminator.pending == {ids[1]}
+    ending = Ends(world.cloud, InstanceMetrics(CollectorRegistry()))
+    assert await asyncio.gather(*(ending.end(each, "test") for each in ids)) == [True, False, True]
+    assert [item.instance_id for item in world.live()] == [ids[1]] and ending.pending == {ids[1]}
     world.cloud.failures.protected = set()
     await world.until(lambda: not world.live())
-    await world.until(lambda: not terminator.pending)
-    await terminator.close()
+    await world.until(lambda: not ending.pending)
+    await ending.close()
 
 
 async def test_a_pod_whose_instance_cannot_be_terminated_is_let_go_and_the_instance_ends_later(world: World) -> None:
@@ -50,26 +53,27 @@ async def test_a_pod_whose_instance_cannot_be_terminated_is_let_go_and_the_insta
 async def test_a_replacement_does_not_wait_for_an_instance_that_cannot_be_terminated(
     world: World, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(termination, "STUCK_AFTER_S", 0.0)
+    monkeypatch.setattr(ends, "STUCK_AFTER_S", 0.0)
     world.connector.unreachable.add("*")
     pod = world.api.add(world.pod())
     await world.until(lambda: world.live_of(pod))
     record, first = world.record(pod), world.live_of(pod)[0].instance_id
     assert record is not None
     world.cloud.failures.protected = {first}
-    record.boot_failed = "the agent did not answer"
+    assert record.owned is not None
+    record.owned.boot_failed = "the agent did not answer"
     world.controller.wake(record.uid)
     world.connector.unreachable = {first}
     await world.until(lambda: world.api.status(pod).get("phase") == "Running")
     assert {item.instance_id for item in world.live_of(pod)} > {first}
-    terminator = world.controller.executor.terminator
-    await world.until(lambda: terminator.stuck == {first})
+    ending = world.room.ends
+    await world.until(lambda: ending.stuck == {first})
     await world.until(lambda: "FailedTerminate" in world.recorder.reasons())
     assert first in dict(world.recorder.events)["FailedTerminate"]
     await asyncio.sleep(0.05)
     assert world.recorder.reasons().count("FailedTerminate") == 1, "it is told once"
     world.cloud.failures.protected = set()
-    await world.until(lambda: len(world.live_of(pod)) == 1 and not terminator.stuck)
+    await world.until(lambda: len(world.live_of(pod)) == 1 and not ending.stuck)
 
 
 async def test_a_sweep_ends_all_orphans_but_the_one_that_cannot_be_terminated(world: World) -> None:

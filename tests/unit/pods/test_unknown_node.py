@@ -58,5 +58,5 @@ async def test_pods_that_run_are_adopted_without_the_node(world: World) -> None:
     await world.crash()
     world.node = None
     await world.start()
-    await world.until(lambda: (found := world.record(pod)) is not None and found.status_from_agent)
+    await world.until(lambda: (found := world.record(pod)) is not None and found.report.from_agent)
     assert world.api.status(pod)["phase"] == "Running" and len(world.live_of(pod)) == 1

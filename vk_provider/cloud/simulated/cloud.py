@@ -22,6 +22,7 @@ from vk_provider.cloud.base import (
     NoticeKind,
     Offering,
     TerminateResult,
+    offering_key,
 )
 from vk_provider.cloud.codes import build_error
 from vk_provider.cloud.local.catalog import build_offerings, machine_architecture
@@ -29,7 +30,6 @@ from vk_provider.cloud.parameters import check_same_parameters, digest_parameter
 from vk_provider.cloud.simulated.faults import AccountLimits, Failures, FaultDice, no_capacity
 from vk_provider.cloud.simulated.settings import SimulatedCloudSettings
 from vk_provider.cloud.tags import check_tags
-from vk_provider.cloud.unavailable import offering_key
 from vk_provider.cloud.userdata import check_user_data
 from vk_provider.errors import CloudError, CloudQuotaError, CloudRequestError
 

@@ -7,10 +7,9 @@ from collections import Counter
 from fnmatch import fnmatchcase
 
 from vk_provider.aiokit.ratelimit import TokenBucket
-from vk_provider.cloud.base import Instance, Offering
+from vk_provider.cloud.base import Instance, Offering, OfferingKey, offering_key
 from vk_provider.cloud.codes import build_error, family_of
 from vk_provider.cloud.simulated.settings import SimulatedFaults
-from vk_provider.cloud.unavailable import OfferingKey, offering_key
 from vk_provider.errors import CloudError
 
 UNTERMINABLE_TRIES = 3

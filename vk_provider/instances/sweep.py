@@ -1,8 +1,8 @@
-"""Orphan sweep: terminates instances of this provider whose pod is gone.
+"""Orphan sweep: ends instances that nobody needs: those whose pod is gone, and idle ones.
 
 The cloud is listed before the API server is asked, new instances are skipped, an instance must be an orphan in two
-sweeps (in more when there are many at once, see pods.missing), and a sweep in which the cloud or the API server fails
-is aborted. (Kip once killed every cell after an outage.)
+sweeps (in more when there are many at once, see missing), and a sweep in which the cloud or the API server fails is
+aborted. (Kip once killed every cell after an outage.)
 """
 
 from __future__ import annotations
@@ -10,25 +10,45 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Protocol
 
-from vk_provider.cloud.base import TAG_NODE, TAG_POD_NAME, TAG_POD_NAMESPACE, TAG_POD_UID, Cloud, Instance
-from vk_provider.cloud.listing import list_owned
+from vk_provider.cloud.base import TAG_NODE, TAG_POD_NAME, TAG_POD_NAMESPACE, TAG_POD_UID, Instance
 from vk_provider.errors import CloudError, KubeApiError
-from vk_provider.kube.client import KubeClient
-from vk_provider.kube.paths import pod_path
-from vk_provider.podmodel.phase import TERMINAL_PHASES
-from vk_provider.pods.controller import PodController
-from vk_provider.pods.metrics import PodMetrics
-from vk_provider.pods.missing import MissingRule
+from vk_provider.instances.metrics import InstanceMetrics
+from vk_provider.instances.missing import MissingRule
+from vk_provider.instances.room import Instances
 
 log = logging.getLogger(__name__)
 
+MASS_SWEEPS = 10
+"""Number of sweeps that must agree when the pods of many instances are gone at once."""
+
+
+class PodWitness(Protocol):
+    """What the sweep asks of `pods`."""
+
+    def claims(self) -> set[str]:
+        """IDs of the instances that pods have."""
+
+    async def needs(self, uid: str, namespace: str, name: str, instance_id: str) -> bool:
+        """Whether the pod, as the API server itself says, may need that instance. Raises KubeApiError."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRules:
+    """nodes: ours. interval_s: between two sweeps. min_age_s: younger instances are left alone."""
+
+    nodes: Collection[str]
+    interval_s: float
+    min_age_s: float
+
 
 def select_candidates(
-    instances: list[Instance], claimed: set[str], nodes: set[str], now_s: float, min_age_s: float
+    instances: list[Instance], claimed: set[str], nodes: Collection[str], now_s: float, min_age_s: float
 ) -> list[Instance]:
-    """Live instances of our Nodes, old enough, that no record claims. Pure."""
+    """Live instances of our Nodes, old enough, that nobody claims. Pure."""
     return [
         instance
         for instance in instances
@@ -39,7 +59,7 @@ def select_candidates(
     ]
 
 
-def find_foreign_instances(instances: list[Instance], nodes: set[str]) -> dict[str, list[str]]:
+def find_foreign_instances(instances: list[Instance], nodes: Collection[str]) -> dict[str, list[str]]:
     """Node -> IDs of its live instances, for Nodes that this provider does not have. Pure."""
     found: dict[str, list[str]] = {}
     for instance in instances:
@@ -49,39 +69,29 @@ def find_foreign_instances(instances: list[Instance], nodes: set[str]) -> dict[s
     return found
 
 
-MASS_SWEEPS = 10
-"""Number of sweeps that must agree when the pods of many instances are gone at once."""
-
-
 class OrphanSweep:
     """Runs every interval_s, until cancelled. `clock`: monotonic seconds."""
 
     def __init__(
         self,
-        cloud: Cloud,
-        client: KubeClient,
-        controller: PodController,
-        nodes: set[str],
-        metrics: PodMetrics,
-        interval_s: float,
-        min_age_s: float,
+        room: Instances,
+        pods: PodWitness,
+        metrics: InstanceMetrics,
+        rules: SweepRules,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._cloud = cloud
-        self._client = client
-        self._controller = controller
-        self._nodes = nodes
+        self._room = room
+        self._pods = pods
         self._metrics = metrics
-        self._interval_s = interval_s
-        self._min_age_s = min_age_s
+        self._rules = rules
         self._clock = clock
         # Timers are not exact: half an interval distinguishes two sweeps.
-        self._rule = MissingRule(0.5 * interval_s, (MASS_SWEEPS - 0.5) * interval_s)
+        self._rule = MissingRule(0.5 * rules.interval_s, (MASS_SWEEPS - 0.5) * rules.interval_s)
         self._foreign: dict[str, list[str]] = {}
 
     async def run(self) -> None:
         while True:
-            await asyncio.sleep(self._interval_s)
+            await asyncio.sleep(self._rules.interval_s)
             try:
                 await self.sweep()
             except (CloudError, KubeApiError, OSError) as error:
@@ -90,14 +100,11 @@ class OrphanSweep:
 
     async def sweep(self) -> list[str]:
         """One sweep; returns the terminated instance IDs."""
-        instances = await list_owned(self._cloud)
-        terminator = self._controller.executor.terminator
-        claimed = {
-            record.instance.instance_id for record in self._controller.records.values() if record.instance is not None
-        }
-        claimed |= terminator.pending
-        self._log_foreign_instances(find_foreign_instances(instances, self._nodes))
-        candidates = select_candidates(instances, claimed, self._nodes, time.time(), self._min_age_s)
+        await self._room.table.refresh()
+        instances = list(self._room.table.listed.values())
+        claimed = self._pods.claims() | self._room.ends.known
+        self._log_foreign_instances(find_foreign_instances(instances, self._rules.nodes))
+        candidates = select_candidates(instances, claimed, self._rules.nodes, time.time(), self._rules.min_age_s)
         listed = {instance.instance_id for instance in instances}
         orphans = {instance.instance_id for instance in candidates if await self._looks_orphaned(instance)}
         verdict = self._rule.judge(orphans, listed - orphans, len(listed), self._clock())
@@ -108,11 +115,12 @@ class OrphanSweep:
                 len(verdict.doubted),
                 len(listed),
             )
-        found = sorted(verdict.missing)
+        # Somebody may have been given one while the API server was asked.
+        found = sorted(verdict.missing - self._pods.claims())
         if not found:
             return []
-        log.warning("terminating %d instances whose pods are gone: %s", len(found), ", ".join(found))
-        accepted = await asyncio.gather(*(terminator.end(instance_id) for instance_id in found))
+        log.warning("terminating %d instances that nobody needs: %s", len(found), ", ".join(found))
+        accepted = await asyncio.gather(*(self._room.end_orphan(instance_id) for instance_id in found))
         ended = [instance_id for instance_id, ok in zip(found, accepted, strict=True) if ok]
         self._metrics.orphans.inc(len(ended))
         return ended
@@ -140,24 +148,15 @@ class OrphanSweep:
             self._foreign = foreign
 
     async def _is_orphan(self, instance: Instance) -> bool:
-        """Ask the API server itself, not a cache."""
-        uid = instance.tags.get(TAG_POD_UID, "")
+        """Its agent's word about its pod counts before its tags."""
+        owned = self._room.table.owned.get(instance.instance_id)
         namespace, name = instance.tags.get(TAG_POD_NAMESPACE, ""), instance.tags.get(TAG_POD_NAME, "")
-        record = self._controller.records.get(uid)
-        if record is not None:
-            # Surplus: the pod has another instance, or is terminal and needs none. A pod without an instance may be
-            # waiting for this one's launch.
-            if record.instance is None:
-                return record.phase in TERMINAL_PHASES
-            return record.instance.instance_id != instance.instance_id
-        if not (uid and namespace and name):
-            return True
-        try:
-            pod = await self._client.get(pod_path(namespace, name))
-        except KubeApiError as error:
-            if error.is_not_found:
-                return True
-            raise
-        if pod["metadata"]["uid"] != uid:
-            return True
-        return (pod.get("status") or {}).get("phase") in TERMINAL_PHASES
+        uid = instance.tags.get(TAG_POD_UID, "")
+        if owned is not None and owned.said_uid == "":
+            return True  # idle
+        if owned is not None and owned.said_uid and owned.said_uid != uid:
+            uid, name = owned.said_uid, ""
+        if not uid:
+            # A launch whose outcome is not known may be this one's.
+            return not self._room.launches.is_busy
+        return not await self._pods.needs(uid, namespace, name, instance.instance_id)

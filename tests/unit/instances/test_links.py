@@ -11,12 +11,32 @@ from tests.listener import ScriptedChannel, hello
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.errors import AgentUnreachableError, CloudError
-from vk_provider.pods import connection
-from vk_provider.pods.connection import InstanceConnection
-from vk_provider.pods.record import PodRecord
+from vk_provider.instances import links
+from vk_provider.instances.instance import OwnedInstance
+from vk_provider.instances.links import InstanceLinks
 
 INSTANCE = Instance("i-1", InstanceState.RUNNING, "t", "z", "on-demand", "amd64", "10.0.0.1", "10.0.0.2", 0.0)
-POD = {"metadata": {"name": "p", "namespace": "default", "uid": "u"}, "spec": {"containers": []}}
+
+
+class Listener:
+    """Remembers what it is told. `receive`: what happens with a message."""
+
+    def __init__(self) -> None:
+        self.received: list[Any] = []
+        self.violations: list[str] = []
+        self.receive = self.received.append
+
+    def on_connected(self, owned: OwnedInstance) -> None: ...
+
+    def on_message(self, owned: OwnedInstance, message: Any) -> None:
+        self.receive(message)
+
+    def on_disconnected(self, owned: OwnedInstance) -> None: ...
+
+    def on_violation(self, owned: OwnedInstance, message: str) -> None:
+        self.violations.append(message)
+
+    def on_fate(self, owned: OwnedInstance) -> None: ...
 
 
 class Connector:
@@ -37,97 +57,84 @@ class Connector:
         return 3600.0
 
 
-def make(connector: Connector, fates: list[Instance | None | Exception], boot_timeout_s: float = 60.0):  # type: ignore[no-untyped-def]
-    record = PodRecord("u", "n", POD, instance=INSTANCE, fresh=True)
-    received: list[dict[str, Any]] = []
-    violations: list[str] = []
-    record.violations = violations  # type: ignore[attr-defined]
+def make(connector: Any, fates: list[Instance | None | Exception], boot_timeout_s: float = 60.0):  # type: ignore[no-untyped-def]
+    owned, listener = OwnedInstance(INSTANCE), Listener()
 
-    async def describe(instance_id: str) -> Instance | None:
+    async def look(instance_id: str) -> Instance | None:
         fate = fates.pop(0) if len(fates) > 1 else fates[0]
         if isinstance(fate, Exception):
             raise fate
         return fate
 
-    made = InstanceConnection(
-        connector,
-        describe,
-        lambda uid: None,
-        lambda record, message: received.append(message),
-        boot_timeout_s,  # type: ignore[arg-type]
-        lambda record: None,
-        lambda record: None,
-        lambda record, message: violations.append(message),
-    )
-    return made, record, received
+    return InstanceLinks(connector, look, listener, boot_timeout_s), owned, listener
 
 
 async def test_it_dials_until_the_agent_answers_and_passes_messages_on() -> None:
     gone = dataclasses.replace(INSTANCE, state=InstanceState.TERMINATED, state_reason="killed")
     connector = Connector(refusals=2)
-    made, record, received = make(connector, [gone])
-    await asyncio.wait_for(made.run(record), 5.0)
-    assert received == [hello()]
-    assert record.ever_connected and record.session is None
+    made, owned, listener = make(connector, [gone])
+    await asyncio.wait_for(made._run(owned), 5.0)
+    assert listener.received == [hello()]
+    assert owned.link.ever_connected and owned.link.session is None
     assert connector.channel is not None and connector.channel.closed
-    assert record.lost == "instance i-1 is terminated: killed"
+    assert owned.lost == "instance i-1 is terminated: killed"
 
 
 async def test_a_broken_session_alone_loses_nothing_and_an_unreachable_cloud_neither(monkeypatch: Any) -> None:
-    monkeypatch.setattr(connection, "FATE_INTERVAL_S", 0.0)
-    made, record, _ = make(Connector(refusals=0), [INSTANCE, CloudError("throttled")])
-    task = asyncio.create_task(made.run(record))
+    monkeypatch.setattr(links, "FATE_INTERVAL_S", 0.0)
+    made, owned, _ = make(Connector(refusals=0), [INSTANCE, CloudError("throttled")])
+    task = asyncio.create_task(made._run(owned))
     await asyncio.sleep(0.15)
     assert not task.done()
-    assert record.lost == ""
+    assert owned.lost == ""
     task.cancel()
 
 
 async def test_an_instance_that_the_cloud_forgot_is_lost(monkeypatch: Any) -> None:
-    monkeypatch.setattr(connection, "FATE_INTERVAL_S", 0.0)
-    made, record, _ = make(Connector(refusals=1000), [None])
-    record.fresh = False
-    await asyncio.wait_for(made.run(record), 5.0)
-    assert "does not know instance i-1" in record.lost
+    monkeypatch.setattr(links, "FATE_INTERVAL_S", 0.0)
+    made, owned, listener = make(Connector(refusals=1000), [None])
+    owned.fresh = False
+    await asyncio.wait_for(made._run(owned), 5.0)
+    assert "does not know instance i-1" in owned.lost
 
 
 async def test_an_agent_that_never_answers_is_a_failed_boot() -> None:
-    made, record, _ = make(Connector(refusals=1000), [INSTANCE], boot_timeout_s=0.05)
-    await asyncio.wait_for(made.run(record), 5.0)
-    assert record.boot_failed and not record.lost
+    made, owned, listener = make(Connector(refusals=1000), [INSTANCE], boot_timeout_s=0.05)
+    await asyncio.wait_for(made._run(owned), 5.0)
+    assert owned.boot_failed and not owned.lost
 
 
 async def test_an_instance_that_ends_before_its_agent_ever_answered_is_a_failed_boot(monkeypatch: Any) -> None:
-    monkeypatch.setattr(connection, "FATE_INTERVAL_S", 0.0)
+    monkeypatch.setattr(links, "FATE_INTERVAL_S", 0.0)
     gone = dataclasses.replace(INSTANCE, state=InstanceState.TERMINATED, state_reason="out of disks")
-    made, record, _ = make(Connector(refusals=1000), [gone])
-    await asyncio.wait_for(made.run(record), 5.0)
-    assert record.boot_failed == "instance i-1 is terminated: out of disks"
-    assert not record.lost
+    made, owned, listener = make(Connector(refusals=1000), [gone])
+    await asyncio.wait_for(made._run(owned), 5.0)
+    assert owned.boot_failed == "instance i-1 is terminated: out of disks"
+    assert not owned.lost
 
 
 async def test_an_adopted_instance_with_a_started_pod_is_dialed_for_ever_while_the_cloud_says_it_lives() -> None:
-    made, record, _ = make(Connector(refusals=1000), [INSTANCE], boot_timeout_s=0.01)
-    record.fresh = False
-    task = asyncio.create_task(made.run(record))
+    made, owned, listener = make(Connector(refusals=1000), [INSTANCE], boot_timeout_s=0.01)
+    owned.fresh = False
+    task = asyncio.create_task(made._run(owned))
     await asyncio.wait({task}, timeout=0.1)
     assert not task.done()
-    assert not record.boot_failed and not record.lost
+    assert not owned.boot_failed and not owned.lost
     task.cancel()
 
 
 async def test_an_instance_without_an_address_is_asked_about_ever_more_slowly() -> None:
     asked: list[str] = []
     nowhere = dataclasses.replace(INSTANCE, primary_ip="")
-    made, record, _ = make(Connector(refusals=0), [nowhere])
-    record.instance = nowhere
+    made, owned, listener = make(Connector(refusals=0), [nowhere])
+    owned.described = nowhere
 
-    async def describe(instance_id: str) -> Instance:
+    async def look(instance_id: str) -> Instance:
         asked.append(instance_id)
         return nowhere
 
-    made._describe = describe
-    task = asyncio.create_task(made.run(record))
+    made._look = look
+    task = asyncio.create_task(made._run(owned))
     await asyncio.wait({task}, timeout=0.4)
     task.cancel()
     assert 2 <= len(asked) <= 9
@@ -142,8 +149,8 @@ async def test_sessions_that_break_at_once_are_not_dialed_without_a_pause() -> N
             return AgentSession(ScriptedChannel([]))
 
     connector = Flapping(refusals=0)
-    made, record, _ = make(connector, [INSTANCE])
-    task = asyncio.create_task(made.run(record))
+    made, owned, listener = make(connector, [INSTANCE])
+    task = asyncio.create_task(made._run(owned))
     await asyncio.wait({task}, timeout=0.4)
     task.cancel()
     assert 2 <= connector.opened <= 9
@@ -161,13 +168,13 @@ class Violator(Connector):
         return len(self.opened_at)
 
     async def open_session(self, instance: Instance, *, fresh: bool = True) -> AgentSession:
-        self.opened_at.append(connection.time.monotonic())
+        self.opened_at.append(links.time.monotonic())
         return AgentSession(ScriptedChannel([hello(), *self.frames]))
 
 
 async def test_an_agent_that_breaks_the_protocol_is_told_of_and_waited_for_ever_longer(monkeypatch: Any) -> None:
     connector = Violator(b'{"type":"event","count":"x"}')
-    made, record, received = make(connector, [INSTANCE])
+    made, owned, listener = make(connector, [INSTANCE])
     slept: list[float] = []
     real_sleep = asyncio.sleep
     now = 1000.0
@@ -182,19 +189,19 @@ async def test_an_agent_that_breaks_the_protocol_is_told_of_and_waited_for_ever_
         await asyncio.Event().wait()
 
     monkeypatch.setattr(made, "_renew", renew)
-    monkeypatch.setattr(connection.asyncio, "sleep", sleep)
-    monkeypatch.setattr(connection.time, "monotonic", lambda: now)
-    task = asyncio.create_task(made.run(record))
+    monkeypatch.setattr(links.asyncio, "sleep", sleep)
+    monkeypatch.setattr(links.time, "monotonic", lambda: now)
+    task = asyncio.create_task(made._run(owned))
     while connector.opened < 9:
         await real_sleep(0)
     task.cancel()
     await asyncio.wait({task})
     waits = [after - before for before, after in itertools.pairwise(connector.opened_at)]
     assert 0.8 <= waits[0] < 3 and 50 < waits[-1] < 75 and sorted(waits[:5]) == waits[:5]
-    assert received[0] == hello() and "broke the protocol" in record.violations[0]
-    # The back-off is the record's: another task goes on with it.
-    due = record.redial_at = now + 60.0
-    again = asyncio.create_task(made.run(record))
+    assert listener.received[0] == hello() and "broke the protocol" in listener.violations[0]
+    # The back-off is the link's: another task goes on with it.
+    due = owned.link.redial_at = now + 60.0
+    again = asyncio.create_task(made._run(owned))
     while connector.opened < 10:
         await real_sleep(0)
     again.cancel()
@@ -202,15 +209,15 @@ async def test_an_agent_that_breaks_the_protocol_is_told_of_and_waited_for_ever_
 
 
 async def test_a_fault_while_a_message_is_handled_ends_that_session_only(monkeypatch: Any) -> None:
-    made, record, _ = make(Violator(), [INSTANCE])
+    made, owned, listener = make(Violator(), [INSTANCE])
 
-    def receive(record: PodRecord, message: Any) -> None:
+    def receive(message: Any) -> None:
         raise KeyError("podUID")
 
-    made._receive = receive
-    monkeypatch.setattr(connection, "FATE_INTERVAL_S", 3600.0)
-    task = asyncio.create_task(made.run(record))
+    listener.receive = receive
+    monkeypatch.setattr(links, "FATE_INTERVAL_S", 3600.0)
+    task = asyncio.create_task(made._run(owned))
     await asyncio.wait({task}, timeout=0.1)
     assert not task.done()
-    assert len(record.violations) == 1 and "hello message could not be handled" in record.violations[0]
+    assert len(listener.violations) == 1 and "hello message could not be handled" in listener.violations[0]
     task.cancel()

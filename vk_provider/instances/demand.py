@@ -1,0 +1,99 @@
+"""What a pod needs of this room, and what the room says to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from vk_provider.aiokit.backoff import Backoff
+from vk_provider.eventreasons import EventReason
+from vk_provider.instances.instance import OwnedInstance
+from vk_provider.jsontypes import Json
+from vk_provider.sizing.selection import Selection
+from vk_provider.wire.session import UpMessage
+
+
+@dataclass(slots=True, eq=False)
+class Demand:
+    """One pod that waits for an instance. priority: of its PriorityClass; since: time.monotonic() of its bind; attempt:
+    number of the launch for this pod. The rest is written by `launches`; called_at: time.monotonic() of the first
+    call."""
+
+    uid: str
+    namespace: str
+    name: str
+    node: str
+    pod: Json
+    attempt: int = 0
+    priority: int = 0
+    since: float = 0.0
+    called_at: float = 0.0
+    group: Group | None = None
+    backoff: Backoff = field(default_factory=lambda: Backoff(0.2, 30.0))
+
+    @property
+    def rank(self) -> tuple[int, float, str]:
+        """Sort key: who is served first."""
+        return -self.priority, self.since, self.uid
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Demands that one launch request serves: equal in all that goes into it. Written by `launches`.
+
+    digest:    TAG_GROUP: of what was asked for, whatever is available at the moment
+    in_flight: instances asked for in calls whose outcome is not known yet
+    """
+
+    node: str
+    namespace: str
+    labels: Mapping[str, str]
+    selection: Selection
+    shared_host_paths: tuple[str, ...]
+    digest: str
+    waiting: dict[str, Demand] = field(default_factory=dict)
+    in_flight: int = 0
+
+    def first(self, count: int) -> list[Demand]:
+        """Those that are served first."""
+        return sorted(self.waiting.values(), key=lambda demand: demand.rank)[:count]
+
+
+class PodSide(Protocol):
+    """What this room tells `pods`. Nothing may block; an exception is a fault of that one pod or session."""
+
+    def is_waiting(self, uid: str) -> bool:
+        """Whether the pod still needs an instance."""
+
+    def on_assigned(self, uid: str, owned: OwnedInstance, message: str) -> None:
+        """The instance is the pod's now. message: why this one."""
+
+    def on_refused(self, uid: str, reason: EventReason, message: str) -> None:
+        """No instance will ever be had for the pod."""
+
+    def on_trouble(self, uid: str, event_type: str, reason: EventReason, message: str) -> None:
+        """An event about the pod: it waits on."""
+
+    def claim(self, uid: str, owned: OwnedInstance) -> bool:
+        """The agent of an instance that is nobody's says that it has this pod. True: it is that pod's."""
+
+    def on_other_pod(self, owned: OwnedInstance, uid: str) -> None:
+        """The agent of an assigned instance says that it has the pod `uid` instead."""
+
+    def on_message(self, owned: OwnedInstance, message: UpMessage) -> None:
+        """Of the agent of an assigned instance. Raises AgentProtocolError for what no agent of it can say."""
+
+    def on_connected(self, owned: OwnedInstance) -> None:
+        """A session has begun; the greeting follows."""
+
+    def on_disconnected(self, owned: OwnedInstance) -> None: ...
+
+    def on_violation(self, owned: OwnedInstance, message: str) -> None:
+        """The agent broke the protocol: that session was ended."""
+
+    def on_fate(self, owned: OwnedInstance) -> None:
+        """`lost` or `boot_failed` is set, or the link has ended for another reason."""
+
+    def on_interruption(self, owned: OwnedInstance, message: str) -> None:
+        """The cloud will take the instance back."""

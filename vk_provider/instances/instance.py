@@ -1,0 +1,128 @@
+"""One instance of ours, and everything that belongs to it: a pod's record points at it, and starting over is to point
+at another.
+
+launching (only a call so far) -> booting -> idle -> assigned to one pod UID -> ending -> gone
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from vk_provider.agentclient.session import AgentSession
+from vk_provider.agentclient.tables import TableFlow
+from vk_provider.aiokit.backoff import Backoff
+from vk_provider.cloud.base import TAG_ATTEMPT, TAG_GROUP, TAG_NODE, TAG_POD_NAMESPACE, Instance
+from vk_provider.jsontypes import Json
+from vk_provider.wire.session import References
+
+
+class Stage(StrEnum):
+    BOOTING = "booting"
+    IDLE = "idle"
+    ASSIGNED = "assigned"
+    ENDING = "ending"
+    GONE = "gone"
+
+
+@dataclass(slots=True, eq=False)
+class Link:
+    """The way to the agent. Written by `links` alone. Times are time.monotonic().
+
+    task:      dials, and holds the session
+    fate_due:  when the cloud is asked next about an instance whose agent does not answer
+    redial_at: earliest time to dial after a violation, by violation_backoff
+    """
+
+    task: asyncio.Task[None] | None = None
+    session: AgentSession | None = None
+    ever_connected: bool = False
+    fate_due: float = 0.0
+    redial_at: float = 0.0
+    violation_backoff: Backoff = field(default_factory=lambda: Backoff(1.0, 60.0))
+
+
+@dataclass(slots=True, eq=False)
+class Sent:
+    """What the agent was sent in this session. Written by pods.sending alone.
+
+    fingerprint: of the pod (pods.state.compute_fingerprint); None before
+    services:    of the pod's environment
+    """
+
+    fingerprint: Any = None
+    references: References | None = None
+    services: list[Json] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class OwnedInstance:
+    """described: as the cloud described it last (written by `table`)
+    fresh:       nothing of a pod can have run on it before this process connected to it
+    pod_uid:     the pod that it serves, "" for none (written by `supply`)
+    said_uid:    the pod that its agent named in its last greeting; None before the first (written by `supply`)
+    handover_unknown: an earlier process may have given the pod to the agent without having published it: the agent is
+                 asked (written by `supply`)
+    lost:        it is gone, and its pod may have run on it (written by `links`)
+    boot_failed: it never booted, or was gone before (written by `links`)
+    ended:       it is to be terminated, or was (written by `ends`)
+    sent:        see Sent (replaced by pods.sending with each session)
+    tables:      the tables that this session is sent (written by pods.tables)
+    """
+
+    described: Instance
+    fresh: bool = True
+    pod_uid: str = ""
+    said_uid: str | None = None
+    handover_unknown: bool = False
+    lost: str = ""
+    boot_failed: str = ""
+    ended: bool = False
+    link: Link = field(default_factory=Link)
+    sent: Sent = field(default_factory=Sent)
+    tables: list[TableFlow] = field(default_factory=list)
+
+    @property
+    def instance_id(self) -> str:
+        return self.described.instance_id
+
+    @property
+    def group(self) -> str:
+        return self.described.tags.get(TAG_GROUP, "")
+
+    @property
+    def node(self) -> str:
+        return self.described.tags.get(TAG_NODE, "")
+
+    @property
+    def namespace(self) -> str:
+        return self.described.tags.get(TAG_POD_NAMESPACE, "")
+
+    @property
+    def attempt(self) -> int:
+        """By its tag; 0 for none."""
+        text = self.described.tags.get(TAG_ATTEMPT, "")
+        return int(text) if text.isdecimal() else 0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it exists or may exist: it runs or costs money, and nobody has asked for its end. While its agent
+        speaks, it does, whatever a listing says."""
+        return not self.ended and not (self.described.state.is_terminated and self.link.session is None)
+
+    @property
+    def has_booted(self) -> bool:
+        """Whether its agent answered, or it was adopted with a pod that had started."""
+        return self.link.ever_connected or not self.fresh
+
+    @property
+    def stage(self) -> Stage:
+        if self.described.state.has_stopped or self.lost:
+            return Stage.GONE
+        if self.ended or self.described.state.is_terminating or self.boot_failed:
+            return Stage.ENDING
+        if self.pod_uid:
+            return Stage.ASSIGNED
+        return Stage.IDLE if self.said_uid == "" else Stage.BOOTING

@@ -1,0 +1,354 @@
+"""Launch groups: demands that are equal in all that goes into a request share one call.
+
+A call asks for one instance for each demand that waits when the call's turn comes, so whatever waits while calls are
+throttled goes into the next one together. It may bring a part only: instances go to demands by priority and age, the
+rest is selected anew, without the offerings that had no capacity.
+
+A request is frozen until its outcome is known. A call without an answer, or with one that says that anything may have
+happened, is looked up in a new listing by its tag, and repeated unchanged if it is not there. Meanwhile its demands are
+in no other call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vk_provider import eventreasons
+from vk_provider.aiokit.backoff import Backoff
+from vk_provider.cloud.base import Cloud, Instance, LaunchAnswer, LaunchFailure
+from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError, CloudThrottledError
+from vk_provider.instances.demand import Demand, Group, PodSide
+from vk_provider.instances.instance import OwnedInstance
+from vk_provider.instances.metrics import InstanceMetrics
+from vk_provider.instances.pace import Pace
+from vk_provider.instances.request import BootData, LaunchCall, freeze_request
+from vk_provider.instances.shortages import Shortages
+from vk_provider.instances.table import InstanceTable
+from vk_provider.sizing.preferences import Preferences
+from vk_provider.sizing.selection import OfferingSelector, Refusal, Selection, explain_choice
+
+log = logging.getLogger(__name__)
+
+CALLS_AT_ONCE = 16
+RETRY_FIRST_S, RETRY_MAX_S = 0.2, 30.0
+SETTLED_S = 5.0
+"""Clocks differ: an instance that was launched so long before our call is of an earlier process's."""
+PER_POD_LABELS = frozenset(
+    {
+        "statefulset.kubernetes.io/pod-name",
+        "apps.kubernetes.io/pod-index",
+        "batch.kubernetes.io/job-completion-index",
+    }
+)
+"""Labels that each pod of a controller has for itself: as tags they would make every pod a group of its own."""
+_DEFAULT_PREFERENCES = Preferences()
+
+OnLaunched = Callable[[OwnedInstance, Group], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRules:
+    """What goes into every request. By Node name: `preferences`, with defaults, and `shared_host_paths`."""
+
+    owner: str
+    boot_data: BootData
+    preferences: Mapping[str, Preferences]
+    shared_host_paths: Mapping[str, tuple[str, ...]]
+
+    def preferences_of(self, node: str) -> Preferences:
+        return self.preferences.get(node) or _DEFAULT_PREFERENCES
+
+
+class Launches:
+    """`join` puts a demand into its group; `on_launched` is told of each instance, and gives it to somebody.
+
+    spare: how many instances, which a group's demands may get instead, are about to say that they are empty
+    """
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        table: InstanceTable,
+        selector: OfferingSelector,
+        shortages: Shortages,
+        rules: LaunchRules,
+        metrics: InstanceMetrics,
+    ) -> None:
+        self._cloud = cloud
+        self._table = table
+        self._selector = selector
+        self._shortages = shortages
+        self._rules = rules
+        self._metrics = metrics
+        self._pace = Pace(CALLS_AT_ONCE)
+        self._groups: dict[Any, Group] = {}
+        self._demands: dict[str, Demand] = {}
+        self._pumps: dict[int, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: set[asyncio.TimerHandle] = set()
+        self.on_launched: OnLaunched = lambda owned, group: None
+        self.spare: Callable[[str], int] = lambda digest: 0
+        self.pods: PodSide
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._tasks) or bool(self._pumps)
+
+    def find_waiting(self, digest: str) -> list[Group]:
+        """Groups with that digest in which somebody waits."""
+        return [group for group in self._groups.values() if group.digest == digest and group.waiting]
+
+    # --- demands -------------------------------------------------------------------------------------------------
+
+    def join(self, demand: Demand) -> None:
+        """Wait for an instance of the next launch. A demand that is known waits on."""
+        if demand.uid not in self._demands:
+            self._demands[demand.uid] = demand
+            self._enlist(demand)
+
+    def leave(self, uid: str) -> Demand | None:
+        """The pod has an instance, or needs none any more."""
+        demand = self._demands.pop(uid, None)
+        if demand is not None and demand.group is not None:
+            demand.group.waiting.pop(uid, None)
+            self._drop_if_empty(demand.group)
+        return demand
+
+    def group_of(self, demand: Demand) -> Group | None:
+        """Its group; None when no instance can be had, now or ever, which is told."""
+        preferences = self._rules.preferences_of(demand.node)
+        selection = self._selector.select(demand.pod, self._shortages.unavailable(), preferences)
+        if isinstance(selection, Refusal):
+            if selection.retryable:
+                self._wait_on([demand], CapacityError(selection.message))
+            else:
+                self.leave(demand.uid)
+                self.pods.on_refused(demand.uid, eventreasons.NO_FITTING_INSTANCE, selection.message)
+            return None
+        labels = demand.pod["metadata"].get("labels") or {}
+        key = (demand.node, demand.namespace, tuple(labels.items()), id(selection))
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = self._make_group(demand, selection, labels)
+        return group
+
+    def _make_group(self, demand: Demand, selection: Selection, labels: Mapping[str, str]) -> Group:
+        shared = {name: value for name, value in sorted(labels.items()) if name not in PER_POD_LABELS}
+        paths = self._rules.shared_host_paths.get(demand.node, ())
+        asked = repr((demand.node, demand.namespace, shared, paths, selection.asked))
+        digest = hashlib.sha256(asked.encode()).hexdigest()[:20]
+        for group in self._groups.values():  # the same but for labels of single pods
+            if group.digest == digest and group.selection is selection:
+                return group
+        return Group(demand.node, demand.namespace, shared, selection, paths, digest)
+
+    def _enlist(self, demand: Demand) -> None:
+        try:
+            group = self.group_of(demand)
+        except Exception as error:  # a fault of one pod's sizing is that pod's
+            log.debug("traceback", exc_info=error)
+            self._wait_on([demand], error)
+            return
+        if group is not None:
+            demand.group = group
+            group.waiting[demand.uid] = demand
+            self.pump(group)
+
+    def _drop_if_empty(self, group: Group) -> None:
+        if not group.waiting and not group.in_flight:
+            for key in [key for key, each in self._groups.items() if each is group]:
+                del self._groups[key]
+
+    # --- calls ---------------------------------------------------------------------------------------------------
+
+    def pump(self, group: Group) -> None:
+        """Call for what is missing, in a moment: demands of one read of the watch share a call."""
+        if id(group) not in self._pumps and self._missing(group) > 0:
+            task = self._pumps[id(group)] = asyncio.create_task(self._pump(group), name="launch group")
+            task.add_done_callback(lambda _: self._pumps.pop(id(group), None))
+
+    def _missing(self, group: Group) -> int:
+        return len(group.waiting) - group.in_flight - self.spare(group.digest)
+
+    async def _pump(self, group: Group) -> None:
+        while self._missing(group) > 0:
+            if self._pace.wait_s:
+                await asyncio.sleep(self._pace.wait_s)
+                continue
+            count = min(self._missing(group), self._cloud.group_limit)
+            call = self._freeze(group, self._choose(group, count))
+            group.in_flight += count
+            self._spawn(self._carry_out(call), f"launch {call.request.client_token}")
+
+    def _choose(self, group: Group, count: int) -> list[Demand]:
+        """Those that no call asks for yet, as far as that can be told: who is first gets the first answer."""
+        return group.first(group.in_flight + count)[group.in_flight :]
+
+    def _freeze(self, group: Group, demands: Sequence[Demand], number: int = 0) -> LaunchCall:
+        now = time.monotonic()
+        for demand in demands:
+            if not demand.called_at:
+                demand.called_at = now
+                self._metrics.launch_seconds.observe(now - demand.since)
+        request = freeze_request(group, demands, self._rules.owner, self._rules.boot_data, number)
+        self._metrics.group_size.observe(request.count)
+        return LaunchCall(request, group, time.time(), tuple(demands), number)
+
+    async def _carry_out(self, call: LaunchCall) -> None:
+        """Until the outcome is known. Instances that nobody waits for any more are given back by who takes them."""
+        group = call.group
+        try:
+            outcome = await self._find_outcome(call)
+        finally:
+            group.in_flight -= call.request.count
+        if outcome is not None:
+            self._settle(call, outcome)
+        self.pump(group)
+        self._drop_if_empty(group)
+
+    async def _find_outcome(self, call: LaunchCall) -> LaunchAnswer | None:
+        """None when nothing was done, and when nobody waits for what may have been done: a sweep finds it."""
+        backoff = Backoff(RETRY_FIRST_S, RETRY_MAX_S)
+        while True:
+            try:
+                async with self._pace.turn():
+                    return await self._cloud.launch(call.request)
+            except CloudThrottledError as error:
+                log.warning("launches wait: %s", error)
+                return None  # what waits by then goes into the next call together
+            except CloudError as error:
+                if not error.effect_unknown:
+                    failure = LaunchFailure(call.request.offerings[0], error)
+                    return LaunchAnswer((), (failure,))
+                problem: Exception = error
+            except Exception as error:
+                problem = error
+                log.debug("traceback", exc_info=error)
+            self._metrics.launches.labels("failed").inc()
+            delay_s = backoff.next_delay_s()
+            log.warning("the outcome of a launch is not known, looked up in %.1f s: %s", delay_s, problem)
+            self._tell(call, problem)
+            await asyncio.sleep(delay_s)
+            found = await self._look_up(call)
+            if len(found) >= call.request.count:
+                return LaunchAnswer(tuple(found))
+            if not any(self._is_waiting(demand) for demand in call.demands):
+                return LaunchAnswer(tuple(found)) if found else None
+
+    async def _look_up(self, call: LaunchCall) -> list[Instance]:
+        try:
+            return await self._table.find_launch(call.launch_id)
+        except CloudError as error:
+            log.warning("the instances of a launch cannot be looked up: %s", error)
+            return []
+
+    # --- outcomes ------------------------------------------------------------------------------------------------
+
+    def _settle(self, call: LaunchCall, answer: LaunchAnswer) -> None:
+        group, gone = call.group, 0
+        for failure in answer.failures:
+            self._shortages.mark(failure.offering, failure.error)
+        for instance in answer.instances:
+            if instance.state.is_terminating or instance.state.has_stopped:
+                self._metrics.launches.labels("gone").inc()
+                gone += 1
+                continue
+            self._metrics.launches.labels("ok").inc()
+            owned = OwnedInstance(instance)
+            # An earlier process may have made the same call, and used what it brought.
+            owned.handover_unknown = instance.launch_time < call.began - SETTLED_S
+            self.on_launched(owned, group)
+        self._serve_rest(call, answer, gone)
+
+    def _serve_rest(self, call: LaunchCall, answer: LaunchAnswer, gone: int) -> None:
+        """Those of the call that got nothing. gone: instances that had ended before they were seen."""
+        group = call.group
+        rest = [demand for demand in call.demands if group.waiting.get(demand.uid) is demand]
+        if not rest:
+            return
+        errors = [failure.error for failure in answer.failures]
+        if not errors and not gone:
+            return  # what it brought is known already, and may still be given to them
+        if not errors:  # the token is used up
+            again = self._freeze(group, rest[:gone], call.number + 1)
+            group.in_flight += again.request.count
+            self._spawn(self._carry_out(again), f"launch {again.request.client_token}")
+            return
+        last = errors[-1]
+        label = {CapacityError: "no-capacity", CloudQuotaError: "failed", CloudRequestError: "refused"}
+        self._metrics.launches.labels(label.get(type(last), "failed")).inc(len(rest))
+        if all(isinstance(error, CloudRequestError) for error in errors):
+            for demand in rest:
+                self.leave(demand.uid)
+                self.pods.on_refused(demand.uid, eventreasons.INSTANCE_REFUSED, str(last))
+            return
+        for demand in rest:
+            group.waiting.pop(demand.uid, None)
+            demand.group = None
+        if any(isinstance(error, CapacityError) or _is_of_family(error) for error in errors):
+            for demand in rest:
+                text = f"{errors[0]}; trying the next offering"
+                self.pods.on_trouble(demand.uid, "Normal", eventreasons.NO_CAPACITY, text)
+                self._enlist(demand)
+            return
+        self._wait_on(rest, last)
+
+    def _wait_on(self, demands: Sequence[Demand], problem: Exception) -> None:
+        """Select anew after a while."""
+        text = f"cannot launch an instance, will try again: {problem}"
+        for demand in demands:
+            self.pods.on_trouble(demand.uid, "Warning", eventreasons.FAILED_LAUNCH, text)
+        delay_s = max(demand.backoff.next_delay_s() for demand in demands)
+        log.warning("%d pods wait for an instance, next try in %.1f s: %s", len(demands), delay_s, problem)
+
+        def again() -> None:
+            self._timers.discard(timer)
+            for demand in demands:
+                if self._is_waiting(demand) and demand.group is None:
+                    self._enlist(demand)
+
+        timer = asyncio.get_running_loop().call_later(delay_s, again)
+        self._timers.add(timer)
+
+    def _tell(self, call: LaunchCall, problem: Exception) -> None:
+        text = f"cannot launch an instance, will try again: {problem}"
+        for demand in call.demands:
+            if self._is_waiting(demand):
+                self.pods.on_trouble(demand.uid, "Warning", eventreasons.FAILED_LAUNCH, text)
+
+    def _is_waiting(self, demand: Demand) -> bool:
+        return self._demands.get(demand.uid) is demand
+
+    def explain(self, group: Group, instance: Instance) -> str:
+        """Why this instance, for an event and a condition."""
+        return explain_choice(group.selection, (instance.instance_type, instance.zone, instance.capacity_type))
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s failed", task.get_name(), exc_info=error)
+
+    async def close(self) -> None:
+        """Cancel all launches; the next process finds their instances by token, tag, or their agents' word."""
+        for timer in self._timers:
+            timer.cancel()
+        tasks: Iterable[asyncio.Task[None]] = [*self._tasks, *self._pumps.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_of_family(error: CloudError) -> bool:
+    """Whether another family may have room."""
+    return isinstance(error, CloudQuotaError) and bool(error.family)

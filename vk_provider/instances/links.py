@@ -1,0 +1,220 @@
+"""The sessions to agents, one task for each instance: dial until the agent answers, run the session, check the
+instance's state when it breaks.
+
+A broken session alone does not make an instance lost: the agent may restart, the network may fail for a moment. Only
+the cloud can report that the instance is gone; while the cloud does not answer, everything stays as it is. While a
+session is open, its agent is believed rather than the cloud.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
+
+from vk_provider.agentclient.base import AgentConnector
+from vk_provider.aiokit.backoff import Backoff
+from vk_provider.cloud.base import Instance
+from vk_provider.errors import (
+    AgentError,
+    AgentIdentityError,
+    AgentProtocolError,
+    AgentUnreachableError,
+    AgentVersionError,
+    CloudError,
+)
+from vk_provider.instances.instance import OwnedInstance
+from vk_provider.wire.session import UpMessage
+
+log = logging.getLogger(__name__)
+
+DIAL_FIRST_S = 0.01
+DIAL_MAX_S = 1.0
+FATE_INTERVAL_S = 5.0
+"""How often the cloud is asked about an instance whose agent does not answer."""
+UNKNOWN_GRACE_S = 30.0
+"""An eventually consistent cloud may not list a new instance yet."""
+STEADY_S = 5.0
+"""A session that lasted for so long resets the back-off of dialing."""
+FORGIVEN_S = 300.0
+"""A session that lasted for so long without a violation resets the back-off of violations."""
+RENEWAL_RETRY_S = 60.0
+
+Look = Callable[[str], Awaitable[Instance | None]]
+"""See table.InstanceTable.look."""
+
+
+class LinkListener(Protocol):
+    """See demand.PodSide; here for every instance, whether it has a pod or not."""
+
+    def on_connected(self, owned: OwnedInstance) -> None: ...
+
+    def on_message(self, owned: OwnedInstance, message: UpMessage) -> None: ...
+
+    def on_disconnected(self, owned: OwnedInstance) -> None: ...
+
+    def on_violation(self, owned: OwnedInstance, message: str) -> None: ...
+
+    def on_fate(self, owned: OwnedInstance) -> None: ...
+
+
+class InstanceLinks:
+    """Holds the links of all instances; a link ends when its instance is lost, did not boot, or is closed."""
+
+    def __init__(
+        self, connector: AgentConnector, look: Look, listener: LinkListener, boot_timeout_s: float, lag_s: float = 0.0
+    ) -> None:
+        self._connector = connector
+        self._look = look
+        self._listener = listener
+        self._boot_timeout_s = boot_timeout_s
+        self._lag_s = lag_s
+
+    def open(self, owned: OwnedInstance) -> None:
+        """Start to dial unless that is under way."""
+        if owned.link.task is None:
+            owned.link.task = asyncio.create_task(self._run(owned), name=f"session {owned.instance_id}")
+            owned.link.task.add_done_callback(lambda task: self._done(owned, task))
+
+    def close(self, owned: OwnedInstance) -> None:
+        """Dial no more."""
+        if owned.link.task is not None:
+            owned.link.task.cancel()
+            owned.link.task = None
+
+    async def close_all(self, instances: Iterable[OwnedInstance]) -> None:
+        """At the stop of the process."""
+        tasks = [owned.link.task for owned in instances if owned.link.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _done(self, owned: OwnedInstance, task: asyncio.Task[None]) -> None:
+        if owned.link.task is task:
+            owned.link.task = None
+        if not task.cancelled() and task.exception() is not None:
+            log.error("instance %s: its link failed", owned.instance_id, exc_info=task.exception())
+            owned.link.redial_at = time.monotonic() + owned.link.violation_backoff.next_delay_s()
+        self._listener.on_fate(owned)
+
+    async def _run(self, owned: OwnedInstance) -> None:
+        link, backoff = owned.link, Backoff(DIAL_FIRST_S, DIAL_MAX_S, 1.5)
+        started = time.monotonic()
+        link.fate_due = started + FATE_INTERVAL_S
+        logged = ""
+        while not owned.described.state.is_terminated:
+            if time.monotonic() >= link.redial_at:
+                logged, is_sound = await self._try(owned, logged, backoff)
+                link.fate_due = 0.0 if is_sound else link.fate_due
+            if time.monotonic() >= link.fate_due or not owned.described.primary_ip:
+                link.fate_due = time.monotonic() + FATE_INTERVAL_S
+                if await self._is_gone(owned):
+                    return
+            if not owned.has_booted and time.monotonic() - started > self._boot_timeout_s:
+                owned.boot_failed = f"the agent did not answer within {self._boot_timeout_s:.0f} s"
+                return
+            # The back-off after a violation is the link's: a new task continues it.
+            redial_s = min(FATE_INTERVAL_S, link.redial_at - time.monotonic())
+            await asyncio.sleep(max(backoff.next_delay_s(), redial_s))
+        _note_state(owned)
+
+    async def _try(self, owned: OwnedInstance, logged: str, backoff: Backoff) -> tuple[str, bool]:
+        """One session, if the agent answers. `logged`: the error that was logged last.
+
+        Returns the error logged last, and whether there was a session without a violation."""
+        dialed = time.monotonic()
+        try:
+            await self._hold(owned)
+            if time.monotonic() - dialed >= STEADY_S:
+                backoff.reset()
+            return "", True
+        except AgentUnreachableError:
+            pass
+        except AgentProtocolError as error:
+            self._note_violation(owned, str(error), dialed)
+        except AgentError as error:
+            if str(error) != logged:
+                logged = str(error)
+                log.warning("instance %s: %s", owned.instance_id, error)
+            if isinstance(error, AgentIdentityError | AgentVersionError):
+                await asyncio.sleep(DIAL_MAX_S)
+        return logged, False
+
+    def _note_violation(self, owned: OwnedInstance, message: str, dialed: float) -> None:
+        """End this session alone, and delay the next one."""
+        link = owned.link
+        if time.monotonic() - dialed >= FORGIVEN_S:
+            link.violation_backoff.reset()
+        link.redial_at = time.monotonic() + link.violation_backoff.next_delay_s()
+        log.warning("instance %s: %s", owned.instance_id, message)
+        self._listener.on_violation(owned, message)
+
+    async def _hold(self, owned: OwnedInstance) -> None:
+        instance, link = owned.described, owned.link
+        if not instance.primary_ip:
+            return
+        session = await self._connector.open_session(instance, fresh=owned.fresh and not link.ever_connected)
+        renewal = asyncio.create_task(self._renew(instance), name=f"renew {instance.instance_id}")
+        link.session = session
+        try:
+            self._listener.on_connected(owned)
+            link.ever_connected = True
+            await session.run(lambda message: self._take(owned, message))
+        finally:
+            link.session = None
+            self._listener.on_disconnected(owned)
+            renewal.cancel()
+        log.info("session with %s ended", instance.instance_id)
+
+    def _take(self, owned: OwnedInstance, message: UpMessage) -> None:
+        try:
+            self._listener.on_message(owned, message)
+        except AgentError:
+            raise
+        except Exception as error:
+            # An unexpected fault caused by one agent's message ends the session of that agent only.
+            log.exception("instance %s: a message of its agent could not be handled", owned.instance_id)
+            raise AgentProtocolError(f"a {message['type']} message could not be handled: {error!r}") from error
+
+    async def _renew(self, instance: Instance) -> None:
+        while True:
+            await asyncio.sleep(self._connector.renewal_delay_s(instance))
+            try:
+                await self._connector.renew(instance)
+            except AgentError as error:
+                log.warning("certificate of %s not renewed: %s", instance.instance_id, error)
+                await asyncio.sleep(RENEWAL_RETRY_S)
+
+    async def _is_gone(self, owned: OwnedInstance) -> bool:
+        """Ask the cloud. While the instance shuts down, its pod may still run."""
+        instance_id = owned.instance_id
+        try:
+            found = await self._look(instance_id)
+        except CloudError as error:
+            log.warning("state of instance %s is not known: %s", instance_id, error)
+            return False
+        if found is None:
+            if time.time() - owned.described.launch_time < max(UNKNOWN_GRACE_S, self._lag_s):
+                return False
+            _note_gone(owned, f"the cloud does not know instance {instance_id} any more")
+            return True
+        if found.state.has_stopped:
+            _note_state(owned, found)
+            return True
+        return False
+
+
+def _note_state(owned: OwnedInstance, found: Instance | None = None) -> None:
+    instance = found or owned.described
+    reason = f": {instance.state_reason}" if instance.state_reason else ""
+    _note_gone(owned, f"instance {instance.instance_id} is {instance.state}{reason}")
+
+
+def _note_gone(owned: OwnedInstance, message: str) -> None:
+    """The instance is gone, either with its pod or before a pod could start."""
+    if owned.has_booted:
+        owned.lost = message
+    else:
+        owned.boot_failed = message

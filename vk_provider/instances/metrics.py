@@ -1,0 +1,64 @@
+"""Metrics of instances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from vk_provider.aiokit.computed import ComputedGauge
+
+SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+GROUP_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+class InstanceMetrics:
+    """Durations are measured from the watch event of the pod's bind."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self.launch_seconds = Histogram(
+            "vk_pod_launch_seconds", "Seconds from bind seen to the launch call", buckets=SECONDS, registry=registry
+        )
+        self.launches = Counter("vk_instance_launches_total", "Launch results", ("result",), registry=registry)
+        self.group_size = Histogram(
+            "vk_launch_group_size", "Instances asked for in one launch call", buckets=GROUP_SIZES, registry=registry
+        )
+        self.terminations = Counter(
+            "vk_instance_terminations_total", "Terminated instances", ("why",), registry=registry
+        )
+        self.violations = Counter(
+            "vk_agent_protocol_errors_total",
+            "Sessions closed because an agent broke the protocol",
+            registry=registry,
+        )
+        self.mass_missing = Counter(
+            "vk_mass_missing_total",
+            "Answers that lacked so many instances or pods at once that nothing was concluded from them",
+            ("where",),
+            registry=registry,
+        )
+        self.orphans = Counter(
+            "vk_orphan_instances_total", "Instances without a pod that were terminated", registry=registry
+        )
+        self.interruptions = Counter(
+            "vk_instance_interruptions_total", "Interruptions that the cloud has announced", registry=registry
+        )
+
+    def follow(
+        self, stages: Callable[[], Mapping[str, int]], sessions: Callable[[], int], stuck: Callable[[], int]
+    ) -> None:
+        """Register gauges that are computed at scrape time. stages: instances by stage; stuck: see ends.Ends."""
+        ComputedGauge(
+            "vk_instances",
+            "Instances by stage",
+            ("stage",),
+            lambda: {(stage,): float(count) for stage, count in stages().items()},
+            self._registry,
+        )
+        Gauge("vk_agent_sessions", "Open sessions to agents", registry=self._registry).set_function(sessions)
+        Gauge(
+            "vk_instances_not_terminated",
+            "Instances that could not be terminated for more than five minutes",
+            registry=self._registry,
+        ).set_function(stuck)

@@ -1,0 +1,83 @@
+"""The frozen request of one launch call, and its client token.
+
+The token is derived from the whole request, the pods it is for and the attempt: equal requests have the same token, any
+difference (offerings, labels, generation of the boot secret, registries) makes another one. So a request that is
+repeated after a crash, for the same pods, returns the instances of the first one, and a changed request is never
+refused for a reused token. One boot secret is for all instances of a call: they are of one namespace and of equal pods.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from vk_provider.cloud.base import TAG_LAUNCH, LaunchRequest
+from vk_provider.cloud.parameters import digest_parameters
+from vk_provider.cloud.tags import build_group_tags, build_pod_tags
+from vk_provider.instances.demand import Demand, Group
+
+BootData = Callable[[str], tuple[str, str]]
+"""client token -> (launch ID for TAG_LAUNCH, user data with the boot secret of that launch)."""
+_DIGEST_DIGITS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchCall:
+    """A request that is repeated unchanged until its outcome is known.
+
+    began:   time.time() of the first try
+    demands: those that it was made for; who gets an instance is decided when it is there
+    number:  see freeze_request
+    """
+
+    request: LaunchRequest
+    group: Group
+    began: float
+    demands: tuple[Demand, ...]
+    number: int = 0
+
+    @property
+    def launch_id(self) -> str:
+        return self.request.tags[TAG_LAUNCH]
+
+
+def freeze_request(
+    group: Group, demands: Sequence[Demand], owner: str, boot_data: BootData, number: int = 0
+) -> LaunchRequest:
+    """The request for one instance for each of `demands`, all of `group`. number: of the try, where the instances of an
+    earlier one had ended before they were seen."""
+    launch_id, user_data = boot_data("")  # part of the token's digest; the token itself is not known yet
+    tags = build_group_tags(
+        owner=owner,
+        node=group.node,
+        namespace=group.namespace,
+        group=group.digest,
+        launch=launch_id,
+        labels=group.labels,
+    )
+    if len(demands) == 1:
+        (demand,) = demands
+        tags |= build_pod_tags(
+            pod_uid=demand.uid, pod_namespace=demand.namespace, pod_name=demand.name, attempt=demand.attempt
+        )
+    selection = group.selection
+    draft = LaunchRequest(
+        "",
+        (selection.offering, *selection.alternatives),
+        tags,
+        user_data,
+        len(demands),
+        selection.disk_bytes,
+        group.shared_host_paths,
+    )
+    token = _token(draft, demands, number)
+    launch_id, user_data = boot_data(token)
+    return replace(draft, client_token=token, tags={**tags, TAG_LAUNCH: launch_id}, user_data=user_data)
+
+
+def _token(draft: LaunchRequest, demands: Sequence[Demand], number: int) -> str:
+    digest = hashlib.sha256(digest_parameters(draft).encode())
+    for name in sorted(f"{demand.uid}/{demand.attempt}" for demand in demands):
+        digest.update(name.encode())
+    return f"{digest.hexdigest()[:_DIGEST_DIGITS]}-{number}"

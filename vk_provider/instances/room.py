@@ -1,0 +1,178 @@
+"""Puts the parts of the room together, and is what `pods` sees of it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vk_provider.agentclient.base import AgentConnector
+from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, Notice, NoticeKind, Offering
+from vk_provider.instances.demand import PodSide
+from vk_provider.instances.ends import Ends, OnStuck
+from vk_provider.instances.instance import OwnedInstance
+from vk_provider.instances.launches import Launches, LaunchRules
+from vk_provider.instances.links import InstanceLinks
+from vk_provider.instances.metrics import InstanceMetrics
+from vk_provider.instances.shortages import Shortages
+from vk_provider.instances.supply import Supply
+from vk_provider.instances.table import InstanceTable
+from vk_provider.instances.tagging import Tagging
+from vk_provider.sizing.need import compute_allocatable
+from vk_provider.sizing.selection import OfferingSelector
+from vk_provider.wire.session import UpMessage
+
+READERS_LIMIT_S = 5.0
+MAX_CPU_MILLI = 1_000_000
+"""Capacity assumed for an instance whose offering is not in the catalog any more."""
+MAX_MEMORY_BYTES = 64 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """The cloud with its offerings, and the way to the agents of its instances."""
+
+    cloud: Cloud
+    offerings: Sequence[Offering]
+    connector: AgentConnector
+
+
+class Instances:
+    """Our instances. `listen` before anything else: `pods` is told what happens."""
+
+    def __init__(self, doors: Doors, rules: LaunchRules, metrics: InstanceMetrics, boot_timeout_s: float) -> None:
+        cloud = doors.cloud
+        self.cloud = cloud
+        self.metrics = metrics
+        self._connector = doors.connector
+        self._rules = rules
+        self._by_type = {offering.instance_type: offering for offering in doors.offerings}
+        self.shortages = Shortages(doors.offerings, time.monotonic)
+        self.table = InstanceTable(cloud, metrics, self._on_notice)
+        self.ends = Ends(cloud, metrics)
+        self.ends.on_let_go = self._let_go
+        self.table.on_listing = lambda: self.ends.verify(self.table.listed)
+        self.launches = Launches(cloud, self.table, OfferingSelector(doors.offerings), self.shortages, rules, metrics)
+        self.tagging = Tagging(cloud, lambda: self.launches.is_busy or bool(self.ends.pending))
+        self.supply = Supply(self.table, self.launches, self.ends, self.tagging)
+        self.links = InstanceLinks(
+            doors.connector, self.table.look, _Dispatcher(self), boot_timeout_s, cloud.listing_lag_s
+        )
+        self.supply.links = self.links
+        self.pods: PodSide
+        metrics.follow(self._count_stages, self._count_sessions, lambda: len(self.ends.stuck))
+
+    def listen(self, pods: PodSide) -> None:
+        self.pods = self.supply.pods = self.launches.pods = pods
+
+    async def run(self) -> None:
+        """Root task: follows the cloud's notices."""
+        await self.table.run()
+
+    # --- what an instance has ------------------------------------------------------------------------------------
+
+    def allocatable_of(self, instance: Instance) -> dict[str, str]:
+        """Allocatable resources of an instance, also of one that an earlier process launched."""
+        offering = self._by_type.get(instance.instance_type)
+        preferences = self._rules.preferences_of(instance.tags.get(TAG_NODE, ""))
+        return compute_allocatable(offering, preferences) if offering is not None else {}
+
+    def capacity_of(self, instance: Instance) -> tuple[int, int]:
+        """(millicores, bytes of memory) of an instance, which limit the counters that its agent may report."""
+        offering = self._by_type.get(instance.instance_type)
+        return (
+            (offering.cpu_milli, offering.memory_bytes) if offering is not None else (MAX_CPU_MILLI, MAX_MEMORY_BYTES)
+        )
+
+    # --- ends ----------------------------------------------------------------------------------------------------
+
+    async def end(self, owned: OwnedInstance, why: str, on_stuck: OnStuck = lambda message: None) -> bool:
+        """Readers of its logs first; then one try to terminate it. Whether the cloud accepted it; if not, it is tried
+        again in the background."""
+        owned.ended = True
+        self.links.close(owned)
+        await self._connector.drain(owned.instance_id, READERS_LIMIT_S)
+        accepted = await self.ends.end(owned.instance_id, why, on_stuck)
+        self._forget(owned)
+        return accepted
+
+    async def end_orphan(self, instance_id: str) -> bool:
+        owned = self.table.owned.get(instance_id)
+        if owned is None:
+            return await self.ends.end(instance_id, "orphan")
+        self.supply.unclaimed.pop(instance_id, None)
+        return await self.end(owned, "orphan")
+
+    def forget_lost(self, owned: OwnedInstance) -> None:
+        """It is gone by itself: there is nothing to terminate."""
+        self.links.close(owned)
+        self._forget(owned)
+
+    def _let_go(self, owned: OwnedInstance) -> None:
+        self.links.close(owned)
+        self._forget(owned)
+
+    def _forget(self, owned: OwnedInstance) -> None:
+        self._connector.forget(owned.instance_id)
+        self.table.forget(owned)
+
+    # --- notices and figures -------------------------------------------------------------------------------------
+
+    def _on_notice(self, owned: OwnedInstance, notice: Notice) -> None:
+        if notice.kind is NoticeKind.INTERRUPTION:
+            if owned.pod_uid:
+                self.pods.on_interruption(owned, notice.message)
+            return
+        owned.link.fate_due = 0.0  # the link asks for a listing once its agent is silent
+
+    def _count_stages(self) -> Mapping[str, int]:
+        return Counter(str(owned.stage) for owned in list(self.table.owned.values()))
+
+    def _count_sessions(self) -> int:
+        return sum(owned.link.session is not None for owned in list(self.table.owned.values()))
+
+    async def close(self) -> None:
+        """Cancel everything. Instances keep running."""
+        await self.launches.close()
+        await self.links.close_all(self.table.owned.values())
+        await self.tagging.close()
+        await self.table.close()
+        await self.ends.close()
+
+
+class _Dispatcher:
+    """links.LinkListener: greetings go to the supply, the rest to the pod that has the instance."""
+
+    def __init__(self, room: Instances) -> None:
+        self._room = room
+
+    def on_connected(self, owned: OwnedInstance) -> None:
+        if owned.pod_uid:
+            self._room.pods.on_connected(owned)
+
+    def on_message(self, owned: OwnedInstance, message: UpMessage) -> None:
+        if message["type"] == "hello":
+            before = owned.pod_uid
+            self._room.supply.greeted(owned, message["podUID"])
+            if owned.pod_uid and not before:
+                self._room.pods.on_connected(owned)
+        if owned.pod_uid:
+            self._room.pods.on_message(owned, message)
+
+    def on_disconnected(self, owned: OwnedInstance) -> None:
+        if owned.pod_uid:
+            self._room.pods.on_disconnected(owned)
+        else:
+            owned.said_uid = None
+
+    def on_violation(self, owned: OwnedInstance, message: str) -> None:
+        self._room.metrics.violations.inc()
+        if owned.pod_uid:
+            self._room.pods.on_violation(owned, message)
+
+    def on_fate(self, owned: OwnedInstance) -> None:
+        if owned.pod_uid:
+            self._room.pods.on_fate(owned)
+        elif owned.lost or owned.boot_failed:
+            self._room.supply.dismissed(owned)

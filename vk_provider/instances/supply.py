@@ -1,0 +1,180 @@
+"""Who gets which instance: one that is idle and fits, or one of the next launch of the group.
+
+Who knows which pod an instance serves? The agent first, by its greeting; then the pod's status in the API server, which
+names the instance's addresses; then tags. The last two are `pods.adoption`'s, once after a start; the greeting is heard
+here, with each session. An agent's word never gives an instance to a pod of another namespace or Node than those that
+the instance was launched for, and an instance that has had a pod is nobody else's again: only one whose own agent says
+that it is empty is idle.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from vk_provider.cloud.base import TAG_POD_UID
+from vk_provider.instances.demand import Demand, Group, PodSide
+from vk_provider.instances.ends import Ends
+from vk_provider.instances.instance import OwnedInstance, Stage
+from vk_provider.instances.launches import Launches
+from vk_provider.instances.links import InstanceLinks
+from vk_provider.instances.table import InstanceTable
+from vk_provider.instances.tagging import Tagging
+
+log = logging.getLogger(__name__)
+
+
+class Supply:
+    """See module docstring. `unclaimed`: instances without a pod, by ID: idle ones, and those that have not greeted."""
+
+    def __init__(self, table: InstanceTable, launches: Launches, ends: Ends, tagging: Tagging) -> None:
+        self._table = table
+        self._launches = launches
+        self._ends = ends
+        self._tagging = tagging
+        self.unclaimed: dict[str, OwnedInstance] = {}
+        self.links: InstanceLinks
+        self.pods: PodSide
+        launches.on_launched = self._take_launched
+        launches.spare = self._count_spare
+
+    # --- demands -------------------------------------------------------------------------------------------------
+
+    def acquire(self, demand: Demand) -> None:
+        """The pod waits until it is assigned an instance, or refused (demand.PodSide)."""
+        if self.unclaimed:
+            group = self._launches.group_of(demand)
+            idle = self._find_idle(group) if group is not None else None
+            if group is not None and idle is not None:
+                self._assign(idle, demand, group)
+                return
+            if group is None:
+                return
+        self._launches.join(demand)
+
+    def withdraw(self, uid: str) -> None:
+        """The pod needs no instance any more."""
+        self._launches.leave(uid)
+
+    def _find_idle(self, group: Group) -> OwnedInstance | None:
+        fitting = (each for each in self.unclaimed.values() if each.stage is Stage.IDLE and each.group == group.digest)
+        return next(fitting, None)
+
+    def _count_spare(self, digest: str) -> int:
+        """Instances that are about to greet, and may be empty: demands of their group wait for them."""
+        if not self.unclaimed:
+            return 0
+        return sum(each.group == digest and each.stage is Stage.BOOTING for each in self.unclaimed.values())
+
+    # --- instances -----------------------------------------------------------------------------------------------
+
+    def _take_launched(self, owned: OwnedInstance, group: Group) -> None:
+        """Nothing has run on it yet, unless an earlier process made the same call: then its agent is asked."""
+        known = self._table.owned.get(owned.instance_id)
+        if known is not None:
+            return  # a repeated call: it is here already
+        self._table.add(owned)
+        if not self._give(owned, group):
+            self._spare(owned)
+
+    def _spare(self, owned: OwnedInstance) -> None:
+        """It came too late for the pod that it was launched for, and nothing runs on it."""
+        if owned.handover_unknown:
+            self.examine(owned)
+            return
+        for group in self._launches.find_waiting(owned.group):
+            if self._give(owned, group):
+                return
+        log.info("instance %s is not needed any more", owned.instance_id)
+        self.end(owned, "unused")
+
+    def _give(self, owned: OwnedInstance, group: Group) -> bool:
+        """To the one that is served first."""
+        wanted = owned.described.tags.get(TAG_POD_UID, "")
+        demands = group.first(len(group.waiting))
+        demands.sort(key=lambda demand: demand.uid != wanted)
+        for demand in demands:
+            if self.pods.is_waiting(demand.uid):
+                self._assign(owned, demand, group)
+                return True
+            self._launches.leave(demand.uid)
+        return False
+
+    def _assign(self, owned: OwnedInstance, demand: Demand, group: Group) -> None:
+        self._launches.leave(demand.uid)
+        self.unclaimed.pop(owned.instance_id, None)
+        owned.pod_uid = demand.uid
+        self._tagging.put(owned, demand)
+        self.pods.on_assigned(demand.uid, owned, self._launches.explain(group, owned.described))
+
+    def adopt(self, owned: OwnedInstance, uid: str, *, started: bool) -> None:
+        """After a start: status or tags say that it is the pod's. started: the pod has run."""
+        self._table.add(owned)
+        self.unclaimed.pop(owned.instance_id, None)
+        owned.pod_uid = uid
+        owned.fresh = owned.handover_unknown = not started
+
+    def examine(self, owned: OwnedInstance) -> None:
+        """Nobody knows whose it is: its agent is asked."""
+        self._table.add(owned)
+        owned.pod_uid, owned.said_uid = "", None
+        self.unclaimed[owned.instance_id] = owned
+        self.links.open(owned)
+
+    def give_back(self, owned: OwnedInstance) -> bool:
+        """The pod has not used it, and somebody else may: once its agent says in a new session that it is empty. False:
+        nobody waits for one like it."""
+        if not owned.group or not owned.is_live or owned.boot_failed:
+            return False
+        if owned.described.state.is_terminating or not self._launches.find_waiting(owned.group):
+            return False
+        self.links.close(owned)
+        self.examine(owned)
+        return True
+
+    def part(self, owned: OwnedInstance) -> None:
+        """Its pod is elsewhere, as another agent says: what this one has, it says itself."""
+        self.links.close(owned)
+        self.examine(owned)
+
+    def end(self, owned: OwnedInstance, why: str) -> None:
+        """Nobody needs it: end it, in the background."""
+        self.unclaimed.pop(owned.instance_id, None)
+        self._ends.let_go(owned, why)
+
+    # --- what agents say -----------------------------------------------------------------------------------------
+
+    def greeted(self, owned: OwnedInstance, uid: str) -> None:
+        """The agent's greeting names its pod, "" for none."""
+        owned.said_uid = uid
+        if owned.pod_uid:
+            if uid == "":
+                owned.handover_unknown = False
+            elif uid != owned.pod_uid:
+                self.pods.on_other_pod(owned, uid)
+            return
+        if uid == "":
+            self._take_idle(owned)
+        elif self.pods.claim(uid, owned):
+            self.unclaimed.pop(owned.instance_id, None)
+            owned.pod_uid, owned.fresh, owned.handover_unknown = uid, False, False
+            log.info("instance %s has pod %s, by its agent's word", owned.instance_id, uid)
+        else:
+            log.warning("instance %s has pod %s, which is not waiting for it", owned.instance_id, uid)
+        self._resolved(owned.group)
+
+    def _take_idle(self, owned: OwnedInstance) -> None:
+        owned.handover_unknown = False
+        for group in self._launches.find_waiting(owned.group):
+            if self._give(owned, group):
+                return
+
+    def dismissed(self, owned: OwnedInstance) -> None:
+        """An unclaimed instance is lost or does not boot."""
+        self.unclaimed.pop(owned.instance_id, None)
+        self._resolved(owned.group)
+        self._ends.let_go(owned, "no-boot")
+
+    def _resolved(self, digest: str) -> None:
+        """One less may say that it is empty: who waits may need a launch."""
+        for group in self._launches.find_waiting(digest):
+            self._launches.pump(group)

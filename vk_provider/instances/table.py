@@ -1,0 +1,164 @@
+"""The one view of the cloud that all share: fed by launch answers, by listings and by notices.
+
+Who wants to know something newer asks for a listing that begins after the question; all who ask meanwhile share it, and
+listings are FAST_S apart at least. So the cloud is asked often while something is in doubt, and once per sweep
+otherwise. An instance is missing only by missing.MissingRule. What is known of an instance only moves forward: a
+listing that shows an older state changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from vk_provider.aiokit.backoff import Backoff
+from vk_provider.cloud.base import TAG_LAUNCH, Cloud, Instance, InstanceState, Notice, NoticeKind
+from vk_provider.cloud.listing import list_owned
+from vk_provider.errors import CloudError
+from vk_provider.instances import missing
+from vk_provider.instances.instance import OwnedInstance
+from vk_provider.instances.metrics import InstanceMetrics
+from vk_provider.instances.missing import MissingRule
+from vk_provider.instances.pace import Pace
+
+log = logging.getLogger(__name__)
+
+FAST_S = 5.0
+"""Between two listings while somebody asks."""
+NOTICES_AGAIN_S, NOTICES_AGAIN_MAX_S = 1.0, 60.0
+_ORDER = (
+    InstanceState.PENDING,
+    InstanceState.RUNNING,
+    InstanceState.STOPPING,
+    InstanceState.STOPPED,
+    InstanceState.SHUTTING_DOWN,
+    InstanceState.TERMINATED,
+)
+_RANK = {state: number for number, state in enumerate(_ORDER)}
+
+OnNotice = Callable[[OwnedInstance, Notice], None]
+
+
+class InstanceTable:
+    """`owned`: our instances by ID, until they are forgotten. `listed`: the newest listing, by ID."""
+
+    def __init__(self, cloud: Cloud, metrics: InstanceMetrics, on_notice: OnNotice) -> None:
+        self._cloud = cloud
+        self._metrics = metrics
+        self._on_notice = on_notice
+        self._pace = Pace(1)
+        self._rule = MissingRule(missing.MISSING_CONFIRM_S, missing.MASS_CONFIRM_S)
+        self._missing: set[str] = set()
+        self._next: asyncio.Task[None] | None = None
+        self._began_at = float("-inf")
+        self.owned: dict[str, OwnedInstance] = {}
+        self.listed: dict[str, Instance] = {}
+        self.on_listing: Callable[[], None] = lambda: None
+
+    def add(self, owned: OwnedInstance) -> None:
+        self.owned[owned.instance_id] = owned
+
+    def forget(self, owned: OwnedInstance) -> None:
+        """Nobody asks for it any more."""
+        if self.owned.get(owned.instance_id) is owned:
+            del self.owned[owned.instance_id]
+            self._missing.discard(owned.instance_id)
+
+    # --- listings ------------------------------------------------------------------------------------------------
+
+    async def refresh(self) -> None:
+        """Returns after a listing that began after this call. Raises CloudError when it failed."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._list_next(), name="listing of instances")
+        await asyncio.shield(self._next)
+
+    async def look(self, instance_id: str) -> Instance | None:
+        """The newest description of an instance; None when it does not exist. Raises CloudError when that is unknown:
+        no answer, or an answer without the instance that is not yet taken for a proof."""
+        await self.refresh()
+        found = self.listed.get(instance_id)
+        if found is not None:
+            owned = self.owned.get(instance_id)
+            return owned.described if owned is not None else found
+        if instance_id in self._missing:
+            return None
+        raise CloudError("the cloud's answer does not list the instance; it is asked again")
+
+    async def find_launch(self, launch_id: str) -> list[Instance]:
+        """The instances of one launch call that a new listing shows."""
+        await self.refresh()
+        return [instance for instance in self.listed.values() if instance.tags.get(TAG_LAUNCH) == launch_id]
+
+    async def _list_next(self) -> None:
+        await asyncio.sleep(max(0.0, self._began_at + FAST_S - time.monotonic()))
+        try:
+            async with self._pace.turn():
+                self._next = None  # who asks from now on asks for a later one
+                self._began_at = time.monotonic()
+                instances = await list_owned(self._cloud)
+        finally:
+            if self._next is asyncio.current_task():
+                self._next = None
+        self.take(instances)
+
+    def take(self, instances: Iterable[Instance]) -> None:
+        """A complete listing."""
+        self.listed = {instance.instance_id: instance for instance in instances}
+        asked = []
+        for instance_id, owned in self.owned.items():
+            found = self.listed.get(instance_id)
+            if found is not None:
+                self._missing.discard(instance_id)
+                self.learn(owned, found)
+            elif owned.is_live:
+                asked.append(instance_id)
+        verdict = self._rule.judge(asked, self.listed.keys(), len(self.owned), time.monotonic())
+        self._missing |= verdict.missing
+        if verdict.mass and verdict.doubted:
+            self._metrics.mass_missing.labels("listing").inc()
+            log.error(
+                "the cloud does not know %d of %d instances: too many at once, none is taken for lost yet",
+                len(verdict.doubted),
+                len(self.owned),
+            )
+        self.on_listing()
+
+    def learn(self, owned: OwnedInstance, found: Instance) -> None:
+        """What the cloud says of an instance, unless it was older than what is known."""
+        known = owned.described
+        if found is known or _RANK[found.state] < _RANK[known.state]:
+            return
+        if known.primary_ip and not found.primary_ip and not found.state.is_terminated:
+            return  # it is not there yet, where this answer comes from
+        owned.described = found
+
+    # --- notices -------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Follow the cloud's notices, for ever. One that is lost is found by a listing."""
+        backoff = Backoff(NOTICES_AGAIN_S, NOTICES_AGAIN_MAX_S)
+        while True:
+            try:
+                async for notice in self._cloud.notices():
+                    backoff.reset()
+                    self._take_notice(notice)
+            except CloudError as error:
+                log.warning("notices of the cloud are not followed: %s", error)
+            else:
+                await asyncio.sleep(NOTICES_AGAIN_MAX_S)  # a cloud without notices
+            await asyncio.sleep(backoff.next_delay_s())
+
+    def _take_notice(self, notice: Notice) -> None:
+        owned = self.owned.get(notice.instance_id)
+        if owned is None:
+            return
+        if notice.kind is NoticeKind.INTERRUPTION:
+            self._metrics.interruptions.inc()
+        self._on_notice(owned, notice)
+
+    async def close(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            await asyncio.gather(self._next, return_exceptions=True)

@@ -1,0 +1,76 @@
+"""Says by tags which pod an instance serves: for people, for the bill, and as a short cut for adoption. Nothing waits
+for it. Paced, at the lowest priority: launches and terminations of the same account come first."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from vk_provider.cloud.base import TAG_POD_UID, Cloud
+from vk_provider.cloud.tags import build_pod_tags
+from vk_provider.errors import CloudError, CloudThrottledError
+from vk_provider.instances.demand import Demand
+from vk_provider.instances.instance import OwnedInstance
+from vk_provider.instances.pace import Pace
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 2
+DELAY_S = 2.0
+"""Pods of a burst come first; a pod that is gone by then needs no tags."""
+TRIES = 5
+
+
+class Tagging:
+    """is_busy: whether launches or terminations wait."""
+
+    def __init__(self, cloud: Cloud, is_busy: Callable[[], bool]) -> None:
+        self._cloud = cloud
+        self._is_busy = is_busy
+        self._pace = Pace(AT_ONCE)
+        self._waiting: dict[str, tuple[OwnedInstance, Mapping[str, str], int]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def put(self, owned: OwnedInstance, demand: Demand) -> None:
+        """The instance serves the pod of `demand`."""
+        if owned.described.tags.get(TAG_POD_UID) == demand.uid:
+            return  # in the launch call itself
+        tags = build_pod_tags(
+            pod_uid=demand.uid, pod_namespace=demand.namespace, pod_name=demand.name, attempt=demand.attempt
+        )
+        self._waiting[owned.instance_id] = owned, tags, 0
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="tags of instances")
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                await asyncio.sleep(DELAY_S)
+                for instance_id in list(self._waiting):
+                    while self._is_busy():  # noqa: ASYNC110 - nothing announces it, and nobody waits
+                        await asyncio.sleep(DELAY_S)
+                    await self._tag(instance_id)
+        finally:
+            self._task = None
+
+    async def _tag(self, instance_id: str) -> None:
+        owned, tags, tries = self._waiting.pop(instance_id)
+        if not owned.is_live or owned.pod_uid != tags[TAG_POD_UID]:
+            return
+        try:
+            async with self._pace.turn():
+                await self._cloud.create_tags([instance_id], tags)
+        except CloudThrottledError:
+            self._waiting.setdefault(instance_id, (owned, tags, tries))
+        except CloudError as error:
+            if not error.retryable or tries + 1 >= TRIES:
+                log.warning("instance %s has no tags of its pod: %s", instance_id, error)
+                return
+            self._waiting.setdefault(instance_id, (owned, tags, tries + 1))
+
+    async def close(self) -> None:
+        """What is not tagged stays so: the agent knows its pod."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)

@@ -1,0 +1,199 @@
+"""What `instances` tells of pods' instances and their agents: assignments, messages, silence, loss."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from vk_provider import eventreasons
+from vk_provider.agentclient.session import Slot
+from vk_provider.eventreasons import EventReason
+from vk_provider.instances.instance import OwnedInstance
+from vk_provider.pods.agent_events import AgentEvents
+from vk_provider.pods.agent_report import accept_stats, accept_status, keep_end
+from vk_provider.pods.events import involved
+from vk_provider.pods.executor import PodExecutor
+from vk_provider.pods.metrics import PodMetrics
+from vk_provider.pods.record import PodRecord
+from vk_provider.pods.tables import PodTables
+from vk_provider.wire.session import EventMessage, StatusMessage, UpMessage
+
+log = logging.getLogger(__name__)
+
+
+class AgentSide:
+    """instances.demand.PodSide over the controller's records. wake: wakes the worker of a UID."""
+
+    def __init__(
+        self,
+        records: Mapping[str, PodRecord],
+        executor: PodExecutor,
+        tables: PodTables,
+        metrics: PodMetrics,
+        wake: Callable[[str], None],
+    ) -> None:
+        self._records = records
+        self._executor = executor
+        self._tables = tables
+        self._metrics = metrics
+        self._wake = wake
+        self._events = executor.events
+        self._event = executor.events.record
+
+    def _of(self, owned: OwnedInstance) -> PodRecord | None:
+        record = self._records.get(owned.pod_uid)
+        return record if record is not None and record.owned is owned else None
+
+    # --- assignment ----------------------------------------------------------------------------------------------
+
+    def is_waiting(self, uid: str) -> bool:
+        record = self._records.get(uid)
+        return record is not None and record.assignment.demand is not None and record.is_wanting()
+
+    def on_assigned(self, uid: str, owned: OwnedInstance, message: str) -> None:
+        record = self._records[uid]
+        record.assignment.take(owned, message)
+        self._event(record, "Normal", eventreasons.INSTANCE_LAUNCHED, f"{owned.instance_id}: {message}")
+        self._wake(uid)
+
+    def on_refused(self, uid: str, reason: EventReason, message: str) -> None:
+        record = self._records.get(uid)
+        if record is not None and record.is_wanting():
+            self._executor.refuse(record, reason, message)
+            self._wake(uid)
+
+    def on_trouble(self, uid: str, event_type: str, reason: EventReason, message: str) -> None:
+        record = self._records.get(uid)
+        if record is not None and record.is_wanting():
+            self._event(record, event_type, reason, message)
+
+    def claim(self, uid: str, owned: OwnedInstance) -> bool:
+        record = self._records.get(uid)
+        if record is None or not record.exists or record.owned is not None or not _may_have(record, owned):
+            return False
+        self._executor.give(record, owned)
+        self._wake(uid)
+        return True
+
+    def on_other_pod(self, owned: OwnedInstance, uid: str) -> None:
+        """Tags, or the order of a repeated call, have said something else than the agent. It is believed while nothing
+        speaks against it: a pod that ran here, or was sent here, is lost."""
+        record, other = self._of(owned), self._records.get(uid)
+        if record is None:
+            return
+        log.error("pod %s: its instance runs pod %s", record.key, uid)
+        used = record.report.from_agent or record.first.started or owned.sent.fingerprint is not None
+        if used or other is None or not other.exists or not _may_have(other, owned) or other.report.from_agent:
+            record.lost = "the instance runs another pod"
+            self._wake(record.uid)
+            return
+        supply, former = self._executor.room.supply, other.owned
+        record.close_events()
+        record.assignment.drop()
+        if former is not None:
+            other.close_events()
+            other.assignment.drop()
+            supply.part(former)
+        supply.adopt(owned, uid, started=True)
+        self._executor.give(other, owned)
+        self._wake(record.uid)
+        self._wake(uid)
+
+    # --- sessions ------------------------------------------------------------------------------------------------
+
+    def on_connected(self, owned: OwnedInstance) -> None:
+        record = self._of(owned)
+        if record is None:
+            return
+        self._executor.sender.begin(owned)
+        if owned.fresh and not owned.link.ever_connected:
+            self._metrics.agent_ready_seconds.observe(time.monotonic() - record.bound_at)
+        self._wake(record.uid)
+
+    def on_disconnected(self, owned: OwnedInstance) -> None:
+        """The agent counts as silent until its next message, not only until it is connected."""
+        record = self._of(owned)
+        if record is None:
+            return
+        self._tables.close(record)
+        if record.exists and record.has_instance and not record.report.finished:
+            record.report.fall_silent(time.monotonic())
+            self._wake(record.uid)
+
+    def on_violation(self, owned: OwnedInstance, message: str) -> None:
+        """The session is closed and dialed again later."""
+        record = self._of(owned)
+        if record is not None:
+            self._event(record, "Warning", eventreasons.AGENT_PROTOCOL_ERROR, message)
+
+    def on_fate(self, owned: OwnedInstance) -> None:
+        record = self._of(owned)
+        if record is not None:
+            self._wake(record.uid)
+
+    def on_interruption(self, owned: OwnedInstance, message: str) -> None:
+        record = self._of(owned)
+        if record is not None:
+            self._event(record, "Warning", eventreasons.INSTANCE_INTERRUPTED, message)
+
+    # --- messages ------------------------------------------------------------------------------------------------
+
+    def on_message(self, owned: OwnedInstance, message: UpMessage) -> None:
+        record = self._of(owned)
+        if record is not None:
+            self.receive(record, message)
+
+    def receive(self, record: PodRecord, message: UpMessage) -> None:
+        """Handle an agent's message. Raises AgentProtocolError for a sample beyond the instance's capacity."""
+        if message["type"] == "hello":
+            self._tables.greet(record, message)
+            self._wake(record.uid)  # the pod can be sent
+        elif message["type"] == "tables":
+            self._tables.receive(record, message)
+        elif message["podUID"] != record.uid:
+            return  # about another pod of this instance, which `on_other_pod` has logged
+        elif message["type"] == "status":
+            self._take_status(record, message)
+        elif message["type"] == "event":
+            self._relay_event(record, message)
+        elif record.instance is not None:
+            capacity = self._executor.room.capacity_of(record.instance)
+            record.report.sample(accept_stats(message, record.pod, record.instance, *capacity, time.time()))
+
+    def _take_status(self, record: PodRecord, message: StatusMessage) -> None:
+        report, owned = record.report, record.owned
+        if report.concluded or (owned is not None and owned.ended):
+            return
+        self._note_heard(record)
+        status = accept_status(message["status"], record.pod, record.instance)
+        if report.from_agent:
+            status = keep_end(status, report.status)
+        if report.status == status and report.finished == message["finished"]:
+            return
+        report.take(status, finished=message["finished"])
+        record.publication.set_restoring(False)
+        self._wake(record.uid)
+
+    def _note_heard(self, record: PodRecord) -> None:
+        """The agent is heard: its Ready condition is published again."""
+        if record.report.hear() and record.instance is not None:
+            message = f"the agent on instance {record.instance.instance_id} answers again"
+            self._event(record, "Normal", eventreasons.AGENT_REACHABLE, message)
+            self._wake(record.uid)
+
+    def _relay_event(self, record: PodRecord, message: EventMessage) -> None:
+        if record.events is None:
+            record.events = AgentEvents(self._events.recorder, partial(_acknowledge, record))
+        record.events.relay.receive(involved(record.pod), record.node, message)
+
+
+def _acknowledge(record: PodRecord, seq: int) -> None:
+    if record.session is not None:
+        record.session.put(Slot.ACK, {"type": "ack", "seq": seq})
+
+
+def _may_have(record: PodRecord, owned: OwnedInstance) -> bool:
+    """An agent's word never gives an instance to a pod of another namespace or Node than those it was launched for."""
+    return (record.namespace, record.node) == (owned.namespace, owned.node)

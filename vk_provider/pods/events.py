@@ -1,0 +1,38 @@
+"""Events on pods that this provider records by itself."""
+
+from __future__ import annotations
+
+from vk_provider.eventreasons import EventReason
+from vk_provider.jsontypes import Json
+from vk_provider.kube.recorder import EventRecorder
+from vk_provider.pods.record import PodRecord
+
+COMPONENT = "vk-provider"
+"""Source of events that no kubelet has. Those of the agent are a kubelet's, with the limits of one source (correlator):
+none of them is dropped because of what the provider says about the instance."""
+
+
+class PodEvents:
+    """`record` is a record.OnEvent."""
+
+    def __init__(self, recorder: EventRecorder) -> None:
+        self.recorder = recorder
+
+    def record(
+        self, record: PodRecord, event_type: str, reason: EventReason, message: str, component: str = COMPONENT
+    ) -> None:
+        """component: its source."""
+        self.recorder.record(involved(record.pod), event_type, reason, message, host=record.node, component=component)
+
+
+def involved(pod: Json) -> Json:
+    """involvedObject of an event about the pod."""
+    metadata = pod["metadata"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "resourceVersion": metadata.get("resourceVersion", ""),
+    }
