@@ -59,7 +59,9 @@ def _fill_registry() -> CollectorRegistry:
     ProcessMetrics(registry)
     pods = PodMetrics(registry)
     pods.follow(dict, int)
-    InstanceMetrics(registry).follow(dict, int, int)
+    instances = InstanceMetrics(registry)
+    instances.follow(dict, int, int)
+    instances.follow_shortages(list)
     pods.tables.follow(list)
     ServiceRouting(client, ServiceEnvironment(client, lambda _: None), registry)  # type: ignore[arg-type]
     PolicyRouting(client, registry)  # type: ignore[arg-type]

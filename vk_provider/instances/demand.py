@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.eventreasons import EventReason
@@ -44,6 +44,7 @@ class Group:
 
     digest:    TAG_GROUP: of what was asked for, whatever is available at the moment
     in_flight: instances asked for in calls whose outcome is not known yet
+    keys:      under which `launches` finds it
     """
 
     node: str
@@ -54,10 +55,11 @@ class Group:
     digest: str
     waiting: dict[str, Demand] = field(default_factory=dict)
     in_flight: int = 0
+    keys: list[Any] = field(default_factory=list)
 
-    def first(self, count: int) -> list[Demand]:
-        """Those that are served first."""
-        return sorted(self.waiting.values(), key=lambda demand: demand.rank)[:count]
+    def ranked(self) -> list[Demand]:
+        """Who waits, those first that are served first."""
+        return sorted(self.waiting.values(), key=lambda demand: demand.rank)
 
 
 class PodSide(Protocol):

@@ -31,12 +31,13 @@ class Stage(StrEnum):
 class Link:
     """The way to the agent. Written by `links` alone. Times are time.monotonic().
 
-    task:      dials, and holds the session
+    task:      dials, and holds the session; previous: one that was closed and has not ended yet
     fate_due:  when the cloud is asked next about an instance whose agent does not answer
     redial_at: earliest time to dial after a violation, by violation_backoff
     """
 
     task: asyncio.Task[None] | None = None
+    previous: asyncio.Task[None] | None = None
     session: AgentSession | None = None
     ever_connected: bool = False
     fate_due: float = 0.0

@@ -49,7 +49,7 @@ PER_POD_LABELS = frozenset(
 """Labels that each pod of a controller has for itself: as tags they would make every pod a group of its own."""
 _DEFAULT_PREFERENCES = Preferences()
 
-OnLaunched = Callable[[OwnedInstance, Group], None]
+OnLaunched = Callable[[Sequence[OwnedInstance], Group], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class LaunchRules:
 
 
 class Launches:
-    """`join` puts a demand into its group; `on_launched` is told of each instance, and gives it to somebody.
+    """`join` puts a demand into its group; `on_launched` is told of what a call brings, and gives it to somebody.
 
     spare: how many instances, which a group's demands may get instead, are about to say that they are empty
     """
@@ -88,11 +88,12 @@ class Launches:
         self._metrics = metrics
         self._pace = Pace(CALLS_AT_ONCE)
         self._groups: dict[Any, Group] = {}
+        self._by_digest: dict[str, list[Group]] = {}
         self._demands: dict[str, Demand] = {}
         self._pumps: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
-        self.on_launched: OnLaunched = lambda owned, group: None
+        self.on_launched: OnLaunched = lambda brought, group: None
         self.spare: Callable[[str], int] = lambda digest: 0
         self.pods: PodSide
 
@@ -102,7 +103,7 @@ class Launches:
 
     def find_waiting(self, digest: str) -> list[Group]:
         """Groups with that digest in which somebody waits."""
-        return [group for group in self._groups.values() if group.digest == digest and group.waiting]
+        return [group for group in self._by_digest.get(digest, ()) if group.waiting]
 
     # --- demands -------------------------------------------------------------------------------------------------
 
@@ -136,6 +137,7 @@ class Launches:
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = self._make_group(demand, selection, labels)
+            group.keys.append(key)
         return group
 
     def _make_group(self, demand: Demand, selection: Selection, labels: Mapping[str, str]) -> Group:
@@ -143,10 +145,13 @@ class Launches:
         paths = self._rules.shared_host_paths.get(demand.node, ())
         asked = repr((demand.node, demand.namespace, shared, paths, selection.asked))
         digest = hashlib.sha256(asked.encode()).hexdigest()[:20]
-        for group in self._groups.values():  # the same but for labels of single pods
-            if group.digest == digest and group.selection is selection:
-                return group
-        return Group(demand.node, demand.namespace, shared, selection, paths, digest)
+        known = self._by_digest.setdefault(digest, [])
+        for group in known:
+            if group.selection is selection:
+                return group  # the same but for labels of single pods
+        group = Group(demand.node, demand.namespace, shared, selection, paths, digest)
+        known.append(group)
+        return group
 
     def _enlist(self, demand: Demand) -> None:
         try:
@@ -161,34 +166,44 @@ class Launches:
             self.pump(group)
 
     def _drop_if_empty(self, group: Group) -> None:
-        if not group.waiting and not group.in_flight:
-            for key in [key for key, each in self._groups.items() if each is group]:
-                del self._groups[key]
+        if group.waiting or group.in_flight or not group.keys:
+            return
+        for key in group.keys:
+            del self._groups[key]
+        group.keys.clear()
+        known = self._by_digest[group.digest]
+        known.remove(group)
+        if not known:
+            del self._by_digest[group.digest]
 
     # --- calls ---------------------------------------------------------------------------------------------------
 
     def pump(self, group: Group) -> None:
         """Call for what is missing, in a moment: demands of one read of the watch share a call."""
         if id(group) not in self._pumps and self._missing(group) > 0:
-            task = self._pumps[id(group)] = asyncio.create_task(self._pump(group), name="launch group")
-            task.add_done_callback(lambda _: self._pumps.pop(id(group), None))
+            self._pumps[id(group)] = asyncio.create_task(self._pump(group), name="launch group")
 
     def _missing(self, group: Group) -> int:
         return len(group.waiting) - group.in_flight - self.spare(group.digest)
 
     async def _pump(self, group: Group) -> None:
-        while self._missing(group) > 0:
-            if self._pace.wait_s:
-                await asyncio.sleep(self._pace.wait_s)
-                continue
-            count = min(self._missing(group), self._cloud.group_limit)
-            call = self._freeze(group, self._choose(group, count))
-            group.in_flight += count
-            self._spawn(self._carry_out(call), f"launch {call.request.client_token}")
+        try:
+            while self._missing(group) > 0:
+                if self._pace.wait_s:
+                    await asyncio.sleep(self._pace.wait_s)
+                    continue
+                self._call(self._choose(group, min(self._missing(group), self._cloud.group_limit)), group)
+        finally:
+            del self._pumps[id(group)]  # at once: who joins from now on needs another
+
+    def _call(self, demands: Sequence[Demand], group: Group, number: int = 0) -> None:
+        call = self._freeze(group, demands, number)
+        group.in_flight += call.request.count
+        self._spawn(self._carry_out(call), f"launch {call.request.client_token}")
 
     def _choose(self, group: Group, count: int) -> list[Demand]:
         """Those that no call asks for yet, as far as that can be told: who is first gets the first answer."""
-        return group.first(group.in_flight + count)[group.in_flight :]
+        return group.ranked()[group.in_flight : group.in_flight + count]
 
     def _freeze(self, group: Group, demands: Sequence[Demand], number: int = 0) -> LaunchCall:
         now = time.monotonic()
@@ -251,7 +266,7 @@ class Launches:
     # --- outcomes ------------------------------------------------------------------------------------------------
 
     def _settle(self, call: LaunchCall, answer: LaunchAnswer) -> None:
-        group, gone = call.group, 0
+        brought, gone = [], 0
         for failure in answer.failures:
             self._shortages.mark(failure.offering, failure.error)
         for instance in answer.instances:
@@ -263,7 +278,9 @@ class Launches:
             owned = OwnedInstance(instance)
             # An earlier process may have made the same call, and used what it brought.
             owned.handover_unknown = instance.launch_time < call.began - SETTLED_S
-            self.on_launched(owned, group)
+            brought.append(owned)
+        if brought:
+            self.on_launched(brought, call.group)
         self._serve_rest(call, answer, gone)
 
     def _serve_rest(self, call: LaunchCall, answer: LaunchAnswer, gone: int) -> None:
@@ -276,9 +293,7 @@ class Launches:
         if not errors and not gone:
             return  # what it brought is known already, and may still be given to them
         if not errors:  # the token is used up
-            again = self._freeze(group, rest[:gone], call.number + 1)
-            group.in_flight += again.request.count
-            self._spawn(self._carry_out(again), f"launch {again.request.client_token}")
+            self._call(rest[:gone], group, call.number + 1)
             return
         last = errors[-1]
         label = {CapacityError: "no-capacity", CloudQuotaError: "failed", CloudRequestError: "refused"}

@@ -34,8 +34,6 @@ DIAL_FIRST_S = 0.01
 DIAL_MAX_S = 1.0
 FATE_INTERVAL_S = 5.0
 """How often the cloud is asked about an instance whose agent does not answer."""
-UNKNOWN_GRACE_S = 30.0
-"""An eventually consistent cloud may not list a new instance yet."""
 STEADY_S = 5.0
 """A session that lasted for so long resets the back-off of dialing."""
 FORGIVEN_S = 300.0
@@ -63,14 +61,11 @@ class LinkListener(Protocol):
 class InstanceLinks:
     """Holds the links of all instances; a link ends when its instance is lost, did not boot, or is closed."""
 
-    def __init__(
-        self, connector: AgentConnector, look: Look, listener: LinkListener, boot_timeout_s: float, lag_s: float = 0.0
-    ) -> None:
+    def __init__(self, connector: AgentConnector, look: Look, listener: LinkListener, boot_timeout_s: float) -> None:
         self._connector = connector
         self._look = look
         self._listener = listener
         self._boot_timeout_s = boot_timeout_s
-        self._lag_s = lag_s
 
     def open(self, owned: OwnedInstance) -> None:
         """Start to dial unless that is under way."""
@@ -80,13 +75,15 @@ class InstanceLinks:
 
     def close(self, owned: OwnedInstance) -> None:
         """Dial no more."""
-        if owned.link.task is not None:
-            owned.link.task.cancel()
-            owned.link.task = None
+        link = owned.link
+        if link.task is not None:
+            link.task.cancel()
+            link.task, link.previous = None, link.task
 
     async def close_all(self, instances: Iterable[OwnedInstance]) -> None:
         """At the stop of the process."""
-        tasks = [owned.link.task for owned in instances if owned.link.task is not None]
+        both = [task for owned in instances for task in (owned.link.task, owned.link.previous)]
+        tasks = [task for task in both if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -94,13 +91,19 @@ class InstanceLinks:
     def _done(self, owned: OwnedInstance, task: asyncio.Task[None]) -> None:
         if owned.link.task is task:
             owned.link.task = None
-        if not task.cancelled() and task.exception() is not None:
+        if owned.link.previous is task:
+            owned.link.previous = None
+        if task.cancelled():
+            return
+        if task.exception() is not None:
             log.error("instance %s: its link failed", owned.instance_id, exc_info=task.exception())
             owned.link.redial_at = time.monotonic() + owned.link.violation_backoff.next_delay_s()
         self._listener.on_fate(owned)
 
     async def _run(self, owned: OwnedInstance) -> None:
         link, backoff = owned.link, Backoff(DIAL_FIRST_S, DIAL_MAX_S, 1.5)
+        if link.previous is not None:
+            await asyncio.wait({link.previous})  # its session ends before another begins
         started = time.monotonic()
         link.fate_due = started + FATE_INTERVAL_S
         logged = ""
@@ -196,8 +199,6 @@ class InstanceLinks:
             log.warning("state of instance %s is not known: %s", instance_id, error)
             return False
         if found is None:
-            if time.time() - owned.described.launch_time < max(UNKNOWN_GRACE_S, self._lag_s):
-                return False
             _note_gone(owned, f"the cloud does not know instance {instance_id} any more")
             return True
         if found.state.has_stopped:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from vk_provider.aiokit.computed import ComputedGauge
+from vk_provider.instances.shortages import Shortage
 
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 GROUP_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -43,6 +44,19 @@ class InstanceMetrics:
         )
         self.interruptions = Counter(
             "vk_instance_interruptions_total", "Interruptions that the cloud has announced", registry=registry
+        )
+
+    def follow_shortages(self, current: Callable[[], Iterable[tuple[Shortage, float]]]) -> None:
+        """Register the gauge of what is short."""
+        ComputedGauge(
+            "vk_offering_shortage_seconds",
+            "Seconds for which offerings are avoided, as the cloud was short of them; an empty label is any",
+            ("instance_type", "zone", "capacity_type", "family"),
+            lambda: {
+                (short.instance_type, short.zone, short.capacity_type, short.family): seconds
+                for short, seconds in current()
+            },
+            self._registry,
         )
 
     def follow(

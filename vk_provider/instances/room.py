@@ -56,12 +56,11 @@ class Instances:
         self.launches = Launches(cloud, self.table, OfferingSelector(doors.offerings), self.shortages, rules, metrics)
         self.tagging = Tagging(cloud, lambda: self.launches.is_busy or bool(self.ends.pending))
         self.supply = Supply(self.table, self.launches, self.ends, self.tagging)
-        self.links = InstanceLinks(
-            doors.connector, self.table.look, _Dispatcher(self), boot_timeout_s, cloud.listing_lag_s
-        )
+        self.links = InstanceLinks(doors.connector, self.table.look, _Dispatcher(self), boot_timeout_s)
         self.supply.links = self.links
         self.pods: PodSide
         metrics.follow(self._count_stages, self._count_sessions, lambda: len(self.ends.stuck))
+        metrics.follow_shortages(self.shortages.current)
 
     def listen(self, pods: PodSide) -> None:
         self.pods = self.supply.pods = self.launches.pods = pods
@@ -165,6 +164,9 @@ class _Dispatcher:
             self._room.pods.on_disconnected(owned)
         else:
             owned.said_uid = None
+            for flow in owned.tables:  # of a pod that it was taken from
+                flow.close()
+            owned.tables.clear()
 
     def on_violation(self, owned: OwnedInstance, message: str) -> None:
         self._room.metrics.violations.inc()

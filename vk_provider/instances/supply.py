@@ -10,6 +10,7 @@ that it is empty is idle.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from vk_provider.cloud.base import TAG_POD_UID
 from vk_provider.instances.demand import Demand, Group, PodSide
@@ -41,15 +42,11 @@ class Supply:
 
     def acquire(self, demand: Demand) -> None:
         """The pod waits until it is assigned an instance, or refused (demand.PodSide)."""
-        if self.unclaimed:
-            group = self._launches.group_of(demand)
-            idle = self._find_idle(group) if group is not None else None
-            if group is not None and idle is not None:
-                self._assign(idle, demand, group)
-                return
-            if group is None:
-                return
         self._launches.join(demand)
+        if self.unclaimed and demand.group is not None:
+            idle = self._find_idle(demand.group)
+            if idle is not None:
+                self._assign(idle, demand, demand.group)
 
     def withdraw(self, uid: str) -> None:
         """The pod needs no instance any more."""
@@ -67,37 +64,45 @@ class Supply:
 
     # --- instances -----------------------------------------------------------------------------------------------
 
-    def _take_launched(self, owned: OwnedInstance, group: Group) -> None:
-        """Nothing has run on it yet, unless an earlier process made the same call: then its agent is asked."""
-        known = self._table.owned.get(owned.instance_id)
-        if known is not None:
-            return  # a repeated call: it is here already
-        self._table.add(owned)
-        if not self._give(owned, group):
+    def _take_launched(self, brought: Sequence[OwnedInstance], group: Group) -> None:
+        """To those that are served first. One that is known already is here by a listing, or by a repeated call."""
+        new = [owned for owned in brought if owned.instance_id not in self._table.owned]
+        for owned in new:
+            self._table.add(owned)
+        for owned in self._give(new, group):
             self._spare(owned)
 
     def _spare(self, owned: OwnedInstance) -> None:
-        """It came too late for the pod that it was launched for, and nothing runs on it."""
+        """It came too late for the pod that it was launched for. Nothing has run on it, unless an earlier process made
+        the same call: then its agent is asked."""
         if owned.handover_unknown:
             self.examine(owned)
-            return
-        for group in self._launches.find_waiting(owned.group):
-            if self._give(owned, group):
-                return
-        log.info("instance %s is not needed any more", owned.instance_id)
-        self.end(owned, "unused")
+        elif self._give_to_any(owned):
+            log.info("instance %s is not needed any more", owned.instance_id)
+            self.end(owned, "unused")
 
-    def _give(self, owned: OwnedInstance, group: Group) -> bool:
-        """To the one that is served first."""
-        wanted = owned.described.tags.get(TAG_POD_UID, "")
-        demands = group.first(len(group.waiting))
-        demands.sort(key=lambda demand: demand.uid != wanted)
+    def _give(self, instances: Sequence[OwnedInstance], group: Group) -> list[OwnedInstance]:
+        """Assign each to who is served first; returns those that nobody needs."""
+        left = list(instances)
+        if len(left) == 1 and (named := group.waiting.get(left[0].described.tags.get(TAG_POD_UID, ""))) is not None:
+            demands = [named, *group.ranked()]  # whose tags it has
+        else:
+            demands = group.ranked()
+        left.reverse()
         for demand in demands:
+            if not left:
+                break
+            if group.waiting.get(demand.uid) is not demand:
+                continue
             if self.pods.is_waiting(demand.uid):
-                self._assign(owned, demand, group)
-                return True
-            self._launches.leave(demand.uid)
-        return False
+                self._assign(left.pop(), demand, group)
+            else:
+                self._launches.leave(demand.uid)
+        return left
+
+    def _give_to_any(self, owned: OwnedInstance) -> bool:
+        """To somebody who waits for one like it. Returns whether nobody does."""
+        return all(self._give([owned], group) for group in self._launches.find_waiting(owned.group))
 
     def _assign(self, owned: OwnedInstance, demand: Demand, group: Group) -> None:
         self._launches.leave(demand.uid)
@@ -164,9 +169,7 @@ class Supply:
 
     def _take_idle(self, owned: OwnedInstance) -> None:
         owned.handover_unknown = False
-        for group in self._launches.find_waiting(owned.group):
-            if self._give(owned, group):
-                return
+        self._give_to_any(owned)
 
     def dismissed(self, owned: OwnedInstance) -> None:
         """An unclaimed instance is lost or does not boot."""

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 FAST_S = 5.0
 """Between two listings while somebody asks."""
+NEW_S = 30.0
+"""An eventually consistent cloud may not list an instance that is younger."""
 NOTICES_AGAIN_S, NOTICES_AGAIN_MAX_S = 1.0, 60.0
 _ORDER = (
     InstanceState.PENDING,
@@ -52,6 +54,7 @@ class InstanceTable:
         self._rule = MissingRule(missing.MISSING_CONFIRM_S, missing.MASS_CONFIRM_S)
         self._missing: set[str] = set()
         self._next: asyncio.Task[None] | None = None
+        self._listings: set[asyncio.Task[None]] = set()
         self._began_at = float("-inf")
         self.owned: dict[str, OwnedInstance] = {}
         self.listed: dict[str, Instance] = {}
@@ -72,7 +75,14 @@ class InstanceTable:
         """Returns after a listing that began after this call. Raises CloudError when it failed."""
         if self._next is None:
             self._next = asyncio.create_task(self._list_next(), name="listing of instances")
+            self._listings.add(self._next)
+            self._next.add_done_callback(self._done)
         await asyncio.shield(self._next)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._listings.discard(task)
+        if not task.cancelled():
+            task.exception()  # those who wait are told; there may be none any more
 
     async def look(self, instance_id: str) -> Instance | None:
         """The newest description of an instance; None when it does not exist. Raises CloudError when that is unknown:
@@ -107,12 +117,13 @@ class InstanceTable:
         """A complete listing."""
         self.listed = {instance.instance_id: instance for instance in instances}
         asked = []
+        new_since = time.time() - max(NEW_S, self._cloud.listing_lag_s)
         for instance_id, owned in self.owned.items():
             found = self.listed.get(instance_id)
             if found is not None:
                 self._missing.discard(instance_id)
                 self.learn(owned, found)
-            elif owned.is_live:
+            elif owned.is_live and owned.described.launch_time <= new_since:
                 asked.append(instance_id)
         verdict = self._rule.judge(asked, self.listed.keys(), len(self.owned), time.monotonic())
         self._missing |= verdict.missing
@@ -159,6 +170,7 @@ class InstanceTable:
         self._on_notice(owned, notice)
 
     async def close(self) -> None:
-        if self._next is not None:
-            self._next.cancel()
-            await asyncio.gather(self._next, return_exceptions=True)
+        tasks = list(self._listings)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -19,7 +19,7 @@ from .rig import World
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "FATE_INTERVAL_S", 0.02)
     monkeypatch.setattr(table, "FAST_S", 0.01)
-    monkeypatch.setattr(links, "UNKNOWN_GRACE_S", 0.0)
+    monkeypatch.setattr(table, "NEW_S", 0.0)
     monkeypatch.setattr(links, "DIAL_MAX_S", 0.05)
 
 

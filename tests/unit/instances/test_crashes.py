@@ -1,0 +1,211 @@
+"""The provider dies at every step between a pod's launch and its end; the next one finds what there is, on a cloud and
+with agents that live on. Two pods of one group, so that no instance names its pod by a tag."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.pods.rig import World
+from tests.unit.pods.test_sweep import make_sweep
+from vk_provider.cloud.base import TAG_NAME, TAG_POD_NAME, TAG_POD_UID, InstancePage
+from vk_provider.cloud.simulated.agent import SimulatedAgent
+from vk_provider.instances import links, missing, table
+from vk_provider.jsontypes import Json
+
+POD_TAGS = (TAG_POD_UID, TAG_POD_NAME, TAG_NAME)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "FATE_INTERVAL_S", 0.05)
+    monkeypatch.setattr(links, "DIAL_MAX_S", 0.05)
+    monkeypatch.setattr(table, "FAST_S", 0.02)
+    monkeypatch.setattr(missing, "MISSING_CONFIRM_S", 0.1)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = World(tmp_path / "logs")
+    await made.start()
+    yield made
+    await made.stop()
+
+
+def add_two(world: World) -> list[Json]:
+    return [world.api.add(world.pod()) for _ in range(2)]
+
+
+def phases(world: World, pods: list[Json]) -> set[str]:
+    return {world.api.status(pod).get("phase", "") for pod in pods}
+
+
+async def run_in_the_end(world: World, pods: list[Json], instances: int = 2) -> None:
+    """Both run, each on one instance of its own, and no instance is left over."""
+
+    def settled() -> bool:
+        records = [world.record(pod) for pod in pods]
+        return phases(world, pods) == {"Running"} and all(each and each.session for each in records)
+
+    await world.until(settled)
+    await world.settle()
+    assert len(world.live()) == 2 and len(world.cloud._instances) == instances
+    served = Counter(agent.uid for agent in world.connector._agents.values() if agent.uid)
+    assert served == Counter(pod["metadata"]["uid"] for pod in pods), "nobody is served twice"
+    for pod in pods:
+        record = world.record(pod)
+        assert record is not None and record.instance is not None
+        assert world.connector._agents[record.instance.instance_id].uid == pod["metadata"]["uid"]
+
+
+async def test_before_the_call(world: World) -> None:
+    called = asyncio.Event()
+    original = world.cloud.launch
+
+    async def never(request: Any) -> Any:
+        called.set()
+        await asyncio.Event().wait()
+
+    world.cloud.launch = never  # type: ignore[method-assign]
+    pods = add_two(world)
+    await called.wait()
+    await world.crash()
+    world.cloud.launch = original  # type: ignore[method-assign]
+    await world.start()
+    await run_in_the_end(world, pods)
+
+
+async def test_after_the_call_and_before_its_answer(world: World) -> None:
+    original = world.cloud.launch
+
+    async def unanswered(request: Any) -> Any:
+        await original(request)
+        await asyncio.Event().wait()
+
+    world.cloud.launch = unanswered  # type: ignore[method-assign]
+    pods = add_two(world)
+    await world.until(lambda: len(world.live()) == 2)
+    assert not any(TAG_POD_UID in instance.tags for instance in world.live()), "one call for both"
+    await world.crash()
+    world.cloud.launch = original  # type: ignore[method-assign]
+    await world.start()
+    await run_in_the_end(world, pods)
+
+
+async def test_after_the_answer_and_before_the_assignment(world: World) -> None:
+    world.room.launches.on_launched = lambda brought, group: None
+    pods = add_two(world)
+    await world.until(lambda: len(world.live()) == 2)
+    await world.crash()
+    await world.start()
+    await run_in_the_end(world, pods)
+
+
+async def test_after_the_pod_was_sent_and_before_the_agent_wrote_it_down(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = []
+    with monkeypatch.context() as patched:
+        patched.setattr(SimulatedAgent, "receive", lambda agent, message, now: sent.append(message) or [])
+        pods = add_two(world)
+        await world.until(lambda: len(sent) == 2)
+        await world.crash()
+    await world.start()
+    await run_in_the_end(world, pods)
+
+
+async def test_after_the_agent_wrote_it_down(world: World) -> None:
+    world.api.delay_s = 1000.0  # nothing is published
+    pods = add_two(world)
+    await world.until(lambda: sum(bool(agent.uid) for agent in world.connector._agents.values()) == 2)
+    served = {instance_id: agent.uid for instance_id, agent in world.connector._agents.items()}
+    await world.crash()
+    world.api.delay_s = 0.0
+    assert not any(world.api.status(pod).get("hostIP") for pod in pods)
+    await world.start()
+    await run_in_the_end(world, pods)
+    assert {name: agent.uid for name, agent in world.connector._agents.items()} == served, "nothing has moved"
+
+
+async def test_after_the_final_delete_and_before_the_instance_is_terminated(world: World) -> None:
+    pods = add_two(world)
+    await world.until(lambda: phases(world, pods) == {"Running"})
+    original = world.cloud.terminate
+
+    async def never(instance_ids: Any) -> Any:
+        await asyncio.Event().wait()
+
+    world.cloud.terminate = never  # type: ignore[method-assign]
+    world.api.mark_deleting(pods[0])
+    await world.until(lambda: len(world.api.pods) == 1)
+    await world.crash()
+    world.cloud.terminate = original  # type: ignore[method-assign]
+    await world.start()
+    await world.until(lambda: all(each.said_uid is not None for each in world.room.table.owned.values()))
+    sweep = make_sweep(world)
+    await sweep.sweep()
+    assert len(await sweep.sweep()) == 1
+    assert len(world.live()) == 1 and world.live() == world.live_of(pods[1])
+    assert world.api.status(pods[1])["phase"] == "Running"
+
+
+async def test_while_the_listing_lies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no tag ever named the pods: their statuses name the instances' addresses."""
+    pods = add_two(world)
+    await world.until(lambda: phases(world, pods) == {"Running"})
+    await world.settle()
+    await world.crash()
+    visible, calls = world.cloud.list_page, 0
+
+    async def empty(page: str = "") -> InstancePage:
+        nonlocal calls
+        calls += 1
+        return InstancePage(())
+
+    monkeypatch.setattr(world.cloud, "list_page", empty)
+    await world.start()
+    monkeypatch.setattr(world.cloud, "list_page", visible)
+    await run_in_the_end(world, pods)
+    assert calls >= 1
+    assert not any(tag in instance.tags for instance in world.live() for tag in POD_TAGS)
+
+
+async def test_a_tag_that_names_another_pod_than_the_agent_is_not_believed(world: World) -> None:
+    """What a crash in the middle of a reassignment leaves: the two tags are the wrong way round."""
+    world.api.delay_s = 1000.0
+    pods = add_two(world)
+    await world.until(lambda: sum(bool(agent.uid) for agent in world.connector._agents.values()) == 2)
+    await world.crash()
+    world.api.delay_s = 0.0
+    (first, one), (second, other) = world.connector._agents.items()
+    for instance_id, uid in ((first, other.uid), (second, one.uid)):
+        instance = world.cloud._instances[instance_id]
+        world.cloud._instances[instance_id] = replace(instance, tags={**instance.tags, TAG_POD_UID: uid})
+    await world.start()
+    await run_in_the_end(world, pods)
+    assert {pod["metadata"]["uid"] for pod in pods} == {one.uid, other.uid}
+
+
+async def test_an_agents_word_gives_no_instance_to_a_pod_of_another_namespace(world: World) -> None:
+    pods = add_two(world)
+    await world.until(lambda: phases(world, pods) == {"Running"})
+    await world.crash()
+    stranger = world.pod()
+    stranger["metadata"]["namespace"] = "elsewhere"
+    world.api.pods[("elsewhere", stranger["metadata"]["name"])] = stranger
+    liar = next(iter(world.connector._agents.values()))
+    victim = next(pod for pod in pods if pod["metadata"]["uid"] == liar.uid)
+    del world.api.pods[("default", victim["metadata"]["name"])]
+    liar.uid = stranger["metadata"]["uid"]
+    await world.start()
+    await world.until(lambda: world.api.status(stranger).get("phase") == "Running")
+    record = world.record(stranger)
+    assert record is not None and record.instance is not None
+    assert record.instance.instance_id != liar.instance.instance_id
+    assert record.instance.tags["vk-provider/pod-namespace"] == "elsewhere"

@@ -1,0 +1,147 @@
+"""The small parts: pace, shortages, the table's memory."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.launching import launch_one
+from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest, Offering
+from vk_provider.cloud.codes import build_error
+from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
+from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError, CloudThrottledError
+from vk_provider.instances import pace, table
+from vk_provider.instances.instance import OwnedInstance, Stage
+from vk_provider.instances.metrics import InstanceMetrics
+from vk_provider.instances.pace import Pace
+from vk_provider.instances.shortages import CAPACITY_TTL_S, Shortages
+from vk_provider.instances.table import InstanceTable
+
+ZONES, TYPES, KINDS = ("a", "b"), ("m7i.large", "m7i.xlarge", "c7g.large"), ("spot", "on-demand")
+OFFERINGS = [Offering(kind, zone, buy, "amd64", 1, 1, 1.0) for kind in TYPES for zone in ZONES for buy in KINDS]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "short"),
+    [
+        ("InsufficientInstanceCapacity", CapacityError, 1),
+        ("UnfulfillableCapacity", CapacityError, 1),
+        ("MaxSpotInstanceCountExceeded", CapacityError, 6),
+        ("InsufficientFreeAddressesInSubnet", CapacityError, 6),
+        ("VcpuLimitExceeded", CloudQuotaError, 8),
+        ("InstanceLimitExceeded", CloudQuotaError, 0),
+        ("RequestLimitExceeded", CloudThrottledError, 0),
+        ("InternalError", CloudError, 0),
+        ("InvalidParameterValue", CloudRequestError, 0),
+    ],
+)
+def test_a_code_says_what_to_avoid_for_a_while(code: str, kind: type, short: int) -> None:
+    now = [100.0]
+    shortages = Shortages(OFFERINGS, lambda: now[0])
+    error = build_error(code, "no", OFFERINGS[0])
+    assert type(error) is kind
+    shortages.mark(OFFERINGS[0], error)
+    assert len(shortages.unavailable()) == short
+    assert shortages.unavailable() is shortages.unavailable(), "the same object while nothing has changed"
+    now[0] += CAPACITY_TTL_S + 1
+    assert shortages.unavailable() == frozenset() and shortages.current() == []
+
+
+def test_only_what_may_have_been_done_is_looked_up() -> None:
+    unknown = {code for code in ("RequestLimitExceeded", "InternalError", "Unavailable", "VcpuLimitExceeded")}
+    assert {code for code in unknown if build_error(code, "x").effect_unknown} == {"InternalError", "Unavailable"}
+
+
+async def test_a_throttled_queue_goes_slower_and_then_faster_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slept = [0.0], list[float]()
+
+    async def sleep(delay_s: float) -> None:
+        slept.append(delay_s)
+        now[0] += delay_s
+
+    monkeypatch.setattr(pace.asyncio, "sleep", sleep)
+    queue = Pace(1, lambda: now[0])
+    for retry_after_s in (0.0, 0.0, 7.0):
+        with pytest.raises(CloudThrottledError):
+            async with queue.turn():
+                raise CloudThrottledError("slower", retry_after_s)
+    assert (queue.pause_s, queue.wait_s) == (2.0, 7.0), "as long as the cloud asks for"
+    for _ in range(20):
+        async with queue.turn():
+            pass
+    assert queue.pause_s == 0.0 and slept[0] == 0.5
+    now[0] += 100
+    async with queue.turn():
+        pass
+    assert queue.wait_s == 0.0
+
+
+async def make_table(
+    config: SimulationConfig, clock: Any = None
+) -> tuple[SimulatedCloud, InstanceTable, OwnedInstance]:
+    cloud = SimulatedCloud(config, "o") if clock is None else SimulatedCloud(config, "o", clock)
+    made = InstanceTable(cloud, InstanceMetrics(CollectorRegistry()), lambda owned, notice: None)
+    offering = (await cloud.describe_offerings())[0]
+    instance = await launch_one(cloud, LaunchRequest("t", (offering,), {TAG_OWNER: "o"}, "{}"))
+    assert isinstance(instance, Instance)
+    owned = OwnedInstance(instance)
+    made.add(owned)
+    return cloud, made, owned
+
+
+async def test_all_who_ask_share_a_listing_that_began_after_they_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "FAST_S", 0.0)
+    cloud, made, owned = await make_table(SimulationConfig())
+    calls, gate = 0, asyncio.Event()
+    original = cloud.list_page
+
+    async def slow(page: str = "") -> Any:
+        nonlocal calls
+        calls += 1
+        answer = await original(page)
+        await gate.wait()
+        return answer
+
+    cloud.list_page = slow  # type: ignore[method-assign]
+    first = [asyncio.create_task(made.refresh()) for _ in range(5)]
+    await asyncio.sleep(0.01)
+    cloud.vanish(owned.instance_id)
+    late = [asyncio.create_task(made.look(owned.instance_id)) for _ in range(5)]
+    await asyncio.sleep(0.01)
+    gate.set()
+    await asyncio.gather(*first)
+    found = await asyncio.gather(*late)
+    assert calls == 2 and {each.state for each in found if each} == {InstanceState.TERMINATED}
+    await made.close()
+
+
+async def test_an_older_answer_changes_nothing_and_one_without_the_address_neither() -> None:
+    _, made, owned = await make_table(SimulationConfig())
+    known = owned.described
+    made.learn(owned, replace(known, primary_ip="", pod_ip=""))
+    assert owned.described is known
+    ending = replace(known, state=InstanceState.SHUTTING_DOWN)
+    made.learn(owned, ending)
+    made.learn(owned, known)
+    assert owned.described is ending and owned.stage is Stage.ENDING
+
+
+async def test_a_listing_that_lacks_an_instance_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "FAST_S", 0.0)
+    monkeypatch.setattr(table, "NEW_S", 0.0)
+    _, made, owned = await make_table(SimulationConfig())
+    made.take([])
+    made.take([])
+    assert owned.is_live and not made._missing
+
+
+def test_an_instance_whose_agent_speaks_lives_whatever_a_listing_says() -> None:
+    instance = Instance("i-1", InstanceState.TERMINATED, "t", "z", "spot", "amd64", "", "", 0.0)
+    owned = OwnedInstance(instance)
+    assert not owned.is_live
+    owned.link.session = object()  # type: ignore[assignment]
+    assert owned.is_live
