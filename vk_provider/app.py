@@ -246,7 +246,7 @@ class Provider:
         )
         room = build_room(
             settings,
-            Doors(cloud, offerings, connector),
+            Doors(cloud, offerings, runtime, connector),
             lambda token: build_boot_data(settings, self._identity, token),
             instance_metrics,
         )
@@ -256,7 +256,6 @@ class Provider:
             room,
             Logs(self.archive, connector),
             Network(networking.sources, networking.set_host_ports),
-            runtime,
             pod_metrics,
         )
         rules = SweepRules(

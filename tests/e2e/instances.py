@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from tests.cluster.process import start_time
 from vk_provider.cloud.base import TAG_POD_UID, InstanceState
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.local.store import InstanceRecord, InstanceStore
+
+TAGS_LIMIT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,15 @@ class Instances:
         return found
 
     def of_pod(self, uid: str) -> LiveInstance:
-        """The one live instance of a pod; AssertionError when there is none, or more."""
-        found = [instance for instance in self.live() if instance.pod_uid == uid]
-        assert len(found) == 1, f"pod {uid} has {len(found)} live instances"
-        return found[0]
+        """The one live instance of a pod; AssertionError when there is none, or more. One that was launched together
+        with others has its pod's tags some seconds later."""
+        deadline = time.monotonic() + TAGS_LIMIT_S
+        while True:
+            found = [instance for instance in self.live() if instance.pod_uid == uid]
+            if found or time.monotonic() >= deadline:
+                assert len(found) == 1, f"pod {uid} has {len(found)} live instances"
+                return found[0]
+            time.sleep(0.2)
 
 
 def is_alive(pid: int) -> bool:

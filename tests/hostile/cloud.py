@@ -81,7 +81,8 @@ class CloudClient:
 
     name = "hostile"
     shares_host_paths = False
-    group_limit = 1000
+    group_limit = 1
+    """Each instance is launched for one pod, whose script its agent follows."""
     listing_lag_s = 0.0
 
     def __init__(self, socket: str) -> None:

@@ -202,7 +202,7 @@ format = "json"
 
     def _manifest(self, name: str) -> Json:
         return {
-            "metadata": {"name": name, "labels": {"kind": "honest" if name == HONEST else "hostile"}},
+            "metadata": {"name": name, "labels": {"kind": "honest" if name == HONEST else "hostile", "script": name}},
             "spec": {
                 "nodeName": self.node,
                 "automountServiceAccountToken": False,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vk_provider.agentclient.base import AgentConnector
-from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, Notice, NoticeKind, Offering
+from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, InstanceRuntime, Notice, NoticeKind, Offering
 from vk_provider.instances.demand import PodSide
 from vk_provider.instances.ends import Ends, OnStuck
 from vk_provider.instances.instance import OwnedInstance
@@ -31,10 +31,11 @@ MAX_MEMORY_BYTES = 64 << 40
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """The cloud with its offerings, and the way to the agents of its instances."""
+    """The cloud with what it offers, and the way to the agents of its instances. runtime: of new instances."""
 
     cloud: Cloud
     offerings: Sequence[Offering]
+    runtime: InstanceRuntime
     connector: AgentConnector
 
 
@@ -43,7 +44,7 @@ class Instances:
 
     def __init__(self, doors: Doors, rules: LaunchRules, metrics: InstanceMetrics, boot_timeout_s: float) -> None:
         cloud = doors.cloud
-        self.cloud = cloud
+        self.cloud, self.runtime = cloud, doors.runtime
         self.metrics = metrics
         self._connector = doors.connector
         self._rules = rules

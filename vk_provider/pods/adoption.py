@@ -187,7 +187,7 @@ class Adoption:
 
     def _settle(self, record: PodRecord, lost: str) -> None:
         record.admission.go_on()
-        record.lost = lost
+        record.lose(lost)
         self._wake(record.uid)
 
 

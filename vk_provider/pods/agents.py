@@ -86,7 +86,7 @@ class AgentSide:
         log.error("pod %s: its instance runs pod %s", record.key, uid)
         used = record.report.from_agent or record.first.started or owned.sent.fingerprint is not None
         if used or other is None or not other.exists or not _may_have(other, owned) or other.report.from_agent:
-            record.lost = "the instance runs another pod"
+            record.lose("the instance runs another pod")
             self._wake(record.uid)
             return
         supply, former = self._executor.room.supply, other.owned

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vk_provider.cloud.base import InstanceRuntime
 from vk_provider.instances.launches import LaunchRules
 from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.instances.request import BootData
@@ -65,7 +64,6 @@ def build_controller(
     room: Instances,
     logs: Logs,
     network: Network,
-    runtime: InstanceRuntime,
     metrics: PodMetrics,
 ) -> PodController:
     """The controller, not started: it waits for `adopt`."""
@@ -84,7 +82,7 @@ def build_controller(
         }
 
     tables = PodTables(network.tables, events.record, metrics.tables, lambda: controller.records.values())
-    gate = AdmissionGate(cluster.nodes, features_of(runtime), parse_daemonsets(settings.pods.daemonsets))
+    gate = AdmissionGate(cluster.nodes, features_of(room.runtime), parse_daemonsets(settings.pods.daemonsets))
     api = ApiServer(cluster.client, StatusPublisher(cluster.client, metrics, events.record), events)
 
     def build_executor(controller: PodController) -> PodExecutor:

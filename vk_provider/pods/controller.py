@@ -150,7 +150,7 @@ class PodController:
         deferred: Exception | None = None
         now = time.monotonic()
         if is_overdue(record, now):
-            record.lost = "its agent did not answer within the pod's grace period"
+            record.lose("its agent did not answer within the pod's grace period")
         node_known = record.admission.admitted or self.executor.gate.knows_node(record.node)
         state = compute_state(record, now, self._agent_grace_s, node_known=node_known)
         if record.report.finished or state.terminal:

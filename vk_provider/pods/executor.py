@@ -274,6 +274,8 @@ class PodExecutor:
 
     async def forget(self, record: PodRecord) -> None:
         self._withdraw(record)
+        if record.owned is not None and not record.owned.ended:
+            self.room.forget_lost(record.owned)  # it has ended by itself
         self.sender.release(record)
         self._forget(record)
         await self._logs.archive.remove(record.uid)

@@ -328,6 +328,10 @@ class PodRecord:
         """Whether the pod needs an instance that it does not have."""
         return self.exists and not (self.forgotten or self.report.concluded or self.deleting)
 
+    def lose(self, reason: str) -> None:
+        """It counts as lost, whatever its instance does."""
+        self.lost = reason
+
     def close_events(self) -> None:
         """Acknowledge no more events: their agent is not this pod's any more."""
         if self.events is not None:

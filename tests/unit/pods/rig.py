@@ -206,7 +206,7 @@ class World:
         registry = CollectorRegistry()
         self.room = build_room(
             settings,
-            Doors(self.cloud, await self.cloud.describe_offerings(), self.connector),
+            Doors(self.cloud, await self.cloud.describe_offerings(), self.runtime, self.connector),
             lambda token: (f"generation/{token}", self.user_data),
             InstanceMetrics(registry),
         )
@@ -219,7 +219,6 @@ class World:
                 lambda record: self.tables,
                 lambda node, pod, ports: self.host_ports.append((node, pod, ports)),
             ),
-            self.runtime,
             PodMetrics(registry),
         )
         instances = await list_owned(self.cloud)
