@@ -44,8 +44,8 @@ from vk_provider.kube.informer import Informer
 from vk_provider.kube.paths import PODS, field_selector
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.kube.references import ReferenceStore
-from vk_provider.kubelet.auth import Authenticator, Authorizer
-from vk_provider.kubelet.client_ca import ClientCaFile
+from vk_provider.kubelet.access.auth import Authenticator, Authorizer
+from vk_provider.kubelet.access.client_ca import ClientCaFile
 from vk_provider.kubelet.server import HealthServer
 from vk_provider.logs import set_up_logging
 from vk_provider.metrics import ProcessMetrics

@@ -24,8 +24,8 @@ from vk_provider.errors import BadStartError
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.csr import FileCertificate, ServingCertificate
 from vk_provider.kube.recorder import EventRecorder
+from vk_provider.kubelet.access.auth import Authenticator, AuthFilter, Authorizer
 from vk_provider.kubelet.api import KubeletApi
-from vk_provider.kubelet.auth import Authenticator, AuthFilter, Authorizer
 from vk_provider.kubelet.provider import Explainer, PodSource
 from vk_provider.kubelet.server import KubeletServer, ServerConfig
 from vk_provider.node.controller import NodeController

@@ -15,7 +15,10 @@ from vk_provider.aiokit.connection_limits import ConnectionLimits
 from vk_provider.aiokit.headguard import GuardedHandler
 from vk_provider.aiokit.tlssite import TlsSite
 from vk_provider.errors import BadStartError
-from vk_provider.kubelet import (
+from vk_provider.kubelet.access.auth import AuthFilter
+from vk_provider.kubelet.access.serving_tls import ServingTls, is_issued_by, shows_certificate
+from vk_provider.kubelet.api import GO_NOT_FOUND, KubeletApi
+from vk_provider.kubelet.endpoints import (
     attach,
     configz,
     container_logs,
@@ -34,11 +37,8 @@ from vk_provider.kubelet import (
     stats_summary,
     zpages,
 )
-from vk_provider.kubelet.api import GO_NOT_FOUND, KubeletApi
-from vk_provider.kubelet.auth import AuthFilter
 from vk_provider.kubelet.samples import NodeSamples
-from vk_provider.kubelet.serving_tls import ServingTls, is_issued_by, shows_certificate
-from vk_provider.kubelet.streaming import end_streams
+from vk_provider.kubelet.streams.streaming import end_streams
 
 log = logging.getLogger(__name__)
 

@@ -26,9 +26,9 @@ from tests.unit.kubelet.rig import (
 )
 from vk_provider.aiokit import filechanges
 from vk_provider.errors import BadStartError
+from vk_provider.kubelet.access.auth import Authenticator, AuthFilter, Authorizer
+from vk_provider.kubelet.access.client_ca import ClientCaFile
 from vk_provider.kubelet.api import KubeletApi
-from vk_provider.kubelet.auth import Authenticator, AuthFilter, Authorizer
-from vk_provider.kubelet.client_ca import ClientCaFile
 from vk_provider.kubelet.server import HealthServer, KubeletServer
 
 UPGRADE = {**ADMIN, "Connection": "Upgrade", "Upgrade": "SPDY/3.1"}

@@ -14,29 +14,27 @@ from pathlib import Path
 from vk_provider import eventreasons
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
-from vk_provider.agent.worker.cgroups import remove_pod_cgroup
-from vk_provider.agent.worker.core import (
+from vk_provider.agent.worker.container.killer import ContainerKiller
+from vk_provider.agent.worker.container.pulling import ImagePuller
+from vk_provider.agent.worker.container.starter import ContainerStarter, StartPlace
+from vk_provider.agent.worker.container.termination import GracePeriod, pod_grace_s
+from vk_provider.agent.worker.errors import InterruptedByStop, StartError
+from vk_provider.agent.worker.gate import StartGate
+from vk_provider.agent.worker.memory import PodMemory
+from vk_provider.agent.worker.preparer import PodPreparer
+from vk_provider.agent.worker.probes.manager import ProbeManager
+from vk_provider.agent.worker.recorder import Recorder
+from vk_provider.agent.worker.resizer import Resizer
+from vk_provider.agent.worker.rules.core import (
     Actions,
     all_containers_removed,
     compute_actions,
     remaining_deadline_s,
     should_restart_all,
 )
-from vk_provider.agent.worker.errors import InterruptedByStop, StartError
-from vk_provider.agent.worker.gate import StartGate
-from vk_provider.agent.worker.killer import ContainerKiller
-from vk_provider.agent.worker.memory import PodMemory
-from vk_provider.agent.worker.observed import Observation, ObservedContainer, State
-from vk_provider.agent.worker.observer import Observer
-from vk_provider.agent.worker.preparer import PodPreparer
-from vk_provider.agent.worker.probes.manager import ProbeManager
-from vk_provider.agent.worker.publisher import StatusPublisher
-from vk_provider.agent.worker.pulling import ImagePuller
-from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.resizer import Resizer
-from vk_provider.agent.worker.restarts import find_surplus
-from vk_provider.agent.worker.sandbox import cgroup_parent
-from vk_provider.agent.worker.spec import (
+from vk_provider.agent.worker.rules.observed import Observation, ObservedContainer, State
+from vk_provider.agent.worker.rules.restarts import find_surplus
+from vk_provider.agent.worker.rules.spec import (
     ContainerRef,
     back_off_key,
     describe_pod,
@@ -46,9 +44,11 @@ from vk_provider.agent.worker.spec import (
     iter_refs,
     regular_containers,
 )
-from vk_provider.agent.worker.starter import ContainerStarter, StartPlace
+from vk_provider.agent.worker.sandbox.cgroups import remove_pod_cgroup
+from vk_provider.agent.worker.sandbox.config import cgroup_parent
+from vk_provider.agent.worker.status.observer import Observer
+from vk_provider.agent.worker.status.publisher import StatusPublisher
 from vk_provider.agent.worker.stopping import StopRequest
-from vk_provider.agent.worker.termination import GracePeriod, pod_grace_s
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.podmodel.restart import crash_loop_message

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from vk_provider.agent.facts import InstanceFacts
-from vk_provider.agent.worker.backoff import BackoffTable
-from vk_provider.agent.worker.resize import desired_pod_resources, desired_resources, with_allocated
-from vk_provider.agent.worker.restarts import Restarts
-from vk_provider.agent.worker.spec import (
+from vk_provider.agent.worker.rules.backoff import BackoffTable
+from vk_provider.agent.worker.rules.resize import desired_pod_resources, desired_resources, with_allocated
+from vk_provider.agent.worker.rules.restarts import Restarts
+from vk_provider.agent.worker.rules.spec import (
     has_ended_in_api,
     is_deleted,
     is_host_network,

@@ -18,26 +18,26 @@ from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeEvent, RuntimeServiceError
 from vk_provider.agent.volumes.errors import VolumeError
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
+from vk_provider.agent.worker.container.hooks import HookRunner
+from vk_provider.agent.worker.container.killer import ContainerKiller
+from vk_provider.agent.worker.container.pulling import ImagePuller
+from vk_provider.agent.worker.container.starter import ContainerStarter
+from vk_provider.agent.worker.container.termination import pod_grace_s
 from vk_provider.agent.worker.errors import InterruptedByStop
 from vk_provider.agent.worker.gate import StartGate, TablesInForce
-from vk_provider.agent.worker.hooks import HookRunner
-from vk_provider.agent.worker.httpget import HttpClient
-from vk_provider.agent.worker.killer import ContainerKiller
+from vk_provider.agent.worker.http.get import HttpClient
 from vk_provider.agent.worker.lifecycle import RETRY_S, PodLifecycle
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.monitor import PodMonitor
-from vk_provider.agent.worker.observed import Observation
-from vk_provider.agent.worker.observer import Observer
 from vk_provider.agent.worker.preparer import PodPreparer
 from vk_provider.agent.worker.probes.manager import ProbeManager
 from vk_provider.agent.worker.probes.probe import Prober
-from vk_provider.agent.worker.publisher import StatusPublisher
-from vk_provider.agent.worker.pulling import ImagePuller
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.resizer import Resizer
-from vk_provider.agent.worker.starter import ContainerStarter
+from vk_provider.agent.worker.rules.observed import Observation
+from vk_provider.agent.worker.status.observer import Observer
+from vk_provider.agent.worker.status.publisher import StatusPublisher
 from vk_provider.agent.worker.stopping import StopRequest
-from vk_provider.agent.worker.termination import pod_grace_s
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.spec import container_statuses
 

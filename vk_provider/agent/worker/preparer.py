@@ -13,15 +13,13 @@ from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.volumes.errors import VolumeError, VolumeErrors
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
-from vk_provider.agent.worker.cgroups import bounded_config, write_pod_config
-from vk_provider.agent.worker.core import Actions
+from vk_provider.agent.worker.container.pulling import ImagePuller, PullSource
+from vk_provider.agent.worker.container.starter import StartPlace
 from vk_provider.agent.worker.memory import PodMemory
-from vk_provider.agent.worker.observed import Observation
-from vk_provider.agent.worker.pulling import ImagePuller, PullSource
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.resolv_conf import read_resolv_conf
-from vk_provider.agent.worker.sandbox import build_sandbox_config
-from vk_provider.agent.worker.spec import (
+from vk_provider.agent.worker.rules.core import Actions
+from vk_provider.agent.worker.rules.observed import Observation
+from vk_provider.agent.worker.rules.spec import (
     describe_pod,
     iter_refs,
     log_directory,
@@ -29,7 +27,9 @@ from vk_provider.agent.worker.spec import (
     spec_of,
     with_mounted_volumes,
 )
-from vk_provider.agent.worker.starter import StartPlace
+from vk_provider.agent.worker.sandbox.cgroups import bounded_config, write_pod_config
+from vk_provider.agent.worker.sandbox.config import build_sandbox_config
+from vk_provider.agent.worker.sandbox.resolv_conf import read_resolv_conf
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.podmodel.dns import build_dns_config
 from vk_provider.podmodel.errors import PodModelError

@@ -12,18 +12,11 @@ from pathlib import Path
 
 from vk_provider import eventreasons
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
-from vk_provider.agent.worker.cgroups import (
-    ROOT,
-    bounded_config,
-    read_pod_config,
-    read_pod_memory_usage,
-    write_pod_config,
-)
-from vk_provider.agent.worker.containers import build_resources
+from vk_provider.agent.worker.container.config import build_resources
 from vk_provider.agent.worker.memory import PodMemory
-from vk_provider.agent.worker.observed import Observation, State
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.resize import (
+from vk_provider.agent.worker.rules.observed import Observation, State
+from vk_provider.agent.worker.rules.resize import (
     RESIZABLE,
     ResizePlan,
     decreasing_memory_limits,
@@ -35,8 +28,15 @@ from vk_provider.agent.worker.resize import (
     resize_message,
     with_resource,
 )
-from vk_provider.agent.worker.sandbox import cgroup_parent
-from vk_provider.agent.worker.spec import find_ref, generation_of
+from vk_provider.agent.worker.rules.spec import find_ref, generation_of
+from vk_provider.agent.worker.sandbox.cgroups import (
+    ROOT,
+    bounded_config,
+    read_pod_config,
+    read_pod_memory_usage,
+    write_pod_config,
+)
+from vk_provider.agent.worker.sandbox.config import cgroup_parent
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.conditions import RESIZE_IN_PROGRESS, RESIZE_PENDING
 from vk_provider.podmodel.podresources import ResourceConfig, build_resource_config, inherit_limits

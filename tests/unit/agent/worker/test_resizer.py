@@ -12,13 +12,13 @@ import pytest
 from tests.unit.agent.worker.builders import container, exited, observed, pod, running
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.runtime import RuntimeServiceError
-from vk_provider.agent.worker.cgroups import read_pod_config, write_pod_config
-from vk_provider.agent.worker.core import ProbeResults, compute_actions
 from vk_provider.agent.worker.memory import PodMemory
-from vk_provider.agent.worker.observed import Observation
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.resize import plan_resize, with_resource
 from vk_provider.agent.worker.resizer import Resizer
+from vk_provider.agent.worker.rules.core import ProbeResults, compute_actions
+from vk_provider.agent.worker.rules.observed import Observation
+from vk_provider.agent.worker.rules.resize import plan_resize, with_resource
+from vk_provider.agent.worker.sandbox.cgroups import read_pod_config, write_pod_config
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.podresources import ResourceConfig, build_resource_config, inherit_limits
 from vk_provider.wire.session import NodeFacts, PodMessage

@@ -8,8 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from vk_provider.agent.worker.core import ProbeResult, ProbeResults
-from vk_provider.agent.worker.observed import Observation, ObservedContainer, State
 from vk_provider.agent.worker.probes.probe import ProbeOutcome, Prober, ProbeTarget
 from vk_provider.agent.worker.probes.schedule import (
     INITIAL_RESULTS,
@@ -20,7 +18,9 @@ from vk_provider.agent.worker.probes.schedule import (
 )
 from vk_provider.agent.worker.probes.worker import ProbeWorker
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.spec import ContainerRef, describe_pod, is_sidecar, iter_refs
+from vk_provider.agent.worker.rules.core import ProbeResult, ProbeResults
+from vk_provider.agent.worker.rules.observed import Observation, ObservedContainer, State
+from vk_provider.agent.worker.rules.spec import ContainerRef, describe_pod, is_sidecar, iter_refs
 from vk_provider.jsontypes import Json
 
 log = logging.getLogger(__name__)
