@@ -77,7 +77,7 @@ def build_app(api: KubeletApi, auth: AuthFilter) -> web.Application:
         return refusal if refusal is not None else await _answer(request, handler)
 
     app = web.Application(middlewares=[check])
-    samples = NodeSamples(api.node, api.source, api.started_at)
+    samples = NodeSamples(api.node, api.source, api.component.started_at)
     for endpoint in (healthz, pods, running_pods, container_logs, exec, attach, port_forward, run, configz, metrics):
         endpoint.add_routes(app, api)
     for scraped in (stats_summary, metrics_resource, metrics_cadvisor, metrics_probes):

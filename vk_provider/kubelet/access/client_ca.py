@@ -13,14 +13,17 @@ log = logging.getLogger(__name__)
 
 
 class ClientCaFile:
-    """A bundle of CAs in PEM, as a kubelet's --client-ca-file."""
+    """kubelet.provider.ClientCaSource of a file: a bundle of CAs in PEM, as a kubelet's --client-ca-file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._changes = FileChanges([path])
 
-    def load(self) -> str:
-        """Raises BadStartError with one line."""
+    async def load(self) -> str:
+        """The bundle. Raises BadStartError with one line."""
+        return self._read()
+
+    def _read(self) -> str:
         try:
             pem = self._path.read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError) as error:
@@ -35,7 +38,7 @@ class ClientCaFile:
 
         def take() -> bool:
             try:
-                on_change(self.load())
+                on_change(self._read())
             except (BadStartError, OSError) as error:  # ssl.SSLError is an OSError
                 log.warning("keeping the old CAs for client certificates: %s", error)
                 return False

@@ -33,7 +33,7 @@ def answer_healthz(is_healthy: Callable[[], bool], name: str, verbose: bool) -> 
 
 def add_routes(app: web.Application, api: KubeletApi) -> None:
     async def handle(request: web.Request) -> web.StreamResponse:
-        return answer_healthz(api.is_healthy, request.match_info.get("check", ""), "verbose" in request.query)
+        return answer_healthz(api.component.is_healthy, request.match_info.get("check", ""), "verbose" in request.query)
 
     app.router.add_route("*", "/healthz", handle)
     app.router.add_route("*", "/healthz/{check:ping|log|syncloop}", handle)

@@ -22,7 +22,9 @@ def add_routes(app: web.Application, api: KubeletApi) -> None:
         return web.Response(body=generate_latest(api.registry), headers={"Content-Type": CONTENT_TYPE})
 
     async def slis(_: web.Request) -> web.StreamResponse:
-        return web.Response(body=render_slis(api.is_healthy()).encode(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(
+            body=render_slis(api.component.is_healthy()).encode(), headers={"Content-Type": CONTENT_TYPE}
+        )
 
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/metrics/slis", slis)

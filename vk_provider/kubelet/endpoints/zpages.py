@@ -18,7 +18,7 @@ def add_routes(app: web.Application, api: KubeletApi) -> None:
         return web.Response(text=render_statusz(api, time.time(), list_paths(app)))
 
     async def flagz(_: web.Request) -> web.StreamResponse:
-        lines = [f"{name}={value}" for name, value in sorted(api.flags.items())]
+        lines = [f"{name}={value}" for name, value in sorted(api.component.flags.items())]
         return web.Response(text="\nkubelet flagz\n" + WARNING + "\n" + "\n".join(lines) + "\n")
 
     app.router.add_get("/statusz", statusz)
@@ -32,12 +32,12 @@ def list_paths(app: web.Application) -> list[str]:
 
 def render_statusz(api: KubeletApi, now: float, paths: list[str]) -> str:
     """Text of /statusz."""
-    seconds = max(0, int(now - api.started_at))
+    seconds = max(0, int(now - api.component.started_at))
     days, rest = divmod(seconds, 86400)
     uptime = (f"{days} day " if days else "") + f"{rest // 3600} hr {rest % 3600 // 60:02d} min {rest % 60:02d} sec"
-    started = time.strftime("%a %b %d %H:%M:%S UTC %Y", time.gmtime(api.started_at))
+    started = time.strftime("%a %b %d %H:%M:%S UTC %Y", time.gmtime(api.component.started_at))
     python = ".".join(map(str, sys.version_info[:3]))
     return (
         f"\nkubelet statusz\n{WARNING}\nStarted: {started}\nUp: {uptime}\n"
-        f"Python version: {python}\nBinary version: {api.version}\nPaths: {' '.join(paths)}\n"
+        f"Python version: {python}\nBinary version: {api.component.version}\nPaths: {' '.join(paths)}\n"
     )
