@@ -58,9 +58,10 @@ class Plane:
 
     async def until(self, condition: Callable[[Any], Any], *args: str) -> Any:
         async with asyncio.timeout(15):
-            while not ((found := await self.find(*args)) and condition(found)):
+            while True:
+                if (found := await self.find(*args)) and condition(found):
+                    return found
                 await asyncio.sleep(0.05)
-        return found
 
     async def create(self, document: Any, directory: Path) -> None:
         path = directory / f"{document['metadata']['name']}.json"
