@@ -9,7 +9,7 @@ from functools import partial
 from vk_provider.aiokit.supervisor import Supervisor
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
-from vk_provider.kube.informer import Informer
+from vk_provider.kube.informer import Informer, StoreOptions
 from vk_provider.kube.paths import PODS, field_selector
 from vk_provider.node.watch_check import describe_watch
 
@@ -24,7 +24,9 @@ class PodWatches:
 
     def __init__(self, client: KubeClient, nodes: Iterable[str], on_pod: OnPod) -> None:
         self._informers = {
-            node: Informer(client, PODS, field_selector(spec__nodeName=node), partial(on_pod, node), keep=False)
+            node: Informer(
+                client, PODS, field_selector(spec__nodeName=node), partial(on_pod, node), store=StoreOptions(keep=False)
+            )
             for node in nodes
         }
 

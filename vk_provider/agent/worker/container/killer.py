@@ -11,8 +11,7 @@ from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.runtime import ContainerRuntime
 from vk_provider.agent.worker.container.hooks import HookError, HookRunner
 from vk_provider.agent.worker.container.termination import GracePeriod, TerminationOrder, kill_grace_s, stop_container
-from vk_provider.agent.worker.memory import PodMemory
-from vk_provider.agent.worker.recorder import Recorder
+from vk_provider.agent.worker.ownpod import OwnPod
 from vk_provider.agent.worker.rules.core import KillReason
 from vk_provider.agent.worker.rules.observed import ObservedContainer
 from vk_provider.agent.worker.rules.spec import ContainerRef, find_ref
@@ -27,14 +26,12 @@ class ContainerKiller:
         self,
         runtime: ContainerRuntime,
         hooks: HookRunner,
-        recorder: Recorder,
-        memory: PodMemory,
+        own: OwnPod,
         facts: InstanceFacts,
     ) -> None:
         self._runtime = runtime
         self._hooks = hooks
-        self._recorder = recorder
-        self._memory = memory
+        self._memory, self._recorder = own.memory, own.recorder
         self._facts = facts
         self._pre_stops: dict[str, asyncio.Task[None]] = {}
         self._announced: set[str] = set()
@@ -59,6 +56,14 @@ class ContainerKiller:
         errors = [result for result in results if isinstance(result, BaseException)]
         if errors:
             raise errors[0]
+
+    async def remove(self, container_id: str) -> None:
+        """Remove a container that has ended. Raises RuntimeServiceError."""
+        await self._runtime.remove_container(container_id)
+
+    async def stop_sandbox(self, sandbox_id: str) -> None:
+        """Stop a sandbox whose containers have ended. Raises RuntimeServiceError."""
+        await self._runtime.stop_pod_sandbox(sandbox_id)
 
     async def close(self) -> None:
         tasks = list(self._pre_stops.values())

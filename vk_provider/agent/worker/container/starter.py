@@ -25,11 +25,9 @@ from vk_provider.agent.worker.container.config import ContainerInputs, build_con
 from vk_provider.agent.worker.container.hooks import HookError, HookRunner
 from vk_provider.agent.worker.container.pulling import ImagePuller, PresentImage, PullSource
 from vk_provider.agent.worker.errors import StartError
-from vk_provider.agent.worker.memory import PodMemory
-from vk_provider.agent.worker.recorder import Recorder
+from vk_provider.agent.worker.ownpod import OwnPod
 from vk_provider.agent.worker.rules.observed import Observation
 from vk_provider.agent.worker.rules.spec import ContainerRef, log_directory, name_of, namespace_of, spec_of
-from vk_provider.agent.worker.stopping import StopRequest
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.environment import build_environment
@@ -62,10 +60,8 @@ class ContainerStarter:
         puller: ImagePuller,
         volumes: PodVolumes,
         hooks: HookRunner,
-        recorder: Recorder,
-        memory: PodMemory,
+        own: OwnPod,
         *,
-        stop: StopRequest,
         kill: Callable[[ContainerRef, str, str], Awaitable[None]],
         on_change: Callable[[], None],
     ) -> None:
@@ -73,9 +69,7 @@ class ContainerStarter:
         self._puller = puller
         self._volumes = volumes
         self._hooks = hooks
-        self._recorder = recorder
-        self._memory = memory
-        self._stop = stop
+        self._memory, self._recorder, self._stop = own.memory, own.recorder, own.stop
         self._kill = kill
         self._on_change = on_change
 
@@ -92,7 +86,7 @@ class ContainerStarter:
             self._puller.forget_prefetch(ref.name)
         config = await self._configure(ref, place, image, source)
         # Before anything else is awaited: a resize may come at any time, and is then to be carried out.
-        self._memory.actuated[ref.name] = inherit_limits(self._memory.pod, ref.spec)
+        self._memory.resize.actuated[ref.name] = inherit_limits(self._memory.pod, ref.spec)
         container_id = await self._create(ref, place, config)
         post_start = (ref.spec.get("lifecycle") or {}).get("postStart")
         if post_start:

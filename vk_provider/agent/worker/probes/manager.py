@@ -16,7 +16,7 @@ from vk_provider.agent.worker.probes.schedule import (
     ProbeSchedule,
     ProbeType,
 )
-from vk_provider.agent.worker.probes.worker import ProbeWorker
+from vk_provider.agent.worker.probes.worker import ContainerProbe, ProbeWorker
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.rules.core import ProbeResult, ProbeResults
 from vk_provider.agent.worker.rules.observed import Observation, ObservedContainer, State
@@ -124,12 +124,9 @@ class ProbeManager:
         now_s = asyncio.get_running_loop().time()
         age_s = time.time() - record.started_at_ns // 1_000_000_000
         worker = ProbeWorker(
-            kind,
-            probe,
-            target,
+            ContainerProbe(kind, probe, target, ref.field_path),
             schedule=ProbeSchedule(kind, probe, now_s - age_s, now_s),
             counter=counter,
-            field_path=ref.field_path,
             prober=_CountingProber(self._prober, self._counts, ref.name, kind.capitalize()),
             recorder=self._recorder,
             report=report,

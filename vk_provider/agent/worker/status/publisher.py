@@ -7,6 +7,7 @@ import copy
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from vk_provider.agent.facts import InstanceFacts
@@ -23,7 +24,7 @@ from vk_provider.agent.worker.status.observer import Observer
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import Phase, compute_phase
 from vk_provider.podmodel.podresources import ResourceConfig
-from vk_provider.podmodel.status import ContainerStatuses, SandboxFacts, build_pod_status
+from vk_provider.podmodel.status import ContainerStatuses, Ending, SandboxFacts, build_pod_status
 from vk_provider.rfc3339 import format_time
 
 log = logging.getLogger(__name__)
@@ -161,18 +162,14 @@ class StatusPublisher:
         return build_pod_status(
             pod,
             ContainerStatuses(lists.init, lists.regular, lists.ephemeral),
-            self._sandbox_facts(observed),
+            replace(self._sandbox_facts(observed), config=config),
             memory.context(self._facts),
             format_time(),
-            terminating=stopped,
-            containers_may_run=not stopped,
-            finished=stopped,
-            end=memory.end,
+            ending=Ending(stopped, containers_may_run=not stopped, finished=stopped, cause=memory.end),
             resize_conditions=tuple(
-                each for each in memory.resize_conditions if each["observedGeneration"] <= generation_of(pod)
+                each for each in memory.resize.conditions if each["observedGeneration"] <= generation_of(pod)
             ),
             previous_status=memory.status,
-            config=config,
         )
 
     def _inputs(self) -> StatusInputs:
@@ -181,7 +178,7 @@ class StatusPublisher:
             previous=memory.status,
             probes=self._probes.results,
             failures=memory.failures,
-            actuated=memory.actuated,
+            actuated=memory.resize.actuated,
             restarting_all=memory.restarting_all,
             recursive_read_only=self._recursive_read_only,
             restarts=memory.restarts.under_way,

@@ -7,7 +7,7 @@ from typing import Any
 from tests.unit.agent.worker.builders import container
 from vk_provider.agent.worker.probes.probe import ProbeOutcome, Prober, ProbeTarget
 from vk_provider.agent.worker.probes.schedule import ProbeCounter, ProbeSchedule
-from vk_provider.agent.worker.probes.worker import ProbeWorker
+from vk_provider.agent.worker.probes.worker import ContainerProbe, ProbeWorker
 from vk_provider.agent.worker.rules.core import ProbeResult
 
 TARGET = ProbeTarget(container("main"), "main-1", "127.0.0.1")
@@ -41,12 +41,9 @@ async def test_a_probe_that_breaks_is_run_again() -> None:
     prober: Any = PreparedProber(RuntimeError("broken"), ProbeOutcome("success"))
     recorder: Any = Events()
     worker = ProbeWorker(
-        "readiness",
-        {"successThreshold": 1},
-        TARGET,
+        ContainerProbe("readiness", {"successThreshold": 1}, TARGET, "spec.containers{main}"),
         schedule=ProbeSchedule("readiness", {}, 0.0, 0.0),
         counter=ProbeCounter(),
-        field_path="spec.containers{main}",
         prober=prober,
         recorder=recorder,
         report=results.append,
