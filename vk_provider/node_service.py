@@ -120,7 +120,7 @@ class NodeService:
             except OSError as error:
                 raise BadStartError(f"kubelet.certificate_dir {directory}: {error.strerror}") from None
             certificate, key = directory / f"{name}-serving.crt", directory / f"{name}-serving.key"
-            names = [self.spec.hostname or name, self.spec.internal_ip]
+            names = [name, self.spec.internal_ip]
             signed = ServingCertificate(self._client, name, names, directory, lambda *_: self._reload(certificate, key))
             supervisor.start(f"serving certificate of {name}", signed.run())
         supervisor.start(f"node {name}", self._controller.run())

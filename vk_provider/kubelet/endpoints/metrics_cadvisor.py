@@ -6,15 +6,15 @@ metric that is not in the table is not rendered.
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from aiohttp import web
 
-from vk_provider.aiokit.exposition import CONTENT_TYPE, format_head, format_labels, format_value
+from vk_provider.aiokit.exposition import format_head, format_labels, format_value
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.samples import NodeSamples, parse_datetime
+from vk_provider.kubelet.scrape import add_exposition
 
 _COUNTERS = {
     "container_cpu_usage_seconds_total": "Cumulative cpu time consumed in seconds.",
@@ -97,11 +97,7 @@ def _collect_lines(sample: Json, lines: defaultdict[str, list[str]]) -> None:
 
 
 def add_routes(app: web.Application, samples: NodeSamples) -> None:
-    async def handle(_: web.Request) -> web.StreamResponse:
-        texts = []
-        for text in render_cadvisor_metrics(await samples.collect()):
-            texts.append(text)
-            await asyncio.sleep(0)
-        return web.Response(body="".join(texts).encode(), headers={"Content-Type": CONTENT_TYPE})
+    async def render() -> Iterator[str]:
+        return render_cadvisor_metrics(await samples.collect())
 
-    app.router.add_get("/metrics/cadvisor", handle)
+    add_exposition(app, "/metrics/cadvisor", render)

@@ -6,15 +6,15 @@ the agent took them, so that rates do not depend on the time of the scrape.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from aiohttp import web
 
-from vk_provider.aiokit.exposition import CONTENT_TYPE, format_head, format_labels, format_value
+from vk_provider.aiokit.exposition import format_head, format_labels, format_value
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.samples import NANOSECONDS, NodeSamples, parse_datetime
+from vk_provider.kubelet.scrape import add_exposition
 
 CHUNK = 1000
 
@@ -169,11 +169,7 @@ def render_resource_metrics(summary: Json) -> Iterator[str]:
 
 
 def add_routes(app: web.Application, samples: NodeSamples) -> None:
-    async def handle(_: web.Request) -> web.StreamResponse:
-        texts = []
-        for text in render_resource_metrics(await samples.build_summary()):
-            texts.append(text)
-            await asyncio.sleep(0)
-        return web.Response(body="".join(texts).encode(), headers={"Content-Type": CONTENT_TYPE})
+    async def render() -> Iterator[str]:
+        return render_resource_metrics(await samples.build_summary())
 
-    app.router.add_get("/metrics/resource", handle)
+    add_exposition(app, "/metrics/resource", render)

@@ -80,12 +80,33 @@ class Actions:
         return bool(self.create_sandbox or self.start_ephemeral or self.start_init or self.start_regular)
 
 
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a pass decides by; see compute_actions."""
+
+    pod: Json
+    observed: Observation
+    probes: ProbeResults
+    resize_restarts: frozenset[str]
+
+
 @dataclass(slots=True)
 class _Plan:
+    """Of `start_init`, each index counts once, in any order."""
+
     kill_pod: bool = False
     kill: dict[str, Kill] = field(default_factory=dict)
     start_init: list[int] = field(default_factory=list)
     start_regular: list[int] = field(default_factory=list)
+
+    def restart_init(self, index: int, record: ObservedContainer, message: str, reason: KillReason = "") -> None:
+        """Kill an init container, then start it again."""
+        self.kill[record.id] = Kill(record.id, record.name, message, reason)
+        self.start_init.append(index)
+
+    def end_pod(self) -> None:
+        self.kill_pod = True
+        self.start_init = []
 
 
 def sandbox_changed(pod: Json, observed: Observation) -> tuple[bool, int, str, str]:
@@ -161,11 +182,11 @@ def compute_actions(
         return Actions(sandbox_id=sandbox_id, attempt=attempt, reset=_plan_reset(pod, observed))
     if new_sandbox:
         return _plan_new_sandbox(pod, observed, attempt, sandbox_id)
-    plan = _Plan()
+    plan, facts = _Plan(), _Facts(pod, observed, probes, resize_restarts)
     ephemeral = tuple(i for i, c in enumerate(ephemeral_containers(pod)) if observed.newest(c["name"]) is None)
-    initialized = _plan_init(pod, observed, probes, resize_restarts, plan) and not plan.kill_pod
+    initialized = _plan_init(facts, plan) and not plan.kill_pod
     if initialized:
-        _plan_regular(pod, observed, probes, resize_restarts, plan)
+        _plan_regular(facts, plan)
     return Actions(
         kill_pod=plan.kill_pod,
         initialized=initialized,
@@ -173,7 +194,7 @@ def compute_actions(
         attempt=attempt,
         kill=tuple(plan.kill.values()),
         start_ephemeral=ephemeral,
-        start_init=tuple(plan.start_init),
+        start_init=tuple(sorted(set(plan.start_init))),
         start_regular=tuple(plan.start_regular),
     )
 
@@ -225,128 +246,98 @@ def _succeeded(observed: Observation, name: str) -> bool:
     return newest is not None and newest.state is State.EXITED and newest.exit_code == 0
 
 
-def _plan_init(
-    pod: Json, observed: Observation, probes: ProbeResults, resize_restarts: frozenset[str], plan: _Plan
-) -> bool:
+def _plan_init(facts: _Facts, plan: _Plan) -> bool:
     """Plan init containers and sidecars; return whether the pod is initialised.
 
     Walks backwards from the last one: finished init containers may be gone from the runtime, so the last one that is
     known shows how far initialisation came.
     """
-    containers = init_containers(pod)
+    containers = init_containers(facts.pod)
     if not containers:
         return True
-    initialized = regular_container_started(pod, observed)
+    initialized = regular_container_started(facts.pod, facts.observed)
     later_known = initialized
-    starts: list[int] = []
     for index in range(len(containers) - 1, -1, -1):
         container = containers[index]
-        record = observed.active(container["name"])
+        record = facts.observed.active(container["name"])
         sidecar = is_sidecar(container)
         if record is None:
             if later_known and sidecar:
-                starts.append(index)
+                plan.start_init.append(index)
             continue
         if later_known and not sidecar:
             continue
         is_last = index == len(containers) - 1
-        done = _plan_known_init(pod, container, index, record, probes, resize_restarts, plan, starts)
+        done = _plan_known_init(facts, index, record, plan)
         if plan.kill_pod:
-            plan.start_init = []
             return False
         if done and is_last:
             initialized = True
         elif done and not later_known:
-            starts.append(index + 1)
+            plan.start_init.append(index + 1)
         later_known = True
     if not later_known:
-        starts.append(0)
-    plan.start_init = sorted(set(starts))
+        plan.start_init.append(0)
     return initialized
 
 
-def _plan_known_init(
-    pod: Json,
-    container: Json,
-    index: int,
-    record: ObservedContainer,
-    probes: ProbeResults,
-    resize_restarts: frozenset[str],
-    plan: _Plan,
-    starts: list[int],
-) -> bool:
+def _plan_known_init(facts: _Facts, index: int, record: ObservedContainer, plan: _Plan) -> bool:
     """Plan one init container that exists; return whether it lets the next one start."""
+    pod, container = facts.pod, init_containers(facts.pod)[index]
     if record.state is State.CREATED:
-        starts.append(index)
+        plan.start_init.append(index)
         return False
     if record.state is State.RUNNING:
-        if not is_sidecar(container):
-            return False
-        return _plan_running_sidecar(container, index, record, probes, resize_restarts, plan, starts)
+        return is_sidecar(container) and _plan_running_sidecar(facts, index, record, plan)
     if record.state is State.EXITED:
         if is_sidecar(container):
-            starts.append(index)
+            plan.start_init.append(index)
             return False
         if record.exit_code == 0:
             return True
         if restarts_after_exit(pod, container, record.exit_code, is_init=True) and not is_deleted(pod):
-            starts.append(index)
+            plan.start_init.append(index)
         else:
-            plan.kill_pod = True
+            plan.end_pod()
         return False
     restartable = (container.get("restartPolicy") or pod_restart_policy(pod)) != "Never"
     if not is_sidecar(container) and not restartable:
-        plan.kill_pod = True
+        plan.end_pod()
         return False
     message = f'Init container is in "{record.state}" state, try killing it before restart'
-    plan.kill[record.id] = Kill(record.id, record.name, message, "unknown")
-    starts.append(index)
+    plan.restart_init(index, record, message, "unknown")
     return False
 
 
-def _plan_running_sidecar(
-    container: Json,
-    index: int,
-    record: ObservedContainer,
-    probes: ProbeResults,
-    resize_restarts: frozenset[str],
-    plan: _Plan,
-    starts: list[int],
-) -> bool:
-    name = container["name"]
+def _plan_running_sidecar(facts: _Facts, index: int, record: ObservedContainer, plan: _Plan) -> bool:
+    container, probes, name = init_containers(facts.pod)[index], facts.probes, record.name
     if container.get("startupProbe"):
         startup = probes.startup.get(record.id)
         if startup == "failure":
-            plan.kill[record.id] = Kill(record.id, name, f"Init container {name} failed startup probe", "startup")
-            starts.append(index)
+            plan.restart_init(index, record, f"Init container {name} failed startup probe", "startup")
         if startup != "success":
             return False
     if record.hash != container_hash(container):
-        plan.kill[record.id] = Kill(record.id, name, f"Init container {name} definition changed")
-        starts.append(index)
+        plan.restart_init(index, record, f"Init container {name} definition changed")
     elif container.get("livenessProbe") and probes.liveness.get(record.id) == "failure":
-        plan.kill[record.id] = Kill(record.id, name, f"Init container {name} failed liveness probe", "liveness")
-        starts.append(index)
-    elif name in resize_restarts:
-        plan.kill[record.id] = Kill(record.id, name, f"Container {name} resize requires restart")
-        starts.append(index)
+        plan.restart_init(index, record, f"Init container {name} failed liveness probe", "liveness")
+    elif name in facts.resize_restarts:
+        plan.restart_init(index, record, f"Container {name} resize requires restart")
     return True
 
 
-def _plan_regular(
-    pod: Json, observed: Observation, probes: ProbeResults, resize_restarts: frozenset[str], plan: _Plan
-) -> None:
+def _plan_regular(facts: _Facts, plan: _Plan) -> None:
     kept = 0
-    for index, container in enumerate(regular_containers(pod)):
-        record = observed.newest(container["name"])
+    for index, container in enumerate(regular_containers(facts.pod)):
+        record = facts.observed.newest(container["name"])
         if record is None or record.state is not State.RUNNING:
-            if should_restart_container(pod, container, observed):
+            if should_restart_container(facts.pod, container, facts.observed):
                 plan.start_regular.append(index)
                 if record is not None and record.state is State.UNKNOWN:
                     message = f'Container is in "{record.state}" state, try killing it before restart'
                     plan.kill[record.id] = Kill(record.id, record.name, message, "unknown")
             continue
-        verdict = _verdict(pod, container, record, probes, resize_restarts)
+        verdict = _verdict(facts, container, record)
         if verdict is None:
             kept += 1
             continue
@@ -355,16 +346,13 @@ def _plan_regular(
             plan.start_regular.append(index)
         plan.kill[record.id] = Kill(record.id, record.name, message, reason)
     if not kept and not plan.start_regular:
-        plan.kill_pod = True
-        plan.start_init = []
+        plan.end_pod()
 
 
-def _verdict(
-    pod: Json, container: Json, record: ObservedContainer, probes: ProbeResults, resize_restarts: frozenset[str]
-) -> tuple[str, KillReason, bool] | None:
+def _verdict(facts: _Facts, container: Json, record: ObservedContainer) -> tuple[str, KillReason, bool] | None:
     """Why a running container must be killed: (message, reason, restart it); None to keep it."""
-    name = container["name"]
-    restart = (container.get("restartPolicy") or pod_restart_policy(pod)) != "Never"
+    name, probes = container["name"], facts.probes
+    restart = (container.get("restartPolicy") or pod_restart_policy(facts.pod)) != "Never"
     suffix = ", will be restarted" if restart else ""
     if record.hash != container_hash(container):
         return f"Container {name} definition changed, will be restarted", "", True
@@ -372,7 +360,7 @@ def _verdict(
         return f"Container {name} failed liveness probe{suffix}", "liveness", restart
     if container.get("startupProbe") and probes.startup.get(record.id) == "failure":
         return f"Container {name} failed startup probe{suffix}", "startup", restart
-    if name in resize_restarts:
+    if name in facts.resize_restarts:
         return f"Container {name} resize requires restart", "", True
     return None
 
