@@ -23,7 +23,7 @@ from vk_provider.aiokit.loop_errors import handle_loop_error
 from vk_provider.aiokit.stopsteps import StopSteps
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
 from vk_provider.foundation import Foundation, prepare
-from vk_provider.leader import Leader, lead
+from vk_provider.leader import Leader, build_leader
 from vk_provider.logs import set_up_logging
 from vk_provider.settings import Settings
 
@@ -66,11 +66,12 @@ async def _run(settings: Settings) -> int:
 
 
 class Provider:
-    """`start` returns when everything runs; the supervisor then holds the root tasks."""
+    """`start` returns when everything runs; the supervisor then holds the root tasks. leader: once it was built."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.supervisor = Supervisor()
+        self.leader: Leader | None = None
         self._stops = StopSteps()
 
     async def start(self) -> None:
@@ -81,10 +82,13 @@ class Provider:
         log.info("vk-provider %s runs %s on the %s cloud", __version__, names, self.settings.cloud.backend)
 
     async def prepare(self) -> Foundation:
+        """The first phase, see `foundation`."""
         return await prepare(self.settings, self._stops)
 
-    async def lead(self, base: Foundation) -> Leader:
-        return await lead(base, self.supervisor, self._stops)
+    async def lead(self, base: Foundation) -> None:
+        """The second phase, see `leader`."""
+        self.leader = await build_leader(base, self.supervisor, self._stops)
+        await self.leader.start(self.supervisor, self._stops)
 
     async def stop(self) -> None:
         """From any phase, also from the midst of one. Every step has a time limit; a failure is logged and the next

@@ -57,9 +57,9 @@ class KubeletServers:
             self._pods,
             base.connector,
             base.registry,
+            settings.kubelet.streaming_idle_timeout_s,
             component,
-            idle_s=settings.kubelet.streaming_idle_timeout_s,
-            explainer=self._explainer,
+            self._explainer,
         )
         config = ServerConfig(spec.internal_ip, spec.kubelet_port, client_ca_pem=self._client_ca_pem)
         try:

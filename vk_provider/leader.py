@@ -22,6 +22,7 @@ from vk_provider.inventory import Inventory, take_inventory
 from vk_provider.jsontypes import Json
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.kube.references import ReferenceStore
+from vk_provider.kubelet.provider import ClientCaSource
 from vk_provider.kubelet.server import HealthServer
 from vk_provider.kubelets import KubeletServers, find_client_ca
 from vk_provider.networking import Networking
@@ -44,30 +45,29 @@ FLUSH_S = 3.0
 """For events that wait when the provider stops."""
 
 
-async def lead(base: Foundation, supervisor: Supervisor, stops: StopSteps) -> Leader:
-    """Returns when everything runs. Raises BadStartError."""
+async def build_leader(base: Foundation, supervisor: Supervisor, stops: StopSteps) -> Leader:
+    """Waits for the cloud, and holds the Leases of the Nodes that exist meanwhile. Raises BadStartError."""
     settings, clients = base.settings, base.clients
     leases = HeldLeases(supervisor, clients.leases, [node.name for node in settings.nodes])
     stops.add("held Leases", leases.release)
     inventory = await take_inventory(base.cloud, leases)
     client_ca = find_client_ca(settings.kubelet.client_ca_file, clients.requests)
-    leader = Leader(base, inventory, await client_ca.load() if client_ca is not None else "")
-    leader.add_stops(supervisor, stops)
-    if client_ca is not None:
-        supervisor.start("CAs for client certificates", client_ca.run(leader.nodes.reload_client_ca))
-    await leader.start(supervisor, stops)
-    return leader
+    pem = await client_ca.load() if client_ca is not None else ""
+    return Leader(base, inventory, client_ca, pem)
 
 
 class Leader:
-    """Built at once, without I/O; then `add_stops`, then `start`.
+    """Built at once, without I/O, then started.
 
-    client_ca_pem: see KubeletServers
+    client_ca:     where the signers of client certificates come from; None for nowhere
+    client_ca_pem: what it said
     """
 
-    def __init__(self, base: Foundation, inventory: Inventory, client_ca_pem: str) -> None:
+    def __init__(
+        self, base: Foundation, inventory: Inventory, client_ca: ClientCaSource | None, client_ca_pem: str
+    ) -> None:
         settings, client = base.settings, base.clients.requests
-        self._base, self._inventory = base, inventory
+        self._base, self._inventory, self._client_ca = base, inventory, client_ca
         self.recorder = EventRecorder(client, busy=lambda: client.status_load.is_busy)
         self.references = ReferenceStore(client, on_event=self.recorder.record)
         self.networking = Networking(settings.cloud, client, self.references.services, base.registry, self.recorder)
@@ -133,7 +133,7 @@ class Leader:
         self.networking.on_pod(kind, pod)
         self.controller.on_pod(node, kind, pod)
 
-    def add_stops(self, supervisor: Supervisor, stops: StopSteps) -> None:
+    def _add_stops(self, supervisor: Supervisor, stops: StopSteps) -> None:
         """Read from below: streams -> watches of pods -> work queues and status PATCHes -> events -> all other tasks,
         the Nodes' Leases among them: a stop that takes its time must not make them NotReady."""
         stops.add("tables of this machine", self.networking.close)
@@ -148,6 +148,9 @@ class Leader:
     async def start(self, supervisor: Supervisor, stops: StopSteps) -> None:
         """Ports -> pods listed -> adoption -> Nodes. Raises BadStartError."""
         base = self._base
+        self._add_stops(supervisor, stops)
+        if self._client_ca is not None:
+            supervisor.start("CAs for client certificates", self._client_ca.run(self.nodes.reload_client_ca))
         supervisor.start("events", self.recorder.run())
         supervisor.start("references", self.references.run())
         self.networking.start(supervisor)

@@ -49,8 +49,8 @@ class KubeletApi:
     source: PodSource
     connector: AgentConnector
     registry: CollectorRegistry
+    idle_s: float
     component: ComponentInfo = field(default_factory=ComponentInfo)
-    idle_s: float = 4 * 3600.0
     explainer: Explainer | None = None
     streams: set[asyncio.Task[object]] = field(init=False, default_factory=set)
     connections: ConnectionPool = field(init=False)

@@ -118,8 +118,9 @@ async def test_a_prepared_provider_changes_nothing_until_it_leads_and_its_node_s
         assert not provider.supervisor._tasks and not is_open(port)
         assert await plane.find("node", plane.node) is None
         assert await plane.find("lease", plane.node, "-n", "kube-node-lease") is None
-        leader = await provider.lead(base)
-        assert is_open(port) and leader.watches.are_synced
+        await provider.lead(base)
+        leader = provider.leader
+        assert leader is not None and is_open(port) and leader.watches.are_synced
         await plane.until(is_ready, "node", plane.node)
         await plane.create(make_pod(plane.node, namespace), tmp_path)
         await plane.until(lambda pod: pod["status"].get("phase") == "Running", "pod", "p", "-n", namespace)
