@@ -56,7 +56,7 @@ class StopSteps:
 
 async def _take(step: StopStep) -> None:
     """In a task of its own: neither an error nor a CancelledError of the step ends the stop."""
-    task = asyncio.ensure_future(_call(step.stop))
+    task = asyncio.create_task(_call(step.stop), name=f"stop {step.name}")
     _, late = await asyncio.wait({task}, timeout=step.limit_s)
     if late:
         log.error("stopping: %s took longer than %.0f s", step.name, step.limit_s)
