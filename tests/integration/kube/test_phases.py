@@ -94,6 +94,10 @@ def is_ready(node: Any) -> bool:
     return any(each["type"] == "Ready" and each["status"] == "True" for each in node["status"]["conditions"])
 
 
+def since_ready(node: Any) -> str:
+    return next(str(each["lastTransitionTime"]) for each in node["status"]["conditions"] if each["type"] == "Ready")
+
+
 def is_open(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((HERE, port)) == 0
@@ -143,6 +147,26 @@ async def test_a_second_provider_of_the_node_fails_before_it_changes_anything(
                 await second.start()
         assert "the next start adopts them" not in caplog.text, "nothing was led"
         assert (await plane.find("node", plane.node))["metadata"]["uid"] == node["metadata"]["uid"]
+
+
+async def test_a_provider_that_was_prepared_beside_the_first_leads_after_it_and_the_node_does_not_flap(
+    settings: Settings, plane: Plane
+) -> None:
+    first, standby = Provider(settings), Provider(settings)
+    async with stopped_after(standby):
+        async with stopped_after(first):
+            await first.start()
+            before = await plane.until(is_ready, "node", plane.node)
+            base = await standby.prepare()
+            lease = await plane.until(bool, "lease", plane.node, "-n", "kube-node-lease")
+        await standby.lead(base)
+        renewed = lease["spec"]["renewTime"]
+        await plane.until(
+            lambda seen: seen["spec"]["renewTime"] > renewed, "lease", plane.node, "-n", "kube-node-lease"
+        )
+        after = await plane.find("node", plane.node)
+        assert after["metadata"]["uid"] == before["metadata"]["uid"]
+        assert since_ready(after) == since_ready(before)
 
 
 async def test_a_stop_goes_back_the_way_of_the_start(
