@@ -25,6 +25,7 @@ from vk_provider.kubelet.endpoints.metrics_probes import render_probe_metrics
 from vk_provider.kubelet.endpoints.metrics_resource import render_resource_metrics
 from vk_provider.kubelet.endpoints.running_pods import build_running_pod
 from vk_provider.kubelet.samples import NodeSamples
+from vk_provider.instances.instance import OwnedInstance
 from vk_provider.pods.agent_report import accept_stats, accept_status
 from vk_provider.pods.metrics import TableMetrics
 from vk_provider.pods.record import PodRecord
@@ -95,7 +96,8 @@ def judge_status(status: Json) -> None:
 def judge_tables(message: TablesMessage) -> None:
     """Whatever the agent says of its tables, it is sent no whole table before the back-off, and reports are lines."""
     agent = Agent(Source("1::1", "1::2"), "1::1")
-    record = PodRecord(OWN_UID, "node-1", POD, tables=[agent.flow])
+    record = PodRecord(OWN_UID, "node-1", POD)
+    record.assignment.take(OwnedInstance(INSTANCE, tables=[agent.flow]))
     tables = PodTables(lambda _: (), lambda *_: None, TableMetrics(CollectorRegistry()), lambda: [record])
     sent: list[str] = []
     for _ in range(4):
