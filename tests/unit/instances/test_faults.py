@@ -1,5 +1,5 @@
-"""All that a real cloud does to its callers, at once: pods come and go, the provider dies in between, and in the end each
-pod runs on one instance of its own and no instance is left over."""
+"""All that a real cloud does to its callers, at once: pods come and go, the provider dies in between, and in the end
+each pod runs on one instance of its own and no instance is left over."""
 
 from __future__ import annotations
 
