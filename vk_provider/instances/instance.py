@@ -124,6 +124,6 @@ class OwnedInstance:
             return Stage.GONE
         if self.ended or self.described.state.is_terminating or self.boot_failed:
             return Stage.ENDING
-        if self.pod_uid:
+        if self.pod_uid or self.said_uid:
             return Stage.ASSIGNED
         return Stage.IDLE if self.said_uid == "" else Stage.BOOTING

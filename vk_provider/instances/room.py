@@ -101,7 +101,7 @@ class Instances:
         owned = self.table.owned.get(instance_id)
         if owned is None:
             return await self.ends.end(instance_id, "orphan")
-        self.supply.unclaimed.pop(instance_id, None)
+        self.supply.settle(owned)
         return await self.end(owned, "orphan")
 
     def forget_lost(self, owned: OwnedInstance) -> None:
@@ -134,6 +134,7 @@ class Instances:
 
     async def close(self) -> None:
         """Cancel everything. Instances keep running."""
+        self.supply.close()
         await self.launches.close()
         await self.links.close_all(self.table.owned.values())
         await self.tagging.close()
@@ -178,4 +179,4 @@ class _Dispatcher:
         if owned.pod_uid:
             self._room.pods.on_fate(owned)
         elif owned.lost or owned.boot_failed:
-            self._room.supply.dismissed(owned)
+            self._room.supply.on_dead(owned)

@@ -9,6 +9,7 @@ that it is empty is idle.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -23,6 +24,9 @@ from vk_provider.instances.tagging import Tagging
 
 log = logging.getLogger(__name__)
 
+PATIENCE_S = 60.0
+"""How long pods wait for an instance that may turn out to be empty before another one is launched for them."""
+
 
 class Supply:
     """See module docstring. `unclaimed`: instances without a pod, by ID: idle ones, and those that have not greeted."""
@@ -33,6 +37,7 @@ class Supply:
         self._ends = ends
         self._tagging = tagging
         self.unclaimed: dict[str, OwnedInstance] = {}
+        self._expected: dict[str, asyncio.TimerHandle] = {}
         self.links: InstanceLinks
         self.pods: PodSide
         launches.on_launched = self._take_launched
@@ -57,10 +62,8 @@ class Supply:
         return next(fitting, None)
 
     def _count_spare(self, digest: str) -> int:
-        """Instances that are about to greet, and may be empty: demands of their group wait for them."""
-        if not self.unclaimed:
-            return 0
-        return sum(each.group == digest and each.stage is Stage.BOOTING for each in self.unclaimed.values())
+        """Instances that are about to greet, and may be empty: demands of their group wait for them for a while."""
+        return sum(self.unclaimed[name].group == digest for name in self._expected)
 
     # --- instances -----------------------------------------------------------------------------------------------
 
@@ -106,15 +109,16 @@ class Supply:
 
     def _assign(self, owned: OwnedInstance, demand: Demand, group: Group) -> None:
         self._launches.leave(demand.uid)
-        self.unclaimed.pop(owned.instance_id, None)
         owned.pod_uid = demand.uid
+        if self.unclaimed:
+            self.settle(owned)
         self._tagging.put(owned, demand)
         self.pods.on_assigned(demand.uid, owned, self._launches.explain(group, owned.described))
 
     def adopt(self, owned: OwnedInstance, uid: str, *, started: bool) -> None:
         """After a start: status or tags say that it is the pod's. started: the pod has run."""
         self._table.add(owned)
-        self.unclaimed.pop(owned.instance_id, None)
+        self.settle(owned)
         owned.pod_uid = uid
         owned.fresh = owned.handover_unknown = not started
 
@@ -123,7 +127,29 @@ class Supply:
         self._table.add(owned)
         owned.pod_uid, owned.said_uid = "", None
         self.unclaimed[owned.instance_id] = owned
+        self._expect(owned)
         self.links.open(owned)
+
+    def _expect(self, owned: OwnedInstance) -> None:
+        self._stop_expecting(owned)
+        loop = asyncio.get_running_loop()
+        self._expected[owned.instance_id] = loop.call_later(PATIENCE_S, self._resolved, owned)
+
+    def _resolved(self, owned: OwnedInstance) -> None:
+        """What it is, is known, or is not waited for any more: who waits may need a launch."""
+        self._stop_expecting(owned)
+        for group in self._launches.find_waiting(owned.group):
+            self._launches.pump(group)
+
+    def _stop_expecting(self, owned: OwnedInstance) -> None:
+        timer = self._expected.pop(owned.instance_id, None)
+        if timer is not None:
+            timer.cancel()
+
+    def settle(self, owned: OwnedInstance) -> None:
+        """Whose it is, is known, or that it is for nobody."""
+        self.unclaimed.pop(owned.instance_id, None)
+        self._resolved(owned)
 
     def give_back(self, owned: OwnedInstance) -> bool:
         """The pod has not used it, and somebody else may: once its agent says in a new session that it is empty. False:
@@ -143,7 +169,7 @@ class Supply:
 
     def end(self, owned: OwnedInstance, why: str) -> None:
         """Nobody needs it: end it, in the background."""
-        self.unclaimed.pop(owned.instance_id, None)
+        self.settle(owned)
         self._ends.let_go(owned, why)
 
     # --- what agents say -----------------------------------------------------------------------------------------
@@ -158,26 +184,21 @@ class Supply:
                 self.pods.on_other_pod(owned, uid)
             return
         if uid == "":
-            self._take_idle(owned)
+            owned.handover_unknown = False
+            self._give_to_any(owned)
         elif self.pods.claim(uid, owned):
             self.unclaimed.pop(owned.instance_id, None)
             owned.pod_uid, owned.fresh, owned.handover_unknown = uid, False, False
             log.info("instance %s has pod %s, by its agent's word", owned.instance_id, uid)
         else:
             log.warning("instance %s has pod %s, which is not waiting for it", owned.instance_id, uid)
-        self._resolved(owned.group)
+        self._resolved(owned)
 
-    def _take_idle(self, owned: OwnedInstance) -> None:
-        owned.handover_unknown = False
-        self._give_to_any(owned)
-
-    def dismissed(self, owned: OwnedInstance) -> None:
+    def on_dead(self, owned: OwnedInstance) -> None:
         """An unclaimed instance is lost or does not boot."""
-        self.unclaimed.pop(owned.instance_id, None)
-        self._resolved(owned.group)
+        self.settle(owned)
         self._ends.let_go(owned, "no-boot")
 
-    def _resolved(self, digest: str) -> None:
-        """One less may say that it is empty: who waits may need a launch."""
-        for group in self._launches.find_waiting(digest):
-            self._launches.pump(group)
+    def close(self) -> None:
+        for timer in self._expected.values():
+            timer.cancel()

@@ -218,7 +218,7 @@ async def test_a_start_that_is_interrupted_while_it_waits_for_the_cloud_leaves_n
     provider = Provider(settings)
     async with stopped_after(provider):
         base = await provider.prepare()
-        monkeypatch.setattr(type(base.cloud), "list_owned", hang)
+        monkeypatch.setattr(type(base.cloud), "list_page", hang)
         leading = asyncio.create_task(provider.lead(base))
         await until(asked.is_set)
         leading.cancel()

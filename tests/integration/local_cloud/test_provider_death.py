@@ -101,7 +101,7 @@ async def test_a_kill_in_the_middle_of_20_launches_ends_with_one_instance_each(
         for token, result in zip(tokens, results, strict=True):
             assert isinstance(result, Instance), result
             # An instance whose first process was being started has died with the provider. Its token says so, and the
-            # next attempt has another one, as in pods.launcher.
+            # next attempt has another one, as in instances.launches.
             wanted.append(f"{token} again" if result.state.is_terminating else token)
         again = [await request(cloud, token) for token in wanted if token not in tokens]
         assert all(isinstance(result, Instance) for result in (await launch_each(cloud, again) if again else []))

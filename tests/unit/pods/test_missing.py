@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,7 +74,7 @@ def test_after_a_failure_everything_counts_anew() -> None:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     made = SimpleNamespace(now=7200.0)
-    made.monotonic = lambda: made.now
+    made.monotonic, made.time = lambda: made.now, time.time
     monkeypatch.setattr(table, "time", made)
     monkeypatch.setattr(table, "FAST_S", 0.0)
     monkeypatch.setattr(links, "FATE_INTERVAL_S", 0.02)
