@@ -19,13 +19,13 @@ from tests.unit.kubelet.endpoints.test_stats import make_sample
 from tests.unit.kubelet.rig import FakeHandle, FakeSource, running_status
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.errors import AgentProtocolError
+from vk_provider.instances.instance import OwnedInstance
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.endpoints.metrics_cadvisor import render_cadvisor_metrics
 from vk_provider.kubelet.endpoints.metrics_probes import render_probe_metrics
 from vk_provider.kubelet.endpoints.metrics_resource import render_resource_metrics
 from vk_provider.kubelet.endpoints.running_pods import build_running_pod
 from vk_provider.kubelet.samples import NodeSamples
-from vk_provider.instances.instance import OwnedInstance
 from vk_provider.pods.agent_report import accept_stats, accept_status
 from vk_provider.pods.metrics import TableMetrics
 from vk_provider.pods.record import PodRecord

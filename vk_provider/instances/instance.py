@@ -32,6 +32,7 @@ class Link:
     """The way to the agent. Written by `links` alone. Times are time.monotonic().
 
     task:      dials, and holds the session; previous: one that was closed and has not ended yet
+    sessions:  how many there were
     fate_due:  when the cloud is asked next about an instance whose agent does not answer
     redial_at: earliest time to dial after a violation, by violation_backoff
     """
@@ -40,6 +41,7 @@ class Link:
     previous: asyncio.Task[None] | None = None
     session: AgentSession | None = None
     ever_connected: bool = False
+    sessions: int = 0
     fate_due: float = 0.0
     redial_at: float = 0.0
     violation_backoff: Backoff = field(default_factory=lambda: Backoff(1.0, 60.0))

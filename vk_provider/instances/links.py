@@ -106,22 +106,27 @@ class InstanceLinks:
             await asyncio.wait({link.previous})  # its session ends before another begins
         started = time.monotonic()
         link.fate_due = started + FATE_INTERVAL_S
-        logged = ""
-        while not owned.described.state.is_terminated:
-            if time.monotonic() >= link.redial_at:
-                logged, is_sound = await self._try(owned, logged, backoff)
-                link.fate_due = 0.0 if is_sound else link.fate_due
-            if time.monotonic() >= link.fate_due or not owned.described.primary_ip:
-                link.fate_due = time.monotonic() + FATE_INTERVAL_S
-                if await self._is_gone(owned):
+        logged, question = "", _FateQuestion(self._look)
+        try:
+            while not owned.described.state.is_terminated:
+                if time.monotonic() >= link.redial_at:
+                    logged, is_sound = await self._try(owned, logged, backoff)
+                    link.fate_due = 0.0 if is_sound else link.fate_due
+                if time.monotonic() >= link.fate_due or not owned.described.primary_ip:
+                    link.fate_due = time.monotonic() + FATE_INTERVAL_S
+                    question.ask(owned)
+                if gone := question.answer(owned):
+                    _note_gone(owned, gone)
                     return
-            if not owned.has_booted and time.monotonic() - started > self._boot_timeout_s:
-                owned.boot_failed = f"the agent did not answer within {self._boot_timeout_s:.0f} s"
-                return
-            # The back-off after a violation is the link's: a new task continues it.
-            redial_s = min(FATE_INTERVAL_S, link.redial_at - time.monotonic())
-            await asyncio.sleep(max(backoff.next_delay_s(), redial_s))
-        _note_state(owned)
+                if not owned.has_booted and time.monotonic() - started > self._boot_timeout_s:
+                    owned.boot_failed = f"the agent did not answer within {self._boot_timeout_s:.0f} s"
+                    return
+                # The back-off after a violation is the link's: a new task continues it.
+                redial_s = min(FATE_INTERVAL_S, link.redial_at - time.monotonic())
+                await question.wait(max(backoff.next_delay_s(), redial_s))
+        finally:
+            await question.close()
+        _note_gone(owned, _describe_end(owned.described))
 
     async def _try(self, owned: OwnedInstance, logged: str, backoff: Backoff) -> tuple[str, bool]:
         """One session, if the agent answers. `logged`: the error that was logged last.
@@ -161,6 +166,7 @@ class InstanceLinks:
         session = await self._connector.open_session(instance, fresh=owned.fresh and not link.ever_connected)
         renewal = asyncio.create_task(self._renew(instance), name=f"renew {instance.instance_id}")
         link.session = session
+        link.sessions += 1
         try:
             self._listener.on_connected(owned)
             link.ever_connected = True
@@ -190,27 +196,59 @@ class InstanceLinks:
                 log.warning("certificate of %s not renewed: %s", instance.instance_id, error)
                 await asyncio.sleep(RENEWAL_RETRY_S)
 
-    async def _is_gone(self, owned: OwnedInstance) -> bool:
-        """Ask the cloud. While the instance shuts down, its pod may still run."""
-        instance_id = owned.instance_id
+
+class _FateQuestion:
+    """Asks the cloud what has become of an instance, beside the dialing, which does not wait for it: an answer takes a
+    listing. It counts unless there was a session meanwhile. While the instance shuts down, its pod may still run."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self._task: asyncio.Task[str] | None = None
+        self._sessions = 0
+
+    def ask(self, owned: OwnedInstance) -> None:
+        if self._task is None:
+            self._sessions = owned.link.sessions
+            self._task = asyncio.create_task(self._find_end(owned.instance_id), name=f"fate of {owned.instance_id}")
+
+    def answer(self, owned: OwnedInstance) -> str:
+        """How the instance has ended; "" while that is not known."""
+        if self._task is None or not self._task.done():
+            return ""
+        task, self._task = self._task, None
+        if self._sessions != owned.link.sessions:
+            self.ask(owned)  # its agent has spoken since
+            return ""
+        return task.result()
+
+    async def wait(self, limit_s: float) -> None:
+        """So long, or until the end of the instance is known."""
+        until = time.monotonic() + limit_s
+        if self._task is not None:
+            done, _ = await asyncio.wait({self._task}, timeout=max(0.0, limit_s))
+            if not done or self._task.exception() is not None or self._task.result():
+                return
+        await asyncio.sleep(until - time.monotonic())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _find_end(self, instance_id: str) -> str:
         try:
             found = await self._look(instance_id)
         except CloudError as error:
             log.warning("state of instance %s is not known: %s", instance_id, error)
-            return False
+            return ""
         if found is None:
-            _note_gone(owned, f"the cloud does not know instance {instance_id} any more")
-            return True
-        if found.state.has_stopped:
-            _note_state(owned, found)
-            return True
-        return False
+            return f"the cloud does not know instance {instance_id} any more"
+        return _describe_end(found) if found.state.has_stopped else ""
 
 
-def _note_state(owned: OwnedInstance, found: Instance | None = None) -> None:
-    instance = found or owned.described
+def _describe_end(instance: Instance) -> str:
     reason = f": {instance.state_reason}" if instance.state_reason else ""
-    _note_gone(owned, f"instance {instance.instance_id} is {instance.state}{reason}")
+    return f"instance {instance.instance_id} is {instance.state}{reason}"
 
 
 def _note_gone(owned: OwnedInstance, message: str) -> None:

@@ -221,3 +221,51 @@ async def test_a_fault_while_a_message_is_handled_ends_that_session_only(monkeyp
     assert not task.done()
     assert len(listener.violations) == 1 and "hello message could not be handled" in listener.violations[0]
     task.cancel()
+
+
+async def test_dialing_does_not_wait_for_the_cloud() -> None:
+    """A listing may take its time; an agent that has restarted is there at once."""
+
+    class Restarting(Connector):
+        opened = 0
+
+        async def open_session(self, instance: Instance, *, fresh: bool = True) -> AgentSession:
+            self.opened += 1
+            return AgentSession(ScriptedChannel([]))
+
+    connector = Restarting(refusals=0)
+    made, owned, _ = make(connector, [INSTANCE])
+    asked: list[str] = []
+
+    async def look(instance_id: str) -> Instance:
+        asked.append(instance_id)
+        await asyncio.sleep(60.0)
+        return INSTANCE
+
+    made._look = look
+    task = asyncio.create_task(made._run(owned))
+    await asyncio.wait({task}, timeout=0.4)
+    assert connector.opened >= 2 and asked == ["i-1"]
+    task.cancel()
+    await asyncio.wait({task})
+    assert [t for t in asyncio.all_tasks() if t.get_name().startswith("fate of")] == []
+
+
+async def test_an_end_that_the_cloud_tells_counts_unless_the_agent_has_spoken_since() -> None:
+    gone = dataclasses.replace(INSTANCE, state=InstanceState.TERMINATED)
+    answers = asyncio.Queue[Instance]()
+    made, owned, _ = make(Connector(refusals=0), [INSTANCE])
+
+    async def look(instance_id: str) -> Instance:
+        return await answers.get()
+
+    question = links._FateQuestion(look)
+    question.ask(owned)
+    owned.link.sessions += 1
+    answers.put_nowait(gone)
+    await question.wait(5.0)
+    assert question.answer(owned) == ""
+    answers.put_nowait(gone)
+    await question.wait(5.0)
+    assert "i-1 is terminated" in question.answer(owned)
+    await question.close()
