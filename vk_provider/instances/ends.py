@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, KeysView
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,9 +65,9 @@ class Ends:
         self.on_let_go: Callable[[OwnedInstance], None] = lambda owned: None
 
     @property
-    def known(self) -> frozenset[str]:
+    def known(self) -> KeysView[str]:
         """IDs of instances that are ending: nobody else needs to look after them."""
-        return frozenset(self._endings)
+        return self._endings.keys()
 
     @property
     def pending(self) -> frozenset[str]:

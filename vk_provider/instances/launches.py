@@ -49,7 +49,8 @@ PER_POD_LABELS = frozenset(
 """Labels that each pod of a controller has for itself: as tags they would make every pod a group of its own."""
 _DEFAULT_PREFERENCES = Preferences()
 
-OnLaunched = Callable[[Sequence[OwnedInstance], Group], None]
+OnLaunched = Callable[[Sequence[OwnedInstance], Group], int]
+"""Returns how many of them are used already: an earlier process has made the same call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Launches:
         self._pumps: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
-        self.on_launched: OnLaunched = lambda brought, group: None
+        self.on_launched: OnLaunched = lambda brought, group: 0
         self.spare: Callable[[str], int] = lambda digest: 0
         self.pods: PodSide
 
@@ -280,11 +281,11 @@ class Launches:
             owned.handover_unknown = instance.launch_time < call.began - SETTLED_S
             brought.append(owned)
         if brought:
-            self.on_launched(brought, call.group)
+            gone += self.on_launched(brought, call.group)
         self._serve_rest(call, answer, gone)
 
     def _serve_rest(self, call: LaunchCall, answer: LaunchAnswer, gone: int) -> None:
-        """Those of the call that got nothing. gone: instances that had ended before they were seen."""
+        """Those of the call that got nothing. gone: instances that had ended, or were used, before they were seen."""
         group = call.group
         rest = [demand for demand in call.demands if group.waiting.get(demand.uid) is demand]
         if not rest:

@@ -67,13 +67,20 @@ class Supply:
 
     # --- instances -----------------------------------------------------------------------------------------------
 
-    def _take_launched(self, brought: Sequence[OwnedInstance], group: Group) -> None:
-        """To those that are served first. One that is known already is here by a listing, or by a repeated call."""
-        new = [owned for owned in brought if owned.instance_id not in self._table.owned]
-        for owned in new:
-            self._table.add(owned)
+    def _take_launched(self, brought: Sequence[OwnedInstance], group: Group) -> int:
+        """To those that are served first. One that is known already is here by a listing; see launches.OnLaunched."""
+        used, new = 0, []
+        for owned in brought:
+            if owned.instance_id in self._ends.known:
+                used += 1
+            elif (known := self._table.owned.get(owned.instance_id)) is None:
+                self._table.add(owned)
+                new.append(owned)
+            else:
+                used += known.stage not in (Stage.BOOTING, Stage.IDLE)
         for owned in self._give(new, group):
             self._spare(owned)
+        return used
 
     def _spare(self, owned: OwnedInstance) -> None:
         """It came too late for the pod that it was launched for. Nothing has run on it, unless an earlier process made

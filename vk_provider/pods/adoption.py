@@ -26,6 +26,8 @@ LOOKING = "looking for its instance"
 """`hold` of a pod whose instance is not in the cloud's answers: it ran, or its status names an instance."""
 SETTLING = "waiting for the cloud's listing"
 """`hold` of a pod that may have an instance that the cloud does not list yet."""
+SURE_LISTINGS = 2
+"""Listings that have to lack a pod's instance, after the time in which the cloud may lag behind."""
 
 
 class Adoption:
@@ -46,6 +48,7 @@ class Adoption:
         self._rule = MissingRule(missing.MISSING_CONFIRM_S, missing.MASS_CONFIRM_S)
         self._by_address: dict[str, PodRecord] = {}
         self._settled_at = 0.0
+        self._sure_listings = 0
 
     def join(self, instances: Iterable[Instance]) -> list[Instance]:
         """`instances` was listed before the pods. Returns the surplus instances, which are being ended."""
@@ -140,17 +143,21 @@ class Adoption:
             self._find(list(self._room.table.listed.values()), began)
 
     def _pause_s(self) -> float:
+        """Several answers within the time of MissingRule: each that names an instance counts."""
         settling_s = self._settled_at - time.monotonic()
-        return min(missing.MISSING_CONFIRM_S, settling_s) if settling_s > 0 else missing.MISSING_CONFIRM_S
+        return min(missing.MISSING_CONFIRM_S / 3, settling_s) if settling_s > 0 else missing.MISSING_CONFIRM_S / 3
 
     def _find(self, listed: list[Instance], began: float) -> None:
+        self._sure_listings += began >= self._settled_at
         ended: dict[str, Instance] = {}
         looking = {record.uid for record in self._looking()}
         for instance in listed:
             record = self._pod_of(instance)
             if instance.state.is_terminated:
                 ended[instance.tags.get(TAG_POD_UID, "")] = instance
-            elif instance.instance_id not in self._room.table.owned and instance.instance_id not in self._ending():
+            elif (
+                instance.instance_id not in self._room.table.owned and instance.instance_id not in self._room.ends.known
+            ):
                 with contained(f"instance {instance.instance_id}"):
                     if record is not None and record.uid in looking and record.owned is None:
                         self._take(record, OwnedInstance(instance))
@@ -162,15 +169,12 @@ class Adoption:
                 of_cloud = ended[record.uid]
                 reason = f": {of_cloud.state_reason}" if of_cloud.state_reason else ""
                 self._settle(record, f"instance {of_cloud.instance_id} is {of_cloud.state}{reason}")
-            elif record.admission.hold == SETTLING and began >= self._settled_at:
+            elif record.admission.hold == SETTLING and self._sure_listings >= SURE_LISTINGS:
                 self._settle(record, "")
         named = {record.uid for record in self._records.values() if record.owned is not None} | ended.keys()
         for uid in self._judge(set(named)):
             record = self._records[uid]
             self._settle(record, "the pod's instance does not exist any more" if record.first.started else "")
-
-    def _ending(self) -> frozenset[str]:
-        return self._room.ends.known
 
     def _judge(self, named: set[str]) -> frozenset[str]:
         asked = {record.uid for record in self._looking() if record.admission.hold == LOOKING}

@@ -112,17 +112,23 @@ async def test_every_pod_runs_once_and_nothing_is_left(tmp_path: Path, seed: int
     await world.until(settled, 30.0)
     failed = [pod for pod in pods if world.api.status(pod).get("phase") == "Failed"]
     reasons = {world.api.status(pod).get("reason") for pod in failed}
-    assert reasons <= {"InstanceBootFailed"}, "three boots of a pod may fail; nothing else ends one"
+    assert reasons <= {"InstanceBootFailed"}, (
+        f"three boots of a pod may fail; nothing else ends one: {told(world, failed)}"
+    )
     assert len(failed) <= 1
     for pod in list(pods):
         (world.api.mark_deleting if draw.random() < 0.7 else world.api.remove)(pod)
     await world.until(lambda: not world.api.pods and not world.controller.records, 30.0)
     await swept(world)
     assert watch.doubles == set()
-    assert world.room.table.owned == {} and world.room.supply.unclaimed == {}
+    await world.until(lambda: not world.room.table.owned and not world.room.supply.unclaimed, 10.0)
     assert world.room.launches._groups == {} and world.room.launches._by_digest == {}
     watching.cancel()
     await world.stop()
+
+
+def told(world: World, pods: list[Json]) -> list[str]:
+    return [f"{world.api.status(pod).get('reason')}: {world.api.status(pod).get('message')}" for pod in pods]
 
 
 async def restart(world: World) -> None:

@@ -16,6 +16,7 @@ from vk_provider.cloud.base import (
     TAG_LAUNCH,
     TAG_POD_NAMESPACE,
     TAG_POD_UID,
+    Instance,
     LaunchAnswer,
     LaunchFailure,
     LaunchRequest,
@@ -84,11 +85,12 @@ def test_a_launch_for_one_pod_names_it_and_one_for_many_names_their_group_alone(
 
 class Calls:
     """Stands before the cloud's `launch` and remembers each request. `lost`: how many answers are lost next; `silent`:
-    calls do nothing and do not answer within their limit."""
+    calls do nothing and do not answer within their limit; `instead`: what the next calls bring."""
 
     def __init__(self, world: World) -> None:
         self.requests: list[LaunchRequest] = []
         self.lost, self.silent = 0, False
+        self.instead: list[Instance] = []
         self.refusal: CloudError | None = None
         self._launch = world.cloud.launch
         self.name, self.shares_host_paths = world.cloud.name, world.cloud.shares_host_paths
@@ -99,6 +101,8 @@ class Calls:
         self.requests.append(request)
         if self.silent:
             await asyncio.Event().wait()
+        if self.instead:
+            return LaunchAnswer((self.instead.pop(),))
         if self.refusal is not None:
             return LaunchAnswer((), (LaunchFailure(request.offerings[0], self.refusal),))
         answer = await self._launch(request)
@@ -156,6 +160,18 @@ async def test_a_launch_without_an_answer_is_unknown_and_repeated(world: World) 
     calls.silent = False
     await world.until(lambda: world.api.status(pod).get("phase") == "Running")
     assert set(map(id, calls.requests)) == {id(calls.requests[0])}
+
+
+async def test_a_token_whose_instance_serves_another_pod_is_used_up(world: World) -> None:
+    """An earlier process has made the same call, and what it brought went to a pod that came first."""
+    first = await world.running()
+    (used,) = world.live_of(first)
+    calls = Calls(world)
+    calls.instead = [used]
+    second = world.api.add(world.pod())
+    await world.until(lambda: world.api.status(second).get("phase") == "Running")
+    assert [request.client_token.rpartition("-")[2] for request in calls.requests] == ["0", "1"]
+    assert used not in world.live_of(second) and len(world.live()) == 2
 
 
 async def test_after_a_refusal_the_pod_as_it_is_now_is_launched(world: World) -> None:
