@@ -22,6 +22,7 @@ from vk_provider.agent.worker.errors import InterruptedByStop
 from vk_provider.agent.worker.gate import StartGate, TablesInForce
 from vk_provider.agent.worker.hooks import HookRunner
 from vk_provider.agent.worker.httpget import HttpClient
+from vk_provider.agent.worker.imageuse import ImageTeller
 from vk_provider.agent.worker.killer import ContainerKiller
 from vk_provider.agent.worker.lifecycle import RETRY_S, PodLifecycle
 from vk_provider.agent.worker.memory import PodMemory
@@ -77,7 +78,7 @@ class PodRun:
         hooks = HookRunner(runtime, self._http, recorder)
         self._observer = observer = Observer(runtime, memory.uid)
         self._probes = ProbeManager(Prober(runtime, self._http), recorder, self._look_again)
-        self._puller = ImagePuller(images, recorder)
+        self._puller = ImagePuller(images, recorder, ImageTeller(outbox, memory).tell)
         self._killer = ContainerKiller(runtime, hooks, recorder, memory, facts)
         self._publisher = StatusPublisher(
             memory, facts, observer, self._probes, outbox, self._save, recursive_read_only=volumes.recursive_read_only
