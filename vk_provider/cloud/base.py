@@ -98,6 +98,9 @@ class LaunchRequest:
     disk_bytes:   size of the instance's root disk
     shared_host_paths: directories of the instance that it shares with all instances of the same TAG_OWNER and TAG_NODE
                   that name the path, see Cloud.shares_host_paths
+    image_store:  handle of the prepared store that the instance starts from, "" for none (cloud.imagestores). Not a
+                  parameter that belongs to the token, and with a handle that is unknown by now the instance starts
+                  without: its agent then pulls
     """
 
     client_token: str
@@ -106,6 +109,7 @@ class LaunchRequest:
     user_data: str
     disk_bytes: int = 20 * 2**30
     shared_host_paths: tuple[str, ...] = ()
+    image_store: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Pull records: whose credentials the registry has accepted for an image.
 
 Source: KEP-2535 and pkg/kubelet/images/pullmanager (ImagePulledRecord): a record is of an image and a repository, and
-says either that no credentials were needed, so that every pod may have it, or by which ones it was pulled. They are kept
-as fingerprints.
+says either that no credentials were needed, so that every pod may have it, or by which ones it was pulled. They are
+kept as fingerprints.
 """
 
 from __future__ import annotations

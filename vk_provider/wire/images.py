@@ -1,7 +1,7 @@
 """Messages about the images of an instance: what the pod's references resolved to, and what that took.
 
-The provider asks for them (NodeFacts.tellImages), so an agent tells nothing to a provider that does not know the message.
-The whole list is told each time, and again when a session begins.
+The provider asks for them (NodeFacts.tellImages), so an agent tells nothing to a provider that does not know the
+message. The whole list is told each time, and again when a session begins.
 """
 
 from __future__ import annotations

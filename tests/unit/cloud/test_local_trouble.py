@@ -435,9 +435,9 @@ IMPORTER = """
 import os, sys, time
 from pathlib import Path
 from vk_provider.cloud.local.containerd import Containerd
-from vk_provider.cloud.local.golden import _run_containerd
+from vk_provider.cloud.local.golden import run_containerd
 work = Path(sys.argv[1])
-with _run_containerd(Containerd(str(work / "containerd"), "ctr", (1, 6, 20)), work / "root", work):
+with run_containerd(Containerd(str(work / "containerd"), "ctr", (1, 6, 20)), work / "root", work):
     print((work / "pid").read_text(), flush=True)
     time.sleep(60)
 """

@@ -19,6 +19,7 @@ from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.spec import ContainerRef, spec_of
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.errors import InvalidImageName
+from vk_provider.podmodel.imagename import parse_image
 from vk_provider.podmodel.images import (
     RegistryCredential,
     default_pull_policy,
@@ -26,7 +27,6 @@ from vk_provider.podmodel.images import (
     normalize_image,
     parse_pull_secret,
 )
-from vk_provider.podmodel.imagename import parse_image
 from vk_provider.wire.images import ImageUse
 from vk_provider.wire.session import References
 

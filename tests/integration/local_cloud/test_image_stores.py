@@ -1,0 +1,203 @@
+"""Prepared stores on real instances: taken over from one that pulled, seen by the next, changed by none."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.integration.local_cloud.conftest import request
+from tests.integration.local_cloud.machine import inside, until
+from tests.integration.local_cloud.test_instance import booted
+from tests.password_registry import Image, PasswordRegistry, make_image, make_index, make_layer
+from vk_provider.cloud.base import Instance
+from vk_provider.cloud.imagestores import CorruptImageError, PreparedStore, SourceLostError, StoreFullError
+from vk_provider.cloud.local.catalog import machine_architecture
+from vk_provider.cloud.local.cloud import LocalCloud
+from vk_provider.imagesets.imageset import ImageSet, PinnedImage
+
+pytestmark = pytest.mark.real
+
+LARGE = os.urandom(3 << 20)
+"""Larger than what instances have as copies, and it does not compress."""
+MAX_BYTES = 1 << 30
+CONTENT = "io.containerd.content.v1.content/blobs/sha256"
+
+
+@pytest.fixture
+async def registry(cloud: LocalCloud) -> AsyncIterator[PasswordRegistry]:
+    found = PasswordRegistry()
+    await found.start(cloud.config.host_ip)
+    yield found
+    await found.stop()
+
+
+def make(text: bytes = b"one") -> Image:
+    layers = [make_layer({"large": LARGE}), make_layer({"hello": text, "dir/.wh..wh..opq": b"", "dir/new": b"n"})]
+    other = make_image([make_layer({"other": text})], architecture="s390x")
+    return make_index({machine_architecture(): make_image(layers), "s390x": other})
+
+
+async def start(cloud: LocalCloud, token: str, handle: str = "") -> Instance:
+    (result,) = await cloud.launch([replace(await request(cloud, token), image_store=handle)])
+    assert isinstance(result, Instance), result
+    await booted(cloud, result)
+    return result
+
+
+async def pull(cloud: LocalCloud, instance: Instance, reference: str) -> None:
+    """As CRI pulls: in its namespace."""
+    script = f"ctr -n k8s.io images pull --plain-http {reference} >/dev/null"
+    await asyncio.to_thread(inside, cloud, instance.instance_id, script)
+
+
+def images_in(cloud: LocalCloud, instance: Instance) -> list[str]:
+    return inside(cloud, instance.instance_id, "ctr -n k8s.io images ls -q").split()
+
+
+async def prepare(cloud: LocalCloud, image: Image, reference: str, *sources: Instance) -> PreparedStore:
+    images = ImageSet.of([PinnedImage(reference, image.digest)])
+    return await cloud.image_stores.prepare(images, [source.instance_id for source in sources], MAX_BYTES)
+
+
+async def test_a_new_instance_has_the_image_that_another_one_pulled_and_nothing_is_fetched_again(
+    cloud: LocalCloud, registry: PasswordRegistry
+) -> None:
+    image, reference = make(), f"{registry.host}/team/app:1"
+    registry.push("team/app", "1", image)
+    first = await start(cloud, "first")
+    await pull(cloud, first, reference)
+    fetched = dict(registry.requests)
+    store = await prepare(cloud, image, reference, first)
+    assert 3 << 20 < store.size_bytes < 12 << 20
+    second = await start(cloud, "second", store.handle)
+    present = images_in(cloud, second)
+    repository = f"{registry.host}/team/app"
+    assert {reference, f"{repository}@{image.digest}", "vk-provider.internal/pause:1"} <= set(present)
+    mount = (
+        f"mkdir /tmp/m && ctr -n k8s.io images mount {reference} /tmp/m >/dev/null && "
+        "cat /tmp/m/hello && echo && ls /tmp/m/dir && sha256sum /tmp/m/large | cut -c1-64"
+    )
+    assert inside(cloud, second.instance_id, mount).split() == ["one", "new", hashlib.sha256(LARGE).hexdigest()]
+    assert dict(registry.requests) == fetched
+    assert reference not in images_in(cloud, await start(cloud, "third"))
+
+
+async def test_an_instance_cannot_change_what_the_store_holds(cloud: LocalCloud, registry: PasswordRegistry) -> None:
+    image, reference = make(), f"{registry.host}/team/app:1"
+    registry.push("team/app", "1", image)
+    first = await start(cloud, "first")
+    await pull(cloud, first, reference)
+    store = await prepare(cloud, image, reference, first)
+    second = await start(cloud, "second", store.handle)
+    layer = f"/var/lib/containerd/{CONTENT}"
+    large = inside(cloud, second.instance_id, f"find {layer} -size +1M").split()
+    assert len(large) == 1
+    for change in (
+        f"echo x > {large[0]}",
+        f"rm -f {large[0]}",
+        f"umount {large[0]}",
+        f"mount -o remount,rw,bind {large[0]}",
+        "find /var/lib/containerd -name large -exec touch {} +",
+    ):
+        inside(cloud, second.instance_id, change, check=False)
+    digest = Path(large[0]).name
+    stored = cloud.config.root / "stores" / store.handle / "tree" / CONTENT / digest
+    assert hashlib.sha256(stored.read_bytes()).hexdigest() == digest
+    options = inside(cloud, second.instance_id, f"grep ' {large[0]} ' /proc/self/mountinfo")
+    assert "nodev" in options and " ro," in options
+
+
+async def test_what_the_pod_put_in_the_place_of_content_is_never_followed_nor_taken(
+    cloud: LocalCloud, registry: PasswordRegistry
+) -> None:
+    image, reference = make(), f"{registry.host}/team/app:1"
+    registry.push("team/app", "1", image)
+    liar = await start(cloud, "liar")
+    await pull(cloud, liar, reference)
+    content = f"/var/lib/containerd/{CONTENT}"
+    (large,) = inside(cloud, liar.instance_id, f"find {content} -size +1M").split()
+    replace_it = f"size=$(stat -c %s {large}); rm {large}; head -c $size /dev/urandom > {large}"
+    inside(cloud, liar.instance_id, replace_it)
+    with pytest.raises(CorruptImageError):
+        await prepare(cloud, image, reference, liar)
+    inside(cloud, liar.instance_id, f"rm {large}; ln -s /etc/shadow {large}")
+    with pytest.raises(SourceLostError):
+        await prepare(cloud, image, reference, liar)
+    inside(cloud, liar.instance_id, f"rm {large}; mkfifo {large}")
+    with pytest.raises(SourceLostError):
+        await prepare(cloud, image, reference, liar)
+    honest = await start(cloud, "honest")
+    await pull(cloud, honest, reference)
+    assert (await prepare(cloud, image, reference, liar, honest)).size_bytes > 0
+
+
+async def test_a_store_in_use_stays_until_its_last_instance_is_gone(
+    cloud: LocalCloud, registry: PasswordRegistry
+) -> None:
+    image, reference = make(), f"{registry.host}/team/app:1"
+    registry.push("team/app", "1", image)
+    first = await start(cloud, "first")
+    await pull(cloud, first, reference)
+    store = await prepare(cloud, image, reference, first)
+    second = await start(cloud, "second", store.handle)
+    await cloud.image_stores.forget(store.handle)
+    assert await cloud.image_stores.list_prepared() == []
+    assert reference in images_in(cloud, second)
+    assert reference not in images_in(cloud, await start(cloud, "third", store.handle))
+    directory = cloud.config.root / "stores" / store.handle
+    assert directory.exists()
+    await cloud.terminate([second.instance_id])
+    await until(lambda: not (cloud.config.instances_dir / second.instance_id / "boot.json").exists())
+    await cloud.image_stores.forget(store.handle)
+    assert not directory.exists()
+
+
+async def test_a_set_larger_than_allowed_leaves_nothing(cloud: LocalCloud, registry: PasswordRegistry) -> None:
+    image, reference = make(), f"{registry.host}/team/app:1"
+    registry.push("team/app", "1", image)
+    first = await start(cloud, "first")
+    await pull(cloud, first, reference)
+    images = ImageSet.of([PinnedImage(reference, image.digest)])
+    for limit in (1 << 20, 4 << 20):  # of what is fetched, and of what it takes unpacked
+        with pytest.raises(StoreFullError):
+            await cloud.image_stores.prepare(images, [first.instance_id], limit)
+    assert list((cloud.config.root / "stores").iterdir()) == []
+    full = cloud.image_stores
+    full._reserve_bytes = 1 << 60
+    with pytest.raises(StoreFullError, match="disk"):
+        await full.prepare(images, [first.instance_id], MAX_BYTES)
+    assert list((cloud.config.root / "stores").iterdir()) == []
+
+
+async def test_stores_outlive_the_provider_and_share_content_with_each_other(
+    cloud: LocalCloud, registry: PasswordRegistry
+) -> None:
+    image, moved = make(b"one"), make(b"two")
+    reference = f"{registry.host}/team/app:1"
+    registry.push("team/app", "1", image)
+    first = await start(cloud, "first")
+    await pull(cloud, first, reference)
+    store = await prepare(cloud, image, reference, first)
+    registry.push("team/app", "1", moved)
+    second = await start(cloud, "second", store.handle)
+    registry.requests.clear()
+    await pull(cloud, second, reference)
+    assert registry.requests["GET blobs"] == 2  # the layer and the configuration that changed
+    newer = await prepare(cloud, moved, reference, second)
+    later = LocalCloud(cloud.config, "later")
+    await later.start()
+    try:
+        assert {each.handle for each in await later.image_stores.list_prepared()} == {store.handle, newer.handle}
+    finally:
+        await later.close()
+    large = [path for path in (cloud.config.root / "stores").glob(f"*/tree/{CONTENT}/*") if path.stat().st_size > 1e6]
+    assert len(large) == 2 and large[0].samefile(large[1])
+    document = json.loads((cloud.config.root / "stores" / newer.handle / "store.json").read_text())
+    assert document["images"] == [[reference, moved.digest]]
