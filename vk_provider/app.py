@@ -34,7 +34,7 @@ from vk_provider.aiokit.loop_errors import handle_loop_error
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
 from vk_provider.cloud.base import Cloud, Instance, InstanceRuntime, Offering
 from vk_provider.cloud.limits import LimitedCloud
-from vk_provider.clouds import build_boot_data, create_backend
+from vk_provider.clouds import build_boot_data, create_backend, find_image_stores, registry_table
 from vk_provider.errors import BadStartError, CloudError, KubeApiError
 from vk_provider.explaining.explainer import NetExplainer
 from vk_provider.explaining.sources import Sources
@@ -58,6 +58,8 @@ from vk_provider.pods.build import build_controller
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.source import ControllerPods
 from vk_provider.pods.sweep import OrphanSweep
+from vk_provider.preparing.build import Preparing
+from vk_provider.registry.client import RegistryClient
 from vk_provider.settings import CLUSTER_CA, Settings
 
 log = logging.getLogger(__name__)
@@ -136,6 +138,7 @@ class Provider:
             await cloud.start()
         except OSError as error:
             raise BadStartError(f"the {cloud.name} cloud cannot start: {error}") from None
+        self._image_stores = find_image_stores(settings, cloud)
         cloud = metrics.measure_cloud(LimitedCloud(cloud))
         offerings, runtime, instances = await self._ask_cloud(cloud, self._leases)
         await self._build(client, cloud, connector, offerings, runtime, metrics)
@@ -149,6 +152,7 @@ class Provider:
         await self.archive.keep_only(self.controller.records)
         self.supervisor.start("event loop watch", metrics.watch_loop())
         self.supervisor.start("orphan sweep", self._sweep.run())
+        self._preparing.start(self.supervisor)
         self.supervisor.start("identity rotation", self._rotate_identity(store))
         for node in self._nodes:
             await node.start(self.supervisor)
@@ -252,6 +256,16 @@ class Provider:
                 limits.archive_bytes, limits.archive_pod_bytes, limits.archive_total_bytes, limits.archive_timeout_s
             ),
         )
+        self._preparing = preparing = Preparing(
+            self._image_stores,
+            settings.images,
+            RegistryClient(registry_table(settings.registries)),
+            self.references,
+            self.registry,
+            lambda record, kind, reason, text: self.controller.executor.event(record, kind, reason, text),
+            lambda: list(self.controller.records.values()),
+        )
+        self._closers.append(preparing.close)
         self.controller = build_controller(
             settings=settings,
             client=client,
@@ -267,6 +281,7 @@ class Provider:
             boot_data=lambda token: build_boot_data(settings, self._identity, token),
             tables=networking.sources,
             on_host_ports=networking.set_host_ports,
+            images=preparing.images,
         )
         self._sweep = OrphanSweep(
             cloud,

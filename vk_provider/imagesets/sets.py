@@ -67,7 +67,8 @@ class ImageSets:
 
     def add_store(self, store: Store) -> None:
         """It was prepared, or is there from an earlier process."""
-        self._stores[store.handle] = store
+        known = self._stores.get(store.handle)
+        self._stores[store.handle] = store if known is None else replace(store, used_at=known.used_at)
         wanted = self._wanted.get(store.images.references)
         if wanted is not None and wanted.images == store.images:
             del self._wanted[store.images.references]

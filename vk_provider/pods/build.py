@@ -17,6 +17,7 @@ from vk_provider.pods.connection import InstanceConnection
 from vk_provider.pods.controller import PodController
 from vk_provider.pods.executor import COMPONENT, PodExecutor, involved
 from vk_provider.pods.hostports import HostPortWatch, OnHostPorts
+from vk_provider.pods.images import PodImages
 from vk_provider.pods.launch_request import BootData
 from vk_provider.pods.launcher import PodLauncher
 from vk_provider.pods.metrics import PodMetrics
@@ -43,6 +44,7 @@ def build_controller(
     boot_data: BootData,
     tables: Sources,
     on_host_ports: OnHostPorts,
+    images: PodImages,
 ) -> PodController:
     """The controller, not started: it waits for `adopt`. tables: those that the instance of a pod is sent."""
 
@@ -52,7 +54,7 @@ def build_controller(
     preferences = {node.name: build_preferences(node.zone, node.architecture, offerings) for node in settings.nodes}
     shared_host_paths = {node.name: node.shared_host_paths for node in settings.nodes}
     launcher = PodLauncher(
-        cloud, settings.cloud.owner, offerings, boot_data, metrics, event, preferences, shared_host_paths
+        cloud, settings.cloud.owner, offerings, boot_data, metrics, event, preferences, shared_host_paths, images
     )
 
     def node_facts(record: PodRecord) -> Json:
@@ -64,6 +66,7 @@ def build_controller(
             "clusterDomain": settings.cluster.domain,
             **({"sharedHostPaths": list(shared)} if shared else {}),
             "tables": pod_tables.names(record),
+            **({"tellImages": True} if images.tells else {}),
         }
 
     pod_tables = PodTables(tables, event, metrics.tables, lambda: controller.records.values())
@@ -112,5 +115,6 @@ def build_controller(
         launcher.capacity_of,
         pod_tables,
         HostPortWatch(on_host_ports),
+        images,
     )
     return controller

@@ -30,6 +30,7 @@ from vk_provider.pods.agent_report import accept_stats, accept_status, keep_end
 from vk_provider.pods.connection import InstanceConnection, may_have_run
 from vk_provider.pods.executor import PodExecutor, involved
 from vk_provider.pods.hostports import HostPortWatch
+from vk_provider.pods.images import NoImages, PodImages
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.missing import MissingRule
 from vk_provider.pods.reconcile import Action, is_over, reconcile
@@ -64,13 +65,14 @@ class PodController:
         capacity_of: Callable[[Instance], tuple[int, int]],
         tables: PodTables,
         host_ports: HostPortWatch,
+        images: PodImages | None = None,
     ) -> None:
         self._cloud = cloud
         self._recorder = recorder
         self._metrics = metrics
         self._agent_grace_s = agent_grace_s
         self._capacity_of = capacity_of
-        self._tables, self._host_ports = tables, host_ports
+        self._tables, self._host_ports, self._images = tables, host_ports, images or NoImages()
         self.records: dict[str, PodRecord] = {}
         self._by_name: dict[tuple[str, str], str] = {}
         self._adopting = True
@@ -156,6 +158,8 @@ class PodController:
             self._take_status(record, message)
         elif message["type"] == "event":
             self._relay_event(record, message)
+        elif message["type"] == "images":
+            self._images.receive(record, message)
         elif record.instance is not None:
             capacity = self._capacity_of(record.instance)
             record.stats = accept_stats(message, record.pod, record.instance, *capacity, time.time())
@@ -295,6 +299,7 @@ class PodController:
     def forget(self, record: PodRecord) -> None:
         record.close_event_relay()
         self._host_ports.forget(record)
+        self._images.forget(record)
         if record.connection is not None:
             record.connection.cancel()
         record.forgotten = True

@@ -28,8 +28,10 @@ def build_request(
     disk_bytes: int,
     boot_data: BootData,
     shared_host_paths: tuple[str, ...] = (),
+    image_store: str = "",
 ) -> LaunchRequest:
-    """The request for the current state of the pod. shared_host_paths: of its Node."""
+    """The request for the current state of the pod. shared_host_paths: of its Node. The token does not depend on
+    image_store: what a pod may start from changes with what others have pulled."""
     launch_id, user_data = boot_data("")  # part of the token's digest; the token itself is not known yet
     tags = build_tags(
         owner=owner,
@@ -41,7 +43,7 @@ def build_request(
         launch=launch_id,
         extra=record.pod["metadata"].get("labels") or {},
     )
-    draft = LaunchRequest("", offering, tags, user_data, disk_bytes, shared_host_paths)
+    draft = LaunchRequest("", offering, tags, user_data, disk_bytes, shared_host_paths, image_store)
     token = f"{record.uid}-{record.attempt}-{digest_parameters(draft)[:_DIGEST_DIGITS]}"
     launch_id, user_data = boot_data(token)
     return replace(draft, client_token=token, tags={**tags, TAG_LAUNCH: launch_id}, user_data=user_data)

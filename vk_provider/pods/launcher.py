@@ -20,6 +20,7 @@ from vk_provider.cloud.unavailable import UnavailableOfferings
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError, VkError
 from vk_provider.eventreasons import EventReason
 from vk_provider.pods.agent_report import MAX_CPU_MILLI, MAX_MEMORY_BYTES
+from vk_provider.pods.images import NoImages, PodImages
 from vk_provider.pods.launch_request import BootData, build_request
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import OnEvent, PendingLaunch, PodRecord
@@ -59,6 +60,7 @@ class PodLauncher:
         event: OnEvent,
         preferences: Mapping[str, Preferences] | None = None,
         shared_host_paths: Mapping[str, tuple[str, ...]] | None = None,
+        images: PodImages | None = None,
     ) -> None:
         self._owner = owner
         self._boot_data = boot_data
@@ -67,6 +69,7 @@ class PodLauncher:
         self._selector = OfferingSelector(offerings)
         self._preferences = preferences or {}
         self._shared_host_paths = shared_host_paths or {}
+        self._images = images or NoImages()
         self._by_type = {offering.instance_type: offering for offering in offerings}
         self._unavailable = UnavailableOfferings(time.monotonic)
         self._batch: Batcher[LaunchRequest, Instance] = Batcher(
@@ -92,10 +95,14 @@ class PodLauncher:
         return self._preferences.get(node) or _DEFAULT_PREFERENCES
 
     def queue(self, record: PodRecord) -> asyncio.Future[Instance] | None:
-        """Put the pod's launch into the next call; None when it cannot be prepared. Pods of one turn of the loop share
-        a call; a task would run a turn later."""
+        """Put the pod's launch into the next call; None when it cannot be prepared now. Pods of one turn of the loop
+        share a call; a task would run a turn later."""
         try:
-            record.launch = record.launch or self._prepare(record)
+            if record.launch is None:
+                image_store = self._images.choose(record.pod)
+                if image_store is None:
+                    return None  # `launch` finds out whether the pod may have it
+                record.launch = self._prepare(record, image_store)
         except Exception:
             return None  # `launch` prepares again, meets the same and reports it.
         return self._batch.put(record.launch.request)
@@ -103,7 +110,12 @@ class PodLauncher:
     async def launch(self, record: PodRecord, queued: asyncio.Future[Instance] | None = None) -> None:
         """queued: the launch that `queue` returned for this record"""
         while queued is not None or (record.exists and not record.deleting):
-            pending = record.launch = record.launch or self._prepare(record)
+            if record.launch is None:
+                image_store = await self._find_store(record)
+                if not record.exists or record.deleting:
+                    return
+                record.launch = self._prepare(record, image_store)
+            pending = record.launch
             offering = pending.request.offering
             try:
                 answer, queued = queued or self._batch.put(pending.request), None
@@ -136,7 +148,11 @@ class PodLauncher:
             self._event(record, "Normal", eventreasons.INSTANCE_LAUNCHED, f"{instance.instance_id}: {pending.message}")
             return
 
-    def _prepare(self, record: PodRecord) -> PendingLaunch:
+    async def _find_store(self, record: PodRecord) -> str:
+        chosen = self._images.choose(record.pod)
+        return chosen if chosen is not None else await self._images.prove(record.pod)
+
+    def _prepare(self, record: PodRecord, image_store: str) -> PendingLaunch:
         """Decide what to launch. Raises CapacityError or LaunchRefusedError."""
         preferences = self._preferences_of(record.node)
         selection = self._selector.select(record.pod, self._unavailable.keys(), preferences)
@@ -154,6 +170,7 @@ class PodLauncher:
             selection.disk_bytes,
             self._boot_data,
             self._shared_host_paths.get(record.node, ()),
+            image_store,
         )
         return PendingLaunch(request, selection.message)
 

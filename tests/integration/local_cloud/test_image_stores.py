@@ -138,6 +138,19 @@ async def test_what_the_pod_put_in_the_place_of_content_is_never_followed_nor_ta
     assert (await prepare(cloud, image, reference, liar, honest)).size_bytes > 0
 
 
+async def test_content_comes_from_an_instance_that_has_it_and_never_from_the_store_of_another(
+    cloud: LocalCloud, registry: PasswordRegistry
+) -> None:
+    image, reference = make(), f"{registry.host}/private/app:1"
+    registry.push("private/app", "1", image)
+    first = await start(cloud, "first")
+    await pull(cloud, first, reference)
+    await prepare(cloud, image, reference, first)
+    stranger = await start(cloud, "stranger")
+    with pytest.raises(SourceLostError):  # its registry may say that its own name stands for that digest
+        await prepare(cloud, image, "registry.example/mine:1", stranger)
+
+
 async def test_a_store_in_use_stays_until_its_last_instance_is_gone(
     cloud: LocalCloud, registry: PasswordRegistry
 ) -> None:

@@ -19,6 +19,7 @@ import stat
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,9 @@ _RESTRICTED = ("--bounding-set=-mknod", "--inh-caps=-mknod")
 @dataclass(frozen=True, slots=True)
 class BuildOrder:
     """base: directory of a shared root with what every instance has (tree, db); target: must not exist
-    images: (canonical reference, digest); stores, disks: see takeover.Sources
+    images: (canonical reference, digest)
+    stores, disks: see takeover.Sources
+    others: roots of stores whose files are linked where the new one has the same content; nothing is taken from them
     max_bytes: of the store beside the base; reserve_bytes: that must stay free on the disk
     """
 
@@ -70,6 +73,7 @@ class BuildOrder:
     images: tuple[tuple[str, str], ...]
     stores: tuple[str, ...]
     disks: tuple[str, ...]
+    others: tuple[str, ...]
     max_bytes: int
     reserve_bytes: int
 
@@ -79,7 +83,7 @@ class BuildOrder:
     @classmethod
     def from_text(cls, text: str) -> BuildOrder:
         document: dict[str, Any] = json.loads(text)
-        for key in ("version", "stores", "disks"):
+        for key in ("version", "stores", "disks", "others"):
             document[key] = tuple(document[key])
         document["images"] = tuple((reference, digest) for reference, digest in document["images"])
         return cls(**document)
@@ -98,7 +102,7 @@ def build(order: BuildOrder) -> int:
     _pull(order, collection, target, tree)
     mark_opaque(tree)
     set_databases_apart(tree, target / "db")
-    _link_content(collection, tree)
+    _link_content(tree, [Path(path) for path in (*order.stores, *order.others)])
     shutil.rmtree(target / "blobs")
     size = measure(target, base)
     if size > order.max_bytes:
@@ -144,17 +148,20 @@ def _find_config(digits: str, collection: Collection) -> str:
     return _find_config(present[0], collection) if len(present) == 1 else ""
 
 
-def _link_content(collection: Collection, tree: Path) -> None:
+def _link_content(tree: Path, stores: Sequence[Path]) -> None:
     """Content that another store has, too, is on the disk once."""
-    for digits, path in collection.linked.items():
-        copy = tree.joinpath(*CONTENT, digits)
-        if copy.is_file() and not copy.samefile(path):
+    for copy in list(tree.joinpath(*CONTENT).iterdir()):
+        for store in stores:
+            path = store.joinpath(*CONTENT, copy.name)
+            if not path.is_file() or path.samefile(copy):
+                continue
             link = copy.with_suffix(".link")
             try:
                 os.link(path, link)
             except OSError:  # another file system, or the most links that this one allows
                 continue
             link.rename(copy)
+            break
 
 
 def measure(target: Path, base: Path) -> int:

@@ -86,14 +86,17 @@ def link_tree(source: Path, target: Path) -> None:
 
 
 def find_used(instances: Path) -> set[str]:
-    """The `images` of all boot specifications; what cannot be read belongs to no instance that could start."""
-    found = set()
-    for path in instances.glob("*/boot.json"):
-        try:
-            found.add(str(json.loads(path.read_text()).get("images", "")))
-        except (OSError, ValueError):
-            continue
-    return found
+    """The `images` of all boot specifications."""
+    return {str(path) for path in map(read_images_path, instances.glob("i-*")) if path is not None}
+
+
+def read_images_path(instance: Path) -> Path | None:
+    """The `images` of the boot specification in the instance's directory; what cannot be read belongs to no instance
+    that could start."""
+    try:
+        return Path(json.loads((instance / "boot.json").read_text())["images"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def describe(path: Path) -> SharedImages:

@@ -38,7 +38,7 @@ from vk_provider.cloud.imagestores import (
 from vk_provider.cloud.local.builder import EXIT_FULL, BuildOrder
 from vk_provider.cloud.local.containerd import Containerd
 from vk_provider.cloud.local.golden import work_path
-from vk_provider.cloud.local.images import SharedImages, describe, find_used
+from vk_provider.cloud.local.images import SharedImages, describe, find_used, read_images_path
 from vk_provider.cloud.local.store import write_atomic
 from vk_provider.errors import BadStartError, CloudError
 from vk_provider.imagesets.imageset import ImageSet, PinnedImage
@@ -139,10 +139,11 @@ class LocalImageStores:
             return ready.store
 
     def _order(self, images: ImageSet, sources: Sequence[str], target: Path, max_bytes: int) -> BuildOrder:
-        """Content is looked for in the stores that exist, then on the instances' disks."""
         with self._lock:
-            stores = [self._base.path, *(ready.images.path for ready in self._ready.values())]
-        disks = [self._instances / name / "disk" / "containerd" for name in sources if Path(name).name == name]
+            others = [ready.images.path for ready in self._ready.values()]
+        found = [self._instances / name for name in sources if Path(name).name == name]
+        stores = [self._base.path, *(path for path in map(read_images_path, found) if path in others)]
+        disks = [path / "disk" / "containerd" for path in found]
         return BuildOrder(
             containerd_path=self._containerd.path,
             ctr_path=self._containerd.ctr_path,
@@ -152,6 +153,7 @@ class LocalImageStores:
             images=tuple((image.reference, image.digest) for image in images.images),
             stores=tuple(map(str, stores)),
             disks=tuple(str(disk) for disk in disks if disk.is_dir() and not disk.is_symlink()),
+            others=tuple(map(str, others)),
             max_bytes=max_bytes,
             reserve_bytes=self._reserve_bytes,
         )

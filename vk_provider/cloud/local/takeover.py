@@ -52,7 +52,11 @@ class TooLargeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """stores: roots of prepared stores, whose files may be linked; disks: containerd's roots of instances."""
+    """Of the instances that the images are taken from, and of no other: a registry says what it likes of a name's
+    digest, so only who has the content may bring it in under a name.
+
+    stores: roots of the prepared stores that they were started from; disks: their containerd's roots
+    """
 
     stores: Sequence[Path]
     disks: Sequence[Path]
