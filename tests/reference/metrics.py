@@ -21,6 +21,7 @@ from vk_provider.kubelet import metrics_cadvisor, metrics_probes, metrics_resour
 from vk_provider.kubelet.metrics import render_slis
 from vk_provider.metrics import ProcessMetrics
 from vk_provider.pods.metrics import PodMetrics
+from vk_provider.preparing.metrics import ImageMetrics
 from vk_provider.routing.policies import PolicyRouting
 from vk_provider.routing.service import ServiceRouting
 from vk_provider.wire import routes
@@ -57,6 +58,7 @@ def _fill_registry() -> CollectorRegistry:
     registry, client = CollectorRegistry(), FakeClient()
     ProcessMetrics(registry)
     pods = PodMetrics(registry)
+    ImageMetrics(registry).follow(lambda: (), lambda: 0)
     pods.follow(dict, int, int)
     pods.follow_stuck(int)
     pods.tables.follow(list)

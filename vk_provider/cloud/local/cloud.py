@@ -422,6 +422,8 @@ class LocalCloud:
             self._store.clear_disk(record.instance_id)  # frees space; the record stays until the end is reported
             self._store.mark(record, InstanceState.TERMINATED, reason, terminated_time=time.time())
         self._store.clear_directory(record.instance_id)
+        if record.image_store and self._image_stores is not None:
+            self._image_stores.release(record.image_store)
 
     async def describe_offerings(self) -> list[Offering]:
         return list(self._offerings)

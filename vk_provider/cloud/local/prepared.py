@@ -61,7 +61,12 @@ class _Ready:
 
 
 class LocalImageStores:
-    """See cloud.imagestores.ImageStores. base: what every instance has; disk_of: containerd's root of an instance."""
+    """See cloud.imagestores.ImageStores.
+
+    directory:     of the stores; instances: of all instances, see store.py
+    base:          what every instance has
+    reserve_bytes: that builders leave free on the disk
+    """
 
     def __init__(
         self,
@@ -76,6 +81,7 @@ class LocalImageStores:
         self._reserve_bytes = reserve_bytes
         self._ready: dict[str, _Ready] = {}
         self._pins: Counter[str] = Counter()
+        self._forgotten: set[str] = set()
         self._lock = threading.Lock()
         self._building = asyncio.Lock()
 
@@ -222,7 +228,13 @@ class LocalImageStores:
         with self._lock:
             if self._ready.pop(handle, None) is not None:
                 (self._directory / handle / "store.json").unlink(missing_ok=True)
+                self._forgotten.add(handle)
         self._remove_unused()
+
+    def release(self, handle: str) -> None:
+        """An instance that was launched with it is gone, and its boot specification, too (blocking)."""
+        if handle in self._forgotten:
+            self._remove_unused()
 
     def _remove_unused(self) -> None:
         """Remove the stores that no launch may name and no instance uses."""
@@ -233,6 +245,7 @@ class LocalImageStores:
                 is_free = path.name not in used and path.name not in self._ready and not self._pins[path.name]
                 if is_free and not path.name.startswith("."):
                     gone.append(path.rename(path.with_name(f".gone-{path.name}")))
+                    self._forgotten.discard(path.name)
         for path in gone:
             shutil.rmtree(path, ignore_errors=True)
 
