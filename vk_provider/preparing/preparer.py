@@ -12,7 +12,7 @@ from vk_provider import eventreasons
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.imagestores import CorruptImageError, ImageStoreError, ImageStores, SourceLostError
 from vk_provider.errors import CloudError
-from vk_provider.imagesets.imageset import ImageSet, PinnedImage
+from vk_provider.imagesets.imageset import ImageSet
 from vk_provider.imagesets.need import ImageNeed, find_need
 from vk_provider.imagesets.sets import ImageSets, Limits, Store, Wanted
 from vk_provider.jsontypes import Json
@@ -87,21 +87,21 @@ class ImagePreparer:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _learn(self, record: PodRecord, need: ImageNeed, told: dict[str, str]) -> None:
-        """Confirm each name at the registry, as the pod could. An image without a digest is one that every instance
-        has."""
+    async def _learn(self, record: PodRecord, need: ImageNeed, told: dict[str, frozenset[str]]) -> None:
+        """Confirm each name at the registry, as the pod could: a record says who may have a digest, but not what a tag
+        stands for. An image without a digest is one that every instance has."""
         instance = record.instance
+        if self._sets.covers({reference: told[reference] for reference in need.references if told[reference]}):
+            return
         pull_secrets = await self._secrets.read_pull_secrets(record.pod)
         images = []
         for reference in sorted(need.references):
             if not told[reference]:
                 continue
-            image = PinnedImage(reference, told[reference])
-            if not self._authority.allows(image, pull_secrets):
-                found = await self._authority.prove(reference, pull_secrets)
-                if found != image:
-                    log.info("pod %s: the registry does not confirm %s as %s", record.key, reference, image.digest)
-                    return
+            image = await self._authority.prove(reference, pull_secrets)
+            if image is None or image.digest not in told[reference]:
+                log.info("pod %s: the registry does not confirm what its agent has as %s", record.key, reference)
+                return
             images.append(image)
         if instance is not None and record.has_instance and not record.forgotten:
             self._sets.learn(ImageSet.of(images), instance.instance_id, self._clock())
@@ -247,12 +247,12 @@ class ImagePreparer:
         await self._authority.close()
 
 
-def _by_reference(message: ImagesMessage) -> dict[str, str]:
-    """Canonical reference to digest; names that are none are left out."""
+def _by_reference(message: ImagesMessage) -> dict[str, frozenset[str]]:
+    """Canonical reference to digests; names that are none are left out."""
     found = {}
     for use in message["images"]:
         try:
-            found[parse_image(use["image"]).canonical] = use["digest"]
+            found[parse_image(use["image"]).canonical] = frozenset(use["digests"])
         except InvalidImageName:
             continue
     return found

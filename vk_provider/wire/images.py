@@ -17,22 +17,26 @@ IMAGES_FEATURE = "images"
 MAX_IMAGES = 256
 """That one message lists: a pod has far fewer."""
 
-ImageDigest = Annotated[str, Meta(max_length=71, pattern=r"^(sha256:[0-9a-f]{64})?\Z")]
-"""Of an index or a manifest; "" when the runtime knows none, or one of another algorithm."""
+MAX_DIGESTS = 16
+"""Of one image."""
+
+ImageDigest = Annotated[str, Meta(max_length=71, pattern=r"^sha256:[0-9a-f]{64}\Z")]
+"""Of an index or a manifest."""
 
 
 class ImageUse(TypedDict):
     """One image of the pod, once it is there.
 
     image:     the reference as the pod has it, with `:latest` where it has neither tag nor digest
-    digest:    what it resolved to
+    digests:   under which the runtime knows the image in the reference's repository: what the reference resolved to is
+               among them; CRI does not say which. Empty when it knows none, or only those of another algorithm
     sizeBytes: as CRI reports it
     pulled:    this instance has pulled it; false: it was there
     seconds:   that the pull took, 0 for an image that was there
     """
 
     image: Reference
-    digest: ImageDigest
+    digests: Annotated[list[ImageDigest], Meta(max_length=MAX_DIGESTS)]
     sizeBytes: Counter
     pulled: bool
     seconds: Figure

@@ -83,7 +83,7 @@ async def test_the_newest_list_of_images_is_sent_before_events_and_again_to_a_ne
     outbox.start_session()
     outbox.send_images("u", [])
     outbox.send_event("u", "Normal", "Pulled", "pulled")
-    outbox.send_images("u", [ImageUse(image="a:1", digest="", sizeBytes=1, pulled=True, seconds=0.5)])
+    outbox.send_images("u", [ImageUse(image="a:1", digests=[], sizeBytes=1, pulled=True, seconds=0.5)])
     images, event = await outbox.take()
     assert event["type"] == "event"
     assert decode_up(orjson.dumps(images)) == images and [use["image"] for use in images["images"]] == ["a:1"]

@@ -126,7 +126,7 @@ class World:
 
     def tell(self, record: PodRecord, digest: str, *, pulled: bool = True) -> None:
         image = record.pod["spec"]["containers"][0]["image"]
-        use = ImageUse(image=image, digest=digest, sizeBytes=100, pulled=pulled, seconds=1.0)
+        use = ImageUse(image=image, digests=[digest], sizeBytes=100, pulled=pulled, seconds=1.0)
         self.preparer.receive(record, ImagesMessage(type="images", podUID=record.uid, images=[use]))
 
     async def prepare(self) -> None:
@@ -239,6 +239,34 @@ async def test_an_agent_that_lies_about_the_digest_teaches_nothing(world: World)
     await world.run_pod("liar", TWO.digest)
     await world.prepare()
     assert world.stores.asked == [] and await world.store_of() == ""
+
+
+async def test_a_digest_of_another_tag_is_not_taken_for_this_one_although_it_is_on_record(world: World) -> None:
+    world.registry.push("team/app", "old", TWO)
+    await world.run_pod("honest", TWO.digest, image=f"{world.registry.host}/team/app:old")
+    await world.run_pod("liar", TWO.digest)
+    await world.prepare()
+    assert await world.store_of(image=f"{world.registry.host}/team/app:old") == "s1"
+    assert await world.store_of() == "" and len(world.stores.asked) == 1
+
+
+async def test_of_several_digests_the_one_counts_that_the_registry_names(world: World) -> None:
+    record = await world.run_pod("first", TWO.digest)
+    world.preparer.forget(record)
+    use = ImageUse(image=world.reference, digests=[TWO.digest, ONE.digest], sizeBytes=1, pulled=True, seconds=0.0)
+    world.preparer.receive(record, ImagesMessage(type="images", podUID=record.uid, images=[use]))
+    await asyncio.gather(*world.preparer._tasks)
+    await world.prepare()
+    assert [image.digest for image in world.stores.asked[0][0].images] == [ONE.digest]
+
+
+async def test_pods_of_a_set_that_is_known_ask_the_registry_no_more(world: World) -> None:
+    await world.run_pod("first")
+    world.registry.requests.clear()
+    await world.run_pod("second")
+    await world.prepare()
+    await world.run_pod("third")
+    assert world.registry.requests.total() == 0 and len(world.stores.asked) == 1
 
 
 async def test_an_agent_that_pulled_with_nothing_cannot_make_a_private_image_public(private: World) -> None:

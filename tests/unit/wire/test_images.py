@@ -7,12 +7,12 @@ from typing import Any
 import orjson
 import pytest
 
-from vk_provider.wire.images import MAX_IMAGES
+from vk_provider.wire.images import MAX_DIGESTS, MAX_IMAGES
 from vk_provider.wire.inbound import WireError, decode_up
 
 USE: dict[str, Any] = {
     "image": "registry.example/a:1",
-    "digest": "sha256:" + "0" * 64,
+    "digests": ["sha256:" + "0" * 64],
     "sizeBytes": 7,
     "pulled": True,
     "seconds": 1.5,
@@ -23,18 +23,19 @@ def message(*uses: dict[str, Any]) -> bytes:
     return orjson.dumps({"type": "images", "podUID": "uid-1", "images": list(uses)})
 
 
-def test_images_with_and_without_a_digest_are_decoded() -> None:
-    decoded = decode_up(message(USE, {**USE, "digest": "", "pulled": False}))
+def test_images_with_and_without_digests_are_decoded() -> None:
+    decoded = decode_up(message(USE, {**USE, "digests": [], "pulled": False}))
     assert decoded["type"] == "images"
-    assert decoded["images"] == [USE, {**USE, "digest": "", "pulled": False}]
+    assert decoded["images"] == [USE, {**USE, "digests": [], "pulled": False}]
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"digest": "sha256:" + "0" * 63},
-        {"digest": "sha256:" + "A" * 64},
-        {"digest": "../../../etc/shadow"},
+        {"digests": ["sha256:" + "0" * 63]},
+        {"digests": ["sha256:" + "A" * 64]},
+        {"digests": ["../../../etc/shadow"]},
+        {"digests": ["sha256:" + "0" * 64] * (MAX_DIGESTS + 1)},
         {"image": "a\nb"},
         {"image": "x" * 4097},
         {"sizeBytes": -1},

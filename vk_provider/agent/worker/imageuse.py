@@ -24,7 +24,7 @@ class ImageTeller:
     def tell(self, use: ImageUse) -> None:
         """The image is there now."""
         known = self._uses.get(use["image"])
-        if known is not None and (known["digest"] == use["digest"] or not use["pulled"]):
+        if known is not None and (known["digests"] == use["digests"] or not use["pulled"]):
             return
         if known is None and len(self._uses) >= MAX_IMAGES:
             return

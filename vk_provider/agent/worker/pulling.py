@@ -27,7 +27,7 @@ from vk_provider.podmodel.images import (
     normalize_image,
     parse_pull_secret,
 )
-from vk_provider.wire.images import ImageUse
+from vk_provider.wire.images import MAX_DIGESTS, ImageUse
 from vk_provider.wire.session import References
 
 
@@ -215,17 +215,13 @@ def _present(image: pb.Image) -> PresentImage:
 def describe_use(image: str, present: PresentImage, pull_s: float | None) -> ImageUse:
     """What the provider is told. image: the normalized reference; pull_s: None when it was there.
 
-    An image may have digests in several repositories: the one of the reference's own counts.
+    An image may have digests in several repositories: those in the reference's own count.
     """
-    repository = parse_image(image).repository
-    digest = ""
-    for each in present.repo_digests:
-        name, _, found = each.rpartition("@")
-        if name == repository and found.startswith("sha256:"):
-            digest = found
+    prefix = f"{parse_image(image).repository}@"
+    found = [each.removeprefix(prefix) for each in present.repo_digests if each.startswith(prefix)]
     return ImageUse(
         image=image,
-        digest=digest,
+        digests=[digest for digest in found if digest.startswith("sha256:")][:MAX_DIGESTS],
         sizeBytes=present.size_bytes,
         pulled=pull_s is not None,
         seconds=round(pull_s or 0.0, 3),

@@ -70,17 +70,17 @@ async def test_missing_pull_secrets_are_told_when_the_pull_failed(
 DIGEST = "sha256:" + "1" * 64
 
 
-def test_the_digest_told_is_that_of_the_references_own_repository() -> None:
+def test_the_digests_told_are_those_in_the_references_own_repository() -> None:
     digests = ("docker.io/library/other@sha256:" + "2" * 64, f"docker.io/library/busybox@{DIGEST}")
     present = PresentImage("sha256:3", 0, "", 9, digests)
     assert describe_use("busybox:1", present, 1.23456) == {
         "image": "busybox:1",
-        "digest": DIGEST,
+        "digests": [DIGEST],
         "sizeBytes": 9,
         "pulled": True,
         "seconds": 1.235,
     }
-    assert describe_use("registry.example/busybox:1", present, None)["digest"] == ""
+    assert describe_use("registry.example/busybox:1", present, None)["digests"] == []
 
 
 class Told:
@@ -94,7 +94,7 @@ class Told:
 
 
 def use(image: str, pulled: bool) -> ImageUse:
-    return ImageUse(image=image, digest=DIGEST, sizeBytes=1, pulled=pulled, seconds=0.0)
+    return ImageUse(image=image, digests=[DIGEST], sizeBytes=1, pulled=pulled, seconds=0.0)
 
 
 def memory(**node: Any) -> PodMemory:
