@@ -19,7 +19,7 @@ from vk_provider.aiokit.batch import Batcher
 from vk_provider.aiokit.guard import contained
 from vk_provider.aiokit.workers import KeyedWorkers
 from vk_provider.cloud.base import Cloud, Instance
-from vk_provider.errors import CloudError
+from vk_provider.errors import AgentProtocolError, CloudError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.podmodel.phase import TERMINAL_PHASES
@@ -39,6 +39,7 @@ from vk_provider.pods.state import compute_state, is_overdue, is_restoring, next
 from vk_provider.pods.status_publisher import note_held, resource_version
 from vk_provider.pods.tables import PodTables
 from vk_provider.rfc3339 import format_time
+from vk_provider.wire.images import IMAGES_FEATURE
 from vk_provider.wire.session import EventMessage, StatusMessage, UpMessage
 
 log = logging.getLogger(__name__)
@@ -146,7 +147,8 @@ class PodController:
             record.restoring = is_restoring(record, before)
 
     def receive(self, record: PodRecord, message: UpMessage) -> None:
-        """Handle an agent's message. Raises AgentProtocolError for a sample beyond the instance's capacity."""
+        """Handle an agent's message. Raises AgentProtocolError for a sample beyond the instance's capacity, and for
+        images that were not to be expected."""
         if message["type"] == "hello":
             self._tables.greet(record, message)
             self._greet(record, message["podUID"])
@@ -159,6 +161,8 @@ class PodController:
         elif message["type"] == "event":
             self._relay_event(record, message)
         elif message["type"] == "images":
+            if record.session is not None and not record.session.has(IMAGES_FEATURE):
+                raise AgentProtocolError("the agent tells images without having named that feature")
             self._images.receive(record, message)
         elif record.instance is not None:
             capacity = self._capacity_of(record.instance)

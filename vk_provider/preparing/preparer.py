@@ -72,7 +72,7 @@ class ImagePreparer:
         """The images that the pod has so far. It is looked into once, when all of them are there."""
         if record.instance is None:
             return
-        told = _by_reference(message)
+        told = by_reference(message)
         need = find_need(record.pod)
         if not need.references <= told.keys() or record.uid in self._heard:
             return
@@ -117,6 +117,9 @@ class ImagePreparer:
 
     def choose(self, pod: Json) -> str | None:
         """See PodImages.choose."""
+        if not self._sets.stores:
+            self._metrics.launches.labels("none").inc()
+            return ""
         need = find_need(pod)
         candidates = self._sets.candidates(need.references)
         if not candidates:
@@ -247,7 +250,7 @@ class ImagePreparer:
         await self._authority.close()
 
 
-def _by_reference(message: ImagesMessage) -> dict[str, frozenset[str]]:
+def by_reference(message: ImagesMessage) -> dict[str, frozenset[str]]:
     """Canonical reference to digests; names that are none are left out."""
     found = {}
     for use in message["images"]:

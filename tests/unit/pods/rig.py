@@ -23,6 +23,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.pods.archive import ArchiveLimits, LogArchive
 from vk_provider.pods.build import build_controller
 from vk_provider.pods.controller import PodController
+from vk_provider.pods.images import NoImages, PodImages
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import PodRecord
 from vk_provider.serviceproxy.hostport import HostPort
@@ -182,6 +183,7 @@ class World:
         self.tables: list[TableSource] = []
         self.host_ports: list[tuple[str, str, tuple[HostPort, ...]]] = []
         self.node: Json | None = {"metadata": {"labels": {}}, "status": {"allocatable": {"cpu": "100", "pods": "50"}}}
+        self.images: PodImages = NoImages()
         self.controller: PodController
         self.runtime = InstanceRuntime("containerd", "1.6.20")
         self._names = itertools.count(1)
@@ -212,6 +214,7 @@ class World:
             boot_data=lambda token: (f"generation/{token}", self.user_data),
             tables=lambda record: self.tables,
             on_host_ports=lambda node, pod, ports: self.host_ports.append((node, pod, ports)),
+            images=self.images,
         )
         instances = await self.cloud.list_owned()
         for pod in self.api.pods.values():

@@ -113,7 +113,7 @@ class LocalCloud:
         self._spares = SpareRoots(shared.images, self.config.root / "spare", self.config.launch_concurrency)
         self._spares.refill()
         self._image_stores = LocalImageStores(
-            self.config.root / "stores", self.config.instances_dir, shared.images, shared.containerd
+            self.config.stores_dir, self.config.instances_dir, shared.images, shared.containerd
         )
         await asyncio.to_thread(self._image_stores.load)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -49,6 +49,7 @@ RESERVE_BYTES = 2 << 30
 """Left free on the disk by a builder: instances and the machine need it."""
 BUILD_LIMIT_S = 3600.0
 _LAYOUT = 1
+_BUILDING = ".building"
 _ERRORS: dict[str, type[ImageStoreError]] = {
     error.cause: error for error in (SourceLostError, CorruptImageError, StoreRefusedError, StoreFullError)
 }
@@ -88,6 +89,7 @@ class LocalImageStores:
     def load(self) -> None:
         """Find the stores of an earlier process, remove what is of no use (blocking)."""
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        remove_work(self._directory)
         for path in self._directory.iterdir():
             if path.name.startswith("."):
                 shutil.rmtree(path, ignore_errors=True)
@@ -130,7 +132,7 @@ class LocalImageStores:
             with self._lock:
                 if (found := self._ready.get(handle)) is not None:
                     return found.store
-            building = self._directory / ".building"
+            building = self._directory / _BUILDING
             order = self._order(images, sources, building, max_bytes)
             try:
                 await asyncio.to_thread(self._clear, building)
@@ -209,7 +211,7 @@ class LocalImageStores:
 
     def _clear(self, building: Path) -> None:
         shutil.rmtree(building, ignore_errors=True)
-        shutil.rmtree(work_path(building), ignore_errors=True)
+        remove_work(self._directory)
         (self._directory / ".order.json").unlink(missing_ok=True)
 
     async def list_prepared(self) -> list[PreparedStore]:
@@ -248,6 +250,11 @@ class LocalImageStores:
                     self._forgotten.discard(path.name)
         for path in gone:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_work(directory: Path) -> None:
+    """Remove what a builder that was killed has left outside of the directory of stores (blocking)."""
+    shutil.rmtree(work_path(directory / _BUILDING), ignore_errors=True)
 
 
 def read_answer(code: int, output: bytes, errors: bytes) -> int:
