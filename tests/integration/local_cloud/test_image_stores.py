@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import io
 import json
 import os
+import signal
+import tarfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +21,18 @@ from tests.integration.local_cloud.machine import inside, until
 from tests.integration.local_cloud.test_instance import booted
 from tests.password_registry import Image, PasswordRegistry, make_image, make_index, make_layer
 from vk_provider.cloud.base import Instance
-from vk_provider.cloud.imagestores import CorruptImageError, PreparedStore, SourceLostError, StoreFullError
+from vk_provider.cloud.imagestores import (
+    BuilderDiedError,
+    CorruptImageError,
+    PreparedStore,
+    SourceLostError,
+    StoreFullError,
+    StoreRefusedError,
+)
+from vk_provider.cloud.local.builder import measure
 from vk_provider.cloud.local.catalog import machine_architecture
 from vk_provider.cloud.local.cloud import LocalCloud
+from vk_provider.cloud.local.golden import work_path
 from vk_provider.imagesets.imageset import ImageSet, PinnedImage
 
 pytestmark = pytest.mark.real
@@ -27,6 +40,8 @@ pytestmark = pytest.mark.real
 LARGE = os.urandom(3 << 20)
 """Larger than what instances have as copies, and it does not compress."""
 MAX_BYTES = 1 << 30
+OWN_BYTES = 400_000
+"""Of an instance's containerd root: its databases, and copies of small files."""
 CONTENT = "io.containerd.content.v1.content/blobs/sha256"
 
 
@@ -185,6 +200,91 @@ async def test_a_set_larger_than_allowed_leaves_nothing(cloud: LocalCloud, regis
     with pytest.raises(StoreFullError, match="disk"):
         await full.prepare(images, [first.instance_id], MAX_BYTES)
     assert list((cloud.config.root / "stores").iterdir()) == []
+
+
+def plant(cloud: LocalCloud, instance: Instance, image: Image) -> None:
+    """Content on the instance's disk that its runtime would not unpack."""
+    directory = cloud.config.instances_dir / instance.instance_id / "disk" / "containerd" / CONTENT
+    for digest, (_, content) in image.parts.items():
+        (directory / digest.removeprefix("sha256:")).write_bytes(content)
+
+
+def with_device() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        entry = tarfile.TarInfo("disk")
+        entry.type, entry.mode, entry.devmajor, entry.devminor = tarfile.BLKTYPE, 0o666, 8, 0
+        tar.addfile(entry)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("layer", [b"no tar at all" * 100, with_device()], ids=["garbage", "device"])
+async def test_layers_that_cannot_be_unpacked_are_refused_and_what_was_prepared_before_stays(
+    cloud: LocalCloud, registry: PasswordRegistry, layer: bytes
+) -> None:
+    good, reference = make(), f"{registry.host}/team/app:1"
+    registry.push("team/app", "1", good)
+    first = await start(cloud, "first")
+    await pull(cloud, first, reference)
+    store = await prepare(cloud, good, reference, first)
+    bad = make_image([layer], architecture=machine_architecture())
+    plant(cloud, first, bad)
+    with pytest.raises(StoreRefusedError):
+        await prepare(cloud, bad, f"{registry.host}/team/bad:1", first)
+    assert [path.name for path in (cloud.config.root / "stores").iterdir()] == [store.handle]
+    assert reference in images_in(cloud, await start(cloud, "second", store.handle))
+
+
+def builders(cloud: LocalCloud) -> list[int]:
+    """Processes of a builder of this cloud, its containerd among them."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (entry / "cmdline").read_bytes().decode()
+            if (
+                str(cloud.config.stores_dir) in command
+                or str(work_path(cloud.config.stores_dir / ".building")) in command
+            ):
+                found.append(int(entry.name))
+    return found
+
+
+async def test_a_builder_that_is_killed_leaves_nothing_and_the_next_one_succeeds(
+    cloud: LocalCloud, registry: PasswordRegistry
+) -> None:
+    image, reference = make(), f"{registry.host}/team/app:1"
+    registry.push("team/app", "1", image)
+    first = await start(cloud, "first")
+    await pull(cloud, first, reference)
+    task = asyncio.create_task(prepare(cloud, image, reference, first))
+    await until(lambda: len(builders(cloud)) >= 2, 60)  # it, and its containerd
+    os.kill(min(builders(cloud)), signal.SIGKILL)
+    with pytest.raises(BuilderDiedError):
+        await task
+    await until(lambda: not builders(cloud))
+    assert list(cloud.config.stores_dir.iterdir()) == []
+    assert not work_path(cloud.config.stores_dir / ".building").exists()
+    task = asyncio.create_task(prepare(cloud, image, reference, first))
+    await until(lambda: builders(cloud), 60)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    await until(lambda: not builders(cloud))
+    assert (await prepare(cloud, image, reference, first)).size_bytes > 0
+
+
+async def test_an_instance_that_starts_from_a_store_takes_no_room_for_its_images(
+    cloud: LocalCloud, registry: PasswordRegistry
+) -> None:
+    image, reference = make(), f"{registry.host}/team/app:1"
+    registry.push("team/app", "1", image)
+    first = await start(cloud, "first")
+    await pull(cloud, first, reference)
+    store = await prepare(cloud, image, reference, first)
+    instances = [await start(cloud, f"more-{number}", store.handle) for number in range(3)]
+    for instance in instances:
+        root = cloud.config.instances_dir / instance.instance_id / "disk" / "containerd"
+        assert measure(root, cloud.config.stores_dir) < OWN_BYTES, instance
 
 
 async def test_stores_outlive_the_provider_and_share_content_with_each_other(

@@ -28,6 +28,7 @@ from vk_provider.cloud.local.golden import GoldenRoot
 from vk_provider.cloud.local.images import SharedImages, share_images
 from vk_provider.cloud.local.launcher import Launcher
 from vk_provider.cloud.local.limit import InstanceLimit, compute_instance_limit
+from vk_provider.cloud.local.prepared import LocalImageStores
 from vk_provider.cloud.local.source_guard import SourceGuard
 from vk_provider.cloud.local.spare import SpareRoots
 from vk_provider.cloud.local.store import InstanceRecord, InstanceStore
@@ -108,6 +109,9 @@ async def cloud(
         {},
     )
     found._spares = SpareRoots(root, config.root / "spare", 0)
+    found._image_stores = LocalImageStores(
+        config.stores_dir, config.instances_dir, root, Containerd("/c", "/ctr", (1, 6, 20))
+    )
     found._launcher = NoLauncher()
     stand_apart(monkeypatch)
     yield found

@@ -133,8 +133,8 @@ class LocalImageStores:
                 if (found := self._ready.get(handle)) is not None:
                     return found.store
             building = self._directory / _BUILDING
-            order = self._order(images, sources, building, max_bytes)
             try:
+                order = await asyncio.to_thread(self._order, images, sources, building, max_bytes)
                 await asyncio.to_thread(self._clear, building)
                 size_bytes = await self._run_builder(order)
                 ready = await asyncio.to_thread(self._put_in_place, building, handle, images, size_bytes)
