@@ -24,6 +24,7 @@ from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup
 from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.command import CommandError
 from vk_provider.cloud.local.config import LocalCloudConfig
+from vk_provider.cloud.local.containerd import Containerd
 from vk_provider.cloud.local.golden import GoldenRoot
 from vk_provider.cloud.local.images import SharedImages, share_images
 from vk_provider.cloud.local.launcher import Launcher
