@@ -83,13 +83,13 @@ class ImageSets:
             self._stores[handle] = replace(store, used_at=max(store.used_at, now))
 
     def covers(self, told: Mapping[str, Collection[str]]) -> bool:
-        """Whether the set of these references is known with digests that are among those told: it has a store, or waits
-        for one and has a source. told: reference to digests."""
+        """Whether the set of these references is known with the digests told: it has a store, or waits for one and has a
+        source. told: reference to digests; of several digests nobody knows here which one counts."""
         references = frozenset(told)
         known = [store.images for store in self._stores.values() if store.images.references == references]
         if (wanted := self._wanted.get(references)) is not None:
             known.append(wanted.images)
-        return any(all(image.digest in told[image.reference] for image in images.images) for images in known)
+        return any(all({image.digest} == set(told[image.reference]) for image in images.images) for images in known)
 
     def learn(self, images: ImageSet, source: str, now: float) -> None:
         """A pod has these images on the instance `source`, and the registry has confirmed each name's digest."""

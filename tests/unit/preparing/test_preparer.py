@@ -260,6 +260,19 @@ async def test_of_several_digests_the_one_counts_that_the_registry_names(world: 
     assert [image.digest for image in world.stores.asked[0][0].images] == [ONE.digest]
 
 
+async def test_an_instance_that_had_the_old_image_teaches_the_new_one(world: World) -> None:
+    await world.run_pod("first")
+    await world.prepare()
+    world.registry.push("team/app", "1", TWO)
+    record = await world.run_pod("second")
+    world.preparer.forget(record)
+    use = ImageUse(image=world.reference, digests=[ONE.digest, TWO.digest], sizeBytes=1, pulled=True, seconds=0.0)
+    world.preparer.receive(record, ImagesMessage(type="images", podUID=record.uid, images=[use]))
+    await asyncio.gather(*world.preparer._tasks)
+    await world.prepare()
+    assert [store.images.images[0].digest for store in world.stores.prepared] == [TWO.digest]
+
+
 async def test_pods_of_a_set_that_is_known_ask_the_registry_no_more(world: World) -> None:
     await world.run_pod("first")
     world.registry.requests.clear()
