@@ -28,7 +28,7 @@ from vk_provider.routing.policies import PolicyRouting
 from vk_provider.routing.service import ServiceRouting
 from vk_provider.serviceproxy.hostport import HostPort
 from vk_provider.serviceproxy.table import Table
-from vk_provider.settings import NodeSettings, Settings, find_backend
+from vk_provider.settings import CloudSettings, NodeSettings, find_backend
 
 
 class Networking:
@@ -36,13 +36,13 @@ class Networking:
 
     def __init__(
         self,
-        settings: Settings,
+        cloud: CloudSettings,
         client: KubeClient,
         services: ServiceEnvironment,
         registry: CollectorRegistry,
         recorder: EventRecorder,
     ) -> None:
-        self._settings = settings
+        self._cloud = cloud
         self._recorder = recorder
         self._routing = ServiceRouting(client, services, registry)
         self._policies = PolicyRouting(client, registry)
@@ -121,13 +121,13 @@ class Networking:
         (settings.NodeSettings.services_here)."""
         if node.services_here == "off":
             return None
-        backend, own = find_backend(self._settings.cloud)
+        backend, own = find_backend(self._cloud)
         if node.services_here == "auto" and not (backend.has_machines and owns_address(addresses[0])):
             return None
         gateway = backend.gateway_name(own)
         return MachineTable(
             self._routing.source(node.name, node.zone),
-            NftTable(name_table(gateway or self._settings.cloud.owner, node.name)),
+            NftTable(name_table(gateway or self._cloud.owner, node.name)),
             addresses,
             sees_replies=bool(gateway),
             required=node.services_here == "on",

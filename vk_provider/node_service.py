@@ -7,38 +7,28 @@ import asyncio
 import os
 import platform
 import socket
-import ssl
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-
-from vk_provider import __version__
-from vk_provider.agentclient.base import AgentConnector
 from vk_provider.aiokit.supervisor import Supervisor
 from vk_provider.cloud.base import InstanceRuntime
 from vk_provider.errors import BadStartError
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.csr import FileCertificate, ServingCertificate
-from vk_provider.kube.recorder import EventRecorder
-from vk_provider.kubelet.api import KubeletApi
-from vk_provider.kubelet.auth import Authenticator, AuthFilter, Authorizer
-from vk_provider.kubelet.provider import Explainer, PodSource
-from vk_provider.kubelet.server import KubeletServer, ServerConfig
+from vk_provider.kubelet.server import KubeletServer
 from vk_provider.node.controller import NodeController
 from vk_provider.node.features import DECLARED_FEATURES
 from vk_provider.node.resources import allocatable_of
-from vk_provider.node.spec import KUBELET_VERSION, NodeSpec, Taint
-from vk_provider.settings import NodeSettings, Settings
+from vk_provider.node.spec import NodeSpec, Taint
+from vk_provider.settings import CloudSettings, KubeletSettings, NodeSettings
 
 DEFAULT_CAPACITY = {"ephemeral-storage": "20Ti"}
 """Without it the Node would never be Ready (pkg/kubelet/nodestatus)."""
 
 
-def build_spec(node: NodeSettings, settings: Settings, runtime: InstanceRuntime) -> NodeSpec:
+def build_spec(node: NodeSettings, cloud: CloudSettings, runtime: InstanceRuntime) -> NodeSpec:
     """The NodeSpec from the settings and the instances' runtime; the address defaults to that of the default route."""
     return NodeSpec(
         name=node.name,
@@ -51,7 +41,7 @@ def build_spec(node: NodeSettings, settings: Settings, runtime: InstanceRuntime)
         labels=dict(node.labels),
         taints=tuple(Taint(item.key, item.value, item.effect) for item in node.taints) if node.taint else (),
         kubelet_port=node.port,
-        provider_id=f"vk-provider://{settings.cloud.owner}/{node.name}",
+        provider_id=f"vk-provider://{cloud.owner}/{node.name}",
         container_runtime_version=f"{runtime.name}://{runtime.version}",
         runtime_handlers=tuple(
             {
@@ -62,7 +52,7 @@ def build_spec(node: NodeSettings, settings: Settings, runtime: InstanceRuntime)
         ),
         supplemental_groups_policy=runtime.supplemental_groups_policy,
         declared_features=DECLARED_FEATURES,
-        os_image=f"vk-provider on the {settings.cloud.backend} cloud",
+        os_image=f"vk-provider on the {cloud.backend} cloud",
         kernel_version=platform.release(),
     )
 
@@ -81,49 +71,19 @@ def default_address() -> str:
 
 
 class NodeService:
-    """Starts and stops everything of one Node. `on_known` as of NodeController."""
+    """Starts and stops everything of one Node."""
 
     def __init__(
         self,
         spec: NodeSpec,
-        settings: Settings,
+        controller: NodeController,
+        server: KubeletServer,
+        kubelet: KubeletSettings,
         client: KubeClient,
-        leases: KubeClient,
-        connector: AgentConnector,
-        recorder: EventRecorder,
-        pods: PodSource,
-        registry: CollectorRegistry,
-        ready_checks: Sequence[Callable[[], str]],
-        client_ca_pem: str,
-        auth: tuple[Authenticator, Authorizer],
-        is_healthy: Callable[[], bool],
-        explainer: Explainer,
-        on_known: Callable[[], None] = lambda: None,
     ) -> None:
         self.spec = spec
-        self._settings = settings
-        self._client = client
-        kubelet = settings.kubelet
-        self._controller = NodeController(client, recorder, spec, ready_checks, on_known=on_known, leases=leases)
-        api = KubeletApi(
-            spec.name,
-            pods,
-            connector,
-            registry,
-            configuration=build_configuration(settings),
-            flags={"node-name": spec.name, "cloud": settings.cloud.backend},
-            is_healthy=is_healthy,
-            idle_s=kubelet.streaming_idle_timeout_s,
-            started_at=time.time(),
-            version=f"{KUBELET_VERSION}+vk{__version__}",
-            explainer=explainer,
-        )
-        auth_filter = AuthFilter(*auth, spec.name)
-        config = ServerConfig(spec.internal_ip, spec.kubelet_port, client_ca_pem=client_ca_pem)
-        try:
-            self._server = KubeletServer(config, api, auth_filter)
-        except ssl.SSLError as error:
-            raise BadStartError(f"the CA for client certificates of the kubelet API cannot be used: {error}") from None
+        self._controller, self._server = controller, server
+        self._kubelet, self._client = kubelet, client
 
     @property
     def object(self) -> dict[str, Any] | None:
@@ -147,7 +107,7 @@ class NodeService:
     async def start(self, supervisor: Supervisor) -> None:
         """Ask for a certificate, register. Raises BadStartError."""
         name = self.spec.name
-        kubelet = self._settings.kubelet
+        kubelet = self._kubelet
         if kubelet.serving_certificate == "files":
             certificate, key = Path(kubelet.certificate_file), Path(kubelet.key_file)
             files = FileCertificate(certificate, key, lambda *_: self._reload(certificate, key))
@@ -160,7 +120,7 @@ class NodeService:
             except OSError as error:
                 raise BadStartError(f"kubelet.certificate_dir {directory}: {error.strerror}") from None
             certificate, key = directory / f"{name}-serving.crt", directory / f"{name}-serving.key"
-            names = [self.spec.hostname or name, self.spec.internal_ip]
+            names = [name, self.spec.internal_ip]
             signed = ServingCertificate(self._client, name, names, directory, lambda *_: self._reload(certificate, key))
             supervisor.start(f"serving certificate of {name}", signed.run())
         supervisor.start(f"node {name}", self._controller.run())
@@ -174,7 +134,35 @@ class NodeService:
         self._server.reload_client_ca(pem)
 
     async def stop_server(self) -> None:
+        """End open streams and close the port; does nothing when it is closed."""
         await self._server.stop()
+
+
+class Nodes:
+    """The Nodes of this provider, by name."""
+
+    def __init__(self) -> None:
+        self._services: dict[str, NodeService] = {}
+
+    def add(self, service: NodeService) -> None:
+        self._services[service.spec.name] = service
+
+    def __iter__(self) -> Iterator[NodeService]:
+        return iter(self._services.values())
+
+    def find_object(self, name: str) -> dict[str, Any] | None:
+        """See NodeService.object; None also while there is no such Node."""
+        service = self._services.get(name)
+        return service.object if service is not None else None
+
+    def answering_since(self, name: str) -> float:
+        """See NodeLease."""
+        return self._services[name].answering_since
+
+    def reload_client_ca(self, pem: str) -> None:
+        """See KubeletServer."""
+        for service in self:
+            service.reload_client_ca(pem)
 
 
 def _prepare_directory(directory: Path) -> None:
@@ -182,25 +170,3 @@ def _prepare_directory(directory: Path) -> None:
     directory.mkdir(0o700, True, True)
     with tempfile.TemporaryFile(dir=directory):
         pass
-
-
-def build_configuration(settings: Settings) -> dict[str, Any]:
-    """The content of /configz: the KubeletConfiguration fields that apply here."""
-    return {
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
-        "clusterDomain": settings.cluster.domain,
-        "clusterDNS": list(settings.cluster.dns),
-        "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": True}, "x509": {}},
-        "authorization": {"mode": "Webhook"},
-        "enableServer": True,
-        "enableDebuggingHandlers": True,
-        "enableSystemLogHandler": False,
-        "streamingConnectionIdleTimeout": f"{settings.kubelet.streaming_idle_timeout_s:.0f}s",
-        "containerLogMaxSize": "10Mi",
-        "containerLogMaxFiles": 5,
-        "maxPods": 0,
-        "cgroupDriver": "cgroupfs",
-        "serializeImagePulls": False,
-        "featureGates": {},
-    }

@@ -15,15 +15,15 @@ from prometheus_client import CollectorRegistry
 from tests.hostile.honest import check_exposition, check_stranger
 from tests.hostile.messages import MESSAGES, OWN_UID
 from tests.unit.agentclient.test_tables import Agent, Source
+from tests.unit.kubelet.endpoints.test_stats import make_sample
 from tests.unit.kubelet.rig import FakeHandle, FakeSource, running_status
-from tests.unit.kubelet.test_stats import make_sample
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.errors import AgentProtocolError
 from vk_provider.jsontypes import Json
-from vk_provider.kubelet.metrics_cadvisor import render_cadvisor_metrics
-from vk_provider.kubelet.metrics_probes import render_probe_metrics
-from vk_provider.kubelet.metrics_resource import render_resource_metrics
-from vk_provider.kubelet.running_pods import build_running_pod
+from vk_provider.kubelet.endpoints.metrics_cadvisor import render_cadvisor_metrics
+from vk_provider.kubelet.endpoints.metrics_probes import render_probe_metrics
+from vk_provider.kubelet.endpoints.metrics_resource import render_resource_metrics
+from vk_provider.kubelet.endpoints.running_pods import build_running_pod
 from vk_provider.kubelet.samples import NodeSamples
 from vk_provider.podmodel.imagename import parse_image
 from vk_provider.pods.agent_report import accept_stats, accept_status

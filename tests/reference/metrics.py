@@ -17,8 +17,8 @@ from vk_provider.agent.stats.cgroup import CgroupFigures
 from vk_provider.agent.stats.document import ContainerSample, build_cadvisor
 from vk_provider.agent.stats.machine import InterfaceCounters
 from vk_provider.kube.services import ServiceEnvironment
-from vk_provider.kubelet import metrics_cadvisor, metrics_probes, metrics_resource
-from vk_provider.kubelet.metrics import render_slis
+from vk_provider.kubelet.endpoints import metrics_cadvisor, metrics_probes, metrics_resource
+from vk_provider.kubelet.endpoints.metrics import render_slis
 from vk_provider.metrics import ProcessMetrics
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.preparing.metrics import ImageMetrics

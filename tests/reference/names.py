@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.reference.docstrings import read_constants
 from tests.reference.markdown import code, table
 from vk_provider.agent import metadata_guard
-from vk_provider.agent.worker import spec as agent_spec
+from vk_provider.agent.worker.rules import spec as agent_spec
 from vk_provider.cloud.tags import build_tags
 from vk_provider.node.object import build_annotations, build_labels
 from vk_provider.node.spec import NodeSpec

@@ -46,7 +46,8 @@ def test_an_installation_without_the_provider_extra_says_what_to_install(
 ) -> None:
     path = tmp_path / "provider.toml"
     path.write_text(NODE)
-    for name in [name for name in sys.modules if name.startswith(("vk_provider.app", "vk_provider.kubelet.auth"))]:
+    cached = ("vk_provider.app", "vk_provider.leader", "vk_provider.kubelets", "vk_provider.kubelet.access.auth")
+    for name in [name for name in sys.modules if name.startswith(cached)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "cachetools", None)
     assert main(["run", "--config", str(path)]) == EXIT_BAD_START

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from vk_provider.cloud.local.settings import LocalCloudSettings
 from vk_provider.networking import Networking
 from vk_provider.routing.machine import MachineTable, name_table
-from vk_provider.settings import CloudSettings, NodeSettings, Settings
+from vk_provider.settings import CloudSettings, NodeSettings
 
 HERE, ELSEWHERE = "127.0.0.1", "192.0.2.1"
 LOCAL = CloudSettings(own=LocalCloudSettings(name="mine"), owner="us")
@@ -23,7 +23,7 @@ def table_of(
 ) -> MachineTable | None:
     nothing: Any = SimpleNamespace(follow=lambda *_: None)
     node = NodeSettings("n", services_here=services_here)
-    networking = Networking(Settings((node,), cloud=cloud), nothing, nothing, CollectorRegistry(), nothing)
+    networking = Networking(cloud, nothing, nothing, CollectorRegistry(), nothing)
     networking.add_node(node, [address])
     return networking._machine_tables.get("n")
 

@@ -83,8 +83,8 @@ class ImageSets:
             self._stores[handle] = replace(store, used_at=max(store.used_at, now))
 
     def covers(self, told: Mapping[str, Collection[str]]) -> bool:
-        """Whether the set of these references is known with the digests told: it has a store, or waits for one and has a
-        source. told: reference to digests; of several digests nobody knows here which one counts."""
+        """Whether the set of these references is known with the digests told: it has a store, or waits for one and has
+        a source. told: reference to digests; of several digests nobody knows here which one counts."""
         references = frozenset(told)
         known = [store.images for store in self._stores.values() if store.images.references == references]
         if (wanted := self._wanted.get(references)) is not None:

@@ -25,14 +25,19 @@ _TIMEOUT_S = 10.0
 
 
 class ClusterClientCa:
-    """The bundle in PEM, read again every minute; needs only `get` on this one object."""
+    """kubelet.provider.ClientCaSource of the cluster: read again every minute; needs only `get` on this one object."""
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
         self._pem: str | None = None
+        self._in_force = ""
 
     async def load(self) -> str:
         """The bundle; "" when the cluster accepts no client certificates, and while it cannot be read."""
+        self._in_force = await self._read()
+        return self._in_force
+
+    async def _read(self) -> str:
         try:
             document = await self._client.get(CONFIG_MAP, timeout_s=_TIMEOUT_S)
         except KubeApiError as error:
@@ -42,20 +47,17 @@ class ClusterClientCa:
         self._pem = str((document.get("data") or {}).get(_KEY) or "").strip()
         return self._pem
 
-    async def run(self, known: str, on_change: Callable[[str], None]) -> None:
-        """Watch for a new bundle until cancelled. When on_change raises OSError (or ssl.SSLError), the old one stays.
-
-        known: what `load` returned
-        """
+    async def run(self, on_change: Callable[[str], None]) -> None:
+        """Until cancelled. When on_change raises OSError (or ssl.SSLError), the old bundle stays."""
         while True:
             await asyncio.sleep(_RETRY_S if self._pem is None else _READ_S)
-            pem = await self.load()
-            if pem == known:
+            pem = await self._read()
+            if pem == self._in_force:
                 continue
             try:
                 on_change(pem)
             except OSError as error:
                 log.warning("keeping the old CAs for client certificates: %s", error)
                 continue
-            known = pem
+            self._in_force = pem
             log.info("the cluster's CAs for client certificates were read again")

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -55,16 +56,42 @@ def key_by_name(item: Json) -> str:
     return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])
 
 
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """What is kept of the objects.
+
+    keep: False keeps of each object only what a DELETED event needs (uid, name, namespace, resourceVersion), as a
+          `Stub` in `items`
+    trim: changes an object before it is stored and passed on
+    key:  of an object in `items`
+    """
+
+    keep: bool = True
+    trim: Callable[[Json], Json] = drop_managed_fields
+    key: Callable[[Json], str] = key_by_uid
+
+
+@dataclass(frozen=True, slots=True)
+class ReflectorOptions:
+    """How the API server is asked.
+
+    gate:     semaphore around each list, for many informers that start at once
+    poll_s:   list at this interval instead of watching
+    backoff:  between failures; None: 0.2 to 8 s
+    on_error: called with each failure
+    """
+
+    gate: asyncio.Semaphore | None = None
+    poll_s: float | None = None
+    backoff: Backoff | None = None
+    on_error: Callable[[KubeApiError], None] | None = None
+
+
 class Informer:
     """Local copy of one collection.
 
     on_event(kind, object): ADDED, MODIFIED or DELETED, also for differences that a new list shows; called on the
         event loop, must not block. DELETED carries the last known object.
-    keep:   False keeps of each object only what a DELETED event needs (uid, name, namespace, resourceVersion), as a
-            `Stub` in `items`
-    trim:   changes an object before it is stored and passed on
-    gate:   semaphore around each list, for many informers that start at once
-    poll_s: list at this interval instead of watching
     `items` maps key to object; `synced` is set after the first complete list; `last_contact` is time.monotonic() of
     the last answer; `error` is the newest failure, None after a success, and `failing_since` is the time of the first
     failure since the last success (time.monotonic(); 0.0 while there is none).
@@ -77,19 +104,14 @@ class Informer:
         query: Mapping[str, str] | None = None,
         on_event: OnEvent | None = None,
         *,
-        keep: bool = True,
-        trim: Callable[[Json], Json] = drop_managed_fields,
-        key: Callable[[Json], str] = key_by_uid,
-        gate: asyncio.Semaphore | None = None,
-        poll_s: float | None = None,
-        backoff: Backoff | None = None,
-        on_error: Callable[[KubeApiError], None] | None = None,
+        store: StoreOptions = StoreOptions(),
+        reflector: ReflectorOptions = ReflectorOptions(),
     ) -> None:
         self._client, self._path, self._query = client, path, dict(query or {})
-        self._on_event, self._on_error = on_event, on_error
-        self._keep, self._trim, self._key = keep, trim, key
-        self._gate, self._poll_s = gate, poll_s
-        self._backoff = backoff or Backoff(first_s=0.2, max_s=8.0, jitter=0.3)
+        self._on_event, self._on_error = on_event, reflector.on_error
+        self._keep, self._trim, self._key = store.keep, store.trim, store.key
+        self._gate, self._poll_s = reflector.gate, reflector.poll_s
+        self._backoff = reflector.backoff or Backoff(first_s=0.2, max_s=8.0, jitter=0.3)
         self._resource_version = ""
         self.items: dict[str, Any] = {}
         self.synced = asyncio.Event()

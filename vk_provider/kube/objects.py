@@ -17,7 +17,7 @@ from vk_provider.aiokit.backoff import Backoff
 from vk_provider.errors import NO_ANSWER, KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
-from vk_provider.kube.informer import Informer, drop_managed_fields
+from vk_provider.kube.informer import Informer, ReflectorOptions, StoreOptions, drop_managed_fields
 from vk_provider.kube.paths import field_selector
 
 log = logging.getLogger(__name__)
@@ -154,10 +154,12 @@ class SharedObjects:
             self._collection(key[0]),
             field_selector(metadata__name=key[1]),
             lambda kind, item: self._changed(key, kind, item),
-            trim=self._trim,
-            gate=self._gate,
-            poll_s=_POLL_S if polled else None,
-            backoff=Backoff(first_s=_FIRST_RETRY_S, max_s=15.0, jitter=0.3),
+            store=StoreOptions(trim=self._trim),
+            reflector=ReflectorOptions(
+                gate=self._gate,
+                poll_s=_POLL_S if polled else None,
+                backoff=Backoff(first_s=_FIRST_RETRY_S, max_s=15.0, jitter=0.3),
+            ),
         )
 
     def _start(self, key: Key, entry: _Entry) -> None:

@@ -44,6 +44,23 @@ class RecorderLimits:
     queue: int = 10_000
 
 
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """When an event happened, and how often; by default once, now. Events that another process has noticed say more:
+
+    timestamp:   RFC 3339, "" for now
+    name_suffix: suffix of the Event's name (default: the time); an event that is recorded again with the same suffix,
+                 also by a later process, is not posted twice
+    on_done:     called once, perhaps before `record` returns, when the API server has the event or when it is dropped:
+                 by the filter, refused by the API server, or because the queue is full
+    """
+
+    timestamp: str = ""
+    count: int = 1
+    name_suffix: str = ""
+    on_done: Done | None = None
+
+
 class EventRecorder:
     """Queue and posters.
 
@@ -91,28 +108,16 @@ class EventRecorder:
         *,
         component: str = "kubelet",
         host: str | None = None,
-        timestamp: str | None = None,
-        count: int = 1,
-        name_suffix: str = "",
-        on_done: Done | None = None,
+        occurrence: Occurrence = Occurrence(),
     ) -> None:
-        """Queue one event about `involved` (an API object or an ObjectReference); `timestamp` RFC 3339, default now.
-
-        An event equal to a waiting one is counted there.
-
-        name_suffix: suffix of the Event's name (default: the time); an event that is recorded again with the same
-                     suffix, also by a later process, is not posted twice
-        on_done:     called once, perhaps before this returns, when the API server has the event or when it is dropped:
-                     by the filter, refused by the API server, or because the queue is full
-        """
+        """Queue one event about `involved` (an API object or an ObjectReference). One that is equal to a waiting one is
+        counted there."""
         reference = reference_to(involved, field_path)
         source = {"component": component, "host": self._host if host is None else host}
-        event = _build_event(
-            reference, source, event_type, reason, message, timestamp or format_time(), count, name_suffix
-        )
+        event = _build_event(reference, source, event_type, reason, message, occurrence)
         now = self._clock()
         planned = self._correlator.correlate(event, now)
-        done = [on_done] if on_done is not None else []
+        done = [occurrence.on_done] if occurrence.on_done is not None else []
         waiting = self._queue.find(planned)
         if waiting is not None:
             waiting.planned = planned
@@ -264,15 +269,14 @@ def _build_event(
     event_type: str,
     reason: str,
     message: str,
-    timestamp: str,
-    count: int,
-    name_suffix: str,
+    occurrence: Occurrence,
 ) -> Json:
+    timestamp, suffix = occurrence.timestamp or format_time(), occurrence.name_suffix or f"{time.time_ns():x}"
     return {
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {
-            "name": _event_name(str(reference.get("name", "unknown")), name_suffix or f"{time.time_ns():x}"),
+            "name": _event_name(str(reference.get("name", "unknown")), suffix),
             "namespace": reference.get("namespace") or "default",
         },
         "involvedObject": reference,
@@ -284,7 +288,7 @@ def _build_event(
         "reportingInstance": source["host"],
         "firstTimestamp": timestamp,
         "lastTimestamp": timestamp,
-        "count": count,
+        "count": occurrence.count,
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
-from vk_provider.kube.informer import DELETED, Informer, OnEvent, key_by_name
+from vk_provider.kube.informer import DELETED, Informer, OnEvent, StoreOptions, key_by_name
 from vk_provider.kube.paths import SERVICES
 from vk_provider.serviceproxy.service import PROXY_NAME_LABEL
 
@@ -59,7 +59,9 @@ class ServiceEnvironment:
         self._on_change = on_change
         self._followers: list[OnEvent] = []
         self._by_namespace: dict[str, dict[str, Json]] = {}
-        self._informer = Informer(client, SERVICES, None, self._apply, keep=False, trim=trim_service, key=key_by_name)
+        self._informer = Informer(
+            client, SERVICES, None, self._apply, store=StoreOptions(keep=False, trim=trim_service, key=key_by_name)
+        )
 
     @property
     def synced(self) -> asyncio.Event:

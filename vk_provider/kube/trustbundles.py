@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from vk_provider.errors import NO_ANSWER, KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
-from vk_provider.kube.informer import Informer, key_by_name
+from vk_provider.kube.informer import Informer, StoreOptions, key_by_name
 from vk_provider.kube.paths import CLUSTER_TRUST_BUNDLES
 from vk_provider.podmodel.labels import matches_selector
 
@@ -48,7 +48,7 @@ class TrustBundles:
         self, client: KubeClient, on_change: Callable[[], None], on_failure: Callable[[BaseException], None]
     ) -> None:
         self._on_change, self._on_failure = on_change, on_failure
-        self._informer = Informer(client, CLUSTER_TRUST_BUNDLES, None, self._apply, key=key_by_name)
+        self._informer = Informer(client, CLUSTER_TRUST_BUNDLES, None, self._apply, store=StoreOptions(key=key_by_name))
         self._task: asyncio.Task[None] | None = None
 
     async def select(self, name: str, signer_name: str, label_selector: Json | None) -> str:

@@ -18,28 +18,39 @@ from vk_provider.kubelet.provider import Explainer, PodHandle, PodSource
 GO_NOT_FOUND = "404 page not found\n"
 
 
+@dataclass(frozen=True, slots=True)
+class ComponentInfo:
+    """What the component tells of itself, as each of Kubernetes' (k8s.io/component-base: configz, zpages, healthz).
+
+    configuration: served by /configz as `kubeletconfig`
+    flags:         served by /flagz
+    version:       served by /statusz
+    started_at:    seconds since the epoch
+    is_healthy:    whether the provider's loops make progress (/healthz syncloop)
+    """
+
+    configuration: Json = field(default_factory=dict)
+    flags: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
+    started_at: float = 0.0
+    is_healthy: Callable[[], bool] = lambda: True
+
+
 @dataclass(frozen=True)
 class KubeletApi:
     """One per Node.
 
-    configuration: served by /configz as `kubeletconfig`
-    flags:         served by /flagz
-    is_healthy:    whether the provider's loops make progress (/healthz syncloop)
-    idle_s:        idle limit of upgraded streams
-    explainer:     answers /net/explain, which is not served without one
-    streams:       tasks that hold an open upgraded stream
+    idle_s:    idle limit of upgraded streams
+    explainer: answers /net/explain, which is not served without one
+    streams:   tasks that hold an open upgraded stream
     """
 
     node: str
     source: PodSource
     connector: AgentConnector
     registry: CollectorRegistry
-    configuration: Json = field(default_factory=dict)
-    flags: Mapping[str, str] = field(default_factory=dict)
-    is_healthy: Callable[[], bool] = lambda: True
-    idle_s: float = 4 * 3600.0
-    started_at: float = 0.0
-    version: str = ""
+    idle_s: float
+    component: ComponentInfo = field(default_factory=ComponentInfo)
     explainer: Explainer | None = None
     streams: set[asyncio.Task[object]] = field(init=False, default_factory=set)
     connections: ConnectionPool = field(init=False)

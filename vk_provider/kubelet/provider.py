@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from vk_provider.cloud.base import Instance
@@ -61,3 +61,14 @@ class ReviewClient(Protocol):
 
     async def create(self, path: str, body: Json, timeout_s: float = 30.0) -> Json:
         """POST; returns the created object. Raises KubeApiError."""
+
+
+class ClientCaSource(Protocol):
+    """CAs (PEM) of the client certificates that the kubelet API accepts."""
+
+    async def load(self) -> str:
+        """The bundle; "" for none. Raises BadStartError."""
+
+    async def run(self, on_change: Callable[[str], None]) -> None:
+        """After `load`: tells of new bundles until cancelled. When on_change raises OSError (or ssl.SSLError), the old
+        one stays."""

@@ -15,7 +15,10 @@ from vk_provider.aiokit.connection_limits import ConnectionLimits
 from vk_provider.aiokit.headguard import GuardedHandler
 from vk_provider.aiokit.tlssite import TlsSite
 from vk_provider.errors import BadStartError
-from vk_provider.kubelet import (
+from vk_provider.kubelet.access.auth import AuthFilter
+from vk_provider.kubelet.access.serving_tls import ServingTls, is_issued_by, shows_certificate
+from vk_provider.kubelet.api import GO_NOT_FOUND, KubeletApi
+from vk_provider.kubelet.endpoints import (
     attach,
     configz,
     container_logs,
@@ -34,11 +37,8 @@ from vk_provider.kubelet import (
     stats_summary,
     zpages,
 )
-from vk_provider.kubelet.api import GO_NOT_FOUND, KubeletApi
-from vk_provider.kubelet.auth import AuthFilter
 from vk_provider.kubelet.samples import NodeSamples
-from vk_provider.kubelet.serving_tls import ServingTls, is_issued_by, shows_certificate
-from vk_provider.kubelet.streaming import end_streams
+from vk_provider.kubelet.streams.streaming import end_streams
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def build_app(api: KubeletApi, auth: AuthFilter) -> web.Application:
         return refusal if refusal is not None else await _answer(request, handler)
 
     app = web.Application(middlewares=[check])
-    samples = NodeSamples(api.node, api.source, api.started_at)
+    samples = NodeSamples(api.node, api.source, api.component.started_at)
     for endpoint in (healthz, pods, running_pods, container_logs, exec, attach, port_forward, run, configz, metrics):
         endpoint.add_routes(app, api)
     for scraped in (stats_summary, metrics_resource, metrics_cadvisor, metrics_probes):

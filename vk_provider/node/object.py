@@ -44,7 +44,7 @@ def build_node(spec: NodeSpec, not_ready: Sequence[str], now: float, images: Seq
 def build_labels(spec: NodeSpec) -> dict[str, str]:
     """Labels that NodeRestriction lets a node set for itself."""
     labels = {
-        "kubernetes.io/hostname": spec.hostname or spec.name,
+        "kubernetes.io/hostname": spec.name,
         "kubernetes.io/os": "linux",
         "kubernetes.io/arch": spec.architecture,
         "beta.kubernetes.io/os": "linux",
@@ -61,7 +61,7 @@ def build_labels(spec: NodeSpec) -> dict[str, str]:
 
 
 def build_annotations(spec: NodeSpec) -> dict[str, str]:
-    return {"volumes.kubernetes.io/controller-managed-attach-detach": "true"} | spec.annotations
+    return {"volumes.kubernetes.io/controller-managed-attach-detach": "true"}
 
 
 def build_status(
@@ -82,7 +82,7 @@ def build_status(
         "allocatable": allocatable,
         "addresses": [
             *({"type": "InternalIP", "address": address} for address in spec.internal_ips),
-            {"type": "Hostname", "address": spec.hostname or spec.name},
+            {"type": "Hostname", "address": spec.name},
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": spec.kubelet_port}},
         "nodeInfo": _build_node_info(spec),

@@ -26,7 +26,7 @@ def build_resources(spec: NodeSpec, previous: Json) -> tuple[Amounts, Amounts]:
     be a new one. Here a start of the provider changes no machine, so they stay.
     """
     held, held_allocatable = (previous.get(name) or {} for name in ("capacity", "allocatable"))
-    own = spec.allocatable or spec.capacity
+    own = spec.capacity
     foreign = {name: amount for name, amount in held.items() if name not in spec.capacity}
     gone = {name: None for name in foreign if name.startswith(HUGE_PAGES_PREFIX)}
     taken = {

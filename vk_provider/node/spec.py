@@ -29,9 +29,7 @@ class NodeSpec:
 
     internal_ip:   address that the API server dials for :kubelet_port (not loopback, not link-local)
     second_ip:     the Node's address of the other family, "" for none
-    hostname:      "" means the node's name
-    capacity:      quantities by resource; cpu, memory, pods and ephemeral-storage are required
-    allocatable:   as capacity; empty means all of it
+    capacity:      quantities by resource, all of it allocatable; cpu, memory, pods and ephemeral-storage are required
     labels:        added to the default ones, which they override
     taints:        set when the Node is created; PROVIDER_TAINT_KEY also follows later changes of the configuration
     declared_features: names for status.declaredFeatures; only what the agents implement
@@ -40,13 +38,10 @@ class NodeSpec:
     name: str
     internal_ip: str
     capacity: dict[str, str]
-    hostname: str = ""
     zone: str = ""
     region: str = ""
     architecture: str = "amd64"
-    allocatable: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
-    annotations: dict[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
     kubelet_port: int = 10250
     provider_id: str = ""

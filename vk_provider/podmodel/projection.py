@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import posixpath
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from vk_provider.jsontypes import Json
@@ -84,12 +85,7 @@ def _source_files(kind: str, source: Json, sources: _Sources) -> Files:
 
 def _config_map_files(source: Json, name: str, sources: _Sources) -> Files:
     optional = bool(source.get("optional"))
-    try:
-        found = find_config_map(sources.references, name)
-    except MissingReferenceError as error:
-        if not (error.not_found and optional):
-            raise
-        found = {}
+    found = _find(find_config_map, name, optional, sources)
     data = {key: text.encode() for key, text in (found.get("data") or {}).items()}
     binary = {key: base64.b64decode(text) for key, text in (found.get("binaryData") or {}).items()}
     return _pick({**binary, **data}, source, optional, "configmap references non-existent config key", sources)
@@ -97,14 +93,19 @@ def _config_map_files(source: Json, name: str, sources: _Sources) -> Files:
 
 def _secret_files(source: Json, name: str, sources: _Sources) -> Files:
     optional = bool(source.get("optional"))
+    found = _find(find_secret, name, optional, sources)
+    data = {key: decode_secret_value(value) for key, value in (found.get("data") or {}).items()}
+    return _pick(data, source, optional, "references non-existent secret key", sources)
+
+
+def _find(find: Callable[[References, str], Json], name: str, optional: bool, sources: _Sources) -> Json:
+    """{} for an optional object that does not exist. Raises MissingReferenceError."""
     try:
-        found = find_secret(sources.references, name)
+        return find(sources.references, name)
     except MissingReferenceError as error:
         if not (error.not_found and optional):
             raise
-        found = {}
-    data = {key: decode_secret_value(value) for key, value in (found.get("data") or {}).items()}
-    return _pick(data, source, optional, "references non-existent secret key", sources)
+        return {}
 
 
 def _pick(data: dict[str, bytes], source: Json, optional: bool, complaint: str, sources: _Sources) -> Files:

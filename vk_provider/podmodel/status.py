@@ -42,6 +42,7 @@ class SandboxFacts:
     exists, ready: as CRI says;  ips: its addresses (() for hostNetwork)
     started_containers: a regular container of this very sandbox was created (by CRI, also if it ended since)
     restarting_all: a RestartAllContainers rule matched and old containers are still there
+    config: of the pod's cgroup, as read; None when it is not there
     """
 
     exists: bool = False
@@ -49,6 +50,7 @@ class SandboxFacts:
     ips: tuple[str, ...] = ()
     started_containers: bool = False
     restarting_all: bool = False
+    config: ResourceConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,24 @@ class PodEnd:
     disruption: bool = False
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How far the end of the pod has come.
+
+    terminating:        the pod is being stopped and all its containers have ended: they will not start again
+    containers_may_run: a container may still run; then a terminal phase is not published yet (phase of before is kept).
+                        None: as the statuses say
+    finished:           nothing runs and nothing will: containers without an end get ContainerStatusUnknown, the phase
+                        becomes terminal, and the conditions stay those of the phase before (TerminatePod)
+    cause:              the pod fails for this reason
+    """
+
+    terminating: bool = False
+    containers_may_run: bool | None = None
+    finished: bool = False
+    cause: PodEnd | None = None
+
+
 def build_pod_status(
     pod: Json,
     statuses: ContainerStatuses,
@@ -70,30 +90,20 @@ def build_pod_status(
     context: PodContext,
     now_rfc3339: str,
     *,
-    terminating: bool = False,
-    containers_may_run: bool | None = None,
-    finished: bool = False,
-    end: PodEnd | None = None,
+    ending: Ending = Ending(),
     resize_conditions: tuple[Json, ...] = (),
     previous_status: Json | None = None,
-    config: ResourceConfig | None = None,
 ) -> Json:
     """Return the PodStatus.
 
-    terminating:        the pod is being stopped and all its containers have ended: they will not start again
-    containers_may_run: a container may still run; then a terminal phase is not published yet (phase of before is kept).
-                        None: as the statuses say
-    finished:           nothing runs and nothing will: containers without an end get ContainerStatusUnknown, the phase
-                        becomes terminal, and the conditions stay those of the phase before (TerminatePod)
-    end:                the pod fails for this reason
-    previous_status:    the status built before (or the API's, by default): times and terminal phase carry over
-    config:             of the pod's cgroup, as read; None when it is not there
+    previous_status: the status built before (or the API's, by default): times and terminal phase carry over
     """
+    finished, end = ending.finished, ending.cause
     previous = previous_status if previous_status is not None else pod.get("status") or {}
     init = _in_spec_order(pod, _copies(statuses.init))
     regular = sorted(_copies(statuses.regular), key=_name)
     every = [*init, *regular]
-    is_terminal = terminating or finished
+    is_terminal = ending.terminating or finished
     phase = compute_phase(pod, every, is_terminal, sandbox.started_containers)
     had_ended = finished and _was_terminated(previous, phase)
     phase, reason, message = _settle_phase(pod, phase, previous, end)
@@ -105,6 +115,7 @@ def build_pod_status(
         mark_unlocated(pod, init, regular)
         phase = phase if phase in TERMINAL_PHASES else "Failed"
         built = pod_conditions.settle_ready(built, phase)
+    containers_may_run = ending.containers_may_run
     if containers_may_run is None:
         containers_may_run = any("running" in (each.get("state") or {}) for each in (*every, *statuses.ephemeral))
     withheld = containers_may_run and not finished and phase in TERMINAL_PHASES
@@ -131,7 +142,7 @@ def build_pod_status(
     status["containerStatuses"] = regular
     if statuses.ephemeral:
         status["ephemeralContainerStatuses"] = sorted(statuses.ephemeral, key=_name)
-    status.update(build_pod_level_resources(pod, previous, config, ended=phase in TERMINAL_PHASES))
+    status.update(build_pod_level_resources(pod, previous, sandbox.config, ended=phase in TERMINAL_PHASES))
     return status
 
 

@@ -14,7 +14,7 @@ from functools import partial
 
 from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
-from vk_provider.kube.recorder import EventRecorder
+from vk_provider.kube.recorder import EventRecorder, Occurrence
 from vk_provider.wire.session import EventMessage
 
 IN_FLIGHT_LIMIT = 500
@@ -58,10 +58,12 @@ class AgentEventRelay:
             message["message"],
             message["fieldPath"],
             host=node,
-            timestamp=message["timestamp"],
-            count=message.get("count", 1),
-            name_suffix=_name_suffix(involved["uid"], seq),
-            on_done=partial(self._done, seq) if tracked else None,
+            occurrence=Occurrence(
+                message["timestamp"],
+                message.get("count", 1),
+                _name_suffix(involved["uid"], seq),
+                partial(self._done, seq) if tracked else None,
+            ),
         )
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from vk_provider.aiokit.computed import ComputedGauge
 from vk_provider.aiokit.guard import contained
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
-from vk_provider.kube.informer import DELETED, Informer, drop_managed_fields, key_by_name
+from vk_provider.kube.informer import DELETED, Informer, StoreOptions, key_by_name
 from vk_provider.kube.paths import NAMESPACES, NETWORK_POLICIES, PODS
 from vk_provider.netpolicy.index import PolicyIndex
 from vk_provider.netpolicy.judgement import Connection, Judgement, RuleName
@@ -59,13 +59,11 @@ class PolicyRouting:
             NETWORK_POLICIES,
             None,
             self._on_policy,
-            keep=False,
-            trim=drop_managed_fields,
-            key=key_by_name,
+            store=StoreOptions(keep=False, key=key_by_name),
         )
         self._pods = WatchOnDemand(
             "pods of the cluster",
-            lambda: Informer(client, PODS, None, self._on_peer, keep=False, trim=trim_pod),
+            lambda: Informer(client, PODS, None, self._on_peer, store=StoreOptions(keep=False, trim=trim_pod)),
             self._changed.set,
             self._index.forget_pods,
             clock=clock,
@@ -73,7 +71,11 @@ class PolicyRouting:
         self._namespaces = WatchOnDemand(
             "namespaces",
             lambda: Informer(
-                client, NAMESPACES, None, self._on_namespace, keep=False, trim=trim_namespace, key=key_by_name
+                client,
+                NAMESPACES,
+                None,
+                self._on_namespace,
+                store=StoreOptions(keep=False, trim=trim_namespace, key=key_by_name),
             ),
             self._changed.set,
             self._index.forget_namespaces,

@@ -12,7 +12,7 @@ from vk_provider.aiokit.backoff import Backoff
 from vk_provider.errors import KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
-from vk_provider.kube.informer import Informer, key_by_name
+from vk_provider.kube.informer import Informer, ReflectorOptions, StoreOptions, key_by_name
 from vk_provider.kube.paths import ENDPOINT_SLICES, SERVICE_CIDRS
 from vk_provider.kube.services import ServiceEnvironment
 from vk_provider.routing.compiler import TableCompiler
@@ -39,7 +39,11 @@ class ServiceRouting:
         self._services = services
         services.follow(self.compiler.on_service)
         self._slices = Informer(
-            client, ENDPOINT_SLICES, None, self.compiler.on_slice, keep=False, trim=trim_slice, key=key_by_name
+            client,
+            ENDPOINT_SLICES,
+            None,
+            self.compiler.on_slice,
+            store=StoreOptions(keep=False, trim=trim_slice, key=key_by_name),
         )
         self._cidrs_settled = asyncio.Event()
         self._cidrs = Informer(
@@ -47,10 +51,8 @@ class ServiceRouting:
             SERVICE_CIDRS,
             None,
             self._cidr_changed,
-            trim=trim_cidr,
-            key=key_by_name,
-            backoff=Backoff(1.0, CIDRS_RETRY_S, jitter=0.3),
-            on_error=self._cidrs_failed,
+            store=StoreOptions(trim=trim_cidr, key=key_by_name),
+            reflector=ReflectorOptions(backoff=Backoff(1.0, CIDRS_RETRY_S, jitter=0.3), on_error=self._cidrs_failed),
         )
 
     def add_node(self, node: str, addresses: Iterable[str]) -> None:

@@ -22,7 +22,7 @@ import pytest
 
 from tests.unit.agent.worker.builders import container, observed, pod, running
 from vk_provider.agent.runtime import ExecResult, RuntimeServiceError
-from vk_provider.agent.worker.httpget import HttpClient
+from vk_provider.agent.worker.http.get import HttpClient
 from vk_provider.agent.worker.probes.manager import ProbeManager
 from vk_provider.agent.worker.probes.probe import Prober
 from vk_provider.jsontypes import Json

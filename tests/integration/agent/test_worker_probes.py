@@ -11,7 +11,7 @@ from grpclib.health.service import Health
 from grpclib.server import Server
 
 from vk_provider.agent.runtime import ExecResult, RuntimeServiceError
-from vk_provider.agent.worker.httpget import HttpClient
+from vk_provider.agent.worker.http.get import HttpClient
 from vk_provider.agent.worker.probes.probe import Prober, ProbeTarget
 from vk_provider.jsontypes import Json
 

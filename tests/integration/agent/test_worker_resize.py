@@ -17,7 +17,7 @@ from tests.integration.agent.worker_harness import (
     status_of,
 )
 from vk_provider.agent.runtime import ContainerRuntime
-from vk_provider.agent.worker.cgroups import read_pod_config
+from vk_provider.agent.worker.sandbox.cgroups import read_pod_config
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.podresources import ResourceConfig
 

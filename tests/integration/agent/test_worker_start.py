@@ -18,7 +18,7 @@ from tests.integration.agent.worker_harness import (
     status_of,
 )
 from vk_provider.agent.runtime import ContainerRuntime
-from vk_provider.agent.worker.publisher import SETTLE_S
+from vk_provider.agent.worker.status.publisher import SETTLE_S
 
 pytestmark = pytest.mark.real
 

@@ -13,7 +13,8 @@ import pytest
 from tests.integration.agent.private_containerd import PrivateContainerd
 from tests.integration.agent.worker_harness import WorkerHarness, container, is_running, make_harness, pod, status_of
 from vk_provider.agent.runtime import ContainerRuntime
-from vk_provider.agent.worker import logrotation, monitor
+from vk_provider.agent.worker import monitor
+from vk_provider.agent.worker.container import logrotation
 
 pytestmark = pytest.mark.real
 

@@ -20,8 +20,8 @@ from vk_provider.agent.journal import Journal
 from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
-from vk_provider.agent.worker.cgroups import remove_pod_cgroup
 from vk_provider.agent.worker.gate import NoTables
+from vk_provider.agent.worker.sandbox.cgroups import remove_pod_cgroup
 from vk_provider.agent.worker.worker import PodWorker
 from vk_provider.jsontypes import Json
 

@@ -15,8 +15,8 @@ from tests.integration.kube.fakeapi import FakeApi, serving
 from tests.integration.kube.waiting import until
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import pod_path
-from vk_provider.kubelet import auth as auth_module
-from vk_provider.kubelet.auth import Authenticator, AuthFilter, Authorizer
+from vk_provider.kubelet.access import auth as auth_module
+from vk_provider.kubelet.access.auth import Authenticator, AuthFilter, Authorizer
 from vk_provider.node.lease import NodeLease
 
 POOL = 4

@@ -12,7 +12,7 @@ from tests.integration.kube.fakeapi import FakeApi, serving, status
 from tests.integration.kube.waiting import running, until
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.kube.client import KubeClient
-from vk_provider.kube.informer import Informer, Stub
+from vk_provider.kube.informer import Informer, ReflectorOptions, StoreOptions, Stub
 from vk_provider.kube.paths import PODS
 
 Events = list[tuple[str, str]]
@@ -28,7 +28,14 @@ async def informing(api: FakeApi, directory: Path, **options: Any) -> AsyncItera
     async with serving(api, directory) as kubeconfig:
         client = await KubeClient.connect(str(kubeconfig))
         quick = Backoff(first_s=0.01, max_s=0.05)
-        informer = Informer(client, PODS, {"fieldSelector": "spec.nodeName=n"}, observe, backoff=quick, **options)
+        informer = Informer(
+            client,
+            PODS,
+            {"fieldSelector": "spec.nodeName=n"},
+            observe,
+            reflector=ReflectorOptions(backoff=quick),
+            **options,
+        )
         async with running(informer.run()):
             await asyncio.wait_for(informer.synced.wait(), 5)
             await asyncio.wait_for(api.opened.wait(), 5)
@@ -140,7 +147,7 @@ async def test_an_unavailable_server_is_not_connected_and_recovers(tmp_path: Pat
 async def test_without_keeping_objects_a_deletion_still_names_them(tmp_path: Path) -> None:
     api = FakeApi()
     api.put("a")
-    async with informing(api, tmp_path, keep=False) as (informer, events):
+    async with informing(api, tmp_path, store=StoreOptions(keep=False)) as (informer, events):
         assert informer.items["uid-a"] == Stub("uid-a", "a", "ns", informer.items["uid-a"].version)
         api.remove("a", quietly=True)
         api.expire()

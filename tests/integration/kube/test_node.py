@@ -11,13 +11,14 @@ from cryptography import x509
 from tests.integration.kube.conftest import Provider
 from tests.integration.kube.test_rbac import check_allowed
 from tests.integration.kube.waiting import running, until
-from vk_provider import app
+from vk_provider.aiokit.supervisor import Supervisor
 from vk_provider.errors import CloudError
+from vk_provider.inventory import take_inventory
 from vk_provider.kube.csr import ServingCertificate
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.node.controller import NodeController
+from vk_provider.node.heldleases import HeldLeases
 from vk_provider.node.spec import NodeSpec, Taint
-from vk_provider.settings import load_settings
 
 CAPACITY = {"cpu": "4", "memory": "8Gi", "pods": "10", "ephemeral-storage": "1Ti"}
 
@@ -89,26 +90,24 @@ async def test_a_deleted_node_comes_back_at_once_with_its_lease(provider: Provid
         assert lease["metadata"]["ownerReferences"][0]["uid"] == controller.uid
 
 
-async def test_a_restart_into_a_cloud_outage_holds_the_lease(provider: Provider, tmp_path: Path) -> None:
+async def test_a_restart_into_a_cloud_outage_holds_the_lease(provider: Provider) -> None:
     """Else the Node's pods, which run on, would be evicted."""
-    config = tmp_path / "config.toml"
-    nodes = (("node-held", "127.0.0.1"), ("node-never-seen", "127.0.0.2"))
-    config.write_text("".join(f'[[nodes]]\nname = "{name}"\naddress = "{address}"\n' for name, address in nodes))
     async with controlling(provider, spec("node-held"), []) as controller:
         await until(lambda: controller.lease.renewed_at)
         before = await until_read(provider, "lease", "node-held", "-n", "kube-node-lease")
-        restarted, cloud = app.Provider(load_settings(config, {})), Outage()
-        asking = asyncio.create_task(restarted._ask_cloud(cloud, provider.client))
+        supervisor, cloud = Supervisor(), Outage()
+        leases = HeldLeases(supervisor, provider.client, ["node-held", "node-never-seen"])
+        asking = asyncio.create_task(take_inventory(cloud, leases))  # type: ignore[arg-type]
         held = before
         async with asyncio.timeout(5):  # the first provider itself renews every 10 s
             while held["spec"] == before["spec"]:
                 held = await read(provider, "lease", "node-held", "-n", "kube-node-lease")
         assert held["metadata"]["ownerReferences"] == before["metadata"]["ownerReferences"]
         cloud.over = True
-        assert (await asyncio.wait_for(asking, 10))[2] == []
-        assert not restarted.supervisor._tasks
-    leases = await read(provider, "lease", "-n", "kube-node-lease")
-    assert "node-never-seen" not in {lease["metadata"]["name"] for lease in leases["items"]}
+        assert (await asyncio.wait_for(asking, 10)).instances == []
+        assert not supervisor._tasks
+    leases_now = await read(provider, "lease", "-n", "kube-node-lease")
+    assert "node-never-seen" not in {lease["metadata"]["name"] for lease in leases_now["items"]}
 
 
 class Outage:

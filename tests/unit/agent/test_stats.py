@@ -12,7 +12,7 @@ import pytest
 from tests.unit.kubelet.rig import FakeView
 from tests.wire_check import assert_fits
 from vk_provider.agent.stats.cgroup import CgroupFigures, CgroupReader, _read, find_mounts
-from vk_provider.agent.stats.document import ContainerSample, build_cadvisor, build_pod
+from vk_provider.agent.stats.document import ContainerSample, PodSample, build_cadvisor, build_pod
 from vk_provider.agent.stats.machine import measure_directory, parse_net_dev
 from vk_provider.agent.stats.sampler import Sampler, _read_lines, run_stats
 
@@ -139,7 +139,8 @@ def make_sample(name: str, cpu_ns: int) -> ContainerSample:
 def test_a_pod_adds_up_its_containers() -> None:
     pod = {"metadata": {"name": "p", "namespace": "ns", "uid": "u"}, "status": {"startTime": "t"}}
     containers = [make_sample("a", 1), make_sample("b", 2)]
-    document = build_pod("now", pod, containers, make_sample("", 4), None, 9, parse_net_dev(NET_DEV), [], {})
+    sample = PodSample(containers, make_sample("", 4), None, 9, parse_net_dev(NET_DEV), [], {})
+    document = build_pod("now", pod, sample)
     assert document["podRef"] == {"name": "p", "namespace": "ns", "uid": "u"}
     assert document["cpu"] == {"time": "now", "usageNanoCores": 9, "usageCoreNanoSeconds": 7}
     assert document["ephemeral-storage"]["usedBytes"] == 300

@@ -62,7 +62,7 @@ async def test_changes_are_followed_and_failures_change_nothing(monkeypatch: pyt
             raise ssl.SSLError("not PEM")
         taken.append(pem)
 
-    task = asyncio.create_task(cluster.run(known, take))
+    task = asyncio.create_task(cluster.run(take))
     await asyncio.wait_for(api.empty.wait(), 5)
     assert (known, taken) == ("", ["one", "two", ""])
     task.cancel()

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.kube.fakeclient import FakeClient, build_item, settle
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.errors import KubeApiError
-from vk_provider.kube.informer import Informer
+from vk_provider.kube.informer import Informer, ReflectorOptions
 
 
 class CountedBackoff(Backoff):
@@ -30,7 +30,7 @@ def counted() -> CountedBackoff:
 
 
 async def run(client: FakeClient, backoff: Backoff) -> Informer:
-    informer = Informer(client, "/api/v1/pods", backoff=backoff)  # type: ignore[arg-type]
+    informer = Informer(client, "/api/v1/pods", reflector=ReflectorOptions(backoff=backoff))  # type: ignore[arg-type]
     task = asyncio.create_task(informer.run())
     await settle(200)
     assert not task.done(), task
@@ -98,7 +98,7 @@ async def test_a_fault_about_one_object_ends_neither_the_watch_nor_the_word_abou
 async def test_it_says_since_when_it_fails_and_not_any_more_once_it_is_connected() -> None:
     client = FakeClient()
     client.list_error = KubeApiError(403, "Forbidden", "pods is forbidden")
-    informer = Informer(client, "/api/v1/pods", backoff=counted())  # type: ignore[arg-type]
+    informer = Informer(client, "/api/v1/pods", reflector=ReflectorOptions(backoff=counted()))  # type: ignore[arg-type]
     task = asyncio.create_task(informer.run())
     await settle(20)
     since = informer.failing_since

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from vk_provider.errors import KubeApiError
-from vk_provider.kube.recorder import EventRecorder, RecorderLimits, reference_to
+from vk_provider.kube.recorder import EventRecorder, Occurrence, RecorderLimits, reference_to
 
 POD = {"metadata": {"name": "p", "namespace": "ns", "uid": "u1", "resourceVersion": "5"}, "spec": {}}
 
@@ -251,15 +251,15 @@ async def test_done_is_said_once_when_the_api_server_has_the_event() -> None:
     api, done = Api(), list[str]()
     api.gate.clear()
     events = recorder(api)
-    events.record(POD, "Normal", "R", "m", on_done=lambda: done.append("first"))
-    events.record(POD, "Normal", "R", "m", on_done=lambda: done.append("equal"))
+    events.record(POD, "Normal", "R", "m", occurrence=Occurrence(on_done=lambda: done.append("first")))
+    events.record(POD, "Normal", "R", "m", occurrence=Occurrence(on_done=lambda: done.append("equal")))
     async with running(events):
         await turns()
         assert (api.asked, done) == (1, [])
         api.gate.set()
         assert await events.flush(1)
         assert done == ["first", "equal"]
-        events.record(POD, "Normal", "R", "m", on_done=lambda: done.append("counted up"))
+        events.record(POD, "Normal", "R", "m", occurrence=Occurrence(on_done=lambda: done.append("counted up")))
         assert await events.flush(1)
     assert done == ["first", "equal", "counted up"]
 
@@ -270,10 +270,12 @@ async def test_done_is_said_once_of_what_is_given_up_on_purpose() -> None:
     api.refusals = [KubeApiError(422, "Invalid", "no")]
     events = recorder(api, queue=26)
     for number in range(26):
-        events.record(POD, "Normal", f"R{number}", "m", on_done=lambda: done.append("pod"))
+        events.record(POD, "Normal", f"R{number}", "m", occurrence=Occurrence(on_done=lambda: done.append("pod")))
     assert done == ["pod"], "the 26th is held back by the filter"
     for number in range(2):
-        events.record(pod(f"other{number}"), "Normal", "R", "m", on_done=lambda: done.append("other"))
+        events.record(
+            pod(f"other{number}"), "Normal", "R", "m", occurrence=Occurrence(on_done=lambda: done.append("other"))
+        )
     assert done == ["pod", "pod"], "the queue is full: the pod with the most events loses one"
     async with running(events):
         assert await events.flush(1)
@@ -285,7 +287,7 @@ async def test_an_api_server_that_does_not_answer_is_waited_for() -> None:
     api, clock, done = Api(), Time(), list[bool]()
     api.refusals = [KubeApiError(status, "", "away") for status in (0, 429) for _ in range(30)]
     events = recorder(api, clock)
-    events.record(POD, "Warning", "R", "m", on_done=lambda: done.append(True))
+    events.record(POD, "Warning", "R", "m", occurrence=Occurrence(on_done=lambda: done.append(True)))
     async with running(events):
         assert await events.flush(1)
     assert (done, events.posted, events.dropped) == ([True], 1, 0)
@@ -296,7 +298,7 @@ async def test_an_api_server_that_answers_with_errors_only_is_given_up_in_the_en
     api, done = Api(), list[bool]()
     api.refusals = [KubeApiError(500, "InternalError", "no") for _ in range(12)]
     events = recorder(api)
-    events.record(POD, "Warning", "R", "m", on_done=lambda: done.append(True))
+    events.record(POD, "Warning", "R", "m", occurrence=Occurrence(on_done=lambda: done.append(True)))
     async with running(events):
         assert await events.flush(1)
     assert (api.asked, done, events.dropped) == (12, [True], 1)
@@ -307,7 +309,7 @@ async def test_an_event_that_cannot_be_sent_at_all_ends_nothing_but_itself() -> 
     api.refusals = [TypeError("str is not valid UTF-8: surrogates not allowed") for _ in range(4)]
     events = recorder(api)
     for number in range(5):
-        events.record(pod(f"p{number}"), "Normal", "R", "m", on_done=lambda: done.append(True))
+        events.record(pod(f"p{number}"), "Normal", "R", "m", occurrence=Occurrence(on_done=lambda: done.append(True)))
     async with running(events):
         assert await events.flush(1)
     assert (len(done), events.dropped, len(api.created)) == (5, 4, 1)
@@ -317,8 +319,16 @@ async def test_an_event_that_exists_was_posted_before() -> None:
     api, done = Api(), list[bool]()
     api.refusals = [KubeApiError(409, "AlreadyExists", "it exists") for _ in range(2)]
     events = recorder(api)
-    events.record(pod("a"), "Normal", "R", "m", name_suffix="1f", on_done=lambda: done.append(True))
-    events.record(pod("b"), "Normal", "R", "m", name_suffix="1f", count=3, on_done=lambda: done.append(True))
+    events.record(
+        pod("a"), "Normal", "R", "m", occurrence=Occurrence(name_suffix="1f", on_done=lambda: done.append(True))
+    )
+    events.record(
+        pod("b"),
+        "Normal",
+        "R",
+        "m",
+        occurrence=Occurrence(name_suffix="1f", count=3, on_done=lambda: done.append(True)),
+    )
     async with running(events):
         assert await events.flush(1)
     assert (done, events.posted, events.dropped, api.created) == ([True] * 2, 2, 0, [])
@@ -328,7 +338,9 @@ async def test_an_event_that_exists_was_posted_before() -> None:
 async def test_the_name_of_an_event_is_not_too_long_for_the_api() -> None:
     api = Api()
     events = recorder(api)
-    events.record(pod("a" * 235 + "." + "b" * 17), "Normal", "R", "m", name_suffix="0123456789abcdef")
+    events.record(
+        pod("a" * 235 + "." + "b" * 17), "Normal", "R", "m", occurrence=Occurrence(name_suffix="0123456789abcdef")
+    )
     async with running(events):
         assert await events.flush(1)
     assert api.created[0]["metadata"]["name"] == "a" * 235 + ".0123456789abcdef"
@@ -341,7 +353,9 @@ async def test_events_of_a_namespace_that_goes_away_are_given_up_together() -> N
     events = recorder(api)
     done: list[bool] = []
     for number in range(50):
-        events.record(pod(f"p{number}"), "Normal", "Pulled", "have it", on_done=lambda: done.append(True))
+        events.record(
+            pod(f"p{number}"), "Normal", "Pulled", "have it", occurrence=Occurrence(on_done=lambda: done.append(True))
+        )
     events.record({**POD, "metadata": {**POD["metadata"], "namespace": "other"}}, "Normal", "Pulled", "have it")
     async with running(events):
         assert await events.flush(5)

@@ -24,8 +24,8 @@ from vk_provider.agent.streams import add_stream_routes
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.errors import AgentError, AgentUnreachableError
 from vk_provider.jsontypes import Json
+from vk_provider.kubelet.access.auth import Authenticator, AuthFilter, Authorizer
 from vk_provider.kubelet.api import KubeletApi
-from vk_provider.kubelet.auth import Authenticator, AuthFilter, Authorizer
 from vk_provider.kubelet.provider import Explainer
 from vk_provider.kubelet.server import KubeletServer, ServerConfig
 

@@ -26,9 +26,9 @@ from tests.unit.kubelet.rig import (
 )
 from vk_provider.aiokit import filechanges
 from vk_provider.errors import BadStartError
+from vk_provider.kubelet.access.auth import Authenticator, AuthFilter, Authorizer
+from vk_provider.kubelet.access.client_ca import ClientCaFile
 from vk_provider.kubelet.api import KubeletApi
-from vk_provider.kubelet.auth import Authenticator, AuthFilter, Authorizer
-from vk_provider.kubelet.client_ca import ClientCaFile
 from vk_provider.kubelet.server import HealthServer, KubeletServer
 
 UPGRADE = {**ADMIN, "Connection": "Upgrade", "Upgrade": "SPDY/3.1"}
@@ -271,12 +271,12 @@ async def test_a_request_that_is_being_answered_when_its_ca_goes_is_answered(rig
 
 
 @pytest.mark.parametrize(("content", "reason"), [(b"", "is empty"), (b"\xff", "is not PEM"), (None, "No such file")])
-def test_a_file_without_cas_is_a_bad_start(tmp_path: Path, content: bytes | None, reason: str) -> None:
+async def test_a_file_without_cas_is_a_bad_start(tmp_path: Path, content: bytes | None, reason: str) -> None:
     path = tmp_path / "ca.crt"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(BadStartError, match=rf"kubelet\.client_ca_file .*ca\.crt: {reason}"):
-        ClientCaFile(path).load()
+        await ClientCaFile(path).load()
 
 
 async def test_a_pod_of_another_node_of_the_provider_does_not_exist_here(rig: Rig) -> None:

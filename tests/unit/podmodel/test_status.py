@@ -1,9 +1,12 @@
+from dataclasses import fields
+
 import pytest
 
 from tests.unit.podmodel.builders import CONTEXT, ended, make_pod, running, waiting
 from vk_provider.podmodel.context import PodContext, sort_pod_ips
 from vk_provider.podmodel.status import (
     ContainerStatuses,
+    Ending,
     PodEnd,
     SandboxFacts,
     build_pod_status,
@@ -16,8 +19,10 @@ T1, T2 = "2025-01-01T00:00:01Z", "2025-01-01T00:00:02Z"
 
 
 def build(pod, regular, init=(), sandbox=READY, now=T1, context=CONTEXT, ephemeral=(), **more):
+    """`more`: the fields of Ending by their names, and further arguments."""
     statuses = ContainerStatuses(list(init), list(regular), list(ephemeral))
-    return build_pod_status(pod, statuses, sandbox, context, now, **more)
+    ending = Ending(**{item.name: more.pop(item.name) for item in fields(Ending) if item.name in more})
+    return build_pod_status(pod, statuses, sandbox, context, now, ending=ending, **more)
 
 
 def condition(status, name):
@@ -151,10 +156,10 @@ def test_an_evicted_pod_fails_with_its_reason_and_is_a_disruption_target():
     pod = make_pod()
     end = PodEnd("Evicted", "The node was low on resource: memory. ", disruption=True)
     before = build(pod, [running("c")])
-    held = build(pod, [running("c")], end=end, previous_status=before)
+    held = build(pod, [running("c")], cause=end, previous_status=before)
     assert held["phase"] == "Running" and "reason" not in held
     assert "DisruptionTarget" not in {c["type"] for c in held["conditions"]}
-    status = build(pod, [ended("c", 137)], end=end, previous_status=held, now=T2)
+    status = build(pod, [ended("c", 137)], cause=end, previous_status=held, now=T2)
     assert (status["phase"], status["reason"]) == ("Failed", "Evicted")
     assert condition(status, "DisruptionTarget") == ("True", "TerminationByKubelet", end.message)
     later = build(pod, [ended("c", 137)], previous_status=status)
@@ -225,7 +230,7 @@ def test_a_finished_pod_is_not_ready_whatever_was_seen_last() -> None:
 
 def test_an_evicted_pod_that_never_started_says_that_it_failed() -> None:
     end = PodEnd("Evicted", "low on memory", disruption=True)
-    status = build(make_pod(), [waiting("c", "ContainerCreating")], finished=True, end=end)
+    status = build(make_pod(), [waiting("c", "ContainerCreating")], finished=True, cause=end)
     assert condition(status, "Ready") == ("False", "PodFailed", "")
 
 

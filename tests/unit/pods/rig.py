@@ -153,7 +153,8 @@ class Recorder:
     def record(self, involved: Json, event_type: str, reason: str, message: str, *_: Any, **more: Any) -> None:
         self.events.append((reason, message))
         self.components[reason] = more.get("component", "kubelet")
-        on_done = more.get("on_done")
+        occurrence = more.get("occurrence")
+        on_done = occurrence.on_done if occurrence is not None else None
         if on_done is not None and self.held is not None:
             self.held.append(on_done)
         elif on_done is not None:

@@ -41,7 +41,7 @@ class HeldRecorder:
 
     def record(self, involved: Json, event_type: str, reason: str, text: str, path: str, **more: Any) -> None:
         self.reasons.append(reason)
-        self.done[reason] = more["on_done"]
+        self.done[reason] = more["occurrence"].on_done
 
     def finish(self, *seqs: int) -> None:
         for seq in seqs:

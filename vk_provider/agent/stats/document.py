@@ -40,6 +40,26 @@ class VolumeSample:
     in_memory: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class PodSample:
+    """Everything that was measured of the pod.
+
+    sandbox:    None while it has no process
+    figures:    of the pod's own cgroup when there is one, else the parts are added up
+    nano_cores: the pod's CPU
+    interfaces: the pod's own first
+    file_system: FsStats of the instance's storage
+    """
+
+    containers: list[ContainerSample]
+    sandbox: ContainerSample | None
+    figures: CgroupFigures | None
+    nano_cores: int
+    interfaces: list[InterfaceCounters]
+    volumes: list[VolumeSample]
+    file_system: Json
+
+
 def build_cpu(moment: str, cpu_ns: int, nano_cores: int) -> Json:
     return {"time": moment, "usageNanoCores": nano_cores, "usageCoreNanoSeconds": cpu_ns}
 
@@ -98,27 +118,21 @@ def build_network(moment: str, interfaces: list[InterfaceCounters]) -> Json:
 def build_pod(
     moment: str,
     pod: Json,
-    containers: list[ContainerSample],
-    sandbox: ContainerSample | None,
-    pod_figures: CgroupFigures | None,
-    nano_cores: int,
-    interfaces: list[InterfaceCounters],
-    volumes: list[VolumeSample],
-    file_system: Json,
+    sample: PodSample,
 ) -> Json:
-    """PodStats. pod_figures: of the pod's own cgroup when there is one, else the parts are added up."""
-    metadata = pod["metadata"]
-    total = pod_figures or add_figures([item.figures for item in (*containers, *([sandbox] if sandbox else ()))])
+    """PodStats."""
+    metadata, containers, sandbox = pod["metadata"], sample.containers, sample.sandbox
+    total = sample.figures or add_figures([item.figures for item in (*containers, *([sandbox] if sandbox else ()))])
     ephemeral: int = sum((item.rootfs_used or 0) + item.log_bytes for item in containers)
-    ephemeral += sum(volume.used_bytes for volume in volumes if not volume.in_memory)
+    ephemeral += sum(volume.used_bytes for volume in sample.volumes if not volume.in_memory)
     return {
         "podRef": {key: metadata.get(key, "") for key in ("name", "namespace", "uid")},
         "startTime": (pod.get("status") or {}).get("startTime") or metadata.get("creationTimestamp"),
-        "containers": [build_container(moment, item, file_system) for item in containers],
-        "cpu": build_cpu(moment, total.cpu_ns, nano_cores),
+        "containers": [build_container(moment, item, sample.file_system) for item in containers],
+        "cpu": build_cpu(moment, total.cpu_ns, sample.nano_cores),
         "memory": build_memory(moment, total),
         "swap": {"time": moment, "swapUsageBytes": total.swap},
-        "network": build_network(moment, interfaces),
+        "network": build_network(moment, sample.interfaces),
         "volume": [
             {
                 **item.file_system,
@@ -127,9 +141,9 @@ def build_pod(
                 "usedBytes": item.used_bytes,
                 "inodesUsed": item.inodes_used,
             }
-            for item in volumes
+            for item in sample.volumes
         ],
-        "ephemeral-storage": {**file_system, "time": moment, "usedBytes": ephemeral},
+        "ephemeral-storage": {**sample.file_system, "time": moment, "usedBytes": ephemeral},
         "process_stats": {"process_count": sum(len(item.figures.pids) for item in containers)},
     }
 

@@ -16,6 +16,7 @@ from vk_provider.agent.stats import machine
 from vk_provider.agent.stats.cgroup import UNLIMITED, CgroupFigures, CgroupReader
 from vk_provider.agent.stats.document import (
     ContainerSample,
+    PodSample,
     VolumeSample,
     build_cadvisor,
     build_cpu,
@@ -93,21 +94,13 @@ class Sampler:
         file_system = machine.read_file_system(_storage_root(), moment)
         pod_figures = self._pod_figures(pod["metadata"]["uid"], containers)
         cpu_ns = pod_figures.cpu_ns if pod_figures is not None else sum(item.figures.cpu_ns for item in containers)
+        rate = self._rate("pod", at_s, cpu_ns)
+        sample = PodSample(containers, sandbox, pod_figures, rate, interfaces, self._volumes, file_system)
         message: Json = {
             "type": "stats",
             "podUID": pod["metadata"]["uid"],
             "timestamp": moment,
-            "pod": build_pod(
-                moment,
-                pod,
-                containers,
-                sandbox,
-                pod_figures,
-                self._rate("pod", at_s, cpu_ns),
-                interfaces,
-                self._volumes,
-                file_system,
-            ),
+            "pod": build_pod(moment, pod, sample),
             "node": self._build_node(at_s, moment, file_system),
             "cadvisor": build_cadvisor(now, containers, sandbox, interfaces),
         }

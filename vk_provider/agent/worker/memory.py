@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from vk_provider.agent.facts import InstanceFacts
-from vk_provider.agent.worker.backoff import BackoffTable
-from vk_provider.agent.worker.resize import desired_pod_resources, desired_resources, with_allocated
-from vk_provider.agent.worker.restarts import Restarts
-from vk_provider.agent.worker.spec import (
+from vk_provider.agent.worker.rules.backoff import BackoffTable
+from vk_provider.agent.worker.rules.resize import desired_pod_resources, desired_resources, with_allocated
+from vk_provider.agent.worker.rules.restarts import Restarts
+from vk_provider.agent.worker.rules.spec import (
     has_ended_in_api,
     is_deleted,
     is_host_network,
@@ -27,6 +27,22 @@ from vk_provider.wire.session import NodeFacts, PodMessage, References, StopMess
 
 
 @dataclass(slots=True)
+class ResizeMemory:
+    """The resources of the containers by name, and those at pod level, while they are changed in place (KEP-1287).
+
+    allocated:  that the instance has admitted
+    actuated:   that the runtime was given last; actuated_pod: of the pod's cgroup
+    conditions: PodResizePending, PodResizeInProgress
+    """
+
+    allocated: dict[str, Json] = field(default_factory=dict)
+    allocated_pod: Json = field(default_factory=dict)
+    actuated: dict[str, Json] = field(default_factory=dict)
+    actuated_pod: Json = field(default_factory=dict)
+    conditions: list[Json] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class PodMemory:
     """State of one pod.
 
@@ -35,8 +51,6 @@ class PodMemory:
                     were allocated
     taken:          `pod` as the pass under way, or the last one, took it: the status speaks of it (not kept)
     first_seen:     when the pod was seen first (kubernetes.io/config.seen)
-    allocated:      container name -> resources that the instance has admitted; allocated_pod: those at pod level
-    actuated:       container name -> resources that the runtime was given last; actuated_pod: those of the pod's cgroup
     end:            why the pod fails regardless of its containers
     grace_override_s: grace period that a stop from outside or an eviction gives
     status:         the last computed PodStatus
@@ -54,11 +68,7 @@ class PodMemory:
     node: NodeFacts
     services: list[Json] | None = None
     first_seen: str = ""
-    allocated: dict[str, Json] = field(default_factory=dict)
-    allocated_pod: Json = field(default_factory=dict)
-    actuated: dict[str, Json] = field(default_factory=dict)
-    actuated_pod: Json = field(default_factory=dict)
-    resize_conditions: list[Json] = field(default_factory=list)
+    resize: ResizeMemory = field(default_factory=ResizeMemory)
     stop: StopMessage | None = None
     end: PodEnd | None = None
     grace_override_s: int | None = None
@@ -84,9 +94,7 @@ class PodMemory:
             node=message["node"],
             services=services_of(message),
             first_seen=first_seen,
-            allocated=desired_resources(pod),
-            allocated_pod=desired_pod_resources(pod),
-            actuated_pod=desired_pod_resources(pod),
+            resize=ResizeMemory(desired_resources(pod), desired_pod_resources(pod), {}, desired_pod_resources(pod)),
             status={"startTime": format_time(), **(pod.get("status") or {})},
         )
         memory.take_pod()
@@ -98,7 +106,7 @@ class PodMemory:
 
     @property
     def pod(self) -> Json:
-        return with_allocated(self.api_pod, self.allocated, self.allocated_pod)
+        return with_allocated(self.api_pod, self.resize.allocated, self.resize.allocated_pod)
 
     def replace_pod(self, pod: Json) -> None:
         """Take over a newer Pod object of the API."""
@@ -156,11 +164,11 @@ class PodMemory:
                 "node": self.node,
             },
             "firstSeen": self.first_seen,
-            "allocated": self.allocated,
-            "allocatedPod": self.allocated_pod,
-            "actuated": self.actuated,
-            "actuatedPod": self.actuated_pod,
-            "resizeConditions": self.resize_conditions,
+            "allocated": self.resize.allocated,
+            "allocatedPod": self.resize.allocated_pod,
+            "actuated": self.resize.actuated,
+            "actuatedPod": self.resize.actuated_pod,
+            "resizeConditions": self.resize.conditions,
             "stop": self.stop,
             "end": [self.end.reason, self.end.message, self.end.disruption] if self.end else None,
             "graceOverrideSeconds": self.grace_override_s,
@@ -181,11 +189,11 @@ class PodMemory:
         memory = cls.from_message(cast(PodMessage, message))
         memory.first_seen = document.get("firstSeen") or memory.first_seen
         memory.replace_pod(memory.api_pod)
-        memory.allocated = document.get("allocated") or memory.allocated
-        memory.allocated_pod = document.get("allocatedPod", memory.allocated_pod)
-        memory.actuated = document.get("actuated") or {}
-        memory.actuated_pod = document.get("actuatedPod", memory.actuated_pod)
-        memory.resize_conditions = document.get("resizeConditions") or []
+        memory.resize.allocated = document.get("allocated") or memory.resize.allocated
+        memory.resize.allocated_pod = document.get("allocatedPod", memory.resize.allocated_pod)
+        memory.resize.actuated = document.get("actuated") or {}
+        memory.resize.actuated_pod = document.get("actuatedPod", memory.resize.actuated_pod)
+        memory.resize.conditions = document.get("resizeConditions") or []
         memory.stop = document.get("stop")
         end = document.get("end")
         memory.end = PodEnd(end[0], end[1], bool(end[2])) if end else None

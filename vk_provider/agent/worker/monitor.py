@@ -11,12 +11,12 @@ from pathlib import Path
 from vk_provider import eventreasons
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
-from vk_provider.agent.worker.eviction import GRACE_PERIOD_S, find_exceeded_limit, has_local_storage_limit
-from vk_provider.agent.worker.logrotation import rotate_log
+from vk_provider.agent.worker.container.logrotation import rotate_log
 from vk_provider.agent.worker.memory import PodMemory
-from vk_provider.agent.worker.observed import CONTAINER_NAME, Observation, State
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.spec import log_directory, spec_of
+from vk_provider.agent.worker.rules.eviction import GRACE_PERIOD_S, find_exceeded_limit, has_local_storage_limit
+from vk_provider.agent.worker.rules.observed import CONTAINER_NAME, Observation, State
+from vk_provider.agent.worker.rules.spec import log_directory, spec_of
 from vk_provider.podmodel.status import PodEnd
 
 log = logging.getLogger(__name__)

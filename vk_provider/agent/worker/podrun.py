@@ -18,27 +18,29 @@ from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeEvent, RuntimeServiceError
 from vk_provider.agent.volumes.errors import VolumeError
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
+from vk_provider.agent.worker.container.hooks import HookRunner
+from vk_provider.agent.worker.container.imageuse import ImageTeller
+from vk_provider.agent.worker.container.killer import ContainerKiller
+from vk_provider.agent.worker.container.pulling import ImagePuller
+from vk_provider.agent.worker.container.starter import ContainerStarter
+from vk_provider.agent.worker.container.starts import RETRY_S, ContainerStarts
+from vk_provider.agent.worker.container.stops import ContainerStops
+from vk_provider.agent.worker.end import PodTermination
 from vk_provider.agent.worker.errors import InterruptedByStop
 from vk_provider.agent.worker.gate import StartGate, TablesInForce
-from vk_provider.agent.worker.hooks import HookRunner
-from vk_provider.agent.worker.httpget import HttpClient
-from vk_provider.agent.worker.imageuse import ImageTeller
-from vk_provider.agent.worker.killer import ContainerKiller
-from vk_provider.agent.worker.lifecycle import RETRY_S, PodLifecycle
+from vk_provider.agent.worker.http.get import HttpClient
+from vk_provider.agent.worker.lifecycle import PodLifecycle
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.monitor import PodMonitor
-from vk_provider.agent.worker.observed import Observation
-from vk_provider.agent.worker.observer import Observer
+from vk_provider.agent.worker.ownpod import OwnPod
 from vk_provider.agent.worker.preparer import PodPreparer
 from vk_provider.agent.worker.probes.manager import ProbeManager
 from vk_provider.agent.worker.probes.probe import Prober
-from vk_provider.agent.worker.publisher import StatusPublisher
-from vk_provider.agent.worker.pulling import ImagePuller
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.resizer import Resizer
-from vk_provider.agent.worker.starter import ContainerStarter
-from vk_provider.agent.worker.stopping import StopRequest
-from vk_provider.agent.worker.termination import pod_grace_s
+from vk_provider.agent.worker.rules.observed import Observation
+from vk_provider.agent.worker.status.observer import Observer
+from vk_provider.agent.worker.status.publisher import StatusPublisher
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.spec import container_statuses
 
@@ -73,45 +75,25 @@ class PodRun:
         self._ending: set[str] = set()
         self._save_failing = False
         self._http = HttpClient()
-        self._stop = StopRequest()
-        recorder = Recorder(outbox, memory.uid)
+        own = OwnPod(memory, Recorder(outbox, memory.uid))
+        self._stop, recorder = own.stop, own.recorder
         hooks = HookRunner(runtime, self._http, recorder)
         self._observer = observer = Observer(runtime, memory.uid)
-        self._probes = ProbeManager(Prober(runtime, self._http), recorder, self._look_again)
+        self._probes = probes = ProbeManager(Prober(runtime, self._http), recorder, self._look_again)
         self._puller = ImagePuller(images, recorder, ImageTeller(outbox, memory).tell)
-        self._killer = ContainerKiller(runtime, hooks, recorder, memory, facts)
-        self._publisher = StatusPublisher(
-            memory, facts, observer, self._probes, outbox, self._save, recursive_read_only=volumes.recursive_read_only
+        self._killer = killer = ContainerKiller(runtime, hooks, own, facts)
+        self._publisher = publisher = StatusPublisher(
+            memory, facts, observer, probes, outbox, self._save, recursive_read_only=volumes.recursive_read_only
         )
-        preparer = PodPreparer(runtime, volumes, self._puller, recorder, memory, facts, self._publisher.request)
+        preparer = PodPreparer(runtime, volumes, self._puller, own, facts, publisher.request)
         starter = ContainerStarter(
-            runtime,
-            self._puller,
-            volumes,
-            hooks,
-            recorder,
-            memory,
-            stop=self._stop,
-            kill=self._killer.kill,
-            on_change=self._publisher.request,
+            runtime, self._puller, volumes, hooks, own, kill=killer.kill, on_change=publisher.request
         )
         self._resizer = Resizer(runtime, recorder, memory, observer.forget)
-        self._lifecycle = PodLifecycle(
-            runtime,
-            volumes,
-            self._puller,
-            preparer,
-            StartGate(tables, memory, recorder),
-            starter,
-            observer,
-            self._probes,
-            recorder,
-            self._killer,
-            self._publisher,
-            self._resizer,
-            memory,
-            self._stop,
-        )
+        stops = ContainerStops(own, killer, publisher)
+        starts = ContainerStarts(own, starter, StartGate(tables, memory, recorder), killer, publisher)
+        self._lifecycle = PodLifecycle(own, observer, probes, publisher, preparer, self._resizer, stops, starts)
+        self._termination = PodTermination(own, preparer, killer, observer, probes, publisher)
         self._monitor = PodMonitor(runtime, volumes, recorder, memory, lambda: self._publisher.observed, self.wake)
 
     @property
@@ -126,9 +108,7 @@ class PodRun:
         """Look at the memory and the runtime again; a stop interrupts, a shorter grace period counts at once."""
         if self.memory.must_stop:
             self._stop.set()
-            grace = self._lifecycle.grace
-            if grace is not None and grace.shorten(pod_grace_s(self.memory.pod, self.memory.grace_override_s)):
-                self.memory.take_pod()  # the stop has begun anew
+            self._termination.shorten_grace()
         # Before the next pass: a status of the new generation without the resize would say that it is done. As with a
         # kubelet's allocation manager, whatever the worker does: also where the pod has ended, so its event comes.
         self._resizer.allocate()
@@ -194,7 +174,7 @@ class PodRun:
     async def _terminate(self) -> None:
         while not self.memory.finished:
             try:
-                await self._lifecycle.terminate()
+                await self._termination.run()
             except (RuntimeServiceError, VolumeError) as error:
                 log.warning("pod not stopped yet: %s", error)
                 await asyncio.sleep(TERMINATE_RETRY_S)

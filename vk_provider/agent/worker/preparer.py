@@ -13,15 +13,12 @@ from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.volumes.errors import VolumeError, VolumeErrors
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
-from vk_provider.agent.worker.cgroups import bounded_config, write_pod_config
-from vk_provider.agent.worker.core import Actions
-from vk_provider.agent.worker.memory import PodMemory
-from vk_provider.agent.worker.observed import Observation
-from vk_provider.agent.worker.pulling import ImagePuller, PullSource
-from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.resolv_conf import read_resolv_conf
-from vk_provider.agent.worker.sandbox import build_sandbox_config
-from vk_provider.agent.worker.spec import (
+from vk_provider.agent.worker.container.pulling import ImagePuller, PullSource
+from vk_provider.agent.worker.container.starter import StartPlace
+from vk_provider.agent.worker.ownpod import OwnPod
+from vk_provider.agent.worker.rules.core import Actions
+from vk_provider.agent.worker.rules.observed import Observation
+from vk_provider.agent.worker.rules.spec import (
     describe_pod,
     iter_refs,
     log_directory,
@@ -29,7 +26,9 @@ from vk_provider.agent.worker.spec import (
     spec_of,
     with_mounted_volumes,
 )
-from vk_provider.agent.worker.starter import StartPlace
+from vk_provider.agent.worker.sandbox.cgroups import bounded_config, remove_pod_cgroup, write_pod_config
+from vk_provider.agent.worker.sandbox.config import build_sandbox_config, cgroup_parent
+from vk_provider.agent.worker.sandbox.resolv_conf import read_resolv_conf
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.podmodel.dns import build_dns_config
 from vk_provider.podmodel.errors import PodModelError
@@ -47,16 +46,14 @@ class PodPreparer:
         runtime: ContainerRuntime,
         volumes: PodVolumes,
         puller: ImagePuller,
-        recorder: Recorder,
-        memory: PodMemory,
+        own: OwnPod,
         facts: InstanceFacts,
         on_change: Callable[[], None],
     ) -> None:
         self._runtime = runtime
         self._volumes = volumes
         self._puller = puller
-        self._recorder = recorder
-        self._memory = memory
+        self._memory, self._recorder = own.memory, own.recorder
         self._facts = facts
         self._on_change = on_change
         self._sandbox_back_off = Backoff(1.0, 10.0)
@@ -160,6 +157,15 @@ class PodPreparer:
         memory.volumes_ready = True
         self._volume_back_off.reset()
         return True
+
+    async def stop_pulling(self) -> None:
+        """No container is started any more."""
+        await self._puller.close()
+
+    async def tear_down(self) -> None:
+        """Take away the volumes and the pod's cgroup, once nothing runs. Raises VolumeError."""
+        await self._volumes.tear_down()
+        await asyncio.to_thread(remove_pod_cgroup, cgroup_parent(self._memory.pod))
 
     def retry_delay_s(self) -> float:
         """Pause after a `prepare` that failed: the back-off of what failed."""

@@ -12,18 +12,11 @@ from pathlib import Path
 
 from vk_provider import eventreasons
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
-from vk_provider.agent.worker.cgroups import (
-    ROOT,
-    bounded_config,
-    read_pod_config,
-    read_pod_memory_usage,
-    write_pod_config,
-)
-from vk_provider.agent.worker.containers import build_resources
+from vk_provider.agent.worker.container.config import build_resources
 from vk_provider.agent.worker.memory import PodMemory
-from vk_provider.agent.worker.observed import Observation, State
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.resize import (
+from vk_provider.agent.worker.rules.observed import Observation, State
+from vk_provider.agent.worker.rules.resize import (
     RESIZABLE,
     ResizePlan,
     decreasing_memory_limits,
@@ -35,8 +28,15 @@ from vk_provider.agent.worker.resize import (
     resize_message,
     with_resource,
 )
-from vk_provider.agent.worker.sandbox import cgroup_parent
-from vk_provider.agent.worker.spec import find_ref, generation_of
+from vk_provider.agent.worker.rules.spec import find_ref, generation_of
+from vk_provider.agent.worker.sandbox.cgroups import (
+    ROOT,
+    bounded_config,
+    read_pod_config,
+    read_pod_memory_usage,
+    write_pod_config,
+)
+from vk_provider.agent.worker.sandbox.config import cgroup_parent
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.conditions import RESIZE_IN_PROGRESS, RESIZE_PENDING
 from vk_provider.podmodel.podresources import ResourceConfig, build_resource_config, inherit_limits
@@ -72,7 +72,7 @@ class Resizer:
         """Take over changed resources of the spec if the instance can hold them."""
         memory = self._memory
         desired, desired_pod = desired_resources(memory.api_pod), desired_pod_resources(memory.api_pod)
-        if desired == memory.allocated and desired_pod == memory.allocated_pod:
+        if desired == memory.resize.allocated and desired_pod == memory.resize.allocated_pod:
             self._drop(RESIZE_PENDING)
             return
         generation = generation_of(memory.api_pod)
@@ -83,14 +83,14 @@ class Resizer:
                 self._recorder.warn(eventreasons.RESIZE_INFEASIBLE, text)
             return
         self._drop(RESIZE_PENDING)
-        memory.allocated, memory.allocated_pod = desired, desired_pod
+        memory.resize.allocated, memory.resize.allocated_pod = desired, desired_pod
         self._drop(RESIZE_IN_PROGRESS)
         self._set(RESIZE_IN_PROGRESS, generation)
         self._recorder.note(eventreasons.RESIZE_STARTED, resize_message("Pod resize started", memory.pod, generation))
 
     def plan(self, observed: Observation) -> ResizePlan:
         running = frozenset(c.name for c in observed.containers if c.state is State.RUNNING)
-        return plan_resize(self._memory.pod, self._memory.actuated, self._memory.actuated_pod, running)
+        return plan_resize(self._memory.pod, self._memory.resize.actuated, self._memory.resize.actuated_pod, running)
 
     async def apply(self, plan: ResizePlan, observed: Observation, *, initialized: bool) -> None:
         """Update running containers and the pod's cgroup, memory before CPU as a kubelet does it.
@@ -103,7 +103,7 @@ class Resizer:
         for resource in RESIZABLE:
             error = error or await self._resize(resource, plan.update.get(resource) or (), observed, now, wanted)
         if not error and initialized:
-            self._memory.actuated_pod = self._memory.allocated_pod
+            self._memory.resize.actuated_pod = self._memory.resize.allocated_pod
         self._settle(error, observed)
 
     async def widen(self) -> None:
@@ -128,7 +128,7 @@ class Resizer:
     ) -> str:
         """Why memory must not be taken away, "" when it may."""
         memory = self._memory
-        limits = decreasing_memory_limits(memory.pod, memory.actuated, plan.update.get("memory") or ())
+        limits = decreasing_memory_limits(memory.pod, memory.resize.actuated, plan.update.get("memory") or ())
         pod_limit = wanted.memory if now is not None and _shrinks(now.memory, wanted.memory) else None
         if not limits and pod_limit is None:
             return ""
@@ -180,7 +180,7 @@ class Resizer:
         ref, record = find_ref(pod, name), observed.newest(name)
         if ref is None or record is None:
             return ""
-        staged = with_resource(memory.actuated.get(name) or {}, inherit_limits(pod, ref.spec), resource)
+        staged = with_resource(memory.resize.actuated.get(name) or {}, inherit_limits(pod, ref.spec), resource)
         resources = build_resources(pod, {**ref.spec, "resources": staged}, memory.memory_capacity_bytes)
         try:
             await self._runtime.update_container_resources(record.id, resources)
@@ -188,7 +188,7 @@ class Resizer:
             return error.status_text
         finally:
             self._forget(record.id)
-        memory.actuated[name] = staged
+        memory.resize.actuated[name] = staged
         return ""
 
     def _settle(self, error: str, observed: Observation) -> None:
@@ -200,7 +200,7 @@ class Resizer:
             if self._set(RESIZE_IN_PROGRESS, generation, "Error", error):
                 text = resize_message("Pod resize error", memory.pod, generation, error)
                 self._recorder.warn(eventreasons.RESIZE_ERROR, text)
-        elif self.plan(observed).is_empty and memory.actuated_pod == memory.allocated_pod:
+        elif self.plan(observed).is_empty and memory.resize.actuated_pod == memory.resize.allocated_pod:
             done = self._drop(RESIZE_IN_PROGRESS)
             if done is not None:
                 text = resize_message("Pod resize completed", memory.pod, int(done["observedGeneration"]))
@@ -221,17 +221,17 @@ class Resizer:
         same = known is not None and known.get("reason") == condition.get("reason")
         since = known.get("lastTransitionTime") or now if known is not None and same else now
         condition |= {"lastProbeTime": now, "lastTransitionTime": since}
-        self._memory.resize_conditions.append(condition)
+        self._memory.resize.conditions.append(condition)
         return True
 
     def _find(self, kind: str) -> Json | None:
-        return next((each for each in self._memory.resize_conditions if each["type"] == kind), None)
+        return next((each for each in self._memory.resize.conditions if each["type"] == kind), None)
 
     def _drop(self, kind: str) -> Json | None:
         """Remove a condition and return it."""
         known = self._find(kind)
         if known is not None:
-            self._memory.resize_conditions.remove(known)
+            self._memory.resize.conditions.remove(known)
         return known
 
 

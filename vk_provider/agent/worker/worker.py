@@ -14,7 +14,7 @@ from vk_provider.agent.runtime import ContainerRuntime
 from vk_provider.agent.worker.gate import TablesInForce
 from vk_provider.agent.worker.memory import PodMemory, services_of
 from vk_provider.agent.worker.podrun import PodRun, make_volumes
-from vk_provider.agent.worker.spec import find_ref, uid_of
+from vk_provider.agent.worker.rules.spec import find_ref, uid_of
 from vk_provider.jsontypes import Json
 from vk_provider.wire.session import PodMessage, ReferencesMessage, ServicesMessage, StopMessage
 

@@ -14,7 +14,7 @@ from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.podmodel.podresources import build_resource_config
 from vk_provider.podmodel.resources import resource_list
-from vk_provider.podmodel.status import ContainerStatuses, PodEnd, SandboxFacts, build_pod_status
+from vk_provider.podmodel.status import ContainerStatuses, Ending, PodEnd, SandboxFacts, build_pod_status
 from vk_provider.wire.session import SERVICES_FEATURE
 from vk_provider.wire.tables import TABLES_FEATURE, TableName, TableStates
 
@@ -113,14 +113,11 @@ class SimulatedAgent:
         status = build_pod_status(
             pod,
             ContainerStatuses(init=init, regular=statuses),
-            SandboxFacts(exists=True, ready=not finished, ips=ips, started_containers=True),
+            SandboxFacts(True, not finished, ips, started_containers=True, config=build_resource_config(pod)),
             PodContext(pod_ips=self.instance.pod_ips, host_ips=self.instance.host_ips),
             now,
-            terminating=finished,
-            finished=finished,
-            end=self._end,
+            ending=Ending(finished, finished=finished, cause=self._end),
             previous_status=self.status,
-            config=build_resource_config(pod),
         )
         self._status = _compact(status)
 

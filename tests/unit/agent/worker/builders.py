@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from vk_provider.agent.worker.observed import Observation, ObservedContainer, ObservedSandbox, State, order
-from vk_provider.agent.worker.spec import container_hash
+from vk_provider.agent.worker.rules.observed import Observation, ObservedContainer, ObservedSandbox, State, order
+from vk_provider.agent.worker.rules.spec import container_hash
 from vk_provider.jsontypes import Json
 
 SECOND = 1_000_000_000

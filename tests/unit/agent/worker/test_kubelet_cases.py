@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from vk_provider.agent.worker.core import ProbeResults, compute_actions, regular_container_started
-from vk_provider.agent.worker.observed import Observation, ObservedContainer, ObservedSandbox, State, order
-from vk_provider.agent.worker.spec import container_hash, find_ref
-from vk_provider.agent.worker.status import StatusInputs, compute_statuses
+from vk_provider.agent.worker.rules.core import ProbeResults, compute_actions, regular_container_started
+from vk_provider.agent.worker.rules.observed import Observation, ObservedContainer, ObservedSandbox, State, order
+from vk_provider.agent.worker.rules.spec import container_hash, find_ref
+from vk_provider.agent.worker.status.container import StatusInputs, compute_statuses
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.conditions import build_containers_ready, build_initialized, build_ready
 from vk_provider.podmodel.dns import build_dns_config

@@ -15,7 +15,7 @@ from vk_provider.agent.journal import Journal
 from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.worker.gate import NoTables
 from vk_provider.agent.worker.memory import PodMemory
-from vk_provider.agent.worker.sandbox import build_sandbox_config
+from vk_provider.agent.worker.sandbox.config import build_sandbox_config
 from vk_provider.agent.worker.worker import PodWorker
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.context import PodContext

@@ -90,7 +90,7 @@ async def test_a_deletion_ends_the_wait_for_volumes(rig: Rig) -> None:
     gone = deleted(world.memory.api_pod)
     world.memory.replace_pod({**gone, "metadata": {**gone["metadata"], "generation": 2}})
     world.run.wake()
-    await world.run._lifecycle.terminate()
+    await world.run._termination.run()
     assert shown(world)["observedGeneration"] == 2
 
 
@@ -116,7 +116,7 @@ async def test_what_changes_after_the_end_changes_no_status(rig: Rig) -> None:
     world = rig(pod(container("main", resources=AMOUNTS), policy="Never"))
     await world.start()
     world.runtime.end(world.id_of("main"), 0)
-    await world.run._lifecycle.terminate()
+    await world.run._termination.run()
     before = shown(world)
     assert before["phase"] == "Succeeded"
     change(world, resources=MORE)
@@ -157,7 +157,7 @@ async def test_a_pod_over_its_deadline_is_probed_no_more_while_it_is_stopped(rig
         await stop(container_id, timeout_s)
 
     world.runtime.stop_container = stop_slowly  # type: ignore[method-assign]
-    await world.run._lifecycle.terminate()
+    await world.run._termination.run()
     assert probes == [0]
 
 

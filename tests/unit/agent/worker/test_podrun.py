@@ -138,7 +138,7 @@ async def test_an_end_that_breaks_is_tried_again(tmp_path: Path, monkeypatch: py
             raise OSError(5, "Input/output error")
         memory.finished = True
 
-    monkeypatch.setattr(run._lifecycle, "terminate", terminate)
+    monkeypatch.setattr(run._termination, "run", terminate)
     monkeypatch.setattr("vk_provider.agent.worker.podrun.TERMINATE_RETRY_S", 0)
     await run._terminate()
     assert tries == [0, 1]

@@ -12,13 +12,13 @@ import pytest
 from tests.unit.agent.worker.builders import container, exited, observed, pod, running
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.runtime import RuntimeServiceError
-from vk_provider.agent.worker.cgroups import read_pod_config, write_pod_config
-from vk_provider.agent.worker.core import ProbeResults, compute_actions
 from vk_provider.agent.worker.memory import PodMemory
-from vk_provider.agent.worker.observed import Observation
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.resize import plan_resize, with_resource
 from vk_provider.agent.worker.resizer import Resizer
+from vk_provider.agent.worker.rules.core import ProbeResults, compute_actions
+from vk_provider.agent.worker.rules.observed import Observation
+from vk_provider.agent.worker.rules.resize import plan_resize, with_resource
+from vk_provider.agent.worker.sandbox.cgroups import read_pod_config, write_pod_config
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.podresources import ResourceConfig, build_resource_config, inherit_limits
 from vk_provider.wire.session import NodeFacts, PodMessage
@@ -68,7 +68,7 @@ class Resize:
         runtime: Any = self.runtime
         self.resizer = Resizer(runtime, recorder, self.memory, self.forgotten.append, root)
         for each in (*first["spec"]["containers"], *first["spec"].get("initContainers", [])):
-            self.memory.actuated[each["name"]] = inherit_limits(first, each)
+            self.memory.resize.actuated[each["name"]] = inherit_limits(first, each)
         for controller in ("cpu", "memory"):
             (root / controller).mkdir(exist_ok=True)
         write_pod_config(PARENT, build_resource_config(first), root)
@@ -92,7 +92,7 @@ class Resize:
 
     def conditions(self) -> dict[str, tuple[str, int]]:
         return {
-            each["type"]: (each.get("reason", ""), each["observedGeneration"]) for each in self.memory.resize_conditions
+            each["type"]: (each.get("reason", ""), each["observedGeneration"]) for each in self.memory.resize.conditions
         }
 
 
@@ -127,7 +127,7 @@ async def test_a_pod_level_resize_reaches_the_pod_and_containers_without_limits_
         ("main-10", 20_000, 128 * MI, wide),
     ]
     assert read_pod_config(PARENT, tmp_path) == wide
-    assert resize.memory.actuated_pod == at("200m", "128Mi") and resize.conditions() == {}
+    assert resize.memory.resize.actuated_pod == at("200m", "128Mi") and resize.conditions() == {}
     assert resize.memory.pod["spec"]["resources"] == at("200m", "128Mi")
 
 
@@ -190,11 +190,11 @@ async def test_a_pod_limit_below_what_the_pod_uses_is_an_error_of_the_resize_tha
 async def test_a_resize_that_the_runtime_refuses_is_an_error_and_tried_again(tmp_path: Path) -> None:
     resize = Resize(tmp_path, pod(limited()))
     resize.to(limited(cpu="200m"))
-    (started,) = resize.memory.resize_conditions
+    (started,) = resize.memory.resize.conditions
     started["lastTransitionTime"] = "2026-01-01T00:00:00Z"
     resize.runtime.refuses = "busy"
     await resize.apply(observed(running(limited())))
-    (failed,) = resize.memory.resize_conditions
+    (failed,) = resize.memory.resize.conditions
     assert (failed["reason"], failed["status"]) == ("Error", "True") and "busy" in failed["message"]
     assert failed["lastTransitionTime"] > started["lastTransitionTime"], "a new reason is a transition"
     resize.runtime.refuses = ""
@@ -225,8 +225,8 @@ def test_what_was_allocated_at_pod_level_survives_the_agent(tmp_path: Path) -> N
     resize = Resize(tmp_path, pod(container("main"), resources={"limits": {"cpu": "1"}}))
     resize.to(container("main"), resources={"limits": {"cpu": "2"}})
     again = PodMemory.from_document(json.loads(json.dumps(resize.memory.to_document())))
-    assert again is not None and again.allocated_pod == {"limits": {"cpu": "2"}}
-    assert again.actuated_pod == {"limits": {"cpu": "1"}}
+    assert again is not None and again.resize.allocated_pod == {"limits": {"cpu": "2"}}
+    assert again.resize.actuated_pod == {"limits": {"cpu": "1"}}
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from tests.unit.agent.worker.builders import PROBE, container, pod, sidecar
 from tests.unit.agent.worker.workerrig import Rig, WorkerRig, entry_of
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.runtime import RuntimeEvent, RuntimeServiceError
-from vk_provider.agent.worker import publisher
 from vk_provider.agent.worker.errors import InterruptedByStop
+from vk_provider.agent.worker.status import publisher
 from vk_provider.jsontypes import Json
 
 ANSWERLESS: Json = {**PROBE, "exec": {"command": ["probe"]}}

@@ -8,30 +8,30 @@ from pathlib import Path
 import pytest
 
 from tests.unit.agent.worker.builders import container, deleted, pod, sidecar
-from vk_provider.agent.worker.backoff import BackoffTable
-from vk_provider.agent.worker.eviction import find_exceeded_limit, has_local_storage_limit
-from vk_provider.agent.worker.httprequest import build_headers, build_url, resolve_port
-from vk_provider.agent.worker.memory import PodMemory
-from vk_provider.agent.worker.messages import read_log_end, read_termination_message
-from vk_provider.agent.worker.probes.schedule import ProbeCounter
-from vk_provider.agent.worker.pulling import format_duration
-from vk_provider.agent.worker.resize import (
-    decreasing_memory_limits,
-    find_misfit,
-    plan_resize,
-    refuse_memory_decrease,
-    with_allocated,
-)
-from vk_provider.agent.worker.sandbox import build_sandbox_config
-from vk_provider.agent.worker.spec import back_off_key
-from vk_provider.agent.worker.starter import find_thermal_throttles
-from vk_provider.agent.worker.termination import (
+from vk_provider.agent.worker.container.pulling import format_duration
+from vk_provider.agent.worker.container.starter import find_thermal_throttles
+from vk_provider.agent.worker.container.termination import (
     GracePeriod,
     TerminationOrder,
     kill_grace_s,
     pod_grace_s,
     stop_container,
 )
+from vk_provider.agent.worker.http.request import build_headers, build_url, resolve_port
+from vk_provider.agent.worker.memory import PodMemory
+from vk_provider.agent.worker.probes.schedule import ProbeCounter
+from vk_provider.agent.worker.rules.backoff import BackoffTable
+from vk_provider.agent.worker.rules.eviction import find_exceeded_limit, has_local_storage_limit
+from vk_provider.agent.worker.rules.resize import (
+    decreasing_memory_limits,
+    find_misfit,
+    plan_resize,
+    refuse_memory_decrease,
+    with_allocated,
+)
+from vk_provider.agent.worker.rules.spec import back_off_key
+from vk_provider.agent.worker.sandbox.config import build_sandbox_config
+from vk_provider.agent.worker.status.messages import read_log_end, read_termination_message
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.dns import DnsConfig
 

@@ -17,10 +17,12 @@ from vk_provider.agent.journal import Journal
 from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.runtime import ExecResult
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
-from vk_provider.agent.worker import cgroups, lifecycle, preparer, starter
+from vk_provider.agent.worker import lifecycle, preparer
+from vk_provider.agent.worker.container import starter, starts
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.podrun import PodRun
 from vk_provider.agent.worker.resizer import Resizer
+from vk_provider.agent.worker.sandbox import cgroups
 from vk_provider.jsontypes import Json
 from vk_provider.wire.session import NodeFacts, PodMessage
 
@@ -228,7 +230,8 @@ class WorkerRig:
 
     def __init__(self, pod: Json, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = Clock()
-        monkeypatch.setattr(lifecycle, "time", self.clock)
+        for module in (lifecycle, starts):
+            monkeypatch.setattr(module, "time", self.clock)
         monkeypatch.setattr(starter, "LEGACY_LOG_DIR", directory / "legacy")
         for module in (starter, preparer):
             monkeypatch.setattr(module, "log_directory", lambda _: str(directory / "logs"))

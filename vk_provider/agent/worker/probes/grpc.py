@@ -7,9 +7,9 @@ import asyncio
 from google.protobuf.message import DecodeError
 from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from vk_provider.agent.worker.httprequest import VERSION
+from vk_provider.agent.worker.http.request import VERSION
+from vk_provider.agent.worker.http.words import format_timeout, join_host_port
 from vk_provider.agent.worker.probes.grpc_call import CallError, GrpcConnection, connect
-from vk_provider.agent.worker.words import format_timeout, join_host_port
 
 USER_AGENT = f"kube-probe/{VERSION}"
 """What a server sees of a kubelet, before the text of the gRPC library itself."""

@@ -26,7 +26,7 @@ from h2.events import (
 )
 from h2.exceptions import H2Error
 
-from vk_provider.agent.worker.words import describe_os_error
+from vk_provider.agent.worker.http.words import describe_os_error
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.errors import AgentError
 from vk_provider.podmodel.fieldref import quote

@@ -8,8 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from vk_provider.agent.worker.core import ProbeResult, ProbeResults
-from vk_provider.agent.worker.observed import Observation, ObservedContainer, State
 from vk_provider.agent.worker.probes.probe import ProbeOutcome, Prober, ProbeTarget
 from vk_provider.agent.worker.probes.schedule import (
     INITIAL_RESULTS,
@@ -18,9 +16,11 @@ from vk_provider.agent.worker.probes.schedule import (
     ProbeSchedule,
     ProbeType,
 )
-from vk_provider.agent.worker.probes.worker import ProbeWorker
+from vk_provider.agent.worker.probes.worker import ContainerProbe, ProbeWorker
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.spec import ContainerRef, describe_pod, is_sidecar, iter_refs
+from vk_provider.agent.worker.rules.core import ProbeResult, ProbeResults
+from vk_provider.agent.worker.rules.observed import Observation, ObservedContainer, State
+from vk_provider.agent.worker.rules.spec import ContainerRef, describe_pod, is_sidecar, iter_refs
 from vk_provider.jsontypes import Json
 
 log = logging.getLogger(__name__)
@@ -124,12 +124,9 @@ class ProbeManager:
         now_s = asyncio.get_running_loop().time()
         age_s = time.time() - record.started_at_ns // 1_000_000_000
         worker = ProbeWorker(
-            kind,
-            probe,
-            target,
+            ContainerProbe(kind, probe, target, ref.field_path),
             schedule=ProbeSchedule(kind, probe, now_s - age_s, now_s),
             counter=counter,
-            field_path=ref.field_path,
             prober=_CountingProber(self._prober, self._counts, ref.name, kind.capitalize()),
             recorder=self._recorder,
             report=report,

@@ -8,9 +8,9 @@ from http import HTTPStatus
 from typing import Literal
 
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
-from vk_provider.agent.worker.httpget import HttpClient, HttpGetError
-from vk_provider.agent.worker.httprequest import OpaqueUrlError, build_headers, build_url, resolve_port
-from vk_provider.agent.worker.words import describe_dial_error, format_timeout
+from vk_provider.agent.worker.http.get import HttpClient, HttpGetError
+from vk_provider.agent.worker.http.request import OpaqueUrlError, build_headers, build_url, resolve_port
+from vk_provider.agent.worker.http.words import describe_dial_error, format_timeout
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.expansion import expand
 from vk_provider.podmodel.fieldref import quote

@@ -5,19 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from vk_provider import eventreasons
-from vk_provider.agent.worker.core import ProbeResult
 from vk_provider.agent.worker.probes.probe import ProbeOutcome, Prober, ProbeTarget
 from vk_provider.agent.worker.probes.schedule import ProbeCounter, ProbeSchedule, ProbeType, is_final
 from vk_provider.agent.worker.recorder import Recorder
+from vk_provider.agent.worker.rules.core import ProbeResult
 from vk_provider.jsontypes import Json
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class ContainerProbe:
+    """A probe of a container (one ID).
+
+    probe:      the API's Probe
+    field_path: of the container, for events
+    """
+
+    type: ProbeType
+    probe: Json
+    target: ProbeTarget
+    field_path: str
+
+
 class ProbeWorker:
-    """Probes one container (one ID) until it is cancelled, or until its result is final.
+    """Probes until it is cancelled, or until its result is final.
 
     schedule: on the clock of the event loop
     report:   called with every result that reached its threshold
@@ -25,23 +40,17 @@ class ProbeWorker:
 
     def __init__(
         self,
-        probe_type: ProbeType,
-        probe: Json,
-        target: ProbeTarget,
+        probe: ContainerProbe,
         *,
         schedule: ProbeSchedule,
         counter: ProbeCounter,
-        field_path: str,
         prober: Prober,
         recorder: Recorder,
         report: Callable[[ProbeResult], None],
     ) -> None:
-        self.probe_type = probe_type
         self._probe = probe
-        self._target = target
         self._schedule = schedule
         self._counter = counter
-        self._field_path = field_path
         self._prober = prober
         self._recorder = recorder
         self._report = report
@@ -69,9 +78,9 @@ class ProbeWorker:
     async def _run_once(self) -> bool:
         """Probe once; return whether the result is final."""
         try:
-            outcome = await self._prober.probe(self._probe, self._target)
+            outcome = await self._prober.probe(self._probe.probe, self._probe.target)
         except Exception:  # as in a kubelet, the worker continues: otherwise the container would never be probed again
-            log.exception("%s probe of container %s", self.probe_type, self._target.container["name"])
+            log.exception("%s probe of container %s", self._probe.type, self._probe.target.container["name"])
             return False
         self._record(outcome)
         if outcome.verdict == "error":
@@ -80,14 +89,14 @@ class ProbeWorker:
         if result is None:
             return False
         self._report(result)
-        return is_final(self.probe_type, result)
+        return is_final(self._probe.type, result)
 
     def _record(self, outcome: ProbeOutcome) -> None:
-        kind = self.probe_type.capitalize()
+        kind, field_path = self._probe.type.capitalize(), self._probe.field_path
         if outcome.verdict == "failure":
-            self._recorder.warn(eventreasons.UNHEALTHY, f"{kind} probe failed: {outcome.output}", self._field_path)
+            self._recorder.warn(eventreasons.UNHEALTHY, f"{kind} probe failed: {outcome.output}", field_path)
         elif outcome.verdict == "warning":
-            self._recorder.warn(eventreasons.PROBE_WARNING, f"{kind} probe warning: {outcome.output}", self._field_path)
+            self._recorder.warn(eventreasons.PROBE_WARNING, f"{kind} probe warning: {outcome.output}", field_path)
         elif outcome.verdict == "error":
             text = f"{kind} probe errored and resulted in {outcome.error_state} state: {outcome.output}"
-            self._recorder.warn(eventreasons.UNHEALTHY, text, self._field_path)
+            self._recorder.warn(eventreasons.UNHEALTHY, text, field_path)

@@ -1,0 +1,19 @@
+"""/exec/{namespace}/{pod}[/{uid}]/{container}."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from vk_provider.kubelet.api import KubeletApi
+from vk_provider.kubelet.streams.streaming import add_container_routes
+from vk_provider.wire import routes
+
+
+def add_routes(app: web.Application, api: KubeletApi) -> None:
+    add_container_routes(
+        app,
+        api,
+        "exec",
+        routes.EXEC,
+        lambda _, container: f'container not found ("{container}")',
+    )

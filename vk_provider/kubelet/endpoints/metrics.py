@@ -1,0 +1,39 @@
+"""/metrics: the provider's own metrics; /metrics/slis: its health checks as metrics."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from prometheus_client import disable_created_metrics, generate_latest
+
+from vk_provider.aiokit.exposition import CONTENT_TYPE, format_head
+from vk_provider.kubelet.api import KubeletApi
+from vk_provider.kubelet.endpoints.healthz import CHECKS
+
+HEALTHCHECK = (
+    "kubernetes_healthcheck",
+    "gauge",
+    "[STABLE] This metric records the result of a single healthcheck.",
+)
+disable_created_metrics()  # type: ignore[no-untyped-call]  # else one more series each, as for OpenMetrics
+
+
+def add_routes(app: web.Application, api: KubeletApi) -> None:
+    async def metrics(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=generate_latest(api.registry), headers={"Content-Type": CONTENT_TYPE})
+
+    async def slis(_: web.Request) -> web.StreamResponse:
+        return web.Response(
+            body=render_slis(api.component.is_healthy()).encode(), headers={"Content-Type": CONTENT_TYPE}
+        )
+
+    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/metrics/slis", slis)
+
+
+def render_slis(healthy: bool) -> str:
+    """kubernetes_healthcheck of every check of /healthz."""
+    lines = []
+    for check in CHECKS:
+        value = 1 if check != "syncloop" or healthy else 0
+        lines.append(f'{HEALTHCHECK[0]}{{name="{check}",type="healthz"}} {value}\n')
+    return format_head(*HEALTHCHECK) + "".join(lines)

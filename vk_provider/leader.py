@@ -1,0 +1,215 @@
+"""The second phase of the provider: what only one provider of the same Nodes may run at a time.
+
+It watches their pods, runs them, renews their Leases, serves their API and ends the instances that no pod claims.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+from vk_provider.agentclient.rotation import run_rotation
+from vk_provider.aiokit.stopsteps import StopSteps
+from vk_provider.aiokit.supervisor import Supervisor
+from vk_provider.cloud.base import Cloud, Instance
+from vk_provider.clouds import build_boot_data, registry_table
+from vk_provider.errors import CloudError
+from vk_provider.explaining.explainer import NetExplainer
+from vk_provider.explaining.sources import Sources
+from vk_provider.foundation import Foundation
+from vk_provider.inventory import Inventory, take_inventory
+from vk_provider.jsontypes import Json
+from vk_provider.kube.recorder import EventRecorder
+from vk_provider.kube.references import ReferenceStore
+from vk_provider.kubelet.provider import ClientCaSource
+from vk_provider.kubelet.server import HealthServer
+from vk_provider.kubelets import KubeletServers, find_client_ca
+from vk_provider.networking import Networking
+from vk_provider.node.controller import NodeController
+from vk_provider.node.heldleases import HeldLeases
+from vk_provider.node.podwatch import PodWatches
+from vk_provider.node.spec import NodeSpec
+from vk_provider.node_service import Nodes, NodeService, build_spec
+from vk_provider.pods.archive import ArchiveLimits, LogArchive
+from vk_provider.pods.build import build_controller
+from vk_provider.pods.controller import PodController
+from vk_provider.pods.metrics import PodMetrics
+from vk_provider.pods.source import ControllerPods
+from vk_provider.pods.sweep import OrphanSweep
+from vk_provider.preparing.build import Preparing
+from vk_provider.registry.client import RegistryClient
+from vk_provider.settings import PodSettings
+
+log = logging.getLogger(__name__)
+
+FLUSH_S = 3.0
+"""For events that wait when the provider stops."""
+
+
+async def build_leader(base: Foundation, supervisor: Supervisor, stops: StopSteps) -> Leader:
+    """Waits for the cloud, and holds the Leases of the Nodes that exist meanwhile. Raises BadStartError."""
+    settings, clients = base.settings, base.clients
+    leases = HeldLeases(supervisor, clients.leases, [node.name for node in settings.nodes])
+    stops.add("held Leases", leases.release)
+    inventory = await take_inventory(base.cloud, leases)
+    client_ca = find_client_ca(settings.kubelet.client_ca_file, clients.requests)
+    pem = await client_ca.load() if client_ca is not None else ""
+    return Leader(base, inventory, client_ca, pem)
+
+
+class Leader:
+    """Built at once, without I/O, then started.
+
+    client_ca:     where the signers of client certificates come from; None for nowhere
+    client_ca_pem: what it said
+    """
+
+    def __init__(
+        self, base: Foundation, inventory: Inventory, client_ca: ClientCaSource | None, client_ca_pem: str
+    ) -> None:
+        settings, client = base.settings, base.clients.requests
+        self._base, self._inventory, self._client_ca = base, inventory, client_ca
+        self.recorder = EventRecorder(client, busy=lambda: client.status_load.is_busy)
+        self.references = ReferenceStore(client, on_event=self.recorder.record)
+        self.networking = Networking(settings.cloud, client, self.references.services, base.registry, self.recorder)
+        self.nodes = Nodes()
+        self.archive = build_archive(settings.pods)
+        self._preparing = self._build_preparing()
+        metrics = PodMetrics(base.registry)
+        self.controller = self._build_controller(metrics)
+        names = [node.name for node in settings.nodes]
+        cloud = settings.cloud
+        self._sweep = OrphanSweep(
+            base.cloud, client, self.controller, set(names), metrics, cloud.orphan_sweep_s, cloud.orphan_min_age_s
+        )
+        self.watches = PodWatches(client, names, self._on_pod)
+        kubelet = settings.kubelet
+        self._health = HealthServer(kubelet.healthz_address, kubelet.healthz_port, lambda: self.watches.are_synced)
+        self._add_nodes(client_ca_pem)
+
+    def _build_controller(self, metrics: PodMetrics) -> PodController:
+        base = self._base
+        return build_controller(
+            settings=base.settings,
+            client=base.clients.requests,
+            cloud=base.cloud,
+            connector=base.connector,
+            references=self.references,
+            recorder=self.recorder,
+            archive=self.archive,
+            offerings=self._inventory.offerings,
+            runtime=self._inventory.runtime,
+            metrics=metrics,
+            nodes=self.nodes.find_object,
+            boot_data=lambda token: build_boot_data(base.settings, base.identity, token),
+            tables=self.networking.sources,
+            on_host_ports=self.networking.set_host_ports,
+            images=self._preparing.images,
+        )
+
+    def _build_preparing(self) -> Preparing:
+        base = self._base
+        return Preparing(
+            base.image_stores,
+            base.settings.images,
+            RegistryClient(registry_table(base.settings.registries)),
+            self.references,
+            base.registry,
+            lambda record, kind, reason, text: self.controller.executor.event(record, kind, reason, text),
+            lambda: list(self.controller.records.values()),
+        )
+
+    def _add_nodes(self, client_ca_pem: str) -> None:
+        base, settings, client = self._base, self._base.settings, self._base.clients.requests
+        records = self.controller.records
+        explainer = NetExplainer(
+            Sources(lambda: list(records.values()), self.networking, base.connector, client, settings.cluster)
+        )
+        pods = ControllerPods(self.controller, self.archive)
+        servers = KubeletServers(base, pods, explainer, lambda: self.watches.are_synced, client_ca_pem)
+        for node in settings.nodes:
+            spec = build_spec(node, settings.cloud, self._inventory.runtime)
+            self.networking.add_node(node, spec.internal_ips)
+            controller = self._build_node_controller(spec)
+            self.nodes.add(NodeService(spec, controller, servers.build(spec), settings.kubelet, client))
+
+    def _build_node_controller(self, spec: NodeSpec) -> NodeController:
+        name, clients = spec.name, self._base.clients
+        return NodeController(
+            clients.requests,
+            self.recorder,
+            spec,
+            (lambda: self.watches.find_problem(name, self.nodes.answering_since(name)),),
+            on_known=partial(self.controller.on_node_known, name),
+            leases=clients.leases,
+        )
+
+    def _on_pod(self, node: str, kind: str, pod: Json) -> None:
+        self.networking.on_pod(kind, pod)
+        self.controller.on_pod(node, kind, pod)
+
+    def _add_stops(self, supervisor: Supervisor, stops: StopSteps) -> None:
+        """Read from below: streams -> watches of pods -> work queues and status PATCHes -> events -> all other tasks,
+        the Nodes' Leases among them: a stop that takes its time must not make them NotReady."""
+        stops.add("tables of this machine", self.networking.close)
+        stops.add("prepared images", self._preparing.close)
+        stops.add("root tasks", supervisor.cancel, 10.0)
+        stops.add("events", lambda: self.recorder.flush(FLUSH_S))
+        stops.add("pods", self.controller.close, 10.0)
+        stops.add("watches of pods", lambda: self.watches.stop(supervisor))
+        stops.add("health server", self._health.stop, 3.0)
+        for node in self.nodes:
+            stops.add(f"kubelet API of {node.spec.name}", node.stop_server)
+
+    async def start(self, supervisor: Supervisor, stops: StopSteps) -> None:
+        """Ports -> pods listed -> adoption -> Nodes. Raises BadStartError."""
+        base = self._base
+        self._add_stops(supervisor, stops)
+        if self._client_ca is not None:
+            supervisor.start("CAs for client certificates", self._client_ca.run(self.nodes.reload_client_ca))
+        supervisor.start("events", self.recorder.run())
+        supervisor.start("references", self.references.run())
+        self.networking.start(supervisor)
+        # Before anything is changed: a second provider, started by mistake, must fail here and launch nothing.
+        for node in self.nodes:
+            await node.listen()
+        await self._health.start()
+        stops.add("notice", _announce_stop)
+        await self.watches.start(supervisor)
+        await end_surplus(base.cloud, self.controller.adopt(self._inventory.instances))
+        await self.archive.keep_only(self.controller.records)
+        supervisor.start("event loop watch", base.metrics.watch_loop())
+        supervisor.start("orphan sweep", self._sweep.run())
+        self._preparing.start(supervisor)
+        ttl_s = base.settings.identity.boot_secret_ttl_s
+        supervisor.start("identity rotation", run_rotation(base.identity, base.store, ttl_s))
+        for node in self.nodes:
+            await node.start(supervisor)
+
+
+def build_archive(settings: PodSettings) -> LogArchive:
+    """The logs of pods whose instances are gone."""
+    limits = ArchiveLimits(
+        settings.archive_bytes, settings.archive_pod_bytes, settings.archive_total_bytes, settings.archive_timeout_s
+    )
+    return LogArchive(settings.archive_dir, limits)
+
+
+async def end_surplus(cloud: Cloud, surplus: Sequence[Instance]) -> None:
+    """Terminate surplus instances; when the cloud fails, the orphan sweep finds them again."""
+    if not surplus:
+        return
+    names = ", ".join(instance.instance_id for instance in surplus)
+    log.warning("terminating surplus instances of pods that have one: %s", names)
+    try:
+        results = await cloud.terminate([instance.instance_id for instance in surplus])
+    except CloudError as error:
+        results = [error]
+    for failure in results:
+        if failure is not None:
+            log.warning("surplus instances are left to the orphan sweep: %s", failure)
+
+
+async def _announce_stop() -> None:
+    log.info("stopping; instances and their pods keep running, the next start adopts them")
