@@ -123,7 +123,10 @@ def _pull(order: BuildOrder, collection: Collection, target: Path, tree: Path) -
         with run_containerd(containerd, tree, work, _RESTRICTED) as address:
             ctr = [order.ctr_path, "--address", address, "--namespace", "k8s.io", "images"]
             for reference, digest in order.images:
-                run_command([*ctr, "pull", "--hosts-dir", str(directory), reference], timeout_s=_CTR_LIMIT_S)
+                # containerd 2 otherwise wants the manifests of all platforms of an index; CRI has not fetched them.
+                of_platform = ["--skip-metadata"] if order.version >= (2, 0) else []
+                pull = [*ctr, "pull", "--hosts-dir", str(directory), *of_platform, reference]
+                run_command(pull, timeout_s=_CTR_LIMIT_S)
                 _name_as_cri(ctr, reference, digest, collection)
 
 
