@@ -291,6 +291,29 @@ async def test_an_instance_that_starts_from_a_store_takes_no_room_for_its_images
         assert own_bytes(instance) - own_bytes(without) < OWN_BYTES, (own_bytes(instance), own_bytes(without))
 
 
+async def test_a_set_with_another_image_shares_the_layers_of_the_store_that_has_the_first(
+    cloud: LocalCloud, registry: PasswordRegistry
+) -> None:
+    image, other = make(), make_image([make_layer({"other": b"o"})], architecture=machine_architecture())
+    references = f"{registry.host}/team/app:1", f"{registry.host}/team/other:1"
+    registry.push("team/app", "1", image)
+    registry.push("team/other", "1", other)
+    first = await start(cloud, "first")
+    for reference in references:
+        await pull(cloud, first, reference)
+    store = await prepare(cloud, image, references[0], first)
+    pinned = [PinnedImage(references[0], image.digest), PinnedImage(references[1], other.digest)]
+    both = await cloud.image_stores.prepare(ImageSet.of(pinned), [first.instance_id], MAX_BYTES)
+    files = [path for path in cloud.config.stores_dir.glob("*/tree/*/snapshots/*/fs/large")]
+    assert len(files) == 2 and files[0].samefile(files[1])
+    second = await start(cloud, "second", both.handle)
+    assert set(references) <= set(images_in(cloud, second))
+    await cloud.image_stores.forget(store.handle)
+    third = await start(cloud, "third", both.handle)
+    look = f"mkdir /tmp/m && ctr -n k8s.io images mount {references[0]} /tmp/m >/dev/null && sha256sum /tmp/m/large"
+    assert inside(cloud, third.instance_id, look).split()[0] == hashlib.sha256(LARGE).hexdigest()
+
+
 async def test_stores_outlive_the_provider_and_share_content_with_each_other(
     cloud: LocalCloud, registry: PasswordRegistry
 ) -> None:

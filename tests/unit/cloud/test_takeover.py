@@ -186,7 +186,9 @@ def test_the_registry_of_a_builder_serves_what_was_taken_and_nothing_else(tmp_pa
 
 
 def test_an_order_survives_its_file() -> None:
-    order = BuildOrder("/c", "/ctr", (1, 6, 20), "/b", "/t", (("a:1", "sha256:0"),), ("/s",), ("/d",), ("/o",), 1, 2)
+    order = BuildOrder(
+        "/c", "/ctr", (1, 6, 20), "/b", "/p", "/t", (("a:1", "sha256:0"),), ("/s",), ("/d",), ("/o",), 1, 2
+    )
     assert BuildOrder.from_text(order.to_text()) == order
 
 

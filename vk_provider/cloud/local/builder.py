@@ -58,17 +58,19 @@ _RESTRICTED = ("--bounding-set=-mknod", "--inh-caps=-mknod")
 
 @dataclass(frozen=True, slots=True)
 class BuildOrder:
-    """base: directory of a shared root with what every instance has (tree, db); target: must not exist
-    images: (canonical reference, digest)
+    """base: directory of the shared root (tree, db) that the new one starts as: with what every instance has, or with
+    some of the set's images, too; plain: of the one with what every instance has; target: must not exist
+    images: what the base has not, (canonical reference, digest)
     stores, disks: see takeover.Sources
     others: roots of stores whose files are linked where the new one has the same content; nothing is taken from them
-    max_bytes: of the store beside the base; reserve_bytes: that must stay free on the disk
+    max_bytes: of the store beside `plain`; reserve_bytes: that must stay free on the disk
     """
 
     containerd_path: str
     ctr_path: str
     version: tuple[int, int, int]
     base: str
+    plain: str
     target: str
     images: tuple[tuple[str, str], ...]
     stores: tuple[str, ...]
@@ -90,7 +92,7 @@ class BuildOrder:
 
 
 def build(order: BuildOrder) -> int:
-    """Make `target`/tree and `target`/db; returns the bytes that they take beside the base's. Raises the errors of
+    """Make `target`/tree and `target`/db; returns the bytes that they take beside `plain`. Raises the errors of
     takeover, CommandError, OSError."""
     base, target = Path(order.base), Path(order.target)
     target.mkdir(parents=True)
@@ -104,7 +106,7 @@ def build(order: BuildOrder) -> int:
     set_databases_apart(tree, target / "db")
     _link_content(tree, [Path(path) for path in (*order.stores, *order.others)])
     shutil.rmtree(target / "blobs")
-    size = measure(target, base)
+    size = measure(target, Path(order.plain))
     if size > order.max_bytes:
         raise TooLargeError(f"{size} bytes unpacked, {order.max_bytes} are allowed")
     return size

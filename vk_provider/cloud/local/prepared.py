@@ -132,6 +132,8 @@ class LocalImageStores:
             with self._lock:
                 if (found := self._ready.get(handle)) is not None:
                     return found.store
+                pinned = list(self._ready)  # the builder links their files
+                self._pins.update(pinned)
             building = self._directory / _BUILDING
             try:
                 order = await asyncio.to_thread(self._order, images, sources, building, max_bytes)
@@ -141,14 +143,19 @@ class LocalImageStores:
             except OSError as error:
                 raise ImageStoreError(f"local cloud: images cannot be prepared: {error}") from None
             finally:
-                await asyncio.shield(asyncio.to_thread(self._clear, building))
+                await asyncio.shield(asyncio.to_thread(self._finish, building, pinned))
             with self._lock:
                 self._ready[handle] = ready
             return ready.store
 
     def _order(self, images: ImageSet, sources: Sequence[str], target: Path, max_bytes: int) -> BuildOrder:
         with self._lock:
-            others = [ready.images.path for ready in self._ready.values()]
+            known = list(self._ready.values())
+        others = [ready.images.path for ready in known]
+        # Layers that such a store has are neither unpacked nor on the disk a second time.
+        within = [ready for ready in known if set(ready.store.images.images) < set(images.images)]
+        start = max(within, key=lambda ready: len(ready.store.images.images), default=None)
+        had = start.store.images.images if start is not None else ()
         found = [self._instances / name for name in sources if Path(name).name == name]
         stores = [self._base.path, *(path for path in map(read_images_path, found) if path in others)]
         disks = [path / "disk" / "containerd" for path in found]
@@ -156,9 +163,10 @@ class LocalImageStores:
             containerd_path=self._containerd.path,
             ctr_path=self._containerd.ctr_path,
             version=self._containerd.version,
-            base=str(self._base.path.parent),
+            base=str((start.images if start is not None else self._base).path.parent),
+            plain=str(self._base.path.parent),
             target=str(target),
-            images=tuple((image.reference, image.digest) for image in images.images),
+            images=tuple((image.reference, image.digest) for image in images.images if image not in had),
             stores=tuple(map(str, stores)),
             disks=tuple(str(disk) for disk in disks if disk.is_dir() and not disk.is_symlink()),
             others=tuple(map(str, others)),
@@ -208,6 +216,13 @@ class LocalImageStores:
             return self._read(final)
         except (BadStartError, ValueError) as error:
             raise StoreRefusedError(f"local cloud: the prepared images cannot be used: {error}") from None
+
+    def _finish(self, building: Path, pinned: list[str]) -> None:
+        self._clear(building)
+        with self._lock:
+            self._pins.subtract(pinned)
+        if self._forgotten:
+            self._remove_unused()
 
     def _clear(self, building: Path) -> None:
         shutil.rmtree(building, ignore_errors=True)
