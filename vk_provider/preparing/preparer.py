@@ -10,6 +10,7 @@ from typing import Protocol
 
 from vk_provider import eventreasons
 from vk_provider.aiokit.backoff import Backoff
+from vk_provider.aiokit.guard import contained
 from vk_provider.cloud.imagestores import CorruptImageError, ImageStoreError, ImageStores, SourceLostError
 from vk_provider.errors import CloudError
 from vk_provider.imagesets.imageset import ImageSet
@@ -166,7 +167,7 @@ class ImagePreparer:
             self._changed.clear()
             wanted = self._sets.next_wanted(self._clock(), self._queued())
             if wanted is not None:
-                await self._prepare(wanted)
+                await self._try(wanted)
             await self._give_up()
             if wanted is None:
                 await self._wait()
@@ -200,6 +201,15 @@ class ImagePreparer:
             for record in self._records()
             if record.instance is None and record.exists and not record.deleting
         ]
+
+    async def _try(self, wanted: Wanted) -> None:
+        """A fault of one set is that set's: it is tried again later, as after a failure."""
+        is_done = False
+        with contained(f"the image set {wanted.images.key}"):
+            await self._prepare(wanted)
+            is_done = True
+        if not is_done:
+            self._sets.note_failure(wanted.images, self._clock())
 
     async def _prepare(self, wanted: Wanted) -> None:
         names = ", ".join(sorted(wanted.images.references))

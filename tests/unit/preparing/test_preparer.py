@@ -42,7 +42,7 @@ class Stores:
     def __init__(self) -> None:
         self.prepared: list[PreparedStore] = []
         self.asked: list[tuple[ImageSet, tuple[str, ...]]] = []
-        self.error: ImageStoreError | None = None
+        self.error: Exception | None = None
         self.changed = asyncio.Event()
 
     async def prepare(self, images: ImageSet, sources: Sequence[str], max_bytes: int) -> PreparedStore:
@@ -378,6 +378,16 @@ async def test_a_failure_is_told_on_the_pod_and_the_store_before_it_stays(world:
     await world.run_pod("third", TWO.digest)
     await world.prepare()
     assert await world.store_of() == "s3"
+
+
+async def test_a_fault_with_one_set_ends_nothing_but_its_own_preparation(world: World) -> None:
+    await world.run_pod("first")
+    world.stores.error = RuntimeError("a fault")
+    await world.prepare()
+    assert len(world.stores.asked) == 1 and await world.store_of() == ""
+    world.now += 60.0
+    await world.prepare()
+    assert await world.store_of() == "s2"
 
 
 async def test_a_pod_that_ended_before_its_images_were_taken_is_no_event(world: World) -> None:
