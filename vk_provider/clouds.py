@@ -10,6 +10,7 @@ from vk_provider.agentclient.https import HttpsConnector
 from vk_provider.agentclient.identity_store import ProviderIdentity
 from vk_provider.cloud.backend import CloudContext
 from vk_provider.cloud.base import Cloud
+from vk_provider.cloud.imagestores import ImageStores
 from vk_provider.errors import BadStartError
 from vk_provider.settings import RegistrySettings, Settings, find_backend
 from vk_provider.wire.bootdata import BootData
@@ -22,6 +23,12 @@ def create_backend(settings: Settings, identity: ProviderIdentity) -> tuple[Clou
     if backend.connect is not None:
         return cloud, backend.connect(cloud)
     return cloud, HttpsConnector(identity, settings.identity.certificate_ttl_s)
+
+
+def find_image_stores(settings: Settings, cloud: Cloud) -> ImageStores | None:
+    """The cloud's ability to have images ready, once it was started; None where it has none or none is wanted."""
+    backend, _ = find_backend(settings.cloud)
+    return backend.image_stores(cloud) if settings.images.prepare and backend.image_stores is not None else None
 
 
 def check_cloud(settings: Settings) -> Cloud:

@@ -23,6 +23,10 @@ allow more instance types, zones or capacity types."""
 FAILED_LAUNCH: Final = EventReason("FailedLaunch")
 """Warning, provider (vk-provider): a launch failed and is tried again, ever later. Do: act on the cloud's error in
 the message; a quota, a credential or the network."""
+IMAGES_NOT_PREPARED: Final = EventReason("ImagesNotPrepared")
+"""Warning, provider (vk-provider): the images that the pod has pulled could not be made ready for the pods that follow,
+which pull them, too. Do: read the message; free disk space, or raise
+images.max_bytes."""
 INSTANCE_REFUSED: Final = EventReason("InstanceRefused")
 """Warning, provider (vk-provider): the cloud refuses the request as such; the pod fails. Do: change what the message
 names, let the pod be created again."""

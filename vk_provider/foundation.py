@@ -16,8 +16,9 @@ from vk_provider.agentclient.identity_store import (
 )
 from vk_provider.aiokit.stopsteps import StopSteps
 from vk_provider.cloud.base import Cloud
+from vk_provider.cloud.imagestores import ImageStores
 from vk_provider.cloud.limits import LimitedCloud
-from vk_provider.clouds import create_backend
+from vk_provider.clouds import create_backend, find_image_stores
 from vk_provider.errors import BadStartError, KubeApiError
 from vk_provider.kube.client import KubeClient
 from vk_provider.metrics import ProcessMetrics
@@ -55,6 +56,7 @@ class Foundation:
     identity: ProviderIdentity
     cloud: Cloud
     connector: AgentConnector
+    image_stores: ImageStores | None = None
 
 
 async def prepare(settings: Settings, stops: StopSteps) -> Foundation:
@@ -72,7 +74,8 @@ async def prepare(settings: Settings, stops: StopSteps) -> Foundation:
     except OSError as error:
         raise BadStartError(f"the {cloud.name} cloud cannot start: {error}") from None
     measured = metrics.measure_cloud(LimitedCloud(cloud))
-    return Foundation(settings, metrics, registry, clients, store, identity, measured, connector)
+    image_stores = find_image_stores(settings, cloud)
+    return Foundation(settings, metrics, registry, clients, store, identity, measured, connector, image_stores)
 
 
 async def connect(settings: Settings, metrics: ProcessMetrics, stops: StopSteps) -> ApiClients:

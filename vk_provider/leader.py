@@ -11,7 +11,7 @@ from functools import partial
 from vk_provider.agentclient.rotation import run_rotation
 from vk_provider.aiokit.stopsteps import StopSteps
 from vk_provider.aiokit.supervisor import Supervisor
-from vk_provider.clouds import build_boot_data
+from vk_provider.clouds import build_boot_data, registry_table
 from vk_provider.explaining.explainer import NetExplainer
 from vk_provider.explaining.sources import Sources
 from vk_provider.foundation import Foundation
@@ -34,10 +34,13 @@ from vk_provider.node_service import Nodes, NodeService, build_spec
 from vk_provider.pods.archive import ArchiveLimits, LogArchive
 from vk_provider.pods.build import Cluster, Network, build_controller, build_room
 from vk_provider.pods.controller import PodController
+from vk_provider.pods.demands import PodDemands
 from vk_provider.pods.executor import Logs
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.source import ControllerPods
 from vk_provider.pods.witness import ApiWitness
+from vk_provider.preparing.build import Preparing
+from vk_provider.registry.client import RegistryClient
 from vk_provider.settings import PodSettings
 
 log = logging.getLogger(__name__)
@@ -74,6 +77,7 @@ class Leader:
         self.networking = Networking(settings.cloud, client, self.references.services, base.registry, self.recorder)
         self.nodes = Nodes()
         self.archive = build_archive(settings.pods)
+        self._preparing = self._build_preparing()
         metrics = InstanceMetrics(base.registry)
         self.room = self._build_room(metrics)
         self.controller = self._build_controller()
@@ -99,10 +103,22 @@ class Leader:
         return build_controller(
             base.settings,
             Cluster(base.clients.requests, self.references, self.recorder, self.nodes.find_object),
-            self.room,
+            PodDemands(self.room, self._preparing.images),
             Logs(self.archive, base.connector),
             Network(self.networking.sources, self.networking.set_host_ports),
             PodMetrics(base.registry),
+        )
+
+    def _build_preparing(self) -> Preparing:
+        base = self._base
+        return Preparing(
+            base.image_stores,
+            base.settings.images,
+            RegistryClient(registry_table(base.settings.registries)),
+            self.references,
+            base.registry,
+            lambda record, kind, reason, text: self.controller.executor.events.record(record, kind, reason, text),
+            lambda: list(self.controller.records.values()),
         )
 
     def _add_nodes(self, client_ca_pem: str) -> None:
@@ -138,6 +154,7 @@ class Leader:
         """Read from below: streams -> watches of pods -> work queues and status PATCHes -> events -> all other tasks,
         the Nodes' Leases among them: a stop that takes its time must not make them NotReady."""
         stops.add("tables of this machine", self.networking.close)
+        stops.add("prepared images", self._preparing.close)
         stops.add("root tasks", supervisor.cancel, 10.0)
         stops.add("events", lambda: self.recorder.flush(FLUSH_S))
         stops.add("pods", self.controller.close, 10.0)
@@ -166,6 +183,7 @@ class Leader:
         supervisor.start("event loop watch", base.metrics.watch_loop())
         supervisor.start("notices of the cloud", self.room.run())
         supervisor.start("orphan sweep", self._sweep.run())
+        self._preparing.start(supervisor)
         ttl_s = base.settings.identity.boot_secret_ttl_s
         supervisor.start("identity rotation", run_rotation(base.identity, base.store, ttl_s))
         for node in self.nodes:

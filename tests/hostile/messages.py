@@ -188,7 +188,14 @@ _STATS = {
 }
 _HELLO = hello("i-1", OWN_UID)
 _TABLES = {"type": "tables", "name": "services", "tables": {"services": "1::2"}, "error": "nft: no space"}
-_TEMPLATES: tuple[Json, ...] = (_STATUS, _EVENT, _STATS, _HELLO, _TABLES)
+_IMAGES = {
+    "type": "images",
+    "podUID": OWN_UID,
+    "images": [
+        {"image": "r.io/a/b:1", "digests": ["sha256:" + "0" * 64], "sizeBytes": 7, "pulled": True, "seconds": 0.5}
+    ],
+}
+_TEMPLATES: tuple[Json, ...] = (_STATUS, _EVENT, _STATS, _HELLO, _TABLES, _IMAGES)
 
 _HOSTILE_TEXTS = (
     "/etc/logrotate.d/evil",
@@ -300,7 +307,7 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-_KINDS = ("hello", "status", "event", "stats", "tables", "pod", "ack", "stop", "")
+_KINDS = ("hello", "status", "event", "stats", "tables", "images", "pod", "ack", "stop", "")
 _FIELDS = ("status", "finished", "pod", "node", "seq", "reason", "count", "message", "version")
 
 

@@ -26,11 +26,13 @@ from vk_provider.kubelet.endpoints.metrics_probes import render_probe_metrics
 from vk_provider.kubelet.endpoints.metrics_resource import render_resource_metrics
 from vk_provider.kubelet.endpoints.running_pods import build_running_pod
 from vk_provider.kubelet.samples import NodeSamples
+from vk_provider.podmodel.imagename import parse_image
 from vk_provider.pods.agent_report import accept_stats, accept_status
 from vk_provider.pods.metrics import TableMetrics
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.status_patch import build_status_patch, compute_desired, is_published, keep_transition_times
 from vk_provider.pods.tables import PodTables
+from vk_provider.preparing.preparer import by_reference
 from vk_provider.wire.inbound import WireError, decode_up
 from vk_provider.wire.session import StatsMessage
 from vk_provider.wire.tables import TablesMessage
@@ -78,6 +80,9 @@ def take(data: bytes) -> str:
             return "refused"
     elif message["type"] == "tables":
         judge_tables(message)
+    elif message["type"] == "images":
+        for reference, digests in by_reference(message).items():
+            assert parse_image(reference).canonical == reference and all(len(digest) == 71 for digest in digests)
     elif message["type"] == "event":
         assert "\n" not in message["reason"] and len(message["message"]) <= MAX_EVENT_TEXT
     return message["type"]

@@ -22,6 +22,7 @@ from vk_provider.kubelet.endpoints import metrics_cadvisor, metrics_probes, metr
 from vk_provider.kubelet.endpoints.metrics import render_slis
 from vk_provider.metrics import ProcessMetrics
 from vk_provider.pods.metrics import PodMetrics
+from vk_provider.preparing.metrics import ImageMetrics
 from vk_provider.routing.policies import PolicyRouting
 from vk_provider.routing.service import ServiceRouting
 from vk_provider.wire import routes
@@ -58,6 +59,7 @@ def _fill_registry() -> CollectorRegistry:
     registry, client = CollectorRegistry(), FakeClient()
     ProcessMetrics(registry)
     pods = PodMetrics(registry)
+    ImageMetrics(registry).follow(lambda: (), lambda: 0)
     pods.follow(dict, int)
     instances = InstanceMetrics(registry)
     instances.follow(dict, int, int)

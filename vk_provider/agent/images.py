@@ -94,11 +94,12 @@ def _image_spec(image: str) -> pb.ImageSpec:
 
 
 def _auth_config(credential: RegistryCredential) -> pb.AuthConfig:
+    """Without server_address, as from a kubelet (BasicDockerKeyring.Add): the credential was matched already, and
+    containerd takes it for no other host than a URL's, which the keys of a Secret rarely are."""
     return pb.AuthConfig(
         username=credential.username,
         password=credential.password,
         auth=credential.auth,
-        server_address=credential.server,
         identity_token=credential.identity_token,
         registry_token=credential.registry_token,
     )

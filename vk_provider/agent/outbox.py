@@ -1,4 +1,4 @@
-"""Messages for the provider until they are sent: newest status, events, newest stats.
+"""Messages for the provider until they are sent: newest status, images and stats, events.
 
 A session takes its messages from it. Events that are not acknowledged are also kept by an EventStore, so that they
 survive the agent with their sequence numbers. See wire.session for the messages and what is repeated when.
@@ -16,6 +16,7 @@ from typing import Protocol, cast
 
 from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
+from vk_provider.wire.images import ImagesMessage, ImageUse
 from vk_provider.wire.podstatus import PodStatus
 from vk_provider.wire.session import MAX_EVENT_COUNT, EventMessage, StatsMessage, StatusMessage
 from vk_provider.wire.tables import TablesMessage
@@ -59,12 +60,13 @@ class Outbox:
         self._status: StatusMessage | None = None
         self._stats: StatsMessage | None = None
         self._tables: dict[str, TablesMessage] = {}
+        self._images: ImagesMessage | None = None
         self._events: deque[EventMessage] = deque()
         self._unsent: dict[tuple[str, ...], EventMessage] = {}
         # The sequence also increases over a restart without kept events: microseconds are ahead of events.
         self._last_seq = time.time_ns() // 1000
         self._sent_seq = 0
-        self._status_due = self._stats_due = False
+        self._status_due = self._stats_due = self._images_due = False
         self._due = asyncio.Event()
         self.dropped_events = 0
         if store is not None:
@@ -124,6 +126,12 @@ class Outbox:
         self._tables[message.get("name", "")] = message
         self._due.set()
 
+    def send_images(self, pod_uid: str, images: list[ImageUse]) -> None:
+        """The images that the pod has so far; a list that was not sent yet is replaced."""
+        self._images = ImagesMessage(type="images", podUID=pod_uid, images=images)
+        self._images_due = True
+        self._due.set()
+
     def acknowledge(self, seq: int) -> None:
         """Forget the events up to `seq`."""
         before = len(self._events)
@@ -134,15 +142,16 @@ class Outbox:
             self._store.acknowledge(seq, self._events)
 
     def start_session(self) -> None:
-        """A new session begins: send it the newest status and stats and all unacknowledged events."""
+        """A new session begins: send it the newest status, stats and images, and all unacknowledged events."""
         self._sent_seq = 0
         self._status_due = self._status is not None
         self._stats_due = self._stats is not None
+        self._images_due = self._images is not None
         self._tables.clear()
         self._due.set()
 
     async def take(self) -> list[Json]:
-        """Wait for the next message to send, in the order tables, status, events, stats."""
+        """Wait for the next message to send, in the order tables, status, images, events, stats."""
         while True:
             await self._due.wait()
             self._due.clear()
@@ -155,10 +164,12 @@ class Outbox:
         self._tables.clear()
         if self._status_due and self._status is not None:
             messages.append(dict(self._status))
+        if self._images_due and self._images is not None:
+            messages.append(dict(self._images))
         messages += [dict(event) for event in self._events if event["seq"] > self._sent_seq]
         if self._stats_due and self._stats is not None:
             messages.append(dict(self._stats))
-        self._status_due = self._stats_due = False
+        self._status_due = self._stats_due = self._images_due = False
         if self._events:
             self._sent_seq = self._events[-1]["seq"]
         self._unsent.clear()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from vk_provider.cloud.base import Cloud
+from vk_provider.cloud.imagestores import ImageStores
 
 if TYPE_CHECKING:
     from vk_provider.agentclient.base import AgentConnector
@@ -42,6 +43,7 @@ class CloudBackend(Generic[SettingsT, CloudT]):
               machine for it unless a Node says so (services_here)
     gateway_name: where the provider's machine is the way out of the instances, so that it sees the replies to what it
               translates: the name of their network, which the tables there are named after. "" where it is not
+    image_stores: the cloud's ability to have images ready; None: instances pull all of theirs
     """
 
     name: str
@@ -51,3 +53,4 @@ class CloudBackend(Generic[SettingsT, CloudT]):
     connect: Callable[[CloudT], AgentConnector] | None = None
     has_machines: bool = True
     gateway_name: Callable[[SettingsT], str] = lambda settings: ""
+    image_stores: Callable[[CloudT], ImageStores] | None = None

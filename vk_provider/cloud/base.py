@@ -115,7 +115,8 @@ class LaunchRequest:
 
     client_token: idempotency token (<= 64 ASCII chars): however often it is used, no more than `count` instances come
                   of it, even after a crash between the call and its answer. With other parameters a used token is
-                  refused (CloudRequestError, EC2's IdempotentParameterMismatch), see cloud.parameters
+                  refused (CloudRequestError, EC2's IdempotentParameterMismatch), see cloud.parameters. image_store
+                  and TAG_GROUP are none of them: the instances of the first call, with its store, are the answer
     offerings:    ranked, the best first, at least one; each instance is of the first one that has capacity
     tags:         of all instances, complete; keys and values obey EC2's rules (see cloud.tags)
     user_data:    text for the instances, see wire.bootdata
@@ -123,6 +124,8 @@ class LaunchRequest:
     disk_bytes:   size of each instance's root disk
     shared_host_paths: directories that an instance shares with all instances of the same TAG_OWNER and TAG_NODE that
                   name the path, see Cloud.shares_host_paths
+    image_store:  handle of the prepared store that the instances start from, "" for none (cloud.imagestores). With a
+                  handle that is unknown by now they start without: their agents then pull
     """
 
     client_token: str
@@ -132,6 +135,7 @@ class LaunchRequest:
     count: int = 1
     disk_bytes: int = 20 * 2**30
     shared_host_paths: tuple[str, ...] = ()
+    image_store: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ from functools import lru_cache
 
 import orjson
 
-from vk_provider.cloud.base import LaunchRequest, Offering
+from vk_provider.cloud.base import TAG_GROUP, LaunchRequest, Offering
 from vk_provider.errors import CloudRequestError
 
 
 def digest_parameters(request: LaunchRequest) -> str:
-    """SHA-256 (hex) of a request without its client token."""
+    """SHA-256 (hex) of a request without its client token and its image store, which TAG_GROUP stands for, too."""
     parameters = [
-        dict(request.tags),
+        {name: value for name, value in request.tags.items() if name != TAG_GROUP},
         request.user_data,
         request.count,
         request.disk_bytes,

@@ -17,8 +17,8 @@ from vk_provider.wire.session import UpMessage
 @dataclass(slots=True, eq=False)
 class Demand:
     """One pod that waits for an instance. priority: of its PriorityClass; since: time.monotonic() of its bind; attempt:
-    number of the launch for this pod. The rest is written by `launches`; called_at: time.monotonic() of the first
-    call."""
+    number of the launch for this pod; image_store: handle of the prepared store that the pod may have, "" for none. The
+    rest is written by `launches`, and image_store for another try; called_at: time.monotonic() of the first call."""
 
     uid: str
     namespace: str
@@ -28,6 +28,7 @@ class Demand:
     attempt: int = 0
     priority: int = 0
     since: float = 0.0
+    image_store: str = ""
     called_at: float = 0.0
     group: Group | None = None
     backoff: Backoff = field(default_factory=lambda: Backoff(0.2, 30.0))
@@ -42,7 +43,8 @@ class Demand:
 class Group:
     """Demands that one launch request serves: equal in all that goes into it. Written by `launches`.
 
-    digest:    TAG_GROUP: of what was asked for, whatever is available at the moment
+    digest:    TAG_GROUP: of what was asked for, whatever is available at the moment, and of image_store: an instance
+               that has a store is for nobody who may not have it
     in_flight: instances asked for in calls whose outcome is not known yet
     keys:      under which `launches` finds it
     """
@@ -53,6 +55,7 @@ class Group:
     selection: Selection
     shared_host_paths: tuple[str, ...]
     digest: str
+    image_store: str = ""
     waiting: dict[str, Demand] = field(default_factory=dict)
     in_flight: int = 0
     keys: list[Any] = field(default_factory=list)
@@ -76,6 +79,9 @@ class PodSide(Protocol):
 
     def on_trouble(self, uid: str, event_type: str, reason: EventReason, message: str) -> None:
         """An event about the pod: it waits on."""
+
+    def choose_store(self, uid: str, before: str) -> str:
+        """Demand.image_store for another try; before: that of the last one, which the pod may have."""
 
     def claim(self, uid: str, owned: OwnedInstance) -> bool:
         """The agent of an instance that is nobody's says that it has this pod. True: it is that pod's."""

@@ -49,7 +49,7 @@ PER_POD_LABELS = frozenset(
 """Labels that each pod of a controller has for itself: as tags they would make every pod a group of its own."""
 _DEFAULT_PREFERENCES = Preferences()
 
-OnLaunched = Callable[[Sequence[OwnedInstance], Group], int]
+OnLaunched = Callable[[Sequence[OwnedInstance], LaunchCall], int]
 """Returns how many of them are used already: an earlier process has made the same call."""
 
 
@@ -94,7 +94,7 @@ class Launches:
         self._pumps: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
-        self.on_launched: OnLaunched = lambda brought, group: 0
+        self.on_launched: OnLaunched = lambda brought, call: 0
         self.spare: Callable[[str], int] = lambda digest: 0
         self.pods: PodSide
 
@@ -134,7 +134,7 @@ class Launches:
                 self.pods.on_refused(demand.uid, eventreasons.NO_FITTING_INSTANCE, selection.message)
             return None
         labels = demand.pod["metadata"].get("labels") or {}
-        key = (demand.node, demand.namespace, tuple(labels.items()), id(selection))
+        key = (demand.node, demand.namespace, tuple(labels.items()), demand.image_store, id(selection))
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = self._make_group(demand, selection, labels)
@@ -144,13 +144,13 @@ class Launches:
     def _make_group(self, demand: Demand, selection: Selection, labels: Mapping[str, str]) -> Group:
         shared = {name: value for name, value in sorted(labels.items()) if name not in PER_POD_LABELS}
         paths = self._rules.shared_host_paths.get(demand.node, ())
-        asked = repr((demand.node, demand.namespace, shared, paths, selection.asked))
+        asked = repr((demand.node, demand.namespace, shared, paths, demand.image_store, selection.asked))
         digest = hashlib.sha256(asked.encode()).hexdigest()[:20]
         known = self._by_digest.setdefault(digest, [])
         for group in known:
             if group.selection is selection:
                 return group  # the same but for labels of single pods
-        group = Group(demand.node, demand.namespace, shared, selection, paths, digest)
+        group = Group(demand.node, demand.namespace, shared, selection, paths, digest, demand.image_store)
         known.append(group)
         return group
 
@@ -281,7 +281,7 @@ class Launches:
             owned.handover_unknown = instance.launch_time < call.began - SETTLED_S
             brought.append(owned)
         if brought:
-            gone += self.on_launched(brought, call.group)
+            gone += self.on_launched(brought, call)
         self._serve_rest(call, answer, gone)
 
     def _serve_rest(self, call: LaunchCall, answer: LaunchAnswer, gone: int) -> None:
@@ -327,6 +327,7 @@ class Launches:
             self._timers.discard(timer)
             for demand in demands:
                 if self._is_waiting(demand) and demand.group is None:
+                    demand.image_store = self.pods.choose_store(demand.uid, demand.image_store)
                     self._enlist(demand)
 
         timer = asyncio.get_running_loop().call_later(delay_s, again)

@@ -3,7 +3,8 @@
 The token is derived from the whole request, the pods it is for and the attempt: equal requests have the same token, any
 difference (offerings, labels, generation of the boot secret, registries) makes another one. So a request that is
 repeated after a crash, for the same pods, returns the instances of the first one, and a changed request is never
-refused for a reused token. One boot secret is for all instances of a call: they are of one namespace and of equal pods.
+refused for a reused token. Only the prepared store is no part of it: which one fits changes with what others pull. One
+boot secret is for all instances of a call: they are of one namespace and of equal pods.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ def freeze_request(
         len(demands),
         selection.disk_bytes,
         group.shared_host_paths,
+        group.image_store,
     )
     token = _token(draft, demands, number)
     launch_id, user_data = boot_data(token)

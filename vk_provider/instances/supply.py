@@ -19,6 +19,7 @@ from vk_provider.instances.ends import Ends
 from vk_provider.instances.instance import OwnedInstance, Stage
 from vk_provider.instances.launches import Launches
 from vk_provider.instances.links import InstanceLinks
+from vk_provider.instances.request import LaunchCall
 from vk_provider.instances.table import InstanceTable
 from vk_provider.instances.tagging import Tagging
 
@@ -67,8 +68,9 @@ class Supply:
 
     # --- instances -----------------------------------------------------------------------------------------------
 
-    def _take_launched(self, brought: Sequence[OwnedInstance], group: Group) -> int:
-        """To those that are served first. One that is known already is here by a listing; see launches.OnLaunched."""
+    def _take_launched(self, brought: Sequence[OwnedInstance], call: LaunchCall) -> int:
+        """To those that are served first. One that is known already is here by a listing; see launches.OnLaunched. One
+        of another group has the store that an earlier process chose for the same pods: it is for none but them."""
         used, new = 0, []
         for owned in brought:
             if owned.instance_id in self._ends.known:
@@ -78,7 +80,9 @@ class Supply:
                 new.append(owned)
             else:
                 used += known.stage not in (Stage.BOOTING, Stage.IDLE)
-        for owned in self._give(new, group):
+        equal = [owned for owned in new if owned.group == call.group.digest]
+        others = [owned for owned in new if owned.group != call.group.digest]
+        for owned in self._give(others, call.group, call.demands) + self._give(equal, call.group):
             self._spare(owned)
         return used
 
@@ -91,13 +95,16 @@ class Supply:
             log.info("instance %s is not needed any more", owned.instance_id)
             self.end(owned, "unused")
 
-    def _give(self, instances: Sequence[OwnedInstance], group: Group) -> list[OwnedInstance]:
-        """Assign each to who is served first; returns those that nobody needs."""
+    def _give(
+        self, instances: Sequence[OwnedInstance], group: Group, among: Sequence[Demand] | None = None
+    ) -> list[OwnedInstance]:
+        """Assign each to who is served first, of the whole group or `among` some of it; returns those that nobody
+        needs."""
         left = list(instances)
-        if len(left) == 1 and (named := group.waiting.get(left[0].described.tags.get(TAG_POD_UID, ""))) is not None:
-            demands = [named, *group.ranked()]  # whose tags it has
-        else:
-            demands = group.ranked()
+        demands = list(among) if among is not None else group.ranked()
+        if len(left) == 1:
+            uid = left[0].described.tags.get(TAG_POD_UID, "")
+            demands.sort(key=lambda demand: demand.uid != uid)  # whose tags it has is first
         left.reverse()
         for demand in demands:
             if not left:

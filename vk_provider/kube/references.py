@@ -171,6 +171,23 @@ class ReferenceStore:
             record.plan_refresh(_ERROR_RETRY_S)
         return references
 
+    async def read_pull_secrets(self, pod: Json) -> dict[str, Json | None]:
+        """The pod's imagePullSecrets by name, from memory where they are followed; None for one that does not exist or
+        cannot be read now. The pod need not be subscribed."""
+        names = [entry["name"] for entry in pod["spec"].get("imagePullSecrets") or () if entry.get("name")]
+        metadata, found = pod["metadata"], dict.fromkeys(names)
+        keys = {name: (metadata["namespace"], name) for name in found}
+        holder = f"pull secrets of {metadata['uid']}"
+        self._secrets.hold(holder, set(keys.values()))
+        try:
+            for name, key in keys.items():
+                with contextlib.suppress(KubeApiError):
+                    item = self._secrets.peek(key) if self._secrets.is_read(key) else await self._secrets.fetch(key)
+                    found[name] = item
+        finally:
+            self._secrets.hold(holder, set())
+        return found
+
     def _record(self, pod: Json) -> PodSubscription:
         metadata = pod["metadata"]
         return self._records.setdefault(metadata["uid"], PodSubscription(metadata["namespace"]))

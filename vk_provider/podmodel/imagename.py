@@ -34,6 +34,11 @@ class ImageReference:
         """Domain and path, as credentials are matched against it."""
         return f"{self.domain}/{self.path}"
 
+    @property
+    def canonical(self) -> str:
+        """The one name that a runtime keeps the image under: with its digest, else with its tag or `:latest`."""
+        return f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag or 'latest'}"
+
 
 def parse_image(image: str) -> ImageReference:
     """Parse a reference as written by users; raises InvalidImageName with the kubelet's message."""

@@ -26,7 +26,7 @@ _DEFAULT_REGISTRY = "index.docker.io"
 
 @dataclass(frozen=True)
 class RegistryCredential:
-    """What CRI's AuthConfig takes. `server` is the entry's key; secrets never show in repr."""
+    """What CRI's AuthConfig takes, and `server`, the entry's key; secrets never show in repr."""
 
     username: str = ""
     password: str = field(default="", repr=False)

@@ -9,6 +9,7 @@ from functools import partial
 
 from vk_provider import eventreasons
 from vk_provider.agentclient.session import Slot
+from vk_provider.errors import AgentProtocolError
 from vk_provider.eventreasons import EventReason
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.pods.agent_events import AgentEvents
@@ -18,6 +19,7 @@ from vk_provider.pods.executor import PodExecutor
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.tables import PodTables
+from vk_provider.wire.images import IMAGES_FEATURE
 from vk_provider.wire.session import EventMessage, StatusMessage, UpMessage
 
 log = logging.getLogger(__name__)
@@ -68,6 +70,10 @@ class AgentSide:
         record = self._records.get(uid)
         if record is not None and record.is_wanting():
             self._event(record, event_type, reason, message)
+
+    def choose_store(self, uid: str, before: str) -> str:
+        record = self._records.get(uid)
+        return self._executor.demands.choose_again(record, before) if record is not None else ""
 
     def claim(self, uid: str, owned: OwnedInstance) -> bool:
         record = self._records.get(uid)
@@ -146,7 +152,8 @@ class AgentSide:
             self.receive(record, message)
 
     def receive(self, record: PodRecord, message: UpMessage) -> None:
-        """Handle an agent's message. Raises AgentProtocolError for a sample beyond the instance's capacity."""
+        """Handle an agent's message. Raises AgentProtocolError for a sample beyond the instance's capacity, and for
+        images that were not to be expected."""
         if message["type"] == "hello":
             self._tables.greet(record, message)
             self._wake(record.uid)  # the pod can be sent
@@ -158,6 +165,10 @@ class AgentSide:
             self._take_status(record, message)
         elif message["type"] == "event":
             self._relay_event(record, message)
+        elif message["type"] == "images":
+            if record.session is not None and not record.session.has(IMAGES_FEATURE):
+                raise AgentProtocolError("the agent tells images without having named that feature")
+            self._executor.demands.images.receive(record, message)
         elif record.instance is not None:
             capacity = self._executor.room.capacity_of(record.instance)
             record.report.sample(accept_stats(message, record.pod, record.instance, *capacity, time.time()))

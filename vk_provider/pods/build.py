@@ -16,6 +16,7 @@ from vk_provider.kube.references import ReferenceStore
 from vk_provider.pods.admission import features_of, parse_daemonsets
 from vk_provider.pods.agents import AgentSide
 from vk_provider.pods.controller import PodController
+from vk_provider.pods.demands import PodDemands
 from vk_provider.pods.events import PodEvents
 from vk_provider.pods.executor import ApiServer, Logs, PodExecutor
 from vk_provider.pods.gate import AdmissionGate
@@ -61,12 +62,13 @@ def build_room(settings: Settings, doors: Doors, boot_data: BootData, metrics: I
 def build_controller(
     settings: Settings,
     cluster: Cluster,
-    room: Instances,
+    demands: PodDemands,
     logs: Logs,
     network: Network,
     metrics: PodMetrics,
 ) -> PodController:
     """The controller, not started: it waits for `adopt`."""
+    room = demands.room
     events = PodEvents(cluster.recorder)
     shared_host_paths = {node.name: node.shared_host_paths for node in settings.nodes}
 
@@ -79,6 +81,7 @@ def build_controller(
             "clusterDomain": settings.cluster.domain,
             **({"sharedHostPaths": list(shared)} if shared else {}),
             "tables": tables.names(record),
+            **({"tellImages": True} if demands.images.tells else {}),
         }
 
     tables = PodTables(network.tables, events.record, metrics.tables, lambda: controller.records.values())
@@ -87,7 +90,7 @@ def build_controller(
 
     def build_executor(controller: PodController) -> PodExecutor:
         sender = PodSender(ReferenceResolver(cluster.references, controller.wake), node_facts)
-        return PodExecutor(api, gate, room, sender, logs, controller.forget)
+        return PodExecutor(api, gate, demands, sender, logs, controller.forget)
 
     def build_agents(controller: PodController) -> AgentSide:
         return AgentSide(controller.records, controller.executor, tables, metrics, controller.wake)

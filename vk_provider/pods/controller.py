@@ -209,7 +209,7 @@ class PodController:
         if not await self._workers.drain(flush_s):
             log.warning("%d pods were still being worked on at the stop", len(self._workers))
         await self._workers.close()
-        held = [record.reading.task for record in self.records.values()]
+        held = [task for record in self.records.values() for task in (record.reading.task, record.assignment.proof)]
         tasks = [task for task in held if task is not None]
         for task in (*tasks, *self._tasks):
             task.cancel()

@@ -11,14 +11,13 @@ from vk_provider import eventreasons
 from vk_provider.agentclient.base import AgentConnector
 from vk_provider.errors import AgentError, KubeApiError
 from vk_provider.eventreasons import EventReason
-from vk_provider.instances.demand import Demand
 from vk_provider.instances.instance import OwnedInstance
-from vk_provider.instances.room import Instances
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import pod_path
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.archive import LogArchive, UnsafeNameError
+from vk_provider.pods.demands import PodDemands
 from vk_provider.pods.events import COMPONENT, PodEvents
 from vk_provider.pods.gate import AdmissionGate
 from vk_provider.pods.provider_status import (
@@ -67,14 +66,14 @@ class PodExecutor:
         self,
         api: ApiServer,
         gate: AdmissionGate,
-        room: Instances,
+        demands: PodDemands,
         sender: PodSender,
         logs: Logs,
         forget: Callable[[PodRecord], None],
     ) -> None:
         self._api = api
         self.gate = gate
-        self.room = room
+        self.demands, self.room = demands, demands.room
         self.sender = sender
         self._logs = logs
         self._forget = forget
@@ -133,34 +132,15 @@ class PodExecutor:
             note_held(record, record.pod)
         record.report.conclude(status)
         record.publication.set_restoring(False)
-        self._withdraw(record)
-
-    def _withdraw(self, record: PodRecord) -> None:
-        if record.assignment.demand is not None:
-            record.assignment.give_up()
-            self.room.supply.withdraw(record.uid)
+        self.demands.withdraw(record)
 
     async def launch(self, record: PodRecord) -> None:
         """Wait for an instance: agents.AgentSide is told of it, and wakes the worker."""
-        if record.assignment.demand is not None or not record.is_wanting():
-            return
-        spec = record.pod["spec"]
-        demand = Demand(
-            record.uid,
-            record.namespace,
-            record.name,
-            record.node,
-            record.pod,
-            record.assignment.attempt,
-            int(spec.get("priority") or 0),
-            record.bound_at,
-        )
-        record.assignment.wait(demand)
-        self.room.supply.acquire(demand)
+        self.demands.join(record)
 
     def give(self, record: PodRecord, owned: OwnedInstance) -> None:
         """An instance that an earlier process has given to the pod."""
-        self._withdraw(record)
+        self.demands.withdraw(record)
         record.admission.admit()
         record.assignment.take(owned)
         if record.first.ended is None:
@@ -273,7 +253,7 @@ class PodExecutor:
         )
 
     async def forget(self, record: PodRecord) -> None:
-        self._withdraw(record)
+        self.demands.leave(record)
         if record.owned is not None and not record.owned.ended:
             self.room.forget_lost(record.owned)  # it has ended by itself
         self.sender.release(record)

@@ -60,15 +60,28 @@ class Admission:
 class Assignment:
     """The pod's instance: waited for, or assigned; at most one at a time.
 
+    proof:   asks whether the pod may have the prepared store that would fit; `demand` follows
     demand:  the pod waits for an instance
     message: why this instance, for a condition
     attempt: number of the launch for this pod; a failed boot is followed by the next attempt
     """
 
     owned: OwnedInstance | None = None
+    proof: asyncio.Task[None] | None = None
     demand: Demand | None = None
     message: str = ""
     attempt: int = 0
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether an instance is on its way, or will be asked for."""
+        return self.demand is not None or self.proof is not None
+
+    def prove(self, proof: asyncio.Task[None]) -> None:
+        self.proof = proof
+
+    def end_proof(self) -> None:
+        self.proof = None
 
     def wait(self, demand: Demand) -> None:
         self.demand = demand
@@ -80,7 +93,9 @@ class Assignment:
 
     def give_up(self) -> None:
         """No instance is waited for any more."""
-        self.demand = None
+        if self.proof is not None:
+            self.proof.cancel()
+        self.demand = self.proof = None
 
     def take(self, owned: OwnedInstance, message: str = "") -> None:
         self.owned, self.demand = owned, None

@@ -42,7 +42,7 @@ def compute_state(record: PodRecord, now: float, agent_grace_s: float, *, node_k
         node_known=node_known,
         admitted=record.admission.admitted or owned is not None,
         held=bool(record.admission.hold),
-        launching=record.assignment.demand is not None,
+        launching=record.assignment.is_wanted,
         has_instance=record.has_instance,
         lost=bool(record.loss),
         boot_failed=bool(record.boot_failed),

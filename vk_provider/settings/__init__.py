@@ -2,7 +2,7 @@
 
 Every table of the file is a dataclass; every key a field of the same name, explained in the class:
 
-    provider  Settings (the whole file), [identity], [pods], [logs]
+    provider  Settings (the whole file), [identity], [pods], [images], [logs]
     cluster   [cluster], [[registries]]
     node      [[nodes]], [[nodes.taints]]
     cloud     [cloud]; the table of a backend, [cloud.<name>], is a class of its own: cloud.local.settings,
@@ -19,7 +19,7 @@ from vk_provider.settings.cluster import ClusterSettings, RegistrySettings
 from vk_provider.settings.kubelet import CLUSTER_CA, KubeletSettings
 from vk_provider.settings.loader import ENVIRONMENT_PREFIX, load_settings
 from vk_provider.settings.node import NodeSettings, TaintSettings
-from vk_provider.settings.provider import IdentitySettings, LogSettings, PodSettings, Settings
+from vk_provider.settings.provider import IdentitySettings, ImageSettings, LogSettings, PodSettings, Settings
 
 __all__ = [
     "CLUSTER_CA",
@@ -27,6 +27,7 @@ __all__ = [
     "CloudSettings",
     "ClusterSettings",
     "IdentitySettings",
+    "ImageSettings",
     "KubeletSettings",
     "LogSettings",
     "NodeSettings",

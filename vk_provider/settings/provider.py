@@ -52,6 +52,22 @@ class PodSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageSettings:
+    """Images that pods have used are kept ready, so that the instances of later pods have them when they start; only on
+    clouds that can do so, and only for pods that may pull them. What every instance has from the beginning is a setting
+    of its cloud (cloud.local.preload).
+
+    prepare:   false: every instance pulls its images itself
+    max_bytes: of all prepared stores together; the least recently used one is removed first
+    max_age_s: that a store is kept after its last use
+    """
+
+    prepare: bool = True
+    max_bytes: PositiveInt = 20 * 2**30
+    max_age_s: PositiveFloat = 7 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """The provider's own log, on standard error.
 
@@ -71,5 +87,6 @@ class Settings:
     kubelet: KubeletSettings = field(default_factory=KubeletSettings)
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     pods: PodSettings = field(default_factory=PodSettings)
+    images: ImageSettings = field(default_factory=ImageSettings)
     logs: LogSettings = field(default_factory=LogSettings)
     registries: tuple[RegistrySettings, ...] = ()

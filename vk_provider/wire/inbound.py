@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import msgspec
 
+from vk_provider.wire.images import ImagesMessage
 from vk_provider.wire.session import (
     MAX_UP_BYTES,
     EventMessage,
@@ -39,6 +40,7 @@ _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
     "event": msgspec.json.Decoder(EventMessage),
     "stats": msgspec.json.Decoder(StatsMessage),
     "tables": msgspec.json.Decoder(TablesMessage),
+    "images": msgspec.json.Decoder(ImagesMessage),
 }
 _TABLES_ANSWER = msgspec.json.Decoder(TablesAnswer)
 

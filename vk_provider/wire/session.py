@@ -7,7 +7,7 @@ state. After a reconnect both sides simply send their newest state again; only e
 repeated until acknowledged.
 
 Down (provider -> agent): pod, references, services, stop, ack; table (wire.tables).
-Up (agent -> provider):   hello, status, event, stats; tables (wire.tables).
+Up (agent -> provider):   hello, status, event, stats; tables (wire.tables); images (wire.images).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Annotated, Literal, NotRequired, TypedDict
 from msgspec import Meta
 
 from vk_provider.jsontypes import Json
+from vk_provider.wire.images import IMAGES_FEATURE, ImagesMessage
 from vk_provider.wire.podstats import CadvisorContainer, NodeStats, PodStats, ProbeCount
 from vk_provider.wire.podstatus import PodStatus
 from vk_provider.wire.tables import TableName, TablesMessage, TableStates
@@ -30,7 +31,7 @@ MAX_EVENT_COUNT = 1_000_000
 """Limit of the occurrences that one event message counts."""
 SERVICES_FEATURE = "services"
 """In the greeting of an agent that takes Services apart from the references; others have them in `references`."""
-FEATURES: tuple[str, ...] = (SERVICES_FEATURE,)
+FEATURES: tuple[str, ...] = (SERVICES_FEATURE, IMAGES_FEATURE)
 """Features of this agent beyond its wire version, sent in its greeting."""
 
 
@@ -69,6 +70,7 @@ class NodeFacts(TypedDict):
     allocatable: the Node's allocatable resources, as quantities {"cpu": "2", "memory": "4Gi"}: this instance's
     sharedHostPaths: directories of the instance that other pods of the Node write, too
     tables:      the tables that are sent to this instance: no container starts before each was in force once
+    tellImages:  the provider takes ImagesMessage
     """
 
     name: str
@@ -77,6 +79,7 @@ class NodeFacts(TypedDict):
     clusterDomain: str
     sharedHostPaths: NotRequired[list[str]]
     tables: NotRequired[list[TableName]]
+    tellImages: NotRequired[bool]
 
 
 class PodMessage(TypedDict):
@@ -183,7 +186,7 @@ class StatsMessage(TypedDict):
     probes: NotRequired[Annotated[list[ProbeCount], Meta(max_length=8192)]]
 
 
-UpMessage = HelloMessage | StatusMessage | EventMessage | StatsMessage | TablesMessage
+UpMessage = HelloMessage | StatusMessage | EventMessage | StatsMessage | TablesMessage | ImagesMessage
 
 
 def token_key(audience: str, expiration_seconds: int) -> str:

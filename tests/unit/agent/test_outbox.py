@@ -11,6 +11,7 @@ import pytest
 
 from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.worker.recorder import Recorder
+from vk_provider.wire.images import ImageUse
 from vk_provider.wire.inbound import decode_up
 from vk_provider.wire.session import StatsMessage
 from vk_provider.wire.tables import TablesMessage
@@ -75,6 +76,19 @@ async def test_a_new_session_gets_the_newest_state_and_unacknowledged_events_aga
     outbox.acknowledge(first[3]["seq"])
     outbox.start_session()
     assert shown(await outbox.take()) == ["status Running"]
+
+
+async def test_the_newest_list_of_images_is_sent_before_events_and_again_to_a_new_session():
+    outbox = make()
+    outbox.start_session()
+    outbox.send_images("u", [])
+    outbox.send_event("u", "Normal", "Pulled", "pulled")
+    outbox.send_images("u", [ImageUse(image="a:1", digests=[], sizeBytes=1, pulled=True, seconds=0.5)])
+    images, event = await outbox.take()
+    assert event["type"] == "event"
+    assert decode_up(orjson.dumps(images)) == images and [use["image"] for use in images["images"]] == ["a:1"]
+    outbox.start_session()
+    assert [message["type"] for message in await outbox.take()] == ["images", "event"]
 
 
 async def test_take_waits_until_something_is_due():

@@ -26,10 +26,12 @@ from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup
 from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.command import CommandError
 from vk_provider.cloud.local.config import LocalCloudConfig
+from vk_provider.cloud.local.containerd import Containerd
 from vk_provider.cloud.local.golden import GoldenRoot
 from vk_provider.cloud.local.images import SharedImages, share_images
 from vk_provider.cloud.local.launcher import Launcher
 from vk_provider.cloud.local.limit import InstanceLimit, compute_instance_limit
+from vk_provider.cloud.local.prepared import LocalImageStores
 from vk_provider.cloud.local.source_guard import SourceGuard
 from vk_provider.cloud.local.spare import SpareRoots
 from vk_provider.cloud.local.store import InstanceRecord, InstanceStore
@@ -110,6 +112,9 @@ async def cloud(
         {},
     )
     found._spares = SpareRoots(root, config.root / "spare", 0)
+    found._image_stores = LocalImageStores(
+        config.stores_dir, config.instances_dir, root, Containerd("/c", "/ctr", (1, 6, 20))
+    )
     found._launcher = NoLauncher()
     stand_apart(monkeypatch)
     yield found
@@ -437,9 +442,9 @@ IMPORTER = """
 import os, sys, time
 from pathlib import Path
 from vk_provider.cloud.local.containerd import Containerd
-from vk_provider.cloud.local.golden import _run_containerd
+from vk_provider.cloud.local.golden import run_containerd
 work = Path(sys.argv[1])
-with _run_containerd(Containerd(str(work / "containerd"), "ctr", (1, 6, 20)), work / "root", work):
+with run_containerd(Containerd(str(work / "containerd"), "ctr", (1, 6, 20)), work / "root", work):
     print((work / "pid").read_text(), flush=True)
     time.sleep(60)
 """

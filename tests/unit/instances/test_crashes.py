@@ -99,7 +99,7 @@ async def test_after_the_call_and_before_its_answer(world: World) -> None:
 
 
 async def test_after_the_answer_and_before_the_assignment(world: World) -> None:
-    world.room.launches.on_launched = lambda brought, group: 0
+    world.room.launches.on_launched = lambda brought, call: 0
     pods = add_two(world)
     await world.until(lambda: len(world.live()) == 2)
     await world.crash()

@@ -23,8 +23,9 @@ from vk_provider.cloud.base import (
     Offering,
 )
 from vk_provider.cloud.limits import CallLimits, LimitedCloud
+from vk_provider.cloud.parameters import check_same_parameters, digest_parameters
 from vk_provider.cloud.simulated.cloud import SimulationConfig
-from vk_provider.errors import CloudError, CloudQuotaError
+from vk_provider.errors import CloudError, CloudQuotaError, CloudRequestError
 from vk_provider.instances import table
 from vk_provider.instances.demand import Demand, Group
 from vk_provider.instances.request import freeze_request
@@ -51,9 +52,9 @@ def demand_of(uid: str, attempt: int = 0) -> Demand:
 
 
 def request_of(
-    uids: tuple[str, ...], attempt: int, offering: Offering, label: str = "a", told: str = "boot"
+    uids: tuple[str, ...], attempt: int, offering: Offering, label: str = "a", told: str = "boot", store: str = ""
 ) -> LaunchRequest:
-    group = Group(NODE, "d", {"app": label}, Selection(offering, (), 1 << 30, ""), (), "digest")
+    group = Group(NODE, "d", {"app": label}, Selection(offering, (), 1 << 30, ""), (), f"digest{store}", store)
     demands = [demand_of(uid, attempt) for uid in uids]
     return freeze_request(group, demands, OWNER, lambda token: (f"g-{told}/{token}", f"{told} {token}"))
 
@@ -67,6 +68,17 @@ def test_a_token_is_short_ascii_and_stands_for_everything_in_its_request() -> No
     assert all(len(token) <= 64 and token.isascii() for token in tokens)
     assert request_of(*variants[0]) == requests[0], "what is equal is the same launch, also after a restart"
     assert request_of(UIDS[::-1], 0, OFFERINGS[0]) == request_of(UIDS, 0, OFFERINGS[0]), "in whatever order"
+
+
+def test_the_store_is_no_part_of_the_client_token() -> None:
+    first, second = (request_of(UIDS, 0, OFFERINGS[0], store=store) for store in ("s1", ""))
+    assert (first.image_store, second.image_store) == ("s1", "")
+    assert first.tags[TAG_GROUP] != second.tags[TAG_GROUP]
+    assert first.client_token == second.client_token
+    check_same_parameters(second, digest_parameters(first))
+    other = replace(second, tags={**second.tags, "pod/app": "b"})
+    with pytest.raises(CloudRequestError, match="IdempotentParameterMismatch"):
+        check_same_parameters(other, digest_parameters(first))
 
 
 def test_the_tag_and_the_user_data_of_a_launch_name_its_token() -> None:

@@ -155,7 +155,7 @@ async def test_an_instance_whose_pod_went_before_it_was_used_serves_the_next_one
 
 
 async def test_an_idle_instance_that_nobody_needs_is_ended_after_two_sightings(world: World) -> None:
-    world.room.launches.on_launched = lambda brought, group: 0
+    world.room.launches.on_launched = lambda brought, call: 0
     pods = [world.api.add(world.pod()) for _ in range(2)]
     await world.until(lambda: len(world.live()) == 2)
     await world.crash()

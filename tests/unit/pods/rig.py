@@ -26,7 +26,9 @@ from vk_provider.jsontypes import Json
 from vk_provider.pods.archive import ArchiveLimits, LogArchive
 from vk_provider.pods.build import Cluster, Network, build_controller, build_room
 from vk_provider.pods.controller import PodController
+from vk_provider.pods.demands import PodDemands
 from vk_provider.pods.executor import Logs
+from vk_provider.pods.images import NoImages, PodImages
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import PodRecord
 from vk_provider.serviceproxy.hostport import HostPort
@@ -187,6 +189,7 @@ class World:
         self.tables: list[TableSource] = []
         self.host_ports: list[tuple[str, str, tuple[HostPort, ...]]] = []
         self.node: Json | None = {"metadata": {"labels": {}}, "status": {"allocatable": {"cpu": "100", "pods": "50"}}}
+        self.images: PodImages = NoImages()
         self.controller: PodController
         self.room: Instances
         self.runtime = InstanceRuntime("containerd", "1.6.20")
@@ -214,7 +217,7 @@ class World:
         self.controller = build_controller(
             settings,
             Cluster(self.api, self.references, self.recorder, lambda name: self.node),  # type: ignore[arg-type]
-            self.room,
+            PodDemands(self.room, self.images),
             Logs(self.archive, self.connector),
             Network(
                 lambda record: self.tables,

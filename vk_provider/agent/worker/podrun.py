@@ -19,6 +19,7 @@ from vk_provider.agent.runtime import ContainerRuntime, RuntimeEvent, RuntimeSer
 from vk_provider.agent.volumes.errors import VolumeError
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
 from vk_provider.agent.worker.container.hooks import HookRunner
+from vk_provider.agent.worker.container.imageuse import ImageTeller
 from vk_provider.agent.worker.container.killer import ContainerKiller
 from vk_provider.agent.worker.container.pulling import ImagePuller
 from vk_provider.agent.worker.container.starter import ContainerStarter
@@ -79,7 +80,7 @@ class PodRun:
         hooks = HookRunner(runtime, self._http, recorder)
         self._observer = observer = Observer(runtime, memory.uid)
         self._probes = probes = ProbeManager(Prober(runtime, self._http), recorder, self._look_again)
-        self._puller = ImagePuller(images, recorder)
+        self._puller = ImagePuller(images, recorder, ImageTeller(outbox, memory).tell)
         self._killer = killer = ContainerKiller(runtime, hooks, own, facts)
         self._publisher = publisher = StatusPublisher(
             memory, facts, observer, probes, outbox, self._save, recursive_read_only=volumes.recursive_read_only

@@ -24,4 +24,5 @@ BACKEND = CloudBackend(
     create=_create,
     check=find_problem,
     gateway_name=lambda settings: settings.name,
+    image_stores=lambda cloud: cloud.image_stores,
 )

@@ -18,6 +18,7 @@ from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.config import LocalCloudConfig, default_cache_dir
 from vk_provider.cloud.local.containerd import find_containerd
 from vk_provider.cloud.local.golden import ensure_golden
+from vk_provider.cloud.local.prepared import remove_work
 from vk_provider.cloud.local.settings import DEFAULT_STATE_DIR
 from vk_provider.cloud.local.shared import remove_shared
 from vk_provider.cloud.local.template import check_machine, golden_directory
@@ -104,6 +105,7 @@ def _remove(config: LocalCloudConfig) -> None:
     if not group.remove():
         raise CloudError(f"local cloud: control group {config.cgroup} is still busy")
     remove_shared(config)
+    remove_work(config.stores_dir)
     shutil.rmtree(config.root, ignore_errors=True)
     try:
         Path(config.state_dir).rmdir()

@@ -15,6 +15,8 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from vk_provider.cloud.base import (
     TAG_OWNER,
@@ -32,9 +34,11 @@ from vk_provider.cloud.base import (
 from vk_provider.cloud.local import boot, catalog, cgroup, network, services, userns
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.local.containerd import require_programs
+from vk_provider.cloud.local.images import SharedImages
 from vk_provider.cloud.local.ipv6 import translate
 from vk_provider.cloud.local.launcher import Launcher
 from vk_provider.cloud.local.limit import InstanceLimit, find_instance_limit
+from vk_provider.cloud.local.prepared import LocalImageStores
 from vk_provider.cloud.local.process import end_process
 from vk_provider.cloud.local.shared import check_shared, share_directories
 from vk_provider.cloud.local.source_guard import SourceGuard
@@ -79,6 +83,7 @@ class LocalCloud:
         self._launches: set[asyncio.Task[_Member]] = set()
         self._offerings: list[Offering] = []
         self._spares: SpareRoots | None = None
+        self._image_stores: LocalImageStores | None = None
         self._template: boot.BootSpec | None = None
         self._hierarchies: tuple[cgroup.Hierarchy, ...] = ()
         self._runtime: InstanceRuntime | None = None
@@ -117,9 +122,20 @@ class LocalCloud:
             )
         self._spares = SpareRoots(shared.images, self.config.root / "spare", self.config.launch_concurrency)
         self._spares.refill()
+        self._image_stores = LocalImageStores(
+            self.config.stores_dir, self.config.instances_dir, shared.images, shared.containerd
+        )
+        await asyncio.to_thread(self._image_stores.load)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self._offerings = catalog.build_offerings(catalog.machine_architecture(), memory)
         await self._recover()
+
+    @property
+    def image_stores(self) -> LocalImageStores:
+        """Known from `start` on. Raises CloudError before."""
+        if self._image_stores is None:
+            raise CloudError("local cloud: not started")
+        return self._image_stores
 
     async def _recover(self) -> None:
         """Continue where an earlier process was killed: finish accepted launches, drop incomplete claims."""
@@ -252,6 +268,7 @@ class LocalCloud:
             ipv6_subnet=self.config.ipv6_subnet,
             primary_ipv6=self._to_ipv6(primary_ip),
             pod_ipv6=self._to_ipv6(pod_ip),
+            image_store=request.image_store,
         )
         try:
             self._store.save_user_data(instance_id, request.user_data)
@@ -275,13 +292,27 @@ class LocalCloud:
         disk = directory / "disk"
         for name in boot.DISK_DIRECTORIES:
             (disk / name).mkdir(parents=True, exist_ok=True, mode=0o755)
-        shutil.rmtree(disk / "containerd")
-        self._spares.take(disk / "containerd")
+        with self.image_stores.use(record.image_store) as images:
+            self._take_root(images, disk / "containerd")
+            self._write_boot(record, directory, images)
+
+    def _take_root(self, images: SharedImages, target: Path) -> None:
+        assert self._spares is not None
+        shutil.rmtree(target)
+        if images is self._spares.images:
+            self._spares.take(target)
+        else:
+            images.make_root(target)
+
+    def _write_boot(self, record: InstanceRecord, directory: Path, images: SharedImages) -> None:
+        assert self._template is not None
+        disk = directory / "disk"
         (disk / "log" / "pods").mkdir(exist_ok=True)
         (disk / "log" / "containers").mkdir(exist_ok=True)
         group = self._cgroup(record)
         group.create(record.memory_bytes)
-        spec = boot.fill(self._template, record, str(directory), group, share_directories(self.config, record))
+        template = replace(self._template, images=str(images.path), image_binds=images.binds)
+        spec = boot.fill(template, record, str(directory), group, share_directories(self.config, record))
         group.delegate(userns.host_id(spec.slot))
         self._guard.admit(record.primary_ip)
         (directory / "boot.json").write_text(spec.to_text())
@@ -410,6 +441,8 @@ class LocalCloud:
             self._store.clear_disk(record.instance_id)  # frees space; the record stays until the end is reported
             self._store.mark(record, InstanceState.TERMINATED, reason, terminated_time=time.time())
         self._store.clear_directory(record.instance_id)
+        if record.image_store and self._image_stores is not None:
+            self._image_stores.release(record.image_store)
 
     async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
         check_tags(tags)

@@ -73,6 +73,11 @@ class LocalCloudConfig(LocalCloudSettings):
         return self.root / "instances"
 
     @property
+    def stores_dir(self) -> Path:
+        """Prepared image stores, see prepared.py."""
+        return self.root / "stores"
+
+    @property
     def shared_dir(self) -> Path:
         return self.root / "shared"
 

@@ -129,9 +129,9 @@ def _build(
 ) -> None:
     tree = target / "tree"
     tree.mkdir(parents=True)
-    with _work_directory(target) as work:
+    with work_directory(target) as work:
         hosts = write_hosts(work / "hosts", registries)
-        with _run_containerd(containerd, tree, work) as address:
+        with run_containerd(containerd, tree, work) as address:
             ctr = [containerd.ctr_path, "--address", address, "--namespace", "k8s.io", "images"]
             for image in images:
                 archive = Path(image)
@@ -142,14 +142,19 @@ def _build(
                     run_command([*ctr, "import", str(archive)], timeout_s=600)
                 else:
                     run_command([*ctr, "pull", "--hosts-dir", str(hosts), image], timeout_s=600)
-    _mark_opaque(tree)
+    mark_opaque(tree)
+    set_databases_apart(tree, target / "db")
+
+
+def set_databases_apart(tree: Path, target: Path) -> None:
+    """Move the databases out of a root: each instance has copies of them."""
     for path in sorted(tree.glob("*/*.db")):
-        copy = target / "db" / path.relative_to(tree)
+        copy = target / path.relative_to(tree)
         copy.parent.mkdir(parents=True, exist_ok=True)
         path.rename(copy)
 
 
-def _mark_opaque(tree: Path) -> None:
+def mark_opaque(tree: Path) -> None:
     """Within a user namespace overlayfs looks for its marks under another name (overlayfs.rst, "User xattr")."""
     for layer in tree.glob("io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs"):
         for directory, _, _ in os.walk(layer):
@@ -161,11 +166,16 @@ def _mark_opaque(tree: Path) -> None:
                     raise
 
 
-@contextmanager
-def _work_directory(target: Path) -> Iterator[Path]:
+def work_path(target: Path) -> Path:
     """For sockets and temporary files: one name per target, so that what a killed build has left is found again, and
-    a short one, as socket paths are limited. The caller holds the lock of the target's directory."""
-    work = Path("/run", f"vk-golden-{hashlib.sha256(os.fsencode(target)).hexdigest()[:12]}")
+    a short one, as socket paths are limited."""
+    return Path("/run", f"vk-golden-{hashlib.sha256(os.fsencode(target)).hexdigest()[:12]}")
+
+
+@contextmanager
+def work_directory(target: Path) -> Iterator[Path]:
+    """work_path, empty, and removed at the end. The caller holds the lock of the target's directory."""
+    work = work_path(target)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(mode=0o700)
     try:
@@ -186,8 +196,9 @@ def write_hosts(directory: Path, registries: Mapping[str, Mapping[str, Any]]) ->
 
 
 @contextmanager
-def _run_containerd(containerd: Containerd, root: Path, work: Path) -> Iterator[str]:
-    """A private containerd without CRI in its own mount namespace, stopped at the end, also that of this process."""
+def run_containerd(containerd: Containerd, root: Path, work: Path, restrict: Sequence[str] = ()) -> Iterator[str]:
+    """A private containerd without CRI in its own mount namespace, stopped at the end, also that of this process.
+    restrict: further arguments of setpriv(1)."""
     address = str(work / "c.sock")
     config = work / "config.toml"
     config.write_text(
@@ -199,8 +210,9 @@ def _run_containerd(containerd: Containerd, root: Path, work: Path) -> Iterator[
     )
     log_path = work / "containerd.log"
     with open(log_path, "wb") as log:
+        confine = ["setpriv", "--pdeathsig", "KILL", *restrict, "unshare", "--mount"]
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", containerd.path, "--config", str(config)],
+            [*confine, containerd.path, "--config", str(config)],
             stdout=log,
             stderr=log,
         )

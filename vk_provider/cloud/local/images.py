@@ -58,7 +58,7 @@ def share_images(golden: GoldenRoot, directory: Path, instances: Path) -> Shared
     made = (golden.path / "tree").stat()
     final = directory / f"{golden.path.name}-{made.st_ino:x}-{made.st_mtime_ns:x}"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    used = {final.name, *(Path(path).parent.name for path in _find_used(instances))}
+    used = {final.name, *(Path(path).parent.name for path in find_used(instances))}
     for entry in directory.iterdir():
         if entry.name not in used:
             shutil.rmtree(entry, ignore_errors=True)
@@ -66,16 +66,18 @@ def share_images(golden: GoldenRoot, directory: Path, instances: Path) -> Shared
         building = directory / ".building"
         try:
             building.mkdir()
-            _link(golden.path / "tree", building / "tree")
+            link_tree(golden.path / "tree", building / "tree")
             shutil.copytree(golden.path / "db", building / "db")
             building.rename(final)
         except (CommandError, OSError) as error:
             shutil.rmtree(building, ignore_errors=True)
             raise BadStartError(f"local cloud: cannot link the prepared images: {error}") from None
-    return _describe(final)
+    return describe(final)
 
 
-def _link(source: Path, target: Path) -> None:
+def link_tree(source: Path, target: Path) -> None:
+    """Make `target` the same tree of the same files, where the file system allows it (blocking). Raises
+    CommandError."""
     try:
         run_command(["cp", "-al", str(source), str(target)])
     except CommandError:  # another file system: hard links are impossible
@@ -83,18 +85,22 @@ def _link(source: Path, target: Path) -> None:
         run_command(["cp", "-a", "--reflink=auto", str(source), str(target)])
 
 
-def _find_used(instances: Path) -> set[str]:
-    """The `images` of all boot specifications; what cannot be read belongs to no instance that could start."""
-    found = set()
-    for path in instances.glob("*/boot.json"):
-        try:
-            found.add(str(json.loads(path.read_text()).get("images", "")))
-        except (OSError, ValueError):
-            continue
-    return found
+def find_used(instances: Path) -> set[str]:
+    """The `images` of all boot specifications."""
+    return {str(path) for path in map(read_images_path, instances.glob("i-*")) if path is not None}
 
 
-def _describe(path: Path) -> SharedImages:
+def read_images_path(instance: Path) -> Path | None:
+    """The `images` of the boot specification in the instance's directory; what cannot be read belongs to no instance
+    that could start."""
+    try:
+        return Path(json.loads((instance / "boot.json").read_text())["images"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def describe(path: Path) -> SharedImages:
+    """Look at `path`/tree and `path`/db (blocking). Raises OSError, BadStartError."""
     tree = path / "tree"
     binds: list[str] = []
     copies: list[str] = []

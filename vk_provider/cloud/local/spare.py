@@ -23,7 +23,7 @@ class SpareRoots:
         for entry in directory.iterdir() if directory.exists() else ():
             if not os.path.exists(f"/proc/{entry.name}"):
                 shutil.rmtree(entry, ignore_errors=True)  # of a process that was killed
-        self._images = images
+        self.images = images
         self._directory = directory / str(os.getpid())
         self._directory.mkdir(parents=True, exist_ok=True)
         self._count = count
@@ -36,7 +36,7 @@ class SpareRoots:
         try:
             self._ready.pop().rename(target)
         except (IndexError, FileNotFoundError):
-            self._images.make_root(target)
+            self.images.make_root(target)
 
     def refill(self) -> None:
         """Make missing spares in the background."""
@@ -47,7 +47,7 @@ class SpareRoots:
         while len(self._ready) < self._count:
             path = self._directory / str(next(self._names))
             try:
-                await asyncio.to_thread(self._images.make_root, path)
+                await asyncio.to_thread(self.images.make_root, path)
             except CloudError as error:
                 log.warning("no containerd roots ahead of time, tried again at the next launch: %s", error)
                 return

@@ -6,7 +6,7 @@ them, or make read-only ones writable (mount_namespaces(7), "Restrictions on mou
 
     STAGE/software/...      the machine's programs, read-only, where they are on the machine
     STAGE/layer             the lower layer of the instance's root, read-only
-    STAGE/disk/NAME         the instance's own directories, with the images' content in them read-only
+    STAGE/disk/NAME         the instance's own directories, with the images' content in them read-only, without devices
     STAGE/shared/N          directories that the instances of the Node share, without devices and set-user-ID programs
     STAGE/dev               device files, which cannot be created inside
     STAGE/top, STAGE/root   empty, for the instance's root, see rootfs.py
@@ -53,7 +53,7 @@ def build_stage(spec: BootSpec, user_namespace: int, root_id: int) -> None:
         (stage / "disk" / name).mkdir()
         _bind(str(spec.path / "disk" / name), stage / "disk" / name, user_namespace, read_only=False)
     for path in spec.image_binds:
-        _bind(f"{spec.images}/{path}", stage / "disk/containerd" / path, user_namespace, read_only=True)
+        _bind(f"{spec.images}/{path}", stage / "disk/containerd" / path, user_namespace, read_only=True, devices=False)
     for number, (source, _) in enumerate(spec.shared):
         (stage / "shared" / str(number)).mkdir()
         _bind(source, stage / "shared" / str(number), user_namespace, read_only=False)
@@ -75,10 +75,10 @@ def _show(source: str, target: Path, user_namespace: int) -> None:
         _bind(source, target, None, read_only=True)
 
 
-def _bind(source: str, target: Path, user_namespace: int | None, *, read_only: bool) -> None:
+def _bind(source: str, target: Path, user_namespace: int | None, *, read_only: bool, devices: bool = True) -> None:
     tree = syscalls.open_tree(source)
     try:
-        syscalls.set_mount(tree, read_only=read_only, user_namespace=user_namespace)
+        syscalls.set_mount(tree, read_only=read_only, devices=devices, user_namespace=user_namespace)
         syscalls.attach(tree, str(target))
     finally:
         os.close(tree)

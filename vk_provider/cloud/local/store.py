@@ -37,7 +37,7 @@ FIRST_ADDRESS_OFFSET = 16
 class InstanceRecord:
     """An instance as recorded on disk. Times in Unix seconds, 0 when not yet. parameters: cloud.parameters digest
     of its launch, "" of one that an earlier version launched. ipv6_subnet, primary_ipv6, pod_ipv6: "" of one that was
-    launched without IPv6."""
+    launched without IPv6. image_store: of its launch."""
 
     instance_id: str
     client_token: str
@@ -59,6 +59,7 @@ class InstanceRecord:
     ipv6_subnet: str = ""
     primary_ipv6: str = ""
     pod_ipv6: str = ""
+    image_store: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shared_host_paths", tuple(self.shared_host_paths))  # JSON knows no tuples

@@ -20,7 +20,7 @@ _PR_SET_NAME = 15
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442  # the same number on every architecture
 _AT_FDCWD, _AT_EMPTY_PATH, _OPEN_TREE_CLONE, _MOVE_MOUNT_F_EMPTY_PATH = -100, 0x1000, 1, 4
-_MOUNT_ATTR_RDONLY, _MOUNT_ATTR_IDMAP = 0x1, 0x100000
+_MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NODEV, _MOUNT_ATTR_IDMAP = 0x1, 0x4, 0x100000
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -87,10 +87,12 @@ def open_tree(source: str) -> int:
     return _check_descriptor(_libc.syscall(_OPEN_TREE, _AT_FDCWD, source.encode(), flags), f"open_tree {source}")
 
 
-def set_mount(tree: int, *, read_only: bool = False, user_namespace: int | None = None) -> None:
-    """Make a detached mount read-only, or translate its user and group IDs as a user namespace (a descriptor) maps
-    them (mount_setattr(2), ID-mapped mounts). Raises OSError, EINVAL where the file system cannot translate."""
-    attributes = (_MOUNT_ATTR_RDONLY if read_only else 0) | (_MOUNT_ATTR_IDMAP if user_namespace is not None else 0)
+def set_mount(tree: int, *, read_only: bool = False, devices: bool = True, user_namespace: int | None = None) -> None:
+    """Make a detached mount read-only, let no device be opened through it, or translate its user and group IDs as a
+    user namespace (a descriptor) maps them (mount_setattr(2), ID-mapped mounts). Raises OSError, EINVAL where the file
+    system cannot translate."""
+    attributes = (_MOUNT_ATTR_RDONLY if read_only else 0) | (0 if devices else _MOUNT_ATTR_NODEV)
+    attributes |= _MOUNT_ATTR_IDMAP if user_namespace is not None else 0
     request = struct.pack("QQQQ", attributes, 0, 0, user_namespace or 0)
     _check(_libc.syscall(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, request, len(request)), "mount_setattr")
 

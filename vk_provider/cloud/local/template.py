@@ -37,6 +37,7 @@ class Template:
     """What every launch starts from. `spec` is to be filled in for one instance."""
 
     images: images.SharedImages
+    containerd: containerd.Containerd
     spec: boot.BootSpec
     hierarchies: tuple[cgroup.Hierarchy, ...]
     runtime: InstanceRuntime
@@ -78,7 +79,7 @@ def prepare(config: LocalCloudConfig) -> Template:
         agent=tuple(agent),
         environment=environment,
     )
-    return Template(shared, spec, hierarchies, containerd.ask_runtime(runtime))
+    return Template(shared, runtime, spec, hierarchies, containerd.ask_runtime(runtime))
 
 
 def golden_directory(config: LocalCloudConfig) -> Path:

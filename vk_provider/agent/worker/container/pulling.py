@@ -19,6 +19,7 @@ from vk_provider.agent.worker.rules.backoff import BackoffTable
 from vk_provider.agent.worker.rules.spec import ContainerRef, spec_of
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.errors import InvalidImageName
+from vk_provider.podmodel.imagename import parse_image
 from vk_provider.podmodel.images import (
     RegistryCredential,
     default_pull_policy,
@@ -26,17 +27,19 @@ from vk_provider.podmodel.images import (
     normalize_image,
     parse_pull_secret,
 )
+from vk_provider.wire.images import MAX_DIGESTS, ImageUse
 from vk_provider.wire.session import References
 
 
 @dataclass(frozen=True, slots=True)
 class PresentImage:
-    """An image that can be run. uid/username: its USER, numeric or by name."""
+    """An image that can be run. uid/username: its USER, numeric or by name; repo_digests: CRI's "NAME@DIGEST"."""
 
     ref: str
     uid: int | None
     username: str
     size_bytes: int = 0
+    repo_digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +52,21 @@ class PullSource:
 
 
 class ImagePuller:
-    """Makes sure that images are present. Each image is pulled once at a time; different ones in parallel."""
+    """Makes sure that images are present. Each image is pulled once at a time; different ones in parallel.
 
-    def __init__(self, images: ImageStore, recorder: Recorder, clock: Callable[[], float] = time.time) -> None:
+    tell: called for each image that is there, or was pulled
+    """
+
+    def __init__(
+        self,
+        images: ImageStore,
+        recorder: Recorder,
+        tell: Callable[[ImageUse], None] = lambda _: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._images = images
         self._recorder = recorder
+        self._tell = tell
         self._clock = clock
         self._back_off = BackoffTable()
         self._last_errors: dict[str, str] = {}
@@ -114,6 +127,7 @@ class ImagePuller:
                     f'Container image "{requested}" already present on machine and can be accessed by the pod',
                     container.field_path,
                 )
+                self._tell(describe_use(image, present, None))
                 return present
             if policy == "Never":
                 message = f'Container image "{requested}" is not present with pull policy of Never'
@@ -155,13 +169,15 @@ class ImagePuller:
         if status is None:
             raise StartError("ErrImagePull", f'image "{requested}" is gone right after it was pulled')
         present = _present(status)
-        took = format_duration(time.monotonic() - started)
+        seconds = time.monotonic() - started
+        took = format_duration(seconds)
         self._recorder.note(
             eventreasons.PULLED,
             f'Successfully pulled image "{requested}" in {took} ({took} including waiting). '
             f"Image size: {present.size_bytes} bytes.",
             container.field_path,
         )
+        self._tell(describe_use(image, present, seconds))
         return present
 
     def _check_back_off(self, container: ContainerRef, requested: str) -> None:
@@ -192,7 +208,24 @@ def _present(image: pb.Image) -> PresentImage:
         uid = image.uid.value
     elif not image.username:
         uid = 0
-    return PresentImage(image.id, uid, image.username if uid is None else "", image.size)
+    username = image.username if uid is None else ""
+    return PresentImage(image.id, uid, username, image.size, tuple(image.repo_digests))
+
+
+def describe_use(image: str, present: PresentImage, pull_s: float | None) -> ImageUse:
+    """What the provider is told. image: the normalized reference; pull_s: None when it was there.
+
+    An image may have digests in several repositories: those in the reference's own count.
+    """
+    prefix = f"{parse_image(image).repository}@"
+    found = [each.removeprefix(prefix) for each in present.repo_digests if each.startswith(prefix)]
+    return ImageUse(
+        image=image,
+        digests=[digest for digest in found if digest.startswith("sha256:")][:MAX_DIGESTS],
+        sizeBytes=present.size_bytes,
+        pulled=pull_s is not None,
+        seconds=round(pull_s or 0.0, 3),
+    )
 
 
 def _retrieve(task: asyncio.Task[PresentImage]) -> None:

@@ -1,4 +1,4 @@
-"""What a pull tells about pull secrets that are not there."""
+"""What a pull tells: of pull secrets that are not there, and of images that are."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import pytest
 from tests.unit.agent.worker.builders import container, pod
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.images import ImagePullError
-from vk_provider.agent.worker.container.pulling import ImagePuller, PullSource
+from vk_provider.agent.worker.container.imageuse import ImageTeller
+from vk_provider.agent.worker.container.pulling import ImagePuller, PresentImage, PullSource, describe_use
 from vk_provider.agent.worker.errors import StartError
+from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.rules.spec import ContainerRef
+from vk_provider.wire.images import ImageUse
 
 
 class Registry:
@@ -62,3 +65,61 @@ async def test_missing_pull_secrets_are_told_when_the_pull_failed(
         with pytest.raises(StartError):
             await puller.ensure(ContainerRef("regular", main), source)
     assert sink.reasons == reasons
+
+
+DIGEST = "sha256:" + "1" * 64
+
+
+def test_the_digests_told_are_those_in_the_references_own_repository() -> None:
+    digests = ("docker.io/library/other@sha256:" + "2" * 64, f"docker.io/library/busybox@{DIGEST}")
+    present = PresentImage("sha256:3", 0, "", 9, digests)
+    assert describe_use("busybox:1", present, 1.23456) == {
+        "image": "busybox:1",
+        "digests": [DIGEST],
+        "sizeBytes": 9,
+        "pulled": True,
+        "seconds": 1.235,
+    }
+    assert describe_use("registry.example/busybox:1", present, None)["digests"] == []
+
+
+class Told:
+    """Keeps the lists of images that were sent."""
+
+    def __init__(self) -> None:
+        self.lists: list[list[str]] = []
+
+    def send_images(self, pod_uid: str, images: list[ImageUse]) -> None:
+        self.lists.append([f"{use['image']} {use['pulled']}" for use in images])
+
+
+def use(image: str, pulled: bool) -> ImageUse:
+    return ImageUse(image=image, digests=[DIGEST], sizeBytes=1, pulled=pulled, seconds=0.0)
+
+
+def memory(**node: Any) -> PodMemory:
+    facts: Any = {"name": "n", "allocatable": {}, "clusterDNS": [], "clusterDomain": "", **node}
+    return PodMemory(pod(container("main")), {}, facts)
+
+
+def test_an_image_counts_as_pulled_although_a_second_container_finds_it_there() -> None:
+    told = Told()
+    teller = ImageTeller(told, memory(tellImages=True))
+    for each in (use("a:1", True), use("a:1", False), use("b:1", False)):
+        teller.tell(each)
+    assert told.lists == [["a:1 True"], ["a:1 True", "b:1 False"]]
+
+
+def test_a_provider_that_does_not_ask_is_told_nothing() -> None:
+    told = Told()
+    ImageTeller(told, memory()).tell(use("a:1", True))
+    assert told.lists == []
+
+
+async def test_an_image_that_was_pulled_is_told_once_it_is_there() -> None:
+    images: Any = Registry(None)
+    uses: list[ImageUse] = []
+    main = container("main", imagePullPolicy="Always")
+    puller = ImagePuller(images, Recorder(Sink(), "u"), uses.append)
+    await puller.ensure(ContainerRef("regular", main), PullSource(pod(main), {}))
+    assert [(each["pulled"], each["sizeBytes"]) for each in uses] == [(True, 7)]

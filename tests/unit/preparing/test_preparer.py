@@ -1,0 +1,460 @@
+"""Who gets a prepared store: a registry that demands a password, pods with and without it, before and after."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.password_registry import Image, PasswordRegistry, make_image, make_layer
+from vk_provider.cloud.base import Instance, InstanceState
+from vk_provider.cloud.imagestores import (
+    CorruptImageError,
+    ImageStoreError,
+    PreparedStore,
+    SourceLostError,
+    StoreFullError,
+)
+from vk_provider.imagesets.imageset import ImageSet
+from vk_provider.imagesets.sets import Limits
+from vk_provider.instances.instance import OwnedInstance
+from vk_provider.jsontypes import Json
+from vk_provider.pods.record import PodRecord
+from vk_provider.preparing.authority import PullAuthority
+from vk_provider.preparing.metrics import ImageMetrics
+from vk_provider.preparing.preparer import ImagePreparer
+from vk_provider.registry.client import RegistryClient
+from vk_provider.wire.images import ImagesMessage, ImageUse
+
+ONE: Image = make_image([make_layer({"a": b"1"})])
+TWO: Image = make_image([make_layer({"a": b"2"})])
+
+
+def make_instance(instance_id: str) -> Instance:
+    return Instance(instance_id, InstanceState.RUNNING, "t", "z", "on-demand", "amd64", "", "", 0.0)
+
+
+class Stores:
+    """Stores in memory. error: that the next call of prepare raises."""
+
+    def __init__(self) -> None:
+        self.prepared: list[PreparedStore] = []
+        self.asked: list[tuple[ImageSet, tuple[str, ...]]] = []
+        self.error: Exception | None = None
+        self.changed = asyncio.Event()
+
+    async def prepare(self, images: ImageSet, sources: Sequence[str], max_bytes: int) -> PreparedStore:
+        self.asked.append((images, tuple(sources)))
+        self.changed.set()
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        store = PreparedStore(f"s{len(self.asked)}", images, 10, 0.0)
+        self.prepared.append(store)
+        return store
+
+    async def list_prepared(self) -> list[PreparedStore]:
+        return list(self.prepared)
+
+    async def forget(self, handle: str) -> None:
+        self.prepared = [store for store in self.prepared if store.handle != handle]
+
+
+class Secrets:
+    """Secrets of the one namespace by name."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, Json] = {}
+
+    def put(self, name: str, host: str, user: str, password: str) -> None:
+        auth = base64.b64encode(f"{user}:{password}".encode()).decode()
+        text = json.dumps({"auths": {host: {"auth": auth}}})
+        self.items[name] = {"data": {".dockerconfigjson": base64.b64encode(text.encode()).decode()}}
+
+    async def read_pull_secrets(self, pod: Json) -> Mapping[str, Json | None]:
+        return {each["name"]: self.items.get(each["name"]) for each in pod["spec"].get("imagePullSecrets") or ()}
+
+
+@dataclass
+class World:
+    """The preparer with a real registry client; the cloud and the cluster are in memory."""
+
+    registry: PasswordRegistry
+    client: RegistryClient
+    stores: Stores = field(default_factory=Stores)
+    secrets: Secrets = field(default_factory=Secrets)
+    records: list[PodRecord] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+    metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
+    now: float = 1000.0
+
+    def __post_init__(self) -> None:
+        self.preparer = ImagePreparer(
+            self.stores,
+            Limits(max_bytes=1000, max_age_s=1000.0),
+            PullAuthority(self.client),
+            self.secrets,
+            ImageMetrics(self.metrics),
+            lambda record, kind, reason, text: self.events.append(f"{kind} {reason} {record.name}: {text}"),
+            lambda: self.records,
+            lambda: self.now,
+        )
+
+    @property
+    def reference(self) -> str:
+        return f"{self.registry.host}/team/app:1"
+
+    def pod(self, name: str, *, secret: str = "", policy: str = "IfNotPresent", image: str = "") -> Json:
+        container = {"name": "c", "image": image or self.reference, "imagePullPolicy": policy}
+        secrets = {"imagePullSecrets": [{"name": secret}]} if secret else {}
+        return {
+            "metadata": {"name": name, "namespace": "default", "uid": name},
+            "spec": {"containers": [container], **secrets},
+        }
+
+    async def run_pod(self, name: str, digest: str = ONE.digest, *, pulled: bool = True, **spec: str) -> PodRecord:
+        """A pod whose agent tells that it has pulled the image."""
+        pod = self.pod(name, **spec)
+        record = PodRecord(name, "n", pod)
+        record.assignment.take(OwnedInstance(make_instance(f"i-{name}")))
+        self.records.append(record)
+        self.tell(record, digest, pulled=pulled)
+        await asyncio.gather(*self.preparer._tasks)
+        return record
+
+    def tell(self, record: PodRecord, digest: str, *, pulled: bool = True) -> None:
+        image = record.pod["spec"]["containers"][0]["image"]
+        use = ImageUse(image=image, digests=[digest], sizeBytes=100, pulled=pulled, seconds=1.0)
+        self.preparer.receive(record, ImagesMessage(type="images", podUID=record.uid, images=[use]))
+
+    async def prepare(self) -> None:
+        """Let the root task do what it finds to do."""
+        task = asyncio.create_task(self.preparer.run())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def store_of(self, name: str = "next", **spec: str) -> str:
+        """What a new pod's instance starts from."""
+        pod = self.pod(name, **spec)
+        chosen = self.preparer.choose(pod)
+        return chosen if chosen is not None else await self.preparer.prove(pod)
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.get_sample_value(name, labels) or 0.0
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    registry = PasswordRegistry()
+    await registry.start()
+    registry.push("team/app", "1", ONE)
+    client = RegistryClient({registry.host: {"plain_http": True}})
+    made = World(registry, client)
+    yield made
+    await made.preparer.close()
+    await client.close()
+    await registry.stop()
+
+
+@pytest.fixture
+async def private(world: World) -> World:
+    """The registry wants a password. `right` is a Secret with it, `wrong` one with another, `other` right for another
+    user; `gone` does not exist."""
+    world.registry.users = {"me": "right", "you": "too"}
+    world.secrets.put("right", world.registry.host, "me", "right")
+    world.secrets.put("wrong", world.registry.host, "me", "wrong")
+    world.secrets.put("other", world.registry.host, "you", "too")
+    return world
+
+
+async def test_the_second_pod_of_an_image_starts_from_its_store_and_asks_nobody(world: World) -> None:
+    assert await world.store_of() == ""
+    await world.run_pod("first")
+    await world.prepare()
+    world.registry.requests.clear()
+    assert await world.store_of() == "s1"
+    assert world.registry.requests.total() == 0
+    assert world.stores.asked[0][1] == ("i-first",)
+    assert world.count("vk_image_store_launches_total", store="used") == 1
+    assert world.count("vk_pod_images_total", how="pulled") == 1
+    assert world.count("vk_image_stores_prepared_total", result="ok") == 1
+
+
+async def test_before_the_preparation_nobody_is_given_anything(private: World) -> None:
+    await private.run_pod("first", secret="right")
+    for secret in ("right", "wrong", "gone", ""):
+        assert await private.store_of(secret=secret) == ""
+
+
+async def test_a_private_image_is_for_pods_whose_password_the_registry_accepts(private: World) -> None:
+    await private.run_pod("first", secret="right")
+    await private.prepare()
+    private.registry.requests.clear()
+    assert await private.store_of(secret="right") == "s1"
+    assert private.registry.requests.total() == 0  # on record
+    for secret in ("wrong", "gone", ""):
+        assert await private.store_of(secret=secret) == ""
+    assert private.registry.refused > 0
+    assert await private.store_of(secret="other") == "s1"
+    assert private.registry.requests["HEAD manifests"] == 1
+    assert await private.store_of(secret="other") == "s1"
+    assert private.registry.requests["HEAD manifests"] == 1
+
+
+async def test_a_secret_that_was_deleted_or_changed_gives_no_access_any_more(private: World) -> None:
+    await private.run_pod("first", secret="right")
+    await private.prepare()
+    assert await private.store_of(secret="right") == "s1"
+    kept = private.secrets.items.pop("right")
+    assert await private.store_of(secret="right") == ""
+    private.secrets.items["right"] = kept
+    assert await private.store_of(secret="right") == "s1"
+    private.secrets.put("right", private.registry.host, "me", "wrong")
+    assert await private.store_of(secret="right") == ""
+
+
+async def test_a_pull_policy_of_never_asks_no_registry_and_has_what_is_on_record(private: World) -> None:
+    await private.run_pod("first", secret="right")
+    await private.prepare()
+    private.registry.requests.clear()
+    private.registry.refused = 0
+    assert await private.store_of(policy="Never") == ""
+    assert await private.store_of(policy="Never", secret="other") == ""
+    assert await private.store_of(policy="Never", secret="right") == "s1"
+    assert private.registry.requests.total() == private.registry.refused == 0
+
+
+async def test_always_gets_the_store_too_as_the_agent_asks_the_registry_itself(world: World) -> None:
+    await world.run_pod("first", policy="Always")
+    await world.prepare()
+    assert await world.store_of(policy="Always") == "s1"
+
+
+async def test_an_agent_that_lies_about_the_digest_teaches_nothing(world: World) -> None:
+    await world.run_pod("liar", TWO.digest)
+    await world.prepare()
+    assert world.stores.asked == [] and await world.store_of() == ""
+
+
+async def test_a_digest_of_another_tag_is_not_taken_for_this_one_although_it_is_on_record(world: World) -> None:
+    world.registry.push("team/app", "old", TWO)
+    await world.run_pod("honest", TWO.digest, image=f"{world.registry.host}/team/app:old")
+    await world.run_pod("liar", TWO.digest)
+    await world.prepare()
+    assert await world.store_of(image=f"{world.registry.host}/team/app:old") == "s1"
+    assert await world.store_of() == "" and len(world.stores.asked) == 1
+
+
+async def test_of_several_digests_the_one_counts_that_the_registry_names(world: World) -> None:
+    record = await world.run_pod("first", TWO.digest)
+    world.preparer.forget(record)
+    use = ImageUse(image=world.reference, digests=[TWO.digest, ONE.digest], sizeBytes=1, pulled=True, seconds=0.0)
+    world.preparer.receive(record, ImagesMessage(type="images", podUID=record.uid, images=[use]))
+    await asyncio.gather(*world.preparer._tasks)
+    await world.prepare()
+    assert [image.digest for image in world.stores.asked[0][0].images] == [ONE.digest]
+
+
+async def test_an_instance_that_had_the_old_image_teaches_the_new_one(world: World) -> None:
+    await world.run_pod("first")
+    await world.prepare()
+    world.registry.push("team/app", "1", TWO)
+    record = await world.run_pod("second")
+    world.preparer.forget(record)
+    use = ImageUse(image=world.reference, digests=[ONE.digest, TWO.digest], sizeBytes=1, pulled=True, seconds=0.0)
+    world.preparer.receive(record, ImagesMessage(type="images", podUID=record.uid, images=[use]))
+    await asyncio.gather(*world.preparer._tasks)
+    await world.prepare()
+    assert [store.images.images[0].digest for store in world.stores.prepared] == [TWO.digest]
+
+
+async def test_pods_of_a_set_that_is_known_ask_the_registry_no_more(world: World) -> None:
+    await world.run_pod("first")
+    world.registry.requests.clear()
+    await world.run_pod("second")
+    await world.prepare()
+    await world.run_pod("third")
+    assert world.registry.requests.total() == 0 and len(world.stores.asked) == 1
+
+
+async def test_an_agent_that_pulled_with_nothing_cannot_make_a_private_image_public(private: World) -> None:
+    await private.run_pod("liar")
+    await private.prepare()
+    assert private.stores.asked == []
+    await private.run_pod("first", secret="right")
+    await private.prepare()
+    assert await private.store_of() == ""
+
+
+async def test_a_moved_tag_is_prepared_anew_and_who_is_on_record_goes_on_with_what_a_node_would_have(
+    private: World,
+) -> None:
+    await private.run_pod("first", secret="right")
+    await private.prepare()
+    private.registry.push("team/app", "1", TWO)
+    assert await private.store_of(secret="right") == "s1"
+    assert await private.store_of(secret="other") == ""  # the proof names another digest: its agent pulls that
+    await private.run_pod("second", TWO.digest, secret="other")
+    await private.prepare()
+    assert [store.images.images[0].digest for store in private.stores.prepared] == [TWO.digest]
+    assert await private.store_of(secret="other") == "s2"
+    assert await private.store_of(secret="right") == "s2"  # the registry was asked: the digest is a new one
+
+
+async def test_a_removed_tag_is_still_there_for_who_is_on_record(private: World) -> None:
+    await private.run_pod("first", secret="right")
+    await private.prepare()
+    private.registry.remove_tag("team/app", "1")
+    assert await private.store_of(secret="right") == "s1"
+    assert await private.store_of(secret="other") == ""
+
+
+async def test_a_digest_is_an_image_of_its_own(world: World) -> None:
+    by_digest = f"{world.registry.host}/team/app@{ONE.digest}"
+    await world.run_pod("first", image=by_digest)
+    await world.prepare()
+    assert await world.store_of(image=by_digest) == "s1"
+    assert await world.store_of() == ""
+    assert await world.store_of(image=f"{world.registry.host}/team/app:9@{ONE.digest}") == "s1"
+
+
+async def test_pods_that_start_together_prove_with_one_request(private: World) -> None:
+    await private.run_pod("first", secret="right")
+    await private.prepare()
+    private.registry.requests.clear()
+    private.registry.delay_s = 0.02
+    found = await asyncio.gather(*(private.store_of(f"p{number}", secret="other") for number in range(20)))
+    assert found == ["s1"] * 20 and private.registry.requests["HEAD manifests"] == 1
+
+
+async def test_a_registry_that_hangs_holds_a_launch_up_for_a_moment_only(
+    private: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vk_provider.preparing.preparer.PROOF_LIMIT_S", 0.05)
+    await private.run_pod("first", secret="right")
+    await private.prepare()
+    private.registry.delay_s = 1.0
+    async with asyncio.timeout(0.9):
+        assert await private.store_of(secret="other") == ""
+
+
+async def test_nothing_is_learned_before_all_images_of_the_pod_are_there(world: World) -> None:
+    pod = world.pod("first")
+    pod["spec"]["initContainers"] = [{"name": "i", "image": "registry.invalid/x:1", "imagePullPolicy": "Always"}]
+    record = PodRecord("first", "n", pod)
+    record.assignment.take(OwnedInstance(make_instance("i-1")))
+    world.tell(record, ONE.digest)
+    await asyncio.gather(*world.preparer._tasks)
+    await world.prepare()
+    assert world.stores.asked == []
+
+
+async def test_what_was_there_already_needs_no_store(world: World) -> None:
+    await world.run_pod("first", pulled=False)
+    await world.prepare()
+    assert world.stores.asked == []
+    assert world.count("vk_pod_images_total", how="present") == 1
+
+
+@pytest.mark.parametrize("error", [StoreFullError("the disk is full"), CorruptImageError("something else")])
+async def test_a_failure_is_told_on_the_pod_and_the_store_before_it_stays(world: World, error: ImageStoreError) -> None:
+    await world.run_pod("first")
+    await world.prepare()
+    world.registry.push("team/app", "1", TWO)
+    world.stores.error = error
+    await world.run_pod("second", TWO.digest)
+    await world.prepare()
+    assert await world.store_of() == "s1"
+    assert [event.split(":")[0] for event in world.events] == ["Warning ImagesNotPrepared second"]
+    assert world.count("vk_image_stores_prepared_total", result=error.cause) == 1
+    await world.prepare()
+    assert len(world.stores.asked) == 2  # not again at once
+    world.now += 60.0
+    await world.run_pod("third", TWO.digest)
+    await world.prepare()
+    assert await world.store_of() == "s3"
+
+
+async def test_a_fault_with_one_set_ends_nothing_but_its_own_preparation(world: World) -> None:
+    await world.run_pod("first")
+    world.stores.error = RuntimeError("a fault")
+    await world.prepare()
+    assert len(world.stores.asked) == 1 and await world.store_of() == ""
+    world.now += 60.0
+    await world.prepare()
+    assert await world.store_of() == "s2"
+
+
+async def test_a_pod_that_ended_before_its_images_were_taken_is_no_event(world: World) -> None:
+    await world.run_pod("first")
+    world.stores.error = SourceLostError("gone")
+    await world.prepare()
+    assert world.events == [] and await world.store_of() == ""
+    await world.run_pod("second")
+    await world.prepare()
+    assert await world.store_of() == "s2"
+
+
+async def test_an_instance_that_is_gone_is_asked_for_nothing(world: World) -> None:
+    record = await world.run_pod("first")
+    world.preparer.forget(record)
+    await world.prepare()
+    assert world.stores.asked == []
+
+
+async def test_a_new_process_finds_the_stores_and_proves_once_more(private: World) -> None:
+    await private.run_pod("first", secret="right")
+    await private.prepare()
+    later = World(private.registry, private.client, private.stores, private.secrets)
+    await later.prepare()
+    private.registry.requests.clear()
+    assert await later.store_of(secret="wrong") == ""
+    assert await later.store_of(secret="right") == "s1"
+    assert private.registry.requests["HEAD manifests"] == 1
+    await later.preparer.close()
+
+
+async def test_a_store_that_nobody_used_for_long_is_given_up(world: World) -> None:
+    await world.run_pod("first")
+    await world.prepare()
+    world.now += 900.0
+    assert await world.store_of() == "s1"
+    world.now += 900.0
+    await world.prepare()
+    assert await world.store_of() == "s1"
+    world.now += 1100.0
+    await world.prepare()
+    assert world.stores.prepared == [] and await world.store_of() == ""
+
+
+def test_what_an_agent_repeats_costs_nothing() -> None:
+    """The list comes again with each session, and as often as an agent likes."""
+    seen: dict[str, Any] = {}
+
+    async def run() -> None:
+        registry = PasswordRegistry()
+        await registry.start()
+        client = RegistryClient({registry.host: {"plain_http": True}})
+        world = World(registry, client)
+        registry.push("team/app", "1", ONE)
+        record = await world.run_pod("first")
+        for _ in range(50):
+            world.tell(record, TWO.digest)
+        await asyncio.gather(*world.preparer._tasks)
+        seen["requests"] = registry.requests["HEAD manifests"]
+        await world.preparer.close()
+        await client.close()
+        await registry.stop()
+
+    asyncio.run(run())
+    assert seen["requests"] == 1

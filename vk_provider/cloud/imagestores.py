@@ -1,0 +1,82 @@
+"""The ability of a cloud to have images ready: prepared stores that new instances start from.
+
+A store holds the images of one set and whatever every instance of the cloud has, as a runtime that has pulled them
+would hold them: content, unpacked layers, names; nothing of any pod. An instance that is launched with the handle of a
+store (LaunchRequest.image_store) has its images and cannot change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from vk_provider.errors import CloudError
+from vk_provider.imagesets.imageset import ImageSet
+
+
+class ImageStoreError(CloudError):
+    """A store could not be prepared; those that exist are as they were. `cause` names the kind in metrics."""
+
+    cause = "failed"
+
+
+class SourceLostError(ImageStoreError):
+    """None of the instances has what is needed any more: the next one that pulls the images may have."""
+
+    cause = "source-lost"
+
+
+class CorruptImageError(ImageStoreError):
+    """An instance has offered content that is not of its digest."""
+
+    cause = "corrupt"
+
+
+class StoreRefusedError(ImageStoreError):
+    """The runtime does not accept the images: a manifest or a layer that it cannot read, no image for the platform."""
+
+    cause = "refused"
+
+
+class StoreFullError(ImageStoreError):
+    """There is no room: the set is larger than allowed, or the disk (the account) is full."""
+
+    cause = "full"
+
+
+class BuilderDiedError(ImageStoreError):
+    """What prepares stores has ended unexpectedly, or took too long."""
+
+    cause = "builder-died"
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedStore:
+    """size_bytes: that it takes beside what every instance has; prepared_at: Unix seconds."""
+
+    handle: str
+    images: ImageSet
+    size_bytes: int
+    prepared_at: float
+
+
+class ImageStores(Protocol):
+    """One call of `prepare` at a time; the others may come at any time. After a restart of the provider the stores are
+    still there: `list_prepared` is all that is known of them."""
+
+    async def prepare(self, images: ImageSet, sources: Sequence[str], max_bytes: int) -> PreparedStore:
+        """Make the store of a set, or return the one that exists. It appears whole or not at all.
+
+        sources:   instances (IDs) that have pulled the images, those to ask first first. What they offer is checked by
+                   its digest, and nothing is fetched from a registry where the cloud can reach their disks
+        max_bytes: limit of the store's size_bytes
+        Raises ImageStoreError, or another CloudError when the cloud does not answer.
+        """
+
+    async def list_prepared(self) -> list[PreparedStore]:
+        """Those that a launch may name. Raises CloudError."""
+
+    async def forget(self, handle: str) -> None:
+        """No launch names it any more. It is removed once no instance uses it; an unknown handle is no error. Raises
+        CloudError."""

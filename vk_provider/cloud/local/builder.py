@@ -1,0 +1,230 @@
+"""Builds a prepared store: a process of its own, without a network, at the lowest priority.
+
+    python -m vk_provider.cloud.local.builder ORDER
+
+ORDER is the file of a BuildOrder. The process writes one JSON object to standard output: {"size_bytes"}, or
+{"error", "message"}; without any it has died. Whoever started it puts the store in its place, or removes what is left.
+
+Layers come from pods. containerd unpacks them here without the right to make devices, and whatever it unpacks is later
+seen by instances through mounts that allow none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import stat
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vk_provider.cloud.local import syscalls
+from vk_provider.cloud.local.blobserver import serve
+from vk_provider.cloud.local.command import CommandError, run_command
+from vk_provider.cloud.local.containerd import Containerd
+from vk_provider.cloud.local.golden import (
+    mark_opaque,
+    run_containerd,
+    set_databases_apart,
+    work_directory,
+    write_hosts,
+)
+from vk_provider.cloud.local.images import link_tree
+from vk_provider.cloud.local.takeover import (
+    CONTENT,
+    Collection,
+    CorruptBlobError,
+    MissingBlobError,
+    Sources,
+    TooLargeError,
+    UnreadableImageError,
+    collect,
+)
+from vk_provider.imagesets.imageset import split_reference
+
+EXIT_FULL = 75
+"""The disk has less than reserve_bytes left."""
+_WATCH_S = 0.2
+_CTR_LIMIT_S = 3600.0
+_CRI_LABEL = "io.cri-containerd.image=managed"
+_RESTRICTED = ("--bounding-set=-mknod", "--inh-caps=-mknod")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOrder:
+    """base: directory of the shared root (tree, db) that the new one starts as: with what every instance has, or with
+    some of the set's images, too; plain: of the one with what every instance has; target: must not exist
+    images: what the base has not, (canonical reference, digest)
+    stores, disks: see takeover.Sources
+    others: roots of stores whose files are linked where the new one has the same content; nothing is taken from them
+    max_bytes: of the store beside `plain`; reserve_bytes: that must stay free on the disk
+    """
+
+    containerd_path: str
+    ctr_path: str
+    version: tuple[int, int, int]
+    base: str
+    plain: str
+    target: str
+    images: tuple[tuple[str, str], ...]
+    stores: tuple[str, ...]
+    disks: tuple[str, ...]
+    others: tuple[str, ...]
+    max_bytes: int
+    reserve_bytes: int
+
+    def to_text(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> BuildOrder:
+        document: dict[str, Any] = json.loads(text)
+        for key in ("version", "stores", "disks", "others"):
+            document[key] = tuple(document[key])
+        document["images"] = tuple((reference, digest) for reference, digest in document["images"])
+        return cls(**document)
+
+
+def build(order: BuildOrder) -> int:
+    """Make `target`/tree and `target`/db; returns the bytes that they take beside `plain`. Raises the errors of
+    takeover, CommandError, OSError."""
+    base, target = Path(order.base), Path(order.target)
+    target.mkdir(parents=True)
+    sources = Sources([Path(path) for path in order.stores], [Path(path) for path in order.disks])
+    collection = collect([digest for _, digest in order.images], sources, target / "blobs", order.max_bytes)
+    tree = target / "tree"
+    link_tree(base / "tree", tree)
+    shutil.copytree(base / "db", tree, dirs_exist_ok=True)
+    _pull(order, collection, target, tree)
+    mark_opaque(tree)
+    set_databases_apart(tree, target / "db")
+    _link_content(tree, [Path(path) for path in (*order.stores, *order.others)])
+    shutil.rmtree(target / "blobs")
+    size = measure(target, Path(order.plain))
+    if size > order.max_bytes:
+        raise TooLargeError(f"{size} bytes unpacked, {order.max_bytes} are allowed")
+    return size
+
+
+def _pull(order: BuildOrder, collection: Collection, target: Path, tree: Path) -> None:
+    containerd = Containerd(order.containerd_path, order.ctr_path, order.version)
+    names, hosts = {}, set()
+    for reference, digest in order.images:
+        repository, suffix = split_reference(reference)
+        host, _, path = repository.partition("/")
+        names[(path, suffix)] = digest
+        hosts.add(host)
+    with serve(collection, names) as url, work_directory(target) as work:
+        directory = write_hosts(work / "hosts", {host: {"server": url} for host in hosts})
+        with run_containerd(containerd, tree, work, _RESTRICTED) as address:
+            ctr = [order.ctr_path, "--address", address, "--namespace", "k8s.io", "images"]
+            for reference, digest in order.images:
+                # containerd 2 otherwise wants the manifests of all platforms of an index; CRI has not fetched them.
+                of_platform = ["--skip-metadata"] if order.version >= (2, 0) else []
+                pull = [*ctr, "pull", "--hosts-dir", str(directory), *of_platform, reference]
+                run_command(pull, timeout_s=_CTR_LIMIT_S)
+                _name_as_cri(ctr, reference, digest, collection)
+
+
+def _name_as_cri(ctr: list[str], reference: str, digest: str, collection: Collection) -> None:
+    """CRI keeps an image under its reference, under its digest and under its ID, the digest of its configuration."""
+    repository, _ = split_reference(reference)
+    config = _find_config(digest.removeprefix("sha256:"), collection)
+    for name in (f"{repository}@{digest}", *([config] if config else [])):
+        if name != reference:
+            run_command([*ctr, "tag", "--force", reference, name])
+        run_command([*ctr, "label", name, _CRI_LABEL])
+    run_command([*ctr, "label", reference, _CRI_LABEL])
+
+
+def _find_config(digits: str, collection: Collection) -> str:
+    """The configuration's digest; "" where an index has several manifests here: CRI finds it by itself."""
+    document = json.loads(collection.path(digits).read_bytes())
+    if "config" in document:
+        return str(document["config"]["digest"])
+    inner = [str(entry["digest"]).removeprefix("sha256:") for entry in document["manifests"]]
+    present = [each for each in inner if each in collection.media_types]
+    return _find_config(present[0], collection) if len(present) == 1 else ""
+
+
+def _link_content(tree: Path, stores: Sequence[Path]) -> None:
+    """Content that another store has, too, is on the disk once."""
+    for copy in list(tree.joinpath(*CONTENT).iterdir()):
+        for store in stores:
+            path = store.joinpath(*CONTENT, copy.name)
+            if not path.is_file() or path.samefile(copy):
+                continue
+            link = copy.with_suffix(".link")
+            try:
+                os.link(path, link)
+            except OSError:  # another file system, or the most links that this one allows
+                continue
+            link.rename(copy)
+            break
+
+
+def measure(target: Path, base: Path) -> int:
+    """Bytes on the disk of what is below `target` and not, as the same file, below `base`. Of content that other
+    stores have, too, each counts all."""
+    known = _read_sizes(base)
+    return sum(size for inode, size in _read_sizes(target).items() if inode not in known)
+
+
+def _read_sizes(directory: Path) -> dict[int, int]:
+    """Inode to bytes on the disk."""
+    found: dict[int, int] = {}
+    waiting = [os.fspath(directory)]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                found[status.st_ino] = status.st_blocks * 512
+                if stat.S_ISDIR(status.st_mode):
+                    waiting.append(entry.path)
+    return found
+
+
+def _watch_disk(directory: Path, reserve_bytes: int) -> None:
+    """End the process, and so its containerd, before the disk is full."""
+    while True:
+        status = os.statvfs(directory)
+        if status.f_bavail * status.f_frsize < reserve_bytes:
+            os._exit(EXIT_FULL)
+        time.sleep(_WATCH_S)
+
+
+_ERRORS = {
+    MissingBlobError: "source-lost",
+    CorruptBlobError: "corrupt",
+    UnreadableImageError: "refused",
+    TooLargeError: "full",
+    CommandError: "refused",
+}
+
+
+def main(argv: list[str]) -> int:
+    order = BuildOrder.from_text(Path(argv[0]).read_text())
+    os.nice(19)
+    os.umask(0o022)
+    syscalls.unshare(syscalls.CLONE_NEWNET)
+    syscalls.set_interface_up("lo")
+    watched = Path(order.target).parent
+    threading.Thread(target=_watch_disk, args=(watched, order.reserve_bytes), name="disk", daemon=True).start()
+    try:
+        answer: dict[str, Any] = {"size_bytes": build(order)}
+    except tuple(_ERRORS) as error:
+        answer = {"error": _ERRORS[type(error)], "message": str(error)}
+    except OSError as error:
+        answer = {"error": "full" if error.errno == 28 else "failed", "message": str(error)}
+    print(json.dumps(answer), flush=True)
+    return 0 if "size_bytes" in answer else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,157 @@
+"""Which sets have a store, which should get one next, and which stores have to go."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from vk_provider.imagesets.imageset import ImageSet
+
+References = frozenset[str]
+
+MAX_WANTED = 500
+"""Sets that wait for their store; the one that was learned first is dropped."""
+MAX_SOURCES = 4
+RETRY_FIRST_S, RETRY_MAX_S = 30.0, 3600.0
+"""Between tries to prepare a set, doubled each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A prepared store. Times in seconds of the caller's clock. prepared_at: of two stores of the same references the
+    later one has the digests that the registry named last."""
+
+    handle: str
+    images: ImageSet
+    size_bytes: int
+    prepared_at: float
+    used_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A set without a store. sources: instances that have its images, newest first."""
+
+    images: ImageSet
+    sources: tuple[str, ...]
+    used_at: float
+    failures: int = 0
+    due_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """max_bytes: of all stores together; max_age_s: since a store was last used."""
+
+    max_bytes: int
+    max_age_s: float
+
+
+class ImageSets:
+    """Least recently used goes first, in everything."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._wanted: OrderedDict[References, Wanted] = OrderedDict()
+        self._stores: dict[str, Store] = {}
+
+    @property
+    def stores(self) -> list[Store]:
+        return list(self._stores.values())
+
+    @property
+    def waiting(self) -> int:
+        """Sets without a store."""
+        return len(self._wanted)
+
+    def add_store(self, store: Store) -> None:
+        """It was prepared, or is there from an earlier process."""
+        known = self._stores.get(store.handle)
+        self._stores[store.handle] = store if known is None else replace(store, used_at=known.used_at)
+        wanted = self._wanted.get(store.images.references)
+        if wanted is not None and wanted.images == store.images:
+            del self._wanted[store.images.references]
+
+    def remove_store(self, handle: str) -> None:
+        self._stores.pop(handle, None)
+
+    def note_use(self, handle: str, now: float) -> None:
+        """An instance was launched from it."""
+        store = self._stores.get(handle)
+        if store is not None:
+            self._stores[handle] = replace(store, used_at=max(store.used_at, now))
+
+    def covers(self, told: Mapping[str, Collection[str]]) -> bool:
+        """Whether the set of these references is known with the digests told: it has a store, or waits for one and has
+        a source. told: reference to digests; of several digests nobody knows here which one counts."""
+        references = frozenset(told)
+        known = [store.images for store in self._stores.values() if store.images.references == references]
+        if (wanted := self._wanted.get(references)) is not None:
+            known.append(wanted.images)
+        return any(all({image.digest} == set(told[image.reference]) for image in images.images) for images in known)
+
+    def learn(self, images: ImageSet, source: str, now: float) -> None:
+        """A pod has these images on the instance `source`, and the registry has confirmed each name's digest."""
+        if not images.images or any(store.images == images for store in self._stores.values()):
+            return
+        known = self._wanted.pop(images.references, None)
+        if known is None or known.images != images:
+            known = Wanted(images, (), now)
+        sources = (source, *(each for each in known.sources if each != source))[:MAX_SOURCES]
+        self._wanted[images.references] = replace(known, sources=sources, used_at=now)
+        if len(self._wanted) > MAX_WANTED:
+            self._wanted.popitem(last=False)
+
+    def forget_source(self, source: str) -> None:
+        """The instance is gone; a set that is left without a source waits for the next pod that pulls it."""
+        for references, wanted in list(self._wanted.items()):
+            if source in wanted.sources:
+                left = tuple(each for each in wanted.sources if each != source)
+                if left:
+                    self._wanted[references] = replace(wanted, sources=left)
+                else:
+                    del self._wanted[references]
+
+    def next_wanted(self, now: float, queued: Collection[References] = ()) -> Wanted | None:
+        """What to prepare now: first what pods wait for (queued: their references), then what was used last."""
+        due = [wanted for wanted in self._wanted.values() if wanted.due_at <= now]
+        queue = set(queued)
+        return max(due, key=lambda wanted: (wanted.images.references in queue, wanted.used_at), default=None)
+
+    def next_due_at(self) -> float | None:
+        """When the set that was tried in vain may be tried again soonest."""
+        return min((wanted.due_at for wanted in self._wanted.values()), default=None)
+
+    def note_failure(self, images: ImageSet, now: float) -> None:
+        """The set could not be prepared: it is tried again later."""
+        wanted = self._wanted.get(images.references)
+        if wanted is not None and wanted.images == images:
+            delay_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2**wanted.failures)
+            self._wanted[images.references] = replace(wanted, failures=wanted.failures + 1, due_at=now + delay_s)
+
+    def candidates(self, references: References) -> list[Store]:
+        """Stores that hold images of these references and no other: those with most of them first, then the newest."""
+        fitting = [store for store in self._stores.values() if store.images.references <= references]
+        return sorted(fitting, key=lambda store: (-len(store.images.images), -store.prepared_at))
+
+    def surplus(self, now: float, queued: Collection[References] = ()) -> list[str]:
+        """Handles of the stores that have to go: replaced by a newer one of the same references, not used for too long,
+        or beyond the bytes. Those that pods wait for are the last to go."""
+        newest: dict[References, Store] = {}
+        for store in sorted(self._stores.values(), key=lambda store: store.prepared_at):
+            newest[store.images.references] = store
+        queue, kept_bytes, gone = set(queued), 0, []
+        by_use = sorted(
+            self._stores.values(),
+            key=lambda store: (store.images.references in queue, store.used_at),
+            reverse=True,
+        )
+        for store in by_use:
+            expired = now - store.used_at > self._limits.max_age_s and store.images.references not in queue
+            too_much = kept_bytes + store.size_bytes > self._limits.max_bytes
+            if newest[store.images.references] is not store or expired or too_much:
+                gone.append(store.handle)
+            else:
+                kept_bytes += store.size_bytes
+        return gone

@@ -1,0 +1,75 @@
+"""What pods ask of `instances`: an instance each, which starts from a prepared store that the pod may have."""
+
+from __future__ import annotations
+
+import asyncio
+
+from vk_provider.aiokit.guard import contained
+from vk_provider.instances.demand import Demand
+from vk_provider.instances.room import Instances
+from vk_provider.pods.images import PodImages
+from vk_provider.pods.record import PodRecord
+
+
+class PodDemands:
+    """room: where instances come from; images: says which store an instance may start from. A fault of `images` costs
+    a pod its store, not its instance."""
+
+    def __init__(self, room: Instances, images: PodImages) -> None:
+        self.room, self.images = room, images
+
+    def join(self, record: PodRecord) -> None:
+        """Wait for an instance. Where the pod has to prove first that it may have a store, that takes a while, in a
+        task: the pod's worker is free for its deletion."""
+        if record.assignment.is_wanted or not record.is_wanting():
+            return
+        store = self._choose(record)
+        if store is None:
+            proof = asyncio.create_task(self._prove(record), name=f"proof of pod {record.uid}")
+            record.assignment.prove(proof)
+        else:
+            self._acquire(record, store)
+
+    def choose_again(self, record: PodRecord, before: str) -> str:
+        """The store for another try; `before`, which the pod was allowed, where that would have to be proved."""
+        chosen = self._choose(record)
+        return chosen if chosen is not None else before
+
+    def withdraw(self, record: PodRecord) -> None:
+        """No instance is needed any more."""
+        if record.assignment.demand is not None:
+            self.room.supply.withdraw(record.uid)
+        record.assignment.give_up()
+
+    def leave(self, record: PodRecord) -> None:
+        """The pod is gone."""
+        self.withdraw(record)
+        self.images.forget(record)
+
+    def _choose(self, record: PodRecord) -> str | None:
+        with contained(f"the image store of pod {record.key}"):
+            return self.images.choose(record.pod)
+        return ""
+
+    async def _prove(self, record: PodRecord) -> None:
+        store = ""
+        with contained(f"the image store of pod {record.key}"):
+            store = await self.images.prove(record.pod)
+        record.assignment.end_proof()
+        if record.is_wanting():
+            self._acquire(record, store)
+
+    def _acquire(self, record: PodRecord, image_store: str) -> None:
+        demand = Demand(
+            record.uid,
+            record.namespace,
+            record.name,
+            record.node,
+            record.pod,
+            record.assignment.attempt,
+            int(record.pod["spec"].get("priority") or 0),
+            record.bound_at,
+            image_store,
+        )
+        record.assignment.wait(demand)
+        self.room.supply.acquire(demand)

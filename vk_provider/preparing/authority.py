@@ -1,0 +1,83 @@
+"""Who may have which image: the kubelet's rule with the registry as the judge.
+
+Source: KubeletEnsureSecretPulledImages (KEP-2535) with its default policy NeverVerifyPreloadedImages: what every
+instance of the cloud has (`preload`) is everybody's; anything else is for pods whose credentials the registry has
+accepted for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from vk_provider.imagesets.imageset import PinnedImage
+from vk_provider.imagesets.records import ANONYMOUS, PullRecords, fingerprint
+from vk_provider.jsontypes import Json
+from vk_provider.podmodel.images import RegistryCredential, match_credentials, parse_pull_secret
+from vk_provider.registry.client import RegistryError
+
+PullSecrets = Mapping[str, Json | None]
+"""The pod's imagePullSecrets by name; None for one that does not exist."""
+
+
+class Registry(Protocol):
+    """Says what a name stands for; raises RegistryError."""
+
+    async def resolve(self, reference: str, credential: RegistryCredential | None) -> PinnedImage: ...
+
+
+class PullAuthority:
+    """Remembers what registries have accepted. Pods that ask the same at the same time are one request."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._records = PullRecords()
+        self._salt = secrets.token_bytes(32)
+        self._asking: dict[tuple[str, str], asyncio.Task[PinnedImage | None]] = {}
+
+    def allows(self, image: PinnedImage, pull_secrets: PullSecrets) -> bool:
+        """Whether a pod with these secrets may have the image, by the records alone."""
+        credentials = self._match(image.reference, pull_secrets)
+        return self._records.allows(image, [fingerprint(each, self._salt) for each in credentials])
+
+    async def prove(self, reference: str, pull_secrets: PullSecrets) -> PinnedImage | None:
+        """Ask the registry with each of the pod's credentials for it, or without any when there are none, as a pull
+        would. Returns what the reference stands for, and records that; None when none is accepted, or the registry does
+        not answer."""
+        candidates: Sequence[RegistryCredential | None] = self._match(reference, pull_secrets) or [None]
+        for credential in candidates:
+            found = await self._ask(reference, credential)
+            if found is not None:
+                return found
+        return None
+
+    def _match(self, reference: str, pull_secrets: PullSecrets) -> list[RegistryCredential]:
+        configs = [config for item in pull_secrets.values() if item is not None and (config := parse_pull_secret(item))]
+        return match_credentials(reference, configs)
+
+    async def _ask(self, reference: str, credential: RegistryCredential | None) -> PinnedImage | None:
+        who = ANONYMOUS if credential is None else fingerprint(credential, self._salt)
+        key = (reference, who)
+        task = self._asking.get(key)
+        if task is None:
+            task = asyncio.create_task(self._resolve(reference, credential, who), name=f"manifest of {reference}")
+            self._asking[key] = task
+            task.add_done_callback(lambda _: self._asking.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def _resolve(self, reference: str, credential: RegistryCredential | None, who: str) -> PinnedImage | None:
+        try:
+            found = await self._registry.resolve(reference, credential)
+        except RegistryError:
+            return None
+        self._records.add(found, who)
+        return found
+
+    async def close(self) -> None:
+        """End the requests under way."""
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,271 @@
+"""ImagePreparer: learns image sets from agents' words, keeps the cloud's stores, chooses one for each launch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from vk_provider import eventreasons
+from vk_provider.aiokit.backoff import Backoff
+from vk_provider.aiokit.guard import contained
+from vk_provider.cloud.imagestores import CorruptImageError, ImageStoreError, ImageStores, SourceLostError
+from vk_provider.errors import CloudError
+from vk_provider.imagesets.imageset import ImageSet
+from vk_provider.imagesets.need import ImageNeed, find_need
+from vk_provider.imagesets.sets import ImageSets, Limits, Store, Wanted
+from vk_provider.jsontypes import Json
+from vk_provider.podmodel.errors import InvalidImageName
+from vk_provider.podmodel.imagename import parse_image
+from vk_provider.pods.record import OnEvent, PodRecord
+from vk_provider.preparing.authority import PullAuthority, PullSecrets
+from vk_provider.preparing.metrics import ImageMetrics
+from vk_provider.wire.images import ImagesMessage
+
+log = logging.getLogger(__name__)
+
+PROOF_LIMIT_S = 2.0
+"""A pod whose proof takes longer starts without a store: its agent pulls."""
+LIST_FIRST_S, LIST_MAX_S = 1.0, 60.0
+
+
+class SecretReader(Protocol):
+    """Reads a pod's imagePullSecrets, mostly from memory; one that cannot be read now is None."""
+
+    async def read_pull_secrets(self, pod: Json) -> PullSecrets: ...
+
+
+class ImagePreparer:
+    """See pods.images.PodImages for its part in launches. `run` prepares stores until cancelled.
+
+    records: the pods of the provider
+    clock:   Unix seconds: stores outlive the process
+    """
+
+    tells = True
+
+    def __init__(
+        self,
+        stores: ImageStores,
+        limits: Limits,
+        authority: PullAuthority,
+        secret_reader: SecretReader,
+        metrics: ImageMetrics,
+        event: OnEvent,
+        records: Callable[[], Iterable[PodRecord]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._stores, self._limits = stores, limits
+        self._authority, self._secrets = authority, secret_reader
+        self._metrics, self._event = metrics, event
+        self._records, self._clock = records, clock
+        self._sets = ImageSets(limits)
+        self._heard: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        metrics.follow(lambda: self._sets.stores, lambda: self._sets.waiting)
+
+    # --- what agents tell ----------------------------------------------------------------------------------------
+
+    def receive(self, record: PodRecord, message: ImagesMessage) -> None:
+        """The images that the pod has so far. It is looked into once, when all of them are there."""
+        if record.instance is None:
+            return
+        told = by_reference(message)
+        need = find_need(record.pod)
+        if not need.references <= told.keys() or record.uid in self._heard:
+            return
+        self._heard.add(record.uid)
+        for use in message["images"]:
+            self._metrics.images.labels("pulled" if use["pulled"] else "present").inc()
+            if use["pulled"]:
+                self._metrics.pull_seconds.observe(use["seconds"])
+                self._metrics.pulled_bytes.inc(use["sizeBytes"])
+        if any(use["pulled"] for use in message["images"]):
+            task = asyncio.create_task(self._learn(record, need, told), name=f"images of {record.uid}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _learn(self, record: PodRecord, need: ImageNeed, told: dict[str, frozenset[str]]) -> None:
+        """Confirm each name at the registry, as the pod could: a record says who may have a digest, but not what a tag
+        stands for. An image without a digest is one that every instance has."""
+        instance = record.instance
+        if self._sets.covers({reference: told[reference] for reference in need.references if told[reference]}):
+            return
+        pull_secrets = await self._secrets.read_pull_secrets(record.pod)
+        images = []
+        for reference in sorted(need.references):
+            if not told[reference]:
+                continue
+            image = await self._authority.prove(reference, pull_secrets)
+            if image is None or image.digest not in told[reference]:
+                log.info("pod %s: the registry does not confirm what its agent has as %s", record.key, reference)
+                return
+            images.append(image)
+        if instance is not None and record.has_instance and not record.forgotten:
+            self._sets.learn(ImageSet.of(images), instance.instance_id, self._clock())
+            self._changed.set()
+
+    def forget(self, record: PodRecord) -> None:
+        """The pod, and soon its instance, is gone."""
+        self._heard.discard(record.uid)
+        if record.instance is not None:
+            self._sets.forget_source(record.instance.instance_id)
+
+    # --- launches ------------------------------------------------------------------------------------------------
+
+    def choose(self, pod: Json) -> str | None:
+        """See PodImages.choose."""
+        if not self._sets.stores:
+            self._metrics.launches.labels("none").inc()
+            return ""
+        need = find_need(pod)
+        candidates = self._sets.candidates(need.references)
+        if not candidates:
+            self._metrics.launches.labels("none").inc()
+            return ""
+        if pod["spec"].get("imagePullSecrets"):
+            return None
+        best = candidates[0]
+        return self._use(best) if all(self._authority.allows(image, {}) for image in best.images.images) else None
+
+    async def prove(self, pod: Json) -> str:
+        """See PodImages.prove."""
+        need = find_need(pod)
+        candidates = self._sets.candidates(need.references)
+        try:
+            async with asyncio.timeout(PROOF_LIMIT_S):
+                pull_secrets = await self._secrets.read_pull_secrets(pod)
+                for store in candidates:
+                    if await self._may_have(store, need, pull_secrets):
+                        return self._use(store)
+        except TimeoutError:
+            pass
+        self._metrics.launches.labels("denied" if candidates else "none").inc()
+        return ""
+
+    def _use(self, store: Store) -> str:
+        self._sets.note_use(store.handle, self._clock())
+        self._metrics.launches.labels("used").inc()
+        return store.handle
+
+    async def _may_have(self, store: Store, need: ImageNeed, pull_secrets: PullSecrets) -> bool:
+        unknown = [image for image in store.images.images if not self._authority.allows(image, pull_secrets)]
+        if any(image.reference in need.never_pulled for image in unknown):
+            return False
+        found = await asyncio.gather(*(self._authority.prove(image.reference, pull_secrets) for image in unknown))
+        return found == unknown
+
+    # --- stores --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Root task: find the stores of an earlier process, then prepare one set after the other."""
+        await self._find_stores()
+        while True:
+            self._changed.clear()
+            wanted = self._sets.next_wanted(self._clock(), self._queued())
+            if wanted is not None:
+                await self._try(wanted)
+            await self._give_up()
+            if wanted is None:
+                await self._wait()
+
+    async def _find_stores(self) -> None:
+        backoff = Backoff(LIST_FIRST_S, LIST_MAX_S)
+        while True:
+            try:
+                found = await self._stores.list_prepared()
+                break
+            except CloudError as error:
+                log.warning("the prepared images are not known yet: %s", error)
+            await asyncio.sleep(backoff.next_delay_s())
+        now = self._clock()  # when they were used last is not known any more
+        for each in found:
+            self._sets.add_store(Store(each.handle, each.images, each.size_bytes, each.prepared_at, now))
+
+    async def _wait(self) -> None:
+        due_at = self._sets.next_due_at()
+        delay_s = max(1.0, due_at - self._clock()) if due_at is not None else None
+        try:
+            async with asyncio.timeout(min(delay_s or self._limits.max_age_s, self._limits.max_age_s)):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    def _queued(self) -> list[frozenset[str]]:
+        """The references of pods that have no instance yet."""
+        return [
+            find_need(record.pod).references
+            for record in self._records()
+            if record.instance is None and record.exists and not record.deleting
+        ]
+
+    async def _try(self, wanted: Wanted) -> None:
+        """A fault of one set is that set's: it is tried again later, as after a failure."""
+        is_done = False
+        with contained(f"the image set {wanted.images.key}"):
+            await self._prepare(wanted)
+            is_done = True
+        if not is_done:
+            self._sets.note_failure(wanted.images, self._clock())
+
+    async def _prepare(self, wanted: Wanted) -> None:
+        names = ", ".join(sorted(wanted.images.references))
+        began = time.monotonic()
+        try:
+            made = await self._stores.prepare(wanted.images, wanted.sources, self._limits.max_bytes)
+        except CloudError as error:
+            cause = error.cause if isinstance(error, ImageStoreError) else "failed"
+            self._metrics.prepared.labels(cause).inc()
+            if isinstance(error, SourceLostError | CorruptImageError):
+                for source in wanted.sources:
+                    self._sets.forget_source(source)
+            else:
+                self._sets.note_failure(wanted.images, self._clock())
+            self._report(wanted, error)
+            return
+        now = self._clock()
+        self._sets.add_store(Store(made.handle, made.images, made.size_bytes, now, now))
+        self._metrics.prepared.labels("ok").inc()
+        self._metrics.prepare_seconds.observe(time.monotonic() - began)
+        log.info("images prepared in %.1f s: %s (%d bytes)", time.monotonic() - began, names, made.size_bytes)
+
+    def _report(self, wanted: Wanted, error: CloudError) -> None:
+        """An event on the pod that has pulled the images last, where it is there."""
+        log.warning("images not prepared: %s: %s", ", ".join(sorted(wanted.images.references)), error)
+        if isinstance(error, SourceLostError):
+            return  # the pod has ended: the next one brings them again
+        for record in self._records():
+            if record.instance is not None and record.instance.instance_id in wanted.sources[:1]:
+                message = f"the images are not prepared for the next pods, which pull them: {error}"
+                self._event(record, "Warning", eventreasons.IMAGES_NOT_PREPARED, message)
+
+    async def _give_up(self) -> None:
+        for handle in self._sets.surplus(self._clock(), self._queued()):
+            try:
+                await self._stores.forget(handle)
+            except CloudError as error:
+                log.warning("a prepared store stays for now: %s", error)
+                continue
+            self._sets.remove_store(handle)
+
+    async def close(self) -> None:
+        """End what is under way; the stores stay."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._authority.close()
+
+
+def by_reference(message: ImagesMessage) -> dict[str, frozenset[str]]:
+    """Canonical reference to digests; names that are none are left out."""
+    found = {}
+    for use in message["images"]:
+        try:
+            found[parse_image(use["image"]).canonical] = frozenset(use["digests"])
+        except InvalidImageName:
+            continue
+    return found
