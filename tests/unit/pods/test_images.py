@@ -125,6 +125,19 @@ async def test_a_pod_that_must_prove_that_it_may_have_the_store_is_launched_once
     assert calls.stores == [("s2", 1)] and proofs() == []
 
 
+@pytest.mark.parametrize("known", [True, False])
+async def test_pods_that_prove_the_same_share_the_call(world: World, images: Images, calls: Calls, known: bool) -> None:
+    images.chosen = None
+    if known:
+        images.proved.set_result("s2")
+    pods = [world.api.add(world.pod()) for _ in range(3)]
+    if not known:
+        await world.until(lambda: len(proofs()) == 3)
+        images.proved.set_result("s2")
+    await until_running(world, *pods)
+    assert calls.stores == [("s2", 3)]
+
+
 async def test_a_pod_that_is_deleted_while_it_proves_goes_at_once_and_is_not_launched(
     world: World, images: Images, calls: Calls
 ) -> None:
