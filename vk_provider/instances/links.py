@@ -104,24 +104,34 @@ class InstanceLinks:
         link, backoff = owned.link, Backoff(DIAL_FIRST_S, DIAL_MAX_S, 1.5)
         if link.previous is not None:
             await asyncio.wait({link.previous})  # its session ends before another begins
-        started = time.monotonic()
+        started, logged = time.monotonic(), ""
         link.fate_due = started + FATE_INTERVAL_S
-        logged = ""
-        while not owned.described.state.is_terminated:
-            if time.monotonic() >= link.redial_at:
-                logged, is_sound = await self._try(owned, logged, backoff)
-                link.fate_due = 0.0 if is_sound else link.fate_due
-            if time.monotonic() >= link.fate_due or not owned.described.primary_ip:
-                link.fate_due = time.monotonic() + FATE_INTERVAL_S
-                if await self._is_gone(owned):
+        asking: asyncio.Task[str] | None = None
+        try:
+            while not owned.described.state.is_terminated:
+                if time.monotonic() >= link.redial_at:
+                    logged, is_sound = await self._try(owned, logged, backoff)
+                    if is_sound:
+                        _give_up(asking)  # what it would say is older than the session
+                        asking, link.fate_due = None, 0.0
+                if asking is None and (time.monotonic() >= link.fate_due or not owned.described.primary_ip):
+                    asking = asyncio.create_task(self._find_fate(owned), name=f"fate of {owned.instance_id}")
+                    await asyncio.sleep(0)
+                if asking is not None and asking.done():
+                    fate, asking = asking.result(), None
+                    link.fate_due = time.monotonic() + FATE_INTERVAL_S
+                    if fate:
+                        _note_gone(owned, fate)
+                        return
+                if not owned.has_booted and time.monotonic() - started > self._boot_timeout_s:
+                    owned.boot_failed = f"the agent did not answer within {self._boot_timeout_s:.0f} s"
                     return
-            if not owned.has_booted and time.monotonic() - started > self._boot_timeout_s:
-                owned.boot_failed = f"the agent did not answer within {self._boot_timeout_s:.0f} s"
-                return
-            # The back-off after a violation is the link's: a new task continues it.
-            redial_s = min(FATE_INTERVAL_S, link.redial_at - time.monotonic())
-            await asyncio.sleep(max(backoff.next_delay_s(), redial_s))
-        _note_state(owned)
+                # The back-off after a violation is the link's: a new task continues it.
+                redial_s = min(FATE_INTERVAL_S, link.redial_at - time.monotonic())
+                await _pause(max(backoff.next_delay_s(), redial_s), asking)
+        finally:
+            _give_up(asking)
+        _note_gone(owned, _describe_end(owned.described))
 
     async def _try(self, owned: OwnedInstance, logged: str, backoff: Backoff) -> tuple[str, bool]:
         """One session, if the agent answers. `logged`: the error that was logged last.
@@ -190,27 +200,36 @@ class InstanceLinks:
                 log.warning("certificate of %s not renewed: %s", instance.instance_id, error)
                 await asyncio.sleep(RENEWAL_RETRY_S)
 
-    async def _is_gone(self, owned: OwnedInstance) -> bool:
-        """Ask the cloud. While the instance shuts down, its pod may still run."""
+    async def _find_fate(self, owned: OwnedInstance) -> str:
+        """Ask the cloud, while dialing goes on. Why the instance counts as gone; "" while it does not: while it shuts
+        down, its pod may still run."""
         instance_id = owned.instance_id
         try:
             found = await self._look(instance_id)
         except CloudError as error:
             log.warning("state of instance %s is not known: %s", instance_id, error)
-            return False
+            return ""
         if found is None:
-            _note_gone(owned, f"the cloud does not know instance {instance_id} any more")
-            return True
-        if found.state.has_stopped:
-            _note_state(owned, found)
-            return True
-        return False
+            return f"the cloud does not know instance {instance_id} any more"
+        return _describe_end(found) if found.state.has_stopped else ""
 
 
-def _note_state(owned: OwnedInstance, found: Instance | None = None) -> None:
-    instance = found or owned.described
+def _give_up(asking: asyncio.Task[str] | None) -> None:
+    if asking is not None:
+        asking.cancel()
+
+
+async def _pause(delay_s: float, asking: asyncio.Task[str] | None) -> None:
+    """Until the next dial, or an answer."""
+    if asking is None:
+        await asyncio.sleep(delay_s)
+    else:
+        await asyncio.wait({asking}, timeout=delay_s)
+
+
+def _describe_end(instance: Instance) -> str:
     reason = f": {instance.state_reason}" if instance.state_reason else ""
-    _note_gone(owned, f"instance {instance.instance_id} is {instance.state}{reason}")
+    return f"instance {instance.instance_id} is {instance.state}{reason}"
 
 
 def _note_gone(owned: OwnedInstance, message: str) -> None:

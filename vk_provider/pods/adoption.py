@@ -51,7 +51,8 @@ class Adoption:
         self._sure_listings = 0
 
     def join(self, instances: Iterable[Instance]) -> list[Instance]:
-        """`instances` was listed before the pods. Returns the surplus instances, which are being ended."""
+        """`instances` was listed before the pods. Returns the surplus instances, whose agents are asked, too: a tag may
+        name a pod that the instance was not given to in the end."""
         listed = list(instances)
         self._by_address = _by_address(self._records.values())
         surplus: list[Instance] = []
@@ -70,12 +71,10 @@ class Adoption:
         self._settled_at = time.monotonic() + self._room.cloud.listing_lag_s
         if self._looking():
             self._judge(set())
-        for instance in surplus:
-            self._room.supply.end(OwnedInstance(instance), "surplus")
         return surplus
 
     def _place(self, instance: Instance) -> bool:
-        """Give the instance to its pod, or ask its agent. False: it is surplus."""
+        """Give the instance to its pod, or ask its agent. False: it is surplus, and its agent is asked."""
         owned = OwnedInstance(instance)
         record = self._pod_of(instance)
         if record is None:
@@ -84,6 +83,8 @@ class Adoption:
                 self._room.supply.examine(owned)
             return True
         if record.owned is not None:
+            if not instance.state.is_terminating:
+                self._room.supply.examine(owned)
             return False
         self._take(record, owned)
         return True
