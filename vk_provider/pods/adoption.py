@@ -69,6 +69,7 @@ class Adoption:
                 self._hold(record)
         self._room.table.take(listed)
         self._settled_at = time.monotonic() + self._room.cloud.listing_lag_s
+        self._room.supply.is_settled = not self._room.cloud.listing_lag_s
         if self._looking():
             self._judge(set())
         return surplus
@@ -129,11 +130,11 @@ class Adoption:
 
     @property
     def is_looking(self) -> bool:
-        return bool(self._looking())
+        return bool(self._looking()) or not self._room.supply.is_settled
 
     async def look(self) -> None:
         """List again, once for all pods, until each has its instance or is known to have none."""
-        while self._looking():
+        while self.is_looking:
             await asyncio.sleep(self._pause_s())
             began = time.monotonic()
             try:
@@ -173,6 +174,8 @@ class Adoption:
             elif record.admission.hold == SETTLING and self._sure_listings >= SURE_LISTINGS:
                 self._settle(record, "")
         named = {record.uid for record in self._records.values() if record.owned is not None} | ended.keys()
+        if not self._room.supply.is_settled and self._sure_listings >= SURE_LISTINGS:
+            self._room.supply.settle_all()
         for uid in self._judge(set(named)):
             record = self._records[uid]
             self._settle(record, "the pod's instance does not exist any more" if record.first.started else "")
