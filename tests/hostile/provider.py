@@ -9,9 +9,11 @@ violations fit into a minute. Nothing else of the provider is changed.
 from __future__ import annotations
 
 import sys
+from types import ModuleType
+from typing import Any
 
 from tests.hostile.cloud import CloudClient
-from vk_provider import app
+from vk_provider import app, foundation
 from vk_provider.agentclient.base import AgentConnector
 from vk_provider.agentclient.https import HttpsConnector
 from vk_provider.agentclient.identity_store import ProviderIdentity
@@ -28,11 +30,17 @@ def main(config: str, socket: str, port: str, *flags: str) -> int:
         connector = HttpsConnector(identity, settings.identity.certificate_ttl_s, int(port))
         return CloudClient(socket), connector
 
-    app.create_backend = create_backend
+    _replace(foundation, "create_backend", create_backend)
     if "--redial-at-once" in flags:
-        links.DIAL_MAX_S = REDIAL_S
-        instance.Backoff = lambda first_s, max_s: Backoff(REDIAL_S, REDIAL_S)  # type: ignore[assignment,misc]
+        _replace(links, "DIAL_MAX_S", REDIAL_S)
+        _replace(instance, "Backoff", lambda first_s, max_s: Backoff(REDIAL_S, REDIAL_S))
     return app.run(load_settings(config))
+
+
+def _replace(module: ModuleType, name: str, value: Any) -> None:
+    """What the module has under that name; a name that it has not would change nothing."""
+    assert hasattr(module, name), f"{module.__name__} has no {name}"
+    setattr(module, name, value)
 
 
 if __name__ == "__main__":

@@ -265,7 +265,7 @@ class Launches:
     # --- outcomes ------------------------------------------------------------------------------------------------
 
     def _settle(self, call: LaunchCall, answer: LaunchAnswer) -> None:
-        brought, gone = [], 0
+        brought, gone, inherited = [], 0, call.is_inherited
         for failure in answer.failures:
             self._shortages.mark(failure.offering, failure.error)
         for instance in answer.instances:
@@ -274,7 +274,7 @@ class Launches:
                 gone += 1
                 continue
             self._metrics.launches.labels("ok").inc()
-            brought.append(OwnedInstance(instance, handover_unknown=call.is_inherited))
+            brought.append(OwnedInstance(instance, handover_unknown=inherited))
         if brought:
             gone += self.on_launched(brought, call.group)
         self._serve_rest(call, answer, gone)
