@@ -16,7 +16,8 @@ from vk_provider.wire.session import UpMessage
 
 @dataclass(slots=True, eq=False)
 class Demand:
-    """One pod that waits for an instance. priority: of its PriorityClass; since: time.monotonic() of its bind; attempt:
+    """One pod that waits for an instance. priority: of its PriorityClass; since: time.monotonic() of its bind;
+    inherited: an earlier process may have launched for it, too; attempt:
     number of the launch for this pod. The rest is written by `launches`; called_at: time.monotonic() of the first
     call."""
 
@@ -28,6 +29,7 @@ class Demand:
     attempt: int = 0
     priority: int = 0
     since: float = 0.0
+    inherited: bool = False
     called_at: float = 0.0
     group: Group | None = None
     backoff: Backoff = field(default_factory=lambda: Backoff(0.2, 30.0))

@@ -154,6 +154,7 @@ class PodExecutor:
             record.assignment.attempt,
             int(spec.get("priority") or 0),
             record.bound_at,
+            record.first.inherited,
         )
         record.assignment.wait(demand)
         self.room.supply.acquire(demand)
