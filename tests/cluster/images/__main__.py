@@ -106,7 +106,7 @@ def _arguments() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         parts = ("sample", "e2e", "mesh", "aggregator", *(entry.recipe for entry in (*CATALOG, *AGGREGATOR, *ISTIO)))
         command.add_argument(
-            "--only", choices=parts, help="a part of the images, or one; default all but the aggregator's and Istio's"
+            "--only", choices=parts, help="a part, or one image; default all but the aggregator's, Istio's"
         )
         if name == "push":
             command.add_argument("--registry", required=True, metavar="HOST:PORT")
