@@ -144,6 +144,13 @@ def targets() -> dict[str, Target]:
             stamps=stamps,
             takes="about 2 minutes after controlplane, longer before",
         ),
+        Target(
+            "sample-apiserver",
+            "sample-apiserver",
+            kubernetes,
+            "k8s.io/sample-apiserver",
+            takes="half a minute after controlplane, longer before",
+        ),
         Target("ginkgo", "ginkgo", kubernetes, "github.com/onsi/ginkgo/v2/ginkgo"),
         Target(
             "metrics-server",

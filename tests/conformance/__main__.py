@@ -90,10 +90,11 @@ def main(arguments: list[str] | None = None) -> int:
             containerd2.ensure()
             plane = own_cluster.up(environment)
             options.kubeconfig, options.registry = plane.kubeconfig, environment.registry
-            options.no_images = True  # they came with the cluster
         plan = _plan(options)
         if not options.no_images:
-            ensure_pushed(options.registry, "e2e")
+            if not options.own_cluster:  # with which they came
+                ensure_pushed(options.registry, "e2e")
+            ensure_pushed(options.registry, "aggregator")
         code = Run(plan).execute()
         if options.own_cluster and not options.keep:
             own_cluster.down(environment)

@@ -16,9 +16,13 @@ from vk_provider.wire.session import UpMessage
 
 @dataclass(slots=True, eq=False)
 class Demand:
-    """One pod that waits for an instance. priority: of its PriorityClass; since: time.monotonic() of its bind; attempt:
-    number of the launch for this pod; image_store: handle of the prepared store that the pod may have, "" for none. The
-    rest is written by `launches`, and image_store for another try; called_at: time.monotonic() of the first call."""
+    """One pod that waits for an instance.
+
+    priority:    of its PriorityClass; since: time.monotonic() of its bind; attempt: number of the launch for this pod
+    inherited:   an earlier process may have launched for it, too
+    image_store: handle of the prepared store that the pod may have, "" for none; `launches` writes it for another try
+    called_at:   time.monotonic() of the first call; this and the rest is written by `launches`
+    """
 
     uid: str
     namespace: str
@@ -28,6 +32,7 @@ class Demand:
     attempt: int = 0
     priority: int = 0
     since: float = 0.0
+    inherited: bool = False
     image_store: str = ""
     called_at: float = 0.0
     group: Group | None = None

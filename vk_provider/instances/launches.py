@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 
 CALLS_AT_ONCE = 16
 RETRY_FIRST_S, RETRY_MAX_S = 0.2, 30.0
-SETTLED_S = 5.0
-"""Clocks differ: an instance that was launched so long before our call is of an earlier process's."""
 PER_POD_LABELS = frozenset(
     {
         "statefulset.kubernetes.io/pod-name",
@@ -214,7 +212,7 @@ class Launches:
                 self._metrics.launch_seconds.observe(now - demand.since)
         request = freeze_request(group, demands, self._rules.owner, self._rules.boot_data, number)
         self._metrics.group_size.observe(request.count)
-        return LaunchCall(request, group, time.time(), tuple(demands), number)
+        return LaunchCall(request, group, tuple(demands), number)
 
     async def _carry_out(self, call: LaunchCall) -> None:
         """Until the outcome is known. Instances that nobody waits for any more are given back by who takes them."""
@@ -267,7 +265,7 @@ class Launches:
     # --- outcomes ------------------------------------------------------------------------------------------------
 
     def _settle(self, call: LaunchCall, answer: LaunchAnswer) -> None:
-        brought, gone = [], 0
+        brought, gone, inherited = [], 0, call.is_inherited
         for failure in answer.failures:
             self._shortages.mark(failure.offering, failure.error)
         for instance in answer.instances:
@@ -276,10 +274,7 @@ class Launches:
                 gone += 1
                 continue
             self._metrics.launches.labels("ok").inc()
-            owned = OwnedInstance(instance)
-            # An earlier process may have made the same call, and used what it brought.
-            owned.handover_unknown = instance.launch_time < call.began - SETTLED_S
-            brought.append(owned)
+            brought.append(OwnedInstance(instance, handover_unknown=inherited))
         if brought:
             gone += self.on_launched(brought, call)
         self._serve_rest(call, answer, gone)

@@ -27,16 +27,19 @@ _DIGEST_DIGITS = 40
 class LaunchCall:
     """A request that is repeated unchanged until its outcome is known.
 
-    began:   time.time() of the first try
     demands: those that it was made for; who gets an instance is decided when it is there
     number:  see freeze_request
     """
 
     request: LaunchRequest
     group: Group
-    began: float
     demands: tuple[Demand, ...]
     number: int = 0
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether an earlier process may have made the same call, and used what it brought."""
+        return any(demand.inherited for demand in self.demands)
 
     @property
     def launch_id(self) -> str:

@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from vk_provider.cloud.base import TAG_POD_UID
+from vk_provider.cloud.base import TAG_POD_UID, InstanceState
 from vk_provider.instances.demand import Demand, Group, PodSide
 from vk_provider.instances.ends import Ends
 from vk_provider.instances.instance import OwnedInstance, Stage
@@ -30,7 +30,11 @@ PATIENCE_S = 60.0
 
 
 class Supply:
-    """See module docstring. `unclaimed`: instances without a pod, by ID: idle ones, and those that have not greeted."""
+    """See module docstring. `unclaimed`: instances without a pod, by ID: idle ones, and those that have not greeted.
+
+    is_settled: False after a start until the cloud must list what an earlier process has ended: an instance that still
+                greets may be shutting down, and is given to nobody before
+    """
 
     def __init__(self, table: InstanceTable, launches: Launches, ends: Ends, tagging: Tagging) -> None:
         self._table = table
@@ -39,6 +43,7 @@ class Supply:
         self._tagging = tagging
         self.unclaimed: dict[str, OwnedInstance] = {}
         self._expected: dict[str, asyncio.TimerHandle] = {}
+        self.is_settled = True
         self.links: InstanceLinks
         self.pods: PodSide
         launches.on_launched = self._take_launched
@@ -49,7 +54,7 @@ class Supply:
     def acquire(self, demand: Demand) -> None:
         """The pod waits until it is assigned an instance, or refused (demand.PodSide)."""
         self._launches.join(demand)
-        if self.unclaimed and demand.group is not None:
+        if self.unclaimed and self.is_settled and demand.group is not None:
             idle = self._find_idle(demand.group)
             if idle is not None:
                 self._assign(idle, demand, demand.group)
@@ -199,6 +204,8 @@ class Supply:
             return
         if uid == "":
             owned.handover_unknown = False
+            if not self.is_settled:
+                return
             self._give_to_any(owned)
         elif self.pods.claim(uid, owned):
             self.unclaimed.pop(owned.instance_id, None)
@@ -212,6 +219,15 @@ class Supply:
         """An unclaimed instance is lost or does not boot."""
         self.settle(owned)
         self._ends.let_go(owned, "no-boot")
+
+    def settle_all(self) -> None:
+        """The cloud's listings are sure by now: idle instances that they show running are to be had."""
+        self.is_settled = True
+        for owned in list(self.unclaimed.values()):
+            if owned.stage is Stage.IDLE and owned.described.state is InstanceState.RUNNING:
+                self._give_to_any(owned)
+            if owned.stage is not Stage.BOOTING:
+                self._resolved(owned)
 
     def close(self) -> None:
         for timer in self._expected.values():

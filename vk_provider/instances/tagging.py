@@ -17,7 +17,7 @@ from vk_provider.instances.pace import Pace
 log = logging.getLogger(__name__)
 
 AT_ONCE = 2
-DELAY_S = 1.0
+DELAY_S = 3.0
 """Pods of a burst come first; a pod that is gone by then needs no tags."""
 TRIES = 5
 

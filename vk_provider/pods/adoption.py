@@ -51,7 +51,8 @@ class Adoption:
         self._sure_listings = 0
 
     def join(self, instances: Iterable[Instance]) -> list[Instance]:
-        """`instances` was listed before the pods. Returns the surplus instances, which are being ended."""
+        """`instances` was listed before the pods. Returns the surplus instances, whose agents are asked, too: a tag may
+        name a pod that the instance was not given to in the end."""
         listed = list(instances)
         self._by_address = _by_address(self._records.values())
         surplus: list[Instance] = []
@@ -68,14 +69,13 @@ class Adoption:
                 self._hold(record)
         self._room.table.take(listed)
         self._settled_at = time.monotonic() + self._room.cloud.listing_lag_s
+        self._room.supply.is_settled = not self._room.cloud.listing_lag_s
         if self._looking():
             self._judge(set())
-        for instance in surplus:
-            self._room.supply.end(OwnedInstance(instance), "surplus")
         return surplus
 
     def _place(self, instance: Instance) -> bool:
-        """Give the instance to its pod, or ask its agent. False: it is surplus."""
+        """Give the instance to its pod, or ask its agent. False: it is surplus, and its agent is asked."""
         owned = OwnedInstance(instance)
         record = self._pod_of(instance)
         if record is None:
@@ -84,6 +84,8 @@ class Adoption:
                 self._room.supply.examine(owned)
             return True
         if record.owned is not None:
+            if not instance.state.is_terminating:
+                self._room.supply.examine(owned)
             return False
         self._take(record, owned)
         return True
@@ -128,11 +130,11 @@ class Adoption:
 
     @property
     def is_looking(self) -> bool:
-        return bool(self._looking())
+        return bool(self._looking()) or not self._room.supply.is_settled
 
     async def look(self) -> None:
         """List again, once for all pods, until each has its instance or is known to have none."""
-        while self._looking():
+        while self.is_looking:
             await asyncio.sleep(self._pause_s())
             began = time.monotonic()
             try:
@@ -172,6 +174,8 @@ class Adoption:
             elif record.admission.hold == SETTLING and self._sure_listings >= SURE_LISTINGS:
                 self._settle(record, "")
         named = {record.uid for record in self._records.values() if record.owned is not None} | ended.keys()
+        if not self._room.supply.is_settled and self._sure_listings >= SURE_LISTINGS:
+            self._room.supply.settle_all()
         for uid in self._judge(set(named)):
             record = self._records[uid]
             self._settle(record, "the pod's instance does not exist any more" if record.first.started else "")

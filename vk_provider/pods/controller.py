@@ -85,7 +85,7 @@ class PodController:
             record.pod = pod
             record.assignment.see(pod)
             if self._adopting:
-                _see_first(record)
+                _see_first(record, inherited=True)
             self._notice_foreign_changes(record)
         if not record.ending_since and (record.deleting or record.phase in TERMINAL_PHASES):
             record.ending_since = time.monotonic()
@@ -101,7 +101,7 @@ class PodController:
 
     def _add(self, uid: str, node: str, pod: Json) -> PodRecord:
         record = PodRecord(uid, node, pod, bound_at=time.monotonic(), start_time=format_time())
-        _see_first(record)
+        _see_first(record, inherited=self._adopting)
         record.publication.postpone_pending(record.bound_at + PENDING_STATUS_AFTER_S)
         self.records[uid] = record
         self._by_name[(record.namespace, record.name)] = uid
@@ -124,12 +124,13 @@ class PodController:
     def adopt(self, instances: Iterable[Instance]) -> list[Instance]:
         """Join the cloud's instances with the pods, once, after the informers have synced and before any launch.
 
-        `instances` was listed before the pods. Returns the surplus instances, all but one of each pod: they are ended.
+        `instances` was listed before the pods. Returns the surplus instances, all but one of each pod: their agents are
+        asked, and the sweep ends what nobody needs.
         """
         surplus = self._adoption.join(instances)
         if surplus:
             names = ", ".join(instance.instance_id for instance in surplus)
-            log.warning("terminating surplus instances of pods that have one: %s", names)
+            log.warning("surplus instances of pods that have one: %s", names)
         if self._adoption.is_looking:
             self._spawn(self._adoption.look(), "looking for instances")
         self._adopting = False
@@ -219,10 +220,10 @@ class PodController:
         await self.room.close()
 
 
-def _see_first(record: PodRecord) -> None:
+def _see_first(record: PodRecord, *, inherited: bool) -> None:
     """Take over what an earlier process has published."""
     status = record.pod.get("status") or {}
-    note_first(record)
+    note_first(record, inherited=inherited)
     if status.get("startTime"):
         record.start_time = status["startTime"]
         note_held(record, record.pod)

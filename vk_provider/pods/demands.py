@@ -69,6 +69,7 @@ class PodDemands:
             record.assignment.attempt,
             int(record.pod["spec"].get("priority") or 0),
             record.bound_at,
+            record.first.inherited,
             image_store,
         )
         record.assignment.wait(demand)

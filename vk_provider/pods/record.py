@@ -31,11 +31,13 @@ class FirstSight:
     ended:   phase, reason and message, when the phase was terminal: it is never left, the pod is not started and what
              runs of it is stopped; else None
     started: it showed that an agent had the pod (state.has_started)
+    inherited: the pod was there when this process began: an earlier one may have done something for it
     """
 
     phase: str = "Pending"
     ended: Json | None = None
     started: bool = False
+    inherited: bool = False
 
 
 @dataclass(slots=True, eq=False)

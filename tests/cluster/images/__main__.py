@@ -16,7 +16,7 @@ from tests.cluster import build, targets
 from tests.cluster.cache import cache_dir, file_lock
 from tests.cluster.errors import ClusterError
 from tests.cluster.images import debian, mesh
-from tests.cluster.images.catalog import CATALOG, ISTIO, CatalogEntry, repository_list, select_entries
+from tests.cluster.images.catalog import AGGREGATOR, CATALOG, ISTIO, CatalogEntry, repository_list, select_entries
 from tests.cluster.images.distribution import RegistryClient, push_image
 from tests.cluster.images.oci import write_archive
 from tests.cluster.images.recipe import Kitchen
@@ -37,6 +37,8 @@ def fingerprint(entry: CatalogEntry) -> str:
         digest.update(str(build.built_path("coredns")).encode())
     elif entry in ISTIO:
         digest.update(DPKG_STATUS.read_bytes() + mesh.inputs().encode())
+    elif entry in AGGREGATOR:
+        digest.update(f"{build.built_path('sample-apiserver')} {build.built_path('controlplane')}".encode())
     else:
         digest.update(DPKG_STATUS.read_bytes())
         digest.update(f"{targets.kubernetes_version()} {build.built_path('agnhost')}".encode())
@@ -88,7 +90,7 @@ def ensure_pushed(registry: str, only: str | None = None, out: TextIO | None = N
 
 def write_image_archive(recipe: str, reference: str, output: Path) -> None:
     """Write the image of a recipe as an OCI archive that containerd imports as `reference`."""
-    known = {entry.recipe: entry for entry in (*select_entries(None), *select_entries("mesh"))}
+    known = {entry.recipe: entry for entry in (*CATALOG, *AGGREGATOR, *ISTIO)}
     if recipe not in known:
         raise ClusterError(f"no image {recipe}", f"one of: {', '.join(known)}")
     store = open_store()
@@ -102,8 +104,10 @@ def _arguments() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("build", "build into the cache"), ("push", "build and push to a registry")):
         command = commands.add_parser(name, help=text)
-        parts = ("sample", "e2e", "mesh", *(entry.recipe for entry in (*CATALOG, *ISTIO)))
-        command.add_argument("--only", choices=parts, help="a part of the images, or one; default all but Istio's")
+        parts = ("sample", "e2e", "mesh", "aggregator", *(entry.recipe for entry in (*CATALOG, *AGGREGATOR, *ISTIO)))
+        command.add_argument(
+            "--only", choices=parts, help="a part, or one image; default all but the aggregator's, Istio's"
+        )
         if name == "push":
             command.add_argument("--registry", required=True, metavar="HOST:PORT")
     archive = commands.add_parser("archive", help="write one image as an OCI archive")

@@ -36,6 +36,12 @@ CATALOG = (
     CatalogEntry("glibc-dns-testing", (f"{E2E}/glibc-dns-testing:2.1.1",)),
 )
 
+AGGREGATOR = (
+    CatalogEntry("sample-apiserver", (f"{E2E}/sample-apiserver:1.29.2",)),
+    CatalogEntry("etcd", ("etcd:3.7.0-0",)),
+)
+"""One spec's alone, and large: only for whoever runs all of them."""
+
 ISTIO_HUB = "istio"
 ISTIO = tuple(
     CatalogEntry(f"istio-{name}", (f"{ISTIO_HUB}/{name}:{istio_version()}",)) for name in ("pilot", "proxyv2")
@@ -45,15 +51,17 @@ ISTIO = tuple(
 
 def select_entries(only: str | None) -> tuple[CatalogEntry, ...]:
     """The entries of `sample` (what the demo needs), of `e2e` (what the conformance specs need), of `mesh` (what Istio
-    and its demo need), of one recipe by its name, or all of them but Istio's.
+    and its demo need), of `aggregator`, of one recipe by its name, or all of them but those and Istio's.
     """
+    if only == "aggregator":
+        return AGGREGATOR
     if only == "mesh":
         return (*(entry for entry in CATALOG if entry.sample or entry.recipe == "agnhost"), *ISTIO)
     if only == "sample":
         return tuple(entry for entry in CATALOG if entry.sample)
     if only == "e2e":
         return tuple(entry for entry in CATALOG if entry.recipe not in ("sample-busybox", "coredns"))
-    return tuple(entry for entry in (*CATALOG, *ISTIO) if entry.recipe == only) if only else CATALOG
+    return tuple(entry for entry in (*CATALOG, *AGGREGATOR, *ISTIO) if entry.recipe == only) if only else CATALOG
 
 
 def repository_list(registry: str) -> str:

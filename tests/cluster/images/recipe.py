@@ -98,6 +98,18 @@ class Kitchen:
         run = RunConfig(entrypoint=("/coredns",), exposed_ports=("53/tcp", "53/udp"), working_dir="/")
         return self._store.put_image(run, [self._store.put_layer(tree)])
 
+    def sample_apiserver(self) -> BuiltImage:
+        """One static program, of the version of Kubernetes that everything here is of."""
+        tree = Rootfs()
+        tree.add_file("/sample-apiserver", build.ensure("sample-apiserver"), 0o755)
+        return self._store.put_image(RunConfig(entrypoint=("/sample-apiserver",)), [self._store.put_layer(tree)])
+
+    def etcd(self) -> BuiltImage:
+        """The control plane's program by its name etcd."""
+        tree = Rootfs()
+        tree.add_file("/usr/local/bin/etcd", build.ensure("controlplane"), 0o755)
+        return self._store.put_image(RunConfig(cmd=("etcd",)), [self._store.put_layer(tree)])
+
     @functools.cached_property
     def _base(self) -> Descriptor:
         return self._store.put_layer(_busybox_tree(compile.busybox(self._built)))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.errors import ClusterError
-from tests.cluster.images.catalog import CATALOG, repository_list, select_entries
+from tests.cluster.images.catalog import AGGREGATOR, CATALOG, repository_list, select_entries
 from tests.cluster.images.compile import apply_options
 from tests.cluster.images.debian import source_entries
 from tests.cluster.images.oci import RunConfig, write_archive, write_layer
@@ -130,8 +130,8 @@ def test_options_are_set_and_unset_in_a_configuration() -> None:
 
 def test_every_catalog_entry_has_a_recipe_and_references_of_its_own(tmp_path: Path) -> None:
     kitchen = Kitchen(ImageStore(tmp_path))
-    assert all(callable(getattr(kitchen, entry.recipe.replace("-", "_"))) for entry in CATALOG)
-    references = [reference for entry in CATALOG for reference in entry.references]
+    assert all(callable(getattr(kitchen, entry.recipe.replace("-", "_"))) for entry in (*CATALOG, *AGGREGATOR))
+    references = [reference for entry in (*CATALOG, *AGGREGATOR) for reference in entry.references]
     assert len(set(references)) == len(references)
     assert {entry.recipe for entry in select_entries("sample")} == {"pause", "sample-busybox"}
 

@@ -36,8 +36,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ends, "RETRY_MAX_S", 0.1)
     monkeypatch.setattr(ends, "FIRST_TRY_S", 0.2)
     monkeypatch.setattr(tagging, "DELAY_S", 0.05)
-    monkeypatch.setattr(missing, "MISSING_CONFIRM_S", 0.4)
-    monkeypatch.setattr(missing, "MASS_CONFIRM_S", 1.0)
+    monkeypatch.setattr(missing, "MISSING_CONFIRM_S", 1.0)
+    monkeypatch.setattr(missing, "MASS_CONFIRM_S", 2.0)
     monkeypatch.setattr(controller, "PENDING_STATUS_AFTER_S", 0.05)
     monkeypatch.setattr(executor, "ARCHIVE_TRIES", 1)
 
@@ -55,7 +55,7 @@ def faults_of(seed: int) -> SimulatedFaults:
         late_answers=0.2,
         late_s=0.05,
         listing_lag_s=0.2,
-        missing_share=0.1,
+        missing_share=0.05,
         failed_boots=0.05,
         slow_boots=0.2,
         slow_boot_s=0.2,

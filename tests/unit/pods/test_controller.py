@@ -18,6 +18,7 @@ from vk_provider.pods import agent_events, controller, state
 from vk_provider.pods.record import PodRecord
 
 from .rig import NODE, OWNER, World
+from .test_sweep import make_sweep
 
 
 @pytest.fixture(autouse=True)
@@ -325,7 +326,9 @@ async def test_of_two_instances_the_one_that_the_status_names_is_kept(world: Wor
     record = world.record(pod)
     assert record is not None and record.instance is not None
     assert record.instance.instance_id == first.instance_id
-    await world.until(lambda: world.live() == [first])
+    sweep = make_sweep(world)
+    await sweep.sweep()
+    assert await sweep.sweep() == [second.instance_id] and world.live() == [first]
 
 
 async def test_a_held_pod_gets_no_instance_and_can_be_deleted(world: World) -> None:
