@@ -12,6 +12,7 @@ import heapq
 from collections.abc import Callable
 from contextvars import Context, ContextVar
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from tests.simulation.clock import CLOCK, VirtualClock
 
@@ -20,9 +21,10 @@ EXECUTOR_S = 0.002
 
 
 class Process(Protocol):
-    """`is_dead`: nothing of it runs any more."""
+    """`is_dead`: nothing of it runs any more. `tasks`: those of it that exist."""
 
     is_dead: bool
+    tasks: WeakSet[asyncio.Task[Any]]
 
     def step(self) -> None:
         """A callback of the process is about to run; it may die instead."""
@@ -88,6 +90,13 @@ class SimulationLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         """No other thread ever wakes this loop."""
 
+    def create_task(self, coro: Any, *, name: Any = None, context: Context | None = None) -> asyncio.Task[Any]:  # type: ignore[override]
+        task = super().create_task(coro, name=name, context=context)
+        process = context.get(PROCESS) if context is not None else PROCESS.get()
+        if process is not None:
+            process.tasks.add(task)
+        return task
+
     # --- what a loop of a real process has -------------------------------------------------------------------------
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
@@ -130,3 +139,23 @@ def outside_soon(callback: Callable[..., Any], *args: Any) -> asyncio.Handle:
 
 def outside_later(delay_s: float, callback: Callable[..., Any], *args: Any) -> asyncio.TimerHandle:
     return asyncio.get_running_loop().call_later(delay_s, callback, *args, context=_OUTSIDE)
+
+
+class Reply:
+    """What a process waits for from the world. Nobody gets it once the process was killed."""
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._process = PROCESS.get()
+
+    def deliver(self, result: Any) -> None:
+        """An exception is raised where it is waited for."""
+        if self._future.done() or (self._process is not None and self._process.is_dead):
+            return
+        if isinstance(result, Exception):
+            self._future.set_exception(result)
+        else:
+            self._future.set_result(result)
+
+    async def wait(self) -> Any:
+        return await self._future

@@ -168,18 +168,6 @@ async def test_a_watch_goes_on_from_a_version(cluster: Cluster) -> None:
     await follower.stop()
 
 
-
-
-async def test_a_version_that_is_too_old_has_expired(cluster: Cluster) -> None:
-    async def follow() -> None:
-        async with aclosing(cluster.client.watch(PODS, None, "1")) as stream:
-            async for _ in stream:
-                break
-
-    error = await refusal(follow())
-    assert error.is_expired and error.reason == "Expired"
-
-
 # --- patches ---------------------------------------------------------------------------------------------------------
 
 

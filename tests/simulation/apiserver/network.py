@@ -18,7 +18,7 @@ import aiohttp
 
 from tests.simulation.apiserver.rules import refuse
 from tests.simulation.apiserver.server import BOOKMARK_S, Answer, ApiServer, Watch, error_answer
-from tests.simulation.loop import outside_later, outside_soon
+from tests.simulation.loop import PROCESS, Process, Reply, outside_later, outside_soon
 from vk_provider.kube.paths import RequestInfo, parse_request
 
 LATENCY_S = (0.002, 0.02)
@@ -89,6 +89,11 @@ class Network:
         for stream in list(self._streams):
             stream.fail(aiohttp.ClientPayloadError("the connection was lost"))
 
+    def hang_up(self, process: Process) -> None:
+        """The streams of a process that is gone."""
+        for stream in [each for each in self._streams if each.process is process]:
+            stream.close()
+
     def stall(self, stalled: bool) -> None:
         self.faults.stalled = stalled
         if not stalled:
@@ -96,7 +101,7 @@ class Network:
                 stream.flush()
 
     def open_stream(self, path: str, query: Mapping[str, str]) -> Stream | Answer:
-        stream = Stream(self)
+        stream = Stream(self, PROCESS.get())
         opened = self.server.open_watch(path, query, stream.take)
         if isinstance(opened, Answer):
             return opened
@@ -115,8 +120,9 @@ class Network:
 class Stream:
     """The body of one watch: lines arrive in their order, with the network's latency."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, process: Process | None) -> None:
         self._network = network
+        self.process = process
         self._queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
         self._arrives_at = 0.0
         self._held: list[bytes | None] = []
@@ -223,7 +229,7 @@ class _Request:
         self._network, self._arguments, self._limit_s = network, arguments, limit_s
 
     async def __aenter__(self) -> _Response:
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        reply = Reply()
         network = self._network
         fault = network.draw(parse_request(*self._arguments[:3]))
 
@@ -231,29 +237,21 @@ class _Request:
             if fault == "hang":
                 return
             if fault == "lost request":
-                outside_later(0.0, deliver, aiohttp.ServerDisconnectedError())
+                outside_later(0.0, reply.deliver, aiohttp.ServerDisconnectedError())
             elif fault == "unavailable":
                 error = refuse(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable", "the server is not ready")
-                outside_later(network.latency_s(), deliver, error_answer(error))
+                outside_later(network.latency_s(), reply.deliver, error_answer(error))
             elif fault == "throttled":
                 error = refuse(HTTPStatus.TOO_MANY_REQUESTS, "TooManyRequests", "too many requests")
-                outside_later(network.latency_s(), deliver, error_answer(error, {"Retry-After": "1"}))
+                outside_later(network.latency_s(), reply.deliver, error_answer(error, {"Retry-After": "1"}))
             else:
                 answer: Any = network.server.handle(*self._arguments)
                 answer = aiohttp.ServerDisconnectedError() if fault == "lost answer" else answer
-                outside_later(network.latency_s(), deliver, answer)
-
-        def deliver(answer: Answer | Exception) -> None:
-            if answered.done():
-                return
-            if isinstance(answer, Exception):
-                answered.set_exception(answer)
-            else:
-                answered.set_result(answer)
+                outside_later(network.latency_s(), reply.deliver, answer)
 
         outside_later(network.latency_s(), arrive)
         async with asyncio.timeout(self._limit_s):
-            return _Response(await answered)
+            return _Response(await reply.wait())
 
     async def __aexit__(self, *_: object) -> None:
         return None

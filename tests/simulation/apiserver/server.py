@@ -41,11 +41,12 @@ Admission = Callable[[RequestInfo, Json], KubeApiError | None]
 
 
 class ApiServer:
-    """`admission`: webhooks, asked before every write."""
+    """`admission`: webhooks, asked before every write. `observers`: told of every change of an object."""
 
     def __init__(self, rng: random.Random) -> None:
         self.store = Store(rng, self._on_change)
         self.admission: list[Admission] = []
+        self.observers: list[Callable[[str, Change], None]] = []
         self._watches: list[Watch] = []
         self._pages: dict[str, tuple[int, list[Json]]] = {}
         self._requests = 0
@@ -144,6 +145,8 @@ class ApiServer:
         watch.send(_line("BOOKMARK", {"kind": kind.name, "apiVersion": kind.api, "metadata": metadata}))
 
     def _on_change(self, resource: str, change: Change) -> None:
+        for observe in self.observers:
+            observe(resource, change)
         for watch in list(self._watches):
             if watch.resource == resource:
                 _feed(watch, change)

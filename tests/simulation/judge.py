@@ -1,0 +1,259 @@
+"""What must hold, all along and when everything is quiet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.simulation.agents import Agent, Fleet
+from tests.simulation.apiserver.network import Network
+from tests.simulation.apiserver.store import Change
+from tests.simulation.cloud import CloudServer
+from tests.simulation.loop import PROCESS, Process
+from tests.simulation.process import NODE, ProviderProcess
+from tests.simulation.workload import HELD, REFUSED
+from vk_provider import errors
+from vk_provider.jsontypes import Json
+from vk_provider.podmodel.phase import TERMINAL_PHASES
+
+TWO_INSTANCES = "the containers of a pod ran on two instances"
+FAILED_WHILE_RUNNING = "a pod was failed while its containers ran"
+ENDED_WHILE_RUNNING = "the instance of a running pod was ended"
+OUTLIVED = "an instance without a pod outlived the sweep"
+STATUS_MISSING = "the API server does not have the status that the agent told last"
+WRONG_STATE = "a pod is not in the state that its spec, its agent and the cloud allow"
+DELETION_STUCK = "a deleted pod stays although nothing holds it"
+UNHANDLED = "an unexpected exception"
+TASKS_LEFT = "tasks are left after the stop"
+MEMORY = "something is kept of what is gone"
+WAITS_FOR_EVER = "somebody waits for ever"
+
+CHECK_S = 5.0
+DELETION_LIMIT_S = 75.0
+"""After the grace period, while provider and API server are well and the agent, if there is one, answers."""
+CALM_S = 35.0
+"""A retry may be so late after a fault."""
+_EXPECTED = tuple(
+    name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, errors.VkError)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """invariant: one of the sentences above."""
+
+    invariant: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.detail}"
+
+
+class Judge:
+    """Knows the truth: what is stored, what runs, what the cloud has. `violations`: found so far."""
+
+    def __init__(self, network: Network, cloud: CloudServer, fleet: Fleet) -> None:
+        self._network, self._cloud, self._fleet = network, cloud, fleet
+        self.violations: list[Violation] = []
+        self.killed: set[str] = set()
+        """UIDs of pods whose instance the cloud itself has ended."""
+        self.process: ProviderProcess | None = None
+        self._ran_on: dict[str, str] = {}
+        self._calm_since = 0.0
+        self._held_s: dict[str, float] = {}
+        self._stuck: set[str] = set()
+
+    def fail(self, invariant: str, detail: str) -> None:
+        self.violations.append(Violation(invariant, detail))
+
+    # --- all along ---------------------------------------------------------------------------------------------------
+
+    def on_start(self, agent: Agent) -> None:
+        """Containers begin to run."""
+        uid, instance_id = agent.core.uid, agent.instance.instance_id
+        first = self._ran_on.setdefault(uid, instance_id)
+        if first != instance_id:
+            self.fail(TWO_INSTANCES, f"{self._name(uid)} on {first} and {instance_id}")
+
+    def on_change(self, resource: str, change: Change) -> None:
+        old, new = change.old, change.new
+        if resource != "pods" or old is None or new is None or new["metadata"].get("deletionTimestamp"):
+            return
+        if _phase(old) in TERMINAL_PHASES or _phase(new) not in TERMINAL_PHASES:
+            return
+        agent = self.agent_of(new["metadata"]["uid"])
+        if agent is not None and agent.core.runs and not agent.is_gone:
+            reason = new["status"].get("reason", "")
+            self.fail(FAILED_WHILE_RUNNING, f"{new['metadata']['name']} ({reason}) on {agent.instance.instance_id}")
+
+    def on_terminate(self, instance_id: str) -> None:
+        """The provider ends an instance."""
+        agent = self._fleet.agents.get(instance_id)
+        if agent is None or agent.is_gone or not agent.core.runs:
+            return
+        pod = self._find(agent.core.uid)
+        if pod is not None and not pod["metadata"].get("deletionTimestamp") and _phase(pod) not in TERMINAL_PHASES:
+            self.fail(ENDED_WHILE_RUNNING, f"{pod['metadata']['name']} on {instance_id}")
+
+    def on_error(self, process: Process | None, context: dict[str, Any]) -> None:
+        """What the event loop reports."""
+        if process is None or not process.is_dead:
+            error = context.get("exception")
+            text = "".join(traceback.format_exception(error)) if error is not None else ""
+            self.fail(UNHANDLED, f"{context.get('message')} {text}")
+
+    def on_log(self, record: logging.LogRecord) -> None:
+        """What the provider says about itself."""
+        process = PROCESS.get()
+        if process is None or process.is_dead:
+            return
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[0] is not None and record.levelno >= logging.ERROR:
+            self.fail(UNHANDLED, text + "\n" + "".join(traceback.format_exception(*record.exc_info)))
+        elif "cannot be handled" in text or "cannot be checked" in text:
+            self.fail(UNHANDLED, text)
+        elif "failed, again in" in text and not any(f": {name}: " in text for name in _EXPECTED):
+            self.fail(UNHANDLED, text)
+
+    def on_exit(self, process: ProviderProcess) -> None:
+        """A provider's process has ended."""
+        if process.failure is not None and not process.bad_start:
+            self.fail(UNHANDLED, "the process: " + "".join(traceback.format_exception(process.failure)))
+        if process.has_exited and process.was_asked:
+            left = sorted(task.get_name() for task in process.tasks if not task.done())
+            if left:
+                self.fail(TASKS_LEFT, ", ".join(left))
+
+    def check(self) -> None:
+        """Every CHECK_S."""
+        now = asyncio.get_running_loop().time()
+        process = self.process
+        is_well = process is not None and process.is_running and _has_adopted(process)
+        if not is_well or not self._network.faults.is_calm or self._network.server.admission:
+            self._calm_since = now
+        if now - self._calm_since < CALM_S:
+            return
+        for pod in self.pods():
+            metadata = pod["metadata"]
+            agent = self.agent_of(metadata["uid"])
+            if not metadata.get("deletionTimestamp") or (agent is not None and not self._is_reachable(agent, now)):
+                self._held_s.pop(metadata["uid"], None)
+                continue
+            held_s = self._held_s[metadata["uid"]] = self._held_s.get(metadata["uid"], 0.0) + CHECK_S
+            limit_s = DELETION_LIMIT_S + float(metadata.get("deletionGracePeriodSeconds") or 0)
+            if held_s > limit_s and metadata["uid"] not in self._stuck:
+                self._stuck.add(metadata["uid"])
+                self.fail(DELETION_STUCK, f"{metadata['name']} for {held_s:.0f} s")
+
+    def _is_reachable(self, agent: Agent, now: float) -> bool:
+        return agent.channel is not None and agent.answers(now) and now >= agent.mute_until
+
+    # --- when everything is quiet ------------------------------------------------------------------------------------
+
+    def unmet(self) -> list[Violation]:
+        """What does not hold yet."""
+        process = self.process
+        if process is None or not process.is_running or not _has_adopted(process):
+            return [Violation(WAITS_FOR_EVER, "the provider does not run")]
+        node = self._network.server.store.find("nodes", "", NODE)
+        if node is None or _condition(node, "Ready") != "True":
+            return [Violation(WAITS_FOR_EVER, "the Node is not Ready")]
+        found = [violation for pod in self.pods() if (violation := self._judge_pod(pod)) is not None]
+        return [*found, *self._judge_instances(), *self._judge_memory(process)]
+
+    def _judge_pod(self, pod: Json) -> Violation | None:
+        metadata, status = pod["metadata"], pod["status"]
+        name, uid, phase, reason = metadata["name"], metadata["uid"], status.get("phase"), status.get("reason", "")
+        template = metadata["labels"]["template"]
+        if metadata.get("deletionTimestamp"):
+            return Violation(DELETION_STUCK, f"{name} is still there")
+        if template in REFUSED:
+            fits = (phase, reason) == ("Failed", REFUSED[template])
+            return None if fits else Violation(WRONG_STATE, f"{name} is {phase} {reason}, not {REFUSED[template]}")
+        if template in HELD:
+            return None if phase == "Pending" else Violation(WRONG_STATE, f"{name} is {phase} {reason}")
+        agent = self.agent_of(uid)
+        if phase == "Failed" and reason.startswith("Instance"):
+            # Only for an instance that the cloud has ended, or for boots that failed.
+            excused = uid in self.killed or (reason == "InstanceBootFailed" and agent is None)
+            return None if excused else Violation(WRONG_STATE, f"{name} is Failed {reason}: {status.get('message')}")
+        if agent is None:
+            return Violation(WRONG_STATE, f"{name} is {phase} {reason} without an agent")
+        if not agent.core.finished and (phase != "Running" or agent.is_gone):
+            return Violation(WRONG_STATE, f"{name} is {phase} {reason}, its agent {'gone' if agent.is_gone else 'well'}")
+        told = agent.core.status or {}
+        if _essence(told) != _essence(status) and not (agent.core.finished and uid in self.killed):
+            return Violation(STATUS_MISSING, f"{name}: {_essence(told)} was told, {_essence(status)} is stored")
+        return None
+
+    def _judge_instances(self) -> Iterable[Violation]:
+        served: dict[str, str] = {}
+        for instance in self._cloud.costing():
+            if instance.instance_id in self._cloud.protected:
+                continue
+            uid = self._cloud.pod_uid(instance)
+            pod = self._find(uid)
+            if pod is None or _phase(pod) in TERMINAL_PHASES or uid in served:
+                yield Violation(OUTLIVED, f"{instance.instance_id} of {self._name(uid)}")
+            served[uid] = instance.instance_id
+
+    def _judge_memory(self, process: ProviderProcess) -> Iterable[Violation]:
+        provider = process.provider
+        assert provider is not None
+        uids = {pod["metadata"]["uid"] for pod in self.pods()}
+        records = set(provider.controller.records)
+        if records != uids:
+            yield Violation(MEMORY, f"records of {len(records - uids)} pods that are gone, none of {len(uids - records)}")
+        subscribed = set(provider.references._records) - uids
+        if subscribed:
+            yield Violation(MEMORY, f"references of {len(subscribed)} pods that are gone")
+        tasks = sum(not task.done() for task in process.tasks)
+        if tasks > 60 + 8 * len(uids) + len(self._cloud.protected):
+            yield Violation(MEMORY, f"{tasks} tasks for {len(uids)} pods")
+
+    # --- the truth ---------------------------------------------------------------------------------------------------
+
+    def pods(self) -> list[Json]:
+        return [pod for pod in self._network.server.store.items("pods") if pod["spec"].get("nodeName") == NODE]
+
+    def _find(self, uid: str) -> Json | None:
+        return next((pod for pod in self.pods() if pod["metadata"]["uid"] == uid), None)
+
+    def agent_of(self, uid: str) -> Agent | None:
+        """The agent that has accepted the pod; the one that ran it first."""
+        first = self._ran_on.get(uid)
+        if first is not None:
+            return self._fleet.agents[first]
+        found = [agent for agent in self._fleet.agents.values() if agent.core.uid == uid]
+        return min(found, key=lambda agent: (agent.is_gone, agent.boots_at)) if found else None
+
+    def _name(self, uid: str) -> str:
+        pod = self._find(uid)
+        return str(pod["metadata"]["name"]) if pod is not None else uid
+
+
+def _has_adopted(process: ProviderProcess) -> bool:
+    controller = getattr(process.provider, "controller", None)
+    return controller is not None and not controller._adopting
+
+
+def _phase(pod: Json) -> str:
+    return str((pod.get("status") or {}).get("phase") or "Pending")
+
+
+def _condition(item: Json, kind: str) -> str:
+    conditions = (item.get("status") or {}).get("conditions") or []
+    return next((str(each["status"]) for each in conditions if each["type"] == kind), "")
+
+
+def _essence(status: Json) -> tuple[Any, ...]:
+    """Phase, Ready, and each container's state."""
+    containers = [
+        (item["name"], *(item.get("state") or {}), item.get("restartCount"), item.get("containerID"))
+        for item in status.get("containerStatuses") or []
+    ]
+    return status.get("phase"), _condition({"status": status}, "Ready"), *containers
