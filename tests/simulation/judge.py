@@ -33,7 +33,7 @@ MEMORY = "something is kept of what is gone"
 WAITS_FOR_EVER = "somebody waits for ever"
 
 CHECK_S = 5.0
-DELETION_LIMIT_S = 75.0
+DELETION_LIMIT_S = 45.0
 """After the grace period, while provider and API server are well and the agent, if there is one, answers."""
 CALM_S = 35.0
 """A retry may be so late after a fault."""

@@ -99,9 +99,9 @@ def _draw_workload(draw: _Draw) -> None:
     if rng.random() < 0.2:
         draw.at("delete-all", grace_s=rng.choice((None, 0)))
     for _ in draw.times(3):
-        draw.at("label", pick=draw.pick(), value=rng.randint(0, 99))
+        draw.at("label", pick=draw.pick(), value=rng.randint(0, 99), pending=rng.random() < 0.5)
     for _ in draw.times(2):
-        draw.at("crash-container", pick=draw.pick())
+        draw.at("crash-container", pick=draw.pick(), raced=rng.random() < 0.4)
     for _ in draw.times(2):
         draw.at("not-ready", pick=draw.pick())
     for _ in draw.times(1):

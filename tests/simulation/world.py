@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.simulation.agents import Fleet
 from tests.simulation.apiserver.network import Network
-from tests.simulation.apiserver.server import ApiServer
+from tests.simulation.apiserver.server import Admission, ApiServer
 from tests.simulation.apiserver.store import Change
 from tests.simulation.cloud import CloudServer
 from tests.simulation.judge import CHECK_S, UNHANDLED, WAITS_FOR_EVER, Judge, Violation
@@ -254,8 +254,9 @@ class World:
         except KubeApiError as error:
             self.trace.note("refused", error)
 
-    def _pick_pod(self, pick: float) -> Json | None:
+    def _pick_pod(self, pick: float, phase: str = "") -> Json | None:
         pods = [pod for pod in self.judge.pods() if not pod["metadata"].get("deletionTimestamp")]
+        pods = [pod for pod in pods if phase in ("", pod["status"]["phase"])]
         return pods[int(pick * len(pods))] if pods else None
 
     def _pick_instance(self, pick: float) -> str:
@@ -286,16 +287,33 @@ class World:
             self._again[pod["metadata"]["name"]] = build_pod(template, int(number))
             self._delete(pod, grace_s)
 
-    def _do_label(self, pick: float, value: int) -> None:
-        pod = self._pick_pod(pick)
+    def _do_label(self, pick: float, value: int, pending: bool) -> None:
+        """pending: a pod that waits, if there is one."""
+        pod = (self._pick_pod(pick, "Pending") if pending else None) or self._pick_pod(pick)
         if pod is not None:
             self._patch("pods", pod, {"metadata": {"labels": {"changed": str(value)}}})
 
-    def _do_crash_container(self, pick: float) -> None:
+    def _do_crash_container(self, pick: float, raced: bool) -> None:
+        """raced: just before its status is written, another writer says that the pod is not Ready."""
         pod = self._pick_pod(pick)
         agent = self.judge.agent_of(pod["metadata"]["uid"]) if pod is not None else None
         if agent is not None and pod is not None and pod["spec"]["restartPolicy"] == "Always":
+            if raced:
+                self.server.admission.append(self._race(pod))
             self.fleet.crash_container(agent.instance.instance_id)
+
+    def _race(self, pod: Json) -> Admission:
+        name = pod["metadata"]["name"]
+
+        def race(info: RequestInfo, body: Json) -> None:
+            if (info.label, info.verb, info.name) == ("pods/status", "patch", name):
+                self.server.admission.remove(race)
+                held = self.server.store.find("pods", NAMESPACE, name)
+                if held is not None:
+                    self._mark_not_ready(held)
+
+        outside_later(10.0, lambda: race in self.server.admission and self.server.admission.remove(race))
+        return race
 
     def _do_not_ready(self, pick: float) -> None:
         pod = self._pick_pod(pick)

@@ -162,7 +162,10 @@ async def test_a_watch_goes_on_from_a_version(cluster: Cluster) -> None:
     )
     await patch_status(cluster, second, phase="Running")
     await delete(cluster, second, gracePeriodSeconds=0)
-    await follower.expect(("ADDED", "b"), ("MODIFIED", "b"), ("DELETED", "b"))
+    # A deletion at once is a mark and then the end.
+    await follower.expect(("ADDED", "b"), ("MODIFIED", "b"), ("MODIFIED", "b"), ("DELETED", "b"))
+    marked = follower.events[2]["object"]["metadata"]
+    assert marked["deletionTimestamp"] and marked["deletionGracePeriodSeconds"] == 0 and marked["generation"] == 2
     versions = [int(event["object"]["metadata"]["resourceVersion"]) for event in follower.events]
     assert versions == sorted(set(versions))
     await follower.stop()
@@ -209,11 +212,12 @@ async def test_a_patch_that_changes_nothing_makes_no_version(cluster: Cluster) -
     assert again["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
 
 
-async def test_a_patch_for_another_uid_is_a_conflict_that_says_so(cluster: Cluster) -> None:
+async def test_a_patch_for_another_uid_is_invalid_and_says_so(cluster: Cluster) -> None:
     pod = await create(cluster)
     other = {"metadata": {**pod["metadata"], "uid": "00000000-0000-4000-a000-000000000000"}}
     error = await refusal(patch_status(cluster, other, phase="Running"))
-    assert error.is_conflict and "uid" in str(error).lower()
+    assert error.is_invalid and "metadata.uid: Invalid value" in str(error)
+    assert error.is_other_uid
 
 
 async def test_a_status_patch_changes_the_status_only(cluster: Cluster) -> None:
@@ -279,14 +283,26 @@ async def test_a_bound_pod_is_deleted_with_its_grace(cluster: Cluster) -> None:
     assert shorter["metadata"]["deletionGracePeriodSeconds"] == 5
     wrong = {"uid": "00000000-0000-4000-a000-000000000000"}
     error = await refusal(delete(cluster, pod, gracePeriodSeconds=0, preconditions=wrong))
-    assert error.is_conflict
+    assert error.is_conflict and error.is_other_uid
     await delete(cluster, pod, gracePeriodSeconds=0, preconditions={"uid": metadata["uid"]})
     assert (await refusal(cluster.client.get(pod_path(cluster.namespace, "p")))).is_not_found
 
 
 async def test_a_pod_that_has_ended_is_deleted_at_once(cluster: Cluster) -> None:
     pod = await create(cluster)
-    await patch_status(cluster, pod, phase="Succeeded")
+    ended_pod = await patch_status(cluster, pod, phase="Succeeded")
+    version = ended_pod["metadata"]["resourceVersion"]
+    follower = Follower(cluster, field_selector(spec__nodeName=cluster.node), version)
+    await delete(cluster, pod)
+    assert (await refusal(cluster.client.get(pod_path(cluster.namespace, "p")))).is_not_found
+    await follower.expect(("MODIFIED", "p"), ("DELETED", "p"))
+    await follower.stop()
+
+
+async def test_a_pod_without_a_node_is_deleted_at_once(cluster: Cluster) -> None:
+    pod = manifest(cluster)
+    del pod["spec"]["nodeName"]
+    pod = await cluster.client.create(pod_path(cluster.namespace), {**pod, "spec": {**pod["spec"], "schedulerName": "x"}})
     await delete(cluster, pod)
     assert (await refusal(cluster.client.get(pod_path(cluster.namespace, "p")))).is_not_found
 
@@ -296,7 +312,7 @@ async def test_the_same_name_is_another_pod(cluster: Cluster) -> None:
     await delete(cluster, pod, gracePeriodSeconds=0)
     again = await create(cluster)
     assert again["metadata"]["uid"] != pod["metadata"]["uid"]
-    assert (await refusal(patch_status(cluster, pod, phase="Running"))).is_conflict
+    assert (await refusal(patch_status(cluster, pod, phase="Running"))).is_invalid
 
 
 # --- events ----------------------------------------------------------------------------------------------------------

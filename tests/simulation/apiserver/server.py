@@ -73,7 +73,7 @@ class ApiServer:
             return HTTPStatus.OK, self._list(info, query)
         if info.verb == "get":
             return HTTPStatus.OK, self.store.get(info.resource, info.namespace, info.name)
-        for webhook in self.admission:
+        for webhook in list(self.admission):
             refusal = webhook(info, body or {})
             if refusal is not None:
                 raise refusal

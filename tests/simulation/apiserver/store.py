@@ -155,8 +155,9 @@ class Store:
         metadata = patch.get("metadata") or {}
         uid = metadata.get("uid")
         if uid and uid != held["metadata"]["uid"]:
-            message = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {held['metadata']['uid']}"
-            raise refuse(HTTPStatus.CONFLICT, "Conflict", f'Operation cannot be fulfilled on {resource} "{name}": {message}')
+            # A PATCH has no preconditions: its UID is compared as any immutable field (ValidateObjectMetaUpdate).
+            message = f'{held["kind"]} "{name}" is invalid: metadata.uid: Invalid value: "{uid}": field is immutable'
+            raise refuse(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid", message)
         if metadata.get("resourceVersion") not in (None, held["metadata"]["resourceVersion"]):
             raise _changed(resource, name)
         merge = merge_strategic if content_type.startswith("application/strategic") else merge_json
@@ -190,8 +191,9 @@ class Store:
             raise refuse(HTTPStatus.CONFLICT, "Conflict", f'Operation cannot be fulfilled on {resource} "{name}": {message}')
         if resource == "pods":
             grace_s = rules.deletion_grace_s(held, (options or {}).get("gracePeriodSeconds"))
+            held = self._mark_deleting(held, grace_s)
             if grace_s > 0:
-                return self._mark_deleting(held, grace_s)
+                return held
         return self._remove(resource, held)
 
     def _mark_deleting(self, pod: Json, grace_s: int) -> Json:
