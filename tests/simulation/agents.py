@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import orjson
 
-from tests.simulation.loop import outside_later
+from tests.simulation.loop import IN_ORDER_S, outside_later
 from vk_provider.agentclient.base import ProtocolT
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.cloud.base import Instance
@@ -149,7 +149,7 @@ class Channel:
         if self.closed:
             raise AgentUnreachableError(f"session with {self._agent.instance.instance_id} is closed")
         now = asyncio.get_running_loop().time()
-        self._down_at = max(self._down_at, now + self._fleet.latency_s())
+        self._down_at = max(self._down_at + IN_ORDER_S, now + self._fleet.latency_s())
         outside_later(self._down_at - now, self._arrive, frame)
 
     async def frames(self) -> AsyncIterator[bytes | str]:
@@ -170,7 +170,7 @@ class Channel:
         for message in messages:
             if self.closed:
                 return
-            self._up_at = max(self._up_at, now + self._fleet.latency_s())
+            self._up_at = max(self._up_at + IN_ORDER_S, now + self._fleet.latency_s())
             outside_later(self._up_at - now, self._deliver, orjson.dumps(message))
 
     def _deliver(self, frame: bytes) -> None:

@@ -139,8 +139,7 @@ class Judge:
             return
         for pod in self.pods():
             metadata = pod["metadata"]
-            agent = self.agent_of(metadata["uid"])
-            if not metadata.get("deletionTimestamp") or (agent is not None and not self._is_reachable(agent, now)):
+            if not metadata.get("deletionTimestamp") or not self._is_reachable(metadata["uid"], now):
                 self._held_s.pop(metadata["uid"], None)
                 continue
             held_s = self._held_s[metadata["uid"]] = self._held_s.get(metadata["uid"], 0.0) + CHECK_S
@@ -149,8 +148,11 @@ class Judge:
                 self._stuck.add(metadata["uid"])
                 self.fail(DELETION_STUCK, f"{metadata['name']} for {held_s:.0f} s")
 
-    def _is_reachable(self, agent: Agent, now: float) -> bool:
-        return agent.channel is not None and agent.answers(now) and now >= agent.mute_until
+    def _is_reachable(self, uid: str, now: float) -> bool:
+        """Whether the agents of the pod's instances have sessions: without, nobody knows what runs there."""
+        served = [each.instance_id for each in self._cloud.live() if self._cloud.pod_uid(each) == uid]
+        agents = [self._fleet.agents[instance_id] for instance_id in served]
+        return all(agent.channel is not None and agent.answers(now) and now >= agent.mute_until for agent in agents)
 
     # --- when everything is quiet ------------------------------------------------------------------------------------
 
@@ -207,7 +209,8 @@ class Judge:
         uids = {pod["metadata"]["uid"] for pod in self.pods()}
         records = set(provider.controller.records)
         if records != uids:
-            yield Violation(MEMORY, f"records of {len(records - uids)} pods that are gone, none of {len(uids - records)}")
+            names = sorted(provider.controller.records[uid].name for uid in records - uids)
+            yield Violation(MEMORY, f"records of pods that are gone: {names}, none of {len(uids - records)}")
         subscribed = set(provider.references._records) - uids
         if subscribed:
             yield Violation(MEMORY, f"references of {len(subscribed)} pods that are gone")

@@ -19,6 +19,9 @@ from tests.simulation.clock import CLOCK, VirtualClock
 EXECUTOR_S = 0.002
 """A call that is given to a thread is made, at once, after so long."""
 
+IN_ORDER_S = 1e-5
+"""Between two timers that must fire in their order: those of one time fire in any."""
+
 
 class Process(Protocol):
     """`is_dead`: nothing of it runs any more. `tasks`: those of it that exist."""

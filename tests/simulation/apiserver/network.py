@@ -18,7 +18,7 @@ import aiohttp
 
 from tests.simulation.apiserver.rules import refuse
 from tests.simulation.apiserver.server import BOOKMARK_S, Answer, ApiServer, Watch, error_answer
-from tests.simulation.loop import PROCESS, Process, Reply, outside_later, outside_soon
+from tests.simulation.loop import IN_ORDER_S, PROCESS, Process, Reply, outside_later, outside_soon
 from vk_provider.kube.paths import RequestInfo, parse_request
 
 LATENCY_S = (0.002, 0.02)
@@ -150,7 +150,7 @@ class Stream:
             self._held.append(line)
             return
         now = asyncio.get_running_loop().time()
-        self._arrives_at = max(self._arrives_at, now + self._network.latency_s())
+        self._arrives_at = max(self._arrives_at + IN_ORDER_S, now + self._network.latency_s())
         outside_later(self._arrives_at - now, self._queue.put_nowait, line)
 
     def flush(self) -> None:
