@@ -1,4 +1,4 @@
-"""Virtual time: replaces the clocks of `time` and what is drawn by `secrets`, before anything of the provider is imported.
+"""Virtual time: replaces the clocks of `time` before anything of the provider is imported, and what `secrets` draws.
 
 The provider reads its clocks from the module `time`, also as default arguments, so this is the one place where they are
 replaced. Until `run_until` or a loop moves it, the time stands still.
@@ -36,7 +36,6 @@ class VirtualClock:
 
 
 CLOCK = VirtualClock()
-real_monotonic = time.monotonic
 real_cpu = time.process_time
 
 

@@ -180,7 +180,12 @@ class CloudServer:
     def draw(self) -> str:
         """The fault of one call; "" for none."""
         faults, number = self.faults, self._rng.random()
-        rates = (("throttled", faults.throttled), ("lost", faults.lost), ("late", faults.late), ("broken", faults.broken))
+        rates = (
+            ("throttled", faults.throttled),
+            ("lost", faults.lost),
+            ("late", faults.late),
+            ("broken", faults.broken),
+        )
         for name, rate in rates:
             if number < rate:
                 return name

@@ -140,7 +140,9 @@ def _draw_api_faults(draw: _Draw, severity: float) -> None:
     for _ in draw.times(0.5 * severity):
         draw.window("stall-watches", 2.0, 60.0)
     for _ in draw.times(0.6 * severity):
-        draw.window("webhook", 5.0, 120.0, what=rng.choice(("status", "delete", "events")), status=rng.choice((403, 500)))
+        draw.window(
+            "webhook", 5.0, 120.0, what=rng.choice(("status", "delete", "events")), status=rng.choice((403, 500))
+        )
     for _ in draw.times(0.6 * severity):
         draw.window("hang", 60.0, 300.0, what=rng.choice(("configmaps", "serviceaccounts", "events")))
 

@@ -1,6 +1,7 @@
 """One life of the provider: `app._run`, as `vk-provider run` starts it, until it is stopped, killed or ends by itself.
 
-What is replaced is the outside of the process alone: HTTP sessions, cloud and connector, ports, the store of its secrets.
+What is replaced is the outside of the process alone: HTTP sessions, cloud and connector, ports, the store of its
+secrets.
 """
 
 from __future__ import annotations

@@ -59,7 +59,9 @@ class _LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self._judge.on_log(record)
         if self._trace.lines is not None:
-            self._trace.lines.append(f"    {time.monotonic():.6f} {record.levelname} {record.name}: {record.getMessage()}")
+            self._trace.lines.append(
+                f"    {time.monotonic():.6f} {record.levelname} {record.name}: {record.getMessage()}"
+            )
 
 
 class World:
@@ -153,7 +155,7 @@ class World:
             return
         process.terminate()
         deadline = self.loop.time() + STOP_LIMIT_S
-        while process.is_running and self.loop.time() < deadline:
+        while process.is_running and self.loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.5)
         if process.is_running:
             self.judge.fail(WAITS_FOR_EVER, "the provider does not stop")
@@ -243,7 +245,12 @@ class World:
         metadata = item["metadata"]
         try:
             self.server.store.patch(
-                resource, metadata.get("namespace", ""), metadata["name"], patch, "application/strategic-merge-patch+json", sub
+                resource,
+                metadata.get("namespace", ""),
+                metadata["name"],
+                patch,
+                "application/strategic-merge-patch+json",
+                sub,
             )
         except KubeApiError as error:
             self.trace.note("refused", error)
@@ -380,12 +387,18 @@ class World:
         outside_later(seconds, self.network.stall, False)
 
     def _do_webhook(self, what: str, status: int, seconds: float) -> None:
-        label, verb = {"status": ("pods/status", "patch"), "delete": ("pods", "delete"), "events": ("events", "create")}[what]
+        label, verb = {
+            "status": ("pods/status", "patch"),
+            "delete": ("pods", "delete"),
+            "events": ("events", "create"),
+        }[what]
 
         def refuse(info: RequestInfo, body: Json) -> KubeApiError | None:
             if (info.label, info.verb) != (label, verb):
                 return None
-            return KubeApiError(status, "Forbidden" if status == 403 else "InternalError", "admission webhook denied it")
+            return KubeApiError(
+                status, "Forbidden" if status == 403 else "InternalError", "admission webhook denied it"
+            )
 
         self.server.admission.append(refuse)
         outside_later(seconds, self.server.admission.remove, refuse)
@@ -439,7 +452,12 @@ class World:
         self.judge.killed.add(self.cloud.model._instances[instance_id].tags["vk-provider/pod-uid"])
         if sudden:
             self.fleet.end(instance_id)
-        outside_later(self._rng.uniform(0.0, 20.0) if sudden else 0.0, self.cloud.end, instance_id, "Server.SpotInstanceTermination")
+        outside_later(
+            self._rng.uniform(0.0, 20.0) if sudden else 0.0,
+            self.cloud.end,
+            instance_id,
+            "Server.SpotInstanceTermination",
+        )
 
     def _do_protect(self, pick: float) -> None:
         self.cloud.protected.add(self._pick_instance(pick))
@@ -462,5 +480,3 @@ class World:
 def _ready(item: Json) -> str:
     conditions = (item.get("status") or {}).get("conditions") or []
     return next((str(each["status"]) for each in conditions if each["type"] == "Ready"), "")
-
-

@@ -157,9 +157,7 @@ async def test_a_list_is_selected_by_node(cluster: Cluster) -> None:
 async def test_a_watch_goes_on_from_a_version(cluster: Cluster) -> None:
     first = await create(cluster, "a")
     second = await create(cluster, "b")
-    follower = Follower(
-        cluster, field_selector(spec__nodeName=cluster.node), first["metadata"]["resourceVersion"]
-    )
+    follower = Follower(cluster, field_selector(spec__nodeName=cluster.node), first["metadata"]["resourceVersion"])
     await patch_status(cluster, second, phase="Running")
     await delete(cluster, second, gracePeriodSeconds=0)
     # A deletion at once is a mark and then the end.
@@ -302,7 +300,9 @@ async def test_a_pod_that_has_ended_is_deleted_at_once(cluster: Cluster) -> None
 async def test_a_pod_without_a_node_is_deleted_at_once(cluster: Cluster) -> None:
     pod = manifest(cluster)
     del pod["spec"]["nodeName"]
-    pod = await cluster.client.create(pod_path(cluster.namespace), {**pod, "spec": {**pod["spec"], "schedulerName": "x"}})
+    pod = await cluster.client.create(
+        pod_path(cluster.namespace), {**pod, "spec": {**pod["spec"], "schedulerName": "x"}}
+    )
     await delete(cluster, pod)
     assert (await refusal(cluster.client.get(pod_path(cluster.namespace, "p")))).is_not_found
 

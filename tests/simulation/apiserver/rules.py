@@ -1,7 +1,7 @@
 """What the API server makes of objects that it stores, and what it refuses. Pure.
 
-Source: pkg/registry/core/{pod,node}/strategy.go, pkg/apis/core/validation/validation.go, pkg/apis/core/v1/defaults.go of
-Kubernetes. Only what a kubelet or its users meet.
+Source: pkg/registry/core/{pod,node}/strategy.go, pkg/apis/core/validation/validation.go and
+pkg/apis/core/v1/defaults.go of Kubernetes. Only what a kubelet or its users meet.
 """
 
 from __future__ import annotations

@@ -188,7 +188,9 @@ class Store:
         uid = ((options or {}).get("preconditions") or {}).get("uid")
         if uid and uid != held["metadata"]["uid"]:
             message = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {held['metadata']['uid']}"
-            raise refuse(HTTPStatus.CONFLICT, "Conflict", f'Operation cannot be fulfilled on {resource} "{name}": {message}')
+            raise refuse(
+                HTTPStatus.CONFLICT, "Conflict", f'Operation cannot be fulfilled on {resource} "{name}": {message}'
+            )
         if resource == "pods":
             grace_s = rules.deletion_grace_s(held, (options or {}).get("gracePeriodSeconds"))
             held = self._mark_deleting(held, grace_s)

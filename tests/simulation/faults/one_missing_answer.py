@@ -8,9 +8,7 @@ from vk_provider.pods.missing import Absence, MissingRule
 
 
 def put_back() -> None:
-    def judge(
-        self: MissingRule, asked: Collection[str], named: Collection[str], known: int, now: float
-    ) -> Absence:
+    def judge(self: MissingRule, asked: Collection[str], named: Collection[str], known: int, now: float) -> Absence:
         return Absence(frozenset(name for name in asked if name not in named), frozenset(), False)
 
     MissingRule.judge = judge  # type: ignore[method-assign]

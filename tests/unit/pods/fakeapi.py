@@ -96,7 +96,9 @@ class FakeApi:
     async def patch_strategic(self, path: str, body: Json) -> Json:
         pod = await self._answer(path)
         if body["metadata"]["uid"] != pod["metadata"]["uid"]:
-            message = f'Pod "p" is invalid: metadata.uid: Invalid value: "{body["metadata"]["uid"]}": field is immutable'
+            message = (
+                f'Pod "p" is invalid: metadata.uid: Invalid value: "{body["metadata"]["uid"]}": field is immutable'
+            )
             raise KubeApiError(422, "Invalid", message)
         if (error := self.refuse(body["status"])) is not None:
             raise error

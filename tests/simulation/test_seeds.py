@@ -1,0 +1,59 @@
+"""Seeds of the simulation: every invariant holds in each, the same seed is the same run, and known faults are found."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.simulation.faults import FAULTS
+from tests.simulation.runner import DEFAULT_SEEDS, Result, command_for
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S = 240
+
+
+def run(*arguments: str) -> list[Result]:
+    """As `make simulate` does, in a process of its own: the clocks of this one are not replaced."""
+    command = [sys.executable, "-m", "tests.simulation", "--json", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=LIMIT_S, check=False)
+    assert done.returncode in (0, 1), done.stderr.decode()
+    lines = [orjson.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{")]
+    return [Result(**line) for line in lines]
+
+
+def test_every_invariant_holds_in_every_seed() -> None:
+    results = run("--seeds", str(DEFAULT_SEEDS))
+    assert len(results) == DEFAULT_SEEDS
+    failed = [result for result in results if result.violations]
+    lines = [
+        f"{command_for(result.seed)}\n    {invariant}: {detail}"
+        for result in failed
+        for invariant, detail in result.violations
+    ]
+    assert not failed, "\n".join(lines)
+    assert sum(result.starts > 1 for result in results) > DEFAULT_SEEDS / 4, "hardly a provider was killed"
+
+
+@pytest.mark.parametrize("seed", [3, 11, 19])
+def test_a_seed_is_the_same_run_each_time(seed: int) -> None:
+    alone, again = run("--seed", str(seed)), run("--seed", str(seed))
+    beside_others = run("--first", str(seed - 1), "--seeds", "3", "--jobs", "3")
+    assert alone[0].digest == again[0].digest == beside_others[1].digest
+    assert alone[0].steps == beside_others[1].steps
+
+
+def test_seeds_differ() -> None:
+    assert len({result.digest for result in run("--seeds", "4")}) == 4
+
+
+@pytest.mark.parametrize("name", sorted(FAULTS))
+def test_a_known_fault_is_found(name: str) -> None:
+    fault = FAULTS[name]
+    result = run("--seed", str(fault.found_by), "--fault", name)[0]
+    assert {invariant for invariant, _ in result.violations} & set(fault.breaks), result.violations
