@@ -10,7 +10,7 @@ import select
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import orjson
@@ -61,11 +61,11 @@ def run_seed(seed: int, fault: str = "", trace: bool = False) -> Result:
     return Result(seed, found, world.trace.digest, real_cpu() - began, virtual_s, world.loop.steps, world._processes)
 
 
-def run_forked(seeds: Sequence[int], jobs: int, fault: str = "", stop_at_first: bool = False) -> list[Result]:
-    """One process for each seed, `jobs` at a time; in the order of the seeds."""
+def run_forked(seeds: Sequence[int], jobs: int, fault: str = "", stop_at_first: bool = False) -> Iterator[Result]:
+    """One process for each seed, `jobs` at a time; results as they come."""
     gc.collect()
     gc.freeze()
-    waiting, results = list(reversed(seeds)), list[Result]()
+    waiting = list(reversed(seeds))
     running: dict[int, tuple[int, int, bytes]] = {}
     while waiting or running:
         while waiting and len(running) < jobs:
@@ -82,10 +82,10 @@ def run_forked(seeds: Sequence[int], jobs: int, fault: str = "", stop_at_first: 
             os.close(reader)
             os.waitpid(pid, 0)
             del running[reader]
-            results.append(_parse(seed, data))
-            if stop_at_first and results[-1].violations:
+            result = _parse(seed, data)
+            if stop_at_first and result.violations:
                 waiting.clear()
-    return sorted(results, key=lambda result: result.seed)
+            yield result
 
 
 def _fork(seed: int, fault: str) -> tuple[int, int]:
@@ -128,22 +128,27 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--trace", action="store_true", help="with --seed: the plan and all that happened")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each seed")
     given = parser.parse_args(arguments)
+    results: Iterable[Result]
     if given.seed is not None:
         results = [run_seed(given.seed, given.fault, given.trace)]
     else:
         seeds = range(given.first, given.first + given.seeds)
         results = run_forked(seeds, given.jobs, given.fault, given.until_found)
+    count, failed, cpu_s = 0, 0, 0.0
     for result in results:
+        count, failed, cpu_s = count + 1, failed + bool(result.violations), cpu_s + result.cpu_s
         if given.json:
-            print(orjson.dumps(asdict(result)).decode())
+            print(orjson.dumps(asdict(result)).decode(), flush=True)
         elif result.violations or given.seed is not None:
-            print(f"seed {result.seed}: {result.virtual_s:.0f} s, {result.steps} steps, {result.cpu_s:.2f} s of CPU")
-            for invariant, detail in result.violations:
-                print(f"  {invariant}: {detail}")
-            if result.violations:
-                print(f"  replay it: {command_for(result.seed, given.fault)}")
-    failed = sum(bool(result.violations) for result in results)
+            print("\n".join(_lines(result, given.fault)), flush=True)
     if not given.json:
-        cpu_s = sum(result.cpu_s for result in results)
-        print(f"{len(results)} seeds, {failed} failed, {cpu_s:.1f} s of CPU")
+        print(f"{count} seeds, {failed} failed, {cpu_s:.1f} s of CPU")
     return 1 if failed else 0
+
+
+def _lines(result: Result, fault: str) -> Iterator[str]:
+    yield f"seed {result.seed}: {result.virtual_s:.0f} s, {result.steps} steps, {result.cpu_s:.2f} s of CPU"
+    for invariant, detail in result.violations:
+        yield f"  {invariant}: {detail}"
+    if result.violations:
+        yield f"  replay it: {command_for(result.seed, fault)}"

@@ -24,7 +24,7 @@ def run(*arguments: str) -> list[Result]:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=LIMIT_S, check=False)
     assert done.returncode in (0, 1), done.stderr.decode()
     lines = [orjson.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{")]
-    return [Result(**line) for line in lines]
+    return sorted((Result(**line) for line in lines), key=lambda result: result.seed)
 
 
 def test_every_invariant_holds_in_every_seed() -> None:
