@@ -75,7 +75,7 @@ class CloudServer:
         self.calls = 0
         self._rng = rng
         self._ending: dict[str, str] = {}
-        self._ended_at: dict[str, float] = {}
+        self._before: dict[str, Instance] = {}
 
     # --- the world's view --------------------------------------------------------------------------------------------
 
@@ -90,6 +90,9 @@ class CloudServer:
     def pod_uid(self, instance: Instance) -> str:
         return instance.tags.get(TAG_POD_UID, "")
 
+    def pod_uid_of(self, instance_id: str) -> str:
+        return self.pod_uid(self.model._instances[instance_id])
+
     def exists(self, instance_id: str) -> bool:
         found = self.model._instances.get(instance_id)
         return found is not None and not found.state.is_terminated
@@ -99,12 +102,12 @@ class CloudServer:
         if not self.exists(instance_id) or instance_id in self._ending:
             return
         self._ending[instance_id] = reason
+        self._before[instance_id] = self.model._instances[instance_id]
         ends_in_s = self._rng.uniform(*SHUTDOWN_S)
         self.on_shutdown(instance_id, ends_in_s)
         outside_later(ends_in_s, self.model._end, instance_id, reason)
 
     def _gone(self, instance_id: str) -> None:
-        self._ended_at[instance_id] = time.time()
         self._ending.pop(instance_id, None)
         self.on_gone(instance_id)
 
@@ -155,7 +158,7 @@ class CloudServer:
         if reason is not None and not instance.state.is_terminated:
             return replace(instance, state=InstanceState.SHUTTING_DOWN, state_reason=reason)
         if instance.state.is_terminated and self.faults.stale:
-            return replace(instance, state=InstanceState.SHUTTING_DOWN)
+            return self._before[instance.instance_id]
         if not instance.state.is_terminated and time.time() - instance.launch_time < PENDING_S:
             return replace(instance, state=InstanceState.PENDING)
         return instance

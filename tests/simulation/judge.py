@@ -34,7 +34,7 @@ MEMORY = "something is kept of what is gone"
 WAITS_FOR_EVER = "somebody waits for ever"
 
 CHECK_S = 5.0
-DELETION_LIMIT_S = 45.0
+DELETION_LIMIT_S = 75.0
 """After the grace period, while provider and API server are well and the agent, if there is one, answers."""
 CALM_S = 35.0
 """A retry may be so late after a fault."""
@@ -157,10 +157,10 @@ class Judge:
                 self.fail(DELETION_STUCK, f"{metadata['name']} for {held_s:.0f} s")
 
     def _is_reachable(self, uid: str, now: float) -> bool:
-        """Whether the agents of the pod's instances have sessions: without, nobody knows what runs there."""
+        """Whether the agents of the pod's instances answer: while one does not, nobody knows what runs there."""
         served = [each.instance_id for each in self._cloud.live() if self._cloud.pod_uid(each) == uid]
         agents = [self._fleet.agents[instance_id] for instance_id in served]
-        return all(agent.channel is not None and agent.answers(now) and now >= agent.mute_until for agent in agents)
+        return all(agent.answers(now) and now >= agent.mute_until for agent in agents)
 
     # --- when everything is quiet ------------------------------------------------------------------------------------
 

@@ -10,6 +10,8 @@ from typing import Any
 
 TEMPLATES = ("server", "selector", "job", "failing-job", "references", "slow-stop", "impossible", "misplaced", "daemon")
 _WEIGHTS = (8, 5, 5, 2, 4, 3, 1, 1, 1)
+NAMED_FROM = 100
+"""Numbers of the pods that were made for a fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +43,23 @@ class _Draw:
         self.rng = random.Random(f"plan of {seed}")
         self.length_s = self.rng.uniform(200.0, 500.0)
         self.steps: list[Step] = []
+        self.named = 0
 
     def at(self, kind: str, at_s: float | None = None, **args: Any) -> float:
         at_s = self.rng.uniform(5.0, self.length_s - 5.0) if at_s is None else at_s
         self.steps.append(Step(round(at_s, 3), kind, args))
         return at_s
 
-    def window(self, kind: str, shortest_s: float, longest_s: float, **args: Any) -> None:
-        """A fault that begins at some time and ends before the end."""
+    def window(self, kind: str, shortest_s: float, longest_s: float, **args: Any) -> float:
+        """A fault that begins at some time, which is returned, and ends before the end."""
         seconds = min(self.rng.uniform(shortest_s, longest_s), self.length_s - 10.0)
-        self.at(kind, self.rng.uniform(2.0, self.length_s - seconds), seconds=round(seconds, 3), **args)
+        return self.at(kind, self.rng.uniform(2.0, self.length_s - seconds), seconds=round(seconds, 3), **args)
+
+    def create_named(self, template: str, at_s: float) -> str:
+        """A pod that later steps name."""
+        self.named += 1
+        self.at("create", at_s, template=template, number=NAMED_FROM + self.named)
+        return f"{template}-{NAMED_FROM + self.named}"
 
     def pick(self) -> float:
         """Of those that exist then."""
@@ -144,14 +153,20 @@ def _draw_api_faults(draw: _Draw, severity: float) -> None:
             "webhook", 5.0, 120.0, what=rng.choice(("status", "delete", "events")), status=rng.choice((403, 500))
         )
     for _ in draw.times(0.6 * severity):
-        draw.window("hang", 60.0, 300.0, what=rng.choice(("configmaps", "serviceaccounts", "events")))
+        since = draw.window("hang", 60.0, 400.0, what=rng.choice(("configmaps", "serviceaccounts", "events")))
+        name = draw.create_named("references", since + rng.uniform(0.1, 5.0))
+        draw.at("delete", since + rng.uniform(8.0, 40.0), pick=name, grace_s=None)
 
 
 def _draw_cloud_faults(draw: _Draw, severity: float) -> None:
     rng = draw.rng
     for name in ("throttled", "lost", "late", "broken"):
         for _ in draw.times(0.5 * severity):
-            draw.window("cloud-faults", 5.0, 120.0, name=name, rate=draw.rate())
+            since = draw.window("cloud-faults", 5.0, 120.0, name=name, rate=draw.rate())
+            pod = draw.create_named("server", since + rng.uniform(0.1, 5.0))
+            for _ in range(rng.randint(0, 4)):
+                # What a request is made of changes between two tries.
+                draw.at("label", since + rng.uniform(0.3, 15.0), pick=pod, value=rng.randint(0, 99), pending=False)
     for _ in draw.times(0.6 * severity):
         draw.window("blind", 5.0, 25.0, pick=draw.pick())
     for _ in draw.times(0.3 * severity):

@@ -10,6 +10,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextvars import Context
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
@@ -53,6 +54,16 @@ class Identities:
         self._kept = identity
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What outlives the process."""
+
+    network: Network
+    cloud: CloudServer
+    fleet: Fleet
+    identities: Identities
+
+
 class ProviderProcess:
     """`on_exit(process)` is called, outside, when it has died or ended. `failure` is why it ended by itself."""
 
@@ -60,15 +71,12 @@ class ProviderProcess:
         self,
         number: int,
         settings: Settings,
-        network: Network,
-        cloud: CloudServer,
-        fleet: Fleet,
-        identities: Identities,
+        surroundings: Surroundings,
         on_exit: Callable[[ProviderProcess], None],
     ) -> None:
-        self.number, self.network, self.identities = number, network, identities
-        self._settings, self._cloud, self._on_exit = settings, cloud, on_exit
-        self.connector = Connector(fleet)
+        self.number, self.surroundings = number, surroundings
+        self._settings, self._on_exit = settings, on_exit
+        self.connector = Connector(surroundings.fleet)
         self.is_dead = self.has_exited = self.was_asked = False
         self.steps = 0
         self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
@@ -124,7 +132,7 @@ class ProviderProcess:
         """The kernel closes its connections."""
         for channel in self.connector.channels:
             outside_soon(channel.drop)
-        self.network.hang_up(self)
+        self.surroundings.network.hang_up(self)
         outside_soon(self._on_exit, self)
 
     @property
@@ -150,7 +158,7 @@ class _Provider(app.Provider):
         current().provider = self
 
     def _identity_store(self, client: Any) -> Any:
-        return current().identities
+        return current().surroundings.identities
 
 
 class _Server:
@@ -185,7 +193,7 @@ def install() -> None:
 
     def create_backend(settings: Settings, identity: ProviderIdentity) -> tuple[Any, Any]:
         process = current()
-        return CloudClient(process._cloud), process.connector
+        return CloudClient(process.surroundings.cloud), process.connector
 
     replaced: list[tuple[Any, str, Any]] = [
         (app, "create_backend", create_backend),
@@ -193,7 +201,7 @@ def install() -> None:
         (app, "HealthServer", _Server),
         (node_service, "KubeletServer", _Server),
         (node_service, "ServingCertificate", _ServingCertificate),
-        (client_module, "_session", lambda limit: Transport(current().network)),
+        (client_module, "_session", lambda limit: Transport(current().surroundings.network)),
         (client_module, "Credentials", NoCredentials),
         (metrics, "LOOP_TICK_S", 60.0),  # stalls of the real clock are not looked for
     ]

@@ -17,7 +17,7 @@ from tests.simulation.cloud import CloudServer
 from tests.simulation.judge import CHECK_S, UNHANDLED, WAITS_FOR_EVER, Judge, Violation
 from tests.simulation.loop import NothingLeftError, Process, SimulationLoop, outside_later
 from tests.simulation.plan import Plan, Step
-from tests.simulation.process import NODE, Identities, ProviderProcess, build_settings
+from tests.simulation.process import NODE, Identities, ProviderProcess, Surroundings, build_settings
 from tests.simulation.workload import NAMESPACE, behave, build_pod
 from vk_provider.cloud.base import Instance
 from vk_provider.errors import KubeApiError
@@ -78,7 +78,7 @@ class World:
         self.fleet = Fleet(random.Random(f"agents of {plan.seed}"), behave)
         self.judge = Judge(self.network, self.cloud, self.fleet)
         self.loop = SimulationLoop(self._on_error)
-        self._identities = Identities(time.time())
+        self._surroundings = Surroundings(self.network, self.cloud, self.fleet, Identities(time.time()))
         self._process: ProviderProcess | None = None
         self._processes = 0
         self._again: dict[str, Json] = {}
@@ -168,7 +168,7 @@ class World:
             return
         self._processes += 1
         self._process = self.judge.process = ProviderProcess(
-            self._processes, self._settings, self.network, self.cloud, self.fleet, self._identities, self._on_exit
+            self._processes, self._settings, self._surroundings, self._on_exit
         )
         self.trace.note("provider", self._processes, "starts")
         self._process.start()
@@ -261,7 +261,10 @@ class World:
         except KubeApiError as error:
             self.trace.note("refused", error)
 
-    def _pick_pod(self, pick: float, phase: str = "") -> Json | None:
+    def _pick_pod(self, pick: float | str, phase: str = "") -> Json | None:
+        """pick: a name, or which one of those that are not being deleted."""
+        if isinstance(pick, str):
+            return self.server.store.find("pods", NAMESPACE, pick)
         pods = [pod for pod in self.judge.pods() if not pod["metadata"].get("deletionTimestamp")]
         pods = [pod for pod in pods if phase in ("", pod["status"]["phase"])]
         return pods[int(pick * len(pods))] if pods else None
@@ -274,7 +277,7 @@ class World:
     def _do_create(self, template: str, number: int) -> None:
         self._create(build_pod(template, number))
 
-    def _do_delete(self, pick: float, grace_s: int | None) -> None:
+    def _do_delete(self, pick: float | str, grace_s: int | None) -> None:
         pod = self._pick_pod(pick)
         if pod is not None:
             self._delete(pod, grace_s)
@@ -294,9 +297,9 @@ class World:
             self._again[pod["metadata"]["name"]] = build_pod(template, int(number))
             self._delete(pod, grace_s)
 
-    def _do_label(self, pick: float, value: int, pending: bool) -> None:
+    def _do_label(self, pick: float | str, value: int, pending: bool) -> None:
         """pending: a pod that waits, if there is one."""
-        pod = (self._pick_pod(pick, "Pending") if pending else None) or self._pick_pod(pick)
+        pod = self._pick_pod(pick, "Pending" if pending else "") or self._pick_pod(pick)
         if pod is not None:
             self._patch("pods", pod, {"metadata": {"labels": {"changed": str(value)}}})
 
@@ -449,7 +452,7 @@ class World:
         instance_id = self._pick_instance(pick)
         if not instance_id:
             return
-        self.judge.killed.add(self.cloud.model._instances[instance_id].tags["vk-provider/pod-uid"])
+        self.judge.killed.add(self.cloud.pod_uid_of(instance_id))
         if sudden:
             self.fleet.end(instance_id)
         outside_later(

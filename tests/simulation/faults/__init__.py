@@ -32,12 +32,12 @@ class Fault:
 
 
 FAULTS: dict[str, Fault] = {
-    "restart-refuses": Fault(restart_refuses.put_back, 11, (judge.WRONG_STATE,)),
-    "one-missing-answer": Fault(one_missing_answer.put_back, 39, (judge.FAILED_WHILE_RUNNING, judge.WRONG_STATE)),
-    "hanging-references": Fault(hanging_references.put_back, 0, (judge.DELETION_STUCK,)),
+    "restart-refuses": Fault(restart_refuses.put_back, 7, (judge.WRONG_STATE,)),
+    "one-missing-answer": Fault(one_missing_answer.put_back, 23, (judge.FAILED_WHILE_RUNNING, judge.WRONG_STATE)),
+    "hanging-references": Fault(hanging_references.put_back, 4, (judge.DELETION_STUCK,)),
     "lost-ready": Fault(lost_ready.put_back, 3, (judge.STATUS_MISSING,)),
-    "reused-token": Fault(reused_token.put_back, 0, (judge.WRONG_STATE,)),
+    "reused-token": Fault(reused_token.put_back, 22, (judge.WRONG_STATE,)),
     "shutting-down": Fault(shutting_down.put_back, 2, (judge.FAILED_WHILE_RUNNING,)),
     "one-bad-id": Fault(one_bad_id.put_back, 2, (judge.OUTLIVED, judge.MEMORY)),
-    "no-sweep": Fault(no_sweep.put_back, 7, (judge.OUTLIVED,)),
+    "no-sweep": Fault(no_sweep.put_back, 6, (judge.OUTLIVED,)),
 }
