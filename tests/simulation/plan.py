@@ -74,6 +74,14 @@ class _Draw:
         return round(self.rng.uniform(0.05, 0.6), 3)
 
 
+def draw_crash_plan(seed: int, steps: int) -> Plan:
+    """The workload of the seed without faults, but the provider is killed after so many steps of its first life."""
+    draw = _Draw(seed)
+    _draw_workload(draw)
+    draw.at("crash", 0.0, steps=steps, down_s=1.0)
+    return Plan(seed, draw.length_s, tuple(sorted(draw.steps, key=lambda step: step.at_s)))
+
+
 def draw_plan(seed: int) -> Plan:
     draw = _Draw(seed)
     rng = draw.rng

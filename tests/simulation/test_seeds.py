@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from tests.simulation.faults import FAULTS
-from tests.simulation.runner import DEFAULT_SEEDS, Result, command_for
+from tests.simulation.runner import DEFAULT_SEEDS, Result, Run
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 240
@@ -27,17 +27,26 @@ def run(*arguments: str) -> list[Result]:
     return sorted((Result(**line) for line in lines), key=lambda result: result.seed)
 
 
+def assert_clean(results: list[Result]) -> None:
+    lines = [
+        f"{Run(result.seed, result.killed_at).command}\n    {invariant}: {detail}"
+        for result in results
+        for invariant, detail in result.violations
+    ]
+    assert not lines, "\n".join(lines)
+
+
 def test_every_invariant_holds_in_every_seed() -> None:
     results = run("--seeds", str(DEFAULT_SEEDS))
     assert len(results) == DEFAULT_SEEDS
-    failed = [result for result in results if result.violations]
-    lines = [
-        f"{command_for(result.seed)}\n    {invariant}: {detail}"
-        for result in failed
-        for invariant, detail in result.violations
-    ]
-    assert not failed, "\n".join(lines)
+    assert_clean(results)
     assert sum(result.starts > 1 for result in results) > DEFAULT_SEEDS / 4, "hardly a provider was killed"
+
+
+def test_a_provider_may_be_killed_at_any_step() -> None:
+    results = run("--seed", "3", "--every", "41")
+    assert len(results) > 50
+    assert_clean(results)
 
 
 @pytest.mark.parametrize("seed", [3, 11, 19])

@@ -80,7 +80,7 @@ class World:
         self.loop = SimulationLoop(self._on_error)
         self._surroundings = Surroundings(self.network, self.cloud, self.fleet, Identities(time.time()))
         self._process: ProviderProcess | None = None
-        self._processes = 0
+        self.starts = self.first_life = 0
         self._again: dict[str, Json] = {}
         self._is_over = False
         self._down_s = RESTART_S
@@ -166,14 +166,15 @@ class World:
     def _start(self) -> None:
         if self._is_over or (self._process is not None and self._process.is_running):
             return
-        self._processes += 1
+        self.starts += 1
         self._process = self.judge.process = ProviderProcess(
-            self._processes, self._settings, self._surroundings, self._on_exit
+            self.starts, self._settings, self._surroundings, self._on_exit
         )
-        self.trace.note("provider", self._processes, "starts")
+        self.trace.note("provider", self.starts, "starts")
         self._process.start()
 
     def _on_exit(self, process: ProviderProcess) -> None:
+        self.first_life = self.first_life or process.steps
         self.trace.note("provider", process.number, "has ended", "killed" if process.is_dead else process.failure)
         self.judge.on_exit(process)
         down_s, self._down_s = self._down_s, RESTART_S
