@@ -36,6 +36,8 @@ WAITS_FOR_EVER = "somebody waits for ever"
 CHECK_S = 5.0
 DELETION_LIMIT_S = 75.0
 """After the grace period, while provider and API server are well and the agent, if there is one, answers."""
+STATUS_LIMIT_S = 45.0
+"""Another writer is corrected at most every 10 s, and a failed PATCH is repeated after 30 s at most."""
 CALM_S = 35.0
 """A retry may be so late after a fault."""
 _EXPECTED = tuple(
@@ -67,6 +69,7 @@ class Judge:
         self._seen_started: set[str] = set()
         self._calm_since = 0.0
         self._held_s: dict[str, float] = {}
+        self._behind_s: dict[str, float] = {}
         self._stuck: set[str] = set()
 
     def fail(self, invariant: str, detail: str) -> None:
@@ -144,8 +147,10 @@ class Judge:
         if not is_well or not self._network.faults.is_calm or self._network.server.admission:
             self._calm_since = now
         if now - self._calm_since < CALM_S:
+            self._behind_s.clear()
             return
         for pod in self.pods():
+            self._check_status(pod)
             metadata = pod["metadata"]
             if not metadata.get("deletionTimestamp") or not self._is_reachable(metadata["uid"], now):
                 self._held_s.pop(metadata["uid"], None)
@@ -155,6 +160,20 @@ class Judge:
             if held_s > limit_s and metadata["uid"] not in self._stuck:
                 self._stuck.add(metadata["uid"])
                 self.fail(DELETION_STUCK, f"{metadata['name']} for {held_s:.0f} s")
+
+    def _check_status(self, pod: Json) -> None:
+        """What an agent says over its session is soon in the API server."""
+        metadata = pod["metadata"]
+        agent = self.agent_of(metadata["uid"])
+        told = agent.core.status if agent is not None and agent.channel is not None and not agent.is_gone else None
+        if told is None or metadata.get("deletionTimestamp") or _essence(told) == _essence(pod["status"]):
+            self._behind_s.pop(metadata["uid"], None)
+            return
+        behind_s = self._behind_s[metadata["uid"]] = self._behind_s.get(metadata["uid"], 0.0) + CHECK_S
+        if behind_s > STATUS_LIMIT_S and metadata["uid"] not in self._stuck:
+            self._stuck.add(metadata["uid"])
+            text = f"{metadata['name']}: {_essence(told)} was told {behind_s:.0f} s ago, {_essence(pod['status'])} is stored"
+            self.fail(STATUS_MISSING, text)
 
     def _is_reachable(self, uid: str, now: float) -> bool:
         """Whether the agents of the pod's instances answer: while one does not, nobody knows what runs there."""

@@ -80,7 +80,6 @@ def run_here(run: Run, trace: bool = False) -> Result:
     if trace and world.trace.lines is not None:
         print("\n".join([*world.plan.lines(), *world.trace.lines]))
     found = tuple((violation.invariant, violation.detail) for violation in violations)
-    virtual_s = world.loop.time() - START
     return Result(
         seed=seed,
         killed_at=run.killed_at,

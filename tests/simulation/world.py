@@ -25,7 +25,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.kube.paths import RequestInfo
 from vk_provider.rfc3339 import format_time, parse_time
 
-QUIET_LIMIT_S = 3600.0
+QUIET_LIMIT_S = 1800.0
 """After the last fault: longer than what waits for ten sweeps, and a launch call without an answer before it."""
 STOP_LIMIT_S = 60.0
 RESTART_S = 5.0

@@ -187,10 +187,9 @@ class Store:
         held = self.get(resource, namespace, name)
         uid = ((options or {}).get("preconditions") or {}).get("uid")
         if uid and uid != held["metadata"]["uid"]:
-            message = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {held['metadata']['uid']}"
-            raise refuse(
-                HTTPStatus.CONFLICT, "Conflict", f'Operation cannot be fulfilled on {resource} "{name}": {message}'
-            )
+            what = f'Operation cannot be fulfilled on {held["kind"]} "{name}": the UID in the precondition ({uid})'
+            message = f"{what} does not match the UID in record ({held['metadata']['uid']})"
+            raise refuse(HTTPStatus.CONFLICT, "Conflict", message)
         if resource == "pods":
             grace_s = rules.deletion_grace_s(held, (options or {}).get("gracePeriodSeconds"))
             held = self._mark_deleting(held, grace_s)

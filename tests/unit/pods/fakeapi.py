@@ -120,7 +120,7 @@ class FakeApi:
     async def delete(self, path: str, body: Json) -> Json:
         pod = await self._answer(path)
         if body["preconditions"]["uid"] != pod["metadata"]["uid"]:
-            raise KubeApiError(409, "Conflict", "Precondition failed: UID in precondition: a, UID in object meta: b")
+            raise KubeApiError(409, "Conflict", "the UID in the precondition (a) does not match the UID in record (b)")
         assert body["gracePeriodSeconds"] == 0
         self.deletes += 1
         self.remove(pod)
