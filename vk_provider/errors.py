@@ -41,8 +41,8 @@ class KubeApiError(VkError):
     @property
     def is_other_uid(self) -> bool:
         """The object is not the one that was meant: another one has its name. A PATCH with the wrong metadata.uid is
-        invalid, as the field is immutable; a DELETE with the wrong precondition is a conflict, whose words depend on who
-        sees it first (apiserver pkg/registry/rest/delete.go, pkg/storage/interfaces.go)."""
+        invalid, as the field is immutable; a DELETE with the wrong precondition is a conflict, in the words of the one
+        that sees it first (apiserver pkg/registry/rest/delete.go, pkg/storage/interfaces.go)."""
         text = str(self)
         if self.status == HTTPStatus.UNPROCESSABLE_ENTITY:
             return "metadata.uid: Invalid value" in text

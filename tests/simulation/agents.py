@@ -47,6 +47,8 @@ class Core(SimulatedAgent):
         super().__init__(instance, format_time())
         self.restarts = 0
         self.stopping = False
+        self.references: Json = {}
+        self.services: list[Json] = []
         self.on_first: Callable[[], None] = lambda: None
         self.on_stop: Callable[[], None] = lambda: None
 
@@ -60,6 +62,8 @@ class Core(SimulatedAgent):
             if self.uid and not self.finished:
                 self._ask_to_stop()
             return []
+        self.references = message.get("references", self.references)
+        self.services = message.get("services", self.services)
         return super().receive(message, now)
 
     def _on_pod(self, pod: Json, now: str) -> list[Json]:

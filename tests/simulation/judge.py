@@ -28,6 +28,7 @@ OUTLIVED = "an instance without a pod outlived the sweep"
 STATUS_MISSING = "the API server does not have the status that the agent told last"
 WRONG_STATE = "a pod is not in the state that its spec, its agent and the cloud allow"
 DELETION_STUCK = "a deleted pod stays although nothing holds it"
+STALE = "an agent does not have the newest pod, references, Services or tables"
 UNHANDLED = "an unexpected exception"
 TASKS_LEFT = "tasks are left after the stop"
 MEMORY = "something is kept of what is gone"
@@ -172,8 +173,8 @@ class Judge:
         behind_s = self._behind_s[metadata["uid"]] = self._behind_s.get(metadata["uid"], 0.0) + CHECK_S
         if behind_s > STATUS_LIMIT_S and metadata["uid"] not in self._stuck:
             self._stuck.add(metadata["uid"])
-            text = f"{metadata['name']}: {_essence(told)} was told {behind_s:.0f} s ago, {_essence(pod['status'])} is stored"
-            self.fail(STATUS_MISSING, text)
+            told_s = f"{_essence(told)} was told {behind_s:.0f} s ago"
+            self.fail(STATUS_MISSING, f"{metadata['name']}: {told_s}, {_essence(pod['status'])} is stored")
 
     def _is_reachable(self, uid: str, now: float) -> bool:
         """Whether the agents of the pod's instances answer: while one does not, nobody knows what runs there."""
@@ -216,10 +217,34 @@ class Judge:
             return Violation(
                 WRONG_STATE, f"{name} is {phase} {reason}, its agent {'gone' if agent.is_gone else 'well'}"
             )
+        if not agent.core.finished and (stale := self._find_stale(pod, agent)):
+            return Violation(STALE, f"{name}: {stale}")
         told = agent.core.status or {}
         if _essence(told) != _essence(status) and not (agent.core.finished and uid in self.killed):
             return Violation(STATUS_MISSING, f"{name}: {_essence(told)} was told, {_essence(status)} is stored")
         return None
+
+    def _find_stale(self, pod: Json, agent: Agent) -> str:
+        """What the agent of a running pod has not been told."""
+        core, store = agent.core, self._network.server.store
+        had, metadata = (core.pod or {})["metadata"], pod["metadata"]
+        for name in ("generation", "labels"):
+            if had.get(name) != metadata.get(name):
+                return f"{name} {metadata.get(name)}, it has {had.get(name)}"
+        for name, item in (core.references.get("configMaps") or {}).items():
+            held = store.find("configmaps", metadata["namespace"], name)
+            if (item or {}).get("data") != (held or {}).get("data"):
+                return f"ConfigMap {name}"
+        services = [each["metadata"]["name"] for each in store.items("services")]
+        if [each["name"] for each in core.services] != services:
+            return f"Services {services}, it has {core.services}"
+        process = self.process
+        assert process is not None and process.provider is not None
+        record = process.provider.controller.records[metadata["uid"]]
+        for source in process.provider._networking.sources(record):
+            if core.tables.get(source.name, "") != source.revision:
+                return f"table {source.name} {source.revision}, it has {core.tables.get(source.name)}"
+        return ""
 
     def _judge_instances(self) -> Iterable[Violation]:
         served: dict[str, str] = {}

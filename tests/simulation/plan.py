@@ -121,9 +121,11 @@ def _draw_workload(draw: _Draw) -> None:
         draw.at("crash-container", pick=draw.pick(), raced=rng.random() < 0.4)
     for _ in draw.times(2):
         draw.at("not-ready", pick=draw.pick())
-    for _ in draw.times(1):
+    for _ in draw.times(2):
+        draw.at("resize", pick=draw.pick(), cpu=rng.choice(("50m", "100m", "200m")))
+    for _ in draw.times(2):
         draw.at("service", value=rng.randint(0, 3))
-    for _ in draw.times(1):
+    for _ in draw.times(2):
         draw.at("config-map", value=rng.randint(0, 99))
     for _ in draw.times(1):
         draw.at("node", edit=rng.choice(("label", "cordon", "capacity", "delete")), value=rng.randint(0, 9))

@@ -11,6 +11,7 @@ from vk_provider.jsontypes import Json
 NAMESPACE = "default"
 REFUSED = {"impossible": "NoFittingInstance", "misplaced": "NodeAffinity"}
 """Template -> reason of the pods that can never run."""
+JOB_FINALIZER = "batch.kubernetes.io/job-tracking"
 HELD = ("daemon",)
 """Templates of pods that stay Pending."""
 _CPU = ("100m", "250m", "500m", "1", "2")
@@ -39,6 +40,7 @@ def build_pod(template: str, number: int) -> Json:
         case "job" | "failing-job":
             spec["restartPolicy"] = "Never"
             metadata["ownerReferences"] = [_owner("Job")]
+            metadata["finalizers"] = [JOB_FINALIZER]
         case "daemon":
             metadata["ownerReferences"] = [_owner("DaemonSet")]
         case "references":

@@ -23,6 +23,7 @@ from vk_provider.cloud.base import Instance
 from vk_provider.errors import KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.paths import RequestInfo
+from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.rfc3339 import format_time, parse_time
 
 QUIET_LIMIT_S = 1800.0
@@ -191,8 +192,17 @@ class World:
         metadata = item["metadata"]
         phase = (item.get("status") or {}).get("phase", "") if resource == "pods" else ""
         self.trace.note(resource, metadata["name"], change.version, phase, "" if change.new else "is gone")
+        is_counted = phase in TERMINAL_PHASES or metadata.get("deletionTimestamp")
+        if change.new is not None and metadata.get("finalizers") and is_counted:
+            outside_later(self._rng.uniform(0.1, 5.0), self._release, metadata["name"], metadata["uid"])
         if resource == "pods" and change.new is None and metadata["name"] in self._again:
             outside_later(self._rng.uniform(0.0, 1.0), self._create, self._again.pop(metadata["name"]))
+
+    def _release(self, name: str, uid: str) -> None:
+        """The controller of Jobs has counted the pod."""
+        pod = self.server.store.find("pods", NAMESPACE, name)
+        if pod is not None and pod["metadata"]["uid"] == uid:
+            self._patch("pods", pod, {"metadata": {"finalizers": None}})
 
     def _on_launch(self, instance: Instance) -> None:
         faults = self.cloud.faults
@@ -303,6 +313,13 @@ class World:
         pod = self._pick_pod(pick, "Pending" if pending else "") or self._pick_pod(pick)
         if pod is not None:
             self._patch("pods", pod, {"metadata": {"labels": {"changed": str(value)}}})
+
+    def _do_resize(self, pick: float, cpu: str) -> None:
+        """A change of the spec, which the agent has to be told."""
+        pod = self._pick_pod(pick)
+        if pod is not None:
+            container = {"name": "c", "resources": {"requests": {"cpu": cpu}}}
+            self._patch("pods", pod, {"spec": {"containers": [container]}})
 
     def _do_crash_container(self, pick: float, raced: bool) -> None:
         """raced: just before its status is written, another writer says that the pod is not Ready."""

@@ -307,6 +307,32 @@ async def test_a_pod_without_a_node_is_deleted_at_once(cluster: Cluster) -> None
     assert (await refusal(cluster.client.get(pod_path(cluster.namespace, "p")))).is_not_found
 
 
+async def test_a_finalizer_holds_a_deleted_pod(cluster: Cluster) -> None:
+    body = manifest(cluster)
+    body["metadata"]["finalizers"] = ["example.org/tracking"]
+    pod = await cluster.client.create(pod_path(cluster.namespace), body)
+    follower = Follower(cluster, field_selector(spec__nodeName=cluster.node), pod["metadata"]["resourceVersion"])
+    await delete(cluster, pod, gracePeriodSeconds=0)
+    held = await cluster.client.get(pod_path(cluster.namespace, "p"))
+    assert held["metadata"]["deletionTimestamp"] and held["metadata"]["deletionGracePeriodSeconds"] == 0
+    await delete(cluster, pod, gracePeriodSeconds=0)
+    await cluster.client.patch_json_merge(pod_path(cluster.namespace, "p"), {"metadata": {"finalizers": None}})
+    assert (await refusal(cluster.client.get(pod_path(cluster.namespace, "p")))).is_not_found
+    await follower.expect(("MODIFIED", "p"), ("DELETED", "p"))
+    await follower.stop()
+
+
+async def test_a_finalizer_that_goes_first_changes_nothing_of_the_grace(cluster: Cluster) -> None:
+    body = manifest(cluster)
+    body["metadata"]["finalizers"] = ["example.org/tracking"]
+    pod = await cluster.client.create(pod_path(cluster.namespace), body)
+    await delete(cluster, pod)
+    after = await cluster.client.patch_json_merge(pod_path(cluster.namespace, "p"), {"metadata": {"finalizers": None}})
+    assert after["metadata"]["deletionGracePeriodSeconds"] == 30 and "finalizers" not in after["metadata"]
+    await delete(cluster, pod, gracePeriodSeconds=0)
+    assert (await refusal(cluster.client.get(pod_path(cluster.namespace, "p")))).is_not_found
+
+
 async def test_the_same_name_is_another_pod(cluster: Cluster) -> None:
     pod = await create(cluster)
     await delete(cluster, pod, gracePeriodSeconds=0)

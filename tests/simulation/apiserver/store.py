@@ -181,6 +181,8 @@ class Store:
         item["metadata"] = {**item["metadata"], "resourceVersion": held["metadata"]["resourceVersion"]}
         if item == held:
             return held
+        if _is_released(item["metadata"]):
+            return self._remove(resource, held)
         return self._put(resource, _key(held), held, item)
 
     def delete(self, resource: str, namespace: str, name: str, options: Json | None = None) -> Json:
@@ -193,7 +195,7 @@ class Store:
         if resource == "pods":
             grace_s = rules.deletion_grace_s(held, (options or {}).get("gracePeriodSeconds"))
             held = self._mark_deleting(held, grace_s)
-            if grace_s > 0:
+            if grace_s > 0 or held["metadata"].get("finalizers"):
                 return held
         return self._remove(resource, held)
 
@@ -233,6 +235,12 @@ class Store:
         self.compacted = self.version
         for changes in self.history.values():
             changes.clear()
+
+
+def _is_released(metadata: Json) -> bool:
+    """ShouldDeleteDuringUpdate: deleted, and no finalizer holds it any more."""
+    is_due = metadata.get("deletionTimestamp") and not metadata.get("deletionGracePeriodSeconds")
+    return bool(is_due) and not metadata.get("finalizers")
 
 
 def _key(item: Json) -> Key:

@@ -18,6 +18,7 @@ from tests.simulation.faults import (
     restart_refuses,
     reused_token,
     shutting_down,
+    stale_references,
 )
 
 
@@ -39,5 +40,6 @@ FAULTS: dict[str, Fault] = {
     "reused-token": Fault(reused_token.put_back, 22, (judge.WRONG_STATE,)),
     "shutting-down": Fault(shutting_down.put_back, 2, (judge.FAILED_WHILE_RUNNING,)),
     "one-bad-id": Fault(one_bad_id.put_back, 2, (judge.OUTLIVED, judge.MEMORY)),
+    "stale-references": Fault(stale_references.put_back, 0, (judge.STALE,)),
     "no-sweep": Fault(no_sweep.put_back, 6, (judge.OUTLIVED,)),
 }
