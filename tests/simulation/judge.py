@@ -35,8 +35,10 @@ MEMORY = "something is kept of what is gone"
 WAITS_FOR_EVER = "somebody waits for ever"
 
 CHECK_S = 5.0
-DELETION_LIMIT_S = 75.0
+DELETION_LIMIT_S = 40.0
 """After the grace period, while provider and API server are well and the agent, if there is one, answers."""
+FORGIVEN_S = 45.0
+"""An agent that did not greet is dialed again so much later at most."""
 STATUS_LIMIT_S = 45.0
 """Another writer is corrected at most every 10 s, and a failed PATCH is repeated after 30 s at most."""
 CALM_S = 35.0
@@ -180,7 +182,7 @@ class Judge:
         """Whether the agents of the pod's instances answer: while one does not, nobody knows what runs there."""
         served = [each.instance_id for each in self._cloud.live() if self._cloud.pod_uid(each) == uid]
         agents = [self._fleet.agents[instance_id] for instance_id in served]
-        return all(agent.answers(now) and now >= agent.mute_until for agent in agents)
+        return all(agent.answers(now) and now >= agent.mute_until + FORGIVEN_S for agent in agents)
 
     # --- when everything is quiet ------------------------------------------------------------------------------------
 

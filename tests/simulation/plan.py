@@ -162,10 +162,11 @@ def _draw_api_faults(draw: _Draw, severity: float) -> None:
         draw.window(
             "webhook", 5.0, 120.0, what=rng.choice(("status", "delete", "events")), status=rng.choice((403, 500))
         )
-    for _ in draw.times(0.6 * severity):
-        since = draw.window("hang", 60.0, 400.0, what=rng.choice(("configmaps", "serviceaccounts", "events")))
+    for _ in draw.times(0.9 * severity):
+        what = rng.choice(("configmaps", "serviceaccounts", "serviceaccounts", "events"))
+        since = draw.window("hang", 150.0, 400.0, what=what)
         name = draw.create_named("references", since + rng.uniform(0.1, 5.0))
-        draw.at("delete", since + rng.uniform(8.0, 40.0), pick=name, grace_s=None)
+        draw.at("delete", since + rng.uniform(8.0, 25.0), pick=name, grace_s=None)
 
 
 def _draw_cloud_faults(draw: _Draw, severity: float) -> None:

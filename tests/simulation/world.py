@@ -212,9 +212,11 @@ class World:
         self.fleet.boot(instance, boot_s)
 
     def _on_shutdown(self, instance_id: str, ends_in_s: float) -> None:
-        """Its processes may end, and its agent be lost, before the cloud says so."""
+        """Its agent is lost first, then its containers end, then the cloud says so."""
         self.trace.note("instance", instance_id, "shuts down in", round(ends_in_s, 3))
-        outside_later(self._rng.uniform(0.0, ends_in_s), self.fleet.end, instance_id)
+        containers_s = self._rng.uniform(0.0, ends_in_s)
+        outside_later(self._rng.uniform(0.0, containers_s), self.fleet.cut, instance_id, ends_in_s)
+        outside_later(containers_s, self.fleet.end, instance_id)
 
     def _on_terminate(self, instance_id: str) -> None:
         self.trace.note("terminate", instance_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from vk_provider.kube import objects
+from vk_provider.kube import objects, tokens
 from vk_provider.pods.executor import PodExecutor
 from vk_provider.pods.record import PodRecord
 
@@ -18,3 +18,4 @@ def put_back() -> None:
 
     PodExecutor.connect = connect  # type: ignore[method-assign]
     objects._PATIENCE_S = objects._LIMIT_S = 3600.0
+    tokens._ATTEMPTS = 1_000
