@@ -33,13 +33,13 @@ class Fault:
 
 
 FAULTS: dict[str, Fault] = {
-    "restart-refuses": Fault(restart_refuses.put_back, 7, (judge.WRONG_STATE,)),
-    "one-missing-answer": Fault(one_missing_answer.put_back, 23, (judge.FAILED_WHILE_RUNNING, judge.WRONG_STATE)),
-    "hanging-references": Fault(hanging_references.put_back, 4, (judge.DELETION_STUCK,)),
+    "restart-refuses": Fault(restart_refuses.put_back, 15, (judge.WRONG_STATE,)),
+    "one-missing-answer": Fault(one_missing_answer.put_back, 34, (judge.FAILED_WHILE_RUNNING, judge.WRONG_STATE)),
+    "hanging-references": Fault(hanging_references.put_back, 10, (judge.DELETION_STUCK,)),
     "lost-ready": Fault(lost_ready.put_back, 3, (judge.STATUS_MISSING,)),
-    "reused-token": Fault(reused_token.put_back, 22, (judge.WRONG_STATE,)),
-    "shutting-down": Fault(shutting_down.put_back, 2, (judge.FAILED_WHILE_RUNNING,)),
-    "one-bad-id": Fault(one_bad_id.put_back, 2, (judge.OUTLIVED, judge.MEMORY)),
-    "stale-references": Fault(stale_references.put_back, 0, (judge.STALE,)),
-    "no-sweep": Fault(no_sweep.put_back, 6, (judge.OUTLIVED,)),
+    "reused-token": Fault(reused_token.put_back, 26, (judge.WRONG_STATE,)),
+    "shutting-down": Fault(shutting_down.put_back, 12, (judge.FAILED_WHILE_RUNNING,)),
+    "one-bad-id": Fault(one_bad_id.put_back, 10, (judge.OUTLIVED, judge.MEMORY)),
+    "stale-references": Fault(stale_references.put_back, 2, (judge.STALE,)),
+    "no-sweep": Fault(no_sweep.put_back, 7, (judge.OUTLIVED,)),
 }
