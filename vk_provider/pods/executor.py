@@ -251,7 +251,7 @@ class PodExecutor:
         try:
             await self._api.client.delete(pod_path(record.namespace, record.name), body)
         except KubeApiError as error:
-            if not (error.is_not_found or error.is_conflict):
+            if not (error.is_not_found or error.is_other_uid):
                 raise
         record.leaving.api_deleted = True
 
