@@ -286,3 +286,5 @@ class PodExecutor:
         self.gate.release(record)
         if not record.has_instance:
             self.sender.release(record)
+            if record.owned is not None and not record.owned.ended:
+                self.room.forget_lost(record.owned)  # it has ended by itself
