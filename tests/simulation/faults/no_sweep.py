@@ -7,6 +7,7 @@ from vk_provider.instances.sweep import OrphanSweep
 
 def put_back() -> None:
     async def sweep(self: OrphanSweep) -> list[str]:
+        await self._room.table.refresh()
         return []
 
     OrphanSweep.sweep = sweep  # type: ignore[method-assign]
