@@ -17,6 +17,10 @@ FOCUS ?=
 SKIP ?=
 RESULTS ?=
 SEED ?=
+SEEDS ?= 1000
+FAULT ?=
+KILLED_AT ?=
+EVERY ?=
 PAIRS ?= 500
 CASES ?=
 RECORD ?=
@@ -115,6 +119,10 @@ unit: $(VENV)/.ready ## the tests that need no root and no builds
 test: deps lint control-plane ## the whole test suite, as .ci/run calls it
 	@$(PY) -m tests.cluster.build e2e ginkgo agnhost metrics-server coredns
 	@$(PY) -m pytest tests --ignore tests/mesh --ignore tests/mixed --durations 30 --durations-min 5
+
+.PHONY: simulate
+simulate: $(VENV)/.ready ## the provider in virtual time against faults of everything around it (SEEDS=; SEED= for one, with KILLED_AT= or EVERY= steps; FAULT= puts a known one back)
+	@$(PY) -m tests.simulation $(if $(SEED),--seed $(SEED) $(if $(EVERY),--every $(EVERY),--trace),--seeds $(SEEDS)) $(if $(KILLED_AT),--killed-at $(KILLED_AT)) $(if $(FAULT),--fault $(FAULT))
 
 .PHONY: containerd2
 containerd2: deps ## build containerd 2 once from its Go module; prints what to put first on PATH to use it for instances

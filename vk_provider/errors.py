@@ -39,6 +39,16 @@ class KubeApiError(VkError):
         return self.status == HTTPStatus.CONFLICT
 
     @property
+    def is_other_uid(self) -> bool:
+        """The object is not the one that was meant: another one has its name. A PATCH with the wrong metadata.uid is
+        invalid, as the field is immutable; a DELETE with the wrong precondition is a conflict, in the words of the one
+        that sees it first (apiserver pkg/registry/rest/delete.go, pkg/storage/interfaces.go)."""
+        text = str(self)
+        if self.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+            return "metadata.uid: Invalid value" in text
+        return self.is_conflict and ("UID in the precondition" in text or "UID in precondition" in text)
+
+    @property
     def is_expired(self) -> bool:
         """The resourceVersion or the continue token is too old: list again."""
         return self.status == HTTPStatus.GONE

@@ -216,8 +216,12 @@ class Supply:
         self._resolved(owned)
 
     def on_dead(self, owned: OwnedInstance) -> None:
-        """An unclaimed instance is lost or does not boot."""
+        """An unclaimed instance is lost or does not boot. One that tags give to a pod is left to the sweep, which asks
+        the API server first."""
         self.settle(owned)
+        if owned.boot_failed and owned.described.tags.get(TAG_POD_UID):
+            self._ends.on_let_go(owned)
+            return
         self._ends.let_go(owned, "no-boot")
 
     def settle_all(self) -> None:

@@ -79,8 +79,9 @@ class Adoption:
         owned = OwnedInstance(instance)
         record = self._pod_of(instance)
         if record is None:
-            # A pod that is gone is the sweep's business: the API server is asked about it first.
-            if not instance.tags.get(TAG_POD_UID) and owned.node in self._nodes and not instance.state.is_terminating:
+            # A tag may name a pod that is gone while the instance has another one: tags come late. To end it is the
+            # sweep's business: the API server is asked first.
+            if owned.node in self._nodes and not instance.state.is_terminating:
                 self._room.supply.examine(owned)
             return True
         if record.owned is not None:
@@ -173,10 +174,11 @@ class Adoption:
                 self._settle(record, f"instance {of_cloud.instance_id} is {of_cloud.state}{reason}")
             elif record.admission.hold == SETTLING and self._sure_listings >= SURE_LISTINGS:
                 self._settle(record, "")
-        named = {record.uid for record in self._records.values() if record.owned is not None} | ended.keys()
+        # An ended instance is not the one that a pod waits for: that it is listed still says nothing for the pod.
+        named = {record.uid for record in self._records.values() if record.owned is not None}
         if not self._room.supply.is_settled and self._sure_listings >= SURE_LISTINGS:
             self._room.supply.settle_all()
-        for uid in self._judge(set(named)):
+        for uid in self._judge(named):
             record = self._records[uid]
             self._settle(record, "the pod's instance does not exist any more" if record.first.started else "")
 

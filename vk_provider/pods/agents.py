@@ -58,6 +58,10 @@ class AgentSide:
         record = self._records[uid]
         record.assignment.take(owned, message)
         self._event(record, "Normal", eventreasons.INSTANCE_LAUNCHED, f"{owned.instance_id}: {message}")
+        session = owned.link.session
+        if session is not None and session.hello is not None:  # it was idle, and greets no more
+            self.on_connected(owned)
+            self._tables.greet(record, session.hello)
         self._wake(uid)
 
     def on_refused(self, uid: str, reason: EventReason, message: str) -> None:
@@ -77,8 +81,17 @@ class AgentSide:
 
     def claim(self, uid: str, owned: OwnedInstance) -> bool:
         record = self._records.get(uid)
-        if record is None or not record.exists or record.owned is not None or not _may_have(record, owned):
+        if record is None or not record.exists or not _may_have(record, owned):
             return False
+        former = record.owned
+        if former is not None:
+            # Given by tags or by a launch of this process: an agent that has the pod knows better, unless that one has
+            # it, too, or may have it by now.
+            if former.ended or former.said_uid == uid or not former.fresh or former.sent.fingerprint is not None:
+                return False
+            record.close_events()
+            record.assignment.drop()
+            self._executor.room.supply.part(former)
         self._executor.give(record, owned)
         self._wake(uid)
         return True

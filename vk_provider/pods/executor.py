@@ -230,7 +230,7 @@ class PodExecutor:
         try:
             await self._api.client.delete(pod_path(record.namespace, record.name), body)
         except KubeApiError as error:
-            if not (error.is_not_found or error.is_conflict):
+            if not (error.is_not_found or error.is_other_uid):
                 raise
         record.leaving.api_deleted = True
 
@@ -265,3 +265,5 @@ class PodExecutor:
         self.gate.release(record)
         if not record.has_instance:
             self.sender.release(record)
+            if record.owned is not None and not record.owned.ended:
+                self.room.forget_lost(record.owned)  # it has ended by itself

@@ -59,7 +59,7 @@ class StatusPublisher:
         try:
             await self._patch(record, status)
         except KubeApiError as error:
-            if error.is_not_found or (error.is_conflict and "uid" in str(error).lower()):
+            if error.is_not_found or error.is_other_uid:
                 record.publication.held = status  # the pod is gone, or another one has its name
                 return
             if error.is_invalid:
@@ -102,7 +102,7 @@ class StatusPublisher:
             try:
                 await self._patch(record, {**(record.publication.held or {}), **minimal})
             except KubeApiError as again:
-                if not (again.is_invalid or again.is_not_found or again.is_conflict):
+                if not (again.is_invalid or again.is_not_found):
                     self._note_unaccepted(record, again)
                     raise
                 log.error("pod %s: its phase %s is refused, too: %s", record.key, desired["phase"], again)

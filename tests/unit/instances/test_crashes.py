@@ -209,3 +209,48 @@ async def test_an_agents_word_gives_no_instance_to_a_pod_of_another_namespace(wo
     assert record is not None and record.instance is not None
     assert record.instance.instance_id != liar.instance.instance_id
     assert record.instance.tags["vk-provider/pod-namespace"] == "elsewhere"
+
+
+async def test_a_tag_of_a_pod_that_is_gone_hides_no_pod(world: World) -> None:
+    """An instance was given to another pod than the one that it was launched for, and its tags have not changed yet."""
+    world.api.delay_s = 1000.0
+    pods = add_two(world)
+    await world.until(lambda: sum(bool(agent.uid) for agent in world.connector._agents.values()) == 2)
+    served = {instance_id: agent.uid for instance_id, agent in world.connector._agents.items()}
+    await world.crash()
+    world.api.delay_s = 0.0
+    (first, one), (second, _) = world.connector._agents.items()
+    for instance_id, uid in ((first, "of a pod that is gone"), (second, one.uid)):
+        instance = world.cloud._instances[instance_id]
+        world.cloud._instances[instance_id] = replace(instance, tags={**instance.tags, TAG_POD_UID: uid})
+    await world.start()
+    await run_in_the_end(world, pods)
+    assert {name: agent.uid for name, agent in world.connector._agents.items() if agent.uid} == served
+
+
+async def test_a_pod_that_never_started_is_launched_anew_when_its_instance_has_ended_meanwhile(world: World) -> None:
+    world.connector.unreachable.add("*")
+    pod = world.api.add(world.pod())
+    await world.until(world.live)
+    (instance,) = world.live()
+    assert instance.tags[TAG_POD_UID] == pod["metadata"]["uid"]
+    await world.crash()
+    world.connector.unreachable.clear()
+    pod["status"] = {"phase": "Pending", "hostIP": instance.primary_ip}
+    world.cloud.vanish(instance.instance_id)
+    await world.start()
+    await world.until(lambda: world.api.status(pod).get("phase") == "Running")
+    assert [each.instance_id for each in world.live()] != [instance.instance_id]
+
+
+async def test_an_instance_that_ends_by_itself_after_its_pod_is_forgotten(world: World) -> None:
+    pod = await world.running(restartPolicy="Never")
+    (instance,) = world.live_of(pod)
+    await world.crash()
+    pod["status"] = {**world.api.status(pod), "phase": "Failed", "reason": "Evicted"}
+    world.api.pods[(pod["metadata"]["namespace"], pod["metadata"]["name"])]["status"] = pod["status"]
+    world.connector.unreachable.add("*")
+    await world.start()
+    world.cloud.vanish(instance.instance_id)
+    await world.until(lambda: not world.room.table.owned)
+    assert instance.instance_id in world.connector.forgotten

@@ -96,7 +96,10 @@ class FakeApi:
     async def patch_strategic(self, path: str, body: Json) -> Json:
         pod = await self._answer(path)
         if body["metadata"]["uid"] != pod["metadata"]["uid"]:
-            raise KubeApiError(409, "Conflict", "Precondition failed: UID in precondition: a, UID in object meta: b")
+            message = (
+                f'Pod "p" is invalid: metadata.uid: Invalid value: "{body["metadata"]["uid"]}": field is immutable'
+            )
+            raise KubeApiError(422, "Invalid", message)
         if (error := self.refuse(body["status"])) is not None:
             raise error
         before, after, self.before, self.after = self.before, self.after, None, None
@@ -117,7 +120,7 @@ class FakeApi:
     async def delete(self, path: str, body: Json) -> Json:
         pod = await self._answer(path)
         if body["preconditions"]["uid"] != pod["metadata"]["uid"]:
-            raise KubeApiError(409, "Conflict", "Precondition failed: UID in precondition: a, UID in object meta: b")
+            raise KubeApiError(409, "Conflict", "the UID in the precondition (a) does not match the UID in record (b)")
         assert body["gracePeriodSeconds"] == 0
         self.deletes += 1
         self.remove(pod)

@@ -29,6 +29,18 @@ async def test_a_final_status_that_is_refused_is_told_without_what_was_refused(w
     assert len(told) == 1 and "containerStatuses" in told[0]
 
 
+async def test_a_status_for_a_pod_whose_name_another_one_has_is_no_fault_of_the_status(world: World) -> None:
+    pod = await world.running(restartPolicy="Never")
+    instance_id = world.live_of(pod)[0].instance_id
+    # Its deletion has not been seen yet.
+    successor = {**world.pod(), "metadata": {**pod["metadata"], "uid": "another"}}
+    world.api.pods[(pod["metadata"]["namespace"], pod["metadata"]["name"])] = successor
+    world.connector.end_pod(instance_id, exit_code=3)
+    await world.until(lambda: not world.live())
+    assert successor["status"] == {"phase": "Pending"}
+    assert "FailedStatusUpdate" not in world.recorder.reasons()
+
+
 async def test_a_final_status_of_which_everything_is_refused_ends_the_instance_all_the_same(world: World) -> None:
     pod = await world.running(restartPolicy="Never")
     world.api.refuse = lambda status: KubeApiError(422, "Invalid", "no")

@@ -137,3 +137,18 @@ async def test_metrics_tell_of_agents_that_are_behind(world: World, monkeypatch:
     source_of(world).publish("b")
     await world.settle()
     assert value("vk_tables_behind", SERVICES) == 1
+
+
+async def test_an_idle_instance_that_is_given_to_a_pod_has_the_tables_too(world: World) -> None:
+    """Its agent has greeted before."""
+    world.room.launches.on_launched = lambda brought, group: 0
+    gone = world.api.add(world.pod())
+    await world.until(world.live)
+    await world.crash()
+    world.api.remove(gone)
+    await world.start()
+    await world.until(lambda: [each.said_uid for each in world.room.table.owned.values()] == [""])
+    pod = world.api.add(world.pod())
+    await world.until(lambda: world.live_of(pod) and agent_of(world, pod).uid == pod["metadata"]["uid"])
+    await world.until(lambda: agent_of(world, pod).tables == {"services": "a"})
+    assert len(world.live()) == 1

@@ -1,0 +1,348 @@
+"""The simulated cloud with a real one's faults. The only file here that speaks cloud.base.Cloud.
+
+`CloudServer` outlives every provider: instances, and what goes wrong with calls. `CloudClient` is what one provider
+process calls; a call that was sent is carried out although its caller was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tests.simulation.loop import Reply, outside_later
+from vk_provider.cloud.base import (
+    TAG_POD_UID,
+    Cloud,
+    Instance,
+    InstancePage,
+    InstanceRuntime,
+    InstanceState,
+    LaunchAnswer,
+    LaunchRequest,
+    Notice,
+    NoticeKind,
+    Offering,
+    TerminateResult,
+    offering_key,
+)
+from vk_provider.cloud.codes import build_error
+from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
+from vk_provider.cloud.simulated.faults import no_capacity
+from vk_provider.errors import CloudError, CloudRequestError
+
+OWNER = "simulation"
+PENDING_S = 3.0
+"""How long a new instance says `pending`."""
+LAGS_S = (0.0, 4.0, 4.0, 15.0)
+"""How long a new instance is missing from listings, by seed."""
+GROUP_LIMIT = 4
+PAGE_SIZE = 5
+NOTICE_S = (0.05, 5.0)
+"""How late a notice is."""
+SHUTDOWN_S = (1.0, 45.0)
+"""How long `shutting-down` lasts."""
+
+
+@dataclass
+class CloudFaults:
+    """What goes wrong now. Rates are probabilities of a call.
+
+    throttled: RequestLimitExceeded, not carried out; lost: no answer, perhaps carried out; late: answered after late_s
+    broken:    InternalError, perhaps carried out
+    partial:   a launch brings fewer instances than were asked for
+    blind:     IDs that answers lack although the instances exist; all_blind: answers lack everything
+    stale:     answers show what was terminated as running
+    boots:     (probability of a boot that never ends, seconds that the others take)
+    """
+
+    throttled: float = 0.0
+    lost: float = 0.0
+    late: float = 0.0
+    late_s: float = 40.0
+    broken: float = 0.0
+    partial: float = 0.0
+    blind: set[str] = field(default_factory=set)
+    all_blind: bool = False
+    stale: bool = False
+    failed_boots: float = 0.0
+    boot_s: tuple[float, float] = (5.0, 15.0)
+
+
+class _Model(SimulatedCloud):
+    """left: how many instances can be made before a call fails; None for any number."""
+
+    left: int | None = None
+    refusal: Callable[[Offering], CloudError] = staticmethod(no_capacity)
+
+    def _check(self, offering: Offering) -> None:
+        super()._check(offering)
+        if self.left is not None:
+            if not self.left:
+                raise self.refusal(offering)
+            self.left -= 1
+
+
+class CloudServer:
+    """`on_launch(instance)` and `on_gone(instance_id)` tell the world; `on_shutdown(instance_id, ends_in_s)` when an
+    instance begins to shut down, which its containers do not survive."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.faults = CloudFaults()
+        config = SimulationConfig(remember_s=3600.0, page_size=PAGE_SIZE)
+        self.model = _Model(config, OWNER, lambda: time.time())
+        self.model.on_gone = self._gone
+        self.listing_lag_s = rng.choice(LAGS_S)
+        self.on_launch: Callable[[Instance], None] = lambda instance: None
+        self.on_gone: Callable[[str], None] = lambda instance_id: None
+        self.on_shutdown: Callable[[str, float], None] = lambda instance_id, ends_in_s: None
+        self.on_terminate: Callable[[str], None] = lambda instance_id: None
+        self.calls = 0
+        self._rng = rng
+        self._ending: dict[str, str] = {}
+        self._before: dict[str, Instance] = {}
+        self._listeners: list[asyncio.Queue[Notice]] = []
+
+    # --- the world's view --------------------------------------------------------------------------------------------
+
+    def live(self) -> list[Instance]:
+        """Instances that exist, also those that shut down."""
+        return [each for each in self.model._instances.values() if not each.state.is_terminated]
+
+    def costing(self) -> list[Instance]:
+        """Those that nobody has ended yet."""
+        return [each for each in self.live() if each.instance_id not in self._ending]
+
+    def pod_uid(self, instance: Instance) -> str:
+        """By its tag, which may be missing or wrong."""
+        return instance.tags.get(TAG_POD_UID, "")
+
+    def pod_uid_of(self, instance_id: str) -> str:
+        return self.pod_uid(self.model._instances[instance_id])
+
+    def exists(self, instance_id: str) -> bool:
+        found = self.model._instances.get(instance_id)
+        return found is not None and not found.state.is_terminated
+
+    def end(self, instance_id: str, reason: str) -> None:
+        """Shut down, by a call or by the cloud itself."""
+        if not self.exists(instance_id) or instance_id in self._ending:
+            return
+        self._ending[instance_id] = reason
+        self._before[instance_id] = self.model._instances[instance_id]
+        ends_in_s = self._rng.uniform(*SHUTDOWN_S)
+        self.on_shutdown(instance_id, ends_in_s)
+        outside_later(ends_in_s, self.model._end, instance_id, reason)
+        self._tell(Notice(NoticeKind.STATE, instance_id, reason, InstanceState.SHUTTING_DOWN))
+
+    def announce(self, instance_id: str) -> None:
+        """The cloud will take the instance back."""
+        self._tell(Notice(NoticeKind.INTERRUPTION, instance_id, "the cloud takes it back"))
+
+    def _gone(self, instance_id: str) -> None:
+        self._ending.pop(instance_id, None)
+        self.on_gone(instance_id)
+        self._tell(Notice(NoticeKind.STATE, instance_id, "it has ended", InstanceState.TERMINATED))
+
+    # --- notices -----------------------------------------------------------------------------------------------------
+
+    def listen(self) -> asyncio.Queue[Notice]:
+        queue: asyncio.Queue[Notice] = asyncio.Queue()
+        self._listeners.append(queue)
+        return queue
+
+    def _tell(self, notice: Notice) -> None:
+        """Some are lost, all are late."""
+        for listener in self._listeners:
+            if self._rng.random() < 0.7:
+                outside_later(self._rng.uniform(*NOTICE_S), listener.put_nowait, notice)
+
+    @property
+    def protected(self) -> set[str]:
+        """IDs that cannot be terminated."""
+        return self.model.failures.protected
+
+    def offerings(self) -> list[Offering]:
+        return list(self.model._offerings)
+
+    def set_capacity(self, without: Sequence[Offering]) -> None:
+        self.model.failures.no_capacity = {offering_key(offering) for offering in without}
+
+    def set_quota(self, more: int | None) -> None:
+        """How many more instances may be launched; None for as many as anybody wants."""
+        limit = 100_000 if more is None else len(self.live()) + more
+        self.model._limits._max_instances = limit
+
+    # --- what calls do -----------------------------------------------------------------------------------------------
+
+    async def launch(self, request: LaunchRequest) -> LaunchAnswer:
+        known = set(self.model._instances)
+        answer = await self.model.launch(request)
+        for instance in answer.instances:
+            if instance.instance_id not in known:
+                self.on_launch(instance)
+        return LaunchAnswer(tuple(map(self._show, answer.instances)), answer.failures)
+
+    async def launch_in_part(self, request: LaunchRequest) -> LaunchAnswer:
+        is_short = self.coin()
+        self.model.left = self._rng.randrange(request.count)
+        self.model.refusal = no_capacity if is_short else _not_made
+        try:
+            return await self.launch(request)
+        finally:
+            self.model.left = None
+
+    async def list_page(self, page: str) -> InstancePage:
+        answer = await self.model.list_page(page)
+        return InstancePage(tuple(self._shown(answer.instances)), answer.next_page)
+
+    async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        await self.model.create_tags(instance_ids, tags)
+
+    async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
+        return self._shown(await self.model.describe(instance_ids))
+
+    def _shown(self, instances: Sequence[Instance]) -> list[Instance]:
+        if self.faults.all_blind:
+            return []
+        newest = time.time() - self.listing_lag_s
+        return [
+            self._show(each)
+            for each in instances
+            if each.instance_id not in self.faults.blind and each.launch_time <= newest
+        ]
+
+    def _show(self, instance: Instance) -> Instance:
+        reason = self._ending.get(instance.instance_id)
+        if reason is not None and not instance.state.is_terminated:
+            return replace(instance, state=InstanceState.SHUTTING_DOWN, state_reason=reason)
+        if instance.state.is_terminated and self.faults.stale:
+            return self._before[instance.instance_id]
+        if not instance.state.is_terminated and time.time() - instance.launch_time < PENDING_S:
+            return replace(instance, state=InstanceState.PENDING)
+        return instance
+
+    async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
+        results: list[TerminateResult] = []
+        for instance_id in instance_ids:
+            if instance_id in self.protected:
+                text = f"OperationNotPermitted: {instance_id} may not be terminated"
+                results.append(CloudRequestError(text))
+                continue
+            self.on_terminate(instance_id)
+            self.end(instance_id, "Client.UserInitiatedShutdown: terminated by request")
+            results.append(None)
+        return results
+
+    async def describe_offerings(self) -> list[Offering]:
+        return await self.model.describe_offerings()
+
+    async def describe_runtime(self) -> InstanceRuntime:
+        return await self.model.describe_runtime()
+
+    def draw(self) -> str:
+        """The fault of one call; "" for none."""
+        faults, number = self.faults, self._rng.random()
+        rates = (
+            ("throttled", faults.throttled),
+            ("lost", faults.lost),
+            ("late", faults.late),
+            ("broken", faults.broken),
+            ("partial", faults.partial),
+        )
+        for name, rate in rates:
+            if number < rate:
+                return name
+            number -= rate
+        return ""
+
+    def latency_s(self) -> float:
+        return self._rng.uniform(0.02, 0.4)
+
+    def coin(self) -> bool:
+        return self._rng.random() < 0.5
+
+
+class CloudClient(Cloud):
+    """vk_provider.cloud.base.Cloud of one process."""
+
+    name = "simulated"
+    shares_host_paths = False
+    group_limit = GROUP_LIMIT
+
+    def __init__(self, server: CloudServer) -> None:
+        self._server = server
+        self.listing_lag_s = server.listing_lag_s
+
+    async def start(self) -> None:
+        """Nothing to prepare."""
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        server = self._server
+        server.calls += 1
+        reply = Reply()
+        fault = server.draw()
+        if fault == "partial" and method == "launch":
+            method = "launch_in_part"
+        is_carried_out = fault != "throttled" and (fault not in ("lost", "broken") or server.coin())
+        answer_s = server.latency_s() + (server.faults.late_s if fault == "late" else 0.0)
+
+        def arrive() -> None:
+            try:
+                result = _run(getattr(server, method)(*arguments)) if is_carried_out else None
+            except CloudError as error:
+                result = error
+            if fault == "throttled":
+                result = build_error("RequestLimitExceeded", f"{method} is throttled")
+            elif fault == "broken":
+                result = build_error("InternalError", method)
+            if fault != "lost":
+                outside_later(answer_s, reply.deliver, result)
+
+        outside_later(server.latency_s(), arrive)
+        return await reply.wait()
+
+    async def launch(self, request: LaunchRequest) -> LaunchAnswer:
+        return await self._call("launch", request)
+
+    async def list_page(self, page: str = "") -> InstancePage:
+        return await self._call("list_page", page)
+
+    async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
+        return await self._call("describe", list(instance_ids))
+
+    async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
+        return await self._call("terminate", list(instance_ids))
+
+    async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        await self._call("create_tags", list(instance_ids), dict(tags))
+
+    async def notices(self) -> AsyncIterator[Notice]:
+        queue = self._server.listen()
+        while True:
+            yield await queue.get()
+
+    async def describe_offerings(self) -> list[Offering]:
+        return await self._call("describe_offerings")
+
+    async def describe_runtime(self) -> InstanceRuntime:
+        return await self._call("describe_runtime")
+
+
+def _not_made(offering: Offering) -> CloudError:
+    return build_error("InternalError", f"an instance of {offering.instance_type} could not be made")
+
+
+def _run(coroutine: Any) -> Any:
+    """What the model does takes no time and never waits."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("the cloud's model waits")

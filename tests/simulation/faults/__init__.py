@@ -1,0 +1,49 @@
+"""Known faults, to be put back: each was in the provider once, and the seeds must find it.
+
+A fault changes the provider's code in the process that runs the seed, as little as it can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.simulation import judge
+from tests.simulation.faults import (
+    hanging_references,
+    idle_without_tables,
+    looks_for_ever,
+    lost_ready,
+    no_sweep,
+    one_bad_id,
+    one_missing_answer,
+    restart_refuses,
+    reused_token,
+    shutting_down,
+    stale_references,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """put_back: changes the provider's code in this process. found_by: a seed that finds it; breaks: one of these
+    invariants, whichever it meets first."""
+
+    put_back: Callable[[], None]
+    found_by: int
+    breaks: tuple[str, ...]
+
+
+FAULTS: dict[str, Fault] = {
+    "restart-refuses": Fault(restart_refuses.put_back, 15, (judge.WRONG_STATE,)),
+    "one-missing-answer": Fault(one_missing_answer.put_back, 40, (judge.FAILED_WHILE_RUNNING, judge.WRONG_STATE)),
+    "hanging-references": Fault(hanging_references.put_back, 20, (judge.DELETION_STUCK,)),
+    "lost-ready": Fault(lost_ready.put_back, 3, (judge.STATUS_MISSING,)),
+    "reused-token": Fault(reused_token.put_back, 11, (judge.WRONG_STATE,)),
+    "shutting-down": Fault(shutting_down.put_back, 5, (judge.FAILED_WHILE_RUNNING,)),
+    "one-bad-id": Fault(one_bad_id.put_back, 10, (judge.OUTLIVED, judge.MEMORY)),
+    "stale-references": Fault(stale_references.put_back, 2, (judge.STALE,)),
+    "no-sweep": Fault(no_sweep.put_back, 7, (judge.OUTLIVED,)),
+    "looks-for-ever": Fault(looks_for_ever.put_back, 79, (judge.WRONG_STATE,)),
+    "idle-without-tables": Fault(idle_without_tables.put_back, 159, (judge.STALE,)),
+}

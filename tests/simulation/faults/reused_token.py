@@ -1,0 +1,47 @@
+"""A client token stands for pod and attempt, and a request is made anew for each try: changed labels are refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vk_provider.cloud.base import TAG_LAUNCH, LaunchAnswer, LaunchFailure, LaunchRequest
+from vk_provider.errors import CloudError, CloudThrottledError
+from vk_provider.instances import launches
+from vk_provider.instances.demand import Demand, Group
+from vk_provider.instances.launches import Launches
+from vk_provider.instances.request import BootData, LaunchCall
+
+
+def put_back() -> None:
+    freeze = launches.freeze_request
+
+    def freeze_request(
+        group: Group, demands: Sequence[Demand], owner: str, boot_data: BootData, number: int = 0
+    ) -> LaunchRequest:
+        request = freeze(group, demands, owner, boot_data, number)
+        token = f"{demands[0].uid}-{demands[0].attempt}-{number}"
+        launch_id, user_data = boot_data(token)
+        tags = {**request.tags, TAG_LAUNCH: launch_id}
+        return replace(request, client_token=token, tags=tags, user_data=user_data)
+
+    async def find_outcome(self: Launches, call: LaunchCall) -> LaunchAnswer | None:
+        try:
+            async with self._pace.turn():
+                return await self._cloud.launch(call.request)
+        except CloudThrottledError:
+            return None
+        except CloudError as error:
+            if not error.effect_unknown:
+                return LaunchAnswer((), (LaunchFailure(call.request.offerings[0], error),))
+        await asyncio.sleep(5.0)
+        for demand in call.demands:
+            if demand.group is call.group and self._is_waiting(demand):
+                call.group.waiting.pop(demand.uid, None)
+                demand.pod, demand.group = self.pods._records[demand.uid].pod, None  # type: ignore[attr-defined]
+                self._enlist(demand)
+        return None
+
+    launches.freeze_request = freeze_request
+    Launches._find_outcome = find_outcome  # type: ignore[method-assign]

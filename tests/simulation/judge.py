@@ -1,0 +1,360 @@
+"""What must hold, all along and when everything is quiet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.simulation.agents import Agent, Fleet
+from tests.simulation.apiserver.network import Network
+from tests.simulation.apiserver.store import Change
+from tests.simulation.cloud import CloudServer
+from tests.simulation.loop import PROCESS, Process
+from tests.simulation.process import NODE, ProviderProcess
+from tests.simulation.workload import HELD, REFUSED
+from vk_provider import errors
+from vk_provider.jsontypes import Json
+from vk_provider.leader import Leader
+from vk_provider.podmodel.phase import TERMINAL_PHASES
+from vk_provider.pods.state import has_started
+
+TWO_INSTANCES = "the containers of a pod ran on two instances"
+FAILED_WHILE_RUNNING = "a pod was failed while its containers ran"
+ENDED_WHILE_RUNNING = "the instance of a running pod was ended"
+OUTLIVED = "an instance without a pod outlived the sweep"
+STATUS_MISSING = "the API server does not have the status that the agent told last"
+WRONG_STATE = "a pod is not in the state that its spec, its agent and the cloud allow"
+DELETION_STUCK = "a deleted pod stays although nothing holds it"
+STALE = "an agent does not have the newest pod, references, Services or tables"
+UNHANDLED = "an unexpected exception"
+TASKS_LEFT = "tasks are left after the stop"
+MEMORY = "something is kept of what is gone"
+WAITS_FOR_EVER = "somebody waits for ever"
+
+CHECK_S = 5.0
+DELETION_LIMIT_S = 40.0
+"""After the grace period, while provider and API server are well and the agent, if there is one, answers."""
+FORGIVEN_S = 45.0
+"""An agent that did not greet is dialed again so much later at most."""
+STATUS_LIMIT_S = 45.0
+"""Another writer is corrected at most every 10 s, and a failed PATCH is repeated after 30 s at most."""
+CALM_S = 35.0
+"""A retry may be so late after a fault."""
+_EXPECTED = tuple(
+    name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, errors.VkError)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """invariant: one of the sentences above."""
+
+    invariant: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.detail}"
+
+
+class Judge:
+    """Knows the truth: what is stored, what runs, what the cloud has. `violations`: found so far."""
+
+    def __init__(self, network: Network, cloud: CloudServer, fleet: Fleet) -> None:
+        self._network, self._cloud, self._fleet = network, cloud, fleet
+        self.violations: list[Violation] = []
+        self._killed: dict[str, str] = {}
+        """ID of each instance that the cloud itself has ended -> UID of its pod."""
+        self.process: ProviderProcess | None = None
+        self._ran_on: dict[str, str] = {}
+        self._seen_started: set[str] = set()
+        self._calm_since = 0.0
+        self._held_s: dict[str, float] = {}
+        self._behind_s: dict[str, float] = {}
+        self._stuck: set[str] = set()
+
+    def note_killed(self, instance_id: str) -> None:
+        """The cloud itself ends the instance."""
+        self._killed[instance_id] = self._pod_of(instance_id)
+
+    def _was_killed(self, pod: Json) -> bool:
+        uids = {self._pod_of(instance_id) for instance_id in self._killed} | set(self._killed.values())
+        message = pod["status"].get("message", "")
+        return pod["metadata"]["uid"] in uids or any(name in message for name in self._killed)
+
+    def _pod_of(self, instance_id: str) -> str:
+        """UID of the pod that an instance serves: by its agent, by the provider, by its tag."""
+        agent = self._fleet.agents[instance_id]
+        if agent.core.uid:
+            return agent.core.uid
+        leader = _leader(self.process)
+        owned = leader.room.table.owned.get(instance_id) if leader is not None else None
+        if owned is not None and owned.pod_uid:
+            return owned.pod_uid
+        return self._cloud.pod_uid_of(instance_id)
+
+    def fail(self, invariant: str, detail: str) -> None:
+        self.violations.append(Violation(invariant, detail))
+
+    # --- all along ---------------------------------------------------------------------------------------------------
+
+    def on_start(self, agent: Agent) -> None:
+        """Containers begin to run."""
+        uid, instance_id = agent.core.uid, agent.instance.instance_id
+        first = self._ran_on.setdefault(uid, instance_id)
+        if first == instance_id:
+            return
+        if self._fleet.agents[first].is_gone and uid not in self._seen_started:
+            # The only one that knew that the pod had started is gone, and its word never reached the API server.
+            self._ran_on[uid] = instance_id
+            return
+        self.fail(TWO_INSTANCES, f"{self._name(uid)} on {first} and {instance_id}")
+
+    def on_change(self, resource: str, change: Change) -> None:
+        old, new = change.old, change.new
+        if resource == "pods" and new is not None and has_started(new):
+            self._seen_started.add(new["metadata"]["uid"])
+        if resource != "pods" or old is None or new is None or new["metadata"].get("deletionTimestamp"):
+            return
+        if _phase(old) in TERMINAL_PHASES or _phase(new) not in TERMINAL_PHASES:
+            return
+        agent = self.agent_of(new["metadata"]["uid"])
+        if agent is not None and agent.core.runs and not agent.is_gone:
+            reason = new["status"].get("reason", "")
+            self.fail(FAILED_WHILE_RUNNING, f"{new['metadata']['name']} ({reason}) on {agent.instance.instance_id}")
+
+    def on_terminate(self, instance_id: str) -> None:
+        """The provider ends an instance."""
+        agent = self._fleet.agents.get(instance_id)
+        if agent is None or agent.is_gone or not agent.core.runs:
+            return
+        pod = self._find(agent.core.uid)
+        if pod is not None and not pod["metadata"].get("deletionTimestamp") and _phase(pod) not in TERMINAL_PHASES:
+            self.fail(ENDED_WHILE_RUNNING, f"{pod['metadata']['name']} on {instance_id}")
+
+    def on_error(self, process: Process | None, context: dict[str, Any]) -> None:
+        """What the event loop reports."""
+        if process is None or not process.is_dead:
+            error = context.get("exception")
+            text = "".join(traceback.format_exception(error)) if error is not None else ""
+            self.fail(UNHANDLED, f"{context.get('message')} {text}")
+
+    def on_log(self, record: logging.LogRecord) -> None:
+        """What the provider says about itself."""
+        process = PROCESS.get()
+        if process is None or process.is_dead:
+            return
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[0] is not None and record.levelno >= logging.ERROR:
+            text += "\n" + "".join(traceback.format_exception(*record.exc_info))
+        elif not _is_fault(text):
+            return
+        self.fail(UNHANDLED, text)
+
+    def on_exit(self, process: ProviderProcess) -> None:
+        """A provider's process has ended."""
+        if process.failure is not None and not process.bad_start:
+            self.fail(UNHANDLED, "the process: " + "".join(traceback.format_exception(process.failure)))
+        if process.has_exited and process.was_asked:
+            left = sorted(task.get_name() for task in process.tasks if not task.done())
+            if left:
+                self.fail(TASKS_LEFT, ", ".join(left))
+
+    def check(self) -> None:
+        """Every CHECK_S."""
+        now = asyncio.get_running_loop().time()
+        process = self.process
+        is_well = process is not None and process.is_running and _has_adopted(process)
+        if not is_well or not self._network.faults.is_calm or self._network.server.admission:
+            self._calm_since = now
+        if now - self._calm_since < CALM_S:
+            self._behind_s.clear()
+            return
+        for pod in self.pods():
+            self._check_status(pod)
+            metadata = pod["metadata"]
+            if not metadata.get("deletionTimestamp") or not self._is_reachable(metadata["uid"], now):
+                self._held_s.pop(metadata["uid"], None)
+                continue
+            held_s = self._held_s[metadata["uid"]] = self._held_s.get(metadata["uid"], 0.0) + CHECK_S
+            limit_s = DELETION_LIMIT_S + float(metadata.get("deletionGracePeriodSeconds") or 0)
+            if held_s > limit_s and metadata["uid"] not in self._stuck:
+                self._stuck.add(metadata["uid"])
+                self.fail(DELETION_STUCK, f"{metadata['name']} for {held_s:.0f} s")
+
+    def _check_status(self, pod: Json) -> None:
+        """What an agent says over its session is soon in the API server."""
+        metadata = pod["metadata"]
+        agent = self.agent_of(metadata["uid"])
+        told = agent.core.status if agent is not None and agent.channel is not None and not agent.is_gone else None
+        if told is None or metadata.get("deletionTimestamp") or _essence(told) == _essence(pod["status"]):
+            self._behind_s.pop(metadata["uid"], None)
+            return
+        behind_s = self._behind_s[metadata["uid"]] = self._behind_s.get(metadata["uid"], 0.0) + CHECK_S
+        if behind_s > STATUS_LIMIT_S and metadata["uid"] not in self._stuck:
+            self._stuck.add(metadata["uid"])
+            told_s = f"{_essence(told)} was told {behind_s:.0f} s ago"
+            self.fail(STATUS_MISSING, f"{metadata['name']}: {told_s}, {_essence(pod['status'])} is stored")
+
+    def _is_reachable(self, uid: str, now: float) -> bool:
+        """Whether the agents of the pod's instances answer: while one does not, nobody knows what runs there."""
+        served = [each.instance_id for each in self._cloud.live() if self._pod_of(each.instance_id) == uid]
+        agents = [self._fleet.agents[instance_id] for instance_id in served]
+        return all(agent.answers(now) and now >= agent.mute_until + FORGIVEN_S for agent in agents)
+
+    # --- when everything is quiet ------------------------------------------------------------------------------------
+
+    def unmet(self) -> list[Violation]:
+        """What does not hold yet."""
+        process = self.process
+        if process is None or not process.is_running or not _has_adopted(process):
+            return [Violation(WAITS_FOR_EVER, "the provider does not run")]
+        node = self._network.server.store.find("nodes", "", NODE)
+        if node is None or _condition(node, "Ready") != "True":
+            return [Violation(WAITS_FOR_EVER, "the Node is not Ready")]
+        found = [violation for pod in self.pods() if (violation := self._judge_pod(pod)) is not None]
+        return [*found, *self._judge_instances(), *self._judge_memory(process)]
+
+    def _judge_pod(self, pod: Json) -> Violation | None:
+        metadata, status = pod["metadata"], pod["status"]
+        name, uid, phase, reason = metadata["name"], metadata["uid"], status.get("phase"), status.get("reason", "")
+        template = metadata["labels"]["template"]
+        if metadata.get("deletionTimestamp"):
+            return Violation(DELETION_STUCK, f"{name} is still there")
+        if template in REFUSED:
+            fits = (phase, reason) == ("Failed", REFUSED[template])
+            return None if fits else Violation(WRONG_STATE, f"{name} is {phase} {reason}, not {REFUSED[template]}")
+        if template in HELD:
+            return None if phase == "Pending" else Violation(WRONG_STATE, f"{name} is {phase} {reason}")
+        agent = self.agent_of(uid)
+        if phase == "Failed" and reason.startswith("Instance"):
+            # Only for an instance that the cloud has ended, or for boots that failed.
+            excused = self._was_killed(pod) or (reason == "InstanceBootFailed" and agent is None)
+            return None if excused else Violation(WRONG_STATE, f"{name} is Failed {reason}: {status.get('message')}")
+        if agent is None:
+            return Violation(WRONG_STATE, f"{name} is {phase} {reason} without an agent")
+        if not agent.core.finished and (phase != "Running" or agent.is_gone):
+            return Violation(
+                WRONG_STATE, f"{name} is {phase} {reason}, its agent {'gone' if agent.is_gone else 'well'}"
+            )
+        if not agent.core.finished and (stale := self._find_stale(pod, agent)):
+            return Violation(STALE, f"{name}: {stale}")
+        told = agent.core.status or {}
+        if _essence(told) != _essence(status) and not (agent.core.finished and self._was_killed(pod)):
+            return Violation(STATUS_MISSING, f"{name}: {_essence(told)} was told, {_essence(status)} is stored")
+        return None
+
+    def _find_stale(self, pod: Json, agent: Agent) -> str:
+        """What the agent of a running pod has not been told."""
+        core, store = agent.core, self._network.server.store
+        had, metadata = (core.pod or {})["metadata"], pod["metadata"]
+        for name in ("generation", "labels"):
+            if had.get(name) != metadata.get(name):
+                return f"{name} {metadata.get(name)}, it has {had.get(name)}"
+        for name, item in (core.references.get("configMaps") or {}).items():
+            held = store.find("configmaps", metadata["namespace"], name)
+            if (item or {}).get("data") != (held or {}).get("data"):
+                return f"ConfigMap {name}"
+        services = [each["metadata"]["name"] for each in store.items("services")]
+        if [each["name"] for each in core.services] != services:
+            return f"Services {services}, it has {core.services}"
+        process = self.process
+        leader = _leader(process)
+        assert leader is not None
+        record = leader.controller.records[metadata["uid"]]
+        for source in leader.networking.sources(record):
+            if core.tables.get(source.name, "") != source.revision:
+                return f"table {source.name} {source.revision}, it has {core.tables.get(source.name)}"
+        return ""
+
+    def _judge_instances(self) -> Iterable[Violation]:
+        served: dict[str, str] = {}
+        for instance in self._cloud.costing():
+            if instance.instance_id in self._cloud.protected:
+                continue
+            uid = self._fleet.agents[instance.instance_id].core.uid
+            pod = self._find(uid)
+            if pod is None or _phase(pod) in TERMINAL_PHASES or uid in served:
+                yield Violation(OUTLIVED, f"{instance.instance_id} of {self._name(uid)}")
+            served[uid] = instance.instance_id
+
+    def _judge_memory(self, process: ProviderProcess) -> Iterable[Violation]:
+        provider = _leader(process)
+        assert provider is not None
+        uids = {pod["metadata"]["uid"] for pod in self.pods()}
+        records = set(provider.controller.records)
+        if records != uids:
+            names = sorted(provider.controller.records[uid].name for uid in records - uids)
+            yield Violation(MEMORY, f"records of pods that are gone: {names}, none of {len(uids - records)}")
+        subscribed = set(provider.references._records) - uids
+        if subscribed:
+            yield Violation(MEMORY, f"references of {len(subscribed)} pods that are gone")
+        room, protected = provider.room, self._cloud.protected
+        gone = {name for name in room.table.owned if not self._cloud.exists(name)}
+        if gone:
+            yield Violation(MEMORY, f"instances that are gone: {sorted(gone)}")
+        waiting = set(room.launches._demands) - uids
+        if waiting or set(room.launches._groups) or set(room.ends.known) - protected:
+            kept = f"{len(waiting)} demands, {len(room.launches._groups)} groups, {sorted(room.ends.known)}"
+            yield Violation(MEMORY, f"launches and ends of what is gone: {kept}")
+        tasks = sum(not task.done() for task in process.tasks)
+        if tasks > 60 + 8 * len(uids) + len(self._cloud.protected):
+            yield Violation(MEMORY, f"{tasks} tasks for {len(uids)} pods")
+
+    # --- the truth ---------------------------------------------------------------------------------------------------
+
+    def pods(self) -> list[Json]:
+        return [pod for pod in self._network.server.store.items("pods") if pod["spec"].get("nodeName") == NODE]
+
+    def _find(self, uid: str) -> Json | None:
+        return next((pod for pod in self.pods() if pod["metadata"]["uid"] == uid), None)
+
+    def agent_of(self, uid: str) -> Agent | None:
+        """The agent that has accepted the pod; the one that ran it first."""
+        first = self._ran_on.get(uid)
+        if first is not None:
+            return self._fleet.agents[first]
+        found = [agent for agent in self._fleet.agents.values() if agent.core.uid == uid]
+        return min(found, key=lambda agent: (agent.is_gone, agent.boots_at)) if found else None
+
+    def _name(self, uid: str) -> str:
+        pod = self._find(uid)
+        return str(pod["metadata"]["name"]) if pod is not None else uid
+
+
+def _has_adopted(process: ProviderProcess) -> bool:
+    leader = _leader(process)
+    return leader is not None and not leader.controller._adopting
+
+
+def _leader(process: ProviderProcess | None) -> Leader | None:
+    """None before the cloud has answered."""
+    return process.provider.leader if process is not None and process.provider is not None else None
+
+
+def _phase(pod: Json) -> str:
+    return str((pod.get("status") or {}).get("phase") or "Pending")
+
+
+def _condition(item: Json, kind: str) -> str:
+    conditions = (item.get("status") or {}).get("conditions") or []
+    return next((str(each["status"]) for each in conditions if each["type"] == kind), "")
+
+
+def _essence(status: Json) -> tuple[Any, ...]:
+    """Phase, Ready, and each container's state."""
+    containers = [
+        (item["name"], *(item.get("state") or {}), item.get("restartCount"), item.get("containerID"))
+        for item in status.get("containerStatuses") or []
+    ]
+    return status.get("phase"), _condition({"status": status}, "Ready"), *containers
+
+
+def _is_fault(text: str) -> bool:
+    """Whether a line of the log is about an error that nobody has foreseen."""
+    if "failed, again in" in text:
+        return not any(f": {name}: " in text for name in _EXPECTED)
+    return "cannot be handled" in text or "cannot be checked" in text
