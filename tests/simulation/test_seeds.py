@@ -64,6 +64,12 @@ def test_seeds_differ() -> None:
 
 @pytest.mark.parametrize("name", sorted(FAULTS))
 def test_a_known_fault_is_found(name: str) -> None:
+    """The seed that found it last is tried first: another change of the provider may have moved what it does."""
     fault = FAULTS[name]
-    result = run("--seed", str(fault.found_by), "--fault", name)[0]
-    assert {invariant for invariant, _ in result.violations} & set(fault.breaks), result.violations
+    last = run("--seed", str(fault.found_by), "--fault", name)
+    results = last if breaks(last) else run("--seeds", str(DEFAULT_SEEDS), "--fault", name, "--until-found")
+    assert breaks(results) & set(fault.breaks), breaks(results)
+
+
+def breaks(results: list[Result]) -> set[str]:
+    return {invariant for result in results for invariant, _ in result.violations}

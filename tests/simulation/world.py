@@ -18,7 +18,7 @@ from tests.simulation.judge import CHECK_S, UNHANDLED, WAITS_FOR_EVER, Judge, Vi
 from tests.simulation.loop import NothingLeftError, Process, SimulationLoop, outside_later
 from tests.simulation.plan import Plan, Step
 from tests.simulation.process import NODE, Identities, ProviderProcess, Surroundings, build_settings
-from tests.simulation.workload import NAMESPACE, behave, build_pod
+from tests.simulation.workload import NAMESPACE, REFUSED, behave, build_pod
 from vk_provider.cloud.base import Instance
 from vk_provider.errors import KubeApiError
 from vk_provider.jsontypes import Json
@@ -317,9 +317,9 @@ class World:
             self._patch("pods", pod, {"metadata": {"labels": {"changed": str(value)}}})
 
     def _do_resize(self, pick: float, cpu: str) -> None:
-        """A change of the spec, which the agent has to be told."""
+        """A change of the spec, which the agent has to be told. It would make a pod possible that must be refused."""
         pod = self._pick_pod(pick)
-        if pod is not None:
+        if pod is not None and pod["metadata"]["labels"]["template"] not in REFUSED:
             container = {"name": "c", "resources": {"requests": {"cpu": cpu}}}
             self._patch("pods", pod, {"spec": {"containers": [container]}})
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -125,6 +126,7 @@ class Stream:
         self.process = process
         self._queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
         self._arrives_at = 0.0
+        self._on_its_way: deque[bytes | None] = deque()
         self._held: list[bytes | None] = []
         self._timers: list[asyncio.TimerHandle] = []
         self._broken = False
@@ -151,7 +153,12 @@ class Stream:
             return
         now = asyncio.get_running_loop().time()
         self._arrives_at = max(self._arrives_at + IN_ORDER_S, now + self._network.latency_s())
-        outside_later(self._arrives_at - now, self._queue.put_nowait, line)
+        self._on_its_way.append(line)
+        outside_later(self._arrives_at - now, self._arrive)
+
+    def _arrive(self) -> None:
+        """The oldest line, whichever timer it was that fired."""
+        self._queue.put_nowait(self._on_its_way.popleft())
 
     def flush(self) -> None:
         held, self._held = self._held, []

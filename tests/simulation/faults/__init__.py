@@ -37,13 +37,13 @@ class Fault:
 FAULTS: dict[str, Fault] = {
     "restart-refuses": Fault(restart_refuses.put_back, 15, (judge.WRONG_STATE,)),
     "one-missing-answer": Fault(one_missing_answer.put_back, 40, (judge.FAILED_WHILE_RUNNING, judge.WRONG_STATE)),
-    "hanging-references": Fault(hanging_references.put_back, 20, (judge.DELETION_STUCK,)),
+    "hanging-references": Fault(hanging_references.put_back, 21, (judge.DELETION_STUCK,)),
     "lost-ready": Fault(lost_ready.put_back, 3, (judge.STATUS_MISSING,)),
     "reused-token": Fault(reused_token.put_back, 11, (judge.WRONG_STATE,)),
     "shutting-down": Fault(shutting_down.put_back, 5, (judge.FAILED_WHILE_RUNNING,)),
     "one-bad-id": Fault(one_bad_id.put_back, 10, (judge.OUTLIVED, judge.MEMORY)),
-    "stale-references": Fault(stale_references.put_back, 2, (judge.STALE,)),
+    "stale-references": Fault(stale_references.put_back, 3, (judge.STALE,)),
     "no-sweep": Fault(no_sweep.put_back, 7, (judge.OUTLIVED,)),
-    "looks-for-ever": Fault(looks_for_ever.put_back, 79, (judge.WRONG_STATE,)),
+    "looks-for-ever": Fault(looks_for_ever.put_back, 113, (judge.WRONG_STATE,)),
     "idle-without-tables": Fault(idle_without_tables.put_back, 159, (judge.STALE,)),
 }
