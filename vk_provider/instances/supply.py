@@ -34,6 +34,8 @@ class Supply:
 
     is_settled: False after a start until the cloud must list what an earlier process has ended: an instance that still
                 greets may be shutting down, and is given to nobody before
+    _held:      demands of pods that an earlier process may have served, while an instance that may have one of them has
+                not spoken. Their labels may have changed since, so any of the Node and namespace may
     """
 
     def __init__(self, table: InstanceTable, launches: Launches, ends: Ends, tagging: Tagging) -> None:
@@ -43,6 +45,7 @@ class Supply:
         self._tagging = tagging
         self.unclaimed: dict[str, OwnedInstance] = {}
         self._expected: dict[str, asyncio.TimerHandle] = {}
+        self._held: dict[str, Demand] = {}
         self.is_settled = True
         self.links: InstanceLinks
         self.pods: PodSide
@@ -53,6 +56,9 @@ class Supply:
 
     def acquire(self, demand: Demand) -> None:
         """The pod waits until it is assigned an instance, or refused (demand.PodSide)."""
+        if demand.inherited and self._may_be_served(demand):
+            self._held[demand.uid] = demand
+            return
         self._launches.join(demand)
         if self.unclaimed and self.is_settled and demand.group is not None:
             idle = self._find_idle(demand.group)
@@ -61,7 +67,20 @@ class Supply:
 
     def withdraw(self, uid: str) -> None:
         """The pod needs no instance any more."""
+        self._held.pop(uid, None)
         self._launches.leave(uid)
+
+    def _may_be_served(self, demand: Demand) -> bool:
+        """Whether an instance that has not spoken yet may have the pod."""
+        expected = (self.unclaimed[name] for name in self._expected)
+        return any((owned.node, owned.namespace) == (demand.node, demand.namespace) for owned in expected)
+
+    def _release(self) -> None:
+        for uid in list(self._held):  # who is served releases others
+            demand = self._held.get(uid)
+            if demand is not None and not self._may_be_served(demand):
+                del self._held[uid]
+                self.acquire(demand)
 
     def _find_idle(self, group: Group) -> OwnedInstance | None:
         fitting = (each for each in self.unclaimed.values() if each.stage is Stage.IDLE and each.group == group.digest)
@@ -157,6 +176,7 @@ class Supply:
     def _resolved(self, owned: OwnedInstance) -> None:
         """What it is, is known, or is not waited for any more: who waits may need a launch."""
         self._stop_expecting(owned)
+        self._release()
         for group in self._launches.find_waiting(owned.group):
             self._launches.pump(group)
 

@@ -254,3 +254,27 @@ async def test_an_instance_that_ends_by_itself_after_its_pod_is_forgotten(world:
     world.cloud.vanish(instance.instance_id)
     await world.until(lambda: not world.room.table.owned)
     assert instance.instance_id in world.connector.forgotten
+
+
+async def test_a_pod_whose_labels_have_changed_waits_for_instances_that_have_not_spoken(world: World) -> None:
+    """Its demand is of another group than the instance that has it: that instance is no less likely to have it."""
+    world.api.delay_s = 1000.0
+    pods = add_two(world)
+    await world.until(lambda: sum(bool(agent.uid) for agent in world.connector._agents.values()) == 2)
+    served = {instance_id: agent.uid for instance_id, agent in world.connector._agents.items()}
+    await world.crash()
+    world.api.delay_s = 0.0
+    for pod in pods:
+        metadata = pod["metadata"]
+        world.api.pods[(metadata["namespace"], metadata["name"])]["metadata"]["labels"] = {"changed": "meanwhile"}
+    world.connector.unreachable.add("*")
+    await world.start()
+    await asyncio.sleep(0.3)
+    assert len(world.live()) == 2, "none is launched beside them"
+    deleted = pods.pop()
+    world.api.remove(deleted)
+    world.connector.unreachable.clear()
+    await world.until(lambda: all(world.api.status(pod).get("phase") == "Running" for pod in pods))
+    (record,) = [record for pod in pods if (record := world.record(pod)) is not None]
+    assert record.instance is not None
+    assert served[record.instance.instance_id] == record.uid, "the pod has not moved"
