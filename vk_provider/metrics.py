@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from vk_provider.cloud.base import (
-    Cloud,
-    Instance,
-    InstancePage,
-    InstanceRuntime,
-    LaunchAnswer,
-    LaunchRequest,
-    Notice,
-    Offering,
-    TerminateResult,
-)
+from vk_provider.cloud.base import Cloud
+from vk_provider.cloud.wrapped import ResultT, Verb, WrappedCloud
 from vk_provider.errors import CloudError
-
-ResultT = TypeVar("ResultT")
 
 LOOP_TICK_S = 0.05
 STALL_S = 0.1
@@ -84,46 +72,14 @@ def run_queue_seconds() -> float:
         return 0.0
 
 
-class MeasuredCloud:
-    """A Cloud that counts its calls by verb and result."""
+class MeasuredCloud(WrappedCloud):
+    """Counts its calls by verb and result."""
 
     def __init__(self, cloud: Cloud, count: Callable[[str, str], None]) -> None:
-        self._inner = cloud
+        super().__init__(cloud)
         self._count = count
-        self.name, self.shares_host_paths = cloud.name, cloud.shares_host_paths
-        self.group_limit, self.listing_lag_s = cloud.group_limit, cloud.listing_lag_s
 
-    async def start(self) -> None:
-        await self._inner.start()
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-    async def launch(self, request: LaunchRequest) -> LaunchAnswer:
-        return await self._measure("launch", self._inner.launch(request))
-
-    async def list_page(self, page: str = "") -> InstancePage:
-        return await self._measure("list", self._inner.list_page(page))
-
-    async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
-        return await self._measure("describe", self._inner.describe(instance_ids))
-
-    async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
-        return await self._measure("terminate", self._inner.terminate(instance_ids))
-
-    async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
-        await self._measure("tags", self._inner.create_tags(instance_ids, tags))
-
-    def notices(self) -> AsyncIterator[Notice]:
-        return self._inner.notices()
-
-    async def describe_offerings(self) -> list[Offering]:
-        return await self._measure("offerings", self._inner.describe_offerings())
-
-    async def describe_runtime(self) -> InstanceRuntime:
-        return await self._measure("runtime", self._inner.describe_runtime())
-
-    async def _measure(self, verb: str, call: Awaitable[ResultT]) -> ResultT:
+    async def _around(self, verb: Verb, call: Awaitable[ResultT]) -> ResultT:
         try:
             result = await call
         except CloudError as error:

@@ -7,24 +7,12 @@ a termination may simply be repeated.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TypeVar
 
-from vk_provider.cloud.base import (
-    Cloud,
-    Instance,
-    InstancePage,
-    InstanceRuntime,
-    LaunchAnswer,
-    LaunchRequest,
-    Notice,
-    Offering,
-    TerminateResult,
-)
+from vk_provider.cloud.base import Cloud
+from vk_provider.cloud.wrapped import ResultT, Verb, WrappedCloud
 from vk_provider.errors import CloudError
-
-ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,53 +27,33 @@ class CallLimits:
     offerings_s: float = 60.0
 
 
-class LimitedCloud:
-    """See cloud.base.Cloud. `start` and `close` are not limited: the process waits for them at start and stop. Nor are
-    `notices`, which wait for what happens."""
+class LimitedCloud(WrappedCloud):
+    """`start` and `close` are not limited: the process waits for them at start and stop. Nor are `notices`, which wait
+    for what happens."""
 
     def __init__(self, cloud: Cloud, limits: CallLimits | None = None) -> None:
-        self._inner = cloud
-        self._limits = limits or CallLimits()
-        self.name, self.shares_host_paths = cloud.name, cloud.shares_host_paths
-        self.group_limit, self.listing_lag_s = cloud.group_limit, cloud.listing_lag_s
+        super().__init__(cloud)
+        of = limits or CallLimits()
+        self._limits_s: dict[Verb, float] = {
+            "launch": of.launch_s,
+            "list": of.list_s,
+            "describe": of.describe_s,
+            "terminate": of.terminate_s,
+            "tags": of.tags_s,
+            "offerings": of.offerings_s,
+            "runtime": of.offerings_s,
+        }
 
-    async def start(self) -> None:
-        await self._inner.start()
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-    async def launch(self, request: LaunchRequest) -> LaunchAnswer:
-        return await _limit("launch", self._inner.launch(request), self._limits.launch_s)
-
-    async def list_page(self, page: str = "") -> InstancePage:
-        return await _limit("list", self._inner.list_page(page), self._limits.list_s)
-
-    async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
-        return await _limit("describe", self._inner.describe(instance_ids), self._limits.describe_s)
-
-    async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
-        return await _limit("terminate", self._inner.terminate(instance_ids), self._limits.terminate_s)
-
-    async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
-        await _limit("create tags", self._inner.create_tags(instance_ids, tags), self._limits.tags_s)
-
-    def notices(self) -> AsyncIterator[Notice]:
-        return self._inner.notices()
-
-    async def describe_offerings(self) -> list[Offering]:
-        return await _limit("describe offerings", self._inner.describe_offerings(), self._limits.offerings_s)
-
-    async def describe_runtime(self) -> InstanceRuntime:
-        return await _limit("describe runtime", self._inner.describe_runtime(), self._limits.offerings_s)
+    async def _around(self, verb: Verb, call: Awaitable[ResultT]) -> ResultT:
+        limit_s = self._limits_s[verb]
+        scope = asyncio.timeout(limit_s)
+        try:
+            async with scope:
+                return await call
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise CloudError(f"{_WORDS.get(verb, verb)}: no answer within {limit_s:g} s") from None
 
 
-async def _limit(verb: str, call: Awaitable[ResultT], limit_s: float) -> ResultT:
-    scope = asyncio.timeout(limit_s)
-    try:
-        async with scope:
-            return await call
-    except TimeoutError:
-        if not scope.expired():
-            raise
-        raise CloudError(f"{verb}: no answer within {limit_s:g} s") from None
+_WORDS: dict[Verb, str] = {"tags": "create tags", "offerings": "describe offerings", "runtime": "describe runtime"}

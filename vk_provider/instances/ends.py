@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, KeysView
+from collections.abc import Callable, KeysView
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 from vk_provider.aiokit.backoff import Backoff
+from vk_provider.aiokit.tasks import BackgroundTasks
 from vk_provider.cloud.base import Cloud, Instance
 from vk_provider.errors import CloudError, CloudThrottledError
 from vk_provider.instances.instance import OwnedInstance
@@ -61,7 +62,7 @@ class Ends:
         self._endings: dict[str, _Ending] = {}
         self._queue: dict[str, _Ending] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self.on_let_go: Callable[[OwnedInstance], None] = lambda owned: None
 
     @property
@@ -102,7 +103,7 @@ class Ends:
         """End an instance that nobody has, without waiting."""
         owned.ended = True
         self.on_let_go(owned)
-        self._spawn(self._let_go(owned.instance_id, why), f"end {owned.instance_id}")
+        self._tasks.spawn(self._let_go(owned.instance_id, why), f"end {owned.instance_id}")
 
     async def _let_go(self, instance_id: str, why: str) -> None:
         await self.end(instance_id, why)
@@ -115,31 +116,33 @@ class Ends:
     def _flush(self) -> None:
         self._timer = None
         if self._queue:
-            self._spawn(self._run(), "terminate")
-
-    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(coroutine, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            self._tasks.spawn(self._run(), "terminate")
 
     async def _run(self) -> None:
         while self._queue:
-            batch: list[_Ending] = []
-            try:
-                async with self._pace.turn():
-                    names = list(self._queue)[:BATCH]
-                    batch = [self._queue.pop(name) for name in names]
-                    if not batch:
-                        return
-                    results = await self._cloud.terminate(names)
-            except CloudThrottledError as error:
-                log.warning("terminations wait: %s", error)
-                self._queue.update({ending.instance_id: ending for ending in batch})
-            except Exception as error:  # no fault may end the only task that tries
-                self._halve(batch, error)
-            else:
-                for ending, failure in zip(batch, results, strict=True):
-                    self._note(ending, failure)
+            await self._terminate(self._take_batch)
+
+    def _take_batch(self) -> list[_Ending]:
+        return [self._queue.pop(name) for name in list(self._queue)[:BATCH]]
+
+    async def _terminate(self, take: Callable[[], list[_Ending]]) -> None:
+        """One call for what `take` returns when its turn comes: whatever waits until then goes into it together."""
+        batch: list[_Ending] = []
+        try:
+            async with self._pace.turn():
+                batch = take()
+                if not batch:
+                    return
+                results = await self._cloud.terminate([ending.instance_id for ending in batch])
+        except CloudThrottledError as error:
+            log.warning("terminations wait: %s", error)
+            for ending in batch:
+                self._put(ending)
+        except Exception as error:  # no fault may end the only task that tries
+            self._halve(batch, error)
+        else:
+            for ending, failure in zip(batch, results, strict=True):
+                self._note(ending, failure)
 
     def _halve(self, batch: list[_Ending], error: Exception) -> None:
         """The whole call has failed: one bad ID may have done it, which alone must suffer for it."""
@@ -149,20 +152,7 @@ class Ends:
             return
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
-            self._spawn(self._try(half), "terminate a part")
-
-    async def _try(self, batch: list[_Ending]) -> None:
-        try:
-            async with self._pace.turn():
-                results = await self._cloud.terminate([ending.instance_id for ending in batch])
-        except CloudThrottledError:
-            for ending in batch:
-                self._put(ending)
-        except Exception as error:
-            self._halve(batch, error)
-        else:
-            for ending, failure in zip(batch, results, strict=True):
-                self._note(ending, failure)
+            self._tasks.spawn(self._terminate(partial(list, half)), "terminate a part")
 
     def _note(self, ending: _Ending, failure: Exception | None) -> None:
         first = not ending.tried.done()
@@ -180,7 +170,7 @@ class Ends:
             text = f"instance {ending.instance_id} cannot be terminated and still costs money: {failure}"
             log.error("%s", text)
             ending.on_stuck(text)
-        self._spawn(self._again(ending), f"terminate {ending.instance_id}")
+        self._tasks.spawn(self._again(ending), f"terminate {ending.instance_id}")
 
     async def _again(self, ending: _Ending) -> None:
         await asyncio.sleep(ending.backoff.next_delay_s())
@@ -206,9 +196,6 @@ class Ends:
         """Cancel all; the sweep of the next process continues."""
         if self._timer is not None:
             self._timer.cancel()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
         for ending in self._endings.values():
             ending.tried.cancel()

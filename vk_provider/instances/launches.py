@@ -15,12 +15,14 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vk_provider import eventreasons
 from vk_provider.aiokit.backoff import Backoff
+from vk_provider.aiokit.tasks import BackgroundTasks
+from vk_provider.aiokit.timers import Timers
 from vk_provider.cloud.base import Cloud, Instance, LaunchAnswer, LaunchFailure
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError, CloudThrottledError
 from vk_provider.instances.demand import Demand, Group, PodSide
@@ -90,8 +92,8 @@ class Launches:
         self._by_digest: dict[str, list[Group]] = {}
         self._demands: dict[str, Demand] = {}
         self._pumps: dict[int, asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._tasks = BackgroundTasks()
+        self._timers = Timers()
         self.on_launched: OnLaunched = lambda brought, call: 0
         self.spare: Callable[[str], int] = lambda digest: 0
         self.pods: PodSide
@@ -198,7 +200,7 @@ class Launches:
     def _call(self, demands: Sequence[Demand], group: Group, number: int = 0) -> None:
         call = self._freeze(group, demands, number)
         group.in_flight += call.request.count
-        self._spawn(self._carry_out(call), f"launch {call.request.client_token}")
+        self._tasks.spawn(self._carry_out(call), f"launch {call.request.client_token}")
 
     def _choose(self, group: Group, count: int) -> list[Demand]:
         """Those that no call asks for yet, as far as that can be told: who is first gets the first answer."""
@@ -319,14 +321,12 @@ class Launches:
         log.warning("%d pods wait for an instance, next try in %.1f s: %s", len(demands), delay_s, problem)
 
         def again() -> None:
-            self._timers.discard(timer)
             for demand in demands:
                 if self._is_waiting(demand) and demand.group is None:
                     demand.image_store = self.pods.choose_store(demand.uid, demand.image_store)
                     self._enlist(demand)
 
-        timer = asyncio.get_running_loop().call_later(delay_s, again)
-        self._timers.add(timer)
+        self._timers.later(delay_s, again)
 
     def _tell(self, call: LaunchCall, problem: Exception) -> None:
         text = f"cannot launch an instance, will try again: {problem}"
@@ -341,24 +341,14 @@ class Launches:
         """Why this instance, for an event and a condition."""
         return explain_choice(group.selection, (instance.instance_type, instance.zone, instance.capacity_type))
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(coroutine, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s failed", task.get_name(), exc_info=error)
-
     async def close(self) -> None:
         """Cancel all launches; the next process finds their instances by token, tag, or their agents' word."""
-        for timer in self._timers:
-            timer.cancel()
-        tasks: Iterable[asyncio.Task[None]] = [*self._tasks, *self._pumps.values()]
-        for task in tasks:
+        self._timers.cancel()
+        pumps = list(self._pumps.values())
+        for task in pumps:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()  # cancels at once, so that none of them begins another pump
+        await asyncio.gather(*pumps, return_exceptions=True)
 
 
 def _is_of_family(error: CloudError) -> bool:

@@ -254,8 +254,7 @@ class PodExecutor:
 
     async def forget(self, record: PodRecord) -> None:
         self.demands.leave(record)
-        if record.owned is not None and not record.owned.ended:
-            self.room.forget_lost(record.owned)  # it has ended by itself
+        self._forget_lost(record)
         self.sender.release(record)
         self._forget(record)
         await self._logs.archive.remove(record.uid)
@@ -265,5 +264,9 @@ class PodExecutor:
         self.gate.release(record)
         if not record.has_instance:
             self.sender.release(record)
-            if record.owned is not None and not record.owned.ended:
-                self.room.forget_lost(record.owned)  # it has ended by itself
+            self._forget_lost(record)
+
+    def _forget_lost(self, record: PodRecord) -> None:
+        """An instance that was not asked to end has ended by itself."""
+        if record.owned is not None and not record.owned.ended:
+            self.room.forget_lost(record.owned)

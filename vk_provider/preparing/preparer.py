@@ -11,6 +11,7 @@ from typing import Protocol
 from vk_provider import eventreasons
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.guard import contained
+from vk_provider.aiokit.tasks import BackgroundTasks
 from vk_provider.cloud.imagestores import CorruptImageError, ImageStoreError, ImageStores, SourceLostError
 from vk_provider.errors import CloudError
 from vk_provider.imagesets.imageset import ImageSet
@@ -63,7 +64,7 @@ class ImagePreparer:
         self._records, self._clock = records, clock
         self._sets = ImageSets(limits)
         self._heard: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._changed = asyncio.Event()
         metrics.follow(lambda: self._sets.stores, lambda: self._sets.waiting)
 
@@ -84,9 +85,7 @@ class ImagePreparer:
                 self._metrics.pull_seconds.observe(use["seconds"])
                 self._metrics.pulled_bytes.inc(use["sizeBytes"])
         if any(use["pulled"] for use in message["images"]):
-            task = asyncio.create_task(self._learn(record, need, told), name=f"images of {record.uid}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.spawn(self._learn(record, need, told), f"images of {record.uid}")
 
     async def _learn(self, record: PodRecord, need: ImageNeed, told: dict[str, frozenset[str]]) -> None:
         """Confirm each name at the registry, as the pod could: a record says who may have a digest, but not what a tag
@@ -253,10 +252,7 @@ class ImagePreparer:
 
     async def close(self) -> None:
         """End what is under way; the stores stay."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
         await self._authority.close()
 
 

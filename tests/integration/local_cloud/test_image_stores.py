@@ -72,6 +72,15 @@ async def pull(cloud: LocalCloud, instance: Instance, reference: str) -> None:
     await asyncio.to_thread(inside, cloud, instance.instance_id, script)
 
 
+async def pull_first(cloud: LocalCloud, registry: PasswordRegistry) -> tuple[Image, str, Instance]:
+    """An image, its reference, and the instance that has pulled it."""
+    image, reference = make(), f"{registry.host}/team/app:1"
+    registry.push("team/app", "1", image)
+    first = await start(cloud, "first")
+    await pull(cloud, first, reference)
+    return image, reference, first
+
+
 def images_in(cloud: LocalCloud, instance: Instance) -> list[str]:
     return inside(cloud, instance.instance_id, "ctr -n k8s.io images ls -q").split()
 
@@ -84,10 +93,7 @@ async def prepare(cloud: LocalCloud, image: Image, reference: str, *sources: Ins
 async def test_a_new_instance_has_the_image_that_another_one_pulled_and_nothing_is_fetched_again(
     cloud: LocalCloud, registry: PasswordRegistry
 ) -> None:
-    image, reference = make(), f"{registry.host}/team/app:1"
-    registry.push("team/app", "1", image)
-    first = await start(cloud, "first")
-    await pull(cloud, first, reference)
+    image, reference, first = await pull_first(cloud, registry)
     fetched = dict(registry.requests)
     store = await prepare(cloud, image, reference, first)
     assert 3 << 20 < store.size_bytes < 12 << 20
@@ -105,10 +111,7 @@ async def test_a_new_instance_has_the_image_that_another_one_pulled_and_nothing_
 
 
 async def test_an_instance_cannot_change_what_the_store_holds(cloud: LocalCloud, registry: PasswordRegistry) -> None:
-    image, reference = make(), f"{registry.host}/team/app:1"
-    registry.push("team/app", "1", image)
-    first = await start(cloud, "first")
-    await pull(cloud, first, reference)
+    image, reference, first = await pull_first(cloud, registry)
     store = await prepare(cloud, image, reference, first)
     second = await start(cloud, "second", store.handle)
     layer = f"/var/lib/containerd/{CONTENT}"
@@ -169,10 +172,7 @@ async def test_content_comes_from_an_instance_that_has_it_and_never_from_the_sto
 async def test_a_store_in_use_stays_until_its_last_instance_is_gone(
     cloud: LocalCloud, registry: PasswordRegistry
 ) -> None:
-    image, reference = make(), f"{registry.host}/team/app:1"
-    registry.push("team/app", "1", image)
-    first = await start(cloud, "first")
-    await pull(cloud, first, reference)
+    image, reference, first = await pull_first(cloud, registry)
     store = await prepare(cloud, image, reference, first)
     second = await start(cloud, "second", store.handle)
     await cloud.image_stores.forget(store.handle)
@@ -186,10 +186,7 @@ async def test_a_store_in_use_stays_until_its_last_instance_is_gone(
 
 
 async def test_a_set_larger_than_allowed_leaves_nothing(cloud: LocalCloud, registry: PasswordRegistry) -> None:
-    image, reference = make(), f"{registry.host}/team/app:1"
-    registry.push("team/app", "1", image)
-    first = await start(cloud, "first")
-    await pull(cloud, first, reference)
+    image, reference, first = await pull_first(cloud, registry)
     images = ImageSet.of([PinnedImage(reference, image.digest)])
     for limit in (1 << 20, 4 << 20):  # of what is fetched, and of what it takes unpacked
         with pytest.raises(StoreFullError):
@@ -252,10 +249,7 @@ def builders(cloud: LocalCloud) -> list[int]:
 async def test_a_builder_that_is_killed_leaves_nothing_and_the_next_one_succeeds(
     cloud: LocalCloud, registry: PasswordRegistry
 ) -> None:
-    image, reference = make(), f"{registry.host}/team/app:1"
-    registry.push("team/app", "1", image)
-    first = await start(cloud, "first")
-    await pull(cloud, first, reference)
+    image, reference, first = await pull_first(cloud, registry)
     task = asyncio.create_task(prepare(cloud, image, reference, first))
     await until(lambda: len(builders(cloud)) >= 2, 60)  # it, and its containerd
     os.kill(min(builders(cloud)), signal.SIGKILL)
@@ -276,10 +270,7 @@ async def test_a_builder_that_is_killed_leaves_nothing_and_the_next_one_succeeds
 async def test_an_instance_that_starts_from_a_store_takes_no_room_for_its_images(
     cloud: LocalCloud, registry: PasswordRegistry
 ) -> None:
-    image, reference = make(), f"{registry.host}/team/app:1"
-    registry.push("team/app", "1", image)
-    first = await start(cloud, "first")
-    await pull(cloud, first, reference)
+    image, reference, first = await pull_first(cloud, registry)
     store = await prepare(cloud, image, reference, first)
     without, *with_it = [await start(cloud, f"more-{number}", store.handle if number else "") for number in range(4)]
 

@@ -25,7 +25,7 @@ def put_back() -> None:
                 if problem is None:
                     self._note(ending, None)
                 else:
-                    self._spawn(self._again(ending), "again")
+                    self._tasks.spawn(self._again(ending), "again")
 
     async def end(self: Ends, instance_id: str, why: str, on_stuck: OnStuck = lambda message: None) -> bool:
         ending = self._endings.get(instance_id)

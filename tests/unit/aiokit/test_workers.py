@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from vk_provider.aiokit.batch import Batcher
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
 from vk_provider.aiokit.workers import KeyedWorkers
 
@@ -77,30 +76,6 @@ async def test_a_delay_wakes_again_and_an_earlier_wake_wins() -> None:
     await workers.close()
 
 
-async def test_items_of_one_turn_share_a_call_and_get_their_own_results() -> None:
-    calls: list[list[int]] = []
-
-    async def call(items: object) -> list[int | Exception]:
-        batch = list(items)  # type: ignore[call-overload]
-        calls.append(batch)
-        return [ValueError("odd") if item % 2 else item * 10 for item in batch]
-
-    batcher: Batcher[int, int] = Batcher(call, window_s=0.0, max_items=100)
-    results = await asyncio.gather(*(batcher.submit(item) for item in (2, 3, 4)), return_exceptions=True)
-    assert calls == [[2, 3, 4]]
-    assert results[0] == 20 and results[2] == 40
-    assert isinstance(results[1], ValueError)
-
-
-async def test_a_failed_batch_fails_every_item() -> None:
-    async def call(items: object) -> list[int | Exception]:
-        raise OSError("down")
-
-    batcher: Batcher[int, int] = Batcher(call, window_s=0.0, max_items=100)
-    results = await asyncio.gather(batcher.submit(1), batcher.submit(2), return_exceptions=True)
-    assert all(isinstance(result, OSError) for result in results)
-
-
 async def test_a_root_task_that_ends_by_itself_is_an_error() -> None:
     async def ends() -> None:
         return
@@ -122,15 +97,6 @@ async def test_a_requested_stop_is_no_error() -> None:
     supervisor.request_stop()
     await supervisor.wait()
     await supervisor.cancel()
-
-
-async def test_a_batch_that_is_answered_with_too_few_results_fails_instead_of_hanging() -> None:
-    async def call(items: object) -> list[int | Exception]:
-        return [1]
-
-    batcher: Batcher[int, int] = Batcher(call, window_s=0.0, max_items=100)
-    results = await asyncio.gather(batcher.submit(1), batcher.submit(2), return_exceptions=True)
-    assert all(isinstance(result, ValueError) for result in results)
 
 
 async def test_a_root_task_that_was_started_while_somebody_waits_is_watched_too() -> None:

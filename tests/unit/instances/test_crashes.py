@@ -42,6 +42,17 @@ def add_two(world: World) -> list[Json]:
     return [world.api.add(world.pod()) for _ in range(2)]
 
 
+async def crash_unpublished(world: World) -> tuple[list[Json], dict[str, str]]:
+    """Two pods that their agents have, which the API server does not know; the pod's UID by instance."""
+    world.api.delay_s = 1000.0
+    pods = add_two(world)
+    await world.until(lambda: sum(bool(agent.uid) for agent in world.connector._agents.values()) == 2)
+    served = {instance_id: agent.uid for instance_id, agent in world.connector._agents.items()}
+    await world.crash()
+    world.api.delay_s = 0.0
+    return pods, served
+
+
 def phases(world: World, pods: list[Json]) -> set[str]:
     return {world.api.status(pod).get("phase", "") for pod in pods}
 
@@ -121,12 +132,7 @@ async def test_after_the_pod_was_sent_and_before_the_agent_wrote_it_down(
 
 
 async def test_after_the_agent_wrote_it_down(world: World) -> None:
-    world.api.delay_s = 1000.0  # nothing is published
-    pods = add_two(world)
-    await world.until(lambda: sum(bool(agent.uid) for agent in world.connector._agents.values()) == 2)
-    served = {instance_id: agent.uid for instance_id, agent in world.connector._agents.items()}
-    await world.crash()
-    world.api.delay_s = 0.0
+    pods, served = await crash_unpublished(world)
     assert not any(world.api.status(pod).get("hostIP") for pod in pods)
     await world.start()
     await run_in_the_end(world, pods)
@@ -213,12 +219,7 @@ async def test_an_agents_word_gives_no_instance_to_a_pod_of_another_namespace(wo
 
 async def test_a_tag_of_a_pod_that_is_gone_hides_no_pod(world: World) -> None:
     """An instance was given to another pod than the one that it was launched for, and its tags have not changed yet."""
-    world.api.delay_s = 1000.0
-    pods = add_two(world)
-    await world.until(lambda: sum(bool(agent.uid) for agent in world.connector._agents.values()) == 2)
-    served = {instance_id: agent.uid for instance_id, agent in world.connector._agents.items()}
-    await world.crash()
-    world.api.delay_s = 0.0
+    pods, served = await crash_unpublished(world)
     (first, one), (second, _) = world.connector._agents.items()
     for instance_id, uid in ((first, "of a pod that is gone"), (second, one.uid)):
         instance = world.cloud._instances[instance_id]
@@ -258,12 +259,7 @@ async def test_an_instance_that_ends_by_itself_after_its_pod_is_forgotten(world:
 
 async def test_a_pod_whose_labels_have_changed_waits_for_instances_that_have_not_spoken(world: World) -> None:
     """Its demand is of another group than the instance that has it: that instance is no less likely to have it."""
-    world.api.delay_s = 1000.0
-    pods = add_two(world)
-    await world.until(lambda: sum(bool(agent.uid) for agent in world.connector._agents.values()) == 2)
-    served = {instance_id: agent.uid for instance_id, agent in world.connector._agents.items()}
-    await world.crash()
-    world.api.delay_s = 0.0
+    pods, served = await crash_unpublished(world)
     for pod in pods:
         metadata = pod["metadata"]
         world.api.pods[(metadata["namespace"], metadata["name"])]["metadata"]["labels"] = {"changed": "meanwhile"}

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
+from vk_provider.aiokit.timers import Timers
 from vk_provider.cloud.base import (
     TAG_OWNER,
     Instance,
@@ -94,7 +95,7 @@ class SimulatedCloud:
         """ID -> what listings show of it until then."""
         self._boot_delays_s: dict[str, float] = {}
         self._ended: dict[str, float] = {}
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._timers = Timers()
         self._listeners: set[asyncio.Queue[Notice]] = set()
         self._next_address = _FIRST_ADDRESS
         self.on_gone: Callable[[str], None] = lambda instance_id: None
@@ -104,9 +105,7 @@ class SimulatedCloud:
 
     async def close(self) -> None:
         """Nobody is interrupted any more."""
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
+        self._timers.cancel()
 
     # --- launching -----------------------------------------------------------------------------------------------
 
@@ -168,7 +167,7 @@ class SimulatedCloud:
             self._boot_delays_s[instance.instance_id] = delay_s
         life_s = self._dice.life_s(instance)
         if life_s is not None:
-            self._later(life_s, lambda: self.interrupt(instance.instance_id))
+            self._timers.later(life_s, lambda: self.interrupt(instance.instance_id))
         return instance
 
     def _ipv6(self, ipv4: int) -> str:
@@ -243,7 +242,7 @@ class SimulatedCloud:
             return
         text = f"the cloud takes {instance_id} back in {self.config.faults.notice_s:.0f} s"
         self._tell(Notice(NoticeKind.INTERRUPTION, instance_id, text))
-        self._later(self.config.faults.notice_s, lambda: self.vanish(instance_id))
+        self._timers.later(self.config.faults.notice_s, lambda: self.vanish(instance_id))
 
     def vanish(self, instance_id: str, reason: str = "Server.SpotInstanceTermination: reclaimed") -> None:
         """The cloud terminates an instance by itself, as a spot interruption does."""
@@ -259,7 +258,7 @@ class SimulatedCloud:
             self._terminated(instance_id, reason)
             return
         self._set(replace(instance, state=InstanceState.SHUTTING_DOWN, state_reason=reason), instance)
-        self._later(shutdown_s, lambda: self._terminated(instance_id, reason))
+        self._timers.later(shutdown_s, lambda: self._terminated(instance_id, reason))
 
     def _terminated(self, instance_id: str, reason: str) -> None:
         instance = self._instances.get(instance_id)
@@ -338,14 +337,6 @@ class SimulatedCloud:
             await asyncio.sleep(late_s)
         if self._dice.loses_answer():
             raise build_error("Unavailable", f"the answer to {verb} was lost")
-
-    def _later(self, delay_s: float, action: Callable[[], None]) -> None:
-        def run() -> None:
-            self._timers.discard(handle)
-            action()
-
-        handle = asyncio.get_running_loop().call_later(delay_s, run)
-        self._timers.add(handle)
 
     async def describe_offerings(self) -> list[Offering]:
         self._check_call("DescribeInstanceTypeOfferings")

@@ -11,6 +11,7 @@ import orjson
 
 from vk_provider.agentclient.base import ProtocolT
 from vk_provider.agentclient.session import AgentSession
+from vk_provider.aiokit.timers import Timers
 from vk_provider.cloud.base import Instance
 from vk_provider.cloud.simulated.agent import SimulatedAgent
 from vk_provider.cloud.simulated.cloud import SimulatedCloud
@@ -99,7 +100,7 @@ class SimulatedConnector:
         self._cloud = cloud
         self._agents: dict[str, SimulatedAgent] = {}
         self._channels: dict[str, SimulatedChannel] = {}
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._timers = Timers()
         self._stats: asyncio.Task[None] | None = None
         cloud.on_gone = self._on_gone
 
@@ -124,16 +125,8 @@ class SimulatedConnector:
         first = not agent.uid
         answers = agent.receive(message, format_time())
         if first and agent.uid and _is_of_job(message["pod"]):
-            self._later(self._cloud.config.job_run_s, lambda: self._complete(agent))
+            self._timers.later(self._cloud.config.job_run_s, lambda: self._complete(agent))
         return answers
-
-    def _later(self, delay_s: float, action: Callable[[], None]) -> None:
-        def run() -> None:
-            self._timers.discard(handle)
-            action()
-
-        handle = asyncio.get_running_loop().call_later(delay_s, run)
-        self._timers.add(handle)
 
     def _complete(self, agent: SimulatedAgent) -> None:
         channel = self._channels.get(agent.instance.instance_id)
@@ -194,8 +187,7 @@ class SimulatedConnector:
         self._on_gone(instance_id)
 
     async def close(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
+        self._timers.cancel()
         if self._stats is not None:
             self._stats.cancel()
             await asyncio.gather(self._stats, return_exceptions=True)
