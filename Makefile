@@ -44,7 +44,7 @@ $(VENV)/.ready:
 	@echo "installing the Python packages of pyproject.toml into $(VENV) (half a minute)" >&2
 	@mkdir -p $(CACHE)
 	@$(PYTHON) -m venv $(VENV) || { echo "error: no venv; next: apt-get install python3-venv" >&2; exit 3; }
-	@$(PY) -c 'import tomllib, shlex; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; e = p["optional-dependencies"]; print("\n".join(p["dependencies"] + e["provider"] + e["dev"]))' > $(VENV)/requirements.txt
+	@$(PY) -c 'import tomllib, shlex; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; e = p["optional-dependencies"]; print("\n".join(p["dependencies"] + e["provider"] + e["aws"] + e["dev"]))' > $(VENV)/requirements.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r $(VENV)/requirements.txt \
 	  || { echo "error: pip could not install them; next: check the network (or PIP_INDEX_URL) and the lines above, then run make again" >&2; exit 3; }
 	@$(PY) -m tests.cluster.prune venvs
