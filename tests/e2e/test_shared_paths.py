@@ -19,10 +19,15 @@ def host_path(path: str) -> list[Json]:
     return [{"name": "host", "hostPath": {"path": path, "type": "DirectoryOrCreate"}}]
 
 
+def on_one_node(nodeless: Nodeless, path: str) -> Json:
+    """Fields of pods that meet in the shared directory: it is the Node's, and the scheduler may choose any of them."""
+    return {"volumes": host_path(f"{SHARED}/{path}"), "nodeName": nodeless.node}
+
+
 def test_a_job_finds_what_its_first_try_left(namespace: Namespace, nodeless: Nodeless) -> None:
     """As the conformance suite's Job whose tasks sometimes fail and are not locally restarted."""
     script = "test -e /host/again && exit 0; touch /host/again; exit 1"
-    task = job("once", container(nodeless.image, script, **MOUNT), volumes=host_path(f"{SHARED}/job"))
+    task = job("once", container(nodeless.image, script, **MOUNT), **on_one_node(nodeless, "job"))
     task["spec"]["backoffLimit"] = 3
     namespace.apply(task)
     namespace.kubectl("wait", "job/once", "--for=condition=Complete", "--timeout=90s")
@@ -51,12 +56,12 @@ def test_a_link_that_another_pod_left_leads_no_container_out_of_the_shared_path(
     namespace: Namespace, nodeless: Nodeless
 ) -> None:
     script = f"ln -s /var/lib/vk-agent /host/trap; mkdir /host/swapped; echo set; {SLEEP}"
-    namespace.apply(pod("attacker", container(nodeless.image, script, **MOUNT), volumes=host_path(f"{SHARED}/links")))
+    namespace.apply(pod("attacker", container(nodeless.image, script, **MOUNT), **on_one_node(nodeless, "links")))
     namespace.wait_ready("attacker")
     until("the trap is set", lambda: "set" in namespace.logs("attacker"))
     namespace.apply(
-        pod("victim", container(nodeless.image, **MOUNT), volumes=host_path(f"{SHARED}/links/trap")),
-        pod("other", container(nodeless.image, **MOUNT), volumes=host_path(f"{SHARED}/links/swapped")),
+        pod("victim", container(nodeless.image, **MOUNT), **on_one_node(nodeless, "links/trap")),
+        pod("other", container(nodeless.image, **MOUNT), **on_one_node(nodeless, "links/swapped")),
     )
     assert "outside" in namespace.wait_event("victim", "FailedMount", "outside")["message"]
     namespace.wait_ready("other")
