@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from vk_provider.kube.correlator import CorrelatedEvent, Key
 
 Done = Callable[[], None]
+_Share = tuple[int, bool]
+"""How many events of an object wait, and whether the oldest is a Normal one. The largest is dropped from first."""
 
 
 @dataclass(slots=True)
@@ -45,6 +47,10 @@ class EventQueue:
         self._waiting: dict[Key, OrderedDict[Key, WaitingEvent]] = {}
         self._turns: OrderedDict[Key, None] = OrderedDict()
         self._taken: set[Key] = set()
+        self._shares: dict[_Share, OrderedDict[Key, None]] = {}
+        """Objects with waiting events by their share of them."""
+        self._owners: dict[str, set[Key]] = {}
+        """Objects with waiting events by the namespace of these."""
         self._size = 0
 
     def __len__(self) -> int:
@@ -68,8 +74,12 @@ class EventQueue:
 
     def add(self, event: WaitingEvent) -> None:
         owner = event.planned.object_key
-        self._waiting.setdefault(owner, OrderedDict())[event.planned.key] = event
+        events = self._waiting.setdefault(owner, OrderedDict())
+        before = _share_of(events)
+        events[event.planned.key] = event
         self._size += 1
+        self._move(owner, before, _share_of(events))
+        self._owners.setdefault(event.namespace, set()).add(owner)
         if owner not in self._taken:
             self._turns[owner] = None  # keeps its place in the queue
 
@@ -89,31 +99,46 @@ class EventQueue:
             self._turns[owner] = None
 
     def drop_one(self) -> WaitingEvent:
-        """Remove one event of the object with the most events: its oldest Normal one, or its oldest."""
-        owner = max(self._waiting, key=self._claim)
+        """Remove one event of an object with the most events: its oldest Normal one, or its oldest."""
+        owner = next(iter(self._shares[max(self._shares)]))
         events = self._waiting[owner]
         key = next((key for key, event in events.items() if event.is_normal), next(iter(events)))
         return self._remove(owner, key)
 
     def drop_namespace(self, namespace: str) -> list[WaitingEvent]:
         """Remove all events of a namespace."""
-        found = [
-            (owner, key)
-            for owner, of in self._waiting.items()
-            for key, event in of.items()
-            if event.namespace == namespace
-        ]
-        return [self._remove(owner, key) for owner, key in found]
-
-    def _claim(self, owner: Key) -> tuple[int, bool]:
-        events = self._waiting[owner]
-        return len(events), next(iter(events.values())).is_normal
+        owners = list(self._owners.get(namespace, ()))
+        return [self._remove(owner, key) for owner in owners for key in list(self._waiting[owner])]
 
     def _remove(self, owner: Key, key: Key) -> WaitingEvent:
         events = self._waiting[owner]
+        before = _share_of(events)
         event = events.pop(key)
         self._size -= 1
+        self._move(owner, before, _share_of(events))
         if not events:
             del self._waiting[owner]
             self._turns.pop(owner, None)
+            self._leave(owner, event.namespace)
         return event
+
+    def _leave(self, owner: Key, namespace: str) -> None:
+        owners = self._owners[namespace]
+        owners.discard(owner)
+        if not owners:
+            del self._owners[namespace]
+
+    def _move(self, owner: Key, before: _Share, after: _Share) -> None:
+        if before == after:
+            return
+        if before[0]:
+            owners = self._shares[before]
+            del owners[owner]
+            if not owners:
+                del self._shares[before]
+        if after[0]:
+            self._shares.setdefault(after, OrderedDict())[owner] = None
+
+
+def _share_of(events: OrderedDict[Key, WaitingEvent]) -> _Share:
+    return len(events), bool(events) and next(iter(events.values())).is_normal

@@ -37,7 +37,6 @@ class AgentEventRelay:
         self._acknowledge = acknowledge
         self._taken = 0
         self._open: dict[int, None] = {}  # in ascending order
-        self._closed = False
 
     @property
     def done_seq(self) -> int:
@@ -71,8 +70,9 @@ class AgentEventRelay:
         )
 
     def close(self) -> None:
-        """Acknowledge nothing any more: the agent is gone or was replaced."""
-        self._closed = True
+        """Acknowledge nothing any more: the agent is gone or was replaced. Events that still wait to be posted keep the
+        relay, and nothing that it reached: thousands may wait behind a burst, and their pods are gone."""
+        self._acknowledge = _acknowledge_nothing
 
     def _done(self, seq: int) -> None:
         before = self.done_seq
@@ -81,7 +81,7 @@ class AgentEventRelay:
             self._acknowledge_done()
 
     def _acknowledge_done(self) -> None:
-        if not self._closed and self.done_seq:
+        if self.done_seq:
             self._acknowledge(self.done_seq)
 
 
@@ -112,6 +112,10 @@ class AgentEvents:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _acknowledge_nothing(seq: int) -> None:
+    """The agent is gone or was replaced."""
 
 
 def _name_suffix(pod_uid: str, seq: int) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
@@ -13,7 +15,7 @@ from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.jsontypes import Json
 from vk_provider.kube.correlator import SPAM_BURST
 from vk_provider.kube.recorder import EventRecorder
-from vk_provider.pods.agent_events import IN_FLIGHT_LIMIT, AgentEventRelay
+from vk_provider.pods.agent_events import IN_FLIGHT_LIMIT, AgentEventRelay, AgentEvents
 from vk_provider.wire.session import EventMessage
 
 POD = {"apiVersion": "v1", "kind": "Pod", "namespace": "ns", "name": "p", "uid": "u"}
@@ -213,3 +215,28 @@ async def test_a_pod_of_seven_containers_has_the_warnings_of_all() -> None:
         assert await recorder.flush(1)
     reasons = Counter(event["reason"] for event in api.created)
     assert reasons == {"Pulled": 7, "Created": 7, "Started": 7, "Unhealthy": 7, "Killing": SPAM_BURST - 21}
+
+
+class Reached:
+    """What an acknowledgement goes through: a pod's record and all that it has."""
+
+    def __init__(self) -> None:
+        self.acks: list[int] = []
+
+    def acknowledge(self, seq: int) -> None:
+        self.acks.append(seq)
+
+
+async def test_events_that_wait_hold_nothing_of_a_pod_that_is_gone() -> None:
+    """Thousands of them wait behind a burst."""
+    recorder, reached = HeldRecorder(), Reached()
+    events = AgentEvents(cast(Any, recorder), reached.acknowledge)
+    events.relay.receive(POD, "node", message(1))
+    events.relay.receive(POD, "node", message(2))
+    recorder.finish(1)
+    events.close()
+    found = weakref.ref(reached)
+    del events, reached
+    gc.collect()
+    assert found() is None
+    recorder.finish(2)
