@@ -10,6 +10,7 @@ from moto.core.responses import ActionResult
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.elastic_network_interfaces import NetworkInterfaceBackend
 from moto.ec2.models.instances import Reservation
+from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.elastic_network_interfaces import ElasticNetworkInterfaces
 from moto.ec2.responses.fleets import Fleets
 from moto.ec2.responses.instances import InstanceResponse
@@ -32,8 +33,17 @@ class Ec2:
         InstanceResponse.run_instances = _method(self.launches.run_instances)
         InstanceResponse.describe_instances = _method(self._describe)
         InstanceResponse.terminate_instances = _method(self._terminate)
+        AmisResponse.register_image = _method(self._register_image)
         Fleets.create_fleet = _method(self.launches.create_fleet)
         ElasticNetworkInterfaces.assign_private_ip_addresses = _method(self._assign)
+
+    @staticmethod
+    def _register_image(response: Any) -> ActionResult:
+        """An image is of the architecture and has the root device that it was registered with."""
+        ami = response.ec2_backend.register_image(response._get_param("Name"), response._get_param("Description"))
+        ami.architecture = response._get_param("Architecture") or "i386"
+        ami.root_device_name = response._get_param("RootDeviceName")
+        return ActionResult({"ImageId": ami.id})
 
     def reset(self) -> None:
         self.states.reset()
