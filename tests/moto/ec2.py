@@ -65,6 +65,9 @@ class Ec2:
         filters = {each["Name"]: each.get("Values", []) for each in get("Filters", []) or get("Filter", [])}
         if page_size is not None and not MIN_RESULTS <= int(page_size) <= MAX_RESULTS:
             raise refuse("InvalidParameterValue", f"MaxResults must be from {MIN_RESULTS} to {MAX_RESULTS}")
+        for name in filters:
+            if name not in _FIELDS and name != "tag-key" and not name.startswith("tag:"):
+                raise refuse("InvalidParameterValue", f"The filter '{name}' is invalid")
         if ids and page_size is not None:
             raise refuse("InvalidParameterCombination", "instancesSet cannot be used with the parameter maxResults")
         everything = [
@@ -177,10 +180,8 @@ def _passes(instance: Any, name: str, values: list[str]) -> bool:
         found: Any = [tag["key"] for tag in instance.get_tags()]
     elif name.startswith("tag:"):
         found = [tag["value"] for tag in instance.get_tags() if tag["key"] == name.removeprefix("tag:")]
-    elif name in _FIELDS:
-        found = _FIELDS[name](instance)
     else:
-        raise refuse("InvalidParameterValue", f"The filter '{name}' is invalid")
+        found = _FIELDS[name](instance)
     found = found if isinstance(found, list) else [found]
     if not any(set("*?[") & set(value) for value in values):
         return not set(values).isdisjoint(found)
