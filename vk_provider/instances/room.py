@@ -124,6 +124,8 @@ class Instances:
             if owned.pod_uid:
                 self.pods.on_interruption(owned, notice.message)
             return
+        if notice.kind is NoticeKind.REBALANCE:
+            return  # it may never come; the interruption itself is announced
         owned.link.fate_due = 0.0  # the link asks for a listing once its agent is silent
 
     def _count_stages(self) -> Mapping[str, int]:
