@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from vk_provider.cloud.base import Instance
@@ -54,6 +54,17 @@ class Explainer(Protocol):
 
     async def explain(self, uid: str, written: str, protocol: str) -> Mapping[str, object]:
         """uid: of the pod that asks; written: TARGET[:PORT]. Raises QuestionError, KubeApiError, TimeoutError."""
+
+
+class BillSource(Protocol):
+    """Says what runs and what it costs."""
+
+    def instances(self, node: str) -> Sequence[Mapping[str, object]]:
+        """The instances of a Node, the oldest first; see vk_provider.bills."""
+
+    async def cost(self, node: str, given: Mapping[str, str]) -> Mapping[str, object]:
+        """given: by, since, until, source ("ledger" or "tags"). Returns a ledger.question.CostReport of the Node.
+        Raises CostQuestionError, LedgerStoreError, CloudError."""
 
 
 class ReviewClient(Protocol):

@@ -20,6 +20,7 @@ from vk_provider.kubelet.access.serving_tls import ServingTls, is_issued_by, sho
 from vk_provider.kubelet.api import GO_NOT_FOUND, KubeletApi
 from vk_provider.kubelet.endpoints import (
     attach,
+    bill,
     configz,
     container_logs,
     disabled,
@@ -85,6 +86,7 @@ def build_app(api: KubeletApi, auth: AuthFilter) -> web.Application:
     disabled.add_routes(app)
     zpages.add_routes(app, api)
     net_explain.add_routes(app, api)
+    bill.add_routes(app, api)
 
     async def end(_: web.Application) -> None:
         await end_streams(api, SHUTDOWN_S)
