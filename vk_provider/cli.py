@@ -15,7 +15,7 @@ from vk_provider.errors import EXIT_BAD_START, BadStartError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; `instances`, `cost`, `net`, `agent` and `local-cloud` parse their own arguments: an instance lacks the provider's
+    """Entry point; all but the provider's own commands parse their own arguments: an instance lacks the provider's
     packages."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:

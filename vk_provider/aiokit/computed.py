@@ -13,8 +13,8 @@ LabelValues = tuple[str, ...]
 
 
 class ComputedGauge(Collector):
-    """compute() -> label values (LabelValues) in the order of `labels`, and their value. A sample that it does not return
-    any more is gone, which a Gauge would keep."""
+    """compute() -> label values (LabelValues) in the order of `labels`, and their value. A sample that it returns no
+    more is gone, which a Gauge would keep."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class ComputedGauge(Collector):
 
 
 class ComputedCounter(ComputedGauge):
-    """The same for a counter, whose name is without `_total`: compute() may never return less than before."""
+    """The same for a counter: compute() may never return less than before."""
 
     def collect(self) -> Iterator[CounterMetricFamily]:  # type: ignore[override]
         family = self._family()

@@ -31,14 +31,14 @@ class LedgerMetrics:
             registry,
         )
         ComputedCounter(
-            "vk_instance_cost_usd",
+            "vk_instance_cost_usd_total",
             "What instances have cost, in USD; what ran while no provider did is in the first value",
             LABELS,
             lambda: _raise(self._told_usd, {key: each.usd for key, each in meter.counted().items()}),
             registry,
         )
         ComputedCounter(
-            "vk_instance_seconds",
+            "vk_instance_seconds_total",
             "Seconds that instances were pending or running",
             LABELS,
             lambda: _raise(self._told_seconds, {key: each.seconds for key, each in meter.counted().items()}),

@@ -83,11 +83,8 @@ def _grid(top: float) -> list[Markup]:
     for number in range(5):
         y = TOP + (HEIGHT - TOP - BOTTOM) * number / 4
         drawn.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="grid"))
-        drawn.append(
-            tag(
-                "text", f"${top * (1 - number / 4):.4g}", x=LEFT - 8, y=f"{y + 4:.1f}", text_anchor="end", class_="axis"
-            )
-        )
+        label = f"${top * (4 - number) / 4:.4g}"
+        drawn.append(tag("text", label, x=LEFT - 8, y=f"{y + 4:.1f}", text_anchor="end", class_="axis"))
     return drawn
 
 

@@ -10,13 +10,15 @@ STYLE = """
   color-scheme: light dark;
   --ground: #f6f7f9; --card: #ffffff; --line: #e2e5ea; --text: #1c2330; --soft: #667085;
   --accent: #2457d6; --good: #147d4a; --bad: #c02626; --warn: #9a5b00; --warn-ground: #fff6e0;
-  --s0: #2457d6; --s1: #0e9384; --s2: #c4602b; --s3: #8b46c9; --s4: #c72c6b; --s5: #5a7d1f; --s6: #b58900; --s7: #8a94a6;
+  --s0: #2457d6; --s1: #0e9384; --s2: #c4602b; --s3: #8b46c9; --s4: #c72c6b; --s5: #5a7d1f;
+  --s6: #b58900; --s7: #8a94a6;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --ground: #10141b; --card: #181e28; --line: #2a3240; --text: #e6e9ef; --soft: #97a1b3;
     --accent: #7aa2ff; --good: #4cc38a; --bad: #ff7b72; --warn: #f0b429; --warn-ground: #2b2410;
-    --s0: #6e97ff; --s1: #3cc8b4; --s2: #f0935c; --s3: #b98cf0; --s4: #f272a4; --s5: #9fcb5a; --s6: #e0b93b; --s7: #7f8aa0;
+    --s0: #6e97ff; --s1: #3cc8b4; --s2: #f0935c; --s3: #b98cf0; --s4: #f272a4; --s5: #9fcb5a;
+    --s6: #e0b93b; --s7: #7f8aa0;
   }
 }
 * { box-sizing: border-box; }
