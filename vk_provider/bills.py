@@ -76,7 +76,7 @@ class Bills:
         if owned is None or record is None:
             return by_tags, "tags" if by_tags.pod_uid else ""
         owner = owner_of_pod(record.pod)
-        if owned.said_uid == uid:
+        if owned.said_uid == uid or record.report.from_agent:
             return owner, "agent"
         if instance.primary_ip and (record.pod.get("status") or {}).get("hostIP") == instance.primary_ip:
             return owner, "status"

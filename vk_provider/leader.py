@@ -23,6 +23,7 @@ from vk_provider.inventory import Inventory, take_inventory
 from vk_provider.jsontypes import Json
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.kube.references import ReferenceStore
+from vk_provider.kubelet.endpoints.status_page import is_loopback
 from vk_provider.kubelet.provider import ClientCaSource
 from vk_provider.kubelet.server import HealthServer
 from vk_provider.kubelets import Answers, KubeletServers, find_client_ca
@@ -32,6 +33,7 @@ from vk_provider.node.heldleases import HeldLeases
 from vk_provider.node.podwatch import PodWatches
 from vk_provider.node.spec import NodeSpec
 from vk_provider.node_service import Nodes, NodeService, build_spec
+from vk_provider.overview import Overview, Subjects
 from vk_provider.pods.archive import ArchiveLimits, LogArchive
 from vk_provider.pods.build import Cluster, Network, build_controller, build_room
 from vk_provider.pods.controller import PodController
@@ -89,7 +91,9 @@ class Leader:
         self._sweep = OrphanSweep(self.room, ApiWitness(self.controller.records, client), metrics, rules)
         self.watches = PodWatches(client, names, self._on_pod)
         kubelet = settings.kubelet
-        self._health = HealthServer(kubelet.healthz_address, kubelet.healthz_port, lambda: self.watches.are_synced)
+        self._health = HealthServer(
+            kubelet.healthz_address, kubelet.healthz_port, lambda: self.watches.are_synced, self._build_page()
+        )
         self._add_nodes(client_ca_pem)
 
     def _build_room(self, metrics: InstanceMetrics) -> Instances:
@@ -150,6 +154,13 @@ class Leader:
             on_known=partial(self.controller.on_node_known, name),
             leases=clients.leases,
         )
+
+    def _build_page(self) -> Overview | None:
+        settings, registry = self._base.settings, self._base.registry
+        kubelet = settings.kubelet
+        if kubelet.status_page == "off" or (kubelet.status_page != "on" and not is_loopback(kubelet.healthz_address)):
+            return None
+        return Overview(Subjects(self.room, self.ledger, self.controller, self.nodes, registry), settings.cloud)
 
     def _on_pod(self, node: str, kind: str, pod: Json) -> None:
         self.networking.on_pod(kind, pod)

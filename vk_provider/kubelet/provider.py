@@ -67,6 +67,15 @@ class BillSource(Protocol):
         Raises CostQuestionError, LedgerStoreError, CloudError."""
 
 
+class StatusPage(Protocol):
+    """A page for people, without names of its own: everything is in it."""
+
+    headers: Mapping[str, str]
+
+    async def render(self) -> bytes:
+        """HTML in UTF-8."""
+
+
 class ReviewClient(Protocol):
     """Creates TokenReviews and SubjectAccessReviews."""
 

@@ -36,8 +36,10 @@ from vk_provider.kubelet.endpoints import (
     run,
     running_pods,
     stats_summary,
+    status_page,
     zpages,
 )
+from vk_provider.kubelet.provider import StatusPage
 from vk_provider.kubelet.samples import NodeSamples
 from vk_provider.kubelet.streams.streaming import end_streams
 
@@ -188,10 +190,10 @@ class KubeletServer:
 
 
 class HealthServer:
-    """/healthz without TLS on loopback, as a kubelet's port 10248."""
+    """/healthz without TLS on loopback, as a kubelet's port 10248; and the status page, if there is one, at /."""
 
-    def __init__(self, host: str, port: int, is_healthy: Callable[[], bool]) -> None:
-        self._host, self._port, self._is_healthy = host, port, is_healthy
+    def __init__(self, host: str, port: int, is_healthy: Callable[[], bool], page: StatusPage | None = None) -> None:
+        self._host, self._port, self._is_healthy, self._page = host, port, is_healthy, page
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -204,6 +206,8 @@ class HealthServer:
         app = web.Application()
         app.router.add_route("*", "/healthz", handle)
         app.router.add_route("*", "/healthz/{check:ping|log|syncloop}", handle)
+        if self._page is not None:
+            status_page.add_routes(app, self._page, self._host)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
         await self._runner.setup()
         try:
@@ -217,6 +221,11 @@ class HealthServer:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+
+    @property
+    def port(self) -> int:
+        """While it listens."""
+        return int(self._runner.addresses[0][1]) if self._runner is not None else self._port
 
 
 def _listen_problem(error: OSError, settings: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from vk_provider.page.facts import CostHistory
 from vk_provider.page.markup import Markup, cut, join, tag
@@ -94,7 +94,7 @@ def _times(history: CostHistory, steps: int) -> list[Markup]:
     return [
         tag(
             "text",
-            time.strftime(form, time.gmtime(history.since + length_s * number / MARKS)),
+            datetime.fromtimestamp(history.since + length_s * number / MARKS, UTC).strftime(form),
             x=f"{LEFT + width * number / MARKS:.1f}",
             y=HEIGHT - 8,
             text_anchor="start" if number == 0 else "end" if number == MARKS else "middle",

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from vk_provider.page.chart import draw_bar, draw_history
 from vk_provider.page.facts import LatencyFacts, NamespaceFacts, NodeFacts, OfferingFacts, PageFacts
-from vk_provider.page.markup import Markup, cut, join, tag
+from vk_provider.page.markup import Markup, cut, format_moment, join, tag
 from vk_provider.page.style import STYLE
-from vk_provider.rfc3339 import format_time
 
 MAX_ROWS = 20
 """Of each list; how many more there are is said."""
@@ -32,7 +31,7 @@ def render_page(facts: PageFacts) -> str:
 
 
 def _parts(facts: PageFacts) -> Iterable[Markup]:
-    since = f"version {facts.version}, since {format_time(facts.started_at)}"
+    since = f"version {facts.version}, since {format_moment(facts.started_at)}"
     where = f"{cut(facts.owner)} on the {cut(facts.cloud)} cloud"
     yield tag("header", tag("h1", "vk-provider"), tag("p", where), tag("p", since))
     if facts.problems:
@@ -49,7 +48,7 @@ def _parts(facts: PageFacts) -> Iterable[Markup]:
         _card("Capacity that is short", _shortages(facts)),
         class_="cards",
     )
-    yield tag("footer", f"As of {format_time(facts.now)}. The page loads itself again every {REFRESH_S} s.")
+    yield tag("footer", f"As of {format_moment(facts.now)}. The page loads itself again every {REFRESH_S} s.")
 
 
 def _card(title: str, content: Markup, *, wide: bool = False) -> Markup:
