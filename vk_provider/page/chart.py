@@ -15,6 +15,8 @@ MAX_SERIES = 7
 OTHERS = "others"
 MARKS = 6
 """Times below the chart."""
+FACTORS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+"""Axes end with one of these times a power of ten."""
 
 
 def rank_namespaces(history: CostHistory) -> list[tuple[str, Sequence[float]]]:
@@ -65,11 +67,11 @@ def draw_history(history: CostHistory) -> Markup:
 
 
 def round_up(value: float) -> float:
-    """The next 1, 2, 2.5 or 5 times a power of ten."""
+    """The next round number: 1, 2, 3, 4, 5, 6 or 8 times a power of ten."""
     if value <= 0 or not math.isfinite(value):
         return 1.0
     power: float = 10.0 ** math.floor(math.log10(value))
-    return next(factor * power for factor in (1.0, 2.0, 2.5, 5.0, 10.0) if factor * power >= value * (1 - 1e-9))
+    return next(factor * power for factor in FACTORS if factor * power >= value * (1 - 1e-9))
 
 
 def _line(values: Sequence[float], top: float) -> list[tuple[float, float]]:

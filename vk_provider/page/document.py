@@ -11,6 +11,7 @@ from vk_provider.page.style import STYLE
 
 MAX_ROWS = 20
 """Of each list; how many more there are is said."""
+MAX_STAGES = 6
 REFRESH_S = 30
 PHASES = ("Running", "Pending", "Succeeded", "Failed", "Unknown")
 
@@ -58,19 +59,14 @@ def _card(title: str, content: Markup, *, wide: bool = False) -> Markup:
 def _figures(facts: PageFacts) -> Markup:
     instances = sum(each.instances for each in facts.offerings)
     usd = sum(each.usd for each in facts.offerings)
-    limit = f"USD an hour of {facts.limit:.2f}" if facts.limit else "USD an hour"
-    counted = [(str(count), f"pods {phase}") for phase, count in _order(facts.phases)]
-    shown = [(f"${usd:.4f}", limit), (str(instances), "instances"), *counted]
-    shown += [(str(count), f"instances {cut(stage)}") for stage, count in sorted(facts.stages.items()) if count]
+    limit = f"an hour of at most ${facts.limit:.2f}" if facts.limit else "an hour"
+    stages = [f"{count} {cut(stage)}" for stage, count in sorted(facts.stages.items()) if count][:MAX_STAGES]
+    shown = [(f"${usd:.4f}", limit), (str(instances), f"instances: {', '.join(stages)}" if stages else "instances")]
+    shown += [(str(facts.phases[phase]), f"pods {phase}") for phase in PHASES if facts.phases.get(phase)]
     if facts.held_pods:
         shown.append((str(facts.held_pods), "pods wait for room in the budget"))
-    return tag("div", *(tag("div", tag("b", value), tag("span", name), class_="figure") for value, name in shown),
-               class_="figures")  # fmt: skip
-
-
-def _order(phases: object) -> list[tuple[str, int]]:
-    found = dict(phases)  # type: ignore[call-overload]
-    return [(phase, found[phase]) for phase in PHASES if found.get(phase)] or [("Running", 0)]
+    figures = (tag("div", tag("b", value), tag("span", name), class_="figure") for value, name in shown)
+    return tag("div", *figures, class_="figures")
 
 
 def _history(facts: PageFacts) -> Markup:

@@ -19,12 +19,15 @@ NOW = 1_800_000_000.0
 
 def make_history(names: list[str], steps: int = 96) -> CostHistory:
     def rate(number: int, step: int) -> float:
-        daily = 1 + 0.6 * math.sin(2 * math.pi * (step - 20 - 7 * number) / steps)
-        return round((0.9 - 0.1 * min(number, 7)) * daily * (1 + 0.3 * ((step * (number + 3)) % 5 == 0)), 4)
+        """A day that is busy in its middle, and a batch that runs twice."""
+        if number % 4 == 2:
+            return 0.6 if step % (steps // 2) in range(20, 30) or step >= steps - 4 else 0.05
+        daily = 1 + 0.45 * math.sin(2 * math.pi * (step - steps * 0.25 - 4 * number) / steps)
+        wave = 1 + 0.03 * math.sin(step * (number + 2))
+        return round((2.0, 1.3, 0.5, 0.3)[number % 4] * daily * wave, 4)
 
-    return CostHistory(
-        NOW - 86400, 86400 / steps, {name: [rate(n, s) for s in range(steps)] for n, name in enumerate(names)}
-    )
+    rates = {name: [rate(number, step) for step in range(steps)] for number, name in enumerate(names)}
+    return CostHistory(NOW - 86400, 86400 / steps, rates)
 
 
 def make(**changed: Any) -> PageFacts:
