@@ -8,7 +8,7 @@ end: a listing that says when an instance has ended, or that one runs on long af
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from vk_provider.cloud.base import TAG_NODE, Instance, InstanceState
@@ -25,8 +25,9 @@ from vk_provider.ledger.span import (
 
 ABSENT_S = 600.0
 """An instance that no listing shows for so long, and that nobody looks after, has ended when it was seen last."""
-REMEMBERED_S = 3 * HOUR_S
-"""For so long after its end nothing old that a listing shows begins an instance anew: EC2 lists for about an hour."""
+REMEMBERED_S = HOUR_S
+"""For so long after its end nothing old that a listing shows begins an instance anew."""
+MAX_REMEMBERED = 50_000
 
 PriceOf = Callable[[Instance], float | None]
 """USD an hour; None when it is not known."""
@@ -101,7 +102,7 @@ class Meter:
         for instance_id, span in list(self._running.items()):
             if instance_id not in listed and not ours(instance_id) and now - span.seen_at > ABSENT_S:
                 self._end(span, span.seen_at, SpanState.MISSING, is_estimated=True)
-        self._forget_old(now)
+        self._forget_old(now, listed)
 
     def ended(self, instance_id: str, state: InstanceState = InstanceState.SHUTTING_DOWN) -> None:
         """It ends now: the cloud has accepted its termination, or says that it is in this state from now on."""
@@ -186,7 +187,8 @@ class Meter:
         if known is None:
             if is_told and 0.0 < instance.launch_time <= instance.ended_at:
                 span = self._span(instance, instance.launch_time, state)
-                span.until = instance.ended_at
+                span.until = span.counted_from = instance.ended_at
+                span.is_late = True
                 self._finish(span, now)
         elif known.state in (SpanState.UNSURE, SpanState.MISSING):
             self._discount(known, now)
@@ -250,14 +252,17 @@ class Meter:
     def _note(self, span: Span) -> None:
         self.changed[span.key] = span
 
-    def _forget_old(self, now: float) -> None:
-        for instance_id, span in list(self._over.items()):
+    def _forget_old(self, now: float, listed: Collection[str]) -> None:
+        """What the cloud lists is remembered: it would begin anew."""
+        excess = len(self._over) - MAX_REMEMBERED
+        for instance_id, span in list(self._over.items()):  # the oldest ends first
             if span.state is SpanState.UNSURE:
                 if now - self._restored_at > ABSENT_S:
                     span.state, span.is_estimated = SpanState.MISSING, True
                     self._note(span)
-            elif now - span.seen_at > REMEMBERED_S:
+            elif instance_id not in listed and (excess > 0 or now - span.seen_at > REMEMBERED_S):
                 del self._over[instance_id]
+                excess -= 1
 
 
 _NOTHING = Usage()

@@ -54,6 +54,7 @@ class Span:
     is_estimated: its end is not known: it is the last moment of which it is known that the instance ran
     seen_at:      when something has shown last that the instance runs
     counted_from: what was before was counted by an earlier process
+    is_late:      known only since its end: what the store has of it is better
     """
 
     instance_id: str
@@ -69,6 +70,7 @@ class Span:
     is_estimated: bool = False
     seen_at: float = 0.0
     counted_from: float = 0.0
+    is_late: bool = False
 
     @property
     def key(self) -> tuple[str, float]:

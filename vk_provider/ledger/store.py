@@ -19,7 +19,7 @@ from vk_provider.errors import VkError
 from vk_provider.ledger.span import Owner, Span, SpanState
 
 SCHEMA = 1
-RECENT_S = 3 * 3600.0
+RECENT_S = 3600.0
 """What ended longer before is not given to the meter again."""
 PRUNE_ROWS = 20_000
 """Removed in one transaction."""
@@ -49,7 +49,9 @@ _COLUMNS = (
     "instance_id, since, until, state, node, instance_type, zone, capacity_type, price_nanos, namespace, pod, pod_uid, "
     "labels, is_estimated"
 )
-_WRITE = f"INSERT OR REPLACE INTO spans ({_COLUMNS}) VALUES ({', '.join('?' * 14)})"
+_WRITE, _ADD = (
+    f"INSERT OR {how} INTO spans ({_COLUMNS}) VALUES ({', '.join('?' * 14)})" for how in ("REPLACE", "IGNORE")
+)
 
 
 class LedgerStoreError(VkError):
@@ -131,11 +133,12 @@ class LedgerStore:
 
     def write(self, spans: Iterable[Span], counted_until: float) -> None:
         """All or nothing. Raises LedgerStoreError."""
-        connection = self._connected
+        connection, known = self._connected, list(spans)
         with self._errors():
             connection.execute("BEGIN IMMEDIATE")
             try:
-                connection.executemany(_WRITE, map(_row, spans))
+                connection.executemany(_WRITE, (_row(span) for span in known if not span.is_late))
+                connection.executemany(_ADD, (_row(span) for span in known if span.is_late))
                 self._write_meta("counted_until", counted_until)
                 connection.execute("COMMIT")
             except BaseException:

@@ -8,8 +8,10 @@ import pytest
 
 from tests.unit.ledger.model import Cloud, Process, owner
 from vk_provider.cloud.base import TAG_POD_NAMESPACE, InstanceState
+from vk_provider.ledger import meter
 from vk_provider.ledger.meter import ABSENT_S, REMEMBERED_S
 from vk_provider.ledger.span import SpanState
+from vk_provider.ledger.store import RECENT_S
 
 
 @pytest.fixture
@@ -200,3 +202,41 @@ def test_an_assignment_in_the_same_moment_is_no_span_of_its_own(cloud: Cloud, pr
     assert span is not None and span.owner.namespace == "lab" and span.state is SpanState.RUNNING
     assert len(process.meter.changed) == 1
     assert cloud.instances["i-0"].tags[TAG_POD_NAMESPACE] == ""
+
+
+def test_what_the_cloud_still_lists_after_a_restart_keeps_its_pod_and_is_not_counted_again(
+    cloud: Cloud, tmp_path: object
+) -> None:
+    path = f"{tmp_path}/ledger"
+    first = Process(cloud, path)
+    first.meter.see(cloud.launch())
+    first.meter.assign("i-0", owner("shop", "web", app="front"))
+    cloud.now += 60
+    cloud.end("i-0")
+    first.meter.ended("i-0")
+    first.flush()
+    cloud.now += 2 * RECENT_S
+    first.flush()
+    first.store.close()
+    second = Process(cloud, path)
+    assert second.meter.find("i-0") is None
+    second.list()
+    (row,) = second.cost("pod,label:app")["rows"]
+    assert row["key"] == ["shop/web", "front"] and row["seconds"] == pytest.approx(60)
+    assert sum(each.usd for each in second.meter.counted().values()) == 0
+    second.store.close()
+
+
+def test_many_that_have_ended_are_forgotten_before_their_time_but_for_those_that_are_listed(
+    cloud: Cloud, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meter, "MAX_REMEMBERED", 5)
+    for _ in range(20):
+        process.meter.see(cloud.launch())
+    for name in list(cloud.instances):
+        cloud.end(name)
+        process.meter.ended(name)
+    for name in list(cloud.instances)[:10]:
+        del cloud.instances[name]
+    process.list()
+    assert list(process.meter._over) == list(cloud.instances)
