@@ -165,6 +165,11 @@ bench: control-plane ## measure, write tests/bench/RESULTS.md
 reference: $(VENV)/.ready ## make REFERENCE.md of the code: settings, events, conditions, names, metrics
 	@$(PY) -m tests.reference
 
+# Not a part of `make test`: a browser is 400 MB of packages.
+.PHONY: screenshot
+screenshot: $(VENV)/.ready ## the provider's page in a real browser (chromium), in light and dark; renews its pictures
+	@$(PY) -m tests.screenshot
+
 .PHONY: stubs
 stubs: $(VENV)/.ready ## generate the CRI stubs again from the published cri-api module
 	@PYTHON=$(PY) vk_provider/agent/cri/generate.sh

@@ -1,4 +1,5 @@
-"""The command line: `vk-provider run | net | agent | local-cloud | version`. Only composition starts here.
+"""The command line: `vk-provider run | instances | cost | net | agent | local-cloud | version`. Only composition starts
+here.
 
 Exit codes: 0 stopped as asked, 1 failed while running, 2 wrong usage, 3 cannot start as configured (do not restart).
 """
@@ -14,7 +15,7 @@ from vk_provider.errors import EXIT_BAD_START, BadStartError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; `net`, `agent` and `local-cloud` parse their own arguments: an instance lacks the provider's
+    """Entry point; all but the provider's own commands parse their own arguments: an instance lacks the provider's
     packages."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return local_cloud_main(arguments[1:])
         if arguments[:1] == ["net"]:
             return _net(arguments[1:])
+        if arguments[:1] in (["instances"], ["cost"]):
+            return _bill(arguments)
         return _provider(arguments)
     except BadStartError as error:
         print(f"vk-provider: {error}", file=sys.stderr)
@@ -44,6 +47,14 @@ def _net(arguments: list[str]) -> int:
     return net_main(arguments)
 
 
+def _bill(arguments: list[str]) -> int:
+    try:
+        from vk_provider.billcli import main as bill_main
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    return bill_main(arguments)
+
+
 def _missing(error: ModuleNotFoundError) -> BadStartError:
     """Without the extra, as an instance has it: the agent runs, the provider cannot."""
     return BadStartError(f"the package {error.name} is missing; pip install 'vk-provider[provider]'")
@@ -56,6 +67,8 @@ def _provider(arguments: list[str]) -> int:
     run.add_argument("--config", required=True, metavar="FILE", help="TOML configuration")
     check = commands.add_parser("check-config", help="read the configuration and report errors in it")
     check.add_argument("--config", required=True, metavar="FILE", help="TOML configuration")
+    commands.add_parser("instances", help="what runs, for which pod and at what price (see --help of it)")
+    commands.add_parser("cost", help="what instances have cost, by namespace, label and more (see --help of it)")
     commands.add_parser("net", help="why a pod can connect to something or cannot (see `vk-provider net --help`)")
     commands.add_parser("agent", help="the agent on an instance (see `vk-provider agent --help`)")
     commands.add_parser("local-cloud", help="the embedded cloud's network (see `vk-provider local-cloud --help`)")

@@ -23,6 +23,10 @@ allow more instance types, zones or capacity types."""
 FAILED_LAUNCH: Final = EventReason("FailedLaunch")
 """Warning, provider (vk-provider): a launch failed and is tried again, ever later. Do: act on the cloud's error in
 the message; a quota, a credential or the network."""
+BUDGET_EXCEEDED: Final = EventReason("BudgetExceeded")
+"""Warning, provider (vk-provider): an instance for the pod would exceed a limit of [budget], which the message names
+with its figures; the pod stays Pending until there is room, pods of a higher priority first. Do: delete pods, or raise
+the limit."""
 IMAGES_NOT_PREPARED: Final = EventReason("ImagesNotPrepared")
 """Warning, provider (vk-provider): the images that the pod has pulled could not be made ready for the pods that follow,
 which pull them, too. Do: read the message; free disk space, or raise

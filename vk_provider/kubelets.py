@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,24 @@ from vk_provider.kube.client_ca import ClusterClientCa
 from vk_provider.kubelet.access.auth import Authenticator, AuthFilter, Authorizer
 from vk_provider.kubelet.access.client_ca import ClientCaFile
 from vk_provider.kubelet.api import ComponentInfo, KubeletApi
-from vk_provider.kubelet.provider import ClientCaSource, Explainer, PodSource
+from vk_provider.kubelet.provider import BillSource, ClientCaSource, Explainer, PodSource
 from vk_provider.kubelet.server import KubeletServer, ServerConfig
 from vk_provider.node.spec import KUBELET_VERSION, NodeSpec
 from vk_provider.settings import CLUSTER_CA, Settings
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Of the questions that a kubelet is not asked."""
+
+    explainer: Explainer
+    bills: BillSource
+
+
 class KubeletServers:
     """Builds the server of each Node; all share the caches of reviews.
 
+    answers:       for `vk-provider net`, `instances` and `cost`
     is_healthy:    for /healthz
     client_ca_pem: signers of client certificates; "" for none
     """
@@ -33,11 +43,11 @@ class KubeletServers:
         self,
         base: Foundation,
         pods: PodSource,
-        explainer: Explainer,
+        answers: Answers,
         is_healthy: Callable[[], bool],
         client_ca_pem: str,
     ) -> None:
-        self._base, self._pods, self._explainer = base, pods, explainer
+        self._base, self._pods, self._answers = base, pods, answers
         self._is_healthy, self._client_ca_pem = is_healthy, client_ca_pem
         self._authenticator, self._authorizer = Authenticator(base.clients.reviews), Authorizer(base.clients.reviews)
         self._started_at = time.time()
@@ -59,7 +69,8 @@ class KubeletServers:
             base.registry,
             settings.kubelet.streaming_idle_timeout_s,
             component,
-            self._explainer,
+            self._answers.explainer,
+            self._answers.bills,
         )
         config = ServerConfig(spec.internal_ip, spec.kubelet_port, client_ca_pem=self._client_ca_pem)
         try:

@@ -11,6 +11,7 @@ from functools import partial
 from vk_provider.agentclient.rotation import run_rotation
 from vk_provider.aiokit.stopsteps import StopSteps
 from vk_provider.aiokit.supervisor import Supervisor
+from vk_provider.bills import Bills, build_ledger
 from vk_provider.clouds import build_boot_data, registry_table
 from vk_provider.explaining.explainer import NetExplainer
 from vk_provider.explaining.sources import Sources
@@ -22,15 +23,17 @@ from vk_provider.inventory import Inventory, take_inventory
 from vk_provider.jsontypes import Json
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.kube.references import ReferenceStore
+from vk_provider.kubelet.endpoints.status_page import is_loopback
 from vk_provider.kubelet.provider import ClientCaSource
 from vk_provider.kubelet.server import HealthServer
-from vk_provider.kubelets import KubeletServers, find_client_ca
+from vk_provider.kubelets import Answers, KubeletServers, find_client_ca
 from vk_provider.networking import Networking
 from vk_provider.node.controller import NodeController
 from vk_provider.node.heldleases import HeldLeases
 from vk_provider.node.podwatch import PodWatches
 from vk_provider.node.spec import NodeSpec
 from vk_provider.node_service import Nodes, NodeService, build_spec
+from vk_provider.overview import Overview, Subjects
 from vk_provider.pods.archive import ArchiveLimits, LogArchive
 from vk_provider.pods.build import Cluster, Network, build_controller, build_room
 from vk_provider.pods.controller import PodController
@@ -80,13 +83,17 @@ class Leader:
         self._preparing = self._build_preparing()
         metrics = InstanceMetrics(base.registry)
         self.room = self._build_room(metrics)
+        self.ledger = build_ledger(self.room, settings, base.registry)
         self.controller = self._build_controller()
+        self.bills = Bills(self.room, self.ledger, self.controller.records)
         names = [node.name for node in settings.nodes]
         rules = SweepRules(set(names), settings.cloud.orphan_sweep_s, settings.cloud.orphan_min_age_s)
         self._sweep = OrphanSweep(self.room, ApiWitness(self.controller.records, client), metrics, rules)
         self.watches = PodWatches(client, names, self._on_pod)
         kubelet = settings.kubelet
-        self._health = HealthServer(kubelet.healthz_address, kubelet.healthz_port, lambda: self.watches.are_synced)
+        self._health = HealthServer(
+            kubelet.healthz_address, kubelet.healthz_port, lambda: self.watches.are_synced, self._build_page()
+        )
         self._add_nodes(client_ca_pem)
 
     def _build_room(self, metrics: InstanceMetrics) -> Instances:
@@ -128,7 +135,9 @@ class Leader:
             Sources(lambda: list(records.values()), self.networking, base.connector, client, settings.cluster)
         )
         pods = ControllerPods(self.controller, self.archive)
-        servers = KubeletServers(base, pods, explainer, lambda: self.watches.are_synced, client_ca_pem)
+        servers = KubeletServers(
+            base, pods, Answers(explainer, self.bills), lambda: self.watches.are_synced, client_ca_pem
+        )
         for node in settings.nodes:
             spec = build_spec(node, settings.cloud, self._inventory.runtime)
             self.networking.add_node(node, spec.internal_ips)
@@ -146,6 +155,13 @@ class Leader:
             leases=clients.leases,
         )
 
+    def _build_page(self) -> Overview | None:
+        settings, registry = self._base.settings, self._base.registry
+        kubelet = settings.kubelet
+        if kubelet.status_page == "off" or (kubelet.status_page != "on" and not is_loopback(kubelet.healthz_address)):
+            return None
+        return Overview(Subjects(self.room, self.ledger, self.controller, self.nodes, registry), settings.cloud)
+
     def _on_pod(self, node: str, kind: str, pod: Json) -> None:
         self.networking.on_pod(kind, pod)
         self.controller.on_pod(node, kind, pod)
@@ -153,6 +169,7 @@ class Leader:
     def _add_stops(self, supervisor: Supervisor, stops: StopSteps) -> None:
         """Read from below: streams -> watches of pods -> work queues and status PATCHes -> events -> all other tasks,
         the Nodes' Leases among them: a stop that takes its time must not make them NotReady."""
+        stops.add("ledger", self.ledger.close, 6.0)
         stops.add("tables of this machine", self.networking.close)
         stops.add("prepared images", self._preparing.close)
         stops.add("root tasks", supervisor.cancel, 10.0)
@@ -177,12 +194,14 @@ class Leader:
             await node.listen()
         await self._health.start()
         stops.add("notice", _announce_stop)
+        await self.ledger.load()
         await self.watches.start(supervisor)
         self.controller.adopt(self._inventory.instances)
         await self.archive.keep_only(self.controller.records)
         supervisor.start("event loop watch", base.metrics.watch_loop())
         supervisor.start("notices of the cloud", self.room.run())
         supervisor.start("orphan sweep", self._sweep.run())
+        supervisor.start("ledger", self.ledger.run())
         self._preparing.start(supervisor)
         ttl_s = base.settings.identity.boot_secret_ttl_s
         supervisor.start("identity rotation", run_rotation(base.identity, base.store, ttl_s))

@@ -152,6 +152,8 @@ healthz_port = {port + 1}
 directory = "{self.root / cloud / "identity"}"
 [pods]
 archive_dir = "{self.root / cloud / "logs"}"
+[ledger]
+file = "{self.root / cloud / "ledger"}"
 [cloud]
 backend = "{cloud}"
 owner = "{NAME}-{cloud}"

@@ -178,6 +178,9 @@ directory = "{self.root / "identity"}"
 archive_dir = "{self.root / "logs"}"
 daemonsets = {json.dumps(self.daemonsets)}
 
+[ledger]
+file = "{self.root / "ledger.sqlite3"}"
+
 [cloud]
 backend = "{self.cloud}"
 owner = "{self.name}"

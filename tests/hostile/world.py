@@ -132,6 +132,8 @@ directory = "{self._root / "identity"}"
 [pods]
 archive_dir = "{self.archive}"
 archive_timeout_s = 5.0
+[ledger]
+file = "{self._root / "ledger"}"
 [images]
 prepare = false
 [cloud]

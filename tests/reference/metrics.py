@@ -20,6 +20,8 @@ from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.kube.services import ServiceEnvironment
 from vk_provider.kubelet.endpoints import metrics_cadvisor, metrics_probes, metrics_resource
 from vk_provider.kubelet.endpoints.metrics import render_slis
+from vk_provider.ledger.meter import Meter
+from vk_provider.ledger.metrics import LedgerMetrics
 from vk_provider.metrics import ProcessMetrics
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.preparing.metrics import ImageMetrics
@@ -64,6 +66,8 @@ def _fill_registry() -> CollectorRegistry:
     instances = InstanceMetrics(registry)
     instances.follow(dict, int, int)
     instances.follow_shortages(list)
+    instances.follow_budget(dict, int)
+    LedgerMetrics(registry).follow(Meter(lambda _: None), bool, int)
     pods.tables.follow(list)
     ServiceRouting(client, ServiceEnvironment(client, lambda _: None), registry)  # type: ignore[arg-type]
     PolicyRouting(client, registry)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -41,13 +41,21 @@ def _list_below(kind: type, prefix: str) -> Iterator[tuple[str, type]]:
         found, is_list = _element(hints[item.name])
         if is_dataclass(found) and isinstance(found, type):
             name = f"{prefix}{item.name}"
+            if _is_mapping(hints[item.name]):
+                name = f"{name}.<name>"
             yield (f"[[{name}]]" if is_list else f"[{name}]"), found
             yield from _list_below(found, f"{name}.")
 
 
 def _element(hint: Any) -> tuple[Any, bool]:
-    """The type of a value, or of the elements of a list."""
+    """The type of a value, or of the elements of a list or a mapping."""
+    if _is_mapping(hint):
+        return get_args(hint)[1], False
     return (get_args(hint)[0], True) if get_origin(hint) is tuple else (hint, False)
+
+
+def _is_mapping(hint: Any) -> bool:
+    return get_origin(hint) is Mapping
 
 
 def list_unexplained(kind: type) -> list[str]:
@@ -77,7 +85,7 @@ def _name(hint: Any) -> str:
     if origin is tuple:
         return f"list of {_name(arguments[0])}"
     if origin is not None:
-        return f"table of {_name(arguments[1])}"
+        return f"table of {_name(arguments[1])}" if not is_dataclass(arguments[1]) else "tables"
     return {str: "string", int: "integer", float: "number", bool: "boolean"}[hint]
 
 

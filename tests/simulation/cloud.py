@@ -101,6 +101,8 @@ class CloudServer:
         self.on_shutdown: Callable[[str, float], None] = lambda instance_id, ends_in_s: None
         self.on_terminate: Callable[[str], None] = lambda instance_id: None
         self.calls = 0
+        self.ran: dict[str, tuple[float, float]] = {}
+        """ID -> when it was launched, and when its end began; 0.0 for never."""
         self._rng = rng
         self._ending: dict[str, str] = {}
         self._before: dict[str, Instance] = {}
@@ -132,11 +134,17 @@ class CloudServer:
         if not self.exists(instance_id) or instance_id in self._ending:
             return
         self._ending[instance_id] = reason
+        self.ran[instance_id] = self.ran[instance_id][0], time.time()
         self._before[instance_id] = self.model._instances[instance_id]
         ends_in_s = self._rng.uniform(*SHUTDOWN_S)
         self.on_shutdown(instance_id, ends_in_s)
         outside_later(ends_in_s, self.model._end, instance_id, reason)
         self._tell(Notice(NoticeKind.STATE, instance_id, reason, InstanceState.SHUTTING_DOWN))
+
+    def billed_s(self, instance_id: str) -> float:
+        """For how long it was pending or running."""
+        launched_at, ended_at = self.ran[instance_id]
+        return (ended_at or time.time()) - launched_at
 
     def announce(self, instance_id: str) -> None:
         """The cloud will take the instance back."""
@@ -183,6 +191,7 @@ class CloudServer:
         answer = await self.model.launch(request)
         for instance in answer.instances:
             if instance.instance_id not in known:
+                self.ran[instance.instance_id] = instance.launch_time, 0.0
                 self.on_launch(instance)
         return LaunchAnswer(tuple(map(self._show, answer.instances)), answer.failures)
 
@@ -218,9 +227,12 @@ class CloudServer:
     def _show(self, instance: Instance) -> Instance:
         reason = self._ending.get(instance.instance_id)
         if reason is not None and not instance.state.is_terminated:
-            return replace(instance, state=InstanceState.SHUTTING_DOWN, state_reason=reason)
+            ended_at = self.ran[instance.instance_id][1]
+            return replace(instance, state=InstanceState.SHUTTING_DOWN, state_reason=reason, ended_at=ended_at)
         if instance.state.is_terminated and self.faults.stale:
             return self._before[instance.instance_id]
+        if instance.state.is_terminated:
+            return replace(instance, ended_at=self.ran[instance.instance_id][1])
         if not instance.state.is_terminated and time.time() - instance.launch_time < PENDING_S:
             return replace(instance, state=InstanceState.PENDING)
         return instance

@@ -19,6 +19,8 @@ from tests.simulation.workload import HELD, REFUSED
 from vk_provider import errors
 from vk_provider.jsontypes import Json
 from vk_provider.leader import Leader
+from vk_provider.ledger.ledger import Ledger
+from vk_provider.ledger.question import CostQuestion, answer
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.state import has_started
 
@@ -34,6 +36,7 @@ UNHANDLED = "an unexpected exception"
 TASKS_LEFT = "tasks are left after the stop"
 MEMORY = "something is kept of what is gone"
 WAITS_FOR_EVER = "somebody waits for ever"
+BILL = "the ledger does not say what the cloud's bill says"
 
 CHECK_S = 5.0
 DELETION_LIMIT_S = 40.0
@@ -42,6 +45,8 @@ FORGIVEN_S = 45.0
 """An agent that did not greet is dialed again so much later at most."""
 STATUS_LIMIT_S = 45.0
 """Another writer is corrected at most every 10 s, and a failed PATCH is repeated after 30 s at most."""
+LISTING_S = 60.0
+"""Between two listings at most, while nobody asks for one: an end that nobody was told of is as uncertain."""
 CALM_S = 35.0
 """A retry may be so late after a fault."""
 _EXPECTED = tuple(
@@ -304,6 +309,18 @@ class Judge:
         if tasks > 60 + 8 * len(uids) + len(self._cloud.protected):
             yield Violation(MEMORY, f"{tasks} tasks for {len(uids)} pods")
 
+    def judge_bill(self) -> Iterable[Violation]:
+        """Once everything is quiet, of each instance that ever was, in all lives of the provider."""
+        provider = _leader(self.process)
+        assert provider is not None
+        counted = count_seconds(provider.ledger)
+        for instance_id in self._cloud.ran:
+            billed_s, counted_s = self._cloud.billed_s(instance_id), counted.pop(instance_id, 0.0)
+            if abs(billed_s - counted_s) > LISTING_S:
+                yield Violation(BILL, f"{instance_id} ran for {billed_s:.1f} s, {counted_s:.1f} s are counted")
+        if counted:
+            yield Violation(BILL, f"instances that never were: {sorted(counted)}")
+
     # --- the truth ---------------------------------------------------------------------------------------------------
 
     def pods(self) -> list[Json]:
@@ -323,6 +340,14 @@ class Judge:
     def _name(self, uid: str) -> str:
         pod = self._find(uid)
         return str(pod["metadata"]["name"]) if pod is not None else uid
+
+
+def count_seconds(ledger: Ledger) -> dict[str, float]:
+    """ID -> seconds, after a last write."""
+    now, changed = ledger.meter.clock(), list(ledger.meter.changed.values())
+    ledger._store.write(changed, now)
+    question = CostQuestion(("instance",), 0.0, now)
+    return {row["key"][0]: row["seconds"] for row in answer(ledger._store, question)["rows"]}
 
 
 def _has_adopted(process: ProviderProcess) -> bool:

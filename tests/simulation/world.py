@@ -147,6 +147,8 @@ class World:
             quiet = 0 if unmet else quiet + 1
         if quiet < 2:
             self.judge.violations += unmet
+        elif not self.judge.violations:
+            self.judge.violations += self.judge.judge_bill()
         self.trace.note("quiet")
 
     async def _stop(self) -> None:

@@ -25,6 +25,7 @@ class ApiServer:
         self.answer: tuple[int, Any] = (200, make())
         self.headers: dict[str, str] = {}
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.more: list[tuple[str, Any]] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="API server", daemon=True)
 
@@ -36,6 +37,8 @@ class ApiServer:
         app = web.Application()
         app.router.add_get("/version", self._version)
         app.router.add_get("/api/v1/namespaces/{namespace}/pods/{name}", self._pod)
+        for path, handler in self.more:
+            app.router.add_get(path, handler)
         app.router.add_get("/api/v1/nodes/{node}/proxy/{path:.*}", self._node)
         self._runner = web.AppRunner(app)
         await self._runner.setup()
@@ -65,6 +68,19 @@ class ApiServer:
         return web.Response(status=status, text=text, headers=self.headers)
 
 
+def write_kubeconfig(path: Path, server: str) -> Path:
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path.write_text(json.dumps(document))
+    return path
+
+
 @pytest.fixture
 def api() -> Iterator[ApiServer]:
     made = ApiServer()
@@ -74,16 +90,7 @@ def api() -> Iterator[ApiServer]:
 
 @pytest.fixture
 def run(api: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
-    kubeconfig = tmp_path / "config"
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "c", "cluster": {"server": api.start()}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "x",
-    }
-    kubeconfig.write_text(json.dumps(document))
+    kubeconfig = write_kubeconfig(tmp_path / "config", api.start())
 
     def call(*arguments: str) -> tuple[int, str, str]:
         code = main(["net", "explain", "--kubeconfig", str(kubeconfig), *arguments])

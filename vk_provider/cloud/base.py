@@ -147,6 +147,8 @@ class Instance:
 
     primary_ip, pod_ip: IPv4, which every instance has: the agent's and the hostNetwork pods', and the pod's
     primary_ipv6, pod_ipv6: "" for an instance without IPv6
+    ended_at: Unix seconds when it stopped to run, for one that does not run any more (EC2's StateTransitionReason); 0.0
+              where the cloud does not say it
     """
 
     instance_id: str
@@ -162,6 +164,7 @@ class Instance:
     state_reason: str = ""
     primary_ipv6: str = ""
     pod_ipv6: str = ""
+    ended_at: float = 0.0
 
     @property
     def host_ips(self) -> tuple[str, ...]:

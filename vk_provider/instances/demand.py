@@ -76,6 +76,9 @@ class PodSide(Protocol):
     def is_waiting(self, uid: str) -> bool:
         """Whether the pod still needs an instance."""
 
+    def find_pod(self, uid: str) -> Json | None:
+        """The API pod, None when it is not known."""
+
     def on_assigned(self, uid: str, owned: OwnedInstance, message: str) -> None:
         """The instance is the pod's now. message: why this one."""
 

@@ -20,6 +20,7 @@ from vk_provider.errors import CloudAccessError, CloudError, CloudThrottledError
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.instances.pace import Pace
+from vk_provider.ledger.meter import Meter
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +56,10 @@ class _Ending:
 class Ends:
     """All terminations of this process, until a listing shows their end or does not list them any more."""
 
-    def __init__(self, cloud: Cloud, metrics: InstanceMetrics) -> None:
+    def __init__(self, cloud: Cloud, metrics: InstanceMetrics, meter: Meter) -> None:
         self._cloud = cloud
         self._metrics = metrics
+        self._meter = meter
         self._pace = Pace(CALLS_AT_ONCE)
         self._endings: dict[str, _Ending] = {}
         self._queue: dict[str, _Ending] = {}
@@ -160,6 +162,7 @@ class Ends:
             ending.tried.set_result(failure is None)
         if failure is None:
             ending.accepted_at = time.monotonic()
+            self._meter.ended(ending.instance_id)
             if not first:
                 log.info("instance %s is terminated after retries", ending.instance_id)
             return
@@ -190,6 +193,7 @@ class Ends:
             elif old:
                 log.warning("instance %s is %s long after its termination: again", instance_id, instance.state)
                 ending.accepted_at = 0.0
+                self._meter.runs_on(instance_id)
                 self._put(ending)
 
     async def close(self) -> None:

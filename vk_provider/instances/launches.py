@@ -16,7 +16,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vk_provider import eventreasons
@@ -25,6 +25,7 @@ from vk_provider.aiokit.tasks import BackgroundTasks
 from vk_provider.aiokit.timers import Timers
 from vk_provider.cloud.base import Cloud, Instance, LaunchAnswer, LaunchFailure
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError, CloudThrottledError
+from vk_provider.instances.budget import Budget, Held, Reservation, Wanted, price_of
 from vk_provider.instances.demand import Demand, Group, PodSide
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.metrics import InstanceMetrics
@@ -32,6 +33,7 @@ from vk_provider.instances.pace import Pace
 from vk_provider.instances.request import BootData, LaunchCall, freeze_request
 from vk_provider.instances.shortages import Shortages
 from vk_provider.instances.table import InstanceTable
+from vk_provider.settings import BudgetSettings
 from vk_provider.sizing.preferences import Preferences
 from vk_provider.sizing.selection import OfferingSelector, Refusal, Selection, explain_choice
 
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 
 CALLS_AT_ONCE = 16
 RETRY_FIRST_S, RETRY_MAX_S = 0.2, 30.0
+ROOM_S = 0.2
+"""After something has ended, before pods that wait for room in the budget are tried again."""
 PER_POD_LABELS = frozenset(
     {
         "statefulset.kubernetes.io/pod-name",
@@ -55,12 +59,13 @@ OnLaunched = Callable[[Sequence[OwnedInstance], LaunchCall], int]
 
 @dataclass(frozen=True, slots=True)
 class LaunchRules:
-    """What goes into every request. By Node name: `preferences`, with defaults, and `shared_host_paths`."""
+    """What goes into every request, and limits. By Node name: `preferences`, with defaults, and `shared_host_paths`."""
 
     owner: str
     boot_data: BootData
     preferences: Mapping[str, Preferences]
     shared_host_paths: Mapping[str, tuple[str, ...]]
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
 
     def preferences_of(self, node: str) -> Preferences:
         return self.preferences.get(node) or _DEFAULT_PREFERENCES
@@ -88,6 +93,12 @@ class Launches:
         self._rules = rules
         self._metrics = metrics
         self._pace = Pace(CALLS_AT_ONCE)
+        self.budget = Budget(rules.budget, table.meter)
+        self._held: dict[str, str] = {}
+        """UID of each pod that waits for room in the budget -> the limit's key."""
+        self._allotting: asyncio.Task[None] | None = None
+        self._is_retrying = False
+        table.meter.on_less = self._room_appears
         self._groups: dict[Any, Group] = {}
         self._by_digest: dict[str, list[Group]] = {}
         self._demands: dict[str, Demand] = {}
@@ -100,7 +111,12 @@ class Launches:
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._tasks) or bool(self._pumps)
+        return bool(self._tasks) or bool(self._pumps) or self._allotting is not None
+
+    @property
+    def held(self) -> int:
+        """How many pods wait for room in the budget."""
+        return len(self._held)
 
     def find_waiting(self, digest: str) -> list[Group]:
         """Groups with that digest in which somebody waits."""
@@ -117,6 +133,8 @@ class Launches:
     def leave(self, uid: str) -> Demand | None:
         """The pod has an instance, or needs none any more."""
         demand = self._demands.pop(uid, None)
+        if self._held.pop(uid, None) is not None:
+            self._room_appears()  # who was behind it may fit
         if demand is not None and demand.group is not None:
             demand.group.waiting.pop(uid, None)
             self._drop_if_empty(demand.group)
@@ -181,7 +199,10 @@ class Launches:
 
     def pump(self, group: Group) -> None:
         """Call for what is missing, in a moment: demands of one read of the watch share a call."""
-        if id(group) not in self._pumps and self._missing(group) > 0:
+        if self.budget.is_limited:
+            if self._allotting is None:
+                self._allotting = asyncio.create_task(self._allot(), name="launches within the budget")
+        elif id(group) not in self._pumps and self._missing(group) > 0:
             self._pumps[id(group)] = asyncio.create_task(self._pump(group), name="launch group")
 
     def _missing(self, group: Group) -> int:
@@ -197,8 +218,58 @@ class Launches:
         finally:
             del self._pumps[id(group)]  # at once: who joins from now on needs another
 
-    def _call(self, demands: Sequence[Demand], group: Group, number: int = 0) -> None:
-        call = self._freeze(group, demands, number)
+    async def _allot(self) -> None:
+        """With limits: who comes first, of all groups, is served first."""
+        await asyncio.sleep(0)
+        while self._pace.wait_s:  # noqa: ASYNC110 - each throttled call may have made it longer
+            await asyncio.sleep(self._pace.wait_s)
+        self._allotting = None  # at once: who joins from now on needs another
+        waiting = {id(group): group for known in self._by_digest.values() for group in known if group.waiting}
+        wanted = [
+            Wanted(demand, price_of(group.selection.offering))
+            for group in waiting.values()
+            for demand in self._choose(group, max(0, self._missing(group)))
+        ]
+        granted, held = self.budget.allot(wanted)
+        self._hold(held)
+        batches: dict[int, list[Demand]] = {}
+        for each in granted:
+            self._held.pop(each.demand.uid, None)
+            batches.setdefault(id(each.demand.group), []).append(each.demand)
+        calls = [
+            (waiting[name], batch[first : first + self._cloud.group_limit])
+            for name, batch in batches.items()
+            for first in range(0, len(batch), self._cloud.group_limit)
+        ]
+        reserved = [self._reserve(group, batch) for group, batch in calls]  # all, before one of them is widened
+        for (group, batch), reservation in zip(calls, reserved, strict=True):
+            self._call(batch, group, reservation)
+
+    def _hold(self, held: Sequence[Held]) -> None:
+        for each in held:
+            if self._held.get(each.demand.uid) != each.key:
+                self._held[each.demand.uid] = each.key
+                self.pods.on_trouble(each.demand.uid, "Warning", eventreasons.BUDGET_EXCEEDED, each.message)
+
+    def _room_appears(self) -> None:
+        """Soon: many instances may end at once."""
+        if self._held and not self._is_retrying:
+            self._is_retrying = True
+            self._timers.later(ROOM_S, self._try_held)
+
+    def _try_held(self) -> None:
+        self._is_retrying = False
+        group = next((each.group for uid in self._held if (each := self._demands.get(uid)) and each.group), None)
+        if group is not None:
+            self.pump(group)  # which looks at all groups
+
+    def _reserve(self, group: Group, demands: Sequence[Demand]) -> Reservation:
+        return self.budget.reserve(group.namespace, len(demands), price_of(group.selection.offering))
+
+    def _call(
+        self, demands: Sequence[Demand], group: Group, reservation: Reservation | None = None, number: int = 0
+    ) -> None:
+        call = self._freeze(group, demands, reservation or self._reserve(group, demands), number)
         group.in_flight += call.request.count
         self._tasks.spawn(self._carry_out(call), f"launch {call.request.client_token}")
 
@@ -206,25 +277,31 @@ class Launches:
         """Those that no call asks for yet, as far as that can be told: who is first gets the first answer."""
         return group.ranked()[group.in_flight : group.in_flight + count]
 
-    def _freeze(self, group: Group, demands: Sequence[Demand], number: int = 0) -> LaunchCall:
+    def _freeze(self, group: Group, demands: Sequence[Demand], reservation: Reservation, number: int) -> LaunchCall:
         now = time.monotonic()
         for demand in demands:
             if not demand.called_at:
                 demand.called_at = now
                 self._metrics.launch_seconds.observe(now - demand.since)
-        request = freeze_request(group, demands, self._rules.owner, self._rules.boot_data, number)
+        selection = group.selection
+        offerings = self.budget.widen(reservation, (selection.offering, *selection.alternatives))
+        request = freeze_request(group, demands, self._rules.owner, self._rules.boot_data, number, offerings)
         self._metrics.group_size.observe(request.count)
-        return LaunchCall(request, group, tuple(demands), number)
+        return LaunchCall(request, group, tuple(demands), number, reservation)
 
     async def _carry_out(self, call: LaunchCall) -> None:
         """Until the outcome is known. Instances that nobody waits for any more are given back by who takes them."""
         group = call.group
         try:
-            outcome = await self._find_outcome(call)
+            try:
+                outcome = await self._find_outcome(call)
+            finally:
+                group.in_flight -= call.request.count
+            if outcome is not None:
+                self._settle(call, outcome)
         finally:
-            group.in_flight -= call.request.count
-        if outcome is not None:
-            self._settle(call, outcome)
+            self.budget.release(call.reservation)  # what it has brought, the meter has
+        self._room_appears()
         self.pump(group)
         self._drop_if_empty(group)
 
@@ -291,7 +368,10 @@ class Launches:
         if not errors and not gone:
             return  # what it brought is known already, and may still be given to them
         if not errors:  # the token is used up
-            self._call(rest[:gone], group, call.number + 1)
+            again, held = self.budget.allot(Wanted(each, price_of(group.selection.offering)) for each in rest[:gone])
+            self._hold(held)
+            if again:
+                self._call([each.demand for each in again], group, number=call.number + 1)
             return
         last = errors[-1]
         label = {CapacityError: "no-capacity", CloudQuotaError: "failed", CloudRequestError: "refused"}
@@ -343,8 +423,9 @@ class Launches:
 
     async def close(self) -> None:
         """Cancel all launches; the next process finds their instances by token, tag, or their agents' word."""
+        self._held.clear()
         self._timers.cancel()
-        pumps = list(self._pumps.values())
+        pumps = [*self._pumps.values(), *([self._allotting] if self._allotting is not None else [])]
         for task in pumps:
             task.cancel()
         await self._tasks.close()  # cancels at once, so that none of them begins another pump

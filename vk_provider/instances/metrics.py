@@ -59,6 +59,19 @@ class InstanceMetrics:
             self._registry,
         )
 
+    def follow_budget(self, limits: Callable[[], Mapping[tuple[str, str], float]], held: Callable[[], int]) -> None:
+        """Register the gauges of the budget."""
+        ComputedGauge(
+            "vk_budget_limit",
+            "Limits of the budget, in USD an hour or in instances; no namespace: of all together",
+            ("namespace", "kind"),
+            limits,
+            self._registry,
+        )
+        Gauge("vk_budget_held_pods", "Pods that wait for room in the budget", registry=self._registry).set_function(
+            held
+        )
+
     def follow(
         self, stages: Callable[[], Mapping[str, int]], sessions: Callable[[], int], stuck: Callable[[], int]
     ) -> None:

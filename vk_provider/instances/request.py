@@ -13,9 +13,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from vk_provider.cloud.base import TAG_LAUNCH, LaunchRequest
+from vk_provider.cloud.base import TAG_LAUNCH, LaunchRequest, Offering
 from vk_provider.cloud.parameters import digest_parameters
 from vk_provider.cloud.tags import build_group_tags, build_pod_tags
+from vk_provider.instances.budget import Reservation
 from vk_provider.instances.demand import Demand, Group
 
 BootData = Callable[[str], tuple[str, str]]
@@ -29,12 +30,14 @@ class LaunchCall:
 
     demands: those that it was made for; who gets an instance is decided when it is there
     number:  see freeze_request
+    reservation: of what it may cost
     """
 
     request: LaunchRequest
     group: Group
     demands: tuple[Demand, ...]
-    number: int = 0
+    number: int
+    reservation: Reservation
 
     @property
     def is_inherited(self) -> bool:
@@ -47,10 +50,15 @@ class LaunchCall:
 
 
 def freeze_request(
-    group: Group, demands: Sequence[Demand], owner: str, boot_data: BootData, number: int = 0
+    group: Group,
+    demands: Sequence[Demand],
+    owner: str,
+    boot_data: BootData,
+    number: int = 0,
+    offerings: tuple[Offering, ...] = (),
 ) -> LaunchRequest:
     """The request for one instance for each of `demands`, all of `group`. number: of the try, where the instances of an
-    earlier one had ended before they were seen."""
+    earlier one had ended before they were seen. offerings: those of the group's that may be asked for, () for all."""
     launch_id, user_data = boot_data("")  # part of the token's digest; the token itself is not known yet
     tags = build_group_tags(
         owner=owner,
@@ -68,7 +76,7 @@ def freeze_request(
     selection = group.selection
     draft = LaunchRequest(
         "",
-        (selection.offering, *selection.alternatives),
+        offerings or (selection.offering, *selection.alternatives),
         tags,
         user_data,
         len(demands),

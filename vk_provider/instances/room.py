@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vk_provider.agentclient.base import AgentConnector
-from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, InstanceRuntime, Notice, NoticeKind, Offering
+from vk_provider.cloud.base import (
+    TAG_NODE,
+    Cloud,
+    Instance,
+    InstanceRuntime,
+    Notice,
+    NoticeKind,
+    Offering,
+    offering_key,
+)
 from vk_provider.instances.demand import PodSide
 from vk_provider.instances.ends import Ends, OnStuck
 from vk_provider.instances.instance import OwnedInstance
@@ -19,6 +28,7 @@ from vk_provider.instances.shortages import Shortages
 from vk_provider.instances.supply import Supply
 from vk_provider.instances.table import InstanceTable
 from vk_provider.instances.tagging import Tagging
+from vk_provider.ledger.meter import Meter
 from vk_provider.sizing.need import compute_allocatable
 from vk_provider.sizing.selection import OfferingSelector
 from vk_provider.wire.session import UpMessage
@@ -49,18 +59,21 @@ class Instances:
         self._connector = doors.connector
         self._rules = rules
         self._by_type = {offering.instance_type: offering for offering in doors.offerings}
+        self._by_key = {offering_key(offering): offering for offering in doors.offerings}
+        self.meter = Meter(self.price_of)
         self.shortages = Shortages(doors.offerings, time.monotonic)
-        self.table = InstanceTable(cloud, metrics, self._on_notice)
-        self.ends = Ends(cloud, metrics)
+        self.table = InstanceTable(cloud, metrics, self.meter, self._on_notice)
+        self.ends = Ends(cloud, metrics, self.meter)
         self.ends.on_let_go = self._let_go
         self.table.on_listing = lambda: self.ends.verify(self.table.listed)
         self.launches = Launches(cloud, self.table, OfferingSelector(doors.offerings), self.shortages, rules, metrics)
         self.tagging = Tagging(cloud, lambda: self.launches.is_busy or bool(self.ends.pending))
-        self.supply = Supply(self.table, self.launches, self.ends, self.tagging)
+        self.supply = Supply(self.table, self.launches, self.ends, self.tagging, self.meter)
         self.links = InstanceLinks(doors.connector, self.table.look, _Dispatcher(self), boot_timeout_s)
         self.supply.links = self.links
         self.pods: PodSide
         metrics.follow(self._count_stages, self._count_sessions, lambda: len(self.ends.stuck))
+        metrics.follow_budget(self.launches.budget.limits, lambda: self.launches.held)
         metrics.follow_shortages(self.shortages.current)
 
     def listen(self, pods: PodSide) -> None:
@@ -84,6 +97,11 @@ class Instances:
         return (
             (offering.cpu_milli, offering.memory_bytes) if offering is not None else (MAX_CPU_MILLI, MAX_MEMORY_BYTES)
         )
+
+    def price_of(self, instance: Instance) -> float | None:
+        """USD an hour; None when its offering is not in the catalog any more."""
+        offering = self._by_key.get((instance.instance_type, instance.zone, instance.capacity_type))
+        return offering.price_per_hour if offering is not None else None
 
     # --- ends ----------------------------------------------------------------------------------------------------
 

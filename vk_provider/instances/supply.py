@@ -22,6 +22,8 @@ from vk_provider.instances.links import InstanceLinks
 from vk_provider.instances.request import LaunchCall
 from vk_provider.instances.table import InstanceTable
 from vk_provider.instances.tagging import Tagging
+from vk_provider.ledger.meter import Meter
+from vk_provider.ledger.span import owner_of_pod
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +40,12 @@ class Supply:
                 not spoken. Their labels may have changed since, so any of the Node and namespace may
     """
 
-    def __init__(self, table: InstanceTable, launches: Launches, ends: Ends, tagging: Tagging) -> None:
+    def __init__(self, table: InstanceTable, launches: Launches, ends: Ends, tagging: Tagging, meter: Meter) -> None:
         self._table = table
         self._launches = launches
         self._ends = ends
         self._tagging = tagging
+        self._meter = meter
         self.unclaimed: dict[str, OwnedInstance] = {}
         self._expected: dict[str, asyncio.TimerHandle] = {}
         self._held: dict[str, Demand] = {}
@@ -151,6 +154,7 @@ class Supply:
         if self.unclaimed:
             self.settle(owned)
         self._tagging.put(owned, demand)
+        self._meter.assign(owned.instance_id, owner_of_pod(demand.pod))
         self.pods.on_assigned(demand.uid, owned, self._launches.explain(group, owned.described))
 
     def adopt(self, owned: OwnedInstance, uid: str, *, started: bool) -> None:
@@ -159,6 +163,12 @@ class Supply:
         self.settle(owned)
         owned.pod_uid = uid
         owned.fresh = owned.handover_unknown = not started
+        self._name_owner(owned)
+
+    def _name_owner(self, owned: OwnedInstance) -> None:
+        pod = self.pods.find_pod(owned.pod_uid)
+        if pod is not None:
+            self._meter.assign(owned.instance_id, owner_of_pod(pod))
 
     def examine(self, owned: OwnedInstance) -> None:
         """Nobody knows whose it is: its agent is asked."""
@@ -230,6 +240,7 @@ class Supply:
         elif self.pods.claim(uid, owned):
             self.unclaimed.pop(owned.instance_id, None)
             owned.pod_uid, owned.fresh, owned.handover_unknown = uid, False, False
+            self._name_owner(owned)
             log.info("instance %s has pod %s, by its agent's word", owned.instance_id, uid)
         else:
             log.warning("instance %s has pod %s, which is not waiting for it", owned.instance_id, uid)

@@ -22,6 +22,7 @@ from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.instances.missing import MissingRule
 from vk_provider.instances.pace import Pace
+from vk_provider.ledger.meter import Meter
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +45,13 @@ OnNotice = Callable[[OwnedInstance, Notice], None]
 
 
 class InstanceTable:
-    """`owned`: our instances by ID, until they are forgotten. `listed`: the newest listing, by ID."""
+    """`owned`: our instances by ID, until they are forgotten. `listed`: the newest listing, by ID. `meter` is told of
+    all that is seen."""
 
-    def __init__(self, cloud: Cloud, metrics: InstanceMetrics, on_notice: OnNotice) -> None:
+    def __init__(self, cloud: Cloud, metrics: InstanceMetrics, meter: Meter, on_notice: OnNotice) -> None:
         self._cloud = cloud
         self._metrics = metrics
+        self.meter = meter
         self._on_notice = on_notice
         self._pace = Pace(1)
         self._rule = MissingRule(missing.MISSING_CONFIRM_S, missing.MASS_CONFIRM_S)
@@ -62,6 +65,7 @@ class InstanceTable:
 
     def add(self, owned: OwnedInstance) -> None:
         self.owned[owned.instance_id] = owned
+        self.meter.see(owned.described)
 
     def forget(self, owned: OwnedInstance) -> None:
         """Nobody asks for it any more."""
@@ -116,6 +120,7 @@ class InstanceTable:
     def take(self, instances: Iterable[Instance]) -> None:
         """A complete listing."""
         self.listed = {instance.instance_id: instance for instance in instances}
+        self.meter.take(self.listed.values(), self.owned.__contains__)
         asked = []
         new_since = time.time() - max(NEW_S, self._cloud.listing_lag_s)
         for instance_id, owned in self.owned.items():
@@ -127,6 +132,8 @@ class InstanceTable:
                 asked.append(instance_id)
         verdict = self._rule.judge(asked, self.listed.keys(), len(self.owned), time.monotonic())
         self._missing |= verdict.missing
+        for instance_id in verdict.missing:
+            self.meter.missing(instance_id)
         if verdict.mass and verdict.doubted:
             self._metrics.mass_missing.labels("listing").inc()
             log.error(
@@ -165,6 +172,8 @@ class InstanceTable:
         owned = self.owned.get(notice.instance_id)
         if owned is None:
             return
+        if notice.state is not None and notice.state not in (InstanceState.PENDING, InstanceState.RUNNING):
+            self.meter.ended(notice.instance_id, notice.state)
         if notice.kind is NoticeKind.INTERRUPTION:
             self._metrics.interruptions.inc()
         self._on_notice(owned, notice)

@@ -13,7 +13,7 @@ from vk_provider.agentclient.base import AgentConnector
 from vk_provider.cloud.base import Instance
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.connection_pool import ConnectionPool
-from vk_provider.kubelet.provider import Explainer, PodHandle, PodSource
+from vk_provider.kubelet.provider import BillSource, Explainer, PodHandle, PodSource
 
 GO_NOT_FOUND = "404 page not found\n"
 
@@ -42,6 +42,7 @@ class KubeletApi:
 
     idle_s:    idle limit of upgraded streams
     explainer: answers /net/explain, which is not served without one
+    bills:     answers /bill, which is not served without one
     streams:   tasks that hold an open upgraded stream
     """
 
@@ -52,6 +53,7 @@ class KubeletApi:
     idle_s: float
     component: ComponentInfo = field(default_factory=ComponentInfo)
     explainer: Explainer | None = None
+    bills: BillSource | None = None
     streams: set[asyncio.Task[object]] = field(init=False, default_factory=set)
     connections: ConnectionPool = field(init=False)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from vk_provider.cloud.base import Instance
@@ -54,6 +54,26 @@ class Explainer(Protocol):
 
     async def explain(self, uid: str, written: str, protocol: str) -> Mapping[str, object]:
         """uid: of the pod that asks; written: TARGET[:PORT]. Raises QuestionError, KubeApiError, TimeoutError."""
+
+
+class BillSource(Protocol):
+    """Says what runs and what it costs."""
+
+    def instances(self, node: str) -> Sequence[Mapping[str, object]]:
+        """The instances of a Node, the oldest first; see vk_provider.bills."""
+
+    async def cost(self, node: str, given: Mapping[str, str]) -> Mapping[str, object]:
+        """given: by, since, until, source ("ledger" or "tags"). Returns a ledger.question.CostReport of the Node.
+        Raises CostQuestionError, LedgerStoreError, CloudError."""
+
+
+class StatusPage(Protocol):
+    """A page for people, without names of its own: everything is in it."""
+
+    headers: Mapping[str, str]
+
+    async def render(self) -> bytes:
+        """HTML in UTF-8."""
 
 
 class ReviewClient(Protocol):

@@ -20,6 +20,7 @@ from vk_provider.kubelet.access.serving_tls import ServingTls, is_issued_by, sho
 from vk_provider.kubelet.api import GO_NOT_FOUND, KubeletApi
 from vk_provider.kubelet.endpoints import (
     attach,
+    bill,
     configz,
     container_logs,
     disabled,
@@ -35,8 +36,10 @@ from vk_provider.kubelet.endpoints import (
     run,
     running_pods,
     stats_summary,
+    status_page,
     zpages,
 )
+from vk_provider.kubelet.provider import StatusPage
 from vk_provider.kubelet.samples import NodeSamples
 from vk_provider.kubelet.streams.streaming import end_streams
 
@@ -85,6 +88,7 @@ def build_app(api: KubeletApi, auth: AuthFilter) -> web.Application:
     disabled.add_routes(app)
     zpages.add_routes(app, api)
     net_explain.add_routes(app, api)
+    bill.add_routes(app, api)
 
     async def end(_: web.Application) -> None:
         await end_streams(api, SHUTDOWN_S)
@@ -186,10 +190,10 @@ class KubeletServer:
 
 
 class HealthServer:
-    """/healthz without TLS on loopback, as a kubelet's port 10248."""
+    """/healthz without TLS on loopback, as a kubelet's port 10248; and the status page, if there is one, at /."""
 
-    def __init__(self, host: str, port: int, is_healthy: Callable[[], bool]) -> None:
-        self._host, self._port, self._is_healthy = host, port, is_healthy
+    def __init__(self, host: str, port: int, is_healthy: Callable[[], bool], page: StatusPage | None = None) -> None:
+        self._host, self._port, self._is_healthy, self._page = host, port, is_healthy, page
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -202,6 +206,8 @@ class HealthServer:
         app = web.Application()
         app.router.add_route("*", "/healthz", handle)
         app.router.add_route("*", "/healthz/{check:ping|log|syncloop}", handle)
+        if self._page is not None:
+            status_page.add_routes(app, self._page, self._host)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
         await self._runner.setup()
         try:
@@ -215,6 +221,11 @@ class HealthServer:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+
+    @property
+    def port(self) -> int:
+        """While it listens."""
+        return int(self._runner.addresses[0][1]) if self._runner is not None else self._port
 
 
 def _listen_problem(error: OSError, settings: str) -> str:

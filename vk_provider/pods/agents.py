@@ -12,6 +12,7 @@ from vk_provider.agentclient.session import Slot
 from vk_provider.errors import AgentProtocolError
 from vk_provider.eventreasons import EventReason
 from vk_provider.instances.instance import OwnedInstance
+from vk_provider.jsontypes import Json
 from vk_provider.pods.agent_events import AgentEvents
 from vk_provider.pods.agent_report import accept_stats, accept_status, keep_end
 from vk_provider.pods.events import involved
@@ -53,6 +54,10 @@ class AgentSide:
     def is_waiting(self, uid: str) -> bool:
         record = self._records.get(uid)
         return record is not None and record.assignment.demand is not None and record.is_wanting()
+
+    def find_pod(self, uid: str) -> Json | None:
+        record = self._records.get(uid)
+        return record.pod if record is not None else None
 
     def on_assigned(self, uid: str, owned: OwnedInstance, message: str) -> None:
         record = self._records[uid]

@@ -55,7 +55,7 @@ def build_room(settings: Settings, doors: Doors, boot_data: BootData, metrics: I
         node.name: build_preferences(node.zone, node.architecture, doors.offerings) for node in settings.nodes
     }
     shared_host_paths = {node.name: node.shared_host_paths for node in settings.nodes}
-    rules = LaunchRules(settings.cloud.owner, boot_data, preferences, shared_host_paths)
+    rules = LaunchRules(settings.cloud.owner, boot_data, preferences, shared_host_paths, settings.budget)
     return Instances(doors, rules, metrics, settings.cloud.boot_timeout_s)
 
 

@@ -8,12 +8,14 @@ Every table of the file is a dataclass; every key a field of the same name, expl
     cloud     [cloud]; the table of a backend, [cloud.<name>], is a class of its own: cloud.local.settings,
               cloud.simulated.settings
     kubelet   [kubelet]
+    budget    [budget], [budget.namespaces.<name>], [ledger]
 
 `VK_PROVIDER_<TABLE>_<KEY>` in the environment overrides a string, number, boolean or list of a top-level table
 (VK_PROVIDER_CLUSTER_KUBECONFIG=...). A setting is read by `loader`, made and limited by its type in `build`, and
 checked against others in `checks`.
 """
 
+from vk_provider.settings.budget import BudgetSettings, LedgerSettings, NamespaceQuota
 from vk_provider.settings.cloud import CloudSettings, find_backend
 from vk_provider.settings.cluster import ClusterSettings, RegistrySettings
 from vk_provider.settings.kubelet import CLUSTER_CA, KubeletSettings
@@ -24,12 +26,15 @@ from vk_provider.settings.provider import IdentitySettings, ImageSettings, LogSe
 __all__ = [
     "CLUSTER_CA",
     "ENVIRONMENT_PREFIX",
+    "BudgetSettings",
     "CloudSettings",
     "ClusterSettings",
     "IdentitySettings",
     "ImageSettings",
     "KubeletSettings",
+    "LedgerSettings",
     "LogSettings",
+    "NamespaceQuota",
     "NodeSettings",
     "PodSettings",
     "RegistrySettings",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 
 from vk_provider.cloud.tags import MAX_VALUE, clean_tag
 from vk_provider.podmodel.errors import QuantityError
@@ -32,6 +33,11 @@ def check_settings(settings: Settings) -> None:
     for address in settings.cluster.dns:
         _check_address(address, "cluster.dns")
     _check_kubelet(settings.kubelet)
+    for name in settings.budget.namespaces:
+        if name != "*" and not is_subdomain(name):
+            raise SettingError(f'budget.namespaces: {name!r} is neither the name of a namespace nor "*"')
+    if settings.ledger.file and not os.path.isabs(settings.ledger.file):
+        raise SettingError(f"ledger.file {settings.ledger.file!r} must be an absolute path")
 
 
 def _check_nodes(nodes: tuple[NodeSettings, ...]) -> None:

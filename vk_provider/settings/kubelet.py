@@ -26,6 +26,8 @@ class KubeletSettings:
     streaming_idle_timeout_s: after which a stream of exec, attach or port-forward without a byte is closed
     healthz_address:     where /healthz is served in plain HTTP, for the provider itself
     healthz_port:        its port; 0 takes any
+    status_page:         whether the provider's page for people is served there at /, without credentials: "loopback"
+                         where healthz_address is one, "on" for everybody who reaches the address, "off"
     """
 
     serving_certificate: Literal["csr", "files"] = "csr"
@@ -36,3 +38,4 @@ class KubeletSettings:
     streaming_idle_timeout_s: PositiveFloat = 14400.0
     healthz_address: str = "127.0.0.1"
     healthz_port: TcpPort = 10248
+    status_page: Literal["loopback", "on", "off"] = "loopback"

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from vk_provider.settings.budget import BudgetSettings, LedgerSettings
 from vk_provider.settings.cloud import CloudSettings
 from vk_provider.settings.cluster import ClusterSettings, RegistrySettings
 from vk_provider.settings.kubelet import KubeletSettings
@@ -88,5 +89,7 @@ class Settings:
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     pods: PodSettings = field(default_factory=PodSettings)
     images: ImageSettings = field(default_factory=ImageSettings)
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
+    ledger: LedgerSettings = field(default_factory=LedgerSettings)
     logs: LogSettings = field(default_factory=LogSettings)
     registries: tuple[RegistrySettings, ...] = ()

@@ -40,6 +40,7 @@ def settings(tmp_path: Path, provider_kubeconfig: Path, request: pytest.FixtureR
         f'[[nodes]]\nname = "{name}"\naddress = "{HERE}"\nport = {free_port()}\nservices_here = "off"\n'
         f'[cluster]\nkubeconfig = "{provider_kubeconfig}"\n[cloud]\nbackend = "simulated"\n'
         f'[identity]\ndirectory = "{tmp_path / "identity"}"\n[pods]\narchive_dir = "{tmp_path / "archive"}"\n'
+        f'[ledger]\nfile = "{tmp_path / "ledger"}"\n'
         f'[kubelet]\ncertificate_dir = "{tmp_path / "pki"}"\nhealthz_port = 0\n'
     )
     return load_settings(path, {})

@@ -20,6 +20,7 @@ from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.instances.pace import Pace
 from vk_provider.instances.shortages import CAPACITY_TTL_S, Shortages
 from vk_provider.instances.table import InstanceTable
+from vk_provider.ledger.meter import Meter
 
 ZONES, TYPES, KINDS = ("a", "b"), ("m7i.large", "m7i.xlarge", "c7g.large"), ("spot", "on-demand")
 OFFERINGS = [Offering(kind, zone, buy, "amd64", 1, 1, 1.0) for kind in TYPES for zone in ZONES for buy in KINDS]
@@ -84,7 +85,7 @@ async def make_table(
     config: SimulationConfig, clock: Any = None
 ) -> tuple[SimulatedCloud, InstanceTable, OwnedInstance]:
     cloud = SimulatedCloud(config, "o") if clock is None else SimulatedCloud(config, "o", clock)
-    made = InstanceTable(cloud, InstanceMetrics(CollectorRegistry()), lambda owned, notice: None)
+    made = InstanceTable(cloud, InstanceMetrics(CollectorRegistry()), Meter(lambda _: 1.0), lambda owned, notice: None)
     offering = (await cloud.describe_offerings())[0]
     instance = await launch_one(cloud, LaunchRequest("t", (offering,), {TAG_OWNER: "o"}, "{}"))
     assert isinstance(instance, Instance)

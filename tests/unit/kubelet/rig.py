@@ -26,7 +26,7 @@ from vk_provider.errors import AgentError, AgentUnreachableError
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.access.auth import Authenticator, AuthFilter, Authorizer
 from vk_provider.kubelet.api import KubeletApi
-from vk_provider.kubelet.provider import Explainer
+from vk_provider.kubelet.provider import BillSource, Explainer
 from vk_provider.kubelet.server import KubeletServer, ServerConfig
 
 TOKEN = "good"
@@ -273,6 +273,7 @@ class Rig:
         self.view, self.runtime = FakeView(), runtime or FakeRuntime()
         self.source, self.registry = FakeSource(), CollectorRegistry()
         self._idle_s = idle_s
+        self.bills: BillSource | None = None
         self._http: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -288,7 +289,15 @@ class Rig:
         await site.start()
         self.connector = FakeConnector(self._agent.addresses[0][1], self.ca.client_context())
         agents = self._agents or self.connector
-        api = KubeletApi("node-1", self.source, agents, self.registry, idle_s=self._idle_s, explainer=self._explainer)
+        api = KubeletApi(
+            "node-1",
+            self.source,
+            agents,
+            self.registry,
+            idle_s=self._idle_s,
+            explainer=self._explainer,
+            bills=self.bills,
+        )
         auth = AuthFilter(Authenticator(AllowingReviews()), Authorizer(AllowingReviews()), "node-1")
         certificate, key = self.ca.issue("node-1")
         self.server = KubeletServer(ServerConfig("127.0.0.1", 0, certificate, key, self.ca.pem), api, auth)

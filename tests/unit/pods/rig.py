@@ -206,6 +206,7 @@ class World:
                 boot_timeout_s=self.boot_timeout_s,
                 agent_monitor_grace_s=self.agent_monitor_grace_s,
             ),
+            budget=self.settings.budget,
         )
         registry = CollectorRegistry()
         self.room = build_room(

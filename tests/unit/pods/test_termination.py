@@ -13,6 +13,7 @@ from vk_provider.cloud.base import InstanceState
 from vk_provider.instances import ends, links, table
 from vk_provider.instances.ends import Ends
 from vk_provider.instances.metrics import InstanceMetrics
+from vk_provider.ledger.meter import Meter
 
 from .rig import World
 from .test_sweep import launch, make_sweep
@@ -31,7 +32,7 @@ async def test_each_of_a_batch_has_its_own_result(world: World) -> None:
     instances = [await launch(world, f"u{number}", "p", f"t{number}") for number in range(3)]
     ids = [instance.instance_id for instance in instances]
     world.cloud.failures.protected = {ids[1]}
-    ending = Ends(world.cloud, InstanceMetrics(CollectorRegistry()))
+    ending = Ends(world.cloud, InstanceMetrics(CollectorRegistry()), Meter(lambda _: 1.0))
     assert await asyncio.gather(*(ending.end(each, "test") for each in ids)) == [True, False, True]
     assert [item.instance_id for item in world.live()] == [ids[1]] and ending.pending == {ids[1]}
     world.cloud.failures.protected = set()

@@ -13,7 +13,7 @@ from tests.reference.settings import list_tables, list_unexplained
 from vk_provider.pods.status_patch import OWNED_CONDITIONS
 
 PACKAGE = PATH.parent / "vk_provider"
-FAMILIES = ("Counter", "Gauge", "Histogram", "ComputedGauge", "Family")
+FAMILIES = ("Counter", "Gauge", "Histogram", "ComputedGauge", "ComputedCounter", "Family")
 NO_NAMES = {"vk-provider/", "vk-provider/v1"}
 """A prefix of names, and the apiVersion of the user data."""
 

@@ -80,6 +80,7 @@ class InstanceRecord:
             state_reason=reason or self.state_reason,
             primary_ipv6="" if gone else self.primary_ipv6,
             pod_ipv6="" if gone else self.pod_ipv6,
+            ended_at=self.terminated_time if gone else 0.0,
         )
 
 

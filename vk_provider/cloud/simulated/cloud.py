@@ -257,7 +257,9 @@ class SimulatedCloud:
         if not shutdown_s:
             self._terminated(instance_id, reason)
             return
-        self._set(replace(instance, state=InstanceState.SHUTTING_DOWN, state_reason=reason), instance)
+        self._set(
+            replace(instance, state=InstanceState.SHUTTING_DOWN, state_reason=reason, ended_at=self._clock()), instance
+        )
         self._timers.later(shutdown_s, lambda: self._terminated(instance_id, reason))
 
     def _terminated(self, instance_id: str, reason: str) -> None:
@@ -272,6 +274,7 @@ class SimulatedCloud:
             pod_ip="",
             primary_ipv6="",
             pod_ipv6="",
+            ended_at=instance.ended_at or self._clock(),
         )
         self._limits.add(self._by_key[(instance.instance_type, instance.zone, instance.capacity_type)], -1)
         self._set(ended, instance)

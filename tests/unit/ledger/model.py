@@ -1,0 +1,86 @@
+"""A cloud that knows its own bill: when each instance ran, exactly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vk_provider.cloud.base import (
+    TAG_NODE,
+    TAG_POD_NAMESPACE,
+    Instance,
+    InstanceState,
+)
+from vk_provider.ledger.meter import Meter
+from vk_provider.ledger.question import CostReport, answer, parse_question
+from vk_provider.ledger.span import Owner
+from vk_provider.ledger.store import LedgerStore
+
+BEGAN = 1_800_000_000.0
+NODE = "node-1"
+PRICES = {"small": 0.25, "large": 2.0}
+NAMESPACES = ("shop", "lab")
+
+
+class Cloud:
+    """`now` is moved by who holds it. Instances are listed for ever."""
+
+    def __init__(self) -> None:
+        self.now = BEGAN
+        self.instances: dict[str, Instance] = {}
+
+    def clock(self) -> float:
+        return self.now
+
+    def launch(self, kind: str = "small", namespace: str = "shop", **more: str) -> Instance:
+        name = f"i-{len(self.instances)}"
+        tags = {TAG_NODE: NODE, TAG_POD_NAMESPACE: namespace, **more}
+        made = Instance(
+            name, InstanceState.RUNNING, kind, "z1", "on-demand", "amd64", "192.0.2.1", "192.0.2.2", self.now, tags
+        )
+        self.instances[name] = made
+        return made
+
+    def end(self, instance_id: str, state: InstanceState = InstanceState.SHUTTING_DOWN) -> None:
+        instance = self.instances[instance_id]
+        if instance.state is InstanceState.RUNNING:
+            self.instances[instance_id] = replace(instance, state=state, ended_at=self.now)
+
+    def running(self) -> list[str]:
+        return [name for name, each in self.instances.items() if each.state is InstanceState.RUNNING]
+
+    def seconds(self, instance_id: str) -> float:
+        instance = self.instances[instance_id]
+        return (instance.ended_at or self.now) - instance.launch_time
+
+    def bill(self) -> float:
+        """USD of all, until now."""
+        return sum(self.seconds(name) / 3600 * PRICES[each.instance_type] for name, each in self.instances.items())
+
+
+class Process:
+    """A provider's meter with its store."""
+
+    def __init__(self, cloud: Cloud, path: str) -> None:
+        self.cloud = cloud
+        self.meter = Meter(lambda instance: PRICES.get(instance.instance_type), cloud.clock)
+        self.store = LedgerStore(path, "test")
+        self.store.open()
+        self.meter.restore(self.store.load())
+
+    def list(self) -> None:
+        self.meter.take(list(self.cloud.instances.values()), lambda instance_id: False)
+
+    def flush(self) -> None:
+        changed, self.meter.changed = list(self.meter.changed.values()), {}
+        self.store.write([replace(span) for span in changed], self.meter.clock())
+
+    def cost(self, by: str = "namespace", since: str = "365d") -> CostReport:
+        self.flush()
+        return answer(self.store, parse_question({"by": by, "since": since}, self.cloud.now))
+
+    def usd(self) -> float:
+        return self.cost()["total"]["usd"]
+
+
+def owner(namespace: str, pod: str, **labels: str) -> Owner:
+    return Owner(namespace, pod, f"uid-of-{pod}", labels)

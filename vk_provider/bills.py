@@ -1,0 +1,96 @@
+"""What runs, for whom and at what price: the room for the instances, the pods and the ledger, joined for questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry
+
+from vk_provider.cloud.base import TAG_NODE, TAG_POD_UID, Instance
+from vk_provider.instances.instance import OwnedInstance
+from vk_provider.instances.room import Instances
+from vk_provider.ledger.ledger import Ledger, LedgerRules
+from vk_provider.ledger.metrics import LedgerMetrics
+from vk_provider.ledger.question import CostQuestionError, CostReport, parse_question
+from vk_provider.ledger.span import HOUR_S, NANOS, Owner, owner_of_pod, owner_of_tags
+from vk_provider.pods.record import PodRecord
+from vk_provider.rfc3339 import format_time
+from vk_provider.settings import Settings
+
+DAY_S = 24 * HOUR_S
+SOURCES = ("ledger", "tags")
+
+
+def build_ledger(room: Instances, settings: Settings, registry: CollectorRegistry) -> Ledger:
+    """Not loaded."""
+    own = settings.ledger
+    rules = LedgerRules(own.file, settings.cloud.owner, own.keep_days * DAY_S, own.max_bytes, own.flush_s)
+    return Ledger(room.meter, rules, LedgerMetrics(registry))
+
+
+class Bills:
+    """kubelet.provider.BillSource. records: by pod UID."""
+
+    def __init__(self, room: Instances, ledger: Ledger, records: Mapping[str, PodRecord]) -> None:
+        self._room, self._ledger, self._records = room, ledger, records
+
+    def instances(self, node: str) -> list[dict[str, object]]:
+        """Those that cost something, or may: the Node's, with what this process and the newest listing know."""
+        found = [(each.described, each) for each in self._room.table.owned.values()]
+        known = {instance.instance_id for instance, _ in found}
+        listed: list[tuple[Instance, OwnedInstance | None]] = [
+            (each, None)
+            for each in self._room.table.listed.values()
+            if each.instance_id not in known and not each.state.is_terminating
+        ]
+        shown = [
+            self._describe(instance, owned)
+            for instance, owned in [*found, *listed]
+            if instance.tags.get(TAG_NODE, "") == node and not instance.state.is_terminated
+        ]
+        return sorted(shown, key=lambda each: (str(each["since"]), str(each["instance"])))
+
+    def _describe(self, instance: Instance, owned: OwnedInstance | None) -> dict[str, object]:
+        owner, witness = self._find_owner(instance, owned)
+        price = self._room.price_of(instance)
+        span = self._room.meter.find(instance.instance_id)
+        return {
+            "instance": instance.instance_id,
+            "type": instance.instance_type,
+            "zone": instance.zone,
+            "capacity": instance.capacity_type,
+            "state": str(instance.state),
+            "stage": str(owned.stage) if owned is not None else "",
+            "since": format_time(instance.launch_time),
+            "usdPerHour": round(span.rate_nanos / NANOS, 6) if span is not None and span.price_nanos else price,
+            "namespace": owner.namespace,
+            "pod": owner.pod,
+            "witness": witness,
+        }
+
+    def _find_owner(self, instance: Instance, owned: OwnedInstance | None) -> tuple[Owner, str]:
+        """Whose it is, and who says so: the agent, the pod's status, the tags, or this process alone, by the launch."""
+        by_tags = owner_of_tags(instance)
+        uid = owned.pod_uid if owned is not None else ""
+        record = self._records.get(uid)
+        if owned is None or record is None:
+            return by_tags, "tags" if by_tags.pod_uid else ""
+        owner = owner_of_pod(record.pod)
+        if owned.said_uid == uid or record.report.from_agent:
+            return owner, "agent"
+        if instance.primary_ip and (record.pod.get("status") or {}).get("hostIP") == instance.primary_ip:
+            return owner, "status"
+        return owner, "tags" if instance.tags.get(TAG_POD_UID) == uid else "launch"
+
+    async def cost(self, node: str, given: Mapping[str, str]) -> CostReport:
+        question = parse_question(given, self._ledger.meter.clock(), node)
+        source = given.get("source") or "ledger"
+        if source not in SOURCES:
+            raise CostQuestionError(f"the source {source!r} is none of {', '.join(SOURCES)}")
+        if source == "ledger":
+            return await self._ledger.cost(question)
+        await self._room.table.refresh()
+        return await self._ledger.cost_from_tags(self._listed(), self._room.price_of, question)
+
+    def _listed(self) -> Iterator[Instance]:
+        return iter(list(self._room.table.listed.values()))

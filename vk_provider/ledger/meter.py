@@ -1,0 +1,294 @@
+"""Counts in memory what runs, for whom and at what price. Without I/O; `clock` is Unix seconds.
+
+An instance costs from its launch time on, until it is seen in another state than `pending` or `running`, until its
+termination was accepted, or, when the cloud stops to list it, until it was seen last. What is known later corrects the
+end: a listing that says when an instance has ended, or that one runs on long after its termination.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from vk_provider.cloud.base import TAG_NODE, Instance, InstanceState
+from vk_provider.ledger.span import (
+    HOUR_S,
+    NANOS,
+    Owner,
+    Span,
+    SpanState,
+    is_costing,
+    owner_of_tags,
+    to_nanos,
+)
+
+ABSENT_S = 600.0
+"""An instance that no listing shows for so long, and that nobody looks after, has ended when it was seen last."""
+REMEMBERED_S = HOUR_S
+"""For so long after its end nothing old that a listing shows begins an instance anew."""
+MAX_REMEMBERED = 50_000
+
+PriceOf = Callable[[Instance], float | None]
+"""USD an hour; None when it is not known."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """What runs now. nanos: nano-USD an hour of all; instances: how many."""
+
+    nanos: int = 0
+    instances: int = 0
+
+
+@dataclass(slots=True)
+class Counted:
+    """What was counted since the start of the process."""
+
+    usd: float = 0.0
+    seconds: float = 0.0
+
+
+class Meter:
+    """`on_less` is called when less runs than before. changed: what the store does not have yet, by (ID, since)."""
+
+    def __init__(self, price_of: PriceOf, clock: Callable[[], float] = time.time) -> None:
+        self._price_of = price_of
+        self.clock = clock
+        self._running: dict[str, Span] = {}
+        self._over: dict[str, Span] = {}
+        """The newest span of those that do not run."""
+        self._usage: dict[str, Usage] = {}
+        self._all = Usage()
+        self._counted: dict[tuple[str, str], Counted] = {}
+        self._restored_at = 0.0
+        self.changed: dict[tuple[str, float], Span] = {}
+        self.on_less: Callable[[], None] = lambda: None
+
+    def restore(self, spans: Iterable[Span]) -> None:
+        """What an earlier process has left: whether it runs on, a listing says."""
+        self._restored_at = self.clock()
+        for span in spans:
+            span.counted_from = span.seen_at = span.until
+            if span.state is SpanState.RUNNING:
+                span.state = SpanState.UNSURE
+                self._note(span)
+            known = self._over.get(span.instance_id)
+            if span.instance_id not in self._running and (known is None or known.since <= span.since):
+                self._over[span.instance_id] = span
+
+    # --- what is seen ------------------------------------------------------------------------------------------------
+
+    def see(self, instance: Instance) -> None:
+        """As a launch answer or a listing describes it."""
+        now = self.clock()
+        span = self._running.get(instance.instance_id)
+        if span is None:
+            self._see_anew(instance, now)
+        elif is_costing(instance):
+            span.seen_at = now
+        else:
+            is_told = 0.0 < instance.ended_at <= now
+            state = SpanState.STOPPED if _may_run_again(instance) else SpanState.ENDED
+            self._end(span, instance.ended_at if is_told else span.seen_at, state, is_estimated=not is_told)
+
+    def take(self, instances: Iterable[Instance], ours: Callable[[str], bool]) -> None:
+        """A complete listing. ours: whether somebody else looks after an instance that is not listed."""
+        listed = set()
+        for instance in instances:
+            listed.add(instance.instance_id)
+            self.see(instance)
+        now = self.clock()
+        for instance_id, span in list(self._running.items()):
+            if instance_id not in listed and not ours(instance_id) and now - span.seen_at > ABSENT_S:
+                self._end(span, span.seen_at, SpanState.MISSING, is_estimated=True)
+        self._forget_old(now, listed)
+
+    def ended(self, instance_id: str, state: InstanceState = InstanceState.SHUTTING_DOWN) -> None:
+        """It ends now: the cloud has accepted its termination, or says that it is in this state from now on."""
+        span = self._running.get(instance_id)
+        if span is not None:
+            stopped = state in (InstanceState.STOPPING, InstanceState.STOPPED)
+            self._end(span, self.clock(), SpanState.STOPPED if stopped else SpanState.ENDED)
+
+    def runs_on(self, instance_id: str) -> None:
+        """It has not ended, although its termination was accepted."""
+        span = self._over.get(instance_id)
+        if span is not None and span.state is SpanState.ENDED:
+            self._resume(span, self.clock())
+
+    def missing(self, instance_id: str) -> None:
+        """It does not exist any more."""
+        span = self._running.get(instance_id)
+        if span is not None:
+            self._end(span, span.seen_at, SpanState.MISSING, is_estimated=True)
+
+    def assign(self, instance_id: str, owner: Owner) -> None:
+        """It is for this pod from now on. The time in which it booted for a pod of the namespace is that pod's, too."""
+        span = self._running.get(instance_id)
+        if span is None or span.owner == owner:
+            return
+        before, now = span.owner, self.clock()
+        waited = not before.pod_uid and before.namespace == owner.namespace
+        if waited or before.pod_uid == owner.pod_uid or now <= span.since:
+            self._use(span, -1)
+            span.owner = owner
+            self._use(span, 1)
+            self._note(span)
+            return
+        self._end(span, now, SpanState.PASSED_ON)
+        self._run(_copy(span, now, owner), now)
+
+    # --- what runs ---------------------------------------------------------------------------------------------------
+
+    def usage(self, namespace: str | None = None) -> Usage:
+        """Of a namespace; None for all."""
+        return self._all if namespace is None else self._usage.get(namespace, _NOTHING)
+
+    def running(self) -> Iterator[Span]:
+        return iter(list(self._running.values()))
+
+    def find(self, instance_id: str) -> Span | None:
+        """The newest span of an instance."""
+        return self._running.get(instance_id) or self._over.get(instance_id)
+
+    def rates(self) -> dict[tuple[str, str], float]:
+        """(namespace, capacity type) -> USD an hour."""
+        found: dict[tuple[str, str], int] = {}
+        for span in self._running.values():
+            found[span.counter_key] = found.get(span.counter_key, 0) + span.rate_nanos
+        return {key: nanos / NANOS for key, nanos in found.items()}
+
+    def counted(self) -> Mapping[tuple[str, str], Counted]:
+        """(namespace, capacity type) -> what was counted since the start of the process."""
+        found = {key: Counted(each.usd, each.seconds) for key, each in self._counted.items()}
+        now = self.clock()
+        for span in self._running.values():
+            _count(found, span, 1, now)
+        return found
+
+    # --- spans -------------------------------------------------------------------------------------------------------
+
+    def _see_anew(self, instance: Instance, now: float) -> None:
+        """It does not run, as far as is known."""
+        known = self._over.get(instance.instance_id)
+        if is_costing(instance):
+            if known is None:
+                began = instance.launch_time if 0.0 < instance.launch_time <= now else now
+                self._run(self._span(instance, began, SpanState.RUNNING), now)
+            elif known.state in (SpanState.UNSURE, SpanState.MISSING):
+                self._resume(known, now)
+            elif known.state is SpanState.STOPPED:
+                began = instance.launch_time if known.until < instance.launch_time <= now else now
+                self._run(_copy(known, began, known.owner), now)
+            return
+        is_told = 0.0 < instance.ended_at <= now
+        state = SpanState.STOPPED if _may_run_again(instance) else SpanState.ENDED
+        if known is None:
+            if is_told and 0.0 < instance.launch_time <= instance.ended_at:
+                span = self._span(instance, instance.launch_time, state)
+                span.until = span.counted_from = instance.ended_at
+                span.is_late = True
+                self._finish(span, now)
+        elif known.state in (SpanState.UNSURE, SpanState.MISSING):
+            self._discount(known, now)
+            known.until = max(known.since, instance.ended_at) if is_told else known.until
+            known.state, known.is_estimated = state, not is_told
+            self._finish(known, now)
+
+    def _span(self, instance: Instance, since: float, state: SpanState) -> Span:
+        return Span(
+            instance.instance_id,
+            since,
+            since,
+            state,
+            instance.tags.get(TAG_NODE, ""),
+            instance.instance_type,
+            instance.zone,
+            instance.capacity_type,
+            to_nanos(self._price_of(instance)),
+            owner_of_tags(instance),
+        )
+
+    def _run(self, span: Span, now: float) -> None:
+        span.state, span.is_estimated, span.seen_at = SpanState.RUNNING, False, now
+        self._running[span.instance_id] = span
+        self._over.pop(span.instance_id, None)
+        self._use(span, 1)
+        self._note(span)
+
+    def _resume(self, span: Span, now: float) -> None:
+        """It has run all the time."""
+        self._discount(span, now)
+        self._run(span, now)
+
+    def _end(self, span: Span, at: float, state: SpanState, *, is_estimated: bool = False) -> None:
+        now = self.clock()
+        del self._running[span.instance_id]
+        self._use(span, -1)
+        span.until = max(span.since, min(at, now))
+        span.state, span.is_estimated = state, is_estimated
+        self._finish(span, now)
+        self.on_less()
+
+    def _finish(self, span: Span, now: float) -> None:
+        _count(self._counted, span, 1, now)
+        span.seen_at = now
+        self._over[span.instance_id] = span
+        self._note(span)
+
+    def _discount(self, span: Span, now: float) -> None:
+        """Its end was another one."""
+        _count(self._counted, span, -1, now)
+
+    def _use(self, span: Span, sign: int) -> None:
+        usage = self._usage.setdefault(span.owner.namespace, Usage())
+        for each in (usage, self._all):
+            each.nanos += sign * span.rate_nanos
+            each.instances += sign
+        if not usage.instances:
+            del self._usage[span.owner.namespace]
+
+    def _note(self, span: Span) -> None:
+        self.changed[span.key] = span
+
+    def _forget_old(self, now: float, listed: Collection[str]) -> None:
+        """What the cloud lists is remembered: it would begin anew."""
+        excess = len(self._over) - MAX_REMEMBERED
+        for instance_id, span in list(self._over.items()):  # the oldest ends first
+            if span.state is SpanState.UNSURE:
+                if now - self._restored_at > ABSENT_S:
+                    span.state, span.is_estimated = SpanState.MISSING, True
+                    self._note(span)
+            elif instance_id not in listed and (excess > 0 or now - span.seen_at > REMEMBERED_S):
+                del self._over[instance_id]
+                excess -= 1
+
+
+_NOTHING = Usage()
+
+
+def _may_run_again(instance: Instance) -> bool:
+    return instance.state in (InstanceState.STOPPING, InstanceState.STOPPED)
+
+
+def _copy(span: Span, since: float, owner: Owner) -> Span:
+    return Span(
+        span.instance_id,
+        since,
+        since,
+        SpanState.RUNNING,
+        span.node,
+        span.instance_type,
+        span.zone,
+        span.capacity_type,
+        span.price_nanos,
+        owner,
+    )
+
+
+def _count(counted: dict[tuple[str, str], Counted], span: Span, sign: int, now: float) -> None:
+    found = counted.setdefault(span.counter_key, Counted())
+    seconds = sign * span.counted_s(now)
+    found.seconds += seconds
+    found.usd += seconds / HOUR_S * span.rate_nanos / NANOS

@@ -1,0 +1,113 @@
+"""A time in which one instance ran for one owner at one price. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from vk_provider.cloud.base import (
+    TAG_LABEL_PREFIX,
+    TAG_POD_NAME,
+    TAG_POD_NAMESPACE,
+    TAG_POD_UID,
+    Instance,
+    InstanceState,
+)
+from vk_provider.jsontypes import Json
+
+NANOS = 1_000_000_000
+"""Prices are whole nano-USD an hour, so that sums of what runs have no rounding left when it has ended."""
+HOUR_S = 3600.0
+MAX_LABELS = 64
+_COSTING = (InstanceState.PENDING, InstanceState.RUNNING)
+
+
+class SpanState(StrEnum):
+    """RUNNING: it goes on. UNSURE: it ran when an earlier process looked last, and was not seen since. STOPPED: it may
+    run again. ENDED: a termination was accepted, or the cloud says so. MISSING: the cloud does not list it any more.
+    PASSED_ON: it runs for another owner by now."""
+
+    RUNNING = "running"
+    UNSURE = "unsure"
+    STOPPED = "stopped"
+    ENDED = "ended"
+    MISSING = "missing"
+    PASSED_ON = "passed-on"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whom an instance runs for. namespace: "" for a spare one that is nobody's yet; pod, pod_uid: "" while it has no
+    pod; labels: the pod's, without a pod those that its launch has in common."""
+
+    namespace: str = ""
+    pod: str = ""
+    pod_uid: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Span:
+    """since, until: Unix seconds; `until` is only true of a span that does not run
+    price_nanos:  nano-USD an hour; None when no price is known
+    is_estimated: its end is not known: it is the last moment of which it is known that the instance ran
+    seen_at:      when something has shown last that the instance runs
+    counted_from: what was before was counted by an earlier process
+    is_late:      known only since its end: what the store has of it is better
+    """
+
+    instance_id: str
+    since: float
+    until: float
+    state: SpanState
+    node: str
+    instance_type: str
+    zone: str
+    capacity_type: str
+    price_nanos: int | None
+    owner: Owner
+    is_estimated: bool = False
+    seen_at: float = 0.0
+    counted_from: float = 0.0
+    is_late: bool = False
+
+    @property
+    def key(self) -> tuple[str, float]:
+        return self.instance_id, self.since
+
+    @property
+    def rate_nanos(self) -> int:
+        return self.price_nanos or 0
+
+    @property
+    def counter_key(self) -> tuple[str, str]:
+        """(namespace, capacity type)."""
+        return self.owner.namespace, self.capacity_type
+
+    def counted_s(self, now: float) -> float:
+        """Seconds since counted_from."""
+        until = now if self.state is SpanState.RUNNING else self.until
+        return max(0.0, until - max(self.since, self.counted_from))
+
+
+def is_costing(instance: Instance) -> bool:
+    return instance.state in _COSTING
+
+
+def to_nanos(price_per_hour: float | None) -> int | None:
+    return None if price_per_hour is None else round(price_per_hour * NANOS)
+
+
+def owner_of_tags(instance: Instance) -> Owner:
+    tags = instance.tags
+    labels = {
+        key.removeprefix(TAG_LABEL_PREFIX): value for key, value in tags.items() if key.startswith(TAG_LABEL_PREFIX)
+    }
+    return Owner(tags.get(TAG_POD_NAMESPACE, ""), tags.get(TAG_POD_NAME, ""), tags.get(TAG_POD_UID, ""), labels)
+
+
+def owner_of_pod(pod: Json) -> Owner:
+    metadata = pod["metadata"]
+    labels = dict(sorted((metadata.get("labels") or {}).items())[:MAX_LABELS])
+    return Owner(metadata["namespace"], metadata["name"], metadata["uid"], labels)
