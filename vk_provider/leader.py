@@ -41,7 +41,7 @@ from vk_provider.pods.source import ControllerPods
 from vk_provider.pods.witness import ApiWitness
 from vk_provider.preparing.build import Preparing
 from vk_provider.registry.client import RegistryClient
-from vk_provider.settings import PodSettings
+from vk_provider.settings import PodSettings, find_backend
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,13 @@ class Leader:
         base, inventory = self._base, self._inventory
         return build_room(
             base.settings,
-            Doors(base.cloud, inventory.offerings, inventory.runtime, base.connector),
+            Doors(
+                base.cloud,
+                inventory.offerings,
+                inventory.runtime,
+                base.connector,
+                find_backend(base.settings.cloud)[0].ability,
+            ),
             lambda token: build_boot_data(base.settings, base.identity, token),
             metrics,
         )
@@ -182,6 +188,7 @@ class Leader:
         await self.archive.keep_only(self.controller.records)
         supervisor.start("event loop watch", base.metrics.watch_loop())
         supervisor.start("notices of the cloud", self.room.run())
+        supervisor.start("offerings of the cloud", self.room.run_offerings())
         supervisor.start("orphan sweep", self._sweep.run())
         self._preparing.start(supervisor)
         ttl_s = base.settings.identity.boot_secret_ttl_s

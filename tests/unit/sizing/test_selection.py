@@ -68,7 +68,8 @@ def test_the_cheapest_on_demand_offering_that_fits_is_chosen_and_explained() -> 
     assert (result.offering.instance_type, result.offering.zone) == ("small", "a")
     assert result.message == (
         "Selected small (1 CPU, 2Gi) on-demand in a at $0.0200 per hour: the cheapest of 5 offerings "
-        "with room for 500m CPU and 1Gi (and 160Mi for the instance itself)"
+        "with room for 500m CPU and 1Gi (and 160Mi for the instance itself); "
+        "the next, small on-demand in b, costs $0.0210"
     )
     assert [o.instance_type for o in result.alternatives] == ["small", "arm", "medium", "big"]
 
@@ -184,6 +185,8 @@ NOTHING: frozenset[Any] = frozenset()
 def test_the_pods_of_a_node_are_launched_in_its_zone_on_its_architecture() -> None:
     assert choose(pod({"cpu": "1"}), NOTHING, build_preferences("b", "amd64", OFFERINGS)).zone == "b"
     assert choose(pod({"cpu": "1"}), NOTHING, build_preferences("", "arm64", OFFERINGS)).architecture == "arm64"
+    asks = pod({"cpu": "1"}, annotations={"vk-provider/architecture": "arm64"})
+    assert choose(asks, NOTHING, build_preferences("", "amd64", OFFERINGS)).architecture == "arm64"
     refused = refusal(pod(annotations={"vk-provider/zone": "a"}), NOTHING, build_preferences("b", "amd64", OFFERINGS))
     assert refused.removed_by == "zone"
     assert "topology.kubernetes.io/zone In a and this node allows b; there is a, b" in refused.message
