@@ -1,4 +1,4 @@
-"""The command line: `vk-provider run | net | agent | local-cloud | version`. Only composition starts here.
+"""The command line: `vk-provider run | net | prices | agent | local-cloud | version`. Only composition starts here.
 
 Exit codes: 0 stopped as asked, 1 failed while running, 2 wrong usage, 3 cannot start as configured (do not restart).
 """
@@ -14,8 +14,8 @@ from vk_provider.errors import EXIT_BAD_START, BadStartError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; `net`, `agent` and `local-cloud` parse their own arguments: an instance lacks the provider's
-    packages."""
+    """Entry point; `net`, `prices`, `agent` and `local-cloud` parse their own arguments: an instance lacks the
+    provider's packages."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if arguments[:1] == ["agent"]:
@@ -28,6 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return local_cloud_main(arguments[1:])
         if arguments[:1] == ["net"]:
             return _net(arguments[1:])
+        if arguments[:1] == ["prices"]:
+            from vk_provider.pricescli import main as prices_main
+
+            return prices_main(arguments[1:])
         return _provider(arguments)
     except BadStartError as error:
         print(f"vk-provider: {error}", file=sys.stderr)
@@ -57,6 +61,7 @@ def _provider(arguments: list[str]) -> int:
     check = commands.add_parser("check-config", help="read the configuration and report errors in it")
     check.add_argument("--config", required=True, metavar="FILE", help="TOML configuration")
     commands.add_parser("net", help="why a pod can connect to something or cannot (see `vk-provider net --help`)")
+    commands.add_parser("prices", help="what the cloud offers and at what price (see `vk-provider prices --help`)")
     commands.add_parser("agent", help="the agent on an instance (see `vk-provider agent --help`)")
     commands.add_parser("local-cloud", help="the embedded cloud's network (see `vk-provider local-cloud --help`)")
     commands.add_parser("version", help="print the version")
