@@ -39,7 +39,9 @@ from vk_provider.pods.executor import Logs
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.source import ControllerPods
 from vk_provider.pods.witness import ApiWitness
+from vk_provider.preparing.architectures import ImageArchitectures
 from vk_provider.preparing.build import Preparing
+from vk_provider.preparing.facts import PodFactFinder
 from vk_provider.registry.client import RegistryClient
 from vk_provider.settings import PodSettings, find_backend
 
@@ -77,7 +79,11 @@ class Leader:
         self.networking = Networking(settings.cloud, client, self.references.services, base.registry, self.recorder)
         self.nodes = Nodes()
         self.archive = build_archive(settings.pods)
-        self._preparing = self._build_preparing()
+        registries = RegistryClient(registry_table(settings.registries))
+        self._preparing = self._build_preparing(registries)
+        self._facts = PodFactFinder(
+            self.references, ImageArchitectures(registries), lambda: self.room.offerings.architectures
+        )
         metrics = InstanceMetrics(base.registry)
         self.room = self._build_room(metrics)
         self.controller = self._build_controller()
@@ -109,18 +115,18 @@ class Leader:
         return build_controller(
             base.settings,
             Cluster(base.clients.requests, self.references, self.recorder, self.nodes.find_object),
-            PodDemands(self.room, self._preparing.images),
+            PodDemands(self.room, self._preparing.images, self._facts),
             Logs(self.archive, base.connector),
             Network(self.networking.sources, self.networking.set_host_ports),
             PodMetrics(base.registry),
         )
 
-    def _build_preparing(self) -> Preparing:
+    def _build_preparing(self, registries: RegistryClient) -> Preparing:
         base = self._base
         return Preparing(
             base.image_stores,
             base.settings.images,
-            RegistryClient(registry_table(base.settings.registries)),
+            registries,
             self.references,
             base.registry,
             lambda record, kind, reason, text: self.controller.executor.events.record(record, kind, reason, text),
@@ -161,6 +167,7 @@ class Leader:
         the Nodes' Leases among them: a stop that takes its time must not make them NotReady."""
         stops.add("tables of this machine", self.networking.close)
         stops.add("prepared images", self._preparing.close)
+        stops.add("architectures of images", self._facts.close)
         stops.add("root tasks", supervisor.cancel, 10.0)
         stops.add("events", lambda: self.recorder.flush(FLUSH_S))
         stops.add("pods", self.controller.close, 10.0)

@@ -34,6 +34,11 @@ class OfferingBook:
         self.selector = OfferingSelector(offerings)
         self.shortages = Shortages(offerings, clock)
 
+    @property
+    def architectures(self) -> frozenset[str]:
+        """Those of all offerings."""
+        return frozenset(offering.architecture for offering in self._by_type.values())
+
     def find(self, instance_type: str) -> Offering | None:
         """An offering of that type, with the memory that is known of it; None when it is not offered any more."""
         nominal = self._by_type.get(instance_type)

@@ -188,6 +188,20 @@ def find_requirements(
     return Requirements(tuple(always), any_of, gpu_memory, local_disk, root_disk, options)
 
 
+def names_architecture(pod: Json, given: Given = NOTHING_GIVEN) -> bool:
+    """Whether the pod or its RuntimeClass says on which architecture it runs, or says what cannot be understood."""
+    try:
+        return find_requirements(pod, (), given, OPTIONS).names(ARCHITECTURE)
+    except RequirementError:
+        return True
+
+
+def read_class_annotations(runtime_class: Json | None) -> tuple[tuple[str, str], ...]:
+    """Given.annotations of a RuntimeClass; of none where there is none."""
+    annotations = ((runtime_class or {}).get("metadata") or {}).get("annotations") or {}
+    return tuple(sorted((key, str(value)) for key, value in annotations.items() if is_heeded(key)))
+
+
 def is_heeded(annotation: str) -> bool:
     """Whether an annotation says anything about the instance."""
     option = annotation.removeprefix(ANNOTATION_PREFIX)
