@@ -1,5 +1,5 @@
-"""The command line: `vk-provider run | instances | cost | net | agent | local-cloud | version`. Only composition starts
-here.
+"""The command line: `vk-provider run | instances | cost | prices | net | agent | local-cloud | version`. Only
+composition starts here.
 
 Exit codes: 0 stopped as asked, 1 failed while running, 2 wrong usage, 3 cannot start as configured (do not restart).
 """
@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _net(arguments[1:])
         if arguments[:1] in (["instances"], ["cost"]):
             return _bill(arguments)
+        if arguments[:1] == ["prices"]:
+            return _prices(arguments[1:])
         return _provider(arguments)
     except BadStartError as error:
         print(f"vk-provider: {error}", file=sys.stderr)
@@ -55,6 +57,14 @@ def _bill(arguments: list[str]) -> int:
     return bill_main(arguments)
 
 
+def _prices(arguments: list[str]) -> int:
+    try:
+        from vk_provider.pricescli import main as prices_main
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    return prices_main(arguments)
+
+
 def _missing(error: ModuleNotFoundError) -> BadStartError:
     """Without the extra, as an instance has it: the agent runs, the provider cannot."""
     return BadStartError(f"the package {error.name} is missing; pip install 'vk-provider[provider]'")
@@ -70,6 +80,7 @@ def _provider(arguments: list[str]) -> int:
     commands.add_parser("instances", help="what runs, for which pod and at what price (see --help of it)")
     commands.add_parser("cost", help="what instances have cost, by namespace, label and more (see --help of it)")
     commands.add_parser("net", help="why a pod can connect to something or cannot (see `vk-provider net --help`)")
+    commands.add_parser("prices", help="what the cloud offers and at what price (see `vk-provider prices --help`)")
     commands.add_parser("agent", help="the agent on an instance (see `vk-provider agent --help`)")
     commands.add_parser("local-cloud", help="the embedded cloud's network (see `vk-provider local-cloud --help`)")
     commands.add_parser("version", help="print the version")

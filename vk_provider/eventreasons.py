@@ -37,6 +37,9 @@ names, let the pod be created again."""
 NO_FITTING_INSTANCE: Final = EventReason("NoFittingInstance")
 """Warning, provider (vk-provider): no offering can ever hold the pod; it fails. Do: smaller requests and limits, or
 wider node selectors, affinity and `vk-provider/` annotations."""
+INVALID_REQUIREMENT: Final = EventReason("InvalidRequirement")
+"""Warning, provider (vk-provider): an annotation of the pod or of its RuntimeClass cannot be understood, is not allowed
+on pods (pods.launch_options), or is for another cloud; the pod fails. Do: change what the message names."""
 INSTANCE_BOOT_FAILED: Final = EventReason("InstanceBootFailed")
 """Warning, provider (vk-provider): the agent of a new instance did not answer within cloud.boot_timeout_s, or the
 instance ended before; another one is launched unless the pod may have run. Do: look at the instance's console or

@@ -42,9 +42,11 @@ from vk_provider.pods.executor import Logs
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.source import ControllerPods
 from vk_provider.pods.witness import ApiWitness
+from vk_provider.preparing.architectures import ImageArchitectures
 from vk_provider.preparing.build import Preparing
+from vk_provider.preparing.facts import PodFactFinder
 from vk_provider.registry.client import RegistryClient
-from vk_provider.settings import PodSettings
+from vk_provider.settings import PodSettings, find_backend
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,11 @@ class Leader:
         self.networking = Networking(settings.cloud, client, self.references.services, base.registry, self.recorder)
         self.nodes = Nodes()
         self.archive = build_archive(settings.pods)
-        self._preparing = self._build_preparing()
+        registries = RegistryClient(registry_table(settings.registries))
+        self._preparing = self._build_preparing(registries)
+        self._facts = PodFactFinder(
+            self.references, ImageArchitectures(registries), lambda: self.room.offerings.architectures
+        )
         metrics = InstanceMetrics(base.registry)
         self.room = self._build_room(metrics)
         self.ledger = build_ledger(self.room, settings, base.registry)
@@ -100,7 +106,13 @@ class Leader:
         base, inventory = self._base, self._inventory
         return build_room(
             base.settings,
-            Doors(base.cloud, inventory.offerings, inventory.runtime, base.connector),
+            Doors(
+                base.cloud,
+                inventory.offerings,
+                inventory.runtime,
+                base.connector,
+                find_backend(base.settings.cloud)[0].ability,
+            ),
             lambda token: build_boot_data(base.settings, base.identity, token),
             metrics,
         )
@@ -110,18 +122,18 @@ class Leader:
         return build_controller(
             base.settings,
             Cluster(base.clients.requests, self.references, self.recorder, self.nodes.find_object),
-            PodDemands(self.room, self._preparing.images),
+            PodDemands(self.room, self._preparing.images, self._facts),
             Logs(self.archive, base.connector),
             Network(self.networking.sources, self.networking.set_host_ports),
             PodMetrics(base.registry),
         )
 
-    def _build_preparing(self) -> Preparing:
+    def _build_preparing(self, registries: RegistryClient) -> Preparing:
         base = self._base
         return Preparing(
             base.image_stores,
             base.settings.images,
-            RegistryClient(registry_table(base.settings.registries)),
+            registries,
             self.references,
             base.registry,
             lambda record, kind, reason, text: self.controller.executor.events.record(record, kind, reason, text),
@@ -172,6 +184,7 @@ class Leader:
         stops.add("ledger", self.ledger.close, 6.0)
         stops.add("tables of this machine", self.networking.close)
         stops.add("prepared images", self._preparing.close)
+        stops.add("architectures of images", self._facts.close)
         stops.add("root tasks", supervisor.cancel, 10.0)
         stops.add("events", lambda: self.recorder.flush(FLUSH_S))
         stops.add("pods", self.controller.close, 10.0)
@@ -200,6 +213,7 @@ class Leader:
         await self.archive.keep_only(self.controller.records)
         supervisor.start("event loop watch", base.metrics.watch_loop())
         supervisor.start("notices of the cloud", self.room.run())
+        supervisor.start("offerings of the cloud", self.room.run_offerings())
         supervisor.start("orphan sweep", self._sweep.run())
         supervisor.start("ledger", self.ledger.run())
         self._preparing.start(supervisor)

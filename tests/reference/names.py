@@ -17,6 +17,9 @@ from vk_provider.sizing import requirement
 _SPEC = NodeSpec("<name>", "", {}, zone="<zone>", region="<region>", architecture="<architecture>")
 _HEEDED = (
     (metadata_guard, "ALLOW_METADATA_ANNOTATION"),
+    (requirement, "GPU_MEMORY_ANNOTATION"),
+    (requirement, "LOCAL_DISK_ANNOTATION"),
+    (requirement, "ROOT_VOLUME_ANNOTATION"),
     (admission, "MIRROR_ANNOTATION"),
     (service, "PROXY_NAME_LABEL"),
     (endpoint, "SERVICE_NAME_LABEL"),
@@ -46,6 +49,8 @@ def build() -> str:
             table(("annotation of pods", "chooses by"), chosen),
             f"{choice['LABELS']} In nodeSelector and required node affinity:\n",
             "".join(f"* {code(label)}\n" for label in requirement.LABELS),
+            f"{choice['OPTIONS']}\n",
+            "".join(f"* {code(requirement.ANNOTATION_PREFIX + name)}\n" for name in requirement.OPTIONS),
             table(("heeded", "meaning"), heeded),
             *(f"{' '.join((build.__doc__ or '').split())}\n" for build in (build_group_tags, build_pod_tags)),
             table(("set", "where", "value"), set_here),

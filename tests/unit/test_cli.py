@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from vk_provider import pricescli
 from vk_provider.cli import main
+from vk_provider.cloud.base import MachineTraits, Offering
+from vk_provider.cloud.pricelist import PriceList, PriceRow
+from vk_provider.cloud.simulated.backend import BACKEND
 from vk_provider.errors import EXIT_BAD_START
 
 NODE = '[[nodes]]\nname = "nodeless"\n\n'
@@ -54,3 +60,52 @@ def test_an_installation_without_the_provider_extra_says_what_to_install(
     assert capsys.readouterr().err == (
         "vk-provider: the package cachetools is missing; pip install 'vk-provider[provider]'\n"
     )
+
+
+def prices(tmp_path: Path, *arguments: str) -> int:
+    path = tmp_path / "provider.toml"
+    path.write_text(NODE)
+    return main(["prices", "--config", str(path), *arguments])
+
+
+def test_prices_are_shown_as_a_table_of_what_was_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prices(tmp_path, "--type", "l1.*", "--zone", "*-a", "--capacity-type", "spot", "--limit", "2") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "Prices of the local cloud are invented: it costs what the machine costs"
+    assert said[2].split() == ["TYPE", "ZONE", "CAPACITY", "ARCH", "CPU", "MEMORY", "GPU", "USD/HOUR", "AGE", "SOURCE"]
+    assert [line.split()[0] for line in said[3:5]] == ["l1.nano", "l1.micro"]
+    assert all(line.index("spot") == said[2].index("CAPACITY") for line in said[3:5]), "aligned"
+    assert said[5] == "(4 more; --limit 0 shows all)"
+
+
+def test_prices_are_a_document_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prices(tmp_path, "-o", "json", "--limit", "0") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["offerings"]) == 48 and document["notes"]
+    assert {"instance_type", "price_per_hour", "source", "priced_at", "traits"} <= document["offerings"][0].keys()
+
+
+def test_a_price_says_its_age_its_surcharge_and_what_is_not_known() -> None:
+    burst = MachineTraits(baseline_cpu_milli=400, burst_price_per_cpu=0.05)
+    gpu = MachineTraits(gpu_name="A10G")
+    rows = [
+        PriceRow(Offering("t3.small", "a", "spot", "amd64", 2000, 2**31, 0.0208, 0, burst), "Pricing API", 1000.0),
+        PriceRow(Offering("g5.xlarge", "a", "spot", "amd64", 4000, 2**34, 1.006, 1, gpu), "estimate"),
+        PriceRow(Offering("m1.old", "*", "on-demand", "", 0, 0, 0.5), "bundled table", 4600.0),
+    ]
+    text = pricescli.render(PriceList(rows, ("A note",)), 1000.0 + 7300)
+    assert text.splitlines()[0] == "A note"
+    cells = [" ".join(line.split()) for line in text.splitlines()[3:]]
+    assert cells == [
+        "t3.small a spot amd64 2 2Gi 0.0208 2h Pricing API (+0.05 a CPU above 400m)",
+        "g5.xlarge a spot amd64 4 16Gi 1 A10G 1.0060 - estimate",
+        "m1.old * on-demand - - - 0.5000 61m bundled table",
+    ]
+
+
+def test_a_cloud_that_does_not_tell_its_prices_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pricescli, "find_backend", lambda settings: (replace(BACKEND, price_list=None), None))
+    assert prices(tmp_path) == EXIT_BAD_START
+    assert capsys.readouterr().err == "vk-provider: the simulated cloud does not tell its prices\n"

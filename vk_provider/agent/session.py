@@ -33,6 +33,7 @@ class SessionHandler:
     receive: called with each message but acknowledgements; must not block.
     pod_uid: UID of the pod this instance was given, "" before.
     tables:  revisions of the tables in force; None when nobody applies any.
+    memory_bytes: what the instance's operating system has; 0 where the instance is not the whole machine.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class SessionHandler:
         instance_id: str,
         started_at: str,
         tables: Callable[[], TableStates] | None = None,
+        memory_bytes: int = 0,
     ) -> None:
         self._outbox = outbox
         self._receive = receive
@@ -50,6 +52,7 @@ class SessionHandler:
         self._instance_id = instance_id
         self._started_at = started_at
         self._tables = tables
+        self._memory_bytes = memory_bytes
         self._current: _Session | None = None
         self.opened = 0
 
@@ -100,6 +103,8 @@ class SessionHandler:
         if self._tables is not None:
             hello["features"] = [*FEATURES, TABLES_FEATURE]
             hello["tables"] = self._tables()
+        if self._memory_bytes:
+            hello["memoryBytes"] = self._memory_bytes
         try:
             await websocket.send_bytes(orjson.dumps(hello))
             while True:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from vk_provider.cloud.base import Cloud
 from vk_provider.cloud.imagestores import ImageStores
+from vk_provider.cloud.pricelist import PriceList
 
 if TYPE_CHECKING:
     from vk_provider.agentclient.base import AgentConnector
@@ -29,6 +31,16 @@ class CloudContext:
 
 
 @dataclass(frozen=True, slots=True)
+class CloudAbility:
+    """launch_options: names that LaunchRequest.options may have
+    offerings_ttl_s: for how long an answer of Cloud.describe_offerings holds; infinite where it never changes
+    """
+
+    launch_options: frozenset[str] = frozenset()
+    offerings_ttl_s: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
 class CloudBackend(Generic[SettingsT, CloudT]):
     """One kind of cloud. Its module is imported to read the settings, so it imports the cloud itself in `create`.
 
@@ -44,6 +56,8 @@ class CloudBackend(Generic[SettingsT, CloudT]):
     gateway_name: where the provider's machine is the way out of the instances, so that it sees the replies to what it
               translates: the name of their network, which the tables there are named after. "" where it is not
     image_stores: the cloud's ability to have images ready; None: instances pull all of theirs
+    ability: what else it can
+    price_list: what it offers and at what price, without asking anybody; None: it cannot tell
     """
 
     name: str
@@ -54,3 +68,5 @@ class CloudBackend(Generic[SettingsT, CloudT]):
     has_machines: bool = True
     gateway_name: Callable[[SettingsT], str] = lambda settings: ""
     image_stores: Callable[[CloudT], ImageStores] | None = None
+    ability: CloudAbility = CloudAbility()
+    price_list: Callable[[SettingsT], PriceList] | None = None

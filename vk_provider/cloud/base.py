@@ -17,12 +17,12 @@ Outcomes of a call, by the class of the error (vk_provider.errors; cloud.codes s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from vk_provider.errors import CloudError
+from vk_provider.errors import CloudError, CloudRequestError
 
 TAG_OWNER = "vk-provider/owner"
 """Cluster and node set that an instance belongs to; listings filter by it."""
@@ -71,8 +71,44 @@ class InstanceState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class MachineTraits:
+    """What an instance type has beside CPU and memory; the same object for all its offerings. 0 and "" say that it has
+    none, or that the cloud does not tell.
+
+    os_memory_bytes:    what its operating system finds, less than a virtual machine's nominal memory; 0: all of it
+    gpu_name, gpu_memory_bytes: of each GPU
+    local_disk_bytes:   of the disks within the machine, all together; they are empty with each launch
+    baseline_cpu_milli: what a burstable type may use for ever; 0: all of its CPU
+    burst_price_per_cpu: USD an hour for each CPU in use above it
+    is_current:         whether the cloud recommends it; false for previous generations
+    is_metal:           no virtual machine: takes many minutes to boot
+    interfaces, addresses_per_interface: network interfaces, and private IPv4 addresses of each
+    volumes, volume_bytes_per_s: network disks that can be attached, and the most that they carry together
+    """
+
+    os_memory_bytes: int = 0
+    gpu_name: str = ""
+    gpu_memory_bytes: int = 0
+    local_disk_bytes: int = 0
+    baseline_cpu_milli: int = 0
+    burst_price_per_cpu: float = 0.0
+    is_current: bool = True
+    is_metal: bool = False
+    interfaces: int = 0
+    addresses_per_interface: int = 0
+    volumes: int = 0
+    volume_bytes_per_s: int = 0
+
+
+PLAIN = MachineTraits()
+
+
+@dataclass(frozen=True, slots=True)
 class Offering:
-    """One purchasable combination. Prices in USD per hour, memory in bytes, cpu in millicores."""
+    """One purchasable combination. Prices in USD per hour, memory in bytes, cpu in millicores.
+
+    subnets: where in the zone it can be launched, as the option `subnet` names them; empty where there is no choice
+    """
 
     instance_type: str
     zone: str
@@ -82,6 +118,21 @@ class Offering:
     memory_bytes: int
     price_per_hour: float
     gpus: int = 0
+    traits: MachineTraits = PLAIN
+    subnets: tuple[str, ...] = ()
+
+    @property
+    def usable_memory_bytes(self) -> int:
+        """What its operating system has."""
+        return self.traits.os_memory_bytes or self.memory_bytes
+
+    def compute_price(self, cpu_milli: int) -> float:
+        """USD an hour while so much CPU is in use all the time: a burstable type costs more above its baseline."""
+        traits = self.traits
+        if not traits.burst_price_per_cpu:
+            return self.price_per_hour
+        above = min(cpu_milli, self.cpu_milli) - traits.baseline_cpu_milli
+        return self.price_per_hour + max(0, above) / 1000 * traits.burst_price_per_cpu
 
 
 OfferingKey = tuple[str, str, str]
@@ -126,8 +177,8 @@ class LaunchRequest:
                   name the path, see Cloud.shares_host_paths
     image_store:  handle of the prepared store that the instances start from, "" for none (cloud.imagestores). With a
                   handle that is unknown by now they start without: their agents then pull
-    options:      what is asked of this cloud alone, by its own names; a cloud refuses those it does not know
-                  (CloudRequestError)
+    options:      what only some clouds know, by names that the backend lists (CloudAbility); a cloud refuses others
+                  (CloudRequestError, see check_options)
     """
 
     client_token: str
@@ -139,6 +190,12 @@ class LaunchRequest:
     shared_host_paths: tuple[str, ...] = ()
     image_store: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_options(request: LaunchRequest, known: Collection[str] = ()) -> None:
+    """Raise CloudRequestError for an option that the cloud does not know."""
+    if unknown := sorted(set(request.options) - set(known)):
+        raise CloudRequestError(f"UnknownParameter: this cloud has no option {unknown[0]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +339,7 @@ class Cloud(Protocol):
         ends at once for a cloud without notices, and may raise CloudError; it is then asked for again later."""
 
     async def describe_offerings(self) -> list[Offering]:
-        """The offerings in the backend's zones, cheapest first."""
+        """The offerings in the backend's zones, cheapest first. Asked for again after CloudAbility.offerings_ttl_s."""
 
     async def describe_runtime(self) -> InstanceRuntime:
         """The container runtime of new instances. It depends on the machine image only, so it is known before the first

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
 from functools import lru_cache
 
 import orjson
 
-from vk_provider.cloud.base import TAG_GROUP, LaunchRequest, Offering
+from vk_provider.cloud.base import TAG_GROUP, LaunchRequest, Offering, offering_key
 from vk_provider.errors import CloudRequestError
 
 
@@ -20,6 +19,7 @@ def digest_parameters(request: LaunchRequest) -> str:
         request.count,
         request.disk_bytes,
         list(request.shared_host_paths),
+        dict(request.options),
     ]
     if request.options:
         parameters.append(dict(request.options))
@@ -30,7 +30,8 @@ def digest_parameters(request: LaunchRequest) -> str:
 
 @lru_cache(maxsize=256)
 def _describe(offerings: tuple[Offering, ...]) -> bytes:
-    return orjson.dumps([asdict(offering) for offering in offerings], option=orjson.OPT_SORT_KEYS)
+    """Their names: a price that has changed meanwhile makes no other request of it."""
+    return orjson.dumps([offering_key(offering) for offering in offerings])
 
 
 def check_same_parameters(request: LaunchRequest, first: str) -> None:

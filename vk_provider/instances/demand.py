@@ -10,6 +10,7 @@ from vk_provider.aiokit.backoff import Backoff
 from vk_provider.eventreasons import EventReason
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.jsontypes import Json
+from vk_provider.sizing.requirement import NOTHING_GIVEN, Given
 from vk_provider.sizing.selection import Selection
 from vk_provider.wire.session import UpMessage
 
@@ -21,6 +22,7 @@ class Demand:
     priority:    of its PriorityClass; since: time.monotonic() of its bind; attempt: number of the launch for this pod
     inherited:   an earlier process may have launched for it, too
     image_store: handle of the prepared store that the pod may have, "" for none; `launches` writes it for another try
+    given:       what is known of the pod beside its object
     called_at:   time.monotonic() of the first call; this and the rest is written by `launches`
     """
 
@@ -34,6 +36,7 @@ class Demand:
     since: float = 0.0
     inherited: bool = False
     image_store: str = ""
+    given: Given = NOTHING_GIVEN
     called_at: float = 0.0
     group: Group | None = None
     backoff: Backoff = field(default_factory=lambda: Backoff(0.2, 30.0))

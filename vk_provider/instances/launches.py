@@ -143,13 +143,15 @@ class Launches:
     def group_of(self, demand: Demand) -> Group | None:
         """Its group; None when no instance can be had, now or ever, which is told."""
         preferences = self._rules.preferences_of(demand.node)
-        selection = self._selector.select(demand.pod, self._shortages.unavailable(), preferences)
+        selection = self._selector.select(demand.pod, self._shortages.unavailable(), preferences, demand.given)
         if isinstance(selection, Refusal):
             if selection.retryable:
                 self._wait_on([demand], CapacityError(selection.message))
             else:
                 self.leave(demand.uid)
-                self.pods.on_refused(demand.uid, eventreasons.NO_FITTING_INSTANCE, selection.message)
+                asked_wrongly = selection.reason == eventreasons.INVALID_REQUIREMENT
+                reason = eventreasons.INVALID_REQUIREMENT if asked_wrongly else eventreasons.NO_FITTING_INSTANCE
+                self.pods.on_refused(demand.uid, reason, selection.message)
             return None
         labels = demand.pod["metadata"].get("labels") or {}
         key = (demand.node, demand.namespace, tuple(labels.items()), demand.image_store, id(selection))

@@ -83,6 +83,7 @@ def freeze_request(
         selection.disk_bytes,
         group.shared_host_paths,
         group.image_store,
+        selection.options,
     )
     token = _token(draft, demands, number)
     launch_id, user_data = boot_data(token)

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vk_provider.agentclient.base import AgentConnector
-from vk_provider.cloud.base import (
-    TAG_NODE,
-    Cloud,
-    Instance,
-    InstanceRuntime,
-    Notice,
-    NoticeKind,
-    Offering,
-    offering_key,
-)
+from vk_provider.cloud.backend import CloudAbility
+from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, InstanceRuntime, Notice, NoticeKind, Offering
 from vk_provider.instances.demand import PodSide
 from vk_provider.instances.ends import Ends, OnStuck
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.launches import Launches, LaunchRules
 from vk_provider.instances.links import InstanceLinks
 from vk_provider.instances.metrics import InstanceMetrics
-from vk_provider.instances.shortages import Shortages
+from vk_provider.instances.offerings import OfferingBook
 from vk_provider.instances.supply import Supply
 from vk_provider.instances.table import InstanceTable
 from vk_provider.instances.tagging import Tagging
 from vk_provider.ledger.meter import Meter
 from vk_provider.sizing.need import compute_allocatable
-from vk_provider.sizing.selection import OfferingSelector
 from vk_provider.wire.session import UpMessage
 
 READERS_LIMIT_S = 5.0
@@ -41,12 +31,14 @@ MAX_MEMORY_BYTES = 64 << 40
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """The cloud with what it offers, and the way to the agents of its instances. runtime: of new instances."""
+    """The cloud with what it offers, and the way to the agents of its instances. runtime: of new instances; ability:
+    what the backend says of itself."""
 
     cloud: Cloud
     offerings: Sequence[Offering]
     runtime: InstanceRuntime
     connector: AgentConnector
+    ability: CloudAbility = CloudAbility()
 
 
 class Instances:
@@ -58,15 +50,15 @@ class Instances:
         self.metrics = metrics
         self._connector = doors.connector
         self._rules = rules
-        self._by_type = {offering.instance_type: offering for offering in doors.offerings}
-        self._by_key = {offering_key(offering): offering for offering in doors.offerings}
+        self._offerings_ttl_s = doors.ability.offerings_ttl_s
+        self.offerings = OfferingBook(doors.offerings)
         self.meter = Meter(self.price_of)
-        self.shortages = Shortages(doors.offerings, time.monotonic)
+        self.shortages = self.offerings.shortages
         self.table = InstanceTable(cloud, metrics, self.meter, self._on_notice)
         self.ends = Ends(cloud, metrics, self.meter)
         self.ends.on_let_go = self._let_go
         self.table.on_listing = lambda: self.ends.verify(self.table.listed)
-        self.launches = Launches(cloud, self.table, OfferingSelector(doors.offerings), self.shortages, rules, metrics)
+        self.launches = Launches(cloud, self.table, self.offerings.selector, self.shortages, rules, metrics)
         self.tagging = Tagging(cloud, lambda: self.launches.is_busy or bool(self.ends.pending))
         self.supply = Supply(self.table, self.launches, self.ends, self.tagging, self.meter)
         self.links = InstanceLinks(doors.connector, self.table.look, _Dispatcher(self), boot_timeout_s)
@@ -83,25 +75,28 @@ class Instances:
         """Root task: follows the cloud's notices."""
         await self.table.run()
 
+    async def run_offerings(self) -> None:
+        """Root task: follows what the cloud offers, and at what price."""
+        await self.offerings.run(self.cloud, self._offerings_ttl_s)
+
     # --- what an instance has ------------------------------------------------------------------------------------
 
     def allocatable_of(self, instance: Instance) -> dict[str, str]:
         """Allocatable resources of an instance, also of one that an earlier process launched."""
-        offering = self._by_type.get(instance.instance_type)
+        offering = self.offerings.find(instance.instance_type)
         preferences = self._rules.preferences_of(instance.tags.get(TAG_NODE, ""))
         return compute_allocatable(offering, preferences) if offering is not None else {}
 
     def capacity_of(self, instance: Instance) -> tuple[int, int]:
         """(millicores, bytes of memory) of an instance, which limit the counters that its agent may report."""
-        offering = self._by_type.get(instance.instance_type)
+        offering = self.offerings.find(instance.instance_type)
         return (
             (offering.cpu_milli, offering.memory_bytes) if offering is not None else (MAX_CPU_MILLI, MAX_MEMORY_BYTES)
         )
 
     def price_of(self, instance: Instance) -> float | None:
         """USD an hour; None when its offering is not in the catalog any more."""
-        offering = self._by_key.get((instance.instance_type, instance.zone, instance.capacity_type))
-        return offering.price_per_hour if offering is not None else None
+        return self.offerings.price_of(instance.instance_type, instance.zone, instance.capacity_type)
 
     # --- ends ----------------------------------------------------------------------------------------------------
 
@@ -155,6 +150,7 @@ class Instances:
     async def close(self) -> None:
         """Cancel everything. Instances keep running."""
         self.supply.close()
+        self.offerings.close()
         await self.launches.close()
         await self.links.close_all(self.table.owned.values())
         await self.tagging.close()
@@ -175,6 +171,8 @@ class _Dispatcher:
     def on_message(self, owned: OwnedInstance, message: UpMessage) -> None:
         if message["type"] == "hello":
             before = owned.pod_uid
+            if memory_bytes := message.get("memoryBytes"):
+                self._room.offerings.learn(owned.described.instance_type, memory_bytes)
             self._room.supply.greeted(owned, message["podUID"])
             if owned.pod_uid and not before:
                 self._room.pods.on_connected(owned)

@@ -42,6 +42,11 @@ class Shortages:
         self._unavailable: frozenset[OfferingKey] = frozenset()
         self._valid_until = 0.0
 
+    def replace_offerings(self, offerings: Sequence[Offering]) -> None:
+        """The cloud offers others; what is short stays so."""
+        self._offerings = offerings
+        self._valid_until = 0.0
+
     def mark(self, offering: Offering, error: CloudError) -> None:
         """Remember what a launch of this offering met, if it was a shortage."""
         if isinstance(error, CloudQuotaError):

@@ -188,6 +188,26 @@ class ReferenceStore:
             self._secrets.hold(holder, set())
         return found
 
+    def peek_runtime_class(self, pod: Json) -> tuple[bool, Json | None]:
+        """(whether the pod's RuntimeClass has been read, what it is: None where it names none, or one that is not
+        there)."""
+        name = pod["spec"].get("runtimeClassName")
+        if not name:
+            return True, None
+        key = ("", name)
+        return (True, self._runtime_classes.peek(key)) if self._runtime_classes.is_read(key) else (False, None)
+
+    async def read_runtime_class(self, pod: Json) -> Json | None:
+        """The pod's RuntimeClass, which it must name; None for one that is not there. The pod need not be subscribed.
+        Raises KubeApiError."""
+        key = ("", pod["spec"]["runtimeClassName"])
+        holder = f"runtime class of {pod['metadata']['uid']}"
+        self._runtime_classes.hold(holder, {key})
+        try:
+            return await self._runtime_classes.fetch(key)
+        finally:
+            self._runtime_classes.hold(holder, set())
+
     def _record(self, pod: Json) -> PodSubscription:
         metadata = pod["metadata"]
         return self._records.setdefault(metadata["uid"], PodSubscription(metadata["namespace"]))

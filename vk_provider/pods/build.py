@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vk_provider.instances.launches import LaunchRules
 from vk_provider.instances.metrics import InstanceMetrics
@@ -13,6 +13,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.kube.references import ReferenceStore
+from vk_provider.podmodel.quantity import ceil_int, milli
 from vk_provider.pods.admission import features_of, parse_daemonsets
 from vk_provider.pods.agents import AgentSide
 from vk_provider.pods.controller import PodController
@@ -52,7 +53,15 @@ class Network:
 def build_room(settings: Settings, doors: Doors, boot_data: BootData, metrics: InstanceMetrics) -> Instances:
     """Our instances, of which none is known before the controller's `adopt`."""
     preferences = {
-        node.name: build_preferences(node.zone, node.architecture, doors.offerings) for node in settings.nodes
+        node.name: replace(
+            build_preferences(node.zone, node.architecture, doors.offerings),
+            capacity_types=settings.pods.capacity_types,
+            default_cpu_milli=milli(settings.pods.default_cpu),
+            default_memory_bytes=ceil_int(settings.pods.default_memory),
+            launch_options=doors.ability.launch_options,
+            pod_options=frozenset(settings.pods.launch_options),
+        )
+        for node in settings.nodes
     }
     shared_host_paths = {node.name: node.shared_host_paths for node in settings.nodes}
     rules = LaunchRules(settings.cloud.owner, boot_data, preferences, shared_host_paths, settings.budget)

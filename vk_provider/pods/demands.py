@@ -7,28 +7,31 @@ import asyncio
 from vk_provider.aiokit.guard import contained
 from vk_provider.instances.demand import Demand
 from vk_provider.instances.room import Instances
+from vk_provider.pods.facts import NoFacts, PodFacts
 from vk_provider.pods.images import PodImages
 from vk_provider.pods.record import PodRecord
+from vk_provider.sizing.requirement import Given
 
 
 class PodDemands:
-    """room: where instances come from; images: says which store an instance may start from. A fault of `images` costs
-    a pod its store, not its instance."""
+    """room: where instances come from; images: says which store an instance may start from; facts: what is known of a
+    pod beside its object. A fault of `images` costs a pod its store, not its instance."""
 
-    def __init__(self, room: Instances, images: PodImages) -> None:
+    def __init__(self, room: Instances, images: PodImages, facts: PodFacts | None = None) -> None:
         self.room, self.images = room, images
+        self._facts = facts or NoFacts()
 
     def join(self, record: PodRecord) -> None:
-        """Wait for an instance. Where the pod has to prove first that it may have a store, that takes a while, in a
-        task: the pod's worker is free for its deletion."""
+        """Wait for an instance. Where the pod has to prove first that it may have a store, or something about it has to
+        be asked, that takes a while, in a task: the pod's worker is free for its deletion."""
         if record.assignment.is_wanted or not record.is_wanting():
             return
-        store = self._choose(record)
-        if store is None:
+        store, given = self._choose(record), self._facts.peek(record.pod)
+        if store is None or given is None:
             proof = asyncio.create_task(self._prove(record), name=f"proof of pod {record.uid}")
             record.assignment.prove(proof)
         else:
-            self._acquire(record, store)
+            self._acquire(record, store, given)
 
     def choose_again(self, record: PodRecord, before: str) -> str:
         """The store for another try; `before`, which the pod was allowed, where that would have to be proved."""
@@ -52,14 +55,17 @@ class PodDemands:
         return ""
 
     async def _prove(self, record: PodRecord) -> None:
-        store = ""
-        with contained(f"the image store of pod {record.key}"):
-            store = await self.images.prove(record.pod)
+        store, given = await asyncio.gather(self._prove_store(record), self._facts.find(record.pod))
         record.assignment.end_proof()
         if record.is_wanting():
-            self._acquire(record, store)
+            self._acquire(record, store, given)
 
-    def _acquire(self, record: PodRecord, image_store: str) -> None:
+    async def _prove_store(self, record: PodRecord) -> str:
+        with contained(f"the image store of pod {record.key}"):
+            return await self.images.prove(record.pod)
+        return ""
+
+    def _acquire(self, record: PodRecord, image_store: str, given: Given) -> None:
         demand = Demand(
             record.uid,
             record.namespace,
@@ -71,6 +77,7 @@ class PodDemands:
             record.bound_at,
             record.first.inherited,
             image_store,
+            given,
         )
         record.assignment.wait(demand)
         self.room.supply.acquire(demand)

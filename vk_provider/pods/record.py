@@ -62,7 +62,7 @@ class Admission:
 class Assignment:
     """The pod's instance: waited for, or assigned; at most one at a time.
 
-    proof:   asks whether the pod may have the prepared store that would fit; `demand` follows
+    proof:   asks whether the pod may have the prepared store that would fit, and other facts; `demand` follows
     demand:  the pod waits for an instance
     message: why this instance, for a condition
     attempt: number of the launch for this pod; a failed boot is followed by the next attempt

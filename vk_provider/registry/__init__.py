@@ -1,1 +1,2 @@
-"""The one door to image registries: what a name stands for, by the pod's own credentials. Nothing is pulled here."""
+"""The one door to image registries: what a name stands for and which architectures it has, by the pod's own
+credentials. Nothing is pulled here."""

@@ -1,5 +1,6 @@
-"""Asks a registry for the digest of a name: a HEAD of the manifest (distribution-spec v1.1, "Checking if content exists
-in the registry"), with the credentials of a pod. That the registry answers with it is the proof that they suffice.
+"""Asks a registry, with the credentials of a pod: for the digest of a name by a HEAD of the manifest (distribution-spec
+v1.1, "Checking if content exists in the registry"), where an answer is the proof that the credentials suffice; and for
+the architectures of an image by its manifest.
 
 Authentication as containerd does it (core/remotes/docker/authorizer.go): Basic, or a token that is asked for where the
 challenge says. No redirect is followed.
@@ -10,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import orjson
@@ -23,6 +24,9 @@ from vk_provider.imagesets.imageset import PinnedImage, split_reference
 from vk_provider.podmodel.images import RegistryCredential
 from vk_provider.registry.challenge import Challenge, find_challenge
 from vk_provider.registry.guard import GuardedResolver, is_allowed, is_literal
+from vk_provider.registry.manifest import MAX_MANIFEST_BYTES, read_config, read_manifest
+
+AnswerT = TypeVar("AnswerT")
 
 REQUEST_LIMIT_S = 5.0
 REQUESTS_AT_ONCE = 16
@@ -76,6 +80,23 @@ class RegistryClient:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise RegistryError(f"{host}: {error or 'no answer'}") from None
 
+    async def fetch_architectures(self, reference: str, credential: RegistryCredential | None) -> frozenset[str]:
+        """The architectures of a canonical reference's images for Linux, by their Kubernetes names, which are Go's;
+        empty when the registry does not tell. At some registries it counts as a pull. Raises RegistryError."""
+        repository, suffix = split_reference(reference)
+        host, _, path = repository.partition("/")
+        base = f"{self._server(host)}/v2/{path}"
+        try:
+            async with self._permits, asyncio.timeout(REQUEST_LIMIT_S):
+                url = URL(f"{base}/manifests/{suffix}", encoded=True)
+                found = read_manifest(await self._ask("GET", url, path, credential, _read_manifest))
+                if found.architectures or not _DIGEST.fullmatch(found.config_digest):
+                    return found.architectures
+                url = URL(f"{base}/blobs/{found.config_digest}", encoded=True)
+                return read_config(await self._ask("GET", url, path, credential, _read_manifest))
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise RegistryError(f"{host}: {error or 'no answer'}") from None
+
     def _server(self, host: str) -> str:
         options = self._registries.get(host)
         if options is None:
@@ -98,16 +119,29 @@ class RegistryClient:
             raise RegistryError(f"no registry may be at {url.host}")
 
     async def _head(self, url: URL, path: str, credential: RegistryCredential | None) -> str:
-        """The digest; the challenge is answered once."""
+        async def read(answer: aiohttp.ClientResponse) -> str:
+            return _read_digest(answer.headers.get("Docker-Content-Digest", ""), url.name)
+
+        return await self._ask("HEAD", url, path, credential, read)
+
+    async def _ask(
+        self,
+        method: str,
+        url: URL,
+        path: str,
+        credential: RegistryCredential | None,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[AnswerT]],
+    ) -> AnswerT:
+        """What `read` makes of the answer; the challenge is answered once."""
         authorization = ""
         if credential is not None and credential.registry_token:
             authorization = f"Bearer {credential.registry_token}"
         for _ in range(2):
             self._check_host(url)
             headers = {"Accept": _ACCEPT, **({"Authorization": authorization} if authorization else {})}
-            async with self._session().head(url, headers=headers, allow_redirects=False) as answer:
+            async with self._session().request(method, url, headers=headers, allow_redirects=False) as answer:
                 if answer.status == HTTPStatus.OK:
-                    return _read_digest(answer.headers.get("Docker-Content-Digest", ""), url.name)
+                    return await read(answer)
                 if answer.status == HTTPStatus.NOT_FOUND:
                     raise ImageNotFoundError(f"{url.host}: {path} has no {url.name}")
                 if answer.status == HTTPStatus.FORBIDDEN or (
@@ -173,13 +207,17 @@ def _encode_basic(credential: RegistryCredential) -> str:
     return "Basic " + base64.b64encode(f"{credential.username}:{credential.password}".encode()).decode()
 
 
-async def _read_bounded(answer: aiohttp.ClientResponse) -> bytes:
+async def _read_bounded(answer: aiohttp.ClientResponse, limit: int = MAX_TOKEN_BYTES) -> bytes:
     body = bytearray()
     async for chunk in answer.content.iter_any():
         body += chunk
-        if len(body) > MAX_TOKEN_BYTES:
-            raise RegistryError(f"an answer of more than {MAX_TOKEN_BYTES} bytes")
+        if len(body) > limit:
+            raise RegistryError(f"an answer of more than {limit} bytes")
     return bytes(body)
+
+
+async def _read_manifest(answer: aiohttp.ClientResponse) -> bytes:
+    return await _read_bounded(answer, MAX_MANIFEST_BYTES)
 
 
 def _read_digest(header: str, asked: str) -> str:

@@ -30,6 +30,10 @@ def check_settings(settings: Settings) -> None:
             parse_selector(settings.pods.daemonsets)
         except ValueError as error:
             raise SettingError(f'pods.daemonsets must be "refuse", "run" or a label selector: {error}') from None
+    if not settings.pods.capacity_types:
+        raise SettingError("pods.capacity_types is empty: pods would have no instance")
+    for name in ("default_cpu", "default_memory"):
+        _check_quantity(getattr(settings.pods, name), f"pods.{name}")
     for address in settings.cluster.dns:
         _check_address(address, "cluster.dns")
     _check_kubelet(settings.kubelet)
@@ -64,10 +68,14 @@ def _check_node(node: NodeSettings, where: str) -> None:
         if needed not in node.capacity:
             raise SettingError(f"{where}.capacity.{needed} is missing")
     for name, quantity in node.capacity.items():
-        try:
-            parse_quantity(quantity)
-        except QuantityError:
-            raise SettingError(f"{where}.capacity.{name} {quantity!r} is not a quantity") from None
+        _check_quantity(quantity, f"{where}.capacity.{name}")
+
+
+def _check_quantity(text: str, where: str) -> None:
+    try:
+        parse_quantity(text)
+    except QuantityError:
+        raise SettingError(f"{where} {text!r} is not a quantity") from None
 
 
 def _check_labels(node: NodeSettings, where: str) -> None:

@@ -42,6 +42,14 @@ class PodSettings:
     archive_total_bytes: of the whole directory: the pods archived first make room for newer ones. A pod's log is rarely
                          over 1 MiB, so this holds the last thousands of pods on an ordinary disk
     archive_timeout_s:   for one pod's logs, after which its instance is terminated without
+
+    launch_options: which options of a launch the annotations of pods may set (`vk-provider/<option>`): subnet, image,
+                    security-groups, instance-profile, root-volume-throughput, root-volume-iops. Whoever may create a
+                    pod chooses with them the network, the machine image and the permissions of its instance, so that
+                    none is allowed unless it is listed here. RuntimeClasses, which administrators make, may have all
+    capacity_types: of pods that do not ask for one themselves: on-demand, spot; with both the cheaper one
+    default_cpu:    a quantity: for how much the instances of pods are sized that request no CPU
+    default_memory: the same of memory
     """
 
     daemonsets: str = "refuse"
@@ -50,6 +58,20 @@ class PodSettings:
     archive_pod_bytes: PositiveInt = 50 * 2**20
     archive_total_bytes: PositiveInt = 5 * 2**30
     archive_timeout_s: PositiveFloat = 30.0
+    launch_options: tuple[
+        Literal[
+            "subnet",
+            "image",
+            "security-groups",
+            "instance-profile",
+            "root-volume-throughput",
+            "root-volume-iops",
+        ],
+        ...,
+    ] = ()
+    capacity_types: tuple[Literal["on-demand", "spot"], ...] = ("on-demand",)
+    default_cpu: str = "1"
+    default_memory: str = "256Mi"
 
 
 @dataclass(frozen=True, slots=True)

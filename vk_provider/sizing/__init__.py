@@ -1,4 +1,5 @@
 """Chooses the offering for a pod: effective requests, requirements, and a selection that explains itself.
 
-Pure: no I/O, no clock. `select_offering` is the entry point; it chooses from cloud.base.Offering.
+Pure: no I/O, no clock. `selection` is the entry point: `need` says how large, `requirement` what else is asked for,
+`filters` applies both to the `index` of cloud.base.Offering, and `memory` learns what instances really have.
 """

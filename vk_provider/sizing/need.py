@@ -21,6 +21,7 @@ _KNOWN = ("cpu", "memory", "ephemeral-storage", GPU)
 class Need:
     """What an offering must have, and the pod's own part of it.
 
+    steady_cpu_milli: what the pod may be expected to use all the time: its request
     unknown: a requested resource of machines that no offering has (huge pages), "" when there is none. Extended
              resources are the Node's: admission counts them, and no instance type is asked for them
     """
@@ -31,6 +32,7 @@ class Need:
     disk_bytes: int
     pod_cpu_milli: int
     pod_memory_bytes: int
+    steady_cpu_milli: int = 0
     unknown: str = ""
 
 
@@ -42,6 +44,7 @@ def compute_need(pod: Json, preferences: Preferences, *, limits: bool = False) -
     """
     requests = effective_resources(pod, "requests")
     zero = Fraction(0)
+    steady = math.ceil(requests.get("cpu", zero) * 1000) or preferences.default_cpu_milli
     if limits:
         most = effective_resources(pod, "limits")
         requests = {**requests, **{name: max(requests.get(name, zero), most.get(name, zero)) for name in _BURST}}
@@ -54,6 +57,7 @@ def compute_need(pod: Json, preferences: Preferences, *, limits: bool = False) -
         disk_bytes=preferences.base_disk_bytes + math.ceil(requests.get("ephemeral-storage", zero)),
         pod_cpu_milli=cpu,
         pod_memory_bytes=memory,
+        steady_cpu_milli=steady,
         unknown=next((name for name, amount in requests.items() if amount and not _is_known(name)), ""),
     )
 
@@ -64,7 +68,7 @@ def _is_known(name: str) -> bool:
 
 def compute_allocatable(offering: Offering, preferences: Preferences) -> dict[str, str]:
     """Allocatable resources of an instance, as quantities: the downward API's default for limits that are not set."""
-    memory = max(0, offering.memory_bytes - preferences.reserved_memory_bytes)
+    memory = max(0, offering.usable_memory_bytes - preferences.reserved_memory_bytes)
     return {
         "cpu": format_cpu(max(0, offering.cpu_milli - preferences.reserved_cpu_milli)),
         "memory": f"{memory // 1024}Ki",

@@ -15,7 +15,8 @@ MIB = 2**20
 class Preferences:
     """Defaults of one Node.
 
-    architectures, zones, instance_types: allowed values, empty = all; instance types may end in "*"
+    architectures, zones, instance_types: allowed values, empty = all; types with * and ? for any characters
+    default_architecture:    of pods that name none and whose images do not tell; "" = any
     capacity_types:          used when a pod does not ask for another (karpenter.sh/capacity-type)
     default_cpu_milli, default_memory_bytes: for pods that request none of it. A whole CPU, because probes, exec and
                              start of most programs are slow on less; memory is enough for common servers
@@ -24,11 +25,13 @@ class Preferences:
     base_disk_bytes:         root disk before the pod's ephemeral-storage request
     node_labels:             labels of requirement.LABELS whose value is the Node's own and names no offering: a pod's
                              requirements on them are about the Node, and the scheduler has checked them
+    launch_options, pod_options: those of requirement.OPTIONS that the cloud knows, and those that pods may set
     """
 
     architectures: tuple[str, ...] = ()
     zones: tuple[str, ...] = ()
     instance_types: tuple[str, ...] = ()
+    default_architecture: str = ""
     capacity_types: tuple[str, ...] = ("on-demand",)
     default_cpu_milli: int = 1000
     default_memory_bytes: int = 256 * MIB
@@ -37,15 +40,17 @@ class Preferences:
     size_to_limits: bool = True
     base_disk_bytes: int = 20 * 2**30
     node_labels: tuple[str, ...] = ()
+    launch_options: frozenset[str] = frozenset()
+    pod_options: frozenset[str] = frozenset()
 
 
 def build_preferences(zone: str, architecture: str, offerings: Iterable[Offering]) -> Preferences:
-    """Preferences of a Node in `zone` ("" = none): its pods run in the zone and on the architecture of its labels. A
-    zone that the cloud does not have is a label for the scheduler only."""
+    """Preferences of a Node in `zone` ("" = none): its pods run in the zone, and on the architecture of its labels
+    unless they ask for another. A zone that the cloud does not have is a label for the scheduler only."""
     zones = {offering.zone for offering in offerings}
     known = zone in zones
     return Preferences(
-        architectures=(architecture,),
+        default_architecture=architecture,
         zones=(zone,) if known else (),
         node_labels=() if known or not zone else (ZONE,),
     )

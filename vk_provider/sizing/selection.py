@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from vk_provider.cloud.base import Offering, OfferingKey
+from vk_provider.cloud.base import Offering, OfferingKey, offering_key
+from vk_provider.eventreasons import INVALID_REQUIREMENT
 from vk_provider.jsontypes import Json
-from vk_provider.sizing.need import GPU, Need, compute_need, format_cpu, format_memory
+from vk_provider.sizing.filters import AVAILABILITY, build_filters
+from vk_provider.sizing.index import Bits, OfferingIndex, rank_key
+from vk_provider.sizing.need import Need, compute_need, format_cpu, format_memory
 from vk_provider.sizing.preferences import Preferences
-from vk_provider.sizing.requirement import CAPACITY_TYPE, LABELS, Requirements, find_requirements, offering_label
+from vk_provider.sizing.requirement import (
+    NOTHING_GIVEN,
+    Given,
+    RequirementError,
+    Requirements,
+    find_requirements,
+)
 
-_NAMES = dict(zip(LABELS, ("architecture", "instance type", "zone", "capacity type"), strict=True))
 MAX_ALTERNATIVES = 10
+SPOT = "spot"
+SPOT_TYPES = 5
+"""Instance types that a request for spot capacity names where as many fit: EC2's advice."""
+MAX_SPOT_ALTERNATIVES = 50
 _BURST_FILTERS = ("cpu", "memory")
 """Where limits larger than any instance fall back to requests."""
 
@@ -25,6 +36,8 @@ class Selection:
 
     message: the reason of the choice, for an event and a pod condition
     asked:   digest of what was asked for, the same whatever is available at the moment
+    options: of the launch
+    steady_cpu_milli: what prices are computed for
     """
 
     offering: Offering
@@ -32,6 +45,8 @@ class Selection:
     disk_bytes: int
     message: str
     asked: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    steady_cpu_milli: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,45 +62,51 @@ class Refusal:
     retryable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Filter:
-    """explain: (offerings before the filter) -> why none of them passed."""
-
-    name: str
-    keeps: Callable[[Offering], bool]
-    explain: Callable[[Sequence[Offering]], str]
-
-
 class OfferingSelector:
-    """Selects from a fixed list of offerings; equal selections (pods of one Deployment) are cached."""
+    """Selects from a list of offerings; equal selections (pods of one Deployment) are cached."""
 
-    _MEMORY = 256
+    _MEMORY = 2048
 
     def __init__(self, offerings: Iterable[Offering]) -> None:
-        self._offerings = sorted(offerings, key=lambda o: (o.price_per_hour, o.cpu_milli, o.memory_bytes))
+        self._index = OfferingIndex(offerings)
         self._answers: dict[object, Selection | Refusal] = {}
+
+    def replace_offerings(self, offerings: Iterable[Offering]) -> None:
+        """The cloud offers others, or at other prices."""
+        self._index = OfferingIndex(offerings)
+        self._answers.clear()
 
     def select(
         self,
         pod: Json,
         unavailable: frozenset[OfferingKey],
         preferences: Preferences = Preferences(),  # noqa: B008
+        given: Given = NOTHING_GIVEN,
     ) -> Selection | Refusal:
         """Return the cheapest offering that fits, or why there is none."""
+        try:
+            requirements = find_requirements(pod, preferences.node_labels, given, preferences.pod_options)
+        except RequirementError as error:
+            return Refusal(INVALID_REQUIREMENT, str(error), "annotations")
+        question = requirements, unavailable, preferences, given.architectures
         if preferences.size_to_limits:
-            answer = self._answer(pod, compute_need(pod, preferences, limits=True), unavailable, preferences)
+            answer = self._answer(compute_need(pod, preferences, limits=True), *question)
             if isinstance(answer, Selection) or answer.removed_by not in _BURST_FILTERS:
                 return answer
-        return self._answer(pod, compute_need(pod, preferences), unavailable, preferences)
+        return self._answer(compute_need(pod, preferences), *question)
 
     def _answer(
-        self, pod: Json, need: Need, unavailable: frozenset[OfferingKey], preferences: Preferences
+        self,
+        need: Need,
+        requirements: Requirements,
+        unavailable: frozenset[OfferingKey],
+        preferences: Preferences,
+        architectures: tuple[str, ...],
     ) -> Selection | Refusal:
-        requirements = find_requirements(pod, preferences.node_labels)
-        key = (need, requirements, unavailable, preferences)
+        key = (need, requirements, unavailable, preferences, architectures)
         answer = self._answers.get(key)
         if answer is None:
-            answer = _select(self._offerings, need, requirements, unavailable, preferences)
+            answer = _select(self._index, need, requirements, unavailable, (preferences, architectures))
             if len(self._answers) >= self._MEMORY:
                 self._answers.clear()
             self._answers[key] = answer
@@ -97,133 +118,103 @@ def select_offering(
     offerings: Iterable[Offering],
     unavailable: frozenset[OfferingKey] = frozenset(),
     preferences: Preferences = Preferences(),  # noqa: B008
+    given: Given = NOTHING_GIVEN,
 ) -> Selection | Refusal:
     """As OfferingSelector.select, for one pod."""
-    return OfferingSelector(offerings).select(pod, unavailable, preferences)
+    return OfferingSelector(offerings).select(pod, unavailable, preferences, given)
 
 
 def _select(
-    offerings: Sequence[Offering],
+    index: OfferingIndex,
     need: Need,
     requirements: Requirements,
     unavailable: frozenset[OfferingKey],
-    preferences: Preferences,
+    allowed: tuple[Preferences, tuple[str, ...]],
 ) -> Selection | Refusal:
+    preferences, architectures = allowed
     if need.unknown:
         return Refusal("NoFittingInstance", f"No instance type has the resource {need.unknown}", "resources")
-    left = list(offerings)
-    for each in _build_filters(need, requirements, unavailable, preferences):
-        passed = [offering for offering in left if each.keeps(offering)]
+    for name, _ in requirements.options:
+        if name not in preferences.launch_options:
+            return Refusal(INVALID_REQUIREMENT, f"This cloud has no launch option {name}", "options")
+    left, size = index.everything, len(index.offerings)
+    for each in build_filters(index, need, requirements, unavailable, preferences, architectures):
+        passed = left & each.keeps()
         if not passed:
-            retryable = each.name == "availability"
+            retryable = each.name == AVAILABILITY
             reason = "InsufficientInstanceCapacity" if retryable else "NoFittingInstance"
-            considered = f"{len(left)} of {len(offerings)} offerings were left before the filter on {each.name}"
+            considered = f"{left.bit_count()} of {size} offerings were left before the filter on {each.name}"
             return Refusal(reason, f"No instance fits: {each.explain(left)} ({considered})", each.name, retryable)
         left = passed
-    chosen = left[0]
-    asked = hashlib.sha256(repr((need, requirements, preferences)).encode()).hexdigest()
-    others = tuple(left[1 : 1 + MAX_ALTERNATIVES])
-    return Selection(chosen, others, need.disk_bytes, _explain(chosen, left, need), asked)
+    ranked = _rank(index, left, need.steady_cpu_milli)
+    asked = hashlib.sha256(repr((need, requirements, preferences, architectures)).encode()).hexdigest()
+    return Selection(
+        ranked[0],
+        tuple(ranked[1:]),
+        max(need.disk_bytes, requirements.root_disk_bytes),
+        _explain(ranked, left.bit_count(), need),
+        asked,
+        dict(requirements.options),
+        need.steady_cpu_milli,
+    )
+
+
+def _rank(index: OfferingIndex, left: Bits, cpu_milli: int) -> list[Offering]:
+    """The best, and alternatives. What a burstable one costs is only known with the pod's CPU."""
+    bursting = left & index.bursting
+    best = index.first(left & ~index.bursting, 1 + MAX_SPOT_ALTERNATIVES)
+    if bursting:
+        best += index.iterate(bursting)
+        best.sort(key=lambda offering: rank_key(offering, offering.compute_price(cpu_milli)))
+    count = 1 + MAX_ALTERNATIVES
+    if best[0].capacity_type == SPOT:
+        types = {offering.instance_type for offering in best[:count]}
+        while len(types) < SPOT_TYPES and count < min(len(best), 1 + MAX_SPOT_ALTERNATIVES):
+            types.add(best[count].instance_type)
+            count += 1
+    return best[:count]
 
 
 def explain_choice(selection: Selection, key: OfferingKey) -> str:
     """The reason, where the cloud has taken one of the alternatives, or an earlier choice, instead."""
-    chosen = selection.offering
-    if key == (chosen.instance_type, chosen.zone, chosen.capacity_type):
+    if key == offering_key(selection.offering):
         return selection.message
     for other in selection.alternatives:
-        if key == (other.instance_type, other.zone, other.capacity_type):
-            return (
-                f"Selected {other.instance_type} ({format_cpu(other.cpu_milli)} CPU, "
-                f"{format_memory(other.memory_bytes)}) {other.capacity_type} in {other.zone} at "
-                f"${other.price_per_hour:.4f} per hour: the cloud had no capacity for cheaper ones"
-            )
+        if key == offering_key(other):
+            price = _format_price(other, selection.steady_cpu_milli)
+            return f"Selected {_describe(other)} at {price}: the cloud had no capacity for cheaper ones"
     return f"Selected {key[0]} {key[2]} in {key[1]}, which was launched for an equal pod"
 
 
-def _build_filters(
-    need: Need, requirements: Requirements, unavailable: frozenset[OfferingKey], preferences: Preferences
-) -> list[_Filter]:
-    filters = [_label_filter(label, requirements, preferences) for label in LABELS]
-    if requirements.any_of:
-        filters.append(_affinity_filter(requirements))
-    if need.gpus:
-        filters.append(
-            _Filter(GPU, lambda o: o.gpus >= need.gpus, lambda left: f"the pod requests {need.gpus} of {GPU}")
-        )
-    reserve = need.memory_bytes - need.pod_memory_bytes
-    filters += [
-        _Filter(
-            "cpu",
-            lambda o: o.cpu_milli >= need.cpu_milli,
-            lambda left: (
-                f"the pod needs {format_cpu(need.pod_cpu_milli)} CPU, "
-                f"the largest has {format_cpu(max(o.cpu_milli for o in left))}"
-            ),
-        ),
-        _Filter(
-            "memory",
-            lambda o: o.memory_bytes >= need.memory_bytes,
-            lambda left: (
-                f"the pod needs {format_memory(need.pod_memory_bytes)} of memory and the instance itself "
-                f"{format_memory(reserve)}, the largest has {format_memory(max(o.memory_bytes for o in left))}"
-            ),
-        ),
-        _Filter(
-            "availability",
-            lambda o: (o.instance_type, o.zone, o.capacity_type) not in unavailable,
-            lambda left: f"the cloud has no capacity for {_list(left)} now",
-        ),
-    ]
-    return filters
-
-
-def _label_filter(label: str, requirements: Requirements, preferences: Preferences) -> _Filter:
-    """The pod's requirements on one label; those on the capacity type replace its default."""
-    expressions = tuple(e for e in requirements.always if e.label == label)
-    allowed = _allowed(label, preferences)
-    if label == CAPACITY_TYPE and requirements.names(label):
-        allowed = ()
-
-    def keeps(offering: Offering) -> bool:
-        value = offering_label(offering, label)
-        if allowed and not any(fnmatchcase(value, pattern) for pattern in allowed):
-            return False
-        return all(expression.matches(value) for expression in expressions)
-
-    def explain(left: Sequence[Offering]) -> str:
-        wanted = [str(e) for e in expressions]
-        if allowed:
-            wanted.append(f"this node allows {', '.join(allowed)}")
-        found = ", ".join(sorted({offering_label(o, label) for o in left}))
-        return f"{' and '.join(wanted)}; there is {found or 'nothing'}"
-
-    return _Filter(_NAMES[label], keeps, explain)
-
-
-def _allowed(label: str, preferences: Preferences) -> tuple[str, ...]:
-    lists = (preferences.architectures, preferences.instance_types, preferences.zones, preferences.capacity_types)
-    return dict(zip(LABELS, lists, strict=True))[label]
-
-
-def _affinity_filter(requirements: Requirements) -> _Filter:
-    def keeps(offering: Offering) -> bool:
-        return any(all(e.matches(offering_label(offering, e.label)) for e in term) for term in requirements.any_of)
-
-    terms = " or ".join(" and ".join(str(e) for e in term) for term in requirements.any_of)
-    return _Filter("node affinity", keeps, lambda left: f"node affinity wants {terms}")
-
-
-def _list(offerings: Sequence[Offering]) -> str:
-    names = [f"{o.instance_type} ({o.capacity_type}) in {o.zone}" for o in offerings[:3]]
-    return ", ".join(names) + (f" and {len(offerings) - 3} more" if len(offerings) > 3 else "")
-
-
-def _explain(chosen: Offering, left: Sequence[Offering], need: Need) -> str:
+def _explain(ranked: list[Offering], count: int, need: Need) -> str:
     reserve = format_memory(need.memory_bytes - need.pod_memory_bytes)
     room = f"{format_cpu(need.pod_cpu_milli)} CPU and {format_memory(need.pod_memory_bytes)}"
-    return (
-        f"Selected {chosen.instance_type} ({format_cpu(chosen.cpu_milli)} CPU, {format_memory(chosen.memory_bytes)}) "
-        f"{chosen.capacity_type} in {chosen.zone} at ${chosen.price_per_hour:.4f} per hour: the cheapest of "
-        f"{len(left)} offerings with room for {room} (and {reserve} for the instance itself)"
+    text = (
+        f"Selected {_describe(ranked[0])} at {_format_price(ranked[0], need.steady_cpu_milli)}: the cheapest of "
+        f"{count} offerings with room for {room} (and {reserve} for the instance itself)"
     )
+    if len(ranked) == 1:
+        return text
+    other = ranked[1]
+    price = other.compute_price(need.steady_cpu_milli)
+    return f"{text}; the next, {other.instance_type} {other.capacity_type} in {other.zone}, costs ${price:.4f}"
+
+
+def _describe(offering: Offering) -> str:
+    gpus = ""
+    if offering.gpus:
+        gpus = f", {offering.gpus} {offering.traits.gpu_name or 'GPU'}"
+    size = f"{format_cpu(offering.cpu_milli)} CPU, {format_memory(offering.memory_bytes)}{gpus}"
+    return f"{offering.instance_type} ({size}) {offering.capacity_type} in {offering.zone}"
+
+
+def _format_price(offering: Offering, cpu_milli: int) -> str:
+    price = offering.compute_price(cpu_milli)
+    text = f"${price:.4f} per hour"
+    burst = price - offering.price_per_hour
+    return f"{text} (of which ${burst:.4f} for CPU above its baseline)" if burst > 0 else text
+
+
+def with_memory(offering: Offering, os_memory_bytes: int) -> Offering:
+    """The offering with what an operating system has found."""
+    return replace(offering, traits=replace(offering.traits, os_memory_bytes=os_memory_bytes))

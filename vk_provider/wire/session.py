@@ -21,7 +21,7 @@ from vk_provider.wire.images import IMAGES_FEATURE, ImagesMessage
 from vk_provider.wire.podstats import CadvisorContainer, NodeStats, PodStats, ProbeCount
 from vk_provider.wire.podstatus import PodStatus
 from vk_provider.wire.tables import TableName, TablesMessage, TableStates
-from vk_provider.wire.values import MAX_INTEGER, EventText, FieldPath, Name, ReasonText, Timestamp, Uid
+from vk_provider.wire.values import MAX_INTEGER, Counter, EventText, FieldPath, Name, ReasonText, Timestamp, Uid
 
 MAX_DOWN_BYTES = 64 << 20
 """A pod is sent with all its references, and a ConfigMap or Secret has 1 MiB at most."""
@@ -133,6 +133,7 @@ class HelloMessage(TypedDict):
     features: beyond that version; absent in earlier agents
     podUID:   "" before a pod was given to this instance
     tables:   revisions that are in force; absent in agents without TABLES_FEATURE
+    memoryBytes: what the instance's operating system has; absent where others have a part of it
     """
 
     type: Literal["hello"]
@@ -142,6 +143,7 @@ class HelloMessage(TypedDict):
     podUID: Uid
     agentStartedAt: Timestamp
     tables: NotRequired[TableStates]
+    memoryBytes: NotRequired[Counter]
 
 
 class StatusMessage(TypedDict):

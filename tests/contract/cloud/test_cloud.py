@@ -289,3 +289,10 @@ async def test_an_instance_has_no_ipv6_address_unless_the_cloud_is_told_to(cloud
     (instance,) = await launch(cloud, "one")
     assert (instance.host_ips, instance.pod_ips) == ((instance.primary_ip,), (instance.pod_ip,))
     assert instance.primary_ipv6 == instance.pod_ipv6 == ""
+
+
+async def test_an_option_that_the_cloud_does_not_know_is_refused_and_nothing_is_launched(cloud: Cloud) -> None:
+    wrong = replace(await request(cloud, "first"), options={"colour": "blue"})
+    (refused,) = await launch_each(cloud, [wrong])
+    assert isinstance(refused, CloudRequestError) and "colour" in str(refused)
+    assert await list_owned(cloud) == []

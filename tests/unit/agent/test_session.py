@@ -57,12 +57,14 @@ async def test_hello_comes_first_then_the_newest_state(certified: LoopbackAgent)
 
 
 async def test_an_agent_that_applies_tables_says_so_and_names_what_is_in_force(certified: LoopbackAgent):
+    certified.session._memory_bytes = 8 << 30
     certified.session._tables = lambda: {"services": "::1", "policy": ""}
     async with certified.client(verify=True) as client:
         session = await client.open_session()
         greeting = await receive(session)
         assert_fits(greeting)
         assert greeting["features"] == [*FEATURES, "tables"] and greeting["tables"] == {"services": "::1", "policy": ""}
+        assert greeting["memoryBytes"] == 8 << 30
         await session.close()
 
 

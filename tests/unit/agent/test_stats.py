@@ -11,6 +11,7 @@ import pytest
 
 from tests.unit.kubelet.rig import FakeView
 from tests.wire_check import assert_fits
+from vk_provider.agent.stats import machine
 from vk_provider.agent.stats.cgroup import CgroupFigures, CgroupReader, _read, find_mounts
 from vk_provider.agent.stats.document import ContainerSample, PodSample, build_cadvisor, build_pod
 from vk_provider.agent.stats.machine import measure_directory, parse_net_dev
@@ -260,3 +261,17 @@ async def test_a_sample_that_cannot_be_taken_is_not_the_end() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await run_stats(Broken(), None, 0.0)  # type: ignore[arg-type]
+
+
+def test_only_an_instance_that_is_the_whole_machine_says_how_much_memory_it_has(
+    v1: CgroupReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = Sampler(FakeView(), Runtime(), cgroups=v1)  # type: ignore[arg-type]
+    limits: list[int | None] = [None, 1 << 62, 4 << 30]
+    found = []
+    for limit in limits:
+        figures = CgroupFigures(memory_limit=limit)
+        monkeypatch.setattr(v1, "read", lambda path, figures=figures: figures)
+        monkeypatch.setattr(machine, "read_meminfo", lambda: {"MemTotal": 8 << 30})
+        found.append(sampler.instance_memory_bytes())
+    assert found == [8 << 30, 8 << 30, 0]

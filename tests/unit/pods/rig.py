@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.agentclient.tables import TableSource
+from vk_provider.cloud.backend import CloudAbility
 from vk_provider.cloud.base import Instance, InstanceRuntime
 from vk_provider.cloud.listing import list_owned
 from vk_provider.cloud.simulated.agent import SimulatedAgent
@@ -28,6 +29,7 @@ from vk_provider.pods.build import Cluster, Network, build_controller, build_roo
 from vk_provider.pods.controller import PodController
 from vk_provider.pods.demands import PodDemands
 from vk_provider.pods.executor import Logs
+from vk_provider.pods.facts import NoFacts, PodFacts
 from vk_provider.pods.images import NoImages, PodImages
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import PodRecord
@@ -190,6 +192,8 @@ class World:
         self.host_ports: list[tuple[str, str, tuple[HostPort, ...]]] = []
         self.node: Json | None = {"metadata": {"labels": {}}, "status": {"allocatable": {"cpu": "100", "pods": "50"}}}
         self.images: PodImages = NoImages()
+        self.facts: PodFacts = NoFacts()
+        self.ability = CloudAbility()
         self.controller: PodController
         self.room: Instances
         self.runtime = InstanceRuntime("containerd", "1.6.20")
@@ -211,14 +215,14 @@ class World:
         registry = CollectorRegistry()
         self.room = build_room(
             settings,
-            Doors(self.cloud, await self.cloud.describe_offerings(), self.runtime, self.connector),
+            Doors(self.cloud, await self.cloud.describe_offerings(), self.runtime, self.connector, self.ability),
             lambda token: (f"generation/{token}", self.user_data),
             InstanceMetrics(registry),
         )
         self.controller = build_controller(
             settings,
             Cluster(self.api, self.references, self.recorder, lambda name: self.node),  # type: ignore[arg-type]
-            PodDemands(self.room, self.images),
+            PodDemands(self.room, self.images, self.facts),
             Logs(self.archive, self.connector),
             Network(
                 lambda record: self.tables,

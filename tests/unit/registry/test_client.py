@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.password_registry import Image, PasswordRegistry, make_image, make_layer
+from tests.password_registry import Image, PasswordRegistry, make_image, make_index, make_layer
 from vk_provider.podmodel.images import RegistryCredential
 from vk_provider.registry.challenge import Challenge, find_challenge
 from vk_provider.registry.client import AccessDeniedError, ImageNotFoundError, RegistryClient, RegistryError
 from vk_provider.registry.guard import is_allowed
+from vk_provider.registry.manifest import ImageManifest, read_config, read_manifest
 
 RIGHT = RegistryCredential(username="me", password="right")
 WRONG = RegistryCredential(username="me", password="wrong")
@@ -58,6 +59,31 @@ async def test_a_tag_that_is_gone_is_told_apart(registry: PasswordRegistry, clie
     registry.remove_tag("team/app", "1")
     with pytest.raises(ImageNotFoundError):
         await client.resolve(f"{registry.host}/team/app:1", None)
+
+
+async def test_the_architectures_are_those_of_the_index_or_of_the_configuration(
+    registry: PasswordRegistry, client: RegistryClient
+) -> None:
+    layers = [make_layer({"a": b"1"})]
+    both = {name: make_image(layers, architecture=name) for name in ("amd64", "arm64")}
+    registry.push("team/both", "1", make_index(both))
+    registry.push("team/arm", "1", both["arm64"])
+    registry.users = {"me": "right"}
+    for name, expected in (("both", {"amd64", "arm64"}), ("arm", {"arm64"})):
+        assert await client.fetch_architectures(f"{registry.host}/team/{name}:1", RIGHT) == expected
+    with pytest.raises(AccessDeniedError):
+        await client.fetch_architectures(f"{registry.host}/team/both:1", WRONG)
+
+
+def test_a_manifest_says_its_architectures_or_is_refused() -> None:
+    assert read_manifest(b'{"manifests": [{"platform": {"architecture": "amd64", "os": "windows"}}, {}]}') == (
+        ImageManifest()
+    )
+    assert read_manifest(b'{"config": {"digest": "sha256:1"}}') == ImageManifest(config_digest="sha256:1")
+    assert read_config(b'{"architecture": "arm64", "os": "freebsd"}') == frozenset()
+    for body in (b"", b"[]", b'{"manifests": 1}', b'{"manifests": [%s]}' % b",".join([b"{}"] * 1001)):
+        with pytest.raises(ValueError):
+            read_manifest(body)
 
 
 async def test_a_registry_that_does_not_answer_is_an_error(client: RegistryClient, registry: PasswordRegistry) -> None:

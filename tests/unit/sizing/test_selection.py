@@ -2,10 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from vk_provider.cloud.base import Offering
+import pytest
+
+from vk_provider.cloud.base import MachineTraits, Offering
+from vk_provider.sizing.memory import LearnedMemory
 from vk_provider.sizing.need import compute_allocatable, compute_need
 from vk_provider.sizing.preferences import Preferences, build_preferences
-from vk_provider.sizing.selection import OfferingSelector, Refusal, Selection, select_offering
+from vk_provider.sizing.requirement import Given, names_architecture
+from vk_provider.sizing.selection import OfferingSelector, Refusal, Selection, explain_choice, select_offering
 
 GIB = 2**30
 MIB = 2**20
@@ -68,7 +72,8 @@ def test_the_cheapest_on_demand_offering_that_fits_is_chosen_and_explained() -> 
     assert (result.offering.instance_type, result.offering.zone) == ("small", "a")
     assert result.message == (
         "Selected small (1 CPU, 2Gi) on-demand in a at $0.0200 per hour: the cheapest of 5 offerings "
-        "with room for 500m CPU and 1Gi (and 160Mi for the instance itself)"
+        "with room for 500m CPU and 1Gi (and 160Mi for the instance itself); "
+        "the next, small on-demand in b, costs $0.0210"
     )
     assert [o.instance_type for o in result.alternatives] == ["small", "arm", "medium", "big"]
 
@@ -184,6 +189,8 @@ NOTHING: frozenset[Any] = frozenset()
 def test_the_pods_of_a_node_are_launched_in_its_zone_on_its_architecture() -> None:
     assert choose(pod({"cpu": "1"}), NOTHING, build_preferences("b", "amd64", OFFERINGS)).zone == "b"
     assert choose(pod({"cpu": "1"}), NOTHING, build_preferences("", "arm64", OFFERINGS)).architecture == "arm64"
+    asks = pod({"cpu": "1"}, annotations={"vk-provider/architecture": "arm64"})
+    assert choose(asks, NOTHING, build_preferences("", "amd64", OFFERINGS)).architecture == "arm64"
     refused = refusal(pod(annotations={"vk-provider/zone": "a"}), NOTHING, build_preferences("b", "amd64", OFFERINGS))
     assert refused.removed_by == "zone"
     assert "topology.kubernetes.io/zone In a and this node allows b; there is a, b" in refused.message
@@ -225,3 +232,209 @@ def test_resources_of_the_whole_pod_count_instead_of_its_containers() -> None:
         ).instance_type
         == "big"
     )
+
+
+BURST = MachineTraits(baseline_cpu_milli=400, burst_price_per_cpu=0.05)
+T4 = MachineTraits(gpu_name="T4", gpu_memory_bytes=16 * GIB, local_disk_bytes=125 * 10**9)
+A10G = MachineTraits(gpu_name="A10G", gpu_memory_bytes=22 * GIB, local_disk_bytes=250 * 10**9)
+
+
+def typed(name: str, cpu: int, gib: float, price: float, traits: MachineTraits, **more: Any) -> Offering:
+    return Offering(name, "a", "on-demand", "amd64", cpu, int(gib * GIB), price, traits=traits, **more)
+
+
+CLOUD = [
+    typed("t3.small", 2000, 2, 0.02, BURST),
+    typed("c7i.large", 2000, 4, 0.06, MachineTraits(volume_bytes_per_s=80 * 10**6)),
+    typed("g4dn.xlarge", 4000, 16, 0.5, T4, gpus=1),
+    typed("g5.xlarge", 4000, 16, 1.0, A10G, gpus=1),
+    typed("g5.12xlarge", 48000, 192, 6.0, A10G, gpus=4),
+    typed("m5.metal", 96000, 384, 4.0, MachineTraits(is_metal=True, volume_bytes_per_s=2 * 10**9)),
+]
+
+
+def pick(subject: dict[str, Any], preferences: Preferences = Preferences(), given: Given = Given()) -> str:  # noqa: B008
+    result = select_offering(subject, CLOUD, NOTHING, preferences, given)
+    return result.offering.instance_type if isinstance(result, Selection) else f"{result.reason}: {result.message}"
+
+
+def annotated(requests: dict[str, str] | None = None, **annotations: str) -> dict[str, Any]:
+    named = {f"vk-provider/{key.replace('_', '-')}": value for key, value in annotations.items()}
+    return pod(requests or {"cpu": "100m"}, annotations=named)
+
+
+def test_a_burstable_type_costs_what_the_pods_cpu_makes_it_cost() -> None:
+    idle = select_offering(pod({"cpu": "250m"}), CLOUD)
+    assert isinstance(idle, Selection) and idle.offering.instance_type == "t3.small"
+    assert "at $0.0200 per hour: the cheapest of 5 offerings" in idle.message
+    busy = select_offering(pod({"cpu": "1"}), CLOUD)
+    assert isinstance(busy, Selection) and busy.offering.instance_type == "t3.small"
+    assert "at $0.0500 per hour (of which $0.0300 for CPU above its baseline)" in busy.message
+    assert busy.message.endswith("; the next, c7i.large on-demand in a, costs $0.0600")
+    assert pick(pod({"cpu": "2"})) == "c7i.large", "0.02 and 1.6 CPUs at 0.05 are more than 0.06"
+    burst = explain_choice(busy, ("c7i.large", "a", "on-demand"))
+    assert burst.startswith("Selected c7i.large (2 CPU, 4Gi) on-demand in a at $0.0600 per hour: the cloud had no")
+
+
+def test_a_limit_above_the_request_is_room_and_not_expected_use() -> None:
+    assert pick(limited({"cpu": "250m"}, {"cpu": "2"})) == "t3.small"
+
+
+def test_gpus_are_chosen_by_number_name_and_memory() -> None:
+    one, four = {"nvidia.com/gpu": "1"}, {"nvidia.com/gpu": "2"}
+    assert pick(annotated(one)) == "g4dn.xlarge"
+    assert pick(annotated(four)) == "g5.12xlarge"
+    assert pick(annotated(one, gpu_name="a10g")) == "g5.xlarge"
+    assert pick(annotated(one, gpu_name="L4, A10*")) == "g5.xlarge"
+    assert pick(annotated(one, gpu_memory="20Gi")) == "g5.xlarge"
+    assert "the pod wants GPUs of 80Gi, the largest has 22Gi" in pick(annotated(one, gpu_memory="80Gi"))
+    found = select_offering(annotated(one), CLOUD)
+    assert isinstance(found, Selection) and "Selected g4dn.xlarge (4 CPU, 16Gi, 1 T4) on-demand" in found.message
+
+
+def test_types_families_disks_and_bare_metal() -> None:
+    assert pick(annotated(instance_type="c7?.*")) == "c7i.large"
+    assert pick(annotated(instance_family="g5, g6")) == "g5.xlarge"
+    assert pick(annotated(local_disk="200G")) == "g5.xlarge"
+    assert "the pod wants local disks of" in pick(annotated(local_disk="9Ti"))
+    assert "only bare metal is left" not in pick(annotated({"cpu": "96"}, instance_family="m5"))
+    assert pick(annotated({"cpu": "96"}, instance_family="m5")) == "m5.metal"
+    assert "cpu" in pick(annotated({"cpu": "96"}))
+
+
+def test_a_pod_may_set_the_options_that_are_allowed_and_the_cloud_knows() -> None:
+    knows = Preferences(launch_options=frozenset({"subnet", "root-volume-throughput"}))
+    asks = annotated(subnet="subnet-1")
+    assert pick(asks, knows) == (
+        "InvalidRequirement: annotation vk-provider/subnet is not allowed on pods here (pods.launch_options); "
+        "a RuntimeClass may have it"
+    )
+    allowed = Preferences(launch_options=knows.launch_options, pod_options=frozenset({"subnet", "image"}))
+    found = select_offering(asks, CLOUD, NOTHING, allowed)
+    assert isinstance(found, Selection) and found.options == {"subnet": "subnet-1"}
+    plain = select_offering(pod({"cpu": "100m"}), CLOUD, NOTHING, allowed)
+    assert isinstance(plain, Selection) and plain.options == {} and plain.asked != found.asked
+    assert pick(annotated(image="ami-1"), allowed) == "InvalidRequirement: This cloud has no launch option image"
+
+
+def test_a_runtime_class_may_set_any_option_and_its_own_counts() -> None:
+    knows = Preferences(launch_options=frozenset({"subnet"}), pod_options=frozenset({"subnet"}))
+    given = Given(annotations=(("vk-provider/instance-family", "g5"), ("vk-provider/subnet", "subnet-9")))
+    found = select_offering(annotated(subnet="subnet-1"), CLOUD, NOTHING, knows, given)
+    assert isinstance(found, Selection)
+    assert (found.options, found.offering.instance_type) == ({"subnet": "subnet-9"}, "g5.xlarge")
+    both = annotated(instance_type="c7i.*")
+    assert "instance family" in pick(both, knows, given), "what the pod and its class ask for must both hold"
+
+
+def test_the_zone_of_a_subnet_and_the_rate_of_a_volume_count() -> None:
+    zones = [
+        typed("x.large", 2000, 4, 0.01, MachineTraits(), subnets=("subnet-1",)),
+        Offering("x.large", "b", "on-demand", "amd64", 2000, 4 * GIB, 0.02, subnets=("subnet-2",)),
+    ]
+    preferences = Preferences(launch_options=frozenset({"subnet"}), pod_options=frozenset({"subnet"}))
+    for subnet, zone in (("subnet-1", "a"), ("subnet-2", "b"), ("subnet-of-nobody", "a")):
+        found = select_offering(annotated(subnet=subnet), zones, NOTHING, preferences)
+        assert isinstance(found, Selection) and found.offering.zone == zone
+    name = "root-volume-throughput"
+    fast = Preferences(launch_options=frozenset({name}), pod_options=frozenset({name}))
+    assert pick(annotated(root_volume_throughput="75"), fast) == "c7i.large"
+    assert "the pod wants 500 MiB/s of its root volume, the best carries 76" in pick(
+        annotated(root_volume_throughput="500"), fast
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("gpu-memory", "1e999999999"),
+        ("local-disk", "-5Gi"),
+        ("root-volume-size", "big"),
+        ("root-volume-iops", "3000; rm"),
+        ("subnet", "subnet 1"),
+        ("image", "a\nb"),
+        ("instance-profile", "x" * 513),
+        ("instance-type", ",".join(["m7i.large"] * 101)),
+    ],
+)
+def test_an_annotation_that_cannot_be_meant_is_refused_with_its_name(name: str, value: str) -> None:
+    every = frozenset({"root-volume-iops", "subnet", "image", "instance-profile"})
+    preferences = Preferences(launch_options=every, pod_options=every)
+    subject = pod(annotations={f"vk-provider/{name}": value})
+    text = pick(subject, preferences)
+    assert text.startswith(f"InvalidRequirement: annotation vk-provider/{name} ") and len(text) < 300
+    assert names_architecture(subject)
+
+
+def test_the_root_volume_is_as_large_as_asked_for_and_has_room_for_the_pod() -> None:
+    for size, expected in (("100Gi", 100), ("1Gi", 25)):
+        subject = annotated({"ephemeral-storage": "5Gi"}, root_volume_size=size)
+        found = select_offering(subject, CLOUD)
+        assert isinstance(found, Selection) and found.disk_bytes == expected * GIB
+
+
+def test_images_decide_the_architecture_where_the_pod_does_not() -> None:
+    preferences = Preferences(default_architecture="amd64")
+
+    def choose_for(given: Given, **spec: Any) -> str:
+        result = select_offering(pod({"cpu": "2"}, **spec), OFFERINGS, NOTHING, preferences, given)
+        assert isinstance(result, Selection)
+        return result.offering.architecture
+
+    assert choose_for(Given()) == "amd64"
+    assert choose_for(Given(architectures=("amd64", "arm64"))) == "arm64", "the cheaper one"
+    assert choose_for(Given(architectures=("amd64",))) == "amd64"
+    named = {"nodeSelector": {"kubernetes.io/arch": "amd64"}}
+    assert choose_for(Given(architectures=("arm64",)), **named) == "amd64"
+
+
+def test_spot_requests_name_five_types_where_so_many_fit() -> None:
+    spot = [
+        Offering(f"m{n}.large", zone, "spot", "amd64", 2000, 8 * GIB, 0.01 * n) for n in range(1, 8) for zone in "abcd"
+    ]
+    found = select_offering(annotated(capacity_type="spot"), spot)
+    assert isinstance(found, Selection)
+    named = (found.offering, *found.alternatives)
+    assert len({offering.instance_type for offering in named}) == 5
+    assert [o.price_per_hour for o in named] == sorted(o.price_per_hour for o in named)
+    few = select_offering(annotated(capacity_type="spot"), spot[:4])
+    assert isinstance(few, Selection) and len(few.alternatives) == 3
+
+
+def test_spot_falls_back_to_on_demand_when_both_are_asked_for() -> None:
+    asks = pod(annotations={"vk-provider/capacity-type": "spot, on-demand"})
+    assert choose(asks).capacity_type == "spot"
+    assert choose(asks, frozenset({("small", "a", "spot")})).capacity_type == "on-demand"
+
+
+def test_current_generations_come_first() -> None:
+    old = typed("m1.large", 2000, 8, 0.01, MachineTraits(is_current=False))
+    new = typed("m7i.large", 2000, 8, 0.02, MachineTraits())
+    found = select_offering(pod(), [old, new])
+    assert isinstance(found, Selection) and found.offering is new and found.alternatives == (old,)
+    only = select_offering(annotated(instance_family="m1"), [old, new])
+    assert isinstance(only, Selection) and only.offering is old
+
+
+def test_memory_is_what_the_operating_system_has_and_agents_say_more_exactly() -> None:
+    nominal = typed("m7i.large", 2000, 8, 0.1, MachineTraits(os_memory_bytes=int(7.4 * GIB)))
+    asks = pod({"memory": "7300Mi"})
+    assert isinstance(select_offering(asks, [nominal]), Selection)
+    assert isinstance(select_offering(pod({"memory": "7600Mi"}), [nominal]), Refusal)
+    learned = LearnedMemory()
+    assert learned.observe(nominal, int(7.6 * GIB)) and not learned.observe(nominal, int(7.6 * GIB))
+    assert isinstance(select_offering(pod({"memory": "7600Mi"}), [learned.apply(nominal)]), Selection)
+    assert compute_allocatable(learned.apply(nominal), Preferences())["memory"] == f"{(7780 - 160) * 1024}Ki"
+
+
+def test_an_agent_that_lies_changes_little_and_never_makes_a_type_larger() -> None:
+    nominal = typed("m7i.large", 2000, 8, 0.1, MachineTraits(os_memory_bytes=int(7.4 * GIB)))
+    learned = LearnedMemory()
+    for lie in (0, 1, 2**62, 8 * GIB + 1, 4 * GIB):
+        assert not learned.observe(nominal, lie)
+    assert learned.apply(nominal) is nominal
+    learned.observe(nominal, int(7.5 * GIB))
+    assert not learned.observe(nominal, 8 * GIB), "the least of the last ones counts"
+    for _ in range(8):
+        learned.observe(nominal, int(7.7 * GIB))
+    assert learned.find("m7i.large") == int(7.7 * GIB) // 2**22 * 2**22, "an old report is forgotten"

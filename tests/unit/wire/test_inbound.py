@@ -82,7 +82,9 @@ def changed(message: dict[str, Any], path: tuple[Any, ...], value: Any) -> bytes
     return json.dumps(document).encode()
 
 
-@pytest.mark.parametrize("message", [HELLO, {**HELLO, "features": ["resize"]}, STATUS, EVENT, STATS])
+@pytest.mark.parametrize(
+    "message", [HELLO, {**HELLO, "features": ["resize"], "memoryBytes": 2**33}, STATUS, EVENT, STATS]
+)
 def test_an_honest_message_passes_unchanged(message: dict[str, Any]) -> None:
     data = orjson.dumps(message)
     assert orjson.loads(orjson.dumps(decode_up(data))) == message
@@ -102,6 +104,8 @@ def test_what_the_schema_does_not_name_is_left_out() -> None:
         (HELLO, ("podUID",), None),
         (HELLO, ("podUID",), "../../etc"),
         (HELLO, ("features",), ["x"] * 65),
+        (HELLO, ("memoryBytes",), -1),
+        (HELLO, ("memoryBytes",), 2**63),
         (HELLO, ("type",), "goodbye"),
         (HELLO, ("type",), ["hello"]),
         (STATUS, ("status",), "Running"),

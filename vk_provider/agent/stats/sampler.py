@@ -160,6 +160,11 @@ class Sampler:
                 return figures
         return None
 
+    def instance_memory_bytes(self) -> int:
+        """What the instance's operating system has; 0 where a cgroup gives it a part of a machine's."""
+        total, limit = machine.read_meminfo()["MemTotal"], self._cgroups.read(".").memory_limit
+        return total if limit is None or limit >= min(UNLIMITED, total) else 0
+
     def _build_node(self, at_s: float, moment: str, file_system: Json) -> Json:
         """The whole instance: its root cgroup where that is metered, else the machine."""
         figures = self._cgroups.read(".")

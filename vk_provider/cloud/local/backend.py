@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from vk_provider.cloud.backend import CloudBackend, CloudContext
 from vk_provider.cloud.local.settings import LocalCloudSettings, find_problem
+from vk_provider.cloud.pricelist import PriceList
 
 if TYPE_CHECKING:
     from vk_provider.cloud.local.cloud import LocalCloud
@@ -18,6 +19,12 @@ def _create(settings: LocalCloudSettings, context: CloudContext) -> LocalCloud:
     return LocalCloud(configure(settings, context.registries), context.owner)
 
 
+def _list_prices(settings: LocalCloudSettings) -> PriceList:
+    from vk_provider.cloud.local.catalog import list_prices
+
+    return list_prices()
+
+
 BACKEND = CloudBackend(
     name="local",
     settings=LocalCloudSettings,
@@ -25,4 +32,5 @@ BACKEND = CloudBackend(
     check=find_problem,
     gateway_name=lambda settings: settings.name,
     image_stores=lambda cloud: cloud.image_stores,
+    price_list=_list_prices,
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 
 from vk_provider.cloud.base import Offering
+from vk_provider.cloud.pricelist import PriceList, PriceRow
 
 GIB = 2**30
 ZONES = ("local-a", "local-b")
@@ -50,6 +51,12 @@ def build_offerings(architecture: str, max_memory_bytes: int | None = None) -> l
         if max_memory_bytes is None or cpu_milli * ratio * GIB // 1000 <= max_memory_bytes
     ]
     return sorted(offerings, key=lambda o: (o.price_per_hour, o.instance_type, o.zone, o.capacity_type))
+
+
+def list_prices() -> PriceList:
+    """For `vk-provider prices`."""
+    rows = [PriceRow(offering, "invented") for offering in build_offerings(machine_architecture())]
+    return PriceList(rows, ("Prices of the local cloud are invented: it costs what the machine costs",))
 
 
 def _price(cpu_milli: int, ratio: int, zone: str, capacity_type: str) -> float:

@@ -30,6 +30,8 @@ from vk_provider.cloud.base import (
     Notice,
     Offering,
     TerminateResult,
+    check_options,
+    offering_key,
 )
 from vk_provider.cloud.local import boot, catalog, cgroup, network, services, userns
 from vk_provider.cloud.local.config import LocalCloudConfig
@@ -169,10 +171,11 @@ class LocalCloud:
         await self._ensure_metadata()
         check_tags(request.tags)
         check_user_data(request.user_data)
+        check_options(request)
         check_shared(request)
         failures = []
         for offering in request.offerings:
-            if offering not in self._offerings:
+            if offering_key(offering) not in map(offering_key, self._offerings):
                 failures.append(LaunchFailure(offering, _not_offered(offering)))
                 continue
             begun = [self._begin(request, offering, member) for member in range(request.count)]

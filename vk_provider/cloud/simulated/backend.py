@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vk_provider.cloud.backend import CloudBackend, CloudContext
+from vk_provider.cloud.pricelist import PriceList
 from vk_provider.cloud.simulated.settings import SimulatedCloudSettings
 
 if TYPE_CHECKING:
@@ -25,6 +26,17 @@ def _connect(cloud: SimulatedCloud) -> SimulatedConnector:
     return SimulatedConnector(cloud)
 
 
+def _list_prices(settings: SimulatedCloudSettings) -> PriceList:
+    from vk_provider.cloud.local.catalog import list_prices
+
+    return list_prices()
+
+
 BACKEND = CloudBackend(
-    name="simulated", settings=SimulatedCloudSettings, create=_create, connect=_connect, has_machines=False
+    name="simulated",
+    settings=SimulatedCloudSettings,
+    create=_create,
+    connect=_connect,
+    has_machines=False,
+    price_list=_list_prices,
 )

@@ -23,6 +23,7 @@ from vk_provider.cloud.base import (
     NoticeKind,
     Offering,
     TerminateResult,
+    check_options,
     offering_key,
 )
 from vk_provider.cloud.codes import build_error
@@ -85,7 +86,6 @@ class SimulatedCloud:
         self._clock = clock
         self._offerings = build_offerings(machine_architecture())
         self._by_key = {offering_key(offering): offering for offering in self._offerings}
-        self._known = frozenset(self._offerings)
         self._dice = FaultDice(config.faults, clock())
         self._limits = AccountLimits(config.faults, config.max_instances)
         self._instances: dict[str, Instance] = {}
@@ -125,6 +125,7 @@ class SimulatedCloud:
             return LaunchAnswer(tuple(self._instances[each] for each in known[1] if each in self._instances))
         check_tags(request.tags)
         check_user_data(request.user_data)
+        check_options(request)
         if request.shared_host_paths:
             raise CloudRequestError("Unsupported: instances of the simulated cloud share no directories")
         tags = dict(request.tags)
@@ -174,7 +175,7 @@ class SimulatedCloud:
         return str(ipaddress.IPv6Address(_IPV6_NETWORK + ipv4)) if self.config.ipv6 else ""
 
     def _check(self, offering: Offering) -> None:
-        if offering not in self._known:
+        if offering_key(offering) not in self._by_key:
             raise CloudRequestError(f"Unsupported: {offering.instance_type} is not offered in {offering.zone}")
         if offering_key(offering) in self.failures.no_capacity or self._dice.has_no_capacity(offering):
             raise no_capacity(offering)

@@ -1,0 +1,222 @@
+"""AwsCatalog: the offerings of EC2 in the zones of our subnets, refreshed part by part.
+
+Instance types and zones must be known before the first launch; prices need not: an old or missing one is replaced by
+the next best, see `prices`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import msgspec
+
+from vk_provider.cloud.aws.catalog.client import CatalogClient
+from vk_provider.cloud.aws.catalog.fetch import fetch_machines, fetch_on_demand, fetch_spot, fetch_zones
+from vk_provider.cloud.aws.catalog.machines import Machine, build_traits
+from vk_provider.cloud.aws.catalog.prices import Price, PriceBook, read_table
+from vk_provider.cloud.aws.catalog.settings import CatalogSettings
+from vk_provider.cloud.aws.catalog.snapshot import Snapshot
+from vk_provider.cloud.aws.catalog.store import SnapshotStore
+from vk_provider.cloud.base import MachineTraits, Offering
+from vk_provider.cloud.pricelist import PriceRow
+from vk_provider.errors import CloudError
+
+log = logging.getLogger(__name__)
+
+FETCH_LIMIT_S = 45.0
+"""For all pages of one part."""
+RETRY_S = 120.0
+"""After a part that could not be fetched."""
+JITTER = 0.2
+"""Share of each interval by which it varies: providers that started together must not ask together."""
+SPOT = "spot"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What of EC2 is offered.
+
+    region:        the catalog's
+    subnets:       zone -> the subnets there; only these zones are offered
+    architectures: those that there is a machine image for
+    patterns:      names of instance types with * for any, () for all
+    """
+
+    region: str
+    subnets: Callable[[], Mapping[str, Sequence[str]]]
+    architectures: Sequence[str] = ("amd64", "arm64")
+    patterns: Sequence[str] = ()
+
+
+class AwsCatalog:
+    """`refresh` fetches what is due; `offerings` is what is known. `clock`: Unix seconds."""
+
+    def __init__(
+        self,
+        client: CatalogClient,
+        scope: Scope,
+        settings: CatalogSettings,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._client = client
+        self._scope = scope
+        self._settings = settings
+        self._clock = clock
+        self._store = SnapshotStore(settings.directory, scope.region)
+        self._snapshot = Snapshot(region=scope.region)
+        self._loaded = False
+        self._due: dict[str, float] = {}
+        self._busy = asyncio.Lock()
+        self._offerings: list[Offering] = []
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self._snapshot
+
+    def offerings(self) -> Sequence[Offering]:
+        """In our zones, cheapest first; empty before the first `refresh`."""
+        return self._offerings
+
+    async def refresh(self) -> None:
+        """Fetch what is due. What cannot be fetched stays as it was, and is tried again later. Raises CloudError only
+        while no instance types are known at all."""
+        async with self._busy:
+            if not self._loaded:
+                await self._load()
+            settings, before = self._settings, self._snapshot
+            parts = [self._update("instance types", settings.types_ttl_s, self._fetch_machines)]
+            if settings.price_api:
+                parts.append(self._update("on-demand prices", settings.prices_ttl_s, self._fetch_on_demand))
+            if settings.spot_prices:
+                parts.append(self._update("spot prices", settings.spot_ttl_s, self._fetch_spot))
+            problems = await asyncio.gather(*parts)
+            if not self._snapshot.machines:
+                raise problems[0] or CloudError("the instance types of EC2 are not known")
+            if self._snapshot is not before:
+                self._build()
+                await asyncio.to_thread(self._store.save, self._snapshot)
+
+    async def run(self) -> None:
+        """Refresh for ever, each part when it is due."""
+        while True:
+            due = min(self._due.values(), default=0.0)
+            await asyncio.sleep(max(1.0, due - self._clock()))
+            try:
+                await self.refresh()
+            except CloudError as error:
+                log.warning("the catalog of EC2: %s", error)
+
+    async def _load(self) -> None:
+        """What an earlier process has kept; what is still young enough is not asked for again."""
+        self._loaded = True
+        found = await asyncio.to_thread(self._store.load)
+        if found is None:
+            return
+        settings, now = self._settings, self._clock()
+        if set(found.zones) != set(self._scope.subnets()):  # other subnets: what is known of zones is not enough
+            found = msgspec.structs.replace(found, zones={}, machines_at=0.0, spot={}, spot_at=0.0)
+        self._snapshot = found
+        for name, at, ttl_s in (
+            ("instance types", found.machines_at, settings.types_ttl_s),
+            ("on-demand prices", found.on_demand_at, settings.prices_ttl_s),
+            ("spot prices", found.spot_at, settings.spot_ttl_s),
+        ):
+            if at <= now:
+                self._due[name] = at + ttl_s
+        self._build()
+        log.info("the catalog of EC2 in %s was kept %.0f s ago", found.region, now - found.machines_at)
+
+    async def _update(self, name: str, ttl_s: float, fetch: Callable[[float], Awaitable[None]]) -> CloudError | None:
+        """One part, if it is due."""
+        now = self._clock()
+        if now < self._due.get(name, 0.0):
+            return None
+        problem: CloudError | None = None
+        try:
+            async with asyncio.timeout(FETCH_LIMIT_S):
+                await fetch(now)
+        except TimeoutError:
+            problem = CloudError(f"no answer within {FETCH_LIMIT_S:g} s")
+        except CloudError as error:
+            problem = error
+        if problem is not None:
+            log.warning("the catalog of EC2: %s stay as they were: %s", name, problem)
+            ttl_s = min(RETRY_S, ttl_s)
+        self._due[name] = now + ttl_s * random.uniform(1 - JITTER, 1 + JITTER)
+        return problem
+
+    async def _fetch_machines(self, now: float) -> None:
+        zones = sorted(self._scope.subnets())
+        machines, offered = await asyncio.gather(fetch_machines(self._client), fetch_zones(self._client, zones))
+        self._change(machines=machines, zones=offered, machines_at=now)
+
+    async def _fetch_on_demand(self, now: float) -> None:
+        self._change(on_demand=await fetch_on_demand(self._client, self._scope.region), on_demand_at=now)
+
+    async def _fetch_spot(self, now: float) -> None:
+        zones = sorted(self._scope.subnets())
+        self._change(spot=await fetch_spot(self._client, zones, now), spot_at=now)
+
+    def _change(self, **fields: object) -> None:
+        self._snapshot = msgspec.structs.replace(self._snapshot, **fields)
+
+    def _build(self) -> None:
+        scope, settings = self._scope, self._settings
+        rows = list_rows(self._snapshot, scope.subnets(), scope.architectures, scope.patterns)
+        kept = [row.offering for row in rows if settings.previous_generations or row.offering.traits.is_current]
+        self._offerings = kept
+
+
+def list_rows(
+    snapshot: Snapshot,
+    subnets: Mapping[str, Sequence[str]],
+    architectures: Sequence[str] = (),
+    patterns: Sequence[str] = (),
+) -> list[PriceRow]:
+    """The offerings of a snapshot with the sources of their prices, cheapest first. Empty architectures: all."""
+    prices = PriceBook(snapshot, read_table())
+    built: dict[str, tuple[MachineTraits, Price]] = {}
+    rows = []
+    for zone, names in snapshot.zones.items():
+        if zone not in subnets:
+            continue
+        there = tuple(subnets[zone])
+        for name in names:
+            machine = snapshot.machines.get(name)
+            if machine is None or (architectures and machine.architecture not in architectures):
+                continue
+            if patterns and not any(fnmatchcase(name, pattern) for pattern in patterns):
+                continue
+            if name not in built:
+                built[name] = build_traits(machine), prices.find_on_demand(machine)
+            traits, on_demand = built[name]
+            for capacity_type in machine.capacity_types:
+                price = prices.find_spot(machine, zone) if capacity_type == SPOT else on_demand
+                offering = _build_offering(machine, (zone, capacity_type, there), traits, price)
+                rows.append(PriceRow(offering, price.source, price.at))
+    rows.sort(key=lambda row: (row.offering.price_per_hour, row.offering.instance_type, row.offering.zone))
+    return rows
+
+
+def _build_offering(
+    machine: Machine, place: tuple[str, str, tuple[str, ...]], traits: MachineTraits, price: Price
+) -> Offering:
+    zone, capacity_type, subnets = place
+    return Offering(
+        machine.instance_type,
+        zone,
+        capacity_type,
+        machine.architecture,
+        machine.cpus * 1000,
+        machine.memory_mib * 2**20,
+        price.usd,
+        machine.gpus,
+        traits,
+        subnets,
+    )

@@ -1,0 +1,104 @@
+"""On which architectures all images of a pod run, by their manifests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from vk_provider.imagesets.need import find_need
+from vk_provider.jsontypes import Json
+from vk_provider.podmodel.images import RegistryCredential, match_credentials, parse_pull_secret
+from vk_provider.preparing.authority import PullSecrets
+from vk_provider.registry.client import RegistryError
+
+LIMIT_S = 4.0
+"""For all images of a pod: a pod without an answer is launched as if its images did not tell."""
+TAG_TTL_S = 900.0
+DIGEST_TTL_S = 7 * 86400.0
+"""What a digest stands for never changes."""
+FAILURE_TTL_S = 60.0
+MAX_IMAGES = 4096
+
+
+class Registry(Protocol):
+    """Raises RegistryError."""
+
+    async def fetch_architectures(self, reference: str, credential: RegistryCredential | None) -> frozenset[str]: ...
+
+
+class ImageArchitectures:
+    """Remembers what registries have said. Pods that ask the same at the same time are one request."""
+
+    def __init__(self, registry: Registry, clock: Callable[[], float] = time.monotonic) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._known: OrderedDict[str, tuple[frozenset[str], float]] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[frozenset[str]]] = {}
+
+    def peek(self, pod: Json) -> tuple[str, ...] | None:
+        """Those that all images have, in order; () when an image does not tell; None when one must be asked."""
+        need = find_need(pod)
+        if need.never_pulled or not need.references:
+            return ()
+        found = []
+        for reference in need.references:
+            known = self._known.get(reference)
+            if known is None or known[1] <= self._clock():
+                return None
+            found.append(known[0])
+        return _intersect(found)
+
+    async def find(self, pod: Json, pull_secrets: PullSecrets) -> tuple[str, ...]:
+        """The same, asked for; () when there is no answer in time."""
+        need = find_need(pod)
+        if need.never_pulled or not need.references:
+            return ()
+        asked = [self._ask(reference, pull_secrets) for reference in sorted(need.references)]
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                return _intersect(await asyncio.gather(*map(asyncio.shield, asked)))
+        except TimeoutError:
+            return ()
+
+    def _ask(self, reference: str, pull_secrets: PullSecrets) -> asyncio.Task[frozenset[str]]:
+        task = self._asking.get(reference)
+        if task is None:
+            task = asyncio.create_task(self._fetch(reference, pull_secrets), name=f"architectures of {reference}")
+            self._asking[reference] = task
+            task.add_done_callback(lambda _: self._asking.pop(reference, None))
+        return task
+
+    async def _fetch(self, reference: str, pull_secrets: PullSecrets) -> frozenset[str]:
+        known = self._known.get(reference)
+        if known is not None and known[1] > self._clock():
+            return known[0]
+        configs = [config for item in pull_secrets.values() if item is not None and (config := parse_pull_secret(item))]
+        found, ttl_s = frozenset[str](), FAILURE_TTL_S
+        for credential in match_credentials(reference, configs) or [None]:
+            try:
+                found = await self._registry.fetch_architectures(reference, credential)
+            except RegistryError:
+                continue
+            ttl_s = DIGEST_TTL_S if "@" in reference else TAG_TTL_S
+            break
+        self._known.pop(reference, None)
+        self._known[reference] = found, self._clock() + ttl_s
+        if len(self._known) > MAX_IMAGES:
+            self._known.popitem(last=False)
+        return found
+
+    async def close(self) -> None:
+        """End the requests under way."""
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _intersect(found: Iterable[frozenset[str]]) -> tuple[str, ...]:
+    """Images that share no architecture run nowhere: the Node's own is as good as any."""
+    sets = list(found)
+    return tuple(sorted(frozenset.intersection(*sets))) if all(sets) else ()
