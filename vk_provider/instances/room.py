@@ -8,10 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vk_provider.agentclient.base import AgentConnector
-from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, InstanceRuntime, Notice, NoticeKind, Offering
+from vk_provider.cloud.base import (
+    TAG_NODE,
+    Cloud,
+    Instance,
+    InstanceRuntime,
+    Notice,
+    NoticeKind,
+    Offering,
+    offering_key,
+)
+from vk_provider.errors import CapacityError
 from vk_provider.instances.demand import PodSide
 from vk_provider.instances.ends import Ends, OnStuck
-from vk_provider.instances.instance import OwnedInstance
+from vk_provider.instances.instance import Interruption, OwnedInstance, Stage
 from vk_provider.instances.launches import Launches, LaunchRules
 from vk_provider.instances.links import InstanceLinks
 from vk_provider.instances.metrics import InstanceMetrics
@@ -19,11 +29,15 @@ from vk_provider.instances.shortages import Shortages
 from vk_provider.instances.supply import Supply
 from vk_provider.instances.table import InstanceTable
 from vk_provider.instances.tagging import Tagging
+from vk_provider.rfc3339 import parse_time
 from vk_provider.sizing.need import compute_allocatable
 from vk_provider.sizing.selection import OfferingSelector
+from vk_provider.wire.notices import NoticeMessage
 from vk_provider.wire.session import UpMessage
 
 READERS_LIMIT_S = 5.0
+NOTICE_S = 120.0
+"""How long before an interruption EC2 announces it."""
 MAX_CPU_MILLI = 1_000_000
 """Capacity assumed for an instance whose offering is not in the catalog any more."""
 MAX_MEMORY_BYTES = 64 << 40
@@ -48,6 +62,7 @@ class Instances:
         self.metrics = metrics
         self._connector = doors.connector
         self._rules = rules
+        self._by_key = {offering_key(offering): offering for offering in doors.offerings}
         self._by_type = {offering.instance_type: offering for offering in doors.offerings}
         self.shortages = Shortages(doors.offerings, time.monotonic)
         self.table = InstanceTable(cloud, metrics, self._on_notice)
@@ -121,10 +136,35 @@ class Instances:
 
     def _on_notice(self, owned: OwnedInstance, notice: Notice) -> None:
         if notice.kind is NoticeKind.INTERRUPTION:
-            if owned.pod_uid:
-                self.pods.on_interruption(owned, notice.message)
+            self.metrics.interruptions.inc()
+            self._note_taken(owned.described)
+            self._interrupt(owned, notice.message, notice.at)
             return
         owned.link.fate_due = 0.0  # the link asks for a listing once its agent is silent
+
+    def take_agent_notice(self, owned: OwnedInstance, message: NoticeMessage) -> None:
+        """What an agent has read in its instance's metadata. It is believed for its own instance alone: its pod's owner
+        may control it, so nothing follows for others."""
+        at = parse_time(message["time"])
+        self._interrupt(owned, f"the instance's metadata announces: {message['action']} at {message['time']}", at)
+
+    def _note_taken(self, instance: Instance) -> None:
+        """What was taken back is short: the next launches ask for something else first."""
+        key = (instance.instance_type, instance.zone, instance.capacity_type)
+        offering = self._by_key.get(key)
+        if offering is not None:
+            self.shortages.mark(offering, CapacityError("taken back by the cloud", *key))
+
+    def _interrupt(self, owned: OwnedInstance, message: str, at: float | None) -> None:
+        """Once for each instance: the first word counts."""
+        if owned.interruption is not None or owned.ended:
+            return
+        left_s = NOTICE_S if at is None else min(NOTICE_S, max(0.0, at - time.time()))
+        owned.interruption = Interruption(message, time.monotonic() + left_s)
+        if owned.pod_uid:
+            self.pods.on_interruption(owned, message)
+        elif owned.stage is Stage.IDLE:
+            self.supply.end(owned, "interrupted")
 
     def _count_stages(self) -> Mapping[str, int]:
         return Counter(str(owned.stage) for owned in list(self.table.owned.values()))
@@ -158,6 +198,9 @@ class _Dispatcher:
             self._room.supply.greeted(owned, message["podUID"])
             if owned.pod_uid and not before:
                 self._room.pods.on_connected(owned)
+        elif message["type"] == "notice":
+            self._room.take_agent_notice(owned, message)
+            return
         if owned.pod_uid:
             self._room.pods.on_message(owned, message)
 

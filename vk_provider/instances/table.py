@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from vk_provider.aiokit.backoff import Backoff
-from vk_provider.cloud.base import TAG_LAUNCH, Cloud, Instance, InstanceState, Notice, NoticeKind
+from vk_provider.cloud.base import TAG_LAUNCH, Cloud, Instance, InstanceState, Notice
 from vk_provider.cloud.listing import list_owned
 from vk_provider.errors import CloudError
 from vk_provider.instances import missing
@@ -165,8 +165,6 @@ class InstanceTable:
         owned = self.owned.get(notice.instance_id)
         if owned is None:
             return
-        if notice.kind is NoticeKind.INTERRUPTION:
-            self._metrics.interruptions.inc()
         self._on_notice(owned, notice)
 
     async def close(self) -> None:

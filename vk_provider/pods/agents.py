@@ -156,6 +156,7 @@ class AgentSide:
         record = self._of(owned)
         if record is not None:
             self._event(record, "Warning", eventreasons.INSTANCE_INTERRUPTED, message)
+            self._wake(record.uid)  # it is told to stop
 
     # --- messages ------------------------------------------------------------------------------------------------
 
@@ -172,6 +173,8 @@ class AgentSide:
             self._wake(record.uid)  # the pod can be sent
         elif message["type"] == "tables":
             self._tables.receive(record, message)
+        elif message["type"] == "notice":
+            return  # of the instance, not of its pod: the room for the instances has taken it
         elif message["podUID"] != record.uid:
             return  # about another pod of this instance, which `on_other_pod` has logged
         elif message["type"] == "status":

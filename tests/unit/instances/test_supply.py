@@ -219,14 +219,18 @@ async def test_a_termination_that_did_not_come_true_is_repeated(world: World, mo
     await world.until(lambda: not world.live())
 
 
-async def test_an_interruption_is_told_on_the_pod_before_it_comes(tmp_path: Path) -> None:
-    world = World(tmp_path, SimulationConfig(faults=SimulatedFaults(notice_s=0.2)))
+async def test_an_interruption_is_told_on_the_pod_which_is_stopped_before_it_comes(tmp_path: Path) -> None:
+    world = World(tmp_path, SimulationConfig(faults=SimulatedFaults(notice_s=30.0)))
     await world.start()
     following = asyncio.create_task(world.room.run())
     pod = await world.running()
     world.cloud.interrupt(world.live_of(pod)[0].instance_id)
     await world.until(lambda: "InstanceInterrupted" in world.recorder.reasons())
-    assert world.api.status(pod)["phase"] == "Running"
     await world.until(lambda: world.api.status(pod)["phase"] == "Failed")
+    status = world.api.status(pod)
+    assert (status["reason"], "imminent node shutdown" in status["message"]) == ("Terminated", True)
+    (condition,) = [each for each in status["conditions"] if each["type"] == "DisruptionTarget"]
+    assert (condition["status"], condition["reason"]) == ("True", "TerminationByKubelet")
+    assert world.recorder.reasons().count("InstanceInterrupted") == 1
     following.cancel()
     await world.stop()
