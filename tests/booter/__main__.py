@@ -1,4 +1,4 @@
-"""`python -m tests.booter run|down|interrupt|rebalance`: see the package."""
+"""`python -m tests.booter up|run|status|down|interrupt|rebalance`: see the package."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from typing import TextIO
 import aiohttp
 from aiohttp import web
 
-from tests.booter.api import Ec2Api
+from tests.booter.api import ApiError, Ec2Api
 from tests.booter.booter import Booter
-from vk_provider.cloud.local import cli
+from vk_provider.cloud.base import TAG_NAME
+from vk_provider.cloud.local import cli, network
 from vk_provider.cloud.local.config import LocalCloudConfig, default_cache_dir
 from vk_provider.cloud.local.settings import DEFAULT_STATE_DIR
+from vk_provider.cloud.local.store import InstanceStore
 from vk_provider.errors import EXIT_BAD_START, BadStartError, CloudError
 
 log = logging.getLogger(__name__)
@@ -41,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         registries={host: {"plain_http": True} for host in options.plain_http},
         boot_credit_s=options.boot_credit_s,
     )
-    commands = {"run": _run, "down": _down, "interrupt": _ask, "rebalance": _ask}
+    commands = {"up": _up, "run": _run, "status": _status, "down": _down, "interrupt": _ask, "rebalance": _ask}
     try:
         return asyncio.run(commands[options.command](config, options))
     except BadStartError as error:
@@ -54,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.booter", description=__doc__)
-    parser.add_argument("command", choices=("run", "down", "interrupt", "rebalance"))
+    parser.add_argument("command", choices=("up", "run", "status", "down", "interrupt", "rebalance"))
     parser.add_argument("instance", nargs="?", default="", help="of interrupt and rebalance: a spot instance's ID")
     parser.add_argument("--endpoint", default="http://127.0.0.1:5000", help="URL of the moto server (%(default)s)")
     parser.add_argument("--region", default="us-east-1")
@@ -69,6 +71,36 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--after-s", type=float, default=120.0, help="of interrupt: how long the notice is")
     parser.add_argument("--action", choices=("terminate", "stop"), default="terminate", help="of interrupt")
     return parser.parse_args(arguments)
+
+
+async def _up(config: LocalCloudConfig, _: argparse.Namespace) -> int:
+    """The network alone: other services of a test listen on this machine's address in it."""
+    await asyncio.to_thread(network.ensure, config)
+    print(f"{config.subnet}, this machine is {config.host_ip}")
+    return 0
+
+
+async def _status(config: LocalCloudConfig, options: argparse.Namespace) -> int:
+    """What the server lists, and whether a sandbox of it lives."""
+    api = Ec2Api(options.endpoint, options.region)
+    try:
+        machines = await api.list_machines()
+    except ApiError as error:
+        raise CloudError(str(error)) from None
+    finally:
+        api.close()
+    store = InstanceStore(config)
+    rows = [("INSTANCE", "STATE", "TYPE", "CAPACITY", "ZONE", "ADDRESS", "POD'S", "SANDBOX", "NAME")]
+    for each in sorted(machines, key=lambda machine: machine.launched):
+        identity = store.identity(each.instance_id)
+        sandbox = f"pid {identity.pid}" if identity is not None and identity.is_alive() else "-"
+        capacity, name = "spot" if each.spot else "on-demand", each.tags.get(TAG_NAME) or "-"
+        head = (each.instance_id, each.state, each.instance_type, capacity, each.zone)
+        rows.append((*head, each.primary_ip or "-", each.pod_ip or "-", sandbox, name))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
 
 
 async def _run(config: LocalCloudConfig, options: argparse.Namespace) -> int:

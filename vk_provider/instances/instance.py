@@ -49,10 +49,11 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Interruption:
-    """The cloud takes the instance back. at: when, by time.monotonic()."""
+    """The cloud takes the instance back. at: when, by time.monotonic(); begun: its pod is to stop now."""
 
     message: str
     at: float
+    begun: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vk_provider.agentclient.base import AgentConnector
 from vk_provider.cloud.base import (
@@ -38,6 +39,8 @@ from vk_provider.wire.session import UpMessage
 READERS_LIMIT_S = 5.0
 NOTICE_S = 120.0
 """How long before an interruption EC2 announces it."""
+LEAD_S = 900.0
+"""Of an end that is announced long before (a machine's retirement): when the pod is stopped."""
 MAX_CPU_MILLI = 1_000_000
 """Capacity assumed for an instance whose offering is not in the catalog any more."""
 MAX_MEMORY_BYTES = 64 << 40
@@ -62,6 +65,7 @@ class Instances:
         self.metrics = metrics
         self._connector = doors.connector
         self._rules = rules
+        self._announced: dict[str, asyncio.TimerHandle] = {}
         self._by_key = {offering_key(offering): offering for offering in doors.offerings}
         self._by_type = {offering.instance_type: offering for offering in doors.offerings}
         self.shortages = Shortages(doors.offerings, time.monotonic)
@@ -129,6 +133,7 @@ class Instances:
         self._forget(owned)
 
     def _forget(self, owned: OwnedInstance) -> None:
+        self._forget_announced(owned)
         self._connector.forget(owned.instance_id)
         self.table.forget(owned)
 
@@ -156,15 +161,39 @@ class Instances:
             self.shortages.mark(offering, CapacityError("taken back by the cloud", *key))
 
     def _interrupt(self, owned: OwnedInstance, message: str, at: float | None) -> None:
-        """Once for each instance: the first word counts."""
-        if owned.interruption is not None or owned.ended:
+        """At once, or LEAD_S before a time that is far away (a scheduled event's). Once for each instance: the first
+        word counts, but for an earlier end."""
+        left_s = NOTICE_S if at is None else max(0.0, at - time.time())
+        ends_at = time.monotonic() + left_s
+        known = owned.interruption
+        if owned.ended or (known is not None and (known.begun or known.at <= ends_at)):
             return
-        left_s = NOTICE_S if at is None else min(NOTICE_S, max(0.0, at - time.time()))
-        owned.interruption = Interruption(message, time.monotonic() + left_s)
-        if owned.pod_uid:
+        owned.interruption = Interruption(message, ends_at)
+        if owned.pod_uid and known is None:
             self.pods.on_interruption(owned, message)
+        begin_in_s = left_s - LEAD_S
+        if begin_in_s <= 0:
+            self._begin_interruption(owned)
+            return
+        loop = asyncio.get_running_loop()
+        self._forget_announced(owned)
+        self._announced[owned.instance_id] = loop.call_later(begin_in_s, self._begin_interruption, owned)
+
+    def _begin_interruption(self, owned: OwnedInstance) -> None:
+        self._forget_announced(owned)
+        interruption = owned.interruption
+        if interruption is None or owned.ended:
+            return
+        owned.interruption = replace(interruption, begun=True)
+        if owned.pod_uid:
+            self.pods.on_fate(owned)
         elif owned.stage is Stage.IDLE:
             self.supply.end(owned, "interrupted")
+
+    def _forget_announced(self, owned: OwnedInstance) -> None:
+        timer = self._announced.pop(owned.instance_id, None)
+        if timer is not None:
+            timer.cancel()
 
     def _count_stages(self) -> Mapping[str, int]:
         return Counter(str(owned.stage) for owned in list(self.table.owned.values()))
@@ -174,6 +203,8 @@ class Instances:
 
     async def close(self) -> None:
         """Cancel everything. Instances keep running."""
+        for timer in self._announced.values():
+            timer.cancel()
         self.supply.close()
         await self.launches.close()
         await self.links.close_all(self.table.owned.values())

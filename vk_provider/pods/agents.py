@@ -156,7 +156,6 @@ class AgentSide:
         record = self._of(owned)
         if record is not None:
             self._event(record, "Warning", eventreasons.INSTANCE_INTERRUPTED, message)
-            self._wake(record.uid)  # it is told to stop
 
     # --- messages ------------------------------------------------------------------------------------------------
 

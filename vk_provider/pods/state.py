@@ -74,7 +74,9 @@ def is_stop_due(record: PodRecord) -> bool:
     """Whether the agent has the pod and was not told yet that the cloud takes the instance back. A pod that is deleted
     is being stopped."""
     owned = record.owned
-    if owned is None or owned.interruption is None or record.deleting or record.report.finished:
+    if owned is None or owned.interruption is None or not owned.interruption.begun:
+        return False
+    if record.deleting or record.report.finished:
         return False
     return owned.sent.fingerprint is not None and not owned.sent.stopped
 
