@@ -87,10 +87,10 @@ async def test_a_closed_endpoint_is_not_asked(monkeypatch: pytest.MonkeyPatch):
     class Source:
         async def get(self, path: str) -> str:
             asked.append(path)
-            raise StopAsyncIteration
+            raise KeyError(path)
 
     watch = InterruptionWatch(Source(), lambda: next(answers), Sink())
-    with pytest.raises(RuntimeError):
+    with pytest.raises(KeyError):
         await watch.run()
     assert asked == ["meta-data/spot/instance-action"] and next(answers, None) is None
 

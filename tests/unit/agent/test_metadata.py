@@ -19,6 +19,7 @@ from vk_provider.agent.metadata import (
     KeptMetadata,
     MetadataClient,
     MetadataError,
+    NoSuchMetadataError,
     fetch_metadata,
     wait_for_metadata,
 )
@@ -123,6 +124,8 @@ async def test_an_endpoint_that_fails_is_not_one_without_ipv6(endpoint: Endpoint
         async def get(self, path: str) -> str:
             if path == "meta-data/ipv6":
                 raise MetadataError("metadata: GET meta-data/ipv6 answered 503")
+            if path not in endpoint.answers:
+                raise NoSuchMetadataError(path)
             return str(endpoint.answers[path])
 
     with pytest.raises(MetadataError, match="503"):
