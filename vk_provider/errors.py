@@ -137,6 +137,13 @@ class CloudQuotaError(CloudError):
         self.family = family
 
 
+class CloudAccessError(CloudError):
+    """The account answers no call at the moment: its credentials have expired or cannot be read, it is suspended or not
+    verified yet. Nothing was done; the same call may succeed when somebody has seen to it."""
+
+    effect_unknown = False
+
+
 class CloudRequestError(CloudError):
     """The request can never succeed as it is (bad parameter, missing permission)."""
 

@@ -126,6 +126,8 @@ class LaunchRequest:
                   name the path, see Cloud.shares_host_paths
     image_store:  handle of the prepared store that the instances start from, "" for none (cloud.imagestores). With a
                   handle that is unknown by now they start without: their agents then pull
+    options:      what is asked of this cloud alone, by its own names; a cloud refuses those it does not know
+                  (CloudRequestError)
     """
 
     client_token: str
@@ -136,6 +138,7 @@ class LaunchRequest:
     disk_bytes: int = 20 * 2**30
     shared_host_paths: tuple[str, ...] = ()
     image_store: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,10 +208,12 @@ class InstancePage:
 
 
 class NoticeKind(StrEnum):
-    """STATE: the instance is in another state. INTERRUPTION: the cloud will take it back in a moment."""
+    """STATE: the instance is in another state. INTERRUPTION: the cloud will take it back in a moment, or at a time that
+    it names. REBALANCE: it is likelier than others to be taken back soon."""
 
     STATE = "state"
     INTERRUPTION = "interruption"
+    REBALANCE = "rebalance"
 
 
 @dataclass(frozen=True, slots=True)

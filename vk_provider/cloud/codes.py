@@ -7,7 +7,14 @@ in its messages, so that one text means one thing whatever the cloud.
 from __future__ import annotations
 
 from vk_provider.cloud.base import Offering
-from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError, CloudThrottledError
+from vk_provider.errors import (
+    CapacityError,
+    CloudAccessError,
+    CloudError,
+    CloudQuotaError,
+    CloudRequestError,
+    CloudThrottledError,
+)
 
 ANOTHER_OFFERING = frozenset(
     {
@@ -26,8 +33,37 @@ ANOTHER_ZONE = frozenset({"InsufficientFreeAddressesInSubnet"})
 """No offering in this zone: its subnet is full."""
 FAMILY_FULL = frozenset({"VcpuLimitExceeded", "InstanceLimitExceeded"})
 """The account is full for this family."""
-WAIT = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException", "EC2ThrottledException"})
+WAIT = frozenset(
+    {
+        "RequestLimitExceeded",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "EC2ThrottledException",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "TooManyRequestsException",
+    }
+)
 """Nothing was done: call again, later."""
+NO_ACCESS = frozenset(
+    {
+        "AuthFailure",
+        "Blocked",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "OptInRequired",
+        "PendingVerification",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+"""Nothing was done, and no other call will be answered either until somebody has seen to the account or its
+credentials."""
 UNKNOWN = frozenset({"Unavailable", "ServiceUnavailable", "InternalError", "InternalFailure", "RequestTimeout"})
 """It may have been done: look it up, then repeat the same call."""
 
@@ -38,6 +74,8 @@ def build_error(code: str, message: str, offering: Offering | None = None, retry
     text = f"{code}: {message}"
     if code in WAIT:
         return CloudThrottledError(text, retry_after_s)
+    if code in NO_ACCESS:
+        return CloudAccessError(text)
     if code in UNKNOWN:
         return CloudError(text)
     if code in FAMILY_FULL:
@@ -51,6 +89,11 @@ def build_error(code: str, message: str, offering: Offering | None = None, retry
     if offering is not None and code in ANOTHER_OFFERING:
         return CapacityError(text, offering.instance_type, offering.zone, offering.capacity_type)
     return CloudRequestError(text)
+
+
+def code_of(error: CloudError) -> str:
+    """The code that an error of build_error begins with."""
+    return str(error).partition(":")[0]
 
 
 def family_of(offering: Offering) -> str:

@@ -18,6 +18,7 @@ from vk_provider.errors import BadStartError
 
 GROUP = "vk_provider.clouds"
 _BUILT_IN = {
+    "aws": "vk_provider.cloud.aws.backend:BACKEND",
     "local": "vk_provider.cloud.local.backend:BACKEND",
     "simulated": "vk_provider.cloud.simulated.backend:BACKEND",
 }

@@ -21,6 +21,8 @@ def digest_parameters(request: LaunchRequest) -> str:
         request.disk_bytes,
         list(request.shared_host_paths),
     ]
+    if request.options:
+        parameters.append(dict(request.options))
     digest = hashlib.sha256(_describe(request.offerings))
     digest.update(orjson.dumps(parameters, option=orjson.OPT_SORT_KEYS))
     return digest.hexdigest()

@@ -16,7 +16,7 @@ from functools import partial
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.tasks import BackgroundTasks
 from vk_provider.cloud.base import Cloud, Instance
-from vk_provider.errors import CloudError, CloudThrottledError
+from vk_provider.errors import CloudAccessError, CloudError, CloudThrottledError
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.instances.pace import Pace
@@ -146,7 +146,7 @@ class Ends:
 
     def _halve(self, batch: list[_Ending], error: Exception) -> None:
         """The whole call has failed: one bad ID may have done it, which alone must suffer for it."""
-        if len(batch) == 1 or not isinstance(error, CloudError):
+        if len(batch) == 1 or not isinstance(error, CloudError) or isinstance(error, CloudAccessError):
             for ending in batch:
                 self._note(ending, error)
             return

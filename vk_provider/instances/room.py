@@ -145,6 +145,8 @@ class Instances:
             self._note_taken(owned.described)
             self._interrupt(owned, notice.message, notice.at)
             return
+        if notice.kind is NoticeKind.REBALANCE:
+            return  # it may never come; the interruption itself is announced
         owned.link.fate_due = 0.0  # the link asks for a listing once its agent is silent
 
     def take_agent_notice(self, owned: OwnedInstance, message: NoticeMessage) -> None:

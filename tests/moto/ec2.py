@@ -1,0 +1,177 @@
+"""Puts EC2's behaviour in the place of moto's, where moto's differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.ec2.models import ec2_backends
+from moto.ec2.models.elastic_network_interfaces import NetworkInterfaceBackend
+from moto.ec2.models.instances import Reservation
+from moto.ec2.responses.elastic_network_interfaces import ElasticNetworkInterfaces
+from moto.ec2.responses.fleets import Fleets
+from moto.ec2.responses.instances import InstanceResponse
+
+from tests.moto.faults import Faults, Refusal
+from tests.moto.launches import Launches, add_address, refuse
+from tests.moto.states import States
+
+MIN_RESULTS, MAX_RESULTS = 5, 1000
+
+
+class Ec2:
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+        self.states = States(faults)
+        self.launches = Launches(faults, self.states)
+
+    def install(self) -> None:
+        """For the life of the process."""
+        InstanceResponse.run_instances = _method(self.launches.run_instances)
+        InstanceResponse.describe_instances = _method(self._describe)
+        InstanceResponse.terminate_instances = _method(self._terminate)
+        Fleets.create_fleet = _method(self.launches.create_fleet)
+        ElasticNetworkInterfaces.assign_private_ip_addresses = _method(self._assign)
+
+    def reset(self) -> None:
+        self.states.reset()
+        self.launches.reset()
+
+    def control(self, name: str, body: dict[str, Any]) -> Any:
+        """What tests do to instances: `instance` sets a state, as AWS or the machine itself would."""
+        if name != "instance":
+            raise KeyError(name)
+        self.states.set(_find(body["instance_id"]), body["state"], body.get("reason", ""))
+        return {}
+
+    # --- DescribeInstances ---------------------------------------------------------------------------------------
+
+    def _describe(self, response: Any) -> ActionResult:
+        """Instances, not reservations, are counted on a page."""
+        get = response._get_param
+        ids, page_size = get("InstanceIds", []), get("MaxResults")
+        filters = {each["Name"]: each.get("Values", []) for each in get("Filters", []) or get("Filter", [])}
+        if page_size is not None and not MIN_RESULTS <= int(page_size) <= MAX_RESULTS:
+            raise refuse("InvalidParameterValue", f"MaxResults must be from {MIN_RESULTS} to {MAX_RESULTS}")
+        if ids and page_size is not None:
+            raise refuse("InvalidParameterCombination", "instancesSet cannot be used with the parameter maxResults")
+        everything = [
+            (reservation, shown)
+            for reservation in response.ec2_backend.reservations.values()
+            for instance in reservation.instances
+            if (shown := self.states.show(instance)) is not None
+        ]
+        if missing := sorted(set(ids) - {instance.id for _, instance in everything}):
+            raise refuse("InvalidInstanceID.NotFound", f"The instance ID '{', '.join(missing)}' does not exist")
+        wanted = [
+            (reservation, instance)
+            for reservation, instance in everything
+            if (not ids or instance.id in ids) and all(_passes(instance, *each) for each in filters.items())
+        ]
+        first = int(get("NextToken") or 0)
+        last = first + int(page_size or MAX_RESULTS)
+        page: dict[str, Reservation] = {}
+        for reservation, instance in wanted[first:last]:
+            shown_as = page.setdefault(reservation.id, Reservation(reservation.id, reservation.owner_id))
+            shown_as.instances.append(instance)
+        token = str(last) if last < len(wanted) else None
+        return ActionResult({"Reservations": list(page.values()), "NextToken": token})
+
+    # --- TerminateInstances --------------------------------------------------------------------------------------
+
+    def _terminate(self, response: Any) -> ActionResult:
+        ids = response._get_param("InstanceIds", [])
+        known = {instance.id: instance for instance in response.ec2_backend.all_instances()}
+        if missing := [each for each in ids if each not in known]:
+            plural = "s" if len(missing) > 1 else ""
+            raise refuse("InvalidInstanceID.NotFound", f"The instance ID{plural} '{', '.join(missing)}' do not exist")
+        for instance_id in ids:
+            if instance_id in self._faults.plan.protected or known[instance_id].disable_api_termination:
+                raise refuse(
+                    "OperationNotPermitted",
+                    f"The instance '{instance_id}' may not be terminated. Modify its 'disableApiTermination' instance "
+                    "attribute and try again.",
+                )
+        try:
+            self._faults.take_resources("TerminateInstances", len(ids))
+        except Refusal as refusal:
+            raise refuse(refusal.code, refusal.message) from refusal
+        changes = []
+        for instance_id in ids:
+            before = known[instance_id]._state
+            self.states.terminate(known[instance_id])
+            now = known[instance_id]._state
+            changes.append(
+                {
+                    "InstanceId": instance_id,
+                    "PreviousState": {"Code": before.code, "Name": before.name},
+                    "CurrentState": {"Code": now.code, "Name": now.name},
+                }
+            )
+        return ActionResult({"TerminatingInstances": changes})
+
+    # --- AssignPrivateIpAddresses --------------------------------------------------------------------------------
+
+    def _assign(self, response: Any) -> ActionResult:
+        """The addresses are the subnet's own, and the answer has the new ones alone."""
+        interface = response.ec2_backend.get_network_interface(response._get_param("NetworkInterfaceId"))
+        count = response._get_int_param("SecondaryPrivateIpAddressCount", 0)
+        named = response._get_param("PrivateIpAddresses", [])
+        if named:
+            NetworkInterfaceBackend.assign_private_ip_addresses(response.ec2_backend, interface.id, named)
+            added = list(named)
+        else:
+            added = [add_address(interface, interface.instance) for _ in range(count)]
+        assigned = [{"PrivateIpAddress": address} for address in added]
+        return ActionResult({"NetworkInterfaceId": interface.id, "AssignedPrivateIpAddresses": assigned})
+
+
+def _method(function: Callable[[Any], ActionResult]) -> Any:
+    return lambda response: function(response)
+
+
+def _find(instance_id: str) -> Any:
+    for account in ec2_backends.values():
+        for backend in account.values():
+            for instance in backend.all_instances():
+                if instance.id == instance_id:
+                    return instance
+    raise KeyError(instance_id)
+
+
+_FIELDS: dict[str, Callable[[Any], Any]] = {
+    "instance-id": lambda i: i.id,
+    "instance-type": lambda i: i.instance_type,
+    "instance-state-name": lambda i: i.state,
+    "instance-lifecycle": lambda i: i.lifecycle or "",
+    "client-token": lambda i: i.client_token or "",
+    "availability-zone": lambda i: i.availability_zone,
+    "subnet-id": lambda i: i.subnet_id,
+    "vpc-id": lambda i: i.vpc_id,
+    "image-id": lambda i: i.image_id,
+    "private-ip-address": lambda i: [nic.private_ip_address for nic in i.nics.values()],
+    "network-interface.subnet-id": lambda i: [nic.subnet.id for nic in i.nics.values()],
+    "network-interface.network-interface-id": lambda i: [nic.id for nic in i.nics.values()],
+    "network-interface.addresses.private-ip-address": lambda i: [
+        each["PrivateIpAddress"] for nic in i.nics.values() for each in nic.private_ip_addresses
+    ],
+    "iam-instance-profile.arn": lambda i: (getattr(i, "vk_profile", None) or {}).get("Arn", ""),
+}
+
+
+def _passes(instance: Any, name: str, values: list[str]) -> bool:
+    """Values may have * and ?, as EC2 takes them."""
+    if name == "tag-key":
+        found: Any = [tag["key"] for tag in instance.get_tags()]
+    elif name.startswith("tag:"):
+        found = [tag["value"] for tag in instance.get_tags() if tag["key"] == name.removeprefix("tag:")]
+    elif name in _FIELDS:
+        found = _FIELDS[name](instance)
+    else:
+        raise refuse("InvalidParameterValue", f"The filter '{name}' is invalid")
+    found = found if isinstance(found, list) else [found]
+    if not any(set("*?[") & set(value) for value in values):
+        return not set(values).isdisjoint(found)
+    return any(fnmatchcase(each, value) for each in found for value in values)

@@ -1,0 +1,139 @@
+"""moto's server as a process of a test's own, and what tests tell it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import msgspec
+from botocore.config import Config
+
+from tests.moto.plan import Plan
+from vk_provider.cloud.aws.settings import AwsCloudSettings
+
+REGION = "eu-central-1"
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "example", "AWS_DEFAULT_REGION": REGION}
+READ_ONLY = ("Describe", "Get", "List", "Receive", "?")
+TYPES = ("m7i.large", "m7i.xlarge", "c7i.large", "c7i.xlarge", "r7i.large", "m7i.2xlarge", "c7i.2xlarge")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a test's account has: one subnet in each of two zones, and an image for each architecture."""
+
+    vpc_id: str
+    subnets: tuple[str, ...]
+    zones: tuple[str, ...]
+    image_amd64: str
+    image_arm64: str
+    security_group: str
+
+
+class MotoServer:
+    """Use as a context manager."""
+
+    def __enter__(self) -> MotoServer:
+        root = Path(__file__).parent.parent.parent
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.moto"],
+            stdout=subprocess.PIPE,
+            cwd=root,
+            env={**os.environ, **KEYS, "PYTHONPATH": str(root)},
+            text=True,
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.strip().isdecimal():
+            raise RuntimeError(f"moto's server did not start: {line!r}")
+        self.url = f"http://127.0.0.1:{line.strip()}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    # --- control -------------------------------------------------------------------------------------------------
+
+    def plan(self, plan: Plan | None = None) -> None:
+        """From now on; without one nothing is wrong any more."""
+        self._post("plan", msgspec.json.encode(plan or Plan()))
+
+    def reset(self) -> None:
+        self._post("reset", b"")
+
+    def calls(self) -> Counter[str]:
+        """All calls since the last reset, by API."""
+        return Counter(self._post("calls", b"")["calls"])
+
+    def writes(self) -> int:
+        return sum(count for api, count in self.calls().items() if not api.startswith(READ_ONLY))
+
+    def throttled(self) -> Counter[str]:
+        """Those that a token bucket has refused."""
+        return Counter(self._post("calls", b"")["throttled"])
+
+    def set_state(self, instance_id: str, state: str, reason: str = "") -> None:
+        """What AWS or the machine itself does."""
+        body = {"instance_id": instance_id, "state": state, "reason": reason}
+        self._post("instance", json.dumps(body).encode())
+
+    def _post(self, name: str, body: bytes) -> Any:
+        with urllib.request.urlopen(f"{self.url}/vk-test/{name}", data=body or b"{}", timeout=30) as answer:
+            return json.load(answer)
+
+    # --- account -------------------------------------------------------------------------------------------------
+
+    def client(self, service: str) -> Any:
+        """The SDK's blocking client, for what tests look at."""
+        session = boto3.Session(KEYS["AWS_ACCESS_KEY_ID"], KEYS["AWS_SECRET_ACCESS_KEY"], region_name=REGION)
+        config = Config(retries={"total_max_attempts": 1, "mode": "standard"})
+        return session.client(service, endpoint_url=self.url, config=config)
+
+    def make_account(self, prefix: int = 20) -> Account:
+        """prefix: length of the subnets'."""
+        ec2 = self.client("ec2")
+        vpc = ec2.create_vpc(CidrBlock="10.60.0.0/16")["Vpc"]["VpcId"]
+        zones = (f"{REGION}a", f"{REGION}b")
+        subnets = tuple(
+            ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.60.{64 * n}.0/{prefix}", AvailabilityZone=zone)["Subnet"][
+                "SubnetId"
+            ]
+            for n, zone in enumerate(zones)
+        )
+        images = [
+            ec2.register_image(
+                Name=f"test-{architecture}",
+                Architecture=architecture,
+                RootDeviceName="/dev/xvda",
+                VirtualizationType="hvm",
+            )["ImageId"]
+            for architecture in ("x86_64", "arm64")
+        ]
+        group = ec2.create_security_group(GroupName="pods", Description="pods", VpcId=vpc)["GroupId"]
+        ec2.close()
+        return Account(vpc, subnets, zones, images[0], images[1], group)
+
+    def settings(self, account: Account, **more: Any) -> AwsCloudSettings:
+        """Of a provider in that account."""
+        return AwsCloudSettings(
+            **{
+                "region": REGION,
+                "endpoint_url": self.url,
+                "subnets": account.subnets,
+                "image_amd64": account.image_amd64,
+                "security_groups": (account.security_group,),
+                "instance_types": TYPES,
+                "listing_lag_s": 0.0,
+                **more,
+            }
+        )

@@ -1,0 +1,259 @@
+"""What AWS answers, as far as it is used: nothing else of an answer is looked at. What is not of its shape is an error
+of the call. Field names are those of the API in snake case."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from vk_provider.cloud.base import Instance, InstanceState
+
+Name = Annotated[str, Meta(max_length=256)]
+Text = Annotated[str, Meta(max_length=4096)]
+_ARCHITECTURES = {"x86_64": "amd64", "arm64": "arm64"}
+
+
+class Answer(Struct, rename="pascal", frozen=True, gc=False):
+    """Names as in the API: instance_id is InstanceId."""
+
+
+class Nothing(Answer, frozen=True):
+    """An answer that says no more than that it was done."""
+
+
+class Tag(Answer, frozen=True):
+    key: Name = ""
+    value: Name = ""
+
+
+class State(Answer, frozen=True):
+    name: InstanceState
+
+
+class StateReason(Answer, frozen=True):
+    code: Text = ""
+    message: Text = ""
+
+
+class Placement(Answer, frozen=True):
+    availability_zone: Name = ""
+
+
+class PrivateAddress(Answer, frozen=True):
+    private_ip_address: Name = ""
+    primary: bool = False
+
+
+class Prefix(Answer, frozen=True):
+    ipv4_prefix: Name = ""
+
+
+class Attachment(Answer, frozen=True):
+    device_index: int = 0
+
+
+class NetworkInterface(Answer, frozen=True):
+    network_interface_id: Name = ""
+    private_ip_addresses: list[PrivateAddress] = []
+    ipv4_prefixes: list[Prefix] = []
+    attachment: Attachment = Attachment()
+
+
+class DescribedInstance(Answer, frozen=True):
+    instance_id: Name
+    state: State
+    instance_type: Name = ""
+    placement: Placement = Placement()
+    instance_lifecycle: Name = ""
+    architecture: Name = ""
+    private_ip_address: Name = ""
+    network_interfaces: list[NetworkInterface] = []
+    launch_time: datetime | None = None
+    tags: list[Tag] = []
+    state_reason: StateReason = StateReason()
+    state_transition_reason: Text = ""
+
+    @property
+    def primary_interface(self) -> NetworkInterface | None:
+        return next((each for each in self.network_interfaces if each.attachment.device_index == 0), None)
+
+
+class Reservation(Answer, frozen=True):
+    instances: list[DescribedInstance] = []
+
+
+class Reservations(Answer, frozen=True):
+    reservations: list[Reservation] = []
+    next_token: Text = ""
+
+
+class Override(Answer, frozen=True):
+    instance_type: Name = ""
+    subnet_id: Name = ""
+
+
+class TemplateAndOverrides(Answer, frozen=True):
+    overrides: Override = Override()
+
+
+class FleetError(Answer, frozen=True):
+    error_code: Name = ""
+    error_message: Text = ""
+    launch_template_and_overrides: TemplateAndOverrides = TemplateAndOverrides()
+
+
+class FleetInstances(Answer, frozen=True):
+    instance_ids: list[Name] = []
+    instance_type: Name = ""
+    launch_template_and_overrides: TemplateAndOverrides = TemplateAndOverrides()
+
+
+class Fleet(Answer, frozen=True):
+    instances: list[FleetInstances] = []
+    errors: list[FleetError] = []
+
+
+class AssignedAddresses(Answer, frozen=True):
+    assigned_private_ip_addresses: list[PrivateAddress] = []
+
+
+class LaunchTemplate(Answer, frozen=True):
+    launch_template_id: Name
+    launch_template_name: Name = ""
+    create_time: datetime | None = None
+
+
+class LaunchTemplates(Answer, frozen=True):
+    launch_templates: list[LaunchTemplate] = []
+    next_token: Text = ""
+
+
+class Subnet(Answer, frozen=True):
+    subnet_id: Name
+    vpc_id: Name = ""
+    availability_zone: Name = ""
+    cidr_block: Name = ""
+
+
+class Subnets(Answer, frozen=True):
+    subnets: list[Subnet] = []
+
+
+class Ebs(Answer, frozen=True):
+    volume_size: int = 0
+
+
+class BlockDevice(Answer, frozen=True):
+    device_name: Name = ""
+    ebs: Ebs = Ebs()
+
+
+class Image(Answer, frozen=True):
+    image_id: Name
+    architecture: Name = ""
+    root_device_name: Name = ""
+    block_device_mappings: list[BlockDevice] = []
+
+
+class Images(Answer, frozen=True):
+    images: list[Image] = []
+
+
+class Processor(Answer, frozen=True):
+    supported_architectures: list[Name] = []
+
+
+class VCpus(Answer, frozen=True):
+    default_v_cpus: int = 0
+
+
+class Memory(Answer, frozen=True):
+    size_in_mi_b: int = 0
+
+
+class Gpu(Answer, frozen=True):
+    count: int = 0
+
+
+class Gpus(Answer, frozen=True):
+    gpus: list[Gpu] = []
+
+
+class InstanceType(Answer, frozen=True):
+    instance_type: Name
+    processor_info: Processor = Processor()
+    v_cpu_info: VCpus = VCpus()
+    memory_info: Memory = Memory()
+    gpu_info: Gpus = Gpus()
+    supported_usage_classes: list[Name] = []
+
+
+class InstanceTypes(Answer, frozen=True):
+    instance_types: list[InstanceType] = []
+    next_token: Text = ""
+
+
+class TypeOffering(Answer, frozen=True):
+    instance_type: Name
+    location: Name
+
+
+class TypeOfferings(Answer, frozen=True):
+    instance_type_offerings: list[TypeOffering] = []
+    next_token: Text = ""
+
+
+class ParameterValue(Answer, frozen=True):
+    value: Text = ""
+
+
+class ParameterAnswer(Answer, frozen=True):
+    parameter: ParameterValue = ParameterValue()
+
+
+class Message(Answer, frozen=True):
+    receipt_handle: Text
+    body: str = ""
+
+
+class Messages(Answer, frozen=True):
+    messages: list[Message] = []
+
+
+def to_architecture(name: str) -> str:
+    """Kubernetes' name for one of EC2's; "" for those that no pod runs on."""
+    return _ARCHITECTURES.get(name, "")
+
+
+def parse_instance(raw: DescribedInstance) -> Instance:
+    """The instance as the rooms know it. The second address is the first secondary one, or the first one of a prefix.
+    AWS's own tags are left out: they are no tags of ours, and nobody can set them."""
+    ended = raw.state.name.is_terminated
+    reason = raw.state_reason.message or raw.state_reason.code or raw.state_transition_reason
+    return Instance(
+        instance_id=raw.instance_id,
+        state=raw.state.name,
+        instance_type=raw.instance_type,
+        zone=raw.placement.availability_zone,
+        capacity_type="spot" if raw.instance_lifecycle == "spot" else "on-demand",
+        architecture=to_architecture(raw.architecture),
+        primary_ip="" if ended else raw.private_ip_address,
+        pod_ip="" if ended else find_second_address(raw),
+        launch_time=raw.launch_time.timestamp() if raw.launch_time else 0.0,
+        tags={tag.key: tag.value for tag in raw.tags if not tag.key.startswith("aws:")},
+        state_reason=reason,
+    )
+
+
+def find_second_address(raw: DescribedInstance) -> str:
+    interface = raw.primary_interface
+    if interface is None:
+        return ""
+    for address in interface.private_ip_addresses:
+        if not address.primary and address.private_ip_address != raw.private_ip_address:
+            return address.private_ip_address
+    for prefix in interface.ipv4_prefixes:
+        return prefix.ipv4_prefix.partition("/")[0]
+    return ""

@@ -1,0 +1,120 @@
+"""The door to AWS: the only module that knows the SDK. One client for each service, made once at the start.
+
+The SDK repeats nothing: how fast a verb may be called, and whether a call without an answer is repeated, is decided
+where all calls of that verb are seen (instances.pace, instances.launches).
+
+aioboto3 holds its aiobotocore at one old version; the SDK's own retries, its paginators and resources are not used, so
+any asynchronous client with botocore's calling convention takes its place here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aioboto3
+import msgspec
+from aiobotocore.config import AioConfig
+from botocore import exceptions as botocore
+
+from vk_provider.cloud.aws.operations import AnswerT, Operation, Service
+from vk_provider.cloud.aws.settings import AwsCloudSettings
+from vk_provider.cloud.base import Offering
+from vk_provider.cloud.codes import build_error
+from vk_provider.errors import BadStartError, CloudAccessError, CloudError, CloudRequestError
+
+_SERVICES: tuple[Service, ...] = ("ec2", "ssm", "sqs")
+_NO_ACCESS = (
+    botocore.NoCredentialsError,
+    botocore.PartialCredentialsError,
+    botocore.CredentialRetrievalError,
+    botocore.TokenRetrievalError,
+    botocore.SSOError,
+    botocore.UnauthorizedSSOTokenError,
+    botocore.NoAuthTokenError,
+)
+_SERVER_ERROR = 500
+
+
+class AwsClient:
+    """AwsApi over HTTPS. Use `start` once; `close` may be called in any state."""
+
+    def __init__(self, settings: AwsCloudSettings) -> None:
+        self._settings = settings
+        self._clients: dict[Service, Any] = {}
+        self._stack = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Make the clients: this reads the SDK's data files for a moment. No call is made. Raises BadStartError."""
+        settings = self._settings
+        config = AioConfig(
+            connect_timeout=settings.connect_timeout_s,
+            read_timeout=settings.read_timeout_s,
+            max_pool_connections=settings.connections,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            user_agent_extra="vk-provider",
+            tcp_keepalive=True,
+        )
+        try:
+            session = aioboto3.Session(profile_name=settings.profile or None, region_name=settings.region or None)
+            for service in _SERVICES:
+                client = session.client(service, endpoint_url=settings.endpoint_url or None, config=config)
+                self._clients[service] = await self._stack.enter_async_context(client)
+        except (botocore.BotoCoreError, ValueError) as error:
+            await self.close()
+            raise BadStartError(f"cloud.aws: {_one_line(error)}") from error
+
+    async def close(self) -> None:
+        self._clients.clear()
+        await self._stack.aclose()
+
+    async def call(
+        self, operation: Operation[AnswerT], parameters: Mapping[str, Any], offering: Offering | None = None
+    ) -> AnswerT:
+        """See AwsApi."""
+        client = self._clients.get(operation.service)
+        if client is None:
+            raise CloudRequestError(f"{operation.name}: the client of {operation.service} is not started")
+        try:
+            raw = await getattr(client, operation.method)(**parameters)
+        except botocore.ClientError as error:
+            raise _of_answer(operation.name, error, offering) from error
+        except botocore.ParamValidationError as error:
+            raise CloudRequestError(f"InvalidParameterValue: {operation.name}: {_one_line(error)}") from error
+        except _NO_ACCESS as error:
+            raise CloudAccessError(f"{operation.name}: {_one_line(error)}") from error
+        except (botocore.BotoCoreError, OSError) as error:  # TimeoutError is an OSError
+            raise CloudError(f"{operation.name}: no answer: {_one_line(error)}") from error
+        try:
+            return msgspec.convert(raw, operation.answer)
+        except msgspec.ValidationError as error:
+            raise CloudError(f"{operation.name}: the answer cannot be read: {error}") from error
+
+
+def _of_answer(name: str, error: botocore.ClientError, offering: Offering | None) -> CloudError:
+    """The error that AWS answered with. A server's error without a code that is known may have done anything."""
+    response: Mapping[str, Any] = error.response
+    said, meta = response.get("Error") or {}, response.get("ResponseMetadata") or {}
+    code, message = str(said.get("Code") or "InternalError"), _short(str(said.get("Message") or ""))
+    delay_s = _seconds((meta.get("HTTPHeaders") or {}).get("retry-after"))
+    built = build_error(code, f"{name}: {message}", offering, delay_s)
+    if type(built) is CloudRequestError and int(meta.get("HTTPStatusCode") or 0) >= _SERVER_ERROR:
+        return CloudError(str(built))
+    return built
+
+
+def _seconds(text: Any) -> float:
+    """Of a Retry-After header; 0.0 without one, or with a date."""
+    try:
+        return max(0.0, float(text or 0.0))
+    except ValueError:
+        return 0.0
+
+
+def _one_line(error: Exception) -> str:
+    return _short(str(error) or type(error).__name__)
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:500]

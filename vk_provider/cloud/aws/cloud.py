@@ -1,0 +1,141 @@
+"""AwsCloud: the Cloud protocol on EC2."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from vk_provider.aiokit.backoff import Backoff
+from vk_provider.aiokit.tasks import BackgroundTasks
+from vk_provider.cloud.aws import ending, notices
+from vk_provider.cloud.aws.addresses import SecondAddresses
+from vk_provider.cloud.aws.client import AwsClient
+from vk_provider.cloud.aws.description import Descriptions
+from vk_provider.cloud.aws.images import Images
+from vk_provider.cloud.aws.launching import Launcher, Network
+from vk_provider.cloud.aws.offerings import ApiCatalog, Catalog
+from vk_provider.cloud.aws.operations import CREATE_TAGS
+from vk_provider.cloud.aws.settings import AwsCloudSettings
+from vk_provider.cloud.aws.specification import build_tags
+from vk_provider.cloud.aws.subnets import Subnets
+from vk_provider.cloud.aws.templates import LaunchTemplates
+from vk_provider.cloud.base import (
+    Instance,
+    InstancePage,
+    InstanceRuntime,
+    LaunchAnswer,
+    LaunchRequest,
+    Notice,
+    Offering,
+    TerminateResult,
+)
+from vk_provider.cloud.codes import code_of
+from vk_provider.cloud.tags import check_tags
+from vk_provider.errors import BadStartError, CloudAccessError, CloudError, CloudRequestError
+
+log = logging.getLogger(__name__)
+
+GROUP_LIMIT = 500
+"""Instances of one call: RunInstances' own limit is the account's, 1,000 in one token bucket."""
+START_TRIES = 5
+
+
+class AwsCloud:
+    """See cloud.base.Cloud."""
+
+    name = "aws"
+    shares_host_paths = False
+    group_limit = GROUP_LIMIT
+
+    def __init__(self, settings: AwsCloudSettings, owner: str) -> None:
+        self._settings = settings
+        self.listing_lag_s = settings.listing_lag_s
+        self._client = AwsClient(settings)
+        self._subnets = Subnets(self._client, settings.subnets)
+        self._images = Images(self._client, settings, time.monotonic)
+        self._templates = LaunchTemplates(self._client, settings, owner)
+        self._addresses = SecondAddresses(self._client)
+        self._descriptions = Descriptions(self._client, owner, self._addresses)
+        network = Network(self._subnets, self._images, self._templates, self._addresses)
+        self._launcher = Launcher(self._client, settings, network, self._descriptions)
+        self._tasks = BackgroundTasks()
+        self.catalog: Catalog = ApiCatalog(
+            self._client, lambda: self._subnets.zones, self._images.architectures, settings.instance_types
+        )
+
+    async def start(self) -> None:
+        await self._client.start()
+        try:
+            await self._check_account()
+        except BaseException:
+            await self._client.close()
+            raise
+        self._tasks.spawn(self._templates.run(), "launch templates")
+        self._tasks.spawn(self._addresses.run(), "second addresses")
+
+    async def _check_account(self) -> None:
+        """What the settings name is there. An account that does not answer is asked a few times."""
+        backoff = Backoff(0.5, 10.0)
+        for left in reversed(range(START_TRIES)):
+            try:
+                await self._subnets.start()
+                for architecture in self._images.architectures:
+                    await self._images.find(architecture)
+                return
+            except (CloudRequestError, CloudAccessError) as error:
+                raise BadStartError(f"cloud.aws: {error}") from error
+            except CloudError as error:
+                if not left:
+                    raise
+                log.warning("EC2 does not answer, asked again: %s", error)
+                await asyncio.sleep(backoff.next_delay_s())
+
+    async def close(self) -> None:
+        await self._tasks.close()
+        await self._client.close()
+
+    async def launch(self, request: LaunchRequest) -> LaunchAnswer:
+        return await self._launcher.launch(request)
+
+    async def list_page(self, page: str = "") -> InstancePage:
+        return await self._descriptions.list_page(page)
+
+    async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
+        return await self._descriptions.describe(instance_ids)
+
+    async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
+        return await ending.terminate(self._client, instance_ids)
+
+    async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        check_tags(tags)
+        if not instance_ids or not tags:
+            return
+        parameters = {"Resources": list(dict.fromkeys(instance_ids)), "Tags": build_tags(tags)}
+        try:
+            await self._client.call(CREATE_TAGS, parameters)
+        except CloudRequestError as error:
+            if code_of(error) in ending.UNKNOWN_ID:  # it may not be known everywhere yet
+                raise CloudError(str(error)) from error
+            raise
+
+    async def notices(self) -> AsyncIterator[Notice]:
+        if self._settings.notice_queue:
+            async for notice in notices.follow(self._client, self._settings.notice_queue):
+                yield notice
+
+    async def describe_offerings(self) -> list[Offering]:
+        await self.catalog.refresh()
+        return sorted(self.catalog.offerings(), key=lambda each: each.price_per_hour)
+
+    async def describe_runtime(self) -> InstanceRuntime:
+        settings = self._settings
+        return InstanceRuntime(
+            "containerd",
+            settings.runtime_version,
+            settings.runtime_handlers,
+            image_volumes=settings.image_volumes,
+            recursive_read_only_mounts=settings.recursive_read_only_mounts,
+            supplemental_groups_policy=settings.supplemental_groups_policy,
+        )

@@ -1,0 +1,249 @@
+"""One launch request: the ways are tried until the account accepts one; what comes of it is the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from vk_provider.cloud.aws.addresses import SecondAddresses
+from vk_provider.cloud.aws.answers import Fleet
+from vk_provider.cloud.aws.description import Descriptions
+from vk_provider.cloud.aws.fleet import find_failures, name_unexplained, read_instances
+from vk_provider.cloud.aws.images import Images
+from vk_provider.cloud.aws.operations import CREATE_FLEET, RUN_INSTANCES, AwsApi
+from vk_provider.cloud.aws.options import read_options
+from vk_provider.cloud.aws.settings import AwsCloudSettings
+from vk_provider.cloud.aws.specification import LaunchPlan, Override, build_fleet, build_run, build_template
+from vk_provider.cloud.aws.subnets import Subnets
+from vk_provider.cloud.aws.templates import GONE, LaunchTemplates
+from vk_provider.cloud.aws.ways import Address, Call, Refusals, Way, plan_ways
+from vk_provider.cloud.base import TAG_LAUNCH, Instance, LaunchAnswer, LaunchFailure, LaunchRequest
+from vk_provider.cloud.codes import code_of
+from vk_provider.cloud.parameters import check_same_parameters, digest_parameters
+from vk_provider.cloud.tags import check_tags
+from vk_provider.cloud.userdata import check_user_data
+from vk_provider.errors import CapacityError, CloudAccessError, CloudError, CloudRequestError, CloudThrottledError
+
+log = logging.getLogger(__name__)
+
+MAX_OVERRIDES = 60
+TOKENS = 4096
+OLD_S = 5.0
+"""An instance that is older than its call by so much was made by an earlier one: the answer may be as old."""
+TEMPLATE_TRIES, TEMPLATE_PAUSE_S = 4, 0.5
+"""A launch template that was just made may not be known everywhere."""
+REFUSED = "InvalidParameterCombination"
+MISMATCH = "IdempotentParameterMismatch"
+FULL = "InsufficientFreeAddressesInSubnet"
+
+
+class _WayRefused(Exception):
+    """The account does not take this way."""
+
+    def __init__(self, error: CloudError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Where instances are launched, and what with."""
+
+    subnets: Subnets
+    images: Images
+    templates: LaunchTemplates
+    addresses: SecondAddresses
+
+
+class Launcher:
+    def __init__(self, api: AwsApi, settings: AwsCloudSettings, network: Network, descriptions: Descriptions) -> None:
+        self._api = api
+        self._settings = settings
+        self._subnets, self._images = network.subnets, network.images
+        self._templates, self._addresses = network.templates, network.addresses
+        self._descriptions = descriptions
+        self._refusals = Refusals()
+        self._tokens: OrderedDict[str, str] = OrderedDict()
+        self._emptied: OrderedDict[str, int] = OrderedDict()
+        self._mismatched: dict[str, float] = {}
+
+    async def launch(self, request: LaunchRequest) -> LaunchAnswer:
+        """See cloud.base.Cloud.launch."""
+        known = self._tokens.get(request.client_token)
+        if known is not None:
+            check_same_parameters(request, known)
+        check_tags(request.tags)
+        check_user_data(request.user_data)
+        if request.shared_host_paths:
+            raise CloudRequestError("Unsupported: instances of EC2 share no directories")
+        plan = await self._plan(request)
+        try:
+            answer = await self._try_ways(plan)
+        except CloudError as error:
+            if error.effect_unknown:
+                self._remember(request)
+            if code_of(error) != MISMATCH:
+                raise
+            return await self._find_earlier(request, error)
+        if answer.instances:
+            self._remember(request)
+        else:
+            self._emptied[request.client_token] = self._emptied.pop(request.client_token, 0) + 1
+            if len(self._emptied) > TOKENS:
+                self._emptied.popitem(last=False)
+        return answer
+
+    def _remember(self, request: LaunchRequest) -> None:
+        self._tokens[request.client_token] = digest_parameters(request)
+        if len(self._tokens) > TOKENS:
+            self._tokens.popitem(last=False)
+
+    # --- plan ----------------------------------------------------------------------------------------------------
+
+    async def _plan(self, request: LaunchRequest) -> LaunchPlan:
+        """One call is for offerings of one capacity type and architecture: those of the first. The caller comes again
+        for the others when they have nothing."""
+        options = read_options(request.options, self._settings)
+        first = request.offerings[0]
+        image = await self._images.find(first.architecture, options.image)
+        zone = await self._subnets.find_zone(options.subnet) if options.subnet else ""
+        overrides = []
+        for offering in request.offerings:
+            if (offering.capacity_type, offering.architecture) != (first.capacity_type, first.architecture):
+                continue
+            if options.subnet:
+                subnets = [options.subnet] if offering.zone == zone else []
+            else:
+                subnets = self._subnets.of_zone(offering.zone)
+            overrides += [Override(offering, subnet_id) for subnet_id in subnets]
+        if not overrides:
+            where = f"subnet {options.subnet} is in {zone}" if options.subnet else "no subnet is configured there"
+            raise CloudRequestError(f"InvalidParameterValue: no instance can be launched in {first.zone}: {where}")
+        emptied = self._emptied.get(request.client_token, 0)
+        return LaunchPlan(request, tuple(overrides[:MAX_OVERRIDES]), image, options, emptied)
+
+    # --- ways ----------------------------------------------------------------------------------------------------
+
+    async def _try_ways(self, plan: LaunchPlan) -> LaunchAnswer:
+        count = plan.request.count
+        ways = self._refusals.left(plan_ways(self._settings.second_address, count, len(plan.overrides)), count)
+        refused: list[Way] = []
+        for way in ways:
+            last = way is ways[-1]
+            try:
+                answer = await (self._run(plan, way, last) if way.call is Call.RUN else self._fleet(plan, way, last))
+            except _WayRefused as refusal:
+                log.info("the account does not launch %d instances by %s: %s", count, way, refusal)
+                refused.append(way)
+                continue
+            for each in refused:
+                self._refusals.add(each, count)
+            return answer
+        raise AssertionError("the last way is never refused")
+
+    async def _run(self, plan: LaunchPlan, way: Way, last: bool) -> LaunchAnswer:
+        (override,) = plan.overrides
+        fresh_since = self._fresh_since(plan)
+        try:
+            answer = await self._api.call(RUN_INSTANCES, build_run(plan, way, self._settings), override.offering)
+        except CloudError as error:
+            code = code_of(error)
+            if code == REFUSED and not last:
+                raise _WayRefused(error) from error
+            if error.effect_unknown or isinstance(error, (CloudAccessError, CloudThrottledError)) or code == MISMATCH:
+                raise
+            return LaunchAnswer((), (LaunchFailure(override.offering, self._of_subnet(error, plan, override)),))
+        if way.address is Address.AFTER:
+            for raw in answer.instances:
+                self._addresses.assign(raw)
+        instances = await self._refresh([self._addresses.complete(raw) for raw in answer.instances], fresh_since)
+        return _complete(plan, instances, [])
+
+    def _of_subnet(self, error: CloudError, plan: LaunchPlan, override: Override) -> CloudError:
+        """A full subnet is a full zone only where it is all that the settings have there."""
+        if code_of(error) != FULL:
+            return error
+        offering = override.offering
+        if plan.options.subnet and self._subnets.of_zone(offering.zone) != [override.subnet_id]:
+            return CapacityError(str(error), offering.instance_type, offering.zone, offering.capacity_type)
+        return error
+
+    async def _fleet(self, plan: LaunchPlan, way: Way, last: bool) -> LaunchAnswer:
+        try:
+            fleet = await self._create_fleet(plan, way)
+        except CloudError as error:
+            code = code_of(error)
+            if code == REFUSED and not last:
+                raise _WayRefused(error) from error
+            if not isinstance(error, CloudRequestError) or code == MISMATCH:
+                raise
+            return LaunchAnswer((), (LaunchFailure(plan.overrides[0].offering, error),))
+        made = read_instances(fleet, plan, time.time(), self._subnets.zone_of)
+        failures = find_failures(fleet, plan)
+        if not made and failures and all(code_of(failure.error) == REFUSED for failure in failures) and not last:
+            raise _WayRefused(failures[0].error)
+        return _complete(plan, await self._refresh(made, self._fresh_since(plan)), failures)
+
+    async def _create_fleet(self, plan: LaunchPlan, way: Way) -> Fleet:
+        data = build_template(plan, way, self._settings)
+        async with self._templates.hold(data) as name:
+            parameters = build_fleet(plan, name, way, self._settings)
+            for attempt in range(TEMPLATE_TRIES):
+                try:
+                    return await self._api.call(CREATE_FLEET, parameters, plan.overrides[0].offering)
+                except CloudRequestError as error:
+                    if code_of(error) not in GONE:
+                        raise
+                    if attempt:
+                        await asyncio.sleep(TEMPLATE_PAUSE_S)
+                    await self._templates.make(name, data)
+            raise CloudError(f"the launch template {name} is not known everywhere yet")
+
+    # --- outcomes ------------------------------------------------------------------------------------------------
+
+    def _fresh_since(self, plan: LaunchPlan) -> float:
+        """An instance that was launched before was launched by an earlier call with the same token."""
+        return float("inf") if plan.request.client_token in self._tokens else time.time() - OLD_S
+
+    async def _refresh(self, instances: list[Instance], fresh_since: float) -> list[Instance]:
+        """What is known of them now, where the answer has no addresses or repeats an earlier one."""
+        stale = [each for each in instances if not each.primary_ip or each.launch_time < fresh_since]
+        if not stale:
+            return instances
+        try:
+            found = {
+                each.instance_id: each for each in await self._descriptions.describe([i.instance_id for i in stale])
+            }
+        except CloudError as error:
+            log.info("new instances are described by the next listing: %s", error)
+            return instances
+        return [found.get(each.instance_id, each) for each in instances]
+
+    async def _find_earlier(self, request: LaunchRequest, error: CloudError) -> LaunchAnswer:
+        """The token was used for other parameters. By its tag it was the same launch: something that is no part of the
+        token has changed since (an image behind a parameter, a setting), and the instances of then are the answer."""
+        launch_id = request.tags.get(TAG_LAUNCH, "")
+        if not launch_id:
+            raise error
+        found = await self._descriptions.find_launch(launch_id)
+        if found:
+            self._mismatched.pop(request.client_token, None)
+            self._remember(request)
+            missing = request.count - len(found)
+            failures = (LaunchFailure(request.offerings[0], name_unexplained(len(found), request)),) if missing else ()
+            return LaunchAnswer(tuple(found[: request.count]), failures)
+        since = self._mismatched.setdefault(request.client_token, time.monotonic())
+        if time.monotonic() - since < self._settings.listing_lag_s:
+            raise CloudError(f"{error}; what it was used for is not listed yet")
+        del self._mismatched[request.client_token]
+        raise error
+
+
+def _complete(plan: LaunchPlan, instances: list[Instance], failures: list[LaunchFailure]) -> LaunchAnswer:
+    """EC2 does not always say why it brought less than was asked for."""
+    if len(instances) < plan.request.count and not failures:
+        failures = [LaunchFailure(plan.overrides[0].offering, name_unexplained(len(instances), plan.request))]
+    return LaunchAnswer(tuple(instances), tuple(failures))

@@ -1,0 +1,56 @@
+"""All calls that this cloud makes of AWS, each with the shape of its answer. The permissions of the provider are
+exactly these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from vk_provider.cloud.aws import answers
+from vk_provider.cloud.base import Offering
+
+AnswerT = TypeVar("AnswerT")
+Service = Literal["ec2", "sqs", "ssm"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[AnswerT]):
+    """name: as AWS and its permissions spell it. method: of the SDK."""
+
+    service: Service
+    name: str
+    method: str
+    answer: type[AnswerT]
+
+
+RUN_INSTANCES = Operation("ec2", "RunInstances", "run_instances", answers.Reservation)
+CREATE_FLEET = Operation("ec2", "CreateFleet", "create_fleet", answers.Fleet)
+DESCRIBE_INSTANCES = Operation("ec2", "DescribeInstances", "describe_instances", answers.Reservations)
+TERMINATE_INSTANCES = Operation("ec2", "TerminateInstances", "terminate_instances", answers.Nothing)
+CREATE_TAGS = Operation("ec2", "CreateTags", "create_tags", answers.Nothing)
+ASSIGN_ADDRESSES = Operation(
+    "ec2", "AssignPrivateIpAddresses", "assign_private_ip_addresses", answers.AssignedAddresses
+)
+CREATE_TEMPLATE = Operation("ec2", "CreateLaunchTemplate", "create_launch_template", answers.Nothing)
+DESCRIBE_TEMPLATES = Operation("ec2", "DescribeLaunchTemplates", "describe_launch_templates", answers.LaunchTemplates)
+DELETE_TEMPLATE = Operation("ec2", "DeleteLaunchTemplate", "delete_launch_template", answers.Nothing)
+DESCRIBE_SUBNETS = Operation("ec2", "DescribeSubnets", "describe_subnets", answers.Subnets)
+DESCRIBE_IMAGES = Operation("ec2", "DescribeImages", "describe_images", answers.Images)
+DESCRIBE_TYPES = Operation("ec2", "DescribeInstanceTypes", "describe_instance_types", answers.InstanceTypes)
+DESCRIBE_TYPE_OFFERINGS = Operation(
+    "ec2", "DescribeInstanceTypeOfferings", "describe_instance_type_offerings", answers.TypeOfferings
+)
+GET_PARAMETER = Operation("ssm", "GetParameter", "get_parameter", answers.ParameterAnswer)
+RECEIVE_MESSAGES = Operation("sqs", "ReceiveMessage", "receive_message", answers.Messages)
+DELETE_MESSAGES = Operation("sqs", "DeleteMessageBatch", "delete_message_batch", answers.Nothing)
+
+
+class AwsApi(Protocol):
+    """The door to AWS."""
+
+    async def call(
+        self, operation: Operation[AnswerT], parameters: Mapping[str, Any], offering: Offering | None = None
+    ) -> AnswerT:
+        """One call, once: nothing is repeated. Raises the CloudError of what AWS said (cloud.codes, where `offering` is
+        the one that was asked for), AwsError's `code` included, or CloudAccessError."""

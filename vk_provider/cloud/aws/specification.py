@@ -1,0 +1,173 @@
+"""The parameters of launch calls and launch templates. Pure: equal requests are equal parameters, byte for byte, or a
+repetition would be refused as another request."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from vk_provider.cloud.aws.answers import FleetError
+from vk_provider.cloud.aws.images import ImageFacts
+from vk_provider.cloud.aws.options import LaunchOptions
+from vk_provider.cloud.aws.settings import AwsCloudSettings
+from vk_provider.cloud.aws.ways import Address, Way, token_of
+from vk_provider.cloud.base import LaunchRequest, Offering
+from vk_provider.cloud.userdata import encode_user_data
+
+Parameters = dict[str, Any]
+GIB = 2**30
+SPOT = "spot"
+_TAGGED = ("instance", "volume", "network-interface")
+_NAME_DIGITS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """One way to have an instance."""
+
+    offering: Offering
+    subnet_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlan:
+    """All that goes into the calls of one request, whichever way is taken. emptied: see ways.token_of."""
+
+    request: LaunchRequest
+    overrides: tuple[Override, ...]
+    image: ImageFacts
+    options: LaunchOptions
+    emptied: int = 0
+
+    @property
+    def capacity_type(self) -> str:
+        return self.overrides[0].offering.capacity_type
+
+    def find_offering(self, failure: FleetError) -> Offering | None:
+        """The one that an error of a fleet is about."""
+        said = failure.launch_template_and_overrides.overrides
+        return self.offering_of(said.instance_type, said.subnet_id)
+
+    def offering_of(self, instance_type: str, subnet_id: str) -> Offering | None:
+        for each in self.overrides:
+            if (each.offering.instance_type, each.subnet_id) == (instance_type, subnet_id):
+                return each.offering
+        return None
+
+
+def build_run(plan: LaunchPlan, way: Way, settings: AwsCloudSettings) -> Parameters:
+    """Of RunInstances, for a plan with one override."""
+    (override,) = plan.overrides
+    parameters = {
+        **_common(plan, way, settings, override.subnet_id),
+        "InstanceType": override.offering.instance_type,
+        "MinCount": 1,
+        "MaxCount": plan.request.count,
+        "ClientToken": token_of(plan.request.client_token, way, plan.emptied),
+        "UserData": plan.request.user_data,
+    }
+    if plan.capacity_type == SPOT:
+        spot: Parameters = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
+        if settings.spot_max_price:
+            spot["MaxPrice"] = f"{settings.spot_max_price:.5f}"
+        parameters["InstanceMarketOptions"] = {"MarketType": SPOT, "SpotOptions": spot}
+    return parameters
+
+
+def build_template(plan: LaunchPlan, way: Way, settings: AwsCloudSettings) -> Parameters:
+    """The data of the launch template of a fleet. It has the user data, which a fleet's own parameters cannot have: so
+    it is the template of one call."""
+    return {**_common(plan, way, settings), "UserData": encode_user_data(plan.request.user_data)}
+
+
+def name_template(data: Mapping[str, Any], prefix: str) -> str:
+    """By its content: who makes the same call makes the same template, also after a crash."""
+    digest = hashlib.sha256(orjson.dumps(data, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return f"{prefix}-{digest[:_NAME_DIGITS]}"
+
+
+def build_fleet(plan: LaunchPlan, template: str, way: Way, settings: AwsCloudSettings) -> Parameters:
+    """Of CreateFleet. Spot: where capacity is deepest at a low price. On demand: the lowest price."""
+    count = plan.request.count
+    overrides: list[Parameters] = [
+        {"InstanceType": each.offering.instance_type, "SubnetId": each.subnet_id, "Priority": float(number)}
+        for number, each in enumerate(plan.overrides)
+    ]
+    parameters: Parameters = {
+        "Type": "instant",
+        "ClientToken": token_of(plan.request.client_token, way, plan.emptied),
+        "LaunchTemplateConfigs": [
+            {
+                "LaunchTemplateSpecification": {"LaunchTemplateName": template, "Version": "1"},
+                "Overrides": overrides,
+            }
+        ],
+        "TargetCapacitySpecification": {"TotalTargetCapacity": count, "DefaultTargetCapacityType": plan.capacity_type},
+        "TagSpecifications": [{"ResourceType": "fleet", "Tags": build_tags(plan.request.tags)}],
+    }
+    if plan.capacity_type == SPOT:
+        parameters["SpotOptions"] = {"AllocationStrategy": "price-capacity-optimized"}
+        if settings.spot_max_price:
+            for override in overrides:
+                override["MaxPrice"] = f"{settings.spot_max_price:.5f}"
+    else:
+        parameters["OnDemandOptions"] = {"AllocationStrategy": "lowest-price"}
+    return parameters
+
+
+def build_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
+
+
+def _common(plan: LaunchPlan, way: Way, settings: AwsCloudSettings, subnet_id: str = "") -> Parameters:
+    options = plan.options
+    tags = build_tags(plan.request.tags)
+    common: Parameters = {
+        "ImageId": plan.image.image_id,
+        "InstanceInitiatedShutdownBehavior": "terminate",
+        "MetadataOptions": {
+            "HttpEndpoint": "enabled",
+            "HttpTokens": "required",
+            "HttpPutResponseHopLimit": 1,
+            "InstanceMetadataTags": "disabled",
+        },
+        "BlockDeviceMappings": [{"DeviceName": plan.image.root_device, "Ebs": _root_volume(plan, settings)}],
+        "NetworkInterfaces": [_interface(options, way, subnet_id)],
+        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in _TAGGED],
+    }
+    if options.instance_profile:
+        key = "Arn" if options.instance_profile.startswith("arn:") else "Name"
+        common["IamInstanceProfile"] = {key: options.instance_profile}
+    return common
+
+
+def _root_volume(plan: LaunchPlan, settings: AwsCloudSettings) -> Parameters:
+    size = max(-(-plan.request.disk_bytes // GIB), plan.image.root_gib)
+    volume: Parameters = {
+        "VolumeType": "gp3",
+        "VolumeSize": size,
+        "Iops": plan.options.iops,
+        "Throughput": plan.options.throughput,
+        "Encrypted": True,
+        "DeleteOnTermination": True,
+    }
+    if settings.kms_key:
+        volume["KmsKeyId"] = settings.kms_key
+    return volume
+
+
+def _interface(options: LaunchOptions, way: Way, subnet_id: str) -> Parameters:
+    interface: Parameters = {"DeviceIndex": 0, "DeleteOnTermination": True}
+    if options.security_groups:
+        interface["Groups"] = list(options.security_groups)
+    if subnet_id:
+        interface["SubnetId"] = subnet_id
+    if way.address is Address.IN_CALL:
+        interface["SecondaryPrivateIpAddressCount"] = 1
+    elif way.address is Address.PREFIX:
+        interface["Ipv4PrefixCount"] = 1
+    return interface
