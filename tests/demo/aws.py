@@ -86,9 +86,7 @@ class AwsSide:
                 for zone, block in zip(zones, config.network.subnets(1), strict=True)
             )
             group = ec2.create_security_group(GroupName="pods", Description="instances of pods", VpcId=vpc)["GroupId"]
-            image = ec2.register_image(
-                Name="vk-agent", Architecture="x86_64", RootDeviceName="/dev/xvda", VirtualizationType="hvm"
-            )["ImageId"]
+            image = _find_image(ec2)
         finally:
             ec2.close()
         pid = self.server.pid()
@@ -177,3 +175,11 @@ listing_lag_s = 0.0
                 f"booter {verb}: {result.stderr.strip() or result.stdout.strip()}",
                 "mend what it says, or `make demo-down` and start again",
             )
+
+
+def _find_image(ec2: Any) -> str:
+    """One of those that moto has; what is in it, the booter has on this machine."""
+    wanted = [{"Name": "architecture", "Values": ["x86_64"]}, {"Name": "virtualization-type", "Values": ["hvm"]}]
+    found = ec2.describe_images(Filters=wanted)["Images"]
+    linux = [each for each in found if each.get("Platform") != "windows" and each.get("RootDeviceName")]
+    return str(min(linux, key=lambda each: each["ImageId"])["ImageId"])
