@@ -62,7 +62,7 @@ async def test_the_metadata_service_answers_as_ec2_does(world: World) -> None:
         assert ask("cat /sys/class/net/eth0/address").strip() == mac
         interface = f"meta-data/network/interfaces/macs/{mac}"
         assert ask(get(f"{interface}/local-ipv4s")).split() == [instance.primary_ip, instance.pod_ip]
-        assert ask(get(f"{interface}/subnet-ipv4-cidr-block")) == "10.219.0.0/17"
+        assert ask(get(f"{interface}/subnet-ipv4-cidr-block")) == "10.219.0.0/18"
         world.ec2.modify_instance_metadata_options(InstanceId=instance_id, InstanceMetadataTags="enabled")
         until("tags are shown", lambda: "vk-provider" in ask(get("meta-data/tags/instance")), 10, 0.1)
 
