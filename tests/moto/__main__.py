@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 
-from moto.core.model_instances import reset_model_data
+from moto.moto_api._internal import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
@@ -24,7 +24,7 @@ def main() -> None:
     ec2.install()
 
     def reset() -> None:
-        reset_model_data()
+        moto_api_backend.reset()
         ec2.reset()
 
     inner = DomainDispatcherApplication(create_backend_app)

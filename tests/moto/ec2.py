@@ -10,6 +10,7 @@ from moto.core.responses import ActionResult
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.elastic_network_interfaces import NetworkInterfaceBackend
 from moto.ec2.models.instances import Reservation
+from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.elastic_network_interfaces import ElasticNetworkInterfaces
 from moto.ec2.responses.fleets import Fleets
 from moto.ec2.responses.instances import InstanceResponse
@@ -32,8 +33,17 @@ class Ec2:
         InstanceResponse.run_instances = _method(self.launches.run_instances)
         InstanceResponse.describe_instances = _method(self._describe)
         InstanceResponse.terminate_instances = _method(self._terminate)
+        AmisResponse.register_image = _method(self._register_image)
         Fleets.create_fleet = _method(self.launches.create_fleet)
         ElasticNetworkInterfaces.assign_private_ip_addresses = _method(self._assign)
+
+    @staticmethod
+    def _register_image(response: Any) -> ActionResult:
+        """An image is of the architecture and has the root device that it was registered with."""
+        ami = response.ec2_backend.register_image(response._get_param("Name"), response._get_param("Description"))
+        ami.architecture = response._get_param("Architecture") or "i386"
+        ami.root_device_name = response._get_param("RootDeviceName")
+        return ActionResult({"ImageId": ami.id})
 
     def reset(self) -> None:
         self.states.reset()
@@ -55,6 +65,9 @@ class Ec2:
         filters = {each["Name"]: each.get("Values", []) for each in get("Filters", []) or get("Filter", [])}
         if page_size is not None and not MIN_RESULTS <= int(page_size) <= MAX_RESULTS:
             raise refuse("InvalidParameterValue", f"MaxResults must be from {MIN_RESULTS} to {MAX_RESULTS}")
+        for name in filters:
+            if name not in _FIELDS and name != "tag-key" and not name.startswith("tag:"):
+                raise refuse("InvalidParameterValue", f"The filter '{name}' is invalid")
         if ids and page_size is not None:
             raise refuse("InvalidParameterCombination", "instancesSet cannot be used with the parameter maxResults")
         everything = [
@@ -167,10 +180,8 @@ def _passes(instance: Any, name: str, values: list[str]) -> bool:
         found: Any = [tag["key"] for tag in instance.get_tags()]
     elif name.startswith("tag:"):
         found = [tag["value"] for tag in instance.get_tags() if tag["key"] == name.removeprefix("tag:")]
-    elif name in _FIELDS:
-        found = _FIELDS[name](instance)
     else:
-        raise refuse("InvalidParameterValue", f"The filter '{name}' is invalid")
+        found = _FIELDS[name](instance)
     found = found if isinstance(found, list) else [found]
     if not any(set("*?[") & set(value) for value in values):
         return not set(values).isdisjoint(found)

@@ -78,7 +78,7 @@ def test_the_environment_overrides_a_value(tmp_path: Path) -> None:
             MINIMAL + '[pods]\ndaemonsets = "never ever"\n',
             'pods.daemonsets must be "refuse", "run" or a label selector',
         ),
-        (MINIMAL + '[cloud]\nbackend = "mars"\n', "must be one of 'local', 'simulated'"),
+        (MINIMAL + '[cloud]\nbackend = "mars"\n', "must be one of 'aws', 'local', 'simulated'"),
         (MINIMAL + '[cloud.local]\nsubnet = "10.0.0.0/27"\n', "/26 or larger"),
         (
             MINIMAL + '[cloud.local]\nsubnet = "10.0.0.1/16"\n',

@@ -9,8 +9,8 @@ from vk_provider.errors import CloudRequestError
 
 
 class Subnets:
-    """All subnets of a zone are named in a call, also one that was full a moment ago: a call that is repeated must be the
-    same call, and EC2 passes over those without addresses."""
+    """All subnets of a zone are named in a call, also one that was full a moment ago: a call that is repeated must be
+    the same call, and EC2 passes over those without addresses."""
 
     def __init__(self, api: AwsApi, subnet_ids: Sequence[str]) -> None:
         self._api = api

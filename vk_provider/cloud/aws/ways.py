@@ -65,8 +65,10 @@ class Refusals:
 
 
 def token_of(client_token: str, way: Way, emptied: int = 0) -> str:
-    """Each way has a token of its own: a way that was refused may have used its token up. emptied: how many calls of the
-    request have brought nothing: a fleet without instances has used its token up as well, and would say the same again.
+    """Each way has a token of its own: a way that was refused may have used its token up.
+
+    emptied: how many calls of the request have brought nothing: a fleet without instances has used its token up as
+             well, and would say the same again
     """
     if len(client_token) > MAX_TOKEN - _SUFFIX:
         client_token = hashlib.sha256(client_token.encode()).hexdigest()[: MAX_TOKEN - _SUFFIX]

@@ -1,0 +1,48 @@
+"""EC2 as moto's patched server plays it: an account, a cloud in it, and launch requests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.moto.fixtures import account, moto, moto_server
+from tests.moto.server import Account, MotoServer
+from vk_provider.cloud.aws.cloud import AwsCloud
+from vk_provider.cloud.base import TAG_LAUNCH, TAG_OWNER, LaunchRequest, Offering
+
+__all__ = ["account", "moto", "moto_server"]
+
+OWNER = "aws-test"
+
+
+@asynccontextmanager
+async def started(moto: MotoServer, account: Account, **more: Any) -> AsyncIterator[AwsCloud]:
+    """A provider's cloud; another one is another process."""
+    made = AwsCloud(moto.settings(account, **more), OWNER)
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@pytest.fixture
+async def cloud(moto: MotoServer, account: Account) -> AsyncIterator[AwsCloud]:
+    async with started(moto, account) as made:
+        yield made
+
+
+def offering(
+    account: Account, instance_type: str = "m7i.large", zone: int = 0, capacity_type: str = "on-demand"
+) -> Offering:
+    return Offering(instance_type, account.zones[zone], capacity_type, "amd64", 2000, 8 << 30, 0.1)
+
+
+def request(token: str, *offerings: Offering, count: int = 1, **more: Any) -> LaunchRequest:
+    """As the room for the instances makes them: with the launch's own tag."""
+    tags = {TAG_OWNER: OWNER, TAG_LAUNCH: f"g/{token}", "pod/app": "web"}
+    return replace(LaunchRequest(token, offerings, tags, "{}", count), **more)

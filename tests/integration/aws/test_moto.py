@@ -1,0 +1,298 @@
+"""Where moto is not as EC2, the patched server is: each gap beside the sentence of AWS's that fills it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.moto.plan import Bucket, Plan, Rule, Shortage
+from tests.moto.server import Account, MotoServer
+
+
+class Ec2:
+    """boto3 in the account."""
+
+    def __init__(self, moto: MotoServer, account: Account) -> None:
+        self.api, self.account, self.moto = moto.client("ec2"), account, moto
+
+    def run(
+        self, count: int = 1, nic: dict[str, Any] | None = None, zone: int = 0, **more: Any
+    ) -> list[dict[str, Any]]:
+        interface = {
+            "DeviceIndex": 0,
+            "SubnetId": self.account.subnets[zone],
+            "DeleteOnTermination": True,
+            **(nic or {}),
+        }
+        parameters = {
+            "ImageId": self.account.image_amd64,
+            "InstanceType": "m7i.large",
+            "MinCount": 1,
+            "MaxCount": count,
+            "NetworkInterfaces": [interface],
+            **more,
+        }
+        return self.api.run_instances(**parameters)["Instances"]  # type: ignore[no-any-return]
+
+    def describe(self, **more: Any) -> list[dict[str, Any]]:
+        return [i for r in self.api.describe_instances(**more)["Reservations"] for i in r["Instances"]]
+
+    def fleet(self, overrides: list[dict[str, Any]], count: int, token: str = "", **data: Any) -> dict[str, Any]:
+        name = f"t-{time.monotonic_ns()}"
+        nic = {"DeviceIndex": 0, "DeleteOnTermination": True, **data.pop("nic", {})}
+        self.api.create_launch_template(
+            LaunchTemplateName=name,
+            LaunchTemplateData={"ImageId": self.account.image_amd64, "NetworkInterfaces": [nic], **data},
+        )
+        return self.create_fleet(name, overrides, count, token)
+
+    def create_fleet(
+        self, template: str, overrides: list[dict[str, Any]], count: int, token: str = ""
+    ) -> dict[str, Any]:
+        parameters = {
+            "Type": "instant",
+            "LaunchTemplateConfigs": [
+                {
+                    "LaunchTemplateSpecification": {"LaunchTemplateName": template, "Version": "1"},
+                    "Overrides": overrides,
+                }
+            ],
+            "TargetCapacitySpecification": {"TotalTargetCapacity": count, "DefaultTargetCapacityType": "on-demand"},
+            **({"ClientToken": token} if token else {}),
+        }
+        return self.api.create_fleet(**parameters)  # type: ignore[no-any-return]
+
+    def override(self, instance_type: str = "m7i.large", zone: int = 0) -> dict[str, str]:
+        return {"InstanceType": instance_type, "SubnetId": self.account.subnets[zone]}
+
+
+@pytest.fixture
+def ec2(moto: MotoServer, account: Account) -> Any:
+    made = Ec2(moto, account)
+    yield made
+    made.api.close()
+
+
+def code_of(call: Any) -> str:
+    with pytest.raises(ClientError) as caught:
+        call()
+    return str(caught.value.response["Error"]["Code"])
+
+
+def test_a_client_token_is_idempotent_and_refused_with_other_parameters(ec2: Ec2) -> None:
+    """Ensuring idempotency in Amazon EC2 API requests."""
+    first, again = ec2.run(ClientToken="t"), ec2.run(ClientToken="t")
+    assert [i["InstanceId"] for i in first] == [i["InstanceId"] for i in again]
+    assert code_of(lambda: ec2.run(ClientToken="t", InstanceType="m7i.xlarge")) == "IdempotentParameterMismatch"
+    assert len(ec2.describe()) == 1
+    (found,) = ec2.describe(Filters=[{"Name": "client-token", "Values": ["t"]}])
+    assert found["InstanceId"] == first[0]["InstanceId"] and ec2.run()[0]["InstanceId"] != found["InstanceId"]
+
+
+def test_a_fleet_that_brought_nothing_has_used_its_token_up(ec2: Ec2) -> None:
+    """CreateFleet: the token stands for the fleet, which exists without instances as well."""
+    ec2.moto.plan(Plan(shortages=(Shortage("*"),)))
+    first = ec2.fleet([ec2.override()], 1, "t")
+    ec2.moto.plan()
+    assert not first.get("Instances")
+    name = ec2.api.describe_launch_templates()["LaunchTemplates"][-1]["LaunchTemplateName"]
+    again = ec2.create_fleet(name, [ec2.override()], 1, "t")
+    assert again["FleetId"] == first["FleetId"] and not again.get("Instances")
+    assert ec2.create_fleet(name, [ec2.override()], 1, "u")["Instances"]
+
+
+def test_a_second_address_comes_with_the_launch_of_one_instance_and_not_of_several(ec2: Ec2) -> None:
+    """InstanceNetworkInterfaceSpecification: "You cannot specify this option if you're launching more than one instance
+    in a RunInstances request." """
+    (one,) = ec2.run(nic={"SecondaryPrivateIpAddressCount": 1})
+    addresses = one["NetworkInterfaces"][0]["PrivateIpAddresses"]
+    assert [each["Primary"] for each in addresses] == [True, False]
+    many = {"SecondaryPrivateIpAddressCount": 1}
+    assert code_of(lambda: ec2.run(2, nic=many)) == "InvalidParameterCombination"
+    assert len(ec2.describe()) == 1
+    ec2.moto.plan(Plan(in_call=("one", "many")))
+    assert len(ec2.run(2, nic=many)) == 2, "and where an account takes it, it is taken"
+    refused = ec2.fleet([ec2.override()], 1, nic=many)
+    assert [each["ErrorCode"] for each in refused["Errors"]] == ["InvalidParameterCombination"]
+
+
+def test_a_prefix_is_sixteen_addresses_of_the_subnet(ec2: Ec2) -> None:
+    first, second = ec2.run(2, nic={"Ipv4PrefixCount": 1})
+    prefixes = [each["NetworkInterfaces"][0]["Ipv4Prefixes"][0]["Ipv4Prefix"] for each in (first, second)]
+    assert len(set(prefixes)) == 2 and all(each.endswith("/28") for each in prefixes)
+
+
+def test_assigned_addresses_are_the_subnets_own_and_the_answer_has_the_new_ones(ec2: Ec2) -> None:
+    (instance,) = ec2.run()
+    interface = instance["NetworkInterfaces"][0]["NetworkInterfaceId"]
+    answer = ec2.api.assign_private_ip_addresses(NetworkInterfaceId=interface, SecondaryPrivateIpAddressCount=1)
+    (assigned,) = [each["PrivateIpAddress"] for each in answer["AssignedPrivateIpAddresses"]]
+    (found,) = ec2.describe()
+    addresses = [each["PrivateIpAddress"] for each in found["NetworkInterfaces"][0]["PrivateIpAddresses"]]
+    assert addresses == [instance["PrivateIpAddress"], assigned]
+
+
+def test_a_subnet_has_its_addresses_but_five_and_is_full_then(moto: MotoServer) -> None:
+    """Subnet CIDR blocks: the first four and the last address are AWS's."""
+    ec2 = Ec2(moto, moto.make_account(prefix=28))
+    assert len(ec2.run(20)) == 11, "the largest possible number above MinCount"
+    assert code_of(ec2.run) == "InsufficientFreeAddressesInSubnet"
+    ec2.api.terminate_instances(InstanceIds=[ec2.describe()[0]["InstanceId"]])
+    ec2.describe()
+    assert ec2.run()
+    ec2.api.close()
+
+
+def test_capacity_and_quotas_bring_a_part_and_nothing_is_an_error(ec2: Ec2) -> None:
+    ec2.moto.plan(Plan(shortages=(Shortage("m7i.large/*/on-demand/*", room=2),)))
+    assert len(ec2.run(3)) == 2
+    assert code_of(ec2.run) == "InsufficientInstanceCapacity"
+    assert ec2.run(InstanceType="c7i.large"), "another type has room"
+    ec2.moto.plan(Plan(max_vcpus={"r7i": 4}))
+    assert len(ec2.run(3, InstanceType="r7i.large")) == 2
+    assert code_of(lambda: ec2.run(InstanceType="r7i.large")) == "VcpuLimitExceeded"
+    ec2.moto.plan(Plan(max_instances=5))
+    assert code_of(ec2.run) == "InstanceLimitExceeded"
+
+
+def test_faults_are_drawn_from_the_plans_seed(ec2: Ec2) -> None:
+    def draw(seed: int) -> list[bool]:
+        ec2.moto.plan(Plan(seed=seed, shortages=(Shortage("*", share=0.5),)))
+        outcomes = []
+        for _ in range(12):
+            try:
+                outcomes.append(bool(ec2.run()))
+            except ClientError:
+                outcomes.append(False)
+        return outcomes
+
+    first = draw(1)
+    assert len(set(first)) == 2 and draw(1) == first and draw(2) != first
+
+
+def test_unknown_types_images_profiles_and_filters_are_refused(ec2: Ec2) -> None:
+    assert code_of(lambda: ec2.run(InstanceType="x9.huge")) == "InvalidParameterValue"
+    assert code_of(lambda: ec2.run(ImageId="ami-00000000000000000")) == "InvalidAMIID.NotFound"
+    assert code_of(lambda: ec2.run(IamInstanceProfile={"Name": "nobody"})) == "NoSuchEntity"
+    assert code_of(lambda: ec2.describe(Filters=[{"Name": "colour", "Values": ["red"]}])) == "InvalidParameterValue"
+
+
+@pytest.mark.parametrize("name", ["instance-lifecycle", "network-interface.subnet-id", "iam-instance-profile.arn"])
+def test_filters_that_moto_lacks_are_there(ec2: Ec2, name: str) -> None:
+    ec2.run()
+    spot = {"MarketType": "spot"}
+    ec2.run(InstanceMarketOptions=spot, zone=1)
+    wanted = {"instance-lifecycle": "spot", "network-interface.subnet-id": ec2.account.subnets[1]}.get(name, "arn:x")
+    found = ec2.describe(Filters=[{"Name": name, "Values": [wanted]}])
+    assert len(found) == (0 if name.startswith("iam") else 1)
+
+
+def test_a_page_is_counted_in_instances(ec2: Ec2) -> None:
+    """DescribeInstances: MaxResults is 5 to 1000, and not allowed beside instance IDs."""
+    ids = [each["InstanceId"] for each in ec2.run(7)]
+    first = ec2.api.describe_instances(MaxResults=5)
+    second = ec2.api.describe_instances(MaxResults=5, NextToken=first["NextToken"])
+    pages = [[i["InstanceId"] for r in page["Reservations"] for i in r["Instances"]] for page in (first, second)]
+    assert [len(page) for page in pages] == [5, 2] and sorted(sum(pages, [])) == sorted(ids)
+    assert "NextToken" not in second
+    assert code_of(lambda: ec2.describe(MaxResults=4)) == "InvalidParameterValue"
+    assert code_of(lambda: ec2.describe(MaxResults=5, InstanceIds=ids)) == "InvalidParameterCombination"
+
+
+def test_a_fleet_says_what_came_of_each_override(ec2: Ec2) -> None:
+    ec2.moto.plan(Plan(shortages=(Shortage("m7i.large/*"), Shortage("c7i.large/*", room=1))))
+    overrides = [ec2.override("x9.huge"), ec2.override(), ec2.override("c7i.large"), ec2.override("c7i.xlarge", 1)]
+    fleet = ec2.fleet(overrides, 3)
+    errors = {e["LaunchTemplateAndOverrides"]["Overrides"]["InstanceType"]: e["ErrorCode"] for e in fleet["Errors"]}
+    assert errors == {
+        "x9.huge": "InvalidParameterValue",
+        "m7i.large": "InsufficientInstanceCapacity",
+        "c7i.large": "InsufficientInstanceCapacity",
+    }
+    assert [(each["InstanceType"], len(each["InstanceIds"])) for each in fleet["Instances"]] == [
+        ("c7i.large", 1),
+        ("c7i.xlarge", 2),
+    ]
+    missing = lambda: ec2.create_fleet("nowhere", [ec2.override()], 1)  # noqa: E731
+    assert code_of(missing) == "InvalidLaunchTemplateName.NotFoundException"
+
+
+def test_instances_are_pending_and_shutting_down_for_a_while(ec2: Ec2) -> None:
+    ec2.moto.plan(Plan(pending_s=0.3, shutdown_s=0.3))
+    (instance,) = ec2.run()
+    states = [ec2.describe()[0]["State"]["Name"]]
+    time.sleep(0.35)
+    states.append(ec2.describe()[0]["State"]["Name"])
+    ec2.api.terminate_instances(InstanceIds=[instance["InstanceId"]])
+    (found,) = ec2.describe()
+    states.append(found["State"]["Name"])
+    assert found["PrivateIpAddress"] == instance["PrivateIpAddress"], "its network works until it has ended"
+    time.sleep(0.35)
+    states.append(ec2.describe()[0]["State"]["Name"])
+    assert states == ["pending", "running", "shutting-down", "terminated"]
+
+
+def test_a_listing_lags_behind(ec2: Ec2) -> None:
+    """Eventual consistency in the Amazon EC2 API."""
+    ec2.moto.plan(Plan(lag_s=0.5))
+    (instance,) = ec2.run()
+    assert ec2.describe() == []
+    assert code_of(lambda: ec2.describe(InstanceIds=[instance["InstanceId"]])) == "InvalidInstanceID.NotFound"
+    time.sleep(0.6)
+    ec2.api.terminate_instances(InstanceIds=[instance["InstanceId"]])
+    assert [each["State"]["Name"] for each in ec2.describe()] == ["running"]
+    time.sleep(0.6)
+    assert [each["State"]["Name"] for each in ec2.describe()] == ["terminated"]
+
+
+def test_a_protected_or_unknown_instance_fails_the_whole_termination(ec2: Ec2) -> None:
+    first, second = (each["InstanceId"] for each in ec2.run(2))
+    ec2.moto.plan(Plan(protected=(first,)))
+    assert code_of(lambda: ec2.api.terminate_instances(InstanceIds=[second, first])) == "OperationNotPermitted"
+    both = [second, "i-00000000000000000"]
+    assert code_of(lambda: ec2.api.terminate_instances(InstanceIds=both)) == "InvalidInstanceID.NotFound"
+    assert {each["State"]["Name"] for each in ec2.describe()} == {"running"}
+    ec2.api.terminate_instances(InstanceIds=[second])
+    ec2.api.terminate_instances(InstanceIds=[second])
+
+
+def test_requests_and_resources_have_buckets_of_their_own(ec2: Ec2) -> None:
+    """Request throttling for the Amazon EC2 API: two kinds of token buckets."""
+    ec2.moto.plan(Plan(requests={"RunInstances": Bucket(2, 0.001)}))
+    assert ec2.run() and ec2.run()
+    assert code_of(ec2.run) == "RequestLimitExceeded"
+    assert len(ec2.describe()) == 2, "other calls have another bucket"
+    ec2.moto.plan(Plan(resources={"RunInstances": Bucket(10, 0.001)}))
+    assert len(ec2.run(8)) == 8
+    assert code_of(lambda: ec2.run(3)) == "RequestLimitExceeded"
+    assert len(ec2.run(2)) == 2
+    assert ec2.moto.throttled()["RunInstances"] == 2
+
+
+def test_a_lost_answer_was_carried_out_and_an_injected_error_was_not(ec2: Ec2) -> None:
+    ec2.moto.plan(Plan(rules=(Rule("RunInstances", "Unavailable", status=503, after=True, times=1),)))
+    assert code_of(ec2.run) == "Unavailable"
+    assert len(ec2.describe()) == 1
+    ec2.moto.plan(Plan(rules=(Rule("Run*", "InternalError", status=500, times=1),)))
+    assert code_of(ec2.run) == "InternalError"
+    assert len(ec2.describe()) == 1 and ec2.run()
+
+
+def test_a_launch_has_what_was_asked_for(ec2: Ec2) -> None:
+    tags = [
+        {"ResourceType": kind, "Tags": [{"Key": "a", "Value": kind}]}
+        for kind in ("instance", "volume", "network-interface")
+    ]
+    (run,) = ec2.run(TagSpecifications=tags, MetadataOptions={"HttpTokens": "required"})
+    fleet = ec2.fleet([ec2.override()], 1, TagSpecifications=tags, MetadataOptions={"HttpTokens": "required"})
+    for instance_id in (run["InstanceId"], fleet["Instances"][0]["InstanceIds"][0]):
+        (found,) = ec2.describe(InstanceIds=[instance_id])
+        assert {"Key": "a", "Value": "instance"} in found["Tags"]
+        assert found["MetadataOptions"]["HttpTokens"] == "required"
+        (interface,) = ec2.api.describe_network_interfaces(
+            NetworkInterfaceIds=[found["NetworkInterfaces"][0]["NetworkInterfaceId"]]
+        )["NetworkInterfaces"]
+        assert interface["TagSet"] == [{"Key": "a", "Value": "network-interface"}]
