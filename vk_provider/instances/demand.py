@@ -109,4 +109,4 @@ class PodSide(Protocol):
         """`lost` or `boot_failed` is set, the link has ended for another reason, or an interruption has begun."""
 
     def on_interruption(self, owned: OwnedInstance, message: str) -> None:
-        """The cloud will take the instance back: announced once; `on_fate` follows when the pod is to stop."""
+        """The cloud will take the instance back, or may: an event. `on_fate` follows when the pod is to stop."""

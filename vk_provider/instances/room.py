@@ -146,7 +146,9 @@ class Instances:
             self._interrupt(owned, notice.message, notice.at)
             return
         if notice.kind is NoticeKind.REBALANCE:
-            return  # it may never come; the interruption itself is announced
+            if owned.pod_uid:  # it may never come, and is announced again if it does
+                self.pods.on_interruption(owned, notice.message)
+            return
         owned.link.fate_due = 0.0  # the link asks for a listing once its agent is silent
 
     def take_agent_notice(self, owned: OwnedInstance, message: NoticeMessage) -> None:
