@@ -19,7 +19,7 @@ from vk_provider.cloud.base import (
     Offering,
     offering_key,
 )
-from vk_provider.errors import CapacityError
+from vk_provider.errors import AgentProtocolError, CapacityError
 from vk_provider.instances.demand import PodSide
 from vk_provider.instances.ends import Ends, OnStuck
 from vk_provider.instances.instance import Interruption, OwnedInstance, Stage
@@ -153,8 +153,11 @@ class Instances:
 
     def take_agent_notice(self, owned: OwnedInstance, message: NoticeMessage) -> None:
         """What an agent has read in its instance's metadata. It is believed for its own instance alone: its pod's owner
-        may control it, so nothing follows for others."""
-        at = parse_time(message["time"])
+        may control it, so nothing follows for others. Raises AgentProtocolError."""
+        try:
+            at = parse_time(message["time"])
+        except (ValueError, OverflowError):
+            raise AgentProtocolError(f"a notice of {message['time']}, which is no time") from None
         self._interrupt(owned, f"the instance's metadata announces: {message['action']} at {message['time']}", at)
 
     def _note_taken(self, instance: Instance) -> None:

@@ -24,7 +24,7 @@ from vk_provider.cloud.base import (
 )
 from vk_provider.cloud.simulated.cloud import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
-from vk_provider.errors import CloudThrottledError
+from vk_provider.errors import AgentProtocolError, CloudThrottledError
 from vk_provider.instances import ends, launches, links, pace, room, table, tagging
 from vk_provider.jsontypes import Json
 from vk_provider.rfc3339 import format_time
@@ -267,6 +267,8 @@ async def test_an_agents_word_about_its_instance_stops_its_pod_and_tells_nothing
     owned = world.room.table.owned[instance.instance_id]
     soon = format_time(time.time() + 60)
     message: NoticeMessage = {"type": "notice", "podUID": owned.pod_uid, "action": "terminate", "time": soon}
+    with pytest.raises(AgentProtocolError, match="no time"):
+        world.room.take_agent_notice(owned, {**message, "time": "2026-02-30T00:00:00Z"})
     world.room.take_agent_notice(owned, message)
     await world.until(lambda: world.api.status(pod)["phase"] == "Failed")
     assert world.room.shortages.current() == []
