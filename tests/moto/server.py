@@ -46,7 +46,7 @@ class MotoServer:
             [sys.executable, "-m", "tests.moto"],
             stdout=subprocess.PIPE,
             cwd=root,
-            env={**os.environ, **KEYS, "PYTHONPATH": str(root)},
+            env={**os.environ, **KEYS, "PYTHONPATH": str(root), "MOTO_EC2_LOAD_DEFAULT_AMIS": "false"},
             text=True,
         )
         assert self._process.stdout is not None

@@ -1,0 +1,61 @@
+"""A provider's rooms on EC2: pods and instances as in production, agents that answer at once, moto's server for AWS."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.moto.server import Account, MotoServer
+from tests.unit.pods.rig import OWNER, Connector, World
+from vk_provider.cloud.aws.cloud import AwsCloud
+from vk_provider.cloud.aws.settings import AwsCloudSettings
+from vk_provider.cloud.simulated.cloud import SimulationConfig
+
+
+class BootedAws(AwsCloud):
+    """What a SimulatedConnector asks of its cloud beside the Protocol: agents answer as soon as they are dialled."""
+
+    def __init__(self, settings: AwsCloudSettings) -> None:
+        super().__init__(settings, OWNER)
+        self.config = SimulationConfig()
+        self.on_gone: Callable[[str], None] = lambda instance_id: None
+
+    def is_booted(self, instance_id: str) -> bool:
+        return True
+
+
+class AwsWorld(World):
+    """`phases`: of all pods, by phase."""
+
+    def __init__(self, directory: Path, cloud: BootedAws) -> None:
+        super().__init__(directory)
+        self.cloud: Any = cloud
+        self.connector = Connector(self.cloud)
+
+    def running_count(self) -> int:
+        return sum((pod.get("status") or {}).get("phase") == "Running" for pod in self.api.pods.values())
+
+    def add_pods(self, count: int, **resources: str) -> None:
+        """Of one shape; resources: requests."""
+        for _ in range(count):
+            pod = self.pod()
+            pod["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1", **resources}}
+            self.api.add(pod)
+
+    async def until_running(self, count: int, limit_s: float) -> None:
+        await self.until(lambda: self.running_count() == count, limit_s)
+
+
+@asynccontextmanager
+async def provider(directory: Path, moto: MotoServer, account: Account, **more: Any) -> AsyncIterator[AwsWorld]:
+    cloud = BootedAws(moto.settings(account, **more))
+    await cloud.start()
+    world = AwsWorld(directory, cloud)
+    try:
+        await world.start()
+        yield world
+        await world.stop()
+    finally:
+        await cloud.close()
