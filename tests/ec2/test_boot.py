@@ -40,6 +40,21 @@ async def test_the_agent_waits_for_the_second_address_and_answers_as_this_instan
         assert f"instance {instance_id} answers on {instance.primary_ip}" in world.log(instance_id)
 
 
+@pytest.mark.parametrize("way", ["SecondaryPrivateIpAddressCount", "Ipv4PrefixCount"])
+async def test_an_address_that_comes_with_the_launch_is_the_pods(world: World, way: str) -> None:
+    interface = {"DeviceIndex": 0, "SubnetId": world.network.subnets["us-east-1a"], way: 1}
+    with world.own(world.run_instance(second_address=False, NetworkInterfaces=[interface])) as instance_id:
+        instance = world.described(instance_id)
+        await greet(world, instance)
+        (described,) = world.look(instance_id)["NetworkInterfaces"]
+        prefixes = [each["Ipv4Prefix"] for each in described.get("Ipv4Prefixes") or []]
+        expected = prefixes[0].partition("/")[0] if way == "Ipv4PrefixCount" else instance.pod_ip
+        kept = json.loads(world.inside(instance_id, "cat /run/vk-agent/metadata.json"))
+        assert kept["facts"]["pod_ip"] == expected != ""
+        ranges = json.loads(world.inside(instance_id, "cat /etc/cni/net.d/10-pod-network.conflist"))["plugins"][0]
+        assert ranges["ipam"]["ranges"][0][0]["rangeStart"] == expected
+
+
 async def test_the_metadata_service_answers_as_ec2_does(world: World) -> None:
     with world.own(world.run_instance()) as instance_id:
         instance = world.described(instance_id)

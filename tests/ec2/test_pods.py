@@ -79,6 +79,22 @@ def test_a_machine_that_shuts_down_is_terminated_in_ec2_and_fails_its_pod(
     assert nodeless.state(instance.record.instance_id) == "terminated"
 
 
+def test_a_pod_that_may_ask_the_metadata_gets_no_session_beyond_the_hop_limit(world: Namespace) -> None:
+    """The answer to the PUT that begins one goes no further than the instance."""
+    world.wait_ready("spot")
+    ttl = "X-aws-ec2-metadata-token-ttl-seconds: 60"
+    heads = {
+        "GET": "GET /latest/meta-data/ HTTP/1.1\\r\\nConnection: close\\r\\n\\r\\n",
+        "PUT": f"PUT /latest/api/token HTTP/1.1\\r\\n{ttl}\\r\\n\\r\\n",
+    }
+    answers = {
+        verb: world.execute("spot", f"printf '{head}' | nc -w 3 169.254.169.254 80", check=False).stdout
+        for verb, head in heads.items()
+    }
+    assert answers["GET"].startswith("HTTP/1.1 401 ")
+    assert answers["PUT"] == ""
+
+
 def test_a_spot_interruption_stops_the_pod_in_time(world: Namespace, nodeless: Ec2Cluster) -> None:
     world.wait_ready("spot")
     instance = world.instance("spot")

@@ -70,8 +70,8 @@ class World:
     # --- processes -----------------------------------------------------------------------------------------------
 
     def up(self) -> None:
-        environment = {"PYTHONPATH": str(PROJECT), "PYTHONWARNINGS": "ignore"}
-        self._server.start([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)], environment)
+        environment = {"PYTHONPATH": str(PROJECT), "AWS_DEFAULT_REGION": REGION}
+        self._server.start([sys.executable, "-m", "tests.moto", "--port", str(self.port)], environment)
         until("the moto server listens", lambda: _accepts(self.port), 60, 0.05, self._server.last_lines)
         session = boto3.session.Session(region_name=REGION, **CREDENTIALS)
         self.ec2 = session.client("ec2", endpoint_url=self.endpoint)
@@ -133,7 +133,7 @@ class World:
                 "InstanceType": "t3.micro",
                 "MinCount": 1,
                 "MaxCount": 1,
-                "SubnetId": self.network.subnets[zone],
+                **({} if "NetworkInterfaces" in parameters else {"SubnetId": self.network.subnets[zone]}),
                 "UserData": boot_data.to_user_data(),
                 "InstanceInitiatedShutdownBehavior": "terminate",
                 "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1, "HttpEndpoint": "enabled"},
