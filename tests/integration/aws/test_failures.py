@@ -183,6 +183,17 @@ async def test_what_holds_for_all_ids_is_raised_and_what_comes_in_the_middle_is_
     assert await cloud.terminate(ids) == [None] * 4
 
 
+async def test_a_permission_that_is_missing_is_the_result_of_every_id_after_one_call(
+    cloud: AwsCloud, moto: MotoServer, account: Account
+) -> None:
+    ids = await launched(cloud, account, 8)
+    moto.plan(Plan(rules=(Rule("TerminateInstances", "UnauthorizedOperation", status=403),)))
+    before = moto.calls()["TerminateInstances"]
+    results = await cloud.terminate(ids)
+    assert [type(each) for each in results] == [CloudRequestError] * 8
+    assert moto.calls()["TerminateInstances"] == before + 1
+
+
 # --- tags --------------------------------------------------------------------------------------------------------
 
 
