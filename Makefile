@@ -59,7 +59,7 @@ control-plane: deps ## build the control plane once (or take it from PATH or KUB
 	@$(PY) -m tests.cluster.binaries
 
 .PHONY: demo
-demo: control-plane ## a cluster with a nodeless node on this machine, shown with kubectl (CLOUD=simulated: any image name)
+demo: control-plane ## a cluster with a nodeless node on this machine, shown with kubectl (CLOUD=simulated: any image name; CLOUD=aws: EC2 as a moto server plays it, whose instances boot)
 	@$(PY) -m tests.demo demo --cloud $(CLOUD)
 
 .PHONY: demo-up

@@ -49,7 +49,8 @@ INSTANCE_TERMINATED: Final = EventReason("InstanceTerminated")
 replaces it. Do: nothing, unless somebody terminates instances by hand."""
 INSTANCE_INTERRUPTED: Final = EventReason("InstanceInterrupted")
 """Warning, provider (vk-provider): the cloud announces that it will take the instance back, as it may with spot
-capacity; the pod fails when it does. Do: nothing, if its controller replaces it; else ask for on-demand capacity."""
+capacity; the pod is stopped within its grace period and fails. Do: nothing, if its controller replaces it; else ask
+for on-demand capacity."""
 FAILED_TERMINATE: Final = EventReason("FailedTerminate")
 """Warning, provider (vk-provider): the cloud does not terminate the instance of an ended pod; it is tried again. Do:
 watch the metric vk_instances_not_terminated: it costs money."""

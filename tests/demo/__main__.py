@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--root", type=Path, default=default_root(), help="where it keeps its state (%(default)s)")
-    parser.add_argument("--cloud", choices=("local", "simulated"), default="local")
+    parser.add_argument("--cloud", choices=("local", "simulated", "aws"), default="local")
     parser.add_argument("--name", default="demo", help="of the local cloud; two demos need two names and subnets")
     parser.add_argument("--subnet", default="10.201.0.0/16")
     parser.add_argument("--dual-stack", action="store_true", help=f"with IPv6 ({IPV6_SUBNET}) beside IPv4")
@@ -70,8 +70,8 @@ def _environment(options: argparse.Namespace) -> Environment:
         containerd=containerd2.default(),
         kubelet_node=KUBELET if options.mixed else "",
         kubelet_network=KUBELET_NETWORK if options.mixed else "",
-        resolver=options.cloud == "local",
-        dns=options.cloud == "local",
+        resolver=options.cloud != "simulated",
+        dns=options.cloud != "simulated",
         ipv6_subnet=IPV6_SUBNET if options.dual_stack and options.cloud == "local" else "",
     )
 

@@ -20,6 +20,7 @@ from tests.cluster.images.__main__ import ensure_pushed
 from tests.cluster.kubelet.node import KubeletNode
 from tests.cluster.registry import Registry
 from tests.cluster.state import StateDir
+from tests.demo.aws import AwsSide
 from tests.demo.environment import (
     API_PORT,
     CLUSTER_DNS,
@@ -69,6 +70,11 @@ def require_ports(environment: Environment, plane: ControlPlane) -> None:
         *(("kubelet API", provider, environment.address, port) for port in kubelets),
         *((("instances' resolver", resolver, environment.address, dns.RESOLVER_PORT),) if environment.resolver else ()),
         ("provider's /healthz", provider, "127.0.0.1", environment.healthz_port),
+        *(
+            (("moto server", AwsSide(environment).server.pid() is not None, "127.0.0.1", environment.moto_port),)
+            if environment.cloud == "aws"
+            else ()
+        ),
     ):
         if not running and not _is_free(address, port):
             advice = f"stop what listens there (`ss -ltnp 'sport = :{port}'` names it), then try again"
@@ -95,7 +101,10 @@ def up(environment: Environment) -> ControlPlane:
         build.ensure("coredns")
     subnets = " and ".join(filter(None, (environment.subnet, environment.ipv6_subnet)))
     with step(f"network {subnets}, this machine is {environment.address}"):
-        local_cloud(environment, "up")
+        if environment.cloud == "aws":
+            AwsSide(environment).network_up()
+        else:
+            local_cloud(environment, "up")
     require_ports(environment, plane)
     with step(f"image registry {environment.registry}") as notes:
         registry(environment).up()
@@ -107,6 +116,9 @@ def up(environment: Environment) -> ControlPlane:
         plane.up(environment.address, API_PORT, dual_stack=bool(environment.ipv6_subnet))
         if environment.resolver:
             dns.resolver_up(plane, environment.name)
+    if environment.cloud == "aws":
+        with step("moto server as EC2, and the booter of its instances"):
+            AwsSide(environment).up()
     with step("provider's account, roles and certificate approver"):
         prepare_access(environment, plane)
     with step(f"provider with the {environment.cloud} cloud"):
@@ -171,7 +183,8 @@ def prepare_access(environment: Environment, plane: ControlPlane) -> None:
 
 def start_provider(environment: Environment, plane: ControlPlane) -> None:
     kubeconfig = plane.kubeconfig_for(PROVIDER_USER, PROVIDER_GROUPS)
-    text = environment.provider_config(kubeconfig, plane.ca)
+    aws = AwsSide(environment) if environment.cloud == "aws" else None
+    text = environment.provider_config(kubeconfig, plane.ca, aws.provider_config() if aws is not None else "")
     process = environment.provider
     changed = not environment.config_file.exists() or environment.config_file.read_text() != text
     if changed:
@@ -179,7 +192,7 @@ def start_provider(environment: Environment, plane: ControlPlane) -> None:
         environment.config_file.write_text(text)
     process.start(
         [sys.executable, "-m", "vk_provider", "run", "--config", str(environment.config_file)],
-        environment.provider_environment(),
+        {**environment.provider_environment(), **(aws.sdk_environment() if aws is not None else {})},
     )
 
 
@@ -219,6 +232,13 @@ def metrics_server(environment: Environment) -> None:
     print("`kubectl top nodes` and `kubectl top pods` answer within half a minute.", flush=True)
 
 
+def _cloud_down(environment: Environment) -> None:
+    if environment.cloud == "aws":
+        AwsSide(environment).down()
+    else:
+        local_cloud(environment, "down")
+
+
 def down(environment: Environment) -> None:
     """Stop and remove everything outside the cache; works after a crash and a second time. What fails keeps nothing
     else from going; its state stays, so that the next try finds it."""
@@ -228,7 +248,7 @@ def down(environment: Environment) -> None:
     for title, remove in (
         *real,
         ("provider", environment.provider.stop),
-        ("instances and network", lambda: local_cloud(environment, "down")),
+        ("instances and network", lambda: _cloud_down(environment)),
         ("control plane", control_plane(environment).down),
         ("image registry", registry(environment).down),
     ):

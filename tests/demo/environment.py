@@ -28,6 +28,7 @@ API_PORT = 6443
 REGISTRY_PORT = 5000
 KUBELET_PORT = 10250
 HEALTHZ_PORT = 10248
+MOTO_PORT = 5566
 E2E_IMAGES = tuple(
     reference
     for entry in select_entries("e2e")
@@ -48,7 +49,7 @@ class Environment:
     """One demo cluster: everything it keeps is below `root`, within the user's cache.
 
     name:    of the local cloud (part of interface and cgroup names)
-    cloud:   local or simulated
+    cloud:   local, simulated, or aws: a moto server whose instances boot (tests.demo.aws)
     subnet:  of the instances; `address` is the host's own in it
     ipv6_subnet: of the instances, and the cluster is dual-stack; "" for IPv4 alone
     healthz_port: of the provider on 127.0.0.1, which clusters side by side must not share
@@ -59,6 +60,7 @@ class Environment:
     resolver: whether this machine resolves names for the instances; else they have its own nameservers
     dns: whether CoreDNS runs on nodeless instances (containers must run: cloud local)
     mesh: with Istio's images in the registry
+    moto_port: of the moto server on 127.0.0.1
     kubelet_node, kubelet_network: name of a real kubelet's Node beside ours, "" for none, and its network (a /23)
     """
 
@@ -82,6 +84,11 @@ class Environment:
     resolver: bool = False
     dns: bool = False
     ipv6_subnet: str = ""
+    moto_port: int = MOTO_PORT
+
+    @property
+    def runs_containers(self) -> bool:
+        return self.cloud != "simulated"
 
     @property
     def ipv6_address(self) -> str:
@@ -156,8 +163,8 @@ class Environment:
             **{key: _tuples(item) for key, item in document.items() if key in known},
         )
 
-    def provider_config(self, kubeconfig: Path, client_ca: Path) -> str:
-        """The provider's TOML."""
+    def provider_config(self, kubeconfig: Path, client_ca: Path, cloud: str = "") -> str:
+        """The provider's TOML. cloud: the table of a cloud other than those that run without further parts."""
         preload = ", ".join(f'"{image}"' for image in self.preload)
         nameservers = f'"{self.address}"' if self.resolver else ""
         return f"""# Written by the demo for the code {code_version()}; `vk-provider run --config` takes it.
@@ -194,6 +201,7 @@ state_dir = "{self.cloud_state}"
 preload = [{preload}]
 nameservers = [{nameservers}]
 
+{cloud}
 [[registries]]
 host = "{self.registry}"
 plain_http = true
@@ -205,8 +213,8 @@ name = "{name}"
 address = "{self.address}"
 ipv6_address = "{self.ipv6_address}"
 port = {KUBELET_PORT + index}
-zone = "local-a"
-region = "local"
+zone = "{"local-a" if self.cloud != "aws" else "eu-central-1a"}"
+region = "{"local" if self.cloud != "aws" else "eu-central-1"}"
 architecture = "{machine_architecture()}"
 taint = {str(self.taint).lower()}
 labels = {{ type = "virtual-kubelet" }}

@@ -15,6 +15,7 @@ from tests.cluster import build
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
 from tests.cluster.state import CLUSTER_DOMAIN
+from tests.demo.aws import AwsSide
 from tests.demo.environment import PROJECT, Environment
 from tests.demo.terminal import as_typed, heading, show, step
 
@@ -49,7 +50,7 @@ class Showcase:
         heading("Logs of a running and of a completed pod")
         self.kubectl("logs", "pair", "-c", "reader", "--tail=3")
         self.kubectl("logs", "job/report", "--all-containers")
-        if self._environment.cloud == "local":
+        if self._environment.runs_containers:
             heading("exec, with the exit code of the command")
             self.kubectl("exec", web, "--", "hostname")
             result = self.kubectl("exec", web, "--", "sh", "-c", "exit 7", check=False)
@@ -108,6 +109,11 @@ class Showcase:
         return str(pods[0]["metadata"]["name"])
 
     def _instances(self) -> None:
+        if self._environment.cloud == "aws":
+            arguments = AwsSide(self._environment).status_arguments()
+            environment = self._environment.provider_environment()
+            show([sys.executable, *arguments], f"python {' '.join(arguments)}", environment=environment)
+            return
         if self._environment.cloud != "local":
             return
         show(

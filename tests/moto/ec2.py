@@ -7,18 +7,23 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from moto.core.responses import ActionResult
+from moto.ec2.exceptions import TagLimitExceeded
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.elastic_network_interfaces import NetworkInterfaceBackend
 from moto.ec2.models.instances import Reservation
+from moto.ec2.models.tags import TagBackend
 from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.elastic_network_interfaces import ElasticNetworkInterfaces
 from moto.ec2.responses.fleets import Fleets
 from moto.ec2.responses.instances import InstanceResponse
+from moto.ec2.responses.tags import TagResponse
 
 from tests.moto.faults import Faults, Refusal
 from tests.moto.launches import Launches, add_address, refuse
 from tests.moto.states import States
 
+MAX_TAGS = 50
+_create_tags = TagResponse.create_tags
 MIN_RESULTS, MAX_RESULTS = 5, 1000
 
 
@@ -33,6 +38,8 @@ class Ec2:
         InstanceResponse.run_instances = _method(self.launches.run_instances)
         InstanceResponse.describe_instances = _method(self._describe)
         InstanceResponse.terminate_instances = _method(self._terminate)
+        TagBackend.create_tags = _keep_tags
+        TagResponse.create_tags = _method(self._create_tags)
         AmisResponse.register_image = _method(self._register_image)
         Fleets.create_fleet = _method(self.launches.create_fleet)
         ElasticNetworkInterfaces.assign_private_ip_addresses = _method(self._assign)
@@ -44,6 +51,15 @@ class Ec2:
         ami.architecture = response._get_param("Architecture") or "i386"
         ami.root_device_name = response._get_param("RootDeviceName")
         return ActionResult({"ImageId": ami.id})
+
+    @staticmethod
+    def _create_tags(response: Any) -> ActionResult:
+        """An instance that does not exist has no tags."""
+        known = {instance.id for instance in response.ec2_backend.all_instances()}
+        for name in response._get_param("Resources", []):
+            if name.startswith("i-") and name not in known:
+                raise refuse("InvalidInstanceID.NotFound", f"The instance ID '{name}' does not exist")
+        return _create_tags(response)
 
     def reset(self) -> None:
         self.states.reset()
@@ -139,6 +155,17 @@ class Ec2:
             added = [add_address(interface, interface.instance) for _ in range(count)]
         assigned = [{"PrivateIpAddress": address} for address in added]
         return ActionResult({"NetworkInterfaceId": interface.id, "AssignedPrivateIpAddresses": assigned})
+
+
+def _keep_tags(backend: Any, resource_ids: list[str], tags: dict[str, str]) -> bool:
+    """Fifty a resource; AWS's own do not count."""
+    for resource_id in resource_ids:
+        both = {**backend.tags[resource_id], **tags}
+        if sum(not key.startswith("aws:") for key in both) > MAX_TAGS:
+            raise TagLimitExceeded
+    for resource_id in resource_ids:
+        backend.tags[resource_id].update(tags)
+    return True
 
 
 def _method(function: Callable[[Any], ActionResult]) -> Any:

@@ -53,10 +53,13 @@ class MotoServer:
         line = self._process.stdout.readline()
         if not line.strip().isdecimal():
             raise RuntimeError(f"moto's server did not start: {line!r}")
+        self._clients: dict[str, Any] = {}
         self.url = f"http://127.0.0.1:{line.strip()}"
         return self
 
     def __exit__(self, *_: object) -> None:
+        for client in self._clients.values():
+            client.close()
         self._process.terminate()
         self._process.wait(10)
         assert self._process.stdout is not None
@@ -94,10 +97,13 @@ class MotoServer:
     # --- account -------------------------------------------------------------------------------------------------
 
     def client(self, service: str) -> Any:
-        """The SDK's blocking client, for what tests look at."""
+        """The SDK's blocking client, for what tests look at: one for each service."""
+        if service in self._clients:
+            return self._clients[service]
         session = boto3.Session(KEYS["AWS_ACCESS_KEY_ID"], KEYS["AWS_SECRET_ACCESS_KEY"], region_name=REGION)
         config = Config(retries={"total_max_attempts": 1, "mode": "standard"})
-        return session.client(service, endpoint_url=self.url, config=config)
+        self._clients[service] = session.client(service, endpoint_url=self.url, config=config)
+        return self._clients[service]
 
     def make_account(self, prefix: int = 20) -> Account:
         """prefix: length of the subnets'."""
@@ -120,7 +126,6 @@ class MotoServer:
             for architecture in ("x86_64", "arm64")
         ]
         group = ec2.create_security_group(GroupName="pods", Description="pods", VpcId=vpc)["GroupId"]
-        ec2.close()
         return Account(vpc, subnets, zones, images[0], images[1], group)
 
     def settings(self, account: Account, **more: Any) -> AwsCloudSettings:

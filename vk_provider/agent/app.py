@@ -28,10 +28,11 @@ from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.identity import AgentIdentity
 from vk_provider.agent.images import ImageStore
 from vk_provider.agent.inbox import Inbox
+from vk_provider.agent.interruption import InterruptionWatch
 from vk_provider.agent.journal import Journal
 from vk_provider.agent.logs import add_log_routes
-from vk_provider.agent.metadata import InstanceMetadata, KeptMetadata, wait_for_metadata
-from vk_provider.agent.metadata_guard import MetadataGuard, allow_metadata
+from vk_provider.agent.metadata import InstanceMetadata, KeptMetadata, MetadataClient, wait_for_metadata
+from vk_provider.agent.metadata_guard import MetadataGuard, allow_metadata, find_own_cgroup
 from vk_provider.agent.metrics import add_metrics_routes
 from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.proxy.explain import add_table_routes
@@ -69,6 +70,7 @@ class AgentOptions:
     kubelet_dir: Path
     run_dir: Path
     network: network.NetworkPaths
+    watch_interruptions: bool
     log_level: str
 
 
@@ -105,8 +107,8 @@ class Agent:
         tables = TableKeeper(facts, options.run_dir / "tables", outbox.send_tables)
         worker = PodWorker(runtime, ImageStore(runtime), outbox, journal, facts, options.kubelet_dir, tables)
         sampler = Sampler(worker, runtime, worker.probe_counts)
-        guard = MetadataGuard(options.state_dir / "metadata-allowed")
-        inbox = Inbox(worker, guard, tables)
+        guard = MetadataGuard(options.state_dir / "metadata-allowed", _own_cgroup(options))
+        inbox = Inbox(worker, guard, tables, outbox)
         session = SessionHandler(
             outbox,
             inbox.receive,
@@ -131,6 +133,9 @@ class Agent:
         self._supervisor.start("tables", tables.run())
         self._supervisor.start("pod-worker", _run_worker(worker, runtime, guard, metadata, options.network))
         self._supervisor.start("stats", run_stats(sampler, outbox))
+        if metadata.is_spot:
+            watching = _watch_interruptions(options.metadata_url, guard, outbox)
+            self._supervisor.start("interruption-watch", watching)
         gc.freeze()  # objects of the start are permanent: exclude them from garbage collections
         try:
             await self._supervisor.wait()
@@ -148,6 +153,21 @@ async def _read_metadata(options: AgentOptions) -> InstanceMetadata:
         metadata = await wait_for_metadata(options.metadata_url, socket.gethostname(), allow_metadata)
         kept.save(metadata)
     return metadata
+
+
+def _own_cgroup(options: AgentOptions) -> str:
+    """See metadata_guard.build_rules; "" unless the image wants the agent to reach the endpoint."""
+    if not options.watch_interruptions:
+        return ""
+    found = find_own_cgroup(Path("/proc/self/cgroup").read_text())
+    if not found:
+        log.warning("interruptions are not watched for: the agent has no cgroup (v2) of a service of its own")
+    return found
+
+
+async def _watch_interruptions(url: str, guard: MetadataGuard, outbox: Outbox) -> None:
+    async with MetadataClient(url) as source:
+        await InterruptionWatch(source, lambda: guard.admits_agent, outbox).run()
 
 
 async def _run_worker(
@@ -211,6 +231,11 @@ def _parse_options(argv: Sequence[str]) -> AgentOptions:
     parser.add_argument("--cni-conf-dir", type=Path, default=paths.cni_conf_dir, help="as in containerd's config")
     parser.add_argument("--certs-dir", type=Path, default=paths.certs_dir, help="as in containerd's config")
     parser.add_argument("--ipam-dir", type=Path, default=paths.ipam_dir, help="gone after a reboot")
+    parser.add_argument(
+        "--watch-interruptions",
+        action="store_true",
+        help="let the agent's own cgroup (v2) reach the metadata endpoint, and tell the provider of spot interruptions",
+    )
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     given = parser.parse_args(list(argv))
     return AgentOptions(
@@ -220,5 +245,6 @@ def _parse_options(argv: Sequence[str]) -> AgentOptions:
         kubelet_dir=given.kubelet_dir,
         run_dir=given.run_dir,
         network=network.NetworkPaths(given.cni_conf_dir, given.certs_dir, given.ipam_dir),
+        watch_interruptions=given.watch_interruptions,
         log_level=given.log_level,
     )

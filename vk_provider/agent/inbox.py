@@ -33,11 +33,18 @@ class TableReceiver(Protocol):
     def set_host_network(self, is_used: bool) -> None: ...
 
 
+class NoticeTeller(Protocol):
+    """The session's outbox."""
+
+    def tell_notices(self, pod_uid: str) -> None: ...
+
+
 class Inbox:
     """Takes the messages of any session. An instance runs one pod: another one is refused."""
 
-    def __init__(self, worker: PodReceiver, guard: MetadataGuard, tables: TableReceiver) -> None:
+    def __init__(self, worker: PodReceiver, guard: MetadataGuard, tables: TableReceiver, notices: NoticeTeller) -> None:
         self._worker = worker
+        self._notices = notices
         self._tables = tables
         self._guard = guard
 
@@ -69,6 +76,8 @@ class Inbox:
         annotations = message["pod"]["metadata"].get("annotations") or {}
         self._guard.set_allowed(annotations.get(ALLOW_METADATA_ANNOTATION) == "true")
         self._tables.set_host_network(is_host_network(message["pod"]))
+        if message["node"].get("tellNotices"):
+            self._notices.tell_notices(uid)
         self._worker.update(message)
 
     def _receive_table(self, message: Json) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import ipaddress
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 TOKEN_TTL_S = 300
 REQUEST_TIMEOUT_S = 2.0
+ASSIGNMENT_POLL_S = 0.25
+"""How often is looked for the pod's address where it is assigned after the launch: a pod waits for it. Seven requests
+each are far below the 1,024 packets a second that EC2 lets through to its link-local services."""
 
 
 class MetadataError(AgentError):
@@ -41,13 +44,18 @@ class NoSuchMetadataError(MetadataError):
 @dataclass(frozen=True, slots=True)
 class InstanceMetadata:
     """Everything the agent takes from the endpoint. `mac`: lower case with colons; `subnet_ipv6_cidr`: "" without
-    IPv6."""
+    IPv6. is_spot: the cloud may take the instance back."""
 
     facts: InstanceFacts
     boot_data: BootData
     mac: str
     subnet_cidr: str
     subnet_ipv6_cidr: str = ""
+    is_spot: bool = False
+
+
+class NoPodAddressError(MetadataError):
+    """All is there but an address for the pod, which may be assigned after the launch."""
 
 
 class MetadataSource(Protocol):
@@ -58,11 +66,13 @@ class MetadataSource(Protocol):
 
 
 class MetadataClient:
-    """MetadataSource over HTTP with a session token. Use as an async context manager."""
+    """MetadataSource over HTTP with a session token, which is renewed when the endpoint refuses it. Use as an async
+    context manager."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         self._token = ""
+        self._renewing = asyncio.Lock()
 
     async def __aenter__(self) -> MetadataClient:
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
@@ -73,19 +83,35 @@ class MetadataClient:
         await self._http.close()
 
     async def get(self, path: str) -> str:
-        if not self._token:
-            headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_TTL_S)}
-            self._token = await self._request("PUT", "api/token", headers)
-        return await self._request("GET", path, {"X-aws-ec2-metadata-token": self._token})
+        known = self._token
+        try:
+            return await self._get(path, known or await self._renew(known))
+        except _TokenRefusedError as error:
+            if not known:
+                raise MetadataError(str(error)) from None
+        try:
+            return await self._get(path, await self._renew(known))
+        except _TokenRefusedError as error:
+            raise MetadataError(str(error)) from None
+
+    async def _get(self, path: str, token: str) -> str:
+        return await self._request("GET", path, {"X-aws-ec2-metadata-token": token})
+
+    async def _renew(self, refused: str) -> str:
+        """A token other than the refused one; those that ask at the same time share it."""
+        async with self._renewing:
+            if self._token == refused:
+                self._token = ""
+                headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_TTL_S)}
+                self._token = await self._request("PUT", "api/token", headers)
+            return self._token
 
     async def _request(self, method: str, path: str, headers: dict[str, str]) -> str:
         url = f"{self._url}/latest/{path}"
         try:
             async with self._http.request(method, url, headers=headers) as response:
-                if response.status == HTTPStatus.UNAUTHORIZED:
-                    self._token = ""
                 if response.status != HTTPStatus.OK:
-                    kind = NoSuchMetadataError if response.status == HTTPStatus.NOT_FOUND else MetadataError
+                    kind = _ERRORS.get(response.status, MetadataError)
                     raise kind(f"metadata: {method} {path} answered {response.status}")
                 return await response.text()
         except UnicodeDecodeError:
@@ -94,36 +120,62 @@ class MetadataClient:
             raise MetadataError(f"metadata endpoint {self._url}: {error or type(error).__name__}") from None
 
 
+class _TokenRefusedError(MetadataError):
+    """The token has expired, or the endpoint has forgotten it."""
+
+
+_ERRORS: dict[int, type[MetadataError]] = {
+    HTTPStatus.NOT_FOUND: NoSuchMetadataError,
+    HTTPStatus.UNAUTHORIZED: _TokenRefusedError,
+}
+
+
 async def fetch_metadata(source: MetadataSource, hostname: str) -> InstanceMetadata:
-    """Read everything once. Raises MetadataError, also while the pod address is not assigned yet."""
+    """Read everything once. Raises MetadataError, NoPodAddressError while the pod's address is not assigned yet."""
     user_data = await source.get("user-data")
     instance_id, mac, primary_ip, instance_type, zone = await asyncio.gather(
         *(source.get(f"meta-data/{key}") for key in _KEYS)
     )
     mac = mac.strip().strip("/").lower()
     interface = f"meta-data/network/interfaces/macs/{mac}"
-    addresses, subnet_cidr, primary_ipv6 = await asyncio.gather(
+    addresses, prefixes, subnet_cidr, primary_ipv6, life_cycle = await asyncio.gather(
         source.get(f"{interface}/local-ipv4s"),
+        _get_optional(source, f"{interface}/ipv4-prefix"),
         source.get(f"{interface}/subnet-ipv4-cidr-block"),
         _get_optional(source, "meta-data/ipv6"),
+        _get_optional(source, "meta-data/instance-life-cycle"),
     )
-    secondary = [address for address in addresses.split() if address != primary_ip.strip()]
-    if not secondary:
-        raise MetadataError("metadata: the instance has no secondary address for its pod")
+    pod_ip = _find_pod_address(primary_ip.strip(), addresses.split(), prefixes.split())
     pod_ipv6 = subnet_ipv6_cidr = ""
     if primary_ipv6:
         primary_ipv6, pod_ipv6, subnet_ipv6_cidr = await _fetch_ipv6(source, interface, primary_ipv6)
     facts = InstanceFacts(
         instance_id=instance_id.strip(),
         primary_ip=primary_ip.strip(),
-        pod_ip=secondary[0],
+        pod_ip=pod_ip,
         instance_type=instance_type.strip(),
         zone=zone.strip(),
         hostname=hostname,
         primary_ipv6=primary_ipv6,
         pod_ipv6=pod_ipv6,
     )
-    return InstanceMetadata(facts, _parse_boot_data(user_data), mac, subnet_cidr.strip(), subnet_ipv6_cidr)
+    return InstanceMetadata(
+        facts, _parse_boot_data(user_data), mac, subnet_cidr.strip(), subnet_ipv6_cidr, life_cycle == "spot"
+    )
+
+
+def _find_pod_address(primary_ip: str, addresses: Sequence[str], prefixes: Sequence[str]) -> str:
+    """The first secondary address; of an instance that has a prefix delegated instead, the first one of that."""
+    secondary = [address for address in addresses if address != primary_ip]
+    if secondary:
+        return secondary[0]
+    try:
+        delegated = [ipaddress.IPv4Network(prefix)[0] for prefix in prefixes]
+    except ValueError as error:
+        raise MetadataError(f"metadata: {error}") from None
+    if not delegated:
+        raise NoPodAddressError("metadata: the instance has no secondary address for its pod")
+    return str(delegated[0])
 
 
 async def _get_optional(source: MetadataSource, path: str) -> str:
@@ -174,19 +226,21 @@ async def wait_for_metadata(
             closed it, and what that one kept is lost.
     """
     backoff = Backoff(first_s=0.01, max_s=2.0, factor=1.5)
+    assignment = Backoff(first_s=0.01, max_s=ASSIGNMENT_POLL_S, factor=1.5)
     logged = ""
     async with MetadataClient(url) as source:
         while True:
             try:
                 return await fetch_metadata(source, hostname)
             except MetadataError as error:
+                is_open = isinstance(error, NoPodAddressError)
                 if str(error) != logged:
                     logged = str(error)
                     log.warning("waiting for the metadata endpoint: %s", error)
-            if reopen is not None:
+            if reopen is not None and not is_open:
                 await reopen()
                 reopen = None
-            await asyncio.sleep(backoff.next_delay_s())
+            await asyncio.sleep((assignment if is_open else backoff).next_delay_s())
 
 
 class KeptMetadata:
@@ -210,6 +264,7 @@ class KeptMetadata:
                 document["mac"],
                 document["subnetCIDR"],
                 document.get("subnetIPv6CIDR") or "",
+                document.get("isSpot") is True,
             )
         except FileNotFoundError:
             return None
@@ -225,6 +280,7 @@ class KeptMetadata:
             "mac": metadata.mac,
             "subnetCIDR": metadata.subnet_cidr,
             "subnetIPv6CIDR": metadata.subnet_ipv6_cidr,
+            "isSpot": metadata.is_spot,
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_name(f"{self._path.name}.new")

@@ -14,9 +14,11 @@ from collections import deque
 from collections.abc import Callable, Collection
 from typing import Protocol, cast
 
+from vk_provider.agent.interruption import SpotAction
 from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.wire.images import ImagesMessage, ImageUse
+from vk_provider.wire.notices import NoticeMessage
 from vk_provider.wire.podstatus import PodStatus
 from vk_provider.wire.session import MAX_EVENT_COUNT, EventMessage, StatsMessage, StatusMessage
 from vk_provider.wire.tables import TablesMessage
@@ -61,12 +63,14 @@ class Outbox:
         self._stats: StatsMessage | None = None
         self._tables: dict[str, TablesMessage] = {}
         self._images: ImagesMessage | None = None
+        self._notice: SpotAction | None = None
+        self._notices_for = ""
         self._events: deque[EventMessage] = deque()
         self._unsent: dict[tuple[str, ...], EventMessage] = {}
         # The sequence also increases over a restart without kept events: microseconds are ahead of events.
         self._last_seq = time.time_ns() // 1000
         self._sent_seq = 0
-        self._status_due = self._stats_due = self._images_due = False
+        self._status_due = self._stats_due = self._images_due = self._notice_due = False
         self._due = asyncio.Event()
         self.dropped_events = 0
         if store is not None:
@@ -132,6 +136,19 @@ class Outbox:
         self._images_due = True
         self._due.set()
 
+    def send_notice(self, action: SpotAction) -> None:
+        """What the cloud will do to the instance, once a provider that takes it has given it a pod."""
+        self._notice = action
+        self._notice_due = bool(self._notices_for)
+        self._due.set()
+
+    def tell_notices(self, pod_uid: str) -> None:
+        """The provider of this pod takes notices."""
+        if pod_uid != self._notices_for:
+            self._notices_for = pod_uid
+            self._notice_due = self._notice is not None
+            self._due.set()
+
     def acknowledge(self, seq: int) -> None:
         """Forget the events up to `seq`."""
         before = len(self._events)
@@ -147,11 +164,12 @@ class Outbox:
         self._status_due = self._status is not None
         self._stats_due = self._stats is not None
         self._images_due = self._images is not None
+        self._notice_due = self._notice is not None and bool(self._notices_for)
         self._tables.clear()
         self._due.set()
 
     async def take(self) -> list[Json]:
-        """Wait for the next message to send, in the order tables, status, images, events, stats."""
+        """Wait for the next message to send, in the order tables, status, images, notice, events, stats."""
         while True:
             await self._due.wait()
             self._due.clear()
@@ -166,10 +184,13 @@ class Outbox:
             messages.append(dict(self._status))
         if self._images_due and self._images is not None:
             messages.append(dict(self._images))
+        if self._notice_due and self._notice is not None:
+            uid, action = self._notices_for, self._notice
+            messages.append(dict(NoticeMessage(type="notice", podUID=uid, action=action.action, time=action.time)))
         messages += [dict(event) for event in self._events if event["seq"] > self._sent_seq]
         if self._stats_due and self._stats is not None:
             messages.append(dict(self._stats))
-        self._status_due = self._stats_due = self._images_due = False
+        self._status_due = self._stats_due = self._images_due = self._notice_due = False
         if self._events:
             self._sent_seq = self._events[-1]["seq"]
         self._unsent.clear()

@@ -278,12 +278,14 @@ class NoticeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What the cloud says by itself about an instance, of any owner. state: None when the notice does not say it."""
+    """What the cloud says by itself about an instance, of any owner. state: None when the notice does not say it.
+    at: Unix seconds of an interruption; None where the notice does not say it."""
 
     kind: NoticeKind
     instance_id: str
     message: str
     state: InstanceState | None = None
+    at: float | None = None
 
 
 TerminateResult = CloudError | None

@@ -112,7 +112,7 @@ class PodSide(Protocol):
         """The agent broke the protocol: that session was ended."""
 
     def on_fate(self, owned: OwnedInstance) -> None:
-        """`lost` or `boot_failed` is set, or the link has ended for another reason."""
+        """`lost` or `boot_failed` is set, the link has ended for another reason, or an interruption has begun."""
 
     def on_interruption(self, owned: OwnedInstance, message: str) -> None:
-        """The cloud will take the instance back."""
+        """The cloud will take the instance back, or may: an event. `on_fate` follows when the pod is to stop."""

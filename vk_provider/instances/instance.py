@@ -47,17 +47,28 @@ class Link:
     violation_backoff: Backoff = field(default_factory=lambda: Backoff(1.0, 60.0))
 
 
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """The cloud takes the instance back. at: when, by time.monotonic(); begun: its pod is to stop now."""
+
+    message: str
+    at: float
+    begun: bool = False
+
+
 @dataclass(slots=True, eq=False)
 class Sent:
     """What the agent was sent in this session. Written by pods.sending alone.
 
     fingerprint: of the pod (pods.state.compute_fingerprint); None before
     services:    of the pod's environment
+    stopped:     the pod is to stop, since the instance is taken back
     """
 
     fingerprint: Any = None
     references: References | None = None
     services: list[Json] | None = None
+    stopped: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +82,7 @@ class OwnedInstance:
     lost:        it is gone, and its pod may have run on it (written by `links`)
     boot_failed: it never booted, or was gone before (written by `links`)
     ended:       it is to be terminated, or was (written by `ends`)
+    interruption: announced, by the cloud or by its agent (written by `room`)
     sent:        see Sent (replaced by pods.sending with each session)
     tables:      the tables that this session is sent (written by pods.tables)
     """
@@ -83,6 +95,7 @@ class OwnedInstance:
     lost: str = ""
     boot_failed: str = ""
     ended: bool = False
+    interruption: Interruption | None = None
     link: Link = field(default_factory=Link)
     sent: Sent = field(default_factory=Sent)
     tables: list[TableFlow] = field(default_factory=list)

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-from vk_provider.cloud.base import Cloud, Offering, offering_key
+from vk_provider.cloud.base import Cloud, Offering, OfferingKey, offering_key
 from vk_provider.errors import CloudError
 from vk_provider.instances.shortages import Shortages
 from vk_provider.sizing.memory import LearnedMemory
@@ -30,7 +30,7 @@ class OfferingBook:
         self._nominal = list(offerings)
         self._learned = LearnedMemory()
         self._by_type = {offering.instance_type: offering for offering in offerings}
-        self._prices = {offering_key(offering): offering.price_per_hour for offering in offerings}
+        self._by_key = {offering_key(offering): offering for offering in offerings}
         self._pending: asyncio.TimerHandle | None = None
         self.selector = OfferingSelector(offerings)
         self.shortages = Shortages(offerings, clock)
@@ -45,9 +45,9 @@ class OfferingBook:
         nominal = self._by_type.get(instance_type)
         return self._learned.apply(nominal) if nominal is not None else None
 
-    def price_of(self, instance_type: str, zone: str, capacity_type: str) -> float | None:
-        """USD an hour, the last that was known; None for what was never offered."""
-        return self._prices.get((instance_type, zone, capacity_type))
+    def find_exact(self, key: OfferingKey) -> Offering | None:
+        """The offering, at the last price that was known; None for what was never offered."""
+        return self._by_key.get(key)
 
     def learn(self, instance_type: str, memory_bytes: int) -> None:
         """The agent of an instance of that type has said what it has."""
@@ -71,7 +71,7 @@ class OfferingBook:
             elif found != self._nominal:
                 self._nominal = found
                 self._by_type |= {offering.instance_type: offering for offering in found}
-                self._prices |= {offering_key(offering): offering.price_per_hour for offering in found}
+                self._by_key |= {offering_key(offering): offering for offering in found}
                 self._rebuild()
 
     def _rebuild(self) -> None:

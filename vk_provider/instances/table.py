@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from vk_provider.aiokit.backoff import Backoff
-from vk_provider.cloud.base import TAG_LAUNCH, Cloud, Instance, InstanceState, Notice, NoticeKind
+from vk_provider.cloud.base import TAG_LAUNCH, Cloud, Instance, InstanceState, Notice
 from vk_provider.cloud.listing import list_owned
 from vk_provider.errors import CloudError
 from vk_provider.instances import missing
@@ -174,8 +174,6 @@ class InstanceTable:
             return
         if notice.state is not None and notice.state not in (InstanceState.PENDING, InstanceState.RUNNING):
             self.meter.ended(notice.instance_id, notice.state)
-        if notice.kind is NoticeKind.INTERRUPTION:
-            self._metrics.interruptions.inc()
         self._on_notice(owned, notice)
 
     async def close(self) -> None:

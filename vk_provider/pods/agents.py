@@ -177,6 +177,8 @@ class AgentSide:
             self._wake(record.uid)  # the pod can be sent
         elif message["type"] == "tables":
             self._tables.receive(record, message)
+        elif message["type"] == "notice":
+            return  # of the instance, not of its pod: the room for the instances has taken it
         elif message["podUID"] != record.uid:
             return  # about another pod of this instance, which `on_other_pod` has logged
         elif message["type"] == "status":

@@ -91,6 +91,7 @@ def build_controller(
             **({"sharedHostPaths": list(shared)} if shared else {}),
             "tables": tables.names(record),
             **({"tellImages": True} if demands.images.tells else {}),
+            "tellNotices": True,
         }
 
     tables = PodTables(network.tables, events.record, metrics.tables, lambda: controller.records.values())

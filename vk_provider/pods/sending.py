@@ -11,11 +11,13 @@ from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.resolution import ReferenceResolver, references_for, unread_references
-from vk_provider.pods.state import compute_fingerprint
+from vk_provider.pods.state import DEFAULT_GRACE_S, compute_fingerprint, is_stop_due
 from vk_provider.wire.session import SERVICES_FEATURE
 
 PENDING_AFTER_SENT_S = 1.0
 """A pod that was given to its agent just now says Pending no sooner."""
+LAST_STATUS_S = 15.0
+"""Of the time until an instance is taken back: what the pod's last status and logs need after its containers."""
 
 
 class PodSender:
@@ -38,6 +40,32 @@ class PodSender:
         owned.sent = Sent()
 
     def send(self, record: PodRecord) -> None:
+        """Send what has changed, and that the pod is to stop where its instance is taken back."""
+        self._send_pod(record)
+        if is_stop_due(record):
+            self._send_interruption(record)
+
+    def _send_interruption(self, record: PodRecord) -> None:
+        """As a kubelet ends pods before its machine shuts down (pkg/kubelet/nodeshutdown, v1.37): Failed, with the
+        condition DisruptionTarget. The pod's grace period, or what is left of it with time for the last status."""
+        owned, session = record.owned, record.session
+        if owned is None or owned.interruption is None or session is None:
+            return
+        left_s = owned.interruption.at - time.monotonic() - LAST_STATUS_S
+        grace_s = record.pod["spec"].get("terminationGracePeriodSeconds", DEFAULT_GRACE_S)
+        session.put(
+            Slot.STOP,
+            {
+                "type": "stop",
+                "gracePeriodSeconds": max(1, min(int(left_s), grace_s)),
+                "reason": "Terminated",
+                "message": f"Pod was terminated in response to imminent node shutdown: {owned.interruption.message}",
+                "disruption": True,
+            },
+        )
+        owned.sent.stopped = True
+
+    def _send_pod(self, record: PodRecord) -> None:
         """Send what has changed. Waits for the agent's greeting, which says what it can do, and for references that are
         being read, unless the pod is terminating."""
         owned = record.owned

@@ -56,7 +56,8 @@ def compute_state(record: PodRecord, now: float, agent_grace_s: float, *, node_k
         and record.reading.task is None
         and not record.reading.references_changed
         and not record.reading.services_changed
-        and sent.fingerprint == compute_fingerprint(record),
+        and sent.fingerprint == compute_fingerprint(record)
+        and not is_stop_due(record),
         has_status=started,
         terminal=record.phase in TERMINAL_PHASES,
         finished=record.report.finished or ended_unseen,
@@ -67,6 +68,17 @@ def compute_state(record: PodRecord, now: float, agent_grace_s: float, *, node_k
         archived=record.leaving.archived,
         stop_waited_s=now - record.leaving.stop_sent_at if record.leaving.stop_sent_at else None,
     )
+
+
+def is_stop_due(record: PodRecord) -> bool:
+    """Whether the agent has the pod and was not told yet that the cloud takes the instance back. A pod that is deleted
+    is being stopped."""
+    owned = record.owned
+    if owned is None or owned.interruption is None or not owned.interruption.begun:
+        return False
+    if record.deleting or record.report.finished:
+        return False
+    return owned.sent.fingerprint is not None and not owned.sent.stopped
 
 
 def next_look_s(record: PodRecord, seen: PodState, seen_at: float, now: float, agent_grace_s: float) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import msgspec
 
 from vk_provider.wire.images import ImagesMessage
+from vk_provider.wire.notices import NoticeMessage
 from vk_provider.wire.session import (
     MAX_UP_BYTES,
     EventMessage,
@@ -41,6 +42,7 @@ _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
     "stats": msgspec.json.Decoder(StatsMessage),
     "tables": msgspec.json.Decoder(TablesMessage),
     "images": msgspec.json.Decoder(ImagesMessage),
+    "notice": msgspec.json.Decoder(NoticeMessage),
 }
 _TABLES_ANSWER = msgspec.json.Decoder(TablesAnswer)
 

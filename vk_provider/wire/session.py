@@ -7,7 +7,8 @@ state. After a reconnect both sides simply send their newest state again; only e
 repeated until acknowledged.
 
 Down (provider -> agent): pod, references, services, stop, ack; table (wire.tables).
-Up (agent -> provider):   hello, status, event, stats; tables (wire.tables); images (wire.images).
+Up (agent -> provider):   hello, status, event, stats; tables (wire.tables); images (wire.images); notice
+                          (wire.notices).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from msgspec import Meta
 
 from vk_provider.jsontypes import Json
 from vk_provider.wire.images import IMAGES_FEATURE, ImagesMessage
+from vk_provider.wire.notices import NOTICES_FEATURE, NoticeMessage
 from vk_provider.wire.podstats import CadvisorContainer, NodeStats, PodStats, ProbeCount
 from vk_provider.wire.podstatus import PodStatus
 from vk_provider.wire.tables import TableName, TablesMessage, TableStates
@@ -31,7 +33,7 @@ MAX_EVENT_COUNT = 1_000_000
 """Limit of the occurrences that one event message counts."""
 SERVICES_FEATURE = "services"
 """In the greeting of an agent that takes Services apart from the references; others have them in `references`."""
-FEATURES: tuple[str, ...] = (SERVICES_FEATURE, IMAGES_FEATURE)
+FEATURES: tuple[str, ...] = (SERVICES_FEATURE, IMAGES_FEATURE, NOTICES_FEATURE)
 """Features of this agent beyond its wire version, sent in its greeting."""
 
 
@@ -70,7 +72,7 @@ class NodeFacts(TypedDict):
     allocatable: the Node's allocatable resources, as quantities {"cpu": "2", "memory": "4Gi"}: this instance's
     sharedHostPaths: directories of the instance that other pods of the Node write, too
     tables:      the tables that are sent to this instance: no container starts before each was in force once
-    tellImages:  the provider takes ImagesMessage
+    tellImages:  the provider takes ImagesMessage; tellNotices: and NoticeMessage
     """
 
     name: str
@@ -80,6 +82,7 @@ class NodeFacts(TypedDict):
     sharedHostPaths: NotRequired[list[str]]
     tables: NotRequired[list[TableName]]
     tellImages: NotRequired[bool]
+    tellNotices: NotRequired[bool]
 
 
 class PodMessage(TypedDict):
@@ -111,12 +114,14 @@ class ServicesMessage(TypedDict):
 
 
 class StopMessage(TypedDict):
-    """Stop the pod although the API object does not ask for it (eviction, admission, object force-deleted)."""
+    """Stop the pod although the API object does not ask for it (eviction, admission, object force-deleted, an instance
+    that the cloud takes back). disruption: the pod has the condition DisruptionTarget then."""
 
     type: Literal["stop"]
     gracePeriodSeconds: int
     reason: str
     message: str
+    disruption: NotRequired[bool]
 
 
 class AckMessage(TypedDict):
@@ -188,7 +193,7 @@ class StatsMessage(TypedDict):
     probes: NotRequired[Annotated[list[ProbeCount], Meta(max_length=8192)]]
 
 
-UpMessage = HelloMessage | StatusMessage | EventMessage | StatsMessage | TablesMessage | ImagesMessage
+UpMessage = HelloMessage | StatusMessage | EventMessage | StatsMessage | TablesMessage | ImagesMessage | NoticeMessage
 
 
 def token_key(audience: str, expiration_seconds: int) -> str:

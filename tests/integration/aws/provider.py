@@ -11,7 +11,9 @@ from tests.moto.server import Account, MotoServer
 from tests.unit.pods.rig import OWNER, Connector, World
 from vk_provider.cloud.aws.cloud import AwsCloud
 from vk_provider.cloud.aws.settings import AwsCloudSettings
+from vk_provider.cloud.base import Instance
 from vk_provider.cloud.simulated.cloud import SimulationConfig
+from vk_provider.jsontypes import Json
 
 
 class BootedAws(AwsCloud):
@@ -27,7 +29,7 @@ class BootedAws(AwsCloud):
 
 
 class AwsWorld(World):
-    """`phases`: of all pods, by phase."""
+    """A World whose cloud is EC2."""
 
     def __init__(self, directory: Path, cloud: BootedAws) -> None:
         super().__init__(directory)
@@ -43,6 +45,11 @@ class AwsWorld(World):
             pod = self.pod()
             pod["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1", **resources}}
             self.api.add(pod)
+
+    def live_of(self, pod: Json) -> list[Instance]:
+        """Those that the provider has given to the pod."""
+        uid = pod["metadata"]["uid"]
+        return [each.described for each in self.room.table.owned.values() if each.pod_uid == uid]
 
     async def until_running(self, count: int, limit_s: float) -> None:
         await self.until(lambda: self.running_count() == count, limit_s)

@@ -10,7 +10,9 @@ import pytest
 from tests.integration.aws.conftest import offering, request, started
 from tests.moto.plan import Bucket, Plan, Rule, Shortage
 from tests.moto.server import Account, MotoServer
+from vk_provider.cloud.aws.client import AwsClient
 from vk_provider.cloud.aws.cloud import AwsCloud
+from vk_provider.cloud.aws.operations import DESCRIBE_INSTANCES
 from vk_provider.cloud.base import InstanceState
 from vk_provider.cloud.listing import list_owned
 from vk_provider.errors import (
@@ -92,12 +94,12 @@ async def test_a_throttled_call_says_how_long_to_wait_and_is_not_repeated_by_the
 async def test_resources_of_a_group_are_counted_and_a_group_that_is_too_large_is_refused_whole(
     cloud: AwsCloud, moto: MotoServer, account: Account
 ) -> None:
-    moto.plan(Plan(resources={"RunInstances": Bucket(10, 20.0)}))
+    moto.plan(Plan(resources={"RunInstances": Bucket(10, 0.001)}))
     both = [offering(account), offering(account, "c7i.large")]
     await cloud.launch(request("first", *both, count=8))
     with pytest.raises(CloudThrottledError):
         await cloud.launch(request("second", *both, count=8))
-    await asyncio.sleep(0.6)
+    moto.plan(Plan(resources={"RunInstances": Bucket(10, 0.001)}))
     assert len((await cloud.launch(request("second", *both, count=8))).instances) == 8
 
 
@@ -113,11 +115,16 @@ async def test_no_answer_in_time_may_have_done_anything(moto: MotoServer, accoun
 
 
 async def test_without_a_server_every_call_is_unanswered(moto: MotoServer, account: Account) -> None:
-    async with started(moto, account) as cloud:
-        client = cloud._client._clients["ec2"]
-        client._endpoint.host = "http://127.0.0.1:9"
-        with pytest.raises(CloudError, match="no answer"):
-            await cloud.list_page()
+    client = AwsClient(replace(moto.settings(account), endpoint_url="http://127.0.0.1:9"))
+    with pytest.raises(CloudRequestError, match="not started"):
+        await client.call(DESCRIBE_INSTANCES, {})
+    await client.start()
+    with pytest.raises(CloudError, match="no answer") as caught:
+        await client.call(DESCRIBE_INSTANCES, {})
+    assert caught.value.effect_unknown
+    with pytest.raises(CloudRequestError, match="InvalidParameterValue"):
+        await client.call(DESCRIBE_INSTANCES, {"Colour": "red"})
+    await client.close()
 
 
 # --- states ------------------------------------------------------------------------------------------------------
@@ -125,7 +132,7 @@ async def test_without_a_server_every_call_is_unanswered(moto: MotoServer, accou
 
 async def test_every_state_of_ec2_is_listed_as_it_is(cloud: AwsCloud, moto: MotoServer, account: Account) -> None:
     (instance,) = (await cloud.launch(request("one", offering(account)))).instances
-    for name in ("pending", "running", "stopping", "stopped", "shutting-down"):
+    for name in ("running", "stopping", "stopped", "shutting-down"):
         moto.plan(Plan(shutdown_s=60.0))
         moto.set_state(instance.instance_id, name, "Client.InstanceInitiatedShutdown: poweroff")
         (found,) = await list_owned(cloud)
@@ -176,6 +183,17 @@ async def test_what_holds_for_all_ids_is_raised_and_what_comes_in_the_middle_is_
     assert await cloud.terminate(ids) == [None] * 4
 
 
+async def test_a_permission_that_is_missing_is_the_result_of_every_id_after_one_call(
+    cloud: AwsCloud, moto: MotoServer, account: Account
+) -> None:
+    ids = await launched(cloud, account, 8)
+    moto.plan(Plan(rules=(Rule("TerminateInstances", "UnauthorizedOperation", status=403),)))
+    before = moto.calls()["TerminateInstances"]
+    results = await cloud.terminate(ids)
+    assert [type(each) for each in results] == [CloudRequestError] * 8
+    assert moto.calls()["TerminateInstances"] == before + 1
+
+
 # --- tags --------------------------------------------------------------------------------------------------------
 
 
@@ -196,6 +214,7 @@ async def test_fifty_tags_of_a_group_go_with_the_launch(cloud: AwsCloud, account
     plain = request("many", offering(account), offering(account, "c7i.large"))
     wanted = replace(plain, tags={**plain.tags, **{f"pod/k{number}": "v" * 256 for number in range(47)}})
     answer = await cloud.launch(wanted)
+    assert answer.failures == ()
     assert dict(answer.instances[0].tags) == dict(wanted.tags) and len(wanted.tags) == 50
 
 

@@ -147,7 +147,6 @@ async def test_instances_are_what_the_rules_of_the_house_say(
             attribute = ec2.describe_instance_attribute(InstanceId=instance.instance_id, Attribute=name)
             value = next(each["Value"] for key, each in attribute.items() if key.lower() == name.lower())
             assert (base64.b64decode(value).decode() if name == "userData" else value) == expected
-    ec2.close()
 
 
 async def test_spot_instances_are_asked_for_as_such_by_both_calls(cloud: AwsCloud, account: Account) -> None:
@@ -196,7 +195,6 @@ async def test_a_full_subnet_is_passed_over_and_is_a_full_zone_only_when_all_are
     account = moto.make_account(prefix=28)
     ec2 = moto.client("ec2")
     more = ec2.create_subnet(VpcId=account.vpc_id, CidrBlock="10.60.32.0/28", AvailabilityZone=account.zones[0])
-    ec2.close()
     subnets = (*account.subnets, more["Subnet"]["SubnetId"])
     async with started(moto, account, subnets=subnets) as cloud:
         check(await cloud.launch(request("first", offering(account), count=8)), 8)
@@ -232,7 +230,6 @@ async def test_a_request_that_another_process_has_made_is_answered_by_its_instan
     image = ec2.register_image(
         Name="newer", Architecture="x86_64", RootDeviceName="/dev/xvda", VirtualizationType="hvm"
     )
-    ec2.close()
     moved = {**wanted.tags, TAG_GROUP: "other"}
     async with started(moto, account, image_amd64=image["ImageId"]) as second:
         after = [await second.launch(replace(wanted, tags=moved)), await second.launch(group)]
@@ -274,7 +271,6 @@ async def test_launch_templates_are_found_again_by_their_content_and_swept_by_ta
     monkeypatch.setattr(cloud._templates, "_keep_s", -1.0)
     assert await cloud._templates.sweep() == 1 and names() == ["vk-provider-x"]
     check(await cloud.launch(request("two", *both, count=2)), 2)
-    ec2.close()
 
 
 async def test_a_template_that_was_swept_under_a_launch_is_made_again(
@@ -329,8 +325,6 @@ async def test_options_of_a_request_replace_the_settings(cloud: AwsCloud, moto: 
         await cloud.launch(request("options", *zones))
     with pytest.raises(CloudRequestError, match="no instance can be launched"):
         await cloud.launch(request("elsewhere", zones[0], options=options))
-    ec2.close()
-    iam.close()
 
 
 async def test_an_image_may_be_named_by_a_parameter_and_must_be_of_the_architecture(
@@ -338,7 +332,6 @@ async def test_an_image_may_be_named_by_a_parameter_and_must_be_of_the_architect
 ) -> None:
     ssm = moto.client("ssm")
     ssm.put_parameter(Name="/images/amd64", Value=account.image_amd64, Type="String")
-    ssm.close()
     async with started(moto, account, image_amd64="resolve:ssm:/images/amd64") as cloud:
         check(await cloud.launch(request("ssm", offering(account))), 1)
     for image, said in ((account.image_arm64, "not for amd64"), ("resolve:ssm:/nowhere", "ParameterNotFound")):

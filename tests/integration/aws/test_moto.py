@@ -71,9 +71,7 @@ class Ec2:
 
 @pytest.fixture
 def ec2(moto: MotoServer, account: Account) -> Any:
-    made = Ec2(moto, account)
-    yield made
-    made.api.close()
+    return Ec2(moto, account)
 
 
 def code_of(call: Any) -> str:
@@ -143,7 +141,6 @@ def test_a_subnet_has_its_addresses_but_five_and_is_full_then(moto: MotoServer) 
     ec2.api.terminate_instances(InstanceIds=[ec2.describe()[0]["InstanceId"]])
     ec2.describe()
     assert ec2.run()
-    ec2.api.close()
 
 
 def test_capacity_and_quotas_bring_a_part_and_nothing_is_an_error(ec2: Ec2) -> None:
@@ -279,6 +276,25 @@ def test_a_lost_answer_was_carried_out_and_an_injected_error_was_not(ec2: Ec2) -
     ec2.moto.plan(Plan(rules=(Rule("Run*", "InternalError", status=500, times=1),)))
     assert code_of(ec2.run) == "InternalError"
     assert len(ec2.describe()) == 1 and ec2.run()
+
+
+def test_an_instance_that_does_not_exist_has_no_tags(ec2: Ec2) -> None:
+    tag = {"Key": "a", "Value": "b"}
+    call = lambda: ec2.api.create_tags(Resources=["i-00000000000000000"], Tags=[tag])  # noqa: E731
+    assert code_of(call) == "InvalidInstanceID.NotFound"
+    (instance,) = ec2.run()
+    ec2.api.create_tags(Resources=[instance["InstanceId"]], Tags=[tag])
+    assert ec2.describe()[0]["Tags"] == [tag]
+
+
+def test_fifty_tags_are_the_limit_and_those_of_aws_do_not_count(ec2: Ec2) -> None:
+    tags = [{"Key": f"k{number}", "Value": ""} for number in range(51)]
+    fleet = ec2.fleet([ec2.override()], 1, TagSpecifications=[{"ResourceType": "instance", "Tags": tags[:49]}])
+    (instance_id,) = fleet["Instances"][0]["InstanceIds"]
+    assert code_of(lambda: ec2.api.create_tags(Resources=[instance_id], Tags=tags)) == "TagLimitExceeded"
+    ec2.api.create_tags(Resources=[instance_id], Tags=tags[:50])
+    own = [tag for tag in ec2.describe()[0]["Tags"] if not tag["Key"].startswith("aws:")]
+    assert len(own) == 50 and len(ec2.describe()[0]["Tags"]) > 50
 
 
 def test_a_launch_has_what_was_asked_for(ec2: Ec2) -> None:

@@ -66,7 +66,6 @@ async def test_notices_come_from_the_queue_and_nothing_in_it_can_stop_them(moto:
         waiting = asyncio.create_task(next_one())
         sqs.send_message(QueueUrl=queue, MessageBody=last)
         assert (await asyncio.wait_for(waiting, 30)).instance_id == ID
-    sqs.close()
 
 
 async def test_messages_are_deleted_after_they_were_given(moto: MotoServer, account: Account) -> None:
@@ -92,7 +91,6 @@ async def test_messages_are_deleted_after_they_were_given(moto: MotoServer, acco
         await asyncio.gather(reading, return_exceptions=True)
         attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
         assert attributes["ApproximateNumberOfMessages"] == "0"
-    sqs.close()
 
 
 async def test_a_queue_that_is_not_there_is_an_error_and_without_one_there_are_no_notices(

@@ -58,9 +58,31 @@ def tables() -> Tables:
     return Tables()
 
 
+class Notices:
+    """Is told for which pod notices are wanted, as the outbox is."""
+
+    def __init__(self) -> None:
+        self.wanted_for = ""
+
+    def tell_notices(self, pod_uid: str) -> None:
+        self.wanted_for = pod_uid
+
+
 @pytest.fixture
-def inbox(worker: Worker, tables: Tables, tmp_path: Path) -> Inbox:
-    return Inbox(worker, MetadataGuard(tmp_path / "metadata-allowed"), tables)
+def notices() -> Notices:
+    return Notices()
+
+
+@pytest.fixture
+def inbox(worker: Worker, tables: Tables, notices: Notices, tmp_path: Path) -> Inbox:
+    return Inbox(worker, MetadataGuard(tmp_path / "metadata-allowed"), tables, notices)
+
+
+def test_notices_are_told_to_a_provider_that_wants_them(inbox: Inbox, notices: Notices):
+    inbox.receive(pod_message("u"))
+    assert notices.wanted_for == ""
+    inbox.receive({**pod_message("u"), "node": {"tellNotices": True}})
+    assert notices.wanted_for == "u"
 
 
 def test_pod_references_services_and_stop_reach_the_worker_unknown_types_do_not(inbox: Inbox, worker: Worker):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +13,22 @@ import pytest
 
 from tests.unit.pods.rig import World
 from tests.unit.pods.test_sweep import make_sweep
-from vk_provider.cloud.base import TAG_POD_NAME, TAG_POD_UID, LaunchAnswer, LaunchRequest, offering_key
+from vk_provider.cloud.base import (
+    TAG_POD_NAME,
+    TAG_POD_UID,
+    LaunchAnswer,
+    LaunchRequest,
+    Notice,
+    NoticeKind,
+    offering_key,
+)
 from vk_provider.cloud.simulated.cloud import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
-from vk_provider.errors import CloudThrottledError
-from vk_provider.instances import ends, launches, links, pace, table, tagging
+from vk_provider.errors import AgentProtocolError, CloudThrottledError
+from vk_provider.instances import ends, launches, links, pace, room, table, tagging
 from vk_provider.jsontypes import Json
+from vk_provider.rfc3339 import format_time
+from vk_provider.wire.notices import NoticeMessage
 
 
 @pytest.fixture(autouse=True)
@@ -219,14 +230,56 @@ async def test_a_termination_that_did_not_come_true_is_repeated(world: World, mo
     await world.until(lambda: not world.live())
 
 
-async def test_an_interruption_is_told_on_the_pod_before_it_comes(tmp_path: Path) -> None:
-    world = World(tmp_path, SimulationConfig(faults=SimulatedFaults(notice_s=0.2)))
+async def test_an_interruption_is_told_on_the_pod_which_is_stopped_before_it_comes(tmp_path: Path) -> None:
+    world = World(tmp_path, SimulationConfig(faults=SimulatedFaults(notice_s=30.0)))
     await world.start()
     following = asyncio.create_task(world.room.run())
     pod = await world.running()
     world.cloud.interrupt(world.live_of(pod)[0].instance_id)
     await world.until(lambda: "InstanceInterrupted" in world.recorder.reasons())
-    assert world.api.status(pod)["phase"] == "Running"
     await world.until(lambda: world.api.status(pod)["phase"] == "Failed")
+    status = world.api.status(pod)
+    assert (status["reason"], "imminent node shutdown" in status["message"]) == ("Terminated", True)
+    (condition,) = [each for each in status["conditions"] if each["type"] == "DisruptionTarget"]
+    assert (condition["status"], condition["reason"]) == ("True", "TerminationByKubelet")
+    assert world.recorder.reasons().count("InstanceInterrupted") == 1
     following.cancel()
     await world.stop()
+
+
+async def test_a_far_interruption_is_told_at_once_and_stops_the_pod_when_it_is_near(world: World) -> None:
+    pod = await world.running()
+    (instance,) = world.live_of(pod)
+    at = time.time() + room.LEAD_S + 0.5
+    notice = Notice(NoticeKind.INTERRUPTION, instance.instance_id, "retirement", at=at)
+    world.room.table._take_notice(notice)
+    world.room.table._take_notice(notice)
+    await world.until(lambda: "InstanceInterrupted" in world.recorder.reasons())
+    assert world.api.status(pod)["phase"] == "Running"
+    await world.until(lambda: world.api.status(pod)["phase"] == "Failed")
+    assert world.api.status(pod)["reason"] == "Terminated"
+    assert world.recorder.reasons().count("InstanceInterrupted") == 1
+
+
+async def test_an_agents_word_about_its_instance_stops_its_pod_and_tells_nothing_about_others(world: World) -> None:
+    pod = await world.running()
+    (instance,) = world.live_of(pod)
+    owned = world.room.table.owned[instance.instance_id]
+    soon = format_time(time.time() + 60)
+    message: NoticeMessage = {"type": "notice", "podUID": owned.pod_uid, "action": "terminate", "time": soon}
+    with pytest.raises(AgentProtocolError, match="no time"):
+        world.room.take_agent_notice(owned, {**message, "time": "2026-02-30T00:00:00Z"})
+    world.room.take_agent_notice(owned, message)
+    await world.until(lambda: world.api.status(pod)["phase"] == "Failed")
+    assert world.room.shortages.current() == []
+
+
+async def test_what_the_cloud_takes_back_is_avoided_for_a_while(world: World) -> None:
+    pod = await world.running()
+    (instance,) = world.live_of(pod)
+    world.room.table._take_notice(Notice(NoticeKind.REBALANCE, instance.instance_id, "soon"))
+    assert world.room.shortages.current() == []
+    world.room.table._take_notice(Notice(NoticeKind.INTERRUPTION, instance.instance_id, "now"))
+    ((shortage, _),) = world.room.shortages.current()
+    assert (shortage.instance_type, shortage.zone) == (instance.instance_type, instance.zone)
+    await world.until(lambda: world.api.status(pod)["phase"] == "Failed")

@@ -151,7 +151,8 @@ class PodMemory:
         grace = int(stop["gracePeriodSeconds"])
         self.grace_override_s = grace if self.grace_override_s is None else min(grace, self.grace_override_s)
         if stop.get("reason") and self.end is None:
-            self.end = PodEnd(stop["reason"], stop.get("message") or "", disruption=stop["reason"] == "Evicted")
+            disruption = stop["reason"] == "Evicted" or bool(stop.get("disruption"))
+            self.end = PodEnd(stop["reason"], stop.get("message") or "", disruption=disruption)
 
     def to_document(self) -> Json:
         """JSON for the journal."""

@@ -96,6 +96,8 @@ def _of_answer(name: str, error: botocore.ClientError, offering: Offering | None
     """The error that AWS answered with. A server's error without a code that is known may have done anything."""
     response: Mapping[str, Any] = error.response
     said, meta = response.get("Error") or {}, response.get("ResponseMetadata") or {}
+    if error.operation_name != name:  # the chain of credentials has called, for a token of its own
+        return CloudAccessError(f"{said.get('Code')}: {error.operation_name}: {_short(str(said.get('Message') or ''))}")
     code, message = str(said.get("Code") or "InternalError"), _short(str(said.get("Message") or ""))
     delay_s = _seconds((meta.get("HTTPHeaders") or {}).get("retry-after"))
     built = build_error(code, f"{name}: {message}", offering, delay_s)

@@ -1,4 +1,7 @@
-"""TerminateInstances: hundreds of IDs in one call. One bad ID fails the whole call: then halves, then singles."""
+"""TerminateInstances: hundreds of IDs in one call. One bad ID fails the whole call: then halves, then singles.
+
+What is no ID's fault (a permission, say) is the result of all: taken apart, it would be a call for each.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from vk_provider.errors import CloudError, CloudRequestError
 
 AT_ONCE = 1000
 UNKNOWN_ID = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"})
+
+OF_ONE_ID = UNKNOWN_ID | {"OperationNotPermitted", "IncorrectInstanceState", "UnsupportedOperation"}
 
 
 async def terminate(api: AwsApi, instance_ids: Sequence[str]) -> list[TerminateResult]:
@@ -29,11 +34,11 @@ async def _terminate(api: AwsApi, instance_ids: list[str], results: dict[str, Te
         try:
             await api.call(TERMINATE_INSTANCES, {"InstanceIds": part})
         except CloudRequestError as error:
-            if len(part) > 1:
+            if len(part) > 1 and code_of(error) in OF_ONE_ID:
                 middle = len(part) // 2
                 parts += [part[middle:], part[:middle]]
             else:
-                results[part[0]] = None if code_of(error) in UNKNOWN_ID else error
+                results.update(dict.fromkeys(part, None if code_of(error) in UNKNOWN_ID else error))
         except CloudError as error:
             if not results and len(part) == len(instance_ids):
                 raise

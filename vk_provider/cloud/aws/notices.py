@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import AsyncIterator
+from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -81,8 +82,19 @@ def parse_notices(body: str) -> list[Notice]:
                 f"EC2 has scheduled {detail.event_type_code or 'a change'} at {detail.start_time or 'an unknown time'}"
             )
             names = [each.entity_value for each in detail.affected_entities]
-            return [Notice(NoticeKind.INTERRUPTION, name, text) for name in names if _INSTANCE_ID.fullmatch(name)]
+            at = _parse_start(detail.start_time)
+            # Without a time it may be weeks away: the pod is told, and not stopped for it.
+            kind = NoticeKind.INTERRUPTION if at is not None else NoticeKind.REBALANCE
+            return [Notice(kind, name, text, at=at) for name in names if _INSTANCE_ID.fullmatch(name)]
     return []
+
+
+def _parse_start(text: str) -> float | None:
+    """Unix seconds of AWS Health's startTime, such as "Sat, 05 Jun 2016 15:10:09 GMT"; None for anything else."""
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 async def follow(api: AwsApi, queue_url: str) -> AsyncIterator[Notice]:

@@ -94,8 +94,7 @@ def build_fleet(plan: LaunchPlan, template: str, way: Way, settings: AwsCloudSet
     """Of CreateFleet. Spot: where capacity is deepest at a low price. On demand: the lowest price."""
     count = plan.request.count
     overrides: list[Parameters] = [
-        {"InstanceType": each.offering.instance_type, "SubnetId": each.subnet_id, "Priority": float(number)}
-        for number, each in enumerate(plan.overrides)
+        {"InstanceType": each.offering.instance_type, "SubnetId": each.subnet_id} for each in plan.overrides
     ]
     parameters: Parameters = {
         "Type": "instant",

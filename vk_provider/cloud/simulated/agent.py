@@ -66,7 +66,7 @@ class SimulatedAgent:
             case "pod":
                 return self._on_pod(message["pod"], now)
             case "stop":
-                self._end = PodEnd(message["reason"], message["message"])
+                self._end = PodEnd(message["reason"], message["message"], bool(message.get("disruption")))
                 return self.finish(now, exit_code=137)
             case "table":
                 return self._on_table(message["name"], message["base"], message["revision"])

@@ -1,0 +1,60 @@
+"""The files of EC2's machine image fit the agent."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+from vk_provider.agent import app
+from vk_provider.agent.metadata_guard import find_own_cgroup
+from vk_provider.agent.network import NetworkPaths
+from vk_provider.wire.bootdata import AGENT_PORT
+
+AWS = Path(__file__).parents[2] / "manifests" / "aws"
+
+
+def unit(name: str) -> configparser.ConfigParser:
+    parsed = configparser.ConfigParser(strict=False, interpolation=None)
+    parsed.optionxform = str  # type: ignore[assignment, method-assign]
+    parsed.read(AWS / name)
+    return parsed
+
+
+def test_the_agents_unit_starts_it_with_options_that_it_has(tmp_path: Path) -> None:
+    program, command, *options = unit("vk-agent.service")["Service"]["ExecStart"].split()
+    assert (program, command) == ("/opt/vk-provider/bin/vk-provider", "agent")
+    parsed = app._parse_options(options)
+    assert parsed.watch_interruptions
+    (tmp_path / "cgroup.controllers").touch()
+    group = "system.slice/vk-agent.service"  # where systemd puts a service of the system
+    assert find_own_cgroup(f"0::/{group}\n", tmp_path) == group
+    config = tomllib.loads((AWS / "containerd.toml").read_text())
+    assert parsed.containerd_address == config["grpc"]["address"]
+    plugins = config["plugins"]
+    paths = NetworkPaths()
+    assert plugins["io.containerd.cri.v1.runtime"]["cni"]["conf_dir"] == str(paths.cni_conf_dir)
+    assert plugins["io.containerd.cri.v1.images"]["registry"]["config_path"] == str(paths.certs_dir)
+
+
+def test_a_bad_start_is_not_repeated_in_a_loop() -> None:
+    service = unit("vk-agent.service")["Service"]
+    assert service["RestartPreventExitStatus"] == str(app.EXIT_BAD_START)
+    assert service["Restart"] == "always"
+
+
+def test_the_script_is_one_and_installs_every_file_that_is_here() -> None:
+    script = AWS / "build-image.sh"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    text = script.read_text()
+    there = {path.name for path in AWS.iterdir()} - {script.name}
+    assert set(re.findall(r'"\$here/([^"]+)"', text)) == there
+    config = tomllib.loads((AWS / "containerd.toml").read_text())
+    (bin_dir,) = config["plugins"]["io.containerd.cri.v1.runtime"]["cni"]["bin_dirs"]
+    assert f"tar -C {bin_dir}" in text
+
+
+def test_the_document_names_the_agents_port() -> None:
+    assert f"TCP {AGENT_PORT}" in (AWS / "README.md").read_text()
