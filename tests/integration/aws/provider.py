@@ -35,6 +35,7 @@ class AwsWorld(World):
         super().__init__(directory)
         self.cloud: Any = cloud
         self.connector = Connector(self.cloud)
+        self.node = {"metadata": {"labels": {}}, "status": {"allocatable": {"cpu": "100k", "pods": "10k"}}}
 
     def running_count(self) -> int:
         return sum((pod.get("status") or {}).get("phase") == "Running" for pod in self.api.pods.values())
