@@ -195,6 +195,10 @@ class Meter:
             known.until = max(known.since, instance.ended_at) if is_told else known.until
             known.state, known.is_estimated = state, not is_told
             self._finish(known, now)
+        elif is_told and known.since <= instance.ended_at < known.until:
+            self._discount(known, now)  # the answer to its termination came late, or the notice
+            known.until, known.is_estimated = instance.ended_at, False
+            self._finish(known, now)
 
     def _span(self, instance: Instance, since: float, state: SpanState) -> Span:
         return Span(

@@ -122,6 +122,21 @@ def test_an_end_that_the_cloud_does_not_date_is_the_last_moment_it_was_seen(clou
     assert total["seconds"] == pytest.approx(60) and total["estimatedUsd"] > 0
 
 
+def test_the_cloud_dates_the_end_of_a_termination_whose_answer_came_late(cloud: Cloud, process: Process) -> None:
+    process.meter.see(cloud.launch())
+    cloud.now += 60
+    cloud.end("i-0")
+    cloud.now += 100
+    process.meter.ended("i-0")
+    assert process.cost()["total"]["seconds"] == pytest.approx(160)
+    process.list()
+    assert process.cost()["total"]["seconds"] == pytest.approx(60)
+    assert process.cost()["total"]["estimatedUsd"] == 0
+    changed = len(process.meter.changed)
+    process.list()
+    assert len(process.meter.changed) == changed, "once"
+
+
 def test_an_instance_without_a_price_counts_in_time_alone(cloud: Cloud, process: Process) -> None:
     process.meter.see(cloud.launch("unheard-of"))
     cloud.now += 60
