@@ -141,7 +141,7 @@ class Instances:
     async def close(self) -> None:
         """Cancel everything. Instances keep running."""
         self.supply.close()
-        self.offerings.close()
+        await self.offerings.close()
         await self.launches.close()
         await self.links.close_all(self.table.owned.values())
         await self.tagging.close()
