@@ -9,9 +9,11 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
+from vk_provider.aiokit.tasks import BackgroundTasks
 from vk_provider.cloud.base import Cloud, Offering, OfferingKey, offering_key
 from vk_provider.errors import CloudError
 from vk_provider.instances.shortages import Shortages
+from vk_provider.sizing.index import OfferingIndex
 from vk_provider.sizing.memory import LearnedMemory
 from vk_provider.sizing.selection import OfferingSelector
 
@@ -32,6 +34,8 @@ class OfferingBook:
         self._by_type = {offering.instance_type: offering for offering in offerings}
         self._by_key = {offering_key(offering): offering for offering in offerings}
         self._pending: asyncio.TimerHandle | None = None
+        self._tasks = BackgroundTasks()
+        self._rebuilding = asyncio.Lock()
         self.selector = OfferingSelector(offerings)
         self.shortages = Shortages(offerings, clock)
 
@@ -53,7 +57,7 @@ class OfferingBook:
         """The agent of an instance of that type has said what it has."""
         nominal = self._by_type.get(instance_type)
         if nominal is not None and self._learned.observe(nominal, memory_bytes) and self._pending is None:
-            self._pending = asyncio.get_running_loop().call_later(GATHER_S, self._rebuild)
+            self._pending = asyncio.get_running_loop().call_later(GATHER_S, self._on_learned)
 
     async def run(self, cloud: Cloud, ttl_s: float) -> None:
         """Ask the cloud again after `ttl_s`, for ever; what it said last stays while it does not answer."""
@@ -72,16 +76,21 @@ class OfferingBook:
                 self._nominal = found
                 self._by_type |= {offering.instance_type: offering for offering in found}
                 self._by_key |= {offering_key(offering): offering for offering in found}
-                self._rebuild()
+                self.shortages.replace_offerings(found)
+                await self._rebuild()
 
-    def _rebuild(self) -> None:
+    def _on_learned(self) -> None:
+        self._pending = None
+        self._tasks.spawn(self._rebuild(), "offerings with learned memory")
+
+    async def _rebuild(self) -> None:
+        """In a thread: thousands of offerings would hold the event loop up. One at a time: the last one counts."""
+        async with self._rebuilding:
+            offerings = [self._learned.apply(each) for each in self._nominal]
+            self.selector.replace_index(await asyncio.to_thread(OfferingIndex, offerings))
+
+    async def close(self) -> None:
         if self._pending is not None:
             self._pending.cancel()
             self._pending = None
-        self.selector.replace_offerings(map(self._learned.apply, self._nominal))
-        self.shortages.replace_offerings(self._nominal)
-
-    def close(self) -> None:
-        if self._pending is not None:
-            self._pending.cancel()
-            self._pending = None
+        await self._tasks.close()

@@ -218,7 +218,7 @@ class Instances:
         for timer in self._announced.values():
             timer.cancel()
         self.supply.close()
-        self.offerings.close()
+        await self.offerings.close()
         await self.launches.close()
         await self.links.close_all(self.table.owned.values())
         await self.tagging.close()

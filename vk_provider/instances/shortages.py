@@ -12,6 +12,7 @@ from vk_provider.errors import CapacityError, CloudError, CloudQuotaError
 
 CAPACITY_TTL_S = 180.0
 QUOTA_TTL_S = 60.0
+_MAX_COVERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,14 @@ class Shortages:
         self._offerings = offerings
         self._clock = clock
         self._until: dict[Shortage, float] = {}
+        self._covered: dict[Shortage, frozenset[OfferingKey]] = {}
         self._unavailable: frozenset[OfferingKey] = frozenset()
         self._valid_until = 0.0
 
     def replace_offerings(self, offerings: Sequence[Offering]) -> None:
         """The cloud offers others; what is short stays so."""
         self._offerings = offerings
+        self._covered.clear()
         self._valid_until = 0.0
 
     def mark(self, offering: Offering, error: CloudError) -> None:
@@ -68,14 +71,20 @@ class Shortages:
         if now >= self._valid_until:
             self._until = {shortage: until for shortage, until in self._until.items() if until > now}
             self._valid_until = min(self._until.values(), default=float("inf"))
-            found = frozenset(
-                offering_key(offering)
-                for offering in self._offerings
-                if any(each.covers(offering) for each in self._until)
-            )
+            found = frozenset[OfferingKey]().union(*map(self._find_covered, self._until))
             if found != self._unavailable:
                 self._unavailable = found
         return self._unavailable
+
+    def _find_covered(self, shortage: Shortage) -> frozenset[OfferingKey]:
+        """Looked up once: a large cloud has thousands of offerings, and many shortages at a time."""
+        found = self._covered.get(shortage)
+        if found is None:
+            found = frozenset(offering_key(each) for each in self._offerings if shortage.covers(each))
+            if len(self._covered) >= _MAX_COVERED:
+                self._covered.clear()
+            self._covered[shortage] = found
+        return found
 
     def current(self) -> list[tuple[Shortage, float]]:
         """What is short, and for how many seconds more it is avoided."""

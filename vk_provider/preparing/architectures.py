@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from vk_provider.imagesets.need import find_need
@@ -77,7 +77,8 @@ class ImageArchitectures:
             return known[0]
         configs = [config for item in pull_secrets.values() if item is not None and (config := parse_pull_secret(item))]
         found, ttl_s = frozenset[str](), FAILURE_TTL_S
-        for credential in match_credentials(reference, configs) or [None]:
+        candidates: Sequence[RegistryCredential | None] = match_credentials(reference, configs) or [None]
+        for credential in candidates:
             try:
                 found = await self._registry.fetch_architectures(reference, credential)
             except RegistryError:

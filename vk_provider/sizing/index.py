@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from vk_provider.cloud.base import Offering, OfferingKey, offering_key
-from vk_provider.sizing.requirement import LABELS, Expression, offering_label
+from vk_provider.sizing.requirement import CAPACITY_TYPE, LABELS, Expression, offering_label
 
 Bits = int
+SPOT = "spot"
 _MAX_EXPRESSIONS = 4096
 _PIECE_BITS = 30
 _PIECE = (1 << _PIECE_BITS) - 1
@@ -69,6 +70,7 @@ class OfferingIndex:
         self.local_disk = Thresholds(ranked, lambda o: o.traits.local_disk_bytes)
         self.volume_rate = Thresholds(ranked, lambda o: o.traits.volume_bytes_per_s)
         self.metal = self.where(lambda o: o.traits.is_metal)
+        self.spot = self._labels[CAPACITY_TYPE].get(SPOT, 0)
         self.bursting = self.where(lambda o: bool(o.traits.burst_price_per_cpu))
         self._unavailable: tuple[frozenset[OfferingKey], Bits] = (frozenset(), 0)
 

@@ -10,7 +10,7 @@ from vk_provider.cloud.base import Offering, OfferingKey, offering_key
 from vk_provider.eventreasons import INVALID_REQUIREMENT
 from vk_provider.jsontypes import Json
 from vk_provider.sizing.filters import AVAILABILITY, build_filters
-from vk_provider.sizing.index import Bits, OfferingIndex, rank_key
+from vk_provider.sizing.index import SPOT, Bits, OfferingIndex, rank_key
 from vk_provider.sizing.need import Need, compute_need, format_cpu, format_memory
 from vk_provider.sizing.preferences import Preferences
 from vk_provider.sizing.requirement import (
@@ -22,7 +22,6 @@ from vk_provider.sizing.requirement import (
 )
 
 MAX_ALTERNATIVES = 10
-SPOT = "spot"
 SPOT_TYPES = 5
 """Instance types that a request for spot capacity names where as many fit: EC2's advice."""
 MAX_SPOT_ALTERNATIVES = 50
@@ -71,9 +70,9 @@ class OfferingSelector:
         self._index = OfferingIndex(offerings)
         self._answers: dict[object, Selection | Refusal] = {}
 
-    def replace_offerings(self, offerings: Iterable[Offering]) -> None:
-        """The cloud offers others, or at other prices."""
-        self._index = OfferingIndex(offerings)
+    def replace_index(self, index: OfferingIndex) -> None:
+        """The cloud offers others, or at other prices. To make the index of thousands takes a while: in a thread."""
+        self._index = index
         self._answers.clear()
 
     def select(
@@ -161,10 +160,15 @@ def _select(
 
 def _rank(index: OfferingIndex, left: Bits, cpu_milli: int) -> list[Offering]:
     """The best, and alternatives. What a burstable one costs is only known with the pod's CPU."""
-    bursting = left & index.bursting
-    best = index.first(left & ~index.bursting, 1 + MAX_SPOT_ALTERNATIVES)
-    if bursting:
-        best += index.iterate(bursting)
+    limit = 1 + (MAX_SPOT_ALTERNATIVES if left & index.spot else MAX_ALTERNATIVES)
+    best = index.first(left & ~index.bursting, limit)
+    worst = rank_key(best[-1], best[-1].price_per_hour) if len(best) == limit else None
+    before = len(best)
+    for offering in index.iterate(left & index.bursting):
+        if worst is not None and rank_key(offering, offering.price_per_hour) > worst:
+            break  # it costs so much at least, and so do those after it
+        best.append(offering)
+    if len(best) > before:
         best.sort(key=lambda offering: rank_key(offering, offering.compute_price(cpu_milli)))
     count = 1 + MAX_ALTERNATIVES
     if best[0].capacity_type == SPOT:

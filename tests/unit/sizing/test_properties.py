@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vk_provider.cloud.base import MachineTraits, Offering, offering_key
 from vk_provider.cloud.codes import family_of
+from vk_provider.sizing import selection
 from vk_provider.sizing.need import compute_need
 from vk_provider.sizing.preferences import Preferences
 from vk_provider.sizing.selection import OfferingSelector, Refusal, Selection
@@ -118,7 +120,9 @@ def test_the_choice_fits_costs_no_more_than_another_that_fits_and_is_stable(
 ) -> None:
     preferences = Preferences()
     gone = frozenset(data.draw(st.sets(st.sampled_from([offering_key(each) for each in catalog]), max_size=4)))
-    result = OfferingSelector(catalog).select(pod, gone, preferences)
+    few = data.draw(st.sampled_from((1, 3, 10)))
+    with patch.multiple(selection, MAX_ALTERNATIVES=few, MAX_SPOT_ALTERNATIVES=2 * few):
+        result = OfferingSelector(catalog).select(pod, gone, preferences)
     fitting = [each for each in catalog if fits(each, pod, preferences) and offering_key(each) not in gone]
     if not fitting:
         assert isinstance(result, Refusal) and "No instance fits" in result.message
@@ -138,4 +142,8 @@ def test_the_choice_fits_costs_no_more_than_another_that_fits_and_is_stable(
     assert f"the cheapest of {len(fitting)} offerings" in result.message
     shuffled = list(catalog)
     random.shuffle(shuffled)
-    assert OfferingSelector(shuffled).select(pod, gone, preferences) == result
+    with patch.multiple(selection, MAX_ALTERNATIVES=few, MAX_SPOT_ALTERNATIVES=2 * few):
+        assert OfferingSelector(shuffled).select(pod, gone, preferences) == result
+    ranked = sorted((not each.traits.is_current, each.compute_price(steady)) for each in fitting)
+    assert costs == ranked[: len(costs)], "the alternatives are the next best"
+    assert len(costs) >= min(len(fitting), 1 + few)

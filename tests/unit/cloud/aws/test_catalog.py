@@ -274,6 +274,7 @@ def test_a_price_document_says_its_hourly_price_or_nothing() -> None:
         assert read_product(text) is None
     assert read_product(describe_product("m7i.large", "5", unit="Quantity")) is None
     assert read_product(describe_product("m7i.large", "1e9")) is None
+    assert read_product(describe_product("m7i.large", "100001")) is None
 
 
 def test_the_bundled_table_says_where_it_is_from() -> None:

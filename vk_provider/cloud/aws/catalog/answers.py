@@ -19,6 +19,8 @@ Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Rate = Annotated[float, Meta(ge=0, le=1e9)]
 Token = Annotated[str, Meta(max_length=8192)]
 AnswerT = TypeVar("AnswerT")
+MAX_PRICE = 100_000.0
+"""USD an hour; the dearest instance type costs less than a hundredth of it."""
 
 
 class Answer(Struct, rename="pascal", frozen=True, gc=False):
@@ -161,7 +163,7 @@ def read_product(text: str) -> tuple[str, float] | None:
     for term in document.terms.on_demand.values():
         for dimension in term.dimensions.values():
             price = _number(dimension.price_per_unit.get("USD", ""))
-            if instance_type and dimension.unit.lower() == "hrs" and price > 0:
+            if instance_type and dimension.unit.lower() == "hrs" and 0 < price <= MAX_PRICE:
                 return instance_type, price
     return None
 

@@ -99,7 +99,7 @@ class AwsCatalog:
             if not self._snapshot.machines:
                 raise problems[0] or CloudError("the instance types of EC2 are not known")
             if self._snapshot is not before:
-                self._build()
+                await self._build()
                 await asyncio.to_thread(self._store.save, self._snapshot)
 
     async def run(self) -> None:
@@ -129,7 +129,7 @@ class AwsCatalog:
         ):
             if at <= now:
                 self._due[name] = at + ttl_s
-        self._build()
+        await self._build()
         log.info("the catalog of EC2 in %s was kept %.0f s ago", found.region, now - found.machines_at)
 
     async def _update(self, name: str, ttl_s: float, fetch: Callable[[float], Awaitable[None]]) -> CloudError | None:
@@ -166,9 +166,12 @@ class AwsCatalog:
     def _change(self, **fields: object) -> None:
         self._snapshot = msgspec.structs.replace(self._snapshot, **fields)
 
-    def _build(self) -> None:
+    async def _build(self) -> None:
+        """In a thread: there are thousands."""
         scope, settings = self._scope, self._settings
-        rows = list_rows(self._snapshot, scope.subnets(), scope.architectures, scope.patterns)
+        rows = await asyncio.to_thread(
+            list_rows, self._snapshot, dict(scope.subnets()), scope.architectures, scope.patterns
+        )
         kept = [row.offering for row in rows if settings.previous_generations or row.offering.traits.is_current]
         self._offerings = kept
 
