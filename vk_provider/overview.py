@@ -63,7 +63,7 @@ class Subjects:
 class Overview:
     """kubelet.provider.StatusPage. `clock`: Unix seconds."""
 
-    headers = HEADERS
+    headers: Mapping[str, str] = HEADERS
 
     def __init__(self, subjects: Subjects, cloud: CloudSettings, clock: Callable[[], float] = time.time) -> None:
         self._subjects, self._cloud, self._clock = subjects, cloud, clock
