@@ -116,13 +116,14 @@ class BenchCluster:
             write_image_archive("sample-busybox", IMAGE, path)
         return path
 
-    async def start_provider(self, cloud: str, api: Api, node_capacity: int = 6000) -> Provider:
-        """Start a fresh provider on `cloud` (simulated or local) and wait until its Node is Ready."""
+    async def start_provider(self, cloud: str, api: Api, node_capacity: int = 6000, more: str = "") -> Provider:
+        """Start a fresh provider on `cloud` (simulated or local) and wait until its Node is Ready. more: tables of its
+        configuration."""
         process = self._process(cloud)
         process.stop()
         port = {"simulated": 10260, "local": 10250}[cloud]
         config = self.root / f"{cloud}.toml"
-        config.write_text(self._config(cloud, port, node_capacity))
+        config.write_text(self._config(cloud, port, node_capacity) + more)
         command = [sys.executable, "-m", "vk_provider", "run", "--config", str(config)]
         process.start(command, {"PYTHONPATH": str(PROJECT)})
         await _wait_healthy(api, process, port + 1)

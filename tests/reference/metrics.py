@@ -64,6 +64,7 @@ def _fill_registry() -> CollectorRegistry:
     instances = InstanceMetrics(registry)
     instances.follow(dict, int, int)
     instances.follow_shortages(list)
+    instances.follow_pools(dict, dict)
     pods.tables.follow(list)
     ServiceRouting(client, ServiceEnvironment(client, lambda _: None), registry)  # type: ignore[arg-type]
     PolicyRouting(client, registry)  # type: ignore[arg-type]

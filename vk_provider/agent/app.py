@@ -108,7 +108,13 @@ class Agent:
         guard = MetadataGuard(options.state_dir / "metadata-allowed")
         inbox = Inbox(worker, guard, tables)
         session = SessionHandler(
-            outbox, inbox.receive, inbox.pod_uid, facts.instance_id, self._started_at, tables.states
+            outbox,
+            inbox.receive,
+            inbox.pod_uid,
+            facts.instance_id,
+            self._started_at,
+            tables.states,
+            lambda: worker.grant,
         )
 
         server = AgentServer(identity)

@@ -33,6 +33,7 @@ class SessionHandler:
     receive: called with each message but acknowledgements; must not block.
     pod_uid: UID of the pod this instance was given, "" before.
     tables:  revisions of the tables in force; None when nobody applies any.
+    grant:   that came with the pod (wire.session.NodeFacts), "" without one.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class SessionHandler:
         instance_id: str,
         started_at: str,
         tables: Callable[[], TableStates] | None = None,
+        grant: Callable[[], str] = lambda: "",
     ) -> None:
         self._outbox = outbox
         self._receive = receive
@@ -50,6 +52,7 @@ class SessionHandler:
         self._instance_id = instance_id
         self._started_at = started_at
         self._tables = tables
+        self._grant = grant
         self._current: _Session | None = None
         self.opened = 0
 
@@ -97,6 +100,8 @@ class SessionHandler:
             podUID=self._pod_uid(),
             agentStartedAt=self._started_at,
         )
+        if grant := self._grant():
+            hello["grant"] = grant
         if self._tables is not None:
             hello["features"] = [*FEATURES, TABLES_FEATURE]
             hello["tables"] = self._tables()

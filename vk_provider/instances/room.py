@@ -11,11 +11,12 @@ from vk_provider.agentclient.base import AgentConnector
 from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, InstanceRuntime, Notice, NoticeKind, Offering
 from vk_provider.instances.demand import PodSide
 from vk_provider.instances.ends import Ends, OnStuck
-from vk_provider.instances.instance import OwnedInstance
+from vk_provider.instances.instance import OwnedInstance, Stage
 from vk_provider.instances.launches import Launches, LaunchRules
 from vk_provider.instances.links import InstanceLinks
 from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.instances.shortages import Shortages
+from vk_provider.instances.stock import PoolRules, Stock
 from vk_provider.instances.supply import Supply
 from vk_provider.instances.table import InstanceTable
 from vk_provider.instances.tagging import Tagging
@@ -42,7 +43,9 @@ class Doors:
 class Instances:
     """Our instances. `listen` before anything else: `pods` is told what happens."""
 
-    def __init__(self, doors: Doors, rules: LaunchRules, metrics: InstanceMetrics, boot_timeout_s: float) -> None:
+    def __init__(
+        self, doors: Doors, rules: LaunchRules, pools: PoolRules, metrics: InstanceMetrics, boot_timeout_s: float
+    ) -> None:
         cloud = doors.cloud
         self.cloud, self.runtime = cloud, doors.runtime
         self.metrics = metrics
@@ -54,9 +57,12 @@ class Instances:
         self.ends = Ends(cloud, metrics)
         self.ends.on_let_go = self._let_go
         self.table.on_listing = lambda: self.ends.verify(self.table.listed)
-        self.launches = Launches(cloud, self.table, OfferingSelector(doors.offerings), self.shortages, rules, metrics)
+        selector = OfferingSelector(doors.offerings)
+        self.launches = Launches(cloud, self.table, selector, self.shortages, rules, metrics)
         self.tagging = Tagging(cloud, lambda: self.launches.is_busy or bool(self.ends.pending))
-        self.supply = Supply(self.table, self.launches, self.ends, self.tagging)
+        self._grants = pools.grants
+        self.supply = Supply(self.table, self.launches, self.ends, self.tagging, pools.grants)
+        self.stock = self.supply.stock = Stock(pools, rules, self.launches, self.supply, selector, metrics)
         self.links = InstanceLinks(doors.connector, self.table.look, _Dispatcher(self), boot_timeout_s)
         self.supply.links = self.links
         self.pods: PodSide
@@ -84,6 +90,11 @@ class Instances:
         return (
             (offering.cpu_milli, offering.memory_bytes) if offering is not None else (MAX_CPU_MILLI, MAX_MEMORY_BYTES)
         )
+
+    def sign_grant(self, owned: OwnedInstance, uid: str) -> str:
+        """What its agent shows later to prove that it was given the pod; "" for one that was launched for
+        the pod's namespace."""
+        return self._grants.sign(owned.instance_id, uid) if owned.pool else ""
 
     # --- ends ----------------------------------------------------------------------------------------------------
 
@@ -123,6 +134,8 @@ class Instances:
         if notice.kind is NoticeKind.INTERRUPTION:
             if owned.pod_uid:
                 self.pods.on_interruption(owned, notice.message)
+            elif owned.pool and owned.stage is Stage.IDLE:
+                self.supply.end(owned, "interrupted")
             return
         owned.link.fate_due = 0.0  # the link asks for a listing once its agent is silent
 
@@ -135,6 +148,7 @@ class Instances:
     async def close(self) -> None:
         """Cancel everything. Instances keep running."""
         self.supply.close()
+        await self.stock.close()
         await self.launches.close()
         await self.links.close_all(self.table.owned.values())
         await self.tagging.close()
@@ -155,7 +169,7 @@ class _Dispatcher:
     def on_message(self, owned: OwnedInstance, message: UpMessage) -> None:
         if message["type"] == "hello":
             before = owned.pod_uid
-            self._room.supply.greeted(owned, message["podUID"])
+            self._room.supply.greeted(owned, message["podUID"], message.get("grant", ""))
             if owned.pod_uid and not before:
                 self._room.pods.on_connected(owned)
         if owned.pod_uid:

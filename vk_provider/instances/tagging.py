@@ -8,10 +8,11 @@ import logging
 from collections.abc import Callable, Mapping
 
 from vk_provider.cloud.base import TAG_POD_UID, Cloud
-from vk_provider.cloud.tags import build_pod_tags
+from vk_provider.cloud.tags import build_pod_tags, build_taken_tags
 from vk_provider.errors import CloudError, CloudThrottledError
 from vk_provider.instances.demand import Demand
 from vk_provider.instances.instance import OwnedInstance
+from vk_provider.instances.launches import find_shared_labels
 from vk_provider.instances.pace import Pace
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ class Tagging:
         tags = build_pod_tags(
             pod_uid=demand.uid, pod_namespace=demand.namespace, pod_name=demand.name, attempt=demand.attempt
         )
+        if owned.is_for_anybody:
+            tags |= build_taken_tags(demand.namespace, find_shared_labels(demand.pod))
         self._waiting[owned.instance_id] = owned, tags, 0
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="tags of instances")

@@ -65,6 +65,10 @@ class OfferingSelector:
         self._offerings = sorted(offerings, key=lambda o: (o.price_per_hour, o.cpu_milli, o.memory_bytes))
         self._answers: dict[object, Selection | Refusal] = {}
 
+    @property
+    def offerings(self) -> Sequence[Offering]:
+        return self._offerings
+
     def select(
         self,
         pod: Json,
@@ -72,11 +76,27 @@ class OfferingSelector:
         preferences: Preferences = Preferences(),  # noqa: B008
     ) -> Selection | Refusal:
         """Return the cheapest offering that fits, or why there is none."""
+        return self._select(pod, unavailable, preferences)[0]
+
+    def fits(self, pod: Json, offering: Offering, disk_bytes: int, preferences: Preferences) -> bool:
+        """Whether an instance of the offering that is there already may be the pod's; disk_bytes: of its root disk."""
+        answer, need = self._select(pod, frozenset(), preferences)
+        if isinstance(answer, Refusal) or need.disk_bytes > disk_bytes or offering.gpus > need.gpus:
+            return False
+        requirements = find_requirements(pod, preferences.node_labels)
+        return all(each.keeps(offering) for each in _build_filters(need, requirements, frozenset(), preferences))
+
+    def _select(
+        self, pod: Json, unavailable: frozenset[OfferingKey], preferences: Preferences
+    ) -> tuple[Selection | Refusal, Need]:
+        """The answer, and what it was asked for: limits, or requests where no instance has as much."""
         if preferences.size_to_limits:
-            answer = self._answer(pod, compute_need(pod, preferences, limits=True), unavailable, preferences)
+            need = compute_need(pod, preferences, limits=True)
+            answer = self._answer(pod, need, unavailable, preferences)
             if isinstance(answer, Selection) or answer.removed_by not in _BURST_FILTERS:
-                return answer
-        return self._answer(pod, compute_need(pod, preferences), unavailable, preferences)
+                return answer, need
+        need = compute_need(pod, preferences)
+        return self._answer(pod, need, unavailable, preferences), need
 
     def _answer(
         self, pod: Json, need: Need, unavailable: frozenset[OfferingKey], preferences: Preferences

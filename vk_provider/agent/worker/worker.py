@@ -104,6 +104,11 @@ class PodWorker:
         return self._memory.api_pod if self._memory is not None else None
 
     @property
+    def grant(self) -> str:
+        """What proves that the pod was given to this instance, "" where nothing does."""
+        return self._memory.node.get("grant", "") if self._memory is not None else ""
+
+    @property
     def status(self) -> Json:
         """Newest computed PodStatus."""
         return self._memory.status if self._memory is not None else {}
