@@ -18,8 +18,9 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from vk_provider.agent import network
@@ -41,6 +42,7 @@ from vk_provider.agent.server import AgentServer
 from vk_provider.agent.session import SessionHandler
 from vk_provider.agent.stats.sampler import Sampler, add_stats_routes, run_stats
 from vk_provider.agent.streams import add_stream_routes
+from vk_provider.agent.worker.rehearsal import Rehearsal
 from vk_provider.agent.worker.worker import PodWorker
 from vk_provider.aiokit import memory, openfiles
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
@@ -129,7 +131,9 @@ class Agent:
 
         self._supervisor.start("metadata-guard", guard.run())
         self._supervisor.start("tables", tables.run())
-        self._supervisor.start("pod-worker", _run_worker(worker, runtime, guard, metadata, options.network))
+        rehearsal = Rehearsal(runtime, options.state_dir, lambda: session.is_open)
+        work = partial(worker.run, rehearsal)
+        self._supervisor.start("pod-worker", _run_worker(work, runtime, guard, metadata, options.network))
         self._supervisor.start("stats", run_stats(sampler, outbox))
         gc.freeze()  # objects of the start are permanent: exclude them from garbage collections
         try:
@@ -151,7 +155,7 @@ async def _read_metadata(options: AgentOptions) -> InstanceMetadata:
 
 
 async def _run_worker(
-    worker: PodWorker,
+    work: Callable[[], Awaitable[None]],
     runtime: ContainerRuntime,
     guard: MetadataGuard,
     metadata: InstanceMetadata,
@@ -168,7 +172,7 @@ async def _run_worker(
         except RuntimeServiceError as error:
             log.error("%s", error)
             await asyncio.sleep(RUNTIME_RETRY_S)
-    await worker.run()
+    await work()
 
 
 def main(argv: Sequence[str]) -> int:
