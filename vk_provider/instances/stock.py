@@ -40,6 +40,9 @@ FOLLOWED_S = 300.0
 """How long a pod that asked for an instance counts for the size of its pool."""
 SILENT_S = 60.0
 """An instance that was ready, and whose agent has been silent for so long, is ready for nobody."""
+QUIET_S, QUIET_LIMIT_S = 2.0, 10.0
+"""Pause after a pod has taken an instance, before another is launched, while pods follow each other; and its limit. What
+starts has the calls to itself, and on the local cloud the machine."""
 LOOK_S = 60.0
 """A silent instance is noticed so late at most."""
 
@@ -81,7 +84,8 @@ class Unclaimed(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Pool:
-    """asked: when pods asked for an instance, time.monotonic(). calls: under way. resume_at: no call before."""
+    """asked: when pods asked for an instance. calls: under way. taken_at: when the first was taken since the last call,
+    0.0 for none. resume_at: no call before. Times are time.monotonic()."""
 
     spec: PoolSpec
     preferences: Preferences
@@ -89,8 +93,15 @@ class Pool:
     digest: str
     asked: deque[float] = field(default_factory=deque)
     calls: int = 0
+    taken_at: float = 0.0
     resume_at: float = 0.0
     backoff: Backoff = field(default_factory=lambda: Backoff(5.0, 300.0))
+
+    def note_taken(self) -> None:
+        now = time.monotonic()
+        self.asked.append(now)
+        self.taken_at = self.taken_at or now
+        self.resume_at = max(self.resume_at, min(now + QUIET_S, self.taken_at + QUIET_LIMIT_S))
 
     def count(self) -> int:
         since = time.monotonic() - FOLLOWED_S
@@ -163,7 +174,7 @@ class Stock:
                 asked = pool if isinstance(selection, Selection) and fits.judge(pool, selection.offering) else None
         if found:
             *_, owned, pool = min(found, key=lambda each: each[:3])
-            pool.asked.append(time.monotonic())
+            pool.note_taken()
             self._metrics.pool_hits.labels(pool.spec.name).inc()
             return owned, self._explain(owned)
         if asked is not None:
@@ -286,7 +297,7 @@ class Stock:
                 if isinstance(selection, Refusal):
                     self._hold(pool, selection.message)
                     break
-                pool.calls += 1
+                pool.calls, pool.taken_at = pool.calls + 1, 0.0
                 missing -= 1
                 self._tasks.spawn(self._launch(pool, selection), f"launch for pool {pool.spec.name}")
 

@@ -37,6 +37,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "FAST_S", 0.0)
     monkeypatch.setattr(tagging, "DELAY_S", 0.01)
     monkeypatch.setattr(pace, "FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(stock, "QUIET_S", 0.05)
 
 
 async def make_world(tmp_path: Path, *pools: PoolSettings, config: SimulationConfig | None = None) -> World:
@@ -103,6 +104,23 @@ async def test_pods_of_any_namespace_take_one_and_it_is_replaced(tmp_path: Path)
             {each.tags.get(TAG_POD_NAMESPACE) for each in world.live() if each.instance_id in taken} == {"one", "two"}
         )
     )
+    await world.stop()
+
+
+async def test_one_is_launched_anew_when_pods_that_follow_each_other_have_what_they_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stock, "QUIET_S", 0.3)
+    world = await make_world(tmp_path, SMALL)
+    await filled(world)
+    for _ in range(2):
+        await run_pod(world)
+        await asyncio.sleep(0.1)
+        assert len(world.live()) == 2
+    await filled(world)
+    monkeypatch.setattr(stock, "QUIET_LIMIT_S", 0.0)
+    await run_pod(world)
+    await world.until(lambda: len(world.live()) == 5)
     await world.stop()
 
 
