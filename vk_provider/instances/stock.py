@@ -41,8 +41,8 @@ FOLLOWED_S = 300.0
 SILENT_S = 60.0
 """An instance that was ready, and whose agent has been silent for so long, is ready for nobody."""
 QUIET_S, QUIET_LIMIT_S = 2.0, 10.0
-"""Pause after a pod has taken an instance, before another is launched, while pods follow each other; and its limit. What
-starts has the calls to itself, and on the local cloud the machine."""
+"""Pause after a pod has taken an instance, before another is launched, while pods follow each other; and its limit.
+What starts has the calls to itself, and on the local cloud the machine."""
 LOOK_S = 60.0
 """A silent instance is noticed so late at most."""
 

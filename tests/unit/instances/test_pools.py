@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -209,13 +210,15 @@ async def test_a_restarted_provider_has_its_pools_and_launches_nothing(tmp_path:
     await world.stop()
 
 
-async def test_a_pod_that_was_given_one_is_adopted_by_its_agents_grant_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_pod_that_was_given_one_is_adopted_by_its_agents_grant_alone(tmp_path: Path) -> None:
     """Neither a tag nor the pod's status says yet that the instance is its."""
-    monkeypatch.setattr(tagging, "DELAY_S", 100.0)
     world = await make_world(tmp_path, SMALL)
     await filled(world)
+
+    async def refuse(instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        raise CloudThrottledError("RequestLimitExceeded: slower")
+
+    world.cloud.create_tags = refuse  # type: ignore[method-assign]
     pod = await run_pod(world)
     (instance,) = world.live_of(pod)
     await world.crash()
@@ -228,11 +231,8 @@ async def test_a_pod_that_was_given_one_is_adopted_by_its_agents_grant_alone(
     await world.stop()
 
 
-async def test_an_instance_cannot_claim_a_pod_that_it_was_not_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_instance_cannot_claim_a_pod_that_it_was_not_given(tmp_path: Path) -> None:
     """Who controls an instance of a pool, in any namespace, names the pod of another one after a restart."""
-    monkeypatch.setattr(tagging, "DELAY_S", 100.0)
     world = await make_world(tmp_path, SMALL)
     (first, _) = await filled(world)
     await world.crash()
@@ -248,6 +248,29 @@ async def test_an_instance_cannot_claim_a_pod_that_it_was_not_given(
     record = world.record(victim)
     assert record is not None and record.instance is not None
     assert record.instance.instance_id != first.instance_id and received == []
+    await world.stop()
+
+
+async def test_one_that_has_had_a_pod_is_nobody_elses_whatever_its_agent_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pod is gone while no provider runs, and who controls the instance says that it is empty."""
+    monkeypatch.setattr(tagging, "DELAY_S", 100.0)
+    world = await make_world(tmp_path, SMALL)
+    await filled(world)
+    pod = await run_pod(world)
+    (used,) = world.live_of(pod)
+    await world.until(lambda: world.cloud._instances[used.instance_id].tags.get(TAG_POD_NAMESPACE) == "default")
+    await world.crash()
+    del world.api.pods[("default", pod["metadata"]["name"])]
+    liar = world.connector._agents[used.instance_id]
+    liar.uid = ""
+    received = world.connector.listen(used.instance_id)
+    await world.start()
+    await filled(world)
+    pods = [await run_pod(world, "victims") for _ in range(3)]
+    assert received == [] and used.instance_id not in {each.instance_id for pod in pods for each in world.live_of(pod)}
+    assert used.instance_id not in world.room.stock.kept()
     await world.stop()
 
 
