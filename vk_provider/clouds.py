@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
+from vk_provider import __version__
 from vk_provider.agentclient.base import AgentConnector
 from vk_provider.agentclient.bootsecret import build_launch_id, derive_boot_secret
 from vk_provider.agentclient.https import HttpsConnector
 from vk_provider.agentclient.identity_store import ProviderIdentity
 from vk_provider.cloud.backend import CloudContext
-from vk_provider.cloud.base import Cloud
+from vk_provider.cloud.base import Cloud, InstanceRuntime
 from vk_provider.cloud.imagestores import ImageStores
 from vk_provider.errors import BadStartError
 from vk_provider.settings import RegistrySettings, Settings, find_backend
@@ -35,6 +37,9 @@ def check_cloud(settings: Settings) -> Cloud:
     """The cloud, not started, once its settings were checked as its start does. Raises BadStartError."""
     backend, own = find_backend(settings.cloud)
     cloud: Cloud = backend.create(own, CloudContext(settings.cloud.owner, registry_table(settings.registries)))
+    for pool in settings.pools:
+        if pool.state == "stopped":
+            raise BadStartError(f"pool {pool.name}: the {cloud.name} cloud cannot start stopped instances")
     for node in settings.nodes:
         if node.shared_host_paths and not cloud.shares_host_paths:
             raise BadStartError(
@@ -52,6 +57,15 @@ def registry_table(registries: tuple[RegistrySettings, ...]) -> dict[str, dict[s
         }
         for item in registries
     }
+
+
+def digest_configuration(settings: Settings, identity: ProviderIdentity, runtime: InstanceRuntime) -> str:
+    """Of what goes into every new instance, but for the secrets of its launch: an idle instance of another one is not
+    what would be launched now."""
+    boot_data = BootData(ca_pem=identity.ca_pem, boot_secret="", registries=registry_table(settings.registries))
+    _, own = find_backend(settings.cloud)
+    made_of = repr((__version__, runtime, own)) + boot_data.to_user_data()
+    return hashlib.sha256(made_of.encode()).hexdigest()
 
 
 def build_boot_data(settings: Settings, identity: ProviderIdentity, client_token: str) -> tuple[str, str]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 from functools import partial
 
+from vk_provider.agentclient.grants import Grants
 from vk_provider.agentclient.rotation import run_rotation
 from vk_provider.aiokit.stopsteps import StopSteps
 from vk_provider.aiokit.supervisor import Supervisor
 from vk_provider.bills import Bills, build_ledger
-from vk_provider.clouds import build_boot_data, registry_table
+from vk_provider.clouds import build_boot_data, digest_configuration, registry_table
 from vk_provider.explaining.explainer import NetExplainer
 from vk_provider.explaining.sources import Sources
 from vk_provider.foundation import Foundation
@@ -35,7 +36,7 @@ from vk_provider.node.spec import NodeSpec
 from vk_provider.node_service import Nodes, NodeService, build_spec
 from vk_provider.overview import Overview, Subjects
 from vk_provider.pods.archive import ArchiveLimits, LogArchive
-from vk_provider.pods.build import Cluster, Network, build_controller, build_room
+from vk_provider.pods.build import Boot, Cluster, Network, build_controller, build_room
 from vk_provider.pods.controller import PodController
 from vk_provider.pods.demands import PodDemands
 from vk_provider.pods.executor import Logs
@@ -113,7 +114,11 @@ class Leader:
                 base.connector,
                 find_backend(base.settings.cloud)[0].ability,
             ),
-            lambda token: build_boot_data(base.settings, base.identity, token),
+            Boot(
+                lambda token: build_boot_data(base.settings, base.identity, token),
+                Grants(lambda: base.identity.master_secrets),
+                digest_configuration(base.settings, base.identity, inventory.runtime),
+            ),
             metrics,
         )
 
@@ -216,6 +221,7 @@ class Leader:
         supervisor.start("offerings of the cloud", self.room.run_offerings())
         supervisor.start("orphan sweep", self._sweep.run())
         supervisor.start("ledger", self.ledger.run())
+        supervisor.start("pools", self.room.stock.run())
         self._preparing.start(supervisor)
         ttl_s = base.settings.identity.boot_secret_ttl_s
         supervisor.start("identity rotation", run_rotation(base.identity, base.store, ttl_s))

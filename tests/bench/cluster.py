@@ -25,6 +25,8 @@ from tests.cluster.state import StateDir
 
 NAME = "bench"
 SUBNET, ADDRESS = "10.210.0.0/16", "10.210.0.1"
+PORTS = {"simulated": 10260, "local": 10250}
+"""Of the kubelet API; healthz is on the next one."""
 PROVIDER_USER = "system:serviceaccount:vk-provider:vk-provider"
 PROVIDER_GROUPS = ("system:serviceaccounts", "system:serviceaccounts:vk-provider", "system:authenticated")
 ACCESS = (
@@ -116,13 +118,14 @@ class BenchCluster:
             write_image_archive("sample-busybox", IMAGE, path)
         return path
 
-    async def start_provider(self, cloud: str, api: Api, node_capacity: int = 6000) -> Provider:
-        """Start a fresh provider on `cloud` (simulated or local) and wait until its Node is Ready."""
+    async def start_provider(self, cloud: str, api: Api, node_capacity: int = 6000, more: str = "") -> Provider:
+        """Start a fresh provider on `cloud` (simulated or local) and wait until its Node is Ready. more: tables of its
+        configuration."""
         process = self._process(cloud)
         process.stop()
-        port = {"simulated": 10260, "local": 10250}[cloud]
+        port = PORTS[cloud]
         config = self.root / f"{cloud}.toml"
-        config.write_text(self._config(cloud, port, node_capacity))
+        config.write_text(self._config(cloud, port, node_capacity) + more)
         command = [sys.executable, "-m", "vk_provider", "run", "--config", str(config)]
         process.start(command, {"PYTHONPATH": str(PROJECT)})
         await _wait_healthy(api, process, port + 1)

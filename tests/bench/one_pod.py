@@ -1,4 +1,5 @@
-"""One pod on the local cloud, image present: bind seen to Running, against a bare script that does the same work."""
+"""One pod on the local cloud, image present: bind seen to Running, on a new instance and on one of a pool, against a
+bare script that does the same work."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from tests.bench.prometheus import Scrape
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.cri.api_grpc import RuntimeServiceStub
 from vk_provider.agent.cri.connection import RuntimeConnection
+from vk_provider.cloud.local.golden import GoldenRoot
 from vk_provider.cloud.local.network import BRIDGE
 from vk_provider.cloud.local.process import ProcessIdentity
 from vk_provider.jsontypes import Json
@@ -26,6 +28,10 @@ from vk_provider.jsontypes import Json
 ROUNDS = 11
 COMMAND = ("sleep", "1000")
 LIMIT_S = 60.0
+WARM_ROUNDS = 9
+POOL = '\n[[pools]]\nname = "warm"\ncpu = "1"\nmemory = "256Mi"\ncount = 1\n'
+SETTLED_S = 10.0
+"""Between an instance's boot and its pod: it has rehearsed by then, and the machine does nothing else."""
 _SUMS = ("vk_pod_launch_seconds_sum", "vk_pod_agent_ready_seconds_sum", "vk_pod_running_seconds_sum")
 
 
@@ -48,6 +54,15 @@ class Steps:
             "bind seen to launch call": self.launch,
             "launch call to session (boot, agent, identity)": self.session - self.launch,
             "session to RunPodSandbox (bundle, volumes)": self.sandbox - self.session,
+            "RunPodSandbox and pull check": self.created - self.sandbox,
+            "CreateContainer, StartContainer": self.started - self.created,
+            "status up the session, PATCH": self.running - self.started,
+        }
+
+    def warm_parts(self) -> dict[str, float]:
+        """The same on an instance whose agent has a session already."""
+        return {
+            "bind seen to RunPodSandbox (assignment, bundle, volumes)": self.sandbox,
             "RunPodSandbox and pull check": self.created - self.sandbox,
             "CreateContainer, StartContainer": self.started - self.created,
             "status up the session, PATCH": self.running - self.started,
@@ -90,9 +105,54 @@ async def measure(cluster: BenchCluster) -> list[Figure]:
                 bare.append(bare_ms)
                 ours.append(steps)
         cluster.stop_provider(provider)
+        warm = await _measure_warm(cluster, api, golden)
     finally:
         await api.close()
-    return _figures(bare, ours)
+    return [*_figures(bare, ours), *warm]
+
+
+async def _measure_warm(cluster: BenchCluster, api: Api, golden: GoldenRoot) -> list[Figure]:
+    provider = await cluster.start_provider("local", api, more=POOL)
+    bare, warm = [], []
+    for number in range(WARM_ROUNDS + 1):
+        async with running(bare_place(cluster), golden, IMAGE, COMMAND) as (_, timeline):
+            bare_ms = timeline.marks
+        await _wait_pool(api, provider)
+        steps = await run_pod(cluster, api, provider, f"warm-{number}")
+        print(
+            f"  one pod of a pool: bare {bare_ms['running']:.0f} ms, ours {steps.running:.0f} ms, load {load()}",
+            file=sys.stderr,
+            flush=True,
+        )
+        if number:
+            bare.append(bare_ms["running"])
+            warm.append(steps)
+    cluster.stop_provider(provider)
+    parts = {name: statistics.median(each.warm_parts()[name] for each in warm) for name in warm[0].warm_parts()}
+    ratios = [steps.running / bare_ms for steps, bare_ms in zip(warm, bare, strict=True)]
+    note = "an instance of a pool, ready before: bind seen to Running"
+    return [
+        median_figure("one_pod_warm_ratio", ratios, "x bare", goal=0.4, note=f"{note}, against the bare script"),
+        median_figure(
+            "one_pod_warm",
+            [steps.running for steps in warm],
+            "ms",
+            note=note,
+            detail={name: round(value, 1) for name, value in parts.items()},
+        ),
+    ]
+
+
+async def _wait_pool(api: Api, provider: Provider) -> None:
+    """Until an instance is ready, and the machine has settled. Raises LookupError."""
+    deadline = time.monotonic() + LIMIT_S
+    while time.monotonic() < deadline:
+        scrape = Scrape.parse(await api.text(provider.metrics_url), "vk_pool_")
+        if scrape.total("vk_pool_instances", state="ready") >= 1:
+            await asyncio.sleep(SETTLED_S)
+            return
+        await asyncio.sleep(0.2)
+    raise LookupError("the pool is not filled")
 
 
 def bare_place(cluster: BenchCluster) -> Place:

@@ -68,6 +68,7 @@ def _fill_registry() -> CollectorRegistry:
     instances.follow_shortages(list)
     instances.follow_budget(dict, int)
     LedgerMetrics(registry).follow(Meter(lambda _: None), bool, int)
+    instances.follow_pools(dict, dict)
     pods.tables.follow(list)
     ServiceRouting(client, ServiceEnvironment(client, lambda _: None), registry)  # type: ignore[arg-type]
     PolicyRouting(client, registry)  # type: ignore[arg-type]

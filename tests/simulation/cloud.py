@@ -71,6 +71,11 @@ class CloudFaults:
     failed_boots: float = 0.0
     boot_s: tuple[float, float] = (5.0, 15.0)
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether no call fails."""
+        return not any((self.throttled, self.lost, self.late, self.broken, self.partial))
+
 
 class _Model(SimulatedCloud):
     """left: how many instances can be made before a call fails; None for any number."""

@@ -17,17 +17,21 @@ from tests.simulation.loop import PROCESS, Process
 from tests.simulation.process import NODE, ProviderProcess
 from tests.simulation.workload import HELD, REFUSED
 from vk_provider import errors
+from vk_provider.cloud.base import TAG_GROUP, TAG_POOL, Instance
 from vk_provider.jsontypes import Json
 from vk_provider.leader import Leader
 from vk_provider.ledger.ledger import Ledger
 from vk_provider.ledger.question import CostQuestion, answer
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.state import has_started
+from vk_provider.settings import PoolSettings
 
 TWO_INSTANCES = "the containers of a pod ran on two instances"
 FAILED_WHILE_RUNNING = "a pod was failed while its containers ran"
 ENDED_WHILE_RUNNING = "the instance of a running pod was ended"
 OUTLIVED = "an instance without a pod outlived the sweep"
+OVERFULL = "a pool was filled beyond its size"
+NOT_FULL = "a pool is not filled"
 STATUS_MISSING = "the API server does not have the status that the agent told last"
 WRONG_STATE = "a pod is not in the state that its spec, its agent and the cloud allow"
 DELETION_STUCK = "a deleted pod stays although nothing holds it"
@@ -47,6 +51,8 @@ STATUS_LIMIT_S = 45.0
 """Another writer is corrected at most every 10 s, and a failed PATCH is repeated after 30 s at most."""
 LISTING_S = 60.0
 """Between two listings at most, while nobody asks for one: an end that nobody was told of is as uncertain."""
+BLIND_S = 400.0
+"""How long a fault of the cloud may have made the provider count wrong."""
 CALM_S = 35.0
 """A retry may be so late after a fault."""
 _EXPECTED = tuple(
@@ -74,6 +80,8 @@ class Judge:
         self._killed: dict[str, str] = {}
         """ID of each instance that the cloud itself has ended -> UID of its pod."""
         self.process: ProviderProcess | None = None
+        self.pools: tuple[PoolSettings, ...] = ()
+        self._blind_until = 0.0
         self._ran_on: dict[str, str] = {}
         self._seen_started: set[str] = set()
         self._calm_since = 0.0
@@ -117,6 +125,25 @@ class Judge:
             self._ran_on[uid] = instance_id
             return
         self.fail(TWO_INSTANCES, f"{self._name(uid)} on {first} and {instance_id}")
+
+    def on_launch(self, instance: Instance) -> None:
+        """The provider may count what it does not hear of, and not what it has not heard of for long."""
+        now, faults, pool = asyncio.get_running_loop().time(), self._cloud.faults, instance.tags.get(TAG_POOL)
+        if faults.blind or faults.all_blind or faults.stale or not faults.is_calm:
+            self._blind_until = now + BLIND_S
+        if not pool or now < self._blind_until:
+            return
+        size = next((max(_count(each), each.max) for each in self.pools if each.name == pool), 0)
+        agents = [self._fleet.agents[name] for name in self._idle_like(instance)]
+        found = sum(agent.answers(now) or agent.boots_at > now for agent in agents)
+        if found > size:
+            self.fail(OVERFULL, f"{pool}: {found} of {size}")
+
+    def _idle_like(self, instance: Instance) -> list[str]:
+        """IDs of the instances of its pool, as that is now, that no pod has."""
+        wanted = [instance.tags.get(name) for name in (TAG_POOL, TAG_GROUP)]
+        found = [each for each in self._cloud.costing() if [each.tags.get(n) for n in (TAG_POOL, TAG_GROUP)] == wanted]
+        return [each.instance_id for each in found if not self._pod_of(each.instance_id)]
 
     def on_change(self, resource: str, change: Change) -> None:
         old, new = change.old, change.new
@@ -277,14 +304,28 @@ class Judge:
 
     def _judge_instances(self) -> Iterable[Violation]:
         served: dict[str, str] = {}
+        idle = dict.fromkeys((each.name for each in self.pools), 0)
+        ready = dict(idle)
         for instance in self._cloud.costing():
+            pool = instance.tags.get(TAG_POOL, "")
+            is_idle = pool in idle and not self._pod_of(instance.instance_id)
+            if is_idle:
+                ready[pool] += 1
             if instance.instance_id in self._cloud.protected:
+                continue
+            if is_idle:
+                idle[pool] += 1
                 continue
             uid = self._fleet.agents[instance.instance_id].core.uid
             pod = self._find(uid)
             if pod is None or _phase(pod) in TERMINAL_PHASES or uid in served:
                 yield Violation(OUTLIVED, f"{instance.instance_id} of {self._name(uid)}")
             served[uid] = instance.instance_id
+        for each in self.pools:
+            if idle[each.name] > _count(each):
+                yield Violation(OUTLIVED, f"{idle[each.name]} idle ones of {each.name}, of {_count(each)}")
+            if ready[each.name] < _count(each):
+                yield Violation(NOT_FULL, f"{ready[each.name]} of {each.name}, of {_count(each)}")
 
     def _judge_memory(self, process: ProviderProcess) -> Iterable[Violation]:
         provider = _leader(process)
@@ -306,7 +347,8 @@ class Judge:
             kept = f"{len(waiting)} demands, {len(room.launches._groups)} groups, {sorted(room.ends.known)}"
             yield Violation(MEMORY, f"launches and ends of what is gone: {kept}")
         tasks = sum(not task.done() for task in process.tasks)
-        if tasks > 60 + 8 * len(uids) + len(self._cloud.protected):
+        pooled = sum(_count(each) for each in self.pools)
+        if tasks > 60 + 8 * (len(uids) + pooled) + len(self._cloud.protected):
             yield Violation(MEMORY, f"{tasks} tasks for {len(uids)} pods")
 
     def judge_bill(self) -> Iterable[Violation]:
@@ -353,6 +395,11 @@ def count_seconds(ledger: Ledger) -> dict[str, float]:
 def _has_adopted(process: ProviderProcess) -> bool:
     leader = _leader(process)
     return leader is not None and not leader.controller._adopting
+
+
+def _count(pool: PoolSettings) -> int:
+    """Its windows are always in force."""
+    return max((window.count for window in pool.schedule), default=pool.count)
 
 
 def _leader(process: ProviderProcess | None) -> Leader | None:

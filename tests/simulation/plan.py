@@ -8,6 +8,8 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+from vk_provider.settings import PoolSettings, WindowSettings
+
 TEMPLATES = ("server", "selector", "job", "failing-job", "references", "slow-stop", "impossible", "misplaced", "daemon")
 _WEIGHTS = (8, 5, 5, 2, 4, 3, 1, 1, 1)
 NAMED_FROM = 100
@@ -28,14 +30,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`length_s`: until then every fault has ended and the workload changes no more."""
+    """`length_s`: until then every fault has ended and the workload changes no more. `pools`: at the first start."""
 
     seed: int
     length_s: float
     steps: tuple[Step, ...]
+    pools: tuple[PoolSettings, ...] = ()
 
     def lines(self) -> list[str]:
-        return [f"seed {self.seed}: {self.length_s:.0f} s", *map(str, self.steps)]
+        return [f"seed {self.seed}: {self.length_s:.0f} s", *map(str, self.pools), *map(str, self.steps)]
 
 
 class _Draw:
@@ -79,7 +82,7 @@ def draw_crash_plan(seed: int, steps: int) -> Plan:
     draw = _Draw(seed)
     _draw_workload(draw)
     draw.at("crash", 0.0, steps=steps, down_s=1.0)
-    return Plan(seed, draw.length_s, tuple(sorted(draw.steps, key=lambda step: step.at_s)))
+    return Plan(seed, draw.length_s, tuple(sorted(draw.steps, key=lambda step: step.at_s)), _draw_pools(draw, seed))
 
 
 def draw_plan(seed: int) -> Plan:
@@ -91,8 +94,42 @@ def draw_plan(seed: int) -> Plan:
         for room in (_draw_crashes, _draw_api_faults, _draw_cloud_faults, _draw_agent_faults):
             # Each kind of fault for itself, too: many at once hide each other.
             room(draw, severity * rng.choice((0.0, 1.0, 1.0, 2.0)))
+    pools = _draw_pools(draw, seed)
     steps = sorted(draw.steps, key=lambda step: step.at_s)
-    return Plan(seed, draw.length_s, tuple(steps))
+    return Plan(seed, draw.length_s, tuple(steps), pools)
+
+
+def _draw_pools(draw: _Draw, seed: int) -> tuple[PoolSettings, ...]:
+    """By randomness of their own, so that a seed's workload and faults are the same with and without pools. Half of the
+    seeds have none; some get others, for which the provider is started again."""
+    rng = random.Random(f"pools of {seed}")
+    if rng.random() < 0.5:
+        return ()
+    pools = _build_pools(rng)
+    if rng.random() < 0.3:
+        at_s = draw.at("pools", rng.uniform(20.0, draw.length_s - 30.0), pools=_build_pools(rng))
+        draw.at("stop", at_s + 0.5, down_s=round(rng.uniform(0.5, 10.0), 3))
+    return pools
+
+
+def _build_pools(rng: random.Random) -> tuple[PoolSettings, ...]:
+    made = []
+    for number in range(rng.choice((1, 1, 2))):
+        count = rng.randint(0, 3)
+        windows = (WindowSettings(rng.randint(0, 3), "00:00-24:00"),) if rng.random() < 0.3 else ()
+        made.append(
+            PoolSettings(
+                f"pool-{number}",
+                cpu=rng.choice(("250m", "250m", "2")),
+                memory="256Mi",
+                capacity_type=rng.choice(("on-demand", "on-demand", "on-demand", "spot")),
+                count=count,
+                max=count + rng.choice((0, 0, 2)),
+                price_factor=rng.choice((1.0, 2.0, 20.0)),
+                schedule=windows,
+            )
+        )
+    return tuple(made)
 
 
 def _draw_workload(draw: _Draw) -> None:

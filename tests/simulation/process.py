@@ -22,7 +22,15 @@ from vk_provider import app, foundation, kubelets, leader, metrics, node_service
 from vk_provider.agentclient.identity_store import ProviderIdentity
 from vk_provider.errors import BadStartError
 from vk_provider.kube import client as client_module
-from vk_provider.settings import CloudSettings, KubeletSettings, LedgerSettings, NodeSettings, PodSettings, Settings
+from vk_provider.settings import (
+    CloudSettings,
+    KubeletSettings,
+    LedgerSettings,
+    NodeSettings,
+    PodSettings,
+    PoolSettings,
+    Settings,
+)
 
 NODE = "nodeless"
 ADDRESS = "192.0.2.10"
@@ -31,13 +39,14 @@ _graveyard: list[Any] = []
 """What a killed process leaves is kept: to collect it would run its `finally` blocks."""
 
 
-def build_settings(directory: str) -> Settings:
+def build_settings(directory: str, pools: tuple[PoolSettings, ...] = ()) -> Settings:
     return Settings(
         nodes=(NodeSettings(NODE, address=ADDRESS, services_here="off"),),
         cloud=CloudSettings(backend="simulated", owner=OWNER, boot_timeout_s=120.0),
         kubelet=KubeletSettings(client_ca_file="", certificate_dir=f"{directory}/pki"),
         pods=PodSettings(archive_dir=f"{directory}/archive"),
         ledger=LedgerSettings(file=f"{directory}/ledger"),
+        pools=pools,
     )
 
 

@@ -25,6 +25,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.kube.paths import RequestInfo
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.rfc3339 import format_time, parse_time
+from vk_provider.settings import PoolSettings
 
 QUIET_LIMIT_S = 1800.0
 """After the last fault: longer than what waits for ten sweeps, and a launch call without an answer before it."""
@@ -71,7 +72,8 @@ class World:
     def __init__(self, plan: Plan, directory: str, *, keep_trace: bool = False) -> None:
         self.plan = plan
         self.trace = Trace(keep_trace)
-        self._settings = build_settings(directory)
+        self._directory = directory
+        self._settings = build_settings(directory, plan.pools)
         self._rng = random.Random(f"world of {plan.seed}")
         self.server = ApiServer(random.Random(f"API server of {plan.seed}"))
         self.network = Network(self.server, random.Random(f"network of {plan.seed}"))
@@ -173,6 +175,7 @@ class World:
         self._process = self.judge.process = ProviderProcess(
             self.starts, self._settings, self._surroundings, self._on_exit
         )
+        self.judge.pools = self._settings.pools
         self.trace.note("provider", self.starts, "starts")
         self._process.start()
 
@@ -212,6 +215,7 @@ class World:
         boot_s = 1e9 if never else self._rng.uniform(*faults.boot_s)
         self.trace.note("instance", instance.instance_id, self.cloud.pod_uid(instance), "boots in", round(boot_s, 3))
         self.fleet.boot(instance, boot_s)
+        self.judge.on_launch(instance)
 
     def _on_shutdown(self, instance_id: str, ends_in_s: float) -> None:
         """Its agent is lost first, then its containers end, then the cloud says so."""
@@ -389,6 +393,10 @@ class World:
         if self._process is not None and self._process.is_running:
             self._down_s = down_s
             self._process.terminate()
+
+    def _do_pools(self, pools: tuple[PoolSettings, ...]) -> None:
+        """For the next start."""
+        self._settings = build_settings(self._directory, pools)
 
     def _do_api_away(self, seconds: float) -> None:
         self.network.faults.away = True

@@ -13,7 +13,8 @@ from vk_provider.cloud.discovery import find_backends, load_backend
 from vk_provider.cloud.local.config import configure
 from vk_provider.cloud.local.store import InstanceStore
 from vk_provider.errors import BadStartError
-from vk_provider.settings import Settings, load_settings
+from vk_provider.settings import Settings, WindowSettings, load_settings
+from vk_provider.settings.build import SettingError
 
 MINIMAL = '[[nodes]]\nname = "n1"\n'
 
@@ -56,6 +57,20 @@ def test_the_environment_overrides_a_value(tmp_path: Path) -> None:
         (MINIMAL + "[cloud.simulated]\nspeed = 1\n", "unknown key cloud.simulated.speed (known here: boot_latency_s, "),
         (MINIMAL + "cloud = 1\n", "unknown key nodes[0].cloud"),
         ("cloud = 1\n" + MINIMAL, "cloud must be a table"),
+        (MINIMAL + "[[pools]]\n", "pools[0].name is missing"),
+        (MINIMAL + '[[pools]]\nname = "p"\n', "pools[0]: an instance_type is needed, or cpu and memory"),
+        (MINIMAL + '[[pools]]\nname = "p q"\ninstance_type = "t"\n', "pools[0].name 'p q' is not a label value"),
+        (MINIMAL + '[[pools]]\nname = "p"\nnode = "n2"\ninstance_type = "t"\n', "pools[0].node 'n2' is none of"),
+        (MINIMAL + '[[pools]]\nname = "p"\ncpu = "x"\nmemory = "1Gi"\n', "pools[0].cpu 'x' is not a quantity"),
+        (MINIMAL + '[[pools]]\nname = "p"\ninstance_type = "t"\ncount = -1\n', "pools[0].count must be at least 0"),
+        (
+            MINIMAL + '[[pools]]\nname = "p"\ninstance_type = "t"\n[[pools.schedule]]\ncount = 1\nhours = "8-9"\n',
+            "pools[0].schedule[0].hours '8-9' is not of the form 07:30-19:00",
+        ),
+        (
+            MINIMAL + '[[pools]]\nname = "p"\ninstance_type = "t"\n' * 2,
+            "pools: two pools have the same name",
+        ),
         (MINIMAL + "[cloud]\nlocal = 1\n", "cloud.local must be a table"),
         (MINIMAL + "labels = { type = 3 }\n", "nodes[0].labels.type must be a str, not 3"),
         (MINIMAL + "taint = 1\n", "nodes[0].taint must be a bool, not 1"),
@@ -173,3 +188,12 @@ def test_every_number_has_a_lower_limit() -> None:
                 assert (limit.gt, limit.ge) != (None, None), f"{table.__name__}.{name}"
                 checked += 1
     assert checked > 15
+
+
+def test_the_hours_of_a_pool_are_minutes_that_may_end_on_the_next_day(tmp_path: Path) -> None:
+    text = '[[pools]]\nname = "p"\ncpu = "1"\nmemory = "1Gi"\n[[pools.schedule]]\ncount = 5\nhours = "22:15-06:00"\n'
+    (pool,) = load(tmp_path, MINIMAL + text + 'days = ["fri"]\n').pools
+    assert pool.schedule[0].minutes() == (22 * 60 + 15, 30 * 60) and pool.schedule[0].days == ("fri",)
+    assert WindowSettings(1, "00:00-24:00").minutes() == (0, 24 * 60)
+    with pytest.raises(SettingError):
+        WindowSettings(1, "00:00-24:30").minutes()

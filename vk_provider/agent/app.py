@@ -18,8 +18,9 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from vk_provider.agent import network
@@ -42,6 +43,7 @@ from vk_provider.agent.server import AgentServer
 from vk_provider.agent.session import SessionHandler
 from vk_provider.agent.stats.sampler import Sampler, add_stats_routes, run_stats
 from vk_provider.agent.streams import add_stream_routes
+from vk_provider.agent.worker.rehearsal import Rehearsal
 from vk_provider.agent.worker.worker import PodWorker
 from vk_provider.aiokit import memory, openfiles
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
@@ -117,6 +119,7 @@ class Agent:
             self._started_at,
             tables.states,
             sampler.instance_memory_bytes(),
+            lambda: worker.grant,
         )
 
         server = AgentServer(identity)
@@ -131,7 +134,9 @@ class Agent:
 
         self._supervisor.start("metadata-guard", guard.run())
         self._supervisor.start("tables", tables.run())
-        self._supervisor.start("pod-worker", _run_worker(worker, runtime, guard, metadata, options.network))
+        rehearsal = Rehearsal(runtime, options.state_dir, lambda: session.is_open)
+        work = partial(worker.run, rehearsal)
+        self._supervisor.start("pod-worker", _run_worker(work, runtime, guard, metadata, options.network))
         self._supervisor.start("stats", run_stats(sampler, outbox))
         if metadata.is_spot:
             watching = _watch_interruptions(options.metadata_url, guard, outbox)
@@ -171,7 +176,7 @@ async def _watch_interruptions(url: str, guard: MetadataGuard, outbox: Outbox) -
 
 
 async def _run_worker(
-    worker: PodWorker,
+    work: Callable[[], Awaitable[None]],
     runtime: ContainerRuntime,
     guard: MetadataGuard,
     metadata: InstanceMetadata,
@@ -188,7 +193,7 @@ async def _run_worker(
         except RuntimeServiceError as error:
             log.error("%s", error)
             await asyncio.sleep(RUNTIME_RETRY_S)
-    await worker.run()
+    await work()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -34,6 +34,7 @@ class SessionHandler:
     pod_uid: UID of the pod this instance was given, "" before.
     tables:  revisions of the tables in force; None when nobody applies any.
     memory_bytes: what the instance's operating system has; 0 where the instance is not the whole machine.
+    grant:   that came with the pod (wire.session.NodeFacts), "" without one.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class SessionHandler:
         started_at: str,
         tables: Callable[[], TableStates] | None = None,
         memory_bytes: int = 0,
+        grant: Callable[[], str] = lambda: "",
     ) -> None:
         self._outbox = outbox
         self._receive = receive
@@ -53,6 +55,7 @@ class SessionHandler:
         self._started_at = started_at
         self._tables = tables
         self._memory_bytes = memory_bytes
+        self._grant = grant
         self._current: _Session | None = None
         self.opened = 0
 
@@ -100,6 +103,8 @@ class SessionHandler:
             podUID=self._pod_uid(),
             agentStartedAt=self._started_at,
         )
+        if grant := self._grant():
+            hello["grant"] = grant
         if self._tables is not None:
             hello["features"] = [*FEATURES, TABLES_FEATURE]
             hello["tables"] = self._tables()

@@ -24,12 +24,12 @@ _GENERATION_DIGITS = 16
 
 def build_launch_id(master: str, client_token: str) -> str:
     """The value of TAG_LAUNCH. master: hex; client_token: unique per launch request."""
-    return f"{_generation(master)}/{client_token}"
+    return f"{find_generation(master)}/{client_token}"
 
 
 def derive_boot_secret(master: str, launch_id: str) -> str:
     """The boot secret (hex) of one launch."""
-    return _hmac(master, f"vk-provider boot secret\n{launch_id}")
+    return compute_hmac(master, f"vk-provider boot secret\n{launch_id}")
 
 
 def find_boot_secret(masters: Sequence[str], instance_id: str, tags: Mapping[str, str]) -> str:
@@ -41,7 +41,7 @@ def find_boot_secret(masters: Sequence[str], instance_id: str, tags: Mapping[str
         raise AgentIdentityError(f"{instance_id}: launched without a boot secret of its own, and it has no certificate")
     generation = launch_id.partition("/")[0]
     for master in masters:
-        if hmac.compare_digest(_generation(master).encode(), generation.encode()):
+        if hmac.compare_digest(find_generation(master).encode(), generation.encode()):
             return derive_boot_secret(master, launch_id)
     raise AgentIdentityError(f"{instance_id}: its boot secret was rotated away, and it has no certificate")
 
@@ -52,9 +52,11 @@ def verify_proof(boot_secret: str, nonce: str, instance_id: str, csr_pem: str, p
     return hmac.compare_digest(hmac.new(bytes.fromhex(boot_secret), message, hashlib.sha256).hexdigest(), proof)
 
 
-def _generation(master: str) -> str:
-    return _hmac(master, "vk-provider generation")[:_GENERATION_DIGITS]
+def find_generation(master: str) -> str:
+    """Says which master something was derived from, without telling it."""
+    return compute_hmac(master, "vk-provider generation")[:_GENERATION_DIGITS]
 
 
-def _hmac(master: str, message: str) -> str:
+def compute_hmac(master: str, message: str) -> str:
+    """HMAC-SHA256 (hex) by a master (hex)."""
     return hmac.new(bytes.fromhex(master), message.encode(), hashlib.sha256).hexdigest()

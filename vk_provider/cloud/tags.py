@@ -37,6 +37,29 @@ def build_group_tags(
     return tags
 
 
+def build_pool_tags(*, owner: str, node: str, group: str, launch: str, pool: str) -> dict[str, str]:
+    """What an instance of a pool has from its first moment on."""
+    tags = build_group_tags(owner=owner, node=node, namespace="", group=group, launch=launch)
+    del tags[base.TAG_POD_NAMESPACE]
+    tags |= {base.TAG_POOL: clean_tag(pool, MAX_VALUE), base.TAG_NAME: clean_tag(f"pool {pool}", MAX_VALUE)}
+    check_tags(tags)
+    return tags
+
+
+def build_taken_tags(namespace: str, labels: Mapping[str, str]) -> dict[str, str]:
+    """What an instance of a pool gets beside the tags of the pod that has taken it: what others have from their launch
+    on, and the bill is made of."""
+    tags = build_group_tags(owner="", node="", namespace=namespace, group="", labels=labels)
+    own = {base.TAG_POD_NAMESPACE: namespace}
+    room = MAX_TAGS - len(tags) + sum(map(_is_of_label, tags)) - POD_TAGS - len((base.TAG_POOL,))
+    kept = sorted(key for key in tags if _is_of_label(key))[:room]
+    return own | {key: tags[key] for key in kept}
+
+
+def _is_of_label(key: str) -> bool:
+    return key.startswith(base.TAG_LABEL_PREFIX)
+
+
 def build_pod_tags(*, pod_uid: str, pod_namespace: str, pod_name: str, attempt: int) -> dict[str, str]:
     """Which pod an instance serves, for people and for the bill: in the launch call where that is for one pod, else
     soon after it."""

@@ -8,6 +8,7 @@ the parts together and is what `pods` sees.
     table      what the cloud shows, by listings that all share, and by notices
     launches   groups of equal demands, one call for each; `request` freezes a call, `shortages` remembers what is short
     supply     who gets which; idle ones; what an agent's greeting means
+    stock      keeps the pools full, and says which of their instances a pod may have
     links      the sessions to the agents
     ends       terminations, and whether they came true
     tagging    which pod an instance serves, as tags, for people

@@ -116,6 +116,14 @@ class Budget:
         self._reserved.add(reservation.namespace, reservation.nanos, reservation.count)
         return chosen
 
+    def has_room(self, namespace: str, nanos: int, *, is_counted: bool = False) -> bool:
+        """For one instance more. is_counted: it runs already, as nobody's, and would become the namespace's."""
+        for limit in self._limits(namespace):
+            more = nanos if limit.is_of_money else 1
+            if self._spent(limit) + more > limit.most and not (is_counted and limit.namespace is None):
+                return False
+        return True
+
     # --- who is served -----------------------------------------------------------------------------------------------
 
     def allot(self, wanted: Iterable[Wanted]) -> tuple[list[Wanted], list[Held]]:

@@ -14,7 +14,7 @@ from typing import Any
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.agentclient.tables import TableFlow
 from vk_provider.aiokit.backoff import Backoff
-from vk_provider.cloud.base import TAG_ATTEMPT, TAG_GROUP, TAG_NODE, TAG_POD_NAMESPACE, Instance
+from vk_provider.cloud.base import TAG_ATTEMPT, TAG_GROUP, TAG_NODE, TAG_POD_NAMESPACE, TAG_POOL, Instance
 from vk_provider.jsontypes import Json
 from vk_provider.wire.session import References
 
@@ -77,6 +77,7 @@ class OwnedInstance:
     fresh:       nothing of a pod can have run on it before this process connected to it
     pod_uid:     the pod that it serves, "" for none (written by `supply`)
     said_uid:    the pod that its agent named in its last greeting; None before the first (written by `supply`)
+    granted_uid: the pod that its agent has shown a grant for (written by `supply`)
     handover_unknown: an earlier process may have given the pod to the agent without having published it: the agent is
                  asked (written by `supply`)
     lost:        it is gone, and its pod may have run on it (written by `links`)
@@ -91,6 +92,7 @@ class OwnedInstance:
     fresh: bool = True
     pod_uid: str = ""
     said_uid: str | None = None
+    granted_uid: str = ""
     handover_unknown: bool = False
     lost: str = ""
     boot_failed: str = ""
@@ -115,6 +117,22 @@ class OwnedInstance:
     @property
     def namespace(self) -> str:
         return self.described.tags.get(TAG_POD_NAMESPACE, "")
+
+    @property
+    def pool(self) -> str:
+        """The pool that it was launched for, "" for none."""
+        return self.described.tags.get(TAG_POOL, "")
+
+    @property
+    def is_for_anybody(self) -> bool:
+        """Whether no namespace is known that it has served, or was launched for."""
+        return bool(self.pool) and not self.namespace
+
+    def may_serve(self, uid: str, namespace: str, node: str) -> bool:
+        """Whether its agent's word may give it to the pod: of the Node and the namespace that it was launched for; one
+        of a pool needs a grant."""
+        allowed = self.granted_uid == uid if self.is_for_anybody else self.namespace == namespace
+        return allowed and self.node == node
 
     @property
     def attempt(self) -> int:

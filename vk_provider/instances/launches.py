@@ -23,16 +23,17 @@ from vk_provider import eventreasons
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.tasks import BackgroundTasks
 from vk_provider.aiokit.timers import Timers
-from vk_provider.cloud.base import Cloud, Instance, LaunchAnswer, LaunchFailure
+from vk_provider.cloud.base import Cloud, Instance, LaunchAnswer, LaunchFailure, OfferingKey
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError, CloudThrottledError
 from vk_provider.instances.budget import Budget, Held, Reservation, Wanted, price_of
 from vk_provider.instances.demand import Demand, Group, PodSide
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.instances.pace import Pace
-from vk_provider.instances.request import BootData, LaunchCall, freeze_request
+from vk_provider.instances.request import BootData, LaunchCall, freeze_pool_request, freeze_request
 from vk_provider.instances.shortages import Shortages
 from vk_provider.instances.table import InstanceTable
+from vk_provider.jsontypes import Json
 from vk_provider.settings import BudgetSettings
 from vk_provider.sizing.preferences import Preferences
 from vk_provider.sizing.selection import OfferingSelector, Refusal, Selection, explain_choice
@@ -43,6 +44,8 @@ CALLS_AT_ONCE = 16
 RETRY_FIRST_S, RETRY_MAX_S = 0.2, 30.0
 ROOM_S = 0.2
 """After something has ended, before pods that wait for room in the budget are tried again."""
+FULL_S = 60.0
+"""How long nothing is launched for pools once the account was full: what gets free is the pods'."""
 PER_POD_LABELS = frozenset(
     {
         "statefulset.kubernetes.io/pod-name",
@@ -107,6 +110,8 @@ class Launches:
         self._timers = Timers()
         self.on_launched: OnLaunched = lambda brought, call: 0
         self.spare: Callable[[str], int] = lambda digest: 0
+        self.on_slack: Callable[[], None] = lambda: None
+        self._full_until = 0.0
         self.pods: PodSide
 
     @property
@@ -117,6 +122,27 @@ class Launches:
     def held(self) -> int:
         """How many pods wait for room in the budget."""
         return len(self._held)
+
+    @property
+    def has_slack(self) -> bool:
+        """Whether nothing of the pods' is delayed by a call for a pool."""
+        return not self._pumps and self.slack_in_s == 0.0
+
+    @property
+    def slack_in_s(self) -> float:
+        """Until calls are not throttled, and the account not full, any more."""
+        return max(0.0, self._pace.wait_s, self._full_until - time.monotonic())
+
+    def unavailable(self) -> frozenset[OfferingKey]:
+        """See shortages.Shortages."""
+        return self._shortages.unavailable()
+
+    def find_uncovered(self) -> list[Demand]:
+        """Those that no call asks for now, first who is served first."""
+        found = [demand for demand in self._demands.values() if demand.group is None]
+        for group in self._groups.values():
+            found += group.ranked()[group.in_flight :]
+        return sorted(set(found), key=lambda demand: demand.rank)
 
     def find_waiting(self, digest: str) -> list[Group]:
         """Groups with that digest in which somebody waits."""
@@ -157,12 +183,12 @@ class Launches:
         key = (demand.node, demand.namespace, tuple(labels.items()), demand.image_store, id(selection))
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = self._make_group(demand, selection, labels)
+            group = self._groups[key] = self._make_group(demand, selection)
             group.keys.append(key)
         return group
 
-    def _make_group(self, demand: Demand, selection: Selection, labels: Mapping[str, str]) -> Group:
-        shared = {name: value for name, value in sorted(labels.items()) if name not in PER_POD_LABELS}
+    def _make_group(self, demand: Demand, selection: Selection) -> Group:
+        shared = find_shared_labels(demand.pod)
         paths = self._rules.shared_host_paths.get(demand.node, ())
         asked = repr((demand.node, demand.namespace, shared, paths, demand.image_store, selection.asked))
         digest = hashlib.sha256(asked.encode()).hexdigest()[:20]
@@ -219,6 +245,7 @@ class Launches:
                 self._call(self._choose(group, min(self._missing(group), self._cloud.group_limit)), group)
         finally:
             del self._pumps[id(group)]  # at once: who joins from now on needs another
+            self.on_slack()
 
     async def _allot(self) -> None:
         """With limits: who comes first, of all groups, is served first."""
@@ -296,7 +323,7 @@ class Launches:
         group = call.group
         try:
             try:
-                outcome = await self._find_outcome(call)
+                outcome = await self._find_outcome(call, lambda: any(map(self._is_waiting, call.demands)))
             finally:
                 group.in_flight -= call.request.count
             if outcome is not None:
@@ -307,7 +334,36 @@ class Launches:
         self.pump(group)
         self._drop_if_empty(group)
 
-    async def _find_outcome(self, call: LaunchCall) -> LaunchAnswer | None:
+    async def launch_for_pool(self, group: Group, pool: str, name: str) -> LaunchAnswer | None:
+        """One instance that is no pod's, until the outcome is known; None when calls are throttled. What it brings is
+        the caller's. name: see freeze_pool_request."""
+        offerings = (group.selection.offering, *group.selection.alternatives)
+        nanos = price_of(offerings[0])
+        if not self.budget.has_room(group.namespace, nanos):
+            problem = CloudQuotaError("the budget has no room for another instance (budget.usd_per_hour, .instances)")
+            return LaunchAnswer((), (LaunchFailure(offerings[0], problem),))
+        reservation = self.budget.reserve(group.namespace, 1, nanos)
+        try:
+            allowed = self.budget.widen(reservation, offerings)
+            rules = self._rules
+            request = freeze_pool_request(group, pool, name, rules.owner, rules.boot_data, allowed)
+            answer = await self._find_outcome(LaunchCall(request, group, (), 0, reservation), lambda: True)
+        finally:
+            self.budget.release(reservation)
+        if answer is not None:
+            self._note(answer)
+        return answer
+
+    def _note(self, answer: LaunchAnswer) -> None:
+        for failure in answer.failures:
+            self._shortages.mark(failure.offering, failure.error)
+            if isinstance(failure.error, CloudQuotaError) and not failure.error.family:
+                self._full_until = time.monotonic() + FULL_S
+        for instance in answer.instances:
+            is_gone = instance.state.is_terminating or instance.state.has_stopped
+            self._metrics.launches.labels("gone" if is_gone else "ok").inc()
+
+    async def _find_outcome(self, call: LaunchCall, is_wanted: Callable[[], bool]) -> LaunchAnswer | None:
         """None when nothing was done, and when nobody waits for what may have been done: a sweep finds it."""
         backoff = Backoff(RETRY_FIRST_S, RETRY_MAX_S)
         while True:
@@ -333,7 +389,7 @@ class Launches:
             found = await self._look_up(call)
             if len(found) >= call.request.count:
                 return LaunchAnswer(tuple(found))
-            if not any(self._is_waiting(demand) for demand in call.demands):
+            if not is_wanted():
                 return LaunchAnswer(tuple(found)) if found else None
 
     async def _look_up(self, call: LaunchCall) -> list[Instance]:
@@ -347,14 +403,11 @@ class Launches:
 
     def _settle(self, call: LaunchCall, answer: LaunchAnswer) -> None:
         brought, gone, inherited = [], 0, call.is_inherited
-        for failure in answer.failures:
-            self._shortages.mark(failure.offering, failure.error)
+        self._note(answer)
         for instance in answer.instances:
             if instance.state.is_terminating or instance.state.has_stopped:
-                self._metrics.launches.labels("gone").inc()
                 gone += 1
                 continue
-            self._metrics.launches.labels("ok").inc()
             brought.append(OwnedInstance(instance, handover_unknown=inherited))
         if brought:
             gone += self.on_launched(brought, call)
@@ -437,3 +490,9 @@ class Launches:
 def _is_of_family(error: CloudError) -> bool:
     """Whether another family may have room."""
     return isinstance(error, CloudQuotaError) and bool(error.family)
+
+
+def find_shared_labels(pod: Json) -> dict[str, str]:
+    """The labels that a pod has in common with the others of its controller."""
+    labels = pod["metadata"].get("labels") or {}
+    return {name: value for name, value in sorted(labels.items()) if name not in PER_POD_LABELS}

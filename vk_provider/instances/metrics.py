@@ -46,6 +46,37 @@ class InstanceMetrics:
             "vk_instance_interruptions_total", "Interruptions that the cloud has announced", registry=registry
         )
 
+        self.pool_hits = Counter(
+            "vk_pool_hits_total", "Pods that got an instance of a pool", ("pool",), registry=registry
+        )
+        self.pool_misses = Counter(
+            "vk_pool_misses_total",
+            "Pods that an instance of the pool would have fitted while none was ready",
+            ("pool",),
+            registry=registry,
+        )
+
+    def follow_pools(
+        self,
+        states: Callable[[], Mapping[tuple[str, ...], float]],
+        idle_cost: Callable[[], Mapping[tuple[str, ...], float]],
+    ) -> None:
+        """Register the gauges of the pools."""
+        ComputedGauge(
+            "vk_pool_instances",
+            "Instances of pools by state; wanted is the size of the pool now",
+            ("pool", "state"),
+            states,
+            self._registry,
+        )
+        ComputedGauge(
+            "vk_pool_idle_usd_per_hour",
+            "Price in USD an hour of the instances of pools that no pod has",
+            ("pool",),
+            idle_cost,
+            self._registry,
+        )
+
     def follow_shortages(self, current: Callable[[], Iterable[tuple[Shortage, float]]]) -> None:
         """Register the gauge of what is short."""
         ComputedGauge(

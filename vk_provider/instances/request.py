@@ -4,7 +4,8 @@ The token is derived from the whole request, the pods it is for and the attempt:
 difference (offerings, labels, generation of the boot secret, registries) makes another one. So a request that is
 repeated after a crash, for the same pods, returns the instances of the first one, and a changed request is never
 refused for a reused token. Only the prepared store is no part of it: which one fits changes with what others pull. One
-boot secret is for all instances of a call: they are of one namespace and of equal pods.
+boot secret is for all instances of a call: they are of one namespace and of equal pods. An instance of a pool,
+which is of no namespace yet, has a call of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from vk_provider.cloud.base import TAG_LAUNCH, LaunchRequest, Offering
 from vk_provider.cloud.parameters import digest_parameters
-from vk_provider.cloud.tags import build_group_tags, build_pod_tags
+from vk_provider.cloud.tags import build_group_tags, build_pod_tags, build_pool_tags
 from vk_provider.instances.budget import Reservation
 from vk_provider.instances.demand import Demand, Group
 
@@ -73,25 +74,48 @@ def freeze_request(
         tags |= build_pod_tags(
             pod_uid=demand.uid, pod_namespace=demand.namespace, pod_name=demand.name, attempt=demand.attempt
         )
+    names = [f"{demand.uid}/{demand.attempt}" for demand in demands]
+    return _freeze(group, tags, user_data, names, boot_data, number, offerings)
+
+
+def freeze_pool_request(
+    group: Group, pool: str, name: str, owner: str, boot_data: BootData, offerings: tuple[Offering, ...] = ()
+) -> LaunchRequest:
+    """The request for one instance of a pool. name: of this call; no other has the same. offerings: see
+    freeze_request."""
+    launch_id, user_data = boot_data("")
+    tags = build_pool_tags(owner=owner, node=group.node, group=group.digest, launch=launch_id, pool=pool)
+    return _freeze(group, tags, user_data, [name], boot_data, 0, offerings)
+
+
+def _freeze(
+    group: Group,
+    tags: dict[str, str],
+    user_data: str,
+    names: Sequence[str],
+    boot_data: BootData,
+    number: int,
+    offerings: tuple[Offering, ...],
+) -> LaunchRequest:
     selection = group.selection
     draft = LaunchRequest(
         "",
         offerings or (selection.offering, *selection.alternatives),
         tags,
         user_data,
-        len(demands),
+        len(names),
         selection.disk_bytes,
         group.shared_host_paths,
         group.image_store,
         selection.options,
     )
-    token = _token(draft, demands, number)
+    token = _token(draft, names, number)
     launch_id, user_data = boot_data(token)
     return replace(draft, client_token=token, tags={**tags, TAG_LAUNCH: launch_id}, user_data=user_data)
 
 
-def _token(draft: LaunchRequest, demands: Sequence[Demand], number: int) -> str:
+def _token(draft: LaunchRequest, names: Sequence[str], number: int) -> str:
     digest = hashlib.sha256(digest_parameters(draft).encode())
-    for name in sorted(f"{demand.uid}/{demand.attempt}" for demand in demands):
+    for name in sorted(names):
         digest.update(name.encode())
     return f"{digest.hexdigest()[:_DIGEST_DIGITS]}-{number}"

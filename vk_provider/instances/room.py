@@ -19,6 +19,7 @@ from vk_provider.instances.launches import Launches, LaunchRules
 from vk_provider.instances.links import InstanceLinks
 from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.instances.offerings import OfferingBook
+from vk_provider.instances.stock import PoolRules, Stock
 from vk_provider.instances.supply import Supply
 from vk_provider.instances.table import InstanceTable
 from vk_provider.instances.tagging import Tagging
@@ -53,7 +54,9 @@ class Doors:
 class Instances:
     """Our instances. `listen` before anything else: `pods` is told what happens."""
 
-    def __init__(self, doors: Doors, rules: LaunchRules, metrics: InstanceMetrics, boot_timeout_s: float) -> None:
+    def __init__(
+        self, doors: Doors, rules: LaunchRules, pools: PoolRules, metrics: InstanceMetrics, boot_timeout_s: float
+    ) -> None:
         cloud = doors.cloud
         self.cloud, self.runtime = cloud, doors.runtime
         self.metrics = metrics
@@ -68,9 +71,11 @@ class Instances:
         self.ends = Ends(cloud, metrics, self.meter)
         self.ends.on_let_go = self._let_go
         self.table.on_listing = lambda: self.ends.verify(self.table.listed)
+        self._grants = pools.grants
         self.launches = Launches(cloud, self.table, self.offerings.selector, self.shortages, rules, metrics)
         self.tagging = Tagging(cloud, lambda: self.launches.is_busy or bool(self.ends.pending))
-        self.supply = Supply(self.table, self.launches, self.ends, self.tagging, self.meter)
+        self.supply = Supply(self.table, self.launches, self.ends, self.tagging, pools.grants, self.meter)
+        self.stock = self.supply.stock = Stock(pools, rules, self.launches, self.supply, self.offerings, metrics)
         self.links = InstanceLinks(doors.connector, self.table.look, _Dispatcher(self), boot_timeout_s)
         self.supply.links = self.links
         self.pods: PodSide
@@ -108,6 +113,11 @@ class Instances:
         """USD an hour; None when its offering is not in the catalog any more."""
         offering = self.offerings.find_exact((instance.instance_type, instance.zone, instance.capacity_type))
         return offering.price_per_hour if offering is not None else None
+
+    def sign_grant(self, owned: OwnedInstance, uid: str) -> str:
+        """What its agent shows later to prove that it was given the pod; "" for one that was launched for
+        the pod's namespace."""
+        return self._grants.sign(owned.instance_id, uid) if owned.pool else ""
 
     # --- ends ----------------------------------------------------------------------------------------------------
 
@@ -153,6 +163,8 @@ class Instances:
         if notice.kind is NoticeKind.REBALANCE:
             if owned.pod_uid:  # it may never come, and is announced again if it does
                 self.pods.on_interruption(owned, notice.message)
+            elif owned.pool and owned.stage is Stage.IDLE:
+                self.supply.end(owned, "interrupted")
             return
         owned.link.fate_due = 0.0  # the link asks for a listing once its agent is silent
 
@@ -219,6 +231,7 @@ class Instances:
             timer.cancel()
         self.supply.close()
         await self.offerings.close()
+        await self.stock.close()
         await self.launches.close()
         await self.links.close_all(self.table.owned.values())
         await self.tagging.close()
@@ -241,7 +254,7 @@ class _Dispatcher:
             before = owned.pod_uid
             if memory_bytes := message.get("memoryBytes"):
                 self._room.offerings.learn(owned.described.instance_type, memory_bytes)
-            self._room.supply.greeted(owned, message["podUID"])
+            self._room.supply.greeted(owned, message["podUID"], message.get("grant", ""))
             if owned.pod_uid and not before:
                 self._room.pods.on_connected(owned)
         elif message["type"] == "notice":

@@ -4,14 +4,14 @@ Who knows which pod an instance serves? The agent first, by its greeting; then t
 names the instance's addresses; then tags. The last two are `pods.adoption`'s, once after a start; the greeting is heard
 here, with each session. An agent's word never gives an instance to a pod of another namespace or Node than those that
 the instance was launched for, and an instance that has had a pod is nobody else's again: only one whose own agent says
-that it is empty is idle.
+that it is empty is idle. An instance of a pool (stock) was launched for no namespace: its agent's word needs a grant.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from vk_provider.cloud.base import TAG_POD_UID, InstanceState
 from vk_provider.instances.demand import Demand, Group, PodSide
@@ -20,6 +20,7 @@ from vk_provider.instances.instance import OwnedInstance, Stage
 from vk_provider.instances.launches import Launches
 from vk_provider.instances.links import InstanceLinks
 from vk_provider.instances.request import LaunchCall
+from vk_provider.instances.stock import GrantSigner, Stock
 from vk_provider.instances.table import InstanceTable
 from vk_provider.instances.tagging import Tagging
 from vk_provider.ledger.meter import Meter
@@ -40,17 +41,27 @@ class Supply:
                 not spoken. Their labels may have changed since, so any of the Node and namespace may
     """
 
-    def __init__(self, table: InstanceTable, launches: Launches, ends: Ends, tagging: Tagging, meter: Meter) -> None:
+    def __init__(
+        self,
+        table: InstanceTable,
+        launches: Launches,
+        ends: Ends,
+        tagging: Tagging,
+        grants: GrantSigner,
+        meter: Meter,
+    ) -> None:
         self._table = table
         self._launches = launches
         self._ends = ends
         self._tagging = tagging
         self._meter = meter
+        self._grants = grants
         self.unclaimed: dict[str, OwnedInstance] = {}
         self._expected: dict[str, asyncio.TimerHandle] = {}
         self._held: dict[str, Demand] = {}
         self.is_settled = True
         self.links: InstanceLinks
+        self.stock: Stock
         self.pods: PodSide
         launches.on_launched = self._take_launched
         launches.spare = self._count_spare
@@ -63,10 +74,16 @@ class Supply:
             self._held[demand.uid] = demand
             return
         self._launches.join(demand)
-        if self.unclaimed and self.is_settled and demand.group is not None:
+        if not self.is_settled:
+            return
+        if self.unclaimed and demand.group is not None:
             idle = self._find_idle(demand.group)
             if idle is not None:
-                self._assign(idle, demand, demand.group)
+                self._assign(idle, demand, self._launches.explain(demand.group, idle.described))
+                return
+        found = self.stock.take(demand)
+        if found is not None:
+            self._assign(found[0], demand, found[1])
 
     def withdraw(self, uid: str) -> None:
         """The pod needs no instance any more."""
@@ -76,7 +93,10 @@ class Supply:
     def _may_be_served(self, demand: Demand) -> bool:
         """Whether an instance that has not spoken yet may have the pod."""
         expected = (self.unclaimed[name] for name in self._expected)
-        return any((owned.node, owned.namespace) == (demand.node, demand.namespace) for owned in expected)
+        return any(
+            owned.node == demand.node and (owned.is_for_anybody or owned.namespace == demand.namespace)
+            for owned in expected
+        )
 
     def _release(self) -> None:
         for uid in list(self._held):  # who is served releases others
@@ -139,23 +159,46 @@ class Supply:
             if group.waiting.get(demand.uid) is not demand:
                 continue
             if self.pods.is_waiting(demand.uid):
-                self._assign(left.pop(), demand, group)
+                owned = left.pop()
+                self._assign(owned, demand, self._launches.explain(group, owned.described))
             else:
                 self._launches.leave(demand.uid)
         return left
 
     def _give_to_any(self, owned: OwnedInstance) -> bool:
         """To somebody who waits for one like it. Returns whether nobody does."""
+        if owned.is_for_anybody:
+            return not self._give_from_pool(owned)
         return all(self._give([owned], group) for group in self._launches.find_waiting(owned.group))
 
-    def _assign(self, owned: OwnedInstance, demand: Demand, group: Group) -> None:
+    def _give_from_pool(self, owned: OwnedInstance) -> bool:
+        """To somebody who would have to wait for the cloud. Returns whether there is one."""
+        for demand in self._launches.find_uncovered():
+            if self.pods.is_waiting(demand.uid) and (message := self.stock.fits(owned, demand)):
+                self._assign(owned, demand, message)
+                return True
+        return False
+
+    def _assign(self, owned: OwnedInstance, demand: Demand, message: str) -> None:
         self._launches.leave(demand.uid)
         owned.pod_uid = demand.uid
         if self.unclaimed:
             self.settle(owned)
         self._tagging.put(owned, demand)
         self._meter.assign(owned.instance_id, owner_of_pod(demand.pod))
-        self.pods.on_assigned(demand.uid, owned, self._launches.explain(group, owned.described))
+        self.pods.on_assigned(demand.uid, owned, message)
+
+    def known(self) -> Iterable[OwnedInstance]:
+        """All that exist, whoever has them."""
+        return self._table.owned.values()
+
+    def stock_up(self, owned: OwnedInstance) -> None:
+        """A new instance of a pool: idle once its agent says so."""
+        if owned.instance_id in self._ends.known or owned.instance_id in self._table.owned:
+            return
+        self._table.add(owned)
+        self.unclaimed[owned.instance_id] = owned
+        self.links.open(owned)
 
     def adopt(self, owned: OwnedInstance, uid: str, *, started: bool) -> None:
         """After a start: status or tags say that it is the pod's. started: the pod has run."""
@@ -197,15 +240,18 @@ class Supply:
 
     def settle(self, owned: OwnedInstance) -> None:
         """Whose it is, is known, or that it is for nobody."""
-        self.unclaimed.pop(owned.instance_id, None)
+        if self.unclaimed.pop(owned.instance_id, None) is not None:
+            self.stock.wake()
         self._resolved(owned)
 
     def give_back(self, owned: OwnedInstance) -> bool:
         """The pod has not used it, and somebody else may: once its agent says in a new session that it is empty. False:
-        nobody waits for one like it."""
+        nobody waits for one like it, and no pool has it."""
         if not owned.group or not owned.is_live or owned.boot_failed:
             return False
-        if owned.described.state.is_terminating or not self._launches.find_waiting(owned.group):
+        if owned.described.state.is_terminating:
+            return False
+        if not self.stock.wants(owned) and not self._launches.find_waiting(owned.group):
             return False
         self.links.close(owned)
         self.examine(owned)
@@ -223,9 +269,11 @@ class Supply:
 
     # --- what agents say -----------------------------------------------------------------------------------------
 
-    def greeted(self, owned: OwnedInstance, uid: str) -> None:
-        """The agent's greeting names its pod, "" for none."""
+    def greeted(self, owned: OwnedInstance, uid: str, grant: str = "") -> None:
+        """The agent's greeting names its pod, "" for none, and has the grant that came with it."""
         owned.said_uid = uid
+        if uid and owned.is_for_anybody and self._grants.is_genuine(grant, owned.instance_id, uid):
+            owned.granted_uid = uid
         if owned.pod_uid:
             if uid == "":
                 owned.handover_unknown = False
@@ -236,7 +284,8 @@ class Supply:
             owned.handover_unknown = False
             if not self.is_settled:
                 return
-            self._give_to_any(owned)
+            if self._give_to_any(owned):
+                self.stock.note_greeting(owned)
         elif self.pods.claim(uid, owned):
             self.unclaimed.pop(owned.instance_id, None)
             owned.pod_uid, owned.fresh, owned.handover_unknown = uid, False, False
@@ -253,6 +302,8 @@ class Supply:
         if owned.boot_failed and owned.described.tags.get(TAG_POD_UID):
             self._ends.on_let_go(owned)
             return
+        if owned.boot_failed:
+            self.stock.note_failure(owned)
         self._ends.let_go(owned, "no-boot")
 
     def settle_all(self) -> None:
@@ -263,6 +314,7 @@ class Supply:
                 self._give_to_any(owned)
             if owned.stage is not Stage.BOOTING:
                 self._resolved(owned)
+        self.stock.wake()
 
     def close(self) -> None:
         for timer in self._expected.values():

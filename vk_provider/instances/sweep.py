@@ -119,6 +119,9 @@ class OrphanSweep:
         found = sorted(verdict.missing - self._pods.claims())
         if not found:
             return []
+        for instance_id in found:  # at once: nobody is given one of them any more
+            if (owned := self._room.table.owned.get(instance_id)) is not None:
+                self._room.supply.settle(owned)
         log.warning("terminating %d instances that nobody needs: %s", len(found), ", ".join(found))
         accepted = await asyncio.gather(*(self._room.end_orphan(instance_id) for instance_id in found))
         ended = [instance_id for instance_id, ok in zip(found, accepted, strict=True) if ok]
@@ -152,11 +155,13 @@ class OrphanSweep:
         owned = self._room.table.owned.get(instance.instance_id)
         namespace, name = instance.tags.get(TAG_POD_NAMESPACE, ""), instance.tags.get(TAG_POD_NAME, "")
         uid = instance.tags.get(TAG_POD_UID, "")
+        if instance.instance_id in self._room.stock.kept():
+            return False
         if owned is not None and owned.said_uid == "":
             return True  # idle
         if owned is not None and owned.said_uid and owned.said_uid != uid:
             uid, name = owned.said_uid, ""
         if not uid:
             # A launch whose outcome is not known may be this one's.
-            return not self._room.launches.is_busy
+            return not (self._room.launches.is_busy or self._room.stock.is_busy)
         return not await self._pods.needs(uid, namespace, name, instance.instance_id)

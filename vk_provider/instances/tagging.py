@@ -1,5 +1,8 @@
 """Says by tags which pod an instance serves: for people, for the bill, and as a short cut for adoption. Nothing waits
-for it. Paced, at the lowest priority: launches and terminations of the same account come first."""
+for it. Paced, at the lowest priority: launches and terminations of the same account come first. Only what has become of
+an instance of a pool is said at once, before anything of its pod runs: with the tags of its launch its agent would be
+believed, after a restart, that it is empty.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
+from vk_provider.aiokit.tasks import BackgroundTasks
 from vk_provider.cloud.base import TAG_POD_UID, Cloud
-from vk_provider.cloud.tags import build_pod_tags
+from vk_provider.cloud.tags import build_pod_tags, build_taken_tags
 from vk_provider.errors import CloudError, CloudThrottledError
 from vk_provider.instances.demand import Demand
 from vk_provider.instances.instance import OwnedInstance
+from vk_provider.instances.launches import find_shared_labels
 from vk_provider.instances.pace import Pace
 
 log = logging.getLogger(__name__)
@@ -31,6 +36,7 @@ class Tagging:
         self._pace = Pace(AT_ONCE)
         self._waiting: dict[str, tuple[OwnedInstance, Mapping[str, str], int]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._urgent = BackgroundTasks()
 
     def put(self, owned: OwnedInstance, demand: Demand) -> None:
         """The instance serves the pod of `demand`."""
@@ -39,7 +45,11 @@ class Tagging:
         tags = build_pod_tags(
             pod_uid=demand.uid, pod_namespace=demand.namespace, pod_name=demand.name, attempt=demand.attempt
         )
+        if owned.is_for_anybody:
+            tags |= build_taken_tags(demand.namespace, find_shared_labels(demand.pod))
         self._waiting[owned.instance_id] = owned, tags, 0
+        if owned.is_for_anybody:
+            self._urgent.spawn(self._tag(owned.instance_id), f"tags of {owned.instance_id}")
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="tags of instances")
 
@@ -55,6 +65,8 @@ class Tagging:
             self._task = None
 
     async def _tag(self, instance_id: str) -> None:
+        if instance_id not in self._waiting:
+            return
         owned, tags, tries = self._waiting.pop(instance_id)
         if not owned.is_live or owned.pod_uid != tags[TAG_POD_UID]:
             return
@@ -71,6 +83,7 @@ class Tagging:
 
     async def close(self) -> None:
         """What is not tagged stays so: the agent knows its pod."""
+        await self._urgent.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

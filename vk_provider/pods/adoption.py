@@ -217,7 +217,7 @@ def _is_named(record: PodRecord, instance: Instance) -> bool:
     owned = OwnedInstance(instance)
     if not instance.primary_ip or status.get("hostIP") != instance.primary_ip:
         return False
-    if (owned.namespace, owned.node) != (record.namespace, record.node):
+    if owned.node != record.node or not (owned.is_for_anybody or owned.namespace == record.namespace):
         return False
     tag = instance.tags.get(TAG_POD_UID, record.uid)
     return tag == record.uid and status.get("podIP", instance.pod_ip) in (instance.pod_ip, instance.primary_ip)

@@ -227,4 +227,4 @@ def _acknowledge(record: PodRecord, seq: int) -> None:
 
 def _may_have(record: PodRecord, owned: OwnedInstance) -> bool:
     """An agent's word never gives an instance to a pod of another namespace or Node than those it was launched for."""
-    return (record.namespace, record.node) == (owned.namespace, owned.node)
+    return owned.may_serve(record.uid, record.namespace, record.node)

@@ -9,6 +9,7 @@ from vk_provider.instances.launches import LaunchRules
 from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.instances.request import BootData
 from vk_provider.instances.room import Doors, Instances
+from vk_provider.instances.stock import GrantSigner, PoolRules
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.recorder import EventRecorder
@@ -23,6 +24,7 @@ from vk_provider.pods.executor import ApiServer, Logs, PodExecutor
 from vk_provider.pods.gate import AdmissionGate
 from vk_provider.pods.hostports import HostPortWatch, OnHostPorts
 from vk_provider.pods.metrics import PodMetrics
+from vk_provider.pods.pools import build_pools
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.resolution import ReferenceResolver
 from vk_provider.pods.sending import PodSender
@@ -50,8 +52,18 @@ class Network:
     on_host_ports: OnHostPorts
 
 
-def build_room(settings: Settings, doors: Doors, boot_data: BootData, metrics: InstanceMetrics) -> Instances:
-    """Our instances, of which none is known before the controller's `adopt`."""
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """What instances are launched with, and proved by. configuration: see instances.stock.PoolRules."""
+
+    data: BootData
+    grants: GrantSigner
+    configuration: str = ""
+
+
+def build_room(settings: Settings, doors: Doors, boot: Boot, metrics: InstanceMetrics) -> Instances:
+    """Our instances, of which none is known before the controller's `adopt`. Raises BadStartError for a pool that the
+    cloud has no offering for."""
     preferences = {
         node.name: replace(
             build_preferences(node.zone, node.architecture, doors.offerings),
@@ -64,8 +76,9 @@ def build_room(settings: Settings, doors: Doors, boot_data: BootData, metrics: I
         for node in settings.nodes
     }
     shared_host_paths = {node.name: node.shared_host_paths for node in settings.nodes}
-    rules = LaunchRules(settings.cloud.owner, boot_data, preferences, shared_host_paths, settings.budget)
-    return Instances(doors, rules, metrics, settings.cloud.boot_timeout_s)
+    rules = LaunchRules(settings.cloud.owner, boot.data, preferences, shared_host_paths, settings.budget)
+    pools = PoolRules(boot.grants, build_pools(settings, doors.offerings, preferences), boot.configuration)
+    return Instances(doors, rules, pools, metrics, settings.cloud.boot_timeout_s)
 
 
 def build_controller(
@@ -81,6 +94,9 @@ def build_controller(
     events = PodEvents(cluster.recorder)
     shared_host_paths = {node.name: node.shared_host_paths for node in settings.nodes}
 
+    def sign_grant(record: PodRecord) -> str:
+        return room.sign_grant(record.owned, record.uid) if record.owned is not None else ""
+
     def node_facts(record: PodRecord) -> Json:
         shared = shared_host_paths.get(record.node)
         return {
@@ -92,6 +108,7 @@ def build_controller(
             "tables": tables.names(record),
             **({"tellImages": True} if demands.images.tells else {}),
             "tellNotices": True,
+            **({"grant": grant} if (grant := sign_grant(record)) else {}),
         }
 
     tables = PodTables(network.tables, events.record, metrics.tables, lambda: controller.records.values())

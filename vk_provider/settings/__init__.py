@@ -5,6 +5,7 @@ Every table of the file is a dataclass; every key a field of the same name, expl
     provider  Settings (the whole file), [identity], [pods], [images], [logs]
     cluster   [cluster], [[registries]]
     node      [[nodes]], [[nodes.taints]]
+    pool      [[pools]], [[pools.schedule]]
     cloud     [cloud]; the table of a backend, [cloud.<name>], is a class of its own: cloud.local.settings,
               cloud.simulated.settings
     kubelet   [kubelet]
@@ -21,6 +22,7 @@ from vk_provider.settings.cluster import ClusterSettings, RegistrySettings
 from vk_provider.settings.kubelet import CLUSTER_CA, KubeletSettings
 from vk_provider.settings.loader import ENVIRONMENT_PREFIX, load_settings
 from vk_provider.settings.node import NodeSettings, TaintSettings
+from vk_provider.settings.pool import PoolSettings, WindowSettings
 from vk_provider.settings.provider import IdentitySettings, ImageSettings, LogSettings, PodSettings, Settings
 
 __all__ = [
@@ -37,9 +39,11 @@ __all__ = [
     "NamespaceQuota",
     "NodeSettings",
     "PodSettings",
+    "PoolSettings",
     "RegistrySettings",
     "Settings",
     "TaintSettings",
+    "WindowSettings",
     "find_backend",
     "load_settings",
 ]

@@ -13,12 +13,14 @@ from vk_provider.podmodel.sharedpath import find_problem
 from vk_provider.settings.build import SettingError
 from vk_provider.settings.kubelet import KubeletSettings
 from vk_provider.settings.node import NodeSettings
+from vk_provider.settings.pool import PoolSettings
 from vk_provider.settings.provider import Settings
 
 
 def check_settings(settings: Settings) -> None:
     """Raises SettingError. Of the cloud, only what holds for all backends: each checks its own settings."""
     _check_nodes(settings.nodes)
+    _check_pools(settings.pools, settings.nodes)
     owner = settings.cloud.owner
     if not owner or clean_tag(owner, MAX_VALUE) != owner:
         raise SettingError(
@@ -76,6 +78,35 @@ def _check_quantity(text: str, where: str) -> None:
         parse_quantity(text)
     except QuantityError:
         raise SettingError(f"{where} {text!r} is not a quantity") from None
+
+
+def _check_pools(pools: tuple[PoolSettings, ...], nodes: tuple[NodeSettings, ...]) -> None:
+    if len({pool.name for pool in pools}) != len(pools):
+        raise SettingError("pools: two pools have the same name")
+    for index, pool in enumerate(pools):
+        _check_pool(pool, nodes, f"pools[{index}]")
+
+
+def _check_pool(pool: PoolSettings, nodes: tuple[NodeSettings, ...], where: str) -> None:
+    if not pool.name or not is_label_value(pool.name):
+        raise SettingError(f"{where}.name {pool.name!r} is not a label value")
+    names = [node.name for node in nodes]
+    if pool.node not in names and (pool.node or len(names) > 1):
+        raise SettingError(f"{where}.node {pool.node!r} is none of the nodes: {', '.join(names)}")
+    if not (pool.instance_type or (pool.cpu and pool.memory)):
+        raise SettingError(f"{where}: an instance_type is needed, or cpu and memory")
+    for name in ("cpu", "memory", "disk"):
+        try:
+            amount = parse_quantity(getattr(pool, name) or "0")
+        except QuantityError:
+            raise SettingError(f"{where}.{name} {getattr(pool, name)!r} is not a quantity") from None
+        if amount < 0:
+            raise SettingError(f"{where}.{name} {getattr(pool, name)!r} is less than nothing")
+    for number, window in enumerate(pool.schedule):
+        try:
+            window.minutes()
+        except SettingError as error:
+            raise SettingError(f"{where}.schedule[{number}].{error}") from None
 
 
 def _check_labels(node: NodeSettings, where: str) -> None:

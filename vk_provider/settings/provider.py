@@ -12,6 +12,7 @@ from vk_provider.settings.cloud import CloudSettings
 from vk_provider.settings.cluster import ClusterSettings, RegistrySettings
 from vk_provider.settings.kubelet import KubeletSettings
 from vk_provider.settings.node import NodeSettings
+from vk_provider.settings.pool import PoolSettings
 from vk_provider.settingtypes import PositiveFloat, PositiveInt
 
 
@@ -115,3 +116,4 @@ class Settings:
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
     logs: LogSettings = field(default_factory=LogSettings)
     registries: tuple[RegistrySettings, ...] = ()
+    pools: tuple[PoolSettings, ...] = ()

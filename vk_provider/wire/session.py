@@ -23,7 +23,17 @@ from vk_provider.wire.notices import NOTICES_FEATURE, NoticeMessage
 from vk_provider.wire.podstats import CadvisorContainer, NodeStats, PodStats, ProbeCount
 from vk_provider.wire.podstatus import PodStatus
 from vk_provider.wire.tables import TableName, TablesMessage, TableStates
-from vk_provider.wire.values import MAX_INTEGER, Counter, EventText, FieldPath, Name, ReasonText, Timestamp, Uid
+from vk_provider.wire.values import (
+    MAX_INTEGER,
+    Counter,
+    EventText,
+    FieldPath,
+    Grant,
+    Name,
+    ReasonText,
+    Timestamp,
+    Uid,
+)
 
 MAX_DOWN_BYTES = 64 << 20
 """A pod is sent with all its references, and a ConfigMap or Secret has 1 MiB at most."""
@@ -73,6 +83,7 @@ class NodeFacts(TypedDict):
     sharedHostPaths: directories of the instance that other pods of the Node write, too
     tables:      the tables that are sent to this instance: no container starts before each was in force once
     tellImages:  the provider takes ImagesMessage; tellNotices: and NoticeMessage
+    grant:       proves that this instance was given the pod; the agent keeps it and repeats it in its greetings
     """
 
     name: str
@@ -83,6 +94,7 @@ class NodeFacts(TypedDict):
     tables: NotRequired[list[TableName]]
     tellImages: NotRequired[bool]
     tellNotices: NotRequired[bool]
+    grant: NotRequired[str]
 
 
 class PodMessage(TypedDict):
@@ -137,6 +149,7 @@ class HelloMessage(TypedDict):
     version:  of the wire contract that the agent speaks
     features: beyond that version; absent in earlier agents
     podUID:   "" before a pod was given to this instance
+    grant:    that came with the pod; absent where none came
     tables:   revisions that are in force; absent in agents without TABLES_FEATURE
     memoryBytes: what the instance's operating system has; absent where others have a part of it
     """
@@ -146,6 +159,7 @@ class HelloMessage(TypedDict):
     features: NotRequired[Annotated[list[Name], Meta(max_length=64)]]
     instanceID: Name
     podUID: Uid
+    grant: NotRequired[Grant]
     agentStartedAt: Timestamp
     tables: NotRequired[TableStates]
     memoryBytes: NotRequired[Counter]

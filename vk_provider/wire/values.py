@@ -30,6 +30,8 @@ _QUANTITY = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+|[numkMGTPE]|[KM
 Timestamp = Annotated[str, Meta(max_length=35, pattern=_RFC3339)]
 """RFC 3339."""
 Uid = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9-]*\Z")]
+Grant = Annotated[str, Meta(max_length=128, pattern=r"^[0-9a-f/]*\Z")]
+"""See agentclient.grants."""
 ContainerName = Annotated[str, Meta(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")]
 """A DNS label, as the API demands it of containers."""
 Name = Annotated[str, Meta(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*\Z")]

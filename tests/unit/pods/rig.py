@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import itertools
 import uuid
@@ -12,6 +13,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from vk_provider.agentclient.grants import Grants
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.agentclient.tables import TableSource
 from vk_provider.cloud.backend import CloudAbility
@@ -25,7 +27,7 @@ from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.instances.room import Doors, Instances
 from vk_provider.jsontypes import Json
 from vk_provider.pods.archive import ArchiveLimits, LogArchive
-from vk_provider.pods.build import Cluster, Network, build_controller, build_room
+from vk_provider.pods.build import Boot, Cluster, Network, build_controller, build_room
 from vk_provider.pods.controller import PodController
 from vk_provider.pods.demands import PodDemands
 from vk_provider.pods.executor import Logs
@@ -34,12 +36,13 @@ from vk_provider.pods.images import NoImages, PodImages
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import PodRecord
 from vk_provider.serviceproxy.hostport import HostPort
-from vk_provider.settings import CloudSettings, NodeSettings, Settings
+from vk_provider.settings import CloudSettings, NodeSettings, PoolSettings, Settings
 
 from .fakeapi import FakeApi
 
 NODE = "node-1"
 OWNER = "test"
+MASTER = "5a" * 32
 
 
 class Connector(SimulatedConnector):
@@ -186,6 +189,9 @@ class World:
             cloud=CloudSettings(backend="simulated", owner=OWNER, boot_timeout_s=60.0),
         )
         self.boot_timeout_s = 60.0
+        self.pools: tuple[PoolSettings, ...] = ()
+        self.configuration = ""
+        self._stocking: asyncio.Task[None] | None = None
         self.agent_monitor_grace_s = 40.0
         self.user_data = "boot"
         self.tables: list[TableSource] = []
@@ -211,12 +217,17 @@ class World:
                 agent_monitor_grace_s=self.agent_monitor_grace_s,
             ),
             budget=self.settings.budget,
+            pools=self.pools,
         )
-        registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         self.room = build_room(
             settings,
             Doors(self.cloud, await self.cloud.describe_offerings(), self.runtime, self.connector, self.ability),
-            lambda token: (f"generation/{token}", self.user_data),
+            Boot(
+                lambda token: (f"generation/{token}", self.user_data),
+                Grants(lambda: [MASTER]),
+                self.configuration,
+            ),
             InstanceMetrics(registry),
         )
         self.controller = build_controller(
@@ -234,17 +245,28 @@ class World:
         for pod in self.api.pods.values():
             self.controller.on_pod(NODE, "ADDED", copy.deepcopy(pod))
         self.api.on_pod = lambda kind, pod: self.controller.on_pod(NODE, kind, pod)
-        return self.controller.adopt(instances) if adopt else instances
+        surplus = self.controller.adopt(instances) if adopt else instances
+        if self.pools:
+            self._stocking = asyncio.create_task(self.room.stock.run())
+        return surplus
 
     async def crash(self) -> None:
         """kill -9: nothing is finished. Agents and instances live on."""
         self.api.on_pod = lambda kind, pod: None
+        await self._stop_stocking()
         await self.controller._workers.close()
         await self.controller.close(0.0)
         for session in list(self.connector._channels.values()):
             session.drop()
 
+    async def _stop_stocking(self) -> None:
+        if self._stocking is not None:
+            self._stocking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._stocking
+
     async def stop(self) -> None:
+        await self._stop_stocking()
         await self.controller.close(1.0)
         await self.connector.close()
 

@@ -14,6 +14,7 @@ from vk_provider.agent.runtime import ContainerRuntime
 from vk_provider.agent.worker.gate import TablesInForce
 from vk_provider.agent.worker.memory import PodMemory, services_of
 from vk_provider.agent.worker.podrun import PodRun, make_volumes
+from vk_provider.agent.worker.rehearsal import Rehearse
 from vk_provider.agent.worker.rules.spec import find_ref, uid_of
 from vk_provider.jsontypes import Json
 from vk_provider.wire.session import PodMessage, ReferencesMessage, ServicesMessage, StopMessage
@@ -85,9 +86,11 @@ class PodWorker:
         if message["references"] != memory.references:
             memory.references = message["references"]
 
-    async def run(self) -> None:
+    async def run(self, meanwhile: Rehearse | None = None) -> None:
         """Wait for a pod (or take the journal's), then work for it. The runtime must be ready."""
         volumes = await make_volumes(self._runtime, self._root)
+        if meanwhile is not None:
+            await meanwhile.run(self._has_pod)
         await self._has_pod.wait()
         memory = self._memory
         assert memory is not None
@@ -102,6 +105,11 @@ class PodWorker:
     def pod(self) -> Json | None:
         """Newest API pod; None while the instance has none."""
         return self._memory.api_pod if self._memory is not None else None
+
+    @property
+    def grant(self) -> str:
+        """What proves that the pod was given to this instance, "" where nothing does."""
+        return self._memory.node.get("grant", "") if self._memory is not None else ""
 
     @property
     def status(self) -> Json:

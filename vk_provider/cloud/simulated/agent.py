@@ -36,6 +36,7 @@ class SimulatedAgent:
         self._running_since = ""
         self._end: PodEnd | None = None
         self.tables: TableStates = {}
+        self.grant = ""
 
     @property
     def pod(self) -> Json | None:
@@ -57,6 +58,7 @@ class SimulatedAgent:
             "instanceID": self.instance.instance_id,
             "podUID": self.uid,
             "agentStartedAt": self.started_at,
+            **({"grant": self.grant} if self.grant else {}),
         }
         return [first, *([self._status_message()] if self._status else []), *self._events]
 
@@ -64,6 +66,7 @@ class SimulatedAgent:
         """One message from the provider; returns the answers. `now` is RFC 3339."""
         match message["type"]:
             case "pod":
+                self.grant = self.grant or (message.get("node") or {}).get("grant", "")
                 return self._on_pod(message["pod"], now)
             case "stop":
                 self._end = PodEnd(message["reason"], message["message"], bool(message.get("disruption")))
