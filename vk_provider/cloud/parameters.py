@@ -19,8 +19,9 @@ def digest_parameters(request: LaunchRequest) -> str:
         request.count,
         request.disk_bytes,
         list(request.shared_host_paths),
-        dict(request.options),
     ]
+    if request.options:
+        parameters.append(dict(request.options))
     digest = hashlib.sha256(_describe(request.offerings))
     digest.update(orjson.dumps(parameters, option=orjson.OPT_SORT_KEYS))
     return digest.hexdigest()

@@ -102,6 +102,11 @@ class OfferingIndex:
             self._unavailable = keys, to_bits(places, len(self.offerings))
         return self._unavailable[1]
 
+    def find(self, key: OfferingKey) -> Bits:
+        """One offering; none when it is not there."""
+        place = self._places.get(key)
+        return 0 if place is None else 1 << place
+
     def iterate(self, bits: Bits) -> Iterator[Offering]:
         """The best first."""
         base = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vk_provider.cloud.base import Offering, OfferingKey, offering_key
@@ -25,6 +25,8 @@ MAX_ALTERNATIVES = 10
 SPOT_TYPES = 5
 """Instance types that a request for spot capacity names where as many fit: EC2's advice."""
 MAX_SPOT_ALTERNATIVES = 50
+_Allowed = tuple[Preferences, tuple[str, ...]]
+"""The Node's preferences, and the architectures of the pod's images."""
 _BURST_FILTERS = ("cpu", "memory")
 """Where limits larger than any instance fall back to requests."""
 
@@ -70,6 +72,11 @@ class OfferingSelector:
         self._index = OfferingIndex(offerings)
         self._answers: dict[object, Selection | Refusal] = {}
 
+    @property
+    def offerings(self) -> Sequence[Offering]:
+        """The best first."""
+        return self._index.offerings
+
     def replace_index(self, index: OfferingIndex) -> None:
         """The cloud offers others, or at other prices. To make the index of thousands takes a while: in a thread."""
         self._index = index
@@ -87,25 +94,56 @@ class OfferingSelector:
             requirements = find_requirements(pod, preferences.node_labels, given, preferences.pod_options)
         except RequirementError as error:
             return Refusal(INVALID_REQUIREMENT, str(error), "annotations")
-        question = requirements, unavailable, preferences, given.architectures
+        return self._select(pod, requirements, unavailable, (preferences, given.architectures))[0]
+
+    def fits(
+        self,
+        pod: Json,
+        offering: Offering,
+        disk_bytes: int,
+        preferences: Preferences = Preferences(),  # noqa: B008
+        given: Given = NOTHING_GIVEN,
+    ) -> bool:
+        """Whether an instance of the offering that is there already may be the pod's; disk_bytes: of its root disk. One
+        that was launched without options is for no pod that has some."""
+        try:
+            requirements = find_requirements(pod, preferences.node_labels, given, preferences.pod_options)
+        except RequirementError:
+            return False
+        allowed = preferences, given.architectures
+        answer, need = self._select(pod, requirements, frozenset(), allowed)
+        if isinstance(answer, Refusal) or requirements.options or offering.gpus > need.gpus:
+            return False
+        index = self._index
+        left = index.find(offering_key(offering))
+        for each in build_filters(index, need, requirements, frozenset(), *allowed):
+            left &= each.keeps()
+        return bool(left) and max(need.disk_bytes, requirements.root_disk_bytes) <= disk_bytes
+
+    def _select(
+        self, pod: Json, requirements: Requirements, unavailable: frozenset[OfferingKey], allowed: _Allowed
+    ) -> tuple[Selection | Refusal, Need]:
+        """The answer, and what it was asked for: limits, or requests where no instance has as much."""
+        preferences = allowed[0]
         if preferences.size_to_limits:
-            answer = self._answer(compute_need(pod, preferences, limits=True), *question)
+            need = compute_need(pod, preferences, limits=True)
+            answer = self._answer(need, requirements, unavailable, allowed)
             if isinstance(answer, Selection) or answer.removed_by not in _BURST_FILTERS:
-                return answer
-        return self._answer(compute_need(pod, preferences), *question)
+                return answer, need
+        need = compute_need(pod, preferences)
+        return self._answer(need, requirements, unavailable, allowed), need
 
     def _answer(
         self,
         need: Need,
         requirements: Requirements,
         unavailable: frozenset[OfferingKey],
-        preferences: Preferences,
-        architectures: tuple[str, ...],
+        allowed: _Allowed,
     ) -> Selection | Refusal:
-        key = (need, requirements, unavailable, preferences, architectures)
+        key = (need, requirements, unavailable, allowed)
         answer = self._answers.get(key)
         if answer is None:
-            answer = _select(self._index, need, requirements, unavailable, (preferences, architectures))
+            answer = _select(self._index, need, requirements, unavailable, allowed)
             if len(self._answers) >= self._MEMORY:
                 self._answers.clear()
             self._answers[key] = answer
@@ -128,7 +166,7 @@ def _select(
     need: Need,
     requirements: Requirements,
     unavailable: frozenset[OfferingKey],
-    allowed: tuple[Preferences, tuple[str, ...]],
+    allowed: _Allowed,
 ) -> Selection | Refusal:
     preferences, architectures = allowed
     if need.unknown:
