@@ -179,8 +179,8 @@ class LaunchRequest:
                   name the path, see Cloud.shares_host_paths
     image_store:  handle of the prepared store that the instances start from, "" for none (cloud.imagestores). With a
                   handle that is unknown by now they start without: their agents then pull
-    options:      what only some clouds know, by names that the backend lists (CloudAbility); a cloud refuses others
-                  (CloudRequestError, see check_options)
+    options:      what is asked of this cloud alone, by its own names; a cloud refuses those it does not know
+                  (CloudRequestError)
     """
 
     client_token: str

@@ -19,7 +19,6 @@ def digest_parameters(request: LaunchRequest) -> str:
         request.count,
         request.disk_bytes,
         list(request.shared_host_paths),
-        dict(request.options),
     ]
     if request.options:
         parameters.append(dict(request.options))

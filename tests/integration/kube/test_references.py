@@ -143,6 +143,22 @@ async def test_a_runtime_class_gives_its_handler_and_a_missing_one_an_error(prov
         }
 
 
+async def test_a_runtime_class_is_read_before_the_pod_has_an_instance(provider: Provider, namespace: str) -> None:
+    metadata = {"name": "large", "annotations": {"vk-provider/instance-family": "m7i"}}
+    manifest = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": metadata, "handler": "runc"}
+    await provider.plane.kubectl_async("apply", "-f", "-", stdin=json.dumps(manifest))
+    async with storing(provider) as store:
+        plain = await make_pod(provider, namespace, "plain")
+        pod = {**plain, "spec": {**plain["spec"], "runtimeClassName": "large"}}
+        assert store.peek_runtime_class(plain) == (True, None)
+        assert store.peek_runtime_class(pod) == (False, None)
+        read = await store.read_runtime_class(pod)
+        assert read is not None and read["metadata"]["annotations"]["vk-provider/instance-family"] == "m7i"
+        assert store.peek_runtime_class(pod) == (True, read), "kept for the next pod of its class"
+        missing = {**plain, "spec": {**plain["spec"], "runtimeClassName": "missing"}}
+        assert await store.read_runtime_class(missing) is None
+
+
 async def test_trust_bundles_are_found_by_name_and_by_signer(provider: Provider, namespace: str) -> None:
     anchor = provider.plane.ca.read_text()
     for name, signer in (("plain-bundle", ""), ("example.com:signer:a", "example.com/signer")):

@@ -438,3 +438,18 @@ def test_an_agent_that_lies_changes_little_and_never_makes_a_type_larger() -> No
     for _ in range(8):
         learned.observe(nominal, int(7.7 * GIB))
     assert learned.find("m7i.large") == int(7.7 * GIB) // 2**22 * 2**22, "an old report is forgotten"
+
+
+def test_an_instance_that_is_there_fits_a_pod_by_the_same_filters() -> None:
+    selector = OfferingSelector(CLOUD)
+    small, large, gpu = selector.offerings[0], CLOUD[1], CLOUD[2]
+    assert small.instance_type == "t3.small"
+    assert selector.fits(pod({"cpu": "1"}), large, 20 * GIB) and selector.fits(pod({"cpu": "1"}), small, 20 * GIB)
+    assert not selector.fits(pod({"cpu": "1", "memory": "3Gi"}), small, 20 * GIB)
+    assert not selector.fits(pod({"cpu": "1"}), gpu, 20 * GIB), "a GPU is not wasted"
+    assert not selector.fits(pod({"cpu": "1", "ephemeral-storage": "1Gi"}), large, 20 * GIB)
+    assert not selector.fits(annotated(instance_family="t3"), large, 20 * GIB)
+    assert not selector.fits(annotated(gpu_memory="lots"), large, 20 * GIB)
+    assert not selector.fits(pod({"cpu": "1"}), offer("gone", 2000, 4, 0.1), 20 * GIB)
+    options = Preferences(launch_options=frozenset({"subnet"}), pod_options=frozenset({"subnet"}))
+    assert not selector.fits(annotated(subnet="subnet-1"), large, 20 * GIB, options)

@@ -122,6 +122,32 @@ async def test_no_price_keeps_a_pod_from_its_instance(world: World, caplog: pyte
     assert "on-demand prices stay as they were" in caplog.text
 
 
+async def test_a_pricing_api_that_hangs_delays_no_start_and_its_prices_come_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.01)
+    gate, get_products = asyncio.Event(), world.aws.get_products
+
+    async def answer_late(**parameters: Any) -> Any:
+        await gate.wait()
+        return await get_products(**parameters)
+
+    world.aws.get_products = answer_late  # type: ignore[method-assign]
+    catalog = world.start()
+    await catalog.refresh()
+    assert find(catalog, "m7i.large").price_per_hour == 0.1008, "the bundled table's"
+    gate.set()
+    async with asyncio.timeout(5):
+        while find(catalog, "m7i.large").price_per_hour != 0.117:
+            await catalog.refresh()
+    assert world.aws.count("get_products") == 2, "asked once"
+    gate.clear()
+    world.now += 86400
+    await catalog.refresh()
+    await catalog.close()
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("catalog of EC2")]
+
+
 async def test_without_instance_types_the_start_waits_with_an_error_that_can_be_tried_again(world: World) -> None:
     world.aws.broken = {"describe_instance_types"}
     catalog = world.start()

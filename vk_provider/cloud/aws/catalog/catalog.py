@@ -35,7 +35,12 @@ RETRY_S = 120.0
 """After a part that could not be fetched."""
 JITTER = 0.2
 """Share of each interval by which it varies: providers that started together must not ask together."""
+PATIENCE_S = 5.0
+"""How long a refresh waits for prices, a start among them."""
+LATE_S = 30.0
+"""Until prices that took longer are looked for."""
 SPOT = "spot"
+MACHINES, ON_DEMAND, SPOT_PRICES = "instance types", "on-demand prices", "spot prices"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,10 @@ class AwsCatalog:
         self._store = SnapshotStore(settings.directory, scope.region)
         self._snapshot = Snapshot(region=scope.region)
         self._loaded = False
+        self._built = self._snapshot
         self._due: dict[str, float] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._problem: CloudError | None = None
         self._busy = asyncio.Lock()
         self._offerings: list[Offering] = []
 
@@ -84,33 +92,44 @@ class AwsCatalog:
         return self._offerings
 
     async def refresh(self) -> None:
-        """Fetch what is due. What cannot be fetched stays as it was, and is tried again later. Raises CloudError only
-        while no instance types are known at all."""
+        """Fetch what is due. Prices that take long come with a later call; what cannot be fetched stays as it was, and
+        is tried again. Raises CloudError only while no instance types are known at all."""
         async with self._busy:
             if not self._loaded:
                 await self._load()
-            settings, before = self._settings, self._snapshot
-            parts = [self._update("instance types", settings.types_ttl_s, self._fetch_machines)]
+            settings = self._settings
+            self._begin(MACHINES, settings.types_ttl_s, self._fetch_machines)
             if settings.price_api:
-                parts.append(self._update("on-demand prices", settings.prices_ttl_s, self._fetch_on_demand))
+                self._begin(ON_DEMAND, settings.prices_ttl_s, self._fetch_on_demand)
             if settings.spot_prices:
-                parts.append(self._update("spot prices", settings.spot_ttl_s, self._fetch_spot))
-            problems = await asyncio.gather(*parts)
+                self._begin(SPOT_PRICES, settings.spot_ttl_s, self._fetch_spot)
+            needed = self._running.get(MACHINES)
+            if needed is not None and not self._snapshot.machines:
+                await asyncio.wait({needed})
+            if self._running:
+                await asyncio.wait(set(self._running.values()), timeout=PATIENCE_S)
             if not self._snapshot.machines:
-                raise problems[0] or CloudError("the instance types of EC2 are not known")
-            if self._snapshot is not before:
+                raise self._problem or CloudError("the instance types of EC2 are not known")
+            if self._snapshot is not self._built:
                 await self._build()
                 await asyncio.to_thread(self._store.save, self._snapshot)
 
     async def run(self) -> None:
         """Refresh for ever, each part when it is due."""
         while True:
-            due = min(self._due.values(), default=0.0)
-            await asyncio.sleep(max(1.0, due - self._clock()))
+            due = LATE_S if self._running else min(self._due.values(), default=0.0) - self._clock()
+            await asyncio.sleep(max(1.0, due))
             try:
                 await self.refresh()
             except CloudError as error:
                 log.warning("the catalog of EC2: %s", error)
+
+    async def close(self) -> None:
+        """End the calls under way."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _load(self) -> None:
         """What an earlier process has kept; what is still young enough is not asked for again."""
@@ -123,20 +142,24 @@ class AwsCatalog:
             found = msgspec.structs.replace(found, zones={}, machines_at=0.0, spot={}, spot_at=0.0)
         self._snapshot = found
         for name, at, ttl_s in (
-            ("instance types", found.machines_at, settings.types_ttl_s),
-            ("on-demand prices", found.on_demand_at, settings.prices_ttl_s),
-            ("spot prices", found.spot_at, settings.spot_ttl_s),
+            (MACHINES, found.machines_at, settings.types_ttl_s),
+            (ON_DEMAND, found.on_demand_at, settings.prices_ttl_s),
+            (SPOT_PRICES, found.spot_at, settings.spot_ttl_s),
         ):
             if at <= now:
                 self._due[name] = at + ttl_s
         await self._build()
         log.info("the catalog of EC2 in %s was kept %.0f s ago", found.region, now - found.machines_at)
 
-    async def _update(self, name: str, ttl_s: float, fetch: Callable[[float], Awaitable[None]]) -> CloudError | None:
+    def _begin(self, name: str, ttl_s: float, fetch: Callable[[float], Awaitable[None]]) -> None:
         """One part, if it is due."""
+        if name not in self._running and self._clock() >= self._due.get(name, 0.0):
+            task = asyncio.create_task(self._update(name, ttl_s, fetch), name=f"catalog of EC2: {name}")
+            self._running[name] = task
+            task.add_done_callback(lambda _: self._running.pop(name, None))
+
+    async def _update(self, name: str, ttl_s: float, fetch: Callable[[float], Awaitable[None]]) -> None:
         now = self._clock()
-        if now < self._due.get(name, 0.0):
-            return None
         problem: CloudError | None = None
         try:
             async with asyncio.timeout(FETCH_LIMIT_S):
@@ -148,8 +171,9 @@ class AwsCatalog:
         if problem is not None:
             log.warning("the catalog of EC2: %s stay as they were: %s", name, problem)
             ttl_s = min(RETRY_S, ttl_s)
+        if name == MACHINES:
+            self._problem = problem
         self._due[name] = now + ttl_s * random.uniform(1 - JITTER, 1 + JITTER)
-        return problem
 
     async def _fetch_machines(self, now: float) -> None:
         zones = sorted(self._scope.subnets())
@@ -168,12 +192,10 @@ class AwsCatalog:
 
     async def _build(self) -> None:
         """In a thread: there are thousands."""
-        scope, settings = self._scope, self._settings
-        rows = await asyncio.to_thread(
-            list_rows, self._snapshot, dict(scope.subnets()), scope.architectures, scope.patterns
-        )
+        scope, settings, snapshot = self._scope, self._settings, self._snapshot
+        rows = await asyncio.to_thread(list_rows, snapshot, dict(scope.subnets()), scope.architectures, scope.patterns)
         kept = [row.offering for row in rows if settings.previous_generations or row.offering.traits.is_current]
-        self._offerings = kept
+        self._offerings, self._built = kept, snapshot
 
 
 def list_rows(
