@@ -296,7 +296,7 @@ class World:
             item for item in self.live() if item.tags.get("vk-provider/pod-uid") == uid or item.instance_id in given
         ]
 
-    async def until(self, condition: Callable[[], Any], limit_s: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], Any], limit_s: float = 30.0) -> None:
         """Wait for what other tasks do."""
         async with asyncio.timeout(limit_s):
             while not condition():  # noqa: ASYNC110
