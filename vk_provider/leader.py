@@ -31,6 +31,7 @@ from vk_provider.node.heldleases import HeldLeases
 from vk_provider.node.podwatch import PodWatches
 from vk_provider.node.spec import NodeSpec
 from vk_provider.node_service import Nodes, NodeService, build_spec
+from vk_provider.peering.build import Peering
 from vk_provider.pods.archive import ArchiveLimits, LogArchive
 from vk_provider.pods.build import Cluster, Network, build_controller, build_room
 from vk_provider.pods.controller import PodController
@@ -78,6 +79,7 @@ class Leader:
         self.nodes = Nodes()
         self.archive = build_archive(settings.pods)
         self._preparing = self._build_preparing()
+        self._peering = Peering(settings.images, self._preparing.contents, self.references, base.registry)
         metrics = InstanceMetrics(base.registry)
         self.room = self._build_room(metrics)
         self.controller = self._build_controller()
@@ -103,7 +105,7 @@ class Leader:
         return build_controller(
             base.settings,
             Cluster(base.clients.requests, self.references, self.recorder, self.nodes.find_object),
-            PodDemands(self.room, self._preparing.images),
+            PodDemands(self.room, self._preparing.images, self._peering.peers),
             Logs(self.archive, base.connector),
             Network(self.networking.sources, self.networking.set_host_ports),
             PodMetrics(base.registry),
@@ -155,6 +157,7 @@ class Leader:
         the Nodes' Leases among them: a stop that takes its time must not make them NotReady."""
         stops.add("tables of this machine", self.networking.close)
         stops.add("prepared images", self._preparing.close)
+        stops.add("blobs between instances", self._peering.close)
         stops.add("root tasks", supervisor.cancel, 10.0)
         stops.add("events", lambda: self.recorder.flush(FLUSH_S))
         stops.add("pods", self.controller.close, 10.0)
@@ -184,6 +187,7 @@ class Leader:
         supervisor.start("notices of the cloud", self.room.run())
         supervisor.start("orphan sweep", self._sweep.run())
         self._preparing.start(supervisor)
+        self._peering.start(supervisor)
         ttl_s = base.settings.identity.boot_secret_ttl_s
         supervisor.start("identity rotation", run_rotation(base.identity, base.store, ttl_s))
         for node in self.nodes:

@@ -8,15 +8,18 @@ from vk_provider.aiokit.guard import contained
 from vk_provider.instances.demand import Demand
 from vk_provider.instances.room import Instances
 from vk_provider.pods.images import PodImages
+from vk_provider.pods.peers import NoPeers, PodPeers
 from vk_provider.pods.record import PodRecord
 
 
 class PodDemands:
-    """room: where instances come from; images: says which store an instance may start from. A fault of `images` costs
+    """room: where instances come from; images: says which store an instance may start from; peers: lets
+    instances fetch from each other. A fault of `images` costs
     a pod its store, not its instance."""
 
-    def __init__(self, room: Instances, images: PodImages) -> None:
+    def __init__(self, room: Instances, images: PodImages, peers: PodPeers | None = None) -> None:
         self.room, self.images = room, images
+        self.peers: PodPeers = peers or NoPeers()
 
     def join(self, record: PodRecord) -> None:
         """Wait for an instance. Where the pod has to prove first that it may have a store, that takes a while, in a
@@ -44,6 +47,7 @@ class PodDemands:
     def leave(self, record: PodRecord) -> None:
         """The pod is gone."""
         self.withdraw(record)
+        self.peers.leave(record)
         self.images.forget(record)
 
     def _choose(self, record: PodRecord) -> str | None:

@@ -40,6 +40,12 @@ class ImageMetrics:
             ("result",),
             registry=registry,
         )
+        self.waited_seconds = Histogram(
+            "vk_image_store_wait_seconds",
+            "Seconds that pods waited for the store of images that others were pulling for the first time",
+            buckets=SECONDS,
+            registry=registry,
+        )
         self.prepare_seconds = Histogram(
             "vk_image_store_prepare_seconds", "Seconds to prepare a store", buckets=SECONDS, registry=registry
         )

@@ -1,5 +1,6 @@
 """Asks a registry for the digest of a name: a HEAD of the manifest (distribution-spec v1.1, "Checking if content exists
 in the registry"), with the credentials of a pod. That the registry answers with it is the proof that they suffice.
+Fetches manifests by their digests, too.
 
 Authentication as containerd does it (core/remotes/docker/authorizer.go): Basic, or a token that is asked for where the
 challenge says. No redirect is followed.
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -20,6 +22,7 @@ from yarl import URL
 
 from vk_provider.errors import VkError
 from vk_provider.imagesets.imageset import PinnedImage, split_reference
+from vk_provider.podmodel.imagemanifest import MAX_MANIFEST_BYTES
 from vk_provider.podmodel.images import RegistryCredential
 from vk_provider.registry.challenge import Challenge, find_challenge
 from vk_provider.registry.guard import GuardedResolver, is_allowed, is_literal
@@ -72,9 +75,23 @@ class RegistryClient:
         url = f"{self._server(host)}/v2/{path}/manifests/{suffix}"
         try:
             async with self._permits, asyncio.timeout(REQUEST_LIMIT_S):
-                return PinnedImage(reference, await self._head(URL(url, encoded=True), path, credential))
+                digest, _ = await self._ask("HEAD", URL(url, encoded=True), path, credential)
+                return PinnedImage(reference, digest)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise RegistryError(f"{host}: {error or 'no answer'}") from None
+
+    async def fetch_manifest(self, repository: str, digest: str, credential: RegistryCredential | None) -> bytes:
+        """The manifest or index of this digest, which is checked. Raises RegistryError."""
+        host, _, path = repository.partition("/")
+        url = f"{self._server(host)}/v2/{path}/manifests/{digest}"
+        try:
+            async with self._permits, asyncio.timeout(REQUEST_LIMIT_S):
+                _, content = await self._ask("GET", URL(url, encoded=True), path, credential)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise RegistryError(f"{host}: {error or 'no answer'}") from None
+        if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
+            raise RegistryError(f"{host}: not the content of {digest}")
+        return content
 
     def _server(self, host: str) -> str:
         options = self._registries.get(host)
@@ -97,17 +114,18 @@ class RegistryClient:
         if is_literal(url.host) and not is_allowed(url.host) and url.host not in self._trusted:
             raise RegistryError(f"no registry may be at {url.host}")
 
-    async def _head(self, url: URL, path: str, credential: RegistryCredential | None) -> str:
-        """The digest; the challenge is answered once."""
+    async def _ask(self, method: str, url: URL, path: str, credential: RegistryCredential | None) -> tuple[str, bytes]:
+        """(digest, content of a GET); the challenge is answered once."""
         authorization = ""
         if credential is not None and credential.registry_token:
             authorization = f"Bearer {credential.registry_token}"
         for _ in range(2):
             self._check_host(url)
             headers = {"Accept": _ACCEPT, **({"Authorization": authorization} if authorization else {})}
-            async with self._session().head(url, headers=headers, allow_redirects=False) as answer:
+            async with self._session().request(method, url, headers=headers, allow_redirects=False) as answer:
                 if answer.status == HTTPStatus.OK:
-                    return _read_digest(answer.headers.get("Docker-Content-Digest", ""), url.name)
+                    content = b"" if method == "HEAD" else await _read_bounded(answer, MAX_MANIFEST_BYTES)
+                    return _read_digest(answer.headers.get("Docker-Content-Digest", ""), url.name), content
                 if answer.status == HTTPStatus.NOT_FOUND:
                     raise ImageNotFoundError(f"{url.host}: {path} has no {url.name}")
                 if answer.status == HTTPStatus.FORBIDDEN or (
@@ -156,7 +174,7 @@ class RegistryClient:
                 raise AccessDeniedError(f"{url.host}: no token for {path}")
             if answer.status != HTTPStatus.OK:
                 raise RegistryError(f"{url.host}: status {answer.status} where tokens are asked for")
-            body = await _read_bounded(answer)
+            body = await _read_bounded(answer, MAX_TOKEN_BYTES)
         document = orjson.loads(body)
         token = (document.get("token") or document.get("access_token")) if isinstance(document, dict) else None
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
@@ -173,12 +191,12 @@ def _encode_basic(credential: RegistryCredential) -> str:
     return "Basic " + base64.b64encode(f"{credential.username}:{credential.password}".encode()).decode()
 
 
-async def _read_bounded(answer: aiohttp.ClientResponse) -> bytes:
+async def _read_bounded(answer: aiohttp.ClientResponse, limit: int) -> bytes:
     body = bytearray()
     async for chunk in answer.content.iter_any():
         body += chunk
-        if len(body) > MAX_TOKEN_BYTES:
-            raise RegistryError(f"an answer of more than {MAX_TOKEN_BYTES} bytes")
+        if len(body) > limit:
+            raise RegistryError(f"an answer of more than {limit} bytes")
     return bytes(body)
 
 

@@ -116,3 +116,20 @@ def test_addresses_where_a_registry_may_be(address: str, allowed: bool) -> None:
 )
 def test_challenges(headers: list[str], expected: Challenge | None) -> None:
     assert find_challenge(headers) == expected
+
+
+async def test_a_manifest_is_fetched_by_its_digest_with_the_right_password_alone(
+    registry: PasswordRegistry, client: RegistryClient
+) -> None:
+    registry.users = {"me": "right"}
+    repository = f"{registry.host}/team/app"
+    assert await client.fetch_manifest(repository, IMAGE.digest, RIGHT) == IMAGE.parts[IMAGE.digest][1]
+    with pytest.raises(AccessDeniedError):
+        await client.fetch_manifest(repository, IMAGE.digest, WRONG)
+
+
+async def test_content_of_another_digest_is_no_manifest(registry: PasswordRegistry, client: RegistryClient) -> None:
+    wrong = "sha256:" + "0" * 64
+    registry._parts[wrong] = registry._parts[IMAGE.digest]
+    with pytest.raises(RegistryError, match="not the content"):
+        await client.fetch_manifest(f"{registry.host}/team/app", wrong, None)
