@@ -21,6 +21,7 @@ from vk_provider.kube.services import ServiceEnvironment
 from vk_provider.kubelet.endpoints import metrics_cadvisor, metrics_probes, metrics_resource
 from vk_provider.kubelet.endpoints.metrics import render_slis
 from vk_provider.metrics import ProcessMetrics
+from vk_provider.peering.metrics import PeerMetrics
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.preparing.metrics import ImageMetrics
 from vk_provider.routing.policies import PolicyRouting
@@ -60,6 +61,7 @@ def _fill_registry() -> CollectorRegistry:
     ProcessMetrics(registry)
     pods = PodMetrics(registry)
     ImageMetrics(registry).follow(lambda: (), lambda: 0)
+    PeerMetrics(registry).follow(lambda: (0, 0, 0))
     pods.follow(dict, int)
     instances = InstanceMetrics(registry)
     instances.follow(dict, int, int)
