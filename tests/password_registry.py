@@ -23,6 +23,7 @@ INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+ZSTD_LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+zstd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,21 @@ def make_layer(files: Mapping[str, bytes], *, modes: Mapping[str, int] | None = 
     return buffer.getvalue()
 
 
-def make_image(layers: Sequence[bytes], cmd: Sequence[str] = ("/bin/sh",), architecture: str = "amd64") -> Image:
+def pack_zstd(content: bytes) -> bytes:
+    """A Zstandard frame of raw blocks (RFC 8878), of which there need be no compressor."""
+    blocks = [content[start : start + (128 << 10)] for start in range(0, len(content), 128 << 10)] or [b""]
+    packed = bytearray(b"\x28\xb5\x2f\xfd\xa0" + len(content).to_bytes(4, "little"))
+    for number, block in enumerate(blocks):
+        packed += (len(block) << 3 | (number == len(blocks) - 1)).to_bytes(3, "little") + block
+    return bytes(packed)
+
+
+def make_image(
+    layers: Sequence[bytes], cmd: Sequence[str] = ("/bin/sh",), architecture: str = "amd64", *, zstd: bool = False
+) -> Image:
     """An image of one platform with these layers (uncompressed tars)."""
-    packed = [gzip.compress(layer, 1, mtime=0) for layer in layers]
+    layer_type = ZSTD_LAYER_TYPE if zstd else LAYER_TYPE
+    packed = [pack_zstd(layer) if zstd else gzip.compress(layer, 1, mtime=0) for layer in layers]
     config = orjson.dumps(
         {
             "architecture": architecture,
@@ -64,10 +77,10 @@ def make_image(layers: Sequence[bytes], cmd: Sequence[str] = ("/bin/sh",), archi
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
             "config": _descriptor(CONFIG_TYPE, config),
-            "layers": [_descriptor(LAYER_TYPE, layer) for layer in packed],
+            "layers": [_descriptor(layer_type, layer) for layer in packed],
         }
     )
-    parts = {digest_of(layer): (LAYER_TYPE, layer) for layer in packed}
+    parts = {digest_of(layer): (layer_type, layer) for layer in packed}
     parts |= {digest_of(config): (CONFIG_TYPE, config), digest_of(manifest): (MANIFEST_TYPE, manifest)}
     return Image(digest_of(manifest), parts)
 
@@ -100,6 +113,7 @@ class PasswordRegistry:
     blobs:    counts by digest, of the blobs that were answered with content
     redirect_blobs: to another host, where a signature in the URL is the only credential, as registries with an object
               storage do
+    gate:     blobs are not answered before it is set; at_gate is set by the first that waits
     break_once: blobs that are sent by half and then broken off, each once
     """
 
@@ -109,6 +123,8 @@ class PasswordRegistry:
     refused: int = 0
     blobs: Counter[str] = field(default_factory=Counter)
     redirect_blobs: bool = False
+    gate: asyncio.Event | None = None
+    at_gate: asyncio.Event = field(default_factory=asyncio.Event)
     break_once: set[str] = field(default_factory=set)
     delay_s: float = 0.0
     host: str = ""
@@ -191,6 +207,9 @@ class PasswordRegistry:
 
     async def _send_blob(self, request: web.Request, digest: str) -> web.StreamResponse:
         """With ranges, as registries answer them."""
+        if self.gate is not None:
+            self.at_gate.set()
+            await self.gate.wait()
         media_type, content = self._parts[digest]
         start = request.http_range.start or 0
         if not start:

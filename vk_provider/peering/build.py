@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry
 
 from vk_provider.aiokit.supervisor import Supervisor
-from vk_provider.peering.coordinator import PeerCoordinator, SecretReader
+from vk_provider.peering.coordinator import PeerCoordinator, PeerLimits, SecretReader
 from vk_provider.peering.metrics import PeerMetrics
 from vk_provider.pods.peers import NoPeers, PodPeers
 from vk_provider.preparing.contents import ImageContents
@@ -22,7 +22,7 @@ class Peering:
         self._coordinator: PeerCoordinator | None = None
         if settings.peers:
             self.peers = self._coordinator = PeerCoordinator(
-                settings.peer_uploads, contents, secrets, PeerMetrics(registry)
+                PeerLimits(settings.peer_uploads, settings.peer_min_bytes), contents, secrets, PeerMetrics(registry)
             )
 
     def start(self, supervisor: Supervisor) -> None:

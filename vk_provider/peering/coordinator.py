@@ -39,6 +39,14 @@ class SecretReader(Protocol):
     async def read_pull_secrets(self, pod: Json) -> PullSecrets: ...
 
 
+@dataclass(frozen=True, slots=True)
+class PeerLimits:
+    """uploads: of one instance at once; min_bytes: smaller blobs are the registry's."""
+
+    uploads: int
+    min_bytes: int = 0
+
+
 @dataclass(slots=True, eq=False)
 class _Peer:
     """An instance with its pod. allowed: None until it was proved; told: its agent's newest message; counted: bytes
@@ -61,13 +69,13 @@ class PeerCoordinator:
 
     def __init__(
         self,
-        uploads: int,
+        limits: PeerLimits,
         contents: ImageContents,
         secret_reader: SecretReader,
         metrics: PeerMetrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._swarm = Swarm(uploads)
+        self._swarm, self._min_bytes = Swarm(limits.uploads), limits.min_bytes
         self._contents, self._secrets = contents, secret_reader
         self._metrics, self._clock = metrics, clock
         self._master = secrets.token_bytes(32)
@@ -125,20 +133,21 @@ class PeerCoordinator:
         return is_unknown and is_due
 
     async def _prove(self, peer: _Peer) -> None:
-        pod, allowed = peer.record.pod, Allowed()
+        pod, found = peer.record.pod, Allowed()
         instance = peer.record.instance
         architecture = instance.architecture if instance is not None else ""
         try:
             with contained(f"the images of pod {peer.record.key}"):
                 async with asyncio.timeout(PROOF_LIMIT_S):
                     pull_secrets = await self._secrets.read_pull_secrets(pod)
-                    allowed = await self._contents.find_allowed(pod, pull_secrets, architecture)
+                    found = await self._contents.find_allowed(pod, pull_secrets, architecture)
         finally:
             peer.proof = None
         known = peer.allowed or {}
+        allowed = {digest: item for digest, item in found.items() if item[1] >= self._min_bytes}
         peer.allowed = {**known, **allowed} if len(known) < MAX_PARTS else allowed
         peer.references, peer.proved_at = find_need(pod).references, self._clock()
-        self._metrics.proofs.labels("allowed" if allowed else "denied").inc()
+        self._metrics.proofs.labels("allowed" if found else "denied").inc()
         if peer.told is not None and self._peers.get(peer.name) is peer:
             self._take(peer, peer.told)
 

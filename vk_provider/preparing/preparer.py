@@ -145,7 +145,7 @@ class ImagePreparer:
     def choose(self, pod: Json) -> str | None:
         """See PodImages.choose."""
         need = find_need(pod)
-        if self._first.must_wait(need.references, pod["metadata"]["uid"]):
+        if not need.never_pulled and self._first.must_wait(need.references, pod["metadata"]["uid"]):
             return None
         candidates = self._sets.candidates(need.references)
         if not candidates:
@@ -175,7 +175,7 @@ class ImagePreparer:
     async def _wait_for_store(self, pod: Json, need: ImageNeed) -> None:
         """See firsttime. A pod with small images, or with such as the registry does not show, is not kept."""
         uid = pod["metadata"]["uid"]
-        if not self._first.must_wait(need.references, uid):
+        if need.never_pulled or not self._first.must_wait(need.references, uid):
             return
         size = 0
         with contextlib.suppress(TimeoutError):

@@ -64,6 +64,7 @@ class ImageSettings:
                instances share one machine and that is sooner; 0: never
     peers:     instances fetch the images' layers from each other (TCP from instance to instance, to the agents' port),
                so that each leaves its registry once for each zone; false: each pod's from the registry
+    peer_min_bytes: smaller layers are fetched from the registry by each instance
     peer_uploads: that one instance is asked for at once
     """
 
@@ -72,6 +73,7 @@ class ImageSettings:
     max_age_s: PositiveFloat = 7 * 86400.0
     wait_s: NonNegativeFloat = 60.0
     peers: bool = True
+    peer_min_bytes: Annotated[int, Meta(ge=0)] = 0
     peer_uploads: Annotated[int, Meta(ge=1, le=16)] = 4
 
 

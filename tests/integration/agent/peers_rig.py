@@ -36,7 +36,7 @@ from vk_provider.aiokit.inotify import Inotify
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.jsontypes import Json
-from vk_provider.peering.coordinator import PeerCoordinator
+from vk_provider.peering.coordinator import PeerCoordinator, PeerLimits
 from vk_provider.peering.metrics import PeerMetrics
 from vk_provider.podmodel.images import RegistryCredential
 from vk_provider.pods.record import PodRecord
@@ -215,7 +215,7 @@ class Zone:
         self.client = RegistryClient(self.registries)
         self.pull_authority = PullAuthority(self.client)
         contents = ImageContents(self.pull_authority)
-        self.coordinator = PeerCoordinator(2, contents, self.secrets, PeerMetrics(self.metrics))
+        self.coordinator = PeerCoordinator(PeerLimits(2), contents, self.secrets, PeerMetrics(self.metrics))
         self._running = asyncio.create_task(self.coordinator.run())
 
     async def add(self, reference: str, secret: str = "") -> Puller:

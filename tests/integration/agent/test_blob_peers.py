@@ -116,6 +116,15 @@ async def test_a_digest_and_an_index_come_from_peers_too(zone: Zone) -> None:
     assert dict(zone.registry.blobs) == dict.fromkeys(blobs_of(image), 1)
 
 
+async def test_layers_packed_by_zstd_come_from_peers_too(zone: Zone) -> None:
+    layers = [make_layer({f"f{number}": random.Random(number).randbytes(300_000)}) for number in range(20, 23)]
+    image = make_image(layers, zstd=True)
+    reference = push(zone, image)
+    pullers = [await zone.add(reference) for _ in range(2)]
+    await asyncio.gather(*(puller.pull(reference) for puller in pullers))
+    assert dict(zone.registry.blobs) == dict.fromkeys(blobs_of(image), 1)
+
+
 async def test_a_registry_may_redirect_to_an_object_storage(zone: Zone) -> None:
     image = sample(4)
     zone.registry.redirect_blobs = True
@@ -185,15 +194,17 @@ async def test_a_peer_that_is_overloaded_refuses(zone: Zone, monkeypatch: pytest
 async def test_an_instance_whose_fetching_peer_is_gone_fetches_itself(zone: Zone) -> None:
     image = sample(10)
     reference = push(zone, image)
-    zone.registry.delay_s = 1.0
+    zone.registry.gate = asyncio.Event()
     first, second = await zone.add(reference), await zone.add(reference)
     leading = asyncio.create_task(first.pull(reference))
-    await asyncio.sleep(3.0)  # past the manifests
-    assert first.book._fetching
+    await zone.registry.at_gate.wait()
     following = asyncio.create_task(second.pull(reference))
-    await asyncio.sleep(1.5)
+    async with asyncio.timeout(30):
+        while not second.book.progress(frozenset()).waits_for:  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.01)
     zone.coordinator.leave(first.record)
-    async with asyncio.timeout(60):
+    zone.registry.gate.set()
+    async with asyncio.timeout(30):
         await following
     assert second.has(image)
     await leading

@@ -14,7 +14,7 @@ from tests.listener import Listener
 from tests.password_registry import Image, PasswordRegistry
 from vk_provider.cloud.base import Instance
 from vk_provider.cloud.local.cloud import LocalCloud
-from vk_provider.peering.coordinator import PeerCoordinator
+from vk_provider.peering.coordinator import PeerCoordinator, PeerLimits
 from vk_provider.peering.metrics import PeerMetrics
 from vk_provider.pods.record import PodRecord
 from vk_provider.preparing.authority import PullAuthority
@@ -35,7 +35,7 @@ class PeerWorld(World):
         super().__init__(cloud, registry)
         self.authority = PullAuthority(self.client)
         self.coordinator = PeerCoordinator(
-            2, ImageContents(self.authority), self.secrets, PeerMetrics(CollectorRegistry())
+            PeerLimits(2), ImageContents(self.authority), self.secrets, PeerMetrics(CollectorRegistry())
         )
 
     async def _dial(self, instance: Instance) -> Listener:

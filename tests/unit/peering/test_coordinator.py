@@ -15,7 +15,7 @@ from tests.password_registry import Image, PasswordRegistry, make_image, make_la
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.jsontypes import Json
-from vk_provider.peering.coordinator import PeerCoordinator
+from vk_provider.peering.coordinator import PeerCoordinator, PeerLimits
 from vk_provider.peering.metrics import PeerMetrics
 from vk_provider.pods.record import PodRecord
 from vk_provider.preparing.authority import PullAuthority
@@ -42,7 +42,9 @@ class World:
         self.authority = PullAuthority(self.client)
         self.metrics = CollectorRegistry()
         self.secrets: dict[str, Json] = {}
-        self.coordinator = PeerCoordinator(2, ImageContents(self.authority), self, PeerMetrics(self.metrics))
+        self.coordinator = PeerCoordinator(
+            PeerLimits(2), ImageContents(self.authority), self, PeerMetrics(self.metrics)
+        )
 
     async def read_pull_secrets(self, pod: Json) -> Mapping[str, Json | None]:
         return {each["name"]: self.secrets.get(each["name"]) for each in pod["spec"].get("imagePullSecrets") or ()}
@@ -218,3 +220,11 @@ async def test_a_message_of_an_instance_that_did_not_greet_is_ignored(world: Wor
     world.coordinator.leave(one)
     await world.tell(one, wanted=BLOBS[:1])
     assert world.coordinator._swarm.size == (0, 0, 0)
+
+
+async def test_small_blobs_may_be_left_to_the_registry(world: World) -> None:
+    world.coordinator._min_bytes = 1 << 20
+    one = world.pod("one")
+    await world.tell(one, wanted=BLOBS)
+    assert kinds(one) == ["registry"] * len(BLOBS)
+    assert world.coordinator._swarm.size[1] == 0

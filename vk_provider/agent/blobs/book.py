@@ -6,9 +6,10 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from vk_provider.agent.blobs.content import MAX_MANIFEST_GUESS_BYTES, ContentStore
-from vk_provider.aiokit.inotify import IN_CREATE, IN_DELETE, IN_MOVED_TO, Inotify
+from vk_provider.aiokit.inotify import IN_CREATE, IN_DELETE, IN_MOVED_TO, DirectoryWatch, Inotify
 from vk_provider.wire.blobs import (
     MAX_FAILURES,
     MAX_HELD,
@@ -67,6 +68,8 @@ class BlobBook:
         self._arrivals: dict[str, asyncio.Event] = {}
         self._is_silent = False
         self._pulls = 0
+        self._pulling = asyncio.Event()
+        self._watch: DirectoryWatch | None = None
         self._is_scanned = False
 
     # --- the provider --------------------------------------------------------------------------------------------
@@ -147,21 +150,39 @@ class BlobBook:
     # --- the store -----------------------------------------------------------------------------------------------
 
     async def run(self, inotify: Inotify) -> None:
-        """Root task: follow containerd's content store."""
+        """Root task: follow containerd's content store while images are pulled. An idle instance watches nothing: the
+        kernel has few inotify instances."""
+        self._look(await asyncio.to_thread(self.content.scan))
         while True:
-            path = await asyncio.to_thread(self.content.nearest_directory)
-            with inotify.watch(str(path), IN_CREATE | IN_MOVED_TO | IN_DELETE) as watch:
-                self._look(await asyncio.to_thread(self.content.scan))
-                while path.exists() and (path == self.content.directory or not self.content.directory.exists()):
-                    try:
-                        async with asyncio.timeout(None if watch.active else SCAN_S):
-                            await watch.changed.wait()
-                    except TimeoutError:
-                        pass
-                    watch.clear()
-                    if path != self.content.directory:
-                        break
-                    self._look(await asyncio.to_thread(self.content.scan))
+            await self._pulling.wait()
+            while self._pulling.is_set():
+                path = await asyncio.to_thread(self.content.nearest_directory)
+                with inotify.watch(str(path), IN_CREATE | IN_MOVED_TO | IN_DELETE) as watch:
+                    self._watch = watch
+                    await self._follow(path, watch)
+                    self._watch = None
+            held = await asyncio.to_thread(self.content.scan)
+            is_left = any(digest not in held for digest in self._fetching)
+            if not self._pulling.is_set():
+                self._fetching.clear()
+            self._look(held)
+            if is_left:
+                self._tell()
+
+    async def _follow(self, path: Path, watch: DirectoryWatch) -> None:
+        """Until no image is pulled any more, or the directory of the blobs is there at last."""
+        while self._pulling.is_set():
+            self._look(await asyncio.to_thread(self.content.scan))
+            if path != self.content.directory and await asyncio.to_thread(self.content.directory.exists):
+                return
+            try:
+                async with asyncio.timeout(None if watch.active else SCAN_S):
+                    await watch.changed.wait()
+            except TimeoutError:
+                pass
+            watch.clear()
+            if not await asyncio.to_thread(path.exists):
+                return
 
     def _look(self, held: dict[str, int]) -> None:
         if self._is_scanned and held.keys() == self._held.keys():
@@ -193,13 +214,16 @@ class BlobBook:
 
     def pull_began(self) -> None:
         self._pulls += 1
+        self._pulling.set()
 
     def pull_ended(self) -> None:
-        """What the runtime fetches no more is free for others to fetch."""
+        """What the runtime fetches no more is free for others to fetch, once the store was looked at."""
         self._pulls -= 1
-        if self._pulls == 0 and self._fetching:
-            self._fetching.clear()
-            self._tell()
+        if self._pulls > 0:
+            return
+        self._pulling.clear()
+        if self._watch is not None:
+            self._watch.changed.set()
 
     def origins(self, digests: Iterable[str], before: Iterable[str]) -> Origins:
         """Where the parts of an image came from. digests: of its index or manifest; before: see `blobs`. Blocks for a
@@ -214,8 +238,8 @@ class BlobBook:
         return Origins(**sums)
 
     def blobs(self) -> frozenset[str]:
-        """What is there now."""
-        return frozenset(self._held)
+        """What is there now. Blocks for a moment."""
+        return frozenset(self.content.scan())
 
     def progress(self, before: frozenset[str]) -> Progress:
         """Since `before`. Blocks for a moment."""

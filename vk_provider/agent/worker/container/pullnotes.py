@@ -27,7 +27,7 @@ class PullNotes:
         if self._book is None:
             yield frozenset()
             return
-        before = self._book.blobs()
+        before = await asyncio.to_thread(self._book.blobs)
         task = asyncio.create_task(self._report(self._book, before, requested, field_path), name=f"pull {requested}")
         try:
             yield before
