@@ -25,7 +25,7 @@ from vk_provider.preparing.contents import Allowed, ImageContents
 from vk_provider.wire.blobs import BlobAnswer, BlobsMessage, PeerSource, SourcesMessage, compute_grant
 from vk_provider.wire.bootdata import AGENT_PORT
 
-PROOF_LIMIT_S = 3.0
+PROOF_LIMIT_S = 6.0
 """Shorter than agents wait for a first answer."""
 PROVE_AGAIN_S = 30.0
 """A pod that wants blobs of no image of its own is proved again after this: a tag may have moved."""

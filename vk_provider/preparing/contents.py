@@ -10,10 +10,10 @@ from collections.abc import Callable
 from vk_provider.imagesets.imageset import PinnedImage
 from vk_provider.imagesets.need import find_need
 from vk_provider.jsontypes import Json
-from vk_provider.podmodel.imagemanifest import Manifest, select_children
+from vk_provider.podmodel.imagemanifest import MAX_PARTS, Manifest, select_children
 from vk_provider.preparing.authority import PullAuthority, PullSecrets
 
-MAX_MANIFESTS = 2_000
+MAX_MANIFESTS, MAX_KEPT_PARTS = 2_000, 100_000
 MAX_CHILDREN = 8
 MAX_NAMES = 2_000
 Blob = tuple[str, str]
@@ -31,6 +31,7 @@ class ImageContents:
     def __init__(self, authority: PullAuthority, clock: Callable[[], float] = time.monotonic) -> None:
         self._authority, self._clock = authority, clock
         self._manifests: OrderedDict[str, Manifest] = OrderedDict()
+        self._kept_parts = 0
         self._names: OrderedDict[str, tuple[PinnedImage, float]] = OrderedDict()
 
     async def find_allowed(self, pod: Json, pull_secrets: PullSecrets, architecture: str) -> Allowed:
@@ -39,7 +40,7 @@ class ImageContents:
         found = await asyncio.gather(*(self.find_blobs(each, pull_secrets, architecture) for each in references))
         allowed: Allowed = {}
         for repository, blobs in found:
-            for digest, size in blobs.items():
+            for digest, size in list(blobs.items())[: MAX_PARTS - len(allowed)]:
                 known, _ = allowed.get(digest, ((), 0))
                 allowed[digest] = ((*known, (repository, digest)), size)
         return allowed
@@ -83,8 +84,15 @@ class ImageContents:
             manifest = await self._authority.read_manifest(image, digest, pull_secrets)
             if manifest is None:
                 return None
+            if digest not in self._manifests:
+                self._kept_parts += _count_parts(manifest)
             self._manifests[digest] = manifest
-            if len(self._manifests) > MAX_MANIFESTS:
-                self._manifests.popitem(last=False)
+            while len(self._manifests) > MAX_MANIFESTS or self._kept_parts > MAX_KEPT_PARTS:
+                self._kept_parts -= _count_parts(self._manifests.popitem(last=False)[1])
+            return manifest
         self._manifests.move_to_end(digest)
         return manifest
+
+
+def _count_parts(manifest: Manifest) -> int:
+    return len(manifest.blobs) + len(manifest.children)

@@ -20,11 +20,13 @@ from vk_provider.wire.blobs import (
     SourcesMessage,
 )
 
-FIRST_ANSWER_S = 5.0
+FIRST_ANSWER_S = 8.0
 """A provider that has not answered by then is not asked any more until it says something."""
 WAIT_LIMIT_S = 120.0
 """For another instance's download. containerd 2 gives up a pull without a byte for five minutes
 (image_pull_progress_timeout), 1.6 never."""
+MAX_FAILURES_IN_ROW = 3
+"""Then the rest of the pull is the registry's: the network lets instances not reach each other, say."""
 SCAN_S = 2.0
 """Between two looks at the store where the kernel has no inotify instance left."""
 
@@ -67,6 +69,7 @@ class BlobBook:
         self._failures: dict[tuple[str, str], None] = {}
         self._arrivals: dict[str, asyncio.Event] = {}
         self._is_silent = False
+        self._failed_in_row = 0
         self._pulls = 0
         self._pulling = asyncio.Event()
         self._watch: DirectoryWatch | None = None
@@ -105,7 +108,7 @@ class BlobBook:
 
     def is_open_to_peers(self, digest: str) -> bool:
         """Whether it makes sense to ask for a source; each blob is tried once in a pull."""
-        is_heard = bool(self.key) and not self._is_silent
+        is_heard = bool(self.key) and not self._is_silent and self._failed_in_row < MAX_FAILURES_IN_ROW
         return is_heard and digest not in self._fetching and len(self._wanted) < MAX_WANTED
 
     async def ask(self, digest: str) -> BlobAnswer | None:
@@ -134,6 +137,7 @@ class BlobBook:
         self._tell()
 
     def note_failure(self, digest: str, instance_id: str) -> None:
+        self._failed_in_row += 1
         self._failures[(digest, instance_id)] = None
         while len(self._failures) > MAX_FAILURES:
             del self._failures[next(iter(self._failures))]
@@ -141,6 +145,7 @@ class BlobBook:
     def hand_over(self, digest: str) -> None:
         """A peer has delivered it: it is in the store in a moment."""
         self._from_peers.add(digest)
+        self._failed_in_row = 0
 
     def give_up(self, digest: str) -> None:
         """The runtime asks for it no more."""
@@ -165,6 +170,7 @@ class BlobBook:
             is_left = any(digest not in held for digest in self._fetching)
             if not self._pulling.is_set():
                 self._fetching.clear()
+                self._failed_in_row = 0
             self._look(held)
             if is_left:
                 self._tell()

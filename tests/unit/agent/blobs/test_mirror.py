@@ -223,3 +223,29 @@ async def test_a_full_disk_is_nobodys_fault(nodes: tuple[Node, Node], monkeypatc
     client.answer = holder.source("i-client")
     assert (await client.get(BLOB))[0] == 404
     assert client.told[-1]["failed"] == []
+
+
+async def test_peers_that_cannot_be_reached_are_left_for_the_rest_of_the_pull(nodes: tuple[Node, Node]) -> None:
+    holder, client = nodes
+    await holder.server.stop()
+    following = asyncio.create_task(client.book.run(Inotify()))
+    client.book.pull_began()
+    for number in range(book_module.MAX_FAILURES_IN_ROW):
+        digest = f"sha256:{number:064x}"
+        client.answer = unreachable(digest)
+        assert (await client.get(f"/v2/team/app/blobs/{digest}"))[0] == 404
+        assert len(client.told[-1]["failed"]) == number + 1
+    told = len(client.told)
+    assert (await client.get(BLOB))[0] == 404
+    assert all(not message["wanted"] for message in client.told[told:])
+    client.book.pull_ended()
+    async with asyncio.timeout(10):
+        while not client.book.is_open_to_peers(DIGEST):  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.01)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+
+
+def unreachable(digest: str) -> BlobAnswer:
+    source = PeerSource(instance="i-holder", address="127.0.0.1", port=1, grant="")
+    return BlobAnswer(digest=digest, kind="peer", size=10, source=source)
