@@ -16,8 +16,9 @@ from vk_provider.pods.images import NoImages, PodImages
 from vk_provider.pods.record import OnEvent, PodRecord
 from vk_provider.preparing.authority import PullAuthority, PullSecrets
 from vk_provider.preparing.contents import ImageContents
+from vk_provider.preparing.firsttime import FirstTimeRules
 from vk_provider.preparing.metrics import ImageMetrics
-from vk_provider.preparing.preparer import FirstTimeRules, ImagePreparer, SecretReader
+from vk_provider.preparing.preparer import ImagePreparer, SecretReader
 from vk_provider.registry.client import RegistryClient
 from vk_provider.settings import ImageSettings
 

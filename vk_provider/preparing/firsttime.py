@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from vk_provider.jsontypes import Json
+from vk_provider.preparing.authority import PullSecrets
 
 References = frozenset[str]
 
@@ -18,6 +22,23 @@ MIN_BYTES = 16 << 20
 BASE_S, RATE = 10.0, 4e6
 """A pod waits this, and a second for so many bytes: pulling, unpacking twice and a busy machine."""
 MAX_SETTLED = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class FirstTimeRules:
+    """pioneers and limit_s: see FirstTime. size_of: bytes of a pod's images, as the registry shows them to its secrets;
+    0: it shows none."""
+
+    pioneers: int
+    limit_s: float
+    size_of: Callable[[Json, PullSecrets], Awaitable[int]]
+
+
+async def _no_size(pod: Json, pull_secrets: PullSecrets) -> int:
+    return 0
+
+
+NOBODY_WAITS = FirstTimeRules(0, 0.0, _no_size)
 
 
 class FirstTime:

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from vk_provider import eventreasons
@@ -24,7 +23,7 @@ from vk_provider.podmodel.errors import InvalidImageName
 from vk_provider.podmodel.imagename import parse_image
 from vk_provider.pods.record import OnEvent, PodRecord
 from vk_provider.preparing.authority import PullAuthority, PullSecrets
-from vk_provider.preparing.firsttime import MIN_BYTES, FirstTime
+from vk_provider.preparing.firsttime import MIN_BYTES, NOBODY_WAITS, FirstTime, FirstTimeRules
 from vk_provider.preparing.metrics import ImageMetrics
 from vk_provider.wire.images import ImagesMessage
 
@@ -39,19 +38,6 @@ class SecretReader(Protocol):
     """Reads a pod's imagePullSecrets, mostly from memory; one that cannot be read now is None."""
 
     async def read_pull_secrets(self, pod: Json) -> PullSecrets: ...
-
-
-@dataclass(frozen=True, slots=True)
-class FirstTimeRules:
-    """See firsttime. size_of: bytes of a pod's images, as the registry shows them to its secrets; 0: it shows none."""
-
-    pioneers: int
-    limit_s: float
-    size_of: Callable[[Json, PullSecrets], Awaitable[int]]
-
-
-async def _no_size(pod: Json, pull_secrets: PullSecrets) -> int:
-    return 0
 
 
 class ImagePreparer:
@@ -84,7 +70,7 @@ class ImagePreparer:
         self._heard: set[str] = set()
         self._tasks = BackgroundTasks()
         self._changed = asyncio.Event()
-        rules = first_time or FirstTimeRules(0, 0.0, _no_size)
+        rules = first_time or NOBODY_WAITS
         self._first = FirstTime(rules.pioneers, rules.limit_s, lambda references: self._is_ready(references))
         self._size_of = rules.size_of
         metrics.follow(lambda: self._sets.stores, lambda: self._sets.waiting)

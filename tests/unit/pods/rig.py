@@ -30,6 +30,7 @@ from vk_provider.pods.demands import PodDemands
 from vk_provider.pods.executor import Logs
 from vk_provider.pods.images import NoImages, PodImages
 from vk_provider.pods.metrics import PodMetrics
+from vk_provider.pods.peers import NoPeers, PodPeers
 from vk_provider.pods.record import PodRecord
 from vk_provider.serviceproxy.hostport import HostPort
 from vk_provider.settings import CloudSettings, NodeSettings, Settings
@@ -190,6 +191,7 @@ class World:
         self.host_ports: list[tuple[str, str, tuple[HostPort, ...]]] = []
         self.node: Json | None = {"metadata": {"labels": {}}, "status": {"allocatable": {"cpu": "100", "pods": "50"}}}
         self.images: PodImages = NoImages()
+        self.peers: PodPeers = NoPeers()
         self.controller: PodController
         self.room: Instances
         self.runtime = InstanceRuntime("containerd", "1.6.20")
@@ -217,7 +219,7 @@ class World:
         self.controller = build_controller(
             settings,
             Cluster(self.api, self.references, self.recorder, lambda name: self.node),  # type: ignore[arg-type]
-            PodDemands(self.room, self.images),
+            PodDemands(self.room, self.images, self.peers),
             Logs(self.archive, self.connector),
             Network(
                 lambda record: self.tables,

@@ -15,8 +15,9 @@ from vk_provider.imagesets.sets import Limits
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.pods.record import PodRecord
 from vk_provider.preparing.authority import PullAuthority
+from vk_provider.preparing.firsttime import FirstTimeRules
 from vk_provider.preparing.metrics import ImageMetrics
-from vk_provider.preparing.preparer import FirstTimeRules, ImagePreparer
+from vk_provider.preparing.preparer import ImagePreparer
 from vk_provider.registry.client import RegistryClient
 
 BIG = 70 << 20

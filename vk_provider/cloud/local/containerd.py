@@ -17,8 +17,6 @@ ADDRESS = "/run/containerd/containerd.sock"
 CONFIG_PATH = "/etc/containerd/config.toml"
 CERTS_DIR = "/etc/containerd/certs.d"
 CNI_CONF_DIR = "/etc/cni/net.d"
-MAX_UNPACKS = 2
-"""Layers of an image that containerd 2.2 and later unpack at once; earlier ones log that they do not know it."""
 SHIM = "containerd-shim-runc-v2"
 
 _UNUSED_V2 = (
@@ -181,8 +179,6 @@ disabled_plugins = {_toml_list(_UNUSED_V3)}
   sandbox = "{sandbox_image}"
 [plugins."io.containerd.cri.v1.images".registry]
   config_path = "{CERTS_DIR}"
-[plugins."io.containerd.transfer.v1.local"]
-  max_concurrent_unpacks = {MAX_UNPACKS}
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = true
   disable_apparmor = true
