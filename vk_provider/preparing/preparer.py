@@ -91,6 +91,8 @@ class ImagePreparer:
             if use["pulled"]:
                 self._metrics.pull_seconds.observe(use["seconds"])
                 self._metrics.pulled_bytes.inc(use["sizeBytes"])
+            else:
+                self._metrics.present_bytes.inc(use["sizeBytes"])
         if not any(use["pulled"] for use in message["images"]):
             self._first.settle(need.references)
         else:

@@ -42,7 +42,7 @@ class PullNotes:
             passed_s += pause_s
             pause_s = passed_s
             progress = await asyncio.to_thread(book.progress, before)
-            message = f'Pulling image "{requested}": {describe_progress(progress)} after {passed_s:.0f}s'
+            message = f'Pulling image "{requested}" for {passed_s:.0f}s: {describe_progress(progress)}'
             self._recorder.note(eventreasons.IMAGE_PULL_PROGRESS, message, field_path)
 
     async def conclude(
