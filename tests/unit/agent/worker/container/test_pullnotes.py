@@ -58,10 +58,10 @@ async def test_a_long_pull_says_how_much_is_there_ever_more_rarely(monkeypatch: 
     monkeypatch.setattr(pullnotes, "FIRST_NOTE_S", 0.1)
     events, told = await run(Book(Origins(1, 0, 2), "i-9"), 0.5, 0.5)
     assert events[0] == (
-        'Normal ImagePullProgress: Pulling image "a" for 0s: 300 of 1000 bytes fetched and complete, 200 from other instances '
-        "and 100 from the registry, waiting for instance i-9"
+        'Normal ImagePullProgress: Pulling image "a" for 0s: 300 of 1000 bytes fetched and complete, '
+        "200 from other instances and 100 from the registry, waiting for instance i-9"
     )
-    assert 2 <= len(events) - 1 <= 3
+    assert 1 <= len(events) - 1 <= 3
     assert events[-1] == (
         'Normal ImageFetched: Image "a" came as 0 bytes from other instances, 2 from the registry; 1 bytes were there'
     )
