@@ -54,11 +54,13 @@ class ScriptedChannel:
 
 
 class Listener:
-    """Holds a session and what came up it. `error`: what ended it, None when the agent closed it."""
+    """Holds a session and what came up it. `error`: what ended it, None when the agent closed it;
+    `hear` is called with each message."""
 
     def __init__(self, session: AgentSession) -> None:
         self.session = session
         self.seen: list[Any] = []
+        self.hear: Callable[[Any], None] = lambda _: None
         self.error: BaseException | None = None
         self._read = 0
         self._more = asyncio.Event()
@@ -74,6 +76,7 @@ class Listener:
 
     def _take(self, message: Any) -> None:
         self.seen.append(message)
+        self.hear(message)
         self._more.set()
 
     async def read(self, count: int, limit_s: float = 5.0) -> list[Any]:

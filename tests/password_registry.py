@@ -23,6 +23,7 @@ INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+ZSTD_LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+zstd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,21 @@ def make_layer(files: Mapping[str, bytes], *, modes: Mapping[str, int] | None = 
     return buffer.getvalue()
 
 
-def make_image(layers: Sequence[bytes], cmd: Sequence[str] = ("/bin/sh",), architecture: str = "amd64") -> Image:
+def pack_zstd(content: bytes) -> bytes:
+    """A Zstandard frame of raw blocks (RFC 8878), of which there need be no compressor."""
+    blocks = [content[start : start + (128 << 10)] for start in range(0, len(content), 128 << 10)] or [b""]
+    packed = bytearray(b"\x28\xb5\x2f\xfd\xa0" + len(content).to_bytes(4, "little"))
+    for number, block in enumerate(blocks):
+        packed += (len(block) << 3 | (number == len(blocks) - 1)).to_bytes(3, "little") + block
+    return bytes(packed)
+
+
+def make_image(
+    layers: Sequence[bytes], cmd: Sequence[str] = ("/bin/sh",), architecture: str = "amd64", *, zstd: bool = False
+) -> Image:
     """An image of one platform with these layers (uncompressed tars)."""
-    packed = [gzip.compress(layer, 1, mtime=0) for layer in layers]
+    layer_type = ZSTD_LAYER_TYPE if zstd else LAYER_TYPE
+    packed = [pack_zstd(layer) if zstd else gzip.compress(layer, 1, mtime=0) for layer in layers]
     config = orjson.dumps(
         {
             "architecture": architecture,
@@ -64,10 +77,10 @@ def make_image(layers: Sequence[bytes], cmd: Sequence[str] = ("/bin/sh",), archi
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
             "config": _descriptor(CONFIG_TYPE, config),
-            "layers": [_descriptor(LAYER_TYPE, layer) for layer in packed],
+            "layers": [_descriptor(layer_type, layer) for layer in packed],
         }
     )
-    parts = {digest_of(layer): (LAYER_TYPE, layer) for layer in packed}
+    parts = {digest_of(layer): (layer_type, layer) for layer in packed}
     parts |= {digest_of(config): (CONFIG_TYPE, config), digest_of(manifest): (MANIFEST_TYPE, manifest)}
     return Image(digest_of(manifest), parts)
 
@@ -97,12 +110,22 @@ class PasswordRegistry:
     bearer:   tokens by the registry's own endpoint, in place of Basic
     requests: counts by "METHOD kind", kind being manifests or blobs, of those that were answered with content
     refused:  requests without a valid password
+    blobs:    counts by digest, of the blobs that were answered with content
+    redirect_blobs: to another host, where a signature in the URL is the only credential, as registries with an object
+              storage do
+    gate:     blobs are not answered before it is set; at_gate is set by the first that waits
+    break_once: blobs that are sent by half and then broken off, each once
     """
 
     users: dict[str, str] = field(default_factory=dict)
     bearer: bool = False
     requests: Counter[str] = field(default_factory=Counter)
     refused: int = 0
+    blobs: Counter[str] = field(default_factory=Counter)
+    redirect_blobs: bool = False
+    gate: asyncio.Event | None = None
+    at_gate: asyncio.Event = field(default_factory=asyncio.Event)
+    break_once: set[str] = field(default_factory=set)
     delay_s: float = 0.0
     host: str = ""
     _tags: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -121,6 +144,7 @@ class PasswordRegistry:
     async def start(self, address: str = "127.0.0.1", port: int = 0) -> None:
         app = web.Application()
         app.router.add_get("/token", self._token)
+        app.router.add_get("/storage/{digest}", self._handle_storage)
         app.router.add_route("*", "/v2/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
@@ -166,5 +190,42 @@ class PasswordRegistry:
             return web.Response(status=404)
         self.requests[f"{request.method} {kind}"] += 1
         media_type, content = self._parts[digest]
+        if kind == "blobs" and request.method == "GET":
+            if self.redirect_blobs:
+                port = self.host.rpartition(":")[2]
+                return web.Response(
+                    status=307, headers={"Location": f"http://localhost:{port}/storage/{digest}?signed=yes"}
+                )
+            return await self._send_blob(request, digest)
         headers = {"Docker-Content-Digest": digest, "Content-Type": media_type, "Content-Length": str(len(content))}
         return web.Response(headers=headers, body=b"" if request.method == "HEAD" else content)
+
+    async def _handle_storage(self, request: web.Request) -> web.StreamResponse:
+        if request.query.get("signed") != "yes" or "Authorization" in request.headers:
+            return web.Response(status=403)
+        return await self._send_blob(request, request.match_info["digest"])
+
+    async def _send_blob(self, request: web.Request, digest: str) -> web.StreamResponse:
+        """With ranges, as registries answer them."""
+        if self.gate is not None:
+            self.at_gate.set()
+            await self.gate.wait()
+        media_type, content = self._parts[digest]
+        start = request.http_range.start or 0
+        if not start:
+            self.blobs[digest] += 1
+        part = content[start:]
+        headers = {"Content-Type": media_type, "Content-Length": str(len(part)), "Accept-Ranges": "bytes"}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        response = web.StreamResponse(status=206 if start else 200, headers=headers)
+        await response.prepare(request)
+        if digest in self.break_once:
+            self.break_once.discard(digest)
+            await response.write(part[: len(part) // 2])
+            await asyncio.sleep(0.05)
+            if request.transport is not None:
+                request.transport.close()
+            return response
+        await response.write(part)
+        return response

@@ -76,5 +76,6 @@ def build_boot_data(settings: Settings, identity: ProviderIdentity, client_token
         ca_pem=identity.ca_pem,
         boot_secret=derive_boot_secret(master, launch_id),
         registries=registry_table(settings.registries),
+        image_peers=settings.images.peers,
     )
     return launch_id, boot_data.to_user_data()

@@ -31,6 +31,9 @@ IMAGES_NOT_PREPARED: Final = EventReason("ImagesNotPrepared")
 """Warning, provider (vk-provider): the images that the pod has pulled could not be made ready for the pods that follow,
 which pull them, too. Do: read the message; free disk space, or raise
 images.max_bytes."""
+WAITING_FOR_IMAGES: Final = EventReason("WaitingForImages")
+"""Normal, provider (vk-provider): other pods are pulling the pod's images for the first time; its instance starts when
+they are prepared, which is sooner than to pull them once more. Do: nothing; images.wait_s limits it."""
 INSTANCE_REFUSED: Final = EventReason("InstanceRefused")
 """Warning, provider (vk-provider): the cloud refuses the request as such; the pod fails. Do: change what the message
 names, let the pod be created again."""
@@ -126,6 +129,11 @@ PULLING: Final = EventReason("Pulling")
 """Normal, agent (kubelet): an image is being pulled."""
 PULLED: Final = EventReason("Pulled")
 """Normal, agent (kubelet): an image was pulled, or is there already."""
+IMAGE_PULL_PROGRESS: Final = EventReason("ImagePullProgress")
+"""Normal, agent (kubelet): a pull takes longer than ten seconds; the message says how much is there, and from where."""
+IMAGE_FETCHED: Final = EventReason("ImageFetched")
+"""Normal, agent (kubelet): after a pull that took long, or in which other instances had a part: how many bytes came
+from them, from the registry, and were there before."""
 INSPECT_FAILED: Final = EventReason("InspectFailed")
 """Warning, agent (kubelet): the image's name is not valid, or the runtime cannot say whether it has it. Do: correct
 the name."""

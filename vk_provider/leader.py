@@ -35,6 +35,7 @@ from vk_provider.node.podwatch import PodWatches
 from vk_provider.node.spec import NodeSpec
 from vk_provider.node_service import Nodes, NodeService, build_spec
 from vk_provider.overview import Overview, Subjects
+from vk_provider.peering.build import Peering
 from vk_provider.pods.archive import ArchiveLimits, LogArchive
 from vk_provider.pods.build import Boot, Cluster, Network, build_controller, build_room
 from vk_provider.pods.controller import PodController
@@ -88,6 +89,7 @@ class Leader:
         self._facts = PodFactFinder(
             self.references, ImageArchitectures(registries), lambda: self.room.offerings.architectures
         )
+        self._peering = Peering(settings.images, self._preparing.contents, self.references, base.registry)
         metrics = InstanceMetrics(base.registry)
         self.room = self._build_room(metrics)
         self.ledger = build_ledger(self.room, settings, base.registry)
@@ -127,7 +129,7 @@ class Leader:
         return build_controller(
             base.settings,
             Cluster(base.clients.requests, self.references, self.recorder, self.nodes.find_object),
-            PodDemands(self.room, self._preparing.images, self._facts),
+            PodDemands(self.room, self._preparing.images, self._facts, self._peering.peers),
             Logs(self.archive, base.connector),
             Network(self.networking.sources, self.networking.set_host_ports),
             PodMetrics(base.registry),
@@ -190,6 +192,7 @@ class Leader:
         stops.add("tables of this machine", self.networking.close)
         stops.add("prepared images", self._preparing.close)
         stops.add("architectures of images", self._facts.close)
+        stops.add("blobs between instances", self._peering.close)
         stops.add("root tasks", supervisor.cancel, 10.0)
         stops.add("events", lambda: self.recorder.flush(FLUSH_S))
         stops.add("pods", self.controller.close, 10.0)
@@ -223,6 +226,7 @@ class Leader:
         supervisor.start("ledger", self.ledger.run())
         supervisor.start("pools", self.room.stock.run())
         self._preparing.start(supervisor)
+        self._peering.start(supervisor)
         ttl_s = base.settings.identity.boot_secret_ttl_s
         supervisor.start("identity rotation", run_rotation(base.identity, base.store, ttl_s))
         for node in self.nodes:

@@ -23,6 +23,7 @@ from vk_provider.kubelet.endpoints.metrics import render_slis
 from vk_provider.ledger.meter import Meter
 from vk_provider.ledger.metrics import LedgerMetrics
 from vk_provider.metrics import ProcessMetrics
+from vk_provider.peering.metrics import PeerMetrics
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.preparing.metrics import ImageMetrics
 from vk_provider.routing.policies import PolicyRouting
@@ -62,6 +63,7 @@ def _fill_registry() -> CollectorRegistry:
     ProcessMetrics(registry)
     pods = PodMetrics(registry)
     ImageMetrics(registry).follow(lambda: (), lambda: 0)
+    PeerMetrics(registry).follow(lambda: (0, 0, 0))
     pods.follow(dict, int)
     instances = InstanceMetrics(registry)
     instances.follow(dict, int, int)

@@ -24,6 +24,10 @@ from functools import partial
 from pathlib import Path
 
 from vk_provider.agent import network
+from vk_provider.agent.blobs.book import BlobBook
+from vk_provider.agent.blobs.content import ContentStore
+from vk_provider.agent.blobs.mirror import BlobMirror
+from vk_provider.agent.blobs.serving import BlobServer
 from vk_provider.agent.event_journal import EventJournal
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.identity import AgentIdentity
@@ -46,6 +50,7 @@ from vk_provider.agent.streams import add_stream_routes
 from vk_provider.agent.worker.rehearsal import Rehearsal
 from vk_provider.agent.worker.worker import PodWorker
 from vk_provider.aiokit import memory, openfiles
+from vk_provider.aiokit.inotify import Inotify
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
 from vk_provider.aiokit.textlog import TextFormatter
 from vk_provider.errors import EXIT_BAD_START, AgentError, BadStartError
@@ -68,6 +73,7 @@ class AgentOptions:
 
     metadata_url: str
     containerd_address: str
+    containerd_root: Path
     state_dir: Path
     kubelet_dir: Path
     run_dir: Path
@@ -107,10 +113,11 @@ class Agent:
         outbox = Outbox(store=EventJournal(options.state_dir / "events.log"))
         journal = Journal(options.state_dir / "journal.json")
         tables = TableKeeper(facts, options.run_dir / "tables", outbox.send_tables)
-        worker = PodWorker(runtime, ImageStore(runtime), outbox, journal, facts, options.kubelet_dir, tables)
+        book = BlobBook(ContentStore(options.containerd_root), outbox.send_blobs, lambda: inbox.pod_uid())
+        worker = PodWorker(runtime, ImageStore(runtime, book), outbox, journal, facts, options.kubelet_dir, tables)
         sampler = Sampler(worker, runtime, worker.probe_counts)
         guard = MetadataGuard(options.state_dir / "metadata-allowed", _own_cgroup(options))
-        inbox = Inbox(worker, guard, tables, outbox)
+        inbox = Inbox(worker, guard, tables, outbox, book)
         session = SessionHandler(
             outbox,
             inbox.receive,
@@ -129,14 +136,18 @@ class Agent:
         add_stats_routes(server.app, sampler)
         add_metrics_routes(server.app, outbox, session, tables)
         add_table_routes(server.app, tables)
+        BlobServer(book).add_routes(server.app)
+        mirror = BlobMirror(book, identity.client_context, options.state_dir / "blobs")
+        mirror_url = await mirror.start() if boot_data.image_peers else ""
         await server.start(facts.primary_ip, boot_data.agent_port)
         log.info("instance %s answers on %s:%d", facts.instance_id, facts.primary_ip, boot_data.agent_port)
 
         self._supervisor.start("metadata-guard", guard.run())
         self._supervisor.start("tables", tables.run())
+        self._supervisor.start("blobs", book.run(Inotify()))
         rehearsal = Rehearsal(runtime, options.state_dir, lambda: session.is_open)
         work = partial(worker.run, rehearsal)
-        self._supervisor.start("pod-worker", _run_worker(work, runtime, guard, metadata, options.network))
+        self._supervisor.start("pod-worker", _run_worker(work, runtime, guard, metadata, options.network, mirror_url))
         self._supervisor.start("stats", run_stats(sampler, outbox))
         if metadata.is_spot:
             watching = _watch_interruptions(options.metadata_url, guard, outbox)
@@ -146,6 +157,7 @@ class Agent:
             await self._supervisor.wait()
         finally:
             await server.stop()
+            await mirror.stop()
             await self._supervisor.cancel()
             await runtime.close()
 
@@ -181,10 +193,13 @@ async def _run_worker(
     guard: MetadataGuard,
     metadata: InstanceMetadata,
     paths: network.NetworkPaths,
+    mirror_url: str,
 ) -> None:
     """The pod worker, once a pod can be run at all."""
     registries = metadata.boot_data.registries
-    network.configure(metadata.facts, metadata.mac, metadata.subnet_cidr, registries, paths, metadata.subnet_ipv6_cidr)
+    network.configure(
+        metadata.facts, metadata.mac, metadata.subnet_cidr, registries, paths, metadata.subnet_ipv6_cidr, mirror_url
+    )
     await guard.wait_applied()
     while True:
         try:
@@ -229,6 +244,8 @@ def _parse_options(argv: Sequence[str]) -> AgentOptions:
     parser = argparse.ArgumentParser(prog="vk-provider agent", description="The agent on an instance.")
     parser.add_argument("--metadata-url", default=f"http://{network.METADATA_ADDRESS}", metavar="URL")
     parser.add_argument("--containerd-address", default="/run/containerd/containerd.sock", metavar="SOCKET")
+    root = Path("/var/lib/containerd")
+    parser.add_argument("--containerd-root", type=Path, default=root, help="root in containerd's config")
     parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/vk-agent"), help="key, certificate, journal")
     parser.add_argument("--kubelet-dir", type=Path, default=Path("/var/lib/kubelet"), help="the pod's volumes")
     parser.add_argument("--run-dir", type=Path, default=Path("/run/vk-agent"), help="gone after a reboot")
@@ -246,6 +263,7 @@ def _parse_options(argv: Sequence[str]) -> AgentOptions:
     return AgentOptions(
         metadata_url=given.metadata_url,
         containerd_address=given.containerd_address,
+        containerd_root=given.containerd_root,
         state_dir=given.state_dir,
         kubelet_dir=given.kubelet_dir,
         run_dir=given.run_dir,

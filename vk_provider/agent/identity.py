@@ -62,6 +62,14 @@ class AgentIdentity:
         self.context.load_cert_chain(self._certificate_path, self._key_path)
         self.is_issued = True
 
+    def client_context(self) -> ssl.SSLContext:
+        """TLS context for connections to other agents, with the certificate in use now."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_verify_locations(cadata=self._ca_pem)
+        context.load_cert_chain(self._certificate_path, self._key_path)
+        return context
+
     def _build_context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vk_provider.agent.blobs.book import BlobBook
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.cri.api_grpc import ImageServiceStub
 from vk_provider.agent.cri.connection import RuntimeServiceError
@@ -31,9 +32,10 @@ class ImagePullError(AgentError):
 
 
 class ImageStore:
-    """The images of this instance."""
+    """The images of this instance. blobs: follows what is fetched for them, and from where."""
 
-    def __init__(self, runtime: ContainerRuntime) -> None:
+    def __init__(self, runtime: ContainerRuntime, blobs: BlobBook | None = None) -> None:
+        self.blobs = blobs
         self._call = runtime.connection.call
         self._stub = ImageServiceStub(runtime.connection.channel)
 
@@ -59,7 +61,21 @@ class ImageStore:
         No time limit: containerd aborts a transfer without progress by itself.
         """
         spec = _image_spec(image)
-        candidates: list[pb.AuthConfig | None] = [_auth_config(c) for c in credentials] or [None]
+        if self.blobs is not None:
+            self.blobs.pull_began()
+        try:
+            return await self._pull(image, spec, [_auth_config(c) for c in credentials] or [None], sandbox_config)
+        finally:
+            if self.blobs is not None:
+                self.blobs.pull_ended()
+
+    async def _pull(
+        self,
+        image: str,
+        spec: pb.ImageSpec,
+        candidates: Sequence[pb.AuthConfig | None],
+        sandbox_config: pb.PodSandboxConfig | None,
+    ) -> str:
         errors: list[RuntimeServiceError] = []
         for auth in candidates:
             request = pb.PullImageRequest(image=spec, auth=auth, sandbox_config=sandbox_config)

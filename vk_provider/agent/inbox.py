@@ -10,6 +10,7 @@ import msgspec
 from vk_provider.agent.metadata_guard import ALLOW_METADATA_ANNOTATION, MetadataGuard
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.spec import is_host_network
+from vk_provider.wire.blobs import SourcesMessage
 from vk_provider.wire.session import PodMessage, ReferencesMessage, ServicesMessage, StopMessage
 from vk_provider.wire.tables import TableMessage
 
@@ -39,10 +40,24 @@ class NoticeTeller(Protocol):
     def tell_notices(self, pod_uid: str) -> None: ...
 
 
+class SourcesReceiver(Protocol):
+    """The book of blobs."""
+
+    def receive(self, message: SourcesMessage) -> None: ...
+
+
 class Inbox:
     """Takes the messages of any session. An instance runs one pod: another one is refused."""
 
-    def __init__(self, worker: PodReceiver, guard: MetadataGuard, tables: TableReceiver, notices: NoticeTeller) -> None:
+    def __init__(
+        self,
+        worker: PodReceiver,
+        guard: MetadataGuard,
+        tables: TableReceiver,
+        notices: NoticeTeller,
+        blobs: SourcesReceiver | None = None,
+    ) -> None:
+        self._blobs = blobs
         self._worker = worker
         self._notices = notices
         self._tables = tables
@@ -65,6 +80,8 @@ class Inbox:
             self._worker.update(cast(StopMessage, message))
         elif kind == "table":
             self._receive_table(message)
+        elif kind == "sources" and self._blobs is not None:
+            self._blobs.receive(cast(SourcesMessage, message))
         else:
             log.warning("message of unknown type %s ignored", kind)
 

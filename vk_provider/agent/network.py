@@ -23,6 +23,7 @@ from vk_provider.errors import AgentError
 
 METADATA_ADDRESS = "169.254.169.254"
 
+_OURS = "# written by vk-provider agent\n"
 _REGISTRY_HOST = re.compile(r"_default|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
 
 
@@ -96,21 +97,40 @@ def write_cni_conflist(conflist: Mapping[str, Any], directory: Path) -> None:
     _replace_file(directory / "10-pod-network.conflist", orjson.dumps(conflist, option=orjson.OPT_INDENT_2))
 
 
-def build_hosts_toml(server: str, plain_http: bool) -> str:
-    """containerd's hosts.toml for one registry host: pull from `server` (host[:port] or URL)."""
+def build_hosts_toml(server: str, plain_http: bool, mirror: str = "") -> str:
+    """containerd's hosts.toml for one registry host: pull from `server` (host[:port] or URL). mirror: URL that is asked
+    for content first, and never for what a name stands for."""
     url = server if "://" in server else f"{'http' if plain_http else 'https'}://{server}"
     if any(character in url for character in '"\\\n'):
         raise NetworkError(f"not a registry URL: {url!r}")
-    return f'server = "{url}"\n\n[host."{url}"]\n  capabilities = ["pull", "resolve"]\n'
+    return f'server = "{url}"\n\n{_mirror_host(mirror)}[host."{url}"]\n  capabilities = ["pull", "resolve"]\n'
 
 
-def write_registry_hosts(registries: Mapping[str, Mapping[str, Any]], directory: Path) -> None:
-    """Write certs.d/<host>/hosts.toml for each registry of the boot data; raises NetworkError for a bad name."""
+def _mirror_host(url: str) -> str:
+    return f'[host."{url}"]\n  capabilities = ["pull"]\n\n' if url else ""
+
+
+def write_registry_hosts(registries: Mapping[str, Mapping[str, Any]], directory: Path, mirror: str = "") -> None:
+    """Write certs.d/<host>/hosts.toml for each registry of the boot data; raises NetworkError for a bad name. With a
+    mirror, all others (`_default`) have it before the registry itself, which is found as without a file."""
     for host, registry in registries.items():
         if not _REGISTRY_HOST.fullmatch(host):
             raise NetworkError(f"not a registry host: {host!r}")
-        content = build_hosts_toml(registry.get("server") or host, bool(registry.get("plain_http")))
+        content = build_hosts_toml(registry.get("server") or host, bool(registry.get("plain_http")), mirror)
         _replace_file(directory / host / "hosts.toml", content.encode())
+    if "_default" not in registries:
+        _write_default_hosts(directory / "_default" / "hosts.toml", mirror)
+
+
+def _write_default_hosts(path: Path, mirror: str) -> None:
+    """A file that is not of an earlier start is the machine's, and stays as it is."""
+    with contextlib.suppress(OSError):
+        if not path.read_text().startswith(_OURS):
+            return
+        if not mirror:
+            path.unlink()
+    if mirror:
+        _replace_file(path, f"{_OURS}{_mirror_host(mirror)}".encode())
 
 
 def find_mtu(mac: str, sys_class_net: Path = Path("/sys/class/net")) -> int:
@@ -129,9 +149,10 @@ def configure(
     registries: Mapping[str, Mapping[str, Any]],
     paths: NetworkPaths,
     subnet_ipv6_cidr: str = "",
+    mirror: str = "",
 ) -> None:
-    """Write the CNI network list and the registry hosts of this instance."""
-    write_registry_hosts(registries, paths.certs_dir)
+    """Write the CNI network list and the registry hosts of this instance. mirror: see build_hosts_toml."""
+    write_registry_hosts(registries, paths.certs_dir, mirror)
     ipv6 = (facts.primary_ipv6, facts.pod_ipv6, subnet_ipv6_cidr) if facts.pod_ipv6 else None
     conflist = build_cni_conflist(facts.primary_ip, facts.pod_ip, subnet_cidr, paths.ipam_dir, find_mtu(mac), ipv6)
     write_cni_conflist(conflist, paths.cni_conf_dir)

@@ -17,6 +17,7 @@ from typing import Protocol, cast
 from vk_provider.agent.interruption import SpotAction
 from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
+from vk_provider.wire.blobs import BlobsMessage
 from vk_provider.wire.images import ImagesMessage, ImageUse
 from vk_provider.wire.notices import NoticeMessage
 from vk_provider.wire.podstatus import PodStatus
@@ -65,12 +66,13 @@ class Outbox:
         self._images: ImagesMessage | None = None
         self._notice: SpotAction | None = None
         self._notices_for = ""
+        self._blobs: BlobsMessage | None = None
         self._events: deque[EventMessage] = deque()
         self._unsent: dict[tuple[str, ...], EventMessage] = {}
         # The sequence also increases over a restart without kept events: microseconds are ahead of events.
         self._last_seq = time.time_ns() // 1000
         self._sent_seq = 0
-        self._status_due = self._stats_due = self._images_due = self._notice_due = False
+        self._status_due = self._stats_due = self._images_due = self._notice_due = self._blobs_due = False
         self._due = asyncio.Event()
         self.dropped_events = 0
         if store is not None:
@@ -149,6 +151,12 @@ class Outbox:
             self._notice_due = self._notice is not None
             self._due.set()
 
+    def send_blobs(self, message: BlobsMessage) -> None:
+        """The blobs of this instance; a message that was not sent yet is replaced."""
+        self._blobs = message
+        self._blobs_due = True
+        self._due.set()
+
     def acknowledge(self, seq: int) -> None:
         """Forget the events up to `seq`."""
         before = len(self._events)
@@ -159,17 +167,18 @@ class Outbox:
             self._store.acknowledge(seq, self._events)
 
     def start_session(self) -> None:
-        """A new session begins: send it the newest status, stats and images, and all unacknowledged events."""
+        """A new session begins: send it the newest status, stats, images and blobs, and all unacknowledged events."""
         self._sent_seq = 0
         self._status_due = self._status is not None
         self._stats_due = self._stats is not None
         self._images_due = self._images is not None
         self._notice_due = self._notice is not None and bool(self._notices_for)
+        self._blobs_due = self._blobs is not None
         self._tables.clear()
         self._due.set()
 
     async def take(self) -> list[Json]:
-        """Wait for the next message to send, in the order tables, status, images, notice, events, stats."""
+        """Wait for the next message to send, in the order tables, blobs, status, images, notice, events, stats."""
         while True:
             await self._due.wait()
             self._due.clear()
@@ -180,6 +189,8 @@ class Outbox:
     def _collect(self) -> list[Json]:
         messages: list[Json] = [dict(message) for message in self._tables.values()]
         self._tables.clear()
+        if self._blobs_due and self._blobs is not None:
+            messages.append(dict(self._blobs))
         if self._status_due and self._status is not None:
             messages.append(dict(self._status))
         if self._images_due and self._images is not None:
@@ -190,7 +201,7 @@ class Outbox:
         messages += [dict(event) for event in self._events if event["seq"] > self._sent_seq]
         if self._stats_due and self._stats is not None:
             messages.append(dict(self._stats))
-        self._status_due = self._stats_due = self._images_due = self._notice_due = False
+        self._status_due = self._stats_due = self._images_due = self._notice_due = self._blobs_due = False
         if self._events:
             self._sent_seq = self._events[-1]["seq"]
         self._unsent.clear()

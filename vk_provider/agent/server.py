@@ -26,6 +26,8 @@ LIMITS = ConnectionLimits()
 """As in a kubelet: the command of an exec is part of the request line."""
 SHUTDOWN_LIMIT_S = 2.0
 
+_PEER_ROUTES = f"{routes.BLOBS}/"
+"""For other instances: each request needs a grant of the provider (agent.blobs.serving)."""
 _IDENTITY_ROUTES = frozenset({routes.IDENTITY_REQUEST, routes.IDENTITY_CERTIFICATE})
 
 
@@ -71,7 +73,7 @@ class AgentServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not is_provider(request):
+        if not is_provider(request) and not request.path.startswith(_PEER_ROUTES):
             return web.Response(status=403, text="the client certificate is not the provider's\n")
         if not self._identity.is_issued and request.path not in _IDENTITY_ROUTES:
             return web.Response(status=403, text="the agent has no certificate yet\n")

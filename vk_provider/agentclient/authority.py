@@ -97,8 +97,9 @@ class Authority:
         """Sign an agent's CSR, see read_csr, for one instance. Names in the CSR are ignored: the provider sets
         them."""
         name = routes.server_name(instance_id)
-        usage = ExtendedKeyUsageOID.SERVER_AUTH
-        certificate = self._sign(csr.public_key(), instance_id, now, self._ttl, usage, name)
+        # A client, too: agents fetch blobs of images from each other. What else they serve is for the provider's name.
+        usages = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+        certificate = self._sign(csr.public_key(), instance_id, now, self._ttl, usages, name)
         return SignedCertificate(_pem(certificate), certificate.not_valid_after_utc)
 
     def _sign(
@@ -107,7 +108,7 @@ class Authority:
         common_name: str,
         now: datetime.datetime,
         lifetime: datetime.timedelta,
-        usage: x509.ObjectIdentifier,
+        usages: tuple[x509.ObjectIdentifier, ...],
         dns_name: str,
     ) -> x509.Certificate:
         builder = (
@@ -119,7 +120,7 @@ class Authority:
             .not_valid_before(now - BACKDATE)
             .not_valid_after(now + lifetime)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(dns_name)]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
@@ -140,9 +141,9 @@ class Authority:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         key = ec.generate_private_key(ec.SECP256R1())
-        usage = ExtendedKeyUsageOID.CLIENT_AUTH
+        usages = (ExtendedKeyUsageOID.CLIENT_AUTH,)
         common_name = routes.PROVIDER_COMMON_NAME
-        certificate = self._sign(key.public_key(), common_name, now, CLIENT_LIFETIME, usage, common_name)
+        certificate = self._sign(key.public_key(), common_name, now, CLIENT_LIFETIME, usages, common_name)
         with tempfile.TemporaryDirectory(prefix="vk-provider-") as directory:
             # ssl loads a client certificate only from a file; the directory has mode 0700 and is removed at once.
             path = Path(directory, "client.pem")

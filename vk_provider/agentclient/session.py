@@ -65,6 +65,7 @@ class Slot(IntEnum):
     ACK = 4
     SERVICES_TABLE = 5
     POLICY_TABLE = 6
+    SOURCES = 7
 
 
 class Outbox:

@@ -63,7 +63,12 @@ class PreparedStore:
 
 class ImageStores(Protocol):
     """One call of `prepare` at a time; the others may come at any time. After a restart of the provider the stores are
-    still there: `list_prepared` is all that is known of them."""
+    still there: `list_prepared` is all that is known of them.
+
+    shares_machine: whether instances and what prepares stores share one machine: its processors limit a first time
+    """
+
+    shares_machine: bool
 
     async def prepare(self, images: ImageSet, sources: Sequence[str], max_bytes: int) -> PreparedStore:
         """Make the store of a set, or return the one that exists. It appears whole or not at all.

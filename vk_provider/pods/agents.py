@@ -20,8 +20,9 @@ from vk_provider.pods.executor import PodExecutor
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.tables import PodTables
+from vk_provider.wire.blobs import PEERS_FEATURE
 from vk_provider.wire.images import IMAGES_FEATURE
-from vk_provider.wire.session import EventMessage, StatusMessage, UpMessage
+from vk_provider.wire.session import EventMessage, HelloMessage, StatusMessage, UpMessage
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class AgentSide:
         session = owned.link.session
         if session is not None and session.hello is not None:  # it was idle, and greets no more
             self.on_connected(owned)
-            self._tables.greet(record, session.hello)
+            self._greet(record, session.hello)
         self._wake(uid)
 
     def on_refused(self, uid: str, reason: EventReason, message: str) -> None:
@@ -142,6 +143,7 @@ class AgentSide:
         if record is None:
             return
         self._tables.close(record)
+        self._executor.demands.peers.leave(record)
         if record.exists and record.has_instance and not record.report.finished:
             record.report.fall_silent(time.monotonic())
             self._wake(record.uid)
@@ -171,9 +173,9 @@ class AgentSide:
 
     def receive(self, record: PodRecord, message: UpMessage) -> None:
         """Handle an agent's message. Raises AgentProtocolError for a sample beyond the instance's capacity, and for
-        images that were not to be expected."""
+        images or blobs that were not to be expected."""
         if message["type"] == "hello":
-            self._tables.greet(record, message)
+            self._greet(record, message)
             self._wake(record.uid)  # the pod can be sent
         elif message["type"] == "tables":
             self._tables.receive(record, message)
@@ -185,6 +187,10 @@ class AgentSide:
             self._take_status(record, message)
         elif message["type"] == "event":
             self._relay_event(record, message)
+        elif message["type"] == "blobs":
+            if record.session is not None and not record.session.has(PEERS_FEATURE):
+                raise AgentProtocolError("the agent tells blobs without having named that feature")
+            self._executor.demands.peers.receive(record, message)
         elif message["type"] == "images":
             if record.session is not None and not record.session.has(IMAGES_FEATURE):
                 raise AgentProtocolError("the agent tells images without having named that feature")
@@ -192,6 +198,11 @@ class AgentSide:
         elif record.instance is not None:
             capacity = self._executor.room.capacity_of(record.instance)
             record.report.sample(accept_stats(message, record.pod, record.instance, *capacity, time.time()))
+
+    def _greet(self, record: PodRecord, hello: HelloMessage) -> None:
+        self._tables.greet(record, hello)
+        if PEERS_FEATURE in hello.get("features", ()):
+            self._executor.demands.peers.greet(record)
 
     def _take_status(self, record: PodRecord, message: StatusMessage) -> None:
         report, owned = record.report, record.owned

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from vk_provider.imagesets.imageset import PinnedImage
 from vk_provider.imagesets.records import ANONYMOUS, PullRecords, fingerprint
 from vk_provider.jsontypes import Json
+from vk_provider.podmodel.imagemanifest import Manifest, parse_manifest
 from vk_provider.podmodel.images import RegistryCredential, match_credentials, parse_pull_secret
 from vk_provider.registry.client import RegistryError
 
@@ -27,6 +28,8 @@ class Registry(Protocol):
 
     async def resolve(self, reference: str, credential: RegistryCredential | None) -> PinnedImage: ...
 
+    async def fetch_manifest(self, repository: str, digest: str, credential: RegistryCredential | None) -> bytes: ...
+
 
 class PullAuthority:
     """Remembers what registries have accepted. Pods that ask the same at the same time are one request."""
@@ -36,6 +39,7 @@ class PullAuthority:
         self._records = PullRecords()
         self._salt = secrets.token_bytes(32)
         self._asking: dict[tuple[str, str], asyncio.Task[PinnedImage | None]] = {}
+        self._reading: dict[tuple[str, str], asyncio.Task[Manifest | None]] = {}
 
     def allows(self, image: PinnedImage, pull_secrets: PullSecrets) -> bool:
         """Whether a pod with these secrets may have the image, by the records alone."""
@@ -51,6 +55,28 @@ class PullAuthority:
             found = await self._ask(reference, credential)
             if found is not None:
                 return found
+        return None
+
+    async def read_manifest(self, image: PinnedImage, digest: str, pull_secrets: PullSecrets) -> Manifest | None:
+        """A manifest of an image that was proved, its own or one that it names; None when the registry does not show it
+        or it is none. Pods that ask the same at the same time are one request."""
+        key = (image.repository, digest)
+        task = self._reading.get(key)
+        if task is None:
+            credentials = self._match(image.reference, pull_secrets)
+            reading = self._read(image.repository, digest, credentials or [None])
+            task = self._reading[key] = asyncio.create_task(reading, name=f"manifest {digest}")
+            task.add_done_callback(lambda _: self._reading.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def _read(
+        self, repository: str, digest: str, candidates: Sequence[RegistryCredential | None]
+    ) -> Manifest | None:
+        for credential in candidates:
+            try:
+                return parse_manifest(await self._registry.fetch_manifest(repository, digest, credential))
+            except RegistryError:
+                continue
         return None
 
     def _match(self, reference: str, pull_secrets: PullSecrets) -> list[RegistryCredential]:
@@ -77,7 +103,7 @@ class PullAuthority:
 
     async def close(self) -> None:
         """End the requests under way."""
-        tasks = list(self._asking.values())
+        tasks: list[asyncio.Task[Any]] = [*self._asking.values(), *self._reading.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry
@@ -9,17 +11,24 @@ from prometheus_client import CollectorRegistry
 from vk_provider.aiokit.supervisor import Supervisor
 from vk_provider.cloud.imagestores import ImageStores
 from vk_provider.imagesets.sets import Limits
+from vk_provider.jsontypes import Json
 from vk_provider.pods.images import NoImages, PodImages
 from vk_provider.pods.record import OnEvent, PodRecord
-from vk_provider.preparing.authority import PullAuthority
+from vk_provider.preparing.authority import PullAuthority, PullSecrets
+from vk_provider.preparing.contents import ImageContents
+from vk_provider.preparing.firsttime import FirstTimeRules
 from vk_provider.preparing.metrics import ImageMetrics
 from vk_provider.preparing.preparer import ImagePreparer, SecretReader
 from vk_provider.registry.client import RegistryClient
 from vk_provider.settings import ImageSettings
 
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""The kernel's name of a machine to the image specification's."""
+
 
 class Preparing:
-    """images: for the pods; `start` and `close` are those of whatever stands behind it."""
+    """images: for the pods; authority: who may have which image; contents: its blobs. `start` and `close` are those of
+    whatever stands behind it."""
 
     def __init__(
         self,
@@ -31,14 +40,24 @@ class Preparing:
         event: OnEvent,
         records: Callable[[], Iterable[PodRecord]],
     ) -> None:
+        self.authority = PullAuthority(client)
+        self.contents = ImageContents(self.authority)
         self.images: PodImages = NoImages()
         self._client = client
         self._preparer: ImagePreparer | None = None
         if stores is not None:
             limits = Limits(settings.max_bytes, settings.max_age_s)
+            # Half of the processors pull: the others are for what runs already, and for the preparation.
+            pioneers = max(1, (os.cpu_count() or 1) // 2) if stores.shares_machine else 0
+            wait_s = settings.wait_s if stores.shares_machine else 0.0
+            first_time = FirstTimeRules(pioneers, wait_s, self._find_size)
             self.images = self._preparer = ImagePreparer(
-                stores, limits, PullAuthority(client), secrets, ImageMetrics(registry), event, records
+                stores, limits, self.authority, secrets, ImageMetrics(registry), event, records, first_time
             )
+
+    async def _find_size(self, pod: Json, pull_secrets: PullSecrets) -> int:
+        """On the machine that is shared, the architecture is the provider's."""
+        return await self.contents.find_size(pod, pull_secrets, ARCHITECTURES.get(platform.machine(), ""))
 
     def start(self, supervisor: Supervisor) -> None:
         if self._preparer is not None:
@@ -47,4 +66,5 @@ class Preparing:
     async def close(self) -> None:
         if self._preparer is not None:
             await self._preparer.close()
+        await self.authority.close()
         await self._client.close()

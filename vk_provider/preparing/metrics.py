@@ -28,6 +28,11 @@ class ImageMetrics:
         self.pulled_bytes = Counter(
             "vk_image_pulled_bytes_total", "Bytes of the images that agents pulled", registry=registry
         )
+        self.present_bytes = Counter(
+            "vk_image_present_bytes_total",
+            "Bytes of the images that were on their instances already",
+            registry=registry,
+        )
         self.launches = Counter(
             "vk_image_store_launches_total",
             "Launches by whether a prepared store was used: used, none that fits, or not allowed to the pod",
@@ -38,6 +43,12 @@ class ImageMetrics:
             "vk_image_stores_prepared_total",
             "Prepared stores by result: ok, or the cause of the failure",
             ("result",),
+            registry=registry,
+        )
+        self.waited_seconds = Histogram(
+            "vk_image_store_wait_seconds",
+            "Seconds that pods waited for the store of images that others were pulling for the first time",
+            buckets=SECONDS,
             registry=registry,
         )
         self.prepare_seconds = Histogram(

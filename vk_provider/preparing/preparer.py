@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -22,6 +23,7 @@ from vk_provider.podmodel.errors import InvalidImageName
 from vk_provider.podmodel.imagename import parse_image
 from vk_provider.pods.record import OnEvent, PodRecord
 from vk_provider.preparing.authority import PullAuthority, PullSecrets
+from vk_provider.preparing.firsttime import MIN_BYTES, NOBODY_WAITS, FirstTime, FirstTimeRules
 from vk_provider.preparing.metrics import ImageMetrics
 from vk_provider.wire.images import ImagesMessage
 
@@ -41,8 +43,9 @@ class SecretReader(Protocol):
 class ImagePreparer:
     """See pods.images.PodImages for its part in launches. `run` prepares stores until cancelled.
 
-    records: the pods of the provider
-    clock:   Unix seconds: stores outlive the process
+    records:    the pods of the provider
+    first_time: None: no pod waits for another one's pull
+    clock:      Unix seconds: stores outlive the process
     """
 
     tells = True
@@ -56,6 +59,7 @@ class ImagePreparer:
         metrics: ImageMetrics,
         event: OnEvent,
         records: Callable[[], Iterable[PodRecord]],
+        first_time: FirstTimeRules | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._stores, self._limits = stores, limits
@@ -66,6 +70,9 @@ class ImagePreparer:
         self._heard: set[str] = set()
         self._tasks = BackgroundTasks()
         self._changed = asyncio.Event()
+        rules = first_time or NOBODY_WAITS
+        self._first = FirstTime(rules.pioneers, rules.limit_s, lambda references: self._is_ready(references))
+        self._size_of = rules.size_of
         metrics.follow(lambda: self._sets.stores, lambda: self._sets.waiting)
 
     # --- what agents tell ----------------------------------------------------------------------------------------
@@ -84,7 +91,11 @@ class ImagePreparer:
             if use["pulled"]:
                 self._metrics.pull_seconds.observe(use["seconds"])
                 self._metrics.pulled_bytes.inc(use["sizeBytes"])
-        if any(use["pulled"] for use in message["images"]):
+            else:
+                self._metrics.present_bytes.inc(use["sizeBytes"])
+        if not any(use["pulled"] for use in message["images"]):
+            self._first.settle(need.references)
+        else:
             self._tasks.spawn(self._learn(record, need, told), f"images of {record.uid}")
 
     async def _learn(self, record: PodRecord, need: ImageNeed, told: dict[str, frozenset[str]]) -> None:
@@ -100,16 +111,20 @@ class ImagePreparer:
                 continue
             image = await self._authority.prove(reference, pull_secrets)
             if image is None or image.digest not in told[reference]:
+                self._first.settle(need.references)
                 log.info("pod %s: the registry does not confirm what its agent has as %s", record.key, reference)
                 return
             images.append(image)
         if instance is not None and record.has_instance and not record.forgotten:
             self._sets.learn(ImageSet.of(images), instance.instance_id, self._clock())
             self._changed.set()
+            if any(not told[reference] for reference in need.references):
+                self._first.settle(need.references)
 
     def forget(self, record: PodRecord) -> None:
         """The pod, and soon its instance, is gone."""
         self._heard.discard(record.uid)
+        self._first.leave(record.uid)
         if record.instance is not None:
             self._sets.forget_source(record.instance.instance_id)
 
@@ -117,10 +132,9 @@ class ImagePreparer:
 
     def choose(self, pod: Json) -> str | None:
         """See PodImages.choose."""
-        if not self._sets.stores:
-            self._metrics.launches.labels("none").inc()
-            return ""
         need = find_need(pod)
+        if not need.never_pulled and self._first.must_wait(need.references, pod["metadata"]["uid"]):
+            return None
         candidates = self._sets.candidates(need.references)
         if not candidates:
             self._metrics.launches.labels("none").inc()
@@ -133,6 +147,7 @@ class ImagePreparer:
     async def prove(self, pod: Json) -> str:
         """See PodImages.prove."""
         need = find_need(pod)
+        await self._wait_for_store(pod, need)
         candidates = self._sets.candidates(need.references)
         try:
             async with asyncio.timeout(PROOF_LIMIT_S):
@@ -144,6 +159,28 @@ class ImagePreparer:
             pass
         self._metrics.launches.labels("denied" if candidates else "none").inc()
         return ""
+
+    async def _wait_for_store(self, pod: Json, need: ImageNeed) -> None:
+        """See firsttime. A pod with small images, or with such as the registry does not show, is not kept."""
+        uid = pod["metadata"]["uid"]
+        if need.never_pulled or not self._first.must_wait(need.references, uid):
+            return
+        size = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PROOF_LIMIT_S):
+                size = await self._size_of(pod, await self._secrets.read_pull_secrets(pod))
+        if size < MIN_BYTES:
+            return
+        record = next((each for each in self._records() if each.uid == uid), None)
+        if record is not None:
+            text = f"other pods are pulling the same images ({size} bytes); the instance starts when they are prepared"
+            self._event(record, "Normal", eventreasons.WAITING_FOR_IMAGES, text)
+        started = time.monotonic()
+        await self._first.wait(need.references, uid, size)
+        self._metrics.waited_seconds.observe(time.monotonic() - started)
+
+    def _is_ready(self, references: frozenset[str]) -> bool:
+        return any(store.images.references == references for store in self._sets.candidates(references))
 
     def _use(self, store: Store) -> str:
         self._sets.note_use(store.handle, self._clock())
@@ -209,6 +246,7 @@ class ImagePreparer:
             is_done = True
         if not is_done:
             self._sets.note_failure(wanted.images, self._clock())
+            self._first.settle(wanted.images.references)
 
     async def _prepare(self, wanted: Wanted) -> None:
         names = ", ".join(sorted(wanted.images.references))
@@ -218,6 +256,7 @@ class ImagePreparer:
         except CloudError as error:
             cause = error.cause if isinstance(error, ImageStoreError) else "failed"
             self._metrics.prepared.labels(cause).inc()
+            self._first.settle(wanted.images.references)
             if isinstance(error, SourceLostError | CorruptImageError):
                 for source in wanted.sources:
                     self._sets.forget_source(source)
@@ -227,6 +266,7 @@ class ImagePreparer:
             return
         now = self._clock()
         self._sets.add_store(Store(made.handle, made.images, made.size_bytes, now, now))
+        self._first.reopen(made.images.references)
         self._metrics.prepared.labels("ok").inc()
         self._metrics.prepare_seconds.observe(time.monotonic() - began)
         log.info("images prepared in %.1f s: %s (%d bytes)", time.monotonic() - began, names, made.size_bytes)
@@ -253,7 +293,6 @@ class ImagePreparer:
     async def close(self) -> None:
         """End what is under way; the stores stay."""
         await self._tasks.close()
-        await self._authority.close()
 
 
 def by_reference(message: ImagesMessage) -> dict[str, frozenset[str]]:

@@ -1,6 +1,6 @@
 """Asks a registry, with the credentials of a pod: for the digest of a name by a HEAD of the manifest (distribution-spec
-v1.1, "Checking if content exists in the registry"), where an answer is the proof that the credentials suffice; and for
-the architectures of an image by its manifest.
+v1.1, "Checking if content exists in the registry"), where an answer is the proof that the credentials suffice; for
+manifests by their digests; and for the architectures of an image by its manifest.
 
 Authentication as containerd does it (core/remotes/docker/authorizer.go): Basic, or a token that is asked for where the
 challenge says. No redirect is followed.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -21,10 +22,11 @@ from yarl import URL
 
 from vk_provider.errors import VkError
 from vk_provider.imagesets.imageset import PinnedImage, split_reference
+from vk_provider.podmodel.imagemanifest import MAX_MANIFEST_BYTES
 from vk_provider.podmodel.images import RegistryCredential
 from vk_provider.registry.challenge import Challenge, find_challenge
 from vk_provider.registry.guard import GuardedResolver, is_allowed, is_literal
-from vk_provider.registry.manifest import MAX_MANIFEST_BYTES, read_config, read_manifest
+from vk_provider.registry.manifest import read_config, read_manifest
 
 AnswerT = TypeVar("AnswerT")
 
@@ -89,13 +91,26 @@ class RegistryClient:
         try:
             async with self._permits, asyncio.timeout(REQUEST_LIMIT_S):
                 url = URL(f"{base}/manifests/{suffix}", encoded=True)
-                found = read_manifest(await self._ask("GET", url, path, credential, _read_manifest))
-                if found.architectures or not _DIGEST.fullmatch(found.config_digest):
-                    return found.architectures
-                url = URL(f"{base}/blobs/{found.config_digest}", encoded=True)
+                architectures, config = read_manifest(await self._ask("GET", url, path, credential, _read_manifest))
+                if architectures or not config:
+                    return architectures
+                url = URL(f"{base}/blobs/{config}", encoded=True)
                 return read_config(await self._ask("GET", url, path, credential, _read_manifest))
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise RegistryError(f"{host}: {error or 'no answer'}") from None
+
+    async def fetch_manifest(self, repository: str, digest: str, credential: RegistryCredential | None) -> bytes:
+        """The manifest or index of this digest, which is checked. Raises RegistryError."""
+        host, _, path = repository.partition("/")
+        url = URL(f"{self._server(host)}/v2/{path}/manifests/{digest}", encoded=True)
+        try:
+            async with self._permits, asyncio.timeout(REQUEST_LIMIT_S):
+                content = await self._ask("GET", url, path, credential, _read_manifest)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise RegistryError(f"{host}: {error or 'no answer'}") from None
+        if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
+            raise RegistryError(f"{host}: not the content of {digest}")
+        return content
 
     def _server(self, host: str) -> str:
         options = self._registries.get(host)
@@ -190,7 +205,7 @@ class RegistryClient:
                 raise AccessDeniedError(f"{url.host}: no token for {path}")
             if answer.status != HTTPStatus.OK:
                 raise RegistryError(f"{url.host}: status {answer.status} where tokens are asked for")
-            body = await _read_bounded(answer)
+            body = await _read_bounded(answer, MAX_TOKEN_BYTES)
         document = orjson.loads(body)
         token = (document.get("token") or document.get("access_token")) if isinstance(document, dict) else None
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():

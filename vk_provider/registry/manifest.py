@@ -6,15 +6,13 @@ Source: OCI image-spec (image index, manifest, configuration), Docker's manifest
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
-MAX_MANIFEST_BYTES = 4 << 20
-"""What registries must accept, by the distribution-spec."""
-MAX_PLATFORMS = 1000
+from vk_provider.podmodel.imagemanifest import parse_manifest
+
 LINUX = "linux"
 _Name = Annotated[str, Meta(max_length=64)]
 
@@ -24,32 +22,13 @@ class _Platform(Struct, gc=False):
     os: _Name = ""
 
 
-class _Descriptor(Struct, gc=False):
-    digest: Annotated[str, Meta(max_length=256)] = ""
-    platform: _Platform | None = None
-
-
-class _Manifest(Struct, gc=False):
-    manifests: Annotated[list[_Descriptor], Meta(max_length=MAX_PLATFORMS)] | None = None
-    config: _Descriptor | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ImageManifest:
-    """architectures: of an index, those of its images for Linux; config_digest: of a single image, where its own
-    architecture stands; "" for none."""
-
-    architectures: frozenset[str] = frozenset()
-    config_digest: str = ""
-
-
-def read_manifest(body: bytes) -> ImageManifest:
-    """Raises ValueError for what is no manifest."""
-    found = msgspec.json.decode(body, type=_Manifest)
-    if found.manifests is not None:
-        platforms = (each.platform for each in found.manifests)
-        return ImageManifest(frozenset(each.architecture for each in platforms if each and each.os == LINUX))
-    return ImageManifest(config_digest=found.config.digest if found.config is not None else "")
+def read_manifest(body: bytes) -> tuple[frozenset[str], str]:
+    """(architectures of an index's images for Linux, digest of a single image's configuration, where its own
+    architecture stands, "" for none). Raises ValueError for what is no manifest."""
+    found = parse_manifest(body)
+    if found is None:
+        raise ValueError("not a manifest")
+    return frozenset(each for _, each in found.children if each), found.config
 
 
 def read_config(body: bytes) -> frozenset[str]:

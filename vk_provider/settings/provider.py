@@ -13,7 +13,7 @@ from vk_provider.settings.cluster import ClusterSettings, RegistrySettings
 from vk_provider.settings.kubelet import KubeletSettings
 from vk_provider.settings.node import NodeSettings
 from vk_provider.settings.pool import PoolSettings
-from vk_provider.settingtypes import PositiveFloat, PositiveInt
+from vk_provider.settingtypes import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +84,21 @@ class ImageSettings:
     prepare:   false: every instance pulls its images itself
     max_bytes: of all prepared stores together; the least recently used one is removed first
     max_age_s: that a store is kept after its last use
+    wait_s:    a pod whose images another pod is pulling for the first time waits for their store at most so long, where
+               instances share one machine and that is sooner; 0: never
+    peers:     instances fetch the images' layers from each other (TCP from instance to instance, to the agents' port),
+               so that each leaves its registry once for each zone; false: each pod's from the registry
+    peer_min_bytes: smaller layers are fetched from the registry by each instance
+    peer_uploads: that one instance is asked for at once
     """
 
     prepare: bool = True
     max_bytes: PositiveInt = 20 * 2**30
     max_age_s: PositiveFloat = 7 * 86400.0
+    wait_s: NonNegativeFloat = 60.0
+    peers: bool = True
+    peer_min_bytes: Annotated[int, Meta(ge=0)] = 0
+    peer_uploads: Annotated[int, Meta(ge=1, le=16)] = 4
 
 
 @dataclass(frozen=True, slots=True)

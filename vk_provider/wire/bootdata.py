@@ -29,6 +29,7 @@ class BootData:
     boot_secret:   hex string; key of the HMAC that proves the agent's CSR
     agent_port:    TCP port that the agent listens on
     registries:    {host[:port]: {"server": url, "plain_http": bool}} extra registry hosts for containerd (certs.d)
+    image_peers:   the runtime asks the agent for blobs of images before a registry (wire.blobs)
     extra:         cloud specific hints, unknown keys are ignored by the agent
     """
 
@@ -37,6 +38,7 @@ class BootData:
     versions: tuple[int, ...] = (1,)
     agent_port: int = AGENT_PORT
     registries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    image_peers: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_user_data(self) -> str:
@@ -50,6 +52,7 @@ class BootData:
                 "bootSecret": self.boot_secret,
                 "agentPort": self.agent_port,
                 "registries": self.registries,
+                "imagePeers": self.image_peers,
                 "extra": self.extra,
             },
             option=orjson.OPT_SORT_KEYS,
@@ -68,6 +71,7 @@ class BootData:
                 versions=tuple(document["versions"]),
                 agent_port=int(document["agentPort"]),
                 registries=document.get("registries") or {},
+                image_peers=document.get("imagePeers") is True,
                 extra=document.get("extra") or {},
             )
         except KeyError as missing:

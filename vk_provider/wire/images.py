@@ -6,7 +6,7 @@ message. The whole list is told each time, and again when a session begins.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
 
@@ -33,6 +33,8 @@ class ImageUse(TypedDict):
     sizeBytes: as CRI reports it
     pulled:    this instance has pulled it; false: it was there
     seconds:   that the pull took, 0 for an image that was there
+    storeBytes, peerBytes, registryBytes: of its compressed parts, by where a pull found them: on the instance already,
+               other instances, the registry
     """
 
     image: Reference
@@ -40,6 +42,9 @@ class ImageUse(TypedDict):
     sizeBytes: Counter
     pulled: bool
     seconds: Figure
+    storeBytes: NotRequired[Counter]
+    peerBytes: NotRequired[Counter]
+    registryBytes: NotRequired[Counter]
 
 
 class ImagesMessage(TypedDict):

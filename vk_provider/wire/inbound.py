@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import msgspec
 
+from vk_provider.wire.blobs import BlobsMessage
 from vk_provider.wire.images import ImagesMessage
 from vk_provider.wire.notices import NoticeMessage
 from vk_provider.wire.session import (
@@ -41,6 +42,7 @@ _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
     "event": msgspec.json.Decoder(EventMessage),
     "stats": msgspec.json.Decoder(StatsMessage),
     "tables": msgspec.json.Decoder(TablesMessage),
+    "blobs": msgspec.json.Decoder(BlobsMessage),
     "images": msgspec.json.Decoder(ImagesMessage),
     "notice": msgspec.json.Decoder(NoticeMessage),
 }

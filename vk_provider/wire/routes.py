@@ -13,6 +13,8 @@ EXEC, ATTACH, PORT_FORWARD
           unparsed. Errors before the upgrade: the status code and text body of the kubelet.
 RUN       POST ?container=&cmd=  combined output.
 STATS     GET the newest stats sample (the same document that is pushed up the session).
+BLOBS     GET /<digest>  a blob of the content store, for other agents: with GRANT_HEADER and the certificate of the
+          instance that the grant is for.
 TABLES    GET ?address=  the tables in force and the connections to an address, see agent.proxy.explain.
 HEALTHZ   GET 200 "ok".
 METRICS   GET Prometheus text of the agent itself.
@@ -34,6 +36,9 @@ PORT_FORWARD = "/v1/portForward"
 RUN = "/v1/run"
 STATS = "/v1/stats"
 TABLES = "/v1/tables"
+BLOBS = "/v1/blobs"
+GRANT_HEADER = "Vk-Grant"
+"""See wire.blobs.compute_grant."""
 HEALTHZ = "/healthz"
 METRICS = "/metrics"
 

@@ -6,9 +6,9 @@ Everything is level-triggered and idempotent: `pod` always carries the whole des
 state. After a reconnect both sides simply send their newest state again; only events carry a sequence number, and are
 repeated until acknowledged.
 
-Down (provider -> agent): pod, references, services, stop, ack; table (wire.tables).
+Down (provider -> agent): pod, references, services, stop, ack; table (wire.tables); sources (wire.blobs).
 Up (agent -> provider):   hello, status, event, stats; tables (wire.tables); images (wire.images); notice
-                          (wire.notices).
+                          (wire.notices); blobs (wire.blobs).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Annotated, Literal, NotRequired, TypedDict
 from msgspec import Meta
 
 from vk_provider.jsontypes import Json
+from vk_provider.wire.blobs import PEERS_FEATURE, BlobsMessage
 from vk_provider.wire.images import IMAGES_FEATURE, ImagesMessage
 from vk_provider.wire.notices import NOTICES_FEATURE, NoticeMessage
 from vk_provider.wire.podstats import CadvisorContainer, NodeStats, PodStats, ProbeCount
@@ -43,7 +44,7 @@ MAX_EVENT_COUNT = 1_000_000
 """Limit of the occurrences that one event message counts."""
 SERVICES_FEATURE = "services"
 """In the greeting of an agent that takes Services apart from the references; others have them in `references`."""
-FEATURES: tuple[str, ...] = (SERVICES_FEATURE, IMAGES_FEATURE, NOTICES_FEATURE)
+FEATURES: tuple[str, ...] = (SERVICES_FEATURE, IMAGES_FEATURE, NOTICES_FEATURE, PEERS_FEATURE)
 """Features of this agent beyond its wire version, sent in its greeting."""
 
 
@@ -207,7 +208,16 @@ class StatsMessage(TypedDict):
     probes: NotRequired[Annotated[list[ProbeCount], Meta(max_length=8192)]]
 
 
-UpMessage = HelloMessage | StatusMessage | EventMessage | StatsMessage | TablesMessage | ImagesMessage | NoticeMessage
+UpMessage = (
+    HelloMessage
+    | StatusMessage
+    | EventMessage
+    | StatsMessage
+    | TablesMessage
+    | ImagesMessage
+    | NoticeMessage
+    | BlobsMessage
+)
 
 
 def token_key(audience: str, expiration_seconds: int) -> str:

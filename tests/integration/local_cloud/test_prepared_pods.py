@@ -82,6 +82,8 @@ class Secrets:
 class World:
     """Launches pods as the provider does, without an API server."""
 
+    image_peers = False
+
     def __init__(self, cloud: LocalCloud, registry: PasswordRegistry) -> None:
         self.cloud, self.registry, self.secrets = cloud, registry, Secrets()
         self.registries = {registry.host: {"plain_http": True, "server": f"http://{registry.host}"}}
@@ -117,7 +119,8 @@ class World:
         store = chosen if chosen is not None else await self.preparer.prove(pod)
         token = pod["metadata"]["uid"]
         launch = build_launch_id(MASTER, token)
-        boot = BootData(IDENTITY.ca_pem, derive_boot_secret(MASTER, launch), registries=self.registries)
+        secret_text = derive_boot_secret(MASTER, launch)
+        boot = BootData(IDENTITY.ca_pem, secret_text, registries=self.registries, image_peers=self.image_peers)
         plain = await request(self.cloud, token)
         tags = {**plain.tags, TAG_LAUNCH: launch}
         answer = await self.cloud.launch(replace(plain, user_data=boot.to_user_data(), tags=tags, image_store=store))

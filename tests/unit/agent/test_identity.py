@@ -82,7 +82,8 @@ async def test_an_agent_whose_clock_is_wrong_by_hours_is_certified(tmp_path: Pat
 
 
 async def test_another_instance_is_not_the_provider(agent: LoopbackAgent, authority: Authority, tmp_path: Path):
-    """Instances hold certificates of the same CA: neither their usage nor their name is the provider's."""
+    """Instances hold certificates of the same CA, and fetch blobs with them: all else is for the provider's name,
+    and blobs need a grant."""
     other = AgentIdentity(tmp_path / "other", "i-other", authority.certificate_pem, BOOT_SECRET)
     other.load_or_create()
     other.accept(sign(authority, other.answer("00", [1])["csr"], "i-other"))
@@ -93,8 +94,9 @@ async def test_another_instance_is_not_the_provider(agent: LoopbackAgent, author
     context.load_cert_chain(directory / "certificate.pem", directory / "key.pem")
     agent.certify()
     async with ProviderClient(agent, context) as client:
-        with pytest.raises(aiohttp.ClientError):
-            await client.get(routes.HEALTHZ)
+        for path in (routes.HEALTHZ, routes.METRICS, routes.LOGS, f"{routes.BLOBS}x", routes.BLOBS, "/nothing"):
+            assert (await client.get(path))[0] == 403
+        assert (await client.post(routes.IDENTITY_REQUEST, {"nonce": "00"}))[0] == 403
 
 
 async def test_a_malformed_identity_request_is_a_bad_request(agent: LoopbackAgent):

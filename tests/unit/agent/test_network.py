@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,26 @@ def test_what_is_there_already_is_not_written_again(tmp_path: Path, monkeypatch:
     configure(facts, "02:aa:bb:cc:dd:ee", "10.1.0.0/16", registries, paths)
     with pytest.raises(OSError, match="No space left"):
         configure(facts, "02:aa:bb:cc:dd:ee", "10.1.0.0/16", {"r:5000": {"server": "http://other:5000"}}, paths)
+
+
+MIRROR = "http://127.0.0.1:4321"
+
+
+def test_a_mirror_is_asked_for_content_before_the_registry_and_never_for_names(tmp_path: Path) -> None:
+    write_registry_hosts({"r:5000": {"plain_http": True}}, tmp_path, MIRROR)
+    named, others = ((tmp_path / host / "hosts.toml").read_text() for host in ("r:5000", "_default"))
+    for text in (named, others):
+        hosts = tomllib.loads(text)["host"]
+        assert next(iter(hosts)) == MIRROR
+        assert hosts[MIRROR]["capabilities"] == ["pull"]
+    assert tomllib.loads(named)["server"] == "http://r:5000"
+    assert list(tomllib.loads(others)) == ["host"], "the registry itself is found as without a file"
+
+
+def test_without_a_mirror_the_default_is_as_the_machine_has_it(tmp_path: Path) -> None:
+    write_registry_hosts({}, tmp_path, MIRROR)
+    write_registry_hosts({}, tmp_path)
+    assert not (tmp_path / "_default" / "hosts.toml").exists()
+    (tmp_path / "_default" / "hosts.toml").write_text("server = 'https://own'\n")
+    write_registry_hosts({}, tmp_path, MIRROR)
+    assert (tmp_path / "_default" / "hosts.toml").read_text() == "server = 'https://own'\n"

@@ -34,6 +34,7 @@ from vk_provider.pods.executor import Logs
 from vk_provider.pods.facts import NoFacts, PodFacts
 from vk_provider.pods.images import NoImages, PodImages
 from vk_provider.pods.metrics import PodMetrics
+from vk_provider.pods.peers import NoPeers, PodPeers
 from vk_provider.pods.record import PodRecord
 from vk_provider.serviceproxy.hostport import HostPort
 from vk_provider.settings import CloudSettings, NodeSettings, PoolSettings, Settings
@@ -200,6 +201,7 @@ class World:
         self.images: PodImages = NoImages()
         self.facts: PodFacts = NoFacts()
         self.ability = CloudAbility()
+        self.peers: PodPeers = NoPeers()
         self.controller: PodController
         self.room: Instances
         self.runtime = InstanceRuntime("containerd", "1.6.20")
@@ -233,7 +235,7 @@ class World:
         self.controller = build_controller(
             settings,
             Cluster(self.api, self.references, self.recorder, lambda name: self.node),  # type: ignore[arg-type]
-            PodDemands(self.room, self.images, self.facts),
+            PodDemands(self.room, self.images, self.facts, self.peers),
             Logs(self.archive, self.connector),
             Network(
                 lambda record: self.tables,

@@ -44,6 +44,8 @@ def make_instance(instance_id: str) -> Instance:
 class Stores:
     """Stores in memory. error: that the next call of prepare raises."""
 
+    shares_machine = True
+
     def __init__(self) -> None:
         self.prepared: list[PreparedStore] = []
         self.asked: list[tuple[ImageSet, tuple[str, ...]]] = []
@@ -104,7 +106,7 @@ class World:
             ImageMetrics(self.metrics),
             lambda record, kind, reason, text: self.events.append(f"{kind} {reason} {record.name}: {text}"),
             lambda: self.records,
-            lambda: self.now,
+            clock=lambda: self.now,
         )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import orjson
 import pytest
 
 from tests.password_registry import Image, PasswordRegistry, make_image, make_index, make_layer
@@ -11,7 +12,7 @@ from vk_provider.podmodel.images import RegistryCredential
 from vk_provider.registry.challenge import Challenge, find_challenge
 from vk_provider.registry.client import AccessDeniedError, ImageNotFoundError, RegistryClient, RegistryError
 from vk_provider.registry.guard import is_allowed
-from vk_provider.registry.manifest import ImageManifest, read_config, read_manifest
+from vk_provider.registry.manifest import read_config, read_manifest
 
 RIGHT = RegistryCredential(username="me", password="right")
 WRONG = RegistryCredential(username="me", password="wrong")
@@ -76,12 +77,12 @@ async def test_the_architectures_are_those_of_the_index_or_of_the_configuration(
 
 
 def test_a_manifest_says_its_architectures_or_is_refused() -> None:
-    assert read_manifest(b'{"manifests": [{"platform": {"architecture": "amd64", "os": "windows"}}, {}]}') == (
-        ImageManifest()
-    )
-    assert read_manifest(b'{"config": {"digest": "sha256:1"}}') == ImageManifest(config_digest="sha256:1")
+    part = {"digest": f"sha256:{'0' * 64}", "size": 1}
+    windows = {**part, "platform": {"architecture": "amd64", "os": "windows"}}
+    assert read_manifest(orjson.dumps({"manifests": [windows, part]})) == (frozenset(), "")
+    assert read_manifest(orjson.dumps({"config": part, "layers": []})) == (frozenset(), part["digest"])
     assert read_config(b'{"architecture": "arm64", "os": "freebsd"}') == frozenset()
-    for body in (b"", b"[]", b'{"manifests": 1}', b'{"manifests": [%s]}' % b",".join([b"{}"] * 1001)):
+    for body in (b"", b"[]", b'{"manifests": 1}', b'{"manifests": [{}]}', orjson.dumps({"manifests": [part] * 2001})):
         with pytest.raises(ValueError):
             read_manifest(body)
 
@@ -142,3 +143,20 @@ def test_addresses_where_a_registry_may_be(address: str, allowed: bool) -> None:
 )
 def test_challenges(headers: list[str], expected: Challenge | None) -> None:
     assert find_challenge(headers) == expected
+
+
+async def test_a_manifest_is_fetched_by_its_digest_with_the_right_password_alone(
+    registry: PasswordRegistry, client: RegistryClient
+) -> None:
+    registry.users = {"me": "right"}
+    repository = f"{registry.host}/team/app"
+    assert await client.fetch_manifest(repository, IMAGE.digest, RIGHT) == IMAGE.parts[IMAGE.digest][1]
+    with pytest.raises(AccessDeniedError):
+        await client.fetch_manifest(repository, IMAGE.digest, WRONG)
+
+
+async def test_content_of_another_digest_is_no_manifest(registry: PasswordRegistry, client: RegistryClient) -> None:
+    wrong = "sha256:" + "0" * 64
+    registry._parts[wrong] = registry._parts[IMAGE.digest]
+    with pytest.raises(RegistryError, match="not the content"):
+        await client.fetch_manifest(f"{registry.host}/team/app", wrong, None)

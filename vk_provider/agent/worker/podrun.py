@@ -22,6 +22,7 @@ from vk_provider.agent.worker.container.hooks import HookRunner
 from vk_provider.agent.worker.container.imageuse import ImageTeller
 from vk_provider.agent.worker.container.killer import ContainerKiller
 from vk_provider.agent.worker.container.pulling import ImagePuller
+from vk_provider.agent.worker.container.pullnotes import PullNotes
 from vk_provider.agent.worker.container.starter import ContainerStarter
 from vk_provider.agent.worker.container.starts import RETRY_S, ContainerStarts
 from vk_provider.agent.worker.container.stops import ContainerStops
@@ -80,7 +81,8 @@ class PodRun:
         hooks = HookRunner(runtime, self._http, recorder)
         self._observer = observer = Observer(runtime, memory.uid)
         self._probes = probes = ProbeManager(Prober(runtime, self._http), recorder, self._look_again)
-        self._puller = ImagePuller(images, recorder, ImageTeller(outbox, memory).tell)
+        notes = PullNotes(images.blobs, recorder)
+        self._puller = ImagePuller(images, recorder, ImageTeller(outbox, memory).tell, notes)
         self._killer = killer = ContainerKiller(runtime, hooks, own, facts)
         self._publisher = publisher = StatusPublisher(
             memory, facts, observer, probes, outbox, self._save, recursive_read_only=volumes.recursive_read_only

@@ -69,6 +69,8 @@ class LocalImageStores:
     reserve_bytes: that builders leave free on the disk
     """
 
+    shares_machine = True
+
     def __init__(
         self,
         directory: Path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ FACTS = InstanceFacts("i-1", "10.0.0.2", "10.0.0.3", "t.small", "a", "h")
 NODE = NodeFacts(name="n", allocatable={"cpu": "1", "memory": "1Gi"}, clusterDNS=[], clusterDomain="cluster.local")
 
 
-NO_IMAGES: Any = None
+NO_IMAGES: Any = SimpleNamespace(blobs=None)
 
 
 class NoContainers:

@@ -149,6 +149,8 @@ class MemoryRuntime:
 class MemoryImages:
     """ImageStore in which every image is, except those that are `missing`."""
 
+    blobs = None
+
     def __init__(self) -> None:
         self.missing: set[str] = set()
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from vk_provider import eventreasons
 from vk_provider.agent.cri import api_pb2 as pb
 from vk_provider.agent.images import ImagePullError, ImageStore
+from vk_provider.agent.worker.container.pullnotes import PullNotes
 from vk_provider.agent.worker.errors import StartError
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.rules.backoff import BackoffTable
@@ -54,7 +55,8 @@ class PullSource:
 class ImagePuller:
     """Makes sure that images are present. Each image is pulled once at a time; different ones in parallel.
 
-    tell: called for each image that is there, or was pulled
+    tell:  called for each image that is there, or was pulled
+    notes: say how a pull goes
     """
 
     def __init__(
@@ -62,8 +64,10 @@ class ImagePuller:
         images: ImageStore,
         recorder: Recorder,
         tell: Callable[[ImageUse], None] = lambda _: None,
+        notes: PullNotes | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._notes = notes or PullNotes(None, recorder)
         self._images = images
         self._recorder = recorder
         self._tell = tell
@@ -150,7 +154,8 @@ class ImagePuller:
         self._recorder.note(eventreasons.PULLING, f'Pulling image "{requested}"', container.field_path)
         started = time.monotonic()
         try:
-            await self._images.pull(image, credentials, source.sandbox_config)
+            async with self._notes.follow(requested, container.field_path) as before:
+                await self._images.pull(image, credentials, source.sandbox_config)
             status = await self._images.status(image)
         except ImagePullError as error:
             now = self._clock()
@@ -177,7 +182,8 @@ class ImagePuller:
             f"Image size: {present.size_bytes} bytes.",
             container.field_path,
         )
-        self._tell(describe_use(image, present, seconds))
+        use = describe_use(image, present, seconds)
+        self._tell(await self._notes.conclude(use, requested, container.field_path, before, seconds))
         return present
 
     def _check_back_off(self, container: ContainerRef, requested: str) -> None:

@@ -1,0 +1,140 @@
+"""Pods of an image that another pod is pulling for the first time wait for its store, and say so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.password_registry import PasswordRegistry
+from tests.unit.preparing.test_preparer import ONE, World, make_instance
+from vk_provider.cloud.imagestores import StoreFullError
+from vk_provider.imagesets.sets import Limits
+from vk_provider.instances.instance import OwnedInstance
+from vk_provider.pods.record import PodRecord
+from vk_provider.preparing.authority import PullAuthority
+from vk_provider.preparing.firsttime import FirstTimeRules
+from vk_provider.preparing.metrics import ImageMetrics
+from vk_provider.preparing.preparer import ImagePreparer
+from vk_provider.registry.client import RegistryClient
+
+BIG = 70 << 20
+
+
+class WaitingWorld(World):
+    """size: of the image as the registry shows it."""
+
+    size = BIG
+    asked = 0
+
+    def __post_init__(self) -> None:
+        async def size_of(pod: object, secrets: object) -> int:
+            self.asked += 1
+            return self.size
+
+        self.metrics = CollectorRegistry()
+        self.preparer = ImagePreparer(
+            self.stores,
+            Limits(max_bytes=1000, max_age_s=1000.0),
+            PullAuthority(self.client),
+            self.secrets,
+            ImageMetrics(self.metrics),
+            lambda record, kind, reason, text: self.events.append(f"{kind} {reason} {record.name}: {text}"),
+            lambda: self.records,
+            FirstTimeRules(1, 60.0, size_of),
+            clock=lambda: self.now,
+        )
+
+    def bind(self, name: str, **spec: str) -> PodRecord:
+        """A pod without an instance."""
+        record = PodRecord(name, "n", self.pod(name, **spec))
+        self.records.append(record)
+        return record
+
+    async def start_waiting(self, name: str) -> asyncio.Task[str]:
+        record = self.bind(name)
+        assert self.preparer.choose(record.pod) is None
+        task = asyncio.create_task(self.preparer.prove(record.pod))
+        await asyncio.sleep(0.02)
+        return task
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[WaitingWorld]:
+    registry = PasswordRegistry()
+    await registry.start()
+    registry.push("team/app", "1", ONE)
+    client = RegistryClient({registry.host: {"plain_http": True}})
+    made = WaitingWorld(registry, client)
+    yield made
+    await made.preparer.close()
+    await client.close()
+    await registry.stop()
+
+
+async def pioneer(world: WaitingWorld) -> PodRecord:
+    record = world.bind("first")
+    assert world.preparer.choose(record.pod) == ""
+    record.assignment.take(OwnedInstance(make_instance("i-first")))
+    return record
+
+
+async def pulled(world: WaitingWorld, record: PodRecord, *, present: bool = False) -> None:
+    world.tell(record, ONE.digest, pulled=not present)
+    await asyncio.gather(*world.preparer._tasks)
+
+
+async def test_the_pods_that_follow_start_from_the_store_of_the_first(world: WaitingWorld) -> None:
+    first = await pioneer(world)
+    tasks = [await world.start_waiting(f"p{number}") for number in range(3)]
+    assert not any(task.done() for task in tasks)
+    assert [event.partition(":")[0] for event in world.events] == [
+        f"Normal WaitingForImages p{number}" for number in range(3)
+    ]
+    await pulled(world, first)
+    await world.prepare()
+    assert await asyncio.wait_for(asyncio.gather(*tasks), 5) == ["s1"] * 3
+    assert await world.store_of("later") == "s1"
+
+
+async def test_small_images_are_not_waited_for(world: WaitingWorld) -> None:
+    world.size = 300_000
+    await pioneer(world)
+    task = await world.start_waiting("next")
+    assert await asyncio.wait_for(task, 5) == ""
+    assert world.events == []
+
+
+async def test_a_preparation_that_fails_lets_them_go(world: WaitingWorld) -> None:
+    first = await pioneer(world)
+    task = await world.start_waiting("next")
+    world.stores.error = StoreFullError("no room")
+    await pulled(world, first)
+    await world.prepare()
+    assert await asyncio.wait_for(task, 5) == ""
+
+
+async def test_an_image_that_was_there_lets_them_go(world: WaitingWorld) -> None:
+    first = await pioneer(world)
+    task = await world.start_waiting("next")
+    await pulled(world, first, present=True)
+    assert await asyncio.wait_for(task, 5) == ""
+    assert world.preparer.choose(world.bind("later").pod) == ""
+
+
+async def test_a_first_pod_that_is_deleted_is_followed_by_another(world: WaitingWorld) -> None:
+    first = await pioneer(world)
+    task = await world.start_waiting("next")
+    world.records.remove(first)
+    world.preparer.forget(first)
+    assert await asyncio.wait_for(task, 5) == ""
+    assert world.preparer.choose(world.bind("later").pod) is None
+
+
+async def test_a_pod_that_may_not_pull_is_neither_first_nor_kept(world: WaitingWorld) -> None:
+    assert world.preparer.choose(world.bind("never", policy="Never").pod) == ""
+    await pioneer(world)
+    assert world.preparer.choose(world.bind("never2", policy="Never").pod) == ""
+    assert world.asked == 0
