@@ -29,7 +29,7 @@ from vk_provider.errors import CloudError
 
 log = logging.getLogger(__name__)
 
-FETCH_LIMIT_S = 45.0
+FETCH_LIMIT_S = 120.0
 """For all pages of one part."""
 RETRY_S = 120.0
 """After a part that could not be fetched."""
