@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -63,7 +63,7 @@ class Subjects:
 class Overview:
     """kubelet.provider.StatusPage. `clock`: Unix seconds."""
 
-    headers = HEADERS
+    headers: Mapping[str, str] = HEADERS
 
     def __init__(self, subjects: Subjects, cloud: CloudSettings, clock: Callable[[], float] = time.time) -> None:
         self._subjects, self._cloud, self._clock = subjects, cloud, clock
@@ -98,7 +98,7 @@ class Overview:
             offerings=self._offerings(),
             namespaces=self._namespaces(),
             limit=limits.get(("", "usd_per_hour"), 0.0),
-            held_pods=room.launches.held,
+            held_pods=len(room.launches.allotment.held),
             history=history,
             launches=self._launches(),
             latencies=[self._latency(name, metric) for name, metric in LATENCIES.items()],
