@@ -98,7 +98,7 @@ class Overview:
             offerings=self._offerings(),
             namespaces=self._namespaces(),
             limit=limits.get(("", "usd_per_hour"), 0.0),
-            held_pods=room.launches.held,
+            held_pods=len(room.launches.allotment.held),
             history=history,
             launches=self._launches(),
             latencies=[self._latency(name, metric) for name, metric in LATENCIES.items()],

@@ -62,7 +62,7 @@ def test_what_is_written_is_on_a_volume_and_what_must_survive_in_a_secret(settin
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert {volume["name"] for volume in pod["volumes"]} == {mount["name"] for mount in container["volumeMounts"]}
     assert "/tmp" in mounts
-    for path in (settings.kubelet.certificate_dir, settings.pods.archive_dir):
+    for path in (settings.kubelet.certificate_dir, settings.pods.archive_dir, settings.ledger.file):
         assert any(path.startswith(mount + "/") for mount in mounts), path
     namespace, _, name = settings.identity.secret.partition("/")
     role = next(iter(yaml.safe_load_all((BASE / "identity-role.yaml").read_text())))

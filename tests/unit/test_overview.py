@@ -132,9 +132,10 @@ async def test_instances_name_their_pod_their_price_and_who_says_so(world: World
     record = world.record(pod)
     assert record is not None and record.report.from_agent
     record.report.from_agent = False
-    witnesses = [bills.instances("node-1")[0]["witness"]]
-    record.pod = {**record.pod, "status": {**record.pod["status"], "hostIP": "203.0.113.9"}}
-    witnesses.append(bills.instances("node-1")[0]["witness"])
+    witnesses = []
+    for address in (owned.described.primary_ip, "203.0.113.9"):
+        record.pod = {**record.pod, "status": {**record.pod["status"], "hostIP": address}}
+        witnesses.append(bills.instances("node-1")[0]["witness"])
     assert witnesses == ["status", "tags"]
     assert bills.instances("another") == []
 

@@ -15,7 +15,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,8 @@ from vk_provider.aiokit.tasks import BackgroundTasks
 from vk_provider.aiokit.timers import Timers
 from vk_provider.cloud.base import Cloud, Instance, LaunchAnswer, LaunchFailure, OfferingKey
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError, CloudThrottledError
-from vk_provider.instances.budget import Budget, Held, Reservation, Wanted, price_of
+from vk_provider.instances.allotment import Allotment, LaunchSide
+from vk_provider.instances.budget import Budget, Held, Reservation, price_of
 from vk_provider.instances.demand import Demand, Group, PodSide
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.metrics import InstanceMetrics
@@ -42,8 +43,6 @@ log = logging.getLogger(__name__)
 
 CALLS_AT_ONCE = 16
 RETRY_FIRST_S, RETRY_MAX_S = 0.2, 30.0
-ROOM_S = 0.2
-"""After something has ended, before pods that wait for room in the budget are tried again."""
 FULL_S = 60.0
 """How long nothing is launched for pools once the account was full: what gets free is the pods'."""
 PER_POD_LABELS = frozenset(
@@ -97,11 +96,9 @@ class Launches:
         self._metrics = metrics
         self._pace = Pace(CALLS_AT_ONCE)
         self.budget = Budget(rules.budget, table.meter)
-        self._held: dict[str, str] = {}
-        """UID of each pod that waits for room in the budget -> the limit's key."""
-        self._allotting: asyncio.Task[None] | None = None
-        self._is_retrying = False
-        table.meter.on_less = self._room_appears
+        side = LaunchSide(self._all_missing, self._call, self._tell_held, cloud.group_limit)
+        self.allotment = Allotment(self.budget, self._pace, side)
+        table.meter.on_less = self.allotment.room_appears
         self._groups: dict[Any, Group] = {}
         self._by_digest: dict[str, list[Group]] = {}
         self._demands: dict[str, Demand] = {}
@@ -116,17 +113,12 @@ class Launches:
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._tasks) or bool(self._pumps) or self._allotting is not None
-
-    @property
-    def held(self) -> int:
-        """How many pods wait for room in the budget."""
-        return len(self._held)
+        return bool(self._tasks) or bool(self._pumps) or self.allotment.is_busy
 
     @property
     def has_slack(self) -> bool:
         """Whether nothing of the pods' is delayed by a call for a pool."""
-        return not self._pumps and self.slack_in_s == 0.0
+        return not self._pumps and not self.allotment.is_busy and self.slack_in_s == 0.0
 
     @property
     def slack_in_s(self) -> float:
@@ -159,8 +151,7 @@ class Launches:
     def leave(self, uid: str) -> Demand | None:
         """The pod has an instance, or needs none any more."""
         demand = self._demands.pop(uid, None)
-        if self._held.pop(uid, None) is not None:
-            self._room_appears()  # who was behind it may fit
+        self.allotment.leave(uid)
         if demand is not None and demand.group is not None:
             demand.group.waiting.pop(uid, None)
             self._drop_if_empty(demand.group)
@@ -228,8 +219,7 @@ class Launches:
     def pump(self, group: Group) -> None:
         """Call for what is missing, in a moment: demands of one read of the watch share a call."""
         if self.budget.is_limited:
-            if self._allotting is None:
-                self._allotting = asyncio.create_task(self._allot(), name="launches within the budget")
+            self.allotment.wake()
         elif id(group) not in self._pumps and self._missing(group) > 0:
             self._pumps[id(group)] = asyncio.create_task(self._pump(group), name="launch group")
 
@@ -247,58 +237,19 @@ class Launches:
             del self._pumps[id(group)]  # at once: who joins from now on needs another
             self.on_slack()
 
-    async def _allot(self) -> None:
-        """With limits: who comes first, of all groups, is served first."""
-        await asyncio.sleep(0)
-        while self._pace.wait_s:  # noqa: ASYNC110 - each throttled call may have made it longer
-            await asyncio.sleep(self._pace.wait_s)
-        self._allotting = None  # at once: who joins from now on needs another
-        waiting = {id(group): group for known in self._by_digest.values() for group in known if group.waiting}
-        wanted = [
-            Wanted(demand, price_of(group.selection.offering))
-            for group in waiting.values()
-            for demand in self._choose(group, max(0, self._missing(group)))
-        ]
-        granted, held = self.budget.allot(wanted)
-        self._hold(held)
-        batches: dict[int, list[Demand]] = {}
-        for each in granted:
-            self._held.pop(each.demand.uid, None)
-            batches.setdefault(id(each.demand.group), []).append(each.demand)
-        calls = [
-            (waiting[name], batch[first : first + self._cloud.group_limit])
-            for name, batch in batches.items()
-            for first in range(0, len(batch), self._cloud.group_limit)
-        ]
-        reserved = [self._reserve(group, batch) for group, batch in calls]  # all, before one of them is widened
-        for (group, batch), reservation in zip(calls, reserved, strict=True):
-            self._call(batch, group, reservation)
+    def _all_missing(self) -> Iterator[tuple[Group, Sequence[Demand]]]:
+        for known in self._by_digest.values():
+            for group in known:
+                if group.waiting:
+                    yield group, self._choose(group, max(0, self._missing(group)))
 
-    def _hold(self, held: Sequence[Held]) -> None:
-        for each in held:
-            if self._held.get(each.demand.uid) != each.key:
-                self._held[each.demand.uid] = each.key
-                self.pods.on_trouble(each.demand.uid, "Warning", eventreasons.BUDGET_EXCEEDED, each.message)
-
-    def _room_appears(self) -> None:
-        """Soon: many instances may end at once."""
-        if self._held and not self._is_retrying:
-            self._is_retrying = True
-            self._timers.later(ROOM_S, self._try_held)
-
-    def _try_held(self) -> None:
-        self._is_retrying = False
-        group = next((each.group for uid in self._held if (each := self._demands.get(uid)) and each.group), None)
-        if group is not None:
-            self.pump(group)  # which looks at all groups
-
-    def _reserve(self, group: Group, demands: Sequence[Demand]) -> Reservation:
-        return self.budget.reserve(group.namespace, len(demands), price_of(group.selection.offering))
+    def _tell_held(self, held: Held) -> None:
+        self.pods.on_trouble(held.demand.uid, "Warning", eventreasons.BUDGET_EXCEEDED, held.message)
 
     def _call(
         self, demands: Sequence[Demand], group: Group, reservation: Reservation | None = None, number: int = 0
     ) -> None:
-        call = self._freeze(group, demands, reservation or self._reserve(group, demands), number)
+        call = self._freeze(group, demands, reservation or self.allotment.reserve(group, demands), number)
         group.in_flight += call.request.count
         self._tasks.spawn(self._carry_out(call), f"launch {call.request.client_token}")
 
@@ -330,7 +281,7 @@ class Launches:
                 self._settle(call, outcome)
         finally:
             self.budget.release(call.reservation)  # what it has brought, the meter has
-        self._room_appears()
+        self.allotment.room_appears()
         self.pump(group)
         self._drop_if_empty(group)
 
@@ -423,10 +374,9 @@ class Launches:
         if not errors and not gone:
             return  # what it brought is known already, and may still be given to them
         if not errors:  # the token is used up
-            again, held = self.budget.allot(Wanted(each, price_of(group.selection.offering)) for each in rest[:gone])
-            self._hold(held)
+            again = self.allotment.grant(group, rest[:gone])
             if again:
-                self._call([each.demand for each in again], group, number=call.number + 1)
+                self._call(again, group, number=call.number + 1)
             return
         last = errors[-1]
         label = {CapacityError: "no-capacity", CloudQuotaError: "failed", CloudRequestError: "refused"}
@@ -478,13 +428,13 @@ class Launches:
 
     async def close(self) -> None:
         """Cancel all launches; the next process finds their instances by token, tag, or their agents' word."""
-        self._held.clear()
         self._timers.cancel()
-        pumps = [*self._pumps.values(), *([self._allotting] if self._allotting is not None else [])]
+        pumps = list(self._pumps.values())
         for task in pumps:
             task.cancel()
         await self._tasks.close()  # cancels at once, so that none of them begins another pump
         await asyncio.gather(*pumps, return_exceptions=True)
+        await self.allotment.close()
 
 
 def _is_of_family(error: CloudError) -> bool:

@@ -80,7 +80,7 @@ class Instances:
         self.supply.links = self.links
         self.pods: PodSide
         metrics.follow(self._count_stages, self._count_sessions, lambda: len(self.ends.stuck))
-        metrics.follow_budget(self.launches.budget.limits, lambda: self.launches.held)
+        metrics.follow_budget(self.launches.budget.limits, lambda: len(self.launches.allotment.held))
         metrics.follow_shortages(self.shortages.current)
 
     def listen(self, pods: PodSide) -> None:

@@ -113,9 +113,12 @@ async def test_an_instance_shuts_down_for_a_while_in_which_its_agent_still_answe
     await cloud.terminate([instance.instance_id])
     (found,) = await list_owned(cloud)
     assert found.state is InstanceState.SHUTTING_DOWN and cloud.is_booted(instance.instance_id)
+    asked_at = found.ended_at
+    assert asked_at >= instance.launch_time and instance.ended_at == 0.0
     await asyncio.sleep(0.1)
     (found,) = await list_owned(cloud)
     assert found.state is InstanceState.TERMINATED and found.primary_ip == ""
+    assert found.ended_at == asked_at, "when its end began"
 
 
 async def test_spot_instances_are_interrupted_after_a_notice() -> None:
