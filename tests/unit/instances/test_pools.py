@@ -108,20 +108,18 @@ async def test_pods_of_any_namespace_take_one_and_it_is_replaced(tmp_path: Path)
     await world.stop()
 
 
-async def test_one_is_launched_anew_when_pods_that_follow_each_other_have_what_they_need(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("limit_s", "instances"), [(60.0, 2), (0.0, 4)])
+async def test_none_is_launched_anew_while_pods_follow_each_other_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit_s: float, instances: int
 ) -> None:
-    monkeypatch.setattr(stock, "QUIET_S", 0.3)
+    monkeypatch.setattr(stock, "QUIET_S", 60.0)
+    monkeypatch.setattr(stock, "QUIET_LIMIT_S", limit_s)
     world = await make_world(tmp_path, SMALL)
     await filled(world)
     for _ in range(2):
         await run_pod(world)
-        await asyncio.sleep(0.1)
-        assert len(world.live()) == 2
-    await filled(world)
-    monkeypatch.setattr(stock, "QUIET_LIMIT_S", 0.0)
-    await run_pod(world)
-    await world.until(lambda: len(world.live()) == 5)
+    await asyncio.sleep(0.1)
+    await world.until(lambda: len(world.live()) == instances)
     await world.stop()
 
 
