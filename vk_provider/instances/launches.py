@@ -117,8 +117,9 @@ class Launches:
 
     @property
     def has_slack(self) -> bool:
-        """Whether nothing of the pods' is delayed by a call for a pool."""
-        return not self._pumps and not self.allotment.is_busy and self.slack_in_s == 0.0
+        """Whether nothing of the pods' is delayed by a call for a pool, or waits for room that it would take."""
+        is_pending = self._pumps or self.allotment.is_busy or self.allotment.held
+        return not is_pending and self.slack_in_s == 0.0
 
     @property
     def slack_in_s(self) -> float:
