@@ -26,26 +26,23 @@ GATHER_S = 0.5
 
 
 class OfferingBook:
-    """selector: chooses from the newest offerings; shortages: which of them the cloud lacks."""
+    """selector: chooses from the newest offerings; shortages: which of them the cloud lacks; architectures: of all."""
 
     def __init__(self, offerings: Sequence[Offering], clock: Callable[[], float] = time.monotonic) -> None:
         self._nominal = list(offerings)
         self._learned = LearnedMemory()
         self._by_type = {offering.instance_type: offering for offering in offerings}
         self._by_key = {offering_key(offering): offering for offering in offerings}
+        self.architectures = frozenset(offering.architecture for offering in offerings)
         self._pending: asyncio.TimerHandle | None = None
         self._tasks = BackgroundTasks()
         self._rebuilding = asyncio.Lock()
         self.selector = OfferingSelector(offerings)
         self.shortages = Shortages(offerings, clock)
 
-    @property
-    def architectures(self) -> frozenset[str]:
-        """Those of all offerings."""
-        return frozenset(offering.architecture for offering in self._by_type.values())
-
     def find(self, instance_type: str) -> Offering | None:
-        """An offering of that type, with the memory that is known of it; None when it is not offered any more."""
+        """An offering of that type, with the memory that is known of it, also when it is not offered any more; None for
+        one that never was."""
         nominal = self._by_type.get(instance_type)
         return self._learned.apply(nominal) if nominal is not None else None
 
@@ -76,6 +73,7 @@ class OfferingBook:
                 self._nominal = found
                 self._by_type |= {offering.instance_type: offering for offering in found}
                 self._by_key |= {offering_key(offering): offering for offering in found}
+                self.architectures = frozenset(offering.architecture for offering in found)
                 self.shortages.replace_offerings(found)
                 await self._rebuild()
 
