@@ -1,9 +1,13 @@
-"""`python -m tests.moto [--port N]`: serves until it is terminated; says its port on the first line."""
+"""`python -m tests.moto [--port N] [--until-eof]`: says its port on the first line, and serves until it is terminated
+(or its standard input is closed, so that it ends with the process that started it)."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
+import sys
+import threading
 
 from moto.moto_api._internal import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
@@ -14,10 +18,18 @@ from tests.moto.ec2 import Ec2
 from tests.moto.faults import Faults
 
 
+def end_with_input() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
-    port = parser.parse_args().port
+    parser.add_argument("--until-eof", action="store_true")
+    options = parser.parse_args()
+    if options.until_eof:
+        threading.Thread(target=end_with_input, daemon=True).start()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     faults = Faults()
     ec2 = Ec2(faults)
@@ -29,7 +41,7 @@ def main() -> None:
 
     inner = DomainDispatcherApplication(create_backend_app)
     app = FaultyAws(inner, faults, ec2, reset)
-    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=MotoRequestHandler)
+    server = make_server("127.0.0.1", options.port, app, threaded=True, request_handler=MotoRequestHandler)
     print(server.server_address[1], flush=True)
     server.serve_forever()
 

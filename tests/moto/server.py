@@ -43,7 +43,8 @@ class MotoServer:
     def __enter__(self) -> MotoServer:
         root = Path(__file__).parent.parent.parent
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.moto"],
+            [sys.executable, "-m", "tests.moto", "--until-eof"],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=root,
             env={**os.environ, **KEYS, "PYTHONPATH": str(root), "MOTO_EC2_LOAD_DEFAULT_AMIS": "false"},
@@ -60,10 +61,8 @@ class MotoServer:
     def __exit__(self, *_: object) -> None:
         for client in self._clients.values():
             client.close()
-        self._process.terminate()
-        self._process.wait(10)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        with self._process as process:  # closes its pipes
+            process.terminate()
 
     # --- control -------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,10 @@ class AwsWorld(World):
         super().__init__(directory)
         self.cloud: Any = cloud
         self.connector = Connector(self.cloud)
+        self.node = {
+            "metadata": {"labels": {}},
+            "status": {"allocatable": {"cpu": "100k", "memory": "100Ti", "pods": "10k"}},
+        }
 
     def running_count(self) -> int:
         return sum((pod.get("status") or {}).get("phase") == "Running" for pod in self.api.pods.values())
@@ -52,7 +56,12 @@ class AwsWorld(World):
         return [each.described for each in self.room.table.owned.values() if each.pod_uid == uid]
 
     async def until_running(self, count: int, limit_s: float) -> None:
-        await self.until(lambda: self.running_count() == count, limit_s)
+        def all_running() -> bool:
+            failed = [pod["status"] for pod in self.api.pods.values() if pod["status"].get("phase") == "Failed"]
+            assert not failed, failed[0]
+            return self.running_count() == count
+
+        await self.until(all_running, limit_s)
 
 
 @asynccontextmanager
