@@ -9,6 +9,7 @@ from typing import Any
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import TagLimitExceeded
 from moto.ec2.models import ec2_backends
+from moto.ec2.models.core import TaggedEC2Resource
 from moto.ec2.models.elastic_network_interfaces import NetworkInterfaceBackend
 from moto.ec2.models.instances import Reservation
 from moto.ec2.models.tags import TagBackend
@@ -39,6 +40,7 @@ class Ec2:
         InstanceResponse.describe_instances = _method(self._describe)
         InstanceResponse.terminate_instances = _method(self._terminate)
         TagBackend.create_tags = _keep_tags
+        TaggedEC2Resource.get_tags = _get_tags
         TagResponse.create_tags = _method(self._create_tags)
         AmisResponse.register_image = _method(self._register_image)
         Fleets.create_fleet = _method(self.launches.create_fleet)
@@ -166,6 +168,12 @@ def _keep_tags(backend: Any, resource_ids: list[str], tags: dict[str, str]) -> b
     for resource_id in resource_ids:
         backend.tags[resource_id].update(tags)
     return True
+
+
+def _get_tags(resource: Any) -> list[dict[str, str]]:
+    """moto looks through the tags of all resources for those of one."""
+    tags = resource.ec2_backend.tags.get(resource.id, {})
+    return [{"resource_id": resource.id, "key": key, "value": value} for key, value in tags.items()]
 
 
 def _method(function: Callable[[Any], ActionResult]) -> Any:

@@ -71,7 +71,9 @@ async def provider(directory: Path, moto: MotoServer, account: Account, **more: 
     world = AwsWorld(directory, cloud)
     try:
         await world.start()
-        yield world
-        await world.stop()
+        try:
+            yield world
+        finally:
+            await world.stop()
     finally:
         await cloud.close()
