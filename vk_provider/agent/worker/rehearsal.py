@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 5.0
 RETRY_S = 0.5
-LABEL = "vk-provider/rehearsal"
+LABEL = "rehearsal"
+"""Of a sandbox within the runtime, where no pod has labels of its own yet."""
 _PARENT = "/kubepods/rehearsal"
 
 
