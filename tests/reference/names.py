@@ -6,7 +6,7 @@ from tests.reference.docstrings import read_constants
 from tests.reference.markdown import code, table
 from vk_provider.agent import metadata_guard
 from vk_provider.agent.worker.rules import spec as agent_spec
-from vk_provider.cloud.tags import build_group_tags, build_pod_tags
+from vk_provider.cloud.tags import build_group_tags, build_pod_tags, build_pool_tags
 from vk_provider.node.object import build_annotations, build_labels
 from vk_provider.node.spec import NodeSpec
 from vk_provider.pods import admission
@@ -52,7 +52,10 @@ def build() -> str:
             f"{choice['OPTIONS']}\n",
             "".join(f"* {code(requirement.ANNOTATION_PREFIX + name)}\n" for name in requirement.OPTIONS),
             table(("heeded", "meaning"), heeded),
-            *(f"{' '.join((build.__doc__ or '').split())}\n" for build in (build_group_tags, build_pod_tags)),
+            *(
+                f"{' '.join((build.__doc__ or '').split())}\n"
+                for build in (build_group_tags, build_pod_tags, build_pool_tags)
+            ),
             table(("set", "where", "value"), set_here),
         )
     )
@@ -62,4 +65,6 @@ def _tags() -> dict[str, str]:
     group = build_group_tags(
         owner="cloud.owner", node="NODE", namespace="NAMESPACE", group="DIGEST", launch="ID", labels={"LABEL": "VALUE"}
     )
-    return group | build_pod_tags(pod_uid="UID", pod_namespace="NAMESPACE", pod_name="POD", attempt=0)
+    pool = build_pool_tags(owner="", node="", group="", launch="", pool="POOL")
+    added = {key: value for key, value in pool.items() if value and key not in group and key != "Name"}
+    return group | added | build_pod_tags(pod_uid="UID", pod_namespace="NAMESPACE", pod_name="POD", attempt=0)

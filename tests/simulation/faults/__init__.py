@@ -21,7 +21,6 @@ from tests.simulation.faults import (
     reused_token,
     shutting_down,
     stale_references,
-    unheard_pools,
 )
 
 
@@ -47,5 +46,4 @@ FAULTS: dict[str, Fault] = {
     "no-sweep": Fault(no_sweep.put_back, 7, (judge.OUTLIVED,)),
     "looks-for-ever": Fault(looks_for_ever.put_back, 113, (judge.WRONG_STATE,)),
     "idle-without-tables": Fault(idle_without_tables.put_back, 159, (judge.STALE,)),
-    "unheard-pools": Fault(unheard_pools.put_back, 0, (judge.TWO_INSTANCES,)),
 }

@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 5.0
 RETRY_S = 0.5
-LABEL = "vk-provider/rehearsal"
+LABEL = "rehearsal"
+"""Of a sandbox of no namespace, as no pod has one."""
 _PARENT = "/kubepods/rehearsal"
 
 
@@ -90,7 +91,7 @@ class Rehearsal:
         while True:
             try:
                 for each in await self._runtime.list_pod_sandboxes():
-                    if LABEL in each.labels:
+                    if LABEL in each.labels and not each.metadata.namespace:
                         await self._runtime.stop_pod_sandbox(each.id)
                         await self._runtime.remove_pod_sandbox(each.id)
                 break
