@@ -154,6 +154,11 @@ security_groups = ["{account.security_group}"]
 image_amd64 = "{account.image}"
 instance_types = {json.dumps(INSTANCE_TYPES)}
 listing_lag_s = 0.0
+
+[cloud.aws.catalog]
+directory = "{self._environment.root / "catalog"}"
+price_api = false
+spot_prices = false
 """
 
     def _words(self) -> list[str]:

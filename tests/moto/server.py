@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections import Counter
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import msgspec
 from botocore.config import Config
 
 from tests.moto.plan import Plan
+from vk_provider.cloud.aws.catalog.settings import CatalogSettings
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 
 REGION = "eu-central-1"
@@ -55,12 +57,14 @@ class MotoServer:
         if not line.strip().isdecimal():
             raise RuntimeError(f"moto's server did not start: {line!r}")
         self._clients: dict[str, Any] = {}
+        self._catalogs = tempfile.TemporaryDirectory(prefix="vk-catalog-")
         self.url = f"http://127.0.0.1:{line.strip()}"
         return self
 
     def __exit__(self, *_: object) -> None:
         for client in self._clients.values():
             client.close()
+        self._catalogs.cleanup()
         with self._process as process:  # closes its pipes
             process.terminate()
 
@@ -138,6 +142,8 @@ class MotoServer:
                 "security_groups": (account.security_group,),
                 "instance_types": TYPES,
                 "listing_lag_s": 0.0,
+                # moto needs two seconds for a list of its instance types, and has no prices.
+                "catalog": CatalogSettings(self._catalogs.name, price_api=False, spot_prices=False),
                 **more,
             }
         )

@@ -161,50 +161,6 @@ class Images(Answer, frozen=True):
     images: list[Image] = []
 
 
-class Processor(Answer, frozen=True):
-    supported_architectures: list[Name] = []
-
-
-class VCpus(Answer, frozen=True):
-    default_v_cpus: int = 0
-
-
-class Memory(Answer, frozen=True):
-    size_in_mi_b: int = 0
-
-
-class Gpu(Answer, frozen=True):
-    count: int = 0
-
-
-class Gpus(Answer, frozen=True):
-    gpus: list[Gpu] = []
-
-
-class InstanceType(Answer, frozen=True):
-    instance_type: Name
-    processor_info: Processor = Processor()
-    v_cpu_info: VCpus = VCpus()
-    memory_info: Memory = Memory()
-    gpu_info: Gpus = Gpus()
-    supported_usage_classes: list[Name] = []
-
-
-class InstanceTypes(Answer, frozen=True):
-    instance_types: list[InstanceType] = []
-    next_token: Text = ""
-
-
-class TypeOffering(Answer, frozen=True):
-    instance_type: Name
-    location: Name
-
-
-class TypeOfferings(Answer, frozen=True):
-    instance_type_offerings: list[TypeOffering] = []
-    next_token: Text = ""
-
-
 class ParameterValue(Answer, frozen=True):
     value: Text = ""
 

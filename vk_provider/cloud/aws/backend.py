@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vk_provider.cloud.aws.catalog.listing import read_price_list
+from vk_provider.cloud.aws.options import OPTIONS
 from vk_provider.cloud.aws.settings import AwsCloudSettings, find_problem
-from vk_provider.cloud.backend import CloudBackend, CloudContext
+from vk_provider.cloud.backend import CloudAbility, CloudBackend, CloudContext
+from vk_provider.cloud.pricelist import PriceList
 from vk_provider.errors import BadStartError
 
 if TYPE_CHECKING:
     from vk_provider.cloud.aws.cloud import AwsCloud
+
+
+OFFERINGS_TTL_S = 600.0
+"""The catalog refreshes itself; a new answer of it is looked for so often."""
 
 
 def _create(settings: AwsCloudSettings, context: CloudContext) -> AwsCloud:
@@ -21,4 +28,15 @@ def _create(settings: AwsCloudSettings, context: CloudContext) -> AwsCloud:
     return AwsCloud(settings, context.owner)
 
 
-BACKEND = CloudBackend(name="aws", settings=AwsCloudSettings, create=_create, check=find_problem)
+def _read_price_list(settings: AwsCloudSettings) -> PriceList:
+    return read_price_list(settings.region, settings.catalog)
+
+
+BACKEND = CloudBackend(
+    name="aws",
+    settings=AwsCloudSettings,
+    create=_create,
+    check=find_problem,
+    ability=CloudAbility(frozenset(OPTIONS), OFFERINGS_TTL_S),
+    price_list=_read_price_list,
+)

@@ -24,7 +24,9 @@ from vk_provider.cloud.base import Offering
 from vk_provider.cloud.codes import build_error
 from vk_provider.errors import BadStartError, CloudAccessError, CloudError, CloudRequestError
 
-_SERVICES: tuple[Service, ...] = ("ec2", "ssm", "sqs")
+_SERVICES: tuple[Service, ...] = ("ec2", "pricing", "sqs", "ssm")
+_PRICING_REGIONS = {"eu": "eu-central-1", "ap": "ap-south-1"}
+"""The Pricing API is in few Regions, and knows the prices of all: the nearest one, "us-east-1" for the others."""
 _NO_ACCESS = (
     botocore.NoCredentialsError,
     botocore.PartialCredentialsError,
@@ -59,11 +61,19 @@ class AwsClient:
         try:
             session = aioboto3.Session(profile_name=settings.profile or None, region_name=settings.region or None)
             for service in _SERVICES:
-                client = session.client(service, endpoint_url=settings.endpoint_url or None, config=config)
+                region = _pricing_region(session.region_name) if service == "pricing" else session.region_name
+                client = session.client(
+                    service, region_name=region, endpoint_url=settings.endpoint_url or None, config=config
+                )
                 self._clients[service] = await self._stack.enter_async_context(client)
         except (botocore.BotoCoreError, ValueError) as error:
             await self.close()
             raise BadStartError(f"cloud.aws: {_one_line(error)}") from error
+
+    @property
+    def region(self) -> str:
+        """The one that the settings or the SDK's chain name; after `start`."""
+        return str(self._clients["ec2"].meta.region_name)
 
     async def close(self) -> None:
         self._clients.clear()
@@ -90,6 +100,10 @@ class AwsClient:
             return msgspec.convert(raw, operation.answer)
         except msgspec.ValidationError as error:
             raise CloudError(f"{operation.name}: the answer cannot be read: {error}") from error
+
+
+def _pricing_region(region: str | None) -> str:
+    return _PRICING_REGIONS.get((region or "").partition("-")[0], "us-east-1")
 
 
 def _of_answer(name: str, error: botocore.ClientError, offering: Offering | None) -> CloudError:

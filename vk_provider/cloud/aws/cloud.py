@@ -11,11 +11,12 @@ from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.tasks import BackgroundTasks
 from vk_provider.cloud.aws import ending, notices
 from vk_provider.cloud.aws.addresses import SecondAddresses
+from vk_provider.cloud.aws.catalog.catalog import AwsCatalog, Scope
+from vk_provider.cloud.aws.catalogcalls import CatalogCalls
 from vk_provider.cloud.aws.client import AwsClient
 from vk_provider.cloud.aws.description import Descriptions
 from vk_provider.cloud.aws.images import Images
 from vk_provider.cloud.aws.launching import Launcher, Network
-from vk_provider.cloud.aws.offerings import ApiCatalog, Catalog
 from vk_provider.cloud.aws.operations import CREATE_TAGS
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.specification import build_tags
@@ -61,9 +62,7 @@ class AwsCloud:
         network = Network(self._subnets, self._images, self._templates, self._addresses)
         self._launcher = Launcher(self._client, settings, network, self._descriptions)
         self._tasks = BackgroundTasks()
-        self.catalog: Catalog = ApiCatalog(
-            self._client, lambda: self._subnets.zones, self._images.architectures, settings.instance_types
-        )
+        self._catalog: AwsCatalog | None = None
 
     async def start(self) -> None:
         await self._client.start()
@@ -72,6 +71,12 @@ class AwsCloud:
         except BaseException:
             await self._client.close()
             raise
+        settings = self._settings
+        scope = Scope(
+            self._client.region, lambda: self._subnets.by_zone, self._images.architectures, settings.instance_types
+        )
+        self._catalog = AwsCatalog(CatalogCalls(self._client), scope, settings.catalog)
+        self._tasks.spawn(self._catalog.run(), "catalog")
         self._tasks.spawn(self._templates.run(), "launch templates")
         self._tasks.spawn(self._addresses.run(), "second addresses")
 
@@ -94,6 +99,8 @@ class AwsCloud:
 
     async def close(self) -> None:
         await self._tasks.close()
+        if self._catalog is not None:
+            await self._catalog.close()
         await self._client.close()
 
     async def launch(self, request: LaunchRequest) -> LaunchAnswer:
@@ -126,8 +133,9 @@ class AwsCloud:
                 yield notice
 
     async def describe_offerings(self) -> list[Offering]:
-        await self.catalog.refresh()
-        return sorted(self.catalog.offerings(), key=lambda each: each.price_per_hour)
+        assert self._catalog is not None, "not started"
+        await self._catalog.refresh()
+        return list(self._catalog.offerings())
 
     async def describe_runtime(self) -> InstanceRuntime:
         settings = self._settings

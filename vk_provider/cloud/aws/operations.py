@@ -11,7 +11,9 @@ from vk_provider.cloud.aws import answers
 from vk_provider.cloud.base import Offering
 
 AnswerT = TypeVar("AnswerT")
-Service = Literal["ec2", "sqs", "ssm"]
+Raw = dict[str, Any]
+"""An answer that its reader judges: the catalog."""
+Service = Literal["ec2", "pricing", "sqs", "ssm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,10 @@ DESCRIBE_TEMPLATES = Operation("ec2", "DescribeLaunchTemplates", "describe_launc
 DELETE_TEMPLATE = Operation("ec2", "DeleteLaunchTemplate", "delete_launch_template", answers.Nothing)
 DESCRIBE_SUBNETS = Operation("ec2", "DescribeSubnets", "describe_subnets", answers.Subnets)
 DESCRIBE_IMAGES = Operation("ec2", "DescribeImages", "describe_images", answers.Images)
-DESCRIBE_TYPES = Operation("ec2", "DescribeInstanceTypes", "describe_instance_types", answers.InstanceTypes)
-DESCRIBE_TYPE_OFFERINGS = Operation(
-    "ec2", "DescribeInstanceTypeOfferings", "describe_instance_type_offerings", answers.TypeOfferings
-)
+DESCRIBE_TYPES = Operation("ec2", "DescribeInstanceTypes", "describe_instance_types", Raw)
+DESCRIBE_TYPE_OFFERINGS = Operation("ec2", "DescribeInstanceTypeOfferings", "describe_instance_type_offerings", Raw)
+DESCRIBE_SPOT_PRICES = Operation("ec2", "DescribeSpotPriceHistory", "describe_spot_price_history", Raw)
+GET_PRODUCTS = Operation("pricing", "GetProducts", "get_products", Raw)
 GET_PARAMETER = Operation("ssm", "GetParameter", "get_parameter", answers.ParameterAnswer)
 RECEIVE_MESSAGES = Operation("sqs", "ReceiveMessage", "receive_message", answers.Messages)
 DELETE_MESSAGES = Operation("sqs", "DeleteMessageBatch", "delete_message_batch", answers.Nothing)

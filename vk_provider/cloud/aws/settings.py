@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from vk_provider.cloud.aws.catalog.settings import CatalogSettings
 from vk_provider.settingtypes import NonNegativeFloat, PositiveFloat, PositiveInt
 
 RESOLVE_SSM = "resolve:ssm:"
@@ -38,7 +39,7 @@ class AwsCloudSettings:
     root_volume_iops: of each root volume (gp3)
     root_volume_throughput: MiB a second of each root volume (gp3)
     spot_max_price:   USD an hour that a spot instance may cost; 0 is the on-demand price
-    instance_types:   that are offered, by name with * for any, such as "m7i.*"; empty for all of the current generation
+    instance_types:   that are offered, by name with * for any, such as "m7i.*"; empty for all
     second_address:   how an instance gets its pod's address. "auto": in the call that launches it, where the account
                       accepts that, else assigned afterwards. "prefix": a /28 prefix of its own, which takes 16
                       addresses of the subnet. "assign": always afterwards
@@ -55,6 +56,7 @@ class AwsCloudSettings:
     image_volumes:    whether the images' containerd mounts image volumes (2.1 does)
     recursive_read_only_mounts: whether it makes read-only mounts recursively so
     supplemental_groups_policy: whether it honours supplementalGroupsPolicy
+    catalog:          of instance types and prices
     """
 
     subnets: tuple[str, ...] = ()
@@ -84,6 +86,7 @@ class AwsCloudSettings:
     image_volumes: bool = True
     recursive_read_only_mounts: bool = True
     supplemental_groups_policy: bool = True
+    catalog: CatalogSettings = field(default_factory=CatalogSettings)
 
 
 def find_problem(settings: AwsCloudSettings) -> str:

@@ -31,6 +31,10 @@ class Subnets:
     def zones(self) -> frozenset[str]:
         return frozenset(self._zones.values())
 
+    @property
+    def by_zone(self) -> dict[str, list[str]]:
+        return {zone: self.of_zone(zone) for zone in sorted(self.zones)}
+
     def zone_of(self, subnet_id: str) -> str:
         """ "" for a subnet that is none of the settings'."""
         return self._zones.get(subnet_id, "")
