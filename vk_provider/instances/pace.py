@@ -31,6 +31,7 @@ class Pace:
         self._slots = asyncio.Semaphore(at_once)
         self.pause_s = 0.0
         self._next_at = 0.0
+        self._slowed = 0
 
     @property
     def wait_s(self) -> float:
@@ -44,16 +45,23 @@ class Pace:
             while (wait_s := self.wait_s) > 0:  # noqa: ASYNC110 - others may have slowed it down meanwhile
                 await asyncio.sleep(wait_s)
             self._next_at = self._clock() + self.pause_s
+            slowed = self._slowed
             try:
                 yield
             except CloudThrottledError as error:
-                self.slow_down(error.retry_after_s)
+                self._slow_down(slowed, error.retry_after_s)
                 raise
-            self._speed_up()
+            self._speed_up(slowed)
 
-    def slow_down(self, retry_after_s: float = 0.0) -> None:
-        self.pause_s = min(MAX_PAUSE_S, max(FIRST_PAUSE_S, self.pause_s * SLOWER))
-        self._next_at = self._clock() + max(self.pause_s, min(MAX_PAUSE_S, retry_after_s))
+    def _slow_down(self, slowed: int, retry_after_s: float) -> None:
+        """Calls that were under way together are one sign that it was too fast, however many of them are refused.
+        slowed: how often it had been slowed down when the call began."""
+        if slowed == self._slowed:
+            self._slowed += 1
+            self.pause_s = min(MAX_PAUSE_S, max(FIRST_PAUSE_S, self.pause_s * SLOWER))
+        self._next_at = max(self._next_at, self._clock() + max(self.pause_s, min(MAX_PAUSE_S, retry_after_s)))
 
-    def _speed_up(self) -> None:
+    def _speed_up(self, slowed: int) -> None:
+        if slowed != self._slowed:
+            return  # it began when calls were faster
         self.pause_s = self.pause_s * FASTER if self.pause_s * FASTER >= NO_PAUSE_S else 0.0
