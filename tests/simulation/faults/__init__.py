@@ -39,7 +39,7 @@ FAULTS: dict[str, Fault] = {
     "one-missing-answer": Fault(one_missing_answer.put_back, 40, (judge.FAILED_WHILE_RUNNING, judge.WRONG_STATE)),
     "hanging-references": Fault(hanging_references.put_back, 21, (judge.DELETION_STUCK,)),
     "lost-ready": Fault(lost_ready.put_back, 3, (judge.STATUS_MISSING,)),
-    "reused-token": Fault(reused_token.put_back, 11, (judge.WRONG_STATE,)),
+    "reused-token": Fault(reused_token.put_back, 2, (judge.WRONG_STATE,)),
     "shutting-down": Fault(shutting_down.put_back, 5, (judge.FAILED_WHILE_RUNNING,)),
     "one-bad-id": Fault(one_bad_id.put_back, 10, (judge.OUTLIVED, judge.MEMORY)),
     "stale-references": Fault(stale_references.put_back, 3, (judge.STALE,)),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from vk_provider.cloud.base import TAG_LAUNCH, LaunchAnswer, LaunchFailure, LaunchRequest
+from vk_provider.cloud.base import TAG_LAUNCH, LaunchAnswer, LaunchFailure, LaunchRequest, Offering
 from vk_provider.errors import CloudError, CloudThrottledError
 from vk_provider.instances import launches
 from vk_provider.instances.demand import Demand, Group
@@ -18,15 +18,20 @@ def put_back() -> None:
     freeze = launches.freeze_request
 
     def freeze_request(
-        group: Group, demands: Sequence[Demand], owner: str, boot_data: BootData, number: int = 0
+        group: Group,
+        demands: Sequence[Demand],
+        owner: str,
+        boot_data: BootData,
+        number: int = 0,
+        offerings: tuple[Offering, ...] = (),
     ) -> LaunchRequest:
-        request = freeze(group, demands, owner, boot_data, number)
+        request = freeze(group, demands, owner, boot_data, number, offerings)
         token = f"{demands[0].uid}-{demands[0].attempt}-{number}"
         launch_id, user_data = boot_data(token)
         tags = {**request.tags, TAG_LAUNCH: launch_id}
         return replace(request, client_token=token, tags=tags, user_data=user_data)
 
-    async def find_outcome(self: Launches, call: LaunchCall) -> LaunchAnswer | None:
+    async def find_outcome(self: Launches, call: LaunchCall, is_wanted: Callable[[], bool]) -> LaunchAnswer | None:
         try:
             async with self._pace.turn():
                 return await self._cloud.launch(call.request)
