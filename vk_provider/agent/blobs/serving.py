@@ -34,22 +34,27 @@ class BlobServer:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         digest, name = request.match_info["digest"], peer_instance(request)
-        grant = request.headers.get(routes.GRANT_HEADER, "")
+        grant = request.headers.get(routes.GRANT_HEADER, "").encode(errors="surrogateescape")
         key = self._book.key
-        if not (key and name and hmac.compare_digest(compute_grant(key, name, digest).encode(), grant.encode())):
+        if not (key and name and hmac.compare_digest(compute_grant(key, name, digest).encode(), grant)):
             return web.Response(status=403)
         mark_authenticated(request)
         if self._uploads >= MAX_UPLOADS:
             return web.Response(status=503)
+        self._uploads += 1
+        try:
+            return await self._serve(request, digest)
+        finally:
+            self._uploads -= 1
+
+    async def _serve(self, request: web.Request, digest: str) -> web.StreamResponse:
         found = await asyncio.to_thread(self._book.content.open, digest)
         if found is None:
             return web.Response(status=404)
         descriptor, size = found
-        self._uploads += 1
         try:
             return await self._send(request, descriptor, size)
         finally:
-            self._uploads -= 1
             os.close(descriptor)
 
     async def _send(self, request: web.Request, descriptor: int, size: int) -> web.StreamResponse:
