@@ -343,8 +343,8 @@ class Judge:
         if gone:
             yield Violation(MEMORY, f"instances that are gone: {sorted(gone)}")
         waiting = set(room.launches._demands) - uids
-        if waiting or set(room.launches._groups) or set(room.ends.known) - protected:
-            kept = f"{len(waiting)} demands, {len(room.launches._groups)} groups, {sorted(room.ends.known)}"
+        if waiting or len(room.launches.groups) or set(room.ends.known) - protected:
+            kept = f"{len(waiting)} demands, {len(room.launches.groups)} groups, {sorted(room.ends.known)}"
             yield Violation(MEMORY, f"launches and ends of what is gone: {kept}")
         tasks = sum(not task.done() for task in process.tasks)
         pooled = sum(_count(each) for each in self.pools)

@@ -12,12 +12,10 @@ in no other call.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from vk_provider import eventreasons
 from vk_provider.aiokit.backoff import Backoff
@@ -28,16 +26,16 @@ from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, Cloud
 from vk_provider.instances.allotment import Allotment, LaunchSide
 from vk_provider.instances.budget import Budget, Held, Reservation, price_of
 from vk_provider.instances.demand import Demand, Group, PodSide
+from vk_provider.instances.groups import LaunchGroups
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.instances.pace import Pace
 from vk_provider.instances.request import BootData, LaunchCall, freeze_pool_request, freeze_request
 from vk_provider.instances.shortages import Shortages
 from vk_provider.instances.table import InstanceTable
-from vk_provider.jsontypes import Json
 from vk_provider.settings import BudgetSettings
 from vk_provider.sizing.preferences import Preferences
-from vk_provider.sizing.selection import OfferingSelector, Refusal, Selection, explain_choice
+from vk_provider.sizing.selection import OfferingSelector, Refusal, explain_choice
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +43,6 @@ CALLS_AT_ONCE = 16
 RETRY_FIRST_S, RETRY_MAX_S = 0.2, 30.0
 FULL_S = 60.0
 """How long nothing is launched for pools once the account was full: what gets free is the pods'."""
-PER_POD_LABELS = frozenset(
-    {
-        "statefulset.kubernetes.io/pod-name",
-        "apps.kubernetes.io/pod-index",
-        "batch.kubernetes.io/job-completion-index",
-    }
-)
-"""Labels that each pod of a controller has for itself: as tags they would make every pod a group of its own."""
 _DEFAULT_PREFERENCES = Preferences()
 
 OnLaunched = Callable[[Sequence[OwnedInstance], LaunchCall], int]
@@ -99,8 +89,7 @@ class Launches:
         side = LaunchSide(self._all_missing, self._call, self._tell_held, cloud.group_limit)
         self.allotment = Allotment(self.budget, self._pace, side)
         table.meter.on_less = self.allotment.room_appears
-        self._groups: dict[Any, Group] = {}
-        self._by_digest: dict[str, list[Group]] = {}
+        self.groups = LaunchGroups(rules.shared_host_paths)
         self._demands: dict[str, Demand] = {}
         self._pumps: dict[int, asyncio.Task[None]] = {}
         self._tasks = BackgroundTasks()
@@ -133,13 +122,9 @@ class Launches:
     def find_uncovered(self) -> list[Demand]:
         """Those that no call asks for now, first who is served first."""
         found = [demand for demand in self._demands.values() if demand.group is None]
-        for group in self._groups.values():
+        for group in self.groups:
             found += group.ranked()[group.in_flight :]
-        return sorted(set(found), key=lambda demand: demand.rank)
-
-    def find_waiting(self, digest: str) -> list[Group]:
-        """Groups with that digest in which somebody waits."""
-        return [group for group in self._by_digest.get(digest, ()) if group.waiting]
+        return sorted(found, key=lambda demand: demand.rank)
 
     # --- demands -------------------------------------------------------------------------------------------------
 
@@ -155,7 +140,7 @@ class Launches:
         self.allotment.leave(uid)
         if demand is not None and demand.group is not None:
             demand.group.waiting.pop(uid, None)
-            self._drop_if_empty(demand.group)
+            self.groups.drop_if_empty(demand.group)
         return demand
 
     def group_of(self, demand: Demand) -> Group | None:
@@ -171,26 +156,7 @@ class Launches:
                 reason = eventreasons.INVALID_REQUIREMENT if asked_wrongly else eventreasons.NO_FITTING_INSTANCE
                 self.pods.on_refused(demand.uid, reason, selection.message)
             return None
-        labels = demand.pod["metadata"].get("labels") or {}
-        key = (demand.node, demand.namespace, tuple(labels.items()), demand.image_store, id(selection))
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = self._make_group(demand, selection)
-            group.keys.append(key)
-        return group
-
-    def _make_group(self, demand: Demand, selection: Selection) -> Group:
-        shared = find_shared_labels(demand.pod)
-        paths = self._rules.shared_host_paths.get(demand.node, ())
-        asked = repr((demand.node, demand.namespace, shared, paths, demand.image_store, selection.asked))
-        digest = hashlib.sha256(asked.encode()).hexdigest()[:20]
-        known = self._by_digest.setdefault(digest, [])
-        for group in known:
-            if group.selection is selection:
-                return group  # the same but for labels of single pods
-        group = Group(demand.node, demand.namespace, shared, selection, paths, digest, demand.image_store)
-        known.append(group)
-        return group
+        return self.groups.find(demand, selection)
 
     def _enlist(self, demand: Demand) -> None:
         try:
@@ -203,17 +169,6 @@ class Launches:
             demand.group = group
             group.waiting[demand.uid] = demand
             self.pump(group)
-
-    def _drop_if_empty(self, group: Group) -> None:
-        if group.waiting or group.in_flight or not group.keys:
-            return
-        for key in group.keys:
-            del self._groups[key]
-        group.keys.clear()
-        known = self._by_digest[group.digest]
-        known.remove(group)
-        if not known:
-            del self._by_digest[group.digest]
 
     # --- calls ---------------------------------------------------------------------------------------------------
 
@@ -239,10 +194,9 @@ class Launches:
             self.on_slack()
 
     def _all_missing(self) -> Iterator[tuple[Group, Sequence[Demand]]]:
-        for known in self._by_digest.values():
-            for group in known:
-                if group.waiting:
-                    yield group, self._choose(group, max(0, self._missing(group)))
+        for group in self.groups:
+            if group.waiting:
+                yield group, self._choose(group, max(0, self._missing(group)))
 
     def _tell_held(self, held: Held) -> None:
         self.pods.on_trouble(held.demand.uid, "Warning", eventreasons.BUDGET_EXCEEDED, held.message)
@@ -284,7 +238,7 @@ class Launches:
             self.budget.release(call.reservation)  # what it has brought, the meter has
         self.allotment.room_appears()
         self.pump(group)
-        self._drop_if_empty(group)
+        self.groups.drop_if_empty(group)
 
     async def launch_for_pool(self, group: Group, pool: str, name: str) -> LaunchAnswer | None:
         """One instance that is no pod's, until the outcome is known; None when calls are throttled. What it brings is
@@ -441,9 +395,3 @@ class Launches:
 def _is_of_family(error: CloudError) -> bool:
     """Whether another family may have room."""
     return isinstance(error, CloudQuotaError) and bool(error.family)
-
-
-def find_shared_labels(pod: Json) -> dict[str, str]:
-    """The labels that a pod has in common with the others of its controller."""
-    labels = pod["metadata"].get("labels") or {}
-    return {name: value for name, value in sorted(labels.items()) if name not in PER_POD_LABELS}

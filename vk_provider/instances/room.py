@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from vk_provider.agentclient.base import AgentConnector
 from vk_provider.cloud.backend import CloudAbility
-from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, InstanceRuntime, Notice, NoticeKind, Offering
-from vk_provider.errors import AgentProtocolError, CapacityError
+from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, InstanceRuntime, Notice, Offering
 from vk_provider.instances.demand import PodSide
 from vk_provider.instances.ends import Ends, OnStuck
-from vk_provider.instances.instance import Interruption, OwnedInstance, Stage
+from vk_provider.instances.instance import OwnedInstance
+from vk_provider.instances.interruptions import Interruptions
 from vk_provider.instances.launches import Launches, LaunchRules
 from vk_provider.instances.links import InstanceLinks
 from vk_provider.instances.metrics import InstanceMetrics
@@ -24,16 +22,10 @@ from vk_provider.instances.supply import Supply
 from vk_provider.instances.table import InstanceTable
 from vk_provider.instances.tagging import Tagging
 from vk_provider.ledger.meter import Meter
-from vk_provider.rfc3339 import parse_time
 from vk_provider.sizing.need import compute_allocatable
-from vk_provider.wire.notices import NoticeMessage
 from vk_provider.wire.session import UpMessage
 
 READERS_LIMIT_S = 5.0
-NOTICE_S = 120.0
-"""How long before an interruption EC2 announces it."""
-LEAD_S = 900.0
-"""Of an end that is announced long before (a machine's retirement): when the pod is stopped."""
 MAX_CPU_MILLI = 1_000_000
 """Capacity assumed for an instance whose offering is not in the catalog any more."""
 MAX_MEMORY_BYTES = 64 << 40
@@ -62,12 +54,13 @@ class Instances:
         self.metrics = metrics
         self._connector = doors.connector
         self._rules = rules
-        self._announced: dict[str, asyncio.TimerHandle] = {}
         self._offerings_ttl_s = doors.ability.offerings_ttl_s
         self.offerings = OfferingBook(doors.offerings)
         self.meter = Meter(self.price_of)
         self.shortages = self.offerings.shortages
-        self.table = InstanceTable(cloud, metrics, self.meter, self._on_notice)
+        self.table = InstanceTable(
+            cloud, metrics, self.meter, lambda owned, notice: self.interruptions.take(owned, notice)
+        )
         self.ends = Ends(cloud, metrics, self.meter)
         self.ends.on_let_go = self._let_go
         self.table.on_listing = lambda: self.ends.verify(self.table.listed)
@@ -76,6 +69,7 @@ class Instances:
         self.tagging = Tagging(cloud, lambda: self.launches.is_busy or bool(self.ends.pending))
         self.supply = Supply(self.table, self.launches, self.ends, self.tagging, pools.grants, self.meter)
         self.stock = self.supply.stock = Stock(pools, rules, self.launches, self.supply, self.offerings, metrics)
+        self.interruptions = Interruptions(self.supply, self.offerings, metrics)
         self.links = InstanceLinks(doors.connector, self.table.look, _Dispatcher(self), boot_timeout_s)
         self.supply.links = self.links
         self.pods: PodSide
@@ -84,7 +78,7 @@ class Instances:
         metrics.follow_shortages(self.shortages.current)
 
     def listen(self, pods: PodSide) -> None:
-        self.pods = self.supply.pods = self.launches.pods = pods
+        self.pods = self.supply.pods = self.launches.pods = self.interruptions.pods = pods
 
     async def run(self) -> None:
         """Root task: follows the cloud's notices."""
@@ -148,76 +142,14 @@ class Instances:
         self._forget(owned)
 
     def _forget(self, owned: OwnedInstance) -> None:
-        self._forget_announced(owned)
+        self.interruptions.forget(owned)
         self._connector.forget(owned.instance_id)
         self.table.forget(owned)
 
     # --- notices and figures -------------------------------------------------------------------------------------
 
     def _on_notice(self, owned: OwnedInstance, notice: Notice) -> None:
-        if notice.kind is NoticeKind.INTERRUPTION:
-            self.metrics.interruptions.inc()
-            self._note_taken(owned.described)
-            self._interrupt(owned, notice.message, notice.at)
-            return
-        if notice.kind is NoticeKind.REBALANCE:
-            if owned.pod_uid:  # it may never come, and is announced again if it does
-                self.pods.on_interruption(owned, notice.message)
-            elif owned.pool and owned.stage is Stage.IDLE:
-                self.supply.end(owned, "interrupted")
-            return
-        owned.link.fate_due = 0.0  # the link asks for a listing once its agent is silent
-
-    def take_agent_notice(self, owned: OwnedInstance, message: NoticeMessage) -> None:
-        """What an agent has read in its instance's metadata. It is believed for its own instance alone: its pod's owner
-        may control it, so nothing follows for others. Raises AgentProtocolError."""
-        try:
-            at = parse_time(message["time"])
-        except (ValueError, OverflowError):
-            raise AgentProtocolError(f"a notice of {message['time']}, which is no time") from None
-        self._interrupt(owned, f"the instance's metadata announces: {message['action']} at {message['time']}", at)
-
-    def _note_taken(self, instance: Instance) -> None:
-        """What was taken back is short: the next launches ask for something else first."""
-        key = (instance.instance_type, instance.zone, instance.capacity_type)
-        offering = self.offerings.find_exact(key)
-        if offering is not None:
-            self.shortages.mark(offering, CapacityError("taken back by the cloud", *key))
-
-    def _interrupt(self, owned: OwnedInstance, message: str, at: float | None) -> None:
-        """At once, or LEAD_S before a time that is far away (a scheduled event's). Once for each instance: the first
-        word counts, but for an earlier end."""
-        left_s = NOTICE_S if at is None else max(0.0, at - time.time())
-        ends_at = time.monotonic() + left_s
-        known = owned.interruption
-        if owned.ended or (known is not None and (known.begun or known.at <= ends_at)):
-            return
-        owned.interruption = Interruption(message, ends_at)
-        if owned.pod_uid and known is None:
-            self.pods.on_interruption(owned, message)
-        begin_in_s = left_s - LEAD_S
-        if begin_in_s <= 0:
-            self._begin_interruption(owned)
-            return
-        loop = asyncio.get_running_loop()
-        self._forget_announced(owned)
-        self._announced[owned.instance_id] = loop.call_later(begin_in_s, self._begin_interruption, owned)
-
-    def _begin_interruption(self, owned: OwnedInstance) -> None:
-        self._forget_announced(owned)
-        interruption = owned.interruption
-        if interruption is None or owned.ended:
-            return
-        owned.interruption = replace(interruption, begun=True)
-        if owned.pod_uid:
-            self.pods.on_fate(owned)
-        elif owned.stage is Stage.IDLE:
-            self.supply.end(owned, "interrupted")
-
-    def _forget_announced(self, owned: OwnedInstance) -> None:
-        timer = self._announced.pop(owned.instance_id, None)
-        if timer is not None:
-            timer.cancel()
+        self.interruptions.take(owned, notice)
 
     def _count_stages(self) -> Mapping[str, int]:
         return Counter(str(owned.stage) for owned in list(self.table.owned.values()))
@@ -227,8 +159,7 @@ class Instances:
 
     async def close(self) -> None:
         """Cancel everything. Instances keep running."""
-        for timer in self._announced.values():
-            timer.cancel()
+        self.interruptions.close()
         self.supply.close()
         await self.offerings.close()
         await self.stock.close()
@@ -258,7 +189,7 @@ class _Dispatcher:
             if owned.pod_uid and not before:
                 self._room.pods.on_connected(owned)
         elif message["type"] == "notice":
-            self._room.take_agent_notice(owned, message)
+            self._room.interruptions.take_word(owned, message)
             return
         if owned.pod_uid:
             self._room.pods.on_message(owned, message)

@@ -169,7 +169,7 @@ class Supply:
         """To somebody who waits for one like it. Returns whether nobody does."""
         if owned.is_for_anybody:
             return not self._give_from_pool(owned)
-        return all(self._give([owned], group) for group in self._launches.find_waiting(owned.group))
+        return all(self._give([owned], group) for group in self._launches.groups.find_waiting(owned.group))
 
     def _give_from_pool(self, owned: OwnedInstance) -> bool:
         """To somebody who would have to wait for the cloud. Returns whether there is one."""
@@ -230,7 +230,7 @@ class Supply:
         """What it is, is known, or is not waited for any more: who waits may need a launch."""
         self._stop_expecting(owned)
         self._release()
-        for group in self._launches.find_waiting(owned.group):
+        for group in self._launches.groups.find_waiting(owned.group):
             self._launches.pump(group)
 
     def _stop_expecting(self, owned: OwnedInstance) -> None:
@@ -251,7 +251,7 @@ class Supply:
             return False
         if owned.described.state.is_terminating:
             return False
-        if not self.stock.wants(owned) and not self._launches.find_waiting(owned.group):
+        if not self.stock.wants(owned) and not self._launches.groups.find_waiting(owned.group):
             return False
         self.links.close(owned)
         self.examine(owned)

@@ -15,8 +15,8 @@ from vk_provider.cloud.base import TAG_POD_UID, Cloud
 from vk_provider.cloud.tags import build_pod_tags, build_taken_tags
 from vk_provider.errors import CloudError, CloudThrottledError
 from vk_provider.instances.demand import Demand
+from vk_provider.instances.groups import find_shared_labels
 from vk_provider.instances.instance import OwnedInstance
-from vk_provider.instances.launches import find_shared_labels
 from vk_provider.instances.pace import Pace
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from vk_provider.cloud.base import (
 from vk_provider.cloud.simulated.cloud import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import AgentProtocolError, CloudThrottledError
-from vk_provider.instances import ends, launches, links, pace, room, table, tagging
+from vk_provider.instances import ends, interruptions, launches, links, pace, table, tagging
 from vk_provider.jsontypes import Json
 from vk_provider.rfc3339 import format_time
 from vk_provider.wire.notices import NoticeMessage
@@ -250,7 +250,7 @@ async def test_an_interruption_is_told_on_the_pod_which_is_stopped_before_it_com
 async def test_a_far_interruption_is_told_at_once_and_stops_the_pod_when_it_is_near(world: World) -> None:
     pod = await world.running()
     (instance,) = world.live_of(pod)
-    at = time.time() + room.LEAD_S + 0.5
+    at = time.time() + interruptions.LEAD_S + 0.5
     notice = Notice(NoticeKind.INTERRUPTION, instance.instance_id, "retirement", at=at)
     world.room.table._take_notice(notice)
     world.room.table._take_notice(notice)
@@ -268,8 +268,8 @@ async def test_an_agents_word_about_its_instance_stops_its_pod_and_tells_nothing
     soon = format_time(time.time() + 60)
     message: NoticeMessage = {"type": "notice", "podUID": owned.pod_uid, "action": "terminate", "time": soon}
     with pytest.raises(AgentProtocolError, match="no time"):
-        world.room.take_agent_notice(owned, {**message, "time": "2026-02-30T00:00:00Z"})
-    world.room.take_agent_notice(owned, message)
+        world.room.interruptions.take_word(owned, {**message, "time": "2026-02-30T00:00:00Z"})
+    world.room.interruptions.take_word(owned, message)
     await world.until(lambda: world.api.status(pod)["phase"] == "Failed")
     assert world.room.shortages.current() == []
 
