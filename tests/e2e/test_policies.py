@@ -53,9 +53,9 @@ def wait_reaches(world: Namespace, source: str, host: str, wanted: bool = True) 
 
 
 def test_a_pod_is_reached_by_those_whom_its_policy_names_and_by_its_probes(world: Namespace) -> None:
-    """It is Ready, so its probe passes."""
+    """It is Ready, so its probe passes. That the friend is there reaches the policy's instance in a moment."""
     guarded = address(world, "guarded")
-    assert reaches(world, "friend", guarded)
+    wait_reaches(world, "friend", guarded)
     assert not reaches(world, "open", guarded)
     assert reaches(world, "guarded", guarded)  # itself
 
