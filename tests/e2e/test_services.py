@@ -165,7 +165,10 @@ class NameServer:
 def ask_name_server(address: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.settimeout(2)
-        sender.sendto(b"\0\1\1\0\0\1\0\0\0\0\0\0\1x\7example\0\0\1\0\1", (address, 53))
+        try:
+            sender.sendto(b"\0\1\1\0\0\1\0\0\0\0\0\0\1x\7example\0\0\1\0\1", (address, 53))
+        except PermissionError:  # the Service is known, and its endpoints are not yet: the machine refuses
+            return
         with contextlib.suppress(TimeoutError):
             sender.recv(512)
 

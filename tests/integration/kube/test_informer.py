@@ -36,11 +36,13 @@ async def informing(api: FakeApi, directory: Path, **options: Any) -> AsyncItera
             reflector=ReflectorOptions(backoff=quick),
             **options,
         )
-        async with running(informer.run()):
-            await asyncio.wait_for(informer.synced.wait(), 5)
-            await asyncio.wait_for(api.opened.wait(), 5)
-            yield informer, events
-        await client.close()
+        try:
+            async with running(informer.run()):
+                await asyncio.wait_for(informer.synced.wait(), 5)
+                await asyncio.wait_for(api.opened.wait(), 5)
+                yield informer, events
+        finally:
+            await client.close()
 
 
 def names(informer: Informer) -> set[str]:
@@ -95,8 +97,10 @@ async def test_410_within_the_watch_leads_to_a_new_list(tmp_path: Path) -> None:
     api = FakeApi()
     api.put("a")
     async with informing(api, tmp_path) as (informer, events):
+        api.opened.clear()
         api.expire()
-        await until(lambda: api.lists == 2)
+        await asyncio.wait_for(api.opened.wait(), 5)
+        assert api.lists == 2
         api.put("b")
         await until(lambda: ("ADDED", "b") in events)
         assert events == [("ADDED", "a"), ("ADDED", "b")]
