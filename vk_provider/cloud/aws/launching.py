@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from vk_provider.cloud.aws.addresses import SecondAddresses
 from vk_provider.cloud.aws.answers import Fleet
 from vk_provider.cloud.aws.description import Descriptions
-from vk_provider.cloud.aws.fleet import find_failures, name_unexplained, read_instances
+from vk_provider.cloud.aws.fleet import FULL, find_failures, name_unexplained, read_instances
 from vk_provider.cloud.aws.images import Images
 from vk_provider.cloud.aws.operations import CREATE_FLEET, RUN_INSTANCES, AwsApi
 from vk_provider.cloud.aws.options import read_options
@@ -37,7 +37,6 @@ TEMPLATE_TRIES, TEMPLATE_PAUSE_S = 4, 0.5
 """A launch template that was just made may not be known everywhere."""
 REFUSED = "InvalidParameterCombination"
 MISMATCH = "IdempotentParameterMismatch"
-FULL = "InsufficientFreeAddressesInSubnet"
 
 
 class _WayRefused(Exception):
