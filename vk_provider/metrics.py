@@ -31,6 +31,8 @@ class ProcessMetrics:
             buckets=REQUEST_BUCKETS_S,
             registry=registry,
         )
+        self._api_children: dict[tuple[str, str, int], tuple[Counter, Histogram | None]] = {}
+        """By verb, resource and code: to look a child up by its labels costs more than to count."""
         self._cloud = Counter("vk_cloud_calls_total", "Cloud calls", ("verb", "result"), registry=registry)
         self._stalls = Counter("vk_event_loop_stalls_total", "Event loop stalls above 100 ms", registry=registry)
         self._longest = Gauge(
@@ -40,9 +42,15 @@ class ProcessMetrics:
 
     def observe_api_call(self, verb: str, resource_name: str, status: int, seconds: float) -> None:
         """KubeClient.metrics_hook."""
-        self._api.labels(verb, resource_name, str(status)).inc()
-        if verb != "watch":
-            self._api_seconds.labels(verb).observe(seconds)
+        counted = self._api_children.get((verb, resource_name, status))
+        if counted is None:
+            timed = self._api_seconds.labels(verb) if verb != "watch" else None
+            counted = self._api.labels(verb, resource_name, str(status)), timed
+            self._api_children[verb, resource_name, status] = counted
+        counter, histogram = counted
+        counter.inc()
+        if histogram is not None:
+            histogram.observe(seconds)
 
     def measure_cloud(self, cloud: Cloud) -> Cloud:
         """Wrap the cloud so that its calls are counted."""

@@ -88,7 +88,7 @@ class SimulatedAgent:
         first = not self.uid
         self.uid, self._pod = str(pod["metadata"]["uid"]), _compact(pod)
         if pod["metadata"].get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in TERMINAL_PHASES:
-            return self.finish(now, exit_code=0)
+            return self._finish(pod, now, exit_code=0)
         if self.finished:
             return []
         before, self._running_since = self._status, self._running_since or now
@@ -101,7 +101,10 @@ class SimulatedAgent:
     def finish(self, now: str, exit_code: int) -> list[Json]:
         """All containers terminate, as those of a deleted pod and of a Job's pod do."""
         pod = self.pod
-        if pod is None or self.finished:
+        return self._finish(pod, now, exit_code) if pod is not None else []
+
+    def _finish(self, pod: Json, now: str, exit_code: int) -> list[Json]:
+        if self.finished:
             return []
         since = self._running_since or now
         ended = [_terminated(c, since, now, exit_code, self._id(c)) for c in pod["spec"]["containers"]]
