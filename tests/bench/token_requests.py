@@ -54,8 +54,8 @@ async def measure(api: Api, namespace: str, server_pid: int) -> TokenCost:
 
 
 def figures(ours: Sequence[float], without: float, kwok: float, cost: TokenCost) -> list[Figure]:
-    """The API server's own cost of a TokenRequest is the limit: what it takes for these comes on top of the pods. All in
-    pods/s: of ours with tokens, of ours and of KWOK without."""
+    """The API server's own cost of a TokenRequest is the limit: what it takes for these comes on top of the pods. Rates
+    are pods/s: ours with tokens, ours and KWOK's without."""
     limit = 1 / (1 / without + 1 / cost.per_s)
     said = f"{cost.per_s:.0f} TokenRequests a second alone, {cost.server_ms:.1f} ms of its CPU each"
     return [
