@@ -15,9 +15,11 @@ from vk_provider.cloud.aws.catalog.catalog import AwsCatalog, Scope
 from vk_provider.cloud.aws.catalogcalls import CatalogCalls
 from vk_provider.cloud.aws.client import AwsClient
 from vk_provider.cloud.aws.description import Descriptions
+from vk_provider.cloud.aws.ecr import EcrCredentials
 from vk_provider.cloud.aws.images import Images
 from vk_provider.cloud.aws.launching import Launcher, Network
 from vk_provider.cloud.aws.operations import CREATE_TAGS
+from vk_provider.cloud.aws.podidentity import EksPodIdentity
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.specification import build_tags
 from vk_provider.cloud.aws.subnets import Subnets
@@ -96,6 +98,17 @@ class AwsCloud:
                     raise
                 log.warning("EC2 does not answer, asked again: %s", error)
                 await asyncio.sleep(backoff.next_delay_s())
+
+    @property
+    def credentials(self) -> EcrCredentials | None:
+        """See CloudBackend.credentials."""
+        return EcrCredentials(self._client, self._client.region) if self._settings.ecr_credentials else None
+
+    @property
+    def pod_identity(self) -> EksPodIdentity | None:
+        """See CloudBackend.pod_identity."""
+        cluster = self._settings.eks_cluster
+        return EksPodIdentity(self._client, cluster) if cluster else None
 
     async def close(self) -> None:
         await self._tasks.close()
