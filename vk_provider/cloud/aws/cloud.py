@@ -150,6 +150,10 @@ class AwsCloud:
         await self._catalog.refresh()
         return list(self._catalog.offerings())
 
+    async def _find_image_ids(self) -> tuple[str, ...]:
+        """What is looked up now: a parameter of Systems Manager has another image from time to time."""
+        return tuple([(await self._images.find(name)).image_id for name in self._images.architectures])
+
     async def describe_runtime(self) -> InstanceRuntime:
         settings = self._settings
         return InstanceRuntime(
@@ -159,4 +163,5 @@ class AwsCloud:
             image_volumes=settings.image_volumes,
             recursive_read_only_mounts=settings.recursive_read_only_mounts,
             supplemental_groups_policy=settings.supplemental_groups_policy,
+            images=await self._find_image_ids(),
         )
