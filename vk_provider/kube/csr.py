@@ -1,7 +1,8 @@
 """The node's serving certificate: by CertificateSigningRequest with rotation, or from files watched for change.
 
 Kubernetes signs requests for kubernetes.io/kubelet-serving after their approval, but has no controller that approves
-them; EKS signs those of its own signer so. Until then the API server cannot verify this node, and logs and exec do not work: a warning says so.
+them; EKS does the same with a signer of its own. Until then the API server cannot verify this node, and logs and exec
+do not work: a warning says so.
 """
 
 from __future__ import annotations
