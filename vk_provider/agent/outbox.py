@@ -136,9 +136,10 @@ class Outbox:
         self._due.set()
 
     def send_identity(self, pod_uid: str, tokens: list[str]) -> None:
-        """The tokens that containers wait for; a list that was not sent yet is replaced."""
-        self._identity = IdentityMessage(type="identity", podUID=pod_uid, tokens=tokens)
-        self._identity_due = True
+        """The tokens that containers wait for; a list that was not sent yet is replaced. Nothing is sent where none
+        waits any more."""
+        self._identity = IdentityMessage(type="identity", podUID=pod_uid, tokens=tokens) if tokens else None
+        self._identity_due = bool(tokens)
         self._due.set()
 
     def send_images(self, pod_uid: str, images: list[ImageUse]) -> None:

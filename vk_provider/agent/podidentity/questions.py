@@ -23,7 +23,8 @@ class _Question:
 
 
 class Questions:
-    """tell: sends all tokens that are waited for to the provider; never blocks. clock: seconds."""
+    """tell: is told all tokens that are waited for, whenever they change, and sends them to the provider; never blocks.
+    clock: seconds."""
 
     def __init__(self, tell: Callable[[list[str]], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._tell, self._clock = tell, clock
@@ -41,7 +42,7 @@ class Questions:
             if len(self._open) >= MAX_TOKENS:
                 return _refuse(HTTPStatus.TOO_MANY_REQUESTS, "Too Many Requests. Other tokens wait for their answers")
             question = self._open[digest] = _Question(token, asyncio.get_running_loop().create_future())
-            self._tell([each.token for each in self._open.values()])
+            self._tell_open()
         question.waiting += 1
         try:
             async with asyncio.timeout(LIMIT_S):
@@ -53,6 +54,7 @@ class Questions:
             if not question.waiting and self._open.get(digest) is question:
                 del self._open[digest]
                 question.answer.cancel()
+                self._tell_open()
 
     def receive(self, answers: Mapping[str, IdentityAnswer]) -> None:
         """From the provider; those that nobody waits for are kept as well as others."""
@@ -63,8 +65,13 @@ class Questions:
                 if len(self._kept) > MAX_KEPT:
                     del self._kept[next(iter(self._kept))]
             question = self._open.pop(digest, None)
-            if question is not None and not question.answer.done():
-                question.answer.set_result(answer)
+            if question is not None:
+                if not question.answer.done():
+                    question.answer.set_result(answer)
+                self._tell_open()
+
+    def _tell_open(self) -> None:
+        self._tell([each.token for each in self._open.values()])
 
 
 def _refuse(status: HTTPStatus, text: str) -> IdentityAnswer:

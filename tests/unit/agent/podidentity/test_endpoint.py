@@ -32,6 +32,7 @@ class World:
 
     def __init__(self) -> None:
         self.told: list[list[str]] = []
+        self.open: list[str] = []
         self.reports: list[str] = []
         self.now = 0.0
         self.heard = asyncio.Event()
@@ -39,8 +40,10 @@ class World:
         self.endpoint = IdentityEndpoint(self.questions, ("10.0.0.5",), self.reports.append, (HOST,), 0)
 
     def _take(self, tokens: list[str]) -> None:
-        self.told.append(tokens)
-        self.heard.set()
+        self.open = tokens
+        if tokens:
+            self.told.append(tokens)
+            self.heard.set()
 
     @property
     def port(self) -> int:
@@ -132,7 +135,7 @@ async def test_a_provider_that_does_not_answer_is_an_error_in_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(questions, "LIMIT_S", 0.1)
-    assert (await world.get(make_token("u-1")))[0] == 500
+    assert (await world.get(make_token("u-1")))[0] == 500 and not world.open
     monkeypatch.undo()
     token = make_token("u-1")
     asking = asyncio.create_task(world.get(token))
@@ -145,13 +148,15 @@ async def test_few_tokens_at_once(world: World) -> None:
     waiting = [asyncio.create_task(world.get(make_token("u-1", mark=str(n)))) for n in range(4)]
     await world.until_told(4)
     assert (await world.get(make_token("u-1", mark="5")))[0] == 429
-    assert len(world.told[-1]) == 4
-    world.reply(world.told[-1][0], answer())
+    first, *others = world.told[-1]
+    assert len(others) == 3
+    world.reply(first, answer())
     done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    assert [task.result()[0] for task in done] == [200]
-    for token in world.told[-1][1:]:
+    assert [task.result()[0] for task in done] == [200] and world.open == others
+    for token in others:
         world.reply(token, answer(400, "no"))
     await asyncio.gather(*waiting)
+    assert not world.open, "a new session asks for nothing that nobody waits for"
 
 
 async def test_so_many_requests_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
