@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import time
 from typing import Any
 
 import pytest
@@ -58,7 +60,7 @@ async def world(moto: MotoServer, account: Account) -> Any:
 
 
 async def test_the_login_opens_a_registry_that_demands_it(world: Store, moto: MotoServer) -> None:
-    """moto's password for user AWS is "<account>-auth-token"; the registry stands in for ECR's own name."""
+    """The registry stands in for the one of ECR's name."""
     found = await world.resolve(pod(f"{HOST}/app:1", "busybox"))
     login = found["registryLogins"][HOST]
     assert list(found["registryLogins"]) == [HOST] and login["username"] == "AWS" and login["password"]
@@ -82,12 +84,14 @@ async def test_the_login_opens_a_registry_that_demands_it(world: Store, moto: Mo
 async def test_many_pods_are_one_call_for_each_region(world: Store, moto: MotoServer) -> None:
     pods = [pod(f"{HOST if n % 2 else FAR}/app:{n}", name=f"p{n}") for n in range(100)]
     found = await asyncio.gather(*map(world.resolve, pods))
+    passwords = {host: login["password"] for each in found for host, login in each["registryLogins"].items()}
     assert all(len(each["registryLogins"]) == 1 for each in found)
+    assert "eu-central-1" in passwords[HOST] and "us-west-2" in passwords[FAR]
     assert moto.calls()["GetAuthorizationToken"] == 2
 
 
 async def test_a_refusal_is_told_on_the_pod_once_and_holds_up_nothing(world: Store, moto: MotoServer) -> None:
-    moto.plan(Plan((Rule("GetAuthorizationToken", code="AccessDeniedException", message="not you", status=400),)))
+    moto.plan(Plan(rules=(Rule("GetAuthorizationToken", code="AccessDeniedException", message="not you"),)))
     for _ in range(3):
         found = await world.resolve(pod(f"{HOST}/app:1"))
         assert "registryLogins" not in found and found["errors"] == {}
@@ -96,6 +100,12 @@ async def test_a_refusal_is_told_on_the_pod_once_and_holds_up_nothing(world: Sto
     assert reason == "RegistryLoginFailed" and HOST in text and "not you" in text
     assert "registryLogins" not in await world.resolve(pod("busybox", name="other"))
     assert len(world.events) == 1
+
+
+async def test_a_login_is_good_for_twelve_hours_and_is_read_as_ecr_shapes_it(moto: MotoServer) -> None:
+    [data] = moto.client("ecr").get_authorization_token()["authorizationData"]
+    assert base64.b64decode(data["authorizationToken"]).startswith(b"AWS:")
+    assert 43100 < data["expiresAt"].timestamp() - time.time() <= 43200
 
 
 async def test_ecr_public_is_asked_in_its_one_region(world: Store, moto: MotoServer) -> None:

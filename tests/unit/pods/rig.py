@@ -32,9 +32,9 @@ from vk_provider.pods.controller import PodController
 from vk_provider.pods.demands import PodDemands
 from vk_provider.pods.executor import Logs
 from vk_provider.pods.facts import NoFacts, PodFacts
+from vk_provider.pods.identities import NoIdentities, PodIdentities
 from vk_provider.pods.images import NoImages, PodImages
 from vk_provider.pods.metrics import PodMetrics
-from vk_provider.pods.identities import NoIdentities, PodIdentities
 from vk_provider.pods.peers import NoPeers, PodPeers
 from vk_provider.pods.record import PodRecord
 from vk_provider.serviceproxy.hostport import HostPort
