@@ -18,8 +18,7 @@ class KubeletSettings:
 
     serving_certificate: "csr" asks the cluster for certificates of serving_signer and rotates them;
                          "files" reads certificate_file and key_file and follows their changes
-    serving_signer:      signerName of those requests; on EKS "beta.eks.amazonaws.com/app-serving", since the one of
-                         kubelets signs for EC2 instances alone there
+    serving_signer:      signerName of those requests; on EKS "beta.eks.amazonaws.com/app-serving"
     certificate_file:    PEM, the Node's certificate first; with "files"
     key_file:            PEM, its key; with "files"
     client_ca_file:      CAs of the accepted client certificates: "cluster" for those that the API server accepts
