@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -25,8 +26,10 @@ limited_log = LimitedLog(logging.getLogger(__name__))
 
 POD_RATE, POD_BURST = 0.5, 8.0
 """Tokens a second that are proved for one pod: a pod has one an hour, a hostile one as many as it likes."""
-MAX_ASKING = 64
-"""At once, for all pods: the API server and EKS Auth are asked for each."""
+AT_ONCE = 16
+"""For all pods: the API server and the cloud are asked for each. A burst of pods waits for its turns."""
+MAX_ASKING = 2048
+"""That wait for a turn; any more are told to come back."""
 MAX_KEPT = 4096
 """Answers; those that were given longest ago are forgotten."""
 _BUSY = RoleAnswer(HTTPStatus.TOO_MANY_REQUESTS, "Too Many Requests. The pod has shown too many tokens", 0.0)
@@ -58,6 +61,7 @@ class PodIdentityAnswerer:
         self._source, self._reviewer, self._clock = source, reviewer, clock
         self._pods: dict[str, _Asking] = {}
         self._kept: OrderedDict[tuple[str, str], tuple[RoleAnswer, float]] = OrderedDict()
+        self._turns = asyncio.Semaphore(AT_ONCE)
         self._tasks = BackgroundTasks()
 
     def receive(self, record: PodRecord, message: IdentityMessage) -> None:
@@ -101,7 +105,8 @@ class PodIdentityAnswerer:
         answer = RoleAnswer(HTTPStatus.INTERNAL_SERVER_ERROR, "The credentials could not be found", 0.0)
         try:
             with contained(f"the role of pod {pod.record.key}"):
-                answer = await self._find(pod.record, token)
+                async with self._turns:
+                    answer = await self._find(pod.record, token)
         finally:
             pod.proving.discard(digest)
         if answer.status != HTTPStatus.OK:

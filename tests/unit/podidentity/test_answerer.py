@@ -56,10 +56,15 @@ class Api:
         self.pods: dict[str, str] = {}
         self.asked = 0
         self.error: KubeApiError | None = None
+        self.at_once = self.most_at_once = 0
 
     async def find_pod(self, token: str, audience: str) -> str:
         assert audience == AUDIENCE
         self.asked += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(0)
+        self.at_once -= 1
         if self.error is not None:
             raise self.error
         return self.pods.get(token, "")
@@ -192,7 +197,14 @@ async def test_a_pod_that_shows_ever_new_tokens_is_slowed_down_and_others_are_no
     assert (await world.ask(honest, world.issue(honest)))["status"] == 200
 
 
-async def test_so_many_pods_at_once_and_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_burst_of_pods_waits_for_its_turns(world: World) -> None:
+    records = [Record(f"u-{n}") for n in range(200)]
+    answers = await asyncio.gather(*(world.ask(each, world.issue(each)) for each in records))
+    assert {each["status"] for each in answers} == {200} and len(world.cloud.asked) == 200
+    assert 1 < world.api.most_at_once <= answerer.AT_ONCE
+
+
+async def test_so_many_pods_wait_and_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answerer, "MAX_ASKING", 0)
     record = Record("u-1")
     token = world.issue(record)
