@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 from vk_provider import __version__
@@ -12,7 +13,9 @@ from vk_provider.agentclient.https import HttpsConnector
 from vk_provider.agentclient.identity_store import ProviderIdentity
 from vk_provider.cloud.backend import CloudContext
 from vk_provider.cloud.base import Cloud, InstanceRuntime
+from vk_provider.cloud.credentials import CredentialSource
 from vk_provider.cloud.imagestores import ImageStores
+from vk_provider.cloud.podidentity import PodIdentitySource
 from vk_provider.errors import BadStartError
 from vk_provider.settings import RegistrySettings, Settings, find_backend
 from vk_provider.wire.bootdata import BootData
@@ -31,6 +34,20 @@ def find_image_stores(settings: Settings, cloud: Cloud) -> ImageStores | None:
     """The cloud's ability to have images ready, once it was started; None where it has none or none is wanted."""
     backend, _ = find_backend(settings.cloud)
     return backend.image_stores(cloud) if settings.images.prepare and backend.image_stores is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What the cloud gives to pods without being asked in their specs: logins at registries, and roles."""
+
+    credentials: CredentialSource | None = None
+    pod_identity: PodIdentitySource | None = None
+
+
+def find_access(settings: Settings, cloud: Cloud) -> Access:
+    """Once the cloud was started."""
+    backend, _ = find_backend(settings.cloud)
+    return Access(backend.credentials(cloud), backend.pod_identity(cloud))
 
 
 def check_cloud(settings: Settings) -> Cloud:

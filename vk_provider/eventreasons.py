@@ -143,6 +143,17 @@ instance has prepared images at most."""
 FAILED_TO_RETRIEVE_IMAGE_PULL_SECRET: Final = EventReason("FailedToRetrieveImagePullSecret")
 """Warning, agent (kubelet): a pull failed, and pull secrets were missing. Do: create the Secrets that the message
 names."""
+REGISTRY_LOGIN_FAILED: Final = EventReason("RegistryLoginFailed")
+"""Warning, provider (vk-provider): the cloud gives the Node no login at a registry of the pod's images (on AWS: at
+Amazon ECR), which are pulled with the pod's own secrets alone; it is tried again. Do: give the provider the permission
+that the message names, see manifests/iam."""
+
+# --- Roles -------------------------------------------------------------------------------------------------------
+
+POD_IDENTITY_UNAVAILABLE: Final = EventReason("PodIdentityUnavailable")
+"""Warning, agent (vk-provider): the instance cannot listen at the address where the pod's containers ask for the
+credentials of their role (EKS Pod Identity); it is tried again. Do: read the message; a hostNetwork pod must not have
+port 80 itself."""
 
 # --- Containers --------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from vk_provider.aiokit.stopsteps import StopSteps
 from vk_provider.cloud.base import Cloud
 from vk_provider.cloud.imagestores import ImageStores
 from vk_provider.cloud.limits import LimitedCloud
-from vk_provider.clouds import create_backend, find_image_stores
+from vk_provider.clouds import Access, create_backend, find_access, find_image_stores
 from vk_provider.errors import BadStartError, KubeApiError
 from vk_provider.kube.client import KubeClient
 from vk_provider.metrics import ProcessMetrics
@@ -57,6 +57,7 @@ class Foundation:
     cloud: Cloud
     connector: AgentConnector
     image_stores: ImageStores | None = None
+    access: Access = Access()
 
 
 async def prepare(settings: Settings, stops: StopSteps) -> Foundation:
@@ -75,7 +76,8 @@ async def prepare(settings: Settings, stops: StopSteps) -> Foundation:
         raise BadStartError(f"the {cloud.name} cloud cannot start: {error}") from None
     measured = metrics.measure_cloud(LimitedCloud(cloud))
     image_stores = find_image_stores(settings, cloud)
-    return Foundation(settings, metrics, registry, clients, store, identity, measured, connector, image_stores)
+    access = find_access(settings, cloud)
+    return Foundation(settings, metrics, registry, clients, store, identity, measured, connector, image_stores, access)
 
 
 async def connect(settings: Settings, metrics: ProcessMetrics, stops: StopSteps) -> ApiClients:

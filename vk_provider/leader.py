@@ -24,6 +24,7 @@ from vk_provider.inventory import Inventory, take_inventory
 from vk_provider.jsontypes import Json
 from vk_provider.kube.recorder import EventRecorder
 from vk_provider.kube.references import ReferenceStore
+from vk_provider.kube.tokenreview import TokenReviewer
 from vk_provider.kubelet.endpoints.status_page import is_loopback
 from vk_provider.kubelet.provider import ClientCaSource
 from vk_provider.kubelet.server import HealthServer
@@ -36,6 +37,7 @@ from vk_provider.node.spec import NodeSpec
 from vk_provider.node_service import Nodes, NodeService, build_spec
 from vk_provider.overview import Overview, Subjects
 from vk_provider.peering.build import Peering
+from vk_provider.podidentity.answerer import PodIdentityAnswerer
 from vk_provider.pods.archive import ArchiveLimits, LogArchive
 from vk_provider.pods.build import Boot, Cluster, Network, build_controller, build_room
 from vk_provider.pods.controller import PodController
@@ -48,6 +50,7 @@ from vk_provider.preparing.architectures import ImageArchitectures
 from vk_provider.preparing.build import Preparing
 from vk_provider.preparing.facts import PodFactFinder
 from vk_provider.registry.client import RegistryClient
+from vk_provider.registry.logins import RegistryLogins
 from vk_provider.settings import PodSettings, find_backend
 
 log = logging.getLogger(__name__)
@@ -80,7 +83,12 @@ class Leader:
         settings, client = base.settings, base.clients.requests
         self._base, self._inventory, self._client_ca = base, inventory, client_ca
         self.recorder = EventRecorder(client, busy=lambda: client.status_load.is_busy)
-        self.references = ReferenceStore(client, on_event=self.recorder.record)
+        access = base.access
+        self._logins = RegistryLogins(access.credentials) if access.credentials is not None else None
+        self._identities: PodIdentityAnswerer | None = None
+        if access.pod_identity is not None:
+            self._identities = PodIdentityAnswerer(access.pod_identity, TokenReviewer(base.clients.reviews))
+        self.references = ReferenceStore(client, on_event=self.recorder.record, logins=self._logins)
         self.networking = Networking(settings.cloud, client, self.references.services, base.registry, self.recorder)
         self.nodes = Nodes()
         self.archive = build_archive(settings.pods)
@@ -129,7 +137,7 @@ class Leader:
         return build_controller(
             base.settings,
             Cluster(base.clients.requests, self.references, self.recorder, self.nodes.find_object),
-            PodDemands(self.room, self._preparing.images, self._facts, self._peering.peers),
+            PodDemands(self.room, self._preparing.images, self._facts, self._peering.peers, self._identities),
             Logs(self.archive, base.connector),
             Network(self.networking.sources, self.networking.set_host_ports),
             PodMetrics(base.registry),
@@ -193,6 +201,10 @@ class Leader:
         stops.add("prepared images", self._preparing.close)
         stops.add("architectures of images", self._facts.close)
         stops.add("blobs between instances", self._peering.close)
+        if self._logins is not None:
+            stops.add("logins at registries", self._logins.close)
+        if self._identities is not None:
+            stops.add("roles of pods", self._identities.close)
         stops.add("root tasks", supervisor.cancel, 10.0)
         stops.add("events", lambda: self.recorder.flush(FLUSH_S))
         stops.add("pods", self.controller.close, 10.0)

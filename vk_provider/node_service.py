@@ -121,7 +121,14 @@ class NodeService:
                 raise BadStartError(f"kubelet.certificate_dir {directory}: {error.strerror}") from None
             certificate, key = directory / f"{name}-serving.crt", directory / f"{name}-serving.key"
             names = [name, self.spec.internal_ip]
-            signed = ServingCertificate(self._client, name, names, directory, lambda *_: self._reload(certificate, key))
+            signed = ServingCertificate(
+                self._client,
+                name,
+                names,
+                directory,
+                lambda *_: self._reload(certificate, key),
+                kubelet.serving_signer,
+            )
             supervisor.start(f"serving certificate of {name}", signed.run())
         supervisor.start(f"node {name}", self._controller.run())
 

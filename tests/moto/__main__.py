@@ -13,6 +13,7 @@ from moto.moto_api._internal import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
+from tests.moto import ecr
 from tests.moto.app import FaultyAws
 from tests.moto.ec2 import Ec2
 from tests.moto.faults import Faults
@@ -34,6 +35,7 @@ def main() -> None:
     faults = Faults()
     ec2 = Ec2(faults)
     ec2.install()
+    ecr.install()
 
     def reset() -> None:
         moto_api_backend.reset()

@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ from tests.unit.thirdparty import install
 from vk_provider.agentclient.https import HttpsConnector
 from vk_provider.agentclient.identity_store import ProviderIdentity
 from vk_provider.cli import main
+from vk_provider.cloud.base import InstanceRuntime
 from vk_provider.cloud.simulated.connector import SimulatedConnector
-from vk_provider.clouds import check_cloud, create_backend
+from vk_provider.clouds import check_cloud, create_backend, digest_configuration
 from vk_provider.errors import EXIT_BAD_START, BadStartError
 from vk_provider.settings import CloudSettings, NodeSettings, Settings, load_settings
 
@@ -169,3 +171,12 @@ def test_a_cloud_that_cannot_be_used_is_a_bad_start(packages: Path, tmp_path: Pa
 def test_a_cloud_cannot_take_the_name_of_a_key_of_the_table(packages: Path, tmp_path: Path) -> None:
     install(packages, name="owner")
     assert "'owner'" in refusal(write(tmp_path, '[[nodes]]\nname = "n"\n[cloud]\nowner = "us"\n'))
+
+
+def test_another_machine_image_is_another_configuration_of_idle_instances(identity: ProviderIdentity) -> None:
+    """Settings may name a parameter that holds the image: what counts is what it holds."""
+    settings = Settings(SHARING[:1], cloud=CloudSettings(backend="simulated"))
+    runtime = InstanceRuntime("containerd", "2.1.4", images=("ami-0000000000000001",))
+    first = digest_configuration(settings, identity, runtime)
+    assert first == digest_configuration(settings, identity, replace(runtime))
+    assert first != digest_configuration(settings, identity, replace(runtime, images=("ami-0000000000000002",)))

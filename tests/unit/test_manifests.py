@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from vk_provider.settings import ENVIRONMENT_PREFIX, Settings, load_settings
+from vk_provider.settings import ENVIRONMENT_PREFIX, Settings, find_backend, load_settings
 
 PROJECT = Path(__file__).parents[2]
 BASE = PROJECT / "manifests" / "base"
+EKS = PROJECT / "manifests" / "eks"
 README = (PROJECT / "README.md").read_text()
 
 
@@ -101,3 +102,27 @@ def test_the_overlay_in_the_readme_changes_the_deployment() -> None:
     image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
     assert overlay["images"][0]["name"] == image.partition(":")[0]
     assert overlay["replicas"] == [{"name": deployment["metadata"]["name"], "count": 1}]
+
+
+def test_the_overlay_for_eks_changes_what_is_in_the_base(tmp_path: Path) -> None:
+    overlay = yaml.safe_load((EKS / "kustomization.yaml").read_text())
+    assert [(EKS / each).resolve() for each in overlay["resources"]] == [BASE]
+    deployment = read("deployment.yaml")
+    assert [each["name"] for each in overlay["replicas"]] == [deployment["metadata"]["name"]]
+    image, _, _ = deployment["spec"]["template"]["spec"]["containers"][0]["image"].partition(":")
+    assert [each["name"] for each in overlay["images"]] == [image]
+    assert all((EKS / each["path"]).is_file() for each in overlay["patches"])
+
+
+def test_the_settings_for_eks_are_valid_and_fit_the_base(tmp_path: Path, pod: Any) -> None:
+    patch, base = yaml.safe_load((EKS / "config.yaml").read_text()), read("configmap.yaml")
+    assert patch["metadata"] == {key: base["metadata"][key] for key in ("name", "namespace")}
+    assert patch["data"].keys() == base["data"].keys()
+    path = tmp_path / "config.toml"
+    path.write_text(patch["data"]["config.toml"])
+    settings = load_settings(path, {})
+    assert settings.cloud.backend == "aws" and settings.kubelet.serving_signer == "beta.eks.amazonaws.com/app-serving"
+    _, own = find_backend(settings.cloud)
+    assert own.eks_cluster and own.ecr_credentials
+    terms = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert settings.nodes[0].labels["type"] in terms[0]["matchExpressions"][0]["values"]

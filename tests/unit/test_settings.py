@@ -110,6 +110,7 @@ def test_the_environment_overrides_a_value(tmp_path: Path) -> None:
         (MINIMAL + 'ipv6_address = "nowhere"\n', "ipv6_address 'nowhere' is not an IP address"),
         (MINIMAL + 'address = "fd00::1"\nipv6_address = "fd00::2"\n', "IPv4 is the primary family of pods"),
         (MINIMAL + '[kubelet]\nserving_certificate = "files"\n', "needs certificate_file and key_file"),
+        (MINIMAL + '[kubelet]\nserving_signer = "kubelet-serving"\n', "is no signerName"),
         (MINIMAL + 'capacity = { cpu = "1" }\n', "capacity.memory is missing"),
         ("[[nodes]\n", "is not valid TOML"),
         (MINIMAL + "[cloud.local]\nlaunch_concurrency = 0\n", "cloud.local.launch_concurrency must be more than 0"),

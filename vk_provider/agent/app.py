@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from vk_provider import eventreasons
 from vk_provider.agent import network
 from vk_provider.agent.blobs.book import BlobBook
 from vk_provider.agent.blobs.content import ContentStore
@@ -40,6 +41,8 @@ from vk_provider.agent.metadata import InstanceMetadata, KeptMetadata, MetadataC
 from vk_provider.agent.metadata_guard import MetadataGuard, allow_metadata, find_own_cgroup
 from vk_provider.agent.metrics import add_metrics_routes
 from vk_provider.agent.outbox import Outbox
+from vk_provider.agent.podidentity.endpoint import IdentityEndpoint
+from vk_provider.agent.podidentity.questions import Questions
 from vk_provider.agent.proxy.explain import add_table_routes
 from vk_provider.agent.proxy.keeper import TableKeeper
 from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
@@ -117,7 +120,13 @@ class Agent:
         worker = PodWorker(runtime, ImageStore(runtime, book), outbox, journal, facts, options.kubelet_dir, tables)
         sampler = Sampler(worker, runtime, worker.probe_counts)
         guard = MetadataGuard(options.state_dir / "metadata-allowed", _own_cgroup(options))
-        inbox = Inbox(worker, guard, tables, outbox, book)
+        questions = Questions(lambda tokens: outbox.send_identity(inbox.pod_uid(), tokens))
+        roles = IdentityEndpoint(
+            questions,
+            (facts.primary_ip, facts.pod_ip, facts.primary_ipv6, facts.pod_ipv6),
+            lambda text: outbox.send_event(inbox.pod_uid(), "Warning", eventreasons.POD_IDENTITY_UNAVAILABLE, text),
+        )
+        inbox = Inbox(worker, guard, tables, outbox, book, roles)
         session = SessionHandler(
             outbox,
             inbox.receive,
@@ -145,6 +154,7 @@ class Agent:
         self._supervisor.start("metadata-guard", guard.run())
         self._supervisor.start("tables", tables.run())
         self._supervisor.start("blobs", book.run(Inotify()))
+        self._supervisor.start("pod-identity", roles.run())
         rehearsal = Rehearsal(runtime, options.state_dir, lambda: session.is_open)
         work = partial(worker.run, rehearsal)
         self._supervisor.start("pod-worker", _run_worker(work, runtime, guard, metadata, options.network, mirror_url))

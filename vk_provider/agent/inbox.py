@@ -11,6 +11,7 @@ from vk_provider.agent.metadata_guard import ALLOW_METADATA_ANNOTATION, Metadata
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.spec import is_host_network
 from vk_provider.wire.blobs import SourcesMessage
+from vk_provider.wire.identity import CredentialsMessage
 from vk_provider.wire.session import PodMessage, ReferencesMessage, ServicesMessage, StopMessage
 from vk_provider.wire.tables import TableMessage
 
@@ -46,6 +47,14 @@ class SourcesReceiver(Protocol):
     def receive(self, message: SourcesMessage) -> None: ...
 
 
+class RoleReceiver(Protocol):
+    """What answers containers that ask for their role."""
+
+    def take_pod(self, pod: Json, is_on: bool) -> None: ...
+
+    def receive(self, message: CredentialsMessage) -> None: ...
+
+
 class Inbox:
     """Takes the messages of any session. An instance runs one pod: another one is refused."""
 
@@ -56,8 +65,9 @@ class Inbox:
         tables: TableReceiver,
         notices: NoticeTeller,
         blobs: SourcesReceiver | None = None,
+        roles: RoleReceiver | None = None,
     ) -> None:
-        self._blobs = blobs
+        self._blobs, self._roles = blobs, roles
         self._worker = worker
         self._notices = notices
         self._tables = tables
@@ -82,6 +92,8 @@ class Inbox:
             self._receive_table(message)
         elif kind == "sources" and self._blobs is not None:
             self._blobs.receive(cast(SourcesMessage, message))
+        elif kind == "credentials" and self._roles is not None:
+            self._roles.receive(cast(CredentialsMessage, message))
         else:
             log.warning("message of unknown type %s ignored", kind)
 
@@ -95,6 +107,8 @@ class Inbox:
         self._tables.set_host_network(is_host_network(message["pod"]))
         if message["node"].get("tellNotices"):
             self._notices.tell_notices(uid)
+        if self._roles is not None:
+            self._roles.take_pod(message["pod"], message["node"].get("podIdentity") is True)
         self._worker.update(message)
 
     def _receive_table(self, message: Json) -> None:

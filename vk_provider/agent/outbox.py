@@ -18,6 +18,7 @@ from vk_provider.agent.interruption import SpotAction
 from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.wire.blobs import BlobsMessage
+from vk_provider.wire.identity import IdentityMessage
 from vk_provider.wire.images import ImagesMessage, ImageUse
 from vk_provider.wire.notices import NoticeMessage
 from vk_provider.wire.podstatus import PodStatus
@@ -67,12 +68,14 @@ class Outbox:
         self._notice: SpotAction | None = None
         self._notices_for = ""
         self._blobs: BlobsMessage | None = None
+        self._identity: IdentityMessage | None = None
         self._events: deque[EventMessage] = deque()
         self._unsent: dict[tuple[str, ...], EventMessage] = {}
         # The sequence also increases over a restart without kept events: microseconds are ahead of events.
         self._last_seq = time.time_ns() // 1000
         self._sent_seq = 0
         self._status_due = self._stats_due = self._images_due = self._notice_due = self._blobs_due = False
+        self._identity_due = False
         self._due = asyncio.Event()
         self.dropped_events = 0
         if store is not None:
@@ -132,6 +135,13 @@ class Outbox:
         self._tables[message.get("name", "")] = message
         self._due.set()
 
+    def send_identity(self, pod_uid: str, tokens: list[str]) -> None:
+        """The tokens that containers wait for; a list that was not sent yet is replaced. Nothing is sent where none
+        waits any more."""
+        self._identity = IdentityMessage(type="identity", podUID=pod_uid, tokens=tokens) if tokens else None
+        self._identity_due = bool(tokens)
+        self._due.set()
+
     def send_images(self, pod_uid: str, images: list[ImageUse]) -> None:
         """The images that the pod has so far; a list that was not sent yet is replaced."""
         self._images = ImagesMessage(type="images", podUID=pod_uid, images=images)
@@ -174,11 +184,13 @@ class Outbox:
         self._images_due = self._images is not None
         self._notice_due = self._notice is not None and bool(self._notices_for)
         self._blobs_due = self._blobs is not None
+        self._identity_due = self._identity is not None
         self._tables.clear()
         self._due.set()
 
     async def take(self) -> list[Json]:
-        """Wait for the next message to send, in the order tables, blobs, status, images, notice, events, stats."""
+        """Wait for the next message to send, in the order tables, blobs, identity, status, images, notice, events,
+        stats."""
         while True:
             await self._due.wait()
             self._due.clear()
@@ -191,6 +203,8 @@ class Outbox:
         self._tables.clear()
         if self._blobs_due and self._blobs is not None:
             messages.append(dict(self._blobs))
+        if self._identity_due and self._identity is not None:
+            messages.append(dict(self._identity))
         if self._status_due and self._status is not None:
             messages.append(dict(self._status))
         if self._images_due and self._images is not None:
@@ -202,6 +216,7 @@ class Outbox:
         if self._stats_due and self._stats is not None:
             messages.append(dict(self._stats))
         self._status_due = self._stats_due = self._images_due = self._notice_due = self._blobs_due = False
+        self._identity_due = False
         if self._events:
             self._sent_seq = self._events[-1]["seq"]
         self._unsent.clear()

@@ -66,6 +66,7 @@ class Slot(IntEnum):
     SERVICES_TABLE = 5
     POLICY_TABLE = 6
     SOURCES = 7
+    CREDENTIALS = 8
 
 
 class Outbox:

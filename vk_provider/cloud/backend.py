@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from vk_provider.cloud.base import Cloud
+from vk_provider.cloud.credentials import CredentialSource
 from vk_provider.cloud.imagestores import ImageStores
+from vk_provider.cloud.podidentity import PodIdentitySource
 from vk_provider.cloud.pricelist import PriceList
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ class CloudBackend(Generic[SettingsT, CloudT]):
     gateway_name: where the provider's machine is the way out of the instances, so that it sees the replies to what it
               translates: the name of their network, which the tables there are named after. "" where it is not
     image_stores: the cloud's ability to have images ready; None: instances pull all of theirs
+    credentials: the cloud's ability to log in to registries, once it was started; None: pods bring all secrets
+    pod_identity: the cloud's ability to give roles to pods, once it was started; None: pods have none
     ability: what else it can
     price_list: what it offers and at what price, without asking anybody; None: it cannot tell
     """
@@ -68,5 +72,7 @@ class CloudBackend(Generic[SettingsT, CloudT]):
     has_machines: bool = True
     gateway_name: Callable[[SettingsT], str] = lambda settings: ""
     image_stores: Callable[[CloudT], ImageStores] | None = None
+    credentials: Callable[[CloudT], CredentialSource | None] = lambda cloud: None
+    pod_identity: Callable[[CloudT], PodIdentitySource | None] = lambda cloud: None
     ability: CloudAbility = CloudAbility()
     price_list: Callable[[SettingsT], PriceList] | None = None

@@ -151,7 +151,8 @@ class InstanceRuntime:
 
     name, version: as a Node's containerRuntimeVersion has them, such as "containerd" and "2.4.2"
     handlers:      names of its runtime handlers, "" the default one; empty when it does not report their features
-    The other fields are features that pods may request; they are the same for all handlers.
+    The features are what pods may request; they are the same for all handlers.
+    images:        machine images that new instances start from, where the settings only name what names them
     """
 
     name: str
@@ -160,6 +161,7 @@ class InstanceRuntime:
     image_volumes: bool = False
     recursive_read_only_mounts: bool = False
     supplemental_groups_policy: bool = False
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

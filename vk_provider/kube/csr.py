@@ -1,7 +1,8 @@
 """The node's serving certificate: by CertificateSigningRequest with rotation, or from files watched for change.
 
 Kubernetes signs requests for kubernetes.io/kubelet-serving after their approval, but has no controller that approves
-them. Until then the API server cannot verify this node, and logs and exec do not work: a warning says so.
+them; EKS does the same with a signer of its own. Until then the API server cannot verify this node, and logs and exec
+do not work: a warning says so.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class ServingCertificate:
     """Serving certificate of one node by CSR.
 
     names:     SANs: the Node's hostname and addresses, at least one address
+    signer:    signerName of the requests
     state_dir: holds <node>-serving.{crt,key}, mode 0600; a certificate there that is still valid is used again
     """
 
@@ -48,8 +50,10 @@ class ServingCertificate:
         names: Sequence[str],
         state_dir: Path,
         on_certificate: OnCertificate,
+        signer: str,
     ) -> None:
         self._client, self._node_name, self._names = client, node_name, tuple(names)
+        self._signer = signer
         self._certificate_path = state_dir / f"{node_name}-serving.crt"
         self._key_path = state_dir / f"{node_name}-serving.key"
         self._on_certificate = on_certificate
@@ -113,7 +117,7 @@ class ServingCertificate:
             "metadata": {"generateName": "csr-"},
             "spec": {
                 "request": base64.b64encode(request).decode(),
-                "signerName": "kubernetes.io/kubelet-serving",
+                "signerName": self._signer,
                 "usages": ["digital signature", "server auth"],
             },
         }

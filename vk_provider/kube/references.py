@@ -15,6 +15,7 @@ from typing import Any
 from vk_provider.errors import KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
+from vk_provider.kube.nodelogins import NodeLogins, PodLogins
 from vk_provider.kube.objects import Key, SharedObjects
 from vk_provider.kube.paths import RUNTIME_CLASSES, namespaced_path
 from vk_provider.kube.podcertificates import OnPodEvent, PodCertificateSource
@@ -43,6 +44,7 @@ class ReferenceStore:
     max_watches: watches of single objects; more objects are read once a minute instead
     calls:       concurrent requests, so that 1,000 new pods do not overload the API server
     on_event:    (pod, event type, reason, message): records an event on the pod
+    logins:      the Node's own at the registries of pods' images; None for none
     `run` must be running: it follows Services. `synced` is set once they are known.
     """
 
@@ -53,8 +55,10 @@ class ReferenceStore:
         max_watches: int = 200,
         calls: int = 24,
         on_event: OnPodEvent = lambda *_: None,
+        logins: PodLogins | None = None,
     ) -> None:
         self._client, self._on_event = client, on_event
+        self._logins = NodeLogins(logins, on_event) if logins is not None else None
         self._calls = asyncio.Semaphore(calls)
         self._records: dict[str, PodSubscription] = {}
         self._failure: BaseException | None = None
@@ -166,6 +170,8 @@ class ReferenceStore:
         steps += [self._add_certificate(pod, record, each, references) for each in found.pod_certificates]
         if found.runtime_class:
             steps.append(self._add_runtime_class(found.runtime_class, references))
+        if self._logins is not None and (step := self._logins.add(pod, record, references)) is not None:
+            steps.append(step)
         await _run_all(steps)
         if references["errors"]:
             record.plan_refresh(_ERROR_RETRY_S)
@@ -173,7 +179,7 @@ class ReferenceStore:
 
     async def read_pull_secrets(self, pod: Json) -> dict[str, Json | None]:
         """The pod's imagePullSecrets by name, from memory where they are followed; None for one that does not exist or
-        cannot be read now. The pod need not be subscribed."""
+        cannot be read now; after them NODE_LOGINS, where there are any. The pod need not be subscribed."""
         names = [entry["name"] for entry in pod["spec"].get("imagePullSecrets") or () if entry.get("name")]
         metadata, found = pod["metadata"], dict.fromkeys(names)
         keys = {name: (metadata["namespace"], name) for name in found}
@@ -186,6 +192,8 @@ class ReferenceStore:
                     found[name] = item
         finally:
             self._secrets.hold(holder, set())
+        if self._logins is not None:
+            await self._logins.add_secret(pod, found)
         return found
 
     def peek_runtime_class(self, pod: Json) -> tuple[bool, Json | None]:

@@ -23,6 +23,7 @@ class PodSubscription:
     callback: Callable[[], None] | None = None
     on_services: Callable[[], None] | None = None
     uses_trust_bundles: bool = False
+    login_errors: dict[str, str] = field(default_factory=dict)
     tokens: dict[str, BoundToken] = field(default_factory=dict)
     certificates: dict[str, PodCertificateSource] = field(default_factory=dict)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)

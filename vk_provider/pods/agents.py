@@ -21,6 +21,7 @@ from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.tables import PodTables
 from vk_provider.wire.blobs import PEERS_FEATURE
+from vk_provider.wire.identity import IDENTITY_FEATURE
 from vk_provider.wire.images import IMAGES_FEATURE
 from vk_provider.wire.session import EventMessage, HelloMessage, StatusMessage, UpMessage
 
@@ -173,7 +174,7 @@ class AgentSide:
 
     def receive(self, record: PodRecord, message: UpMessage) -> None:
         """Handle an agent's message. Raises AgentProtocolError for a sample beyond the instance's capacity, and for
-        images or blobs that were not to be expected."""
+        images, blobs or tokens that were not to be expected."""
         if message["type"] == "hello":
             self._greet(record, message)
             self._wake(record.uid)  # the pod can be sent
@@ -191,6 +192,10 @@ class AgentSide:
             if record.session is not None and not record.session.has(PEERS_FEATURE):
                 raise AgentProtocolError("the agent tells blobs without having named that feature")
             self._executor.demands.peers.receive(record, message)
+        elif message["type"] == "identity":
+            if record.session is not None and not record.session.has(IDENTITY_FEATURE):
+                raise AgentProtocolError("the agent tells tokens without having named that feature")
+            self._executor.demands.identities.receive(record, message)
         elif message["type"] == "images":
             if record.session is not None and not record.session.has(IMAGES_FEATURE):
                 raise AgentProtocolError("the agent tells images without having named that feature")

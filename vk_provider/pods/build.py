@@ -108,6 +108,7 @@ def build_controller(
             "tables": tables.names(record),
             **({"tellImages": True} if demands.images.tells else {}),
             "tellNotices": True,
+            **({"podIdentity": True} if demands.identities.is_on else {}),
             **({"grant": grant} if (grant := sign_grant(record)) else {}),
         }
 

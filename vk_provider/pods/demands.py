@@ -8,6 +8,7 @@ from vk_provider.aiokit.guard import contained
 from vk_provider.instances.demand import Demand
 from vk_provider.instances.room import Instances
 from vk_provider.pods.facts import NoFacts, PodFacts
+from vk_provider.pods.identities import NoIdentities, PodIdentities
 from vk_provider.pods.images import PodImages
 from vk_provider.pods.peers import NoPeers, PodPeers
 from vk_provider.pods.record import PodRecord
@@ -16,15 +17,21 @@ from vk_provider.sizing.requirement import Given
 
 class PodDemands:
     """room: where instances come from; images: says which store an instance may start from; facts: what is known of a
-    pod beside its object; peers: lets instances fetch images from each other. A fault of `images` costs a pod its
-    store, not its instance."""
+    pod beside its object; peers: lets instances fetch images from each other; identities: answers what containers ask
+    for by their tokens. A fault of `images` costs a pod its store, not its instance."""
 
     def __init__(
-        self, room: Instances, images: PodImages, facts: PodFacts | None = None, peers: PodPeers | None = None
+        self,
+        room: Instances,
+        images: PodImages,
+        facts: PodFacts | None = None,
+        peers: PodPeers | None = None,
+        identities: PodIdentities | None = None,
     ) -> None:
         self.room, self.images = room, images
         self._facts = facts or NoFacts()
         self.peers: PodPeers = peers or NoPeers()
+        self.identities: PodIdentities = identities or NoIdentities()
 
     def join(self, record: PodRecord) -> None:
         """Wait for an instance. Where the pod has to prove first that it may have a store, or something about it has to
@@ -53,6 +60,7 @@ class PodDemands:
         """The pod is gone."""
         self.withdraw(record)
         self.peers.leave(record)
+        self.identities.leave(record)
         self.images.forget(record)
 
     def _choose(self, record: PodRecord) -> str | None:

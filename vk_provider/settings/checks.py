@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 
 from vk_provider.cloud.tags import MAX_VALUE, clean_tag
 from vk_provider.podmodel.errors import QuantityError
@@ -15,6 +16,9 @@ from vk_provider.settings.kubelet import KubeletSettings
 from vk_provider.settings.node import NodeSettings
 from vk_provider.settings.pool import PoolSettings
 from vk_provider.settings.provider import Settings
+
+_SIGNER = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[A-Za-z0-9][A-Za-z0-9._:-]{0,317}")
+"""A signerName: a domain and a path (validation of CertificateSigningRequests, ValidateSignerName)."""
 
 
 def check_settings(settings: Settings) -> None:
@@ -142,6 +146,10 @@ def _check_kubelet(kubelet: KubeletSettings) -> None:
     _check_address(kubelet.healthz_address, "kubelet.healthz_address")
     if kubelet.serving_certificate == "files" and not (kubelet.certificate_file and kubelet.key_file):
         raise SettingError('kubelet.serving_certificate = "files" needs certificate_file and key_file')
+    if not _SIGNER.fullmatch(kubelet.serving_signer):
+        raise SettingError(
+            f"kubelet.serving_signer {kubelet.serving_signer!r} is no signerName, such as kubernetes.io/kubelet-serving"
+        )
 
 
 def _check_address(text: str, where: str) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from vk_provider.settingtypes import PositiveFloat, TcpPort
 
+KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 CLUSTER_CA = "cluster"
 """kubelet.client_ca_file: the CAs that the API server accepts."""
 
@@ -15,8 +16,9 @@ CLUSTER_CA = "cluster"
 class KubeletSettings:
     """The HTTPS API.
 
-    serving_certificate: "csr" asks the cluster for kubernetes.io/kubelet-serving certificates and rotates them;
+    serving_certificate: "csr" asks the cluster for certificates of serving_signer and rotates them;
                          "files" reads certificate_file and key_file and follows their changes
+    serving_signer:      signerName of those requests; on EKS "beta.eks.amazonaws.com/app-serving"
     certificate_file:    PEM, the Node's certificate first; with "files"
     key_file:            PEM, its key; with "files"
     client_ca_file:      CAs of the accepted client certificates: "cluster" for those that the API server accepts
@@ -31,6 +33,7 @@ class KubeletSettings:
     """
 
     serving_certificate: Literal["csr", "files"] = "csr"
+    serving_signer: str = KUBELET_SERVING
     certificate_file: str = ""
     key_file: str = ""
     client_ca_file: str = CLUSTER_CA

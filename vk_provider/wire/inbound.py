@@ -11,6 +11,7 @@ from typing import Any, cast
 import msgspec
 
 from vk_provider.wire.blobs import BlobsMessage
+from vk_provider.wire.identity import IdentityMessage
 from vk_provider.wire.images import ImagesMessage
 from vk_provider.wire.notices import NoticeMessage
 from vk_provider.wire.session import (
@@ -43,6 +44,7 @@ _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
     "stats": msgspec.json.Decoder(StatsMessage),
     "tables": msgspec.json.Decoder(TablesMessage),
     "blobs": msgspec.json.Decoder(BlobsMessage),
+    "identity": msgspec.json.Decoder(IdentityMessage),
     "images": msgspec.json.Decoder(ImagesMessage),
     "notice": msgspec.json.Decoder(NoticeMessage),
 }

@@ -6,9 +6,10 @@ Everything is level-triggered and idempotent: `pod` always carries the whole des
 state. After a reconnect both sides simply send their newest state again; only events carry a sequence number, and are
 repeated until acknowledged.
 
-Down (provider -> agent): pod, references, services, stop, ack; table (wire.tables); sources (wire.blobs).
+Down (provider -> agent): pod, references, services, stop, ack; table (wire.tables); sources (wire.blobs); credentials
+                          (wire.identity).
 Up (agent -> provider):   hello, status, event, stats; tables (wire.tables); images (wire.images); notice
-                          (wire.notices); blobs (wire.blobs).
+                          (wire.notices); blobs (wire.blobs); identity (wire.identity).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from msgspec import Meta
 
 from vk_provider.jsontypes import Json
 from vk_provider.wire.blobs import PEERS_FEATURE, BlobsMessage
+from vk_provider.wire.identity import IDENTITY_FEATURE, IdentityMessage
 from vk_provider.wire.images import IMAGES_FEATURE, ImagesMessage
 from vk_provider.wire.notices import NOTICES_FEATURE, NoticeMessage
 from vk_provider.wire.podstats import CadvisorContainer, NodeStats, PodStats, ProbeCount
@@ -44,7 +46,7 @@ MAX_EVENT_COUNT = 1_000_000
 """Limit of the occurrences that one event message counts."""
 SERVICES_FEATURE = "services"
 """In the greeting of an agent that takes Services apart from the references; others have them in `references`."""
-FEATURES: tuple[str, ...] = (SERVICES_FEATURE, IMAGES_FEATURE, NOTICES_FEATURE, PEERS_FEATURE)
+FEATURES: tuple[str, ...] = (SERVICES_FEATURE, IMAGES_FEATURE, NOTICES_FEATURE, PEERS_FEATURE, IDENTITY_FEATURE)
 """Features of this agent beyond its wire version, sent in its greeting."""
 
 
@@ -64,6 +66,7 @@ class References(TypedDict, total=False):
     trustBundles:       bundle key (see podmodel.references) -> PEM text
     podCertificates:    "<volume>/<source index>" -> {"key": PEM, "certificateChain": PEM}
     runtimeHandler:     CRI runtime handler of the pod's RuntimeClass ("" default)
+    registryLogins:     registry host -> {"username", "password"}: the Node's own, at the registries of the pod's images
     errors:             "configmap/<name>" | "secret/<name>" | "token/<key>" -> message, when it could not be read
     """
 
@@ -74,6 +77,7 @@ class References(TypedDict, total=False):
     trustBundles: dict[str, str]
     podCertificates: dict[str, Json]
     runtimeHandler: str
+    registryLogins: dict[str, Json]
     errors: dict[str, str]
 
 
@@ -83,7 +87,7 @@ class NodeFacts(TypedDict):
     allocatable: the Node's allocatable resources, as quantities {"cpu": "2", "memory": "4Gi"}: this instance's
     sharedHostPaths: directories of the instance that other pods of the Node write, too
     tables:      the tables that are sent to this instance: no container starts before each was in force once
-    tellImages:  the provider takes ImagesMessage; tellNotices: and NoticeMessage
+    tellImages:  the provider takes ImagesMessage; tellNotices: and NoticeMessage; podIdentity: and IdentityMessage
     grant:       proves that this instance was given the pod; the agent keeps it and repeats it in its greetings
     """
 
@@ -95,6 +99,7 @@ class NodeFacts(TypedDict):
     tables: NotRequired[list[TableName]]
     tellImages: NotRequired[bool]
     tellNotices: NotRequired[bool]
+    podIdentity: NotRequired[bool]
     grant: NotRequired[str]
 
 
@@ -217,6 +222,7 @@ UpMessage = (
     | ImagesMessage
     | NoticeMessage
     | BlobsMessage
+    | IdentityMessage
 )
 
 

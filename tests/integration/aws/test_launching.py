@@ -367,3 +367,10 @@ async def test_what_is_listed_late_is_known_from_the_launch_itself(moto: MotoSer
         listed = await list_owned(cloud)
         assert {i.instance_id for i in listed} == {i.instance_id for i in answer.instances}
         assert all(i.primary_ip and i.pod_ip for i in listed)
+
+
+async def test_the_runtime_names_the_images_that_parameters_hold(moto: MotoServer, account: Account) -> None:
+    moto.client("ssm").put_parameter(Name="/vk/image", Value=account.image_amd64, Type="String")
+    settings = {"image_amd64": "resolve:ssm:/vk/image", "image_arm64": account.image_arm64}
+    async with started(moto, account, **settings) as cloud:
+        assert (await cloud.describe_runtime()).images == (account.image_amd64, account.image_arm64)

@@ -20,6 +20,7 @@ from vk_provider.kube.recorder import EventRecorder
 from vk_provider.node.controller import NodeController
 from vk_provider.node.heldleases import HeldLeases
 from vk_provider.node.spec import NodeSpec, Taint
+from vk_provider.settings.kubelet import KUBELET_SERVING
 
 CAPACITY = {"cpu": "4", "memory": "8Gi", "pods": "10", "ephemeral-storage": "1Ti"}
 
@@ -168,7 +169,12 @@ async def test_a_serving_certificate_is_signed_once_approved_and_used_again(prov
 
     def certificate() -> ServingCertificate:
         return ServingCertificate(
-            provider.client, "node-cert", names, tmp_path, lambda chain, key: given.append((chain, key))
+            provider.client,
+            "node-cert",
+            names,
+            tmp_path,
+            lambda chain, key: given.append((chain, key)),
+            KUBELET_SERVING,
         )
 
     async with running(certificate().run()):
@@ -188,6 +194,22 @@ async def test_a_serving_certificate_is_signed_once_approved_and_used_again(prov
     async with running(certificate().run()):
         await until(lambda: len(given) == 2)
     assert given[0] == given[1]
+    check_allowed(provider)
+
+
+async def test_a_serving_certificate_is_asked_of_the_signer_in_the_settings(provider: Provider, tmp_path: Path) -> None:
+    """The one of EKS, which nobody signs for here: what is checked is that the API server takes the request so."""
+    signer = "beta.eks.amazonaws.com/app-serving"
+    names = ["node-eks", "10.99.0.2"]
+    async with running(ServingCertificate(provider.client, "node-eks", names, tmp_path, lambda *_: None, signer).run()):
+        found: list[Any] = []
+        for _ in range(100):
+            items = (await read(provider, "csr"))["items"]
+            found = [each["spec"] for each in items if each["spec"]["signerName"] == signer]
+            if found:
+                break
+            await asyncio.sleep(0.05)
+    assert len(found) == 1 and sorted(found[0]["usages"]) == ["digital signature", "server auth"]
     check_allowed(provider)
 
 

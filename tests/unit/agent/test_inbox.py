@@ -85,6 +85,31 @@ def test_notices_are_told_to_a_provider_that_wants_them(inbox: Inbox, notices: N
     assert notices.wanted_for == "u"
 
 
+class Roles:
+    """What answers containers that ask for their role."""
+
+    def __init__(self) -> None:
+        self.pods: list[tuple[str, bool]] = []
+        self.answers: list[Any] = []
+
+    def take_pod(self, pod: Any, is_on: bool) -> None:
+        self.pods.append((pod["metadata"]["uid"], is_on))
+
+    def receive(self, message: Any) -> None:
+        self.answers.append(message["answers"])
+
+
+def test_roles_are_answered_where_the_provider_says_so(
+    worker: Worker, tables: Tables, notices: Notices, tmp_path: Path
+) -> None:
+    roles = Roles()
+    inbox = Inbox(worker, MetadataGuard(tmp_path / "metadata-allowed"), tables, notices, None, roles)
+    inbox.receive(pod_message("u"))
+    inbox.receive({**pod_message("u"), "node": {"podIdentity": True}})
+    inbox.receive({"type": "credentials", "answers": {"x": {}}})
+    assert roles.pods == [("u", False), ("u", True)] and roles.answers == [{"x": {}}]
+
+
 def test_pod_references_services_and_stop_reach_the_worker_unknown_types_do_not(inbox: Inbox, worker: Worker):
     assert inbox.pod_uid() == ""
     known = [{"type": "references", "references": {}}, {"type": "services", "services": []}, {"type": "stop"}]

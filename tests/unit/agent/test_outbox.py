@@ -91,6 +91,22 @@ async def test_the_newest_list_of_images_is_sent_before_events_and_again_to_a_ne
     assert [message["type"] for message in await outbox.take()] == ["images", "event"]
 
 
+async def test_tokens_that_containers_wait_for_go_first_and_to_a_new_session_while_they_wait():
+    outbox = make()
+    outbox.start_session()
+    outbox.send_status("u", {"phase": "Running"}, False)
+    outbox.send_identity("u", ["a.b.c"])
+    outbox.send_identity("u", ["a.b.c", "d.e.f"])
+    identity, status = await outbox.take()
+    assert identity == {"type": "identity", "podUID": "u", "tokens": ["a.b.c", "d.e.f"]}
+    assert decode_up(orjson.dumps(identity)) == identity and status["type"] == "status"
+    outbox.start_session()
+    assert [message["type"] for message in await outbox.take()] == ["identity", "status"]
+    outbox.send_identity("u", [])
+    outbox.start_session()
+    assert [message["type"] for message in await outbox.take()] == ["status"]
+
+
 async def test_take_waits_until_something_is_due():
     outbox = make()
     outbox.start_session()

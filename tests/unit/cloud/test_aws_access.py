@@ -15,9 +15,13 @@ from vk_provider.cloud.base import TAG_OWNER
 POLICY = Path(__file__).parents[3] / "manifests" / "iam" / "provider.json"
 PERMISSIONS = {"sqs:DeleteMessageBatch": "sqs:DeleteMessage"}
 """Where AWS calls the permission otherwise than the call."""
-READS = ("Describe", "Get", "Receive")
-ON_OTHERS_THINGS = {"LaunchInto", "HearNotices"}
-"""Statements on what is not ours: networks and images that are launched into, and a queue that is named."""
+WITH_THE_LOGIN = {"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}
+"""No calls of the provider: what a login at Amazon ECR is good for is what its principal may do."""
+BESIDE = {"ecr-public:GetAuthorizationToken": "sts:GetServiceBearerToken"}
+"""A permission that a call needs beside its own."""
+READS = ("Describe", "Get", "Receive", "BatchGet", "BatchCheck")
+ON_OTHERS_THINGS = {"LaunchInto", "HearNotices", "AnswerPodIdentity"}
+"""Statements on what is not ours: networks and images that are launched into, a queue and a cluster that are named."""
 
 
 def statements() -> list[dict[str, Any]]:
@@ -36,7 +40,8 @@ def test_exactly_the_calls_that_are_made_are_allowed() -> None:
     made = {f"{each.service}:{each.name}" for each in found}
     assert len(made) == len(found) > 15
     allowed = set().union(*map(actions, statements()))
-    assert allowed == {PERMISSIONS.get(name, name) for name in made}
+    needed = {PERMISSIONS.get(name, name) for name in made} | {BESIDE[name] for name in made & BESIDE.keys()}
+    assert allowed == needed | WITH_THE_LOGIN
 
 
 @pytest.mark.parametrize("statement", statements(), ids=lambda statement: statement["Sid"])

@@ -16,7 +16,7 @@ from botocore.exceptions import (
 )
 
 from vk_provider.cloud.aws.client import AwsClient
-from vk_provider.cloud.aws.operations import RUN_INSTANCES
+from vk_provider.cloud.aws.operations import RUN_INSTANCES, Site
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.errors import CloudAccessError, CloudError, CloudRequestError, CloudThrottledError
 
@@ -35,7 +35,7 @@ class Sdk:
 
 def client(outcome: Any) -> AwsClient:
     made = AwsClient(AwsCloudSettings())
-    made._clients["ec2"] = Sdk(outcome)
+    made._clients[("ec2", Site(""))] = Sdk(outcome)
     return made
 
 

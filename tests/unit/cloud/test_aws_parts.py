@@ -178,6 +178,25 @@ def test_an_answer_becomes_an_instance() -> None:
     assert parse_instance(described(NetworkInterfaces=[], PrivateIpAddress="")).pod_ips == ()
 
 
+@pytest.mark.parametrize(
+    ("state", "words", "ended_at"),
+    [
+        ("terminated", "User initiated (2026-11-29 10:00:00 GMT)", 1795946400.0),
+        ("stopped", "User initiated (2026-11-29 10:00:00 UTC)", 1795946400.0),
+        ("shutting-down", "User initiated (2026-11-29 10:00:00 GMT)", 1795946400.0),
+        ("running", "User initiated (2026-11-29 10:00:00 GMT)", 0.0),
+        ("pending", "", 0.0),
+        ("terminated", "", 0.0),
+        ("terminated", "Server.SpotInstanceTermination", 0.0),
+        ("terminated", "User initiated", 0.0),
+        ("terminated", "User initiated (2026-13-29 10:00:00 GMT)", 0.0),
+    ],
+)
+def test_the_end_of_an_instance_is_when_aws_says_that_it_began_to_stop(state: str, words: str, ended_at: float) -> None:
+    found = parse_instance(described(State={"Name": state}, StateTransitionReason=words))
+    assert found.ended_at == ended_at
+
+
 @pytest.mark.parametrize("more", [{"State": {"Name": "dancing"}}, {"State": {}}, {"InstanceId": 5}, {"Tags": "x"}])
 def test_an_answer_that_is_not_of_its_shape_is_refused(more: dict[str, Any]) -> None:
     with pytest.raises(msgspec.ValidationError):

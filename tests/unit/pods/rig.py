@@ -32,6 +32,7 @@ from vk_provider.pods.controller import PodController
 from vk_provider.pods.demands import PodDemands
 from vk_provider.pods.executor import Logs
 from vk_provider.pods.facts import NoFacts, PodFacts
+from vk_provider.pods.identities import NoIdentities, PodIdentities
 from vk_provider.pods.images import NoImages, PodImages
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.peers import NoPeers, PodPeers
@@ -202,6 +203,7 @@ class World:
         self.facts: PodFacts = NoFacts()
         self.ability = CloudAbility()
         self.peers: PodPeers = NoPeers()
+        self.identities: PodIdentities = NoIdentities()
         self.controller: PodController
         self.room: Instances
         self.runtime = InstanceRuntime("containerd", "1.6.20")
@@ -235,7 +237,7 @@ class World:
         self.controller = build_controller(
             settings,
             Cluster(self.api, self.references, self.recorder, lambda name: self.node),  # type: ignore[arg-type]
-            PodDemands(self.room, self.images, self.facts, self.peers),
+            PodDemands(self.room, self.images, self.facts, self.peers, self.identities),
             Logs(self.archive, self.connector),
             Network(
                 lambda record: self.tables,

@@ -3,7 +3,8 @@ of the call. Field names are those of the API in snake case."""
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -12,6 +13,7 @@ from vk_provider.cloud.base import Instance, InstanceState
 
 Name = Annotated[str, Meta(max_length=256)]
 Text = Annotated[str, Meta(max_length=4096)]
+_TRANSITION = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
 _ARCHITECTURES = {"x86_64": "amd64", "arm64": "arm64"}
 
 
@@ -200,7 +202,20 @@ def parse_instance(raw: DescribedInstance) -> Instance:
         launch_time=raw.launch_time.timestamp() if raw.launch_time else 0.0,
         tags={tag.key: tag.value for tag in raw.tags if not tag.key.startswith("aws:")},
         state_reason=reason,
+        ended_at=find_end(raw),
     )
+
+
+def find_end(raw: DescribedInstance) -> float:
+    """Unix time at which it began to stop, as StateTransitionReason says it ("User initiated (2026-11-29 10:00:00
+    GMT)"): it is not paid for from then on. 0.0 while it runs, and where AWS itself has ended it and says no time."""
+    if raw.state.name in (InstanceState.PENDING, InstanceState.RUNNING):
+        return 0.0
+    found = _TRANSITION.search(raw.state_transition_reason)
+    try:
+        return datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp() if found is not None else 0.0
+    except ValueError:
+        return 0.0
 
 
 def find_second_address(raw: DescribedInstance) -> str:

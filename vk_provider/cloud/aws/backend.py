@@ -39,4 +39,6 @@ BACKEND = CloudBackend(
     check=find_problem,
     ability=CloudAbility(frozenset(OPTIONS), OFFERINGS_TTL_S),
     price_list=_read_price_list,
+    credentials=lambda cloud: cloud.credentials,
+    pod_identity=lambda cloud: cloud.pod_identity,
 )

@@ -9,6 +9,7 @@ any asynchronous client with botocore's calling convention takes its place here.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -18,13 +19,15 @@ import msgspec
 from aiobotocore.config import AioConfig
 from botocore import exceptions as botocore
 
-from vk_provider.cloud.aws.operations import AnswerT, Operation, Service
+from vk_provider.cloud.aws.operations import AnswerT, Operation, Service, Site
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.base import Offering
 from vk_provider.cloud.codes import build_error
 from vk_provider.errors import BadStartError, CloudAccessError, CloudError, CloudRequestError
 
 _SERVICES: tuple[Service, ...] = ("ec2", "pricing", "sqs", "ssm")
+MAX_SITES = 48
+"""Clients for other Regions: a Region is named by the images of pods, and a client takes a megabyte."""
 _PRICING_REGIONS = {"eu": "eu-central-1", "ap": "ap-south-1"}
 """The Pricing API is in few Regions, and knows the prices of all: the nearest one, "us-east-1" for the others."""
 _NO_ACCESS = (
@@ -44,13 +47,15 @@ class AwsClient:
 
     def __init__(self, settings: AwsCloudSettings) -> None:
         self._settings = settings
-        self._clients: dict[Service, Any] = {}
+        self._clients: dict[tuple[Service, Site], Any] = {}
+        self._home = Site("")
+        self._making = asyncio.Lock()
         self._stack = AsyncExitStack()
 
     async def start(self) -> None:
         """Make the clients: this reads the SDK's data files for a moment. No call is made. Raises BadStartError."""
         settings = self._settings
-        config = AioConfig(
+        self._config = AioConfig(
             connect_timeout=settings.connect_timeout_s,
             read_timeout=settings.read_timeout_s,
             max_pool_connections=settings.connections,
@@ -59,33 +64,60 @@ class AwsClient:
             tcp_keepalive=True,
         )
         try:
-            session = aioboto3.Session(profile_name=settings.profile or None, region_name=settings.region or None)
-            for service in _SERVICES:
-                region = _pricing_region(session.region_name) if service == "pricing" else session.region_name
-                client = session.client(
-                    service, region_name=region, endpoint_url=settings.endpoint_url or None, config=config
-                )
-                self._clients[service] = await self._stack.enter_async_context(client)
+            self._session = aioboto3.Session(profile_name=settings.profile or None, region_name=settings.region or None)
+            self._home = Site(self._session.region_name or "")
+            for service in (*_SERVICES, *_services_of(settings)):
+                await self._make(service, self._home)
         except (botocore.BotoCoreError, ValueError) as error:
             await self.close()
             raise BadStartError(f"cloud.aws: {_one_line(error)}") from error
 
+    async def _make(self, service: Service, site: Site) -> Any:
+        endpoint_url = self._settings.endpoint_url or None
+        config = self._config
+        if site.fips and endpoint_url is None:
+            config = config.merge(AioConfig(use_fips_endpoint=True))
+        region = _pricing_region(site.region) if service == "pricing" else site.region or None
+        client = self._session.client(service, region_name=region, endpoint_url=endpoint_url, config=config)
+        made = self._clients[(service, site)] = await self._stack.enter_async_context(client)
+        return made
+
+    async def _find(self, operation: Operation[Any], site: Site) -> Any:
+        """Clients of other Regions are made when they are needed first."""
+        client = self._clients.get((operation.service, site))
+        if client is not None:
+            return client
+        if site == self._home or not self._clients:
+            raise CloudRequestError(f"{operation.name}: the client of {operation.service} is not started")
+        async with self._making:
+            if (client := self._clients.get((operation.service, site))) is not None:
+                return client
+            if len(self._clients) >= MAX_SITES:
+                raise CloudRequestError(f"{operation.name}: {MAX_SITES} Regions at most, {site.region} is one more")
+            try:
+                return await self._make(operation.service, site)
+            except (botocore.BotoCoreError, ValueError) as error:
+                raise CloudRequestError(f"{operation.name}: {site.region}: {_one_line(error)}") from error
+
     @property
     def region(self) -> str:
         """The one that the settings or the SDK's chain name; after `start`."""
-        return str(self._clients["ec2"].meta.region_name)
+        return self._home.region
 
     async def close(self) -> None:
         self._clients.clear()
         await self._stack.aclose()
 
     async def call(
-        self, operation: Operation[AnswerT], parameters: Mapping[str, Any], offering: Offering | None = None
+        self,
+        operation: Operation[AnswerT],
+        parameters: Mapping[str, Any],
+        offering: Offering | None = None,
+        *,
+        site: Site | None = None,
     ) -> AnswerT:
         """See AwsApi."""
-        client = self._clients.get(operation.service)
-        if client is None:
-            raise CloudRequestError(f"{operation.name}: the client of {operation.service} is not started")
+        client = await self._find(operation, site or self._home)
         try:
             raw = await getattr(client, operation.method)(**parameters)
         except botocore.ClientError as error:
@@ -100,6 +132,12 @@ class AwsClient:
             return msgspec.convert(raw, operation.answer)
         except msgspec.ValidationError as error:
             raise CloudError(f"{operation.name}: the answer cannot be read: {error}") from error
+
+
+def _services_of(settings: AwsCloudSettings) -> tuple[Service, ...]:
+    """Of the abilities that are switched on."""
+    registries: tuple[Service, ...] = ("ecr",) if settings.ecr_credentials else ()
+    return (*registries, "eks-auth") if settings.eks_cluster else registries
 
 
 def _pricing_region(region: str | None) -> str:

@@ -15,9 +15,11 @@ from vk_provider.cloud.aws.catalog.catalog import AwsCatalog, Scope
 from vk_provider.cloud.aws.catalogcalls import CatalogCalls
 from vk_provider.cloud.aws.client import AwsClient
 from vk_provider.cloud.aws.description import Descriptions
+from vk_provider.cloud.aws.ecr import EcrCredentials
 from vk_provider.cloud.aws.images import Images
 from vk_provider.cloud.aws.launching import Launcher, Network
 from vk_provider.cloud.aws.operations import CREATE_TAGS
+from vk_provider.cloud.aws.podidentity import EksPodIdentity
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.specification import build_tags
 from vk_provider.cloud.aws.subnets import Subnets
@@ -97,6 +99,17 @@ class AwsCloud:
                 log.warning("EC2 does not answer, asked again: %s", error)
                 await asyncio.sleep(backoff.next_delay_s())
 
+    @property
+    def credentials(self) -> EcrCredentials | None:
+        """See CloudBackend.credentials."""
+        return EcrCredentials(self._client, self._client.region) if self._settings.ecr_credentials else None
+
+    @property
+    def pod_identity(self) -> EksPodIdentity | None:
+        """See CloudBackend.pod_identity."""
+        cluster = self._settings.eks_cluster
+        return EksPodIdentity(self._client, cluster) if cluster else None
+
     async def close(self) -> None:
         await self._tasks.close()
         if self._catalog is not None:
@@ -137,6 +150,10 @@ class AwsCloud:
         await self._catalog.refresh()
         return list(self._catalog.offerings())
 
+    async def _find_image_ids(self) -> tuple[str, ...]:
+        """What is looked up now: a parameter of Systems Manager has another image from time to time."""
+        return tuple([(await self._images.find(name)).image_id for name in self._images.architectures])
+
     async def describe_runtime(self) -> InstanceRuntime:
         settings = self._settings
         return InstanceRuntime(
@@ -146,4 +163,5 @@ class AwsCloud:
             image_volumes=settings.image_volumes,
             recursive_read_only_mounts=settings.recursive_read_only_mounts,
             supplemental_groups_policy=settings.supplemental_groups_policy,
+            images=await self._find_image_ids(),
         )

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from vk_provider.cloud.aws import answers
+from vk_provider.cloud.aws import answers, secretanswers
 from vk_provider.cloud.base import Offering
 
 AnswerT = TypeVar("AnswerT")
 Raw = dict[str, Any]
 """An answer that its reader judges: the catalog."""
-Service = Literal["ec2", "pricing", "sqs", "ssm"]
+Service = Literal["ec2", "pricing", "sqs", "ssm", "ecr", "ecr-public", "eks-auth"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,14 @@ class Operation(Generic[AnswerT]):
     name: str
     method: str
     answer: type[AnswerT]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a call goes that does not go to the cloud's own Region. fips: to an endpoint with FIPS 140 validation."""
+
+    region: str
+    fips: bool = False
 
 
 RUN_INSTANCES = Operation("ec2", "RunInstances", "run_instances", answers.Reservation)
@@ -46,13 +54,27 @@ GET_PRODUCTS = Operation("pricing", "GetProducts", "get_products", Raw)
 GET_PARAMETER = Operation("ssm", "GetParameter", "get_parameter", answers.ParameterAnswer)
 RECEIVE_MESSAGES = Operation("sqs", "ReceiveMessage", "receive_message", answers.Messages)
 DELETE_MESSAGES = Operation("sqs", "DeleteMessageBatch", "delete_message_batch", answers.Nothing)
+GET_AUTHORIZATION_TOKEN = Operation(
+    "ecr", "GetAuthorizationToken", "get_authorization_token", secretanswers.AuthorizationTokens
+)
+GET_PUBLIC_AUTHORIZATION_TOKEN = Operation(
+    "ecr-public", "GetAuthorizationToken", "get_authorization_token", secretanswers.PublicAuthorizationToken
+)
+ASSUME_ROLE_FOR_POD_IDENTITY = Operation(
+    "eks-auth", "AssumeRoleForPodIdentity", "assume_role_for_pod_identity", secretanswers.PodIdentityAnswer
+)
 
 
 class AwsApi(Protocol):
     """The door to AWS."""
 
     async def call(
-        self, operation: Operation[AnswerT], parameters: Mapping[str, Any], offering: Offering | None = None
+        self,
+        operation: Operation[AnswerT],
+        parameters: Mapping[str, Any],
+        offering: Offering | None = None,
+        *,
+        site: Site | None = None,
     ) -> AnswerT:
         """One call, once: nothing is repeated. Raises the CloudError of what AWS said (cloud.codes, where `offering` is
         the one that was asked for), AwsError's `code` included, or CloudAccessError."""

@@ -17,6 +17,7 @@ _IMAGE = re.compile(r"ami-[0-9a-f]{8,17}|resolve:ssm:[\w./:-]+")
 _SUBNET = re.compile(r"subnet-[0-9a-f]{8,17}")
 _SECURITY_GROUP = re.compile(r"sg-[0-9a-f]{8,17}")
 _TEMPLATE_PREFIX = re.compile(r"[A-Za-z0-9()./_-]{3,64}")
+_EKS_CLUSTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
@@ -57,6 +58,10 @@ class AwsCloudSettings:
     recursive_read_only_mounts: whether it makes read-only mounts recursively so
     supplemental_groups_policy: whether it honours supplementalGroupsPolicy
     catalog:          of instance types and prices
+    ecr_credentials:  whether images of Amazon ECR are pulled with the provider's own permissions, without
+                      imagePullSecrets, as on EKS's nodes
+    eks_cluster:      name of the EKS cluster, whose EKS Pod Identity is then answered on instances at 169.254.170.23;
+                      "" where it is none
     """
 
     subnets: tuple[str, ...] = ()
@@ -87,6 +92,8 @@ class AwsCloudSettings:
     recursive_read_only_mounts: bool = True
     supplemental_groups_policy: bool = True
     catalog: CatalogSettings = field(default_factory=CatalogSettings)
+    ecr_credentials: bool = True
+    eks_cluster: str = ""
 
 
 def find_problem(settings: AwsCloudSettings) -> str:
@@ -108,6 +115,8 @@ def find_problem(settings: AwsCloudSettings) -> str:
         return (
             f"launch_template_prefix {settings.launch_template_prefix!r} must be 3-64 of A-Z, a-z, 0-9 and ( ) . / _ -"
         )
+    if settings.eks_cluster and not _EKS_CLUSTER.fullmatch(settings.eks_cluster):
+        return f"eks_cluster {settings.eks_cluster!r} must be 1-100 of A-Z, a-z, 0-9, - and _, as EKS names clusters"
     if not _VERSION.fullmatch(settings.runtime_version):
         return f"runtime_version {settings.runtime_version!r} must be three numbers, such as 2.1.4"
     return ""

@@ -199,13 +199,15 @@ class ImagePuller:
         raise StartError("ImagePullBackOff", message, retry_at_s=now + remaining_s)
 
     def _credentials(self, source: PullSource, image: str) -> tuple[list[RegistryCredential], list[str]]:
-        """Return what to try, and the names of the pod's pull secrets that are not there."""
+        """Return what to try (the pod's secrets, then the Node's own login), and the names of the pod's pull secrets
+        that are not there."""
         names = [entry["name"] for entry in spec_of(source.pod).get("imagePullSecrets") or [] if entry.get("name")]
         secrets = source.references.get("secrets") or {}
         missing = [name for name in names if secrets.get(name) is None]
         found = (secrets.get(name) for name in names)
         configs = [config for secret in found if secret is not None and (config := parse_pull_secret(secret))]
-        return match_credentials(image, configs), missing
+        logins = source.references.get("registryLogins") or {}
+        return [*match_credentials(image, configs), *match_credentials(image, [{"auths": logins}])], missing
 
 
 def _present(image: pb.Image) -> PresentImage:

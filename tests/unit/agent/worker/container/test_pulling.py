@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.unit.agent.worker.builders import container, pod
@@ -65,6 +67,28 @@ async def test_missing_pull_secrets_are_told_when_the_pull_failed(
         with pytest.raises(StartError):
             await puller.ensure(ContainerRef("regular", main), source)
     assert sink.reasons == reasons
+
+
+async def test_the_pods_secrets_are_tried_before_the_nodes_own_login() -> None:
+    tried: list[Any] = []
+
+    class Pulling(Registry):
+        async def pull(self, image: str, credentials: Any, sandbox_config: Any) -> str:
+            tried.append([(each.username, each.password) for each in credentials])
+            return "sha256:1"
+
+    images: Any = Pulling(None)
+    host = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
+    config = orjson.dumps({"auths": {"*.dkr.ecr.eu-central-1.amazonaws.com": {"username": "own", "password": "1"}}})
+    references: Any = {
+        "secrets": {"mine": {"data": {".dockerconfigjson": base64.b64encode(config).decode()}}},
+        "registryLogins": {host: {"username": "AWS", "password": "2"}},
+    }
+    for image, secrets in ((f"{host}/a", ["mine"]), (f"{host}/a", []), ("other.example/a", ["mine"])):
+        main = container("main", image=image, imagePullPolicy="Always")
+        source = PullSource(pod(main, imagePullSecrets=[{"name": name} for name in secrets]), references)
+        await ImagePuller(images, Recorder(Sink(), "u")).ensure(ContainerRef("regular", main), source)
+    assert tried == [[("own", "1"), ("AWS", "2")], [("AWS", "2")], []]
 
 
 DIGEST = "sha256:" + "1" * 64
