@@ -40,9 +40,7 @@ class InstanceView:
         identity = self._store.identity(instance_id)
         if identity is not None and identity.is_alive():
             return record.to_instance(InstanceState.RUNNING)
-        if identity is None and (
-            self._is_launching(instance_id) or time.time() - record.launch_time < LAUNCH_GRACE_S
-        ):
+        if identity is None and (self._is_launching(instance_id) or time.time() - record.launch_time < LAUNCH_GRACE_S):
             return record.to_instance(InstanceState.PENDING)
         reason = self._find_death_reason(instance_id, never_started=identity is None)
         self._ends.clean_up(record, reason)
