@@ -15,7 +15,7 @@ from vk_provider.agent.worker.container.starter import ContainerStarter, StartPl
 from vk_provider.agent.worker.errors import InterruptedByStop, StartError
 from vk_provider.agent.worker.gate import StartGate
 from vk_provider.agent.worker.ownpod import OwnPod
-from vk_provider.agent.worker.rules.core import Actions
+from vk_provider.agent.worker.rules.actions import Actions
 from vk_provider.agent.worker.rules.observed import Observation
 from vk_provider.agent.worker.rules.restarts import find_surplus
 from vk_provider.agent.worker.rules.spec import (

@@ -18,16 +18,16 @@ from tests.unit.agent.worker.builders import (
     running,
     sidecar,
 )
-from vk_provider.agent.worker.rules.core import (
-    ProbeResults,
+from vk_provider.agent.worker.rules.core import compute_actions
+from vk_provider.agent.worker.rules.facts import ProbeResults
+from vk_provider.agent.worker.rules.observed import Observation, State
+from vk_provider.agent.worker.rules.podstate import (
     all_containers_removed,
-    compute_actions,
     remaining_deadline_s,
     sandbox_changed,
     should_restart_all,
     should_restart_container,
 )
-from vk_provider.agent.worker.rules.observed import Observation, State
 
 NO_PROBES = ProbeResults()
 MAIN, OTHER = container("main"), container("other")

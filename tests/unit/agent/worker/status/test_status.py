@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.agent.worker.builders import PROBE, container, deleted, exited, observed, pod, record, running, sidecar
-from vk_provider.agent.worker.rules.core import ProbeResults
+from vk_provider.agent.worker.rules.facts import ProbeResults
 from vk_provider.agent.worker.rules.observed import State
 from vk_provider.agent.worker.status.container import StatusInputs, compute_statuses
 
