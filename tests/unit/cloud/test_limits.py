@@ -11,7 +11,8 @@ import pytest
 from vk_provider.cloud.base import LaunchRequest
 from vk_provider.cloud.limits import CallLimits, LimitedCloud
 from vk_provider.cloud.listing import list_owned
-from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
+from vk_provider.cloud.simulated.cloud import SimulatedCloud
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.errors import CloudError
 
 AT_ONCE = CallLimits(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)

@@ -10,7 +10,8 @@ import pytest
 
 from vk_provider.cloud.base import TAG_OWNER, InstanceState, LaunchAnswer, LaunchRequest, NoticeKind
 from vk_provider.cloud.listing import list_owned
-from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
+from vk_provider.cloud.simulated.cloud import SimulatedCloud
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import BadStartError, CapacityError, CloudError, CloudQuotaError, CloudThrottledError
 from vk_provider.settings import load_settings

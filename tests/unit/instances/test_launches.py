@@ -24,7 +24,7 @@ from vk_provider.cloud.base import (
 )
 from vk_provider.cloud.limits import CallLimits, LimitedCloud
 from vk_provider.cloud.parameters import check_same_parameters, digest_parameters
-from vk_provider.cloud.simulated.cloud import SimulationConfig
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.errors import CloudError, CloudQuotaError, CloudRequestError
 from vk_provider.instances import table
 from vk_provider.instances.demand import Demand, Group

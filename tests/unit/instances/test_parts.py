@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 from tests.launching import launch_one
 from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest, Offering
 from vk_provider.cloud.codes import build_error
-from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
+from vk_provider.cloud.simulated.cloud import SimulatedCloud
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError, CloudThrottledError
 from vk_provider.instances import pace, table
 from vk_provider.instances.instance import OwnedInstance, Stage

@@ -21,7 +21,7 @@ from vk_provider.cloud.base import (
     LaunchAnswer,
     LaunchRequest,
 )
-from vk_provider.cloud.simulated.cloud import SimulationConfig
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import BadStartError, CloudThrottledError
 from vk_provider.instances import links, pace, stock, table, tagging

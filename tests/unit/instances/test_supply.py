@@ -22,7 +22,7 @@ from vk_provider.cloud.base import (
     NoticeKind,
     offering_key,
 )
-from vk_provider.cloud.simulated.cloud import SimulationConfig
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import AgentProtocolError, CloudThrottledError
 from vk_provider.instances import ends, interruptions, launches, links, pace, table, tagging

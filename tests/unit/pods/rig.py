@@ -20,7 +20,8 @@ from vk_provider.cloud.backend import CloudAbility
 from vk_provider.cloud.base import Instance, InstanceRuntime
 from vk_provider.cloud.listing import list_owned
 from vk_provider.cloud.simulated.agent import SimulatedAgent
-from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
+from vk_provider.cloud.simulated.cloud import SimulatedCloud
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.connector import SimulatedConnector, SimulatedResponse
 from vk_provider.errors import AgentUnreachableError
 from vk_provider.instances.metrics import InstanceMetrics
