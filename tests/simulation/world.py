@@ -118,7 +118,7 @@ class World:
             return
         process.terminate()
         deadline = self.loop.time() + STOP_LIMIT_S
-        while process.is_running and self.loop.time() < deadline:  # noqa: ASYNC110
+        while process.is_running and self.loop.time() < deadline:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.5)
         if process.is_running:
             self.judge.fail(WAITS_FOR_EVER, "the provider does not stop")

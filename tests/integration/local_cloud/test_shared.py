@@ -1,7 +1,5 @@
 """Directories that the instances of one Node share, with hostile root in them."""
 
-# ruff: noqa: ASYNC240 - a test may look at files while its event loop waits
-
 from __future__ import annotations
 
 import asyncio

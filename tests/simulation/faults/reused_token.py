@@ -44,9 +44,9 @@ def put_back() -> None:
         for demand in call.demands:
             if demand.group is call.group and self._is_waiting(demand):
                 call.group.waiting.pop(demand.uid, None)
-                demand.pod, demand.group = self.pods._records[demand.uid].pod, None  # type: ignore[attr-defined]
+                demand.pod, demand.group = self.pods._records[demand.uid].pod, None
                 self._enlist(demand)
         return None
 
     launches.freeze_request = freeze_request
-    Launches._find_outcome = find_outcome  # type: ignore[method-assign]
+    Launches._find_outcome = find_outcome

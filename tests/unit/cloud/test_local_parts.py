@@ -255,7 +255,7 @@ def test_a_route_that_overlaps_the_subnet_is_found_but_not_our_own() -> None:
 )
 def test_bad_settings_are_a_bad_start(options: dict[str, str]) -> None:
     with pytest.raises(BadStartError):
-        LocalCloudConfig(**options)  # type: ignore[arg-type]
+        LocalCloudConfig(**options)
 
 
 def test_containerd_versions_and_capabilities_are_read() -> None:

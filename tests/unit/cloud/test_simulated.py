@@ -181,7 +181,7 @@ async def test_logs_and_stats_are_answered_and_streams_refused() -> None:
     stats = await connector.request(instance, "GET", routes.STATS)
     assert b'"podRef"' in b"".join([part async for part in stats.iter_any()])
     with pytest.raises(AgentError, match="no exec"):
-        await connector.open_stream(instance, lambda: None)  # type: ignore[arg-type,return-value]
+        await connector.open_stream(instance, lambda: None)
     await connector.close()
 
 

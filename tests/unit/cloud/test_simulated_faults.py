@@ -26,7 +26,7 @@ class Clock:
 
 
 def make(clock: Clock | None = None, **faults: object) -> SimulatedCloud:
-    return SimulatedCloud(SimulationConfig(faults=SimulatedFaults(**faults)), "o", clock or Clock())  # type: ignore[arg-type]
+    return SimulatedCloud(SimulationConfig(faults=SimulatedFaults(**faults)), "o", clock or Clock())
 
 
 async def launch(cloud: SimulatedCloud, count: int = 1, token: str = "t", first: int = 0) -> LaunchAnswer:
@@ -135,7 +135,7 @@ async def test_spot_instances_are_interrupted_after_a_notice() -> None:
     answer = await launch(cloud, 3)
     spot = [item for item in answer.instances if item.capacity_type == "spot"]
     async with asyncio.timeout(5):
-        while sum(notice.kind is NoticeKind.STATE for notice in told) < len(spot):  # noqa: ASYNC110
+        while sum(notice.kind is NoticeKind.STATE for notice in told) < len(spot):  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.01)
     kinds = Counter(notice.kind for notice in told)
     assert spot and kinds == {NoticeKind.INTERRUPTION: len(spot), NoticeKind.STATE: len(spot)}

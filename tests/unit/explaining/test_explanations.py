@@ -27,7 +27,7 @@ def web_slice(*endpoints: Json) -> Json:
 
 
 def pod(name: str, address: str, **more: object) -> Json:
-    return make_pod(name, "a", {"app": name}, address, **more)  # type: ignore[arg-type]
+    return make_pod(name, "a", {"app": name}, address, **more)
 
 
 @pytest.fixture
@@ -702,7 +702,7 @@ async def test_a_question_comes_to_an_end_in_its_time_and_so_does_waiting_for_a_
         await never.wait()
         return {}
 
-    world.get = get  # type: ignore[method-assign]
+    world.get = get
     world.explainer = NetExplainer(world.sources, limit_s=0.01)
     asked = await asyncio.gather(
         *(world.explain("client", "web") for _ in range(AT_ONCE)),

@@ -108,7 +108,7 @@ async def test_all_who_ask_share_a_listing_that_began_after_they_asked(monkeypat
         await gate.wait()
         return answer
 
-    cloud.list_page = slow  # type: ignore[method-assign]
+    cloud.list_page = slow
     first = [asyncio.create_task(made.refresh()) for _ in range(5)]
     await asyncio.sleep(0.01)
     cloud.vanish(owned.instance_id)
@@ -145,5 +145,5 @@ def test_an_instance_whose_agent_speaks_lives_whatever_a_listing_says() -> None:
     instance = Instance("i-1", InstanceState.TERMINATED, "t", "z", "spot", "amd64", "", "", 0.0)
     owned = OwnedInstance(instance)
     assert not owned.is_live
-    owned.link.session = object()  # type: ignore[assignment]
+    owned.link.session = object()
     assert owned.is_live

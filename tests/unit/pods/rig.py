@@ -87,7 +87,7 @@ class Connector(SimulatedConnector):
             asked.append(now)
             return []
 
-        agent.finish = finish  # type: ignore[method-assign]
+        agent.finish = finish
         return asked
 
     def listen(self, instance_id: str) -> list[Json]:
@@ -99,7 +99,7 @@ class Connector(SimulatedConnector):
             received.append(message)
             return original(message, now)
 
-        agent.receive = receive  # type: ignore[method-assign]
+        agent.receive = receive
         return received
 
     def end_pod(self, instance_id: str, exit_code: int = 0) -> None:
@@ -235,7 +235,7 @@ class World:
         )
         self.controller = build_controller(
             settings,
-            Cluster(self.api, self.references, self.recorder, lambda name: self.node),  # type: ignore[arg-type]
+            Cluster(self.api, self.references, self.recorder, lambda name: self.node),
             PodDemands(self.room, self.images, self.facts, self.peers),
             Logs(self.archive, self.connector),
             Network(
@@ -302,7 +302,7 @@ class World:
     async def until(self, condition: Callable[[], Any], limit_s: float = 30.0) -> None:
         """Wait for what other tasks do."""
         async with asyncio.timeout(limit_s):
-            while not condition():  # noqa: ASYNC110
+            while not condition():  # noqa: ASYNC110 - a test may look at anything
                 await asyncio.sleep(0.005)
 
     async def running(self, **spec: Any) -> Json:

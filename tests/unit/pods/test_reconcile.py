@@ -16,7 +16,7 @@ ENDED = dataclasses.replace(RUNNING, terminal=True, finished=True)
 
 
 def having(state: PodState, **changes: object) -> PodState:
-    return dataclasses.replace(state, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(state, **changes)
 
 
 CASES = [

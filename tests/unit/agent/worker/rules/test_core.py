@@ -55,7 +55,7 @@ def test_a_new_pod_with_init_containers_starts_only_the_first() -> None:
     [({"ready": False}, "sb0"), ({"ip": ""}, "sb0"), ({"host_network": True}, "")],
 )
 def test_an_unusable_sandbox_is_replaced_with_the_next_attempt(change: dict[str, object], sandbox_id: str) -> None:
-    seen = observed(running(MAIN), sandboxes=(replace(SANDBOX, **change),))  # type: ignore[arg-type]
+    seen = observed(running(MAIN), sandboxes=(replace(SANDBOX, **change),))
     actions = compute_actions(pod(MAIN), seen, NO_PROBES)
     assert actions.kill_pod and actions.create_sandbox
     assert (actions.attempt, actions.sandbox_id) == (1, sandbox_id)
