@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from tests.bench import token_requests
 from tests.bench.api import Api, PodTimes, run_all
 from tests.bench.cluster import BenchCluster, Provider
 from tests.bench.figure import Figure, median_figure, quantile
@@ -164,13 +165,21 @@ async def _measure(cluster: BenchCluster, api: Api) -> list[Figure]:
     stall = await _longest_stall(api, provider)  # before the next shape stops the process
     backlog = await _take_turns(api, (kwok, ours), "backlog", backlog=True)
     tokens = await _take_turns(api, (ours,), "tokens", tokens=True)
+    token_cost = await token_requests.measure(
+        api, await _make_namespace(api, "token-requests"), beside["kube-apiserver"]
+    )
     many = await _many(cluster, api)
     kwok.process.stop()
     return [
         *_speed_figures("burst", created["kwok"], created["provider"]),
         *_own_figures(created["provider"], created["kwok"], stall),
         *_speed_figures("burst_backlog", backlog["kwok"], backlog["provider"]),
-        *_token_figures(tokens["provider"], created["provider"]),
+        *token_requests.figures(
+            [item.pods_per_s for item in tokens["provider"]],
+            statistics.median(item.pods_per_s for item in created["provider"]),
+            statistics.median(item.pods_per_s for item in created["kwok"]),
+            token_cost,
+        ),
         *many,
     ]
 
@@ -303,17 +312,4 @@ def _own_figures(ours: list[Round], kwok: list[Round], stall_s: float) -> list[F
             "launch_p99", [item.launch_p99_s * 1000 for item in ours], "ms", goal=100, note="bind seen to launch call"
         ),
         Figure("event_loop_stall", stall_s * 1000, "ms", goal=100, note="longest during 5 bursts of 1,000 up and down"),
-    ]
-
-
-def _token_figures(tokens: list[Round], base: list[Round]) -> list[Figure]:
-    rate = statistics.median(item.pods_per_s for item in base)
-    p99 = statistics.median(quantile(item.latencies_s, 0.99) for item in tokens)
-    return [
-        median_figure(
-            "burst_with_tokens",
-            [item.pods_per_s for item in tokens],
-            "pods/s",
-            note=f"each pod with its own bound token (TokenRequest); p99 {p99:.2f} s; {rate:.0f} without",
-        ),
     ]

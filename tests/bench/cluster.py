@@ -130,7 +130,9 @@ class BenchCluster:
         process.start(command, {"PYTHONPATH": str(PROJECT)})
         await _wait_healthy(api, process, port + 1)
         await wait_node_ready(api, cloud, process)
-        return Provider(process, cloud, port)
+        provider = Provider(process, cloud, port)
+        await _wait_serving(api, provider)
+        return provider
 
     def stop_provider(self, provider: Provider) -> None:
         provider.process.stop()
@@ -179,6 +181,19 @@ async def _wait_healthy(api: Api, process: Process, port: int) -> None:
         except aiohttp.ClientError:
             await asyncio.sleep(0.05)
     raise ClusterError(f"{process.name} did not start within {READY_LIMIT_S:.0f} s", f"read {process.log}")
+
+
+async def _wait_serving(api: Api, provider: Provider) -> None:
+    """Until the kubelet API has its certificate, which the API server signs after the Node is there."""
+    deadline = time.monotonic() + READY_LIMIT_S
+    while time.monotonic() < deadline:
+        provider.process.require_alive()
+        try:
+            await api.text(provider.metrics_url)
+            return
+        except aiohttp.ClientError:
+            await asyncio.sleep(0.1)
+    raise ClusterError(f"{provider.process.name} serves no metrics", f"read {provider.process.log}")
 
 
 async def wait_node_ready(api: Api, node: str, process: Process) -> None:

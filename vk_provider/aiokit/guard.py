@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 log = logging.getLogger(__name__)
 
 
-@contextmanager
-def contained(subject: str) -> Iterator[None]:
+class contained:  # noqa: N801 - reads as contextlib.suppress does
     """Log an exception inside with `subject` instead of raising it, so that a loop continues with the next item."""
-    try:
-        yield
-    except Exception as error:
-        log.error("%s cannot be handled: %s: %s", subject, type(error).__name__, " ".join(str(error).split())[:500])
+
+    __slots__ = ("_subject",)
+
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        said = " ".join(str(error).split())[:500]
+        log.error("%s cannot be handled: %s: %s", self._subject, type(error).__name__, said)
         log.debug("traceback", exc_info=error)
+        return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, KeysView
+from collections.abc import Callable, KeysView, Set
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -37,7 +37,8 @@ VERIFY_AFTER_S = 60.0
 """An instance that a listing shows as it was, so long after its termination was accepted, is terminated again."""
 
 OnStuck = Callable[[str], None]
-"""Called once with a message for the owner of the instance's pod."""
+"""Called once with a message for the owner of the instance's pod. It is kept until the end has come true, longer than
+anybody wants to keep the pod."""
 
 
 @dataclass(slots=True, eq=False)
@@ -63,6 +64,7 @@ class Ends:
         self._pace = Pace(CALLS_AT_ONCE)
         self._endings: dict[str, _Ending] = {}
         self._queue: dict[str, _Ending] = {}
+        self._unaccepted: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks = BackgroundTasks()
         self.on_let_go: Callable[[OwnedInstance], None] = lambda owned: None
@@ -73,13 +75,13 @@ class Ends:
         return self._endings.keys()
 
     @property
-    def pending(self) -> frozenset[str]:
+    def pending(self) -> Set[str]:
         """Those whose termination was not accepted yet."""
-        return frozenset(name for name, ending in self._endings.items() if not ending.accepted_at)
+        return self._unaccepted
 
     @property
     def stuck(self) -> frozenset[str]:
-        return frozenset(name for name, ending in self._endings.items() if ending.reported and not ending.accepted_at)
+        return frozenset(name for name in self._unaccepted if self._endings[name].reported)
 
     async def end(self, instance_id: str, why: str, on_stuck: OnStuck = lambda message: None) -> bool:
         """Returns whether the cloud has accepted it at the first try; if not, it is tried again until it does.
@@ -90,6 +92,7 @@ class Ends:
         if ending is None:
             tried = asyncio.get_running_loop().create_future()
             ending = self._endings[instance_id] = _Ending(instance_id, on_stuck, time.monotonic(), tried)
+            self._unaccepted.add(instance_id)
             self._put(ending)
         elif ending.tried.done():
             return bool(ending.accepted_at)
@@ -162,6 +165,7 @@ class Ends:
             ending.tried.set_result(failure is None)
         if failure is None:
             ending.accepted_at = time.monotonic()
+            self._unaccepted.discard(ending.instance_id)
             self._meter.ended(ending.instance_id)
             if not first:
                 log.info("instance %s is terminated after retries", ending.instance_id)
@@ -193,6 +197,7 @@ class Ends:
             elif old:
                 log.warning("instance %s is %s long after its termination: again", instance_id, instance.state)
                 ending.accepted_at = 0.0
+                self._unaccepted.add(instance_id)
                 self._meter.runs_on(instance_id)
                 self._put(ending)
 

@@ -4,9 +4,7 @@ A call asks for one instance for each demand that waits when the call's turn com
 throttled goes into the next one together. It may bring a part only: instances go to demands by priority and age, the
 rest is selected anew, without the offerings that had no capacity.
 
-A request is frozen until its outcome is known. A call without an answer, or with one that says that anything may have
-happened, is looked up in a new listing by its tag, and repeated unchanged if it is not there. Meanwhile its demands are
-in no other call.
+A request is frozen until its outcome is known (`calls`). Meanwhile its demands are in no other call.
 """
 
 from __future__ import annotations
@@ -18,18 +16,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vk_provider import eventreasons
-from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.tasks import BackgroundTasks
 from vk_provider.aiokit.timers import Timers
 from vk_provider.cloud.base import Cloud, Instance, LaunchAnswer, LaunchFailure, OfferingKey
-from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError, CloudThrottledError
+from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError
 from vk_provider.instances.allotment import Allotment, LaunchSide
 from vk_provider.instances.budget import Budget, Held, Reservation, price_of
+from vk_provider.instances.calls import LaunchCalls
 from vk_provider.instances.demand import Demand, Group, PodSide
 from vk_provider.instances.groups import LaunchGroups
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.metrics import InstanceMetrics
-from vk_provider.instances.pace import Pace
 from vk_provider.instances.request import BootData, LaunchCall, freeze_pool_request, freeze_request
 from vk_provider.instances.shortages import Shortages
 from vk_provider.instances.table import InstanceTable
@@ -39,8 +36,6 @@ from vk_provider.sizing.selection import OfferingSelector, Refusal, explain_choi
 
 log = logging.getLogger(__name__)
 
-CALLS_AT_ONCE = 16
-RETRY_FIRST_S, RETRY_MAX_S = 0.2, 30.0
 FULL_S = 60.0
 """How long nothing is launched for pools once the account was full: what gets free is the pods'."""
 _DEFAULT_PREFERENCES = Preferences()
@@ -78,16 +73,15 @@ class Launches:
         rules: LaunchRules,
         metrics: InstanceMetrics,
     ) -> None:
-        self._cloud = cloud
-        self._table = table
+        self._calls = LaunchCalls(cloud, table, metrics, self._tell)
+        self._group_limit = cloud.group_limit
         self._selector = selector
         self._shortages = shortages
         self._rules = rules
         self._metrics = metrics
-        self._pace = Pace(CALLS_AT_ONCE)
         self.budget = Budget(rules.budget, table.meter)
         side = LaunchSide(self._all_missing, self._call, self._tell_held, cloud.group_limit)
-        self.allotment = Allotment(self.budget, self._pace, side)
+        self.allotment = Allotment(self.budget, self._calls.pace, side)
         table.meter.on_less = self.allotment.room_appears
         self.groups = LaunchGroups(rules.shared_host_paths)
         self._demands: dict[str, Demand] = {}
@@ -113,7 +107,7 @@ class Launches:
     @property
     def slack_in_s(self) -> float:
         """Until calls are not throttled, and the account not full, any more."""
-        return max(0.0, self._pace.wait_s, self._full_until - time.monotonic())
+        return max(0.0, self._calls.pace.wait_s, self._full_until - time.monotonic())
 
     def unavailable(self) -> frozenset[OfferingKey]:
         """See shortages.Shortages."""
@@ -185,10 +179,10 @@ class Launches:
     async def _pump(self, group: Group) -> None:
         try:
             while self._missing(group) > 0:
-                if self._pace.wait_s:
-                    await asyncio.sleep(self._pace.wait_s)
+                if wait_s := self._calls.pace.wait_s:
+                    await asyncio.sleep(wait_s)
                     continue
-                self._call(self._choose(group, min(self._missing(group), self._cloud.group_limit)), group)
+                self._call(self._choose(group, min(self._missing(group), self._group_limit)), group)
         finally:
             del self._pumps[id(group)]  # at once: who joins from now on needs another
             self.on_slack()
@@ -229,7 +223,7 @@ class Launches:
         group = call.group
         try:
             try:
-                outcome = await self._find_outcome(call, lambda: any(map(self._is_waiting, call.demands)))
+                outcome = await self._calls.find_outcome(call, lambda: any(map(self._is_waiting, call.demands)))
             finally:
                 group.in_flight -= call.request.count
             if outcome is not None:
@@ -253,7 +247,7 @@ class Launches:
             allowed = self.budget.widen(reservation, offerings)
             rules = self._rules
             request = freeze_pool_request(group, pool, name, rules.owner, rules.boot_data, allowed)
-            answer = await self._find_outcome(LaunchCall(request, group, (), 0, reservation), lambda: True)
+            answer = await self._calls.find_outcome(LaunchCall(request, group, (), 0, reservation), lambda: True)
         finally:
             self.budget.release(reservation)
         if answer is not None:
@@ -268,42 +262,6 @@ class Launches:
         for instance in answer.instances:
             is_gone = instance.state.is_terminating or instance.state.has_stopped
             self._metrics.launches.labels("gone" if is_gone else "ok").inc()
-
-    async def _find_outcome(self, call: LaunchCall, is_wanted: Callable[[], bool]) -> LaunchAnswer | None:
-        """None when nothing was done, and when nobody waits for what may have been done: a sweep finds it."""
-        backoff = Backoff(RETRY_FIRST_S, RETRY_MAX_S)
-        while True:
-            try:
-                async with self._pace.turn():
-                    return await self._cloud.launch(call.request)
-            except CloudThrottledError as error:
-                log.warning("launches wait: %s", error)
-                return None  # what waits by then goes into the next call together
-            except CloudError as error:
-                if not error.effect_unknown:
-                    failure = LaunchFailure(call.request.offerings[0], error)
-                    return LaunchAnswer((), (failure,))
-                problem: Exception = error
-            except Exception as error:
-                problem = error
-                log.debug("traceback", exc_info=error)
-            self._metrics.launches.labels("failed").inc()
-            delay_s = backoff.next_delay_s()
-            log.warning("the outcome of a launch is not known, looked up in %.1f s: %s", delay_s, problem)
-            self._tell(call, problem)
-            await asyncio.sleep(delay_s)
-            found = await self._look_up(call)
-            if len(found) >= call.request.count:
-                return LaunchAnswer(tuple(found))
-            if not is_wanted():
-                return LaunchAnswer(tuple(found)) if found else None
-
-    async def _look_up(self, call: LaunchCall) -> list[Instance]:
-        try:
-            return await self._table.find_launch(call.launch_id)
-        except CloudError as error:
-            log.warning("the instances of a launch cannot be looked up: %s", error)
-            return []
 
     # --- outcomes ------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import msgspec
+
 from vk_provider.aiokit.ratelimit import TokenBucket
 from vk_provider.jsontypes import Json
 
@@ -59,8 +61,7 @@ class EventSeries:
     stored: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CorrelatedEvent:
+class CorrelatedEvent(msgspec.Struct, frozen=True):
     """`event` as it is to be sent: named, counted, perhaps combined. `object_key` and `key` identify its series."""
 
     object_key: Key

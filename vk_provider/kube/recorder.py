@@ -13,6 +13,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.ratelimit import TokenBucket
 from vk_provider.errors import KubeApiError
@@ -44,8 +46,7 @@ class RecorderLimits:
     queue: int = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Occurrence:
+class Occurrence(msgspec.Struct, frozen=True):
     """When an event happened, and how often; by default once, now. Events that another process has noticed say more:
 
     timestamp:   RFC 3339, "" for now
@@ -59,6 +60,9 @@ class Occurrence:
     count: int = 1
     name_suffix: str = ""
     on_done: Done | None = None
+
+
+_ONCE = Occurrence()
 
 
 class EventRecorder:
@@ -108,7 +112,7 @@ class EventRecorder:
         *,
         component: str = "kubelet",
         host: str | None = None,
-        occurrence: Occurrence = Occurrence(),
+        occurrence: Occurrence = _ONCE,
     ) -> None:
         """Queue one event about `involved` (an API object or an ObjectReference). One that is equal to a waiting one is
         counted there."""

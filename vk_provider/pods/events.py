@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.kube.recorder import EventRecorder
@@ -23,6 +25,11 @@ class PodEvents:
     ) -> None:
         """component: its source."""
         self.recorder.record(involved(record.pod), event_type, reason, message, host=record.node, component=component)
+
+    def warn_later(self, record: PodRecord, reason: EventReason) -> Callable[[str], None]:
+        """Records a warning with the message that it is called with. It holds nothing of the pod but its name."""
+        about, node = involved(record.pod), record.node
+        return lambda message: self.recorder.record(about, "Warning", reason, message, host=node, component=COMPONENT)
 
 
 def involved(pod: Json) -> Json:

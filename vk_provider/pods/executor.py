@@ -248,9 +248,7 @@ class PodExecutor:
         owned = record.owned
         if owned is None or owned.ended:
             return
-        await self.room.end(
-            owned, why, lambda message: self._event(record, "Warning", eventreasons.FAILED_TERMINATE, message)
-        )
+        await self.room.end(owned, why, self._api.events.warn_later(record, eventreasons.FAILED_TERMINATE))
 
     async def forget(self, record: PodRecord) -> None:
         self.demands.leave(record)

@@ -6,8 +6,9 @@ level-triggered: every call decides from the whole state, and the order of event
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 ORPHAN_STOP_LIMIT_S = 5.0
 """How long a pod whose API object is already gone may take to stop before its instance is terminated. A kubelet kills
@@ -34,9 +35,8 @@ class Action(StrEnum):
     FORGET = "forget"
 
 
-@dataclass(frozen=True, slots=True)
-class PodState:
-    """The facts that `reconcile` decides by.
+class PodState(msgspec.Struct, frozen=True, gc=False):
+    """The facts that `reconcile` decides by. A Struct, because every pass over a pod makes one.
 
     exists/deleting:  the API object
     node_known:       the Node was read or registered, so that a pod can be admitted to it

@@ -85,10 +85,10 @@ class _Observer:
 
     def sent(self, text: TableText) -> None:
         kind = "difference" if text.base else "whole"
-        self._tables.metrics.sent_bytes.labels(self._name, kind).inc(len(text.frame))
+        self._tables.metrics.sent_bytes(self._name, kind).inc(len(text.frame))
 
     def applied(self, seconds: float) -> None:
-        self._tables.metrics.applied_seconds.labels(self._name).observe(seconds)
+        self._tables.metrics.applied_seconds(self._name).observe(seconds)
 
     def failed(self, message: str) -> None:
         self._tables.failed(self._record, self._name, message)

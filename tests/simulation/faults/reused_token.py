@@ -9,8 +9,8 @@ from dataclasses import replace
 from vk_provider.cloud.base import TAG_LAUNCH, LaunchAnswer, LaunchFailure, LaunchRequest, Offering
 from vk_provider.errors import CloudError, CloudThrottledError
 from vk_provider.instances import launches
+from vk_provider.instances.calls import LaunchCalls
 from vk_provider.instances.demand import Demand, Group
-from vk_provider.instances.launches import Launches
 from vk_provider.instances.request import BootData, LaunchCall
 
 
@@ -31,9 +31,9 @@ def put_back() -> None:
         tags = {**request.tags, TAG_LAUNCH: launch_id}
         return replace(request, client_token=token, tags=tags, user_data=user_data)
 
-    async def find_outcome(self: Launches, call: LaunchCall, is_wanted: Callable[[], bool]) -> LaunchAnswer | None:
+    async def find_outcome(self: LaunchCalls, call: LaunchCall, is_wanted: Callable[[], bool]) -> LaunchAnswer | None:
         try:
-            async with self._pace.turn():
+            async with self.pace.turn():
                 return await self._cloud.launch(call.request)
         except CloudThrottledError:
             return None
@@ -41,12 +41,13 @@ def put_back() -> None:
             if not error.effect_unknown:
                 return LaunchAnswer((), (LaunchFailure(call.request.offerings[0], error),))
         await asyncio.sleep(5.0)
+        room = self._tell.__self__  # the Launches whose method it is
         for demand in call.demands:
-            if demand.group is call.group and self._is_waiting(demand):
+            if demand.group is call.group and room._is_waiting(demand):
                 call.group.waiting.pop(demand.uid, None)
-                demand.pod, demand.group = self.pods._records[demand.uid].pod, None
-                self._enlist(demand)
+                demand.pod, demand.group = room.pods._records[demand.uid].pod, None
+                room._enlist(demand)
         return None
 
     launches.freeze_request = freeze_request
-    Launches._find_outcome = find_outcome
+    LaunchCalls.find_outcome = find_outcome

@@ -19,7 +19,7 @@ from vk_provider.cloud.base import Offering, offering_key
 from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import CloudQuotaError
-from vk_provider.instances import allotment, launches, pace, table
+from vk_provider.instances import allotment, calls, pace, table
 from vk_provider.instances.budget import Budget, Wanted
 from vk_provider.instances.demand import Demand
 from vk_provider.jsontypes import Json
@@ -224,8 +224,8 @@ async def test_limits_in_usd_hold_at_every_moment_while_pods_come_and_go_and_cal
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pace, "FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr(launches, "RETRY_FIRST_S", 0.02)
-    monkeypatch.setattr(launches, "RETRY_MAX_S", 0.1)
+    monkeypatch.setattr(calls, "RETRY_FIRST_S", 0.02)
+    monkeypatch.setattr(calls, "RETRY_MAX_S", 0.1)
     faults = SimulatedFaults(seed=5, call_burst=20, call_rate=200.0, lost_answers=0.1)
     limit, quota = 0.30, 0.15  # six of those that fit
     namespaces = {"default": NamespaceQuota(usd_per_hour=quota)}

@@ -15,7 +15,7 @@ from tests.unit.pods.test_sweep import make_sweep
 from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import CloudError
-from vk_provider.instances import ends, launches, links, missing, pace, table, tagging
+from vk_provider.instances import calls, ends, links, missing, pace, table, tagging
 from vk_provider.jsontypes import Json
 from vk_provider.pods import controller, executor
 
@@ -30,8 +30,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "NEW_S", 0.3)
     monkeypatch.setattr(pace, "FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(pace, "MAX_PAUSE_S", 0.2)
-    monkeypatch.setattr(launches, "RETRY_FIRST_S", 0.02)
-    monkeypatch.setattr(launches, "RETRY_MAX_S", 0.1)
+    monkeypatch.setattr(calls, "RETRY_FIRST_S", 0.02)
+    monkeypatch.setattr(calls, "RETRY_MAX_S", 0.1)
     monkeypatch.setattr(ends, "RETRY_FIRST_S", 0.02)
     monkeypatch.setattr(ends, "RETRY_MAX_S", 0.1)
     monkeypatch.setattr(ends, "FIRST_TRY_S", 0.2)

@@ -107,7 +107,7 @@ class Calls:
         self._launch = world.cloud.launch
         self.name, self.shares_host_paths = world.cloud.name, world.cloud.shares_host_paths
         self.group_limit, self.listing_lag_s = world.cloud.group_limit, 0.0
-        world.room.launches._cloud = LimitedCloud(self, CallLimits(launch_s=0.05))
+        world.room.launches._calls._cloud = LimitedCloud(self, CallLimits(launch_s=0.05))
 
     async def launch(self, request: LaunchRequest) -> LaunchAnswer:
         self.requests.append(request)

@@ -25,7 +25,7 @@ from vk_provider.cloud.base import (
 from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import AgentProtocolError, CloudThrottledError
-from vk_provider.instances import ends, interruptions, launches, links, pace, table, tagging
+from vk_provider.instances import calls, ends, interruptions, links, pace, table, tagging
 from vk_provider.jsontypes import Json
 from vk_provider.rfc3339 import format_time
 from vk_provider.wire.notices import NoticeMessage
@@ -37,7 +37,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "DIAL_MAX_S", 0.05)
     monkeypatch.setattr(table, "FAST_S", 0.02)
     monkeypatch.setattr(pace, "FIRST_PAUSE_S", 0.05)
-    monkeypatch.setattr(launches, "RETRY_FIRST_S", 0.02)
+    monkeypatch.setattr(calls, "RETRY_FIRST_S", 0.02)
 
 
 class Calls:

@@ -83,7 +83,7 @@ class Connector(SimulatedConnector):
         """The pod's containers take their whole grace period, until `end_pod`. Returns when stops were asked for."""
         agent, asked = self._agents[instance_id], list[str]()
 
-        def finish(now: str, exit_code: int) -> list[Json]:
+        def finish(now: str, exit_code: int, pod: Json | None = None) -> list[Json]:
             asked.append(now)
             return []
 

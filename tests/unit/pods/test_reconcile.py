@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-
+import msgspec
 import pytest
 
 from vk_provider.pods.reconcile import ORPHAN_STOP_LIMIT_S, Action, PodState, reconcile
@@ -12,11 +11,11 @@ NEW = PodState(exists=True)
 ADMITTED = PodState(exists=True, admitted=True)
 BOOTING = PodState(exists=True, admitted=True, has_instance=True, connecting=True)
 RUNNING = PodState(exists=True, admitted=True, has_instance=True, connected=True, sent=True, has_status=True)
-ENDED = dataclasses.replace(RUNNING, terminal=True, finished=True)
+ENDED = msgspec.structs.replace(RUNNING, terminal=True, finished=True)
 
 
 def having(state: PodState, **changes: object) -> PodState:
-    return dataclasses.replace(state, **changes)
+    return msgspec.structs.replace(state, **changes)
 
 
 CASES = [

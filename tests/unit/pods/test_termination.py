@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from vk_provider.instances import ends, links, table
 from vk_provider.instances.ends import Ends
 from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.ledger.meter import Meter
+from vk_provider.pods.record import PodRecord
 
 from .rig import World
 from .test_sweep import launch, make_sweep
@@ -155,3 +157,15 @@ async def test_of_two_instances_of_a_pod_that_never_started_the_one_that_shuts_d
 
 def turn(world: World, instance_id: str, state: InstanceState) -> None:
     world.cloud._instances[instance_id] = replace(world.cloud._instances[instance_id], state=state)
+
+
+async def test_an_instance_that_is_not_seen_to_end_yet_holds_nothing_of_its_pod(world: World) -> None:
+    """It is known for a minute after its termination was accepted: as many records as pods end in that time."""
+    pod = await world.running()
+    instance_id = world.live_of(pod)[0].instance_id
+    world.api.mark_deleting(pod)
+    await world.until(lambda: world.record(pod) is None and not world.live())
+    assert instance_id in world.room.ends.known
+    await asyncio.sleep(0.05)
+    gc.collect()
+    assert not [each for each in gc.get_objects() if isinstance(each, PodRecord)]

@@ -88,7 +88,7 @@ class SimulatedAgent:
         first = not self.uid
         self.uid, self._pod = str(pod["metadata"]["uid"]), _compact(pod)
         if pod["metadata"].get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in TERMINAL_PHASES:
-            return self.finish(now, exit_code=0)
+            return self.finish(now, exit_code=0, pod=pod)
         if self.finished:
             return []
         before, self._running_since = self._status, self._running_since or now
@@ -98,9 +98,10 @@ class SimulatedAgent:
             return [self._status_message(), *self._events]
         return [self._status_message()] if self._status != before else []  # resized, say
 
-    def finish(self, now: str, exit_code: int) -> list[Json]:
-        """All containers terminate, as those of a deleted pod and of a Job's pod do."""
-        pod = self.pod
+    def finish(self, now: str, exit_code: int, pod: Json | None = None) -> list[Json]:
+        """All containers terminate, as those of a deleted pod and of a Job's pod do. pod: the newest, where the caller
+        has it."""
+        pod = pod or self.pod
         if pod is None or self.finished:
             return []
         since = self._running_since or now
