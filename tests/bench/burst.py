@@ -212,7 +212,7 @@ async def _make_namespace(api: Api, name: str) -> str:
     await api.call("POST", "/api/v1/namespaces", namespace)
     async with asyncio.timeout(30):
         for path in ("serviceaccounts/default", "configmaps/kube-root-ca.crt"):
-            while not await api.exists(f"/api/v1/namespaces/{name}/{path}"):  # noqa: ASYNC110
+            while not await api.exists(f"/api/v1/namespaces/{name}/{path}"):  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.1)
     return name
 

@@ -298,11 +298,11 @@ async def _follow_logs(cluster: BenchCluster, provider: Provider, target: Target
             lambda follower=follower: follower,
             ADDRESS,
             provider.port,
-            ssl=tls,  # type: ignore[misc]
+            ssl=tls,
         )
         transport.write(request)
         transports.append(transport)
-    while any(follower.received < len(LINE) * 40 for follower in followers):  # noqa: ASYNC110
+    while any(follower.received < len(LINE) * 40 for follower in followers):  # noqa: ASYNC110 - nothing announces it
         await asyncio.sleep(0.05)
     counts = [follower.received for follower in followers]
     cpu, started = [cpu_seconds(pid) for pid in (provider.pid, target.agent)], time.perf_counter()

@@ -86,7 +86,7 @@ class ControlPlane:
             self._launch(name, endpoints, credentials)
         self._grant_kubelet_client()
         for name in COMPONENTS[2:]:
-            self._wait_for(name, lambda name=name: self._healthy(name))  # type: ignore[misc]
+            self._wait_for(name, lambda name=name: self._healthy(name))
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         self._wait_for("kube-controller-manager", lambda: self.rest.answers(account))
 

@@ -140,9 +140,9 @@ def _popper(path: tuple[str | int, ...]) -> Callable[[Json], bool]:
         value = pod
         for step in path[:-1]:
             try:
-                value = value[step]  # type: ignore[index]
+                value = value[step]
             except (KeyError, IndexError):
                 return False
-        return value.pop(path[-1], None) is not None  # type: ignore[arg-type]
+        return value.pop(path[-1], None) is not None
 
     return change

@@ -51,7 +51,7 @@ def cluster(namespace: Namespace, nodeless: Nodeless) -> Namespace:
     )
     namespace.wait_ready("web-0", "web-1", "client", "host-client")
     for service, endpoints in (("six", 2), ("either", 4)):
-        until(f"endpoints of {service}", lambda s=service, n=endpoints: len(namespace.ready_endpoints(s)) == n)  # type: ignore[misc]
+        until(f"endpoints of {service}", lambda s=service, n=endpoints: len(namespace.ready_endpoints(s)) == n)
     return namespace
 
 

@@ -95,7 +95,7 @@ def world(cluster_dns: None, namespace: Namespace) -> Namespace:
     )
     namespace.wait_ready("web-0", "web-1", "far", "locked", "client", "friend", "penned", "mute", "host-client")
     for name, size in (("web", 2), ("locked", 1), ("near", 1), ("peers", 2), ("ports", 2)):
-        until(f"the endpoints of {name}", lambda name=name, size=size: len(namespace.ready_endpoints(name)) == size)  # type: ignore[misc]
+        until(f"the endpoints of {name}", lambda name=name, size=size: len(namespace.ready_endpoints(name)) == size)
     return namespace
 
 

@@ -23,7 +23,8 @@ from vk_provider.cloud.base import (
     Offering,
 )
 from vk_provider.cloud.listing import list_owned
-from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
+from vk_provider.cloud.simulated.cloud import SimulatedCloud
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.errors import CloudError
 
 FIRST_ADDRESS = "127.0.16.2"

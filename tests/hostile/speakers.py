@@ -52,7 +52,7 @@ class Speaker:
     def _greet(self, agent: HostileAgent) -> object:
         """A greeting that was generated, where one is due; else the honest one."""
         greeting, self._greeting = self._greeting, None
-        return greeting if greeting is not None else Script().greeting(agent)  # type: ignore[misc]
+        return greeting if greeting is not None else Script().greeting(agent)
 
     async def _talk(self, agent: HostileAgent, session: Session) -> None:
         while not session.closed.is_set():

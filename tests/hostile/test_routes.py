@@ -284,7 +284,7 @@ def test_no_redirect_of_an_agent_is_followed_or_passed_on(world: World, canary: 
             ("certificate", routes.IDENTITY_CERTIFICATE),
             ("session", routes.SESSION),
         ):
-            world.call(until(f"{path} is asked for", lambda a=agents[kind], p=path: _is_asked(a, p)))  # type: ignore[misc]
+            world.call(until(f"{path} is asked for", lambda a=agents[kind], p=path: _is_asked(a, p)))
     assert canary.asked == []
     assert agents["certificate"].requests[routes.SESSION] == agents["identity"].requests[routes.SESSION] == 0
 
@@ -411,7 +411,7 @@ def test_an_agent_whose_identity_answer_is_broken_is_given_no_pod(world: World) 
     agents = [world.call(world.wait_agent(name, given=False)) for name in names]
     with world.watched():
         for agent in agents:
-            world.call(until("it is asked who it is", lambda a=agent: _is_asked(a, routes.IDENTITY_REQUEST)))  # type: ignore[misc]
+            world.call(until("it is asked who it is", lambda a=agent: _is_asked(a, routes.IDENTITY_REQUEST)))
         time.sleep(ATTACK_S)
     for kind, agent in zip(KINDS, agents, strict=True):
         assert agent.requests[routes.SESSION] == 0 and not agent.given.is_set(), kind

@@ -76,7 +76,7 @@ class Launches:
         made, error = self.launch(response, pool, high)
         if len(made) < low:
             raise error or refuse("InsufficientInstanceCapacity", "nothing was launched")
-        reservation = made[0].vk_reservation  # type: ignore[attr-defined]
+        reservation = made[0].vk_reservation
         self._keep("RunInstances", token, response, reservation)
         return ActionResult(reservation)
 
@@ -211,13 +211,13 @@ class Launches:
             monitoring_state="disabled",
         )
         for instance in reservation.instances:
-            instance.vk_reservation = reservation  # type: ignore[attr-defined]
-            instance.vk_profile = pool.data.get("IamInstanceProfile")  # type: ignore[attr-defined]
+            instance.vk_reservation = reservation
+            instance.vk_profile = pool.data.get("IamInstanceProfile")
             interface = instance.nics[0]
             interface.add_tags(tags.get("network-interface", {}))
             for _ in range(int(nic.get("SecondaryPrivateIpAddressCount") or 0)):
                 add_address(interface, instance)
-            interface.ipv4_prefixes = [  # type: ignore[attr-defined]
+            interface.ipv4_prefixes = [
                 {"Ipv4Prefix": take_prefix(subnet, instance)} for _ in range(int(nic.get("Ipv4PrefixCount") or 0))
             ]
             self._states.begin(instance)

@@ -72,8 +72,8 @@ def _fill_registry() -> CollectorRegistry:
     LedgerMetrics(registry).follow(Meter(lambda _: None), bool, int)
     instances.follow_pools(dict, dict)
     pods.tables.follow(list)
-    ServiceRouting(client, ServiceEnvironment(client, lambda _: None), registry)  # type: ignore[arg-type]
-    PolicyRouting(client, registry)  # type: ignore[arg-type]
+    ServiceRouting(client, ServiceEnvironment(client, lambda _: None), registry)
+    PolicyRouting(client, registry)
     return registry
 
 

@@ -6,6 +6,7 @@ from tests.reference.docstrings import read_constants
 from tests.reference.markdown import code, table
 from vk_provider.agent import metadata_guard
 from vk_provider.agent.worker.rules import spec as agent_spec
+from vk_provider.cloud import launchoptions
 from vk_provider.cloud.tags import build_group_tags, build_pod_tags, build_pool_tags
 from vk_provider.node.object import build_annotations, build_labels
 from vk_provider.node.spec import NodeSpec
@@ -49,8 +50,8 @@ def build() -> str:
             table(("annotation of pods", "chooses by"), chosen),
             f"{choice['LABELS']} In nodeSelector and required node affinity:\n",
             "".join(f"* {code(label)}\n" for label in requirement.LABELS),
-            f"{choice['OPTIONS']}\n",
-            "".join(f"* {code(requirement.ANNOTATION_PREFIX + name)}\n" for name in requirement.OPTIONS),
+            f"{read_constants(launchoptions)['OPTIONS']}\n",
+            "".join(f"* {code(requirement.ANNOTATION_PREFIX + name)}\n" for name in launchoptions.OPTIONS),
             table(("heeded", "meaning"), heeded),
             *(
                 f"{' '.join((build.__doc__ or '').split())}\n"

@@ -30,7 +30,8 @@ from vk_provider.cloud.base import (
     offering_key,
 )
 from vk_provider.cloud.codes import build_error
-from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
+from vk_provider.cloud.simulated.cloud import SimulatedCloud
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.faults import no_capacity
 from vk_provider.errors import CloudError, CloudRequestError
 

@@ -59,10 +59,10 @@ class SimulationLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         """One turn: due timers, then all callbacks that are ready now."""
-        ready, scheduled = self._ready, self._scheduled  # type: ignore[attr-defined]
+        ready, scheduled = self._ready, self._scheduled
         while scheduled and scheduled[0]._cancelled:
             self._drop_timer()
-        if not ready and not self._stopping:  # type: ignore[attr-defined]
+        if not ready and not self._stopping:
             if not scheduled:
                 raise NothingLeftError
             self._clock.now = max(self._clock.now, scheduled[0]._when)
@@ -86,7 +86,7 @@ class SimulationLoop(asyncio.BaseEventLoop):
             handle._run()
 
     def _drop_timer(self) -> Any:
-        handle = heapq.heappop(self._scheduled)  # type: ignore[attr-defined]
+        handle = heapq.heappop(self._scheduled)
         handle._scheduled = False
         return handle
 
@@ -96,7 +96,7 @@ class SimulationLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         """No other thread ever wakes this loop."""
 
-    def create_task(self, coro: Any, *, name: Any = None, context: Context | None = None) -> asyncio.Task[Any]:  # type: ignore[override]
+    def create_task(self, coro: Any, *, name: Any = None, context: Context | None = None) -> asyncio.Task[Any]:
         task = super().create_task(coro, name=name, context=context)
         process = context.get(PROCESS) if context is not None else PROCESS.get()
         if process is not None:
@@ -105,7 +105,7 @@ class SimulationLoop(asyncio.BaseEventLoop):
 
     # --- what a loop of a real process has -------------------------------------------------------------------------
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """No threads: the call is made in a later turn, of the same process."""
         future: asyncio.Future[Any] = self.create_future()
 

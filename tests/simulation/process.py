@@ -117,7 +117,7 @@ class ProviderProcess:
             return
         self.is_dead = True
         for task in self.tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            task._log_destroy_pending = False
         _graveyard.append((self, list(self.tasks)))
         self._leave()
 

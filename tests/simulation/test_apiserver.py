@@ -60,7 +60,7 @@ async def test_an_informer_follows_through_broken_watches_and_compactions(networ
         network.server.store.create("pods", "default", {**POD, "metadata": {"name": f"p{number}"}})
         network.server.compact()
     async with asyncio.timeout(10):
-        while len(informer.items) < 5:  # noqa: ASYNC110
+        while len(informer.items) < 5:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.01)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -35,7 +35,7 @@ class Victim:
     def kill(self) -> None:
         self.is_dead = True
         for task in self.tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            task._log_destroy_pending = False
         _kept.append((self, list(self.tasks)))
 
     def start(self, loop: SimulationLoop, coroutine: Any) -> asyncio.Task[Any]:

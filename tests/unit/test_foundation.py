@@ -68,7 +68,7 @@ async def test_each_kind_of_request_has_connections_of_its_own_and_all_are_close
     stops = StopSteps()
     base = await prepare(settings, stops)
     pools = [base.clients.requests, base.clients.leases, base.clients.reviews]
-    limits = [client._requests.connector.limit for client in pools]  # type: ignore[union-attr]
+    limits = [client._requests.connector.limit for client in pools]
     assert limits == [7, 2 * foundation.LEASE_CONNECTIONS, foundation.REVIEW_CONNECTIONS]
     assert {client.metrics_hook for client in pools} == {base.metrics.observe_api_call}
     assert (Path(settings.identity.directory) / "identity.json").exists()

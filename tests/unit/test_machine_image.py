@@ -18,7 +18,7 @@ AWS = Path(__file__).parents[2] / "manifests" / "aws"
 
 def unit(name: str) -> configparser.ConfigParser:
     parsed = configparser.ConfigParser(strict=False, interpolation=None)
-    parsed.optionxform = str  # type: ignore[assignment, method-assign]
+    parsed.optionxform = str
     parsed.read(AWS / name)
     return parsed
 

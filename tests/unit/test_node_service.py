@@ -20,7 +20,7 @@ def status_with(runtime: InstanceRuntime) -> dict[str, object]:
 
 def test_the_node_tells_of_the_runtime_of_its_instances_as_a_kubelet_does() -> None:
     status = status_with(InstanceRuntime("containerd", "2.4.2", ("", "runc"), True, True, True))
-    assert status["nodeInfo"]["containerRuntimeVersion"] == "containerd://2.4.2"  # type: ignore[index]
+    assert status["nodeInfo"]["containerRuntimeVersion"] == "containerd://2.4.2"
     features = {"recursiveReadOnlyMounts": True, "userNamespaces": False}
     assert status["runtimeHandlers"] == [{"name": "", "features": features}, {"name": "runc", "features": features}]
     assert status["features"] == {"supplementalGroupsPolicy": True}
@@ -28,7 +28,7 @@ def test_the_node_tells_of_the_runtime_of_its_instances_as_a_kubelet_does() -> N
 
 def test_a_runtime_that_cannot_say_what_it_can_do_takes_the_fields_away() -> None:
     status = status_with(InstanceRuntime("containerd", "1.6.20"))
-    assert status["nodeInfo"]["containerRuntimeVersion"] == "containerd://1.6.20"  # type: ignore[index]
+    assert status["nodeInfo"]["containerRuntimeVersion"] == "containerd://1.6.20"
     assert (status["runtimeHandlers"], status["features"]) == (None, None)
 
 
@@ -44,7 +44,7 @@ def test_the_node_declares_what_its_agents_do_whatever_the_runtime() -> None:
 def test_pods_are_admitted_by_the_configured_capacity_although_the_status_has_the_one_of_an_earlier_start() -> None:
     controller, nothing = SimpleNamespace(node=None), SimpleNamespace()
     spec = NodeSpec("n1", "192.0.2.1", {"cpu": "64", "pods": "500"})
-    service = NodeService(spec, controller, nothing, KubeletSettings(), nothing)  # type: ignore[arg-type]
+    service = NodeService(spec, controller, nothing, KubeletSettings(), nothing)
     nodes = Nodes()
     assert nodes.find_object("n1") is None
     nodes.add(service)

@@ -19,7 +19,7 @@ from vk_provider.settings.build import SettingError
 MINIMAL = '[[nodes]]\nname = "n1"\n'
 
 
-def load(tmp_path: Path, text: str, **environment: str):  # type: ignore[no-untyped-def]
+def load(tmp_path: Path, text: str, **environment: str):
     path = tmp_path / "c.toml"
     path.write_text(text)
     return load_settings(path, environment)

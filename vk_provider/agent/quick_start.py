@@ -18,7 +18,7 @@ gc.disable()
 _before = os.environ.get(_VARIABLE)
 os.environ[_VARIABLE] = os.devnull
 try:
-    import aiohttp.connector  # noqa: F401
+    import aiohttp.connector  # noqa: F401 - for what it does at import
 finally:
     if _before is None:
         del os.environ[_VARIABLE]

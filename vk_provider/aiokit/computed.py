@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 LabelValues = tuple[str, ...]
 
 
-class ComputedGauge(Collector):
+class _Computed(Collector):
     """compute() -> label values (LabelValues) in the order of `labels`, and their value. A sample that it returns no
-    more is gone, which a Gauge would keep."""
+    more is gone."""
+
+    _family: type[GaugeMetricFamily] | type[CounterMetricFamily]
 
     def __init__(
         self,
@@ -28,31 +30,24 @@ class ComputedGauge(Collector):
         self._name, self._documentation, self._labels, self._compute = name, documentation, labels, compute
         registry.register(self)
 
-    def describe(self) -> Iterator[GaugeMetricFamily]:
+    def describe(self) -> Iterator[Metric]:
         """Its name, for the registry: nothing is computed."""
-        yield self._family()
+        yield self._family(self._name, self._documentation, labels=self._labels)
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        family = self._family()
+    def collect(self) -> Iterator[Metric]:
+        family = self._family(self._name, self._documentation, labels=self._labels)
         for values, value in sorted(self._compute().items()):
             family.add_metric(values, value)
         yield family
 
-    def _family(self) -> GaugeMetricFamily:
-        return GaugeMetricFamily(self._name, self._documentation, labels=self._labels)
+
+class ComputedGauge(_Computed):
+    """A Gauge would keep a sample that is gone."""
+
+    _family = GaugeMetricFamily
 
 
-class ComputedCounter(ComputedGauge):
-    """The same for a counter: compute() may never return less than before."""
+class ComputedCounter(_Computed):
+    """compute() may never return less than before."""
 
-    def collect(self) -> Iterator[CounterMetricFamily]:  # type: ignore[override]
-        family = self._family()
-        for values, value in sorted(self._compute().items()):
-            family.add_metric(values, value)
-        yield family
-
-    def describe(self) -> Iterator[CounterMetricFamily]:  # type: ignore[override]
-        yield self._family()
-
-    def _family(self) -> CounterMetricFamily:  # type: ignore[override]
-        return CounterMetricFamily(self._name, self._documentation, labels=self._labels)
+    _family = CounterMetricFamily

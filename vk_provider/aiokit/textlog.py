@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from types import TracebackType
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line and paragraph separators, what reorders text, and what cannot be encoded."""
@@ -17,14 +18,17 @@ def escape(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
 class TextFormatter(logging.Formatter):
     """A traceback keeps its lines, each of them indented: none can pass for a message."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return escape(super().formatMessage(record))
 
-    def formatException(self, ei: object) -> str:
-        return _indent(super().formatException(ei))  # type: ignore[arg-type]
+    def formatException(self, ei: _ExcInfo) -> str:
+        return _indent(super().formatException(ei))
 
     def formatStack(self, stack_info: str) -> str:
         return _indent(super().formatStack(stack_info))

@@ -66,7 +66,7 @@ class TlsSite(web.BaseSite):
         listener = socket.create_server((self._host, self._port), family=family, backlog=self._backlog)
         listener.setblocking(False)
         self._port = listener.getsockname()[1]
-        self._server = _Listener(self, listener)  # type: ignore[assignment]
+        self._server = _Listener(self, listener)  # type: ignore[assignment]  # it has what aiohttp uses of a server
 
     async def _accept(self, listener: socket.socket, handshakes: set[asyncio.Task[None]]) -> None:
         loop = asyncio.get_running_loop()

@@ -52,7 +52,7 @@ class ImageSets:
     """Least recently used goes first, in everything."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._wanted: OrderedDict[References, Wanted] = OrderedDict()
         self._stores: dict[str, Store] = {}
 
@@ -148,8 +148,8 @@ class ImageSets:
             reverse=True,
         )
         for store in by_use:
-            expired = now - store.used_at > self._limits.max_age_s and store.images.references not in queue
-            too_much = kept_bytes + store.size_bytes > self._limits.max_bytes
+            expired = now - store.used_at > self.limits.max_age_s and store.images.references not in queue
+            too_much = kept_bytes + store.size_bytes > self.limits.max_bytes
             if newest[store.images.references] is not store or expired or too_much:
                 gone.append(store.handle)
             else:

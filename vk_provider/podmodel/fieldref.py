@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from vk_provider.jsontypes import Json
-from vk_provider.podmodel.context import PodContext, sort_pod_ips
+from vk_provider.podmodel.addresses import sort_pod_ips
+from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.errors import PodModelError
 from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.spec import init_containers, metadata_of, regular_containers, spec_of

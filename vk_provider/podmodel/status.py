@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel import conditions as pod_conditions
-from vk_provider.podmodel.context import PodContext, sort_pod_ips
+from vk_provider.podmodel.addresses import build_addresses
+from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.phase import TERMINAL_PHASES, Phase, compute_phase
 from vk_provider.podmodel.podresources import ResourceConfig, build_pod_level_resources
 from vk_provider.podmodel.resources import qos_class
@@ -134,7 +135,7 @@ def build_pod_status(
         status["reason"] = reason
     if message:
         status["message"] = message
-    status.update(_addresses(pod, sandbox, context, previous))
+    status.update(build_addresses(pod, sandbox.ips, context.host_ips, previous))
     status["startTime"] = previous.get("startTime") or (pod.get("status") or {}).get("startTime") or now_rfc3339
     status["qosClass"] = (pod.get("status") or {}).get("qosClass") or qos_class(pod)
     if init:
@@ -295,20 +296,3 @@ def _stamp(condition: Json, pod: Json, previous: list[Json], now: str) -> Json:
     if condition["type"] in pod_conditions.KUBELET_CONDITIONS - {pod_conditions.ALL_RESTARTING}:
         stamped.setdefault("observedGeneration", metadata_of(pod).get("generation") or 0)
     return stamped
-
-
-def _addresses(pod: Json, sandbox: SandboxFacts, context: PodContext, previous: Json) -> Json:
-    """Return hostIP(s) and podIP(s); the pod's stay what they were after the sandbox is gone."""
-    found: Json = {}
-    if context.host_ips:
-        found["hostIP"] = context.host_ips[0]
-        found["hostIPs"] = [{"ip": ip} for ip in context.host_ips[:2]]
-    if is_host_network(pod):
-        pod_ips = tuple(context.host_ips[:2])
-    else:
-        pod_ips = sort_pod_ips(sandbox.ips, context.host_ips)
-    pod_ips = pod_ips or tuple(entry["ip"] for entry in previous.get("podIPs") or [])
-    if pod_ips:
-        found["podIP"] = pod_ips[0]
-        found["podIPs"] = [{"ip": ip} for ip in pod_ips]
-    return found

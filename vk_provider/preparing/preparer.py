@@ -1,4 +1,4 @@
-"""ImagePreparer: learns image sets from agents' words, keeps the cloud's stores, chooses one for each launch."""
+"""ImagePreparer: learns image sets from agents' words, and chooses a store for each launch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from vk_provider import eventreasons
-from vk_provider.aiokit.backoff import Backoff
-from vk_provider.aiokit.guard import contained
 from vk_provider.aiokit.tasks import BackgroundTasks
-from vk_provider.cloud.imagestores import CorruptImageError, ImageStoreError, ImageStores, SourceLostError
-from vk_provider.errors import CloudError
+from vk_provider.cloud.imagestores import ImageStores
 from vk_provider.imagesets.imageset import ImageSet
 from vk_provider.imagesets.need import ImageNeed, find_need
-from vk_provider.imagesets.sets import ImageSets, Limits, Store, Wanted
+from vk_provider.imagesets.sets import ImageSets, Limits, Store
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.errors import InvalidImageName
 from vk_provider.podmodel.imagename import parse_image
@@ -25,13 +22,13 @@ from vk_provider.pods.record import OnEvent, PodRecord
 from vk_provider.preparing.authority import PullAuthority, PullSecrets
 from vk_provider.preparing.firsttime import MIN_BYTES, NOBODY_WAITS, FirstTime, FirstTimeRules
 from vk_provider.preparing.metrics import ImageMetrics
+from vk_provider.preparing.upkeep import PodSide, StoreUpkeep
 from vk_provider.wire.images import ImagesMessage
 
 log = logging.getLogger(__name__)
 
 PROOF_LIMIT_S = 2.0
 """A pod whose proof takes longer starts without a store: its agent pulls."""
-LIST_FIRST_S, LIST_MAX_S = 1.0, 60.0
 
 
 class SecretReader(Protocol):
@@ -62,17 +59,16 @@ class ImagePreparer:
         first_time: FirstTimeRules | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._stores, self._limits = stores, limits
         self._authority, self._secrets = authority, secret_reader
-        self._metrics, self._event = metrics, event
-        self._records, self._clock = records, clock
+        self._metrics, self._clock = metrics, clock
+        self._pods = PodSide(records, event)
         self._sets = ImageSets(limits)
         self._heard: set[str] = set()
         self._tasks = BackgroundTasks()
-        self._changed = asyncio.Event()
         rules = first_time or NOBODY_WAITS
         self._first = FirstTime(rules.pioneers, rules.limit_s, lambda references: self._is_ready(references))
         self._size_of = rules.size_of
+        self._upkeep = StoreUpkeep(stores, self._sets, self._first, self._pods, metrics, clock)
         metrics.follow(lambda: self._sets.stores, lambda: self._sets.waiting)
 
     # --- what agents tell ----------------------------------------------------------------------------------------
@@ -117,7 +113,7 @@ class ImagePreparer:
             images.append(image)
         if instance is not None and record.has_instance and not record.forgotten:
             self._sets.learn(ImageSet.of(images), instance.instance_id, self._clock())
-            self._changed.set()
+            self._upkeep.wake()
             if any(not told[reference] for reference in need.references):
                 self._first.settle(need.references)
 
@@ -171,10 +167,10 @@ class ImagePreparer:
                 size = await self._size_of(pod, await self._secrets.read_pull_secrets(pod))
         if size < MIN_BYTES:
             return
-        record = next((each for each in self._records() if each.uid == uid), None)
+        record = next((each for each in self._pods.records() if each.uid == uid), None)
         if record is not None:
             text = f"other pods are pulling the same images ({size} bytes); the instance starts when they are prepared"
-            self._event(record, "Normal", eventreasons.WAITING_FOR_IMAGES, text)
+            self._pods.event(record, "Normal", eventreasons.WAITING_FOR_IMAGES, text)
         started = time.monotonic()
         await self._first.wait(need.references, uid, size)
         self._metrics.waited_seconds.observe(time.monotonic() - started)
@@ -197,98 +193,8 @@ class ImagePreparer:
     # --- stores --------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Root task: find the stores of an earlier process, then prepare one set after the other."""
-        await self._find_stores()
-        while True:
-            self._changed.clear()
-            wanted = self._sets.next_wanted(self._clock(), self._queued())
-            if wanted is not None:
-                await self._try(wanted)
-            await self._give_up()
-            if wanted is None:
-                await self._wait()
-
-    async def _find_stores(self) -> None:
-        backoff = Backoff(LIST_FIRST_S, LIST_MAX_S)
-        while True:
-            try:
-                found = await self._stores.list_prepared()
-                break
-            except CloudError as error:
-                log.warning("the prepared images are not known yet: %s", error)
-            await asyncio.sleep(backoff.next_delay_s())
-        now = self._clock()  # when they were used last is not known any more
-        for each in found:
-            self._sets.add_store(Store(each.handle, each.images, each.size_bytes, each.prepared_at, now))
-
-    async def _wait(self) -> None:
-        due_at = self._sets.next_due_at()
-        delay_s = max(1.0, due_at - self._clock()) if due_at is not None else None
-        try:
-            async with asyncio.timeout(min(delay_s or self._limits.max_age_s, self._limits.max_age_s)):
-                await self._changed.wait()
-        except TimeoutError:
-            pass
-
-    def _queued(self) -> list[frozenset[str]]:
-        """The references of pods that have no instance yet."""
-        return [
-            find_need(record.pod).references
-            for record in self._records()
-            if record.instance is None and record.exists and not record.deleting
-        ]
-
-    async def _try(self, wanted: Wanted) -> None:
-        """A fault of one set is that set's: it is tried again later, as after a failure."""
-        is_done = False
-        with contained(f"the image set {wanted.images.key}"):
-            await self._prepare(wanted)
-            is_done = True
-        if not is_done:
-            self._sets.note_failure(wanted.images, self._clock())
-            self._first.settle(wanted.images.references)
-
-    async def _prepare(self, wanted: Wanted) -> None:
-        names = ", ".join(sorted(wanted.images.references))
-        began = time.monotonic()
-        try:
-            made = await self._stores.prepare(wanted.images, wanted.sources, self._limits.max_bytes)
-        except CloudError as error:
-            cause = error.cause if isinstance(error, ImageStoreError) else "failed"
-            self._metrics.prepared.labels(cause).inc()
-            self._first.settle(wanted.images.references)
-            if isinstance(error, SourceLostError | CorruptImageError):
-                for source in wanted.sources:
-                    self._sets.forget_source(source)
-            else:
-                self._sets.note_failure(wanted.images, self._clock())
-            self._report(wanted, error)
-            return
-        now = self._clock()
-        self._sets.add_store(Store(made.handle, made.images, made.size_bytes, now, now))
-        self._first.reopen(made.images.references)
-        self._metrics.prepared.labels("ok").inc()
-        self._metrics.prepare_seconds.observe(time.monotonic() - began)
-        log.info("images prepared in %.1f s: %s (%d bytes)", time.monotonic() - began, names, made.size_bytes)
-
-    def _report(self, wanted: Wanted, error: CloudError) -> None:
-        """An event on the pod that has pulled the images last, where it is there."""
-        log.warning("images not prepared: %s: %s", ", ".join(sorted(wanted.images.references)), error)
-        if isinstance(error, SourceLostError):
-            return  # the pod has ended: the next one brings them again
-        for record in self._records():
-            if record.instance is not None and record.instance.instance_id in wanted.sources[:1]:
-                message = f"the images are not prepared for the next pods, which pull them: {error}"
-                self._event(record, "Warning", eventreasons.IMAGES_NOT_PREPARED, message)
-
-    async def _give_up(self) -> None:
-        for handle in self._sets.surplus(self._clock(), self._queued()):
-            try:
-                await self._stores.forget(handle)
-            except CloudError as error:
-                log.warning("a prepared store stays for now: %s", error)
-                continue
-            self._sets.remove_store(handle)
+        """Root task: see StoreUpkeep.run."""
+        await self._upkeep.run()
 
     async def close(self) -> None:
         """End what is under way; the stores stay."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from vk_provider.cloud.launchoptions import LaunchOption
 from vk_provider.settings.budget import BudgetSettings, LedgerSettings
 from vk_provider.settings.cloud import CloudSettings
 from vk_provider.settings.cluster import ClusterSettings, RegistrySettings
@@ -59,17 +60,7 @@ class PodSettings:
     archive_pod_bytes: PositiveInt = 50 * 2**20
     archive_total_bytes: PositiveInt = 5 * 2**30
     archive_timeout_s: PositiveFloat = 30.0
-    launch_options: tuple[
-        Literal[
-            "subnet",
-            "image",
-            "security-groups",
-            "instance-profile",
-            "root-volume-throughput",
-            "root-volume-iops",
-        ],
-        ...,
-    ] = ()
+    launch_options: tuple[LaunchOption, ...] = ()
     capacity_types: tuple[Literal["on-demand", "spot"], ...] = ("on-demand",)
     default_cpu: str = "1"
     default_memory: str = "256Mi"

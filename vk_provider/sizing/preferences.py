@@ -25,7 +25,7 @@ class Preferences:
     base_disk_bytes:         root disk before the pod's ephemeral-storage request
     node_labels:             labels of requirement.LABELS whose value is the Node's own and names no offering: a pod's
                              requirements on them are about the Node, and the scheduler has checked them
-    launch_options, pod_options: those of requirement.OPTIONS that the cloud knows, and those that pods may set
+    launch_options, pod_options: those of cloud.launchoptions.OPTIONS that the cloud knows, and those that pods may set
     """
 
     architectures: tuple[str, ...] = ()
@@ -42,6 +42,9 @@ class Preferences:
     node_labels: tuple[str, ...] = ()
     launch_options: frozenset[str] = frozenset()
     pod_options: frozenset[str] = frozenset()
+
+
+NO_PREFERENCES = Preferences()
 
 
 def build_preferences(zone: str, architecture: str, offerings: Iterable[Offering]) -> Preferences:

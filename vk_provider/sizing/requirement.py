@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 
 from vk_provider.cloud.base import Offering
 from vk_provider.cloud.codes import family_of
+from vk_provider.cloud.launchoptions import OPTIONS
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.quantity import ceil_int
 
@@ -44,17 +45,6 @@ LOCAL_DISK_ANNOTATION = f"{ANNOTATION_PREFIX}local-disk"
 ROOT_VOLUME_ANNOTATION = f"{ANNOTATION_PREFIX}root-volume-size"
 """The least size of the root volume, a quantity; it has room for images and for what the pod's requests and limits of
 ephemeral storage name, in any case."""
-
-OPTIONS = (
-    "subnet",
-    "image",
-    "security-groups",
-    "instance-profile",
-    "root-volume-throughput",
-    "root-volume-iops",
-)
-"""Of the launch itself: `vk-provider/<option>`, heeded on RuntimeClasses, and on pods where pods.launch_options allows
-it; on clouds that know the option."""
 
 _QUANTITIES = (GPU_MEMORY_ANNOTATION, LOCAL_DISK_ANNOTATION, ROOT_VOLUME_ANNOTATION)
 _NUMBERS = ("root-volume-throughput", "root-volume-iops")

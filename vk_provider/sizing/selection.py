@@ -12,7 +12,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.sizing.filters import AVAILABILITY, build_filters
 from vk_provider.sizing.index import SPOT, Bits, OfferingIndex, rank_key
 from vk_provider.sizing.need import Need, compute_need, format_cpu, format_memory
-from vk_provider.sizing.preferences import Preferences
+from vk_provider.sizing.preferences import NO_PREFERENCES, Preferences
 from vk_provider.sizing.requirement import (
     NOTHING_GIVEN,
     Given,
@@ -86,7 +86,7 @@ class OfferingSelector:
         self,
         pod: Json,
         unavailable: frozenset[OfferingKey],
-        preferences: Preferences = Preferences(),  # noqa: B008
+        preferences: Preferences = NO_PREFERENCES,
         given: Given = NOTHING_GIVEN,
     ) -> Selection | Refusal:
         """Return the cheapest offering that fits, or why there is none."""
@@ -101,7 +101,7 @@ class OfferingSelector:
         pod: Json,
         offering: Offering,
         disk_bytes: int,
-        preferences: Preferences = Preferences(),  # noqa: B008
+        preferences: Preferences = NO_PREFERENCES,
         given: Given = NOTHING_GIVEN,
     ) -> bool:
         """Whether an instance of the offering that is there already may be the pod's; disk_bytes: of its root disk. One
@@ -154,7 +154,7 @@ def select_offering(
     pod: Json,
     offerings: Iterable[Offering],
     unavailable: frozenset[OfferingKey] = frozenset(),
-    preferences: Preferences = Preferences(),  # noqa: B008
+    preferences: Preferences = NO_PREFERENCES,
     given: Given = NOTHING_GIVEN,
 ) -> Selection | Refusal:
     """As OfferingSelector.select, for one pod."""

@@ -142,13 +142,6 @@ class StopMessage(TypedDict):
     disruption: NotRequired[bool]
 
 
-class AckMessage(TypedDict):
-    """All events with sequence <= seq are in the API server or were dropped; the agent may forget them."""
-
-    type: Literal["ack"]
-    seq: int
-
-
 class HelloMessage(TypedDict):
     """First message up.
 

@@ -26,7 +26,7 @@ class RegistryClient:
     def _request(self, method: str, path: str, body: object = None, **headers: str) -> http.client.HTTPResponse:
         url = path if path.startswith("http://") else f"http://{self.address}{path}"
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        request = urllib.request.Request(url, data=body, method=method, headers=named)  # type: ignore[arg-type]
+        request = urllib.request.Request(url, data=body, method=method, headers=named)
         try:
             return _OPENER.open(request, timeout=_TIMEOUT_S)
         except urllib.error.HTTPError as error:

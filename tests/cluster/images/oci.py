@@ -101,8 +101,8 @@ def write_layer(write_tar: Callable[[BinaryIO], None], output: BinaryIO) -> Desc
     """Write what `write_tar` writes as a gzip layer to `output`; streams, keeps nothing in memory."""
     packed = _HashingWriter(output)
     with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=packed, mtime=0) as compressor:
-        plain = _HashingWriter(compressor)  # type: ignore[arg-type]
-        write_tar(plain)  # type: ignore[arg-type]
+        plain = _HashingWriter(compressor)
+        write_tar(plain)
     return Descriptor(LAYER_TYPE, packed.digest(), packed.size_bytes, plain.digest())
 
 

@@ -51,7 +51,7 @@ class ImageStore:
         return self.directory / "blobs" / digest.replace(":", "/")
 
     def _temporary(self) -> BinaryIO:
-        return tempfile.NamedTemporaryFile("wb", dir=self.directory, prefix=".new-", delete=False)  # type: ignore[return-value]
+        return tempfile.NamedTemporaryFile("wb", dir=self.directory, prefix=".new-", delete=False)
 
     def _adopt(self, temporary: str, path: Path) -> None:
         os.chmod(temporary, 0o644)

@@ -14,7 +14,8 @@ from vk_provider.cloud.aws.cloud import AwsCloud
 from vk_provider.cloud.base import Cloud
 from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.config import LocalCloudConfig
-from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
+from vk_provider.cloud.simulated.cloud import SimulatedCloud
+from vk_provider.cloud.simulated.config import SimulationConfig
 
 __all__ = ["config", "dual_stack", "moto", "moto_server"]
 

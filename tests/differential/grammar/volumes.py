@@ -181,7 +181,7 @@ def read_only_mount(draft: Draft) -> None:
     draft.volume("scratch", emptyDir={})
     fields = {"readOnly": True}
     if draft.random.random() < 0.5:
-        fields["recursiveReadOnly"] = draft.random.choice(("Disabled", "IfPossible", "Enabled"))  # type: ignore[assignment]
+        fields["recursiveReadOnly"] = draft.random.choice(("Disabled", "IfPossible", "Enabled"))
     draft.mount("scratch", "/scratch", **fields)
     draft.exec(2, "sh", "-c", "touch /scratch/f; echo $?")
     draft.last(10)

@@ -12,8 +12,8 @@ import pytest
 
 from tests.integration.agent.private_containerd import POD_IP, PRIMARY_IP, PrivateContainerd
 from tests.integration.agent.test_agent_process import INSTANCE, AgentProcess, dial, is_phase, pod_message
-from tests.integration.agent.test_agent_process import agent as agent  # noqa: PLC0414 - a fixture
-from tests.integration.agent.test_agent_process import connector as connector  # noqa: PLC0414 - a fixture
+from tests.integration.agent.test_agent_process import agent as agent  # a fixture
+from tests.integration.agent.test_agent_process import connector as connector  # a fixture
 from tests.integration.proxy.kept import Compiled
 from tests.listener import Listener
 from tests.service_objects import make_endpoint, make_port, make_service, make_slice

@@ -132,7 +132,7 @@ async def serving(case: Json, server: RecordedServer) -> AsyncIterator[int]:
 async def run_probe(case: Json) -> Json:
     """Run the probe of a case once, as the worker does it."""
     server, events, runtime = RecordedServer(case.get("server") or []), Events(), RecordedExec(case.get("exec") or {})
-    ready, looked = asyncio.Event(), Prober(runtime, HttpClient())  # type: ignore[arg-type]
+    ready, looked = asyncio.Event(), Prober(runtime, HttpClient())
     async with serving(case, server) as port:
         text = json.dumps(case["container"]).replace('"@PORT@"', str(port)).replace("@PORT@", str(port))
         fields = json.loads(text)

@@ -67,7 +67,7 @@ async def test_what_a_killed_agent_has_left_is_taken_away_before_the_pod(
     begin(harness, runtime)
     await wait_started(harness)
     async with asyncio.timeout(30):
-        while not await runtime.list_pod_sandboxes():  # noqa: ASYNC110
+        while not await runtime.list_pod_sandboxes():  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.01)
     await harness.kill()
     assert (harness.directory / "state" / "rehearsal").exists()

@@ -50,7 +50,7 @@ async def http_port() -> AsyncIterator[int]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    yield site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+    yield site._server.sockets[0].getsockname()[1]
     await runner.cleanup()
 
 
@@ -61,7 +61,7 @@ async def exec_fake() -> FakeExec:
 
 @pytest.fixture
 async def prober(exec_fake: FakeExec) -> AsyncIterator[Prober]:
-    yield Prober(exec_fake, HttpClient())  # type: ignore[arg-type]
+    yield Prober(exec_fake, HttpClient())
 
 
 TARGET = ProbeTarget({"name": "main", "env": [{"name": "A", "value": "1"}]}, "cid", "127.0.0.1")
@@ -123,7 +123,7 @@ async def test_grpc_health_is_asked_by_service(prober: Prober, unused_tcp_port: 
         def __mapping__(self) -> Json:
             return {"/ill.Service/Call": None}
 
-    server = Server([Health({Well(): [well], Ill(): [ill]})])  # type: ignore[dict-item]
+    server = Server([Health({Well(): [well], Ill(): [ill]})])
     await server.start("127.0.0.1", unused_tcp_port)
     try:
         outcome = await prober.probe({"grpc": {"port": unused_tcp_port, "service": "well.Service"}}, TARGET)

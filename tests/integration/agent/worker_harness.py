@@ -128,7 +128,7 @@ class WorkerHarness:
             "clusterDNS": ["10.96.0.10"],
             "clusterDomain": "cluster.local",
         }
-        self.worker.update({"type": "pod", "pod": pod, "references": references or {}, "services": [], "node": node})  # type: ignore
+        self.worker.update({"type": "pod", "pod": pod, "references": references or {}, "services": [], "node": node})
 
     def delete(self, grace_s: int = 30) -> None:
         metadata = {

@@ -12,7 +12,7 @@ from tests.unit.pods.rig import OWNER, Connector, World
 from vk_provider.cloud.aws.cloud import AwsCloud
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.base import Instance
-from vk_provider.cloud.simulated.cloud import SimulationConfig
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.jsontypes import Json
 
 

@@ -235,7 +235,7 @@ async def test_credentials_that_expire_in_the_middle_lose_nothing(
     )
     for call in calls:
         with pytest.raises(CloudAccessError, match="expired"):
-            await call()  # type: ignore[no-untyped-call]
+            await call()
     moto.plan()
     assert sorted(each.instance_id for each in await list_owned(cloud)) == sorted(ids)
     assert len((await cloud.launch(request("more", offering(account)))).instances) == 1

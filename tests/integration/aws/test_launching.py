@@ -177,7 +177,7 @@ async def test_a_part_of_a_group_comes_with_the_reason_of_each_offering(
     assert sorted(each.instance_type for each in answer.instances) == ["m7i.large", "r7i.large"]
     errors = {failure.offering.instance_type: failure.error for failure in answer.failures}
     assert [type(errors[name]) for name in names] == [CapacityError, CapacityError, CloudQuotaError]
-    assert errors["c7i.large"].capacity_type == "on-demand" and errors["r7i.large"].family == "r7i"  # type: ignore[attr-defined]
+    assert errors["c7i.large"].capacity_type == "on-demand" and errors["r7i.large"].family == "r7i"
 
 
 async def test_a_fleet_without_instances_is_asked_for_again_when_there_is_capacity(

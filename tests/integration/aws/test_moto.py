@@ -35,7 +35,7 @@ class Ec2:
             "NetworkInterfaces": [interface],
             **more,
         }
-        return self.api.run_instances(**parameters)["Instances"]  # type: ignore[no-any-return]
+        return self.api.run_instances(**parameters)["Instances"]
 
     def describe(self, **more: Any) -> list[dict[str, Any]]:
         return [i for r in self.api.describe_instances(**more)["Reservations"] for i in r["Instances"]]
@@ -63,7 +63,7 @@ class Ec2:
             "TargetCapacitySpecification": {"TotalTargetCapacity": count, "DefaultTargetCapacityType": "on-demand"},
             **({"ClientToken": token} if token else {}),
         }
-        return self.api.create_fleet(**parameters)  # type: ignore[no-any-return]
+        return self.api.create_fleet(**parameters)
 
     def override(self, instance_type: str = "m7i.large", zone: int = 0) -> dict[str, str]:
         return {"InstanceType": instance_type, "SubnetId": self.account.subnets[zone]}
@@ -213,8 +213,10 @@ def test_a_fleet_says_what_came_of_each_override(ec2: Ec2) -> None:
         ("c7i.large", 1),
         ("c7i.xlarge", 2),
     ]
-    missing = lambda: ec2.create_fleet("nowhere", [ec2.override()], 1)  # noqa: E731
-    assert code_of(missing) == "InvalidLaunchTemplateName.NotFoundException"
+    assert (
+        code_of(lambda: ec2.create_fleet("nowhere", [ec2.override()], 1))
+        == "InvalidLaunchTemplateName.NotFoundException"
+    )
 
 
 def test_instances_are_pending_and_shutting_down_for_a_while(ec2: Ec2) -> None:
@@ -280,8 +282,10 @@ def test_a_lost_answer_was_carried_out_and_an_injected_error_was_not(ec2: Ec2) -
 
 def test_an_instance_that_does_not_exist_has_no_tags(ec2: Ec2) -> None:
     tag = {"Key": "a", "Value": "b"}
-    call = lambda: ec2.api.create_tags(Resources=["i-00000000000000000"], Tags=[tag])  # noqa: E731
-    assert code_of(call) == "InvalidInstanceID.NotFound"
+    assert (
+        code_of(lambda: ec2.api.create_tags(Resources=["i-00000000000000000"], Tags=[tag]))
+        == "InvalidInstanceID.NotFound"
+    )
     (instance,) = ec2.run()
     ec2.api.create_tags(Resources=[instance["InstanceId"]], Tags=[tag])
     assert ec2.describe()[0]["Tags"] == [tag]

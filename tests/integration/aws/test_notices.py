@@ -85,7 +85,7 @@ async def test_messages_are_deleted_after_they_were_given(moto: MotoServer, acco
 
         reading = asyncio.create_task(read_on())
         async with asyncio.timeout(20):
-            while moto.calls()["DeleteMessageBatch"] < 1:  # noqa: ASYNC110
+            while moto.calls()["DeleteMessageBatch"] < 1:  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.05)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)

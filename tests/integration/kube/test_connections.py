@@ -67,7 +67,7 @@ async def test_reviews_that_hang_delay_neither_a_lease_nor_a_status(tmp_path: Pa
             await client.patch_strategic(pod_path("ns", "p", "status"), {})
         refused = [task for task in asked if task.done()]
         assert len(refused) == 50
-        assert {task.result().status for task in refused} == {401}  # type: ignore[union-attr]
+        assert {task.result().status for task in refused} == {401}
         for task in asked:
             task.cancel()
         await asyncio.gather(*asked, return_exceptions=True)

@@ -62,7 +62,7 @@ async def test_an_acknowledgement_follows_the_event_and_a_successor_posts_nothin
 ) -> None:
     pod = {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": "p", "uid": UID}
     client, acks = GatedClient(provider.client), list[int]()
-    recorder = EventRecorder(client)  # type: ignore[arg-type]
+    recorder = EventRecorder(client)
     relay = AgentEventRelay(recorder, acks.append)
     first = [message(7, "Unhealthy"), message(8, "Failed")]
     async with running(recorder.run()):

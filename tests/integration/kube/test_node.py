@@ -99,7 +99,7 @@ async def test_a_restart_into_a_cloud_outage_holds_the_lease(provider: Provider)
         before = await until_read(provider, "lease", "node-held", "-n", "kube-node-lease")
         supervisor, cloud = Supervisor(), Outage()
         leases = HeldLeases(supervisor, provider.client, ["node-held", "node-never-seen"])
-        asking = asyncio.create_task(take_inventory(cloud, leases))  # type: ignore[arg-type]
+        asking = asyncio.create_task(take_inventory(cloud, leases))
         held = before
         async with asyncio.timeout(5):  # the first provider itself renews every 10 s
             while held["spec"] == before["spec"]:

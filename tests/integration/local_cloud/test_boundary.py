@@ -45,8 +45,8 @@ def describe(root: Path) -> dict[str, tuple[object, ...]]:
 
 async def test_root_of_an_instance_cannot_change_the_images_that_instances_share(cloud: LocalCloud) -> None:
     first, second = await launch(cloud, "attacker", "neighbour")
-    assert cloud._template is not None
-    images, golden = Path(cloud._template.images), Path(cloud.config.cache_dir) / "golden"
+    assert cloud._preparation is not None
+    images, golden = Path(cloud._preparation.template.images), Path(cloud.config.cache_dir) / "golden"
     before = describe(images), describe(golden)
     file = f"{SNAPSHOT}/pause"
     seen = inside(cloud, second.instance_id, f"stat -c '%a %u %Y %s' {file}; sha256sum {file}")

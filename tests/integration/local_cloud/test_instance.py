@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import socket
@@ -146,9 +147,10 @@ async def test_the_metadata_service_tells_each_instance_about_itself_only_with_a
 async def test_containerd_and_the_agent_are_started_again_when_they_die(cloud: LocalCloud) -> None:
     (instance,) = await launch(cloud, "restart")
     for name in ("containerd", "vk-agent"):
-        (pid,) = await until(lambda: processes(cloud, instance.instance_id, name))  # type: ignore[misc]  # noqa: B023
+        found = functools.partial(processes, cloud, instance.instance_id, name)
+        (pid,) = await until(found)
         os.kill(pid, signal.SIGKILL)
-        await until(lambda: processes(cloud, instance.instance_id, name) not in ([], [pid]))  # noqa: B023
+        await until(lambda found=found, pid=pid: found() not in ([], [pid]))
     assert [i.state for i in await cloud.describe([instance.instance_id])] == [InstanceState.RUNNING]
 
 
@@ -161,7 +163,7 @@ async def test_the_first_process_reaps_orphans(cloud: LocalCloud) -> None:
 
 async def test_killing_the_first_process_terminates_the_instance_and_leaves_nothing(cloud: LocalCloud) -> None:
     (instance,) = await launch(cloud, "killed")
-    os.kill(cloud._store.identity(instance.instance_id).pid, signal.SIGKILL)  # type: ignore[union-attr]
+    os.kill(cloud._store.identity(instance.instance_id).pid, signal.SIGKILL)
 
     async def is_terminated() -> bool:
         (found,) = await cloud.describe([instance.instance_id])

@@ -58,7 +58,7 @@ def busybox(tmp_path_factory: pytest.TempPathFactory) -> Image:
 def read_archive(path: Path) -> Image:
     """The image of an OCI archive."""
     with tarfile.open(path) as tar:
-        files = {name: tar.extractfile(name).read() for name in tar.getnames() if tar.getmember(name).isfile()}  # type: ignore[union-attr]
+        files = {name: tar.extractfile(name).read() for name in tar.getnames() if tar.getmember(name).isfile()}
     (entry,) = json.loads(files["index.json"])["manifests"]
     blobs = {f"sha256:{Path(name).name}": content for name, content in files.items() if name.startswith("blobs/")}
     manifest = json.loads(blobs[entry["digest"]])

@@ -1,7 +1,5 @@
 """Directories that the instances of one Node share, with hostile root in them."""
 
-# ruff: noqa: ASYNC240 - a test may look at files while its event loop waits
-
 from __future__ import annotations
 
 import asyncio
@@ -61,7 +59,7 @@ async def test_instances_of_one_node_share_what_they_name_and_no_others(cloud: L
     assert inside(cloud, third, f"ls {PATH}") == ""
     assert inside(cloud, fourth, f"ls -d {PATH}", check=False) == ""
     await cloud.terminate([first])
-    await until(lambda: not cloud._cleanups)
+    await until(lambda: not cloud._ends.clean_ups)
     assert inside(cloud, second, f"cat {PATH}/d/f") == "left"
     (later,) = await launch(cloud, await sharing(cloud, "e", "n1", PATH))
     assert inside(cloud, later, f"cat {PATH}/d/f") == "left", "what one pod leaves, the next one finds"
@@ -138,7 +136,7 @@ async def test_after_a_restart_of_the_machine_the_directory_is_mounted_again(con
         (first,) = await launch(cloud, await sharing(cloud, "a", "n1", PATH))
         inside(cloud, first, f"echo kept > {PATH}/f")
         await cloud.terminate([first])
-        await until(lambda: not cloud._cleanups)
+        await until(lambda: not cloud._ends.clean_ups)
         mount = next(config.shared_dir.glob("*/mount"))
         run("umount", str(mount))
         second, third = await asyncio.gather(

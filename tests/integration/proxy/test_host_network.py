@@ -187,7 +187,7 @@ def test_the_nodes_own_machine_still_reaches_the_instance_and_is_reached(kept: K
 def test_nobody_is_told_that_the_nodes_address_is_the_instances(kept: Kept, compiled: Compiled) -> None:
     give(kept, compiled)
     message = compiled.whole() | {"nodeAddresses": [OTHER_NODE]}
-    kept.apply(message)  # type: ignore[arg-type]
+    kept.apply(message)
     kept.use_host_network()
     world = ("ip", "-n", kept.bed.world)
     run(*world, "route", "add", f"{OTHER_NODE}/32", "dev", "n0", "table", "100")
@@ -263,16 +263,16 @@ def test_ipv4_does_without_ipv6(kept: Kept, compiled: Compiled) -> None:
     disabled = "/proc/sys/net/ipv6/conf/lo/disable_ipv6"
     kept.bed.run_node("sh", "-c", f"echo 1 >{disabled}")
     try:
-        kept.apply(both)  # type: ignore[arg-type]
+        kept.apply(both)
         kept.use_host_network()
         assert OTHER_NODE6 not in kept.bed.run_node("ip", "-6", "route", "show", "table", "local")
         for _ in range(2):
             assert ask(kept.bed, NODE4, LOOPBACK) == (f"{ONE}/8080", OWN)
-            kept.apply(both)  # type: ignore[arg-type]
+            kept.apply(both)
             kept.wait(lambda: "127.0.0.0/8" in kept.listed())
     finally:
         kept.bed.run_node("sh", "-c", f"echo 0 >{disabled}")
-    kept.apply(both)  # type: ignore[arg-type]
+    kept.apply(both)
     kept.wait(lambda: OTHER_NODE6 in kept.bed.run_node("ip", "-6", "route", "show", "table", "local"))
     kept.apply(compiled.whole())
     kept.wait(lambda: OTHER_NODE6 not in kept.bed.run_node("ip", "-6", "route", "show", "table", "local"))

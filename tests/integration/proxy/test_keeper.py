@@ -60,7 +60,7 @@ def test_texts_that_wait_are_applied_in_their_order(kept: Kept, compiled: Compil
 def test_a_whole_text_replaces_what_waits_before_it(kept: Kept, compiled: Compiled) -> None:
     first = compiled.whole(SERVICE, make_slice("a", FIRST))
     wrong = {**compiled.change(make_slice("a", SECOND)), "base": "::1"}
-    kept.send(first, wrong, compiled.whole())  # type: ignore[arg-type]
+    kept.send(first, wrong, compiled.whole())
     kept.wait(lambda: kept.keeper.states()["services"] == compiled.table.revision)
     assert kept.count("refused") == 0 and endpoints(kept) == {"10.1.128.1/8080"}
 

@@ -108,11 +108,11 @@ class Bed(Opened):
             deadline = time.monotonic() + wait_s
             while selector.get_map() and (left := deadline - time.monotonic()) > 0:
                 for key, _ in selector.select(left):
-                    answer = _finish(key.fileobj, selector)  # type: ignore[arg-type]
+                    answer = _finish(key.fileobj, selector)
                     if answer is not None:
                         answers[key.data] = answer
             for key in list(selector.get_map().values()):
-                key.fileobj.close()  # type: ignore[union-attr]
+                key.fileobj.close()
         return [answer or Answer("dropped") for answer in answers]
 
     def _begin(
@@ -291,10 +291,10 @@ def _serve_all(selector: selectors.BaseSelector) -> None:
             if key.data is None:
                 for registered in list(selector.get_map().values()):
                     if registered.data is not None:
-                        registered.fileobj.close()  # type: ignore[union-attr]
+                        registered.fileobj.close()
                 selector.close()
                 return
-            server: socket.socket = key.fileobj  # type: ignore[assignment]
+            server: socket.socket = key.fileobj
             try:
                 if server.type == socket.SOCK_DGRAM:
                     _, peer = server.recvfrom(100)

@@ -191,7 +191,7 @@ def test_udp_flows_to_an_endpoint_that_went_are_forgotten_and_others_go_on(proxy
     before = {number: _query(client, "10.96.0.10") for number, client in clients.items()}
     assert len(set(before.values())) == 2
     proxy.set_slice("default/dns-x", make_slice("dns", FAR, ports=UDP_PORTS))
-    cleaning, proxy.clean = proxy.clean, lambda frontends: None  # type: ignore[method-assign]
+    cleaning, proxy.clean = proxy.clean, lambda frontends: None
     text = proxy.apply()
     assert "10.1.0.1" not in text.split("add element")[-1]
     assert {

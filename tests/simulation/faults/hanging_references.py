@@ -18,6 +18,6 @@ def put_back() -> None:
             await asyncio.wait({record.reading.task})
         await right(self, record)
 
-    PodExecutor.connect = connect  # type: ignore[method-assign]
+    PodExecutor.connect = connect
     objects._PATIENCE_S = objects._LIMIT_S = 3600.0
     tokens._ATTEMPTS = 1_000

@@ -14,4 +14,4 @@ def put_back() -> None:
         right(self, uid, owned, message)
         owned.link.session = session
 
-    AgentSide.on_assigned = on_assigned  # type: ignore[method-assign]
+    AgentSide.on_assigned = on_assigned

@@ -13,4 +13,4 @@ def put_back() -> None:
         ended = {record.uid for each in listed if each.state.is_terminated and (record := self._pod_of(each))}
         return judge(self, named | ended)
 
-    Adoption._judge = judge_with_ended  # type: ignore[method-assign]
+    Adoption._judge = judge_with_ended

@@ -10,4 +10,4 @@ def put_back() -> None:
         await self._room.table.refresh()
         return []
 
-    OrphanSweep.sweep = sweep  # type: ignore[method-assign]
+    OrphanSweep.sweep = sweep

@@ -35,5 +35,5 @@ def put_back() -> None:
             self._put(ending)
         return await asyncio.shield(ending.tried)
 
-    Ends._run = run  # type: ignore[method-assign]
-    Ends.end = end  # type: ignore[method-assign]
+    Ends._run = run
+    Ends.end = end

@@ -11,4 +11,4 @@ def put_back() -> None:
     def judge(self: MissingRule, asked: Collection[str], named: Collection[str], known: int, now: float) -> Absence:
         return Absence(frozenset(name for name in asked if name not in named), frozenset(), False)
 
-    MissingRule.judge = judge  # type: ignore[method-assign]
+    MissingRule.judge = judge

@@ -41,7 +41,7 @@ def put_back() -> None:
             if not error.effect_unknown:
                 return LaunchAnswer((), (LaunchFailure(call.request.offerings[0], error),))
         await asyncio.sleep(5.0)
-        room = self._tell.__self__  # type: ignore[attr-defined]  # the Launches whose method it is
+        room = self._tell.__self__  # the Launches whose method it is
         for demand in call.demands:
             if demand.group is call.group and room._is_waiting(demand):
                 call.group.waiting.pop(demand.uid, None)
@@ -50,4 +50,4 @@ def put_back() -> None:
         return None
 
     launches.freeze_request = freeze_request
-    LaunchCalls.find_outcome = find_outcome  # type: ignore[method-assign]
+    LaunchCalls.find_outcome = find_outcome

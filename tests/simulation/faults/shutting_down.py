@@ -9,4 +9,4 @@ def put_back() -> None:
     def has_stopped(self: InstanceState) -> bool:
         return self in (InstanceState.SHUTTING_DOWN, InstanceState.STOPPED, InstanceState.TERMINATED)
 
-    InstanceState.has_stopped = property(has_stopped)  # type: ignore[assignment]
+    InstanceState.has_stopped = property(has_stopped)

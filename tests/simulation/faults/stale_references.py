@@ -6,4 +6,4 @@ from vk_provider.pods.resolution import ReferenceResolver
 
 
 def put_back() -> None:
-    ReferenceResolver._changed = lambda self, record: None  # type: ignore[method-assign]
+    ReferenceResolver._changed = lambda self, record: None

@@ -52,7 +52,7 @@ async def test_without_a_client_certificate_nothing_answers(agent: LoopbackAgent
 async def test_who_is_not_the_provider_stays_among_the_pending_and_the_providers_heads_have_a_bound(
     agent: LoopbackAgent,
 ) -> None:
-    (site,) = agent.server._runner.sites  # type: ignore[union-attr]
+    (site,) = agent.server._runner.sites
     silent, silent_writer = await asyncio.open_connection("127.0.0.1", agent.port)
     context = agent.authority.client_context(datetime.datetime.now(datetime.UTC), verify=False)
     reader, writer = await asyncio.open_connection("127.0.0.1", agent.port, ssl=context, server_hostname="x")

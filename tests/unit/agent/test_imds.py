@@ -59,7 +59,7 @@ async def test_an_address_that_is_assigned_after_the_launch_is_waited_for(
     service.assign()
     with caplog.at_level(logging.WARNING):
         waiting = asyncio.create_task(wait_for_metadata(service.url, "node-1", reopen))
-        while not caplog.records:  # noqa: ASYNC110
+        while not caplog.records:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.01)
         assert "no secondary address" in caplog.text and not waiting.done()
         service.assign("10.1.0.77")

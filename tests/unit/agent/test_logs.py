@@ -307,7 +307,7 @@ async def test_a_follower_reads_what_is_written_to_the_old_file_during_a_rotatio
             os.rename(log_file, log_file.with_suffix(".old"))
             log_file.write_text(line(6, "six"))
             loop.call_later(0.01, old.write, line(5, "five"))
-        return real_stat(path, *args, **kwargs)  # type: ignore[arg-type]
+        return real_stat(path, *args, **kwargs)
 
     async def is_running() -> bool:
         return not rotated

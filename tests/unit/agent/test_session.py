@@ -24,7 +24,7 @@ async def receive(websocket: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:
 
 async def eventually(condition: Any) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  a test may look at anything
+        while not condition():  # noqa: ASYNC110 - a test may look at anything
             await asyncio.sleep(0)
 
 
@@ -149,7 +149,7 @@ async def test_a_message_that_is_too_long_for_the_contract_is_cut_or_not_sent(
     monkeypatch.setattr(session_module, "MAX_UP_BYTES", 1000)
     certified.outbox.send_status("u", {"phase": "Running", "message": "x" * 1000}, False)
     stats = {"type": "stats", "podUID": "u", "timestamp": STARTED_AT, "pod": {}, "node": {}}
-    certified.outbox.send_stats({**stats, "cadvisor": [{"container": "x" * 1000}]})  # type: ignore[typeddict-item]
+    certified.outbox.send_stats({**stats, "cadvisor": [{"container": "x" * 1000}]})
     async with certified.client(verify=True) as client:
         session = await client.open_session()
         assert (await receive(session))["type"] == "hello"

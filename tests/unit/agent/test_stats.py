@@ -167,7 +167,7 @@ class Runtime:
 
 async def test_nothing_is_sampled_before_a_container_runs(v1: CgroupReader) -> None:
     view = FakeView(status={})
-    assert await Sampler(view, Runtime(), cgroups=v1).sample() is None  # type: ignore[arg-type]
+    assert await Sampler(view, Runtime(), cgroups=v1).sample() is None
 
 
 PROBE = {"container": "c", "probeType": "Liveness", "result": "successful", "count": 1}
@@ -176,7 +176,7 @@ PROBE = {"container": "c", "probeType": "Liveness", "result": "successful", "cou
 async def test_a_sample_holds_pod_and_instance(v1: CgroupReader, tmp_path: Path) -> None:
     (tmp_path / "0.log").write_text("12345")
     view = FakeView(paths={"abc": str(tmp_path / "0.log")})
-    sampler = Sampler(view, Runtime(), probes=lambda: [PROBE], cgroups=v1)  # type: ignore[arg-type]
+    sampler = Sampler(view, Runtime(), probes=lambda: [PROBE], cgroups=v1)
     message = await sampler.sample()
     assert message is not None and sampler.latest is message
     (container,) = message["pod"]["containers"]
@@ -200,7 +200,7 @@ class VanishingReader(CgroupReader):
 
 
 async def test_a_container_that_ends_while_it_is_read_is_left_out(v1: CgroupReader) -> None:
-    message = await Sampler(FakeView(), Runtime(), cgroups=VanishingReader(v1._mounts)).sample()  # type: ignore[arg-type]
+    message = await Sampler(FakeView(), Runtime(), cgroups=VanishingReader(v1._mounts)).sample()
     assert message is not None
     assert message["pod"]["containers"] == [] and message["cadvisor"] == []
 
@@ -220,7 +220,7 @@ async def test_a_host_path_is_neither_walked_nor_counted(v1: CgroupReader, tmp_p
         {"name": "own", "emptyDir": {}},
         {"name": "foreign", "hostPath": {"path": str(tmp_path / "foreign")}},
     ]
-    message = await Sampler(view, Runtime(), cgroups=v1).sample()  # type: ignore[arg-type]
+    message = await Sampler(view, Runtime(), cgroups=v1).sample()
     assert message is not None
     assert [volume["name"] for volume in message["pod"]["volume"]] == ["own"]
     assert 50_000 <= message["pod"]["ephemeral-storage"]["usedBytes"] < 100_000
@@ -233,7 +233,7 @@ async def test_rates_do_not_follow_the_clock_and_counters_of_ended_containers_go
     monkeypatch.setattr("vk_provider.agent.stats.sampler.time.monotonic", lambda: monotonic_s)
     monkeypatch.setattr("vk_provider.agent.stats.sampler.time.time", lambda: wall_s)
     view = FakeView()
-    sampler = Sampler(view, Runtime(), cgroups=v1)  # type: ignore[arg-type]
+    sampler = Sampler(view, Runtime(), cgroups=v1)
     await sampler.sample()
     (tmp_path / "cpu" / "kubepods/poduid-1/abc/cpuacct.usage").write_text("5000005000\n")
     monotonic_s, wall_s = 110.0, 1e9 - 3600
@@ -260,13 +260,13 @@ async def test_a_sample_that_cannot_be_taken_is_not_the_end() -> None:
             raise ValueError("invalid literal for int()")
 
     with pytest.raises(asyncio.CancelledError):
-        await run_stats(Broken(), None, 0.0)  # type: ignore[arg-type]
+        await run_stats(Broken(), None, 0.0)
 
 
 def test_only_an_instance_that_is_the_whole_machine_says_how_much_memory_it_has(
     v1: CgroupReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sampler = Sampler(FakeView(), Runtime(), cgroups=v1)  # type: ignore[arg-type]
+    sampler = Sampler(FakeView(), Runtime(), cgroups=v1)
     limits: list[int | None] = [None, 1 << 62, 4 << 30]
     found = []
     for limit in limits:

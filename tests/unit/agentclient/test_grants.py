@@ -40,7 +40,7 @@ def test_a_greeting_carries_a_grant_and_nothing_else_in_its_place() -> None:
         "agentStartedAt": "2026-01-01T00:00:00Z",
     }
     grant = Grants(lambda: [NEW]).sign("i-1", "u")
-    assert decode_up(msgspec.json.encode({**hello, "grant": grant}))["grant"] == grant  # type: ignore[typeddict-item]
+    assert decode_up(msgspec.json.encode({**hello, "grant": grant}))["grant"] == grant
     for bad in ("x", "a" * 129, 3, "a\n"):
         with pytest.raises(WireError):
             decode_up(msgspec.json.encode({**hello, "grant": bad}))

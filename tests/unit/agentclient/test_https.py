@@ -159,7 +159,7 @@ async def test_streams_and_requests_notice_a_machine_that_is_gone(agent: tuple[A
     assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 15
     transport.abort()
     connector = agent[1]._session().connector
-    assert getattr(connector, "_socket_factory") is https.keepalive_socket  # noqa: B009
+    assert connector._socket_factory is https.keepalive_socket
 
 
 def test_an_error_without_words_is_named() -> None:

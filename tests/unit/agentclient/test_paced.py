@@ -65,7 +65,7 @@ class Parser(asyncio.Protocol):
 def build() -> tuple[Transport, Parser, PacedProtocol]:
     transport, parser = Transport(), Parser()
     parser.transport, transport.protocol = transport, parser
-    paced: Any = PacedProtocol.install(transport)  # type: ignore[arg-type]
+    paced: Any = PacedProtocol.install(transport)
     paced._clock = parser.clock
     paced._bucket._at = 0.0
     return transport, parser, paced

@@ -42,7 +42,7 @@ async def test_a_master_secret_that_cannot_be_saved_is_not_used_and_tried_again(
     first = identity.master_secrets[-1]
     task = asyncio.create_task(run_rotation(identity, store, TTL_S))
     async with asyncio.timeout(5.0):
-        while store.saved is None:  # noqa: ASYNC110
+        while store.saved is None:
             if store.tries < 2:
                 assert identity.master_secrets[-1] == first
             await asyncio.sleep(0)

@@ -178,5 +178,5 @@ async def test_a_lazy_message_hears_of_a_session_that_broke() -> None:
 def test_features_are_those_of_the_greeting() -> None:
     session = AgentSession(ScriptedChannel([]))
     assert not session.has("tables")
-    session.hello = {**hello(), "features": ["tables"]}  # type: ignore[typeddict-item]
+    session.hello = {**hello(), "features": ["tables"]}
     assert session.has("tables") and not session.has("other")

@@ -214,7 +214,7 @@ async def test_a_table_that_does_not_come_is_reported_once_and_sent_when_it_is_t
     source.publish("a")
     assert await agent.read() == ">a"
     punctual = Agent(Source())
-    punctual.flow._source.publish("a")  # type: ignore[attr-defined]
+    punctual.flow._source.publish("a")
     punctual.pass_time(FIRST_TABLE_LIMIT_S + 1)
     assert not punctual.failures
 

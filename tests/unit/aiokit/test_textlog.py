@@ -63,7 +63,7 @@ def test_both_formats_of_the_provider_write_one_line(
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     try:
-        logs.set_up_logging(LogSettings(form))  # type: ignore[arg-type]
+        logs.set_up_logging(LogSettings(form))
         logging.getLogger("vk_provider.test").info("%s", FORGED)
     finally:
         root.handlers[:] = before

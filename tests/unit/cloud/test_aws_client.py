@@ -41,7 +41,7 @@ def client(outcome: Any) -> AwsClient:
 
 def answer(code: str, status: int = 400, operation: str = "RunInstances", **headers: str) -> ClientError:
     meta = {"HTTPStatusCode": status, "HTTPHeaders": {name.replace("_", "-"): text for name, text in headers.items()}}
-    return ClientError({"Error": {"Code": code, "Message": "said"}, "ResponseMetadata": meta}, operation)  # type: ignore[typeddict-item]
+    return ClientError({"Error": {"Code": code, "Message": "said"}, "ResponseMetadata": meta}, operation)
 
 
 @pytest.mark.parametrize(

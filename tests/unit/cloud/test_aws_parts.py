@@ -244,7 +244,7 @@ def test_the_instances_of_a_fleet_are_of_the_offerings_that_it_names() -> None:
         for number, each in enumerate(overrides)
     ]
     fleet = msgspec.convert({"Instances": groups}, Fleet)
-    found = read_instances(fleet, plan(*overrides, count=2), 5.0, dict(zip(SUBNETS, ("z-a", "z-b"), strict=True)).get)  # type: ignore[arg-type]
+    found = read_instances(fleet, plan(*overrides, count=2), 5.0, dict(zip(SUBNETS, ("z-a", "z-b"), strict=True)).get)
     assert [(i.instance_id, i.instance_type, i.zone) for i in found] == [
         ("i-0", "m7i.large", "z-a"),
         ("i-1", "c7i.large", "z-b"),

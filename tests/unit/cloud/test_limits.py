@@ -11,7 +11,8 @@ import pytest
 from vk_provider.cloud.base import LaunchRequest
 from vk_provider.cloud.limits import CallLimits, LimitedCloud
 from vk_provider.cloud.listing import list_owned
-from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
+from vk_provider.cloud.simulated.cloud import SimulatedCloud
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.errors import CloudError
 
 AT_ONCE = CallLimits(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -45,7 +46,7 @@ class Hanging:
     ],
 )
 async def test_a_verb_that_does_not_answer_is_an_error_that_may_be_retried(verb: str, arguments: Any) -> None:
-    cloud = LimitedCloud(Hanging(), AT_ONCE)  # type: ignore[arg-type]
+    cloud = LimitedCloud(Hanging(), AT_ONCE)
     with pytest.raises(CloudError, match="no answer within 0 s") as raised:
         await asyncio.wait_for(getattr(cloud, verb)(*arguments), 5.0)
     assert raised.value.retryable
@@ -71,4 +72,4 @@ async def test_a_time_limit_of_the_cloud_itself_is_not_taken_for_ours() -> None:
             raise TimeoutError("of a socket")
 
     with pytest.raises(TimeoutError, match="of a socket"):
-        await LimitedCloud(Impatient()).list_page()  # type: ignore[arg-type]
+        await LimitedCloud(Impatient()).list_page()

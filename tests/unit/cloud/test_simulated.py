@@ -10,7 +10,8 @@ from tests.listener import Listener
 from vk_provider.agentclient.session import Slot
 from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest, offering_key
 from vk_provider.cloud.listing import list_owned
-from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
+from vk_provider.cloud.simulated.cloud import SimulatedCloud
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.connector import SimulatedConnector
 from vk_provider.errors import AgentError, AgentUnreachableError, CapacityError, CloudError
 from vk_provider.wire import routes
@@ -180,7 +181,7 @@ async def test_logs_and_stats_are_answered_and_streams_refused() -> None:
     stats = await connector.request(instance, "GET", routes.STATS)
     assert b'"podRef"' in b"".join([part async for part in stats.iter_any()])
     with pytest.raises(AgentError, match="no exec"):
-        await connector.open_stream(instance, lambda: None)  # type: ignore[arg-type,return-value]
+        await connector.open_stream(instance, lambda: None)
     await connector.close()
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from vk_provider.cloud.base import TAG_OWNER, InstanceState, LaunchAnswer, LaunchRequest, NoticeKind
 from vk_provider.cloud.listing import list_owned
-from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
+from vk_provider.cloud.simulated.cloud import SimulatedCloud
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import BadStartError, CapacityError, CloudError, CloudQuotaError, CloudThrottledError
 from vk_provider.settings import load_settings
@@ -25,7 +26,7 @@ class Clock:
 
 
 def make(clock: Clock | None = None, **faults: object) -> SimulatedCloud:
-    return SimulatedCloud(SimulationConfig(faults=SimulatedFaults(**faults)), "o", clock or Clock())  # type: ignore[arg-type]
+    return SimulatedCloud(SimulationConfig(faults=SimulatedFaults(**faults)), "o", clock or Clock())
 
 
 async def launch(cloud: SimulatedCloud, count: int = 1, token: str = "t", first: int = 0) -> LaunchAnswer:
@@ -134,7 +135,7 @@ async def test_spot_instances_are_interrupted_after_a_notice() -> None:
     answer = await launch(cloud, 3)
     spot = [item for item in answer.instances if item.capacity_type == "spot"]
     async with asyncio.timeout(5):
-        while sum(notice.kind is NoticeKind.STATE for notice in told) < len(spot):  # noqa: ASYNC110
+        while sum(notice.kind is NoticeKind.STATE for notice in told) < len(spot):  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.01)
     kinds = Counter(notice.kind for notice in told)
     assert spot and kinds == {NoticeKind.INTERRUPTION: len(spot), NoticeKind.STATE: len(spot)}

@@ -17,7 +17,7 @@ SHELL = "/bin/sh"
 
 
 @pytest.fixture
-def process(tmp_path: Path):  # type: ignore[no-untyped-def]
+def process(tmp_path: Path):
     made = Process("sleeper", tmp_path / "run", tmp_path / "logs")
     yield made
     made.stop()

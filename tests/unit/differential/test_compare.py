@@ -9,7 +9,7 @@ from tests.unit.differential.histories import OURS, THEIRS, add_event, container
 
 
 def kinds(*sides: object) -> set[str]:
-    return {difference.kind for difference in compare(*sides)}  # type: ignore[arg-type]
+    return {difference.kind for difference in compare(*sides)}
 
 
 def test_pods_that_differ_in_identity_alone_are_equal() -> None:

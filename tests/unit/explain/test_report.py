@@ -68,7 +68,7 @@ def make(**more: object) -> Explanation:
         "notes": ["something"],
         "verdict": {"outcome": "dropped", "connects": False, "text": "by them", "next": "do something"},
     }
-    return {**explanation, **more}  # type: ignore[typeddict-item]
+    return {**explanation, **more}
 
 
 def test_everything_that_decides_is_on_a_line_of_its_own() -> None:

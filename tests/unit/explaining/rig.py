@@ -91,7 +91,7 @@ class World:
                 pod_ipv6=address6,
             )
             owned = OwnedInstance(described)
-            owned.link.session = object() if answers else None  # type: ignore[assignment]
+            owned.link.session = object() if answers else None
             record.assignment.take(owned)
         record.report.provide({"phase": pod["status"]["phase"]})
         self.records[uid] = record

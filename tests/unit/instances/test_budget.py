@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.unit.instances.test_launches import Calls
 from tests.unit.pods.rig import World
 from vk_provider.cloud.base import Offering, offering_key
-from vk_provider.cloud.simulated.cloud import SimulationConfig
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import CloudQuotaError
 from vk_provider.instances import allotment, calls, pace, table

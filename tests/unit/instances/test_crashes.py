@@ -83,11 +83,11 @@ async def test_before_the_call(world: World) -> None:
         called.set()
         await asyncio.Event().wait()
 
-    world.cloud.launch = never  # type: ignore[method-assign]
+    world.cloud.launch = never
     pods = add_two(world)
     await called.wait()
     await world.crash()
-    world.cloud.launch = original  # type: ignore[method-assign]
+    world.cloud.launch = original
     await world.start()
     await run_in_the_end(world, pods)
 
@@ -99,12 +99,12 @@ async def test_after_the_call_and_before_its_answer(world: World) -> None:
         await original(request)
         await asyncio.Event().wait()
 
-    world.cloud.launch = unanswered  # type: ignore[method-assign]
+    world.cloud.launch = unanswered
     pods = add_two(world)
     await world.until(lambda: len(world.live()) == 2)
     assert not any(TAG_POD_UID in instance.tags for instance in world.live()), "one call for both"
     await world.crash()
-    world.cloud.launch = original  # type: ignore[method-assign]
+    world.cloud.launch = original
     await world.start()
     await run_in_the_end(world, pods)
 
@@ -147,11 +147,11 @@ async def test_after_the_final_delete_and_before_the_instance_is_terminated(worl
     async def never(instance_ids: Any) -> Any:
         await asyncio.Event().wait()
 
-    world.cloud.terminate = never  # type: ignore[method-assign]
+    world.cloud.terminate = never
     world.api.mark_deleting(pods[0])
     await world.until(lambda: len(world.api.pods) == 1)
     await world.crash()
-    world.cloud.terminate = original  # type: ignore[method-assign]
+    world.cloud.terminate = original
     await world.start()
     await world.until(lambda: all(each.said_uid is not None for each in world.room.table.owned.values()))
     sweep = make_sweep(world)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.pods.rig import World
 from tests.unit.pods.test_sweep import make_sweep
-from vk_provider.cloud.simulated.cloud import SimulationConfig
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import CloudError
 from vk_provider.instances import calls, ends, links, missing, pace, table, tagging

@@ -24,7 +24,7 @@ from vk_provider.cloud.base import (
 )
 from vk_provider.cloud.limits import CallLimits, LimitedCloud
 from vk_provider.cloud.parameters import check_same_parameters, digest_parameters
-from vk_provider.cloud.simulated.cloud import SimulationConfig
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.errors import CloudError, CloudQuotaError, CloudRequestError
 from vk_provider.instances import table
 from vk_provider.instances.demand import Demand, Group
@@ -107,7 +107,7 @@ class Calls:
         self._launch = world.cloud.launch
         self.name, self.shares_host_paths = world.cloud.name, world.cloud.shares_host_paths
         self.group_limit, self.listing_lag_s = world.cloud.group_limit, 0.0
-        world.room.launches._calls._cloud = LimitedCloud(self, CallLimits(launch_s=0.05))  # type: ignore[arg-type]
+        world.room.launches._calls._cloud = LimitedCloud(self, CallLimits(launch_s=0.05))
 
     async def launch(self, request: LaunchRequest) -> LaunchAnswer:
         self.requests.append(request)

@@ -57,7 +57,7 @@ class Connector:
         return 3600.0
 
 
-def make(connector: Any, fates: list[Instance | None | Exception], boot_timeout_s: float = 60.0):  # type: ignore[no-untyped-def]
+def make(connector: Any, fates: list[Instance | None | Exception], boot_timeout_s: float = 60.0):
     owned, listener = OwnedInstance(INSTANCE), Listener()
 
     async def look(instance_id: str) -> Instance | None:

@@ -50,7 +50,7 @@ async def test_new_offerings_are_chosen_from_and_an_answer_that_fails_changes_no
     book, cloud = OfferingBook(FIRST), Cloud()
     cloud.answers = [CloudError("later"), [], SECOND]
     before = chosen(book)
-    task = asyncio.create_task(book.run(cloud, 0.001))  # type: ignore[arg-type]
+    task = asyncio.create_task(book.run(cloud, 0.001))
     await asyncio.wait_for(cloud.asked.wait(), 5)
     task.cancel()
     assert (before, chosen(book)) == ("a.large", "b.large")
@@ -61,7 +61,7 @@ async def test_new_offerings_are_chosen_from_and_an_answer_that_fails_changes_no
 async def test_a_cloud_whose_offerings_never_change_is_not_asked() -> None:
     cloud = Cloud()
     cloud.answers = [SECOND]
-    task = asyncio.create_task(OfferingBook(FIRST).run(cloud, math.inf))  # type: ignore[arg-type]
+    task = asyncio.create_task(OfferingBook(FIRST).run(cloud, math.inf))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not task.done() and cloud.answers == [SECOND]
@@ -72,7 +72,7 @@ async def test_the_same_offerings_leave_groups_together() -> None:
     book, cloud = OfferingBook(FIRST), Cloud()
     before = book.selector.select(POD, frozenset())
     cloud.answers = [list(FIRST), [replace(each) for each in FIRST]]
-    task = asyncio.create_task(book.run(cloud, 0.001))  # type: ignore[arg-type]
+    task = asyncio.create_task(book.run(cloud, 0.001))
     await asyncio.wait_for(cloud.asked.wait(), 5)
     task.cancel()
     assert book.selector.select(POD, frozenset()) is before
@@ -91,7 +91,7 @@ async def test_what_a_greeting_says_of_memory_counts_for_the_next_pods(
     real = nominal.memory_bytes - 100 * 2**20
     agent = world.connector._agents[instance.instance_id]
     original = agent.hello
-    agent.hello = lambda: [{**original()[0], "memoryBytes": real}, *original()[1:]]  # type: ignore[method-assign]
+    agent.hello = lambda: [{**original()[0], "memoryBytes": real}, *original()[1:]]
     world.connector._channels[instance.instance_id].drop()
     await world.until(
         lambda: world.room.offerings.find(instance.instance_type).usable_memory_bytes < nominal.memory_bytes
@@ -119,7 +119,7 @@ async def test_pods_with_other_options_are_in_other_groups(world: World) -> None
         asked.append(request)
         return await launch(replace(request, options={}))
 
-    world.cloud.launch = remember  # type: ignore[method-assign]
+    world.cloud.launch = remember
     world.facts = Facts({"one": "subnet-1", "two": "subnet-2"})
     await world.start()
     pods = [world.pod(runtimeClassName=name) for name in ("one", "one", "two")]

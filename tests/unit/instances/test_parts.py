@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 from tests.launching import launch_one
 from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest, Offering
 from vk_provider.cloud.codes import build_error
-from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
+from vk_provider.cloud.simulated.cloud import SimulatedCloud
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError, CloudThrottledError
 from vk_provider.instances import pace, table
 from vk_provider.instances.instance import OwnedInstance, Stage
@@ -107,7 +108,7 @@ async def test_all_who_ask_share_a_listing_that_began_after_they_asked(monkeypat
         await gate.wait()
         return answer
 
-    cloud.list_page = slow  # type: ignore[method-assign]
+    cloud.list_page = slow
     first = [asyncio.create_task(made.refresh()) for _ in range(5)]
     await asyncio.sleep(0.01)
     cloud.vanish(owned.instance_id)
@@ -144,5 +145,5 @@ def test_an_instance_whose_agent_speaks_lives_whatever_a_listing_says() -> None:
     instance = Instance("i-1", InstanceState.TERMINATED, "t", "z", "spot", "amd64", "", "", 0.0)
     owned = OwnedInstance(instance)
     assert not owned.is_live
-    owned.link.session = object()  # type: ignore[assignment]
+    owned.link.session = object()
     assert owned.is_live

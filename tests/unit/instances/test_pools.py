@@ -21,7 +21,7 @@ from vk_provider.cloud.base import (
     LaunchAnswer,
     LaunchRequest,
 )
-from vk_provider.cloud.simulated.cloud import SimulationConfig
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import BadStartError, CloudThrottledError
 from vk_provider.instances import links, pace, stock, table, tagging
@@ -173,7 +173,7 @@ async def test_pods_are_launched_for_before_a_pool_is_filled(tmp_path: Path) -> 
         calls.append(request)
         return await original(request)
 
-    world.cloud.launch = launch  # type: ignore[method-assign]
+    world.cloud.launch = launch
     pods = [world.api.add(world.pod()) for _ in range(3)]
     await world.start()
     await world.until(lambda: all(status_of(world, pod) == "Running" for pod in pods))
@@ -216,7 +216,7 @@ async def test_a_pod_that_was_given_one_is_adopted_by_its_agents_grant_alone(tmp
     async def refuse(instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
         raise CloudThrottledError("RequestLimitExceeded: slower")
 
-    world.cloud.create_tags = refuse  # type: ignore[method-assign]
+    world.cloud.create_tags = refuse
     pod = await run_pod(world)
     (instance,) = world.live_of(pod)
     await world.crash()
@@ -300,7 +300,7 @@ async def test_a_change_of_the_configuration_or_of_the_pool_replaces_what_is_idl
         world.configuration, world.pools = configuration, pools
         await world.start()
         known = frozenset(old)
-        await world.until(lambda known=known: not known & {each.instance_id for each in world.live()})  # type: ignore[misc]
+        await world.until(lambda known=known: not known & {each.instance_id for each in world.live()})
         old |= {each.instance_id for each in await filled(world, 2, pools[0].name)}
         assert len(world.live()) == 2
     await world.stop()

@@ -22,7 +22,7 @@ from vk_provider.cloud.base import (
     NoticeKind,
     offering_key,
 )
-from vk_provider.cloud.simulated.cloud import SimulationConfig
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import AgentProtocolError, CloudThrottledError
 from vk_provider.instances import calls, ends, interruptions, links, pace, table, tagging
@@ -47,7 +47,7 @@ class Calls:
         self.requests: list[LaunchRequest] = []
         self.refuse = 0
         self._launch = world.cloud.launch
-        world.cloud.launch = self.launch  # type: ignore[method-assign]
+        world.cloud.launch = self.launch
 
     async def launch(self, request: LaunchRequest) -> LaunchAnswer:
         if self.refuse:
@@ -151,7 +151,7 @@ async def test_an_instance_whose_pod_went_before_it_was_used_serves_the_next_one
     async def never(request: Any) -> Any:
         await asyncio.Event().wait()
 
-    world.cloud.launch = never  # type: ignore[method-assign]
+    world.cloud.launch = never
     second = world.api.add(world.pod())
     await world.until(lambda: (record := world.record(second)) is not None and record.assignment.demand is not None)
     world.api.mark_deleting(first)
@@ -162,7 +162,7 @@ async def test_an_instance_whose_pod_went_before_it_was_used_serves_the_next_one
     world.connector.unreachable.clear()
     await world.until(lambda: world.api.status(second).get("phase") == "Running")
     assert record.instance is not None and record.instance.instance_id == instance.instance_id
-    world.cloud.launch = original  # type: ignore[method-assign]
+    world.cloud.launch = original
 
 
 async def test_an_idle_instance_that_nobody_needs_is_ended_after_two_sightings(world: World) -> None:
@@ -205,7 +205,7 @@ async def test_one_bad_id_holds_no_other_termination(world: World, monkeypatch: 
             raise ends.CloudError("InternalError: an ID is bad")
         return await original(instance_ids)
 
-    world.cloud.terminate = strict  # type: ignore[method-assign]
+    world.cloud.terminate = strict
     for pod in pods:
         world.api.mark_deleting(pod)
     await world.until(lambda: not world.api.pods and len(world.live()) == 1)
@@ -221,11 +221,11 @@ async def test_a_termination_that_did_not_come_true_is_repeated(world: World, mo
     async def pretend(instance_ids: Sequence[str]) -> Any:
         return [None for _ in instance_ids]
 
-    world.cloud.terminate = pretend  # type: ignore[method-assign]
+    world.cloud.terminate = pretend
     world.api.mark_deleting(pod)
     await world.until(lambda: world.record(pod) is None)
     assert len(world.live()) == 1
-    world.cloud.terminate = original  # type: ignore[method-assign]
+    world.cloud.terminate = original
     await world.room.table.refresh()
     await world.until(lambda: not world.live())
 

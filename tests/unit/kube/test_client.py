@@ -30,7 +30,7 @@ class RotatedCredentials:
 
 @pytest.fixture
 async def client() -> Any:
-    made = KubeClient(RotatedCredentials())  # type: ignore[arg-type]
+    made = KubeClient(RotatedCredentials())
     yield made
     await made.close()
 
@@ -73,7 +73,7 @@ async def open_requests(client: KubeClient, path: str, number: int) -> list[asyn
 
 
 async def test_status_patches_that_queue_up_make_it_busy_and_nothing_else_does() -> None:
-    client = KubeClient(HeldCredentials())  # type: ignore[arg-type]
+    client = KubeClient(HeldCredentials())
     others = await open_requests(client, "/api/v1/namespaces/ns/pods/p", 50)
     few = await open_requests(client, "/api/v1/namespaces/ns/pods/p/status", BUSY_OPEN - 1)
     assert not client.status_load.is_busy

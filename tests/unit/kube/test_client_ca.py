@@ -34,7 +34,7 @@ class Api:
 
 
 def make(api: Api) -> ClusterClientCa:
-    return ClusterClientCa(api)  # type: ignore[arg-type]
+    return ClusterClientCa(api)
 
 
 async def test_the_bundle_is_what_the_api_server_publishes() -> None:

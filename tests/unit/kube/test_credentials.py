@@ -55,7 +55,7 @@ class Plugin:
 
     async def child_ended(self) -> None:
         async with asyncio.timeout(5):
-            while self._child_runs():  # noqa: ASYNC110
+            while self._child_runs():  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.01)
 
     def _child_runs(self) -> bool:

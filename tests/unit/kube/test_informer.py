@@ -30,7 +30,7 @@ def counted() -> CountedBackoff:
 
 
 async def run(client: FakeClient, backoff: Backoff) -> Informer:
-    informer = Informer(client, "/api/v1/pods", reflector=ReflectorOptions(backoff=backoff))  # type: ignore[arg-type]
+    informer = Informer(client, "/api/v1/pods", reflector=ReflectorOptions(backoff=backoff))
     task = asyncio.create_task(informer.run())
     await settle(200)
     assert not task.done(), task
@@ -84,7 +84,7 @@ async def test_a_fault_about_one_object_ends_neither_the_watch_nor_the_word_abou
             raise KeyError("spec")
         told.append(item["metadata"]["name"])
 
-    informer = Informer(client, "/api/v1/pods", on_event=on_event)  # type: ignore[arg-type]
+    informer = Informer(client, "/api/v1/pods", on_event=on_event)
     task = asyncio.create_task(informer.run())
     await settle(200)
     assert not task.done() and told == ["good"]
@@ -98,7 +98,7 @@ async def test_a_fault_about_one_object_ends_neither_the_watch_nor_the_word_abou
 async def test_it_says_since_when_it_fails_and_not_any_more_once_it_is_connected() -> None:
     client = FakeClient()
     client.list_error = KubeApiError(403, "Forbidden", "pods is forbidden")
-    informer = Informer(client, "/api/v1/pods", reflector=ReflectorOptions(backoff=counted()))  # type: ignore[arg-type]
+    informer = Informer(client, "/api/v1/pods", reflector=ReflectorOptions(backoff=counted()))
     task = asyncio.create_task(informer.run())
     await settle(20)
     since = informer.failing_since

@@ -22,7 +22,7 @@ class World:
         self.told: list[set[str]] = []
         self.failures: list[BaseException] = []
         self.shared = SharedObjects(
-            client,  # type: ignore[arg-type]
+            client,
             lambda namespace: f"/api/v1/namespaces/{namespace}/configmaps",
             lambda holders: self.told.append(holders),
             self.failures.append,

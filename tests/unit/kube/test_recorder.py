@@ -66,7 +66,7 @@ async def running(recorder: EventRecorder) -> Any:
 def recorder(api: Api, clock: Time | None = None, busy: bool = False, **limits: Any) -> EventRecorder:
     clock = clock or Time()
     return EventRecorder(
-        api,  # type: ignore[arg-type]
+        api,
         "node-1",
         limits=RecorderLimits(**limits),
         busy=lambda: busy,

@@ -32,7 +32,7 @@ async def test_a_token_that_cannot_be_renewed_is_kept_and_tried_again_at_leisure
         raise KubeApiError(0, "Unreachable", "the API server is away")
 
     monkeypatch.setattr(references, "request_token", refuse)
-    store = references.ReferenceStore(FakeClient())  # type: ignore[arg-type]
+    store = references.ReferenceStore(FakeClient())
     store.synced.set()
     source = {"serviceAccountToken": {"path": "t", "audience": "bank", "expirationSeconds": 600}}
     pod = {

@@ -64,7 +64,7 @@ def connector(monkeypatch: pytest.MonkeyPatch) -> Connector:
 
 
 async def test_the_second_stream_takes_the_spare_connection(connector: Connector) -> None:
-    connections = ConnectionPool(connector)  # type: ignore[arg-type]
+    connections = ConnectionPool(connector)
     first, _ = await connections.open(make_instance())
     assert first is connector.dialled[0]
     await connector.next_dial()
@@ -75,7 +75,7 @@ async def test_the_second_stream_takes_the_spare_connection(connector: Connector
 
 
 async def test_a_spare_that_was_lost_is_not_used(connector: Connector) -> None:
-    connections = ConnectionPool(connector)  # type: ignore[arg-type]
+    connections = ConnectionPool(connector)
     await connections.open(make_instance())
     await connector.next_dial()
     connector.dialled[1].protocol.connection_lost(None)
@@ -85,7 +85,7 @@ async def test_a_spare_that_was_lost_is_not_used(connector: Connector) -> None:
 
 
 async def test_closing_drops_spares(connector: Connector) -> None:
-    connections = ConnectionPool(connector)  # type: ignore[arg-type]
+    connections = ConnectionPool(connector)
     first, _ = await connections.open(make_instance())
     await connector.next_dial()
     await connections.close()
@@ -94,7 +94,7 @@ async def test_closing_drops_spares(connector: Connector) -> None:
 
 
 async def test_a_spare_expires(connector: Connector) -> None:
-    connections = ConnectionPool(connector, spare_s=0)  # type: ignore[arg-type]
+    connections = ConnectionPool(connector, spare_s=0)
     await connections.open(make_instance())
     await connector.next_dial()
     async with asyncio.timeout(5):
@@ -103,7 +103,7 @@ async def test_a_spare_expires(connector: Connector) -> None:
 
 
 async def test_errors_of_the_dial_reach_the_caller_only_when_it_asked(connector: Connector) -> None:
-    connections = ConnectionPool(connector)  # type: ignore[arg-type]
+    connections = ConnectionPool(connector)
     await connections.open(make_instance())
     connector.error = AgentUnreachableError("gone")
     await asyncio.sleep(0.01)

@@ -165,7 +165,7 @@ async def test_a_connection_that_has_authenticated_may_be_idle(short: Rig) -> No
 def test_the_oldest_of_a_peer_goes_first_then_the_oldest_of_all() -> None:
     pending, ended = PendingConnections(ConnectionLimits(connections=3, peer_connections=2)), list[str]()
     for name, peer in (("a1", "a"), ("b1", "b"), ("a2", "a"), ("a3", "a"), ("c1", "c"), ("d1", "d")):
-        pending.enter(peer, lambda name=name: ended.append(name))  # type: ignore[misc]
+        pending.enter(peer, lambda name=name: ended.append(name))
     assert ended == ["a1", "b1", "a2"]
     assert len(pending) == 3
 

@@ -155,7 +155,7 @@ def test_a_crash_between_any_two_writes_loses_only_what_came_after_the_last_one(
         cloud.end(forgotten.instance_id)
         first.meter.ended(forgotten.instance_id)
         first.meter.assign(stays.instance_id, owner("shop", "p"))
-        first.store._connection = Dying(first.store._connection, at)  # type: ignore[assignment]
+        first.store._connection = Dying(first.store._connection, at)
         crashed = False
         try:
             first.flush()

@@ -84,4 +84,4 @@ def compile_for(
 
 
 def make_subject(**more: object) -> Json:
-    return make_pod(SUBJECT, "a", {"app": "web"}, "10.1.0.1", "fd00:1::1", **more)  # type: ignore[arg-type]
+    return make_pod(SUBJECT, "a", {"app": "web"}, "10.1.0.1", "fd00:1::1", **more)

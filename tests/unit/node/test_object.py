@@ -89,7 +89,7 @@ def test_a_node_in_step_is_not_patched() -> None:
 
 def test_a_missing_label_is_restored_and_foreign_ones_stay() -> None:
     node = existing()
-    node["metadata"]["labels"] = {**build_labels(SPEC), "mine": "x", "type": "other"}  # type: ignore[index]
+    node["metadata"]["labels"] = {**build_labels(SPEC), "mine": "x", "type": "other"}
     assert plan_reconcile(SPEC, node) == {"metadata": {"labels": {"type": "virtual-kubelet"}}}
 
 

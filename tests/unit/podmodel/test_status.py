@@ -3,7 +3,8 @@ from dataclasses import fields
 import pytest
 
 from tests.unit.podmodel.builders import CONTEXT, ended, make_pod, running, waiting
-from vk_provider.podmodel.context import PodContext, sort_pod_ips
+from vk_provider.podmodel.addresses import sort_pod_ips
+from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.status import (
     ContainerStatuses,
     Ending,

@@ -20,7 +20,8 @@ from vk_provider.cloud.backend import CloudAbility
 from vk_provider.cloud.base import Instance, InstanceRuntime
 from vk_provider.cloud.listing import list_owned
 from vk_provider.cloud.simulated.agent import SimulatedAgent
-from vk_provider.cloud.simulated.cloud import SimulatedCloud, SimulationConfig
+from vk_provider.cloud.simulated.cloud import SimulatedCloud
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.connector import SimulatedConnector, SimulatedResponse
 from vk_provider.errors import AgentUnreachableError
 from vk_provider.instances.metrics import InstanceMetrics
@@ -87,7 +88,7 @@ class Connector(SimulatedConnector):
             asked.append(now)
             return []
 
-        agent.finish = finish  # type: ignore[method-assign]
+        agent.finish = finish
         return asked
 
     def listen(self, instance_id: str) -> list[Json]:
@@ -99,7 +100,7 @@ class Connector(SimulatedConnector):
             received.append(message)
             return original(message, now)
 
-        agent.receive = receive  # type: ignore[method-assign]
+        agent.receive = receive
         return received
 
     def end_pod(self, instance_id: str, exit_code: int = 0) -> None:
@@ -236,7 +237,7 @@ class World:
         )
         self.controller = build_controller(
             settings,
-            Cluster(self.api, self.references, self.recorder, lambda name: self.node),  # type: ignore[arg-type]
+            Cluster(self.api, self.references, self.recorder, lambda name: self.node),
             PodDemands(self.room, self.images, self.facts, self.peers, self.identities),
             Logs(self.archive, self.connector),
             Network(
@@ -303,7 +304,7 @@ class World:
     async def until(self, condition: Callable[[], Any], limit_s: float = 30.0) -> None:
         """Wait for what other tasks do."""
         async with asyncio.timeout(limit_s):
-            while not condition():  # noqa: ASYNC110
+            while not condition():  # noqa: ASYNC110 - a test may look at anything
                 await asyncio.sleep(0.005)
 
     async def running(self, **spec: Any) -> Json:

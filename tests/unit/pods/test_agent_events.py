@@ -72,7 +72,7 @@ def held() -> tuple[Rig, HeldRecorder]:
 
 def posting() -> tuple[Rig, Api, EventRecorder]:
     api, clock = Api(), Time()
-    recorder = EventRecorder(api, clock=clock, sleep=clock.sleep)  # type: ignore[arg-type]
+    recorder = EventRecorder(api, clock=clock, sleep=clock.sleep)
     return Rig(recorder), api, recorder
 
 

@@ -93,7 +93,7 @@ def root(tmp_path: Path) -> Path:
 
 async def fetch(archive: LogArchive, pod: Json, status: Json, body: Body) -> Agent:
     agent = Agent(body)
-    await archive.fetch(pod, status, INSTANCE, agent)  # type: ignore[arg-type]
+    await archive.fetch(pod, status, INSTANCE, agent)
     return agent
 
 
@@ -181,7 +181,7 @@ async def test_the_logs_of_one_pod_have_a_limit_together(root: Path) -> None:
 
     agent = Agent(large)
     archive = LogArchive(str(root), LIMITS)
-    await archive.fetch(make_pod(1, "a", "b", "d"), ran("a", "b", "d"), INSTANCE, agent)  # type: ignore[arg-type]
+    await archive.fetch(make_pod(1, "a", "b", "d"), ran("a", "b", "d"), INSTANCE, agent)
     assert [query["maxBytes"] for query in agent.queries] == ["1000", "500"]
     assert [len((root / name).read_bytes()) for name in files(root)] == [1000, 500]
 

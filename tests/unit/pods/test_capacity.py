@@ -35,7 +35,7 @@ async def is_admitted(world: World, pod: Json) -> None:
 async def test_the_place_of_a_deleted_pod_is_free_although_its_instance_cannot_be_terminated_yet(world: World) -> None:
     fill_node(world)
     victim = await world.running()
-    world.connector.drain = hang  # type: ignore[method-assign]
+    world.connector.drain = hang
     world.api.mark_deleting(victim)
     await world.until(lambda: not world.api.pods)
     await is_admitted(world, world.api.add(world.pod()))
@@ -44,7 +44,7 @@ async def test_the_place_of_a_deleted_pod_is_free_although_its_instance_cannot_b
 async def test_the_place_of_a_pod_that_ended_is_free_while_its_logs_are_archived(world: World) -> None:
     fill_node(world)
     task = await world.running(restartPolicy="Never")
-    world.archive.fetch = hang  # type: ignore[method-assign]
+    world.archive.fetch = hang
     world.connector.end_pod(world.live_of(task)[0].instance_id)
     await world.until(lambda: world.api.status(task)["phase"] == "Succeeded")
     await is_admitted(world, world.api.add(world.pod()))

@@ -74,7 +74,7 @@ async def test_a_pod_deleted_during_its_launch_leaves_no_instance(world: World, 
         await gate.wait()
         return await original(requests)
 
-    world.cloud.launch = slow  # type: ignore[method-assign]
+    world.cloud.launch = slow
     pod = world.api.add(world.pod())
     await started.wait()
     world.api.mark_deleting(pod)
@@ -94,7 +94,7 @@ async def test_a_pod_removed_during_its_launch_leaves_no_instance(world: World) 
         await gate.wait()
         return await original(requests)
 
-    world.cloud.launch = slow  # type: ignore[method-assign]
+    world.cloud.launch = slow
     pod = world.api.add(world.pod())
     await started.wait()
     world.api.remove(pod)
@@ -232,11 +232,11 @@ async def test_a_launch_whose_answer_was_lost_is_found_again_by_its_token(world:
         await original(requests)
         await asyncio.Event().wait()
 
-    world.cloud.launch = lost  # type: ignore[method-assign]
+    world.cloud.launch = lost
     pod = world.api.add(world.pod())
     await world.until(lambda: world.live_of(pod))
     await world.crash()
-    world.cloud.launch = original  # type: ignore[method-assign]
+    world.cloud.launch = original
     # The listing does not show it yet: an eventually consistent cloud.
     visible = world.cloud.list_page
 
@@ -382,7 +382,7 @@ async def test_a_refused_status_is_not_sent_for_ever_and_the_next_one_tells_all(
         tries += 1
         raise KubeApiError(422, "Invalid", "spec: Forbidden")
 
-    world.api.patch_strategic = refuse  # type: ignore[method-assign]
+    world.api.patch_strategic = refuse
     told = {"type": "status", "podUID": record.uid, "finished": False}
     world.controller.agents.receive(
         record, {**told, "status": {**record.report.status, "reason": "Odd", "message": "m"}}
@@ -392,7 +392,7 @@ async def test_a_refused_status_is_not_sent_for_ever_and_the_next_one_tells_all(
         world.controller.wake(record.uid)
         await world.settle()
     assert tries == 1
-    world.api.patch_strategic = original  # type: ignore[method-assign]
+    world.api.patch_strategic = original
     world.controller.agents.receive(record, {**told, "status": {**record.report.status, "message": "other"}})
     await world.until(lambda: world.api.status(pod).get("message") == "other")
     assert world.api.status(pod)["reason"] == "Odd", "what the refused PATCH held is told with the next"

@@ -96,7 +96,7 @@ class Launches:
     def __init__(self, world: World) -> None:
         self.gate, self.called, self.lost = asyncio.Event(), asyncio.Event(), False
         self._original = world.cloud.launch
-        world.cloud.launch = self._launch  # type: ignore[method-assign]
+        world.cloud.launch = self._launch
 
     async def _launch(self, request: LaunchRequest) -> Any:
         self.called.set()

@@ -73,7 +73,7 @@ class Calls:
         self.answered = True
         self.refusals: list[CloudQuotaError] = []
         self._launch = world.cloud.launch
-        world.cloud.launch = self.launch  # type: ignore[method-assign]
+        world.cloud.launch = self.launch
 
     @property
     def stores(self) -> list[tuple[str, int]]:

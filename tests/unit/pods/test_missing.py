@@ -182,7 +182,7 @@ async def test_an_instance_that_cannot_be_judged_does_not_end_the_sweep(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     pod = world.pod()
-    world.api.pods[("default", pod["metadata"]["name"])] = {"metadata": {}}  # type: ignore[assignment]
+    world.api.pods[("default", pod["metadata"]["name"])] = {"metadata": {}}
     broken = await launch(world, pod["metadata"]["uid"], pod["metadata"]["name"], "broken")
     orphan = await launch(world, "gone", "gone", "orphan")
     sweep = make_sweep(world)

@@ -34,7 +34,7 @@ def make_instance(name: str, node: str = "n1", age_s: float = 1000.0, state: str
     )
 
 
-def select(*instances: Instance, claimed: set[str] = frozenset()) -> list[str]:  # type: ignore[assignment]
+def select(*instances: Instance, claimed: set[str] = frozenset()) -> list[str]:
     found = select_candidates(list(instances), set(claimed), {"n1"}, 10_000.0, 120.0)
     return [instance.instance_id for instance in found]
 
@@ -58,7 +58,7 @@ def make_sweep(world: World, nodes: frozenset[str] = frozenset({NODE})) -> Orpha
     world.room.table._began_at = float("-inf")
     return OrphanSweep(
         world.room,
-        ApiWitness(world.controller.records, world.api),  # type: ignore[arg-type]
+        ApiWitness(world.controller.records, world.api),
         InstanceMetrics(CollectorRegistry()),
         SweepRules(nodes, INTERVAL_S, 0.0),
         itertools.count(1000.0, INTERVAL_S).__next__,
@@ -111,7 +111,7 @@ async def test_the_instance_of_a_pod_that_is_being_given_one_is_no_orphan(world:
         await gate.wait()
         return answer
 
-    world.cloud.launch = slow  # type: ignore[method-assign]
+    world.cloud.launch = slow
     pod = world.api.add(world.pod())
     await world.until(lambda: world.live_of(pod))
     sweep = make_sweep(world)

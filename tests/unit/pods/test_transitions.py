@@ -63,7 +63,7 @@ def test_an_end_stays_when_the_restart_policy_calls_it_final(
     held = {field: [entry("it", ended(exit_code)), entry("other", RUNNING)]}
     status = {"phase": "Running", field: [entry("it", state, 1), entry("other", ended(9))]}
     result = keep_final_ends(pod, held, status)
-    assert result == {"phase": "Running", field: [(held if kept else status)[field][0], status[field][1]]}  # type: ignore[index]
+    assert result == {"phase": "Running", field: [(held if kept else status)[field][0], status[field][1]]}
 
 
 def test_an_ephemeral_container_never_leaves_its_end() -> None:

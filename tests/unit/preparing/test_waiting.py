@@ -6,19 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from tests.password_registry import PasswordRegistry
-from tests.unit.preparing.test_preparer import ONE, World, make_instance
+from tests.unit.preparing.rig import ONE, World, make_instance, serve
 from vk_provider.cloud.imagestores import StoreFullError
-from vk_provider.imagesets.sets import Limits
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.pods.record import PodRecord
-from vk_provider.preparing.authority import PullAuthority
 from vk_provider.preparing.firsttime import FirstTimeRules
-from vk_provider.preparing.metrics import ImageMetrics
-from vk_provider.preparing.preparer import ImagePreparer
-from vk_provider.registry.client import RegistryClient
 
 BIG = 70 << 20
 
@@ -29,23 +22,12 @@ class WaitingWorld(World):
     size = BIG
     asked = 0
 
-    def __post_init__(self) -> None:
-        async def size_of(pod: object, secrets: object) -> int:
-            self.asked += 1
-            return self.size
+    def first_time(self) -> FirstTimeRules:
+        return FirstTimeRules(1, 60.0, self._find_size)
 
-        self.metrics = CollectorRegistry()
-        self.preparer = ImagePreparer(
-            self.stores,
-            Limits(max_bytes=1000, max_age_s=1000.0),
-            PullAuthority(self.client),
-            self.secrets,
-            ImageMetrics(self.metrics),
-            lambda record, kind, reason, text: self.events.append(f"{kind} {reason} {record.name}: {text}"),
-            lambda: self.records,
-            FirstTimeRules(1, 60.0, size_of),
-            clock=lambda: self.now,
-        )
+    async def _find_size(self, pod: object, secrets: object) -> int:
+        self.asked += 1
+        return self.size
 
     def bind(self, name: str, **spec: str) -> PodRecord:
         """A pod without an instance."""
@@ -63,15 +45,8 @@ class WaitingWorld(World):
 
 @pytest.fixture
 async def world() -> AsyncIterator[WaitingWorld]:
-    registry = PasswordRegistry()
-    await registry.start()
-    registry.push("team/app", "1", ONE)
-    client = RegistryClient({registry.host: {"plain_http": True}})
-    made = WaitingWorld(registry, client)
-    yield made
-    await made.preparer.close()
-    await client.close()
-    await registry.stop()
+    async with serve(WaitingWorld) as made:
+        yield made
 
 
 async def pioneer(world: WaitingWorld) -> PodRecord:

@@ -29,18 +29,18 @@ class World:
     def __init__(self) -> None:
         self.cluster = FakeCluster()
         self.now = 0.0
-        self.routing = PolicyRouting(self.cluster, CollectorRegistry(), clock=lambda: self.now)  # type: ignore[arg-type]
+        self.routing = PolicyRouting(self.cluster, CollectorRegistry(), clock=lambda: self.now)
 
     def start(self) -> None:
         self.task = asyncio.create_task(self.routing.run())
 
     def start_pod(self, name: str = "web", namespace: str = "a", **more: object) -> PolicyTables:
-        pod = make_pod(name, namespace, {"app": name}, "10.0.0.1", **more)  # type: ignore[arg-type]
+        pod = make_pod(name, namespace, {"app": name}, "10.0.0.1", **more)
         self.routing.on_pod("ADDED", pod)
         return self.routing.source(name, ("10.0.0.1",))
 
     def set_peer(self, name: str, ip: str, **more: object) -> None:
-        self.cluster.set(PODS, make_pod(name, "a", {"app": name}, ip, **more))  # type: ignore[arg-type]
+        self.cluster.set(PODS, make_pod(name, "a", {"app": name}, ip, **more))
 
     def set_policy(self, name: str, **spec: object) -> Json:
         policy = make_policy(name, **spec)

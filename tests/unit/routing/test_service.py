@@ -17,14 +17,14 @@ from vk_provider.routing.service import ServiceRouting
 
 @asynccontextmanager
 async def following() -> AsyncIterator[ServiceRouting]:
-    services = ServiceEnvironment(FakeClient(), lambda _: None)  # type: ignore[arg-type]
-    made = ServiceRouting(FakeClient(), services, CollectorRegistry())  # type: ignore[arg-type]
+    services = ServiceEnvironment(FakeClient(), lambda _: None)
+    made = ServiceRouting(FakeClient(), services, CollectorRegistry())
     made.add_node("n1", ())
 
     async def never() -> None:
         await asyncio.Event().wait()
 
-    made._slices.run = made._cidrs.run = never  # type: ignore[method-assign]
+    made._slices.run = made._cidrs.run = never
     task = asyncio.create_task(made.run())
     services.synced.set()
     made._slices.synced.set()

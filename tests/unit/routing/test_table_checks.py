@@ -50,7 +50,7 @@ def test_only_what_has_changed_is_looked_at() -> None:
     assert table.changed == {"shop/s5"}
     looked: list[str] = []
 
-    class Fragments(dict):  # type: ignore[type-arg]
+    class Fragments(dict):
         def get(self, key: str, default: Any = None) -> Any:
             looked.append(key)
             return super().get(key, default)

@@ -83,7 +83,7 @@ async def test_large_texts_are_made_in_a_thread_and_once_for_all_who_wait(monkey
 
     def note(*arguments: object) -> object:
         made.append("loop" if threading.current_thread() is threading.main_thread() else "thread")
-        return encode(*arguments)  # type: ignore[arg-type]
+        return encode(*arguments)
 
     monkeypatch.setattr(module, "encode_whole", note)
     published = Published(module.INLINE_SERVICES + 1)

@@ -7,8 +7,8 @@ import pytest
 from vk_provider.cloud.base import MachineTraits, Offering
 from vk_provider.sizing.memory import LearnedMemory
 from vk_provider.sizing.need import compute_allocatable, compute_need
-from vk_provider.sizing.preferences import Preferences, build_preferences
-from vk_provider.sizing.requirement import Given, names_architecture
+from vk_provider.sizing.preferences import NO_PREFERENCES, Preferences, build_preferences
+from vk_provider.sizing.requirement import NOTHING_GIVEN, Given, names_architecture
 from vk_provider.sizing.selection import OfferingSelector, Refusal, Selection, explain_choice, select_offering
 
 GIB = 2**30
@@ -253,7 +253,7 @@ CLOUD = [
 ]
 
 
-def pick(subject: dict[str, Any], preferences: Preferences = Preferences(), given: Given = Given()) -> str:  # noqa: B008
+def pick(subject: dict[str, Any], preferences: Preferences = NO_PREFERENCES, given: Given = NOTHING_GIVEN) -> str:
     result = select_offering(subject, CLOUD, NOTHING, preferences, given)
     return result.offering.instance_type if isinstance(result, Selection) else f"{result.reason}: {result.message}"
 

@@ -1,8 +1,7 @@
 """Applies the tables that the provider sends, and keeps them as they are.
 
-All texts go through one task, each in one transaction of nft, or in stages where the kernel takes none of that size.
-What it takes for a table to be in force is that the kernel says so: its revision is read back after each text, at the
-start, and nowhere guessed.
+All texts go through one task. What it takes for a table to be in force is that the kernel says so: its revision is
+read back after each text, at the start, and nowhere guessed.
 """
 
 from __future__ import annotations
@@ -10,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
-from enum import Enum
 from pathlib import Path
 from typing import cast
 
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.proxy.copies import TableCopy
+from vk_provider.agent.proxy.hostnetwork import HostNetwork
 from vk_provider.agent.proxy.ruleset import RulesetWatch
-from vk_provider.agent.proxy.staging import is_too_large, rename_table, split_whole
 from vk_provider.agent.proxy.table import KERNEL_NAMES, SECOND_NAMES, Change, Table
+from vk_provider.agent.proxy.writer import TableWriter
 from vk_provider.aiokit.libnftables import NftLibrary
 from vk_provider.aiokit.nft import NftError, NftTable
 from vk_provider.errors import AgentError
@@ -34,13 +33,6 @@ START_CHECK_S = 10.0
 MAX_ERROR = 1024
 
 Report = Callable[[TablesMessage], None]
-
-
-class HostNetwork(Enum):
-    """Whether processes of the pod are in the instance's network namespace, and find it as they would the Node's.
-    FAILED: they do not, or not all of it, and containers do not wait for it; it is tried again."""
-
-    NONE, WANTED, OPEN, FAILED = range(4)
 
 
 class TableKeeper:
@@ -65,9 +57,9 @@ class TableKeeper:
         self._by_kernel_name = {
             each.name: table for table in self._tables.values() for each in (table.nft, table.second)
         }
-        self._host_network = HostNetwork.NONE
-        self._host_network_due = False
         self._watch = RulesetWatch(self._by_kernel_name, self._note_changes)
+        self._writer = TableWriter(self._watch)
+        self._host_network = HostNetwork(facts, self._writer)
         for table in self._tables.values():
             try:
                 table.copy.load(table.read_revision())
@@ -108,8 +100,7 @@ class TableKeeper:
 
     def set_host_network(self, is_used: bool) -> None:
         """Whether the pod is in the instance's network namespace: then it is to look like the Node's."""
-        if is_used and self._host_network == HostNetwork.NONE:
-            self._host_network, self._host_network_due = HostNetwork.WANTED, True
+        if is_used and self._host_network.want():
             self._wake.set()
 
     # -- for the start of containers -----------------------------------------------------------------------------------
@@ -123,7 +114,7 @@ class TableKeeper:
                 missing[name] = "this agent does not know it"
             elif not table.was_in_force:
                 missing[name] = table.error or ("it is being applied" if table.waiting else "it was not sent yet")
-            elif name == "services" and self._host_network == HostNetwork.WANTED:
+            elif name == "services" and self._host_network.is_wanted:
                 missing[name] = "the Node's addresses are being set up"
         return missing
 
@@ -146,7 +137,7 @@ class TableKeeper:
                     if is_first:
                         self._note_changes(KERNEL_NAMES.values(), None)
                     self._watch.check()
-                    self._host_network_due |= self._host_network == HostNetwork.FAILED
+                    self._host_network.retry()
                     check_s, is_first = loop.time() + CHECK_S, False
                 for table in self._tables.values():
                     await self._work(table)
@@ -165,8 +156,9 @@ class TableKeeper:
     async def _work(self, table: Table) -> None:
         while table.waiting:
             await self._take(table, table.waiting.popleft())
-        if table.name == "services" and table.revision and self._host_network_due:
-            await self._open_host_network(table)
+        if table.name == "services" and table.revision and self._host_network.is_due:
+            await self._host_network.open(table)
+            self._changed.set()
         change = table.change
         if change is not None and change.due_s is not None and change.due_s <= asyncio.get_running_loop().time():
             await self._mend(table)
@@ -196,68 +188,16 @@ class TableKeeper:
         if base:
             if table.read_revision() != base:
                 raise NftError(f"the difference is to revision {base}, in force is {table.revision or 'none'}")
-            await self._commit(table, text)
+            await self._writer.commit(table, text)
         else:
             change, table.change = table.change, None
             try:
-                await self._make_whole(table, [text], anew=change is not None and change.seen)
+                await self._writer.make_whole(table, [text], anew=change is not None and change.seen)
             except (NftError, OSError):
                 table.change = table.change or change
                 raise
         if table.read_revision() != wanted:
             raise NftError(f"the text has made revision {table.revision or 'none'}, not {wanted}")
-
-    async def _make_whole(self, table: Table, texts: Sequence[str], *, anew: bool) -> None:
-        """texts: what makes it, and differences. anew: what somebody has added is removed, too. So is the table of an
-        agent whose sets have other types. Raises NftError, OSError."""
-        text = "".join(texts)
-        if table.too_large is not None and len(text) >= table.too_large:
-            await self._make_staged(table, texts)
-            return
-        try:
-            if not anew:
-                try:
-                    await self._commit(table, text)
-                    return
-                except NftError as error:
-                    if is_too_large(str(error)):
-                        raise
-                    log.info("table %s: made anew, as the one that is there is of another form: %s", table.name, error)
-            await self._commit(table, table.nft.removal + text)
-        except NftError as error:
-            if not is_too_large(str(error)):
-                raise
-            table.too_large = len(text)
-            log.info("table %s: made in stages, as the kernel takes no transaction of this size", table.name)
-            await self._make_staged(table, texts)
-
-    async def _make_staged(self, table: Table, texts: Sequence[str]) -> None:
-        """Beside the one in force, which is deleted as the new one is put in force. Clients of Services with affinity
-        get any endpoint then. Raises NftError: nothing has changed, unless it was about a difference."""
-        new = table.other
-        stages = await asyncio.to_thread(split_whole, texts[0])
-        try:
-            await self._commit_to(table, new, table.nft.removal + stages.skeleton)
-            for piece in stages.pieces:
-                await self._commit_to(table, new, piece)
-            await self._commit_to(table, new, stages.hooks, after=table.in_force.removal)
-        except (NftError, OSError):
-            await self._commit_to(table, new, table.nft.removal)
-            raise
-        table.is_second = not table.is_second
-        for text in texts[1:]:
-            await self._commit(table, text)
-
-    async def _commit(self, table: Table, text: str) -> None:
-        """One transaction on the table in force, or on the first one. Raises NftError."""
-        await self._commit_to(table, table.in_force, text)
-
-    async def _commit_to(self, table: Table, target: NftTable, text: str, after: str = "") -> None:
-        """One transaction: the commands of `text`, on the table `target`, and then those of `after` as they are."""
-        renamed = rename_table(text, table.nft.name, target.name)
-        with self._watch.own_transaction() as own:
-            await target.apply(renamed + after)
-            own.committed = True
 
     async def _mend(self, table: Table) -> None:
         """Make the table again from the copy; without one the provider is asked for it."""
@@ -266,7 +206,7 @@ class TableKeeper:
         try:
             copy = await asyncio.to_thread(table.copy.read) if table.copy.revision else None
             if copy is not None:
-                await self._make_whole(table, copy.texts, anew=change.seen)
+                await self._writer.make_whole(table, copy.texts, anew=change.seen)
                 table.read_revision()
         except (NftError, OSError, ValueError) as error:
             log.error("table %s: not mended: %s", table.name, error)
@@ -308,29 +248,6 @@ class TableKeeper:
             message["error"] = f"{table.name}: {table.error}"[:MAX_ERROR]
         self._report(message)
 
-    async def _open_host_network(self, table: Table) -> None:
-        """After the table is in force, which drops what this lets in. What fails is logged and tried again: a pod that
-        needs none of it must not wait for ever, and the rest is of use without it."""
-        from vk_provider.agent.proxy.vantage import write_host_network  # as below
-
-        self._host_network_due = False
-        addresses, revision = table.copy.node_addresses, table.revision
-        text = write_host_network(self._facts, addresses)
-        failures: list[str] = []
-        try:
-            await asyncio.to_thread(_set_up_addresses, addresses, self._facts.host_ips)
-        except OSError as error:
-            failures.append(str(error))
-        try:
-            await self._commit(table, text)
-            await asyncio.to_thread(table.copy.append, revision, revision, text, ())
-        except (NftError, OSError) as error:
-            failures.append(str(error))
-        if failures:
-            log.error("host ports at 127.0.0.1, and the Node's address as a source: %s", "; ".join(failures))
-        self._host_network = HostNetwork.FAILED if failures else HostNetwork.OPEN
-        self._changed.set()
-
     # -- around a text -------------------------------------------------------------------------------------------------
 
     async def _complete(self, message: TableMessage) -> str:
@@ -342,7 +259,7 @@ class TableKeeper:
         return message["text"] + write_vantage(
             self._facts,
             message.get("nodeAddresses") or (),
-            has_host_network=self._host_network == HostNetwork.OPEN,
+            has_host_network=self._host_network.is_open,
         )
 
     async def _forget_flows(
@@ -365,9 +282,7 @@ class TableKeeper:
             await asyncio.to_thread(table.copy.append, base, revision, text, udp)
         else:
             addresses = tuple(message.get("nodeAddresses") or ())
-            if self._host_network == HostNetwork.OPEN and addresses != table.copy.node_addresses:
-                self._host_network, self._host_network_due = HostNetwork.WANTED, True
-            self._host_network_due |= self._host_network == HostNetwork.FAILED
+            self._host_network.note_addresses(table.copy.node_addresses, addresses)
             await asyncio.to_thread(table.copy.replace, revision, text, udp, addresses)
 
 
@@ -379,9 +294,3 @@ def _forget_stale(udp: Sequence[UdpFrontendEntry], nodeport_addresses: Sequence[
     from vk_provider.agent.proxy.flows import forget_flows  # as above
 
     return forget_flows(udp, nodeport_addresses)
-
-
-def _set_up_addresses(node_addresses: Sequence[str], own_addresses: Sequence[str]) -> None:
-    from vk_provider.agent.proxy.nodeaddress import set_up  # as above
-
-    set_up(node_addresses, own_addresses)

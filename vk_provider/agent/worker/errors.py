@@ -17,5 +17,5 @@ class StartError(AgentError):
         self.retry_at_s = retry_at_s
 
 
-class InterruptedByStop(AgentError):  # noqa: N818 - it says what happened, nothing failed
+class InterruptedByStop(AgentError):
     """The pod is to be stopped: what was under way is given up."""

@@ -15,12 +15,8 @@ from vk_provider.agent.worker.ownpod import OwnPod
 from vk_provider.agent.worker.preparer import PodPreparer
 from vk_provider.agent.worker.probes.manager import ProbeManager
 from vk_provider.agent.worker.resizer import Resizer
-from vk_provider.agent.worker.rules.core import (
-    all_containers_removed,
-    compute_actions,
-    remaining_deadline_s,
-    should_restart_all,
-)
+from vk_provider.agent.worker.rules.core import compute_actions
+from vk_provider.agent.worker.rules.podstate import all_containers_removed, remaining_deadline_s, should_restart_all
 from vk_provider.agent.worker.status.observer import Observer
 from vk_provider.agent.worker.status.publisher import StatusPublisher
 from vk_provider.podmodel.phase import TERMINAL_PHASES

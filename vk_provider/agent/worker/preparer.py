@@ -16,7 +16,7 @@ from vk_provider.agent.volumes.pod_volumes import PodVolumes
 from vk_provider.agent.worker.container.pulling import ImagePuller, PullSource
 from vk_provider.agent.worker.container.starter import StartPlace
 from vk_provider.agent.worker.ownpod import OwnPod
-from vk_provider.agent.worker.rules.core import Actions
+from vk_provider.agent.worker.rules.actions import Actions
 from vk_provider.agent.worker.rules.observed import Observation
 from vk_provider.agent.worker.rules.spec import (
     describe_pod,

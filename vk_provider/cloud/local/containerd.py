@@ -123,28 +123,24 @@ def _kernel_version(release: str) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
-def build_config(version: tuple[int, ...], sandbox_image: str, cni_bin_dir: str) -> str:
-    """Render config.toml for the instance. In its user namespace nothing can lower an oom_score_adj (every sandbox
-    would fail), nor load AppArmor profiles."""
-    if version >= (2, 0):
-        return _build_v3(sandbox_image, cni_bin_dir)
-    return f"""version = 2
-root = "/var/lib/containerd"
-state = "/run/containerd"
-disabled_plugins = {_toml_list(_UNUSED_V2)}
-[grpc]
-  address = "{ADDRESS}"
-[ttrpc]
-  address = "/run/containerd/containerd.sock.ttrpc"
-[plugins."io.containerd.internal.v1.opt"]
-  path = "/run/containerd/opt"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{sandbox_image}"
+_SANDBOXES = """\
   restrict_oom_score_adj = true
   disable_apparmor = true
   tolerate_missing_hugetlb_controller = true
   enable_unprivileged_ports = true
-  enable_unprivileged_icmp = true
+  enable_unprivileged_icmp = true"""
+"""In the user namespace of an instance nothing can lower an oom_score_adj (every sandbox would fail), nor load AppArmor
+profiles."""
+
+
+def build_config(version: tuple[int, ...], sandbox_image: str, cni_bin_dir: str) -> str:
+    """Render config.toml for the instance."""
+    if version >= (2, 0):
+        return _build_v3(sandbox_image, cni_bin_dir)
+    return f"""{_build_head(2, _UNUSED_V2)}
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{sandbox_image}"
+{_SANDBOXES}
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
   stats_collect_period = 10
@@ -163,16 +159,7 @@ disabled_plugins = {_toml_list(_UNUSED_V2)}
 
 
 def _build_v3(sandbox_image: str, cni_bin_dir: str) -> str:
-    return f"""version = 3
-root = "/var/lib/containerd"
-state = "/run/containerd"
-disabled_plugins = {_toml_list(_UNUSED_V3)}
-[grpc]
-  address = "{ADDRESS}"
-[ttrpc]
-  address = "/run/containerd/containerd.sock.ttrpc"
-[plugins."io.containerd.internal.v1.opt"]
-  path = "/run/containerd/opt"
+    return f"""{_build_head(3, _UNUSED_V3)}
 [plugins."io.containerd.cri.v1.images"]
   snapshotter = "overlayfs"
 [plugins."io.containerd.cri.v1.images".pinned_images]
@@ -180,11 +167,7 @@ disabled_plugins = {_toml_list(_UNUSED_V3)}
 [plugins."io.containerd.cri.v1.images".registry]
   config_path = "{CERTS_DIR}"
 [plugins."io.containerd.cri.v1.runtime"]
-  restrict_oom_score_adj = true
-  disable_apparmor = true
-  tolerate_missing_hugetlb_controller = true
-  enable_unprivileged_ports = true
-  enable_unprivileged_icmp = true
+{_SANDBOXES}
 [plugins."io.containerd.cri.v1.runtime".cni]
   bin_dirs = ["{cni_bin_dir}"]
   conf_dir = "{CNI_CONF_DIR}"
@@ -196,6 +179,20 @@ disabled_plugins = {_toml_list(_UNUSED_V3)}
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
 """
+
+
+def _build_head(version: int, unused: tuple[str, ...]) -> str:
+    """What does not depend on the version of the file, but for the names of plugins."""
+    return f"""version = {version}
+root = "/var/lib/containerd"
+state = "/run/containerd"
+disabled_plugins = {_toml_list(unused)}
+[grpc]
+  address = "{ADDRESS}"
+[ttrpc]
+  address = "/run/containerd/containerd.sock.ttrpc"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "/run/containerd/opt\""""
 
 
 def _toml_list(values: tuple[str, ...]) -> str:

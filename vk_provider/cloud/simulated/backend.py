@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def _create(settings: SimulatedCloudSettings, context: CloudContext) -> SimulatedCloud:
-    from vk_provider.cloud.simulated.cloud import SimulatedCloud, configure
+    from vk_provider.cloud.simulated.cloud import SimulatedCloud
+    from vk_provider.cloud.simulated.config import configure
 
     return SimulatedCloud(configure(settings), context.owner)
 

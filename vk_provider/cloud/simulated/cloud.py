@@ -7,11 +7,10 @@ import hashlib
 import ipaddress
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 
 from vk_provider.aiokit.timers import Timers
 from vk_provider.cloud.base import (
-    TAG_OWNER,
     Instance,
     InstancePage,
     InstanceRuntime,
@@ -26,11 +25,13 @@ from vk_provider.cloud.base import (
     check_options,
     offering_key,
 )
-from vk_provider.cloud.codes import build_error
 from vk_provider.cloud.local.catalog import build_offerings, machine_architecture
 from vk_provider.cloud.parameters import check_same_parameters, digest_parameters
+from vk_provider.cloud.simulated.calls import Calls
+from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.faults import AccountLimits, Failures, FaultDice, no_capacity
-from vk_provider.cloud.simulated.settings import SimulatedCloudSettings
+from vk_provider.cloud.simulated.notices import NoticeBoard
+from vk_provider.cloud.simulated.view import ListingView
 from vk_provider.cloud.tags import check_tags
 from vk_provider.cloud.userdata import check_user_data
 from vk_provider.errors import CloudError, CloudQuotaError, CloudRequestError
@@ -48,24 +49,6 @@ _RUNTIME = InstanceRuntime(
 )
 _FIRST_ADDRESS = int(ipaddress.IPv4Address("100.64.0.16"))
 _IPV6_NETWORK = int(ipaddress.IPv6Address("fd00:64::"))
-
-
-@dataclass(frozen=True, slots=True)
-class SimulationConfig(SimulatedCloudSettings):
-    """Beside the settings: visible_after_s: how long a new instance is missing from listings (eventual consistency);
-    remember_s: how long terminated ones are listed; job_run_s: how long pods of a Job run before they succeed;
-    page_size: instances on one page of a listing."""
-
-    visible_after_s: float = 0.0
-    remember_s: float = 600.0
-    max_instances: int = 100_000
-    job_run_s: float = 1.0
-    page_size: int = 1000
-
-
-def configure(settings: SimulatedCloudSettings) -> SimulationConfig:
-    """The configuration that the settings describe."""
-    return SimulationConfig(**{item.name: getattr(settings, item.name) for item in fields(settings)})
 
 
 class SimulatedCloud:
@@ -87,16 +70,16 @@ class SimulatedCloud:
         self._offerings = build_offerings(machine_architecture())
         self._by_key = {offering_key(offering): offering for offering in self._offerings}
         self._dice = FaultDice(config.faults, clock())
+        self._calls = Calls(self.failures, self._dice, clock)
         self._limits = AccountLimits(config.faults, config.max_instances)
         self._instances: dict[str, Instance] = {}
         self._tokens: dict[str, tuple[str, tuple[str, ...]]] = {}
         """Client token -> digest of its parameters, IDs of its instances."""
-        self._shown: dict[str, tuple[Instance | None, float]] = {}
-        """ID -> what listings show of it until then."""
+        self._view = ListingView(config, self._dice, clock)
         self._boot_delays_s: dict[str, float] = {}
         self._ended: dict[str, float] = {}
         self._timers = Timers()
-        self._listeners: set[asyncio.Queue[Notice]] = set()
+        self._board = NoticeBoard(config.faults.notices)
         self._next_address = _FIRST_ADDRESS
         self.on_gone: Callable[[str], None] = lambda instance_id: None
 
@@ -110,11 +93,11 @@ class SimulatedCloud:
     # --- launching -----------------------------------------------------------------------------------------------
 
     async def launch(self, request: LaunchRequest) -> LaunchAnswer:
-        self._check_call("RunInstances", request.count)
+        self._calls.check("RunInstances", request.count)
         if self.config.launch_latency_s:
             await asyncio.sleep(self.config.launch_latency_s)
         answer = self._launch(request)
-        await self._answer("RunInstances")
+        await self._calls.answer("RunInstances")
         return answer
 
     def _launch(self, request: LaunchRequest) -> LaunchAnswer:
@@ -192,42 +175,25 @@ class SimulatedCloud:
     # --- looking -------------------------------------------------------------------------------------------------
 
     async def list_page(self, page: str = "") -> InstancePage:
-        self._check_call("DescribeInstances")
+        self._calls.check("DescribeInstances")
         self._forget_old()
-        now = self._clock()
-        visible_since = now - self.config.visible_after_s
-        listed = []
-        for instance in self._instances.values():
-            shown = self._show(instance, now)
-            if shown is None or shown.launch_time > visible_since or shown.tags.get(TAG_OWNER) != self._owner:
-                continue
-            if not self._dice.is_left_out():
-                listed.append(shown)
-        await self._answer("DescribeInstances")
+        listed = self._view.list_owned(self._instances.values(), self._owner)
+        await self._calls.answer("DescribeInstances")
         first = int(page or 0)
         last = first + self.config.page_size
         return InstancePage(tuple(listed[first:last]), str(last) if last < len(listed) else "")
 
-    def _show(self, instance: Instance, now: float) -> Instance | None:
-        old = self._shown.get(instance.instance_id)
-        if old is None:
-            return instance
-        if now < old[1]:
-            return old[0]
-        del self._shown[instance.instance_id]
-        return instance
-
     async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
-        self._check_call("DescribeInstances")
+        self._calls.check("DescribeInstances")
         self._forget_old()
         return [self._instances[instance_id] for instance_id in instance_ids if instance_id in self._instances]
 
     # --- ending --------------------------------------------------------------------------------------------------
 
     async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
-        self._check_call("TerminateInstances", len(instance_ids))
+        self._calls.check("TerminateInstances", len(instance_ids))
         results = [self._terminate(instance_id) for instance_id in instance_ids]
-        await self._answer("TerminateInstances")
+        await self._calls.answer("TerminateInstances")
         return results
 
     def _terminate(self, instance_id: str) -> TerminateResult:
@@ -242,13 +208,13 @@ class SimulatedCloud:
         if instance is None or instance.state.is_terminating:
             return
         text = f"the cloud takes {instance_id} back in {self.config.faults.notice_s:.0f} s"
-        self._tell(Notice(NoticeKind.INTERRUPTION, instance_id, text))
+        self._board.tell(Notice(NoticeKind.INTERRUPTION, instance_id, text))
         self._timers.later(self.config.faults.notice_s, lambda: self.vanish(instance_id))
 
     def vanish(self, instance_id: str, reason: str = "Server.SpotInstanceTermination: reclaimed") -> None:
         """The cloud terminates an instance by itself, as a spot interruption does."""
         self._terminated(instance_id, reason)
-        self._tell(Notice(NoticeKind.STATE, instance_id, reason, InstanceState.TERMINATED))
+        self._board.tell(Notice(NoticeKind.STATE, instance_id, reason, InstanceState.TERMINATED))
 
     def _end(self, instance_id: str, reason: str) -> None:
         instance = self._instances.get(instance_id)
@@ -284,23 +250,20 @@ class SimulatedCloud:
 
     def _set(self, instance: Instance, before: Instance | None) -> None:
         """A change, which listings show later if they lag."""
-        instance_id = instance.instance_id
-        self._instances[instance_id] = instance
-        if lag_s := self._dice.lag_s():
-            known = self._shown.get(instance_id)
-            self._shown[instance_id] = (known[0] if known else before), self._clock() + lag_s
+        self._instances[instance.instance_id] = instance
+        self._view.note_change(instance.instance_id, before)
 
     def _forget_old(self) -> None:
         limit = self._clock() - self.config.remember_s
         for instance_id in [i for i, ended in self._ended.items() if ended < limit]:
             del self._ended[instance_id], self._instances[instance_id]
             self._boot_delays_s.pop(instance_id, None)
-            self._shown.pop(instance_id, None)
+            self._view.forget(instance_id)
 
     # --- tags and notices ----------------------------------------------------------------------------------------
 
     async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
-        self._check_call("CreateTags")
+        self._calls.check("CreateTags")
         check_tags(tags)
         for instance_id in instance_ids:
             instance = self._instances.get(instance_id)
@@ -308,45 +271,18 @@ class SimulatedCloud:
                 both = {**instance.tags, **tags}
                 check_tags(both)
                 self._set(replace(instance, tags=both), instance)
-        await self._answer("CreateTags")
+        await self._calls.answer("CreateTags")
 
-    async def notices(self) -> AsyncIterator[Notice]:
-        queue: asyncio.Queue[Notice] = asyncio.Queue()
-        self._listeners.add(queue)
-        try:
-            while True:
-                yield await queue.get()
-        finally:
-            self._listeners.discard(queue)
+    def notices(self) -> AsyncIterator[Notice]:
+        return self._board.listen()
 
-    def _tell(self, notice: Notice) -> None:
-        if self.config.faults.notices:
-            for listener in self._listeners:
-                listener.put_nowait(notice)
-
-    # --- calls ---------------------------------------------------------------------------------------------------
-
-    def _check_call(self, verb: str, count: int = 0) -> None:
-        self.failures.check_call(verb)
-        now = self._clock()
-        refusal = self._dice.throttle_call(verb, now)
-        if refusal is None and count:
-            refusal = self._dice.throttle_resources(verb, count, now)
-        if refusal is not None:
-            raise refusal
-
-    async def _answer(self, verb: str) -> None:
-        """What was done is answered late, or not at all."""
-        if late_s := self._dice.late_s():
-            await asyncio.sleep(late_s)
-        if self._dice.loses_answer():
-            raise build_error("Unavailable", f"the answer to {verb} was lost")
+    # --- what it has ---------------------------------------------------------------------------------------------
 
     async def describe_offerings(self) -> list[Offering]:
-        self._check_call("DescribeInstanceTypeOfferings")
+        self._calls.check("DescribeInstanceTypeOfferings")
         return list(self._offerings)
 
     async def describe_runtime(self) -> InstanceRuntime:
         """A runtime with all features: nothing is mounted, so no pod is refused."""
-        self._check_call("DescribeImages")
+        self._calls.check("DescribeImages")
         return _RUNTIME

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from aiohttp import web
 
 _DISABLED = (
@@ -19,7 +21,7 @@ def add_routes(app: web.Application) -> None:
         app.router.add_route("*", root + "/{rest:.*}", handler)
 
 
-def _answer(body: str):  # type: ignore[no-untyped-def]
+def _answer(body: str) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(_: web.Request) -> web.Response:
         return web.Response(status=405, text=body)
 

@@ -14,7 +14,8 @@ HEALTHCHECK = (
     "gauge",
     "[STABLE] This metric records the result of a single healthcheck.",
 )
-disable_created_metrics()  # type: ignore[no-untyped-call]  # else one more series each, as for OpenMetrics
+# Else one more series each, as for OpenMetrics.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's function has no types
 
 
 def add_routes(app: web.Application, api: KubeletApi) -> None:

@@ -20,7 +20,7 @@ TABLES = ["services", "policy"]
 
 
 def name_tables(world: WorkerRig, *late: str) -> None:
-    world.memory.node = {**world.memory.node, "tables": TABLES}  # type: ignore[typeddict-item]
+    world.memory.node = {**world.memory.node, "tables": TABLES}
     world.tables.late = {name: "it was not sent yet" for name in late}
 
 
@@ -118,7 +118,7 @@ def test_facts_without_the_names_end_the_wait() -> None:
         gate, memory = make_gate(tables, Sink())
         waiting = asyncio.create_task(gate.wait())
         await asyncio.sleep(1)
-        memory.node = {key: value for key, value in memory.node.items() if key != "tables"}  # type: ignore
+        memory.node = {key: value for key, value in memory.node.items() if key != "tables"}
         await waiting
         return asyncio.get_running_loop().time()
 

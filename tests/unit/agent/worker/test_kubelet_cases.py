@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from vk_provider.agent.worker.rules.core import ProbeResults, compute_actions, regular_container_started
+from vk_provider.agent.worker.rules.core import compute_actions
+from vk_provider.agent.worker.rules.facts import ProbeResults
 from vk_provider.agent.worker.rules.observed import Observation, ObservedContainer, ObservedSandbox, State, order
+from vk_provider.agent.worker.rules.podstate import regular_container_started
 from vk_provider.agent.worker.rules.spec import container_hash, find_ref
 from vk_provider.agent.worker.status.container import StatusInputs, compute_statuses
 from vk_provider.jsontypes import Json

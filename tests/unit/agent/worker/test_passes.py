@@ -63,7 +63,7 @@ async def test_once_the_volume_is_there_the_newest_pod_runs_and_is_shown(rig: Ri
     world = await wait_for_a_volume(rig)
     change(world, resources=MORE)
     await world.pass_()
-    world.memory.references = {**world.memory.references, **READ}  # type: ignore[typeddict-item]
+    world.memory.references = {**world.memory.references, **READ}
     await world.pass_()
     assert shown(world)["observedGeneration"] == 2
     assert "running" in entry_of(shown(world), "main")["state"]
@@ -104,7 +104,7 @@ async def test_a_change_that_comes_during_a_pass_is_shown_with_the_next_one(rig:
         await publish()
         seen.append(shown(world)["observedGeneration"])
 
-    world.runtime.step = step  # type: ignore[method-assign]
+    world.runtime.step = step
     await world.pass_()
     assert set(seen) == {1}
     assert shown(world)["observedGeneration"] == 1
@@ -131,7 +131,7 @@ async def test_a_pass_probes_what_is_not_ready_once_however_often_its_status_is_
     await world.start()
     worker = world.run._probes._workers[world.id_of("main"), "readiness"]
     calls: list[int] = []
-    worker.trigger = lambda: calls.append(1)  # type: ignore[method-assign]
+    worker.trigger = lambda: calls.append(1)
     for _ in range(3):
         await world.publish()
     assert not calls
@@ -156,7 +156,7 @@ async def test_a_pod_over_its_deadline_is_probed_no_more_while_it_is_stopped(rig
         probes.append(len(world.run._probes._tasks))
         await stop(container_id, timeout_s)
 
-    world.runtime.stop_container = stop_slowly  # type: ignore[method-assign]
+    world.runtime.stop_container = stop_slowly
     await world.run._termination.run()
     assert probes == [0]
 

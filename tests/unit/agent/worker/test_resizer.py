@@ -15,7 +15,8 @@ from vk_provider.agent.runtime import RuntimeServiceError
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.resizer import Resizer
-from vk_provider.agent.worker.rules.core import ProbeResults, compute_actions
+from vk_provider.agent.worker.rules.core import compute_actions
+from vk_provider.agent.worker.rules.facts import ProbeResults
 from vk_provider.agent.worker.rules.observed import Observation
 from vk_provider.agent.worker.rules.resize import plan_resize, with_resource
 from vk_provider.agent.worker.sandbox.cgroups import read_pod_config, write_pod_config

@@ -114,10 +114,10 @@ async def test_while_one_container_is_restarted_the_others_are_shown_as_they_are
 
     async def end_other() -> None:
         world.runtime.end(other, 3)
-        world.runtime.step = publish  # type: ignore[method-assign]
+        world.runtime.step = publish
         await publish()
 
-    world.runtime.step = end_other  # type: ignore[method-assign]
+    world.runtime.step = end_other
     await world.pass_()
     assert world.told.changes("main") == [("running", 0), ("running", 1)]
     assert world.told.changes("other") == [("running", 0), ("terminated", 0)]
@@ -145,8 +145,8 @@ async def test_an_observation_that_a_restart_has_overtaken_is_not_told(rig: Rig)
             late.append(asyncio.create_task(world.publish()))
             await asked.wait()
 
-    world.runtime.list_containers = list_slowly  # type: ignore[method-assign]
-    world.runtime.step = step  # type: ignore[method-assign]
+    world.runtime.list_containers = list_slowly
+    world.runtime.step = step
     await world.run._lifecycle.sync()
     gate.set()
     await late[0]
@@ -175,7 +175,7 @@ async def test_no_restart_overtakes_a_status_whose_pods_cgroup_is_read_slowly(
             late.append(asyncio.create_task(world.publish()))
             await asyncio.to_thread(read.wait, 10)
 
-    world.runtime.step = step  # type: ignore[method-assign]
+    world.runtime.step = step
     await world.run._lifecycle.sync()
     over.set()
     await late[0]
@@ -208,7 +208,7 @@ async def test_a_stop_during_a_restart_tells_the_end(rig: Rig) -> None:
     async def stop() -> None:
         world.run._stop.set()
 
-    world.runtime.step = stop  # type: ignore[method-assign]
+    world.runtime.step = stop
     with pytest.raises(InterruptedByStop):
         await world.pass_()
     assert world.told.changes("main") == [("running", 0), ("terminated", 0)]
@@ -314,7 +314,7 @@ async def test_a_container_whose_start_fails_is_looked_at_again_at_once_and_back
         await world.runtime.step()
         raise RuntimeServiceError("Unknown", "no such command")
 
-    world.runtime.start_container = fail_to_start  # type: ignore[method-assign]
+    world.runtime.start_container = fail_to_start
     reasons = []
     for _ in range(3):
         due_s = await world.pass_()

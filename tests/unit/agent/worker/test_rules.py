@@ -266,7 +266,7 @@ def test_durations_are_written_as_go_writes_them() -> None:
 
 def test_memory_survives_the_journal() -> None:
     node = {"name": "n", "allocatable": {"memory": "1Gi"}, "clusterDNS": [], "clusterDomain": "cluster.local"}
-    memory = PodMemory.from_message({"type": "pod", "pod": pod(MAIN), "references": {}, "services": [], "node": node})  # type: ignore
+    memory = PodMemory.from_message({"type": "pod", "pod": pod(MAIN), "references": {}, "services": [], "node": node})
     memory.failures["main"] = ("ErrImagePull", "no")
     memory.back_off.next("main", 1.0, 1.0)
     memory.apply_stop({"type": "stop", "gracePeriodSeconds": 3, "reason": "Evicted", "message": "full"})
@@ -301,4 +301,4 @@ def test_a_terminal_phase_in_the_api_stops_the_pod(phase: str, stops: bool) -> N
         "services": [],
         "node": node,
     }
-    assert PodMemory.from_message(message).must_stop is stops  # type: ignore
+    assert PodMemory.from_message(message).must_stop is stops

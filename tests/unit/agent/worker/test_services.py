@@ -27,7 +27,7 @@ def message(references: Any, **more: Any) -> Any:
 @pytest.fixture
 def worker(tmp_path: Path) -> PodWorker:
     outbox, journal = Outbox(), Journal(tmp_path / "journal")
-    return PodWorker(None, None, outbox, journal, FACTS, tmp_path, NoTables())  # type: ignore[arg-type]
+    return PodWorker(None, None, outbox, journal, FACTS, tmp_path, NoTables())
 
 
 def test_services_come_with_the_pod_and_are_replaced_without_its_references(worker: PodWorker) -> None:

@@ -249,7 +249,7 @@ class WorkerRig:
         journal = Journal(directory / "journal.json")
         self.tables = Tables()
         self.run = PodRun(self.memory, runtime, images, self.told, journal, FACTS, volumes, self.tables)
-        self.runtime.step = self.publish  # type: ignore[method-assign]
+        self.runtime.step = self.publish
 
     async def publish(self) -> None:
         await self.run._publisher.publish()

@@ -132,7 +132,7 @@ async def test_a_pricing_api_that_hangs_delays_no_start_and_its_prices_come_late
         await gate.wait()
         return await get_products(**parameters)
 
-    world.aws.get_products = answer_late  # type: ignore[method-assign]
+    world.aws.get_products = answer_late
     catalog = world.start()
     await catalog.refresh()
     assert find(catalog, "m7i.large").price_per_hour == 0.1008, "the bundled table's"
@@ -254,7 +254,7 @@ async def test_an_answer_of_another_shape_changes_nothing(world: World, answer: 
     async def answer_wrongly(**parameters: Any) -> Any:
         return answer
 
-    world.aws.describe_instance_types = answer_wrongly  # type: ignore[method-assign]
+    world.aws.describe_instance_types = answer_wrongly
     world.now += 86400
     await catalog.refresh()
     assert list(catalog.offerings()) == before
@@ -271,7 +271,7 @@ async def test_pages_without_an_end_and_calls_without_an_answer_are_given_up(
 
     monkeypatch.setattr(module, "FETCH_LIMIT_S", 0.05)
     for wrong, text in ((answer_for_ever, "pages|no answer"), (hang, "no answer within")):
-        world.aws.describe_instance_types = wrong  # type: ignore[method-assign]
+        world.aws.describe_instance_types = wrong
         with pytest.raises(CloudError, match=text):
             await world.start().refresh()
 

@@ -36,7 +36,7 @@ async def streaming_server(rig: Rig, serve: Callable[[bytes, Reader, Writer], Aw
     ended: list[asyncio.Task[None]] = []
 
     async def accept(reader: Reader, writer: Writer) -> None:
-        ended.append(asyncio.current_task())  # type: ignore[arg-type]
+        ended.append(asyncio.current_task())
         head = await reader.readuntil(b"\r\n\r\n")
         await serve(head, reader, writer)
         writer.close()
@@ -234,7 +234,7 @@ async def test_websocket_port_forward_needs_its_ports(rig: Rig) -> None:
     await close(writer)
 
 
-async def test_an_idle_stream_is_closed(tmp_path) -> None:  # type: ignore[no-untyped-def]
+async def test_an_idle_stream_is_closed(tmp_path) -> None:
     rig = Rig(tmp_path, idle_s=0.1)
     await rig.start()
 
@@ -281,7 +281,7 @@ async def test_an_exec_that_ends_has_the_last_word_itself(rig: Rig) -> None:
         await close(writer)
 
 
-async def test_an_exec_that_the_server_stops_has_failed(tmp_path) -> None:  # type: ignore[no-untyped-def]
+async def test_an_exec_that_the_server_stops_has_failed(tmp_path) -> None:
     rig = Rig(tmp_path)
     await rig.start()
 

@@ -12,7 +12,7 @@ from vk_provider.agent.runtime import ContainerRuntime
 from vk_provider.agent.worker.container.hooks import HookError, HookRunner
 from vk_provider.agent.worker.container.termination import GracePeriod, TerminationOrder, kill_grace_s, stop_container
 from vk_provider.agent.worker.ownpod import OwnPod
-from vk_provider.agent.worker.rules.core import KillReason
+from vk_provider.agent.worker.rules.actions import KillReason
 from vk_provider.agent.worker.rules.observed import ObservedContainer
 from vk_provider.agent.worker.rules.spec import ContainerRef, find_ref
 

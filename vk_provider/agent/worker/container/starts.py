@@ -15,10 +15,11 @@ from vk_provider.agent.worker.container.starter import ContainerStarter, StartPl
 from vk_provider.agent.worker.errors import InterruptedByStop, StartError
 from vk_provider.agent.worker.gate import StartGate
 from vk_provider.agent.worker.ownpod import OwnPod
-from vk_provider.agent.worker.rules.core import Actions
+from vk_provider.agent.worker.rules.actions import Actions
 from vk_provider.agent.worker.rules.observed import Observation
 from vk_provider.agent.worker.rules.restarts import find_surplus
 from vk_provider.agent.worker.rules.spec import (
+    ContainerKind,
     ContainerRef,
     back_off_key,
     describe_pod,
@@ -28,6 +29,7 @@ from vk_provider.agent.worker.rules.spec import (
     regular_containers,
 )
 from vk_provider.agent.worker.status.publisher import StatusPublisher
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.restart import crash_loop_message
 
 RETRY_S = 10.0
@@ -73,9 +75,9 @@ class ContainerStarts:
             retry_s = earliest(retry_s, await self._try_start("regular", regular_containers(pod)[index], place))
         return retry_s
 
-    async def _try_start(self, kind: str, container: dict[str, object], place: StartPlace) -> float | None:
+    async def _try_start(self, kind: ContainerKind, container: Json, place: StartPlace) -> float | None:
         """Return None when it runs, else when to try again."""
-        ref = ContainerRef(kind, container)  # type: ignore[arg-type]
+        ref = ContainerRef(kind, container)
         memory = self._memory
         if self._stop.is_set():
             raise InterruptedByStop("the pod is being stopped")

@@ -11,7 +11,7 @@ from vk_provider import eventreasons
 from vk_provider.agent.worker.container.killer import ContainerKiller
 from vk_provider.agent.worker.container.termination import GracePeriod, pod_grace_s
 from vk_provider.agent.worker.ownpod import OwnPod
-from vk_provider.agent.worker.rules.core import Actions
+from vk_provider.agent.worker.rules.actions import Actions
 from vk_provider.agent.worker.rules.observed import Observation, ObservedContainer
 from vk_provider.agent.worker.rules.spec import find_ref, init_containers, regular_containers
 from vk_provider.agent.worker.status.publisher import StatusPublisher

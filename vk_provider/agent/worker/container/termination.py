@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from vk_provider.agent.worker.rules.core import KillReason
+from vk_provider.agent.worker.rules.actions import KillReason
 from vk_provider.agent.worker.rules.spec import (
     grace_period_s,
     init_containers,

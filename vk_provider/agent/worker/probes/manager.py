@@ -18,7 +18,7 @@ from vk_provider.agent.worker.probes.schedule import (
 )
 from vk_provider.agent.worker.probes.worker import ContainerProbe, ProbeWorker
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.rules.core import ProbeResult, ProbeResults
+from vk_provider.agent.worker.rules.facts import ProbeResult, ProbeResults
 from vk_provider.agent.worker.rules.observed import Observation, ObservedContainer, State
 from vk_provider.agent.worker.rules.spec import ContainerRef, describe_pod, is_sidecar, iter_refs
 from vk_provider.jsontypes import Json

@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from vk_provider.agent.worker.rules.core import ProbeResult
+from vk_provider.agent.worker.rules.facts import ProbeResult
 from vk_provider.jsontypes import Json
 
 ProbeType = Literal["startup", "liveness", "readiness"]

@@ -11,7 +11,7 @@ from vk_provider import eventreasons
 from vk_provider.agent.worker.probes.probe import ProbeOutcome, Prober, ProbeTarget
 from vk_provider.agent.worker.probes.schedule import ProbeCounter, ProbeSchedule, ProbeType, is_final
 from vk_provider.agent.worker.recorder import Recorder
-from vk_provider.agent.worker.rules.core import ProbeResult
+from vk_provider.agent.worker.rules.facts import ProbeResult
 from vk_provider.jsontypes import Json
 
 log = logging.getLogger(__name__)

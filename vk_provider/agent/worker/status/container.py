@@ -10,12 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vk_provider.agent.volumes.container_mounts import resolve_recursive_read_only
-from vk_provider.agent.worker.rules.core import (
-    ProbeResults,
-    regular_container_created,
-    should_restart_container,
-)
+from vk_provider.agent.worker.rules.facts import ProbeResults
 from vk_provider.agent.worker.rules.observed import Observation, ObservedContainer, State
+from vk_provider.agent.worker.rules.podstate import regular_container_created, should_restart_container
 from vk_provider.agent.worker.rules.restarts import held_status
 from vk_provider.agent.worker.rules.spec import (
     ContainerKind,

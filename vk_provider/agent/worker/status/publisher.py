@@ -14,8 +14,8 @@ from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.runtime import RuntimeServiceError
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.probes.manager import ProbeManager
-from vk_provider.agent.worker.rules.core import all_containers_removed, regular_container_started
 from vk_provider.agent.worker.rules.observed import Observation
+from vk_provider.agent.worker.rules.podstate import all_containers_removed, regular_container_started
 from vk_provider.agent.worker.rules.spec import generation_of, is_host_network
 from vk_provider.agent.worker.sandbox.cgroups import read_pod_config
 from vk_provider.agent.worker.sandbox.config import cgroup_parent

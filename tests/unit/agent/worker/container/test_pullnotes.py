@@ -82,7 +82,7 @@ async def test_peers_are_told_of() -> None:
 async def test_a_pull_that_fails_ends_the_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pullnotes, "FIRST_NOTE_S", 0.02)
     sink, book = Sink(), Book(Origins())
-    notes = PullNotes(book, Recorder(sink, "u"))  # type: ignore[arg-type]
+    notes = PullNotes(book, Recorder(sink, "u"))
     with pytest.raises(RuntimeError):
         async with notes.follow("a", "spec"):
             raise RuntimeError

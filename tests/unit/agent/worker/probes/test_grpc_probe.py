@@ -18,7 +18,7 @@ async def test_the_user_agent_is_a_kubelets() -> None:
     server = Server([Health()])
     listen(server, RecvRequest, look)
     await server.start("127.0.0.1", 0)
-    port = server._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+    port = server._server.sockets[0].getsockname()[1]
     try:
         assert await check_health("127.0.0.1", port, "", 5) == (True, "service healthy")
     finally:

@@ -14,7 +14,7 @@ from vk_provider.jsontypes import Json
 
 class OneVerdict(Prober):
     def __init__(self, verdict: str) -> None:
-        self._outcome = ProbeOutcome(verdict)  # type: ignore[arg-type]
+        self._outcome = ProbeOutcome(verdict)
         self.asked = asyncio.Event()
 
     async def probe(self, probe: Json, target: ProbeTarget) -> ProbeOutcome:

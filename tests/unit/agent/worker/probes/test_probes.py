@@ -8,7 +8,7 @@ from tests.unit.agent.worker.builders import container
 from vk_provider.agent.worker.probes.probe import ProbeOutcome, Prober, ProbeTarget
 from vk_provider.agent.worker.probes.schedule import ProbeCounter, ProbeSchedule
 from vk_provider.agent.worker.probes.worker import ContainerProbe, ProbeWorker
-from vk_provider.agent.worker.rules.core import ProbeResult
+from vk_provider.agent.worker.rules.facts import ProbeResult
 
 TARGET = ProbeTarget(container("main"), "main-1", "127.0.0.1")
 

@@ -18,16 +18,16 @@ from tests.unit.agent.worker.builders import (
     running,
     sidecar,
 )
-from vk_provider.agent.worker.rules.core import (
-    ProbeResults,
+from vk_provider.agent.worker.rules.core import compute_actions
+from vk_provider.agent.worker.rules.facts import ProbeResults
+from vk_provider.agent.worker.rules.observed import Observation, State
+from vk_provider.agent.worker.rules.podstate import (
     all_containers_removed,
-    compute_actions,
     remaining_deadline_s,
     sandbox_changed,
     should_restart_all,
     should_restart_container,
 )
-from vk_provider.agent.worker.rules.observed import Observation, State
 
 NO_PROBES = ProbeResults()
 MAIN, OTHER = container("main"), container("other")
@@ -55,7 +55,7 @@ def test_a_new_pod_with_init_containers_starts_only_the_first() -> None:
     [({"ready": False}, "sb0"), ({"ip": ""}, "sb0"), ({"host_network": True}, "")],
 )
 def test_an_unusable_sandbox_is_replaced_with_the_next_attempt(change: dict[str, object], sandbox_id: str) -> None:
-    seen = observed(running(MAIN), sandboxes=(replace(SANDBOX, **change),))  # type: ignore[arg-type]
+    seen = observed(running(MAIN), sandboxes=(replace(SANDBOX, **change),))
     actions = compute_actions(pod(MAIN), seen, NO_PROBES)
     assert actions.kill_pod and actions.create_sandbox
     assert (actions.attempt, actions.sandbox_id) == (1, sandbox_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.agent.worker.builders import PROBE, container, deleted, exited, observed, pod, record, running, sidecar
-from vk_provider.agent.worker.rules.core import ProbeResults
+from vk_provider.agent.worker.rules.facts import ProbeResults
 from vk_provider.agent.worker.rules.observed import State
 from vk_provider.agent.worker.status.container import StatusInputs, compute_statuses
 
@@ -40,7 +40,7 @@ def test_a_running_container_is_started_and_ready_without_probes() -> None:
 )
 def test_probes_gate_started_and_ready(startup: str, readiness: str, started: bool, ready: bool) -> None:
     probed = container("main", startupProbe=PROBE, readinessProbe=PROBE)
-    probes = ProbeResults(startup={"main-10": startup}, readiness={"main-10": readiness})  # type: ignore[dict-item]
+    probes = ProbeResults(startup={"main-10": startup}, readiness={"main-10": readiness})
     inputs = StatusInputs(previous={}, probes=probes)
     status = compute_statuses(pod(probed), observed(running(probed)), inputs).regular[0]
     assert (status["started"], status["ready"]) == (started, ready)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vk_provider.cloud.local import boot, cgroup
-from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup
+from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup, parse_hierarchies
 from vk_provider.cloud.local.init import Init
 
 
@@ -126,3 +126,25 @@ def test_a_group_that_another_process_is_just_leaving_is_waited_for(
     answers.append(OSError(errno.ENODEV, "no"))
     with pytest.raises(OSError, match="no"):
         cgroup.prepare_nested_v2(root)
+
+
+V1 = """\
+25 20 0:21 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+26 25 0:22 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct
+27 25 0:23 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+28 25 0:24 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,release_agent=/x,name=systemd
+29 25 0:25 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+30 25 0:23 / /mnt/again rw - cgroup cgroup rw,memory
+"""
+V2 = "30 25 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+
+
+def test_a_hybrid_machine_uses_its_v1_controllers_once_each() -> None:
+    found = parse_hierarchies(V1)
+    assert [(h.path, h.options) for h in found] == [
+        ("/sys/fs/cgroup/cpu,cpuacct", "cpu,cpuacct"),
+        ("/sys/fs/cgroup/memory", "memory"),
+        ("/sys/fs/cgroup/systemd", "none,name=systemd"),
+    ]
+    assert parse_hierarchies(V2) == [Hierarchy("/sys/fs/cgroup", "", True)]
+    assert parse_hierarchies("") == []

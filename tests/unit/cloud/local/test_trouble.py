@@ -31,6 +31,7 @@ from vk_provider.cloud.local.golden import GoldenRoot
 from vk_provider.cloud.local.images import SharedImages, share_images
 from vk_provider.cloud.local.launcher import Launcher
 from vk_provider.cloud.local.limit import InstanceLimit, compute_instance_limit
+from vk_provider.cloud.local.preparation import Preparation
 from vk_provider.cloud.local.prepared import LocalImageStores
 from vk_provider.cloud.local.source_guard import SourceGuard
 from vk_provider.cloud.local.spare import SpareRoots
@@ -89,7 +90,7 @@ async def cloud(
     found: Any = LocalCloud(config, "me")
     found._offerings = OFFERINGS
     found._hierarchies = (Hierarchy(str(tmp_path / "cgroup"), "pids", False),)
-    found._template = boot.BootSpec(
+    template = boot.BootSpec(
         "",
         "",
         "",
@@ -111,10 +112,9 @@ async def cloud(
         ("python", "agent"),
         {},
     )
-    found._spares = SpareRoots(root, config.root / "spare", 0)
-    found._image_stores = LocalImageStores(
-        config.stores_dir, config.instances_dir, root, Containerd("/c", "/ctr", (1, 6, 20))
-    )
+    stores = LocalImageStores(config.stores_dir, config.instances_dir, root, Containerd("/c", "/ctr", (1, 6, 20)))
+    spares = SpareRoots(root, config.root / "spare", 0)
+    found._preparation = Preparation(config, found._store, template, stores, spares, found._cgroup)
     found._launcher = NoLauncher()
     stand_apart(monkeypatch)
     yield found
@@ -194,7 +194,7 @@ async def test_a_control_group_that_cannot_be_delegated_fails_the_launch_and_end
     monkeypatch.setattr(InstanceCgroup, "create", refuse)
     (failed,) = await launch_each(cloud, [request("a")])
     assert isinstance(failed, CloudError) and "cannot delegate" in str(failed)
-    await asyncio.gather(*cloud._cleanups.values())
+    await asyncio.gather(*cloud._ends.clean_ups.values())
     assert [found.state for found in await list_owned(cloud)] == [InstanceState.TERMINATED]
 
 
@@ -242,7 +242,7 @@ async def test_a_full_disk_does_not_keep_an_instance_from_ending_and_its_end_mak
 
     monkeypatch.setattr(os, "replace", full)
     await cloud.terminate([instance.instance_id])
-    await asyncio.gather(*cloud._cleanups.values())
+    await asyncio.gather(*cloud._ends.clean_ups.values())
     (found,) = await cloud.describe([instance.instance_id])
     assert found.state is InstanceState.TERMINATED and "terminated by request" in found.state_reason
     assert not (directory / "disk").exists() and list(config.addresses_dir.iterdir()) == []
@@ -259,7 +259,7 @@ async def test_an_instance_that_does_not_end_spoils_no_termination_but_its_own(
             raise CloudError(f"local cloud: {record.instance_id} does not end")
         mark(record, InstanceState.SHUTTING_DOWN, reason)
 
-    monkeypatch.setattr(cloud, "_end", end)
+    monkeypatch.setattr(cloud._ends, "end", end)
     failed, done = await cloud.terminate([stuck.instance_id, other.instance_id])
     assert isinstance(failed, CloudError) and "does not end" in str(failed) and done is None
     (found,) = await cloud.describe([other.instance_id])
@@ -280,7 +280,7 @@ async def test_a_metadata_service_that_died_is_started_by_the_next_listing(
 
 
 async def test_the_limit_holds_for_launches_at_once_and_says_why(cloud: Any) -> None:
-    cloud._limit = InstanceLimit(2, "inotify is short")
+    cloud._claims.limit = InstanceLimit(2, "inotify is short")
     results = await launch_each(cloud, [request(f"t{number}") for number in range(8)])
     assert sum(isinstance(result, Instance) for result in results) == 2
     refused = next(result for result in results if not isinstance(result, Instance))
