@@ -58,8 +58,8 @@ class PodMonitor:
                 await rotate_log(self._runtime, container.id, container.log_path)
 
     async def check_limits(self) -> None:
-        """Evict the pod when it uses more local storage than it may. While no container runs, nothing is known of it, as
-        in a kubelet (removeTerminatedContainers in pkg/kubelet/stats/cri_stats_provider.go)."""
+        """Evict the pod when it uses more local storage than it may. Without a running container nothing is known of
+        it, as in a kubelet (removeTerminatedContainers in pkg/kubelet/stats/cri_stats_provider.go)."""
         memory, observed = self._memory, self._observed()
         sandbox = observed.active_sandbox
         if sandbox is None or memory.must_stop or not has_local_storage_limit(memory.pod):
