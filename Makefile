@@ -161,6 +161,10 @@ test-mixed: control-plane ## Services, names and policies over a nodeless node a
 bench: control-plane ## measure, write tests/bench/RESULTS.md
 	@$(PY) -m tests.bench
 
+.PHONY: bench-ec2
+bench-ec2: control-plane ## what launches on EC2 cost, on moto's server; writes tests/bench/RESULTS-EC2.md
+	@$(PY) -m tests.bench.ec2
+
 .PHONY: reference
 reference: $(VENV)/.ready ## make REFERENCE.md of the code: settings, events, conditions, names, metrics
 	@$(PY) -m tests.reference
