@@ -162,7 +162,7 @@ class CrashWorld(World):
         youngest = max((each.launch_time for each in self.cloud.live()), default=0.0)
         wall_s = time.time() - self.loop.time()
         return sum(
-            process is self._process and wall_s + at - youngest >= MIN_AGE_S + SWEEP_TAKES_S
+            process is self._process and process.is_running and wall_s + at - youngest >= MIN_AGE_S + SWEEP_TAKES_S
             for process, at in self._swept
         )
 
@@ -174,8 +174,10 @@ class CrashWorld(World):
         await asyncio.sleep(AFTER_SWEEP_S)
         if self._count_sweeps() < SWEEPS and not self.judge.violations:
             self.judge.fail(OUTLIVED, f"no two sweeps within {LIMIT_S:.0f} s")
+        self.judge.check()
         if not self.judge.violations:
-            self.judge.violations += [*self.judge.unmet(), *self.judge.judge_bill()]
+            self.judge.violations += self.judge.judge_pods_and_instances()
+        await super()._settle()  # what else is to hold in the end
 
 
 def _hurry(settings: Settings) -> Settings:

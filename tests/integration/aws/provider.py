@@ -10,6 +10,7 @@ from typing import Any
 from tests.moto.booted import BootedAws
 from tests.moto.server import Account, MotoServer
 from tests.unit.pods.rig import OWNER, Connector, World
+from vk_provider.cloud.aws.backend import BACKEND
 from vk_provider.cloud.base import Instance
 from vk_provider.jsontypes import Json
 
@@ -21,6 +22,7 @@ class AwsWorld(World):
         super().__init__(directory)
         self.cloud: Any = cloud
         self.connector = Connector(self.cloud)
+        self.ability = BACKEND.ability
         self.node = {
             "metadata": {"labels": {}},
             "status": {"allocatable": {"cpu": "100k", "memory": "100Ti", "pods": "10k"}},
