@@ -19,10 +19,11 @@ from tests.moto.plan import Plan
 from tests.moto.server import Account, MotoServer
 from tests.unit.pods.rig import OWNER
 from tests.unit.pods.test_sweep import make_sweep
+from vk_provider.cloud.aws.client import AwsClient
 from vk_provider.cloud.aws.operations import AnswerT, Operation
 from vk_provider.cloud.base import Offering
 from vk_provider.cloud.listing import list_owned
-from vk_provider.instances import links, missing, table, tagging
+from vk_provider.instances import links, missing, stock, table, tagging
 from vk_provider.settings import PoolSettings
 
 LIMIT_S = 60.0
@@ -38,7 +39,27 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "DIAL_MAX_S", 0.05)
     monkeypatch.setattr(table, "FAST_S", 0.1)
     monkeypatch.setattr(missing, "MISSING_CONFIRM_S", 0.3)
+    monkeypatch.setattr(stock, "QUIET_S", 0.1)
     monkeypatch.setattr(tagging, "DELAY_S", 0.1)
+
+
+@pytest.fixture(autouse=True)
+async def sdk(moto: MotoServer, account: Account, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """The SDK's clients are made once: they take a third of a second, and know nothing of a provider."""
+    shared = AwsClient(moto.settings(account))
+    await shared.start()
+
+    async def start(self: AwsClient) -> None:
+        self._clients = dict(shared._clients)
+
+    async def close(self: AwsClient) -> None:
+        self._clients.clear()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AwsClient, "start", start)
+        patch.setattr(AwsClient, "close", close)
+        yield
+    await shared.close()
 
 
 class DoomedCalls:
@@ -73,11 +94,13 @@ class DoomedCalls:
         self.died.set()
         await asyncio.Event().wait()
 
-    async def until_quiet(self) -> None:
-        """Died, or nothing more is called."""
+    async def until_over(self, expected: tuple[str, ...]) -> None:
+        """Died, or all that is expected was called, and then nothing more."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(LIMIT_S):
-            while not self.died.is_set() and loop.time() - self.last_at < QUIET_S:  # noqa: ASYNC110
+            while not self.died.is_set() and (  # noqa: ASYNC110
+                loop.time() - self.last_at < QUIET_S or not set(expected) <= set(self.names)
+            ):
                 await asyncio.sleep(0.02)
 
 
@@ -167,14 +190,12 @@ class Site:
             calls = DoomedCalls(first, at, after)
             world = AwsWorld(self.directory / str(self.number), first)
             world.pools = scenario.pools
-            if scenario.prepare is nothing:
-                calls.is_counting = True
             await world.start()
             await scenario.prepare(world)
             calls.is_counting = True
             scenario.act(world)
             calls.last_at = asyncio.get_running_loop().time()
-            await calls.until_quiet()
+            await calls.until_over(scenario.calls)
             calls.is_counting = False
             await world.crash()
         async with self.cloud(scenario) as second:
