@@ -19,6 +19,7 @@ from tests.moto.plan import Plan
 from tests.moto.server import Account, MotoServer
 from tests.unit.pods.rig import OWNER
 from tests.unit.pods.test_sweep import make_sweep
+from vk_provider.cloud.aws.catalog.settings import CatalogSettings
 from vk_provider.cloud.aws.client import AwsClient
 from vk_provider.cloud.aws.operations import AnswerT, Operation
 from vk_provider.cloud.base import Offering
@@ -172,8 +173,11 @@ class Site:
     @asynccontextmanager
     async def cloud(self, scenario: Scenario) -> AsyncIterator[BootedAws]:
         """The one of a new process."""
-        more: Any = {"instance_types": ("m7i.large",), "subnets": self.account.subnets[:1]}
-        cloud = BootedAws(self.moto.settings(self.account, **(more if scenario.one_offering else {})), OWNER)
+        more: dict[str, Any] = {}
+        if scenario.one_offering:  # other zones are another catalog, which moto needs seconds for
+            catalog = CatalogSettings(str(self.directory / "catalog"), price_api=False, spot_prices=False)
+            more = {"instance_types": ("m7i.large",), "subnets": self.account.subnets[:1], "catalog": catalog}
+        cloud = BootedAws(self.moto.settings(self.account, **more), OWNER)
         await cloud.start()
         try:
             yield cloud
