@@ -27,7 +27,7 @@ from vk_provider.cloud.listing import list_owned
 from vk_provider.instances import links, missing, stock, table, tagging
 from vk_provider.settings import PoolSettings
 
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 QUIET_S = 0.6
 """No call for so long: what was asked for is done."""
 NEVER = 1 << 30
