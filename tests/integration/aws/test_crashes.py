@@ -19,11 +19,13 @@ from tests.moto.plan import Plan
 from tests.moto.server import Account, MotoServer
 from tests.unit.pods.rig import OWNER
 from tests.unit.pods.test_sweep import make_sweep
+from vk_provider.cloud.aws import addresses
 from vk_provider.cloud.aws.catalog.settings import CatalogSettings
 from vk_provider.cloud.aws.client import AwsClient
 from vk_provider.cloud.aws.operations import AnswerT, Operation
 from vk_provider.cloud.base import Offering
 from vk_provider.cloud.listing import list_owned
+from vk_provider.errors import CloudError
 from vk_provider.instances import links, missing, stock, table, tagging
 from vk_provider.settings import PoolSettings
 
@@ -40,6 +42,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "DIAL_MAX_S", 0.05)
     monkeypatch.setattr(table, "FAST_S", 0.1)
     monkeypatch.setattr(missing, "MISSING_CONFIRM_S", 0.3)
+    monkeypatch.setattr(addresses, "GRACE_S", 1.0)
     monkeypatch.setattr(stock, "QUIET_S", 0.1)
     monkeypatch.setattr(tagging, "DELAY_S", 0.1)
 
@@ -85,11 +88,16 @@ class DoomedCalls:
             await self._die()
         try:
             answer: AnswerT = await self._original(operation, parameters, offering)
-        finally:
-            self.last_at = asyncio.get_running_loop().time()
-            if dies or self.died.is_set():
-                await self._die()
+        except CloudError:
+            await self._note_end(dies)
+            raise
+        await self._note_end(dies)
         return answer
+
+    async def _note_end(self, dies: bool) -> None:
+        self.last_at = asyncio.get_running_loop().time()
+        if dies or self.died.is_set():
+            await self._die()
 
     async def _die(self) -> None:
         self.died.set()
