@@ -27,13 +27,15 @@ class Gathering:
             return 0.0
         return max(0.0, min(self._next_at, since + self._limit_s) - self._clock())
 
-    def note_call(self) -> None:
-        """One is made now."""
+    def note_call(self, is_alone: bool = False) -> None:
+        """One is made now. is_alone: for one pod, while no other waits."""
         if not self._limit_s:
             return
         now = self._clock()
         quiet_s = now - self._next_at
-        if quiet_s < self._pause_s:
+        if is_alone:
+            self._pause_s = FIRST_PAUSE_S
+        elif quiet_s < self._pause_s:
             self._pause_s = min(self._limit_s, self._pause_s * 2)
         else:
             self._pause_s = max(FIRST_PAUSE_S, self._pause_s / 2 ** min(10.0, quiet_s // self._pause_s))

@@ -193,7 +193,7 @@ class Launches:
                 if wait_s := self._pace.wait_s or self._gathering.wait_s(since):
                     await asyncio.sleep(wait_s)
                     continue
-                self._gathering.note_call()
+                self._gathering.note_call(len(self._demands) == 1)
                 self._call(self._choose(group, min(self._missing(group), self._cloud.group_limit)), group)
         finally:
             del self._pumps[id(group)]  # at once: who joins from now on needs another

@@ -47,6 +47,15 @@ def test_nobody_waits_longer_than_the_limit_however_many_groups_there_are() -> N
     assert sum(at < 102.0 for at in made) <= 6, "the others have gathered all that came meanwhile"
 
 
+def test_pods_that_come_one_after_the_other_do_not_make_each_other_wait() -> None:
+    clock = Clock()
+    gathering = Gathering(2.0, clock)
+    for _ in range(20):
+        assert gathering.wait_s(clock.now) == 0.0
+        gathering.note_call(is_alone=True)
+        clock.now += 1.5 * FIRST_PAUSE_S
+
+
 def test_the_pause_shrinks_while_it_is_quiet() -> None:
     clock = Clock()
     gathering = Gathering(2.0, clock)
