@@ -21,6 +21,7 @@ SEEDS ?= 1000
 FAULT ?=
 KILLED_AT ?=
 EVERY ?=
+CRASHES ?=
 PAIRS ?= 500
 CASES ?=
 RECORD ?=
@@ -121,8 +122,8 @@ test: deps lint control-plane ## the whole test suite, as .ci/run calls it
 	@$(PY) -m pytest tests --ignore tests/mesh --ignore tests/mixed --durations 30 --durations-min 5
 
 .PHONY: simulate
-simulate: $(VENV)/.ready ## the provider in virtual time against faults of everything around it (SEEDS=; SEED= for one, with KILLED_AT= or EVERY= steps; FAULT= puts a known one back)
-	@$(PY) -m tests.simulation $(if $(SEED),--seed $(SEED) $(if $(EVERY),--every $(EVERY),--trace),--seeds $(SEEDS)) $(if $(KILLED_AT),--killed-at $(KILLED_AT)) $(if $(FAULT),--fault $(FAULT))
+simulate: $(VENV)/.ready ## the provider in virtual time against faults of everything around it (SEEDS=; SEED= for one, with KILLED_AT= or EVERY= steps; CRASHES=all kills it at every step of launches, ends and pools; FAULT= puts a known one back)
+	@$(PY) -m tests.simulation $(if $(SEED),--seed $(SEED) $(if $(EVERY),--every $(EVERY),--trace),--seeds $(SEEDS)) $(if $(KILLED_AT),--killed-at $(KILLED_AT)) $(if $(CRASHES),--crashes $(CRASHES)) $(if $(FAULT),--fault $(FAULT))
 
 .PHONY: containerd2
 containerd2: deps ## build containerd 2 once from its Go module; prints what to put first on PATH to use it for instances
@@ -160,6 +161,10 @@ test-mixed: control-plane ## Services, names and policies over a nodeless node a
 .PHONY: bench
 bench: control-plane ## measure, write tests/bench/RESULTS.md
 	@$(PY) -m tests.bench
+
+.PHONY: bench-ec2
+bench-ec2: control-plane ## what launches on EC2 cost, on moto's server; writes tests/bench/RESULTS-EC2.md
+	@$(PY) -m tests.bench.ec2
 
 .PHONY: reference
 reference: $(VENV)/.ready ## make REFERENCE.md of the code: settings, events, conditions, names, metrics

@@ -33,7 +33,9 @@ def create_backend(settings: Settings, identity: ProviderIdentity) -> tuple[Clou
 def find_image_stores(settings: Settings, cloud: Cloud) -> ImageStores | None:
     """The cloud's ability to have images ready, once it was started; None where it has none or none is wanted."""
     backend, _ = find_backend(settings.cloud)
-    return backend.image_stores(cloud) if settings.images.prepare and backend.image_stores is not None else None
+    if settings.images.prepare is False or backend.image_stores is None:
+        return None
+    return backend.image_stores(cloud)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,11 @@ def check_cloud(settings: Settings) -> Cloud:
     """The cloud, not started, once its settings were checked as its start does. Raises BadStartError."""
     backend, own = find_backend(settings.cloud)
     cloud: Cloud = backend.create(own, CloudContext(settings.cloud.owner, registry_table(settings.registries)))
+    if settings.images.prepare and backend.image_stores is None:
+        raise BadStartError(
+            f"images.prepare: the {cloud.name} cloud cannot have images ready; next: leave it out, and instances pull "
+            "theirs, or fetch them from each other (images.peers)"
+        )
     for pool in settings.pools:
         if pool.state == "stopped":
             raise BadStartError(f"pool {pool.name}: the {cloud.name} cloud cannot start stopped instances")

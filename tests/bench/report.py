@@ -1,4 +1,4 @@
-"""Writes RESULTS.md and results.jsonl beside this file."""
+"""Writes RESULTS.md and results.jsonl beside this file, or those of another name."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from pathlib import Path
 from tests.bench.figure import Figure, tidy
 
 ROOM = Path(__file__).parent
-RESULTS, LINES = ROOM / "RESULTS.md", ROOM / "results.jsonl"
 COLUMNS = ("figure", "value", "unit", "goal", "met", "what it says")
 
 
-def write(sections: dict[str, list[Figure]], head: dict[str, str]) -> None:
-    """sections: figures by benchmark; head: commit, machine, load."""
-    lines = ["# Benchmarks", "", *(f"- {name}: {value}" for name, value in head.items()), ""]
-    lines += ["Values with several rounds are medians; all are in results.jsonl.", ""]
+def write(sections: dict[str, list[Figure]], head: dict[str, str], title: str = "Benchmarks", suffix: str = "") -> None:
+    """sections: figures by benchmark; head: commit, machine, load. suffix: of the names of both files."""
+    lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in head.items()), ""]
+    lines += [f"Values with several rounds are medians; all are in results{suffix}.jsonl.", ""]
     for name, figures in sections.items():
         lines += [f"## {name}", "", *table(figures), ""]
         if any(figure.detail for figure in figures):
             lines += ["What costs what:", "", *_costs(figures), ""]
-    RESULTS.write_text("\n".join(lines))
+    (ROOM / f"RESULTS{suffix.upper()}.md").write_text("\n".join(lines))
     head_line = json.dumps({"name": "head", **head})
-    LINES.write_text("\n".join([head_line, *(f.to_json() for figures in sections.values() for f in figures)]) + "\n")
+    (ROOM / f"results{suffix}.jsonl").write_text(
+        "\n".join([head_line, *(f.to_json() for figures in sections.values() for f in figures)]) + "\n"
+    )
 
 
 def _costs(figures: Iterable[Figure]) -> list[str]:

@@ -33,7 +33,7 @@ class FaultyAws:
         self._lock = threading.RLock()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "")
+        path, came_at = environ.get("PATH_INFO", ""), time.time()
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
         if path.startswith("/vk-test/"):
@@ -43,7 +43,7 @@ class FaultyAws:
             return self._inner(environ, start_response)
         api, is_json = _find_api(environ, body)
         with self._lock:
-            self._faults.calls[api] += 1
+            self._faults.note(api, came_at)
             rule = self._faults.find_rule(api)
             refusal = self._refuse(api, rule)
         if refusal is None:
@@ -86,8 +86,11 @@ class FaultyAws:
             self._faults.set(Plan())
             self._faults.calls.clear()
             self._faults.throttled.clear()
+            self._faults.arrivals.clear()
         elif name == "calls":
             answer = {"calls": dict(self._faults.calls), "throttled": dict(self._faults.throttled)}
+        elif name == "arrivals":
+            answer = list(self._faults.arrivals)
         else:
             answer = self._ec2.control(name, json.loads(body or b"{}"))
         start_response("200 OK", [("Content-Type", "application/json")])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
+from collections import Counter, deque
 from fnmatch import fnmatchcase
 
 from tests.moto.plan import Bucket, Plan, Rule, Shortage
 
+ARRIVALS = 5000
 READS = ("Describe", "Get", "List", "Receive")
 
 
@@ -37,12 +38,18 @@ class Tokens:
 
 
 class Faults:
-    """`calls`: every call that came, by API; `throttled`: those that a bucket has refused."""
+    """`calls`: every call that came, by API; `throttled`: those that a bucket has refused; `arrivals`: when the last
+    calls came, in Unix seconds, with their API."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
+        self.arrivals: deque[tuple[float, str]] = deque(maxlen=ARRIVALS)
         self.throttled: Counter[str] = Counter()
         self.set(Plan())
+
+    def note(self, api: str, at: float) -> None:
+        self.calls[api] += 1
+        self.arrivals.append((at, api))
 
     def set(self, plan: Plan) -> None:
         self.plan = plan

@@ -88,6 +88,10 @@ class MotoServer:
         """Those that a token bucket has refused."""
         return Counter(self._post("calls", b"")["throttled"])
 
+    def arrivals(self) -> list[tuple[float, str]]:
+        """(Unix seconds, API) of the last calls since the last reset, in order."""
+        return [(at, api) for at, api in self._post("arrivals", b"")]
+
     def set_state(self, instance_id: str, state: str, reason: str = "") -> None:
         """What AWS or the machine itself does."""
         body = {"instance_id": instance_id, "state": state, "reason": reason}

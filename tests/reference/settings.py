@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, is_dataclass
+from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import orjson
@@ -82,6 +83,8 @@ def _name(hint: Any) -> str:
         return f"{_name(arguments[0])}, {' and '.join(map(describe_limit, arguments[1:]))}"
     if origin is Literal:
         return ", ".join(_value(each) for each in arguments)
+    if origin is UnionType:
+        return _name(arguments[0])
     if origin is tuple:
         return f"list of {_name(arguments[0])}"
     if origin is not None:
@@ -92,6 +95,8 @@ def _name(hint: Any) -> str:
 def _default(item: Field[Any]) -> str:
     if item.default is MISSING and item.default_factory is MISSING:
         return "required"
+    if item.default is None:
+        return "no value"
     return _value(item.default_factory() if item.default_factory is not MISSING else item.default)
 
 

@@ -4,6 +4,7 @@ python -m tests.simulation                       seeds 0 to 199
 python -m tests.simulation --seeds 1000          as many, from 0
 python -m tests.simulation --seed 17 [--trace]   one, the plan and what happened are shown
 python -m tests.simulation --seed 17 --fault lost-ready
+python -m tests.simulation --crashes launch      killed at every step of it: see crashes.SCENARIOS; "all" for all
 
 Exit code: 0 when every invariant held, 1 when not. A result is one line of JSON with --json.
 """

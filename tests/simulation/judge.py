@@ -247,8 +247,12 @@ class Judge:
         node = self._network.server.store.find("nodes", "", NODE)
         if node is None or _condition(node, "Ready") != "True":
             return [Violation(WAITS_FOR_EVER, "the Node is not Ready")]
+        return [*self.judge_pods_and_instances(), *self._judge_memory(process)]
+
+    def judge_pods_and_instances(self) -> list[Violation]:
+        """Whether each pod is as it should be, on one instance, and no instance runs that no pod owns."""
         found = [violation for pod in self.pods() if (violation := self._judge_pod(pod)) is not None]
-        return [*found, *self._judge_instances(), *self._judge_memory(process)]
+        return [*found, *self._judge_instances()]
 
     def _judge_pod(self, pod: Json) -> Violation | None:
         metadata, status = pod["metadata"], pod["status"]

@@ -43,13 +43,17 @@ class NothingLeftError(RuntimeError):
 
 
 class SimulationLoop(asyncio.BaseEventLoop):
-    """`on_error(process, context)`: what an event loop's exception handler is called with. `steps`: callbacks run."""
+    """`on_error(process, context)`: what an event loop's exception handler is called with. `steps`: callbacks run.
+
+    effects: how often something happened that a process does not take with it when it dies: between two steps of it
+             with the same count, everything outside stayed as it was
+    """
 
     def __init__(self, on_error: Callable[[Process | None, dict[str, Any]], None], clock: VirtualClock = CLOCK) -> None:
         super().__init__()
         self._clock = clock
         self._on_error = on_error
-        self.steps = 0
+        self.steps = self.effects = 0
         self.signals: dict[int, Callable[[], None]] = {}
 
     # --- time and order --------------------------------------------------------------------------------------------
@@ -81,6 +85,8 @@ class SimulationLoop(asyncio.BaseEventLoop):
                 process.step()
                 if process.is_dead:
                     continue
+            else:
+                self.effects += 1
             self.steps += 1
             self._clock.now += STEP_S
             handle._run()
@@ -110,6 +116,7 @@ class SimulationLoop(asyncio.BaseEventLoop):
         future: asyncio.Future[Any] = self.create_future()
 
         def call() -> None:
+            self.effects += 1
             if future.cancelled():
                 return
             try:
@@ -140,11 +147,18 @@ _OUTSIDE = Context()
 
 def outside_soon(callback: Callable[..., Any], *args: Any) -> asyncio.Handle:
     """call_soon of the running loop for the world."""
-    return asyncio.get_running_loop().call_soon(callback, *args, context=_OUTSIDE)
+    return _outside().call_soon(callback, *args, context=_OUTSIDE)
 
 
 def outside_later(delay_s: float, callback: Callable[..., Any], *args: Any) -> asyncio.TimerHandle:
-    return asyncio.get_running_loop().call_later(delay_s, callback, *args, context=_OUTSIDE)
+    return _outside().call_later(delay_s, callback, *args, context=_OUTSIDE)
+
+
+def _outside() -> asyncio.AbstractEventLoop:
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, SimulationLoop):
+        loop.effects += 1
+    return loop
 
 
 class Reply:

@@ -89,6 +89,7 @@ class ProviderProcess:
         self.connector = Connector(surroundings.fleet)
         self.is_dead = self.has_exited = self.was_asked = False
         self.steps = 0
+        self.on_step: Callable[[ProviderProcess], None] = lambda process: None
         self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
         self.failure: BaseException | None = None
         self.provider: app.Provider | None = None
@@ -105,6 +106,7 @@ class ProviderProcess:
 
     def step(self) -> None:
         self.steps += 1
+        self.on_step(self)
         if self._dies_at is not None and self.steps >= self._dies_at:
             self.kill()
 

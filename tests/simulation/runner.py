@@ -18,6 +18,8 @@ import orjson
 
 from tests.simulation import process
 from tests.simulation.clock import START, real_cpu, seed_secrets
+from tests.simulation.crashes import SCENARIOS
+from tests.simulation.crashes import main as crash_at_every_step
 from tests.simulation.faults import FAULTS
 from tests.simulation.plan import Plan, draw_crash_plan, draw_plan
 from tests.simulation.world import World
@@ -159,7 +161,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--until-found", action="store_true", help="stop at the first seed that fails")
     parser.add_argument("--trace", action="store_true", help="with --seed: the plan and all that happened")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each seed")
+    parser.add_argument("--crashes", default="", choices=["", "all", *SCENARIOS], help="killed at every step of it")
     given = parser.parse_args(arguments)
+    if given.crashes:
+        return crash_at_every_step(given)
     results: Iterable[Result]
     if given.seed is not None and not given.every:
         results = [run_here(Run(given.seed, given.killed_at, given.fault), given.trace)]

@@ -22,7 +22,7 @@ from vk_provider.cloud.base import InstanceRuntime
 from vk_provider.cloud.simulated.connector import SimulatedConnector
 from vk_provider.clouds import check_cloud, create_backend, digest_configuration
 from vk_provider.errors import EXIT_BAD_START, BadStartError
-from vk_provider.settings import CloudSettings, NodeSettings, Settings, load_settings
+from vk_provider.settings import CloudSettings, ImageSettings, NodeSettings, PoolSettings, Settings, load_settings
 
 SHARING = (NodeSettings("n1"), NodeSettings("n2", port=1, shared_host_paths=("/tmp/x",)))
 MARS = '[[nodes]]\nname = "n"\naddress = "127.0.0.1"\n[cloud]\nbackend = "mars"\nowner = "us"\n'
@@ -62,6 +62,23 @@ def test_a_cloud_whose_instances_share_nothing_refuses_shared_host_paths() -> No
     with pytest.raises(BadStartError, match="shared_host_paths of node n2: instances of the simulated cloud cannot"):
         check_cloud(Settings(SHARING, cloud=CloudSettings(backend="simulated")))
     check_cloud(Settings((NodeSettings("n1"),), cloud=CloudSettings(backend="simulated")))
+
+
+@pytest.mark.parametrize("name", ["aws", "simulated"])
+def test_a_cloud_that_cannot_have_images_ready_refuses_to_be_told_so(name: str) -> None:
+    node, cloud = (NodeSettings("n1"),), CloudSettings(backend=name)
+    with pytest.raises(BadStartError, match=f"images.prepare: the {name} cloud cannot have images ready; next: leave"):
+        check_cloud(Settings(node, cloud=cloud, images=ImageSettings(prepare=True)))
+    for prepare in (None, False):
+        check_cloud(Settings(node, cloud=cloud, images=ImageSettings(prepare=prepare)))
+    check_cloud(Settings(node, cloud=CloudSettings(backend="local"), images=ImageSettings(prepare=True)))
+
+
+def test_a_pool_of_stopped_instances_is_refused() -> None:
+    pool = PoolSettings("warm", cpu="1", memory="1Gi", count=1, max=1, state="stopped")
+    for name in ("aws", "local", "simulated"):
+        with pytest.raises(BadStartError, match=f"pool warm: the {name} cloud cannot start stopped instances"):
+            check_cloud(Settings((NodeSettings("n1"),), cloud=CloudSettings(backend=name), pools=(pool,)))
 
 
 async def test_a_cloud_says_how_its_agents_are_reached(identity: ProviderIdentity) -> None:

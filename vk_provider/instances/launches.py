@@ -24,6 +24,7 @@ from vk_provider.instances.allotment import Allotment, LaunchSide
 from vk_provider.instances.budget import Budget, Held, Reservation, price_of
 from vk_provider.instances.calls import LaunchCalls
 from vk_provider.instances.demand import Demand, Group, PodSide
+from vk_provider.instances.gathering import Gathering
 from vk_provider.instances.groups import LaunchGroups
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.metrics import InstanceMetrics
@@ -46,13 +47,15 @@ OnLaunched = Callable[[Sequence[OwnedInstance], LaunchCall], int]
 
 @dataclass(frozen=True, slots=True)
 class LaunchRules:
-    """What goes into every request, and limits. By Node name: `preferences`, with defaults, and `shared_host_paths`."""
+    """What goes into every request, and limits. By Node name: `preferences`, with defaults, and `shared_host_paths`.
+    gather_s: see CloudAbility."""
 
     owner: str
     boot_data: BootData
     preferences: Mapping[str, Preferences]
     shared_host_paths: Mapping[str, tuple[str, ...]]
     budget: BudgetSettings = field(default_factory=BudgetSettings)
+    gather_s: float = 0.0
 
     def preferences_of(self, node: str) -> Preferences:
         return self.preferences.get(node) or _DEFAULT_PREFERENCES
@@ -79,6 +82,7 @@ class Launches:
         self._shortages = shortages
         self._rules = rules
         self._metrics = metrics
+        self._gathering = Gathering(rules.gather_s)
         self.budget = Budget(rules.budget, table.meter)
         side = LaunchSide(self._all_missing, self._call, self._tell_held, cloud.group_limit)
         self.allotment = Allotment(self.budget, self._calls.pace, side)
@@ -177,11 +181,13 @@ class Launches:
         return len(group.waiting) - group.in_flight - self.spare(group.digest)
 
     async def _pump(self, group: Group) -> None:
+        since = time.monotonic()
         try:
             while self._missing(group) > 0:
-                if wait_s := self._calls.pace.wait_s:
+                if wait_s := self._calls.pace.wait_s or self._gathering.wait_s(since):
                     await asyncio.sleep(wait_s)
                     continue
+                self._gathering.note_call(len(self._demands) == 1)
                 self._call(self._choose(group, min(self._missing(group), self._group_limit)), group)
         finally:
             del self._pumps[id(group)]  # at once: who joins from now on needs another

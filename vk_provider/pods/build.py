@@ -76,7 +76,9 @@ def build_room(settings: Settings, doors: Doors, boot: Boot, metrics: InstanceMe
         for node in settings.nodes
     }
     shared_host_paths = {node.name: node.shared_host_paths for node in settings.nodes}
-    rules = LaunchRules(settings.cloud.owner, boot.data, preferences, shared_host_paths, settings.budget)
+    rules = LaunchRules(
+        settings.cloud.owner, boot.data, preferences, shared_host_paths, settings.budget, doors.ability.gather_s
+    )
     pools = PoolRules(boot.grants, build_pools(settings, doors.offerings, preferences), boot.configuration)
     return Instances(doors, rules, pools, metrics, settings.cloud.boot_timeout_s)
 

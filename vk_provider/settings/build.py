@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -96,6 +97,8 @@ def _describe(hint: Any, value: Any) -> str:
     """What a refused value must be."""
     if get_origin(hint) is Literal:
         return f"one of {', '.join(map(repr, get_args(hint)))}"
+    if get_origin(hint) is UnionType:  # or no value, which a file cannot say
+        return _describe(get_args(hint)[0], value)
     if get_origin(hint) is not Annotated:
         return f"a {getattr(hint, '__name__', hint)}"
     kind, *limits = get_args(hint)

@@ -72,7 +72,8 @@ class ImageSettings:
     clouds that can do so, and only for pods that may pull them. What every instance has from the beginning is a setting
     of its cloud (cloud.local.preload).
 
-    prepare:   false: every instance pulls its images itself
+    prepare:   false: every instance pulls its images itself; true is refused where the cloud cannot have images ready;
+               without a value they are had ready where the cloud can
     max_bytes: of all prepared stores together; the least recently used one is removed first
     max_age_s: that a store is kept after its last use
     wait_s:    a pod whose images another pod is pulling for the first time waits for their store at most so long, where
@@ -83,7 +84,7 @@ class ImageSettings:
     peer_uploads: that one instance is asked for at once
     """
 
-    prepare: bool = True
+    prepare: bool | None = None
     max_bytes: PositiveInt = 20 * 2**30
     max_age_s: PositiveFloat = 7 * 86400.0
     wait_s: NonNegativeFloat = 60.0

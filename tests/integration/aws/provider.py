@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.moto.booted import BootedAws
 from tests.moto.server import Account, MotoServer
 from tests.unit.pods.rig import OWNER, Connector, World
-from vk_provider.cloud.aws.cloud import AwsCloud
-from vk_provider.cloud.aws.settings import AwsCloudSettings
+from vk_provider.cloud.aws.backend import BACKEND
 from vk_provider.cloud.base import Instance
-from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.jsontypes import Json
-
-
-class BootedAws(AwsCloud):
-    """What a SimulatedConnector asks of its cloud beside the Protocol: agents answer as soon as they are dialled."""
-
-    def __init__(self, settings: AwsCloudSettings) -> None:
-        super().__init__(settings, OWNER)
-        self.config = SimulationConfig()
-        self.on_gone: Callable[[str], None] = lambda instance_id: None
-
-    def is_booted(self, instance_id: str) -> bool:
-        return True
 
 
 class AwsWorld(World):
@@ -35,6 +22,7 @@ class AwsWorld(World):
         super().__init__(directory)
         self.cloud: Any = cloud
         self.connector = Connector(self.cloud)
+        self.ability = BACKEND.ability
         self.node = {
             "metadata": {"labels": {}},
             "status": {"allocatable": {"cpu": "100k", "memory": "100Ti", "pods": "10k"}},
@@ -66,7 +54,7 @@ class AwsWorld(World):
 
 @asynccontextmanager
 async def provider(directory: Path, moto: MotoServer, account: Account, **more: Any) -> AsyncIterator[AwsWorld]:
-    cloud = BootedAws(moto.settings(account, **more))
+    cloud = BootedAws(moto.settings(account, **more), OWNER)
     await cloud.start()
     world = AwsWorld(directory, cloud)
     try:

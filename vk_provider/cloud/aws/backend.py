@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 OFFERINGS_TTL_S = 600.0
 """The catalog refreshes itself; a new answer of it is looked for so often."""
 
+GATHER_S = 2.0
+"""EC2's bucket of RunInstances requests is said to hold 5 and to get 2 more a second."""
+
 
 def _create(settings: AwsCloudSettings, context: CloudContext) -> AwsCloud:
     try:
@@ -37,7 +40,7 @@ BACKEND = CloudBackend(
     settings=AwsCloudSettings,
     create=_create,
     check=find_problem,
-    ability=CloudAbility(frozenset(OPTIONS), OFFERINGS_TTL_S),
+    ability=CloudAbility(frozenset(OPTIONS), OFFERINGS_TTL_S, GATHER_S),
     price_list=_read_price_list,
     credentials=lambda cloud: cloud.credentials,
     pod_identity=lambda cloud: cloud.pod_identity,

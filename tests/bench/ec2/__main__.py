@@ -1,0 +1,71 @@
+"""`python -m tests.bench.ec2 [--only NAME...]`: measure, print one JSON line per figure, write RESULTS-EC2.md."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+import time
+
+from tests.bench import machine, report
+from tests.bench.ec2 import catalog, launches
+from tests.bench.ec2.rig import surroundings
+from tests.bench.figure import Figure
+from tests.cluster.controlplane import ControlPlane
+from tests.cluster.errors import ClusterError
+from tests.moto.server import MotoServer
+
+BENCHMARKS = ("sizing", "catalog", "launches")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0; 3 with one line on stderr when the machine cannot run it. Any other failure is raised."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.ec2", description=__doc__)
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=BENCHMARKS,
+        default=list(BENCHMARKS),
+        help=f"of {', '.join(BENCHMARKS)}; RESULTS-EC2.md is written only when all run",
+    )
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what it has started is taken down, too
+    head = {**machine.describe(), "load before": machine.load()}
+    started = time.monotonic()
+    sections: dict[str, list[Figure]] = {}
+    try:
+        for name in options.only:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            sections[name] = _measure(name)
+            for figure in sections[name]:
+                print(figure.to_json(), flush=True)
+    except ClusterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("interrupted; what it started is taken down", file=sys.stderr)
+        return 130
+    if set(options.only) == set(BENCHMARKS):
+        head |= {"load after": machine.load(), "took": f"{time.monotonic() - started:.0f} s"}
+        report.write(sections, head, "Benchmarks of EC2", "-ec2")
+    return 0
+
+
+def _measure(name: str) -> list[Figure]:
+    if name == "sizing":
+        return catalog.measure_sizing()
+    if name == "catalog":
+        with MotoServer() as moto:
+            return catalog.measure_catalog(moto)
+    with surroundings() as (plane, moto):
+        return asyncio.run(_launches(plane, moto))
+
+
+async def _launches(plane: ControlPlane, moto: MotoServer) -> list[Figure]:
+    await launches.warm(plane, moto)
+    return await launches.measure(plane, moto)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

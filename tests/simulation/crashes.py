@@ -1,0 +1,264 @@
+"""A crash at every step of a launch, of an end, and of what pools do: no sample, and nothing else goes wrong.
+
+The scenario runs once. Before each step of the provider within its window the process forks: in the child the provider
+is killed there, another one is started, and two sweeps later no instance may run that no pod owns; the parent goes on.
+Steps between which nothing happened outside of the provider leave the same world, so one of them is enough.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tests.simulation import process
+from tests.simulation.clock import real_cpu, seed_secrets
+from tests.simulation.faults import FAULTS
+from tests.simulation.judge import OUTLIVED
+from tests.simulation.plan import Plan, Step
+from tests.simulation.process import ProviderProcess, build_settings
+from tests.simulation.world import World
+from vk_provider.instances.sweep import OrphanSweep
+from vk_provider.settings import PoolSettings, Settings
+
+SWEEP_S, MIN_AGE_S = 20.0, 30.0
+"""An instance counts for a sweep once it is older; listings of the simulation lag by 15 s at most."""
+SWEEPS, AFTER_SWEEP_S = 2, 10.0
+SWEEP_TAKES_S = 5.0
+LIMIT_S = 900.0
+CPU_LIMIT_S = 30
+NO_RESULT = "the simulation has ended without a result"
+POOL = PoolSettings("pool-0", cpu="250m", memory="256Mi", count=1, max=1, price_factor=20.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """steps: of the plan. window: seconds between which the provider is killed."""
+
+    steps: tuple[Step, ...]
+    window: tuple[float, float]
+    pools: tuple[PoolSettings, ...] = ()
+
+    def plan(self, seed: int) -> Plan:
+        return Plan(seed, self.window[1], self.steps, self.pools)
+
+
+def _create(at_s: float, *numbers: int, template: str = "server") -> tuple[Step, ...]:
+    return tuple(Step(at_s, "create", {"template": template, "number": number}) for number in numbers)
+
+
+def _delete(at_s: float, name: str) -> tuple[Step, ...]:
+    return (Step(at_s, "delete", {"pick": name, "grace_s": 1}),)
+
+
+SCENARIOS = {
+    "launch": Scenario(_create(20.0, 1), (20.0, 50.0)),
+    "group": Scenario(_create(20.0, 1, 4), (20.0, 50.0)),
+    "end": Scenario(_create(20.0, 1) + _delete(50.0, "server-1"), (50.0, 75.0)),
+    "finish": Scenario(_create(20.0, 1, template="job"), (40.0, 75.0)),
+    "pool-fill": Scenario((), (0.5, 30.0), (POOL,)),
+    "pool-hit": Scenario(_create(50.0, 1), (50.0, 85.0), (POOL,)),
+    "pool-end": Scenario(_create(50.0, 1) + _delete(90.0, "server-1"), (90.0, 115.0), (POOL,)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """One child. killed_at: step of the first provider; 0: nobody was killed."""
+
+    scenario: str
+    seed: int
+    killed_at: int
+    violations: tuple[tuple[str, str], ...]
+    starts: int = 0
+    cpu_s: float = 0.0
+
+    @property
+    def command(self) -> str:
+        return f"python -m tests.simulation --crashes {self.scenario} --first {self.seed} --killed-at {self.killed_at}"
+
+
+class CrashWorld(World):
+    """The world of one scenario. killed_at: 0 forks at each step of the window; other numbers kill at that step."""
+
+    def __init__(self, name: str, seed: int, directory: str, killed_at: int, trace: bool) -> None:
+        self.scenario, self.killed_at = SCENARIOS[name], killed_at
+        super().__init__(self.scenario.plan(seed), directory, keep_trace=trace)
+        self._settings = _hurry(self._settings)
+        self._jobs = os.cpu_count() or 1
+        self.points: list[int] = []
+        self.is_child = False
+        self._seen, self._children = -1, 0
+        self._swept: list[tuple[ProviderProcess, float]] = []
+        _watch_sweeps(self._on_sweep)
+
+    # --- killing -----------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        super()._start()
+        if self._process is not None and self._process.number == 1:
+            self._process.on_step = self._on_step
+
+    def _on_step(self, provider: ProviderProcess) -> None:
+        if self.killed_at:
+            if provider.steps == self.killed_at:
+                provider.kill()
+            return
+        since, until = self.scenario.window
+        age_s = self.loop.time() - provider.started_at
+        if self.is_child or not since <= age_s < until or self._seen == self.loop.effects:
+            return
+        self._seen = self.loop.effects
+        self.points.append(provider.steps)
+        if self._children >= self._jobs:
+            os.wait()
+            self._children -= 1
+        if os.fork():
+            self._children += 1
+            return
+        self._become_child(provider)
+
+    def _become_child(self, provider: ProviderProcess) -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S))
+        asyncio._set_running_loop(self.loop)  # which remembers the process that it runs in
+        self.is_child, self.killed_at = True, provider.steps
+        parents, self._directory = self._directory, tempfile.mkdtemp(prefix="vk-crash-", dir=_memory())
+        shutil.copytree(parents, self._directory, dirs_exist_ok=True)
+        self._settings = _hurry(build_settings(self._directory, self.scenario.pools))
+        provider.kill()
+
+    def join(self) -> None:
+        """The parent: until all children have ended."""
+        for _ in range(self._children):
+            os.wait()
+        self._children = 0
+
+    @property
+    def directory(self) -> str:
+        return self._directory
+
+    # --- two sweeps --------------------------------------------------------------------------------------------------
+
+    def _on_sweep(self) -> None:
+        process = self._process
+        if process is not None and process.is_running:
+            self._swept.append((process, self.loop.time()))
+
+    def _count_sweeps(self) -> int:
+        """Of the provider that runs now, since the youngest instance was old enough for them."""
+        youngest = max((each.launch_time for each in self.cloud.live()), default=0.0)
+        wall_s = time.time() - self.loop.time()
+        return sum(
+            process is self._process and process.is_running and wall_s + at - youngest >= MIN_AGE_S + SWEEP_TAKES_S
+            for process, at in self._swept
+        )
+
+    async def _settle(self) -> None:
+        """The verdict is once, after the second sweep: what does not hold by then is a fault."""
+        deadline = self.loop.time() + LIMIT_S
+        while self._count_sweeps() < SWEEPS and self.loop.time() < deadline and not self.judge.violations:  # noqa: ASYNC110
+            await asyncio.sleep(1.0)  # of virtual time
+        await asyncio.sleep(AFTER_SWEEP_S)
+        if self._count_sweeps() < SWEEPS and not self.judge.violations:
+            self.judge.fail(OUTLIVED, f"no two sweeps within {LIMIT_S:.0f} s")
+        self.judge.check()
+        if not self.judge.violations:
+            self.judge.violations += self.judge.judge_pods_and_instances()
+        await super()._settle()  # what else is to hold in the end
+
+
+def _hurry(settings: Settings) -> Settings:
+    return replace(settings, cloud=replace(settings.cloud, orphan_sweep_s=SWEEP_S, orphan_min_age_s=MIN_AGE_S))
+
+
+def _memory() -> str | None:
+    return "/dev/shm" if os.path.isdir("/dev/shm") else None
+
+
+def _watch_sweeps(on_sweep: Callable[[], None]) -> None:
+    original = OrphanSweep.sweep
+
+    async def sweep(self: OrphanSweep) -> list[str]:
+        ended = await original(self)
+        on_sweep()
+        return ended
+
+    OrphanSweep.sweep = sweep  # type: ignore[method-assign]
+
+
+def run_scenario(name: str, seed: int, killed_at: int = 0, fault: str = "", trace: bool = False) -> list[Crash]:
+    """In this process, which is used up by it: the run without a crash first, then all others by step."""
+    gc.disable()  # what a killed process leaves must not be collected
+    began = real_cpu()
+    seed_secrets(seed)
+    directory = tempfile.mkdtemp(prefix="vk-crash-", dir=_memory())
+    with tempfile.NamedTemporaryFile(dir=directory) as results:
+        process.install()
+        if fault:
+            FAULTS[fault].put_back()
+        world = CrashWorld(name, seed, directory, killed_at, trace)
+        try:
+            violations = world.run()
+            found = tuple((violation.invariant, violation.detail) for violation in violations)
+        except BaseException:
+            traceback.print_exc()
+            found = ((NO_RESULT, "see above"),)
+        crash = Crash(name, seed, world.killed_at, found, world.starts, real_cpu() - (0.0 if world.is_child else began))
+        if world.is_child:
+            shutil.rmtree(world.directory, ignore_errors=True)
+            os.write(results.fileno(), orjson.dumps(asdict(crash)) + b"\n")
+            os._exit(0)
+        world.join()
+        if trace and world.trace.lines is not None:
+            print("\n".join([*world.plan.lines(), *world.trace.lines]))
+        crashes = {each.killed_at: each for each in map(_parse, Path(results.name).read_bytes().splitlines())}
+    shutil.rmtree(directory, ignore_errors=True)
+    lost = (Crash(name, seed, step, ((NO_RESULT, "it was ended"),)) for step in world.points if step not in crashes)
+    return [crash, *sorted([*crashes.values(), *lost], key=lambda each: each.killed_at)]
+
+
+def _parse(line: bytes) -> Crash:
+    document = orjson.loads(line)
+    document["violations"] = tuple(tuple(each) for each in document["violations"])
+    return Crash(**document)
+
+
+def main(given: argparse.Namespace) -> int:
+    """One scenario of `--crashes`; all of them each in a process of its own."""
+    names: Sequence[str] = list(SCENARIOS) if given.crashes == "all" else [given.crashes]
+    failed = 0
+    for name in names:
+        if len(names) > 1:
+            arguments = [*sys.argv[1:], "--crashes", name]
+            failed += os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-m", "tests.simulation", *arguments])
+            continue
+        crashes = run_scenario(name, given.first, given.killed_at, given.fault, given.trace)
+        for crash in crashes:
+            if given.json:
+                print(orjson.dumps(asdict(crash)).decode(), flush=True)
+            elif crash.violations:
+                print(f"{crash.command}{_text(crash.violations)}", flush=True)
+        bad = sum(bool(crash.violations) for crash in crashes)
+        if not given.json:
+            print(
+                f"{name}: {len(crashes) - 1} crashes, {bad} failed, {sum(each.cpu_s for each in crashes):.1f} s of CPU"
+            )
+        failed += bad
+    return 1 if failed else 0
+
+
+def _text(violations: Sequence[tuple[Any, ...]]) -> str:
+    return "".join(f"\n  {invariant}: {detail}" for invariant, detail in violations)
