@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from vk_provider.cloud.aws.cloud import AwsCloud
 from vk_provider.cloud.aws.settings import AwsCloudSettings
-from vk_provider.cloud.simulated.cloud import SimulationConfig
+from vk_provider.cloud.simulated.config import SimulationConfig
 
 
 class BootedAws(AwsCloud):
