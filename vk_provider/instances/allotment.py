@@ -25,11 +25,14 @@ Call = Callable[[Sequence[Demand], Group, Reservation], None]
 @dataclass(frozen=True, slots=True)
 class LaunchSide:
     """What `launches` does for it. missing: the demands of each group that no call asks for yet; call: launches for
-    some of one group; tell: says to a pod that it waits; limit: instances of one call."""
+    some of one group; tell: says to a pod that it waits; wait_s: see Gathering; on_slack: called when nobody is looked
+    for, or waits for room, any more; limit: instances of one call."""
 
     missing: Callable[[], Iterable[tuple[Group, Sequence[Demand]]]]
     call: Call
     tell: Callable[[Held], None]
+    wait_s: Callable[[float], float]
+    on_slack: Callable[[], None]
     limit: int
 
 
@@ -57,6 +60,8 @@ class Allotment:
         """The pod waits no more."""
         if self.held.pop(uid, None) is not None:
             self.room_appears()  # who was behind it may fit
+            if not self.held:
+                self._side.on_slack()
 
     def room_appears(self) -> None:
         """Soon: many instances may end at once."""
@@ -69,14 +74,16 @@ class Allotment:
         self.wake()
 
     async def _look(self) -> None:
-        await asyncio.sleep(max(0.0, self._next_at - time.monotonic()))
-        while self._pace.wait_s:  # noqa: ASYNC110 - each throttled call may have made it longer
-            await asyncio.sleep(self._pace.wait_s)
+        since = time.monotonic()
+        await asyncio.sleep(max(0.0, self._next_at - since))
+        while wait_s := self._pace.wait_s or self._side.wait_s(since):  # noqa: ASYNC110 - calls make it longer
+            await asyncio.sleep(wait_s)
         self._task = None  # at once: who joins from now on needs another
         began = time.monotonic()
         self._allot()
         now = time.monotonic()
         self._next_at = now + min(MAX_APART_S, APART * (now - began))
+        self._side.on_slack()
 
     def _allot(self) -> None:
         prices: dict[int, int] = {}

@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from vk_provider import eventreasons
 from vk_provider.aiokit.tasks import BackgroundTasks
@@ -84,7 +85,14 @@ class Launches:
         self._metrics = metrics
         self._gathering = Gathering(rules.gather_s)
         self.budget = Budget(rules.budget, table.meter)
-        side = LaunchSide(self._all_missing, self._call, self._tell_held, cloud.group_limit)
+        side = LaunchSide(
+            self._all_missing,
+            self._call,
+            self._tell_held,
+            self._gathering.wait_s,
+            lambda: self.on_slack(),
+            cloud.group_limit,
+        )
         self.allotment = Allotment(self.budget, self._calls.pace, side)
         table.meter.on_less = self.allotment.room_appears
         self.groups = LaunchGroups(rules.shared_host_paths)
@@ -183,12 +191,12 @@ class Launches:
     async def _pump(self, group: Group) -> None:
         since = time.monotonic()
         try:
-            while self._missing(group) > 0:
-                if wait_s := self._calls.pace.wait_s or self._gathering.wait_s(since):
+            while (count := min(self._missing(group), self._group_limit)) > 0:
+                is_full = count == self._group_limit  # nobody else would be in it
+                if wait_s := self._calls.pace.wait_s or (0.0 if is_full else self._gathering.wait_s(since)):
                     await asyncio.sleep(wait_s)
                     continue
-                self._gathering.note_call(len(self._demands) == 1)
-                self._call(self._choose(group, min(self._missing(group), self._group_limit)), group)
+                self._call(self._choose(group, count), group)
         finally:
             del self._pumps[id(group)]  # at once: who joins from now on needs another
             self.on_slack()
@@ -204,9 +212,17 @@ class Launches:
     def _call(
         self, demands: Sequence[Demand], group: Group, reservation: Reservation | None = None, number: int = 0
     ) -> None:
+        self._gathering.note_call(self._is_one_alone())
         call = self._freeze(group, demands, reservation or self.allotment.reserve(group, demands), number)
         group.in_flight += call.request.count
         self._tasks.spawn(self._carry_out(call), f"launch {call.request.client_token}")
+
+    def _is_one_alone(self) -> bool:
+        """Whether no more than one pod waits for a call or its outcome. Who waits for capacity, or for room, may do so
+        for long, and is gathered with nobody."""
+        held = self.allotment.held
+        called = (demand for demand in self._demands.values() if demand.group is not None and demand.uid not in held)
+        return len(list(islice(called, 2))) < 2
 
     def _choose(self, group: Group, count: int) -> list[Demand]:
         """Those that no call asks for yet, as far as that can be told: who is first gets the first answer."""

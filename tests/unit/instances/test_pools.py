@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import BadStartError, CloudThrottledError
 from vk_provider.instances import links, pace, stock, table, tagging
 from vk_provider.jsontypes import Json
-from vk_provider.settings import PoolSettings
+from vk_provider.settings import BudgetSettings, PoolSettings
 
 SMALL = PoolSettings("small", cpu="1", memory="256Mi", count=2)
 
@@ -159,8 +160,10 @@ async def test_the_cheapest_that_fits_is_taken_of_all_pools_of_the_node(tmp_path
     await world.stop()
 
 
-async def test_pods_are_launched_for_before_a_pool_is_filled(tmp_path: Path) -> None:
+@pytest.mark.parametrize("budget", [BudgetSettings(), BudgetSettings(instances=10)], ids=["no budget", "budget"])
+async def test_pods_are_launched_for_before_a_pool_is_filled(tmp_path: Path, budget: BudgetSettings) -> None:
     world = World(tmp_path)
+    world.settings = replace(world.settings, budget=budget)
     world.pools = (SMALL,)
     calls: list[LaunchRequest] = []
     original, refuse = world.cloud.launch, 1

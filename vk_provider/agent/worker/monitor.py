@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from vk_provider import eventreasons
@@ -58,28 +58,32 @@ class PodMonitor:
                 await rotate_log(self._runtime, container.id, container.log_path)
 
     async def check_limits(self) -> None:
-        """Evict the pod when it uses more local storage than it may. Without a running container nothing is known of
-        it, as in a kubelet (removeTerminatedContainers in pkg/kubelet/stats/cri_stats_provider.go)."""
+        """Evict the pod when it uses more local storage than it may. Containers that have ended do not count, and
+        without a running one nothing is known of the pod, as in a kubelet (removeTerminatedContainers in
+        pkg/kubelet/stats/cri_stats_provider.go)."""
         memory, observed = self._memory, self._observed()
         sandbox = observed.active_sandbox
         if sandbox is None or memory.must_stop or not has_local_storage_limit(memory.pod):
             return
-        if not any(container.state is State.RUNNING for container in observed.containers):
+        running = {container.id for container in observed.containers if container.state is State.RUNNING}
+        if not running:
             return
         names = {v["name"] for v in spec_of(memory.pod).get("volumes") or [] if v.get("emptyDir") is not None}
         usage = await self._volumes.usage()
         volume_bytes = {name: used.used_bytes for name, used in usage.items() if name in names}
-        message = find_exceeded_limit(memory.pod, volume_bytes, await self._container_bytes(sandbox.id))
+        message = find_exceeded_limit(memory.pod, volume_bytes, await self._container_bytes(sandbox.id, running))
         if message:
             self._recorder.warn(eventreasons.EVICTED, message)
             memory.end = PodEnd("Evicted", message)
             memory.grace_override_s = GRACE_PERIOD_S
             self._on_end()
 
-    async def _container_bytes(self, sandbox_id: str) -> dict[str, int]:
+    async def _container_bytes(self, sandbox_id: str, running: Collection[str]) -> dict[str, int]:
         stats = await self._runtime.list_container_stats(sandbox_id)
         layers = {
-            entry.attributes.labels.get(CONTAINER_NAME, ""): entry.writable_layer.used_bytes.value for entry in stats
+            entry.attributes.labels.get(CONTAINER_NAME, ""): entry.writable_layer.used_bytes.value
+            for entry in stats
+            if entry.attributes.id in running
         }
         root = Path(log_directory(self._memory.pod))
         logs = await asyncio.to_thread(lambda: {name: _directory_bytes(root / name) for name in layers})
