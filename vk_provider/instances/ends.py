@@ -139,6 +139,8 @@ class Ends:
                 if not batch:
                     return
                 results = await self._cloud.terminate([ending.instance_id for ending in batch])
+                if len(results) != len(batch):
+                    raise CloudError(f"{len(results)} results for the termination of {len(batch)} instances")
         except CloudThrottledError as error:
             log.warning("terminations wait: %s", error)
             for ending in batch:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from vk_provider.cloud.base import InstanceState
+from vk_provider.cloud.base import InstanceState, TerminateResult
 from vk_provider.instances import ends, links, table
 from vk_provider.instances.ends import Ends
 from vk_provider.instances.metrics import InstanceMetrics
@@ -40,6 +41,21 @@ async def test_each_of_a_batch_has_its_own_result(world: World) -> None:
     world.cloud.failures.protected = set()
     await world.until(lambda: not world.live())
     await world.until(lambda: not ending.pending)
+    await ending.close()
+
+
+async def test_an_answer_with_too_few_results_loses_no_termination(world: World, monkeypatch: Any) -> None:
+    ids = [(await launch(world, f"u{number}", "p", f"t{number}")).instance_id for number in range(2)]
+    terminate, asked = world.cloud.terminate, list[int]()
+
+    async def answer_short(instance_ids: Sequence[str]) -> list[TerminateResult]:
+        asked.append(len(instance_ids))
+        return [] if len(asked) <= 3 else await terminate(instance_ids)
+
+    monkeypatch.setattr(world.cloud, "terminate", answer_short)
+    ending = Ends(world.cloud, InstanceMetrics(CollectorRegistry()), Meter(lambda _: 1.0))
+    assert await asyncio.gather(*(ending.end(each, "test") for each in ids)) == [False, False]
+    await world.until(lambda: not world.live() and not ending.pending)
     await ending.close()
 
 
