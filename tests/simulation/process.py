@@ -189,7 +189,9 @@ class _Server:
 class _ServingCertificate:
     """A certificate that is there."""
 
-    def __init__(self, client: Any, node: str, names: Any, directory: Any, on_certificate: Callable[..., None]) -> None:
+    def __init__(
+        self, client: Any, node: str, names: Any, directory: Any, on_certificate: Callable[..., None], signer: str
+    ) -> None:
         self._on_certificate = on_certificate
 
     async def run(self) -> None:
