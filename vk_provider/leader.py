@@ -198,11 +198,11 @@ class Leader:
         the Nodes' Leases among them: a stop that takes its time must not make them NotReady."""
         stops.add("ledger", self.ledger.close, 6.0)
         stops.add("tables of this machine", self.networking.close)
+        if self._logins is not None:
+            stops.add("logins at registries", self._logins.close)
         stops.add("prepared images", self._preparing.close)
         stops.add("architectures of images", self._facts.close)
         stops.add("blobs between instances", self._peering.close)
-        if self._logins is not None:
-            stops.add("logins at registries", self._logins.close)
         if self._identities is not None:
             stops.add("roles of pods", self._identities.close)
         stops.add("root tasks", supervisor.cancel, 10.0)

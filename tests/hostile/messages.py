@@ -15,8 +15,10 @@ import msgspec
 from hypothesis import strategies as st
 from msgspec import inspect
 
+from tests.jwt import make_token
 from tests.listener import hello
 from vk_provider.jsontypes import Json
+from vk_provider.wire.identity import IdentityMessage
 from vk_provider.wire.session import EventMessage, HelloMessage, StatsMessage, StatusMessage
 from vk_provider.wire.tables import TablesMessage
 
@@ -124,7 +126,7 @@ def _is_allowed(decoder: msgspec.json.Decoder[Any], text: str) -> bool:
     return True
 
 
-_SCHEMA = (StatusMessage, EventMessage, StatsMessage, HelloMessage, TablesMessage)
+_SCHEMA = (StatusMessage, EventMessage, StatsMessage, HelloMessage, TablesMessage, IdentityMessage)
 _MAKERS = [build_maker(inspect.type_info(kind)) for kind in _SCHEMA]
 
 # --- changed ---------------------------------------------------------------------------------------------------------
@@ -195,7 +197,12 @@ _IMAGES = {
         {"image": "r.io/a/b:1", "digests": ["sha256:" + "0" * 64], "sizeBytes": 7, "pulled": True, "seconds": 0.5}
     ],
 }
-_TEMPLATES: tuple[Json, ...] = (_STATUS, _EVENT, _STATS, _HELLO, _TABLES, _IMAGES)
+IDENTITY: Json = {
+    "type": "identity",
+    "podUID": OWN_UID,
+    "tokens": [make_token(OWN_UID), make_token(HONEST_UID), make_token(OWN_UID, audience="other")],
+}
+_TEMPLATES: tuple[Json, ...] = (_STATUS, _EVENT, _STATS, _HELLO, _TABLES, _IMAGES, IDENTITY)
 
 _HOSTILE_TEXTS = (
     "/etc/logrotate.d/evil",
@@ -284,9 +291,16 @@ _KEYS = (b'"type"', b'"podUID"', b'"status"')
 _VALUES = (b"[]", b"null", b'"stats"', b'"x"')
 
 
-def _change_bytes(draw: Draw) -> bytes:
+def _change_fields(draw: Draw, template: Json) -> bytes:
+    document: Json = json.loads(json.dumps(template))
+    for _ in range(1 + draw(_CHOICE) % 3):
+        _change(draw, document)
+    return encode(document)
+
+
+def _change_bytes(draw: Draw, template: Json) -> bytes:
     """A valid message with a hole, something in its middle, without its end, or with another behind it."""
-    data = encode(pick(draw, _TEMPLATES))
+    data = encode(template)
     at = draw(_CHOICE) % len(data)
     match draw(_CHOICE) % 5:
         case 0:
@@ -307,7 +321,7 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-_KINDS = ("hello", "status", "event", "stats", "tables", "images", "pod", "ack", "stop", "")
+_KINDS = ("hello", "status", "event", "stats", "tables", "images", "identity", "pod", "ack", "stop", "")
 _FIELDS = ("status", "finished", "pod", "node", "seq", "reason", "count", "message", "version")
 
 
@@ -318,18 +332,26 @@ def messages(draw: Draw) -> bytes:
         case 0 | 1 | 2:
             return encode(pick(draw, _MAKERS)(draw))
         case 3 | 4 | 5:
-            document: Json = json.loads(json.dumps(pick(draw, _TEMPLATES)))
-            for _ in range(1 + draw(_CHOICE) % 3):
-                _change(draw, document)
-            return encode(document)
+            return _change_fields(draw, pick(draw, _TEMPLATES))
         case 6:
-            return _change_bytes(draw)
+            return _change_bytes(draw, pick(draw, _TEMPLATES))
         case 7:
             rest = {pick(draw, _FIELDS): draw(_JSON) for _ in range(draw(_CHOICE) % 4)}
             return encode({"podUID": OWN_UID, **rest, "type": pick(draw, _KINDS)})
         case 8:
             return encode(draw(_JSON))
     return draw(st.binary(max_size=200))
+
+
+@st.composite
+def messages_like(draw: Draw, kind: type, template: Json) -> bytes:
+    """Of one kind alone: half of them by its schema, the rest changed ones."""
+    match draw(_CHOICE) % 4:
+        case 0 | 1:
+            return encode(build_maker(inspect.type_info(kind))(draw))
+        case 2:
+            return _change_fields(draw, template)
+    return _change_bytes(draw, template)
 
 
 MESSAGES = messages()

@@ -94,9 +94,13 @@ def _is_greeting(data: bytes) -> bool:
         return False
 
 
+_ENDING = {"stats", "identity"}
+"""What the provider may take amiss although it is valid: a sample beyond the capacity, a feature that was not named."""
+
+
 def _may_end_session(data: bytes) -> bool:
     try:
-        return decode_up(data)["type"] == "stats"
+        return decode_up(data)["type"] in _ENDING
     except WireError:
         return True
 

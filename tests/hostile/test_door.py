@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from tests.hostile.honest import check_exposition, check_stranger
 from tests.hostile.messages import MESSAGES, OWN_UID
+from tests.jwt import AUDIENCE
 from tests.unit.agentclient.test_tables import Agent, Source
 from tests.unit.kubelet.endpoints.test_stats import make_sample
 from tests.unit.kubelet.rig import FakeHandle, FakeSource, running_status
@@ -26,6 +27,7 @@ from vk_provider.kubelet.endpoints.metrics_probes import render_probe_metrics
 from vk_provider.kubelet.endpoints.metrics_resource import render_resource_metrics
 from vk_provider.kubelet.endpoints.running_pods import build_running_pod
 from vk_provider.kubelet.samples import NodeSamples
+from vk_provider.podidentity.claims import find_fault
 from vk_provider.podmodel.imagename import parse_image
 from vk_provider.pods.agent_report import accept_stats, accept_status
 from vk_provider.pods.metrics import TableMetrics
@@ -83,6 +85,10 @@ def take(data: bytes) -> str:
     elif message["type"] == "images":
         for reference, digests in by_reference(message).items():
             assert parse_image(reference).canonical == reference and all(len(digest) == 71 for digest in digests)
+    elif message["type"] == "identity":
+        for token in message["tokens"]:
+            status, fault = find_fault(token, OWN_UID, AUDIENCE, NOW)
+            assert fault.isprintable() and len(fault) < 300 and (not status or token not in fault)
     elif message["type"] == "event":
         assert "\n" not in message["reason"] and len(message["message"]) <= MAX_EVENT_TEXT
     return message["type"]
@@ -153,5 +159,6 @@ def test_enough_messages_of_every_kind_went_through_the_door() -> None:
     """The test above means nothing when nearly everything is refused."""
     assert seen.total() >= MESSAGES_TRIED
     assert all(
-        seen[kind] > MESSAGES_TRIED / 50 for kind in ("hello", "status", "event", "stats", "tables", "refused")
+        seen[kind] > MESSAGES_TRIED / 50
+        for kind in ("hello", "status", "event", "stats", "tables", "identity", "refused")
     ), seen

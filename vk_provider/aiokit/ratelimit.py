@@ -27,5 +27,6 @@ class TokenBucket:
         return True
 
     def _refill(self, now: float) -> None:
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        # A clock that was set back takes no tokens away.
+        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
         self._at = now

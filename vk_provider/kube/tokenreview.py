@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 
@@ -9,6 +11,9 @@ _PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
 _POD_UID = "authentication.kubernetes.io/pod-uid"
 """In the extra of a user who is a bound token (pkg/serviceaccount: PodUIDKey)."""
 _LIMIT_S = 5.0
+_AT_ONCE = 8
+"""Half of the connections that reviews have (foundation.REVIEW_CONNECTIONS): the tokens that pods show must not keep
+clients of the kubelet API waiting."""
 
 
 class TokenReviewer:
@@ -16,6 +21,7 @@ class TokenReviewer:
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def find_pod(self, token: str, audience: str) -> str:
         """The pod's UID; "" when the token is not valid, has another audience or is bound to no pod. The API server
@@ -25,7 +31,8 @@ class TokenReviewer:
             "kind": "TokenReview",
             "spec": {"token": token, "audiences": [audience]},
         }
-        review = await self._client.create(_PATH, body, timeout_s=_LIMIT_S)
+        async with self._turns:
+            review = await self._client.create(_PATH, body, timeout_s=_LIMIT_S)
         status = review.get("status") or {}
         if not status.get("authenticated") or audience not in (status.get("audiences") or ()):
             return ""

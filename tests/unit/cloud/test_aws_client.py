@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -16,7 +17,13 @@ from botocore.exceptions import (
 )
 
 from vk_provider.cloud.aws.client import AwsClient
-from vk_provider.cloud.aws.operations import RUN_INSTANCES, Site
+from vk_provider.cloud.aws.ecr import EcrCredentials
+from vk_provider.cloud.aws.operations import (
+    GET_AUTHORIZATION_TOKEN,
+    GET_PUBLIC_AUTHORIZATION_TOKEN,
+    RUN_INSTANCES,
+    Site,
+)
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.errors import CloudAccessError, CloudError, CloudRequestError, CloudThrottledError
 
@@ -87,3 +94,39 @@ async def test_an_answer_that_cannot_be_read_may_mean_anything(raw: Any) -> None
 async def test_an_answer_is_read_as_far_as_it_is_used() -> None:
     raw = {"Instances": [{"InstanceId": "i-1", "State": {"Name": "pending"}, "Novel": {"x": 1}}], "OwnerId": "1"}
     assert (await client(raw).call(RUN_INSTANCES, {})).instances[0].instance_id == "i-1"
+
+
+@pytest.fixture
+async def started(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AwsClient]:
+    """In the Region of the test's parameter, with an endpoint where nobody listens."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "example")
+    made = AwsClient(AwsCloudSettings(region=request.param, endpoint_url="http://127.0.0.1:9", connect_timeout_s=1.0))
+    await made.start()
+    yield made
+    await made.close()
+
+
+@pytest.mark.parametrize("started", ["us-east-1"], indirect=True)
+async def test_ecr_public_is_asked_also_from_the_region_that_it_is_in(started: AwsClient) -> None:
+    with pytest.raises(CloudError, match="no answer"):
+        await started.call(GET_PUBLIC_AUTHORIZATION_TOKEN, {}, site=Site("us-east-1"))
+
+
+@pytest.mark.parametrize("started", ["eu-central-1"], indirect=True)
+async def test_users_cannot_name_so_many_regions_that_one_is_left_out(started: AwsClient) -> None:
+    names = started.registry_regions
+    assert {"eu-central-1", "us-east-1", "fips-us-east-1"} <= names
+    assert not names & {"cn-north-1", "us-gov-west-1"}, "other partitions know nothing of the provider's principal"
+    credentials = EcrCredentials(started, started.region, names)
+    for name in sorted(names):
+        region, fips = name.removeprefix("fips-"), "-fips" if name.startswith("fips-") else ""
+        scope = credentials.scope_of(f"123456789012.dkr.ecr{fips}.{region}.amazonaws.com")
+        if scope in names:
+            await started._find(GET_AUTHORIZATION_TOKEN, Site(region, bool(fips)))
+    await started._find(GET_PUBLIC_AUTHORIZATION_TOKEN, Site("us-east-1"))
+
+
+@pytest.mark.parametrize("started", ["local"], indirect=True)
+async def test_a_region_of_no_partition_is_the_only_one(started: AwsClient) -> None:
+    assert started.registry_regions == {"local"}

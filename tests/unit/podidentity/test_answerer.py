@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from tests.eks_auth import ACCOUNT, EksAuth
 from tests.jwt import AUDIENCE, make_token
 from vk_provider.agentclient.session import Slot
+from vk_provider.aiokit.lograte import LimitedLog
 from vk_provider.cloud.aws.client import AwsClient
 from vk_provider.cloud.aws.podidentity import EksPodIdentity
 from vk_provider.cloud.aws.settings import AwsCloudSettings
@@ -197,6 +199,87 @@ async def test_a_pod_that_shows_ever_new_tokens_is_slowed_down_and_others_are_no
     assert (await world.ask(honest, world.issue(honest)))["status"] == 200
 
 
+async def until_quiet(world: World) -> None:
+    await asyncio.wait(list(world.answerer._tasks), timeout=5)
+    assert not world.answerer._tasks
+
+
+async def test_a_refused_token_is_not_reviewed_again_soon(world: World) -> None:
+    record, token = Record("u-1"), make_token("u-1", mark="forged")
+    for _ in range(5):
+        assert (await world.ask(record, token))["status"] == 403
+    assert world.api.asked == 1
+    world.clock.offset = answerer.REFUSED_FOR_S + 1
+    assert (await world.ask(record, token))["status"] == 403 and world.api.asked == 2
+
+
+async def test_pods_that_forge_tokens_share_what_the_api_server_is_asked_and_honest_ones_do_not(world: World) -> None:
+    hostile = [Record(f"h-{n}") for n in range(40)]
+    for mark in range(6):
+        await asyncio.gather(*(world.ask(each, make_token(each.uid, mark=f"f{mark}")) for each in hostile))
+    # One each before the first verdict; after it, what all of them have together.
+    assert world.api.asked <= len(hostile) + answerer.DOUBTED_BURST + 10
+    honest = Record("u-1")
+    assert (await world.ask(honest, world.issue(honest)))["status"] == 200
+    doubted = hostile[0]
+    world.clock.offset = 60
+    assert (await world.ask(doubted, world.issue(doubted)))["status"] == 200
+    assert not world.answerer._pods[doubted.uid].is_doubted
+
+
+async def test_one_pod_has_one_turn_and_few_tokens_that_wait(world: World) -> None:
+    record: Any = Record("u-1")
+    tokens = [world.issue(record, mark=str(n)) for n in range(8)]
+    world.tell(record, *tokens[:4])
+    world.tell(record, *tokens[4:])
+    assert len(world.answerer._tasks) == 4
+    assert {each["status"] for each in (await record.session.sent.get()).values()} == {429}
+    await until_quiet(world)
+    assert world.api.most_at_once <= 1 and world.api.asked == 0, "nobody waits any more for those that had begun"
+
+
+async def test_the_answers_kept_of_one_pod_are_few_and_push_out_no_others(world: World) -> None:
+    hostile, honest = Record("u-1"), Record("u-2")
+    token = world.issue(honest)
+    assert (await world.ask(honest, token))["status"] == 200
+    for number in range(3 * answerer.MAX_KEPT):
+        world.clock.offset = 10.0 * number
+        own = world.issue(hostile, expires_in_s=86400, mark=str(number))
+        assert (await world.ask(hostile, own))["status"] == 200
+    assert len(world.answerer._pods["u-1"].kept) == answerer.MAX_KEPT
+    asked = len(world.cloud.asked)
+    assert (await world.ask(honest, token))["status"] == 200 and len(world.cloud.asked) == asked
+
+
+async def test_a_clock_that_is_set_back_gives_no_answer_a_longer_life_and_locks_no_pod_out(world: World) -> None:
+    record = Record("u-1")
+    world.clock.offset = 10_000
+    token = world.issue(record, expires_in_s=86400)
+    first = await world.ask(record, token)
+    world.clock.offset = 0
+    again = await world.ask(record, token)
+    assert first["status"] == again["status"] == 200 and world.api.asked == 2, "it is asked for anew"
+    assert (await world.ask(record, token))["freshForSeconds"] <= again["freshForSeconds"] and world.api.asked == 2
+
+
+async def test_tokens_and_credentials_are_in_no_log(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(0)
+    monkeypatch.setattr(answerer, "limited_log", LimitedLog(logging.getLogger("vk_provider.test")))
+    record = Record("u-1")
+    tokens = [world.issue(record), make_token("u-1", mark="forged"), make_token("u-2"), "a.b.c"]
+    bodies = [(await world.ask(record, token))["body"] for token in tokens]
+    world.cloud.fails = ("AccessDeniedException", 400)
+    tokens.append(world.issue(record, mark="denied"))
+    bodies.append((await world.ask(record, tokens[-1]))["body"])
+    lines = [line.getMessage() for line in caplog.records if line.name.startswith("vk_provider")]
+    assert len(lines) >= 4
+    secret = json.loads(bodies[0])["SecretAccessKey"]
+    shown = "\n".join([*lines, *bodies[1:], repr(world.answerer._pods)])
+    assert secret not in shown and not any(token in shown for token in tokens)
+
+
 async def test_a_burst_of_pods_waits_for_its_turns(world: World) -> None:
     records = [Record(f"u-{n}") for n in range(200)]
     answers = await asyncio.gather(*(world.ask(each, world.issue(each)) for each in records))
@@ -218,7 +301,7 @@ async def test_nothing_is_kept_of_a_pod_that_is_gone(world: World) -> None:
     token = world.issue(record)
     await world.ask(record, token)
     world.answerer.leave(record)
-    assert not world.answerer._pods and not world.answerer._kept
+    assert not world.answerer._pods
     again = Record("u-1")
     await world.ask(again, token)
     assert len(world.cloud.asked) == 2
@@ -230,7 +313,7 @@ async def test_a_session_that_has_ended_is_sent_nothing(world: World) -> None:
     session, record.session = record.session, None
     world.tell(record, token)
     for _ in range(100):
-        if world.answerer._kept:
+        if world.answerer._pods["u-1"].kept:
             break
         await asyncio.sleep(0.01)
     record.session = session

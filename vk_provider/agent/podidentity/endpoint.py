@@ -67,13 +67,15 @@ class IdentityEndpoint:
         self._clients = frozenset({*clients, *hosts, "127.0.0.1", "::1"} - {""})
         self._hosts, self._port = hosts, port
         self._wanted = asyncio.Event()
+        self._is_on = False
         self._requests = 0
         self._told = False
         self.listening = asyncio.Event()
         self.addresses: tuple[tuple[str, int], ...] = ()
 
     def take_pod(self, pod: Json, is_on: bool) -> None:
-        """The instance's pod, and whether the provider answers for roles."""
+        """The instance's pod, and whether the provider answers for roles: one that does not takes no such message."""
+        self._is_on = is_on
         if is_on and asks_for_role(pod):
             self._wanted.set()
 
@@ -129,6 +131,8 @@ class IdentityEndpoint:
             return _refuse(HTTPStatus.BAD_REQUEST, "Service account token cannot be empty")
         if len(token) > MAX_TOKEN or not _TOKEN.fullmatch(token):
             return _refuse(HTTPStatus.BAD_REQUEST, "Service account token cannot be parsed")
+        if not self._is_on:
+            return _refuse(HTTPStatus.SERVICE_UNAVAILABLE, "The provider of the node answers for no roles any more")
         if self._requests >= MAX_REQUESTS:
             return _refuse(HTTPStatus.TOO_MANY_REQUESTS, "Too Many Requests. Other requests wait for their answers")
         self._requests += 1

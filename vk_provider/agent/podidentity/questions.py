@@ -8,11 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from vk_provider.aiokit.ratelimit import TokenBucket
 from vk_provider.wire.identity import MAX_TOKENS, IdentityAnswer, token_digest
 
 LIMIT_S = 10.0
 """For an answer: SDKs wait a second or two, and ask again."""
 MAX_KEPT = 8
+NEW_RATE, NEW_BURST = 1.0, 16.0
+"""Tokens a second that the provider is asked about, whatever a container does."""
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +33,7 @@ class Questions:
         self._tell, self._clock = tell, clock
         self._open: dict[str, _Question] = {}
         self._kept: dict[str, tuple[IdentityAnswer, float]] = {}
+        self._pace = TokenBucket(NEW_RATE, NEW_BURST, clock())
 
     async def ask(self, token: str) -> IdentityAnswer:
         """The provider's answer. Containers that ask with one token at the same time are one question."""
@@ -41,6 +45,8 @@ class Questions:
         if question is None:
             if len(self._open) >= MAX_TOKENS:
                 return _refuse(HTTPStatus.TOO_MANY_REQUESTS, "Too Many Requests. Other tokens wait for their answers")
+            if not self._pace.try_take(self._clock()):
+                return _refuse(HTTPStatus.TOO_MANY_REQUESTS, "Too Many Requests. The pod has shown too many tokens")
             question = self._open[digest] = _Question(token, asyncio.get_running_loop().create_future())
             self._tell_open()
         question.waiting += 1

@@ -26,8 +26,9 @@ from vk_provider.cloud.codes import build_error
 from vk_provider.errors import BadStartError, CloudAccessError, CloudError, CloudRequestError
 
 _SERVICES: tuple[Service, ...] = ("ec2", "pricing", "sqs", "ssm")
-MAX_SITES = 48
-"""Clients for other Regions: a Region is named by the images of pods, and a client takes a megabyte."""
+MAX_SITES = 64
+"""Clients: a Region is named by the images of pods, and a client takes a megabyte. A partition has 34 Regions at most,
+with 4 endpoints for FIPS (see registry_regions): no user takes the place of another's."""
 _PRICING_REGIONS = {"eu": "eu-central-1", "ap": "ap-south-1"}
 """The Pricing API is in few Regions, and knows the prices of all: the nearest one, "us-east-1" for the others."""
 _NO_ACCESS = (
@@ -49,6 +50,7 @@ class AwsClient:
         self._settings = settings
         self._clients: dict[tuple[Service, Site], Any] = {}
         self._home = Site("")
+        self._registry_regions: frozenset[str] = frozenset()
         self._making = asyncio.Lock()
         self._stack = AsyncExitStack()
 
@@ -68,6 +70,8 @@ class AwsClient:
             self._home = Site(self._session.region_name or "")
             for service in (*_SERVICES, *_services_of(settings)):
                 await self._make(service, self._home)
+            if settings.ecr_credentials:
+                self._registry_regions = await self._find_registry_regions()
         except (botocore.BotoCoreError, ValueError) as error:
             await self.close()
             raise BadStartError(f"cloud.aws: {_one_line(error)}") from error
@@ -87,7 +91,7 @@ class AwsClient:
         client = self._clients.get((operation.service, site))
         if client is not None:
             return client
-        if site == self._home or not self._clients:
+        if not self._clients:
             raise CloudRequestError(f"{operation.name}: the client of {operation.service} is not started")
         async with self._making:
             if (client := self._clients.get((operation.service, site))) is not None:
@@ -103,6 +107,21 @@ class AwsClient:
     def region(self) -> str:
         """The one that the settings or the SDK's chain name; after `start`."""
         return self._home.region
+
+    @property
+    def registry_regions(self) -> frozenset[str]:
+        """Where the provider's partition has Amazon ECR, as the SDK's data say, "fips-us-east-1" among them; after
+        `start`. A Region that is newer than the SDK is not there, but for the provider's own."""
+        return self._registry_regions
+
+    async def _find_registry_regions(self) -> frozenset[str]:
+        home = self._home.region
+        try:
+            partition = self._session.get_partition_for_region(home)
+        except botocore.UnknownRegionError:
+            return frozenset({home})
+        known = await self._session.get_available_regions("ecr", partition, allow_non_regional=True)
+        return frozenset({*known, home})
 
     async def close(self) -> None:
         self._clients.clear()

@@ -102,7 +102,9 @@ class AwsCloud:
     @property
     def credentials(self) -> EcrCredentials | None:
         """See CloudBackend.credentials."""
-        return EcrCredentials(self._client, self._client.region) if self._settings.ecr_credentials else None
+        if not self._settings.ecr_credentials:
+            return None
+        return EcrCredentials(self._client, self._client.region, self._client.registry_regions)
 
     @property
     def pod_identity(self) -> EksPodIdentity | None:

@@ -159,6 +159,34 @@ async def test_few_tokens_at_once(world: World) -> None:
     assert not world.open, "a new session asks for nothing that nobody waits for"
 
 
+async def test_a_container_with_ever_new_tokens_is_slowed_down_before_the_provider_hears_of_it() -> None:
+    now, told = [0.0], list[list[str]]()
+    asked = Questions(told.append, lambda: now[0])
+
+    async def ask(mark: int) -> int:
+        token = make_token("u-1", mark=str(mark))
+        asking = asyncio.create_task(asked.ask(token))
+        await asyncio.sleep(0)
+        asked.receive({token_digest(token): answer(403, "no")})
+        return (await asking)["status"]
+
+    assert [await ask(mark) for mark in range(24)] == [403] * 16 + [429] * 8
+    assert len([tokens for tokens in told if tokens]) == 16
+    now[0] = 3.0
+    assert await ask(99) == 403
+
+
+async def test_a_provider_that_answers_for_no_roles_any_more_is_told_no_token(world: World) -> None:
+    """It may be an older one, for which such a message breaks the protocol."""
+    world.endpoint.take_pod(POD, False)
+    assert (await world.get(make_token("u-1")))[0] == 503 and not world.told
+    world.endpoint.take_pod(POD, True)
+    asking = asyncio.create_task(world.get(token := make_token("u-1")))
+    await world.until_told(1)
+    world.reply(token, answer())
+    assert (await asking)[0] == 200
+
+
 async def test_so_many_requests_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "MAX_REQUESTS", 1)
     token = make_token("u-1")
