@@ -21,6 +21,8 @@ from aiohttp import web
 
 from vk_provider.agent.podidentity.questions import Questions
 from vk_provider.aiokit.backoff import Backoff
+from vk_provider.aiokit.connection_limits import ConnectionLimits
+from vk_provider.aiokit.plainsite import PlainSite
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.spec import all_containers
 from vk_provider.wire.identity import IDENTITY_HOSTS, IDENTITY_PATH, MAX_TOKEN, CredentialsMessage
@@ -29,6 +31,11 @@ log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 64
 """At once."""
+LIMITS = ConnectionLimits(
+    head_bytes=32 << 10, small_head_bytes=32 << 10, connections=128, peer_connections=128, head_s=10.0
+)
+"""Whatever a container does here, the agent keeps file descriptors for its provider."""
+KEEPALIVE_S = 10.0
 _FULL_URI = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _IPV6 = Path("/proc/net/if_inet6")
@@ -88,7 +95,7 @@ class IdentityEndpoint:
         await self._wanted.wait()
         app = web.Application()
         app.router.add_get(IDENTITY_PATH, self._handle)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=1.0)
         await runner.setup()
         backoff = Backoff(0.2, 60.0)
         try:
@@ -107,7 +114,7 @@ class IdentityEndpoint:
                 continue
             try:
                 await add_address(host)
-                await web.TCPSite(runner, host, self._port).start()
+                await PlainSite(runner, host, self._port, LIMITS).start()
             except OSError as error:
                 log.warning("pod identity: %s cannot be listened on: %s", host, error)
                 if number == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -185,6 +186,29 @@ async def test_a_provider_that_answers_for_no_roles_any_more_is_told_no_token(wo
     await world.until_told(1)
     world.reply(token, answer())
     assert (await asking)[0] == 200
+
+
+async def test_a_flood_of_connections_leaves_the_agent_its_file_descriptors(world: World) -> None:
+    opened = [await asyncio.open_connection(HOST, world.port) for _ in range(endpoint.LIMITS.connections + 40)]
+    oldest = [asyncio.create_task(reader.read()) for reader, _ in opened[:40]]
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*oldest, return_exceptions=True)
+    token = make_token("u-1")
+    asking = asyncio.create_task(world.get(token))
+    await world.until_told(1)
+    world.reply(token, answer())
+    assert (await asking)[0] == 200
+    for _, writer in opened:
+        writer.close()
+
+
+async def test_a_request_that_is_never_complete_is_cut_off(world: World) -> None:
+    reader, writer = await asyncio.open_connection(HOST, world.port)
+    writer.write(b"GET /v1/credentials HTTP/1.1\r\nAuthorization: " + b"x" * (64 << 10))
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            assert b" 4" in (await reader.read())[:16]
+    writer.close()
 
 
 async def test_so_many_requests_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
