@@ -70,7 +70,8 @@ class _Asking:
         """None also after the clock was set back by more than the answer's age."""
         answer, until = self.kept.get(digest, (_BUSY, now))
         left_s = until - now
-        return RoleAnswer(answer.status, answer.body, left_s) if 0 < left_s <= answer.fresh_for_s else None
+        is_fresh = 0 < left_s < answer.fresh_for_s + 1.0
+        return RoleAnswer(answer.status, answer.body, min(left_s, answer.fresh_for_s)) if is_fresh else None
 
     def keep(self, digest: str, answer: RoleAnswer, now: float) -> None:
         self.kept[digest] = answer, now + answer.fresh_for_s

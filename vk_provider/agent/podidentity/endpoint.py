@@ -95,7 +95,9 @@ class IdentityEndpoint:
         await self._wanted.wait()
         app = web.Application()
         app.router.add_get(IDENTITY_PATH, self._handle)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=1.0)
+        runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=1.0
+        )
         await runner.setup()
         backoff = Backoff(0.2, 60.0)
         try:
