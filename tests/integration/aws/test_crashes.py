@@ -54,7 +54,7 @@ async def sdk(moto: MotoServer, account: Account, monkeypatch: pytest.MonkeyPatc
     await shared.start()
 
     async def start(self: AwsClient) -> None:
-        self._clients = dict(shared._clients)
+        self._clients, self._home = dict(shared._clients), shared._home
 
     async def close(self: AwsClient) -> None:
         self._clients.clear()
