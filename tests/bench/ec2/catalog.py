@@ -79,7 +79,7 @@ async def _refresh(cloud: AwsCloud) -> int:
 
 async def _calls(cloud: AwsCloud) -> int:
     """Every page, by the SDK alone."""
-    client, count = cloud._client._clients["ec2"], 0
+    client, count = cloud._client._clients["ec2", cloud._client._home], 0
     for method, key, more in (
         ("describe_instance_types", "InstanceTypes", {"MaxResults": 100}),
         ("describe_instance_type_offerings", "InstanceTypeOfferings", {"LocationType": "availability-zone"}),
