@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.bench import agent, burst, clusterip, machine, network, one_pod, report, services, streams, tables
+from tests.bench import agent, burst, clusterip, images, machine, network, one_pod, report, services, streams, tables
 from tests.bench.cluster import BenchCluster
 from tests.bench.figure import Figure
 from tests.cluster.errors import ClusterError
@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, Measure] = {
     "tables": tables.measure,
     "clusterip": clusterip.measure,
     "network": network.measure,  # after those that shall not see thousands of Services
+    "images": images.measure,
     "burst": burst.measure,  # the last: it leaves thousands of pods behind
 }
 

@@ -26,10 +26,14 @@ _START_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """A registry with its state in `state`, listening on `address` (host:port)."""
+    """A registry with its state in `state`, listening on `address` (host:port).
+
+    storage: where the images are; None: in the user's cache, where a second start finds them
+    """
 
     state: Path
     address: str
+    storage: Path | None = None
 
     @property
     def _process(self) -> Process:
@@ -39,12 +43,17 @@ class Registry:
     def _configuration_file(self) -> Path:
         return self.state / "registry.yml"
 
+    @property
+    def log(self) -> Path:
+        """One line for each request (access log), and errors."""
+        return self._process.log
+
     def _configuration(self) -> str:
-        storage = cache_dir() / "registry"
+        storage = self.storage or cache_dir() / "registry"
         storage.mkdir(parents=True, exist_ok=True)
         return (
             "version: 0.1\n"
-            "log: {level: error, accesslog: {disabled: true}}\n"
+            "log: {level: error}\n"
             f"storage: {{filesystem: {{rootdirectory: '{storage}'}}, delete: {{enabled: true}}}}\n"
             f"http: {{addr: '{self.address}', secret: local}}\n"
         )

@@ -50,7 +50,8 @@ def control_plane(environment: Environment) -> ControlPlane:
 
 
 def registry(environment: Environment) -> Registry:
-    return Registry(environment.registry_state, environment.registry)
+    storage = environment.root / "images" if environment.own_registry else None
+    return Registry(environment.registry_state, environment.registry, storage)
 
 
 def require_machine() -> None:

@@ -61,6 +61,7 @@ class Environment:
     dns: whether CoreDNS runs on nodeless instances (containers must run: cloud local)
     mesh: with Istio's images in the registry
     moto_port: of the moto server on 127.0.0.1
+    own_registry: the registry's images are below `root` and go with it, rather than in the user's cache
     kubelet_node, kubelet_network: name of a real kubelet's Node beside ours, "" for none, and its network (a /23)
     """
 
@@ -79,6 +80,7 @@ class Environment:
     containerd: str = containerd2.DISTRIBUTION
     agent_monitor_grace_s: float = 40.0
     mesh: bool = False
+    own_registry: bool = False
     kubelet_node: str = ""
     kubelet_network: str = ""
     resolver: bool = False
