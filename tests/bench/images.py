@@ -114,7 +114,8 @@ class _Comparison:
         instances = ENVIRONMENT.cloud_state / ENVIRONMENT.name / "instances"
         name = self._name("disk")
         await self._starts.start_deployment(name, NODE, image, REPLICAS)
-        used = [await asyncio.to_thread(_disk_bytes, path) for path in instances.iterdir()]
+        running = [path for path in instances.iterdir() if (path / "disk").is_dir()]  # others have ended
+        used = [await asyncio.to_thread(_disk_bytes, path) for path in running]
         await self._starts.remove(f"{DEPLOYMENTS}/{name}")
         shared = COMMON_BYTES * 2  # blobs and unpacked files: the bytes do not compress
         each = statistics.median(used)
