@@ -160,7 +160,13 @@ test-mixed: control-plane ## Services, names and policies over a nodeless node a
 
 .PHONY: bench
 bench: control-plane ## measure, write tests/bench/RESULTS.md
+	@$(PY) -m tests.cluster.build kubelet
 	@$(PY) -m tests.bench
+
+.PHONY: bench-images
+bench-images: control-plane ## starts of pods by what was done for their image before, beside a real kubelet (10 minutes); writes tests/bench/RESULTS-IMAGES.md
+	@$(PY) -m tests.cluster.build kubelet
+	@$(PY) -m tests.bench --only images
 
 .PHONY: bench-ec2
 bench-ec2: control-plane ## what launches on EC2 cost, on moto's server; writes tests/bench/RESULTS-EC2.md
