@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from vk_provider.sizing.need import compute_allocatable
 from vk_provider.wire.session import UpMessage
 
 READERS_LIMIT_S = 5.0
+STARTING_S = 120.0
+"""An instance that has not answered for so long holds up no other's tags."""
 MAX_CPU_MILLI = 1_000_000
 """Capacity assumed for an instance whose offering is not in the catalog any more."""
 MAX_MEMORY_BYTES = 64 << 40
@@ -66,7 +69,7 @@ class Instances:
         self.table.on_listing = lambda: self.ends.verify(self.table.listed)
         self._grants = pools.grants
         self.launches = Launches(cloud, self.table, self.offerings.selector, self.shortages, rules, metrics)
-        self.tagging = Tagging(cloud, lambda: self.launches.is_busy or bool(self.ends.pending))
+        self.tagging = Tagging(cloud, self._is_busy, self._is_starting)
         self.supply = Supply(self.table, self.launches, self.ends, self.tagging, pools.grants, self.meter)
         self.stock = self.supply.stock = Stock(pools, rules, self.launches, self.supply, self.offerings, metrics)
         self.interruptions = Interruptions(self.supply, self.offerings, metrics)
@@ -150,6 +153,17 @@ class Instances:
 
     def _on_notice(self, owned: OwnedInstance, notice: Notice) -> None:
         self.interruptions.take(owned, notice)
+
+    def _is_busy(self) -> bool:
+        return self.launches.is_busy or bool(self.ends.pending)
+
+    def _is_starting(self) -> bool:
+        """Whether a pod's instance boots that may soon answer."""
+        since = time.time() - STARTING_S
+        return any(
+            owned.pod_uid and not owned.has_booted and owned.is_live and owned.described.launch_time > since
+            for owned in self.table.owned.values()
+        )
 
     def _count_stages(self) -> Mapping[str, int]:
         return Counter(str(owned.stage) for owned in list(self.table.owned.values()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 
 from vk_provider.aiokit.tasks import BackgroundTasks
@@ -24,15 +25,18 @@ log = logging.getLogger(__name__)
 AT_ONCE = 2
 DELAY_S = 3.0
 """Pods of a burst come first; a pod that is gone by then needs no tags."""
+QUIET_S = 1.0
 TRIES = 5
 
 
 class Tagging:
-    """is_busy: whether launches or terminations wait."""
+    """is_busy: whether launches or terminations wait; is_starting: whether a pod's new instance boots. The latter looks
+    at all of them, so it is asked once in a while."""
 
-    def __init__(self, cloud: Cloud, is_busy: Callable[[], bool]) -> None:
+    def __init__(self, cloud: Cloud, is_busy: Callable[[], bool], is_starting: Callable[[], bool]) -> None:
         self._cloud = cloud
-        self._is_busy = is_busy
+        self._is_busy, self._is_starting = is_busy, is_starting
+        self._quiet_until = 0.0
         self._pace = Pace(AT_ONCE)
         self._waiting: dict[str, tuple[OwnedInstance, Mapping[str, str], int]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -58,11 +62,20 @@ class Tagging:
             while self._waiting:
                 await asyncio.sleep(DELAY_S)
                 for instance_id in list(self._waiting):
-                    while self._is_busy():  # noqa: ASYNC110 - nothing announces it, and nobody waits
+                    while self._must_wait():  # noqa: ASYNC110 - nothing announces it, and nobody waits
                         await asyncio.sleep(DELAY_S)
                     await self._tag(instance_id)
         finally:
             self._task = None
+
+    def _must_wait(self) -> bool:
+        """Calls for pods that start come first: EC2 counts all of them together."""
+        if self._is_busy():
+            return True
+        now = time.monotonic()
+        if now >= self._quiet_until and not self._is_starting():
+            self._quiet_until = now + QUIET_S
+        return now >= self._quiet_until
 
     async def _tag(self, instance_id: str) -> None:
         if instance_id not in self._waiting:

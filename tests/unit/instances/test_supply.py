@@ -25,7 +25,7 @@ from vk_provider.cloud.base import (
 from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import AgentProtocolError, CloudThrottledError
-from vk_provider.instances import calls, ends, interruptions, links, pace, table, tagging
+from vk_provider.instances import calls, ends, interruptions, links, pace, room, table, tagging
 from vk_provider.jsontypes import Json
 from vk_provider.rfc3339 import format_time
 from vk_provider.wire.notices import NoticeMessage
@@ -189,6 +189,21 @@ async def test_pods_of_one_call_get_their_tags_later_and_nothing_waits_for_them(
     for pod in pods:
         (instance,) = world.live_of(pod)
         assert instance.tags[TAG_POD_NAME] == pod["metadata"]["name"]
+
+
+async def test_tags_wait_while_pods_start_but_not_for_an_instance_that_never_answers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tagging, "DELAY_S", 0.01)
+    monkeypatch.setattr(tagging, "QUIET_S", 0.01)
+    world.connector.unreachable.add("*")
+    for _ in range(2):
+        world.api.add(world.pod())
+    await world.until(lambda: len(world.live()) == 2)
+    await asyncio.sleep(0.2)
+    assert not any(TAG_POD_UID in instance.tags for instance in world.live())
+    monkeypatch.setattr(room, "STARTING_S", 0.0)
+    await world.until(lambda: all(TAG_POD_UID in instance.tags for instance in world.live()))
 
 
 async def test_one_bad_id_holds_no_other_termination(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
