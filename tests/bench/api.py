@@ -77,6 +77,17 @@ class Api:
                         on_event(event["type"], event["object"])
 
 
+async def make_namespace(api: Api, name: str) -> str:
+    """A namespace with its service account, so that pods can be created."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    await api.call("POST", "/api/v1/namespaces", namespace)
+    async with asyncio.timeout(60):
+        for path in ("serviceaccounts/default", "configmaps/kube-root-ca.crt"):
+            while not await api.exists(f"/api/v1/namespaces/{name}/{path}"):  # noqa: ASYNC110 - nothing announces it
+                await asyncio.sleep(0.1)
+    return name
+
+
 async def run_all(steps: Iterable[Callable[[], Awaitable[Any]]], at_once: int = CONNECTIONS) -> None:
     """Run every step, `at_once` at a time."""
     waiting = iter(list(steps))

@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 from tests.bench import token_requests
-from tests.bench.api import Api, PodTimes, run_all
+from tests.bench.api import Api, PodTimes, make_namespace, run_all
 from tests.bench.cluster import BenchCluster, Provider
 from tests.bench.figure import Figure, median_figure, quantile
 from tests.bench.kwok import start_kwok
@@ -166,7 +166,7 @@ async def _measure(cluster: BenchCluster, api: Api) -> list[Figure]:
     backlog = await _take_turns(api, (kwok, ours), "backlog", backlog=True)
     tokens = await _take_turns(api, (ours,), "tokens", tokens=True)
     token_cost = await token_requests.measure(
-        api, await _make_namespace(api, "token-requests"), beside["kube-apiserver"]
+        api, await make_namespace(api, "token-requests"), beside["kube-apiserver"]
     )
     many = await _many(cluster, api)
     kwok.process.stop()
@@ -188,7 +188,7 @@ async def _take_turns(api: Api, contenders: tuple[Contender, ...], name: str, **
     found: dict[str, list[Round]] = {contender.name: [] for contender in contenders}
     for number in range(ROUNDS):
         for contender in contenders if number % 2 == 0 else contenders[::-1]:
-            namespace = await _make_namespace(api, f"{name}-{contender.name}-{number}")
+            namespace = await make_namespace(api, f"{name}-{contender.name}-{number}")
             result = await run_round(api, contender, namespace, PODS, **how)
             found[contender.name].append(result)
             _tell(f"{name} {contender.name}", result)
@@ -206,21 +206,10 @@ async def _quiet(pid: int) -> None:
             used, before = cpu_seconds(pid) - before, cpu_seconds(pid)
 
 
-async def _make_namespace(api: Api, name: str) -> str:
-    """A namespace with its service account, so that pods can be created."""
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    await api.call("POST", "/api/v1/namespaces", namespace)
-    async with asyncio.timeout(30):
-        for path in ("serviceaccounts/default", "configmaps/kube-root-ca.crt"):
-            while not await api.exists(f"/api/v1/namespaces/{name}/{path}"):  # noqa: ASYNC110 - nothing announces it
-                await asyncio.sleep(0.1)
-    return name
-
-
 async def _many(cluster: BenchCluster, api: Api) -> list[Figure]:
     """Memory of a fresh process at 1,000 and then at 5,000 pods that run."""
     provider = await cluster.start_provider("simulated", api)
-    namespace = await _make_namespace(api, "many")
+    namespace = await make_namespace(api, "many")
     times = PodTimes(api, namespace)
     await times.start()
     idle, figures = resident_mb(provider.pid), []

@@ -128,7 +128,7 @@ class BenchCluster:
         config.write_text(self._config(cloud, port, node_capacity) + more)
         command = [sys.executable, "-m", "vk_provider", "run", "--config", str(config)]
         process.start(command, {"PYTHONPATH": str(PROJECT)})
-        await _wait_healthy(api, process, port + 1)
+        await wait_healthy(api, process, port + 1)
         await wait_node_ready(api, cloud, process)
         provider = Provider(process, cloud, port)
         await _wait_serving(api, provider)
@@ -170,7 +170,7 @@ preload = {preload}
 """
 
 
-async def _wait_healthy(api: Api, process: Process, port: int) -> None:
+async def wait_healthy(api: Api, process: Process, port: int) -> None:
     """Until this very process has started: the Node may be Ready from the one before."""
     deadline = time.monotonic() + READY_LIMIT_S
     while time.monotonic() < deadline:

@@ -42,4 +42,4 @@ def test_a_crash_at_every_step_leaves_no_instance_that_no_pod_owns(name: str, se
 
 def test_without_the_sweep_some_crash_leaves_an_instance() -> None:
     crashes = run("pool-end", "--fault", "no-sweep")
-    assert OUTLIVED in {invariant for each in crashes for invariant, _ in each["violations"]}  # type: ignore[attr-defined]
+    assert OUTLIVED in {invariant for each in crashes for invariant, _ in each["violations"]}

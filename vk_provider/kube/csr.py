@@ -84,7 +84,7 @@ class ServingCertificate:
     async def _sleep_until_rotation(self, pair: KeyPair) -> None:
         rotation_at = compute_rotation_at(pair.leaf, random.uniform(0.7, 0.9))
         # In steps: sleep does not count the time in which the machine is suspended.
-        while (left_s := rotation_at - time.time()) > 0:  # noqa: ASYNC110
+        while (left_s := rotation_at - time.time()) > 0:  # noqa: ASYNC110 - it waits for a time, not for an event
             await asyncio.sleep(min(left_s, 3600))
 
     def _use(self, pair: KeyPair | None) -> None:

@@ -24,7 +24,7 @@ BACKEND = replace(
 
 
 def _create(settings: object, context: CloudContext) -> BootedAws:
-    return BootedAws(settings, context.owner)  # type: ignore[arg-type]
+    return BootedAws(settings, context.owner)
 
 
 if __name__ == "__main__":

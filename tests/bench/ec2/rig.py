@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import socket
 import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
-
-from tests.bench.api import Api, PodTimes
-from tests.bench.cluster import ACCESS, PROVIDER_GROUPS, PROVIDER_USER, wait_node_ready
+from tests.bench.api import Api, PodTimes, make_namespace
+from tests.bench.cluster import ACCESS, PROVIDER_GROUPS, PROVIDER_USER, wait_healthy, wait_node_ready
 from tests.bench.machine import PROJECT
 from tests.cluster import approver
 from tests.cluster.controlplane import ControlPlane
-from tests.cluster.errors import ClusterError
 from tests.cluster.fixtures import running_control_plane
 from tests.cluster.process import Process
 from tests.moto.plan import Plan
@@ -30,7 +25,6 @@ from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.jsontypes import Json
 
 NODE, ADDRESS = "ec2", "127.0.0.1"
-READY_LIMIT_S = 90.0
 LAUNCHES = ("RunInstances", "CreateFleet")
 READS = ("Describe", "Get", "List", "Receive")
 
@@ -114,13 +108,13 @@ async def provider(plane: ControlPlane, moto: MotoServer, plan: Plan | None = No
     process = Process("provider", root, root)
     rig = Rig(plane, moto, account, api, process, f"ec2-{number}")
     try:
-        await _make_namespace(api, rig.namespace)
+        await make_namespace(api, rig.namespace)
         kubelet, health = _free_port(), _free_port()
         config = root / "config.toml"
         config.write_text(_config(rig, root, (kubelet, health), moto.settings(account)))
         command = [sys.executable, "-m", "tests.bench.ec2.provider", "run", "--config", str(config)]
         process.start(command, {**KEYS, "AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": str(PROJECT)})
-        await _wait_healthy(api, process, health)
+        await wait_healthy(api, process, health)
         await wait_node_ready(api, NODE, process)
         moto.plan(plan)
         yield rig
@@ -131,31 +125,11 @@ async def provider(plane: ControlPlane, moto: MotoServer, plan: Plan | None = No
         await api.close()
 
 
-async def _make_namespace(api: Api, name: str) -> None:
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    await api.call("POST", "/api/v1/namespaces", namespace)
-    async with asyncio.timeout(60):
-        while not await api.exists(f"/api/v1/namespaces/{name}/serviceaccounts/default"):  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
-
-
 async def _clear(api: Api, namespace: str) -> None:
     """Nobody is there who would end the pods: they are removed."""
     options = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
     await api.call("DELETE", f"/api/v1/namespaces/{namespace}/pods", options)
     await api.call("DELETE", f"/api/v1/nodes/{NODE}")
-
-
-async def _wait_healthy(api: Api, process: Process, port: int) -> None:
-    deadline = time.monotonic() + READY_LIMIT_S
-    while time.monotonic() < deadline:
-        process.require_alive()
-        try:
-            await api.text(f"http://127.0.0.1:{port}/healthz")
-            return
-        except aiohttp.ClientError:
-            await asyncio.sleep(0.05)
-    raise ClusterError(f"{process.name} did not start within {READY_LIMIT_S:.0f} s", f"read {process.log}")
 
 
 def _free_port() -> int:

@@ -76,7 +76,7 @@ class DoomedCalls:
         self.is_counting = False
         self.died = asyncio.Event()
         self.last_at = 0.0
-        cloud._client.call = self._call  # type: ignore[method-assign]
+        cloud._client.call = self._call
 
     async def _call(
         self, operation: Operation[AnswerT], parameters: Mapping[str, Any], offering: Offering | None = None
@@ -107,7 +107,7 @@ class DoomedCalls:
         """Died, or all that is expected was called, and then nothing more."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(LIMIT_S):
-            while not self.died.is_set() and (  # noqa: ASYNC110
+            while not self.died.is_set() and (  # noqa: ASYNC110 - nothing announces it
                 loop.time() - self.last_at < QUIET_S or not set(expected) <= set(self.names)
             ):
                 await asyncio.sleep(0.02)
@@ -211,7 +211,7 @@ class Site:
             calls.is_counting = False
             await world.crash()
         async with self.cloud(scenario) as second:
-            world.cloud = world.connector._cloud = second  # type: ignore[assignment]
+            world.cloud = world.connector._cloud = second
             second.on_gone = world.connector._on_gone
             await world.start()
             try:
@@ -222,7 +222,7 @@ class Site:
 
     async def _judge(self, world: AwsWorld, scenario: Scenario) -> None:
         async with asyncio.timeout(LIMIT_S):
-            while len(world.api.pods) != scenario.pods:  # noqa: ASYNC110
+            while len(world.api.pods) != scenario.pods:  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.01)
         await world.until_running(scenario.pods, LIMIT_S)
         if scenario.idle:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from vk_provider.agentclient.grants import Grants
@@ -317,3 +318,14 @@ class World:
         """Until no pod is worked on."""
         await asyncio.sleep(0.02)
         await self.until(lambda: len(self.controller._workers) == 0)
+
+
+def tell_after_greeting(monkeypatch: pytest.MonkeyPatch, features: list[str], *messages: Json) -> None:
+    """Let agents greet with these features, and send `messages` right after it."""
+    greet = SimulatedAgent.hello
+
+    def hello(agent: SimulatedAgent) -> list[Json]:
+        first, *more = greet(agent)
+        return [{**first, "features": features}, *messages, *more]
+
+    monkeypatch.setattr(SimulatedAgent, "hello", hello)

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from vk_provider.cloud.simulated.agent import SimulatedAgent
 from vk_provider.eventreasons import AGENT_PROTOCOL_ERROR
-from vk_provider.jsontypes import Json
 from vk_provider.pods.record import PodRecord
 from vk_provider.wire.identity import IDENTITY_FEATURE, IdentityMessage
 
-from .rig import World
+from .rig import World, tell_after_greeting
 
 
 class Identities:
@@ -47,13 +45,7 @@ async def world(tmp_path: Path, identities: Identities) -> AsyncIterator[World]:
 
 def tell(monkeypatch: pytest.MonkeyPatch, uid: str, features: list[str]) -> None:
     """Let agents tell a token right after their greeting."""
-    greet = SimulatedAgent.hello
-
-    def hello(agent: SimulatedAgent) -> list[Json]:
-        first, *more = greet(agent)
-        return [{**first, "features": features}, {"type": "identity", "podUID": uid, "tokens": ["a.b.c"]}, *more]
-
-    monkeypatch.setattr(SimulatedAgent, "hello", hello)
+    tell_after_greeting(monkeypatch, features, {"type": "identity", "podUID": uid, "tokens": ["a.b.c"]})
 
 
 async def test_tokens_reach_whoever_answers_them_until_the_pod_is_gone(

@@ -17,7 +17,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.pods.record import PodRecord
 from vk_provider.wire.images import IMAGES_FEATURE, ImagesMessage
 
-from .rig import World
+from .rig import World, tell_after_greeting
 
 DIGEST = "sha256:" + "1" * 64
 
@@ -262,14 +262,8 @@ async def test_a_launch_that_is_repeated_after_a_crash_finds_its_instances_whate
 
 def tell(monkeypatch: pytest.MonkeyPatch, uid: str, features: list[str]) -> None:
     """Let agents tell an image of the pod right after their greeting."""
-    greet = SimulatedAgent.hello
-
-    def hello(agent: SimulatedAgent) -> list[Json]:
-        first, *more = greet(agent)
-        use = {"image": "a:1", "digests": [DIGEST], "sizeBytes": 1, "pulled": True, "seconds": 1.0}
-        return [{**first, "features": features}, {"type": "images", "podUID": uid, "images": [use]}, *more]
-
-    monkeypatch.setattr(SimulatedAgent, "hello", hello)
+    use = {"image": "a:1", "digests": [DIGEST], "sizeBytes": 1, "pulled": True, "seconds": 1.0}
+    tell_after_greeting(monkeypatch, features, {"type": "images", "podUID": uid, "images": [use]})
 
 
 async def test_what_an_agent_tells_is_passed_on_and_the_end_of_its_pod_too(

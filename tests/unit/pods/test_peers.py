@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from vk_provider.cloud.simulated.agent import SimulatedAgent
 from vk_provider.eventreasons import AGENT_PROTOCOL_ERROR
-from vk_provider.jsontypes import Json
 from vk_provider.pods.record import PodRecord
 from vk_provider.wire.blobs import PEERS_FEATURE, BlobsMessage
 
-from .rig import World
+from .rig import World, tell_after_greeting
 
 DIGEST = "sha256:" + "1" * 64
 
@@ -51,14 +49,8 @@ async def world(tmp_path: Path, peers: Peers) -> AsyncIterator[World]:
 
 def tell(monkeypatch: pytest.MonkeyPatch, uid: str, features: list[str]) -> None:
     """Let agents tell a blob right after their greeting."""
-    greet = SimulatedAgent.hello
-
-    def hello(agent: SimulatedAgent) -> list[Json]:
-        first, *more = greet(agent)
-        blobs = {"wanted": [DIGEST], "fetching": [], "held": [], "failed": [], "peerBytes": 0, "registryBytes": 0}
-        return [{**first, "features": features}, {"type": "blobs", "podUID": uid, **blobs}, *more]
-
-    monkeypatch.setattr(SimulatedAgent, "hello", hello)
+    blobs = {"wanted": [DIGEST], "fetching": [], "held": [], "failed": [], "peerBytes": 0, "registryBytes": 0}
+    tell_after_greeting(monkeypatch, features, {"type": "blobs", "podUID": uid, **blobs})
 
 
 async def test_an_agent_that_can_is_greeted_before_it_is_heard_and_left_at_its_end(
