@@ -24,6 +24,7 @@ EVERY ?=
 CRASHES ?=
 PAIRS ?= 500
 CASES ?=
+ONLY ?=
 RECORD ?=
 REPLAY ?=
 KEEP ?=
@@ -159,12 +160,12 @@ test-mixed: control-plane ## Services, names and policies over a nodeless node a
 	@$(PY) -m pytest tests/mixed
 
 .PHONY: bench
-bench: control-plane ## measure, write tests/bench/RESULTS.md
+bench: control-plane ## measure (ONLY="network burst": these alone), write tests/bench/RESULTS.md
 	@$(PY) -m tests.cluster.build kubelet
-	@$(PY) -m tests.bench
+	@$(PY) -m tests.bench $(if $(ONLY),--only $(ONLY))
 
 .PHONY: bench-images
-bench-images: control-plane ## starts of pods by what was done for their image before, beside a real kubelet (10 minutes); writes tests/bench/RESULTS-IMAGES.md
+bench-images: control-plane ## starts of pods by what was done for their image before, beside a real kubelet (10 minutes); a section of tests/bench/RESULTS.md
 	@$(PY) -m tests.cluster.build kubelet
 	@$(PY) -m tests.bench --only images
 

@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--only NAME...]`: measure, print one JSON line per figure, write RESULTS.md."""
+"""`python -m tests.bench [--only NAME...]`: measure, print JSON lines, renew these sections of RESULTS.md."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -42,25 +41,25 @@ def main(arguments: list[str] | None = None) -> int:
         choices=list(BENCHMARKS),
         default=list(BENCHMARKS),
         metavar="NAME",
-        help=f"of {', '.join(BENCHMARKS)}; RESULTS.md is written only when all run, RESULTS-IMAGES.md by images alone",
+        help=f"of {', '.join(BENCHMARKS)}",
     )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the cluster is taken down, too
     cluster = BenchCluster()
-    head = {**machine.describe(), "load before": machine.load()}
-    started = time.monotonic()
-    sections: dict[str, list[Figure]] = {}
+    sections: dict[str, report.Section] = {}
     try:
         cluster.down()
         cluster.up()
         for name in options.only:
             print(f"{name} ...", file=sys.stderr, flush=True)
             try:
-                sections[name] = asyncio.run(BENCHMARKS[name](cluster))
+                with machine.observed() as head:
+                    figures = asyncio.run(BENCHMARKS[name](cluster))
             except (RuntimeError, OSError, LookupError, aiohttp.ClientError):
                 traceback.print_exc()  # the other benchmarks are worth their time all the same
                 continue
-            for figure in sections[name]:
+            sections[name] = report.Section(head, figures)
+            for figure in figures:
                 print(figure.to_json(), flush=True)
     except ClusterError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -70,14 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     finally:
         cluster.down()
-    if len(sections) < len(options.only):
-        return 1
-    head |= {"load after": machine.load(), "took": f"{time.monotonic() - started:.0f} s"}
-    if set(options.only) == set(BENCHMARKS):
-        report.write(sections, head)
-    elif options.only == ["images"]:
-        report.write(sections, head, "Starts of pods by their images, beside a real kubelet", "-images")
-    return 0
+    report.write(sections)
+    return 0 if len(sections) == len(options.only) else 1
 
 
 if __name__ == "__main__":

@@ -54,6 +54,21 @@ class Figure:
             document["detail"] = self.detail
         return json.dumps(document)
 
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Figure:
+        """What `to_json` wrote, decoded."""
+        most, _, goal = document.get("goal", "").partition(" ")
+        return cls(
+            document["name"],
+            document["value"],
+            document["unit"],
+            goal=float(goal) if goal else None,
+            most=most != ">=",
+            samples=tuple(document.get("samples", ())),
+            note=document.get("note", ""),
+            detail=document.get("detail", {}),
+        )
+
 
 def median_figure(name: str, samples: Sequence[float], unit: str, **more: Any) -> Figure:
     """The median of `samples`."""

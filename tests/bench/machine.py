@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -75,6 +78,14 @@ def describe() -> dict[str, str]:
         "machine": f"{os.cpu_count()} x {model}, {memory * 1024 / 1e9:.0f} GB",
         "system": f"Linux {platform.release()}, Python {platform.python_version()}",
     }
+
+
+@contextmanager
+def observed() -> Iterator[dict[str, str]]:
+    """Yield the head of a section: commit and machine, and, once it has ended, the load around it and its seconds."""
+    head, started = {**describe(), "load before": load()}, time.monotonic()
+    yield head
+    head |= {"load after": load(), "took": f"{time.monotonic() - started:.0f} s"}
 
 
 def load() -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.figure import Figure, tidy
@@ -12,19 +13,48 @@ ROOM = Path(__file__).parent
 COLUMNS = ("figure", "value", "unit", "goal", "met", "what it says")
 
 
-def write(sections: dict[str, list[Figure]], head: dict[str, str], title: str = "Benchmarks", suffix: str = "") -> None:
-    """sections: figures by benchmark; head: commit, machine, load. suffix: of the names of both files."""
-    lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in head.items()), ""]
-    lines += [f"Values with several rounds are medians; all are in results{suffix}.jsonl.", ""]
-    for name, figures in sections.items():
-        lines += [f"## {name}", "", *table(figures), ""]
-        if any(figure.detail for figure in figures):
-            lines += ["What costs what:", "", *_costs(figures), ""]
-    (ROOM / f"RESULTS{suffix.upper()}.md").write_text("\n".join(lines))
-    head_line = json.dumps({"name": "head", **head})
-    (ROOM / f"results{suffix}.jsonl").write_text(
-        "\n".join([head_line, *(f.to_json() for figures in sections.values() for f in figures)]) + "\n"
-    )
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The figures of one benchmark, and where they were measured: commit, machine, load before and after, seconds."""
+
+    head: dict[str, str]
+    figures: list[Figure]
+
+
+def write(sections: dict[str, Section], title: str = "Benchmarks", suffix: str = "", room: Path = ROOM) -> None:
+    """Renew these sections of RESULTS.md and results.jsonl; the others keep their place and what was measured before.
+
+    suffix: of the names of both files.
+    """
+    records = room / f"results{suffix}.jsonl"
+    sections = {**(_read(records.read_text()) if records.exists() else {}), **sections}
+    records.write_text("\n".join(_lines(sections)) + "\n")
+    text = [f"# {title}", "", "Values with several rounds are medians;"]
+    text[-1] += f" all are in {records.name}. Each section says at which commit and load it was measured."
+    for name, section in sections.items():
+        text += ["", f"## {name}", "", ", ".join(f"{what}: {value}" for what, value in section.head.items()), ""]
+        text += table(section.figures)
+        if costs := _costs(section.figures):
+            text += ["", "What costs what:", "", *costs]
+    (room / f"RESULTS{suffix.upper()}.md").write_text("\n".join(text) + "\n")
+
+
+def _lines(sections: dict[str, Section]) -> Iterator[str]:
+    for name, section in sections.items():
+        yield json.dumps({"section": name, **section.head})
+        yield from (figure.to_json() for figure in section.figures)
+
+
+def _read(text: str) -> dict[str, Section]:
+    """What `_lines` wrote."""
+    sections: dict[str, Section] = {}
+    for line in text.splitlines():
+        document = json.loads(line)
+        if name := document.pop("section", None):
+            sections[name] = current = Section(document, [])
+        else:
+            current.figures.append(Figure.from_json(document))
+    return sections
 
 
 def _costs(figures: Iterable[Figure]) -> list[str]:

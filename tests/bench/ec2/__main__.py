@@ -1,4 +1,4 @@
-"""`python -m tests.bench.ec2 [--only NAME...]`: measure, print one JSON line per figure, write RESULTS-EC2.md."""
+"""`python -m tests.bench.ec2 [--only NAME...]`: measure, print a JSON line per figure, renew RESULTS-EC2.md."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import signal
 import sys
-import time
 
 from tests.bench import machine, report
 from tests.bench.ec2 import catalog, launches
@@ -27,18 +26,18 @@ def main(arguments: list[str] | None = None) -> int:
         nargs="+",
         choices=BENCHMARKS,
         default=list(BENCHMARKS),
-        help=f"of {', '.join(BENCHMARKS)}; RESULTS-EC2.md is written only when all run",
+        help=f"of {', '.join(BENCHMARKS)}",
     )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what it has started is taken down, too
-    head = {**machine.describe(), "load before": machine.load()}
-    started = time.monotonic()
-    sections: dict[str, list[Figure]] = {}
+    sections: dict[str, report.Section] = {}
     try:
         for name in options.only:
             print(f"{name} ...", file=sys.stderr, flush=True)
-            sections[name] = _measure(name)
-            for figure in sections[name]:
+            with machine.observed() as head:
+                figures = _measure(name)
+            sections[name] = report.Section(head, figures)
+            for figure in figures:
                 print(figure.to_json(), flush=True)
     except ClusterError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -46,9 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; what it started is taken down", file=sys.stderr)
         return 130
-    if set(options.only) == set(BENCHMARKS):
-        head |= {"load after": machine.load(), "took": f"{time.monotonic() - started:.0f} s"}
-        report.write(sections, head, "Benchmarks of EC2", "-ec2")
+    report.write(sections, "Benchmarks of EC2", "-ec2")
     return 0
 
 
