@@ -119,8 +119,7 @@ unit: $(VENV)/.ready ## the tests that need no root and no builds
 
 .PHONY: test
 test: deps lint control-plane ## the whole test suite, as .ci/run calls it
-	@$(PY) -m tests.cluster.build e2e ginkgo agnhost metrics-server coredns
-	@$(PY) -m pytest tests --ignore tests/mesh --ignore tests/mixed --durations 30 --durations-min 5
+	@$(PY) -m tests.suite
 
 .PHONY: simulate
 simulate: $(VENV)/.ready ## the provider in virtual time against faults of everything around it (SEEDS=; SEED= for one, with KILLED_AT= or EVERY= steps; CRASHES=all kills it at every step of launches, ends and pools; FAULT= puts a known one back)

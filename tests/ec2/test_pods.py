@@ -88,7 +88,7 @@ def test_a_pod_that_may_ask_the_metadata_gets_no_session_beyond_the_hop_limit(wo
         "PUT": f"PUT /latest/api/token HTTP/1.1\\r\\n{ttl}\\r\\n\\r\\n",
     }
     answers = {
-        verb: world.execute("spot", f"printf '{head}' | nc -w 3 169.254.169.254 80", check=False).stdout
+        verb: world.execute("spot", f"printf '{head}' | timeout 5 nc 169.254.169.254 80", check=False).stdout
         for verb, head in heads.items()
     }
     assert answers["GET"].startswith("HTTP/1.1 401 ")
