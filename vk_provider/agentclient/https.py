@@ -12,7 +12,7 @@ import datetime
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -20,20 +20,19 @@ from typing import Any
 import aiohttp
 import orjson
 
-from vk_provider.agentclient.answers import clean_headers, refuse_redirects
+from vk_provider.agentclient.answers import refuse_redirects
 from vk_provider.agentclient.authority import Authority, SignedCertificate
 from vk_provider.agentclient.base import AgentResponse, ProtocolT
+from vk_provider.agentclient.channels import HttpsResponse, WebSocketChannel, decode, read_bounded, translate
 from vk_provider.agentclient.exchange import IdentityExchange
 from vk_provider.agentclient.identity_store import ProviderIdentity
 from vk_provider.agentclient.one_answer import refuse_interim_answers
-from vk_provider.agentclient.paced import PacedProtocol
-from vk_provider.agentclient.pins import KeyPins, KeyRefused
+from vk_provider.agentclient.pins import KeyPins
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.aiokit.keepalive import keepalive_socket, set_keepalive
-from vk_provider.aiokit.ratelimit import TokenBucket
 from vk_provider.aiokit.tlssite import TLS_SHUTDOWN_S
 from vk_provider.cloud.base import Instance
-from vk_provider.errors import AgentError, AgentIdentityError, AgentProtocolError, AgentUnreachableError
+from vk_provider.errors import AgentError, AgentIdentityError, AgentUnreachableError
 from vk_provider.wire import routes
 from vk_provider.wire.bootdata import AGENT_PORT
 from vk_provider.wire.session import MAX_UP_BYTES
@@ -48,74 +47,7 @@ ANSWER_TIMEOUT_S = 30.0
 HEARTBEAT_S = 15.0
 CLOSE_LIMIT_S = 0.01
 """A session that is closed waits no longer for the agent's part in it; what was written still leaves."""
-PING_RATE, PING_BURST = 2.0, 20.0
-"""Pings and pongs per second that are read from one agent; it sends a ping every 15 s."""
-MAX_ANSWER_BYTES = 64 * 1024
-"""Limit of an answer of the identity exchange: a few PEM texts."""
 CLIENT_CERTIFICATE_RENEWAL = datetime.timedelta(days=7)
-
-
-class WebSocketChannel:
-    """session.Channel over a WebSocket."""
-
-    def __init__(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
-        self._websocket = websocket
-        self._paced = _pace(websocket)
-
-    async def send(self, frame: bytes) -> None:
-        try:
-            await self._websocket.send_bytes(frame)
-        except (ConnectionError, aiohttp.ClientError, RuntimeError) as error:
-            raise AgentUnreachableError(f"session closed: {error}") from None
-
-    async def frames(self) -> AsyncIterator[bytes | str]:
-        pings = TokenBucket(PING_RATE, PING_BURST, time.monotonic())
-        async for frame in self._websocket:
-            if frame.type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT):
-                yield frame.data
-            elif frame.type is aiohttp.WSMsgType.PING:
-                await self._answer_ping(frame.data)
-                await asyncio.sleep(pings.take(time.monotonic()))
-            elif frame.type is aiohttp.WSMsgType.PONG:
-                await asyncio.sleep(pings.take(time.monotonic()))
-            elif frame.type is aiohttp.WSMsgType.ERROR:
-                raise _broken(frame.data)
-            del frame  # an idle session keeps no message
-
-    async def _answer_ping(self, data: bytes) -> None:
-        try:
-            await self._websocket.pong(data)
-        except (ConnectionError, aiohttp.ClientError, RuntimeError):
-            pass  # closed: the reader gets the end next
-
-    async def close(self) -> None:
-        # The agent's part in closing is not waited for: aiohttp would read on as long as it sends anything else.
-        if self._paced is not None:
-            self._paced.stop()
-        await self._websocket.close()
-
-
-class HttpsResponse:
-    """AgentResponse over aiohttp."""
-
-    def __init__(self, response: aiohttp.ClientResponse, on_close: Callable[[], None]) -> None:
-        self._response = response
-        self._on_close: Callable[[], None] | None = on_close
-        self.status = response.status
-        self.headers: Mapping[str, str] = clean_headers(response.headers)
-
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self._response.content.iter_any():
-                yield chunk
-        except aiohttp.ClientError as error:
-            raise AgentUnreachableError(f"the agent's answer broke off: {error}") from None
-
-    async def close(self) -> None:
-        self._response.close()
-        if self._on_close is not None:
-            self._on_close()
-            self._on_close = None
 
 
 class HttpsConnector:
@@ -206,7 +138,7 @@ class HttpsConnector:
                     timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_LIMIT_S),
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise _translate(instance, error) from None
+            raise translate(instance, error) from None
         self._certified.add(instance.instance_id)
         certificate = websocket.get_extra_info("peercert") or {}
         if "notAfter" in certificate:
@@ -247,13 +179,13 @@ class HttpsConnector:
                 server_hostname=routes.server_name(instance.instance_id),
                 timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
             ) as response:
-                data = await _read_bounded(instance, response)
+                data = await read_bounded(instance, response)
                 if response.status >= HTTPStatus.MULTIPLE_CHOICES:
                     text = data.decode(errors="replace")[:200]
                     raise AgentError(f"{instance.instance_id}: {path} answered {response.status} {text}")
-                return _decode(data) if data else {}
+                return decode(data) if data else {}
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise _translate(instance, error) from None
+            raise translate(instance, error) from None
 
     async def request(
         self, instance: Instance, method: str, path: str, query: list[tuple[str, str]] | None = None
@@ -273,7 +205,7 @@ class HttpsConnector:
         except BaseException as error:
             self._request_done(instance_id)
             if isinstance(error, aiohttp.ClientError | OSError | TimeoutError):
-                raise _translate(instance, error) from None
+                raise translate(instance, error) from None
             raise
         return HttpsResponse(response, partial(self._request_done, instance_id))
 
@@ -312,7 +244,7 @@ class HttpsConnector:
                 set_keepalive(transport.get_extra_info("socket"))
                 return transport, protocol
         except (OSError, TimeoutError) as error:
-            raise _translate(instance, error) from None
+            raise translate(instance, error) from None
 
     def forget(self, instance_id: str) -> None:
         """The instance is gone."""
@@ -323,45 +255,3 @@ class HttpsConnector:
     async def close(self) -> None:
         if self._http is not None:
             await self._http.close()
-
-
-async def _read_bounded(instance: Instance, response: aiohttp.ClientResponse) -> bytes:
-    """The body; raises AgentError when it is longer than the limit."""
-    data = bytearray()
-    async for chunk in response.content.iter_any():
-        data += chunk
-        if len(data) > MAX_ANSWER_BYTES:
-            raise AgentProtocolError(f"{instance.instance_id}: an answer of more than {MAX_ANSWER_BYTES} bytes")
-    return bytes(data)
-
-
-def _pace(websocket: aiohttp.ClientWebSocketResponse) -> PacedProtocol | None:
-    """Bound what parsing the session's frames may cost; None when it is closed already."""
-    connection = websocket._response.connection
-    if connection is None or connection.transport is None:
-        return None
-    return PacedProtocol.install(connection.transport)
-
-
-def _decode(data: bytes | str) -> Any:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise AgentError(f"the agent sent invalid JSON: {error}") from None
-
-
-def _broken(error: Any) -> AgentError:
-    """The error of a frame that the WebSocket refuses. aiohttp's text is left out, as it may quote the frame."""
-    if isinstance(error, aiohttp.WebSocketError):
-        return AgentProtocolError(f"the agent broke the protocol: WebSocket close code {error.code}")
-    return AgentUnreachableError(f"the session broke: {type(error).__name__}")
-
-
-def _translate(instance: Instance, error: BaseException) -> AgentError:
-    causes = (error, error.__cause__, getattr(error, "certificate_error", None))
-    for cause in causes:
-        if isinstance(cause, KeyRefused):
-            return AgentIdentityError(str(cause.args[-1]))
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-        return AgentIdentityError(f"{instance.instance_id}: the agent has no certificate of ours")
-    return AgentUnreachableError(f"{instance.instance_id}: {str(error) or type(error).__name__}")

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.listener import hello
 from tests.unit.agentclient.test_renewal import INSTANCE
-from vk_provider.agentclient import https
+from vk_provider.agentclient import channels, https
 from vk_provider.agentclient.authority import Authority, read_csr
 from vk_provider.agentclient.bootsecret import build_launch_id
 from vk_provider.agentclient.https import HttpsConnector
@@ -132,7 +132,7 @@ async def test_broken_json_is_an_agents_error(agent: tuple[Agent, HttpsConnector
 async def test_an_agent_cannot_fill_the_providers_memory(
     agent: tuple[Agent, HttpsConnector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    agent[0].answer = bytes(https.MAX_ANSWER_BYTES + 1)
+    agent[0].answer = bytes(channels.MAX_ANSWER_BYTES + 1)
     with pytest.raises(AgentError, match="more than"):
         await agent[1].renew(LOOPBACK)
     monkeypatch.setattr(https, "MAX_UP_BYTES", 1000)
@@ -163,4 +163,4 @@ async def test_streams_and_requests_notice_a_machine_that_is_gone(agent: tuple[A
 
 
 def test_an_error_without_words_is_named() -> None:
-    assert str(https._translate(INSTANCE, TimeoutError())) == "i-1: TimeoutError"
+    assert str(channels.translate(INSTANCE, TimeoutError())) == "i-1: TimeoutError"
