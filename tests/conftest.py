@@ -5,12 +5,17 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 import uvloop
 
 from tests.cluster.fixtures import control_plane
 
 __all__ = ["control_plane"]
+
+SLOW = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=SLOW)  # on a busy machine
+hypothesis.settings.load_profile("patient")
 
 HERE = Path(__file__).parent
 AGENT = {"asyncio": asyncio.SelectorEventLoop}

@@ -145,7 +145,6 @@ def judge_stats(message: StatsMessage) -> None:
 @settings(
     derandomize=True,
     database=None,
-    deadline=None,
     phases=(Phase.generate, Phase.shrink),
     max_examples=MESSAGES_TRIED,
     suppress_health_check=list(HealthCheck),

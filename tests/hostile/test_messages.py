@@ -34,7 +34,6 @@ def test_thousands_of_messages_on_real_sessions_hurt_nobody_else(world: World, s
     @settings(
         derandomize=True,
         database=None,
-        deadline=None,
         phases=(Phase.generate, Phase.shrink),
         max_examples=EXAMPLES,
         suppress_health_check=list(HealthCheck),

@@ -57,10 +57,10 @@ async def test_who_is_not_the_provider_stays_among_the_pending_and_the_providers
     context = agent.authority.client_context(datetime.datetime.now(datetime.UTC), verify=False)
     reader, writer = await asyncio.open_connection("127.0.0.1", agent.port, ssl=context, server_hostname="x")
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-    await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
     assert len(site.pending) == 1
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nx: " + b"x" * LIMITS.head_bytes)
-    assert b" 431 Request Header Fields Too Large" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert b" 431 Request Header Fields Too Large" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
     for each in (silent_writer, writer):
         each.transport.abort()
 

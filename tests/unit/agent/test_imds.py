@@ -63,7 +63,7 @@ async def test_an_address_that_is_assigned_after_the_launch_is_waited_for(
             await asyncio.sleep(0.01)
         assert "no secondary address" in caplog.text and not waiting.done()
         service.assign("10.1.0.77")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert (await waiting).facts.pod_ip == "10.1.0.77"
     assert (len(caplog.records), reopened) == (1, 0)
 

@@ -272,7 +272,7 @@ async def test_a_followed_log_goes_on_across_rotation_and_ends_with_its_containe
     async def wait_for(text: bytes) -> None:
         while text not in b"".join(seen):
             arrived.clear()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await arrived.wait()
 
     follower = asyncio.create_task(follow())
@@ -287,7 +287,7 @@ async def test_a_followed_log_goes_on_across_rotation_and_ends_with_its_containe
     running = False
     with log_file.open("a") as file:
         file.write(line(6, "six"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await follower
     assert b"".join(seen) == b"three\nfour\nfive\nsix\n"
 
@@ -333,7 +333,7 @@ async def test_inotify_gives_its_descriptor_back_with_the_last_watch(tmp_path: P
     inotify = Inotify()
     with inotify.watch(str(tmp_path)) as first, inotify.watch(str(tmp_path)) as second:
         (tmp_path / "x").write_text("x")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await first.changed.wait()
         assert second.changed.is_set() and second.active
     assert len(os.listdir("/proc/self/fd")) == before

@@ -16,14 +16,14 @@ from vk_provider.wire.session import FEATURES
 
 
 async def receive(websocket: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         frame = await websocket.receive()
     assert frame.type == aiohttp.WSMsgType.BINARY, frame
     return orjson.loads(frame.data)
 
 
 async def eventually(condition: Any) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - a test may look at anything
             await asyncio.sleep(0)
 
@@ -88,7 +88,7 @@ async def test_a_newer_session_replaces_the_older_one(certified: LoopbackAgent):
         for session in sessions:
             assert (await receive(session))["type"] == "hello"
         for session in sessions[:2]:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 assert (await session.receive()).type == aiohttp.WSMsgType.CLOSE
         certified.outbox.send_status("u", {"phase": "Running"}, False)
         assert (await receive(sessions[2]))["type"] == "status"
@@ -116,7 +116,7 @@ async def test_what_is_not_a_message_ends_the_session(certified: LoopbackAgent):
             session = await client.open_session()
             await receive(session)
             await session.send_str(text)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 closed = await session.receive()
             assert closed.data == aiohttp.WSCloseCode.UNSUPPORTED_DATA
 
@@ -137,7 +137,7 @@ async def test_a_stopping_agent_says_so(certified: LoopbackAgent):
         session = await client.open_session()
         await receive(session)
         stopping = asyncio.create_task(certified.stop())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             closed = await session.receive()
         assert closed.data == aiohttp.WSCloseCode.GOING_AWAY
         await stopping

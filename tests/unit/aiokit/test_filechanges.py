@@ -29,7 +29,7 @@ async def test_a_change_is_told_until_it_is_taken(tmp_path: Path, monkeypatch: p
         replacement = tmp_path / "replacement"
         replacement.write_text("2")
         replacement.replace(first)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert [await told.get() for _ in range(3)] == [False] * 3
             second.write_text("2")
             while not await told.get():
@@ -37,7 +37,7 @@ async def test_a_change_is_told_until_it_is_taken(tmp_path: Path, monkeypatch: p
         await asyncio.sleep(0.02)
         assert told.empty(), "told again although it was taken"
         second.unlink()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await told.get() is False
     finally:
         task.cancel()

@@ -134,7 +134,7 @@ async def test_spot_instances_are_interrupted_after_a_notice() -> None:
     await asyncio.sleep(0)
     answer = await launch(cloud, 3)
     spot = [item for item in answer.instances if item.capacity_type == "spot"]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while sum(notice.kind is NoticeKind.STATE for notice in told) < len(spot):  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.01)
     kinds = Counter(notice.kind for notice in told)

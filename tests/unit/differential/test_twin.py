@@ -43,7 +43,7 @@ async def test_a_command_that_hangs_puts_off_no_change(monkeypatch: Any) -> None
     nothing: Any = None
     case = Case("c", {"metadata": {"name": "x"}, "spec": {}}, actions=ACTIONS)
     twin = Twin(nothing, nothing, case, History("diff-v-00", "nodeless"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await asyncio.gather(*(twin._act_in_turn(lane, 0.0) for lane in lanes(case.actions)))
     assert order == ["remove", "patch", "exec", "logs"]
     assert list(twin.history.answers) == ["1 remove", "3 patch", "0 exec", "2 logs"]

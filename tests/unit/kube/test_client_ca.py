@@ -63,6 +63,6 @@ async def test_changes_are_followed_and_failures_change_nothing(monkeypatch: pyt
         taken.append(pem)
 
     task = asyncio.create_task(cluster.run(take))
-    await asyncio.wait_for(api.empty.wait(), 5)
+    await asyncio.wait_for(api.empty.wait(), 30)
     assert (known, taken) == ("", ["one", "two", ""])
     task.cancel()

@@ -31,7 +31,7 @@ class World:
 
     async def read(self, holder: str) -> Any:
         self.shared.hold(holder, {KEY})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             item = await self.shared.fetch(KEY)
         return item and item["data"]
 

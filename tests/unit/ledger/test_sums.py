@@ -53,7 +53,7 @@ def play(cloud: Cloud, process: Process, step: tuple[str, Any, Any]) -> None:
             process.meter.ended(name, InstanceState.TERMINATED)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.one_of(STEP, CRASH), max_size=60))
 def test_the_sum_is_the_integral_of_what_ran_over_any_history_with_crashes(steps: list[tuple[str, Any, Any]]) -> None:
     cloud = Cloud()
@@ -79,7 +79,7 @@ def test_the_sum_is_the_integral_of_what_ran_over_any_history_with_crashes(steps
         process.store.close()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(STEP, max_size=60))
 def test_sums_by_any_key_add_up_to_the_same_and_so_do_the_tags_alone(steps: list[tuple[str, Any, Any]]) -> None:
     cloud = Cloud()

@@ -66,7 +66,6 @@ async def answer(message: IdentityMessage) -> None:
 @settings(
     derandomize=True,
     database=None,
-    deadline=None,
     phases=(Phase.generate, Phase.shrink),
     max_examples=TRIED,
     suppress_health_check=list(HealthCheck),

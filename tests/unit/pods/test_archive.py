@@ -296,7 +296,7 @@ async def test_a_slow_disk_does_not_stop_the_loop(root: Path, monkeypatch: pytes
 
     monkeypatch.setattr(archive_store, "_open", slow_open)
     task = asyncio.create_task(fetch(LogArchive(str(root), LIMITS), make_pod(), ran(), honest))
-    await asyncio.wait_for(writing.wait(), 5)
+    await asyncio.wait_for(writing.wait(), 30)
     may_write.set()  # reached only because the loop goes on
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 30)
     assert len(files(root)) == 1

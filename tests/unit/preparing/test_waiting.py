@@ -70,7 +70,7 @@ async def test_the_pods_that_follow_start_from_the_store_of_the_first(world: Wai
     ]
     await pulled(world, first)
     await world.prepare()
-    assert await asyncio.wait_for(asyncio.gather(*tasks), 5) == ["s1"] * 3
+    assert await asyncio.wait_for(asyncio.gather(*tasks), 30) == ["s1"] * 3
     assert await world.store_of("later") == "s1"
 
 
@@ -78,7 +78,7 @@ async def test_small_images_are_not_waited_for(world: WaitingWorld) -> None:
     world.size = 300_000
     await pioneer(world)
     task = await world.start_waiting("next")
-    assert await asyncio.wait_for(task, 5) == ""
+    assert await asyncio.wait_for(task, 30) == ""
     assert world.events == []
 
 
@@ -88,14 +88,14 @@ async def test_a_preparation_that_fails_lets_them_go(world: WaitingWorld) -> Non
     world.stores.error = StoreFullError("no room")
     await pulled(world, first)
     await world.prepare()
-    assert await asyncio.wait_for(task, 5) == ""
+    assert await asyncio.wait_for(task, 30) == ""
 
 
 async def test_an_image_that_was_there_lets_them_go(world: WaitingWorld) -> None:
     first = await pioneer(world)
     task = await world.start_waiting("next")
     await pulled(world, first, present=True)
-    assert await asyncio.wait_for(task, 5) == ""
+    assert await asyncio.wait_for(task, 30) == ""
     assert world.preparer.choose(world.bind("later").pod) == ""
 
 
@@ -104,7 +104,7 @@ async def test_a_first_pod_that_is_deleted_is_followed_by_another(world: Waiting
     task = await world.start_waiting("next")
     world.records.remove(first)
     world.preparer.forget(first)
-    assert await asyncio.wait_for(task, 5) == ""
+    assert await asyncio.wait_for(task, 30) == ""
     assert world.preparer.choose(world.bind("later").pod) is None
 
 

@@ -37,7 +37,7 @@ def apply(maps: dict[str, dict[str, str]], delta: Delta) -> None:
         assert maps.setdefault(element.container, {}).setdefault(element.key, element.value) == element.value, element
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6))
 def test_deltas_lead_to_the_table_that_the_last_state_alone_makes(seed: int) -> None:
     index, before = ServiceIndex("n1", ("10.255.0.1",)), ({}, {})
@@ -55,7 +55,7 @@ def test_deltas_lead_to_the_table_that_the_last_state_alone_makes(seed: int) -> 
         before, table = state, now
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6))
 def test_the_order_of_the_objects_does_not_matter(seed: int) -> None:
     (state,) = generate_history(seed, 1, 1)

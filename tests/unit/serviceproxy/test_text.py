@@ -50,7 +50,7 @@ def test_no_text_depends_on_names_that_a_machine_would_have_to_know() -> None:
 LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=12) | st.sampled_from(["; flush ruleset", "}"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), data=st.data())
 def test_no_value_of_an_object_gets_into_the_text_but_addresses_and_numbers(seed: int, data: st.DataObject) -> None:
     """Objects with values that no API server lets pass: no error, and nothing in the text that nft could read as more

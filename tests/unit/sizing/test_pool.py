@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vk_provider.cloud.base import Offering
@@ -63,7 +63,6 @@ def test_the_size_follows_what_pods_ask_for_up_to_its_limit() -> None:
     assert [compute_count(spec, 0.0, asked) for asked in (0, 1, 4, 50)] == [2, 2, 4, 5]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.floats(0, 4e9),
     st.lists(st.tuples(st.frozensets(st.integers(0, 6)), st.integers(0, 1439), st.integers(1, 1440)), max_size=4),

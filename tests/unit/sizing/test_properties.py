@@ -113,7 +113,7 @@ def fits(offering: Offering, pod: dict[str, Any], preferences: Preferences) -> b
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(catalogs(), pods, st.randoms(use_true_random=False), st.data())
 def test_the_choice_fits_costs_no_more_than_another_that_fits_and_is_stable(
     catalog: list[Offering], pod: dict[str, Any], random: Any, data: st.DataObject

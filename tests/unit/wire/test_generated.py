@@ -24,7 +24,6 @@ def test_every_kind_of_message_up_passes_the_door_as_the_schema_says_or_is_refus
     @settings(
         derandomize=True,
         database=None,
-        deadline=None,
         phases=(Phase.generate,),
         max_examples=TRIED,
         suppress_health_check=list(HealthCheck),

@@ -54,11 +54,11 @@ async def test_no_container_starts_before_each_table_was_in_force(rig: Rig, init
 async def test_tables_that_are_in_force_or_not_named_are_not_waited_for(rig: Rig) -> None:
     world = rig(pod(container("main")))
     name_tables(world)
-    await asyncio.wait_for(world.start(), 5)
+    await asyncio.wait_for(world.start(), 30)
     assert len(world.runtime.containers) == 1
     other = rig(pod(container("main")))
     other.tables.late = {"services": "it was not sent yet"}  # the Node names none
-    await asyncio.wait_for(other.start(), 5)
+    await asyncio.wait_for(other.start(), 30)
     assert len(other.runtime.containers) == 1
 
 
