@@ -50,13 +50,22 @@ class Suite:
         """What ginkgo printed."""
         return self.state / "ginkgo.log"
 
-    def _cluster_flags(self) -> list[str]:
+    def _count_nodes(self) -> int:
+        """The Nodes that specs may schedule pods to. The test binary counts for itself in the first process only."""
+        command = [str(self.programs.kubectl), f"--kubeconfig={self.kubeconfig}", "get", "nodes", "-o", "json"]
+        listed = subprocess.run(command, capture_output=True, text=True, check=False)
+        if listed.returncode:
+            raise ClusterError(f"the Nodes cannot be listed: {listed.stderr.strip()}", "try: make conformance-down")
+        specs = [item["spec"] for item in json.loads(listed.stdout)["items"]]
+        return sum(not spec.get("unschedulable") and not spec.get("taints") for spec in specs)
+
+    def _cluster_flags(self, nodes: int) -> list[str]:
         return [
             "--provider=skeleton",
             f"--kubeconfig={self.kubeconfig}",
             f"--kubectl-path={self.programs.kubectl}",
             "--allowed-not-ready-nodes=-1",
-            "--num-nodes=1",
+            f"--num-nodes={nodes}",
             "--dns-domain=cluster.local",
             "--dump-logs-on-failure=false",
         ]
@@ -78,7 +87,7 @@ class Suite:
                 *([] if selection.names else [f"--ginkgo.label-filter={selection.label_filter}"]),
                 *([f"--ginkgo.focus={selection.focus}"] if selection.focus else []),
                 *([f"--ginkgo.skip={selection.skip}"] if selection.skip else []),
-                *self._cluster_flags(),
+                *self._cluster_flags(nodes=1),
             ]
             environment = {key: value for key, value in self._environment().items() if key != "E2E_JOURNAL"}
             ran = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=directory, check=False)
@@ -113,7 +122,7 @@ class Suite:
             f"--focus={focus_of(names)}",
             str(self.programs.e2e),
             "--",
-            *self._cluster_flags(),
+            *self._cluster_flags(self._count_nodes()),
         ]
         with self.log_file.open("wb") as log, self.journal_file.open() as lines:
             lines.seek(0, os.SEEK_END)
