@@ -270,6 +270,7 @@ class Supply:
         """Its pod is elsewhere, as another agent has proved: what this one has, it says itself, unless it was sent the
         pod, too."""
         if owned.sent_uid:
+            owned.pod_uid = ""
             self.end(owned, "surplus")
             return
         self.links.close(owned)

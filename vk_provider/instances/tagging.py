@@ -50,6 +50,7 @@ class Tagging:
     def put(self, owned: OwnedInstance, demand: Demand) -> None:
         """The instance serves the pod of `demand`."""
         if owned.described.tags.get(TAG_POD_UID) == demand.uid:
+            owned.unmarked = False
             return  # in the launch call itself
         tags = build_pod_tags(
             pod_uid=demand.uid, pod_namespace=demand.namespace, pod_name=demand.name, attempt=demand.attempt

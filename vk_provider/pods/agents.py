@@ -100,7 +100,8 @@ class AgentSide:
         if former is not None:
             # Given by tags or by a launch of this process: an agent that has the pod knows better, unless that one has
             # it, too, or may have it by now.
-            if former.ended or former.said_uid == uid or not former.fresh or former.sent_uid:
+            is_its = not former.fresh and is_named(record, former.described)
+            if former.ended or former.said_uid == uid or is_its or former.sent_uid:
                 return Claim.NOT_WAITING
             record.close_events()
             record.assignment.drop()

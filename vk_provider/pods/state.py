@@ -14,6 +14,7 @@ from vk_provider.pods.reconcile import ORPHAN_STOP_LIMIT_S, PodState
 from vk_provider.pods.record import FirstSight, PodRecord
 from vk_provider.pods.status_patch import compute_desired, is_published, keep_transition_times
 from vk_provider.pods.transitions import keep_final_ends
+from vk_provider.rfc3339 import parse_time
 
 MAX_ATTEMPTS = 3
 DEFAULT_GRACE_S = 30
@@ -171,7 +172,8 @@ def is_given(record: PodRecord) -> bool:
 
 def is_named(record: PodRecord, instance: Instance) -> bool:
     """Whether the pod's status names the instance: by its primary address, and by the pod's unless that is the same. An
-    address may have been another instance's before, so the namespace and the Node must be those of the launch."""
+    address may have been another instance's before, so the namespace and the Node must be those of the launch; and a
+    tag must not name another pod, unless that is what the instance was launched for before the pod started on it."""
     status = record.pod.get("status") or {}
     owned = OwnedInstance(instance)
     if not instance.primary_ip or status.get("hostIP") != instance.primary_ip:
@@ -179,7 +181,20 @@ def is_named(record: PodRecord, instance: Instance) -> bool:
     if owned.node != record.node or not (owned.is_for_anybody or owned.namespace == record.namespace):
         return False
     tag = instance.tags.get(TAG_POD_UID, record.uid)
-    return tag == record.uid and status.get("podIP", instance.pod_ip) in (instance.pod_ip, instance.primary_ip)
+    if tag != record.uid and not _has_started_since(status, instance.launch_time):
+        return False
+    return status.get("podIP", instance.pod_ip) in (instance.pod_ip, instance.primary_ip)
+
+
+def _has_started_since(status: Json, moment: float) -> bool:
+    """Whether a container has. moment: Unix seconds; the API's times are whole ones."""
+    for field in ("initContainerStatuses", "containerStatuses"):
+        for item in status.get(field) or []:
+            for state in ((item.get("state") or {}), (item.get("lastState") or {})):
+                started = (state.get("running") or state.get("terminated") or {}).get("startedAt")
+                if started and parse_time(started) >= int(moment):
+                    return True
+    return False
 
 
 def has_started(pod: Json) -> bool:
