@@ -23,6 +23,7 @@ from vk_provider.instances.ends import Ends
 from vk_provider.instances.instance import OwnedInstance, Stage
 from vk_provider.instances.launches import Launches
 from vk_provider.instances.links import InstanceLinks
+from vk_provider.instances.refusals import Refusals
 from vk_provider.instances.request import LaunchCall
 from vk_provider.instances.stock import GrantSigner, Stock
 from vk_provider.instances.table import InstanceTable
@@ -43,8 +44,6 @@ class Supply:
                 greets may be shutting down, and is given to nobody before
     _held:      demands of pods that an earlier process may have served, while an instance that may have one of them has
                 not spoken. Their labels may have changed since, so any of the Node and namespace may
-    _refused:   (pod UID, timer) of instances that end because nothing has proved that they have the pod: it may run
-                there as long as their end was not accepted
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class Supply:
         self.unclaimed: dict[str, OwnedInstance] = {}
         self._expected: dict[str, asyncio.TimerHandle] = {}
         self._held: dict[str, Demand] = {}
-        self._refused: dict[str, tuple[str, asyncio.TimerHandle]] = {}
+        self._refusals = Refusals(ends, self._release)
         self.is_settled = True
         self.links: InstanceLinks
         self.stock: Stock
@@ -99,7 +98,7 @@ class Supply:
 
     def _may_be_served(self, demand: Demand) -> bool:
         """Whether an instance that has not spoken yet, or is about to end, may have the pod."""
-        if any(uid == demand.uid for uid, _ in self._refused.values()):
+        if self._refusals.holds(demand.uid):
             return True
         expected = (self.unclaimed[name] for name in self._expected)
         return any(
@@ -277,20 +276,10 @@ class Supply:
         self.examine(owned)
 
     def refuse(self, owned: OwnedInstance, uid: str) -> None:
-        """Its agent names a pod, and nothing proves that it was given that pod: it ends. The pod, if an earlier process
-        has begun it, is launched for when that was accepted, or after PATIENCE_S."""
-        log.warning("instance %s names pod %s without proof: it is ended", owned.instance_id, uid)
-        timer = asyncio.get_running_loop().call_later(PATIENCE_S, self._stop_refusing, owned)
-        self._refused[owned.instance_id] = uid, timer
-        self._ends.let_go(owned, "unproved", lambda: self._stop_refusing(owned))
+        """Its agent names a pod, and nothing proves that it was given that pod: see Refusals."""
+        self._refusals.add(owned, uid)
         owned.pod_uid = ""
         self.settle(owned)
-
-    def _stop_refusing(self, owned: OwnedInstance) -> None:
-        _, timer = self._refused.pop(owned.instance_id, ("", None))
-        if timer is not None:
-            timer.cancel()
-        self._release()
 
     def end(self, owned: OwnedInstance, why: str) -> None:
         """Nobody needs it: end it, in the background."""
@@ -353,5 +342,6 @@ class Supply:
         self.stock.wake()
 
     def close(self) -> None:
-        for timer in [*self._expected.values(), *(timer for _, timer in self._refused.values())]:
+        self._refusals.close()
+        for timer in self._expected.values():
             timer.cancel()

@@ -48,6 +48,6 @@ FAULTS: dict[str, Fault] = {
     "no-sweep": Fault(no_sweep.put_back, 7, (judge.OUTLIVED,)),
     "looks-for-ever": Fault(looks_for_ever.put_back, 113, (judge.WRONG_STATE,)),
     "idle-without-tables": Fault(idle_without_tables.put_back, 159, (judge.STALE,)),
-    "believed-word": Fault(believed_word.put_back, 0, (judge.LEAKED,)),
+    "believed-word": Fault(believed_word.put_back, 43, (judge.LEAKED,)),
     "unequal-group": Fault(unequal_group.put_back, 0, (judge.LEAKED,)),
 }

@@ -4,7 +4,7 @@ provider did not give to that instance."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from vk_provider.agentclient.grants import Grants
 from vk_provider.cloud.base import TAG_POD_UID, LaunchAnswer, LaunchRequest
 from vk_provider.cloud.simulated.agent import SimulatedAgent
 from vk_provider.errors import CloudAccessError, CloudThrottledError
-from vk_provider.instances import links, missing, supply, table, tagging
+from vk_provider.instances import links, missing, refusals, table, tagging
 from vk_provider.jsontypes import Json
 from vk_provider.pods.record import PodRecord
 
@@ -35,10 +35,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> World:
+async def world(tmp_path: Path) -> AsyncIterator[World]:
     made = World(tmp_path / "logs")
     await made.start()
-    return made
+    yield made
+    await made.stop()
 
 
 def agent_of(world: World, pod: Json) -> SimulatedAgent:
@@ -75,7 +76,6 @@ async def test_who_controls_an_instance_cannot_claim_a_waiting_pod_of_its_namesp
     await world.start()
     await runs_elsewhere(world, victim, liar, received)
     await world.until(lambda: liar.instance.instance_id not in {each.instance_id for each in world.live()})
-    await world.stop()
 
 
 async def test_who_controls_the_instance_of_a_pod_cannot_have_a_second_one(world: World) -> None:
@@ -88,7 +88,6 @@ async def test_who_controls_the_instance_of_a_pod_cannot_have_a_second_one(world
     await world.start()
     await runs_elsewhere(world, victim, liar, received)
     await world.until(lambda: world.api.status(own).get("phase") == "Failed")
-    await world.stop()
 
 
 async def test_an_unused_pod_of_an_instance_whose_agent_names_another_gets_its_own(world: World) -> None:
@@ -108,7 +107,6 @@ async def test_an_unused_pod_of_an_instance_whose_agent_names_another_gets_its_o
     await runs_elsewhere(world, victim, liar, received)
     await runs_elsewhere(world, own, liar, received)
     assert received == []
-    await world.stop()
 
 
 async def test_who_says_that_its_instance_is_empty_gets_no_pod_that_may_read_more(world: World) -> None:
@@ -125,7 +123,6 @@ async def test_who_says_that_its_instance_is_empty_gets_no_pod_that_may_read_mor
     await world.start()
     for victim in victims:
         await runs_elsewhere(world, victim, liar, received)
-    await world.stop()
 
 
 async def test_what_was_sent_to_an_instance_is_remembered_over_its_sessions(world: World) -> None:
@@ -163,7 +160,6 @@ async def test_what_was_sent_to_an_instance_is_remembered_over_its_sessions(worl
     await world.until(lambda: instance.instance_id not in {each.instance_id for each in world.live()})
     may_launch.set()
     await runs_elsewhere(world, next_one, liar, received)
-    await world.stop()
 
 
 # --- agents of an earlier version, which show no grant ----------------------------------------------------------------
@@ -185,7 +181,6 @@ async def test_an_agent_without_a_grant_keeps_its_pod_by_the_pods_status_or_the_
     await world.start()
     await world.until(lambda: phases(world, pods) == {"Running"})
     assert {name: agent.uid for name, agent in world.connector._agents.items()} == served, "nothing has moved"
-    await world.stop()
 
 
 async def test_without_any_proof_it_ends_and_only_then_its_pod_is_launched_for(world: World) -> None:
@@ -207,13 +202,12 @@ async def test_without_any_proof_it_ends_and_only_then_its_pod_is_launched_for(w
     await world.until(lambda: phases(world, pods) == {"Running"})
     assert not {each.instance_id for each in world.live()} & set(served)
     assert len(world.cloud._instances) == 4
-    await world.stop()
 
 
 async def test_an_end_that_is_not_accepted_holds_a_pod_for_a_while_only(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supply, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(refusals, "WAIT_S", 0.3)
     pods, served = await crash_unpublished(world)
     for agent in world.connector._agents.values():
         agent.grant = ""
@@ -225,7 +219,6 @@ async def test_an_end_that_is_not_accepted_holds_a_pod_for_a_while_only(
     await world.start()
     await world.until(lambda: phases(world, pods) == {"Running"})
     assert len(world.live()) == 4 and set(served) <= set(world.room.ends.pending)
-    await world.stop()
 
 
 async def test_an_adopted_agent_is_given_the_grant_of_its_pod(world: World) -> None:
@@ -236,7 +229,6 @@ async def test_an_adopted_agent_is_given_the_grant_of_its_pod(world: World) -> N
     await world.start()
     await world.until(lambda: agent.grant)
     assert Grants(lambda: [MASTER]).is_genuine(agent.grant, agent.instance.instance_id, agent.uid)
-    await world.stop()
 
 
 async def test_a_liar_without_a_pod_is_not_kept_by_a_pod_that_waits_for_ever(world: World) -> None:
@@ -254,7 +246,6 @@ async def test_a_liar_without_a_pod_is_not_kept_by_a_pod_that_waits_for_ever(wor
     for _ in range(2):
         await sweep.sweep()
     await world.until(lambda: liar.instance.instance_id not in {each.instance_id for each in world.live()})
-    await world.stop()
 
 
 # --- pools ------------------------------------------------------------------------------------------------------------
