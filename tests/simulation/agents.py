@@ -53,6 +53,11 @@ class Core(SimulatedAgent):
         self.on_stop: Callable[[], None] = lambda: None
 
     @property
+    def has_run(self) -> bool:
+        """Whether containers run now, or have."""
+        return bool(self._running_since)
+
+    @property
     def runs(self) -> bool:
         """Whether containers run now."""
         return bool(self._running_since) and not self.finished
@@ -192,7 +197,8 @@ class Channel:
 
 class Fleet:
     """All agents. `behave(uid, pod)` says how a pod's containers behave; `on_start(agent)` when they begin to run;
-    `on_given(agent)` when an agent has accepted a pod."""
+    `on_given(agent)` when an agent has accepted a pod, `on_message(agent, message)` before it takes what it was sent.
+    `greet(agent, messages)`: what it says at first."""
 
     def __init__(self, rng: random.Random, behave: Callable[[Json], Behaviour]) -> None:
         self._rng = rng
@@ -200,6 +206,8 @@ class Fleet:
         self.agents: dict[str, Agent] = {}
         self.on_start: Callable[[Agent], None] = lambda agent: None
         self.on_ended: Callable[[Agent], None] = lambda agent: None
+        self.on_message: Callable[[Agent, Json], None] = lambda agent, message: None
+        self.greet: Callable[[Agent, list[Json]], list[Json]] = lambda agent, messages: messages
 
     def latency_s(self) -> float:
         return self._rng.uniform(*LATENCY_S)
@@ -232,6 +240,7 @@ class Fleet:
     # --- pods --------------------------------------------------------------------------------------------------------
 
     def receive(self, agent: Agent, message: Json) -> None:
+        self.on_message(agent, message)
         self._tell(agent, agent.core.receive(message, format_time()))
 
     def _tell(self, agent: Agent, messages: list[Json]) -> None:
@@ -297,7 +306,7 @@ class Fleet:
         self._close(agent)
         channel = agent.channel = Channel(self, agent)
         if self.now() >= agent.mute_until:
-            channel.push(agent.core.hello())
+            channel.push(self.greet(agent, agent.core.hello()))
         return channel
 
     def find(self, instance_id: str) -> Agent:

@@ -13,6 +13,7 @@ from tests.simulation.agents import Agent, Fleet
 from tests.simulation.apiserver.network import Network
 from tests.simulation.apiserver.store import Change
 from tests.simulation.cloud import CloudServer
+from tests.simulation.liars import is_hostile
 from tests.simulation.loop import PROCESS, Process
 from tests.simulation.process import NODE, ProviderProcess
 from tests.simulation.workload import HELD, REFUSED
@@ -40,6 +41,7 @@ UNHANDLED = "an unexpected exception"
 TASKS_LEFT = "tasks are left after the stop"
 MEMORY = "something is kept of what is gone"
 WAITS_FOR_EVER = "somebody waits for ever"
+LEAKED = "an instance was sent a pod that it was not given to"
 BILL = "the ledger does not say what the cloud's bill says"
 
 CHECK_S = 5.0
@@ -117,6 +119,8 @@ class Judge:
     def on_start(self, agent: Agent) -> None:
         """Containers begin to run."""
         uid, instance_id = agent.core.uid, agent.instance.instance_id
+        if agent.core.pod is not None and is_hostile(agent.core.pod):
+            return
         first = self._ran_on.setdefault(uid, instance_id)
         if first == instance_id:
             return
@@ -125,6 +129,19 @@ class Judge:
             self._ran_on[uid] = instance_id
             return
         self.fail(TWO_INSTANCES, f"{self._name(uid)} on {first} and {instance_id}")
+
+    def on_message(self, agent: Agent, message: Json) -> None:
+        """The provider has sent something. What greets as empty once a pod has run there may be taken for empty, by a
+        provider that did not send it: then it gets only what reads the same."""
+        had = agent.core.pod
+        if message["type"] != "pod" or had is None:
+            return
+        sent = message["pod"]
+        if sent["metadata"]["uid"] == agent.core.uid:
+            return
+        if not (is_hostile(had) and is_hostile(sent)):
+            names = sent["metadata"]["name"], had["metadata"]["name"]
+            self.fail(LEAKED, f"{names[0]} to {agent.instance.instance_id} of {names[1]}")
 
     def on_launch(self, instance: Instance) -> None:
         """The provider may count what it does not hear of, and not what it has not heard of for long."""
@@ -151,6 +168,8 @@ class Judge:
             self._seen_started.add(new["metadata"]["uid"])
         if resource != "pods" or old is None or new is None or new["metadata"].get("deletionTimestamp"):
             return
+        if is_hostile(new):
+            return
         if _phase(old) in TERMINAL_PHASES or _phase(new) not in TERMINAL_PHASES:
             return
         agent = self.agent_of(new["metadata"]["uid"])
@@ -164,7 +183,9 @@ class Judge:
         if agent is None or agent.is_gone or not agent.core.runs:
             return
         pod = self._find(agent.core.uid)
-        if pod is not None and not pod["metadata"].get("deletionTimestamp") and _phase(pod) not in TERMINAL_PHASES:
+        if pod is None or is_hostile(pod):
+            return
+        if not pod["metadata"].get("deletionTimestamp") and _phase(pod) not in TERMINAL_PHASES:
             self.fail(ENDED_WHILE_RUNNING, f"{pod['metadata']['name']} on {instance_id}")
 
     def on_error(self, process: Process | None, context: dict[str, Any]) -> None:
@@ -206,6 +227,8 @@ class Judge:
             self._behind_s.clear()
             return
         for pod in self.pods():
+            if is_hostile(pod):
+                continue  # it may hurt itself
             self._check_status(pod)
             metadata = pod["metadata"]
             if not metadata.get("deletionTimestamp") or not self._is_reachable(metadata["uid"], now):
@@ -260,6 +283,8 @@ class Judge:
         template = metadata["labels"]["template"]
         if metadata.get("deletionTimestamp"):
             return Violation(DELETION_STUCK, f"{name} is still there")
+        if is_hostile(pod):
+            return None
         if template in REFUSED:
             fits = (phase, reason) == ("Failed", REFUSED[template])
             return None if fits else Violation(WRONG_STATE, f"{name} is {phase} {reason}, not {REFUSED[template]}")

@@ -12,8 +12,8 @@ from vk_provider.settings import PoolSettings, WindowSettings
 
 TEMPLATES = ("server", "selector", "job", "failing-job", "references", "slow-stop", "impossible", "misplaced", "daemon")
 _WEIGHTS = (8, 5, 5, 2, 4, 3, 1, 1, 1)
-NAMED_FROM = 100
-"""Numbers of the pods that were made for a fault."""
+NAMED_FROM, LIARS_FROM = 100, 500
+"""Numbers of the pods that were made for a fault; of those that lie, and that are lied about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +94,28 @@ def draw_plan(seed: int) -> Plan:
         for room in (_draw_crashes, _draw_api_faults, _draw_cloud_faults, _draw_agent_faults):
             # Each kind of fault for itself, too: many at once hide each other.
             room(draw, severity * rng.choice((0.0, 1.0, 1.0, 2.0)))
+    _draw_liars(draw, seed)
     pools = _draw_pools(draw, seed)
     steps = sorted(draw.steps, key=lambda step: step.at_s)
     return Plan(seed, draw.length_s, tuple(steps), pools)
+
+
+def _draw_liars(draw: _Draw, seed: int) -> None:
+    """In a third of the seeds, by randomness of their own: pods that lie about their instances, and providers that are
+    killed while others wait for one."""
+    rng = random.Random(f"plan of liars of {seed}")
+    if rng.random() < 0.67:
+        return
+    numbers = range(LIARS_FROM, LIARS_FROM + rng.randint(1, 3))
+    for number in numbers:
+        draw.at("create", rng.uniform(1.0, draw.length_s * 0.4), template="hostile", number=number)
+    for turn in range(rng.randint(1, 2)):
+        at_s = rng.uniform(draw.length_s * 0.45, draw.length_s - 40.0)
+        for number in range(2):
+            draw.at("create", at_s, template="server", number=LIARS_FROM + 10 * (turn + 1) + number)
+        if rng.random() < 0.5:
+            draw.at("delete", at_s + rng.uniform(0.0, 1.0), pick=f"hostile-{rng.choice(numbers)}", grace_s=0)
+        draw.at("crash", at_s + rng.uniform(0.0, 2.0), steps=rng.randint(1, 200), down_s=rng.uniform(0.5, 10.0))
 
 
 def _draw_pools(draw: _Draw, seed: int) -> tuple[PoolSettings, ...]:

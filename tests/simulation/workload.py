@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from tests.simulation.agents import Behaviour
+from tests.simulation.liars import SERVICE_ACCOUNT
 from tests.simulation.process import NODE
 from vk_provider.jsontypes import Json
 
@@ -48,6 +49,9 @@ def build_pod(template: str, number: int) -> Json:
             spec["volumes"] = [{"name": "v", "configMap": {"name": "shared"}}, source]
             mounts = (("v", "/v"), ("token", "/t"))
             container["volumeMounts"] = [{"name": name, "mountPath": path} for name, path in mounts]
+        case "hostile":
+            spec["serviceAccountName"] = SERVICE_ACCOUNT
+            metadata["labels"] = {"template": "server"}
         case "slow-stop":
             spec["terminationGracePeriodSeconds"] = 40
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}

@@ -15,6 +15,7 @@ from tests.simulation.apiserver.store import Change
 from tests.simulation.cloud import CloudServer
 from tests.simulation.cluster import Cluster
 from tests.simulation.judge import CHECK_S, UNHANDLED, WAITS_FOR_EVER, Judge, Violation
+from tests.simulation.liars import Liars
 from tests.simulation.loop import NothingLeftError, Process, SimulationLoop, outside_later
 from tests.simulation.plan import Plan, Step
 from tests.simulation.process import Identities, ProviderProcess, Surroundings, build_settings
@@ -89,6 +90,8 @@ class World:
         self.cloud.on_shutdown = self._on_shutdown
         self.cloud.on_terminate = self._on_terminate
         self.fleet.on_start = self._on_container_start
+        self.fleet.on_message = self.judge.on_message
+        self.fleet.greet = Liars(random.Random(f"liars of {self.plan.seed}"), self.judge.pods).greet
 
     async def _watch(self, seconds: float) -> None:
         until = self.loop.time() + seconds

@@ -59,7 +59,7 @@ class InterruptionWatch:
             found = msgspec.json.decode(await self._source.get(ACTION_PATH), type=SpotAction)
         except NoSuchMetadataError:
             return
-        except (MetadataError, msgspec.DecodeError) as error:
+        except (MetadataError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
             if str(error) != self._logged:
                 self._logged = str(error)
                 log.warning("interruption notice: %s", error)

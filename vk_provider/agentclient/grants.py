@@ -1,8 +1,8 @@
 """Proves that the provider has given a pod to an instance, without a memory of it.
 
-An instance of a pool is launched for no namespace, so nothing of its launch says whose pods it may have. With the pod
-its agent is sent a grant, which it repeats in its greetings: whoever controls an instance cannot claim another pod
-after a restart of the provider.
+Nothing of a launch says which pod an instance was given in the end: one call brings many, and a pool's are launched for
+no namespace. With the pod its agent is sent a grant, which it keeps and repeats in its greetings: whoever controls an
+instance cannot claim another pod after a restart of the provider.
 
     grant = "<generation>/" HMAC-SHA256(master secret, "vk-provider grant\n" + instance ID + "\n" + pod UID)
 """

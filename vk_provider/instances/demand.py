@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
 from vk_provider.aiokit.backoff import Backoff
@@ -73,6 +74,14 @@ class Group:
         return sorted(self.waiting.values(), key=lambda demand: demand.rank)
 
 
+class Claim(StrEnum):
+    """What becomes of the word of an agent, whose instance is nobody's, that it has a pod."""
+
+    TAKEN = "it is that pod's"
+    UNPROVED = "the pod waits for an instance, and nothing proves that it was given this one"
+    NOT_WAITING = "the pod is not known here, or has another instance"
+
+
 class PodSide(Protocol):
     """What this room tells `pods`. Nothing may block; an exception is a fault of that one pod or session."""
 
@@ -94,14 +103,17 @@ class PodSide(Protocol):
     def choose_store(self, uid: str, before: str) -> str:
         """Demand.image_store for another try; before: that of the last one, which the pod may have."""
 
-    def claim(self, uid: str, owned: OwnedInstance) -> bool:
-        """The agent of an instance that is nobody's says that it has this pod. True: it is that pod's."""
+    def claim(self, uid: str, owned: OwnedInstance) -> Claim:
+        """The agent of an instance that is nobody's says that it has this pod."""
 
     def on_other_pod(self, owned: OwnedInstance, uid: str) -> None:
         """The agent of an assigned instance says that it has the pod `uid` instead."""
 
     def on_message(self, owned: OwnedInstance, message: UpMessage) -> None:
         """Of the agent of an assigned instance. Raises AgentProtocolError for what no agent of it can say."""
+
+    def on_marked(self, owned: OwnedInstance) -> None:
+        """Its tags say whose it is: the pod may be sent."""
 
     def on_connected(self, owned: OwnedInstance) -> None:
         """A session has begun; the greeting follows."""

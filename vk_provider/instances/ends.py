@@ -104,14 +104,15 @@ class Ends:
         self._metrics.terminations.labels(why if accepted else "failed").inc()
         return accepted
 
-    def let_go(self, owned: OwnedInstance, why: str) -> None:
-        """End an instance that nobody has, without waiting."""
+    def let_go(self, owned: OwnedInstance, why: str, on_accepted: Callable[[], None] = lambda: None) -> None:
+        """End an instance that nobody has, without waiting. on_accepted: called if the first try was accepted."""
         owned.ended = True
         self.on_let_go(owned)
-        self._tasks.spawn(self._let_go(owned.instance_id, why), f"end {owned.instance_id}")
+        self._tasks.spawn(self._let_go(owned.instance_id, why, on_accepted), f"end {owned.instance_id}")
 
-    async def _let_go(self, instance_id: str, why: str) -> None:
-        await self.end(instance_id, why)
+    async def _let_go(self, instance_id: str, why: str, on_accepted: Callable[[], None]) -> None:
+        if await self.end(instance_id, why):
+            on_accepted()
 
     def _put(self, ending: _Ending) -> None:
         self._queue[ending.instance_id] = ending

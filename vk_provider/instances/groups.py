@@ -1,4 +1,8 @@
-"""The launch groups: demands that one request can serve, found by what their pods ask for."""
+"""The launch groups: demands that one request can serve, found by what their pods ask for.
+
+The pods of a group may read the same, too: service account, Secrets, ConfigMaps. Whoever controls an instance that had
+one of them, and says after a restart of the provider that it is empty, is sent nothing by that which it has not had.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any
 
 from vk_provider.instances.demand import Demand, Group
 from vk_provider.jsontypes import Json
+from vk_provider.podmodel.references import find_references
 from vk_provider.sizing.selection import Selection
 
 PER_POD_LABELS = frozenset(
@@ -38,17 +43,18 @@ class LaunchGroups:
     def find(self, demand: Demand, selection: Selection) -> Group:
         """The group of a demand for which `selection` was made."""
         labels = demand.pod["metadata"].get("labels") or {}
-        key = (demand.node, demand.namespace, tuple(labels.items()), demand.image_store, id(selection))
+        access = find_references(demand.pod).access
+        key = (demand.node, demand.namespace, tuple(labels.items()), access, demand.image_store, id(selection))
         group = self._by_key.get(key)
         if group is None:
-            group = self._by_key[key] = self._make(demand, selection)
+            group = self._by_key[key] = self._make(demand, selection, access)
             group.keys.append(key)
         return group
 
-    def _make(self, demand: Demand, selection: Selection) -> Group:
+    def _make(self, demand: Demand, selection: Selection, access: tuple[Any, ...]) -> Group:
         shared = find_shared_labels(demand.pod)
         paths = self._shared_host_paths.get(demand.node, ())
-        asked = repr((demand.node, demand.namespace, shared, paths, demand.image_store, selection.asked))
+        asked = repr((demand.node, demand.namespace, shared, access, paths, demand.image_store, selection.asked))
         digest = hashlib.sha256(asked.encode()).hexdigest()[:20]
         known = self._by_digest.setdefault(digest, [])
         for group in known:

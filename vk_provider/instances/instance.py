@@ -14,7 +14,7 @@ from typing import Any
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.agentclient.tables import TableFlow
 from vk_provider.aiokit.backoff import Backoff
-from vk_provider.cloud.base import TAG_ATTEMPT, TAG_GROUP, TAG_NODE, TAG_POD_NAMESPACE, TAG_POOL, Instance
+from vk_provider.cloud.base import TAG_ATTEMPT, TAG_GROUP, TAG_NODE, TAG_POD_NAMESPACE, TAG_POD_UID, TAG_POOL, Instance
 from vk_provider.jsontypes import Json
 from vk_provider.wire.session import References
 
@@ -78,6 +78,8 @@ class OwnedInstance:
     pod_uid:     the pod that it serves, "" for none (written by `supply`)
     said_uid:    the pod that its agent named in its last greeting; None before the first (written by `supply`)
     granted_uid: the pod that its agent has shown a grant for (written by `supply`)
+    sent_uid:    the pod that this process has sent to it, in whatever session (written by pods.sending)
+    unmarked:    it was taken from a pool, and its tags do not say so yet: nothing is sent to it (written by `tagging`)
     handover_unknown: an earlier process may have given the pod to the agent without having published it: the agent is
                  asked (written by `supply`)
     lost:        it is gone, and its pod may have run on it (written by `links`)
@@ -93,6 +95,8 @@ class OwnedInstance:
     pod_uid: str = ""
     said_uid: str | None = None
     granted_uid: str = ""
+    sent_uid: str = ""
+    unmarked: bool = False
     handover_unknown: bool = False
     lost: str = ""
     boot_failed: str = ""
@@ -128,11 +132,12 @@ class OwnedInstance:
         """Whether no namespace is known that it has served, or was launched for."""
         return bool(self.pool) and not self.namespace
 
-    def may_serve(self, uid: str, namespace: str, node: str) -> bool:
-        """Whether its agent's word may give it to the pod: of the Node and the namespace that it was launched for; one
-        of a pool needs a grant."""
-        allowed = self.granted_uid == uid if self.is_for_anybody else self.namespace == namespace
-        return allowed and self.node == node
+    def proves(self, uid: str, namespace: str, node: str) -> bool:
+        """Whether the provider has given it to the pod: its agent has shown the grant, or its tags name the pod. What
+        was launched for another namespace or Node never has."""
+        if self.node != node or (self.namespace != namespace and not self.pool):
+            return False
+        return self.granted_uid == uid or self.described.tags.get(TAG_POD_UID) == uid
 
     @property
     def attempt(self) -> int:

@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from vk_provider import eventreasons
 from vk_provider.agentclient.base import AgentConnector
 from vk_provider.cloud.backend import CloudAbility
 from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, InstanceRuntime, Notice, Offering
+from vk_provider.errors import CloudError
 from vk_provider.instances.demand import PodSide
 from vk_provider.instances.ends import Ends, OnStuck
 from vk_provider.instances.instance import OwnedInstance
@@ -70,6 +72,7 @@ class Instances:
         self._grants = pools.grants
         self.launches = Launches(cloud, self.table, self.offerings.selector, self.shortages, rules, metrics)
         self.tagging = Tagging(cloud, self._is_busy, self._is_starting)
+        self.tagging.on_marked = self._on_marked
         self.supply = Supply(self.table, self.launches, self.ends, self.tagging, pools.grants, self.meter)
         self.stock = self.supply.stock = Stock(pools, rules, self.launches, self.supply, self.offerings, metrics)
         self.interruptions = Interruptions(self.supply, self.offerings, metrics)
@@ -112,9 +115,8 @@ class Instances:
         return offering.price_per_hour if offering is not None else None
 
     def sign_grant(self, owned: OwnedInstance, uid: str) -> str:
-        """What its agent shows later to prove that it was given the pod; "" for one that was launched for
-        the pod's namespace."""
-        return self._grants.sign(owned.instance_id, uid) if owned.pool else ""
+        """What its agent shows later to prove that it was given the pod."""
+        return self._grants.sign(owned.instance_id, uid)
 
     # --- ends ----------------------------------------------------------------------------------------------------
 
@@ -150,6 +152,13 @@ class Instances:
         self.table.forget(owned)
 
     # --- notices and figures -------------------------------------------------------------------------------------
+
+    def _on_marked(self, owned: OwnedInstance, problem: CloudError | None) -> None:
+        if problem is None:
+            self.pods.on_marked(owned)
+        else:
+            text = f"instance {owned.instance_id} is not marked as taken yet, will try again: {problem}"
+            self.pods.on_trouble(owned.pod_uid, "Warning", eventreasons.FAILED_LAUNCH, text)
 
     def _on_notice(self, owned: OwnedInstance, notice: Notice) -> None:
         self.interruptions.take(owned, notice)

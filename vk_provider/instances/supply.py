@@ -2,9 +2,13 @@
 
 Who knows which pod an instance serves? The agent first, by its greeting; then the pod's status in the API server, which
 names the instance's addresses; then tags. The last two are `pods.adoption`'s, once after a start; the greeting is heard
-here, with each session. An agent's word never gives an instance to a pod of another namespace or Node than those that
-the instance was launched for, and an instance that has had a pod is nobody else's again: only one whose own agent says
-that it is empty is idle. An instance of a pool (stock) was launched for no namespace: its agent's word needs a grant.
+here, with each session. A pod's owner may control the agent, so its word counts only with what it cannot forge: the
+grant that came with the pod, the tags, or the pod's status. Without one, an agent that names a waiting pod loses its
+instance, and the pod is launched for once that is ended.
+
+An instance that has had a pod is nobody else's again. Of those that this process has sent a pod to, it knows that. Of
+others, an agent may say that they are empty: so they are given to pods of the group of their launch alone, who all read
+the same (groups), and one of a pool is marked by tags as taken before anything of its pod is sent.
 """
 
 from __future__ import annotations
@@ -14,11 +18,12 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from vk_provider.cloud.base import TAG_POD_UID, InstanceState
-from vk_provider.instances.demand import Demand, Group, PodSide
+from vk_provider.instances.demand import Claim, Demand, Group, PodSide
 from vk_provider.instances.ends import Ends
 from vk_provider.instances.instance import OwnedInstance, Stage
 from vk_provider.instances.launches import Launches
 from vk_provider.instances.links import InstanceLinks
+from vk_provider.instances.refusals import Refusals
 from vk_provider.instances.request import LaunchCall
 from vk_provider.instances.stock import GrantSigner, Stock
 from vk_provider.instances.table import InstanceTable
@@ -59,6 +64,7 @@ class Supply:
         self.unclaimed: dict[str, OwnedInstance] = {}
         self._expected: dict[str, asyncio.TimerHandle] = {}
         self._held: dict[str, Demand] = {}
+        self._refusals = Refusals(ends, self._release)
         self.is_settled = True
         self.links: InstanceLinks
         self.stock: Stock
@@ -91,7 +97,9 @@ class Supply:
         self._launches.leave(uid)
 
     def _may_be_served(self, demand: Demand) -> bool:
-        """Whether an instance that has not spoken yet may have the pod."""
+        """Whether an instance that has not spoken yet, or is about to end, may have the pod."""
+        if self._refusals.holds(demand.uid):
+            return True
         expected = (self.unclaimed[name] for name in self._expected)
         return any(
             owned.node == demand.node and (owned.is_for_anybody or owned.namespace == demand.namespace)
@@ -247,7 +255,7 @@ class Supply:
     def give_back(self, owned: OwnedInstance) -> bool:
         """The pod has not used it, and somebody else may: once its agent says in a new session that it is empty. False:
         nobody waits for one like it, and no pool has it."""
-        if not owned.group or not owned.is_live or owned.boot_failed:
+        if not owned.group or not owned.is_live or owned.boot_failed or owned.sent_uid:
             return False
         if owned.described.state.is_terminating:
             return False
@@ -258,9 +266,20 @@ class Supply:
         return True
 
     def part(self, owned: OwnedInstance) -> None:
-        """Its pod is elsewhere, as another agent says: what this one has, it says itself."""
+        """Its pod is elsewhere, as another agent has proved: what this one has, it says itself, unless it was sent the
+        pod, too."""
+        if owned.sent_uid:
+            owned.pod_uid = ""
+            self.end(owned, "surplus")
+            return
         self.links.close(owned)
         self.examine(owned)
+
+    def refuse(self, owned: OwnedInstance, uid: str) -> None:
+        """Its agent names a pod, and nothing proves that it was given that pod: see Refusals."""
+        self._refusals.add(owned, uid)
+        owned.pod_uid = ""
+        self.settle(owned)
 
     def end(self, owned: OwnedInstance, why: str) -> None:
         """Nobody needs it: end it, in the background."""
@@ -272,7 +291,7 @@ class Supply:
     def greeted(self, owned: OwnedInstance, uid: str, grant: str = "") -> None:
         """The agent's greeting names its pod, "" for none, and has the grant that came with it."""
         owned.said_uid = uid
-        if uid and owned.is_for_anybody and self._grants.is_genuine(grant, owned.instance_id, uid):
+        if uid and self._grants.is_genuine(grant, owned.instance_id, uid):
             owned.granted_uid = uid
         if owned.pod_uid:
             if uid == "":
@@ -286,13 +305,19 @@ class Supply:
                 return
             if self._give_to_any(owned):
                 self.stock.note_greeting(owned)
-        elif self.pods.claim(uid, owned):
+            self._resolved(owned)
+            return
+        claim = self.pods.claim(uid, owned)
+        if claim is Claim.UNPROVED:
+            self.refuse(owned, uid)
+            return
+        if claim is Claim.TAKEN:
             self.unclaimed.pop(owned.instance_id, None)
             owned.pod_uid, owned.fresh, owned.handover_unknown = uid, False, False
             self._name_owner(owned)
             log.info("instance %s has pod %s, by its agent's word", owned.instance_id, uid)
         else:
-            log.warning("instance %s has pod %s, which is not waiting for it", owned.instance_id, uid)
+            log.warning("instance %s names pod %s, which is not waiting for it", owned.instance_id, uid)
         self._resolved(owned)
 
     def on_dead(self, owned: OwnedInstance) -> None:
@@ -317,5 +342,6 @@ class Supply:
         self.stock.wake()
 
     def close(self) -> None:
+        self._refusals.close()
         for timer in self._expected.values():
             timer.cancel()

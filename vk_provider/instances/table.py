@@ -173,7 +173,7 @@ class InstanceTable:
         if owned is None:
             return
         if notice.state is not None and notice.state not in (InstanceState.PENDING, InstanceState.RUNNING):
-            self.meter.ended(notice.instance_id, notice.state)
+            self.meter.told(notice.instance_id, notice.state)
         self._on_notice(owned, notice)
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
 """Says by tags which pod an instance serves: for people, for the bill, and as a short cut for adoption. Nothing waits
 for it. Paced, at the lowest priority: launches and terminations of the same account come first. Only what has become of
-an instance of a pool is said at once, before anything of its pod runs: with the tags of its launch its agent would be
-believed, after a restart, that it is empty.
+an instance of a pool is said at once, and nothing is sent to it before that was accepted: with the tags of its launch
+its agent would be believed, after a restart, that it is empty.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
+from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.tasks import BackgroundTasks
 from vk_provider.cloud.base import TAG_POD_UID, Cloud
 from vk_provider.cloud.tags import build_pod_tags, build_taken_tags
@@ -27,11 +28,14 @@ DELAY_S = 3.0
 """Pods of a burst come first; a pod that is gone by then needs no tags."""
 QUIET_S = 1.0
 TRIES = 5
+MARK_FIRST_S, MARK_MAX_S = 0.2, 15.0
+"""Between two tries to say that an instance of a pool is taken."""
 
 
 class Tagging:
     """is_busy: whether launches or terminations wait; is_starting: whether a pod's new instance boots. The latter looks
-    at all of them, so it is asked once in a while."""
+    at all of them, so it is asked once in a while. on_marked(instance, problem): the tags of one that was taken from a
+    pool were accepted, or were not, which is told once; they are sent again until they are."""
 
     def __init__(self, cloud: Cloud, is_busy: Callable[[], bool], is_starting: Callable[[], bool]) -> None:
         self._cloud = cloud
@@ -41,21 +45,44 @@ class Tagging:
         self._waiting: dict[str, tuple[OwnedInstance, Mapping[str, str], int]] = {}
         self._task: asyncio.Task[None] | None = None
         self._urgent = BackgroundTasks()
+        self.on_marked: Callable[[OwnedInstance, CloudError | None], None] = lambda owned, problem: None
 
     def put(self, owned: OwnedInstance, demand: Demand) -> None:
         """The instance serves the pod of `demand`."""
         if owned.described.tags.get(TAG_POD_UID) == demand.uid:
+            owned.unmarked = False
             return  # in the launch call itself
         tags = build_pod_tags(
             pod_uid=demand.uid, pod_namespace=demand.namespace, pod_name=demand.name, attempt=demand.attempt
         )
         if owned.is_for_anybody:
             tags |= build_taken_tags(demand.namespace, find_shared_labels(demand.pod))
+            owned.unmarked = True
+            self._waiting.pop(owned.instance_id, None)
+            self._urgent.spawn(self._mark(owned, tags), f"tags of {owned.instance_id}")
+            return
         self._waiting[owned.instance_id] = owned, tags, 0
-        if owned.is_for_anybody:
-            self._urgent.spawn(self._tag(owned.instance_id), f"tags of {owned.instance_id}")
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="tags of instances")
+
+    async def _mark(self, owned: OwnedInstance, tags: Mapping[str, str]) -> None:
+        """Until they are accepted, or the instance is not that pod's any more."""
+        backoff, is_told = Backoff(MARK_FIRST_S, MARK_MAX_S), False
+        while owned.is_live and owned.pod_uid == tags[TAG_POD_UID]:
+            try:
+                async with self._pace.turn():
+                    await self._cloud.create_tags([owned.instance_id], tags)
+            except CloudError as error:
+                if not is_told and not isinstance(error, CloudThrottledError):
+                    log.warning("instance %s is not marked as taken yet: %s", owned.instance_id, error)
+                    self.on_marked(owned, error)
+                    is_told = True
+                await asyncio.sleep(backoff.next_delay_s())
+                continue
+            if owned.pod_uid == tags[TAG_POD_UID]:
+                owned.unmarked = False
+                self.on_marked(owned, None)
+            return
 
     async def _run(self) -> None:
         try:

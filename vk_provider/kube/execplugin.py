@@ -113,7 +113,7 @@ def _parse(name: str, api_version: str, output: bytes) -> Json:
         status = document["status"]
         if document["kind"] != "ExecCredential" or not isinstance(status, dict):
             raise KeyError("status")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise PluginError(f"exec plugin {name} gave no ExecCredential") from None
     if document.get("apiVersion") != api_version:
         said = document.get("apiVersion")

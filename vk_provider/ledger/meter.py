@@ -2,7 +2,8 @@
 
 An instance costs from its launch time on, until it is seen in another state than `pending` or `running`, until its
 termination was accepted, or, when the cloud stops to list it, until it was seen last. What is known later corrects the
-end: a listing that says when an instance has ended, or that one runs on long after its termination.
+end: a listing that says when an instance has ended, or that one runs on long after its termination, or after a notice:
+others may write into the queue of notices.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from vk_provider.ledger.span import (
 
 ABSENT_S = 600.0
 """An instance that no listing shows for so long, and that nobody looks after, has ended when it was seen last."""
+DOUBT_S = 60.0
+"""A listing may show what was so long ago: what runs by one that is newer than a notice of its end has not ended."""
 REMEMBERED_S = HOUR_S
 """For so long after its end nothing old that a listing shows begins an instance anew."""
 MAX_REMEMBERED = 50_000
@@ -58,6 +61,8 @@ class Meter:
         self._running: dict[str, Span] = {}
         self._over: dict[str, Span] = {}
         """The newest span of those that do not run."""
+        self._told: dict[str, float] = {}
+        """When a notice has told the end of an instance, by ID."""
         self._usage: dict[str, Usage] = {}
         self._all = Usage()
         self._counted: dict[tuple[str, str], Counted] = {}
@@ -105,11 +110,18 @@ class Meter:
         self._forget_old(now, listed)
 
     def ended(self, instance_id: str, state: InstanceState = InstanceState.SHUTTING_DOWN) -> None:
-        """It ends now: the cloud has accepted its termination, or says that it is in this state from now on."""
+        """It ends now: the cloud has accepted its termination."""
+        self._told.pop(instance_id, None)
         span = self._running.get(instance_id)
         if span is not None:
             stopped = state in (InstanceState.STOPPING, InstanceState.STOPPED)
             self._end(span, self.clock(), SpanState.STOPPED if stopped else SpanState.ENDED)
+
+    def told(self, instance_id: str, state: InstanceState) -> None:
+        """It ends now, as a notice says: until a listing says otherwise."""
+        if instance_id in self._running:
+            self.ended(instance_id, state)
+            self._told[instance_id] = self.clock()
 
     def runs_on(self, instance_id: str) -> None:
         """It has not ended, although its termination was accepted."""
@@ -172,8 +184,12 @@ class Meter:
     def _see_anew(self, instance: Instance, now: float) -> None:
         """It does not run, as far as is known."""
         known = self._over.get(instance.instance_id)
+        told_at = self._told.get(instance.instance_id)
         if is_costing(instance):
-            if known is None:
+            if known is not None and told_at is not None and instance.launch_time <= known.until:
+                if now - told_at > DOUBT_S:
+                    self._resume(known, now)
+            elif known is None:
                 began = instance.launch_time if 0.0 < instance.launch_time <= now else now
                 self._run(self._span(instance, began, SpanState.RUNNING), now)
             elif known.state in (SpanState.UNSURE, SpanState.MISSING):
@@ -218,6 +234,7 @@ class Meter:
         span.state, span.is_estimated, span.seen_at = SpanState.RUNNING, False, now
         self._running[span.instance_id] = span
         self._over.pop(span.instance_id, None)
+        self._told.pop(span.instance_id, None)
         self._use(span, 1)
         self._note(span)
 
@@ -266,6 +283,7 @@ class Meter:
                     self._note(span)
             elif instance_id not in listed and (excess > 0 or now - span.seen_at > REMEMBERED_S):
                 del self._over[instance_id]
+                self._told.pop(instance_id, None)
                 excess -= 1
 
 

@@ -69,7 +69,7 @@ def parse_pull_secret(secret: Json) -> Json | None:
             continue
         try:
             document = json.loads(base64.b64decode(encoded))
-        except (ValueError, binascii.Error):
+        except (ValueError, binascii.Error, RecursionError):
             return None
         return document if isinstance(document, dict) else None
     return None

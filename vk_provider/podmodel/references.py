@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.spec import all_containers, spec_of
@@ -46,6 +47,11 @@ class PodReferences:
     pod_certificates: frozenset[PodCertificateReference] = frozenset()
     service_account: str = ""
     image_pull_secrets: tuple[str, ...] = ()
+
+    @property
+    def access(self) -> tuple[Any, ...]:
+        """Whom the pod acts as, and what of its namespace it is given to read; equal for pods of one template."""
+        return self.service_account, *(tuple(sorted(each)) for each in (self.secrets, self.config_maps, self.tokens))
 
 
 def find_references(pod: Json) -> PodReferences:

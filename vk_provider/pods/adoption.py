@@ -19,6 +19,7 @@ from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.missing import MissingRule
 from vk_provider.pods.executor import PodExecutor
 from vk_provider.pods.record import PodRecord
+from vk_provider.pods.state import is_named
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Adoption:
 
     def _pod_of(self, instance: Instance) -> PodRecord | None:
         of_status = self._by_address.get(instance.primary_ip)
-        if of_status is not None and _is_named(of_status, instance):
+        if of_status is not None and is_named(of_status, instance):
             return of_status
         return self._records.get(instance.tags.get(TAG_POD_UID, ""))
 
@@ -120,7 +121,7 @@ class Adoption:
         record = self._pod_of(instance)
         ending = instance.state.is_terminating or instance.state.has_stopped
         unused = ending and record is not None and not record.first.started
-        named = record is not None and _is_named(record, instance)
+        named = record is not None and is_named(record, instance)
         return unused, not named, -OwnedInstance(instance).attempt, instance.launch_time
 
     # --- pods whose instance is not listed -------------------------------------------------------------------------
@@ -208,16 +209,3 @@ def _by_address(records: Iterable[PodRecord]) -> dict[str, PodRecord]:
         for record in records
         if (host := (record.pod.get("status") or {}).get("hostIP")) and record.first.ended is None
     }
-
-
-def _is_named(record: PodRecord, instance: Instance) -> bool:
-    """Whether the pod's status names the instance: by its primary address, and by the pod's unless that is the same. An
-    address may have been another instance's before, so the namespace and the Node must be those of the launch."""
-    status = record.pod.get("status") or {}
-    owned = OwnedInstance(instance)
-    if not instance.primary_ip or status.get("hostIP") != instance.primary_ip:
-        return False
-    if owned.node != record.node or not (owned.is_for_anybody or owned.namespace == record.namespace):
-        return False
-    tag = instance.tags.get(TAG_POD_UID, record.uid)
-    return tag == record.uid and status.get("podIP", instance.pod_ip) in (instance.pod_ip, instance.primary_ip)

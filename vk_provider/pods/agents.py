@@ -11,6 +11,7 @@ from vk_provider import eventreasons
 from vk_provider.agentclient.session import Slot
 from vk_provider.errors import AgentProtocolError
 from vk_provider.eventreasons import EventReason
+from vk_provider.instances.demand import Claim
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.jsontypes import Json
 from vk_provider.pods.agent_events import AgentEvents
@@ -19,6 +20,7 @@ from vk_provider.pods.events import involved
 from vk_provider.pods.executor import PodExecutor
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import PodRecord
+from vk_provider.pods.state import is_named
 from vk_provider.pods.tables import PodTables
 from vk_provider.wire.blobs import PEERS_FEATURE
 from vk_provider.wire.identity import IDENTITY_FEATURE
@@ -86,37 +88,48 @@ class AgentSide:
         record = self._records.get(uid)
         return self._executor.demands.choose_again(record, before) if record is not None else ""
 
-    def claim(self, uid: str, owned: OwnedInstance) -> bool:
+    def claim(self, uid: str, owned: OwnedInstance) -> Claim:
         record = self._records.get(uid)
-        if record is None or not record.exists or not _may_have(record, owned):
-            return False
+        if record is None or not record.exists:
+            return Claim.NOT_WAITING
+        if not _was_given(record, owned):
+            # One that has started is looked for by its status.
+            waits = record.owned is None and record.is_wanting() and not record.first.started
+            return Claim.UNPROVED if waits else Claim.NOT_WAITING
         former = record.owned
         if former is not None:
             # Given by tags or by a launch of this process: an agent that has the pod knows better, unless that one has
             # it, too, or may have it by now.
-            if former.ended or former.said_uid == uid or not former.fresh or former.sent.fingerprint is not None:
-                return False
+            is_its = not former.fresh and is_named(record, former.described)
+            if former.ended or former.said_uid == uid or is_its or former.sent_uid:
+                return Claim.NOT_WAITING
             record.close_events()
             record.assignment.drop()
             self._executor.room.supply.part(former)
         self._executor.give(record, owned)
         self._wake(uid)
-        return True
+        return Claim.TAKEN
 
     def on_other_pod(self, owned: OwnedInstance, uid: str) -> None:
-        """Tags, or the order of a repeated call, have said something else than the agent. It is believed while nothing
-        speaks against it: a pod that ran here, or was sent here, is lost."""
+        """Tags, or the order of a repeated call, have said something else than the agent. It is believed with proof,
+        while nothing speaks against it: a pod that ran here, or was sent here, is lost. One that did neither gets
+        another instance."""
         record, other = self._of(owned), self._records.get(uid)
         if record is None:
             return
         log.error("pod %s: its instance runs pod %s", record.key, uid)
-        used = record.report.from_agent or record.first.started or owned.sent.fingerprint is not None
-        if used or other is None or not other.exists or not _may_have(other, owned) or other.report.from_agent:
+        if record.report.from_agent or record.first.started or owned.sent_uid:
             record.lose("the instance runs another pod")
             self._wake(record.uid)
             return
-        supply, former = self._executor.room.supply, other.owned
+        supply, former = self._executor.room.supply, other.owned if other is not None else None
         record.close_events()
+        if other is None or not other.exists or not _was_given(other, owned) or other.report.from_agent:
+            record.assignment.start_over()
+            record.report.start_over()
+            supply.refuse(owned, uid)
+            self._wake(record.uid)
+            return
         record.assignment.drop()
         if former is not None:
             other.close_events()
@@ -126,6 +139,11 @@ class AgentSide:
         self._executor.give(other, owned)
         self._wake(record.uid)
         self._wake(uid)
+
+    def on_marked(self, owned: OwnedInstance) -> None:
+        record = self._of(owned)
+        if record is not None:
+            self._wake(record.uid)
 
     # --- sessions ------------------------------------------------------------------------------------------------
 
@@ -241,6 +259,6 @@ def _acknowledge(record: PodRecord, seq: int) -> None:
         record.session.put(Slot.ACK, {"type": "ack", "seq": seq})
 
 
-def _may_have(record: PodRecord, owned: OwnedInstance) -> bool:
-    """An agent's word never gives an instance to a pod of another namespace or Node than those it was launched for."""
-    return owned.may_serve(record.uid, record.namespace, record.node)
+def _was_given(record: PodRecord, owned: OwnedInstance) -> bool:
+    """Whether the provider has given the instance to the pod, by what its agent cannot forge."""
+    return owned.proves(record.uid, record.namespace, record.node) or is_named(record, owned.described)

@@ -96,9 +96,6 @@ def build_controller(
     events = PodEvents(cluster.recorder)
     shared_host_paths = {node.name: node.shared_host_paths for node in settings.nodes}
 
-    def sign_grant(record: PodRecord) -> str:
-        return room.sign_grant(record.owned, record.uid) if record.owned is not None else ""
-
     def node_facts(record: PodRecord) -> Json:
         shared = shared_host_paths.get(record.node)
         return {
@@ -111,7 +108,7 @@ def build_controller(
             **({"tellImages": True} if demands.images.tells else {}),
             "tellNotices": True,
             **({"podIdentity": True} if demands.identities.is_on else {}),
-            **({"grant": grant} if (grant := sign_grant(record)) else {}),
+            **({"grant": room.sign_grant(record.owned, record.uid)} if record.owned is not None else {}),
         }
 
     tables = PodTables(network.tables, events.record, metrics.tables, lambda: controller.records.values())

@@ -44,7 +44,7 @@ class PodState(msgspec.Struct, frozen=True, gc=False):
     launching:        a launch is running
     has_instance:     an instance exists or may exist (costs money); lost: the cloud says that it is gone
     boot_failed:      the instance never answered within the limit
-    connected:        a session is open; connecting: a task is dialing
+    connected:        a session is open, and the pod may be sent; connecting: a task is dialing
     silent:           the agent was silent for longer than the grace period; not_ready: Ready=False is desired
     sent:             the agent has our newest pod and references
     given:            an agent was given the pod: something of it may run

@@ -70,7 +70,7 @@ class PodSender:
         being read, unless the pod is terminating."""
         owned = record.owned
         session = owned.link.session if owned is not None else None
-        if owned is None or session is None or session.hello is None:
+        if owned is None or session is None or session.hello is None or owned.unmarked:
             return
         sent, fingerprint = owned.sent, compute_fingerprint(record)
         if sent.fingerprint == fingerprint and record.reading.task is None and not record.reading.references_changed:
@@ -89,6 +89,7 @@ class PodSender:
                 **references_for(session, references, sent.services),
                 "node": self.node_facts(record),
             }
+            owned.sent_uid = record.uid
             session.put(Slot.POD, message)
             # The agent answers in a moment: its own status makes a Pending one unnecessary.
             record.publication.postpone_pending(time.monotonic() + PENDING_AFTER_SENT_S)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+from vk_provider.cloud.base import TAG_POD_UID, Instance
+from vk_provider.instances.instance import OwnedInstance
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.conditions import find_end
 from vk_provider.podmodel.phase import TERMINAL_PHASES
@@ -12,6 +14,7 @@ from vk_provider.pods.reconcile import ORPHAN_STOP_LIMIT_S, PodState
 from vk_provider.pods.record import FirstSight, PodRecord
 from vk_provider.pods.status_patch import compute_desired, is_published, keep_transition_times
 from vk_provider.pods.transitions import keep_final_ends
+from vk_provider.rfc3339 import parse_time
 
 MAX_ATTEMPTS = 3
 DEFAULT_GRACE_S = 30
@@ -47,7 +50,7 @@ def compute_state(record: PodRecord, now: float, agent_grace_s: float, *, node_k
         lost=bool(record.loss),
         boot_failed=bool(record.boot_failed),
         attempts_left=record.assignment.attempt + 1 < MAX_ATTEMPTS,
-        connected=owned is not None and owned.link.session is not None,
+        connected=owned is not None and owned.link.session is not None and not owned.unmarked,
         connecting=owned is not None and owned.link.task is not None,
         silent=_silent_s(record, now) >= agent_grace_s,
         not_ready=record.report.not_ready is not None,
@@ -161,10 +164,37 @@ def _silent_s(record: PodRecord, now: float) -> float:
 
 def is_given(record: PodRecord) -> bool:
     """Whether an agent was given the pod, by this process or perhaps by an earlier one: containers may run."""
-    if record.report.from_agent or record.sent.fingerprint is not None or record.first.started:
-        return True
     owned = record.owned
+    if record.report.from_agent or record.first.started or (owned is not None and owned.sent_uid):
+        return True
     return owned is not None and owned.handover_unknown and not owned.boot_failed
+
+
+def is_named(record: PodRecord, instance: Instance) -> bool:
+    """Whether the pod's status names the instance: by its primary address, and by the pod's unless that is the same. An
+    address may have been another instance's before, so the namespace and the Node must be those of the launch; and a
+    tag must not name another pod, unless that is what the instance was launched for before the pod started on it."""
+    status = record.pod.get("status") or {}
+    owned = OwnedInstance(instance)
+    if not instance.primary_ip or status.get("hostIP") != instance.primary_ip:
+        return False
+    if owned.node != record.node or not (owned.is_for_anybody or owned.namespace == record.namespace):
+        return False
+    tag = instance.tags.get(TAG_POD_UID, record.uid)
+    if tag != record.uid and not _has_started_since(status, instance.launch_time):
+        return False
+    return status.get("podIP", instance.pod_ip) in (instance.pod_ip, instance.primary_ip)
+
+
+def _has_started_since(status: Json, moment: float) -> bool:
+    """Whether a container has. moment: Unix seconds; the API's times are whole ones."""
+    for field in ("initContainerStatuses", "containerStatuses"):
+        for item in status.get(field) or []:
+            for state in ((item.get("state") or {}), (item.get("lastState") or {})):
+                started = (state.get("running") or state.get("terminated") or {}).get("startedAt")
+                if started and parse_time(started) >= int(moment):
+                    return True
+    return False
 
 
 def has_started(pod: Json) -> bool:

@@ -25,7 +25,7 @@ from vk_provider.imagesets.imageset import PinnedImage, split_reference
 from vk_provider.podmodel.imagemanifest import MAX_MANIFEST_BYTES
 from vk_provider.podmodel.images import RegistryCredential
 from vk_provider.registry.challenge import Challenge, find_challenge
-from vk_provider.registry.guard import GuardedResolver, is_allowed, is_literal
+from vk_provider.registry.guard import GuardedResolver, check_literal
 from vk_provider.registry.manifest import read_config, read_manifest
 
 AnswerT = TypeVar("AnswerT")
@@ -130,7 +130,7 @@ class RegistryClient:
     def _check_host(self, url: URL) -> None:
         if url.scheme not in ("http", "https") or not url.host:
             raise RegistryError(f"not the URL of a server: {str(url)[:200]}")
-        if is_literal(url.host) and not is_allowed(url.host) and url.host not in self._trusted:
+        if check_literal(url.host) is False and url.host not in self._trusted:
             raise RegistryError(f"no registry may be at {url.host}")
 
     async def _head(self, url: URL, path: str, credential: RegistryCredential | None) -> str:

@@ -33,5 +33,8 @@ def read_manifest(body: bytes) -> tuple[frozenset[str], str]:
 
 def read_config(body: bytes) -> frozenset[str]:
     """The architecture of an image's configuration; empty for another operating system. Raises ValueError."""
-    found = msgspec.json.decode(body, type=_Platform)
+    try:
+        found = msgspec.json.decode(body, type=_Platform)
+    except RecursionError:
+        raise ValueError("a configuration that is nested too deeply") from None
     return frozenset((found.architecture,)) if found.os == LINUX and found.architecture else frozenset()

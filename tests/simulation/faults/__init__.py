@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tests.simulation import judge
 from tests.simulation.faults import (
+    believed_word,
     hanging_references,
     idle_without_tables,
     looks_for_ever,
@@ -21,6 +22,7 @@ from tests.simulation.faults import (
     reused_token,
     shutting_down,
     stale_references,
+    unequal_group,
 )
 
 
@@ -46,4 +48,6 @@ FAULTS: dict[str, Fault] = {
     "no-sweep": Fault(no_sweep.put_back, 7, (judge.OUTLIVED,)),
     "looks-for-ever": Fault(looks_for_ever.put_back, 113, (judge.WRONG_STATE,)),
     "idle-without-tables": Fault(idle_without_tables.put_back, 159, (judge.STALE,)),
+    "believed-word": Fault(believed_word.put_back, 43, (judge.LEAKED,)),
+    "unequal-group": Fault(unequal_group.put_back, 0, (judge.LEAKED,)),
 }

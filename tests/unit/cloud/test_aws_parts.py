@@ -83,6 +83,7 @@ def test_the_parameters_of_a_launch_follow_the_rules_whatever_the_call() -> None
             "HttpEndpoint": "enabled",
             "HttpTokens": "required",
             "HttpPutResponseHopLimit": 1,
+            "HttpProtocolIpv6": "disabled",
             "InstanceMetadataTags": "disabled",
         }
         (volume,) = data["BlockDeviceMappings"]

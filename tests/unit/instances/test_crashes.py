@@ -198,6 +198,21 @@ async def test_a_tag_that_names_another_pod_than_the_agent_is_not_believed(world
     assert {pod["metadata"]["uid"] for pod in pods} == {one.uid, other.uid}
 
 
+async def test_a_tag_of_the_launch_hides_no_pod_that_has_started(world: World) -> None:
+    """The status names the instance, although the tags are those of the launch, the wrong way round."""
+    pods = add_two(world)
+    await world.until(lambda: phases(world, pods) == {"Running"})
+    await world.settle()
+    await world.crash()
+    served = {instance_id: agent.uid for instance_id, agent in world.connector._agents.items()}
+    for instance_id, uid in zip(served, reversed(served.values()), strict=True):
+        instance = world.cloud._instances[instance_id]
+        world.cloud._instances[instance_id] = replace(instance, tags={**instance.tags, TAG_POD_UID: uid})
+    await world.start()
+    await run_in_the_end(world, pods)
+    assert {instance_id: agent.uid for instance_id, agent in world.connector._agents.items()} == served
+
+
 async def test_an_agents_word_gives_no_instance_to_a_pod_of_another_namespace(world: World) -> None:
     pods = add_two(world)
     await world.until(lambda: phases(world, pods) == {"Running"})

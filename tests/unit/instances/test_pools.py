@@ -216,10 +216,10 @@ async def test_a_pod_that_was_given_one_is_adopted_by_its_agents_grant_alone(tmp
     world = await make_world(tmp_path, SMALL)
     await filled(world)
 
-    async def refuse(instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
-        raise CloudThrottledError("RequestLimitExceeded: slower")
+    async def lag_behind(instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        """No listing shows the tags yet."""
 
-    world.cloud.create_tags = refuse
+    world.cloud.create_tags = lag_behind
     pod = await run_pod(world)
     (instance,) = world.live_of(pod)
     await world.crash()

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.ledger.model import Cloud, Process, owner
 from vk_provider.cloud.base import TAG_POD_NAMESPACE, InstanceState
 from vk_provider.ledger import meter
-from vk_provider.ledger.meter import ABSENT_S, REMEMBERED_S
+from vk_provider.ledger.meter import ABSENT_S, DOUBT_S, REMEMBERED_S
 from vk_provider.ledger.span import SpanState
 from vk_provider.ledger.store import RECENT_S
 
@@ -255,3 +255,56 @@ def test_many_that_have_ended_are_forgotten_before_their_time_but_for_those_that
         del cloud.instances[name]
     process.list()
     assert list(process.meter._over) == list(cloud.instances)
+
+
+@pytest.mark.parametrize("state", [InstanceState.TERMINATED, InstanceState.SHUTTING_DOWN, InstanceState.STOPPED])
+def test_a_notice_of_an_end_that_listings_contradict_was_none(
+    cloud: Cloud, process: Process, state: InstanceState
+) -> None:
+    """Whoever may write into the queue of notices takes no instance out of the bill, and makes no room in a budget."""
+    process.meter.see(cloud.launch())
+    for _ in range(3):
+        cloud.now += 60
+        process.meter.told("i-0", state)
+        process.list()
+        assert process.meter.usage("shop").instances == 0, "the listing may be older"
+        cloud.now += DOUBT_S + 1
+        process.list()
+        assert process.meter.usage("shop").instances == 1
+    seconds = 3 * (60 + DOUBT_S + 1)
+    assert process.cost()["total"]["seconds"] == pytest.approx(seconds)
+    assert sum(each.seconds for each in process.meter.counted().values()) == pytest.approx(seconds)
+
+
+def test_a_notice_of_an_end_that_is_true_ends_it(cloud: Cloud, process: Process) -> None:
+    process.meter.see(cloud.launch())
+    cloud.now += 60
+    process.meter.told("i-0", InstanceState.TERMINATED)
+    cloud.end("i-0")
+    for _ in range(3):
+        cloud.now += DOUBT_S + 1
+        process.list()
+    assert process.cost()["total"]["seconds"] == pytest.approx(60) and process.meter.usage().instances == 0
+
+
+def test_an_instance_that_was_told_to_stop_and_is_started_again_has_not_run_meanwhile(
+    cloud: Cloud, process: Process
+) -> None:
+    process.meter.see(cloud.launch())
+    cloud.now += 60
+    process.meter.told("i-0", InstanceState.STOPPED)
+    cloud.now += 10 * DOUBT_S
+    cloud.instances["i-0"] = replace(cloud.instances["i-0"], launch_time=cloud.now)
+    cloud.now += 40
+    process.list()
+    assert process.cost()["total"]["seconds"] == pytest.approx(100)
+
+
+def test_a_termination_of_ours_is_not_taken_back_for_an_earlier_notice(cloud: Cloud, process: Process) -> None:
+    process.meter.see(cloud.launch())
+    cloud.now += 60
+    process.meter.told("i-0", InstanceState.SHUTTING_DOWN)
+    process.meter.ended("i-0")
+    cloud.now += DOUBT_S + 1
+    process.list()
+    assert process.meter.usage().instances == 0, "instances.ends looks after it"

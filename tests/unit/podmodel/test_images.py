@@ -114,3 +114,8 @@ def test_pull_secrets_of_both_kinds_are_read_and_broken_ones_ignored():
         assert match_credentials("reg.io/x", [document])[0].username == "u"
     assert parse_pull_secret({"data": {".dockerconfigjson": b64("{")}}) is None
     assert parse_pull_secret({"data": {"other": ""}}) is None
+
+
+def test_a_pull_secret_that_is_nested_without_end_has_no_credentials() -> None:
+    document = b'{"auths": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    assert parse_pull_secret({"data": {".dockerconfigjson": b64(document.decode())}}) is None

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 
 import orjson
 import pytest
+from aiohttp.helpers import is_ip_address
 
 from tests.password_registry import Image, PasswordRegistry, make_image, make_index, make_layer
 from vk_provider.podmodel.images import RegistryCredential
 from vk_provider.registry.challenge import Challenge, find_challenge
 from vk_provider.registry.client import AccessDeniedError, ImageNotFoundError, RegistryClient, RegistryError
-from vk_provider.registry.guard import is_allowed
+from vk_provider.registry.guard import check_literal, is_allowed
 from vk_provider.registry.manifest import read_config, read_manifest
 
 RIGHT = RegistryCredential(username="me", password="right")
@@ -82,7 +83,17 @@ def test_a_manifest_says_its_architectures_or_is_refused() -> None:
     assert read_manifest(orjson.dumps({"manifests": [windows, part]})) == (frozenset(), "")
     assert read_manifest(orjson.dumps({"config": part, "layers": []})) == (frozenset(), part["digest"])
     assert read_config(b'{"architecture": "arm64", "os": "freebsd"}') == frozenset()
-    for body in (b"", b"[]", b'{"manifests": 1}', b'{"manifests": [{}]}', orjson.dumps({"manifests": [part] * 2001})):
+    deep = b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    with pytest.raises(ValueError):
+        read_config(deep)
+    for body in (
+        deep,
+        b"",
+        b"[]",
+        b'{"manifests": 1}',
+        b'{"manifests": [{}]}',
+        orjson.dumps({"manifests": [part] * 2001}),
+    ):
         with pytest.raises(ValueError):
             read_manifest(body)
 
@@ -118,10 +129,41 @@ async def test_a_pod_cannot_name_an_address_of_this_machine(registry: PasswordRe
         ("fe80::1%eth0", False),
         ("0.0.0.0", False),
         ("224.0.0.1", False),
+        ("fd00:ec2::254", False),
     ],
 )
 def test_addresses_where_a_registry_may_be(address: str, allowed: bool) -> None:
     assert is_allowed(address) is allowed
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("registry.example", None),
+        ("0x7f.example", None),
+        ("10.0.0.1", True),
+        ("127.0.0.1", False),
+        ("127.1", False),
+        ("127.0.0.1.", False),
+        ("0177.0.0.1", False),
+        ("2130706433", False),
+        ("::ffff:7f00:1", False),
+        ("fd00:ec2::254", False),
+    ],
+)
+def test_what_the_http_client_takes_for_an_address_is_judged_and_nothing_else(host: str, allowed: bool | None) -> None:
+    assert check_literal(host) is allowed
+    assert is_ip_address(host) is (allowed is not None), "the resolver is not asked for it"
+
+
+@pytest.mark.parametrize("host", ["127.1", "2130706433", "0177.0.0.1"])
+async def test_no_registry_is_at_another_spelling_of_this_machine(host: str) -> None:
+    client = RegistryClient()
+    try:
+        with pytest.raises(RegistryError, match=f"no registry may be at {host}"):
+            await client.resolve(f"{host}:5000/team/app:1", None)
+    finally:
+        await client.close()
 
 
 @pytest.mark.parametrize(

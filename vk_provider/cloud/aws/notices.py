@@ -57,7 +57,8 @@ _decoder = msgspec.json.Decoder(_Event)
 
 
 def parse_notices(body: str) -> list[Notice]:
-    """The notices of one message, none when it is about something else. Raises ValueError for one that is no event."""
+    """The notices of one message, none when it is about something else. Raises ValueError for one that is no event,
+    RecursionError for one that is nested without end."""
     if len(body) > MAX_BODY:
         raise ValueError(f"{len(body)} characters")
     event = _decoder.decode(body)
@@ -65,7 +66,8 @@ def parse_notices(body: str) -> list[Notice]:
     match event.source, event.detail_type:
         case "aws.ec2", "EC2 Spot Instance Interruption Warning" if found:
             text = (
-                f"EC2 takes the spot instance {found[0]} back in two minutes ({detail.instance_action or 'terminate'})"
+                f"EC2 takes the spot instance {found[0]} back in two minutes "
+                f"({_line(detail.instance_action) or 'terminate'})"
             )
             return [Notice(NoticeKind.INTERRUPTION, found[0], text)]
         case "aws.ec2", "EC2 Instance Rebalance Recommendation" if found:
@@ -79,7 +81,8 @@ def parse_notices(body: str) -> list[Notice]:
             "scheduledChange",
         ):
             text = (
-                f"EC2 has scheduled {detail.event_type_code or 'a change'} at {detail.start_time or 'an unknown time'}"
+                f"EC2 has scheduled {_line(detail.event_type_code) or 'a change'} at "
+                f"{_line(detail.start_time) or 'an unknown time'}"
             )
             names = [each.entity_value for each in detail.affected_entities]
             at = _parse_start(detail.start_time)
@@ -87,6 +90,11 @@ def parse_notices(body: str) -> list[Notice]:
             kind = NoticeKind.INTERRUPTION if at is not None else NoticeKind.REBALANCE
             return [Notice(kind, name, text, at=at) for name in names if _INSTANCE_ID.fullmatch(name)]
     return []
+
+
+def _line(text: str) -> str:
+    """For an event: nothing that a terminal acts on."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _parse_start(text: str) -> float | None:
@@ -117,6 +125,6 @@ async def follow(api: AwsApi, queue_url: str) -> AsyncIterator[Notice]:
 def _read(message: Message) -> list[Notice]:
     try:
         return parse_notices(message.body)
-    except ValueError as error:  # msgspec's errors are ValueErrors
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         log.warning("a message of the queue of notices is no event of EC2: %s", error)
         return []

@@ -132,6 +132,7 @@ def _common(plan: LaunchPlan, way: Way, settings: AwsCloudSettings, subnet_id: s
             "HttpEndpoint": "enabled",
             "HttpTokens": "required",
             "HttpPutResponseHopLimit": 1,
+            "HttpProtocolIpv6": "disabled",  # agent.metadata_guard closes the endpoint by IPv4
             "InstanceMetadataTags": "disabled",
         },
         "BlockDeviceMappings": [{"DeviceName": plan.image.root_device, "Ebs": _root_volume(plan, settings)}],

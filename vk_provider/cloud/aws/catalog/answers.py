@@ -157,7 +157,7 @@ def read_product(text: str) -> tuple[str, float] | None:
     """(instance type, USD an hour); None for a document that says no such thing."""
     try:
         document = msgspec.json.decode(text, type=PriceDocument)
-    except (msgspec.DecodeError, UnicodeError):  # ValidationError is one, too
+    except (msgspec.DecodeError, UnicodeError, RecursionError):  # ValidationError is one, too
         return None
     instance_type = document.product.attributes.instance_type
     for term in document.terms.on_demand.values():
