@@ -48,5 +48,6 @@ class PodLoad:
 
 
 def _counts(request: RequestInfo) -> bool:
-    """Of pods, only these write anything: their statuses and their end."""
-    return request.resource == "pods" and request.group == "" and request.verb in ("patch", "delete")
+    if request.resource != "pods" or request.group:
+        return False
+    return request.verb == "delete" or (request.verb == "patch" and request.subresource == "status")
