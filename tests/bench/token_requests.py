@@ -16,8 +16,8 @@ from vk_provider.jsontypes import Json
 COUNT = 1000
 ROUNDS = 3
 NOWHERE = "nowhere"
-"""The name of a Node that nobody keeps: nobody runs its pods. It exists, or they would be collected as garbage, and each
-TokenRequest looks it up."""
+"""The name of a Node that nobody keeps: nobody runs its pods. It exists: each TokenRequest looks it up, and without it
+the pods would be collected as garbage."""
 
 
 @dataclass(frozen=True, slots=True)

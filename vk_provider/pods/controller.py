@@ -222,8 +222,8 @@ class PodController:
 
 
 def _replace_pod(record: PodRecord, pod: Json) -> bool:
-    """Whether the new object is only what the answer to our own PATCH has said: there is nothing to decide. A list after
-    a lost watch may show other changes at the same version."""
+    """Whether the new object only says what the answer to our own PATCH has said: there is nothing to decide. A list
+    after a lost watch may show other changes at the same version."""
     published = record.publication.version
     if not published or resource_version(pod) != published:
         record.pod = pod
