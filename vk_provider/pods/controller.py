@@ -229,7 +229,7 @@ def _replace_pod(record: PodRecord, pod: Json) -> bool:
         record.pod = pod
         return False
     before, record.pod = compute_fingerprint(record), pod
-    return before == compute_fingerprint(record)
+    return bool(before == compute_fingerprint(record))
 
 
 def _see_first(record: PodRecord, *, inherited: bool) -> None:
