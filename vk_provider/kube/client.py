@@ -36,8 +36,6 @@ measured until it is open, not until it ends."""
 STRATEGIC = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"
 JSON = "application/json"
-METADATA_ONLY = f"{JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=1,{JSON}"
-"""Accept: of an answer that is not looked at, the API server need not write more."""
 
 _ATTEMPTS = 5
 _MAX_RETRY_AFTER_S = 30.0
@@ -152,8 +150,9 @@ class KubeClient:
         return await self.request("PATCH", path, body=body, content_type=MERGE, timeout_s=timeout_s)
 
     async def delete(self, path: str, body: Json | None = None, timeout_s: float = 30) -> None:
-        """`body` is a DeleteOptions: {"gracePeriodSeconds", "preconditions": {"uid"}}."""
-        await self._exchange(_call("DELETE", path, None, body, {"Accept": METADATA_ONLY}, timeout_s))
+        """`body` is a DeleteOptions: {"gracePeriodSeconds", "preconditions": {"uid"}}. The answer, the whole object (as
+        its metadata alone it is not to be had), is not decoded."""
+        await self._exchange(_call("DELETE", path, None, body, {}, timeout_s))
 
     async def request(
         self,
