@@ -82,7 +82,7 @@ class Leader:
     ) -> None:
         settings, client = base.settings, base.clients.requests
         self._base, self._inventory, self._client_ca = base, inventory, client_ca
-        self.recorder = EventRecorder(client, busy=lambda: client.status_load.is_busy)
+        self.recorder = EventRecorder(client, busy=lambda: client.pod_load.is_busy)
         access = base.access
         self._logins = RegistryLogins(access.credentials) if access.credentials is not None else None
         self._identities: PodIdentityAnswerer | None = None

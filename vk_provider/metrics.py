@@ -54,11 +54,12 @@ class ProcessMetrics:
     async def watch_loop(self) -> None:
         """Root task: measures when the event loop was blocked for longer than 100 ms, without the time in which other
         processes had the CPU."""
-        longest = 0.0
+        longest, waited_s = 0.0, run_queue_seconds()
         while True:
-            due, waited_s = time.monotonic() + LOOP_TICK_S, run_queue_seconds()
+            due, waited_before_s = time.monotonic() + LOOP_TICK_S, waited_s
             await asyncio.sleep(LOOP_TICK_S)
-            late_s = time.monotonic() - due - (run_queue_seconds() - waited_s)
+            waited_s = run_queue_seconds()
+            late_s = time.monotonic() - due - (waited_s - waited_before_s)
             if late_s > STALL_S:
                 self._stalls.inc()
             if late_s > longest:

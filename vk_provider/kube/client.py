@@ -14,14 +14,16 @@ from http import HTTPStatus
 from typing import Any
 
 import aiohttp
+import msgspec
 import orjson
+from yarl import URL
 
 from vk_provider import __version__
 from vk_provider.aiokit.keepalive import keepalive_socket
 from vk_provider.errors import NO_ANSWER, BadStartError, KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.credentials import Credentials
-from vk_provider.kube.load import StatusLoad
+from vk_provider.kube.load import PodLoad
 from vk_provider.kube.paths import RequestInfo, parse_request
 from vk_provider.kube.watchstream import split_events
 
@@ -33,6 +35,7 @@ measured until it is open, not until it ends."""
 
 STRATEGIC = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"
+JSON = "application/json"
 
 _ATTEMPTS = 5
 _MAX_RETRY_AFTER_S = 30.0
@@ -43,6 +46,18 @@ _BIG_BODY_BYTES = 256 * 1024
 _READ_BUFFER_BYTES = 256 * 1024
 
 
+class _Call(msgspec.Struct, frozen=True, gc=False):
+    """What is sent, perhaps several times. timeout_s: of each attempt."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] | None
+    data: bytes | None
+    headers: Mapping[str, str]
+    timeout_s: float
+    info: RequestInfo
+
+
 class KubeClient:
     """Requests of one identity. Errors are KubeApiError.
 
@@ -51,12 +66,13 @@ class KubeClient:
 
     def __init__(self, credentials: Credentials, user_agent: str = "", pool_size: int = 64) -> None:
         self._credentials = credentials
-        self._headers = {"User-Agent": user_agent or f"vk-provider/{__version__}", "Accept": "application/json"}
+        self._headers = {"User-Agent": user_agent or f"vk-provider/{__version__}", "Accept": JSON}
         self._requests = _session(pool_size)
         self._watches = _session(0)
         self._owns_credentials = True
         self.metrics_hook: MetricsHook | None = None
-        self.status_load = StatusLoad()
+        self.pod_load = PodLoad()
+        self._base = ("", URL())
 
     @classmethod
     async def connect(
@@ -133,9 +149,10 @@ class KubeClient:
     async def patch_json_merge(self, path: str, body: Json, timeout_s: float = 30) -> Json:
         return await self.request("PATCH", path, body=body, content_type=MERGE, timeout_s=timeout_s)
 
-    async def delete(self, path: str, body: Json | None = None, timeout_s: float = 30) -> Json:
-        """`body` is a DeleteOptions: {"gracePeriodSeconds", "preconditions": {"uid"}}."""
-        return await self.request("DELETE", path, body=body, timeout_s=timeout_s)
+    async def delete(self, path: str, body: Json | None = None, timeout_s: float = 30) -> None:
+        """`body` is a DeleteOptions: {"gracePeriodSeconds", "preconditions": {"uid"}}. The answer, the whole object (as
+        its metadata alone it is not to be had), is not decoded."""
+        await self._exchange(_call("DELETE", path, None, body, {}, timeout_s))
 
     async def request(
         self,
@@ -144,7 +161,7 @@ class KubeClient:
         *,
         query: Mapping[str, str] | None = None,
         body: Json | None = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
         timeout_s: float = 30,
         retry: bool = True,
     ) -> Json:
@@ -153,59 +170,61 @@ class KubeClient:
         A 429 is retried after Retry-After for every verb, as it was not executed. Lost connections and 5xx answers
         with Retry-After are retried for all verbs but POST, which might have been executed.
         """
-        info = parse_request(method, path, query)
-        data = orjson.dumps(body) if body is not None else None
-        headers = {"Content-Type": content_type} if data is not None else {}
+        headers = {"Content-Type": content_type} if body is not None else {}
+        return _decode(await self._exchange(_call(method, path, query, body, headers, timeout_s), retry=retry))
+
+    async def _exchange(self, call: _Call, *, retry: bool = True) -> bytes:
+        """The body of the answer; see `request`."""
+        is_post = call.method == "POST"
         for attempt in range(1, _ATTEMPTS + 1):
             last = not retry or attempt == _ATTEMPTS
             try:
-                status, raw, retry_after_s = await self._send(info, method, path, query, data, headers, timeout_s)
+                status, raw, retry_after_s = await self._send(call)
             except KubeApiError as error:
                 if error.reason == "Untrusted" and not last and await self._credentials.reload():
                     continue  # The cluster's CA was rotated, and its file was replaced.
-                if last or method == "POST" or error.reason == "Untrusted":
+                if last or is_post or error.reason == "Untrusted":
                     raise
                 await asyncio.sleep(random.uniform(0.5, 1.0) * 0.2 * 2**attempt)
                 continue
             if status < HTTPStatus.MULTIPLE_CHOICES:
-                return _decode(raw)
+                return raw
             refusal = _status_error(status, raw)
             if not last and refusal.is_unauthorized and await self._credentials.reload():
                 continue
-            may_retry = refusal.is_throttled or (refusal.is_server_error and method != "POST")
+            may_retry = refusal.is_throttled or (refusal.is_server_error and not is_post)
             if not last and retry_after_s is not None and may_retry:
                 await asyncio.sleep(retry_after_s * random.uniform(1.0, 1.2))
                 continue
             raise refusal
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _send(
-        self,
-        info: RequestInfo,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        data: bytes | None,
-        headers: dict[str, str],
-        timeout_s: float,
-    ) -> tuple[int, bytes, float | None]:
+    async def _send(self, call: _Call) -> tuple[int, bytes, float | None]:
         started, status = time.monotonic(), 0
-        timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self.status_load.begin(info.label)
+        timeout = aiohttp.ClientTimeout(total=call.timeout_s)
+        self.pod_load.begin(call.info)
         try:
-            options = await self._options(headers)
-            url = self._credentials.server + path
+            options = await self._options(call.headers)
             async with self._requests.request(
-                method, url, params=query, data=data, timeout=timeout, **options
+                call.method, self._url(call.path), params=call.query, data=call.data, timeout=timeout, **options
             ) as response:
                 raw = await response.read()
                 status = response.status
                 return status, raw, _retry_after_s(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _no_answer(error, timeout_s) from error
+            raise _no_answer(error, call.timeout_s) from error
         finally:
-            self.status_load.end(info.label)
-            self._measure(info, status, started)
+            self.pod_load.end(call.info)
+            self._measure(call.info, status, started)
+
+    def _url(self, path: str) -> URL:
+        """The server's URL, which may have a path of its own, is parsed once: a path of the API needs no quoting."""
+        server, base = self._base
+        if server != self._credentials.server:
+            server = self._credentials.server
+            base = URL(server)
+            self._base = server, base
+        return base.with_path(base.raw_path.rstrip("/") + path, encoded=True)
 
     async def list_pages(
         self, path: str, query: Mapping[str, str] | None = None, page_size: int = 500
@@ -250,8 +269,7 @@ class KubeClient:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=_WATCH_SILENCE_S)
         try:
             options = await self._options({})
-            url = self._credentials.server + path
-            async with self._watches.get(url, params=watch_query, timeout=timeout, **options) as response:
+            async with self._watches.get(self._url(path), params=watch_query, timeout=timeout, **options) as response:
                 opened = True
                 self._measure(info, response.status, started)
                 if response.status != HTTPStatus.OK:
@@ -271,7 +289,7 @@ class KubeClient:
                 self._measure(info, NO_ANSWER, started)
             raise _no_answer(error, timeout.sock_read or 0) from error
 
-    async def _options(self, headers: dict[str, str]) -> Json:
+    async def _options(self, headers: Mapping[str, str]) -> Json:
         merged = {**self._headers, **headers}
         authorization = await self._credentials.authorization()
         if authorization:
@@ -286,6 +304,20 @@ class KubeClient:
     def _measure(self, info: RequestInfo, status: int, started: float) -> None:
         if self.metrics_hook is not None:
             self.metrics_hook(info.verb, info.label, status, time.monotonic() - started)
+
+
+def _call(
+    method: str,
+    path: str,
+    query: Mapping[str, str] | None,
+    body: Json | None,
+    headers: dict[str, str],
+    timeout_s: float,
+) -> _Call:
+    data = orjson.dumps(body) if body is not None else None
+    if data is not None:
+        headers.setdefault("Content-Type", JSON)
+    return _Call(method, path, query, data, headers, timeout_s, parse_request(method, path, query))
 
 
 def _session(limit: int) -> aiohttp.ClientSession:

@@ -24,7 +24,7 @@ from vk_provider.pods.hostports import HostPortWatch
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.reconcile import Action, is_over, reconcile
 from vk_provider.pods.record import PodRecord
-from vk_provider.pods.state import compute_state, is_overdue, is_restoring, next_look_s, note_first
+from vk_provider.pods.state import compute_fingerprint, compute_state, is_overdue, is_restoring, next_look_s, note_first
 from vk_provider.pods.status_publisher import note_held, resource_version
 from vk_provider.rfc3339 import format_time
 
@@ -79,17 +79,18 @@ class PodController:
                 if not self._adopting:
                     self.wake(uid)
             return
+        echo = False
         if record is None:
             record = self._add(uid, node, pod)
         else:
-            record.pod = pod
+            echo = _replace_pod(record, pod)
             record.assignment.see(pod)
             if self._adopting:
                 _see_first(record, inherited=True)
             self._notice_foreign_changes(record)
         if not record.ending_since and (record.deleting or record.phase in TERMINAL_PHASES):
             record.ending_since = time.monotonic()
-        if not self._adopting:
+        if not self._adopting and not echo:
             self.wake(uid)
 
     def on_node_known(self, node: str) -> None:
@@ -218,6 +219,17 @@ class PodController:
         for record in self.records.values():
             record.close_events()
         await self.room.close()
+
+
+def _replace_pod(record: PodRecord, pod: Json) -> bool:
+    """Whether the new object only says what the answer to our own PATCH has said: there is nothing to decide. A list
+    after a lost watch may show other changes at the same version."""
+    published = record.publication.version
+    if not published or resource_version(pod) != published:
+        record.pod = pod
+        return False
+    before, record.pod = compute_fingerprint(record), pod
+    return bool(before == compute_fingerprint(record))
 
 
 def _see_first(record: PodRecord, *, inherited: bool) -> None:

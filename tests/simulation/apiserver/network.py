@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from tests.simulation.apiserver.rules import refuse
 from tests.simulation.apiserver.server import BOOKMARK_S, Answer, ApiServer, Watch, error_answer
@@ -201,7 +201,7 @@ class Transport:
     def request(
         self,
         method: str,
-        url: str,
+        url: URL,
         *,
         params: Mapping[str, str] | None,
         data: bytes | None,
@@ -209,12 +209,12 @@ class Transport:
         headers: Mapping[str, str],
         **_: Any,
     ) -> _Request:
-        path, query = urlsplit(url).path, dict(params or {})
+        path, query = url.path, dict(params or {})
         arguments = (method, path, query, headers.get("Content-Type", ""), data)
         return _Request(self._network, arguments, timeout.total)
 
-    def get(self, url: str, *, params: Mapping[str, str], timeout: aiohttp.ClientTimeout, **_: Any) -> _WatchRequest:
-        return _WatchRequest(self._network, urlsplit(url).path, dict(params), timeout)
+    def get(self, url: URL, *, params: Mapping[str, str], timeout: aiohttp.ClientTimeout, **_: Any) -> _WatchRequest:
+        return _WatchRequest(self._network, url.path, dict(params), timeout)
 
     async def close(self) -> None:
         self._closed = True

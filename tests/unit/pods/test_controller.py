@@ -119,6 +119,21 @@ async def test_a_deletion_found_by_listing_again_ends_the_pod(world: World) -> N
     assert world.live() == []
 
 
+async def test_the_event_of_our_own_patch_is_no_work_but_a_change_that_a_list_shows_with_it_is(world: World) -> None:
+    pod = await world.running()
+    record = world.record(pod)
+    assert record is not None
+    await world.settle()
+    held = copy.deepcopy(world.api.pods[("default", pod["metadata"]["name"])])
+    assert int(held["metadata"]["resourceVersion"]) == record.publication.version
+    world.controller.on_pod(NODE, "MODIFIED", copy.deepcopy(held))
+    assert not world.controller._workers and record.pod == held
+    held["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 30}
+    world.controller.on_pod(NODE, "MODIFIED", held)
+    await world.until(lambda: world.record(pod) is None)
+    assert world.live() == []
+
+
 async def test_a_pod_of_the_same_name_is_another_pod(world: World) -> None:
     first = await world.running()
     second = world.pod()
