@@ -63,7 +63,9 @@ KNOWN: tuple[Known, ...] = (
     Known(
         "why a container does not start is said at once",
         r"lasting only here: (initC|ephemeralC|c)ontainer waiting "
-        r"(CrashLoopBackOff|CreateContainerConfigError|ImagePullBackOff)$",
+        r"(CrashLoopBackOff|CreateContainerConfigError|ImagePullBackOff)$|"
+        r"lasting only kubelet: (initC|ephemeralC|c)ontainer terminated .*, the last state there$|"
+        r"status\.(initC|ephemeralC|c)ontainer\.state\.waiting\.(reason|message): .*\(of the pass before\)",
         "a kubelet shows `terminated` for up to 10 s more: its status takes the reason of a pass from the one before",
         "back-off.yaml",
     ),
