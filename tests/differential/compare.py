@@ -12,7 +12,8 @@ from typing import Any
 
 from tests.differential.difference import Difference, difference, generalise, gist
 from tests.differential.events import compare_events, running_of
-from tests.differential.history import History, has_begun
+from tests.differential.firstword import early_conditions
+from tests.differential.history import History
 from tests.differential.later import (
     ENDING_S,
     OF_BEFORE,
@@ -266,30 +267,9 @@ def _spans(side: History, own: Own, *, ending: bool) -> dict[str, float]:
 def _compare_first(sides: tuple[History, History], owns: tuple[Own, ...]) -> Iterator[Difference]:
     """The conditions of the first status that our node writes are such as the kubelet has shown before a container ran.
     A kubelet's first word may be overtaken by its second, so any of those before its sandbox will do."""
-    early = [_early_conditions(side, own) for side, own in zip(sides, owns, strict=True)]
+    early = [early_conditions(side, own) for side, own in zip(sides, owns, strict=True)]
     if early[0] and early[1]:
         yield from nearest(early[0][:1], early[1], "first status")
-
-
-def _early_conditions(side: History, own: Own) -> list[Json]:
-    found = []
-    for version in side.versions:
-        status = normalise_status(version.pod, own)
-        sandbox = status.get("conditions", {}).get("PodReadyToStartContainers", {})
-        if (
-            sandbox.get("status") == "True"
-            or has_begun(version.pod)
-            or version.pod["metadata"].get("deletionTimestamp")
-        ):
-            break
-        if status.get("startTime"):
-            found.append({"conditions": _without_generation(status.get("conditions", {}))})
-    return found
-
-
-def _without_generation(conditions: Json) -> Json:
-    words = ("status", "reason", "message")
-    return {name: {word: item[word] for word in words if item.get(word)} for name, item in conditions.items()}
 
 
 # Endings.

@@ -1,5 +1,5 @@
-"""What a kubelet says or does later than this node, on purpose or by its ways: told from the histories, so that the list
-of known differences matches nothing else. Pure.
+"""What a kubelet says or does later than this node, on purpose or by its ways: told from the histories, so that the
+list of known differences matches nothing else. Pure.
 """
 
 from __future__ import annotations
