@@ -81,3 +81,20 @@ def test_the_last_status_of_a_pod_that_is_taken_away_at_once_is_chance() -> None
     assert any(kind.startswith("ending: phase") for kind in kinds(ours, theirs))
     theirs.forced = 20.0
     assert not any(kind.startswith("ending:") for kind in kinds(ours, theirs))
+
+
+@pytest.mark.parametrize("put_back", [True, False])
+def test_a_waiting_pod_that_a_foreign_phase_has_ended_is_one_known_difference(put_back: bool) -> None:
+    waiting = container(waiting={"reason": "CreateContainerConfigError"})
+    ours, theirs = (
+        history(
+            namespace,
+            (0, pod(uid, "10.0.0.9", "Pending", waiting)),
+            (4, pod(uid, "10.0.0.9", "Failed", waiting)),
+            (6, pod(uid, "10.0.0.9", "Pending" if back else "Failed", waiting)),
+        )
+        for namespace, uid, back in ((OURS, "u-1", True), (THEIRS, "u-2", put_back))
+    )
+    expected = set() if put_back else {"ended by a phase that another has set (only kubelet)"}
+    assert kinds(ours, theirs) == expected and not left(ours, theirs)
+    assert bool(left(theirs, ours)) != put_back
