@@ -24,6 +24,8 @@ from tests.differential.later import (
     until_the_second_deletion,
     was_forced,
     with_reasons_of_before,
+    without_words,
+    words_of_another,
 )
 from tests.differential.normalise import (
     Own,
@@ -147,7 +149,9 @@ def _statuses_around(side: History, own: Own, moment: float) -> list[Json]:
     end = moment + TOLERANCE_S
     if side.deleted is not None and side.deleted >= moment:
         end = min(end, side.deleted - 0.001)
-    statuses = [normalise_status(pod, own) for pod in side.between(moment - TOLERANCE_S, end)]
+    foreign = words_of_another(side)
+    pods = side.between(moment - TOLERANCE_S, end)
+    statuses = [without_words(normalise_status(pod, own), foreign) for pod in pods]
     if side.gone is not None and side.gone <= end:
         statuses.append({"(gone)": True})
     return statuses or [{}]
@@ -252,11 +256,12 @@ def _spans(side: History, own: Own, *, ending: bool) -> dict[str, float]:
     deleted = last if side.deleted is None else side.deleted
     begin, end = (deleted, last) if ending else (0.0, deleted)
     total: dict[str, float] = {}
+    foreign = words_of_another(side)
     for version, following in zip(side.versions, [*side.versions[1:], None], strict=True):
         since, until = max(version.at, begin), end if following is None else min(following.at, end)
         if until < since:
             continue
-        for facet in facets(normalise_status(version.pod, own)):
+        for facet in facets(without_words(normalise_status(version.pod, own), foreign)):
             total[facet] = total.get(facet, 0.0) + until - since
     return total
 

@@ -76,6 +76,13 @@ KNOWN: tuple[Known, ...] = (
         "phase-of-another.yaml",
     ),
     Known(
+        "reason and message of another writer are put away",
+        r"status\.(reason|message): - / \(of another\)$|lasting only kubelet: reason \(of another\)",
+        "a kubelet puts them away, too, but for a pod that is synced before that: it takes them for its own about "
+        "the phase and keeps them",
+        "words-of-another.yaml",
+    ),
+    Known(
         "recursive read-only mounts are refused where the runtime has none",
         r"refused here: Pod was rejected: spec\.(initC|c)ontainers\[N\]\.volumeMounts\[N\]\.recursiveReadOnly=",
         "the pod fails with a reason that names the field; on a kubelet it waits for ever, its start fails",

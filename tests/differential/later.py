@@ -5,16 +5,21 @@ list of known differences matches nothing else. Pure.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from tests.differential.events import STATUS_LISTS, running_of
 from tests.differential.history import History
 from vk_provider.jsontypes import Json
 
 OF_BEFORE = "(of the pass before)"
+OF_ANOTHER = "(of another)"
 ENDING_S = 4.0
 """By which the durations of deletions may differ; a kubelet's clean-up waits for its 1-2 s ticks."""
 FORCED_S = 1.5
 """Within which a pod is gone after a deletion without grace, if nothing holds it."""
+
+WORDS = ("reason", "message")
+UNTOUCHED = ("conditions", "startTime", *STATUS_LISTS)
 
 Said = dict[str, set[tuple[str, str]]]
 """Container -> what its status has said of why it waits: reason and message."""
@@ -60,6 +65,21 @@ def last_states(statuses: list[Json]) -> set[tuple[str, str, object, object]]:
         for name, container in (status.get(key) or {}).items()
         if _waiting(container) and (ended := (container.get("lastState") or {}).get("terminated"))
     }
+
+
+def words_of_another(side: History) -> set[str]:
+    """Reasons and messages of the pod that another writer has put into its status: nothing but those, and perhaps the
+    phase, was changed with them."""
+    found = set()
+    for before, after in pairwise(item.pod.get("status", {}) for item in side.versions):
+        if all(before.get(key) == after.get(key) for key in UNTOUCHED):
+            found.update(str(after[key]) for key in WORDS if after.get(key) and after[key] != before.get(key))
+    return found
+
+
+def without_words(status: Json, foreign: set[str]) -> Json:
+    """The status with each of those put into one word."""
+    return {**status, **{key: OF_ANOTHER for key in WORDS if status.get(key) in foreign}}
 
 
 def _deletions(side: History) -> list[str]:

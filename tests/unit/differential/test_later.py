@@ -98,3 +98,15 @@ def test_a_waiting_pod_that_a_foreign_phase_has_ended_is_one_known_difference(pu
     expected = set() if put_back else {"ended by a phase that another has set (only kubelet)"}
     assert kinds(ours, theirs) == expected and not left(ours, theirs)
     assert bool(left(theirs, ours)) != put_back
+
+
+@pytest.mark.parametrize("keeper", ["kubelet", "here", "both"])
+def test_words_of_another_that_only_a_kubelet_keeps_are_known(keeper: str) -> None:
+    def side(namespace: str, uid: str, keeps: bool) -> History:
+        words = {"reason": "Other", "message": "by another"}
+        last = pod(uid, "10.0.0.9", "Running", running(), **(words if keeps else {}))
+        return history(namespace, (0, pod(uid)), (4, pod(uid, "10.0.0.9", "Running", running(), **words)), (5, last))
+
+    ours, theirs = side(OURS, "u-1", keeper != "kubelet"), side(THEIRS, "u-2", keeper != "here")
+    assert bool(kinds(ours, theirs)) == (keeper != "both")
+    assert bool(left(ours, theirs)) == (keeper == "here")
