@@ -83,6 +83,12 @@ KNOWN: tuple[Known, ...] = (
         "words-of-another.yaml",
     ),
     Known(
+        "observedGeneration of a condition is put right",
+        r"status\.conditions\..*\.observedGeneration: N / \(of another\)$",
+        "a kubelet looks at status, reason and message of a condition only and leaves it until its next change",
+        "generation-of-another.yaml",
+    ),
+    Known(
         "recursive read-only mounts are refused where the runtime has none",
         r"refused here: Pod was rejected: spec\.(initC|c)ontainers\[N\]\.volumeMounts\[N\]\.recursiveReadOnly=",
         "the pod fails with a reason that names the field; on a kubelet it waits for ever, its start fails",

@@ -67,19 +67,45 @@ def last_states(statuses: list[Json]) -> set[tuple[str, str, object, object]]:
     }
 
 
-def words_of_another(side: History) -> set[str]:
-    """Reasons and messages of the pod that another writer has put into its status: nothing but those, and perhaps the
-    phase, was changed with them."""
-    found = set()
+Foreign = tuple[set[str], set[tuple[str, object]]]
+"""Reasons and messages of a pod, and (type, observedGeneration) of conditions."""
+
+
+def words_of_another(side: History) -> Foreign:
+    """What another writer has put into the status: reason and message with nothing else, or perhaps the phase, changed;
+    observedGeneration of conditions with nothing else changed."""
+    words: set[str] = set()
+    generations: set[tuple[str, object]] = set()
     for before, after in pairwise(item.pod.get("status", {}) for item in side.versions):
         if all(before.get(key) == after.get(key) for key in UNTOUCHED):
-            found.update(str(after[key]) for key in WORDS if after.get(key) and after[key] != before.get(key))
-    return found
+            words.update(str(after[key]) for key in WORDS if after.get(key) and after[key] != before.get(key))
+        elif _without_generations(before) == _without_generations(after):
+            generations.update(_generations(after) - _generations(before))
+    return words, generations
 
 
-def without_words(status: Json, foreign: set[str]) -> Json:
-    """The status with each of those put into one word."""
-    return {**status, **{key: OF_ANOTHER for key in WORDS if status.get(key) in foreign}}
+def _generations(status: Json) -> set[tuple[str, object]]:
+    return {(item["type"], item.get("observedGeneration")) for item in status.get("conditions") or ()}
+
+
+def _without_generations(status: Json) -> Json:
+    conditions = status.get("conditions") or ()
+    left = [{key: item[key] for key in item if key != "observedGeneration"} for item in conditions]
+    return {**status, "conditions": left}
+
+
+def without_words(status: Json, foreign: Foreign) -> Json:
+    """A normalised status with each of those put into one word."""
+    words, generations = foreign
+    changed = {**status, **{key: OF_ANOTHER for key in WORDS if status.get(key) in words}}
+    if generations and "conditions" in status:
+        changed["conditions"] = {
+            name: {**item, "observedGeneration": OF_ANOTHER}
+            if (name, item.get("observedGeneration")) in generations
+            else item
+            for name, item in status["conditions"].items()
+        }
+    return changed
 
 
 def _deletions(side: History) -> list[str]:

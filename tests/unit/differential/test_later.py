@@ -110,3 +110,17 @@ def test_words_of_another_that_only_a_kubelet_keeps_are_known(keeper: str) -> No
     ours, theirs = side(OURS, "u-1", keeper != "kubelet"), side(THEIRS, "u-2", keeper != "here")
     assert bool(kinds(ours, theirs)) == (keeper != "both")
     assert bool(left(ours, theirs)) == (keeper == "here")
+
+
+@pytest.mark.parametrize("keeper", ["kubelet", "here"])
+def test_a_generation_of_another_that_only_a_kubelet_leaves_is_known(keeper: str) -> None:
+    def conditions(generation: int) -> dict[str, list[dict[str, object]]]:
+        return {"conditions": [{"type": "Ready", "status": "True", "observedGeneration": generation}]}
+
+    def side(namespace: str, uid: str, keeps: bool) -> History:
+        versions = [(float(at), pod(uid, **conditions(n))) for at, n in ((0, 1), (4, 77), (5, 77 if keeps else 1))]
+        return history(namespace, *versions)
+
+    ours, theirs = side(OURS, "u-1", keeper == "here"), side(THEIRS, "u-2", keeper == "kubelet")
+    assert kinds(ours, theirs)
+    assert bool(left(ours, theirs)) == (keeper == "here")
