@@ -20,12 +20,11 @@ from tests.differential.later import (
     heeds_only_the_first,
     is_deleted_again,
     last_states,
+    mark_words_of_another,
     said_in,
     until_the_second_deletion,
     was_forced,
     with_reasons_of_before,
-    without_words,
-    words_of_another,
 )
 from tests.differential.normalise import (
     Own,
@@ -46,6 +45,8 @@ LONG_S = 15.0
 """Longer than a kubelet's sync is late (10 s): what it shows a sync later, it has shown by then."""
 STEP_S = 1.5
 """How far apart the twins may be in what they do: a tick of the kubelet's PLEG (1 s) and its status."""
+BACKED_OFF = ("waiting ErrImagePull", "waiting ImagePullBackOff")
+"""What is said of a pull that has failed, and a pass later."""
 OF_CONTAINERS = ("exec", "attach", "portforward", "port-forward", "logs", "cp", "delete")
 """Actions that a running container, or a pod that is there, answers."""
 
@@ -55,6 +56,7 @@ def compare(ours: History, theirs: History) -> list[Difference]:
     if parting := find_parting(ours, theirs):
         kind, *said = parting
         return [Difference(generalise(kind), *said)]
+    ours, theirs = mark_words_of_another(ours, theirs)
     sides = (ours, theirs)
     owns = tuple(own_of(side.namespace, side.node, [item.pod for item in side.versions]) for side in sides)
     found: dict[str, Difference] = {}
@@ -149,9 +151,7 @@ def _statuses_around(side: History, own: Own, moment: float) -> list[Json]:
     end = moment + TOLERANCE_S
     if side.deleted is not None and side.deleted >= moment:
         end = min(end, side.deleted - 0.001)
-    foreign = words_of_another(side)
-    pods = side.between(moment - TOLERANCE_S, end)
-    statuses = [without_words(normalise_status(pod, own), foreign) for pod in pods]
+    statuses = [normalise_status(pod, own) for pod in side.between(moment - TOLERANCE_S, end)]
     if side.gone is not None and side.gone <= end:
         statuses.append({"(gone)": True})
     return statuses or [{}]
@@ -237,6 +237,9 @@ def _compare_lasting(sides: tuple[History, History], owns: tuple[Own, ...]) -> I
                     kind = re.sub(r"^(\w*[cC]ontainer) \S+", r"\1", facet)
                     kind += " for long" if seconds >= LONG_S else ""
                     kind += ", the last state there" if facet in lasts[there] else ""
+                    kind += (
+                        ", its back-off there" if facet.replace(*BACKED_OFF) in spans[there].keys() - {facet} else ""
+                    )
                     yield Difference(f"{label} {where}: {generalise(kind)}", *(said if here == 0 else said[::-1]))
 
 
@@ -256,12 +259,11 @@ def _spans(side: History, own: Own, *, ending: bool) -> dict[str, float]:
     deleted = last if side.deleted is None else side.deleted
     begin, end = (deleted, last) if ending else (0.0, deleted)
     total: dict[str, float] = {}
-    foreign = words_of_another(side)
     for version, following in zip(side.versions, [*side.versions[1:], None], strict=True):
         since, until = max(version.at, begin), end if following is None else min(following.at, end)
         if until < since:
             continue
-        for facet in facets(without_words(normalise_status(version.pod, own), foreign)):
+        for facet in facets(normalise_status(version.pod, own)):
             total[facet] = total.get(facet, 0.0) + until - since
     return total
 

@@ -33,6 +33,8 @@ PER_PASS_FACTOR, PER_PASS_SLACK = 4, 6
 AFTER_THE_END = ("ResizeStarted",)
 """What a kubelet's allocation manager records of pods whatever has become of them."""
 OF_IMAGES = ("Pulled", "Pulling")
+OF_STEPS = ("Killing", "Pulled", "Created", "Started")
+"""Of each container, so that a pod of many has more than it may record."""
 NODE_EVENTS = ("Scheduled", "FailedScheduling", "TaintManagerEviction")
 """Written by the scheduler and by controllers."""
 LATE_WATCH = re.compile(
@@ -181,13 +183,13 @@ def _kills_for_probes(side: History, name: str) -> list[float]:
 
 
 def _has_spent_all(side: History, kind: str, reason: str) -> bool:
-    """Whether the stop of a container was not recorded on this side as its pod had no event of the type left."""
+    """Whether a step of a container was not recorded on this side as its pod had no event of the type left."""
     spent = (
         int(seen.event.get("count") or 1)
         for seen in side.events.values()
         if seen.event.get("type") == kind and seen.event.get("reason") not in NODE_EVENTS
     )
-    return reason == "Killing" and sum(spent) >= SPAM_BURST
+    return reason in OF_STEPS and sum(spent) >= SPAM_BURST
 
 
 def _is_one_of_two(sides: tuple[History, History], seen: SeenEvent) -> bool:

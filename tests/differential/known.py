@@ -64,7 +64,8 @@ KNOWN: tuple[Known, ...] = (
         "why a container does not start is said at once",
         r"lasting only here: (initC|ephemeralC|c)ontainer waiting "
         r"(CrashLoopBackOff|CreateContainerConfigError|ImagePullBackOff)$|"
-        r"lasting only kubelet: (initC|ephemeralC|c)ontainer terminated .*, the last state there$|"
+        r"lasting only kubelet: (initC|ephemeralC|c)ontainer (terminated .*, the last state there|"
+        r"waiting ErrImagePull( for long)?, its back-off there)$|"
         r"status\.(initC|ephemeralC|c)ontainer\.state\.waiting\.(reason|message): .*\(of the pass before\)",
         "a kubelet shows `terminated` for up to 10 s more: its status takes the reason of a pass from the one before",
         "back-off.yaml",
@@ -93,6 +94,12 @@ KNOWN: tuple[Known, ...] = (
         r"refused here: Pod was rejected: spec\.(initC|c)ontainers\[N\]\.volumeMounts\[N\]\.recursiveReadOnly=",
         "the pod fails with a reason that names the field; on a kubelet it waits for ever, its start fails",
         "recursive-read-only.yaml",
+    ),
+    Known(
+        "image volumes are refused where the runtime has none",
+        r"refused here: Pod was rejected: spec\.volumes\[N\]\.image is not supported",
+        "the pod fails with a reason that names the field; on a kubelet it waits for ever, its start fails",
+        "image-volume.yaml",
     ),
     Known(
         "a second deletion with a shorter grace counts at once",

@@ -71,9 +71,21 @@ Foreign = tuple[set[str], set[tuple[str, object]]]
 """Reasons and messages of a pod, and (type, observedGeneration) of conditions."""
 
 
-def words_of_another(side: History) -> Foreign:
-    """What another writer has put into the status: reason and message with nothing else, or perhaps the phase, changed;
-    observedGeneration of conditions with nothing else changed."""
+def mark_words_of_another(*sides: History) -> tuple[History, ...]:
+    """The histories with each of what another writer has put into the statuses of both put into one word."""
+    found = [_words_of_another(side) for side in sides]
+    words, generations = (set.intersection(*(each[part] for each in found)) for part in (0, 1))
+    if not words and not generations:
+        return sides
+    return tuple(
+        replace(side, versions=[replace(item, pod=_marked(item.pod, words, generations)) for item in side.versions])
+        for side in sides
+    )
+
+
+def _words_of_another(side: History) -> Foreign:
+    """Reason and message that came with nothing else, or perhaps the phase, changed; observedGeneration of conditions
+    that came with nothing else changed."""
     words: set[str] = set()
     generations: set[tuple[str, object]] = set()
     for before, after in pairwise(item.pod.get("status", {}) for item in side.versions):
@@ -94,18 +106,17 @@ def _without_generations(status: Json) -> Json:
     return {**status, "conditions": left}
 
 
-def without_words(status: Json, foreign: Foreign) -> Json:
-    """A normalised status with each of those put into one word."""
-    words, generations = foreign
+def _marked(pod: Json, words: set[str], generations: set[tuple[str, object]]) -> Json:
+    status = pod.get("status", {})
     changed = {**status, **{key: OF_ANOTHER for key in WORDS if status.get(key) in words}}
-    if generations and "conditions" in status:
-        changed["conditions"] = {
-            name: {**item, "observedGeneration": OF_ANOTHER}
-            if (name, item.get("observedGeneration")) in generations
+    if "conditions" in status:
+        changed["conditions"] = [
+            {**item, "observedGeneration": OF_ANOTHER}
+            if (item["type"], item.get("observedGeneration")) in generations
             else item
-            for name, item in status["conditions"].items()
-        }
-    return changed
+            for item in status["conditions"] or ()
+        ]
+    return {**pod, "status": changed}
 
 
 def _deletions(side: History) -> list[str]:

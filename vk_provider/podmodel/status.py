@@ -171,11 +171,14 @@ def find_unlocated(pod: Json, init: list[Json], regular: list[Json]) -> list[Jso
     """Statuses without an end of containers that may have run (TerminatePod of the kubelet's status manager): init
     containers up to the last that has started, the regular ones once the pod was initialized.
 
-    Whether it was is looked up in the API's status, too, as by a kubelet: a last sidecar that ran until the pod was
-    stopped has ended in the newest one."""
+    Whether it was is looked up in the API's status, as by a kubelet: a last sidecar that ran until the pod was stopped
+    has ended in the newest one. With a deletion that status is as old as it is: an init container that ended well since
+    did so because it was stopped."""
     of_api = pod.get("status") or {}
     before = [of_api.get(key) or [] for key in ("initContainerStatuses", "containerStatuses")]
-    lost = list(regular) if _has_initialized(pod, init, regular) or _has_initialized(pod, *before) else []
+    is_deleted = bool(metadata_of(pod).get("deletionTimestamp"))
+    initialized = _has_initialized(pod, *before) or (not is_deleted and _has_initialized(pod, init, regular))
+    lost = list(regular) if initialized else []
     last = max((index for index, status in enumerate(init) if _has_started(status)), default=0)
     return [each for each in (*lost, *init[: last + 1]) if not (each.get("state") or {}).get("terminated")]
 

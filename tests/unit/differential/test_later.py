@@ -124,3 +124,17 @@ def test_a_generation_of_another_that_only_a_kubelet_leaves_is_known(keeper: str
     ours, theirs = side(OURS, "u-1", keeper == "here"), side(THEIRS, "u-2", keeper == "kubelet")
     assert kinds(ours, theirs)
     assert bool(left(ours, theirs)) == (keeper == "here")
+
+
+@pytest.mark.parametrize("backs_off", [True, False])
+def test_a_failed_pull_that_is_backed_off_here_at_once_is_known(backs_off: bool) -> None:
+    said = "ImagePullBackOff" if backs_off else "InvalidImageName"
+    ours = history(OURS, (0, pod("u-1")), (3, waits("u-1", said, "")), (19, pod("u-1")))
+    theirs = history(
+        THEIRS,
+        (0, pod("u-2")),
+        (3, waits("u-2", "ErrImagePull", "")),
+        (9, waits("u-2", said, "")),
+        (19, pod("u-2")),
+    )
+    assert bool(left(ours, theirs)) != backs_off
