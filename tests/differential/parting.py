@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from tests.differential.events import STATUS_LISTS
 from tests.differential.history import History
+from tests.differential.later import UNTOUCHED
 from vk_provider.jsontypes import Json
 
 TERMINAL = ("Succeeded", "Failed")
@@ -57,8 +59,8 @@ def has_ended_while_it_waited(side: History) -> bool:
         if status.get("phase") not in TERMINAL:
             before, since = status, None
         elif since is None and before.get("containerStatuses"):
-            states = [item.get("state") or {} for item in before["containerStatuses"]]
-            is_foreign = status.get("containerStatuses") == before["containerStatuses"]
+            states = [item.get("state") or {} for key in STATUS_LISTS for item in before.get(key) or ()]
+            is_foreign = all(status.get(key) == before.get(key) for key in UNTOUCHED)
             if is_foreign and any("waiting" in state for state in states) and not any("running" in s for s in states):
                 since = version.at
     end = side.deleted if side.deleted is not None else side.closed
