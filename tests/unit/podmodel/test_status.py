@@ -203,6 +203,15 @@ def test_an_init_container_that_ended_well_as_the_deleted_pod_was_stopped_has_in
     assert status["phase"] == "Failed" and condition(status, "Initialized")[0] == "True"
 
 
+@pytest.mark.parametrize("initialized", [True, False])
+def test_what_was_initialized_when_the_end_began_counts(initialized: bool) -> None:
+    pod = make_pod(initContainers=[{"name": "i"}])
+    status = build(
+        pod, [waiting("c", "PodInitializing")], [ended("i")], sandbox=GONE, finished=True, initialized=initialized
+    )
+    assert ("terminated" in status["containerStatuses"][0]["state"]) == initialized
+
+
 def test_a_finished_pod_whose_containers_all_succeeded_succeeded():
     assert build(make_pod(restartPolicy="Always"), [ended("c")], finished=True)["phase"] == "Succeeded"
 
