@@ -102,6 +102,21 @@ KNOWN: tuple[Known, ...] = (
         "image-volume.yaml",
     ),
     Known(
+        "a gRPC probe dials more often",
+        r"(count of )?event Warning Unhealthy: (Liveness|Readiness|Startup) probe failed: timeout: failed to connect "
+        r"service .*\(only kubelet\)$",
+        "a refused dial is repeated within timeoutSeconds here at once, in Go's gRPC after about 1 s, so a server that "
+        "opens meanwhile passes earlier",
+        "grpc-dials.yaml",
+    ),
+    Known(
+        "why a resize fails is said at once",
+        r"status\.conditions\.PodResizeInProgress\.(reason|message): .* / -$|"
+        r"lasting only here: condition PodResizeInProgress True Error$",
+        "a kubelet records the event at once, too, and writes the condition with its next status",
+        "resize-fails.yaml",
+    ),
+    Known(
         "a second deletion with a shorter grace counts at once",
         r"ending after a second deletion: slower kubelet$",
         "a kubelet means to (its pod worker cancels the sync), but SyncTerminatingPod of 1.37 does not heed the "
