@@ -47,6 +47,9 @@ AT_AN_END = re.compile(
     r"errored .*failed to exec in container: (container is in|failed to (load task|create exec)))"
 )
 """A probe has met the end of its container: how far that has come, and whether one meets it at all, is chance."""
+PULL_FAILED = "Error: ErrImagePull"
+PASS_S = 15.0
+"""A kubelet's pass that failed is followed by the next one after 10 to 15 s (backOffPeriod with its jitter)."""
 MEETINGS = 3
 """Of each kind of probe with one end: the one under way, a tick and one that a pass triggers."""
 BY_SIGNAL = (137, 143)
@@ -89,6 +92,8 @@ def compare_events(sides: tuple[History, History], owns: tuple[Own, ...]) -> Ite
                 _ends_a_pass_of_before(sides[here], seen) or _is_one_of_two(sides, seen) for seen in both[here].seen
             )
         )
+        if here == 0 and all(_is_due_with_the_next_pass(sides[1], seen) for seen in both[0].seen):
+            continue
         if not both[here].edge and not of_the_moment and not _has_spent_all(sides[1 - here], kind, reason):
             yield Difference(f"{label} ({('only here', 'only kubelet')[here]})", *said)
 
@@ -158,6 +163,19 @@ def _is_of_the_moment(side: History, other: History, reason: str, message: str) 
     if _runs_at_deletion(other, name) and not _ends_as_it_is_deleted(other, name):
         return False
     return _restarts(side, name) + _restarts(other, name) > 0 or _has_changed_before_deletion((side, other), name)
+
+
+def _is_due_with_the_next_pass(kubelet: History, seen: SeenEvent) -> bool:
+    """Whether the image's back-off is said here and the kubelet, which has tried the pull once, too, would say it with
+    its next pass, for which its pod was deleted too early."""
+    if kubelet.deleted is None or "ImagePullBackOff" not in _text(seen) and "Back-off pulling" not in _text(seen):
+        return False
+    pulls = [each for each in kubelet.events.values() if _text(each) == PULL_FAILED and _place(each) == _place(seen)]
+    return any(each.first > kubelet.deleted - PASS_S for each in pulls)
+
+
+def _text(seen: SeenEvent) -> str:
+    return str(seen.event.get("message", ""))
 
 
 def _ends_a_pass_of_before(side: History, seen: SeenEvent) -> bool:
