@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from tests.differential.containers import running_of
 from tests.differential.difference import Difference, difference, generalise, gist
-from tests.differential.events import compare_events, running_of
+from tests.differential.events import compare_events
 from tests.differential.firstword import early_conditions
 from tests.differential.history import History
 from tests.differential.later import (

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from tests.differential.containers import has_run, running_of, statuses_of
 from tests.differential.difference import Difference, generalise
 from tests.differential.history import History, SeenEvent
 from tests.differential.normalise import Own, normalise_text
@@ -56,8 +57,6 @@ BY_SIGNAL = (137, 143)
 """Exit codes of a container that was stopped."""
 STATUS_LAG_S = 2.0
 """By which a status may be behind the containers: a tick of the kubelet's PLEG and its PATCH, in whole seconds."""
-NEVER_THERE = "ContainerStatusUnknown"
-STATUS_LISTS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 
 
 @dataclass(slots=True)
@@ -269,23 +268,6 @@ def _has_changed_before_deletion(sides: tuple[History, History], name: str) -> b
     return False
 
 
-def statuses_of(pod: Json, name: str) -> list[Json]:
-    """The status of a container, [] when the pod has none."""
-    status = pod.get("status", {})
-    return [each for key in STATUS_LISTS for each in status.get(key) or () if each["name"] == name]
-
-
-def running_of(pod: Json) -> frozenset[str]:
-    """Names of the containers that run."""
-    status = pod.get("status", {})
-    return frozenset(
-        str(each["name"])
-        for key in STATUS_LISTS
-        for each in status.get(key) or ()
-        if "running" in (each.get("state") or {})
-    )
-
-
 def _runs(pod: Json, name: str) -> bool:
     return name in running_of(pod)
 
@@ -307,17 +289,6 @@ def _ends_near(side: History, name: str, moment: float) -> bool:
         return True
     pods = side.between(moment - MOMENT_S, moment + MOMENT_S)
     return len({(_runs(pod, name), *(each.get("restartCount") for each in statuses_of(pod, name))) for pod in pods}) > 1
-
-
-def has_run(side: History, name: str) -> bool:
-    """Whether the container was ever there; one that never was may be said to have ended, see `terminated` of a pod
-    that ends while it waits (convertToAPIContainerStatuses)."""
-    return any(
-        "running" in state or state.get("terminated", {}).get("reason", NEVER_THERE) != NEVER_THERE
-        for item in side.versions
-        for each in statuses_of(item.pod, name)
-        for state in (each.get("state") or {}, each.get("lastState") or {})
-    )
 
 
 def has_ended_before(side: History, moment: float) -> bool:

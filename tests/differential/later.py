@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
-from tests.differential.events import STATUS_LISTS, running_of
+from tests.differential.containers import STATUS_LISTS, running_of
 from tests.differential.history import History
 from vk_provider.jsontypes import Json
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.differential.events import STATUS_LISTS
+from tests.differential.containers import STATUS_LISTS
 from tests.differential.history import History
 from tests.differential.later import UNTOUCHED
 from vk_provider.jsontypes import Json
