@@ -10,9 +10,23 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from tests.differential.containers import running_of
 from tests.differential.difference import Difference, difference, generalise, gist
-from tests.differential.events import compare_events, running_of
-from tests.differential.history import History, has_begun
+from tests.differential.events import compare_events
+from tests.differential.firstword import early_conditions
+from tests.differential.history import History
+from tests.differential.later import (
+    ENDING_S,
+    OF_BEFORE,
+    heeds_only_the_first,
+    is_deleted_again,
+    last_states,
+    mark_words_of_another,
+    said_in,
+    until_the_second_deletion,
+    was_forced,
+    with_reasons_of_before,
+)
 from tests.differential.normalise import (
     Own,
     before_back_off,
@@ -32,10 +46,10 @@ LONG_S = 15.0
 """Longer than a kubelet's sync is late (10 s): what it shows a sync later, it has shown by then."""
 STEP_S = 1.5
 """How far apart the twins may be in what they do: a tick of the kubelet's PLEG (1 s) and its status."""
-OF_CONTAINERS = ("exec", "attach", "portforward", "port-forward", "logs", "cp")
+BACKED_OFF = ("waiting ErrImagePull", "waiting ImagePullBackOff")
+"""What is said of a pull that has failed, and a pass later."""
+OF_CONTAINERS = ("exec", "attach", "portforward", "port-forward", "logs", "cp", "delete")
 """Actions that a running container, or a pod that is there, answers."""
-ENDING_S = 4.0
-"""By which the durations of deletions may differ; a kubelet's clean-up waits for its 1-2 s ticks."""
 
 
 def compare(ours: History, theirs: History) -> list[Difference]:
@@ -43,9 +57,14 @@ def compare(ours: History, theirs: History) -> list[Difference]:
     if parting := find_parting(ours, theirs):
         kind, *said = parting
         return [Difference(generalise(kind), *said)]
+    ours, theirs = mark_words_of_another(ours, theirs)
     sides = (ours, theirs)
     owns = tuple(own_of(side.namespace, side.node, [item.pod for item in side.versions]) for side in sides)
     found: dict[str, Difference] = {}
+    if heeds_only_the_first(ours, theirs):
+        slower = Difference("ending after a second deletion: slower kubelet", "heeded", "the first grace is waited out")
+        found[slower.kind] = slower
+        sides = (until_the_second_deletion(ours), until_the_second_deletion(theirs))
     for each in (
         *_compare_answers(sides, owns),
         *_compare_first(sides, owns),
@@ -110,7 +129,20 @@ def _compare_moments(sides: tuple[History, History], owns: tuple[Own, ...]) -> I
         if found:
             earlier = [[before_back_off(status) for status in statuses] for statuses in moments]
             found = min(found, nearest(earlier[0], earlier[1], "status"), key=len)
+        if found:
+            said = said_in(_statuses_before(sides[0], owns[0], sides[0].snaps[name]))
+            behind = [with_reasons_of_before(status, said) for status in moments[1]]
+            found = min(found, nearest(moments[0], behind, "status"), key=_worth)
         yield from found
+
+
+def _worth(found: list[Difference]) -> tuple[int, int]:
+    """Fewest first; of as many those that say why."""
+    return len(found), -sum(OF_BEFORE in item.theirs for item in found)
+
+
+def _statuses_before(side: History, own: Own, moment: float) -> list[Json]:
+    return [normalise_status(item.pod, own) for item in side.versions if item.at <= moment - TOLERANCE_S]
 
 
 def _statuses_around(side: History, own: Own, moment: float) -> list[Json]:
@@ -198,13 +230,28 @@ def _compare_lasting(sides: tuple[History, History], owns: tuple[Own, ...]) -> I
         return
     for label, ending in (("lasting", False), ("lasting while ending", True)):
         spans = [_spans(side, own, ending=ending) for side, own in zip(sides, owns, strict=True)]
+        lasts = [_last_facets(side, own) for side, own in zip(sides, owns, strict=True)]
         for here, there, where in ((0, 1, "only here"), (1, 0, "only kubelet")):
             for facet, seconds in spans[here].items():
                 if seconds >= LASTING_S and facet not in spans[there]:
                     said = (f"{facet} for {seconds:.0f} s", "never")
                     kind = re.sub(r"^(\w*[cC]ontainer) \S+", r"\1", facet)
                     kind += " for long" if seconds >= LONG_S else ""
+                    kind += ", the last state there" if facet in lasts[there] else ""
+                    kind += (
+                        ", its back-off there" if facet.replace(*BACKED_OFF) in spans[there].keys() - {facet} else ""
+                    )
                     yield Difference(f"{label} {where}: {generalise(kind)}", *(said if here == 0 else said[::-1]))
+
+
+def _last_facets(side: History, own: Own) -> set[str]:
+    """The ends of containers that were said only with why the next start has to wait."""
+    ends = last_states([normalise_status(item.pod, own) for item in side.versions])
+    return {
+        f"{key.removesuffix('Statuses')} {name} terminated "
+        + " ".join(str(word) for word in (reason, code) if word is not None)
+        for key, name, reason, code in ends
+    }
 
 
 def _spans(side: History, own: Own, *, ending: bool) -> dict[str, float]:
@@ -228,30 +275,9 @@ def _spans(side: History, own: Own, *, ending: bool) -> dict[str, float]:
 def _compare_first(sides: tuple[History, History], owns: tuple[Own, ...]) -> Iterator[Difference]:
     """The conditions of the first status that our node writes are such as the kubelet has shown before a container ran.
     A kubelet's first word may be overtaken by its second, so any of those before its sandbox will do."""
-    early = [_early_conditions(side, own) for side, own in zip(sides, owns, strict=True)]
+    early = [early_conditions(side, own) for side, own in zip(sides, owns, strict=True)]
     if early[0] and early[1]:
         yield from nearest(early[0][:1], early[1], "first status")
-
-
-def _early_conditions(side: History, own: Own) -> list[Json]:
-    found = []
-    for version in side.versions:
-        status = normalise_status(version.pod, own)
-        sandbox = status.get("conditions", {}).get("PodReadyToStartContainers", {})
-        if (
-            sandbox.get("status") == "True"
-            or has_begun(version.pod)
-            or version.pod["metadata"].get("deletionTimestamp")
-        ):
-            break
-        if status.get("startTime"):
-            found.append({"conditions": _without_generation(status.get("conditions", {}))})
-    return found
-
-
-def _without_generation(conditions: Json) -> Json:
-    words = ("status", "reason", "message")
-    return {name: {word: item[word] for word in words if item.get(word)} for name, item in conditions.items()}
 
 
 # Endings.
@@ -264,10 +290,10 @@ def _compare_endings(sides: tuple[History, History], owns: tuple[Own, ...]) -> I
             yield difference("ending: gone", taken[0] is not None, taken[1] is not None)
     elif taken[0] is not None and taken[1] is not None and abs(taken[0] - taken[1]) > ENDING_S:
         slower = "here" if taken[0] > taken[1] else "kubelet"
-        again = " after a second deletion" if any(_is_deleted_again(side) for side in sides) else ""
+        again = " after a second deletion" if any(is_deleted_again(side) for side in sides) else ""
         yield Difference(f"ending{again}: slower {slower}", f"{taken[0]:.1f} s", f"{taken[1]:.1f} s")
     lasts = [normalise_status(side.latest, own) if side.gone else {} for side, own in zip(sides, owns, strict=True)]
-    if all(lasts):
+    if all(lasts) and not any(was_forced(side) for side in sides):
         phases = [status.get("phase") for status in lasts]
         if phases[0] != phases[1]:
             yield difference(f"ending: phase: {phases[0]} / {phases[1]}", *phases)
@@ -276,12 +302,6 @@ def _compare_endings(sides: tuple[History, History], owns: tuple[Own, ...]) -> I
             if codes[0].get(name) != codes[1].get(name):
                 first, second = codes[0].get(name), codes[1].get(name)
                 yield difference(f"ending: container: {first} / {second}", first, second)
-
-
-def _is_deleted_again(side: History) -> bool:
-    """Whether somebody deleted the pod once more while it ended."""
-    deletions = [key for key, answer in side.answers.items() if _verb(key) == "delete" and answer.get("status") == 200]
-    return len(deletions) > 1
 
 
 def _exit_codes(status: Json) -> dict[str, str]:

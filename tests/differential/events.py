@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from tests.differential.containers import has_run, running_of, statuses_of
 from tests.differential.difference import Difference, generalise
 from tests.differential.history import History, SeenEvent
 from tests.differential.normalise import Own, normalise_text
@@ -33,6 +34,8 @@ PER_PASS_FACTOR, PER_PASS_SLACK = 4, 6
 AFTER_THE_END = ("ResizeStarted",)
 """What a kubelet's allocation manager records of pods whatever has become of them."""
 OF_IMAGES = ("Pulled", "Pulling")
+OF_STEPS = ("Killing", "Pulled", "Created", "Started")
+"""Of each container, so that a pod of many has more than it may record."""
 NODE_EVENTS = ("Scheduled", "FailedScheduling", "TaintManagerEviction")
 """Written by the scheduler and by controllers."""
 LATE_WATCH = re.compile(
@@ -45,14 +48,15 @@ AT_AN_END = re.compile(
     r"errored .*failed to exec in container: (container is in|failed to (load task|create exec)))"
 )
 """A probe has met the end of its container: how far that has come, and whether one meets it at all, is chance."""
+PULL_FAILED = "Error: ErrImagePull"
+PASS_S = 15.0
+"""A kubelet's pass that failed is followed by the next one after 10 to 15 s (backOffPeriod with its jitter)."""
 MEETINGS = 3
 """Of each kind of probe with one end: the one under way, a tick and one that a pass triggers."""
 BY_SIGNAL = (137, 143)
 """Exit codes of a container that was stopped."""
 STATUS_LAG_S = 2.0
 """By which a status may be behind the containers: a tick of the kubelet's PLEG and its PATCH, in whole seconds."""
-NEVER_THERE = "ContainerStatusUnknown"
-STATUS_LISTS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 
 
 @dataclass(slots=True)
@@ -87,6 +91,8 @@ def compare_events(sides: tuple[History, History], owns: tuple[Own, ...]) -> Ite
                 _ends_a_pass_of_before(sides[here], seen) or _is_one_of_two(sides, seen) for seen in both[here].seen
             )
         )
+        if here == 0 and all(_is_due_with_the_next_pass(sides[1], seen) for seen in both[0].seen):
+            continue
         if not both[here].edge and not of_the_moment and not _has_spent_all(sides[1 - here], kind, reason):
             yield Difference(f"{label} ({('only here', 'only kubelet')[here]})", *said)
 
@@ -158,6 +164,19 @@ def _is_of_the_moment(side: History, other: History, reason: str, message: str) 
     return _restarts(side, name) + _restarts(other, name) > 0 or _has_changed_before_deletion((side, other), name)
 
 
+def _is_due_with_the_next_pass(kubelet: History, seen: SeenEvent) -> bool:
+    """Whether the image's back-off is said here and the kubelet, which has tried the pull once, too, would say it with
+    its next pass, for which its pod was deleted too early."""
+    if kubelet.deleted is None or "ImagePullBackOff" not in _text(seen) and "Back-off pulling" not in _text(seen):
+        return False
+    pulls = [each for each in kubelet.events.values() if _text(each) == PULL_FAILED and _place(each) == _place(seen)]
+    return any(each.first > kubelet.deleted - PASS_S for each in pulls)
+
+
+def _text(seen: SeenEvent) -> str:
+    return str(seen.event.get("message", ""))
+
+
 def _ends_a_pass_of_before(side: History, seen: SeenEvent) -> bool:
     """Whether a container was being killed for its probe when the pod was deleted: a kubelet's pass goes on from there
     to the next start, which it may have to put off."""
@@ -181,13 +200,13 @@ def _kills_for_probes(side: History, name: str) -> list[float]:
 
 
 def _has_spent_all(side: History, kind: str, reason: str) -> bool:
-    """Whether the stop of a container was not recorded on this side as its pod had no event of the type left."""
+    """Whether a step of a container was not recorded on this side as its pod had no event of the type left."""
     spent = (
         int(seen.event.get("count") or 1)
         for seen in side.events.values()
         if seen.event.get("type") == kind and seen.event.get("reason") not in NODE_EVENTS
     )
-    return reason == "Killing" and sum(spent) >= SPAM_BURST
+    return reason in OF_STEPS and sum(spent) >= SPAM_BURST
 
 
 def _is_one_of_two(sides: tuple[History, History], seen: SeenEvent) -> bool:
@@ -249,23 +268,6 @@ def _has_changed_before_deletion(sides: tuple[History, History], name: str) -> b
     return False
 
 
-def statuses_of(pod: Json, name: str) -> list[Json]:
-    """The status of a container, [] when the pod has none."""
-    status = pod.get("status", {})
-    return [each for key in STATUS_LISTS for each in status.get(key) or () if each["name"] == name]
-
-
-def running_of(pod: Json) -> frozenset[str]:
-    """Names of the containers that run."""
-    status = pod.get("status", {})
-    return frozenset(
-        str(each["name"])
-        for key in STATUS_LISTS
-        for each in status.get(key) or ()
-        if "running" in (each.get("state") or {})
-    )
-
-
 def _runs(pod: Json, name: str) -> bool:
     return name in running_of(pod)
 
@@ -287,17 +289,6 @@ def _ends_near(side: History, name: str, moment: float) -> bool:
         return True
     pods = side.between(moment - MOMENT_S, moment + MOMENT_S)
     return len({(_runs(pod, name), *(each.get("restartCount") for each in statuses_of(pod, name))) for pod in pods}) > 1
-
-
-def has_run(side: History, name: str) -> bool:
-    """Whether the container was ever there; one that never was may be said to have ended, see `terminated` of a pod
-    that ends while it waits (convertToAPIContainerStatuses)."""
-    return any(
-        "running" in state or state.get("terminated", {}).get("reason", NEVER_THERE) != NEVER_THERE
-        for item in side.versions
-        for each in statuses_of(item.pod, name)
-        for state in (each.get("state") or {}, each.get("lastState") or {})
-    )
 
 
 def has_ended_before(side: History, moment: float) -> bool:

@@ -31,7 +31,7 @@ class SeenEvent:
 @dataclass(slots=True)
 class History:
     """One twin. Times are monotonic; `started` is what actions count from, `snaps` are moments to compare at,
-    `asked` is when an action of `answers` was begun."""
+    `asked` is when an action of `answers` was begun, `forced` when the pod was last deleted without grace."""
 
     namespace: str
     node: str
@@ -44,6 +44,7 @@ class History:
     started: float | None = None
     deleted: float | None = None
     gone: float | None = None
+    forced: float | None = None
     closed: float | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -63,7 +63,10 @@ KNOWN: tuple[Known, ...] = (
     Known(
         "why a container does not start is said at once",
         r"lasting only here: (initC|ephemeralC|c)ontainer waiting "
-        r"(CrashLoopBackOff|CreateContainerConfigError|ImagePullBackOff)$",
+        r"(CrashLoopBackOff|CreateContainerConfigError|ImagePullBackOff)$|"
+        r"lasting only kubelet: (initC|ephemeralC|c)ontainer (terminated .*, the last state there|"
+        r"waiting ErrImagePull( for long)?, its back-off there)$|"
+        r"status\.(initC|ephemeralC|c)ontainer\.state\.waiting\.(reason|message): .*\(of the pass before\)",
         "a kubelet shows `terminated` for up to 10 s more: its status takes the reason of a pass from the one before",
         "back-off.yaml",
     ),
@@ -74,10 +77,44 @@ KNOWN: tuple[Known, ...] = (
         "phase-of-another.yaml",
     ),
     Known(
+        "reason and message of another writer are put away",
+        r"status\.(reason|message): - / \(of another\)$|lasting only kubelet: reason \(of another\)",
+        "a kubelet puts them away, too, but for a pod that is synced before that: it takes them for its own about "
+        "the phase and keeps them",
+        "words-of-another.yaml",
+    ),
+    Known(
+        "observedGeneration of a condition is put right",
+        r"status\.conditions\..*\.observedGeneration: N / \(of another\)$",
+        "a kubelet looks at status, reason and message of a condition only and leaves it until its next change",
+        "generation-of-another.yaml",
+    ),
+    Known(
         "recursive read-only mounts are refused where the runtime has none",
         r"refused here: Pod was rejected: spec\.(initC|c)ontainers\[N\]\.volumeMounts\[N\]\.recursiveReadOnly=",
         "the pod fails with a reason that names the field; on a kubelet it waits for ever, its start fails",
         "recursive-read-only.yaml",
+    ),
+    Known(
+        "image volumes are refused where the runtime has none",
+        r"refused here: Pod was rejected: spec\.volumes\[N\]\.image is not supported",
+        "the pod fails with a reason that names the field; on a kubelet it waits for ever, its start fails",
+        "image-volume.yaml",
+    ),
+    Known(
+        "a gRPC probe dials more often",
+        r"(count of )?event Warning Unhealthy: (Liveness|Readiness|Startup) probe failed: timeout: failed to connect "
+        r"service .*\(only kubelet\)$",
+        "a refused dial is repeated within timeoutSeconds here at once, in Go's gRPC after about 1 s, so a server that "
+        "opens meanwhile passes earlier",
+        "grpc-dials.yaml",
+    ),
+    Known(
+        "why a resize fails is said at once",
+        r"status\.conditions\.PodResizeInProgress\.(reason|message): .* / -$|"
+        r"lasting only here: condition PodResizeInProgress True Error$",
+        "a kubelet records the event at once, too, and writes the condition with its next status",
+        "resize-fails.yaml",
     ),
     Known(
         "a second deletion with a shorter grace counts at once",

@@ -49,6 +49,7 @@ TEXT_RULES = (
         "a kubelet restarts with a sync after the back-off, so a loop's next step comes up to 10 s later there",
     ),
     _text("duration of a wait", r"after \d+\.\d+s", "after DURATION", "measured"),
+    _text("memory in use", r"below current usage \(\d+\)", "below current usage (USED)", "measured"),
     _text("source ports", r"((?:\d+\.){3}\d+|POD_IP|HOST_IP|localhost):\d{5}->", r"\1:PORT->", "the kernel chooses"),
     _text("pointers", r"0xc[0-9a-f]{6,}", "POINTER", "addresses of memory of a Go program"),
     _text(

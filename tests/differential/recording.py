@@ -32,6 +32,8 @@ def dump_history(history: History, registry: str) -> Json:
         "snaps": {name: since(moment) for name, moment in history.snaps.items()},
         "deleted": since(history.deleted),
         "gone": since(history.gone),
+        "forced": since(history.forced),
+        "asked": {name: since(moment) for name, moment in history.asked.items()},
         "closed": since(history.closed),
     }
     replaced: Json = json.loads(json.dumps(document).replace(registry, REGISTRY))
@@ -58,6 +60,7 @@ def load_history(document: Json, registry: str) -> History:
     }
     history.answers, history.snaps = document["answers"], document["snaps"]
     history.deleted, history.gone, history.closed = document["deleted"], document["gone"], document["closed"]
+    history.forced, history.asked = document.get("forced"), document.get("asked", {})
     return history
 
 

@@ -122,7 +122,10 @@ class Twin:
             self.history.snaps[f"snap at {action.at:g} s"] = time.monotonic()
         elif self._actor.knows(action.verb):
             self.history.asked[key] = time.monotonic()
-            self.history.answers[key] = await self._actor.perform(action)
+            answer = await self._actor.perform(action)
+            self.history.answers[key] = answer
+            if action.verb == "delete" and action.arguments.get("grace") == 0 and answer.get("status") == 200:
+                self.history.forced = self.history.asked[key]
         else:
             self.history.answers[key] = {"error": f"no such verb {action.verb}"}
 

@@ -76,12 +76,14 @@ class Ending:
     finished:           nothing runs and nothing will: containers without an end get ContainerStatusUnknown, the phase
                         becomes terminal, and the conditions stay those of the phase before (TerminatePod)
     cause:              the pod fails for this reason
+    initialized:        whether the pod was initialized when its end began; None: as the statuses say (find_unlocated)
     """
 
     terminating: bool = False
     containers_may_run: bool | None = None
     finished: bool = False
     cause: PodEnd | None = None
+    initialized: bool | None = None
 
 
 def build_pod_status(
@@ -113,7 +115,7 @@ def build_pod_status(
     if had_ended:
         built = _keep_conditions(built, previous)
     if finished:
-        mark_unlocated(pod, init, regular)
+        mark_unlocated(pod, init, regular, ending.initialized)
         phase = phase if phase in TERMINAL_PHASES else "Failed"
         built = pod_conditions.settle_ready(built, phase)
     containers_may_run = ending.containers_may_run
@@ -159,23 +161,26 @@ def build_rejected_status(pod: Json, reason: str, message: str, now_rfc3339: str
     }
 
 
-def mark_unlocated(pod: Json, init: list[Json], regular: list[Json]) -> None:
+def mark_unlocated(pod: Json, init: list[Json], regular: list[Json], initialized: bool | None = None) -> None:
     """Give every started container without an end the state ContainerStatusUnknown, in place."""
-    for status in find_unlocated(pod, init, regular):
+    for status in find_unlocated(pod, init, regular, initialized):
         ended = {"reason": "ContainerStatusUnknown", "message": UNLOCATED_MESSAGE, "exitCode": 137}
         status["state"] = {"terminated": {"startedAt": None, "finishedAt": None, **ended}}
         status["ready"], status["started"] = False, False
 
 
-def find_unlocated(pod: Json, init: list[Json], regular: list[Json]) -> list[Json]:
+def find_unlocated(pod: Json, init: list[Json], regular: list[Json], initialized: bool | None = None) -> list[Json]:
     """Statuses without an end of containers that may have run (TerminatePod of the kubelet's status manager): init
     containers up to the last that has started, the regular ones once the pod was initialized.
 
-    Whether it was is looked up in the API's status, too, as by a kubelet: a last sidecar that ran until the pod was
-    stopped has ended in the newest one."""
+    Whether it was is what the API said when the end began: a last sidecar that ran until then has ended in the newest
+    status, and an init container that has ended well since did so because it was stopped.
+    """
     of_api = pod.get("status") or {}
+    if initialized is None and not metadata_of(pod).get("deletionTimestamp"):
+        initialized = has_initialized(pod, init, regular)
     before = [of_api.get(key) or [] for key in ("initContainerStatuses", "containerStatuses")]
-    lost = list(regular) if _has_initialized(pod, init, regular) or _has_initialized(pod, *before) else []
+    lost = list(regular) if initialized or has_initialized(pod, *before) else []
     last = max((index for index, status in enumerate(init) if _has_started(status)), default=0)
     return [each for each in (*lost, *init[: last + 1]) if not (each.get("state") or {}).get("terminated")]
 
@@ -184,7 +189,8 @@ def _has_started(status: Json) -> bool:
     return "waiting" not in (status.get("state") or {}) or bool((status.get("lastState") or {}).get("terminated"))
 
 
-def _has_initialized(pod: Json, init: list[Json], regular: list[Json]) -> bool:
+def has_initialized(pod: Json, init: list[Json], regular: list[Json]) -> bool:
+    """Whether these statuses show that all init containers were through (hasPodInitialized)."""
     if not init_containers(pod) or any(_has_started(status) for status in regular):
         return True
     if not init:

@@ -1,8 +1,12 @@
 """Reading cases, and images that stand in."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.differential.case import Action, localise, parse_case, stand_in
+from tests import differential
+from tests.differential.actions import CHANGES
+from tests.differential.case import Action, localise, parse_case, read_cases, stand_in
 
 MANIFEST = """
 # expected: a comment
@@ -66,3 +70,12 @@ def test_images_in_actions_stand_in_too_and_data_of_objects_does_not() -> None:
     assert local.actions[1].arguments == {"body": {"image": "R:1/busybox:latest"}}
     assert local.pod["spec"]["containers"][0]["image"] == "R:1/e2e-test-images/busybox:1.37.0-2"
     assert local.objects[0]["data"] == {"image": "untouched"}
+
+
+def test_every_sibling_is_a_case_whose_actions_come_within_its_window() -> None:
+    cases = read_cases(Path(differential.__file__).parent / "siblings")
+    assert len({case.to_yaml() for case in cases}) == len(cases) > 200
+    asks = {"snap", "exec", "logs", "attach", "portforward", "cp"}
+    for case in cases:
+        assert {action.verb for action in case.actions} <= CHANGES | asks, case.name
+        assert all(action.at <= case.window for action in case.actions), case.name

@@ -205,3 +205,12 @@ def test_which_stops_are_said_when_a_pod_has_used_up_its_events_is_chance(spent:
         add_event(side, "Pulled", "image is there", spent, of="main")
     add_event(theirs, "Killing", "Stopping container main", at=20.1, of="main")
     assert len(kinds(ours, theirs)) == expected
+
+
+@pytest.mark.parametrize(("pulled", "expected"), [(8.0, 0), (2.0, 1)])
+def test_a_back_off_that_a_kubelet_would_say_with_its_next_pass_is_none(pulled: float, expected: int) -> None:
+    ours, theirs = twins()
+    for side in (ours, theirs):
+        add_event(side, "Failed", "Error: ErrImagePull", kind="Warning", at=pulled, of="main")
+    add_event(ours, "BackOff", 'Back-off pulling image "x"', at=12, of="main")
+    assert len(kinds(ours, theirs)) == expected

@@ -187,6 +187,31 @@ def test_containers_that_never_had_a_chance_stay_waiting_in_a_finished_pod():
     assert status["phase"] == "Failed"
 
 
+@pytest.mark.parametrize(
+    ("of_api", "deleted", "lost"), [("running", True, False), ("ended", True, True), ("", False, True)]
+)
+def test_an_init_container_that_ended_well_as_the_deleted_pod_was_stopped_has_initialized_nothing(
+    of_api: str, deleted: bool, lost: bool
+) -> None:
+    """TerminatePod asks the status of the pod that it was deleted with, not the newest one."""
+    init = {"running": running("i"), "ended": ended("i"), "": waiting("i")}[of_api]
+    of_before = {"initContainerStatuses": [init], "containerStatuses": [waiting("c", "PodInitializing")]}
+    more = {"metadata": {"deletionTimestamp": T1}} if deleted else {}
+    pod = make_pod(initContainers=[{"name": "i"}], status=of_before, **more)
+    status = build(pod, [waiting("c", "PodInitializing")], [ended("i")], sandbox=GONE, finished=True)
+    assert ("terminated" in status["containerStatuses"][0]["state"]) == lost
+    assert status["phase"] == "Failed" and condition(status, "Initialized")[0] == "True"
+
+
+@pytest.mark.parametrize("initialized", [True, False])
+def test_what_was_initialized_when_the_end_began_counts(initialized: bool) -> None:
+    pod = make_pod(initContainers=[{"name": "i"}])
+    status = build(
+        pod, [waiting("c", "PodInitializing")], [ended("i")], sandbox=GONE, finished=True, initialized=initialized
+    )
+    assert ("terminated" in status["containerStatuses"][0]["state"]) == initialized
+
+
 def test_a_finished_pod_whose_containers_all_succeeded_succeeded():
     assert build(make_pod(restartPolicy="Always"), [ended("c")], finished=True)["phase"] == "Succeeded"
 

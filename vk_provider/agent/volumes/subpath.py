@@ -28,10 +28,17 @@ def validate_sub_path(sub_path: str) -> None:
 
 def make_sub_path(volume: Path, sub_path: str, mode: int | None = None) -> None:
     """Create the missing directories of a subPath with `mode`, the volume's own for None; raises OSError or
-    ValueError."""
+    ValueError. Where nobody can say whether it is there (it is below a file), nothing is made: binding it will fail.
+    """
     base = os.path.realpath(volume)
     wanted = os.path.join(base, os.path.normpath(sub_path))
-    if os.path.exists(wanted):
+    try:
+        os.stat(wanted)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return
+    else:
         return
     existing, missing = wanted, list[str]()
     while not os.path.lexists(existing):

@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from vk_provider.agent.volumes.subpath import make_sub_path, read_inside, validate_sub_path
+from vk_provider.agent.volumes.subpath import bind_sub_path, make_sub_path, read_inside, validate_sub_path
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,14 @@ def test_missing_directories_get_the_volumes_mode(tmp_path):
     make_sub_path(tmp_path, "a/b")
     assert [stat.S_IMODE((tmp_path / path).stat().st_mode) for path in ("a", "a/b")] == [0o2777, 0o2777]
     make_sub_path(tmp_path, "a/b")
+
+
+def test_below_a_file_nothing_is_made_and_binding_is_what_fails(tmp_path):
+    (tmp_path / "file").write_text("text")
+    make_sub_path(tmp_path, "file/deeper/x")
+    with pytest.raises(NotADirectoryError):
+        bind_sub_path(tmp_path, "file/deeper/x", tmp_path / "target")
+    assert (tmp_path / "file").read_text() == "text" and not (tmp_path / "target").exists()
 
 
 def test_a_link_inside_the_volume_is_followed_and_one_that_leads_out_is_not(tmp_path):

@@ -24,7 +24,7 @@ from vk_provider.agent.worker.status.observer import Observer
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.phase import Phase, compute_phase
 from vk_provider.podmodel.podresources import ResourceConfig
-from vk_provider.podmodel.status import ContainerStatuses, Ending, SandboxFacts, build_pod_status
+from vk_provider.podmodel.status import ContainerStatuses, Ending, SandboxFacts, build_pod_status, has_initialized
 from vk_provider.rfc3339 import format_time
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ class StatusPublisher:
         self._publishing = asyncio.Lock()
         self._save_due = False
         self._pass_begun = False
+        self._initialized: bool | None = None
         self._sent: tuple[Json, bool] | None = None
         if memory.recovered:  # the worker has put it into the outbox already
             self._sent = (copy.deepcopy(memory.status), memory.finished)
@@ -159,13 +160,21 @@ class StatusPublisher:
         memory = self._memory
         pod = memory.taken
         lists = compute_statuses(pod, observed.without(memory.starting), self._inputs())
+        if not memory.must_stop:
+            self._initialized = has_initialized(pod, lists.init, lists.regular)
         return build_pod_status(
             pod,
             ContainerStatuses(lists.init, lists.regular, lists.ephemeral),
             replace(self._sandbox_facts(observed), config=config),
             memory.context(self._facts),
             format_time(),
-            ending=Ending(stopped, containers_may_run=not stopped, finished=stopped, cause=memory.end),
+            ending=Ending(
+                stopped,
+                containers_may_run=not stopped,
+                finished=stopped,
+                cause=memory.end,
+                initialized=self._initialized,
+            ),
             resize_conditions=tuple(
                 each for each in memory.resize.conditions if each["observedGeneration"] <= generation_of(pod)
             ),
