@@ -12,6 +12,7 @@ from vk_provider.aiokit.tasks import BackgroundTasks
 from vk_provider.cloud.aws import ending, notices
 from vk_provider.cloud.aws.addresses import SecondAddresses
 from vk_provider.cloud.aws.catalog.catalog import AwsCatalog, Scope
+from vk_provider.cloud.aws.catalog.machines import DiskTerms
 from vk_provider.cloud.aws.catalogcalls import CatalogCalls
 from vk_provider.cloud.aws.client import AwsClient
 from vk_provider.cloud.aws.description import Descriptions
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 GROUP_LIMIT = 500
 """Instances of one call: RunInstances' own limit is the account's, 1,000 in one token bucket."""
 START_TRIES = 5
+HOURS_A_MONTH = 730.0
+"""AWS's own figure for prices of a month."""
 
 
 class AwsCloud:
@@ -74,8 +77,13 @@ class AwsCloud:
             await self._client.close()
             raise
         settings = self._settings
+        disks = DiskTerms(settings.instance_store_policy == "raid0", settings.root_volume_price / HOURS_A_MONTH)
         scope = Scope(
-            self._client.region, lambda: self._subnets.by_zone, self._images.architectures, settings.instance_types
+            self._client.region,
+            lambda: self._subnets.by_zone,
+            self._images.architectures,
+            settings.instance_types,
+            disks,
         )
         self._catalog = AwsCatalog(CatalogCalls(self._client), scope, settings.catalog)
         self._tasks.spawn(self._catalog.run(), "catalog")
