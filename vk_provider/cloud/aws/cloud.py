@@ -23,6 +23,7 @@ from vk_provider.cloud.aws.operations import CREATE_TAGS
 from vk_provider.cloud.aws.podidentity import EksPodIdentity
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.specification import build_tags
+from vk_provider.cloud.aws.spothistory import SpotHistory
 from vk_provider.cloud.aws.subnets import Subnets
 from vk_provider.cloud.aws.templates import LaunchTemplates
 from vk_provider.cloud.base import (
@@ -119,6 +120,11 @@ class AwsCloud:
         """See CloudBackend.pod_identity."""
         cluster = self._settings.eks_cluster
         return EksPodIdentity(self._client, cluster) if cluster else None
+
+    @property
+    def spot_prices(self) -> SpotHistory | None:
+        """See CloudBackend.spot_prices."""
+        return SpotHistory(CatalogCalls(self._client)) if self._settings.catalog.spot_prices else None
 
     async def close(self) -> None:
         await self._tasks.close()
