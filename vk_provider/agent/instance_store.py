@@ -7,7 +7,8 @@ import logging
 from pathlib import Path
 from typing import Final, Protocol
 
-from vk_provider.eventreasons import INSTANCE_STORE_UNAVAILABLE, EventReason
+from vk_provider import eventreasons
+from vk_provider.eventreasons import EventReason
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class InstanceStoreReport:
         if failure:
             text = f"The instance's own disks are not used, images and volumes are on its root volume: {failure}"
             log.error("%s", text)
-            self._sink.send_event(pod_uid, "Warning", INSTANCE_STORE_UNAVAILABLE, text)
+            self._sink.send_event(pod_uid, "Warning", eventreasons.INSTANCE_STORE_UNAVAILABLE, text)
 
 
 def read_failure(path: Path) -> str:
