@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from prometheus_client import CollectorRegistry
 
 from vk_provider.cloud.base import TAG_NODE, TAG_POD_UID, Instance
+from vk_provider.cloud.spotprices import SpotPriceSource
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.room import Instances
 from vk_provider.ledger.ledger import Ledger, LedgerRules
 from vk_provider.ledger.metrics import LedgerMetrics
 from vk_provider.ledger.question import CostQuestionError, CostReport, parse_question
 from vk_provider.ledger.span import HOUR_S, NANOS, Owner, owner_of_pod, owner_of_tags
+from vk_provider.ledger.spot import SpotPricing
 from vk_provider.pods.record import PodRecord
 from vk_provider.rfc3339 import format_time
 from vk_provider.settings import Settings
@@ -21,11 +23,14 @@ DAY_S = 24 * HOUR_S
 SOURCES = ("ledger", "tags")
 
 
-def build_ledger(room: Instances, settings: Settings, registry: CollectorRegistry) -> Ledger:
+def build_ledger(
+    room: Instances, settings: Settings, registry: CollectorRegistry, spot_prices: SpotPriceSource | None = None
+) -> Ledger:
     """Not loaded."""
     own = settings.ledger
     rules = LedgerRules(own.file, settings.cloud.owner, own.keep_days * DAY_S, own.max_bytes, own.flush_s)
-    return Ledger(room.meter, rules, LedgerMetrics(registry))
+    spot = SpotPricing(room.meter, spot_prices) if spot_prices is not None else None
+    return Ledger(room.meter, rules, LedgerMetrics(registry), spot)
 
 
 class Bills:

@@ -16,6 +16,7 @@ from vk_provider.cloud.base import Cloud, InstanceRuntime
 from vk_provider.cloud.credentials import CredentialSource
 from vk_provider.cloud.imagestores import ImageStores
 from vk_provider.cloud.podidentity import PodIdentitySource
+from vk_provider.cloud.spotprices import SpotPriceSource
 from vk_provider.errors import BadStartError
 from vk_provider.settings import RegistrySettings, Settings, find_backend
 from vk_provider.wire.bootdata import BootData
@@ -40,16 +41,18 @@ def find_image_stores(settings: Settings, cloud: Cloud) -> ImageStores | None:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What the cloud gives to pods without being asked in their specs: logins at registries, and roles."""
+    """What the cloud gives besides instances: to pods, without being asked in their specs, logins at registries and
+    roles; to the bill, prices that change."""
 
     credentials: CredentialSource | None = None
     pod_identity: PodIdentitySource | None = None
+    spot_prices: SpotPriceSource | None = None
 
 
 def find_access(settings: Settings, cloud: Cloud) -> Access:
     """Once the cloud was started."""
     backend, _ = find_backend(settings.cloud)
-    return Access(backend.credentials(cloud), backend.pod_identity(cloud))
+    return Access(backend.credentials(cloud), backend.pod_identity(cloud), backend.spot_prices(cloud))
 
 
 def check_cloud(settings: Settings) -> Cloud:

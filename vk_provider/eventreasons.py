@@ -72,6 +72,10 @@ AGENT_REACHABLE: Final = EventReason("AgentReachable")
 AGENT_PROTOCOL_ERROR: Final = EventReason("AgentProtocolError")
 """Warning, provider (vk-provider): the agent sent what the contract does not allow; its session was closed and is
 opened again. Do: distrust the instance, or report the fault."""
+INSTANCE_STORE_UNAVAILABLE: Final = EventReason("InstanceStoreUnavailable")
+"""Warning, agent (vk-provider): the instance's own disks cannot be used for images and the pod's files, which are on
+its smaller root volume instead. Do: read the message; with vk-provider/instance-store-policy: none the root volume is
+as large as the pod needs."""
 TABLE_FAILED: Final = EventReason("NetworkTableFailed")
 """Warning, provider (vk-provider): the instance has not applied its table of Services or of network policies; the one
 before stays in force. Do: read nft's words in the message; a privileged pod may have changed the instance's

@@ -100,7 +100,7 @@ class Leader:
         self._peering = Peering(settings.images, self._preparing.contents, self.references, base.registry)
         metrics = InstanceMetrics(base.registry)
         self.room = self._build_room(metrics)
-        self.ledger = build_ledger(self.room, settings, base.registry)
+        self.ledger = build_ledger(self.room, settings, base.registry, access.spot_prices)
         self.controller = self._build_controller()
         self.bills = Bills(self.room, self.ledger, self.controller.records)
         names = [node.name for node in settings.nodes]
@@ -236,6 +236,8 @@ class Leader:
         supervisor.start("offerings of the cloud", self.room.run_offerings())
         supervisor.start("orphan sweep", self._sweep.run())
         supervisor.start("ledger", self.ledger.run())
+        if self.ledger.spot is not None:
+            supervisor.start("spot prices", self.ledger.spot.run())
         supervisor.start("pools", self.room.stock.run())
         self._preparing.start(supervisor)
         self._peering.start(supervisor)

@@ -15,7 +15,7 @@ arch=$(dpkg --print-architecture)
 export DEBIAN_FRONTEND=noninteractive
 apt-get update
 apt-get install -y --no-install-recommends ca-certificates curl python3 python3-venv iproute2 iptables nftables \
-  util-linux mount procps
+  util-linux mount procps e2fsprogs mdadm udev
 
 fetch() { curl -fsSL --retry 5 "$1" -o "$2"; }
 work=$(mktemp -d)
@@ -44,13 +44,15 @@ python3 -m venv /opt/vk-provider
 install -D -m 0644 "$here/containerd.toml" /etc/containerd/config.toml
 install -D -m 0644 "$here/containerd.service" /etc/systemd/system/containerd.service
 install -D -m 0644 "$here/vk-agent.service" /etc/systemd/system/vk-agent.service
+install -D -m 0755 "$here/instance-store.sh" /usr/local/sbin/vk-instance-store
+install -D -m 0644 "$here/vk-instance-store.service" /etc/systemd/system/vk-instance-store.service
 install -D -m 0644 "$here/sysctl.conf" /etc/sysctl.d/90-vk-agent.conf
 install -D -m 0644 "$here/networkd.network" /etc/systemd/network/10-vk-primary.network
 install -D -m 0644 "$here/README.md" /usr/share/doc/vk-provider/README.md
 
-systemctl enable systemd-networkd containerd vk-agent
+systemctl enable systemd-networkd vk-instance-store containerd vk-agent
 # Updates come with the next image: an instance lives as long as its pod.
-systemctl mask apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service
+systemctl mask apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service mdmonitor.service
 
 systemctl daemon-reload
 systemctl restart containerd

@@ -17,10 +17,12 @@ from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.elastic_network_interfaces import ElasticNetworkInterfaces
 from moto.ec2.responses.fleets import Fleets
 from moto.ec2.responses.instances import InstanceResponse
+from moto.ec2.responses.spot_instances import SpotInstances
 from moto.ec2.responses.tags import TagResponse
 
 from tests.moto.faults import Faults, Refusal
 from tests.moto.launches import Launches, add_address, refuse
+from tests.moto.spotprices import SpotPrices
 from tests.moto.states import States
 
 MAX_TAGS = 50
@@ -33,6 +35,7 @@ class Ec2:
         self._faults = faults
         self.states = States(faults)
         self.launches = Launches(faults, self.states)
+        self.spot_prices = SpotPrices()
 
     def install(self) -> None:
         """For the life of the process."""
@@ -44,6 +47,7 @@ class Ec2:
         TagResponse.create_tags = _method(self._create_tags)
         AmisResponse.register_image = _method(self._register_image)
         Fleets.create_fleet = _method(self.launches.create_fleet)
+        SpotInstances.describe_spot_price_history = _method(self.spot_prices.describe)
         ElasticNetworkInterfaces.assign_private_ip_addresses = _method(self._assign)
 
     @staticmethod
@@ -66,9 +70,14 @@ class Ec2:
     def reset(self) -> None:
         self.states.reset()
         self.launches.reset()
+        self.spot_prices.rows.clear()
 
     def control(self, name: str, body: dict[str, Any]) -> Any:
-        """What tests do to instances: `instance` sets a state, as AWS or the machine itself would."""
+        """What tests do to instances: `instance` sets a state, as AWS or the machine itself would. `spot-prices` are
+        those that there have been."""
+        if name == "spot-prices":
+            self.spot_prices.rows[:] = [tuple(row) for row in body["rows"]]
+            return {}
         if name != "instance":
             raise KeyError(name)
         self.states.set(_find(body["instance_id"]), body["state"], body.get("reason", ""))

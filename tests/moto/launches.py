@@ -104,7 +104,7 @@ class Launches:
                 if missing <= 0:
                     break
                 pool = Pool(
-                    template.data,
+                    {**template.data, **_find_mappings(override)},
                     override.get("InstanceType") or template.data.get("InstanceType", ""),
                     override.get("SubnetId", ""),
                     lifecycle,
@@ -265,6 +265,12 @@ class Launches:
         if shortage is not None:
             wanted, error = left, refuse(shortage.code, f"There is not enough capacity for {name}.")
         return wanted, error
+
+
+def _find_mappings(override: Json) -> Json:
+    """The block devices of an override take the place of the template's."""
+    mappings = override.get("BlockDeviceMappings")
+    return {"BlockDeviceMappings": mappings} if mappings else {}
 
 
 def _vcpus(instance_type: str) -> int:

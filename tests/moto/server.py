@@ -97,6 +97,10 @@ class MotoServer:
         body = {"instance_id": instance_id, "state": state, "reason": reason}
         self._post("instance", json.dumps(body).encode())
 
+    def set_spot_prices(self, *rows: tuple[str, str, float, str]) -> None:
+        """All that there have been: (instance type, zone, Unix seconds, USD an hour)."""
+        self._post("spot-prices", json.dumps({"rows": rows}).encode())
+
     def _post(self, name: str, body: bytes) -> Any:
         with urllib.request.urlopen(f"{self.url}/vk-test/{name}", data=body or b"{}", timeout=30) as answer:
             return json.load(answer)

@@ -11,6 +11,8 @@ from pathlib import Path
 from vk_provider.agent import app
 from vk_provider.agent.metadata_guard import find_own_cgroup
 from vk_provider.agent.network import NetworkPaths
+from vk_provider.agent.worker.rules.spec import log_directory
+from vk_provider.cloud.aws.catalog.machines import STORE_LOSS
 from vk_provider.wire.bootdata import AGENT_PORT
 
 AWS = Path(__file__).parents[2] / "manifests" / "aws"
@@ -47,13 +49,31 @@ def test_a_bad_start_is_not_repeated_in_a_loop() -> None:
 
 def test_the_script_is_one_and_installs_every_file_that_is_here() -> None:
     script = AWS / "build-image.sh"
-    subprocess.run(["bash", "-n", str(script)], check=True)
+    for each in AWS.glob("*.sh"):
+        subprocess.run(["bash", "-n", str(each)], check=True)
     text = script.read_text()
     there = {path.name for path in AWS.iterdir()} - {script.name}
     assert set(re.findall(r'"\$here/([^"]+)"', text)) == there
     config = tomllib.loads((AWS / "containerd.toml").read_text())
     (bin_dir,) = config["plugins"]["io.containerd.cri.v1.runtime"]["cni"]["bin_dirs"]
     assert f"tar -C {bin_dir}" in text
+
+
+def test_the_disks_are_ready_before_containerd_and_the_agent_which_a_failure_does_not_hold_up() -> None:
+    parsed, script = unit("vk-instance-store.service"), (AWS / "instance-store.sh").read_text()
+    assert parsed["Unit"]["Before"].split() == ["containerd.service", "vk-agent.service"]
+    for name in ("containerd.service", "vk-agent.service"):
+        assert "vk-instance-store" not in unit(name)["Unit"].get("Requires", "")
+    options = app._parse_options([])
+    (moved,) = re.findall(r"^DIRECTORIES=\((.*)\)$", script, re.MULTILINE)
+    pod = {"metadata": {"namespace": "n", "name": "p", "uid": "u"}}
+    logs = Path(log_directory(pod)).parent
+    blobs = options.state_dir / "blobs"
+    assert moved.split() == [*map(str, (options.containerd_root, options.kubelet_dir, blobs, logs))]
+    assert f"STATE=$ROOT{options.run_dir}/instance-store\n" in script
+    assert f"USABLE_PERCENT={round(100 * (1 - STORE_LOSS))} " in script
+    target = re.findall(r'instance-store.sh" (\S+)', (AWS / "build-image.sh").read_text())
+    assert target == [parsed["Service"]["ExecStart"]]
 
 
 def test_the_document_names_the_agents_port() -> None:

@@ -34,6 +34,7 @@ from vk_provider.agent.facts import InstanceFacts
 from vk_provider.agent.identity import AgentIdentity
 from vk_provider.agent.images import ImageStore
 from vk_provider.agent.inbox import Inbox
+from vk_provider.agent.instance_store import InstanceStoreReport
 from vk_provider.agent.interruption import InterruptionWatch
 from vk_provider.agent.journal import Journal
 from vk_provider.agent.logs import add_log_routes
@@ -127,6 +128,7 @@ class Agent:
             lambda text: outbox.send_event(inbox.pod_uid(), "Warning", eventreasons.POD_IDENTITY_UNAVAILABLE, text),
         )
         inbox = Inbox(worker, guard, tables, outbox, book, roles)
+        inbox.on_new_pod = InstanceStoreReport(options.run_dir / "instance-store", outbox).tell
         session = SessionHandler(
             outbox,
             inbox.receive,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Protocol, cast
 
 import msgspec
@@ -56,7 +57,8 @@ class RoleReceiver(Protocol):
 
 
 class Inbox:
-    """Takes the messages of any session. An instance runs one pod: another one is refused."""
+    """Takes the messages of any session. An instance runs one pod: another one is refused. `on_new_pod` is called with
+    its UID when it comes."""
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class Inbox:
         self._notices = notices
         self._tables = tables
         self._guard = guard
+        self.on_new_pod: Callable[[str], None] = lambda uid: None
 
     def pod_uid(self) -> str:
         """UID of the instance's pod, "" while it has none."""
@@ -110,6 +113,8 @@ class Inbox:
         if self._roles is not None:
             self._roles.take_pod(message["pod"], message["node"].get("podIdentity") is True)
         self._worker.update(message)
+        if not current:
+            self.on_new_pod(uid)
 
     def _receive_table(self, message: Json) -> None:
         try:

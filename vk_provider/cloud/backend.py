@@ -12,6 +12,7 @@ from vk_provider.cloud.credentials import CredentialSource
 from vk_provider.cloud.imagestores import ImageStores
 from vk_provider.cloud.podidentity import PodIdentitySource
 from vk_provider.cloud.pricelist import PriceList
+from vk_provider.cloud.spotprices import SpotPriceSource
 
 if TYPE_CHECKING:
     from vk_provider.agentclient.base import AgentConnector
@@ -62,6 +63,8 @@ class CloudBackend(Generic[SettingsT, CloudT]):
     image_stores: the cloud's ability to have images ready; None: instances pull all of theirs
     credentials: the cloud's ability to log in to registries, once it was started; None: pods bring all secrets
     pod_identity: the cloud's ability to give roles to pods, once it was started; None: pods have none
+    spot_prices: the cloud's ability to tell how prices change while instances run, once it was started; None: an
+              instance has one price for all of its life
     ability: what else it can
     price_list: what it offers and at what price, without asking anybody; None: it cannot tell
     """
@@ -76,5 +79,6 @@ class CloudBackend(Generic[SettingsT, CloudT]):
     image_stores: Callable[[CloudT], ImageStores] | None = None
     credentials: Callable[[CloudT], CredentialSource | None] = lambda cloud: None
     pod_identity: Callable[[CloudT], PodIdentitySource | None] = lambda cloud: None
+    spot_prices: Callable[[CloudT], SpotPriceSource | None] = lambda cloud: None
     ability: CloudAbility = CloudAbility()
     price_list: Callable[[SettingsT], PriceList] | None = None

@@ -80,6 +80,9 @@ class MachineTraits:
     os_memory_bytes:    what its operating system finds, less than a virtual machine's nominal memory; 0: all of it
     gpu_name, gpu_memory_bytes: of each GPU
     local_disk_bytes:   of the disks within the machine, all together; they are empty with each launch
+    local_disks:        how many these are
+    store_bytes:        what they hold of images and of what pods keep on disk, instead of the root disk; 0: nothing
+    root_price_per_gib: USD an hour for each GiB of the root disk, the same for all offerings of a cloud
     baseline_cpu_milli: what a burstable type may use for ever; 0: all of its CPU
     burst_price_per_cpu: USD an hour for each CPU in use above it
     is_current:         whether the cloud recommends it; false for previous generations
@@ -100,6 +103,9 @@ class MachineTraits:
     addresses_per_interface: int = 0
     volumes: int = 0
     volume_bytes_per_s: int = 0
+    local_disks: int = 0
+    store_bytes: int = 0
+    root_price_per_gib: float = 0.0
 
 
 PLAIN = MachineTraits()
@@ -165,6 +171,21 @@ class InstanceRuntime:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalStore:
+    """Images and what pods keep on disk may be on the disks within the machine instead of the root disk.
+
+    least_bytes:     an offering whose MachineTraits.store_bytes are as many has all of it there
+    root_disk_bytes: of those offerings' root disks
+    """
+
+    least_bytes: int
+    root_disk_bytes: int
+
+    def holds(self, offering: Offering) -> bool:
+        return offering.traits.store_bytes >= self.least_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchRequest:
     """A group of equal instances. Frozen until its outcome is known: a repetition is the same object.
 
@@ -177,6 +198,7 @@ class LaunchRequest:
     user_data:    text for the instances, see wire.bootdata
     count:        how many, from 1 to Cloud.group_limit
     disk_bytes:   size of each instance's root disk
+    local_store:  where the disks within the machine may be used instead, else None
     shared_host_paths: directories that an instance shares with all instances of the same TAG_OWNER and TAG_NODE that
                   name the path, see Cloud.shares_host_paths
     image_store:  handle of the prepared store that the instances start from, "" for none (cloud.imagestores). With a
@@ -194,6 +216,12 @@ class LaunchRequest:
     shared_host_paths: tuple[str, ...] = ()
     image_store: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
+    local_store: LocalStore | None = None
+
+    def root_disk_of(self, offering: Offering) -> int:
+        """Bytes of the root disk of an instance of this offering."""
+        store = self.local_store
+        return store.root_disk_bytes if store is not None and store.holds(offering) else self.disk_bytes
 
 
 def check_options(request: LaunchRequest, known: Collection[str] = ()) -> None:

@@ -11,6 +11,7 @@ LaunchOption = Literal[
     "instance-profile",
     "root-volume-throughput",
     "root-volume-iops",
+    "instance-store-policy",
 ]
 OPTIONS: tuple[LaunchOption, ...] = get_args(LaunchOption)
 """Of the launch itself: `vk-provider/<option>`, heeded on RuntimeClasses, and on pods where pods.launch_options allows

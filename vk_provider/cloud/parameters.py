@@ -22,6 +22,8 @@ def digest_parameters(request: LaunchRequest) -> str:
     ]
     if request.options:
         parameters.append(dict(request.options))
+    if (store := request.local_store) is not None:
+        parameters.append([store.least_bytes, store.root_disk_bytes])
     digest = hashlib.sha256(_describe(request.offerings))
     digest.update(orjson.dumps(parameters, option=orjson.OPT_SORT_KEYS))
     return digest.hexdigest()

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from vk_provider.cloud.base import Offering
 from vk_provider.instances.demand import Demand
-from vk_provider.ledger.meter import Meter, Usage
+from vk_provider.ledger.meter import Meter
 from vk_provider.ledger.span import NANOS, to_nanos
+from vk_provider.ledger.usage import Usage
 from vk_provider.settings import BudgetSettings
 
 EACH = "*"

@@ -108,6 +108,7 @@ def _freeze(
         group.shared_host_paths,
         group.image_store,
         selection.options,
+        selection.local_store,
     )
     token = _token(draft, names, number)
     launch_id, user_data = boot_data(token)

@@ -2,7 +2,8 @@
 
 `meter` counts in memory, told by `instances` of launch answers, listings, notices and ends; it makes no calls.
 `store` keeps what it counts in SQLite, over restarts. `ledger` is the shell around both: it flushes, and it answers
-questions (`question`), which `report` writes as a table, JSON or CSV. Nothing here stops a pod: a store that cannot be
+questions (`question`), which `report` writes as a table, JSON or CSV. `spot` asks the cloud for spot prices of what
+runs, and `curve` splits spans by them. Nothing here stops a pod: a store that cannot be
 written is named in the log and in a metric, and counting goes on.
 
 The count is that of the time in which an instance is `pending` or `running`. What a cloud's invoice adds (a least time,

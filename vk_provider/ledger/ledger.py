@@ -11,14 +11,18 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from vk_provider.cloud.base import Instance
+from vk_provider.errors import CloudError
+from vk_provider.ledger.curve import apply_prices
 from vk_provider.ledger.history import History, ask_history
 from vk_provider.ledger.meter import Meter, PriceOf
 from vk_provider.ledger.metrics import LedgerMetrics
 from vk_provider.ledger.question import CostQuestion, CostReport, answer
 from vk_provider.ledger.span import Span
+from vk_provider.ledger.spot import SpotPricing
 from vk_provider.ledger.store import LedgerStore, LedgerStoreError
 
 log = logging.getLogger(__name__)
@@ -48,8 +52,11 @@ class LedgerRules:
 class Ledger:
     """`load`, then `run` until `close`. problem: why nothing is written, "" while all is well."""
 
-    def __init__(self, meter: Meter, rules: LedgerRules, metrics: LedgerMetrics) -> None:
-        self.meter, self._rules = meter, rules
+    def __init__(
+        self, meter: Meter, rules: LedgerRules, metrics: LedgerMetrics, spot: SpotPricing | None = None
+    ) -> None:
+        """spot: None where prices do not change while instances run."""
+        self.meter, self._rules, self.spot = meter, rules, spot
         self.problem = ""
         self._store = LedgerStore(rules.file or IN_MEMORY, rules.owner)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
@@ -86,10 +93,10 @@ class Ledger:
             meter = self.meter
             now, changed = meter.clock(), meter.changed
             meter.changed = {}
-            snapshot = [replace(span) for span in changed.values()]
+            snapshot, unpriced_until = [replace(span) for span in changed.values()], meter.find_unpriced_end()
             done = False
             try:
-                await self._call(self._store.write, snapshot, now)
+                await self._call(self._store.write, snapshot, now, unpriced_until)
                 await self._prune(now)
                 done = True
             except LedgerStoreError as error:
@@ -137,9 +144,17 @@ class Ledger:
     async def cost_from_tags(
         self, instances: Iterable[Instance], price_of: PriceOf, question: CostQuestion
     ) -> CostReport:
-        """By what a listing of the cloud shows alone, as far back as the cloud lists what has ended."""
-        listed = list(instances)
-        return await self._call(answer_from_tags, listed, price_of, question, self.meter.clock())
+        """By what the cloud says alone, as far back as it lists what has ended."""
+        listed, now, price, problem = list(instances), self.meter.clock(), _leave_prices, ""
+        if self.spot is not None:
+            try:
+                curves, period_s = await self.spot.fetch(listed), self.spot.period_s
+                price = partial(apply_prices, curves=curves, settled=now, period_s=period_s)
+            except CloudError as error:
+                problem = f"spot instances are counted at their last known prices alone: {error}"
+        report = await self._call(answer_from_tags, listed, price_of, question, now, price)
+        report["notes"] += [problem] if problem else []
+        return report
 
     async def history(self, since: float, until: float, steps: int) -> History:
         """Raises LedgerStoreError."""
@@ -164,12 +179,26 @@ class Ledger:
         self._thread.shutdown(wait=False)
 
 
+def _leave_prices(meter: Meter) -> None:
+    """Where they do not change."""
+
+
 def answer_from_tags(
-    instances: Iterable[Instance], price_of: PriceOf, question: CostQuestion, now: float
+    instances: Iterable[Instance],
+    price_of: PriceOf,
+    question: CostQuestion,
+    now: float,
+    price: Callable[[Meter], None] = _leave_prices,
 ) -> CostReport:
+    """price: splits what the meter has by prices over time."""
     meter = Meter(price_of, lambda: now)
     for instance in instances:
         meter.see(instance)
+    meter.follows_spot = True
+    for span in meter.changed.values():
+        span.is_late = False  # nobody knows better
+        meter.watch_price(span)
+    price(meter)
     store = LedgerStore(IN_MEMORY, "")
     store.open()
     try:

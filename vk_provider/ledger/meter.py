@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
 from vk_provider.cloud.base import TAG_NODE, Instance, InstanceState
 from vk_provider.ledger.span import (
@@ -23,6 +23,7 @@ from vk_provider.ledger.span import (
     owner_of_tags,
     to_nanos,
 )
+from vk_provider.ledger.usage import Counted, Usage, count
 
 ABSENT_S = 600.0
 """An instance that no listing shows for so long, and that nobody looks after, has ended when it was seen last."""
@@ -31,29 +32,15 @@ DOUBT_S = 60.0
 REMEMBERED_S = HOUR_S
 """For so long after its end nothing old that a listing shows begins an instance anew."""
 MAX_REMEMBERED = 50_000
+SPOT = "spot"
 
 PriceOf = Callable[[Instance], float | None]
 """USD an hour; None when it is not known."""
 
 
-@dataclass(slots=True)
-class Usage:
-    """What runs now. nanos: nano-USD an hour of all; instances: how many."""
-
-    nanos: int = 0
-    instances: int = 0
-
-
-@dataclass(slots=True)
-class Counted:
-    """What was counted since the start of the process."""
-
-    usd: float = 0.0
-    seconds: float = 0.0
-
-
 class Meter:
-    """`on_less` is called when less runs than before. changed: what the store does not have yet, by (ID, since)."""
+    """`on_less` is called when what runs costs less than before. changed: what the store does not have yet, by (ID,
+    since). unpriced: where somebody follows spot prices (`follows_spot`), the spans whose price may not be final."""
 
     def __init__(self, price_of: PriceOf, clock: Callable[[], float] = time.time) -> None:
         self._price_of = price_of
@@ -68,6 +55,8 @@ class Meter:
         self._counted: dict[tuple[str, str], Counted] = {}
         self._restored_at = 0.0
         self.changed: dict[tuple[str, float], Span] = {}
+        self.follows_spot = False
+        self.unpriced: dict[tuple[str, float], Span] = {}
         self.on_less: Callable[[], None] = lambda: None
 
     def restore(self, spans: Iterable[Span]) -> None:
@@ -81,6 +70,7 @@ class Meter:
             known = self._over.get(span.instance_id)
             if span.instance_id not in self._running and (known is None or known.since <= span.since):
                 self._over[span.instance_id] = span
+            self.watch_price(span)
 
     # --- what is seen ------------------------------------------------------------------------------------------------
 
@@ -88,6 +78,9 @@ class Meter:
         """As a launch answer or a listing describes it."""
         now = self.clock()
         span = self._running.get(instance.instance_id)
+        known = self.find(instance.instance_id)
+        if known is not None and not known.launched:
+            known.launched = instance.launch_time
         if span is None:
             self._see_anew(instance, now)
         elif is_costing(instance):
@@ -149,7 +142,48 @@ class Meter:
             self._note(span)
             return
         self._end(span, now, SpanState.PASSED_ON)
-        self._run(_copy(span, now, owner), now)
+        self._run(span.continue_for(owner, now), now)
+
+    # --- prices that change ------------------------------------------------------------------------------------------
+
+    def watch_price(self, span: Span) -> None:
+        if self.follows_spot and span.capacity_type == SPOT and not span.is_late:
+            self.unpriced[span.key] = span
+
+    def find_unpriced_end(self) -> float | None:
+        """The earliest end of those that do not run any more."""
+        ends = (span.until for span in self.unpriced.values() if span.state is not SpanState.RUNNING)
+        return min(ends, default=None)
+
+    def reprice(self, span: Span, at: float, price_nanos: int) -> Span:
+        """It has had this price from `at` on, within it. Returns the span that begins there, or the whole of it."""
+        if price_nanos == span.price_nanos:
+            return span
+        now, runs, less = self.clock(), self._running.get(span.instance_id) is span, price_nanos < span.rate_nanos
+        known = self._running if runs else self._over
+        if runs:
+            self._use(span, -1)
+        else:
+            self._discount(span, now)
+        rest = span
+        if at > span.since:
+            rest = replace(span, since=at)
+            if known.get(span.instance_id) is span:
+                known[span.instance_id] = rest
+            self.unpriced.pop(span.key, None)
+            span.until, span.state, span.is_estimated = at, SpanState.PASSED_ON, False
+            count(self._counted, span, 1, now)
+            self._note(span)
+        rest.price_nanos = price_nanos
+        if runs:
+            self._use(rest, 1)
+        else:
+            count(self._counted, rest, 1, now)
+        self._note(rest)
+        self.watch_price(rest)
+        if runs and less:
+            self.on_less()
+        return rest
 
     # --- what runs ---------------------------------------------------------------------------------------------------
 
@@ -176,7 +210,7 @@ class Meter:
         found = {key: Counted(each.usd, each.seconds) for key, each in self._counted.items()}
         now = self.clock()
         for span in self._running.values():
-            _count(found, span, 1, now)
+            count(found, span, 1, now)
         return found
 
     # --- spans -------------------------------------------------------------------------------------------------------
@@ -196,7 +230,9 @@ class Meter:
                 self._resume(known, now)
             elif known.state is SpanState.STOPPED:
                 began = instance.launch_time if known.until < instance.launch_time <= now else now
-                self._run(_copy(known, began, known.owner), now)
+                again = known.continue_for(known.owner, began)
+                again.launched, again.priced_until = instance.launch_time, 0.0
+                self._run(again, now)
             return
         is_told = 0.0 < instance.ended_at <= now
         state = SpanState.STOPPED if _may_run_again(instance) else SpanState.ENDED
@@ -228,6 +264,7 @@ class Meter:
             instance.capacity_type,
             to_nanos(self._price_of(instance)),
             owner_of_tags(instance),
+            launched=instance.launch_time,
         )
 
     def _run(self, span: Span, now: float) -> None:
@@ -237,6 +274,7 @@ class Meter:
         self._told.pop(span.instance_id, None)
         self._use(span, 1)
         self._note(span)
+        self.watch_price(span)
 
     def _resume(self, span: Span, now: float) -> None:
         """It has run all the time."""
@@ -253,14 +291,15 @@ class Meter:
         self.on_less()
 
     def _finish(self, span: Span, now: float) -> None:
-        _count(self._counted, span, 1, now)
+        count(self._counted, span, 1, now)
         span.seen_at = now
         self._over[span.instance_id] = span
         self._note(span)
+        self.watch_price(span)
 
     def _discount(self, span: Span, now: float) -> None:
         """Its end was another one."""
-        _count(self._counted, span, -1, now)
+        count(self._counted, span, -1, now)
 
     def _use(self, span: Span, sign: int) -> None:
         usage = self._usage.setdefault(span.owner.namespace, Usage())
@@ -292,25 +331,3 @@ _NOTHING = Usage()
 
 def _may_run_again(instance: Instance) -> bool:
     return instance.state in (InstanceState.STOPPING, InstanceState.STOPPED)
-
-
-def _copy(span: Span, since: float, owner: Owner) -> Span:
-    return Span(
-        span.instance_id,
-        since,
-        since,
-        SpanState.RUNNING,
-        span.node,
-        span.instance_type,
-        span.zone,
-        span.capacity_type,
-        span.price_nanos,
-        owner,
-    )
-
-
-def _count(counted: dict[tuple[str, str], Counted], span: Span, sign: int, now: float) -> None:
-    found = counted.setdefault(span.counter_key, Counted())
-    seconds = sign * span.counted_s(now)
-    found.seconds += seconds
-    found.usd += seconds / HOUR_S * span.rate_nanos / NANOS

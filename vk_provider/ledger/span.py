@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from vk_provider.cloud.base import (
@@ -26,7 +26,7 @@ _COSTING = (InstanceState.PENDING, InstanceState.RUNNING)
 class SpanState(StrEnum):
     """RUNNING: it goes on. UNSURE: it ran when an earlier process looked last, and was not seen since. STOPPED: it may
     run again. ENDED: a termination was accepted, or the cloud says so. MISSING: the cloud does not list it any more.
-    PASSED_ON: it runs for another owner by now."""
+    PASSED_ON: another span goes on, for another owner or at another price."""
 
     RUNNING = "running"
     UNSURE = "unsure"
@@ -55,6 +55,8 @@ class Span:
     seen_at:      when something has shown last that the instance runs
     counted_from: what was before was counted by an earlier process
     is_late:      known only since its end: what the store has of it is better
+    launched:     when the cloud launched the instance; 0.0 while that is not known
+    priced_until: until when its price is the one that the cloud's history of spot prices says; 0.0 for not yet
     """
 
     instance_id: str
@@ -71,6 +73,8 @@ class Span:
     seen_at: float = 0.0
     counted_from: float = 0.0
     is_late: bool = False
+    launched: float = 0.0
+    priced_until: float = 0.0
 
     @property
     def key(self) -> tuple[str, float]:
@@ -84,6 +88,20 @@ class Span:
     def counter_key(self) -> tuple[str, str]:
         """(namespace, capacity type)."""
         return self.owner.namespace, self.capacity_type
+
+    def continue_for(self, owner: Owner, since: float) -> Span:
+        """The next span of the instance, which runs."""
+        return replace(
+            self,
+            since=since,
+            until=since,
+            state=SpanState.RUNNING,
+            owner=owner,
+            is_estimated=False,
+            seen_at=0.0,
+            counted_from=0.0,
+            is_late=False,
+        )
 
     def counted_s(self, now: float) -> float:
         """Seconds since counted_from."""

@@ -20,7 +20,9 @@ from vk_provider.ledger.span import Owner, Span, SpanState
 
 SCHEMA = 1
 RECENT_S = 3600.0
-"""What ended longer before is not given to the meter again."""
+"""What ended longer before is not given to the meter again, but for spans whose price was not final."""
+UNPRICED_S = 7 * 24 * 3600.0
+"""These, too, are given up then."""
 PRUNE_ROWS = 20_000
 """Removed in one transaction."""
 BUSY_S = 5.0
@@ -121,8 +123,10 @@ class LedgerStore:
         """What ran at the end, and what ended shortly before, the oldest first."""
         until = self.counted_until
         with self._errors():
+            unpriced = max(until - UNPRICED_S, float(self._read_meta("unpriced_until") or until))  # type: ignore[arg-type]
             rows = self._connected.execute(
-                f"SELECT {_COLUMNS} FROM spans WHERE until IS NULL OR until > ? ORDER BY since", (until - RECENT_S,)
+                f"SELECT {_COLUMNS} FROM spans WHERE until IS NULL OR until > ? ORDER BY since",
+                (min(until - RECENT_S, unpriced - 1.0),),
             ).fetchall()
         return [_read_row(row, until) for row in rows]
 
@@ -131,8 +135,9 @@ class LedgerStore:
         with self._errors():
             return float(self._read_meta("counted_until") or 0.0)  # type: ignore[arg-type]
 
-    def write(self, spans: Iterable[Span], counted_until: float) -> None:
-        """All or nothing. Raises LedgerStoreError."""
+    def write(self, spans: Iterable[Span], counted_until: float, unpriced_until: float | None = None) -> None:
+        """All or nothing. unpriced_until: the earliest end of a span whose price is not final. Raises
+        LedgerStoreError."""
         connection, known = self._connected, list(spans)
         with self._errors():
             connection.execute("BEGIN IMMEDIATE")
@@ -140,6 +145,7 @@ class LedgerStore:
                 connection.executemany(_WRITE, (_row(span) for span in known if not span.is_late))
                 connection.executemany(_ADD, (_row(span) for span in known if span.is_late))
                 self._write_meta("counted_until", counted_until)
+                self._write_meta("unpriced_until", unpriced_until)
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:

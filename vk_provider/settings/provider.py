@@ -46,9 +46,10 @@ class PodSettings:
     archive_timeout_s:   for one pod's logs, after which its instance is terminated without
 
     launch_options: which options of a launch the annotations of pods may set (`vk-provider/<option>`): subnet, image,
-                    security-groups, instance-profile, root-volume-throughput, root-volume-iops. Whoever may create a
-                    pod chooses with them the network, the machine image and the permissions of its instance, so that
-                    none is allowed unless it is listed here. RuntimeClasses, which administrators make, may have all
+                    security-groups, instance-profile, root-volume-throughput, root-volume-iops, instance-store-policy.
+                    Whoever may create a pod chooses with them the network, the machine image and the permissions of its
+                    instance, so that none is allowed unless it is listed here. RuntimeClasses, which administrators
+                    make, may have all
     capacity_types: of pods that do not ask for one themselves: on-demand, spot; with both the cheaper one
     default_cpu:    a quantity: for how much the instances of pods are sized that request no CPU
     default_memory: the same of memory

@@ -68,6 +68,7 @@ class OfferingIndex:
         self.gpus = Thresholds(ranked, lambda o: o.gpus)
         self.gpu_memory = Thresholds(ranked, lambda o: o.traits.gpu_memory_bytes)
         self.local_disk = Thresholds(ranked, lambda o: o.traits.local_disk_bytes)
+        self.store = Thresholds(ranked, lambda o: o.traits.store_bytes)
         self.volume_rate = Thresholds(ranked, lambda o: o.traits.volume_bytes_per_s)
         self.metal = self.where(lambda o: o.traits.is_metal)
         self.spot = self._labels[CAPACITY_TYPE].get(SPOT, 0)

@@ -9,6 +9,7 @@ from fractions import Fraction
 from vk_provider.cloud.base import Offering
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.extendedresources import is_extended_resource
+from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.resources import effective_resources
 from vk_provider.sizing.preferences import Preferences
 
@@ -48,6 +49,8 @@ def compute_need(pod: Json, preferences: Preferences, *, limits: bool = False) -
     if limits:
         most = effective_resources(pod, "limits")
         requests = {**requests, **{name: max(requests.get(name, zero), most.get(name, zero)) for name in _BURST}}
+        if not most.get("ephemeral-storage"):
+            requests["ephemeral-storage"] = max(requests["ephemeral-storage"], _sum_empty_dirs(pod))
     cpu = math.ceil(requests.get("cpu", zero) * 1000) or preferences.default_cpu_milli
     memory = math.ceil(requests.get("memory", zero)) or preferences.default_memory_bytes
     return Need(
@@ -60,6 +63,14 @@ def compute_need(pod: Json, preferences: Preferences, *, limits: bool = False) -
         steady_cpu_milli=steady,
         unknown=next((name for name, amount in requests.items() if amount and not _is_known(name)), ""),
     )
+
+
+def _sum_empty_dirs(pod: Json) -> Fraction:
+    """Bytes of the sizeLimits of emptyDir volumes on disk. A limit of ephemeral storage counts them in, and a kubelet
+    evicts the pod beyond either."""
+    volumes = [volume["emptyDir"] for volume in (pod.get("spec") or {}).get("volumes") or () if volume.get("emptyDir")]
+    sizes = (parse_quantity(source.get("sizeLimit") or 0) for source in volumes if not source.get("medium"))
+    return sum(sizes, Fraction(0))
 
 
 def _is_known(name: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from vk_provider.cloud.base import Offering, OfferingKey, offering_key
+from vk_provider.sizing.disks import plan_disks
 from vk_provider.sizing.need import format_cpu, format_memory
 from vk_provider.sizing.preferences import Preferences
 from vk_provider.sizing.selection import MAX_ALTERNATIVES, Refusal, Selection
@@ -99,15 +100,24 @@ def select_for_pool(
     allowed = [each for each in offerings if _is_allowed(spec, each, preferences)]
     if not allowed:
         return Refusal("NoFittingInstance", f"pool {spec.name}: no offering is {_describe(spec)}", "pool")
+    disks = plan_disks(spec.disk_bytes, preferences.base_disk_bytes)
     left = sorted(
         (each for each in allowed if offering_key(each) not in unavailable),
-        key=lambda each: (each.price_per_hour, each.cpu_milli, each.memory_bytes, *offering_key(each)),
+        key=lambda each: (
+            each.price_per_hour + disks.compute_price(each),
+            each.cpu_milli,
+            each.memory_bytes,
+            *offering_key(each),
+        ),
     )
     if not left:
         text = f"pool {spec.name}: the cloud has no capacity for any of its {len(allowed)} offerings now"
         return Refusal("InsufficientInstanceCapacity", text, "availability", retryable=True)
     asked = hashlib.sha256(repr((spec.disk_bytes, _wanted(spec), preferences)).encode()).hexdigest()
-    return Selection(left[0], tuple(left[1 : 1 + MAX_ALTERNATIVES]), spec.disk_bytes, f"pool {spec.name}", asked)
+    ranked = left[: 1 + MAX_ALTERNATIVES]
+    store = disks.store_among(ranked)
+    text = f"pool {spec.name}"
+    return Selection(ranked[0], tuple(ranked[1:]), spec.disk_bytes, text, asked, local_store=store)
 
 
 def explain_from_pool(name: str, offering: Offering) -> str:

@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from vk_provider.cloud.base import Offering, OfferingKey, offering_key
+from vk_provider.cloud.base import LocalStore, Offering, OfferingKey, offering_key
 from vk_provider.eventreasons import INVALID_REQUIREMENT
 from vk_provider.jsontypes import Json
+from vk_provider.sizing.disks import DiskPlan, plan_disks
 from vk_provider.sizing.filters import AVAILABILITY, build_filters
 from vk_provider.sizing.index import SPOT, Bits, OfferingIndex, rank_key
 from vk_provider.sizing.need import Need, compute_need, format_cpu, format_memory
@@ -39,6 +40,7 @@ class Selection:
     asked:   digest of what was asked for, the same whatever is available at the moment
     options: of the launch
     steady_cpu_milli: what prices are computed for
+    local_store: where the offerings' own disks may be used instead of a root disk of disk_bytes
     """
 
     offering: Offering
@@ -48,6 +50,11 @@ class Selection:
     asked: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     steady_cpu_milli: int = 0
+    local_store: LocalStore | None = None
+
+    @property
+    def disks(self) -> DiskPlan:
+        return DiskPlan(self.disk_bytes, self.local_store)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +111,8 @@ class OfferingSelector:
         preferences: Preferences = NO_PREFERENCES,
         given: Given = NOTHING_GIVEN,
     ) -> bool:
-        """Whether an instance of the offering that is there already may be the pod's; disk_bytes: of its root disk. One
-        that was launched without options is for no pod that has some."""
+        """Whether an instance of the offering that is there already may be the pod's; disk_bytes: of its root disk, or
+        of what its own disks hold instead. One that was launched without options is for no pod that has some."""
         try:
             requirements = find_requirements(pod, preferences.node_labels, given, preferences.pod_options)
         except RequirementError:
@@ -118,7 +125,8 @@ class OfferingSelector:
         left = index.find(offering_key(offering))
         for each in build_filters(index, need, requirements, frozenset(), *allowed):
             left &= each.keeps()
-        return bool(left) and max(need.disk_bytes, requirements.root_disk_bytes) <= disk_bytes
+        root = plan_disks(disk_bytes, preferences.base_disk_bytes).root_disk_of(offering)
+        return bool(left) and need.disk_bytes <= disk_bytes and requirements.root_disk_bytes <= root
 
     def _select(
         self, pod: Json, requirements: Requirements, unavailable: frozenset[OfferingKey], allowed: _Allowed
@@ -183,31 +191,32 @@ def _select(
             considered = f"{left.bit_count()} of {size} offerings were left before the filter on {each.name}"
             return Refusal(reason, f"No instance fits: {each.explain(left)} ({considered})", each.name, retryable)
         left = passed
-    ranked = _rank(index, left, need.steady_cpu_milli)
+    disks = plan_disks(need.disk_bytes, preferences.base_disk_bytes, requirements)
+    ranked = _rank(index, left, need.steady_cpu_milli, disks)
     asked = hashlib.sha256(repr((need, requirements, preferences, architectures)).encode()).hexdigest()
     return Selection(
         ranked[0],
         tuple(ranked[1:]),
-        max(need.disk_bytes, requirements.root_disk_bytes),
-        _explain(ranked, left.bit_count(), need),
+        disks.disk_bytes,
+        _explain(ranked, left.bit_count(), need, disks),
         asked,
         dict(requirements.options),
         need.steady_cpu_milli,
+        disks.store_among(ranked),
     )
 
 
-def _rank(index: OfferingIndex, left: Bits, cpu_milli: int) -> list[Offering]:
-    """The best, and alternatives. What a burstable one costs is only known with the pod's CPU."""
+def _rank(index: OfferingIndex, left: Bits, cpu_milli: int, disks: DiskPlan) -> list[Offering]:
+    """The best, and alternatives. What a burstable one costs is only known with the pod's CPU; a larger root disk costs
+    the same with all offerings that need one."""
     limit = 1 + (MAX_SPOT_ALTERNATIVES if left & index.spot else MAX_ALTERNATIVES)
-    best = index.first(left & ~index.bursting, limit)
-    worst = rank_key(best[-1], best[-1].price_per_hour) if len(best) == limit else None
-    before = len(best)
-    for offering in index.iterate(left & index.bursting):
-        if worst is not None and rank_key(offering, offering.price_per_hour) > worst:
-            break  # it costs so much at least, and so do those after it
-        best.append(offering)
-    if len(best) > before:
-        best.sort(key=lambda offering: rank_key(offering, offering.compute_price(cpu_milli)))
+    stored = left & index.store.at_least(disks.store.least_bytes) if disks.store is not None else 0
+    if stored:
+        parts = (part for part in (stored, left & ~stored) if part)
+        best = [each for part in parts for each in _rank_alike(index, part, cpu_milli, limit)]
+        best.sort(key=lambda each: rank_key(each, each.compute_price(cpu_milli) + disks.compute_price(each)))
+    else:
+        best = _rank_alike(index, left, cpu_milli, limit)
     count = 1 + MAX_ALTERNATIVES
     if best[0].capacity_type == SPOT:
         types = {offering.instance_type for offering in best[:count]}
@@ -217,6 +226,20 @@ def _rank(index: OfferingIndex, left: Bits, cpu_milli: int) -> list[Offering]:
     return best[:count]
 
 
+def _rank_alike(index: OfferingIndex, left: Bits, cpu_milli: int, limit: int) -> list[Offering]:
+    """The best, `limit` of them at least, of offerings whose root disks cost the same."""
+    best = index.first(left & ~index.bursting, limit)
+    worst = rank_key(best[-1], best[-1].price_per_hour) if len(best) == limit else None
+    before = len(best)
+    for offering in index.iterate(left & index.bursting):
+        if worst is not None and rank_key(offering, offering.price_per_hour) > worst:
+            break  # it costs so much at least, and so do those after it
+        best.append(offering)
+    if len(best) > before:
+        best.sort(key=lambda offering: rank_key(offering, offering.compute_price(cpu_milli)))
+    return best
+
+
 def explain_choice(selection: Selection, key: OfferingKey) -> str:
     """The reason, where the cloud has taken one of the alternatives, or an earlier choice, instead."""
     if key == offering_key(selection.offering):
@@ -224,22 +247,25 @@ def explain_choice(selection: Selection, key: OfferingKey) -> str:
     for other in selection.alternatives:
         if key == offering_key(other):
             price = _format_price(other, selection.steady_cpu_milli)
-            return f"Selected {_describe(other)} at {price}: the cloud had no capacity for cheaper ones"
+            disks = selection.disks.explain(other)
+            return f"Selected {_describe(other)} at {price}{disks}: the cloud had no capacity for cheaper ones"
     return f"Selected {key[0]} {key[2]} in {key[1]}, which was launched for an equal pod"
 
 
-def _explain(ranked: list[Offering], count: int, need: Need) -> str:
+def _explain(ranked: list[Offering], count: int, need: Need, disks: DiskPlan) -> str:
     reserve = format_memory(need.memory_bytes - need.pod_memory_bytes)
     room = f"{format_cpu(need.pod_cpu_milli)} CPU and {format_memory(need.pod_memory_bytes)}"
     text = (
-        f"Selected {_describe(ranked[0])} at {_format_price(ranked[0], need.steady_cpu_milli)}: the cheapest of "
-        f"{count} offerings with room for {room} (and {reserve} for the instance itself)"
+        f"Selected {_describe(ranked[0])} at {_format_price(ranked[0], need.steady_cpu_milli)}"
+        f"{disks.explain(ranked[0])}: the cheapest of {count} offerings with room for {room} "
+        f"(and {reserve} for the instance itself)"
     )
     if len(ranked) == 1:
         return text
     other = ranked[1]
     price = other.compute_price(need.steady_cpu_milli)
-    return f"{text}; the next, {other.instance_type} {other.capacity_type} in {other.zone}, costs ${price:.4f}"
+    name = f"{other.instance_type} {other.capacity_type} in {other.zone}"
+    return f"{text}; the next, {name}, costs ${price:.4f}{disks.explain(other)}"
 
 
 def _describe(offering: Offering) -> str:

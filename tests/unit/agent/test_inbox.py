@@ -148,3 +148,11 @@ def test_the_annotation_opens_the_metadata_endpoint_and_its_loss_closes_it(inbox
     assert marker.exists()
     inbox.receive(pod_message("u", **{ALLOW_METADATA_ANNOTATION: "yes"}))
     assert not marker.exists()
+
+
+def test_whoever_wants_to_know_of_the_pod_is_told_once(inbox: Inbox) -> None:
+    told: list[str] = []
+    inbox.on_new_pod = told.append
+    for uid in ("one", "one", "two"):
+        inbox.receive(pod_message(uid))
+    assert told == ["one"]

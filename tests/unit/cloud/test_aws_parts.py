@@ -14,6 +14,7 @@ from vk_provider.cloud.aws import specification
 from vk_provider.cloud.aws.answers import DescribedInstance, Fleet, parse_instance
 from vk_provider.cloud.aws.fleet import find_failures, read_instances
 from vk_provider.cloud.aws.images import ImageFacts
+from vk_provider.cloud.aws.instancestore import add_store
 from vk_provider.cloud.aws.notices import parse_notices
 from vk_provider.cloud.aws.options import read_options
 from vk_provider.cloud.aws.settings import AwsCloudSettings, find_problem
@@ -26,9 +27,11 @@ from vk_provider.cloud.aws.specification import (
     name_template,
 )
 from vk_provider.cloud.aws.ways import Address, Call, Refusals, Way, plan_ways, token_of
-from vk_provider.cloud.base import InstanceState, LaunchRequest, NoticeKind, Offering
+from vk_provider.cloud.base import InstanceState, LaunchRequest, LocalStore, MachineTraits, NoticeKind, Offering
 from vk_provider.errors import CapacityError, CloudRequestError
+from vk_provider.wire.bootdata import BootData
 
+GIB = 2**30
 SUBNETS = ("subnet-0000000a", "subnet-0000000b")
 SETTINGS = AwsCloudSettings(subnets=SUBNETS, image_amd64="ami-00000001")
 RUN, FLEET, AFTER = Way(Call.RUN, Address.IN_CALL), Way(Call.FLEET, Address.IN_CALL), Way(Call.RUN, Address.AFTER)
@@ -109,6 +112,51 @@ def test_a_fleet_asks_for_the_lowest_price_on_demand_and_for_deep_capacity_on_sp
     assert spot["SpotOptions"] == {"AllocationStrategy": "price-capacity-optimized"}
     assert spot["LaunchTemplateConfigs"][0]["Overrides"][0]["MaxPrice"] == "0.50000"
     assert spot["TargetCapacitySpecification"]["DefaultTargetCapacityType"] == "spot"
+
+
+STORE = MachineTraits(store_bytes=970 * 10**9)
+
+
+def stored_plan(*overrides: Override, count: int = 1) -> LaunchPlan:
+    """120 GiB are needed; the root volume has 50 where the type's own disks hold them."""
+    user_data = BootData("CA", "00ff", registries={"docker.io": {}}).to_user_data()
+    made = plan(*overrides, count=count)
+    store = LocalStore(120 * GIB, 50 * GIB)
+    return replace(made, request=replace(made.request, user_data=user_data, disk_bytes=120 * GIB, local_store=store))
+
+
+def sizes(mappings: Any) -> list[int]:
+    return [each["Ebs"]["VolumeSize"] for each in mappings]
+
+
+def test_a_root_volume_is_small_where_the_types_own_disks_hold_the_rest() -> None:
+    small = Override(replace(offering("m6id.4xlarge"), traits=STORE), SUBNETS[0])
+    large = Override(offering("m7i.large"), SUBNETS[0])
+    for override, gib in ((small, 50), (large, 120)):
+        run = build_run(stored_plan(override), RUN, SETTINGS)
+        assert sizes(run["BlockDeviceMappings"]) == [gib]
+        assert BootData.from_user_data(run["UserData"]).extra == {"instanceStore": {"leastBytes": 120 * GIB}}
+        assert BootData.from_user_data(run["UserData"]).registries == {"docker.io": {}}
+    both = stored_plan(small, large, count=3)
+    assert sizes(build_template(both, FLEET, SETTINGS)["BlockDeviceMappings"]) == [50]
+    fleet = build_fleet(both, "t", FLEET, SETTINGS)
+    first, second = fleet["LaunchTemplateConfigs"][0]["Overrides"]
+    assert "BlockDeviceMappings" not in first and sizes(second["BlockDeviceMappings"]) == [120]
+    assert second["BlockDeviceMappings"][0]["Ebs"]["Encrypted"] is True
+    assert fleet["OnDemandOptions"] == {"AllocationStrategy": "prioritized"}, "EC2 does not know what volumes cost"
+    assert [first["Priority"], second["Priority"]] == [0.0, 1.0]
+    alike = build_fleet(stored_plan(small, small), "t", FLEET, SETTINGS)
+    assert alike["OnDemandOptions"] == {"AllocationStrategy": "lowest-price"}
+
+
+def test_disks_are_only_asked_for_with_boot_data_and_a_policy_that_there_is() -> None:
+    with pytest.raises(CloudRequestError, match="need boot data"):
+        add_store("hello", 1)
+    assert read_options({"instance-store-policy": "none"}, SETTINGS) == read_options({}, SETTINGS)
+    read_options({"instance-store-policy": "raid0"}, SETTINGS)
+    for settings, value in ((SETTINGS, "raid5"), (replace(SETTINGS, instance_store_policy="none"), "raid0")):
+        with pytest.raises(CloudRequestError, match="instance-store-policy"):
+            read_options({"instance-store-policy": value}, settings)
 
 
 def test_the_name_of_a_template_is_its_content() -> None:

@@ -12,7 +12,7 @@ from vk_provider.cloud.base import (
 )
 from vk_provider.ledger.meter import Meter
 from vk_provider.ledger.question import CostReport, answer, parse_question
-from vk_provider.ledger.span import Owner
+from vk_provider.ledger.span import Owner, Span
 from vk_provider.ledger.store import LedgerStore
 
 BEGAN = 1_800_000_000.0
@@ -65,14 +65,29 @@ class Process:
         self.meter = Meter(lambda instance: PRICES.get(instance.instance_type), cloud.clock)
         self.store = LedgerStore(path, "test")
         self.store.open()
+        self.make_meter()
         self.meter.restore(self.store.load())
+
+    def make_meter(self) -> None:
+        """What a test has to add before the meter takes over what an earlier process has left."""
+
+    def see_new(self) -> str:
+        """Launch one, and see it; returns its ID."""
+        made = self.cloud.launch()
+        self.meter.see(made)
+        return made.instance_id
+
+    def store_spans(self) -> list[Span]:
+        """All of the store, the oldest first."""
+        self.flush()
+        return self.store.load()
 
     def list(self) -> None:
         self.meter.take(list(self.cloud.instances.values()), lambda instance_id: False)
 
     def flush(self) -> None:
         changed, self.meter.changed = list(self.meter.changed.values()), {}
-        self.store.write([replace(span) for span in changed], self.meter.clock())
+        self.store.write([replace(span) for span in changed], self.meter.clock(), self.meter.find_unpriced_end())
 
     def cost(self, by: str = "namespace", since: str = "365d") -> CostReport:
         self.flush()

@@ -8,7 +8,7 @@ from unittest.mock import patch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vk_provider.cloud.base import MachineTraits, Offering, offering_key
+from vk_provider.cloud.base import LaunchRequest, MachineTraits, Offering, offering_key
 from vk_provider.cloud.codes import family_of
 from vk_provider.sizing import selection
 from vk_provider.sizing.need import compute_need
@@ -16,6 +16,8 @@ from vk_provider.sizing.preferences import Preferences
 from vk_provider.sizing.selection import OfferingSelector, Refusal, Selection
 
 GIB = 2**30
+ROOT_PRICE = 0.0002
+"""USD an hour of each GiB of a root disk."""
 FAMILIES = ("m7i", "m7g", "t3", "g5", "m1")
 traits = st.builds(
     MachineTraits,
@@ -27,6 +29,8 @@ traits = st.builds(
     burst_price_per_cpu=st.sampled_from((0.0, 0.0, 0.05)),
     is_current=st.booleans(),
     is_metal=st.sampled_from((False, False, False, True)),
+    store_bytes=st.sampled_from((0, 0, 40 * GIB, 97 * GIB)),
+    root_price_per_gib=st.just(ROOT_PRICE),
 )
 
 
@@ -60,7 +64,7 @@ def catalogs(draw: st.DrawFn) -> list[Offering]:
 
 
 pods = st.builds(
-    lambda cpu, memory, gpus, annotations, selector: {
+    lambda cpu, memory, gpus, storage, annotations, selector: {
         "metadata": {"annotations": {key: value for key, value in annotations.items() if value}},
         "spec": {
             "containers": [
@@ -69,6 +73,7 @@ pods = st.builds(
                         "requests": {
                             "cpu": cpu,
                             "memory": memory,
+                            "ephemeral-storage": storage,
                             **({"nvidia.com/gpu": "1"} if gpus else {}),
                         }
                     }
@@ -80,8 +85,10 @@ pods = st.builds(
     st.sampled_from(("0", "250m", "1", "1500m", "4")),
     st.sampled_from(("0", "500Mi", "1800Mi", "3Gi")),
     st.booleans(),
+    st.sampled_from(("0", "0", "10Gi", "60Gi", "200Gi")),
     st.fixed_dictionaries(
         {
+            "vk-provider/root-volume-size": st.sampled_from(("", "", "30Gi")),
             "vk-provider/instance-family": st.sampled_from(("", "", "m7*", "t3, g5")),
             "vk-provider/capacity-type": st.sampled_from(("", "spot", "spot,on-demand")),
             "vk-provider/gpu-name": st.sampled_from(("", "", "", "a10g")),
@@ -113,6 +120,13 @@ def fits(offering: Offering, pod: dict[str, Any], preferences: Preferences) -> b
     )
 
 
+def find_root_disk(offering: Offering, pod: dict[str, Any]) -> int:
+    """All is on the disks of the instance type, where that is possible, or all is on the root disk."""
+    asked = 30 * GIB if "vk-provider/root-volume-size" in pod["metadata"]["annotations"] else 0
+    need = compute_need(pod, Preferences(), limits=True).disk_bytes
+    return max(Preferences().base_disk_bytes if offering.traits.store_bytes >= need else need, asked)
+
+
 @settings(max_examples=200)
 @given(catalogs(), pods, st.randoms(use_true_random=False), st.data())
 def test_the_choice_fits_costs_no_more_than_another_that_fits_and_is_stable(
@@ -132,18 +146,24 @@ def test_the_choice_fits_costs_no_more_than_another_that_fits_and_is_stable(
     assert isinstance(result, Selection)
     assert result.offering in fitting and set(map(offering_key, result.alternatives)) <= set(map(offering_key, fitting))
     steady = compute_need(pod, preferences).steady_cpu_milli
+    least_root = max(Preferences().base_disk_bytes, min(find_root_disk(each, pod) for each in catalog))
+
+    def cost(offering: Offering) -> float:
+        return offering.compute_price(steady) + (find_root_disk(offering, pod) - least_root) / GIB * ROOT_PRICE
+
     newest = [each for each in fitting if each.traits.is_current] or fitting
     assert result.offering in newest
-    assert result.offering.compute_price(steady) == min(each.compute_price(steady) for each in newest)
-    costs = [
-        (not each.traits.is_current, each.compute_price(steady)) for each in (result.offering, *result.alternatives)
-    ]
+    chosen = (result.offering, *result.alternatives)
+    costs = [(not each.traits.is_current, round(cost(each), 9)) for each in chosen]
+    assert costs[0][1] == min(round(cost(each), 9) for each in newest)
     assert costs == sorted(costs)
+    launch = LaunchRequest("", chosen, {}, "", 1, result.disk_bytes, local_store=result.local_store)
+    assert [launch.root_disk_of(each) for each in chosen] == [find_root_disk(each, pod) for each in chosen]
     assert f"the cheapest of {len(fitting)} offerings" in result.message
     shuffled = list(catalog)
     random.shuffle(shuffled)
     with patch.multiple(selection, MAX_ALTERNATIVES=few, MAX_SPOT_ALTERNATIVES=2 * few):
         assert OfferingSelector(shuffled).select(pod, gone, preferences) == result
-    ranked = sorted((not each.traits.is_current, each.compute_price(steady)) for each in fitting)
+    ranked = sorted((not each.traits.is_current, round(cost(each), 9)) for each in fitting)
     assert costs == ranked[: len(costs)], "the alternatives are the next best"
     assert len(costs) >= min(len(fitting), 1 + few)

@@ -217,6 +217,21 @@ def test_the_instance_and_its_disk_hold_the_limits() -> None:
     assert choose(subject, NOTHING, Preferences(size_to_limits=False)).instance_type == "small"
 
 
+def test_empty_dirs_have_room_for_their_limits_where_nothing_else_limits_them() -> None:
+    volumes = [
+        {"name": "a", "emptyDir": {"sizeLimit": "30Gi"}},
+        {"name": "b", "emptyDir": {"sizeLimit": "10Gi", "medium": ""}},
+        {"name": "m", "emptyDir": {"sizeLimit": "64Gi", "medium": "Memory"}},
+        {"name": "c", "emptyDir": {}},
+        {"name": "d", "configMap": {"name": "x"}},
+    ]
+    subject = limited({"ephemeral-storage": "1Gi"}, {}, volumes=volumes)
+    assert compute_need(subject, Preferences(), limits=True).disk_bytes == 60 * GIB
+    assert compute_need(subject, Preferences()).disk_bytes == 21 * GIB, "a request is what a pod is promised"
+    bounded = limited({}, {"ephemeral-storage": "5Gi"}, volumes=volumes)
+    assert compute_need(bounded, Preferences(), limits=True).disk_bytes == 25 * GIB, "it is evicted beyond its limit"
+
+
 def test_limits_larger_than_any_instance_fall_back_to_the_requests() -> None:
     assert choose(limited({"cpu": "1"}, {"cpu": "64"})).instance_type == "small"
     assert choose(limited({"memory": "3Gi"}, {"memory": "64Gi"})).memory_bytes == 4 * GIB

@@ -44,8 +44,8 @@ class BlobMirror:
 
     async def start(self) -> str:
         """Listen; returns the URL. Raises OSError."""
-        shutil.rmtree(self._directory, ignore_errors=True)
-        self._directory.mkdir(parents=True, mode=0o700)
+        shutil.rmtree(self._directory, ignore_errors=True)  # all but itself, where a disk is mounted there
+        self._directory.mkdir(parents=True, mode=0o700, exist_ok=True)
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)

@@ -44,4 +44,5 @@ BACKEND = CloudBackend(
     price_list=_read_price_list,
     credentials=lambda cloud: cloud.credentials,
     pod_identity=lambda cloud: cloud.pod_identity,
+    spot_prices=lambda cloud: cloud.spot_prices,
 )

@@ -12,6 +12,7 @@ from vk_provider.aiokit.tasks import BackgroundTasks
 from vk_provider.cloud.aws import ending, notices
 from vk_provider.cloud.aws.addresses import SecondAddresses
 from vk_provider.cloud.aws.catalog.catalog import AwsCatalog, Scope
+from vk_provider.cloud.aws.catalog.machines import DiskTerms
 from vk_provider.cloud.aws.catalogcalls import CatalogCalls
 from vk_provider.cloud.aws.client import AwsClient
 from vk_provider.cloud.aws.description import Descriptions
@@ -22,6 +23,7 @@ from vk_provider.cloud.aws.operations import CREATE_TAGS
 from vk_provider.cloud.aws.podidentity import EksPodIdentity
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.specification import build_tags
+from vk_provider.cloud.aws.spothistory import SpotHistory
 from vk_provider.cloud.aws.subnets import Subnets
 from vk_provider.cloud.aws.templates import LaunchTemplates
 from vk_provider.cloud.base import (
@@ -43,6 +45,8 @@ log = logging.getLogger(__name__)
 GROUP_LIMIT = 500
 """Instances of one call: RunInstances' own limit is the account's, 1,000 in one token bucket."""
 START_TRIES = 5
+HOURS_A_MONTH = 730.0
+"""AWS's own figure for prices of a month."""
 
 
 class AwsCloud:
@@ -74,8 +78,13 @@ class AwsCloud:
             await self._client.close()
             raise
         settings = self._settings
+        disks = DiskTerms(settings.instance_store_policy == "raid0", settings.root_volume_price / HOURS_A_MONTH)
         scope = Scope(
-            self._client.region, lambda: self._subnets.by_zone, self._images.architectures, settings.instance_types
+            self._client.region,
+            lambda: self._subnets.by_zone,
+            self._images.architectures,
+            settings.instance_types,
+            disks,
         )
         self._catalog = AwsCatalog(CatalogCalls(self._client), scope, settings.catalog)
         self._tasks.spawn(self._catalog.run(), "catalog")
@@ -111,6 +120,11 @@ class AwsCloud:
         """See CloudBackend.pod_identity."""
         cluster = self._settings.eks_cluster
         return EksPodIdentity(self._client, cluster) if cluster else None
+
+    @property
+    def spot_prices(self) -> SpotHistory | None:
+        """See CloudBackend.spot_prices."""
+        return SpotHistory(CatalogCalls(self._client)) if self._settings.catalog.spot_prices else None
 
     async def close(self) -> None:
         await self._tasks.close()

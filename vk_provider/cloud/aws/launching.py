@@ -75,10 +75,10 @@ class Launcher:
         if known is not None:
             check_same_parameters(request, known)
         check_tags(request.tags)
-        check_user_data(request.user_data)
         if request.shared_host_paths:
             raise CloudRequestError("Unsupported: instances of EC2 share no directories")
         plan = await self._plan(request)
+        check_user_data(plan.user_data)
         try:
             answer = await self._try_ways(plan)
         except CloudError as error:

@@ -16,6 +16,7 @@ OPTIONS = (
     "instance-profile",
     "root-volume-throughput",
     "root-volume-iops",
+    "instance-store-policy",
 )
 _PROFILE = re.compile(r"[\w+=,.@/:-]{1,256}")
 _MAX_GROUPS = 16
@@ -47,6 +48,9 @@ def read_options(options: Mapping[str, str], settings: AwsCloudSettings) -> Laun
         groups = tuple(group.strip() for group in named.split(","))
         if len(groups) > _MAX_GROUPS or not all(map(is_security_group, groups)):
             raise _bad("security-groups", named, f"up to {_MAX_GROUPS} security groups' IDs")
+    policy = options.get("instance-store-policy", "")
+    if policy not in ("", "none", settings.instance_store_policy):
+        raise _bad("instance-store-policy", policy, '"none", or what cloud.aws.instance_store_policy is')
     profile = options.get("instance-profile", "") or settings.instance_profile
     if profile and not _PROFILE.fullmatch(profile):
         raise _bad("instance-profile", profile, "an instance profile's name or ARN")

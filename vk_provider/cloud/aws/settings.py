@@ -39,6 +39,12 @@ class AwsCloudSettings:
     kms_key:          ID or ARN of the key that root volumes are encrypted with; "" takes the account's for EBS
     root_volume_iops: of each root volume (gp3)
     root_volume_throughput: MiB a second of each root volume (gp3)
+    root_volume_price: USD a month for a GiB of a root volume (gp3, that of us-east-1), by which an instance type with
+                      disks of its own is compared with one that needs a larger root volume. It is not in the bill
+    instance_store_policy: "raid0": the instance store disks (NVMe) of a type, joined to one, hold images, logs and what
+                      pods write, where they are large enough for the pod, and its root volume is not enlarged then.
+                      EC2 clears them when an instance stops or ends, not when it reboots. "none": they are left to the
+                      pods
     spot_max_price:   USD an hour that a spot instance may cost; 0 is the on-demand price
     instance_types:   that are offered, by name with * for any, such as "m7i.*"; empty for all
     second_address:   how an instance gets its pod's address. "auto": in the call that launches it, where the account
@@ -76,6 +82,8 @@ class AwsCloudSettings:
     kms_key: str = ""
     root_volume_iops: Annotated[int, Meta(ge=3000, le=80000)] = 3000
     root_volume_throughput: Annotated[int, Meta(ge=125, le=2000)] = 125
+    root_volume_price: NonNegativeFloat = 0.08
+    instance_store_policy: Literal["raid0", "none"] = "raid0"
     spot_max_price: NonNegativeFloat = 0.0
     instance_types: tuple[str, ...] = ()
     second_address: Literal["auto", "prefix", "assign"] = "auto"

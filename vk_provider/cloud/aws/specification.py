@@ -12,6 +12,7 @@ import orjson
 
 from vk_provider.cloud.aws.answers import FleetError
 from vk_provider.cloud.aws.images import ImageFacts
+from vk_provider.cloud.aws.instancestore import add_store
 from vk_provider.cloud.aws.options import LaunchOptions
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.ways import Address, Way, token_of
@@ -47,6 +48,17 @@ class LaunchPlan:
     def capacity_type(self) -> str:
         return self.overrides[0].offering.capacity_type
 
+    @property
+    def user_data(self) -> str:
+        """The request's, with what the machine image is to do with instance store disks."""
+        store = self.request.local_store
+        return self.request.user_data if store is None else add_store(self.request.user_data, store.least_bytes)
+
+    @property
+    def root_disk_bytes(self) -> int:
+        """Of the first override; those of others may differ."""
+        return self.request.root_disk_of(self.overrides[0].offering)
+
     def find_offering(self, failure: FleetError) -> Offering | None:
         """The one that an error of a fleet is about."""
         said = failure.launch_template_and_overrides.overrides
@@ -68,7 +80,7 @@ def build_run(plan: LaunchPlan, way: Way, settings: AwsCloudSettings) -> Paramet
         "MinCount": 1,
         "MaxCount": plan.request.count,
         "ClientToken": token_of(plan.request.client_token, way, plan.emptied),
-        "UserData": plan.request.user_data,
+        "UserData": plan.user_data,
     }
     if plan.capacity_type == SPOT:
         spot: Parameters = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
@@ -81,7 +93,7 @@ def build_run(plan: LaunchPlan, way: Way, settings: AwsCloudSettings) -> Paramet
 def build_template(plan: LaunchPlan, way: Way, settings: AwsCloudSettings) -> Parameters:
     """The data of the launch template of a fleet. It has the user data, which a fleet's own parameters cannot have: so
     it is the template of one call."""
-    return {**_common(plan, way, settings), "UserData": encode_user_data(plan.request.user_data)}
+    return {**_common(plan, way, settings), "UserData": encode_user_data(plan.user_data)}
 
 
 def name_template(data: Mapping[str, Any], prefix: str) -> str:
@@ -91,11 +103,16 @@ def name_template(data: Mapping[str, Any], prefix: str) -> str:
 
 
 def build_fleet(plan: LaunchPlan, template: str, way: Way, settings: AwsCloudSettings) -> Parameters:
-    """Of CreateFleet. Spot: where capacity is deepest at a low price. On demand: the lowest price."""
+    """Of CreateFleet. Spot: where capacity is deepest at a low price. On demand: the lowest price; where root volumes
+    differ, whose prices no allocation strategy knows, the order of the overrides."""
     count = plan.request.count
     overrides: list[Parameters] = [
         {"InstanceType": each.offering.instance_type, "SubnetId": each.subnet_id} for each in plan.overrides
     ]
+    sizes = [plan.request.root_disk_of(each.offering) for each in plan.overrides]
+    for override, size in zip(overrides, sizes, strict=True):
+        if size != plan.root_disk_bytes:
+            override["BlockDeviceMappings"] = [_root_mapping(plan, settings, size)]
     parameters: Parameters = {
         "Type": "instant",
         "ClientToken": token_of(plan.request.client_token, way, plan.emptied),
@@ -113,6 +130,10 @@ def build_fleet(plan: LaunchPlan, template: str, way: Way, settings: AwsCloudSet
         if settings.spot_max_price:
             for override in overrides:
                 override["MaxPrice"] = f"{settings.spot_max_price:.5f}"
+    elif len(set(sizes)) > 1:
+        parameters["OnDemandOptions"] = {"AllocationStrategy": "prioritized"}
+        for rank, override in enumerate(overrides):
+            override["Priority"] = float(rank)
     else:
         parameters["OnDemandOptions"] = {"AllocationStrategy": "lowest-price"}
     return parameters
@@ -135,7 +156,7 @@ def _common(plan: LaunchPlan, way: Way, settings: AwsCloudSettings, subnet_id: s
             "HttpProtocolIpv6": "disabled",  # agent.metadata_guard closes the endpoint by IPv4
             "InstanceMetadataTags": "disabled",
         },
-        "BlockDeviceMappings": [{"DeviceName": plan.image.root_device, "Ebs": _root_volume(plan, settings)}],
+        "BlockDeviceMappings": [_root_mapping(plan, settings, plan.root_disk_bytes)],
         "NetworkInterfaces": [_interface(options, way, subnet_id)],
         "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in _TAGGED],
     }
@@ -145,8 +166,8 @@ def _common(plan: LaunchPlan, way: Way, settings: AwsCloudSettings, subnet_id: s
     return common
 
 
-def _root_volume(plan: LaunchPlan, settings: AwsCloudSettings) -> Parameters:
-    size = max(-(-plan.request.disk_bytes // GIB), plan.image.root_gib)
+def _root_mapping(plan: LaunchPlan, settings: AwsCloudSettings, disk_bytes: int) -> Parameters:
+    size = max(-(-disk_bytes // GIB), plan.image.root_gib)
     volume: Parameters = {
         "VolumeType": "gp3",
         "VolumeSize": size,
@@ -157,7 +178,7 @@ def _root_volume(plan: LaunchPlan, settings: AwsCloudSettings) -> Parameters:
     }
     if settings.kms_key:
         volume["KmsKeyId"] = settings.kms_key
-    return volume
+    return {"DeviceName": plan.image.root_device, "Ebs": volume}
 
 
 def _interface(options: LaunchOptions, way: Way, subnet_id: str) -> Parameters:

@@ -39,7 +39,13 @@ GPU = {
         "TotalGpuMemoryInMiB": 22888,
     }
 }
-NVME = {"InstanceStorageInfo": {"TotalSizeInGB": 250, "NvmeSupport": "required"}}
+NVME = {
+    "InstanceStorageInfo": {
+        "TotalSizeInGB": 250,
+        "Disks": [{"SizeInGB": 125, "Count": 2, "Type": "ssd"}],
+        "NvmeSupport": "required",
+    }
+}
 ARM = {"ProcessorInfo": {"SupportedArchitectures": ["arm64"]}}
 TYPES = [
     describe_type("m7i.large", 2, 8192),

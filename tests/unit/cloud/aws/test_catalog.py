@@ -15,7 +15,7 @@ from vk_provider.cloud.aws.catalog import catalog as module
 from vk_provider.cloud.aws.catalog.answers import read_product
 from vk_provider.cloud.aws.catalog.catalog import AwsCatalog, Scope
 from vk_provider.cloud.aws.catalog.listing import read_price_list
-from vk_provider.cloud.aws.catalog.machines import Machine, build_traits, compute_os_memory
+from vk_provider.cloud.aws.catalog.machines import DiskTerms, Machine, build_traits, compute_os_memory
 from vk_provider.cloud.aws.catalog.prices import read_table
 from vk_provider.cloud.aws.catalog.settings import CatalogSettings
 from vk_provider.cloud.base import Offering
@@ -72,7 +72,8 @@ async def test_an_offering_has_what_is_needed_to_choose(world: World) -> None:
     await catalog.refresh()
     gpu, burst, plain = find(catalog, "g5.xlarge"), find(catalog, "t3.small"), find(catalog, "m7i.large")
     assert (gpu.gpus, gpu.traits.gpu_name, gpu.traits.gpu_memory_bytes) == (1, "A10G", 22888 * MIB)
-    assert gpu.traits.local_disk_bytes == 250 * 10**9
+    assert (gpu.traits.local_disk_bytes, gpu.traits.local_disks) == (250 * 10**9, 2)
+    assert gpu.traits.store_bytes == 0, "where instances leave their disks alone"
     assert find(catalog, "g4ad.xlarge").gpus == 0, "nvidia.com/gpu is NVIDIA's"
     assert (burst.traits.baseline_cpu_milli, burst.traits.burst_price_per_cpu) == (400, 0.05)
     assert (plain.traits.baseline_cpu_milli, plain.traits.burst_price_per_cpu) == (0, 0.0)
@@ -81,6 +82,17 @@ async def test_an_offering_has_what_is_needed_to_choose(world: World) -> None:
     metal = find(catalog, "m5.metal").traits
     assert metal.is_metal and not metal.is_current and plain.traits.is_current
     assert plain.memory_bytes == 8 * GIB
+
+
+async def test_disks_of_a_type_hold_files_where_instances_use_them_and_root_volumes_have_a_price(world: World) -> None:
+    catalog = world.start(disks=DiskTerms(True, 0.0001))
+    await catalog.refresh()
+    disks, plain = find(catalog, "g5.xlarge").traits, find(catalog, "m7i.large").traits
+    assert (disks.store_bytes, plain.store_bytes) == (242_500_000_000, 0), "without what a file system takes"
+    assert disks.root_price_per_gib == plain.root_price_per_gib == 0.0001
+    again = world.start(disks=DiskTerms(True, 0.0001))
+    await again.refresh()
+    assert find(again, "g5.xlarge").traits == disks, "the number of disks is kept, too"
 
 
 def test_an_operating_system_has_less_than_the_nominal_memory_and_arm64_less_still() -> None:

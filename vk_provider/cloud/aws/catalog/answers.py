@@ -50,9 +50,14 @@ class Gpus(Answer, frozen=True):
     gpus: list[Gpu] = []
 
 
+class Disks(Struct, frozen=True, gc=False):
+    count: Count = msgspec.field(name="Count", default=0)
+
+
 class Storage(Struct, frozen=True, gc=False):
     total_gb: Count = msgspec.field(name="TotalSizeInGB", default=0)
     nvme: Name = msgspec.field(name="NvmeSupport", default="")
+    disks: list[Disks] = msgspec.field(name="Disks", default=[])
 
 
 class VolumeRates(Struct, frozen=True, gc=False):

@@ -18,7 +18,7 @@ import msgspec
 
 from vk_provider.cloud.aws.catalog.client import CatalogClient
 from vk_provider.cloud.aws.catalog.fetch import fetch_machines, fetch_on_demand, fetch_spot, fetch_zones
-from vk_provider.cloud.aws.catalog.machines import Machine, build_traits
+from vk_provider.cloud.aws.catalog.machines import NO_TERMS, DiskTerms, Machine, build_traits
 from vk_provider.cloud.aws.catalog.prices import Price, PriceBook, read_table
 from vk_provider.cloud.aws.catalog.settings import CatalogSettings
 from vk_provider.cloud.aws.catalog.snapshot import Snapshot
@@ -51,12 +51,14 @@ class Scope:
     subnets:       zone -> the subnets there; only these zones are offered
     architectures: those that there is a machine image for
     patterns:      names of instance types with * for any, () for all
+    disks:         what instances do with their disks, and what these cost
     """
 
     region: str
     subnets: Callable[[], Mapping[str, Sequence[str]]]
     architectures: Sequence[str] = ("amd64", "arm64")
     patterns: Sequence[str] = ()
+    disks: DiskTerms = NO_TERMS
 
 
 class AwsCatalog:
@@ -193,7 +195,8 @@ class AwsCatalog:
     async def _build(self) -> None:
         """In a thread: there are thousands."""
         scope, settings, snapshot = self._scope, self._settings, self._snapshot
-        rows = await asyncio.to_thread(list_rows, snapshot, dict(scope.subnets()), scope.architectures, scope.patterns)
+        subnets = dict(scope.subnets())
+        rows = await asyncio.to_thread(list_rows, snapshot, subnets, scope.architectures, scope.patterns, scope.disks)
         kept = [row.offering for row in rows if settings.previous_generations or row.offering.traits.is_current]
         self._offerings, self._built = kept, snapshot
 
@@ -203,6 +206,7 @@ def list_rows(
     subnets: Mapping[str, Sequence[str]],
     architectures: Sequence[str] = (),
     patterns: Sequence[str] = (),
+    disks: DiskTerms = NO_TERMS,
 ) -> list[PriceRow]:
     """The offerings of a snapshot with the sources of their prices, cheapest first. Empty architectures: all."""
     prices = PriceBook(snapshot, read_table())
@@ -219,7 +223,7 @@ def list_rows(
             if patterns and not any(fnmatchcase(name, pattern) for pattern in patterns):
                 continue
             if name not in built:
-                built[name] = build_traits(machine), prices.find_on_demand(machine)
+                built[name] = build_traits(machine, disks), prices.find_on_demand(machine)
             traits, on_demand = built[name]
             for capacity_type in machine.capacity_types:
                 price = prices.find_spot(machine, zone) if capacity_type == SPOT else on_demand

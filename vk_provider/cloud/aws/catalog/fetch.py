@@ -18,6 +18,7 @@ from vk_provider.cloud.aws.catalog.answers import (
 )
 from vk_provider.cloud.aws.catalog.client import CatalogClient
 from vk_provider.cloud.aws.catalog.machines import Machine, read_machine
+from vk_provider.cloud.spotprices import SpotPriceChange
 from vk_provider.errors import CloudError
 
 MAX_PAGES = 200
@@ -35,6 +36,7 @@ _KINDS = (
     {"tenancy": "Dedicated", "productFamily": "Compute Instance (bare metal)"},
 )
 """As Karpenter asks."""
+_SPOT_PRODUCTS = ["Linux/UNIX", "Linux/UNIX (Amazon VPC)"]
 
 Call = Callable[..., Awaitable[Mapping[str, Any]]]
 
@@ -93,7 +95,7 @@ async def fetch_spot(client: CatalogClient, zones: Sequence[str], now: float) ->
     """USD an hour by zone and instance type, as of `now` (Unix seconds)."""
     parameters = {
         "StartTime": datetime.fromtimestamp(now, UTC),
-        "ProductDescriptions": ["Linux/UNIX", "Linux/UNIX (Amazon VPC)"],
+        "ProductDescriptions": _SPOT_PRODUCTS,
         "Filters": [{"Name": "availability-zone", "Values": list(zones)}],
         "MaxResults": SPOT_PAGE,
     }
@@ -109,6 +111,25 @@ async def fetch_spot(client: CatalogClient, zones: Sequence[str], now: float) ->
         if zone in found and float(row.spot_price) > 0:
             found[zone][name] = float(row.spot_price)
     return found
+
+
+async def fetch_spot_changes(
+    client: CatalogClient, types: Sequence[str], zones: Sequence[str], since: float
+) -> list[SpotPriceChange]:
+    """Since then (Unix seconds), and the last change before it."""
+    parameters = {
+        "StartTime": datetime.fromtimestamp(since, UTC),
+        "InstanceTypes": list(types),
+        "ProductDescriptions": _SPOT_PRODUCTS,
+        "Filters": [{"Name": "availability-zone", "Values": list(zones)}],
+        "MaxResults": SPOT_PAGE,
+    }
+    return [
+        SpotPriceChange(row.instance_type, row.availability_zone, row.timestamp.timestamp(), float(row.spot_price))
+        for page in await _fetch_pages(client.describe_spot_price_history, parameters, SpotPrices)
+        for row in page.spot_price_history
+        if float(row.spot_price) > 0
+    ]
 
 
 async def _fetch_pages(call: Call, parameters: Mapping[str, Any], kind: type[AnswerT]) -> list[AnswerT]:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from vk_provider.cloud.aws.catalog.machines import Machine
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the form on disk: another one is not read."""
 
 

@@ -1,0 +1,31 @@
+"""Sums of spans: what runs now, and what was counted. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vk_provider.ledger.span import HOUR_S, NANOS, Span
+
+
+@dataclass(slots=True)
+class Usage:
+    """What runs now. nanos: nano-USD an hour of all; instances: how many."""
+
+    nanos: int = 0
+    instances: int = 0
+
+
+@dataclass(slots=True)
+class Counted:
+    """What was counted since the start of the process."""
+
+    usd: float = 0.0
+    seconds: float = 0.0
+
+
+def count(counted: dict[tuple[str, str], Counted], span: Span, sign: int, now: float) -> None:
+    """Add a span (sign 1) to the sums by its counter_key, or take it back (-1)."""
+    found = counted.setdefault(span.counter_key, Counted())
+    seconds = sign * span.counted_s(now)
+    found.seconds += seconds
+    found.usd += seconds / HOUR_S * span.rate_nanos / NANOS
