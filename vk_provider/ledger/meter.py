@@ -111,6 +111,13 @@ class Meter:
             stopped = state in (InstanceState.STOPPING, InstanceState.STOPPED)
             self._end(span, self.clock(), SpanState.STOPPED if stopped else SpanState.ENDED)
 
+    def started(self, instance: Instance) -> None:
+        """The cloud has accepted to start it again, now."""
+        now, span = self.clock(), self._over.get(instance.instance_id)
+        if instance.instance_id not in self._running:
+            began = self._span(instance, now, SpanState.RUNNING) if span is None else _copy(span, now, span.owner)
+            self._run(began, now)
+
     def runs_on(self, instance_id: str) -> None:
         """It has not ended, although its termination was accepted."""
         span = self._over.get(instance_id)
