@@ -42,6 +42,7 @@ LIMIT_S = 900.0
 CPU_LIMIT_S = 30
 NO_RESULT = "the simulation has ended without a result"
 POOL = PoolSettings("pool-0", cpu="250m", memory="256Mi", count=1, max=1, price_factor=20.0)
+STOPPED_POOL = replace(POOL, state="stopped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ SCENARIOS = {
     "finish": Scenario(_create(20.0, 1, template="job"), (40.0, 75.0)),
     "pool-fill": Scenario((), (0.5, 30.0), (POOL,)),
     "pool-hit": Scenario(_create(50.0, 1), (50.0, 85.0), (POOL,)),
+    "pool-stop": Scenario((), (15.0, 95.0), (STOPPED_POOL,)),
+    "pool-start": Scenario(_create(120.0, 1), (120.0, 155.0), (STOPPED_POOL,)),
     "pool-end": Scenario(_create(50.0, 1) + _delete(90.0, "server-1"), (90.0, 115.0), (POOL,)),
 }
 
