@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from vk_provider.cloud.aws.cloud import AwsCloud
 from vk_provider.cloud.aws.settings import AwsCloudSettings
-from vk_provider.cloud.base import StateResult
+from vk_provider.cloud.base import InstancePage, InstanceState, StateResult
 from vk_provider.cloud.simulated.config import SimulationConfig
 
 
@@ -22,6 +22,16 @@ class BootedAws(AwsCloud):
 
     def is_booted(self, instance_id: str) -> bool:
         return instance_id not in self._down
+
+    async def list_page(self, page: str = "") -> InstancePage:
+        """A start that nobody was told of is one."""
+        answer = await super().list_page(page)
+        for instance in answer.instances:
+            if instance.state in (InstanceState.PENDING, InstanceState.RUNNING):
+                self._down.discard(instance.instance_id)
+            elif instance.state.has_stopped:
+                self._down.add(instance.instance_id)
+        return answer
 
     async def stop_instances(self, instance_ids: Sequence[str]) -> list[StateResult]:
         results = await super().stop_instances(instance_ids)

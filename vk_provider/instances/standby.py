@@ -49,6 +49,9 @@ NEVER = frozenset({"IncorrectInstanceState", "InvalidInstanceID.NotFound", "Unsu
 """Refusals of a start that are about this instance: it is ended. Any other one may be put right."""
 
 
+_ENDED = CloudRequestError("IncorrectInstanceState: it is ended by now")
+
+
 class StandbySide(Protocol):
     """Of instances.supply.Supply."""
 
@@ -214,7 +217,7 @@ class Standby:
         if owned.ended or owned.rest is not Rest.STOPPING:
             return
         if failure is None:
-            if owned.described.state is not InstanceState.STOPPED:
+            if owned.described.state in (InstanceState.PENDING, InstanceState.RUNNING):
                 self._table.note_stop(owned)
             self._expect_end(owned)
         elif failure.effect_unknown:
@@ -288,8 +291,9 @@ class Standby:
                 results = await self._cloud.start_instances([start.owned.instance_id for start in batch])
                 if len(results) != len(batch):
                     raise CloudError(f"{len(results)} results for the start of {len(batch)} instances")
-        except TimeoutError:
-            results = [CloudThrottledError("RequestLimitExceeded: starts wait")] * len(batch)
+        except TimeoutError as error:
+            waited = CloudThrottledError("RequestLimitExceeded: starts wait")
+            results = [waited if limit.expired() else _unexpected(error)] * len(batch)
         except CloudError as error:
             results = [error] * len(batch)
         except Exception as error:  # no fault may leave a pod that nobody looks after
@@ -301,6 +305,9 @@ class Standby:
     def _is_wanted(self, start: _Start) -> bool:
         if start.demand is not None and not start.owned.ended:
             return True
+        if start.demand is not None:
+            self._note_start(start, _ENDED)
+            return False
         start.release()
         if start.owned.rest is Rest.STARTING:
             start.owned.rest = Rest.STOPPED
@@ -308,13 +315,16 @@ class Standby:
 
     def _note_start(self, start: _Start, failure: StateResult) -> None:
         owned, demand = start.owned, start.demand
+        failure = failure or (_ENDED if owned.ended else None)
         if demand is not None:
             self._starts.pop(demand.uid, None)
-        if failure is None and not owned.ended:
-            self._note_started(owned, demand)
-        elif failure is not None:
-            self._note_failure(owned, failure)
-        start.release()
+        try:
+            if failure is None:
+                self._note_started(owned, demand)
+            else:
+                self._note_failure(owned, failure)
+        finally:
+            start.release()
         if demand is not None and failure is not None:
             self.side.not_started(owned, demand, failure)
 

@@ -233,6 +233,11 @@ class Supply:
 
     def stopped(self, owned: OwnedInstance) -> None:
         self.stock.note_stopped(owned)
+        for demand in self._launches.find_uncovered():  # those who would have to wait for the cloud
+            if self.is_settled and self.pods.is_waiting(demand.uid) and self.stock.fits(owned, demand):
+                self._launches.leave(demand.uid)
+                self.stock.start(owned, demand)
+                return
 
     def not_stopped(self, owned: OwnedInstance, problem: CloudError) -> None:
         self.stock.note_not_stopped(owned, problem)

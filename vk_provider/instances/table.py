@@ -201,7 +201,9 @@ class InstanceTable:
         owned = self.owned.get(notice.instance_id)
         if owned is None:
             return
-        if notice.state is not None and notice.state not in (InstanceState.PENDING, InstanceState.RUNNING):
+        may_be_old = owned.pool and notice.state in (InstanceState.STOPPING, InstanceState.STOPPED)  # started since
+        runs = (InstanceState.PENDING, InstanceState.RUNNING)
+        if notice.state is not None and notice.state not in runs and not may_be_old:
             self.meter.ended(notice.instance_id, notice.state)
         self._on_notice(owned, notice)
 
