@@ -282,8 +282,7 @@ class Launches:
             for each in instances
         )
         for name, wanted in names.items():
-            _, shortage = self._faults.room(name, wanted)
-            if shortage is not None:
+            if (shortage := self._faults.take_room(name, wanted)) is not None:
                 raise refuse(shortage.code, f"There is not enough capacity for {name}.")
 
 

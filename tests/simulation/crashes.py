@@ -129,17 +129,23 @@ class CrashWorld(World):
         if self._children >= self._jobs:
             os.wait()
             self._children -= 1
+        copied, is_copied = os.pipe()
         if os.fork():
             self._children += 1
+            os.close(is_copied)
+            os.read(copied, 1)  # the end: what it copies changes no more before
+            os.close(copied)
             return
-        self._become_child(provider)
+        os.close(copied)
+        self._become_child(provider, is_copied)
 
-    def _become_child(self, provider: ProviderProcess) -> None:
+    def _become_child(self, provider: ProviderProcess, is_copied: int) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S))
         asyncio._set_running_loop(self.loop)  # which remembers the process that it runs in
         self.is_child, self.killed_at = True, provider.steps
         parents, self._directory = self._directory, tempfile.mkdtemp(prefix="vk-crash-", dir=_memory())
         shutil.copytree(parents, self._directory, dirs_exist_ok=True)
+        os.close(is_copied)
         self._settings = _hurry(build_settings(self._directory, self.scenario.pools))
         provider.kill()
 

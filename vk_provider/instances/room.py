@@ -157,7 +157,7 @@ class Instances:
 
     def _on_listing(self) -> None:
         self.ends.verify(self.table.listed)
-        self.standby.look()
+        self.supply.look()
 
     def _on_notice(self, owned: OwnedInstance, notice: Notice) -> None:
         self.interruptions.take(owned, notice)

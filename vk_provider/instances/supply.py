@@ -34,6 +34,9 @@ PATIENCE_S = 60.0
 """How long pods wait for an instance that may turn out to be empty before another one is launched for them."""
 
 
+_RESTING = (InstanceState.STOPPING, InstanceState.STOPPED)
+
+
 class Supply:
     """See module docstring. `unclaimed`: instances without a pod, by ID: idle ones, and those that have not greeted.
 
@@ -215,6 +218,17 @@ class Supply:
 
     # --- stopped ones --------------------------------------------------------------------------------------------
 
+    def look(self) -> None:
+        """After a listing. One of a pool that has never greeted, and is shown as stopped, was stopped by an earlier
+        process, which a listing may say late."""
+        for owned in list(self.unclaimed.values()):
+            is_new = owned.is_for_anybody and not (owned.rest or owned.ended or owned.link.ever_connected)
+            if is_new and owned.described.state in _RESTING:
+                self.links.begin_anew(owned)
+                self._resolved(owned)
+                self._standby.adopt(owned)
+        self._standby.look()
+
     def started(self, owned: OwnedInstance, demand: Demand) -> bool:
         """See standby.StandbySide."""
         if not self.pods.is_waiting(demand.uid):
@@ -260,7 +274,7 @@ class Supply:
         self._table.add(owned)
         owned.pod_uid, owned.said_uid = "", None
         self.unclaimed[owned.instance_id] = owned
-        if owned.is_for_anybody and owned.described.state in (InstanceState.STOPPING, InstanceState.STOPPED):
+        if owned.is_for_anybody and owned.described.state in _RESTING:
             self._standby.adopt(owned)
             self.stock.wake()
             return

@@ -374,7 +374,8 @@ async def test_stopped_ones_leave_room_in_the_budget_and_a_start_takes_it(tmp_pa
     world.pools, world.ability = (SMALL,), CloudAbility(stops=True)
     await world.start()
     known = await rested(world)
-    pods = [await run_pod(world) for _ in range(2)]
+    pods = [world.api.add(world.pod()) for _ in range(2)]
+    await world.until(lambda: all(status_of(world, pod) == "Running" for pod in pods))
     assert {instance.instance_id for pod in pods for instance in world.live_of(pod)} == known
     third = world.api.add(world.pod())
     await world.until(lambda: "BudgetExceeded" in world.recorder.reasons())
