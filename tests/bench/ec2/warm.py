@@ -21,7 +21,7 @@ ROUNDS = 3
 
 def measure() -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="vk-warm-") as directory:
-        world = World(Path(directory), "ec2w", "10.221.0.0/17")
+        world = World(Path(directory), "ec2w", "10.238.0.0/17")
         try:
             world.up()
             found = [asyncio.run(_measure_one(world)) for _ in range(ROUNDS + 1)][1:]  # the first one warms the caches
