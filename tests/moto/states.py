@@ -6,6 +6,7 @@ import copy
 import heapq
 import itertools
 import time
+from datetime import timedelta
 from typing import Any
 
 from moto.core.utils import utcnow
@@ -54,10 +55,10 @@ class States:
         self._later(instance, "stopped", self._faults.plan.shutdown_s)
 
     def start(self, instance: Any) -> None:
-        """Accepted: as a launch of today."""
+        """Accepted: as a launch of now. EC2 says whole seconds, and takes longer than one from a launch to a start."""
         if instance.state in ("pending", "running"):
             return
-        instance.launch_time = utcnow()
+        instance.launch_time = max(utcnow(), instance.launch_time + timedelta(seconds=1))
         instance.state_reason, instance._reason = StateReason(), ""
         self._set(instance, "pending")
         self._later(instance, "running", self._faults.plan.pending_s)
