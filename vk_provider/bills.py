@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry
 
-from vk_provider.cloud.base import TAG_NODE, TAG_POD_UID, Instance
+from vk_provider.cloud.base import TAG_NODE, TAG_POD_UID, Instance, InstanceState
 from vk_provider.cloud.spotprices import SpotPriceSource
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.room import Instances
@@ -59,6 +59,10 @@ class Bills:
         owner, witness = self._find_owner(instance, owned)
         price = self._room.price_of(instance)
         span = self._room.meter.find(instance.instance_id)
+        if span is not None and span.price_nanos:
+            price = round(span.rate_nanos / NANOS, 6)
+        if instance.state in (InstanceState.STOPPING, InstanceState.STOPPED):
+            price = 0.0  # but for its disk
         return {
             "instance": instance.instance_id,
             "type": instance.instance_type,
@@ -67,7 +71,7 @@ class Bills:
             "state": str(instance.state),
             "stage": str(owned.stage) if owned is not None else "",
             "since": format_time(instance.launch_time),
-            "usdPerHour": round(span.rate_nanos / NANOS, 6) if span is not None and span.price_nanos else price,
+            "usdPerHour": price,
             "namespace": owner.namespace,
             "pod": owner.pod,
             "witness": witness,

@@ -65,8 +65,11 @@ def check_cloud(settings: Settings) -> Cloud:
             "theirs, or fetch them from each other (images.peers)"
         )
     for pool in settings.pools:
-        if pool.state == "stopped":
-            raise BadStartError(f"pool {pool.name}: the {cloud.name} cloud cannot start stopped instances")
+        if pool.state == "stopped" and not backend.ability.stops:
+            raise BadStartError(
+                f'pool {pool.name}: state = "stopped": the {cloud.name} cloud cannot stop instances and start them '
+                'again; next: state = "running"'
+            )
     for node in settings.nodes:
         if node.shared_host_paths and not cloud.shares_host_paths:
             raise BadStartError(

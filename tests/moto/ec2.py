@@ -42,6 +42,8 @@ class Ec2:
         InstanceResponse.run_instances = _method(self.launches.run_instances)
         InstanceResponse.describe_instances = _method(self._describe)
         InstanceResponse.terminate_instances = _method(self._terminate)
+        InstanceResponse.stop_instances = _method(self._stop)
+        InstanceResponse.start_instances = _method(self._start)
         TagBackend.create_tags = _keep_tags
         TaggedEC2Resource.get_tags = _get_tags
         TagResponse.create_tags = _method(self._create_tags)
@@ -134,23 +136,53 @@ class Ec2:
                     f"The instance '{instance_id}' may not be terminated. Modify its 'disableApiTermination' instance "
                     "attribute and try again.",
                 )
+        self._take_resources("TerminateInstances", len(ids))
+        return ActionResult({"TerminatingInstances": _change(self.states.terminate, [known[each] for each in ids])})
+
+    def _take_resources(self, api: str, count: int) -> None:
         try:
-            self._faults.take_resources("TerminateInstances", len(ids))
+            self._faults.take_resources(api, count)
         except Refusal as refusal:
             raise refuse(refusal.code, refusal.message) from refusal
-        changes = []
+
+    # --- StopInstances, StartInstances ---------------------------------------------------------------------------
+
+    def _named(self, response: Any) -> list[Any]:
+        """The call is about all of them, or fails."""
+        ids = response._get_param("InstanceIds", [])
+        known = {instance.id: instance for instance in response.ec2_backend.all_instances()}
         for instance_id in ids:
-            before = known[instance_id]._state
-            self.states.terminate(known[instance_id])
-            now = known[instance_id]._state
-            changes.append(
-                {
-                    "InstanceId": instance_id,
-                    "PreviousState": {"Code": before.code, "Name": before.name},
-                    "CurrentState": {"Code": now.code, "Name": now.name},
-                }
-            )
-        return ActionResult({"TerminatingInstances": changes})
+            if instance_id not in known:
+                raise refuse("InvalidInstanceID.NotFound", f"The instance ID '{instance_id}' does not exist")
+        return [known[instance_id] for instance_id in ids]
+
+    def _stop(self, response: Any) -> ActionResult:
+        instances = self._named(response)
+        for instance in instances:
+            if instance.lifecycle == "spot":
+                raise refuse(
+                    "UnsupportedOperation",
+                    f"You can't stop the Spot Instance '{instance.id}' because it is associated with a one-time Spot "
+                    "Instance request. You can only stop Spot Instances associated with persistent Spot Instance "
+                    "requests.",
+                )
+            if instance.state in ("pending", "shutting-down", "terminated"):
+                text = f"This instance '{instance.id}' is not in a state from which it can be stopped."
+                raise refuse("IncorrectInstanceState", text)
+        self._take_resources("StopInstances", len(instances))
+        return ActionResult({"StoppingInstances": _change(self.states.stop, instances)})
+
+    def _start(self, response: Any) -> ActionResult:
+        instances = self._named(response)
+        for instance in instances:
+            if instance.state in ("stopping", "shutting-down", "terminated"):
+                text = f"The instance '{instance.id}' is not in a state from which it can be started."
+                raise refuse("IncorrectInstanceState", text)
+        self._take_resources("StartInstances", len(instances))
+        self.launches.check_starts(
+            response.ec2_backend, [instance for instance in instances if instance.state == "stopped"]
+        )
+        return ActionResult({"StartingInstances": _change(self.states.start, instances)})
 
     # --- AssignPrivateIpAddresses --------------------------------------------------------------------------------
 
@@ -166,6 +198,23 @@ class Ec2:
             added = [add_address(interface, interface.instance) for _ in range(count)]
         assigned = [{"PrivateIpAddress": address} for address in added]
         return ActionResult({"NetworkInterfaceId": interface.id, "AssignedPrivateIpAddresses": assigned})
+
+
+def _change(change: Callable[[Any], None], instances: list[Any]) -> list[dict[str, Any]]:
+    """Carry a change out; what EC2 answers of it."""
+    changes = []
+    for instance in instances:
+        before = instance._state
+        change(instance)
+        now = instance._state
+        changes.append(
+            {
+                "InstanceId": instance.id,
+                "PreviousState": {"Code": before.code, "Name": before.name},
+                "CurrentState": {"Code": now.code, "Name": now.name},
+            }
+        )
+    return changes
 
 
 def _keep_tags(backend: Any, resource_ids: list[str], tags: dict[str, str]) -> bool:

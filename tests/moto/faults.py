@@ -99,3 +99,12 @@ class Faults:
                 return left, shortage
             self._launched[number] += wanted
         return wanted, None
+
+    def take_room(self, offering: str, wanted: int) -> Shortage | None:
+        """Room for all, or what prevents it: then nothing is taken."""
+        before = self._launched.copy()
+        left, shortage = self.room(offering, wanted)
+        if left < wanted:
+            self._launched = before
+            return shortage
+        return None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -265,6 +266,24 @@ class Launches:
         if shortage is not None:
             wanted, error = left, refuse(shortage.code, f"There is not enough capacity for {name}.")
         return wanted, error
+
+    def check_starts(self, backend: Any, instances: Sequence[Any]) -> None:
+        """What a launch may lack a start may, too, but for addresses: EC2 starts all of a call, or none."""
+        plan = self._faults.plan
+        live = [each for each in backend.all_instances() if each.state in LIVE]
+        if plan.max_instances and len(live) + len(instances) > plan.max_instances:
+            raise refuse("InstanceLimitExceeded", "Your quota allows for 0 more running instance(s).")
+        for family, most in plan.max_vcpus.items():
+            of_family = [each for each in (*live, *instances) if each.instance_type.startswith(f"{family}.")]
+            if sum(_vcpus(each.instance_type) for each in of_family) > most:
+                raise refuse("VcpuLimitExceeded", "You have requested more vCPU capacity than allowed.")
+        names = Counter(
+            f"{each.instance_type}/{each.availability_zone}/{each.lifecycle or 'on-demand'}/{each.subnet_id}"
+            for each in instances
+        )
+        for name, wanted in names.items():
+            if (shortage := self._faults.take_room(name, wanted)) is not None:
+                raise refuse(shortage.code, f"There is not enough capacity for {name}.")
 
 
 def _find_mappings(override: Json) -> Json:

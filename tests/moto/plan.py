@@ -36,8 +36,8 @@ class Bucket(Struct, frozen=True):
 
 
 class Shortage(Struct, frozen=True):
-    """Launches of an offering that meets an error. offering: "type/zone/capacity type/subnet" with * for any. room: how
-    many instances may be launched before it does. share: of the tries, drawn from the plan's seed."""
+    """Launches and starts of an offering that meet an error. offering: "type/zone/capacity type/subnet" with * for any.
+    room: how many instances may be launched before they do. share: of the tries, drawn from the plan's seed."""
 
     offering: str
     code: str = "InsufficientInstanceCapacity"
@@ -49,10 +49,11 @@ class Plan(Struct, frozen=True):
     """Nothing is wrong by default.
 
     requests:  by API, "*" for all others together but reads: requests a second
-    resources: by API: instances of RunInstances and CreateFleet together, and of TerminateInstances
+    resources: by API: instances of RunInstances and CreateFleet together, of TerminateInstances, StopInstances and
+               StartInstances
     max_instances: the account's limit (InstanceLimitExceeded); 0 for none
     max_vcpus: by family (VcpuLimitExceeded)
-    pending_s, shutdown_s: how long instances are pending and shutting-down
+    pending_s, shutdown_s: how long instances are pending, and shutting-down or stopping
     lag_s:     DescribeInstances shows what was true so long ago, and does not list what is younger
     in_call:   which launches may have a secondary address at once: "one" (RunInstances of one instance), "many" (of
                several), "fleet". AWS documents that "many" may not

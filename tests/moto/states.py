@@ -6,8 +6,10 @@ import copy
 import heapq
 import itertools
 import time
+from datetime import timedelta
 from typing import Any
 
+from moto.core.utils import utcnow
 from moto.ec2.models.instances import Instance, InstanceState, StateReason
 
 from tests.moto.faults import Faults
@@ -31,7 +33,7 @@ class States:
         self._due.clear()
 
     def begin(self, instance: Any) -> None:
-        instance.vk_history = [(time.time(), "pending")]
+        instance.vk_history = []
         self._set(instance, "pending")
         self._later(instance, "running", self._faults.plan.pending_s)
 
@@ -42,6 +44,24 @@ class States:
         instance.state_reason = reason
         self._set(instance, "shutting-down")
         self._later(instance, "terminated", self._faults.plan.shutdown_s)
+
+    def stop(self, instance: Any) -> None:
+        """Accepted: stopping, and stopped after a while. Its disk and its private addresses stay."""
+        if instance.state in ("stopping", "stopped"):
+            return
+        instance.state_reason = USER
+        instance._reason = f"User initiated ({utcnow().strftime('%Y-%m-%d %H:%M:%S GMT')})"
+        self._set(instance, "stopping")
+        self._later(instance, "stopped", self._faults.plan.shutdown_s)
+
+    def start(self, instance: Any) -> None:
+        """Accepted: as a launch of now. EC2 says whole seconds, and takes longer than one from a launch to a start."""
+        if instance.state in ("pending", "running"):
+            return
+        instance.launch_time = max(utcnow(), instance.launch_time + timedelta(seconds=1))
+        instance.state_reason, instance._reason = StateReason(), ""
+        self._set(instance, "pending")
+        self._later(instance, "running", self._faults.plan.pending_s)
 
     def set(self, instance: Any, name: str, reason: str) -> None:
         """What AWS, or the machine itself, does to an instance."""
@@ -66,6 +86,8 @@ class States:
     def _arrive(self, instance: Any, name: str) -> None:
         if name == "running" and instance.state != "pending":
             return
+        if name == "stopped" and instance.state != "stopping":
+            return
         if name == "terminated":
             if instance.state == "terminated":
                 return
@@ -76,7 +98,7 @@ class States:
 
     def _set(self, instance: Any, name: str) -> None:
         instance._state = InstanceState(name, CODES[name])
-        instance.vk_history.append((time.time(), name))
+        instance.vk_history.append((time.time(), name, instance.launch_time))
 
     def show(self, instance: Any) -> Any:
         """The instance as DescribeInstances shows it now: None when it does not list it yet."""
@@ -84,12 +106,13 @@ class States:
         history = getattr(instance, "vk_history", None)
         if not lag_s or history is None:
             return instance
-        seen = [name for at, name in history if at <= time.time() - lag_s]
+        seen = [(name, launched) for at, name, launched in history if at <= time.time() - lag_s]
         if not seen:
             return None
-        if seen[-1] == instance.state:
+        if seen[-1] == (instance.state, instance.launch_time):
             return instance
         shown = copy.copy(instance)
         shown._private_ips = set()  # or the copy's end would give the addresses back
-        shown._state = InstanceState(seen[-1], CODES[seen[-1]])
+        name, shown.launch_time = seen[-1]
+        shown._state = InstanceState(name, CODES[name])
         return shown

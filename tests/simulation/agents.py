@@ -124,7 +124,7 @@ class Core(SimulatedAgent):
 class Agent:
     """One instance's agent.
 
-    is_up: its process runs and its network works; cut_until: no connection before; mute_until: connections are
+    is_off: its instance is stopped, and may boot again; cut_until: no connection before; mute_until: connections are
     accepted and nothing is said
     """
 
@@ -133,6 +133,7 @@ class Agent:
     boots_at: float
     behaviour: Behaviour | None = None
     is_gone: bool = False
+    is_off: bool = False
     cut_until: float = 0.0
     mute_until: float = 0.0
     channel: Channel | None = None
@@ -140,7 +141,7 @@ class Agent:
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
 
     def answers(self, now: float) -> bool:
-        return not self.is_gone and now >= max(self.boots_at, self.cut_until)
+        return not (self.is_gone or self.is_off) and now >= max(self.boots_at, self.cut_until)
 
 
 class Channel:
@@ -222,6 +223,18 @@ class Fleet:
         self.agents[instance.instance_id] = agent
         agent.core.on_first = lambda: self._accepted(agent)
         agent.core.on_stop = lambda: self._stop(agent)
+
+    def power_off(self, instance_id: str) -> None:
+        """The instance has stopped: its processes are gone, its disk stays."""
+        agent = self.agents[instance_id]
+        if not agent.is_gone:
+            agent.is_off = True
+            self._close(agent)
+
+    def boot_again(self, instance: Instance, boot_s: float) -> None:
+        """From the same disk."""
+        agent = self.agents[instance.instance_id]
+        agent.is_off, agent.boots_at = False, self.now() + boot_s
 
     def end(self, instance_id: str) -> None:
         """The instance's processes are gone."""

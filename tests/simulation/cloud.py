@@ -26,6 +26,7 @@ from vk_provider.cloud.base import (
     Notice,
     NoticeKind,
     Offering,
+    StateResult,
     TerminateResult,
     offering_key,
 )
@@ -42,10 +43,11 @@ LAGS_S = (0.0, 4.0, 4.0, 15.0)
 """How long a new instance is missing from listings, by seed."""
 GROUP_LIMIT = 4
 PAGE_SIZE = 5
+_STOPPED = "Client.UserInitiatedShutdown: stopped by request"
 NOTICE_S = (0.05, 5.0)
 """How late a notice is."""
 SHUTDOWN_S = (1.0, 45.0)
-"""How long `shutting-down` lasts."""
+"""How long `shutting-down` lasts, and `stopping`."""
 
 
 @dataclass
@@ -54,7 +56,7 @@ class CloudFaults:
 
     throttled: RequestLimitExceeded, not carried out; lost: no answer, perhaps carried out; late: answered after late_s
     broken:    InternalError, perhaps carried out
-    partial:   a launch brings fewer instances than were asked for
+    partial:   a launch brings fewer instances than were asked for, a start finds capacity for some
     blind:     IDs that answers lack although the instances exist; all_blind: answers lack everything
     stale:     answers show what was terminated as running
     boots:     (probability of a boot that never ends, seconds that the others take)
@@ -94,7 +96,8 @@ class _Model(SimulatedCloud):
 
 class CloudServer:
     """`on_launch(instance)` and `on_gone(instance_id)` tell the world; `on_shutdown(instance_id, ends_in_s)` when an
-    instance begins to shut down, which its containers do not survive."""
+    instance begins to shut down, which its containers do not survive; `on_stop(instance_id, ends_in_s)` when one begins
+    to stop, and `on_start(instance)` when it boots again."""
 
     def __init__(self, rng: random.Random) -> None:
         self.faults = CloudFaults()
@@ -106,12 +109,20 @@ class CloudServer:
         self.on_gone: Callable[[str], None] = lambda instance_id: None
         self.on_shutdown: Callable[[str, float], None] = lambda instance_id, ends_in_s: None
         self.on_terminate: Callable[[str], None] = lambda instance_id: None
+        self.on_stop: Callable[[str, float], None] = lambda instance_id, ends_in_s: None
+        self.on_start: Callable[[Instance], None] = lambda instance: None
         self.calls = 0
         self.ran: dict[str, tuple[float, float]] = {}
         """ID -> when it was launched, and when its end began; 0.0 for never."""
         self._rng = rng
         self._ending: dict[str, str] = {}
         self._before: dict[str, Instance] = {}
+        self._stopping: dict[str, float] = {}
+        """ID -> since when."""
+        self._pauses: dict[str, list[tuple[float, float]]] = {}
+        """ID -> when it began to stop, and when it was started again; 0.0 for not yet."""
+        self._shown_until: dict[str, tuple[Instance, float]] = {}
+        """ID -> what listings show of it still."""
         self._listeners: list[asyncio.Queue[Notice]] = []
 
     # --- the world's view --------------------------------------------------------------------------------------------
@@ -139,6 +150,7 @@ class CloudServer:
         """Shut down, by a call or by the cloud itself."""
         if not self.exists(instance_id) or instance_id in self._ending:
             return
+        self._stopping.pop(instance_id, None)
         self._ending[instance_id] = reason
         self.ran[instance_id] = self.ran[instance_id][0], time.time()
         self._before[instance_id] = self.model._instances[instance_id]
@@ -150,7 +162,13 @@ class CloudServer:
     def billed_s(self, instance_id: str) -> float:
         """For how long it was pending or running."""
         launched_at, ended_at = self.ran[instance_id]
-        return (ended_at or time.time()) - launched_at
+        ended_at = ended_at or time.time()
+        paused_s = sum((until or ended_at) - since for since, until in self._pauses.get(instance_id, ()))
+        return ended_at - launched_at - paused_s
+
+    def is_resting(self, instance_id: str) -> bool:
+        """Whether it stops, or has stopped."""
+        return instance_id in self._stopping or self.model._instances[instance_id].state is InstanceState.STOPPED
 
     def announce(self, instance_id: str) -> None:
         """The cloud will take the instance back."""
@@ -187,7 +205,7 @@ class CloudServer:
 
     def set_quota(self, more: int | None) -> None:
         """How many more instances may be launched; None for as many as anybody wants."""
-        limit = 100_000 if more is None else len(self.live()) + more
+        limit = 100_000 if more is None else self.model._limits._count + more
         self.model._limits._max_instances = limit
 
     # --- what calls do -----------------------------------------------------------------------------------------------
@@ -227,7 +245,7 @@ class CloudServer:
         return [
             self._show(each)
             for each in instances
-            if each.instance_id not in self.faults.blind and each.launch_time <= newest
+            if each.instance_id not in self.faults.blind and self.ran[each.instance_id][0] <= newest
         ]
 
     def _show(self, instance: Instance) -> Instance:
@@ -235,11 +253,16 @@ class CloudServer:
         if reason is not None and not instance.state.is_terminated:
             ended_at = self.ran[instance.instance_id][1]
             return replace(instance, state=InstanceState.SHUTTING_DOWN, state_reason=reason, ended_at=ended_at)
+        old, until = self._shown_until.get(instance.instance_id, (instance, 0.0))
+        if time.time() < until and not instance.state.is_terminated:
+            return replace(old, tags=instance.tags)
+        if (since := self._stopping.get(instance.instance_id)) is not None:
+            return replace(instance, state=InstanceState.STOPPING, state_reason=_STOPPED, ended_at=since)
         if instance.state.is_terminated and self.faults.stale:
             return self._before[instance.instance_id]
         if instance.state.is_terminated:
             return replace(instance, ended_at=self.ran[instance.instance_id][1])
-        if not instance.state.is_terminated and time.time() - instance.launch_time < PENDING_S:
+        if instance.state is InstanceState.RUNNING and time.time() - instance.launch_time < PENDING_S:
             return replace(instance, state=InstanceState.PENDING)
         return instance
 
@@ -254,6 +277,58 @@ class CloudServer:
             self.end(instance_id, "Client.UserInitiatedShutdown: terminated by request")
             results.append(None)
         return results
+
+    async def stop_instances(self, instance_ids: Sequence[str]) -> list[StateResult]:
+        return [self._stop(instance_id) for instance_id in instance_ids]
+
+    def _stop(self, instance_id: str) -> StateResult:
+        if not self.exists(instance_id) or instance_id in self._ending:
+            return CloudRequestError(f"IncorrectInstanceState: {instance_id} has ended")
+        if not self.is_resting(instance_id):
+            now, ends_in_s = time.time(), self._rng.uniform(*SHUTDOWN_S)
+            self._lag(instance_id)
+            self._stopping[instance_id] = now
+            self._pauses.setdefault(instance_id, []).append((now, 0.0))
+            self.on_stop(instance_id, ends_in_s)
+            outside_later(ends_in_s, self._stopped, instance_id)
+            self._tell(Notice(NoticeKind.STATE, instance_id, _STOPPED, InstanceState.STOPPING))
+        return None
+
+    def _stopped(self, instance_id: str) -> None:
+        since = self._stopping.pop(instance_id, None)
+        if since is not None:
+            self.model._stop(instance_id)
+            stopped = self.model._instances[instance_id]
+            self.model._instances[instance_id] = replace(stopped, ended_at=since)
+            self._tell(Notice(NoticeKind.STATE, instance_id, _STOPPED, InstanceState.STOPPED))
+
+    async def start_instances(self, instance_ids: Sequence[str]) -> list[StateResult]:
+        return [self._start(instance_id) for instance_id in instance_ids]
+
+    async def start_in_part(self, instance_ids: Sequence[str]) -> list[StateResult]:
+        return [
+            self._start(instance_id) if self.coin() else build_error("InternalError", "not started")
+            for instance_id in instance_ids
+        ]
+
+    def _start(self, instance_id: str) -> StateResult:
+        if not self.exists(instance_id) or instance_id in self._ending or instance_id in self._stopping:
+            return CloudRequestError(f"IncorrectInstanceState: {instance_id} is not stopped")
+        was_resting = self.is_resting(instance_id)
+        before = self.model._instances[instance_id]
+        failure = self.model._start(instance_id)
+        if failure is None and was_resting:
+            self._lag(instance_id, before)
+            started = self.model._instances[instance_id]
+            (*earlier, (since, _)) = self._pauses[instance_id]
+            self._pauses[instance_id] = [*earlier, (since, started.launch_time)]
+            self.on_start(started)
+        return failure
+
+    def _lag(self, instance_id: str, before: Instance | None = None) -> None:
+        """Listings show the state before for a while."""
+        shown = before or self.model._instances[instance_id]
+        self._shown_until[instance_id] = shown, time.time() + self._rng.uniform(0.0, self.listing_lag_s)
 
     async def describe_offerings(self) -> list[Offering]:
         return await self.model.describe_offerings()
@@ -308,6 +383,8 @@ class CloudClient(Cloud):
         fault = server.draw()
         if fault == "partial" and method == "launch":
             method = "launch_in_part"
+        elif fault == "partial" and method == "start_instances":
+            method = "start_in_part"
         is_carried_out = fault != "throttled" and (fault not in ("lost", "broken") or server.coin())
         answer_s = server.latency_s() + (server.faults.late_s if fault == "late" else 0.0)
 
@@ -337,6 +414,12 @@ class CloudClient(Cloud):
 
     async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
         return await self._call("terminate", list(instance_ids))
+
+    async def stop_instances(self, instance_ids: Sequence[str]) -> list[StateResult]:
+        return await self._call("stop_instances", list(instance_ids))
+
+    async def start_instances(self, instance_ids: Sequence[str]) -> list[StateResult]:
+        return await self._call("start_instances", list(instance_ids))
 
     async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
         await self._call("create_tags", list(instance_ids), dict(tags))

@@ -42,6 +42,7 @@ LIMIT_S = 900.0
 CPU_LIMIT_S = 30
 NO_RESULT = "the simulation has ended without a result"
 POOL = PoolSettings("pool-0", cpu="250m", memory="256Mi", count=1, max=1, price_factor=20.0)
+STOPPED_POOL = replace(POOL, state="stopped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ SCENARIOS = {
     "finish": Scenario(_create(20.0, 1, template="job"), (40.0, 75.0)),
     "pool-fill": Scenario((), (0.5, 30.0), (POOL,)),
     "pool-hit": Scenario(_create(50.0, 1), (50.0, 85.0), (POOL,)),
+    "pool-stop": Scenario((), (15.0, 95.0), (STOPPED_POOL,)),
+    "pool-start": Scenario(_create(120.0, 1), (120.0, 155.0), (STOPPED_POOL,)),
     "pool-end": Scenario(_create(50.0, 1) + _delete(90.0, "server-1"), (90.0, 115.0), (POOL,)),
 }
 
@@ -126,17 +129,23 @@ class CrashWorld(World):
         if self._children >= self._jobs:
             os.wait()
             self._children -= 1
+        copied, is_copied = os.pipe()
         if os.fork():
             self._children += 1
+            os.close(is_copied)
+            os.read(copied, 1)  # the end: what it copies changes no more before
+            os.close(copied)
             return
-        self._become_child(provider)
+        os.close(copied)
+        self._become_child(provider, is_copied)
 
-    def _become_child(self, provider: ProviderProcess) -> None:
+    def _become_child(self, provider: ProviderProcess, is_copied: int) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S))
         asyncio._set_running_loop(self.loop)  # which remembers the process that it runs in
         self.is_child, self.killed_at = True, provider.steps
         parents, self._directory = self._directory, tempfile.mkdtemp(prefix="vk-crash-", dir=_memory())
         shutil.copytree(parents, self._directory, dirs_exist_ok=True)
+        os.close(is_copied)
         self._settings = _hurry(build_settings(self._directory, self.scenario.pools))
         provider.kill()
 

@@ -30,6 +30,8 @@ from vk_provider.settings import PoolSettings
 TWO_INSTANCES = "the containers of a pod ran on two instances"
 FAILED_WHILE_RUNNING = "a pod was failed while its containers ran"
 ENDED_WHILE_RUNNING = "the instance of a running pod was ended"
+STOPPED_WHILE_GIVEN = "the instance of a pod was stopped"
+RUNS_IDLE = "an instance of a stopped pool runs while nobody has it"
 OUTLIVED = "an instance without a pod outlived the sweep"
 OVERFULL = "a pool was filled beyond its size"
 NOT_FULL = "a pool is not filled"
@@ -152,7 +154,7 @@ class Judge:
             return
         size = next((max(_count(each), each.max) for each in self.pools if each.name == pool), 0)
         agents = [self._fleet.agents[name] for name in self._idle_like(instance)]
-        found = sum(agent.answers(now) or agent.boots_at > now for agent in agents)
+        found = sum(agent.answers(now) or agent.is_off or agent.boots_at > now for agent in agents)
         if found > size:
             self.fail(OVERFULL, f"{pool}: {found} of {size}")
 
@@ -187,6 +189,13 @@ class Judge:
             return
         if not pod["metadata"].get("deletionTimestamp") and _phase(pod) not in TERMINAL_PHASES:
             self.fail(ENDED_WHILE_RUNNING, f"{pod['metadata']['name']} on {instance_id}")
+
+    def on_stop(self, instance_id: str) -> None:
+        """The provider stops an instance."""
+        agent = self._fleet.agents[instance_id]
+        pod = self._find(agent.core.uid) if agent.core.uid else None
+        if pod is not None:
+            self.fail(STOPPED_WHILE_GIVEN, f"{pod['metadata']['name']} on {instance_id}")
 
     def on_error(self, process: Process | None, context: dict[str, Any]) -> None:
         """What the event loop reports."""
@@ -270,7 +279,7 @@ class Judge:
         node = self._network.server.store.find("nodes", "", NODE)
         if node is None or _condition(node, "Ready") != "True":
             return [Violation(WAITS_FOR_EVER, "the Node is not Ready")]
-        return [*self.judge_pods_and_instances(), *self._judge_memory(process)]
+        return [*self.judge_pods_and_instances(), *self._judge_resting(), *self._judge_memory(process)]
 
     def judge_pods_and_instances(self) -> list[Violation]:
         """Whether each pod is as it should be, on one instance, and no instance runs that no pod owns."""
@@ -355,6 +364,14 @@ class Judge:
                 yield Violation(OUTLIVED, f"{idle[each.name]} idle ones of {each.name}, of {_count(each)}")
             if ready[each.name] < _count(each):
                 yield Violation(NOT_FULL, f"{ready[each.name]} of {each.name}, of {_count(each)}")
+
+    def _judge_resting(self) -> Iterable[Violation]:
+        stopped = {each.name for each in self.pools if each.state == "stopped"}
+        for instance in self._cloud.costing():
+            name = instance.instance_id
+            is_idle = instance.tags.get(TAG_POOL) in stopped and not self._pod_of(name)
+            if is_idle and not self._cloud.is_resting(name) and name not in self._cloud.protected:
+                yield Violation(RUNS_IDLE, name)
 
     def _judge_memory(self, process: ProviderProcess) -> Iterable[Violation]:
         provider = _leader(process)

@@ -5,7 +5,7 @@ provider does; which pod or instance a step means is an index into those that ex
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vk_provider.settings import PoolSettings, WindowSettings
@@ -124,11 +124,18 @@ def _draw_pools(draw: _Draw, seed: int) -> tuple[PoolSettings, ...]:
     rng = random.Random(f"pools of {seed}")
     if rng.random() < 0.5:
         return ()
-    pools = _build_pools(rng)
+    which = random.Random(f"stopped pools of {seed}")
+    pools = _stop_some(_build_pools(rng), which)
     if rng.random() < 0.3:
-        at_s = draw.at("pools", rng.uniform(20.0, draw.length_s - 30.0), pools=_build_pools(rng))
+        at_s = draw.at("pools", rng.uniform(20.0, draw.length_s - 30.0), pools=_stop_some(_build_pools(rng), which))
         draw.at("stop", at_s + 0.5, down_s=round(rng.uniform(0.5, 10.0), 3))
     return pools
+
+
+def _stop_some(pools: tuple[PoolSettings, ...], rng: random.Random) -> tuple[PoolSettings, ...]:
+    """By randomness of their own once more: all else of a seed is as with pools that run."""
+    drawn = [(each, rng.random() < 0.4 and each.capacity_type != "spot") for each in pools]
+    return tuple(replace(each, state="stopped") if is_stopped else each for each, is_stopped in drawn)
 
 
 def _build_pools(rng: random.Random) -> tuple[PoolSettings, ...]:

@@ -89,6 +89,8 @@ class World:
         self.cloud.on_gone = self.fleet.end
         self.cloud.on_shutdown = self._on_shutdown
         self.cloud.on_terminate = self._on_terminate
+        self.cloud.on_stop = self._on_stop
+        self.cloud.on_start = self._on_start
         self.fleet.on_start = self._on_container_start
         self.fleet.on_message = self.judge.on_message
         self.fleet.greet = Liars(random.Random(f"liars of {self.plan.seed}"), self.judge.pods).greet
@@ -160,12 +162,26 @@ class World:
         self.trace.note(resource, metadata["name"], change.version, phase, "" if change.new else "is gone")
 
     def _on_launch(self, instance: Instance) -> None:
-        faults = self.cloud.faults
-        never = self._rng.random() < faults.failed_boots
-        boot_s = 1e9 if never else self._rng.uniform(*faults.boot_s)
+        boot_s = self._draw_boot_s()
         self.trace.note("instance", instance.instance_id, self.cloud.pod_uid(instance), "boots in", round(boot_s, 3))
         self.fleet.boot(instance, boot_s)
         self.judge.on_launch(instance)
+
+    def _draw_boot_s(self) -> float:
+        faults = self.cloud.faults
+        never = self._rng.random() < faults.failed_boots
+        return 1e9 if never else self._rng.uniform(*faults.boot_s)
+
+    def _on_stop(self, instance_id: str, ends_in_s: float) -> None:
+        """Its agent is lost before the cloud says so."""
+        self.trace.note("instance", instance_id, "stops in", round(ends_in_s, 3))
+        self.judge.on_stop(instance_id)
+        outside_later(self._rng.uniform(0.0, ends_in_s), self.fleet.power_off, instance_id)
+
+    def _on_start(self, instance: Instance) -> None:
+        boot_s = self._draw_boot_s()
+        self.trace.note("instance", instance.instance_id, "boots again in", round(boot_s, 3))
+        self.fleet.boot_again(instance, boot_s)
 
     def _on_shutdown(self, instance_id: str, ends_in_s: float) -> None:
         """Its agent is lost first, then its containers end, then the cloud says so."""

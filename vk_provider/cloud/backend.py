@@ -38,11 +38,13 @@ class CloudAbility:
     """launch_options: names that LaunchRequest.options may have
     offerings_ttl_s: for how long an answer of Cloud.describe_offerings holds; infinite where it never changes
     gather_s: for how long demands are gathered at most while launch calls follow each other; 0.0 where calls are cheap
+    stops: whether instances can be stopped and started again, with their disks and addresses
     """
 
     launch_options: frozenset[str] = frozenset()
     offerings_ttl_s: float = math.inf
     gather_s: float = 0.0
+    stops: bool = False
 
 
 @dataclass(frozen=True, slots=True)

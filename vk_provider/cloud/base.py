@@ -46,7 +46,8 @@ class InstanceState(StrEnum):
     """EC2's instance state names.
 
     In `stopping` and `shutting-down` processes may still run: the pod must not be replaced yet. In `stopped` (a pod may
-    run `poweroff`) nothing runs, but the disk costs money until the instance is terminated.
+    run `poweroff`) nothing runs, but the disk costs money until the instance is terminated. One that nobody has may be
+    stopped by us, and started for a pod later (instances.standby).
     """
 
     PENDING = "pending"
@@ -232,7 +233,8 @@ def check_options(request: LaunchRequest, known: Collection[str] = ()) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An instance as the cloud describes it. Addresses are "" until known; launch_time in Unix seconds.
+    """An instance as the cloud describes it. Addresses are "" until known; launch_time in Unix seconds, of its launch,
+    or of its last start after a stop.
 
     primary_ip, pod_ip: IPv4, which every instance has: the agent's and the hostNetwork pods', and the pod's
     primary_ipv6, pod_ipv6: "" for an instance without IPv6
@@ -322,6 +324,8 @@ class Notice:
 
 TerminateResult = CloudError | None
 """Result of one termination of a batch: None when it was accepted, or the error."""
+StateResult = CloudError | None
+"""Result of one stop or start of a batch: as of a termination."""
 
 
 class Cloud(Protocol):
@@ -363,6 +367,16 @@ class Cloud(Protocol):
         """Terminate a batch; one result per ID, in order: one that cannot be terminated does not affect the others.
         Idempotent; unknown or terminated instances are no error. Accepted is not ended: the instance is
         `shutting-down` first, and what runs on it may run on for a while."""
+
+    async def stop_instances(self, instance_ids: Sequence[str]) -> list[StateResult]:
+        """Stop a batch, on a cloud with CloudAbility.stops; one result per ID, in order. Accepted is not stopped: the
+        instance is `stopping` first. It keeps its disk and its addresses, and is not paid for but for the disk.
+        Idempotent. CloudRequestError for one that cannot be stopped: a spot instance, or one that has ended."""
+
+    async def start_instances(self, instance_ids: Sequence[str]) -> list[StateResult]:
+        """Start stopped instances again: they boot from their disks, and are `pending` with a later launch_time. One
+        result per ID, in order; None for one that runs already. CapacityError and CloudQuotaError: it stays stopped.
+        CloudRequestError: it is not stopped, or will never start."""
 
     async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
         """Add tags to instances, or replace those of the same keys. All instances get all tags. Nothing waits for it;

@@ -17,7 +17,8 @@ from vk_provider.errors import CloudError
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """Seconds by verb. A launch is the slowest: a group waits for the slots of the `local` cloud."""
+    """Seconds by verb. A launch is the slowest: a group waits for the slots of the `local` cloud. Pods wait for a
+    start, and are launched for without an answer."""
 
     launch_s: float = 300.0
     list_s: float = 60.0
@@ -25,6 +26,8 @@ class CallLimits:
     terminate_s: float = 60.0
     tags_s: float = 60.0
     offerings_s: float = 60.0
+    stop_s: float = 60.0
+    start_s: float = 30.0
 
 
 class LimitedCloud(WrappedCloud):
@@ -39,6 +42,8 @@ class LimitedCloud(WrappedCloud):
             "list": of.list_s,
             "describe": of.describe_s,
             "terminate": of.terminate_s,
+            "stop": of.stop_s,
+            "start": of.start_s,
             "tags": of.tags_s,
             "offerings": of.offerings_s,
             "runtime": of.offerings_s,

@@ -14,11 +14,12 @@ from vk_provider.cloud.base import (
     LaunchRequest,
     Notice,
     Offering,
+    StateResult,
     TerminateResult,
 )
 
 ResultT = TypeVar("ResultT")
-Verb = Literal["launch", "list", "describe", "terminate", "tags", "offerings", "runtime"]
+Verb = Literal["launch", "list", "describe", "terminate", "stop", "start", "tags", "offerings", "runtime"]
 
 
 class WrappedCloud:
@@ -50,6 +51,12 @@ class WrappedCloud:
 
     async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
         return await self._around("terminate", self._inner.terminate(instance_ids))
+
+    async def stop_instances(self, instance_ids: Sequence[str]) -> list[StateResult]:
+        return await self._around("stop", self._inner.stop_instances(instance_ids))
+
+    async def start_instances(self, instance_ids: Sequence[str]) -> list[StateResult]:
+        return await self._around("start", self._inner.start_instances(instance_ids))
 
     async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
         await self._around("tags", self._inner.create_tags(instance_ids, tags))

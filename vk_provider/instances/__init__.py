@@ -9,6 +9,8 @@ the parts together and is what `pods` sees.
     launches   groups of equal demands, one call for each; `request` freezes a call, `shortages` remembers what is short
     supply     who gets which; idle ones; what an agent's greeting means
     stock      keeps the pools full, and says which of their instances a pod may have
+    pool       one of them: its size now, and what fits (but for the clock, pure)
+    standby    stops those of stopped pools, and starts them for pods
     links      the sessions to the agents
     ends       terminations, and whether they came true
     tagging    which pod an instance serves, as tags, for people

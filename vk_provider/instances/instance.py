@@ -20,11 +20,24 @@ from vk_provider.wire.session import References
 
 
 class Stage(StrEnum):
+    """STOPPED: of a stopped pool, and nobody's (see Rest)."""
+
     BOOTING = "booting"
     IDLE = "idle"
+    STOPPED = "stopped"
     ASSIGNED = "assigned"
     ENDING = "ending"
     GONE = "gone"
+
+
+class Rest(StrEnum):
+    """What we have asked of an instance that nobody has. STOPPING: to stop; STOPPED: it did, and may be started;
+    STARTING: to start, for a pod that waits for it."""
+
+    NONE = ""
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    STARTING = "starting"
 
 
 @dataclass(slots=True, eq=False)
@@ -85,6 +98,7 @@ class OwnedInstance:
     lost:        it is gone, and its pod may have run on it (written by `links`)
     boot_failed: it never booted, or was gone before (written by `links`)
     ended:       it is to be terminated, or was (written by `ends`)
+    rest:        see Rest (written by `standby`)
     interruption: announced, by the cloud or by its agent (written by `room`)
     sent:        see Sent (replaced by pods.sending with each session)
     tables:      the tables that this session is sent (written by pods.tables)
@@ -101,6 +115,7 @@ class OwnedInstance:
     lost: str = ""
     boot_failed: str = ""
     ended: bool = False
+    rest: Rest = Rest.NONE
     interruption: Interruption | None = None
     link: Link = field(default_factory=Link)
     sent: Sent = field(default_factory=Sent)
@@ -157,11 +172,19 @@ class OwnedInstance:
         return self.link.ever_connected or not self.fresh
 
     @property
+    def is_idle(self) -> bool:
+        """Whether its agent has said in this session that it is empty, and nobody has it."""
+        return self.stage is Stage.IDLE
+
+    @property
     def stage(self) -> Stage:
-        if self.described.state.has_stopped or self.lost:
+        state = self.described.state
+        if state.is_terminated or (state.has_stopped and not self.rest) or self.lost:
             return Stage.GONE
-        if self.ended or self.described.state.is_terminating or self.boot_failed:
+        if self.ended or state.is_terminating or self.boot_failed:
             return Stage.ENDING
+        if self.rest:
+            return Stage.STOPPED
         if self.pod_uid or self.said_uid:
             return Stage.ASSIGNED
         return Stage.IDLE if self.said_uid == "" else Stage.BOOTING

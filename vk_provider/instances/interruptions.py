@@ -67,6 +67,8 @@ class Interruptions:
     def _interrupt(self, owned: OwnedInstance, message: str, at: float | None) -> None:
         """At once, or LEAD_S before a time that is far away (a scheduled event's). Once for each instance: the first
         word counts, but for an earlier end."""
+        if owned.rest:
+            return  # it is started on another machine
         left_s = NOTICE_S if at is None else max(0.0, at - time.time())
         ends_at = time.monotonic() + left_s
         known = owned.interruption

@@ -19,7 +19,7 @@ from itertools import islice
 from vk_provider import eventreasons
 from vk_provider.aiokit.tasks import BackgroundTasks
 from vk_provider.aiokit.timers import Timers
-from vk_provider.cloud.base import Cloud, Instance, LaunchAnswer, LaunchFailure, OfferingKey
+from vk_provider.cloud.base import Cloud, Instance, LaunchAnswer, LaunchFailure, Offering, OfferingKey
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError
 from vk_provider.instances.allotment import Allotment, LaunchSide
 from vk_provider.instances.budget import Budget, Held, Reservation, price_of
@@ -124,6 +124,10 @@ class Launches:
     def unavailable(self) -> frozenset[OfferingKey]:
         """See shortages.Shortages."""
         return self._shortages.unavailable()
+
+    def note_shortage(self, offering: Offering, error: CloudError) -> None:
+        """A start of an instance has met it."""
+        self._shortages.mark(offering, error)
 
     def find_uncovered(self) -> list[Demand]:
         """Those that no call asks for now, first who is served first."""

@@ -25,7 +25,7 @@ from vk_provider.errors import (
     AgentVersionError,
     CloudError,
 )
-from vk_provider.instances.instance import OwnedInstance
+from vk_provider.instances.instance import Link, OwnedInstance
 from vk_provider.wire.session import UpMessage
 
 log = logging.getLogger(__name__)
@@ -79,6 +79,11 @@ class InstanceLinks:
         if link.task is not None:
             link.task.cancel()
             link.task, link.previous = None, link.task
+
+    def begin_anew(self, owned: OwnedInstance) -> None:
+        """The instance is stopped, with nothing of a pod on it: its agent's next session is the first of a boot."""
+        self.close(owned)
+        owned.link = Link(previous=owned.link.previous)
 
     async def close_all(self, instances: Iterable[OwnedInstance]) -> None:
         """At the stop of the process."""

@@ -20,6 +20,7 @@ from vk_provider.instances.launches import Launches, LaunchRules
 from vk_provider.instances.links import InstanceLinks
 from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.instances.offerings import OfferingBook
+from vk_provider.instances.standby import Standby
 from vk_provider.instances.stock import PoolRules, Stock
 from vk_provider.instances.supply import Supply
 from vk_provider.instances.table import InstanceTable
@@ -68,16 +69,19 @@ class Instances:
         )
         self.ends = Ends(cloud, metrics, self.meter)
         self.ends.on_let_go = self._let_go
-        self.table.on_listing = lambda: self.ends.verify(self.table.listed)
+        self.table.on_listing = self._on_listing
         self._grants = pools.grants
         self.launches = Launches(cloud, self.table, self.offerings.selector, self.shortages, rules, metrics)
         self.tagging = Tagging(cloud, self._is_busy, self._is_starting)
         self.tagging.on_marked = self._on_marked
-        self.supply = Supply(self.table, self.launches, self.ends, self.tagging, pools.grants, self.meter)
-        self.stock = self.supply.stock = Stock(pools, rules, self.launches, self.supply, self.offerings, metrics)
+        self.standby = Standby(cloud, self.table, rules.gather_s)
+        self.supply = Supply(self.table, self.launches, self.ends, self.tagging, pools.grants, self.standby)
+        self.stock = self.supply.stock = Stock(
+            pools, rules, self.launches, self.supply, self.offerings, metrics, self.standby
+        )
         self.interruptions = Interruptions(self.supply, self.offerings, metrics)
         self.links = InstanceLinks(doors.connector, self.table.look, _Dispatcher(self), boot_timeout_s)
-        self.supply.links = self.links
+        self.supply.links = self.standby.links = self.links
         self.pods: PodSide
         metrics.follow(self._count_stages, self._count_sessions, lambda: len(self.ends.stuck))
         metrics.follow_budget(self.launches.budget.limits, lambda: len(self.launches.allotment.held))
@@ -160,6 +164,10 @@ class Instances:
             text = f"instance {owned.instance_id} is not marked as taken yet, will try again: {problem}"
             self.pods.on_trouble(owned.pod_uid, "Warning", eventreasons.FAILED_LAUNCH, text)
 
+    def _on_listing(self) -> None:
+        self.ends.verify(self.table.listed)
+        self.supply.look()
+
     def _on_notice(self, owned: OwnedInstance, notice: Notice) -> None:
         self.interruptions.take(owned, notice)
 
@@ -183,7 +191,7 @@ class Instances:
     async def close(self) -> None:
         """Cancel everything. Instances keep running."""
         self.interruptions.close()
-        self.supply.close()
+        await self.supply.close()
         await self.offerings.close()
         await self.stock.close()
         await self.launches.close()

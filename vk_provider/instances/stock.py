@@ -1,4 +1,5 @@
-"""Keeps instances of pools ready: fills the pools up, gives a pod the cheapest one that fits, ends outdated ones.
+"""Keeps instances of pools ready: fills the pools up, gives a pod the cheapest one that fits, ends outdated ones. Those
+of a stopped pool are stopped once they have been idle for a while (standby), and given to pods that then start them.
 
 An instance of a pool is launched alone, so that its boot secret is no other instance's, and for no namespace: it is
 nobody's until `supply` gives it to a pod, and that pod's alone from then on. Pods come first: a pool is filled up only
@@ -15,37 +16,37 @@ import hashlib
 import itertools
 import logging
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
-from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.guard import contained
 from vk_provider.aiokit.tasks import BackgroundTasks
-from vk_provider.cloud.base import LaunchAnswer, Offering
+from vk_provider.cloud.base import LaunchAnswer, Offering, offering_key
+from vk_provider.errors import CloudError
 from vk_provider.instances.budget import price_of
 from vk_provider.instances.demand import Demand, Group
-from vk_provider.instances.instance import OwnedInstance, Stage
+from vk_provider.instances.instance import OwnedInstance, Rest, Stage
 from vk_provider.instances.launches import Launches, LaunchRules
 from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.instances.offerings import OfferingBook
-from vk_provider.sizing.pool import PoolSpec, compute_count, explain_from_pool, next_change_s, select_for_pool
-from vk_provider.sizing.preferences import Preferences
-from vk_provider.sizing.selection import OfferingSelector, Refusal, Selection
+from vk_provider.instances.pool import Fit, Pool
+from vk_provider.instances.standby import Standby
+from vk_provider.sizing.pool import PoolSpec, explain_from_pool, next_change_s, select_for_pool
+from vk_provider.sizing.selection import Refusal, Selection
 
 log = logging.getLogger(__name__)
 
 CALLS_AT_ONCE = 4
-FOLLOWED_S = 300.0
-"""How long a pod that asked for an instance counts for the size of its pool."""
 SILENT_S = 60.0
 """An instance that was ready, and whose agent has been silent for so long, is ready for nobody."""
-QUIET_S, QUIET_LIMIT_S = 2.0, 10.0
-"""Pause after a pod has taken an instance, before another is launched, while pods follow each other; and its limit.
-What starts has the calls to itself, and on the local cloud the machine."""
+SETTLE_S = 15.0
+"""An instance of a stopped pool is stopped after it was idle for so long: its agent has rehearsed by then."""
 LOOK_S = 60.0
 """A silent instance is noticed so late at most."""
+
+
+_MEMBERS = (Stage.BOOTING, Stage.IDLE, Stage.STOPPED)
 
 
 class GrantSigner(Protocol):
@@ -83,34 +84,6 @@ class Unclaimed(Protocol):
         """All that exist, whoever has them."""
 
 
-@dataclass(slots=True, eq=False)
-class Pool:
-    """asked: when pods asked for an instance. calls: under way. taken_at: when the first was taken since the last call,
-    0.0 for none. resume_at: no call before. Times are time.monotonic()."""
-
-    spec: PoolSpec
-    preferences: Preferences
-    paths: tuple[str, ...]
-    digest: str
-    asked: deque[float] = field(default_factory=deque)
-    calls: int = 0
-    taken_at: float = 0.0
-    resume_at: float = 0.0
-    backoff: Backoff = field(default_factory=lambda: Backoff(5.0, 300.0))
-
-    def note_taken(self) -> None:
-        now = time.monotonic()
-        self.asked.append(now)
-        self.taken_at = self.taken_at or now
-        self.resume_at = max(self.resume_at, min(now + QUIET_S, self.taken_at + QUIET_LIMIT_S))
-
-    def count(self) -> int:
-        since = time.monotonic() - FOLLOWED_S
-        while self.asked and self.asked[0] < since:
-            self.asked.popleft()
-        return compute_count(self.spec, time.time(), len(self.asked))
-
-
 class Stock:
     """See module docstring. `run` is a root task."""
 
@@ -122,12 +95,15 @@ class Stock:
         supply: Unclaimed,
         offerings: OfferingBook,
         metrics: InstanceMetrics,
+        standby: Standby,
     ) -> None:
+        self._standby = standby
         self._rules, self._launches, self._supply = rules, launches, supply
         self._offerings, self._selector = offerings, offerings.selector
         self._metrics = metrics
         self._pools = {spec.name: self._build(spec, pools.configuration) for spec in pools.specs}
         self._silent_since: dict[str, float] = {}
+        self._idle_since: dict[str, float] = {}
         self._numbers = itertools.count()
         self._tasks = BackgroundTasks()
         self._changed = asyncio.Event()
@@ -151,7 +127,8 @@ class Stock:
     # --- pods ----------------------------------------------------------------------------------------------------
 
     def take(self, demand: Demand) -> tuple[OwnedInstance, str] | None:
-        """The cheapest ready instance that fits, and why it does; the pod counts as one that has asked."""
+        """The cheapest ready instance that fits, one that runs before one that is stopped, and why it does; the pod
+        counts as one that has asked."""
         pools = [pool for pool in self._pools.values() if pool.spec.node == demand.node]
         if not pools:
             return None
@@ -160,23 +137,24 @@ class Stock:
         return None
 
     def _take(self, demand: Demand, pools: Sequence[Pool]) -> tuple[OwnedInstance, str] | None:
-        fits = _Fit(self._selector, demand)
-        found: list[tuple[float, float, str, OwnedInstance, Pool]] = []
+        fits = Fit(self._selector, demand)
+        found: list[tuple[bool, float, float, str, OwnedInstance, Pool]] = []
         asked: Pool | None = None
         for pool in pools:
-            ready = [owned for owned in self._members(pool) if owned.stage is Stage.IDLE]
+            ready = [owned for owned in self._members(pool) if owned.is_idle or self._standby.can_start(owned)]
             for owned in ready:
                 offering = self._offering_of(owned)
-                if offering is not None and fits.judge(pool, offering) and self._may_spend(demand, offering):
-                    order = offering.price_per_hour, owned.described.launch_time, owned.instance_id
+                if offering is not None and fits.judge(pool, offering) and self._may_take(demand, owned, offering):
+                    order = bool(owned.rest), offering.price_per_hour, owned.described.launch_time, owned.instance_id
                     found.append((*order, owned, pool))
             if asked is None and (ready or pool.count()):
                 selection = self._select(pool, everything=True)
                 asked = pool if isinstance(selection, Selection) and fits.judge(pool, selection.offering) else None
         if found:
-            *_, owned, pool = min(found, key=lambda each: each[:3])
+            *_, owned, pool = min(found, key=lambda each: each[:4])
             pool.note_taken()
-            self._metrics.pool_hits.labels(pool.spec.name).inc()
+            if not owned.rest:
+                self._metrics.pool_hits.labels(pool.spec.name).inc()
             return owned, self._explain(owned)
         if asked is not None:
             asked.asked.append(time.monotonic())
@@ -190,18 +168,43 @@ class Stock:
         if pool is None or offering is None or pool.spec.node != demand.node:
             return ""
         with contained(f"the pools of pod {demand.namespace}/{demand.name}"):
-            allowed = _Fit(self._selector, demand).judge(pool, offering) and self._may_spend(demand, offering)
+            allowed = Fit(self._selector, demand).judge(pool, offering) and self._may_take(demand, owned, offering)
             return self._explain(owned) if allowed else ""
         return ""
 
-    def _may_spend(self, demand: Demand, offering: Offering) -> bool:
-        """Within the quota of the pod's namespace: among all instances it counts already."""
-        return self._launches.budget.has_room(demand.namespace, price_of(offering), is_counted=True)
+    def _may_take(self, demand: Demand, owned: OwnedInstance, offering: Offering) -> bool:
+        """Within the quota of the pod's namespace: among all instances one that runs counts already. One that is
+        stopped costs nothing yet, and takes no room that pods wait for."""
+        if not owned.rest:
+            return self._launches.budget.has_room(demand.namespace, price_of(offering), is_counted=True)
+        if self._launches.allotment.held or offering_key(offering) in self._launches.unavailable():
+            return False
+        return self._launches.budget.has_room(demand.namespace, price_of(offering))
 
     def _explain(self, owned: OwnedInstance) -> str:
         offering = self._offering_of(owned)
         assert offering is not None
-        return explain_from_pool(owned.pool, offering)
+        return explain_from_pool(owned.pool, offering, is_started=bool(owned.rest))
+
+    def start(self, owned: OwnedInstance, demand: Demand) -> None:
+        """For the pod that has taken it while it is stopped."""
+        offering, budget = self._offering_of(owned), self._launches.budget
+        assert offering is not None
+        reservation = budget.reserve(demand.namespace, 1, price_of(offering))
+        self._standby.start(owned, demand, lambda: budget.release(reservation))
+
+    def explain_started(self, owned: OwnedInstance) -> str:
+        """It boots for the pod that has taken it."""
+        self._metrics.pool_hits.labels(owned.pool).inc()
+        offering = self._offering_of(owned)
+        return explain_from_pool(owned.pool, offering, is_started=True) if offering is not None else ""
+
+    def note_not_started(self, owned: OwnedInstance, problem: CloudError) -> None:
+        self._metrics.pool_misses.labels(owned.pool).inc()
+        offering = self._offering_of(owned)
+        if offering is not None:
+            self._launches.note_shortage(offering, problem)
+        self.wake()
 
     # --- instances -----------------------------------------------------------------------------------------------
 
@@ -220,7 +223,8 @@ class Stock:
     def _rank(self, owned: OwnedInstance) -> tuple[bool, float, float, str]:
         offering = self._offering_of(owned)
         price = offering.price_per_hour if offering is not None else float("inf")
-        return owned.stage is not Stage.IDLE, price, owned.described.launch_time, owned.instance_id
+        is_ready = owned.stage in (Stage.IDLE, Stage.STOPPED)
+        return not (is_ready or owned.rest is Rest.STARTING), price, owned.described.launch_time, owned.instance_id
 
     def note_greeting(self, owned: OwnedInstance) -> None:
         """It is ready."""
@@ -228,6 +232,20 @@ class Stock:
         if pool is not None:
             pool.backoff.reset()
         self.wake()
+
+    def note_stopped(self, owned: OwnedInstance) -> None:
+        """It is ready, and costs nothing any more."""
+        pool = self._pool_of(owned)
+        if pool is not None:
+            pool.stop_backoff.reset()
+
+    def note_not_stopped(self, owned: OwnedInstance, problem: CloudError) -> None:
+        """It stays ready as it is, and is tried again later."""
+        pool = self._pool_of(owned)
+        if pool is not None:
+            delay_s = pool.stop_backoff.next_delay_s()
+            pool.stop_at = time.monotonic() + delay_s
+            log.warning("instances of pool %s run on, next stop in %.0f s: %s", pool.spec.name, delay_s, problem)
 
     def note_failure(self, owned: OwnedInstance) -> None:
         """It did not boot."""
@@ -247,7 +265,7 @@ class Stock:
         """Its instances that are nobody's, and are ready or will be."""
         now = time.monotonic()
         for owned in self._supply.unclaimed.values():
-            if owned.is_for_anybody and owned.stage in (Stage.BOOTING, Stage.IDLE) and self._pool_of(owned) is pool:
+            if owned.is_for_anybody and owned.stage in _MEMBERS and self._pool_of(owned) is pool:
                 silent_s = now - self._silent_since.get(owned.instance_id, now)
                 if silent_s < SILENT_S:
                     yield owned
@@ -255,7 +273,7 @@ class Stock:
     def _note_silent(self) -> None:
         now, silent = time.monotonic(), {}
         for instance_id, owned in self._supply.unclaimed.items():
-            if owned.pool and owned.link.ever_connected and owned.link.session is None:
+            if owned.pool and not owned.rest and owned.link.ever_connected and owned.link.session is None:
                 silent[instance_id] = self._silent_since.get(instance_id, now)
         self._silent_since = silent
 
@@ -270,6 +288,7 @@ class Stock:
             if self._supply.is_settled:
                 self._note_silent()
                 self._end_outdated()
+                self._stop_idle()
                 self._fill_up()
             try:
                 async with asyncio.timeout(self._pause_s()):
@@ -284,11 +303,39 @@ class Stock:
                 due.append(pool.resume_at - now)
             if (change_s := next_change_s(pool.spec, time.time())) is not None:
                 due.append(change_s)
-        return min(*due, self._launches.slack_in_s or LOOK_S)
+        due += [self._stop_due(owned, now) - now for owned in self._to_stop()]
+        return max(0.0, min(*due, self._launches.slack_in_s or LOOK_S))
+
+    def _to_stop(self) -> Iterator[OwnedInstance]:
+        """Idle ones of stopped pools."""
+        for owned in self._supply.unclaimed.values():
+            pool = self._pool_of(owned)
+            if pool is not None and pool.spec.is_stopped and owned.is_for_anybody and owned.is_idle:
+                yield owned
+
+    def _stop_due(self, owned: OwnedInstance, now: float) -> float:
+        pool = self._pool_of(owned)
+        idle_at = self._idle_since.get(owned.instance_id, now) + SETTLE_S
+        return max(idle_at, pool.stop_at if pool is not None else 0.0)
+
+    def _stop_idle(self) -> None:
+        now, idle = time.monotonic(), list(self._to_stop())
+        self._idle_since = {each.instance_id: self._idle_since.get(each.instance_id, now) for each in idle}
+        for owned in idle:
+            if self._stop_due(owned, now) <= now:
+                self._idle_since[owned.instance_id] = now  # asked for again, should it be idle still
+                self._standby.stop(owned)
+
+    def _is_outdated(self, owned: OwnedInstance) -> bool:
+        if not owned.is_for_anybody or owned.rest is Rest.STARTING or owned.stage not in (Stage.IDLE, Stage.STOPPED):
+            return False
+        pool = self._pool_of(owned)
+        return pool is None or (owned.rest is Rest.STOPPED and not pool.spec.is_stopped)
 
     def _end_outdated(self) -> None:
+        """Stopped ones, too, without a start."""
         for owned in list(self._supply.unclaimed.values()):
-            if owned.is_for_anybody and owned.stage is Stage.IDLE and not self.wants(owned):
+            if self._is_outdated(owned):
                 log.info("instance %s of pool %s is of another configuration", owned.instance_id, owned.pool)
                 self._supply.end(owned, "outdated")
 
@@ -342,7 +389,10 @@ class Stock:
         for name, pool in self._pools.items():
             stages = [owned.stage for owned in self._members(pool)]
             counts[name, "wanted"] = pool.count()
+            rests = [owned.rest for owned in self._members(pool)]
             counts[name, "ready"] = stages.count(Stage.IDLE)
+            for rest in (Rest.STOPPING, Rest.STOPPED, Rest.STARTING):
+                counts[name, str(rest)] = rests.count(rest)
             counts[name, "booting"] = stages.count(Stage.BOOTING) + pool.calls
             counts[name, "assigned"] = 0
         for owned in list(self._supply.known()):
@@ -351,34 +401,13 @@ class Stock:
         return counts
 
     def _count_idle_cost(self) -> Mapping[tuple[str, ...], float]:
-        """USD an hour, of outdated and surplus ones, too."""
+        """USD an hour, of outdated and surplus ones, too; without those that are stopped."""
         costs: dict[tuple[str, ...], float] = {(name,): 0.0 for name in self._pools}
         for owned in list(self._supply.unclaimed.values()):
             offering = self._offering_of(owned)
-            if owned.pool and offering is not None:
+            if owned.pool and offering is not None and not owned.rest:
                 costs[owned.pool,] = costs.get((owned.pool,), 0.0) + offering.price_per_hour
         return costs
 
     async def close(self) -> None:
         await self._tasks.close()
-
-
-class _Fit:
-    """Which offerings a pod may take from which pool; each is judged once."""
-
-    def __init__(self, selector: OfferingSelector, demand: Demand) -> None:
-        self._selector, self._demand = selector, demand
-        self._known: dict[tuple[str, Offering], bool] = {}
-
-    def judge(self, pool: Pool, offering: Offering) -> bool:
-        key = pool.spec.name, offering
-        if key not in self._known:
-            self._known[key] = self._judge(pool, offering)
-        return self._known[key]
-
-    def _judge(self, pool: Pool, offering: Offering) -> bool:
-        pod, spec = self._demand.pod, pool.spec
-        choice = self._selector.select(pod, frozenset(), pool.preferences)
-        if isinstance(choice, Refusal) or offering.price_per_hour > spec.price_factor * choice.offering.price_per_hour:
-            return False
-        return self._selector.fits(pod, offering, spec.disk_bytes, pool.preferences)

@@ -17,7 +17,9 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 
+from vk_provider import eventreasons
 from vk_provider.cloud.base import TAG_POD_UID, InstanceState
+from vk_provider.errors import CloudError
 from vk_provider.instances.demand import Claim, Demand, Group, PodSide
 from vk_provider.instances.ends import Ends
 from vk_provider.instances.instance import OwnedInstance, Stage
@@ -25,16 +27,19 @@ from vk_provider.instances.launches import Launches
 from vk_provider.instances.links import InstanceLinks
 from vk_provider.instances.refusals import Refusals
 from vk_provider.instances.request import LaunchCall
+from vk_provider.instances.standby import Standby
 from vk_provider.instances.stock import GrantSigner, Stock
 from vk_provider.instances.table import InstanceTable
 from vk_provider.instances.tagging import Tagging
-from vk_provider.ledger.meter import Meter
 from vk_provider.ledger.span import owner_of_pod
 
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 60.0
 """How long pods wait for an instance that may turn out to be empty before another one is launched for them."""
+
+
+_RESTING = (InstanceState.STOPPING, InstanceState.STOPPED)
 
 
 class Supply:
@@ -53,14 +58,16 @@ class Supply:
         ends: Ends,
         tagging: Tagging,
         grants: GrantSigner,
-        meter: Meter,
+        standby: Standby,
     ) -> None:
         self._table = table
         self._launches = launches
         self._ends = ends
         self._tagging = tagging
-        self._meter = meter
+        self._meter = table.meter
         self._grants = grants
+        self._standby = standby
+        standby.side = self
         self.unclaimed: dict[str, OwnedInstance] = {}
         self._expected: dict[str, asyncio.TimerHandle] = {}
         self._held: dict[str, Demand] = {}
@@ -76,6 +83,8 @@ class Supply:
 
     def acquire(self, demand: Demand) -> None:
         """The pod waits until it is assigned an instance, or refused (demand.PodSide)."""
+        if self._standby.is_starting_for(demand.uid):
+            return
         if demand.inherited and self._may_be_served(demand):
             self._held[demand.uid] = demand
             return
@@ -88,11 +97,18 @@ class Supply:
                 self._assign(idle, demand, self._launches.explain(demand.group, idle.described))
                 return
         found = self.stock.take(demand)
-        if found is not None:
-            self._assign(found[0], demand, found[1])
+        if found is None:
+            return
+        owned, message = found
+        if owned.rest:
+            self._launches.leave(demand.uid)
+            self.stock.start(owned, demand)
+        else:
+            self._assign(owned, demand, message)
 
     def withdraw(self, uid: str) -> None:
         """The pod needs no instance any more."""
+        self._standby.withdraw(uid)
         self._held.pop(uid, None)
         self._launches.leave(uid)
 
@@ -208,6 +224,46 @@ class Supply:
         self.unclaimed[owned.instance_id] = owned
         self.links.open(owned)
 
+    # --- stopped ones --------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """After a listing. One of a pool that has never greeted, and is shown as stopped, was stopped by an earlier
+        process, which a listing may say late."""
+        for owned in list(self.unclaimed.values()):
+            is_new = owned.is_for_anybody and not (owned.rest or owned.ended or owned.link.ever_connected)
+            if is_new and owned.described.state in _RESTING:
+                self.links.begin_anew(owned)
+                self._resolved(owned)
+                self._standby.adopt(owned)
+        self._standby.look()
+
+    def started(self, owned: OwnedInstance, demand: Demand) -> bool:
+        """See standby.StandbySide."""
+        if not self.pods.is_waiting(demand.uid):
+            return False
+        self._assign(owned, demand, self.stock.explain_started(owned))
+        return True
+
+    def not_started(self, owned: OwnedInstance, demand: Demand, problem: CloudError) -> None:
+        """One is launched for the pod, as without pools; what runs meanwhile and fits is given to it still."""
+        self.stock.note_not_started(owned, problem)
+        if not self.pods.is_waiting(demand.uid):
+            return
+        text = f"cannot start the stopped instance {owned.instance_id}, another one is launched: {problem}"
+        self.pods.on_trouble(demand.uid, "Normal", eventreasons.NO_CAPACITY, text)
+        self._launches.join(demand)
+
+    def stopped(self, owned: OwnedInstance) -> None:
+        self.stock.note_stopped(owned)
+        for demand in self._launches.find_uncovered():  # those who would have to wait for the cloud
+            if self.is_settled and self.pods.is_waiting(demand.uid) and self.stock.fits(owned, demand):
+                self._launches.leave(demand.uid)
+                self.stock.start(owned, demand)
+                return
+
+    def not_stopped(self, owned: OwnedInstance, problem: CloudError) -> None:
+        self.stock.note_not_stopped(owned, problem)
+
     def adopt(self, owned: OwnedInstance, uid: str, *, started: bool) -> None:
         """After a start: status or tags say that it is the pod's. started: the pod has run."""
         self._table.add(owned)
@@ -226,6 +282,10 @@ class Supply:
         self._table.add(owned)
         owned.pod_uid, owned.said_uid = "", None
         self.unclaimed[owned.instance_id] = owned
+        if owned.is_for_anybody and owned.described.state in _RESTING:
+            self._standby.adopt(owned)
+            self.stock.wake()
+            return
         self._expect(owned)
         self.links.open(owned)
 
@@ -341,7 +401,8 @@ class Supply:
                 self._resolved(owned)
         self.stock.wake()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self._refusals.close()
+        await self._standby.close()
         for timer in self._expected.values():
             timer.cancel()

@@ -3,7 +3,8 @@
 Who wants to know something newer asks for a listing that begins after the question; all who ask meanwhile share it, and
 listings are FAST_S apart at least. So the cloud is asked often while something is in doubt, and once per sweep
 otherwise. An instance is missing only by missing.MissingRule. What is known of an instance only moves forward: a
-listing that shows an older state changes nothing.
+listing that shows an older state changes nothing. One that we have started again has a later launch time, and all that
+shows an earlier one is old.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.base import TAG_LAUNCH, Cloud, Instance, InstanceState, Notice
@@ -40,6 +42,10 @@ _ORDER = (
     InstanceState.TERMINATED,
 )
 _RANK = {state: number for number, state in enumerate(_ORDER)}
+
+JUST_AFTER_S = 0.001
+"""The launch time of an instance whose start was accepted, until a listing says it, is so much after the one before:
+earlier than what any cloud will say, whatever its clock."""
 
 OnNotice = Callable[[OwnedInstance, Notice], None]
 
@@ -120,7 +126,6 @@ class InstanceTable:
     def take(self, instances: Iterable[Instance]) -> None:
         """A complete listing."""
         self.listed = {instance.instance_id: instance for instance in instances}
-        self.meter.take(self.listed.values(), self.owned.__contains__)
         asked = []
         new_since = time.time() - max(NEW_S, self._cloud.listing_lag_s)
         for instance_id, owned in self.owned.items():
@@ -130,6 +135,7 @@ class InstanceTable:
                 self.learn(owned, found)
             elif owned.is_live and owned.described.launch_time <= new_since:
                 asked.append(instance_id)
+        self.meter.take(list(self._known()), self.owned.__contains__)
         verdict = self._rule.judge(asked, self.listed.keys(), len(self.owned), time.monotonic())
         self._missing |= verdict.missing
         for instance_id in verdict.missing:
@@ -143,10 +149,33 @@ class InstanceTable:
             )
         self.on_listing()
 
+    def _known(self) -> Iterable[Instance]:
+        """What was listed, without what is known to be old."""
+        for instance_id, found in self.listed.items():
+            owned = self.owned.get(instance_id)
+            yield owned.described if owned is not None else found
+
+    def is_missing(self, instance_id: str) -> bool:
+        """Whether the cloud does not list it any more."""
+        return instance_id in self._missing
+
+    def note_stop(self, owned: OwnedInstance) -> None:
+        """The cloud has accepted to stop it: what a listing shows as running is old."""
+        owned.described = replace(owned.described, state=InstanceState.STOPPING)
+        self.meter.ended(owned.instance_id, InstanceState.STOPPING)
+
+    def note_start(self, owned: OwnedInstance) -> None:
+        """The cloud has accepted to start it: what a listing shows as stopped is old."""
+        known = owned.described
+        owned.described = replace(
+            known, state=InstanceState.PENDING, launch_time=known.launch_time + JUST_AFTER_S, ended_at=0.0
+        )
+        self.meter.started(owned.described)
+
     def learn(self, owned: OwnedInstance, found: Instance) -> None:
         """What the cloud says of an instance, unless it was older than what is known."""
         known = owned.described
-        if found is known or _RANK[found.state] < _RANK[known.state]:
+        if found is known or _is_older(found, known, may_start_again=bool(owned.pool)):
             return
         if known.primary_ip and not found.primary_ip and not found.state.is_terminated:
             return  # it is not there yet, where this answer comes from
@@ -172,7 +201,9 @@ class InstanceTable:
         owned = self.owned.get(notice.instance_id)
         if owned is None:
             return
-        if notice.state is not None and notice.state not in (InstanceState.PENDING, InstanceState.RUNNING):
+        may_be_old = owned.pool and notice.state in (InstanceState.STOPPING, InstanceState.STOPPED)  # started since
+        runs = (InstanceState.PENDING, InstanceState.RUNNING)
+        if notice.state is not None and notice.state not in runs and not may_be_old:
             self.meter.told(notice.instance_id, notice.state)
         self._on_notice(owned, notice)
 
@@ -181,3 +212,10 @@ class InstanceTable:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_older(found: Instance, known: Instance, *, may_start_again: bool) -> bool:
+    """may_start_again: whether we stop and start it; the launch time of others says nothing."""
+    if may_start_again and not (found.state.is_terminating or known.state.is_terminating):
+        return (found.launch_time, _RANK[found.state]) < (known.launch_time, _RANK[known.state])
+    return _RANK[found.state] < _RANK[known.state]

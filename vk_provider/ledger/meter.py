@@ -116,6 +116,14 @@ class Meter:
             self.ended(instance_id, state)
             self._told[instance_id] = self.clock()
 
+    def started(self, instance: Instance) -> None:
+        """The cloud has accepted to start it again, now."""
+        now, span = self.clock(), self._over.get(instance.instance_id)
+        if instance.instance_id not in self._running:
+            began = self._span(instance, now, SpanState.RUNNING) if span is None else span.continue_for(span.owner, now)
+            began.launched, began.priced_until = now, 0.0
+            self._run(began, now)
+
     def runs_on(self, instance_id: str) -> None:
         """It has not ended, although its termination was accepted."""
         span = self._over.get(instance_id)

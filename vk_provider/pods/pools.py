@@ -44,6 +44,7 @@ def _build(pool: PoolSettings, node: str, base_disk_bytes: int) -> PoolSpec:
         pool.max,
         pool.price_factor,
         tuple(_build_window(window) for window in pool.schedule),
+        pool.state == "stopped",
     )
 
 

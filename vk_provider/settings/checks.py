@@ -106,6 +106,8 @@ def _check_pool(pool: PoolSettings, nodes: tuple[NodeSettings, ...], where: str)
             raise SettingError(f"{where}.{name} {getattr(pool, name)!r} is not a quantity") from None
         if amount < 0:
             raise SettingError(f"{where}.{name} {getattr(pool, name)!r} is less than nothing")
+    if pool.state == "stopped" and pool.capacity_type == "spot":
+        raise SettingError(f"{where}: a spot instance of one request cannot be stopped, so a stopped pool is on-demand")
     for number, window in enumerate(pool.schedule):
         try:
             window.minutes()

@@ -49,6 +49,7 @@ class PoolSpec:
     count:         how many are ready where no window says else; the largest of the windows in force
     max_count:     up to which the size follows what pods have asked for lately
     price_factor:  a pod gets one only where it costs at most so many times what an instance of its own choice does
+    is_stopped:    they are stopped until a pod takes them
     """
 
     name: str
@@ -63,6 +64,7 @@ class PoolSpec:
     max_count: int = 0
     price_factor: float = 2.0
     windows: tuple[Window, ...] = ()
+    is_stopped: bool = False
 
 
 def compute_count(spec: PoolSpec, now_s: float, asked: int = 0) -> int:
@@ -120,10 +122,11 @@ def select_for_pool(
     return Selection(ranked[0], tuple(ranked[1:]), spec.disk_bytes, text, asked, local_store=store)
 
 
-def explain_from_pool(name: str, offering: Offering) -> str:
-    """For an event and a condition."""
+def explain_from_pool(name: str, offering: Offering, *, is_started: bool = False) -> str:
+    """For an event and a condition. is_started: it was stopped."""
     return (
-        f"Took one from the pool {name}: {offering.instance_type} ({format_cpu(offering.cpu_milli)} CPU, "
+        f"{'Started' if is_started else 'Took'} one from the pool {name}: "
+        f"{offering.instance_type} ({format_cpu(offering.cpu_milli)} CPU, "
         f"{format_memory(offering.memory_bytes)}) {offering.capacity_type} in {offering.zone} at "
         f"${offering.price_per_hour:.4f} per hour"
     )
@@ -131,7 +134,8 @@ def explain_from_pool(name: str, offering: Offering) -> str:
 
 def _wanted(spec: PoolSpec) -> Sequence[object]:
     """What an instance must be: a change of it makes others of them. The counts do not."""
-    return spec.instance_type, spec.cpu_milli, spec.memory_bytes, spec.zone, spec.capacity_type
+    wanted = spec.instance_type, spec.cpu_milli, spec.memory_bytes, spec.zone, spec.capacity_type
+    return (*wanted, "stopped") if spec.is_stopped else wanted
 
 
 def _is_allowed(spec: PoolSpec, offering: Offering, preferences: Preferences) -> bool:

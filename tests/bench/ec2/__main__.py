@@ -8,14 +8,14 @@ import signal
 import sys
 
 from tests.bench import machine, report
-from tests.bench.ec2 import catalog, launches
+from tests.bench.ec2 import catalog, launches, warm
 from tests.bench.ec2.rig import surroundings
 from tests.bench.figure import Figure
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
 from tests.moto.server import MotoServer
 
-BENCHMARKS = ("sizing", "catalog", "launches")
+BENCHMARKS = ("sizing", "catalog", "launches", "warm")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,6 +55,8 @@ def _measure(name: str) -> list[Figure]:
     if name == "catalog":
         with MotoServer() as moto:
             return catalog.measure_catalog(moto)
+    if name == "warm":
+        return warm.measure()
     with surroundings() as (plane, moto):
         return asyncio.run(_launches(plane, moto))
 

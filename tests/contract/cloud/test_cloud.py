@@ -14,6 +14,7 @@ from tests.launching import launch_each
 from vk_provider.cloud.base import TAG_NODE, TAG_OWNER, Cloud, Instance, InstanceState, LaunchRequest, Offering
 from vk_provider.cloud.listing import list_owned
 from vk_provider.errors import CloudQuotaError, CloudRequestError
+from vk_provider.settings import CloudSettings, find_backend
 
 
 async def cheapest(cloud: Cloud) -> Offering:
@@ -209,6 +210,94 @@ async def test_every_id_of_a_termination_has_a_result_in_order_twice_where_it_is
     assert await cloud.terminate([second, first, second]) == [None, None, None]
     assert [(await state_of(cloud, each)).is_terminating for each in (first, second)] == [True, True]
     assert await cloud.terminate([]) == []
+
+
+def can_stop(cloud: Cloud) -> bool:
+    return find_backend(CloudSettings(backend=cloud.name))[0].ability.stops
+
+
+async def launch_on_demand(cloud: Cloud, *tokens: str) -> list[Instance]:
+    """Running ones, of the cheapest offering that can be stopped."""
+    offering = next(each for each in await cloud.describe_offerings() if each.capacity_type == "on-demand")
+    wanted = [replace(await request(cloud, token), offerings=(offering,)) for token in tokens]
+    instances = [instance for each in wanted for instance in (await cloud.launch(each)).instances]
+    for instance in instances:
+        await eventually(cloud, instance.instance_id, InstanceState.RUNNING)
+    return instances
+
+
+async def test_a_stopped_instance_is_listed_as_such_and_starts_again_with_its_addresses_and_tags(cloud: Cloud) -> None:
+    (before,) = await launch_on_demand(cloud, "rests")
+    if not can_stop(cloud):
+        for refused in (await cloud.stop_instances([before.instance_id]), await cloud.start_instances([""])):
+            assert [type(each) for each in refused] == [CloudRequestError]
+        assert await state_of(cloud, before.instance_id) is InstanceState.RUNNING
+        return
+    assert await cloud.stop_instances([before.instance_id]) == [None]
+    await eventually(cloud, before.instance_id, InstanceState.STOPPED)
+    (stopped,) = await list_owned(cloud)
+    assert (stopped.primary_ip, stopped.pod_ip, stopped.tags) == (before.primary_ip, before.pod_ip, before.tags)
+    assert stopped.state_reason and stopped.launch_time == before.launch_time
+    assert await cloud.stop_instances([before.instance_id]) == [None], "stopping is idempotent"
+    assert await cloud.start_instances([before.instance_id]) == [None]
+    await eventually(cloud, before.instance_id, InstanceState.RUNNING)
+    (started,) = await list_owned(cloud)
+    assert (started.primary_ip, started.pod_ip, started.tags) == (before.primary_ip, before.pod_ip, before.tags)
+    assert started.launch_time > stopped.launch_time and started.ended_at == 0.0
+    assert await cloud.start_instances([before.instance_id]) == [None], "starting is idempotent"
+    assert [i.instance_id for i in await launch_on_demand(cloud, "rests")] == [before.instance_id]
+
+
+async def test_every_id_of_a_stop_and_of_a_start_has_a_result_of_its_own_in_order(cloud: Cloud) -> None:
+    if not can_stop(cloud):
+        return
+    first, second, ended = (each.instance_id for each in await launch_on_demand(cloud, "one", "two", "ended"))
+    await cloud.terminate([ended])
+    unknown = "i-00000000000000000"
+    stops = await cloud.stop_instances([second, ended, first, unknown, second])
+    assert [type(each) for each in stops] == [
+        type(None),
+        CloudRequestError,
+        type(None),
+        CloudRequestError,
+        type(None),
+    ]
+    for each in (first, second):
+        await eventually(cloud, each, InstanceState.STOPPED)
+    starts = await cloud.start_instances([ended, first, unknown])
+    assert [type(each) for each in starts] == [CloudRequestError, type(None), CloudRequestError]
+    await eventually(cloud, first, InstanceState.RUNNING)
+    assert await state_of(cloud, second) is InstanceState.STOPPED
+    assert await cloud.terminate([second]) == [None]
+    await eventually(cloud, second, InstanceState.TERMINATED)
+    assert await cloud.stop_instances([]) == await cloud.start_instances([]) == []
+
+
+async def test_a_spot_instance_is_not_stopped(cloud: Cloud) -> None:
+    if not can_stop(cloud):
+        return
+    spot = next(each for each in await cloud.describe_offerings() if each.capacity_type == "spot")
+    wanted = replace(await request(cloud, "spot"), offerings=(spot,))
+    (instance,) = (await cloud.launch(wanted)).instances
+    await eventually(cloud, instance.instance_id, InstanceState.RUNNING)
+    (refused,) = await cloud.stop_instances([instance.instance_id])
+    assert isinstance(refused, CloudRequestError) and str(refused).startswith("UnsupportedOperation")
+    assert await state_of(cloud, instance.instance_id) is InstanceState.RUNNING
+
+
+async def test_stopped_instances_do_not_count_for_the_limit_until_they_are_started(cloud: Cloud) -> None:
+    if not can_stop(cloud):
+        return
+    resting = (await launch_on_demand(cloud, *(f"t{number}" for number in range(10))))[0].instance_id
+    assert await cloud.stop_instances([resting]) == [None]
+    await eventually(cloud, resting, InstanceState.STOPPED)
+    (other,) = await launch_on_demand(cloud, "in its place")
+    (refused,) = await cloud.start_instances([resting])
+    assert isinstance(refused, CloudQuotaError)
+    assert await state_of(cloud, resting) is InstanceState.STOPPED
+    await cloud.terminate([other.instance_id])
+    await eventually(cloud, other.instance_id, InstanceState.TERMINATED)
+    assert await cloud.start_instances([resting]) == [None]
 
 
 async def test_describe_leaves_unknown_ids_out(cloud: Cloud) -> None:

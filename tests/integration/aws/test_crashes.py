@@ -7,7 +7,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from vk_provider.cloud.aws.operations import AnswerT, Operation
 from vk_provider.cloud.base import Offering
 from vk_provider.cloud.listing import list_owned
 from vk_provider.errors import CloudError
-from vk_provider.instances import links, missing, stock, table, tagging
+from vk_provider.instances import links, missing, pool, standby, stock, table, tagging
+from vk_provider.instances.instance import Rest
 from vk_provider.settings import PoolSettings
 
 LIMIT_S = 120.0
@@ -34,6 +35,7 @@ QUIET_S = 0.6
 """No call for so long: what was asked for is done."""
 NEVER = 1 << 30
 POOL = PoolSettings("pool", cpu="1", memory="512Mi", count=1, max=1, price_factor=50.0)
+STOPPED_POOL = replace(POOL, state="stopped")
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +45,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "FAST_S", 0.1)
     monkeypatch.setattr(missing, "MISSING_CONFIRM_S", 0.3)
     monkeypatch.setattr(addresses, "GRACE_S", 1.0)
-    monkeypatch.setattr(stock, "QUIET_S", 0.1)
+    monkeypatch.setattr(pool, "QUIET_S", 0.1)
+    monkeypatch.setattr(stock, "SETTLE_S", 0.1)
+    monkeypatch.setattr(standby, "LOOK_S", 0.1)
     monkeypatch.setattr(tagging, "DELAY_S", 0.1)
 
 
@@ -138,7 +142,14 @@ async def two_running(world: AwsWorld) -> None:
 
 
 async def pool_ready(world: AwsWorld) -> None:
-    await world.until(lambda: any(owned.said_uid == "" for owned in world.room.supply.unclaimed.values()), LIMIT_S)
+    is_stopped = any(pool.state == "stopped" for pool in world.pools)
+    await world.until(
+        lambda: any(
+            owned.rest is Rest.STOPPED if is_stopped else owned.said_uid == ""
+            for owned in world.room.supply.unclaimed.values()
+        ),
+        LIMIT_S,
+    )
 
 
 async def pool_used(world: AwsWorld) -> None:
@@ -165,6 +176,12 @@ SCENARIOS = {
     "end": Scenario(two_running, delete_one, 1, ("TerminateInstances",)),
     "filling of a pool": Scenario(nothing, create(0), 0, ("CreateFleet",), (POOL,), idle=1),
     "hit of a pool": Scenario(pool_ready, create(1), 1, ("CreateFleet", "CreateTags"), (POOL,), idle=1),
+    "stop of what a pool has": Scenario(
+        nothing, create(0), 0, ("CreateFleet", "StopInstances"), (STOPPED_POOL,), idle=1
+    ),
+    "start of what a pool has": Scenario(
+        pool_ready, create(1), 1, ("StartInstances", "CreateTags"), (STOPPED_POOL,), idle=1
+    ),
     "end of what a pool gave": Scenario(pool_used, delete_one, 0, ("TerminateInstances",), (POOL,), idle=1),
 }
 
@@ -212,7 +229,7 @@ class Site:
             await world.crash()
         async with self.cloud(scenario) as second:
             world.cloud = world.connector._cloud = second
-            second.on_gone = world.connector._on_gone
+            second.on_gone, second.on_stopped = world.connector._on_gone, world.connector._on_stopped
             await world.start()
             try:
                 await self._judge(world, scenario)
@@ -228,7 +245,8 @@ class Site:
         if scenario.idle:
             await pool_ready(world)
         await world.until(lambda: not world.room.launches.is_busy and not world.room.stock.is_busy, LIMIT_S)
-        await world.until(lambda: all(each.said_uid is not None for each in world.room.table.owned.values()), LIMIT_S)
+        owned = world.room.table.owned
+        await world.until(lambda: all(each.rest or each.said_uid is not None for each in owned.values()), LIMIT_S)
         sweep = make_sweep(world)
         await sweep.sweep()
         await sweep.sweep()

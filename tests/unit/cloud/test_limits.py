@@ -15,7 +15,7 @@ from vk_provider.cloud.simulated.cloud import SimulatedCloud
 from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.errors import CloudError
 
-AT_ONCE = CallLimits(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+AT_ONCE = CallLimits(*[0.0] * 8)
 
 
 class Hanging:
@@ -41,6 +41,8 @@ class Hanging:
         ("create_tags", (["i-1"], {})),
         ("describe", (["i-1"],)),
         ("terminate", (["i-1"],)),
+        ("stop_instances", (["i-1"],)),
+        ("start_instances", (["i-1"],)),
         ("describe_offerings", ()),
         ("describe_runtime", ()),
     ],

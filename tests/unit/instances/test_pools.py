@@ -25,7 +25,7 @@ from vk_provider.cloud.base import (
 from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import BadStartError, CloudThrottledError
-from vk_provider.instances import links, pace, stock, table, tagging
+from vk_provider.instances import links, pace, pool, stock, table, tagging
 from vk_provider.jsontypes import Json
 from vk_provider.settings import BudgetSettings, PoolSettings
 
@@ -39,7 +39,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "FAST_S", 0.0)
     monkeypatch.setattr(tagging, "DELAY_S", 0.01)
     monkeypatch.setattr(pace, "FIRST_PAUSE_S", 0.05)
-    monkeypatch.setattr(stock, "QUIET_S", 0.05)
+    monkeypatch.setattr(pool, "QUIET_S", 0.05)
 
 
 async def make_world(tmp_path: Path, *pools: PoolSettings, config: SimulationConfig | None = None) -> World:
@@ -113,8 +113,8 @@ async def test_pods_of_any_namespace_take_one_and_it_is_replaced(tmp_path: Path)
 async def test_none_is_launched_anew_while_pods_follow_each_other_but_not_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit_s: float, instances: int
 ) -> None:
-    monkeypatch.setattr(stock, "QUIET_S", 60.0)
-    monkeypatch.setattr(stock, "QUIET_LIMIT_S", limit_s)
+    monkeypatch.setattr(pool, "QUIET_S", 60.0)
+    monkeypatch.setattr(pool, "QUIET_LIMIT_S", limit_s)
     world = await make_world(tmp_path, SMALL)
     await filled(world)
     for _ in range(2):
@@ -370,6 +370,6 @@ async def test_a_pool_grows_with_what_pods_ask_for(tmp_path: Path, monkeypatch: 
     for _ in range(5):
         await run_pod(world)
     await filled(world, 3)
-    monkeypatch.setattr(stock, "FOLLOWED_S", 0.0)
+    monkeypatch.setattr(pool, "FOLLOWED_S", 0.0)
     assert len(world.room.stock.kept()) == 1
     await world.stop()

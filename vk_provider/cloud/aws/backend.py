@@ -40,7 +40,7 @@ BACKEND = CloudBackend(
     settings=AwsCloudSettings,
     create=_create,
     check=find_problem,
-    ability=CloudAbility(frozenset(OPTIONS), OFFERINGS_TTL_S, GATHER_S),
+    ability=CloudAbility(frozenset(OPTIONS), OFFERINGS_TTL_S, GATHER_S, stops=True),
     price_list=_read_price_list,
     credentials=lambda cloud: cloud.credentials,
     pod_identity=lambda cloud: cloud.pod_identity,

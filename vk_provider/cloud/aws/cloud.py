@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.tasks import BackgroundTasks
-from vk_provider.cloud.aws import ending, notices
+from vk_provider.cloud.aws import notices, statechange
 from vk_provider.cloud.aws.addresses import SecondAddresses
 from vk_provider.cloud.aws.catalog.catalog import AwsCatalog, Scope
 from vk_provider.cloud.aws.catalog.machines import DiskTerms
@@ -34,6 +34,7 @@ from vk_provider.cloud.base import (
     LaunchRequest,
     Notice,
     Offering,
+    StateResult,
     TerminateResult,
 )
 from vk_provider.cloud.codes import code_of
@@ -142,7 +143,13 @@ class AwsCloud:
         return await self._descriptions.describe(instance_ids)
 
     async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
-        return await ending.terminate(self._client, instance_ids)
+        return await statechange.terminate(self._client, instance_ids)
+
+    async def stop_instances(self, instance_ids: Sequence[str]) -> list[StateResult]:
+        return await statechange.stop(self._client, instance_ids)
+
+    async def start_instances(self, instance_ids: Sequence[str]) -> list[StateResult]:
+        return await statechange.start(self._client, instance_ids)
 
     async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
         check_tags(tags)
@@ -152,7 +159,7 @@ class AwsCloud:
         try:
             await self._client.call(CREATE_TAGS, parameters)
         except CloudRequestError as error:
-            if code_of(error) in ending.UNKNOWN_ID:  # it may not be known everywhere yet
+            if code_of(error) in statechange.UNKNOWN_ID:  # it may not be known everywhere yet
                 raise CloudError(str(error)) from error
             raise
 

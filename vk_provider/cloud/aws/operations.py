@@ -38,6 +38,8 @@ RUN_INSTANCES = Operation("ec2", "RunInstances", "run_instances", answers.Reserv
 CREATE_FLEET = Operation("ec2", "CreateFleet", "create_fleet", answers.Fleet)
 DESCRIBE_INSTANCES = Operation("ec2", "DescribeInstances", "describe_instances", answers.Reservations)
 TERMINATE_INSTANCES = Operation("ec2", "TerminateInstances", "terminate_instances", answers.Nothing)
+STOP_INSTANCES = Operation("ec2", "StopInstances", "stop_instances", answers.Nothing)
+START_INSTANCES = Operation("ec2", "StartInstances", "start_instances", answers.Nothing)
 CREATE_TAGS = Operation("ec2", "CreateTags", "create_tags", answers.Nothing)
 ASSIGN_ADDRESSES = Operation(
     "ec2", "AssignPrivateIpAddresses", "assign_private_ip_addresses", answers.AssignedAddresses

@@ -24,6 +24,7 @@ from vk_provider.cloud.base import (
     LaunchRequest,
     Notice,
     Offering,
+    StateResult,
     TerminateResult,
     check_options,
     offering_key,
@@ -259,6 +260,17 @@ class LocalCloud:
         distinct = list(dict.fromkeys(instance_ids))
         results = dict(zip(distinct, await asyncio.gather(*map(self._ends.terminate, distinct)), strict=True))
         return [results[instance_id] for instance_id in instance_ids]
+
+    async def stop_instances(self, instance_ids: Sequence[str]) -> list[StateResult]:
+        """Nothing would be saved: an idle sandbox costs nothing."""
+        return [CloudRequestError("UnsupportedOperation: instances of the local cloud are not stopped")] * len(
+            instance_ids
+        )
+
+    async def start_instances(self, instance_ids: Sequence[str]) -> list[StateResult]:
+        return [CloudRequestError("UnsupportedOperation: instances of the local cloud are not started again")] * len(
+            instance_ids
+        )
 
     async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
         check_tags(tags)

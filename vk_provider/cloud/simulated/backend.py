@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vk_provider.cloud.backend import CloudBackend, CloudContext
+from vk_provider.cloud.backend import CloudAbility, CloudBackend, CloudContext
 from vk_provider.cloud.pricelist import PriceList
 from vk_provider.cloud.simulated.settings import SimulatedCloudSettings
 
@@ -39,5 +39,6 @@ BACKEND = CloudBackend(
     create=_create,
     connect=_connect,
     has_machines=False,
+    ability=CloudAbility(stops=True),
     price_list=_list_prices,
 )

@@ -21,6 +21,7 @@ from vk_provider.cloud.base import (
     Notice,
     NoticeKind,
     Offering,
+    StateResult,
     TerminateResult,
     check_options,
     offering_key,
@@ -54,7 +55,7 @@ _IPV6_NETWORK = int(ipaddress.IPv6Address("fd00:64::"))
 class SimulatedCloud:
     """See cloud.base.Cloud. Its instances exist as long as the process. `clock`: Unix seconds.
 
-    on_gone: called with the ID of each instance that ends, for the connector.
+    on_gone, on_stopped: called with the ID of each instance that ends or has stopped, for the connector.
     """
 
     name = "simulated"
@@ -82,6 +83,7 @@ class SimulatedCloud:
         self._board = NoticeBoard(config.faults.notices)
         self._next_address = _FIRST_ADDRESS
         self.on_gone: Callable[[str], None] = lambda instance_id: None
+        self.on_stopped: Callable[[str], None] = lambda instance_id: None
 
     async def start(self) -> None:
         """Nothing to prepare."""
@@ -165,9 +167,9 @@ class SimulatedCloud:
         self._limits.check(offering)
 
     def is_booted(self, instance_id: str) -> bool:
-        """Whether the agent of an instance answers; it does while the instance shuts down."""
+        """Whether the agent of an instance answers; it does while the instance stops or shuts down."""
         instance = self._instances.get(instance_id)
-        if instance is None or instance.state not in (InstanceState.RUNNING, InstanceState.SHUTTING_DOWN):
+        if instance is None or instance.state.has_stopped:
             return False
         latency_s = self.config.boot_latency_s + self._boot_delays_s.get(instance_id, 0.0)
         return self._clock() - instance.launch_time >= latency_s
@@ -187,6 +189,71 @@ class SimulatedCloud:
         self._calls.check("DescribeInstances")
         self._forget_old()
         return [self._instances[instance_id] for instance_id in instance_ids if instance_id in self._instances]
+
+    # --- stopping and starting -----------------------------------------------------------------------------------
+
+    async def stop_instances(self, instance_ids: Sequence[str]) -> list[StateResult]:
+        self._calls.check("StopInstances", len(instance_ids))
+        results = [self._stop(instance_id) for instance_id in instance_ids]
+        await self._calls.answer("StopInstances")
+        return results
+
+    def _stop(self, instance_id: str) -> StateResult:
+        instance = self._instances.get(instance_id)
+        if instance is None:
+            return CloudRequestError(f"InvalidInstanceID.NotFound: the instance ID '{instance_id}' does not exist")
+        if instance.state.is_terminating:
+            return CloudRequestError(f"IncorrectInstanceState: the instance '{instance_id}' is {instance.state}")
+        if instance.capacity_type == "spot":
+            return CloudRequestError(f"UnsupportedOperation: the spot instance '{instance_id}' cannot be stopped")
+        if instance.state in (InstanceState.STOPPING, InstanceState.STOPPED):
+            return None
+        reason = "Client.UserInitiatedShutdown: stopped by request"
+        stopping = replace(instance, state=InstanceState.STOPPING, state_reason=reason, ended_at=self._clock())
+        self._set(stopping, instance)
+        if shutdown_s := self.config.faults.shutdown_s:
+            self._timers.later(shutdown_s, lambda: self._stopped(instance_id))
+        else:
+            self._stopped(instance_id)
+        return None
+
+    def _stopped(self, instance_id: str) -> None:
+        instance = self._instances.get(instance_id)
+        if instance is None or instance.state is not InstanceState.STOPPING:
+            return
+        self._limits.add(self._offering_of(instance), -1)
+        self._set(replace(instance, state=InstanceState.STOPPED), instance)
+        self.on_stopped(instance_id)
+        self._board.tell(Notice(NoticeKind.STATE, instance_id, instance.state_reason, InstanceState.STOPPED))
+
+    async def start_instances(self, instance_ids: Sequence[str]) -> list[StateResult]:
+        self._calls.check("StartInstances", len(instance_ids))
+        results = [self._start(instance_id) for instance_id in instance_ids]
+        await self._calls.answer("StartInstances")
+        return results
+
+    def _start(self, instance_id: str) -> StateResult:
+        instance = self._instances.get(instance_id)
+        if instance is None:
+            return CloudRequestError(f"InvalidInstanceID.NotFound: the instance ID '{instance_id}' does not exist")
+        if instance.state in (InstanceState.PENDING, InstanceState.RUNNING):
+            return None
+        if instance.state is not InstanceState.STOPPED:
+            return CloudRequestError(f"IncorrectInstanceState: the instance '{instance_id}' is {instance.state}")
+        offering = self._offering_of(instance)
+        try:
+            self._check(offering)
+        except CloudError as error:
+            return error
+        self._limits.add(offering)
+        now = self._clock()
+        self._set(
+            replace(instance, state=InstanceState.RUNNING, launch_time=now, state_reason="", ended_at=0.0), instance
+        )
+        return None
+
+    def _offering_of(self, instance: Instance) -> Offering:
+        return self._by_key[(instance.instance_type, instance.zone, instance.capacity_type)]
 
     # --- ending --------------------------------------------------------------------------------------------------
 
@@ -221,7 +288,7 @@ class SimulatedCloud:
         if instance is None or instance.state.is_terminating:
             return
         shutdown_s = self.config.faults.shutdown_s
-        if not shutdown_s:
+        if not shutdown_s or instance.state is InstanceState.STOPPED:
             self._terminated(instance_id, reason)
             return
         self._set(
@@ -243,7 +310,8 @@ class SimulatedCloud:
             pod_ipv6="",
             ended_at=instance.ended_at or self._clock(),
         )
-        self._limits.add(self._by_key[(instance.instance_type, instance.zone, instance.capacity_type)], -1)
+        if instance.state is not InstanceState.STOPPED:
+            self._limits.add(self._offering_of(instance), -1)
         self._set(ended, instance)
         self._ended[instance_id] = self._clock()
         self.on_gone(instance_id)

@@ -102,7 +102,7 @@ class SimulatedConnector:
         self._channels: dict[str, SimulatedChannel] = {}
         self._timers = Timers()
         self._stats: asyncio.Task[None] | None = None
-        cloud.on_gone = self._on_gone
+        cloud.on_gone, cloud.on_stopped = self._on_gone, self._on_stopped
 
     async def open_session(self, instance: Instance, *, fresh: bool = True) -> AgentSession:
         agent = self._agent(instance)
@@ -114,6 +114,12 @@ class SimulatedConnector:
         channel = SimulatedChannel(agent, self._answer)
         self._channels[instance.instance_id] = channel
         return AgentSession(channel)
+
+    def _on_stopped(self, instance_id: str) -> None:
+        """Its process has ended; what it has written stays on the disk."""
+        channel = self._channels.pop(instance_id, None)
+        if channel is not None:
+            channel.drop()
 
     def _agent(self, instance: Instance) -> SimulatedAgent:
         instance_id = instance.instance_id
