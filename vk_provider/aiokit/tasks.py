@@ -15,9 +15,13 @@ class BackgroundTasks:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """After `close` it is cancelled before its first step: whoever still runs may not know of the end yet."""
         task = asyncio.create_task(coroutine, name=name)
+        if self._closed:
+            task.cancel()
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
@@ -34,7 +38,8 @@ class BackgroundTasks:
         return iter(list(self._tasks))
 
     async def close(self) -> None:
-        """Cancel all and wait for their ends."""
+        """Cancel all and wait for their ends. For good."""
+        self._closed = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -27,6 +27,19 @@ async def test_tasks_are_cancelled_at_once_and_waited_for() -> None:
     assert sorted(ended) == ["a", "b"] and not tasks
 
 
+async def test_nothing_begins_after_the_close() -> None:
+    tasks, begun = BackgroundTasks(), []
+
+    async def work() -> None:
+        begun.append("late")
+
+    await tasks.close()
+    tasks.spawn(work(), "late")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not tasks and not begun
+
+
 async def test_a_task_that_fails_is_logged_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
     tasks = BackgroundTasks()
 
