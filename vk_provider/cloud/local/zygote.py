@@ -2,7 +2,7 @@
 
 Started by the provider with one end of a SOCK_SEQPACKET pair. Each request is the path of an instance directory; the
 answer comes from the fork: {"directory", "pid", "start_ticks"} or {"directory", "error"}. It ends when the provider
-does (end of file), the instances stay. It has no threads and runs no event loop: a fork of it is clean.
+does (end of file), the instances stay. It has no threads and no event loop by then: a fork of it is clean.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from vk_provider.cloud.local.process import ProcessIdentity
 AGENT_PACKAGE = "vk_provider.agent"
 AGENT_MODULE = "vk_provider.agent.app"
 """The program that instances run; named, not imported, as the cloud does not depend on the agent."""
+AGENT_WARM_UP = "vk_provider.agent.warmup"
 
 
 def preload_agent() -> str:
@@ -38,6 +39,14 @@ def preload_agent() -> str:
     except Exception as error:  # a broken module may raise any error: the agent is then executed, which is slower
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+def warm_up_agent() -> None:
+    """See the agent's module. Without it instances start slower, and that is all."""
+    try:
+        importlib.import_module(AGENT_WARM_UP).run()
+    except Exception:  # as above
+        traceback.print_exc()
 
 
 def serve(connection: socket.socket, agent_module: str) -> None:
@@ -74,6 +83,8 @@ def main(argv: list[str]) -> int:
     syscalls.set_process_name("vk-launcher")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the provider's business
     error = preload_agent() if preload else "not wanted"
+    if not error:
+        warm_up_agent()
     gc.collect()
     gc.disable()
     gc.freeze()  # keeps shared pages shared in the forks
