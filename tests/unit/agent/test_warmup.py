@@ -77,8 +77,6 @@ def test_forks_make_keys_and_random_numbers_of_their_own(found: dict[str, Any]):
 def test_instances_start_without_a_warm_up_that_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    from vk_provider.cloud.local import zygote
-
     monkeypatch.setattr(zygote, "AGENT_WARM_UP", "vk_provider.agent.no_such_module")
     zygote.warm_up_agent()
     assert "no_such_module" in capsys.readouterr().err
