@@ -50,7 +50,7 @@ from vk_provider.wire.version import SUPPORTED_VERSIONS
 
 ROUNDS = 12
 """The interpreter specialises code that has run eight times."""
-LIMIT_S = 20.0
+LIMIT_S = 10.0
 
 _LOOPBACK = "127.0.0.1"
 _FACTS = InstanceFacts("i-warmup", "10.0.0.2", "10.0.0.3", "none", "none", "none")
