@@ -22,6 +22,7 @@ from grpclib.client import Channel, UnaryUnaryMethod
 from grpclib.const import Cardinality, Handler
 from grpclib.server import Server
 
+from vk_provider import eventreasons
 from vk_provider.agent import app as agent
 from vk_provider.agent import certificates
 from vk_provider.agent.cri import api_pb2 as pb
@@ -36,6 +37,7 @@ from vk_provider.agent.server import AgentServer
 from vk_provider.agent.session import SessionHandler
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.rules.core import compute_actions
+from vk_provider.agent.worker.rules.facts import ProbeResults
 from vk_provider.agent.worker.rules.observed import Observation
 from vk_provider.agent.worker.sandbox.config import build_sandbox_config
 from vk_provider.aiokit import libnftables
@@ -158,12 +160,12 @@ async def _serve_session(directory: Path) -> None:
                 for _ in range(ROUNDS):
                     await session.send_bytes(orjson.dumps(pod))
                     outbox.send_status("uid", {"phase": "Pending"}, finished=False)
-                    outbox.send_event("uid", "Normal", "Created", "message", "spec.containers{c}")
+                    outbox.send_event("uid", "Normal", eventreasons.CREATED, "message", "spec.containers{c}")
                     await session.receive()
     finally:
         await server.stop()
     for each in memory:
-        compute_actions(each.pod, Observation(), {})
+        compute_actions(each.pod, Observation(), ProbeResults())
 
 
 class _Answers:
