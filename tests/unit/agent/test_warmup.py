@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +83,30 @@ def test_instances_start_without_a_warm_up_that_fails(
     monkeypatch.setattr(zygote, "AGENT_WARM_UP", "vk_provider.agent.no_such_module")
     zygote.warm_up_agent()
     assert "no_such_module" in capsys.readouterr().err
+
+
+def test_a_launch_does_not_wait_for_the_warm_up(monkeypatch: pytest.MonkeyPatch):
+    done: list[str] = []
+    order: list[list[str]] = []
+
+    def fork() -> int:
+        order.append(list(done))
+        return 1
+
+    monkeypatch.setattr(zygote.os, "fork", fork)
+    monkeypatch.setattr(zygote, "IDLE_S", 0.05)
+    monkeypatch.setattr(zygote, "warm_up_agent", lambda: done.append("warm-up"))
+    monkeypatch.setattr(zygote, "_freeze", lambda: None)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        ours.send(b"/instance")
+        serving = threading.Thread(target=zygote.serve, args=(theirs, "agent"))
+        serving.start()
+        until = time.monotonic() + 10
+        while not done and time.monotonic() < until:
+            time.sleep(0.01)
+        ours.send(b"/another")
+        ours.shutdown(socket.SHUT_WR)
+        serving.join(10)
+    assert order == [[], ["warm-up"]]
+    assert done == ["warm-up"]
