@@ -55,6 +55,7 @@ from vk_provider.agent.worker.rehearsal import Rehearsal
 from vk_provider.agent.worker.worker import PodWorker
 from vk_provider.aiokit import memory, openfiles
 from vk_provider.aiokit.inotify import Inotify
+from vk_provider.aiokit.libnftables import NftLibrary
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
 from vk_provider.aiokit.textlog import TextFormatter
 from vk_provider.errors import EXIT_BAD_START, AgentError, BadStartError
@@ -116,11 +117,12 @@ class Agent:
         runtime = ContainerRuntime(options.containerd_address)
         outbox = Outbox(store=EventJournal(options.state_dir / "events.log"))
         journal = Journal(options.state_dir / "journal.json")
-        tables = TableKeeper(facts, options.run_dir / "tables", outbox.send_tables)
+        nft = NftLibrary()
+        tables = TableKeeper(facts, options.run_dir / "tables", outbox.send_tables, nft)
         book = BlobBook(ContentStore(options.containerd_root), outbox.send_blobs, lambda: inbox.pod_uid())
         worker = PodWorker(runtime, ImageStore(runtime, book), outbox, journal, facts, options.kubelet_dir, tables)
         sampler = Sampler(worker, runtime, worker.probe_counts)
-        guard = MetadataGuard(options.state_dir / "metadata-allowed", _own_cgroup(options))
+        guard = MetadataGuard(options.state_dir / "metadata-allowed", _own_cgroup(options), nft)
         questions = Questions(lambda tokens: outbox.send_identity(inbox.pod_uid(), tokens))
         roles = IdentityEndpoint(
             questions,
@@ -225,7 +227,7 @@ async def _run_worker(
 
 def main(argv: Sequence[str]) -> int:
     """Entry point of `vk-provider agent`; returns the exit code."""
-    options = _parse_options(argv)
+    options = parse_options(argv)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=options.log_level, handlers=[handler])
@@ -252,7 +254,7 @@ async def _run_until_signalled(agent: Agent) -> None:
     await agent.run()
 
 
-def _parse_options(argv: Sequence[str]) -> AgentOptions:
+def parse_options(argv: Sequence[str]) -> AgentOptions:
     parser = argparse.ArgumentParser(prog="vk-provider agent", description="The agent on an instance.")
     parser.add_argument("--metadata-url", default=f"http://{network.METADATA_ADDRESS}", metavar="URL")
     parser.add_argument("--containerd-address", default="/run/containerd/containerd.sock", metavar="SOCKET")

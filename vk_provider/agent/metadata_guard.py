@@ -19,6 +19,8 @@ import re
 from pathlib import Path
 
 from vk_provider.agent.network import METADATA_ADDRESS, NetworkError
+from vk_provider.aiokit.libnftables import NftLibrary
+from vk_provider.aiokit.nft import NftError, NftTable
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +67,12 @@ _CGROUP = re.compile(r"[A-Za-z0-9_.@:-]+(/[A-Za-z0-9_.@:-]+)*")
 
 class MetadataGuard:
     """Root task that keeps the rule applied. `marker`: file that exists while the pod is allowed access. own_cgroup:
-    see build_rules."""
+    see build_rules. library: see NftTable."""
 
-    def __init__(self, marker: Path, own_cgroup: str = "") -> None:
+    def __init__(self, marker: Path, own_cgroup: str = "", library: NftLibrary | None = None) -> None:
         self._marker = marker
         self._own_cgroup = own_cgroup
+        self._library = library
         self._allowed = marker.exists()
         self._changed = asyncio.Event()
         self._applied = asyncio.Event()
@@ -101,33 +104,26 @@ class MetadataGuard:
         """Apply the rule, and again when it is to change. Raises NetworkError when the instance has no nft."""
         while True:
             self._changed.clear()
-            await (allow_metadata() if self._allowed else deny_metadata(self._own_cgroup))
+            if self._allowed:
+                await allow_metadata(self._library)
+            else:
+                await deny_metadata(self._own_cgroup, self._library)
             self._applied.set()
             await self._changed.wait()
 
 
-async def deny_metadata(own_cgroup: str = "") -> None:
-    """Drop all packets from the instance to the endpoint, see build_rules. Idempotent."""
-    await _run_nft(build_rules(own_cgroup))
+async def deny_metadata(own_cgroup: str = "", library: NftLibrary | None = None) -> None:
+    """Drop all packets from the instance to the endpoint, see build_rules. Idempotent. Raises NetworkError."""
+    await _apply(build_rules(own_cgroup), library)
 
 
-async def allow_metadata() -> None:
-    """Remove the rule. Idempotent."""
-    await _run_nft(_REMOVE)
+async def allow_metadata(library: NftLibrary | None = None) -> None:
+    """Remove the rule. Idempotent. Raises NetworkError."""
+    await _apply(_REMOVE, library)
 
 
-async def _run_nft(commands: str) -> None:
+async def _apply(commands: str, library: NftLibrary | None) -> None:
     try:
-        process = await asyncio.create_subprocess_exec(
-            "nft",
-            "-f",
-            "-",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    except FileNotFoundError:
-        raise NetworkError("nft is not installed on the instance") from None
-    _, errors = await process.communicate(commands.encode())
-    if process.returncode != 0:
-        raise NetworkError(f"nft failed: {errors.decode(errors='replace').strip()}")
+        await NftTable(_TABLE, library=library).apply(commands)
+    except NftError as error:
+        raise NetworkError(str(error)) from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,10 @@ class ContainerRuntime:
             raise RuntimeServiceError("DEADLINE_EXCEEDED", f"container runtime is not ready: {missing}") from None
 
     async def _find_unready(self) -> str:
+        address = self.connection.address
+        if not _exists(address):
+            # A call that fails costs some hundred times this look, and instances that boot together look often.
+            return f"container runtime at {address} does not answer: there is no such socket yet"
         try:
             reply = await self._call(self._stub.Status, pb.StatusRequest())
         except RuntimeServiceError as error:
@@ -198,6 +203,10 @@ class ContainerRuntime:
 
     async def close(self) -> None:
         self.connection.close()
+
+
+def _exists(address: str) -> bool:
+    return os.path.exists(address)
 
 
 async def _or_none(call: Any) -> Any:

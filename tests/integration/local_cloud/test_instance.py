@@ -154,6 +154,22 @@ async def test_containerd_and_the_agent_are_started_again_when_they_die(cloud: L
     assert [i.state for i in await cloud.describe([instance.instance_id])] == [InstanceState.RUNNING]
 
 
+async def test_what_containerd_keeps_outlives_it_and_never_waits_for_the_disk(cloud: LocalCloud) -> None:
+    (instance,) = await launch(cloud, "databases")
+
+    def run(script: str) -> str:
+        return inside(cloud, instance.instance_id, script, check=False)
+
+    for database in ("metadata.v1.bolt/meta.db", "snapshotter.v1.overlayfs/metadata.db"):
+        assert run(f"stat -f -c %T /var/lib/containerd/io.containerd.{database}") == "tmpfs"
+    run("ctr -n k8s.io images tag vk-provider.internal/pause:1 vk-provider.internal/kept:1")
+    found = functools.partial(processes, cloud, instance.instance_id, "containerd")
+    (pid,) = found()
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: found() not in ([], [pid]))
+    await until(lambda: "vk-provider.internal/kept:1" in run("ctr -n k8s.io images ls -q"))
+
+
 async def test_the_first_process_reaps_orphans(cloud: LocalCloud) -> None:
     (instance,) = await launch(cloud, "orphans")
     inside(cloud, instance.instance_id, "setsid sh -c 'sleep 0.1 & exit 0' & wait; unshare --fork true")

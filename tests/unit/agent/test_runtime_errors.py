@@ -110,3 +110,22 @@ def test_other_events_carry_the_container():
     assert parse_event(envelope("/tasks/delete", deleted), set()) is None
     deleted = events_pb2.TaskDelete(container_id="c", exit_status=1)
     assert parse_event(envelope("/tasks/delete", deleted), set()) == RuntimeEvent("delete", "c", 1)
+
+
+async def test_a_runtime_that_has_no_socket_yet_is_not_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    runtime = ContainerRuntime(str(tmp_path / "containerd.sock"))
+    calls: list[object] = []
+
+    async def call(*arguments: object) -> object:
+        calls.append(arguments)
+        raise RuntimeServiceError("UNAVAILABLE", "not yet")
+
+    monkeypatch.setattr(runtime, "_call", call)
+    with pytest.raises(RuntimeServiceError, match="no such socket yet"):
+        await runtime.wait_ready(0.1)
+    assert calls == []
+    (tmp_path / "containerd.sock").touch()
+    with pytest.raises(RuntimeServiceError, match="not yet"):
+        await runtime.wait_ready(0.1)
+    assert calls
+    await runtime.close()

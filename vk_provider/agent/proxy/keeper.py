@@ -38,13 +38,16 @@ Report = Callable[[TablesMessage], None]
 class TableKeeper:
     """`receive` what the provider sends; `run` does the work. report: called with each message for the provider."""
 
-    def __init__(self, facts: InstanceFacts, directory: Path, report: Report) -> None:
-        """directory: of the copies; gone after a reboot. Revisions are read here: AgentError without nf_tables."""
+    def __init__(
+        self, facts: InstanceFacts, directory: Path, report: Report, library: NftLibrary | None = None
+    ) -> None:
+        """directory: of the copies; gone after a reboot. Revisions are read here: AgentError without nf_tables.
+        library: to share one, see NftTable."""
         self._facts = facts
         self._report = report
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
-        library = NftLibrary()
+        library = library or NftLibrary()
         self._tables = {
             name: Table(
                 name,

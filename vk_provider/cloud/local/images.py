@@ -9,7 +9,9 @@ made anew or dropped.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,22 +36,39 @@ class SharedImages:
     def make_root(self, target: Path) -> None:
         """Make `target` (must not exist) a containerd root for one instance (blocking, some ms). Raises CloudError;
         then nothing is left of it."""
+        source, root = str(self.path), str(target)  # strings: each launch makes some dozens of files
         try:
-            target.mkdir(parents=True)
+            os.makedirs(root)
             for name in self.directories:
-                (target / name).mkdir()
-                shutil.copystat(self.path / name, target / name)
+                os.mkdir(f"{root}/{name}")
+                os.chmod(f"{root}/{name}", stat.S_IMODE(os.stat(f"{source}/{name}").st_mode))
             for name in self.copies:
-                shutil.copy2(self.path / name, target / name)
+                _copy(f"{source}/{name}", f"{root}/{name}")
             for name in self.binds:
-                if (self.path / name).is_dir():
-                    (target / name).mkdir()
+                if os.path.isdir(f"{source}/{name}"):
+                    os.mkdir(f"{root}/{name}")
                 else:
-                    (target / name).touch()
-            shutil.copytree(self.databases, target, dirs_exist_ok=True)
+                    os.close(os.open(f"{root}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+            _copy_databases(str(self.databases), root)
         except OSError as error:
             shutil.rmtree(target, ignore_errors=True)
             raise CloudError(f"local cloud: cannot copy the prepared images: {error}") from None
+
+
+def _copy(source: str, target: str) -> None:
+    """A file with its mode and times."""
+    shutil.copyfile(source, target)
+    found = os.stat(source)
+    os.chmod(target, stat.S_IMODE(found.st_mode))
+    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def _copy_databases(source: str, root: str) -> None:
+    """PLUGIN/FILE below `source` (golden.set_databases_apart)."""
+    for plugin in os.listdir(source):
+        os.makedirs(f"{root}/{plugin}", exist_ok=True)
+        for name in os.listdir(f"{source}/{plugin}"):
+            _copy(f"{source}/{plugin}/{name}", f"{root}/{plugin}/{name}")
 
 
 def share_images(golden: GoldenRoot, directory: Path, instances: Path) -> SharedImages:

@@ -4,6 +4,7 @@ systems. Runs as root of the instance's user namespace, which has no rights on t
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from vk_provider.cloud.local import boot, cgroup, syscalls
@@ -22,6 +23,7 @@ def make_root(spec: BootSpec) -> None:
     _mount_kernel(spec, root, Path("dev"))
     for name, target in boot.DISK_DIRECTORIES.items():
         syscalls.mount(f"disk/{name}", f"{root}{target}", "", syscalls.MS_BIND | syscalls.MS_REC)
+    _hold_databases(top, root)
     for number, (_, path) in enumerate(spec.shared):
         syscalls.mount(f"shared/{number}", _make_inside(root, path), "", syscalls.MS_BIND)
     for path in spec.binds:
@@ -32,6 +34,18 @@ def make_root(spec: BootSpec) -> None:
     (root / "etc/machine-id").write_text(spec.instance_id.removeprefix("i-").ljust(32, "0") + "\n")
     syscalls.pivot_root(str(root))
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SHARED)  # as on a machine: volumes may propagate
+
+
+def _hold_databases(top: Path, root: Path) -> None:
+    """containerd's databases in memory, over those on the disk. They are of no use after the instance, as what is in
+    /run; containerd syncs them some dozen times while a pod starts, and waits for the disk each time."""
+    disk = Path("disk/containerd")
+    for number, path in enumerate(sorted(disk.glob("*/*.db"))):
+        held = top / f"{number}.db"
+        shutil.copyfile(path, held)
+        held.chmod(0o600)
+        target = f"{root}{boot.DISK_DIRECTORIES['containerd']}/{path.relative_to(disk)}"
+        syscalls.mount(str(held), target, "", syscalls.MS_BIND)
 
 
 def _make_inside(root: Path, path: str) -> str:

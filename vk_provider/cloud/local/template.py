@@ -54,7 +54,7 @@ def prepare(config: LocalCloudConfig) -> Template:
     shared = images.share_images(root, config.root / "images", config.instances_dir)
     config_text = containerd.build_config(runtime.version, root.sandbox_image, config.cni_bin_dir)
     resolv_conf = layer.read_resolv_conf(config.nameservers)
-    environment = services.build_environment(runtime.directories)
+    environment = services.build_environment(runtime.directories) | containerd.GO_ENVIRONMENT
     agent = [sys.executable, "-m", "vk_provider", "agent", "--metadata-url", boot.METADATA_URL]
     agent += ["--containerd-address", containerd.ADDRESS, "--state-dir", "/var/lib/vk-agent"]
     spec = boot.BootSpec(

@@ -2,7 +2,7 @@
 
 Started by the provider with one end of a SOCK_SEQPACKET pair. Each request is the path of an instance directory; the
 answer comes from the fork: {"directory", "pid", "start_ticks"} or {"directory", "error"}. It ends when the provider
-does (end of file), the instances stay. It has no threads and runs no event loop: a fork of it is clean.
+does (end of file), the instances stay. It has no threads, and no event loop while it forks: a fork of it is clean.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import pkgutil
+import select
 import signal
 import socket
 import sys
@@ -25,6 +26,9 @@ from vk_provider.cloud.local.process import ProcessIdentity
 AGENT_PACKAGE = "vk_provider.agent"
 AGENT_MODULE = "vk_provider.agent.app"
 """The program that instances run; named, not imported, as the cloud does not depend on the agent."""
+AGENT_WARM_UP = "vk_provider.agent.warmup"
+IDLE_S = 0.5
+"""Without a request for so long, the agent is warmed up."""
 
 
 def preload_agent() -> str:
@@ -40,14 +44,34 @@ def preload_agent() -> str:
     return ""
 
 
+def warm_up_agent() -> None:
+    """See the agent's module. Without it instances start slower, and that is all."""
+    try:
+        importlib.import_module(AGENT_WARM_UP).run()
+    except Exception:  # as above
+        traceback.print_exc()
+
+
 def serve(connection: socket.socket, agent_module: str) -> None:
-    """Fork one instance per request until the other end closes."""
+    """Fork one instance per request until the other end closes. What makes later ones cheaper is done when nobody has
+    asked for a while: a launch does not wait for it."""
+    is_warm = not agent_module
     while True:
+        if not is_warm and not select.select([connection], [], [], IDLE_S)[0]:
+            warm_up_agent()
+            _freeze()
+            is_warm = True
         request = connection.recv(4096)
         if not request:
             return
         if os.fork() == 0:
             _launch(connection, request.decode(), agent_module)
+
+
+def _freeze() -> None:
+    """Keeps shared pages shared in the forks."""
+    gc.collect()
+    gc.freeze()
 
 
 def _launch(connection: socket.socket, directory: str, agent_module: str) -> NoReturn:
@@ -74,9 +98,8 @@ def main(argv: list[str]) -> int:
     syscalls.set_process_name("vk-launcher")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the provider's business
     error = preload_agent() if preload else "not wanted"
-    gc.collect()
     gc.disable()
-    gc.freeze()  # keeps shared pages shared in the forks
+    _freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # forks are reaped by the kernel
     try:
         connection.send(json.dumps({"ready": True, "preload_error": error}).encode())

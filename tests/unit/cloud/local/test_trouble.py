@@ -57,6 +57,7 @@ def store(config: LocalCloudConfig) -> InstanceStore:
 def root(tmp_path: Path) -> SharedImages:
     (tmp_path / "golden/tree/content").mkdir(parents=True)
     (tmp_path / "golden/tree/content/blob").write_text("manifest")
+    (tmp_path / "golden/tree/content/blob").chmod(0o444)
     (tmp_path / "golden/tree/content/big").write_bytes(bytes(100_000))
     (tmp_path / "golden/tree/overlayfs/snapshots/1/fs/bin").mkdir(parents=True)
     (tmp_path / "golden/tree/overlayfs/snapshots/1/fs/bin/sh").write_text("program")
@@ -139,6 +140,12 @@ def test_no_file_of_an_instances_root_is_a_file_of_the_images(root: SharedImages
     assert set(files) == {"content/blob", "content/big", "meta/meta.db"}, files
     assert {path.stat().st_nlink for path in files.values()} == {1}
     assert (files["content/blob"].read_text(), files["meta/meta.db"].read_text()) == ("manifest", "database")
+    for copy, original in (
+        ("content/blob", root.path / "content/blob"),
+        ("meta/meta.db", root.databases / "meta/meta.db"),
+    ):
+        made, given = files[copy].stat(), original.stat()
+        assert (made.st_mode, made.st_mtime_ns) == (given.st_mode, given.st_mtime_ns)
     # What is shown of the images read-only has a place, and nothing of them in it.
     assert set(root.binds) == {"content/big", "overlayfs/snapshots/1/fs"}
     assert files["content/big"].read_bytes() == b""
@@ -163,7 +170,7 @@ def test_images_that_an_instance_uses_stay_when_the_golden_root_is_made_anew(
 def test_a_disk_that_is_full_while_a_root_is_made_is_a_cloud_error_and_leaves_nothing(
     root: SharedImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images.shutil, "copy2", no_space)
+    monkeypatch.setattr(images.shutil, "copyfile", no_space)
     with pytest.raises(CloudError, match="No space left"):
         root.make_root(tmp_path / "one")
     assert not (tmp_path / "one").exists()
@@ -202,7 +209,7 @@ async def test_spare_roots_wait_for_the_next_launch_when_the_disk_is_full(
     root: SharedImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     spares = SpareRoots(root, tmp_path / "spare", 2)
-    monkeypatch.setattr(images.shutil, "copy2", no_space)
+    monkeypatch.setattr(images.shutil, "copyfile", no_space)
     spares.refill()
     assert spares._task is not None
     await spares._task
