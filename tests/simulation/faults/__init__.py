@@ -22,7 +22,6 @@ from tests.simulation.faults import (
     reused_token,
     shutting_down,
     stale_references,
-    unequal_group,
 )
 
 
@@ -49,5 +48,4 @@ FAULTS: dict[str, Fault] = {
     "looks-for-ever": Fault(looks_for_ever.put_back, 113, (judge.WRONG_STATE,)),
     "idle-without-tables": Fault(idle_without_tables.put_back, 159, (judge.STALE,)),
     "believed-word": Fault(believed_word.put_back, 43, (judge.LEAKED,)),
-    "unequal-group": Fault(unequal_group.put_back, 0, (judge.LEAKED,)),
 }
