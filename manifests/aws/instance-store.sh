@@ -32,6 +32,7 @@ give_up() {
     if mountpoint -q "$ROOT$directory"; then umount "$ROOT$directory" || umount -l "$ROOT$directory"; fi
   done
   if mountpoint -q "$STORE"; then umount "$STORE" || umount -l "$STORE"; fi
+  if [[ -n ${made:-} ]]; then wipefs -aq "$made"; fi # a reboot must not find what the pod has not
   state "failed: cannot $step"
   exit 1
 }
@@ -87,15 +88,25 @@ if ! has_store "$device"; then
   usable=0
   for disk in "${disks[@]}"; do usable=$((usable + $(blockdev --getsize64 "$disk") / 100 * USABLE_PERCENT)); done
   if ((usable < least)); then
+    step="find $least bytes: the disks hold $usable, and the root volume is smaller, too"
+    root_bytes=$(df --output=size -B1 "${ROOT:-/}" | tail -n 1)
+    ((root_bytes >= least / 10 * 9))
     state "unused: the disks hold $usable bytes of files, and $least are needed"
     exit 0
   fi
+  step="use the disks: there is something on them"
+  for disk in "${disks[@]}"; do
+    found=0
+    blkid -p "$disk" > /dev/null 2>&1 || found=$?
+    ((found == 2)) # nothing, as EC2 gives them
+  done
   if ((${#disks[@]} > 1)); then
     step="join ${#disks[@]} disks"
     mdadm --create "$ARRAY" --run --force --quiet --homehost=any --name=instance-store --level=0 \
       --raid-devices=${#disks[@]} "${disks[@]}" 2>&1
   fi
   step="make a file system on $device"
+  made=$device
   # The disks are empty: nothing to discard, and inodes and journal need not be cleared before the first use.
   mkfs.ext4 -q -F -L "$LABEL" -m 0 -E nodiscard,lazy_itable_init=1,lazy_journal_init=1 "$device" 2>&1
 fi

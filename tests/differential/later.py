@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from math import inf
 
 from tests.differential.containers import STATUS_LISTS, running_of
 from tests.differential.history import History
@@ -85,10 +86,14 @@ def mark_words_of_another(*sides: History) -> tuple[History, ...]:
 
 def _words_of_another(side: History) -> Foreign:
     """Reason and message that came with nothing else, or perhaps the phase, changed; observedGeneration of conditions
-    that came with nothing else changed."""
+    that came with nothing else changed. All after the first patch of the case: before it nobody else writes."""
     words: set[str] = set()
     generations: set[tuple[str, object]] = set()
-    for before, after in pairwise(item.pod.get("status", {}) for item in side.versions):
+    patched = min((at for key, at in side.asked.items() if key.endswith(" patch")), default=inf)
+    for item, following in pairwise(side.versions):
+        if following.at < patched:
+            continue
+        before, after = item.pod.get("status", {}), following.pod.get("status", {})
         if all(before.get(key) == after.get(key) for key in UNTOUCHED):
             words.update(str(after[key]) for key in WORDS if after.get(key) and after[key] != before.get(key))
         elif _without_generations(before) == _without_generations(after):

@@ -28,7 +28,7 @@ def unit(name: str) -> configparser.ConfigParser:
 def test_the_agents_unit_starts_it_with_options_that_it_has(tmp_path: Path) -> None:
     program, command, *options = unit("vk-agent.service")["Service"]["ExecStart"].split()
     assert (program, command) == ("/opt/vk-provider/bin/vk-provider", "agent")
-    parsed = app._parse_options(options)
+    parsed = app.parse_options(options)
     assert parsed.watch_interruptions
     (tmp_path / "cgroup.controllers").touch()
     group = "system.slice/vk-agent.service"  # where systemd puts a service of the system
@@ -64,7 +64,7 @@ def test_the_disks_are_ready_before_containerd_and_the_agent_which_a_failure_doe
     assert parsed["Unit"]["Before"].split() == ["containerd.service", "vk-agent.service"]
     for name in ("containerd.service", "vk-agent.service"):
         assert "vk-instance-store" not in unit(name)["Unit"].get("Requires", "")
-    options = app._parse_options([])
+    options = app.parse_options([])
     (moved,) = re.findall(r"^DIRECTORIES=\((.*)\)$", script, re.MULTILINE)
     pod = {"metadata": {"namespace": "n", "name": "p", "uid": "u"}}
     logs = Path(log_directory(pod)).parent

@@ -215,7 +215,8 @@ class InstanceTable:
 
 
 def _is_older(found: Instance, known: Instance, *, may_start_again: bool) -> bool:
-    """may_start_again: whether we stop and start it; the launch time of others says nothing."""
-    if may_start_again and not (found.state.is_terminating or known.state.is_terminating):
+    """may_start_again: whether we stop and start it; the launch time of others says nothing, and neither does that of
+    an answer to a launch without an address: it is the time of the answer, and every listing is better."""
+    if may_start_again and known.primary_ip and not (found.state.is_terminating or known.state.is_terminating):
         return (found.launch_time, _RANK[found.state]) < (known.launch_time, _RANK[known.state])
     return _RANK[found.state] < _RANK[known.state]

@@ -33,8 +33,9 @@ class PriceCurve:
         return self._prices[place - 1] if place else None
 
 
-def build_curves(changes: Iterable[SpotPriceChange]) -> dict[SpotOffering, PriceCurve]:
-    steps: dict[SpotOffering, list[tuple[float, float]]] = {}
+def build_curves(offered: Iterable[SpotOffering], changes: Iterable[SpotPriceChange]) -> dict[SpotOffering, PriceCurve]:
+    """offered: what was asked for. Of that which the cloud knows nothing of, no price is ever found."""
+    steps: dict[SpotOffering, list[tuple[float, float]]] = {each: [] for each in offered}
     for each in changes:
         steps.setdefault((each.instance_type, each.zone), []).append((each.at, each.price_per_hour))
     return {offering: PriceCurve(found) for offering, found in steps.items()}
@@ -74,9 +75,11 @@ def apply_prices(meter: Meter, curves: Mapping[SpotOffering, PriceCurve], settle
         runs = span.state is SpanState.RUNNING
         if launched:
             curve, rest = curves.get((span.instance_type, span.zone)), span
-            for began in list(find_beginnings(span, launched, settled, period_s)):
-                price = curve.find(began) if curve is not None else None
-                nanos = to_nanos(price)
+            beginnings = list(find_beginnings(span, launched, settled, period_s))
+            if beginnings and curve is None:
+                continue  # nobody asked for it: it was not due yet
+            for began in beginnings:
+                nanos = to_nanos(curve.find(began) if curve is not None else None)
                 if nanos is not None:
                     rest = meter.reprice(rest, max(began, rest.since), nanos)
             rest.priced_until = min(settled, rest.seen_at if runs else rest.until)

@@ -70,6 +70,8 @@ class Meter:
             known = self._over.get(span.instance_id)
             if span.instance_id not in self._running and (known is None or known.since <= span.since):
                 self._over[span.instance_id] = span
+                if span.state is SpanState.ENDED:  # by whose word, nobody knows any more
+                    self._told[span.instance_id] = span.until
             self.watch_price(span)
 
     # --- what is seen ------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class SpotPricing:
         curves: Mapping[SpotOffering, PriceCurve] = {}
         if offered:
             try:
-                curves = build_curves(await self._source.fetch_changes(offered, since))
+                curves = build_curves(offered, await self._source.fetch_changes(offered, since))
             except CloudError as error:
                 self._note(str(error))
                 return
@@ -62,7 +62,8 @@ class SpotPricing:
         if not found:
             return {}
         offered = {(each.instance_type, each.zone) for each in found}
-        return build_curves(await self._source.fetch_changes(offered, min(each.launch_time for each in found)))
+        since = min(each.launch_time for each in found)
+        return build_curves(offered, await self._source.fetch_changes(offered, since))
 
     @property
     def period_s(self) -> float:

@@ -51,9 +51,13 @@ _COLUMNS = (
     "instance_id, since, until, state, node, instance_type, zone, capacity_type, price_nanos, namespace, pod, pod_uid, "
     "labels, is_estimated"
 )
-_WRITE, _ADD = (
-    f"INSERT OR {how} INTO spans ({_COLUMNS}) VALUES ({', '.join('?' * 14)})" for how in ("REPLACE", "IGNORE")
+_VALUES = ", ".join(f"?{number}" for number in range(1, 15))
+_WRITE = f"INSERT OR REPLACE INTO spans ({_COLUMNS}) VALUES ({_VALUES})"
+_ADD = (
+    f"INSERT OR IGNORE INTO spans ({_COLUMNS}) SELECT {_VALUES} WHERE NOT EXISTS "
+    "(SELECT 1 FROM spans WHERE instance_id = ?1 AND since < ?3 AND COALESCE(until, 1e18) > ?2)"
 )
+"""Of an instance that was seen when it had ended: only where nothing is known of that time."""
 
 
 class LedgerStoreError(VkError):

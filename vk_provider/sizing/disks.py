@@ -59,4 +59,5 @@ def plan_disks(need_bytes: int, base_bytes: int, requirements: Requirements = _N
     root = requirements.root_disk_bytes
     if requirements.option(POLICY_OPTION) == "none":
         return DiskPlan(max(need_bytes, root))
-    return DiskPlan(max(need_bytes, root), LocalStore(need_bytes, max(base_bytes, root)))
+    # Who asks for a root volume wants that much room, wherever it is.
+    return DiskPlan(max(need_bytes, root), LocalStore(max(need_bytes, root), max(base_bytes, root)))

@@ -245,6 +245,40 @@ def test_a_failure_leaves_all_on_the_root_volume_and_says_why(machine: Machine, 
     assert said.endswith("the sandbox image"), "nor is the disk"
 
 
+def test_a_reboot_after_a_failure_does_not_bring_back_what_was_copied_before_it(machine: Machine) -> None:
+    machine.add_disk()
+    broken, real = machine.root / "bin" / "mount", shutil.which("mount")
+    broken.write_text(f'#!/bin/bash\n[[ "$*" == *lib/kubelet ]] && exit 32\nexec {real} "$@"\n')
+    broken.chmod(0o755)
+    machine.boot("echo since > var/lib/containerd/images/app")
+    assert machine.code == 1
+    broken.unlink()
+    said = machine.boot("cat var/lib/containerd/images/app", reboot=True)
+    assert machine.code == 0 and said.splitlines()[1:] == ["since"]
+
+
+def test_disks_with_something_on_them_are_not_formatted(machine: Machine) -> None:
+    loop = machine.add_disk()
+    subprocess.run(["mkfs.ext4", "-q", "-L", "somebodys", loop], check=True)
+    machine.boot()
+    assert machine.code == 1 and machine.state == "failed: cannot use the disks: there is something on them"
+    label = subprocess.run(
+        ["blkid", "-p", "-o", "value", "-s", "LABEL", loop], capture_output=True, text=True, check=True
+    )
+    assert label.stdout.strip() == "somebodys"
+
+
+def test_too_little_on_either_side_is_a_failure(machine: Machine) -> None:
+    """The root volume was made small, because the type was said to have larger disks."""
+    machine.add_disk()
+    small = machine.root / "bin" / "df"
+    small.write_text("#!/bin/bash\necho 1B-blocks; echo 1000\n")
+    small.chmod(0o755)
+    machine.user_data = add_store(PLAIN, USABLE + 100)
+    machine.boot()
+    assert machine.code == 1 and machine.state.startswith(f"failed: cannot find {USABLE + 100} bytes")
+
+
 def test_a_metadata_service_that_does_not_answer_is_a_failure(machine: Machine, tmp_path: Path) -> None:
     impatient = tmp_path / "script.sh"
     impatient.write_text(SCRIPT.read_text().replace("{1..60}", "{1..2}"))

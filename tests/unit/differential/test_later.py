@@ -100,16 +100,25 @@ def test_a_waiting_pod_that_a_foreign_phase_has_ended_is_one_known_difference(pu
     assert bool(left(theirs, ours)) != put_back
 
 
+def patched(side: History) -> History:
+    """Its case has a patch."""
+    side.asked = {"1 patch": 3.5}
+    return side
+
+
 @pytest.mark.parametrize("keeper", ["kubelet", "here", "both"])
 def test_words_of_another_that_only_a_kubelet_keeps_are_known(keeper: str) -> None:
     def side(namespace: str, uid: str, keeps: bool) -> History:
         words = {"reason": "Other", "message": "by another"}
         last = pod(uid, "10.0.0.9", "Running", running(), **(words if keeps else {}))
-        return history(namespace, (0, pod(uid)), (4, pod(uid, "10.0.0.9", "Running", running(), **words)), (5, last))
+        first, said = pod(uid), pod(uid, "10.0.0.9", "Running", running(), **words)
+        return patched(history(namespace, (0, first), (4, said), (5, last)))
 
     ours, theirs = side(OURS, "u-1", keeper != "kubelet"), side(THEIRS, "u-2", keeper != "here")
     assert bool(kinds(ours, theirs)) == (keeper != "both")
     assert bool(left(ours, theirs)) == (keeper == "here")
+    ours.asked = theirs.asked = {}
+    assert bool(left(ours, theirs)) == (keeper != "both"), "nobody else has written: it is a loss of own words"
 
 
 @pytest.mark.parametrize("keeper", ["kubelet", "here"])
@@ -119,7 +128,7 @@ def test_a_generation_of_another_that_only_a_kubelet_leaves_is_known(keeper: str
 
     def side(namespace: str, uid: str, keeps: bool) -> History:
         versions = [(float(at), pod(uid, **conditions(n))) for at, n in ((0, 1), (4, 77), (5, 77 if keeps else 1))]
-        return history(namespace, *versions)
+        return patched(history(namespace, *versions))
 
     ours, theirs = side(OURS, "u-1", keeper == "here"), side(THEIRS, "u-2", keeper == "kubelet")
     assert kinds(ours, theirs)

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.launching import launch_one
-from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest, Offering
+from vk_provider.cloud.base import TAG_OWNER, TAG_POOL, Instance, InstanceState, LaunchRequest, Offering
 from vk_provider.cloud.codes import build_error
 from vk_provider.cloud.simulated.cloud import SimulatedCloud
 from vk_provider.cloud.simulated.config import SimulationConfig
@@ -139,6 +139,19 @@ async def test_a_listing_that_lacks_an_instance_proves_nothing(monkeypatch: pyte
     made.take([])
     made.take([])
     assert owned.is_live and not made._missing
+
+
+async def test_of_an_answer_to_a_launch_without_an_address_every_listing_is_better() -> None:
+    """A fleet's answer has the time of the answer, which is later than what the cloud says of the launch."""
+    _, made, owned = await make_table(SimulationConfig())
+    found = replace(owned.described, tags={**owned.described.tags, TAG_POOL: "pool"})
+    owned.described = replace(found, launch_time=found.launch_time + 2, primary_ip="", pod_ip="")
+    assert owned.pool
+    made.learn(owned, found)
+    assert owned.described == found
+    made.note_start(owned)
+    made.learn(owned, replace(found, state=InstanceState.STOPPED))
+    assert owned.described.state is InstanceState.PENDING, "a start that we know of is newer"
 
 
 def test_an_instance_whose_agent_speaks_lives_whatever_a_listing_says() -> None:

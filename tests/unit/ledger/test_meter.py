@@ -180,6 +180,41 @@ def test_an_earlier_process_is_not_counted_again(cloud: Cloud, tmp_path: object)
     second.store.close()
 
 
+def test_a_notice_before_a_restart_takes_nothing_out_of_the_bill_either(cloud: Cloud, tmp_path: object) -> None:
+    path = f"{tmp_path}/ledger"
+    first = Process(cloud, path)
+    first.meter.see(cloud.launch())
+    cloud.now += 60
+    first.meter.told("i-0", InstanceState.TERMINATED)
+    first.flush()
+    first.store.close()
+    second = Process(cloud, path)
+    cloud.now += DOUBT_S + 1
+    second.list()
+    assert second.meter.usage("shop").instances == 1
+    assert second.cost()["total"]["seconds"] == pytest.approx(60 + DOUBT_S + 1)
+    second.store.close()
+
+
+def test_a_run_that_is_seen_late_is_not_counted_beside_what_is_known_of_it(cloud: Cloud, tmp_path: object) -> None:
+    """The cloud's launch time has whole seconds, and is earlier than the one known."""
+    path = f"{tmp_path}/ledger"
+    first = Process(cloud, path)
+    launched = cloud.launch()
+    first.meter.see(replace(launched, launch_time=launched.launch_time + 0.4))
+    cloud.now += 600
+    first.meter.ended("i-0", InstanceState.STOPPED)
+    first.flush()
+    first.store.close()
+    cloud.now += RECENT_S + 100
+    second = Process(cloud, path)
+    stopped = replace(launched, state=InstanceState.STOPPED, ended_at=launched.launch_time + 600)
+    second.meter.take([stopped], lambda _: False)
+    second.flush()
+    assert second.cost()["total"]["seconds"] == pytest.approx(600, abs=1)
+    second.store.close()
+
+
 def test_what_ended_while_nobody_looked_has_the_clouds_end(cloud: Cloud, tmp_path: object) -> None:
     path = f"{tmp_path}/ledger"
     first = Process(cloud, path)
@@ -261,7 +296,8 @@ def test_many_that_have_ended_are_forgotten_before_their_time_but_for_those_that
 def test_a_notice_of_an_end_that_listings_contradict_was_none(
     cloud: Cloud, process: Process, state: InstanceState
 ) -> None:
-    """Whoever may write into the queue of notices takes no instance out of the bill, and makes no room in a budget."""
+    """Whoever may write into the queue of notices takes no instance out of the bill, and makes room in a budget only
+    until the next listing that is newer."""
     process.meter.see(cloud.launch())
     for _ in range(3):
         cloud.now += 60

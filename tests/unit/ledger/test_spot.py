@@ -270,7 +270,8 @@ async def check_sum(steps: list[tuple[str, Any, Any]]) -> None:
         assert process.meter.usage().nanos == 0 and not process.meter.unpriced
         for each in process.cost("instance")["rows"]:
             assert each["seconds"] == pytest.approx(cloud.seconds(each["key"][0]), abs=1e-4)
-        curves = build_curves(await cloud.fetch_changes({(kind, "z1") for kind in KINDS}, BEGAN))
+        offered = {(kind, "z1") for kind in KINDS}
+        curves = build_curves(offered, await cloud.fetch_changes(offered, BEGAN))
         tagged = answer_from_tags(
             cloud.instances.values(),
             process.meter._price_of,

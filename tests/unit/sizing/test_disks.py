@@ -94,6 +94,11 @@ def test_a_root_volume_that_was_asked_for_is_there_in_any_case() -> None:
     assert found.local_store == LocalStore(60 * GIB, 50 * GIB) and found.disk_bytes == 60 * GIB
 
 
+def test_a_root_volume_that_was_asked_for_is_not_replaced_by_a_smaller_disk() -> None:
+    found = select(pod(instance_type="m6id.large", root_volume_size="500Gi"))
+    assert found.local_store is None and found.disk_bytes == 500 * GIB
+
+
 def test_a_pod_may_have_the_disks_for_itself() -> None:
     left_alone = select(pod("1000Gi", instance_store_policy="none"), KNOWS)
     assert left_alone.local_store is None and left_alone.offering is PLAIN

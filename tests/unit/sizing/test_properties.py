@@ -123,7 +123,7 @@ def fits(offering: Offering, pod: dict[str, Any], preferences: Preferences) -> b
 def find_root_disk(offering: Offering, pod: dict[str, Any]) -> int:
     """All is on the disks of the instance type, where that is possible, or all is on the root disk."""
     asked = 30 * GIB if "vk-provider/root-volume-size" in pod["metadata"]["annotations"] else 0
-    need = compute_need(pod, Preferences(), limits=True).disk_bytes
+    need = max(asked, compute_need(pod, Preferences(), limits=True).disk_bytes)
     return max(Preferences().base_disk_bytes if offering.traits.store_bytes >= need else need, asked)
 
 

@@ -21,6 +21,8 @@ from vk_provider.cloud.userdata import encode_user_data
 
 Parameters = dict[str, Any]
 GIB = 2**30
+GP3_IOPS_PER_GIB = 500
+"""EC2 refuses a volume with more (User Guide, General Purpose SSD volumes)."""
 SPOT = "spot"
 _TAGGED = ("instance", "volume", "network-interface")
 _NAME_DIGITS = 32
@@ -167,7 +169,7 @@ def _common(plan: LaunchPlan, way: Way, settings: AwsCloudSettings, subnet_id: s
 
 
 def _root_mapping(plan: LaunchPlan, settings: AwsCloudSettings, disk_bytes: int) -> Parameters:
-    size = max(-(-disk_bytes // GIB), plan.image.root_gib)
+    size = max(-(-disk_bytes // GIB), plan.image.root_gib, -(-plan.options.iops // GP3_IOPS_PER_GIB))
     volume: Parameters = {
         "VolumeType": "gp3",
         "VolumeSize": size,
