@@ -184,16 +184,22 @@ format = "json"
         else:
             agent = HostileAgent(instance, boot, self._root / "agents", script)
         self.addresses[uid] = instance.primary_ip, instance.pod_ip
+        former = self.agents.get(name)
         self.agents[name] = agent
+        if former is not None:  # its pod has another instance, and its own is about to end
+            self._stop_agent(name, former)
         await agent.start(self._agent_port)
 
     def _end(self, instance_id: str) -> None:
         for name, agent in list(self.agents.items()):
             if agent.instance.instance_id == instance_id:
                 del self.agents[name]
-                task = self._loop.create_task(agent.stop(), name=f"stop {name}")
-                self._stopping.add(task)
-                task.add_done_callback(self._stopping.discard)
+                self._stop_agent(name, agent)
+
+    def _stop_agent(self, name: str, agent: HonestAgent | HostileAgent) -> None:
+        task = self._loop.create_task(agent.stop(), name=f"stop {name}")
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
 
     # --- pods ----------------------------------------------------------------------------------------------------
 

@@ -114,6 +114,8 @@ class CloudServer:
         self.calls = 0
         self.ran: dict[str, tuple[float, float]] = {}
         """ID -> when it was launched, and when its end began; 0.0 for never."""
+        self.stale_s = 0.0
+        """The longest time in which answers were stale."""
         self._rng = rng
         self._ending: dict[str, str] = {}
         self._before: dict[str, Instance] = {}

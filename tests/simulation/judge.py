@@ -404,7 +404,8 @@ class Judge:
         counted = count_seconds(provider.ledger)
         for instance_id in self._cloud.ran:
             billed_s, counted_s = self._cloud.billed_s(instance_id), counted.pop(instance_id, 0.0)
-            if abs(billed_s - counted_s) > LISTING_S:
+            stale_s = self._cloud.stale_s if counted_s > billed_s else 0.0  # listings showed what had ended as running
+            if abs(billed_s - counted_s) > LISTING_S + stale_s:
                 yield Violation(BILL, f"{instance_id} ran for {billed_s:.1f} s, {counted_s:.1f} s are counted")
         if counted:
             yield Violation(BILL, f"instances that never were: {sorted(counted)}")

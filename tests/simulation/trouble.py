@@ -97,6 +97,7 @@ class Trouble:
 
     def do_stale(self, seconds: float) -> None:
         self._cloud.faults.stale = True
+        self._cloud.stale_s = max(self._cloud.stale_s, seconds)
         outside_later(seconds, setattr, self._cloud.faults, "stale", False)
 
     def do_failed_boots(self, rate: float, seconds: float) -> None:

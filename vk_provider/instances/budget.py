@@ -19,6 +19,8 @@ from vk_provider.settings import BudgetSettings
 
 EACH = "*"
 """The quota of each namespace that has none of its own."""
+NAMESPACES = "budget.namespaces."
+"""How the keys of quotas begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,7 @@ class Budget:
             quota = quotas.get(name)
             own = list(self._common)
             if quota is not None:
-                own += _limits_of(f"budget.namespaces.{name}", namespace, quota.usd_per_hour, quota.instances)
+                own += _limits_of(f"{NAMESPACES}{name}", namespace, quota.usd_per_hour, quota.instances)
             self._of_namespaces[namespace] = own
         return own
 

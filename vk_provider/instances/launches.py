@@ -22,7 +22,7 @@ from vk_provider.aiokit.timers import Timers
 from vk_provider.cloud.base import Cloud, Instance, LaunchAnswer, LaunchFailure, Offering, OfferingKey
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError
 from vk_provider.instances.allotment import Allotment, LaunchSide
-from vk_provider.instances.budget import Budget, Held, Reservation, price_of
+from vk_provider.instances.budget import NAMESPACES, Budget, Held, Reservation, price_of
 from vk_provider.instances.calls import LaunchCalls
 from vk_provider.instances.demand import Demand, Group, PodSide
 from vk_provider.instances.gathering import Gathering
@@ -115,6 +115,15 @@ class Launches:
         """Whether nothing of the pods' is delayed by a call for a pool, or waits for room that it would take."""
         is_pending = self._pumps or self.allotment.is_busy or self.allotment.held
         return not is_pending and self.slack_in_s == 0.0
+
+    def is_room_awaited(self, namespace: str) -> bool:
+        """Whether a pod waits for room that one of this namespace would take: of the budget, or of the same quota."""
+        held = self.allotment.held.items()
+        return any(not key.startswith(NAMESPACES) or self._namespace_of(uid) == namespace for uid, key in held)
+
+    def _namespace_of(self, uid: str) -> str:
+        demand = self._demands.get(uid)
+        return demand.namespace if demand is not None else ""
 
     @property
     def slack_in_s(self) -> float:

@@ -84,6 +84,7 @@ class InstanceLinks:
         """The instance is stopped, with nothing of a pod on it: its agent's next session is the first of a boot."""
         self.close(owned)
         owned.link = Link(previous=owned.link.previous)
+        owned.interruption = None  # of the host that it leaves
 
     async def close_all(self, instances: Iterable[OwnedInstance]) -> None:
         """At the stop of the process."""

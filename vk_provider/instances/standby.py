@@ -324,7 +324,10 @@ class Standby:
             else:
                 self._note_failure(owned, failure)
         finally:
-            start.release()
+            if failure is not None and failure.effect_unknown and not owned.ended:
+                self._tasks.spawn(self._ask(start.release), "instances that may have started")
+            else:
+                start.release()
         if demand is not None and failure is not None:
             self.side.not_started(owned, demand, failure)
 
@@ -348,14 +351,15 @@ class Standby:
             self._drop(owned, "not-startable")
         else:
             self._all_held_until = now + HELD_S
-        if failure.effect_unknown:
-            self._tasks.spawn(self._ask(), "instances that may have started")
 
-    async def _ask(self) -> None:
+    async def _ask(self, release: Callable[[], None]) -> None:
+        """What may run keeps its room in the budget until a listing has said whether it does."""
         try:
             await self._table.refresh()
         except CloudError as error:
             log.warning("whether instances have started is not known: %s", error)
+        finally:
+            release()
 
     async def close(self) -> None:
         """Instances stay as they are."""

@@ -80,6 +80,9 @@ class Unclaimed(Protocol):
 
     def end(self, owned: OwnedInstance, why: str) -> None: ...
 
+    def offer_stopped(self) -> None:
+        """To pods that wait."""
+
     def known(self) -> Iterable[OwnedInstance]:
         """All that exist, whoever has them."""
 
@@ -177,7 +180,7 @@ class Stock:
         stopped costs nothing yet, and takes no room that pods wait for."""
         if not owned.rest:
             return self._launches.budget.has_room(demand.namespace, price_of(offering), is_counted=True)
-        if self._launches.allotment.held or offering_key(offering) in self._launches.unavailable():
+        if self._launches.is_room_awaited(demand.namespace) or offering_key(offering) in self._launches.unavailable():
             return False
         return self._launches.budget.has_room(demand.namespace, price_of(offering))
 
@@ -242,7 +245,7 @@ class Stock:
     def note_not_stopped(self, owned: OwnedInstance, problem: CloudError) -> None:
         """It stays ready as it is, and is tried again later."""
         pool = self._pool_of(owned)
-        if pool is not None:
+        if pool is not None and pool.stop_at <= time.monotonic():  # once for all of a call
             delay_s = pool.stop_backoff.next_delay_s()
             pool.stop_at = time.monotonic() + delay_s
             log.warning("instances of pool %s run on, next stop in %.0f s: %s", pool.spec.name, delay_s, problem)
@@ -294,7 +297,8 @@ class Stock:
                 async with asyncio.timeout(self._pause_s()):
                     await self._changed.wait()
             except TimeoutError:
-                pass
+                if self._supply.is_settled:
+                    self._supply.offer_stopped()
 
     def _pause_s(self) -> float:
         now, due = time.monotonic(), [LOOK_S]

@@ -31,6 +31,7 @@ from vk_provider.instances.standby import Standby
 from vk_provider.instances.stock import GrantSigner, Stock
 from vk_provider.instances.table import InstanceTable
 from vk_provider.instances.tagging import Tagging
+from vk_provider.jsontypes import Json
 from vk_provider.ledger.span import owner_of_pod
 
 log = logging.getLogger(__name__)
@@ -233,8 +234,8 @@ class Supply:
             is_new = owned.is_for_anybody and not (owned.rest or owned.ended or owned.link.ever_connected)
             if is_new and owned.described.state in _RESTING:
                 self.links.begin_anew(owned)
+                self._standby.adopt(owned)  # before those who waited for it go on
                 self._resolved(owned)
-                self._standby.adopt(owned)
         self._standby.look()
 
     def started(self, owned: OwnedInstance, demand: Demand) -> bool:
@@ -255,6 +256,15 @@ class Supply:
 
     def stopped(self, owned: OwnedInstance) -> None:
         self.stock.note_stopped(owned)
+        self._offer(owned)
+
+    def offer_stopped(self) -> None:
+        """Once in a while: a pod may have joined while nothing could be started, or a start has failed since."""
+        for owned in list(self.unclaimed.values()):
+            if self._standby.can_start(owned):
+                self._offer(owned)
+
+    def _offer(self, owned: OwnedInstance) -> None:
         for demand in self._launches.find_uncovered():  # those who would have to wait for the cloud
             if self.is_settled and self.pods.is_waiting(demand.uid) and self.stock.fits(owned, demand):
                 self._launches.leave(demand.uid)
@@ -270,12 +280,15 @@ class Supply:
         self.settle(owned)
         owned.pod_uid = uid
         owned.fresh = owned.handover_unknown = not started
-        self._name_owner(owned)
+        pod = self._name_owner(owned)
+        if owned.is_for_anybody and pod is not None:
+            self._tagging.note_taken(owned, pod, has_run=started)
 
-    def _name_owner(self, owned: OwnedInstance) -> None:
+    def _name_owner(self, owned: OwnedInstance) -> Json | None:
         pod = self.pods.find_pod(owned.pod_uid)
         if pod is not None:
             self._meter.assign(owned.instance_id, owner_of_pod(pod))
+        return pod
 
     def examine(self, owned: OwnedInstance) -> None:
         """Nobody knows whose it is: its agent is asked."""
@@ -314,8 +327,8 @@ class Supply:
 
     def give_back(self, owned: OwnedInstance) -> bool:
         """The pod has not used it, and somebody else may: once its agent says in a new session that it is empty. False:
-        nobody waits for one like it, and no pool has it."""
-        if not owned.group or not owned.is_live or owned.boot_failed or owned.sent_uid:
+        nobody waits for one like it, and no pool has it, or nobody knows what its tags will say."""
+        if not owned.group or not owned.is_live or owned.boot_failed or owned.sent_uid or owned.unmarked:
             return False
         if owned.described.state.is_terminating:
             return False
@@ -399,6 +412,7 @@ class Supply:
                 self._give_to_any(owned)
             if owned.stage is not Stage.BOOTING:
                 self._resolved(owned)
+        self.offer_stopped()
         self.stock.wake()
 
     async def close(self) -> None:

@@ -20,10 +20,12 @@ from vk_provider.instances.demand import Demand
 from vk_provider.instances.groups import find_shared_labels
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.pace import Pace
+from vk_provider.jsontypes import Json
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 2
+AT_ONCE, MARKS_AT_ONCE = 2, 16
+"""Pods wait for marks."""
 DELAY_S = 3.0
 """Pods of a burst come first; a pod that is gone by then needs no tags."""
 QUIET_S = 1.0
@@ -41,7 +43,7 @@ class Tagging:
         self._cloud = cloud
         self._is_busy, self._is_starting = is_busy, is_starting
         self._quiet_until = 0.0
-        self._pace = Pace(AT_ONCE)
+        self._pace, self._mark_pace = Pace(AT_ONCE), Pace(MARKS_AT_ONCE)
         self._waiting: dict[str, tuple[OwnedInstance, Mapping[str, str], int]] = {}
         self._task: asyncio.Task[None] | None = None
         self._urgent = BackgroundTasks()
@@ -56,21 +58,34 @@ class Tagging:
             pod_uid=demand.uid, pod_namespace=demand.namespace, pod_name=demand.name, attempt=demand.attempt
         )
         if owned.is_for_anybody:
-            tags |= build_taken_tags(demand.namespace, find_shared_labels(demand.pod))
             owned.unmarked = True
-            self._waiting.pop(owned.instance_id, None)
-            self._urgent.spawn(self._mark(owned, tags), f"tags of {owned.instance_id}")
+            self._mark_soon(owned, demand.pod, tags)
             return
         self._waiting[owned.instance_id] = owned, tags, 0
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="tags of instances")
+
+    def note_taken(self, owned: OwnedInstance, pod: Json, *, has_run: bool) -> None:
+        """One of a pool has the pod since an earlier process, and its tags do not say so. has_run: the pod is on it
+        already, and is not held back."""
+        found = pod["metadata"]
+        tags = build_pod_tags(
+            pod_uid=found["uid"], pod_namespace=found["namespace"], pod_name=found["name"], attempt=owned.attempt
+        )
+        owned.unmarked = not has_run
+        self._mark_soon(owned, pod, tags)
+
+    def _mark_soon(self, owned: OwnedInstance, pod: Json, tags: Mapping[str, str]) -> None:
+        taken = build_taken_tags(pod["metadata"]["namespace"], find_shared_labels(pod))
+        self._waiting.pop(owned.instance_id, None)
+        self._urgent.spawn(self._mark(owned, {**tags, **taken}), f"tags of {owned.instance_id}")
 
     async def _mark(self, owned: OwnedInstance, tags: Mapping[str, str]) -> None:
         """Until they are accepted, or the instance is not that pod's any more."""
         backoff, is_told = Backoff(MARK_FIRST_S, MARK_MAX_S), False
         while owned.is_live and owned.pod_uid == tags[TAG_POD_UID]:
             try:
-                async with self._pace.turn():
+                async with self._mark_pace.turn():
                     await self._cloud.create_tags([owned.instance_id], tags)
             except CloudError as error:
                 if not is_told and not isinstance(error, CloudThrottledError):

@@ -20,7 +20,7 @@ from vk_provider.pods.events import involved
 from vk_provider.pods.executor import PodExecutor
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.record import PodRecord
-from vk_provider.pods.state import is_named
+from vk_provider.pods.state import MAX_ATTEMPTS, is_named
 from vk_provider.pods.tables import PodTables
 from vk_provider.wire.blobs import PEERS_FEATURE
 from vk_provider.wire.identity import IDENTITY_FEATURE
@@ -113,25 +113,26 @@ class AgentSide:
     def on_other_pod(self, owned: OwnedInstance, uid: str) -> None:
         """Tags, or the order of a repeated call, have said something else than the agent. It is believed with proof,
         while nothing speaks against it: a pod that ran here, or was sent here, is lost. One that did neither gets
-        another instance."""
-        record, other = self._of(owned), self._records.get(uid)
+        another instance, as often as one whose instance does not boot."""
+        record, other = self._of(owned), self._find_given(uid, owned)
         if record is None:
             return
         log.error("pod %s: its instance runs pod %s", record.key, uid)
-        if record.report.from_agent or record.first.started or owned.sent_uid:
+        used = record.report.from_agent or record.first.started or owned.sent_uid
+        if used or (other is None and record.assignment.attempt + 1 >= MAX_ATTEMPTS):
             record.lose("the instance runs another pod")
             self._wake(record.uid)
             return
-        supply, former = self._executor.room.supply, other.owned if other is not None else None
+        supply = self._executor.room.supply
         record.close_events()
-        if other is None or not other.exists or not _was_given(other, owned) or other.report.from_agent:
+        if other is None:
             record.assignment.start_over()
             record.report.start_over()
             supply.refuse(owned, uid)
             self._wake(record.uid)
             return
         record.assignment.drop()
-        if former is not None:
+        if (former := other.owned) is not None:
             other.close_events()
             other.assignment.drop()
             supply.part(former)
@@ -139,6 +140,13 @@ class AgentSide:
         self._executor.give(other, owned)
         self._wake(record.uid)
         self._wake(uid)
+
+    def _find_given(self, uid: str, owned: OwnedInstance) -> PodRecord | None:
+        """The pod, if an agent whose instance another pod has may have it."""
+        found = self._records.get(uid)
+        if found is None or not found.exists or found.report.from_agent or not _was_given(found, owned):
+            return None
+        return found
 
     def on_marked(self, owned: OwnedInstance) -> None:
         record = self._of(owned)

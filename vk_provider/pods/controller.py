@@ -24,7 +24,15 @@ from vk_provider.pods.hostports import HostPortWatch
 from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.reconcile import Action, is_over, reconcile
 from vk_provider.pods.record import PodRecord
-from vk_provider.pods.state import compute_fingerprint, compute_state, is_overdue, is_restoring, next_look_s, note_first
+from vk_provider.pods.state import (
+    compute_fingerprint,
+    compute_state,
+    is_current,
+    is_overdue,
+    is_restoring,
+    next_look_s,
+    note_first,
+)
 from vk_provider.pods.status_publisher import note_held, resource_version
 from vk_provider.rfc3339 import format_time
 
@@ -229,7 +237,7 @@ def _replace_pod(record: PodRecord, pod: Json) -> bool:
         record.pod = pod
         return False
     before, record.pod = compute_fingerprint(record), pod
-    return bool(before == compute_fingerprint(record))
+    return before == compute_fingerprint(record) and is_current(record)
 
 
 def _see_first(record: PodRecord, *, inherited: bool) -> None:

@@ -15,12 +15,14 @@ from tests.unit.instances.test_pools import SMALL, filled, make_world
 from tests.unit.pods.rig import MASTER, World
 from tests.unit.pods.test_sweep import make_sweep
 from vk_provider.agentclient.grants import Grants
-from vk_provider.cloud.base import TAG_POD_UID, LaunchAnswer, LaunchRequest
+from vk_provider.agentclient.session import AgentSession
+from vk_provider.cloud.base import TAG_POD_UID, Instance, LaunchAnswer, LaunchRequest
 from vk_provider.cloud.simulated.agent import SimulatedAgent
 from vk_provider.errors import CloudAccessError, CloudThrottledError
 from vk_provider.instances import links, missing, refusals, table, tagging
 from vk_provider.jsontypes import Json
 from vk_provider.pods.record import PodRecord
+from vk_provider.pods.state import MAX_ATTEMPTS
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +109,27 @@ async def test_an_unused_pod_of_an_instance_whose_agent_names_another_gets_its_o
     await runs_elsewhere(world, victim, liar, received)
     await runs_elsewhere(world, own, liar, received)
     assert received == []
+
+
+async def test_a_pod_whose_instances_all_name_another_is_failed_as_if_they_did_not_boot(
+    world: World,
+) -> None:
+    """Each costs money."""
+    victim = await world.running()
+    original = world.connector.open_session
+
+    async def open_session(instance: Instance, *, fresh: bool = True) -> AgentSession:
+        agent = SimulatedAgent(instance, "2026-01-01T00:00:00Z")
+        agent.uid = victim["metadata"]["uid"]
+        world.connector._agents.setdefault(instance.instance_id, agent)
+        return await original(instance, fresh=fresh)
+
+    world.connector.open_session = open_session
+    before = len(world.cloud._instances)
+    own = world.api.add(world.pod())
+    await world.until(lambda: world.api.status(own).get("phase") == "Failed")
+    assert len(world.cloud._instances) - before == MAX_ATTEMPTS
+    assert world.api.status(victim)["phase"] == "Running"
 
 
 async def test_who_says_that_its_instance_is_empty_gets_no_pod_that_may_read_more(world: World) -> None:
@@ -275,6 +298,29 @@ async def test_nothing_is_sent_to_an_instance_of_a_pool_before_its_tags_say_that
     await asyncio.sleep(0.1)
     assert received == [] and "FailedLaunch" in world.recorder.reasons()
     go_on.set()
+    await world.until(lambda: world.api.status(pod).get("phase") == "Running")
+    assert world.cloud._instances[instance.instance_id].tags[TAG_POD_UID] == pod["metadata"]["uid"]
+    await world.stop()
+
+
+async def test_an_instance_of_a_pool_that_was_not_marked_before_a_crash_is_marked_after_it(tmp_path: Path) -> None:
+    """The pod's status names it, since it is published before the pod is sent."""
+    world = await make_world(tmp_path, replace(SMALL, count=1))
+    (instance,) = await filled(world, 1)
+    received = world.connector.listen(instance.instance_id)
+    original = world.cloud.create_tags
+
+    async def refuse(instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        raise CloudThrottledError("slower")
+
+    world.cloud.create_tags = refuse
+    pod = world.api.add(world.pod())
+    await world.until(lambda: bool(world.api.status(pod).get("hostIP")))
+    await world.crash()
+    await world.start()
+    await asyncio.sleep(0.2)
+    assert received == []
+    world.cloud.create_tags = original
     await world.until(lambda: world.api.status(pod).get("phase") == "Running")
     assert world.cloud._instances[instance.instance_id].tags[TAG_POD_UID] == pod["metadata"]["uid"]
     await world.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from vk_provider.errors import CapacityError, CloudError, CloudThrottledError
 from vk_provider.instances import links, pace, pool, standby, stock, table, tagging
 from vk_provider.instances.instance import OwnedInstance, Rest, Stage
 from vk_provider.settings import BudgetSettings, PoolSettings
+from vk_provider.settings.budget import NamespaceQuota
 
 SMALL = PoolSettings("small", cpu="1", memory="256Mi", count=2, state="stopped")
 RUNNING = replace(SMALL, state="running")
@@ -336,6 +338,8 @@ async def test_one_that_cannot_be_stopped_stays_ready_and_is_tried_again_later(t
     before = await filled(world)
     pod = await run_pod(world)
     assert world.live_of(pod)[0].instance_id in {each.instance_id for each in before}
+    (filled_pool,) = world.room.stock._pools.values()
+    assert filled_pool.stop_at - time.monotonic() < 10.0, "one step for all of a call"
     calls = len(stops.calls)
     await asyncio.sleep(0.3)
     assert len(stops.calls) <= calls + 1, "after a pause"
@@ -382,6 +386,40 @@ async def test_stopped_ones_leave_room_in_the_budget_and_a_start_takes_it(tmp_pa
     assert len(world.live()) == 2, "neither the pod nor the pool is launched for"
     world.api.mark_deleting(pods[0])
     await world.until(lambda: status_of(world, third) == "Running")
+    await world.stop()
+
+
+async def test_a_start_whose_outcome_is_not_known_keeps_its_room_in_the_budget(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.settings = replace(world.settings, budget=BudgetSettings(instances=1))
+    starts = Starts(world)
+    starts.problem, starts.of_call, starts.carried_out = CloudError("InternalError: perhaps"), True, True
+    world.pools, world.ability = (replace(SMALL, count=1),), CloudAbility(stops=True)
+    await world.start()
+    known = await rested(world, 1)
+    launched = len(world.cloud._instances)
+    pod = await run_pod(world)
+    assert {each.instance_id for each in world.live_of(pod)} == known
+    assert len(world.cloud._instances) == launched, "nothing was launched beside what may run"
+    await world.stop()
+
+
+async def test_a_namespace_at_its_quota_keeps_no_other_from_the_pool(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    quota = {"default": NamespaceQuota(instances=1)}
+    world.settings = replace(world.settings, budget=BudgetSettings(namespaces=quota))
+    world.pools, world.ability = (replace(SMALL, count=1),), CloudAbility(stops=True)
+    await world.start()
+    await rested(world, 1)
+    await run_pod(world)
+    known = await rested(world, 1)
+    world.api.add(world.pod())
+    await world.until(lambda: "BudgetExceeded" in world.recorder.reasons())
+    other = world.pod()
+    other["metadata"]["namespace"] = "other"
+    world.api.add(other)
+    await world.until(lambda: status_of(world, other) == "Running")
+    assert {each.instance_id for each in world.live_of(other)} == known
     await world.stop()
 
 
