@@ -89,7 +89,7 @@ async def test_an_event_names_the_pod_the_container_and_the_node() -> None:
     events = recorder(api)
     async with running(events):
         events.record(POD, "Normal", "Pulled", "have it", "spec.containers{c}")
-        assert await events.flush(1)
+        assert await events.flush(30)
     [event] = api.created
     assert event["involvedObject"] == {
         "apiVersion": "v1",
@@ -111,7 +111,7 @@ async def test_a_long_message_is_posted_as_long_as_a_kubelet_posts_it() -> None:
     said = "Liveness probe failed: " + "x" * 10 * 1024
     async with running(events):
         events.record(POD, "Warning", "Unhealthy", said)
-        assert await events.flush(1)
+        assert await events.flush(30)
     assert [event["message"] for event in api.created] == [said]
 
 
@@ -121,9 +121,9 @@ async def test_equal_events_that_wait_become_one_with_a_count() -> None:
     for _ in range(3):
         events.record(POD, "Warning", "BackOff", "again")
     async with running(events):
-        await events.flush(1)
+        await events.flush(30)
         events.record(POD, "Warning", "BackOff", "again")
-        await events.flush(1)
+        await events.flush(30)
     assert [event["count"] for event in api.created] == [3]
     assert [body["count"] for _, body in api.patched] == [4]
 
@@ -135,7 +135,7 @@ async def test_a_full_queue_gives_up_the_oldest_normal_event_first() -> None:
         events.record(POD, event_type, "R", message)
     assert events.dropped == 2
     async with running(events):
-        await events.flush(1)
+        await events.flush(30)
     assert [event["message"] for event in api.created] == ["w1", "w2"]
 
 
@@ -144,10 +144,10 @@ async def test_an_event_that_expired_meanwhile_is_created_again_with_its_count()
     events = recorder(api)
     async with running(events):
         events.record(POD, "Normal", "R", "m")
-        await events.flush(1)
+        await events.flush(30)
         api.refusals = [KubeApiError(404, "NotFound", "gone")]
         events.record(POD, "Normal", "R", "m")
-        await events.flush(1)
+        await events.flush(30)
     first, second = api.created
     assert (first["count"], second["count"]) == (1, 2)
     assert first["metadata"]["name"] == second["metadata"]["name"]
@@ -160,7 +160,7 @@ async def test_a_refused_event_is_dropped_and_the_next_one_goes_out() -> None:
     async with running(events):
         events.record(POD, "Normal", "R", "m1")
         events.record(POD, "Normal", "R", "m2")
-        await events.flush(1)
+        await events.flush(30)
     assert (events.dropped, len(api.created)) == (1, 1)
 
 
@@ -186,7 +186,7 @@ async def test_the_flood_of_one_pod_does_not_delay_the_event_of_another() -> Non
     async with running(events):
         await turns()
         assert "quiet" in [event["involvedObject"]["name"] for event in api.created[:2]]
-        assert await events.flush(1)
+        assert await events.flush(30)
     assert clock.now - began < 26 / 50, "what the filter holds back costs none of the rate"
     assert (len(api.created), events.dropped) == (26, 475)
 
@@ -198,7 +198,7 @@ async def test_objects_take_turns() -> None:
         for number in range(3):
             events.record(pod(name), "Normal", f"R{number}", "m")
     async with running(events):
-        assert await events.flush(1)
+        assert await events.flush(30)
     order = [(event["involvedObject"]["name"], event["reason"]) for event in api.created]
     assert order == [(name, f"R{number}") for number in range(3) for name in ("a", "b", "c")]
 
@@ -212,7 +212,7 @@ async def test_events_go_slower_while_statuses_wait_but_they_go() -> None:
             events.record(pod(f"p{number}"), "Normal", "R", "m")
         began = clock.now
         async with running(events):
-            assert await events.flush(1)
+            assert await events.flush(30)
         took.append(round(clock.now - began, 3))
     assert took == [0.0, 2.0]
 
@@ -230,7 +230,7 @@ async def test_an_equal_event_is_counted_while_the_first_is_being_posted() -> No
         await turns()
         assert api.asked == 1, "nothing is sent before it is known under which name the first is stored"
         api.gate.set()
-        assert await events.flush(1)
+        assert await events.flush(30)
     assert [event["count"] for event in api.created] == [1]
     assert [body["count"] for _, body in api.patched] == [5]
 
@@ -242,7 +242,7 @@ async def test_equal_events_that_wait_need_one_request_and_so_one_leave_of_the_f
         events.record(POD, "Warning", "Unhealthy", "m")
     events.record(POD, "Warning", "Failed", "other")
     async with running(events):
-        assert await events.flush(1)
+        assert await events.flush(30)
     assert [(event["reason"], event["count"]) for event in api.created] == [("Unhealthy", 100), ("Failed", 1)]
     assert events.dropped == 0
 
@@ -257,10 +257,10 @@ async def test_done_is_said_once_when_the_api_server_has_the_event() -> None:
         await turns()
         assert (api.asked, done) == (1, [])
         api.gate.set()
-        assert await events.flush(1)
+        assert await events.flush(30)
         assert done == ["first", "equal"]
         events.record(POD, "Normal", "R", "m", occurrence=Occurrence(on_done=lambda: done.append("counted up")))
-        assert await events.flush(1)
+        assert await events.flush(30)
     assert done == ["first", "equal", "counted up"]
 
 
@@ -278,7 +278,7 @@ async def test_done_is_said_once_of_what_is_given_up_on_purpose() -> None:
         )
     assert done == ["pod", "pod"], "the queue is full: the pod with the most events loses one"
     async with running(events):
-        assert await events.flush(1)
+        assert await events.flush(30)
     assert sorted(done) == ["other"] * 2 + ["pod"] * 26
     assert (len(api.created), events.posted, events.dropped) == (25, 25, 3)
 
@@ -289,7 +289,7 @@ async def test_an_api_server_that_does_not_answer_is_waited_for() -> None:
     events = recorder(api, clock)
     events.record(POD, "Warning", "R", "m", occurrence=Occurrence(on_done=lambda: done.append(True)))
     async with running(events):
-        assert await events.flush(1)
+        assert await events.flush(30)
     assert (done, events.posted, events.dropped) == ([True], 1, 0)
     assert clock.now - 1000 > 300
 
@@ -300,7 +300,7 @@ async def test_an_api_server_that_answers_with_errors_only_is_given_up_in_the_en
     events = recorder(api)
     events.record(POD, "Warning", "R", "m", occurrence=Occurrence(on_done=lambda: done.append(True)))
     async with running(events):
-        assert await events.flush(1)
+        assert await events.flush(30)
     assert (api.asked, done, events.dropped) == (12, [True], 1)
 
 
@@ -311,7 +311,7 @@ async def test_an_event_that_cannot_be_sent_at_all_ends_nothing_but_itself() -> 
     for number in range(5):
         events.record(pod(f"p{number}"), "Normal", "R", "m", occurrence=Occurrence(on_done=lambda: done.append(True)))
     async with running(events):
-        assert await events.flush(1)
+        assert await events.flush(30)
     assert (len(done), events.dropped, len(api.created)) == (5, 4, 1)
 
 
@@ -330,7 +330,7 @@ async def test_an_event_that_exists_was_posted_before() -> None:
         occurrence=Occurrence(name_suffix="1f", count=3, on_done=lambda: done.append(True)),
     )
     async with running(events):
-        assert await events.flush(1)
+        assert await events.flush(30)
     assert (done, events.posted, events.dropped, api.created) == ([True] * 2, 2, 0, [])
     assert [(path.rsplit("/", 1)[1], body["count"]) for path, body in api.patched] == [("b.1f", 3)]
 
@@ -342,7 +342,7 @@ async def test_the_name_of_an_event_is_not_too_long_for_the_api() -> None:
         pod("a" * 235 + "." + "b" * 17), "Normal", "R", "m", occurrence=Occurrence(name_suffix="0123456789abcdef")
     )
     async with running(events):
-        assert await events.flush(1)
+        assert await events.flush(30)
     assert api.created[0]["metadata"]["name"] == "a" * 235 + ".0123456789abcdef"
 
 
@@ -358,6 +358,6 @@ async def test_events_of_a_namespace_that_goes_away_are_given_up_together() -> N
         )
     events.record({**POD, "metadata": {**POD["metadata"], "namespace": "other"}}, "Normal", "Pulled", "have it")
     async with running(events):
-        assert await events.flush(5)
+        assert await events.flush(30)
     assert [event["metadata"]["namespace"] for event in api.created] == ["other"]
     assert (events.dropped, len(done)) == (50, 50)
