@@ -46,6 +46,8 @@ LOOK_S = 60.0
 """A silent instance is noticed so late at most."""
 
 
+OFFER_S = 15.0
+"""A pod whose start has failed is launched for; if it still waits then, it is offered stopped ones again."""
 _MEMBERS = (Stage.BOOTING, Stage.IDLE, Stage.STOPPED)
 
 
@@ -80,8 +82,8 @@ class Unclaimed(Protocol):
 
     def end(self, owned: OwnedInstance, why: str) -> None: ...
 
-    def offer_stopped(self) -> None:
-        """To pods that wait."""
+    def offer_stopped(self, waits_s: float = 0.0) -> None:
+        """To pods that wait for so long."""
 
     def known(self) -> Iterable[OwnedInstance]:
         """All that exist, whoever has them."""
@@ -288,27 +290,29 @@ class Stock:
     async def run(self) -> None:
         while True:
             self._changed.clear()
+            # One moment for all: what is not due yet as pools are filled up must be waited for, not taken for past.
+            now, slack_s = time.monotonic(), self._launches.slack_in_s
             if self._supply.is_settled:
                 self._note_silent()
                 self._end_outdated()
                 self._stop_idle()
-                self._fill_up()
+                self._fill_up(now)
             try:
-                async with asyncio.timeout(self._pause_s()):
+                async with asyncio.timeout(self._pause_s(now, slack_s)):
                     await self._changed.wait()
             except TimeoutError:
                 if self._supply.is_settled:
-                    self._supply.offer_stopped()
+                    self._supply.offer_stopped(OFFER_S)
 
-    def _pause_s(self) -> float:
-        now, due = time.monotonic(), [LOOK_S]
+    def _pause_s(self, now: float, slack_s: float) -> float:
+        due = [LOOK_S, slack_s or self._launches.slack_in_s or LOOK_S]
         for pool in self._pools.values():
             if pool.resume_at > now:
                 due.append(pool.resume_at - now)
             if (change_s := next_change_s(pool.spec, time.time())) is not None:
                 due.append(change_s)
         due += [self._stop_due(owned, now) - now for owned in self._to_stop()]
-        return max(0.0, min(*due, self._launches.slack_in_s or LOOK_S))
+        return max(0.0, min(due))
 
     def _to_stop(self) -> Iterator[OwnedInstance]:
         """Idle ones of stopped pools."""
@@ -343,8 +347,7 @@ class Stock:
                 log.info("instance %s of pool %s is of another configuration", owned.instance_id, owned.pool)
                 self._supply.end(owned, "outdated")
 
-    def _fill_up(self) -> None:
-        now = time.monotonic()
+    def _fill_up(self, now: float) -> None:
         for pool in self._pools.values():
             missing = pool.count() - sum(1 for _ in self._members(pool)) - pool.calls
             while missing > 0 and now >= pool.resume_at and len(self._tasks) < CALLS_AT_ONCE:

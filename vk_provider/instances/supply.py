@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Sequence
 
 from vk_provider import eventreasons
@@ -258,14 +259,17 @@ class Supply:
         self.stock.note_stopped(owned)
         self._offer(owned)
 
-    def offer_stopped(self) -> None:
-        """Once in a while: a pod may have joined while nothing could be started, or a start has failed since."""
+    def offer_stopped(self, waits_s: float = 0.0) -> None:
+        """To pods that wait for so long: one may have joined while nothing could be started, or a start has failed."""
         for owned in list(self.unclaimed.values()):
             if self._standby.can_start(owned):
-                self._offer(owned)
+                self._offer(owned, waits_s)
 
-    def _offer(self, owned: OwnedInstance) -> None:
+    def _offer(self, owned: OwnedInstance, waits_s: float = 0.0) -> None:
+        since = time.monotonic() - waits_s
         for demand in self._launches.find_uncovered():  # those who would have to wait for the cloud
+            if demand.since > since:
+                continue
             if self.is_settled and self.pods.is_waiting(demand.uid) and self.stock.fits(owned, demand):
                 self._launches.leave(demand.uid)
                 self.stock.start(owned, demand)
