@@ -186,6 +186,11 @@ class LocalStore:
         return offering.traits.store_bytes >= self.least_bytes
 
 
+def root_disk_of(offering: Offering, disk_bytes: int, store: LocalStore | None) -> int:
+    """Bytes of the root disk of an instance: disk_bytes, unless its own disks are used instead."""
+    return store.root_disk_bytes if store is not None and store.holds(offering) else disk_bytes
+
+
 @dataclass(frozen=True, slots=True)
 class LaunchRequest:
     """A group of equal instances. Frozen until its outcome is known: a repetition is the same object.
@@ -221,8 +226,7 @@ class LaunchRequest:
 
     def root_disk_of(self, offering: Offering) -> int:
         """Bytes of the root disk of an instance of this offering."""
-        store = self.local_store
-        return store.root_disk_bytes if store is not None and store.holds(offering) else self.disk_bytes
+        return root_disk_of(offering, self.disk_bytes, self.local_store)
 
 
 def check_options(request: LaunchRequest, known: Collection[str] = ()) -> None:

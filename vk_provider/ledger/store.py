@@ -127,7 +127,8 @@ class LedgerStore:
         """What ran at the end, and what ended shortly before, the oldest first."""
         until = self.counted_until
         with self._errors():
-            unpriced = max(until - UNPRICED_S, float(self._read_meta("unpriced_until") or until))  # type: ignore[arg-type]
+            known = float(self._read_meta("unpriced_until") or until)  # type: ignore[arg-type]  # a column has any type
+            unpriced = max(until - UNPRICED_S, known)
             rows = self._connected.execute(
                 f"SELECT {_COLUMNS} FROM spans WHERE until IS NULL OR until > ? ORDER BY since",
                 (min(until - RECENT_S, unpriced - 1.0),),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vk_provider.cloud.base import LocalStore, Offering
+from vk_provider.cloud.base import LocalStore, Offering, root_disk_of
 from vk_provider.sizing.need import format_memory
 from vk_provider.sizing.requirement import Requirements
 
@@ -26,7 +26,7 @@ class DiskPlan:
     store: LocalStore | None = None
 
     def root_disk_of(self, offering: Offering) -> int:
-        return self.store.root_disk_bytes if self.store is not None and self.store.holds(offering) else self.disk_bytes
+        return root_disk_of(offering, self.disk_bytes, self.store)
 
     def compute_price(self, offering: Offering) -> float:
         """USD an hour of what its root disk has beyond that of an offering whose own disks do."""

@@ -43,8 +43,8 @@ GPU_MEMORY_ANNOTATION = f"{ANNOTATION_PREFIX}gpu-memory"
 LOCAL_DISK_ANNOTATION = f"{ANNOTATION_PREFIX}local-disk"
 """The least size of the disks within the machine, all together, a quantity such as 100Gi."""
 ROOT_VOLUME_ANNOTATION = f"{ANNOTATION_PREFIX}root-volume-size"
-"""The least size of the root volume, a quantity; where the instance type has no disks for it, it has room for images
-and for what the pod's requests and limits of ephemeral storage name, in any case."""
+"""The least size of the root volume, a quantity; disks of the instance type are used instead of it only where they hold
+as much. It has room for images and for what the pod's requests and limits of ephemeral storage name, in any case."""
 
 _QUANTITIES = (GPU_MEMORY_ANNOTATION, LOCAL_DISK_ANNOTATION, ROOT_VOLUME_ANNOTATION)
 _NUMBERS = ("root-volume-throughput", "root-volume-iops")

@@ -4,14 +4,15 @@ provider did not give to that instance."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.unit.instances.pooled import filled, make_world
 from tests.unit.instances.test_crashes import crash_unpublished, phases
-from tests.unit.instances.test_pools import SMALL, filled, make_world
+from tests.unit.instances.test_pools import SMALL
 from tests.unit.pods.rig import MASTER, World
 from tests.unit.pods.test_sweep import make_sweep
 from vk_provider.agentclient.grants import Grants
@@ -34,14 +35,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tagging, "DELAY_S", 100.0)
     monkeypatch.setattr(tagging, "MARK_FIRST_S", 0.02)
     monkeypatch.setattr(tagging, "MARK_MAX_S", 0.02)
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = World(tmp_path / "logs")
-    await made.start()
-    yield made
-    await made.stop()
 
 
 def agent_of(world: World, pod: Json) -> SimulatedAgent:

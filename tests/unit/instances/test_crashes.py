@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,14 +26,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "DIAL_MAX_S", 0.05)
     monkeypatch.setattr(table, "FAST_S", 0.02)
     monkeypatch.setattr(missing, "MISSING_CONFIRM_S", 0.1)
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = World(tmp_path / "logs")
-    await made.start()
-    yield made
-    await made.stop()
 
 
 def add_two(world: World) -> list[Json]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.unit.instances.pooled import filled, hurry, idle, make_world, run_pod, status_of, value
 from tests.unit.pods.rig import MASTER, World
 from tests.unit.pods.test_sweep import make_sweep
 from vk_provider.agentclient.grants import Grants
@@ -18,15 +19,13 @@ from vk_provider.cloud.base import (
     TAG_POD_NAMESPACE,
     TAG_POD_UID,
     TAG_POOL,
-    Instance,
     LaunchAnswer,
     LaunchRequest,
 )
 from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import BadStartError, CloudThrottledError
-from vk_provider.instances import links, pace, pool, stock, table, tagging
-from vk_provider.jsontypes import Json
+from vk_provider.instances import pool, stock, tagging
 from vk_provider.settings import BudgetSettings, PoolSettings
 
 SMALL = PoolSettings("small", cpu="1", memory="256Mi", count=2)
@@ -34,49 +33,7 @@ SMALL = PoolSettings("small", cpu="1", memory="256Mi", count=2)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "FATE_INTERVAL_S", 0.05)
-    monkeypatch.setattr(links, "DIAL_MAX_S", 0.05)
-    monkeypatch.setattr(table, "FAST_S", 0.0)
-    monkeypatch.setattr(tagging, "DELAY_S", 0.01)
-    monkeypatch.setattr(pace, "FIRST_PAUSE_S", 0.05)
-    monkeypatch.setattr(pool, "QUIET_S", 0.05)
-
-
-async def make_world(tmp_path: Path, *pools: PoolSettings, config: SimulationConfig | None = None) -> World:
-    world = World(tmp_path, config)
-    world.pools = pools
-    await world.start()
-    return world
-
-
-def idle(world: World, pool: str = "small") -> list[Instance]:
-    """Those of a pool that are ready."""
-    return [
-        owned.described
-        for owned in world.room.supply.unclaimed.values()
-        if owned.pool == pool and owned.said_uid == "" and owned.is_for_anybody
-    ]
-
-
-async def filled(world: World, count: int = 2, pool: str = "small") -> list[Instance]:
-    await world.until(lambda: len(idle(world, pool)) == count)
-    return idle(world, pool)
-
-
-def value(world: World, name: str, **labels: str) -> float | None:
-    return world.registry.get_sample_value(name, labels)
-
-
-def status_of(world: World, pod: Json) -> str:
-    return str(world.api.status(pod).get("phase"))
-
-
-async def run_pod(world: World, namespace: str = "default", **spec: Any) -> Json:
-    pod = world.pod(**spec)
-    pod["metadata"]["namespace"] = namespace
-    world.api.add(pod)
-    await world.until(lambda: status_of(world, pod) == "Running")
-    return pod
+    hurry(monkeypatch)
 
 
 async def test_a_pool_is_filled_with_launches_of_one_and_no_two_have_the_same_secret(tmp_path: Path) -> None:
@@ -372,4 +329,15 @@ async def test_a_pool_grows_with_what_pods_ask_for(tmp_path: Path, monkeypatch: 
     await filled(world, 3)
     monkeypatch.setattr(pool, "FOLLOWED_S", 0.0)
     assert len(world.room.stock.kept()) == 1
+    await world.stop()
+
+
+async def test_what_is_due_in_a_moment_is_waited_for_though_the_moment_has_come_meanwhile(tmp_path: Path) -> None:
+    """A timer may fire a little early, and the time goes on while pools are looked at."""
+    world = await make_world(tmp_path, SMALL)
+    await filled(world)
+    (filled_pool,) = world.room.stock._pools.values()
+    filled_pool.resume_at = time.monotonic() - 0.001
+    assert world.room.stock._pause_s(filled_pool.resume_at - 0.001, 0.0) < 0.1
+    assert world.room.stock._pause_s(time.monotonic(), 0.002) < 0.1
     await world.stop()

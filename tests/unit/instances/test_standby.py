@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.instances.test_pools import filled, run_pod, status_of, value
+from tests.unit.instances.pooled import filled, hurry, make_world, run_pod, status_of, value
 from tests.unit.pods.rig import World
 from tests.unit.pods.test_sweep import make_sweep
 from vk_provider.cloud.backend import CloudAbility
@@ -19,7 +19,7 @@ from vk_provider.cloud.codes import build_error
 from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import CapacityError, CloudError, CloudThrottledError
-from vk_provider.instances import links, pace, pool, standby, stock, table, tagging
+from vk_provider.instances import standby, stock
 from vk_provider.instances.instance import OwnedInstance, Rest, Stage
 from vk_provider.settings import BudgetSettings, PoolSettings
 from vk_provider.settings.budget import NamespaceQuota
@@ -30,24 +30,11 @@ RUNNING = replace(SMALL, state="running")
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "FATE_INTERVAL_S", 0.05)
-    monkeypatch.setattr(links, "DIAL_MAX_S", 0.05)
-    monkeypatch.setattr(table, "FAST_S", 0.0)
-    monkeypatch.setattr(tagging, "DELAY_S", 0.01)
-    monkeypatch.setattr(pace, "FIRST_PAUSE_S", 0.05)
-    monkeypatch.setattr(pool, "QUIET_S", 0.05)
+    hurry(monkeypatch)
     monkeypatch.setattr(stock, "SETTLE_S", 0.05)
     monkeypatch.setattr(standby, "WINDOW_S", 0.02)
     monkeypatch.setattr(standby, "LOOK_S", 0.05)
     monkeypatch.setattr(standby, "AGAIN_FIRST_S", 0.05)
-
-
-async def make_world(tmp_path: Path, *pools: PoolSettings, config: SimulationConfig | None = None) -> World:
-    world = World(tmp_path, config)
-    world.pools = pools
-    world.ability = CloudAbility(stops=True)
-    await world.start()
-    return world
 
 
 def resting(world: World) -> list[OwnedInstance]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from vk_provider.cloud.base import (
     TAG_NODE,
@@ -99,3 +100,28 @@ class Process:
 
 def owner(namespace: str, pod: str, **labels: str) -> Owner:
     return Owner(namespace, pod, f"uid-of-{pod}", labels)
+
+
+def play(cloud: Cloud, process: Process, step: tuple[str, Any, Any]) -> None:
+    """A step of a drawn history; others than these are nothing."""
+    verb, first, second = step
+    running = cloud.running()
+    if verb == "launch":
+        process.meter.see(cloud.launch(first, second))
+    elif verb == "pass":
+        cloud.now += first
+    elif verb == "list":
+        process.list()
+    elif verb == "flush":
+        process.flush()
+    elif verb == "assign" and running:
+        name = running[first % len(running)]
+        namespace = cloud.instances[name].tags[TAG_POD_NAMESPACE]
+        process.meter.assign(name, owner(namespace, f"pod-{second}"))
+    elif verb == "end" and running:
+        name = running[first % len(running)]
+        cloud.end(name, InstanceState.STOPPED if second == "stop" else InstanceState.SHUTTING_DOWN)
+        if second == "call":
+            process.meter.ended(name)
+        elif second == "notice":
+            process.meter.told(name, InstanceState.TERMINATED)

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.ledger.model import BEGAN, Cloud, Process, owner
+from tests.unit.ledger import model
+from tests.unit.ledger.model import BEGAN, Cloud, Process
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.cloud.spotprices import SpotOffering, SpotPriceChange
 from vk_provider.errors import CloudError
@@ -210,39 +211,24 @@ STEP = st.one_of(
 
 async def play(cloud: SpotCloud, process: SpotProcess, step: tuple[str, Any, Any], path: str) -> SpotProcess:
     verb, first, second = step
-    running = cloud.running()
-    if verb == "launch":
-        process.meter.see(cloud.launch(first, second))
-    elif verb == "pass":
-        cloud.now += first
-    elif verb == "price":
+    if verb == "price":
         cloud.change(first, second)
-    elif verb == "list":
-        process.list()
-    elif verb == "flush":
-        process.flush()
     elif verb == "refresh":
         cloud.is_broken = first
         await process.spot.refresh()
         cloud.is_broken = False
-    elif verb == "assign" and running:
-        name = running[first % len(running)]
-        process.meter.assign(name, owner("shop", f"pod-{second}"))
-    elif verb == "end" and running:
-        name = running[first % len(running)]
-        cloud.end(name)
-        if second == "call":
-            process.meter.ended(name)
     elif verb == "crash":
         process.flush()
         process.store.close()
         cloud.now += first
         process = SpotProcess(cloud, path)
         process.list()
+    else:
+        model.play(cloud, process, step)
     return process
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(STEP, max_size=50))
 def test_the_sum_over_the_spans_is_the_integral_of_the_prices_whatever_happens(
     steps: list[tuple[str, Any, Any]],

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.ledger.model import NAMESPACES, PRICES, Cloud, Process, owner
-from vk_provider.cloud.base import InstanceState
+from tests.unit.ledger.model import NAMESPACES, PRICES, Cloud, Process, owner, play
 from vk_provider.ledger.ledger import answer_from_tags
 from vk_provider.ledger.question import parse_question
 
@@ -27,30 +26,6 @@ STEP = st.one_of(
     st.tuples(st.just("flush"), st.none(), st.none()),
 )
 CRASH = st.tuples(st.just("crash"), SECONDS, st.none())
-
-
-def play(cloud: Cloud, process: Process, step: tuple[str, Any, Any]) -> None:
-    verb, first, second = step
-    running = cloud.running()
-    if verb == "launch":
-        process.meter.see(cloud.launch(first, second))
-    elif verb == "pass":
-        cloud.now += first
-    elif verb == "list":
-        process.list()
-    elif verb == "flush":
-        process.flush()
-    elif verb == "assign" and running:
-        name = running[first % len(running)]
-        namespace = cloud.instances[name].tags["vk-provider/pod-namespace"]
-        process.meter.assign(name, owner(namespace, f"pod-{second}"))
-    elif verb == "end" and running:
-        name = running[first % len(running)]
-        cloud.end(name, InstanceState.STOPPED if second == "stop" else InstanceState.SHUTTING_DOWN)
-        if second == "call":
-            process.meter.ended(name)
-        elif second == "notice":
-            process.meter.ended(name, InstanceState.TERMINATED)
 
 
 @settings(max_examples=150)

@@ -16,7 +16,6 @@ from vk_provider.instances import links, missing, table
 from vk_provider.jsontypes import Json
 from vk_provider.pods import agent_events, controller, state
 from vk_provider.pods.record import PodRecord
-from vk_provider.pods.status_publisher import note_held
 
 from .rig import NODE, OWNER, World
 from .test_sweep import make_sweep
@@ -118,37 +117,6 @@ async def test_a_deletion_found_by_listing_again_ends_the_pod(world: World) -> N
     world.controller.on_pod(NODE, "DELETED", {"metadata": stub})
     await world.until(lambda: world.record(pod) is None)
     assert world.live() == []
-
-
-async def test_the_event_of_our_own_patch_is_no_work_but_a_change_that_a_list_shows_with_it_is(world: World) -> None:
-    pod = await world.running()
-    record = world.record(pod)
-    assert record is not None
-    await world.settle()
-    held = copy.deepcopy(world.api.pods[("default", pod["metadata"]["name"])])
-    assert int(held["metadata"]["resourceVersion"]) == record.publication.version
-    world.controller.on_pod(NODE, "MODIFIED", copy.deepcopy(held))
-    assert not world.controller._workers and record.pod == held
-    held["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 30}
-    world.controller.on_pod(NODE, "MODIFIED", held)
-    await world.until(lambda: world.record(pod) is None)
-    assert world.live() == []
-
-
-async def test_a_status_of_another_that_came_with_the_answer_to_our_patch_is_put_right_after_a_list(
-    world: World,
-) -> None:
-    """The watch was lost meanwhile: only the newest version is seen."""
-    pod = await world.running()
-    record = world.record(pod)
-    assert record is not None
-    await world.settle()
-    held = copy.deepcopy(world.api.pods[("default", pod["metadata"]["name"])])
-    ready = next(each for each in held["status"]["conditions"] if each["type"] == "Ready")
-    ready["status"] = "False"
-    note_held(record, held)
-    world.controller.on_pod(NODE, "MODIFIED", held)
-    assert world.controller._workers, "it is work, though nothing but the status has changed"
 
 
 async def test_a_pod_of_the_same_name_is_another_pod(world: World) -> None:

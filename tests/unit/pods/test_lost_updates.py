@@ -11,8 +11,9 @@ from vk_provider.jsontypes import Json
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.state import compute_state, next_look_s
 from vk_provider.pods.status_patch import as_sent, find_altered, owned_status
+from vk_provider.pods.status_publisher import note_held
 
-from .rig import World
+from .rig import NODE, World
 
 
 def ready(world: World, pod: Json) -> str:
@@ -199,3 +200,33 @@ def test_a_condition_that_the_api_server_completes_is_as_sent() -> None:
     altered = find_altered({"conditions": sent["conditions"]}, sent, held)
     assert as_sent(held, altered) == sent
     assert find_altered({}, sent, held) == {}
+
+
+async def test_the_event_of_our_own_patch_is_no_work_but_a_change_that_a_list_shows_with_it_is(world: World) -> None:
+    pod = await world.running()
+    record = world.record(pod)
+    assert record is not None
+    await world.settle()
+    held = copy.deepcopy(world.api.pods[("default", pod["metadata"]["name"])])
+    assert int(held["metadata"]["resourceVersion"]) == record.publication.version
+    world.controller.on_pod(NODE, "MODIFIED", copy.deepcopy(held))
+    assert not world.controller._workers and record.pod == held
+    held["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 30}
+    world.controller.on_pod(NODE, "MODIFIED", held)
+    await world.until(lambda: world.record(pod) is None)
+    assert world.live() == []
+
+
+async def test_a_status_of_another_that_came_with_the_answer_to_our_patch_is_put_right_after_a_list(
+    world: World,
+) -> None:
+    """The watch was lost meanwhile: only the newest version is seen."""
+    pod = await world.running()
+    record = world.record(pod)
+    assert record is not None
+    await world.settle()
+    held = copy.deepcopy(world.api.pods[("default", pod["metadata"]["name"])])
+    next(each for each in held["status"]["conditions"] if each["type"] == "Ready")["status"] = "False"
+    note_held(record, held)
+    world.controller.on_pod(NODE, "MODIFIED", held)
+    assert world.controller._workers, "it is work, though nothing but the status has changed"
