@@ -57,6 +57,7 @@ class CloudFaults:
     throttled: RequestLimitExceeded, not carried out; lost: no answer, perhaps carried out; late: answered after late_s
     broken:    InternalError, perhaps carried out
     partial:   a launch brings fewer instances than were asked for, a start finds capacity for some
+    marks:     tags are not taken, or nobody hears whether they were
     blind:     IDs that answers lack although the instances exist; all_blind: answers lack everything
     stale:     answers show what was terminated as running
     boots:     (probability of a boot that never ends, seconds that the others take)
@@ -68,6 +69,7 @@ class CloudFaults:
     late_s: float = 40.0
     broken: float = 0.0
     partial: float = 0.0
+    marks: float = 0.0
     blind: set[str] = field(default_factory=set)
     all_blind: bool = False
     stale: bool = False
@@ -125,6 +127,8 @@ class CloudServer:
         """ID -> when it began to stop, and when it was started again; 0.0 for not yet."""
         self._shown_until: dict[str, tuple[Instance, float]] = {}
         """ID -> what listings show of it still."""
+        self._tags_until: dict[str, tuple[Mapping[str, str], float]] = {}
+        """ID -> the tags that listings show of it still."""
         self._listeners: list[asyncio.Queue[Notice]] = []
 
     # --- the world's view --------------------------------------------------------------------------------------------
@@ -143,6 +147,9 @@ class CloudServer:
 
     def pod_uid_of(self, instance_id: str) -> str:
         return self.pod_uid(self.model._instances[instance_id])
+
+    def tags_of(self, instance_id: str) -> Mapping[str, str]:
+        return self.model._instances[instance_id].tags
 
     def exists(self, instance_id: str) -> bool:
         found = self.model._instances.get(instance_id)
@@ -235,6 +242,11 @@ class CloudServer:
         return InstancePage(tuple(self._shown(answer.instances)), answer.next_page)
 
     async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        for instance_id in instance_ids:
+            if self.exists(instance_id):
+                # By randomness of its own: all else of a seed is as without.
+                lag_s = random.Random(f"tags of {instance_id} at {time.time()}").uniform(0.0, self.listing_lag_s)
+                self._tags_until[instance_id] = self.tags_of(instance_id), time.time() + lag_s
         await self.model.create_tags(instance_ids, tags)
 
     async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
@@ -251,6 +263,9 @@ class CloudServer:
         ]
 
     def _show(self, instance: Instance) -> Instance:
+        tags, until = self._tags_until.get(instance.instance_id, (instance.tags, 0.0))
+        if time.time() < until:
+            instance = replace(instance, tags=tags)
         reason = self._ending.get(instance.instance_id)
         if reason is not None and not instance.state.is_terminated:
             ended_at = self.ran[instance.instance_id][1]
@@ -261,7 +276,7 @@ class CloudServer:
         if (since := self._stopping.get(instance.instance_id)) is not None:
             return replace(instance, state=InstanceState.STOPPING, state_reason=_STOPPED, ended_at=since)
         if instance.state.is_terminated and self.faults.stale:
-            return self._before[instance.instance_id]
+            return replace(self._before[instance.instance_id], tags=instance.tags)
         if instance.state.is_terminated:
             return replace(instance, ended_at=self.ran[instance.instance_id][1])
         if instance.state is InstanceState.RUNNING and time.time() - instance.launch_time < PENDING_S:
@@ -338,8 +353,10 @@ class CloudServer:
     async def describe_runtime(self) -> InstanceRuntime:
         return await self.model.describe_runtime()
 
-    def draw(self) -> str:
+    def draw(self, method: str) -> str:
         """The fault of one call; "" for none."""
+        if method == "create_tags" and self.faults.marks and self._rng.random() < self.faults.marks:
+            return self._rng.choice(("throttled", "lost", "broken"))
         faults, number = self.faults, self._rng.random()
         rates = (
             ("throttled", faults.throttled),
@@ -382,7 +399,7 @@ class CloudClient(Cloud):
         server = self._server
         server.calls += 1
         reply = Reply()
-        fault = server.draw()
+        fault = server.draw(method)
         if fault == "partial" and method == "launch":
             method = "launch_in_part"
         elif fault == "partial" and method == "start_instances":

@@ -18,7 +18,7 @@ from tests.simulation.loop import PROCESS, Process
 from tests.simulation.process import NODE, ProviderProcess
 from tests.simulation.workload import HELD, REFUSED
 from vk_provider import errors
-from vk_provider.cloud.base import TAG_GROUP, TAG_POOL, Instance
+from vk_provider.cloud.base import TAG_GROUP, TAG_POD_NAMESPACE, TAG_POD_UID, TAG_POOL, Instance
 from vk_provider.jsontypes import Json
 from vk_provider.leader import Leader
 from vk_provider.ledger.ledger import Ledger
@@ -43,6 +43,7 @@ UNHANDLED = "an unexpected exception"
 TASKS_LEFT = "tasks are left after the stop"
 MEMORY = "something is kept of what is gone"
 WAITS_FOR_EVER = "somebody waits for ever"
+UNMARKED = "an instance of a pool has a pod that its tags do not name"
 LEAKED = "an instance was sent a pod that it was not given to"
 BILL = "the ledger does not say what the cloud's bill says"
 
@@ -136,14 +137,23 @@ class Judge:
         """The provider has sent something. What greets as empty once a pod has run there may be taken for empty, by a
         provider that did not send it: then it gets only what reads the same."""
         had = agent.core.pod
-        if message["type"] != "pod" or had is None:
+        if message["type"] != "pod":
             return
         sent = message["pod"]
+        if had is None:
+            self._check_mark(agent, sent["metadata"]["uid"], "is sent")
+            return
         if sent["metadata"]["uid"] == agent.core.uid:
             return
         if not (is_hostile(had) and is_hostile(sent)):
             names = sent["metadata"]["name"], had["metadata"]["name"]
             self.fail(LEAKED, f"{names[0]} to {agent.instance.instance_id} of {names[1]}")
+
+    def _check_mark(self, agent: Agent, uid: str, what: str) -> None:
+        """Without it, the agent is believed by the next provider when it says that it is empty."""
+        tags = self._cloud.tags_of(agent.instance.instance_id)
+        if TAG_POOL in tags and (tags.get(TAG_POD_UID) != uid or TAG_POD_NAMESPACE not in tags):
+            self.fail(UNMARKED, f"{agent.instance.instance_id} {what} {self._name(uid)}, tagged {tags.get(TAG_POD_UID)}")
 
     def on_launch(self, instance: Instance) -> None:
         """The provider may count what it does not hear of, and not what it has not heard of for long."""
@@ -354,7 +364,10 @@ class Judge:
             if is_idle:
                 idle[pool] += 1
                 continue
-            uid = self._fleet.agents[instance.instance_id].core.uid
+            agent = self._fleet.agents[instance.instance_id]
+            uid = agent.core.uid
+            if uid:
+                self._check_mark(agent, uid, "has")
             pod = self._find(uid)
             if pod is None or _phase(pod) in TERMINAL_PHASES or uid in served:
                 yield Violation(OUTLIVED, f"{instance.instance_id} of {self._name(uid)}")

@@ -108,7 +108,7 @@ async def test_what_one_table_knows_is_refused_at_once_beside_tables_that_do_not
     before."""
     route = ("ip", "route", "add", "10.96.0.0/16", "dev", "lo")
     for command in (("ip", "link", "set", "lo", "up"), route):
-        subprocess.run([*namespace, *command], check=True)
+        await asyncio.to_thread(subprocess.run, [*namespace, *command], check=True)
     behind, cluster = Cluster(), Cluster()
     for each in (behind, cluster):
         each.index.set_service_cidrs(["10.96.0.0/16"])
@@ -120,8 +120,9 @@ async def test_what_one_table_knows_is_refused_at_once_beside_tables_that_do_not
             await stack.enter_async_context(in_force(each.source, nft))
             await until_revision(nft, each.source.revision)
         address = service(7)["spec"]["clusterIP"]
-        assert (ask(namespace, address, 80), ask(namespace, address, 81)) == ("refused", "refused")
-        assert ask(namespace, "10.96.200.200", 80) == "nothing"
+        answers = [await asyncio.to_thread(ask, namespace, address, port) for port in (80, 81)]
+        assert answers == ["refused", "refused"]
+        assert await asyncio.to_thread(ask, namespace, "10.96.200.200", 80) == "nothing"
 
 
 def ask(namespace: tuple[str, ...], address: str, port: int) -> str:

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 
 from tests.simulation import judge
 from tests.simulation.faults import (
+    adopted_unmarked,
     believed_word,
+    early_pod,
     hanging_references,
     idle_without_tables,
+    ignored_mark,
     looks_for_ever,
+    lost_mark,
     lost_ready,
     no_sweep,
     one_bad_id,
@@ -48,4 +52,8 @@ FAULTS: dict[str, Fault] = {
     "looks-for-ever": Fault(looks_for_ever.put_back, 113, (judge.WRONG_STATE,)),
     "idle-without-tables": Fault(idle_without_tables.put_back, 159, (judge.STALE,)),
     "believed-word": Fault(believed_word.put_back, 43, (judge.LEAKED,)),
+    "early-pod": Fault(early_pod.put_back, 0, (judge.UNMARKED,)),
+    "adopted-unmarked": Fault(adopted_unmarked.put_back, 0, (judge.UNMARKED,)),
+    "lost-mark": Fault(lost_mark.put_back, 0, (judge.WRONG_STATE,)),
+    "ignored-mark": Fault(ignored_mark.put_back, 0, (judge.LEAKED,)),
 }

@@ -48,8 +48,9 @@ def test_no_text_depends_on_names_that_a_machine_would_have_to_know() -> None:
 
 
 def test_what_is_not_known_is_dropped_after_every_table_has_had_the_chance_to_refuse_it() -> None:
-    """Several tables may be in one network namespace, of Nodes that are told at different times and of clusters with the
-    same Service network. Which of two base chains of one priority comes first is the order in which they were made."""
+    """Several tables may be in one network namespace: of Nodes that are told at different times, and of clusters with
+    the same Service network. Which of two base chains of one priority comes first is the order in which they were made.
+    """
     text = render_table(build_index([make_service("a", "10.96.0.2")]).table(), Vantage(), "vk-services_a_node-1")
     hooks = re.findall(
         r"^add chain inet \S+ (\S+) \{ type filter hook (\S+) priority (-?\d+) ; \}$", text, re.MULTILINE
