@@ -153,7 +153,9 @@ class Judge:
         """Without it, the agent is believed by the next provider when it says that it is empty."""
         tags = self._cloud.tags_of(agent.instance.instance_id)
         if TAG_POOL in tags and (tags.get(TAG_POD_UID) != uid or TAG_POD_NAMESPACE not in tags):
-            self.fail(UNMARKED, f"{agent.instance.instance_id} {what} {self._name(uid)}, tagged {tags.get(TAG_POD_UID)}")
+            self.fail(
+                UNMARKED, f"{agent.instance.instance_id} {what} {self._name(uid)}, tagged {tags.get(TAG_POD_UID)}"
+            )
 
     def on_launch(self, instance: Instance) -> None:
         """The provider may count what it does not hear of, and not what it has not heard of for long."""
