@@ -6,7 +6,8 @@ the parts together and is what `pods` sees.
 
     instance   one of them: what is known of it, its link to its agent, whose it is
     table      what the cloud shows, by listings that all share, and by notices
-    launches   groups of equal demands, one call for each; `request` freezes a call, `shortages` remembers what is short
+    waiting    who waits for an instance, and in which group of equal demands (`groups`)
+    launches   one call for each group; `request` freezes a call, `shortages` remembers what is short
     supply     who gets which; what an agent's greeting means
     unclaimed  those that no pod has, and which of them are expected to say what they have
     inherited  pods that an earlier process may have served; `refusals` ends instances whose agents prove nothing

@@ -40,8 +40,11 @@ _RESTING = (InstanceState.STOPPING, InstanceState.STOPPED)
 
 
 class Supply:
-    """See module docstring. is_settled: False after a start until the cloud must list what an earlier process has ended:
-    an instance that still greets may be shutting down, and is given to nobody before."""
+    """See module docstring.
+
+    is_settled: False after a start until the cloud must list what an earlier process has ended: an instance that still
+                greets may be shutting down, and is given to nobody before
+    """
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Supply:
     ) -> None:
         self._table = table
         self._launches = launches
+        self._waiting = launches.waiting
         self._ends = ends
         self._tagging = tagging
         self._meter = table.meter
@@ -77,7 +81,7 @@ class Supply:
             return
         if self._inherited.hold(demand):
             return
-        self._launches.join(demand)
+        self._waiting.join(demand)
         if not self.is_settled:
             return
         if self.unclaimed and demand.group is not None:
@@ -90,7 +94,7 @@ class Supply:
             return
         owned, message = found
         if owned.rest:
-            self._launches.leave(demand.uid)
+            self._waiting.leave(demand.uid)
             self.stock.start(owned, demand)
         else:
             self._assign(owned, demand, message)
@@ -99,7 +103,7 @@ class Supply:
         """The pod needs no instance any more."""
         self._standby.withdraw(uid)
         self._inherited.withdraw(uid)
-        self._launches.leave(uid)
+        self._waiting.leave(uid)
 
     # --- instances -----------------------------------------------------------------------------------------------
 
@@ -155,25 +159,25 @@ class Supply:
                 owned = left.pop()
                 self._assign(owned, demand, self._launches.explain(group, owned.described))
             else:
-                self._launches.leave(demand.uid)
+                self._waiting.leave(demand.uid)
         return left
 
     def _give_to_any(self, owned: OwnedInstance) -> bool:
         """To somebody who waits for one like it. Returns whether nobody does."""
         if owned.is_for_anybody:
             return not self._give_from_pool(owned)
-        return all(self._give([owned], group) for group in self._launches.groups.find_waiting(owned.group))
+        return all(self._give([owned], group) for group in self._waiting.groups.find_waiting(owned.group))
 
     def _give_from_pool(self, owned: OwnedInstance) -> bool:
         """To somebody who would have to wait for the cloud. Returns whether there is one."""
-        for demand in self._launches.find_uncovered():
+        for demand in self._waiting.find_uncovered():
             if self.pods.is_waiting(demand.uid) and (message := self.stock.fits(owned, demand)):
                 self._assign(owned, demand, message)
                 return True
         return False
 
     def _assign(self, owned: OwnedInstance, demand: Demand, message: str) -> None:
-        self._launches.leave(demand.uid)
+        self._waiting.leave(demand.uid)
         owned.pod_uid = demand.uid
         if self.unclaimed:
             self.settle(owned)
@@ -220,7 +224,7 @@ class Supply:
             return
         text = f"cannot start the stopped instance {owned.instance_id}, another one is launched: {problem}"
         self.pods.on_trouble(demand.uid, "Normal", eventreasons.NO_CAPACITY, text)
-        self._launches.join(demand)
+        self._waiting.join(demand)
 
     def stopped(self, owned: OwnedInstance) -> None:
         self.stock.note_stopped(owned)
@@ -234,11 +238,11 @@ class Supply:
 
     def _offer(self, owned: OwnedInstance, waits_s: float = 0.0) -> None:
         since = time.monotonic() - waits_s
-        for demand in self._launches.find_uncovered():  # those who would have to wait for the cloud
+        for demand in self._waiting.find_uncovered():  # those who would have to wait for the cloud
             if demand.since > since:
                 continue
             if self.is_settled and self.pods.is_waiting(demand.uid) and self.stock.fits(owned, demand):
-                self._launches.leave(demand.uid)
+                self._waiting.leave(demand.uid)
                 self.stock.start(owned, demand)
                 return
 
@@ -277,7 +281,7 @@ class Supply:
     def _on_resolved(self, owned: OwnedInstance) -> None:
         """Who has waited for it may need a launch."""
         self._inherited.release()
-        for group in self._launches.groups.find_waiting(owned.group):
+        for group in self._waiting.groups.find_waiting(owned.group):
             self._launches.pump(group)
 
     def settle(self, owned: OwnedInstance) -> None:
@@ -291,7 +295,7 @@ class Supply:
             return False
         if owned.described.state.is_terminating:
             return False
-        if not self.stock.wants(owned) and not self._launches.groups.find_waiting(owned.group):
+        if not self.stock.wants(owned) and not self._waiting.groups.find_waiting(owned.group):
             return False
         self.links.close(owned)
         self.examine(owned)
