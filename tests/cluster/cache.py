@@ -25,7 +25,7 @@ def cache_dir() -> Path:
 
 @contextmanager
 def only_one(path: Path, what: str) -> Iterator[None]:
-    """Hold an exclusive flock on `path`. Raises ClusterError at once while another process has it: `what` is at work."""
+    """Hold an exclusive flock on `path`. Raises ClusterError at once while another process has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as handle:
         if not _try_lock(handle):

@@ -51,7 +51,9 @@ def render_rows(heads: Sequence[str], rows: Sequence[Mapping[str, object]], form
     """Documents with equal keys, as JSON or CSV."""
     if form == "json":
         return json.dumps(list(rows), indent=2) + "\n"
-    return render_csv(heads, [["-" if row.get(head) in ("", None) else str(row[head]) for head in heads] for row in rows])
+    return render_csv(
+        heads, [["-" if row.get(head) in ("", None) else str(row[head]) for head in heads] for row in rows]
+    )
 
 
 def render_table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
