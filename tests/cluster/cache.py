@@ -31,7 +31,7 @@ def only_one(path: Path, what: str) -> Iterator[None]:
         if not _try_lock(handle):
             handle.seek(0)
             pid = handle.read(20).strip()
-            advice = f"wait until it has ended{f', or end it: kill -INT {pid}' if pid.isdecimal() else ''}"
+            advice = f"wait until it has ended{f', or end it: kill {pid}' if pid.isdecimal() else ''}"
             raise ClusterError(f"another {what} is at work", advice)
         handle.truncate(0)
         handle.write(f"{os.getpid()}\n")

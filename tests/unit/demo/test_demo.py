@@ -146,7 +146,7 @@ def test_a_second_demo_at_the_same_time_is_refused_and_says_whom_to_wait_for(
     monkeypatch.setattr(cluster, "down", lambda environment: inner.append(command.main(down)))
     assert command.main(down) == 0 and inner == [3]
     said = capsys.readouterr().err
-    assert "is at work" in said and f"kill -INT {os.getpid()}" in said
+    assert "is at work" in said and f"kill {os.getpid()}" in said
     monkeypatch.setattr(cluster, "down", lambda environment: None)
     assert command.main(down) == 0
 
