@@ -26,13 +26,16 @@ from vk_provider.ledger.question import (
     merge,
     parse_question,
 )
-from vk_provider.ledger.report import FORMATS, render_cost, render_rows
+from vk_provider.ledger.report import FORMATS, render_cost, render_rows, render_table
 from vk_provider.ledger.store import LedgerStoreError, open_for_reading
+from vk_provider.rfc3339 import format_age, parse_time
 
 ANSWER_LIMIT_S = 30.0
 BAD_REQUEST = 2
 OUR_PROVIDER_ID = "vk-provider://"
 MAX_MESSAGE = 1000
+RUNNING = ("pending", "running")
+TABLE_HEADS = ("INSTANCE", "TYPE", "ZONE", "CAPACITY", "STAGE", "AGE", "POD", "USD/HOUR")
 
 AnswerT = TypeVar("AnswerT")
 
@@ -81,8 +84,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     instances = commands.add_parser(
         "instances",
         help="what runs, for which pod, since when and at what price",
-        description="Lists the instances of the Nodes. WITNESS says who names the pod: its agent, the pod's status, "
-        "the instance's tags, or the launch alone. It needs the permissions to list nodes and to get nodes/proxy.",
+        description="Lists the instances of the Nodes, the oldest first. JSON and CSV say more, such as the witness: "
+        "who names the pod, its agent, the pod's status, the instance's tags, or the launch alone. "
+        "It needs the permissions to list nodes and to get nodes/proxy.",
     )
     cost = commands.add_parser(
         "cost",
@@ -113,8 +117,31 @@ def _list_instances(options: argparse.Namespace) -> str:
     answers = asyncio.run(_ask(options, "bill/instances", {}))
     rows = [row for each in answers for row in _read(each, InstanceAnswer)["instances"]]
     rows.sort(key=lambda row: (row["since"], row["instance"]))
-    heads = list(InstanceRow.__annotations__)
-    return render_rows(heads, rows, options.output, ["usdPerHour"])
+    if options.output == "table":
+        return render_table(TABLE_HEADS, [_cells(row, time.time()) for row in rows], len(TABLE_HEADS) - 1)
+    return render_rows(list(InstanceRow.__annotations__), rows, options.output)
+
+
+def _cells(row: InstanceRow, now: float) -> list[str]:
+    """Of the table, which is to fit a terminal: the other forms have all that a row has."""
+    price = row["usdPerHour"]
+    return [
+        row["instance"],
+        row["type"],
+        row["zone"],
+        row["capacity"],
+        row["stage"] if row["stage"] and row["state"] in RUNNING else row["state"],
+        _format_age(row["since"], now),
+        f"{row['namespace']}/{row['pod']}" if row["pod"] else "-",
+        "-" if price is None else f"{price:.4f}",
+    ]
+
+
+def _format_age(since: str, now: float) -> str:
+    try:
+        return format_age(now - parse_time(since))
+    except ValueError:  # a provider of another version
+        return "-"
 
 
 def _ask_cost(options: argparse.Namespace) -> str:

@@ -1,4 +1,4 @@
-"""Times as the Kubernetes API writes them: RFC 3339 in UTC (metav1.Time, metav1.MicroTime). Pure."""
+"""Times as the Kubernetes API writes them: RFC 3339 in UTC (metav1.Time, metav1.MicroTime), and ages. Pure."""
 
 from __future__ import annotations
 
@@ -35,6 +35,14 @@ def format_nanos(timestamp_ns: int) -> str:
     """Nanosecond precision with all nine digits; `timestamp_ns` in nanoseconds since the epoch."""
     seconds, nanos = divmod(timestamp_ns, 1_000_000_000)
     return f"{format_time(seconds)[:-1]}.{nanos:09d}Z"
+
+
+def format_age(age_s: float) -> str:
+    """As kubectl's tables have it: the largest unit of which there are two."""
+    for unit, seconds in (("d", 86400), ("h", 3600), ("m", 60)):
+        if age_s >= 2 * seconds:
+            return f"{int(age_s // seconds)}{unit}"
+    return f"{max(0, int(age_s))}s"
 
 
 def parse_time(text: str) -> float:

@@ -47,16 +47,13 @@ def _cells(row: CostRow) -> list[str]:
     ]
 
 
-def render_rows(heads: Sequence[str], rows: Sequence[Mapping[str, object]], form: str, right: Sequence[str]) -> str:
-    """Documents with equal keys. right: keys of the columns that are aligned right."""
+def render_rows(heads: Sequence[str], rows: Sequence[Mapping[str, object]], form: str) -> str:
+    """Documents with equal keys, as JSON or CSV."""
     if form == "json":
         return json.dumps(list(rows), indent=2) + "\n"
-    cells = [["-" if row.get(head) in ("", None) else str(row[head]) for head in heads] for row in rows]
-    if form == "csv":
-        return render_csv(heads, cells)
-    ordered = [head for head in heads if head not in right] + [head for head in heads if head in right]
-    moved = [[line[list(heads).index(head)] for head in ordered] for line in cells]
-    return render_table([head.upper() for head in ordered], moved, len(heads) - len(right))
+    return render_csv(
+        heads, [["-" if row.get(head) in ("", None) else str(row[head]) for head in heads] for row in rows]
+    )
 
 
 def render_table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
