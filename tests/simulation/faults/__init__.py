@@ -55,5 +55,5 @@ FAULTS: dict[str, Fault] = {
     "early-pod": Fault(early_pod.put_back, 4, (must.UNMARKED,)),
     "adopted-unmarked": Fault(adopted_unmarked.put_back, 44, (must.UNMARKED,)),
     "lost-mark": Fault(lost_mark.put_back, 28, (must.WRONG_STATE,)),
-    "ignored-mark": Fault(ignored_mark.put_back, 0, (must.LEAKED,)),
+    "ignored-mark": Fault(ignored_mark.put_back, 93, (must.LEAKED, must.OUTLIVED, must.NOT_FULL)),
 }
