@@ -63,7 +63,9 @@ def _alone(options: argparse.Namespace) -> AbstractContextManager[None]:
 def _what_is_left(options: argparse.Namespace) -> str:
     """A line about what runs when bringing up has ended early."""
     if options.command in UP and Environment.load(options.root.resolve()):
-        target = "demo-istio" if options.command == "istio" else "demo"
+        target = "demo-istio" if options.command == "istio" else "demo-mixed" if options.mixed else "demo"
+        if options.cloud != "local":  # another cloud's demo would take this one down
+            target += f" CLOUD={options.cloud}"
         return f"\n       `make {target}` goes on with what is up already, `make demo-down` takes it away"
     return ""
 
