@@ -20,8 +20,8 @@ from vk_provider.peering.metrics import PeerMetrics
 from vk_provider.peering.swarm import Answer, Blob, Swarm, Told
 from vk_provider.podmodel.imagemanifest import MAX_PARTS
 from vk_provider.pods.record import PodRecord
-from vk_provider.preparing.credentials import PullSecrets
 from vk_provider.preparing.contents import Allowed, ImageContents
+from vk_provider.preparing.credentials import PullSecrets
 from vk_provider.wire.blobs import BlobAnswer, BlobsMessage, PeerSource, SourcesMessage, compute_grant
 from vk_provider.wire.bootdata import AGENT_PORT
 
