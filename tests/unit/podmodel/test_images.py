@@ -141,7 +141,7 @@ def test_what_a_pull_secret_must_not_be_has_no_credentials_and_no_fault(written:
 def test_a_hostile_pull_secret_costs_little() -> None:
     """A regular expression of such a pattern took minutes to compile, on the provider's event loop."""
     began = time.process_time()
-    hosts = {"*o" * 100_000 + "z.io": {}, **{f"*{number}*a*b.io": {} for number in range(2_000)}}
+    hosts: dict[str, Any] = {"*o" * 100_000 + "z.io": {}, **{f"*{number}*a*b.io": {} for number in range(2_000)}}
     assert match_credentials("reg.io/app", [{"auths": hosts}]) == []
     assert time.process_time() - began < 1.0
 
