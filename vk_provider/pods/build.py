@@ -70,6 +70,7 @@ def build_room(settings: Settings, doors: Doors, boot: Boot, metrics: InstanceMe
             capacity_types=settings.pods.capacity_types,
             default_cpu_milli=milli(settings.pods.default_cpu),
             default_memory_bytes=ceil_int(settings.pods.default_memory),
+            max_disk_bytes=ceil_int(settings.pods.max_root_disk),
             launch_options=doors.ability.launch_options,
             pod_options=frozenset(settings.pods.launch_options),
         )

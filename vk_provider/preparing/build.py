@@ -14,8 +14,9 @@ from vk_provider.imagesets.sets import Limits
 from vk_provider.jsontypes import Json
 from vk_provider.pods.images import NoImages, PodImages
 from vk_provider.pods.record import OnEvent, PodRecord
-from vk_provider.preparing.authority import PullAuthority, PullSecrets
+from vk_provider.preparing.authority import PullAuthority
 from vk_provider.preparing.contents import ImageContents
+from vk_provider.preparing.credentials import PullSecrets
 from vk_provider.preparing.firsttime import FirstTimeRules
 from vk_provider.preparing.metrics import ImageMetrics
 from vk_provider.preparing.preparer import ImagePreparer, SecretReader

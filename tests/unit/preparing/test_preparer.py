@@ -16,6 +16,7 @@ from vk_provider.cloud.imagestores import (
 )
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.pods.record import PodRecord
+from vk_provider.preparing.preparer import MAX_TOLD_BYTES, MAX_TOLD_S
 from vk_provider.wire.images import ImagesMessage, ImageUse
 
 
@@ -303,3 +304,16 @@ async def test_what_an_agent_repeats_costs_nothing(world: World) -> None:
         world.tell(record, TWO.digest)
     await asyncio.gather(*world.preparer._tasks)
     assert world.registry.requests["HEAD manifests"] == 1
+
+
+async def test_what_an_agent_says_of_images_leaves_the_sums_of_all_pods_of_use(world: World) -> None:
+    pod = world.pod("liar")
+    record = PodRecord("liar", "n", pod)
+    record.assignment.take(OwnedInstance(make_instance("i-liar")))
+    use = ImageUse(image=world.reference, digests=[ONE.digest], sizeBytes=2**63 - 1, pulled=True, seconds=2.0**63)
+    other = ImageUse(image="elsewhere/x:1", digests=[], sizeBytes=2**63 - 1, pulled=False, seconds=0.0)
+    world.preparer.receive(record, ImagesMessage(type="images", podUID="liar", images=[use] * 100 + [other] * 100))
+    assert world.count("vk_image_pulled_bytes_total") == MAX_TOLD_BYTES
+    assert world.count("vk_image_pull_seconds_sum") == MAX_TOLD_S
+    assert world.count("vk_image_pull_seconds_count") == 1.0
+    assert world.count("vk_image_present_bytes_total") == 0.0
