@@ -27,6 +27,7 @@ from vk_provider.agent.worker.rules.resize import (
     refuse_memory_decrease,
     resize_message,
     with_resource,
+    with_stated_request,
 )
 from vk_provider.agent.worker.rules.spec import find_ref, generation_of
 from vk_provider.agent.worker.sandbox.cgroups import (
@@ -181,7 +182,8 @@ class Resizer:
         if ref is None or record is None:
             return ""
         staged = with_resource(memory.resize.actuated.get(name) or {}, inherit_limits(pod, ref.spec), resource)
-        resources = build_resources(pod, {**ref.spec, "resources": staged}, memory.memory_capacity_bytes)
+        asked = {**ref.spec, "resources": with_stated_request(staged)}
+        resources = build_resources(pod, asked, memory.memory_capacity_bytes)
         try:
             await self._runtime.update_container_resources(record.id, resources)
         except RuntimeServiceError as error:

@@ -129,6 +129,13 @@ def with_resource(actual: Json, wanted: Json, resource: str) -> Json:
     return {key: value for key, value in result.items() if value}
 
 
+def with_stated_request(resources: Json) -> Json:
+    """The resources as an update names them: a kubelet asks for CPU of 0 where none is asked for
+    (updatePodContainerResources), so the container has the least shares from then on, and those of its limit only until
+    its first resize."""
+    return {**resources, "requests": {"cpu": "0", **(resources.get("requests") or {})}}
+
+
 def decreasing_memory_limits(pod: Json, actuated: Mapping[str, Json], names: Iterable[str]) -> dict[str, int]:
     """Container name -> its new memory limit in bytes, of those in `names` whose limit is added or gets lower."""
     found: dict[str, int] = {}
