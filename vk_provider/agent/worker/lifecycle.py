@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from vk_provider.agent.worker.container.starts import ContainerStarts, earliest
+from vk_provider.agent.worker.container.starts import RELIST_S, ContainerStarts, earliest
 from vk_provider.agent.worker.container.stops import ContainerStops
 from vk_provider.agent.worker.deadline import ActiveDeadline
 from vk_provider.agent.worker.errors import InterruptedByStop
@@ -101,6 +101,10 @@ class PodLifecycle:
         if self._volumes_until_s is not None:  # what starts now is the pod as it is now
             self._volumes_until_s = None
             self._take_pod()
+        if not actions.create_sandbox and self._resizer.starts_resized(actions):
+            # A kubelet carries such a resize out with each pass, and looks at the pod again after each one.
+            next_s = earliest(next_s, time.time() + RELIST_S)
+        self._resizer.begin()
         await self._starts.open(place.observed)
         await self._resizer.widen()
         return earliest(next_s, await self._starts.start(actions, place))

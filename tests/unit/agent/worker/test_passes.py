@@ -162,6 +162,35 @@ async def test_a_pod_over_its_deadline_is_probed_no_more_while_it_is_stopped(rig
     assert probes == [0]
 
 
+async def test_a_resized_container_that_cannot_be_made_is_tried_each_second(rig: Rig) -> None:
+    """As a kubelet does: its pass carries the resize out, after which it looks at the pod again."""
+    world = rig(pod(container("main", resources=AMOUNTS, envFrom=[{"configMapRef": {"name": "none"}}])))
+    await world.pass_()
+    assert await world.pass_() == world.clock.now + 10
+    change(world, resources=MORE)
+    for _ in range(2):
+        assert await world.pass_() == world.clock.now + 1
+    assert [reason for reason in world.told.reasons if "Resize" in reason] == ["ResizeStarted", "ResizeCompleted"]
+
+
+async def test_a_resized_container_in_its_back_off_is_looked_at_each_second_until_it_starts(rig: Rig) -> None:
+    world = rig(pod(container("main", resources={"requests": {"cpu": "10m"}}), resources=AMOUNTS))
+    await world.start()
+    for _ in range(2):
+        world.runtime.end(world.id_of("main"), 1)
+        due_s = await world.pass_()
+    assert due_s == pytest.approx(world.clock.now + 10, abs=1)
+    before = world.memory.api_pod
+    world.memory.replace_pod({**before, "spec": {**before["spec"], "resources": MORE}})
+    world.run.wake()
+    for _ in range(2):
+        assert await world.pass_() == world.clock.now + 1
+    world.clock.now += 11
+    await world.pass_()
+    assert "running" in entry_of(shown(world), "main")["state"]
+    assert await world.pass_() is None
+
+
 def pass_deadline(world: WorkerRig, generation: int = 2) -> None:
     """The API gives the pod a deadline, which passes."""
     change(world, generation, activeDeadlineSeconds=5)

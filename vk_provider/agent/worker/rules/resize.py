@@ -101,6 +101,19 @@ def plan_resize(pod: Json, actuated: Mapping[str, Json], actuated_pod: Json, run
     return ResizePlan({resource: tuple(names) for resource, names in update.items()}, frozenset(restart))
 
 
+def starts_resized(pod: Json, actuated: Mapping[str, Json], actuated_pod: Json, names: Iterable[str]) -> bool:
+    """Whether one of these containers, which are to start, was given other resources before, or would have been
+    (startingResizedContainer). Arguments as those of plan_resize."""
+    containers = {container["name"]: container for container in (*regular_containers(pod), *init_containers(pod))}
+    return any(
+        name in actuated
+        and compute_deltas(
+            inherit_limits(pod, containers[name]), inherited_before(containers[name], actuated[name], actuated_pod)
+        )
+        for name in names
+    )
+
+
 def inherited_before(container: Json, actuated: Json, actuated_pod: Json) -> Json:
     """The container's actuated resources with the limits that it inherited from the pod's actuated ones."""
     return inherit_limits({"spec": {"resources": actuated_pod}}, {**container, "resources": actuated})
