@@ -55,7 +55,8 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "images are fetched ahead",
-        r"event Normal (Pulled|Pulling): \(never started\) .*\(only here\)$",
+        r"event Normal (Pulled|Pulling): \(never started\) .*\(only here\)$|"
+        r"event Warning Failed: \(fetched ahead\) Failed to pull image .*\(only here\)$",
         "the images of all containers are pulled at once while volumes and init containers are on their way, so the "
         "events are there for a container that never starts; a kubelet pulls when it starts a container",
         "fetched-ahead.yaml",

@@ -9,7 +9,7 @@ from itertools import pairwise
 from math import inf
 
 from tests.differential.containers import STATUS_LISTS, running_of
-from tests.differential.history import History
+from tests.differential.history import History, until
 from vk_provider.jsontypes import Json
 
 OF_BEFORE = "(of the pass before)"
@@ -153,15 +153,7 @@ def heeds_only_the_first(ours: History, theirs: History) -> bool:
 
 def until_the_second_deletion(side: History) -> History:
     """The history up to there, with no end of the pod."""
-    again = side.asked.get(_deletions(side)[1], side.deleted or 0.0)
-    return replace(
-        side,
-        versions=[item for item in side.versions if item.at <= again],
-        answers={key: answer for key, answer in side.answers.items() if side.asked.get(key, again) < again},
-        snaps={name: moment for name, moment in side.snaps.items() if moment <= again},
-        gone=None,
-        closed=again,
-    )
+    return until(side, side.asked.get(_deletions(side)[1], side.deleted or 0.0))
 
 
 def was_forced(side: History) -> bool:
