@@ -106,16 +106,17 @@ class History:
         return [*before[-1:], *held]
 
 
-def until(side: History, moment: float) -> History:
-    """The history up to a moment, as if the pod had been deleted by then and nothing had been heard of it since. Stops
-    of containers are told later, too: they follow from a deletion."""
+def until(side: History, moment: float, *, with_stops: bool = False) -> History:
+    """The history up to a moment, as if the pod had been deleted by then and nothing had been heard of it since.
+    with_stops: but for the stops of its containers, which follow from a deletion"""
     return replace(
         side,
         versions=[item for item in side.versions if item.at <= moment],
         events={
             name: seen
             for name, seen in side.events.items()
-            if seen.first <= moment or str(seen.event.get("message", "")).startswith("Stopping container ")
+            if seen.first <= moment
+            or (with_stops and str(seen.event.get("message", "")).startswith("Stopping container "))
         },
         answers={key: answer for key, answer in side.answers.items() if side.asked.get(key, moment) < moment},
         snaps={name: at for name, at in side.snaps.items() if at <= moment},

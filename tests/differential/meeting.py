@@ -18,8 +18,9 @@ BEFORE_S = 0.001
 
 def until_what_met_the_end(ours: History, theirs: History) -> tuple[History, History]:
     """The histories up to there; the same ones when nothing did."""
-    if starts_after_its_deletion(theirs) and ours.deleted is not None and theirs.deleted is not None:
-        return until(ours, ours.deleted - BEFORE_S), until(theirs, theirs.deleted - BEFORE_S)
+    stops = _asked_to_stop(ours), _asked_to_stop(theirs)
+    if stops[0] is not None and stops[1] is not None and _starts_after(theirs, stops[1]):
+        return until(ours, stops[0] - BEFORE_S), until(theirs, stops[1] - BEFORE_S)
     ends = _end_of(ours), _end_of(theirs)
     if ends[0] is None or ends[1] is None:
         return ours, theirs
@@ -32,14 +33,18 @@ def until_what_met_the_end(ours: History, theirs: History) -> tuple[History, His
     return ours, theirs
 
 
-def starts_after_its_deletion(kubelet: History) -> bool:
-    """Whether a container was started again after the deletion: a kubelet's pass goes on to the start of what it stops,
-    for a probe or another image, though the pod was deleted meanwhile."""
-    if kubelet.deleted is None:
-        return False
-    before = [item.pod for item in kubelet.versions if item.at < kubelet.deleted][-1:]
+def _asked_to_stop(side: History) -> float | None:
+    """When the pod was deleted, or its node began to evict it."""
+    evicted = [seen.first for seen in side.events.values() if seen.event.get("reason") == "Evicted"]
+    return min([*evicted, *([side.deleted] if side.deleted is not None else [])], default=None)
+
+
+def _starts_after(kubelet: History, moment: float) -> bool:
+    """Whether a container was started again after the pod was to stop: a kubelet's pass goes on to the start of what it
+    stops, for a probe or another image, though the pod is deleted or evicted meanwhile."""
+    before = [item.pod for item in kubelet.versions if item.at < moment][-1:]
     counts = _runs_of(before[0]) if before else {}
-    after = [_runs_of(item.pod) for item in kubelet.versions if item.at >= kubelet.deleted]
+    after = [_runs_of(item.pod) for item in kubelet.versions if item.at >= moment]
     return any(count > counts[name] for runs in after for name, count in runs.items() if name in counts)
 
 

@@ -43,6 +43,12 @@ TEXT_RULES = (
         "whether kubectl says so before it is stopped: the server closes the stream, and kubectl the tunnel, by then",
     ),
     _text(
+        "events that are combined",
+        r"^\(combined from similar events\): [\s\S]*",
+        "(combined from similar events)",
+        "after ten that differ, an event has the words of the last one only, which a moment decides",
+    ),
+    _text(
         "durations of pulls",
         r"in \d[\w.µ]*s( \(\d[\w.µ]*s including waiting\))?",
         "in DURATION",

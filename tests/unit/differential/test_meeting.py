@@ -81,6 +81,19 @@ def test_what_a_kubelet_starts_after_its_deletion_is_left_out_with_what_follows(
     assert kinds(ours, theirs) == {"event Warning Unhealthy: earlier (only kubelet)"}
 
 
+def test_a_pass_that_goes_on_over_an_eviction_is_left_out_too() -> None:
+    again = {**running(), "restartCount": 1}
+    message = 'Usage of EmptyDir volume "small" exceeds the limit "100Ki". '
+    ours = history(OURS, (0, pod("u-1")), (9, failed("u-1", reason="Evicted", message=message)))
+    lasts = pod("u-2", "10.0.0.9", "Running", again), failed("u-2", reason="Evicted", message=message)
+    theirs = history(THEIRS, (0, pod("u-2")), (7, lasts[0]), (9, lasts[1]))
+    add_event(theirs, "Killing", "Stopping container main", at=7.5, of="main")
+    assert kinds(ours, theirs) != set()
+    for side in (ours, theirs):
+        add_event(side, "Evicted", message, kind="Warning", at=6)
+    assert kinds(ours, theirs) == set()
+
+
 def test_how_often_an_event_has_come_by_the_moment_up_to_which_is_compared_is_not_known() -> None:
     ours, theirs = history(OURS, (0, pod("u-1"))), history(THEIRS, (0, pod("u-2")))
     for side, count, last in ((ours, 3, 5.0), (theirs, 20, 15.0)):

@@ -12,11 +12,9 @@ from vk_provider import eventreasons
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.agent.worker.rules.podstate import remaining_deadline_s
+from vk_provider.podmodel.deadline import DEADLINE_EXCEEDED, DEADLINE_MESSAGE
 from vk_provider.podmodel.status import PodEnd
 from vk_provider.rfc3339 import parse_time
-
-REASON = "DeadlineExceeded"
-MESSAGE = "Pod was active on the node longer than the specified deadline"
 
 
 class ActiveDeadline:
@@ -40,7 +38,8 @@ class ActiveDeadline:
         if remaining_s is None or remaining_s > 0:
             return False
         cause = self._memory.end
-        if cause is None or cause.reason != REASON:
-            self._recorder.note(eventreasons.DEADLINE_EXCEEDED, MESSAGE)
-            self._memory.end = PodEnd(REASON, MESSAGE, disruption=cause is not None and cause.disruption)
+        if cause is None or cause.reason != DEADLINE_EXCEEDED:
+            self._recorder.note(eventreasons.DEADLINE_EXCEEDED, DEADLINE_MESSAGE)
+            disruption = cause is not None and cause.disruption
+            self._memory.end = PodEnd(DEADLINE_EXCEEDED, DEADLINE_MESSAGE, disruption=disruption)
         return True

@@ -110,18 +110,19 @@ class ProbeManager:
         """Make a pass with the probe's next tick, if its container has ended: a kubelet's worker, which finds it not
         running, makes its result a failure then, and a changed result is a pass. It meets the back-off, for one."""
         for ref in iter_refs(pod):
-            newest = observed.newest(ref.name)
-            if newest is None or newest.id != container_id or not (probe := ref.spec.get(f"{kind}Probe")):
-                continue
-            loop, period_s = asyncio.get_running_loop(), float(probe.get("periodSeconds") or 10)
-            passed_s = (loop.time() - (self._ticks_from_s or 0.0)) % period_s
+            newest, probe = observed.newest(ref.name), ref.spec.get(f"{kind}Probe")
+            if probe and newest is not None and newest.id == container_id:
+                period_s = float(probe.get("periodSeconds") or 10)
+                now_s = asyncio.get_running_loop().time()
+                self._look_in(period_s - (now_s - (self._ticks_from_s or now_s)) % period_s)
 
-            def look() -> None:
-                self._looks.discard(handle)
-                self._on_change()
+    def _look_in(self, delay_s: float) -> None:
+        def look() -> None:
+            self._looks.discard(handle)
+            self._on_change()
 
-            handle = loop.call_later(period_s - passed_s, look)
-            self._looks.add(handle)
+        handle = asyncio.get_running_loop().call_later(delay_s, look)
+        self._looks.add(handle)
 
     def _forget_looks(self) -> None:
         for handle in self._looks:
