@@ -64,7 +64,7 @@ KNOWN: tuple[Known, ...] = (
     Known(
         "why a container does not start is said at once",
         r"lasting only here: (initC|ephemeralC|c)ontainer waiting "
-        r"(CrashLoopBackOff|CreateContainerConfigError|ImagePullBackOff)$|"
+        r"(CrashLoopBackOff|CreateContainerConfigError|ErrImageNeverPull|ImagePullBackOff|InvalidImageName)$|"
         r"lasting only kubelet: (initC|ephemeralC|c)ontainer (terminated .*, the last state there|"
         r"waiting ErrImagePull( for long)?, its back-off there)$|"
         r"status\.(initC|ephemeralC|c)ontainer\.state\.waiting\.(reason|message): .*\(of the pass before\)",
