@@ -42,6 +42,7 @@ INSTANCE = {
     "namespace": "shop",
     "pod": "web",
     "witness": "agent",
+    "pool": "",
 }
 
 

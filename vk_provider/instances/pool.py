@@ -22,9 +22,9 @@ What starts has the calls to itself, and on the local cloud the machine."""
 
 @dataclass(slots=True, eq=False)
 class Pool:
-    """asked: when pods asked for an instance. calls: the prepared stores of those under way, "" for none. taken_at: when
-    the first was taken since the last call, 0.0 for none. resume_at: no call before; stop_at: no stop before; renew_at:
-    none is replaced for its images before. Times are time.monotonic()."""
+    """asked: when pods asked for an instance. calls: the prepared stores of those under way, "" for none. taken_at:
+    when the first was taken since the last call, 0.0 for none. resume_at: no call before; stop_at: no stop before;
+    renew_at: none is replaced for its images before. Times are time.monotonic()."""
 
     spec: PoolSpec
     preferences: Preferences
