@@ -105,7 +105,9 @@ class _Comparison:
                 taken[node].append(await start(node))
         await asyncio.to_thread(demo.up, ENVIRONMENT)
         await self._until(lambda scrape: scrape.total("vk_instances") == 0)
-        return _compare("image_pool_pod", taken, 1.0, f"one pod of a 70 MB image that was used before, a pool of {POOL}")
+        return _compare(
+            "image_pool_pod", taken, 1.0, f"one pod of a 70 MB image that was used before, a pool of {POOL}"
+        )
 
     async def _first(self) -> list[Figure]:
         """Nobody has the image. The registry's access log tells how often each blob left it."""
@@ -182,7 +184,7 @@ class _Comparison:
     async def _until(self, is_so: Callable[[Scrape], bool]) -> None:
         """By the provider's metrics."""
         async with asyncio.timeout(PREPARE_LIMIT_S):
-            while not is_so(await self._scrape()):
+            while not is_so(await self._scrape()):  # noqa: ASYNC110 - metrics are asked for, they do not tell
                 await asyncio.sleep(0.2)
 
     async def _settle(self, text: str, *paths: str) -> None:
