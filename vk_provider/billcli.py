@@ -42,7 +42,8 @@ AnswerT = TypeVar("AnswerT")
 
 class InstanceRow(TypedDict):
     """One instance as a provider describes it. usdPerHour: null when no price is known; witness: who says that it is
-    the pod's: agent, status, tags or launch."""
+    the pod's: agent, status, tags or launch; pool: that it was launched for, "" for none: without a pod it is ready for
+    one."""
 
     instance: str
     type: str
@@ -55,6 +56,7 @@ class InstanceRow(TypedDict):
     namespace: str
     pod: str
     witness: str
+    pool: str
 
 
 class InstanceAnswer(TypedDict):

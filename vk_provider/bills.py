@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry
 
-from vk_provider.cloud.base import TAG_NODE, TAG_POD_UID, Instance, InstanceState
+from vk_provider.cloud.base import TAG_NODE, TAG_POD_UID, TAG_POOL, Instance, InstanceState
 from vk_provider.cloud.spotprices import SpotPriceSource
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.room import Instances
@@ -75,6 +75,7 @@ class Bills:
             "namespace": owner.namespace,
             "pod": owner.pod,
             "witness": witness,
+            "pool": instance.tags.get(TAG_POOL, ""),
         }
 
     def _find_owner(self, instance: Instance, owned: OwnedInstance | None) -> tuple[Owner, str]:

@@ -44,6 +44,7 @@ INSTANCE = {
     "namespace": "shop",
     "pod": "web",
     "witness": "agent",
+    "pool": "",
 }
 
 

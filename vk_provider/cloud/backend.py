@@ -39,12 +39,14 @@ class CloudAbility:
     offerings_ttl_s: for how long an answer of Cloud.describe_offerings holds; infinite where it never changes
     gather_s: for how long demands are gathered at most while launch calls follow each other; 0.0 where calls are cheap
     stops: whether instances can be stopped and started again, with their disks and addresses
+    boots_soon: whether a new instance that has a pod's images is ready before one that runs would have pulled them
     """
 
     launch_options: frozenset[str] = frozenset()
     offerings_ttl_s: float = math.inf
     gather_s: float = 0.0
     stops: bool = False
+    boots_soon: bool = False
 
 
 @dataclass(frozen=True, slots=True)

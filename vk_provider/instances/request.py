@@ -84,7 +84,14 @@ def freeze_pool_request(
     """The request for one instance of a pool. name: of this call; no other has the same. offerings: see
     freeze_request."""
     launch_id, user_data = boot_data("")
-    tags = build_pool_tags(owner=owner, node=group.node, group=group.digest, launch=launch_id, pool=pool)
+    tags = build_pool_tags(
+        owner=owner,
+        node=group.node,
+        group=group.digest,
+        launch=launch_id,
+        pool=pool,
+        image_store=group.image_store,
+    )
     return _freeze(group, tags, user_data, [name], boot_data, 0, offerings)
 
 

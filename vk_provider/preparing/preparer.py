@@ -23,6 +23,7 @@ from vk_provider.preparing.authority import PullAuthority
 from vk_provider.preparing.credentials import PullSecrets
 from vk_provider.preparing.firsttime import MIN_BYTES, NOBODY_WAITS, FirstTime, FirstTimeRules
 from vk_provider.preparing.metrics import ImageMetrics
+from vk_provider.preparing.poolstores import PublicStores
 from vk_provider.preparing.upkeep import PodSide, StoreUpkeep
 from vk_provider.wire.images import ImagesMessage, ImageUse
 
@@ -72,7 +73,9 @@ class ImagePreparer:
         rules = first_time or NOBODY_WAITS
         self._first = FirstTime(rules.pioneers, rules.limit_s, lambda references: self._is_ready(references))
         self._size_of = rules.size_of
+        self.public = PublicStores(self._sets, authority)
         self._upkeep = StoreUpkeep(stores, self._sets, self._first, self._pods, metrics, clock)
+        self._upkeep.on_stores = self.public.changed
         metrics.follow(lambda: self._sets.stores, lambda: self._sets.waiting)
 
     # --- what agents tell ----------------------------------------------------------------------------------------
@@ -198,6 +201,8 @@ class ImagePreparer:
 
     async def run(self) -> None:
         """Root task: see StoreUpkeep.run."""
+        await self._upkeep.find_stores()
+        self._tasks.spawn(self.public.prove(), "images that are for anybody")
         await self._upkeep.run()
 
     async def close(self) -> None:

@@ -33,7 +33,8 @@ class PodSide:
 
 
 class StoreUpkeep:
-    """sets: others add what is wanted, and `wake` it. first: whose pods wait for a store. clock: Unix seconds."""
+    """sets: others add what is wanted, and `wake` it. first: whose pods wait for a store. clock: Unix seconds.
+    on_stores: called when there is another store."""
 
     def __init__(
         self,
@@ -47,14 +48,14 @@ class StoreUpkeep:
         self._stores, self._sets, self._first = stores, sets, first
         self._pods, self._metrics, self._clock = pods, metrics, clock
         self._changed = asyncio.Event()
+        self.on_stores: Callable[[], None] = lambda: None
 
     def wake(self) -> None:
         """Another set is wanted."""
         self._changed.set()
 
     async def run(self) -> None:
-        """Never returns: find the stores of an earlier process, then prepare one set after the other."""
-        await self._find_stores()
+        """Never returns: prepare one set after the other."""
         while True:
             self._changed.clear()
             wanted = self._sets.next_wanted(self._clock(), self._queued())
@@ -64,7 +65,8 @@ class StoreUpkeep:
             if wanted is None:
                 await self._wait()
 
-    async def _find_stores(self) -> None:
+    async def find_stores(self) -> None:
+        """Those of an earlier process."""
         backoff = Backoff(LIST_FIRST_S, LIST_MAX_S)
         while True:
             try:
@@ -123,6 +125,7 @@ class StoreUpkeep:
         now = self._clock()
         self._sets.add_store(Store(made.handle, made.images, made.size_bytes, now, now))
         self._first.reopen(made.images.references)
+        self.on_stores()
         self._metrics.prepared.labels("ok").inc()
         self._metrics.prepare_seconds.observe(time.monotonic() - began)
         log.info("images prepared in %.1f s: %s (%d bytes)", time.monotonic() - began, names, made.size_bytes)
