@@ -32,11 +32,18 @@ def create_backend(settings: Settings, identity: ProviderIdentity) -> tuple[Clou
 
 
 def find_image_stores(settings: Settings, cloud: Cloud) -> ImageStores | None:
-    """The cloud's ability to have images ready, once it was started; None where it has none or none is wanted."""
+    """The cloud's ability to have images ready, once it was started; None where it has none or none is wanted.
+    Raises BadStartError where one is wanted that its settings switch off."""
     backend, _ = find_backend(settings.cloud)
     if settings.images.prepare is False or backend.image_stores is None:
         return None
-    return backend.image_stores(cloud)
+    stores = backend.image_stores(cloud)
+    if stores is None and settings.images.prepare:
+        raise BadStartError(
+            f"images.prepare: the settings of the {cloud.name} cloud do not let it have images ready; next: "
+            f"cloud.{backend.name}.image_stores.enabled = true, or leave images.prepare out"
+        )
+    return stores
 
 
 @dataclass(frozen=True, slots=True)
