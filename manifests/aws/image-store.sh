@@ -11,7 +11,7 @@
 # finds it, and does nothing else.
 #
 # Exit codes: 0 used, or not asked for; 1 failed. The first line of $STATE says which: "used", "unused" or "failed".
-set -euo pipefail
+set -Eeuo pipefail
 BY_ID=${BY_ID:-/dev/disk/by-id}
 XEN_DEVICE=${XEN_DEVICE:-/dev/xvdf}
 ROOT=${ROOT:-}

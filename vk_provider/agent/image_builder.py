@@ -83,6 +83,7 @@ def build(order: BuildOrder, machine: Machine) -> int:
         base_bytes = used_bytes(machine.mount)
         (machine.mount / BASE_SIZE_FILE).write_text(f"{base_bytes}\n")
         hosts = machine.work / "certs.d"
+        hosts.mkdir()
         try:
             write_registry_hosts({host: _options(each) for host, each in order.registries.items()}, hosts)
         except NetworkError as error:

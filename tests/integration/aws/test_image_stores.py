@@ -71,7 +71,6 @@ async def cloud(moto: MotoServer, account: Account) -> AsyncIterator[AwsCloud]:
 
 
 def stores_of(cloud: AwsCloud) -> AwsImageStores:
-    assert cloud.image_stores is not None
     return cloud.image_stores
 
 
@@ -448,8 +447,3 @@ async def test_with_two_architectures_the_store_is_of_the_one_that_has_pulled(
         asked = replace(launch_with("arm-2", made.handle, account), offerings=(arm,))
         (second,) = (await cloud.launch(asked)).instances
         assert STORE_DEVICE in devices_of(moto, second.instance_id)
-
-
-async def test_stores_are_off_until_they_are_asked_for(moto: MotoServer, account: Account) -> None:
-    async with started(moto, account) as cloud:
-        assert cloud.image_stores is None

@@ -43,6 +43,7 @@ BACKEND = CloudBackend(
     ability=CloudAbility(frozenset(OPTIONS), OFFERINGS_TTL_S, GATHER_S, stops=True),
     price_list=_read_price_list,
     image_stores=lambda cloud: cloud.image_stores,
+    keeps_images=lambda settings: settings.image_stores.enabled,
     credentials=lambda cloud: cloud.credentials,
     pod_identity=lambda cloud: cloud.pod_identity,
     spot_prices=lambda cloud: cloud.spot_prices,

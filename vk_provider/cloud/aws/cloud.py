@@ -122,9 +122,9 @@ class AwsCloud:
                 await asyncio.sleep(backoff.next_delay_s())
 
     @property
-    def image_stores(self) -> AwsImageStores | None:
+    def image_stores(self) -> AwsImageStores:
         """See CloudBackend.image_stores."""
-        return self._stores if self._settings.image_stores.enabled else None
+        return self._stores
 
     @property
     def credentials(self) -> EcrCredentials | None:
