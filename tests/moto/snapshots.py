@@ -67,9 +67,7 @@ class Snapshots:
         wanted = [each for each in found if all(_passes(each, *item) for item in filters.items())]
         first = int(get("NextToken") or 0)
         last = first + int(size or MAX_RESULTS)
-        return ActionResult(
-            {"Snapshots": wanted[first:last], "NextToken": str(last) if last < len(wanted) else None}
-        )
+        return ActionResult({"Snapshots": wanted[first:last], "NextToken": str(last) if last < len(wanted) else None})
 
     def delete(self, response: Any) -> ActionResult:
         snapshot_id = response._get_param("SnapshotId")

@@ -68,7 +68,9 @@ def test_a_cloud_whose_instances_share_nothing_refuses_shared_host_paths() -> No
 
 def test_a_cloud_that_cannot_have_images_ready_refuses_to_be_told_so() -> None:
     node, cloud = (NodeSettings("n1"),), CloudSettings(backend="simulated")
-    with pytest.raises(BadStartError, match="images.prepare: the simulated cloud cannot have images ready; next: leave"):
+    with pytest.raises(
+        BadStartError, match="images.prepare: the simulated cloud cannot have images ready; next: leave"
+    ):
         check_cloud(Settings(node, cloud=cloud, images=ImageSettings(prepare=True)))
     for prepare in (None, False):
         check_cloud(Settings(node, cloud=cloud, images=ImageSettings(prepare=prepare)))

@@ -3,8 +3,8 @@
     python -m vk_provider.agent.image_builder ORDER
 
 A new file system on the volume that has none gets what the machine image has below containerd's root; a containerd of
-its own pulls the images into it, by their digests and without credentials. When the file system is unmounted the console
-says so. Nothing of an image is run here.
+its own pulls the images into it, by their digests and without credentials. When the file system is unmounted the
+console says so. Nothing of an image is run here.
 """
 
 from __future__ import annotations
@@ -209,7 +209,9 @@ def run(*argv: str, limit_s: float = COMMAND_S) -> None:
         raise BuildError("failed", f"{argv[0]}: no end after {limit_s:g} s") from None
     if done.returncode:
         lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise BuildError("failed", f"{argv[0]}: {lines[-1].strip()[-300:] if lines else f'exit code {done.returncode}'}")
+        raise BuildError(
+            "failed", f"{argv[0]}: {lines[-1].strip()[-300:] if lines else f'exit code {done.returncode}'}"
+        )
 
 
 def find_device() -> Path:

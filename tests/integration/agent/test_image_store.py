@@ -188,7 +188,7 @@ async def test_a_boot_that_was_cut_off_is_taken_up_again(site: Site, instance: M
     await site.build(instance.add_disk(LINK))
     root = instance.root / "var/lib/containerd"
     (root / half).mkdir()
-    entries = sorted(root.glob("*"))
+    entries = sorted(root.glob("[!.]*"))
     for path in entries if half == ".old" else entries[:1]:
         path.rename(root / half / path.name)
     if half == ".old":
@@ -232,7 +232,7 @@ async def test_a_builder_says_why_there_is_no_store(site: Site, instance: Machin
     too_large = replace_images(site.order, OrderedImage(f"{site.registry.host}/huge:1", huge.digest))
     assert (await site.build(device, too_large)).cause == "full", "the volume has 64 MiB"
     assert (await site.build("/dev/null")).cause == "failed"
-    assert "mount" not in subprocess.run(["findmnt", "-n", device], capture_output=True, text=True, check=False).stdout
+    assert device not in Path("/proc/mounts").read_text()
     assert (await site.build(device)).cause is None
 
 

@@ -1,10 +1,10 @@
-"""Prepared image stores on EC2 as moto's patched server plays it; the builders' side is played by tests.moto.builders."""
+"""Prepared image stores on EC2 as moto's patched server plays it; tests.moto.builders plays the builders."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -45,7 +45,7 @@ USER_DATA = BootData("CA", "00ff").to_user_data()
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparation, "POLL_S", 0.05)
+    monkeypatch.setattr(preparation, "POLL_S", 0.1)
 
 
 @pytest.fixture
@@ -77,6 +77,14 @@ def stores_of(cloud: AwsCloud) -> AwsImageStores:
 async def prepare(cloud: AwsCloud, images: ImageSet = ONE, max_bytes: int = 20 * GIB) -> PreparedStore:
     async with asyncio.timeout(LIMIT_S):
         return await stores_of(cloud).prepare(images, [], max_bytes)
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            if is_so():
+                return
+            await asyncio.sleep(0.05)
 
 
 def snapshots(moto: MotoServer) -> list[dict[str, Any]]:
@@ -128,8 +136,7 @@ async def test_a_builder_is_small_locked_up_and_no_instance_of_ours(
 ) -> None:
     moto.plan(Plan(snapshot_s=0.5))
     preparing = asyncio.create_task(prepare(cloud))
-    while not builders.orders:
-        await asyncio.sleep(0.02)
+    await until(lambda: builders.orders)
     (builder,) = builders.list()
     tags = {tag["Key"]: tag["Value"] for tag in builder["Tags"]}
     assert (tags[TAG_OWNER], tags[TAG_IMAGE_SET]) == (OWNER, ONE.key)
@@ -149,7 +156,9 @@ async def test_a_builder_is_small_locked_up_and_no_instance_of_ours(
 async def test_a_set_that_does_not_fit_gets_a_larger_volume_up_to_the_limit(
     cloud: AwsCloud, moto: MotoServer, builders: Builders
 ) -> None:
-    builders.answer = lambda order: BuildAnswer(0, "full", "no space left") if len(builders.orders) < 3 else BuildAnswer(9)
+    builders.answer = lambda order: (
+        BuildAnswer(0, "full", "no space left") if len(builders.orders) < 3 else BuildAnswer(9)
+    )
     made = await prepare(cloud, ONE, 20 * GIB)
     assert len(builders.orders) == 3 and snapshots(moto)[0]["VolumeSize"] == 20 and made.size_bytes == 9
     builders.answer = lambda order: BuildAnswer(0, "full", "no space left")
@@ -176,8 +185,7 @@ async def test_a_builder_that_ends_and_one_that_says_nothing_are_failures_and_th
     before = await prepare(cloud, TWO)
     builders.answer = lambda order: None
     preparing = asyncio.create_task(prepare(cloud))
-    while len(builders.orders) < 2:
-        await asyncio.sleep(0.02)
+    await until(lambda: len(builders.orders) == 2)
     moto.set_state(builders.alive()[0], "terminated", "Client.InstanceInitiatedShutdown: it has turned itself off")
     with pytest.raises(BuilderDiedError):
         await preparing
@@ -223,15 +231,21 @@ async def test_a_snapshot_that_ec2_cannot_complete_is_deleted_and_told(
 ) -> None:
     moto.plan(Plan(snapshot_s=60.0))
     preparing = asyncio.create_task(prepare(cloud))
-    while not snapshots(moto):
-        await asyncio.sleep(0.02)
+    await until(lambda: snapshots(moto))
     moto.set_snapshot(snapshots(moto)[0]["SnapshotId"], "error")
     with pytest.raises(ImageStoreError, match="could not complete"):
         await preparing
     assert snapshots(moto) == [] and builders.alive() == []
 
 
-APIS = ("RunInstances", "DescribeInstances", "GetConsoleOutput", "CreateSnapshot", "DescribeSnapshots", "TerminateInstances")
+APIS = (
+    "RunInstances",
+    "DescribeInstances",
+    "GetConsoleOutput",
+    "CreateSnapshot",
+    "DescribeSnapshots",
+    "TerminateInstances",
+)
 
 
 @pytest.mark.parametrize(
@@ -399,8 +413,7 @@ async def test_what_nobody_needs_is_swept_and_what_is_others_is_not(
         stopped_at = builders.answer
         builders.answer = lambda order: None
         hanging = asyncio.create_task(prepare(cloud, TWO))
-        while len(builders.orders) < 2:
-            await asyncio.sleep(0.02)
+        await until(lambda: len(builders.orders) == 2)
         await stores_of(cloud).sweep()
         assert {each["SnapshotId"] for each in snapshots(moto)} == {made.handle, of_others}
         assert {twice, damaged}.isdisjoint(each["SnapshotId"] for each in snapshots(moto))

@@ -87,7 +87,10 @@ def test_a_builder_is_the_cheapest_type_that_does() -> None:
     def make(name: str, price: float, **more: object) -> Offering:
         values = {"cpu_milli": 2000, "memory_bytes": 4 << 30, "zone": "a", "capacity_type": "on-demand", **more}
         return Offering(
-            instance_type=name, architecture="amd64", price_per_hour=price, **values  # type: ignore[arg-type]
+            instance_type=name,
+            architecture="amd64",
+            price_per_hour=price,
+            **values,  # type: ignore[arg-type]
         )
 
     offerings = [

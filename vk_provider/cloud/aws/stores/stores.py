@@ -189,9 +189,8 @@ class AwsImageStores:
         useless, seen = [], set()
         for snapshot in snapshots:
             record = snapshot.record
-            if record is None or snapshot.is_lost or snapshot.snapshot_id in self._forgotten:
-                useless.append(snapshot)
-            elif current.get(record.architecture) != record.machine_image:
+            is_unwanted = snapshot.is_lost or snapshot.snapshot_id in self._forgotten
+            if record is None or is_unwanted or current.get(record.architecture) != record.machine_image:
                 useless.append(snapshot)
             elif snapshot.is_completed and (same := (record.images, record.architecture)) not in seen:
                 seen.add(same)
