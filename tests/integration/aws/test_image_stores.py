@@ -31,12 +31,13 @@ from vk_provider.cloud.imagestores import (
     StoreRefusedError,
 )
 from vk_provider.cloud.listing import list_owned
+from vk_provider.errors import CloudError
 from vk_provider.imagesets.imageset import ImageSet, PinnedImage
 from vk_provider.wire.bootdata import BootData
 from vk_provider.wire.imagebuild import BuildAnswer, find_uuid
 
 GIB = 1 << 30
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 SETTINGS = ImageStoreSettings(enabled=True)
 ONE = ImageSet.of([PinnedImage("registry.example/team/app:1", "sha256:" + "1" * 64)])
 TWO = ImageSet.of([*ONE.images, PinnedImage("registry.example:5000/side@sha256:" + "2" * 64, "sha256:" + "2" * 64)])
@@ -257,7 +258,9 @@ async def test_calls_without_an_answer_and_throttled_ones_are_one_builder_and_on
 ) -> None:
     moto.plan(Plan(rules=tuple(Rule(api, code, status=503, times=2, after=after) for api in APIS)))
     made = await prepare(cloud)
-    await stores_of(cloud).sweep()
+    for _ in range(3):
+        with suppress(CloudError):  # the next sweep goes on
+            await stores_of(cloud).sweep()
     assert builders.alive() == [] and len(builders.orders) == 1
     assert [each["SnapshotId"] for each in snapshots(moto)] == [made.handle]
 
