@@ -232,8 +232,12 @@ async def test_a_builder_says_why_there_is_no_store(site: Site, instance: Machin
     too_large = replace_images(site.order, OrderedImage(f"{site.registry.host}/huge:1", huge.digest))
     assert (await site.build(device, too_large)).cause == "full", "the volume has 64 MiB"
     assert (await site.build("/dev/null")).cause == "failed"
-    assert device not in Path("/proc/mounts").read_text()
+    assert not is_mounted(device)
     assert (await site.build(device)).cause is None
+
+
+def is_mounted(device: str) -> bool:
+    return device in Path("/proc/mounts").read_text()
 
 
 def replace_images(order: BuildOrder, *images: OrderedImage) -> BuildOrder:

@@ -324,8 +324,8 @@ def test_a_launch_has_what_was_asked_for(ec2: Ec2) -> None:
 def test_a_snapshot_is_pending_until_it_is_complete_and_is_listed_by_its_tags_in_pages(
     moto: MotoServer, account: Account
 ) -> None:
-    """CreateSnapshot: "the snapshot ... status is pending until the snapshot is complete"; DescribeSnapshots: MaxResults is
-    from 5 to 1,000, with a token for the rest."""
+    """CreateSnapshot: "the snapshot ... status is pending until the snapshot is complete"; DescribeSnapshots: from 5 to
+    1,000 MaxResults, with a token for the rest."""
     api = moto.client("ec2")
     moto.plan(Plan(snapshot_s=0.3))
     volume = api.create_volume(Size=4, AvailabilityZone=account.zones[0])["VolumeId"]
