@@ -253,8 +253,8 @@ class Launches:
             if snapshot_id and snapshot_id not in backend.snapshots:
                 raise refuse("InvalidSnapshot.NotFound", f"The snapshot '{snapshot_id}' does not exist.")
         limit = self._faults.plan.max_volumes
-        used = [each for each in backend.volumes.values() if each.attachment is not None]
-        if limit and len(used) + len(devices) > limit:
+        used = sum(len(each.block_device_mapping) for each in backend.all_instances() if each.state in LIVE)
+        if limit and used + len(devices) > limit:
             raise refuse("VolumeLimitExceeded", "You have exceeded your maximum gp3 storage limit.")
 
     def _limit(self, backend: Any, pool: Pool, subnet: Any, wanted: int) -> tuple[int, EC2ClientError | None]:
