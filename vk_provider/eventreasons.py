@@ -28,9 +28,9 @@ BUDGET_EXCEEDED: Final = EventReason("BudgetExceeded")
 with its figures; the pod stays Pending until there is room, pods of a higher priority first. Do: delete pods, or raise
 the limit."""
 IMAGES_NOT_PREPARED: Final = EventReason("ImagesNotPrepared")
-"""Warning, provider (vk-provider): the images that the pod has pulled could not be made ready for the pods that follow,
-which pull them, too. Do: read the message; free disk space, or raise
-images.max_bytes."""
+"""Warning, agent and provider (vk-provider): the images that the pod has pulled could not be made ready for the pods
+that follow, or those that are ready cannot be used by its instance: images are pulled. Do: read the message; free disk
+space, or raise images.max_bytes."""
 WAITING_FOR_IMAGES: Final = EventReason("WaitingForImages")
 """Normal, provider (vk-provider): other pods are pulling the pod's images for the first time; its instance starts when
 they are prepared, which is sooner than to pull them once more. Do: nothing; images.wait_s limits it."""

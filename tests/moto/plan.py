@@ -57,6 +57,8 @@ class Plan(Struct, frozen=True):
     lag_s:     DescribeInstances shows what was true so long ago, and does not list what is younger
     in_call:   which launches may have a secondary address at once: "one" (RunInstances of one instance), "many" (of
                several), "fleet". AWS documents that "many" may not
+    snapshot_s: how long snapshots are pending
+    max_snapshots, max_volumes: the account's limits (SnapshotLimitExceeded, VolumeLimitExceeded); 0 for none
     protected: instances that may not be terminated
     """
 
@@ -72,3 +74,6 @@ class Plan(Struct, frozen=True):
     lag_s: float = 0.0
     in_call: tuple[str, ...] = ("one", "fleet")
     protected: tuple[str, ...] = ()
+    snapshot_s: float = 0.0
+    max_snapshots: int = 0
+    max_volumes: int = 0

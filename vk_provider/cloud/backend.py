@@ -64,7 +64,8 @@ class CloudBackend(Generic[SettingsT, CloudT]):
               machine for it unless a Node says so (services_here)
     gateway_name: where the provider's machine is the way out of the instances, so that it sees the replies to what it
               translates: the name of their network, which the tables there are named after. "" where it is not
-    image_stores: the cloud's ability to have images ready; None: instances pull all of theirs
+    image_stores: the cloud's ability to have images ready, once it was started; None: instances pull all of theirs
+    keeps_images: whether its settings let it do so
     credentials: the cloud's ability to log in to registries, once it was started; None: pods bring all secrets
     pod_identity: the cloud's ability to give roles to pods, once it was started; None: pods have none
     spot_prices: the cloud's ability to tell how prices change while instances run, once it was started; None: an
@@ -81,6 +82,7 @@ class CloudBackend(Generic[SettingsT, CloudT]):
     has_machines: bool = True
     gateway_name: Callable[[SettingsT], str] = lambda settings: ""
     image_stores: Callable[[CloudT], ImageStores] | None = None
+    keeps_images: Callable[[SettingsT], bool] = lambda settings: True
     credentials: Callable[[CloudT], CredentialSource | None] = lambda cloud: None
     pod_identity: Callable[[CloudT], PodIdentitySource | None] = lambda cloud: None
     spot_prices: Callable[[CloudT], SpotPriceSource | None] = lambda cloud: None

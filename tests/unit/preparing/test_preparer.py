@@ -17,6 +17,7 @@ from vk_provider.cloud.imagestores import (
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.pods.record import PodRecord
 from vk_provider.preparing.preparer import MAX_TOLD_BYTES, MAX_TOLD_S
+from vk_provider.preparing.upkeep import RELIST_S
 from vk_provider.wire.images import ImagesMessage, ImageUse
 
 
@@ -368,3 +369,28 @@ async def test_after_a_restart_the_registry_says_again_what_is_for_anybody_if_th
     await world.prepare()
     await asyncio.gather(*world.preparer._tasks)
     assert world.preparer.public.newest() == [] and world.preparer.public.is_known("s1")
+
+
+async def test_a_store_that_the_cloud_has_lost_is_found_missing_after_a_while_and_made_again(world: World) -> None:
+    task = asyncio.create_task(world.preparer.run())
+
+    async def settle() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    await world.run_pod("first")
+    await settle()
+    assert await world.store_of() == "s1"
+    world.stores.prepared.clear()
+    world.now += RELIST_S - 1
+    await world.run_pod("second")  # its agent says that the image was pulled all the same
+    await settle()
+    assert await world.store_of() == "s1", "the cloud is not asked all the time"
+    world.now += 2
+    world.preparer._upkeep.wake()
+    await settle()
+    assert await world.store_of() == ""
+    await world.run_pod("third")
+    await settle()
+    assert await world.store_of() == "s2"
+    task.cancel()

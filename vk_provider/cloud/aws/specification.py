@@ -15,6 +15,7 @@ from vk_provider.cloud.aws.images import ImageFacts
 from vk_provider.cloud.aws.instancestore import add_store
 from vk_provider.cloud.aws.options import LaunchOptions
 from vk_provider.cloud.aws.settings import AwsCloudSettings
+from vk_provider.cloud.aws.stores.volume import StoreVolume, add_image_store, build_store_mapping
 from vk_provider.cloud.aws.ways import Address, Way, token_of
 from vk_provider.cloud.base import LaunchRequest, Offering
 from vk_provider.cloud.userdata import encode_user_data
@@ -38,13 +39,15 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
-    """All that goes into the calls of one request, whichever way is taken. emptied: see ways.token_of."""
+    """All that goes into the calls of one request, whichever way is taken. emptied: see ways.token_of. store: the
+    prepared store that the instances have a volume of."""
 
     request: LaunchRequest
     overrides: tuple[Override, ...]
     image: ImageFacts
     options: LaunchOptions
     emptied: int = 0
+    store: StoreVolume | None = None
 
     @property
     def capacity_type(self) -> str:
@@ -52,9 +55,11 @@ class LaunchPlan:
 
     @property
     def user_data(self) -> str:
-        """The request's, with what the machine image is to do with instance store disks."""
-        store = self.request.local_store
-        return self.request.user_data if store is None else add_store(self.request.user_data, store.least_bytes)
+        """The request's, with what the machine image is to do with instance store disks and a prepared store."""
+        text, disks = self.request.user_data, self.request.local_store
+        if disks is not None:
+            text = add_store(text, disks.least_bytes)
+        return text if self.store is None else add_image_store(text, self.store)
 
     @property
     def root_disk_bytes(self) -> int:
@@ -114,7 +119,7 @@ def build_fleet(plan: LaunchPlan, template: str, way: Way, settings: AwsCloudSet
     sizes = [plan.request.root_disk_of(each.offering) for each in plan.overrides]
     for override, size in zip(overrides, sizes, strict=True):
         if size != plan.root_disk_bytes:
-            override["BlockDeviceMappings"] = [_root_mapping(plan, settings, size)]
+            override["BlockDeviceMappings"] = _build_mappings(plan, settings, size)
     parameters: Parameters = {
         "Type": "instant",
         "ClientToken": token_of(plan.request.client_token, way, plan.emptied),
@@ -158,7 +163,7 @@ def _common(plan: LaunchPlan, way: Way, settings: AwsCloudSettings, subnet_id: s
             "HttpProtocolIpv6": "disabled",  # agent.metadata_guard closes the endpoint by IPv4
             "InstanceMetadataTags": "disabled",
         },
-        "BlockDeviceMappings": [_root_mapping(plan, settings, plan.root_disk_bytes)],
+        "BlockDeviceMappings": _build_mappings(plan, settings, plan.root_disk_bytes),
         "NetworkInterfaces": [_interface(options, way, subnet_id)],
         "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in _TAGGED],
     }
@@ -166,6 +171,11 @@ def _common(plan: LaunchPlan, way: Way, settings: AwsCloudSettings, subnet_id: s
         key = "Arn" if options.instance_profile.startswith("arn:") else "Name"
         common["IamInstanceProfile"] = {key: options.instance_profile}
     return common
+
+
+def _build_mappings(plan: LaunchPlan, settings: AwsCloudSettings, disk_bytes: int) -> list[Parameters]:
+    root = _root_mapping(plan, settings, disk_bytes)
+    return [root] if plan.store is None else [root, build_store_mapping(plan.store, settings)]
 
 
 def _root_mapping(plan: LaunchPlan, settings: AwsCloudSettings, disk_bytes: int) -> Parameters:
