@@ -205,8 +205,8 @@ DNS_CONFIG_FORMING: Final = EventReason("DNSConfigForming")
 """Warning, agent (kubelet): the pod has more name servers or search domains than resolv.conf can hold; some are left
 out. Do: use fewer."""
 DEADLINE_EXCEEDED: Final = EventReason("DeadlineExceeded")
-"""Normal, agent (kubelet): the pod was active for longer than activeDeadlineSeconds; it fails, also while it waits for
-its instance. Do: allow more; the launch of the instance counts, too."""
+"""Normal, agent and provider (kubelet): the pod was active for longer than activeDeadlineSeconds; it fails, also while
+it waits for its instance. Do: allow more; the launch of the instance counts, too."""
 EVICTED: Final = EventReason("Evicted")
 """Warning, agent (kubelet): the pod used more local storage than its limits or an emptyDir's sizeLimit allow; it
 fails. Do: raise them."""
