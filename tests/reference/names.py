@@ -66,6 +66,6 @@ def _tags() -> dict[str, str]:
     group = build_group_tags(
         owner="cloud.owner", node="NODE", namespace="NAMESPACE", group="DIGEST", launch="ID", labels={"LABEL": "VALUE"}
     )
-    pool = build_pool_tags(owner="", node="", group="", launch="", pool="POOL")
+    pool = build_pool_tags(owner="", node="", group="", launch="", pool="POOL", image_store="STORE")
     added = {key: value for key, value in pool.items() if value and key not in group and key != "Name"}
     return group | added | build_pod_tags(pod_uid="UID", pod_namespace="NAMESPACE", pod_name="POD", attempt=0)
