@@ -7,7 +7,10 @@ from tests.reference.markdown import code, table
 from vk_provider.agent import metadata_guard
 from vk_provider.agent.worker.rules import spec as agent_spec
 from vk_provider.cloud import launchoptions
+from vk_provider.cloud.aws.stores.record import TAG_PART, TAG_SIZE, StoreRecord, build_record_tags
+from vk_provider.cloud.base import TAG_IMAGE_SET
 from vk_provider.cloud.tags import build_group_tags, build_pod_tags, build_pool_tags
+from vk_provider.imagesets.imageset import ImageSet, PinnedImage
 from vk_provider.node.object import build_annotations, build_labels
 from vk_provider.node.spec import NodeSpec
 from vk_provider.pods import admission
@@ -42,6 +45,7 @@ def build() -> str:
         ),
         *((code(key), "annotation of a pod, on its instance only", code(value)) for key, value in local.items()),
         *((code(key), "tag of instances", code(value)) for key, value in _tags().items()),
+        *((code(key), "tag of prepared stores and their builders", code(value)) for key, value in _store_tags()),
     ]
     return "\n".join(
         (
@@ -69,3 +73,12 @@ def _tags() -> dict[str, str]:
     pool = build_pool_tags(owner="", node="", group="", launch="", pool="POOL", image_store="STORE")
     added = {key: value for key, value in pool.items() if value and key not in group and key != "Name"}
     return group | added | build_pod_tags(pod_uid="UID", pod_namespace="NAMESPACE", pod_name="POD", attempt=0)
+
+
+def _store_tags() -> list[tuple[str, str]]:
+    """The images are in as many tags as they need."""
+    images = ImageSet.of([PinnedImage("IMAGE", "sha256:DIGEST")])
+    tags = build_record_tags("cloud.owner", StoreRecord(images, "BUILD", "ami-ID", "amd64", 1)) or {}
+    named = {TAG_PART: "IMAGE=DIGEST", TAG_IMAGE_SET: "KEY", TAG_SIZE: "BYTES"}
+    keys = [TAG_PART if key.startswith(TAG_PART) else key for key in tags]
+    return [(key, named.get(key, value)) for key, value in zip(keys, tags.values(), strict=True) if key not in _tags()]
