@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TypedDict, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from vk_provider.errors import BadStartError, KubeApiError
+from vk_provider.instancerows import InstanceAnswer, InstanceRow, render_instances
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import NODES, node_path
@@ -35,27 +37,6 @@ OUR_PROVIDER_ID = "vk-provider://"
 MAX_MESSAGE = 1000
 
 AnswerT = TypeVar("AnswerT")
-
-
-class InstanceRow(TypedDict):
-    """One instance as a provider describes it. usdPerHour: null when no price is known; witness: who says that it is
-    the pod's: agent, status, tags or launch."""
-
-    instance: str
-    type: str
-    zone: str
-    capacity: str
-    state: str
-    stage: str
-    since: str
-    usdPerHour: float | None
-    namespace: str
-    pod: str
-    witness: str
-
-
-class InstanceAnswer(TypedDict):
-    instances: list[InstanceRow]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -82,7 +63,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "instances",
         help="what runs, for which pod, since when and at what price",
         description="Lists the instances of the Nodes. WITNESS says who names the pod: its agent, the pod's status, "
-        "the instance's tags, or the launch alone. It needs the permissions to list nodes and to get nodes/proxy.",
+        "the instance's tags, or the launch alone; of a spare one, that it is empty (agent), stopped (listing) or of its "
+        "pool (tags). USD/H is with the network disks. DISKS: root volume, disks within the machine, data volumes. It needs the permissions to list nodes and to get nodes/proxy.",
     )
     cost = commands.add_parser(
         "cost",
@@ -103,7 +85,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     source.add_argument("--ledger", metavar="FILE", help="read this file instead of asking providers")
     for command in (instances, cost):
         command.add_argument("--node", default="", help="of this Node alone")
-        command.add_argument("-o", "--output", choices=FORMATS, default="table")
+        command.add_argument("-o", "--output", choices=FORMATS, default="table", help="wide: a table with all columns")
         command.add_argument("--kubeconfig", help="default: $KUBECONFIG, ~/.kube/config or in-cluster")
         command.add_argument("--context", help="of the kubeconfig")
     return parser.parse_args(argv)
@@ -113,8 +95,10 @@ def _list_instances(options: argparse.Namespace) -> str:
     answers = asyncio.run(_ask(options, "bill/instances", {}))
     rows = [row for each in answers for row in _read(each, InstanceAnswer)["instances"]]
     rows.sort(key=lambda row: (row["since"], row["instance"]))
-    heads = list(InstanceRow.__annotations__)
-    return render_rows(heads, rows, options.output, ["usdPerHour"])
+    if options.output in ("table", "wide"):
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        return render_instances(rows, time.time(), is_wide=options.output == "wide", width=width)
+    return render_rows(list(InstanceRow.__annotations__), rows, options.output)
 
 
 def _ask_cost(options: argparse.Namespace) -> str:

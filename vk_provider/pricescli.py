@@ -15,6 +15,7 @@ from vk_provider.cloud.base import Offering
 from vk_provider.cloud.pricelist import PriceList, PriceRow
 from vk_provider.errors import BadStartError
 from vk_provider.jsontypes import Json
+from vk_provider.rfc3339 import format_age
 from vk_provider.settings import find_backend, load_settings
 from vk_provider.sizing.need import format_cpu, format_memory
 
@@ -97,16 +98,10 @@ def _list_cells(row: PriceRow, now: float) -> tuple[str, ...]:
         format_memory(offering.memory_bytes) if offering.memory_bytes else _UNKNOWN,
         f"{offering.gpus} {offering.traits.gpu_name}".strip() if offering.gpus else "",
         f"{offering.price_per_hour:.4f}",
-        _format_age(now - row.priced_at) if row.priced_at else _UNKNOWN,
+        format_age(now - row.priced_at) if row.priced_at else _UNKNOWN,
         row.source + (f" (+{burst:.2f} a CPU above {format_cpu(offering.traits.baseline_cpu_milli)})" if burst else ""),
     )
 
-
-def _format_age(age_s: float) -> str:
-    for unit, seconds in (("d", 86400), ("h", 3600), ("m", 60)):
-        if age_s >= 2 * seconds:
-            return f"{int(age_s // seconds)}{unit}"
-    return f"{max(0, int(age_s))}s"
 
 
 def to_document(prices: PriceList) -> Json:

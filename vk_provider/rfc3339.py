@@ -37,6 +37,14 @@ def format_nanos(timestamp_ns: int) -> str:
     return f"{format_time(seconds)[:-1]}.{nanos:09d}Z"
 
 
+def format_age(age_s: float) -> str:
+    """In the largest unit of which there are two."""
+    for unit, seconds in (("d", 86400), ("h", 3600), ("m", 60)):
+        if age_s >= 2 * seconds:
+            return f"{int(age_s // seconds)}{unit}"
+    return f"{max(0, int(age_s))}s"
+
+
 def parse_time(text: str) -> float:
     """Seconds since the epoch; raises ValueError when `text` is not RFC 3339. A time without zone is UTC."""
     moment = datetime.fromisoformat(text)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from vk_provider.cloud.base import TAG_LAUNCH, LaunchRequest, Offering
+from vk_provider.cloud.disks import write_disks
 from vk_provider.cloud.parameters import digest_parameters
 from vk_provider.cloud.tags import build_group_tags, build_pod_tags, build_pool_tags
 from vk_provider.instances.budget import Reservation
@@ -68,6 +69,7 @@ def freeze_request(
         group=group.digest,
         launch=launch_id,
         labels=group.labels,
+        disks=_disks_of(group),
     )
     if len(demands) == 1:
         (demand,) = demands
@@ -84,8 +86,12 @@ def freeze_pool_request(
     """The request for one instance of a pool. name: of this call; no other has the same. offerings: see
     freeze_request."""
     launch_id, user_data = boot_data("")
-    tags = build_pool_tags(owner=owner, node=group.node, group=group.digest, launch=launch_id, pool=pool)
+    tags = build_pool_tags(owner=owner, node=group.node, group=group.digest, launch=launch_id, pool=pool, disks=_disks_of(group))
     return _freeze(group, tags, user_data, [name], boot_data, 0, offerings)
+
+
+def _disks_of(group: Group) -> str:
+    return write_disks(group.selection.disk_bytes, group.selection.local_store)
 
 
 def _freeze(

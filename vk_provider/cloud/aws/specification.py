@@ -16,11 +16,11 @@ from vk_provider.cloud.aws.instancestore import add_store
 from vk_provider.cloud.aws.options import LaunchOptions
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.ways import Address, Way, token_of
-from vk_provider.cloud.base import LaunchRequest, Offering
+from vk_provider.cloud.base import TAG_DISKS, LaunchRequest, Offering
+from vk_provider.cloud.disks import to_gib, write_disks
 from vk_provider.cloud.userdata import encode_user_data
 
 Parameters = dict[str, Any]
-GIB = 2**30
 GP3_IOPS_PER_GIB = 500
 """EC2 refuses a volume with more (User Guide, General Purpose SSD volumes)."""
 SPOT = "spot"
@@ -55,6 +55,18 @@ class LaunchPlan:
         """The request's, with what the machine image is to do with instance store disks."""
         store = self.request.local_store
         return self.request.user_data if store is None else add_store(self.request.user_data, store.least_bytes)
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """The request's, with the sizes that volumes really get."""
+        request = self.request
+        if TAG_DISKS not in request.tags:
+            return request.tags
+        return {**request.tags, TAG_DISKS: write_disks(request.disk_bytes, request.local_store, self.root_gib)}
+
+    def root_gib(self, disk_bytes: int) -> int:
+        """Of the root volume for so many bytes."""
+        return max(to_gib(disk_bytes), self.image.root_gib, -(-self.options.iops // GP3_IOPS_PER_GIB))
 
     @property
     def root_disk_bytes(self) -> int:
@@ -125,7 +137,7 @@ def build_fleet(plan: LaunchPlan, template: str, way: Way, settings: AwsCloudSet
             }
         ],
         "TargetCapacitySpecification": {"TotalTargetCapacity": count, "DefaultTargetCapacityType": plan.capacity_type},
-        "TagSpecifications": [{"ResourceType": "fleet", "Tags": build_tags(plan.request.tags)}],
+        "TagSpecifications": [{"ResourceType": "fleet", "Tags": build_tags(plan.tags)}],
     }
     if plan.capacity_type == SPOT:
         parameters["SpotOptions"] = {"AllocationStrategy": "price-capacity-optimized"}
@@ -147,7 +159,7 @@ def build_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 def _common(plan: LaunchPlan, way: Way, settings: AwsCloudSettings, subnet_id: str = "") -> Parameters:
     options = plan.options
-    tags = build_tags(plan.request.tags)
+    tags = build_tags(plan.tags)
     common: Parameters = {
         "ImageId": plan.image.image_id,
         "InstanceInitiatedShutdownBehavior": "terminate",
@@ -169,10 +181,9 @@ def _common(plan: LaunchPlan, way: Way, settings: AwsCloudSettings, subnet_id: s
 
 
 def _root_mapping(plan: LaunchPlan, settings: AwsCloudSettings, disk_bytes: int) -> Parameters:
-    size = max(-(-disk_bytes // GIB), plan.image.root_gib, -(-plan.options.iops // GP3_IOPS_PER_GIB))
     volume: Parameters = {
         "VolumeType": "gp3",
-        "VolumeSize": size,
+        "VolumeSize": plan.root_gib(disk_bytes),
         "Iops": plan.options.iops,
         "Throughput": plan.options.throughput,
         "Encrypted": True,
