@@ -63,8 +63,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "instances",
         help="what runs, for which pod, since when and at what price",
         description="Lists the instances of the Nodes. WITNESS says who names the pod: its agent, the pod's status, "
-        "the instance's tags, or the launch alone; of a spare one, that it is empty (agent), stopped (listing) or of its "
-        "pool (tags). USD/H is with the network disks. DISKS: root volume, disks within the machine, data volumes. It needs the permissions to list nodes and to get nodes/proxy.",
+        "the instance's tags, or the launch alone; of a spare one, that it is empty (agent), stopped (listing) or of "
+        "its pool (tags). USD/H is with the network disks. DISKS: root volume, disks within the machine, data "
+        "volumes. It needs the permissions to list nodes and to get nodes/proxy.",
     )
     cost = commands.add_parser(
         "cost",

@@ -18,7 +18,15 @@ from vk_provider.errors import EXIT_BAD_START
 
 
 def report(usd: float, key: str = "shop") -> dict[str, Any]:
-    row = {"key": [key], "instances": 1, "seconds": 3600.0, "usd": usd, "diskUsd": 0.0, "estimatedUsd": 0.0, "unpricedSeconds": 0.0}
+    row = {
+        "key": [key],
+        "instances": 1,
+        "seconds": 3600.0,
+        "usd": usd,
+        "diskUsd": 0.0,
+        "estimatedUsd": 0.0,
+        "unpricedSeconds": 0.0,
+    }
     return {
         "source": "ledger",
         "by": ["namespace"],

@@ -1,8 +1,9 @@
 """What may be spent: limits of all instances, and of those of single namespaces, in USD an hour and in number.
 
-What counts is what the meter says that runs, the disks of stopped instances, and what was asked for in calls whose outcome is not known, at the price
-of the dearest offering that the call may bring. Pods are served by priority and age: one that is held back lets none of
-a lower priority pass where the same limit holds it, unless it could never fit.
+What counts is what the meter says that is paid for (what runs, and the disks of what is stopped), and what was asked
+for in calls whose outcome is not known, at the price of the dearest offering that the call may bring. Pods are served
+by priority and age: one that is held back lets none of a lower priority pass where the same limit holds it, unless it
+could never fit.
 """
 
 from __future__ import annotations

@@ -248,9 +248,7 @@ class Launches:
                 demand.called_at = now
                 self._metrics.launch_seconds.observe(now - demand.since)
         selection = group.selection
-        offerings = self.budget.widen(
-            reservation, (selection.offering, *selection.alternatives), selection.disks
-        )
+        offerings = self.budget.widen(reservation, (selection.offering, *selection.alternatives), selection.disks)
         request = freeze_request(group, demands, self._rules.owner, self._rules.boot_data, number, offerings)
         self._metrics.group_size.observe(request.count)
         return LaunchCall(request, group, tuple(demands), number, reservation)

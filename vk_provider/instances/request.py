@@ -86,7 +86,9 @@ def freeze_pool_request(
     """The request for one instance of a pool. name: of this call; no other has the same. offerings: see
     freeze_request."""
     launch_id, user_data = boot_data("")
-    tags = build_pool_tags(owner=owner, node=group.node, group=group.digest, launch=launch_id, pool=pool, disks=_disks_of(group))
+    tags = build_pool_tags(
+        owner=owner, node=group.node, group=group.digest, launch=launch_id, pool=pool, disks=_disks_of(group)
+    )
     return _freeze(group, tags, user_data, [name], boot_data, 0, offerings)
 
 

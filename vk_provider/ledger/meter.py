@@ -1,10 +1,9 @@
-"""Counts in memory what runs, and which disks stopped instances keep, for whom and at what price. Without I/O; `clock` is Unix seconds.
+"""Counts in memory what is paid for, for whom and at what price. Without I/O; `clock` is Unix seconds.
 
 An instance costs from its launch time on, until it is seen in another state than `pending` or `running`, until its
 termination was accepted, or, when the cloud stops to list it, until it was seen last. While it is stopped its disks
-cost (`resting`). What is known later corrects the
-end: a listing that says when an instance has ended, or that one runs on long after its termination, or after a notice:
-others may write into the queue of notices.
+cost (`resting`). What is known later corrects the end: a listing that says when an instance has ended, or that one runs
+on long after its termination, or after a notice: others may write into the queue of notices.
 """
 
 from __future__ import annotations
@@ -199,7 +198,11 @@ class Meter:
         """It has had this price from `at` on, within it. Returns the span that begins there, or the whole of it."""
         if price_nanos == span.price_nanos:
             return span
-        now, runs, less = self.clock(), self._running.get(span.instance_id) is span, price_nanos < (span.price_nanos or 0)
+        now, runs, less = (
+            self.clock(),
+            self._running.get(span.instance_id) is span,
+            price_nanos < (span.price_nanos or 0),
+        )
         known = self._running if runs else self._over
         if runs:
             self._use(span, -1)

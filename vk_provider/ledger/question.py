@@ -52,9 +52,9 @@ class CostQuestion:
 
 
 class CostRow(TypedDict):
-    """key: a value for each of `by`, "" for none. seconds: in which instances ran. usd: of instances and of their disks,
-    those of stopped instances, too; diskUsd: the part of it that is for disks. estimatedUsd: the part of usd of instances whose end is not known.
-    unpricedSeconds: the part of seconds for which no price is known."""
+    """key: a value for each of `by`, "" for none. seconds: in which instances ran. usd: of instances with their
+    disks, and of the disks of stopped ones; diskUsd: the part of it that is for disks. estimatedUsd: the part of usd of
+    instances whose end is not known. unpricedSeconds: the part of seconds for which no price is known."""
 
     key: list[str]
     instances: int

@@ -24,9 +24,10 @@ _COSTING = (InstanceState.PENDING, InstanceState.RUNNING)
 
 
 class SpanState(StrEnum):
-    """RUNNING: it goes on, also where the instance is stopped meanwhile. UNSURE: it ran when an earlier process looked last, and was not seen since. STOPPED: it may
-    run again. ENDED: a termination was accepted, or the cloud says so. MISSING: the cloud does not list it any more.
-    PASSED_ON: another span goes on, for another owner or at another price."""
+    """RUNNING: it goes on, also where the instance is stopped meanwhile. UNSURE: it went on when an earlier process
+    looked last, and was not seen since. STOPPED: it may run again. ENDED: a termination was accepted, or the cloud says
+    so. MISSING: the cloud does not list it any more. PASSED_ON: another span goes on, for another owner, at another
+    price, or after a stop or a start."""
 
     RUNNING = "running"
     UNSURE = "unsure"

@@ -9,7 +9,7 @@ from vk_provider.ledger.span import HOUR_S, NANOS, Span
 
 @dataclass(slots=True)
 class Usage:
-    """What is paid for now. nanos: nano-USD an hour of all, the disks of stopped instances included; instances: how many
+    """What is paid for now. nanos: nano-USD an hour of all, with the disks of stopped instances; instances: how many
     run."""
 
     nanos: int = 0
