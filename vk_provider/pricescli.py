@@ -103,7 +103,6 @@ def _list_cells(row: PriceRow, now: float) -> tuple[str, ...]:
     )
 
 
-
 def to_document(prices: PriceList) -> Json:
     """{"notes": [...], "offerings": [fields of cloud.base.Offering, with source and priced_at]}."""
     return {

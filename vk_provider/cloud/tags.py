@@ -46,9 +46,7 @@ def build_group_tags(
     return tags
 
 
-def build_pool_tags(
-    *, owner: str, node: str, group: str, launch: str, pool: str, disks: str = ""
-) -> dict[str, str]:
+def build_pool_tags(*, owner: str, node: str, group: str, launch: str, pool: str, disks: str = "") -> dict[str, str]:
     """What an instance of a pool has from its first moment on."""
     tags = build_group_tags(owner=owner, node=node, namespace="", group=group, launch=launch, disks=disks)
     del tags[base.TAG_POD_NAMESPACE]

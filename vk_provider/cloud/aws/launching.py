@@ -122,13 +122,14 @@ class Launcher:
             where = f"subnet {options.subnet} is in {zone}" if options.subnet else "no subnet is configured there"
             raise CloudRequestError(f"InvalidParameterValue: no instance can be launched in {first.zone}: {where}")
         emptied = self._emptied.get(request.client_token, 0)
-        return LaunchPlan(request, tuple(overrides[:MAX_OVERRIDES]), image, options, emptied)
+        return LaunchPlan(request, tuple(overrides[:MAX_OVERRIDES]), image, options, emptied, self._settings.ipv6)
 
     # --- ways ----------------------------------------------------------------------------------------------------
 
     async def _try_ways(self, plan: LaunchPlan) -> LaunchAnswer:
         count = plan.request.count
-        ways = self._refusals.left(plan_ways(self._settings.second_address, count, len(plan.overrides)), count)
+        planned = plan_ways(self._settings.second_address, count, len(plan.overrides), ipv6=plan.ipv6)
+        ways = self._refusals.left(planned, count)
         refused: list[Way] = []
         for way in ways:
             last = way is ways[-1]
@@ -155,7 +156,7 @@ class Launcher:
             if error.effect_unknown or isinstance(error, (CloudAccessError, CloudThrottledError)) or code == MISMATCH:
                 raise
             return LaunchAnswer((), (LaunchFailure(override.offering, self._of_subnet(error, plan, override)),))
-        if way.address is Address.AFTER:
+        if way.address in (Address.AFTER, Address.BARE):
             for raw in answer.instances:
                 self._addresses.assign(raw)
         instances = await self._refresh([self._addresses.complete(raw) for raw in answer.instances], fresh_since)

@@ -13,6 +13,7 @@ import orjson
 from vk_provider.cloud.aws.answers import FleetError
 from vk_provider.cloud.aws.images import ImageFacts
 from vk_provider.cloud.aws.instancestore import add_store
+from vk_provider.cloud.aws.ipv6 import IN_CALL, await_ipv6
 from vk_provider.cloud.aws.options import LaunchOptions
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.ways import Address, Way, token_of
@@ -25,6 +26,8 @@ GP3_IOPS_PER_GIB = 500
 """EC2 refuses a volume with more (User Guide, General Purpose SSD volumes)."""
 SPOT = "spot"
 _TAGGED = ("instance", "volume", "network-interface")
+_TAGGED_OF_SPOT = (*_TAGGED, "spot-instances-request")
+"""Who may make only what has our tag may make none of these without it."""
 _NAME_DIGITS = 32
 
 
@@ -38,13 +41,15 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
-    """All that goes into the calls of one request, whichever way is taken. emptied: see ways.token_of."""
+    """All that goes into the calls of one request, whichever way is taken. emptied: see ways.token_of.
+    ipv6: instances have IPv6 addresses."""
 
     request: LaunchRequest
     overrides: tuple[Override, ...]
     image: ImageFacts
     options: LaunchOptions
     emptied: int = 0
+    ipv6: bool = False
 
     @property
     def capacity_type(self) -> str:
@@ -52,9 +57,12 @@ class LaunchPlan:
 
     @property
     def user_data(self) -> str:
-        """The request's, with what the machine image is to do with instance store disks."""
-        store = self.request.local_store
-        return self.request.user_data if store is None else add_store(self.request.user_data, store.least_bytes)
+        """The request's, with what the machine image is to do with instance store disks, and whether the agent waits
+        for IPv6 addresses."""
+        store, user_data = self.request.local_store, self.request.user_data
+        if store is not None:
+            user_data = add_store(user_data, store.least_bytes)
+        return await_ipv6(user_data) if self.ipv6 else user_data
 
     @property
     def tags(self) -> Mapping[str, str]:
@@ -160,6 +168,7 @@ def build_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
 def _common(plan: LaunchPlan, way: Way, settings: AwsCloudSettings, subnet_id: str = "") -> Parameters:
     options = plan.options
     tags = build_tags(plan.tags)
+    tagged = _TAGGED_OF_SPOT if plan.capacity_type == SPOT else _TAGGED
     common: Parameters = {
         "ImageId": plan.image.image_id,
         "InstanceInitiatedShutdownBehavior": "terminate",
@@ -171,8 +180,8 @@ def _common(plan: LaunchPlan, way: Way, settings: AwsCloudSettings, subnet_id: s
             "InstanceMetadataTags": "disabled",
         },
         "BlockDeviceMappings": [_root_mapping(plan, settings, plan.root_disk_bytes)],
-        "NetworkInterfaces": [_interface(options, way, subnet_id)],
-        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in _TAGGED],
+        "NetworkInterfaces": [_interface(plan, way, subnet_id)],
+        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in tagged],
     }
     if options.instance_profile:
         key = "Arn" if options.instance_profile.startswith("arn:") else "Name"
@@ -194,7 +203,8 @@ def _root_mapping(plan: LaunchPlan, settings: AwsCloudSettings, disk_bytes: int)
     return {"DeviceName": plan.image.root_device, "Ebs": volume}
 
 
-def _interface(options: LaunchOptions, way: Way, subnet_id: str) -> Parameters:
+def _interface(plan: LaunchPlan, way: Way, subnet_id: str) -> Parameters:
+    options = plan.options
     interface: Parameters = {"DeviceIndex": 0, "DeleteOnTermination": True}
     if options.security_groups:
         interface["Groups"] = list(options.security_groups)
@@ -204,4 +214,6 @@ def _interface(options: LaunchOptions, way: Way, subnet_id: str) -> Parameters:
         interface["SecondaryPrivateIpAddressCount"] = 1
     elif way.address is Address.PREFIX:
         interface["Ipv4PrefixCount"] = 1
+    if plan.ipv6 and way.address is not Address.BARE:
+        interface |= IN_CALL
     return interface
