@@ -72,6 +72,7 @@ def _missing(error: ModuleNotFoundError) -> BadStartError:
 
 def _provider(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="vk-provider", description="A Kubernetes node without a machine behind it.")
+    parser.add_argument("--version", action="version", version=f"vk-provider {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="register the configured Nodes and run their pods")
     run.add_argument("--config", required=True, metavar="FILE", help="TOML configuration")

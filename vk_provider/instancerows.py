@@ -13,6 +13,7 @@ MAX_NAME = 320
 LEAST_FOR = 12
 """Characters that are left of the column FOR, however narrow the terminal is."""
 NOT_KNOWN = "-"
+_RUNNING = ("pending", "running")
 _NARROW = ("INSTANCE", "TYPE", "STATE", "FOR", "AGE", "USD/H")
 _WIDE = (
     "INSTANCE",
@@ -89,7 +90,7 @@ def _describe(row: InstanceRow, now: float) -> Mapping[str, str]:
         "TYPE": row["type"],
         "ZONE": row["zone"] or NOT_KNOWN,
         "CAPACITY": row["capacity"] or NOT_KNOWN,
-        "STATE": (row["stage"] if row["state"] == "running" else "") or row["state"],
+        "STATE": (row["stage"] if row["state"] in _RUNNING else "") or row["state"],
         "FOR": owner or NOT_KNOWN,
         "WITNESS": row["witness"] or NOT_KNOWN,
         "AGE": _format_age(row["since"], now),

@@ -1,4 +1,4 @@
-"""Times as the Kubernetes API writes them: RFC 3339 in UTC (metav1.Time, metav1.MicroTime). Pure."""
+"""Times as the Kubernetes API writes them: RFC 3339 in UTC (metav1.Time, metav1.MicroTime), and ages. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def format_nanos(timestamp_ns: int) -> str:
 
 
 def format_age(age_s: float) -> str:
-    """In the largest unit of which there are two."""
+    """As kubectl's tables have it: the largest unit of which there are two."""
     for unit, seconds in (("d", 86400), ("h", 3600), ("m", 60)):
         if age_s >= 2 * seconds:
             return f"{int(age_s // seconds)}{unit}"

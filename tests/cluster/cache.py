@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from tests.cluster.errors import ClusterError
 from tests.cluster.progress import Progress
 
 POLL_S = 0.2
@@ -20,6 +21,22 @@ def cache_dir() -> Path:
     """The user's cache of this project. Everything in it can be deleted and is made again."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "vk-provider"
+
+
+@contextmanager
+def only_one(path: Path, what: str) -> Iterator[None]:
+    """Hold an exclusive flock on `path`. Raises ClusterError at once while another process has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as handle:
+        if not _try_lock(handle):
+            handle.seek(0)
+            pid = handle.read(20).strip()
+            advice = f"wait until it has ended{f', or end it: kill {pid}' if pid.isdecimal() else ''}"
+            raise ClusterError(f"another {what} is at work", advice)
+        handle.truncate(0)
+        handle.write(f"{os.getpid()}\n")
+        handle.flush()
+        yield
 
 
 @contextmanager

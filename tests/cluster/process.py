@@ -59,8 +59,12 @@ class Process:
         self.log_dir.mkdir(parents=True, exist_ok=True)
         pid = _spawn(command, self.log, {**os.environ, **(environment or {})})
         partial = self.pid_file.with_suffix(".new")
-        partial.write_text(json.dumps({"pid": pid, "started": start_time(pid)}))
-        partial.replace(self.pid_file)
+        try:
+            partial.write_text(json.dumps({"pid": pid, "started": start_time(pid)}))
+            partial.replace(self.pid_file)
+        except OSError:  # nobody would find it again
+            _kill_group(pid, SIGKILL)
+            raise
         return pid
 
     def stop(self, limit_s: float = TERMINATE_S) -> None:

@@ -6,10 +6,12 @@ import argparse
 import signal
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from tests.cluster import containerd2
+from tests.cluster.cache import only_one
 from tests.cluster.errors import ClusterError
 from tests.demo import autoscaling, cluster
 from tests.demo.environment import E2E_IMAGES, Environment, default_root, mesh_environment
@@ -36,14 +38,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--e2e", action="store_true", help="with the images of Kubernetes' own specs, preloaded")
     options = parser.parse_args(arguments)
     try:
-        _run(options)
+        with _alone(options):
+            _run(options)
     except ClusterError as error:
         print(f"\nerror: {error}{_what_is_left(options)}", file=sys.stderr)
+        return 3
+    except OSError as error:  # a full disk, a directory that is read-only
+        print(f"\nerror: {error}\nnext:  mend that, then the same command{_what_is_left(options)}", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
         print(f"\ninterrupted{_what_is_left(options) or AGAIN}", file=sys.stderr)
         return 130
     return 0
+
+
+def _alone(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """Two that bring the same cluster up or down at the same time would take each other's parts away."""
+    if options.command not in (*UP, "down"):
+        return nullcontext()
+    root = options.root.resolve()
+    return only_one(root.with_name(f"{root.name}.lock"), "`make demo` or `make demo-down`")
 
 
 def _what_is_left(options: argparse.Namespace) -> str:

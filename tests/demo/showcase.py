@@ -161,6 +161,7 @@ def closing_words(environment: Environment, kubeconfig: Path) -> None:
     print(f"export KUBECONFIG={kubeconfig}\nalias kubectl={kubectl}")
     if environment.cloud == "local":
         print(f"alias vk-provider='PYTHONPATH={PROJECT} {sys.executable} -m vk_provider'")
+        print(f"The provider has {environment.config_file} and writes {environment.provider.log.name} beside it.")
         print(f"Instances reach this machine and each other, not the Internet. Push images to {environment.registry}")
         print(f"(plain HTTP) and name them {environment.registry}/NAME:TAG; README.md has the commands.")
         if environment.resolver:

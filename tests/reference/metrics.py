@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from tests.reference.markdown import code, table
 from tests.unit.kube.fakeclient import FakeClient
 from vk_provider.agent.metrics import build_families
-from vk_provider.agent.stats.cgroup import CgroupFigures
+from vk_provider.agent.stats.cgroup import CgroupFigures, CpuFigures, MemoryFigures
 from vk_provider.agent.stats.document import ContainerSample, build_cadvisor
 from vk_provider.agent.stats.machine import InterfaceCounters
 from vk_provider.instances.metrics import InstanceMetrics
@@ -116,7 +116,7 @@ def _build_summary() -> dict[str, Any]:
 
 def _build_sample() -> dict[str, Any]:
     """Of one pod, with every metric that an agent can measure."""
-    figures = CgroupFigures(cpu_shares=1, cpu_quota_us=1, cpu_period_us=1, memory_max_usage=1, memory_limit=1)
+    figures = CgroupFigures(CpuFigures(shares=1, quota_us=1, period_us=1), MemoryFigures(max_usage=1, limit=1))
     container = ContainerSample("container", "ID", "image", _TIME, figures, 1, rootfs_used=1, started_s=1.0)
     return {
         "podUID": "uid",

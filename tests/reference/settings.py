@@ -20,7 +20,7 @@ from vk_provider.settings.build import describe_limit, list_keys
 def build() -> str:
     parts = ["## Settings\n", *(f"{line}\n" for line in (module.__doc__ or "").strip().split("\n\n"))]
     for name, kind in list_tables():
-        parts += [f"### {name}\n", _describe(kind)]
+        parts += [f"### {name}\n", describe(kind)]
     return "\n".join(parts)
 
 
@@ -61,18 +61,24 @@ def _is_mapping(hint: Any) -> bool:
 
 def list_unexplained(kind: type) -> list[str]:
     """Keys that the docstring of the class does not name."""
+    of_fields = _read_fields(kind)[1]
     keys = [item.name for item in list_keys(kind) if not _is_table(kind, item)]
-    return [key for key in keys if not read_fields(kind, keys)[1].get(key)]
+    return [key for key in keys if not of_fields.get(key)]
+
+
+def _read_fields(kind: type) -> tuple[str, dict[str, str]]:
+    """Tables below this one, too: where their entry begins, that of the key before ends."""
+    return read_fields(kind, [item.name for item in list_keys(kind)])
 
 
 def _is_table(kind: type, item: Field[Any]) -> bool:
     return is_dataclass(_element(get_type_hints(kind)[item.name])[0])
 
 
-def _describe(kind: type) -> str:
+def describe(kind: type) -> str:
     hints = get_type_hints(kind, include_extras=True)
     keys = [item for item in list_keys(kind) if not _is_table(kind, item)]
-    about, of_fields = read_fields(kind, [item.name for item in keys])
+    about, of_fields = _read_fields(kind)
     rows = [(code(item.name), _name(hints[item.name]), _default(item), of_fields.get(item.name, "")) for item in keys]
     return f"{about}\n\n" * bool(about) + table(("key", "value", "default", "what it is"), rows)
 

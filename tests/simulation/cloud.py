@@ -1,22 +1,17 @@
-"""The simulated cloud with a real one's faults. The only file here that speaks cloud.base.Cloud.
-
-`CloudServer` outlives every provider: instances, and what goes wrong with calls. `CloudClient` is what one provider
-process calls; a call that was sent is carried out although its caller was killed.
-"""
+"""The simulated cloud with a real one's faults. It outlives every provider: instances, and what goes wrong with calls.
+One provider process calls it by cloudclient.CloudClient."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from tests.simulation.loop import Reply, outside_later
+from tests.simulation.loop import outside_later
 from vk_provider.cloud.base import (
     TAG_POD_UID,
-    Cloud,
     Instance,
     InstancePage,
     InstanceRuntime,
@@ -57,6 +52,7 @@ class CloudFaults:
     throttled: RequestLimitExceeded, not carried out; lost: no answer, perhaps carried out; late: answered after late_s
     broken:    InternalError, perhaps carried out
     partial:   a launch brings fewer instances than were asked for, a start finds capacity for some
+    marks:     tags are not taken, or nobody hears whether they were
     blind:     IDs that answers lack although the instances exist; all_blind: answers lack everything
     stale:     answers show what was terminated as running
     boots:     (probability of a boot that never ends, seconds that the others take)
@@ -68,6 +64,7 @@ class CloudFaults:
     late_s: float = 40.0
     broken: float = 0.0
     partial: float = 0.0
+    marks: float = 0.0
     blind: set[str] = field(default_factory=set)
     all_blind: bool = False
     stale: bool = False
@@ -125,6 +122,8 @@ class CloudServer:
         """ID -> when it began to stop, and when it was started again; 0.0 for not yet."""
         self._shown_until: dict[str, tuple[Instance, float]] = {}
         """ID -> what listings show of it still."""
+        self._tags_until: dict[str, tuple[Mapping[str, str], float]] = {}
+        """ID -> the tags that listings show of it still."""
         self._listeners: list[asyncio.Queue[Notice]] = []
 
     # --- the world's view --------------------------------------------------------------------------------------------
@@ -143,6 +142,9 @@ class CloudServer:
 
     def pod_uid_of(self, instance_id: str) -> str:
         return self.pod_uid(self.model._instances[instance_id])
+
+    def tags_of(self, instance_id: str) -> Mapping[str, str]:
+        return self.model._instances[instance_id].tags
 
     def exists(self, instance_id: str) -> bool:
         found = self.model._instances.get(instance_id)
@@ -235,6 +237,11 @@ class CloudServer:
         return InstancePage(tuple(self._shown(answer.instances)), answer.next_page)
 
     async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        for instance_id in instance_ids:
+            if self.exists(instance_id):
+                # By randomness of its own: all else of a seed is as without.
+                lag_s = random.Random(f"tags of {instance_id} at {time.time()}").uniform(0.0, self.listing_lag_s)
+                self._tags_until[instance_id] = self.tags_of(instance_id), time.time() + lag_s
         await self.model.create_tags(instance_ids, tags)
 
     async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
@@ -251,6 +258,9 @@ class CloudServer:
         ]
 
     def _show(self, instance: Instance) -> Instance:
+        tags, until = self._tags_until.get(instance.instance_id, (instance.tags, 0.0))
+        if time.time() < until:
+            instance = replace(instance, tags=tags)
         reason = self._ending.get(instance.instance_id)
         if reason is not None and not instance.state.is_terminated:
             ended_at = self.ran[instance.instance_id][1]
@@ -261,7 +271,7 @@ class CloudServer:
         if (since := self._stopping.get(instance.instance_id)) is not None:
             return replace(instance, state=InstanceState.STOPPING, state_reason=_STOPPED, ended_at=since)
         if instance.state.is_terminated and self.faults.stale:
-            return self._before[instance.instance_id]
+            return replace(self._before[instance.instance_id], tags=instance.tags)
         if instance.state.is_terminated:
             return replace(instance, ended_at=self.ran[instance.instance_id][1])
         if instance.state is InstanceState.RUNNING and time.time() - instance.launch_time < PENDING_S:
@@ -338,8 +348,10 @@ class CloudServer:
     async def describe_runtime(self) -> InstanceRuntime:
         return await self.model.describe_runtime()
 
-    def draw(self) -> str:
+    def draw(self, method: str) -> str:
         """The fault of one call; "" for none."""
+        if method == "create_tags" and self.faults.marks and self._rng.random() < self.faults.marks:
+            return self._rng.choice(("throttled", "lost", "broken"))
         faults, number = self.faults, self._rng.random()
         rates = (
             ("throttled", faults.throttled),
@@ -361,91 +373,5 @@ class CloudServer:
         return self._rng.random() < 0.5
 
 
-class CloudClient(Cloud):
-    """vk_provider.cloud.base.Cloud of one process."""
-
-    name = "simulated"
-    shares_host_paths = False
-    group_limit = GROUP_LIMIT
-
-    def __init__(self, server: CloudServer) -> None:
-        self._server = server
-        self.listing_lag_s = server.listing_lag_s
-
-    async def start(self) -> None:
-        """Nothing to prepare."""
-
-    async def close(self) -> None:
-        """Nothing to release."""
-
-    async def _call(self, method: str, *arguments: Any) -> Any:
-        server = self._server
-        server.calls += 1
-        reply = Reply()
-        fault = server.draw()
-        if fault == "partial" and method == "launch":
-            method = "launch_in_part"
-        elif fault == "partial" and method == "start_instances":
-            method = "start_in_part"
-        is_carried_out = fault != "throttled" and (fault not in ("lost", "broken") or server.coin())
-        answer_s = server.latency_s() + (server.faults.late_s if fault == "late" else 0.0)
-
-        def arrive() -> None:
-            try:
-                result = _run(getattr(server, method)(*arguments)) if is_carried_out else None
-            except CloudError as error:
-                result = error
-            if fault == "throttled":
-                result = build_error("RequestLimitExceeded", f"{method} is throttled")
-            elif fault == "broken":
-                result = build_error("InternalError", method)
-            if fault != "lost":
-                outside_later(answer_s, reply.deliver, result)
-
-        outside_later(server.latency_s(), arrive)
-        return await reply.wait()
-
-    async def launch(self, request: LaunchRequest) -> LaunchAnswer:
-        return await self._call("launch", request)
-
-    async def list_page(self, page: str = "") -> InstancePage:
-        return await self._call("list_page", page)
-
-    async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
-        return await self._call("describe", list(instance_ids))
-
-    async def terminate(self, instance_ids: Sequence[str]) -> list[TerminateResult]:
-        return await self._call("terminate", list(instance_ids))
-
-    async def stop_instances(self, instance_ids: Sequence[str]) -> list[StateResult]:
-        return await self._call("stop_instances", list(instance_ids))
-
-    async def start_instances(self, instance_ids: Sequence[str]) -> list[StateResult]:
-        return await self._call("start_instances", list(instance_ids))
-
-    async def create_tags(self, instance_ids: Sequence[str], tags: Mapping[str, str]) -> None:
-        await self._call("create_tags", list(instance_ids), dict(tags))
-
-    async def notices(self) -> AsyncIterator[Notice]:
-        queue = self._server.listen()
-        while True:
-            yield await queue.get()
-
-    async def describe_offerings(self) -> list[Offering]:
-        return await self._call("describe_offerings")
-
-    async def describe_runtime(self) -> InstanceRuntime:
-        return await self._call("describe_runtime")
-
-
 def _not_made(offering: Offering) -> CloudError:
     return build_error("InternalError", f"an instance of {offering.instance_type} could not be made")
-
-
-def _run(coroutine: Any) -> Any:
-    """What the model does takes no time and never waits."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    raise AssertionError("the cloud's model waits")

@@ -7,10 +7,10 @@ import time
 
 from tests.simulation.apiserver.network import Network
 from tests.simulation.apiserver.store import Change
-from tests.simulation.judge import Judge
 from tests.simulation.loop import outside_later
 from tests.simulation.process import NODE
 from tests.simulation.trace import Trace
+from tests.simulation.truth import Truth
 from tests.simulation.workload import NAMESPACE, REFUSED, build_pod
 from vk_provider.errors import KubeApiError
 from vk_provider.jsontypes import Json
@@ -23,9 +23,9 @@ LEASE_S = 40.0
 class Cluster:
     """`do_<kind>`: the steps of a plan that users take, and other writers."""
 
-    def __init__(self, network: Network, judge: Judge, trace: Trace, rng: random.Random) -> None:
+    def __init__(self, network: Network, truth: Truth, trace: Trace, rng: random.Random) -> None:
         self._network, self._server = network, network.server
-        self._judge, self._trace, self._rng = judge, trace, rng
+        self._truth, self._trace, self._rng = truth, trace, rng
         self._again: dict[str, Json] = {}
 
     def prepare(self) -> None:
@@ -62,7 +62,7 @@ class Cluster:
             age_s = time.time() - parse_time(lease["spec"]["renewTime"])
             if age_s > LEASE_S and _ready(node) == "True":
                 self._set_condition("nodes", node, "Unknown", "NodeStatusUnknown")
-                for pod in self._judge.pods():
+                for pod in self._truth.pods():
                     self.mark_not_ready(pod)
         outside_later(5.0, self.control_nodes)
 
@@ -100,7 +100,7 @@ class Cluster:
         """pick: a name, or which one of those that are not being deleted."""
         if isinstance(pick, str):
             return self._server.store.find("pods", NAMESPACE, pick)
-        pods = [pod for pod in self._judge.pods() if not pod["metadata"].get("deletionTimestamp")]
+        pods = [pod for pod in self._truth.pods() if not pod["metadata"].get("deletionTimestamp")]
         pods = [pod for pod in pods if phase in ("", pod["status"]["phase"])]
         return pods[int(pick * len(pods))] if pods else None
 
@@ -117,7 +117,7 @@ class Cluster:
         self._server.store.delete("pods", NAMESPACE, pod["metadata"]["name"], options)
 
     def do_delete_all(self, grace_s: int | None) -> None:
-        for pod in self._judge.pods():
+        for pod in self._truth.pods():
             self._delete(pod, grace_s)
 
     def do_replace(self, pick: float, grace_s: int | None) -> None:

@@ -27,7 +27,7 @@ import orjson
 from tests.simulation import process
 from tests.simulation.clock import real_cpu, seed_secrets
 from tests.simulation.faults import FAULTS
-from tests.simulation.judge import OUTLIVED
+from tests.simulation.invariants import OUTLIVED
 from tests.simulation.plan import Plan, Step
 from tests.simulation.process import ProviderProcess, build_settings
 from tests.simulation.world import World
@@ -187,7 +187,7 @@ class CrashWorld(World):
             self.judge.fail(OUTLIVED, f"no two sweeps within {LIMIT_S:.0f} s")
         self.judge.check()
         if not self.judge.violations:
-            self.judge.violations += self.judge.judge_pods_and_instances()
+            self.judge.violations += self.rest.judge_pods_and_instances()
         await super()._settle()  # what else is to hold in the end
 
 

@@ -12,8 +12,9 @@ from vk_provider.settings import PoolSettings, WindowSettings
 
 TEMPLATES = ("server", "selector", "job", "failing-job", "references", "slow-stop", "impossible", "misplaced", "daemon")
 _WEIGHTS = (8, 5, 5, 2, 4, 3, 1, 1, 1)
-NAMED_FROM, LIARS_FROM = 100, 500
-"""Numbers of the pods that were made for a fault; of those that lie, and that are lied about."""
+NAMED_FROM, LIARS_FROM, MARKED_FROM = 100, 500, 800
+"""Numbers of the pods that were made for a fault; of those that lie, and that are lied about; of those that take the
+instances of pools while these cannot be marked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,8 @@ def draw_plan(seed: int) -> Plan:
             room(draw, severity * rng.choice((0.0, 1.0, 1.0, 2.0)))
     _draw_liars(draw, seed)
     pools = _draw_pools(draw, seed)
+    if pools:
+        _draw_marks(draw, seed)
     steps = sorted(draw.steps, key=lambda step: step.at_s)
     return Plan(seed, draw.length_s, tuple(steps), pools)
 
@@ -116,6 +119,23 @@ def _draw_liars(draw: _Draw, seed: int) -> None:
         if rng.random() < 0.5:
             draw.at("delete", at_s + rng.uniform(0.0, 1.0), pick=f"hostile-{rng.choice(numbers)}", grace_s=0)
         draw.at("crash", at_s + rng.uniform(0.0, 2.0), steps=rng.randint(1, 200), down_s=rng.uniform(0.5, 10.0))
+
+
+def _draw_marks(draw: _Draw, seed: int) -> None:
+    """In half of the seeds with pools, by randomness of their own: pods, some of which lie, take the pools' instances
+    while calls that mark them fail, and the provider is killed meanwhile."""
+    rng = random.Random(f"plan of marks of {seed}")
+    if rng.random() < 0.5:
+        return
+    at_s = rng.uniform(draw.length_s * 0.2, draw.length_s * 0.7)
+    seconds = rng.uniform(3.0, min(40.0, draw.length_s - at_s - 10.0))
+    draw.at("cloud-faults", at_s, name="marks", rate=rng.uniform(0.3, 1.0), seconds=seconds)
+    for number in range(MARKED_FROM, MARKED_FROM + rng.randint(1, 3)):
+        template = rng.choice(("server", "server", "hostile"))
+        draw.at("create", at_s + rng.uniform(0.0, 0.5), template=template, number=number)
+        if rng.random() < 0.3:
+            draw.at("delete", at_s + rng.uniform(0.5, 15.0), pick=f"{template}-{number}", grace_s=0)
+    draw.at("crash", at_s + rng.uniform(0.5, 5.0), steps=rng.randint(1, 120), down_s=rng.uniform(0.5, 10.0))
 
 
 def _draw_pools(draw: _Draw, seed: int) -> tuple[PoolSettings, ...]:

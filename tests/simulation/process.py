@@ -16,7 +16,8 @@ from weakref import WeakSet
 
 from tests.simulation.agents import Connector, Fleet
 from tests.simulation.apiserver.network import Network, NoCredentials, Transport
-from tests.simulation.cloud import OWNER, CloudClient, CloudServer
+from tests.simulation.cloud import OWNER, CloudServer
+from tests.simulation.cloudclient import CloudClient
 from tests.simulation.loop import PROCESS, SimulationLoop, outside_soon
 from vk_provider import app, foundation, kubelets, leader, metrics, node_service
 from vk_provider.agentclient.identity_store import ProviderIdentity

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from tests.simulation.crashes import SCENARIOS
-from tests.simulation.judge import OUTLIVED
+from tests.simulation.invariants import OUTLIVED
 from tests.simulation.test_seeds import LIMIT_S, ROOT
 
 SEEDS = (1,)

@@ -9,8 +9,8 @@ from tests.simulation.apiserver.network import Network
 from tests.simulation.apiserver.server import Admission
 from tests.simulation.cloud import CloudServer
 from tests.simulation.cluster import Cluster
-from tests.simulation.judge import Judge
 from tests.simulation.loop import outside_later
+from tests.simulation.truth import Truth
 from tests.simulation.workload import NAMESPACE
 from vk_provider.errors import KubeApiError
 from vk_provider.jsontypes import Json
@@ -26,12 +26,12 @@ class Trouble:
         cloud: CloudServer,
         fleet: Fleet,
         cluster: Cluster,
-        judge: Judge,
+        truth: Truth,
         rng: random.Random,
     ) -> None:
         self._network, self._server = network, network.server
         self._cloud, self._fleet, self._cluster = cloud, fleet, cluster
-        self._judge, self._rng = judge, rng
+        self._truth, self._rng = truth, rng
 
     # --- of the API server -------------------------------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ class Trouble:
         instance_id = self._pick_instance(pick)
         if not instance_id:
             return
-        self._judge.note_killed(instance_id)
+        self._truth.note_killed(instance_id)
         if not sudden:
             self._cloud.announce(instance_id)
         if sudden:
@@ -157,7 +157,7 @@ class Trouble:
     def do_crash_container(self, pick: float, raced: bool) -> None:
         """raced: just before its status is written, another writer says that the pod is not Ready."""
         pod = self._cluster.pick_pod(pick)
-        agent = self._judge.agent_of(pod["metadata"]["uid"]) if pod is not None else None
+        agent = self._truth.agent_of(pod["metadata"]["uid"]) if pod is not None else None
         if agent is not None and pod is not None and pod["spec"]["restartPolicy"] == "Always":
             if raced:
                 self._server.admission.append(self._race(pod))

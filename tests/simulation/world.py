@@ -14,13 +14,16 @@ from tests.simulation.apiserver.server import ApiServer
 from tests.simulation.apiserver.store import Change
 from tests.simulation.cloud import CloudServer
 from tests.simulation.cluster import Cluster
-from tests.simulation.judge import CHECK_S, UNHANDLED, WAITS_FOR_EVER, Judge, Violation
+from tests.simulation.invariants import UNHANDLED, WAITS_FOR_EVER, Violation
+from tests.simulation.judge import CHECK_S, Judge
 from tests.simulation.liars import Liars
 from tests.simulation.loop import NothingLeftError, Process, SimulationLoop, outside_later
 from tests.simulation.plan import Plan, Step
 from tests.simulation.process import Identities, ProviderProcess, Surroundings, build_settings
+from tests.simulation.rest import RestJudge
 from tests.simulation.trace import Trace, TraceHandler
 from tests.simulation.trouble import Trouble
+from tests.simulation.truth import Truth
 from tests.simulation.workload import behave
 from vk_provider.cloud.base import Instance
 from vk_provider.settings import PoolSettings
@@ -44,13 +47,14 @@ class World:
         self.network = Network(self.server, random.Random(f"network of {plan.seed}"))
         self.cloud = CloudServer(random.Random(f"cloud of {plan.seed}"))
         self.fleet = Fleet(random.Random(f"agents of {plan.seed}"), behave)
-        self.judge = Judge(self.network, self.cloud, self.fleet)
+        self.truth = Truth(self.network, self.cloud, self.fleet)
+        self.judge, self.rest = Judge(self.truth), RestJudge(self.truth)
         self.loop = SimulationLoop(self._on_error)
         self._surroundings = Surroundings(self.network, self.cloud, self.fleet, Identities(time.time()))
         self._process: ProviderProcess | None = None
         self.starts = self.first_life = 0
-        self._cluster = Cluster(self.network, self.judge, self.trace, self._rng)
-        self._trouble = Trouble(self.network, self.cloud, self.fleet, self._cluster, self.judge, self._rng)
+        self._cluster = Cluster(self.network, self.truth, self.trace, self._rng)
+        self._trouble = Trouble(self.network, self.cloud, self.fleet, self._cluster, self.truth, self._rng)
         self._is_over = False
         self._down_s = RESTART_S
 
@@ -93,7 +97,7 @@ class World:
         self.cloud.on_start = self._on_start
         self.fleet.on_start = self._on_container_start
         self.fleet.on_message = self.judge.on_message
-        self.fleet.greet = Liars(random.Random(f"liars of {self.plan.seed}"), self.judge.pods).greet
+        self.fleet.greet = Liars(random.Random(f"liars of {self.plan.seed}"), self.truth.pods).greet
 
     async def _watch(self, seconds: float) -> None:
         until = self.loop.time() + seconds
@@ -108,12 +112,12 @@ class World:
         while quiet < 2 and self.loop.time() < deadline and not self.judge.violations:
             await asyncio.sleep(CHECK_S)
             self.judge.check()
-            unmet = self.judge.unmet()
+            unmet = self.rest.unmet()
             quiet = 0 if unmet else quiet + 1
         if quiet < 2:
             self.judge.violations += unmet
         elif not self.judge.violations:
-            self.judge.violations += self.judge.judge_bill()
+            self.judge.violations += self.rest.judge_bill()
         self.trace.note("quiet")
 
     async def _stop(self) -> None:
@@ -135,10 +139,10 @@ class World:
         if self._is_over or (self._process is not None and self._process.is_running):
             return
         self.starts += 1
-        self._process = self.judge.process = ProviderProcess(
+        self._process = self.truth.process = ProviderProcess(
             self.starts, self._settings, self._surroundings, self._on_exit
         )
-        self.judge.pools = self._settings.pools
+        self.truth.pools = self._settings.pools
         self.trace.note("provider", self.starts, "starts")
         self._process.start()
 

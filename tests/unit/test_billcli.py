@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.unit.ledger.model import Cloud, Process, owner
 from tests.unit.test_netcli import ApiServer, write_kubeconfig
 from vk_provider.cli import main
 from vk_provider.errors import EXIT_BAD_START
+from vk_provider.rfc3339 import format_time
 
 
 def report(usd: float, key: str = "shop") -> dict[str, Any]:
@@ -125,6 +127,15 @@ def test_instances_of_all_nodes_the_oldest_first(api: Cluster, run: Any) -> None
     assert first.split()[0] == "i-1" and first.split()[-1] == "0.0262"
     assert second.split()[0] == "i-2" and second.split()[-1] == "-"
     assert json.loads(run("instances", "-o", "json")[1]) == [INSTANCE, young]
+
+
+def test_the_table_of_instances_fits_a_terminal_and_says_how_one_ends(api: Cluster, run: Any) -> None:
+    since = format_time(time.time() - 7500)
+    rows = [{**INSTANCE, "since": since}, {**INSTANCE, "instance": "i-2", "since": "soon", "state": "shutting-down"}]
+    api.answers = {"n1": (200, {"instances": []}), "n2": (200, {"instances": rows})}
+    head, first, second = run("instances")[1].splitlines()
+    assert max(map(len, (head, first, second))) <= 80
+    assert first.split()[4:6] == ["assigned", "2h"] and second.split()[4:6] == ["shutting-down", "-"]
 
 
 @pytest.mark.parametrize(

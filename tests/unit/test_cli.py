@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vk_provider import pricescli
+from vk_provider import __version__, pricescli
 from vk_provider.cli import main
 from vk_provider.cloud.base import MachineTraits, Offering
 from vk_provider.cloud.pricelist import PriceList, PriceRow
@@ -28,6 +28,14 @@ def check(tmp_path: Path, text: str) -> int:
 def test_a_good_configuration_is_said_to_be_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(tmp_path, NODE) == 0
     assert capsys.readouterr().out == f"{tmp_path}/provider.toml is good: 1 node(s) on the local cloud\n"
+
+
+def test_the_version_is_a_command_and_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version"]) == 0
+    said = capsys.readouterr().out
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["--version"])
+    assert capsys.readouterr().out == said == f"vk-provider {__version__}\n"
 
 
 @pytest.mark.parametrize(

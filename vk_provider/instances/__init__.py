@@ -6,8 +6,11 @@ the parts together and is what `pods` sees.
 
     instance   one of them: what is known of it, its link to its agent, whose it is
     table      what the cloud shows, by listings that all share, and by notices
-    launches   groups of equal demands, one call for each; `request` freezes a call, `shortages` remembers what is short
-    supply     who gets which; idle ones; what an agent's greeting means
+    waiting    who waits for an instance, and in which group of equal demands (`groups`)
+    launches   one call for each group; `request` freezes a call, `shortages` remembers what is short
+    supply     who gets which; what an agent's greeting means
+    unclaimed  those that no pod has, and which of them are expected to say what they have
+    inherited  pods that an earlier process may have served; `refusals` ends instances whose agents prove nothing
     stock      keeps the pools full, and says which of their instances a pod may have
     pool       one of them: its size now, and what fits (but for the clock, pure)
     standby    stops those of stopped pools, and starts them for pods

@@ -18,23 +18,22 @@ from itertools import islice
 
 from vk_provider import eventreasons
 from vk_provider.aiokit.tasks import BackgroundTasks
-from vk_provider.aiokit.timers import Timers
 from vk_provider.cloud.base import Cloud, Instance, LaunchAnswer, LaunchFailure, Offering, OfferingKey
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError
 from vk_provider.instances.allotment import Allotment, LaunchSide
 from vk_provider.instances.budget import NAMESPACES, Budget, Held, Reservation, price_of
 from vk_provider.instances.calls import LaunchCalls
-from vk_provider.instances.demand import Demand, Group, PodSide
+from vk_provider.instances.demand import Demand, Group
 from vk_provider.instances.gathering import Gathering
-from vk_provider.instances.groups import LaunchGroups
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.instances.request import BootData, LaunchCall, freeze_pool_request, freeze_request
 from vk_provider.instances.shortages import Shortages
 from vk_provider.instances.table import InstanceTable
+from vk_provider.instances.waiting import WaitingDemands
 from vk_provider.settings import BudgetSettings
 from vk_provider.sizing.preferences import Preferences
-from vk_provider.sizing.selection import OfferingSelector, Refusal, explain_choice
+from vk_provider.sizing.selection import explain_choice
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class LaunchRules:
 
 
 class Launches:
-    """`join` puts a demand into its group; `on_launched` is told of what a call brings, and gives it to somebody.
+    """Calls for what waits; `on_launched` is told of what a call brings, and gives it to somebody.
 
     spare: how many instances, which a group's demands may get instead, are about to say that they are empty
     """
@@ -72,14 +71,14 @@ class Launches:
         self,
         cloud: Cloud,
         table: InstanceTable,
-        selector: OfferingSelector,
+        waiting: WaitingDemands,
         shortages: Shortages,
         rules: LaunchRules,
         metrics: InstanceMetrics,
     ) -> None:
-        self._calls = LaunchCalls(cloud, table, metrics, self._tell)
+        self._calls = LaunchCalls(cloud, table, metrics, lambda call, problem: waiting.tell(call.demands, problem))
         self._group_limit = cloud.group_limit
-        self._selector = selector
+        self.waiting = waiting
         self._shortages = shortages
         self._rules = rules
         self._metrics = metrics
@@ -95,16 +94,13 @@ class Launches:
         )
         self.allotment = Allotment(self.budget, self._calls.pace, side)
         table.meter.on_less = self.allotment.room_appears
-        self.groups = LaunchGroups(rules.shared_host_paths)
-        self._demands: dict[str, Demand] = {}
+        waiting.on_joined, waiting.on_left = self.pump, self.allotment.leave
         self._pumps: dict[int, asyncio.Task[None]] = {}
         self._tasks = BackgroundTasks()
-        self._timers = Timers()
         self.on_launched: OnLaunched = lambda brought, call: 0
         self.spare: Callable[[str], int] = lambda digest: 0
         self.on_slack: Callable[[], None] = lambda: None
         self._full_until = 0.0
-        self.pods: PodSide
 
     @property
     def is_busy(self) -> bool:
@@ -119,11 +115,7 @@ class Launches:
     def is_room_awaited(self, namespace: str) -> bool:
         """Whether a pod waits for room that one of this namespace would take: of the budget, or of the same quota."""
         held = self.allotment.held.items()
-        return any(not key.startswith(NAMESPACES) or self._namespace_of(uid) == namespace for uid, key in held)
-
-    def _namespace_of(self, uid: str) -> str:
-        demand = self._demands.get(uid)
-        return demand.namespace if demand is not None else ""
+        return any(not key.startswith(NAMESPACES) or self.waiting.namespace_of(uid) == namespace for uid, key in held)
 
     @property
     def slack_in_s(self) -> float:
@@ -137,57 +129,6 @@ class Launches:
     def note_shortage(self, offering: Offering, error: CloudError) -> None:
         """A start of an instance has met it."""
         self._shortages.mark(offering, error)
-
-    def find_uncovered(self) -> list[Demand]:
-        """Those that no call asks for now, first who is served first."""
-        found = [demand for demand in self._demands.values() if demand.group is None]
-        for group in self.groups:
-            found += group.ranked()[group.in_flight :]
-        return sorted(found, key=lambda demand: demand.rank)
-
-    # --- demands -------------------------------------------------------------------------------------------------
-
-    def join(self, demand: Demand) -> None:
-        """Wait for an instance of the next launch. A demand that is known waits on."""
-        if demand.uid not in self._demands:
-            self._demands[demand.uid] = demand
-            self._enlist(demand)
-
-    def leave(self, uid: str) -> Demand | None:
-        """The pod has an instance, or needs none any more."""
-        demand = self._demands.pop(uid, None)
-        self.allotment.leave(uid)
-        if demand is not None and demand.group is not None:
-            demand.group.waiting.pop(uid, None)
-            self.groups.drop_if_empty(demand.group)
-        return demand
-
-    def group_of(self, demand: Demand) -> Group | None:
-        """Its group; None when no instance can be had, now or ever, which is told."""
-        preferences = self._rules.preferences_of(demand.node)
-        selection = self._selector.select(demand.pod, self._shortages.unavailable(), preferences, demand.given)
-        if isinstance(selection, Refusal):
-            if selection.retryable:
-                self._wait_on([demand], CapacityError(selection.message))
-            else:
-                self.leave(demand.uid)
-                asked_wrongly = selection.reason == eventreasons.INVALID_REQUIREMENT
-                reason = eventreasons.INVALID_REQUIREMENT if asked_wrongly else eventreasons.NO_FITTING_INSTANCE
-                self.pods.on_refused(demand.uid, reason, selection.message)
-            return None
-        return self.groups.find(demand, selection)
-
-    def _enlist(self, demand: Demand) -> None:
-        try:
-            group = self.group_of(demand)
-        except Exception as error:  # a fault of one pod's sizing is that pod's
-            log.debug("traceback", exc_info=error)
-            self._wait_on([demand], error)
-            return
-        if group is not None:
-            demand.group = group
-            group.waiting[demand.uid] = demand
-            self.pump(group)
 
     # --- calls ---------------------------------------------------------------------------------------------------
 
@@ -215,12 +156,12 @@ class Launches:
             self.on_slack()
 
     def _all_missing(self) -> Iterator[tuple[Group, Sequence[Demand]]]:
-        for group in self.groups:
+        for group in self.waiting.groups:
             if group.waiting:
                 yield group, self._choose(group, max(0, self._missing(group)))
 
     def _tell_held(self, held: Held) -> None:
-        self.pods.on_trouble(held.demand.uid, "Warning", eventreasons.BUDGET_EXCEEDED, held.message)
+        self.waiting.pods.on_trouble(held.demand.uid, "Warning", eventreasons.BUDGET_EXCEEDED, held.message)
 
     def _call(
         self, demands: Sequence[Demand], group: Group, reservation: Reservation | None = None, number: int = 0
@@ -234,7 +175,7 @@ class Launches:
         """Whether no more than one pod waits for a call or its outcome. Who waits for capacity, or for room, may do so
         for long, and is gathered with nobody."""
         held = self.allotment.held
-        called = (demand for demand in self._demands.values() if demand.group is not None and demand.uid not in held)
+        called = (demand for demand in self.waiting if demand.group is not None and demand.uid not in held)
         return len(list(islice(called, 2))) < 2
 
     def _choose(self, group: Group, count: int) -> list[Demand]:
@@ -258,7 +199,7 @@ class Launches:
         group = call.group
         try:
             try:
-                outcome = await self._calls.find_outcome(call, lambda: any(map(self._is_waiting, call.demands)))
+                outcome = await self._calls.find_outcome(call, lambda: any(map(self.waiting.has, call.demands)))
             finally:
                 group.in_flight -= call.request.count
             if outcome is not None:
@@ -267,7 +208,7 @@ class Launches:
             self.budget.release(call.reservation)  # what it has brought, the meter has
         self.allotment.room_appears()
         self.pump(group)
-        self.groups.drop_if_empty(group)
+        self.waiting.groups.drop_if_empty(group)
 
     async def launch_for_pool(self, group: Group, pool: str, name: str) -> LaunchAnswer | None:
         """One instance that is no pod's, until the outcome is known; None when calls are throttled. What it brings is
@@ -332,44 +273,17 @@ class Launches:
         self._metrics.launches.labels(label.get(type(last), "failed")).inc(len(rest))
         if all(isinstance(error, CloudRequestError) for error in errors):
             for demand in rest:
-                self.leave(demand.uid)
-                self.pods.on_refused(demand.uid, eventreasons.INSTANCE_REFUSED, str(last))
+                self.waiting.refuse(demand, eventreasons.INSTANCE_REFUSED, str(last))
             return
         for demand in rest:
-            group.waiting.pop(demand.uid, None)
-            demand.group = None
+            self.waiting.quit_group(demand)
         if any(isinstance(error, CapacityError) or _is_of_family(error) for error in errors):
             for demand in rest:
                 text = f"{errors[0]}; trying the next offering"
-                self.pods.on_trouble(demand.uid, "Normal", eventreasons.NO_CAPACITY, text)
-                self._enlist(demand)
+                self.waiting.pods.on_trouble(demand.uid, "Normal", eventreasons.NO_CAPACITY, text)
+                self.waiting.enlist(demand)
             return
-        self._wait_on(rest, last)
-
-    def _wait_on(self, demands: Sequence[Demand], problem: Exception) -> None:
-        """Select anew after a while."""
-        text = f"cannot launch an instance, will try again: {problem}"
-        for demand in demands:
-            self.pods.on_trouble(demand.uid, "Warning", eventreasons.FAILED_LAUNCH, text)
-        delay_s = max(demand.backoff.next_delay_s() for demand in demands)
-        log.warning("%d pods wait for an instance, next try in %.1f s: %s", len(demands), delay_s, problem)
-
-        def again() -> None:
-            for demand in demands:
-                if self._is_waiting(demand) and demand.group is None:
-                    demand.image_store = self.pods.choose_store(demand.uid, demand.image_store)
-                    self._enlist(demand)
-
-        self._timers.later(delay_s, again)
-
-    def _tell(self, call: LaunchCall, problem: Exception) -> None:
-        text = f"cannot launch an instance, will try again: {problem}"
-        for demand in call.demands:
-            if self._is_waiting(demand):
-                self.pods.on_trouble(demand.uid, "Warning", eventreasons.FAILED_LAUNCH, text)
-
-    def _is_waiting(self, demand: Demand) -> bool:
-        return self._demands.get(demand.uid) is demand
+        self.waiting.wait_on(rest, last)
 
     def explain(self, group: Group, instance: Instance) -> str:
         """Why this instance, for an event and a condition."""
@@ -377,7 +291,7 @@ class Launches:
 
     async def close(self) -> None:
         """Cancel all launches; the next process finds their instances by token, tag, or their agents' word."""
-        self._timers.cancel()
+        self.waiting.close()
         pumps = list(self._pumps.values())
         for task in pumps:
             task.cancel()

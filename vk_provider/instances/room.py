@@ -15,6 +15,7 @@ from vk_provider.cloud.disks import Disks, read_disks
 from vk_provider.errors import CloudError
 from vk_provider.instances.demand import PodSide
 from vk_provider.instances.ends import Ends, OnStuck
+from vk_provider.instances.groups import LaunchGroups
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.interruptions import Interruptions
 from vk_provider.instances.launches import Launches, LaunchRules
@@ -26,6 +27,7 @@ from vk_provider.instances.stock import PoolRules, Stock
 from vk_provider.instances.supply import Supply
 from vk_provider.instances.table import InstanceTable
 from vk_provider.instances.tagging import Tagging
+from vk_provider.instances.waiting import WaitingDemands
 from vk_provider.ledger.meter import Meter
 from vk_provider.sizing.need import compute_allocatable
 from vk_provider.wire.session import UpMessage
@@ -72,7 +74,10 @@ class Instances:
         self.ends.on_let_go = self._let_go
         self.table.on_listing = self._on_listing
         self._grants = pools.grants
-        self.launches = Launches(cloud, self.table, self.offerings.selector, self.shortages, rules, metrics)
+        self.waiting = WaitingDemands(
+            LaunchGroups(rules.shared_host_paths), self.offerings.selector, self.shortages, rules.preferences_of
+        )
+        self.launches = Launches(cloud, self.table, self.waiting, self.shortages, rules, metrics)
         self.tagging = Tagging(cloud, self._is_busy, self._is_starting)
         self.tagging.on_marked = self._on_marked
         self.standby = Standby(cloud, self.table, rules.gather_s)
@@ -89,7 +94,7 @@ class Instances:
         metrics.follow_shortages(self.shortages.current)
 
     def listen(self, pods: PodSide) -> None:
-        self.pods = self.supply.pods = self.launches.pods = self.interruptions.pods = pods
+        self.pods = self.supply.pods = self.waiting.pods = self.interruptions.pods = pods
 
     async def run(self) -> None:
         """Root task: follows the cloud's notices."""

@@ -13,44 +13,37 @@ the same (groups), and one of a pool is marked by tags as taken before anything 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from vk_provider import eventreasons
 from vk_provider.cloud.base import TAG_POD_UID, InstanceState
 from vk_provider.errors import CloudError
 from vk_provider.instances.demand import Claim, Demand, Group, PodSide
 from vk_provider.instances.ends import Ends
+from vk_provider.instances.inherited import InheritedDemands
 from vk_provider.instances.instance import OwnedInstance, Stage
 from vk_provider.instances.launches import Launches
 from vk_provider.instances.links import InstanceLinks
-from vk_provider.instances.refusals import Refusals
 from vk_provider.instances.request import LaunchCall
 from vk_provider.instances.standby import Standby
 from vk_provider.instances.stock import GrantSigner, Stock
 from vk_provider.instances.table import InstanceTable
 from vk_provider.instances.tagging import Tagging
-from vk_provider.jsontypes import Json
+from vk_provider.instances.unclaimed import UnclaimedInstances
 from vk_provider.ledger.span import owner_of_pod
 
 log = logging.getLogger(__name__)
-
-PATIENCE_S = 60.0
-"""How long pods wait for an instance that may turn out to be empty before another one is launched for them."""
-
 
 _RESTING = (InstanceState.STOPPING, InstanceState.STOPPED)
 
 
 class Supply:
-    """See module docstring. `unclaimed`: instances without a pod, by ID: idle ones, and those that have not greeted.
+    """See module docstring.
 
     is_settled: False after a start until the cloud must list what an earlier process has ended: an instance that still
                 greets may be shutting down, and is given to nobody before
-    _held:      demands of pods that an earlier process may have served, while an instance that may have one of them has
-                not spoken. Their labels may have changed since, so any of the Node and namespace may
     """
 
     def __init__(
@@ -64,22 +57,21 @@ class Supply:
     ) -> None:
         self._table = table
         self._launches = launches
+        self._waiting = launches.waiting
         self._ends = ends
         self._tagging = tagging
         self._meter = table.meter
         self._grants = grants
         self._standby = standby
         standby.side = self
-        self.unclaimed: dict[str, OwnedInstance] = {}
-        self._expected: dict[str, asyncio.TimerHandle] = {}
-        self._held: dict[str, Demand] = {}
-        self._refusals = Refusals(ends, self._release)
+        self._unclaimed = UnclaimedInstances(lambda: self.stock.wake(), self._on_resolved)
+        self._inherited = InheritedDemands(self._unclaimed, ends, self.acquire)
         self.is_settled = True
         self.links: InstanceLinks
         self.stock: Stock
         self.pods: PodSide
         launches.on_launched = self._take_launched
-        launches.spare = self._count_spare
+        launches.spare = self._unclaimed.count_expected
 
     # --- demands -------------------------------------------------------------------------------------------------
 
@@ -87,14 +79,13 @@ class Supply:
         """The pod waits until it is assigned an instance, or refused (demand.PodSide)."""
         if self._standby.is_starting_for(demand.uid):
             return
-        if demand.inherited and self._may_be_served(demand):
-            self._held[demand.uid] = demand
+        if self._inherited.hold(demand):
             return
-        self._launches.join(demand)
+        self._waiting.join(demand)
         if not self.is_settled:
             return
         if self.unclaimed and demand.group is not None:
-            idle = self._find_idle(demand.group)
+            idle = self._unclaimed.find_idle(demand.group.digest)
             if idle is not None:
                 self._assign(idle, demand, self._launches.explain(demand.group, idle.described))
                 return
@@ -103,7 +94,7 @@ class Supply:
             return
         owned, message = found
         if owned.rest:
-            self._launches.leave(demand.uid)
+            self._waiting.leave(demand.uid)
             self.stock.start(owned, demand)
         else:
             self._assign(owned, demand, message)
@@ -111,35 +102,15 @@ class Supply:
     def withdraw(self, uid: str) -> None:
         """The pod needs no instance any more."""
         self._standby.withdraw(uid)
-        self._held.pop(uid, None)
-        self._launches.leave(uid)
-
-    def _may_be_served(self, demand: Demand) -> bool:
-        """Whether an instance that has not spoken yet, or is about to end, may have the pod."""
-        if self._refusals.holds(demand.uid):
-            return True
-        expected = (self.unclaimed[name] for name in self._expected)
-        return any(
-            owned.node == demand.node and (owned.is_for_anybody or owned.namespace == demand.namespace)
-            for owned in expected
-        )
-
-    def _release(self) -> None:
-        for uid in list(self._held):  # who is served releases others
-            demand = self._held.get(uid)
-            if demand is not None and not self._may_be_served(demand):
-                del self._held[uid]
-                self.acquire(demand)
-
-    def _find_idle(self, group: Group) -> OwnedInstance | None:
-        fitting = (each for each in self.unclaimed.values() if each.stage is Stage.IDLE and each.group == group.digest)
-        return next(fitting, None)
-
-    def _count_spare(self, digest: str) -> int:
-        """Instances that are about to greet, and may be empty: demands of their group wait for them for a while."""
-        return sum(self.unclaimed[name].group == digest for name in self._expected)
+        self._inherited.withdraw(uid)
+        self._waiting.leave(uid)
 
     # --- instances -----------------------------------------------------------------------------------------------
+
+    @property
+    def unclaimed(self) -> Mapping[str, OwnedInstance]:
+        """Those that no pod has, by ID."""
+        return self._unclaimed.by_id
 
     def _take_launched(self, brought: Sequence[OwnedInstance], call: LaunchCall) -> int:
         """To those that are served first. One that is known already is here by a listing; see launches.OnLaunched. One
@@ -188,25 +159,25 @@ class Supply:
                 owned = left.pop()
                 self._assign(owned, demand, self._launches.explain(group, owned.described))
             else:
-                self._launches.leave(demand.uid)
+                self._waiting.leave(demand.uid)
         return left
 
     def _give_to_any(self, owned: OwnedInstance) -> bool:
         """To somebody who waits for one like it. Returns whether nobody does."""
         if owned.is_for_anybody:
             return not self._give_from_pool(owned)
-        return all(self._give([owned], group) for group in self._launches.groups.find_waiting(owned.group))
+        return all(self._give([owned], group) for group in self._waiting.groups.find_waiting(owned.group))
 
     def _give_from_pool(self, owned: OwnedInstance) -> bool:
         """To somebody who would have to wait for the cloud. Returns whether there is one."""
-        for demand in self._launches.find_uncovered():
+        for demand in self._waiting.find_uncovered():
             if self.pods.is_waiting(demand.uid) and (message := self.stock.fits(owned, demand)):
                 self._assign(owned, demand, message)
                 return True
         return False
 
     def _assign(self, owned: OwnedInstance, demand: Demand, message: str) -> None:
-        self._launches.leave(demand.uid)
+        self._waiting.leave(demand.uid)
         owned.pod_uid = demand.uid
         if self.unclaimed:
             self.settle(owned)
@@ -223,7 +194,7 @@ class Supply:
         if owned.instance_id in self._ends.known or owned.instance_id in self._table.owned:
             return
         self._table.add(owned)
-        self.unclaimed[owned.instance_id] = owned
+        self._unclaimed.add(owned)
         self.links.open(owned)
 
     # --- stopped ones --------------------------------------------------------------------------------------------
@@ -231,12 +202,12 @@ class Supply:
     def look(self) -> None:
         """After a listing. One of a pool that has never greeted, and is shown as stopped, was stopped by an earlier
         process, which a listing may say late."""
-        for owned in list(self.unclaimed.values()):
+        for owned in self._unclaimed:
             is_new = owned.is_for_anybody and not (owned.rest or owned.ended or owned.link.ever_connected)
             if is_new and owned.described.state in _RESTING:
                 self.links.begin_anew(owned)
                 self._standby.adopt(owned)  # before those who waited for it go on
-                self._resolved(owned)
+                self._unclaimed.resolve(owned)
         self._standby.look()
 
     def started(self, owned: OwnedInstance, demand: Demand) -> bool:
@@ -253,7 +224,7 @@ class Supply:
             return
         text = f"cannot start the stopped instance {owned.instance_id}, another one is launched: {problem}"
         self.pods.on_trouble(demand.uid, "Normal", eventreasons.NO_CAPACITY, text)
-        self._launches.join(demand)
+        self._waiting.join(demand)
 
     def stopped(self, owned: OwnedInstance) -> None:
         self.stock.note_stopped(owned)
@@ -261,17 +232,17 @@ class Supply:
 
     def offer_stopped(self, waits_s: float = 0.0) -> None:
         """To pods that wait for so long: one may have joined while nothing could be started, or a start has failed."""
-        for owned in list(self.unclaimed.values()):
+        for owned in self._unclaimed:
             if self._standby.can_start(owned):
                 self._offer(owned, waits_s)
 
     def _offer(self, owned: OwnedInstance, waits_s: float = 0.0) -> None:
         since = time.monotonic() - waits_s
-        for demand in self._launches.find_uncovered():  # those who would have to wait for the cloud
+        for demand in self._waiting.find_uncovered():  # those who would have to wait for the cloud
             if demand.since > since:
                 continue
             if self.is_settled and self.pods.is_waiting(demand.uid) and self.stock.fits(owned, demand):
-                self._launches.leave(demand.uid)
+                self._waiting.leave(demand.uid)
                 self.stock.start(owned, demand)
                 return
 
@@ -284,50 +255,38 @@ class Supply:
         self.settle(owned)
         owned.pod_uid = uid
         owned.fresh = owned.handover_unknown = not started
-        pod = self._name_owner(owned)
-        if owned.is_for_anybody and pod is not None:
-            self._tagging.note_taken(owned, pod, has_run=started)
+        self._inherit(owned, has_run=started)
 
-    def _name_owner(self, owned: OwnedInstance) -> Json | None:
+    def _inherit(self, owned: OwnedInstance, *, has_run: bool) -> None:
+        """It has its pod since an earlier process, which has not marked it, or whose marks are not listed yet."""
         pod = self.pods.find_pod(owned.pod_uid)
-        if pod is not None:
-            self._meter.assign(owned.instance_id, owner_of_pod(pod))
-        return pod
+        if pod is None:
+            return
+        self._meter.assign(owned.instance_id, owner_of_pod(pod))
+        if owned.is_for_anybody:
+            self._tagging.note_taken(owned, pod, has_run=has_run)
 
     def examine(self, owned: OwnedInstance) -> None:
         """Nobody knows whose it is: its agent is asked."""
         self._table.add(owned)
         owned.pod_uid, owned.said_uid = "", None
-        self.unclaimed[owned.instance_id] = owned
+        self._unclaimed.add(owned)
         if owned.is_for_anybody and owned.described.state in _RESTING:
             self._standby.adopt(owned)
             self.stock.wake()
             return
-        self._expect(owned)
+        self._unclaimed.expect(owned)
         self.links.open(owned)
 
-    def _expect(self, owned: OwnedInstance) -> None:
-        self._stop_expecting(owned)
-        loop = asyncio.get_running_loop()
-        self._expected[owned.instance_id] = loop.call_later(PATIENCE_S, self._resolved, owned)
-
-    def _resolved(self, owned: OwnedInstance) -> None:
-        """What it is, is known, or is not waited for any more: who waits may need a launch."""
-        self._stop_expecting(owned)
-        self._release()
-        for group in self._launches.groups.find_waiting(owned.group):
+    def _on_resolved(self, owned: OwnedInstance) -> None:
+        """Who has waited for it may need a launch."""
+        self._inherited.release()
+        for group in self._waiting.groups.find_waiting(owned.group):
             self._launches.pump(group)
-
-    def _stop_expecting(self, owned: OwnedInstance) -> None:
-        timer = self._expected.pop(owned.instance_id, None)
-        if timer is not None:
-            timer.cancel()
 
     def settle(self, owned: OwnedInstance) -> None:
         """Whose it is, is known, or that it is for nobody."""
-        if self.unclaimed.pop(owned.instance_id, None) is not None:
-            self.stock.wake()
-        self._resolved(owned)
+        self._unclaimed.remove(owned)
 
     def give_back(self, owned: OwnedInstance) -> bool:
         """The pod has not used it, and somebody else may: once its agent says in a new session that it is empty. False:
@@ -336,7 +295,7 @@ class Supply:
             return False
         if owned.described.state.is_terminating:
             return False
-        if not self.stock.wants(owned) and not self._launches.groups.find_waiting(owned.group):
+        if not self.stock.wants(owned) and not self._waiting.groups.find_waiting(owned.group):
             return False
         self.links.close(owned)
         self.examine(owned)
@@ -353,8 +312,8 @@ class Supply:
         self.examine(owned)
 
     def refuse(self, owned: OwnedInstance, uid: str) -> None:
-        """Its agent names a pod, and nothing proves that it was given that pod: see Refusals."""
-        self._refusals.add(owned, uid)
+        """Its agent names a pod, and nothing proves that it was given that pod: see refusals.Refusals."""
+        self._inherited.refuse(owned, uid)
         owned.pod_uid = ""
         self.settle(owned)
 
@@ -382,20 +341,20 @@ class Supply:
                 return
             if self._give_to_any(owned):
                 self.stock.note_greeting(owned)
-            self._resolved(owned)
+            self._unclaimed.resolve(owned)
             return
         claim = self.pods.claim(uid, owned)
         if claim is Claim.UNPROVED:
             self.refuse(owned, uid)
             return
         if claim is Claim.TAKEN:
-            self.unclaimed.pop(owned.instance_id, None)
             owned.pod_uid, owned.fresh, owned.handover_unknown = uid, False, False
-            self._name_owner(owned)
+            self._inherit(owned, has_run=True)
+            self.settle(owned)
             log.info("instance %s has pod %s, by its agent's word", owned.instance_id, uid)
         else:
             log.warning("instance %s names pod %s, which is not waiting for it", owned.instance_id, uid)
-        self._resolved(owned)
+            self._unclaimed.resolve(owned)
 
     def on_dead(self, owned: OwnedInstance) -> None:
         """An unclaimed instance is lost or does not boot. One that tags give to a pod is left to the sweep, which asks
@@ -411,16 +370,15 @@ class Supply:
     def settle_all(self) -> None:
         """The cloud's listings are sure by now: idle instances that they show running are to be had."""
         self.is_settled = True
-        for owned in list(self.unclaimed.values()):
-            if owned.stage is Stage.IDLE and owned.described.state is InstanceState.RUNNING:
+        for owned in self._unclaimed:
+            if owned.is_idle and owned.described.state is InstanceState.RUNNING:
                 self._give_to_any(owned)
             if owned.stage is not Stage.BOOTING:
-                self._resolved(owned)
+                self._unclaimed.resolve(owned)
         self.offer_stopped()
         self.stock.wake()
 
     async def close(self) -> None:
-        self._refusals.close()
+        self._inherited.close()
         await self._standby.close()
-        for timer in self._expected.values():
-            timer.cancel()
+        self._unclaimed.close()

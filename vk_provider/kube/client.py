@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import random
 import socket
-import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from http import HTTPStatus
@@ -22,6 +20,7 @@ from vk_provider import __version__
 from vk_provider.aiokit.keepalive import keepalive_socket
 from vk_provider.errors import NO_ANSWER, BadStartError, KubeApiError
 from vk_provider.jsontypes import Json
+from vk_provider.kube.answers import decode_answer, describe_silence, read_refusal, retry_after_s
 from vk_provider.kube.credentials import Credentials
 from vk_provider.kube.load import PodLoad
 from vk_provider.kube.paths import RequestInfo, parse_request
@@ -38,11 +37,9 @@ MERGE = "application/merge-patch+json"
 JSON = "application/json"
 
 _ATTEMPTS = 5
-_MAX_RETRY_AFTER_S = 30.0
 _WATCH_S = (300, 600)
 _WATCH_SILENCE_S = 150.0
 """An API server sends a bookmark about every minute; one that hangs sends none but keeps its connections open."""
-_BIG_BODY_BYTES = 256 * 1024
 _READ_BUFFER_BYTES = 256 * 1024
 
 
@@ -171,7 +168,7 @@ class KubeClient:
         with Retry-After are retried for all verbs but POST, which might have been executed.
         """
         headers = {"Content-Type": content_type} if body is not None else {}
-        return _decode(await self._exchange(_call(method, path, query, body, headers, timeout_s), retry=retry))
+        return decode_answer(await self._exchange(_call(method, path, query, body, headers, timeout_s), retry=retry))
 
     async def _exchange(self, call: _Call, *, retry: bool = True) -> bytes:
         """The body of the answer; see `request`."""
@@ -179,7 +176,7 @@ class KubeClient:
         for attempt in range(1, _ATTEMPTS + 1):
             last = not retry or attempt == _ATTEMPTS
             try:
-                status, raw, retry_after_s = await self._send(call)
+                status, raw, wait_s = await self._send(call)
             except KubeApiError as error:
                 if error.reason == "Untrusted" and not last and await self._credentials.reload():
                     continue  # The cluster's CA was rotated, and its file was replaced.
@@ -189,12 +186,12 @@ class KubeClient:
                 continue
             if status < HTTPStatus.MULTIPLE_CHOICES:
                 return raw
-            refusal = _status_error(status, raw)
+            refusal = read_refusal(status, raw)
             if not last and refusal.is_unauthorized and await self._credentials.reload():
                 continue
             may_retry = refusal.is_throttled or (refusal.is_server_error and not is_post)
-            if not last and retry_after_s is not None and may_retry:
-                await asyncio.sleep(retry_after_s * random.uniform(1.0, 1.2))
+            if not last and wait_s is not None and may_retry:
+                await asyncio.sleep(wait_s * random.uniform(1.0, 1.2))
                 continue
             raise refusal
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -210,9 +207,9 @@ class KubeClient:
             ) as response:
                 raw = await response.read()
                 status = response.status
-                return status, raw, _retry_after_s(response)
+                return status, raw, retry_after_s(response.headers)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _no_answer(error, call.timeout_s) from error
+            raise describe_silence(error, call.timeout_s) from error
         finally:
             self.pod_load.end(call.info)
             self._measure(call.info, status, started)
@@ -273,7 +270,7 @@ class KubeClient:
                 opened = True
                 self._measure(info, response.status, started)
                 if response.status != HTTPStatus.OK:
-                    error = _status_error(response.status, await response.read())
+                    error = read_refusal(response.status, await response.read())
                     if error.is_unauthorized:
                         await self._credentials.reload()
                     raise error
@@ -287,7 +284,7 @@ class KubeClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not opened:
                 self._measure(info, NO_ANSWER, started)
-            raise _no_answer(error, timeout.sock_read or 0) from error
+            raise describe_silence(error, timeout.sock_read or 0) from error
 
     async def _options(self, headers: Mapping[str, str]) -> Json:
         merged = {**self._headers, **headers}
@@ -332,50 +329,3 @@ def _keepalive_socket(address: tuple[Any, ...]) -> socket.socket:
     if option is not None:
         connection.setsockopt(socket.IPPROTO_TCP, option, 30_000)
     return connection
-
-
-def _decode(raw: bytes) -> Json:
-    if not raw:
-        return {}
-    # Garbage collections, which find nothing here, would take two thirds of the time to decode a long list.
-    pause = len(raw) > _BIG_BODY_BYTES and gc.isenabled()
-    if pause:
-        gc.disable()
-    try:
-        document = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise KubeApiError(NO_ANSWER, "BrokenAnswer", f"API server sent invalid JSON: {error}") from error
-    finally:
-        if pause:
-            gc.enable()
-    if not isinstance(document, dict):
-        raise KubeApiError(NO_ANSWER, "BrokenAnswer", "API server did not send a JSON object")
-    return document
-
-
-def _status_error(status: int, raw: bytes) -> KubeApiError:
-    try:
-        document = orjson.loads(raw)
-        return KubeApiError(status, document.get("reason") or "", document.get("message") or "")
-    except (orjson.JSONDecodeError, AttributeError):
-        return KubeApiError(status, "", raw[:200].decode(errors="replace").strip())
-
-
-def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
-    value = response.headers.get("Retry-After", "")
-    return min(float(value), _MAX_RETRY_AFTER_S) if value.isdecimal() else None
-
-
-def _no_answer(error: Exception, timeout_s: float) -> KubeApiError:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
-        return KubeApiError(NO_ANSWER, "Untrusted", " ".join(str(error).split()))
-    if isinstance(error, TimeoutError):
-        return KubeApiError(NO_ANSWER, "Timeout", f"no answer within {timeout_s:g} s")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        cause = error.os_error
-        return KubeApiError(
-            NO_ANSWER, "Unreachable", f"cannot connect to {error.host}:{error.port}: {cause.strerror or cause}"
-        )
-    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | ConnectionResetError):
-        return KubeApiError(NO_ANSWER, "Unreachable", "connection to the API server was lost")
-    return KubeApiError(NO_ANSWER, "Unreachable", " ".join(str(error).split()) or type(error).__name__)

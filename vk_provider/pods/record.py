@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.agentclient.tables import TableFlow
 from vk_provider.cloud.base import Instance
 from vk_provider.eventreasons import EventReason
-from vk_provider.instances.demand import Demand
 from vk_provider.instances.instance import OwnedInstance, Sent
 from vk_provider.jsontypes import Json
 from vk_provider.pods.agent_events import AgentEvents
-from vk_provider.pods.status_patch import Altered
+from vk_provider.pods.assignment import Admission, Assignment
+from vk_provider.pods.publication import Judgement, Publication
+from vk_provider.pods.report import Report
 from vk_provider.wire.session import References
 
 
@@ -38,182 +38,6 @@ class FirstSight:
     ended: Json | None = None
     started: bool = False
     inherited: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Admission:
-    """Whether the pod was admitted. hold: why it is left without an instance, "" for no reason."""
-
-    admitted: bool = False
-    hold: str = ""
-
-    def admit(self, hold: str = "") -> None:
-        self.admitted, self.hold = True, hold
-
-    def wait(self, reason: str) -> None:
-        """Before or after admission: no launch meanwhile."""
-        self.hold = reason
-
-    def go_on(self) -> None:
-        self.hold = ""
-
-
-@dataclass(slots=True, eq=False)
-class Assignment:
-    """The pod's instance: waited for, or assigned; at most one at a time.
-
-    proof:   asks whether the pod may have the prepared store that would fit, and other facts; `demand` follows
-    demand:  the pod waits for an instance
-    message: why this instance, for a condition
-    attempt: number of the launch for this pod; a failed boot is followed by the next attempt
-    """
-
-    owned: OwnedInstance | None = None
-    proof: asyncio.Task[None] | None = None
-    demand: Demand | None = None
-    message: str = ""
-    attempt: int = 0
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether an instance is on its way, or will be asked for."""
-        return self.demand is not None or self.proof is not None
-
-    def prove(self, proof: asyncio.Task[None]) -> None:
-        self.proof = proof
-
-    def end_proof(self) -> None:
-        self.proof = None
-
-    def wait(self, demand: Demand) -> None:
-        self.demand = demand
-
-    def see(self, pod: Json) -> None:
-        """The pod has changed: the next request is made of it."""
-        if self.demand is not None:
-            self.demand.pod = pod
-
-    def give_up(self) -> None:
-        """No instance is waited for any more."""
-        if self.proof is not None:
-            self.proof.cancel()
-        self.demand = self.proof = None
-
-    def take(self, owned: OwnedInstance, message: str = "") -> None:
-        self.owned, self.demand = owned, None
-        self.message = message or self.message
-        self.attempt = max(self.attempt, owned.attempt)
-
-    def start_over(self) -> None:
-        """The instance never booted: nothing of the pod has run on it."""
-        self.owned = None
-        self.attempt += 1
-
-    def drop(self) -> None:
-        """The instance is another pod's."""
-        self.owned = None
-
-
-@dataclass(slots=True, eq=False)
-class Report:
-    """What is known of the pod's run.
-
-    status:       the newest PodStatus: from the agent, or the provider status
-    finished:     nothing of the pod runs any more
-    concluded:    `status` is a terminal provider status: statuses from the agent are ignored
-    stats:        the newest sample
-    silent_since: since when the agent of a pod that may run has sent nothing (time.monotonic()); 0.0 while it is heard
-    not_ready:    the Ready condition that replaces the agent's, because it is silent for too long
-    """
-
-    status: Json | None = None
-    from_agent: bool = False
-    finished: bool = False
-    concluded: bool = False
-    stats: Json | None = None
-    silent_since: float = 0.0
-    not_ready: Json | None = None
-
-    def take(self, status: Json, *, finished: bool) -> None:
-        """The agent's."""
-        self.status, self.from_agent, self.finished = status, True, finished
-
-    def provide(self, status: Json | None) -> None:
-        """The provider's own, while there is no agent to write one."""
-        self.status = status
-
-    def conclude(self, status: Json) -> None:
-        """The provider's last word."""
-        self.status, self.finished, self.concluded = status, True, True
-
-    def sample(self, stats: Json) -> None:
-        self.stats = stats
-
-    def fall_silent(self, now: float) -> None:
-        self.silent_since = self.silent_since or now
-
-    def doubt(self, condition: Json) -> None:
-        self.not_ready = condition
-
-    def hear(self) -> bool:
-        """The agent has said something. Returns whether its Ready condition counts again."""
-        self.silent_since = 0.0
-        doubted, self.not_ready = self.not_ready is not None, None
-        return doubted
-
-    def start_over(self) -> None:
-        """Another instance, which nobody has heard of yet."""
-        self.silent_since, self.not_ready = 0.0, None
-
-
-@dataclass(slots=True, eq=False)
-class Publication:
-    """What the API server holds of the status. Written by status_publisher.
-
-    held:       our fields of the status as the API server holds them (owned_status), at resourceVersion `version`; None
-                while it holds none
-    altered:    fields that the API server does not store as they were sent (status_patch.Altered)
-    refused:    the status that the API server did not accept, so that it is not sent again
-    restoring:  another writer has changed the status since it was published; restored_at: when that was last put right
-    unaccepted_since: since when the API server, which answers, does not accept the status; 0.0 while it does
-    pending_due: when a pod that does not run yet says Pending
-    """
-
-    held: Json | None = None
-    version: int = 0
-    altered: Altered = field(default_factory=dict)
-    refused: Json | None = None
-    restoring: bool = False
-    restored_at: float = 0.0
-    unaccepted_since: float = 0.0
-    unaccepted_reported: bool = False
-    pending_due: float = 0.0
-    reached_running: bool = False
-
-    def postpone_pending(self, until: float) -> None:
-        self.pending_due = max(self.pending_due, until)
-
-    def set_restoring(self, restoring: bool) -> None:
-        """False: what we say has changed, and is published for that."""
-        self.restoring = restoring
-
-    def note_running(self) -> None:
-        """Running, or more, was published before."""
-        self.reached_running = True
-
-
-@dataclass(slots=True, eq=False)
-class Judgement:
-    """What state.py has computed and keeps while nothing of it was replaced.
-
-    desired: what `Report.status` and the fields beside it make of it (state.desired_status); desired_of: those fields
-    judged:  whether the API server holds the desired status (state.is_current), judged by the fields `judged_by`
-    """
-
-    desired: Json | None = None
-    desired_of: tuple[Any, ...] = (None, None, None, "")
-    judged: bool | None = None
-    judged_by: tuple[Any, ...] = ()
 
 
 @dataclass(slots=True, eq=False)

@@ -166,8 +166,7 @@ class MachineTable:
             await self._nft.apply(text)
         except NftError as error:
             log.info("table %s of this machine is made anew: %s", self._nft.name, error)
-            await self._nft.remove()  # of a version with other types, perhaps
-            await self._nft.apply(text)
+            await self._nft.apply(self._nft.removal + text)  # it is of a version with other types, perhaps
 
     async def close(self) -> None:
         """Remove the table, after `run` was cancelled."""

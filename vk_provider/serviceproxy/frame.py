@@ -73,6 +73,8 @@ _BASE_CHAINS = {
     "filter-input": "type filter hook input priority 0",
     "filter-forward": "type filter hook forward priority 0",
     "filter-output": "type filter hook output priority 0",
+    "filter-forward-unknown": "type filter hook forward priority 1",
+    "filter-output-unknown": "type filter hook output priority 1",
     "nat-postrouting": "type nat hook postrouting priority 100",
 }
 _RULES: dict[str, tuple[str, ...]] = {
@@ -87,6 +89,10 @@ _RULES: dict[str, tuple[str, ...]] = {
     "filter-input": ("ct state new jump nodeport-endpoints-check", "ct state new jump service-endpoints-check"),
     "filter-forward": ("ct state new jump service-endpoints-check", "ct state new jump cluster-ips-check"),
     "filter-output": ("ct state new jump service-endpoints-check", "ct state new jump cluster-ips-check"),
+    # Tables of other Nodes and clusters may share the namespace and the Service networks: each of them refuses what it
+    # knows before one that does not know it drops it.
+    "filter-forward-unknown": ("ct state new jump unknown-ips-check",),
+    "filter-output-unknown": ("ct state new jump unknown-ips-check",),
     "reject-chain": ("reject",),
     "nat-postrouting": (
         f"meta mark and {MASQUERADE_MARK} != 0 meta mark set meta mark xor {MASQUERADE_MARK} masquerade fully-random",
@@ -103,7 +109,8 @@ _FAMILY_RULES: dict[str, tuple[str, ...]] = {
     ),
     "nodeport-endpoints-check": ("{ip} daddr @nodeport-ips{v} meta l4proto . th dport vmap @no-endpoint-nodeports{v}",),
     "service-endpoints-check": ("{ip} daddr . meta l4proto . th dport vmap @no-endpoint-services{v}",),
-    "cluster-ips-check": ("{ip} daddr @cluster-ips{v} reject", "{ip} daddr @service-cidrs{v} drop"),
+    "cluster-ips-check": ("{ip} daddr @cluster-ips{v} reject",),
+    "unknown-ips-check": ("{ip} daddr @service-cidrs{v} drop",),
     "nat-postrouting": ("ct status dnat {ip} saddr . {ip} daddr @hairpin-connections{v} masquerade fully-random",),
 }
 _EXTERNAL_LOCAL = (

@@ -20,6 +20,9 @@ from vk_provider.settings.provider import Settings
 _SIGNER = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[A-Za-z0-9][A-Za-z0-9._:-]{0,317}")
 """A signerName: a domain and a path (validation of CertificateSigningRequests, ValidateSignerName)."""
 
+_REGISTRY = re.compile(r"_default|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
+"""What an agent accepts: it is the name of a directory there."""
+
 
 def check_settings(settings: Settings) -> None:
     """Raises SettingError. Of the cloud, only what holds for all backends: each checks its own settings."""
@@ -43,6 +46,12 @@ def check_settings(settings: Settings) -> None:
     for address in settings.cluster.dns:
         _check_address(address, "cluster.dns")
     _check_kubelet(settings.kubelet)
+    for index, registry in enumerate(settings.registries):
+        if not _REGISTRY.fullmatch(registry.host):
+            raise SettingError(
+                f"registries[{index}].host {registry.host!r} is no host[:port] as image names begin with; "
+                "a URL belongs to server"
+            )
     for name in settings.budget.namespaces:
         if name != "*" and not is_subdomain(name):
             raise SettingError(f'budget.namespaces: {name!r} is neither the name of a namespace nor "*"')

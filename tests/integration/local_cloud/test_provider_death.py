@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import sys
 from dataclasses import asdict
@@ -131,6 +132,27 @@ async def test_down_leaves_nothing(config: LocalCloudConfig) -> None:
     assert cgroup_directories(config) == []
     assert config.name not in mounts()
     await until(lambda: config.state_dir not in run("ps", "-e", "-o", "args="))
+
+
+async def test_a_metadata_service_that_no_pid_file_names_is_in_nobodys_way_and_goes_with_down(
+    config: LocalCloudConfig,
+) -> None:
+    def running() -> list[str]:
+        return [line for line in run("ps", "-e", "-o", "args=").splitlines() if config.state_dir in line]
+
+    await asyncio.to_thread(network.ensure, config)
+    try:
+        config.root.mkdir(parents=True, exist_ok=True)
+        await services.ensure_metadata(config)
+        shutil.rmtree(config.root)
+        config.root.mkdir(parents=True)
+        assert len(running()) == 1
+        await services.ensure_metadata(config)
+        assert services.metadata_running(config) and len(running()) == 1
+        shutil.rmtree(config.root)
+    finally:
+        await take_down(config)
+    await until(lambda: running() == [])
 
 
 async def test_the_metadata_service_is_started_again_before_a_launch(config: LocalCloudConfig) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -99,6 +99,56 @@ async def test_a_difference_that_does_not_apply_is_followed_by_the_whole_table(n
         await nft.remove()
         await until_revision(nft, await cluster.change(2, "10.1.0.1"))
         assert "10.96.0.1" in list_rules(namespace)
+
+
+async def test_what_one_table_knows_is_refused_at_once_beside_tables_that_do_not_know_it(
+    namespace: tuple[str, ...],
+) -> None:
+    """Another Node's, which is told later, or another cluster's with the same Service network: also one that was there
+    before."""
+    route = ("ip", "route", "add", "10.96.0.0/16", "dev", "lo")
+    for command in (("ip", "link", "set", "lo", "up"), route):
+        await asyncio.to_thread(subprocess.run, [*namespace, *command], check=True)
+    behind, cluster = Cluster(), Cluster()
+    for each in (behind, cluster):
+        each.index.set_service_cidrs(["10.96.0.0/16"])
+    cluster.index.apply_service(service(7))
+    tables = [(behind, NftTable(name_table("b", "n"), namespace)), (cluster, NftTable(NAME, namespace))]
+    async with AsyncExitStack() as stack:
+        for each, nft in tables:
+            await each.source.publish(each.index.table())
+            await stack.enter_async_context(in_force(each.source, nft))
+            await until_revision(nft, each.source.revision)
+        address = service(7)["spec"]["clusterIP"]
+        answers = [await asyncio.to_thread(ask, namespace, address, port) for port in (80, 81)]
+        assert answers == ["refused", "refused"]
+        assert await asyncio.to_thread(ask, namespace, "10.96.200.200", 80) == "nothing"
+
+
+def ask(namespace: tuple[str, ...], address: str, port: int) -> str:
+    """SYNs at 0 and 1 s: the first one that is refused may find its socket busy."""
+    code = f"import socket; socket.create_connection(({address!r}, {port}), timeout=2.5)"
+    done = subprocess.run([*namespace, sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode, "connected"
+    return "refused" if "ConnectionRefusedError" in done.stderr else "nothing"
+
+
+async def test_a_table_of_other_types_is_replaced_without_a_moment_in_which_there_is_none(
+    namespace: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nft = NftTable(NAME, namespace)
+    await nft.apply(f"add table inet {NAME}\nadd map inet {NAME} service-ips4 {{ type ipv4_addr : verdict ; }}\n")
+    applied, right = [], NftTable.apply
+
+    async def apply(self: NftTable, text: str) -> None:
+        await right(self, text)
+        applied.append(f"table inet {NAME} {{" in list_rules(namespace))
+
+    monkeypatch.setattr(NftTable, "apply", apply)
+    cluster = Cluster()
+    async with in_force(cluster.source, nft):
+        await until_revision(nft, await cluster.change(1, "10.1.0.1"))
+    assert applied and all(applied)
 
 
 async def test_a_machine_that_cannot_have_it_is_left_alone_unless_it_must() -> None:

@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.simulation import judge
+from tests.simulation import invariants as must
 from tests.simulation.faults import (
+    adopted_unmarked,
     believed_word,
+    early_pod,
     hanging_references,
     idle_without_tables,
+    ignored_mark,
     looks_for_ever,
+    lost_mark,
     lost_ready,
     no_sweep,
     one_bad_id,
@@ -36,16 +40,20 @@ class Fault:
 
 
 FAULTS: dict[str, Fault] = {
-    "restart-refuses": Fault(restart_refuses.put_back, 15, (judge.WRONG_STATE,)),
-    "one-missing-answer": Fault(one_missing_answer.put_back, 40, (judge.FAILED_WHILE_RUNNING, judge.WRONG_STATE)),
-    "hanging-references": Fault(hanging_references.put_back, 21, (judge.DELETION_STUCK,)),
-    "lost-ready": Fault(lost_ready.put_back, 3, (judge.STATUS_MISSING,)),
-    "reused-token": Fault(reused_token.put_back, 2, (judge.WRONG_STATE,)),
-    "shutting-down": Fault(shutting_down.put_back, 5, (judge.FAILED_WHILE_RUNNING,)),
-    "one-bad-id": Fault(one_bad_id.put_back, 10, (judge.OUTLIVED, judge.MEMORY)),
-    "stale-references": Fault(stale_references.put_back, 3, (judge.STALE,)),
-    "no-sweep": Fault(no_sweep.put_back, 7, (judge.OUTLIVED,)),
-    "looks-for-ever": Fault(looks_for_ever.put_back, 113, (judge.WRONG_STATE,)),
-    "idle-without-tables": Fault(idle_without_tables.put_back, 159, (judge.STALE,)),
-    "believed-word": Fault(believed_word.put_back, 43, (judge.LEAKED,)),
+    "restart-refuses": Fault(restart_refuses.put_back, 15, (must.WRONG_STATE,)),
+    "one-missing-answer": Fault(one_missing_answer.put_back, 40, (must.FAILED_WHILE_RUNNING, must.WRONG_STATE)),
+    "hanging-references": Fault(hanging_references.put_back, 21, (must.DELETION_STUCK,)),
+    "lost-ready": Fault(lost_ready.put_back, 3, (must.STATUS_MISSING,)),
+    "reused-token": Fault(reused_token.put_back, 2, (must.WRONG_STATE,)),
+    "shutting-down": Fault(shutting_down.put_back, 5, (must.FAILED_WHILE_RUNNING,)),
+    "one-bad-id": Fault(one_bad_id.put_back, 10, (must.OUTLIVED, must.MEMORY)),
+    "stale-references": Fault(stale_references.put_back, 3, (must.STALE,)),
+    "no-sweep": Fault(no_sweep.put_back, 7, (must.OUTLIVED,)),
+    "looks-for-ever": Fault(looks_for_ever.put_back, 113, (must.WRONG_STATE,)),
+    "idle-without-tables": Fault(idle_without_tables.put_back, 159, (must.STALE,)),
+    "believed-word": Fault(believed_word.put_back, 43, (must.LEAKED,)),
+    "early-pod": Fault(early_pod.put_back, 4, (must.UNMARKED,)),
+    "adopted-unmarked": Fault(adopted_unmarked.put_back, 44, (must.UNMARKED,)),
+    "lost-mark": Fault(lost_mark.put_back, 28, (must.WRONG_STATE,)),
+    "ignored-mark": Fault(ignored_mark.put_back, 0, (must.LEAKED,)),
 }

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from tests.simulation.process import current
 from vk_provider.cloud.base import TAG_LAUNCH, LaunchAnswer, LaunchFailure, LaunchRequest, Offering
 from vk_provider.errors import CloudError, CloudThrottledError
 from vk_provider.instances import launches
@@ -41,12 +42,12 @@ def put_back() -> None:
             if not error.effect_unknown:
                 return LaunchAnswer((), (LaunchFailure(call.request.offerings[0], error),))
         await asyncio.sleep(5.0)
-        room = self._tell.__self__  # the Launches whose method it is
+        waiting = current().provider.leader.room.waiting
         for demand in call.demands:
-            if demand.group is call.group and room._is_waiting(demand):
+            if demand.group is call.group and waiting.has(demand):
                 call.group.waiting.pop(demand.uid, None)
-                demand.pod, demand.group = room.pods._records[demand.uid].pod, None
-                room._enlist(demand)
+                demand.pod, demand.group = waiting.pods._records[demand.uid].pod, None
+                waiting.enlist(demand)
         return None
 
     launches.freeze_request = freeze_request

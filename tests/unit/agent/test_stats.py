@@ -12,7 +12,7 @@ import pytest
 from tests.unit.kubelet.rig import FakeView
 from tests.wire_check import assert_fits
 from vk_provider.agent.stats import machine
-from vk_provider.agent.stats.cgroup import CgroupFigures, CgroupReader, _read, find_mounts
+from vk_provider.agent.stats.cgroup import CgroupFigures, CgroupReader, CpuFigures, MemoryFigures, _read, find_mounts
 from vk_provider.agent.stats.document import ContainerSample, PodSample, build_cadvisor, build_pod
 from vk_provider.agent.stats.machine import measure_directory, parse_net_dev
 from vk_provider.agent.stats.sampler import Sampler, _read_lines, run_stats
@@ -72,9 +72,10 @@ def test_a_container_is_found_and_read_in_v1(v1: CgroupReader) -> None:
     path = v1.find("abc")
     assert path == "kubepods/poduid-1/abc"
     figures = v1.read(path)
-    assert (figures.cpu_ns, figures.cpu_user_ns, figures.periods, figures.throttled_ns) == (5000, 20_000_000, 7, 99)
-    assert (figures.memory_usage, figures.working_set, figures.rss, figures.memory_limit) == (10000, 6000, 3000, 20000)
-    assert (figures.cpu_shares, figures.cpu_quota_us, figures.pids) == (512, 50000, [1, 2])
+    cpu, memory = figures.cpu, figures.memory
+    assert (cpu.total_ns, cpu.user_ns, cpu.periods, cpu.throttled_ns) == (5000, 20_000_000, 7, 99)
+    assert (memory.usage, figures.working_set, memory.rss, memory.limit) == (10000, 6000, 3000, 20000)
+    assert (figures.cpu.shares, figures.cpu.quota_us, figures.pids) == (512, 50000, (1, 2))
     assert v1.find("other") is None
 
 
@@ -97,8 +98,8 @@ def test_a_container_is_found_and_read_in_v2(tmp_path: Path) -> None:
     path = reader.find("abc")
     assert path is not None
     figures = reader.read(path)
-    assert (figures.cpu_ns, figures.cpu_quota_us, figures.cpu_shares) == (5000, 50000, 500)
-    assert (figures.memory_limit, figures.working_set, figures.oom_kills) == (None, 6000, 2)
+    assert (figures.cpu.total_ns, figures.cpu.quota_us, figures.cpu.shares) == (5000, 50000, 500)
+    assert (figures.memory.limit, figures.working_set, figures.memory.oom_kills) == (None, 6000, 2)
     assert (figures.read_bytes, figures.write_bytes) == (11, 22)
 
 
@@ -113,8 +114,8 @@ def test_a_cgroup_that_vanished_reads_as_nothing(v1: CgroupReader) -> None:
 
 
 def test_something_that_runs_has_a_working_set() -> None:
-    assert CgroupFigures(memory_usage=10, inactive_file=20, pids=[1]).working_set == 4096
-    assert CgroupFigures(memory_usage=10, inactive_file=20).working_set == 0
+    assert CgroupFigures(memory=MemoryFigures(usage=10, inactive_file=20), pids=(1,)).working_set == 4096
+    assert CgroupFigures(memory=MemoryFigures(usage=10, inactive_file=20)).working_set == 0
 
 
 def test_network_counters_leave_loopback_out() -> None:
@@ -133,7 +134,7 @@ def test_a_directory_is_measured_with_all_it_holds(tmp_path: Path) -> None:
 
 
 def make_sample(name: str, cpu_ns: int) -> ContainerSample:
-    figures = CgroupFigures(cpu_ns=cpu_ns, memory_usage=10, memory_limit=1 << 62, pids=[1])
+    figures = CgroupFigures(CpuFigures(cpu_ns), MemoryFigures(usage=10, limit=1 << 62), pids=(1,))
     return ContainerSample(name, "abc", "i", "2026-01-02T03:04:05Z", figures, 7, "x/abc", 100, 3, 50)
 
 
@@ -270,7 +271,7 @@ def test_only_an_instance_that_is_the_whole_machine_says_how_much_memory_it_has(
     limits: list[int | None] = [None, 1 << 62, 4 << 30]
     found = []
     for limit in limits:
-        figures = CgroupFigures(memory_limit=limit)
+        figures = CgroupFigures(memory=MemoryFigures(limit=limit))
         monkeypatch.setattr(v1, "read", lambda path, figures=figures: figures)
         monkeypatch.setattr(machine, "read_meminfo", lambda: {"MemTotal": 8 << 30})
         found.append(sampler.instance_memory_bytes())

@@ -5,10 +5,11 @@ import os
 import select
 import shutil
 from pathlib import Path
-from signal import SIGCONT, SIGSTOP
+from signal import SIGCONT, SIGKILL, SIGSTOP
 
 import pytest
 
+from tests.cluster import process as process_module
 from tests.cluster.errors import ClusterError
 from tests.cluster.process import Process
 
@@ -82,6 +83,19 @@ def test_a_program_that_ended_is_reported_with_the_end_of_its_log(process: Proce
 def test_a_program_that_does_not_exist_is_one_clear_error(process: Process) -> None:
     with pytest.raises(ClusterError, match="cannot start /none: No such file"):
         process.start(["/none"])
+
+
+def test_a_program_whose_pid_cannot_be_written_down_is_not_left_behind(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawned: list[int] = []
+    spawn = process_module._spawn
+    monkeypatch.setattr(process_module, "_spawn", lambda *given: spawned.append(spawn(*given)) or spawned[-1])
+    process.pid_file.with_suffix(".new").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        process.start(SLEEP)
+    _, status = os.waitpid(spawned[0], 0)
+    assert os.WTERMSIG(status) == SIGKILL and process.pid() is None
 
 
 def test_stop_is_fine_when_nothing_runs(process: Process) -> None:

@@ -116,7 +116,10 @@ def test_what_cannot_be_taken_down_keeps_nothing_else_up_and_its_state_stays(
     cluster.down(demo)
 
 
-@pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt(), 130), (ClusterError("no", "mend it"), 3)])
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [(KeyboardInterrupt(), 130), (ClusterError("no", "mend it"), 3), (OSError(28, "No space left on device"), 3)],
+)
 def test_an_early_end_says_what_is_up_and_what_to_do(
     raised: BaseException,
     code: int,
@@ -132,6 +135,20 @@ def test_an_early_end_says_what_is_up_and_what_to_do(
     assert command.main(["up", "--root", str(demo.root)]) == code
     said = capsys.readouterr().err
     assert "`make demo-down` takes it away" in said and "Traceback" not in said
+
+
+def test_a_second_demo_at_the_same_time_is_refused_and_says_whom_to_wait_for(
+    demo: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    down = ["down", "--root", str(demo.root)]
+    inner: list[int] = []
+    monkeypatch.setattr(cluster, "remove_bytecode", lambda: None)
+    monkeypatch.setattr(cluster, "down", lambda environment: inner.append(command.main(down)))
+    assert command.main(down) == 0 and inner == [3]
+    said = capsys.readouterr().err
+    assert "is at work" in said and f"kill {os.getpid()}" in said
+    monkeypatch.setattr(cluster, "down", lambda environment: None)
+    assert command.main(down) == 0
 
 
 def test_on_a_terminal_a_steps_notes_stand_below_its_title(

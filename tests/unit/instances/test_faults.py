@@ -122,7 +122,7 @@ async def test_every_pod_runs_once_and_nothing_is_left(tmp_path: Path, seed: int
     await swept(world)
     assert watch.doubles == set()
     await world.until(lambda: not world.room.table.owned and not world.room.supply.unclaimed, 10.0)
-    assert len(world.room.launches.groups) == 0 and list(world.room.launches.groups) == []
+    assert len(world.room.waiting.groups) == 0 and list(world.room.waiting.groups) == []
     watching.cancel()
     await world.stop()
 

@@ -125,7 +125,7 @@ async def test_nothing_is_acknowledged_while_the_api_server_does_not_answer() ->
         await turns()
         assert (api.asked, rig.acks) == (1, [])
         api.gate.set()
-        assert await recorder.flush(1)
+        assert await recorder.flush(30)
     assert rig.acks == [1, 2, 3]
 
 
@@ -134,7 +134,7 @@ async def test_what_the_filter_holds_back_is_acknowledged_too() -> None:
     rig.receive(*(message(seq) for seq in range(1, SPAM_BURST + 11)))
     assert rig.acks == [], "those before it still wait"
     async with running(recorder):
-        assert await recorder.flush(1)
+        assert await recorder.flush(30)
     assert rig.acks[-1] == SPAM_BURST + 10
 
 
@@ -143,7 +143,7 @@ async def test_what_a_process_that_died_had_not_posted_is_posted_by_the_next_and
     events = [message(seq) for seq in range(1, 5)]
     async with running(recorder):
         rig.receive(*events[:2])
-        assert await recorder.flush(1)
+        assert await recorder.flush(30)
         api.gate.clear()
         rig.receive(*events[2:])
         await turns()
@@ -154,7 +154,7 @@ async def test_what_a_process_that_died_had_not_posted_is_posted_by_the_next_and
     async with running(next_recorder):
         # The acknowledgement had not reached the agent: it repeats everything.
         successor.receive(*events)
-        assert await next_recorder.flush(1)
+        assert await next_recorder.flush(30)
     assert successor.acks == [1, 2, 3, 4]
     named = [event["metadata"]["name"] for event in next_api.created]
     assert set(named[:2]) == stored, "the API server answers 409 to these"
@@ -172,7 +172,7 @@ async def test_a_flood_on_one_relay_keeps_bounded_memory() -> None:
         assert len(recorder) <= 2 * SPAM_BURST
         assert len(rig.relay._open) <= IN_FLIGHT_LIMIT
         api.gate.set()
-        assert await recorder.flush(1)
+        assert await recorder.flush(30)
     assert rig.acks[-1] == 20_000
 
 
@@ -190,7 +190,7 @@ async def test_each_probe_that_fails_is_counted_until_the_filter_has_enough() ->
         for _ in range(30):
             pod_events.warn("Unhealthy", "Readiness probe failed: no", "spec.containers{main}")
             rig.receive(*await told(outbox))
-            assert await recorder.flush(1)
+            assert await recorder.flush(30)
     assert [event["count"] for event in api.created] == [1]
     assert [body["count"] for _, body in api.patched] == list(range(2, SPAM_BURST + 1))
     assert rig.acks[-1] == outbox.unacknowledged()[-1]["seq"]
@@ -212,7 +212,7 @@ async def test_a_pod_of_seven_containers_has_the_warnings_of_all() -> None:
         for number, place in enumerate(places):
             pod_events.note("Killing", f"Stopping container c{number}", place)
         rig.receive(*await told(outbox))
-        assert await recorder.flush(1)
+        assert await recorder.flush(30)
     reasons = Counter(event["reason"] for event in api.created)
     assert reasons == {"Pulled": 7, "Created": 7, "Started": 7, "Unhealthy": 7, "Killing": SPAM_BURST - 21}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.reference.conditions import list_pod_conditions
 from tests.reference.page import PATH, build_page
-from tests.reference.settings import list_tables, list_unexplained
+from tests.reference.settings import describe, list_tables, list_unexplained
 from vk_provider.pods.status_patch import OWNED_CONDITIONS
 
 PACKAGE = PATH.parent / "vk_provider"
@@ -62,6 +62,11 @@ def test_the_tables_of_the_settings_have_the_names_of_the_file() -> None:
     names = [name for name, _ in list_tables()]
     assert {"[cluster]", "[[nodes]]", "[[nodes.taints]]", "[cloud]", "[cloud.local]", "[[registries]]"} <= set(names)
     assert len(names) == len(set(names))
+
+
+def test_the_sentence_of_a_setting_ends_where_that_of_a_table_begins() -> None:
+    limits = dict(list_tables())["[budget]"]
+    assert "namespaces:" not in describe(limits) and "how many there may be |" in describe(limits)
 
 
 def test_each_setting_has_a_sentence() -> None:

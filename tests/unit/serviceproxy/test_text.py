@@ -47,6 +47,30 @@ def test_no_text_depends_on_names_that_a_machine_would_have_to_know() -> None:
     assert not {"tcp", "udp", "sctp", "http"} & set(words)
 
 
+def test_what_is_not_known_is_dropped_after_every_table_has_had_the_chance_to_refuse_it() -> None:
+    """Several tables may be in one network namespace: of Nodes that are told at different times, and of clusters with
+    the same Service network. Which of two base chains of one priority comes first is the order in which they were made.
+    """
+    text = render_table(build_index([make_service("a", "10.96.0.2")]).table(), Vantage(), "vk-services_a_node-1")
+    hooks = re.findall(
+        r"^add chain inet \S+ (\S+) \{ type filter hook (\S+) priority (-?\d+) ; \}$", text, re.MULTILINE
+    )
+    rules: dict[str, list[str]] = {}
+    for chain, rule in re.findall(r"^add rule inet \S+ (\S+) (.+)$", text, re.MULTILINE):
+        rules.setdefault(chain, []).append(rule)
+
+    def reached(chain: str) -> list[str]:
+        texts = rules.get(chain, [])
+        targets = re.findall(r"jump (\S+)", " ".join(texts))
+        return texts + [rule for target in targets for rule in reached(target)]
+
+    for hook in ("forward", "output"):
+        chains = [(int(priority), reached(chain)) for chain, at, priority in hooks if at == hook]
+        refuse = [at for at, texts in chains if any("reject" in rule or "no-endpoint" in rule for rule in texts)]
+        drop = [at for at, texts in chains if any(re.search(r"@service-cidrs\d drop", rule) for rule in texts)]
+        assert refuse and drop and max(refuse) < min(drop)
+
+
 LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=12) | st.sampled_from(["; flush ruleset", "}"])
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 USER_HZ = os.sysconf("SC_CLK_TCK")
@@ -15,23 +15,29 @@ UNLIMITED = 1 << 60
 MAX_DEPTH = 6
 
 
-@dataclass(slots=True)
-class CgroupFigures:
-    """What one cgroup used. CPU in nanoseconds, memory in bytes; None: not reported by this kernel."""
+@dataclass(frozen=True, slots=True)
+class CpuFigures:
+    """None: not reported by this kernel."""
 
-    cpu_ns: int = 0
-    cpu_user_ns: int = 0
-    cpu_system_ns: int = 0
+    total_ns: int = 0
+    user_ns: int = 0
+    system_ns: int = 0
     periods: int = 0
     throttled_periods: int = 0
     throttled_ns: int = 0
-    cpu_shares: int | None = None
-    cpu_quota_us: int | None = None
-    cpu_period_us: int | None = None
-    memory_usage: int = 0
-    memory_max_usage: int | None = None
-    memory_limit: int | None = None
-    memory_failures: int = 0
+    shares: int | None = None
+    quota_us: int | None = None
+    period_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFigures:
+    """In bytes, but for counts of faults, failures and kills. None: not reported by this kernel."""
+
+    usage: int = 0
+    max_usage: int | None = None
+    limit: int | None = None
+    failures: int = 0
     inactive_file: int = 0
     rss: int = 0
     cache: int = 0
@@ -40,8 +46,16 @@ class CgroupFigures:
     page_faults: int = 0
     major_page_faults: int = 0
     oom_kills: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupFigures:
+    """What one cgroup used."""
+
+    cpu: CpuFigures = CpuFigures()
+    memory: MemoryFigures = MemoryFigures()
     threads: int = 0
-    pids: list[int] = field(default_factory=list)
+    pids: tuple[int, ...] = ()
     read_bytes: int = 0
     write_bytes: int = 0
 
@@ -49,7 +63,7 @@ class CgroupFigures:
     def working_set(self) -> int:
         """Memory that cannot be reclaimed easily (cAdvisor's definition), at least one page while a process runs:
         metrics-server takes a zero for a faulty sample and drops the whole pod."""
-        return max(self.memory_usage - self.inactive_file, 4096 if self.pids else 0)
+        return max(self.memory.usage - self.memory.inactive_file, 4096 if self.pids else 0)
 
 
 def _read(path: Path) -> str:
@@ -122,12 +136,9 @@ class CgroupReader:
 
     def read(self, path: str) -> CgroupFigures:
         """Figures of the cgroup at `path` ("." is the root); zeros where it has gone meanwhile."""
-        figures = CgroupFigures()
         if self._unified:
-            _read_v2(self._mounts.get("", Path("/sys/fs/cgroup")) / path, figures)
-        else:
-            _read_v1(self._mounts, path, figures)
-        return figures
+            return _read_v2(self._mounts.get("", Path("/sys/fs/cgroup")) / path)
+        return _read_v1(self._mounts, path)
 
     def _base(self) -> Path:
         return self._mounts.get("", Path("/sys/fs/cgroup")) if self._unified else self._mounts["memory"]
@@ -145,82 +156,121 @@ def _walk(root: Path, depth: int) -> Iterator[str]:
             yield from _walk(Path(directory), depth - 1)
 
 
-def _read_v1(mounts: dict[str, Path], path: str, figures: CgroupFigures) -> None:
+def _read_v1(mounts: dict[str, Path], path: str) -> CgroupFigures:
     nowhere = Path("/nonexistent")
-    accounting, cpu = mounts.get("cpuacct", nowhere) / path, mounts.get("cpu", nowhere) / path
     memory = mounts.get("memory", nowhere) / path
-    figures.cpu_ns = _read_int(accounting / "cpuacct.usage") or 0
-    split = _read_table(accounting / "cpuacct.stat")
-    figures.cpu_user_ns = split.get("user", 0) * 1_000_000_000 // USER_HZ
-    figures.cpu_system_ns = split.get("system", 0) * 1_000_000_000 // USER_HZ
-    throttling = _read_table(cpu / "cpu.stat")
-    figures.periods = throttling.get("nr_periods", 0)
-    figures.throttled_periods = throttling.get("nr_throttled", 0)
-    figures.throttled_ns = throttling.get("throttled_time", 0)
-    figures.cpu_shares = _read_int(cpu / "cpu.shares")
-    figures.cpu_quota_us = _read_int(cpu / "cpu.cfs_quota_us")
-    figures.cpu_period_us = _read_int(cpu / "cpu.cfs_period_us")
-    figures.memory_usage = _read_int(memory / "memory.usage_in_bytes") or 0
-    figures.memory_max_usage = _read_int(memory / "memory.max_usage_in_bytes")
-    figures.memory_limit = _read_int(memory / "memory.limit_in_bytes")
-    figures.memory_failures = _read_int(memory / "memory.failcnt") or 0
+    read, written = _read_blocks_v1(mounts.get("blkio", nowhere) / path)
+    return CgroupFigures(
+        _read_cpu_v1(mounts.get("cpuacct", nowhere) / path, mounts.get("cpu", nowhere) / path),
+        _read_memory_v1(memory),
+        threads=_read_int(mounts.get("pids", nowhere) / path / "pids.current") or 0,
+        pids=_read_pids(memory / "cgroup.procs"),
+        read_bytes=read,
+        write_bytes=written,
+    )
+
+
+def _read_cpu_v1(accounting: Path, cpu: Path) -> CpuFigures:
+    split, throttling = _read_table(accounting / "cpuacct.stat"), _read_table(cpu / "cpu.stat")
+    return CpuFigures(
+        total_ns=_read_int(accounting / "cpuacct.usage") or 0,
+        user_ns=split.get("user", 0) * 1_000_000_000 // USER_HZ,
+        system_ns=split.get("system", 0) * 1_000_000_000 // USER_HZ,
+        periods=throttling.get("nr_periods", 0),
+        throttled_periods=throttling.get("nr_throttled", 0),
+        throttled_ns=throttling.get("throttled_time", 0),
+        shares=_read_int(cpu / "cpu.shares"),
+        quota_us=_read_int(cpu / "cpu.cfs_quota_us"),
+        period_us=_read_int(cpu / "cpu.cfs_period_us"),
+    )
+
+
+def _read_memory_v1(memory: Path) -> MemoryFigures:
     table = _read_table(memory / "memory.stat")
-    figures.inactive_file = table.get("total_inactive_file", 0)
-    figures.rss = table.get("total_rss", 0)
-    figures.cache = table.get("total_cache", 0)
-    figures.mapped_file = table.get("total_mapped_file", 0)
-    figures.swap = table.get("total_swap", 0)
-    figures.page_faults = table.get("total_pgfault", 0)
-    figures.major_page_faults = table.get("total_pgmajfault", 0)
-    figures.oom_kills = _read_table(memory / "memory.oom_control").get("oom_kill", 0)
-    figures.threads = _read_int(mounts.get("pids", nowhere) / path / "pids.current") or 0
-    figures.pids = _read_pids(memory / "cgroup.procs")
-    blocks = mounts.get("blkio", nowhere) / path / "blkio.throttle.io_service_bytes_recursive"
-    for line in _read(blocks).splitlines():
+    return MemoryFigures(
+        usage=_read_int(memory / "memory.usage_in_bytes") or 0,
+        max_usage=_read_int(memory / "memory.max_usage_in_bytes"),
+        limit=_read_int(memory / "memory.limit_in_bytes"),
+        failures=_read_int(memory / "memory.failcnt") or 0,
+        inactive_file=table.get("total_inactive_file", 0),
+        rss=table.get("total_rss", 0),
+        cache=table.get("total_cache", 0),
+        mapped_file=table.get("total_mapped_file", 0),
+        swap=table.get("total_swap", 0),
+        page_faults=table.get("total_pgfault", 0),
+        major_page_faults=table.get("total_pgmajfault", 0),
+        oom_kills=_read_table(memory / "memory.oom_control").get("oom_kill", 0),
+    )
+
+
+def _read_blocks_v1(blocks: Path) -> tuple[int, int]:
+    """Bytes read and written."""
+    totals = {"Read": 0, "Write": 0}
+    for line in _read(blocks / "blkio.throttle.io_service_bytes_recursive").splitlines():
         words = line.split()
-        if len(words) == 3 and words[1] == "Read":
-            figures.read_bytes += int(words[2])
-        elif len(words) == 3 and words[1] == "Write":
-            figures.write_bytes += int(words[2])
+        if len(words) == 3 and words[1] in totals:
+            totals[words[1]] += int(words[2])
+    return totals["Read"], totals["Write"]
 
 
-def _read_v2(directory: Path, figures: CgroupFigures) -> None:
+def _read_v2(directory: Path) -> CgroupFigures:
+    read, written = _read_blocks_v2(directory)
+    return CgroupFigures(
+        _read_cpu_v2(directory),
+        _read_memory_v2(directory),
+        threads=_read_int(directory / "pids.current") or 0,
+        pids=_read_pids(directory / "cgroup.procs"),
+        read_bytes=read,
+        write_bytes=written,
+    )
+
+
+def _read_cpu_v2(directory: Path) -> CpuFigures:
     cpu = _read_table(directory / "cpu.stat")
-    figures.cpu_ns = cpu.get("usage_usec", 0) * 1000
-    figures.cpu_user_ns = cpu.get("user_usec", 0) * 1000
-    figures.cpu_system_ns = cpu.get("system_usec", 0) * 1000
-    figures.periods = cpu.get("nr_periods", 0)
-    figures.throttled_periods = cpu.get("nr_throttled", 0)
-    figures.throttled_ns = cpu.get("throttled_usec", 0) * 1000
     quota, _, period = _read(directory / "cpu.max").strip().partition(" ")
-    figures.cpu_quota_us = int(quota) if quota.isdigit() else None
-    figures.cpu_period_us = int(period) if period.isdigit() else None
     weight = _read_int(directory / "cpu.weight")
-    # The runtime's mapping of shares to weight, backwards.
-    figures.cpu_shares = None if weight is None else 2 + (weight - 1) * 262142 // 9999
-    figures.memory_usage = _read_int(directory / "memory.current") or 0
-    figures.memory_max_usage = _read_int(directory / "memory.peak")
-    figures.memory_limit = _read_int(directory / "memory.max")
-    table = _read_table(directory / "memory.stat")
-    figures.inactive_file = table.get("inactive_file", 0)
-    figures.rss = table.get("anon", 0)
-    figures.cache = table.get("file", 0)
-    figures.mapped_file = table.get("file_mapped", 0)
-    figures.page_faults = table.get("pgfault", 0)
-    figures.major_page_faults = table.get("pgmajfault", 0)
-    figures.swap = _read_int(directory / "memory.swap.current") or 0
-    events = _read_table(directory / "memory.events")
-    figures.oom_kills, figures.memory_failures = events.get("oom_kill", 0), events.get("max", 0)
-    figures.threads = _read_int(directory / "pids.current") or 0
-    figures.pids = _read_pids(directory / "cgroup.procs")
+    return CpuFigures(
+        total_ns=cpu.get("usage_usec", 0) * 1000,
+        user_ns=cpu.get("user_usec", 0) * 1000,
+        system_ns=cpu.get("system_usec", 0) * 1000,
+        periods=cpu.get("nr_periods", 0),
+        throttled_periods=cpu.get("nr_throttled", 0),
+        throttled_ns=cpu.get("throttled_usec", 0) * 1000,
+        # The runtime's mapping of shares to weight, backwards.
+        shares=None if weight is None else 2 + (weight - 1) * 262142 // 9999,
+        quota_us=int(quota) if quota.isdigit() else None,
+        period_us=int(period) if period.isdigit() else None,
+    )
+
+
+def _read_memory_v2(directory: Path) -> MemoryFigures:
+    table, events = _read_table(directory / "memory.stat"), _read_table(directory / "memory.events")
+    return MemoryFigures(
+        usage=_read_int(directory / "memory.current") or 0,
+        max_usage=_read_int(directory / "memory.peak"),
+        limit=_read_int(directory / "memory.max"),
+        failures=events.get("max", 0),
+        inactive_file=table.get("inactive_file", 0),
+        rss=table.get("anon", 0),
+        cache=table.get("file", 0),
+        mapped_file=table.get("file_mapped", 0),
+        swap=_read_int(directory / "memory.swap.current") or 0,
+        page_faults=table.get("pgfault", 0),
+        major_page_faults=table.get("pgmajfault", 0),
+        oom_kills=events.get("oom_kill", 0),
+    )
+
+
+def _read_blocks_v2(directory: Path) -> tuple[int, int]:
+    """Bytes read and written."""
+    totals = {"rbytes": 0, "wbytes": 0}
     for line in _read(directory / "io.stat").splitlines():
         for word in line.split()[1:]:
             name, _, value = word.partition("=")
-            if name == "rbytes":
-                figures.read_bytes += int(value)
-            elif name == "wbytes":
-                figures.write_bytes += int(value)
+            if name in totals:
+                totals[name] += int(value)
+    return totals["rbytes"], totals["wbytes"]
 
 
-def _read_pids(path: Path) -> list[int]:
-    return [int(line) for line in _read(path).split() if line.isdigit()]
+def _read_pids(path: Path) -> tuple[int, ...]:
+    return tuple(int(line) for line in _read(path).split() if line.isdigit())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from vk_provider.agent.stats.cgroup import UNLIMITED, CgroupFigures
+from vk_provider.agent.stats.cgroup import UNLIMITED, CgroupFigures, CpuFigures, MemoryFigures
 from vk_provider.agent.stats.machine import InterfaceCounters
 from vk_provider.jsontypes import Json
 
@@ -68,14 +68,14 @@ def build_memory(moment: str, figures: CgroupFigures) -> Json:
     """MemoryStats; availableBytes only under a limit."""
     memory: Json = {
         "time": moment,
-        "usageBytes": figures.memory_usage,
+        "usageBytes": figures.memory.usage,
         "workingSetBytes": figures.working_set,
-        "rssBytes": figures.rss,
-        "pageFaults": figures.page_faults,
-        "majorPageFaults": figures.major_page_faults,
+        "rssBytes": figures.memory.rss,
+        "pageFaults": figures.memory.page_faults,
+        "majorPageFaults": figures.memory.major_page_faults,
     }
-    if figures.memory_limit is not None and figures.memory_limit < UNLIMITED:
-        memory["availableBytes"] = max(0, figures.memory_limit - figures.working_set)
+    if figures.memory.limit is not None and figures.memory.limit < UNLIMITED:
+        memory["availableBytes"] = max(0, figures.memory.limit - figures.working_set)
     return memory
 
 
@@ -89,9 +89,9 @@ def build_container(moment: str, sample: ContainerSample, file_system: Json) -> 
     document: Json = {
         "name": sample.name,
         "startTime": sample.started_at,
-        "cpu": build_cpu(moment, sample.figures.cpu_ns, sample.nano_cores),
+        "cpu": build_cpu(moment, sample.figures.cpu.total_ns, sample.nano_cores),
         "memory": build_memory(moment, sample.figures),
-        "swap": {"time": moment, "swapUsageBytes": sample.figures.swap},
+        "swap": {"time": moment, "swapUsageBytes": sample.figures.memory.swap},
         "logs": {"time": moment, **shared, "usedBytes": sample.log_bytes, "inodesUsed": 1},
     }
     if sample.rootfs_used is not None:
@@ -129,9 +129,9 @@ def build_pod(
         "podRef": {key: metadata.get(key, "") for key in ("name", "namespace", "uid")},
         "startTime": (pod.get("status") or {}).get("startTime") or metadata.get("creationTimestamp"),
         "containers": [build_container(moment, item, sample.file_system) for item in containers],
-        "cpu": build_cpu(moment, total.cpu_ns, sample.nano_cores),
+        "cpu": build_cpu(moment, total.cpu.total_ns, sample.nano_cores),
         "memory": build_memory(moment, total),
-        "swap": {"time": moment, "swapUsageBytes": total.swap},
+        "swap": {"time": moment, "swapUsageBytes": total.memory.swap},
         "network": build_network(moment, sample.interfaces),
         "volume": [
             {
@@ -150,27 +150,29 @@ def build_pod(
 
 def add_figures(parts: list[CgroupFigures]) -> CgroupFigures:
     """The sum of several cgroups; limits do not add up and are left out."""
-    total = CgroupFigures()
-    for part in parts:
-        for name in (
-            "cpu_ns",
-            "cpu_user_ns",
-            "cpu_system_ns",
-            "memory_usage",
-            "inactive_file",
-            "rss",
-            "cache",
-            "mapped_file",
-            "swap",
-            "page_faults",
-            "major_page_faults",
-            "threads",
-            "read_bytes",
-            "write_bytes",
-        ):
-            setattr(total, name, getattr(total, name) + getattr(part, name))
-        total.pids.extend(part.pids)
-    return total
+    cpu = {name: sum(getattr(part.cpu, name) for part in parts) for name in _ADDED_CPU}
+    memory = {name: sum(getattr(part.memory, name) for part in parts) for name in _ADDED_MEMORY}
+    return CgroupFigures(
+        CpuFigures(**cpu),
+        MemoryFigures(**memory),
+        threads=sum(part.threads for part in parts),
+        pids=tuple(pid for part in parts for pid in part.pids),
+        read_bytes=sum(part.read_bytes for part in parts),
+        write_bytes=sum(part.write_bytes for part in parts),
+    )
+
+
+_ADDED_CPU = ("total_ns", "user_ns", "system_ns")
+_ADDED_MEMORY = (
+    "usage",
+    "inactive_file",
+    "rss",
+    "cache",
+    "mapped_file",
+    "swap",
+    "page_faults",
+    "major_page_faults",
+)
 
 
 def build_cadvisor(
@@ -199,23 +201,23 @@ def _cadvisor_container(now: float, item: ContainerSample, own: list[list[Any]])
 def _container_samples(item: ContainerSample) -> list[list[Any]]:
     figures = item.figures
     samples: list[list[Any]] = [
-        ["container_cpu_usage_seconds_total", {"cpu": "total"}, figures.cpu_ns / NANOSECONDS],
-        ["container_cpu_user_seconds_total", {}, figures.cpu_user_ns / NANOSECONDS],
-        ["container_cpu_system_seconds_total", {}, figures.cpu_system_ns / NANOSECONDS],
+        ["container_cpu_usage_seconds_total", {"cpu": "total"}, figures.cpu.total_ns / NANOSECONDS],
+        ["container_cpu_user_seconds_total", {}, figures.cpu.user_ns / NANOSECONDS],
+        ["container_cpu_system_seconds_total", {}, figures.cpu.system_ns / NANOSECONDS],
         ["container_memory_working_set_bytes", {}, figures.working_set],
-        ["container_memory_usage_bytes", {}, figures.memory_usage],
-        ["container_memory_rss", {}, figures.rss],
-        ["container_memory_cache", {}, figures.cache],
-        ["container_memory_mapped_file", {}, figures.mapped_file],
-        ["container_memory_swap", {}, figures.swap],
-        ["container_memory_failcnt", {}, figures.memory_failures],
-        ["container_oom_events_total", {}, figures.oom_kills],
+        ["container_memory_usage_bytes", {}, figures.memory.usage],
+        ["container_memory_rss", {}, figures.memory.rss],
+        ["container_memory_cache", {}, figures.memory.cache],
+        ["container_memory_mapped_file", {}, figures.memory.mapped_file],
+        ["container_memory_swap", {}, figures.memory.swap],
+        ["container_memory_failcnt", {}, figures.memory.failures],
+        ["container_oom_events_total", {}, figures.memory.oom_kills],
         ["container_processes", {}, len(figures.pids)],
         ["container_threads", {}, figures.threads],
         ["container_fs_reads_bytes_total", {"device": ""}, figures.read_bytes],
         ["container_fs_writes_bytes_total", {"device": ""}, figures.write_bytes],
     ]
-    for kind, count in (("pgfault", figures.page_faults), ("pgmajfault", figures.major_page_faults)):
+    for kind, count in (("pgfault", figures.memory.page_faults), ("pgmajfault", figures.memory.major_page_faults)):
         for scope in ("container", "hierarchy"):
             samples.append(["container_memory_failures_total", {"failure_type": kind, "scope": scope}, count])
     if item.rootfs_used is not None:
@@ -225,23 +227,23 @@ def _container_samples(item: ContainerSample) -> list[list[Any]]:
 
 
 def _limit_samples(figures: CgroupFigures) -> list[list[Any]]:
-    limit = figures.memory_limit
+    limit = figures.memory.limit
     samples: list[list[Any]] = [
         # cAdvisor writes 0 for "no limit".
         ["container_spec_memory_limit_bytes", {}, limit if limit is not None and limit < UNLIMITED else 0]
     ]
-    if figures.memory_max_usage is not None:
-        samples.append(["container_memory_max_usage_bytes", {}, figures.memory_max_usage])
-    if figures.cpu_shares is not None:
-        samples.append(["container_spec_cpu_shares", {}, figures.cpu_shares])
-    if figures.cpu_period_us is not None:
-        samples.append(["container_spec_cpu_period", {}, figures.cpu_period_us])
-    if figures.cpu_quota_us is not None and figures.cpu_quota_us > 0:
+    if figures.memory.max_usage is not None:
+        samples.append(["container_memory_max_usage_bytes", {}, figures.memory.max_usage])
+    if figures.cpu.shares is not None:
+        samples.append(["container_spec_cpu_shares", {}, figures.cpu.shares])
+    if figures.cpu.period_us is not None:
+        samples.append(["container_spec_cpu_period", {}, figures.cpu.period_us])
+    if figures.cpu.quota_us is not None and figures.cpu.quota_us > 0:
         samples += [
-            ["container_spec_cpu_quota", {}, figures.cpu_quota_us],
-            ["container_cpu_cfs_periods_total", {}, figures.periods],
-            ["container_cpu_cfs_throttled_periods_total", {}, figures.throttled_periods],
-            ["container_cpu_cfs_throttled_seconds_total", {}, figures.throttled_ns / NANOSECONDS],
+            ["container_spec_cpu_quota", {}, figures.cpu.quota_us],
+            ["container_cpu_cfs_periods_total", {}, figures.cpu.periods],
+            ["container_cpu_cfs_throttled_periods_total", {}, figures.cpu.throttled_periods],
+            ["container_cpu_cfs_throttled_seconds_total", {}, figures.cpu.throttled_ns / NANOSECONDS],
         ]
     return samples
 

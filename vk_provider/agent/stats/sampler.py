@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -89,11 +90,12 @@ class Sampler:
         moment = format_milli_time(now)
         containers = [item for status in running if (item := self._container(at_s, status, layers)) is not None]
         sandbox = self._sandbox(at_s, sandbox_id)
-        pids = sandbox.figures.pids if sandbox is not None else []
+        pids = sandbox.figures.pids if sandbox is not None else ()
         interfaces = machine.read_interfaces(pids[0]) if pids else []
         file_system = machine.read_file_system(_storage_root(), moment)
         pod_figures = self._pod_figures(pod["metadata"]["uid"], containers)
-        cpu_ns = pod_figures.cpu_ns if pod_figures is not None else sum(item.figures.cpu_ns for item in containers)
+        parts = [pod_figures] if pod_figures is not None else [item.figures for item in containers]
+        cpu_ns = sum(part.cpu.total_ns for part in parts)
         rate = self._rate("pod", at_s, cpu_ns)
         sample = PodSample(containers, sandbox, pod_figures, rate, interfaces, self._volumes, file_system)
         message: Json = {
@@ -131,7 +133,7 @@ class Sampler:
             image=str(status.get("imageID") or status.get("image") or ""),
             started_at=started,
             figures=figures,
-            nano_cores=self._rate(container_id, at_s, figures.cpu_ns),
+            nano_cores=self._rate(container_id, at_s, figures.cpu.total_ns),
             cgroup_path=path,
             rootfs_used=used,
             rootfs_inodes=inodes,
@@ -146,7 +148,7 @@ class Sampler:
         figures = self._cgroups.read(path)
         if not self._cgroups.exists(path):
             return None
-        rate = self._rate(sandbox_id, at_s, figures.cpu_ns)
+        rate = self._rate(sandbox_id, at_s, figures.cpu.total_ns)
         return ContainerSample("", sandbox_id, "", "", figures, rate, cgroup_path=path)
 
     def _pod_figures(self, uid: str, containers: list[ContainerSample]) -> CgroupFigures | None:
@@ -155,30 +157,29 @@ class Sampler:
             parent = os.path.dirname(item.cgroup_path)
             name = os.path.basename(parent)
             if uid in name or uid.replace("-", "_") in name:
-                figures = self._cgroups.read(parent)
-                figures.pids = [pid for part in containers for pid in part.figures.pids]
-                return figures
+                pids = tuple(pid for part in containers for pid in part.figures.pids)
+                return replace(self._cgroups.read(parent), pids=pids)
         return None
 
     def instance_memory_bytes(self) -> int:
         """What the instance's operating system has; 0 where a cgroup gives it a part of a machine's."""
-        total, limit = machine.read_meminfo()["MemTotal"], self._cgroups.read(".").memory_limit
+        total, limit = machine.read_meminfo()["MemTotal"], self._cgroups.read(".").memory.limit
         return total if limit is None or limit >= min(UNLIMITED, total) else 0
 
     def _build_node(self, at_s: float, moment: str, file_system: Json) -> Json:
         """The whole instance: its root cgroup where that is metered, else the machine."""
         figures = self._cgroups.read(".")
         meminfo = machine.read_meminfo()
-        if not figures.cpu_ns:
-            figures.cpu_ns = machine.read_machine_cpu_ns()
-        if not figures.memory_usage:
-            figures.memory_usage = meminfo["MemTotal"] - meminfo["MemFree"]
-            figures.inactive_file = meminfo.get("MemAvailable", 0) - meminfo["MemFree"]
-        if figures.memory_limit is None or figures.memory_limit > min(UNLIMITED, meminfo["MemTotal"]):
-            figures.memory_limit = meminfo["MemTotal"]
+        cpu_ns = figures.cpu.total_ns or machine.read_machine_cpu_ns()
+        memory, total = figures.memory, meminfo["MemTotal"]
+        if not memory.usage:
+            free = meminfo["MemFree"]
+            memory = replace(memory, usage=total - free, inactive_file=meminfo.get("MemAvailable", 0) - free)
+        if memory.limit is None or memory.limit > min(UNLIMITED, total):
+            memory = replace(memory, limit=total)
         return {
-            "cpu": build_cpu(moment, figures.cpu_ns, self._rate("node", at_s, figures.cpu_ns)),
-            "memory": build_memory(moment, figures),
+            "cpu": build_cpu(moment, cpu_ns, self._rate("node", at_s, cpu_ns)),
+            "memory": build_memory(moment, replace(figures, memory=memory)),
             "network": build_network(moment, machine.read_interfaces(os.getpid())),
             "fs": file_system,
             "rlimit": {"time": moment, "maxpid": machine.read_pid_max(), "curproc": machine.count_processes()},

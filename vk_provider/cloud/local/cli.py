@@ -92,6 +92,7 @@ async def _down(config: LocalCloudConfig, _: argparse.Namespace) -> int:
         await asyncio.sleep(0.05)
     await cloud.close()
     await services.stop_metadata(config)
+    await asyncio.to_thread(services.end_strays, config)
     await asyncio.to_thread(_remove, config)
     print(f"local cloud {config.name} is down")
     return 0

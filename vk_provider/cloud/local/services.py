@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import vk_provider
+from vk_provider.cloud.local.command import CommandError, run_command
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.local.metadata import code_version
 from vk_provider.cloud.local.process import ProcessIdentity, end_process
@@ -20,6 +22,8 @@ from vk_provider.errors import BadStartError
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _START_TIMEOUT_S = 15.0
+_END_TIMEOUT_S = 3.0
+_MODULE = "vk_provider.cloud.local.metadata"
 
 
 def project_root() -> str:
@@ -57,8 +61,8 @@ def _is_current(config: LocalCloudConfig) -> bool:
 
 async def stop_metadata(config: LocalCloudConfig) -> None:
     identity = ProcessIdentity.read(config.root / "metadata.pid")
-    if identity is not None and not await end_process(identity, signal.SIGTERM, 3.0):
-        await end_process(identity, signal.SIGKILL, 3.0)
+    if identity is not None and not await end_process(identity, signal.SIGTERM, _END_TIMEOUT_S):
+        await end_process(identity, signal.SIGKILL, _END_TIMEOUT_S)
     (config.root / "metadata.pid").unlink(missing_ok=True)
 
 
@@ -67,12 +71,35 @@ def _start_once(config: LocalCloudConfig) -> None:
     with open(config.root / "metadata.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _is_current(config):
+            end_strays(config)
             _start(config)
+
+
+def end_strays(config: LocalCloudConfig) -> None:
+    """End those that no pid file names any more, since the state directory was removed while they ran (blocking): they
+    have the address that a new one needs, and nobody else would end them."""
+    try:
+        pids = run_command(["ip", "netns", "pids", config.namespace]).split()
+    except CommandError:
+        return  # no namespace, so nobody is in it
+    for pid in map(int, pids):
+        try:
+            stray = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            if _MODULE.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                signal.pidfd_send_signal(stray, signal.SIGKILL)
+                select.select([stray], [], [], _END_TIMEOUT_S)
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+        finally:
+            os.close(stray)
 
 
 def _start(config: LocalCloudConfig) -> None:
     (config.root / "metadata.pid").unlink(missing_ok=True)
-    argv = ["nsenter", f"--net={config.namespace_path}", sys.executable, "-m", "vk_provider.cloud.local.metadata"]
+    argv = ["nsenter", f"--net={config.namespace_path}", sys.executable, "-m", _MODULE]
     argv += [config.name, config.subnet, config.state_dir]
     log_path = config.root / "metadata.log"
     with open(os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as output:
