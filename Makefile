@@ -168,6 +168,11 @@ bench-images: control-plane ## starts of pods by what was done for their image b
 	@$(PY) -m tests.cluster.build kubelet
 	@$(PY) -m tests.bench --only images
 
+.PHONY: bench-mesh
+bench-mesh: istio ## a request, bytes and a start with Istio's sidecar, beside a real kubelet (builds as demo-istio, then 5 minutes); a section of tests/bench/RESULTS.md
+	@$(PY) -m tests.cluster.build kubelet
+	@$(PY) -m tests.bench --only mesh
+
 .PHONY: bench-ec2
 bench-ec2: control-plane ## what launches on EC2 cost, on moto's server; writes tests/bench/RESULTS-EC2.md
 	@$(PY) -m tests.bench.ec2

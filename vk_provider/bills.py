@@ -75,10 +75,10 @@ class Bills:
             "rootGiB": disks.root_gib if disks is not None else None,
             "storeGiB": store_bytes // GIB,
             "dataGiB": disks.data_gib if disks is not None else None,
-            "pool": instance.tags.get(TAG_POOL, ""),
             "namespace": owner.namespace,
             "pod": owner.pod,
             "witness": witness,
+            "pool": instance.tags.get(TAG_POOL, ""),
         }
 
     def _find_prices(self, instance: Instance) -> tuple[float | None, float | None]:

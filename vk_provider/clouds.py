@@ -33,8 +33,8 @@ def create_backend(settings: Settings, identity: ProviderIdentity) -> tuple[Clou
 
 def find_image_stores(settings: Settings, cloud: Cloud) -> ImageStores | None:
     """The cloud's ability to have images ready, once it was started; None where it has none or none is wanted."""
-    backend, _ = find_backend(settings.cloud)
-    if settings.images.prepare is False or backend.image_stores is None:
+    backend, own = find_backend(settings.cloud)
+    if settings.images.prepare is False or backend.image_stores is None or not backend.keeps_images(own):
         return None
     return backend.image_stores(cloud)
 
@@ -63,6 +63,11 @@ def check_cloud(settings: Settings) -> Cloud:
         raise BadStartError(
             f"images.prepare: the {cloud.name} cloud cannot have images ready; next: leave it out, and instances pull "
             "theirs, or fetch them from each other (images.peers)"
+        )
+    if settings.images.prepare and not backend.keeps_images(own):
+        raise BadStartError(
+            f"images.prepare: the settings of the {cloud.name} cloud do not let it have images ready; next: "
+            f"cloud.{cloud.name}.image_stores.enabled = true, or leave images.prepare out"
         )
     for pool in settings.pools:
         if pool.state == "stopped" and not backend.ability.stops:

@@ -28,9 +28,9 @@ BUDGET_EXCEEDED: Final = EventReason("BudgetExceeded")
 with its figures; the pod stays Pending until there is room, pods of a higher priority first. Do: delete pods, or raise
 the limit."""
 IMAGES_NOT_PREPARED: Final = EventReason("ImagesNotPrepared")
-"""Warning, provider (vk-provider): the images that the pod has pulled could not be made ready for the pods that follow,
-which pull them, too. Do: read the message; free disk space, or raise
-images.max_bytes."""
+"""Warning, agent and provider (vk-provider): the images that the pod has pulled could not be made ready for the pods
+that follow, or those that are ready cannot be used by its instance: images are pulled. Do: read the message; free disk
+space, or raise images.max_bytes."""
 WAITING_FOR_IMAGES: Final = EventReason("WaitingForImages")
 """Normal, provider (vk-provider): other pods are pulling the pod's images for the first time; its instance starts when
 they are prepared, which is sooner than to pull them once more. Do: nothing; images.wait_s limits it."""
@@ -205,8 +205,8 @@ DNS_CONFIG_FORMING: Final = EventReason("DNSConfigForming")
 """Warning, agent (kubelet): the pod has more name servers or search domains than resolv.conf can hold; some are left
 out. Do: use fewer."""
 DEADLINE_EXCEEDED: Final = EventReason("DeadlineExceeded")
-"""Normal, agent (kubelet): the pod was active for longer than activeDeadlineSeconds; it fails. Do: allow more; the
-launch of the instance counts, too."""
+"""Normal, agent (kubelet): the pod was active for longer than activeDeadlineSeconds; it fails, also while it waits for
+its instance. Do: allow more; the launch of the instance counts, too."""
 EVICTED: Final = EventReason("Evicted")
 """Warning, agent (kubelet): the pod used more local storage than its limits or an emptyDir's sizeLimit allow; it
 fails. Do: raise them."""

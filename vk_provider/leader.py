@@ -128,6 +128,7 @@ class Leader:
                 lambda token: build_boot_data(base.settings, base.identity, token),
                 Grants(lambda: base.identity.master_secrets),
                 digest_configuration(base.settings, base.identity, inventory.runtime),
+                self._preparing.pool_images,
             ),
             metrics,
         )

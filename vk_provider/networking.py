@@ -53,7 +53,7 @@ class Networking:
     def add_node(self, node: NodeSettings, addresses: Sequence[str]) -> None:
         """addresses: the Node's InternalIPs, one a family, the primary one first."""
         self._nodes[node.name] = node
-        self._routing.add_node(node.name, addresses)
+        self._routing.add_node(node.name, addresses, node.port)
         table = self._build_machine_table(node, addresses)
         if table is not None:
             self._machine_tables[node.name] = table

@@ -17,8 +17,9 @@ DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 class Starts:
     """`open` and `close` around all; one measurement at a time."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, namespace: str = NAMESPACE) -> None:
         self._api = api
+        self.pods = f"/api/v1/namespaces/{namespace}/pods"
         self._ready: dict[str, float] = {}
         self._there: set[str] = set()
         self._changed = asyncio.Event()
@@ -26,7 +27,7 @@ class Starts:
 
     async def open(self) -> None:
         opened = asyncio.Event()
-        self._task = asyncio.create_task(self._api.watch(PODS, self._on_event, opened), name="watch pods")
+        self._task = asyncio.create_task(self._api.watch(self.pods, self._on_event, opened), name="watch pods")
         await opened.wait()
 
     async def close(self) -> None:
@@ -50,7 +51,7 @@ class Starts:
         """Seconds from the request to Ready. The pod stays."""
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": _pod_spec(node, image)}
         began = time.perf_counter()
-        await self._api.call("POST", PODS, body)
+        await self._api.call("POST", self.pods, body)
         await self._wait(1)
         return max(self._ready.values()) - began
 
@@ -88,7 +89,7 @@ class Starts:
                 changed.cancel()
                 if self._task.done():
                     self._task.result()
-                    raise ConnectionError(f"the watch of {PODS} ended")
+                    raise ConnectionError(f"the watch of {self.pods} ended")
 
 
 def _pod_spec(node: str, image: str) -> Json:

@@ -22,6 +22,8 @@ UP = ("up", "show", "demo", "istio")
 COMMANDS = (*UP, "metrics", "hpa", "down", "kubeconfig", "registry")
 KUBELET, KUBELET_NETWORK = "kubelet", "10.199.0.0/23"
 IPV6_SUBNET = "fd00:201::/64"
+SPARES = 1
+"""Instances that are ready before a pod asks; not where others run their specs, and count instances."""
 AGAIN = "\nnext:  the same command again"
 
 
@@ -63,7 +65,9 @@ def _alone(options: argparse.Namespace) -> AbstractContextManager[None]:
 def _what_is_left(options: argparse.Namespace) -> str:
     """A line about what runs when bringing up has ended early."""
     if options.command in UP and Environment.load(options.root.resolve()):
-        target = "demo-istio" if options.command == "istio" else "demo"
+        target = "demo-istio" if options.command == "istio" else "demo-mixed" if options.mixed else "demo"
+        if options.cloud != "local":  # another cloud's demo would take this one down
+            target += f" CLOUD={options.cloud}"
         return f"\n       `make {target}` goes on with what is up already, `make demo-down` takes it away"
     return ""
 
@@ -87,6 +91,7 @@ def _environment(options: argparse.Namespace) -> Environment:
         resolver=options.cloud != "simulated",
         dns=options.cloud != "simulated",
         ipv6_subnet=IPV6_SUBNET if options.dual_stack and options.cloud == "local" else "",
+        pool=SPARES if options.cloud == "local" and not (options.untainted or options.e2e) else 0,
     )
 
 

@@ -62,6 +62,7 @@ class Environment:
     mesh: with Istio's images in the registry
     moto_port: of the moto server on 127.0.0.1
     own_registry: the registry's images are below `root` and go with it, rather than in the user's cache
+    pool: how many instances are ready before a pod asks
     kubelet_node, kubelet_network: name of a real kubelet's Node beside ours, "" for none, and its network (a /23)
     """
 
@@ -81,6 +82,7 @@ class Environment:
     agent_monitor_grace_s: float = 40.0
     mesh: bool = False
     own_registry: bool = False
+    pool: int = 0
     kubelet_node: str = ""
     kubelet_network: str = ""
     resolver: bool = False
@@ -207,6 +209,20 @@ nameservers = [{nameservers}]
 [[registries]]
 host = "{self.registry}"
 plain_http = true
+{self._pool()}"""
+
+    def _pool(self) -> str:
+        """Its instances cost nothing here, so pods of all sizes up to theirs take them."""
+        if not self.pool:
+            return ""
+        return f"""
+[[pools]]
+name = "spare"
+node = "{NODE}"
+cpu = "1"
+memory = "1Gi"
+count = {self.pool}
+price_factor = 1000.0
 """
 
     def _node_config(self, index: int, name: str) -> str:

@@ -26,7 +26,9 @@ from tests.differential.later import (
     until_the_second_deletion,
     was_forced,
     with_reasons_of_before,
+    without_ends_lost_by_eviction,
 )
+from tests.differential.meeting import until_what_met_the_end
 from tests.differential.normalise import (
     Own,
     before_back_off,
@@ -57,6 +59,7 @@ def compare(ours: History, theirs: History) -> list[Difference]:
     if parting := find_parting(ours, theirs):
         kind, *said = parting
         return [Difference(generalise(kind), *said)]
+    ours, theirs = without_ends_lost_by_eviction(*until_what_met_the_end(ours, theirs))
     ours, theirs = mark_words_of_another(ours, theirs)
     sides = (ours, theirs)
     owns = tuple(own_of(side.namespace, side.node, [item.pod for item in side.versions]) for side in sides)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vk_provider.jsontypes import Json
 
@@ -104,6 +104,26 @@ class History:
         held = [version.pod for version in self.versions if begin < version.at <= end]
         before = [version.pod for version in self.versions if version.at <= begin]
         return [*before[-1:], *held]
+
+
+def until(side: History, moment: float, *, with_stops: bool = False) -> History:
+    """The history up to a moment, as if the pod had been deleted by then and nothing had been heard of it since.
+    with_stops: but for the stops of its containers, which follow from a deletion"""
+    return replace(
+        side,
+        versions=[item for item in side.versions if item.at <= moment],
+        events={
+            name: seen
+            for name, seen in side.events.items()
+            if seen.first <= moment
+            or (with_stops and str(seen.event.get("message", "")).startswith("Stopping container "))
+        },
+        answers={key: answer for key, answer in side.answers.items() if side.asked.get(key, moment) < moment},
+        snaps={name: at for name, at in side.snaps.items() if at <= moment},
+        deleted=moment if side.deleted is None else min(moment, side.deleted),
+        gone=None,
+        closed=moment,
+    )
 
 
 def has_begun(pod: Json) -> bool:

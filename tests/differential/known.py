@@ -55,7 +55,8 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "images are fetched ahead",
-        r"event Normal (Pulled|Pulling): \(never started\) .*\(only here\)$",
+        r"event Normal (Pulled|Pulling): \(never started\) .*\(only here\)$|"
+        r"event Warning Failed: \(fetched ahead\) Failed to pull image .*\(only here\)$",
         "the images of all containers are pulled at once while volumes and init containers are on their way, so the "
         "events are there for a container that never starts; a kubelet pulls when it starts a container",
         "fetched-ahead.yaml",
@@ -63,7 +64,7 @@ KNOWN: tuple[Known, ...] = (
     Known(
         "why a container does not start is said at once",
         r"lasting only here: (initC|ephemeralC|c)ontainer waiting "
-        r"(CrashLoopBackOff|CreateContainerConfigError|ImagePullBackOff)$|"
+        r"(CrashLoopBackOff|CreateContainerConfigError|ErrImageNeverPull|ImagePullBackOff|InvalidImageName)$|"
         r"lasting only kubelet: (initC|ephemeralC|c)ontainer (terminated .*, the last state there|"
         r"waiting ErrImagePull( for long)?, its back-off there)$|"
         r"status\.(initC|ephemeralC|c)ontainer\.state\.waiting\.(reason|message): .*\(of the pass before\)",

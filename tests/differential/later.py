@@ -8,8 +8,8 @@ from dataclasses import replace
 from itertools import pairwise
 from math import inf
 
-from tests.differential.containers import STATUS_LISTS, running_of
-from tests.differential.history import History
+from tests.differential.containers import STATUS_LISTS, has_run, running_of
+from tests.differential.history import History, until
 from vk_provider.jsontypes import Json
 
 OF_BEFORE = "(of the pass before)"
@@ -124,6 +124,41 @@ def _marked(pod: Json, words: set[str], generations: set[tuple[str, object]]) ->
     return {**pod, "status": changed}
 
 
+def without_ends_lost_by_eviction(ours: History, theirs: History) -> tuple[History, History]:
+    """The histories without what the statuses of an evicted pod say of containers whose end the kubelet has lost.
+
+    As soon as a pod is to be evicted, a kubelet removes its containers when its PLEG sees their end
+    (cleanUpContainersInPod, ShouldPodContentBeRemoved), be it before the status that tells of it is generated: then it
+    says ContainerStatusUnknown. Here the end is always told.
+    """
+    lost = {
+        str(each["name"])
+        for item in theirs.versions
+        if is_evicted(item.pod)
+        for key in STATUS_LISTS
+        for each in item.pod["status"].get(key) or ()
+        if not each.get("containerID") and has_run(theirs, each["name"])
+    }
+    return (_without(ours, lost), _without(theirs, lost)) if lost else (ours, theirs)
+
+
+def is_evicted(pod: Json) -> bool:
+    """Whether the status says so."""
+    return bool(pod.get("status", {}).get("reason") == "Evicted")
+
+
+def _without(side: History, names: set[str]) -> History:
+    def kept(status: Json) -> Json:
+        lists = {key: [each for each in status.get(key) or () if each["name"] not in names] for key in STATUS_LISTS}
+        return {**status, **{key: left for key, left in lists.items() if key in status}}
+
+    versions = [
+        replace(item, pod={**item.pod, "status": kept(item.pod["status"])}) if is_evicted(item.pod) else item
+        for item in side.versions
+    ]
+    return replace(side, versions=versions)
+
+
 def _deletions(side: History) -> list[str]:
     """Keys of those that the API server took."""
     return [key for key, answer in side.answers.items() if key.endswith(" delete") and answer.get("status") == 200]
@@ -153,15 +188,7 @@ def heeds_only_the_first(ours: History, theirs: History) -> bool:
 
 def until_the_second_deletion(side: History) -> History:
     """The history up to there, with no end of the pod."""
-    again = side.asked.get(_deletions(side)[1], side.deleted or 0.0)
-    return replace(
-        side,
-        versions=[item for item in side.versions if item.at <= again],
-        answers={key: answer for key, answer in side.answers.items() if side.asked.get(key, again) < again},
-        snaps={name: moment for name, moment in side.snaps.items() if moment <= again},
-        gone=None,
-        closed=again,
-    )
+    return until(side, side.asked.get(_deletions(side)[1], side.deleted or 0.0), with_stops=True)
 
 
 def was_forced(side: History) -> bool:

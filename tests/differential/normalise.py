@@ -37,6 +37,18 @@ TEXT_RULES = (
     _text("log times", r"\b\d\d:\d\d:\d\d(\.\d+)?\b", "TIME", "two clocks"),
     _text("klog's process", r"\b([IWEF]\d{4} TIME) +\d+ (\w+\.go:\d+\])", r"\1 PID \2", "kubectl's process ID"),
     _text(
+        "kubectl after a refused connection",
+        r"(error forwarding port [^\n]*\n)error: lost connection to pod\n?",
+        r"\1",
+        "whether kubectl says so before it is stopped: the server closes the stream, and kubectl the tunnel, by then",
+    ),
+    _text(
+        "events that are combined",
+        r"^\(combined from similar events\): [\s\S]*",
+        "(combined from similar events)",
+        "after ten that differ, an event has the words of the last one only, which a moment decides",
+    ),
+    _text(
         "durations of pulls",
         r"in \d[\w.µ]*s( \(\d[\w.µ]*s including waiting\))?",
         "in DURATION",

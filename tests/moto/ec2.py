@@ -15,14 +15,17 @@ from moto.ec2.models.instances import Reservation
 from moto.ec2.models.subnets import Subnet
 from moto.ec2.models.tags import TagBackend
 from moto.ec2.responses.amis import AmisResponse
+from moto.ec2.responses.elastic_block_store import ElasticBlockStore
 from moto.ec2.responses.elastic_network_interfaces import ElasticNetworkInterfaces
 from moto.ec2.responses.fleets import Fleets
+from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.responses.spot_instances import SpotInstances
 from moto.ec2.responses.tags import TagResponse
 
 from tests.moto.faults import Faults, Refusal
 from tests.moto.launches import Launches, add_address, add_ipv6, refuse
+from tests.moto.snapshots import Snapshots
 from tests.moto.spotprices import SpotPrices
 from tests.moto.states import States
 
@@ -37,6 +40,7 @@ class Ec2:
         self.states = States(faults)
         self.launches = Launches(faults, self.states)
         self.spot_prices = SpotPrices()
+        self.snapshots = Snapshots(faults)
 
     def install(self) -> None:
         """For the life of the process."""
@@ -51,6 +55,10 @@ class Ec2:
         AmisResponse.register_image = _method(self._register_image)
         Fleets.create_fleet = _method(self.launches.create_fleet)
         SpotInstances.describe_spot_price_history = _method(self.spot_prices.describe)
+        ElasticBlockStore.create_snapshot = _method(self.snapshots.create)
+        ElasticBlockStore.describe_snapshots = _method(self.snapshots.describe)
+        ElasticBlockStore.delete_snapshot = _method(self.snapshots.delete)
+        General.get_console_output = _method(self.snapshots.read_console)
         ElasticNetworkInterfaces.assign_private_ip_addresses = _method(self._assign)
         ElasticNetworkInterfaces.assign_ipv6_addresses = _method(self._assign_ipv6)
         NetworkInterface.instance_ipv6_address_list = property(_list_ipv6)
@@ -77,12 +85,19 @@ class Ec2:
         self.states.reset()
         self.launches.reset()
         self.spot_prices.rows.clear()
+        self.snapshots.reset()
 
     def control(self, name: str, body: dict[str, Any]) -> Any:
         """What tests do to instances: `instance` sets a state, as AWS or the machine itself would. `spot-prices` are
-        those that there have been."""
+        those that there have been. `console` is what an instance has written; `snapshot` sets a state."""
         if name == "spot-prices":
             self.spot_prices.rows[:] = [tuple(row) for row in body["rows"]]
+            return {}
+        if name == "console":
+            self.snapshots.consoles[body["instance_id"]] = body["text"]
+            return {}
+        if name == "snapshot":
+            self.snapshots.states[body["snapshot_id"]] = body["state"]
             return {}
         if name != "instance":
             raise KeyError(name)

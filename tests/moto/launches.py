@@ -191,6 +191,7 @@ class Launches:
         self._check(response, pool)
         subnet = backend.get_subnet(pool.subnet_id)
         count, error = self._limit(backend, pool, subnet, wanted)
+        self._check_volumes(backend, pool)
         if count <= 0:
             return [], error
         tags = convert_tag_spec(pool.data.get("TagSpecifications") or [])
@@ -254,6 +255,17 @@ class Launches:
             if pool.kind not in self._faults.plan.ipv6_in_call:
                 raise refuse("InvalidParameterCombination", "IPv6 addresses may not be specified in this launch.")
             _find_block(response.ec2_backend.get_subnet(pool.subnet_id))
+
+    def _check_volumes(self, backend: Any, pool: Pool) -> None:
+        """A snapshot that is named exists, and is complete; the account's volumes have a limit."""
+        devices = pool.data.get("BlockDeviceMappings") or []
+        for snapshot_id in [each["Ebs"].get("SnapshotId") for each in devices if each.get("Ebs")]:
+            if snapshot_id and snapshot_id not in backend.snapshots:
+                raise refuse("InvalidSnapshot.NotFound", f"The snapshot '{snapshot_id}' does not exist.")
+        limit = self._faults.plan.max_volumes
+        used = sum(len(each.block_device_mapping) for each in backend.all_instances() if each.state in LIVE)
+        if limit and used + len(devices) > limit:
+            raise refuse("VolumeLimitExceeded", "You have exceeded your maximum gp3 storage limit.")
 
     def _limit(self, backend: Any, pool: Pool, subnet: Any, wanted: int) -> tuple[int, EC2ClientError | None]:
         plan, error = self._faults.plan, None

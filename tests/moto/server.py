@@ -98,6 +98,14 @@ class MotoServer:
         body = {"instance_id": instance_id, "state": state, "reason": reason}
         self._post("instance", json.dumps(body).encode())
 
+    def set_console(self, instance_id: str, text: str) -> None:
+        """All that it has written."""
+        self._post("console", json.dumps({"instance_id": instance_id, "text": text}).encode())
+
+    def set_snapshot(self, snapshot_id: str, state: str) -> None:
+        """What AWS makes of one."""
+        self._post("snapshot", json.dumps({"snapshot_id": snapshot_id, "state": state}).encode())
+
     def set_spot_prices(self, *rows: tuple[str, str, float, str]) -> None:
         """All that there have been: (instance type, zone, Unix seconds, USD an hour)."""
         self._post("spot-prices", json.dumps({"rows": rows}).encode())

@@ -18,9 +18,11 @@ from tests.unit.thirdparty import install
 from vk_provider.agentclient.https import HttpsConnector
 from vk_provider.agentclient.identity_store import ProviderIdentity
 from vk_provider.cli import main
+from vk_provider.cloud.aws.settings import AwsCloudSettings
+from vk_provider.cloud.aws.stores.settings import ImageStoreSettings
 from vk_provider.cloud.base import InstanceRuntime
 from vk_provider.cloud.simulated.connector import SimulatedConnector
-from vk_provider.clouds import check_cloud, create_backend, digest_configuration
+from vk_provider.clouds import check_cloud, create_backend, digest_configuration, find_image_stores
 from vk_provider.errors import EXIT_BAD_START, BadStartError
 from vk_provider.settings import CloudSettings, ImageSettings, NodeSettings, PoolSettings, Settings, load_settings
 
@@ -64,14 +66,27 @@ def test_a_cloud_whose_instances_share_nothing_refuses_shared_host_paths() -> No
     check_cloud(Settings((NodeSettings("n1"),), cloud=CloudSettings(backend="simulated")))
 
 
-@pytest.mark.parametrize("name", ["aws", "simulated"])
-def test_a_cloud_that_cannot_have_images_ready_refuses_to_be_told_so(name: str) -> None:
-    node, cloud = (NodeSettings("n1"),), CloudSettings(backend=name)
-    with pytest.raises(BadStartError, match=f"images.prepare: the {name} cloud cannot have images ready; next: leave"):
+def test_a_cloud_that_cannot_have_images_ready_refuses_to_be_told_so() -> None:
+    node, cloud = (NodeSettings("n1"),), CloudSettings(backend="simulated")
+    with pytest.raises(
+        BadStartError, match="images.prepare: the simulated cloud cannot have images ready; next: leave"
+    ):
         check_cloud(Settings(node, cloud=cloud, images=ImageSettings(prepare=True)))
     for prepare in (None, False):
         check_cloud(Settings(node, cloud=cloud, images=ImageSettings(prepare=prepare)))
     check_cloud(Settings(node, cloud=CloudSettings(backend="local"), images=ImageSettings(prepare=True)))
+
+
+def test_ec2_has_images_ready_where_its_own_settings_let_it() -> None:
+    node, off = (NodeSettings("n1"),), CloudSettings(backend="aws")
+    with pytest.raises(BadStartError, match=r"next: cloud\.aws\.image_stores\.enabled = true"):
+        check_cloud(Settings(node, cloud=off, images=ImageSettings(prepare=True)))
+    assert find_image_stores(Settings(node, cloud=off), check_cloud(Settings(node, cloud=off))) is None
+    on = CloudSettings(backend="aws", own=AwsCloudSettings(image_stores=ImageStoreSettings(enabled=True)))
+    for prepare in (None, True, False):
+        settings = Settings(node, cloud=on, images=ImageSettings(prepare=prepare))
+        found = find_image_stores(settings, check_cloud(settings))
+        assert (found is not None) == (prepare is not False)
 
 
 def test_a_pool_of_stopped_instances_is_refused_by_a_cloud_that_cannot_stop_any() -> None:

@@ -8,12 +8,14 @@ import subprocess
 import tomllib
 from pathlib import Path
 
-from vk_provider.agent import app
+from vk_provider.agent import app, image_builder
 from vk_provider.agent.metadata_guard import find_own_cgroup
 from vk_provider.agent.network import NetworkPaths
 from vk_provider.agent.worker.rules.spec import log_directory
 from vk_provider.cloud.aws.catalog.machines import STORE_LOSS
+from vk_provider.cloud.aws.stores.volume import HINT, STORE_DEVICE
 from vk_provider.wire.bootdata import AGENT_PORT
+from vk_provider.wire.imagebuild import KIND, STORE_DIRECTORY
 
 AWS = Path(__file__).parents[2] / "manifests" / "aws"
 
@@ -72,7 +74,26 @@ def test_the_disks_are_ready_before_containerd_and_the_agent_which_a_failure_doe
     assert moved.split() == [*map(str, (options.containerd_root, options.kubelet_dir, blobs, logs))]
     assert f"STATE=$ROOT{options.run_dir}/instance-store\n" in script
     assert f"USABLE_PERCENT={round(100 * (1 - STORE_LOSS))} " in script
-    target = re.findall(r'instance-store.sh" (\S+)', (AWS / "build-image.sh").read_text())
+    target = re.findall(r'/instance-store.sh" (\S+)', (AWS / "build-image.sh").read_text())
+    assert target == [parsed["Service"]["ExecStart"]]
+
+
+def test_prepared_images_are_there_before_containerd_and_a_builder_has_no_agent() -> None:
+    parsed, script = unit("vk-image-store.service"), (AWS / "image-store.sh").read_text()
+    assert "vk-instance-store.service" in parsed["Unit"]["After"].split()
+    assert parsed["Unit"]["Before"].split() == ["containerd.service", "vk-agent.service"]
+    options = app.parse_options([])
+    assert f"CONTAINERD=$ROOT{options.containerd_root}\n" in script
+    assert f"STATE=$ROOT{options.run_dir}/image-store\n" in script and f"store=$VOLUME/{STORE_DIRECTORY}\n" in script
+    assert f"XEN_DEVICE:-{STORE_DEVICE.replace('/sd', '/xvd')}}}" in script
+    assert f"""'"kind":"{KIND}"'""" in script and f'"{HINT}":{{"uuid":' in script
+    order = f"{options.run_dir}/image-order"
+    builder = unit("vk-image-builder.service")
+    assert f"ORDER=$ROOT{order}\n" in script and builder["Unit"]["ConditionPathExists"] == order
+    assert unit("vk-agent.service")["Unit"]["ConditionPathExists"] == f"!{order}"
+    *_, module, path = builder["Service"]["ExecStart"].split()
+    assert (module, path) == (image_builder.__name__, order)
+    target = re.findall(r'/image-store.sh" (\S+)', (AWS / "build-image.sh").read_text())
     assert target == [parsed["Service"]["ExecStart"]]
 
 

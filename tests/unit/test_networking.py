@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from vk_provider.cloud.local.settings import LocalCloudSettings
 from vk_provider.networking import Networking
 from vk_provider.routing.machine import MachineTable, name_table
+from vk_provider.serviceproxy.hostport import HostPort
 from vk_provider.settings import CloudSettings, NodeSettings
 
 HERE, ELSEWHERE = "127.0.0.1", "192.0.2.1"
@@ -52,3 +53,12 @@ def test_only_the_gateway_of_the_instances_sees_replies_and_its_table_goes_with_
     table = table_of(SIMULATED, services_here="on")
     assert table is not None and not table._vantage.sees_replies
     assert table._nft.name == name_table("us", "n")
+
+
+def test_the_kubelet_port_of_a_node_is_no_pods() -> None:
+    nothing: Any = SimpleNamespace(follow=lambda *_: None)
+    networking = Networking(SIMULATED, nothing, nothing, CollectorRegistry(), nothing)
+    networking.add_node(NodeSettings("n", port=10999), [HERE])
+    networking.set_host_ports("n", "u1", (HostPort("", "TCP", 10999, "10.1.0.1", 80),))
+    compiler = networking._routing.compiler
+    assert compiler._kubelets == [((HERE,), 10999)]

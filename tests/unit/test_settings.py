@@ -47,6 +47,7 @@ def test_the_environment_overrides_a_value(tmp_path: Path) -> None:
         (MINIMAL + "[identity]\ncertificate_ttl_s = 1\n", "certificate_ttl_s must be at least"),
         (MINIMAL + '[[registries]]\nhost = "https://r.example/"\n', "host 'https://r.example/' is no host[:port]"),
         (MINIMAL + '[pods]\ndefault_cpu = "much"\n', "pods.default_cpu 'much' is not a quantity"),
+        (MINIMAL + '[pods]\nmax_root_disk = "much"\n', "pods.max_root_disk 'much' is not a quantity"),
         (MINIMAL + "[pods]\ncapacity_types = []\n", "pods.capacity_types is empty"),
         (MINIMAL + '[pods]\ncapacity_types = ["cheap"]\n', "pods.capacity_types[0] must be one of 'on-demand', 'spot'"),
         (MINIMAL + '[pods]\nlaunch_options = ["everything"]\n', "pods.launch_options[0] must be one of 'subnet', "),

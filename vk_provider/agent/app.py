@@ -130,7 +130,9 @@ class Agent:
             lambda text: outbox.send_event(inbox.pod_uid(), "Warning", eventreasons.POD_IDENTITY_UNAVAILABLE, text),
         )
         inbox = Inbox(worker, guard, tables, outbox, book, roles)
-        inbox.on_new_pod = InstanceStoreReport(options.run_dir / "instance-store", outbox).tell
+        inbox.on_new_pod = InstanceStoreReport(
+            options.run_dir / "instance-store", options.run_dir / "image-store", outbox
+        ).tell
         session = SessionHandler(
             outbox,
             inbox.receive,

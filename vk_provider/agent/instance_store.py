@@ -1,5 +1,5 @@
-"""What the boot has made of the instance's own disks (manifests/aws/instance-store.sh): the pod's owner hears of a
-failure."""
+"""What the boot has made of the instance's own disks (manifests/aws/instance-store.sh) and of prepared images
+(image-store.sh): the pod's owner hears of a failure."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ class EventSink(Protocol):
 
 
 class InstanceStoreReport:
-    """path: of the file whose first line says what was done; it is not there on an image without instance store."""
+    """path, images: of the files whose first lines say what was done with the disks and with the prepared images; they
+    are not there on an image without."""
 
-    def __init__(self, path: Path, sink: EventSink) -> None:
-        self._path, self._sink = path, sink
+    def __init__(self, path: Path, images: Path, sink: EventSink) -> None:
+        self._path, self._images, self._sink = path, images, sink
 
     def tell(self, pod_uid: str) -> None:
         """The pod has come: an event, if it is not where it should be."""
@@ -37,6 +38,11 @@ class InstanceStoreReport:
             text = f"The instance's own disks are not used, images and volumes are on its root volume: {failure}"
             log.error("%s", text)
             self._sink.send_event(pod_uid, "Warning", eventreasons.INSTANCE_STORE_UNAVAILABLE, text)
+        failure = read_failure(self._images)
+        if failure:
+            text = f"The images that are prepared for the pod are not used, it pulls them: {failure}"
+            log.error("%s", text)
+            self._sink.send_event(pod_uid, "Warning", eventreasons.IMAGES_NOT_PREPARED, text)
 
 
 def read_failure(path: Path) -> str:

@@ -39,12 +39,14 @@ class CloudAbility:
     offerings_ttl_s: for how long an answer of Cloud.describe_offerings holds; infinite where it never changes
     gather_s: for how long demands are gathered at most while launch calls follow each other; 0.0 where calls are cheap
     stops: whether instances can be stopped and started again, with their disks and addresses
+    boots_soon: whether a new instance that has a pod's images is ready before one that runs would have pulled them
     """
 
     launch_options: frozenset[str] = frozenset()
     offerings_ttl_s: float = math.inf
     gather_s: float = 0.0
     stops: bool = False
+    boots_soon: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ class CloudBackend(Generic[SettingsT, CloudT]):
               machine for it unless a Node says so (services_here)
     gateway_name: where the provider's machine is the way out of the instances, so that it sees the replies to what it
               translates: the name of their network, which the tables there are named after. "" where it is not
-    image_stores: the cloud's ability to have images ready; None: instances pull all of theirs
+    image_stores: the cloud's ability to have images ready, once it was started; None: instances pull all of theirs
+    keeps_images: whether its settings let it do so
     credentials: the cloud's ability to log in to registries, once it was started; None: pods bring all secrets
     pod_identity: the cloud's ability to give roles to pods, once it was started; None: pods have none
     spot_prices: the cloud's ability to tell how prices change while instances run, once it was started; None: an
@@ -79,6 +82,7 @@ class CloudBackend(Generic[SettingsT, CloudT]):
     has_machines: bool = True
     gateway_name: Callable[[SettingsT], str] = lambda settings: ""
     image_stores: Callable[[CloudT], ImageStores] | None = None
+    keeps_images: Callable[[SettingsT], bool] = lambda settings: True
     credentials: Callable[[CloudT], CredentialSource | None] = lambda cloud: None
     pod_identity: Callable[[CloudT], PodIdentitySource | None] = lambda cloud: None
     spot_prices: Callable[[CloudT], SpotPriceSource | None] = lambda cloud: None

@@ -39,12 +39,17 @@ def to_gib(size_bytes: int) -> int:
     return -(-size_bytes // GIB)
 
 
-def write_disks(disk_bytes: int, store: LocalStore | None, gib_of: Callable[[int], int] = to_gib) -> str:
-    """The tag's value. disk_bytes, store: as in LaunchRequest; gib_of: what a cloud makes of a size in bytes."""
+def write_disks(
+    disk_bytes: int, store: LocalStore | None, gib_of: Callable[[int], int] = to_gib, data_gib: int = 0
+) -> str:
+    """The tag's value. disk_bytes, store: as in LaunchRequest; gib_of: what a cloud makes of a size in
+    bytes; data_gib: of a data disk."""
     root = gib_of(disk_bytes)
     if store is None or (smaller := gib_of(store.root_disk_bytes)) == root:
-        return f"root={root}"
-    return f"root={root} store={store.least_bytes} root-with-store={smaller}"
+        text = f"root={root}"
+    else:
+        text = f"root={root} store={store.least_bytes} root-with-store={smaller}"
+    return f"{text} data={data_gib}" if data_gib else text
 
 
 def read_disks(text: str, store_bytes: int) -> Disks | None:

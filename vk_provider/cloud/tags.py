@@ -46,11 +46,15 @@ def build_group_tags(
     return tags
 
 
-def build_pool_tags(*, owner: str, node: str, group: str, launch: str, pool: str, disks: str = "") -> dict[str, str]:
+def build_pool_tags(
+    *, owner: str, node: str, group: str, launch: str, pool: str, disks: str = "", image_store: str = ""
+) -> dict[str, str]:
     """What an instance of a pool has from its first moment on."""
     tags = build_group_tags(owner=owner, node=node, namespace="", group=group, launch=launch, disks=disks)
     del tags[base.TAG_POD_NAMESPACE]
     tags |= {base.TAG_POOL: clean_tag(pool, MAX_VALUE), base.TAG_NAME: clean_tag(f"pool {pool}", MAX_VALUE)}
+    if image_store:
+        tags[base.TAG_IMAGE_STORE] = image_store
     check_tags(tags)
     return tags
 
@@ -60,7 +64,8 @@ def build_taken_tags(namespace: str, labels: Mapping[str, str]) -> dict[str, str
     on, and the bill is made of."""
     tags = build_group_tags(owner="", node="", namespace=namespace, group="", labels=labels)
     own = {base.TAG_POD_NAMESPACE: namespace}
-    room = MAX_TAGS - len(tags) + sum(map(_is_of_label, tags)) - POD_TAGS - len((base.TAG_POOL, base.TAG_DISKS))
+    of_pool = (base.TAG_POOL, base.TAG_DISKS, base.TAG_IMAGE_STORE)
+    room = MAX_TAGS - len(tags) + sum(map(_is_of_label, tags)) - POD_TAGS - len(of_pool)
     kept = sorted(key for key in tags if _is_of_label(key))[:room]
     return own | {key: tags[key] for key in kept}
 

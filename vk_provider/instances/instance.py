@@ -14,7 +14,16 @@ from typing import Any
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.agentclient.tables import TableFlow
 from vk_provider.aiokit.backoff import Backoff
-from vk_provider.cloud.base import TAG_ATTEMPT, TAG_GROUP, TAG_NODE, TAG_POD_NAMESPACE, TAG_POD_UID, TAG_POOL, Instance
+from vk_provider.cloud.base import (
+    TAG_ATTEMPT,
+    TAG_GROUP,
+    TAG_IMAGE_STORE,
+    TAG_NODE,
+    TAG_POD_NAMESPACE,
+    TAG_POD_UID,
+    TAG_POOL,
+    Instance,
+)
 from vk_provider.jsontypes import Json
 from vk_provider.wire.session import References
 
@@ -141,6 +150,11 @@ class OwnedInstance:
     def pool(self) -> str:
         """The pool that it was launched for, "" for none."""
         return self.described.tags.get(TAG_POOL, "")
+
+    @property
+    def image_store(self) -> str:
+        """Handle of the prepared store that it was launched with, if it was for a pool; "" for none."""
+        return self.described.tags.get(TAG_IMAGE_STORE, "")
 
     @property
     def is_for_anybody(self) -> bool:

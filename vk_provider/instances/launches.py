@@ -112,6 +112,11 @@ class Launches:
         is_pending = self._pumps or self.allotment.is_busy or self.allotment.held
         return not is_pending and self.slack_in_s == 0.0
 
+    @property
+    def is_launching(self) -> bool:
+        """Whether a call for pods is under way."""
+        return any(group.in_flight for group in self.waiting.groups)
+
     def is_room_awaited(self, namespace: str) -> bool:
         """Whether a pod waits for room that one of this namespace would take: of the budget, or of the same quota."""
         held = self.allotment.held.items()
@@ -209,6 +214,7 @@ class Launches:
         self.allotment.room_appears()
         self.pump(group)
         self.waiting.groups.drop_if_empty(group)
+        self.on_slack()
 
     async def launch_for_pool(self, group: Group, pool: str, name: str) -> LaunchAnswer | None:
         """One instance that is no pod's, until the outcome is known; None when calls are throttled. What it brings is

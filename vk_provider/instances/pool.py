@@ -22,19 +22,21 @@ What starts has the calls to itself, and on the local cloud the machine."""
 
 @dataclass(slots=True, eq=False)
 class Pool:
-    """asked: when pods asked for an instance. calls: under way. taken_at: when the first was taken since the last call,
-    0.0 for none. resume_at: no call before; stop_at: no stop before. Times are time.monotonic()."""
+    """asked: when pods asked for an instance. calls: the prepared stores of those under way, "" for none. taken_at:
+    when the first was taken since the last call, 0.0 for none. resume_at: no call before; stop_at: no stop before;
+    renew_at: none is replaced for its images before. Times are time.monotonic()."""
 
     spec: PoolSpec
     preferences: Preferences
     paths: tuple[str, ...]
     digest: str
     asked: deque[float] = field(default_factory=deque)
-    calls: int = 0
+    calls: list[str] = field(default_factory=list)
     taken_at: float = 0.0
     resume_at: float = 0.0
     backoff: Backoff = field(default_factory=lambda: Backoff(5.0, 300.0))
     stop_at: float = 0.0
+    renew_at: float = 0.0
     stop_backoff: Backoff = field(default_factory=lambda: Backoff(5.0, 300.0))
 
     def note_taken(self) -> None:

@@ -87,7 +87,13 @@ def freeze_pool_request(
     freeze_request."""
     launch_id, user_data = boot_data("")
     tags = build_pool_tags(
-        owner=owner, node=group.node, group=group.digest, launch=launch_id, pool=pool, disks=_disks_of(group)
+        owner=owner,
+        node=group.node,
+        group=group.digest,
+        launch=launch_id,
+        pool=pool,
+        disks=_disks_of(group),
+        image_store=group.image_store,
     )
     return _freeze(group, tags, user_data, [name], boot_data, 0, offerings)
 

@@ -17,7 +17,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from vk_provider.aiokit.guard import contained
@@ -30,6 +30,7 @@ from vk_provider.instances.launches import Launches, LaunchRules
 from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.instances.offerings import OfferingBook
 from vk_provider.instances.pool import Fit, Pool
+from vk_provider.instances.poolstores import APART_S, NoPoolImages, PoolImages, PoolStores
 from vk_provider.instances.standby import Standby
 from vk_provider.sizing.pool import PoolSpec, explain_from_pool, next_change_s, select_for_pool
 from vk_provider.sizing.selection import Refusal, Selection
@@ -61,11 +62,13 @@ class GrantSigner(Protocol):
 @dataclass(frozen=True, slots=True)
 class PoolRules:
     """specs: the pools. grants: see agentclient.grants. configuration: digest of what goes into every instance beside a
-    pool's own settings: machine image, user data. An instance of another one is replaced."""
+    pool's own settings: machine image, user data. An instance of another one is replaced. images: see PoolImages."""
 
     grants: GrantSigner
     specs: tuple[PoolSpec, ...] = ()
     configuration: str = ""
+    images: PoolImages = field(default_factory=NoPoolImages)
+    boots_soon: bool = False
 
 
 class Unclaimed(Protocol):
@@ -111,6 +114,9 @@ class Stock:
         self._numbers = itertools.count()
         self._tasks = BackgroundTasks()
         self._changed = asyncio.Event()
+        self._stores = PoolStores(pools.images, boots_soon=pools.boots_soon)
+        if self._pools:
+            pools.images.follow(self.wake)
         launches.on_slack = self.wake
         metrics.follow_pools(self._count_states, self._count_idle_cost)
 
@@ -131,8 +137,8 @@ class Stock:
     # --- pods ----------------------------------------------------------------------------------------------------
 
     def take(self, demand: Demand) -> tuple[OwnedInstance, str] | None:
-        """The cheapest ready instance that fits, one that runs before one that is stopped, and why it does; the pod
-        counts as one that has asked."""
+        """A ready instance that fits, and why it does: one that runs before one that is stopped, one with the pod's
+        images before others, the cheapest of these. The pod counts as one that has asked."""
         pools = [pool for pool in self._pools.values() if pool.spec.node == demand.node]
         if not pools:
             return None
@@ -142,20 +148,21 @@ class Stock:
 
     def _take(self, demand: Demand, pools: Sequence[Pool]) -> tuple[OwnedInstance, str] | None:
         fits = Fit(self._selector, demand)
-        found: list[tuple[bool, float, float, str, OwnedInstance, Pool]] = []
+        found: list[tuple[bool, bool, float, float, str, OwnedInstance, Pool]] = []
         asked: Pool | None = None
         for pool in pools:
             ready = [owned for owned in self._members(pool) if owned.is_idle or self._standby.can_start(owned)]
             for owned in ready:
                 offering = self._offering_of(owned)
                 if offering is not None and fits.judge(pool, offering) and self._may_take(demand, owned, offering):
-                    order = bool(owned.rest), offering.price_per_hour, owned.described.launch_time, owned.instance_id
-                    found.append((*order, owned, pool))
+                    has_others = owned.image_store != demand.image_store
+                    order = bool(owned.rest), has_others, offering.price_per_hour, owned.described.launch_time
+                    found.append((*order, owned.instance_id, owned, pool))
             if asked is None and (ready or pool.count()):
                 selection = self._select(pool, everything=True)
                 asked = pool if isinstance(selection, Selection) and fits.judge(pool, selection.offering) else None
         if found:
-            *_, owned, pool = min(found, key=lambda each: each[:4])
+            *_, owned, pool = min(found, key=lambda each: each[:5])
             pool.note_taken()
             if not owned.rest:
                 self._metrics.pool_hits.labels(pool.spec.name).inc()
@@ -179,6 +186,8 @@ class Stock:
     def _may_take(self, demand: Demand, owned: OwnedInstance, offering: Offering) -> bool:
         """Within the quota of the pod's namespace: among all instances one that runs counts already. One that is
         stopped costs its disks alone, and takes no room that pods wait for."""
+        if not self._stores.may_have(owned, demand):
+            return False
         budget = self._launches.budget
         nanos = budget.price_of_owned(owned.instance_id, offering)
         if not owned.rest:
@@ -296,6 +305,7 @@ class Stock:
             if self._supply.is_settled:
                 self._note_silent()
                 self._end_outdated()
+                self._renew(now)
                 self._stop_idle()
                 self._fill_up(now)
             try:
@@ -313,6 +323,7 @@ class Stock:
             if (change_s := next_change_s(pool.spec, time.time())) is not None:
                 due.append(change_s)
         due += [self._stop_due(owned, now) - now for owned in self._to_stop()]
+        due += [due_s for pool in self._pools.values() if (due_s := self._find_unlike(pool, now)[1]) > 0]
         return max(0.0, min(due))
 
     def _to_stop(self) -> Iterator[OwnedInstance]:
@@ -348,9 +359,32 @@ class Stock:
                 log.info("instance %s of pool %s is of another configuration", owned.instance_id, owned.pool)
                 self._supply.end(owned, "outdated")
 
+    def _find_unlike(self, pool: Pool, now: float) -> tuple[OwnedInstance | None, float]:
+        """One of other images than the pool should have now, and in how many seconds it is to be replaced. All of the
+        pool are ready then: nobody waits for it."""
+        members = list(self._members(pool))
+        at_rest = [
+            each for each in members if each.stage in (Stage.IDLE, Stage.STOPPED) and each.rest is not Rest.STARTING
+        ]
+        if pool.calls or len(at_rest) < len(members) or len(members) < pool.count():
+            return None, 0.0
+        owned, due_at = self._stores.find_outdated(members, pool.count())
+        return owned, max(due_at - time.time(), pool.renew_at - now, pool.resume_at - now, 0.0)
+
+    def _renew(self, now: float) -> None:
+        """An end first, and as the pool is filled up again a launch: it needs no room of its own."""
+        if not self._launches.has_slack or self._launches.is_launching:
+            return
+        for pool in self._pools.values():
+            owned, due_s = self._find_unlike(pool, now)
+            if owned is not None and due_s <= 0:
+                pool.renew_at = now + APART_S
+                log.info("instance %s of pool %s has other images than pods ask for", owned.instance_id, owned.pool)
+                self._supply.end(owned, "outdated")
+
     def _fill_up(self, now: float) -> None:
         for pool in self._pools.values():
-            missing = pool.count() - sum(1 for _ in self._members(pool)) - pool.calls
+            missing = pool.count() - sum(1 for _ in self._members(pool)) - len(pool.calls)
             while missing > 0 and now >= pool.resume_at and len(self._tasks) < CALLS_AT_ONCE:
                 if not self._launches.has_slack:
                     return
@@ -358,21 +392,24 @@ class Stock:
                 if isinstance(selection, Refusal):
                     self._hold(pool, selection.message)
                     break
-                pool.calls, pool.taken_at = pool.calls + 1, 0.0
+                had = [*pool.calls, *(owned.image_store for owned in self._members(pool))]
+                store = self._stores.choose(had, pool.count())
+                pool.calls.append(store)
+                pool.taken_at = 0.0
                 missing -= 1
-                self._tasks.spawn(self._launch(pool, selection), f"launch for pool {pool.spec.name}")
+                self._tasks.spawn(self._launch(pool, selection, store), f"launch for pool {pool.spec.name}")
 
     def _select(self, pool: Pool, *, everything: bool = False) -> Selection | Refusal:
         unavailable = frozenset() if everything else self._launches.unavailable()
         return select_for_pool(pool.spec, self._selector.offerings, pool.preferences, unavailable)
 
-    async def _launch(self, pool: Pool, selection: Selection) -> None:
-        group = Group(pool.spec.node, "", {}, selection, pool.paths, pool.digest)
+    async def _launch(self, pool: Pool, selection: Selection, store: str) -> None:
+        group = Group(pool.spec.node, "", {}, selection, pool.paths, pool.digest, store)
         name = f"pool/{pool.spec.name}/{time.time_ns()}/{next(self._numbers)}"
         try:
             answer = await self._launches.launch_for_pool(group, pool.spec.name, name)
         finally:
-            pool.calls -= 1
+            pool.calls.remove(store)
             self.wake()
         if answer is not None:
             self._settle(pool, answer)
@@ -401,7 +438,7 @@ class Stock:
             counts[name, "ready"] = stages.count(Stage.IDLE)
             for rest in (Rest.STOPPING, Rest.STOPPED, Rest.STARTING):
                 counts[name, str(rest)] = rests.count(rest)
-            counts[name, "booting"] = stages.count(Stage.BOOTING) + pool.calls
+            counts[name, "booting"] = stages.count(Stage.BOOTING) + len(pool.calls)
             counts[name, "assigned"] = 0
         for owned in list(self._supply.known()):
             if owned.pool in self._pools and owned.stage is Stage.ASSIGNED:

@@ -20,8 +20,8 @@ from vk_provider.peering.metrics import PeerMetrics
 from vk_provider.peering.swarm import Answer, Blob, Swarm, Told
 from vk_provider.podmodel.imagemanifest import MAX_PARTS
 from vk_provider.pods.record import PodRecord
-from vk_provider.preparing.authority import PullSecrets
 from vk_provider.preparing.contents import Allowed, ImageContents
+from vk_provider.preparing.credentials import PullSecrets
 from vk_provider.wire.blobs import BlobAnswer, BlobsMessage, PeerSource, SourcesMessage, compute_grant
 from vk_provider.wire.bootdata import AGENT_PORT
 
@@ -50,7 +50,7 @@ class PeerLimits:
 @dataclass(slots=True, eq=False)
 class _Peer:
     """An instance with its pod. allowed: None until it was proved; told: its agent's newest message; counted: bytes
-    that metrics have taken, from peers and from the registry."""
+    that metrics have taken, from peers and from the registry; proved: the object that the proof was of."""
 
     record: PodRecord
     name: str
@@ -58,6 +58,7 @@ class _Peer:
     told: BlobsMessage | None = None
     allowed: Allowed | None = None
     references: frozenset[str] = frozenset()
+    proved: Json | None = None
     proved_at: float = 0.0
     proof: asyncio.Task[None] | None = None
     counted: tuple[int, int] = (0, 0)
@@ -127,10 +128,12 @@ class PeerCoordinator:
             return False
         if peer.allowed is None:
             return True
-        is_unknown = any(digest not in peer.allowed for digest in message["wanted"])
-        references = find_need(peer.record.pod).references
-        is_due = self._clock() >= peer.proved_at + PROVE_AGAIN_S or references != peer.references
-        return is_unknown and is_due
+        if all(digest in peer.allowed for digest in message["wanted"]):
+            return False
+        if self._clock() >= peer.proved_at + PROVE_AGAIN_S:
+            return True
+        pod, before, peer.proved = peer.record.pod, peer.proved, peer.record.pod
+        return pod is not before and find_need(pod).references != peer.references  # each object is looked at once
 
     async def _prove(self, peer: _Peer) -> None:
         pod, found = peer.record.pod, Allowed()
@@ -146,7 +149,7 @@ class PeerCoordinator:
         known = peer.allowed or {}
         allowed = {digest: item for digest, item in found.items() if item[1] >= self._min_bytes}
         peer.allowed = {**known, **allowed} if len(known) < MAX_PARTS else allowed
-        peer.references, peer.proved_at = find_need(pod).references, self._clock()
+        peer.references, peer.proved, peer.proved_at = find_need(pod).references, pod, self._clock()
         self._metrics.proofs.labels("allowed" if found else "denied").inc()
         if peer.told is not None and self._peers.get(peer.name) is peer:
             self._take(peer, peer.told)

@@ -2,7 +2,8 @@
 
 In each zone one member at a time has the lease to fetch a blob from the registry; the others wait for it. Whoever has
 the blob serves up to `uploads` others at once, and each of these serves others in turn, so that it spreads as a tree.
-A member that was failed by its source goes to the registry: a fault costs one attempt.
+A member that was failed by its source goes to the registry: a fault costs one attempt. Whose faults are many is known
+longer than the member is one (reputation).
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-MAX_FAULTS = 3
-"""Failures reported by different members after which a member is asked by nobody any more."""
+from vk_provider.peering.reputation import Reputation
+
 LEASE_BASE_S, TRANSFER_BASE_S = 15.0, 10.0
 MIN_REGISTRY_RATE, MIN_PEER_RATE = 4e6, 8e6
 """Bytes a second that a registry and a peer are given credit for."""
@@ -41,7 +42,6 @@ class _Member:
     held: set[Blob] = field(default_factory=set)
     failed: set[tuple[Blob, str]] = field(default_factory=set)
     serving: set[tuple[str, Blob]] = field(default_factory=set)
-    accused_by: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +79,7 @@ class Swarm:
         self._until: dict[tuple[str, Blob], float] = {}
         """End of the lease or of the transfer of a member."""
         self._changed: set[str] = set()
+        self._reputation = Reputation()
 
     def update(self, name: str, zone: str, told: Told, now: float) -> None:
         """Take what a member says over what it has said before."""
@@ -131,6 +132,7 @@ class Swarm:
             place = self._places.get((member.zone, blob))
             if place is not None and place.lessee == name:
                 place.lessee = ""
+                self._reputation.note_late(name)
                 self._settle(member.zone, blob, place, now)
                 self._drop_empty(member.zone, blob)
             elif self._end_transfer(name, blob, now):
@@ -173,6 +175,8 @@ class Swarm:
                 self._begin_transfer(client, source, blob, place, now)
             elif place.lessee or place.holders:
                 return  # a holder that is busy now will be free
+            elif not self._reputation.may_lease(client):
+                self._answer(client, blob, place, REGISTRY)  # and nobody waits for it
             else:
                 place.lessee = client
                 self._answer(client, blob, place, REGISTRY)
@@ -232,7 +236,7 @@ class Swarm:
         if blob in member.wanted:
             self._finish(name, member, blob, now)
         place = self._place(member.zone, blob)
-        if len(member.accused_by) < MAX_FAULTS:
+        if not self._reputation.is_faulty(name):
             place.holders[name] = None
             place.free[name] = None
         self._settle(member.zone, blob, place, now)
@@ -274,7 +278,6 @@ class Swarm:
         accused = self._members.get(source)
         self._end_transfer(name, blob, now)
         self._send_to_registry(name, blob)
-        if accused is not None:
-            accused.accused_by.add(name)
-            for each in list(accused.held) if len(accused.accused_by) >= MAX_FAULTS else [blob]:
+        if accused is not None and self._reputation.accuse(name, source):
+            for each in list(accused.held) if self._reputation.is_faulty(source) else [blob]:
                 self._strike(accused.zone, each, source, now)

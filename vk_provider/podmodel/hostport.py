@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vk_provider.jsontypes import Json
@@ -19,10 +20,39 @@ class HostPort:
     address: str
     port: int
 
-    def conflicts(self, other: HostPort) -> bool:
-        """Whether both cannot be held at once (HostPortInfo.CheckConflict of the scheduler)."""
-        same_address = self.address == other.address or not (self.address and other.address)
-        return same_address and (self.protocol, self.port) == (other.protocol, other.port)
+
+class HeldPorts:
+    """The host ports of many pods, by UID. What a question costs grows with the ports that are asked about alone."""
+
+    def __init__(self) -> None:
+        self._of_pod: dict[str, frozenset[HostPort]] = {}
+        self._addresses: dict[tuple[str, int], Counter[str]] = {}
+
+    def hold(self, uid: str, ports: frozenset[HostPort]) -> None:
+        """In place of what the pod has held before."""
+        self.release(uid)
+        if ports:
+            self._of_pod[uid] = ports
+        for port in ports:
+            self._addresses.setdefault((port.protocol, port.port), Counter())[port.address] += 1
+
+    def release(self, uid: str) -> None:
+        for port in self._of_pod.pop(uid, ()):
+            addresses = self._addresses[port.protocol, port.port]
+            addresses[port.address] -= 1
+            if not addresses[port.address]:
+                del addresses[port.address]
+            if not addresses:
+                del self._addresses[port.protocol, port.port]
+
+    def has_free(self, ports: Iterable[HostPort]) -> bool:
+        """Whether none of them is held (HostPortInfo.CheckConflict of the scheduler): all addresses conflict with any
+        one."""
+        for port in ports:
+            addresses = self._addresses.get((port.protocol, port.port))
+            if addresses and (not port.address or port.address in addresses or "" in addresses):
+                return False
+        return True
 
 
 def host_ports(pod: Json) -> frozenset[HostPort]:

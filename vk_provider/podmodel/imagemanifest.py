@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
 
 MAX_MANIFEST_BYTES = 4 << 20
 """As registries take them (distribution-spec, "Pushing Manifests")."""
 MAX_PARTS = 2000
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,27 +24,44 @@ class Manifest:
     config: str = ""
 
 
+class _Platform(Struct, gc=False):
+    architecture: str | None = None
+    os: str | None = "linux"
+
+
+class _Descriptor(Struct, gc=False):
+    digest: Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
+    size: Annotated[int, Meta(ge=0, lt=1 << 50)]
+    platform: _Platform | None = None
+
+
+_Descriptors = Annotated[list[_Descriptor], Meta(max_length=MAX_PARTS)]
+
+
+class _Document(Struct, gc=False):
+    """Of all else nothing is kept while it is decoded."""
+
+    manifests: _Descriptors | None = None
+    config: _Descriptor | None = None
+    layers: _Descriptors | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Document)
+
+
 def parse_manifest(content: bytes) -> Manifest | None:
     """None for anything that is neither a manifest nor an index, or names more than MAX_PARTS."""
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
+        document = _DECODER.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if not isinstance(document, dict):
+    if document.manifests is not None:
+        return _make_index(document.manifests)
+    if document.config is None or document.layers is None:
         return None
-    entries = document.get("manifests")
-    if isinstance(entries, list):
-        return _parse_index(entries) if len(entries) <= MAX_PARTS else None
-    config, layers = document.get("config"), document.get("layers")
-    if not isinstance(config, dict) or not isinstance(layers, list) or len(layers) > MAX_PARTS:
-        return None
-    blobs = {}
-    for entry in (config, *layers):
-        found = _descriptor(entry)
-        if found is None:
-            return None
-        blobs[found[0]] = found[1]
-    return Manifest(blobs, config=next(iter(blobs)))
+    return Manifest(
+        {each.digest: each.size for each in (document.config, *document.layers)}, (), document.config.digest
+    )
 
 
 def select_children(manifest: Manifest, architectures: Collection[str]) -> list[str]:
@@ -52,23 +69,7 @@ def select_children(manifest: Manifest, architectures: Collection[str]) -> list[
     return [digest for digest, architecture in manifest.children if not architecture or architecture in architectures]
 
 
-def _parse_index(entries: list[Any]) -> Manifest | None:
-    children = []
-    for entry in entries:
-        found = _descriptor(entry)
-        if found is None:
-            return None
-        platform = entry.get("platform")
-        platform = platform if isinstance(platform, dict) else {}
-        if platform.get("os", "linux") == "linux":
-            children.append((found[0], str(platform.get("architecture") or "")))
+def _make_index(entries: Iterable[_Descriptor]) -> Manifest:
+    platforms = ((each.digest, each.platform or _Platform()) for each in entries)
+    children = ((digest, platform.architecture or "") for digest, platform in platforms if platform.os == "linux")
     return Manifest({}, tuple(children))
-
-
-def _descriptor(entry: Any) -> tuple[str, int] | None:
-    if not isinstance(entry, dict):
-        return None
-    digest, size = entry.get("digest"), entry.get("size")
-    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        return None
-    return (digest, size) if isinstance(size, int) and 0 <= size < 1 << 50 else None

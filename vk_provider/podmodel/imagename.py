@@ -16,6 +16,8 @@ _REMAINDER = re.compile(
 )
 _IDENTIFIER = re.compile(r"[a-f0-9]{64}")
 _MAX_PATH_LENGTH = 255
+_MAX_LENGTH = 2048
+"""Of a whole reference: more than any registry takes, and less than it takes a while to look at."""
 _HEX_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
 """Digits of the digests that can be checked."""
 
@@ -44,6 +46,8 @@ def parse_image(image: str) -> ImageReference:
     """Parse a reference as written by users; raises InvalidImageName with the kubelet's message."""
     if _IDENTIFIER.fullmatch(image):
         raise _invalid(image, f"invalid repository name ({image}), cannot specify 64-byte hexadecimal strings")
+    if len(image) > _MAX_LENGTH:
+        raise _invalid(image[:_MAX_LENGTH], "invalid reference format")
     domain, remainder = _split_domain(image)
     remote = remainder.partition(":")[0]
     if remote != remote.lower():

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import fnmatch
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.errors import InvalidImageName
+from vk_provider.podmodel.glob import matches_glob
 from vk_provider.podmodel.imagename import parse_image
 
 _DOCKER_CONFIG_KEYS = {
@@ -80,51 +79,62 @@ def match_credentials(image: str, docker_configs: Iterable[Json]) -> list[Regist
 
     Entries match by host (with `*` in host labels), port, and path prefix; Docker Hub falls back to its legacy name.
     """
-    entries: dict[str, list[RegistryCredential]] = {}
+    entries: dict[str, list[tuple[str, Json]]] = {}
     for config in docker_configs:
-        auths = config.get("auths", config) if isinstance(config, dict) else {}
-        for server, entry in (auths or {}).items():
+        auths = config.get("auths", config)
+        for server, entry in auths.items() if isinstance(auths, dict) else ():
             if isinstance(entry, dict):
-                entries.setdefault(_index_key(server), []).append(_credential(server, entry))
+                entries.setdefault(_index_key(server), []).append((server, entry))
     reference = parse_image(image)
-    found = [
-        credential
-        for key in sorted(entries, reverse=True)
-        if _matches(key, reference.repository)
-        for credential in entries[key]
-    ]
-    if not found and reference.domain == "docker.io":
-        return entries.get(_DEFAULT_REGISTRY, [])
-    return found
+    target = _Place.of(reference.repository)
+    chosen = sorted((key for key in entries if _Place.of(key).covers(target)), reverse=True)
+    if not chosen and reference.domain == "docker.io":
+        chosen = [_DEFAULT_REGISTRY]
+    return [_credential(*found) for key in chosen for found in entries.get(key, ())]
 
 
 def _index_key(server: str) -> str:
-    parsed = urlsplit(server if server.startswith(("https://", "http://")) else f"https://{server}")
-    path = parsed.path
-    if path.startswith(("/v1/", "/v2/")):
-        path = path[3:]
-    return parsed.netloc + (path if path not in ("", "/") else "")
+    """Host, port and path, as an entry is found by."""
+    place = _Place.of(server.removeprefix("https://").removeprefix("http://"))
+    path = place.path[3:] if place.path.startswith(("/v1/", "/v2/")) else place.path
+    port = f":{place.port}" if place.port else ""
+    return f"{place.host}{port}{path if path != '/' else ''}"
 
 
-def _matches(key: str, repository: str) -> bool:
-    pattern, target = urlsplit(f"https://{key}"), urlsplit(f"https://{repository}")
-    pattern_host, _, pattern_port = pattern.netloc.partition(":")
-    target_host, _, target_port = target.netloc.partition(":")
-    pattern_labels, target_labels = pattern_host.split("."), target_host.split(".")
-    return (
-        pattern_port == target_port
-        and len(pattern_labels) == len(target_labels)
-        and target.path.startswith(pattern.path)
-        and all(fnmatch.fnmatchcase(label, glob) for glob, label in zip(pattern_labels, target_labels, strict=True))
-    )
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Of an entry or an image. path: with its first slash, "" for none."""
+
+    host: str
+    port: str
+    path: str
+
+    @classmethod
+    def of(cls, text: str) -> _Place:
+        authority, slash, path = text.partition("/")
+        host, _, port = authority.partition(":")
+        return cls(host, port, slash + path)
+
+    def covers(self, target: _Place) -> bool:
+        """Whether an entry of this place, whose host may have wildcards, is for an image of that one."""
+        if self.port != target.port or not target.path.startswith(self.path):
+            return False
+        labels, wanted = self.host.split("."), target.host.split(".")
+        return len(labels) == len(wanted) and all(map(matches_glob, wanted, labels))
 
 
 def _credential(server: str, entry: Json) -> RegistryCredential:
-    username, password = entry.get("username") or "", entry.get("password") or ""
-    if entry.get("auth"):
+    """What is no text is left out: users write the entries."""
+
+    def text_of(name: str) -> str:
+        value = entry.get(name)
+        return value if isinstance(value, str) else ""
+
+    username, password = text_of("username"), text_of("password")
+    if auth := text_of("auth"):
         try:
             # Encoders differ in padding; docker's own accepts both.
-            text = base64.b64decode(entry["auth"].rstrip("=") + "==").decode("utf-8", "replace")
+            text = base64.b64decode(auth.rstrip("=") + "==").decode("utf-8", "replace")
         except (ValueError, binascii.Error):
             text = ""
         if ":" in text:
@@ -133,6 +143,6 @@ def _credential(server: str, entry: Json) -> RegistryCredential:
         username=username,
         password=password.strip("\x00"),
         server=server,
-        identity_token=entry.get("identitytoken") or "",
-        registry_token=entry.get("registrytoken") or "",
+        identity_token=text_of("identitytoken"),
+        registry_token=text_of("registrytoken"),
     )

@@ -14,7 +14,7 @@ from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.admission import IMAGE_VOLUMES, RECURSIVE_READ_ONLY, SUPPLEMENTAL_GROUPS_POLICY, refuse
 from vk_provider.podmodel.extendedresources import is_extended_resource
-from vk_provider.podmodel.hostport import HostPort, host_ports
+from vk_provider.podmodel.hostport import HeldPorts, HostPort, host_ports
 from vk_provider.podmodel.labels import Selector, parse_selector
 from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.resources import effective_resources
@@ -61,7 +61,7 @@ class NodeUsage:
 
     def __init__(self) -> None:
         self._requests: dict[str, Mapping[str, Fraction]] = {}
-        self._ports: dict[str, frozenset[HostPort]] = {}
+        self._ports = HeldPorts()
         self.used: dict[str, Fraction] = {}
 
     def __len__(self) -> int:
@@ -75,17 +75,16 @@ class NodeUsage:
         self._requests[uid] = requests
         for name, amount in requests.items():
             self.used[name] = self.used.get(name, Fraction(0)) + amount
-        if ports := host_ports(pod):
-            self._ports[uid] = ports
+        self._ports.hold(uid, host_ports(pod))
 
     def remove(self, uid: str) -> None:
-        self._ports.pop(uid, None)
+        self._ports.release(uid)
         for name, amount in self._requests.pop(uid, {}).items():
             self.used[name] -= amount
 
     def has_free(self, ports: frozenset[HostPort]) -> bool:
         """Whether no counted pod uses one of these host ports."""
-        return not any(held.conflicts(port) for port in ports for of_pod in self._ports.values() for held in of_pod)
+        return self._ports.has_free(ports)
 
 
 def features_of(runtime: InstanceRuntime) -> frozenset[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vk_provider.instances.launches import LaunchRules
 from vk_provider.instances.metrics import InstanceMetrics
+from vk_provider.instances.poolstores import NoPoolImages, PoolImages
 from vk_provider.instances.request import BootData
 from vk_provider.instances.room import Doors, Instances
 from vk_provider.instances.stock import GrantSigner, PoolRules
@@ -54,11 +55,12 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """What instances are launched with, and proved by. configuration: see instances.stock.PoolRules."""
+    """What instances are launched with, and proved by. configuration, images: see instances.stock.PoolRules."""
 
     data: BootData
     grants: GrantSigner
     configuration: str = ""
+    images: PoolImages = field(default_factory=NoPoolImages)
 
 
 def build_room(settings: Settings, doors: Doors, boot: Boot, metrics: InstanceMetrics) -> Instances:
@@ -70,6 +72,7 @@ def build_room(settings: Settings, doors: Doors, boot: Boot, metrics: InstanceMe
             capacity_types=settings.pods.capacity_types,
             default_cpu_milli=milli(settings.pods.default_cpu),
             default_memory_bytes=ceil_int(settings.pods.default_memory),
+            max_disk_bytes=ceil_int(settings.pods.max_root_disk),
             launch_options=doors.ability.launch_options,
             pod_options=frozenset(settings.pods.launch_options),
         )
@@ -79,7 +82,8 @@ def build_room(settings: Settings, doors: Doors, boot: Boot, metrics: InstanceMe
     rules = LaunchRules(
         settings.cloud.owner, boot.data, preferences, shared_host_paths, settings.budget, doors.ability.gather_s
     )
-    pools = PoolRules(boot.grants, build_pools(settings, doors.offerings, preferences), boot.configuration)
+    specs = build_pools(settings, doors.offerings, preferences)
+    pools = PoolRules(boot.grants, specs, boot.configuration, boot.images, doors.ability.boots_soon)
     return Instances(doors, rules, pools, metrics, settings.cloud.boot_timeout_s)
 
 

@@ -34,7 +34,7 @@ from vk_provider.pods.state import (
     note_first,
 )
 from vk_provider.pods.status_publisher import note_held, resource_version
-from vk_provider.rfc3339 import format_time
+from vk_provider.rfc3339 import format_time, parse_time
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,8 @@ class PodController:
                     self.wake(record.uid)
 
     def _add(self, uid: str, node: str, pod: Json) -> PodRecord:
-        record = PodRecord(uid, node, pod, bound_at=time.monotonic(), start_time=format_time())
+        now = time.monotonic()
+        record = PodRecord(uid, node, pod, bound_at=now, start_time=format_time(), active_since=now)
         _see_first(record, inherited=self._adopting)
         record.publication.postpone_pending(record.bound_at + PENDING_STATUS_AFTER_S)
         self.records[uid] = record
@@ -246,6 +247,7 @@ def _see_first(record: PodRecord, *, inherited: bool) -> None:
     note_first(record, inherited=inherited)
     if status.get("startTime"):
         record.start_time = status["startTime"]
+        record.active_since = time.monotonic() - (time.time() - parse_time(record.start_time))
         note_held(record, record.pod)
         record.report.provide(status if record.first.ended is not None else None)
     if record.first.phase in ("Running", *TERMINAL_PHASES):
@@ -256,6 +258,7 @@ _DECISIVE = {
     Action.ADMIT,
     Action.MARK_NOT_READY,
     Action.FAIL_NEVER_STARTED,
+    Action.FAIL_EXPIRED,
     Action.FAIL_LOST,
     Action.RELAUNCH,
     Action.STOP,

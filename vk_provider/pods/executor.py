@@ -15,12 +15,14 @@ from vk_provider.instances.instance import OwnedInstance
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import pod_path
+from vk_provider.podmodel.deadline import DEADLINE_MESSAGE
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.archive import LogArchive, UnsafeNameError
 from vk_provider.pods.demands import PodDemands
 from vk_provider.pods.events import COMPONENT, PodEvents
 from vk_provider.pods.gate import AdmissionGate
 from vk_provider.pods.provider_status import (
+    build_expired_status,
     build_lost_status,
     build_pending_status,
     build_rejected_status,
@@ -87,6 +89,7 @@ class PodExecutor:
             Action.PUBLISH: self.publish,
             Action.PUBLISH_PENDING: self.publish_pending,
             Action.FAIL_NEVER_STARTED: self.fail_never_started,
+            Action.FAIL_EXPIRED: self.fail_expired,
             Action.FAIL_LOST: self.fail_lost,
             Action.RELAUNCH: self.relaunch,
             Action.STOP: self.stop,
@@ -185,6 +188,11 @@ class PodExecutor:
     async def fail_never_started(self, record: PodRecord) -> None:
         status = build_unstarted_status(record.pod, record.report.status, record.start_time, format_time())
         self._conclude(record, status)
+
+    async def fail_expired(self, record: PodRecord) -> None:
+        self._event(record, "Normal", eventreasons.DEADLINE_EXCEEDED, DEADLINE_MESSAGE, "kubelet")
+        record.leaving.archived = True  # nothing of the pod has run
+        self._conclude(record, build_expired_status(record.pod, record.start_time, format_time()))
 
     async def fail_lost(self, record: PodRecord) -> None:
         lost = record.loss

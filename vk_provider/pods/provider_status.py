@@ -6,10 +6,13 @@ from vk_provider import eventreasons
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.conditions import DISRUPTION_TARGET, READY, settle_ready
 from vk_provider.podmodel.context import PodContext
+from vk_provider.podmodel.deadline import DEADLINE_EXCEEDED, DEADLINE_MESSAGE
 from vk_provider.podmodel.spec import STATUS_LISTS
 from vk_provider.podmodel.status import (
     UNLOCATED_MESSAGE,
     ContainerStatuses,
+    Ending,
+    PodEnd,
     SandboxFacts,
     build_pod_status,
     find_unlocated,
@@ -51,6 +54,20 @@ def build_pending_status(
 
     Of the API's status it takes only times of conditions: everything else may be another writer's.
     """
+    status = _build_unstarted(pod, start_time, host_ips, now, Ending())
+    if pod_ips and not pod["spec"].get("hostNetwork"):
+        status["podIP"], status["podIPs"] = pod_ips[0], [{"ip": address} for address in pod_ips]
+    return status
+
+
+def build_expired_status(pod: Json, start_time: str, now: str) -> Json:
+    """The deadline of the pod has passed before an agent was given it."""
+    cause = PodEnd(DEADLINE_EXCEEDED, DEADLINE_MESSAGE)
+    ending = Ending(terminating=True, containers_may_run=False, finished=True, cause=cause)
+    return _build_unstarted(pod, start_time, (), now, ending)
+
+
+def _build_unstarted(pod: Json, start_time: str, host_ips: tuple[str, ...], now: str, ending: Ending) -> Json:
     reason = "PodInitializing" if pod["spec"].get("initContainers") else "ContainerCreating"
     init, regular = (
         [_waiting(container, reason) for container in pod["spec"].get(field) or []]
@@ -58,17 +75,15 @@ def build_pending_status(
     )
     known = {"conditions": (pod.get("status") or {}).get("conditions") or []}
     context = PodContext(host_ips=host_ips)
-    status = build_pod_status(
+    return build_pod_status(
         {**pod, "status": known},
         ContainerStatuses(init, regular),
         SandboxFacts(),
         context,
         now,
+        ending=ending,
         previous_status={**known, "startTime": start_time},
     )
-    if pod_ips and not pod["spec"].get("hostNetwork"):
-        status["podIP"], status["podIPs"] = pod_ips[0], [{"ip": address} for address in pod_ips]
-    return status
 
 
 def _waiting(container: Json, reason: str) -> Json:

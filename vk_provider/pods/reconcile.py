@@ -26,6 +26,7 @@ class Action(StrEnum):
     PUBLISH = "publish"
     PUBLISH_PENDING = "publish-pending"
     FAIL_NEVER_STARTED = "fail-never-started"
+    FAIL_EXPIRED = "fail-expired"
     FAIL_LOST = "fail-lost"
     RELAUNCH = "relaunch"
     STOP = "stop"
@@ -51,6 +52,7 @@ class PodState(msgspec.Struct, frozen=True, gc=False):
     terminal:         the newest status has a terminal phase; finished: nothing runs any more
     published:        the API server holds our newest status; api_deleted: our final DELETE was accepted
     unaccepted:       the API server answers, but has not accepted our newest status for too long
+    expired:          past activeDeadlineSeconds, and no agent was given the pod, which would see to that
     pending_due:      Pending for so long that a status should be published
     stop_waited_s:    time since `stop` was sent for a pod without API object; None before
     """
@@ -77,6 +79,7 @@ class PodState(msgspec.Struct, frozen=True, gc=False):
     published: bool = True
     unaccepted: bool = False
     api_deleted: bool = False
+    expired: bool = False
     pending_due: bool = False
     archived: bool = False
     stop_waited_s: float | None = None
@@ -90,6 +93,8 @@ def reconcile(state: PodState) -> list[Action]:
         return _finish(state)
     if state.lost:
         return [Action.FAIL_LOST]
+    if state.expired and state.admitted and not state.deleting and not _may_run(state):
+        return [Action.FAIL_EXPIRED]
     if state.boot_failed and not state.deleting:
         return [Action.RELAUNCH if state.attempts_left else Action.FAIL_LOST]
     if state.deleting and not _may_run(state):

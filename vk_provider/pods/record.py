@@ -70,7 +70,7 @@ class PodRecord:
     otherwise.
 
     pod:          the API object as last seen; `exists` turns False when the API deleted it
-    start_time:   status.startTime
+    start_time:   status.startTime; active_since: the same moment
     ending_since: when the pod was first seen deleted or with a terminal phase; 0.0 before
     forgotten:    the controller has removed the record; tasks that still run for it clean up after themselves
     lost:         why the pod counts as lost although its instance does not say so (OwnedInstance.lost)
@@ -82,6 +82,7 @@ class PodRecord:
     exists: bool = True
     bound_at: float = 0.0
     start_time: str = ""
+    active_since: float = 0.0
     ending_since: float = 0.0
     forgotten: bool = False
     lost: str = ""

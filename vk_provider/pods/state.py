@@ -9,6 +9,7 @@ from vk_provider.cloud.base import TAG_POD_UID, Instance
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.conditions import find_end
+from vk_provider.podmodel.deadline import deadline_s
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.reconcile import ORPHAN_STOP_LIMIT_S, PodState
 from vk_provider.pods.record import FirstSight, PodRecord
@@ -67,6 +68,7 @@ def compute_state(record: PodRecord, now: float, agent_grace_s: float, *, node_k
         published=is_current(record) or now < _restore_due(record),
         unaccepted=is_unaccepted(record, now),
         api_deleted=record.leaving.api_deleted,
+        expired=(expires_at := _expires_at(record)) is not None and now >= expires_at,
         pending_due=record.publication.held is None and (now >= _pending_due(record) or _ended_by_others(record)),
         archived=record.leaving.archived,
         stop_waited_s=now - record.leaving.stop_sent_at if record.leaving.stop_sent_at else None,
@@ -97,6 +99,9 @@ def next_look_s(record: PodRecord, seen: PodState, seen_at: float, now: float, a
     overdue_at = _overdue_at(record)
     if overdue_at is not None:
         due.append(overdue_at)
+    expires_at = _expires_at(record)
+    if expires_at is not None and not seen.expired:
+        due.append(expires_at)
     waits_for_status = (
         record.publication.held is None and not record.admission.hold and record.phase not in TERMINAL_PHASES
     )
@@ -156,6 +161,15 @@ def _overdue_at(record: PodRecord) -> float | None:
     else:
         grace_s = float(record.pod["spec"].get("terminationGracePeriodSeconds", DEFAULT_GRACE_S))
     return max(record.report.silent_since, record.ending_since) + grace_s + DELETION_OVERDUE_S
+
+
+def _expires_at(record: PodRecord) -> float | None:
+    """When activeDeadlineSeconds is over for a pod that waits for its instance; None when it has no deadline, was given
+    to an agent, or need not wait any more."""
+    seconds = deadline_s(record.pod)
+    if seconds is None or is_given(record) or record.phase in TERMINAL_PHASES:
+        return None
+    return record.active_since + seconds
 
 
 def _silent_s(record: PodRecord, now: float) -> float:

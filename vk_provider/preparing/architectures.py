@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from vk_provider.imagesets.need import find_need
+from vk_provider.imagesets.records import fingerprint
 from vk_provider.jsontypes import Json
-from vk_provider.podmodel.images import RegistryCredential, match_credentials, parse_pull_secret
-from vk_provider.preparing.authority import PullSecrets
+from vk_provider.podmodel.images import RegistryCredential
+from vk_provider.preparing.credentials import PullSecrets, find_credentials
 from vk_provider.registry.client import RegistryError
 
 LIMIT_S = 4.0
@@ -23,6 +25,11 @@ FAILURE_TTL_S = 60.0
 MAX_IMAGES = 4096
 
 
+_Key = tuple[str, tuple[str, ...]]
+"""Reference, and fingerprints of the credentials that it was asked for with: what a registry tells to one is not told
+to another, and least of all that it tells nothing."""
+
+
 class Registry(Protocol):
     """Raises RegistryError."""
 
@@ -30,22 +37,27 @@ class Registry(Protocol):
 
 
 class ImageArchitectures:
-    """Remembers what registries have said. Pods that ask the same at the same time are one request."""
+    """Remembers what registries have said, and to whom. Pods that ask the same with the same credentials at the same
+    time are one request."""
 
     def __init__(self, registry: Registry, clock: Callable[[], float] = time.monotonic) -> None:
         self._registry = registry
         self._clock = clock
-        self._known: OrderedDict[str, tuple[frozenset[str], float]] = OrderedDict()
-        self._asking: dict[str, asyncio.Task[frozenset[str]]] = {}
+        self._salt = secrets.token_bytes(32)
+        self._known: OrderedDict[_Key, tuple[frozenset[str], float]] = OrderedDict()
+        self._asking: dict[_Key, asyncio.Task[frozenset[str]]] = {}
 
     def peek(self, pod: Json) -> tuple[str, ...] | None:
-        """Those that all images have, in order; () when an image does not tell; None when one must be asked."""
+        """Those that all images have, in order; () when an image does not tell; None when one must be asked, or the
+        pod has credentials, which have to be read."""
         need = find_need(pod)
         if need.never_pulled or not need.references:
             return ()
+        if pod["spec"].get("imagePullSecrets"):
+            return None
         found = []
         for reference in need.references:
-            known = self._known.get(reference)
+            known = self._known.get((reference, ()))
             if known is None or known[1] <= self._clock():
                 return None
             found.append(known[0])
@@ -64,20 +76,20 @@ class ImageArchitectures:
             return ()
 
     def _ask(self, reference: str, pull_secrets: PullSecrets) -> asyncio.Task[frozenset[str]]:
-        task = self._asking.get(reference)
+        credentials = find_credentials(reference, pull_secrets)
+        key = reference, tuple(fingerprint(each, self._salt) for each in credentials)
+        task = self._asking.get(key)
         if task is None:
-            task = asyncio.create_task(self._fetch(reference, pull_secrets), name=f"architectures of {reference}")
-            self._asking[reference] = task
-            task.add_done_callback(lambda _: self._asking.pop(reference, None))
+            task = asyncio.create_task(self._fetch(key, credentials or [None]), name=f"architectures of {reference}")
+            self._asking[key] = task
+            task.add_done_callback(lambda _: self._asking.pop(key, None))
         return task
 
-    async def _fetch(self, reference: str, pull_secrets: PullSecrets) -> frozenset[str]:
-        known = self._known.get(reference)
+    async def _fetch(self, key: _Key, candidates: Sequence[RegistryCredential | None]) -> frozenset[str]:
+        known, reference = self._known.get(key), key[0]
         if known is not None and known[1] > self._clock():
             return known[0]
-        configs = [config for item in pull_secrets.values() if item is not None and (config := parse_pull_secret(item))]
         found, ttl_s = frozenset[str](), FAILURE_TTL_S
-        candidates: Sequence[RegistryCredential | None] = match_credentials(reference, configs) or [None]
         for credential in candidates:
             try:
                 found = await self._registry.fetch_architectures(reference, credential)
@@ -85,8 +97,8 @@ class ImageArchitectures:
                 continue
             ttl_s = DIGEST_TTL_S if "@" in reference else TAG_TTL_S
             break
-        self._known.pop(reference, None)
-        self._known[reference] = found, self._clock() + ttl_s
+        self._known.pop(key, None)
+        self._known[key] = found, self._clock() + ttl_s
         if len(self._known) > MAX_IMAGES:
             self._known.popitem(last=False)
         return found

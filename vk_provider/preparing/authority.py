@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from vk_provider.imagesets.imageset import PinnedImage
 from vk_provider.imagesets.records import ANONYMOUS, PullRecords, fingerprint
-from vk_provider.jsontypes import Json
 from vk_provider.podmodel.imagemanifest import Manifest, parse_manifest
-from vk_provider.podmodel.images import RegistryCredential, match_credentials, parse_pull_secret
+from vk_provider.podmodel.images import RegistryCredential
+from vk_provider.preparing.credentials import PullSecrets, find_credentials
 from vk_provider.registry.client import RegistryError
-
-PullSecrets = Mapping[str, Json | None]
-"""The pod's imagePullSecrets by name; None for one that does not exist."""
 
 
 class Registry(Protocol):
@@ -39,18 +36,18 @@ class PullAuthority:
         self._records = PullRecords()
         self._salt = secrets.token_bytes(32)
         self._asking: dict[tuple[str, str], asyncio.Task[PinnedImage | None]] = {}
-        self._reading: dict[tuple[str, str], asyncio.Task[Manifest | None]] = {}
+        self._reading: dict[tuple[str, str, tuple[str, ...]], asyncio.Task[Manifest | None]] = {}
 
     def allows(self, image: PinnedImage, pull_secrets: PullSecrets) -> bool:
         """Whether a pod with these secrets may have the image, by the records alone."""
-        credentials = self._match(image.reference, pull_secrets)
+        credentials = find_credentials(image.reference, pull_secrets)
         return self._records.allows(image, [fingerprint(each, self._salt) for each in credentials])
 
     async def prove(self, reference: str, pull_secrets: PullSecrets) -> PinnedImage | None:
         """Ask the registry with each of the pod's credentials for it, or without any when there are none, as a pull
         would. Returns what the reference stands for, and records that; None when none is accepted, or the registry does
         not answer."""
-        candidates: Sequence[RegistryCredential | None] = self._match(reference, pull_secrets) or [None]
+        candidates: Sequence[RegistryCredential | None] = find_credentials(reference, pull_secrets) or [None]
         for credential in candidates:
             found = await self._ask(reference, credential)
             if found is not None:
@@ -59,11 +56,11 @@ class PullAuthority:
 
     async def read_manifest(self, image: PinnedImage, digest: str, pull_secrets: PullSecrets) -> Manifest | None:
         """A manifest of an image that was proved, its own or one that it names; None when the registry does not show it
-        or it is none. Pods that ask the same at the same time are one request."""
-        key = (image.repository, digest)
+        or it is none. Pods that ask the same with the same credentials at the same time are one request."""
+        credentials = find_credentials(image.reference, pull_secrets)
+        key = (image.repository, digest, tuple(fingerprint(each, self._salt) for each in credentials))
         task = self._reading.get(key)
         if task is None:
-            credentials = self._match(image.reference, pull_secrets)
             reading = self._read(image.repository, digest, credentials or [None])
             task = self._reading[key] = asyncio.create_task(reading, name=f"manifest {digest}")
             task.add_done_callback(lambda _: self._reading.pop(key, None))
@@ -78,10 +75,6 @@ class PullAuthority:
             except RegistryError:
                 continue
         return None
-
-    def _match(self, reference: str, pull_secrets: PullSecrets) -> list[RegistryCredential]:
-        configs = [config for item in pull_secrets.values() if item is not None and (config := parse_pull_secret(item))]
-        return match_credentials(reference, configs)
 
     async def _ask(self, reference: str, credential: RegistryCredential | None) -> PinnedImage | None:
         who = ANONYMOUS if credential is None else fingerprint(credential, self._salt)

@@ -11,11 +11,13 @@ from prometheus_client import CollectorRegistry
 from vk_provider.aiokit.supervisor import Supervisor
 from vk_provider.cloud.imagestores import ImageStores
 from vk_provider.imagesets.sets import Limits
+from vk_provider.instances.poolstores import NoPoolImages, PoolImages
 from vk_provider.jsontypes import Json
 from vk_provider.pods.images import NoImages, PodImages
 from vk_provider.pods.record import OnEvent, PodRecord
-from vk_provider.preparing.authority import PullAuthority, PullSecrets
+from vk_provider.preparing.authority import PullAuthority
 from vk_provider.preparing.contents import ImageContents
+from vk_provider.preparing.credentials import PullSecrets
 from vk_provider.preparing.firsttime import FirstTimeRules
 from vk_provider.preparing.metrics import ImageMetrics
 from vk_provider.preparing.preparer import ImagePreparer, SecretReader
@@ -27,8 +29,8 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class Preparing:
-    """images: for the pods; authority: who may have which image; contents: its blobs. `start` and `close` are those of
-    whatever stands behind it."""
+    """images: for the pods; pool_images: for pools; authority: who may have which image; contents: its blobs. `start`
+    and `close` are those of whatever stands behind it."""
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Preparing:
         self.authority = PullAuthority(client)
         self.contents = ImageContents(self.authority)
         self.images: PodImages = NoImages()
+        self.pool_images: PoolImages = NoPoolImages()
         self._client = client
         self._preparer: ImagePreparer | None = None
         if stores is not None:
@@ -54,6 +57,7 @@ class Preparing:
             self.images = self._preparer = ImagePreparer(
                 stores, limits, self.authority, secrets, ImageMetrics(registry), event, records, first_time
             )
+            self.pool_images = self._preparer.public
 
     async def _find_size(self, pod: Json, pull_secrets: PullSecrets) -> int:
         """On the machine that is shared, the architecture is the provider's."""

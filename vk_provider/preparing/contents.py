@@ -11,7 +11,8 @@ from vk_provider.imagesets.imageset import PinnedImage
 from vk_provider.imagesets.need import find_need
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.imagemanifest import MAX_PARTS, Manifest, select_children
-from vk_provider.preparing.authority import PullAuthority, PullSecrets
+from vk_provider.preparing.authority import PullAuthority
+from vk_provider.preparing.credentials import PullSecrets
 
 MAX_MANIFESTS, MAX_KEPT_PARTS = 2_000, 100_000
 MAX_CHILDREN = 8

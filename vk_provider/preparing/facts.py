@@ -11,7 +11,7 @@ from typing import Protocol
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.jsontypes import Json
 from vk_provider.preparing.architectures import ImageArchitectures
-from vk_provider.preparing.authority import PullSecrets
+from vk_provider.preparing.credentials import PullSecrets
 from vk_provider.sizing.requirement import Given, names_architecture, read_class_annotations
 
 log = logging.getLogger(__name__)

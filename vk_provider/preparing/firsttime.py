@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from vk_provider.jsontypes import Json
-from vk_provider.preparing.authority import PullSecrets
+from vk_provider.preparing.credentials import PullSecrets
 
 References = frozenset[str]
 

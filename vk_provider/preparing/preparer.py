@@ -19,16 +19,21 @@ from vk_provider.jsontypes import Json
 from vk_provider.podmodel.errors import InvalidImageName
 from vk_provider.podmodel.imagename import parse_image
 from vk_provider.pods.record import OnEvent, PodRecord
-from vk_provider.preparing.authority import PullAuthority, PullSecrets
+from vk_provider.preparing.authority import PullAuthority
+from vk_provider.preparing.credentials import PullSecrets
 from vk_provider.preparing.firsttime import MIN_BYTES, NOBODY_WAITS, FirstTime, FirstTimeRules
 from vk_provider.preparing.metrics import ImageMetrics
+from vk_provider.preparing.poolstores import PublicStores
 from vk_provider.preparing.upkeep import PodSide, StoreUpkeep
-from vk_provider.wire.images import ImagesMessage
+from vk_provider.wire.images import ImagesMessage, ImageUse
 
 log = logging.getLogger(__name__)
 
 PROOF_LIMIT_S = 2.0
 """A pod whose proof takes longer starts without a store: its agent pulls."""
+
+MAX_TOLD_BYTES, MAX_TOLD_S = 1 << 40, 24 * 3600.0
+"""Of one image, as metrics take it: whatever an agent says, sums over all pods stay of use."""
 
 
 class SecretReader(Protocol):
@@ -68,7 +73,9 @@ class ImagePreparer:
         rules = first_time or NOBODY_WAITS
         self._first = FirstTime(rules.pioneers, rules.limit_s, lambda references: self._is_ready(references))
         self._size_of = rules.size_of
+        self.public = PublicStores(self._sets, authority)
         self._upkeep = StoreUpkeep(stores, self._sets, self._first, self._pods, metrics, clock)
+        self._upkeep.on_stores = self.public.changed
         metrics.follow(lambda: self._sets.stores, lambda: self._sets.waiting)
 
     # --- what agents tell ----------------------------------------------------------------------------------------
@@ -82,13 +89,13 @@ class ImagePreparer:
         if not need.references <= told.keys() or record.uid in self._heard:
             return
         self._heard.add(record.uid)
-        for use in message["images"]:
+        for use in _each_once(message, need):
             self._metrics.images.labels("pulled" if use["pulled"] else "present").inc()
             if use["pulled"]:
-                self._metrics.pull_seconds.observe(use["seconds"])
-                self._metrics.pulled_bytes.inc(use["sizeBytes"])
+                self._metrics.pull_seconds.observe(min(use["seconds"], MAX_TOLD_S))
+                self._metrics.pulled_bytes.inc(min(use["sizeBytes"], MAX_TOLD_BYTES))
             else:
-                self._metrics.present_bytes.inc(use["sizeBytes"])
+                self._metrics.present_bytes.inc(min(use["sizeBytes"], MAX_TOLD_BYTES))
         if not any(use["pulled"] for use in message["images"]):
             self._first.settle(need.references)
         else:
@@ -194,11 +201,26 @@ class ImagePreparer:
 
     async def run(self) -> None:
         """Root task: see StoreUpkeep.run."""
+        await self._upkeep.find_stores()
+        self._tasks.spawn(self.public.prove(), "images that are for anybody")
         await self._upkeep.run()
 
     async def close(self) -> None:
         """End what is under way; the stores stay."""
         await self._tasks.close()
+
+
+def _each_once(message: ImagesMessage, need: ImageNeed) -> list[ImageUse]:
+    """What is told of the pod's own images."""
+    found: dict[str, ImageUse] = {}
+    for use in message["images"]:
+        try:
+            reference = parse_image(use["image"]).canonical
+        except InvalidImageName:
+            continue
+        if reference in need.references:
+            found.setdefault(reference, use)
+    return list(found.values())
 
 
 def by_reference(message: ImagesMessage) -> dict[str, frozenset[str]]:

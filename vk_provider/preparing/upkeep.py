@@ -22,6 +22,9 @@ from vk_provider.preparing.metrics import ImageMetrics
 log = logging.getLogger(__name__)
 
 LIST_FIRST_S, LIST_MAX_S = 1.0, 60.0
+RELIST_S = 600.0
+"""A cloud may lose a store: a snapshot that somebody deletes, a machine image that has changed. The next pod of its
+images then has another one made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ class PodSide:
 
 
 class StoreUpkeep:
-    """sets: others add what is wanted, and `wake` it. first: whose pods wait for a store. clock: Unix seconds."""
+    """sets: others add what is wanted, and `wake` it. first: whose pods wait for a store. clock: Unix seconds.
+    on_stores: called when there is another store."""
 
     def __init__(
         self,
@@ -47,24 +51,27 @@ class StoreUpkeep:
         self._stores, self._sets, self._first = stores, sets, first
         self._pods, self._metrics, self._clock = pods, metrics, clock
         self._changed = asyncio.Event()
+        self.on_stores: Callable[[], None] = lambda: None
+        self._listed_at = 0.0
 
     def wake(self) -> None:
         """Another set is wanted."""
         self._changed.set()
 
     async def run(self) -> None:
-        """Never returns: find the stores of an earlier process, then prepare one set after the other."""
-        await self._find_stores()
+        """Never returns: prepare one set after the other."""
         while True:
             self._changed.clear()
             wanted = self._sets.next_wanted(self._clock(), self._queued())
             if wanted is not None:
                 await self._try(wanted)
             await self._give_up()
+            await self._drop_lost()
             if wanted is None:
                 await self._wait()
 
-    async def _find_stores(self) -> None:
+    async def find_stores(self) -> None:
+        """Those of an earlier process."""
         backoff = Backoff(LIST_FIRST_S, LIST_MAX_S)
         while True:
             try:
@@ -73,15 +80,30 @@ class StoreUpkeep:
             except CloudError as error:
                 log.warning("the prepared images are not known yet: %s", error)
             await asyncio.sleep(backoff.next_delay_s())
-        now = self._clock()  # when they were used last is not known any more
+        now = self._listed_at = self._clock()  # when they were used last is not known any more
         for each in found:
             self._sets.add_store(Store(each.handle, each.images, each.size_bytes, each.prepared_at, now))
+
+    async def _drop_lost(self) -> None:
+        if self._clock() < self._listed_at + RELIST_S:
+            return
+        try:
+            there = {store.handle for store in await self._stores.list_prepared()}
+        except CloudError as error:
+            log.warning("which prepared images are there is not known: %s", error)
+            return
+        self._listed_at = self._clock()
+        for store in self._sets.stores:
+            if store.handle not in there:
+                log.info("a prepared store is gone: %s", ", ".join(sorted(store.images.references)))
+                self._sets.remove_store(store.handle)
 
     async def _wait(self) -> None:
         due_at = self._sets.next_due_at()
         delay_s = max(1.0, due_at - self._clock()) if due_at is not None else None
         try:
-            async with asyncio.timeout(min(delay_s or self._sets.limits.max_age_s, self._sets.limits.max_age_s)):
+            longest_s = min(self._sets.limits.max_age_s, RELIST_S)
+            async with asyncio.timeout(min(delay_s or longest_s, longest_s)):
                 await self._changed.wait()
         except TimeoutError:
             pass
@@ -123,6 +145,7 @@ class StoreUpkeep:
         now = self._clock()
         self._sets.add_store(Store(made.handle, made.images, made.size_bytes, now, now))
         self._first.reopen(made.images.references)
+        self.on_stores()
         self._metrics.prepared.labels("ok").inc()
         self._metrics.prepare_seconds.observe(time.monotonic() - began)
         log.info("images prepared in %.1f s: %s (%d bytes)", time.monotonic() - began, names, made.size_bytes)

@@ -26,12 +26,14 @@ from vk_provider.podmodel.imagemanifest import MAX_MANIFEST_BYTES
 from vk_provider.podmodel.images import RegistryCredential
 from vk_provider.registry.challenge import Challenge, find_challenge
 from vk_provider.registry.guard import GuardedResolver, check_literal
+from vk_provider.registry.lanes import Lanes
 from vk_provider.registry.manifest import read_config, read_manifest
 
 AnswerT = TypeVar("AnswerT")
 
 REQUEST_LIMIT_S = 5.0
-REQUESTS_AT_ONCE = 16
+NAMES_TTL_S = 120
+"""An address is used again for so long."""
 MAX_TOKEN_BYTES = 64 * 1024
 _ACCEPT = ", ".join(
     (
@@ -68,7 +70,8 @@ class RegistryClient:
         names = [URL(server).host for server in servers if server]
         names += [URL(f"//{host}").host for host in self._registries]
         self._trusted = frozenset(name for name in names if name)
-        self._permits = asyncio.Semaphore(REQUESTS_AT_ONCE)
+        self._lanes = Lanes()
+        self._resolver = GuardedResolver(self._trusted)
         self._http: aiohttp.ClientSession | None = None
 
     async def resolve(self, reference: str, credential: RegistryCredential | None) -> PinnedImage:
@@ -77,7 +80,7 @@ class RegistryClient:
         host, _, path = repository.partition("/")
         url = f"{self._server(host)}/v2/{path}/manifests/{suffix}"
         try:
-            async with self._permits, asyncio.timeout(REQUEST_LIMIT_S):
+            async with self._lanes.turn(host), asyncio.timeout(REQUEST_LIMIT_S):
                 return PinnedImage(reference, await self._head(URL(url, encoded=True), path, credential))
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise RegistryError(f"{host}: {error or 'no answer'}") from None
@@ -89,7 +92,7 @@ class RegistryClient:
         host, _, path = repository.partition("/")
         base = f"{self._server(host)}/v2/{path}"
         try:
-            async with self._permits, asyncio.timeout(REQUEST_LIMIT_S):
+            async with self._lanes.turn(host), asyncio.timeout(REQUEST_LIMIT_S):
                 url = URL(f"{base}/manifests/{suffix}", encoded=True)
                 architectures, config = read_manifest(await self._ask("GET", url, path, credential, _read_manifest))
                 if architectures or not config:
@@ -104,7 +107,7 @@ class RegistryClient:
         host, _, path = repository.partition("/")
         url = URL(f"{self._server(host)}/v2/{path}/manifests/{digest}", encoded=True)
         try:
-            async with self._permits, asyncio.timeout(REQUEST_LIMIT_S):
+            async with self._lanes.turn(host), asyncio.timeout(REQUEST_LIMIT_S):
                 content = await self._ask("GET", url, path, credential, _read_manifest)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise RegistryError(f"{host}: {error or 'no answer'}") from None
@@ -122,9 +125,15 @@ class RegistryClient:
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
             connector = aiohttp.TCPConnector(
-                limit=REQUESTS_AT_ONCE, keepalive_timeout=15, resolver=GuardedResolver(self._trusted)
+                limit=0, keepalive_timeout=15, resolver=self._resolver, ttl_dns_cache=NAMES_TTL_S
             )
-            self._http = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+            # No answer is decompressed: a few bytes of one may be gigabytes.
+            self._http = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                headers={"Accept-Encoding": "identity"},
+            )
         return self._http
 
     def _check_host(self, url: URL) -> None:
@@ -216,6 +225,7 @@ class RegistryClient:
         if self._http is not None:
             await self._http.close()
             self._http = None
+        await self._resolver.close()
 
 
 def _encode_basic(credential: RegistryCredential) -> str:

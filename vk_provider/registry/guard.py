@@ -7,15 +7,21 @@ name are trusted.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
+from collections import OrderedDict
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import DefaultResolver
 
 _LOCAL_SERVICES = ipaddress.ip_network("fd00:ec2::/32")
 """EC2's services of the instance by IPv6: metadata, DNS, time, credentials."""
+KNOWN_THREADS, NEW_THREADS = 4, 8
+"""They are started as they are needed."""
+MAX_FOUND = 1000
 
 
 def is_allowed(address: str) -> bool:
@@ -43,16 +49,43 @@ def check_literal(host: str) -> bool | None:
 
 
 class GuardedResolver(AbstractResolver):
-    """Finds allowed addresses only; any for the trusted host names."""
+    """Finds allowed addresses only; any for the trusted host names.
+
+    Users name the hosts, and whoever answers for their domain may take as long as the C library waits for it. So names
+    are looked up in threads of this room alone: those of the event loop are everybody's, the API server's name among
+    them. Names that were found before do not wait for the others.
+    """
 
     def __init__(self, trusted: Collection[str]) -> None:
         self._trusted = frozenset(trusted)
-        self._inner = DefaultResolver()
+        self._found: OrderedDict[str, None] = OrderedDict()
+        self._known, self._new = (
+            ThreadPoolExecutor(count, f"names of {which} registries")
+            for count, which in ((KNOWN_THREADS, "known"), (NEW_THREADS, "new"))
+        )
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
+        threads = self._known if host in self._trusted or host in self._found else self._new
+        look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
+        self._found.pop(host, None)  # one that is given up is none of them any more
+        answers = await asyncio.get_running_loop().run_in_executor(threads, look_up)
+        self._found[host] = None
+        if len(self._found) > MAX_FOUND:
+            self._found.popitem(last=False)
+        found = [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=int(address[1]),
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, address in answers
+            if kind in (socket.AF_INET, socket.AF_INET6) and isinstance(address[0], str)
+        ]
         if host not in self._trusted:
             found = [each for each in found if is_allowed(each["host"])]
         if not found:
@@ -60,4 +93,5 @@ class GuardedResolver(AbstractResolver):
         return found
 
     async def close(self) -> None:
-        await self._inner.close()
+        for threads in (self._known, self._new):
+            threads.shutdown(wait=False, cancel_futures=True)

@@ -47,6 +47,7 @@ class TableCompiler:
         self._on_table = on_table
         self._nodes: dict[str, NodeTables] = {}
         self._addresses: list[str] = []
+        self._kubelets: list[tuple[tuple[str, ...], int]] = []
         self._host_ports: dict[str, tuple[str, tuple[HostPort, ...]]] = {}
         self._services: dict[str, Json | None] = {}
         self._slices: dict[str, Json | None] = {}
@@ -54,9 +55,15 @@ class TableCompiler:
         self._complete = False
         self._changed = asyncio.Event()
 
-    def add_node(self, node: str, addresses: Iterable[str]) -> None:
-        """Before the first change."""
+    def add_node(self, node: str, addresses: Iterable[str], kubelet_port: int = 0) -> None:
+        """Before the first change. kubelet_port: on which the provider answers for the Node at its addresses, 0 for
+        nowhere: it stays its own in the tables of all Nodes."""
         tables = self._nodes[node] = NodeTables(node, addresses)
+        if kubelet_port:
+            self._kubelets.append((tables.addresses, kubelet_port))
+        for each in self._nodes.values():
+            for reserved in self._kubelets:
+                each.index.reserve(*reserved)
         self._addresses += [address for address in tables.addresses if address not in self._addresses]
 
     @property

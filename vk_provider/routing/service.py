@@ -55,9 +55,9 @@ class ServiceRouting:
             reflector=ReflectorOptions(backoff=Backoff(1.0, CIDRS_RETRY_S, jitter=0.3), on_error=self._cidrs_failed),
         )
 
-    def add_node(self, node: str, addresses: Iterable[str]) -> None:
-        """Before `run`."""
-        self.compiler.add_node(node, addresses)
+    def add_node(self, node: str, addresses: Iterable[str], kubelet_port: int = 0) -> None:
+        """Before `run`. See TableCompiler.add_node."""
+        self.compiler.add_node(node, addresses, kubelet_port)
 
     def source(self, node: str, zone: str) -> ServiceTables:
         """The table for the instances of a Node in one zone ("" when it is not known)."""

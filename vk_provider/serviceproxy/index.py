@@ -15,13 +15,15 @@ from vk_provider.serviceproxy.fragment import Fragment, Surroundings, compile_se
 from vk_provider.serviceproxy.frame import write_frame
 from vk_provider.serviceproxy.frontend import Frontend, list_claims
 from vk_provider.serviceproxy.hostport import HostPort, HostTarget, Rank, compile_host_ports, list_host_claims
-from vk_provider.serviceproxy.service import Service, ServicePort, parse_service
+from vk_provider.serviceproxy.service import PROTOCOLS, Service, ServicePort, parse_service
 from vk_provider.serviceproxy.table import Table, chains_of
 
 _FORM = digest_text("\n".join(write_frame(sees_replies=False, is_instance=True)))
 """Part of each revision: a table that another version has made is not taken for one of this version's."""
 _HOST_PORTS = "host ports of "
 """Begins the keys of pods beside those of Services, which are namespace/name."""
+_RESERVED, _RESERVED_RANK = "reserved", (-1, "", "")
+"""Key and rank of what is the provider's own."""
 
 
 class ServiceIndex:
@@ -47,6 +49,14 @@ class ServiceIndex:
         self._cidrs: tuple[str, ...] = ()
         self._zones: dict[str, _ZoneTable] = {}
         self._shared: dict[str, Fragment] = {}
+        self._reserved: set[Frontend] = set()
+
+    def reserve(self, addresses: Iterable[str], port: int) -> None:
+        """A TCP port at a Node's addresses that answers for all its pods: no pod and no Service takes it over."""
+        parsed = (parse_address(address) for address in addresses)
+        self._reserved |= {Frontend(*address, PROTOCOLS["TCP"], port) for address in parsed if address}
+        for affected in self._claims.replace(_RESERVED, dict.fromkeys(self._reserved, _RESERVED_RANK)):
+            self._mark(affected)
 
     def apply_service(self, item: Json) -> None:
         """A Service that was added or changed."""

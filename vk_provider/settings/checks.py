@@ -41,7 +41,7 @@ def check_settings(settings: Settings) -> None:
             raise SettingError(f'pods.daemonsets must be "refuse", "run" or a label selector: {error}') from None
     if not settings.pods.capacity_types:
         raise SettingError("pods.capacity_types is empty: pods would have no instance")
-    for name in ("default_cpu", "default_memory"):
+    for name in ("default_cpu", "default_memory", "max_root_disk"):
         _check_quantity(getattr(settings.pods, name), f"pods.{name}")
     for address in settings.cluster.dns:
         _check_address(address, "cluster.dns")

@@ -45,6 +45,10 @@ class PoolSettings:
     without pools. An instance that was taken is replaced, after all pods that wait for instances of their own. One
     whose machine image, configuration or pool has changed is ended and replaced. Idle instances cost money.
 
+    Where the cloud has images ready (`local`), they start from the prepared stores that pods have asked for last, the
+    same number from each, and those that do not are replaced one after the other. Images that need credentials are in
+    none of them. On `local` a pod whose images are prepared, but on none of the idle instances, is launched for.
+
     name:          of the pool, in tags and metrics
     node:          whose pods it is for; "" for the only Node
     instance_type: name or pattern ("m7g.*"); "" for the cheapest with room for `cpu` and `memory`. GPUs only by type

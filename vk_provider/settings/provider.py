@@ -53,6 +53,9 @@ class PodSettings:
     capacity_types: of pods that do not ask for one themselves: on-demand, spot; with both the cheaper one
     default_cpu:    a quantity: for how much the instances of pods are sized that request no CPU
     default_memory: the same of memory
+    max_root_disk:  a quantity: the largest root disk of a pod's instance, for the machine image, the pod's images and
+                    its files together. No limit of the budget and no quota counts what a pod's limits, the sizes of its
+                    emptyDir volumes or vk-provider/root-volume-size make it cost; "0" for any
     """
 
     daemonsets: str = "refuse"
@@ -65,6 +68,7 @@ class PodSettings:
     capacity_types: tuple[Literal["on-demand", "spot"], ...] = ("on-demand",)
     default_cpu: str = "1"
     default_memory: str = "256Mi"
+    max_root_disk: str = "2Ti"
 
 
 @dataclass(frozen=True, slots=True)

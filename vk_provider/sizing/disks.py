@@ -25,6 +25,11 @@ class DiskPlan:
     disk_bytes: int
     store: LocalStore | None = None
 
+    @property
+    def least_root_bytes(self) -> int:
+        """Of an offering whose own disks do, if there is one."""
+        return self.disk_bytes if self.store is None else self.store.root_disk_bytes
+
     def root_disk_of(self, offering: Offering) -> int:
         return root_disk_of(offering, self.disk_bytes, self.store)
 

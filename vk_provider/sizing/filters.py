@@ -103,7 +103,7 @@ def _build_label_filter(
 
     def keeps() -> Bits:
         found = index.everything
-        for expression in (*expressions, *(Expression(label, "In", values) for values in allowed)):
+        for expression in (*expressions, *(Expression(label, "In", values, True) for values in allowed)):
             found &= index.matching(expression)
         return found
 

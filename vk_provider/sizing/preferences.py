@@ -23,6 +23,7 @@ class Preferences:
     reserved_cpu_milli, reserved_memory_bytes: for agent, containerd and kernel. No CPU: they idle while the pod works
     size_to_limits:          an instance that holds the pod's limits; by its requests only when none is that large
     base_disk_bytes:         root disk before the pod's ephemeral-storage request
+    max_disk_bytes:          the largest root disk, 0 for any
     node_labels:             labels of requirement.LABELS whose value is the Node's own and names no offering: a pod's
                              requirements on them are about the Node, and the scheduler has checked them
     launch_options, pod_options: those of cloud.launchoptions.OPTIONS that the cloud knows, and those that pods may set
@@ -39,6 +40,7 @@ class Preferences:
     reserved_memory_bytes: int = 160 * MIB
     size_to_limits: bool = True
     base_disk_bytes: int = 20 * 2**30
+    max_disk_bytes: int = 0
     node_labels: tuple[str, ...] = ()
     launch_options: frozenset[str] = frozenset()
     pod_options: frozenset[str] = frozenset()

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from vk_provider.cloud.base import Offering
 from vk_provider.cloud.codes import family_of
 from vk_provider.cloud.launchoptions import OPTIONS
 from vk_provider.jsontypes import Json
+from vk_provider.podmodel.glob import matches_glob
 from vk_provider.podmodel.quantity import ceil_int
 
 ARCHITECTURE = "kubernetes.io/arch"
@@ -52,6 +52,10 @@ _OPTION_VALUE = re.compile(r"[A-Za-z0-9+=,.@:/_-]{1,512}")
 _QUANTITY = re.compile(r"[0-9]{1,15}(\.[0-9]{1,3})?(k|M|G|T|Ki|Mi|Gi|Ti)?")
 """Without an exponent: no API has limited it."""
 _MAX_ALTERNATIVES = 100
+_MAX_PATTERN, _MAX_WILDCARDS = 64, 8
+"""Of one alternative: a label value has 63 characters at most."""
+_MAX_VALUES = 2_000
+"""Of all requirements of a pod on offerings together."""
 _NO_ANNOTATIONS: Mapping[str, str] = {}
 
 _ALIASES = {
@@ -82,16 +86,22 @@ NOTHING_GIVEN = Given()
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """One node selector requirement (core/v1); Gt and Lt compare integers, which no offering label is."""
+    """One node selector requirement (core/v1); Gt and Lt compare integers, which no offering label is.
+
+    has_patterns: its values, which are few then, may have `*` and `?` for any characters
+    """
 
     label: str
     operator: str
     values: tuple[str, ...]
+    has_patterns: bool = False
 
     def matches(self, value: str) -> bool:
         match self.operator:
             case "In":
-                return any(fnmatchcase(value, pattern) for pattern in self.values)
+                return value in self.values or (
+                    self.has_patterns and any(matches_glob(value, each) for each in self.values if _is_pattern(each))
+                )
             case "NotIn":
                 return value not in self.values
             case "Exists":
@@ -168,6 +178,8 @@ def find_requirements(
         "requiredDuringSchedulingIgnoredDuringExecution"
     ) or {}
     terms = [_term(term, node_labels) for term in required.get("nodeSelectorTerms") or []]
+    if sum(len(each.values) for term in (always, *terms) for each in term) > _MAX_VALUES:
+        raise RequirementError(f"more than {_MAX_VALUES} values are required of labels of instances")
     any_of = tuple(terms) if terms and all(terms) else ()  # a term without offering labels allows every offering
     if not sources:
         return Requirements(tuple(always), any_of)
@@ -204,8 +216,11 @@ def _read_labels(annotations: Mapping[str, str]) -> list[Expression]:
         values = tuple(part.strip() for part in annotations.get(annotation, "").split(",") if part.strip())
         if len(values) > _MAX_ALTERNATIVES:
             raise RequirementError(f"annotation {annotation} has more than {_MAX_ALTERNATIVES} alternatives")
+        if any(len(value) > _MAX_PATTERN or value.count("*") > _MAX_WILDCARDS for value in values):
+            limits = f"{_MAX_PATTERN} characters or {_MAX_WILDCARDS} times *"
+            raise RequirementError(f"annotation {annotation} has an alternative of more than {limits}")
         if values:
-            found.append(_expression(label, "In", values))
+            found.append(_expression(label, "In", values, has_patterns=True))
     return found
 
 
@@ -246,10 +261,14 @@ def _term(term: Json, node_labels: Collection[str]) -> tuple[Expression, ...]:
     )
 
 
-def _expression(label: str, operator: str, values: tuple[str, ...]) -> Expression:
+def _expression(label: str, operator: str, values: tuple[str, ...], *, has_patterns: bool = False) -> Expression:
     if label == GPU_NAME:
         values = tuple(value.lower() for value in values)
-    return Expression(label, operator, values)
+    return Expression(label, operator, values, has_patterns)
+
+
+def _is_pattern(value: str) -> bool:
+    return "*" in value or "?" in value or "[" in value
 
 
 def _label_of(key: str, node_labels: Collection[str]) -> str | None:

@@ -28,7 +28,8 @@ SPOT_TYPES = 5
 MAX_SPOT_ALTERNATIVES = 50
 _Allowed = tuple[Preferences, tuple[str, ...]]
 """The Node's preferences, and the architectures of the pod's images."""
-_BURST_FILTERS = ("cpu", "memory")
+_ROOT_DISK = "root disk"
+_BURST_FILTERS = ("cpu", "memory", _ROOT_DISK)
 """Where limits larger than any instance fall back to requests."""
 
 
@@ -192,6 +193,12 @@ def _select(
             return Refusal(reason, f"No instance fits: {each.explain(left)} ({considered})", each.name, retryable)
         left = passed
     disks = plan_disks(need.disk_bytes, preferences.base_disk_bytes, requirements)
+    if 0 < preferences.max_disk_bytes < disks.disk_bytes:  # only an instance's own disks may hold it
+        left = _without_root(index, left, disks, preferences.max_disk_bytes)
+        if not left:
+            asked, most = format_memory(disks.disk_bytes), format_memory(preferences.max_disk_bytes)
+            text = f"No instance fits: the pod needs a root disk of {asked}, and {most} is allowed (pods.max_root_disk)"
+            return Refusal("NoFittingInstance", text, _ROOT_DISK)
     ranked = _rank(index, left, need.steady_cpu_milli, disks)
     asked = hashlib.sha256(repr((need, requirements, preferences, architectures)).encode()).hexdigest()
     return Selection(
@@ -204,6 +211,13 @@ def _select(
         need.steady_cpu_milli,
         disks.store_among(ranked),
     )
+
+
+def _without_root(index: OfferingIndex, left: Bits, disks: DiskPlan, most: int) -> Bits:
+    """Those whose own disks hold everything, so that the root disk is not enlarged for it."""
+    if disks.store is None or disks.least_root_bytes > most:
+        return 0
+    return left & index.store.at_least(disks.store.least_bytes)
 
 
 def _rank(index: OfferingIndex, left: Bits, cpu_milli: int, disks: DiskPlan) -> list[Offering]:

@@ -46,6 +46,7 @@ class Machine:
     user_data: str | None = None
     loops: list[str] = field(default_factory=list)
     script: Path = SCRIPT
+    state_name: str = "instance-store"
 
     def add_disk(self, name: str = LINK) -> str:
         """Attach one, with the two links that udev makes of it."""
@@ -67,7 +68,7 @@ class Machine:
     def boot(self, then: str = "", reboot: bool = False) -> str:
         """Run the script as at a boot, and `then` where it has mounted; returns what `then` says."""
         if reboot:
-            (self.root / "run/vk-agent/instance-store").unlink()
+            (self.root / "run/vk-agent" / self.state_name).unlink()
         environment = {
             "PATH": f"{self.root}/bin:{os.environ['PATH']}",
             "ROOT": str(self.root),
@@ -93,7 +94,7 @@ class Machine:
 
     @property
     def state(self) -> str:
-        return (self.root / "run/vk-agent/instance-store").read_text().strip()
+        return (self.root / "run/vk-agent" / self.state_name).read_text().strip()
 
     def serve(self) -> None:
         machine = self

@@ -359,3 +359,75 @@ def test_a_launch_has_what_was_asked_for(ec2: Ec2) -> None:
             NetworkInterfaceIds=[found["NetworkInterfaces"][0]["NetworkInterfaceId"]]
         )["NetworkInterfaces"]
         assert interface["TagSet"] == [{"Key": "a", "Value": "network-interface"}]
+
+
+# --- snapshots and consoles ------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_is_pending_until_it_is_complete_and_is_listed_by_its_tags_in_pages(
+    moto: MotoServer, account: Account
+) -> None:
+    """CreateSnapshot: "the snapshot ... status is pending until the snapshot is complete"; DescribeSnapshots: from 5 to
+    1,000 MaxResults, with a token for the rest."""
+    api = moto.client("ec2")
+    moto.plan(Plan(snapshot_s=0.3))
+    volume = api.create_volume(Size=4, AvailabilityZone=account.zones[0])["VolumeId"]
+    tags = [{"ResourceType": "snapshot", "Tags": [{"Key": "k", "Value": "v"}]}]
+    made = [api.create_snapshot(VolumeId=volume, TagSpecifications=tags) for _ in range(7)]
+    assert {each["State"] for each in made} == {"pending"} and made[0]["Tags"] == tags[0]["Tags"]
+    asked = {"OwnerIds": ["self"], "Filters": [{"Name": "tag:k", "Values": ["v"]}], "MaxResults": 5}
+    first = api.describe_snapshots(**asked)
+    rest = api.describe_snapshots(**asked, NextToken=first["NextToken"])
+    found = [each["SnapshotId"] for each in first["Snapshots"] + rest["Snapshots"]]
+    assert found == [each["SnapshotId"] for each in made] and "NextToken" not in rest
+    assert api.describe_snapshots(**{**asked, "Filters": [{"Name": "tag-key", "Values": ["x"]}]})["Snapshots"] == []
+    time.sleep(0.35)
+    assert {each["State"] for each in api.describe_snapshots(**asked)["Snapshots"]} == {"completed"}
+    moto.set_snapshot(found[0], "error")
+    assert api.describe_snapshots(**asked)["Snapshots"][0]["State"] == "error"
+    with pytest.raises(ClientError, match="InvalidParameterValue"):
+        api.describe_snapshots(**{**asked, "MaxResults": 4})
+    api.delete_snapshot(SnapshotId=found[0])
+    for call in (api.delete_snapshot, lambda SnapshotId: api.describe_snapshots(SnapshotIds=[SnapshotId])):
+        with pytest.raises(ClientError, match="InvalidSnapshot.NotFound"):
+            call(SnapshotId=found[0])
+    moto.plan(Plan(max_snapshots=6))
+    with pytest.raises(ClientError, match="SnapshotLimitExceeded"):
+        api.create_snapshot(VolumeId=volume)
+
+
+def test_a_volume_of_a_launch_is_of_a_snapshot_that_exists_and_counts_in_the_accounts_limit(
+    moto: MotoServer, account: Account
+) -> None:
+    ec2 = Ec2(moto, account)
+
+    def mapping(snapshot_id: str) -> list[dict[str, Any]]:
+        return [{"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": snapshot_id, "VolumeSize": 4}}]
+
+    with pytest.raises(ClientError, match=r"InvalidSnapshot\.NotFound"):
+        ec2.run(BlockDeviceMappings=mapping("snap-0123456789abcdef0"))
+    volume = ec2.api.create_volume(Size=4, AvailabilityZone=account.zones[0])["VolumeId"]
+    snapshot = ec2.api.create_snapshot(VolumeId=volume)["SnapshotId"]
+    (made,) = ec2.run(BlockDeviceMappings=mapping(snapshot))
+    (shown,) = ec2.describe(InstanceIds=[made["InstanceId"]])
+    assert [each["DeviceName"] for each in shown["BlockDeviceMappings"]] == ["/dev/sdf"]
+    moto.plan(Plan(max_volumes=1))
+    with pytest.raises(ClientError, match="VolumeLimitExceeded"):
+        ec2.run(BlockDeviceMappings=mapping(snapshot))
+
+
+def test_a_console_says_what_the_instance_has_written_at_once_where_it_is_of_nitro(
+    moto: MotoServer, account: Account
+) -> None:
+    """GetConsoleOutput: "Latest: ... supported for instances built on the Nitro System"."""
+    ec2 = Ec2(moto, account)
+    (made,) = ec2.run()
+    name = made["InstanceId"]
+    assert ec2.api.get_console_output(InstanceId=name, Latest=True)["Output"] == ""
+    moto.set_console(name, "a\nb\n")
+    assert ec2.api.get_console_output(InstanceId=name, Latest=True)["Output"] == "a\nb\n"
+    (old,) = ec2.run(InstanceType="t2.medium")
+    with pytest.raises(ClientError, match="UnsupportedOperation"):
+        ec2.api.get_console_output(InstanceId=old["InstanceId"], Latest=True)
+    with pytest.raises(ClientError, match=r"InvalidInstanceID\.NotFound"):
+        ec2.api.get_console_output(InstanceId="i-0123456789abcdef0")

@@ -44,7 +44,7 @@ FAULTS: dict[str, Fault] = {
     "one-missing-answer": Fault(one_missing_answer.put_back, 40, (must.FAILED_WHILE_RUNNING, must.WRONG_STATE)),
     "hanging-references": Fault(hanging_references.put_back, 21, (must.DELETION_STUCK,)),
     "lost-ready": Fault(lost_ready.put_back, 3, (must.STATUS_MISSING,)),
-    "reused-token": Fault(reused_token.put_back, 2, (must.WRONG_STATE,)),
+    "reused-token": Fault(reused_token.put_back, 11, (must.WRONG_STATE,)),
     "shutting-down": Fault(shutting_down.put_back, 5, (must.FAILED_WHILE_RUNNING,)),
     "one-bad-id": Fault(one_bad_id.put_back, 10, (must.OUTLIVED, must.MEMORY)),
     "stale-references": Fault(stale_references.put_back, 3, (must.STALE,)),
@@ -55,5 +55,5 @@ FAULTS: dict[str, Fault] = {
     "early-pod": Fault(early_pod.put_back, 4, (must.UNMARKED,)),
     "adopted-unmarked": Fault(adopted_unmarked.put_back, 44, (must.UNMARKED,)),
     "lost-mark": Fault(lost_mark.put_back, 28, (must.WRONG_STATE,)),
-    "ignored-mark": Fault(ignored_mark.put_back, 0, (must.LEAKED,)),
+    "ignored-mark": Fault(ignored_mark.put_back, 93, (must.LEAKED, must.OUTLIVED, must.NOT_FULL)),
 }

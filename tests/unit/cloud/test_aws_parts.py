@@ -27,6 +27,7 @@ from vk_provider.cloud.aws.specification import (
     build_template,
     name_template,
 )
+from vk_provider.cloud.aws.stores.volume import StoreVolume
 from vk_provider.cloud.aws.ways import Address, Call, Refusals, Way, plan_ways, token_of
 from vk_provider.cloud.base import (
     TAG_DISKS,
@@ -98,6 +99,8 @@ def test_the_tag_of_disks_has_the_sizes_that_volumes_get() -> None:
     assert replace(asked, request=request).tags == {TAG_DISKS: "root=100"}
     assert replace(asked, request=replace(request, disk_bytes=GIB)).tags == {TAG_DISKS: "root=40"}, "the image's"
     assert asked.tags == asked.request.tags
+    stored = replace(asked, request=request, store=StoreVolume("snap-1", "n", 12))
+    assert stored.tags == {TAG_DISKS: "root=100 data=12"}
 
 
 def test_a_way_that_was_refused_for_many_is_still_tried_for_one_and_the_last_is_always_left() -> None:

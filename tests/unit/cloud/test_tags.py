@@ -58,17 +58,17 @@ def test_an_owner_that_a_tag_would_change_is_refused_as_its_instances_were_never
         load_settings(path, {})
 
 
-def test_an_instance_of_a_pool_has_the_same_tags_in_the_end_but_for_one_label() -> None:
+def test_an_instance_of_a_pool_has_the_same_tags_in_the_end_but_for_two_labels() -> None:
     labels = {f"label-{number}": "v" for number in range(80)}
-    of_pool = build_pool_tags(owner="c1", node="n", group="g", launch="l", pool="small", disks="root=20")
+    of_pool = build_pool_tags(
+        owner="c1", node="n", group="g", launch="l", pool="small", disks="root=20", image_store="s"
+    )
     assert of_pool[base.TAG_POOL] == "small" and base.TAG_POD_NAMESPACE not in of_pool
     of_pod = build_pod_tags(pod_uid="u", pod_namespace="ns", pod_name="p", attempt=0)
     both = of_pool | of_pod | build_taken_tags("ns", labels)
-    launched = (
-        build_group_tags(owner="c1", node="n", namespace="ns", group="g", launch="l", labels=labels, disks="root=20")
-        | of_pod
+    launched = of_pod | build_group_tags(
+        owner="c1", node="n", namespace="ns", group="g", launch="l", labels=labels, disks="root=20"
     )
-    assert (
-        len(both) == 50 and len(launched.keys() - both.keys()) == 1 and both.keys() - launched.keys() == {base.TAG_POOL}
-    )
+    assert len(both) == 50 and len(launched.keys() - both.keys()) == 2
+    assert both.keys() - launched.keys() == {base.TAG_POOL, base.TAG_IMAGE_STORE}
     assert both[base.TAG_POD_NAMESPACE] == "ns" and both["pod/label-0"] == "v"

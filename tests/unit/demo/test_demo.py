@@ -134,7 +134,9 @@ def test_an_early_end_says_what_is_up_and_what_to_do(
     monkeypatch.setattr(cluster, "up", stop)
     assert command.main(["up", "--root", str(demo.root)]) == code
     said = capsys.readouterr().err
-    assert "`make demo-down` takes it away" in said and "Traceback" not in said
+    assert "`make demo` goes on" in said and "`make demo-down` takes it away" in said and "Traceback" not in said
+    assert command.main(["up", "--root", str(demo.root), "--cloud", "aws"]) == code
+    assert "`make demo CLOUD=aws` goes on" in capsys.readouterr().err
 
 
 def test_a_second_demo_at_the_same_time_is_refused_and_says_whom_to_wait_for(

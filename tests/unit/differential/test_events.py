@@ -1,5 +1,6 @@
 """What of the events counts as a difference, and what depends on the moment alone."""
 
+import json
 from typing import Any
 
 import pytest
@@ -214,3 +215,78 @@ def test_a_back_off_that_a_kubelet_would_say_with_its_next_pass_is_none(pulled: 
         add_event(side, "Failed", "Error: ErrImagePull", kind="Warning", at=pulled, of="main")
     add_event(ours, "BackOff", 'Back-off pulling image "x"', at=12, of="main")
     assert len(kinds(ours, theirs)) == expected
+
+
+@pytest.mark.parametrize("said", ["failed liveness probe", "failed startup probe", "is done"])
+def test_a_sidecar_that_is_killed_for_its_probe_as_its_pod_is_deleted_counts_as_ending(said: str) -> None:
+    side = {**running(), "name": "side0", "restartCount": 0}
+    ours, theirs = (
+        history(namespace, (0, pod(uid, "10.0.0.9", "Running", {**side, "restartCount": count})))
+        for namespace, uid, count in ((OURS, "u-1", 0), (THEIRS, "u-2", 1))
+    )
+    add_event(ours, "Killing", f"Init container side0 {said}", at=18.5, of="side0")
+    add_event(theirs, "Killing", f"Init container side0 {said}", at=16.5, of="side0")
+    add_event(theirs, "Killing", "Stopping container side0", at=20.1, of="side0")
+    found = {kind for kind in kinds(ours, theirs) if "Stopping" in kind}
+    assert bool(found) == (said == "is done")
+
+
+def test_that_a_probe_has_met_an_end_on_one_side_is_no_reason_to_miss_it_there() -> None:
+    ours = history(OURS, (0, pod("u-1")))
+    ended = pod("u-2", "10.0.0.9", "Running", container(terminated={"exitCode": 1}))
+    theirs = history(THEIRS, (0, pod("u-2")), (5, ended))
+    add_event(ours, "Unhealthy", "Liveness probe failed: ", kind="Warning", at=10, of="main")
+    assert any("Liveness" in kind for kind in kinds(ours, theirs))
+    add_event(theirs, "Unhealthy", "Liveness probe failed: ", kind="Warning", at=5, of="main")
+    assert not any("Liveness" in kind for kind in kinds(ours, theirs))
+
+
+@pytest.mark.parametrize("here", [0, 1])
+@pytest.mark.parametrize("changed", [True, False])
+def test_an_image_that_is_changed_before_the_next_pass_has_no_back_off_to_tell_of(here: int, changed: bool) -> None:
+    def side(namespace: str, uid: str) -> History:
+        specs = [{"containers": [{"name": "main", "image": image}]} for image in ("a", "b" if changed else "a")]
+        return history(namespace, *((at, {**pod(uid), "spec": spec}) for at, spec in zip((0, 3), specs, strict=True)))
+
+    sides = side(OURS, "u-1"), side(THEIRS, "u-2")
+    for each in sides:
+        add_event(each, "Failed", "Error: ErrImagePull", kind="Warning", at=1, of="main")
+        add_event(each, "Pulled", "b", at=3, of="main")
+    add_event(sides[here], "BackOff", 'Back-off pulling image "a"', at=2, of="main")
+    assert any("Back-off" in kind for kind in kinds(*sides)) != changed
+
+
+def completed(generation: int, cpu: str) -> str:
+    said = {"containers": [{"name": "main", "resources": {"requests": {"cpu": cpu}}}], "generation": generation}
+    return f"Pod resize completed: {json.dumps(said)}"
+
+
+@pytest.mark.parametrize(("cpu", "is_race"), [("10m", True), ("30m", False)])
+def test_a_resize_that_a_kubelet_tells_twice_once_with_the_pod_before_is_its_race(cpu: str, is_race: bool) -> None:
+    def side(namespace: str, uid: str) -> History:
+        versions = []
+        for at, generation, asked in ((0, 1, "10m"), (2, 2, "20m")):
+            made = pod(uid)
+            made["metadata"]["generation"] = generation
+            made["spec"] = {"containers": [{"name": "main", "resources": {"requests": {"cpu": asked}}}]}
+            versions.append((at, made))
+        return history(namespace, *versions)
+
+    ours, theirs = side(OURS, "u-1"), side(THEIRS, "u-2")
+    for each in (ours, theirs):
+        add_event(each, "ResizeCompleted", completed(2, "20m"), at=3)
+    add_event(theirs, "ResizeCompleted", completed(2, cpu), at=2.5)
+    assert (kinds(ours, theirs) == set()) == is_race
+    assert kinds(theirs, ours) != set()
+    del ours.events["x.0"]
+    assert kinds(ours, theirs) != set()
+
+
+@pytest.mark.parametrize("tried", [True, False])
+def test_a_pull_that_fails_ahead_is_known_where_the_kubelet_has_not_tried_it(tried: bool) -> None:
+    ours, theirs = twins()
+    add_event(ours, "Failed", 'Failed to pull image "a": no such image', kind="Warning", of="other")
+    if tried:
+        add_event(theirs, "Pulling", 'Pulling image "a"', of="other")
+        add_event(ours, "Pulling", 'Pulling image "a"', of="other")
+    assert bool(unexplained(compare(ours, theirs))) == tried

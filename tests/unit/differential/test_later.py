@@ -147,3 +147,22 @@ def test_a_failed_pull_that_is_backed_off_here_at_once_is_known(backs_off: bool)
         (19, pod("u-2")),
     )
     assert bool(left(ours, theirs)) != backs_off
+
+
+@pytest.mark.parametrize("reason", ["Evicted", "DeadlineExceeded"])
+def test_an_end_that_a_kubelet_has_lost_with_an_eviction_is_left_out(reason: str) -> None:
+    there = {**running(), "containerID": "containerd://a"}
+    ended = {**container(terminated={"reason": "Error", "exitCode": 137}), "containerID": "containerd://a"}
+    lost = container(terminated={"reason": "ContainerStatusUnknown", "exitCode": 137})
+    ours, theirs = (
+        history(
+            namespace,
+            (0, pod(uid, "10.0.0.9", "Running", there)),
+            (6, pod(uid, "10.0.0.9", "Failed", last, reason=reason)),
+        )
+        for namespace, uid, last in ((OURS, "u-1", ended), (THEIRS, "u-2", lost))
+    )
+    assert (kinds(ours, theirs) == set()) == (reason == "Evicted")
+    assert kinds(theirs, ours) != set()
+    theirs.versions[1].pod["status"]["phase"] = "Succeeded"
+    assert "status.phase: Failed / Succeeded" in kinds(ours, theirs)

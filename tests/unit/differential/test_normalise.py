@@ -34,6 +34,12 @@ OWN = Own("diff-v-00", "nodeless", "uid-1", ("10.0.0.7",), ("10.9.9.9",))
         ("at 2026-11-28T10:11:12.123456789Z it", "at TIME it"),
         ("MountVolume of kube-api-access-x7k2p", "MountVolume of kube-api-access-NAME"),
         ("E1129 02:06:01.1     471 portforward.go:549] lost", "E1129 TIME PID portforward.go:549] lost"),
+        ("(combined from similar events): Liveness probe failed: no\n", "(combined from similar events)"),
+        ("x\nerror: lost connection to pod\n", "x\nerror: lost connection to pod\n"),
+        (
+            "error forwarding port 81 to pod a: b\nerror: lost connection to pod\n",
+            "error forwarding port 81 to pod a: b\n",
+        ),
         ("on nodeless-2 and nodeless", "on nodeless-2 and NODE"),
         ("10.0.0.70 is another", "10.0.0.70 is another"),
         ("exit code 137", "exit code 137"),

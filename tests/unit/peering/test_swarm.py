@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from vk_provider.peering.swarm import LEASE_BASE_S, MAX_FAULTS, REGISTRY, Answer, Blob, Swarm, Told
+from vk_provider.peering.reputation import MAX_FAULTS
+from vk_provider.peering.swarm import LEASE_BASE_S, REGISTRY, Answer, Blob, Swarm, Told
 
 A: Blob = ("registry.example/app", "sha256:" + "a" * 64)
 B: Blob = ("registry.example/app", "sha256:" + "b" * 64)
@@ -164,3 +165,50 @@ def test_whatever_members_say_somebody_can_go_on_and_limits_hold() -> None:
         for each in names:
             swarm.remove(each, 1e6)
         assert swarm.size == (0, 0, 0), seed
+
+
+def test_a_liar_is_known_after_its_next_session() -> None:
+    swarm = Swarm(8)
+    swarm.update("liar", "a", wants(held=(A, B)), 0)
+    for number in range(MAX_FAULTS):
+        swarm.update(f"c{number}", "a", wants(A), 0)
+        swarm.update(f"c{number}", "a", Told({}, (), (), [(A, "liar")]), 1)
+        swarm.remove("liar", 2)
+        swarm.update("liar", "a", wants(held=(A, B)), 2)
+    swarm.update("last", "a", wants(B), 3)
+    assert swarm.answers("last") == {B: REGISTRY}
+
+
+def test_who_accuses_everybody_is_believed_a_few_times() -> None:
+    swarm = Swarm(8)
+    blobs = [("r", f"sha256:{number:064x}") for number in range(2 * MAX_FAULTS)]
+    for place, blob in enumerate(blobs):
+        swarm.update(f"holder-{place}", "a", wants(held=(blob,)), 0)
+        swarm.update("liar", "a", wants(blob), 0)
+        swarm.update("liar", "a", Told({}, (), (), [(blob, f"holder-{place}")]), 1)
+        assert swarm.answers("liar") == {}
+    kinds = []
+    for place, blob in enumerate(blobs):
+        swarm.update(f"honest-{place}", "a", wants(blob), 2)
+        kinds.append(swarm.answers(f"honest-{place}")[blob].kind)
+    assert kinds == ["registry"] * MAX_FAULTS + ["peer"] * MAX_FAULTS
+
+
+def test_who_lets_leases_end_gets_no_more_and_is_waited_for_by_nobody() -> None:
+    swarm, now = Swarm(2), 0.0
+    for number in range(MAX_FAULTS):
+        blob = ("r", f"sha256:{number:064x}")
+        swarm.update("late", "a", wants(blob), now)
+        assert swarm.answers("late") == {blob: REGISTRY}
+        now += LEASE_BASE_S
+        swarm.expire(now)
+        swarm.remove("late", now)
+    swarm.update("late", "a", wants(A), now)
+    assert swarm.answers("late") == {A: REGISTRY}
+    swarm.update("next", "a", wants(A), now)
+    assert swarm.answers("next") == {A: REGISTRY}, "it has the lease, and waits for nobody"
+    swarm.update("third", "a", wants(A), now)
+    assert swarm.answers("third") == {A: Answer("wait", "next")}
+    for name in ("late", "next", "third"):
+        swarm.remove(name, now)
+    assert swarm.size == (0, 0, 0)

@@ -1,3 +1,6 @@
+import time
+from typing import Any
+
 import pytest
 
 from tests.unit.podmodel.builders import b64
@@ -119,3 +122,34 @@ def test_pull_secrets_of_both_kinds_are_read_and_broken_ones_ignored():
 def test_a_pull_secret_that_is_nested_without_end_has_no_credentials() -> None:
     document = b'{"auths": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     assert parse_pull_secret({"data": {".dockerconfigjson": b64(document.decode())}}) is None
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"auths": ["reg.io"]},
+        {"auths": "reg.io"},
+        {"auths": {"reg.io": "text"}},
+        {"auths": {"[": {"username": "u"}, "reg.io[": {"username": "u"}, "": {"username": "u"}}},
+        {"auths": {"reg.io": {"auth": 5, "username": [], "password": {}, "identitytoken": 1}}},
+    ],
+)
+def test_what_a_pull_secret_must_not_be_has_no_credentials_and_no_fault(written: Any) -> None:
+    assert all(not each.username for each in match_credentials("reg.io/app", [written]))
+
+
+def test_a_hostile_pull_secret_costs_little() -> None:
+    """A regular expression of such a pattern took minutes to compile, on the provider's event loop."""
+    began = time.process_time()
+    hosts: dict[str, Any] = {"*o" * 100_000 + "z.io": {}, **{f"*{number}*a*b.io": {} for number in range(2_000)}}
+    assert match_credentials("reg.io/app", [{"auths": hosts}]) == []
+    assert time.process_time() - began < 1.0
+
+
+def test_a_reference_of_any_length_is_refused_at_once() -> None:
+    began = time.process_time()
+    for part in ("a", "a-", "a.", "a/", "a__", "[:"):
+        with pytest.raises(InvalidImageName) as refused:
+            parse_image(part * 400_000)
+        assert len(str(refused.value)) < 5_000
+    assert time.process_time() - began < 0.5

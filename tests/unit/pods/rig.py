@@ -26,6 +26,7 @@ from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.connector import SimulatedConnector, SimulatedResponse
 from vk_provider.errors import AgentUnreachableError
 from vk_provider.instances.metrics import InstanceMetrics
+from vk_provider.instances.poolstores import NoPoolImages, PoolImages
 from vk_provider.instances.room import Doors, Instances
 from vk_provider.jsontypes import Json
 from vk_provider.pods.archive import ArchiveLimits, LogArchive
@@ -202,6 +203,7 @@ class World:
         self.host_ports: list[tuple[str, str, tuple[HostPort, ...]]] = []
         self.node: Json | None = {"metadata": {"labels": {}}, "status": {"allocatable": {"cpu": "100", "pods": "50"}}}
         self.images: PodImages = NoImages()
+        self.pool_images: PoolImages = NoPoolImages()
         self.facts: PodFacts = NoFacts()
         self.ability = CloudAbility()
         self.peers: PodPeers = NoPeers()
@@ -233,6 +235,7 @@ class World:
                 lambda token: (f"generation/{token}", self.user_data),
                 Grants(lambda: [MASTER]),
                 self.configuration,
+                self.pool_images,
             ),
             InstanceMetrics(registry),
         )

@@ -68,6 +68,37 @@ CASES = [
         [Action.FAIL_NEVER_STARTED],
     ),
     (
+        "a pod whose deadline passes while it waits for an instance fails",
+        having(ADMITTED, expired=True),
+        [Action.FAIL_EXPIRED],
+    ),
+    ("a pod is admitted before its deadline counts", having(NEW, expired=True), [Action.ADMIT]),
+    (
+        "a pod whose deadline passes while its instance is launched fails",
+        having(ADMITTED, launching=True, expired=True),
+        [Action.FAIL_EXPIRED],
+    ),
+    (
+        "a pod whose deadline passes while its instance boots fails",
+        having(BOOTING, expired=True),
+        [Action.FAIL_EXPIRED],
+    ),
+    (
+        "a pod whose deadline passes as its agent answers is sent, and the agent sees to it",
+        having(BOOTING, connected=True, expired=True),
+        [Action.SEND],
+    ),
+    (
+        "a pod that is deleted past its deadline was deleted",
+        having(ADMITTED, deleting=True, expired=True),
+        [Action.FAIL_NEVER_STARTED],
+    ),
+    (
+        "a pod whose instance is being looked for may run, whatever its deadline",
+        having(ADMITTED, held=True, has_status=True, expired=True),
+        [],
+    ),
+    (
         "a pod deleted after it was given to an agent that then went away waits for it",
         having(BOOTING, deleting=True, given=True),
         [],

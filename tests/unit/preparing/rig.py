@@ -94,6 +94,11 @@ class World:
     now: float = 1000.0
 
     def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Another process: it knows nothing, and the stores are there."""
+        self.metrics = CollectorRegistry()
         self.preparer = ImagePreparer(
             self.stores,
             Limits(max_bytes=1000, max_age_s=1000.0),

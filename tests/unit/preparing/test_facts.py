@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.podmodel.images import RegistryCredential
 from vk_provider.preparing import architectures, facts
 from vk_provider.preparing.architectures import TAG_TTL_S, ImageArchitectures
+from vk_provider.preparing.credentials import MAX_CREDENTIALS, MAX_SECRET_CHARACTERS, find_credentials
 from vk_provider.preparing.facts import PodFactFinder
 from vk_provider.registry.client import RegistryError
 
@@ -135,3 +138,44 @@ async def test_a_runtime_class_gives_its_annotations_and_is_waited_for(
     assert world.finder.peek(subject) == given
     gone = await world.finder.find(pod("tool:1", runtimeClassName="gone"))
     assert gone.annotations == ()
+
+
+class Locked(Registry):
+    """Tells to one password alone."""
+
+    async def fetch_architectures(self, reference: str, credential: RegistryCredential | None) -> frozenset[str]:
+        if credential is None or credential.password != "right":
+            self.asked.append(reference)
+            raise RegistryError("no")
+        return await super().fetch_architectures(reference, credential)
+
+
+def secret_of(password: str, count: int = 1) -> Json:
+    auths = {
+        f"docker.io{'/library' * (number % 2)}": {"username": "u", "password": password} for number in range(count)
+    }
+    return {"data": {".dockerconfigjson": base64.b64encode(json.dumps({"auths": auths}).encode()).decode()}}
+
+
+async def test_what_a_registry_does_not_tell_to_one_pod_is_told_to_another() -> None:
+    """A pod without the password had all pods of the image started on the Node's architecture."""
+    images = ImageArchitectures(Locked(), lambda: 0.0)
+    assert await images.find(pod("tool:1"), {}) == ()
+    assert await images.find(pod("tool:1"), {"s": secret_of("wrong")}) == ()
+    assert await images.find(pod("tool:1"), {"s": secret_of("right")}) == ("arm64",)
+    without = images.find(pod("app:1"), {})
+    found = await asyncio.gather(without, images.find(pod("app:1"), {"s": secret_of("right")}))
+    assert list(found) == [(), ("amd64", "arm64", "s390x")], "asked at the same time"
+    assert images.peek(pod("tool:1")) == () and images.peek(pod("tool:1", imagePullSecrets=[{"name": "s"}])) is None
+
+
+async def test_of_hostile_pull_secrets_only_so_much_is_looked_at() -> None:
+    many = {
+        "auths": {f"{'https://' * (n % 2)}docker.io{'/library/tool'[: n // 2]}": {"username": "u"} for n in range(30)}
+    }
+    text = base64.b64encode(json.dumps(many).encode()).decode()
+    assert len(find_credentials(TOOL, {"s": {"data": {".dockerconfigjson": text}}})) == MAX_CREDENTIALS
+    large = secret_of("x" * MAX_SECRET_CHARACTERS)
+    assert find_credentials(TOOL, {"a": secret_of("right"), "b": large, "c": secret_of("late")})[0].password == "right"
+    assert find_credentials(TOOL, {"b": large}) == []
+    assert find_credentials("?", {"a": secret_of("right")}) == [], "not the name of an image"

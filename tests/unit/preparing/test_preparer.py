@@ -16,6 +16,8 @@ from vk_provider.cloud.imagestores import (
 )
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.pods.record import PodRecord
+from vk_provider.preparing.preparer import MAX_TOLD_BYTES, MAX_TOLD_S
+from vk_provider.preparing.upkeep import RELIST_S
 from vk_provider.wire.images import ImagesMessage, ImageUse
 
 
@@ -303,3 +305,92 @@ async def test_what_an_agent_repeats_costs_nothing(world: World) -> None:
         world.tell(record, TWO.digest)
     await asyncio.gather(*world.preparer._tasks)
     assert world.registry.requests["HEAD manifests"] == 1
+
+
+async def test_what_an_agent_says_of_images_leaves_the_sums_of_all_pods_of_use(world: World) -> None:
+    pod = world.pod("liar")
+    record = PodRecord("liar", "n", pod)
+    record.assignment.take(OwnedInstance(make_instance("i-liar")))
+    use = ImageUse(image=world.reference, digests=[ONE.digest], sizeBytes=2**63 - 1, pulled=True, seconds=2.0**63)
+    other = ImageUse(image="elsewhere/x:1", digests=[], sizeBytes=2**63 - 1, pulled=False, seconds=0.0)
+    world.preparer.receive(record, ImagesMessage(type="images", podUID="liar", images=[use] * 100 + [other] * 100))
+    assert world.count("vk_image_pulled_bytes_total") == MAX_TOLD_BYTES
+    assert world.count("vk_image_pull_seconds_sum") == MAX_TOLD_S
+    assert world.count("vk_image_pull_seconds_count") == 1.0
+    assert world.count("vk_image_present_bytes_total") == 0.0
+
+
+async def test_pools_start_from_what_the_registry_gives_to_anybody_those_first_that_pods_asked_for_last(
+    world: World,
+) -> None:
+    changes: list[int] = []
+    world.preparer.public.follow(lambda: changes.append(1))
+    world.registry.push("team/other", "1", TWO)
+    other = f"{world.registry.host}/team/other:1"
+    await world.run_pod("first")
+    await world.run_pod("second", TWO.digest, image=other)
+    await world.prepare()
+    assert sorted(world.preparer.public.newest()) == ["s1", "s2"] and len(changes) >= 2
+    by_reference = {store.images.images[0].reference: store.handle for store in world.stores.prepared}
+    for reference in (other, world.reference):
+        world.now += 1
+        assert await world.store_of(image=reference) == by_reference[reference]
+        assert world.preparer.public.newest()[0] == by_reference[reference]
+    assert world.preparer.public.is_for_anybody("s1") and not world.preparer.public.is_for_anybody("s9")
+
+
+async def test_no_pool_starts_from_an_image_that_wants_a_password(private: World) -> None:
+    private.preparer.public.follow(lambda: None)
+    await private.run_pod("first", secret="right")
+    await private.prepare()
+    public = private.preparer.public
+    assert await private.store_of(secret="right") == "s1"
+    assert public.newest() == [] and not public.is_for_anybody("s1") and public.is_known("s1")
+
+
+async def test_after_a_restart_the_registry_says_again_what_is_for_anybody_if_there_are_pools(world: World) -> None:
+    await world.run_pod("first")
+    await world.prepare()
+    world.registry.push("team/app", "2", TWO)
+    for has_pools in (False, True):
+        world.restart()
+        changed = asyncio.Event()
+        if has_pools:
+            world.preparer.public.follow(changed.set)
+        await world.prepare()
+        if has_pools:
+            async with asyncio.timeout(10):
+                await changed.wait()
+        await asyncio.gather(*world.preparer._tasks)
+        assert world.preparer.public.newest() == (["s1"] if has_pools else [])
+    world.registry.push("team/app", "1", TWO)  # the tag has moved: what the store has is not what it names
+    world.restart()
+    world.preparer.public.follow(lambda: None)
+    await world.prepare()
+    await asyncio.gather(*world.preparer._tasks)
+    assert world.preparer.public.newest() == [] and world.preparer.public.is_known("s1")
+
+
+async def test_a_store_that_the_cloud_has_lost_is_found_missing_after_a_while_and_made_again(world: World) -> None:
+    task = asyncio.create_task(world.preparer.run())
+
+    async def settle() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    await world.run_pod("first")
+    await settle()
+    assert await world.store_of() == "s1"
+    world.stores.prepared.clear()
+    world.now += RELIST_S - 1
+    await world.run_pod("second")  # its agent says that the image was pulled all the same
+    await settle()
+    assert await world.store_of() == "s1", "the cloud is not asked all the time"
+    world.now += 2
+    world.preparer._upkeep.wake()
+    await settle()
+    assert await world.store_of() == ""
+    await world.run_pod("third")
+    await settle()
+    assert await world.store_of() == "s2"
+    task.cancel()

@@ -202,3 +202,17 @@ def test_networks_of_all_service_cidrs() -> None:
     ]
     assert networks_of(trim_cidr(item) for item in items) == ["10.96.0.0/16", "fd00::/112"]
     assert parse_service(service(1)) is not None
+
+
+async def test_the_kubelet_port_of_each_node_stays_the_providers_in_all_tables() -> None:
+    compiler = TableCompiler()
+    compiler.add_node("n1", ("10.255.0.1",), 10250)
+    source = compiler.source("n1", "")
+    compiler.add_node("n2", ("10.255.0.2",), 10251)
+    ports = tuple(HostPort("", "TCP", port, "10.1.0.1", 80) for port in (10250, 10251))
+    compiler.set_host_ports("n2", "u1", ports)
+    compiler.complete()
+    await compiler.compile()
+    applied = AppliedTable()
+    applied.apply(message_of(await source.text_from("")))
+    assert applied.elements["endpoints4"] == {"0:0 . 10.255.0.2 . 6 . 10250": "10.1.0.1 . 80"}

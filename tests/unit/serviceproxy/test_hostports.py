@@ -103,3 +103,26 @@ def test_changes_of_host_ports_are_differences_like_others() -> None:
     after = index.table("z")
     applied.apply({"base": before.revision, "text": render_delta(diff_tables(before, after))})
     assert applied.shows(after)
+
+
+def test_a_reserved_port_of_a_node_is_taken_over_by_no_pod_and_no_service() -> None:
+    """The kubelet's port: who had it would be sent what the API server says to the Node."""
+    service = make_service("a", "10.96.0.2", externalIPs=[NODE], ports=[make_port(10250), make_port(80, name="web")])
+    for early in (True, False):
+        index = ServiceIndex("n1", (NODE,))
+        if early:
+            index.reserve((NODE,), 10250)
+        index.set_host_ports("u1", [HostPort("", "TCP", 10250, "10.1.0.1", 80)], (NODE,))
+        index.set_host_ports("u2", [HostPort("", "UDP", 10250, "10.1.0.2", 80)], (NODE,))
+        index.apply_service(service)
+        index.apply_slice(make_slice("a", make_endpoint("10.1.0.9")))
+        if not early:
+            assert read(index.table(), NODE, 10250).endpoints == ["10.1.0.9 . 8080"]
+            index.reserve((NODE,), 10250)
+        assert read(index.table(), NODE, 10250).verdict == "nothing"
+        assert read(index.table(), NODE, 10250, "UDP").endpoints == ["10.1.0.2 . 80"]
+        assert read(index.table(), "10.96.0.2", 10250).endpoints == ["10.1.0.9 . 8080"]
+        assert at_loopback(index) == {
+            ("127.0.0.1 . 6 . 10250", "goto external4-1"),
+            ("127.0.0.1 . 17 . 10250", "goto external4-1"),
+        }, "an instance's own loopback address is not the provider's"

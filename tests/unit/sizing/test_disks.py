@@ -127,3 +127,20 @@ def test_a_pool_of_a_type_with_disks_has_room_there_and_a_small_root_volume() ->
     any_type = PoolSpec("any", "node-1", cpu_milli=1000, disk_bytes=1020 * GIB)
     cheapest = select_for_pool(any_type, CLOUD, NO_PREFERENCES)
     assert isinstance(cheapest, Selection) and cheapest.offering is LARGE
+
+
+def test_a_root_disk_is_bounded_whatever_a_pod_asks_for() -> None:
+    """A quota of ephemeral storage counts requests: limits and annotations were as large as EC2's volumes are."""
+    preferences = Preferences(max_disk_bytes=500 * GIB)
+    assert select(pod("480Gi"), preferences).disk_bytes == 500 * GIB
+    assert select(pod("481Gi"), preferences).offering is LARGE, "its own disks hold it, and cost what the type costs"
+    larger = select(pod("4Ti"), preferences)
+    assert larger.disk_bytes == 20 * GIB, "limits that are too large fall back to requests"
+    requested = pod()
+    requested["spec"]["containers"][0]["resources"]["requests"]["ephemeral-storage"] = "4Ti"
+    for subject in (requested, pod(root_volume_size="501Gi"), pod(root_volume_size="99999Ti")):
+        refused = select_offering(subject, CLOUD, frozenset(), preferences)
+        assert isinstance(refused, Refusal) and not refused.retryable
+        assert "and 500Gi is allowed (pods.max_root_disk)" in refused.message
+    assert select(pod(root_volume_size="500Gi"), preferences).disk_bytes == 500 * GIB
+    assert not OfferingSelector(CLOUD).fits(requested, PLAIN, 8192 * GIB, preferences)

@@ -468,3 +468,23 @@ def test_an_instance_that_is_there_fits_a_pod_by_the_same_filters() -> None:
     assert not selector.fits(pod({"cpu": "1"}), offer("gone", 2000, 4, 0.1), 20 * GIB)
     options = Preferences(launch_options=frozenset({"subnet"}), pod_options=frozenset({"subnet"}))
     assert not selector.fits(annotated(subnet="subnet-1"), large, 20 * GIB, options)
+
+
+def test_what_a_pod_asks_of_labels_is_bounded_and_its_node_affinity_has_no_patterns() -> None:
+    """A pod with 50,000 values held the provider's event loop for an hour."""
+    kind = "node.kubernetes.io/instance-type"
+    many = [f"type-{number}" for number in range(1_900)]
+    assert choose(pod(affinity=affinity([expression(kind, "In", *many, "big")]))).instance_type == "big"
+    twice = affinity([expression(kind, "In", *many)], [expression(kind, "In", *many)])
+    for subject in (pod(affinity=twice), pod(affinity=affinity([expression(kind, "In", *many * 30)]))):
+        found = refusal(subject)
+        assert found.removed_by == "annotations" and "more than 2000 values" in found.message
+    pattern = refusal(pod(affinity=affinity([expression(kind, "In", "b*")])))
+    assert pattern.removed_by == "node affinity", "the API's values are no patterns"
+
+
+def test_a_pattern_of_an_annotation_is_bounded() -> None:
+    for value in ("b" * 65, "*b" * 9):
+        found = refusal(annotated(instance_type=f"small, {value}"))
+        assert found.removed_by == "annotations" and "has an alternative of more than 64 characters or" in found.message
+    assert choose(annotated(instance_type="*i*")).instance_type in ("big", "medium")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
+from collections import Counter
 
 from aiohttp import web
 
@@ -13,8 +14,8 @@ from vk_provider.aiokit.tlssite import mark_authenticated
 from vk_provider.wire import routes
 from vk_provider.wire.blobs import compute_grant
 
-MAX_UPLOADS = 16
-"""At once, whatever was granted: the instance is its pod's."""
+MAX_UPLOADS, MAX_UPLOADS_OF_ONE = 16, 4
+"""At once, whatever was granted: the instance is its pod's; and to one other instance, whose runtime asks for three."""
 SLOW_LIMIT_S = 10.0
 """For one chunk: a client that reads more slowly is dropped."""
 _CHUNK = 256 << 10
@@ -26,7 +27,7 @@ class BlobServer:
 
     def __init__(self, book: BlobBook) -> None:
         self._book = book
-        self._uploads = 0
+        self._uploads: Counter[str] = Counter()
         self.sent_bytes = 0
 
     def add_routes(self, app: web.Application) -> None:
@@ -39,13 +40,14 @@ class BlobServer:
         if not (key and name and hmac.compare_digest(compute_grant(key, name, digest).encode(), grant)):
             return web.Response(status=403)
         mark_authenticated(request)
-        if self._uploads >= MAX_UPLOADS:
+        if self._uploads.total() >= MAX_UPLOADS or self._uploads[name] >= MAX_UPLOADS_OF_ONE:
             return web.Response(status=503)
-        self._uploads += 1
+        self._uploads[name] += 1
         try:
             return await self._serve(request, digest)
         finally:
-            self._uploads -= 1
+            self._uploads[name] -= 1
+            self._uploads += Counter()  # without those of nothing
 
     async def _serve(self, request: web.Request, digest: str) -> web.StreamResponse:
         found = await asyncio.to_thread(self._book.content.open, digest)

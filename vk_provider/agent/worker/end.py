@@ -11,6 +11,7 @@ from vk_provider import eventreasons
 from vk_provider.agent.runtime import RuntimeServiceError
 from vk_provider.agent.worker.container.killer import ContainerKiller
 from vk_provider.agent.worker.container.termination import GracePeriod, pod_grace_s
+from vk_provider.agent.worker.deadline import ActiveDeadline
 from vk_provider.agent.worker.ownpod import OwnPod
 from vk_provider.agent.worker.preparer import PodPreparer
 from vk_provider.agent.worker.probes.manager import ProbeManager
@@ -32,6 +33,7 @@ class PodTermination:
         publisher: StatusPublisher,
     ) -> None:
         self._memory, self._recorder = own.memory, own.recorder
+        self._deadline = ActiveDeadline(own.memory, own.recorder)
         self._preparer, self._killer = preparer, killer
         self._observer, self._probes, self._publisher = observer, probes, publisher
         self.grace: GracePeriod | None = None
@@ -52,6 +54,7 @@ class PodTermination:
                 self.grace = GracePeriod(pod_grace_s(memory.pod, memory.grace_override_s))
                 memory.take_pod()
                 self._publisher.begin_pass()
+            self._deadline.enforce()
             if memory.end is not None:
                 self._probes.end()
             self._publisher.request()
@@ -64,6 +67,9 @@ class PodTermination:
                 await self._killer.stop_sandbox(sandbox.id)
             await self._await_ends()
             await self._probes.close()
+            # A pass of its own in a kubelet (SyncTerminatedPod): of the newest pod, and its deadline.
+            memory.take_pod()
+            self._deadline.enforce()
             memory.stopped = True
         await self._publisher.publish()
         await self._preparer.tear_down()

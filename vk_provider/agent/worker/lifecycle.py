@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import time
 
-from vk_provider import eventreasons
-from vk_provider.agent.worker.container.starts import ContainerStarts, earliest
+from vk_provider.agent.worker.container.starts import RELIST_S, ContainerStarts, earliest
 from vk_provider.agent.worker.container.stops import ContainerStops
+from vk_provider.agent.worker.deadline import ActiveDeadline
 from vk_provider.agent.worker.errors import InterruptedByStop
 from vk_provider.agent.worker.ownpod import OwnPod
 from vk_provider.agent.worker.preparer import PodPreparer
 from vk_provider.agent.worker.probes.manager import ProbeManager
 from vk_provider.agent.worker.resizer import Resizer
 from vk_provider.agent.worker.rules.core import compute_actions
-from vk_provider.agent.worker.rules.podstate import all_containers_removed, remaining_deadline_s, should_restart_all
+from vk_provider.agent.worker.rules.podstate import all_containers_removed, should_restart_all
 from vk_provider.agent.worker.status.observer import Observer
 from vk_provider.agent.worker.status.publisher import StatusPublisher
 from vk_provider.podmodel.phase import TERMINAL_PHASES
-from vk_provider.podmodel.status import PodEnd
-from vk_provider.rfc3339 import parse_time
 
 VOLUMES_WAIT_S = 123.0
 """How long one pass of a kubelet waits for volumes (podAttachAndMountTimeout)."""
@@ -41,7 +39,8 @@ class PodLifecycle:
         stops: ContainerStops,
         starts: ContainerStarts,
     ) -> None:
-        self._memory, self._recorder, self._stop = own.memory, own.recorder, own.stop
+        self._memory, self._stop = own.memory, own.stop
+        self._deadline = ActiveDeadline(own.memory, own.recorder)
         self._observer, self._probes, self._publisher = observer, probes, publisher
         self._preparer, self._resizer = preparer, resizer
         self._stops, self._starts = stops, starts
@@ -61,11 +60,11 @@ class PodLifecycle:
         memory = self._memory
         self._take_pod()
         observed = await self._observer.observe()
+        next_s = self._check_deadline()  # before the phase: what is done when it passes fails, too
         if self._publisher.compute_phase(observed) in TERMINAL_PHASES:
             self._probes.end()
             self._stop.set()
             raise InterruptedByStop("all containers are done")
-        next_s = self._check_deadline()
         self._resizer.allocate()
         resize = self._resizer.plan(observed)
         if memory.restarting_all and all_containers_removed(memory.pod, observed):
@@ -102,6 +101,10 @@ class PodLifecycle:
         if self._volumes_until_s is not None:  # what starts now is the pod as it is now
             self._volumes_until_s = None
             self._take_pod()
+        if not actions.create_sandbox and self._resizer.starts_resized(actions):
+            # A kubelet carries such a resize out with each pass, and looks at the pod again after each one.
+            next_s = earliest(next_s, time.time() + RELIST_S)
+        self._resizer.begin()
         await self._starts.open(place.observed)
         await self._resizer.widen()
         return earliest(next_s, await self._starts.start(actions, place))
@@ -123,16 +126,8 @@ class PodLifecycle:
         return earliest(next_s, time.time() + self._preparer.retry_delay_s())
 
     def _check_deadline(self) -> float | None:
-        memory = self._memory
-        start_time = memory.status.get("startTime")
-        started_at_s = parse_time(start_time) if start_time else 0.0
-        remaining_s = remaining_deadline_s(memory.pod, started_at_s, time.time())
-        if remaining_s is None:
-            return None
-        if remaining_s > 0:
-            return time.time() + remaining_s
-        message = "Pod was active on the node longer than the specified deadline"
-        self._recorder.note(eventreasons.DEADLINE_EXCEEDED, message)
-        memory.end = PodEnd("DeadlineExceeded", message)
-        self._stop.set()
-        raise InterruptedByStop(message)
+        if self._deadline.enforce():
+            self._stop.set()
+            raise InterruptedByStop("the deadline of the pod has passed")
+        remaining_s = self._deadline.remaining_s()
+        return time.time() + remaining_s if remaining_s is not None else None

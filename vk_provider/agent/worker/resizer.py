@@ -15,6 +15,7 @@ from vk_provider.agent.runtime import ContainerRuntime, RuntimeServiceError
 from vk_provider.agent.worker.container.config import build_resources
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.recorder import Recorder
+from vk_provider.agent.worker.rules.actions import Actions
 from vk_provider.agent.worker.rules.observed import Observation, State
 from vk_provider.agent.worker.rules.resize import (
     RESIZABLE,
@@ -26,9 +27,11 @@ from vk_provider.agent.worker.rules.resize import (
     plan_resize,
     refuse_memory_decrease,
     resize_message,
+    starts_resized,
     with_resource,
+    with_stated_request,
 )
-from vk_provider.agent.worker.rules.spec import find_ref, generation_of
+from vk_provider.agent.worker.rules.spec import find_ref, generation_of, init_containers, regular_containers
 from vk_provider.agent.worker.sandbox.cgroups import (
     ROOT,
     bounded_config,
@@ -91,6 +94,19 @@ class Resizer:
     def plan(self, observed: Observation) -> ResizePlan:
         running = frozenset(c.name for c in observed.containers if c.state is State.RUNNING)
         return plan_resize(self._memory.pod, self._memory.resize.actuated, self._memory.resize.actuated_pod, running)
+
+    def begin(self) -> None:
+        """Containers may start, or fail to, from now on: a resize is told by what has been allocated until here."""
+        memory = self._memory
+        for name, resources in memory.resize.allocated.items():
+            memory.resize.actuated.setdefault(name, resources)
+
+    def starts_resized(self, actions: Actions) -> bool:
+        """Whether a container has been resized that the pass is to start."""
+        memory, pod = self._memory, self._memory.pod
+        starting = [init_containers(pod)[index]["name"] for index in actions.start_init]
+        starting += [regular_containers(pod)[index]["name"] for index in actions.start_regular]
+        return starts_resized(pod, memory.resize.actuated, memory.resize.actuated_pod, starting)
 
     async def apply(self, plan: ResizePlan, observed: Observation, *, initialized: bool) -> None:
         """Update running containers and the pod's cgroup, memory before CPU as a kubelet does it.
@@ -181,7 +197,8 @@ class Resizer:
         if ref is None or record is None:
             return ""
         staged = with_resource(memory.resize.actuated.get(name) or {}, inherit_limits(pod, ref.spec), resource)
-        resources = build_resources(pod, {**ref.spec, "resources": staged}, memory.memory_capacity_bytes)
+        asked = {**ref.spec, "resources": with_stated_request(staged)}
+        resources = build_resources(pod, asked, memory.memory_capacity_bytes)
         try:
             await self._runtime.update_container_resources(record.id, resources)
         except RuntimeServiceError as error:

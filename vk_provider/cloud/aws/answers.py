@@ -198,6 +198,55 @@ class ParameterAnswer(Answer, frozen=True):
     parameter: ParameterValue = ParameterValue()
 
 
+class AttachedVolume(Answer, frozen=True):
+    volume_id: Name = ""
+
+
+class AttachedDevice(Answer, frozen=True):
+    device_name: Name = ""
+    ebs: AttachedVolume = AttachedVolume()
+
+
+class Builder(Answer, frozen=True):
+    """An instance that makes a prepared store."""
+
+    instance_id: Name
+    state: State
+    launch_time: datetime | None = None
+    tags: list[Tag] = []
+    block_device_mappings: list[AttachedDevice] = []
+    state_reason: StateReason = StateReason()
+
+
+class BuilderReservation(Answer, frozen=True):
+    instances: list[Builder] = []
+
+
+class Builders(Answer, frozen=True):
+    reservations: list[BuilderReservation] = []
+    next_token: Text = ""
+
+
+class ConsoleOutput(Answer, frozen=True):
+    """EC2 keeps the last 64 KiB."""
+
+    output: Annotated[str, Meta(max_length=1 << 18)] = ""
+
+
+class Snapshot(Answer, frozen=True):
+    snapshot_id: Name
+    state: Name = ""
+    state_message: Text = ""
+    start_time: datetime | None = None
+    volume_size: int = 0
+    tags: list[Tag] = []
+
+
+class Snapshots(Answer, frozen=True):
+    snapshots: list[Snapshot] = []
+    next_token: Text = ""
+
+
 class Message(Answer, frozen=True):
     receipt_handle: Text
     body: str = ""

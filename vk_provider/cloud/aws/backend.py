@@ -28,7 +28,7 @@ def _create(settings: AwsCloudSettings, context: CloudContext) -> AwsCloud:
     except ModuleNotFoundError as error:
         raise BadStartError(f'the cloud "aws" needs the extra "aws" of vk-provider: {error}') from error
 
-    return AwsCloud(settings, context.owner)
+    return AwsCloud(settings, context.owner, context.registries)
 
 
 def _read_price_list(settings: AwsCloudSettings) -> PriceList:
@@ -42,6 +42,8 @@ BACKEND = CloudBackend(
     check=find_problem,
     ability=CloudAbility(frozenset(OPTIONS), OFFERINGS_TTL_S, GATHER_S, stops=True),
     price_list=_read_price_list,
+    image_stores=lambda cloud: cloud.image_stores,
+    keeps_images=lambda settings: settings.image_stores.enabled,
     credentials=lambda cloud: cloud.credentials,
     pod_identity=lambda cloud: cloud.pod_identity,
     spot_prices=lambda cloud: cloud.spot_prices,

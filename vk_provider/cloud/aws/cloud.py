@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.tasks import BackgroundTasks
@@ -24,6 +25,8 @@ from vk_provider.cloud.aws.podidentity import EksPodIdentity
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.specification import build_tags
 from vk_provider.cloud.aws.spothistory import SpotHistory
+from vk_provider.cloud.aws.stores.calls import StoreCalls
+from vk_provider.cloud.aws.stores.stores import AwsImageStores, Surroundings
 from vk_provider.cloud.aws.subnets import Subnets
 from vk_provider.cloud.aws.templates import LaunchTemplates
 from vk_provider.cloud.base import (
@@ -40,6 +43,7 @@ from vk_provider.cloud.base import (
 from vk_provider.cloud.codes import code_of
 from vk_provider.cloud.tags import check_tags
 from vk_provider.errors import BadStartError, CloudAccessError, CloudError, CloudRequestError
+from vk_provider.wire.imagebuild import RegistryHost
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +61,9 @@ class AwsCloud:
     shares_host_paths = False
     group_limit = GROUP_LIMIT
 
-    def __init__(self, settings: AwsCloudSettings, owner: str) -> None:
+    def __init__(
+        self, settings: AwsCloudSettings, owner: str, registries: Mapping[str, Mapping[str, Any]] = {}
+    ) -> None:
         self._settings = settings
         self.listing_lag_s = settings.listing_lag_s
         self._client = AwsClient(settings)
@@ -66,7 +72,11 @@ class AwsCloud:
         self._templates = LaunchTemplates(self._client, settings, owner)
         self._addresses = SecondAddresses(self._client, ipv6.ADDRESSES if settings.ipv6 else 0)
         self._descriptions = Descriptions(self._client, owner, self._addresses)
-        network = Network(self._subnets, self._images, self._templates, self._addresses)
+        surroundings = Surroundings(
+            self._images, self._subnets, self._descriptions, self.describe_offerings, _read_hosts(registries)
+        )
+        self._stores = AwsImageStores(StoreCalls(self._client, owner), settings, owner, surroundings)
+        network = Network(self._subnets, self._images, self._templates, self._addresses, self._stores)
         self._launcher = Launcher(self._client, settings, network, self._descriptions)
         self._tasks = BackgroundTasks()
         self._catalog: AwsCatalog | None = None
@@ -92,6 +102,8 @@ class AwsCloud:
         self._tasks.spawn(self._catalog.run(), "catalog")
         self._tasks.spawn(self._templates.run(), "launch templates")
         self._tasks.spawn(self._addresses.run(), "second addresses")
+        if settings.image_stores.enabled:
+            self._tasks.spawn(self._stores.run(), "prepared images")
 
     async def _check_account(self) -> None:
         """What the settings name is there. An account that does not answer is asked a few times."""
@@ -109,6 +121,11 @@ class AwsCloud:
                     raise
                 log.warning("EC2 does not answer, asked again: %s", error)
                 await asyncio.sleep(backoff.next_delay_s())
+
+    @property
+    def image_stores(self) -> AwsImageStores:
+        """See CloudBackend.image_stores."""
+        return self._stores
 
     @property
     def credentials(self) -> EcrCredentials | None:
@@ -189,3 +206,10 @@ class AwsCloud:
             supplemental_groups_policy=settings.supplemental_groups_policy,
             images=await self._find_image_ids(),
         )
+
+
+def _read_hosts(registries: Mapping[str, Mapping[str, Any]]) -> dict[str, RegistryHost]:
+    return {
+        host: RegistryHost(str(each.get("server") or ""), bool(each.get("plain_http")))
+        for host, each in registries.items()
+    }

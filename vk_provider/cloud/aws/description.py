@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from vk_provider.cloud.aws.addresses import SecondAddresses
 from vk_provider.cloud.aws.operations import DESCRIBE_INSTANCES, AwsApi
-from vk_provider.cloud.base import TAG_LAUNCH, TAG_OWNER, Instance, InstancePage
+from vk_provider.cloud.base import TAG_IMAGE_SET, TAG_LAUNCH, TAG_OWNER, Instance, InstancePage
 
 PAGE = 200
 """Instances on a page: the SDK reads an answer in one piece, and the loop does nothing else meanwhile."""
@@ -25,7 +26,8 @@ class Descriptions:
         parameters: dict[str, Any] = {"Filters": [_filter(f"tag:{TAG_OWNER}", [self._owner])], "MaxResults": PAGE}
         if page:
             parameters["NextToken"] = page
-        return await self._ask(parameters)
+        answer = await self._ask(parameters)
+        return replace(answer, instances=tuple(each for each in answer.instances if TAG_IMAGE_SET not in each.tags))
 
     async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
         """In the order of the IDs."""

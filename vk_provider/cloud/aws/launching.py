@@ -6,17 +6,20 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from vk_provider.cloud.aws.addresses import SecondAddresses
 from vk_provider.cloud.aws.answers import Fleet
 from vk_provider.cloud.aws.description import Descriptions
 from vk_provider.cloud.aws.fleet import FULL, find_failures, name_unexplained, read_instances
-from vk_provider.cloud.aws.images import Images
+from vk_provider.cloud.aws.images import ImageFacts, Images
 from vk_provider.cloud.aws.operations import CREATE_FLEET, RUN_INSTANCES, AwsApi
 from vk_provider.cloud.aws.options import read_options
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.specification import LaunchPlan, Override, build_fleet, build_run, build_template
+from vk_provider.cloud.aws.stores.volume import StoreVolume
 from vk_provider.cloud.aws.subnets import Subnets
 from vk_provider.cloud.aws.templates import GONE, LaunchTemplates
 from vk_provider.cloud.aws.ways import Address, Call, Refusals, Way, plan_ways
@@ -37,6 +40,8 @@ TEMPLATE_TRIES, TEMPLATE_PAUSE_S = 4, 0.5
 """A launch template that was just made may not be known everywhere."""
 REFUSED = "InvalidParameterCombination"
 MISMATCH = "IdempotentParameterMismatch"
+_NO_SNAPSHOT = frozenset({"InvalidSnapshot.NotFound", "InvalidSnapshotID.NotFound"})
+_NO_VOLUME = frozenset({"MaxIOPSLimitExceeded", "VolumeLimitExceeded"})
 
 
 class _WayRefused(Exception):
@@ -47,6 +52,16 @@ class _WayRefused(Exception):
         self.error = error
 
 
+class StoresOfLaunches(Protocol):
+    """See stores.AwsImageStores."""
+
+    def hold(self, handle: str) -> AbstractContextManager[None]: ...
+
+    def find(self, handle: str, machine_image: str, architecture: str) -> StoreVolume | None: ...
+
+    def lose(self, handle: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Network:
     """Where instances are launched, and what with."""
@@ -55,6 +70,7 @@ class Network:
     images: Images
     templates: LaunchTemplates
     addresses: SecondAddresses
+    stores: StoresOfLaunches
 
 
 class Launcher:
@@ -63,10 +79,11 @@ class Launcher:
         self._settings = settings
         self._subnets, self._images = network.subnets, network.images
         self._templates, self._addresses = network.templates, network.addresses
-        self._descriptions = descriptions
+        self._stores, self._descriptions = network.stores, descriptions
         self._refusals = Refusals()
         self._tokens: OrderedDict[str, str] = OrderedDict()
         self._emptied: OrderedDict[str, int] = OrderedDict()
+        self._volumes: OrderedDict[str, StoreVolume | None] = OrderedDict()
         self._mismatched: dict[str, float] = {}
 
     async def launch(self, request: LaunchRequest) -> LaunchAnswer:
@@ -77,10 +94,16 @@ class Launcher:
         check_tags(request.tags)
         if request.shared_host_paths:
             raise CloudRequestError("Unsupported: instances of EC2 share no directories")
+        with self._stores.hold(request.image_store):
+            return await self._launch(request)
+
+    async def _launch(self, request: LaunchRequest) -> LaunchAnswer:
         plan = await self._plan(request)
         check_user_data(plan.user_data)
         try:
             answer = await self._try_ways(plan)
+            if plan.store is not None and _is_about_store(answer):
+                answer = await self._launch_without(plan, answer)
         except CloudError as error:
             if error.effect_unknown:
                 self._remember(request)
@@ -94,6 +117,15 @@ class Launcher:
             if len(self._emptied) > TOKENS:
                 self._emptied.popitem(last=False)
         return answer
+
+    async def _launch_without(self, plan: LaunchPlan, answer: LaunchAnswer) -> LaunchAnswer:
+        """The store could not be had: its snapshot is gone, or there is room for no more volumes. The agents pull."""
+        request = plan.request
+        if any(code_of(failure.error) in _NO_SNAPSHOT for failure in answer.failures):
+            self._stores.lose(request.image_store)
+        self._volumes[request.client_token] = None
+        self._emptied[request.client_token] = self._emptied.pop(request.client_token, 0) + 1
+        return await self._try_ways(await self._plan(request))
 
     def _remember(self, request: LaunchRequest) -> None:
         self._tokens[request.client_token] = digest_parameters(request)
@@ -122,7 +154,20 @@ class Launcher:
             where = f"subnet {options.subnet} is in {zone}" if options.subnet else "no subnet is configured there"
             raise CloudRequestError(f"InvalidParameterValue: no instance can be launched in {first.zone}: {where}")
         emptied = self._emptied.get(request.client_token, 0)
-        return LaunchPlan(request, tuple(overrides[:MAX_OVERRIDES]), image, options, emptied, self._settings.ipv6)
+        store = self._find_volume(request, image)
+        chosen = tuple(overrides[:MAX_OVERRIDES])
+        return LaunchPlan(request, chosen, image, options, emptied, store, self._settings.ipv6)
+
+    def _find_volume(self, request: LaunchRequest, image: ImageFacts) -> StoreVolume | None:
+        """The same for a call that is repeated, whatever has become of the store."""
+        if not request.image_store:
+            return None
+        if request.client_token not in self._volumes:
+            found = self._stores.find(request.image_store, image.image_id, image.architecture)
+            self._volumes[request.client_token] = found
+            if len(self._volumes) > TOKENS:
+                self._volumes.popitem(last=False)
+        return self._volumes[request.client_token]
 
     # --- ways ----------------------------------------------------------------------------------------------------
 
@@ -240,6 +285,12 @@ class Launcher:
             raise CloudError(f"{error}; what it was used for is not listed yet")
         del self._mismatched[request.client_token]
         raise error
+
+
+def _is_about_store(answer: LaunchAnswer) -> bool:
+    """Nothing was launched, and the volume of the store is why."""
+    codes = {code_of(failure.error) for failure in answer.failures}
+    return not answer.instances and bool(codes & (_NO_SNAPSHOT | _NO_VOLUME))
 
 
 def _complete(plan: LaunchPlan, instances: list[Instance], failures: list[LaunchFailure]) -> LaunchAnswer:

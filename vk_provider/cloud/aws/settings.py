@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from vk_provider.cloud.aws.catalog.settings import CatalogSettings
+from vk_provider.cloud.aws.stores.settings import ImageStoreSettings
 from vk_provider.settingtypes import NonNegativeFloat, PositiveFloat, PositiveInt
 
 RESOLVE_SSM = "resolve:ssm:"
@@ -68,6 +69,7 @@ class AwsCloudSettings:
     recursive_read_only_mounts: whether it makes read-only mounts recursively so
     supplemental_groups_policy: whether it honours supplementalGroupsPolicy
     catalog:          of instance types and prices
+    image_stores:     images that are kept ready as EBS snapshots
     ecr_credentials:  whether images of Amazon ECR are pulled with the provider's own permissions, without
                       imagePullSecrets, as on EKS's nodes
     eks_cluster:      name of the EKS cluster, whose EKS Pod Identity is then answered on instances at 169.254.170.23;
@@ -105,6 +107,7 @@ class AwsCloudSettings:
     recursive_read_only_mounts: bool = True
     supplemental_groups_policy: bool = True
     catalog: CatalogSettings = field(default_factory=CatalogSettings)
+    image_stores: ImageStoreSettings = field(default_factory=ImageStoreSettings)
     ecr_credentials: bool = True
     eks_cluster: str = ""
 

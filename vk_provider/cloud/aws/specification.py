@@ -16,6 +16,7 @@ from vk_provider.cloud.aws.instancestore import add_store
 from vk_provider.cloud.aws.ipv6 import IN_CALL, await_ipv6
 from vk_provider.cloud.aws.options import LaunchOptions
 from vk_provider.cloud.aws.settings import AwsCloudSettings
+from vk_provider.cloud.aws.stores.volume import StoreVolume, add_image_store, build_store_mapping
 from vk_provider.cloud.aws.ways import Address, Way, token_of
 from vk_provider.cloud.base import TAG_DISKS, LaunchRequest, Offering
 from vk_provider.cloud.disks import to_gib, write_disks
@@ -41,14 +42,15 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
-    """All that goes into the calls of one request, whichever way is taken. emptied: see ways.token_of.
-    ipv6: instances have IPv6 addresses."""
+    """All that goes into the calls of one request, whichever way is taken. emptied: see ways.token_of. store: the
+    prepared store that the instances have a volume of. ipv6: they have IPv6 addresses."""
 
     request: LaunchRequest
     overrides: tuple[Override, ...]
     image: ImageFacts
     options: LaunchOptions
     emptied: int = 0
+    store: StoreVolume | None = None
     ipv6: bool = False
 
     @property
@@ -57,12 +59,14 @@ class LaunchPlan:
 
     @property
     def user_data(self) -> str:
-        """The request's, with what the machine image is to do with instance store disks, and whether the agent waits
-        for IPv6 addresses."""
-        store, user_data = self.request.local_store, self.request.user_data
-        if store is not None:
-            user_data = add_store(user_data, store.least_bytes)
-        return await_ipv6(user_data) if self.ipv6 else user_data
+        """The request's, with what the machine image is to do with instance store disks and a prepared store, and
+        whether the agent waits for IPv6 addresses."""
+        text, disks = self.request.user_data, self.request.local_store
+        if disks is not None:
+            text = add_store(text, disks.least_bytes)
+        if self.store is not None:
+            text = add_image_store(text, self.store)
+        return await_ipv6(text) if self.ipv6 else text
 
     @property
     def tags(self) -> Mapping[str, str]:
@@ -70,7 +74,9 @@ class LaunchPlan:
         request = self.request
         if TAG_DISKS not in request.tags:
             return request.tags
-        return {**request.tags, TAG_DISKS: write_disks(request.disk_bytes, request.local_store, self.root_gib)}
+        data_gib = self.store.volume_gib if self.store is not None else 0
+        written = write_disks(request.disk_bytes, request.local_store, self.root_gib, data_gib)
+        return {**request.tags, TAG_DISKS: written}
 
     def root_gib(self, disk_bytes: int) -> int:
         """Of the root volume for so many bytes."""
@@ -134,7 +140,7 @@ def build_fleet(plan: LaunchPlan, template: str, way: Way, settings: AwsCloudSet
     sizes = [plan.request.root_disk_of(each.offering) for each in plan.overrides]
     for override, size in zip(overrides, sizes, strict=True):
         if size != plan.root_disk_bytes:
-            override["BlockDeviceMappings"] = [_root_mapping(plan, settings, size)]
+            override["BlockDeviceMappings"] = _build_mappings(plan, settings, size)
     parameters: Parameters = {
         "Type": "instant",
         "ClientToken": token_of(plan.request.client_token, way, plan.emptied),
@@ -179,7 +185,7 @@ def _common(plan: LaunchPlan, way: Way, settings: AwsCloudSettings, subnet_id: s
             "HttpProtocolIpv6": "disabled",  # agent.metadata_guard closes the endpoint by IPv4
             "InstanceMetadataTags": "disabled",
         },
-        "BlockDeviceMappings": [_root_mapping(plan, settings, plan.root_disk_bytes)],
+        "BlockDeviceMappings": _build_mappings(plan, settings, plan.root_disk_bytes),
         "NetworkInterfaces": [_interface(plan, way, subnet_id)],
         "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in tagged],
     }
@@ -187,6 +193,11 @@ def _common(plan: LaunchPlan, way: Way, settings: AwsCloudSettings, subnet_id: s
         key = "Arn" if options.instance_profile.startswith("arn:") else "Name"
         common["IamInstanceProfile"] = {key: options.instance_profile}
     return common
+
+
+def _build_mappings(plan: LaunchPlan, settings: AwsCloudSettings, disk_bytes: int) -> list[Parameters]:
+    root = _root_mapping(plan, settings, disk_bytes)
+    return [root] if plan.store is None else [root, build_store_mapping(plan.store, settings)]
 
 
 def _root_mapping(plan: LaunchPlan, settings: AwsCloudSettings, disk_bytes: int) -> Parameters:

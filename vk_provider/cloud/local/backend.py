@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vk_provider.cloud.backend import CloudBackend, CloudContext
+from vk_provider.cloud.backend import CloudAbility, CloudBackend, CloudContext
 from vk_provider.cloud.local.settings import LocalCloudSettings, find_problem
 from vk_provider.cloud.pricelist import PriceList
 
@@ -32,5 +32,6 @@ BACKEND = CloudBackend(
     check=find_problem,
     gateway_name=lambda settings: settings.name,
     image_stores=lambda cloud: cloud.image_stores,
+    ability=CloudAbility(boots_soon=True),
     price_list=_list_prices,
 )

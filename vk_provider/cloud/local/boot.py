@@ -67,6 +67,11 @@ class BootSpec:
         return Path(self.directory)
 
     @property
+    def databases(self) -> str:
+        """Those of the images, see images.SharedImages."""
+        return str(Path(self.images).with_name("db"))
+
+    @property
     def instance_cgroup(self) -> InstanceCgroup:
         return InstanceCgroup.from_json(self.cgroup)
 

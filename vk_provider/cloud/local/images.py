@@ -1,9 +1,9 @@
 """The prepared images as this cloud's instances share them: read-only, below directories of their own.
 
-An instance's containerd root is made of empty directories, copies of what is small, and the databases. The images'
-large files and the layers are mounted into it read-only (stage.py), so nothing of an instance is the same file as
-another's that it could change. The cloud has links of its own to them, which stay as they are when the golden root is
-made anew or dropped.
+An instance's containerd root is made of empty directories, copies of what is small, and places for the databases,
+which it copies into its memory (rootfs.py). The images' large files and the layers are mounted into it read-only
+(stage.py), so nothing of an instance is the same file as another's that it could change. The cloud has links of its own
+to them, which stay as they are when the golden root is made anew or dropped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _COPIED_BYTES = 65536
 
 @dataclass(frozen=True, slots=True)
 class SharedImages:
-    """path: the links, laid out as containerd's root; databases: copied into each; binds: paths relative to `path`."""
+    """path: the links, laid out as containerd's root; databases: PLUGIN/FILE (golden.set_databases_apart), which each
+    instance has copies of; binds: paths relative to `path`."""
 
     path: Path
     databases: Path
@@ -48,8 +49,8 @@ class SharedImages:
                 if os.path.isdir(f"{source}/{name}"):
                     os.mkdir(f"{root}/{name}")
                 else:
-                    os.close(os.open(f"{root}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
-            _copy_databases(str(self.databases), root)
+                    _touch(f"{root}/{name}", 0o644)
+            _make_places(str(self.databases), root)
         except OSError as error:
             shutil.rmtree(target, ignore_errors=True)
             raise CloudError(f"local cloud: cannot copy the prepared images: {error}") from None
@@ -63,12 +64,16 @@ def _copy(source: str, target: str) -> None:
     os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
-def _copy_databases(source: str, root: str) -> None:
-    """PLUGIN/FILE below `source` (golden.set_databases_apart)."""
-    for plugin in os.listdir(source):
+def _touch(path: str, mode: int) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, mode))
+
+
+def _make_places(databases: str, root: str) -> None:
+    """An empty file for each database, to mount it on."""
+    for plugin in os.listdir(databases):
         os.makedirs(f"{root}/{plugin}", exist_ok=True)
-        for name in os.listdir(f"{source}/{plugin}"):
-            _copy(f"{source}/{plugin}/{name}", f"{root}/{plugin}/{name}")
+        for name in os.listdir(f"{databases}/{plugin}"):
+            _touch(f"{root}/{plugin}/{name}", 0o600)
 
 
 def share_images(golden: GoldenRoot, directory: Path, instances: Path) -> SharedImages:
@@ -119,7 +124,8 @@ def read_images_path(instance: Path) -> Path | None:
 
 
 def describe(path: Path) -> SharedImages:
-    """Look at `path`/tree and `path`/db (blocking). Raises OSError, BadStartError."""
+    """Look at `path`/tree and `path`/db (blocking). A plugin's directory without a file is not the instances': their
+    containerd makes those that it needs. Raises OSError, BadStartError."""
     tree = path / "tree"
     binds: list[str] = []
     copies: list[str] = []
@@ -132,8 +138,10 @@ def describe(path: Path) -> SharedImages:
                 raise BadStartError(f"local cloud: unexpected link {entry} in the prepared images")
             if not entry.is_dir():
                 (copies if entry.stat().st_size <= _COPIED_BYTES else binds).append(name)
-            elif entry.name == "fs" and entry.parent.parent.name == "snapshots":
+            elif entry.parent.name == "snapshots" and (entry / "fs").is_dir():
                 binds.append(name)
+            elif entry.parent == tree and not any(each.is_file() for each in entry.rglob("*")):
+                continue
             else:
                 directories.append(name)
                 waiting.append(entry)

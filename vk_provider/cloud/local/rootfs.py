@@ -37,14 +37,14 @@ def make_root(spec: BootSpec) -> None:
 
 
 def _hold_databases(top: Path, root: Path) -> None:
-    """containerd's databases in memory, over those on the disk. They are of no use after the instance, as what is in
-    /run; containerd syncs them some dozen times while a pod starts, and waits for the disk each time."""
-    disk = Path("disk/containerd")
-    for number, path in enumerate(sorted(disk.glob("*/*.db"))):
+    """Copies of containerd's databases, in memory. They are of no use after the instance, as what is in /run;
+    containerd syncs them some dozen times while a pod starts, and would wait for the disk each time."""
+    databases = Path("databases")
+    for number, path in enumerate(sorted(databases.glob("*/*.db"))):
         held = top / f"{number}.db"
         shutil.copyfile(path, held)
         held.chmod(0o600)
-        target = f"{root}{boot.DISK_DIRECTORIES['containerd']}/{path.relative_to(disk)}"
+        target = f"{root}{boot.DISK_DIRECTORIES['containerd']}/{path.relative_to(databases)}"
         syscalls.mount(str(held), target, "", syscalls.MS_BIND)
 
 

@@ -7,6 +7,7 @@ them, or make read-only ones writable (mount_namespaces(7), "Restrictions on mou
     STAGE/software/...      the machine's programs, read-only, where they are on the machine
     STAGE/layer             the lower layer of the instance's root, read-only
     STAGE/disk/NAME         the instance's own directories, with the images' content in them read-only, without devices
+    STAGE/databases         containerd's databases as they were prepared, read-only
     STAGE/shared/N          directories that the instances of the Node share, without devices and set-user-ID programs
     STAGE/dev               device files, which cannot be created inside
     STAGE/top, STAGE/root   empty, for the instance's root, see rootfs.py
@@ -41,7 +42,7 @@ def build_stage(spec: BootSpec, user_namespace: int, root_id: int) -> None:
     stage = spec.path / "rootfs"
     stage.mkdir(exist_ok=True)
     syscalls.mount("stage", str(stage), "tmpfs", 0, "mode=0755")
-    for name in ("software", "layer", "disk", "shared", "dev", "top", "root"):
+    for name in ("software", "layer", "disk", "databases", "shared", "dev", "top", "root"):
         (stage / name).mkdir(mode=0o755)
     for path in spec.binds:
         _show(path, Path(f"{stage}/software{path}"), user_namespace)
@@ -54,6 +55,7 @@ def build_stage(spec: BootSpec, user_namespace: int, root_id: int) -> None:
         _bind(str(spec.path / "disk" / name), stage / "disk" / name, user_namespace, read_only=False)
     for path in spec.image_binds:
         _bind(f"{spec.images}/{path}", stage / "disk/containerd" / path, user_namespace, read_only=True, devices=False)
+    _bind(spec.databases, stage / "databases", user_namespace, read_only=True, devices=False)
     for number, (source, _) in enumerate(spec.shared):
         (stage / "shared" / str(number)).mkdir()
         _bind(source, stage / "shared" / str(number), user_namespace, read_only=False)

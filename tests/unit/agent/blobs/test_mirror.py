@@ -203,6 +203,21 @@ async def test_uploads_are_limited(nodes: tuple[Node, Node], monkeypatch: pytest
     assert (await client.get(BLOB))[0] == 404
 
 
+async def test_one_instance_leaves_uploads_to_the_others(nodes: tuple[Node, Node]) -> None:
+    holder, client = nodes
+    client.answer = holder.source("i-client")
+    holder.blobs._uploads["i-client"] = serving.MAX_UPLOADS_OF_ONE
+    assert (await client.get(BLOB))[0] == 404
+    assert client.told[-1]["failed"] == [{"digest": DIGEST, "instance": "i-holder"}]
+    holder.blobs._uploads.clear()
+    holder.blobs._uploads["i-greedy"] = serving.MAX_UPLOADS_OF_ONE
+    other = "sha256:" + hashlib.sha256(CONTENT[1:]).hexdigest()
+    holder.put(CONTENT[1:])
+    client.answer = holder.source("i-client", other, len(CONTENT) - 1)
+    assert (await client.get(f"/v2/team/app/blobs/{other}"))[:2] == (200, CONTENT[1:])
+    assert dict(holder.blobs._uploads) == {"i-greedy": serving.MAX_UPLOADS_OF_ONE}, "what has ended is not kept"
+
+
 async def test_a_provider_that_is_silent_is_waited_for_once(
     nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,12 +40,14 @@ class Runtime:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.updates: list[tuple[str, int, int, ResourceConfig | None]] = []
+        self.shares: list[int] = []
         self.refuses = ""
         self.usage = 4096
 
     async def update_container_resources(self, container_id: str, resources: pb.LinuxContainerResources) -> None:
         if self.refuses:
             raise RuntimeServiceError("Unknown", self.refuses)
+        self.shares.append(resources.cpu_shares)
         self.updates.append(
             (container_id, resources.cpu_quota, resources.memory_limit_in_bytes, read_pod_config(PARENT, self.root))
         )
@@ -130,6 +132,28 @@ async def test_a_pod_level_resize_reaches_the_pod_and_containers_without_limits_
     assert read_pod_config(PARENT, tmp_path) == wide
     assert resize.memory.resize.actuated_pod == at("200m", "128Mi") and resize.conditions() == {}
     assert resize.memory.pod["spec"]["resources"] == at("200m", "128Mi")
+
+
+@pytest.mark.parametrize(
+    ("own", "to", "shares"),
+    [
+        ({"limits": {"cpu": "100m"}}, {"limits": {"cpu": "200m"}}, [2]),
+        ({"limits": {"memory": "64Mi"}}, {"limits": {"memory": "96Mi"}}, [2]),
+        ({"requests": {"cpu": "50m"}}, {"requests": {"cpu": "100m"}}, [102]),
+        ({"requests": {"cpu": "50m"}, "limits": {"memory": "64Mi"}}, {"limits": {"memory": "96Mi"}}, [51, 2]),
+    ],
+)
+async def test_an_update_asks_for_no_cpu_where_the_container_asks_for_none(
+    own: Json, to: Json, shares: list[int], tmp_path: Path
+) -> None:
+    """Created, it has the shares of its limit, or of the pod's."""
+    limits = {"resources": {"limits": {"cpu": "400m", "memory": "128Mi"}}}
+    resize = Resize(tmp_path, pod(container("main", resources=own), **limits))
+    changed = container("main", resources=to)
+    resize.to(changed, **limits)
+    await resize.apply(observed(running(changed)))
+    assert resize.runtime.shares == shares
+    assert resize.reasons == ["ResizeStarted", "ResizeCompleted"]
 
 
 async def test_a_running_init_container_is_resized_and_the_pod_counts_once_it_has_begun(tmp_path: Path) -> None:

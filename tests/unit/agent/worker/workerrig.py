@@ -17,7 +17,7 @@ from vk_provider.agent.journal import Journal
 from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.runtime import ExecResult
 from vk_provider.agent.volumes.pod_volumes import PodVolumes
-from vk_provider.agent.worker import lifecycle, preparer
+from vk_provider.agent.worker import deadline, lifecycle, preparer
 from vk_provider.agent.worker.container import starter, starts
 from vk_provider.agent.worker.memory import PodMemory
 from vk_provider.agent.worker.podrun import PodRun
@@ -232,7 +232,7 @@ class WorkerRig:
 
     def __init__(self, pod: Json, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = Clock()
-        for module in (lifecycle, starts):
+        for module in (deadline, lifecycle, starts):
             monkeypatch.setattr(module, "time", self.clock)
         monkeypatch.setattr(starter, "LEGACY_LOG_DIR", directory / "legacy")
         for module in (starter, preparer):

@@ -78,8 +78,9 @@ class ImagePuller:
         self._prefetches: dict[str, asyncio.Task[PresentImage]] = {}
 
     def prefetch(self, container: ContainerRef, source: PullSource) -> None:
-        """Start to get the image of a container that will be started later in this pass."""
-        if container.name not in self._prefetches:
+        """Start to get the image of a container that will be started later in this pass. What is wrong with one that
+        cannot be pulled at all is said when its turn comes, as by a kubelet."""
+        if container.name not in self._prefetches and _can_be_pulled(container):
             task = asyncio.create_task(self._get(container, source), name=f"image-{container.name}")
             task.add_done_callback(_retrieve)
             self._prefetches[container.name] = task
@@ -208,6 +209,14 @@ class ImagePuller:
         configs = [config for secret in found if secret is not None and (config := parse_pull_secret(secret))]
         logins = source.references.get("registryLogins") or {}
         return [*match_credentials(image, configs), *match_credentials(image, [{"auths": logins}])], missing
+
+
+def _can_be_pulled(container: ContainerRef) -> bool:
+    try:
+        normalize_image(container.spec.get("image") or "")
+    except InvalidImageName:
+        return False
+    return default_pull_policy(container.spec) != "Never"
 
 
 def _present(image: pb.Image) -> PresentImage:

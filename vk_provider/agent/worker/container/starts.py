@@ -35,8 +35,8 @@ from vk_provider.podmodel.restart import crash_loop_message
 RETRY_S = 10.0
 """The kubelet's pause before it tries again what failed."""
 RELIST_S = 1.0
-"""How soon a kubelet sees that a container whose start has failed is there and has ended (PLEG): no event of containerd
-tells of it, as its process never was."""
+"""How soon a kubelet looks at a pod again (PLEG): it sees then that a container whose start has failed is there and has
+ended, of which no event of containerd tells, as its process never was."""
 
 
 class ContainerStarts:

@@ -26,6 +26,11 @@ from vk_provider.jsontypes import Json
 log = logging.getLogger(__name__)
 
 
+RESULTS_LOST: dict[ProbeType, ProbeResult] = {"startup": "unknown", "liveness": "success", "readiness": "success"}
+"""Of each probe, the result that the end of its container changes to a failure (doProbe): a startup probe that had one
+is on hold by then, as is a liveness probe that failed."""
+
+
 class ProbeManager:
     """Keeps one task for each probe that has to run; `on_change` is called when a result changes."""
 
@@ -38,6 +43,8 @@ class ProbeManager:
         self._counters: dict[tuple[str, ProbeType], ProbeCounter] = {}
         self._results: dict[ProbeType, dict[str, ProbeResult]] = {kind: {} for kind in PROBE_TYPES}
         self._counts: Counter[tuple[str, str, str]] = Counter()
+        self._ticks_from_s: float | None = None
+        self._looks: set[asyncio.TimerHandle] = set()
         self._ended = False
 
     def counts(self) -> list[Json]:
@@ -62,6 +69,7 @@ class ProbeManager:
     def end(self) -> None:
         """The pod's phase is terminal: no probe comes any more, whatever still runs (doProbe)."""
         self._ended = True
+        self._forget_looks()
         for task in self._tasks.values():
             task.cancel()
         self._tasks.clear()
@@ -91,9 +99,35 @@ class ProbeManager:
         for key in [key for key in self._tasks if key not in wanted]:
             del self._workers[key]
             self._tasks.pop(key).cancel()
-        for results in self._results.values():
+        if self._ticks_from_s is None:
+            self._ticks_from_s = asyncio.get_running_loop().time()
+        for kind, results in self._results.items():
             for container_id in [known for known in results if known not in running]:
-                del results[container_id]
+                if results.pop(container_id) == RESULTS_LOST[kind] and not terminating and not self._ended:
+                    self._look_after(kind, container_id, pod, observed)
+
+    def _look_after(self, kind: ProbeType, container_id: str, pod: Json, observed: Observation) -> None:
+        """Make a pass with the probe's next tick, if its container has ended: a kubelet's worker, which finds it not
+        running, makes its result a failure then, and a changed result is a pass. It meets the back-off, for one."""
+        for ref in iter_refs(pod):
+            newest, probe = observed.newest(ref.name), ref.spec.get(f"{kind}Probe")
+            if probe and newest is not None and newest.id == container_id:
+                period_s = float(probe.get("periodSeconds") or 10)
+                now_s = asyncio.get_running_loop().time()
+                self._look_in(period_s - (now_s - (self._ticks_from_s or now_s)) % period_s)
+
+    def _look_in(self, delay_s: float) -> None:
+        def look() -> None:
+            self._looks.discard(handle)
+            self._on_change()
+
+        handle = asyncio.get_running_loop().call_later(delay_s, look)
+        self._looks.add(handle)
+
+    def _forget_looks(self) -> None:
+        for handle in self._looks:
+            handle.cancel()
+        self._looks.clear()
 
     def _due(self, ref: ContainerRef, record: ObservedContainer, terminating: bool) -> list[ProbeType]:
         """Probes that run now. While the pod is being stopped only readiness probes do, and all probes of sidecars:
@@ -140,6 +174,7 @@ class ProbeManager:
         tasks = list(self._tasks.values())
         self._tasks.clear()
         self._workers.clear()
+        self._forget_looks()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

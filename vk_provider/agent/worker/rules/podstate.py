@@ -13,9 +13,9 @@ from vk_provider.agent.worker.rules.spec import (
     matching_rule_action,
     regular_containers,
     restarts_after_exit,
-    spec_of,
 )
 from vk_provider.jsontypes import Json
+from vk_provider.podmodel.deadline import deadline_s
 
 
 def sandbox_changed(pod: Json, observed: Observation) -> tuple[bool, int, str, str]:
@@ -81,7 +81,7 @@ def asks_restart_all(container: Json, record: ObservedContainer) -> bool:
 
 def remaining_deadline_s(pod: Json, started_at_s: float, now_s: float) -> float | None:
     """Seconds until activeDeadlineSeconds is over (<= 0: it is over); None without a deadline."""
-    deadline = spec_of(pod).get("activeDeadlineSeconds")
+    deadline = deadline_s(pod)
     if deadline is None or not started_at_s:
         return None
-    return started_at_s + float(deadline) - now_s
+    return started_at_s + deadline - now_s

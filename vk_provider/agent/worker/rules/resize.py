@@ -101,6 +101,19 @@ def plan_resize(pod: Json, actuated: Mapping[str, Json], actuated_pod: Json, run
     return ResizePlan({resource: tuple(names) for resource, names in update.items()}, frozenset(restart))
 
 
+def starts_resized(pod: Json, actuated: Mapping[str, Json], actuated_pod: Json, names: Iterable[str]) -> bool:
+    """Whether one of these containers, which are to start, was given other resources before, or would have been
+    (startingResizedContainer). Arguments as those of plan_resize."""
+    containers = {container["name"]: container for container in (*regular_containers(pod), *init_containers(pod))}
+    return any(
+        name in actuated
+        and compute_deltas(
+            inherit_limits(pod, containers[name]), inherited_before(containers[name], actuated[name], actuated_pod)
+        )
+        for name in names
+    )
+
+
 def inherited_before(container: Json, actuated: Json, actuated_pod: Json) -> Json:
     """The container's actuated resources with the limits that it inherited from the pod's actuated ones."""
     return inherit_limits({"spec": {"resources": actuated_pod}}, {**container, "resources": actuated})
@@ -127,6 +140,13 @@ def with_resource(actual: Json, wanted: Json, resource: str) -> Json:
         amounts |= {name: value for name, value in (actual.get(kind) or {}).items() if name in others}
         result[kind] = amounts
     return {key: value for key, value in result.items() if value}
+
+
+def with_stated_request(resources: Json) -> Json:
+    """The resources as an update names them: a kubelet asks for CPU of 0 where none is asked for
+    (updatePodContainerResources), so the container has the least shares from then on, and those of its limit only until
+    its first resize."""
+    return {**resources, "requests": {"cpu": "0", **(resources.get("requests") or {})}}
 
 
 def decreasing_memory_limits(pod: Json, actuated: Mapping[str, Json], names: Iterable[str]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
@@ -147,3 +148,34 @@ async def test_an_image_that_was_pulled_is_told_once_it_is_there() -> None:
     puller = ImagePuller(images, Recorder(Sink(), "u"), uses.append)
     await puller.ensure(ContainerRef("regular", main), PullSource(pod(main), {}))
     assert [(each["pulled"], each["sizeBytes"]) for each in uses] == [(True, 7)]
+
+
+class Absent(Registry):
+    """No image is there."""
+
+    async def status(self, image: str) -> Any:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"image": "a b"}, "InspectFailed"),
+        ({"image": "busybox:1", "imagePullPolicy": "Never"}, "ErrImageNeverPull"),
+    ],
+)
+async def test_an_image_that_cannot_be_pulled_at_all_is_told_when_its_container_has_its_turn(
+    fields: dict[str, str], reason: str
+) -> None:
+    images: Any = Absent(None)
+    sink = Sink()
+    main = ContainerRef("regular", {**container("main"), **fields})
+    source = PullSource(pod(main.spec), {})
+    puller = ImagePuller(images, Recorder(sink, "u"))
+    puller.prefetch(main, source)
+    await asyncio.sleep(0.01)
+    assert sink.reasons == []
+    for _ in range(2):
+        with pytest.raises(StartError):
+            await puller.ensure(main, source)
+    assert sink.reasons == [reason, reason]

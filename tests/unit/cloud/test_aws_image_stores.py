@@ -1,0 +1,115 @@
+"""Sets in tags, volumes in launches, and where a builder is launched."""
+
+from __future__ import annotations
+
+import pytest
+
+from vk_provider.cloud.aws.settings import AwsCloudSettings
+from vk_provider.cloud.aws.stores.record import TAG_PART, StoreRecord, build_record_tags, parse_record
+from vk_provider.cloud.aws.stores.settings import ImageStoreSettings
+from vk_provider.cloud.aws.stores.specification import rank_builders
+from vk_provider.cloud.aws.stores.volume import StoreVolume, add_image_store, build_store_mapping
+from vk_provider.cloud.base import TAG_IMAGE_SET, TAG_OWNER, MachineTraits, Offering
+from vk_provider.errors import CloudRequestError
+from vk_provider.imagesets.imageset import ImageSet, PinnedImage
+from vk_provider.wire.bootdata import BootData
+from vk_provider.wire.imagebuild import find_uuid
+
+NONCE = "0123456789abcdef"
+
+
+def record(count: int, length: int = 10) -> StoreRecord:
+    images = [PinnedImage(f"registry.example:5000/{'a' * length}/{n}:v1", f"sha256:{n:064x}") for n in range(count)]
+    images.append(PinnedImage("registry.example/by@sha256:" + "b" * 64, "sha256:" + "b" * 64))
+    return StoreRecord(ImageSet.of(images), NONCE, "ami-0123456789abcdef0", "arm64", 12345)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 60])
+def test_a_set_is_read_back_from_its_tags(count: int) -> None:
+    wanted = record(count)
+    tags = build_record_tags("owner", wanted)
+    assert tags is not None and tags[TAG_OWNER] == "owner" and len(tags) <= 50
+    assert parse_record({**tags, "of": "somebody"}) == wanted
+
+
+def test_a_set_whose_names_do_not_fit_into_tags_has_no_store() -> None:
+    assert build_record_tags("owner", record(60, 200)) is None
+
+
+def test_tags_that_somebody_has_changed_are_no_store() -> None:
+    tags = build_record_tags("owner", record(5))
+    assert tags is not None
+    part = f"{TAG_PART}00"
+    for change in (
+        {TAG_IMAGE_SET: "0" * 16},
+        {part: tags[part][:-1]},
+        {part: tags[part].replace("v1", "v2")},
+        {"vk-provider/image-build": "x"},
+        {"vk-provider/image-store": "2"},
+        {"vk-provider/size-bytes": "-1"},
+    ):
+        assert parse_record({**tags, **change}) is None, change
+    assert parse_record({}) is None
+
+
+def settings(**more: int | bool) -> AwsCloudSettings:
+    return AwsCloudSettings(kms_key="key", image_stores=ImageStoreSettings(**more))  # type: ignore[arg-type]
+
+
+def test_a_volume_is_encrypted_goes_with_its_instance_and_is_as_fast_as_the_settings_say() -> None:
+    volume = StoreVolume("snap-1", NONCE, 4)
+    assert build_store_mapping(volume, settings()) == {
+        "DeviceName": "/dev/sdf",
+        "Ebs": {
+            "VolumeType": "gp3",
+            "VolumeSize": 4,
+            "Throughput": 125,
+            "Encrypted": True,
+            "DeleteOnTermination": True,
+            "KmsKeyId": "key",
+            "SnapshotId": "snap-1",
+        },
+    }
+    fast = build_store_mapping(volume, settings(iops=6000, throughput=500, initialization_rate=200))["Ebs"]
+    assert (fast["Iops"], fast["Throughput"], fast["VolumeInitializationRate"]) == (6000, 500, 200)
+    assert fast["VolumeSize"] == 12, "EC2 wants a GiB for each 500 IOPS"
+
+
+def test_boot_data_name_the_file_system_beside_what_else_they_say() -> None:
+    before = BootData("CA", "00ff", extra={"instanceStore": {"leastBytes": 5}})
+    after = BootData.from_user_data(add_image_store(before.to_user_data(), StoreVolume("snap-1", NONCE, 4)))
+    assert after.extra == {**before.extra, "imageStore": {"uuid": find_uuid(NONCE)}}
+    with pytest.raises(CloudRequestError, match="boot data"):
+        add_image_store("#!/bin/sh", StoreVolume("snap-1", NONCE, 4))
+
+
+def test_a_builder_is_the_cheapest_type_that_does() -> None:
+    def make(name: str, price: float, **more: object) -> Offering:
+        values = {"cpu_milli": 2000, "memory_bytes": 4 << 30, "zone": "a", "capacity_type": "on-demand", **more}
+        return Offering(
+            instance_type=name,
+            architecture="amd64",
+            price_per_hour=price,
+            **values,  # type: ignore[arg-type]
+        )
+
+    offerings = [
+        make("t2.medium", 0.001),
+        make("small", 0.001, memory_bytes=2 << 30),
+        make("spot", 0.001, capacity_type="spot"),
+        make("gpu", 0.001, gpus=1),
+        make("old", 0.001, traits=MachineTraits(is_current=False)),
+        make("elsewhere", 0.001, zone="c"),
+        make("unknown-price", 0.0),
+        make("large", 0.02),
+        make("fits", 0.01),
+        make("fits", 0.01, zone="b"),
+    ]
+    ranked = rank_builders(offerings, "amd64", {"a": ["s1", "s2"], "b": ["s3"]})
+    assert [(each.instance_type, subnet) for each, subnet in ranked] == [
+        ("fits", "s1"),
+        ("fits", "s3"),
+        ("large", "s1"),
+        ("unknown-price", "s1"),
+    ]
+    assert rank_builders(offerings, "arm64", {"a": ["s1"]}) == []

@@ -1,0 +1,84 @@
+"""Where and how a builder is launched. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from vk_provider.cloud.aws.images import ImageFacts
+from vk_provider.cloud.aws.settings import AwsCloudSettings
+from vk_provider.cloud.aws.specification import build_tags
+from vk_provider.cloud.aws.stores.volume import BASE_THROUGHPUT, STORE_DEVICE, Parameters, build_volume
+from vk_provider.cloud.base import Offering
+from vk_provider.cloud.userdata import check_user_data
+
+LEAST_CPU_MILLI, LEAST_MEMORY_BYTES = 2000, 4 << 30
+"""Of a builder: containerd unpacks three layers at once."""
+ROOT_GIB = 8
+WITHOUT_CONSOLE = ("t2.",)
+"""Types that are recommended and not of the Nitro System: what their console says can be read much later only."""
+_TAGGED = ("instance", "volume", "network-interface")
+
+
+@dataclass(frozen=True, slots=True)
+class BuilderLaunch:
+    """order: BuildOrder.to_user_data. volume_gib: of the volume that becomes the store."""
+
+    image: ImageFacts
+    tags: Mapping[str, str]
+    order: str
+    volume_gib: int
+    client_token: str
+
+
+def build_builder(settings: AwsCloudSettings, launch: BuilderLaunch, offering: Offering, subnet_id: str) -> Parameters:
+    """Of RunInstances."""
+    check_user_data(launch.order)
+    interface: Parameters = {"DeviceIndex": 0, "DeleteOnTermination": True, "SubnetId": subnet_id}
+    if settings.security_groups:
+        interface["Groups"] = list(settings.security_groups)
+    root = {**build_volume(settings, max(launch.image.root_gib, ROOT_GIB)), "Throughput": BASE_THROUGHPUT}
+    store = build_volume(settings, launch.volume_gib)
+    return {
+        "ImageId": launch.image.image_id,
+        "InstanceType": offering.instance_type,
+        "MinCount": 1,
+        "MaxCount": 1,
+        "ClientToken": launch.client_token,
+        "UserData": launch.order,
+        "InstanceInitiatedShutdownBehavior": "terminate",
+        "MetadataOptions": {
+            "HttpEndpoint": "enabled",
+            "HttpTokens": "required",
+            "HttpPutResponseHopLimit": 1,
+            "HttpProtocolIpv6": "disabled",
+            "InstanceMetadataTags": "disabled",
+        },
+        "BlockDeviceMappings": [
+            {"DeviceName": launch.image.root_device, "Ebs": root},
+            {"DeviceName": STORE_DEVICE, "Ebs": store},
+        ],
+        "NetworkInterfaces": [interface],
+        "TagSpecifications": [{"ResourceType": kind, "Tags": build_tags(launch.tags)} for kind in _TAGGED],
+    }
+
+
+def rank_builders(
+    offerings: Iterable[Offering], architecture: str, subnets: Mapping[str, list[str]]
+) -> list[tuple[Offering, str]]:
+    """Where a builder may be launched: the cheapest type that does first, each in one subnet of its zone."""
+    fitting = [
+        each
+        for each in offerings
+        if each.architecture == architecture
+        and each.capacity_type == "on-demand"
+        and each.cpu_milli >= LEAST_CPU_MILLI
+        and each.memory_bytes >= LEAST_MEMORY_BYTES
+        and not each.gpus
+        and each.traits.is_current
+        and not each.instance_type.startswith(WITHOUT_CONSOLE)
+        and not each.traits.is_metal
+        and subnets.get(each.zone)
+    ]
+    fitting.sort(key=lambda each: (each.price_per_hour <= 0, each.price_per_hour, each.instance_type, each.zone))
+    return [(each, subnets[each.zone][0]) for each in fitting]
