@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-from vk_provider.ledger.report import clean, render_table
+from vk_provider.ledger.report import MAX_CELL, clean, render_table
 from vk_provider.rfc3339 import format_age, parse_time
 
 MAX_NAME = 320
@@ -73,7 +73,7 @@ def render_instances(rows: Sequence[InstanceRow], now: float, *, is_wide: bool, 
     if width and lines:
         widths = [max(len(clean(line[column])) for line in (heads, *lines)) for column in range(len(heads))]
         rest = sum(widths) - widths[place] + 2 * (len(heads) - 1)
-        room = max(LEAST_FOR, width - rest)
+        room = min(MAX_CELL, max(LEAST_FOR, width - rest))
         for line in lines:
             line[place] = _shorten(clean(line[place], MAX_NAME), room)
     left = len(heads) - sum(head in _NUMBERS for head in heads)
