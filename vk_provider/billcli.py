@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TypedDict, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from vk_provider.errors import BadStartError, KubeApiError
+from vk_provider.instancerows import InstanceAnswer, InstanceRow, render_instances
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import NODES, node_path
@@ -26,41 +28,15 @@ from vk_provider.ledger.question import (
     merge,
     parse_question,
 )
-from vk_provider.ledger.report import FORMATS, render_cost, render_rows, render_table
+from vk_provider.ledger.report import FORMATS, render_cost, render_rows
 from vk_provider.ledger.store import LedgerStoreError, open_for_reading
-from vk_provider.rfc3339 import format_age, parse_time
 
 ANSWER_LIMIT_S = 30.0
 BAD_REQUEST = 2
 OUR_PROVIDER_ID = "vk-provider://"
 MAX_MESSAGE = 1000
-RUNNING = ("pending", "running")
-TABLE_HEADS = ("INSTANCE", "TYPE", "ZONE", "CAPACITY", "STAGE", "AGE", "POD", "USD/HOUR")
 
 AnswerT = TypeVar("AnswerT")
-
-
-class InstanceRow(TypedDict):
-    """One instance as a provider describes it. usdPerHour: null when no price is known; witness: who says that it is
-    the pod's: agent, status, tags or launch; pool: that it was launched for, "" for none: without a pod it is ready for
-    one."""
-
-    instance: str
-    type: str
-    zone: str
-    capacity: str
-    state: str
-    stage: str
-    since: str
-    usdPerHour: float | None
-    namespace: str
-    pod: str
-    witness: str
-    pool: str
-
-
-class InstanceAnswer(TypedDict):
-    instances: list[InstanceRow]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -86,9 +62,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     instances = commands.add_parser(
         "instances",
         help="what runs, for which pod, since when and at what price",
-        description="Lists the instances of the Nodes, the oldest first. JSON and CSV say more, such as the witness: "
-        "who names the pod, its agent, the pod's status, the instance's tags, or the launch alone. "
-        "It needs the permissions to list nodes and to get nodes/proxy.",
+        description="Lists the instances of the Nodes. WITNESS says who names the pod: its agent, the pod's status, "
+        "the instance's tags, or the launch alone; of a spare one, that it is empty (agent), stopped (listing) or of "
+        "its pool (tags). USD/H is with the network disks. DISKS: root volume, disks within the machine, data "
+        "volumes. It needs the permissions to list nodes and to get nodes/proxy.",
     )
     cost = commands.add_parser(
         "cost",
@@ -109,7 +86,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     source.add_argument("--ledger", metavar="FILE", help="read this file instead of asking providers")
     for command in (instances, cost):
         command.add_argument("--node", default="", help="of this Node alone")
-        command.add_argument("-o", "--output", choices=FORMATS, default="table")
+        command.add_argument("-o", "--output", choices=FORMATS, default="table", help="wide: a table with all columns")
         command.add_argument("--kubeconfig", help="default: $KUBECONFIG, ~/.kube/config or in-cluster")
         command.add_argument("--context", help="of the kubeconfig")
     return parser.parse_args(argv)
@@ -119,31 +96,10 @@ def _list_instances(options: argparse.Namespace) -> str:
     answers = asyncio.run(_ask(options, "bill/instances", {}))
     rows = [row for each in answers for row in _read(each, InstanceAnswer)["instances"]]
     rows.sort(key=lambda row: (row["since"], row["instance"]))
-    if options.output == "table":
-        return render_table(TABLE_HEADS, [_cells(row, time.time()) for row in rows], len(TABLE_HEADS) - 1)
+    if options.output in ("table", "wide"):
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        return render_instances(rows, time.time(), is_wide=options.output == "wide", width=width)
     return render_rows(list(InstanceRow.__annotations__), rows, options.output)
-
-
-def _cells(row: InstanceRow, now: float) -> list[str]:
-    """Of the table, which is to fit a terminal: the other forms have all that a row has."""
-    price = row["usdPerHour"]
-    return [
-        row["instance"],
-        row["type"],
-        row["zone"],
-        row["capacity"],
-        row["stage"] if row["stage"] and row["state"] in RUNNING else row["state"],
-        _format_age(row["since"], now),
-        f"{row['namespace']}/{row['pod']}" if row["pod"] else "-",
-        "-" if price is None else f"{price:.4f}",
-    ]
-
-
-def _format_age(since: str, now: float) -> str:
-    try:
-        return format_age(now - parse_time(since))
-    except ValueError:  # a provider of another version
-        return "-"
 
 
 def _ask_cost(options: argparse.Namespace) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from prometheus_client import CollectorRegistry
 
 from vk_provider.cloud.base import TAG_NODE, TAG_POD_UID, TAG_POOL, Instance, InstanceState
+from vk_provider.cloud.disks import GIB
 from vk_provider.cloud.spotprices import SpotPriceSource
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.room import Instances
@@ -57,12 +58,10 @@ class Bills:
 
     def _describe(self, instance: Instance, owned: OwnedInstance | None) -> dict[str, object]:
         owner, witness = self._find_owner(instance, owned)
-        price = self._room.price_of(instance)
-        span = self._room.meter.find(instance.instance_id)
-        if span is not None and span.price_nanos:
-            price = round(span.rate_nanos / NANOS, 6)
-        if instance.state in (InstanceState.STOPPING, InstanceState.STOPPED):
-            price = 0.0  # but for its disk
+        price, disk_price = self._find_prices(instance)
+        disks = self._room.disks_of(instance)
+        offering = self._room.offerings.find(instance.instance_type)
+        store_bytes = offering.traits.local_disk_bytes if offering is not None else 0
         return {
             "instance": instance.instance_id,
             "type": instance.instance_type,
@@ -72,19 +71,38 @@ class Bills:
             "stage": str(owned.stage) if owned is not None else "",
             "since": format_time(instance.launch_time),
             "usdPerHour": price,
+            "diskUsdPerHour": disk_price,
+            "rootGiB": disks.root_gib if disks is not None else None,
+            "storeGiB": store_bytes // GIB,
+            "dataGiB": disks.data_gib if disks is not None else None,
             "namespace": owner.namespace,
             "pod": owner.pod,
             "witness": witness,
             "pool": instance.tags.get(TAG_POOL, ""),
         }
 
+    def _find_prices(self, instance: Instance) -> tuple[float | None, float | None]:
+        """USD an hour with its disks, and of these alone. While it is stopped both are the same."""
+        meter, room = self._room.meter, self._room
+        price, disk_price = room.price_of(instance), room.disk_price_of(instance)
+        span = meter.find(instance.instance_id)
+        if span is not None:
+            price = span.price_nanos / NANOS if span.price_nanos else price
+            disk_price = span.disk_nanos / NANOS if span.disk_nanos else disk_price
+        if instance.state in (InstanceState.STOPPING, InstanceState.STOPPED):
+            price = 0.0
+        total = None if price is None else round(price + (disk_price or 0.0), 6)
+        return total, None if disk_price is None else round(disk_price, 6)
+
     def _find_owner(self, instance: Instance, owned: OwnedInstance | None) -> tuple[Owner, str]:
-        """Whose it is, and who says so: the agent, the pod's status, the tags, or this process alone, by the launch."""
+        """Whose it is, and who says so: the agent, the pod's status, the tags, or this process alone, by the launch. Of
+        one that no pod has: its agent, that it is empty; the cloud's listing, that it is stopped; or its tags, that it
+        is of a pool."""
         by_tags = owner_of_tags(instance)
         uid = owned.pod_uid if owned is not None else ""
         record = self._records.get(uid)
         if owned is None or record is None:
-            return by_tags, "tags" if by_tags.pod_uid else ""
+            return by_tags, "tags" if by_tags.pod_uid else _find_witness_of_spare(instance, owned)
         owner = owner_of_pod(record.pod)
         if owned.said_uid == uid or record.report.from_agent:
             return owner, "agent"
@@ -104,3 +122,11 @@ class Bills:
 
     def _listed(self) -> Iterator[Instance]:
         return iter(list(self._room.table.listed.values()))
+
+
+def _find_witness_of_spare(instance: Instance, owned: OwnedInstance | None) -> str:
+    if owned is not None and owned.is_idle:
+        return "agent"
+    if instance.state in (InstanceState.STOPPING, InstanceState.STOPPED):
+        return "listing"
+    return "tags" if TAG_POOL in instance.tags else ""

@@ -140,7 +140,7 @@ class Overview:
     def _namespaces(self) -> list[NamespaceFacts]:
         room = self._subjects.room
         limits = room.launches.budget.limits()
-        names = {span.owner.namespace for span in room.meter.running()}
+        names = room.meter.namespaces()
         facts = []
         for name in names:
             usage = room.meter.usage(name)

@@ -10,8 +10,9 @@ from moto.core.responses import ActionResult
 from moto.ec2.exceptions import TagLimitExceeded
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.core import TaggedEC2Resource
-from moto.ec2.models.elastic_network_interfaces import NetworkInterfaceBackend
+from moto.ec2.models.elastic_network_interfaces import NetworkInterface, NetworkInterfaceBackend
 from moto.ec2.models.instances import Reservation
+from moto.ec2.models.subnets import Subnet
 from moto.ec2.models.tags import TagBackend
 from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.elastic_block_store import ElasticBlockStore
@@ -23,7 +24,7 @@ from moto.ec2.responses.spot_instances import SpotInstances
 from moto.ec2.responses.tags import TagResponse
 
 from tests.moto.faults import Faults, Refusal
-from tests.moto.launches import Launches, add_address, refuse
+from tests.moto.launches import Launches, add_address, add_ipv6, refuse
 from tests.moto.snapshots import Snapshots
 from tests.moto.spotprices import SpotPrices
 from tests.moto.states import States
@@ -59,6 +60,9 @@ class Ec2:
         ElasticBlockStore.delete_snapshot = _method(self.snapshots.delete)
         General.get_console_output = _method(self.snapshots.read_console)
         ElasticNetworkInterfaces.assign_private_ip_addresses = _method(self._assign)
+        ElasticNetworkInterfaces.assign_ipv6_addresses = _method(self._assign_ipv6)
+        NetworkInterface.instance_ipv6_address_list = property(_list_ipv6)
+        Subnet.ipv6_cidr_block_association_set = property(_list_blocks)
 
     @staticmethod
     def _register_image(response: Any) -> ActionResult:
@@ -213,6 +217,34 @@ class Ec2:
             added = [add_address(interface, interface.instance) for _ in range(count)]
         assigned = [{"PrivateIpAddress": address} for address in added]
         return ActionResult({"NetworkInterfaceId": interface.id, "AssignedPrivateIpAddresses": assigned})
+
+    @staticmethod
+    def _assign_ipv6(response: Any) -> ActionResult:
+        """The answer has the new ones alone."""
+        interface = response.ec2_backend.get_network_interface(response._get_param("NetworkInterfaceId"))
+        added = [add_ipv6(interface) for _ in range(response._get_int_param("Ipv6AddressCount", 0))]
+        return ActionResult({"NetworkInterfaceId": interface.id, "AssignedIpv6Addresses": added})
+
+
+def _list_ipv6(interface: Any) -> list[dict[str, Any]]:
+    """The first one is the primary one, where that was asked for."""
+    primary = getattr(interface, "vk_primary_ipv6", False)
+    return [
+        {"Ipv6Address": address, "IsPrimaryIpv6": primary and not place}
+        for place, address in enumerate(interface.ipv6_addresses)
+    ]
+
+
+def _list_blocks(subnet: Any) -> list[dict[str, Any]]:
+    """In the API's words; moto's are lost on the way."""
+    return [
+        {
+            "AssociationId": each["associationId"],
+            "Ipv6CidrBlock": each["ipv6CidrBlock"],
+            "Ipv6CidrBlockState": {"State": each["ipv6CidrBlockState"]["State"]},
+        }
+        for each in subnet.ipv6_cidr_block_associations.values()
+    ]
 
 
 def _change(change: Callable[[Any], None], instances: list[Any]) -> list[dict[str, Any]]:

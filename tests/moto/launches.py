@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -219,6 +220,10 @@ class Launches:
             interface.add_tags(tags.get("network-interface", {}))
             for _ in range(int(nic.get("SecondaryPrivateIpAddressCount") or 0)):
                 add_address(interface, instance)
+            interface.ipv6_addresses = []
+            interface.vk_primary_ipv6 = str(nic.get("PrimaryIpv6")).lower() == "true"
+            for _ in range(_count_ipv6(nic, subnet)):
+                add_ipv6(interface)
             interface.ipv4_prefixes = [
                 {"Ipv4Prefix": take_prefix(subnet, instance)} for _ in range(int(nic.get("Ipv4PrefixCount") or 0))
             ]
@@ -245,6 +250,11 @@ class Launches:
                 "InvalidParameterCombination",
                 "Secondary private IP addresses may not be specified when launching multiple instances.",
             )
+
+        if nics[0].get("Ipv6AddressCount"):
+            if pool.kind not in self._faults.plan.ipv6_in_call:
+                raise refuse("InvalidParameterCombination", "IPv6 addresses may not be specified in this launch.")
+            _find_block(response.ec2_backend.get_subnet(pool.subnet_id))
 
     def _check_volumes(self, backend: Any, pool: Pool) -> None:
         """A snapshot that is named exists, and is complete; the account's volumes have a limit."""
@@ -325,6 +335,28 @@ def add_address(interface: Any, holder: Any) -> str:
         raise refuse("InsufficientFreeAddressesInSubnet", text)
     address: str = subnet.get_available_subnet_ip(holder)
     interface.private_ip_addresses.append({"Primary": False, "PrivateIpAddress": address})
+    return address
+
+
+def _count_ipv6(nic: Json, subnet: Any) -> int:
+    """A subnet may give one to each interface by itself."""
+    by_itself = bool(subnet.assign_ipv6_address_on_creation in (True, "true") and subnet.ipv6_cidr_block_associations)
+    return int(nic.get("Ipv6AddressCount") or by_itself)
+
+
+def _find_block(subnet: Any) -> str:
+    for each in subnet.ipv6_cidr_block_associations.values():
+        if each["ipv6CidrBlockState"]["State"] == "associated":
+            return str(each["ipv6CidrBlock"])
+    raise refuse("InvalidParameterValue", f"The subnet {subnet.id} has no IPv6 CIDR block.")
+
+
+def add_ipv6(interface: Any) -> str:
+    """Another address from the subnet's block, anywhere in it."""
+    network = ipaddress.IPv6Network(_find_block(interface.subnet))
+    while (address := str(network[random.randrange(16, network.num_addresses)])) in interface.ipv6_addresses:
+        pass
+    interface.ipv6_addresses.append(address)
     return address
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import subprocess
@@ -124,8 +125,8 @@ class MotoServer:
         self._clients[service] = session.client(service, endpoint_url=self.url, config=config)
         return self._clients[service]
 
-    def make_account(self, prefix: int = 20) -> Account:
-        """prefix: length of the subnets'."""
+    def make_account(self, prefix: int = 20, ipv6: str = "") -> Account:
+        """prefix: length of the subnets'; ipv6: a /56 of which each subnet gets a /64, "" for none."""
         ec2 = self.client("ec2")
         vpc = ec2.create_vpc(CidrBlock="10.60.0.0/16")["Vpc"]["VpcId"]
         zones = (f"{REGION}a", f"{REGION}b")
@@ -135,6 +136,10 @@ class MotoServer:
             ]
             for n, zone in enumerate(zones)
         )
+        if ipv6:
+            blocks = ipaddress.IPv6Network(ipv6).subnets(new_prefix=64)
+            for subnet, block in zip(subnets, blocks, strict=False):
+                ec2.associate_subnet_cidr_block(SubnetId=subnet, Ipv6CidrBlock=str(block))
         images = [
             ec2.register_image(
                 Name=f"test-{architecture}",

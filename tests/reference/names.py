@@ -68,7 +68,13 @@ def build() -> str:
 
 def _tags() -> dict[str, str]:
     group = build_group_tags(
-        owner="cloud.owner", node="NODE", namespace="NAMESPACE", group="DIGEST", launch="ID", labels={"LABEL": "VALUE"}
+        owner="cloud.owner",
+        node="NODE",
+        namespace="NAMESPACE",
+        group="DIGEST",
+        launch="ID",
+        labels={"LABEL": "VALUE"},
+        disks="root=GIB",
     )
     pool = build_pool_tags(owner="", node="", group="", launch="", pool="POOL", image_store="STORE")
     added = {key: value for key, value in pool.items() if value and key not in group and key != "Name"}

@@ -20,7 +20,15 @@ from vk_provider.rfc3339 import format_time
 
 
 def report(usd: float, key: str = "shop") -> dict[str, Any]:
-    row = {"key": [key], "instances": 1, "seconds": 3600.0, "usd": usd, "estimatedUsd": 0.0, "unpricedSeconds": 0.0}
+    row = {
+        "key": [key],
+        "instances": 1,
+        "seconds": 3600.0,
+        "usd": usd,
+        "diskUsd": 0.0,
+        "estimatedUsd": 0.0,
+        "unpricedSeconds": 0.0,
+    }
     return {
         "source": "ledger",
         "by": ["namespace"],
@@ -40,11 +48,15 @@ INSTANCE = {
     "state": "running",
     "stage": "assigned",
     "since": "2026-01-01T00:00:00Z",
-    "usdPerHour": 0.024,
+    "usdPerHour": 0.0262,
+    "diskUsdPerHour": 0.0022,
+    "rootGiB": 20,
+    "storeGiB": 0,
+    "dataGiB": 0,
+    "pool": "",
     "namespace": "shop",
     "pod": "web",
     "witness": "agent",
-    "pool": "",
 }
 
 
@@ -111,9 +123,9 @@ def test_instances_of_all_nodes_the_oldest_first(api: Cluster, run: Any) -> None
     api.answers = {"n1": (200, {"instances": [young]}), "n2": (200, {"instances": [INSTANCE]})}
     code, out, _ = run("instances")
     head, first, second = out.splitlines()
-    assert code == 0 and head.split()[-2:] == ["POD", "USD/HOUR"]
-    assert first.split()[0] == "i-1" and first.split()[-2:] == ["shop/web", "0.0240"]
-    assert second.split()[0] == "i-2" and second.split()[-2:] == ["-", "-"]
+    assert code == 0 and head.split() == ["INSTANCE", "TYPE", "STATE", "FOR", "AGE", "USD/H"]
+    assert first.split()[0] == "i-1" and first.split()[-1] == "0.0262"
+    assert second.split()[0] == "i-2" and second.split()[-1] == "-"
     assert json.loads(run("instances", "-o", "json")[1]) == [INSTANCE, young]
 
 
@@ -123,7 +135,7 @@ def test_the_table_of_instances_fits_a_terminal_and_says_how_one_ends(api: Clust
     api.answers = {"n1": (200, {"instances": []}), "n2": (200, {"instances": rows})}
     head, first, second = run("instances")[1].splitlines()
     assert max(map(len, (head, first, second))) <= 80
-    assert first.split()[4:6] == ["assigned", "2h"] and second.split()[4:6] == ["shutting-down", "-"]
+    assert first.split()[2:5:2] == ["assigned", "2h"] and second.split()[2:5:2] == ["shutting-down", "-"]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +183,7 @@ def test_a_file_is_read_without_a_provider(tmp_path: Path, capsys: pytest.Captur
     process.store.close()
     since, until = "1799999000", "1800003600"
     assert main(["cost", "--ledger", path, "--by", "label:app", "--since", since, "--until", until, "-o", "csv"]) == 0
-    assert capsys.readouterr().out.splitlines()[1] == "front,1,1.00,0.2500,0.0000,0.00"
+    assert capsys.readouterr().out.splitlines()[1] == "front,1,1.00,0.2500,0.0000,0.0000,0.00"
     assert main(["cost", "--ledger", str(tmp_path / "nowhere")]) == EXIT_BAD_START
     assert "there is no ledger" in capsys.readouterr().err
     (tmp_path / "text").write_text("no database")

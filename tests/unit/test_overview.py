@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -12,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from tests.unit.page.test_page import assert_is_safe
 from tests.unit.pods.rig import World
 from vk_provider.bills import Bills, build_ledger
-from vk_provider.cloud.base import Offering
+from vk_provider.cloud.base import TAG_DISKS, TAG_GROUP, TAG_NODE, TAG_POOL, InstanceState, Offering
 from vk_provider.errors import CapacityError
 from vk_provider.kubelet.endpoints.status_page import is_own_name
 from vk_provider.kubelet.server import HealthServer
@@ -138,6 +139,26 @@ async def test_instances_name_their_pod_their_price_and_who_says_so(world: World
         witnesses.append(bills.instances("node-1")[0]["witness"])
     assert witnesses == ["status", "tags"]
     assert bills.instances("another") == []
+
+
+async def test_a_spare_instance_names_its_pool_and_who_says_that_it_is_spare(world: World, ledger: Ledger) -> None:
+    await world.running()
+    bills = Bills(world.room, ledger, {})
+    (owned,) = world.room.table.owned.values()
+    tags = {key: owned.described.tags[key] for key in (TAG_NODE, TAG_GROUP)}
+    tags |= {TAG_POOL: "web", TAG_DISKS: "root=100 store=1 root-with-store=20 data=30"}
+    spare = replace(owned.described, tags=tags)
+    owned.described, owned.pod_uid, owned.said_uid = spare, "", ""
+    (row,) = bills.instances("node-1")
+    assert (row["pool"], row["pod"], row["stage"], row["witness"]) == ("web", "", "idle", "agent")
+    assert (row["rootGiB"], row["dataGiB"], row["storeGiB"], row["diskUsdPerHour"]) == (100, 30, 0, 0.0)
+    owned.described = replace(spare, state=InstanceState.STOPPED)
+    (row,) = bills.instances("node-1")
+    assert (row["state"], row["witness"], row["usdPerHour"]) == ("stopped", "listing", 0.0)
+    world.room.table.owned.clear()
+    world.room.table.listed = {spare.instance_id: replace(spare, tags={**tags, TAG_DISKS: "large"})}
+    (row,) = bills.instances("node-1")
+    assert (row["witness"], row["rootGiB"], row["diskUsdPerHour"]) == ("tags", None, None)
 
 
 async def test_costs_come_from_the_ledger_or_from_the_tags_alone(world: World, ledger: Ledger) -> None:

@@ -22,7 +22,7 @@ import orjson
 from vk_provider.agent.facts import InstanceFacts
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.errors import AgentError
-from vk_provider.wire.bootdata import BootData
+from vk_provider.wire.bootdata import AWAIT_IPV6, BootData
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +149,9 @@ async def fetch_metadata(source: MetadataSource, hostname: str) -> InstanceMetad
     pod_ipv6 = subnet_ipv6_cidr = ""
     if primary_ipv6:
         primary_ipv6, pod_ipv6, subnet_ipv6_cidr = await _fetch_ipv6(source, interface, primary_ipv6)
+    boot_data = _parse_boot_data(user_data)
+    if not pod_ipv6 and boot_data.extra.get(AWAIT_IPV6) is True:
+        raise NoPodAddressError("metadata: the instance has no secondary IPv6 address for its pod")
     facts = InstanceFacts(
         instance_id=instance_id.strip(),
         primary_ip=primary_ip.strip(),
@@ -159,9 +162,7 @@ async def fetch_metadata(source: MetadataSource, hostname: str) -> InstanceMetad
         primary_ipv6=primary_ipv6,
         pod_ipv6=pod_ipv6,
     )
-    return InstanceMetadata(
-        facts, _parse_boot_data(user_data), mac, subnet_cidr.strip(), subnet_ipv6_cidr, life_cycle == "spot"
-    )
+    return InstanceMetadata(facts, boot_data, mac, subnet_cidr.strip(), subnet_ipv6_cidr, life_cycle == "spot")
 
 
 def _find_pod_address(primary_ip: str, addresses: Sequence[str], prefixes: Sequence[str]) -> str:

@@ -17,7 +17,14 @@ _FORBIDDEN = re.compile(r"[^\w .:/=+\-@]")
 
 
 def build_group_tags(
-    *, owner: str, node: str, namespace: str, group: str, launch: str = "", labels: Mapping[str, str] = {}
+    *,
+    owner: str,
+    node: str,
+    namespace: str,
+    group: str,
+    launch: str = "",
+    labels: Mapping[str, str] = {},
+    disks: str = "",
 ) -> dict[str, str]:
     """What all instances of one launch call have, from their first moment on. The pods' labels stand under a prefix and
     are made valid; those beyond the cloud's limit are left out: a pod is not refused for its labels."""
@@ -31,17 +38,19 @@ def build_group_tags(
     wanted = {
         clean_tag(base.TAG_LABEL_PREFIX + key, MAX_KEY): clean_tag(value, MAX_VALUE) for key, value in labels.items()
     }
-    room = MAX_TAGS - len(own) - POD_TAGS
+    room = MAX_TAGS - len(own) - len((base.TAG_DISKS,)) - POD_TAGS
     tags = {**own, **dict(sorted(wanted.items())[:room])}
+    if disks:
+        tags[base.TAG_DISKS] = disks
     check_tags(tags)
     return tags
 
 
 def build_pool_tags(
-    *, owner: str, node: str, group: str, launch: str, pool: str, image_store: str = ""
+    *, owner: str, node: str, group: str, launch: str, pool: str, disks: str = "", image_store: str = ""
 ) -> dict[str, str]:
     """What an instance of a pool has from its first moment on."""
-    tags = build_group_tags(owner=owner, node=node, namespace="", group=group, launch=launch)
+    tags = build_group_tags(owner=owner, node=node, namespace="", group=group, launch=launch, disks=disks)
     del tags[base.TAG_POD_NAMESPACE]
     tags |= {base.TAG_POOL: clean_tag(pool, MAX_VALUE), base.TAG_NAME: clean_tag(f"pool {pool}", MAX_VALUE)}
     if image_store:
@@ -55,7 +64,8 @@ def build_taken_tags(namespace: str, labels: Mapping[str, str]) -> dict[str, str
     on, and the bill is made of."""
     tags = build_group_tags(owner="", node="", namespace=namespace, group="", labels=labels)
     own = {base.TAG_POD_NAMESPACE: namespace}
-    room = MAX_TAGS - len(tags) + sum(map(_is_of_label, tags)) - POD_TAGS - len((base.TAG_POOL, base.TAG_IMAGE_STORE))
+    of_pool = (base.TAG_POOL, base.TAG_DISKS, base.TAG_IMAGE_STORE)
+    room = MAX_TAGS - len(tags) + sum(map(_is_of_label, tags)) - POD_TAGS - len(of_pool)
     kept = sorted(key for key in tags if _is_of_label(key))[:room]
     return own | {key: tags[key] for key in kept}
 

@@ -90,7 +90,7 @@ class Allotment:
         groups: dict[str, Group] = {}
         wanted = []
         for group, demands in self._side.missing():
-            price = prices.setdefault(id(group.selection), price_of(group.selection.offering))
+            price = prices.setdefault(id(group.selection), _price_of(group))
             for demand in demands:
                 groups[demand.uid] = group
                 wanted.append(Wanted(demand, price))
@@ -119,11 +119,11 @@ class Allotment:
                 self._side.tell(each)
 
     def reserve(self, group: Group, demands: Sequence[Demand]) -> Reservation:
-        return self._budget.reserve(group.namespace, len(demands), price_of(group.selection.offering))
+        return self._budget.reserve(group.namespace, len(demands), _price_of(group))
 
     def grant(self, group: Group, demands: Sequence[Demand]) -> list[Demand]:
         """Those that there is room for now; the others wait."""
-        price = price_of(group.selection.offering)
+        price = _price_of(group)
         granted, held = self._budget.allot(Wanted(demand, price) for demand in demands)
         self.hold(held)
         return [each.demand for each in granted]
@@ -134,3 +134,7 @@ class Allotment:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+
+def _price_of(group: Group) -> int:
+    return price_of(group.selection.offering, group.selection.disks)

@@ -1,8 +1,9 @@
 """What may be spent: limits of all instances, and of those of single namespaces, in USD an hour and in number.
 
-What counts is what the meter says that runs, and what was asked for in calls whose outcome is not known, at the price
-of the dearest offering that the call may bring. Pods are served by priority and age: one that is held back lets none of
-a lower priority pass where the same limit holds it, unless it could never fit.
+What counts is what the meter says that is paid for (what runs, and the disks of what is stopped), and what was asked
+for in calls whose outcome is not known, at the price of the dearest offering that the call may bring. Pods are served
+by priority and age: one that is held back lets none of a lower priority pass where the same limit holds it, unless it
+could never fit.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from vk_provider.ledger.meter import Meter
 from vk_provider.ledger.span import NANOS, to_nanos
 from vk_provider.ledger.usage import Usage
 from vk_provider.settings import BudgetSettings
+from vk_provider.sizing.disks import DiskPlan
 
 EACH = "*"
 """The quota of each namespace that has none of its own."""
@@ -35,7 +37,7 @@ class _Limit:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One instance for a demand, at its first offering's price."""
+    """One instance for a demand, at the price of its first offering with its root disk."""
 
     demand: Demand
     nanos: int
@@ -102,7 +104,7 @@ class Budget:
         """The outcome of the call is known: the meter has what it brought."""
         self._reserved.add(reservation.namespace, reservation.nanos, -reservation.count)
 
-    def widen(self, reservation: Reservation, offerings: Sequence[Offering]) -> tuple[Offering, ...]:
+    def widen(self, reservation: Reservation, offerings: Sequence[Offering], disks: DiskPlan) -> tuple[Offering, ...]:
         """Those of the offerings that the call may bring: not dearer than what is reserved, or as dear as there is room
         for beside all other reservations, which is then reserved, too."""
         if not self.is_limited:
@@ -113,11 +115,16 @@ class Budget:
             if limit.is_of_money
         ]
         most = reservation.nanos + max(0, min(rooms)) if rooms else None
-        chosen = tuple(each for each in offerings if most is None or price_of(each) <= most)
+        chosen = tuple(each for each in offerings if most is None or price_of(each, disks) <= most)
         self.release(reservation)
-        reservation.nanos = max([reservation.nanos, *map(price_of, chosen)])
+        reservation.nanos = max([reservation.nanos, *(price_of(each, disks) for each in chosen)])
         self._reserved.add(reservation.namespace, reservation.nanos, reservation.count)
         return chosen
+
+    def price_of_owned(self, instance_id: str, offering: Offering) -> int:
+        """Nano-USD an hour of an instance that is there, with its disks."""
+        span = self._meter.find(instance_id)
+        return (to_nanos(offering.price_per_hour) or 0) + (span.disk_nanos if span is not None else 0)
 
     def has_room(self, namespace: str, nanos: int, *, is_counted: bool = False) -> bool:
         """For one instance more. is_counted: it runs already, as nobody's, and would become the namespace's."""
@@ -189,9 +196,9 @@ class Budget:
         }
 
 
-def price_of(offering: Offering) -> int:
-    """Nano-USD an hour."""
-    return to_nanos(offering.price_per_hour) or 0
+def price_of(offering: Offering, disks: DiskPlan) -> int:
+    """Nano-USD an hour of an instance with its root disk."""
+    return (to_nanos(offering.price_per_hour) or 0) + (to_nanos(disks.compute_full_price(offering)) or 0)
 
 
 def _limits_of(key: str, namespace: str | None, usd_per_hour: float, instances: int) -> Iterable[_Limit]:

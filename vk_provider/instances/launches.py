@@ -194,7 +194,7 @@ class Launches:
                 demand.called_at = now
                 self._metrics.launch_seconds.observe(now - demand.since)
         selection = group.selection
-        offerings = self.budget.widen(reservation, (selection.offering, *selection.alternatives))
+        offerings = self.budget.widen(reservation, (selection.offering, *selection.alternatives), selection.disks)
         request = freeze_request(group, demands, self._rules.owner, self._rules.boot_data, number, offerings)
         self._metrics.group_size.observe(request.count)
         return LaunchCall(request, group, tuple(demands), number, reservation)
@@ -220,13 +220,14 @@ class Launches:
         """One instance that is no pod's, until the outcome is known; None when calls are throttled. What it brings is
         the caller's. name: see freeze_pool_request."""
         offerings = (group.selection.offering, *group.selection.alternatives)
-        nanos = price_of(offerings[0])
+        disks = group.selection.disks
+        nanos = price_of(offerings[0], disks)
         if not self.budget.has_room(group.namespace, nanos):
             problem = CloudQuotaError("the budget has no room for another instance (budget.usd_per_hour, .instances)")
             return LaunchAnswer((), (LaunchFailure(offerings[0], problem),))
         reservation = self.budget.reserve(group.namespace, 1, nanos)
         try:
-            allowed = self.budget.widen(reservation, offerings)
+            allowed = self.budget.widen(reservation, offerings, disks)
             rules = self._rules
             request = freeze_pool_request(group, pool, name, rules.owner, rules.boot_data, allowed)
             answer = await self._calls.find_outcome(LaunchCall(request, group, (), 0, reservation), lambda: True)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from vk_provider.cloud.base import TAG_LAUNCH, LaunchRequest, Offering
+from vk_provider.cloud.disks import write_disks
 from vk_provider.cloud.parameters import digest_parameters
 from vk_provider.cloud.tags import build_group_tags, build_pod_tags, build_pool_tags
 from vk_provider.instances.budget import Reservation
@@ -68,6 +69,7 @@ def freeze_request(
         group=group.digest,
         launch=launch_id,
         labels=group.labels,
+        disks=_disks_of(group),
     )
     if len(demands) == 1:
         (demand,) = demands
@@ -90,9 +92,14 @@ def freeze_pool_request(
         group=group.digest,
         launch=launch_id,
         pool=pool,
+        disks=_disks_of(group),
         image_store=group.image_store,
     )
     return _freeze(group, tags, user_data, [name], boot_data, 0, offerings)
+
+
+def _disks_of(group: Group) -> str:
+    return write_disks(group.selection.disk_bytes, group.selection.local_store)
 
 
 def _freeze(

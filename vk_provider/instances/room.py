@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from vk_provider import eventreasons
 from vk_provider.agentclient.base import AgentConnector
 from vk_provider.cloud.backend import CloudAbility
-from vk_provider.cloud.base import TAG_NODE, Cloud, Instance, InstanceRuntime, Notice, Offering
+from vk_provider.cloud.base import TAG_DISKS, TAG_NODE, Cloud, Instance, InstanceRuntime, Notice, Offering
+from vk_provider.cloud.disks import Disks, read_disks
 from vk_provider.errors import CloudError
 from vk_provider.instances.demand import PodSide
 from vk_provider.instances.ends import Ends, OnStuck
@@ -64,7 +65,7 @@ class Instances:
         self._rules = rules
         self._offerings_ttl_s = doors.ability.offerings_ttl_s
         self.offerings = OfferingBook(doors.offerings)
-        self.meter = Meter(self.price_of)
+        self.meter = Meter(self.price_of, disk_price_of=self.disk_price_of)
         self.shortages = self.offerings.shortages
         self.table = InstanceTable(
             cloud, metrics, self.meter, lambda owned, notice: self.interruptions.take(owned, notice)
@@ -119,9 +120,21 @@ class Instances:
         )
 
     def price_of(self, instance: Instance) -> float | None:
-        """USD an hour; None when its offering is not in the catalog any more."""
+        """USD an hour without its disks; None when its offering is not in the catalog any more."""
         offering = self.offerings.find_exact((instance.instance_type, instance.zone, instance.capacity_type))
         return offering.price_per_hour if offering is not None else None
+
+    def disks_of(self, instance: Instance) -> Disks | None:
+        """None for one of an earlier version, whose tags do not say it."""
+        offering = self.offerings.find(instance.instance_type)
+        return read_disks(instance.tags.get(TAG_DISKS, ""), offering.traits.store_bytes if offering is not None else 0)
+
+    def disk_price_of(self, instance: Instance) -> float | None:
+        """USD an hour of its network disks, also while it is stopped; None when they are not known."""
+        disks, offering = self.disks_of(instance), self.offerings.find(instance.instance_type)
+        if disks is None or offering is None:
+            return None
+        return disks.total_gib * offering.traits.root_price_per_gib
 
     def sign_grant(self, owned: OwnedInstance, uid: str) -> str:
         """What its agent shows later to prove that it was given the pod."""

@@ -24,7 +24,6 @@ from vk_provider.aiokit.guard import contained
 from vk_provider.aiokit.tasks import BackgroundTasks
 from vk_provider.cloud.base import LaunchAnswer, Offering, offering_key
 from vk_provider.errors import CloudError
-from vk_provider.instances.budget import price_of
 from vk_provider.instances.demand import Demand, Group
 from vk_provider.instances.instance import OwnedInstance, Rest, Stage
 from vk_provider.instances.launches import Launches, LaunchRules
@@ -186,14 +185,16 @@ class Stock:
 
     def _may_take(self, demand: Demand, owned: OwnedInstance, offering: Offering) -> bool:
         """Within the quota of the pod's namespace: among all instances one that runs counts already. One that is
-        stopped costs nothing yet, and takes no room that pods wait for."""
+        stopped costs its disks alone, and takes no room that pods wait for."""
         if not self._stores.may_have(owned, demand):
             return False
+        budget = self._launches.budget
+        nanos = budget.price_of_owned(owned.instance_id, offering)
         if not owned.rest:
-            return self._launches.budget.has_room(demand.namespace, price_of(offering), is_counted=True)
+            return budget.has_room(demand.namespace, nanos, is_counted=True)
         if self._launches.is_room_awaited(demand.namespace) or offering_key(offering) in self._launches.unavailable():
             return False
-        return self._launches.budget.has_room(demand.namespace, price_of(offering))
+        return budget.has_room(demand.namespace, nanos)
 
     def _explain(self, owned: OwnedInstance) -> str:
         offering = self._offering_of(owned)
@@ -204,7 +205,7 @@ class Stock:
         """For the pod that has taken it while it is stopped."""
         offering, budget = self._offering_of(owned), self._launches.budget
         assert offering is not None
-        reservation = budget.reserve(demand.namespace, 1, price_of(offering))
+        reservation = budget.reserve(demand.namespace, 1, budget.price_of_owned(owned.instance_id, offering))
         self._standby.start(owned, demand, lambda: budget.release(reservation))
 
     def explain_started(self, owned: OwnedInstance) -> str:
@@ -248,7 +249,7 @@ class Stock:
         self.wake()
 
     def note_stopped(self, owned: OwnedInstance) -> None:
-        """It is ready, and costs nothing any more."""
+        """It is ready, and costs its disks alone."""
         pool = self._pool_of(owned)
         if pool is not None:
             pool.stop_backoff.reset()

@@ -15,10 +15,10 @@ WITH RECURSIVE steps(number, since, until) AS (
     UNION ALL SELECT number + 1, until, until + ?2 FROM steps WHERE number + 1 < ?3
 ),
 recent AS MATERIALIZED (
-    SELECT namespace, price_nanos, since, COALESCE(until, ?4) AS until FROM spans
-    WHERE (until > ?1 OR until IS NULL) AND price_nanos > 0
+    SELECT namespace, COALESCE(price_nanos, 0) + disk_nanos AS nanos, since, COALESCE(until, ?4) AS until FROM spans
+    WHERE (until > ?1 OR until IS NULL) AND COALESCE(price_nanos, 0) + disk_nanos > 0
 )
-SELECT number, namespace, SUM((MIN(recent.until, steps.until) - MAX(recent.since, steps.since)) * price_nanos)
+SELECT number, namespace, SUM((MIN(recent.until, steps.until) - MAX(recent.since, steps.since)) * nanos)
     / ?2 / {NANOS}
 FROM steps JOIN recent ON recent.since < steps.until AND recent.until > steps.since
 GROUP BY number, namespace

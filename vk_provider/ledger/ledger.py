@@ -152,7 +152,8 @@ class Ledger:
                 price = partial(apply_prices, curves=curves, settled=now, period_s=period_s)
             except CloudError as error:
                 problem = f"spot instances are counted at their last known prices alone: {error}"
-        report = await self._call(answer_from_tags, listed, price_of, question, now, price)
+        disk_price_of = self.meter.disk_price_of
+        report = await self._call(answer_from_tags, listed, price_of, question, now, price, disk_price_of)
         report["notes"] += [problem] if problem else []
         return report
 
@@ -189,15 +190,17 @@ def answer_from_tags(
     question: CostQuestion,
     now: float,
     price: Callable[[Meter], None] = _leave_prices,
+    disk_price_of: PriceOf = lambda instance: 0.0,
 ) -> CostReport:
     """price: splits what the meter has by prices over time."""
-    meter = Meter(price_of, lambda: now)
+    meter = Meter(price_of, lambda: now, disk_price_of)
     for instance in instances:
         meter.see(instance)
     meter.follows_spot = True
     for span in meter.changed.values():
         span.is_late = False  # nobody knows better
-        meter.watch_price(span)
+        if not span.is_stopped:
+            meter.watch_price(span)
     price(meter)
     store = LedgerStore(IN_MEMORY, "")
     store.open()

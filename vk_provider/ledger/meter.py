@@ -1,9 +1,9 @@
-"""Counts in memory what runs, for whom and at what price. Without I/O; `clock` is Unix seconds.
+"""Counts in memory what is paid for, for whom and at what price. Without I/O; `clock` is Unix seconds.
 
 An instance costs from its launch time on, until it is seen in another state than `pending` or `running`, until its
-termination was accepted, or, when the cloud stops to list it, until it was seen last. What is known later corrects the
-end: a listing that says when an instance has ended, or that one runs on long after its termination, or after a notice:
-others may write into the queue of notices.
+termination was accepted, or, when the cloud stops to list it, until it was seen last. While it is stopped its disks
+cost (`resting`). What is known later corrects the end: a listing that says when an instance has ended, or that one runs
+on long after its termination, or after a notice: others may write into the queue of notices.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from vk_provider.cloud.base import TAG_NODE, Instance, InstanceState
+from vk_provider.ledger.resting import Account, Resting
 from vk_provider.ledger.span import (
     HOUR_S,
     NANOS,
@@ -42,8 +43,11 @@ class Meter:
     """`on_less` is called when what runs costs less than before. changed: what the store does not have yet, by (ID,
     since). unpriced: where somebody follows spot prices (`follows_spot`), the spans whose price may not be final."""
 
-    def __init__(self, price_of: PriceOf, clock: Callable[[], float] = time.time) -> None:
-        self._price_of = price_of
+    def __init__(
+        self, price_of: PriceOf, clock: Callable[[], float] = time.time, disk_price_of: PriceOf = lambda instance: 0.0
+    ) -> None:
+        """price_of: of an instance without its disks; disk_price_of: of these."""
+        self._price_of, self.disk_price_of = price_of, disk_price_of
         self.clock = clock
         self._running: dict[str, Span] = {}
         self._over: dict[str, Span] = {}
@@ -58,12 +62,19 @@ class Meter:
         self.follows_spot = False
         self.unpriced: dict[tuple[str, float], Span] = {}
         self.on_less: Callable[[], None] = lambda: None
+        account = Account(
+            self._note, self._use, lambda span: count(self._counted, span, 1, self.clock()), lambda: self.on_less()
+        )
+        self._resting = Resting(account)
 
     def restore(self, spans: Iterable[Span]) -> None:
         """What an earlier process has left: whether it runs on, a listing says."""
         self._restored_at = self.clock()
         for span in spans:
             span.counted_from = span.seen_at = span.until
+            if span.is_stopped:
+                self._resting.restore(span, self._restored_at)
+                continue
             if span.state is SpanState.RUNNING:
                 span.state = SpanState.UNSURE
                 self._note(span)
@@ -91,6 +102,20 @@ class Meter:
             is_told = 0.0 < instance.ended_at <= now
             state = SpanState.STOPPED if _may_run_again(instance) else SpanState.ENDED
             self._end(span, instance.ended_at if is_told else span.seen_at, state, is_estimated=not is_told)
+        self._see_rest(instance, now)
+
+    def _see_rest(self, instance: Instance, now: float) -> None:
+        """Whether it is stopped, by the same description."""
+        known = self.find(instance.instance_id)
+        ended_at = instance.ended_at if instance.ended_at <= now else 0.0
+        if _may_run_again(instance):
+            if known is None:
+                known = self._span(instance, instance.launch_time or now, SpanState.STOPPED)
+                known.until = ended_at or now
+            if known.state is SpanState.STOPPED:
+                self._resting.see(known, known.until, now)
+        elif not is_costing(instance):
+            self._resting.end(instance.instance_id, ended_at, now)
 
     def take(self, instances: Iterable[Instance], ours: Callable[[str], bool]) -> None:
         """A complete listing. ours: whether somebody else looks after an instance that is not listed."""
@@ -102,14 +127,17 @@ class Meter:
         for instance_id, span in list(self._running.items()):
             if instance_id not in listed and not ours(instance_id) and now - span.seen_at > ABSENT_S:
                 self._end(span, span.seen_at, SpanState.MISSING, is_estimated=True)
+        self._resting.take(listed, ours, now, ABSENT_S)
         self._forget_old(now, listed)
 
     def ended(self, instance_id: str, state: InstanceState = InstanceState.SHUTTING_DOWN) -> None:
         """It ends now: the cloud has accepted its termination."""
         self._told.pop(instance_id, None)
         span = self._running.get(instance_id)
+        stopped = state in (InstanceState.STOPPING, InstanceState.STOPPED)
+        if not stopped:
+            self._resting.end(instance_id, self.clock(), self.clock())
         if span is not None:
-            stopped = state in (InstanceState.STOPPING, InstanceState.STOPPED)
             self._end(span, self.clock(), SpanState.STOPPED if stopped else SpanState.ENDED)
 
     def told(self, instance_id: str, state: InstanceState) -> None:
@@ -137,6 +165,7 @@ class Meter:
         span = self._running.get(instance_id)
         if span is not None:
             self._end(span, span.seen_at, SpanState.MISSING, is_estimated=True)
+        self._resting.missing(instance_id, self.clock())
 
     def assign(self, instance_id: str, owner: Owner) -> None:
         """It is for this pod from now on. The time in which it booted for a pod of the namespace is that pod's, too."""
@@ -169,7 +198,11 @@ class Meter:
         """It has had this price from `at` on, within it. Returns the span that begins there, or the whole of it."""
         if price_nanos == span.price_nanos:
             return span
-        now, runs, less = self.clock(), self._running.get(span.instance_id) is span, price_nanos < span.rate_nanos
+        now, runs, less = (
+            self.clock(),
+            self._running.get(span.instance_id) is span,
+            price_nanos < (span.price_nanos or 0),
+        )
         known = self._running if runs else self._over
         if runs:
             self._use(span, -1)
@@ -204,14 +237,22 @@ class Meter:
     def running(self) -> Iterator[Span]:
         return iter(list(self._running.values()))
 
+    def resting(self) -> Iterator[Span]:
+        """Of stopped instances, whose disks are paid for."""
+        return self._resting.going()
+
+    def namespaces(self) -> list[str]:
+        """That something is paid for; "" for what is nobody's."""
+        return list(self._usage)
+
     def find(self, instance_id: str) -> Span | None:
-        """The newest span of an instance."""
+        """The newest span in which an instance runs or ran."""
         return self._running.get(instance_id) or self._over.get(instance_id)
 
     def rates(self) -> dict[tuple[str, str], float]:
         """(namespace, capacity type) -> USD an hour."""
         found: dict[tuple[str, str], int] = {}
-        for span in self._running.values():
+        for span in (*self._running.values(), *self._resting.going()):
             found[span.counter_key] = found.get(span.counter_key, 0) + span.rate_nanos
         return {key: nanos / NANOS for key, nanos in found.items()}
 
@@ -219,7 +260,7 @@ class Meter:
         """(namespace, capacity type) -> what was counted since the start of the process."""
         found = {key: Counted(each.usd, each.seconds) for key, each in self._counted.items()}
         now = self.clock()
-        for span in self._running.values():
+        for span in (*self._running.values(), *self._resting.going()):
             count(found, span, 1, now)
         return found
 
@@ -275,6 +316,7 @@ class Meter:
             to_nanos(self._price_of(instance)),
             owner_of_tags(instance),
             launched=instance.launch_time,
+            disk_nanos=to_nanos(self.disk_price_of(instance)) or 0,
         )
 
     def _run(self, span: Span, now: float) -> None:
@@ -282,6 +324,7 @@ class Meter:
         self._running[span.instance_id] = span
         self._over.pop(span.instance_id, None)
         self._told.pop(span.instance_id, None)
+        self._resting.runs(span.instance_id, span.since, now)
         self._use(span, 1)
         self._note(span)
         self.watch_price(span)
@@ -306,6 +349,8 @@ class Meter:
         self._over[span.instance_id] = span
         self._note(span)
         self.watch_price(span)
+        if span.state is SpanState.STOPPED:
+            self._resting.see(span, span.until, now)
 
     def _discount(self, span: Span, now: float) -> None:
         """Its end was another one."""
@@ -315,8 +360,8 @@ class Meter:
         usage = self._usage.setdefault(span.owner.namespace, Usage())
         for each in (usage, self._all):
             each.nanos += sign * span.rate_nanos
-            each.instances += sign
-        if not usage.instances:
+            each.instances += 0 if span.is_stopped else sign
+        if not usage.instances and not usage.nanos:
             del self._usage[span.owner.namespace]
 
     def _note(self, span: Span) -> None:

@@ -25,7 +25,7 @@ class LedgerMetrics:
         registry = self._registry
         ComputedGauge(
             "vk_instance_cost_usd_per_hour",
-            "What the running instances cost, in USD an hour; no namespace: spare ones",
+            "What running instances and the disks of stopped ones cost, in USD an hour; no namespace: spare ones",
             LABELS,
             meter.rates,
             registry,

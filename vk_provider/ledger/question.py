@@ -52,13 +52,15 @@ class CostQuestion:
 
 
 class CostRow(TypedDict):
-    """key: a value for each of `by`, "" for none. estimatedUsd: the part of usd of instances whose end is not known.
-    unpricedSeconds: the part of seconds for which no price is known."""
+    """key: a value for each of `by`, "" for none. seconds: in which instances ran. usd: of instances with their
+    disks, and of the disks of stopped ones; diskUsd: the part of it that is for disks. estimatedUsd: the part of usd of
+    instances whose end is not known. unpricedSeconds: the part of seconds for which no price is known."""
 
     key: list[str]
     instances: int
     seconds: float
     usd: float
+    diskUsd: float
     estimatedUsd: float
     unpricedSeconds: float
 
@@ -122,11 +124,12 @@ def answer(store: LedgerStore, question: CostQuestion, source: str = "ledger") -
     counted_until = store.counted_until
     where = "since < ? AND (until > ? OR until IS NULL)" + (" AND node = ?" if question.node else "")
     sql = (
-        f"SELECT {', '.join(names)}, COUNT(DISTINCT instance_id), SUM(seconds), "
-        f"SUM(seconds * COALESCE(price_nanos, 0)) / {HOUR_S * NANOS}, "
-        f"SUM(seconds * COALESCE(price_nanos, 0) * is_estimated) / {HOUR_S * NANOS}, "
+        f"SELECT {', '.join(names)}, COUNT(DISTINCT instance_id), SUM(seconds * (1 - is_stopped)), "
+        f"SUM(seconds * nanos) / {HOUR_S * NANOS}, SUM(seconds * disk_nanos) / {HOUR_S * NANOS}, "
+        f"SUM(seconds * nanos * is_estimated) / {HOUR_S * NANOS}, "
         "SUM(seconds * (price_nanos IS NULL)) FROM ("
-        f"SELECT {chosen}, instance_id, price_nanos, is_estimated OR state = 'unsure' AS is_estimated, "
+        f"SELECT {chosen}, instance_id, price_nanos, disk_nanos, COALESCE(price_nanos, 0) + disk_nanos AS nanos, "
+        "is_stopped, is_estimated OR state = 'unsure' AS is_estimated, "
         "MAX(0.0, MIN(COALESCE(until, ?), ?) - MAX(since, ?)) AS seconds "
         f"FROM spans WHERE {where}) GROUP BY {', '.join(names)} ORDER BY {len(names) + 3} DESC, {', '.join(names)}"
     )
@@ -149,12 +152,13 @@ def answer(store: LedgerStore, question: CostQuestion, source: str = "ledger") -
 
 
 def _to_row(row: tuple[object, ...], keys: int) -> CostRow:
-    instances, seconds, usd, estimated, unpriced = row[keys:]
+    instances, seconds, usd, disk_usd, estimated, unpriced = row[keys:]
     return CostRow(
         key=[str(value) for value in row[:keys]],
         instances=int(instances),  # type: ignore[call-overload]
         seconds=float(seconds),  # type: ignore[arg-type]
         usd=float(usd),  # type: ignore[arg-type]
+        diskUsd=float(disk_usd),  # type: ignore[arg-type]
         estimatedUsd=float(estimated),  # type: ignore[arg-type]
         unpricedSeconds=float(unpriced),  # type: ignore[arg-type]
     )
@@ -167,6 +171,7 @@ def add_up(key: list[str], rows: list[CostRow]) -> CostRow:
         instances=sum(row["instances"] for row in rows),
         seconds=sum(row["seconds"] for row in rows),
         usd=sum(row["usd"] for row in rows),
+        diskUsd=sum(row["diskUsd"] for row in rows),
         estimatedUsd=sum(row["estimatedUsd"] for row in rows),
         unpricedSeconds=sum(row["unpricedSeconds"] for row in rows),
     )

@@ -1,4 +1,4 @@
-"""A time in which one instance ran for one owner at one price. Pure."""
+"""A time in which one instance ran, or was stopped, for one owner at one price. Pure."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ _COSTING = (InstanceState.PENDING, InstanceState.RUNNING)
 
 
 class SpanState(StrEnum):
-    """RUNNING: it goes on. UNSURE: it ran when an earlier process looked last, and was not seen since. STOPPED: it may
-    run again. ENDED: a termination was accepted, or the cloud says so. MISSING: the cloud does not list it any more.
-    PASSED_ON: another span goes on, for another owner or at another price."""
+    """RUNNING: it goes on, also where the instance is stopped meanwhile. UNSURE: it went on when an earlier process
+    looked last, and was not seen since. STOPPED: it may run again. ENDED: a termination was accepted, or the cloud says
+    so. MISSING: the cloud does not list it any more. PASSED_ON: another span goes on, for another owner, at another
+    price, or after a stop or a start."""
 
     RUNNING = "running"
     UNSURE = "unsure"
@@ -50,7 +51,9 @@ class Owner:
 @dataclass(slots=True, eq=False)
 class Span:
     """since, until: Unix seconds; `until` is only true of a span that does not run
-    price_nanos:  nano-USD an hour; None when no price is known
+    price_nanos:  nano-USD an hour of the instance without its disks; None when no price is known
+    disk_nanos:   nano-USD an hour of its disks
+    is_stopped:   the instance is stopped: its disks alone are paid for
     is_estimated: its end is not known: it is the last moment of which it is known that the instance ran
     seen_at:      when something has shown last that the instance runs
     counted_from: what was before was counted by an earlier process
@@ -75,6 +78,8 @@ class Span:
     is_late: bool = False
     launched: float = 0.0
     priced_until: float = 0.0
+    disk_nanos: int = 0
+    is_stopped: bool = False
 
     @property
     def key(self) -> tuple[str, float]:
@@ -82,7 +87,7 @@ class Span:
 
     @property
     def rate_nanos(self) -> int:
-        return self.price_nanos or 0
+        return (self.price_nanos or 0) + self.disk_nanos
 
     @property
     def counter_key(self) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from vk_provider.errors import VkError
 from vk_provider.ledger.span import Owner, Span, SpanState
 
-SCHEMA = 1
+SCHEMA = 2
 RECENT_S = 3600.0
 """What ended longer before is not given to the meter again, but for spans whose price was not final."""
 UNPRICED_S = 7 * 24 * 3600.0
@@ -43,15 +43,19 @@ CREATE TABLE IF NOT EXISTS spans (
     pod_uid TEXT NOT NULL,
     labels TEXT NOT NULL,
     is_estimated INTEGER NOT NULL,
+    disk_nanos INTEGER NOT NULL DEFAULT 0,
+    is_stopped INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (instance_id, since)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS spans_by_end ON spans (until);
 """
+_ADDED = ("disk_nanos", "is_stopped")
+"""Columns that a file of schema 1 lacks."""
 _COLUMNS = (
     "instance_id, since, until, state, node, instance_type, zone, capacity_type, price_nanos, namespace, pod, pod_uid, "
-    "labels, is_estimated"
+    "labels, is_estimated, disk_nanos, is_stopped"
 )
-_VALUES = ", ".join(f"?{number}" for number in range(1, 15))
+_VALUES = ", ".join(f"?{number}" for number in range(1, 17))
 _WRITE = f"INSERT OR REPLACE INTO spans ({_COLUMNS}) VALUES ({_VALUES})"
 _ADD = (
     f"INSERT OR IGNORE INTO spans ({_COLUMNS}) SELECT {_VALUES} WHERE NOT EXISTS "
@@ -106,6 +110,10 @@ class LedgerStore:
         if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("quick_check finds it damaged")
         connection.executescript(_MISSING_TABLES)
+        known = {row[1] for row in connection.execute("PRAGMA table_info(spans)")}
+        for column in _ADDED:
+            if column not in known:
+                connection.execute(f"ALTER TABLE spans ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
         owner = self._read_meta("owner")
         if owner not in (None, self._owner):
@@ -270,11 +278,14 @@ def _row(span: Span) -> tuple[object, ...]:
         owner.pod_uid,
         json.dumps(dict(owner.labels), separators=(",", ":")),
         int(span.is_estimated),
+        span.disk_nanos,
+        int(span.is_stopped),
     )
 
 
 def _read_row(row: tuple[object, ...], counted_until: float) -> Span:
-    (instance_id, since, until, state, node, kind, zone, capacity, price, namespace, pod, uid, labels, estimated) = row
+    instance_id, since, until, state, node, kind, zone, capacity, price, *rest = row
+    namespace, pod, uid, labels, estimated, disk_nanos, is_stopped = rest
     began = float(since)  # type: ignore[arg-type]
     return Span(
         str(instance_id),
@@ -288,4 +299,6 @@ def _read_row(row: tuple[object, ...], counted_until: float) -> Span:
         None if price is None else int(price),  # type: ignore[call-overload]
         Owner(str(namespace), str(pod), str(uid), json.loads(str(labels))),
         bool(estimated),
+        disk_nanos=int(disk_nanos),  # type: ignore[call-overload]
+        is_stopped=bool(is_stopped),
     )

@@ -9,7 +9,8 @@ from vk_provider.ledger.span import HOUR_S, NANOS, Span
 
 @dataclass(slots=True)
 class Usage:
-    """What runs now. nanos: nano-USD an hour of all; instances: how many."""
+    """What is paid for now. nanos: nano-USD an hour of all, with the disks of stopped instances; instances: how many
+    run."""
 
     nanos: int = 0
     instances: int = 0
@@ -17,7 +18,7 @@ class Usage:
 
 @dataclass(slots=True)
 class Counted:
-    """What was counted since the start of the process."""
+    """What was counted since the start of the process. seconds: in which instances ran."""
 
     usd: float = 0.0
     seconds: float = 0.0
@@ -27,5 +28,5 @@ def count(counted: dict[tuple[str, str], Counted], span: Span, sign: int, now: f
     """Add a span (sign 1) to the sums by its counter_key, or take it back (-1)."""
     found = counted.setdefault(span.counter_key, Counted())
     seconds = sign * span.counted_s(now)
-    found.seconds += seconds
+    found.seconds += 0.0 if span.is_stopped else seconds
     found.usd += seconds / HOUR_S * span.rate_nanos / NANOS

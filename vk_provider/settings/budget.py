@@ -30,7 +30,8 @@ class BudgetSettings:
     """Limits of what runs at a time. A pod that would exceed one stays Pending, with an event (BudgetExceeded), until
     there is room: pods of a higher priority first. What runs is never ended for it. 0 is no limit.
 
-    usd_per_hour: what all instances may cost together, by the prices of the cloud's catalog
+    usd_per_hour: what all instances may cost together with their disks, and the disks of stopped ones, by the prices
+                  of the cloud's catalog
     instances:    how many there may be
     namespaces:   the same for single namespaces, by name; "*" is each that is not named
     """

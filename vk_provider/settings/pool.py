@@ -60,7 +60,7 @@ class PoolSettings:
     count:         how many are ready, outside of the hours of `schedule`
     max:           up to which the size follows what pods have asked for in the last five minutes
     state:         of those that are ready. "stopped" ones have booted once, cost their disks alone (which budgets and
-                   `vk-provider cost` do not count), and are started when a pod takes them: slower than "running", and
+                   `vk-provider cost` count), and are started when a pod takes them: slower than "running", and
                    only where the cloud has capacity then; else the pod is launched for. Only on clouds that can
                    (`aws`), and on-demand
     price_factor:  a pod takes an instance only where that costs at most so many times what its own choice would

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vk_provider.cloud.base import LocalStore, Offering, root_disk_of
+from vk_provider.cloud.disks import GIB, to_gib
 from vk_provider.sizing.need import format_memory
 from vk_provider.sizing.requirement import Requirements
 
 POLICY_OPTION = "instance-store-policy"
-GIB = 2**30
 _NOTHING_ASKED = Requirements()
 
 
@@ -38,6 +38,10 @@ class DiskPlan:
         if self.store is None:
             return 0.0
         return (self.root_disk_of(offering) - self.store.root_disk_bytes) / GIB * offering.traits.root_price_per_gib
+
+    def compute_full_price(self, offering: Offering) -> float:
+        """USD an hour of the whole root disk."""
+        return to_gib(self.root_disk_of(offering)) * offering.traits.root_price_per_gib
 
     def store_among(self, offerings: Iterable[Offering]) -> LocalStore | None:
         """For the launch of these; None where it is of no use."""

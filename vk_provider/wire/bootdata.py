@@ -17,6 +17,9 @@ import orjson
 AGENT_PORT = 10251
 """TCP port of the agent's HTTPS server on the instance's primary address."""
 
+AWAIT_IPV6 = "ipv6"
+"""In BootData.extra, true: the instance gets IPv6 addresses, which the agent waits for."""
+
 _HEX = re.compile("([0-9a-fA-F]{2})+")
 
 

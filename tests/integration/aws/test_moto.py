@@ -133,6 +133,49 @@ def test_assigned_addresses_are_the_subnets_own_and_the_answer_has_the_new_ones(
     assert addresses == [instance["PrivateIpAddress"], assigned]
 
 
+BLOCK = "2001:db8:1234:1a00::/56"
+
+
+def test_ipv6_addresses_come_with_any_launch_and_the_first_one_is_the_primary_one(moto: MotoServer) -> None:
+    """Ipv6AddressCount: "You can specify this option if you've specified a minimum number of instances to launch." """
+    ec2 = Ec2(moto, moto.make_account(ipv6=BLOCK))
+    nic = {"Ipv6AddressCount": 2, "PrimaryIpv6": True}
+    (fleet,) = ec2.fleet([ec2.override()], 1, nic=nic)["Instances"]
+    ids = [each["InstanceId"] for each in ec2.run(2, nic=nic)] + fleet["InstanceIds"]
+    found = [each["NetworkInterfaces"][0]["Ipv6Addresses"] for each in ec2.describe(InstanceIds=ids)]
+    assert [[each["IsPrimaryIpv6"] for each in addresses] for addresses in found] == 3 * [[True, False]]
+    addresses = {each["Ipv6Address"] for of in found for each in of}
+    assert len(addresses) == 6 and all(each.startswith("2001:db8:1234:1a00:") for each in addresses)
+    moto.plan(Plan(ipv6_in_call=("one",)))
+    assert code_of(lambda: ec2.run(2, nic=nic)) == "InvalidParameterCombination" and ec2.run(nic=nic)
+
+
+def test_assigned_ipv6_addresses_are_the_new_ones_alone(moto: MotoServer) -> None:
+    """AssignIpv6Addresses: "Existing IPv6 addresses that were assigned to the network interface before the request are
+    not included." """
+    ec2 = Ec2(moto, moto.make_account(ipv6=BLOCK))
+    (instance,) = ec2.run(nic={"Ipv6AddressCount": 1})
+    interface = instance["NetworkInterfaces"][0]["NetworkInterfaceId"]
+    first = [each["Ipv6Address"] for each in instance["NetworkInterfaces"][0]["Ipv6Addresses"]]
+    added = ec2.api.assign_ipv6_addresses(NetworkInterfaceId=interface, Ipv6AddressCount=2)["AssignedIpv6Addresses"]
+    (found,) = ec2.describe()
+    assert [each["Ipv6Address"] for each in found["NetworkInterfaces"][0]["Ipv6Addresses"]] == first + added
+    assert len(first) == 1 and len(added) == 2
+
+
+def test_a_subnet_without_an_ipv6_block_gives_no_ipv6_addresses(ec2: Ec2) -> None:
+    assert code_of(lambda: ec2.run(nic={"Ipv6AddressCount": 1})) == "InvalidParameterValue"
+    (subnet,) = ec2.api.describe_subnets(SubnetIds=[ec2.account.subnets[0]])["Subnets"]
+    assert not subnet["Ipv6CidrBlockAssociationSet"]
+    ec2.api.associate_subnet_cidr_block(SubnetId=subnet["SubnetId"], Ipv6CidrBlock="2001:db8::/64")
+    ec2.api.modify_subnet_attribute(SubnetId=subnet["SubnetId"], AssignIpv6AddressOnCreation={"Value": True})
+    (subnet,) = ec2.api.describe_subnets(SubnetIds=[ec2.account.subnets[0]])["Subnets"]
+    (block,) = subnet["Ipv6CidrBlockAssociationSet"]
+    assert (block["Ipv6CidrBlock"], block["Ipv6CidrBlockState"]["State"]) == ("2001:db8::/64", "associated")
+    (instance,) = ec2.run()
+    assert len(instance["NetworkInterfaces"][0]["Ipv6Addresses"]) == 1
+
+
 def test_a_subnet_has_its_addresses_but_five_and_is_full_then(moto: MotoServer) -> None:
     """Subnet CIDR blocks: the first four and the last address are AWS's."""
     ec2 = Ec2(moto, moto.make_account(prefix=28))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.moto.booted import BootedAws
 from tests.moto.plan import Bucket, Plan, Rule, Shortage
 from tests.moto.server import Account, MotoServer
 from tests.unit.pods.rig import OWNER
+from vk_provider.bills import Bills
 from vk_provider.cloud.aws.cloud import AwsCloud
 from vk_provider.cloud.base import TAG_POOL, Instance, InstanceState
 from vk_provider.cloud.listing import list_owned
@@ -24,6 +26,8 @@ from vk_provider.settings import PoolSettings
 
 LIMIT_S = 120.0
 COUNT = 4
+DISK_USD = 20 * 0.08 / 730
+"""An hour of the root volume of one, at the price of the settings."""
 POOL = PoolSettings("pool", cpu="1", memory="512Mi", count=COUNT, price_factor=50.0, state="stopped")
 
 
@@ -75,7 +79,11 @@ async def test_pods_start_what_is_stopped_with_one_call_and_find_their_addresses
     async with pooled(tmp_path, moto, account) as world:
         known = await rested(world)
         assert {each.state for each in (await listed(world)).values()} == {InstanceState.STOPPED}
-        assert world.room.meter.usage().instances == 0
+        usage = world.room.meter.usage()
+        assert usage.instances == 0 and usage.nanos / COUNT / 1e9 == pytest.approx(DISK_USD, rel=1e-6)
+        for row in Bills(world.room, cast("Any", None), {}).instances(world.room.table.owned[next(iter(known))].node):
+            assert (row["state"], row["pool"], row["witness"], row["rootGiB"]) == ("stopped", "pool", "listing", 20)
+            assert row["usdPerHour"] == row["diskUsdPerHour"] == pytest.approx(DISK_USD, abs=1e-6)
         before = moto.calls()
         assert before["StopInstances"] <= COUNT
         world.add_pods(COUNT)
@@ -85,6 +93,7 @@ async def test_pods_start_what_is_stopped_with_one_call_and_find_their_addresses
         served = {each.instance_id: each for each in world.room.table.owned.values() if each.pod_uid}
         assert set(served) == set(known)
         assert world.room.meter.usage("default").instances == COUNT
+        assert world.room.meter.usage("default").nanos / COUNT / 1e9 > DISK_USD
         running = await listed(world)
         for name, instance in known.items():
             assert instance.pod_ip and running[name].pod_ip == instance.pod_ip

@@ -19,11 +19,12 @@ from vk_provider.agent.metadata import (
     KeptMetadata,
     MetadataClient,
     MetadataError,
+    NoPodAddressError,
     NoSuchMetadataError,
     fetch_metadata,
     wait_for_metadata,
 )
-from vk_provider.wire.bootdata import BootData
+from vk_provider.wire.bootdata import AWAIT_IPV6, BootData
 
 BOOT_DATA = BootData(ca_pem="PEM", boot_secret="ab", registries={"r:5000": {"server": "http://r:5000"}})
 INTERFACE = "meta-data/network/interfaces/macs/02:aa:bb:cc:dd:ee"
@@ -115,6 +116,18 @@ async def test_an_instance_with_one_ipv6_address_has_none_for_its_pod_and_uses_i
         metadata = await fetch_metadata(source, "node-1")
     assert (metadata.facts.host_ips, metadata.facts.pod_ips) == (("10.1.0.8",), ("10.1.0.9",))
     assert metadata.subnet_ipv6_cidr == ""
+
+
+async def test_an_agent_that_is_told_so_waits_for_the_pods_ipv6_address(endpoint: Endpoint):
+    waiting = dataclasses.replace(BOOT_DATA, extra={AWAIT_IPV6: True}).to_user_data()
+    one = {**IPV6, f"{INTERFACE}/ipv6s": "fd00:1::8"}
+    async with MetadataClient(endpoint.url) as source:
+        for known in ({}, one):
+            endpoint.answers |= {**known, "user-data": waiting}
+            with pytest.raises(NoPodAddressError, match="secondary IPv6 address"):
+                await fetch_metadata(source, "node-1")
+        endpoint.answers |= IPV6
+        assert (await fetch_metadata(source, "node-1")).facts.pod_ips == ("10.1.0.9", "fd00:1::9")
 
 
 async def test_an_endpoint_that_fails_is_not_one_without_ipv6(endpoint: Endpoint):

@@ -15,6 +15,7 @@ from vk_provider.cloud.aws.answers import DescribedInstance, Fleet, parse_instan
 from vk_provider.cloud.aws.fleet import find_failures, read_instances
 from vk_provider.cloud.aws.images import ImageFacts
 from vk_provider.cloud.aws.instancestore import add_store
+from vk_provider.cloud.aws.ipv6 import find_ipv6
 from vk_provider.cloud.aws.notices import parse_notices
 from vk_provider.cloud.aws.options import read_options
 from vk_provider.cloud.aws.settings import AwsCloudSettings, find_problem
@@ -26,8 +27,17 @@ from vk_provider.cloud.aws.specification import (
     build_template,
     name_template,
 )
+from vk_provider.cloud.aws.stores.volume import StoreVolume
 from vk_provider.cloud.aws.ways import Address, Call, Refusals, Way, plan_ways, token_of
-from vk_provider.cloud.base import InstanceState, LaunchRequest, LocalStore, MachineTraits, NoticeKind, Offering
+from vk_provider.cloud.base import (
+    TAG_DISKS,
+    InstanceState,
+    LaunchRequest,
+    LocalStore,
+    MachineTraits,
+    NoticeKind,
+    Offering,
+)
 from vk_provider.errors import CapacityError, CloudRequestError
 from vk_provider.wire.bootdata import BootData
 
@@ -62,6 +72,35 @@ def plan(*overrides: Override, count: int = 1, settings: AwsCloudSettings = SETT
 )
 def test_ways_are_tried_in_order(choice: Any, count: int, overrides: int, expected: str) -> None:
     assert " ".join("".join(way) for way in plan_ways(choice, count, overrides)) == expected
+
+
+def test_with_ipv6_the_last_way_has_no_address_in_the_call() -> None:
+    shown = ["".join(way) for way in plan_ways("auto", 2, 1, ipv6=True)]
+    assert shown == ["rc", "fc", "ra", "rb"]
+    account = plan(Override(offering(), SUBNETS[0]))
+    dual = replace(account, ipv6=True, request=replace(account.request, user_data=BootData("ca", "00").to_user_data()))
+    for made in (build_run(dual, RUN, SETTINGS), build_template(dual, AFTER, SETTINGS)):
+        (interface,) = made["NetworkInterfaces"]
+        assert (interface["Ipv6AddressCount"], interface["PrimaryIpv6"]) == (2, True)
+    for made in (build_run(account, RUN, SETTINGS), build_run(dual, Way(Call.RUN, Address.BARE), SETTINGS)):
+        assert "Ipv6AddressCount" not in made["NetworkInterfaces"][0]
+
+
+def test_a_spot_request_has_our_tags_and_an_on_demand_launch_names_none() -> None:
+    for capacity_type, expected in (("spot", True), ("on-demand", False)):
+        made = build_run(plan(Override(offering(capacity_type=capacity_type), SUBNETS[0])), RUN, SETTINGS)
+        kinds = [each["ResourceType"] for each in made["TagSpecifications"]]
+        assert ("spot-instances-request" in kinds) is expected and len(set(kinds)) == len(kinds)
+
+
+def test_the_tag_of_disks_has_the_sizes_that_volumes_get() -> None:
+    asked = plan(Override(offering(), SUBNETS[0]))
+    request = replace(asked.request, tags={TAG_DISKS: "root=1"}, disk_bytes=100 * GIB)
+    assert replace(asked, request=request).tags == {TAG_DISKS: "root=100"}
+    assert replace(asked, request=replace(request, disk_bytes=GIB)).tags == {TAG_DISKS: "root=40"}, "the image's"
+    assert asked.tags == asked.request.tags
+    stored = replace(asked, request=request, store=StoreVolume("snap-1", "n", 12))
+    assert stored.tags == {TAG_DISKS: "root=100 data=12"}
 
 
 def test_a_way_that_was_refused_for_many_is_still_tried_for_one_and_the_last_is_always_left() -> None:
@@ -225,6 +264,19 @@ def test_an_answer_becomes_an_instance() -> None:
     }
     assert parse_instance(described(NetworkInterfaces=[prefixed])).pod_ip == "10.0.1.16"
     assert parse_instance(described(NetworkInterfaces=[], PrivateIpAddress="")).pod_ips == ()
+
+
+def test_the_primary_ipv6_address_is_the_instances_and_another_one_the_pods() -> None:
+    def found(*addresses: dict[str, Any], more: tuple[str, ...] = (), own: str = "") -> tuple[str, str]:
+        interface = {"Attachment": {"DeviceIndex": 0}, "Ipv6Addresses": list(addresses)}
+        return find_ipv6(described(NetworkInterfaces=[interface], Ipv6Address=own), more)
+
+    plain, marked = {"Ipv6Address": "2001:db8::1"}, {"Ipv6Address": "2001:db8::2", "IsPrimaryIpv6": True}
+    assert found(plain, marked) == found(marked, plain) == ("2001:db8::2", "2001:db8::1")
+    assert found(plain, {"Ipv6Address": "2001:db8::3"}, own="2001:db8::3") == ("2001:db8::3", "2001:db8::1")
+    assert found(plain, more=("2001:db8::4",)) == ("2001:db8::1", "2001:db8::4")
+    assert found(more=("2001:db8::4", "2001:db8::5")) == ("2001:db8::4", "2001:db8::5")
+    assert found() == found(marked) == ("", ""), "an instance with one address has none for its pod"
 
 
 @pytest.mark.parametrize(

@@ -15,18 +15,20 @@ from hypothesis import strategies as st
 
 from tests.unit.instances.test_launches import Calls
 from tests.unit.pods.rig import World
-from vk_provider.cloud.base import Offering, offering_key
+from vk_provider.cloud.base import Instance, InstanceState, LocalStore, MachineTraits, Offering, offering_key
 from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import CloudQuotaError
 from vk_provider.instances import allotment, calls, pace, table
-from vk_provider.instances.budget import Budget, Wanted
+from vk_provider.instances.budget import Budget, Wanted, price_of
 from vk_provider.instances.demand import Demand
 from vk_provider.jsontypes import Json
 from vk_provider.ledger.meter import Meter
 from vk_provider.settings import BudgetSettings, NamespaceQuota
+from vk_provider.sizing.disks import DiskPlan
 
 DOLLAR = 1_000_000_000
+GIB = 2**30
 
 
 @pytest.fixture(autouse=True)
@@ -117,16 +119,38 @@ def offering(price: float) -> Offering:
 
 def test_a_call_may_bring_what_there_is_room_for_and_no_more() -> None:
     budget = budget_of(10.0)
-    offerings = [offering(price) for price in (1.0, 2.0, 3.0, 9.0)]
+    offerings, disks = [offering(price) for price in (1.0, 2.0, 3.0, 9.0)], DiskPlan(20 * 2**30)
     first = budget.reserve("shop", 2, DOLLAR)
     second = budget.reserve("shop", 1, DOLLAR)
-    assert [each.price_per_hour for each in budget.widen(first, offerings)] == [1.0, 2.0, 3.0]
-    assert [each.price_per_hour for each in budget.widen(second, offerings)] == [1.0, 2.0, 3.0]
+    assert [each.price_per_hour for each in budget.widen(first, offerings, disks)] == [1.0, 2.0, 3.0]
+    assert [each.price_per_hour for each in budget.widen(second, offerings, disks)] == [1.0, 2.0, 3.0]
     third = budget.reserve("shop", 1, DOLLAR)
-    assert [each.price_per_hour for each in budget.widen(third, offerings)] == [1.0]
+    assert [each.price_per_hour for each in budget.widen(third, offerings, disks)] == [1.0]
     for each in (first, second, third):
         budget.release(each)
     assert len(budget.allot([wanted(str(n), 1) for n in range(20)])[0]) == 10
+
+
+def test_what_a_call_may_bring_is_counted_with_its_root_disk() -> None:
+    traits = MachineTraits(root_price_per_gib=0.01, store_bytes=100 * GIB)
+    plain = replace(offering(1.0), traits=replace(traits, store_bytes=0))
+    stored = replace(offering(1.1), traits=traits)
+    disks = DiskPlan(50 * GIB, LocalStore(100 * GIB, 20 * GIB))
+    assert price_of(plain, disks) == round(1.5 * DOLLAR) and price_of(stored, disks) == round(1.3 * DOLLAR)
+    budget = budget_of(1.4)
+    reservation = budget.reserve("shop", 1, price_of(stored, disks))
+    assert budget.widen(reservation, [stored, plain], disks) == (stored,) and reservation.nanos == round(1.3 * DOLLAR)
+
+
+def test_the_disks_of_stopped_instances_take_room() -> None:
+    budget = budget_of(1.0)
+    stopped = Instance("i-1", InstanceState.STOPPED, "t", "z", "on-demand", "amd64", "", "", 1.0, ended_at=2.0)
+    budget._meter.disk_price_of = lambda instance: 0.25
+    budget._meter.see(stopped)
+    assert names(budget.allot([wanted("a", 0.8)])[0]) == [] and names(budget.allot([wanted("a", 0.75)])[0]) == ["a"]
+    assert budget.price_of_owned("i-1", offering(1.0)) == round(1.25 * DOLLAR)
+    budget._meter.ended("i-1")
+    assert names(budget.allot([wanted("a", 1.0)])[0]) == ["a"]
 
 
 def test_limits_are_told_as_a_metric() -> None:

@@ -76,12 +76,22 @@ def test_the_dearest_come_first_and_a_span_is_cut_to_the_question(process: Proce
 def test_a_table_is_aligned_and_moves_no_cursor(process: Process) -> None:
     text = render_cost(process.cost("label:app.kubernetes.io/name,type"), "table")
     head, *rows = text.split("\n\n")[1].splitlines()
-    assert head.split() == [
-        "LABEL:APP.KUBERNETES.IO/NAME", "TYPE", "INSTANCES", "HOURS", "USD", "USD_ESTIMATED", "HOURS_UNPRICED",
-    ]  # fmt: skip
-    assert rows[0].split() == ["web", "large", "1", "2.00", "4.0000", "0.0000", "0.00"]
+    assert head.split() == ["LABEL:APP.KUBERNETES.IO/NAME", "TYPE", "INSTANCES", "HOURS", "USD"]
+    assert rows[0].split() == ["web", "large", "1", "2.00", "4.0000"]
     assert rows[-1].split()[0] == "total"
     assert len({len(row) for row in rows}) == 1 and "\x1b" not in text
+    process.store.close()
+
+
+def test_columns_in_which_there_is_nothing_are_in_the_wide_table_alone(process: Process) -> None:
+    report = process.cost("type")
+    head, *rows = render_cost(report, "wide").split("\n\n")[1].splitlines()
+    assert head.split("  ")[-3:] == ["DISK USD", "EST. USD", "UNPRICED H"]
+    assert rows[-1].split()[-3:] == ["0.0000", "0.0000", "0.00"]
+    for row in (report["rows"][0], report["total"]):
+        row["diskUsd"] = 0.125
+    head, *rows = render_cost(report, "table").split("\n\n")[1].splitlines()
+    assert head.endswith("DISK USD") and rows[0].endswith("0.1250") and max(map(len, rows)) <= 80
     process.store.close()
 
 

@@ -1,6 +1,6 @@
-"""Second addresses that could not be had with the launch: assigned once the instance is there, a call for each, paced.
+"""Addresses that could not be had with the launch: assigned once the instance is there, a call for each, paced.
 
-Nothing waits for it here: the agent waits for its second address, and reports it.
+Nothing waits for it here: the agent waits for its addresses, and reports them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.aws.answers import DescribedInstance, find_second_address, parse_instance
-from vk_provider.cloud.aws.operations import ASSIGN_ADDRESSES, AwsApi
+from vk_provider.cloud.aws.ipv6 import find_ipv6
+from vk_provider.cloud.aws.operations import ASSIGN_ADDRESSES, ASSIGN_IPV6_ADDRESSES, AwsApi
 from vk_provider.cloud.base import Instance
 from vk_provider.errors import CloudAccessError, CloudError, CloudThrottledError
 
@@ -27,41 +28,59 @@ died before it could assign one."""
 
 @dataclass(slots=True)
 class _Need:
+    """ipv4: a second address; ipv6: so many IPv6 ones."""
+
     instance_id: str
     interface_id: str
+    ipv4: bool
+    ipv6: int
     tries: int = 0
     backoff: Backoff = field(default_factory=lambda: Backoff(0.5, 30.0))
+
+
+@dataclass(slots=True)
+class _Assigned:
+    ipv4: str = ""
+    ipv6: tuple[str, ...] = ()
 
 
 class SecondAddresses:
     """All descriptions of instances pass `complete`, so that what was assigned is known at once."""
 
-    def __init__(self, api: AwsApi) -> None:
+    def __init__(self, api: AwsApi, ipv6: int = 0) -> None:
+        """ipv6: how many IPv6 addresses each instance is to have."""
         self._api = api
+        self._ipv6 = ipv6
         self._queue: asyncio.Queue[_Need] = asyncio.Queue()
-        self._known: dict[str, str] = {}
-        """ID -> address that was assigned, "" while it is not; until a description has it."""
+        self._known: dict[str, _Assigned] = {}
+        """ID -> what was assigned, until a description has it."""
         self._slow_until = 0.0
 
     def complete(self, raw: DescribedInstance) -> Instance:
         """What a description says, with the address that it does not show yet."""
-        instance = parse_instance(raw)
-        if instance.state.has_stopped or instance.pod_ip:
+        instance, known = parse_instance(raw), self._known.get(raw.instance_id)
+        own_ipv6, pod_ipv6 = find_ipv6(raw)
+        has_all = instance.pod_ip and (pod_ipv6 or known is None or not self._ipv6)
+        if instance.state.has_stopped or has_all:
             self._known.pop(instance.instance_id, None)
-            return instance
-        if address := self._known.get(instance.instance_id):
-            return replace(instance, pod_ip=address)
-        if instance.launch_time < time.time() - GRACE_S and not instance.state.is_terminating:
+        elif known is not None and (known.ipv4 or known.ipv6):
+            own_ipv6, pod_ipv6 = find_ipv6(raw, known.ipv6)
+            instance = replace(instance, pod_ip=instance.pod_ip or known.ipv4)
+        elif instance.launch_time < time.time() - GRACE_S and not instance.state.is_terminating:
             self.assign(raw)
+        if pod_ipv6 and not instance.state.is_terminated:
+            instance = replace(instance, primary_ipv6=own_ipv6, pod_ipv6=pod_ipv6)
         return instance
 
     def assign(self, raw: DescribedInstance) -> None:
-        """See to it that the instance gets one, soon."""
+        """See to it that the instance gets what it lacks, soon."""
         interface = raw.primary_interface
-        if interface is None or raw.instance_id in self._known or find_second_address(raw):
+        if interface is None or raw.instance_id in self._known:
             return
-        self._known[raw.instance_id] = ""
-        self._queue.put_nowait(_Need(raw.instance_id, interface.network_interface_id))
+        ipv4, ipv6 = not find_second_address(raw), max(0, self._ipv6 - len(interface.ipv6_addresses))
+        if ipv4 or ipv6:
+            self._known[raw.instance_id] = _Assigned()
+            self._queue.put_nowait(_Need(raw.instance_id, interface.network_interface_id, ipv4, ipv6))
 
     async def run(self) -> None:
         """Assign, for ever."""
@@ -84,14 +103,24 @@ class SecondAddresses:
                 need.tries += 1
                 if need.tries >= TRIES:
                     self._known.pop(need.instance_id, None)
-                    log.warning("instance %s has no second address: %s", need.instance_id, error)
+                    log.warning("instance %s does not get its addresses: %s", need.instance_id, error)
                     continue
                 asyncio.get_running_loop().call_later(need.backoff.next_delay_s(), self._queue.put_nowait, need)
 
     async def _assign(self, need: _Need) -> None:
         if need.instance_id not in self._known:
             return  # it has ended, or has an address
-        parameters = {"NetworkInterfaceId": need.interface_id, "SecondaryPrivateIpAddressCount": 1}
-        answer = await self._api.call(ASSIGN_ADDRESSES, parameters)
-        if answer.assigned_private_ip_addresses and need.instance_id in self._known:
-            self._known[need.instance_id] = answer.assigned_private_ip_addresses[0].private_ip_address
+        if need.ipv4:
+            parameters = {"NetworkInterfaceId": need.interface_id, "SecondaryPrivateIpAddressCount": 1}
+            answer = await self._api.call(ASSIGN_ADDRESSES, parameters)
+            need.ipv4 = False
+            known = self._known.get(need.instance_id)
+            if answer.assigned_private_ip_addresses and known is not None:
+                known.ipv4 = answer.assigned_private_ip_addresses[0].private_ip_address
+        if need.ipv6:
+            wanted = {"NetworkInterfaceId": need.interface_id, "Ipv6AddressCount": need.ipv6}
+            assigned = (await self._api.call(ASSIGN_IPV6_ADDRESSES, wanted)).assigned_ipv6_addresses
+            need.ipv6 = 0
+            known = self._known.get(need.instance_id)
+            if known is not None:
+                known.ipv6 = tuple(assigned)

@@ -52,6 +52,11 @@ class Prefix(Answer, frozen=True):
     ipv4_prefix: Name = ""
 
 
+class Ipv6Address(Answer, frozen=True):
+    ipv6_address: Name = ""
+    is_primary_ipv6: bool = False
+
+
 class Attachment(Answer, frozen=True):
     device_index: int = 0
 
@@ -60,6 +65,7 @@ class NetworkInterface(Answer, frozen=True):
     network_interface_id: Name = ""
     private_ip_addresses: list[PrivateAddress] = []
     ipv4_prefixes: list[Prefix] = []
+    ipv6_addresses: list[Ipv6Address] = []
     attachment: Attachment = Attachment()
 
 
@@ -71,6 +77,7 @@ class DescribedInstance(Answer, frozen=True):
     instance_lifecycle: Name = ""
     architecture: Name = ""
     private_ip_address: Name = ""
+    ipv6_address: Name = ""
     network_interfaces: list[NetworkInterface] = []
     launch_time: datetime | None = None
     tags: list[Tag] = []
@@ -121,6 +128,10 @@ class AssignedAddresses(Answer, frozen=True):
     assigned_private_ip_addresses: list[PrivateAddress] = []
 
 
+class AssignedIpv6Addresses(Answer, frozen=True):
+    assigned_ipv6_addresses: list[Name] = []
+
+
 class LaunchTemplate(Answer, frozen=True):
     launch_template_id: Name
     launch_template_name: Name = ""
@@ -132,11 +143,27 @@ class LaunchTemplates(Answer, frozen=True):
     next_token: Text = ""
 
 
+class BlockState(Answer, frozen=True):
+    state: Name = ""
+
+
+class Ipv6Block(Answer, frozen=True):
+    ipv6_cidr_block: Name = ""
+    ipv6_cidr_block_state: BlockState = BlockState()
+
+
 class Subnet(Answer, frozen=True):
     subnet_id: Name
     vpc_id: Name = ""
     availability_zone: Name = ""
     cidr_block: Name = ""
+    ipv6_native: bool = False
+    ipv6_cidr_block_association_set: list[Ipv6Block] = []
+
+    @property
+    def has_ipv6(self) -> bool:
+        """Whether it has a block of IPv6 addresses now."""
+        return any(each.ipv6_cidr_block_state.state == "associated" for each in self.ipv6_cidr_block_association_set)
 
 
 class Subnets(Answer, frozen=True):
@@ -235,8 +262,8 @@ def to_architecture(name: str) -> str:
 
 
 def parse_instance(raw: DescribedInstance) -> Instance:
-    """The instance as the rooms know it. The second address is the first secondary one, or the first one of a prefix.
-    AWS's own tags are left out: they are no tags of ours, and nobody can set them."""
+    """The instance as the rooms know it, but for IPv6 (see ipv6). The second address is the first secondary one, or the
+    first one of a prefix. AWS's own tags are left out: they are no tags of ours, and nobody can set them."""
     ended = raw.state.name.is_terminated
     reason = raw.state_reason.message or raw.state_reason.code or raw.state_transition_reason
     return Instance(

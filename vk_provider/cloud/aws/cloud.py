@@ -10,7 +10,7 @@ from typing import Any
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.tasks import BackgroundTasks
-from vk_provider.cloud.aws import notices, statechange
+from vk_provider.cloud.aws import ipv6, notices, statechange
 from vk_provider.cloud.aws.addresses import SecondAddresses
 from vk_provider.cloud.aws.catalog.catalog import AwsCatalog, Scope
 from vk_provider.cloud.aws.catalog.machines import DiskTerms
@@ -67,10 +67,10 @@ class AwsCloud:
         self._settings = settings
         self.listing_lag_s = settings.listing_lag_s
         self._client = AwsClient(settings)
-        self._subnets = Subnets(self._client, settings.subnets)
+        self._subnets = Subnets(self._client, settings.subnets, ipv6=settings.ipv6)
         self._images = Images(self._client, settings, time.monotonic)
         self._templates = LaunchTemplates(self._client, settings, owner)
-        self._addresses = SecondAddresses(self._client)
+        self._addresses = SecondAddresses(self._client, ipv6.ADDRESSES if settings.ipv6 else 0)
         self._descriptions = Descriptions(self._client, owner, self._addresses)
         surroundings = Surroundings(
             self._images, self._subnets, self._descriptions, self.describe_offerings, _read_hosts(registries)
@@ -96,6 +96,7 @@ class AwsCloud:
             self._images.architectures,
             settings.instance_types,
             disks,
+            ipv6.ADDRESSES if settings.ipv6 else 0,
         )
         self._catalog = AwsCatalog(CatalogCalls(self._client), scope, settings.catalog)
         self._tasks.spawn(self._catalog.run(), "catalog")

@@ -32,7 +32,7 @@ def read_instances(fleet: Fleet, plan: LaunchPlan, now: float, zone_of: Callable
                     primary_ip="",
                     pod_ip="",
                     launch_time=now,
-                    tags=dict(plan.request.tags),
+                    tags=dict(plan.tags),
                 )
             )
     return made

@@ -155,7 +155,8 @@ class Launcher:
             raise CloudRequestError(f"InvalidParameterValue: no instance can be launched in {first.zone}: {where}")
         emptied = self._emptied.get(request.client_token, 0)
         store = self._find_volume(request, image)
-        return LaunchPlan(request, tuple(overrides[:MAX_OVERRIDES]), image, options, emptied, store)
+        chosen = tuple(overrides[:MAX_OVERRIDES])
+        return LaunchPlan(request, chosen, image, options, emptied, store, self._settings.ipv6)
 
     def _find_volume(self, request: LaunchRequest, image: ImageFacts) -> StoreVolume | None:
         """The same for a call that is repeated, whatever has become of the store."""
@@ -172,7 +173,8 @@ class Launcher:
 
     async def _try_ways(self, plan: LaunchPlan) -> LaunchAnswer:
         count = plan.request.count
-        ways = self._refusals.left(plan_ways(self._settings.second_address, count, len(plan.overrides)), count)
+        planned = plan_ways(self._settings.second_address, count, len(plan.overrides), ipv6=plan.ipv6)
+        ways = self._refusals.left(planned, count)
         refused: list[Way] = []
         for way in ways:
             last = way is ways[-1]
@@ -199,7 +201,7 @@ class Launcher:
             if error.effect_unknown or isinstance(error, (CloudAccessError, CloudThrottledError)) or code == MISMATCH:
                 raise
             return LaunchAnswer((), (LaunchFailure(override.offering, self._of_subnet(error, plan, override)),))
-        if way.address is Address.AFTER:
+        if way.address in (Address.AFTER, Address.BARE):
             for raw in answer.instances:
                 self._addresses.assign(raw)
         instances = await self._refresh([self._addresses.complete(raw) for raw in answer.instances], fresh_since)

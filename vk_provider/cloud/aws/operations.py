@@ -44,6 +44,7 @@ CREATE_TAGS = Operation("ec2", "CreateTags", "create_tags", answers.Nothing)
 ASSIGN_ADDRESSES = Operation(
     "ec2", "AssignPrivateIpAddresses", "assign_private_ip_addresses", answers.AssignedAddresses
 )
+ASSIGN_IPV6_ADDRESSES = Operation("ec2", "AssignIpv6Addresses", "assign_ipv6_addresses", answers.AssignedIpv6Addresses)
 CREATE_TEMPLATE = Operation("ec2", "CreateLaunchTemplate", "create_launch_template", answers.Nothing)
 DESCRIBE_TEMPLATES = Operation("ec2", "DescribeLaunchTemplates", "describe_launch_templates", answers.LaunchTemplates)
 DELETE_TEMPLATE = Operation("ec2", "DeleteLaunchTemplate", "delete_launch_template", answers.Nothing)

@@ -40,8 +40,9 @@ class AwsCloudSettings:
     kms_key:          ID or ARN of the key that root volumes are encrypted with; "" takes the account's for EBS
     root_volume_iops: of each root volume (gp3)
     root_volume_throughput: MiB a second of each root volume (gp3)
-    root_volume_price: USD a month for a GiB of a root volume (gp3, that of us-east-1), by which an instance type with
-                      disks of its own is compared with one that needs a larger root volume. It is not in the bill
+    root_volume_price: USD a month for a GiB of a root volume (gp3, that of us-east-1): of the bill and of limits, where
+                      those of stopped instances count, too, and by which an instance type with disks of its own is
+                      compared with one that needs a larger root volume
     instance_store_policy: "raid0": the instance store disks (NVMe) of a type, joined to one, hold images, logs and what
                       pods write, where they are large enough for the pod, and its root volume is not enlarged then.
                       EC2 clears them when an instance stops or ends, not when it reboots. "none": they are left to the
@@ -51,6 +52,9 @@ class AwsCloudSettings:
     second_address:   how an instance gets its pod's address. "auto": in the call that launches it, where the account
                       accepts that, else assigned afterwards. "prefix": a /28 prefix of its own, which takes 16
                       addresses of the subnet. "assign": always afterwards
+    ipv6:             whether each instance gets two IPv6 addresses besides, its own and its pod's, and so pods of both
+                      families: with the launch, where the account accepts that, else assigned afterwards. Every subnet
+                      needs an IPv6 block then, and routes and security groups for ::/0 are as you make them
     launch_template_prefix: of the names of the launch templates that are made
     launch_template_keep_s: how long a launch template is kept after it was made
     notice_queue:     URL of the SQS queue that EventBridge's events of EC2 go to; "" for none: what happens to
@@ -89,6 +93,7 @@ class AwsCloudSettings:
     spot_max_price: NonNegativeFloat = 0.0
     instance_types: tuple[str, ...] = ()
     second_address: Literal["auto", "prefix", "assign"] = "auto"
+    ipv6: bool = False
     launch_template_prefix: str = "vk-provider"
     launch_template_keep_s: PositiveFloat = 900.0
     notice_queue: str = ""

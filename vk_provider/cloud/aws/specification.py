@@ -13,19 +13,22 @@ import orjson
 from vk_provider.cloud.aws.answers import FleetError
 from vk_provider.cloud.aws.images import ImageFacts
 from vk_provider.cloud.aws.instancestore import add_store
+from vk_provider.cloud.aws.ipv6 import IN_CALL, await_ipv6
 from vk_provider.cloud.aws.options import LaunchOptions
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.stores.volume import StoreVolume, add_image_store, build_store_mapping
 from vk_provider.cloud.aws.ways import Address, Way, token_of
-from vk_provider.cloud.base import LaunchRequest, Offering
+from vk_provider.cloud.base import TAG_DISKS, LaunchRequest, Offering
+from vk_provider.cloud.disks import to_gib, write_disks
 from vk_provider.cloud.userdata import encode_user_data
 
 Parameters = dict[str, Any]
-GIB = 2**30
 GP3_IOPS_PER_GIB = 500
 """EC2 refuses a volume with more (User Guide, General Purpose SSD volumes)."""
 SPOT = "spot"
 _TAGGED = ("instance", "volume", "network-interface")
+_TAGGED_OF_SPOT = (*_TAGGED, "spot-instances-request")
+"""Who may make only what has our tag may make none of these without it."""
 _NAME_DIGITS = 32
 
 
@@ -40,7 +43,7 @@ class Override:
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
     """All that goes into the calls of one request, whichever way is taken. emptied: see ways.token_of. store: the
-    prepared store that the instances have a volume of."""
+    prepared store that the instances have a volume of. ipv6: they have IPv6 addresses."""
 
     request: LaunchRequest
     overrides: tuple[Override, ...]
@@ -48,6 +51,7 @@ class LaunchPlan:
     options: LaunchOptions
     emptied: int = 0
     store: StoreVolume | None = None
+    ipv6: bool = False
 
     @property
     def capacity_type(self) -> str:
@@ -55,11 +59,28 @@ class LaunchPlan:
 
     @property
     def user_data(self) -> str:
-        """The request's, with what the machine image is to do with instance store disks and a prepared store."""
+        """The request's, with what the machine image is to do with instance store disks and a prepared store, and
+        whether the agent waits for IPv6 addresses."""
         text, disks = self.request.user_data, self.request.local_store
         if disks is not None:
             text = add_store(text, disks.least_bytes)
-        return text if self.store is None else add_image_store(text, self.store)
+        if self.store is not None:
+            text = add_image_store(text, self.store)
+        return await_ipv6(text) if self.ipv6 else text
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """The request's, with the sizes that volumes really get."""
+        request = self.request
+        if TAG_DISKS not in request.tags:
+            return request.tags
+        data_gib = self.store.volume_gib if self.store is not None else 0
+        written = write_disks(request.disk_bytes, request.local_store, self.root_gib, data_gib)
+        return {**request.tags, TAG_DISKS: written}
+
+    def root_gib(self, disk_bytes: int) -> int:
+        """Of the root volume for so many bytes."""
+        return max(to_gib(disk_bytes), self.image.root_gib, -(-self.options.iops // GP3_IOPS_PER_GIB))
 
     @property
     def root_disk_bytes(self) -> int:
@@ -130,7 +151,7 @@ def build_fleet(plan: LaunchPlan, template: str, way: Way, settings: AwsCloudSet
             }
         ],
         "TargetCapacitySpecification": {"TotalTargetCapacity": count, "DefaultTargetCapacityType": plan.capacity_type},
-        "TagSpecifications": [{"ResourceType": "fleet", "Tags": build_tags(plan.request.tags)}],
+        "TagSpecifications": [{"ResourceType": "fleet", "Tags": build_tags(plan.tags)}],
     }
     if plan.capacity_type == SPOT:
         parameters["SpotOptions"] = {"AllocationStrategy": "price-capacity-optimized"}
@@ -152,7 +173,8 @@ def build_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 def _common(plan: LaunchPlan, way: Way, settings: AwsCloudSettings, subnet_id: str = "") -> Parameters:
     options = plan.options
-    tags = build_tags(plan.request.tags)
+    tags = build_tags(plan.tags)
+    tagged = _TAGGED_OF_SPOT if plan.capacity_type == SPOT else _TAGGED
     common: Parameters = {
         "ImageId": plan.image.image_id,
         "InstanceInitiatedShutdownBehavior": "terminate",
@@ -164,8 +186,8 @@ def _common(plan: LaunchPlan, way: Way, settings: AwsCloudSettings, subnet_id: s
             "InstanceMetadataTags": "disabled",
         },
         "BlockDeviceMappings": _build_mappings(plan, settings, plan.root_disk_bytes),
-        "NetworkInterfaces": [_interface(options, way, subnet_id)],
-        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in _TAGGED],
+        "NetworkInterfaces": [_interface(plan, way, subnet_id)],
+        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in tagged],
     }
     if options.instance_profile:
         key = "Arn" if options.instance_profile.startswith("arn:") else "Name"
@@ -179,10 +201,9 @@ def _build_mappings(plan: LaunchPlan, settings: AwsCloudSettings, disk_bytes: in
 
 
 def _root_mapping(plan: LaunchPlan, settings: AwsCloudSettings, disk_bytes: int) -> Parameters:
-    size = max(-(-disk_bytes // GIB), plan.image.root_gib, -(-plan.options.iops // GP3_IOPS_PER_GIB))
     volume: Parameters = {
         "VolumeType": "gp3",
-        "VolumeSize": size,
+        "VolumeSize": plan.root_gib(disk_bytes),
         "Iops": plan.options.iops,
         "Throughput": plan.options.throughput,
         "Encrypted": True,
@@ -193,7 +214,8 @@ def _root_mapping(plan: LaunchPlan, settings: AwsCloudSettings, disk_bytes: int)
     return {"DeviceName": plan.image.root_device, "Ebs": volume}
 
 
-def _interface(options: LaunchOptions, way: Way, subnet_id: str) -> Parameters:
+def _interface(plan: LaunchPlan, way: Way, subnet_id: str) -> Parameters:
+    options = plan.options
     interface: Parameters = {"DeviceIndex": 0, "DeleteOnTermination": True}
     if options.security_groups:
         interface["Groups"] = list(options.security_groups)
@@ -203,4 +225,6 @@ def _interface(options: LaunchOptions, way: Way, subnet_id: str) -> Parameters:
         interface["SecondaryPrivateIpAddressCount"] = 1
     elif way.address is Address.PREFIX:
         interface["Ipv4PrefixCount"] = 1
+    if plan.ipv6 and way.address is not Address.BARE:
+        interface |= IN_CALL
     return interface

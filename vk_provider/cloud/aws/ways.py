@@ -18,11 +18,13 @@ class Call(StrEnum):
 
 
 class Address(StrEnum):
-    """IN_CALL: a secondary address with the launch. PREFIX: a /28 prefix with it. AFTER: assigned when it runs."""
+    """IN_CALL: a secondary address with the launch. PREFIX: a /28 prefix with it. AFTER: assigned when it runs. IPv6
+    addresses, where instances have some, come with the launch, but for BARE: all are assigned when it runs."""
 
     IN_CALL = "c"
     PREFIX = "p"
     AFTER = "a"
+    BARE = "b"
 
 
 class Way(NamedTuple):
@@ -36,9 +38,15 @@ MAX_TOKEN = 64
 _SUFFIX = 8
 
 
-def plan_ways(choice: Choice, count: int, overrides: int) -> tuple[Way, ...]:
+def plan_ways(choice: Choice, count: int, overrides: int, *, ipv6: bool = False) -> tuple[Way, ...]:
     """The ways to try, the best first, for a group that may be had as one of `overrides` (type and subnet). A later one
-    is for an account that refuses those before."""
+    is for an account that refuses those before. ipv6: instances have IPv6 addresses, which a launch of several may name
+    by their number, as is documented."""
+    ways = _plan_ipv4(choice, count, overrides)
+    return (*ways, Way(ways[-1].call, Address.BARE)) if ipv6 else ways
+
+
+def _plan_ipv4(choice: Choice, count: int, overrides: int) -> tuple[Way, ...]:
     one_override = overrides == 1
     call = Call.RUN if one_override else Call.FLEET
     after = Way(call, Address.AFTER)

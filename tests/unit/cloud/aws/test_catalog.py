@@ -95,6 +95,24 @@ async def test_disks_of_a_type_hold_files_where_instances_use_them_and_root_volu
     assert find(again, "g5.xlarge").traits == disks, "the number of disks is kept, too"
 
 
+async def test_dual_stack_leaves_out_types_without_room_for_both_addresses(world: World) -> None:
+    says: dict[str, dict[str, object]] = {
+        "m7i.large": {"Ipv6Supported": True, "Ipv6AddressesPerInterface": 10},
+        "t3.small": {"Ipv6Supported": True, "Ipv6AddressesPerInterface": 1},
+        "m5.metal": {"Ipv6Supported": False, "Ipv6AddressesPerInterface": 30},
+    }
+    world.aws.types = [
+        {**each, "NetworkInfo": {**each["NetworkInfo"], **says.get(each["InstanceType"], {})}}
+        for each in world.aws.types
+    ]
+    for _ in range(2):  # as fetched, and as kept
+        plain, dual = world.start(), world.start(ipv6_addresses=2)
+        await plain.refresh()
+        await dual.refresh()
+        names = [{each.instance_type for each in catalog.offerings()} for catalog in (plain, dual)]
+        assert names[0] - names[1] == {"t3.small", "m5.metal"} and "x99.large" in names[1], "of which nothing is said"
+
+
 def test_an_operating_system_has_less_than_the_nominal_memory_and_arm64_less_still() -> None:
     plain = Machine("m7i.large", "amd64", 2, 8192, ["spot"], True, False, False)
     arm = Machine("m7g.large", "arm64", 2, 8192, ["spot"], True, False, False)

@@ -72,6 +72,8 @@ class Volumes(Answer, frozen=True):
 class Network(Answer, frozen=True):
     maximum_network_interfaces: Count = 0
     ipv4_addresses_per_interface: Count = 0
+    ipv6_supported: bool | None = None
+    ipv6_addresses_per_interface: Count = 0
 
 
 class TypeInfo(Struct, frozen=True, gc=False):

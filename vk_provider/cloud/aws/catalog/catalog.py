@@ -18,7 +18,7 @@ import msgspec
 
 from vk_provider.cloud.aws.catalog.client import CatalogClient
 from vk_provider.cloud.aws.catalog.fetch import fetch_machines, fetch_on_demand, fetch_spot, fetch_zones
-from vk_provider.cloud.aws.catalog.machines import NO_TERMS, DiskTerms, Machine, build_traits
+from vk_provider.cloud.aws.catalog.machines import NO_TERMS, DiskTerms, Machine, build_traits, has_ipv6
 from vk_provider.cloud.aws.catalog.prices import Price, PriceBook, read_table
 from vk_provider.cloud.aws.catalog.settings import CatalogSettings
 from vk_provider.cloud.aws.catalog.snapshot import Snapshot
@@ -51,6 +51,7 @@ class Scope:
     subnets:       zone -> the subnets there; only these zones are offered
     architectures: those that there is a machine image for
     patterns:      names of instance types with * for any, () for all
+    ipv6_addresses: how many each instance has; types that have room for fewer are not offered
     disks:         what instances do with their disks, and what these cost
     """
 
@@ -59,6 +60,7 @@ class Scope:
     architectures: Sequence[str] = ("amd64", "arm64")
     patterns: Sequence[str] = ()
     disks: DiskTerms = NO_TERMS
+    ipv6_addresses: int = 0
 
 
 class AwsCatalog:
@@ -196,9 +198,12 @@ class AwsCatalog:
         """In a thread: there are thousands."""
         scope, settings, snapshot = self._scope, self._settings, self._snapshot
         subnets = dict(scope.subnets())
+        if scope.ipv6_addresses:
+            roomy = {name: each for name, each in snapshot.machines.items() if has_ipv6(each, scope.ipv6_addresses)}
+            snapshot = msgspec.structs.replace(snapshot, machines=roomy)
         rows = await asyncio.to_thread(list_rows, snapshot, subnets, scope.architectures, scope.patterns, scope.disks)
         kept = [row.offering for row in rows if settings.previous_generations or row.offering.traits.is_current]
-        self._offerings, self._built = kept, snapshot
+        self._offerings, self._built = kept, self._snapshot
 
 
 def list_rows(

@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from vk_provider.cloud.aws.catalog.answers import TypeInfo
+from vk_provider.cloud.aws.catalog.answers import Network, TypeInfo
 from vk_provider.cloud.base import MachineTraits
 
 MIB, GB = 2**20, 10**9
@@ -43,6 +43,7 @@ class Machine(Struct, frozen=True, gc=False, array_like=True):
     architecture:   amd64 or arm64
     capacity_types: on-demand, spot
     gpu_mib:        memory of each GPU; volume_mb_per_s: what the network disks carry together, all the time
+    ipv6_addresses: of each network interface; -1 where that is not known
     """
 
     instance_type: str
@@ -62,6 +63,7 @@ class Machine(Struct, frozen=True, gc=False, array_like=True):
     volumes: int = 0
     volume_mb_per_s: float = 0.0
     local_disks: int = 0
+    ipv6_addresses: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,19 @@ def read_machine(info: TypeInfo) -> Machine | None:
         info.volumes.maximum_ebs_attachments,
         info.volumes.ebs_optimized_info.baseline_mb_per_s,
         sum(disks.count for disks in nvme.disks) if nvme is not None else 0,
+        _count_ipv6(info.network),
     )
+
+
+def _count_ipv6(network: Network) -> int:
+    if network.ipv6_supported is None:
+        return -1
+    return network.ipv6_addresses_per_interface if network.ipv6_supported else 0
+
+
+def has_ipv6(machine: Machine, addresses: int) -> bool:
+    """Whether an instance may have so many, as far as is known."""
+    return machine.ipv6_addresses < 0 or machine.ipv6_addresses >= addresses
 
 
 def build_traits(machine: Machine, disks: DiskTerms = NO_TERMS) -> MachineTraits:
