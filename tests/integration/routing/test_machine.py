@@ -101,21 +101,28 @@ async def test_a_difference_that_does_not_apply_is_followed_by_the_whole_table(n
         assert "10.96.0.1" in list_rules(namespace)
 
 
+@pytest.mark.parametrize("is_first", [True, False])
 async def test_what_one_table_knows_is_refused_at_once_beside_tables_that_do_not_know_it(
-    namespace: tuple[str, ...],
+    namespace: tuple[str, ...], is_first: bool
 ) -> None:
     """Another Node's, which is told later, or another cluster's with the same Service network: also one that was there
-    before."""
-    route = ("ip", "route", "add", "10.96.0.0/16", "dev", "lo")
-    for command in (("ip", "link", "set", "lo", "up"), route):
-        await asyncio.to_thread(subprocess.run, [*namespace, *command], check=True)
+    before. Of base chains of one priority the one that was made last runs first."""
+    for command in (
+        "link set lo up",
+        "link add outside type veth peer name inside",
+        "link set outside up",
+        "link set inside up",
+        "address add 192.0.2.1/24 dev outside",
+        "route add 10.96.0.0/16 dev outside",
+    ):
+        await asyncio.to_thread(subprocess.run, [*namespace, "ip", *command.split()], check=True)
     behind, cluster = Cluster(), Cluster()
     for each in (behind, cluster):
         each.index.set_service_cidrs(["10.96.0.0/16"])
     cluster.index.apply_service(service(7))
     tables = [(behind, NftTable(name_table("b", "n"), namespace)), (cluster, NftTable(NAME, namespace))]
     async with AsyncExitStack() as stack:
-        for each, nft in tables:
+        for each, nft in tables[:: -1 if is_first else 1]:
             await each.source.publish(each.index.table())
             await stack.enter_async_context(in_force(each.source, nft))
             await until_revision(nft, each.source.revision)
