@@ -131,14 +131,14 @@ async def test_down_leaves_nothing(config: LocalCloudConfig) -> None:
     assert config.host_device not in run("ip", "-br", "link")
     assert cgroup_directories(config) == []
     assert config.name not in mounts()
-    await until(lambda: config.state_dir not in run("ps", "-e", "-o", "args="))
+    await until(lambda: config.state_dir not in run("ps", "-eww", "-o", "args="))
 
 
 async def test_a_metadata_service_that_no_pid_file_names_is_in_nobodys_way_and_goes_with_down(
     config: LocalCloudConfig,
 ) -> None:
     def running() -> list[str]:
-        return [line for line in run("ps", "-e", "-o", "args=").splitlines() if config.state_dir in line]
+        return [line for line in run("ps", "-eww", "-o", "args=").splitlines() if config.state_dir in line]
 
     await asyncio.to_thread(network.ensure, config)
     try:

@@ -95,6 +95,11 @@ class AwsCatalog:
         """In our zones, cheapest first; empty before the first `refresh`."""
         return self._offerings
 
+    @property
+    def _is_known(self) -> bool:
+        """Also in our zones: what was kept for other subnets says of these that nothing is offered."""
+        return bool(self._snapshot.machines and self._snapshot.machines_at)
+
     async def refresh(self) -> None:
         """Fetch what is due. Prices that take long come with a later call; what cannot be fetched stays as it was, and
         is tried again. Raises CloudError only while no instance types are known at all."""
@@ -108,11 +113,11 @@ class AwsCatalog:
             if settings.spot_prices:
                 self._begin(SPOT_PRICES, settings.spot_ttl_s, self._fetch_spot)
             needed = self._running.get(MACHINES)
-            if needed is not None and not self._snapshot.machines:
+            if needed is not None and not self._is_known:
                 await asyncio.wait({needed})
             if self._running:
                 await asyncio.wait(set(self._running.values()), timeout=PATIENCE_S)
-            if not self._snapshot.machines:
+            if not self._is_known:
                 raise self._problem or CloudError("the instance types of EC2 are not known")
             if self._snapshot is not self._built:
                 await self._build()

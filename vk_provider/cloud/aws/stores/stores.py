@@ -187,7 +187,9 @@ class AwsImageStores:
         }
         ready: dict[str, Snapshot] = {}
         useless, seen = [], set()
-        for snapshot in snapshots:
+        # Of two alike the one that is in use stays, else the older one.
+        ranked = sorted(snapshots, key=lambda each: (each.snapshot_id not in self._ready, each.started_at))
+        for snapshot in ranked:
             record = snapshot.record
             is_unwanted = snapshot.is_lost or snapshot.snapshot_id in self._forgotten
             if record is None or is_unwanted or current.get(record.architecture) != record.machine_image:
