@@ -201,7 +201,7 @@ async def test_a_listing_that_is_older_than_what_is_known_takes_nothing_back() -
 async def test_a_snapshot_that_cannot_be_deleted_keeps_no_other_one() -> None:
     account = Account()
     for name in ("snap-1", "snap-2"):
-        account.add(name, **{TAG_PART + "00": "damaged"})
+        account.add(name, 1, **{TAG_PART + "00": "damaged"})
     account.locked.add("snap-1")
     await stores_of(account).sweep()
     assert set(account.snapshots) == {"snap-1"}
