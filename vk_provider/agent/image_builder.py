@@ -47,9 +47,12 @@ REPEATS = 3
 """Of the answer's line: the kernel may write into the middle of one."""
 FREE_PERCENT = 2
 """Of the file system: with less a pull has failed for the lack of room, whatever it says."""
-_REFUSED = ("401", "403", "unauthorized", "denied", "insufficient_scope", "authorization failed", "not found")
+_REFUSED = re.compile(
+    r"(?<![\w.:])40[13]\b|unauthorized|denied|insufficient_scope|authorization failed|(?<!command )not found"
+)
 _DIGITS = re.compile(r"[0-9a-f]{12,}")
 """Of a digest: a number in it is no status."""
+_CONFIG = re.compile(r"sha256:[0-9a-f]{64}")
 _FULL = "no space left"
 _CORRUPT = "digest"
 _CRI_LABEL = "io.cri-containerd.image=managed"
@@ -129,7 +132,7 @@ def find_cause(message: str, full: bool) -> Cause:
     text = _DIGITS.sub("", message.lower())
     if full or _FULL in text:
         return "full"
-    if any(each in text for each in _REFUSED):
+    if _REFUSED.search(text):
         return "refused"
     return "corrupt" if _CORRUPT in text and ("unexpected" in text or "mismatch" in text) else "failed"
 
@@ -150,7 +153,10 @@ def find_config(digits: str, content: Path) -> str:
     try:
         document = json.loads((content / digits).read_bytes())
         if "config" in document:
-            return str(document["config"]["digest"])
+            config = str(document["config"]["digest"])
+            if not _CONFIG.fullmatch(config):  # containerd may read another key of the same name
+                raise ValueError(config)
+            return config
         inner = [str(entry["digest"]).removeprefix("sha256:") for entry in document["manifests"]]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise BuildError("refused", f"sha256:{digits} is no manifest") from None
@@ -231,12 +237,15 @@ def find_device() -> Path:
 def answer(order: BuildOrder, device: Path | None, base: Path, work: Path) -> BuildAnswer:
     """Carry the order out."""
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True, mode=0o700)
     try:
+        work.mkdir(parents=True, mode=0o700)
         machine = Machine(device or find_device(), work / "mount", base, work)
         return BuildAnswer(build(order, machine))
     except BuildError as error:
         return BuildAnswer(0, error.cause, str(error)[:500])
+    except Exception as error:  # without an answer the provider would wait for the builder's limit
+        log.exception("the order is not carried out")
+        return BuildAnswer(0, "failed", f"{type(error).__name__}: {error}"[:500])
     finally:
         shutil.rmtree(work / "state", ignore_errors=True)
 

@@ -26,8 +26,8 @@ UNPRICED_S = 7 * 24 * 3600.0
 PRUNE_ROWS = 20_000
 """Removed in one transaction."""
 BUSY_S = 5.0
+_MISSING_META = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID"
 _MISSING_TABLES = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS spans (
     instance_id TEXT NOT NULL,
     since REAL NOT NULL,
@@ -109,18 +109,19 @@ class LedgerStore:
         connection.execute("PRAGMA synchronous = NORMAL")
         if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("quick_check finds it damaged")
-        connection.executescript(_MISSING_TABLES)
-        known = {row[1] for row in connection.execute("PRAGMA table_info(spans)")}
-        for column in _ADDED:
-            if column not in known:
-                connection.execute(f"ALTER TABLE spans ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
-        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        connection.execute(_MISSING_META)
         owner = self._read_meta("owner")
         if owner not in (None, self._owner):
             self.close()
             raise LedgerStoreError(
                 f"{self.path} is the ledger of cloud.owner {owner!r}, not of {self._owner!r}: set another ledger.file"
             )
+        connection.executescript(_MISSING_TABLES)
+        known = {row[1] for row in connection.execute("PRAGMA table_info(spans)")}
+        for column in _ADDED:
+            if column not in known:
+                connection.execute(f"ALTER TABLE spans ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")  # last: a takeover that was cut off goes on
         self._write_meta("owner", self._owner)
 
     def _set_aside(self) -> str:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vk_provider.agent.image_builder import BuildError, find_cause, find_config, pin
+from vk_provider.agent import image_builder
+from vk_provider.agent.image_builder import BuildError, answer, find_cause, find_config, pin
+from vk_provider.wire.imagebuild import BuildOrder, OrderedImage
 
 DIGEST = "sha256:" + "0401" * 16
 
@@ -34,6 +36,10 @@ def test_an_image_is_pulled_by_its_digest(reference: str, pinned: str) -> None:
         (f"ctr: registry/app@{DIGEST}: not found", False, "refused"),
         (f"ctr: failed to copy {DIGEST}: dial tcp 10.0.0.1:443: i/o timeout", False, "failed"),
         ("ctr: lookup registry: no such host", False, "failed"),
+        ("ctr: read tcp 10.0.1.5:40312->34.2.3.4:443: read: connection reset by peer", False, "failed"),
+        ("ctr: read tcp 10.0.1.5:403->34.2.3.4:443: i/o timeout", False, "failed"),
+        ("ctr: command not found", False, "failed"),
+        ("ctr: unexpected status from HEAD request to https://r/v2/: 403 Forbidden", False, "refused"),
         ("ctr: write /x: no space left on device", False, "full"),
         ("ctr: unexpected EOF", True, "full"),
         (f"ctr: unexpected commit digest {DIGEST}, expected {DIGEST}: failed precondition", False, "corrupt"),
@@ -51,7 +57,22 @@ def test_the_configuration_is_that_of_the_one_manifest_that_is_there(tmp_path: P
     assert find_config("index", tmp_path) == config
     (tmp_path / ("b" * 64)).write_text("{}")
     assert find_config("index", tmp_path) == "", "several: CRI finds it by itself"
-    for text in ("", "[]", "{}", '{"manifests": [{}]}', '{"config": 1}'):
+    for text in (
+        "",
+        "[]",
+        "{}",
+        '{"manifests": [{}]}',
+        '{"config": 1}',
+        '{"config": {"digest": "docker.io/library/other:1"}}',
+    ):
         (tmp_path / "bad").write_text(text)
         with pytest.raises(BuildError):
             find_config("bad", tmp_path)
+
+
+def test_a_fault_of_the_builder_is_answered_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_builder, "run", lambda *argv: None)
+    order = BuildOrder(nonce="0" * 16, images=[OrderedImage("r/app:1", DIGEST)], max_bytes=1, limit_s=60)
+    (tmp_path / "work").write_text("")
+    said = answer(order, tmp_path / "device", tmp_path / "base", tmp_path / "work")
+    assert said.cause == "failed" and "FileExistsError" in said.message

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, cast
+
 import pytest
 
+from vk_provider.cloud.aws import answers
+from vk_provider.cloud.aws.operations import DELETE_SNAPSHOT, DESCRIBE_BUILDERS, DESCRIBE_SNAPSHOTS, Operation
 from vk_provider.cloud.aws.settings import AwsCloudSettings
+from vk_provider.cloud.aws.stores.calls import StoreCalls
 from vk_provider.cloud.aws.stores.record import TAG_PART, StoreRecord, build_record_tags, parse_record
 from vk_provider.cloud.aws.stores.settings import ImageStoreSettings
 from vk_provider.cloud.aws.stores.specification import rank_builders
+from vk_provider.cloud.aws.stores.stores import AwsImageStores, Surroundings
 from vk_provider.cloud.aws.stores.volume import StoreVolume, add_image_store, build_store_mapping
 from vk_provider.cloud.base import TAG_IMAGE_SET, TAG_OWNER, MachineTraits, Offering
 from vk_provider.errors import CloudRequestError
@@ -113,3 +122,86 @@ def test_a_builder_is_the_cheapest_type_that_does() -> None:
         ("unknown-price", "s1"),
     ]
     assert rank_builders(offerings, "arm64", {"a": ["s1"]}) == []
+
+
+class Account:
+    """Snapshots as EC2 lists them. meanwhile: what happens while a listing is under way."""
+
+    architectures = ("arm64",)
+    image_id = "ami-0123456789abcdef0"
+
+    def __init__(self) -> None:
+        self.snapshots: dict[str, answers.Snapshot] = {}
+        self.locked: set[str] = set()
+        self.meanwhile: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0)
+
+    async def find(self, architecture: str) -> Account:
+        return self
+
+    def add(self, snapshot_id: str, count: int = 1, **change: str) -> None:
+        tags = build_record_tags("owner", record(count))
+        assert tags is not None
+        given = [answers.Tag(key=key, value=value) for key, value in ({**tags, **change}).items()]
+        began = datetime.fromtimestamp(1_700_000_000 + len(self.snapshots), UTC)
+        self.snapshots[snapshot_id] = answers.Snapshot(
+            snapshot_id=snapshot_id, state="completed", start_time=began, volume_size=4, tags=given
+        )
+
+    async def call(self, operation: Operation[Any], parameters: Mapping[str, Any], offering: Any = None) -> Any:
+        if operation is DESCRIBE_SNAPSHOTS:
+            listed = list(self.snapshots.values())
+            await self.meanwhile()
+            return answers.Snapshots(snapshots=listed)
+        if operation is DESCRIBE_BUILDERS:
+            return answers.Builders()
+        assert operation is DELETE_SNAPSHOT
+        if parameters["SnapshotId"] in self.locked:
+            raise CloudRequestError("InvalidSnapshot.InUse: a machine image is made of it")
+        del self.snapshots[parameters["SnapshotId"]]
+        return answers.Nothing()
+
+
+def stores_of(account: Account, **more: int) -> AwsImageStores:
+    async def offerings() -> Sequence[Offering]:
+        return ()
+
+    surroundings = Surroundings(cast(Any, account), cast(Any, None), cast(Any, None), offerings, {})
+    return AwsImageStores(StoreCalls(cast(Any, account), "owner"), settings(**more), "owner", surroundings)
+
+
+async def test_a_launch_knows_the_size_that_the_volume_of_its_store_is_made_with() -> None:
+    account = Account()
+    account.add("snap-1")
+    for iops, size_gib in ((3000, 4), (6000, 12)):
+        stores = stores_of(account, iops=iops)
+        await stores.list_prepared()
+        volume = stores.find("snap-1", Account.image_id, "arm64")
+        assert volume is not None and volume.volume_gib == size_gib
+        assert build_store_mapping(volume, settings(iops=iops))["Ebs"]["VolumeSize"] == size_gib
+
+
+async def test_a_listing_that_is_older_than_what_is_known_takes_nothing_back() -> None:
+    account = Account()
+    account.add("snap-1")
+    stores = stores_of(account)
+    await stores.list_prepared()
+
+    async def another() -> None:
+        account.meanwhile = lambda: asyncio.sleep(0)
+        account.add("snap-2", 2)
+        await stores.forget("snap-1")
+        assert [each.handle for each in await stores.list_prepared()] == ["snap-2"]
+
+    account.meanwhile = another
+    await stores.sweep()
+    assert stores.find("snap-2", Account.image_id, "arm64") is not None
+    assert stores.find("snap-1", Account.image_id, "arm64") is None
+
+
+async def test_a_snapshot_that_cannot_be_deleted_keeps_no_other_one() -> None:
+    account = Account()
+    for name in ("snap-1", "snap-2"):
+        account.add(name, 1, **{TAG_PART + "00": "damaged"})
+    account.locked.add("snap-1")
+    await stores_of(account).sweep()
+    assert set(account.snapshots) == {"snap-1"}

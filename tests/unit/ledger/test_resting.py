@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from vk_provider.cloud.base import TAG_POOL, InstanceState
 from vk_provider.ledger.ledger import answer_from_tags
 from vk_provider.ledger.meter import ABSENT_S
 from vk_provider.ledger.question import parse_question
-from vk_provider.ledger.store import LedgerStore
+from vk_provider.ledger.store import LedgerStore, LedgerStoreError
 
 DISK = 0.01
 """USD an hour of the disks of each instance."""
@@ -234,7 +235,10 @@ def test_the_tags_alone_say_the_same_of_the_last_stop(cloud: Cloud, process: Pro
     assert tagged["total"]["diskUsd"] == pytest.approx(process.cost()["total"]["diskUsd"], abs=1e-6)
 
 
-def test_a_file_of_schema_1_is_taken_over(cloud: Cloud, tmp_path: Any) -> None:
+@pytest.mark.parametrize("missing", [("disk_nanos", "is_stopped"), ("is_stopped",), ()])
+def test_a_file_of_schema_1_is_taken_over_also_where_that_was_cut_off(
+    cloud: Cloud, tmp_path: Any, missing: tuple[str, ...]
+) -> None:
     path = f"{tmp_path}/ledger"
     first = Process(cloud, path)
     first.meter.see(cloud.launch())
@@ -242,10 +246,14 @@ def test_a_file_of_schema_1_is_taken_over(cloud: Cloud, tmp_path: Any) -> None:
     first.flush()
     first.store.close()
     with sqlite3.connect(path) as connection:
-        for column in ("disk_nanos", "is_stopped"):
+        for column in missing:
             connection.execute(f"ALTER TABLE spans DROP COLUMN {column}")
         connection.execute("PRAGMA user_version = 1")
     connection.close()
+    with pytest.raises(LedgerStoreError, match="cloud.owner"):
+        LedgerStore(path, "other").open()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,), "of another owner: left alone"
     store = LedgerStore(path, "test")
     assert store.open() == ""
     (span,) = store.load()

@@ -356,3 +356,24 @@ async def test_the_price_list_says_how_old_each_part_is(world: World) -> None:
     assert sources[("m7g.large", "on-demand")] == "bundled table, of us-east-1"
     assert sources[("t3.small", "on-demand")] == "Pricing API"
     assert sources[("x99.large", "spot")] == "at most as on demand: estimate"
+
+
+async def test_prices_that_come_while_offerings_are_made_are_in_the_next_ones(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = world.start(ipv6_addresses=2)
+    await catalog.refresh()
+    before = find(catalog, "m7i.large").price_per_hour
+    list_rows, changed = module.list_rows, {**catalog.snapshot.on_demand, "m7i.large": 77.0}
+
+    def overtaken(*arguments: Any) -> Any:
+        catalog._change(on_demand=changed)
+        return list_rows(*arguments)
+
+    monkeypatch.setattr(module, "list_rows", overtaken)
+    catalog._change(on_demand=dict(catalog.snapshot.on_demand))
+    await catalog.refresh()
+    assert find(catalog, "m7i.large").price_per_hour == before
+    monkeypatch.setattr(module, "list_rows", list_rows)
+    await catalog.refresh()
+    assert find(catalog, "m7i.large").price_per_hour == 77.0

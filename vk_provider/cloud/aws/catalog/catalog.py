@@ -201,14 +201,15 @@ class AwsCatalog:
 
     async def _build(self) -> None:
         """In a thread: there are thousands."""
-        scope, settings, snapshot = self._scope, self._settings, self._snapshot
+        scope, settings, built = self._scope, self._settings, self._snapshot
+        snapshot = built
         subnets = dict(scope.subnets())
         if scope.ipv6_addresses:
             roomy = {name: each for name, each in snapshot.machines.items() if has_ipv6(each, scope.ipv6_addresses)}
             snapshot = msgspec.structs.replace(snapshot, machines=roomy)
         rows = await asyncio.to_thread(list_rows, snapshot, subnets, scope.architectures, scope.patterns, scope.disks)
         kept = [row.offering for row in rows if settings.previous_generations or row.offering.traits.is_current]
-        self._offerings, self._built = kept, self._snapshot
+        self._offerings, self._built = kept, built  # there may be a newer one by now
 
 
 def list_rows(

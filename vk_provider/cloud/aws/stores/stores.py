@@ -18,11 +18,11 @@ from vk_provider.cloud.aws.stores.calls import Snapshot, StoreCalls
 from vk_provider.cloud.aws.stores.preparation import BOOT_S, Plan, Preparation, VolumeTooSmallError
 from vk_provider.cloud.aws.stores.record import StoreRecord, build_record_tags
 from vk_provider.cloud.aws.stores.specification import rank_builders
-from vk_provider.cloud.aws.stores.volume import StoreVolume
+from vk_provider.cloud.aws.stores.volume import StoreVolume, made_gib
 from vk_provider.cloud.aws.subnets import Subnets
 from vk_provider.cloud.base import Offering
 from vk_provider.cloud.imagestores import ImageStoreError, PreparedStore, SourceLostError, StoreRefusedError
-from vk_provider.errors import CloudError
+from vk_provider.errors import CloudError, CloudRequestError
 from vk_provider.imagesets.imageset import ImageSet
 from vk_provider.wire.imagebuild import RegistryHost
 
@@ -93,7 +93,7 @@ class AwsImageStores:
         record = snapshot.record
         if (record.machine_image, record.architecture) != (machine_image, architecture):
             return None
-        return StoreVolume(handle, record.nonce, snapshot.volume_gib)
+        return StoreVolume(handle, record.nonce, made_gib(self._settings, snapshot.volume_gib))
 
     def lose(self, handle: str) -> None:
         """EC2 does not know the snapshot: somebody has deleted it."""
@@ -115,7 +115,7 @@ class AwsImageStores:
             offerings = await self._surroundings.offerings()
             places = rank_builders(offerings, architecture, self._surroundings.subnets.by_zone)
             most = max(1, -(-max_bytes // _GIB))
-            volume_gib = min(self._settings.image_stores.volume_gib, most)
+            volume_gib = made_gib(self._settings, min(self._settings.image_stores.volume_gib, most))
             self._under_way = images.key
             try:
                 while True:
@@ -166,7 +166,7 @@ class AwsImageStores:
 
     async def list_prepared(self) -> list[PreparedStore]:
         """See ImageStores.list_prepared."""
-        await self._look(await self._calls.list_snapshots())
+        await self._look()
         return [_describe(each) for each in self._ready.values()]
 
     async def forget(self, handle: str) -> None:
@@ -179,8 +179,11 @@ class AwsImageStores:
 
     # --- what is there -------------------------------------------------------------------------------------------
 
-    async def _look(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-        """Take over which stores there are; returns the snapshots that are of no use."""
+    async def _look(self) -> list[Snapshot]:
+        """Take over which stores there are; returns the snapshots that are of no use. What comes or goes meanwhile is
+        not in the listing: it stays as it is known."""
+        before = dict(self._ready)
+        snapshots = await self._calls.list_snapshots()
         current = {
             name: (await self._surroundings.images.find(name)).image_id
             for name in self._surroundings.images.architectures
@@ -199,17 +202,21 @@ class AwsImageStores:
                 ready[snapshot.snapshot_id] = snapshot
             elif snapshot.is_completed:
                 useless.append(snapshot)  # made twice, around a crash
-        self._ready = ready
-        return useless
+        gone = before.keys() - self._ready.keys()
+        come = {handle: each for handle, each in self._ready.items() if handle not in before}
+        self._ready = {handle: each for handle, each in ready.items() if handle not in gone} | come
+        return [each for each in useless if each.snapshot_id not in come]
 
     async def sweep(self) -> None:
-        """Delete the snapshots and terminate the builders that nobody needs. Raises CloudError; the next one goes
-        on."""
-        snapshots = await self._calls.list_snapshots()
-        useless = await self._look(snapshots)
-        for snapshot in useless:
+        """Delete the snapshots and terminate the builders that nobody needs. One that EC2 refuses to delete keeps none
+        of the others. Raises CloudError; the next one goes on."""
+        for snapshot in await self._look():
             if not self._held[snapshot.snapshot_id] and snapshot.key != self._under_way:
-                await self._calls.delete_snapshot(snapshot.snapshot_id)
+                try:
+                    await self._calls.delete_snapshot(snapshot.snapshot_id)
+                except CloudRequestError as error:
+                    log.warning("the snapshot %s of images cannot be deleted: %s", snapshot.snapshot_id, error)
+                    continue
                 self._forgotten.discard(snapshot.snapshot_id)
                 log.info("the snapshot %s of images is deleted: it is of no use", snapshot.snapshot_id)
         done = {each.key for each in self._ready.values()}

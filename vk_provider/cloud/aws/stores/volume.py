@@ -22,7 +22,7 @@ IOPS_PER_GIB = 500
 
 @dataclass(frozen=True, slots=True)
 class StoreVolume:
-    """What a launch is to know of a store."""
+    """What a launch is to know of a store. volume_gib: that the volume is made with (made_gib)."""
 
     snapshot_id: str
     nonce: str
@@ -47,18 +47,24 @@ def add_image_store(user_data: str, volume: StoreVolume) -> str:
     return replace(boot_data, extra=extra).to_user_data()
 
 
+def made_gib(settings: AwsCloudSettings, size_gib: int) -> int:
+    """Of a volume that is asked for with `size_gib`: EC2 wants a larger one for many IOPS."""
+    iops = settings.image_stores.iops
+    return max(size_gib, -(-iops // IOPS_PER_GIB)) if iops > BASE_IOPS else size_gib
+
+
 def build_volume(settings: AwsCloudSettings, size_gib: int) -> Parameters:
     """Encrypted, and gone with its instance."""
     volume: Parameters = {
         "VolumeType": "gp3",
-        "VolumeSize": size_gib,
+        "VolumeSize": made_gib(settings, size_gib),
         "Throughput": settings.image_stores.throughput,
         "Encrypted": True,
         "DeleteOnTermination": True,
     }
     iops = settings.image_stores.iops
     if iops > BASE_IOPS:
-        volume |= {"Iops": iops, "VolumeSize": max(size_gib, -(-iops // IOPS_PER_GIB))}
+        volume["Iops"] = iops
     if settings.kms_key:
         volume["KmsKeyId"] = settings.kms_key
     return volume
