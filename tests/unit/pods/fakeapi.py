@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import ipaddress
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -137,7 +138,8 @@ def merge_status(status: Json, patch: Json) -> Json:
             merged[name] = _merge_list(status.get(name) or [], value, "type")
         elif name in ("podIPs", "hostIPs"):
             merged[name] = _merge_list(status.get(name) or [], value, "ip")
-            if len(merged[name]) > 1:
+            families = [ipaddress.ip_address(each["ip"]).version for each in merged[name]]
+            if len(families) > len(set(families)):
                 raise KubeApiError(422, "Invalid", f"{name}: may specify no more than one value for each IP family")
         else:
             merged[name] = value
