@@ -126,10 +126,11 @@ class Budget:
         span = self._meter.find(instance_id)
         return (to_nanos(offering.price_per_hour) or 0) + (span.disk_nanos if span is not None else 0)
 
-    def has_room(self, namespace: str, nanos: int, *, is_counted: bool = False) -> bool:
-        """For one instance more. is_counted: it runs already, as nobody's, and would become the namespace's."""
+    def has_room(self, namespace: str, nanos: int, *, is_counted: bool = False, counted_nanos: int = 0) -> bool:
+        """For one instance more. is_counted: it runs already, as nobody's, and would become the namespace's.
+        counted_nanos: so much of it is paid for already, as nobody's: the disks of a stopped one."""
         for limit in self._limits(namespace):
-            more = nanos if limit.is_of_money else 1
+            more = (nanos - (counted_nanos if limit.namespace is None else 0)) if limit.is_of_money else 1
             if self._spent(limit) + more > limit.most and not (is_counted and limit.namespace is None):
                 return False
         return True

@@ -32,6 +32,7 @@ from vk_provider.instances.offerings import OfferingBook
 from vk_provider.instances.pool import Fit, Pool
 from vk_provider.instances.poolstores import APART_S, NoPoolImages, PoolImages, PoolStores
 from vk_provider.instances.standby import Standby
+from vk_provider.ledger.span import to_nanos
 from vk_provider.sizing.pool import PoolSpec, explain_from_pool, next_change_s, select_for_pool
 from vk_provider.sizing.selection import Refusal, Selection
 
@@ -194,7 +195,8 @@ class Stock:
             return budget.has_room(demand.namespace, nanos, is_counted=True)
         if self._launches.is_room_awaited(demand.namespace) or offering_key(offering) in self._launches.unavailable():
             return False
-        return budget.has_room(demand.namespace, nanos)
+        disk_nanos = nanos - (to_nanos(offering.price_per_hour) or 0)
+        return budget.has_room(demand.namespace, nanos, counted_nanos=disk_nanos)
 
     def _explain(self, owned: OwnedInstance) -> str:
         offering = self._offering_of(owned)

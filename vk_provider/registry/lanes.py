@@ -68,15 +68,20 @@ class Lanes:
 
     @asynccontextmanager
     async def _noting(self, host: str) -> AsyncIterator[None]:
-        began, is_answered = self._clock(), False
+        began = self._clock()
         try:
             yield
-            is_answered = True
         except VkError:
-            is_answered = True
+            self._note(host, self._clock() - began <= PROMPT_S)
             raise
-        finally:
-            self._note(host, is_answered and self._clock() - began <= PROMPT_S)
+        except asyncio.CancelledError:  # a pod that is deleted at once says nothing of the host that its image names
+            if self._clock() - began > PROMPT_S:
+                self._note(host, False)
+            raise
+        except BaseException:
+            self._note(host, False)
+            raise
+        self._note(host, self._clock() - began <= PROMPT_S)
 
     def _note(self, host: str, is_prompt: bool) -> None:
         now = self._clock()

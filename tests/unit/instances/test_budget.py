@@ -149,6 +149,9 @@ def test_the_disks_of_stopped_instances_take_room() -> None:
     budget._meter.see(stopped)
     assert names(budget.allot([wanted("a", 0.8)])[0]) == [] and names(budget.allot([wanted("a", 0.75)])[0]) == ["a"]
     assert budget.price_of_owned("i-1", offering(1.0)) == round(1.25 * DOLLAR)
+    for price, has_room in ((0.75, True), (0.8, False)):  # its disks are in the bill before it starts
+        nanos = budget.price_of_owned("i-1", offering(price))
+        assert budget.has_room("shop", nanos, counted_nanos=DOLLAR // 4) is has_room
     budget._meter.ended("i-1")
     assert names(budget.allot([wanted("a", 1.0)])[0]) == ["a"]
 
