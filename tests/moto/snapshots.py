@@ -98,7 +98,7 @@ class Snapshots:
         known = {instance.id: instance for instance in response.ec2_backend.all_instances()}
         if instance_id not in known:
             raise refuse("InvalidInstanceID.NotFound", f"The instance ID '{instance_id}' does not exist")
-        if response._get_param("Latest") == "true" and known[instance_id].instance_type.startswith(XEN):
+        if response._get_param("Latest") in (True, "true") and known[instance_id].instance_type.startswith(XEN):
             text = f"The instance type {known[instance_id].instance_type} does not support retrieving the latest output"
             raise refuse("UnsupportedOperation", text)
         text = Base64EncodedString.from_raw_string(self.consoles.get(instance_id, ""))
