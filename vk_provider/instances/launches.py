@@ -100,6 +100,7 @@ class Launches:
         self.on_launched: OnLaunched = lambda brought, call: 0
         self.spare: Callable[[str], int] = lambda digest: 0
         self.on_slack: Callable[[], None] = lambda: None
+        self.on_uncovered: Callable[[], None] = lambda: None
         self._full_until = 0.0
 
     @property
@@ -209,6 +210,7 @@ class Launches:
                 group.in_flight -= call.request.count
             if outcome is not None:
                 self._settle(call, outcome)
+            self.on_uncovered()
         finally:
             self.budget.release(call.reservation)  # what it has brought, the meter has
         self.allotment.room_appears()

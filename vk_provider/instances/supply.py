@@ -72,6 +72,7 @@ class Supply:
         self.pods: PodSide
         launches.on_launched = self._take_launched
         launches.spare = self._unclaimed.count_expected
+        launches.on_uncovered = self._offer_idle
 
     # --- demands -------------------------------------------------------------------------------------------------
 
@@ -175,6 +176,12 @@ class Supply:
                 self._assign(owned, demand, message)
                 return True
         return False
+
+    def _offer_idle(self) -> None:
+        """A call has ended: to those whom it has brought nothing, what has got ready meanwhile was not offered."""
+        for owned in self._unclaimed:
+            if owned.is_for_anybody and owned.is_idle and self.is_settled:
+                self._give_from_pool(owned)
 
     def _assign(self, owned: OwnedInstance, demand: Demand, message: str) -> None:
         self._waiting.leave(demand.uid)

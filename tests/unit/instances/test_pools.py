@@ -155,6 +155,20 @@ async def test_what_gets_ready_goes_to_a_pod_that_the_cloud_has_no_room_for(tmp_
     await world.stop()
 
 
+async def test_what_gets_ready_during_a_pods_own_call_goes_to_it_when_the_call_brings_nothing(tmp_path: Path) -> None:
+    config = SimulationConfig(faults=SimulatedFaults(max_instances=1), launch_latency_s=0.8, boot_latency_s=0.1)
+    world = World(tmp_path, config)
+    world.pools = (PoolSettings("small", cpu="1", memory="256Mi", count=1),)
+    await world.start()
+    await world.until(lambda: len(world.live()) == 1)
+    pod = world.api.add(world.pod())
+    await world.until(lambda: any(owned.is_idle for owned in world.room.table.owned.values()))
+    assert "FailedLaunch" not in world.recorder.reasons(), "the pod's call had ended already"
+    await world.until(lambda: status_of(world, pod) == "Running")
+    assert world.live_of(pod)[0].tags[TAG_POOL] == "small"
+    await world.stop()
+
+
 async def test_a_restarted_provider_has_its_pools_and_launches_nothing(tmp_path: Path) -> None:
     world = await make_world(tmp_path, SMALL)
     before = {each.instance_id for each in await filled(world)}
