@@ -12,7 +12,7 @@ from tests.e2e.nodeless import Namespace
 
 pytestmark = pytest.mark.real
 
-SHARED = "cut -d' ' -f5 /proc/self/mountinfo | grep '^/host/.*/snapshots/[0-9]*/fs$' | sort -u"
+SHARED = "cut -d' ' -f5 /proc/self/mountinfo | grep '^/host/.*/snapshots/[0-9][0-9]*$' | sort -u"
 """Directories of the images that all instances share; the others there are the instance's own."""
 
 
@@ -36,6 +36,7 @@ def test_a_privileged_pod_with_the_instances_root_changes_no_image_and_reads_no_
     namespace.apply(privileged(namespace, "attacker"), privileged(namespace, "neighbour"))
     for name in ("attacker", "neighbour"):
         namespace.wait_ready(name)
+    assert namespace.execute("neighbour", SHARED).stdout.split(), "no directory is shared"
     listing = f"find $({SHARED}) -type f -exec stat -c '%n %a %u %Y %s' {{}} + | sort"
     before = namespace.execute("neighbour", listing).stdout
     assert before.count("\n") >= 1
