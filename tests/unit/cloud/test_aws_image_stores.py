@@ -54,7 +54,7 @@ def test_tags_that_somebody_has_changed_are_no_store() -> None:
         {part: tags[part][:-1]},
         {part: tags[part].replace("v1", "v2")},
         {"vk-provider/image-build": "x"},
-        {"vk-provider/image-store": "2"},
+        {"vk-provider/image-store-layout": "2"},
         {"vk-provider/size-bytes": "-1"},
     ):
         assert parse_record({**tags, **change}) is None, change

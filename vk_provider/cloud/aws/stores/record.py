@@ -15,7 +15,7 @@ from vk_provider.cloud.tags import MAX_TAGS, MAX_VALUE, check_tags
 from vk_provider.imagesets.imageset import ImageSet, PinnedImage
 from vk_provider.wire.imagebuild import is_nonce
 
-TAG_LAYOUT: Final = "vk-provider/image-store"
+TAG_LAYOUT: Final = "vk-provider/image-store-layout"
 TAG_BUILD: Final = "vk-provider/image-build"
 """Nonce of the build (wire.imagebuild)."""
 TAG_MACHINE_IMAGE: Final = "vk-provider/machine-image"
