@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -72,10 +73,10 @@ def parse_slice(item: Json) -> EndpointSlice | None:
         if not isinstance(port.get("name"), str) or type(number) is not int or not 0 < number < 65536:
             continue
         if protocol is not None:
-            key = (family, port["name"], protocol)
+            key = (family, sys.intern(port["name"]), protocol)
             more = tuple(_endpoints(item.get("endpoints") or [], family, number))
             found[key] = found.get(key, ()) + more
-    return EndpointSlice(f"{namespace}/{service}", name, found)
+    return EndpointSlice(sys.intern(f"{namespace}/{service}"), name, found)
 
 
 def merge_slices(slices: Mapping[str, EndpointSlice]) -> dict[PortKey, tuple[Endpoint, ...]]:
@@ -110,7 +111,7 @@ def _endpoints(written: Iterable[Json], family: Family, port: int) -> Iterable[E
         yield Endpoint(
             address=parsed[1],
             port=port,
-            node=str(item.get("nodeName") or ""),
+            node=sys.intern(str(item.get("nodeName") or "")),
             ready=conditions.get("ready") is not False,
             serving=conditions.get("serving") is not False,
             terminating=conditions.get("terminating") is True,
