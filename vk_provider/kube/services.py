@@ -60,7 +60,7 @@ class ServiceEnvironment:
     def __init__(self, client: KubeClient, on_change: Callable[[str], None]) -> None:
         self._on_change = on_change
         self._followers: list[OnEvent] = []
-        self._by_namespace: dict[str, dict[str, bytes]] = {}
+        self._by_namespace: dict[str, dict[str, str]] = {}
         self._informer = Informer(
             client, SERVICES, None, self._apply, store=StoreOptions(keep=False, trim=trim_service, key=key_by_name)
         )
@@ -111,7 +111,7 @@ class ServiceEnvironment:
             follower(kind, item)
 
 
-def _entry(item: Json) -> bytes | None:
+def _entry(item: Json) -> str | None:
     """Encoded, in a fourth of the memory: a cluster has thousands, of which a pod needs a few. None when it has no
     ClusterIP."""
     metadata, spec = item["metadata"], item["spec"]
@@ -123,7 +123,7 @@ def _entry(item: Json) -> bytes | None:
         "clusterIP": spec["clusterIP"],
         "ports": [_entry_port(port) for port in spec["ports"]],
     }
-    return orjson.dumps(entry)
+    return orjson.dumps(entry).decode()  # the bytes have room for a kilobyte
 
 
 def _entry_port(port: Json) -> dict[str, Any]:

@@ -18,6 +18,9 @@ HEADLESS_LABEL = "service.kubernetes.io/headless"
 """On slices of headless Services: kube-proxy does not even watch these."""
 FAMILIES = {family.api_name: family for family in Family}
 
+_NO_HINTS: frozenset[str] = frozenset()
+"""One for all: each empty one that is made takes 216 bytes."""
+
 PortKey = tuple[Family, str, int]
 """Family, name of the Service's port, IP protocol number."""
 
@@ -36,8 +39,8 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
     ready: bool
     serving: bool
     terminating: bool
-    zone_hints: frozenset[str] = frozenset()
-    node_hints: frozenset[str] = frozenset()
+    zone_hints: frozenset[str] = _NO_HINTS
+    node_hints: frozenset[str] = _NO_HINTS
 
     @property
     def is_last_resort(self) -> bool:
@@ -121,4 +124,4 @@ def _endpoints(written: Iterable[Json], family: Family, port: int) -> Iterable[E
 
 
 def _names(hints: Any) -> frozenset[str]:
-    return frozenset(name for hint in hints if (name := hint.get("name"))) if hints else frozenset()
+    return frozenset(name for hint in hints if (name := hint.get("name"))) if hints else _NO_HINTS

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.proxy.kept import Compiled, Kept
 from tests.integration.proxy.test_keeper import FIRST, SECOND, SERVICE, endpoints
 from tests.service_history import generate_history
-from tests.service_objects import make_slice
+from tests.service_objects import make_service, make_slice
 from vk_provider.agent.proxy import writer
 from vk_provider.aiokit.netlink import Message
 from vk_provider.aiokit.nfbatch import BatchSocket
@@ -76,13 +76,14 @@ def test_the_kernel_has_the_same_table_by_either_way_and_so_it_has_after_a_diffe
     assert elements[0] == elements[1]
 
 
-def test_a_table_that_is_there_keeps_its_name_and_what_clients_it_remembers(kept: Kept, compiled: Compiled) -> None:
-    kept.apply(compiled.whole(SERVICE, make_slice("a", FIRST)))
-    name = kept.keeper.in_force("services").name
-    kept.bed.nft(f"add element inet {name} affinity-clients4 {{ 0x7 timeout 1h : 0:1 }}\n")
-    kept.apply(compiled.packed(make_slice("a", SECOND)))
-    assert kept.keeper.in_force("services").name == name and endpoints(kept) == {"10.1.128.1/8080"}
-    assert "0x00000007" in kept.bed.run_node("nft", "list", "map", "inet", name, "affinity-clients4")
+def test_a_table_that_is_there_keeps_its_name_and_the_clients_that_it_remembers(kept: Kept, compiled: Compiled) -> None:
+    service = make_service("a", "10.96.0.2", sessionAffinity="ClientIP")
+    kept.apply(compiled.whole(service, make_slice("a", FIRST, SECOND)))
+    name, chosen = kept.keeper.in_force("services").name, endpoints(kept)
+    assert len(chosen) == 1
+    kept.apply(compiled.packed(make_service("b", "10.96.0.3")))
+    assert kept.keeper.in_force("services").name == name and endpoints(kept) == chosen
+    assert "elements" in kept.bed.run_node("nft", "list", "map", "inet", name, "affinity-clients4")
 
 
 def test_the_next_agent_mends_it(kept: Kept, compiled: Compiled) -> None:
