@@ -26,6 +26,7 @@ from tests.bench.objects import PORT, add_services, add_target, move_target
 from tests.bench.pod_netns import PodPlace, run_within, servers, start_pod, wait_answer
 from tests.bench.prometheus import Scrape
 from vk_provider.agent.proxy.ruleset import read_revision
+from vk_provider.agent.proxy.table import KERNEL_NAMES, SECOND_NAMES
 
 SERVICES, FEW = 10_000, 100
 CHANGES, COUNTED_CHANGES, THEIR_CHANGES = 11, 3, 11
@@ -157,7 +158,9 @@ async def _sessions(api: Api, provider: Provider) -> float:
 
 
 def _revision(place: PodPlace) -> str:
-    return run_within(place.instance, lambda: read_revision("vk-services"))
+    """Under either name of the table: one that is made in stages takes the other."""
+    names = KERNEL_NAMES["services"], SECOND_NAMES["services"]
+    return run_within(place.instance, lambda: next(filter(None, map(read_revision, names)), ""))
 
 
 def _wait_other_revision(place: PodPlace, before: str) -> float:

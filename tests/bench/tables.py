@@ -34,6 +34,7 @@ from vk_provider.pods.tables import LARGE_TEXT_S, LARGE_TEXTS
 from vk_provider.routing.compiler import TableCompiler
 from vk_provider.routing.objects import trim_slice
 from vk_provider.routing.tables import ServiceTables
+from vk_provider.wire.packed import PACKED_FEATURE
 from vk_provider.wire.session import UpMessage
 
 SERVICES, AGENTS, FOLLOWING = 10_000, 1_000, 200
@@ -126,7 +127,8 @@ class Fleet:
 
         def receive(message: UpMessage) -> None:
             if message["type"] == "hello":
-                flow.append(TableFlow(self.source, self._offer(session), self, self._permits, ""))
+                packed = session.has(PACKED_FEATURE)
+                flow.append(TableFlow(self.source, self._offer(session), self, self._permits, "", packed=packed))
                 self.flows += flow
             elif message["type"] == "tables":
                 flow[0].answer(message["tables"].get("services", ""), "", message.get("name"))

@@ -13,6 +13,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from vk_provider.agent.outbox import Outbox
 from vk_provider.jsontypes import Json
 from vk_provider.wire import routes
+from vk_provider.wire.packed import PACKED_FEATURE, takes_packed
 from vk_provider.wire.session import FEATURES, MAX_DOWN_BYTES, MAX_UP_BYTES, HelloMessage
 from vk_provider.wire.tables import TABLES_FEATURE, TableStates
 from vk_provider.wire.version import SUPPORTED_VERSIONS
@@ -106,7 +107,7 @@ class SessionHandler:
         if grant := self._grant():
             hello["grant"] = grant
         if self._tables is not None:
-            hello["features"] = [*FEATURES, TABLES_FEATURE]
+            hello["features"] = [*FEATURES, TABLES_FEATURE, *([PACKED_FEATURE] if takes_packed() else [])]
             hello["tables"] = self._tables()
         if self._memory_bytes:
             hello["memoryBytes"] = self._memory_bytes

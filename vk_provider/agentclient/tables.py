@@ -51,9 +51,10 @@ class TableSource(Protocol):
     def revision(self) -> str:
         """The newest; "" while there is none yet."""
 
-    async def text_from(self, base: str) -> TableText | None:
+    async def text_from(self, base: str, *, packed: bool = False) -> TableText | None:
         """From the revision `base` ("" or an unknown one: the whole table) towards the newest: the whole table may be
-        of an earlier one, and a difference follows. None when there is nothing to send."""
+        of an earlier one, and a difference follows. None when there is nothing to send. packed: the agent takes packed
+        elements."""
 
     def follow(self, on_change: Callable[[], None]) -> Callable[[], None]:
         """Call `on_change` when there is a new revision, until the function that is returned is called."""
@@ -83,6 +84,7 @@ class TableFlow:
 
     offer:    puts this flow into its slot of the outbox
     in_force: the revision that the agent has, by its own word
+    packed:   it takes packed elements
     """
 
     def __init__(
@@ -93,11 +95,12 @@ class TableFlow:
         permits: Permits,
         in_force: str,
         *,
+        packed: bool = False,
         clock: Callable[[], float] = time.monotonic,
         later: Callable[[float, Callable[[], None]], Timer] = call_later,
     ) -> None:
         self._source, self._offer, self._observer, self._permits = source, offer, observer, permits
-        self._clock, self._later = clock, later
+        self._packed, self._clock, self._later = packed, clock, later
         self.in_force, self._since = in_force, clock()
         self._starts_over = False
         self._sent: TableText | None = None
@@ -184,7 +187,7 @@ class TableFlow:
         if self._sent or self._closed or self._timer:
             return None
         try:
-            text = await self._source.text_from("" if self._starts_over else self.in_force)
+            text = await self._source.text_from("" if self._starts_over else self.in_force, packed=self._packed)
         except Exception:
             log.exception("the text of the table %s could not be made", self.name)
             self._set_timer(WHOLE_MAX_S, self._retry)

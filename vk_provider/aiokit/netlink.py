@@ -34,9 +34,10 @@ class Message(NamedTuple):
     body: bytes
 
 
-def pack_message(kind: int, flags: int, family: int, body: bytes = b"", sequence: int = 1) -> bytes:
+def pack_message(kind: int, flags: int, family: int, body: bytes = b"", sequence: int = 1, resource: int = 0) -> bytes:
+    """resource: of nfgenmsg, the subsystem of a batch."""
     length = _HEADER.size + _NFGENMSG.size + len(body)
-    return _HEADER.pack(length, kind, flags, sequence, 0) + _NFGENMSG.pack(family, 0, 0) + body
+    return _HEADER.pack(length, kind, flags, sequence, 0) + _NFGENMSG.pack(family, 0, resource) + body
 
 
 def pack_attribute(kind: int, value: bytes, *, nested: bool = False) -> bytes:

@@ -15,6 +15,7 @@ from vk_provider.aiokit.permits import Permits
 from vk_provider.pods.metrics import TableMetrics
 from vk_provider.pods.record import OnEvent, PodRecord
 from vk_provider.wire.inbound import printable
+from vk_provider.wire.packed import PACKED_FEATURE
 from vk_provider.wire.session import HelloMessage
 from vk_provider.wire.tables import TABLES_FEATURE, TableName, TablesMessage
 
@@ -47,8 +48,9 @@ class PodTables:
         states = hello.get("tables") or {}
         for source in self._sources(record):
             observer = _Observer(self, record, source.name)
-            in_force = states.get(source.name, "")
-            record.tables.append(TableFlow(source, _offer_to(session), observer, self._permits, in_force))
+            in_force, packed = states.get(source.name, ""), session.has(PACKED_FEATURE)
+            flow = TableFlow(source, _offer_to(session), observer, self._permits, in_force, packed=packed)
+            record.tables.append(flow)
 
     def receive(self, record: PodRecord, message: TablesMessage) -> None:
         """The agent's word about what is in force."""

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable
 
 from vk_provider.aiokit.guard import contained
 from vk_provider.jsontypes import Json
-from vk_provider.kube.informer import DELETED
+from vk_provider.kube.informer import DELETED, MODIFIED
 from vk_provider.routing.tables import ServiceTables
 from vk_provider.serviceproxy.hostport import HostPort
 from vk_provider.serviceproxy.index import ServiceIndex
 
 SETTLE_S = 0.002
-"""Changes that come together, such as a Service and its slice, make one table."""
+"""Objects that come together, such as a Service and its slice, make one table. A slice that only changes waits for
+nothing: a connection may already be on its way to an endpoint that has gone."""
 MIN_INTERVAL_S = 0.1
 INTERVAL_PER_FOLLOWER_S = 0.001
 """To tell an instance costs about a tenth of that."""
@@ -54,6 +55,7 @@ class TableCompiler:
         self._cidrs: list[str] | None = None
         self._complete = False
         self._changed = asyncio.Event()
+        self._may_be_part = False
 
     def add_node(self, node: str, addresses: Iterable[str], kubelet_port: int = 0) -> None:
         """Before the first change. kubelet_port: on which the provider answers for the Node at its addresses, 0 for
@@ -84,9 +86,11 @@ class TableCompiler:
         return [source for tables in self._nodes.values() for source in tables.zones.values()]
 
     def on_service(self, kind: str, item: Json) -> None:
+        self._may_be_part = True
         self._note(self._services, kind, item)
 
     def on_slice(self, kind: str, item: Json) -> None:
+        self._may_be_part |= kind != MODIFIED
         self._note(self._slices, kind, item)
 
     def _note(self, waiting: dict[str, Json | None], kind: str, item: Json) -> None:
@@ -112,7 +116,9 @@ class TableCompiler:
         """Run until cancelled."""
         while True:
             await self._changed.wait()
-            await asyncio.sleep(SETTLE_S)
+            if self._may_be_part:
+                await asyncio.sleep(SETTLE_S)
+            self._may_be_part = False
             self._changed.clear()
             await self.compile()
             followers = sum(source.followers for source in self.sources)

@@ -90,7 +90,7 @@ class PolicyTables:
         for _ in self._followers.tell():
             pass
 
-    async def text_from(self, base: str) -> TableText | None:
+    async def text_from(self, base: str, *, packed: bool = False) -> TableText | None:
         newest = self._newest
         if newest is None or base == newest.revision:
             return None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from vk_provider.agentclient.tables import TableText
 from vk_provider.aiokit.followers import Followers
 from vk_provider.routing.history import TableHistory
-from vk_provider.routing.messages import encode_difference, encode_whole
+from vk_provider.routing.messages import PACKED_SERVICES, encode_difference, encode_whole
 from vk_provider.serviceproxy.table import Table
 from vk_provider.wire.tables import TableName
 
@@ -32,8 +32,8 @@ class ServiceTables:
         self._node_addresses = node_addresses
         self._history = TableHistory()
         self._followers = Followers()
-        self._whole: asyncio.Future[TableText] | None = None
-        self._whole_revision = ""
+        self._whole = _Whole()
+        self._packed = _Whole()
         self._turnstile = asyncio.Lock()
         self._differences: dict[str, asyncio.Future[TableText]] = {}
 
@@ -63,22 +63,23 @@ class ServiceTables:
             if count % FOLLOWERS_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
-    async def text_from(self, base: str) -> TableText | None:
+    async def text_from(self, base: str, *, packed: bool = False) -> TableText | None:
         newest = self._history.newest
         if newest is None or base == newest.revision:
             return None
         changes = self._history.count_changes(base)
         if changes is None or changes > max(INLINE_SERVICES, len(newest.fragments)):
-            return await self._whole_text(newest)
+            return await self._whole_text(newest, packed and len(newest.fragments) >= PACKED_SERVICES)
         return await self._difference(base, newest, changes)
 
-    async def _whole_text(self, newest: Table) -> TableText:
-        behind = self._history.count_changes(self._whole_revision)
-        if _is_useless(self._whole) or behind is None or behind > len(newest.fragments) // WHOLE_SHARE:
-            self._whole_revision = newest.revision
-            self._whole = _make(lambda: encode_whole(newest, self._node_addresses), len(newest.fragments))
-        assert self._whole is not None
-        return await self._wait(self._whole)
+    async def _whole_text(self, newest: Table, packed: bool) -> TableText:
+        whole = self._packed if packed else self._whole
+        behind, services = self._history.count_changes(whole.revision), len(newest.fragments)
+        if _is_useless(whole.text) or behind is None or behind > services // WHOLE_SHARE:
+            whole.revision = newest.revision
+            whole.text = _make(lambda: encode_whole(newest, self._node_addresses, packed=packed), services)
+        assert whole.text is not None
+        return await self._wait(whole.text)
 
     async def _difference(self, base: str, newest: Table, changes: int) -> TableText:
         found = self._differences.get(base)
@@ -95,6 +96,14 @@ class ServiceTables:
             return text.result()
         async with self._turnstile:
             return await asyncio.shield(text)
+
+
+class _Whole:
+    """A whole table, in one of its forms, and its revision."""
+
+    def __init__(self) -> None:
+        self.text: asyncio.Future[TableText] | None = None
+        self.revision = ""
 
 
 def _is_useless(made: asyncio.Future[TableText] | None) -> bool:

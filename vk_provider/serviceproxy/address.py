@@ -31,7 +31,6 @@ def family_of(address: str) -> Family:
     return Family.IPV6 if ":" in address else Family.IPV4
 
 
-@lru_cache(maxsize=65536)
 def parse_address(written: object) -> tuple[Family, str] | None:
     """Family and canonical text of an address; None when it is none.
 
@@ -39,7 +38,12 @@ def parse_address(written: object) -> tuple[Family, str] | None:
     there are no zones.
     """
     if isinstance(written, str) and _CANONICAL4.fullmatch(written):
-        return Family.IPV4, written  # nearly all of them, in a tenth of the time
+        return Family.IPV4, written  # nearly all of them, in a tenth of the time: a cache of them is large for nothing
+    return _parse_other(written)
+
+
+@lru_cache(maxsize=16384)
+def _parse_other(written: object) -> tuple[Family, str] | None:
     parsed = _parse(written)
     return None if parsed is None else (Family(parsed.version), str(parsed))
 

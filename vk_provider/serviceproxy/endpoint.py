@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,9 @@ SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 """On slices of headless Services: kube-proxy does not even watch these."""
 FAMILIES = {family.api_name: family for family in Family}
+
+_NO_HINTS: frozenset[str] = frozenset()
+"""One for all: each empty one that is made takes 216 bytes."""
 
 PortKey = tuple[Family, str, int]
 """Family, name of the Service's port, IP protocol number."""
@@ -35,8 +39,8 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
     ready: bool
     serving: bool
     terminating: bool
-    zone_hints: frozenset[str] = frozenset()
-    node_hints: frozenset[str] = frozenset()
+    zone_hints: frozenset[str] = _NO_HINTS
+    node_hints: frozenset[str] = _NO_HINTS
 
     @property
     def is_last_resort(self) -> bool:
@@ -72,10 +76,10 @@ def parse_slice(item: Json) -> EndpointSlice | None:
         if not isinstance(port.get("name"), str) or type(number) is not int or not 0 < number < 65536:
             continue
         if protocol is not None:
-            key = (family, port["name"], protocol)
+            key = (family, sys.intern(port["name"]), protocol)
             more = tuple(_endpoints(item.get("endpoints") or [], family, number))
             found[key] = found.get(key, ()) + more
-    return EndpointSlice(f"{namespace}/{service}", name, found)
+    return EndpointSlice(sys.intern(f"{namespace}/{service}"), name, found)
 
 
 def merge_slices(slices: Mapping[str, EndpointSlice]) -> dict[PortKey, tuple[Endpoint, ...]]:
@@ -110,7 +114,7 @@ def _endpoints(written: Iterable[Json], family: Family, port: int) -> Iterable[E
         yield Endpoint(
             address=parsed[1],
             port=port,
-            node=str(item.get("nodeName") or ""),
+            node=sys.intern(str(item.get("nodeName") or "")),
             ready=conditions.get("ready") is not False,
             serving=conditions.get("serving") is not False,
             terminating=conditions.get("terminating") is True,
@@ -120,4 +124,4 @@ def _endpoints(written: Iterable[Json], family: Family, port: int) -> Iterable[E
 
 
 def _names(hints: Any) -> frozenset[str]:
-    return frozenset(name for hint in hints if (name := hint.get("name"))) if hints else frozenset()
+    return frozenset(name for hint in hints if (name := hint.get("name"))) if hints else _NO_HINTS

@@ -6,6 +6,7 @@ The maps and the chains that the verdicts name are in nft.py and chain.py.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -21,7 +22,8 @@ from vk_provider.serviceproxy.topology import Usable, choose_endpoints
 
 MAX_ENDPOINTS = LOCAL_OFFSET
 """Of one list: more would run into the slots of the other."""
-REJECT, DROP = "goto reject-chain", "drop"
+_GOTO = "goto "
+REJECT, DROP = f"{_GOTO}reject-chain", "drop"
 
 
 class Element(NamedTuple):
@@ -87,10 +89,16 @@ def compile_service(
                 elements.setdefault((element.container, element.key), element)
             if port.protocol == UDP:
                 udp += _udp(addresses, port, known, around.denied)
-    ordered = tuple(elements.values())
+    ordered = tuple(map(_share, elements.values()))
     health_check = _health_check(service, endpoints, around.node_name)
     uses_zone = any(endpoint.zone_hints for known in endpoints.values() for endpoint in known)
     return Fragment(ordered, tuple(udp), health_check, uses_zone, digest_elements(ordered, udp, health_check))
+
+
+def _share(element: Element) -> Element:
+    """With one copy of what is the same in thousands of Services."""
+    container, key, value = element
+    return Element(sys.intern(container), key, sys.intern(value) if value.startswith(_GOTO) else value)
 
 
 class _Port:

@@ -61,7 +61,8 @@ class ServiceIndex:
     def apply_service(self, item: Json) -> None:
         """A Service that was added or changed."""
         metadata = item.get("metadata") or {}
-        self._set_service(f"{metadata.get('namespace')}/{metadata.get('name')}", parse_service(item))
+        key = sys.intern(f"{metadata.get('namespace')}/{metadata.get('name')}")  # slices have it, too
+        self._set_service(key, parse_service(item))
 
     def remove_service(self, namespace: str, name: str) -> None:
         self._set_service(f"{namespace}/{name}", None)

@@ -14,6 +14,7 @@ from vk_provider.serviceproxy.chain import write_chains
 from vk_provider.serviceproxy.fragment import Element
 from vk_provider.serviceproxy.frame import TABLE, write_frame
 from vk_provider.serviceproxy.instance import is_loopback, list_own
+from vk_provider.serviceproxy.packed import pack_elements
 from vk_provider.serviceproxy.table import Delta, Table
 
 REMOVE = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
@@ -46,11 +47,25 @@ def render_table(table: Table, vantage: Vantage, name: str = TABLE) -> str:
     """The whole table in one transaction, whatever was in it. Clients keep the endpoints that they have by affinity.
 
     It fails as a whole on the table of another version with other types: apply REMOVE + this text then."""
-    lines = write_frame(vantage.sees_replies, vantage.is_instance, name)
-    lines += write_chains(table.chains, name)
-    lines += write_elements("add", vantage_elements(vantage), name)
-    lines += write_elements("add", table.elements(), name)
-    return _join([*lines, f"add element inet {name} revision {{ {table.revision} }}"])
+    lines = _write_empty(table, vantage, name) + write_elements("add", table.elements(), name)
+    return _join([*lines, _write_revision(table, name)])
+
+
+def render_packed(table: Table, vantage: Vantage) -> tuple[str, list[bytes]]:
+    """The same in two parts: the text has few elements, the others are bodies of messages to the kernel (packed)."""
+    lines = _write_empty(table, vantage, TABLE)
+    bodies, others = pack_elements("\n".join(lines), table.elements())
+    lines += write_elements("add", others)
+    return _join([*lines, _write_revision(table, TABLE)]), bodies
+
+
+def _write_empty(table: Table, vantage: Vantage, name: str) -> list[str]:
+    lines = write_frame(vantage.sees_replies, vantage.is_instance, name) + write_chains(table.chains, name)
+    return lines + write_elements("add", vantage_elements(vantage), name)
+
+
+def _write_revision(table: Table, name: str) -> str:
+    return f"add element inet {name} revision {{ {table.revision} }}"
 
 
 def _join(lines: Iterable[str]) -> str:

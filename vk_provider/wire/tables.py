@@ -47,6 +47,7 @@ class TableMessage(TypedDict):
 
     base:          "" when `text` makes the whole table, whatever there was before
     text:          commands of one nft transaction
+    packed:        elements that go with the commands of a whole table (wire.packed); only to agents with PACKED_FEATURE
     nodeAddresses: of the Node, where node ports are answered, too; with a whole table of Services
     udp:           frontends whose flows are looked at after the text was applied
     """
@@ -56,6 +57,7 @@ class TableMessage(TypedDict):
     base: str
     revision: str
     text: str
+    packed: NotRequired[str]
     nodeAddresses: NotRequired[list[str]]
     udp: NotRequired[list[UdpFrontendEntry]]
 

@@ -19,8 +19,9 @@ from vk_provider.cloud.local.syscalls import CLONE_NEWNET, setns
 from vk_provider.jsontypes import Json
 from vk_provider.serviceproxy.fragment import UdpFrontend
 from vk_provider.serviceproxy.index import ServiceIndex
-from vk_provider.serviceproxy.nft import Vantage, render_delta, render_table
+from vk_provider.serviceproxy.nft import Vantage, render_delta, render_packed, render_table
 from vk_provider.serviceproxy.table import Table, diff_tables
+from vk_provider.wire.packed import encode_packed
 from vk_provider.wire.tables import TableMessage, TablesMessage, UdpFrontendEntry
 
 T = TypeVar("T")
@@ -49,6 +50,12 @@ class Compiled:
             "nodeAddresses": [NODE4],
             "udp": _entries(self.table.udp_frontends()),
         }
+
+    def packed(self, *objects: Json) -> TableMessage:
+        """The same with packed elements."""
+        message = self.whole(*objects)
+        text, bodies = render_packed(self.table, Vantage(is_instance=True))
+        return {**message, "text": text, "packed": encode_packed(bodies)}
 
     def change(self, *objects: Json) -> TableMessage:
         """The difference that `objects` make."""

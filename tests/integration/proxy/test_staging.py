@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.proxy.kept import Compiled, Kept
 from tests.integration.proxy.test_keeper import FIRST, SECOND, SERVICE
-from tests.integration.proxy.user_namespace import SCENARIOS
+from tests.integration.proxy.user_namespace import FORMS, SCENARIOS
 from tests.service_objects import make_slice
 from vk_provider.agent.proxy.staging import split_whole
 
@@ -19,12 +19,13 @@ pytestmark = pytest.mark.real
 PROJECT = Path(__file__).parents[3]
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_table_larger_than_a_transaction_is(scenario: str, tmp_path: Path) -> None:
+def test_a_table_larger_than_a_transaction_is(scenario: str, form: str, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     command = [
         *("unshare", "--user", "--map-root-user", "--net"),
-        *(sys.executable, "-m", "tests.integration.proxy.user_namespace", scenario, str(tmp_path)),
+        *(sys.executable, "-m", "tests.integration.proxy.user_namespace", scenario, form, str(tmp_path)),
     ]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,4 +1,5 @@
-"""Scenarios for a keeper in a user and a network namespace of its own: `python -m ... SCENARIO DIRECTORY`, run as root.
+"""Scenarios for a keeper in a user and a network namespace of its own: `python -m ... SCENARIO FORM DIRECTORY`, run as
+root.
 
 nft cannot enlarge its socket's send buffer there, as in the instances of the local cloud. A scenario fails by an
 AssertionError.
@@ -37,8 +38,8 @@ def make_objects() -> list[Json]:
 class Agent:
     """A keeper; `restart` as after a crash."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, *, packed: bool) -> None:
+        self._directory, self._packed = directory, packed
         self.compiled = Compiled()
         self.told: list[TablesMessage] = []
         self.start()
@@ -58,6 +59,10 @@ class Agent:
         await until(lambda: len(self.told) > before, timeout_s=LIMIT_S)
         assert "error" not in self.told[-1], self.told[-1]
         assert self.keeper.states()[message["name"]] == message["revision"]
+
+    def whole(self, *objects: Json) -> TableMessage:
+        """The message that this agent is sent."""
+        return (self.compiled.packed if self._packed else self.compiled.whole)(*objects)
 
     @property
     def table(self) -> str:
@@ -84,7 +89,7 @@ async def in_force(agent: Agent) -> None:
         raise AssertionError("the kernel takes such a transaction here: this shows nothing")
     except NftError as error:
         assert "Message too long" in str(error)
-    await agent.apply(whole)
+    await agent.apply(agent.whole())
     assert list_tables() == [agent.table]
     listed = list_table(agent.table)
     assert listed.count(" . tcp . 80 : goto cluster4-2") == SERVICES
@@ -93,12 +98,12 @@ async def in_force(agent: Agent) -> None:
 
 async def followed(agent: Agent) -> None:
     """Differences follow; the next whole text makes the same table as the differences did, and leaves no other."""
-    await agent.apply(agent.compiled.whole(*make_objects()))
+    await agent.apply(agent.whole(*make_objects()))
     await agent.apply(agent.compiled.change(make_slice("s7", make_endpoint("10.1.200.1"))))
     await agent.apply(agent.compiled.change(make_slice("s8")))
     first, listed = agent.table, list_table(agent.table)
     assert "10.1.200.1" in listed
-    await agent.apply(agent.compiled.whole())
+    await agent.apply(agent.whole())
     assert agent.table != first and list_tables() == [agent.table]
     assert sorted(list_table(agent.table).split()) == sorted(listed.split())
     await agent.apply(agent.compiled.change(make_slice("s7", make_endpoint("10.1.200.2"))))
@@ -107,7 +112,7 @@ async def followed(agent: Agent) -> None:
 
 async def kept(agent: Agent) -> None:
     """The next agent knows it, and mends it with the differences that came after."""
-    await agent.apply(agent.compiled.whole(*make_objects()))
+    await agent.apply(agent.whole(*make_objects()))
     await agent.apply(agent.compiled.change(make_slice("s7", make_endpoint("10.1.200.1"))))
     listed, revision = list_table(agent.table), agent.compiled.table.revision
     await agent.restart()
@@ -122,9 +127,9 @@ async def kept(agent: Agent) -> None:
 
 async def refused(agent: Agent) -> None:
     """A text whose last commands nft refuses changes nothing, and leaves nothing."""
-    await agent.apply(agent.compiled.whole(*make_objects()))
+    await agent.apply(agent.whole(*make_objects()))
     before, listed = agent.table, list_table(agent.table)
-    whole = agent.compiled.whole(make_slice("s7", make_endpoint("10.1.200.1")))
+    whole = agent.whole(make_slice("s7", make_endpoint("10.1.200.1")))
     wrong = whole["text"] + "add rule inet vk-services nat-prerouting jump nowhere\n"
     agent.keeper.receive({**whole, "text": wrong})
     await until(lambda: "error" in agent.told[-1], timeout_s=LIMIT_S)
@@ -150,9 +155,12 @@ SCENARIOS: dict[str, Callable[[Agent], Coroutine[Any, Any, None]]] = {
 }
 
 
-async def main(name: str, directory: Path) -> None:
-    await SCENARIOS[name](Agent(directory))
+FORMS = ("text", "packed")
+
+
+async def main(name: str, form: str, directory: Path) -> None:
+    await SCENARIOS[name](Agent(directory, packed=form == "packed"))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3])))

@@ -21,12 +21,14 @@ class Source:
         self.size = size
         self.followers: list[Callable[[], None]] = []
         self.fail: Exception | None = None
+        self.packed: list[bool] = []
 
     @property
     def revision(self) -> str:
         return self.known[-1] if self.known else ""
 
-    async def text_from(self, base: str) -> TableText | None:
+    async def text_from(self, base: str, *, packed: bool = False) -> TableText | None:
+        self.packed.append(packed)
         if self.fail is not None:
             raise self.fail
         if not self.known or base == self.revision:

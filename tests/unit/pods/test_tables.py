@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from tests.unit.agentclient.test_tables import Source
-from tests.unit.pods.rig import World
+from tests.unit.pods.rig import World, tell_after_greeting
 from vk_provider.cloud.simulated.agent import SimulatedAgent
 from vk_provider.eventreasons import TABLE_FAILED
+from vk_provider.wire.tables import TABLES_FEATURE
 
 Json = dict[str, Any]
 SERVICES = {"table": "services"}
@@ -30,8 +31,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 class TextSource(Source):
     """Texts that the agents of the simulated cloud understand."""
 
-    async def text_from(self, base: str) -> Any:
-        text = await super().text_from(base)
+    async def text_from(self, base: str, *, packed: bool = False) -> Any:
+        text = await super().text_from(base, packed=packed)
         if text is None:
             return None
         frame = f'{{"type":"table","name":"{self.name}","base":"{text.base}","revision":"{text.revision}","text":""}}'
@@ -97,6 +98,18 @@ async def test_an_agent_without_tables_is_sent_none_and_waits_for_none(
     await world.settle()
     record = world.record(pod)
     assert record is not None and record.tables == [] and agent_of(world, pod).tables == {}
+
+
+@pytest.mark.parametrize("takes", [True, False])
+async def test_an_agent_is_asked_for_its_form_of_the_table(
+    world: World, monkeypatch: pytest.MonkeyPatch, takes: bool
+) -> None:
+    """An earlier agent, which was adopted, reads text alone."""
+    if not takes:
+        tell_after_greeting(monkeypatch, [TABLES_FEATURE])
+    pod = await world.running()
+    await world.until(lambda: agent_of(world, pod).tables == {"services": "a"})
+    assert set(source_of(world).packed) == {takes}
 
 
 async def test_a_table_that_an_agent_does_not_apply_is_an_event_on_its_pod_which_goes_on(

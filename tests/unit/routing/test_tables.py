@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.unit.routing.objects import AppliedTable, endpoints, message_of, serv
 from vk_provider.routing import tables as module
 from vk_provider.routing.tables import ServiceTables
 from vk_provider.serviceproxy.index import ServiceIndex
+from vk_provider.wire.packed import decode_packed
 
 
 class Published:
@@ -81,15 +83,35 @@ async def test_large_texts_are_made_in_a_thread_and_once_for_all_who_wait(monkey
     made: list[str] = []
     encode = module.encode_whole
 
-    def note(*arguments: object) -> object:
+    def note(*arguments: Any, packed: bool) -> object:
         made.append("loop" if threading.current_thread() is threading.main_thread() else "thread")
-        return encode(*arguments)
+        return encode(*arguments, packed=packed)
 
     monkeypatch.setattr(module, "encode_whole", note)
     published = Published(module.INLINE_SERVICES + 1)
     await published.publish()
     texts = await asyncio.gather(*(published.source.text_from("") for _ in range(10)))
     assert len({id(text) for text in texts}) == 1 and made == ["thread"]
+
+
+async def test_only_an_agent_that_takes_packed_elements_is_sent_them_and_only_of_many_services() -> None:
+    small, large = Published(module.PACKED_SERVICES - 1), Published(module.PACKED_SERVICES)
+    for published in (small, large):
+        await published.publish()
+        text = message_of(await published.source.text_from(""))
+        assert "packed" not in text and "service-ips4" in text["text"]
+    assert message_of(await small.source.text_from("", packed=True)) == message_of(await small.source.text_from(""))
+    frame = await large.source.text_from("", packed=True)
+    packed = message_of(frame)
+    assert decode_packed(packed["packed"]) and "10.96.1.1" not in packed["text"]
+    assert len(packed["text"]) + len(packed["packed"]) < len(text["text"]) / 2
+    # Each form is made once, and a difference follows it until too much has changed.
+    await large.move(1, "10.1.0.1")
+    assert await large.source.text_from("", packed=True) is frame
+    for number in range(module.PACKED_SERVICES // module.WHOLE_SHARE + 1):
+        last = await large.move(number, "10.1.0.2")
+    for is_packed in (True, False):
+        assert message_of(await large.source.text_from("", packed=is_packed))["revision"] == last
 
 
 async def test_a_session_that_ends_while_a_text_is_made_takes_it_from_nobody_else() -> None:
@@ -102,7 +124,7 @@ async def test_a_session_that_ends_while_a_text_is_made_takes_it_from_nobody_els
 
 
 async def test_a_text_that_could_not_be_made_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, packed: bool) -> None:
         raise ValueError("too large")
 
     published = Published(module.INLINE_SERVICES + 1)

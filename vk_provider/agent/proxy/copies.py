@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from vk_provider.jsontypes import Json
 from vk_provider.wire.tables import UdpFrontendEntry
 
 log = logging.getLogger(__name__)
@@ -29,10 +30,11 @@ _COMPRESSION = 1
 @dataclass(frozen=True, slots=True)
 class Mended:
     """What makes the table again: the whole text and the differences to it, each for what the one before has made; and
-    the frontends whose flows are then looked at."""
+    the frontends whose flows are then looked at. packed: elements that go with the whole text (wire.packed)."""
 
     texts: Sequence[str]
     udp: Sequence[UdpFrontendEntry]
+    packed: str = ""
 
 
 class TableCopy:
@@ -72,22 +74,27 @@ class TableCopy:
             self.revision = revision
 
     def replace(
-        self, revision: str, text: str, udp: Sequence[UdpFrontendEntry], node_addresses: Sequence[str] = ()
+        self,
+        revision: str,
+        text: str,
+        udp: Sequence[UdpFrontendEntry],
+        node_addresses: Sequence[str] = (),
+        packed: str = "",
     ) -> None:
         """A whole text was applied."""
         self.revision, self.node_addresses = revision, tuple(node_addresses)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._size = self._write_whole(revision, text, udp)
+            self._size = self._write_whole(revision, {"text": text, "udp": udp, "packed": packed})
         except OSError as error:
             self._lose(str(error))
         self._limit = _limit(self._size)
 
-    def _write_whole(self, revision: str, text: str, udp: Sequence[UdpFrontendEntry]) -> int:
+    def _write_whole(self, revision: str, document: Json) -> int:
         """In the place of the file that was there; the size. Raises OSError."""
         temporary = self._path.with_name(f"{self._path.name}.new")
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            size = _write(file, revision, text, udp, self.node_addresses)
+            size = _write(file, revision, document, self.node_addresses)
         os.replace(temporary, self._path)
         return size
 
@@ -100,7 +107,7 @@ class TableCopy:
             return
         try:
             with self._path.open("ab") as file:
-                self._size += _write(file, revision, text, udp, ())
+                self._size += _write(file, revision, {"text": text, "udp": udp}, ())
             self.revision = revision
         except OSError as error:
             self._lose(str(error))
@@ -111,14 +118,16 @@ class TableCopy:
     def read(self) -> Mended:
         """Raises OSError, ValueError when the file is not what was written."""
         texts: list[str] = []
+        packed = ""
         udp: dict[tuple[int, str, int], UdpFrontendEntry] = {}
         with self._path.open("rb") as file:
             for _, body in _read_records(file):
                 document = orjson.loads(_decompress(body))
                 texts.append(document["text"])
+                packed = packed or document.get("packed", "")
                 for entry in document["udp"]:
                     udp[entry["family"], entry["address"], entry["port"]] = entry
-        return Mended(texts, list(udp.values()))
+        return Mended(texts, list(udp.values()), packed)
 
     def _lose(self, reason: str) -> None:
         if self.revision or self._size:
@@ -126,7 +135,7 @@ class TableCopy:
         self.revision, self._size = "", 0
         try:
             if self.node_addresses:
-                self._write_whole("", "", ())
+                self._write_whole("", {"text": "", "udp": ()})
                 return
         except OSError as error:
             log.warning("the Node's addresses are not kept: %s", error)
@@ -147,11 +156,9 @@ def _limit(whole_bytes: int) -> int:
     return whole_bytes + max(_LEAST_LIMIT_BYTES, whole_bytes)
 
 
-def _write(
-    file: BinaryIO, revision: str, text: str, udp: Sequence[UdpFrontendEntry], node_addresses: Sequence[str]
-) -> int:
+def _write(file: BinaryIO, revision: str, document: Json, node_addresses: Sequence[str]) -> int:
     """One record; returns its size."""
-    body = zlib.compress(orjson.dumps({"text": text, "udp": udp}), _COMPRESSION)
+    body = zlib.compress(orjson.dumps(document), _COMPRESSION)
     header = orjson.dumps({"revision": revision, "nodeAddresses": node_addresses, "size": len(body)})
     file.write(_HEAD.pack(len(header), len(body)) + header + body)
     return _HEAD.size + len(header) + len(body)

@@ -195,7 +195,8 @@ class TableKeeper:
         else:
             change, table.change = table.change, None
             try:
-                await self._writer.make_whole(table, [text], anew=change is not None and change.seen)
+                packed = message.get("packed", "")
+                await self._writer.make_whole(table, [text], packed, anew=change is not None and change.seen)
             except (NftError, OSError):
                 table.change = table.change or change
                 raise
@@ -209,7 +210,7 @@ class TableKeeper:
         try:
             copy = await asyncio.to_thread(table.copy.read) if table.copy.revision else None
             if copy is not None:
-                await self._writer.make_whole(table, copy.texts, anew=change.seen)
+                await self._writer.make_whole(table, copy.texts, copy.packed, anew=change.seen)
                 table.read_revision()
         except (NftError, OSError, ValueError) as error:
             log.error("table %s: not mended: %s", table.name, error)
@@ -286,7 +287,8 @@ class TableKeeper:
         else:
             addresses = tuple(message.get("nodeAddresses") or ())
             self._host_network.note_addresses(table.copy.node_addresses, addresses)
-            await asyncio.to_thread(table.copy.replace, revision, text, udp, addresses)
+            packed = message.get("packed", "")
+            await asyncio.to_thread(table.copy.replace, revision, text, udp, addresses, packed)
 
 
 def _ends(message: TableMessage) -> tuple[str, str]:

@@ -28,10 +28,13 @@ from vk_provider.aiokit.netlink import (
 
 log = logging.getLogger(__name__)
 
-_SUBSYSTEM = 10 << 8
-_GETSETELEM, _NEWGEN, _GETGEN = _SUBSYSTEM | 13, _SUBSYSTEM | 15, _SUBSYSTEM | 16
-_NFPROTO_INET = 1
-_TABLE_NAME = 1
+NFTABLES = 10
+"""The subsystem of netfilter."""
+_SUBSYSTEM = NFTABLES << 8
+NEW_ELEMENTS, _GETSETELEM = _SUBSYSTEM | 12, _SUBSYSTEM | 13
+_NEWGEN, _GETGEN = _SUBSYSTEM | 15, _SUBSYSTEM | 16
+NFPROTO_INET = 1
+TABLE_NAME = 1
 """The first attribute of every object but a generation is its table."""
 _SET_NAME, _ELEMENTS, _ELEMENT, _KEY, _VALUE = 2, 3, 1, 1, 1
 _GEN_ID, _GEN_PROCESS_NAME = 1, 3
@@ -57,10 +60,10 @@ def parse_announcement(message: Message) -> Announcement | None:
     if message.kind == _NEWGEN:
         found = read_attributes(message.body)
         return Announcement("", _parse_u32(found.get(_GEN_ID)), _parse_text(found.get(_GEN_PROCESS_NAME, b"")))
-    if message.kind & 0xFF00 != _SUBSYSTEM or message.family != _NFPROTO_INET:
+    if message.kind & 0xFF00 != _SUBSYSTEM or message.family != NFPROTO_INET:
         return None
     for kind, value in list_attributes(message.body):
-        return Announcement(_parse_text(value)) if kind == _TABLE_NAME else None
+        return Announcement(_parse_text(value)) if kind == TABLE_NAME else None
     return None
 
 
@@ -77,10 +80,10 @@ def parse_revision(message: Message) -> str:
 def read_revision(table: str) -> str:
     """The element of the set `revision` of a table inet, canonical IPv6 text; "" without one, or without the table.
     Raises OSError. Takes microseconds."""
-    wanted = pack_text(_TABLE_NAME, table) + pack_text(_SET_NAME, "revision")
+    wanted = pack_text(TABLE_NAME, table) + pack_text(_SET_NAME, "revision")
     try:
         with Requests() as requests:
-            found = [parse_revision(answer) for answer in requests.ask(_GETSETELEM, NLM_F_DUMP, _NFPROTO_INET, wanted)]
+            found = [parse_revision(answer) for answer in requests.ask(_GETSETELEM, NLM_F_DUMP, NFPROTO_INET, wanted)]
     except FileNotFoundError:
         return ""
     return next((revision for revision in found if revision), "")

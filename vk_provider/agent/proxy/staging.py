@@ -6,6 +6,7 @@ SO_SNDBUFFORCE, for which the kernel wants CAP_NET_ADMIN of the machine itself: 
 
 So the table is made under another name, piece by piece, where no packet meets it: without base chains. The last
 transaction adds these and deletes the earlier table, so packets meet the one or the other, never none and never a part.
+In this way the kernel can also be given packed elements, which are no commands of nft.
 """
 
 from __future__ import annotations
@@ -58,12 +59,16 @@ def split_whole(text: str, piece_characters: int = PIECE_CHARACTERS) -> Stages:
         elements = _ELEMENTS.fullmatch(line)
         chain = _OF_CHAIN.match(line)
         if elements is not None and elements[2] != _REVISION:
-            pieces += _split_elements(elements[1], elements[3], piece_characters)
+            for piece in _split_elements(elements[1], elements[3], piece_characters):
+                if pieces and len(pieces[-1]) + len(piece) < piece_characters:
+                    pieces[-1] += f"{piece}\n"
+                else:
+                    pieces.append(f"{piece}\n")
         elif elements is not None or (chain is not None and chain[1] in base_chains):
             hooks.append(line)
         else:
             skeleton.append(line)
-    return Stages(_join(skeleton), tuple(_join([piece]) for piece in pieces), _join(hooks))
+    return Stages(_join(skeleton), tuple(pieces), _join(hooks))
 
 
 def _split_elements(head: str, elements: str, limit: int) -> Iterator[str]:

@@ -15,6 +15,7 @@ from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.podmodel.podresources import build_resource_config
 from vk_provider.podmodel.resources import resource_list
 from vk_provider.podmodel.status import ContainerStatuses, Ending, PodEnd, SandboxFacts, build_pod_status
+from vk_provider.wire.packed import PACKED_FEATURE
 from vk_provider.wire.session import SERVICES_FEATURE
 from vk_provider.wire.tables import TABLES_FEATURE, TableName, TableStates
 
@@ -53,7 +54,7 @@ class SimulatedAgent:
         first: Json = {
             "type": "hello",
             "version": 1,
-            "features": [SERVICES_FEATURE, TABLES_FEATURE],
+            "features": [SERVICES_FEATURE, TABLES_FEATURE, PACKED_FEATURE],
             "tables": self.tables,
             "instanceID": self.instance.instance_id,
             "podUID": self.uid,
