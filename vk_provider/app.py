@@ -18,7 +18,7 @@ import signal
 import uvloop
 
 from vk_provider import __version__
-from vk_provider.aiokit import openfiles
+from vk_provider.aiokit import memory, openfiles
 from vk_provider.aiokit.loop_errors import handle_loop_error
 from vk_provider.aiokit.stopsteps import StopSteps
 from vk_provider.aiokit.supervisor import RootTaskError, Supervisor
@@ -36,6 +36,8 @@ def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. Raises BadStartError."""
     set_up_logging(settings.logs)
     openfiles.raise_limit()
+    memory.return_large_blocks()
+    memory.share_one_arena()
     try:
         return uvloop.run(_run(settings))
     except RootTaskError as error:

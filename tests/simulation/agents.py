@@ -100,7 +100,7 @@ class Core(SimulatedAgent):
             return []
         self._running_since = now
         self._record_start(pod, now)
-        return [*self._report(pod, now), *self._events]
+        return [*self._report(pod, now), *self.events]
 
     def restart(self, now: str) -> list[Json]:
         """A container has crashed and runs again."""

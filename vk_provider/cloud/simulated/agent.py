@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 import orjson
 
@@ -19,11 +20,35 @@ from vk_provider.wire.session import SERVICES_FEATURE
 from vk_provider.wire.tables import TABLES_FEATURE, TableName, TableStates
 
 
+class _Event(NamedTuple):
+    seq: int
+    reason: EventReason
+    message: str
+    field_path: str
+    timestamp: str
+
+
 class SimulatedAgent:
     """State of one instance's agent: the pod, its status, events not acknowledged yet.
 
-    Thousands of these share the provider's process, so pod and status are kept as JSON text.
+    Thousands of these share the provider's process, so pod and status are kept as JSON text, and events without what
+    they have in common.
     """
+
+    __slots__ = (
+        "_end",
+        "_events",
+        "_pod",
+        "_running_since",
+        "_seq",
+        "_status",
+        "finished",
+        "grant",
+        "instance",
+        "started_at",
+        "tables",
+        "uid",
+    )
 
     def __init__(self, instance: Instance, started_at: str) -> None:
         self.instance = instance
@@ -31,7 +56,7 @@ class SimulatedAgent:
         self.uid = ""
         self.finished = False
         self._pod = self._status = b""
-        self._events: list[Json] = []
+        self._events: list[_Event] = []
         self._seq = 0
         self._running_since = ""
         self._end: PodEnd | None = None
@@ -60,7 +85,7 @@ class SimulatedAgent:
             "agentStartedAt": self.started_at,
             **({"grant": self.grant} if self.grant else {}),
         }
-        return [first, *([self._status_message()] if self._status else []), *self._events]
+        return [first, *([self._status_message()] if self._status else []), *self.events]
 
     def receive(self, message: Json, now: str) -> list[Json]:
         """One message from the provider; returns the answers. `now` is RFC 3339."""
@@ -74,7 +99,7 @@ class SimulatedAgent:
             case "table":
                 return self._on_table(message["name"], message["base"], message["revision"])
             case "ack":
-                self._events = [event for event in self._events if event["seq"] > message["seq"]]
+                self._events = [event for event in self._events if event.seq > message["seq"]]
         return []
 
     def _on_table(self, name: TableName, base: str, revision: str) -> list[Json]:
@@ -95,7 +120,7 @@ class SimulatedAgent:
         self._build(pod, now, [_running(c, self._running_since, self._id(c)) for c in pod["spec"]["containers"]])
         if first:
             self._record_start(pod, now)
-            return [self._status_message(), *self._events]
+            return [self._status_message(), *self.events]
         return [self._status_message()] if self._status != before else []  # resized, say
 
     def finish(self, now: str, exit_code: int, pod: Json | None = None) -> list[Json]:
@@ -137,18 +162,24 @@ class SimulatedAgent:
 
     def _event(self, reason: EventReason, message: str, field_path: str, now: str) -> None:
         self._seq += 1
-        self._events.append(
+        self._events.append(_Event(self._seq, reason, message, field_path, now))
+
+    @property
+    def events(self) -> list[Json]:
+        """The messages that were not acknowledged yet."""
+        return [
             {
                 "type": "event",
-                "seq": self._seq,
+                "seq": event.seq,
                 "podUID": self.uid,
                 "eventType": "Normal",
-                "reason": reason,
-                "message": message,
-                "fieldPath": field_path,
-                "timestamp": now,
+                "reason": event.reason,
+                "message": event.message,
+                "fieldPath": event.field_path,
+                "timestamp": event.timestamp,
             }
-        )
+            for event in self._events
+        ]
 
     def _status_message(self) -> Json:
         status = orjson.Fragment(self._status)
