@@ -10,13 +10,19 @@ from __future__ import annotations
 import ctypes
 
 LARGE_BYTES = 256 << 10
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
-def return_large_blocks() -> None:
+def return_large_blocks(large_bytes: int = LARGE_BYTES) -> None:
     """Large blocks go back to the machine as soon as they are free, for the rest of the process. Without effect where
     the C library knows no such option."""
-    _set(_M_MMAP_THRESHOLD, LARGE_BYTES)
+    _set(_M_MMAP_THRESHOLD, large_bytes)
+
+
+def keep_spare(spare_bytes: int) -> None:
+    """So much that is free at the end of the heap stays with the process, instead of going back to the machine just
+    before it is wanted again. Without effect where the C library knows no such option."""
+    _set(_M_TRIM_THRESHOLD, spare_bytes)
 
 
 def share_one_arena() -> None:

@@ -15,7 +15,7 @@ import msgspec
 import orjson
 
 from vk_provider.aiokit.ratelimit import TokenBucket
-from vk_provider.jsontypes import Json
+from vk_provider.jsontypes import Json, to_text
 
 Key = tuple[Any, ...]
 ValueT = TypeVar("ValueT")
@@ -65,7 +65,7 @@ class EventSeries:
 class CorrelatedEvent(msgspec.Struct, frozen=True, gc=False):
     """An event as it is to be sent: named, counted, perhaps combined. `object_key` and `key` identify its series.
 
-    text: JSON, a third of what the event takes as an object: thousands wait in a burst
+    text: JSON, as thousands wait in a burst
     """
 
     object_key: Key
@@ -77,10 +77,8 @@ class CorrelatedEvent(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def of(cls, object_key: Key, key: Key, event: Json, series: EventSeries) -> CorrelatedEvent:
-        # What orjson returns may hold several times as much memory as it has bytes.
-        text = bytes(memoryview(orjson.dumps(event)))
         namespace = event["metadata"].get("namespace", "")
-        return cls(object_key, key, series, namespace, event["type"] == "Normal", text)
+        return cls(object_key, key, series, namespace, event["type"] == "Normal", to_text(event))
 
     @property
     def event(self) -> Json:

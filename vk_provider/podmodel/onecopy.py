@@ -58,7 +58,7 @@ class OneCopy:
             return value
         found = self._known.pop(text, None)
         if found is None:
-            # What orjson returns may hold several times as much memory as it has bytes.
+            # What orjson returned may hold several times as much memory.
             found, text = value, bytes(memoryview(text))
         self._known[text] = found
         if len(self._known) > self._limit:

@@ -10,7 +10,7 @@ import orjson
 from vk_provider import eventreasons
 from vk_provider.cloud.base import Instance
 from vk_provider.eventreasons import EventReason
-from vk_provider.jsontypes import Json
+from vk_provider.jsontypes import Json, to_text
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.podmodel.podresources import build_resource_config
@@ -34,21 +34,6 @@ class SimulatedAgent:
     Thousands of these share the provider's process, so pod and status are kept as JSON text, and events without what
     they have in common.
     """
-
-    __slots__ = (
-        "_end",
-        "_events",
-        "_pod",
-        "_running_since",
-        "_seq",
-        "_status",
-        "finished",
-        "grant",
-        "instance",
-        "started_at",
-        "tables",
-        "uid",
-    )
 
     def __init__(self, instance: Instance, started_at: str) -> None:
         self.instance = instance
@@ -111,7 +96,7 @@ class SimulatedAgent:
 
     def _on_pod(self, pod: Json, now: str) -> list[Json]:
         first = not self.uid
-        self.uid, self._pod = str(pod["metadata"]["uid"]), _compact(pod)
+        self.uid, self._pod = str(pod["metadata"]["uid"]), to_text(pod)
         if pod["metadata"].get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in TERMINAL_PHASES:
             return self.finish(now, exit_code=0, pod=pod)
         if self.finished:
@@ -148,7 +133,7 @@ class SimulatedAgent:
             ending=Ending(finished, finished=finished, cause=self._end),
             previous_status=self.status,
         )
-        self._status = _compact(status)
+        self._status = to_text(status)
 
     def _record_start(self, pod: Json, now: str) -> None:
         spec = pod["spec"]
@@ -213,11 +198,6 @@ class SimulatedAgent:
             },
             "node": {"cpu": cpu, "memory": memory},
         }
-
-
-def _compact(document: Json) -> bytes:
-    """JSON text in memory of its own size: what orjson returns may hold several times as much."""
-    return bytes(memoryview(orjson.dumps(document)))
 
 
 def _identity(container: Json, container_id: str) -> Json:
