@@ -30,13 +30,17 @@ from vk_provider.settings import Settings
 log = logging.getLogger(__name__)
 
 START_CANCEL_LIMIT_S = 10.0
+LARGE_BYTES, SPARE_BYTES = 1 << 20, 4 << 20
+"""Pages of lists are larger. Every read of a TLS connection wants 256 kB for a moment: that comes from the heap."""
 
 
 def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. Raises BadStartError."""
     set_up_logging(settings.logs)
     openfiles.raise_limit()
-    memory.return_large_blocks()
+    memory.return_large_blocks(LARGE_BYTES)
+    memory.keep_spare(SPARE_BYTES)
+    memory.share_one_arena()
     try:
         return uvloop.run(_run(settings))
     except RootTaskError as error:

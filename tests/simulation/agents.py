@@ -17,10 +17,10 @@ from tests.simulation.loop import IN_ORDER_S, outside_later
 from vk_provider.agentclient.base import ProtocolT
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.cloud.base import Instance
-from vk_provider.cloud.simulated.agent import SimulatedAgent, _compact, _running
+from vk_provider.cloud.simulated.agent import SimulatedAgent, _running
 from vk_provider.cloud.simulated.connector import SimulatedResponse, _parse
 from vk_provider.errors import AgentError, AgentUnreachableError
-from vk_provider.jsontypes import Json
+from vk_provider.jsontypes import Json, to_text
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.rfc3339 import format_time
 from vk_provider.wire import routes
@@ -75,7 +75,7 @@ class Core(SimulatedAgent):
         uid, first = str(pod["metadata"]["uid"]), not self.uid
         if not first and uid != self.uid:
             return []  # an agent serves one pod in its life
-        self.uid, self._pod = uid, _compact(pod)
+        self.uid, self._pod = uid, to_text(pod)
         ending = pod["metadata"].get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in TERMINAL_PHASES
         if ending:
             if first:
@@ -100,7 +100,7 @@ class Core(SimulatedAgent):
             return []
         self._running_since = now
         self._record_start(pod, now)
-        return [*self._report(pod, now), *self._events]
+        return [*self._report(pod, now), *self.events]
 
     def restart(self, now: str) -> list[Json]:
         """A container has crashed and runs again."""

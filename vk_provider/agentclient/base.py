@@ -51,7 +51,8 @@ class AgentConnector(Protocol):
         """Issue a new certificate to the agent; due after `renewal_delay_s`."""
 
     def renewal_delay_s(self, instance: Instance) -> float:
-        """Seconds until a third of the lifetime of the instance's current certificate is left."""
+        """Seconds until a third of the lifetime of the instance's current certificate is left; math.inf where there
+        is none."""
 
     def forget(self, instance_id: str) -> None:
         """The instance is gone: drop its state."""

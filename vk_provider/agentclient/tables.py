@@ -87,6 +87,29 @@ class TableFlow:
     packed:   it takes packed elements
     """
 
+    __slots__ = (
+        "_clock",
+        "_closed",
+        "_due_since",
+        "_later",
+        "_missing",
+        "_observer",
+        "_offer",
+        "_permit",
+        "_permits",
+        "_sent",
+        "_sent_since",
+        "_since",
+        "_source",
+        "_starts_over",
+        "_timer",
+        "_unfollow",
+        "_whole_at",
+        "_whole_backoff",
+        "_whole_due",
+        "in_force",
+    )
+
     def __init__(
         self,
         source: TableSource,

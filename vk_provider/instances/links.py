@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Protocol
 
 from vk_provider.agentclient.base import AgentConnector
@@ -71,7 +73,7 @@ class InstanceLinks:
         """Start to dial unless that is under way."""
         if owned.link.task is None:
             owned.link.task = asyncio.create_task(self._run(owned), name=f"session {owned.instance_id}")
-            owned.link.task.add_done_callback(lambda task: self._done(owned, task))
+            owned.link.task.add_done_callback(partial(self._done, owned))
 
     def close(self, owned: OwnedInstance) -> None:
         """Dial no more."""
@@ -170,17 +172,17 @@ class InstanceLinks:
         if not instance.primary_ip:
             return
         session = await self._connector.open_session(instance, fresh=owned.fresh and not link.ever_connected)
-        renewal = asyncio.create_task(self._renew(instance), name=f"renew {instance.instance_id}")
+        renewal = _Renewal(self._connector, instance)
         link.session = session
         link.sessions += 1
         try:
             self._listener.on_connected(owned)
             link.ever_connected = True
-            await session.run(lambda message: self._take(owned, message))
+            await session.run(partial(self._take, owned))
         finally:
             link.session = None
             self._listener.on_disconnected(owned)
-            renewal.cancel()
+            renewal.close()
         log.info("session with %s ended", instance.instance_id)
 
     def _take(self, owned: OwnedInstance, message: UpMessage) -> None:
@@ -193,14 +195,37 @@ class InstanceLinks:
             log.exception("instance %s: a message of its agent could not be handled", owned.instance_id)
             raise AgentProtocolError(f"a {message['type']} message could not be handled: {error!r}") from error
 
-    async def _renew(self, instance: Instance) -> None:
-        while True:
-            await asyncio.sleep(self._connector.renewal_delay_s(instance))
-            try:
-                await self._connector.renew(instance)
-            except AgentError as error:
-                log.warning("certificate of %s not renewed: %s", instance.instance_id, error)
-                await asyncio.sleep(RENEWAL_RETRY_S)
+
+class _Renewal:
+    """Renews the certificate of one agent while its session is open. There are as many as pods: until one is due there
+    is a timer, and no task."""
+
+    __slots__ = ("_connector", "_instance", "_next")
+
+    def __init__(self, connector: AgentConnector, instance: Instance) -> None:
+        self._connector, self._instance = connector, instance
+        self._next: asyncio.TimerHandle | asyncio.Task[None] | None = None
+        self._plan()
+
+    def _plan(self, pause_s: float = 0.0) -> None:
+        delay_s = pause_s + self._connector.renewal_delay_s(self._instance)
+        self._next = asyncio.get_running_loop().call_later(delay_s, self._begin) if delay_s < math.inf else None
+
+    def _begin(self) -> None:
+        self._next = asyncio.create_task(self._renew(), name=f"renew {self._instance.instance_id}")
+
+    async def _renew(self) -> None:
+        try:
+            await self._connector.renew(self._instance)
+        except AgentError as error:
+            log.warning("certificate of %s not renewed: %s", self._instance.instance_id, error)
+            self._plan(RENEWAL_RETRY_S)
+        else:
+            self._plan()
+
+    def close(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
 
 
 class _FateQuestion:

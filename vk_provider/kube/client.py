@@ -8,6 +8,7 @@ import random
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -198,7 +199,7 @@ class KubeClient:
 
     async def _send(self, call: _Call) -> tuple[int, bytes, float | None]:
         started, status = time.monotonic(), 0
-        timeout = aiohttp.ClientTimeout(total=call.timeout_s)
+        timeout = _limit(call.timeout_s)
         self.pod_load.begin(call.info)
         try:
             options = await self._options(call.headers)
@@ -303,6 +304,12 @@ class KubeClient:
             self.metrics_hook(info.verb, info.label, status, time.monotonic() - started)
 
 
+@lru_cache(32)
+def _limit(seconds: float) -> aiohttp.ClientTimeout:
+    """For each of the few limits once."""
+    return aiohttp.ClientTimeout(total=seconds)
+
+
 def _call(
     method: str,
     path: str,
@@ -319,7 +326,12 @@ def _call(
 
 def _session(limit: int) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(limit=limit, keepalive_timeout=60, socket_factory=_keepalive_socket)
-    return aiohttp.ClientSession(connector=connector, read_bufsize=_READ_BUFFER_BYTES, raise_for_status=False)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),  # nor has client-go one
+        read_bufsize=_READ_BUFFER_BYTES,
+        raise_for_status=False,
+    )
 
 
 def _keepalive_socket(address: tuple[Any, ...]) -> socket.socket:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
+import orjson
 
 from vk_provider.aiokit.ratelimit import TokenBucket
-from vk_provider.jsontypes import Json
+from vk_provider.jsontypes import Json, to_text
 
 Key = tuple[Any, ...]
 ValueT = TypeVar("ValueT")
@@ -61,29 +62,39 @@ class EventSeries:
     stored: bool = False
 
 
-class CorrelatedEvent(msgspec.Struct, frozen=True):
-    """`event` as it is to be sent: named, counted, perhaps combined. `object_key` and `key` identify its series."""
+class CorrelatedEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event as it is to be sent: named, counted, perhaps combined. `object_key` and `key` identify its series.
+
+    text: JSON, as thousands wait in a burst
+    """
 
     object_key: Key
     key: Key
-    event: Json
     series: EventSeries
+    namespace: str
+    is_normal: bool
+    text: bytes
 
+    @classmethod
+    def of(cls, object_key: Key, key: Key, event: Json, series: EventSeries) -> CorrelatedEvent:
+        namespace = event["metadata"].get("namespace", "")
+        return cls(object_key, key, series, namespace, event["type"] == "Normal", to_text(event))
 
-@dataclass(slots=True)
-class _Similar:
-    """Hashes of the messages; fewer than SIMILAR_LIMIT."""
-
-    messages: list[int] = field(default_factory=list)
-    last_at: float = 0.0
+    @property
+    def event(self) -> Json:
+        """The event, decoded anew."""
+        event: Json = orjson.loads(self.text)
+        return event
 
 
 @dataclass(slots=True)
 class _ObjectMemory:
-    """State of one object. Messages are kept as hashes, as they may be long."""
+    """State of one object. Messages are kept as hashes, as they may be long. owner: its key, the same object for all
+    of its events; similar: when there was one last, and the messages, fewer than SIMILAR_LIMIT."""
 
+    owner: Key
     spam: dict[str, TokenBucket] = field(default_factory=dict)
-    similar: dict[Key, _Similar] = field(default_factory=dict)
+    similar: dict[Key, tuple[float, tuple[int, ...]]] = field(default_factory=dict)
     series: dict[Key, EventSeries] = field(default_factory=dict)
 
 
@@ -96,8 +107,7 @@ class EventCorrelator:
 
     def correlate(self, event: Json, now: float) -> CorrelatedEvent:
         """Combine and count one event, in place. It is counted even when the filter then drops it: see `allows`."""
-        owner = object_key(event)
-        memory = self._recall(owner)
+        memory = self._recall(object_key(event))
         key = self._combine(memory, event, now)
         series = memory.series.pop(key, None)
         if series is None:
@@ -106,33 +116,31 @@ class EventCorrelator:
         event["count"] = series.count = min(series.count + event["count"], MAX_COUNT)
         event["firstTimestamp"] = series.first_timestamp
         event["metadata"]["name"] = series.name
-        return CorrelatedEvent(owner, key, event, series)
+        return CorrelatedEvent.of(memory.owner, key, event, series)
 
     def allows(self, event: CorrelatedEvent, now: float) -> bool:
         """The spam filter: whether one more request may be made for events of this type about this object."""
-        spam, event_type = self._recall(event.object_key).spam, event.event["type"]
+        spam, event_type = self._recall(event.object_key).spam, event.key[0]
         if event_type not in spam:
             spam[event_type] = TokenBucket(SPAM_RATE, SPAM_BURST, now)
         return spam[event_type].try_take(now)
 
     def _recall(self, owner: Key) -> _ObjectMemory:
-        memory = self._objects.pop(owner, None) or _ObjectMemory()
-        _put(self._objects, owner, memory, self._limit)
+        memory = self._objects.pop(owner, None) or _ObjectMemory(owner)
+        _put(self._objects, memory.owner, memory, self._limit)
         return memory
 
     def _combine(self, memory: _ObjectMemory, event: Json, now: float) -> Key:
         group = (event["type"], event["reason"])
-        similar = memory.similar.pop(group, None)
-        if similar is None or now - similar.last_at > SIMILAR_WINDOW_S:
-            similar = _Similar()
-        _put(memory.similar, group, similar, self._series_limit)
+        last_at, messages = memory.similar.pop(group, (now, ()))
+        if now - last_at > SIMILAR_WINDOW_S:
+            messages = ()
         message = hash(event["message"])
-        if message not in similar.messages:
-            similar.messages.append(message)
-        similar.last_at = now
-        if len(similar.messages) < SIMILAR_LIMIT:
+        known = messages if message in messages else (*messages, message)
+        is_combined = len(known) >= SIMILAR_LIMIT
+        _put(memory.similar, group, (now, messages if is_combined else known), self._series_limit)
+        if not is_combined:
             return (*group, event["involvedObject"].get("fieldPath"), message)
-        similar.messages.pop()
         event["message"] = f"(combined from similar events): {event['message']}"
         return group
 

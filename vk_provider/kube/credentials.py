@@ -1,7 +1,7 @@
 """URL of the API server and credentials: kubeconfig (with exec plugins and OIDC) or in-cluster.
 
 kubernetes_asyncio reads the configuration; only its result is kept: server, TLS context, and a way to get the newest
-Authorization header. It costs 50 MB and 0.3 s of CPU to import, so it is imported when a client connects.
+Authorization header. Only its part that reads configurations is imported (`configlibrary`), when a client connects.
 """
 
 from __future__ import annotations
@@ -93,19 +93,16 @@ class Credentials:
                 raise BadStartError(f"kubeconfig {path} cannot be read")
 
     async def _load(self) -> None:
-        from kubernetes_asyncio import config
-        from kubernetes_asyncio.client import Configuration
-        from kubernetes_asyncio.config import kube_config
-
+        from vk_provider.kube.configlibrary import ApiConfiguration, incluster_config, kube_config
         from vk_provider.kube.execplugin import PluginLoader
 
-        configuration: Any = type.__call__(Configuration)
+        configuration = ApiConfiguration()
         loader = None
         try:
             if self._paths:
                 loader = await PluginLoader.load(self._paths, self._context, configuration)
             else:
-                config.load_incluster_config(client_configuration=configuration)
+                incluster_config.load_incluster_config(client_configuration=configuration)
             ssl_context = _build_ssl_context(configuration)
         finally:
             # The library writes inline certificates to temporary files: the key must not stay on disk.

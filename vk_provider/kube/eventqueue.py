@@ -27,11 +27,11 @@ class WaitingEvent:
 
     @property
     def namespace(self) -> str:
-        return str(self.planned.event["metadata"]["namespace"])
+        return self.planned.namespace
 
     @property
     def is_normal(self) -> bool:
-        return bool(self.planned.event["type"] == "Normal")
+        return self.planned.is_normal
 
     def finish(self) -> None:
         """Call the callbacks, once."""
@@ -44,7 +44,7 @@ class EventQueue:
     """`take` an event, post it, then `release` its object."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Key, OrderedDict[Key, WaitingEvent]] = {}
+        self._waiting: dict[Key, dict[Key, WaitingEvent]] = {}
         self._turns: OrderedDict[Key, None] = OrderedDict()
         self._taken: set[Key] = set()
         self._shares: dict[_Share, OrderedDict[Key, None]] = {}
@@ -74,7 +74,7 @@ class EventQueue:
 
     def add(self, event: WaitingEvent) -> None:
         owner = event.planned.object_key
-        events = self._waiting.setdefault(owner, OrderedDict())
+        events = self._waiting.setdefault(owner, {})
         before = _share_of(events)
         events[event.planned.key] = event
         self._size += 1
@@ -140,5 +140,5 @@ class EventQueue:
             self._shares.setdefault(after, OrderedDict())[owner] = None
 
 
-def _share_of(events: OrderedDict[Key, WaitingEvent]) -> _Share:
+def _share_of(events: dict[Key, WaitingEvent]) -> _Share:
     return len(events), bool(events) and next(iter(events.values())).is_normal

@@ -11,10 +11,8 @@ import os
 import signal
 from typing import Any
 
-from kubernetes_asyncio.config import kube_config
-from kubernetes_asyncio.config.exec_provider import ExecProvider
-
 from vk_provider.jsontypes import Json
+from vk_provider.kube.configlibrary import ApiConfiguration, kube_config
 
 TIME_LIMIT_S = 30.0
 """`aws eks get-token` and its like take seconds, also with a retry."""
@@ -29,7 +27,7 @@ class PluginLoader(kube_config.KubeConfigLoader):
     """KubeConfigLoader whose exec plugin is killed after TIME_LIMIT_S. Use the class method `load`."""
 
     @classmethod
-    async def load(cls, paths: str, context: str | None, configuration: Any) -> PluginLoader:
+    async def load(cls, paths: str, context: str | None, configuration: ApiConfiguration) -> PluginLoader:
         """Read the kubeconfig into `configuration`. Raises PluginError and what the library raises."""
         merged = await asyncio.to_thread(kube_config.KubeConfigMerger, paths)
         loader = cls(config_dict=merged.config, active_context=context, config_base_path=None)
@@ -39,7 +37,7 @@ class PluginLoader(kube_config.KubeConfigLoader):
     async def load_from_exec_plugin(self) -> bool:
         """Always run the plugin: it is called only when the credential is old."""
         node = self._user["exec"]
-        status = await run_plugin(ExecProvider(node))
+        status = await run_plugin(kube_config.ExecProvider(node))
         if status.get("token"):
             self.token = f"Bearer {status['token']}"
         elif status.get("clientCertificateData") and status.get("clientKeyData"):
@@ -53,9 +51,9 @@ class PluginLoader(kube_config.KubeConfigLoader):
         return True
 
 
-async def run_plugin(provider: ExecProvider) -> Json:
-    """`status` of the ExecCredential. Raises PluginError. After TIME_LIMIT_S the plugin is killed, with all
-    processes of its session."""
+async def run_plugin(provider: Any) -> Json:
+    """`status` of the ExecCredential. provider: the library's ExecProvider. Raises PluginError. After TIME_LIMIT_S the
+    plugin is killed, with all processes of its session."""
     name = provider.args[0]
     info = {"apiVersion": provider.api_version, "kind": "ExecCredential", "spec": {"interactive": False}}
     starting = asyncio.create_task(

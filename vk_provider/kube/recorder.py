@@ -168,7 +168,7 @@ class EventRecorder:
             try:
                 await self._post(event)
             except Exception:  # a fault about one event must not end the posting of all others
-                log.exception("event for %s not posted", event.planned.event["involvedObject"].get("name"))
+                log.exception("event %s not posted", event.planned.series.name)
                 self._give_up(event)
             finally:
                 self._queue.release(event)
@@ -286,7 +286,8 @@ def _build_event(
         "involvedObject": reference,
         "type": event_type,
         "reason": reason,
-        "message": message[:MAX_EVENT_TEXT],
+        # An error's text may quote a file name that is no UTF-8.
+        "message": message[:MAX_EVENT_TEXT].encode(errors="replace").decode(),
         "source": {name: value for name, value in source.items() if value},
         "reportingComponent": source["component"],
         "reportingInstance": source["host"],

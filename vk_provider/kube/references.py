@@ -137,15 +137,7 @@ class ReferenceStore:
         uid, namespace = pod["metadata"]["uid"], record.namespace
         record.uses_trust_bundles = bool(found.trust_bundles)
         self._hold(uid, namespace, found)
-        references = References(
-            configMaps={},
-            secrets={},
-            tokens={},
-            trustBundles={},
-            podCertificates={},
-            runtimeHandler="",
-            errors={},
-        )
+        references = _build_references()
         # No task for what is in memory already: a restart resolves thousands of pods at once.
         steps: list[Coroutine[Any, Any, None]] = []
         if not self._services.synced.is_set():
@@ -175,7 +167,7 @@ class ReferenceStore:
         await _run_all(steps)
         if references["errors"]:
             record.plan_refresh(_ERROR_RETRY_S)
-        return references
+        return _NO_REFERENCES if references == _NO_REFERENCES else references
 
     async def read_pull_secrets(self, pod: Json) -> dict[str, Json | None]:
         """The pod's imagePullSecrets by name, from memory where they are followed; None for one that does not exist or
@@ -318,6 +310,16 @@ class ReferenceStore:
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
         self._failed.set()
+
+
+def _build_references() -> References:
+    return References(
+        configMaps={}, secrets={}, tokens={}, trustBundles={}, podCertificates={}, runtimeHandler="", errors={}
+    )
+
+
+_NO_REFERENCES = _build_references()
+"""The same for all pods that refer to nothing."""
 
 
 async def _run_all(steps: list[Coroutine[Any, Any, None]]) -> None:

@@ -97,8 +97,11 @@ class NodeSamples:
                 continue
             metadata = pod["metadata"]
             handle = self._source.find(metadata["namespace"], metadata["name"], metadata.get("uid"))
-            if handle is not None and handle.stats is not None and handle.instance is not None:
-                found.append(handle.stats)
+            if handle is None or handle.instance is None:
+                continue
+            sample = handle.stats
+            if sample is not None:
+                found.append(sample)
         return found
 
     async def build_node(self, samples: list[Json], now: float, own: ProcessUsage) -> Json:

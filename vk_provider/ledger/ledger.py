@@ -93,7 +93,7 @@ class Ledger:
             meter = self.meter
             now, changed = meter.clock(), meter.changed
             meter.changed = {}
-            snapshot, unpriced_until = [replace(span) for span in changed.values()], meter.find_unpriced_end()
+            snapshot, unpriced_until = [span.copy() for span in changed.values()], meter.find_unpriced_end()
             done = False
             try:
                 await self._call(self._store.write, snapshot, now, unpriced_until)

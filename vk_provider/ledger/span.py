@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from operator import attrgetter
 
 from vk_provider.cloud.base import (
     TAG_LABEL_PREFIX,
@@ -94,6 +95,10 @@ class Span:
         """(namespace, capacity type)."""
         return self.owner.namespace, self.capacity_type
 
+    def copy(self) -> Span:
+        """As it is now. dataclasses.replace takes five times as long, and a burst changes thousands."""
+        return Span(*_values(self))
+
     def continue_for(self, owner: Owner, since: float) -> Span:
         """The next span of the instance, which runs."""
         return replace(
@@ -112,6 +117,9 @@ class Span:
         """Seconds since counted_from."""
         until = now if self.state is SpanState.RUNNING else self.until
         return max(0.0, until - max(self.since, self.counted_from))
+
+
+_values = attrgetter(*(each.name for each in fields(Span)))
 
 
 def is_costing(instance: Instance) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -31,6 +32,8 @@ class AgentEventRelay:
 
     It is called again with the same number when events are repeated, as the acknowledgement was lost with a session.
     """
+
+    __slots__ = ("_acknowledge", "_open", "_recorder", "_taken")
 
     def __init__(self, recorder: EventRecorder, acknowledge: Callable[[int], None]) -> None:
         self._recorder = recorder
@@ -57,12 +60,13 @@ class AgentEventRelay:
         self._recorder.record(
             involved,
             message["eventType"],
-            EventReason(message["reason"]),  # of any version of the agent
+            # Of any version of the agent. What equal events are known by is kept for long, once for all pods.
+            EventReason(sys.intern(message["reason"])),
             message["message"],
-            message["fieldPath"],
+            sys.intern(message["fieldPath"]),
             host=node,
             occurrence=Occurrence(
-                message["timestamp"],
+                sys.intern(message["timestamp"]),
                 message.get("count", 1),
                 _name_suffix(involved["uid"], seq),
                 partial(self._done, seq) if tracked else None,
@@ -90,6 +94,8 @@ class AgentEvents:
 
     acknowledge: sends it, if there is a session
     """
+
+    __slots__ = ("_send", "_seq", "_timer", "relay")
 
     def __init__(self, recorder: EventRecorder, acknowledge: Callable[[int], None]) -> None:
         self.relay = AgentEventRelay(recorder, self._note)

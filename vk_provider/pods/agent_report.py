@@ -13,6 +13,7 @@ from vk_provider.cloud.base import Instance
 from vk_provider.errors import AgentProtocolError
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.conditions import find_end, with_end
+from vk_provider.podmodel.onecopy import share_strings
 from vk_provider.podmodel.spec import STATUS_LISTS
 from vk_provider.pods.provider_status import INSTANCE_CONDITION
 from vk_provider.pods.status_patch import OWNED_CONDITIONS
@@ -32,7 +33,7 @@ MEMORY_SLACK = 2.0
 def accept_status(status: Mapping[str, Any], pod: Json, instance: Instance | None) -> Json:
     """The part of the status that is accepted: statuses of the spec's containers, each once; conditions that a kubelet
     writes; addresses by the cloud, if the agent reports any."""
-    accepted: Json = {name: value for name, value in status.items() if value is not None}
+    accepted: Json = {name: share_strings(value) for name, value in status.items() if value is not None}
     for field, spec_field in STATUS_LISTS.items():
         if field in accepted:
             names = {container["name"] for container in pod["spec"].get(spec_field) or []}

@@ -16,6 +16,7 @@ from vk_provider.aiokit.guard import contained
 from vk_provider.aiokit.workers import KeyedWorkers
 from vk_provider.cloud.base import Instance
 from vk_provider.jsontypes import Json
+from vk_provider.podmodel.onecopy import OneCopy
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.adoption import Adoption
 from vk_provider.pods.agents import AgentSide
@@ -33,6 +34,7 @@ from vk_provider.pods.state import (
     next_look_s,
     note_first,
 )
+from vk_provider.pods.status_patch import share_status
 from vk_provider.pods.status_publisher import note_held, resource_version
 from vk_provider.rfc3339 import format_time, parse_time
 
@@ -60,6 +62,7 @@ class PodController:
     ) -> None:
         self._host_ports = host_ports
         self._agent_grace_s = agent_grace_s
+        self._parts = OneCopy()
         self.records: dict[str, PodRecord] = {}
         self._by_name: dict[tuple[str, str], str] = {}
         self._adopting = True
@@ -88,6 +91,7 @@ class PodController:
                     self.wake(uid)
             return
         echo = False
+        self._parts.share(pod, record.pod if record is not None else None)
         if record is None:
             record = self._add(uid, node, pod)
         else:
@@ -96,6 +100,7 @@ class PodController:
             if self._adopting:
                 _see_first(record, inherited=True)
             self._notice_foreign_changes(record)
+            share_status(pod, record.publication.held)
         if not record.ending_since and (record.deleting or record.phase in TERMINAL_PHASES):
             record.ending_since = time.monotonic()
         if not self._adopting and not echo:

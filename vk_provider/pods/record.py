@@ -64,7 +64,7 @@ class Leaving:
     api_deleted: bool = False
 
 
-@dataclass(eq=False)
+@dataclass(slots=True, eq=False)
 class PodRecord:
     """One pod, keyed by UID. Written by controller, but for its parts. Times are time.monotonic() unless said
     otherwise.

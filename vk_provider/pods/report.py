@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vk_provider.jsontypes import Json
+import orjson
+
+from vk_provider.jsontypes import Json, to_text
 
 
 @dataclass(slots=True, eq=False)
@@ -14,7 +16,7 @@ class Report:
     status:       the newest PodStatus: from the agent, or the provider status
     finished:     nothing of the pod runs any more
     concluded:    `status` is a terminal provider status: statuses from the agent are ignored
-    stats:        the newest sample
+    sampled:      the newest sample, as JSON: it is replaced more often than it is asked for
     silent_since: since when the agent of a pod that may run has sent nothing (time.monotonic()); 0.0 while it is heard
     not_ready:    the Ready condition that replaces the agent's, because it is silent for too long
     """
@@ -23,7 +25,7 @@ class Report:
     from_agent: bool = False
     finished: bool = False
     concluded: bool = False
-    stats: Json | None = None
+    sampled: bytes = b""
     silent_since: float = 0.0
     not_ready: Json | None = None
 
@@ -40,7 +42,15 @@ class Report:
         self.status, self.finished, self.concluded = status, True, True
 
     def sample(self, stats: Json) -> None:
-        self.stats = stats
+        self.sampled = to_text(stats)
+
+    @property
+    def stats(self) -> Json | None:
+        """The newest sample, decoded anew."""
+        if not self.sampled:
+            return None
+        stats: Json = orjson.loads(self.sampled)
+        return stats
 
     def fall_silent(self, now: float) -> None:
         self.silent_since = self.silent_since or now

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.aiokit.backoff import Backoff
@@ -35,9 +36,9 @@ class ReferenceResolver:
             return
         record.reading.references_changed = False
         record.reading.generation = record.pod["metadata"].get("generation")
-        self._store.subscribe(record.pod, lambda: self._changed(record), lambda: self._services_changed(record))
+        self._store.subscribe(record.pod, partial(self._changed, record), partial(self._services_changed, record))
         record.reading.task = asyncio.create_task(self._resolve(record), name=f"references {record.uid}")
-        record.reading.task.add_done_callback(lambda task: self._done(record, task))
+        record.reading.task.add_done_callback(partial(self._done, record))
 
     def take(self, record: PodRecord) -> References | None:
         """The references of the newest spec; None while they are being read: the worker is woken then."""

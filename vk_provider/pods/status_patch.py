@@ -109,6 +109,22 @@ def is_same_status(held: Json, known: Json) -> bool:
     return len(conditions) == len(others) and all(_is_equal(others.get(item["type"]), item) for item in conditions)
 
 
+def share_status(pod: Json, held: Json | None) -> None:
+    """Let the status of an API object have the parts of an owned_status that are equal: one copy in memory for each
+    pod."""
+    status = pod.get("status")
+    if not status or not held:
+        return
+    for name, value in held.items():
+        if name != "conditions" and status.get(name) == value:
+            status[name] = value
+    if status.get("conditions"):
+        known = _by_type(held.get("conditions") or [])
+        status["conditions"] = [
+            known[item["type"]] if known.get(item["type"]) == item else item for item in status["conditions"]
+        ]
+
+
 def build_status_patch(uid: str, published: Json | None, status: Json) -> Json:
     """PATCH body that turns `published` (owned_status of the last one, None: unknown) into `status`."""
     patch: Json = {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from vk_provider import eventreasons
 from vk_provider.agentclient.session import AgentSession, Slot
@@ -49,7 +50,7 @@ class PodTables:
         for source in self._sources(record):
             observer = _Observer(self, record, source.name)
             in_force, packed = states.get(source.name, ""), session.has(PACKED_FEATURE)
-            flow = TableFlow(source, _offer_to(session), observer, self._permits, in_force, packed=packed)
+            flow = TableFlow(source, partial(_offer, session), observer, self._permits, in_force, packed=packed)
             record.tables.append(flow)
 
     def receive(self, record: PodRecord, message: TablesMessage) -> None:
@@ -82,6 +83,8 @@ _TITLES: dict[TableName, str] = {"services": "Services", "policy": "network poli
 class _Observer:
     """agentclient.tables.TableObserver of one flow."""
 
+    __slots__ = ("_name", "_record", "_tables")
+
     def __init__(self, tables: PodTables, record: PodRecord, name: TableName) -> None:
         self._tables, self._record, self._name = tables, record, name
 
@@ -96,5 +99,5 @@ class _Observer:
         self._tables.failed(self._record, self._name, message)
 
 
-def _offer_to(session: AgentSession) -> Callable[[TableFlow], None]:
-    return lambda flow: session.put(SLOTS[flow.name], flow)
+def _offer(session: AgentSession, flow: TableFlow) -> None:
+    session.put(SLOTS[flow.name], flow)

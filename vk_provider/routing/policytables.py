@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from cachetools import LRUCache
@@ -62,12 +61,14 @@ class PolicyTables:
     addresses: of the pod, as the cloud says: the whole text has them
     """
 
+    __slots__ = ("_earlier", "_followers", "_newest", "_texts", "addresses")
+
     name: TableName = "policy"
 
     def __init__(self, texts: PolicyTexts, addresses: Sequence[str]) -> None:
         self._texts, self.addresses = texts, tuple(addresses)
         self._newest: Table | None = None
-        self._earlier: deque[Table] = deque()
+        self._earlier: list[Table] = []
         self._followers = Followers()
 
     @property
@@ -85,7 +86,7 @@ class PolicyTables:
                 return
             self._earlier.append(before)
             while len(self._earlier) > REMEMBERED_TABLES or self._remembered() > REMEMBERED_ELEMENTS:
-                self._earlier.popleft()
+                del self._earlier[0]
         self._newest = table
         for _ in self._followers.tell():
             pass

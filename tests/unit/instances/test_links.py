@@ -185,10 +185,6 @@ async def test_an_agent_that_breaks_the_protocol_is_told_of_and_waited_for_ever_
         now += delay_s
         await real_sleep(0)
 
-    async def renew(instance: Instance) -> None:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(made, "_renew", renew)
     monkeypatch.setattr(links.asyncio, "sleep", sleep)
     monkeypatch.setattr(links.time, "monotonic", lambda: now)
     task = asyncio.create_task(made._run(owned))
@@ -217,7 +213,9 @@ async def test_a_fault_while_a_message_is_handled_ends_that_session_only(monkeyp
     listener.receive = receive
     monkeypatch.setattr(links, "FATE_INTERVAL_S", 3600.0)
     task = asyncio.create_task(made._run(owned))
-    await asyncio.wait({task}, timeout=0.1)
+    async with asyncio.timeout(30):
+        while not listener.violations:  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.01)
     assert not task.done()
     assert len(listener.violations) == 1 and "hello message could not be handled" in listener.violations[0]
     task.cancel()
@@ -269,3 +267,37 @@ async def test_an_end_that_the_cloud_tells_counts_unless_the_agent_has_spoken_si
     await question.wait(5.0)
     assert "i-1 is terminated" in question.answer(owned)
     await question.close()
+
+
+class Renewing(Connector):
+    """Its certificates are due at once, twice; the first time the agent does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__(refusals=0)
+        self.renewed, self.delays_s = 0, [0.0, 0.0]
+        self.done = asyncio.Event()
+
+    def renewal_delay_s(self, instance: Instance) -> float:
+        return self.delays_s.pop(0) if self.delays_s else 3600.0
+
+    async def renew(self, instance: Instance) -> None:
+        self.renewed += 1
+        if self.renewed == 1:
+            raise AgentUnreachableError("not now")
+        self.done.set()
+
+
+async def test_a_certificate_is_renewed_when_it_is_due_and_again_when_that_failed(monkeypatch: Any) -> None:
+    monkeypatch.setattr(links, "RENEWAL_RETRY_S", 0.01)
+    connector = Renewing()
+    renewal = links._Renewal(connector, INSTANCE)
+    await asyncio.wait_for(connector.done.wait(), 30)
+    assert connector.renewed == 2
+    renewal.close()
+
+
+async def test_no_certificate_is_renewed_once_its_session_has_ended() -> None:
+    connector = Renewing()
+    links._Renewal(connector, INSTANCE).close()
+    await asyncio.sleep(0.02)
+    assert connector.renewed == 0

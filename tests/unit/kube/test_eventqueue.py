@@ -16,7 +16,7 @@ NAMESPACES = {"a": "one", "b": "one", "c": "two", "d": "two"}
 
 def waiting(name: str, number: int, event_type: str) -> WaitingEvent:
     event = {"metadata": {"namespace": NAMESPACES[name]}, "type": event_type, "message": str(number)}
-    return WaitingEvent(CorrelatedEvent((name,), (number,), event, EventSeries(str(number), "")))
+    return WaitingEvent(CorrelatedEvent.of((name,), (number,), event, EventSeries(str(number), "")))
 
 
 @dataclass

@@ -138,15 +138,15 @@ async def test_an_agents_event_is_acknowledged_when_it_is_posted(world: World, m
     record = world.record(pod)
     assert record is not None and record.instance is not None
     agent = world.connector._agents[record.instance.instance_id]
-    await world.until(lambda: not agent._events)
+    await world.until(lambda: not agent.events)
     world.recorder.held = []
     agent._event("Odd", "m", "", "2026-01-01T00:00:00Z")
-    world.connector._channels[record.instance.instance_id].push(list(agent._events))
+    world.connector._channels[record.instance.instance_id].push(list(agent.events))
     await world.until(lambda: world.recorder.held)
     await world.settle()
-    assert len(agent._events) == 1
+    assert len(agent.events) == 1
     world.recorder.held[0]()
-    await world.until(lambda: not agent._events)
+    await world.until(lambda: not agent.events)
 
 
 async def test_an_agent_that_lies_gets_an_event_and_nobody_else_notices(world: World) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 import orjson
 
 from vk_provider import eventreasons
 from vk_provider.cloud.base import Instance
 from vk_provider.eventreasons import EventReason
-from vk_provider.jsontypes import Json
+from vk_provider.jsontypes import Json, to_text
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.podmodel.podresources import build_resource_config
@@ -20,10 +21,19 @@ from vk_provider.wire.session import SERVICES_FEATURE
 from vk_provider.wire.tables import TABLES_FEATURE, TableName, TableStates
 
 
+class _Event(NamedTuple):
+    seq: int
+    reason: EventReason
+    message: str
+    field_path: str
+    timestamp: str
+
+
 class SimulatedAgent:
     """State of one instance's agent: the pod, its status, events not acknowledged yet.
 
-    Thousands of these share the provider's process, so pod and status are kept as JSON text.
+    Thousands of these share the provider's process, so pod and status are kept as JSON text, and events without what
+    they have in common.
     """
 
     def __init__(self, instance: Instance, started_at: str) -> None:
@@ -32,7 +42,7 @@ class SimulatedAgent:
         self.uid = ""
         self.finished = False
         self._pod = self._status = b""
-        self._events: list[Json] = []
+        self._events: list[_Event] = []
         self._seq = 0
         self._running_since = ""
         self._end: PodEnd | None = None
@@ -61,7 +71,7 @@ class SimulatedAgent:
             "agentStartedAt": self.started_at,
             **({"grant": self.grant} if self.grant else {}),
         }
-        return [first, *([self._status_message()] if self._status else []), *self._events]
+        return [first, *([self._status_message()] if self._status else []), *self.events]
 
     def receive(self, message: Json, now: str) -> list[Json]:
         """One message from the provider; returns the answers. `now` is RFC 3339."""
@@ -75,7 +85,7 @@ class SimulatedAgent:
             case "table":
                 return self._on_table(message["name"], message["base"], message["revision"])
             case "ack":
-                self._events = [event for event in self._events if event["seq"] > message["seq"]]
+                self._events = [event for event in self._events if event.seq > message["seq"]]
         return []
 
     def _on_table(self, name: TableName, base: str, revision: str) -> list[Json]:
@@ -87,7 +97,7 @@ class SimulatedAgent:
 
     def _on_pod(self, pod: Json, now: str) -> list[Json]:
         first = not self.uid
-        self.uid, self._pod = str(pod["metadata"]["uid"]), _compact(pod)
+        self.uid, self._pod = str(pod["metadata"]["uid"]), to_text(pod)
         if pod["metadata"].get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in TERMINAL_PHASES:
             return self.finish(now, exit_code=0, pod=pod)
         if self.finished:
@@ -96,7 +106,7 @@ class SimulatedAgent:
         self._build(pod, now, [_running(c, self._running_since, self._id(c)) for c in pod["spec"]["containers"]])
         if first:
             self._record_start(pod, now)
-            return [self._status_message(), *self._events]
+            return [self._status_message(), *self.events]
         return [self._status_message()] if self._status != before else []  # resized, say
 
     def finish(self, now: str, exit_code: int, pod: Json | None = None) -> list[Json]:
@@ -124,7 +134,7 @@ class SimulatedAgent:
             ending=Ending(finished, finished=finished, cause=self._end),
             previous_status=self.status,
         )
-        self._status = _compact(status)
+        self._status = to_text(status)
 
     def _record_start(self, pod: Json, now: str) -> None:
         spec = pod["spec"]
@@ -138,18 +148,24 @@ class SimulatedAgent:
 
     def _event(self, reason: EventReason, message: str, field_path: str, now: str) -> None:
         self._seq += 1
-        self._events.append(
+        self._events.append(_Event(self._seq, reason, message, field_path, now))
+
+    @property
+    def events(self) -> list[Json]:
+        """The messages that were not acknowledged yet."""
+        return [
             {
                 "type": "event",
-                "seq": self._seq,
+                "seq": event.seq,
                 "podUID": self.uid,
                 "eventType": "Normal",
-                "reason": reason,
-                "message": message,
-                "fieldPath": field_path,
-                "timestamp": now,
+                "reason": event.reason,
+                "message": event.message,
+                "fieldPath": event.field_path,
+                "timestamp": event.timestamp,
             }
-        )
+            for event in self._events
+        ]
 
     def _status_message(self) -> Json:
         status = orjson.Fragment(self._status)
@@ -183,11 +199,6 @@ class SimulatedAgent:
             },
             "node": {"cpu": cpu, "memory": memory},
         }
-
-
-def _compact(document: Json) -> bytes:
-    """JSON text in memory of its own size: what orjson returns may hold several times as much."""
-    return bytes(memoryview(orjson.dumps(document)))
 
 
 def _identity(container: Json, container_id: str) -> Json:
