@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 from hypothesis import strategies as st
@@ -18,15 +18,16 @@ from msgspec import inspect
 from tests.jwt import make_token
 from tests.listener import hello
 from vk_provider.jsontypes import Json
-from vk_provider.wire.identity import IdentityMessage
-from vk_provider.wire.session import EventMessage, HelloMessage, StatsMessage, StatusMessage
-from vk_provider.wire.tables import TablesMessage
+from vk_provider.wire.session import FEATURES, UpMessage
+from vk_provider.wire.tables import TABLES_FEATURE
 
 OWN_UID = "00000000-0000-4000-8000-00000000000a"
 HONEST_UID = "00000000-0000-4000-8000-00000000000b"
 OTHER_UID = "00000000-0000-4000-8000-00000000000c"
 HONEST_IP = "192.0.2.7"
 TIME = "2026-11-28T10:00:00Z"
+IMAGE = "127.0.0.1:9/hostile/i:1"
+"""Of every pod: at a registry that nobody is."""
 
 
 def fill(data: bytes, own_uid: str, honest_uid: str, honest_ip: str) -> bytes:
@@ -39,11 +40,16 @@ def fill(data: bytes, own_uid: str, honest_uid: str, honest_ip: str) -> bytes:
 # --- by the schema ---------------------------------------------------------------------------------------------------
 
 _CHOICE = st.integers(0, 2**20 - 1)
-_TEXTS = ("c", "", "Ready", "BackOff", "d", TIME, "100m", "1Gi", HONEST_IP, "container_memory_rss", "cpu", "x" * 60)
+DIGEST = "sha256:" + "0" * 64
+ALL_FEATURES = (*FEATURES, TABLES_FEATURE)
+_KNOWN = ("c", "", "Ready", "BackOff", "d", TIME, "100m", "1Gi", HONEST_IP, "container_memory_rss", "cpu", DIGEST)
+_TEXTS = (*_KNOWN, "x" * 60)
 _EDGES = (0, 1, 2**31 - 1, 2**63 - 1, -1, -(2**63) + 1, 10**9)
 _FIGURES = (0.0, 1.0, 5e-324, 1e18, float(2**63))
 _UIDS = (OWN_UID, OWN_UID, OWN_UID, OWN_UID, HONEST_UID, OTHER_UID, "")
 _PHASES = ("Running",) * 8 + ("Pending", "Unknown", "Succeeded", "Failed")
+_TIMES = (*["9999-12-31T23:59:59Z"] * 12, TIME, "2028-02-29T00:00:00.000000001Z")
+"""Mostly far away: a notice of a time that has passed ends the instance."""
 
 Draw = st.DrawFn
 Maker = Callable[[Draw], Any]
@@ -99,7 +105,7 @@ def _build_object_maker(fields: Sequence[inspect.Field]) -> Maker:
 
 
 def _build_field_maker(field: inspect.Field) -> Maker:
-    known = {"podUID": _UIDS, "phase": _PHASES}.get(field.encode_name)
+    known = {"podUID": _UIDS, "phase": _PHASES, "time": _TIMES}.get(field.encode_name)
     return build_maker(field.type) if known is None else lambda draw: pick(draw, known)
 
 
@@ -126,8 +132,7 @@ def _is_allowed(decoder: msgspec.json.Decoder[Any], text: str) -> bool:
     return True
 
 
-_SCHEMA = (StatusMessage, EventMessage, StatsMessage, HelloMessage, TablesMessage, IdentityMessage)
-_MAKERS = [build_maker(inspect.type_info(kind)) for kind in _SCHEMA]
+_MAKERS = [build_maker(inspect.type_info(kind)) for kind in get_args(UpMessage)]
 
 # --- changed ---------------------------------------------------------------------------------------------------------
 
@@ -184,17 +189,18 @@ _STATS = {
         "network": {"time": TIME, "name": "eth0", "rxBytes": 1, "interfaces": [{"name": "eth0", "rxBytes": 1}]},
         "volume": [{"name": "v", "time": TIME, "usedBytes": 1}],
     },
-    "node": {"cpu": _CPU, "memory": _MEMORY, "fs": {"time": TIME, "availableBytes": -4096}, "network": {"rxBytes": 3}},
+    "node": {"cpu": _CPU, "memory": _MEMORY, "fs": {"time": TIME, "availableBytes": 4096}, "network": {"rxBytes": 3}},
     "cadvisor": [{"container": "c", "id": "/x", "samples": [["container_memory_rss", {"device": "sda"}, 1]]}],
     "probes": [{"container": "c", "probeType": "Liveness", "result": "successful", "count": 1}],
 }
-_HELLO = hello("i-1", OWN_UID)
+_HELLO = hello("i-1", OWN_UID, ALL_FEATURES)
 _TABLES = {"type": "tables", "name": "services", "tables": {"services": "1::2"}, "error": "nft: no space"}
 _IMAGES = {
     "type": "images",
     "podUID": OWN_UID,
     "images": [
-        {"image": "r.io/a/b:1", "digests": ["sha256:" + "0" * 64], "sizeBytes": 7, "pulled": True, "seconds": 0.5}
+        {"image": "r.io/a/b:1", "digests": [DIGEST], "sizeBytes": 7, "pulled": True, "seconds": 0.5},
+        {"image": IMAGE, "digests": [DIGEST], "sizeBytes": 7, "pulled": True, "seconds": 0.5, "peerBytes": 7},
     ],
 }
 IDENTITY: Json = {
@@ -202,7 +208,21 @@ IDENTITY: Json = {
     "podUID": OWN_UID,
     "tokens": [make_token(OWN_UID), make_token(HONEST_UID), make_token(OWN_UID, audience="other")],
 }
-_TEMPLATES: tuple[Json, ...] = (_STATUS, _EVENT, _STATS, _HELLO, _TABLES, _IMAGES, IDENTITY)
+_BLOBS = {
+    "type": "blobs",
+    "podUID": OWN_UID,
+    "wanted": [DIGEST],
+    "fetching": [DIGEST],
+    "held": ["sha256:" + "1" * 64],
+    "failed": [{"digest": DIGEST, "instance": "i-1"}],
+    "peerBytes": 1,
+    "registryBytes": 2,
+}
+_NOTICE = {"type": "notice", "podUID": OWN_UID, "action": "terminate", "time": "9999-12-31T23:59:59Z"}
+_TEMPLATES: tuple[Json, ...] = (_STATUS, _EVENT, _STATS, _HELLO, _TABLES, _IMAGES, IDENTITY, _BLOBS, _NOTICE)
+KINDS = tuple(template["type"] for template in _TEMPLATES)
+"""Of messages up."""
+assert len(set(KINDS)) == len(get_args(UpMessage)), "a kind of message has no template"
 
 _HOSTILE_TEXTS = (
     "/etc/logrotate.d/evil",
@@ -213,6 +233,8 @@ _HOSTILE_TEXTS = (
     "\ud800",
     "\u202e\u0000",
     "9999-99-99T99:99:99Z",
+    "2026-02-31T10:00:00Z",
+    "2100-02-29T00:00:00Z",
     "0001-01-01T00:00:00+23:59",
     "9999-12-31T23:59:59.999999999-23:59",
     HONEST_UID,
@@ -321,7 +343,7 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-_KINDS = ("hello", "status", "event", "stats", "tables", "images", "identity", "pod", "ack", "stop", "")
+_KINDS = (*KINDS, "pod", "ack", "stop", "")
 _FIELDS = ("status", "finished", "pod", "node", "seq", "reason", "count", "message", "version")
 
 
