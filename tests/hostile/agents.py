@@ -15,7 +15,7 @@ import orjson
 from aiohttp import WSMsgType, web
 
 from tests.hostile.echo import EchoRuntime
-from tests.hostile.messages import ALL_FEATURES
+from tests.hostile.templates import ALL_FEATURES
 from tests.listener import hello
 from vk_provider.agent.identity import AgentIdentity
 from vk_provider.agent.logs import add_log_routes

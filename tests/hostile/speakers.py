@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tests.hostile.agents import HostileAgent, Script, Session
-from tests.hostile.messages import fill
+from tests.hostile.templates import fill
 from tests.hostile.world import World
 from vk_provider.wire.inbound import WireError, decode_up
 

@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry
 
 from tests.hostile.apitypes import check_status, check_summary
 from tests.hostile.honest import check_exposition, check_stranger
-from tests.hostile.messages import KINDS, MESSAGES, OWN_UID
+from tests.hostile.messages import MESSAGES
+from tests.hostile.templates import KINDS, OWN_UID
 from tests.jwt import AUDIENCE
 from tests.unit.agentclient.test_tables import Agent, Source
 from tests.unit.kubelet.endpoints.test_stats import make_sample

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.hostile.messages import KINDS, MESSAGES
+from tests.hostile.messages import MESSAGES
 from tests.hostile.speakers import Speaker, say_all
+from tests.hostile.templates import KINDS
 from tests.hostile.world import World
 
 REDIAL_AT_ONCE = True

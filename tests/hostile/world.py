@@ -24,7 +24,7 @@ from tests.hostile.agents import HonestAgent, HostileAgent, Script
 from tests.hostile.api import Door, Namespace
 from tests.hostile.cloud import OWNER, CloudServer
 from tests.hostile.honest import HonestPod, check_stranger
-from tests.hostile.messages import IMAGE
+from tests.hostile.templates import IMAGE
 from vk_provider.cloud.base import TAG_POD_NAME, TAG_POD_UID, Instance, LaunchRequest
 from vk_provider.jsontypes import Json
 from vk_provider.wire.bootdata import BootData
