@@ -30,7 +30,8 @@ class Time:
         found = _TIME.fullmatch(text)
         if found is None or len(text) > 35:
             raise ValueError(f"no RFC 3339: {text[:60]!r}")
-        moment = datetime.datetime(*map(int, found.groups()[:6]))
+        year, month, day, hour, minute, second = (int(part) for part in found.groups()[:6])
+        moment = datetime.datetime(year, month, day, hour, minute, second)
         zone = found[8]
         if zone != "Z":
             offset = datetime.timedelta(hours=int(zone[1:3]), minutes=int(zone[4:]))

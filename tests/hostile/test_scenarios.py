@@ -12,9 +12,12 @@ import pytest
 from tests.hostile.agents import HostileAgent, Script, Session, Talk, wait_for_end
 from tests.hostile.world import LIMIT_S, World, until
 from tests.listener import hello
+from vk_provider.agentclient.session import MESSAGE_RATE
 from vk_provider.wire.session import MAX_UP_BYTES
 
 ATTACK_S = 1.5
+FLOOD, FLOOD_S = 500, 6.0
+"""Messages in each session, and for how long sessions are counted: without a limit over sessions, one a second."""
 SHOWN_LINES = 2 * 256
 """In /metrics/cadvisor, of a pod with one container and its sandbox."""
 SHOWN_BYTES = SHOWN_LINES * 2_500
@@ -200,6 +203,20 @@ def test_an_agent_that_ends_each_session_at_once_is_not_dialed_without_pause(wor
         time.sleep(ATTACK_S)
         opened = len(agent.sessions) - before
     assert opened <= ATTACK_S * SESSIONS_A_SECOND
+
+
+async def _flood_and_close(agent: HostileAgent, session: Session) -> None:
+    for _ in range(FLOOD):
+        await session.say(agent.status())
+    await session.is_read()
+
+
+def test_an_agent_that_floods_and_closes_is_not_dialed_before_its_messages_are_made_up_for(world: World) -> None:
+    name = world.call(world.create_hostile(Script(_flood_and_close)))
+    agent = world.call(world.wait_agent(name))
+    with world.watched():
+        time.sleep(FLOOD_S)
+    assert len(agent.sessions) <= 1 + FLOOD_S / (FLOOD / MESSAGE_RATE)
 
 
 def test_an_agent_that_does_not_greet_is_given_no_pod(world: World) -> None:

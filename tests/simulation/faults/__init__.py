@@ -44,7 +44,7 @@ FAULTS: dict[str, Fault] = {
     "restart-refuses": Fault(restart_refuses.put_back, 15, (must.WRONG_STATE,)),
     "one-missing-answer": Fault(one_missing_answer.put_back, 40, (must.FAILED_WHILE_RUNNING, must.WRONG_STATE)),
     "hanging-references": Fault(hanging_references.put_back, 21, (must.DELETION_STUCK,)),
-    "hanging-launch": Fault(hanging_launch.put_back, 10, (must.WRONG_STATE,)),
+    "hanging-launch": Fault(hanging_launch.put_back, 2, (must.WRONG_STATE,)),
     "lost-ready": Fault(lost_ready.put_back, 3, (must.STATUS_MISSING,)),
     "reused-token": Fault(reused_token.put_back, 11, (must.WRONG_STATE,)),
     "shutting-down": Fault(shutting_down.put_back, 5, (must.FAILED_WHILE_RUNNING,)),

@@ -169,8 +169,10 @@ async def test_scrapes_are_answered_from_memory(rig: Rig) -> None:
     rig.source.handles.append(FakeHandle(make_pod(), running_status(), make_instance(), stats=make_sample()))
     text = (await rig.ask("GET", "/metrics/resource"))[1]
     assert f'container_cpu_usage_seconds_total{{container="c",namespace="ns",pod="web"}} 10 {MS}\n' in text
-    for path in ("/metrics/cadvisor", "/metrics/probes"):
-        assert (await rig.ask("GET", path))[0] == 200
+    for path in ("/metrics/cadvisor", "/metrics/probes", "/metrics/resource"):
+        for method in ("GET", "HEAD"):
+            status, _, headers = await rig.ask(method, path)
+            assert status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4")
 
 
 async def test_a_sum_of_figures_stays_an_int64() -> None:
