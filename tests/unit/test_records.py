@@ -31,7 +31,7 @@ HELD = {
     "leaving": ("pods/record.py", "Leaving"),
 }
 """What the code calls a variable or an attribute that holds one -> where the class is."""
-WRITER = re.compile(r"[Ww]ritten by `(\w+)`")
+OF_ALL, OF_ONE = re.compile(r"Written by `(\w+)`"), re.compile(r"written by `(\w+)`")
 
 
 @cache
@@ -65,11 +65,11 @@ def find_writers(name: str) -> dict[str, str]:
     (kind,) = (each for each in parse(ROOM / file).body if isinstance(each, ast.ClassDef) and each.name == title)
     text = ast.get_docstring(kind) or ""
     fields = find_fields(kind)
-    if (whole := WRITER.search(text.partition("\n\n")[0].partition("(")[0])) is not None:
+    if (whole := OF_ALL.search(text)) is not None:
         return dict.fromkeys(fields, whole[1])
     starts = [(found.start(), found[1]) for found in re.finditer(r"^(\w+):", text, re.MULTILINE) if found[1] in fields]
     parts = [(name, text[at:end]) for (at, name), (end, _) in zip(starts, [*starts[1:], (len(text), "")], strict=True)]
-    found = {name: WRITER.search(part) for name, part in parts}
+    found = {name: OF_ONE.search(part) for name, part in parts}
     return {name: writer[1] if writer is not None else "" for name, writer in found.items()}
 
 
