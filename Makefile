@@ -20,6 +20,7 @@ SEED ?=
 SEEDS ?= 1000
 FAULT ?=
 KILLED_AT ?=
+MESSAGES ?= 10000
 EVERY ?=
 CRASHES ?=
 PAIRS ?= 500
@@ -124,6 +125,10 @@ test: deps lint control-plane ## the whole test suite, as .ci/run calls it
 .PHONY: simulate
 simulate: $(VENV)/.ready ## the provider in virtual time against faults of everything around it (SEEDS=; SEED= for one, with KILLED_AT= or EVERY= steps; CRASHES=all kills it at every step of launches, ends and pools; FAULT= puts a known one back)
 	@$(PY) -m tests.simulation $(if $(SEED),--seed $(SEED) $(if $(EVERY),--every $(EVERY),--trace),--seeds $(SEEDS)) $(if $(KILLED_AT),--killed-at $(KILLED_AT)) $(if $(CRASHES),--crashes $(CRASHES)) $(if $(FAULT),--fault $(FAULT))
+
+.PHONY: hostile
+hostile: control-plane ## the tests of agents that lie and attack, with five times as many messages on real sessions as `make test` (MESSAGES=)
+	@VK_HOSTILE_MESSAGES=$(MESSAGES) $(PY) -m pytest tests/hostile
 
 .PHONY: containerd2
 containerd2: deps ## build containerd 2 once from its Go module; prints what to put first on PATH to use it for instances

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -15,12 +15,12 @@ from vk_provider.jsontypes import Json
 STARTED_AT = "2026-01-01T00:00:00Z"
 
 
-def hello(instance_id: str = "i-1", pod_uid: str = "") -> Json:
-    """The greeting of an agent of today."""
+def hello(instance_id: str = "i-1", pod_uid: str = "", features: Sequence[str] = ()) -> Json:
+    """The greeting of an agent."""
     return {
         "type": "hello",
         "version": 1,
-        "features": [],
+        "features": list(features),
         "instanceID": instance_id,
         "podUID": pod_uid,
         "agentStartedAt": STARTED_AT,

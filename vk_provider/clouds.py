@@ -15,6 +15,12 @@ from vk_provider.cloud.backend import CloudContext
 from vk_provider.cloud.base import Cloud, InstanceRuntime
 from vk_provider.cloud.credentials import CredentialSource
 from vk_provider.cloud.imagestores import ImageStores
+from vk_provider.cloud.limitedabilities import (
+    LimitedCredentials,
+    LimitedImageStores,
+    LimitedPodIdentity,
+    LimitedSpotPrices,
+)
 from vk_provider.cloud.podidentity import PodIdentitySource
 from vk_provider.cloud.spotprices import SpotPriceSource
 from vk_provider.errors import BadStartError
@@ -36,7 +42,7 @@ def find_image_stores(settings: Settings, cloud: Cloud) -> ImageStores | None:
     backend, own = find_backend(settings.cloud)
     if settings.images.prepare is False or backend.image_stores is None or not backend.keeps_images(own):
         return None
-    return backend.image_stores(cloud)
+    return LimitedImageStores(backend.image_stores(cloud))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,13 @@ class Access:
 def find_access(settings: Settings, cloud: Cloud) -> Access:
     """Once the cloud was started."""
     backend, _ = find_backend(settings.cloud)
-    return Access(backend.credentials(cloud), backend.pod_identity(cloud), backend.spot_prices(cloud))
+    credentials, roles = backend.credentials(cloud), backend.pod_identity(cloud)
+    prices = backend.spot_prices(cloud)
+    return Access(
+        LimitedCredentials(credentials) if credentials is not None else None,
+        LimitedPodIdentity(roles) if roles is not None else None,
+        LimitedSpotPrices(prices) if prices is not None else None,
+    )
 
 
 def check_cloud(settings: Settings) -> Cloud:

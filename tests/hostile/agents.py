@@ -15,6 +15,7 @@ import orjson
 from aiohttp import WSMsgType, web
 
 from tests.hostile.echo import EchoRuntime
+from tests.hostile.templates import ALL_FEATURES
 from tests.listener import hello
 from vk_provider.agent.identity import AgentIdentity
 from vk_provider.agent.logs import add_log_routes
@@ -132,6 +133,11 @@ async def wait_for_end(agent: HostileAgent, session: Session) -> None:
     await session.closed.wait()
 
 
+def greet(agent: HostileAgent) -> Json:
+    """The honest greeting, with every feature."""
+    return hello(agent.instance.instance_id, agent.uid, ALL_FEATURES)
+
+
 @dataclass
 class Script:
     """What a hostile agent does.
@@ -144,7 +150,7 @@ class Script:
     """
 
     talk: Talk = wait_for_end
-    greeting: Callable[[HostileAgent], Any] | None = lambda agent: hello(agent.instance.instance_id, agent.uid)
+    greeting: Callable[[HostileAgent], Any] | None = lambda agent: greet(agent)
     handlers: dict[str, Handler] = field(default_factory=dict)
     context: Callable[[HostileAgent], ssl.SSLContext] | None = None
     ready: bool = True

@@ -9,14 +9,15 @@ import orjson
 
 from tests.hostile.agents import LOG_TEXT, MEMORY_RSS, PROBES
 from tests.hostile.api import Door, Namespace
+from tests.hostile.apitypes import check_pods, check_summary
 from vk_provider.jsontypes import Json
 
 MEMORY = 8 << 20
 STREAMED = b"honest" * 1000
 CPU_S = 1
 _LABELS = r'\{([a-zA-Z_][a-zA-Z0-9_]*="([^"\\\n]|\\[\\"n])*",?)*\}'
-_SAMPLE = re.compile(rf"[a-zA-Z_:][a-zA-Z0-9_:]*({_LABELS})? (NaN|[+-]?Inf|[-+.0-9e]+)( -?\d+)?")
-"""One sample in Prometheus' text format."""
+_SAMPLE = re.compile(rf"([a-zA-Z_:][a-zA-Z0-9_:]*(?:{_LABELS})?) (NaN|[+-]?Inf|[-+.0-9e]+)( -?\d{{1,18}})?")
+"""One sample in Prometheus' text format: the series, its value and its time."""
 OWN_EVENTS = {"InstanceLaunched", "Pulled", "Created", "Started"}
 
 
@@ -38,11 +39,15 @@ class HonestPod:
 
     async def check_memory_routes(self) -> None:
         """What the provider answers from memory. Raises AssertionError."""
-        pod = self._own(orjson.loads(await self._kubelet.get("/pods"))["items"])
-        self.check_status(pod["status"])
-        running = self._own(orjson.loads(await self._kubelet.get("/runningpods/"))["items"])
+        pods, running_pods = await self._kubelet.get("/pods"), await self._kubelet.get("/runningpods/")
+        check_pods(pods)
+        check_pods(running_pods)
+        self.check_status(self._own(orjson.loads(pods)["items"])["status"])
+        running = self._own(orjson.loads(running_pods)["items"])
         assert [item["name"] for item in running["spec"]["containers"]] == ["c"]
-        summary = orjson.loads(await self._kubelet.get("/stats/summary"))
+        document = await self._kubelet.get("/stats/summary")
+        check_summary(document)
+        summary = orjson.loads(document)
         (stats,) = (item for item in summary["pods"] if item["podRef"]["uid"] == self.uid)
         assert stats["podRef"]["name"] == self.name and stats["memory"]["workingSetBytes"] == MEMORY
         assert [item["name"] for item in stats["containers"]] == ["c"]
@@ -101,9 +106,22 @@ class HonestPod:
 
 
 def check_exposition(text: str) -> None:
-    """Every line is a comment or a sample: what one agent says breaks no line of another."""
+    """Every line is a comment or a sample: what one agent says breaks no line of another. A family comes once, with all
+    of its samples, and no series twice."""
+    seen: set[str] = set()
+    family = ""
     for line in text.split("\n"):
-        assert not line or line.startswith("# ") or _SAMPLE.fullmatch(line), f"no sample: {line!r}"
+        if line.startswith("# HELP "):
+            family = line.split(" ")[2]
+            assert f"# {family}" not in seen, f"{family} comes twice"
+            seen.add(f"# {family}")
+        if not line or line.startswith("# "):
+            continue
+        sample = _SAMPLE.fullmatch(line)
+        assert sample is not None, f"no sample: {line!r}"
+        float(sample[4])
+        assert line.startswith(family) and sample[1] not in seen, f"twice, or not in its family: {line!r}"
+        seen.add(sample[1])
 
 
 def check_stranger(pod: Json, addresses: tuple[str, str] | None) -> None:

@@ -1,7 +1,6 @@
 """Generators (hypothesis) of what a hostile agent says up its session: bytes of one message each.
 
 A third is valid by the schema, a third are valid messages that were changed, the rest is JSON and bytes of any kind.
-Names of what a test does not know beforehand are placeholders: `fill` puts the real ones in.
 """
 
 from __future__ import annotations
@@ -9,41 +8,39 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from tests.jwt import make_token
-from tests.listener import hello
+from tests.hostile.templates import (
+    DIGEST,
+    HONEST_IP,
+    HONEST_UID,
+    HOSTILE_NUMBERS,
+    HOSTILE_TEXTS,
+    KINDS,
+    OTHER_UID,
+    OWN_UID,
+    TEMPLATES,
+    TIME,
+    find_paths,
+)
 from vk_provider.jsontypes import Json
-from vk_provider.wire.identity import IdentityMessage
-from vk_provider.wire.session import EventMessage, HelloMessage, StatsMessage, StatusMessage
-from vk_provider.wire.tables import TablesMessage
-
-OWN_UID = "00000000-0000-4000-8000-00000000000a"
-HONEST_UID = "00000000-0000-4000-8000-00000000000b"
-OTHER_UID = "00000000-0000-4000-8000-00000000000c"
-HONEST_IP = "192.0.2.7"
-TIME = "2026-11-28T10:00:00Z"
-
-
-def fill(data: bytes, own_uid: str, honest_uid: str, honest_ip: str) -> bytes:
-    """The message with the real names."""
-    for placeholder, value in ((OWN_UID, own_uid), (HONEST_UID, honest_uid), (HONEST_IP, honest_ip)):
-        data = data.replace(placeholder.encode(), value.encode())
-    return data
-
+from vk_provider.wire.session import UpMessage
 
 # --- by the schema ---------------------------------------------------------------------------------------------------
 
 _CHOICE = st.integers(0, 2**20 - 1)
-_TEXTS = ("c", "", "Ready", "BackOff", "d", TIME, "100m", "1Gi", HONEST_IP, "container_memory_rss", "cpu", "x" * 60)
+_KNOWN = ("c", "", "Ready", "BackOff", "d", TIME, "100m", "1Gi", HONEST_IP, "container_memory_rss", "cpu", DIGEST)
+_TEXTS = (*_KNOWN, "x" * 60)
 _EDGES = (0, 1, 2**31 - 1, 2**63 - 1, -1, -(2**63) + 1, 10**9)
 _FIGURES = (0.0, 1.0, 5e-324, 1e18, float(2**63))
 _UIDS = (OWN_UID, OWN_UID, OWN_UID, OWN_UID, HONEST_UID, OTHER_UID, "")
 _PHASES = ("Running",) * 8 + ("Pending", "Unknown", "Succeeded", "Failed")
+_TIMES = (*["9999-12-31T23:59:59Z"] * 12, TIME, "2028-02-29T00:00:00.000000001Z")
+"""Mostly far away: a notice of a time that has passed ends the instance."""
 
 Draw = st.DrawFn
 Maker = Callable[[Draw], Any]
@@ -99,7 +96,7 @@ def _build_object_maker(fields: Sequence[inspect.Field]) -> Maker:
 
 
 def _build_field_maker(field: inspect.Field) -> Maker:
-    known = {"podUID": _UIDS, "phase": _PHASES}.get(field.encode_name)
+    known = {"podUID": _UIDS, "phase": _PHASES, "time": _TIMES}.get(field.encode_name)
     return build_maker(field.type) if known is None else lambda draw: pick(draw, known)
 
 
@@ -126,107 +123,9 @@ def _is_allowed(decoder: msgspec.json.Decoder[Any], text: str) -> bool:
     return True
 
 
-_SCHEMA = (StatusMessage, EventMessage, StatsMessage, HelloMessage, TablesMessage, IdentityMessage)
-_MAKERS = [build_maker(inspect.type_info(kind)) for kind in _SCHEMA]
+_MAKERS = [build_maker(inspect.type_info(kind)) for kind in get_args(UpMessage)]
 
 # --- changed ---------------------------------------------------------------------------------------------------------
-
-_CONTAINER = {
-    "name": "c",
-    "state": {"running": {"startedAt": TIME}},
-    "lastState": {"terminated": {"exitCode": 137, "startedAt": None, "finishedAt": None}},
-    "ready": True,
-    "started": True,
-    "restartCount": 1,
-    "image": "i:1",
-    "imageID": "i@sha256:00",
-    "containerID": "containerd://ab",
-    "resources": {"requests": {"cpu": "100m"}},
-    "user": {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}},
-}
-_STATUS = {
-    "type": "status",
-    "podUID": OWN_UID,
-    "finished": False,
-    "status": {
-        "phase": "Running",
-        "conditions": [{"type": "Ready", "status": "True", "lastProbeTime": None, "lastTransitionTime": TIME}],
-        "hostIP": HONEST_IP,
-        "podIP": HONEST_IP,
-        "podIPs": [{"ip": HONEST_IP}],
-        "startTime": TIME,
-        "containerStatuses": [_CONTAINER],
-    },
-}
-_EVENT = {
-    "type": "event",
-    "seq": 7,
-    "podUID": OWN_UID,
-    "eventType": "Warning",
-    "reason": "BackOff",
-    "message": "back-off",
-    "fieldPath": "spec.containers{c}",
-    "timestamp": TIME,
-    "count": 2,
-}
-_CPU = {"time": TIME, "usageCoreNanoSeconds": 10, "usageNanoCores": 5}
-_MEMORY = {"time": TIME, "workingSetBytes": 1000, "usageBytes": 1000, "rssBytes": 900}
-_STATS = {
-    "type": "stats",
-    "podUID": OWN_UID,
-    "timestamp": TIME,
-    "pod": {
-        "podRef": {"name": "honest", "namespace": "ns", "uid": HONEST_UID},
-        "startTime": TIME,
-        "cpu": _CPU,
-        "memory": _MEMORY,
-        "containers": [{"name": "c", "startTime": TIME, "cpu": _CPU, "memory": _MEMORY}],
-        "network": {"time": TIME, "name": "eth0", "rxBytes": 1, "interfaces": [{"name": "eth0", "rxBytes": 1}]},
-        "volume": [{"name": "v", "time": TIME, "usedBytes": 1}],
-    },
-    "node": {"cpu": _CPU, "memory": _MEMORY, "fs": {"time": TIME, "availableBytes": -4096}, "network": {"rxBytes": 3}},
-    "cadvisor": [{"container": "c", "id": "/x", "samples": [["container_memory_rss", {"device": "sda"}, 1]]}],
-    "probes": [{"container": "c", "probeType": "Liveness", "result": "successful", "count": 1}],
-}
-_HELLO = hello("i-1", OWN_UID)
-_TABLES = {"type": "tables", "name": "services", "tables": {"services": "1::2"}, "error": "nft: no space"}
-_IMAGES = {
-    "type": "images",
-    "podUID": OWN_UID,
-    "images": [
-        {"image": "r.io/a/b:1", "digests": ["sha256:" + "0" * 64], "sizeBytes": 7, "pulled": True, "seconds": 0.5}
-    ],
-}
-IDENTITY: Json = {
-    "type": "identity",
-    "podUID": OWN_UID,
-    "tokens": [make_token(OWN_UID), make_token(HONEST_UID), make_token(OWN_UID, audience="other")],
-}
-_TEMPLATES: tuple[Json, ...] = (_STATUS, _EVENT, _STATS, _HELLO, _TABLES, _IMAGES, IDENTITY)
-
-_HOSTILE_TEXTS = (
-    "/etc/logrotate.d/evil",
-    "../../../../tmp/evil",
-    "line\nanother {} 1\n# TYPE evil counter",
-    '"} 1\nevil{x="',
-    "\x00\x1b[31m",
-    "\ud800",
-    "\u202e\u0000",
-    "9999-99-99T99:99:99Z",
-    "0001-01-01T00:00:00+23:59",
-    "9999-12-31T23:59:59.999999999-23:59",
-    HONEST_UID,
-    OTHER_UID,
-    HONEST_IP,
-    "::1",
-    "169.254.169.254",
-    "Succeeded",
-    "honest",
-    "1e999999999",
-    "x" * 5_000,
-    "x" * 70_000,
-)
-_HOSTILE_NUMBERS = (-1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1, -(2**63), 10**400, 1.7e308, -0.0, 5e-324, 0.1)
 
 
 def _nested(depth: int) -> Any:
@@ -239,8 +138,8 @@ def _nested(depth: int) -> Any:
 _REPLACEMENTS = st.one_of(
     st.none(),
     st.booleans(),
-    st.sampled_from(_HOSTILE_NUMBERS),
-    st.sampled_from(_HOSTILE_TEXTS),
+    st.sampled_from(HOSTILE_NUMBERS),
+    st.sampled_from(HOSTILE_TEXTS),
     st.sampled_from([[], {}, [None], {"name": 1}, {"": {}}, [[]] * 2_000]),
     st.integers(1, 400).map(_nested),
     st.integers(),
@@ -249,21 +148,12 @@ _REPLACEMENTS = st.one_of(
 )
 
 
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Of everything in the document, the outermost first."""
-    found = [path] if path else []
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        found += _paths(item, (*path, key))
-    return found
-
-
 _CHANGES = ("replace", "replace", "replace", "remove", "double", "rename", "add")
 
 
 def _change(draw: Draw, document: Json) -> None:
     """Replace something, take it out, double it, or give it a strange name."""
-    path = pick(draw, _paths(document) or [("type",)])
+    path = pick(draw, find_paths(document) or [("type",)])
     target: Any = document
     for step in path[:-1]:
         target = target[step]
@@ -274,9 +164,9 @@ def _change(draw: Draw, document: Json) -> None:
         case "double" if isinstance(target, list):
             target.extend([target[key]] * pick(draw, (1, 3, 40)))
         case "rename" if isinstance(target, dict):
-            target[pick(draw, _HOSTILE_TEXTS[:12])] = target.pop(key, None)
+            target[pick(draw, HOSTILE_TEXTS[:12])] = target.pop(key, None)
         case "add" if isinstance(target, dict):
-            target[pick(draw, _HOSTILE_TEXTS)] = copy.deepcopy(draw(_REPLACEMENTS))
+            target[pick(draw, HOSTILE_TEXTS)] = copy.deepcopy(draw(_REPLACEMENTS))
         case _:
             target[key] = copy.deepcopy(draw(_REPLACEMENTS))
 
@@ -310,7 +200,7 @@ def _change_bytes(draw: Draw, template: Json) -> bytes:
         case 2:
             return data[:at] + data[at + 1 + draw(_CHOICE) % 20 :]
         case 3:
-            return data + encode(pick(draw, _TEMPLATES))
+            return data + encode(pick(draw, TEMPLATES))
     return data[:-1] + b"," + pick(draw, _KEYS) + b":" + pick(draw, _VALUES) + b"}"
 
 
@@ -321,7 +211,7 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-_KINDS = ("hello", "status", "event", "stats", "tables", "images", "identity", "pod", "ack", "stop", "")
+_KINDS = (*KINDS, "pod", "ack", "stop", "")
 _FIELDS = ("status", "finished", "pod", "node", "seq", "reason", "count", "message", "version")
 
 
@@ -332,9 +222,9 @@ def messages(draw: Draw) -> bytes:
         case 0 | 1 | 2:
             return encode(pick(draw, _MAKERS)(draw))
         case 3 | 4 | 5:
-            return _change_fields(draw, pick(draw, _TEMPLATES))
+            return _change_fields(draw, pick(draw, TEMPLATES))
         case 6:
-            return _change_bytes(draw, pick(draw, _TEMPLATES))
+            return _change_bytes(draw, pick(draw, TEMPLATES))
         case 7:
             rest = {pick(draw, _FIELDS): draw(_JSON) for _ in range(draw(_CHOICE) % 4)}
             return encode({"podUID": OWN_UID, **rest, "type": pick(draw, _KINDS)})

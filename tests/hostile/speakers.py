@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from tests.hostile.agents import HostileAgent, Script, Session
-from tests.hostile.messages import fill
+from tests.hostile.templates import fill
 from tests.hostile.world import World
 from vk_provider.wire.inbound import WireError, decode_up
 
@@ -27,7 +28,8 @@ class Speaker:
         self._filled = asyncio.Event()
         self._done = asyncio.Event()
         self._greeting: bytes | None = None
-        self.said = 0
+        self.said: Counter[str] = Counter()
+        """By the kind of a valid message; "refused" for the others."""
 
     async def say(self, messages: Sequence[bytes]) -> None:
         """Returns when the provider has read them all, or has closed the session over the last."""
@@ -60,14 +62,15 @@ class Speaker:
                 await self._wait(session)
                 continue
             data = fill(self._waiting.pop(0), agent.uid, self._world.honest.uid, self._world.honest.address)
-            self.said += 1
-            if _is_greeting(data):
+            kind = _kind_of(data)
+            self.said[kind] += 1
+            if kind == "hello":
                 self._greeting = data
                 self._finish()
                 return  # it is what the next session begins with
             await session.say(data)
             last = not self._waiting
-            if (_may_end_session(data) or last) and not await session.is_read():
+            if (kind in _ENDING or last) and not await session.is_read():
                 self._finish()
                 return
             if last:
@@ -87,22 +90,16 @@ class Speaker:
             self._done.set()
 
 
-def _is_greeting(data: bytes) -> bool:
+def _kind_of(data: bytes) -> str:
     try:
-        return decode_up(data)["type"] == "hello"
+        return decode_up(data)["type"]
     except WireError:
-        return False
+        return "refused"
 
 
-_ENDING = {"stats", "identity"}
-"""What the provider may take amiss although it is valid: a sample beyond the capacity, a feature that was not named."""
-
-
-def _may_end_session(data: bytes) -> bool:
-    try:
-        return decode_up(data)["type"] in _ENDING
-    except WireError:
-        return True
+_ENDING = {"refused", "stats", "identity", "images", "blobs", "notice"}
+"""What ends a session, or may although it is valid: a sample beyond the capacity, a feature that was not named, the end
+of the instance."""
 
 
 async def say_all(speakers: Sequence[Speaker], messages: Sequence[bytes]) -> None:

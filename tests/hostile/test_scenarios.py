@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import orjson
 import pytest
 
 from tests.hostile.agents import HostileAgent, Script, Session, Talk, wait_for_end
-from tests.hostile.world import World, until
+from tests.hostile.world import LIMIT_S, World, until
 from tests.listener import hello
+from vk_provider.agentclient.session import MESSAGE_RATE
 from vk_provider.wire.session import MAX_UP_BYTES
 
 ATTACK_S = 1.5
+FLOOD, FLOOD_S = 500, 6.0
+"""Messages in each session, and for how long sessions are counted: without a limit over sessions, one a second."""
+SHOWN_LINES = 2 * 256
+"""In /metrics/cadvisor, of a pod with one container and its sandbox."""
+SHOWN_BYTES = SHOWN_LINES * 2_500
+"""Labels of 256 quotes take twice as much."""
+SCRAPE_BOUND = 30 << 20
+"""How much memory scrapes of such a pod may take."""
 SESSIONS_A_SECOND = 10
 """Of one agent that ends each session at once."""
 
@@ -151,6 +161,36 @@ def test_an_attack_on_a_session_hurts_that_pod_only(world: World, attack: Talk) 
     assert [failure for agent in agents for failure in agent.failures] == []
 
 
+def _largest_sample(agent: HostileAgent) -> bytes:
+    """What makes the most of every route that shows samples out of one message."""
+    lie = {"id": '"' * 4096, "image": '"' * 4096, "name": '"' * 256}
+    series = [["container_threads", {"device": f"{number}"}, 0] for number in range(512)]
+    sample = agent.story.stats("2026-11-28T10:00:00Z")
+    sample["cadvisor"] = [{"container": name, **lie, "samples": series} for name in ("c", "", *["c"] * 50)]
+    return orjson.dumps(sample)
+
+
+def test_the_largest_sample_costs_no_more_than_its_containers_may_show(world: World) -> None:
+    async def say_it(agent: HostileAgent, session: Session) -> None:
+        data = _largest_sample(agent)
+        assert len(data) < MAX_UP_BYTES
+        await session.say(data)
+        assert await session.is_read()
+        said.set()
+        await wait_for_end(agent, session)
+
+    said = threading.Event()
+    name = world.call(world.create_hostile(Script(say_it)))
+    world.call(world.wait_agent(name))
+    assert said.wait(LIMIT_S)
+    with world.watched() as watch:
+        for _ in range(3):
+            text = world.call(world.kubelet.get("/metrics/cadvisor"))
+            lines = [line for line in text.splitlines() if f'pod="{name}"'.encode() in line]
+            assert 0 < len(lines) <= SHOWN_LINES and sum(map(len, lines)) <= SHOWN_BYTES
+    assert watch.growth < SCRAPE_BOUND, f"the provider's memory grew by {watch.growth >> 20} MiB"
+
+
 async def _close_at_once(agent: HostileAgent, session: Session) -> None:
     await session.say(agent.status())
 
@@ -163,6 +203,20 @@ def test_an_agent_that_ends_each_session_at_once_is_not_dialed_without_pause(wor
         time.sleep(ATTACK_S)
         opened = len(agent.sessions) - before
     assert opened <= ATTACK_S * SESSIONS_A_SECOND
+
+
+async def _flood_and_close(agent: HostileAgent, session: Session) -> None:
+    for _ in range(FLOOD):
+        await session.say(agent.status())
+    await session.is_read()
+
+
+def test_an_agent_that_floods_and_closes_is_not_dialed_before_its_messages_are_made_up_for(world: World) -> None:
+    name = world.call(world.create_hostile(Script(_flood_and_close)))
+    agent = world.call(world.wait_agent(name))
+    with world.watched():
+        time.sleep(FLOOD_S)
+    assert len(agent.sessions) <= 1 + FLOOD_S / (FLOOD / MESSAGE_RATE)
 
 
 def test_an_agent_that_does_not_greet_is_given_no_pod(world: World) -> None:

@@ -24,6 +24,7 @@ from tests.hostile.agents import HonestAgent, HostileAgent, Script
 from tests.hostile.api import Door, Namespace
 from tests.hostile.cloud import OWNER, CloudServer
 from tests.hostile.honest import HonestPod, check_stranger
+from tests.hostile.templates import IMAGE
 from vk_provider.cloud.base import TAG_POD_NAME, TAG_POD_UID, Instance, LaunchRequest
 from vk_provider.jsontypes import Json
 from vk_provider.wire.bootdata import BootData
@@ -134,8 +135,9 @@ archive_dir = "{self.archive}"
 archive_timeout_s = 5.0
 [ledger]
 file = "{self._root / "ledger"}"
-[images]
-prepare = false
+[[registries]]
+host = "{IMAGE.partition("/")[0]}"
+plain_http = true
 [cloud]
 owner = "{OWNER}"
 [logs]
@@ -218,7 +220,7 @@ format = "json"
                 "automountServiceAccountToken": False,
                 "terminationGracePeriodSeconds": 1,
                 "tolerations": [{"operator": "Exists"}],
-                "containers": [{"name": "c", "image": "i:1", "resources": {"requests": {"cpu": "100m"}}}],
+                "containers": [{"name": "c", "image": IMAGE, "resources": {"requests": {"cpu": "100m"}}}],
             },
         }
 

@@ -41,7 +41,7 @@ def list_pages() -> Iterator[tuple[str, list[Row]]]:
     yield "Provider: `/metrics/slis`", _read(render_slis(True))
     yield "Provider: `/metrics/resource`", _read("".join(metrics_resource.render_resource_metrics(_build_summary())))
     yield "Provider: `/metrics/cadvisor`", _read("".join(metrics_cadvisor.render_cadvisor_metrics([_build_sample()])))
-    yield "Provider: `/metrics/probes`", _read(metrics_probes.render_probe_metrics([_build_sample()]))
+    yield "Provider: `/metrics/probes`", _read("".join(metrics_probes.render_probe_metrics([_build_sample()])))
     families = build_families(Mock(), Mock(), Mock())  # which are asked only for values
     yield (
         f"Agent: `{routes.METRICS}`, for the provider only",

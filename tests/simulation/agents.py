@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -175,13 +175,14 @@ class Channel:
         if not self.closed and self._agent.channel is self:
             self._fleet.receive(self._agent, _parse(frame))
 
-    def push(self, messages: list[Json]) -> None:
+    def push(self, messages: Sequence[Json | bytes]) -> None:
         now = asyncio.get_running_loop().time()
         for message in messages:
             if self.closed:
                 return
             self._up_at = max(self._up_at + IN_ORDER_S, now + self._fleet.latency_s())
-            outside_later(self._up_at - now, self._deliver, orjson.dumps(message))
+            frame = message if isinstance(message, bytes) else orjson.dumps(message)
+            outside_later(self._up_at - now, self._deliver, frame)
 
     def _deliver(self, frame: bytes) -> None:
         if not self.closed:
@@ -208,7 +209,7 @@ class Fleet:
         self.on_start: Callable[[Agent], None] = lambda agent: None
         self.on_ended: Callable[[Agent], None] = lambda agent: None
         self.on_message: Callable[[Agent, Json], None] = lambda agent, message: None
-        self.greet: Callable[[Agent, list[Json]], list[Json]] = lambda agent, messages: messages
+        self.greet: Callable[[Agent, list[Json]], Sequence[Json | bytes]] = lambda agent, messages: messages
 
     def latency_s(self) -> float:
         return self._rng.uniform(*LATENCY_S)

@@ -97,7 +97,7 @@ class World:
         self.cloud.on_start = self._on_start
         self.fleet.on_start = self._on_container_start
         self.fleet.on_message = self.judge.on_message
-        self.fleet.greet = Liars(random.Random(f"liars of {self.plan.seed}"), self.truth.pods).greet
+        self.fleet.greet = Liars(self.plan.seed, self.truth.pods).greet
 
     async def _watch(self, seconds: float) -> None:
         until = self.loop.time() + seconds

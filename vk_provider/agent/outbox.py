@@ -17,6 +17,7 @@ from typing import Protocol, cast
 from vk_provider.agent.interruption import SpotAction
 from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
+from vk_provider.rfc3339 import format_time
 from vk_provider.wire.blobs import BlobsMessage
 from vk_provider.wire.identity import IdentityMessage
 from vk_provider.wire.images import ImagesMessage, ImageUse
@@ -95,7 +96,7 @@ class Outbox:
         One that is equal to an event not sent yet is counted there. An event that was sent may have been posted: it is
         not changed any more.
         """
-        timestamp = self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
+        timestamp = format_time(self._clock().timestamp())
         key = (event_type, reason, message, field_path)
         waiting = self._unsent.get(key)
         if waiting is not None and waiting.get("count", 1) < MAX_EVENT_COUNT:

@@ -9,27 +9,22 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import aiohttp
-import orjson
 
 from vk_provider.agentclient.answers import clean_headers
-from vk_provider.agentclient.paced import PacedProtocol
+from vk_provider.agentclient.paced import Pace, PacedProtocol
 from vk_provider.agentclient.pins import KeyRefused
-from vk_provider.aiokit.ratelimit import TokenBucket
 from vk_provider.cloud.base import Instance
 from vk_provider.errors import AgentError, AgentIdentityError, AgentProtocolError, AgentUnreachableError
-
-PING_RATE, PING_BURST = 2.0, 20.0
-"""Pings and pongs per second that are read from one agent; it sends a ping every 15 s."""
-MAX_ANSWER_BYTES = 64 * 1024
-"""Limit of an answer of the identity exchange: a few PEM texts."""
+from vk_provider.wire.exchange import MAX_EXCHANGE_BYTES
 
 
 class WebSocketChannel:
     """session.Channel over a WebSocket."""
 
-    def __init__(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, websocket: aiohttp.ClientWebSocketResponse, pace: Pace) -> None:
         self._websocket = websocket
-        self._paced = _pace(websocket)
+        self._pings = pace.pings
+        self._paced = _install(websocket, pace)
 
     async def send(self, frame: bytes) -> None:
         try:
@@ -38,15 +33,14 @@ class WebSocketChannel:
             raise AgentUnreachableError(f"session closed: {error}") from None
 
     async def frames(self) -> AsyncIterator[bytes | str]:
-        pings = TokenBucket(PING_RATE, PING_BURST, time.monotonic())
         async for frame in self._websocket:
             if frame.type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT):
                 yield frame.data
             elif frame.type is aiohttp.WSMsgType.PING:
                 await self._answer_ping(frame.data)
-                await asyncio.sleep(pings.take(time.monotonic()))
+                await asyncio.sleep(self._pings.take(time.monotonic()))
             elif frame.type is aiohttp.WSMsgType.PONG:
-                await asyncio.sleep(pings.take(time.monotonic()))
+                await asyncio.sleep(self._pings.take(time.monotonic()))
             elif frame.type is aiohttp.WSMsgType.ERROR:
                 raise _broken(frame.data)
             del frame  # an idle session keeps no message
@@ -88,28 +82,21 @@ class HttpsResponse:
 
 
 async def read_bounded(instance: Instance, response: aiohttp.ClientResponse) -> bytes:
-    """The body; raises AgentError when it is longer than the limit."""
+    """The body of an answer of the identity exchange; raises AgentError when it is longer than the limit."""
     data = bytearray()
     async for chunk in response.content.iter_any():
         data += chunk
-        if len(data) > MAX_ANSWER_BYTES:
-            raise AgentProtocolError(f"{instance.instance_id}: an answer of more than {MAX_ANSWER_BYTES} bytes")
+        if len(data) > MAX_EXCHANGE_BYTES:
+            raise AgentProtocolError(f"{instance.instance_id}: an answer of more than {MAX_EXCHANGE_BYTES} bytes")
     return bytes(data)
 
 
-def _pace(websocket: aiohttp.ClientWebSocketResponse) -> PacedProtocol | None:
+def _install(websocket: aiohttp.ClientWebSocketResponse, pace: Pace) -> PacedProtocol | None:
     """Bound what parsing the session's frames may cost; None when it is closed already."""
     connection = websocket._response.connection
     if connection is None or connection.transport is None:
         return None
-    return PacedProtocol.install(connection.transport)
-
-
-def decode(data: bytes | str) -> Any:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise AgentError(f"the agent sent invalid JSON: {error}") from None
+    return PacedProtocol.install(connection.transport, pace.parsing)
 
 
 def _broken(error: Any) -> AgentError:

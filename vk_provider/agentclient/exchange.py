@@ -19,10 +19,12 @@ from vk_provider.agentclient.pins import KeyPins, fingerprint
 from vk_provider.cloud.base import Instance
 from vk_provider.errors import AgentIdentityError, AgentVersionError
 from vk_provider.wire import routes
+from vk_provider.wire.exchange import ExchangeAnswer
+from vk_provider.wire.inbound import WireError, decode_exchange_answer
 from vk_provider.wire.version import select_version
 
-Post = Callable[[Instance, str, Any, ssl.SSLContext], Awaitable[Any]]
-"""(instance, path, JSON body, TLS context) -> the JSON answer; raises AgentError."""
+Post = Callable[[Instance, str, Any, ssl.SSLContext], Awaitable[bytes]]
+"""(instance, path, JSON body, TLS context) -> the answer's body; raises AgentError."""
 
 
 class IdentityExchange:
@@ -47,25 +49,28 @@ class IdentityExchange:
         certificate, so no third party can have relayed it."""
         boot_secret = self._boot_secret(instance)
         nonce = secrets.token_hex(16)
-        answer = await self._post(instance, routes.IDENTITY_REQUEST, {"nonce": nonce}, unverified)
-        try:
-            versions = [int(version) for version in answer["versions"]]
-        except (KeyError, TypeError, ValueError):
-            raise _malformed(instance) from None
-        claimed, csr, proof = (_text(instance, answer, name) for name in ("instanceID", "csr", "hmac"))
-        if select_version(versions) is None:
+        answer = await self._ask(instance, nonce, unverified)
+        claimed, csr = answer["instanceID"], answer["csr"]
+        if select_version(answer["versions"]) is None:
             raise AgentVersionError(f"{instance.instance_id}: the agent speaks other wire versions than we do")
         if claimed != instance.instance_id:
             raise AgentIdentityError(f"{instance.instance_id}: the agent claims to be another instance")
-        if not verify_proof(boot_secret, nonce, claimed, csr, proof):
+        if not verify_proof(boot_secret, nonce, claimed, csr, answer["hmac"]):
             raise AgentIdentityError(f"{instance.instance_id}: the agent does not know the boot secret of its launch")
         return await self._issue(instance, csr, unverified)
 
     async def renew(self, instance: Instance, verified: ssl.SSLContext) -> SignedCertificate:
         """Issue another certificate for the key whose certificate `verified` has just verified."""
-        body = {"nonce": secrets.token_hex(16)}
-        answer = await self._post(instance, routes.IDENTITY_REQUEST, body, verified)
-        return await self._issue(instance, _text(instance, answer, "csr"), verified)
+        answer = await self._ask(instance, secrets.token_hex(16), verified)
+        return await self._issue(instance, answer["csr"], verified)
+
+    async def _ask(self, instance: Instance, nonce: str, context: ssl.SSLContext) -> ExchangeAnswer:
+        try:
+            return decode_exchange_answer(
+                await self._post(instance, routes.IDENTITY_REQUEST, {"nonce": nonce}, context)
+            )
+        except WireError as error:
+            raise AgentIdentityError(f"{instance.instance_id}: malformed identity answer: {error}") from None
 
     async def _issue(self, instance: Instance, csr_pem: str, context: ssl.SSLContext) -> SignedCertificate:
         csr = read_csr(csr_pem, instance.instance_id)
@@ -73,15 +78,3 @@ class IdentityExchange:
         signed = self._authority.sign_instance(csr, instance.instance_id, datetime.datetime.now(datetime.UTC))
         await self._post(instance, routes.IDENTITY_CERTIFICATE, {"certificate": signed.pem}, context)
         return signed
-
-
-def _text(instance: Instance, answer: Any, name: str) -> str:
-    """An ASCII text of an identity answer. Raises AgentIdentityError for anything else."""
-    value = answer.get(name) if isinstance(answer, dict) else None
-    if not isinstance(value, str) or not value.isascii():
-        raise _malformed(instance)
-    return value
-
-
-def _malformed(instance: Instance) -> AgentIdentityError:
-    return AgentIdentityError(f"{instance.instance_id}: malformed identity answer")

@@ -23,10 +23,11 @@ import orjson
 from vk_provider.agentclient.answers import refuse_redirects
 from vk_provider.agentclient.authority import Authority, SignedCertificate
 from vk_provider.agentclient.base import AgentResponse, ProtocolT
-from vk_provider.agentclient.channels import HttpsResponse, WebSocketChannel, decode, read_bounded, translate
+from vk_provider.agentclient.channels import HttpsResponse, WebSocketChannel, read_bounded, translate
 from vk_provider.agentclient.exchange import IdentityExchange
 from vk_provider.agentclient.identity_store import ProviderIdentity
 from vk_provider.agentclient.one_answer import refuse_interim_answers
+from vk_provider.agentclient.paced import Pace
 from vk_provider.agentclient.pins import KeyPins
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.aiokit.keepalive import keepalive_socket, set_keepalive
@@ -62,6 +63,7 @@ class HttpsConnector:
         self._http: aiohttp.ClientSession | None = None
         self._certified: set[str] = set()
         self._renew_at: dict[str, float] = {}
+        self._paces: dict[str, Pace] = {}
         self._open_requests: dict[str, int] = {}
         self._request_ended = asyncio.Event()
         self._verified, self._unverified = self._contexts()
@@ -143,7 +145,8 @@ class HttpsConnector:
         certificate = websocket.get_extra_info("peercert") or {}
         if "notAfter" in certificate:
             self._plan_renewal(instance.instance_id, ssl.cert_time_to_seconds(certificate["notAfter"]))
-        return AgentSession(WebSocketChannel(websocket))
+        pace = self._paces.setdefault(instance.instance_id, Pace())
+        return AgentSession(WebSocketChannel(websocket, pace))
 
     def _plan_renewal(self, instance_id: str, not_after_s: float) -> None:
         """By the expiry of the certificate, not the start of the session: sessions break and providers restart."""
@@ -169,7 +172,7 @@ class HttpsConnector:
     def renewal_delay_s(self, instance: Instance) -> float:
         return max(0.0, self._renew_at.get(instance.instance_id, 0.0) - time.time())
 
-    async def _post(self, instance: Instance, path: str, body: Any, context: ssl.SSLContext) -> Any:
+    async def _post(self, instance: Instance, path: str, body: Any, context: ssl.SSLContext) -> bytes:
         try:
             async with self._session().post(
                 self._url(instance, path),
@@ -183,7 +186,7 @@ class HttpsConnector:
                 if response.status >= HTTPStatus.MULTIPLE_CHOICES:
                     text = data.decode(errors="replace")[:200]
                     raise AgentError(f"{instance.instance_id}: {path} answered {response.status} {text}")
-                return decode(data) if data else {}
+                return data
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise translate(instance, error) from None
 
@@ -251,6 +254,7 @@ class HttpsConnector:
         self._certified.discard(instance_id)
         self._pins.forget(instance_id)
         self._renew_at.pop(instance_id, None)
+        self._paces.pop(instance_id, None)
 
     async def close(self) -> None:
         if self._http is not None:

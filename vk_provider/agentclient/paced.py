@@ -18,26 +18,44 @@ SHARE, BURST_S = 0.02, 0.1
 """Seconds of parsing a second, and how much of it may be saved up. An honest agent needs some milliseconds an hour."""
 SLICE = 8192
 """Bytes that are parsed without looking at the clock: at most 4,096 frames, some milliseconds."""
+PING_RATE, PING_BURST = 2.0, 20.0
+"""Pings and pongs per second that are read from one agent; it sends a ping every 15 s."""
+
+
+class Pace:
+    """What the connections to one agent may cost, over all of them."""
+
+    __slots__ = ("parsing", "pings")
+
+    def __init__(self) -> None:
+        self.parsing = TokenBucket(SHARE, BURST_S, time.perf_counter())
+        self.pings = TokenBucket(PING_RATE, PING_BURST, time.monotonic())
 
 
 class PacedProtocol(asyncio.Protocol):
     """Stands between a transport and its protocol. Both may pause reading, neither undoes the other's pause."""
 
     def __init__(
-        self, transport: asyncio.Transport, inner: asyncio.Protocol, clock: Callable[[], float] = time.perf_counter
+        self,
+        transport: asyncio.Transport,
+        inner: asyncio.Protocol,
+        bucket: TokenBucket,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._transport, self._inner, self._clock = transport, inner, clock
-        self._bucket = TokenBucket(SHARE, BURST_S, clock())
+        self._transport, self._inner, self._bucket, self._clock = transport, inner, bucket, clock
         self._waiting = bytearray()
         self._next: asyncio.Handle | None = None
         self._inner_paused = False
         self._stopped = False
 
     @classmethod
-    def install(cls, transport: asyncio.Transport) -> PacedProtocol:
-        """Pace what comes from now on. The protocol must keep its transport in its attribute `transport`."""
+    def install(cls, transport: asyncio.Transport, bucket: TokenBucket) -> PacedProtocol:
+        """Pace what comes from now on. The protocol must keep its transport in its attribute `transport`.
+
+        bucket: Pace.parsing of the agent
+        """
         inner = cast(Any, transport.get_protocol())
-        paced = cls(transport, inner)
+        paced = cls(transport, inner, bucket)
         paced._inner_paused = not transport.is_reading()
         inner.transport = _Gate(transport, paced)
         transport.set_protocol(paced)

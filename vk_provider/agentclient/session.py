@@ -69,6 +69,25 @@ class Slot(IntEnum):
     CREDENTIALS = 8
 
 
+class Allowance:
+    """Messages and bytes that are read from one agent, over all of its sessions: who closes one begins the next with
+    what it has left."""
+
+    __slots__ = ("_messages", "_volume")
+
+    def __init__(self, now: float) -> None:
+        self._messages = TokenBucket(MESSAGE_RATE, MESSAGE_BURST, now)
+        self._volume = TokenBucket(BYTE_RATE, BYTE_BURST, now)
+
+    def take(self, now: float, size: int) -> float:
+        """One message of `size` bytes; returns how many seconds to wait before it is used."""
+        return max(self._messages.take(now), self._volume.take(now, size))
+
+    def full_in_s(self, now: float) -> float:
+        """Seconds until nothing that was read counts any more."""
+        return max(self._messages.full_in_s(now), self._volume.full_in_s(now))
+
+
 class Outbox:
     """Messages to be sent: the newest of each slot."""
 
@@ -123,15 +142,16 @@ class AgentSession:
         if self._running and self._writer is None:
             self._writer = asyncio.create_task(self._write(), name="session writer")
 
-    async def run(self, receive: Callable[[UpMessage], None]) -> None:
+    async def run(self, receive: Callable[[UpMessage], None], allowance: Allowance | None = None) -> None:
         """Pass every valid message to `receive` until the other side closes the session.
 
+        allowance: of the agent; None for one of this session alone
         Raises AgentProtocolError when the agent violates the contract, else an AgentError when the session breaks.
         """
         self._running = True
         self._start_writer()
         try:
-            await self._read(receive)
+            await self._read(receive, allowance or Allowance(self._clock()))
         finally:
             self._running = False
             if self._writer is not None:
@@ -139,7 +159,7 @@ class AgentSession:
                 await asyncio.wait({self._writer})
             await self.close()
 
-    async def _read(self, receive: Callable[[UpMessage], None]) -> None:
+    async def _read(self, receive: Callable[[UpMessage], None], allowance: Allowance) -> None:
         frames = self._channel.frames()
         try:
             async with asyncio.timeout(HELLO_LIMIT_S):
@@ -148,23 +168,23 @@ class AgentSession:
             raise AgentProtocolError(f"the agent did not greet within {HELLO_LIMIT_S:.0f} s") from None
         if first is None:
             return
+        await self._wait(allowance, first)
         self.hello = _greeting(first)
         del first
         receive(self.hello)
-        now = self._clock()
-        messages = TokenBucket(MESSAGE_RATE, MESSAGE_BURST, now)
-        volume = TokenBucket(BYTE_RATE, BYTE_BURST, now)
         async for frame in frames:
-            now = self._clock()
-            wait_s = max(messages.take(now), volume.take(now, len(frame)))
-            if wait_s:
-                # Nothing is read meanwhile: TCP flow control slows the agent down.
-                await asyncio.sleep(wait_s)
+            await self._wait(allowance, frame)
             message = _decode(frame)
             if message["type"] == "hello":
                 raise AgentProtocolError("the agent greeted twice")
             receive(message)
             del frame, message  # an idle session keeps no message
+
+    async def _wait(self, allowance: Allowance, frame: bytes | str) -> None:
+        """Nothing is read meanwhile: TCP flow control slows the agent down."""
+        wait_s = allowance.take(self._clock(), len(frame))
+        if wait_s:
+            await asyncio.sleep(wait_s)
 
     async def _write(self) -> None:
         try:

@@ -26,6 +26,11 @@ class TokenBucket:
         self._tokens -= 1
         return True
 
+    def full_in_s(self, now: float) -> float:
+        """Seconds until all that may be is saved up again."""
+        self._refill(now)
+        return (self._burst - self._tokens) / self._rate
+
     def _refill(self, now: float) -> None:
         # A clock that was set back takes no tokens away.
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)

@@ -6,13 +6,12 @@ a termination may simply be repeated.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from vk_provider.cloud.base import Cloud
+from vk_provider.cloud.limitedabilities import within
 from vk_provider.cloud.wrapped import ResultT, Verb, WrappedCloud
-from vk_provider.errors import CloudError
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +49,7 @@ class LimitedCloud(WrappedCloud):
         }
 
     async def _around(self, verb: Verb, call: Awaitable[ResultT]) -> ResultT:
-        limit_s = self._limits_s[verb]
-        scope = asyncio.timeout(limit_s)
-        try:
-            async with scope:
-                return await call
-        except TimeoutError:
-            if not scope.expired():
-                raise
-            raise CloudError(f"{_WORDS.get(verb, verb)}: no answer within {limit_s:g} s") from None
+        return await within(self._limits_s[verb], _WORDS.get(verb, verb), call)
 
 
 _WORDS: dict[Verb, str] = {"tags": "create tags", "offerings": "describe offerings", "runtime": "describe runtime"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
 from typing import Protocol
 
 from vk_provider.agentclient.base import AgentConnector
@@ -135,6 +136,6 @@ class Sources:
                     await response.close()
         except TimeoutError:
             raise AgentError(f"the pod's agent has not answered within {AGENT_LIMIT_S:.0f} s") from None
-        if response.status != 200:
+        if response.status != HTTPStatus.OK:
             raise AgentError(f"the pod's agent answers with status {response.status}")
         return decode_tables_answer(bytes(body))

@@ -104,9 +104,13 @@ class Ends:
         self._metrics.terminations.labels(why if accepted else "failed").inc()
         return accepted
 
+    def mark(self, owned: OwnedInstance) -> None:
+        """It is to be terminated: nobody else may have it any more."""
+        owned.ended = True
+
     def let_go(self, owned: OwnedInstance, why: str, on_accepted: Callable[[], None] = lambda: None) -> None:
         """End an instance that nobody has, without waiting. on_accepted: called if the first try was accepted."""
-        owned.ended = True
+        self.mark(owned)
         self.on_let_go(owned)
         self._tasks.spawn(self._let_go(owned.instance_id, why, on_accepted), f"end {owned.instance_id}")
 

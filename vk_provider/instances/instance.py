@@ -7,11 +7,12 @@ launching (only a call so far) -> booting -> idle -> assigned to one pod UID -> 
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from vk_provider.agentclient.session import AgentSession
+from vk_provider.agentclient.session import AgentSession, Allowance
 from vk_provider.agentclient.tables import TableFlow
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.base import (
@@ -51,12 +52,13 @@ class Rest(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Link:
-    """The way to the agent. Written by `links` alone. Times are time.monotonic().
+    """The way to the agent. Written by `links`. Times are time.monotonic().
 
     task:      dials, and holds the session; previous: one that was closed and has not ended yet
     sessions:  how many there were
     fate_due:  when the cloud is asked next about an instance whose agent does not answer
-    redial_at: earliest time to dial after a violation, by violation_backoff
+    allowance: what may still be read of its agent, over all sessions
+    redial_at: earliest time to dial: not before the allowance is full again; after a violation, by violation_backoff
     """
 
     task: asyncio.Task[None] | None = None
@@ -67,6 +69,7 @@ class Link:
     fate_due: float = 0.0
     redial_at: float = 0.0
     violation_backoff: Backoff = field(default_factory=lambda: Backoff(1.0, 60.0))
+    allowance: Allowance = field(default_factory=lambda: Allowance(time.monotonic()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Interruption:
 
 @dataclass(slots=True, eq=False)
 class Sent:
-    """What the agent was sent in this session. Written by pods.sending alone.
+    """What the agent was sent in this session. Written by `sending`, in pods.
 
     fingerprint: of the pod (pods.state.compute_fingerprint); None before
     services:    of the pod's environment
@@ -96,11 +99,11 @@ class Sent:
 @dataclass(slots=True, eq=False)
 class OwnedInstance:
     """described: as the cloud described it last (written by `table`)
-    fresh:       nothing of a pod can have run on it before this process connected to it
+    fresh:       nothing of a pod can have run on it before this process connected to it (written by `supply`)
     pod_uid:     the pod that it serves, "" for none (written by `supply`)
     said_uid:    the pod that its agent named in its last greeting; None before the first (written by `supply`)
     granted_uid: the pod that its agent has shown a grant for (written by `supply`)
-    sent_uid:    the pod that this process has sent to it, in whatever session (written by pods.sending)
+    sent_uid:    the pod that this process has sent to it, in whatever session (written by `sending`, in pods)
     unmarked:    it was taken from a pool, and its tags do not say so yet: nothing is sent to it (written by `tagging`)
     handover_unknown: an earlier process may have given the pod to the agent without having published it: the agent is
                  asked (written by `supply`)
@@ -108,9 +111,10 @@ class OwnedInstance:
     boot_failed: it never booted, or was gone before (written by `links`)
     ended:       it is to be terminated, or was (written by `ends`)
     rest:        see Rest (written by `standby`)
-    interruption: announced, by the cloud or by its agent (written by `room`)
-    sent:        see Sent (replaced by pods.sending with each session)
-    tables:      the tables that this session is sent (written by pods.tables)
+    interruption: announced, by the cloud or by its agent (written by `interruptions`)
+    link:        see Link (written by `links`)
+    sent:        see Sent (written by `sending`, in pods, with each session)
+    tables:      the tables that this session is sent (written by `tables`, in pods)
     """
 
     described: Instance

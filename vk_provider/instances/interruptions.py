@@ -46,7 +46,7 @@ class Interruptions:
             elif owned.pool and owned.stage is Stage.IDLE:
                 self._supply.end(owned, "interrupted")
             return
-        owned.link.fate_due = 0.0  # the link asks for a listing once its agent is silent
+        self._supply.links.ask_fate(owned)
 
     def take_word(self, owned: OwnedInstance, message: NoticeMessage) -> None:
         """What an agent has read in its instance's metadata. It is believed for its own instance alone: its pod's owner
@@ -94,6 +94,10 @@ class Interruptions:
             self.pods.on_fate(owned)
         elif owned.stage is Stage.IDLE:
             self._supply.end(owned, "interrupted")
+
+    def lift(self, owned: OwnedInstance) -> None:
+        """What was announced was for a host that it leaves."""
+        owned.interruption = None
 
     def forget(self, owned: OwnedInstance) -> None:
         """The instance ends: nothing is due for it any more."""

@@ -57,6 +57,9 @@ class LinkListener(Protocol):
 
     def on_violation(self, owned: OwnedInstance, message: str) -> None: ...
 
+    def on_begun_anew(self, owned: OwnedInstance) -> None:
+        """It is stopped, and starts on another host."""
+
     def on_fate(self, owned: OwnedInstance) -> None: ...
 
 
@@ -82,11 +85,15 @@ class InstanceLinks:
             link.task.cancel()
             link.task, link.previous = None, link.task
 
+    def ask_fate(self, owned: OwnedInstance) -> None:
+        """The cloud is asked for it as soon as its agent is silent."""
+        owned.link.fate_due = 0.0
+
     def begin_anew(self, owned: OwnedInstance) -> None:
         """The instance is stopped, with nothing of a pod on it: its agent's next session is the first of a boot."""
         self.close(owned)
-        owned.link = Link(previous=owned.link.previous)
-        owned.interruption = None  # of the host that it leaves
+        owned.link = Link(previous=owned.link.previous, allowance=owned.link.allowance)
+        self._listener.on_begun_anew(owned)
 
     async def close_all(self, instances: Iterable[OwnedInstance]) -> None:
         """At the stop of the process."""
@@ -163,7 +170,7 @@ class InstanceLinks:
         link = owned.link
         if time.monotonic() - dialed >= FORGIVEN_S:
             link.violation_backoff.reset()
-        link.redial_at = time.monotonic() + link.violation_backoff.next_delay_s()
+        link.redial_at = max(link.redial_at, time.monotonic() + link.violation_backoff.next_delay_s())
         log.warning("instance %s: %s", owned.instance_id, message)
         self._listener.on_violation(owned, message)
 
@@ -178,9 +185,12 @@ class InstanceLinks:
         try:
             self._listener.on_connected(owned)
             link.ever_connected = True
-            await session.run(partial(self._take, owned))
+            await session.run(partial(self._take, owned), link.allowance)
         finally:
             link.session = None
+            # Who floods, closes and is dialed again at once would be read at many times the rate.
+            now = time.monotonic()
+            link.redial_at = max(link.redial_at, now + link.allowance.full_in_s(now))
             self._listener.on_disconnected(owned)
             renewal.close()
         log.info("session with %s ended", instance.instance_id)

@@ -145,7 +145,7 @@ class Instances:
     async def end(self, owned: OwnedInstance, why: str, on_stuck: OnStuck = lambda message: None) -> bool:
         """Readers of its logs first; then one try to terminate it. Whether the cloud accepted it; if not, it is tried
         again in the background."""
-        owned.ended = True
+        self.ends.mark(owned)
         self.links.close(owned)
         await self._connector.drain(owned.instance_id, READERS_LIMIT_S)
         accepted = await self.ends.end(owned.instance_id, why, on_stuck)
@@ -244,13 +244,12 @@ class _Dispatcher:
             self._room.pods.on_message(owned, message)
 
     def on_disconnected(self, owned: OwnedInstance) -> None:
-        if owned.pod_uid:
-            self._room.pods.on_disconnected(owned)
-        else:
-            owned.said_uid = None
-            for flow in owned.tables:  # of a pod that it was taken from
-                flow.close()
-            owned.tables.clear()
+        if not owned.pod_uid:
+            self._room.supply.disconnected(owned)
+        self._room.pods.on_disconnected(owned)
+
+    def on_begun_anew(self, owned: OwnedInstance) -> None:
+        self._room.interruptions.lift(owned)
 
     def on_violation(self, owned: OwnedInstance, message: str) -> None:
         self._room.metrics.violations.inc()

@@ -363,6 +363,10 @@ class Supply:
             log.warning("instance %s names pod %s, which is not waiting for it", owned.instance_id, uid)
             self._unclaimed.resolve(owned)
 
+    def disconnected(self, owned: OwnedInstance) -> None:
+        """The session of an instance that nobody has is over: what its agent said there counts no more."""
+        owned.said_uid = None
+
     def on_dead(self, owned: OwnedInstance) -> None:
         """An unclaimed instance is lost or does not boot. One that tags give to a pod is left to the sweep, which asks
         the API server first."""

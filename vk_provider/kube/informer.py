@@ -129,17 +129,18 @@ class Informer:
                         await self._list()
                     await self._follow()
                 except KubeApiError as error:
-                    await self._recover(error)
+                    await self.recover(error)
         finally:
             self.connected = False
 
-    async def _recover(self, error: KubeApiError) -> None:
+    async def recover(self, error: KubeApiError) -> None:
+        """Note the failure, and wait until the next try."""
         self.connected = False
         if error.is_expired:
             log.info("%s: version %s expired, listing again", self._path, self._resource_version)
         elif self.error is None:
-            log.warning("%s: %s", self._describe(), error)
-        if error.status not in _TRY_AGAIN or error.reason == "BrokenWatch":
+            log.warning("%s: %s", self.describe(), error)
+        if error.status not in _TRY_AGAIN or error.reason in ("BrokenWatch", "Unreadable"):
             # 410, or a watch that would always fail at this version, such as after etcd was restored.
             self._resource_version = ""
         if self.error is None:
@@ -149,7 +150,8 @@ class Informer:
             self._on_error(error)
         await asyncio.sleep(self._backoff.next_delay_s())
 
-    def _describe(self) -> str:
+    def describe(self) -> str:
+        """The collection, in a log."""
         selector = self._query.get("fieldSelector")
         return f"{self._path} ({selector})" if selector else self._path
 
@@ -200,7 +202,7 @@ class Informer:
         self.last_contact = time.monotonic()
         self.connected = True
         if self.error is not None:
-            log.info("%s: connected again", self._describe())
+            log.info("%s: connected again", self.describe())
             self.error, self.failing_since = None, 0.0
 
     def _apply(self, kind: str, item: Json) -> None:
@@ -227,6 +229,17 @@ class Informer:
         if self._on_event is not None:
             with contained(f"{self._path}: {kind} of {key}"):
                 self._on_event(kind, item)
+
+
+async def follow(informer: Informer) -> None:
+    """Run it until cancelled, again and again: for what one pod or one kind of object needs. What cannot be handled, an
+    answer that is no object, say, is an error of this collection (`error`), and no reason to end all others."""
+    while True:
+        try:
+            await informer.run()
+        except Exception as error:
+            log.exception("%s cannot be followed", informer.describe())
+            await informer.recover(KubeApiError(NO_ANSWER, "Unreadable", f"{type(error).__name__}: {error}"))
 
 
 class Stub(msgspec.Struct, frozen=True, gc=False):

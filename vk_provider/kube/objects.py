@@ -17,7 +17,7 @@ from vk_provider.aiokit.backoff import Backoff
 from vk_provider.errors import NO_ANSWER, KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
-from vk_provider.kube.informer import Informer, ReflectorOptions, StoreOptions, drop_managed_fields
+from vk_provider.kube.informer import Informer, ReflectorOptions, StoreOptions, drop_managed_fields, follow
 from vk_provider.kube.paths import field_selector
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,6 @@ class SharedObjects:
 
     collection: namespace -> path of the collection
     on_change:  called with the holders of an object that changed after it was first served
-    on_failure: called when a watch task ended with an unexpected exception
     """
 
     def __init__(
@@ -63,14 +62,13 @@ class SharedObjects:
         client: KubeClient,
         collection: Callable[[str], str],
         on_change: Callable[[set[str]], None],
-        on_failure: Callable[[BaseException], None],
         *,
         gate: asyncio.Semaphore | None = None,
         max_watches: int = 200,
         trim: Callable[[Json], Json] = drop_managed_fields,
     ) -> None:
         self._client, self._collection = client, collection
-        self._on_change, self._on_failure = on_change, on_failure
+        self._on_change = on_change
         self._gate, self._max_watches, self._trim = gate, max_watches, trim
         self._entries: dict[Key, _Entry] = {}
         self._held: dict[str, set[Key]] = {}
@@ -163,8 +161,7 @@ class SharedObjects:
         )
 
     def _start(self, key: Key, entry: _Entry) -> None:
-        entry.task = asyncio.create_task(entry.informer.run(), name=f"watch {self._collection(key[0])} {key[1]}")
-        entry.task.add_done_callback(self._ended)
+        entry.task = asyncio.create_task(follow(entry.informer), name=f"watch {self._collection(key[0])} {key[1]}")
 
     def _read_anew(self, key: Key, entry: _Entry) -> None:
         """Read again for a new pod, as a kubelet does: what was polled may be a minute old, and an immutable object
@@ -178,11 +175,6 @@ class SharedObjects:
             entry.task.cancel()
             entry.informer.items = informer.items
         self._start(key, entry)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._on_failure(error)
 
     def _changed(self, key: Key, kind: str, item: Json) -> None:
         entry = self._entries.get(key)

@@ -24,7 +24,7 @@ from vk_provider.errors import NO_ANSWER, KubeApiError
 from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
-from vk_provider.kube.informer import Informer
+from vk_provider.kube.informer import Informer, follow
 from vk_provider.kube.paths import field_selector, namespaced_path, node_path, pod_certificate_request_path
 from vk_provider.kube.trustbundles import split_certificates
 from vk_provider.rfc3339 import parse_time
@@ -78,7 +78,7 @@ class PodCertificateSource:
         backoff = Backoff(first_s=1.0, max_s=60.0)
         while True:
             try:
-                self.current = await self._issue()
+                self.current = await self._try_issue()
             except PodCertificateDeniedError as error:
                 self.error = error
                 self._decided.set()
@@ -95,6 +95,16 @@ class PodCertificateSource:
             self._on_change()
             await asyncio.sleep(max(1.0, self.current.refresh_at - time.time()))
 
+    async def _try_issue(self) -> PodCertificate:
+        """What nobody expects of an answer is an error of this projection alone. Raises KubeApiError."""
+        try:
+            return await self._issue()
+        except KubeApiError:
+            raise
+        except Exception as error:
+            log.exception("the pod certificate of %s cannot be made", self._pod["metadata"]["name"])
+            raise KubeApiError(NO_ANSWER, "Unreadable", f"{type(error).__name__}: {error}") from error
+
     async def _issue(self) -> PodCertificate:
         key = await asyncio.to_thread(generate_key, self._source.get("keyType") or "")
         namespace = self._pod["metadata"]["namespace"]
@@ -109,7 +119,11 @@ class PodCertificateSource:
             ) from None
         self._raise_refusal(f"{namespace}/{name}", status)
         refresh_at = parse_time(status["beginRefreshAt"]) + random.uniform(0, _REFRESH_JITTER_S)
-        return PodCertificate(_key_pem(key), "".join(split_certificates(status["certificateChain"])), refresh_at)
+        chain = "".join(split_certificates(status["certificateChain"]))
+        if not chain:
+            message = f"PodCertificateRequest {namespace}/{name} has no certificate in its certificateChain"
+            raise KubeApiError(NO_ANSWER, "Unreadable", message)
+        return PodCertificate(_key_pem(key), chain, refresh_at)
 
     async def _build_request(self, key: PrivateKey) -> Json:
         metadata, spec = self._pod["metadata"], self._pod["spec"]
@@ -154,7 +168,7 @@ class PodCertificateSource:
 
         query = field_selector(metadata__name=name, spec__nodeName=self._pod["spec"]["nodeName"])
         informer = Informer(self._client, pod_certificate_request_path(namespace), query, observe)
-        task = asyncio.create_task(informer.run(), name=f"watch podcertificaterequest {name}")
+        task = asyncio.create_task(follow(informer), name=f"watch podcertificaterequest {name}")
         try:
             return await decided
         finally:

@@ -61,24 +61,20 @@ class ReferenceStore:
         self._logins = NodeLogins(logins, on_event) if logins is not None else None
         self._calls = asyncio.Semaphore(calls)
         self._records: dict[str, PodSubscription] = {}
-        self._failure: BaseException | None = None
-        self._failed = asyncio.Event()
         self._services = ServiceEnvironment(client, self._service_changed)
-        self._bundles = TrustBundles(client, self._bundles_changed, self._fail)
+        self._bundles = TrustBundles(client, self._bundles_changed)
         share = max(1, max_watches // 2)
         self._config_maps = self._shared("configmaps", share)
         self._secrets = self._shared("secrets", share)
         self._runtime_classes = SharedObjects(
-            client, lambda _: RUNTIME_CLASSES, self._notify, self._fail, gate=self._calls, max_watches=share
+            client, lambda _: RUNTIME_CLASSES, self._notify, gate=self._calls, max_watches=share
         )
 
     def _shared(self, resource: str, max_watches: int) -> SharedObjects:
         def collection(namespace: str) -> str:
             return namespaced_path(resource, namespace)
 
-        return SharedObjects(
-            self._client, collection, self._notify, self._fail, gate=self._calls, max_watches=max_watches
-        )
+        return SharedObjects(self._client, collection, self._notify, gate=self._calls, max_watches=max_watches)
 
     @property
     def synced(self) -> asyncio.Event:
@@ -89,25 +85,14 @@ class ReferenceStore:
         return self._services
 
     async def run(self) -> None:
-        """Follow Services until cancelled; raises when a watch task ended with an unexpected exception."""
-        following = asyncio.create_task(self._follow_services(), name="watch services")
-        failing = asyncio.create_task(self._failed.wait(), name="references-failed")
+        """Follow Services until cancelled. What is one pod's, or one object's, fails for itself."""
         try:
-            await asyncio.wait({following, failing}, return_when=asyncio.FIRST_COMPLETED)
-            if self._failure is not None:
-                raise self._failure
-            following.result()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._services.run(), name="services")
+                await self._services.synced.wait()
+                self._service_changed("")  # pods that were sent without
         finally:
-            following.cancel()
-            failing.cancel()
-            await asyncio.gather(following, failing, return_exceptions=True)
             self._close()
-
-    async def _follow_services(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._services.run(), name="services")
-            await self._services.synced.wait()
-            self._service_changed("")  # pods that were sent without
 
     def _close(self) -> None:
         for uid in list(self._records):
@@ -260,9 +245,7 @@ class ReferenceStore:
             record.certificates[key] = source
             if record.closed:
                 return
-            task = asyncio.create_task(source.run(), name=f"pod-certificate {key}")
-            task.add_done_callback(self._ended)
-            record.tasks.append(task)
+            record.tasks.append(asyncio.create_task(source.run(), name=f"pod-certificate {key}"))
         await source.wait_decided(_CERTIFICATE_WAIT_S)
         if source.current is not None:
             pair = source.current
@@ -301,15 +284,6 @@ class ReferenceStore:
         for record in self._records.values():
             if record.uses_trust_bundles:
                 record.notify()
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._fail(error)
-
-    def _fail(self, error: BaseException) -> None:
-        self._failure = self._failure or error
-        self._failed.set()
 
 
 def _build_references() -> References:

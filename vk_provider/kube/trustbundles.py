@@ -4,36 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import re
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from vk_provider.errors import NO_ANSWER, KubeApiError
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
-from vk_provider.kube.informer import Informer, StoreOptions, key_by_name
+from vk_provider.kube.informer import Informer, StoreOptions, follow, key_by_name
 from vk_provider.kube.paths import CLUSTER_TRUST_BUNDLES
 from vk_provider.podmodel.labels import matches_selector
 
-_BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+_BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----((?:(?!-----BEGIN ).)*?)-----END CERTIFICATE-----", re.DOTALL)
 _WAIT_S = 5.0
 
 
 def merge_trust_anchors(bundles: Iterable[str]) -> str:
-    """All certificates of the PEM texts, each once, without headers and comments, in a stable order."""
-    anchors = {_decode_block(block) for bundle in bundles for block in _BLOCK.findall(bundle)}
+    """All certificates of the PEM texts, each once, without headers and comments, in a stable order. Malformed blocks
+    are skipped."""
+    anchors = {anchor for bundle in bundles for anchor in _decode_blocks(bundle)}
     return "".join(_encode_block(anchor) for anchor in sorted(anchors))
 
 
 def split_certificates(bundle: str) -> list[str]:
-    """The certificates of a PEM text in their order, without headers and text between them."""
-    return [_encode_block(_decode_block(block)) for block in _BLOCK.findall(bundle)]
+    """The certificates of a PEM text in their order, without headers and text between them. Malformed blocks are
+    skipped."""
+    return [_encode_block(data) for data in _decode_blocks(bundle)]
 
 
-def _decode_block(block: str) -> bytes:
-    # Headers of a PEM block end with an empty line.
-    body = re.split(r"\r?\n\r?\n", block.strip(), maxsplit=1)[-1]
-    return base64.b64decode("".join(body.split()))
+def _decode_blocks(bundle: str) -> Iterator[bytes]:
+    """As Go's pem.Decode, which goes on behind a block that it cannot decode."""
+    for block in _BLOCK.findall(bundle):
+        # Headers of a PEM block end with an empty line.
+        body = re.split(r"\r?\n\r?\n", block.strip(), maxsplit=1)[-1]
+        with contextlib.suppress(ValueError):  # binascii.Error is one
+            yield base64.b64decode("".join(body.split()).encode(), validate=True)
 
 
 def _encode_block(data: bytes) -> str:
@@ -44,10 +50,8 @@ def _encode_block(data: bytes) -> str:
 class TrustBundles:
     """Follows ClusterTrustBundles once the first pod refers to one; a cluster may not have the API."""
 
-    def __init__(
-        self, client: KubeClient, on_change: Callable[[], None], on_failure: Callable[[BaseException], None]
-    ) -> None:
-        self._on_change, self._on_failure = on_change, on_failure
+    def __init__(self, client: KubeClient, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
         self._informer = Informer(client, CLUSTER_TRUST_BUNDLES, None, self._apply, store=StoreOptions(key=key_by_name))
         self._task: asyncio.Task[None] | None = None
 
@@ -64,18 +68,12 @@ class TrustBundles:
 
     async def _wait_synced(self) -> None:
         if self._task is None:
-            self._task = asyncio.create_task(self._informer.run(), name="watch clustertrustbundles")
-            self._task.add_done_callback(self._ended)
+            self._task = asyncio.create_task(follow(self._informer), name="watch clustertrustbundles")
         try:
             await asyncio.wait_for(self._informer.synced.wait(), _WAIT_S)
         except TimeoutError:
             message = f"ClusterTrustBundle informer has not yet synced ({self._informer.error})"
             raise KubeApiError(NO_ANSWER, "Timeout", message) from None
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._on_failure(error)
 
     def _apply(self, _kind: str, _item: Json) -> None:
         self._on_change()

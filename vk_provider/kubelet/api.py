@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import orjson
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from vk_provider.agentclient.base import AgentConnector
+from vk_provider.aiokit.guard import contained
 from vk_provider.cloud.base import Instance
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.connection_pool import ConnectionPool
@@ -72,6 +74,16 @@ class KubeletApi:
 def full_name(pod: Json) -> str:
     """The kubelet's name of a pod in messages: name_namespace."""
     return f"{pod['metadata']['name']}_{pod['metadata']['namespace']}"
+
+
+def encode_each(documents: Iterable[object], what: str) -> Iterator[bytes]:
+    """JSON of each; one that has none is logged as `what` and left out, so that it is not missed by all others."""
+    for document in documents:
+        text = b""
+        with contained(what):
+            text = orjson.dumps(document)
+        if text:
+            yield text
 
 
 def running_instance(handle: PodHandle, uid: str | None) -> Instance | None:

@@ -15,12 +15,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from vk_provider.aiokit.guard import contained
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.provider import PodSource
 from vk_provider.rfc3339 import format_milli_time
-from vk_provider.wire.values import MAX_INTEGER
+from vk_provider.wire.values import as_counter
 
 _TERMINAL = ("Succeeded", "Failed")
+_OF_LIMITS = frozenset({"availableBytes"})
+"""Of a pod: what is left of its own limit, if it has one, which may be more than all instances have."""
 NANOSECONDS = 1_000_000_000
 BATCH = 250
 """Pods handled before the loop gets a turn: a few milliseconds."""
@@ -49,6 +52,11 @@ class CpuTotal:
             seen[key] = highest
         self._last = seen
         return self.total_ns
+
+
+def name_of(sample: object) -> object:
+    """What a log calls the pod of a sample, whatever it is."""
+    return sample.get("podUID") if isinstance(sample, dict) else "?"
 
 
 @lru_cache(maxsize=16_384)
@@ -93,30 +101,33 @@ class NodeSamples:
         for number, pod in enumerate(list(self._source.pods(self._node))):
             if number % BATCH == BATCH - 1:
                 await asyncio.sleep(0)
-            if (pod.get("status") or {}).get("phase") in _TERMINAL:
-                continue
-            metadata = pod["metadata"]
-            handle = self._source.find(metadata["namespace"], metadata["name"], metadata.get("uid"))
-            if handle is None or handle.instance is None:
-                continue
-            sample = handle.stats
-            if sample is not None:
-                found.append(sample)
+            with contained(f"sample {number}"):
+                sample = self._find(pod)
+                if sample is not None:
+                    found.append(sample)
         return found
+
+    def _find(self, pod: Json) -> Json | None:
+        if (pod.get("status") or {}).get("phase") in _TERMINAL:
+            return None
+        metadata = pod["metadata"]
+        handle = self._source.find(metadata["namespace"], metadata["name"], metadata.get("uid"))
+        return handle.stats if handle is not None and handle.instance is not None else None
 
     async def build_node(self, samples: list[Json], now: float, own: ProcessUsage) -> Json:
         """The `node` part of /stats/summary."""
         counters = [("provider", own.cpu_ns, True)]
-        node_sum, pods_sum = _Sum(), _Sum()
+        node_sum, pods_sum = _Sum(), _Sum(except_for=_OF_LIMITS)
         for number, sample in enumerate(samples):
             if number % BATCH == BATCH - 1:
                 await asyncio.sleep(0)
-            cpu_ns = (sample["node"].get("cpu") or {}).get("usageCoreNanoSeconds") or 0
-            counters.append((sample["podUID"], cpu_ns, self._is_new(sample)))
-            for part in ("memory", "network", "fs", "rlimit"):
-                node_sum.add(part, sample["node"].get(part))
-            for part in ("cpu", "memory"):
-                pods_sum.add(part, sample["pod"].get(part))
+            with contained(f"the sample of pod {name_of(sample)}"):
+                cpu_ns = int((sample["node"].get("cpu") or {}).get("usageCoreNanoSeconds") or 0)
+                counters.append((str(sample["podUID"]), cpu_ns, self._is_new(sample)))
+                for part in ("memory", "network", "fs", "rlimit"):
+                    node_sum.add(part, sample["node"].get(part))
+                for part in ("cpu", "memory"):
+                    pods_sum.add(part, sample["pod"].get(part))
         total_ns = self._cpu.update(counters)
         moment = format_milli_time(now)
         memory = node_sum.part("memory", moment)
@@ -165,24 +176,32 @@ class NodeSamples:
         """The document of /stats/summary."""
         samples = await self.collect()
         node = await self.build_node(samples, time.time(), read_process_usage())
-        pods = [sample["pod"] for sample in samples]
         if only_cpu_and_memory:
             node = {key: node[key] for key in ("nodeName", "startTime", "cpu", "memory", "systemContainers")}
-            pods = [_only_cpu_and_memory(pod) for pod in pods]
+        pods = []
+        for sample in samples:
+            with contained(f"the sample of pod {name_of(sample)}"):
+                pod = sample["pod"]
+                if pod["podRef"]:
+                    pods.append(_only_cpu_and_memory(pod) if only_cpu_and_memory else pod)
         return {"node": node, "pods": pods}
 
 
 class _Sum:
-    """Adds up the numbers of parts of many documents; names, times and lists are left out. A sum stays an int64."""
+    """Adds up the numbers of parts of many documents; names, times and lists are left out. A sum stays an int64.
 
-    def __init__(self) -> None:
+    except_for: figures that do not add up
+    """
+
+    def __init__(self, except_for: frozenset[str] = frozenset()) -> None:
         self._parts: dict[str, dict[str, int]] = {}
+        self._except_for = except_for
 
     def add(self, name: str, document: Json | None) -> None:
         total = self._parts.setdefault(name, {})
         for figure, value in (document or {}).items():
-            if type(value) is int:
-                total[figure] = max(-MAX_INTEGER, min(MAX_INTEGER, total.get(figure, 0) + value))
+            if type(value) is int and figure not in self._except_for:
+                total[figure] = as_counter(total.get(figure, 0) + value)
 
     def part(self, name: str, moment: str) -> Json:
         return {"time": moment, **self._parts.get(name, {})}

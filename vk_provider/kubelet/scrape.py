@@ -1,4 +1,5 @@
-"""An endpoint that is scraped: the text is made in parts, and other work has its turn between two."""
+"""An endpoint that is scraped: the text is made and sent in parts, and other work has its turn between two. So no more
+than a part is in memory, however much the agents say."""
 
 from __future__ import annotations
 
@@ -13,11 +14,15 @@ from vk_provider.aiokit.exposition import CONTENT_TYPE
 def add_exposition(app: web.Application, path: str, render: Callable[[], Awaitable[Iterable[str]]]) -> None:
     """GET `path`. render: the parts of the text, made one by one as they are asked for."""
 
-    async def handle(_: web.Request) -> web.StreamResponse:
-        texts = []
-        for text in await render():
-            texts.append(text)
+    async def handle(request: web.Request) -> web.StreamResponse:
+        texts = await render()
+        response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE})
+        await response.prepare(request)
+        for text in texts if request.method != "HEAD" else ():
+            if text:
+                await response.write(text.encode())
             await asyncio.sleep(0)
-        return web.Response(body="".join(texts).encode(), headers={"Content-Type": CONTENT_TYPE})
+        await response.write_eof()
+        return response
 
     app.router.add_get(path, handle)

@@ -15,7 +15,8 @@ from vk_provider.instances.demand import Claim
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.jsontypes import Json
 from vk_provider.pods.agent_events import AgentEvents
-from vk_provider.pods.agent_report import accept_stats, accept_status, keep_end
+from vk_provider.pods.agent_report import accept_status, keep_end
+from vk_provider.pods.agent_sample import accept_stats
 from vk_provider.pods.events import involved
 from vk_provider.pods.executor import PodExecutor
 from vk_provider.pods.metrics import PodMetrics
@@ -166,10 +167,10 @@ class AgentSide:
 
     def on_disconnected(self, owned: OwnedInstance) -> None:
         """The agent counts as silent until its next message, not only until it is connected."""
+        self._tables.close(owned.tables)
         record = self._of(owned)
         if record is None:
             return
-        self._tables.close(record)
         self._executor.demands.peers.leave(record)
         if record.exists and record.has_instance and not record.report.finished:
             record.report.fall_silent(time.monotonic())
@@ -257,9 +258,8 @@ class AgentSide:
             self._wake(record.uid)
 
     def _relay_event(self, record: PodRecord, message: EventMessage) -> None:
-        if record.events is None:
-            record.events = AgentEvents(self._events.recorder, partial(_acknowledge, record))
-        record.events.relay.receive(involved(record.pod), record.node, message)
+        events = record.open_events(lambda: AgentEvents(self._events.recorder, partial(_acknowledge, record)))
+        events.relay.receive(involved(record.pod), record.node, message)
 
 
 def _acknowledge(record: PodRecord, seq: int) -> None:

@@ -42,7 +42,7 @@ class FirstSight:
 
 @dataclass(slots=True, eq=False)
 class Reading:
-    """References of the pod (ConfigMaps, Secrets, tokens, ...). Written by resolution.
+    """References of the pod (ConfigMaps, Secrets, tokens, ...). Written by `resolution`.
 
     task:       reads them; generation: of the pod that they are read for
     references_changed, services_changed: there may be newer ones
@@ -56,7 +56,7 @@ class Reading:
 
 @dataclass(slots=True, eq=False)
 class Leaving:
-    """How far the pod's end has come. Written by executor. Times are time.monotonic()."""
+    """How far the pod's end has come. Written by `executor`. Times are time.monotonic()."""
 
     stop_sent_at: float = 0.0
     archived: bool = False
@@ -66,7 +66,7 @@ class Leaving:
 
 @dataclass(slots=True, eq=False)
 class PodRecord:
-    """One pod, keyed by UID. Written by controller, but for its parts. Times are time.monotonic() unless said
+    """One pod, keyed by UID. Written by `controller`, but for its parts. Times are time.monotonic() unless said
     otherwise.
 
     pod:          the API object as last seen; `exists` turns False when the API deleted it
@@ -170,9 +170,18 @@ class PodRecord:
         """Whether the pod needs an instance that it does not have."""
         return self.exists and not (self.forgotten or self.report.concluded or self.deleting)
 
+    def see_first(self, first: FirstSight) -> None:
+        self.first = first
+
     def lose(self, reason: str) -> None:
         """It counts as lost, whatever its instance does."""
         self.lost = reason
+
+    def open_events(self, begin: Callable[[], AgentEvents]) -> AgentEvents:
+        """Those of its agent; begun with the first."""
+        if self.events is None:
+            self.events = begin()
+        return self.events
 
     def close_events(self) -> None:
         """Acknowledge no more events: their agent is not this pod's any more."""

@@ -115,7 +115,7 @@ def next_look_s(record: PodRecord, seen: PodState, seen_at: float, now: float, a
 def note_first(record: PodRecord, *, inherited: bool = False) -> None:
     """Take from the API's status what only counts when the pod is seen for the first time."""
     status = record.pod.get("status") or {}
-    record.first = FirstSight(record.api_phase, find_end(status), has_started(record.pod), inherited)
+    record.see_first(FirstSight(record.api_phase, find_end(status), has_started(record.pod), inherited))
 
 
 def _ended_by_others(record: PodRecord) -> bool:

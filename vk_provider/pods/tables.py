@@ -42,7 +42,7 @@ class PodTables:
 
     def greet(self, record: PodRecord, hello: HelloMessage) -> None:
         """A session has begun: from what the agent has to the newest tables. An earlier agent is sent none."""
-        self.close(record)
+        self.close(record.tables)
         session = record.session
         if session is None or not session.has(TABLES_FEATURE):
             return
@@ -63,11 +63,11 @@ class PodTables:
         """The tables that must be in force before a container of the pod starts (NodeFacts.tables)."""
         return [flow.name for flow in record.tables]
 
-    def close(self, record: PodRecord) -> None:
-        """The session has ended."""
-        for flow in record.tables:
+    def close(self, flows: list[TableFlow]) -> None:
+        """The session has ended, whether the instance still has the pod or not."""
+        for flow in flows:
             flow.close()
-        record.tables.clear()
+        flows.clear()
 
     def failed(self, record: PodRecord, name: TableName, message: str) -> None:
         self.metrics.failures.labels(name).inc()

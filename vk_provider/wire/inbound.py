@@ -11,6 +11,7 @@ from typing import Any, cast
 import msgspec
 
 from vk_provider.wire.blobs import BlobsMessage
+from vk_provider.wire.exchange import MAX_EXCHANGE_BYTES, ExchangeAnswer
 from vk_provider.wire.identity import IdentityMessage
 from vk_provider.wire.images import ImagesMessage
 from vk_provider.wire.notices import NoticeMessage
@@ -49,6 +50,7 @@ _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
     "notice": msgspec.json.Decoder(NoticeMessage),
 }
 _TABLES_ANSWER = msgspec.json.Decoder(TablesAnswer)
+_EXCHANGE_ANSWER = msgspec.json.Decoder(ExchangeAnswer)
 
 
 def decode_up(data: bytes | str) -> UpMessage:
@@ -64,9 +66,18 @@ def decode_up(data: bytes | str) -> UpMessage:
 
 def decode_tables_answer(data: bytes) -> TablesAnswer:
     """Decode an answer of routes.TABLES. Raises WireError."""
-    if len(data) > MAX_ANSWER_BYTES:
-        raise WireError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-    return cast(TablesAnswer, _decode(_TABLES_ANSWER, data))
+    return cast(TablesAnswer, _decode_answer(_TABLES_ANSWER, data, MAX_ANSWER_BYTES))
+
+
+def decode_exchange_answer(data: bytes) -> ExchangeAnswer:
+    """Decode an answer of routes.IDENTITY_REQUEST. Raises WireError."""
+    return cast(ExchangeAnswer, _decode_answer(_EXCHANGE_ANSWER, data, MAX_EXCHANGE_BYTES))
+
+
+def _decode_answer(decoder: msgspec.json.Decoder[Any], data: bytes, limit: int) -> Any:
+    if len(data) > limit:
+        raise WireError(f"an answer of more than {limit} bytes")
+    return _decode(decoder, data)
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], data: bytes | str) -> Any:

@@ -8,7 +8,6 @@ from typing import Annotated, Required, TypedDict
 from msgspec import Meta
 
 from vk_provider.wire.values import (
-    Amount,
     ContainerName,
     Counter,
     Figure,
@@ -43,13 +42,13 @@ class SwapStats(TypedDict, total=False):
 
 
 class FsStats(TypedDict, total=False):
-    time: str
-    availableBytes: Amount | None
+    time: Timestamp
+    availableBytes: Counter | None
     capacityBytes: Counter | None
-    usedBytes: Amount | None
+    usedBytes: Counter | None
     inodesFree: Counter | None
     inodes: Counter | None
-    inodesUsed: Amount | None
+    inodesUsed: Counter | None
 
 
 class VolumeStats(FsStats, total=False):

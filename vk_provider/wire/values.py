@@ -13,22 +13,23 @@ from msgspec import Meta
 MAX_INTEGER = 2**63 - 1
 
 Counter = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
-"""Bytes, nanoseconds, inodes, pages: a non-negative int64 of the API."""
-Amount = Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
-"""A signed int64: a file system may have less than nothing available."""
+"""Bytes, nanoseconds, inodes, pages: an uint64 of the API, as far as an int64 goes."""
 Count32 = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 ExitCode = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 UserId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Figure = Annotated[float, Meta(ge=0, le=float(2**63))]
 """A sample of a metric. JSON has no infinity and no NaN."""
 
-_DATE = r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+_LONG = r"(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
+_SHORT = r"(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8])"
+_LEAP = r"(?:[1-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[2468][048]|[13579][26])00)-02-29"
+_DATE = rf"(?:[1-9][0-9]{{3}}-(?:{_LONG}|{_SHORT})|{_LEAP})"
 _TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?"
-_RFC3339 = rf"^{_DATE}T{_TIME}(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])\Z"
-_QUANTITY = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?\Z"
-"""The form of apimachinery's resource.ParseQuantity."""
-Timestamp = Annotated[str, Meta(max_length=35, pattern=_RFC3339)]
-"""RFC 3339."""
+_QUANTITY = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2}|[numkMGTPE]|[KMGTPE]i)?\Z"
+"""The form of apimachinery's resource.ParseQuantity, which fails for an exponent beyond an int64."""
+Timestamp = Annotated[str, Meta(max_length=30, pattern=rf"^{_DATE}T{_TIME}Z\Z")]
+"""RFC 3339 in UTC, of a day that the calendar has: one that it has not, or a year 10000 elsewhere, makes clients refuse
+the whole document that it stands in. Agents write no other zone."""
 Uid = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9-]*\Z")]
 Grant = Annotated[str, Meta(max_length=128, pattern=r"^[0-9a-f/]*\Z")]
 """See agentclient.grants."""
@@ -52,3 +53,8 @@ MAX_EVENT_TEXT = 11 * 1024
 """Characters of an Event's message: a probe's output, which a kubelet cuts at 10 KiB, with the words before it. The API
 limits it in events.k8s.io only, to 1,024, and not in core/v1, where a kubelet's events go."""
 EventText = Annotated[str, Meta(max_length=MAX_EVENT_TEXT)]
+
+
+def as_counter(value: int) -> int:
+    """The Counter that is nearest. A file system may say that less than nothing is in use."""
+    return max(0, min(MAX_INTEGER, value))

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from vk_provider.agentclient.paced import BURST_S, SHARE, SLICE, PacedProtocol
+from vk_provider.aiokit.ratelimit import TokenBucket
 
 COST_S = 0.03
 """What a slice costs here."""
@@ -65,9 +66,8 @@ class Parser(asyncio.Protocol):
 def build() -> tuple[Transport, Parser, PacedProtocol]:
     transport, parser = Transport(), Parser()
     parser.transport, transport.protocol = transport, parser
-    paced: Any = PacedProtocol.install(transport)
+    paced: Any = PacedProtocol.install(transport, TokenBucket(SHARE, BURST_S, 0.0))
     paced._clock = parser.clock
-    paced._bucket._at = 0.0
     return transport, parser, paced
 
 
@@ -139,3 +139,15 @@ async def test_nothing_is_read_any_more_once_it_is_stopped() -> None:
     paced.data_received(b"x")
     await asyncio.sleep(0)
     assert parser.parsed == parsed and not transport.reading
+
+
+async def test_what_one_connection_has_used_up_the_next_one_has_not() -> None:
+    bucket = TokenBucket(SHARE, BURST_S, 0.0)
+    slices = []
+    for _ in range(2):
+        _, parser, paced = build()
+        paced._bucket = bucket
+        paced.data_received(b"x" * 20 * SLICE)
+        paced.connection_lost(None)
+        slices.append(parser.parsed // SLICE)
+    assert slices == [BURST_S // COST_S + 1, 1]

@@ -7,8 +7,17 @@ import dataclasses
 import itertools
 from typing import Any
 
+import pytest
+
 from tests.listener import ScriptedChannel, hello
-from vk_provider.agentclient.session import AgentSession
+from vk_provider.agentclient.session import (
+    BYTE_BURST,
+    BYTE_RATE,
+    MESSAGE_BURST,
+    MESSAGE_RATE,
+    AgentSession,
+    Allowance,
+)
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.errors import AgentUnreachableError, CloudError
 from vk_provider.instances import links
@@ -32,6 +41,8 @@ class Listener:
         self.receive(message)
 
     def on_disconnected(self, owned: OwnedInstance) -> None: ...
+
+    def on_begun_anew(self, owned: OwnedInstance) -> None: ...
 
     def on_violation(self, owned: OwnedInstance, message: str) -> None:
         self.violations.append(message)
@@ -202,6 +213,65 @@ async def test_an_agent_that_breaks_the_protocol_is_told_of_and_waited_for_ever_
         await real_sleep(0)
     again.cancel()
     assert connector.opened_at[-1] >= due
+
+
+class Clock:
+    """Virtual time of links and sessions: who sleeps moves it."""
+
+    def __init__(self, monkeypatch: Any) -> None:
+        self.now = 1000.0
+        self._real_sleep = asyncio.sleep
+        monkeypatch.setattr(links.asyncio, "sleep", self.sleep)
+        monkeypatch.setattr(links.time, "monotonic", self)
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, delay_s: float) -> None:
+        self.now += delay_s
+        await self._real_sleep(0)
+
+
+class Flooder(Connector):
+    """Says so much in each session, and closes it."""
+
+    def __init__(self, frames: list[bytes], clock: Clock) -> None:
+        super().__init__(0)
+        self.frames, self.clock, self.opened_at = frames, clock, list[float]()
+
+    async def open_session(self, instance: Instance, *, fresh: bool = True) -> AgentSession:
+        self.opened_at.append(self.clock())
+        return AgentSession(ScriptedChannel([hello(), *self.frames]), self.clock)
+
+
+STATUS = b'{"type":"status","podUID":"","status":{"phase":"Running"},"finished":false,"x":"%b"}'
+FLOODS = {"messages": [STATUS % b""] * 1_000, "bytes": [STATUS % (b"x" * (1 << 20))] * 8}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_an_agent_that_floods_closes_and_is_dialed_again_is_read_at_its_rate(
+    monkeypatch: Any, flood: str
+) -> None:
+    clock = Clock(monkeypatch)
+    frames = FLOODS[flood]
+    connector = Flooder(frames, clock)
+    made, owned, listener = make(connector, [INSTANCE])
+    owned.link.allowance = Allowance(clock())
+
+    async def renew(instance: Instance) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(made, "_renew", renew)
+    task = asyncio.create_task(made._run(owned))
+    while len(connector.opened_at) < 6:
+        await clock._real_sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    passed_s = clock() - connector.opened_at[0]
+    said = [message for message in listener.received if message["type"] == "status"]
+    assert len(said) >= 5 * len(frames)
+    assert len(said) <= MESSAGE_BURST + MESSAGE_RATE * passed_s
+    assert len(said) * len(frames[0]) <= BYTE_BURST + BYTE_RATE * passed_s
 
 
 async def test_a_fault_while_a_message_is_handled_ends_that_session_only(monkeypatch: Any) -> None:

@@ -149,6 +149,21 @@ def test_a_chain_keeps_its_order() -> None:
     assert split_certificates(block("YmJi") + "text\n" + block("YWFh")) == [block("YmJi"), block("YWFh")]
 
 
+MALFORMED = [
+    block("YmJi!"),
+    block("YmJ"),
+    block("é"),
+    "-----BEGIN CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\nYmJi\n",
+    "-----BEGIN CERTIFICATE-----\nYmJi\n",
+]
+
+
+@pytest.mark.parametrize("malformed", MALFORMED)
+def test_a_malformed_block_is_skipped_as_go_does(malformed: str) -> None:
+    assert split_certificates(malformed + block("YWFh")) == [block("YWFh")]
+    assert merge_trust_anchors([malformed, malformed + block("YWFh")]) == block("YWFh")
+
+
 @pytest.mark.parametrize(
     ("selector", "matches"),
     [

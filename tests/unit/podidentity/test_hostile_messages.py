@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tests.hostile.messages import IDENTITY, OWN_UID, messages_like
+from tests.hostile.messages import messages_like
+from tests.hostile.templates import IDENTITY, OWN_UID
 from tests.jwt import AUDIENCE
 from tests.unit.kube.fakeclient import settle
 from tests.unit.podidentity.test_answerer import Record

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.unit.wire.test_inbound import STATS, STATUS
+from tests.unit.wire.test_inbound import STATUS
 from vk_provider.cloud.base import Instance, InstanceState
-from vk_provider.errors import AgentProtocolError
-from vk_provider.pods.agent_report import CLOCK_SLACK_S, accept_stats, accept_status
+from vk_provider.pods.agent_report import accept_status
 
 INSTANCE = Instance("i-1", InstanceState.RUNNING, "t", "z", "on-demand", "amd64", "10.0.0.1", "10.0.0.2", 1000.0)
 POD: dict[str, Any] = {
@@ -74,44 +72,3 @@ def test_conditions_of_other_controllers_are_left_out() -> None:
     lie = {"phase": "Running", "conditions": [{"type": kind, "status": "True"} for kind in kinds]}
     accepted = accept_status(lie, POD, INSTANCE)
     assert [condition["type"] for condition in accepted["conditions"]] == ["Ready"]
-
-
-def sample(part: str, figure: str, value: int, where: str = "pod") -> Any:
-    changed = copy.deepcopy(STATS)
-    document = changed["pod"]["containers"][0] if where == "container" else changed[where]
-    document[part] = {"time": "2026-11-28T10:00:00Z", figure: value}
-    return changed
-
-
-@pytest.mark.parametrize("where", ["pod", "node", "container"])
-@pytest.mark.parametrize(
-    ("part", "figure", "limit"),
-    [
-        ("cpu", "usageCoreNanoSeconds", int((100 + CLOCK_SLACK_S) * 2 * 1.25e9)),
-        ("memory", "workingSetBytes", 2 << 30),
-        ("memory", "usageBytes", 2 << 30),
-    ],
-)
-def test_a_counter_beyond_what_the_instance_can_do_is_a_violation(
-    where: str, part: str, figure: str, limit: int
-) -> None:
-    def accept(value: int) -> Any:
-        return accept_stats(sample(part, figure, value, where), POD, INSTANCE, 2000, 1 << 30, 1100.0)
-
-    accept(limit)
-    with pytest.raises(AgentProtocolError, match=figure):
-        accept(limit + 1)
-
-
-def test_a_sample_speaks_for_its_own_pod_and_the_specs_containers_only() -> None:
-    lie = copy.deepcopy(STATS)
-    lie["podUID"] = "uid-9"
-    lie["pod"]["podRef"] = {"name": "victim", "namespace": "kube-system", "uid": "uid-9"}
-    lie["pod"]["containers"].append({"name": "other"})
-    lie["cadvisor"] += [{"container": "other"}, {"container": ""}, {"container": "c"}]
-    lie["probes"].append({"container": "other", "probeType": "Liveness", "result": "failed", "count": 1})
-    accepted = accept_stats(lie, POD, INSTANCE, 2000, 1 << 30, 1100.0)
-    assert accepted["pod"]["podRef"] == POD["metadata"] and accepted["podUID"] == "uid-1"
-    assert [item["name"] for item in accepted["pod"]["containers"]] == ["c"]
-    assert [item["container"] for item in accepted["cadvisor"]] == ["c", ""]
-    assert [item["container"] for item in accepted["probes"]] == ["c"]

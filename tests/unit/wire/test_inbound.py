@@ -67,7 +67,7 @@ STATS: dict[str, Any] = {
         "cpu": {"time": TIME, "usageCoreNanoSeconds": 10, "usageNanoCores": 5},
         "containers": [{"name": "c", "memory": {"time": TIME, "workingSetBytes": 1000}}],
     },
-    "node": {"cpu": {"usageCoreNanoSeconds": 10}, "fs": {"time": TIME, "availableBytes": -4096}},
+    "node": {"cpu": {"usageCoreNanoSeconds": 10}, "fs": {"time": TIME, "availableBytes": 4096}},
     "cadvisor": [{"container": "c", "id": "/x", "samples": [["container_memory_rss", {"device": "sda"}, 1]]}],
     "probes": [{"container": "c", "probeType": "Liveness", "result": "successful", "count": 1}],
 }
@@ -159,12 +159,60 @@ def test_what_the_schema_does_not_name_is_left_out() -> None:
         (STATS, ("cadvisor", 0, "samples", 0, 2), "1"),
         (STATS, ("cadvisor", 0, "samples", 0, 2), 1.7e308),
         (STATS, ("probes", 0, "count"), None),
+        (STATS, ("node", "fs", "availableBytes"), -1),
+        (STATS, ("node", "fs", "usedBytes"), -1),
+        (STATS, ("node", "fs", "inodesUsed"), -1),
+        (STATS, ("node", "fs", "usedBytes"), 2**63),
+        (STATUS, ("status", "containerStatuses", 0, "resources", "requests"), {"cpu": "1e999999999"}),
         (STATS, ("probes", 0), {}),
     ],
 )
 def test_a_message_beyond_its_schema_is_refused(message: dict[str, Any], path: tuple[Any, ...], value: Any) -> None:
     with pytest.raises(WireError):
         decode_up(changed(message, path, value))
+
+
+TIMES = [
+    (HELLO, ("agentStartedAt",)),
+    (STATUS, ("status", "startTime")),
+    (STATUS, ("status", "conditions", 0, "lastProbeTime")),
+    (STATUS, ("status", "conditions", 0, "lastTransitionTime")),
+    (STATUS, ("status", "containerStatuses", 0, "state", "running", "startedAt")),
+    (STATUS, ("status", "containerStatuses", 0, "lastState", "terminated", "startedAt")),
+    (STATUS, ("status", "containerStatuses", 0, "lastState", "terminated", "finishedAt")),
+    (EVENT, ("timestamp",)),
+    (STATS, ("timestamp",)),
+    (STATS, ("pod", "startTime")),
+    (STATS, ("pod", "cpu", "time")),
+    (STATS, ("pod", "containers", 0, "memory", "time")),
+    (STATS, ("node", "fs", "time")),
+]
+
+
+@pytest.mark.parametrize(("message", "path"), TIMES, ids=[".".join(map(str, path)) for _, path in TIMES])
+def test_a_time_is_one_that_every_client_can_read(message: dict[str, Any], path: tuple[Any, ...]) -> None:
+    for good in ("2028-02-29T23:59:59Z", "2000-02-29T00:00:00.123456789Z", "1970-01-01T00:00:00Z", TIME):
+        decode_up(changed(message, path, good))
+    for bad in (
+        "2026-02-29T10:00:00Z",
+        "2026-02-30T10:00:00Z",
+        "2026-02-31T10:00:00Z",
+        "2100-02-29T10:00:00Z",
+        "2026-04-31T10:00:00Z",
+        "2026-13-01T10:00:00Z",
+        "2026-01-00T10:00:00Z",
+        "2026-01-01T24:00:00Z",
+        "2026-01-01T10:00:60Z",
+        "9999-12-31T23:59:59-23:59",
+        "0000-01-01T00:00:00Z",
+        "2026-01-01T10:00:00",
+        "2026-01-01 10:00:00Z",
+        "2026-01-01T10:00:00Z\n",
+        "",
+        "x" * 100_000,
+    ):
+        with pytest.raises(WireError):
+            decode_up(changed(message, path, bad))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import ssl
+from http import HTTPStatus
 from pathlib import Path
 
 import aiohttp
@@ -58,7 +59,7 @@ async def _fetch(
         allow_redirects=False,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_LIMIT_S, sock_read=SILENCE_LIMIT_S),
     ) as answer:
-        if answer.status != 200:
+        if answer.status != HTTPStatus.OK:
             raise TransferError(f"{source['instance']}: status {answer.status}")
         with path.open("xb") as file:
             hasher, left, waiting = hashlib.sha256(), size, bytearray()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vk_provider.jsontypes import Json
+from vk_provider.wire.values import as_counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ def parse_net_dev(text: str) -> list[InterfaceCounters]:
     found = []
     for line in text.splitlines()[2:]:
         name, _, rest = line.partition(":")
-        words = [int(word) for word in rest.split()]
+        words = [as_counter(int(word)) for word in rest.split()]
         if name.strip() != "lo" and len(words) >= 12:
             found.append(InterfaceCounters(name.strip(), *words[0:4], *words[8:12]))
     return found
@@ -82,8 +83,7 @@ def read_file_system(path: str, moment: str) -> Json:
         status = os.statvfs(path)
     except OSError:
         return {"time": moment}
-    return {
-        "time": moment,
+    figures = {
         "availableBytes": status.f_bavail * status.f_frsize,
         "capacityBytes": status.f_blocks * status.f_frsize,
         "usedBytes": (status.f_blocks - status.f_bfree) * status.f_frsize,
@@ -91,6 +91,7 @@ def read_file_system(path: str, moment: str) -> Json:
         "inodes": status.f_files,
         "inodesUsed": status.f_files - status.f_ffree,
     }
+    return {"time": moment, **{name: as_counter(value) for name, value in figures.items()}}
 
 
 def read_meminfo() -> dict[str, int]:

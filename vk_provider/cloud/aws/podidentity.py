@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC
 from http import HTTPStatus
 
 import msgspec
@@ -18,6 +17,7 @@ from vk_provider.cloud.aws.secretanswers import PodIdentityAnswer
 from vk_provider.cloud.codes import code_of
 from vk_provider.cloud.podidentity import RoleAnswer
 from vk_provider.errors import CloudError
+from vk_provider.rfc3339 import format_time
 
 RENEW_AFTER_S = 3 * 3600.0
 """Half the life of the credentials, which EKS's agent renews after the same time (credential-cache-renewal)."""
@@ -64,7 +64,7 @@ def build_document(answer: PodIdentityAnswer) -> str:
         "SecretAccessKey": credentials.secret_access_key,
         "Token": credentials.session_token,
         "AccountId": _account_of(answer.assumed_role_user.arn),
-        "Expiration": credentials.expiration.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "Expiration": format_time(credentials.expiration.timestamp()),
     }
     return msgspec.json.encode(document).decode()
 

@@ -1,84 +1,57 @@
 """/metrics/cadvisor: cAdvisor's container metrics from pushed samples.
 
-Agents send name, labels and value; this module knows type and help text of each metric and adds the pod's labels. A
-metric that is not in the table is not rendered.
+Agents send name, labels and value; type and help text of each metric are wire.cadvisor's, the pod's labels are added
+here. A metric that is not in the table is not rendered.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from aiohttp import web
 
 from vk_provider.aiokit.exposition import format_head, format_labels, format_value
+from vk_provider.aiokit.guard import contained
 from vk_provider.jsontypes import Json
-from vk_provider.kubelet.samples import NodeSamples, parse_datetime
+from vk_provider.kubelet.samples import BATCH, NodeSamples, name_of, parse_datetime
 from vk_provider.kubelet.scrape import add_exposition
+from vk_provider.wire.cadvisor import COUNTERS, GAUGES
 
-_COUNTERS = {
-    "container_cpu_usage_seconds_total": "Cumulative cpu time consumed in seconds.",
-    "container_cpu_user_seconds_total": "Cumulative user cpu time consumed in seconds.",
-    "container_cpu_system_seconds_total": "Cumulative system cpu time consumed in seconds.",
-    "container_cpu_cfs_periods_total": "Number of elapsed enforcement period intervals.",
-    "container_cpu_cfs_throttled_periods_total": "Number of throttled period intervals.",
-    "container_cpu_cfs_throttled_seconds_total": "Total time duration the container has been throttled.",
-    "container_memory_failures_total": "Cumulative count of memory allocation failures.",
-    "container_memory_failcnt": "Number of memory usage hits limits",
-    "container_fs_reads_bytes_total": "Cumulative count of bytes read",
-    "container_fs_writes_bytes_total": "Cumulative count of bytes written",
-    "container_fs_reads_total": "Cumulative count of reads completed",
-    "container_fs_writes_total": "Cumulative count of writes completed",
-    "container_network_receive_bytes_total": "Cumulative count of bytes received",
-    "container_network_receive_packets_total": "Cumulative count of packets received",
-    "container_network_receive_errors_total": "Cumulative count of errors encountered while receiving",
-    "container_network_receive_packets_dropped_total": "Cumulative count of packets dropped while receiving",
-    "container_network_transmit_bytes_total": "Cumulative count of bytes transmitted",
-    "container_network_transmit_packets_total": "Cumulative count of packets transmitted",
-    "container_network_transmit_errors_total": "Cumulative count of errors encountered while transmitting",
-    "container_network_transmit_packets_dropped_total": "Cumulative count of packets dropped while transmitting",
-    "container_oom_events_total": "Count of out of memory events observed for the container",
-}
-_GAUGES = {
-    "container_memory_working_set_bytes": "Current working set in bytes.",
-    "container_memory_usage_bytes": "Current memory usage in bytes, including all memory regardless of when it was "
-    "accessed",
-    "container_memory_rss": "Size of RSS in bytes.",
-    "container_memory_cache": "Number of bytes of page cache memory.",
-    "container_memory_swap": "Container swap usage in bytes.",
-    "container_memory_max_usage_bytes": "Maximum memory usage recorded in bytes",
-    "container_memory_mapped_file": "Size of memory mapped files in bytes.",
-    "container_fs_usage_bytes": "Number of bytes that are consumed by the container on this filesystem.",
-    "container_fs_limit_bytes": "Number of bytes that can be consumed by the container on this filesystem.",
-    "container_processes": "Number of processes running inside the container.",
-    "container_threads": "Number of threads running inside the container",
-    "container_last_seen": "Last time a container was seen by the exporter",
-    "container_start_time_seconds": "Start time of the container since unix epoch in seconds.",
-    "container_spec_cpu_shares": "CPU share of the container.",
-    "container_spec_cpu_period": "CPU period of the container.",
-    "container_spec_cpu_quota": "CPU quota of the container.",
-    "container_spec_memory_limit_bytes": "Memory limit for the container.",
-}
+CHUNK = 500
+"""Samples of one part of the text: some hundred kilobytes at most."""
+
+Point = tuple[Mapping[str, str], Mapping[str, str], float, str]
+"""Labels of the container, of the sample, its value and its time."""
 
 
 def families() -> Iterator[tuple[str, str, str]]:
     """Name, type and help text of each metric."""
-    for kind, table in (("counter", _COUNTERS), ("gauge", _GAUGES)):
+    for kind, table in (("counter", COUNTERS), ("gauge", GAUGES)):
         for name, help_text in table.items():
             yield name, kind, help_text
 
 
 def render_cadvisor_metrics(samples: Iterable[Json]) -> Iterator[str]:
-    """Text of one family after another, by name; families without a sample are left out."""
-    lines: defaultdict[str, list[str]] = defaultdict(list)
-    for sample in samples:
-        _collect_lines(sample, lines)
+    """Text of one family after another, by name, in pieces of at most CHUNK samples; families without a sample are left
+    out. Before the first, "" a few times: what there is was gone through a little further."""
+    points: defaultdict[str, list[Point]] = defaultdict(list)
+    for number, sample in enumerate(samples):
+        with contained(f"the cAdvisor metrics of pod {name_of(sample)}"):
+            _collect_points(sample, points)
+        if number % BATCH == BATCH - 1:
+            yield ""
     for name, kind, help_text in sorted(families()):
-        if name in lines:
-            yield format_head(name, kind, help_text) + "\n".join(lines[name]) + "\n"
+        found = points.pop(name, ())
+        head = format_head(name, kind, help_text)
+        for start in range(0, len(found), CHUNK):
+            lines = [line for point in found[start : start + CHUNK] if (line := _render(name, point))]
+            if lines:
+                yield head + "".join(lines)
+                head = ""
 
 
-def _collect_lines(sample: Json, lines: defaultdict[str, list[str]]) -> None:
+def _collect_points(sample: Json, points: defaultdict[str, list[Point]]) -> None:
     reference = sample["pod"].get("podRef") or {}
     moment = parse_datetime(sample["timestamp"])
     stamp = "" if moment is None else f" {round(moment.timestamp() * 1000)}"
@@ -92,8 +65,15 @@ def _collect_lines(sample: Json, lines: defaultdict[str, list[str]]) -> None:
             "pod": reference.get("name", ""),
         }
         for name, labels, value in container.get("samples") or ():
-            text = format_labels(sorted({**labels, **common}.items()))
-            lines[name].append(f"{name}{text} {format_value(value)}{stamp}")
+            points[name].append((common, labels, value, stamp))
+
+
+def _render(name: str, point: Point) -> str:
+    common, labels, value, stamp = point
+    with contained(f"a sample of {name}"):
+        text = format_labels(sorted({**labels, **common}.items()))
+        return f"{name}{text} {format_value(value)}{stamp}\n"
+    return ""
 
 
 def add_routes(app: web.Application, samples: NodeSamples) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from vk_provider.aiokit.exposition import format_head, format_labels, format_value
+from vk_provider.aiokit.guard import contained
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.samples import NANOSECONDS, NodeSamples, parse_datetime
 from vk_provider.kubelet.scrape import add_exposition
@@ -32,12 +33,13 @@ class Family:
         return format_head(self.name, self.kind, self.help_text)
 
     def line(self, labels: str, document: Json) -> str | None:
-        found = self.find(document)
-        if found is None:
-            return None
-        value, milliseconds = found
-        stamp = "" if milliseconds is None else f" {milliseconds}"
-        return f"{self.name}{labels} {format_value(value)}{stamp}"
+        """None: the document has no such figure, or none that can be read."""
+        with contained(f"{self.name}{labels}"):
+            if (found := self.find(document)) is not None:
+                value, milliseconds = found
+                stamp = "" if milliseconds is None else f" {milliseconds}"
+                return f"{self.name}{labels} {format_value(value)}{stamp}"
+        return None
 
 
 def _milliseconds(part: Json) -> int | None:
@@ -144,14 +146,16 @@ SCRAPE_ERROR = (
 
 def render_resource_metrics(summary: Json) -> Iterator[str]:
     """Text of one family after another, by name, in pieces of at most CHUNK samples; empty families are left out."""
-    pods = summary["pods"]
-    references = [(pod["podRef"]["namespace"], pod["podRef"]["name"], pod) for pod in pods]
-    containers = [
-        (format_labels((("container", item["name"]), ("namespace", namespace), ("pod", name))), item)
-        for namespace, name, pod in references
-        for item in pod.get("containers") or ()
-    ]
-    labelled = [(format_labels((("namespace", namespace), ("pod", name))), pod) for namespace, name, pod in references]
+    containers: list[tuple[str, Json]] = []
+    labelled: list[tuple[str, Json]] = []
+    for number, pod in enumerate(summary["pods"]):
+        with contained(f"the figures of sample {number}"):
+            own = (("namespace", pod["podRef"]["namespace"]), ("pod", pod["podRef"]["name"]))
+            labels = format_labels(own)
+            containers += [
+                (format_labels((("container", item["name"]), *own)), item) for item in pod.get("containers") or ()
+            ]
+            labelled.append((labels, pod))
     for families, documents in (
         (CONTAINER_FAMILIES, containers),
         (NODE_FAMILIES, [("", summary["node"])]),

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-import orjson
 from aiohttp import web
 
 from vk_provider.jsontypes import Json
-from vk_provider.kubelet.api import KubeletApi, require_get
+from vk_provider.kubelet.api import KubeletApi, encode_each, require_get
 
 BATCH = 200
 
@@ -30,8 +29,9 @@ async def send_pod_list(request: web.Request, pods: list[Json]) -> web.StreamRes
     await response.write(b'{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[')
     separator = b""
     for batch in _batches(pods):
-        await response.write(separator + b",".join(orjson.dumps(pod) for pod in batch))
-        separator = b","
+        if text := b",".join(encode_each(batch, "a pod in the list")):
+            await response.write(separator + text)
+            separator = b","
     await response.write(b"]}\n")
     await response.write_eof()
     return response

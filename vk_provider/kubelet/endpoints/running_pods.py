@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from vk_provider.aiokit.guard import contained
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.api import KubeletApi, require_get
 from vk_provider.kubelet.endpoints.pods import send_pod_list
@@ -14,7 +15,11 @@ _STATUS_LISTS = ("initContainerStatuses", "containerStatuses", "ephemeralContain
 def add_routes(app: web.Application, api: KubeletApi) -> None:
     async def handle(request: web.Request) -> web.StreamResponse:
         require_get(request)
-        running = [pod for pod in map(build_running_pod, api.source.pods(api.node)) if pod is not None]
+        running = []
+        for pod in api.source.pods(api.node):
+            with contained("a pod in the list of running ones"):
+                if (found := build_running_pod(pod)) is not None:
+                    running.append(found)
         return await send_pod_list(request, running)
 
     app.router.add_route("*", "/runningpods", handle)

@@ -143,12 +143,12 @@ def test_cadvisor_metrics_carry_the_pods_labels() -> None:
 def test_probe_counts_are_rendered_per_result() -> None:
     sample = make_sample()
     sample["probes"] = [{"container": "c", "probeType": "Liveness", "result": "failed", "count": 2}]
-    text = render_probe_metrics([sample])
+    text = "".join(render_probe_metrics([sample]))
     assert text.endswith(
         'prober_probe_total{container="c",namespace="ns",pod="web",pod_uid="uid-1",probe_type="Liveness",'
         'result="failed"} 2\n'
     )
-    assert render_probe_metrics([]) == ""
+    assert list(render_probe_metrics([])) == []
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -169,16 +169,77 @@ async def test_scrapes_are_answered_from_memory(rig: Rig) -> None:
     rig.source.handles.append(FakeHandle(make_pod(), running_status(), make_instance(), stats=make_sample()))
     text = (await rig.ask("GET", "/metrics/resource"))[1]
     assert f'container_cpu_usage_seconds_total{{container="c",namespace="ns",pod="web"}} 10 {MS}\n' in text
-    for path in ("/metrics/cadvisor", "/metrics/probes"):
-        assert (await rig.ask("GET", path))[0] == 200
+    for path in ("/metrics/cadvisor", "/metrics/probes", "/metrics/resource"):
+        for method in ("GET", "HEAD"):
+            status, _, headers = await rig.ask(method, path)
+            assert status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4")
 
 
-@pytest.mark.parametrize("figure", [MAX_INTEGER, -MAX_INTEGER])
-async def test_a_sum_of_figures_stays_an_int64(figure: int) -> None:
+async def test_a_sum_of_figures_stays_an_int64() -> None:
     handles = []
     for uid in ("uid-1", "uid-2"):
         sample = make_sample(uid, uid)
-        sample["node"]["fs"] = {"availableBytes": figure}
+        sample["node"]["fs"] = {"availableBytes": MAX_INTEGER}
         handles.append(FakeHandle(make_pod(uid, uid), running_status(), make_instance(), stats=sample))
     summary = await NodeSamples("node-1", FakeSource(handles), started_at=0.0).build_summary()
-    assert summary["node"]["fs"]["availableBytes"] == figure
+    assert summary["node"]["fs"]["availableBytes"] == MAX_INTEGER
+
+
+async def test_what_is_left_of_a_pods_own_limit_does_not_add_up() -> None:
+    sample = make_sample()
+    sample["pod"]["memory"] = {"time": TIME, "workingSetBytes": 5, "availableBytes": 1 << 60}
+    source = FakeSource([FakeHandle(make_pod(), running_status(), make_instance(), stats=sample)])
+    summary = await NodeSamples("node-1", source, started_at=0.0).build_summary()
+    (pods,) = (each for each in summary["node"]["systemContainers"] if each["name"] == "pods")
+    assert pods["memory"]["workingSetBytes"] == 5 and "availableBytes" not in pods["memory"]
+    assert summary["pods"][0]["memory"]["availableBytes"] == 1 << 60
+
+
+BROKEN_STATS: list[Any] = [
+    "a text",
+    {},
+    {**make_sample("broken", "uid-2"), "pod": "a text"},
+    {**make_sample("broken", "uid-2"), "pod": {}},
+    {**make_sample("broken", "uid-2"), "node": []},
+    {**make_sample("broken", "uid-2"), "podUID": {}},
+    {**make_sample("broken", "uid-2"), "timestamp": {}, "cadvisor": "x", "probes": [1]},
+    {**make_sample("broken", "uid-2"), "cadvisor": [{"samples": [["container_threads", 5, "x"]]}], "probes": 5},
+    {**make_sample("broken", "uid-2"), "pod": {**make_sample("broken", "uid-2")["pod"], "cpu": {"time": {}}}},
+    {**make_sample("broken", "uid-2"), "pod": {**make_sample("broken", "uid-2")["pod"], "memory": object()}},
+    {**make_sample("broken", "uid-2"), "pod": {**make_sample("broken", "uid-2")["pod"], "startTime": 2**70}},
+]
+BROKEN_STATUSES: list[Any] = [
+    "a text",
+    [1],
+    {"phase": {}},
+    {"phase": "Running", "containerStatuses": "c"},
+    {"phase": "Running", "containerStatuses": [{}, 1]},
+    {"phase": object()},
+    {"phase": "Running", "containerStatuses": [{"name": object(), "state": {"running": {}}}]},
+]
+ROUTES = ["/pods", "/runningpods/", "/stats/summary", "/metrics/resource", "/metrics/cadvisor", "/metrics/probes"]
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize(
+    ("status", "stats"),
+    [*((running_status(), stats) for stats in BROKEN_STATS), *((status, make_sample()) for status in BROKEN_STATUSES)],
+    ids=[
+        f"{kind}-{number}"
+        for kind, all_ in (("stats", BROKEN_STATS), ("status", BROKEN_STATUSES))
+        for number, _ in enumerate(all_)
+    ],
+)
+async def test_a_broken_record_is_missing_alone(rig: Rig, path: str, status: Any, stats: Any) -> None:
+    honest = make_sample()
+    honest["cadvisor"] = [{"container": "c", "samples": [["container_threads", {}, 1]]}]
+    honest["probes"] = [{"container": "c", "probeType": "Liveness", "result": "failed", "count": 2}]
+    rig.source.handles += [
+        FakeHandle(make_pod("broken", "uid-2"), status, make_instance(), stats=stats),
+        FakeHandle(make_pod(), running_status(), make_instance(), stats=honest),
+    ]
+    code, text, _ = await rig.ask("GET", path)
+    assert code == 200 and "web" in text
+    if not path.startswith("/metrics"):
+        document = json.loads(text)
+        assert "web" in str(document)
