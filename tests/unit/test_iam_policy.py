@@ -16,6 +16,7 @@ from vk_provider.cloud.aws.specification import LaunchPlan, Override, build_flee
 from vk_provider.cloud.aws.stores.specification import BuilderLaunch, build_builder
 from vk_provider.cloud.aws.stores.volume import StoreVolume
 from vk_provider.cloud.base import TAG_OWNER
+from vk_provider.wire.bootdata import BootData
 
 OURS, OTHERS = {TAG_OWNER: "us"}, {TAG_OWNER: "them"}
 TAGS = {
@@ -39,7 +40,8 @@ def refused(needs: Needs, name: str, parameters: Any, service: str = "ec2") -> l
 def our_plan(capacity_type: str = "on-demand", store: StoreVolume | None = None) -> LaunchPlan:
     settings = replace(SETTINGS, security_groups=("sg-00000001",))
     made = plan(Override(offering(capacity_type=capacity_type), SUBNETS[0]), settings=settings)
-    return replace(made, request=replace(made.request, tags={"b": "2", **OURS}), store=store)
+    user_data = BootData("CA", "00ff").to_user_data()
+    return replace(made, request=replace(made.request, tags={"b": "2", **OURS}, user_data=user_data), store=store)
 
 
 def builder() -> dict[str, Any]:
