@@ -49,11 +49,12 @@ install -D -m 0644 "$here/vk-instance-store.service" /etc/systemd/system/vk-inst
 install -D -m 0755 "$here/image-store.sh" /usr/local/sbin/vk-image-store
 install -D -m 0644 "$here/vk-image-store.service" /etc/systemd/system/vk-image-store.service
 install -D -m 0644 "$here/vk-image-builder.service" /etc/systemd/system/vk-image-builder.service
+install -D -m 0644 "$here/vk-nvidia-cdi.service" /etc/systemd/system/vk-nvidia-cdi.service
 install -D -m 0644 "$here/sysctl.conf" /etc/sysctl.d/90-vk-agent.conf
 install -D -m 0644 "$here/networkd.network" /etc/systemd/network/10-vk-primary.network
 install -D -m 0644 "$here/README.md" /usr/share/doc/vk-provider/README.md
 
-systemctl enable systemd-networkd vk-instance-store vk-image-store vk-image-builder containerd vk-agent
+systemctl enable systemd-networkd vk-instance-store vk-image-store vk-image-builder vk-nvidia-cdi containerd vk-agent
 # Updates come with the next image: an instance lives as long as its pod.
 systemctl mask apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service mdmonitor.service
 

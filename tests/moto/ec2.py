@@ -46,6 +46,7 @@ class Ec2:
         """For the life of the process."""
         InstanceResponse.run_instances = _method(self.launches.run_instances)
         InstanceResponse.describe_instances = _method(self._describe)
+        InstanceResponse.describe_instance_credit_specifications = _method(self._describe_credits)
         InstanceResponse.terminate_instances = _method(self._terminate)
         InstanceResponse.stop_instances = _method(self._stop)
         InstanceResponse.start_instances = _method(self._start)
@@ -89,7 +90,8 @@ class Ec2:
 
     def control(self, name: str, body: dict[str, Any]) -> Any:
         """What tests do to instances: `instance` sets a state, as AWS or the machine itself would. `spot-prices` are
-        those that there have been. `console` is what an instance has written; `snapshot` sets a state."""
+        those that there have been. `tags` answers those of all resources.
+        `console` is what an instance has written; `snapshot` sets a state."""
         if name == "spot-prices":
             self.spot_prices.rows[:] = [tuple(row) for row in body["rows"]]
             return {}
@@ -99,6 +101,8 @@ class Ec2:
         if name == "snapshot":
             self.snapshots.states[body["snapshot_id"]] = body["state"]
             return {}
+        if name == "tags":
+            return _list_tags()
         if name != "instance":
             raise KeyError(name)
         self.states.set(_find(body["instance_id"]), body["state"], body.get("reason", ""))
@@ -139,6 +143,17 @@ class Ec2:
             shown_as.instances.append(instance)
         token = str(last) if last < len(wanted) else None
         return ActionResult({"Reservations": list(page.values()), "NextToken": token})
+
+    @staticmethod
+    def _describe_credits(response: Any) -> ActionResult:
+        """What they were launched with; "standard" for those that nothing was asked for."""
+        named = set(response._get_param("InstanceIds", []))
+        found = [
+            {"InstanceId": each.id, "CpuCredits": getattr(each, "vk_credits", "") or "standard"}
+            for each in response.ec2_backend.all_instances()
+            if each.id in named
+        ]
+        return ActionResult({"InstanceCreditSpecifications": found})
 
     # --- TerminateInstances --------------------------------------------------------------------------------------
 
@@ -283,6 +298,16 @@ def _get_tags(resource: Any) -> list[dict[str, str]]:
 
 def _method(function: Callable[[Any], ActionResult]) -> Any:
     return lambda response: function(response)
+
+
+def _list_tags() -> dict[str, dict[str, str]]:
+    """Also of instances and network interfaces that have none."""
+    found: dict[str, dict[str, str]] = {}
+    for account in ec2_backends.values():
+        for backend in account.values():
+            named = [*(each.id for each in backend.all_instances()), *backend.enis]
+            found |= {each: {} for each in named} | {each: dict(tags) for each, tags in backend.tags.items()}
+    return found
 
 
 def _find(instance_id: str) -> Any:

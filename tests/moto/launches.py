@@ -61,6 +61,7 @@ class Launches:
         if not 1 <= low <= high:
             raise refuse("InvalidParameterValue", f"MinCount {low} and MaxCount {high} are no range")
         names = ("ImageId", "NetworkInterfaces", "MetadataOptions", "TagSpecifications", "SecurityGroupIds")
+        names += ("CreditSpecification",)
         data = {name: value for name in names if (value := get(name))}
         data["TagSpecifications"] = get("TagSpecifications") or get("TagSpecification") or []
         data["UserData"] = parse_user_data(get("UserData"))
@@ -216,6 +217,7 @@ class Launches:
         for instance in reservation.instances:
             instance.vk_reservation = reservation
             instance.vk_profile = pool.data.get("IamInstanceProfile")
+            instance.vk_credits = (pool.data.get("CreditSpecification") or {}).get("CpuCredits", "")
             interface = instance.nics[0]
             interface.add_tags(tags.get("network-interface", {}))
             for _ in range(int(nic.get("SecondaryPrivateIpAddressCount") or 0)):
@@ -244,6 +246,11 @@ class Launches:
             filter_iam_instance_profiles(
                 response.current_account, response.partition, profile.get("Arn"), profile.get("Name")
             )
+        if pool.data.get("CreditSpecification") and not INSTANCE_TYPES[pool.instance_type].get(
+            "BurstablePerformanceSupported"
+        ):
+            text = f"The {pool.instance_type} instance type does not support T2 Unlimited."
+            raise refuse("InstanceCreditSpecification.NotSupported", text)
         nics = pool.data.get("NetworkInterfaces") or [{}]
         if nics[0].get("SecondaryPrivateIpAddressCount") and pool.kind not in self._faults.plan.in_call:
             raise refuse(

@@ -93,6 +93,11 @@ class MotoServer:
         """(Unix seconds, API) of the last calls since the last reset, in order."""
         return [(at, api) for at, api in self._post("arrivals", b"")]
 
+    def tags(self) -> dict[str, dict[str, str]]:
+        """Of all that exists, and of what did, by ID."""
+        found: dict[str, dict[str, str]] = self._post("tags", b"")
+        return found
+
     def set_state(self, instance_id: str, state: str, reason: str = "") -> None:
         """What AWS or the machine itself does."""
         body = {"instance_id": instance_id, "state": state, "reason": reason}

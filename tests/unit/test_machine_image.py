@@ -99,3 +99,11 @@ def test_prepared_images_are_there_before_containerd_and_a_builder_has_no_agent(
 
 def test_the_document_names_the_agents_port() -> None:
     assert f"TCP {AGENT_PORT}" in (AWS / "README.md").read_text()
+
+
+def test_gpus_are_described_as_the_agent_names_them_before_it_starts() -> None:
+    parsed = unit("vk-nvidia-cdi.service")
+    assert "--device-name-strategy=index" in parsed["Service"]["ExecStart"]
+    assert "vk-agent.service" in parsed["Unit"]["Before"].split()
+    (enabled,) = re.findall(r"^systemctl enable (.*)$", (AWS / "build-image.sh").read_text(), re.MULTILINE)
+    assert "vk-nvidia-cdi" in enabled.split()

@@ -39,6 +39,7 @@ class CloudAbility:
     offerings_ttl_s: for how long an answer of Cloud.describe_offerings holds; infinite where it never changes
     gather_s: for how long demands are gathered at most while launch calls follow each other; 0.0 where calls are cheap
     stops: whether instances can be stopped and started again, with their disks and addresses
+    least_run_s: seconds that are paid for of each run of an instance, from its launch, or from its start after a stop
     boots_soon: whether a new instance that has a pod's images is ready before one that runs would have pulled them
     """
 
@@ -46,6 +47,7 @@ class CloudAbility:
     offerings_ttl_s: float = math.inf
     gather_s: float = 0.0
     stops: bool = False
+    least_run_s: float = 0.0
     boots_soon: bool = False
 
 

@@ -33,6 +33,9 @@ TAG_POD_NAME = "vk-provider/pod-name"
 TAG_ATTEMPT = "vk-provider/attempt"
 TAG_LAUNCH = "vk-provider/launch"
 """ID of the launch of the instance, from which its boot secret is derived (agentclient.bootsecret)."""
+TAG_STEADY_CPU = "vk-provider/steady-cpu"
+"""Millicores that the price of an instance is computed for, where its type may be a burstable one: see
+Offering.compute_price."""
 TAG_GROUP = "vk-provider/group"
 """Digest of what the pods of one launch have in common: an instance fits any pod with the same digest."""
 TAG_POOL = "vk-provider/pool"
@@ -166,6 +169,7 @@ class InstanceRuntime:
     name, version: as a Node's containerRuntimeVersion has them, such as "containerd" and "2.4.2"
     handlers:      names of its runtime handlers, "" the default one; empty when it does not report their features
     The features are what pods may request; they are the same for all handlers.
+    no_gpus:       why containers get no GPUs (nvidia.com/gpu), and what can be done; "" where they do
     images:        machine images that new instances start from, where the settings only name what names them
     """
 
@@ -176,6 +180,7 @@ class InstanceRuntime:
     recursive_read_only_mounts: bool = False
     supplemental_groups_policy: bool = False
     images: tuple[str, ...] = ()
+    no_gpus: str = "the instances of this cloud give containers none"
 
 
 @dataclass(frozen=True, slots=True)

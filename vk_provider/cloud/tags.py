@@ -13,6 +13,7 @@ MAX_KEY = 128
 MAX_VALUE = 256
 POD_TAGS = 4
 """Room that a launch for many pods leaves for the tags of the one that an instance is given to."""
+_MILLI_DIGITS = 9
 _FORBIDDEN = re.compile(r"[^\w .:/=+\-@]")
 
 
@@ -25,6 +26,7 @@ def build_group_tags(
     launch: str = "",
     labels: Mapping[str, str] = {},
     disks: str = "",
+    steady_cpu_milli: int = 0,
 ) -> dict[str, str]:
     """What all instances of one launch call have, from their first moment on. The pods' labels stand under a prefix and
     are made valid; those beyond the cloud's limit are left out: a pod is not refused for its labels."""
@@ -38,10 +40,12 @@ def build_group_tags(
     wanted = {
         clean_tag(base.TAG_LABEL_PREFIX + key, MAX_KEY): clean_tag(value, MAX_VALUE) for key, value in labels.items()
     }
-    room = MAX_TAGS - len(own) - len((base.TAG_DISKS,)) - POD_TAGS
+    room = MAX_TAGS - len(own) - len((base.TAG_DISKS, base.TAG_STEADY_CPU)) - POD_TAGS
     tags = {**own, **dict(sorted(wanted.items())[:room])}
     if disks:
         tags[base.TAG_DISKS] = disks
+    if steady_cpu_milli:
+        tags[base.TAG_STEADY_CPU] = str(steady_cpu_milli)
     check_tags(tags)
     return tags
 
@@ -59,12 +63,14 @@ def build_pool_tags(
     return tags
 
 
-def build_taken_tags(namespace: str, labels: Mapping[str, str]) -> dict[str, str]:
+def build_taken_tags(namespace: str, labels: Mapping[str, str], steady_cpu_milli: int = 0) -> dict[str, str]:
     """What an instance of a pool gets beside the tags of the pod that has taken it: what others have from their launch
     on, and the bill is made of."""
     tags = build_group_tags(owner="", node="", namespace=namespace, group="", labels=labels)
     own = {base.TAG_POD_NAMESPACE: namespace}
-    of_pool = (base.TAG_POOL, base.TAG_DISKS, base.TAG_IMAGE_STORE)
+    if steady_cpu_milli:
+        own[base.TAG_STEADY_CPU] = str(steady_cpu_milli)
+    of_pool = (base.TAG_POOL, base.TAG_DISKS, base.TAG_IMAGE_STORE, base.TAG_STEADY_CPU)
     room = MAX_TAGS - len(tags) + sum(map(_is_of_label, tags)) - POD_TAGS - len(of_pool)
     kept = sorted(key for key in tags if _is_of_label(key))[:room]
     return own | {key: tags[key] for key in kept}
@@ -72,6 +78,12 @@ def build_taken_tags(namespace: str, labels: Mapping[str, str]) -> dict[str, str
 
 def _is_of_label(key: str) -> bool:
     return key.startswith(base.TAG_LABEL_PREFIX)
+
+
+def read_steady_cpu(tags: Mapping[str, str]) -> int:
+    """Millicores of TAG_STEADY_CPU; 0 where the tag is missing, or is none of ours."""
+    text = tags.get(base.TAG_STEADY_CPU, "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MILLI_DIGITS else 0
 
 
 def build_pod_tags(*, pod_uid: str, pod_namespace: str, pod_name: str, attempt: int) -> dict[str, str]:

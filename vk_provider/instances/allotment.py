@@ -137,4 +137,5 @@ class Allotment:
 
 
 def _price_of(group: Group) -> int:
-    return price_of(group.selection.offering, group.selection.disks)
+    selection = group.selection
+    return price_of(selection.offering, selection.disks, cpu_milli=selection.steady_cpu_milli)

@@ -104,9 +104,11 @@ class Budget:
         """The outcome of the call is known: the meter has what it brought."""
         self._reserved.add(reservation.namespace, reservation.nanos, -reservation.count)
 
-    def widen(self, reservation: Reservation, offerings: Sequence[Offering], disks: DiskPlan) -> tuple[Offering, ...]:
+    def widen(
+        self, reservation: Reservation, offerings: Sequence[Offering], disks: DiskPlan, *, cpu_milli: int = 0
+    ) -> tuple[Offering, ...]:
         """Those of the offerings that the call may bring: not dearer than what is reserved, or as dear as there is room
-        for beside all other reservations, which is then reserved, too."""
+        for beside all other reservations, which is then reserved, too. cpu_milli: see price_of."""
         if not self.is_limited:
             return tuple(offerings)
         rooms = [
@@ -115,16 +117,17 @@ class Budget:
             if limit.is_of_money
         ]
         most = reservation.nanos + max(0, min(rooms)) if rooms else None
-        chosen = tuple(each for each in offerings if most is None or price_of(each, disks) <= most)
+        chosen = tuple(each for each in offerings if most is None or price_of(each, disks, cpu_milli=cpu_milli) <= most)
         self.release(reservation)
-        reservation.nanos = max([reservation.nanos, *(price_of(each, disks) for each in chosen)])
+        prices = (price_of(each, disks, cpu_milli=cpu_milli) for each in chosen)
+        reservation.nanos = max([reservation.nanos, *prices])
         self._reserved.add(reservation.namespace, reservation.nanos, reservation.count)
         return chosen
 
-    def price_of_owned(self, instance_id: str, offering: Offering) -> int:
-        """Nano-USD an hour of an instance that is there, with its disks."""
+    def price_of_owned(self, instance_id: str, offering: Offering, cpu_milli: int = 0) -> int:
+        """Nano-USD an hour of an instance that is there, with its disks. cpu_milli: see price_of."""
         span = self._meter.find(instance_id)
-        return (to_nanos(offering.price_per_hour) or 0) + (span.disk_nanos if span is not None else 0)
+        return (to_nanos(offering.compute_price(cpu_milli)) or 0) + (span.disk_nanos if span is not None else 0)
 
     def has_room(self, namespace: str, nanos: int, *, is_counted: bool = False, counted_nanos: int = 0) -> bool:
         """For one instance more. is_counted: it runs already, as nobody's, and would become the namespace's.
@@ -197,9 +200,9 @@ class Budget:
         }
 
 
-def price_of(offering: Offering, disks: DiskPlan) -> int:
-    """Nano-USD an hour of an instance with its root disk."""
-    return (to_nanos(offering.price_per_hour) or 0) + (to_nanos(disks.compute_full_price(offering)) or 0)
+def price_of(offering: Offering, disks: DiskPlan, *, cpu_milli: int = 0) -> int:
+    """Nano-USD an hour of an instance with its root disk. cpu_milli: that are used all the time."""
+    return (to_nanos(offering.compute_price(cpu_milli)) or 0) + (to_nanos(disks.compute_full_price(offering)) or 0)
 
 
 def _limits_of(key: str, namespace: str | None, usd_per_hour: float, instances: int) -> Iterable[_Limit]:

@@ -24,6 +24,7 @@ class Demand:
     inherited:   an earlier process may have launched for it, too
     image_store: handle of the prepared store that the pod may have, "" for none; `launches` writes it for another try
     given:       what is known of the pod beside its object
+    steady_cpu_milli: what the pod is expected to use all the time (sizing.need); written as it joins
     called_at:   time.monotonic() of the first call; this and the rest is written by `launches`
     """
 
@@ -38,6 +39,7 @@ class Demand:
     inherited: bool = False
     image_store: str = ""
     given: Given = NOTHING_GIVEN
+    steady_cpu_milli: int = 0
     called_at: float = 0.0
     group: Group | None = None
     backoff: Backoff = field(default_factory=lambda: Backoff(0.2, 30.0))

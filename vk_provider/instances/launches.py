@@ -195,7 +195,8 @@ class Launches:
                 demand.called_at = now
                 self._metrics.launch_seconds.observe(now - demand.since)
         selection = group.selection
-        offerings = self.budget.widen(reservation, (selection.offering, *selection.alternatives), selection.disks)
+        cpu_milli, offered = selection.steady_cpu_milli, (selection.offering, *selection.alternatives)
+        offerings = self.budget.widen(reservation, offered, selection.disks, cpu_milli=cpu_milli)
         request = freeze_request(group, demands, self._rules.owner, self._rules.boot_data, number, offerings)
         self._metrics.group_size.observe(request.count)
         return LaunchCall(request, group, tuple(demands), number, reservation)

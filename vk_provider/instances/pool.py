@@ -68,6 +68,9 @@ class Fit:
     def _judge(self, pool: Pool, offering: Offering) -> bool:
         pod, spec = self._demand.pod, pool.spec
         choice = self._selector.select(pod, frozenset(), pool.preferences)
-        if isinstance(choice, Refusal) or offering.price_per_hour > spec.price_factor * choice.offering.price_per_hour:
+        if isinstance(choice, Refusal):
+            return False
+        steady = choice.steady_cpu_milli
+        if offering.compute_price(steady) > spec.price_factor * choice.offering.compute_price(steady):
             return False
         return self._selector.fits(pod, offering, spec.disk_bytes, pool.preferences)

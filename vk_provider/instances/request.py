@@ -70,6 +70,7 @@ def freeze_request(
         launch=launch_id,
         labels=group.labels,
         disks=_disks_of(group),
+        steady_cpu_milli=_steady_cpu_of(group),
     )
     if len(demands) == 1:
         (demand,) = demands
@@ -100,6 +101,13 @@ def freeze_pool_request(
 
 def _disks_of(group: Group) -> str:
     return write_disks(group.selection.disk_bytes, group.selection.local_store)
+
+
+def _steady_cpu_of(group: Group) -> int:
+    """What the price of an instance depends on, 0 where it does not."""
+    selection = group.selection
+    offerings = (selection.offering, *selection.alternatives)
+    return selection.steady_cpu_milli if any(each.traits.burst_price_per_cpu for each in offerings) else 0
 
 
 def _freeze(

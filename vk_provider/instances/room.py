@@ -10,8 +10,18 @@ from dataclasses import dataclass
 from vk_provider import eventreasons
 from vk_provider.agentclient.base import AgentConnector
 from vk_provider.cloud.backend import CloudAbility
-from vk_provider.cloud.base import TAG_DISKS, TAG_NODE, Cloud, Instance, InstanceRuntime, Notice, Offering
+from vk_provider.cloud.base import (
+    TAG_DISKS,
+    TAG_NODE,
+    Cloud,
+    Instance,
+    InstanceRuntime,
+    Notice,
+    Offering,
+    OfferingKey,
+)
 from vk_provider.cloud.disks import Disks, read_disks
+from vk_provider.cloud.tags import read_steady_cpu
 from vk_provider.errors import CloudError
 from vk_provider.instances.demand import PodSide
 from vk_provider.instances.ends import Ends, OnStuck
@@ -29,6 +39,7 @@ from vk_provider.instances.table import InstanceTable
 from vk_provider.instances.tagging import Tagging
 from vk_provider.instances.waiting import WaitingDemands
 from vk_provider.ledger.meter import Meter
+from vk_provider.ledger.span import RunTerms
 from vk_provider.sizing.need import compute_allocatable
 from vk_provider.wire.session import UpMessage
 
@@ -65,7 +76,8 @@ class Instances:
         self._rules = rules
         self._offerings_ttl_s = doors.ability.offerings_ttl_s
         self.offerings = OfferingBook(doors.offerings)
-        self.meter = Meter(self.price_of, disk_price_of=self.disk_price_of)
+        terms = RunTerms(self.burst_price_of, doors.ability.least_run_s)
+        self.meter = Meter(self.price_of, disk_price_of=self.disk_price_of, terms=terms)
         self.shortages = self.offerings.shortages
         self.table = InstanceTable(
             cloud, metrics, self.meter, lambda owned, notice: self.interruptions.take(owned, notice)
@@ -120,9 +132,15 @@ class Instances:
         )
 
     def price_of(self, instance: Instance) -> float | None:
-        """USD an hour without its disks; None when its offering is not in the catalog any more."""
+        """USD an hour without its disks, with what its pod is expected to use of CPU, as far as its tags say it; None
+        when its offering is not in the catalog any more."""
         offering = self.offerings.find_exact((instance.instance_type, instance.zone, instance.capacity_type))
-        return offering.price_per_hour if offering is not None else None
+        return offering.compute_price(read_steady_cpu(instance.tags)) if offering is not None else None
+
+    def burst_price_of(self, key: OfferingKey, cpu_milli: int) -> float:
+        """The part of its price that is for CPU above the baseline of a burstable type."""
+        offering = self.offerings.find_exact(key)
+        return offering.compute_price(cpu_milli) - offering.price_per_hour if offering is not None else 0.0
 
     def disks_of(self, instance: Instance) -> Disks | None:
         """None for one of an earlier version, whose tags do not say it."""

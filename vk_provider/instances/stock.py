@@ -157,7 +157,8 @@ class Stock:
                 offering = self._offering_of(owned)
                 if offering is not None and fits.judge(pool, offering) and self._may_take(demand, owned, offering):
                     has_others = owned.image_store != demand.image_store
-                    order = bool(owned.rest), has_others, offering.price_per_hour, owned.described.launch_time
+                    price = offering.compute_price(demand.steady_cpu_milli)
+                    order = bool(owned.rest), has_others, price, owned.described.launch_time
                     found.append((*order, owned.instance_id, owned, pool))
             if asked is None and (ready or pool.count()):
                 selection = self._select(pool, everything=True)
@@ -167,7 +168,7 @@ class Stock:
             pool.note_taken()
             if not owned.rest:
                 self._metrics.pool_hits.labels(pool.spec.name).inc()
-            return owned, self._explain(owned)
+            return owned, self._explain(owned, demand)
         if asked is not None:
             asked.asked.append(time.monotonic())
             self._metrics.pool_misses.labels(asked.spec.name).inc()
@@ -181,7 +182,7 @@ class Stock:
             return ""
         with contained(f"the pools of pod {demand.namespace}/{demand.name}"):
             allowed = Fit(self._selector, demand).judge(pool, offering) and self._may_take(demand, owned, offering)
-            return self._explain(owned) if allowed else ""
+            return self._explain(owned, demand) if allowed else ""
         return ""
 
     def _may_take(self, demand: Demand, owned: OwnedInstance, offering: Offering) -> bool:
@@ -190,31 +191,34 @@ class Stock:
         if not self._stores.may_have(owned, demand):
             return False
         budget = self._launches.budget
-        nanos = budget.price_of_owned(owned.instance_id, offering)
+        nanos = budget.price_of_owned(owned.instance_id, offering, demand.steady_cpu_milli)
         if not owned.rest:
             return budget.has_room(demand.namespace, nanos, is_counted=True)
         if self._launches.is_room_awaited(demand.namespace) or offering_key(offering) in self._launches.unavailable():
             return False
-        disk_nanos = nanos - (to_nanos(offering.price_per_hour) or 0)
+        disk_nanos = nanos - (to_nanos(offering.compute_price(demand.steady_cpu_milli)) or 0)
         return budget.has_room(demand.namespace, nanos, counted_nanos=disk_nanos)
 
-    def _explain(self, owned: OwnedInstance) -> str:
+    def _explain(self, owned: OwnedInstance, demand: Demand) -> str:
         offering = self._offering_of(owned)
         assert offering is not None
-        return explain_from_pool(owned.pool, offering, is_started=bool(owned.rest))
+        return explain_from_pool(owned.pool, offering, demand.steady_cpu_milli, is_started=bool(owned.rest))
 
     def start(self, owned: OwnedInstance, demand: Demand) -> None:
         """For the pod that has taken it while it is stopped."""
         offering, budget = self._offering_of(owned), self._launches.budget
         assert offering is not None
-        reservation = budget.reserve(demand.namespace, 1, budget.price_of_owned(owned.instance_id, offering))
+        nanos = budget.price_of_owned(owned.instance_id, offering, demand.steady_cpu_milli)
+        reservation = budget.reserve(demand.namespace, 1, nanos)
         self._standby.start(owned, demand, lambda: budget.release(reservation))
 
-    def explain_started(self, owned: OwnedInstance) -> str:
+    def explain_started(self, owned: OwnedInstance, demand: Demand) -> str:
         """It boots for the pod that has taken it."""
         self._metrics.pool_hits.labels(owned.pool).inc()
         offering = self._offering_of(owned)
-        return explain_from_pool(owned.pool, offering, is_started=True) if offering is not None else ""
+        if offering is None:
+            return ""
+        return explain_from_pool(owned.pool, offering, demand.steady_cpu_milli, is_started=True)
 
     def note_not_started(self, owned: OwnedInstance, problem: CloudError) -> None:
         self._metrics.pool_misses.labels(owned.pool).inc()

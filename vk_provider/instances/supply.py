@@ -189,7 +189,8 @@ class Supply:
         if self.unclaimed:
             self.settle(owned)
         self._tagging.put(owned, demand)
-        self._meter.assign(owned.instance_id, owner_of_pod(demand.pod))
+        steady = demand.steady_cpu_milli if owned.is_for_anybody else None
+        self._meter.assign(owned.instance_id, owner_of_pod(demand.pod), steady)
         self.pods.on_assigned(demand.uid, owned, message)
 
     def known(self) -> Iterable[OwnedInstance]:
@@ -221,7 +222,7 @@ class Supply:
         """See standby.StandbySide."""
         if not self.pods.is_waiting(demand.uid):
             return False
-        self._assign(owned, demand, self.stock.explain_started(owned))
+        self._assign(owned, demand, self.stock.explain_started(owned, demand))
         return True
 
     def not_started(self, owned: OwnedInstance, demand: Demand, problem: CloudError) -> None:
@@ -269,9 +270,10 @@ class Supply:
         pod = self.pods.find_pod(owned.pod_uid)
         if pod is None:
             return
-        self._meter.assign(owned.instance_id, owner_of_pod(pod))
-        if owned.is_for_anybody:
-            self._tagging.note_taken(owned, pod, has_run=has_run)
+        steady = self._waiting.steady_cpu_of(pod, owned.node) if owned.is_for_anybody else None
+        self._meter.assign(owned.instance_id, owner_of_pod(pod), steady)
+        if steady is not None:
+            self._tagging.note_taken(owned, pod, steady, has_run=has_run)
 
     def examine(self, owned: OwnedInstance) -> None:
         """Nobody knows whose it is: its agent is asked."""

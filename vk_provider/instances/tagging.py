@@ -59,24 +59,24 @@ class Tagging:
         )
         if owned.is_for_anybody:
             owned.unmarked = True
-            self._mark_soon(owned, demand.pod, tags)
+            self._mark_soon(owned, demand.pod, tags, demand.steady_cpu_milli)
             return
         self._waiting[owned.instance_id] = owned, tags, 0
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="tags of instances")
 
-    def note_taken(self, owned: OwnedInstance, pod: Json, *, has_run: bool) -> None:
-        """One of a pool has the pod since an earlier process, and its tags do not say so. has_run: the pod is on it
-        already, and is not held back."""
+    def note_taken(self, owned: OwnedInstance, pod: Json, steady_cpu_milli: int, *, has_run: bool) -> None:
+        """One of a pool has the pod since an earlier process, and its tags do not say so. steady_cpu_milli: see Demand;
+        has_run: the pod is on it already, and is not held back."""
         found = pod["metadata"]
         tags = build_pod_tags(
             pod_uid=found["uid"], pod_namespace=found["namespace"], pod_name=found["name"], attempt=owned.attempt
         )
         owned.unmarked = not has_run
-        self._mark_soon(owned, pod, tags)
+        self._mark_soon(owned, pod, tags, steady_cpu_milli)
 
-    def _mark_soon(self, owned: OwnedInstance, pod: Json, tags: Mapping[str, str]) -> None:
-        taken = build_taken_tags(pod["metadata"]["namespace"], find_shared_labels(pod))
+    def _mark_soon(self, owned: OwnedInstance, pod: Json, tags: Mapping[str, str], steady_cpu_milli: int) -> None:
+        taken = build_taken_tags(pod["metadata"]["namespace"], find_shared_labels(pod), steady_cpu_milli)
         self._waiting.pop(owned.instance_id, None)
         self._urgent.spawn(self._mark(owned, {**tags, **taken}), f"tags of {owned.instance_id}")
 

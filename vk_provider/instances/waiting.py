@@ -11,6 +11,8 @@ from vk_provider.errors import CapacityError
 from vk_provider.instances.demand import Demand, Group, PodSide
 from vk_provider.instances.groups import LaunchGroups
 from vk_provider.instances.shortages import Shortages
+from vk_provider.jsontypes import Json
+from vk_provider.sizing.need import compute_need
 from vk_provider.sizing.preferences import Preferences
 from vk_provider.sizing.selection import OfferingSelector, Refusal
 
@@ -88,6 +90,7 @@ class WaitingDemands:
     def _group_of(self, demand: Demand) -> Group | None:
         """None when no instance can be had, now or ever, which is told."""
         preferences = self._preferences_of(demand.node)
+        demand.steady_cpu_milli = self.steady_cpu_of(demand.pod, demand.node)
         selection = self._selector.select(demand.pod, self._shortages.unavailable(), preferences, demand.given)
         if not isinstance(selection, Refusal):
             return self.groups.find(demand, selection)
@@ -98,6 +101,10 @@ class WaitingDemands:
         reason = eventreasons.INVALID_REQUIREMENT if asked_wrongly else eventreasons.NO_FITTING_INSTANCE
         self.refuse(demand, reason, selection.message)
         return None
+
+    def steady_cpu_of(self, pod: Json, node: str) -> int:
+        """Millicores that the pod is expected to use all the time."""
+        return compute_need(pod, self._preferences_of(node)).steady_cpu_milli
 
     def refuse(self, demand: Demand, reason: eventreasons.EventReason, message: str) -> None:
         """No instance will ever be had for the pod."""

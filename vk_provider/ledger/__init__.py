@@ -6,6 +6,7 @@ questions (`question`), which `report` writes as a table, JSON or CSV. `spot` as
 runs, and `curve` splits spans by them. Nothing here stops a pod: a store that cannot be
 written is named in the log and in a metric, and counting goes on.
 
-The count is that of the time in which an instance is `pending` or `running`. What a cloud's invoice adds (a least time,
-disks, addresses, traffic, taxes, discounts) is not in it.
+The count is that of the time in which an instance is `pending` or `running`, and of the least time that a cloud bills
+of each run; of a burstable type with the CPU above its baseline that its pod is expected to use. What a cloud's invoice
+adds (CPU that a pod uses beyond its request, addresses, traffic, taxes, discounts) is not in it.
 """

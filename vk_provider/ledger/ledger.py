@@ -21,7 +21,7 @@ from vk_provider.ledger.history import History, ask_history
 from vk_provider.ledger.meter import Meter, PriceOf
 from vk_provider.ledger.metrics import LedgerMetrics
 from vk_provider.ledger.question import CostQuestion, CostReport, answer
-from vk_provider.ledger.span import Span
+from vk_provider.ledger.span import PLAIN_TERMS, RunTerms, Span
 from vk_provider.ledger.spot import SpotPricing
 from vk_provider.ledger.store import LedgerStore, LedgerStoreError
 
@@ -152,8 +152,8 @@ class Ledger:
                 price = partial(apply_prices, curves=curves, settled=now, period_s=period_s)
             except CloudError as error:
                 problem = f"spot instances are counted at their last known prices alone: {error}"
-        disk_price_of = self.meter.disk_price_of
-        report = await self._call(answer_from_tags, listed, price_of, question, now, price, disk_price_of)
+        disk_price_of, terms = self.meter.disk_price_of, self.meter.terms
+        report = await self._call(answer_from_tags, listed, price_of, question, now, price, disk_price_of, terms)
         report["notes"] += [problem] if problem else []
         return report
 
@@ -191,9 +191,10 @@ def answer_from_tags(
     now: float,
     price: Callable[[Meter], None] = _leave_prices,
     disk_price_of: PriceOf = lambda instance: 0.0,
+    terms: RunTerms = PLAIN_TERMS,
 ) -> CostReport:
     """price: splits what the meter has by prices over time."""
-    meter = Meter(price_of, lambda: now, disk_price_of)
+    meter = Meter(price_of, lambda: now, disk_price_of, terms)
     for instance in instances:
         meter.see(instance)
     meter.follows_spot = True

@@ -13,11 +13,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from vk_provider.cloud.base import TAG_NODE, Instance, InstanceState
+from vk_provider.cloud.tags import read_steady_cpu
 from vk_provider.ledger.resting import Account, Resting
 from vk_provider.ledger.span import (
     HOUR_S,
     NANOS,
+    PLAIN_TERMS,
     Owner,
+    RunTerms,
     Span,
     SpanState,
     is_costing,
@@ -44,10 +47,15 @@ class Meter:
     since). unpriced: where somebody follows spot prices (`follows_spot`), the spans whose price may not be final."""
 
     def __init__(
-        self, price_of: PriceOf, clock: Callable[[], float] = time.time, disk_price_of: PriceOf = lambda instance: 0.0
+        self,
+        price_of: PriceOf,
+        clock: Callable[[], float] = time.time,
+        disk_price_of: PriceOf = lambda instance: 0.0,
+        terms: RunTerms = PLAIN_TERMS,
     ) -> None:
-        """price_of: of an instance without its disks; disk_price_of: of these."""
-        self._price_of, self.disk_price_of = price_of, disk_price_of
+        """price_of: of an instance without its disks; disk_price_of: of these. What terms.burst_price_of says is in
+        price_of."""
+        self._price_of, self.disk_price_of, self.terms = price_of, disk_price_of, terms
         self.clock = clock
         self._running: dict[str, Span] = {}
         self._over: dict[str, Span] = {}
@@ -71,7 +79,7 @@ class Meter:
         """What an earlier process has left: whether it runs on, a listing says."""
         self._restored_at = self.clock()
         for span in spans:
-            span.counted_from = span.seen_at = span.until
+            span.seen_at, span.counted_from = span.until, span.paid_until
             if span.is_stopped:
                 self._resting.restore(span, self._restored_at)
                 continue
@@ -151,7 +159,7 @@ class Meter:
         now, span = self.clock(), self._over.get(instance.instance_id)
         if instance.instance_id not in self._running:
             began = self._span(instance, now, SpanState.RUNNING) if span is None else span.continue_for(span.owner, now)
-            began.launched, began.priced_until = now, 0.0
+            began.launched, began.priced_until, began.least_until = now, 0.0, self._least_until(now)
             self._run(began, now)
 
     def runs_on(self, instance_id: str) -> None:
@@ -167,8 +175,9 @@ class Meter:
             self._end(span, span.seen_at, SpanState.MISSING, is_estimated=True)
         self._resting.missing(instance_id, self.clock())
 
-    def assign(self, instance_id: str, owner: Owner) -> None:
-        """It is for this pod from now on. The time in which it booted for a pod of the namespace is that pod's, too."""
+    def assign(self, instance_id: str, owner: Owner, steady_cpu_milli: int | None = None) -> None:
+        """It is for this pod from now on. The time in which it booted for a pod of the namespace is that pod's, too.
+        steady_cpu_milli: what the pod is expected to use all the time, where the launch did not know it."""
         span = self._running.get(instance_id)
         if span is None or span.owner == owner:
             return
@@ -177,11 +186,19 @@ class Meter:
         if waited or before.pod_uid == owner.pod_uid or now <= span.since:
             self._use(span, -1)
             span.owner = owner
+            self._set_burst(span, steady_cpu_milli)
             self._use(span, 1)
             self._note(span)
             return
         self._end(span, now, SpanState.PASSED_ON)
-        self._run(span.continue_for(owner, now), now)
+        rest = span.continue_for(owner, now)
+        self._set_burst(rest, steady_cpu_milli)
+        self._run(rest, now)
+
+    def _set_burst(self, span: Span, steady_cpu_milli: int | None) -> None:
+        if steady_cpu_milli is not None:
+            key = span.instance_type, span.zone, span.capacity_type
+            span.set_burst(to_nanos(self.terms.burst_price_of(key, steady_cpu_milli)) or 0)
 
     # --- prices that change ------------------------------------------------------------------------------------------
 
@@ -195,7 +212,9 @@ class Meter:
         return min(ends, default=None)
 
     def reprice(self, span: Span, at: float, price_nanos: int) -> Span:
-        """It has had this price from `at` on, within it. Returns the span that begins there, or the whole of it."""
+        """It has had this price from `at` on, within it, and what its CPU costs beside that. Returns the span that
+        begins there, or the whole of it."""
+        price_nanos += span.burst_nanos
         if price_nanos == span.price_nanos:
             return span
         now, runs, less = (
@@ -283,6 +302,7 @@ class Meter:
                 began = instance.launch_time if known.until < instance.launch_time <= now else now
                 again = known.continue_for(known.owner, began)
                 again.launched, again.priced_until = instance.launch_time, 0.0
+                again.least_until = self._least_until(instance.launch_time or began)
                 self._run(again, now)
             return
         is_told = 0.0 < instance.ended_at <= now
@@ -290,8 +310,8 @@ class Meter:
         if known is None:
             if is_told and 0.0 < instance.launch_time <= instance.ended_at:
                 span = self._span(instance, instance.launch_time, state)
-                span.until = span.counted_from = instance.ended_at
-                span.is_late = True
+                span.until, span.is_late = instance.ended_at, True
+                span.counted_from = span.paid_until
                 self._finish(span, now)
         elif known.state in (SpanState.UNSURE, SpanState.MISSING):
             self._discount(known, now)
@@ -303,7 +323,11 @@ class Meter:
             known.until, known.is_estimated = instance.ended_at, False
             self._finish(known, now)
 
+    def _least_until(self, launched: float) -> float:
+        return launched + self.terms.least_run_s if self.terms.least_run_s else 0.0
+
     def _span(self, instance: Instance, since: float, state: SpanState) -> Span:
+        key = instance.instance_type, instance.zone, instance.capacity_type
         return Span(
             instance.instance_id,
             since,
@@ -317,6 +341,8 @@ class Meter:
             owner_of_tags(instance),
             launched=instance.launch_time,
             disk_nanos=to_nanos(self.disk_price_of(instance)) or 0,
+            burst_nanos=to_nanos(self.terms.burst_price_of(key, read_steady_cpu(instance.tags))) or 0,
+            least_until=self._least_until(instance.launch_time or since),
         )
 
     def _run(self, span: Span, now: float) -> None:
@@ -374,6 +400,7 @@ class Meter:
             if span.state is SpanState.UNSURE:
                 if now - self._restored_at > ABSENT_S:
                     span.state, span.is_estimated = SpanState.MISSING, True
+                    count(self._counted, span, 1, now)  # what is left of a least time
                     self._note(span)
             elif instance_id not in listed and (excess > 0 or now - span.seen_at > REMEMBERED_S):
                 del self._over[instance_id]

@@ -68,6 +68,8 @@ class Resting:
                 is_late=False,
                 counted_from=0.0,
                 priced_until=0.0,
+                burst_nanos=0,
+                least_until=0.0,
             )
         if span.state is not SpanState.RUNNING or instance_id not in self._open:
             span.state = SpanState.RUNNING

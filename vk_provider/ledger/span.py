@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from operator import attrgetter
@@ -14,6 +14,7 @@ from vk_provider.cloud.base import (
     TAG_POD_UID,
     Instance,
     InstanceState,
+    OfferingKey,
 )
 from vk_provider.jsontypes import Json
 
@@ -38,6 +39,9 @@ class SpanState(StrEnum):
     PASSED_ON = "passed-on"
 
 
+_GOES_ON = (SpanState.RUNNING, SpanState.UNSURE, SpanState.PASSED_ON)
+
+
 @dataclass(frozen=True, slots=True)
 class Owner:
     """Whom an instance runs for. namespace: "" for a spare one that is nobody's yet; pod, pod_uid: "" while it has no
@@ -49,16 +53,34 @@ class Owner:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class RunTerms:
+    """How a cloud bills the time in which an instance runs.
+
+    burst_price_of: (offering, millicores that are in use all the time) -> USD an hour that these cost above the price
+                    of the offering; 0.0 for a type that is no burstable one
+    least_run_s:    that are paid for of each run, from a launch or a start on
+    """
+
+    burst_price_of: Callable[[OfferingKey, int], float] = lambda key, cpu_milli: 0.0
+    least_run_s: float = 0.0
+
+
+PLAIN_TERMS = RunTerms()
+
+
 @dataclass(slots=True, eq=False)
 class Span:
     """since, until: Unix seconds; `until` is only true of a span that does not run
     price_nanos:  nano-USD an hour of the instance without its disks; None when no price is known
+    burst_nanos:  the part of price_nanos that is for CPU above the baseline of a burstable type
     disk_nanos:   nano-USD an hour of its disks
     is_stopped:   the instance is stopped: its disks alone are paid for
     is_estimated: its end is not known: it is the last moment of which it is known that the instance ran
     seen_at:      when something has shown last that the instance runs
     counted_from: what was before was counted by an earlier process
     is_late:      known only since its end: what the store has of it is better
+    least_until:  until when its run is paid for, also when it ends before; 0.0 for no such time
     launched:     when the cloud launched the instance; 0.0 while that is not known
     priced_until: until when its price is the one that the cloud's history of spot prices says; 0.0 for not yet
     """
@@ -81,6 +103,8 @@ class Span:
     priced_until: float = 0.0
     disk_nanos: int = 0
     is_stopped: bool = False
+    burst_nanos: int = 0
+    least_until: float = 0.0
 
     @property
     def key(self) -> tuple[str, float]:
@@ -89,6 +113,17 @@ class Span:
     @property
     def rate_nanos(self) -> int:
         return (self.price_nanos or 0) + self.disk_nanos
+
+    @property
+    def paid_until(self) -> float:
+        """Of one that does not run; the last span of a run has what is left of the least time."""
+        return self.until if self.state in _GOES_ON else max(self.until, self.least_until)
+
+    def set_burst(self, nanos: int) -> None:
+        """Its price is for another use of CPU."""
+        if self.price_nanos is not None:
+            self.price_nanos += nanos - self.burst_nanos
+            self.burst_nanos = nanos
 
     @property
     def counter_key(self) -> tuple[str, str]:
@@ -114,8 +149,8 @@ class Span:
         )
 
     def counted_s(self, now: float) -> float:
-        """Seconds since counted_from."""
-        until = now if self.state is SpanState.RUNNING else self.until
+        """Seconds since counted_from that are paid for."""
+        until = now if self.state is SpanState.RUNNING else self.paid_until
         return max(0.0, until - max(self.since, self.counted_from))
 
 

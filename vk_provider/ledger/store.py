@@ -18,7 +18,7 @@ from urllib.parse import quote
 from vk_provider.errors import VkError
 from vk_provider.ledger.span import Owner, Span, SpanState
 
-SCHEMA = 2
+SCHEMA = 3
 RECENT_S = 3600.0
 """What ended longer before is not given to the meter again, but for spans whose price was not final."""
 UNPRICED_S = 7 * 24 * 3600.0
@@ -45,17 +45,27 @@ CREATE TABLE IF NOT EXISTS spans (
     is_estimated INTEGER NOT NULL,
     disk_nanos INTEGER NOT NULL DEFAULT 0,
     is_stopped INTEGER NOT NULL DEFAULT 0,
+    burst_nanos INTEGER NOT NULL DEFAULT 0,
+    least_until REAL NOT NULL DEFAULT 0,
+    ran_until REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (instance_id, since)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS spans_by_end ON spans (until);
 """
-_ADDED = ("disk_nanos", "is_stopped")
-"""Columns that a file of schema 1 lacks."""
+_ADDED = {
+    "disk_nanos": "INTEGER",
+    "is_stopped": "INTEGER",
+    "burst_nanos": "INTEGER",
+    "least_until": "REAL",
+    "ran_until": "REAL",
+}
+"""Columns that files of earlier schemas lack. `until` is when an instance is not paid for any more, ran_until when it
+has ended, 0 where that is the same."""
 _COLUMNS = (
     "instance_id, since, until, state, node, instance_type, zone, capacity_type, price_nanos, namespace, pod, pod_uid, "
-    "labels, is_estimated, disk_nanos, is_stopped"
+    "labels, is_estimated, disk_nanos, is_stopped, burst_nanos, least_until, ran_until"
 )
-_VALUES = ", ".join(f"?{number}" for number in range(1, 17))
+_VALUES = ", ".join(f"?{number}" for number in range(1, 20))
 _WRITE = f"INSERT OR REPLACE INTO spans ({_COLUMNS}) VALUES ({_VALUES})"
 _ADD = (
     f"INSERT OR IGNORE INTO spans ({_COLUMNS}) SELECT {_VALUES} WHERE NOT EXISTS "
@@ -118,9 +128,9 @@ class LedgerStore:
             )
         connection.executescript(_MISSING_TABLES)
         known = {row[1] for row in connection.execute("PRAGMA table_info(spans)")}
-        for column in _ADDED:
+        for column, kind in _ADDED.items():
             if column not in known:
-                connection.execute(f"ALTER TABLE spans ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+                connection.execute(f"ALTER TABLE spans ADD COLUMN {column} {kind} NOT NULL DEFAULT 0")
         connection.execute(f"PRAGMA user_version = {SCHEMA}")  # last: a takeover that was cut off goes on
         self._write_meta("owner", self._owner)
 
@@ -267,7 +277,7 @@ def _row(span: Span) -> tuple[object, ...]:
     return (
         span.instance_id,
         span.since,
-        None if span.state is SpanState.RUNNING else span.until,
+        None if span.state is SpanState.RUNNING else span.paid_until,
         span.state.value,
         span.node,
         span.instance_type,
@@ -281,17 +291,20 @@ def _row(span: Span) -> tuple[object, ...]:
         int(span.is_estimated),
         span.disk_nanos,
         int(span.is_stopped),
+        span.burst_nanos,
+        span.least_until,
+        0.0 if span.state is SpanState.RUNNING or span.paid_until == span.until else span.until,
     )
 
 
 def _read_row(row: tuple[object, ...], counted_until: float) -> Span:
     instance_id, since, until, state, node, kind, zone, capacity, price, *rest = row
-    namespace, pod, uid, labels, estimated, disk_nanos, is_stopped = rest
+    namespace, pod, uid, labels, estimated, disk_nanos, is_stopped, burst_nanos, least_until, ran_until = rest
     began = float(since)  # type: ignore[arg-type]
     return Span(
         str(instance_id),
         began,
-        max(began, counted_until) if until is None else float(until),  # type: ignore[arg-type]
+        max(began, counted_until) if until is None else float(ran_until or until),  # type: ignore[arg-type]
         SpanState(str(state)),
         str(node),
         str(kind),
@@ -302,4 +315,6 @@ def _read_row(row: tuple[object, ...], counted_until: float) -> Span:
         bool(estimated),
         disk_nanos=int(disk_nanos),  # type: ignore[call-overload]
         is_stopped=bool(is_stopped),
+        burst_nanos=int(burst_nanos),  # type: ignore[call-overload]
+        least_until=float(least_until),  # type: ignore[arg-type]
     )

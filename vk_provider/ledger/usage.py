@@ -18,7 +18,7 @@ class Usage:
 
 @dataclass(slots=True)
 class Counted:
-    """What was counted since the start of the process. seconds: in which instances ran."""
+    """What was counted since the start of the process. seconds: in which instances ran, or that are paid for as if."""
 
     usd: float = 0.0
     seconds: float = 0.0

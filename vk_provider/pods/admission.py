@@ -14,6 +14,7 @@ from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.admission import IMAGE_VOLUMES, RECURSIVE_READ_ONLY, SUPPLEMENTAL_GROUPS_POLICY, refuse
 from vk_provider.podmodel.extendedresources import is_extended_resource
+from vk_provider.podmodel.gpus import GPU, asks_for_gpus
 from vk_provider.podmodel.hostport import HeldPorts, HostPort, host_ports
 from vk_provider.podmodel.labels import Selector, parse_selector
 from vk_provider.podmodel.quantity import parse_quantity
@@ -100,12 +101,16 @@ def features_of(runtime: InstanceRuntime) -> frozenset[str]:
     return frozenset(name for name, able in can.items() if able)
 
 
-def admit(pod: Json, node: Json, usage: NodeUsage, features: frozenset[str] = frozenset()) -> Verdict | None:
+def admit(
+    pod: Json, node: Json, usage: NodeUsage, features: frozenset[str] = frozenset(), no_gpus: str = ""
+) -> Verdict | None:
     """The kubelet's admission for a pod bound to `node` (the Node object); a pod that passes is added to `usage`.
-    `features`: as of features_of."""
+    `features`: as of features_of; no_gpus: see InstanceRuntime."""
     refusal = refuse(pod, features)
     if refusal is not None:
         return Verdict(True, refusal.reason, refusal.message)
+    if no_gpus and asks_for_gpus(pod):
+        return Verdict(True, eventreasons.POD_FEATURE_UNSUPPORTED, f"{GPU} is not supported by this node: {no_gpus}")
     allocatable = (node.get("status") or {}).get("allocatable")
     requests = effective_resources(pod, "requests")
     verdict = _check_selector(pod, node) or _check_ports(pod, usage) or _check_capacity(requests, allocatable, usage)

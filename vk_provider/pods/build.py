@@ -116,7 +116,8 @@ def build_controller(
         }
 
     tables = PodTables(network.tables, events.record, metrics.tables, lambda: controller.records.values())
-    gate = AdmissionGate(cluster.nodes, features_of(room.runtime), parse_daemonsets(settings.pods.daemonsets))
+    runtime, daemonsets = room.runtime, parse_daemonsets(settings.pods.daemonsets)
+    gate = AdmissionGate(cluster.nodes, features_of(runtime), daemonsets, runtime.no_gpus)
     api = ApiServer(cluster.client, StatusPublisher(cluster.client, metrics, events.record), events)
 
     def build_executor(controller: PodController) -> PodExecutor:

@@ -12,14 +12,19 @@ from vk_provider.pods.record import PodRecord
 
 class AdmissionGate:
     """nodes: the Node object by name, None until it was read. features: of the instances' runtime (features_of).
-    daemonsets: see admission.parse_daemonsets. `usage`: by Node name."""
+    daemonsets: see admission.parse_daemonsets. no_gpus: see InstanceRuntime. `usage`: by Node name."""
 
     def __init__(
-        self, nodes: Callable[[str], Json | None], features: frozenset[str], daemonsets: Selector | None
+        self,
+        nodes: Callable[[str], Json | None],
+        features: frozenset[str],
+        daemonsets: Selector | None,
+        no_gpus: str = "",
     ) -> None:
         self._nodes = nodes
         self._features = features
         self._daemonsets = daemonsets
+        self._no_gpus = no_gpus
         self.usage: dict[str, NodeUsage] = {}
 
     def knows_node(self, name: str) -> bool:
@@ -34,7 +39,7 @@ class AdmissionGate:
         verdict = hold_by_policy(record.pod, self._daemonsets)
         if verdict is None:
             usage = self.usage.setdefault(record.node, NodeUsage())
-            verdict = admit(record.pod, node, usage, self._features)
+            verdict = admit(record.pod, node, usage, self._features, self._no_gpus)
         return verdict
 
     def count(self, record: PodRecord) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vk_provider.cloud.base import Offering, OfferingKey
+from vk_provider.podmodel.gpus import GPU
 from vk_provider.sizing.index import Bits, OfferingIndex, Thresholds
-from vk_provider.sizing.need import GPU, Need, format_cpu, format_memory
+from vk_provider.sizing.need import Need, format_cpu, format_memory
 from vk_provider.sizing.preferences import Preferences
 from vk_provider.sizing.requirement import (
     ARCHITECTURE,

@@ -9,11 +9,11 @@ from fractions import Fraction
 from vk_provider.cloud.base import Offering
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.extendedresources import is_extended_resource
+from vk_provider.podmodel.gpus import GPU
 from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.resources import effective_resources
 from vk_provider.sizing.preferences import Preferences
 
-GPU = "nvidia.com/gpu"
 _BURST = ("cpu", "memory", "ephemeral-storage")
 _KNOWN = ("cpu", "memory", "ephemeral-storage", GPU)
 

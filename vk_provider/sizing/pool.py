@@ -11,7 +11,7 @@ from vk_provider.cloud.base import Offering, OfferingKey, offering_key
 from vk_provider.sizing.disks import plan_disks
 from vk_provider.sizing.need import format_cpu, format_memory
 from vk_provider.sizing.preferences import Preferences
-from vk_provider.sizing.selection import MAX_ALTERNATIVES, Refusal, Selection
+from vk_provider.sizing.selection import MAX_ALTERNATIVES, Refusal, Selection, format_price
 
 MINUTES_A_DAY = 24 * 60
 _EPOCH_DAY = 3
@@ -122,13 +122,14 @@ def select_for_pool(
     return Selection(ranked[0], tuple(ranked[1:]), spec.disk_bytes, text, asked, local_store=store)
 
 
-def explain_from_pool(name: str, offering: Offering, *, is_started: bool = False) -> str:
-    """For an event and a condition. is_started: it was stopped."""
+def explain_from_pool(name: str, offering: Offering, cpu_milli: int, *, is_started: bool = False) -> str:
+    """For an event and a condition. cpu_milli: that the pod is expected to use all the time; is_started: it was
+    stopped."""
     return (
         f"{'Started' if is_started else 'Took'} one from the pool {name}: "
         f"{offering.instance_type} ({format_cpu(offering.cpu_milli)} CPU, "
         f"{format_memory(offering.memory_bytes)}) {offering.capacity_type} in {offering.zone} at "
-        f"${offering.price_per_hour:.4f} per hour"
+        f"{format_price(offering, cpu_milli)}"
     )
 
 

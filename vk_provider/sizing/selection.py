@@ -260,7 +260,7 @@ def explain_choice(selection: Selection, key: OfferingKey) -> str:
         return selection.message
     for other in selection.alternatives:
         if key == offering_key(other):
-            price = _format_price(other, selection.steady_cpu_milli)
+            price = format_price(other, selection.steady_cpu_milli)
             disks = selection.disks.explain(other)
             return f"Selected {_describe(other)} at {price}{disks}: the cloud had no capacity for cheaper ones"
     return f"Selected {key[0]} {key[2]} in {key[1]}, which was launched for an equal pod"
@@ -270,7 +270,7 @@ def _explain(ranked: list[Offering], count: int, need: Need, disks: DiskPlan) ->
     reserve = format_memory(need.memory_bytes - need.pod_memory_bytes)
     room = f"{format_cpu(need.pod_cpu_milli)} CPU and {format_memory(need.pod_memory_bytes)}"
     text = (
-        f"Selected {_describe(ranked[0])} at {_format_price(ranked[0], need.steady_cpu_milli)}"
+        f"Selected {_describe(ranked[0])} at {format_price(ranked[0], need.steady_cpu_milli)}"
         f"{disks.explain(ranked[0])}: the cheapest of {count} offerings with room for {room} "
         f"(and {reserve} for the instance itself)"
     )
@@ -290,7 +290,8 @@ def _describe(offering: Offering) -> str:
     return f"{offering.instance_type} ({size}) {offering.capacity_type} in {offering.zone}"
 
 
-def _format_price(offering: Offering, cpu_milli: int) -> str:
+def format_price(offering: Offering, cpu_milli: int) -> str:
+    """What it costs while so much CPU is in use all the time."""
     price = offering.compute_price(cpu_milli)
     text = f"${price:.4f} per hour"
     burst = price - offering.price_per_hour

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests.integration.aws.permissions import Calls, is_complete, record
 from tests.moto.fixtures import account, moto, moto_server
 from tests.moto.server import Account, MotoServer
 from vk_provider.cloud.aws.cloud import AwsCloud
@@ -17,6 +18,27 @@ from vk_provider.cloud.base import TAG_LAUNCH, TAG_OWNER, LaunchRequest, Offerin
 __all__ = ["account", "moto", "moto_server"]
 
 OWNER = "aws-test"
+OWNERS = (OWNER, "test")
+"""The other one is tests.unit.pods.rig's."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def calls_of_session(request: pytest.FixtureRequest) -> Iterator[Calls]:
+    """All calls of the provider. At the end every action of the policy was needed, or it is one too many."""
+    with pytest.MonkeyPatch.context() as patch:
+        calls = record(patch)
+        yield calls
+    if is_complete(request.session):
+        assert not calls.unused(), f"manifests/iam/provider.json allows what nothing calls: {sorted(calls.unused())}"
+
+
+@pytest.fixture(autouse=True)
+def permissions(calls_of_session: Calls, moto: MotoServer) -> Iterator[None]:
+    """Every call of the test is one that manifests/iam/provider.json allows."""
+    calls_of_session.forget()
+    yield
+    refused = calls_of_session.judge(OWNERS, moto.tags())
+    assert not refused, f"manifests/iam/provider.json does not allow: {refused[:5]}"
 
 
 @asynccontextmanager

@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.integration.aws.conftest import OWNER, offering, request, started
 from tests.moto.plan import Plan, Rule, Shortage
 from tests.moto.server import Account, MotoServer
 from vk_provider.cloud.aws.cloud import AwsCloud
-from vk_provider.cloud.base import TAG_GROUP, Instance, InstanceState, LaunchAnswer
+from vk_provider.cloud.base import TAG_GROUP, Instance, InstanceState, LaunchAnswer, MachineTraits
 from vk_provider.cloud.listing import list_owned
 from vk_provider.errors import BadStartError, CapacityError, CloudError, CloudQuotaError, CloudRequestError
 
@@ -374,3 +375,46 @@ async def test_the_runtime_names_the_images_that_parameters_hold(moto: MotoServe
     settings = {"image_amd64": "resolve:ssm:/vk/image", "image_arm64": account.image_arm64}
     async with started(moto, account, **settings) as cloud:
         assert (await cloud.describe_runtime()).images == (account.image_amd64, account.image_arm64)
+
+
+async def test_burstable_types_have_unlimited_credits_by_either_call_also_in_a_fleet_with_others(
+    cloud: AwsCloud, moto: MotoServer, account: Account
+) -> None:
+    traits = MachineTraits(baseline_cpu_milli=400, burst_price_per_cpu=0.05)
+    burstable, plain = replace(offering(account, "t3.small"), traits=traits), offering(account)
+    one = await cloud.launch(request("one", burstable))
+    check(one, 1)
+    moto.plan(Plan(shortages=(Shortage("t3.small/*", room=2),)))
+    mixed = await cloud.launch(request("mixed", burstable, plain, count=3))
+    assert sorted(each.instance_type for each in mixed.instances) == ["m7i.large", "t3.small", "t3.small"]
+    assert [failure.offering for failure in mixed.failures] == [burstable]
+    instances = [*one.instances, *mixed.instances]
+    said = moto.client("ec2").describe_instance_credit_specifications(
+        InstanceIds=[each.instance_id for each in instances]
+    )
+    found = {each["InstanceId"]: each["CpuCredits"] for each in said["InstanceCreditSpecifications"]}
+    assert found == {
+        each.instance_id: "unlimited" if each.instance_type == "t3.small" else "standard" for each in instances
+    }
+
+
+async def test_mixed_fleets_make_their_templates_again_when_one_is_gone(
+    cloud: AwsCloud, moto: MotoServer, account: Account
+) -> None:
+    traits = MachineTraits(baseline_cpu_milli=400, burst_price_per_cpu=0.05)
+    both = replace(offering(account, "t3.small"), traits=traits), offering(account)
+    gone = Rule("CreateFleet", "InvalidLaunchTemplateName.NotFoundException", times=1)
+    moto.plan(Plan(rules=(gone,)))
+    check(await cloud.launch(request("again", *both, count=2)), 2)
+
+
+async def test_moto_refuses_credits_for_a_type_that_has_none_as_ec2_does(moto: MotoServer, account: Account) -> None:
+    with pytest.raises(ClientError, match=r"InstanceCreditSpecification\.NotSupported"):
+        moto.client("ec2").run_instances(
+            ImageId=account.image_amd64,
+            InstanceType="m7i.large",
+            MinCount=1,
+            MaxCount=1,
+            SubnetId=account.subnets[0],
+            CreditSpecification={"CpuCredits": "unlimited"},
+        )

@@ -8,7 +8,7 @@ from vk_provider.jsontypes import Json
 
 
 def put_back() -> None:
-    def note_taken(self: Tagging, owned: OwnedInstance, pod: Json, *, has_run: bool) -> None:
+    def note_taken(self: Tagging, owned: OwnedInstance, pod: Json, steady_cpu_milli: int, *, has_run: bool) -> None:
         return None
 
     Tagging.note_taken = note_taken

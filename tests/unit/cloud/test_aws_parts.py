@@ -144,10 +144,10 @@ def test_the_parameters_of_a_launch_follow_the_rules_whatever_the_call() -> None
 
 
 def test_a_fleet_asks_for_the_lowest_price_on_demand_and_for_deep_capacity_on_spot() -> None:
-    on_demand = build_fleet(plan(Override(offering(), SUBNETS[0]), count=3), "t", FLEET, SETTINGS)
+    on_demand = build_fleet(plan(Override(offering(), SUBNETS[0]), count=3), {False: "t"}, FLEET, SETTINGS)
     assert on_demand["OnDemandOptions"] == {"AllocationStrategy": "lowest-price"} and "SpotOptions" not in on_demand
     limited = replace(SETTINGS, spot_max_price=0.5)
-    spot = build_fleet(plan(Override(offering(capacity_type="spot"), SUBNETS[0])), "t", FLEET, limited)
+    spot = build_fleet(plan(Override(offering(capacity_type="spot"), SUBNETS[0])), {False: "t"}, FLEET, limited)
     assert spot["SpotOptions"] == {"AllocationStrategy": "price-capacity-optimized"}
     assert spot["LaunchTemplateConfigs"][0]["Overrides"][0]["MaxPrice"] == "0.50000"
     assert spot["TargetCapacitySpecification"]["DefaultTargetCapacityType"] == "spot"
@@ -178,13 +178,13 @@ def test_a_root_volume_is_small_where_the_types_own_disks_hold_the_rest() -> Non
         assert BootData.from_user_data(run["UserData"]).registries == {"docker.io": {}}
     both = stored_plan(small, large, count=3)
     assert sizes(build_template(both, FLEET, SETTINGS)["BlockDeviceMappings"]) == [50]
-    fleet = build_fleet(both, "t", FLEET, SETTINGS)
+    fleet = build_fleet(both, {False: "t"}, FLEET, SETTINGS)
     first, second = fleet["LaunchTemplateConfigs"][0]["Overrides"]
     assert "BlockDeviceMappings" not in first and sizes(second["BlockDeviceMappings"]) == [120]
     assert second["BlockDeviceMappings"][0]["Ebs"]["Encrypted"] is True
     assert fleet["OnDemandOptions"] == {"AllocationStrategy": "prioritized"}, "EC2 does not know what volumes cost"
     assert [first["Priority"], second["Priority"]] == [0.0, 1.0]
-    alike = build_fleet(stored_plan(small, small), "t", FLEET, SETTINGS)
+    alike = build_fleet(stored_plan(small, small), {False: "t"}, FLEET, SETTINGS)
     assert alike["OnDemandOptions"] == {"AllocationStrategy": "lowest-price"}
 
 
@@ -394,3 +394,27 @@ def test_settings_that_cannot_work_are_named(more: dict[str, Any], said: str) ->
     assert find_problem(replace(SETTINGS, **more)).startswith(said) and bool(
         find_problem(replace(SETTINGS, **more))
     ) == bool(said)
+
+
+BURSTABLE = MachineTraits(baseline_cpu_milli=400, burst_price_per_cpu=0.05)
+
+
+def test_burstable_types_are_launched_with_unlimited_credits_and_no_others() -> None:
+    """EC2 refuses a credit specification for other types: InstanceCreditSpecification.NotSupported."""
+    small = Override(replace(offering("t3.small"), traits=BURSTABLE), SUBNETS[0])
+    large = Override(offering("m7i.large"), SUBNETS[0])
+    unlimited = {"CpuCredits": "unlimited"}
+    assert build_run(plan(small), RUN, SETTINGS)["CreditSpecification"] == unlimited
+    assert "CreditSpecification" not in build_run(plan(large), RUN, SETTINGS)
+    both = plan(small, large, Override(small.offering, SUBNETS[1]), count=3)
+    assert both.kinds == (True, False) and plan(large).kinds == (False,)
+    assert build_template(both, FLEET, SETTINGS, is_burstable=True)["CreditSpecification"] == unlimited
+    assert "CreditSpecification" not in build_template(both, FLEET, SETTINGS)
+    first, second = build_fleet(both, {True: "u", False: "t"}, FLEET, SETTINGS)["LaunchTemplateConfigs"]
+    assert first["LaunchTemplateSpecification"]["LaunchTemplateName"] == "u"
+    assert [(each["InstanceType"], each["SubnetId"]) for each in first["Overrides"]] == [
+        ("t3.small", SUBNETS[0]),
+        ("t3.small", SUBNETS[1]),
+    ]
+    assert second["LaunchTemplateSpecification"]["LaunchTemplateName"] == "t"
+    assert [each["InstanceType"] for each in second["Overrides"]] == ["m7i.large"]

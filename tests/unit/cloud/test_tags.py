@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from vk_provider.cloud import base
-from vk_provider.cloud.tags import build_group_tags, build_pod_tags, build_pool_tags, build_taken_tags, check_tags
+from vk_provider.cloud.tags import (
+    build_group_tags,
+    build_pod_tags,
+    build_pool_tags,
+    build_taken_tags,
+    check_tags,
+    read_steady_cpu,
+)
 from vk_provider.cloud.userdata import encode_user_data
 from vk_provider.errors import BadStartError, CloudRequestError
 from vk_provider.settings import load_settings
@@ -27,7 +34,8 @@ def test_tags_name_owner_node_and_group_and_labels_stand_under_a_prefix() -> Non
 def test_a_pod_with_many_labels_keeps_our_tags_and_as_many_of_its_own_as_fit() -> None:
     tags = build_group_tags(**GROUP, labels={f"label-{number}": "v" for number in range(80)})
     of_pod = build_pod_tags(pod_uid="u", pod_namespace="ns", pod_name="p", attempt=0)
-    assert len(tags | of_pod | {base.TAG_DISKS: "root=20"}) == 50 and tags["pod/label-0"] == "v"
+    more = {base.TAG_DISKS: "root=20", base.TAG_STEADY_CPU: "1000"}
+    assert len(tags | of_pod | more) == 50 and tags["pod/label-0"] == "v"
     assert (of_pod[base.TAG_POD_UID], of_pod[base.TAG_ATTEMPT], of_pod["Name"]) == ("u", "0", "ns/p")
 
 
@@ -65,10 +73,24 @@ def test_an_instance_of_a_pool_has_the_same_tags_in_the_end_but_for_two_labels()
     )
     assert of_pool[base.TAG_POOL] == "small" and base.TAG_POD_NAMESPACE not in of_pool
     of_pod = build_pod_tags(pod_uid="u", pod_namespace="ns", pod_name="p", attempt=0)
-    both = of_pool | of_pod | build_taken_tags("ns", labels)
+    both = of_pool | of_pod | build_taken_tags("ns", labels, 1000)
     launched = of_pod | build_group_tags(
-        owner="c1", node="n", namespace="ns", group="g", launch="l", labels=labels, disks="root=20"
+        owner="c1",
+        node="n",
+        namespace="ns",
+        group="g",
+        launch="l",
+        labels=labels,
+        disks="root=20",
+        steady_cpu_milli=1000,
     )
     assert len(both) == 50 and len(launched.keys() - both.keys()) == 2
     assert both.keys() - launched.keys() == {base.TAG_POOL, base.TAG_IMAGE_STORE}
     assert both[base.TAG_POD_NAMESPACE] == "ns" and both["pod/label-0"] == "v"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("1500", 1500), ("", 0), ("-1", 0), ("1e3", 0), ("٣", 0), ("9" * 10, 0)]
+)
+def test_the_tag_of_the_cpu_that_a_price_is_for_is_read_as_far_as_it_is_one(text: str, expected: int) -> None:
+    assert read_steady_cpu({base.TAG_STEADY_CPU: text}) == expected and read_steady_cpu({}) == 0

@@ -235,7 +235,10 @@ def test_the_tags_alone_say_the_same_of_the_last_stop(cloud: Cloud, process: Pro
     assert tagged["total"]["diskUsd"] == pytest.approx(process.cost()["total"]["diskUsd"], abs=1e-6)
 
 
-@pytest.mark.parametrize("missing", [("disk_nanos", "is_stopped"), ("is_stopped",), ()])
+OF_2, OF_3 = ("disk_nanos", "is_stopped"), ("burst_nanos", "least_until", "ran_until")
+
+
+@pytest.mark.parametrize("missing", [(*OF_2, *OF_3), ("is_stopped", *OF_3), OF_3, ("ran_until",), ()])
 def test_a_file_of_schema_1_is_taken_over_also_where_that_was_cut_off(
     cloud: Cloud, tmp_path: Any, missing: tuple[str, ...]
 ) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 OFFERINGS_TTL_S = 600.0
 """The catalog refreshes itself; a new answer of it is looked for so often."""
 
+LEAST_RUN_S = 60.0
+"""EC2 bills by the second, and a minute at least of each launch and of each start (Amazon EC2 On-Demand Pricing)."""
+
 GATHER_S = 2.0
 """EC2's bucket of RunInstances requests is said to hold 5 and to get 2 more a second."""
 
@@ -40,7 +43,7 @@ BACKEND = CloudBackend(
     settings=AwsCloudSettings,
     create=_create,
     check=find_problem,
-    ability=CloudAbility(frozenset(OPTIONS), OFFERINGS_TTL_S, GATHER_S, stops=True),
+    ability=CloudAbility(frozenset(OPTIONS), OFFERINGS_TTL_S, GATHER_S, stops=True, least_run_s=LEAST_RUN_S),
     price_list=_read_price_list,
     image_stores=lambda cloud: cloud.image_stores,
     keeps_images=lambda settings: settings.image_stores.enabled,

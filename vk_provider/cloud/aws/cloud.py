@@ -50,6 +50,10 @@ log = logging.getLogger(__name__)
 GROUP_LIMIT = 500
 """Instances of one call: RunInstances' own limit is the account's, 1,000 in one token bucket."""
 START_TRIES = 5
+NO_GPUS = (
+    "the machine images are not said to have NVIDIA's driver and container toolkit; with such images set "
+    "cloud.aws.nvidia_gpus = true"
+)
 HOURS_A_MONTH = 730.0
 """AWS's own figure for prices of a month."""
 
@@ -205,6 +209,7 @@ class AwsCloud:
             recursive_read_only_mounts=settings.recursive_read_only_mounts,
             supplemental_groups_policy=settings.supplemental_groups_policy,
             images=await self._find_image_ids(),
+            no_gpus="" if settings.nvidia_gpus else NO_GPUS,
         )
 
 

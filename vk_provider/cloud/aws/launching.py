@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -233,9 +233,11 @@ class Launcher:
         return _complete(plan, await self._refresh(made, self._fresh_since(plan)), failures)
 
     async def _create_fleet(self, plan: LaunchPlan, way: Way) -> Fleet:
-        data = build_template(plan, way, self._settings)
-        async with self._templates.hold(data) as name:
-            parameters = build_fleet(plan, name, way, self._settings)
+        data = {kind: build_template(plan, way, self._settings, is_burstable=kind) for kind in plan.kinds}
+        async with AsyncExitStack() as stack:
+            hold = self._templates.hold
+            names = {kind: await stack.enter_async_context(hold(each)) for kind, each in data.items()}
+            parameters = build_fleet(plan, names, way, self._settings)
             for attempt in range(TEMPLATE_TRIES):
                 try:
                     return await self._api.call(CREATE_FLEET, parameters, plan.overrides[0].offering)
@@ -244,8 +246,9 @@ class Launcher:
                         raise
                     if attempt:
                         await asyncio.sleep(TEMPLATE_PAUSE_S)
-                    await self._templates.make(name, data)
-            raise CloudError(f"the launch template {name} is not known everywhere yet")
+                    for kind, name in names.items():  # the error does not always say which one
+                        await self._templates.make(name, data[kind])
+            raise CloudError(f"the launch templates {', '.join(names.values())} are not known everywhere yet")
 
     # --- outcomes ------------------------------------------------------------------------------------------------
 

@@ -68,6 +68,9 @@ class AwsCloudSettings:
     image_volumes:    whether the images' containerd mounts image volumes (2.1 does)
     recursive_read_only_mounts: whether it makes read-only mounts recursively so
     supplemental_groups_policy: whether it honours supplementalGroupsPolicy
+    nvidia_gpus:      whether the images have NVIDIA's driver, and a CDI specification of the instance's GPUs from its
+                      container toolkit, which is made as they boot. Pods that ask for nvidia.com/gpu are refused
+                      without it: their containers would get no GPU
     catalog:          of instance types and prices
     image_stores:     images that are kept ready as EBS snapshots
     ecr_credentials:  whether images of Amazon ECR are pulled with the provider's own permissions, without
@@ -106,6 +109,7 @@ class AwsCloudSettings:
     image_volumes: bool = True
     recursive_read_only_mounts: bool = True
     supplemental_groups_policy: bool = True
+    nvidia_gpus: bool = False
     catalog: CatalogSettings = field(default_factory=CatalogSettings)
     image_stores: ImageStoreSettings = field(default_factory=ImageStoreSettings)
     ecr_credentials: bool = True

@@ -30,6 +30,9 @@ _TAGGED = ("instance", "volume", "network-interface")
 _TAGGED_OF_SPOT = (*_TAGGED, "spot-instances-request")
 """Who may make only what has our tag may make none of these without it."""
 _NAME_DIGITS = 32
+UNLIMITED: Parameters = {"CreditSpecification": {"CpuCredits": "unlimited"}}
+"""What the price of a burstable type assumes, and T2 or an account may have otherwise by default. EC2 refuses it for
+other types (InstanceCreditSpecification.NotSupported)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,10 @@ class Override:
 
     offering: Offering
     subnet_id: str
+
+    @property
+    def is_burstable(self) -> bool:
+        return self.offering.traits.burst_price_per_cpu > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,11 @@ class LaunchPlan:
         written = write_disks(request.disk_bytes, request.local_store, self.root_gib, data_gib)
         return {**request.tags, TAG_DISKS: written}
 
+    @property
+    def kinds(self) -> tuple[bool, ...]:
+        """Whether the overrides are of burstable types; both where some are, the first one's first."""
+        return tuple(dict.fromkeys(each.is_burstable for each in self.overrides))
+
     def root_gib(self, disk_bytes: int) -> int:
         """Of the root volume for so many bytes."""
         return max(to_gib(disk_bytes), self.image.root_gib, -(-self.options.iops // GP3_IOPS_PER_GIB))
@@ -110,6 +122,8 @@ def build_run(plan: LaunchPlan, way: Way, settings: AwsCloudSettings) -> Paramet
         "ClientToken": token_of(plan.request.client_token, way, plan.emptied),
         "UserData": plan.user_data,
     }
+    if override.is_burstable:
+        parameters |= UNLIMITED
     if plan.capacity_type == SPOT:
         spot: Parameters = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
         if settings.spot_max_price:
@@ -118,10 +132,11 @@ def build_run(plan: LaunchPlan, way: Way, settings: AwsCloudSettings) -> Paramet
     return parameters
 
 
-def build_template(plan: LaunchPlan, way: Way, settings: AwsCloudSettings) -> Parameters:
-    """The data of the launch template of a fleet. It has the user data, which a fleet's own parameters cannot have: so
-    it is the template of one call."""
-    return {**_common(plan, way, settings), "UserData": encode_user_data(plan.user_data)}
+def build_template(plan: LaunchPlan, way: Way, settings: AwsCloudSettings, *, is_burstable: bool = False) -> Parameters:
+    """The data of a launch template of a fleet, for its burstable types or for the others. It has the user data, which
+    a fleet's own parameters cannot have: so it is the template of one call."""
+    data = {**_common(plan, way, settings), "UserData": encode_user_data(plan.user_data)}
+    return data | UNLIMITED if is_burstable else data
 
 
 def name_template(data: Mapping[str, Any], prefix: str) -> str:
@@ -130,8 +145,9 @@ def name_template(data: Mapping[str, Any], prefix: str) -> str:
     return f"{prefix}-{digest[:_NAME_DIGITS]}"
 
 
-def build_fleet(plan: LaunchPlan, template: str, way: Way, settings: AwsCloudSettings) -> Parameters:
-    """Of CreateFleet. Spot: where capacity is deepest at a low price. On demand: the lowest price; where root volumes
+def build_fleet(plan: LaunchPlan, templates: Mapping[bool, str], way: Way, settings: AwsCloudSettings) -> Parameters:
+    """Of CreateFleet. templates: names, by whether that is for burstable types: how CPU credits are used cannot be said
+    in an override. Spot: where capacity is deepest at a low price. On demand: the lowest price; where root volumes
     differ, whose prices no allocation strategy knows, the order of the overrides."""
     count = plan.request.count
     overrides: list[Parameters] = [
@@ -146,9 +162,12 @@ def build_fleet(plan: LaunchPlan, template: str, way: Way, settings: AwsCloudSet
         "ClientToken": token_of(plan.request.client_token, way, plan.emptied),
         "LaunchTemplateConfigs": [
             {
-                "LaunchTemplateSpecification": {"LaunchTemplateName": template, "Version": "1"},
-                "Overrides": overrides,
+                "LaunchTemplateSpecification": {"LaunchTemplateName": templates[kind], "Version": "1"},
+                "Overrides": [
+                    made for each, made in zip(plan.overrides, overrides, strict=True) if each.is_burstable is kind
+                ],
             }
+            for kind in plan.kinds
         ],
         "TargetCapacitySpecification": {"TotalTargetCapacity": count, "DefaultTargetCapacityType": plan.capacity_type},
         "TagSpecifications": [{"ResourceType": "fleet", "Tags": build_tags(plan.tags)}],

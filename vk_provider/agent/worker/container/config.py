@@ -23,6 +23,7 @@ from vk_provider.agent.worker.sandbox.cgroups import bounded_quota
 from vk_provider.agent.worker.sandbox.config import namespace_options, pod_labels, selinux_option
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.environment import expand_command
+from vk_provider.podmodel.gpus import GPU, allot_gpus
 from vk_provider.podmodel.resources import container_resources, oom_score_adj
 from vk_provider.podmodel.security import ContainerSecurity, Profile
 
@@ -78,6 +79,7 @@ def build_container_config(pod: Json, container: Json, inputs: ContainerInputs) 
         stdin=bool(container.get("stdin")),
         stdin_once=bool(container.get("stdinOnce")),
         tty=bool(container.get("tty")),
+        CDI_devices=[pb.CDIDevice(name=f"{GPU}={index}") for index in allot_gpus(pod, container["name"])],
         linux=pb.LinuxContainerConfig(
             resources=build_resources(pod, container, inputs.memory_capacity_bytes),
             security_context=_security_context(inputs),
