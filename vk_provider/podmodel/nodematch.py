@@ -42,7 +42,7 @@ def matches_node(pod: Json, node: Json, is_left_out: LeftOut) -> bool:
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     if required is None:
         return True
-    terms = required.get("nodeSelectorTerms") or ()
+    terms = required.get("nodeSelectorTerms") or []
     if next(islice(_requirements(terms), MAX_REQUIREMENTS, None), None) is not None:
         return False
     return any(_matches_term(term, node, labels, is_left_out) for term in terms)
@@ -66,7 +66,7 @@ def _matches_term(term: Json, node: Json, labels: Mapping[str, str], is_left_out
 
 
 def _matches_label(expression: Json, labels: Mapping[str, str], is_left_out: LeftOut) -> bool:
-    key, operator, values = expression["key"], expression["operator"], expression.get("values") or ()
+    key, operator, values = expression["key"], expression["operator"], expression.get("values") or []
     may_have = _COUNTS.get(operator)
     if may_have is None or not may_have(len(values)):
         return False
@@ -77,7 +77,7 @@ def _matches_label(expression: Json, labels: Mapping[str, str], is_left_out: Lef
 
 def _matches_field(expression: Json, name: str) -> bool:
     """The one field of a Node is its name; any other one is empty."""
-    values = expression.get("values") or ()
+    values = expression.get("values") or []
     if expression["operator"] not in ("In", "NotIn") or len(values) != 1:
         return False
     if not name:

@@ -51,9 +51,9 @@ FAULTS: dict[str, Fault] = {
         "01, 02",
         ("onfailure-liveness-restart-status-stuck", "never-image-change-status-stuck"),
         (
-            Edit(_RESTARTS, "if before is None or old is None:", "if old is not None or before is not None or True:"),
-            Edit("agent/worker/status/publisher.py", "if restarts.ended == ended:", "if restarts.ended >= ended:"),
-            Edit("pods/transitions.py", "if held is None:", "if held is None or held is not None:"),
+            Edit(_RESTARTS, "if before is None or old is None:", "if True:"),
+            Edit("agent/worker/status/publisher.py", "if restarts.ended == ended:", "if True:"),
+            Edit("pods/transitions.py", "if held is None:", "if True:"),
         ),
     ),
     "no-back-off-of-sidecars": Fault(
@@ -146,7 +146,7 @@ FAULTS: dict[str, Fault] = {
             Edit(
                 "pods/sending.py",
                 "elif record.api_phase in TERMINAL_PHASES and record.phase != record.api_phase:",
-                "elif record.api_phase is None:",
+                "elif False:",
             ),
         ),
     ),
@@ -199,16 +199,12 @@ FAULTS: dict[str, Fault] = {
     "affinity-unheeded": Fault(
         "of admission",
         ("node-affinity-unmet",),
-        (
-            Edit(
-                "podmodel/nodematch.py", "    if required is None:", "    if required is None or required is not None:"
-            ),
-        ),
+        (Edit("podmodel/nodematch.py", "    if required is None:", "    if True:"),),
     ),
     "taints-unheeded": Fault(
         "of admission",
         ("taint-untolerated",),
-        (Edit("podmodel/nodematch.py", "    if not taints:", "    if not taints or taints:"),),
+        (Edit("podmodel/nodematch.py", "    if not taints:", "    if True:"),),
     ),
 }
 
