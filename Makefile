@@ -149,9 +149,9 @@ conformance-down: preflight $(VENV)/.ready ## take away the cluster that an inte
 	@$(PY) -m tests.conformance --down $(if $(DUAL_STACK),--dual-stack)
 
 .PHONY: differential
-differential: control-plane ## the same random pods on this node and a real kubelet, compared (SEED= PAIRS= CASES=dir RECORD=dir REPLAY=file KEEP=1)
-	@$(PY) -m tests.cluster.build kubelet agnhost
-	@$(PY) -m tests.differential --pairs $(PAIRS) $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES)) $(if $(RECORD),--record $(RECORD)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(KEEP),--keep)
+differential: control-plane ## the same random pods on this node and a real kubelet, compared (SEED= PAIRS= CASES=dir RECORD=dir REPLAY=file KEEP=1; FAULT=name or all puts known ones back, without a kubelet)
+	@$(if $(FAULT),,$(PY) -m tests.cluster.build kubelet agnhost)
+	@$(PY) -m tests.differential --pairs $(PAIRS) $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES)) $(if $(RECORD),--record $(RECORD)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(KEEP),--keep) $(if $(FAULT),--fault $(FAULT))
 
 .PHONY: differential-down
 differential-down: preflight $(VENV)/.ready ## take away the cluster that an interrupted `make differential` has left

@@ -95,11 +95,17 @@ NODE_PORTS: Final = EventReason("NodePorts")
 """Warning, provider (kubelet): another pod of the Node uses the host port; the pod fails. Do: use another port or
 Node."""
 NODE_AFFINITY: Final = EventReason("NodeAffinity")
-"""Warning, provider (kubelet): the Node does not have the labels of nodeSelector; the pod fails. Do: change one of
-them."""
+"""Warning, provider (kubelet): the Node does not have the labels of nodeSelector or required node affinity; the pod
+fails. Do: change one of them."""
+TAINT_TOLERATION: Final = EventReason("TaintToleration")
+"""Warning, provider (kubelet): the Node has a taint with the effect NoExecute that the pod does not tolerate; the pod
+fails. Do: add a toleration, or take the taint away."""
 OUT_OF_PODS: Final = EventReason("OutOfpods")
 """Warning, provider (kubelet): the Node has as many pods as its capacity allows; the pod fails. Do: raise
 nodes.capacity."""
+POD_OS_SELECTOR: Final = EventReason("PodOSSelectorNodeLabelDoesNotMatch")
+"""Warning, provider (kubelet): the pod's label kubernetes.io/os is not linux; the pod fails. Do: choose another
+node."""
 POD_OS_NOT_SUPPORTED: Final = EventReason("PodOSNotSupported")
 """Warning, provider (kubelet): spec.os is not linux; the pod fails. Do: choose another node."""
 SYSCTL_FORBIDDEN: Final = EventReason("SysctlForbidden")

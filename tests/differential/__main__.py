@@ -1,6 +1,7 @@
 """Play the same pods on this node and on a real kubelet: `python -m tests.differential --seed 7 --pairs 500`.
 
-Exit code 0: no difference that is not on the list of known ones, 1: some, 3: could not run, 130: interrupted.
+Exit code 0: no difference that is not on the list of known ones (with --fault: each was found), 1: some (not), 3: could
+not run, 130: interrupted.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from pathlib import Path
 from tests.cluster.cache import cache_dir
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
-from tests.differential import mixed
+from tests.differential import mixed, putback
 from tests.differential.arena import Arena
 from tests.differential.case import Case, read_cases
+from tests.differential.faults import FAULTS
 from tests.differential.grammar.generate import generate
 from tests.differential.known import KNOWN, unexplained
 from tests.differential.run import Plan, Run, say
@@ -32,6 +34,9 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--cases", type=Path, metavar="DIR", help="manifests with the annotation diff/actions instead")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="one manifest; prints every difference")
     parser.add_argument("--record", type=Path, metavar="DIR", help="with --cases: keep what the kubelet did there")
+    parser.add_argument(
+        "--fault", choices=(*FAULTS, "all"), help="put it back and play the recorded cases that must find it, no run"
+    )
     parser.add_argument("--slots", type=int, default=8, help="pairs at a time (8)")
     parser.add_argument("--trials", type=int, default=24, help="runs for shrinking a kind, 0: none (24)")
     parser.add_argument("--keep", action="store_true", help="leave the cluster up")
@@ -87,7 +92,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.down:
             mixed.down()
+            putback.down()
             return 0
+        if options.fault:
+            found = putback.put_back(tuple(FAULTS) if options.fault == "all" else (options.fault,))
+            return 0 if all(found.values()) else 1
         plan = _plan(options)
         plane = mixed.up()
         code = asyncio.run(_run(plane, plan, replay=bool(options.replay)))

@@ -1,11 +1,12 @@
 """What is done to a pod: each verb with its arguments, and an answer that can be compared.
 
 snap {}                                     compare the twins' statuses at this moment
-exec {cmd, container, stdin}                a command in a container: exit code, stdout, stderr
-logs {container, previous, tailLines, ...}  the log with any options of PodLogOptions: status and body
+exec {cmd, container, stdin, tty}           a command in a container: exit code, stdout, stderr (with a tty in stdout)
+logs {container, previous, tailLines, ...}  the log with any options of PodLogOptions: status and body; with follow
+                                            what comes within four seconds, and whether it has ended by then
 attach {container, stdin, lines}            attach to a container, and what comes within two seconds
 portforward {port, send}                    one connection to a port: what comes back
-cp {container, path, content}               `kubectl cp` of a file into the pod
+cp {container, path, content}               `kubectl cp` of a file into the pod; without content, out of it
 patch {body, type, sub, kind, name}         of the pod (sub: status, resize, ephemeralcontainers) or another object
 ephemeral {container}                       add an ephemeral container
 resize {container, resources}               through the subresource resize
@@ -24,6 +25,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable
+from io import FileIO
 from pathlib import Path
 
 from tests.cluster.controlplane import ControlPlane
@@ -39,6 +41,8 @@ LINES_S = 8.0
 """How long an attach waits for the number of lines that it is asked for: a client alone may need seconds to connect."""
 PLURALS = {"ConfigMap": "configmaps", "Secret": "secrets", "Pod": "pods", "Service": "services"}
 LOG_LIMIT = 4000
+FOLLOW_S = 4.0
+"""How long a log is followed."""
 
 
 class Actor:
@@ -91,6 +95,8 @@ class Actor:
         stdin = given.get("stdin")
         words += ["-i"] if stdin is not None else []
         command = given.get("cmd") or given.get("command") or []
+        if given.get("tty"):
+            return await self._exec_with_terminal([*words, "-i", "-t", "--", *map(str, command)])
         return await self._kubectl([*words, "--", *map(str, command)], None if stdin is None else str(stdin))
 
     async def _kubectl(self, words: list[str], stdin: str | None = None) -> Json:
@@ -99,8 +105,32 @@ class Actor:
         )
         return {"code": done.returncode, "stdout": done.stdout[:LOG_LIMIT], "stderr": done.stderr[:LOG_LIMIT]}
 
+    async def _exec_with_terminal(self, words: list[str]) -> Json:
+        """As in a terminal of its own, without which kubectl asks for none."""
+        ours, its = os.openpty()
+        out = os.fdopen(ours, "rb", buffering=0)
+        try:
+            try:
+                process = await self._start(words, its)
+            finally:
+                os.close(its)
+            reading = asyncio.create_task(asyncio.to_thread(_read_terminal, out), name="terminal")
+            try:
+                async with asyncio.timeout(EXEC_LIMIT_S):
+                    await process.wait()
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+                said = await reading
+            return {"code": process.returncode, "stdout": said.decode(errors="replace")}
+        finally:
+            out.close()
+
     async def _copy(self, given: Json) -> Json:
         with tempfile.TemporaryDirectory() as directory:
+            if "content" not in given:
+                return await self._copy_out(given, Path(directory, "file"))
             file = await asyncio.to_thread(_write, directory, str(given.get("content", "")))
             words = ["cp", file, f"{self._pod}:{given['path']}"]
             words += ["-c", given["container"]] if given.get("container") else []
@@ -108,6 +138,13 @@ class Actor:
         return {
             key: value.replace(directory, "DIR") if isinstance(value, str) else value for key, value in answer.items()
         }
+
+    async def _copy_out(self, given: Json, file: Path) -> Json:
+        words = ["cp", f"{self._pod}:{given['path']}", str(file)]
+        words += ["-c", given["container"]] if given.get("container") else []
+        answer = await self._kubectl(words)
+        content = await asyncio.to_thread(lambda: file.read_text() if file.is_file() else None)
+        return {**answer, "content": content[:LOG_LIMIT] if content is not None else None}
 
     async def _attach(self, given: Json) -> Json:
         """Attach for a while; `lines`: only how many lines came at least, as their number depends on the moment."""
@@ -140,15 +177,16 @@ class Actor:
             return {**answer, "enough lines": len(out.splitlines()) >= wanted}
         return {**answer, "stdout": out.decode()[:LOG_LIMIT]}
 
-    async def _start(self, words: list[str]) -> asyncio.subprocess.Process:
+    async def _start(self, words: list[str], terminal: int | None = None) -> asyncio.subprocess.Process:
+        stream = asyncio.subprocess.PIPE if terminal is None else terminal
         return await asyncio.create_subprocess_exec(
             str(self._plane.binaries["kubectl"]),
             f"--kubeconfig={self._plane.kubeconfig}",
             f"--namespace={self._namespace}",
             *words,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdin=stream,
+            stdout=stream,
+            stderr=stream,
             env={**os.environ, "HOME": str(self._plane.state.root)},
         )
 
@@ -185,7 +223,11 @@ class Actor:
 
     async def _logs(self, given: Json) -> Json:
         query = {key: str(value) for key, value in given.items()}
-        query.pop("follow", None)
+        if query.pop("follow", "").lower() == "true":
+            query["follow"] = "true"
+            answer, ended = await self._api.read_for(self.path(sub="log"), query, FOLLOW_S)
+            text = answer.text if answer.ok else answer.message
+            return {"status": answer.status, "body": text[:LOG_LIMIT], "ended": ended}
         answer = await self._api.call("GET", self.path(sub="log"), query=query)
         text = answer.text if answer.ok else answer.message
         return {"status": answer.status, "body": text[:LOG_LIMIT]}
@@ -242,6 +284,15 @@ async def read_lines(stream: asyncio.StreamReader, number: int) -> bytes:
             while lines.count(b"\n") < number and (line := await stream.readline()):
                 lines += line
     return lines
+
+
+def _read_terminal(out: FileIO) -> bytes:
+    """All that is written to a terminal, until nobody has its other end any more (EIO on Linux)."""
+    said = b""
+    with contextlib.suppress(OSError):
+        while piece := out.read(LOG_LIMIT):
+            said += piece[: LOG_LIMIT - len(said)]
+    return said
 
 
 def _write(directory: str, content: str) -> str:

@@ -75,6 +75,21 @@ class Api:
         ) as answer:
             return Answer(answer.status, (await answer.read()).decode(errors="replace"))
 
+    async def read_for(self, path: str, query: Json, seconds: float) -> tuple[Answer, bool]:
+        """What a GET answers within this time, and whether the answer has ended by then."""
+        text, status = b"", 0
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                self._session.get(path, params=query, timeout=aiohttp.ClientTimeout(total=None)) as answer,
+            ):
+                status = answer.status
+                async for chunk in answer.content.iter_any():
+                    text += chunk
+        except TimeoutError:
+            return Answer(status, text.decode(errors="replace")), False
+        return Answer(status, text.decode(errors="replace")), True
+
     async def watch(self, path: str, on_event: Callable[[str, Json], None], opened: asyncio.Event) -> None:
         """Call `on_event` with the type and the object of every event from now on, for ever; `opened` is set when none
         can be missed any more. A watch that breaks goes on where it was."""

@@ -16,6 +16,7 @@ from tests.differential.compare import compare
 from tests.differential.difference import Difference
 from tests.differential.history import History
 from tests.differential.pulse import Pulse
+from tests.differential.taints import add_taint, remove_taint
 from tests.differential.twin import Twin, clear
 from vk_provider.jsontypes import Json
 
@@ -47,6 +48,7 @@ class Pair:
 class Arena:
     """Plays `slots` pairs at a time on two Nodes, the first ours. Use it as an asynchronous context manager.
 
+    Meanwhile the Nodes have a taint that all pods of cases tolerate but those that are bound (Case.bound).
     With one Node there is nothing to compare with but a recording, see `play_here`.
     """
 
@@ -68,6 +70,7 @@ class Arena:
             self._watches.append(asyncio.create_task(self._api.watch(path, take, opened), name=f"watch {path}"))
             await opened.wait()
         self._watches.append(asyncio.create_task(self._pulse.run(), name="pulse"))
+        await asyncio.gather(*(add_taint(self._api, node) for node in self._nodes))
         await asyncio.gather(*(self._make_slot(number) for number in range(self._slots)))
         return self
 
@@ -77,6 +80,7 @@ class Arena:
         for task in self._watches:
             task.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
+        await asyncio.gather(*(remove_taint(self._api, node) for node in self._nodes))
         await self._api.__aexit__()
 
     async def _make_slot(self, number: int) -> None:

@@ -1,7 +1,8 @@
 """One case: what is created, and what is done to it when. Written and read as a Kubernetes manifest. Pure.
 
 The annotation `diff/actions` of the pod holds JSON: {"window": seconds, "actions": [[seconds, verb, arguments], ...]};
-seconds count from the start of the pod's first container.
+seconds count from the start of the pod's first container. With "bound": true the pod comes to its node without the
+scheduler and with its own tolerations only (every Node of the tester has a taint, taints.TAINT).
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A pod, the objects it refers to (created before it, in its namespace), the actions and how long it is watched."""
+    """A pod, the objects it refers to (created before it, in its namespace), the actions and how long it is watched.
+
+    bound: to its node from the beginning, with no toleration but its own
+    """
 
     name: str
     pod: Json
@@ -42,13 +46,15 @@ class Case:
     actions: tuple[Action, ...] = ()
     window: float = WINDOW_S
     features: tuple[str, ...] = ()
+    bound: bool = False
 
     def to_yaml(self) -> str:
         """The manifests; `parse_case` reads them back."""
         pod = copy.deepcopy(self.pod)
         annotations = pod.setdefault("metadata", {}).setdefault("annotations", {})
         actions = [[action.at, action.verb, action.arguments] for action in self.actions]
-        annotations[ANNOTATION] = json.dumps({"window": self.window, "actions": actions})
+        plan = {"window": self.window, "actions": actions, **({"bound": True} if self.bound else {})}
+        annotations[ANNOTATION] = json.dumps(plan)
         if self.features:
             annotations[FEATURES] = " ".join(self.features)
         documents = [*self.objects, pod]
@@ -72,7 +78,8 @@ def parse_case(name: str, text: str) -> Case:
         pod.get("metadata", {}).pop("annotations", None)
     objects = tuple(item for item in documents if item is not pods[0])
     actions = tuple(sorted((_parse_action(name, item) for item in plan.get("actions", [])), key=lambda item: item.at))
-    return Case(name, pod, objects, actions, float(plan.get("window", WINDOW_S)), features)
+    window, bound = float(plan.get("window", WINDOW_S)), bool(plan.get("bound"))
+    return Case(name, pod, objects, actions, window, features, bound)
 
 
 def _parse_plan(name: str, text: str) -> Json:

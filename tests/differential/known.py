@@ -103,6 +103,18 @@ KNOWN: tuple[Known, ...] = (
         "image-volume.yaml",
     ),
     Known(
+        "storage that is attached is refused",
+        r"refused here: Pod was rejected: spec\.volumes\[N\]\.(persistentVolumeClaim|ephemeral|csi) is not supported",
+        "no instance attaches it; on a kubelet the pod waits for ever, its volume cannot be mounted",
+        "claimed-volume.yaml",
+    ),
+    Known(
+        "user namespaces are refused",
+        r"refused here: Pod was rejected: spec\.hostUsers=false is not supported",
+        "the pod fails with a reason that names the field; on a kubelet whose runtime has none it waits for ever",
+        "user-namespace.yaml",
+    ),
+    Known(
         "a gRPC probe dials more often",
         r"(count of )?event Warning Unhealthy: (Liveness|Readiness|Startup) probe failed: timeout: failed to connect "
         r"service .*\(only kubelet\)$",

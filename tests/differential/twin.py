@@ -30,13 +30,14 @@ HOSTNAME = "kubernetes.io/hostname"
 
 
 def prepare_pod(case: Case, node: str) -> Json:
-    """The pod of a case for one node: chosen by the scheduler through a label, as people do it."""
+    """The pod of a case for one node: chosen by the scheduler through a label, as people do it, or bound to it."""
     pod = copy.deepcopy(case.pod)
     spec = pod["spec"]
-    if spec.pop("nodeName", None) is not None:
+    if spec.pop("nodeName", None) is not None or case.bound:
         spec["nodeName"] = node
     spec["nodeSelector"] = {**(spec.get("nodeSelector") or {}), HOSTNAME: node}
-    spec.setdefault("tolerations", []).append({"operator": "Exists"})
+    if not case.bound:
+        spec.setdefault("tolerations", []).append({"operator": "Exists"})
     pod["metadata"].pop("namespace", None)
     return pod
 

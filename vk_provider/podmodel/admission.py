@@ -34,6 +34,10 @@ def refuse(
     features: what the instances' runtime can do besides containerd 1.6 (names above)
     """
     spec = spec_of(pod)
+    metadata = pod.get("metadata") or {}
+    if (metadata.get("labels") or {}).get("kubernetes.io/os", "linux") != "linux":
+        message = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"
+        return Refusal(eventreasons.POD_OS_SELECTOR, message)
     operating_system = (spec.get("os") or {}).get("name")
     if operating_system not in (None, "", "linux"):
         return Refusal(eventreasons.POD_OS_NOT_SUPPORTED, "Failed to admit pod as the OS field doesn't match node OS")

@@ -18,6 +18,8 @@ _COMPARISON = re.compile(r"(?P<key>[^\s=!<>(),]+)\s*(?P<operator>==|=|!=|>|<)\s*
 _SET = re.compile(r"(?P<key>[^\s=!<>(),]+)\s+(?P<operator>in|notin)\s*\((?P<values>[^()]*)\)")
 _PRESENCE = re.compile(r"(?P<operator>!?)\s*(?P<key>[^\s=!<>(),]+)")
 _SEPARATOR = re.compile(r",(?![^(]*\))")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,63}")
+"""A label's value has 63 characters at most."""
 _API_OPERATORS = frozenset({"In", "NotIn", "Exists", "DoesNotExist"})
 _OPERATORS = {
     "=": "In",
@@ -46,6 +48,11 @@ def is_label_value(text: str) -> bool:
     return not text or bool(_NAME.fullmatch(text))
 
 
+def is_int64(text: str) -> bool:
+    """Whether strconv.ParseInt(text, 10, 64) takes it."""
+    return bool(_INTEGER.fullmatch(text)) and -(1 << 63) <= int(text) < 1 << 63
+
+
 @dataclass(frozen=True, slots=True)
 class Requirement:
     """One part of a selector. operator: as the API names it, and Gt or Lt, which a LabelSelector has not."""
@@ -65,10 +72,9 @@ class Requirement:
                 return value in self.values
             case "NotIn":
                 return value not in self.values
-        try:
-            held, limit = int(value or ""), int(self.values[0])
-        except ValueError:
+        if value is None or len(self.values) != 1 or not (is_int64(value) and is_int64(self.values[0])):
             return False
+        held, limit = int(value), int(self.values[0])
         return held > limit if self.operator == "Gt" else held < limit
 
 
@@ -120,10 +126,6 @@ def _parse_requirements(text: str) -> Iterator[Requirement]:
         if not is_label_key(found["key"]):
             raise ValueError(f"{found['key']!r} is not a label key")
         for value in values:
-            if not (_is_integer(value) if operator in ("Gt", "Lt") else is_label_value(value)):
+            if not (is_int64(value) if operator in ("Gt", "Lt") else is_label_value(value)):
                 raise ValueError(f"{value!r} is not a value for {found['key']}")
         yield Requirement(found["key"], operator, values)
-
-
-def _is_integer(text: str) -> bool:
-    return bool(re.fullmatch(r"[+-]?\d{1,18}", text))

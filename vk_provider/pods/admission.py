@@ -17,11 +17,16 @@ from vk_provider.podmodel.extendedresources import is_extended_resource
 from vk_provider.podmodel.gpus import GPU, asks_for_gpus
 from vk_provider.podmodel.hostport import HeldPorts, HostPort, host_ports
 from vk_provider.podmodel.labels import Selector, parse_selector
+from vk_provider.podmodel.nodematch import matches_node, tolerates_node
 from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.resources import effective_resources
+from vk_provider.sizing.requirement import ARCHITECTURE, LABELS
 
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 """On the mirror of a static pod, which does not run here: it is left Pending."""
+_INSTANCE_LABELS = frozenset(LABELS) - {ARCHITECTURE}
+"""A Node has one architecture, which is a label of its own."""
+_INSTANCE_PREFIXES = ("node.kubernetes.io/instance-", "karpenter.sh/", "topology.kubernetes.io/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,10 @@ def admit(
     pod: Json, node: Json, usage: NodeUsage, features: frozenset[str] = frozenset(), no_gpus: str = ""
 ) -> Verdict | None:
     """The kubelet's admission for a pod bound to `node` (the Node object); a pod that passes is added to `usage`.
-    `features`: as of features_of; no_gpus: see InstanceRuntime."""
+
+    `features`: as of features_of; no_gpus: see InstanceRuntime. The order is that of scheduler.AdmissionCheck: the first
+    failure is the one told.
+    """
     refusal = refuse(pod, features)
     if refusal is not None:
         return Verdict(True, refusal.reason, refusal.message)
@@ -113,7 +121,12 @@ def admit(
         return Verdict(True, eventreasons.POD_FEATURE_UNSUPPORTED, f"{GPU} is not supported by this node: {no_gpus}")
     allocatable = (node.get("status") or {}).get("allocatable")
     requests = effective_resources(pod, "requests")
-    verdict = _check_selector(pod, node) or _check_ports(pod, usage) or _check_capacity(requests, allocatable, usage)
+    verdict = (
+        _check_capacity(requests, allocatable, usage)
+        or _check_affinity(pod, node)
+        or _check_ports(pod, usage)
+        or _check_taints(pod, node)
+    )
     if verdict is None:
         usage.add(pod)
     return verdict
@@ -134,21 +147,30 @@ def _check_ports(pod: Json, usage: NodeUsage) -> Verdict | None:
     )
 
 
-def _check_selector(pod: Json, node: Json) -> Verdict | None:
-    labels = node["metadata"].get("labels") or {}
-    for key, value in (pod["spec"].get("nodeSelector") or {}).items():
-        if labels.get(key) != value and not _is_offering_label(key):
-            return Verdict(
-                True,
-                eventreasons.NODE_AFFINITY,
-                "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
-            )
-    return None
+def _check_affinity(pod: Json, node: Json) -> Verdict | None:
+    if matches_node(pod, node, _chooses_instance):
+        return None
+    return Verdict(
+        True,
+        eventreasons.NODE_AFFINITY,
+        "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+    )
 
 
-def _is_offering_label(key: str) -> bool:
-    """Labels that choose the instance rather than the Node; `sizing` evaluates them."""
-    return key.startswith(("node.kubernetes.io/instance-", "karpenter.sh/", "topology.kubernetes.io/"))
+def _check_taints(pod: Json, node: Json) -> Verdict | None:
+    """Taints of other effects are the scheduler's alone, and so is the Node's own (virtual-kubelet.io/provider)."""
+    if tolerates_node(pod, node):
+        return None
+    return Verdict(
+        True,
+        eventreasons.TAINT_TOLERATION,
+        "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate",
+    )
+
+
+def _chooses_instance(key: str) -> bool:
+    """Whether a label chooses the instance rather than the Node; `sizing` evaluates them."""
+    return key in _INSTANCE_LABELS or key.startswith(_INSTANCE_PREFIXES)
 
 
 _FIRST_CHECKED = ("cpu", "memory", "ephemeral-storage")

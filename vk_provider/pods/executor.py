@@ -14,7 +14,7 @@ from vk_provider.eventreasons import EventReason
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
-from vk_provider.kube.paths import pod_path
+from vk_provider.kube.paths import node_path, pod_path
 from vk_provider.podmodel.deadline import DEADLINE_MESSAGE
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.archive import LogArchive, UnsafeNameError
@@ -110,6 +110,9 @@ class PodExecutor:
         if not self.gate.knows_node(record.node):
             return  # the Node was just deleted: no pod is refused for lack of it
         verdict = self.gate.judge(record)
+        if verdict is not None and verdict.reason == eventreasons.NODE_AFFINITY:
+            # The scheduler may have seen a label before this Node's own watch (predicate.go, generalFilter).
+            verdict = self.gate.judge(record, await self._api.client.get(node_path(record.node)))
         if verdict is None:
             record.admission.admit(record.admission.hold)
             return

@@ -31,10 +31,10 @@ class AdmissionGate:
         """Whether the Node was read or registered: without its labels and capacity no pod is refused."""
         return self._nodes(name) is not None
 
-    def judge(self, record: PodRecord) -> Verdict | None:
+    def judge(self, record: PodRecord, read: Json | None = None) -> Verdict | None:
         """Admit the pod, which counts from then on, and return None; or why it is refused or held. Only while the Node
-        is known."""
-        node = self._nodes(record.node)
+        is known. read: the Node as just read, None for what its watch has brought."""
+        node = read or self._nodes(record.node)
         assert node is not None
         verdict = hold_by_policy(record.pod, self._daemonsets)
         if verdict is None:

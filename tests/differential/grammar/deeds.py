@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.differential.grammar.draft import BUSYBOX, MISSING, OTHER, SLEEP, Draft, shell
+from tests.differential.grammar.draft import BUSYBOX, MISSING, OTHER, SLEEP, WAIT, Draft, shell
 from tests.differential.grammar.registry import action
 from vk_provider.jsontypes import Json
 
@@ -140,6 +140,28 @@ def resize_pod(draft: Draft) -> None:
 
 
 @action
+def resize_sidecar(draft: Draft) -> None:
+    sizes = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}}
+    side = draft.add_init("side", shell(f"trap 'exit 0' TERM; {WAIT}"), restartPolicy="Always", resources=sizes)
+    if draft.random.random() < 0.4:
+        side["resizePolicy"] = [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]
+    wanted = draft.random.choice(({"limits": {"cpu": "200m"}}, {"requests": {"memory": "20Mi"}}))
+    body = {"spec": {"initContainers": [{"name": side["name"], "resources": wanted}]}}
+    draft.act(_when(draft), "patch", sub="resize", body=body)
+    draft.last(16)
+
+
+@action
+def resize_init(draft: Draft) -> None:
+    """While it runs, and after its end."""
+    sizes = {"requests": {"cpu": "10m"}, "limits": {"cpu": "100m"}}
+    first = draft.add_init("sized", shell(f"sleep {draft.random.choice((1, 8))}"), resources=sizes)
+    body = {"spec": {"initContainers": [{"name": first["name"], "resources": {"limits": {"cpu": "200m"}}}]}}
+    draft.act(3, "patch", sub="resize", body=body)
+    draft.last(16)
+
+
+@action
 def ephemeral(draft: Draft) -> None:
     script = draft.random.choice(("sleep 3600", "echo looked; exit 0", "exit 3"))
     container = {"name": "debug", "image": draft.random.choice((BUSYBOX, OTHER)), "command": shell(script)}
@@ -160,6 +182,17 @@ def change_config_map(draft: Draft) -> None:
     else:
         draft.act(3, "remove", kind="ConfigMap", name="changing")
     draft.act(5, "patch", body={"metadata": {"labels": {"nudged": "yes"}}})
+    draft.last(12)
+
+
+@action
+def change_secret(draft: Draft) -> None:
+    draft.object("Secret", "turning", stringData={"k": "old"})
+    draft.volume("turning", secret={"secretName": "turning"})
+    draft.mount("turning", "/turning")
+    draft.env({"name": "TURNING", "valueFrom": {"secretKeyRef": {"name": "turning", "key": "k"}}})
+    draft.act(3, "patch", kind="Secret", name="turning", type=MERGE, body={"stringData": {"k": "new", "more": "1"}})
+    draft.exec(5, "sh", "-c", "echo $TURNING")  # which stays; when the file changes is a kubelet's sync
     draft.last(12)
 
 

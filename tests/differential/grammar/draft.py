@@ -37,6 +37,7 @@ class Draft:
     objects: list[Json] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     window: float = WINDOW_S
+    bound: bool = False
 
     def __post_init__(self) -> None:
         main = {"name": "main", "image": BUSYBOX, "command": SLEEP}
@@ -122,4 +123,4 @@ class Draft:
     def finish(self, name: str, features: tuple[str, ...]) -> Case:
         """The case."""
         actions = tuple(sorted(self.actions, key=lambda action: action.at))
-        return Case(name, self.pod, tuple(self.objects), actions, self.window, features)
+        return Case(name, self.pod, tuple(self.objects), actions, self.window, features, self.bound)

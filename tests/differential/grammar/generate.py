@@ -5,12 +5,24 @@ from __future__ import annotations
 import random
 
 from tests.differential.case import Case
-from tests.differential.grammar import deeds, lives, probes, surroundings, volumes
+from tests.differential.grammar import (
+    confinement,
+    deeds,
+    lives,
+    placement,
+    probes,
+    processes,
+    sources,
+    surroundings,
+    volumes,
+)
 from tests.differential.grammar.draft import Draft
 from tests.differential.grammar.registry import ACTIONS, FEATURES
 
 __all__ = ["build", "generate"]
-assert all((deeds, lives, probes, surroundings, volumes))  # importing them fills the lists
+assert all(
+    (confinement, deeds, lives, placement, probes, processes, sources, surroundings, volumes)
+)  # importing them fills the lists
 
 SIZES = (1, 2, 2, 2, 3, 3)
 

@@ -97,7 +97,10 @@ def probe_that_breaks_later(draft: Draft) -> None:
 @feature
 def probe_tcp(draft: Draft) -> None:
     draft.main["command"] = shell("httpd -p 8080; exec sleep 3600")
-    _put(draft, _kind(draft), {"tcpSocket": {"port": draft.random.choice((8080, 81))}})
+    action = {"port": draft.random.choice((8080, 81))}
+    if draft.random.random() < 0.2:
+        action = {"host": "127.0.0.1", "port": 81}  # nobody listens there, on the node nor on the instance
+    _put(draft, _kind(draft), {"tcpSocket": action})
 
 
 @feature

@@ -14,6 +14,7 @@ from vk_provider.node import lease
 from vk_provider.node.controller import NodeController
 from vk_provider.node.lease import NodeLease
 from vk_provider.node.object import build_node
+from vk_provider.node.resources import build_resources
 from vk_provider.node.spec import NodeSpec
 
 SPEC = NodeSpec("n1", "10.0.0.1", {"cpu": "4", "memory": "8Gi", "pods": "10", "ephemeral-storage": "1Ti"})
@@ -143,6 +144,20 @@ async def test_an_extended_resource_of_an_administrator_becomes_allocatable_and_
     client.patches.clear()
     await controller._report()
     assert client.patches == [], "a removal is not repeated"
+
+
+async def test_an_extended_resource_outlives_the_provider() -> None:
+    """A kubelet that starts sets it to 0, as its machine may be a new one."""
+    there = existing()
+    there["status"]["capacity"] = {**SPEC.capacity, "example.com/dongle": "4"}
+    client: Any = Nodes(there)
+    recorder: Any = Recorder()
+    controller = NodeController(client, recorder, SPEC)
+    await controller._register()
+    assert controller.node is not None
+    capacity, allocatable = build_resources(SPEC, controller.node["status"])
+    assert "example.com/dongle" not in capacity, "what is there stays"
+    assert allocatable["example.com/dongle"] == "4"
 
 
 class Leases:

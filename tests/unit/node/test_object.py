@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from vk_provider.node.features import DECLARED_FEATURES
 from vk_provider.node.object import build_labels, build_node, build_status, condition_states, plan_reconcile
 from vk_provider.node.spec import PROVIDER_TAINT_KEY, NodeSpec, Taint
 
@@ -114,3 +115,10 @@ def test_a_node_is_no_target_of_load_balancers_unless_its_configuration_says_so(
     del present["metadata"]["labels"][EXCLUDE]
     patch = plan_reconcile(spec, present)
     assert patch is not None and patch["metadata"]["labels"] == {EXCLUDE: value}
+
+
+def test_nothing_is_declared_that_the_kubelet_api_does_not_speak() -> None:
+    """The API server would open WebSockets of version 5 to it."""
+    assert "ExtendWebSocketsToKubelet" not in DECLARED_FEATURES
+    declared = build_status(replace(SPEC, declared_features=DECLARED_FEATURES), [], {}, NOW)["declaredFeatures"]
+    assert declared == sorted(DECLARED_FEATURES)

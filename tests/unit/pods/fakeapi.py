@@ -24,6 +24,7 @@ class FakeApi:
     before, after: what another writer does just before the next status PATCH is applied, and just after; the watch
              events of both arrive before the answer does
     normalize: what the API server makes of a status that it stores
+    node:    the one Node, as a GET reads it
     """
 
     def __init__(self) -> None:
@@ -38,6 +39,7 @@ class FakeApi:
         self.before: Callable[[], None] | None = None
         self.after: Callable[[], None] | None = None
         self.normalize: Callable[[Json], Json] = lambda status: status
+        self.node: Callable[[], Json | None] = lambda: None
         self._versions = itertools.count(1)
 
     def add(self, pod: Json) -> Json:
@@ -92,6 +94,11 @@ class FakeApi:
         return pod
 
     async def get(self, path: str) -> Json:
+        if path.startswith("/api/v1/nodes/"):
+            await asyncio.sleep(self.delay_s)
+            if self.down or (node := self.node()) is None:
+                raise KubeApiError(404, "NotFound", "no such node")
+            return copy.deepcopy(node)
         return copy.deepcopy(await self._answer(path))
 
     async def patch_strategic(self, path: str, body: Json) -> Json:

@@ -202,6 +202,7 @@ class World:
         self.tables: list[TableSource] = []
         self.host_ports: list[tuple[str, str, tuple[HostPort, ...]]] = []
         self.node: Json | None = {"metadata": {"labels": {}}, "status": {"allocatable": {"cpu": "100", "pods": "50"}}}
+        self.api.node = lambda: self.node
         self.images: PodImages = NoImages()
         self.pool_images: PoolImages = NoPoolImages()
         self.facts: PodFacts = NoFacts()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from vk_provider.cloud.base import InstanceRuntime
+from vk_provider.jsontypes import Json
 from vk_provider.podmodel.hostport import HeldPorts, HostPort
 from vk_provider.pods.admission import NodeUsage, admit, features_of, hold_by_policy, parse_daemonsets
 
@@ -104,6 +105,77 @@ def test_a_selector_for_the_instance_is_left_to_sizing() -> None:
     pod = make_pod()
     pod["spec"]["nodeSelector"] = {"node.kubernetes.io/instance-type": "l1.small"}
     assert admit(pod, NODE, NodeUsage()) is None
+
+
+def with_affinity(*terms: Json, **spec: Any) -> Json:
+    pod = make_pod()
+    required = {"nodeSelectorTerms": list(terms)}
+    pod["spec"] |= {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}, **spec}
+    return pod
+
+
+def wants(key: str, operator: str, *values: str) -> Json:
+    return {"matchExpressions": [{"key": key, "operator": operator, **({"values": list(values)} if values else {})}]}
+
+
+def test_required_node_affinity_that_does_not_match_is_refused_in_a_kubelets_words() -> None:
+    verdict = admit(with_affinity(wants("kubernetes.io/arch", "NotIn", "amd64")), NODE, NodeUsage())
+    assert verdict is not None and verdict.refuse
+    assert (verdict.reason, verdict.message) == (
+        "NodeAffinity",
+        "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+    )
+    assert admit(with_affinity(wants("kubernetes.io/arch", "In", "amd64")), NODE, NodeUsage()) is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["node.kubernetes.io/instance-type", "karpenter.sh/capacity-type", "karpenter.k8s.aws/instance-family"],
+)
+def test_affinity_for_the_instance_is_left_to_sizing_and_the_rest_of_its_term_is_not(key: str) -> None:
+    term = wants(key, "In", "l1")
+    assert admit(with_affinity(term), NODE, NodeUsage()) is None
+    term["matchExpressions"] += wants("disk", "Exists")["matchExpressions"]
+    assert admit(with_affinity(term), NODE, NodeUsage()) is not None
+
+
+def tainted(*taints: Json) -> Json:
+    return {**NODE, "spec": {"taints": list(taints)}}
+
+
+def test_a_taint_of_no_execute_that_is_not_tolerated_refuses_and_others_are_the_schedulers() -> None:
+    own = {"key": "virtual-kubelet.io/provider", "value": "aws", "effect": "NoSchedule"}
+    assert admit(make_pod(), tainted(own), NodeUsage()) is None
+    verdict = admit(make_pod(), tainted(own, {"key": "k", "value": "v", "effect": "NoExecute"}), NodeUsage())
+    assert verdict is not None and verdict.refuse
+    assert (verdict.reason, verdict.message) == (
+        "TaintToleration",
+        "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate",
+    )
+
+
+def test_the_first_failure_in_the_order_of_a_kubelet_is_told() -> None:
+    """Capacity, affinity, ports, taints."""
+    node = tainted({"key": "k", "effect": "NoExecute"})
+    wrong = with_affinity(wants("disk", "Exists"))
+    wrong["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "9"
+    assert (verdict := admit(wrong, node, NodeUsage())) is not None and verdict.reason == "OutOfcpu"
+    wrong["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "1"
+    assert (verdict := admit(wrong, node, NodeUsage())) is not None and verdict.reason == "NodeAffinity"
+    port = {"containerPort": 80, "hostPort": 80}
+    usage, held = NodeUsage(), make_pod("u7")
+    held["spec"]["containers"][0]["ports"] = [port]
+    assert admit(held, NODE, usage) is None
+    second = make_pod("u8")
+    second["spec"]["containers"][0]["ports"] = [port]
+    assert (verdict := admit(second, node, usage)) is not None and verdict.reason == "NodePorts"
+    assert (verdict := admit(make_pod("u9"), node, usage)) is not None and verdict.reason == "TaintToleration"
+
+
+def test_a_label_of_another_system_is_refused_before_everything_else() -> None:
+    verdict = admit(make_pod(cpu="9", labels={"kubernetes.io/os": "windows"}), NODE, NodeUsage())
+    assert verdict is not None and verdict.reason == "PodOSSelectorNodeLabelDoesNotMatch"
+    assert admit(make_pod(labels={"kubernetes.io/os": "linux"}), NODE, NodeUsage()) is None
 
 
 def test_a_volume_that_cannot_be_mounted_is_refused_by_name() -> None:
