@@ -140,10 +140,12 @@ PULLING: Final = EventReason("Pulling")
 PULLED: Final = EventReason("Pulled")
 """Normal, agent (kubelet): an image was pulled, or is there already."""
 IMAGE_PULL_PROGRESS: Final = EventReason("ImagePullProgress")
-"""Normal, agent (kubelet): a pull takes longer than ten seconds; the message says how much is there, and from where."""
+"""Normal, agent (vk-provider): a pull takes longer than ten seconds; the message says how much is there, and from
+where."""
 IMAGE_FETCHED: Final = EventReason("ImageFetched")
-"""Normal, agent (kubelet): after a pull that took long, or in which other instances had a part: how many bytes came
-from them, from the registry, and were there before."""
+"""Normal, agent (vk-provider): of an image that was there, and after a pull that took long or did not get all from the
+registry: how many bytes came from other instances, from the registry, and were there before (in the instance's prepared
+store, say). Once for each image of a pod that is there."""
 INSPECT_FAILED: Final = EventReason("InspectFailed")
 """Warning, agent (kubelet): the image's name is not valid, or the runtime cannot say whether it has it. Do: correct
 the name."""

@@ -47,6 +47,14 @@ KNOWN: tuple[Known, ...] = (
         always=True,
     ),
     Known(
+        "where an image came from",
+        r"event Normal Image(Fetched|PullProgress): ",
+        "an event says how many bytes of an image came from the instance's store, other instances and the registry; a "
+        "kubelet has one place",
+        "plain.yaml",
+        always=True,
+    ),
+    Known(
         "the pod's address is known before its sandbox",
         r"status\.podIPs?: (SET|N) / -$",
         "an instance has the address of its pod from its launch on, so a pod that waits for a volume shows it already; "

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
+from vk_provider import eventreasons
 from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.kube.recorder import EventRecorder, Occurrence
@@ -23,8 +24,21 @@ IN_FLIGHT_LIMIT = 500
 """Events of one pod whose posting is tracked: as many as an agent keeps. Further ones are recorded, too, but
 acknowledged with the tracked ones before them: the memory per pod stays bounded, and only a crash may lose some."""
 
+NO_KUBELETS = frozenset(
+    {
+        eventreasons.IMAGE_FETCHED,
+        eventreasons.IMAGE_PULL_PROGRESS,
+        eventreasons.INSTANCE_STORE_UNAVAILABLE,
+        eventreasons.POD_IDENTITY_UNAVAILABLE,
+    }
+)
+"""Reasons of agents that no kubelet has. They are of this provider's own source, as those that it says itself
+(pods.events), so that none of a kubelet's is dropped because of them."""
 
 ACK_DELAY_S = 0.5
+KUBELET, COMPONENT = "kubelet", "vk-provider"
+"""Source of events that no kubelet has. Those of the agent are a kubelet's, with the limits of one source (correlator):
+none of them is dropped because of what the provider says about the instance."""
 
 
 class AgentEventRelay:
@@ -65,6 +79,7 @@ class AgentEventRelay:
             message["message"],
             sys.intern(message["fieldPath"]),
             host=node,
+            component=COMPONENT if message["reason"] in NO_KUBELETS else KUBELET,
             occurrence=Occurrence(
                 sys.intern(message["timestamp"]),
                 message.get("count", 1),

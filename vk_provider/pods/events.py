@@ -7,11 +7,8 @@ from collections.abc import Callable
 from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.kube.recorder import EventRecorder
+from vk_provider.pods.agent_events import COMPONENT
 from vk_provider.pods.record import PodRecord
-
-COMPONENT = "vk-provider"
-"""Source of events that no kubelet has. Those of the agent are a kubelet's, with the limits of one source (correlator):
-none of them is dropped because of what the provider says about the instance."""
 
 
 class PodEvents:

@@ -114,7 +114,9 @@ class World:
         await self.client.close()
 
     async def run(self, image: str, *, secret: str = "", policy: str = "IfNotPresent") -> PodOnInstance:
-        pod = build_pod(image, secret, policy)
+        return await self.start(build_pod(image, secret, policy))
+
+    async def start(self, pod: Json) -> PodOnInstance:
         chosen = self.preparer.choose(pod)
         store = chosen if chosen is not None else await self.preparer.prove(pod)
         token = pod["metadata"]["uid"]
@@ -269,6 +271,10 @@ async def test_a_private_image_before_and_after_its_store_was_prepared(world: Wo
     assert second.events("Pulled") == [
         f'Container image "{image}" already present on machine and can be accessed by the pod'
     ]
+    size = sum(len(busybox.parts[digest][1]) for digest in registry.blobs)
+    assert second.events("ImageFetched") == [
+        f'Image "{image}" came as 0 bytes from other instances, 0 from the registry; {size} bytes were there'
+    ]
     assert found["imageID"] == pulled["imageID"] and found["image"] == pulled["image"]
 
     never = await world.run(image, secret="right", policy="Never")
@@ -277,6 +283,7 @@ async def test_a_private_image_before_and_after_its_store_was_prepared(world: Wo
     await always.running()
     (message,) = always.events("Pulled")
     assert message.startswith("Successfully pulled image")
+    assert always.events("ImageFetched") == second.events("ImageFetched")
     assert registry.requests["GET blobs"] == fetched
 
     for secret, policy, reason in (

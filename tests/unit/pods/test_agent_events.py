@@ -161,6 +161,15 @@ async def test_what_a_process_that_died_had_not_posted_is_posted_by_the_next_and
     assert len(set(named)) == 4
 
 
+async def test_what_no_kubelet_says_is_of_another_source_with_a_share_of_its_own() -> None:
+    rig, api, recorder = posting()
+    async with running(recorder):
+        rig.receive(message(1, reason="Pulled"), message(2, reason="ImageFetched"))
+        assert await recorder.flush(30)
+    said = {event["reason"]: event["source"]["component"] for event in api.created}
+    assert said == {"Pulled": "kubelet", "ImageFetched": "vk-provider"}
+
+
 async def test_a_flood_on_one_relay_keeps_bounded_memory() -> None:
     rig, api, recorder = posting()
     api.gate.clear()

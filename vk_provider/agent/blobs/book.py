@@ -243,6 +243,13 @@ class BlobBook:
             sums[name] += size
         return Origins(**sums)
 
+    def size_of(self, digests: Iterable[str]) -> int:
+        """Bytes of an image's parts. digests: of its index or manifest. Blocks for a moment."""
+        parts: dict[str, int] = {}
+        for digest in digests:
+            parts |= self.content.parts_of(digest)
+        return sum(parts.values())
+
     def blobs(self) -> frozenset[str]:
         """What is there now. Blocks for a moment."""
         return frozenset(self.content.scan())

@@ -108,6 +108,7 @@ class ImagePuller:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._notes.close()
 
     async def _get(self, container: ContainerRef, source: PullSource) -> PresentImage:
         requested = container.spec.get("image") or ""
@@ -132,7 +133,9 @@ class ImagePuller:
                     f'Container image "{requested}" already present on machine and can be accessed by the pod',
                     container.field_path,
                 )
-                self._tell(describe_use(image, present, None))
+                use = describe_use(image, present, None)
+                self._notes.note_present(use["digests"], requested, container.field_path)
+                self._tell(use)
                 return present
             if policy == "Never":
                 message = f'Container image "{requested}" is not present with pull policy of Never'

@@ -1,18 +1,21 @@
-"""Says on the pod how a pull goes that takes long or has other instances in it, beside the kubelet's own events."""
+"""Says on the pod how a pull goes that takes long, and where images came from, beside the kubelet's own events."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from vk_provider import eventreasons
 from vk_provider.agent.blobs.book import BlobBook, Origins, Progress
 from vk_provider.agent.worker.recorder import Recorder
+from vk_provider.aiokit.tasks import BackgroundTasks
 from vk_provider.wire.images import ImageUse
 
 FIRST_NOTE_S = 10.0
 """Into the pull; the next follows after twice the time, so a pull of an hour has nine."""
+MAX_LOOKED_AT = 4
+"""Digests of one image, whose manifests are read."""
 
 
 class PullNotes:
@@ -20,6 +23,28 @@ class PullNotes:
 
     def __init__(self, book: BlobBook | None, recorder: Recorder) -> None:
         self._book, self._recorder = book, recorder
+        self._told: set[str] = set()
+        self._tasks = BackgroundTasks()
+
+    async def close(self) -> None:
+        await self._tasks.close()
+
+    def note_present(self, digests: Sequence[str], requested: str, field_path: str) -> None:
+        """The image is there without a pull: an event with its bytes, once for the pod and soon: its container does not
+        wait for it."""
+        if self._book is not None and digests and requested not in self._told:
+            self._told.add(requested)
+            self._tasks.spawn(self._tell_present(self._book, digests, requested, field_path), f"image {requested}")
+
+    async def _tell_present(self, book: BlobBook, digests: Sequence[str], requested: str, field_path: str) -> None:
+        size = await asyncio.to_thread(book.size_of, digests[:MAX_LOOKED_AT])
+        if size:
+            self._tell(requested, field_path, Origins(store=size))
+
+    def _tell(self, requested: str, field_path: str, origins: Origins) -> None:
+        self._recorder.note(
+            eventreasons.IMAGE_FETCHED, f'Image "{requested}" came as {describe_origins(origins)}', field_path
+        )
 
     @asynccontextmanager
     async def follow(self, requested: str, field_path: str) -> AsyncIterator[frozenset[str]]:
@@ -48,13 +73,14 @@ class PullNotes:
     async def conclude(
         self, use: ImageUse, requested: str, field_path: str, before: frozenset[str], seconds: float
     ) -> ImageUse:
-        """The image is there: an event where it took long or peers had a part in it; returns `use` with the bytes."""
+        """The image is there: an event where it took long or did not all come from the registry; returns `use` with the
+        bytes."""
         if self._book is None:
             return use
-        origins = await asyncio.to_thread(self._book.origins, use["digests"][:4], before)
-        if origins.peers or seconds >= FIRST_NOTE_S:
-            message = f'Image "{requested}" came as {describe_origins(origins)}'
-            self._recorder.note(eventreasons.IMAGE_FETCHED, message, field_path)
+        origins = await asyncio.to_thread(self._book.origins, use["digests"][:MAX_LOOKED_AT], before)
+        self._told.add(requested)
+        if origins.store or origins.peers or seconds >= FIRST_NOTE_S:
+            self._tell(requested, field_path, origins)
         return {
             **use,
             "storeBytes": origins.store,

@@ -36,6 +36,10 @@ class Book:
         assert before == {DIGEST}
         return Progress(200, 100, 1000, self._waits_for)
 
+    def size_of(self, digests: Iterable[str]) -> int:
+        assert list(digests) == [DIGEST]
+        return self._origins.store
+
     def origins(self, digests: Iterable[str], before: Iterable[str]) -> Origins:
         assert (list(digests), set(before)) == ([DIGEST], {DIGEST})
         return self._origins
@@ -77,6 +81,45 @@ async def test_a_short_pull_from_the_registry_says_nothing_more() -> None:
 async def test_peers_are_told_of() -> None:
     events, _ = await run(Book(Origins(0, 5, 2)), 0.0, 0.2)
     assert [event.partition(":")[0] for event in events] == ["Normal ImageFetched"]
+
+
+async def test_a_pull_that_found_parts_there_tells_of_them() -> None:
+    events, _ = await run(Book(Origins(5, 0, 2)), 0.0, 0.2)
+    assert events == [
+        'Normal ImageFetched: Image "a" came as 0 bytes from other instances, 2 from the registry; 5 bytes were there'
+    ]
+
+
+async def test_an_image_that_is_there_tells_its_bytes_once_for_the_pod() -> None:
+    sink, book = Sink(), Book(Origins(store=7))
+    notes = PullNotes(book, Recorder(sink, "u"))
+    for _ in range(3):
+        notes.note_present([DIGEST], "a", "spec")
+        await asyncio.sleep(0.05)
+    assert sink.events == [
+        'Normal ImageFetched: Image "a" came as 0 bytes from other instances, 0 from the registry; 7 bytes were there'
+    ]
+    await notes.close()
+
+
+async def test_an_image_that_was_pulled_for_the_pod_is_not_told_to_have_been_there() -> None:
+    sink, book = Sink(), Book(Origins(0, 0, 2))
+    notes = PullNotes(book, Recorder(sink, "u"))
+    async with notes.follow("a", "spec") as before:
+        pass
+    await notes.conclude(use(), "a", "spec", before, 0.2)
+    notes.note_present([DIGEST], "a", "spec")
+    await asyncio.sleep(0.05)
+    assert sink.events == []
+
+
+async def test_what_has_no_known_parts_says_nothing() -> None:
+    sink, book = Sink(), Book(Origins())
+    notes = PullNotes(book, Recorder(sink, "u"))
+    notes.note_present([DIGEST], "a", "spec")
+    notes.note_present([], "b", "spec")
+    await asyncio.sleep(0.05)
+    assert sink.events == []
 
 
 async def test_a_pull_that_fails_ends_the_reports(monkeypatch: pytest.MonkeyPatch) -> None:
