@@ -94,6 +94,7 @@ class TableFlow:
         "_later",
         "_missing",
         "_observer",
+        "_packed",
         "_offer",
         "_permit",
         "_permits",

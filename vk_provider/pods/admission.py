@@ -111,8 +111,8 @@ def admit(
 ) -> Verdict | None:
     """The kubelet's admission for a pod bound to `node` (the Node object); a pod that passes is added to `usage`.
 
-    `features`: as of features_of; no_gpus: see InstanceRuntime. The order is that of scheduler.AdmissionCheck: the first
-    failure is the one told.
+    `features`: as of features_of; no_gpus: see InstanceRuntime. The order is that of scheduler.AdmissionCheck: the
+    first failure is the one told.
     """
     refusal = refuse(pod, features)
     if refusal is not None:
