@@ -361,3 +361,12 @@ async def test_events_of_a_namespace_that_goes_away_are_given_up_together() -> N
         assert await events.flush(30)
     assert [event["metadata"]["namespace"] for event in api.created] == ["other"]
     assert (events.dropped, len(done)) == (50, 50)
+
+
+async def test_a_message_that_quotes_a_file_name_that_is_no_text_is_posted() -> None:
+    api = Api()
+    recorder = EventRecorder(api)
+    async with running(recorder):
+        recorder.record(POD, "Warning", "Odd", "no such file: \udcff")
+        assert await recorder.flush(5.0)
+    assert [each["message"] for each in api.created] == ["no such file: ?"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.unit.ledger.model import Cloud, Process, owner
 from vk_provider.cloud.base import TAG_POD_NAMESPACE, InstanceState
 from vk_provider.ledger import meter
 from vk_provider.ledger.meter import ABSENT_S, DOUBT_S, REMEMBERED_S
-from vk_provider.ledger.span import SpanState
+from vk_provider.ledger.span import Span, SpanState
 from vk_provider.ledger.store import RECENT_S
 
 
@@ -344,3 +344,11 @@ def test_a_termination_of_ours_is_not_taken_back_for_an_earlier_notice(cloud: Cl
     cloud.now += DOUBT_S + 1
     process.list()
     assert process.meter.usage().instances == 0, "instances.ends looks after it"
+
+
+def test_a_copy_of_a_span_has_all_of_it_and_does_not_change_with_it() -> None:
+    values = {each.name: index for index, each in enumerate(fields(Span))}
+    span = Span(**values)  # type: ignore[arg-type]  # any values
+    copied = span.copy()
+    span.until = -1.0
+    assert {name: getattr(copied, name) for name in values} == values

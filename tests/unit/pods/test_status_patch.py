@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
-from vk_provider.pods.status_patch import as_sent, build_status_patch, find_altered, is_published, owned_status
+from vk_provider.pods.status_patch import (
+    as_sent,
+    build_status_patch,
+    find_altered,
+    is_published,
+    owned_status,
+    share_status,
+)
 
 READY = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
 UNREADY = {
@@ -107,3 +115,25 @@ def test_another_address_replaces_the_first_one_which_would_stay_otherwise() -> 
     after = {**before, "podIPs": [{"ip": "10.0.0.4"}]}
     assert patch_of(before, after) == {"podIPs": [{"$patch": "replace"}, {"ip": "10.0.0.4"}]}
     assert patch_of(STATUS, before)["podIPs"] == [{"ip": "10.0.0.2"}]
+
+
+def test_an_object_of_the_api_has_what_is_equal_of_the_held_status_and_says_the_same() -> None:
+    foreign = {"type": "example.com/Gate", "status": "True"}
+    with_null = {**UNREADY, "lastProbeTime": None}
+    held = copy.deepcopy({**STATUS, "conditions": [READY, UNREADY | {"type": "ContainersReady"}]})
+    said = {**STATUS, "phase": "Pending", "qosClass": "Burstable", "conditions": [foreign, with_null, READY]}
+    pod = {"metadata": {"name": "p"}, "status": copy.deepcopy(said)}
+    share_status(pod, held)
+    status: Any = pod["status"]
+    assert status == said
+    assert status["containerStatuses"] is held["containerStatuses"]
+    assert status["conditions"][2] is held["conditions"][0]
+    assert status["phase"] is not held["phase"]
+
+
+def test_without_a_status_there_is_nothing_to_share() -> None:
+    for pod in ({"metadata": {}}, {"metadata": {}, "status": {}}, {"metadata": {}, "status": None}):
+        before = copy.deepcopy(pod)
+        share_status(pod, STATUS)
+        share_status(pod, None)
+        assert pod == before
