@@ -121,7 +121,7 @@ class Links:
 
 _EMPTY = {
     **{name: "" for name in ("instance_id", "hostname", "directory", "layer", "images", "primary_ip", "pod_ip")},
-    **{name: () for name in ("binds", "hidden", "image_binds", "containerd", "agent")},
+    **{name: () for name in ("binds", "hidden", "containerd", "agent")},
     **{"bridge_namespace": "", "bridge": BRIDGE, "cgroup": {}, "cpu_milli": 0, "boot_credit_s": 0, "environment": {}},
     **{"subnet": SUBNET, "ipv6_subnet": IPV6_SUBNET, "gateway": "10.9.0.1"},
 }

@@ -13,13 +13,23 @@ from vk_provider.cloud.local.cgroup import InstanceCgroup
 from vk_provider.cloud.local.ipv6 import host_address, link_local
 from vk_provider.cloud.local.store import InstanceRecord
 
+CONTAINERD_ROOT = "/var/lib/containerd"
+PREPARED = f"{CONTAINERD_ROOT}/prepared"
+"""Where an instance has the layers of the prepared images, see images.py."""
+SNAPSHOTS = "io.containerd.snapshotter.v1.overlayfs/snapshots"
+CONTENT = "io.containerd.content.v1.content"
+"""Below containerd's root."""
 DISK_DIRECTORIES = {
-    "containerd": "/var/lib/containerd",
+    "containerd/snapshots": f"{CONTAINERD_ROOT}/{SNAPSHOTS}",
+    "containerd/volumes": f"{CONTAINERD_ROOT}/io.containerd.grpc.v1.cri/containers",
     "kubelet": "/var/lib/kubelet",
-    "agent": "/var/lib/vk-agent",
     "log": "/var/log",
+    "blobs": "/var/lib/vk-agent/blobs",
 }
-"""Directory below disk/ -> where it is mounted in the instance (on disk: overlayfs cannot nest on overlayfs)."""
+"""Directory below disk/ -> where it is mounted in the instance (on disk: overlayfs cannot nest on overlayfs, and what
+pods and images write may be large). The rest of what containerd and the agent keep is in the instance's memory."""
+KEPT_DIRECTORIES = {"agent": "/var/lib/vk-agent"}
+"""The same, and only where there is such a directory: of instances that can be stopped and started again."""
 
 METADATA_URL = "http://169.254.169.254"
 
@@ -32,7 +42,7 @@ class BootSpec:
     binds:     the host's software, mounted read-only at the same place, see software.py; inner paths come later
     hidden:    directories within these that are shown empty, but for later binds
     shared:    directories of the Node, and where they are mounted in the instance, see shared.py
-    images:    the prepared images, shared by instances; image_binds: what is shown of them in containerd's root
+    images:    the prepared images, shared by instances, see images.SharedImages
     ipv6_subnet, primary_ipv6, pod_ipv6: "" for an instance without IPv6
     containerd, agent: argument lists; agent_module is what `agent` names, for starting it by fork
     """
@@ -44,7 +54,6 @@ class BootSpec:
     binds: tuple[str, ...]
     hidden: tuple[str, ...]
     images: str
-    image_binds: tuple[str, ...]
     primary_ip: str
     pod_ip: str
     subnet: str
@@ -67,11 +76,6 @@ class BootSpec:
         return Path(self.directory)
 
     @property
-    def databases(self) -> str:
-        """Those of the images, see images.SharedImages."""
-        return str(Path(self.images).with_name("db"))
-
-    @property
     def instance_cgroup(self) -> InstanceCgroup:
         return InstanceCgroup.from_json(self.cgroup)
 
@@ -92,7 +96,7 @@ class BootSpec:
     @classmethod
     def from_text(cls, text: str) -> BootSpec:
         document: dict[str, Any] = json.loads(text)
-        for key in ("binds", "hidden", "image_binds", "containerd", "agent"):
+        for key in ("binds", "hidden", "containerd", "agent"):
             document[key] = tuple(document[key])
         document["shared"] = tuple((source, path) for source, path in document.get("shared", ()))
         return cls(**document)

@@ -26,7 +26,6 @@ def test_a_boot_spec_survives_its_file() -> None:
         ("/x",),
         ("/x/y",),
         "/images",
-        ("snapshots/1/fs",),
         "",
         "",
         "10.9.0.0/16",
@@ -53,7 +52,7 @@ def test_a_boot_spec_survives_its_file() -> None:
 
 def test_an_instance_with_ipv6_has_its_addresses_at_once_and_answers_for_its_pods(config: LocalCloudConfig) -> None:
     with_ipv6 = replace(record(), ipv6_subnet=IPV6_SUBNET, primary_ipv6="fd00:9::10", pod_ipv6="fd00:9::11")
-    template = boot.BootSpec(*("",) * 3, "/layer", *((),) * 2, "/i", (), "", "", "10.9.0.0/16", "10.9.0.1", *("",) * 2,
+    template = boot.BootSpec(*("",) * 3, "/layer", *((),) * 2, "/i", "", "", "10.9.0.0/16", "10.9.0.1", *("",) * 2,
                              {}, 0, 1.0, (), (), {})  # fmt: skip
     for each, wanted in ((with_ipv6, True), (record(), False)):
         spec = boot.fill(template, each, "/state/i", InstanceCgroup((), "g"))
