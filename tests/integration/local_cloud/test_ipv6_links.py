@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -60,12 +61,29 @@ class Links:
             boot.BootSpec.from_text(json.dumps(_EMPTY)), primary_ip=primary, pod_ip=pod,
             primary_ipv6=to_ipv6(primary), pod_ipv6=to_ipv6(pod),
         )  # fmt: skip
-        run(*f"ip -n {self.bridge} link add {port} type veth peer name eth0 address {mac} netns {namespace}".split())
-        run("ip", "-n", self.bridge, "link", "set", port, "master", BRIDGE, "up")
-        self._batch(namespace, "link set lo up\n" + boot.build_instance_batch(spec))
+        self._batch(namespace, "link set lo up\n")
+        self._call(self.bridge, f"links.connect_to_bridge(spec, {self._hold(namespace)})", spec)
+        assert mac in run("ip", "-n", namespace, "link", "show", "eth0")
+        assert BRIDGE in run("ip", "-n", self.bridge, "link", "show", port)
+        self._call(namespace, "links.configure(spec)", spec)
         for name, value in boot.sysctls(spec).items():
             self._run(namespace, "sh", "-c", f"echo {value} > /proc/sys/{name}")
         return Ipv6Port(port, mac, (spec.primary_ipv6, spec.pod_ipv6, link_local(SUBNET, primary)))
+
+    def _call(self, namespace: str, expression: str, spec: boot.BootSpec) -> None:
+        """As the launcher and the instance do it, in the namespace."""
+        given = "spec = boot.BootSpec.from_text(sys.stdin.read())"
+        code = f"import sys; from vk_provider.cloud.local import boot, links; {given}; {expression}"
+        self._run(namespace, sys.executable, "-c", code, text=spec.to_text())
+
+    def _hold(self, namespace: str) -> int:
+        """A process in the namespace."""
+        pid = self._start("ip", "netns", "exec", namespace, "sleep", "60")
+        deadline = time.monotonic() + 10
+        while os.stat(f"/proc/{pid}/ns/net").st_ino != os.stat(f"/run/netns/{namespace}").st_ino:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return pid
 
     def cni(self, verb: str) -> None:
         """Run the plugins of the agent's network list as containerd does it."""
@@ -86,10 +104,11 @@ class Links:
             )
             result = json.loads(answer) if answer else result
 
-    def _start(self, *command: str) -> None:
+    def _start(self, *command: str) -> int:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         self._stack.callback(process.wait)
         self._stack.callback(process.kill)
+        return process.pid
 
     async def serve(self, namespace: str) -> None:
         self._start("ip", "netns", "exec", namespace, sys.executable, "-c", ECHO)

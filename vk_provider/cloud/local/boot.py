@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from vk_provider.cloud.local.cgroup import InstanceCgroup
-from vk_provider.cloud.local.ipv6 import host_address, link_local
 from vk_provider.cloud.local.store import InstanceRecord
 
 CONTAINERD_ROOT = "/var/lib/containerd"
@@ -145,37 +144,6 @@ def port_name(primary_ip: str) -> str:
     """Name of an instance's port on the bridge: derived from the address like the MAC, so that the rule for a port
     never changes."""
     return "v" + ipaddress.IPv4Address(primary_ip).packed.hex()
-
-
-def build_bridge_batch(spec: BootSpec, pid: int) -> str:
-    """`ip -batch` input run in the bridge's namespace. `pid` of the instance's first process on this machine."""
-    return (
-        f"link add {spec.port} type veth peer name eth0 address {mac_address(spec.primary_ip)} netns {pid}\n"
-        f"link set {spec.port} master {spec.bridge} up\n"
-    )
-
-
-def build_instance_batch(spec: BootSpec) -> str:
-    """`ip -batch` input run in the instance's namespace. The pod address is routed by the agent's CNI configuration."""
-    prefix = ipaddress.IPv4Network(spec.subnet).prefixlen
-    return (
-        f"addr add {spec.primary_ip}/{prefix} dev eth0\n"
-        + ("link set eth0 addrgenmode none\n" if spec.ipv6_subnet else "")
-        + "link set eth0 up\n"
-        f"route add default via {spec.gateway} dev eth0\n"
-        "route add 169.254.169.254/32 dev eth0\n" + (_build_ipv6_batch(spec) if spec.ipv6_subnet else "")
-    )
-
-
-def _build_ipv6_batch(spec: BootSpec) -> str:
-    """Addresses without duplicate address detection, which takes seconds: nobody else can have them (source_guard)."""
-    prefix = ipaddress.IPv6Network(spec.ipv6_subnet).prefixlen
-    return (
-        f"addr add {link_local(spec.subnet, spec.primary_ip)}/64 dev eth0 nodad\n"
-        f"addr add {spec.primary_ipv6}/{prefix} dev eth0 nodad\n"
-        f"route add default via {host_address(spec.ipv6_subnet)} dev eth0\n"
-        f"neigh add proxy {spec.pod_ipv6} dev eth0\n"
-    )
 
 
 def sysctls(spec: BootSpec) -> dict[str, str]:
