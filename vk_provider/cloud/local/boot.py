@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -112,7 +113,8 @@ def fill(
     group: InstanceCgroup,
     shared: tuple[tuple[str, str], ...] = (),
 ) -> BootSpec:
-    """The spec of one instance, from what all instances share, its record and what its Node shares."""
+    """The spec of one instance, from what all instances share, its record and what its Node shares. Its Go programs run
+    as many threads as its type has CPUs, not as the machine has: more would take turns on the same quota."""
     return replace(
         template,
         instance_id=record.instance_id,
@@ -125,6 +127,7 @@ def fill(
         pod_ipv6=record.pod_ipv6,
         cgroup=group.to_json(),
         cpu_milli=record.cpu_milli,
+        environment=template.environment | {"GOMAXPROCS": str(max(1, math.ceil(record.cpu_milli / 1000)))},
         shared=shared,
     )
 

@@ -53,6 +53,14 @@ def test_a_boot_spec_survives_its_file() -> None:
     assert kind == 16 and all(name in body for name in names)
 
 
+def test_go_programs_of_an_instance_run_as_many_threads_as_its_type_has_cpus() -> None:
+    template = boot.BootSpec(*("",) * 3, "/layer", *((),) * 2, "/i", "", "", "10.9.0.0/16", "10.9.0.1", *("",) * 2,
+                             {}, 0, 1.0, (), (), {"A": "b"})  # fmt: skip
+    for cpu_milli, threads in ((250, "1"), (1000, "1"), (1001, "2"), (4000, "4")):
+        spec = boot.fill(template, replace(record(), cpu_milli=cpu_milli), "/state/i", InstanceCgroup((), "g"))
+        assert spec.environment == {"A": "b", "GOMAXPROCS": threads}
+
+
 def test_an_instance_with_ipv6_has_its_addresses_at_once_and_answers_for_its_pods(config: LocalCloudConfig) -> None:
     with_ipv6 = replace(record(), ipv6_subnet=IPV6_SUBNET, primary_ipv6="fd00:9::10", pod_ipv6="fd00:9::11")
     template = boot.BootSpec(*("",) * 3, "/layer", *((),) * 2, "/i", "", "", "10.9.0.0/16", "10.9.0.1", *("",) * 2,
