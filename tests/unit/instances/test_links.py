@@ -7,6 +7,8 @@ import dataclasses
 import itertools
 from typing import Any
 
+import pytest
+
 from tests.listener import ScriptedChannel, hello
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.cloud.base import Instance, InstanceState
@@ -138,6 +140,26 @@ async def test_an_instance_without_an_address_is_asked_about_ever_more_slowly() 
     await asyncio.wait({task}, timeout=0.4)
     task.cancel()
     assert 2 <= len(asked) <= 9
+
+
+async def test_an_agent_that_begins_to_listen_is_found_within_a_part_of_its_boot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    delays: list[float] = []
+
+    async def wait(self: links._FateQuestion, limit_s: float) -> None:
+        delays.append(limit_s)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(links._FateQuestion, "wait", wait)
+    made, owned, listener = make(Connector(refusals=30), [INSTANCE])
+    task = asyncio.create_task(made._run(owned))
+    while not owned.link.ever_connected:
+        await asyncio.sleep(0)
+    task.cancel()
+    assert len(delays) == 30
+    for number, delay_s in enumerate(delays):
+        assert delay_s <= min(1.1 * links.DIAL_MAX_S, 0.015 + 0.25 * sum(delays[:number]))
 
 
 async def test_sessions_that_break_at_once_are_not_dialed_without_a_pause() -> None:
