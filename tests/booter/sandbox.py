@@ -21,9 +21,9 @@ from vk_provider.cloud.local import boot, cgroup, network, services, userns
 from vk_provider.cloud.local.command import CommandError, run_command
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.local.launcher import Launcher
+from vk_provider.cloud.local.preparation import make_disk
 from vk_provider.cloud.local.process import end_process
 from vk_provider.cloud.local.source_guard import _TABLE, SourceGuard
-from vk_provider.cloud.local.spare import SpareRoots
 from vk_provider.cloud.local.store import InstanceRecord, InstanceStore
 from vk_provider.cloud.local.template import Template, check_instance_programs, check_machine, prepare
 from vk_provider.errors import CloudError
@@ -59,7 +59,6 @@ class Sandboxes:
         self._watched: dict[str, int] = {}
         self._admitted: dict[str, tuple[str, ...]] = {}
         self._template: Template | None = None
-        self._spares: SpareRoots | None = None
 
     async def start(self) -> None:
         """Make the network and what all sandboxes share; watch those that an earlier booter has left running."""
@@ -70,9 +69,6 @@ class Sandboxes:
         await asyncio.to_thread(SourceGuard(self.config).ensure)
         self._template = await asyncio.to_thread(prepare, self.config)
         await self._launcher.start()
-        images = self._template.images
-        self._spares = SpareRoots(images, self.config.root / "spare", self.config.launch_concurrency)
-        self._spares.refill()
         for instance_id in self.store.ids():
             self._watch(instance_id)
 
@@ -82,8 +78,6 @@ class Sandboxes:
             asyncio.get_running_loop().remove_reader(descriptor)
             os.close(descriptor)
         self._watched.clear()
-        if self._spares is not None:
-            await self._spares.close()
         await self._launcher.close()
 
     # --- one sandbox ---------------------------------------------------------------------------------------------
@@ -112,11 +106,9 @@ class Sandboxes:
             record = await asyncio.to_thread(self._prepare, machine, user_data, size)
             await self._launcher.launch(self.store.directory(record.instance_id))
             self._watch(record.instance_id)
-            assert self._spares is not None
-            self._spares.refill()
 
     def _prepare(self, machine: Machine, user_data: str, size: Size) -> InstanceRecord:
-        assert self._template is not None and self._spares is not None
+        assert self._template is not None
         record = build_record(machine, size)
         if self.is_alive(record.instance_id):
             return record
@@ -125,14 +117,13 @@ class Sandboxes:
         directory = self.store.directory(record.instance_id)
         (directory / "pid").unlink(missing_ok=True)
         disk = directory / "disk"
-        for name in boot.DISK_DIRECTORIES:
-            (disk / name).mkdir(parents=True, exist_ok=True, mode=0o755)
-        for name in ("pods", "containers"):
-            (disk / "log" / name).mkdir(exist_ok=True)
         containerd, made = disk / "containerd", directory / "disk.made"
         if not made.exists():
-            shutil.rmtree(containerd)
-            self._spares.take(containerd)
+            shutil.rmtree(containerd, ignore_errors=True)
+            self._template.images.make_root(containerd)
+            make_disk(disk)
+            for name in boot.KEPT_DIRECTORIES:
+                (disk / name).mkdir(exist_ok=True, mode=0o755)
             made.touch()
         group = self._cgroup(record.instance_id)
         group.create(record.memory_bytes)
@@ -144,8 +135,7 @@ class Sandboxes:
 
     def _spec(self) -> boot.BootSpec:
         assert self._template is not None
-        images = self._template.images
-        return replace(self._template.spec, images=str(images.path), image_binds=images.binds)
+        return replace(self._template.spec, images=str(self._template.images.path))
 
     def _cgroup(self, instance_id: str) -> cgroup.InstanceCgroup:
         return cgroup.InstanceCgroup(tuple(cgroup.find_hierarchies()), f"{self.config.cgroup}/{instance_id}")

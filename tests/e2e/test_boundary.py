@@ -9,11 +9,12 @@ import pytest
 
 from tests.e2e.manifest import SLEEP, container, pod
 from tests.e2e.nodeless import Namespace
+from vk_provider.cloud.local.boot import PREPARED
 
 pytestmark = pytest.mark.real
 
-SHARED = "cut -d' ' -f5 /proc/self/mountinfo | grep '^/host/.*/snapshots/[0-9][0-9]*$' | sort -u"
-"""Directories of the images that all instances share; the others there are the instance's own."""
+SHARED = f"cut -d' ' -f5 /proc/self/mountinfo | grep '^/host{PREPARED}$' | sort -u"
+"""The layers of the images that all instances share."""
 
 
 def privileged(namespace: Namespace, name: str) -> dict[str, object]:

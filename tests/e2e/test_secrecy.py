@@ -62,8 +62,9 @@ def test_no_secret_is_in_status_and_events(namespace: Namespace, instance: LiveI
     assert MARKER not in namespace.kubectl("get", "pods,events", "-o", "json").stdout
 
 
-def test_what_agent_and_provider_keep_on_disk_is_for_root_alone(namespace: Namespace, instance: LiveInstance) -> None:
-    journal = [path for path in (instance.directory / "disk" / "agent").rglob("*") if path.is_file()]
+def test_what_agent_and_provider_keep_is_for_root_alone(namespace: Namespace, instance: LiveInstance) -> None:
+    state = Path(f"/proc/{instance.pid}/root/var/lib/vk-agent")
+    journal = [path for path in state.rglob("*") if path.is_file()]
     assert journal, "the agent keeps no journal"
     identity = list((namespace.nodeless.environment.root / "identity").iterdir())
     assert identity, "the provider keeps no identity"

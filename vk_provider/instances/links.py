@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 DIAL_FIRST_S = 0.01
 DIAL_MAX_S = 1.0
+DIAL_FACTOR, BOOT_DIAL_FACTOR = 1.5, 1.15
+"""Until the first session the delays grow slowly: what is waited after the agent has begun to listen is a small part of
+the boot, and a dial that is refused costs little."""
 FATE_INTERVAL_S = 5.0
 """How often the cloud is asked about an instance whose agent does not answer."""
 STEADY_S = 5.0
@@ -116,7 +119,7 @@ class InstanceLinks:
         self._listener.on_fate(owned)
 
     async def _run(self, owned: OwnedInstance) -> None:
-        link, backoff = owned.link, Backoff(DIAL_FIRST_S, DIAL_MAX_S, 1.5)
+        link, backoff = owned.link, Backoff(DIAL_FIRST_S, DIAL_MAX_S, DIAL_FACTOR)
         if link.previous is not None:
             await asyncio.wait({link.previous})  # its session ends before another begins
         started = time.monotonic()
@@ -125,6 +128,8 @@ class InstanceLinks:
         try:
             while not owned.described.state.is_terminated:
                 if time.monotonic() >= link.redial_at:
+                    is_booting = bool(owned.described.primary_ip) and not link.ever_connected
+                    backoff.factor = BOOT_DIAL_FACTOR if is_booting else DIAL_FACTOR
                     logged, is_sound = await self._try(owned, logged, backoff)
                     link.fate_due = 0.0 if is_sound else link.fate_due
                 if time.monotonic() >= link.fate_due or not owned.described.primary_ip:

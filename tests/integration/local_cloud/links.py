@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -60,12 +61,29 @@ class Links:
             boot.BootSpec.from_text(json.dumps(_EMPTY)), primary_ip=primary, pod_ip=pod,
             primary_ipv6=to_ipv6(primary), pod_ipv6=to_ipv6(pod),
         )  # fmt: skip
-        run(*f"ip -n {self.bridge} link add {port} type veth peer name eth0 address {mac} netns {namespace}".split())
-        run("ip", "-n", self.bridge, "link", "set", port, "master", BRIDGE, "up")
-        self._batch(namespace, "link set lo up\n" + boot.build_instance_batch(spec))
+        self._batch(namespace, "link set lo up\n")
+        self._call(self.bridge, f"links.connect_to_bridge(spec, {self._hold(namespace)})", spec)
+        assert mac in run("ip", "-n", namespace, "link", "show", "eth0")
+        assert BRIDGE in run("ip", "-n", self.bridge, "link", "show", port)
+        self._call(namespace, "links.configure(spec)", spec)
         for name, value in boot.sysctls(spec).items():
             self.run(namespace, "sh", "-c", f"echo {value} > /proc/sys/{name}")
         return Ipv6Port(port, mac, (spec.primary_ipv6, spec.pod_ipv6, link_local(SUBNET, primary)))
+
+    def _call(self, namespace: str, expression: str, spec: boot.BootSpec) -> None:
+        """As the launcher and the instance do it, in the namespace."""
+        given = "spec = boot.BootSpec.from_text(sys.stdin.read())"
+        code = f"import sys; from vk_provider.cloud.local import boot, links; {given}; {expression}"
+        self.run(namespace, sys.executable, "-c", code, text=spec.to_text())
+
+    def _hold(self, namespace: str) -> int:
+        """A process in the namespace."""
+        pid = self.start(namespace, "sleep", "60").pid
+        deadline = time.monotonic() + 10
+        while os.stat(f"/proc/{pid}/ns/net").st_ino != os.stat(f"/run/netns/{namespace}").st_ino:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return pid
 
     def cni(self, verb: str, namespace: str = "", address: str = POD) -> None:
         """Run the plugins of the agent's network list as containerd does it. namespace: another than the pod's."""
@@ -124,7 +142,7 @@ class Links:
 
 _EMPTY = {
     **{name: "" for name in ("instance_id", "hostname", "directory", "layer", "images", "primary_ip", "pod_ip")},
-    **{name: () for name in ("binds", "hidden", "image_binds", "containerd", "agent")},
+    **{name: () for name in ("binds", "hidden", "containerd", "agent")},
     **{"bridge_namespace": "", "bridge": BRIDGE, "cgroup": {}, "cpu_milli": 0, "boot_credit_s": 0, "environment": {}},
     **{"subnet": SUBNET, "ipv6_subnet": IPV6_SUBNET, "gateway": "10.9.0.1"},
 }

@@ -12,6 +12,7 @@ import vk_provider
 from tests.integration.local_cloud.machine import first_process, inside, run
 from tests.integration.local_cloud.test_instance import launch
 from vk_provider.cloud.base import Instance
+from vk_provider.cloud.local.boot import PREPARED
 from vk_provider.cloud.local.cloud import LocalCloud
 
 pytestmark = pytest.mark.real
@@ -68,6 +69,9 @@ async def test_root_of_an_instance_cannot_change_the_images_that_instances_share
         f"mount -o remount,bind,rw {SNAPSHOT}",
         f"mkdir -p /mnt/b && mount --bind {SNAPSHOT} /mnt/b && mount -o remount,bind,rw /mnt/b",
         f"umount -l {SNAPSHOT} && test -e {file} && echo evil > {file}",
+        f"mount -o remount,bind,rw {PREPARED}",
+        f"mkdir -p /mnt/p && mount --bind {PREPARED} /mnt/p && mount -o remount,bind,rw /mnt/p",
+        f"touch {PREPARED}/new",
         f"unshare --mount sh -c 'mount -o remount,bind,rw {SNAPSHOT}'",
         f"mknod /var/lib/containerd/disk b {node} && cat /var/lib/containerd/disk",
         f"mknod /run/disk b {node} && echo evil > /run/disk",

@@ -29,6 +29,7 @@ from vk_provider.cloud.imagestores import (
     StoreFullError,
     StoreRefusedError,
 )
+from vk_provider.cloud.local.boot import PREPARED
 from vk_provider.cloud.local.builder import measure
 from vk_provider.cloud.local.catalog import machine_architecture
 from vk_provider.cloud.local.cloud import LocalCloud
@@ -38,10 +39,10 @@ from vk_provider.imagesets.imageset import ImageSet, PinnedImage
 pytestmark = pytest.mark.real
 
 LARGE = os.urandom(3 << 20)
-"""Larger than what instances have as copies, and it does not compress."""
+"""It does not compress."""
 MAX_BYTES = 1 << 30
-OWN_BYTES = 200_000
-"""That a store adds to an instance's containerd root: larger databases, copies of small files, directories."""
+OWN_BYTES = 20_000
+"""That a store may add to what an instance's containerd has on the disk."""
 CONTENT = "io.containerd.content.v1.content/blobs/sha256"
 
 
@@ -113,23 +114,25 @@ async def test_a_new_instance_has_the_image_that_another_one_pulled_and_nothing_
 async def test_an_instance_cannot_change_what_the_store_holds(cloud: LocalCloud, registry: PasswordRegistry) -> None:
     image, reference, first = await pull_first(cloud, registry)
     store = await prepare(cloud, image, reference, first)
-    second = await start(cloud, "second", store.handle)
+    second, third = [await start(cloud, name, store.handle) for name in ("second", "third")]
     layer = f"/var/lib/containerd/{CONTENT}"
     large = inside(cloud, second.instance_id, f"find {layer} -size +1M").split()
     assert len(large) == 1
     for change in (
         f"echo x > {large[0]}",
         f"rm -f {large[0]}",
-        f"umount {large[0]}",
-        f"mount -o remount,rw,bind {large[0]}",
+        f"mount -o remount,rw,bind {PREPARED}; touch {PREPARED}/x",
+        f"umount -l {PREPARED}; touch {PREPARED}/x",
         "find /var/lib/containerd -name large -exec touch {} +",
     ):
         inside(cloud, second.instance_id, change, check=False)
     digest = Path(large[0]).name
     stored = cloud.config.root / "stores" / store.handle / "tree" / CONTENT / digest
     assert hashlib.sha256(stored.read_bytes()).hexdigest() == digest
-    options = inside(cloud, second.instance_id, f"grep ' {large[0]} ' /proc/self/mountinfo")
+    options = inside(cloud, third.instance_id, f"grep ' {PREPARED} ' /proc/self/mountinfo")
     assert "nodev" in options and " ro," in options
+    # What it has changed is its own: another instance has what was prepared.
+    assert inside(cloud, third.instance_id, f"sha256sum {large[0]}").split()[0] == digest
 
 
 async def test_what_the_pod_put_in_the_place_of_content_is_never_followed_nor_taken(
@@ -202,6 +205,7 @@ async def test_a_set_larger_than_allowed_leaves_nothing(cloud: LocalCloud, regis
 def plant(cloud: LocalCloud, instance: Instance, image: Image) -> None:
     """Content on the instance's disk that its runtime would not unpack."""
     directory = cloud.config.instances_dir / instance.instance_id / "disk" / "containerd" / CONTENT
+    directory.mkdir(parents=True, exist_ok=True)
     for digest, (_, content) in image.parts.items():
         (directory / digest.removeprefix("sha256:")).write_bytes(content)
 

@@ -151,6 +151,26 @@ async def test_an_instance_without_an_address_is_asked_about_ever_more_slowly() 
     assert 2 <= len(asked) <= 9
 
 
+async def test_an_agent_that_begins_to_listen_is_found_within_a_part_of_its_boot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    delays: list[float] = []
+
+    async def wait(self: links._FateQuestion, limit_s: float) -> None:
+        delays.append(limit_s)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(links._FateQuestion, "wait", wait)
+    made, owned, listener = make(Connector(refusals=30), [INSTANCE])
+    task = asyncio.create_task(made._run(owned))
+    while not owned.link.ever_connected:
+        await asyncio.sleep(0)
+    task.cancel()
+    assert len(delays) == 30
+    for number, delay_s in enumerate(delays):
+        assert delay_s <= min(1.1 * links.DIAL_MAX_S, 0.015 + 0.25 * sum(delays[:number]))
+
+
 async def test_sessions_that_break_at_once_are_not_dialed_without_a_pause() -> None:
     class Flapping(Connector):
         opened = 0

@@ -43,7 +43,8 @@ FIRST_S = 2.0
 """How often to look for the first running container; a metrics scrape wants a sample soon after the start."""
 VOLUMES_S = 60.0
 """Volumes are walked as rarely as a kubelet does."""
-STORAGE_ROOTS = ("/var/lib/containerd", "/var/lib/kubelet", "/")
+STORAGE_ROOTS = ("/var/lib/kubelet", "/var/lib/containerd", "/")
+"""containerd's may be in memory, but for what is large."""
 
 _STATUS_LISTS = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
 

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vk_provider.cloud.local.cgroup import InstanceCgroup
-from vk_provider.cloud.local.ipv6 import host_address, link_local
 from vk_provider.cloud.local.store import InstanceRecord
 
+CONTAINERD_ROOT = "/var/lib/containerd"
+PREPARED = f"{CONTAINERD_ROOT}/prepared"
+"""Where an instance has the layers of the prepared images, see images.py."""
+SNAPSHOTS = "io.containerd.snapshotter.v1.overlayfs/snapshots"
+CONTENT = "io.containerd.content.v1.content"
+"""Below containerd's root."""
 DISK_DIRECTORIES = {
-    "containerd": "/var/lib/containerd",
+    "containerd/snapshots": f"{CONTAINERD_ROOT}/{SNAPSHOTS}",
+    "containerd/volumes": f"{CONTAINERD_ROOT}/io.containerd.grpc.v1.cri/containers",
     "kubelet": "/var/lib/kubelet",
-    "agent": "/var/lib/vk-agent",
     "log": "/var/log",
+    "blobs": "/var/lib/vk-agent/blobs",
 }
-"""Directory below disk/ -> where it is mounted in the instance (on disk: overlayfs cannot nest on overlayfs)."""
+"""Directory below disk/ -> where it is mounted in the instance (on disk: overlayfs cannot nest on overlayfs, and what
+pods and images write may be large). The rest of what containerd and the agent keep is in the instance's memory."""
+KEPT_DIRECTORIES = {"agent": "/var/lib/vk-agent"}
+"""The same, and only where there is such a directory: of instances that can be stopped and started again."""
 
 METADATA_URL = "http://169.254.169.254"
 
@@ -32,7 +42,7 @@ class BootSpec:
     binds:     the host's software, mounted read-only at the same place, see software.py; inner paths come later
     hidden:    directories within these that are shown empty, but for later binds
     shared:    directories of the Node, and where they are mounted in the instance, see shared.py
-    images:    the prepared images, shared by instances; image_binds: what is shown of them in containerd's root
+    images:    the prepared images, shared by instances, see images.SharedImages
     ipv6_subnet, primary_ipv6, pod_ipv6: "" for an instance without IPv6
     containerd, agent: argument lists; agent_module is what `agent` names, for starting it by fork
     """
@@ -44,7 +54,6 @@ class BootSpec:
     binds: tuple[str, ...]
     hidden: tuple[str, ...]
     images: str
-    image_binds: tuple[str, ...]
     primary_ip: str
     pod_ip: str
     subnet: str
@@ -67,11 +76,6 @@ class BootSpec:
         return Path(self.directory)
 
     @property
-    def databases(self) -> str:
-        """Those of the images, see images.SharedImages."""
-        return str(Path(self.images).with_name("db"))
-
-    @property
     def instance_cgroup(self) -> InstanceCgroup:
         return InstanceCgroup.from_json(self.cgroup)
 
@@ -92,7 +96,7 @@ class BootSpec:
     @classmethod
     def from_text(cls, text: str) -> BootSpec:
         document: dict[str, Any] = json.loads(text)
-        for key in ("binds", "hidden", "image_binds", "containerd", "agent"):
+        for key in ("binds", "hidden", "containerd", "agent"):
             document[key] = tuple(document[key])
         document["shared"] = tuple((source, path) for source, path in document.get("shared", ()))
         return cls(**document)
@@ -109,7 +113,8 @@ def fill(
     group: InstanceCgroup,
     shared: tuple[tuple[str, str], ...] = (),
 ) -> BootSpec:
-    """The spec of one instance, from what all instances share, its record and what its Node shares."""
+    """The spec of one instance, from what all instances share, its record and what its Node shares. Its Go programs run
+    as many threads as its type has CPUs, not as the machine has: more would take turns on the same quota."""
     return replace(
         template,
         instance_id=record.instance_id,
@@ -122,6 +127,7 @@ def fill(
         pod_ipv6=record.pod_ipv6,
         cgroup=group.to_json(),
         cpu_milli=record.cpu_milli,
+        environment=template.environment | {"GOMAXPROCS": str(max(1, math.ceil(record.cpu_milli / 1000)))},
         shared=shared,
     )
 
@@ -141,37 +147,6 @@ def port_name(primary_ip: str) -> str:
     """Name of an instance's port on the bridge: derived from the address like the MAC, so that the rule for a port
     never changes."""
     return "v" + ipaddress.IPv4Address(primary_ip).packed.hex()
-
-
-def build_bridge_batch(spec: BootSpec, pid: int) -> str:
-    """`ip -batch` input run in the bridge's namespace. `pid` of the instance's first process on this machine."""
-    return (
-        f"link add {spec.port} type veth peer name eth0 address {mac_address(spec.primary_ip)} netns {pid}\n"
-        f"link set {spec.port} master {spec.bridge} up\n"
-    )
-
-
-def build_instance_batch(spec: BootSpec) -> str:
-    """`ip -batch` input run in the instance's namespace. The pod address is routed by the agent's CNI configuration."""
-    prefix = ipaddress.IPv4Network(spec.subnet).prefixlen
-    return (
-        f"addr add {spec.primary_ip}/{prefix} dev eth0\n"
-        + ("link set eth0 addrgenmode none\n" if spec.ipv6_subnet else "")
-        + "link set eth0 up\n"
-        f"route add default via {spec.gateway} dev eth0\n"
-        "route add 169.254.169.254/32 dev eth0\n" + (_build_ipv6_batch(spec) if spec.ipv6_subnet else "")
-    )
-
-
-def _build_ipv6_batch(spec: BootSpec) -> str:
-    """Addresses without duplicate address detection, which takes seconds: nobody else can have them (source_guard)."""
-    prefix = ipaddress.IPv6Network(spec.ipv6_subnet).prefixlen
-    return (
-        f"addr add {link_local(spec.subnet, spec.primary_ip)}/64 dev eth0 nodad\n"
-        f"addr add {spec.primary_ipv6}/{prefix} dev eth0 nodad\n"
-        f"route add default via {host_address(spec.ipv6_subnet)} dev eth0\n"
-        f"neigh add proxy {spec.pod_ipv6} dev eth0\n"
-    )
 
 
 def sysctls(spec: BootSpec) -> dict[str, str]:

@@ -40,7 +40,6 @@ from vk_provider.cloud.local.preparation import Preparation
 from vk_provider.cloud.local.prepared import LocalImageStores
 from vk_provider.cloud.local.shared import check_shared
 from vk_provider.cloud.local.source_guard import SourceGuard
-from vk_provider.cloud.local.spare import SpareRoots
 from vk_provider.cloud.local.store import InstanceRecord, InstanceStore, instance_id_of
 from vk_provider.cloud.local.template import check_instance_programs, check_machine, prepare
 from vk_provider.cloud.local.view import LAUNCH_GRACE_S, InstanceView
@@ -112,10 +111,8 @@ class LocalCloud:
                 self.config.max_instances,
                 limit.reason,
             )
-        spares = SpareRoots(shared.images, self.config.root / "spare", self.config.launch_concurrency)
         stores = LocalImageStores(self.config.stores_dir, self.config.instances_dir, shared.images, shared.containerd)
-        self._preparation = Preparation(self.config, self._store, shared.spec, stores, spares, self._cgroup)
-        spares.refill()
+        self._preparation = Preparation(self.config, self._store, shared.spec, stores, self._cgroup)
         await asyncio.to_thread(stores.load)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self._offerings = catalog.build_offerings(catalog.machine_architecture(), memory)
@@ -153,8 +150,6 @@ class LocalCloud:
             launch.cancel()  # the next start continues from its record
         await asyncio.gather(*self._launches, return_exceptions=True)
         await self._ends.close()
-        if self._preparation is not None:
-            await self._preparation.close()
         await self._launcher.close()
 
     async def launch(self, request: LaunchRequest) -> LaunchAnswer:
@@ -215,15 +210,12 @@ class LocalCloud:
         return record.to_instance(InstanceState.PENDING)
 
     async def _start_instance(self, record: InstanceRecord) -> None:
-        preparation = self._started()
         try:
-            await asyncio.to_thread(preparation.prepare, record)
+            await asyncio.to_thread(self._started().prepare, record)
             await self._launcher.launch(self._store.directory(record.instance_id))
         except (CloudError, OSError, BadStartError) as error:
             await self._ends.end(record, f"Server.InternalError: {error}")
             raise
-        finally:
-            preparation.spares.refill()
 
     def _lock(self, instance_id: str) -> asyncio.Lock:
         """Launch and terminate of one instance never overlap."""

@@ -198,6 +198,8 @@ def _build_head(version: int, unused: tuple[str, ...]) -> str:
 root = "/var/lib/containerd"
 state = "/run/containerd"
 disabled_plugins = {_toml_list(unused)}
+[debug]
+  level = "warn"
 [grpc]
   address = "{ADDRESS}"
 [ttrpc]

@@ -24,7 +24,7 @@ from vk_provider.cloud.local.containerd import Containerd
 from vk_provider.cloud.local.pause import PAUSE_IMAGE, write_pause_archive
 from vk_provider.errors import BadStartError
 
-_LAYOUT = 2
+_LAYOUT = 3
 _SOCKET_TIMEOUT_S = 20.0
 _KEEP_UNUSED_S = 14 * 86400.0
 

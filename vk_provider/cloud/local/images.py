@@ -1,9 +1,9 @@
 """The prepared images as this cloud's instances share them: read-only, below directories of their own.
 
-An instance's containerd root is made of empty directories, copies of what is small, and places for the databases,
-which it copies into its memory (rootfs.py). The images' large files and the layers are mounted into it read-only
-(stage.py), so nothing of an instance is the same file as another's that it could change. The cloud has links of its own
-to them, which stay as they are when the golden root is made anew or dropped.
+What an instance has of its own on the disk is empty but for links to the layers, which it sees read-only at
+boot.PREPARED; the images' content lies below what it fetches itself, and it copies the databases into its memory (all
+three in rootfs.py). So nothing of an instance is the same file as another's that it could change. The cloud has links
+of its own to the images, which stay as they are when the golden root is made anew or dropped.
 """
 
 from __future__ import annotations
@@ -11,69 +11,38 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from vk_provider.cloud.local import boot
 from vk_provider.cloud.local.command import CommandError, run_command
 from vk_provider.cloud.local.golden import GoldenRoot
 from vk_provider.errors import BadStartError, CloudError
 
-_COPIED_BYTES = 65536
-"""A file up to this size is copied: a mount costs more."""
+_DIRECTORIES = {boot.CONTENT: 0o755, "work": 0o700, "snapshots": 0o700, "volumes": 0o700}
+"""Of an instance's containerd on the disk, see boot.DISK_DIRECTORIES; the first two are of an overlay."""
 
 
 @dataclass(frozen=True, slots=True)
 class SharedImages:
-    """path: the links, laid out as containerd's root; databases: PLUGIN/FILE (golden.set_databases_apart), which each
-    instance has copies of; binds: paths relative to `path`."""
+    """path: the links, laid out as containerd's root; beside it, in `db`, PLUGIN/FILE of the databases
+    (golden.set_databases_apart), which each instance has copies of; layers: names below its snapshots."""
 
     path: Path
-    databases: Path
-    binds: tuple[str, ...]
-    copies: tuple[str, ...]
-    directories: tuple[str, ...]
+    layers: tuple[str, ...]
 
     def make_root(self, target: Path) -> None:
-        """Make `target` (must not exist) a containerd root for one instance (blocking, some ms). Raises CloudError;
-        then nothing is left of it."""
-        source, root = str(self.path), str(target)  # strings: each launch makes some dozens of files
+        """Make `target` (must not exist) what the containerd of one instance has on the disk (blocking, below 1 ms).
+        Raises CloudError; then nothing is left of it."""
         try:
-            os.makedirs(root)
-            for name in self.directories:
-                os.mkdir(f"{root}/{name}")
-                os.chmod(f"{root}/{name}", stat.S_IMODE(os.stat(f"{source}/{name}").st_mode))
-            for name in self.copies:
-                _copy(f"{source}/{name}", f"{root}/{name}")
-            for name in self.binds:
-                if os.path.isdir(f"{source}/{name}"):
-                    os.mkdir(f"{root}/{name}")
-                else:
-                    _touch(f"{root}/{name}", 0o644)
-            _make_places(str(self.databases), root)
+            target.mkdir(parents=True)
+            for name, mode in _DIRECTORIES.items():
+                (target / name).mkdir(mode=mode)
+            for layer in self.layers:
+                os.symlink(f"{boot.PREPARED}/{layer}", f"{target}/snapshots/{layer}")
         except OSError as error:
             shutil.rmtree(target, ignore_errors=True)
-            raise CloudError(f"local cloud: cannot copy the prepared images: {error}") from None
-
-
-def _copy(source: str, target: str) -> None:
-    """A file with its mode and times."""
-    shutil.copyfile(source, target)
-    found = os.stat(source)
-    os.chmod(target, stat.S_IMODE(found.st_mode))
-    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
-
-
-def _touch(path: str, mode: int) -> None:
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, mode))
-
-
-def _make_places(databases: str, root: str) -> None:
-    """An empty file for each database, to mount it on."""
-    for plugin in os.listdir(databases):
-        os.makedirs(f"{root}/{plugin}", exist_ok=True)
-        for name in os.listdir(f"{databases}/{plugin}"):
-            _touch(f"{root}/{plugin}/{name}", 0o600)
+            raise CloudError(f"local cloud: no disk for an instance: {error}") from None
 
 
 def share_images(golden: GoldenRoot, directory: Path, instances: Path) -> SharedImages:
@@ -124,25 +93,11 @@ def read_images_path(instance: Path) -> Path | None:
 
 
 def describe(path: Path) -> SharedImages:
-    """Look at `path`/tree and `path`/db (blocking). A plugin's directory without a file is not the instances': their
-    containerd makes those that it needs. Raises OSError, BadStartError."""
+    """Look at `path`/tree (blocking). Raises OSError, BadStartError."""
     tree = path / "tree"
-    binds: list[str] = []
-    copies: list[str] = []
-    directories: list[str] = []
-    waiting = [tree]
-    while waiting:
-        for entry in sorted(waiting.pop().iterdir()):
-            name = str(entry.relative_to(tree))
+    for directory in (tree, tree / boot.SNAPSHOTS, tree / boot.CONTENT):
+        for entry in directory.iterdir():
             if entry.is_symlink():
                 raise BadStartError(f"local cloud: unexpected link {entry} in the prepared images")
-            if not entry.is_dir():
-                (copies if entry.stat().st_size <= _COPIED_BYTES else binds).append(name)
-            elif entry.parent.name == "snapshots" and (entry / "fs").is_dir():
-                binds.append(name)
-            elif entry.parent == tree and not any(each.is_file() for each in entry.rglob("*")):
-                continue
-            else:
-                directories.append(name)
-                waiting.append(entry)
-    return SharedImages(tree, path / "db", tuple(binds), tuple(copies), tuple(directories))
+    layers = sorted(entry.name for entry in (tree / boot.SNAPSHOTS).iterdir() if (entry / "fs").is_dir())
+    return SharedImages(tree, tuple(layers))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from vk_provider.cloud.local import boot, syscalls
+from vk_provider.cloud.local import boot, links, syscalls
 from vk_provider.cloud.local.boot import BootSpec
 from vk_provider.cloud.local.rootfs import make_root
 from vk_provider.errors import EXIT_BAD_START
@@ -72,7 +72,7 @@ class Init:
         self._begin(self._services[0])
         self._await_message(b"wired")
         self._connection.close()
-        _wait_for(self._spawn_batch(boot.build_instance_batch(self._spec)), "configuring eth0")
+        links.configure(self._spec)
         for name, value in boot.sysctls(self._spec).items():
             Path("/proc/sys", name).write_text(value)
         self._begin(self._services[1])
@@ -186,19 +186,6 @@ class Init:
         if message != expected:
             raise OSError(f"no word that this instance is {expected.decode()}")
 
-    def _spawn_batch(self, text: str) -> int:
-        batch = text_descriptor(text)
-        try:
-            return os.posix_spawnp(
-                "ip",
-                ["ip", "-batch", "-"],
-                self._spec.environment,
-                file_actions=[(os.POSIX_SPAWN_DUP2, batch, 0)],
-                setsigmask=[],
-            )
-        finally:
-            os.close(batch)
-
     def _limit_cpu(self, mounted: Path | None) -> None:
         self._cpu_limit_due = None
         try:
@@ -207,18 +194,3 @@ class Init:
             # A container may have come up between the look at the groups below and the write.
             print(f"CPU limit not set, tried again: {error}", file=sys.stderr, flush=True)
             self._cpu_limit_due = time.monotonic() + LAST_RESTART_S
-
-
-def text_descriptor(text: str) -> int:
-    """A readable descriptor that holds `text` (shorter than a pipe's buffer)."""
-    reader, writer = os.pipe()
-    os.write(writer, text.encode())
-    os.close(writer)
-    return reader
-
-
-def _wait_for(pid: int, what: str) -> None:
-    _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    if code != 0:
-        raise OSError(f"{what} failed (exit code {code})")

@@ -16,6 +16,8 @@ from typing import Any
 from vk_provider.errors import BadStartError
 
 PAUSE_IMAGE = "vk-provider.internal/pause:1"
+_MOUNT_POINTS = ("dev", "etc", "proc", "sys")
+"""Of a sandbox, with /etc/resolv.conf: what the image lacks of them, the runtime makes in each sandbox's own layer."""
 _BASE = 0x400000
 _HEADERS = 64 + 56
 
@@ -48,7 +50,7 @@ def build_pause_program(architecture: str = "amd64") -> bytes:
 
 def write_pause_archive(path: Path, architecture: str = "amd64") -> None:
     """Write the image as an OCI archive (image-spec v1 layout in a tar file) named PAUSE_IMAGE."""
-    layer = _tar({"pause": (build_pause_program(architecture), 0o755)})
+    layer = _tar({"pause": (build_pause_program(architecture), 0o755), "etc/resolv.conf": (b"", 0o644)}, _MOUNT_POINTS)
     config = _json(
         {
             "architecture": architecture,
@@ -89,9 +91,13 @@ def _json(document: dict[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True).encode()
 
 
-def _tar(files: dict[str, tuple[bytes, int]]) -> bytes:
+def _tar(files: dict[str, tuple[bytes, int]], directories: tuple[str, ...] = ()) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name in directories:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(entry)
         for name, (data, mode) in sorted(files.items()):
             info = tarfile.TarInfo(name)
             info.size, info.mode = len(data), mode

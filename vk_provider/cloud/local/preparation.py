@@ -10,11 +10,9 @@ from pathlib import Path
 from vk_provider.cloud.local import boot, userns
 from vk_provider.cloud.local.cgroup import InstanceCgroup
 from vk_provider.cloud.local.config import LocalCloudConfig
-from vk_provider.cloud.local.images import SharedImages
 from vk_provider.cloud.local.prepared import LocalImageStores
 from vk_provider.cloud.local.shared import share_directories
 from vk_provider.cloud.local.source_guard import SourceGuard
-from vk_provider.cloud.local.spare import SpareRoots
 from vk_provider.cloud.local.store import InstanceRecord, InstanceStore
 
 
@@ -22,7 +20,6 @@ class Preparation:
     """Prepares instances out of what all of them share; known from the start of the cloud on.
 
     template:     the boot specification to fill in
-    image_stores: with the images of the base, see SpareRoots.images
     cgroup_of:    the control group of an instance, which may not be there yet
     """
 
@@ -32,10 +29,9 @@ class Preparation:
         store: InstanceStore,
         template: boot.BootSpec,
         image_stores: LocalImageStores,
-        spares: SpareRoots,
         cgroup_of: Callable[[InstanceRecord], InstanceCgroup],
     ) -> None:
-        self.template, self.image_stores, self.spares = template, image_stores, spares
+        self.template, self.image_stores = template, image_stores
         self._config, self._store = config, store
         self._cgroup_of = cgroup_of
         self._guard = SourceGuard(config)
@@ -46,31 +42,23 @@ class Preparation:
         directory = self._store.directory(record.instance_id)
         if self._store.identity(record.instance_id) is not None:
             return  # a launcher of an earlier process was faster
-        disk = directory / "disk"
-        for name in boot.DISK_DIRECTORIES:
-            (disk / name).mkdir(parents=True, exist_ok=True, mode=0o755)
         with self.image_stores.use(record.image_store) as images:
-            self._take_root(images, disk / "containerd")
-            self._write_boot(record, directory, images)
+            shutil.rmtree(directory / "disk", ignore_errors=True)  # of a launch that was cut off
+            images.make_root(directory / "disk" / "containerd")
+            make_disk(directory / "disk")
+            self._write_boot(record, directory, images.path)
 
-    def _take_root(self, images: SharedImages, target: Path) -> None:
-        shutil.rmtree(target)
-        if images is self.spares.images:
-            self.spares.take(target)
-        else:
-            images.make_root(target)
-
-    def _write_boot(self, record: InstanceRecord, directory: Path, images: SharedImages) -> None:
-        disk = directory / "disk"
-        (disk / "log" / "pods").mkdir(exist_ok=True)
-        (disk / "log" / "containers").mkdir(exist_ok=True)
+    def _write_boot(self, record: InstanceRecord, directory: Path, images: Path) -> None:
         group = self._cgroup_of(record)
         group.create(record.memory_bytes)
-        template = replace(self.template, images=str(images.path), image_binds=images.binds)
+        template = replace(self.template, images=str(images))
         spec = boot.fill(template, record, str(directory), group, share_directories(self._config, record))
         group.delegate(userns.host_id(spec.slot))
         self._guard.admit(record.primary_ip)
         (directory / "boot.json").write_text(spec.to_text())
 
-    async def close(self) -> None:
-        await self.spares.close()
+
+def make_disk(disk: Path) -> None:
+    """What is missing of an instance's own directories."""
+    for name in (*boot.DISK_DIRECTORIES, "log/pods", "log/containers"):
+        (disk / name).mkdir(parents=True, exist_ok=True, mode=0o755)

@@ -16,14 +16,13 @@ def make_root(spec: BootSpec) -> None:
     the way to it leads through directories that only the machine's root may enter."""
     top, root = Path("top"), Path("root")
     syscalls.mount("instance", str(top), "tmpfs", 0, "mode=0755")
-    for name in ("upper", "work"):
-        (top / name).mkdir(mode=0o755)
+    for name in ("upper", "work", "containerd"):
+        (top / name).mkdir(mode=0o711)
+    (top / "upper").chmod(0o755)
     options = f"lowerdir=layer,upperdir={top}/upper,workdir={top}/work,userxattr"
     syscalls.mount("instance", str(root), "overlay", 0, options)
     _mount_kernel(spec, root, Path("dev"))
-    for name, target in boot.DISK_DIRECTORIES.items():
-        syscalls.mount(f"disk/{name}", f"{root}{target}", "", syscalls.MS_BIND | syscalls.MS_REC)
-    _hold_databases(top, root)
+    _make_containerd_root(top / "containerd", root)
     for number, (_, path) in enumerate(spec.shared):
         syscalls.mount(f"shared/{number}", _make_inside(root, path), "", syscalls.MS_BIND)
     for path in spec.binds:
@@ -36,16 +35,26 @@ def make_root(spec: BootSpec) -> None:
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_SHARED)  # as on a machine: volumes may propagate
 
 
-def _hold_databases(top: Path, root: Path) -> None:
-    """Copies of containerd's databases, in memory. They are of no use after the instance, as what is in /run;
-    containerd syncs them some dozen times while a pod starts, and would wait for the disk each time."""
-    databases = Path("databases")
-    for number, path in enumerate(sorted(databases.glob("*/*.db"))):
-        held = top / f"{number}.db"
-        shutil.copyfile(path, held)
-        held.chmod(0o600)
-        target = f"{root}{boot.DISK_DIRECTORIES['containerd']}/{path.relative_to(databases)}"
-        syscalls.mount(str(held), target, "", syscalls.MS_BIND)
+def _make_containerd_root(held: Path, root: Path) -> None:
+    """containerd's root is in memory (`held`) but for what may be large: it is of no use after the instance, as what is
+    in /run, and containerd syncs its databases some dozen times while a pod starts. Content is an overlay: what the
+    prepared images have is never copied."""
+    for path in Path("images/db").glob("*/*.db"):
+        (held / path.parent.name).mkdir(mode=0o700, exist_ok=True)
+        shutil.copyfile(path, held / path.parent.name / path.name)
+        (held / path.parent.name / path.name).chmod(0o600)
+    syscalls.mount(str(held), f"{root}{boot.CONTAINERD_ROOT}", "", syscalls.MS_BIND)
+    for name, target in (boot.KEPT_DIRECTORIES | boot.DISK_DIRECTORIES).items():
+        if os.path.isdir(f"disk/{name}"):
+            Path(f"{root}{target}").mkdir(mode=0o700, parents=True, exist_ok=True)
+            syscalls.mount(f"disk/{name}", f"{root}{target}", "", syscalls.MS_BIND)
+    content = Path(f"{root}{boot.CONTAINERD_ROOT}/{boot.CONTENT}")
+    content.mkdir(mode=0o755)
+    lower, disk = f"images/tree/{boot.CONTENT}", "disk/containerd"
+    options = f"lowerdir={lower},upperdir={disk}/{boot.CONTENT},workdir={disk}/work,userxattr"
+    syscalls.mount("content", str(content), "overlay", 0, options)
+    Path(f"{root}{boot.PREPARED}").mkdir(mode=0o700)
+    syscalls.mount(f"images/tree/{boot.SNAPSHOTS}", f"{root}{boot.PREPARED}", "", syscalls.MS_BIND)
 
 
 def _make_inside(root: Path, path: str) -> str:

@@ -6,8 +6,8 @@ them, or make read-only ones writable (mount_namespaces(7), "Restrictions on mou
 
     STAGE/software/...      the machine's programs, read-only, where they are on the machine
     STAGE/layer             the lower layer of the instance's root, read-only
-    STAGE/disk/NAME         the instance's own directories, with the images' content in them read-only, without devices
-    STAGE/databases         containerd's databases as they were prepared, read-only
+    STAGE/disk              the instance's own directories
+    STAGE/images            the prepared images (tree and db, see images.py), read-only, without devices
     STAGE/shared/N          directories that the instances of the Node share, without devices and set-user-ID programs
     STAGE/dev               device files, which cannot be created inside
     STAGE/top, STAGE/root   empty, for the instance's root, see rootfs.py
@@ -19,7 +19,7 @@ import os
 import stat
 from pathlib import Path
 
-from vk_provider.cloud.local import boot, syscalls
+from vk_provider.cloud.local import syscalls
 from vk_provider.cloud.local.boot import BootSpec
 
 _DEVICES = {
@@ -39,10 +39,10 @@ def build_stage(spec: BootSpec, user_namespace: int, root_id: int) -> None:
     """Mount all of it; `root_id` is what root of `user_namespace` (a descriptor) is on this machine. The stage is
     the current directory afterwards. Raises OSError."""
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
-    stage = spec.path / "rootfs"
-    stage.mkdir(exist_ok=True)
+    stage = spec.path / "disk"
+    disk = syscalls.open_tree(str(stage))  # before the stage covers it
     syscalls.mount("stage", str(stage), "tmpfs", 0, "mode=0755")
-    for name in ("software", "layer", "disk", "databases", "shared", "dev", "top", "root"):
+    for name in ("software", "layer", "disk", "images", "shared", "dev", "top", "root"):
         (stage / name).mkdir(mode=0o755)
     for path in spec.binds:
         _show(path, Path(f"{stage}/software{path}"), user_namespace)
@@ -50,12 +50,8 @@ def build_stage(spec: BootSpec, user_namespace: int, root_id: int) -> None:
             if hidden.startswith(path + "/") and os.path.isdir(hidden):
                 syscalls.mount("hidden", f"{stage}/software{hidden}", "tmpfs", 0, "mode=0755,size=1m")
     _bind(spec.layer, stage / "layer", user_namespace, read_only=True)
-    for name in boot.DISK_DIRECTORIES:
-        (stage / "disk" / name).mkdir()
-        _bind(str(spec.path / "disk" / name), stage / "disk" / name, user_namespace, read_only=False)
-    for path in spec.image_binds:
-        _bind(f"{spec.images}/{path}", stage / "disk/containerd" / path, user_namespace, read_only=True, devices=False)
-    _bind(spec.databases, stage / "databases", user_namespace, read_only=True, devices=False)
+    _attach(disk, stage / "disk", user_namespace, read_only=False)
+    _bind(str(Path(spec.images).parent), stage / "images", user_namespace, read_only=True, devices=False)
     for number, (source, _) in enumerate(spec.shared):
         (stage / "shared" / str(number)).mkdir()
         _bind(source, stage / "shared" / str(number), user_namespace, read_only=False)
@@ -78,7 +74,11 @@ def _show(source: str, target: Path, user_namespace: int) -> None:
 
 
 def _bind(source: str, target: Path, user_namespace: int | None, *, read_only: bool, devices: bool = True) -> None:
-    tree = syscalls.open_tree(source)
+    _attach(syscalls.open_tree(source), target, user_namespace, read_only=read_only, devices=devices)
+
+
+def _attach(tree: int, target: Path, user_namespace: int | None, *, read_only: bool, devices: bool = True) -> None:
+    """`tree`: from open_tree; it is closed."""
     try:
         syscalls.set_mount(tree, read_only=read_only, devices=devices, user_namespace=user_namespace)
         syscalls.attach(tree, str(target))

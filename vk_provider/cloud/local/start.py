@@ -16,9 +16,9 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from vk_provider.cloud.local import boot, syscalls, userns
+from vk_provider.cloud.local import links, syscalls, userns
 from vk_provider.cloud.local.boot import BootSpec
-from vk_provider.cloud.local.init import Init, text_descriptor
+from vk_provider.cloud.local.init import Init
 from vk_provider.cloud.local.process import ProcessIdentity
 from vk_provider.cloud.local.stage import build_stage
 
@@ -66,13 +66,7 @@ def _wire(spec: BootSpec, pid: int) -> None:
     namespace = os.open(spec.bridge_namespace, os.O_RDONLY | os.O_CLOEXEC)
     syscalls.setns(namespace, syscalls.CLONE_NEWNET)
     os.close(namespace)
-    batch = text_descriptor(boot.build_bridge_batch(spec, pid))
-    actions = [(os.POSIX_SPAWN_DUP2, batch, 0)]
-    child = os.posix_spawnp("ip", ["ip", "-batch", "-"], spec.environment, file_actions=actions)
-    os.close(batch)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code != 0:
-        raise OSError(f"wiring the bridge failed (exit code {code})")
+    links.connect_to_bridge(spec, pid)
 
 
 def _enter(spec: BootSpec, agent_module: str, connection: socket.socket, user_namespace: int) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The few Linux calls that Python 3.11 lacks: mounts, unshare, setns, pivot_root, prctl, interface flags."""
+"""The few Linux calls that Python 3.11 lacks: mounts, unshare, setns, clone, pivot_root, prctl, interface flags."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import ctypes
 import fcntl
 import os
 import platform
+import signal
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SHARED = 32, 4096, 16384, 1 << 18, 1 << 20
@@ -16,6 +19,7 @@ MNT_DETACH = 2
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00020000, 0x02000000, 0x04000000
 CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
 
+_CLONE_VM, _STACK_BYTES = 0x00000100, 16384
 _PR_SET_NAME = 15
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442  # the same number on every architecture
@@ -67,6 +71,21 @@ def pivot_root(new_root: str) -> None:
     _check(_libc.syscall(number, b".", b"."), f"pivot_root {new_root}")
     unmount(".", MNT_DETACH)
     os.chdir("/")
+
+
+@contextmanager
+def paused_clone(flags: int) -> Iterator[int]:
+    """A process in new namespaces (clone(2)), for as long as the block runs; its PID. It shares our memory and runs
+    nothing but libc's pause(3): a fork would copy the page tables of an interpreter. Raises OSError."""
+    stack = ctypes.create_string_buffer(_STACK_BYTES)
+    top = ctypes.c_void_p((ctypes.addressof(stack) + _STACK_BYTES) & ~0xF)
+    pause = ctypes.cast(_libc.pause, ctypes.c_void_p)
+    pid = _check_descriptor(_libc.clone(pause, top, _CLONE_VM | flags | signal.SIGCHLD, None), "clone")
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def set_process_name(name: str) -> None:

@@ -65,7 +65,6 @@ def prepare(config: LocalCloudConfig) -> Template:
         binds=software.find_software(runtime, config.cni_bin_dir, environment["PATH"]),
         hidden=software.HIDDEN,
         images=str(shared.path),
-        image_binds=shared.binds,
         primary_ip="",
         pod_ip="",
         subnet=config.subnet,

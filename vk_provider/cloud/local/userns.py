@@ -9,8 +9,6 @@ in the instance: its directories are mounted with the IDs translated.
 from __future__ import annotations
 
 import os
-import signal
-from typing import NoReturn
 
 from vk_provider.cloud.local import syscalls
 from vk_provider.errors import BadStartError
@@ -37,35 +35,11 @@ def build_map(slot: int) -> str:
 
 def make(slot: int) -> int:
     """A descriptor of a new user namespace. Raises OSError."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        _hold(writer)
-    os.close(writer)
-    try:
-        error = os.read(reader, 4)
-        if error != b"ok":
-            raise OSError(int(error or b"0"), "cannot make a user namespace")
+    with syscalls.paused_clone(syscalls.CLONE_NEWUSER) as pid:  # it needs a process until its descriptor is open
         for name in ("uid_map", "gid_map"):
             with open(f"/proc/{pid}/{name}", "w") as file:
                 file.write(build_map(slot))
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(reader)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-
-
-def _hold(writer: int) -> NoReturn:
-    """In the fork: a namespace needs a process until its descriptor is open."""
-    try:
-        syscalls.unshare(syscalls.CLONE_NEWUSER)
-        os.write(writer, b"ok")
-        signal.pause()
-    except OSError as error:
-        os.write(writer, str(error.errno).encode())
-    finally:
-        os._exit(1)
 
 
 def become_root() -> None:

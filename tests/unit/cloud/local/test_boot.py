@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 from tests.unit.cloud.local.records import IPV6_SUBNET, record
 from vk_provider.cloud.base import InstanceState
 from vk_provider.cloud.local import (
     boot,
+    links,
     metadata,
 )
 from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup
@@ -26,7 +28,6 @@ def test_a_boot_spec_survives_its_file() -> None:
         ("/x",),
         ("/x/y",),
         "/images",
-        ("snapshots/1/fs",),
         "",
         "",
         "10.9.0.0/16",
@@ -47,26 +48,30 @@ def test_a_boot_spec_survives_its_file() -> None:
     assert again == spec and again.instance_cgroup == group
     assert spec.hostname == "ip-10-9-0-16" and spec.port == "v0a090010" and spec.slot == 8
     assert boot.mac_address("10.9.0.16") == "02:56:0a:09:00:10"
-    assert "peer name eth0 address 02:56:0a:09:00:10 netns 4711" in boot.build_bridge_batch(spec, 4711)
-    assert "addr add 10.9.0.16/16 dev eth0" in boot.build_instance_batch(spec)
+    kind, _, body, _ = links.build_pair(spec, 4711, 3)
+    names = (b"v0a090010\0", b"eth0\0", bytes.fromhex("02560a090010"), (4711).to_bytes(4, sys.byteorder))
+    assert kind == 16 and all(name in body for name in names)
+
+
+def test_go_programs_of_an_instance_run_as_many_threads_as_its_type_has_cpus() -> None:
+    template = boot.BootSpec(*("",) * 3, "/layer", *((),) * 2, "/i", "", "", "10.9.0.0/16", "10.9.0.1", *("",) * 2,
+                             {}, 0, 1.0, (), (), {"A": "b"})  # fmt: skip
+    for cpu_milli, threads in ((250, "1"), (1000, "1"), (1001, "2"), (4000, "4")):
+        spec = boot.fill(template, replace(record(), cpu_milli=cpu_milli), "/state/i", InstanceCgroup((), "g"))
+        assert spec.environment == {"A": "b", "GOMAXPROCS": threads}
 
 
 def test_an_instance_with_ipv6_has_its_addresses_at_once_and_answers_for_its_pods(config: LocalCloudConfig) -> None:
     with_ipv6 = replace(record(), ipv6_subnet=IPV6_SUBNET, primary_ipv6="fd00:9::10", pod_ipv6="fd00:9::11")
-    template = boot.BootSpec(*("",) * 3, "/layer", *((),) * 2, "/i", (), "", "", "10.9.0.0/16", "10.9.0.1", *("",) * 2,
+    template = boot.BootSpec(*("",) * 3, "/layer", *((),) * 2, "/i", "", "", "10.9.0.0/16", "10.9.0.1", *("",) * 2,
                              {}, 0, 1.0, (), (), {})  # fmt: skip
     for each, wanted in ((with_ipv6, True), (record(), False)):
         spec = boot.fill(template, each, "/state/i", InstanceCgroup((), "g"))
         assert boot.BootSpec.from_text(spec.to_text()) == spec
-        lines = boot.build_instance_batch(spec).splitlines()
-        for line in (
-            "link set eth0 addrgenmode none",
-            "addr add fe80::10/64 dev eth0 nodad",
-            "addr add fd00:9::10/64 dev eth0 nodad",
-            "route add default via fd00:9::1 dev eth0",
-            "neigh add proxy fd00:9::11 dev eth0",
-        ):
-            assert (line in lines) == wanted
+        does = [what for _, _, _, what in links.build_configuration(spec, 2)]
+        assert does[:4] == ["address 10.9.0.16/16", "set eth0 up", "route to default", "route to 169.254.169.254"]
+        more = ["address fe80::10/64", "address fd00:9::10/64", "route to default", "proxy for fd00:9::11"]
+        assert does[4:] == (more if wanted else [])
         assert ("fd00:9::10" in boot.build_hosts(spec)) == wanted
         assert any("ipv6" in name for name in boot.sysctls(spec)) == wanted
 

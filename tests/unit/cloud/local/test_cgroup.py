@@ -32,7 +32,6 @@ def spec_of(group: InstanceCgroup, directory: Path) -> boot.BootSpec:
         (),
         (),
         "/images",
-        (),
         "",
         "",
         "10.9.0.0/16",

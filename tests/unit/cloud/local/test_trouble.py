@@ -20,7 +20,7 @@ import pytest
 from tests.launching import launch_each
 from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest
 from vk_provider.cloud.listing import list_owned
-from vk_provider.cloud.local import boot, images, launcher, network, services
+from vk_provider.cloud.local import boot, launcher, network, services
 from vk_provider.cloud.local.catalog import build_offerings
 from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup
 from vk_provider.cloud.local.cloud import LocalCloud
@@ -34,7 +34,6 @@ from vk_provider.cloud.local.limit import InstanceLimit, compute_instance_limit
 from vk_provider.cloud.local.preparation import Preparation
 from vk_provider.cloud.local.prepared import LocalImageStores
 from vk_provider.cloud.local.source_guard import SourceGuard
-from vk_provider.cloud.local.spare import SpareRoots
 from vk_provider.cloud.local.store import InstanceRecord, InstanceStore
 from vk_provider.errors import BadStartError, CloudError, CloudQuotaError
 
@@ -55,13 +54,12 @@ def store(config: LocalCloudConfig) -> InstanceStore:
 
 @pytest.fixture
 def root(tmp_path: Path) -> SharedImages:
-    (tmp_path / "golden/tree/content").mkdir(parents=True)
-    (tmp_path / "golden/tree/content/blob").write_text("manifest")
-    (tmp_path / "golden/tree/content/blob").chmod(0o444)
-    (tmp_path / "golden/tree/content/big").write_bytes(bytes(100_000))
-    (tmp_path / "golden/tree/overlayfs/snapshots/1/fs/bin").mkdir(parents=True)
-    (tmp_path / "golden/tree/overlayfs/snapshots/1/fs/bin/sh").write_text("program")
-    (tmp_path / "golden/tree/native/snapshots").mkdir(parents=True)
+    tree = tmp_path / "golden/tree"
+    (tree / boot.CONTENT).mkdir(parents=True)
+    (tree / boot.CONTENT / "blob").write_text("manifest")
+    (tree / boot.SNAPSHOTS / "1/fs/bin").mkdir(parents=True)
+    (tree / boot.SNAPSHOTS / "1/fs/bin/sh").write_text("program")
+    (tree / "native/snapshots").mkdir(parents=True)
     (tmp_path / "golden/db/meta").mkdir(parents=True)
     (tmp_path / "golden/db/meta/meta.db").write_text("database")
     return share_images(GoldenRoot(tmp_path / "golden", "pause:1"), tmp_path / "images", tmp_path / "instances")
@@ -100,7 +98,6 @@ async def cloud(
         (),
         (),
         "/images",
-        (),
         "",
         "",
         config.subnet,
@@ -115,8 +112,7 @@ async def cloud(
         {},
     )
     stores = LocalImageStores(config.stores_dir, config.instances_dir, root, Containerd("/c", "/ctr", (1, 6, 20)))
-    spares = SpareRoots(root, config.root / "spare", 0)
-    found._preparation = Preparation(config, found._store, template, stores, spares, found._cgroup)
+    found._preparation = Preparation(config, found._store, template, stores, found._cgroup)
     found._launcher = NoLauncher()
     stand_apart(monkeypatch)
     yield found
@@ -135,21 +131,16 @@ def no_space(*_: object, **__: object) -> Any:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_no_file_of_an_instances_root_is_a_file_of_the_images(root: SharedImages, tmp_path: Path) -> None:
+def test_nothing_of_the_images_is_on_an_instances_disk_but_links_that_lead_to_its_own_mounts(
+    root: SharedImages, tmp_path: Path
+) -> None:
     root.make_root(tmp_path / "one")
-    files = {str(path.relative_to(tmp_path / "one")): path for path in (tmp_path / "one").rglob("*") if path.is_file()}
-    assert set(files) == {"content/blob", "content/big", "meta/meta.db"}, files
-    assert {path.stat().st_nlink for path in files.values()} == {1}
-    made, given = files["content/blob"].stat(), (root.path / "content/blob").stat()
-    assert files["content/blob"].read_text() == "manifest"
-    assert (made.st_mode, made.st_mtime_ns) == (given.st_mode, given.st_mtime_ns)
-    # The databases have a place, too: what is on it is in the instance's memory.
-    assert files["meta/meta.db"].read_bytes() == b"" and (root.databases / "meta/meta.db").read_text() == "database"
-    # What is shown of the images read-only has a place, and nothing of them in it.
-    assert set(root.binds) == {"content/big", "overlayfs/snapshots/1"}
-    assert files["content/big"].read_bytes() == b""
-    assert list((tmp_path / "one/overlayfs/snapshots/1").iterdir()) == []
-    assert not (tmp_path / "one/native").exists()
+    found = {str(path.relative_to(tmp_path / "one")): path for path in (tmp_path / "one").rglob("*")}
+    assert set(found) == {boot.CONTENT, "work", "snapshots", "snapshots/1", "volumes"}, found
+    links = {name: os.readlink(path) for name, path in found.items() if path.is_symlink()}
+    assert links == {"snapshots/1": f"{boot.PREPARED}/1"} and root.layers == ("1",)
+    # Links of a block's size would cost what they save.
+    assert found["snapshots/1"].lstat().st_blocks == 0
 
 
 def test_images_that_an_instance_uses_stay_when_the_golden_root_is_made_anew(
@@ -159,9 +150,10 @@ def test_images_that_an_instance_uses_stay_when_the_golden_root_is_made_anew(
     (tmp_path / "instances/i-1/boot.json").write_text(json.dumps({"images": str(root.path)}))
     tree = tmp_path / "golden/tree"
     tree.rename(tmp_path / "replaced")
-    (tree / "content").mkdir(parents=True)
+    for name in (boot.CONTENT, boot.SNAPSHOTS):
+        (tree / name).mkdir(parents=True)
     again = share_images(GoldenRoot(tmp_path / "golden", "pause:1"), tmp_path / "images", tmp_path / "instances")
-    assert again.path != root.path and (root.path / "overlayfs/snapshots/1/fs/bin/sh").read_text() == "program"
+    assert again.path != root.path and (root.path / boot.SNAPSHOTS / "1/fs/bin/sh").read_text() == "program"
     (tmp_path / "instances/i-1/boot.json").unlink()
     share_images(GoldenRoot(tmp_path / "golden", "pause:1"), tmp_path / "images", tmp_path / "instances")
     assert not root.path.exists() and again.path.exists()
@@ -170,7 +162,7 @@ def test_images_that_an_instance_uses_stay_when_the_golden_root_is_made_anew(
 def test_a_disk_that_is_full_while_a_root_is_made_is_a_cloud_error_and_leaves_nothing(
     root: SharedImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images.shutil, "copyfile", no_space)
+    monkeypatch.setattr(os, "symlink", no_space)
     with pytest.raises(CloudError, match="No space left"):
         root.make_root(tmp_path / "one")
     assert not (tmp_path / "one").exists()
@@ -203,23 +195,6 @@ async def test_a_control_group_that_cannot_be_delegated_fails_the_launch_and_end
     assert isinstance(failed, CloudError) and "cannot delegate" in str(failed)
     await asyncio.gather(*cloud._ends.clean_ups.values())
     assert [found.state for found in await list_owned(cloud)] == [InstanceState.TERMINATED]
-
-
-async def test_spare_roots_wait_for_the_next_launch_when_the_disk_is_full(
-    root: SharedImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    spares = SpareRoots(root, tmp_path / "spare", 2)
-    monkeypatch.setattr(images.shutil, "copyfile", no_space)
-    spares.refill()
-    assert spares._task is not None
-    await spares._task
-    assert "tried again at the next launch" in caplog.text and not spares._ready
-    monkeypatch.undo()
-    spares.refill()
-    await spares._task
-    assert len(spares._ready) == 2
-    await spares.close()
-    assert list((tmp_path / "spare").iterdir()) == []
 
 
 async def test_a_claim_that_cannot_be_written_gives_its_address_back(
