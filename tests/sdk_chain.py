@@ -9,6 +9,7 @@ and EC2, which says whose key it has seen and refuses one that has expired.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import time
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-LONG_S = 6 * 3600.0
+LIFE_S = 6 * 3600.0
+"""Of the keys that are given out."""
 _KEY = re.compile(r"Credential=([A-Z0-9]+)/")
 _STS = "https://sts.amazonaws.com/doc/2011-06-15/"
 _EC2 = "http://ec2.amazonaws.com/doc/2016-11-15/"
@@ -24,10 +26,10 @@ _EC2 = "http://ec2.amazonaws.com/doc/2016-11-15/"
 
 @dataclass(slots=True)
 class SdkChain:
-    """life_s: of the next keys that are given out. keys: that EC2 was called with, in order. tokens: that keys were
+    """passed_s: how far its clock is ahead. keys: that EC2 was called with, in order. tokens: that keys were
     asked for with; roles: which role, where it was named. expires: of the keys that were given out."""
 
-    life_s: float = LONG_S
+    passed_s: float = 0.0
     keys: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     roles: list[str] = field(default_factory=list)
@@ -50,11 +52,14 @@ class SdkChain:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    def clock(self) -> float:
+        return time.time() + self.passed_s
+
     def _give(self, token: str, role: str = "") -> tuple[str, float]:
         self.tokens.append(token)
         self.roles.append(role)
         key = f"ASIAEXAMPLE{next(self._numbers)}"
-        self.expires[key] = time.time() + self.life_s
+        self.expires[key] = self.clock() + LIFE_S
         return key, self.expires[key]
 
     async def _query(self, request: web.Request) -> web.Response:
@@ -71,7 +76,7 @@ class SdkChain:
         found = _KEY.search(request.headers.get("Authorization", ""))
         key = found[1] if found is not None else ""
         self.keys.append(key)
-        if not key or self.expires.get(key, time.time() + LONG_S) <= time.time():
+        if not key or self.expires.get(key, math.inf) <= self.clock():
             error = "<Error><Code>RequestExpired</Code><Message>expired</Message></Error>"
             return _xml(f"<Response><Errors>{error}</Errors><RequestID>r</RequestID></Response>", 400)
         return _xml(

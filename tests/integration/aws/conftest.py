@@ -22,8 +22,8 @@ OWNERS = (OWNER, "test")
 """The other one is tests.unit.pods.rig's."""
 
 
-@pytest.fixture(scope="session", autouse=True)
-def calls_of_session(request: pytest.FixtureRequest) -> Iterator[Calls]:
+@pytest.fixture(scope="package", autouse=True)
+def calls_here(request: pytest.FixtureRequest) -> Iterator[Calls]:
     """All calls of the provider. At the end every action of the policy was needed, or it is one too many."""
     with pytest.MonkeyPatch.context() as patch:
         calls = record(patch)
@@ -33,11 +33,10 @@ def calls_of_session(request: pytest.FixtureRequest) -> Iterator[Calls]:
 
 
 @pytest.fixture(autouse=True)
-def permissions(calls_of_session: Calls, moto: MotoServer) -> Iterator[None]:
+def permissions(calls_here: Calls, moto: MotoServer) -> Iterator[None]:
     """Every call of the test is one that manifests/iam/provider.json allows."""
-    calls_of_session.forget()
     yield
-    refused = calls_of_session.judge(OWNERS, moto.tags())
+    refused = calls_here.judge(OWNERS, moto.tags())
     assert not refused, f"manifests/iam/provider.json does not allow: {refused[:5]}"
 
 

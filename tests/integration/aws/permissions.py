@@ -23,7 +23,7 @@ NOT_CALLED_HERE = {
     "ecr:GetDownloadUrlForLayer": "not the provider's: what a login is good for",
 }
 """Actions of the policy that no test of this directory needs, and why."""
-BY_THE_READMES_WORD = ("ssm:GetParameter",)
+ADDED = ("ssm:GetParameter",)
 """manifests/aws/README.md: a parameter outside of /aws/service is added to FindImages."""
 
 
@@ -37,9 +37,6 @@ class Calls:
     def note(self, operation: Operation[Any], parameters: Mapping[str, Any]) -> None:
         self._made.append((operation.service, operation.name, parameters))
 
-    def forget(self) -> None:
-        self._made.clear()
-
     def judge(self, owners: tuple[str, ...], tags: Mapping[str, Mapping[str, str]]) -> list[str]:
         """What the policy would have refused to every one of these owners. tags: of all that exists, by ID."""
         needs, refused = Needs(tags.get), []
@@ -48,16 +45,13 @@ class Calls:
             service, name, parameters = self._made.popleft()
             queue = str(parameters.get("QueueUrl", "")).rpartition("/")[2] or "QUEUE"
             cluster = str(parameters.get("clusterName", "CLUSTER"))
-            wanted = [
-                need
-                for need in needs.of(service, name, parameters)
-                if not (need.action in BY_THE_READMES_WORD and f":{ACCOUNT}:" in need.resource)
-            ]
+            asked = needs.of(service, name, parameters)
+            wanted = [each for each in asked if not (each.action in ADDED and f":{ACCOUNT}:" in each.resource)]
             for owner in owners:
                 key = owner, queue
                 policy = policies.get(key) or policies.setdefault(key, read_provider_policy(owner, queue, cluster))
                 if all(policy.allows(need) for need in wanted):
-                    self.used |= {need.action for need in wanted}
+                    self.used |= {need.action for need in asked}
                     break
             else:
                 policy = policies[owners[0], queue]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -12,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore import credentials
 from botocore.credentials import RefreshableCredentials, SSOProvider
 from botocore.tokens import SSOTokenProvider
 
 from tests.moto.server import REGION
-from tests.sdk_chain import SdkChain
+from tests.sdk_chain import LIFE_S, SdkChain
 from vk_provider.cloud.aws.client import AwsClient
 from vk_provider.cloud.aws.operations import DESCRIBE_SUBNETS
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.errors import CloudAccessError
 
 ROLE = "arn:aws:iam::123456789012:role/vk-provider"
-LIFE_S = 1.0
 
 
 @pytest.fixture
@@ -42,10 +41,12 @@ async def chain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterato
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys are renewed a moment before their end, not a quarter of an hour."""
-    monkeypatch.setattr(RefreshableCredentials, "_advisory_refresh_timeout", 0.1)
-    monkeypatch.setattr(RefreshableCredentials, "_mandatory_refresh_timeout", 0.1)
+def ahead(chain: SdkChain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK's clock is as far ahead as the chain's."""
+    remaining = RefreshableCredentials._seconds_remaining
+    monkeypatch.setattr(RefreshableCredentials, "_seconds_remaining", lambda self: remaining(self) - chain.passed_s)
+    now = credentials._local_now
+    monkeypatch.setattr(credentials, "_local_now", lambda: now() + timedelta(seconds=chain.passed_s))
 
 
 @asynccontextmanager
@@ -113,11 +114,7 @@ async def test_a_login_of_sso(chain: SdkChain, monkeypatch: pytest.MonkeyPatch, 
     assert (chain.tokens, chain.roles) == (["of-the-login"], ["123456789012/Operator"])
 
 
-async def until_expired() -> None:
-    await asyncio.sleep(LIFE_S + 0.1)
-
-
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("ahead")
 async def test_the_web_identity_of_irsa_is_renewed_with_the_token_of_then(
     chain: SdkChain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -125,18 +122,17 @@ async def test_the_web_identity_of_irsa_is_renewed_with_the_token_of_then(
     token.write_text("first")
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
     monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
-    chain.life_s = LIFE_S
     async with started(chain) as client:
         await call(client)
         await call(client)
         token.write_text("second")  # as a kubelet renews it
-        await until_expired()
+        chain.passed_s += LIFE_S
         await call(client)
     assert chain.keys == ["ASIAEXAMPLE1", "ASIAEXAMPLE1", "ASIAEXAMPLE2"]
     assert (chain.tokens, chain.roles) == (["first", "second"], [ROLE, ROLE])
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("ahead")
 async def test_the_credentials_of_eks_pod_identity_are_renewed_with_the_token_of_then(
     chain: SdkChain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -144,18 +140,17 @@ async def test_the_credentials_of_eks_pod_identity_are_renewed_with_the_token_of
     token.write_text("first")
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{chain.url}/v1/credentials")
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(token))
-    chain.life_s = LIFE_S
     async with started(chain) as client:
         await call(client)
         await call(client)
         token.write_text("second")
-        await until_expired()
+        chain.passed_s += LIFE_S
         await call(client)
     assert chain.keys == ["ASIAEXAMPLE1", "ASIAEXAMPLE1", "ASIAEXAMPLE2"]
     assert chain.tokens == ["first", "second"]
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("ahead")
 async def test_keys_that_cannot_be_renewed_are_an_error_of_access_and_work_again_when_they_can(
     chain: SdkChain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -163,11 +158,10 @@ async def test_keys_that_cannot_be_renewed_are_an_error_of_access_and_work_again
     token.write_text("first")
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
     monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
-    chain.life_s = LIFE_S
     async with started(chain) as client:
         await call(client)
         token.unlink()
-        await until_expired()
+        chain.passed_s += LIFE_S
         with pytest.raises(CloudAccessError):
             await call(client)
         token.write_text("second")

@@ -39,6 +39,7 @@ _NO_ACCESS = (
     botocore.SSOError,
     botocore.UnauthorizedSSOTokenError,
     botocore.NoAuthTokenError,
+    FileNotFoundError,  # the token of a web identity or of a container
 )
 _SERVER_ERROR = 500
 
