@@ -7,7 +7,8 @@ import os
 import re
 
 from vk_provider.cloud.tags import MAX_VALUE, clean_tag
-from vk_provider.podmodel.errors import QuantityError
+from vk_provider.podmodel.errors import InvalidImageName, QuantityError
+from vk_provider.podmodel.imagename import parse_image
 from vk_provider.podmodel.labels import is_label_key, is_label_value, is_subdomain, parse_selector
 from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.sharedpath import find_problem
@@ -46,6 +47,11 @@ def check_settings(settings: Settings) -> None:
     for address in settings.cluster.dns:
         _check_address(address, "cluster.dns")
     _check_kubelet(settings.kubelet)
+    for name in settings.images.named:
+        try:
+            parse_image(name)
+        except InvalidImageName as error:
+            raise SettingError(f"images.named: {name!r}: {error}") from None
     for index, registry in enumerate(settings.registries):
         if not _REGISTRY.fullmatch(registry.host):
             raise SettingError(

@@ -113,7 +113,13 @@ class LocalCloud:
                 limit.reason,
             )
         spares = SpareRoots(shared.images, self.config.root / "spare", self.config.launch_concurrency)
-        stores = LocalImageStores(self.config.stores_dir, self.config.instances_dir, shared.images, shared.containerd)
+        stores = LocalImageStores(
+            self.config.stores_dir,
+            self.config.instances_dir,
+            shared.images,
+            shared.containerd,
+            registries=self.config.registries,
+        )
         self._preparation = Preparation(self.config, self._store, shared.spec, stores, spares, self._cgroup)
         spares.refill()
         await asyncio.to_thread(stores.load)
