@@ -94,6 +94,8 @@ def test_named_images_are_refused_where_nothing_is_prepared() -> None:
 def test_a_named_image_that_is_no_reference_is_refused(tmp_path: Path) -> None:
     text = '[[nodes]]\nname = "n"\naddress = "127.0.0.1"\n[cloud]\nbackend = "local"\nowner = "us"\n'
     assert load_settings(write(tmp_path, f'{text}[images]\nnamed = ["nginx:1"]\n'), {}).images.named == ("nginx:1",)
+    many = ", ".join(f'"nginx:{number}"' for number in range(101))
+    assert "images.named has 101 images" in refusal(write(tmp_path, f"{text}[images]\nnamed = [{many}]\n"))
     assert "images.named: 'NGINX:1'" in refusal(write(tmp_path, f'{text}[images]\nnamed = ["NGINX:1"]\n'))
 
 

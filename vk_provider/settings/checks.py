@@ -21,6 +21,9 @@ from vk_provider.settings.provider import Settings
 _SIGNER = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[A-Za-z0-9][A-Za-z0-9._:-]{0,317}")
 """A signerName: a domain and a path (validation of CertificateSigningRequests, ValidateSignerName)."""
 
+MAX_NAMED_IMAGES = 100
+"""Each has a store of its own, and is asked for again and again."""
+
 _REGISTRY = re.compile(r"_default|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
 """What an agent accepts: it is the name of a directory there."""
 
@@ -47,6 +50,10 @@ def check_settings(settings: Settings) -> None:
     for address in settings.cluster.dns:
         _check_address(address, "cluster.dns")
     _check_kubelet(settings.kubelet)
+    if len(settings.images.named) > MAX_NAMED_IMAGES:
+        raise SettingError(
+            f"images.named has {len(settings.images.named)} images, {MAX_NAMED_IMAGES} at most are prepared"
+        )
     for name in settings.images.named:
         try:
             parse_image(name)

@@ -200,7 +200,7 @@ class PodOnInstance:
     async def told(self, reason: str, count: int = 1) -> list[str]:
         """The events of that reason, once there are so many: some come after the pod runs."""
         async with asyncio.timeout(60):
-            while len(found := self.events(reason)) < count:
+            while len(found := self.events(reason)) < count:  # noqa: ASYNC110 - nothing announces them
                 await asyncio.sleep(0.02)
         return found
 
