@@ -71,15 +71,20 @@ def check_cloud(settings: Settings) -> Cloud:
     """The cloud, not started, once its settings were checked as its start does. Raises BadStartError."""
     backend, own = find_backend(settings.cloud)
     cloud: Cloud = backend.create(own, CloudContext(settings.cloud.owner, registry_table(settings.registries)))
-    if settings.images.prepare and backend.image_stores is None:
+    wanted_by = "images.prepare" if settings.images.prepare else "images.named" if settings.images.named else ""
+    if settings.images.named and settings.images.prepare is False:
         raise BadStartError(
-            f"images.prepare: the {cloud.name} cloud cannot have images ready; next: leave it out, and instances pull "
+            "images.named: nothing is prepared with images.prepare = false; next: leave one of them out"
+        )
+    if wanted_by and backend.image_stores is None:
+        raise BadStartError(
+            f"{wanted_by}: the {cloud.name} cloud cannot have images ready; next: leave it out, and instances pull "
             "theirs, or fetch them from each other (images.peers)"
         )
-    if settings.images.prepare and not backend.keeps_images(own):
+    if wanted_by and not backend.keeps_images(own):
         raise BadStartError(
-            f"images.prepare: the settings of the {cloud.name} cloud do not let it have images ready; next: "
-            f"cloud.{cloud.name}.image_stores.enabled = true, or leave images.prepare out"
+            f"{wanted_by}: the settings of the {cloud.name} cloud do not let it have images ready; next: "
+            f"cloud.{cloud.name}.image_stores.enabled = true, or leave {wanted_by} out"
         )
     for pool in settings.pools:
         if pool.state == "stopped" and not backend.ability.stops:

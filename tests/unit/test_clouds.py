@@ -77,6 +77,28 @@ def test_a_cloud_that_cannot_have_images_ready_refuses_to_be_told_so() -> None:
     check_cloud(Settings(node, cloud=CloudSettings(backend="local"), images=ImageSettings(prepare=True)))
 
 
+def test_named_images_are_refused_where_nothing_is_prepared() -> None:
+    node, images = (NodeSettings("n1"),), ImageSettings(named=("nginx:1",))
+    for name, said in (
+        ("simulated", "images.named: the simulated cloud cannot"),
+        ("aws", "images.named: the settings of"),
+    ):
+        with pytest.raises(BadStartError, match=said):
+            check_cloud(Settings(node, cloud=CloudSettings(backend=name), images=images))
+    local = CloudSettings(backend="local")
+    check_cloud(Settings(node, cloud=local, images=images))
+    with pytest.raises(BadStartError, match="images.named: nothing is prepared with images.prepare = false"):
+        check_cloud(Settings(node, cloud=local, images=replace(images, prepare=False)))
+
+
+def test_a_named_image_that_is_no_reference_is_refused(tmp_path: Path) -> None:
+    text = '[[nodes]]\nname = "n"\naddress = "127.0.0.1"\n[cloud]\nbackend = "local"\nowner = "us"\n'
+    assert load_settings(write(tmp_path, f'{text}[images]\nnamed = ["nginx:1"]\n'), {}).images.named == ("nginx:1",)
+    many = ", ".join(f'"nginx:{number}"' for number in range(101))
+    assert "images.named has 101 images" in refusal(write(tmp_path, f"{text}[images]\nnamed = [{many}]\n"))
+    assert "images.named: 'NGINX:1'" in refusal(write(tmp_path, f'{text}[images]\nnamed = ["NGINX:1"]\n'))
+
+
 def test_ec2_has_images_ready_where_its_own_settings_let_it() -> None:
     node, off = (NodeSettings("n1"),), CloudSettings(backend="aws")
     with pytest.raises(BadStartError, match=r"next: cloud\.aws\.image_stores\.enabled = true"):

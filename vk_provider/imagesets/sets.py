@@ -31,13 +31,15 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A set without a store. sources: instances that have its images, newest first."""
+    """A set without a store. sources: instances that have its images, newest first. is_named: the configuration names
+    it, so it is wanted without any, too."""
 
     images: ImageSet
     sources: tuple[str, ...]
     used_at: float
     failures: int = 0
     due_at: float = 0.0
+    is_named: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +97,35 @@ class ImageSets:
         """A pod has these images on the instance `source`, and the registry has confirmed each name's digest."""
         if not images.images or any(store.images == images for store in self._stores.values()):
             return
-        known = self._wanted.pop(images.references, None)
-        if known is None or known.images != images:
-            known = Wanted(images, (), now)
+        known = self._take_wanted(images, now)
         sources = (source, *(each for each in known.sources if each != source))[:MAX_SOURCES]
-        self._wanted[images.references] = replace(known, sources=sources, used_at=now)
+        self._put_wanted(replace(known, sources=sources, used_at=now))
+
+    def name(self, images: ImageSet, now: float) -> None:
+        """The configuration names these images, and the registry has confirmed each name's digest: their store counts
+        as used now, or is wanted."""
+        stores = [store for store in self._stores.values() if store.images == images]
+        for store in stores:
+            self.note_use(store.handle, now)
+        if not stores:
+            self._put_wanted(replace(self._take_wanted(images, now), used_at=now, is_named=True))
+
+    def _take_wanted(self, images: ImageSet, now: float) -> Wanted:
+        known = self._wanted.pop(images.references, None)
+        return known if known is not None and known.images == images else Wanted(images, (), now)
+
+    def _put_wanted(self, wanted: Wanted) -> None:
+        self._wanted[wanted.images.references] = wanted
         if len(self._wanted) > MAX_WANTED:
             self._wanted.popitem(last=False)
 
     def forget_source(self, source: str) -> None:
-        """The instance is gone; a set that is left without a source waits for the next pod that pulls it."""
+        """The instance is gone; a set that is left without a source waits for the next pod that pulls it, unless it is
+        named."""
         for references, wanted in list(self._wanted.items()):
             if source in wanted.sources:
                 left = tuple(each for each in wanted.sources if each != source)
-                if left:
+                if left or wanted.is_named:
                     self._wanted[references] = replace(wanted, sources=left)
                 else:
                     del self._wanted[references]

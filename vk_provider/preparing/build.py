@@ -48,6 +48,7 @@ class Preparing:
         self.pool_images: PoolImages = NoPoolImages()
         self._client = client
         self._preparer: ImagePreparer | None = None
+        self._named = settings.named
         if stores is not None:
             limits = Limits(settings.max_bytes, settings.max_age_s)
             # Half of the processors pull: the others are for what runs already, and for the preparation.
@@ -66,6 +67,8 @@ class Preparing:
     def start(self, supervisor: Supervisor) -> None:
         if self._preparer is not None:
             supervisor.start("prepared images", self._preparer.run())
+            if self._named:
+                supervisor.start("named images", self._preparer.named.run(self._named))
 
     async def close(self) -> None:
         if self._preparer is not None:

@@ -23,6 +23,7 @@ from vk_provider.preparing.authority import PullAuthority
 from vk_provider.preparing.credentials import PullSecrets
 from vk_provider.preparing.firsttime import MIN_BYTES, NOBODY_WAITS, FirstTime, FirstTimeRules
 from vk_provider.preparing.metrics import ImageMetrics
+from vk_provider.preparing.named import NamedImages
 from vk_provider.preparing.poolstores import PublicStores
 from vk_provider.preparing.upkeep import PodSide, StoreUpkeep
 from vk_provider.wire.images import ImagesMessage, ImageUse
@@ -76,6 +77,7 @@ class ImagePreparer:
         self.public = PublicStores(self._sets, authority)
         self._upkeep = StoreUpkeep(stores, self._sets, self._first, self._pods, metrics, clock)
         self._upkeep.on_stores = self.public.changed
+        self.named = NamedImages(self._sets, authority, self._upkeep.wake, clock)
         metrics.follow(lambda: self._sets.stores, lambda: self._sets.waiting)
 
     # --- what agents tell ----------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ class StoreUpkeep:
             cause = error.cause if isinstance(error, ImageStoreError) else "failed"
             self._metrics.prepared.labels(cause).inc()
             self._first.settle(wanted.images.references)
-            if isinstance(error, SourceLostError | CorruptImageError):
+            if wanted.sources and isinstance(error, SourceLostError | CorruptImageError):
                 for source in wanted.sources:
                     self._sets.forget_source(source)
             else:

@@ -7,7 +7,8 @@ import os
 import re
 
 from vk_provider.cloud.tags import MAX_VALUE, clean_tag
-from vk_provider.podmodel.errors import QuantityError
+from vk_provider.podmodel.errors import InvalidImageName, QuantityError
+from vk_provider.podmodel.imagename import parse_image
 from vk_provider.podmodel.labels import is_label_key, is_label_value, is_subdomain, parse_selector
 from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.sharedpath import find_problem
@@ -19,6 +20,9 @@ from vk_provider.settings.provider import Settings
 
 _SIGNER = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[A-Za-z0-9][A-Za-z0-9._:-]{0,317}")
 """A signerName: a domain and a path (validation of CertificateSigningRequests, ValidateSignerName)."""
+
+MAX_NAMED_IMAGES = 100
+"""Each has a store of its own, and is asked for again and again."""
 
 _REGISTRY = re.compile(r"_default|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
 """What an agent accepts: it is the name of a directory there."""
@@ -46,6 +50,15 @@ def check_settings(settings: Settings) -> None:
     for address in settings.cluster.dns:
         _check_address(address, "cluster.dns")
     _check_kubelet(settings.kubelet)
+    if len(settings.images.named) > MAX_NAMED_IMAGES:
+        raise SettingError(
+            f"images.named has {len(settings.images.named)} images, {MAX_NAMED_IMAGES} at most are prepared"
+        )
+    for name in settings.images.named:
+        try:
+            parse_image(name)
+        except InvalidImageName as error:
+            raise SettingError(f"images.named: {name!r}: {error}") from None
     for index, registry in enumerate(settings.registries):
         if not _REGISTRY.fullmatch(registry.host):
             raise SettingError(

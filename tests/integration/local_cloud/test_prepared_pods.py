@@ -197,6 +197,13 @@ class PodOnInstance:
     def events(self, reason: str) -> list[str]:
         return [m["message"] for m in self.listener.seen if m["type"] == "event" and m["reason"] == reason]
 
+    async def told(self, reason: str, count: int = 1) -> list[str]:
+        """The events of that reason, once there are so many: some come after the pod runs."""
+        async with asyncio.timeout(60):
+            while len(found := self.events(reason)) < count:  # noqa: ASYNC110 - nothing announces them
+                await asyncio.sleep(0.02)
+        return found
+
     async def end(self) -> None:
         self.world.preparer.forget(self.record)
         self.world.records.remove(self.record)
@@ -272,7 +279,7 @@ async def test_a_private_image_before_and_after_its_store_was_prepared(world: Wo
         f'Container image "{image}" already present on machine and can be accessed by the pod'
     ]
     size = sum(len(busybox.parts[digest][1]) for digest in registry.blobs)
-    assert second.events("ImageFetched") == [
+    assert await second.told("ImageFetched") == [
         f'Image "{image}" came as 0 bytes from other instances, 0 from the registry; {size} bytes were there'
     ]
     assert found["imageID"] == pulled["imageID"] and found["image"] == pulled["image"]
@@ -283,7 +290,7 @@ async def test_a_private_image_before_and_after_its_store_was_prepared(world: Wo
     await always.running()
     (message,) = always.events("Pulled")
     assert message.startswith("Successfully pulled image")
-    assert always.events("ImageFetched") == second.events("ImageFetched")
+    assert await always.told("ImageFetched") == second.events("ImageFetched")
     assert registry.requests["GET blobs"] == fetched
 
     for secret, policy, reason in (

@@ -1,4 +1,5 @@
-"""Builds a prepared store: a process of its own, without a network, at the lowest priority.
+"""Builds a prepared store: a process of its own, without a network, at the lowest priority. Images that no instance has
+it fetches before it gives its network up; they are unpacked without one.
 
     python -m vk_provider.cloud.local.builder ORDER
 
@@ -26,6 +27,7 @@ from typing import Any
 
 from vk_provider.cloud.local import syscalls
 from vk_provider.cloud.local.blobserver import serve
+from vk_provider.cloud.local.catalog import machine_architecture
 from vk_provider.cloud.local.command import CommandError, run_command
 from vk_provider.cloud.local.containerd import Containerd
 from vk_provider.cloud.local.golden import (
@@ -64,6 +66,8 @@ class BuildOrder:
     stores, disks: see takeover.Sources
     others: roots of stores whose files are linked where the new one has the same content; nothing is taken from them
     max_bytes: of the store beside `plain`; reserve_bytes: that must stay free on the disk
+    registries: where hosts of image names are reached in another way than by HTTPS (golden.write_hosts) when the images
+        are to be fetched; None: they are taken over from the sources alone
     """
 
     containerd_path: str
@@ -78,6 +82,7 @@ class BuildOrder:
     others: tuple[str, ...]
     max_bytes: int
     reserve_bytes: int
+    registries: dict[str, dict[str, Any]] | None = None
 
     def to_text(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -91,11 +96,30 @@ class BuildOrder:
         return cls(**document)
 
 
+def fetch(order: BuildOrder) -> BuildOrder:
+    """Fetch the content of the images as anybody may, by their digests; returns the order with one source more. Raises
+    CommandError, OSError."""
+    root = Path(order.target) / "fetched"
+    root.mkdir(parents=True)
+    containerd = Containerd(order.containerd_path, order.ctr_path, order.version)
+    with work_directory(Path(order.target)) as work:
+        hosts = write_hosts(work / "hosts", order.registries or {})
+        with run_containerd(containerd, root, work, _RESTRICTED) as address:
+            fetching = [order.ctr_path, "--address", address, "--namespace", "k8s.io", "content", "fetch"]
+            platform = f"linux/{machine_architecture()}"
+            for reference, digest in order.images:
+                name = f"{split_reference(reference)[0]}@{digest}"
+                run_command(
+                    [*fetching, "--hosts-dir", str(hosts), "--platform", platform, name], timeout_s=_CTR_LIMIT_S
+                )
+    return dataclasses.replace(order, disks=(*order.disks, str(root)), registries=None)
+
+
 def build(order: BuildOrder) -> int:
     """Make `target`/tree and `target`/db; returns the bytes that they take beside `plain`. Raises the errors of
     takeover, CommandError, OSError."""
     base, target = Path(order.base), Path(order.target)
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, exist_ok=True)
     sources = Sources([Path(path) for path in order.stores], [Path(path) for path in order.disks])
     collection = collect([digest for _, digest in order.images], sources, target / "blobs", order.max_bytes)
     tree = target / "tree"
@@ -106,6 +130,7 @@ def build(order: BuildOrder) -> int:
     set_databases_apart(tree, target / "db")
     _link_content(tree, [Path(path) for path in (*order.stores, *order.others)])
     shutil.rmtree(target / "blobs")
+    shutil.rmtree(target / "fetched", ignore_errors=True)
     size = measure(target, Path(order.plain))
     if size > order.max_bytes:
         raise TooLargeError(f"{size} bytes unpacked, {order.max_bytes} are allowed")
@@ -212,11 +237,13 @@ def main(argv: list[str]) -> int:
     order = BuildOrder.from_text(Path(argv[0]).read_text())
     os.nice(19)
     os.umask(0o022)
-    syscalls.unshare(syscalls.CLONE_NEWNET)
-    syscalls.set_interface_up("lo")
     watched = Path(order.target).parent
     threading.Thread(target=_watch_disk, args=(watched, order.reserve_bytes), name="disk", daemon=True).start()
     try:
+        if order.registries is not None:
+            order = fetch(order)
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        syscalls.set_interface_up("lo")
         answer: dict[str, Any] = {"size_bytes": build(order)}
     except tuple(_ERRORS) as error:
         answer = {"error": _ERRORS[type(error)], "message": str(error)}

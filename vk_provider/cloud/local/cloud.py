@@ -111,7 +111,13 @@ class LocalCloud:
                 self.config.max_instances,
                 limit.reason,
             )
-        stores = LocalImageStores(self.config.stores_dir, self.config.instances_dir, shared.images, shared.containerd)
+        stores = LocalImageStores(
+            self.config.stores_dir,
+            self.config.instances_dir,
+            shared.images,
+            shared.containerd,
+            registries=self.config.registries,
+        )
         self._preparation = Preparation(self.config, self._store, shared.spec, stores, self._cgroup)
         await asyncio.to_thread(stores.load)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +66,7 @@ class LocalImageStores:
 
     directory:     of the stores; instances: of all instances, see store.py
     base:          what every instance has
+    registries:    as in LocalCloudConfig, for images that no instance has
     reserve_bytes: that builders leave free on the disk
     """
 
@@ -78,10 +79,11 @@ class LocalImageStores:
         base: SharedImages,
         containerd: Containerd,
         reserve_bytes: int = RESERVE_BYTES,
+        registries: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._directory, self._instances = directory, instances
         self._base, self._containerd = base, containerd
-        self._reserve_bytes = reserve_bytes
+        self._reserve_bytes, self._registries = reserve_bytes, registries or {}
         self._ready: dict[str, _Ready] = {}
         self._pins: Counter[str] = Counter()
         self._forgotten: set[str] = set()
@@ -174,6 +176,7 @@ class LocalImageStores:
             others=tuple(map(str, others)),
             max_bytes=max_bytes,
             reserve_bytes=self._reserve_bytes,
+            registries={host: dict(each) for host, each in self._registries.items()} if not sources else None,
         )
 
     async def _run_builder(self, order: BuildOrder) -> int:

@@ -131,9 +131,10 @@ class AwsImageStores:
                 self._under_way = ""
 
     async def _find_architecture(self, sources: Sequence[str]) -> str:
-        """That of the instances that have pulled: others pull other manifests of the same index."""
+        """That of the instances that have pulled: others pull other manifests of the same index. Without any the first
+        of the settings."""
         known = self._surroundings.images.architectures
-        if len(known) == 1:
+        if len(known) == 1 or not sources:
             return known[0]
         for instance in await self._surroundings.descriptions.describe(sources):
             if instance.architecture in known:

@@ -1,0 +1,92 @@
+"""What the configuration names is prepared without a pod, and again when a name stands for something else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.unit.preparing.rig import ONE, TWO, World, serve
+from vk_provider.cloud.imagestores import SourceLostError
+from vk_provider.imagesets.imageset import ImageSet, PinnedImage
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with serve(World) as made:
+        yield made
+
+
+async def look(world: World, *names: str) -> None:
+    """One round of questions, and what is prepared for it."""
+    running = asyncio.create_task(world.preparer.named.run(names))
+    for _ in range(200):
+        await asyncio.sleep(0.005)
+        if world.registry.requests["HEAD manifests"] or world.registry.refused:
+            break
+    await asyncio.sleep(0.02)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    world.registry.requests.clear()
+    await world.prepare()
+
+
+def of(world: World, digest: str) -> ImageSet:
+    return ImageSet.of([PinnedImage(world.reference, digest)])
+
+
+async def test_a_named_image_is_there_for_the_first_pod(world: World) -> None:
+    await look(world, world.reference)
+    assert world.stores.asked == [(of(world, ONE.digest), ())]
+    assert await world.store_of() == "s1"
+    await look(world, world.reference)
+    assert len(world.stores.asked) == 1
+
+
+async def test_a_name_that_stands_for_something_else_is_prepared_again(world: World) -> None:
+    await look(world, world.reference)
+    world.registry.push("team/app", "1", TWO)
+    await look(world, world.reference)
+    assert [images for images, _ in world.stores.asked] == [of(world, ONE.digest), of(world, TWO.digest)]
+    assert [store.images for store in world.stores.prepared] == [of(world, TWO.digest)]
+
+
+async def test_the_store_of_a_named_image_does_not_grow_old(world: World) -> None:
+    await look(world, world.reference)
+    world.now += 900.0
+    await look(world, world.reference)
+    world.now += 900.0  # the limit is 1,000
+    await world.prepare()
+    assert [store.handle for store in world.stores.prepared] == ["s1"]
+
+
+async def test_what_the_registry_shows_to_nobody_is_not_prepared_and_what_it_does_is(world: World) -> None:
+    await look(world, f"{world.registry.host}/team/none:1", world.reference)
+    assert [images for images, _ in world.stores.asked] == [of(world, ONE.digest)]
+    world.registry.users = {"me": "right"}
+    world.registry.push("team/private", "1", TWO)
+    await look(world, f"{world.registry.host}/team/private:1")
+    assert len(world.stores.asked) == 1
+
+
+async def test_a_failure_is_tried_again_later(world: World) -> None:
+    world.stores.error = SourceLostError("gone")
+    await look(world, world.reference)
+    assert len(world.stores.asked) == 1 and not world.stores.prepared
+    world.now += 31.0
+    await world.prepare()
+    assert len(world.stores.prepared) == 1
+
+
+async def test_a_pod_that_pulls_it_meanwhile_takes_nothing_away_when_it_ends(world: World) -> None:
+    """Its instance is a source as long as it is there."""
+    world.stores.error = SourceLostError("gone")
+    await look(world, world.reference)
+    record = await world.run_pod("first")
+    world.preparer.forget(record)
+    world.now += 31.0
+    await world.prepare()
+    assert world.stores.asked[-1] == (of(world, ONE.digest), ())
