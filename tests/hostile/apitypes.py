@@ -59,13 +59,13 @@ class _Strict(Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 class Cpu(_Strict):
-    time: Time
+    time: Time | None = None
     usage_nano_cores: Uint64 | None = None
     usage_core_nano_seconds: Uint64 | None = None
 
 
 class Memory(_Strict):
-    time: Time
+    time: Time | None = None
     available_bytes: Uint64 | None = None
     usage_bytes: Uint64 | None = None
     working_set_bytes: Uint64 | None = None
@@ -75,7 +75,7 @@ class Memory(_Strict):
 
 
 class Swap(_Strict):
-    time: Time
+    time: Time | None = None
     swap_available_bytes: Uint64 | None = None
     swap_usage_bytes: Uint64 | None = None
 
@@ -113,7 +113,7 @@ class Network(_Strict):
 
 
 class Rlimit(_Strict):
-    time: Time
+    time: Time | None = None
     maxpid: Int64 | None = None
     curproc: Int64 | None = None
 
