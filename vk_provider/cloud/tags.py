@@ -13,6 +13,8 @@ MAX_KEY = 128
 MAX_VALUE = 256
 POD_TAGS = 4
 """Room that a launch for many pods leaves for the tags of the one that an instance is given to."""
+_OF_CLOUD = (base.TAG_DISKS, base.TAG_FAMILIES)
+"""What a cloud writes itself: there is room for it."""
 _FORBIDDEN = re.compile(r"[^\w .:/=+\-@]")
 
 
@@ -38,7 +40,7 @@ def build_group_tags(
     wanted = {
         clean_tag(base.TAG_LABEL_PREFIX + key, MAX_KEY): clean_tag(value, MAX_VALUE) for key, value in labels.items()
     }
-    room = MAX_TAGS - len(own) - len((base.TAG_DISKS,)) - POD_TAGS
+    room = MAX_TAGS - len(own) - len(_OF_CLOUD) - POD_TAGS
     tags = {**own, **dict(sorted(wanted.items())[:room])}
     if disks:
         tags[base.TAG_DISKS] = disks
@@ -64,7 +66,7 @@ def build_taken_tags(namespace: str, labels: Mapping[str, str]) -> dict[str, str
     on, and the bill is made of."""
     tags = build_group_tags(owner="", node="", namespace=namespace, group="", labels=labels)
     own = {base.TAG_POD_NAMESPACE: namespace}
-    of_pool = (base.TAG_POOL, base.TAG_DISKS, base.TAG_IMAGE_STORE)
+    of_pool = (base.TAG_POOL, base.TAG_IMAGE_STORE, *_OF_CLOUD)
     room = MAX_TAGS - len(tags) + sum(map(_is_of_label, tags)) - POD_TAGS - len(of_pool)
     kept = sorted(key for key in tags if _is_of_label(key))[:room]
     return own | {key: tags[key] for key in kept}

@@ -244,7 +244,7 @@ class Site:
         await world.until_running(scenario.pods, LIMIT_S)
         if scenario.idle:
             await pool_ready(world)
-        await world.until(lambda: not world.room.launches.is_busy and not world.room.stock.is_busy, LIMIT_S)
+        await world.until(lambda: not world.room.launches.is_busy and not world.room.filling.is_busy, LIMIT_S)
         owned = world.room.table.owned
         await world.until(lambda: all(each.rest or each.said_uid is not None for each in owned.values()), LIMIT_S)
         sweep = make_sweep(world)

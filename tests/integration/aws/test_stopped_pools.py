@@ -81,7 +81,9 @@ async def test_pods_start_what_is_stopped_with_one_call_and_find_their_addresses
         assert {each.state for each in (await listed(world)).values()} == {InstanceState.STOPPED}
         usage = world.room.meter.usage()
         assert usage.instances == 0 and usage.nanos / COUNT / 1e9 == pytest.approx(DISK_USD, rel=1e-6)
-        for row in Bills(world.room, cast("Any", None), {}).instances(world.room.table.owned[next(iter(known))].node):
+        for row in Bills(world.room, cast("Any", None), {}, ()).instances(
+            world.room.table.owned[next(iter(known))].node
+        ):
             assert (row["state"], row["pool"], row["witness"], row["rootGiB"]) == ("stopped", "pool", "listing", 20)
             assert row["usdPerHour"] == row["diskUsdPerHour"] == pytest.approx(DISK_USD, abs=1e-6)
         before = moto.calls()

@@ -350,8 +350,8 @@ async def test_what_is_due_in_a_moment_is_waited_for_though_the_moment_has_come_
     """A timer may fire a little early, and the time goes on while pools are looked at."""
     world = await make_world(tmp_path, SMALL)
     await filled(world)
-    (filled_pool,) = world.room.stock._pools.values()
+    (filled_pool,) = world.room.filling._members.pools.values()
     filled_pool.resume_at = time.monotonic() - 0.001
-    assert world.room.stock._pause_s(filled_pool.resume_at - 0.001, 0.0) < 0.1
-    assert world.room.stock._pause_s(time.monotonic(), 0.002) < 0.1
+    assert world.room.filling._pause_s(filled_pool.resume_at - 0.001, 0.0) < 0.1
+    assert world.room.filling._pause_s(time.monotonic(), 0.002) < 0.1
     await world.stop()

@@ -325,7 +325,7 @@ async def test_one_that_cannot_be_stopped_stays_ready_and_is_tried_again_later(t
     before = await filled(world)
     pod = await run_pod(world)
     assert world.live_of(pod)[0].instance_id in {each.instance_id for each in before}
-    (filled_pool,) = world.room.stock._pools.values()
+    (filled_pool,) = world.room.filling._members.pools.values()
     assert filled_pool.stop_at - time.monotonic() < 10.0, "one step for all of a call"
     calls = len(stops.calls)
     await asyncio.sleep(0.3)

@@ -17,6 +17,7 @@ from vk_provider.cloud.aws.catalog.machines import DiskTerms
 from vk_provider.cloud.aws.catalogcalls import CatalogCalls
 from vk_provider.cloud.aws.client import AwsClient
 from vk_provider.cloud.aws.description import Descriptions
+from vk_provider.cloud.aws.diskprices import HOURS_A_MONTH, build_rates
 from vk_provider.cloud.aws.ecr import EcrCredentials
 from vk_provider.cloud.aws.images import Images
 from vk_provider.cloud.aws.launching import Launcher, Network
@@ -50,8 +51,6 @@ log = logging.getLogger(__name__)
 GROUP_LIMIT = 500
 """Instances of one call: RunInstances' own limit is the account's, 1,000 in one token bucket."""
 START_TRIES = 5
-HOURS_A_MONTH = 730.0
-"""AWS's own figure for prices of a month."""
 
 
 class AwsCloud:
@@ -89,7 +88,8 @@ class AwsCloud:
             await self._client.close()
             raise
         settings = self._settings
-        disks = DiskTerms(settings.instance_store_policy == "raid0", settings.root_volume_price / HOURS_A_MONTH)
+        root_price = settings.root_volume_price / HOURS_A_MONTH
+        disks = DiskTerms(settings.instance_store_policy == "raid0", root_price, build_rates(settings))
         scope = Scope(
             self._client.region,
             lambda: self._subnets.by_zone,
