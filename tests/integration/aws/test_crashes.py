@@ -26,7 +26,7 @@ from vk_provider.cloud.aws.operations import AnswerT, Operation
 from vk_provider.cloud.base import Offering
 from vk_provider.cloud.listing import list_owned
 from vk_provider.errors import CloudError
-from vk_provider.instances import links, missing, pool, standby, stock, table, tagging
+from vk_provider.instances import filling, links, missing, pool, standby, table, tagging
 from vk_provider.instances.instance import Rest
 from vk_provider.settings import PoolSettings
 
@@ -46,7 +46,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(missing, "MISSING_CONFIRM_S", 0.3)
     monkeypatch.setattr(addresses, "GRACE_S", 1.0)
     monkeypatch.setattr(pool, "QUIET_S", 0.1)
-    monkeypatch.setattr(stock, "SETTLE_S", 0.1)
+    monkeypatch.setattr(filling, "SETTLE_S", 0.1)
     monkeypatch.setattr(standby, "LOOK_S", 0.1)
     monkeypatch.setattr(tagging, "DELAY_S", 0.1)
 

@@ -20,7 +20,7 @@ from vk_provider.cloud.aws.cloud import AwsCloud
 from vk_provider.cloud.base import TAG_POOL, Instance, InstanceState
 from vk_provider.cloud.listing import list_owned
 from vk_provider.errors import CapacityError, CloudQuotaError, CloudRequestError, CloudThrottledError
-from vk_provider.instances import pool, standby, stock, table, tagging
+from vk_provider.instances import filling, pool, standby, table, tagging
 from vk_provider.instances.instance import Rest
 from vk_provider.settings import PoolSettings
 
@@ -36,7 +36,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "FAST_S", 0.2)
     monkeypatch.setattr(tagging, "DELAY_S", 0.1)
     monkeypatch.setattr(pool, "QUIET_S", 1.0)
-    monkeypatch.setattr(stock, "SETTLE_S", 0.2)
+    monkeypatch.setattr(filling, "SETTLE_S", 0.2)
     monkeypatch.setattr(standby, "LOOK_S", 0.2)
 
 

@@ -25,7 +25,7 @@ from vk_provider.cloud.base import (
 from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import BadStartError, CloudThrottledError
-from vk_provider.instances import pool, stock, tagging
+from vk_provider.instances import filling, members, pool, tagging
 from vk_provider.settings import BudgetSettings, PoolSettings
 
 SMALL = PoolSettings("small", cpu="1", memory="256Mi", count=2)
@@ -310,8 +310,8 @@ async def test_an_instance_that_the_cloud_takes_back_is_given_to_nobody(tmp_path
 
 
 async def test_an_agent_that_falls_silent_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stock, "SILENT_S", 0.1)
-    monkeypatch.setattr(stock, "LOOK_S", 0.05)
+    monkeypatch.setattr(members, "SILENT_S", 0.1)
+    monkeypatch.setattr(filling, "LOOK_S", 0.05)
     world = await make_world(tmp_path, SMALL)
     (first, _) = await filled(world)
     world.connector.cut(first.instance_id)
