@@ -29,6 +29,7 @@ from vk_provider.ledger.question import (
     parse_question,
 )
 from vk_provider.ledger.report import FORMATS, render_cost, render_rows
+from vk_provider.ledger.span import SNAPSHOT
 from vk_provider.ledger.store import LedgerStoreError, open_for_reading
 
 ANSWER_LIMIT_S = 30.0
@@ -65,7 +66,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         description="Lists the instances of the Nodes. WITNESS says who names the pod: its agent, the pod's status, "
         "the instance's tags, or the launch alone; of a spare one, that it is empty (agent), stopped (listing) or of "
         "its pool (tags). USD/H is with the network disks. DISKS: root volume, disks within the machine, data "
-        "volumes. It needs the permissions to list nodes and to get nodes/proxy.",
+        "volumes. What makes prepared images is for (prepared images), and so are the snapshots that are kept of them, "
+        "which -o wide, json and csv show, too. It needs the permissions to list nodes and to get nodes/proxy.",
     )
     cost = commands.add_parser(
         "cost",
@@ -96,6 +98,8 @@ def _list_instances(options: argparse.Namespace) -> str:
     answers = asyncio.run(_ask(options, "bill/instances", {}))
     rows = [row for each in answers for row in _read(each, InstanceAnswer)["instances"]]
     rows.sort(key=lambda row: (row["since"], row["instance"]))
+    if options.output == "table":
+        rows = [row for row in rows if row["type"] != SNAPSHOT]
     if options.output in ("table", "wide"):
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
         return render_instances(rows, time.time(), is_wide=options.output == "wide", width=width)
@@ -118,6 +122,7 @@ def _ask_cost(options: argparse.Namespace) -> str:
         "since": f"{question.since:.3f}",
         "until": f"{question.until:.3f}" if options.until else "",
         "source": "tags" if options.from_tags else "ledger",
+        "alone": "1" if options.node else "",
     }
     answers = asyncio.run(_ask(options, "bill/cost", {name: value for name, value in asked.items() if value}))
     return render_cost(merge([_read(each, CostReport) for each in answers]), options.output)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
 
-from vk_provider.cloud.base import TAG_NODE, TAG_POD_UID, TAG_POOL, Instance, InstanceState
+from vk_provider.cloud.base import TAG_IMAGE_SET, TAG_NODE, TAG_POD_UID, TAG_POOL, Instance, InstanceState
 from vk_provider.cloud.disks import GIB
+from vk_provider.cloud.imagestores import KeptStore
 from vk_provider.cloud.spotprices import SpotPriceSource
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.room import Instances
 from vk_provider.ledger.ledger import Ledger, LedgerRules
 from vk_provider.ledger.metrics import LedgerMetrics
 from vk_provider.ledger.question import CostQuestionError, CostReport, parse_question
-from vk_provider.ledger.span import HOUR_S, NANOS, Owner, owner_of_pod, owner_of_tags
+from vk_provider.ledger.span import HOUR_S, NANOS, SNAPSHOT, Owner, Span, owner_of_pod, owner_of_tags, to_nanos
 from vk_provider.ledger.spot import SpotPricing
 from vk_provider.pods.record import PodRecord
 from vk_provider.rfc3339 import format_time
@@ -34,14 +36,41 @@ def build_ledger(
     return Ledger(room.meter, rules, LedgerMetrics(registry), spot)
 
 
-class Bills:
-    """kubelet.provider.BillSource. records: by pod UID."""
+class StoreBill:
+    """cloud.imagestores.StoreCosts: what prepared images cost counts like what instances do. A builder is no
+    namespace's: it is within the limits of all together."""
 
-    def __init__(self, room: Instances, ledger: Ledger, records: Mapping[str, PodRecord]) -> None:
+    def __init__(self, room: Instances) -> None:
+        self._room = room
+
+    def may_spend(self, usd_per_hour: float) -> bool:
+        return self._room.launches.budget.has_room("", to_nanos(usd_per_hour) or 0)
+
+    def note_builder(self, builder: Instance) -> None:
+        self._room.meter.see(builder)
+
+    def note_ended(self, instance_id: str) -> None:
+        self._room.meter.ended(instance_id)
+
+    def note_kept(self, kept: Sequence[KeptStore]) -> None:
+        self._room.meter.keep(kept)
+
+
+class Bills:
+    """kubelet.provider.BillSource. records: by pod UID. nodes: the provider's. The first one's answers have all that no
+    other one's have: what is of no Node, as prepared images are, and what is of Nodes that are not the provider's any
+    more. So nothing that it has caused is missing in all of them."""
+
+    def __init__(self, room: Instances, ledger: Ledger, records: Mapping[str, PodRecord], nodes: Sequence[str]) -> None:
         self._room, self._ledger, self._records = room, ledger, records
+        self._home, self._others = (nodes[0] if nodes else ""), tuple(nodes[1:])
+
+    def _is_of(self, instance: Instance, node: str) -> bool:
+        tag = instance.tags.get(TAG_NODE, "")
+        return tag == node or (node == self._home and tag not in self._others)
 
     def instances(self, node: str) -> list[dict[str, object]]:
-        """Those that cost something, or may: the Node's, with what this process and the newest listing know."""
+        """Those that cost something, or may, with what this process and the newest listing know."""
         found = [(each.described, each) for each in self._room.table.owned.values()]
         known = {instance.instance_id for instance, _ in found}
         listed: list[tuple[Instance, OwnedInstance | None]] = [
@@ -52,8 +81,12 @@ class Bills:
         shown = [
             self._describe(instance, owned)
             for instance, owned in [*found, *listed]
-            if instance.tags.get(TAG_NODE, "") == node and not instance.state.is_terminated
+            if self._is_of(instance, node) and not instance.state.is_terminated
         ]
+        if node == self._home:
+            builders = [each for each in self._room.table.builders.values() if not each.state.is_terminating]
+            shown += [self._describe(each, None) for each in builders]
+            shown += [_describe_kept(span) for span in self._room.meter.kept()]
         return sorted(shown, key=lambda each: (str(each["since"]), str(each["instance"])))
 
     def _describe(self, instance: Instance, owned: OwnedInstance | None) -> dict[str, object]:
@@ -112,6 +145,8 @@ class Bills:
 
     async def cost(self, node: str, given: Mapping[str, str]) -> CostReport:
         question = parse_question(given, self._ledger.meter.clock(), node)
+        if node == self._home and not given.get("alone"):
+            question = replace(question, besides=self._others)
         source = given.get("source") or "ledger"
         if source not in SOURCES:
             raise CostQuestionError(f"the source {source!r} is none of {', '.join(SOURCES)}")
@@ -121,7 +156,7 @@ class Bills:
         return await self._ledger.cost_from_tags(self._listed(), self._room.price_of, question)
 
     def _listed(self) -> Iterator[Instance]:
-        return iter(list(self._room.table.listed.values()))
+        return iter([*self._room.table.listed.values(), *self._room.table.builders.values()])
 
 
 def _find_witness_of_spare(instance: Instance, owned: OwnedInstance | None) -> str:
@@ -129,4 +164,27 @@ def _find_witness_of_spare(instance: Instance, owned: OwnedInstance | None) -> s
         return "agent"
     if instance.state in (InstanceState.STOPPING, InstanceState.STOPPED):
         return "listing"
-    return "tags" if TAG_POOL in instance.tags else ""
+    return "tags" if TAG_POOL in instance.tags or TAG_IMAGE_SET in instance.tags else ""
+
+
+def _describe_kept(span: Span) -> dict[str, object]:
+    """A store of prepared images, in the words of an instance."""
+    usd = round(span.disk_nanos / NANOS, 6)
+    return {
+        "instance": span.instance_id,
+        "type": SNAPSHOT,
+        "zone": "",
+        "capacity": "",
+        "state": "kept",
+        "stage": "",
+        "since": format_time(span.launched or span.since),
+        "usdPerHour": usd,
+        "diskUsdPerHour": usd,
+        "rootGiB": None,
+        "storeGiB": 0,
+        "dataGiB": None,
+        "namespace": span.owner.namespace,
+        "pod": span.owner.pod,
+        "witness": "listing",
+        "pool": "",
+    }

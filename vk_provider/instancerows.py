@@ -38,6 +38,7 @@ class InstanceRow(TypedDict):
     diskUsdPerHour: the part of it that is for network disks; null when these are not known
     rootGiB, dataGiB: network disks, null when they are not known; storeGiB: the disks within the machine
     pool:           that it was launched for, also when a pod has taken it since
+    type:           "snapshot" for what is none: a store of prepared images, which is kept
     witness:        who says that it is the pod's: agent, status, tags or launch. Of one without a pod: agent (it is
                     empty), listing (it is stopped) or tags (it is of the pool)
     """

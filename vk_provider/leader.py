@@ -12,7 +12,7 @@ from vk_provider.agentclient.grants import Grants
 from vk_provider.agentclient.rotation import run_rotation
 from vk_provider.aiokit.stopsteps import StopSteps
 from vk_provider.aiokit.supervisor import Supervisor
-from vk_provider.bills import Bills, build_ledger
+from vk_provider.bills import Bills, StoreBill, build_ledger
 from vk_provider.clouds import build_boot_data, digest_configuration, registry_table
 from vk_provider.explaining.explainer import NetExplainer
 from vk_provider.explaining.sources import Sources
@@ -102,8 +102,10 @@ class Leader:
         self.room = self._build_room(metrics)
         self.ledger = build_ledger(self.room, settings, base.registry, access.spot_prices)
         self.controller = self._build_controller()
-        self.bills = Bills(self.room, self.ledger, self.controller.records)
         names = [node.name for node in settings.nodes]
+        self.bills = Bills(self.room, self.ledger, self.controller.records, names)
+        if base.image_stores is not None:
+            base.image_stores.follow_costs(StoreBill(self.room))
         rules = SweepRules(set(names), settings.cloud.orphan_sweep_s, settings.cloud.orphan_min_age_s)
         self._sweep = OrphanSweep(self.room, ApiWitness(self.controller.records, client), metrics, rules)
         self.watches = PodWatches(client, names, self._on_pod)
@@ -239,7 +241,7 @@ class Leader:
         supervisor.start("ledger", self.ledger.run())
         if self.ledger.spot is not None:
             supervisor.start("spot prices", self.ledger.spot.run())
-        supervisor.start("pools", self.room.stock.run())
+        supervisor.start("pools", self.room.filling.run())
         self._preparing.start(supervisor)
         self._peering.start(supervisor)
         ttl_s = base.settings.identity.boot_secret_ttl_s

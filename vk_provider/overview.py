@@ -16,7 +16,7 @@ from vk_provider.errors import VkError
 from vk_provider.instances.room import Instances
 from vk_provider.instances.shortages import Shortage
 from vk_provider.ledger.ledger import Ledger
-from vk_provider.ledger.span import NANOS
+from vk_provider.ledger.span import NANOS, PREPARED_IMAGES
 from vk_provider.node_service import Nodes
 from vk_provider.page.document import render_page
 from vk_provider.page.facts import (
@@ -145,7 +145,8 @@ class Overview:
         for name in names:
             usage = room.meter.usage(name)
             limit = limits.get((name, "usd_per_hour"), limits.get(("*", "usd_per_hour"), 0.0) if name else 0.0)
-            facts.append(NamespaceFacts(name, usage.instances, usage.nanos / NANOS, limit if name else 0.0))
+            is_of_pods = name not in ("", PREPARED_IMAGES)
+            facts.append(NamespaceFacts(name, usage.instances, usage.nanos / NANOS, limit if is_of_pods else 0.0))
         return facts
 
     def _launches(self) -> dict[str, int]:

@@ -164,7 +164,7 @@ async def _control(booter: Booter, path: Path) -> web.AppRunner:
     app.router.add_post("/instances/{id}/interrupt", interrupt)
     app.router.add_post("/instances/{id}/rebalance", rebalance)
     app.router.add_get("/instances", states)
-    runner = web.AppRunner(app, handle_signals=False)
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     await web.UnixSite(runner, str(path)).start()
     return runner

@@ -15,6 +15,8 @@ from botocore.config import Config
 from tests.booter.machine import Machine, parse_reservations
 from tests.booter.sandbox import Size
 
+ANSWER_LIMIT_S = 20
+"""A call that is under way when the booter ends is waited for: its thread cannot be ended."""
 CREDENTIALS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
 """Of a server that does not look at them."""
 
@@ -35,7 +37,12 @@ class Ec2Api:
     """Blocking calls run in threads. endpoint: URL of the server."""
 
     def __init__(self, endpoint: str, region: str) -> None:
-        config = Config(retries={"max_attempts": 1}, connect_timeout=5, read_timeout=60, max_pool_connections=20)
+        config = Config(
+            retries={"total_max_attempts": 1},  # who calls tries again
+            connect_timeout=5,
+            read_timeout=ANSWER_LIMIT_S,
+            max_pool_connections=20,
+        )
         session = boto3.session.Session(region_name=region, **CREDENTIALS)
         self._client: Any = session.client("ec2", endpoint_url=endpoint, config=config)
         self._cidrs: dict[str, str] = {}

@@ -27,6 +27,10 @@ REGION = "eu-central-1"
 INSTANCE_TYPES = ("t3.micro", "t3.small", "t3.medium", "t3.large", "m7i.large")
 """Of the size of a demo's pods; the machine that runs it is smaller than many types."""
 START_LIMIT_S = 120.0
+BOOTER_STOP_S = 60.0
+"""Until a booter has ended what runs, and what it has asked the server last (tests.booter.api.ANSWER_LIMIT_S)."""
+COMMAND_LIMIT_S = 120.0
+"""Longer than any part of it waits for something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,7 @@ class AwsSide:
 
     def down(self) -> None:
         """Instances, network and server; works after a crash and a second time."""
-        self.booter.stop(60)
+        self.booter.stop(BOOTER_STOP_S)
         self._booter_command("down")
         self.server.stop()
 
@@ -167,18 +171,24 @@ spot_prices = false
         return [*words, "--subnet", environment.subnet, "--state-dir", str(environment.cloud_state)]
 
     def _booter_command(self, verb: str) -> None:
-        result = subprocess.run(
-            [sys.executable, "-m", "tests.booter", verb, *self._words()],
-            env={**os.environ, "PYTHONPATH": str(PROJECT)},
-            cwd=PROJECT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        advice = "mend what it says, or `make demo-down` and start again"
+        try:
+            result = subprocess.run(
+                [sys.executable, "-m", "tests.booter", verb, *self._words()],
+                env={**os.environ, "PYTHONPATH": str(PROJECT)},
+                cwd=PROJECT,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=COMMAND_LIMIT_S,
+            )
+        except subprocess.TimeoutExpired as error:
+            said = (error.stderr or b"").decode(errors="replace")[-1000:]
+            raise ClusterError(f"booter {verb} has not ended within {COMMAND_LIMIT_S:g} s: {said}", advice) from None
         if result.returncode != 0:
             raise ClusterError(
                 f"booter {verb}: {result.stderr.strip() or result.stdout.strip()}",
-                "mend what it says, or `make demo-down` and start again",
+                advice,
             )
 
 

@@ -40,6 +40,7 @@ EVIDENCE: dict[str, Evidence] = {
     ),
     "observedGeneration of a condition": Evidence(known=("observedGeneration of a condition is put right",)),
     "why a resize failed is in the condition at once": Evidence(known=("why a resize fails is said at once",)),
+    "an event, `ImageFetched`, says": Evidence(known=("where an image came from",)),
     "`ErrImagePull` may be skipped": Evidence(
         known=(_SAID_AT_ONCE,), tests=(f"{_LATER}::test_a_failed_pull_that_is_backed_off_here_at_once_is_known",)
     ),

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import urllib.request
 from collections import Counter
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from vk_provider.cloud.aws.settings import AwsCloudSettings
 
 REGION = "eu-central-1"
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "example", "AWS_DEFAULT_REGION": REGION}
+END_LIMIT_S = 30.0
 READ_ONLY = ("Describe", "Get", "List", "Receive", "?")
 TYPES = ("m7i.large", "m7i.xlarge", "c7i.large", "c7i.xlarge", "r7i.large", "m7i.2xlarge", "c7i.2xlarge")
 
@@ -58,16 +58,22 @@ class MotoServer:
         if not line.strip().isdecimal():
             raise RuntimeError(f"moto's server did not start: {line!r}")
         self._clients: dict[str, Any] = {}
-        self._catalogs = tempfile.TemporaryDirectory(prefix="vk-catalog-")
+        self.catalogs = self._process.stdout.readline().rstrip("\n")
         self.url = f"http://127.0.0.1:{line.strip()}"
         return self
 
     def __exit__(self, *_: object) -> None:
         for client in self._clients.values():
             client.close()
-        self._catalogs.cleanup()
-        with self._process as process:  # closes its pipes
-            process.terminate()
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.close()  # it takes its directory with it
+        try:
+            process.wait(END_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
 
     # --- control -------------------------------------------------------------------------------------------------
 
@@ -169,7 +175,7 @@ class MotoServer:
                 "instance_types": TYPES,
                 "listing_lag_s": 0.0,
                 # moto needs two seconds for a list of its instance types, and has no prices.
-                "catalog": CatalogSettings(self._catalogs.name, price_api=False, spot_prices=False),
+                "catalog": CatalogSettings(self.catalogs, price_api=False, spot_prices=False),
                 **more,
             }
         )

@@ -8,7 +8,7 @@ from vk_provider.agent import metadata_guard
 from vk_provider.agent.worker.rules import spec as agent_spec
 from vk_provider.cloud import launchoptions
 from vk_provider.cloud.aws.stores.record import TAG_PART, TAG_SIZE, StoreRecord, build_record_tags
-from vk_provider.cloud.base import TAG_IMAGE_SET
+from vk_provider.cloud.base import TAG_FAMILIES, TAG_IMAGE_SET, TAG_STEADY_CPU
 from vk_provider.cloud.tags import build_group_tags, build_pod_tags, build_pool_tags
 from vk_provider.imagesets.imageset import ImageSet, PinnedImage
 from vk_provider.node.object import build_annotations, build_labels
@@ -78,6 +78,7 @@ def _tags() -> dict[str, str]:
     )
     pool = build_pool_tags(owner="", node="", group="", launch="", pool="POOL", image_store="STORE")
     added = {key: value for key, value in pool.items() if value and key not in group and key != "Name"}
+    added |= {TAG_STEADY_CPU: "MILLICORES", TAG_FAMILIES: "ipv4+ipv6"}
     return group | added | build_pod_tags(pod_uid="UID", pod_namespace="NAMESPACE", pod_name="POD", attempt=0)
 
 

@@ -12,8 +12,9 @@ from prometheus_client import CollectorRegistry
 
 from tests.unit.page.test_page import assert_is_safe
 from tests.unit.pods.rig import World
-from vk_provider.bills import Bills, build_ledger
-from vk_provider.cloud.base import TAG_DISKS, TAG_GROUP, TAG_NODE, TAG_POOL, InstanceState, Offering
+from vk_provider.bills import Bills, StoreBill, build_ledger
+from vk_provider.cloud.base import TAG_DISKS, TAG_GROUP, TAG_IMAGE_SET, TAG_NODE, TAG_POOL, InstanceState, Offering
+from vk_provider.cloud.imagestores import KeptStore
 from vk_provider.errors import CapacityError
 from vk_provider.kubelet.endpoints.status_page import is_own_name
 from vk_provider.kubelet.server import HealthServer
@@ -124,7 +125,7 @@ def test_hosts_of_our_own(host: str, expected: bool) -> None:
 
 async def test_instances_name_their_pod_their_price_and_who_says_so(world: World, ledger: Ledger) -> None:
     pod = await world.running()
-    bills = Bills(world.room, ledger, world.controller.records)
+    bills = Bills(world.room, ledger, world.controller.records, ("home", "node-1"))
     (row,) = bills.instances("node-1")
     assert (row["namespace"], row["pod"], row["stage"]) == ("default", pod["metadata"]["name"], "assigned")
     assert row["witness"] == "agent" and row["usdPerHour"] == pytest.approx(0.024)
@@ -143,7 +144,7 @@ async def test_instances_name_their_pod_their_price_and_who_says_so(world: World
 
 async def test_a_spare_instance_names_its_pool_and_who_says_that_it_is_spare(world: World, ledger: Ledger) -> None:
     await world.running()
-    bills = Bills(world.room, ledger, {})
+    bills = Bills(world.room, ledger, {}, ("home", "node-1"))
     (owned,) = world.room.table.owned.values()
     tags = {key: owned.described.tags[key] for key in (TAG_NODE, TAG_GROUP)}
     tags |= {TAG_POOL: "web", TAG_DISKS: "root=100 store=1 root-with-store=20 data=30"}
@@ -166,7 +167,7 @@ async def test_costs_come_from_the_ledger_or_from_the_tags_alone(world: World, l
     pod["metadata"]["labels"] = {"app": "web"}
     world.api.add(pod)
     await world.until(lambda: world.api.status(pod).get("phase") == "Running")
-    bills = Bills(world.room, ledger, world.controller.records)
+    bills = Bills(world.room, ledger, world.controller.records, ("home", "node-1"))
     for source in ("ledger", "tags"):
         report = await bills.cost("node-1", {"by": "label:app", "source": source})
         assert (report["source"], [row["key"] for row in report["rows"]]) == (source, [["web"]])
@@ -174,3 +175,47 @@ async def test_costs_come_from_the_ledger_or_from_the_tags_alone(world: World, l
         assert (await bills.cost("another", {"source": source}))["rows"] == []
     with pytest.raises(CostQuestionError, match="is none of ledger, tags"):
         await bills.cost("node-1", {"source": "guess"})
+
+
+async def test_what_prepared_images_cost_is_shown_once_by_the_home_node(world: World, ledger: Ledger) -> None:
+    await world.running()
+    room = world.room
+    (owned,) = room.table.owned.values()
+    builder = replace(owned.described, instance_id="i-builder", tags={TAG_IMAGE_SET: "set-1"})
+    bills, costs = Bills(room, ledger, world.controller.records, ("node-1", "another")), StoreBill(room)
+    costs.note_builder(builder)
+    room.table.builders = {builder.instance_id: builder}
+    costs.note_kept([KeptStore("snap-1", "set-1", ledger.meter.clock() - 3600, 0.5)])
+    rows = {str(row["instance"]): row for row in bills.instances("node-1")}
+    assert len(rows) == 3 and bills.instances("another") == []
+    for name, kind, usd in (("i-builder", builder.instance_type, 0.024), ("snap-1", "snapshot", 0.5)):
+        row = rows[name]
+        assert (row["namespace"], row["pod"], row["type"]) == ("(prepared images)", "set-1", kind)
+        assert row["usdPerHour"] == pytest.approx(usd)
+    for source in ("ledger", "tags"):
+        report = await bills.cost("node-1", {"source": source})
+        by_key = {row["key"][0]: row for row in report["rows"]}
+        assert by_key["(prepared images)"]["usd"] == pytest.approx(0.5, abs=0.01)
+        assert by_key["(prepared images)"]["instances"] == (source == "ledger"), "no listing shows the builder"
+        assert (await bills.cost("another", {"source": source}))["rows"] == []
+    assert sum(room.meter.rates().values()) == pytest.approx(0.024 * 2 + 0.5)
+    facts = await Overview(
+        Subjects(room, ledger, world.controller, Nodes(), room.metrics._registry), world.settings.cloud
+    ).collect()
+    shown = {each.name: each for each in facts.namespaces}
+    assert shown["(prepared images)"].usd == pytest.approx(0.524) and shown["(prepared images)"].instances == 1
+    costs.note_ended("i-builder")
+    costs.note_kept([])
+    assert "(prepared images)" not in room.meter.namespaces()
+
+
+async def test_what_is_of_a_node_that_is_gone_is_shown_by_the_first_one(world: World, ledger: Ledger) -> None:
+    """It costs money, and no Node of its own answers for it."""
+    await world.running()
+    bills = Bills(world.room, ledger, world.controller.records, ("home", "other"))
+    (row,) = bills.instances("home")
+    assert row["namespace"] == "default" and bills.instances("other") == []
+    for source in ("ledger", "tags"):
+        assert (await bills.cost("home", {"by": "node", "source": source}))["rows"][0]["key"] == ["node-1"]
+        assert (await bills.cost("home", {"source": source, "alone": "1"}))["rows"] == []
+        assert (await bills.cost("other", {"source": source}))["rows"] == []

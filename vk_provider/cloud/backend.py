@@ -13,6 +13,7 @@ from vk_provider.cloud.imagestores import ImageStores
 from vk_provider.cloud.podidentity import PodIdentitySource
 from vk_provider.cloud.pricelist import PriceList
 from vk_provider.cloud.spotprices import SpotPriceSource
+from vk_provider.cloud.volumes import RootVolumes
 
 if TYPE_CHECKING:
     from vk_provider.agentclient.base import AgentConnector
@@ -72,6 +73,7 @@ class CloudBackend(Generic[SettingsT, CloudT]):
     pod_identity: the cloud's ability to give roles to pods, once it was started; None: pods have none
     spot_prices: the cloud's ability to tell how prices change while instances run, once it was started; None: an
               instance has one price for all of its life
+    root_volumes: what it allows of root disks; None: it does not say
     ability: what else it can
     price_list: what it offers and at what price, without asking anybody; None: it cannot tell
     """
@@ -88,5 +90,6 @@ class CloudBackend(Generic[SettingsT, CloudT]):
     credentials: Callable[[CloudT], CredentialSource | None] = lambda cloud: None
     pod_identity: Callable[[CloudT], PodIdentitySource | None] = lambda cloud: None
     spot_prices: Callable[[CloudT], SpotPriceSource | None] = lambda cloud: None
+    root_volumes: Callable[[SettingsT], RootVolumes | None] = lambda settings: None
     ability: CloudAbility = CloudAbility()
     price_list: Callable[[SettingsT], PriceList] | None = None

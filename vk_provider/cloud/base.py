@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from vk_provider.cloud.volumes import NO_RATES, VolumeRates
 from vk_provider.errors import CloudError, CloudRequestError
 
 TAG_OWNER = "vk-provider/owner"
@@ -42,11 +43,13 @@ TAG_POOL = "vk-provider/pool"
 """Pool that an instance was launched for. It has no TAG_POD_NAMESPACE before it has had a pod."""
 TAG_DISKS = "vk-provider/disks"
 """Sizes of the network disks that an instance was launched with, see cloud.disks."""
+TAG_FAMILIES = "vk-provider/families"
+"""IP families of an instance that has another than IPv4, such as "ipv4+ipv6"."""
 TAG_IMAGE_STORE = "vk-provider/image-store"
 """Handle of the prepared store that an instance of a pool was launched with; without it there was none."""
 TAG_IMAGE_SET = "vk-provider/image-set"
-"""Key of an image set, on what makes or holds its prepared store. An instance with it has no pod, and no listing has
-it."""
+"""Key of an image set, on what makes or holds its prepared store. An instance with it has no pod, and is none of the
+instances of a listing: see InstancePage.builders."""
 TAG_LABEL_PREFIX = "pod/"
 """Pod labels are tags under this prefix, never bare: who writes pods chooses them, and permissions may look at tags."""
 TAG_NAME = "Name"
@@ -94,6 +97,7 @@ class MachineTraits:
     local_disks:        how many these are
     store_bytes:        what they hold of images and of what pods keep on disk, instead of the root disk; 0: nothing
     root_price_per_gib: USD an hour for each GiB of the root disk, the same for all offerings of a cloud
+    volume_rates:       what network disks cost beyond their size, the same for all offerings of a cloud
     baseline_cpu_milli: what a burstable type may use for ever; 0: all of its CPU
     burst_price_per_cpu: USD an hour for each CPU in use above it
     is_current:         whether the cloud recommends it; false for previous generations
@@ -117,6 +121,7 @@ class MachineTraits:
     local_disks: int = 0
     store_bytes: int = 0
     root_price_per_gib: float = 0.0
+    volume_rates: VolumeRates = NO_RATES
 
 
 PLAIN = MachineTraits()
@@ -311,10 +316,12 @@ class LaunchAnswer:
 
 @dataclass(frozen=True, slots=True)
 class InstancePage:
-    """One page of a listing. next_page: for the next call; "" on the last page."""
+    """One page of a listing. next_page: for the next call; "" on the last page. builders: what makes prepared stores
+    (TAG_IMAGE_SET): no instance for a pod, but paid for."""
 
     instances: tuple[Instance, ...]
     next_page: str = ""
+    builders: tuple[Instance, ...] = ()
 
 
 class NoticeKind(StrEnum):

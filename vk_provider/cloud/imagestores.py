@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from vk_provider.cloud.base import Instance
 from vk_provider.errors import CloudError
 from vk_provider.imagesets.imageset import ImageSet
 
@@ -45,6 +46,12 @@ class StoreFullError(ImageStoreError):
     cause = "full"
 
 
+class NoBudgetError(ImageStoreError):
+    """What prepares the store would cost more than may be spent now."""
+
+    cause = "budget"
+
+
 class BuilderDiedError(ImageStoreError):
     """What prepares stores has ended unexpectedly, or took too long."""
 
@@ -53,12 +60,54 @@ class BuilderDiedError(ImageStoreError):
 
 @dataclass(frozen=True, slots=True)
 class PreparedStore:
-    """size_bytes: that it takes beside what every instance has; prepared_at: Unix seconds."""
+    """size_bytes: that it takes beside what every instance has; prepared_at: Unix seconds; architecture: of the
+    instances that may start from it, "" for all."""
 
     handle: str
     images: ImageSet
     size_bytes: int
     prepared_at: float
+    architecture: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptStore:
+    """What is paid for because a store is kept, whether or not it is of any use. key: of its image set, "" where that
+    is not known; since: Unix seconds."""
+
+    handle: str
+    key: str
+    since: float
+    usd_per_hour: float
+
+
+class StoreCosts(Protocol):
+    """Whoever counts what prepared stores cost."""
+
+    def may_spend(self, usd_per_hour: float) -> bool:
+        """Whether there is room for so much more, for one instance."""
+
+    def note_builder(self, builder: Instance) -> None:
+        """It was launched. Listings show it later (InstancePage.builders)."""
+
+    def note_ended(self, instance_id: str) -> None:
+        """The builder's termination was accepted."""
+
+    def note_kept(self, kept: Sequence[KeptStore]) -> None:
+        """All that is kept now."""
+
+
+class NoCosts:
+    """Nobody counts."""
+
+    def may_spend(self, usd_per_hour: float) -> bool:
+        return True
+
+    def note_builder(self, builder: Instance) -> None: ...
+
+    def note_ended(self, instance_id: str) -> None: ...
+
+    def note_kept(self, kept: Sequence[KeptStore]) -> None: ...
 
 
 class ImageStores(Protocol):
@@ -69,6 +118,9 @@ class ImageStores(Protocol):
     """
 
     shares_machine: bool
+
+    def follow_costs(self, costs: StoreCosts) -> None:
+        """Once, before anything else, where they cost something."""
 
     async def prepare(self, images: ImageSet, sources: Sequence[str], max_bytes: int) -> PreparedStore:
         """Make the store of a set, or return the one that exists. It appears whole or not at all.

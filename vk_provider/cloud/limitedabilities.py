@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TypeVar
 
 from vk_provider.cloud.credentials import CredentialSource, RegistryLogin
-from vk_provider.cloud.imagestores import BuilderDiedError, ImageStores, PreparedStore
+from vk_provider.cloud.imagestores import BuilderDiedError, ImageStores, PreparedStore, StoreCosts
 from vk_provider.cloud.podidentity import PodIdentitySource, RoleAnswer
 from vk_provider.cloud.spotprices import SpotOffering, SpotPriceChange, SpotPriceSource
 from vk_provider.errors import CloudError
@@ -45,6 +45,9 @@ class LimitedImageStores:
     def __init__(self, stores: ImageStores) -> None:
         self._stores = stores
         self.shares_machine = stores.shares_machine
+
+    def follow_costs(self, costs: StoreCosts) -> None:
+        self._stores.follow_costs(costs)
 
     async def prepare(self, images: ImageSet, sources: Sequence[str], max_bytes: int) -> PreparedStore:
         scope = asyncio.timeout(PREPARE_LIMIT_S)

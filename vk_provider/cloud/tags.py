@@ -14,6 +14,8 @@ MAX_VALUE = 256
 POD_TAGS = 4
 """Room that a launch for many pods leaves for the tags of the one that an instance is given to."""
 _MILLI_DIGITS = 9
+_OF_CLOUD = (base.TAG_DISKS, base.TAG_FAMILIES, base.TAG_STEADY_CPU)
+"""What is written with the launch or for its cloud: there is room for it."""
 _FORBIDDEN = re.compile(r"[^\w .:/=+\-@]")
 
 
@@ -40,7 +42,7 @@ def build_group_tags(
     wanted = {
         clean_tag(base.TAG_LABEL_PREFIX + key, MAX_KEY): clean_tag(value, MAX_VALUE) for key, value in labels.items()
     }
-    room = MAX_TAGS - len(own) - len((base.TAG_DISKS, base.TAG_STEADY_CPU)) - POD_TAGS
+    room = MAX_TAGS - len(own) - len(_OF_CLOUD) - POD_TAGS
     tags = {**own, **dict(sorted(wanted.items())[:room])}
     if disks:
         tags[base.TAG_DISKS] = disks
@@ -70,7 +72,7 @@ def build_taken_tags(namespace: str, labels: Mapping[str, str], steady_cpu_milli
     own = {base.TAG_POD_NAMESPACE: namespace}
     if steady_cpu_milli:
         own[base.TAG_STEADY_CPU] = str(steady_cpu_milli)
-    of_pool = (base.TAG_POOL, base.TAG_DISKS, base.TAG_IMAGE_STORE, base.TAG_STEADY_CPU)
+    of_pool = (base.TAG_POOL, base.TAG_IMAGE_STORE, *_OF_CLOUD)
     room = MAX_TAGS - len(tags) + sum(map(_is_of_label, tags)) - POD_TAGS - len(of_pool)
     kept = sorted(key for key in tags if _is_of_label(key))[:room]
     return own | {key: tags[key] for key in kept}

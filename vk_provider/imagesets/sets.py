@@ -20,13 +20,15 @@ RETRY_FIRST_S, RETRY_MAX_S = 30.0, 3600.0
 @dataclass(frozen=True, slots=True)
 class Store:
     """A prepared store. Times in seconds of the caller's clock. prepared_at: of two stores of the same references the
-    later one has the digests that the registry named last."""
+    later one has the digests that the registry named last. architecture: of the instances that may start from it, ""
+    for all."""
 
     handle: str
     images: ImageSet
     size_bytes: int
     prepared_at: float
     used_at: float
+    architecture: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,11 +86,12 @@ class Allotment:
         self._side.on_slack()
 
     def _allot(self) -> None:
-        prices: dict[int, int] = {}
+        prices: dict[tuple[int, bool], int] = {}
         groups: dict[str, Group] = {}
         wanted = []
         for group, demands in self._side.missing():
-            price = prices.setdefault(id(group.selection), _price_of(group))
+            key = id(group.selection), bool(group.image_store)
+            price = prices[key] if key in prices else prices.setdefault(key, _price_of(group))
             for demand in demands:
                 groups[demand.uid] = group
                 wanted.append(Wanted(demand, price))
@@ -138,4 +139,5 @@ class Allotment:
 
 def _price_of(group: Group) -> int:
     selection = group.selection
-    return price_of(selection.offering, selection.disks, cpu_milli=selection.steady_cpu_milli)
+    disks, has_store = selection.disks, bool(group.image_store)
+    return price_of(selection.offering, disks, cpu_milli=selection.steady_cpu_milli, has_store=has_store)

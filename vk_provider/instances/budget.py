@@ -54,11 +54,13 @@ class Held:
 
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """Of one call: for `count` instances, each at `nanos` an hour at most."""
+    """Of one call: for `count` instances, each at `nanos` an hour at most. counted_nanos: so much of each is paid for
+    already, as nobody's."""
 
     namespace: str
     count: int
     nanos: int
+    counted_nanos: int = 0
 
 
 @dataclass(slots=True)
@@ -68,9 +70,10 @@ class _Taken:
     all: Usage = field(default_factory=Usage)
     by_namespace: dict[str, Usage] = field(default_factory=dict)
 
-    def add(self, namespace: str, nanos: int, count: int) -> None:
-        for usage in (self.all, self.by_namespace.setdefault(namespace, Usage())):
-            usage.nanos += nanos * count
+    def add(self, namespace: str, nanos: int, count: int, counted_nanos: int = 0) -> None:
+        """counted_nanos: see Reservation; among all together it is counted already."""
+        for usage, counted in ((self.all, counted_nanos), (self.by_namespace.setdefault(namespace, Usage()), 0)):
+            usage.nanos += (nanos - counted) * count
             usage.instances += count
         if not self.by_namespace[namespace].instances:
             del self.by_namespace[namespace]
@@ -96,19 +99,26 @@ class Budget:
 
     # --- calls -------------------------------------------------------------------------------------------------------
 
-    def reserve(self, namespace: str, count: int, nanos: int) -> Reservation:
-        self._reserved.add(namespace, nanos, count)
-        return Reservation(namespace, count, nanos)
+    def reserve(self, namespace: str, count: int, nanos: int, counted_nanos: int = 0) -> Reservation:
+        """See Reservation."""
+        self._reserved.add(namespace, nanos, count, counted_nanos)
+        return Reservation(namespace, count, nanos, counted_nanos)
 
     def release(self, reservation: Reservation) -> None:
         """The outcome of the call is known: the meter has what it brought."""
-        self._reserved.add(reservation.namespace, reservation.nanos, -reservation.count)
+        self._reserved.add(reservation.namespace, reservation.nanos, -reservation.count, reservation.counted_nanos)
 
     def widen(
-        self, reservation: Reservation, offerings: Sequence[Offering], disks: DiskPlan, *, cpu_milli: int = 0
+        self,
+        reservation: Reservation,
+        offerings: Sequence[Offering],
+        disks: DiskPlan,
+        *,
+        cpu_milli: int = 0,
+        has_store: bool = False,
     ) -> tuple[Offering, ...]:
         """Those of the offerings that the call may bring: not dearer than what is reserved, or as dear as there is room
-        for beside all other reservations, which is then reserved, too. cpu_milli: see price_of."""
+        for beside all other reservations, which is then reserved, too. cpu_milli, has_store: see price_of."""
         if not self.is_limited:
             return tuple(offerings)
         rooms = [
@@ -117,10 +127,11 @@ class Budget:
             if limit.is_of_money
         ]
         most = reservation.nanos + max(0, min(rooms)) if rooms else None
-        chosen = tuple(each for each in offerings if most is None or price_of(each, disks, cpu_milli=cpu_milli) <= most)
+        prices = [price_of(each, disks, cpu_milli=cpu_milli, has_store=has_store) for each in offerings]
+        allowed = [price for price in prices if most is None or price <= most]
+        chosen = tuple(each for each, price in zip(offerings, prices, strict=True) if most is None or price <= most)
         self.release(reservation)
-        prices = (price_of(each, disks, cpu_milli=cpu_milli) for each in chosen)
-        reservation.nanos = max([reservation.nanos, *prices])
+        reservation.nanos = max([reservation.nanos, *allowed])
         self._reserved.add(reservation.namespace, reservation.nanos, reservation.count)
         return chosen
 
@@ -200,9 +211,12 @@ class Budget:
         }
 
 
-def price_of(offering: Offering, disks: DiskPlan, *, cpu_milli: int = 0) -> int:
-    """Nano-USD an hour of an instance with its root disk. cpu_milli: that are used all the time."""
-    return (to_nanos(offering.compute_price(cpu_milli)) or 0) + (to_nanos(disks.compute_full_price(offering)) or 0)
+def price_of(offering: Offering, disks: DiskPlan, *, cpu_milli: int = 0, has_store: bool = False) -> int:
+    """Nano-USD an hour of an instance with its root disk. cpu_milli: that are used all the time. has_store: and with
+    the disk of a prepared store, of which the least price is known."""
+    store_price = offering.traits.volume_rates.store_price if has_store else 0.0
+    parts = (offering.compute_price(cpu_milli), disks.compute_full_price(offering), store_price)
+    return sum(to_nanos(part) or 0 for part in parts)
 
 
 def _limits_of(key: str, namespace: str | None, usd_per_hour: float, instances: int) -> Iterable[_Limit]:

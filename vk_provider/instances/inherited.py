@@ -13,10 +13,17 @@ from vk_provider.instances.unclaimed import UnclaimedInstances
 
 class InheritedDemands:
     """Held while an instance that may have one of them has not spoken, or one whose agent names it is about to end.
-    Their labels may have changed since, so any instance of the Node and namespace may. on_free(demand): none has it."""
+    Their labels may have changed since, so any instance of the Node and namespace may. on_free(demand): none has it;
+    on_heard: one of the instances has spoken, or has ended."""
 
-    def __init__(self, unclaimed: UnclaimedInstances, ends: Ends, on_free: Callable[[Demand], None]) -> None:
-        self._unclaimed, self._on_free = unclaimed, on_free
+    def __init__(
+        self,
+        unclaimed: UnclaimedInstances,
+        ends: Ends,
+        on_free: Callable[[Demand], None],
+        on_heard: Callable[[], None],
+    ) -> None:
+        self._unclaimed, self._on_free, self._on_heard = unclaimed, on_free, on_heard
         self._refusals = Refusals(ends, self.release)
         self._held: dict[str, Demand] = {}
 
@@ -38,13 +45,18 @@ class InheritedDemands:
             if demand is not None and not self._may_be_served(demand):
                 del self._held[uid]
                 self._on_free(demand)
+        self._on_heard()
 
     def refuse(self, owned: OwnedInstance, uid: str) -> None:
         """End the instance: its agent names the pod, and nothing proves that it was given that pod."""
         self._refusals.add(owned, uid)
 
     def _may_be_served(self, demand: Demand) -> bool:
-        return self._refusals.holds(demand.uid) or self._unclaimed.expects_for(demand.node, demand.namespace)
+        return self.may_serve(demand.uid, demand.node, demand.namespace)
+
+    def may_serve(self, uid: str, node: str, namespace: str) -> bool:
+        """Whether an instance may have the pod that has not spoken, or whose agent names it and that has not ended."""
+        return self._refusals.holds(uid) or self._unclaimed.expects_for(node, namespace)
 
     def close(self) -> None:
         self._refusals.close()

@@ -195,8 +195,14 @@ class Launches:
                 demand.called_at = now
                 self._metrics.launch_seconds.observe(now - demand.since)
         selection = group.selection
-        cpu_milli, offered = selection.steady_cpu_milli, (selection.offering, *selection.alternatives)
-        offerings = self.budget.widen(reservation, offered, selection.disks, cpu_milli=cpu_milli)
+        offered = selection.offering, *selection.alternatives
+        offerings = self.budget.widen(
+            reservation,
+            offered,
+            selection.disks,
+            cpu_milli=selection.steady_cpu_milli,
+            has_store=bool(group.image_store),
+        )
         request = freeze_request(group, demands, self._rules.owner, self._rules.boot_data, number, offerings)
         self._metrics.group_size.observe(request.count)
         return LaunchCall(request, group, tuple(demands), number, reservation)
@@ -223,14 +229,14 @@ class Launches:
         """One instance that is no pod's, until the outcome is known; None when calls are throttled. What it brings is
         the caller's. name: see freeze_pool_request."""
         offerings = (group.selection.offering, *group.selection.alternatives)
-        disks = group.selection.disks
-        nanos = price_of(offerings[0], disks)
+        disks, has_store = group.selection.disks, bool(group.image_store)
+        nanos = price_of(offerings[0], disks, has_store=has_store)
         if not self.budget.has_room(group.namespace, nanos):
             problem = CloudQuotaError("the budget has no room for another instance (budget.usd_per_hour, .instances)")
             return LaunchAnswer((), (LaunchFailure(offerings[0], problem),))
         reservation = self.budget.reserve(group.namespace, 1, nanos)
         try:
-            allowed = self.budget.widen(reservation, offerings, disks)
+            allowed = self.budget.widen(reservation, offerings, disks, has_store=has_store)
             rules = self._rules
             request = freeze_pool_request(group, pool, name, rules.owner, rules.boot_data, allowed)
             answer = await self._calls.find_outcome(LaunchCall(request, group, (), 0, reservation), lambda: True)

@@ -71,7 +71,7 @@ class InstanceMetrics:
         )
         ComputedGauge(
             "vk_pool_idle_usd_per_hour",
-            "Price in USD an hour of the instances of pools that no pod has, without stopped ones",
+            "Price in USD an hour of the instances of pools that no pod has, with their disks, without stopped ones",
             ("pool",),
             idle_cost,
             self._registry,

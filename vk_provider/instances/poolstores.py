@@ -27,9 +27,9 @@ class PoolImages(Protocol):
     def follow(self, on_change: Callable[[], None]) -> None:
         """Call once, if there are pools. on_change: other stores are there, or are known to be for anybody."""
 
-    def newest(self) -> Sequence[str]:
-        """Handles of the stores whose images anybody may have, without credentials: those first that pods have asked
-        for last."""
+    def newest(self, architecture: str) -> Sequence[str]:
+        """Handles of the stores for instances of that architecture whose images anybody may have, without credentials:
+        those first that pods have asked for last."""
 
     def is_for_anybody(self, handle: str) -> bool:
         """As far as that is known now."""
@@ -44,7 +44,7 @@ class NoPoolImages:
     def follow(self, on_change: Callable[[], None]) -> None:
         return
 
-    def newest(self) -> Sequence[str]:
+    def newest(self, architecture: str) -> Sequence[str]:
         return ()
 
     def is_for_anybody(self, handle: str) -> bool:
@@ -60,9 +60,13 @@ class PoolStores:
     def __init__(self, images: PoolImages, *, boots_soon: bool) -> None:
         self._images, self._boots_soon = images, boots_soon
 
-    def choose(self, had: Iterable[str], count: int) -> str:
+    def follow(self, on_change: Callable[[], None]) -> None:
+        """See PoolImages.follow."""
+        self._images.follow(on_change)
+
+    def choose(self, had: Iterable[str], count: int, architecture: str) -> str:
         """The store for another instance of a pool of `count`, whose others have `had`; "" for none."""
-        newest = self._images.newest()
+        newest = self._images.newest(architecture)
         if not newest:
             return ""
         missing = plan_shares(newest, count)
@@ -81,7 +85,10 @@ class PoolStores:
 
     def find_outdated(self, idle: Sequence[OwnedInstance], count: int) -> tuple[OwnedInstance | None, float]:
         """One to replace in a pool whose members are all idle, if there is one, and Unix seconds when that is due."""
-        newest = self._images.newest()
+        architectures = {owned.described.architecture for owned in idle}
+        if len(architectures) != 1:
+            return None, 0.0  # none of them, or they change over to another one
+        newest = self._images.newest(*architectures)
         if not newest:
             return None, 0.0
         left = plan_shares(newest, count)

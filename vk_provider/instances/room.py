@@ -25,15 +25,19 @@ from vk_provider.cloud.tags import read_steady_cpu
 from vk_provider.errors import CloudError
 from vk_provider.instances.demand import PodSide
 from vk_provider.instances.ends import Ends, OnStuck
+from vk_provider.instances.filling import PoolFilling
 from vk_provider.instances.groups import LaunchGroups
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.interruptions import Interruptions
 from vk_provider.instances.launches import Launches, LaunchRules
 from vk_provider.instances.links import InstanceLinks
+from vk_provider.instances.members import PoolMembers
 from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.instances.offerings import OfferingBook
+from vk_provider.instances.poolrules import PoolRules
+from vk_provider.instances.poolstores import PoolStores
 from vk_provider.instances.standby import Standby
-from vk_provider.instances.stock import PoolRules, Stock
+from vk_provider.instances.stock import Stock
 from vk_provider.instances.supply import Supply
 from vk_provider.instances.table import InstanceTable
 from vk_provider.instances.tagging import Tagging
@@ -94,9 +98,10 @@ class Instances:
         self.tagging.on_marked = self._on_marked
         self.standby = Standby(cloud, self.table, rules.gather_s)
         self.supply = Supply(self.table, self.launches, self.ends, self.tagging, pools.grants, self.standby)
-        self.stock = self.supply.stock = Stock(
-            pools, rules, self.launches, self.supply, self.offerings, metrics, self.standby
-        )
+        members = PoolMembers(pools, rules, self.supply, self.offerings)
+        stores = PoolStores(pools.images, boots_soon=pools.boots_soon)
+        self.filling = self.supply.filling = PoolFilling(members, stores, self.launches, self.supply, self.standby)
+        self.stock = self.supply.stock = Stock(members, stores, self.launches, metrics, self.standby, self.filling)
         self.interruptions = Interruptions(self.supply, self.offerings, metrics)
         self.links = InstanceLinks(doors.connector, self.table.look, _Dispatcher(self), boot_timeout_s)
         self.supply.links = self.standby.links = self.links
@@ -152,7 +157,7 @@ class Instances:
         disks, offering = self.disks_of(instance), self.offerings.find(instance.instance_type)
         if disks is None or offering is None:
             return None
-        return disks.total_gib * offering.traits.root_price_per_gib
+        return disks.compute_price(offering.traits)
 
     def sign_grant(self, owned: OwnedInstance, uid: str) -> str:
         """What its agent shows later to prove that it was given the pod."""
@@ -229,7 +234,7 @@ class Instances:
         self.interruptions.close()
         await self.supply.close()
         await self.offerings.close()
-        await self.stock.close()
+        await self.filling.close()
         await self.launches.close()
         await self.links.close_all(self.table.owned.values())
         await self.tagging.close()

@@ -15,20 +15,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from vk_provider import eventreasons
 from vk_provider.cloud.base import TAG_POD_UID, InstanceState
 from vk_provider.errors import CloudError
 from vk_provider.instances.demand import Claim, Demand, Group, PodSide
 from vk_provider.instances.ends import Ends
+from vk_provider.instances.filling import PoolFilling
 from vk_provider.instances.inherited import InheritedDemands
 from vk_provider.instances.instance import OwnedInstance, Stage
 from vk_provider.instances.launches import Launches
 from vk_provider.instances.links import InstanceLinks
+from vk_provider.instances.poolrules import GrantSigner
 from vk_provider.instances.request import LaunchCall
 from vk_provider.instances.standby import Standby
-from vk_provider.instances.stock import GrantSigner, Stock
+from vk_provider.instances.stock import Stock
 from vk_provider.instances.table import InstanceTable
 from vk_provider.instances.tagging import Tagging
 from vk_provider.instances.unclaimed import UnclaimedInstances
@@ -42,6 +44,7 @@ _RESTING = (InstanceState.STOPPING, InstanceState.STOPPED)
 class Supply:
     """See module docstring.
 
+    on_heard:   called when what `may_serve` says may have changed
     is_settled: False after a start until the cloud must list what an earlier process has ended: an instance that still
                 greets may be shutting down, and is given to nobody before
     """
@@ -64,11 +67,13 @@ class Supply:
         self._grants = grants
         self._standby = standby
         standby.side = self
-        self._unclaimed = UnclaimedInstances(lambda: self.stock.wake(), self._on_resolved)
-        self._inherited = InheritedDemands(self._unclaimed, ends, self.acquire)
+        self._unclaimed = UnclaimedInstances(lambda: self.filling.wake(), self._on_resolved)
+        self._inherited = InheritedDemands(self._unclaimed, ends, self.acquire, lambda: self.on_heard())
         self.is_settled = True
+        self.on_heard: Callable[[], None] = lambda: None
         self.links: InstanceLinks
         self.stock: Stock
+        self.filling: PoolFilling
         self.pods: PodSide
         launches.on_launched = self._take_launched
         launches.spare = self._unclaimed.count_expected
@@ -105,6 +110,10 @@ class Supply:
         self._standby.withdraw(uid)
         self._inherited.withdraw(uid)
         self._waiting.leave(uid)
+
+    def may_serve(self, uid: str, node: str, namespace: str) -> bool:
+        """Whether an instance that has not spoken yet may have the pod since an earlier process."""
+        return self._inherited.may_serve(uid, node, namespace)
 
     # --- instances -----------------------------------------------------------------------------------------------
 
@@ -235,7 +244,7 @@ class Supply:
         self._waiting.join(demand)
 
     def stopped(self, owned: OwnedInstance) -> None:
-        self.stock.note_stopped(owned)
+        self.filling.note_stopped(owned)
         self._offer(owned)
 
     def offer_stopped(self, waits_s: float = 0.0) -> None:
@@ -255,7 +264,7 @@ class Supply:
                 return
 
     def not_stopped(self, owned: OwnedInstance, problem: CloudError) -> None:
-        self.stock.note_not_stopped(owned, problem)
+        self.filling.note_not_stopped(owned, problem)
 
     def adopt(self, owned: OwnedInstance, uid: str, *, started: bool) -> None:
         """After a start: status or tags say that it is the pod's. started: the pod has run."""
@@ -282,7 +291,7 @@ class Supply:
         self._unclaimed.add(owned)
         if owned.is_for_anybody and owned.described.state in _RESTING:
             self._standby.adopt(owned)
-            self.stock.wake()
+            self.filling.wake()
             return
         self._unclaimed.expect(owned)
         self.links.open(owned)
@@ -349,7 +358,7 @@ class Supply:
             if not self.is_settled:
                 return
             if self._give_to_any(owned):
-                self.stock.note_greeting(owned)
+                self.filling.note_greeting(owned)
             self._unclaimed.resolve(owned)
             return
         claim = self.pods.claim(uid, owned)
@@ -377,7 +386,7 @@ class Supply:
             self._ends.on_let_go(owned)
             return
         if owned.boot_failed:
-            self.stock.note_failure(owned)
+            self.filling.note_failure(owned)
         self._ends.let_go(owned, "no-boot")
 
     def settle_all(self) -> None:
@@ -389,7 +398,7 @@ class Supply:
             if owned.stage is not Stage.BOOTING:
                 self._unclaimed.resolve(owned)
         self.offer_stopped()
-        self.stock.wake()
+        self.filling.wake()
 
     async def close(self) -> None:
         self._inherited.close()

@@ -163,5 +163,5 @@ class OrphanSweep:
             uid, name = owned.said_uid, ""
         if not uid:
             # A launch whose outcome is not known may be this one's.
-            return not (self._room.launches.is_busy or self._room.stock.is_busy)
+            return not (self._room.launches.is_busy or self._room.filling.is_busy)
         return not await self._pods.needs(uid, namespace, name, instance.instance_id)

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.base import TAG_LAUNCH, Cloud, Instance, InstanceState, Notice
-from vk_provider.cloud.listing import list_owned
+from vk_provider.cloud.listing import list_all
 from vk_provider.errors import CloudError
 from vk_provider.instances import missing
 from vk_provider.instances.instance import OwnedInstance
@@ -51,8 +51,8 @@ OnNotice = Callable[[OwnedInstance, Notice], None]
 
 
 class InstanceTable:
-    """`owned`: our instances by ID, until they are forgotten. `listed`: the newest listing, by ID. `meter` is told of
-    all that is seen."""
+    """`owned`: our instances by ID, until they are forgotten. `listed`: the newest listing, by ID; `builders`: what it
+    shows that makes prepared stores, which is the bill's business alone. `meter` is told of all that is seen."""
 
     def __init__(self, cloud: Cloud, metrics: InstanceMetrics, meter: Meter, on_notice: OnNotice) -> None:
         self._cloud = cloud
@@ -67,6 +67,7 @@ class InstanceTable:
         self._began_at = float("-inf")
         self.owned: dict[str, OwnedInstance] = {}
         self.listed: dict[str, Instance] = {}
+        self.builders: dict[str, Instance] = {}
         self.on_listing: Callable[[], None] = lambda: None
 
     def add(self, owned: OwnedInstance) -> None:
@@ -117,14 +118,15 @@ class InstanceTable:
             async with self._pace.turn():
                 self._next = None  # who asks from now on asks for a later one
                 self._began_at = time.monotonic()
-                instances = await list_owned(self._cloud)
+                listing = await list_all(self._cloud)
         finally:
             if self._next is asyncio.current_task():
                 self._next = None
-        self.take(instances)
+        self.take(listing.instances, listing.builders)
 
-    def take(self, instances: Iterable[Instance]) -> None:
+    def take(self, instances: Iterable[Instance], builders: Iterable[Instance] = ()) -> None:
         """A complete listing."""
+        self.builders = {builder.instance_id: builder for builder in builders}
         self.listed = {instance.instance_id: instance for instance in instances}
         asked = []
         new_since = time.time() - max(NEW_S, self._cloud.listing_lag_s)
@@ -135,7 +137,7 @@ class InstanceTable:
                 self.learn(owned, found)
             elif owned.is_live and owned.described.launch_time <= new_since:
                 asked.append(instance_id)
-        self.meter.take(list(self._known()), self.owned.__contains__)
+        self.meter.take([*self._known(), *self.builders.values()], self.owned.__contains__)
         verdict = self._rule.judge(asked, self.listed.keys(), len(self.owned), time.monotonic())
         self._missing |= verdict.missing
         for instance_id in verdict.missing:

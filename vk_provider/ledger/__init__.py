@@ -7,6 +7,8 @@ runs, and `curve` splits spans by them. Nothing here stops a pod: a store that c
 written is named in the log and in a metric, and counting goes on.
 
 The count is that of the time in which an instance is `pending` or `running`, and of the least time that a cloud bills
-of each run; of a burstable type with the CPU above its baseline that its pod is expected to use. What a cloud's invoice
-adds (CPU that a pod uses beyond its request, addresses, traffic, taxes, discounts) is not in it.
+of each run, with its network disks, which are counted while it is stopped, too; of a burstable type with the CPU above
+its baseline that its pod is expected to use; and of what prepared images cost: the instances that make them, and the
+snapshots that are kept. What a cloud's invoice adds (CPU that a pod uses beyond its request, volumes that are filled at
+a rate, public addresses, requests, traffic, taxes, discounts) is not in it.
 """

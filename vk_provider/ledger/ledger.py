@@ -15,13 +15,14 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from vk_provider.cloud.base import Instance
+from vk_provider.cloud.imagestores import KeptStore
 from vk_provider.errors import CloudError
 from vk_provider.ledger.curve import apply_prices
 from vk_provider.ledger.history import History, ask_history
 from vk_provider.ledger.meter import Meter, PriceOf
 from vk_provider.ledger.metrics import LedgerMetrics
 from vk_provider.ledger.question import CostQuestion, CostReport, answer
-from vk_provider.ledger.span import PLAIN_TERMS, RunTerms, Span
+from vk_provider.ledger.span import NANOS, PLAIN_TERMS, RunTerms, Span
 from vk_provider.ledger.spot import SpotPricing
 from vk_provider.ledger.store import LedgerStore, LedgerStoreError
 
@@ -74,6 +75,8 @@ class Ledger:
             if said:
                 log.error("the ledger: %s", said)
             self.meter.restore(await self._call(self._store.load))
+            if self._store.damaged:
+                log.error("the ledger %s: %d spans are damaged and left out", self._rules.file, self._store.damaged)
         except LedgerStoreError as error:
             self._note(str(error))
             self._store.close()
@@ -153,7 +156,11 @@ class Ledger:
             except CloudError as error:
                 problem = f"spot instances are counted at their last known prices alone: {error}"
         disk_price_of, terms = self.meter.disk_price_of, self.meter.terms
-        report = await self._call(answer_from_tags, listed, price_of, question, now, price, disk_price_of, terms)
+        kept = [
+            KeptStore(each.instance_id, each.owner.pod, each.since, each.rate_nanos / NANOS)
+            for each in self.meter.kept()
+        ]
+        report = await self._call(answer_from_tags, listed, price_of, question, now, price, disk_price_of, terms, kept)
         report["notes"] += [problem] if problem else []
         return report
 
@@ -192,11 +199,13 @@ def answer_from_tags(
     price: Callable[[Meter], None] = _leave_prices,
     disk_price_of: PriceOf = lambda instance: 0.0,
     terms: RunTerms = PLAIN_TERMS,
+    kept: Iterable[KeptStore] = (),
 ) -> CostReport:
     """price: splits what the meter has by prices over time."""
     meter = Meter(price_of, lambda: now, disk_price_of, terms)
     for instance in instances:
         meter.see(instance)
+    meter.keep(kept)
     meter.follows_spot = True
     for span in meter.changed.values():
         span.is_late = False  # nobody knows better

@@ -2,8 +2,9 @@
 
 An instance costs from its launch time on, until it is seen in another state than `pending` or `running`, until its
 termination was accepted, or, when the cloud stops to list it, until it was seen last. While it is stopped its disks
-cost (`resting`). What is known later corrects the end: a listing that says when an instance has ended, or that one runs
-on long after its termination, or after a notice: others may write into the queue of notices.
+cost (`resting`), and stores of prepared images do while they are kept (`keeping`). What is known later corrects the
+end: a listing that says when an instance has ended, or that one runs on long after its termination, or after a notice:
+others may write into the queue of notices.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from vk_provider.cloud.base import TAG_NODE, Instance, InstanceState
+from vk_provider.cloud.imagestores import KeptStore
 from vk_provider.cloud.tags import read_steady_cpu
+from vk_provider.ledger.keeping import Keeping
 from vk_provider.ledger.resting import Account, Resting
 from vk_provider.ledger.span import (
     HOUR_S,
@@ -74,12 +77,16 @@ class Meter:
             self._note, self._use, lambda span: count(self._counted, span, 1, self.clock()), lambda: self.on_less()
         )
         self._resting = Resting(account)
+        self._keeping = Keeping(account)
 
     def restore(self, spans: Iterable[Span]) -> None:
         """What an earlier process has left: whether it runs on, a listing says."""
         self._restored_at = self.clock()
         for span in spans:
             span.seen_at, span.counted_from = span.until, span.paid_until
+            if span.is_of_store:
+                self._keeping.restore(span)
+                continue
             if span.is_stopped:
                 self._resting.restore(span, self._restored_at)
                 continue
@@ -106,11 +113,22 @@ class Meter:
             self._see_anew(instance, now)
         elif is_costing(instance):
             span.seen_at = now
+            if span.price_nanos is None:
+                self._find_prices(span, instance)
         else:
             is_told = 0.0 < instance.ended_at <= now
             state = SpanState.STOPPED if _may_run_again(instance) else SpanState.ENDED
             self._end(span, instance.ended_at if is_told else span.seen_at, state, is_estimated=not is_told)
         self._see_rest(instance, now)
+
+    def _find_prices(self, span: Span, instance: Instance) -> None:
+        """Those of an offering that was not known when it began, and is now. They are those of all of it."""
+        nanos = to_nanos(self._price_of(instance))
+        if nanos is not None:
+            self._use(span, -1)
+            span.disk_nanos = span.disk_nanos or to_nanos(self.disk_price_of(instance)) or 0
+            self._use(span, 1)
+            self.reprice(span, span.since, nanos)
 
     def _see_rest(self, instance: Instance, now: float) -> None:
         """Whether it is stopped, by the same description."""
@@ -174,6 +192,10 @@ class Meter:
         if span is not None:
             self._end(span, span.seen_at, SpanState.MISSING, is_estimated=True)
         self._resting.missing(instance_id, self.clock())
+
+    def keep(self, kept: Iterable[KeptStore]) -> None:
+        """All stores of prepared images that are kept now."""
+        self._keeping.take(kept, self.clock())
 
     def assign(self, instance_id: str, owner: Owner, steady_cpu_milli: int | None = None) -> None:
         """It is for this pod from now on. The time in which it booted for a pod of the namespace is that pod's, too.
@@ -260,6 +282,14 @@ class Meter:
         """Of stopped instances, whose disks are paid for."""
         return self._resting.going()
 
+    def kept(self) -> Iterator[Span]:
+        """Of the stores of prepared images."""
+        return self._keeping.going()
+
+    def _going(self) -> Iterator[Span]:
+        """All that is paid for now."""
+        yield from (*self._running.values(), *self._resting.going(), *self._keeping.going())
+
     def namespaces(self) -> list[str]:
         """That something is paid for; "" for what is nobody's."""
         return list(self._usage)
@@ -271,7 +301,7 @@ class Meter:
     def rates(self) -> dict[tuple[str, str], float]:
         """(namespace, capacity type) -> USD an hour."""
         found: dict[tuple[str, str], int] = {}
-        for span in (*self._running.values(), *self._resting.going()):
+        for span in self._going():
             found[span.counter_key] = found.get(span.counter_key, 0) + span.rate_nanos
         return {key: nanos / NANOS for key, nanos in found.items()}
 
@@ -279,7 +309,7 @@ class Meter:
         """(namespace, capacity type) -> what was counted since the start of the process."""
         found = {key: Counted(each.usd, each.seconds) for key, each in self._counted.items()}
         now = self.clock()
-        for span in (*self._running.values(), *self._resting.going()):
+        for span in self._going():
             count(found, span, 1, now)
         return found
 

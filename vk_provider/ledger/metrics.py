@@ -25,7 +25,8 @@ class LedgerMetrics:
         registry = self._registry
         ComputedGauge(
             "vk_instance_cost_usd_per_hour",
-            "What running instances and the disks of stopped ones cost, in USD an hour; no namespace: spare ones",
+            "What running instances, the disks of stopped ones and prepared images cost, in USD an hour; no namespace: "
+            "spare ones; (prepared images): their builders and snapshots",
             LABELS,
             meter.rates,
             registry,

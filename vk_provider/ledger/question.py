@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TypedDict
 
 from vk_provider.errors import VkError
-from vk_provider.ledger.span import HOUR_S, NANOS
+from vk_provider.ledger.span import HOUR_S, NANOS, SNAPSHOT
 from vk_provider.ledger.store import LedgerStore
 from vk_provider.podmodel.labels import is_label_key
 from vk_provider.rfc3339 import format_time, parse_time
@@ -43,18 +43,21 @@ class CostQuestionError(VkError):
 
 @dataclass(frozen=True, slots=True)
 class CostQuestion:
-    """by: keys of the groups; since, until: Unix seconds; node: of this Node alone, "" for all."""
+    """by: keys of the groups; since, until: Unix seconds; node: of this Node alone, "" for all; besides: not None:
+    instead, of all Nodes but these, and what is of no Node."""
 
     by: tuple[str, ...]
     since: float
     until: float
     node: str = ""
+    besides: tuple[str, ...] | None = None
 
 
 class CostRow(TypedDict):
     """key: a value for each of `by`, "" for none. seconds: in which instances ran. usd: of instances with their
-    disks, and of the disks of stopped ones; diskUsd: the part of it that is for disks. estimatedUsd: the part of usd of
-    instances whose end is not known. unpricedSeconds: the part of seconds for which no price is known."""
+    disks, of the disks of stopped ones, and of stores of images; diskUsd: the part of it that is for disks and stores.
+    estimatedUsd: the part of usd of instances whose end is not known. unpricedSeconds: the part of seconds for which no
+    price is known."""
 
     key: list[str]
     instances: int
@@ -117,24 +120,28 @@ def answer(store: LedgerStore, question: CostQuestion, source: str = "ledger") -
         if key in _COLUMNS:
             columns.append(_COLUMNS[key])
         else:
-            columns.append("COALESCE(json_extract(labels, ?), '')")
+            columns.append("COALESCE(CASE WHEN json_valid(labels) THEN json_extract(labels, ?) END, '')")
             values.append(f'$."{key.removeprefix(_LABEL)}"')
     names = [f"key{number}" for number in range(len(columns))]
     chosen = ", ".join(f"{column} AS {name}" for column, name in zip(columns, names, strict=True))
     counted_until = store.counted_until
-    where = "since < ? AND (until > ? OR until IS NULL)" + (" AND node = ?" if question.node else "")
+    nodes = (question.node,) if question.besides is None else question.besides
+    where = "since < ? AND (until > ? OR until IS NULL)"
+    if any(nodes):
+        where += f" AND node {'IN' if question.besides is None else 'NOT IN'} ({', '.join('?' * len(nodes))})"
     sql = (
-        f"SELECT {', '.join(names)}, COUNT(DISTINCT instance_id), SUM(seconds * (1 - is_stopped)), "
+        f"SELECT {', '.join(names)}, COUNT(DISTINCT running), SUM(seconds * (1 - is_stopped)), "
         f"SUM(seconds * nanos) / {HOUR_S * NANOS}, SUM(seconds * disk_nanos) / {HOUR_S * NANOS}, "
         f"SUM(seconds * nanos * is_estimated) / {HOUR_S * NANOS}, "
         "SUM(seconds * (price_nanos IS NULL)) FROM ("
-        f"SELECT {chosen}, instance_id, price_nanos, disk_nanos, COALESCE(price_nanos, 0) + disk_nanos AS nanos, "
+        f"SELECT {chosen}, CASE WHEN instance_type <> '{SNAPSHOT}' THEN instance_id END AS running, price_nanos, "
+        "disk_nanos, COALESCE(price_nanos, 0) + disk_nanos AS nanos, "
         "is_stopped, is_estimated OR state = 'unsure' AS is_estimated, "
         "MAX(0.0, MIN(COALESCE(until, ?), ?) - MAX(since, ?)) AS seconds "
         f"FROM spans WHERE {where}) GROUP BY {', '.join(names)} ORDER BY {len(names) + 3} DESC, {', '.join(names)}"
     )
     values += [counted_until, question.until, question.since, question.until, question.since]
-    values += [question.node] if question.node else []
+    values += nodes if any(nodes) else ()
     rows = [_to_row(row, len(names)) for row in store.ask(sql, values)]
     notes = _notes(rows, counted_until, question)
     total = add_up([], rows)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from operator import attrgetter
 
 from vk_provider.cloud.base import (
+    TAG_IMAGE_SET,
     TAG_LABEL_PREFIX,
     TAG_POD_NAME,
     TAG_POD_NAMESPACE,
@@ -22,6 +23,10 @@ NANOS = 1_000_000_000
 """Prices are whole nano-USD an hour, so that sums of what runs have no rounding left when it has ended."""
 HOUR_S = 3600.0
 MAX_LABELS = 64
+PREPARED_IMAGES = "(prepared images)"
+"""Namespace of what is paid for so that images are ready. No namespace of Kubernetes is named like it."""
+SNAPSHOT = "snapshot"
+"""Instance type of what is no instance: a store that is kept."""
 _COSTING = (InstanceState.PENDING, InstanceState.RUNNING)
 
 
@@ -44,8 +49,9 @@ _GOES_ON = (SpanState.RUNNING, SpanState.UNSURE, SpanState.PASSED_ON)
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whom an instance runs for. namespace: "" for a spare one that is nobody's yet; pod, pod_uid: "" while it has no
-    pod; labels: the pod's, without a pod those that its launch has in common."""
+    """Whom an instance runs for. namespace: "" for a spare one that is nobody's yet, PREPARED_IMAGES where no pod ever
+    has it; pod, pod_uid: "" while it has no pod; labels: the pod's, without a pod those that its launch has in common.
+    """
 
     namespace: str = ""
     pod: str = ""
@@ -75,7 +81,7 @@ class Span:
     price_nanos:  nano-USD an hour of the instance without its disks; None when no price is known
     burst_nanos:  the part of price_nanos that is for CPU above the baseline of a burstable type
     disk_nanos:   nano-USD an hour of its disks
-    is_stopped:   the instance is stopped: its disks alone are paid for
+    is_stopped:   the instance is stopped, or is none (SNAPSHOT): its disks alone are paid for
     is_estimated: its end is not known: it is the last moment of which it is known that the instance ran
     seen_at:      when something has shown last that the instance runs
     counted_from: what was before was counted by an earlier process
@@ -109,6 +115,11 @@ class Span:
     @property
     def key(self) -> tuple[str, float]:
         return self.instance_id, self.since
+
+    @property
+    def is_of_store(self) -> bool:
+        """Whether it is of no instance, but of a store that is kept."""
+        return self.instance_type == SNAPSHOT
 
     @property
     def rate_nanos(self) -> int:
@@ -165,8 +176,15 @@ def to_nanos(price_per_hour: float | None) -> int | None:
     return None if price_per_hour is None else round(price_per_hour * NANOS)
 
 
+def owner_of_store(key: str) -> Owner:
+    """Of a store of this image set, and of what makes it: its pod is the set."""
+    return Owner(PREPARED_IMAGES, key)
+
+
 def owner_of_tags(instance: Instance) -> Owner:
     tags = instance.tags
+    if TAG_IMAGE_SET in tags:
+        return owner_of_store(tags[TAG_IMAGE_SET])
     labels = {
         key.removeprefix(TAG_LABEL_PREFIX): value for key, value in tags.items() if key.startswith(TAG_LABEL_PREFIX)
     }

@@ -79,11 +79,13 @@ class LedgerStoreError(VkError):
 
 
 class LedgerStore:
-    """path: of the file, or ":memory:". owner: whose instances it is about (cloud.owner)."""
+    """path: of the file, or ":memory:". owner: whose instances it is about (cloud.owner). damaged: spans that the last
+    `load` could not read."""
 
     def __init__(self, path: str, owner: str) -> None:
         self.path, self._owner = path, owner
         self._connection: sqlite3.Connection | None = None
+        self.damaged = 0
 
     def open(self) -> str:
         """Returns what was done about a file that could not be read, "" for nothing. Raises LedgerStoreError."""
@@ -146,18 +148,24 @@ class LedgerStore:
         """What ran at the end, and what ended shortly before, the oldest first."""
         until = self.counted_until
         with self._errors():
-            known = float(self._read_meta("unpriced_until") or until)  # type: ignore[arg-type]  # a column has any type
+            known = self._read_number("unpriced_until") or until
             unpriced = max(until - UNPRICED_S, known)
             rows = self._connected.execute(
                 f"SELECT {_COLUMNS} FROM spans WHERE until IS NULL OR until > ? ORDER BY since",
                 (min(until - RECENT_S, unpriced - 1.0),),
             ).fetchall()
-        return [_read_row(row, until) for row in rows]
+        found, self.damaged = list[Span](), 0
+        for row in rows:
+            try:
+                found.append(_read_row(row, until))
+            except (ValueError, TypeError):  # a column has any type, and others may have written into it
+                self.damaged += 1
+        return found
 
     @property
     def counted_until(self) -> float:
         with self._errors():
-            return float(self._read_meta("counted_until") or 0.0)  # type: ignore[arg-type]
+            return self._read_number("counted_until")
 
     def write(self, spans: Iterable[Span], counted_until: float, unpriced_until: float | None = None) -> None:
         """All or nothing. unpriced_until: the earliest end of a span whose price is not final. Raises
@@ -222,6 +230,13 @@ class LedgerStore:
     def _read_meta(self, name: str) -> object:
         row = self._connected.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
+
+    def _read_number(self, name: str) -> float:
+        """0.0 where there is none."""
+        try:
+            return float(self._read_meta(name) or 0.0)  # type: ignore[arg-type]  # a column has any type
+        except (ValueError, TypeError):
+            return 0.0
 
     def _write_meta(self, name: str, value: object) -> None:
         self._connected.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))

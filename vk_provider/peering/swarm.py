@@ -132,7 +132,7 @@ class Swarm:
             place = self._places.get((member.zone, blob))
             if place is not None and place.lessee == name:
                 place.lessee = ""
-                self._reputation.note_late(name)
+                self._reputation.note_late(name, now)
                 self._settle(member.zone, blob, place, now)
                 self._drop_empty(member.zone, blob)
             elif self._end_transfer(name, blob, now):
@@ -175,7 +175,7 @@ class Swarm:
                 self._begin_transfer(client, source, blob, place, now)
             elif place.lessee or place.holders:
                 return  # a holder that is busy now will be free
-            elif not self._reputation.may_lease(client):
+            elif not self._reputation.may_lease(client, now):
                 self._answer(client, blob, place, REGISTRY)  # and nobody waits for it
             else:
                 place.lessee = client
@@ -236,7 +236,7 @@ class Swarm:
         if blob in member.wanted:
             self._finish(name, member, blob, now)
         place = self._place(member.zone, blob)
-        if not self._reputation.is_faulty(name):
+        if not self._reputation.is_faulty(name, now):
             place.holders[name] = None
             place.free[name] = None
         self._settle(member.zone, blob, place, now)
@@ -278,6 +278,6 @@ class Swarm:
         accused = self._members.get(source)
         self._end_transfer(name, blob, now)
         self._send_to_registry(name, blob)
-        if accused is not None and self._reputation.accuse(name, source):
-            for each in list(accused.held) if self._reputation.is_faulty(source) else [blob]:
+        if accused is not None and self._reputation.accuse(name, source, now):
+            for each in list(accused.held) if self._reputation.is_faulty(source, now) else [blob]:
                 self._strike(accused.zone, each, source, now)

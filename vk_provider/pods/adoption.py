@@ -17,16 +17,13 @@ from vk_provider.errors import CloudError
 from vk_provider.instances import missing
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.missing import MissingRule
+from vk_provider.pods.assignment import LOOKING, SETTLING
 from vk_provider.pods.executor import PodExecutor
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.state import is_named
 
 log = logging.getLogger(__name__)
 
-LOOKING = "looking for its instance"
-"""`hold` of a pod whose instance is not in the cloud's answers: it ran, or its status names an instance."""
-SETTLING = "waiting for the cloud's listing"
-"""`hold` of a pod that may have an instance that the cloud does not list yet."""
 SURE_LISTINGS = 2
 """Listings that have to lack a pod's instance, after the time in which the cloud may lag behind."""
 
@@ -127,8 +124,7 @@ class Adoption:
     # --- pods whose instance is not listed -------------------------------------------------------------------------
 
     def _looking(self) -> list[PodRecord]:
-        holds = (LOOKING, SETTLING)
-        return [r for r in self._records.values() if r.admission.hold in holds and r.owned is None and r.exists]
+        return [r for r in self._records.values() if r.admission.is_looked_for and r.owned is None and r.exists]
 
     @property
     def is_looking(self) -> bool:

@@ -9,6 +9,11 @@ from vk_provider.instances.demand import Demand
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.jsontypes import Json
 
+LOOKING = "looking for its instance"
+"""`hold` of a pod whose instance is not in the cloud's answers: it ran, or its status names an instance."""
+SETTLING = "waiting for the cloud's listing"
+"""`hold` of a pod that may have an instance that the cloud does not list yet."""
+
 
 @dataclass(slots=True, eq=False)
 class Admission:
@@ -16,6 +21,11 @@ class Admission:
 
     admitted: bool = False
     hold: str = ""
+
+    @property
+    def is_looked_for(self) -> bool:
+        """Whether the pod may have an instance that is not known yet."""
+        return self.hold in (LOOKING, SETTLING)
 
     def admit(self, hold: str = "") -> None:
         self.admitted, self.hold = True, hold

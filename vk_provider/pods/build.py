@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from vk_provider.instances.launches import LaunchRules
 from vk_provider.instances.metrics import InstanceMetrics
+from vk_provider.instances.poolrules import GrantSigner, PoolRules
 from vk_provider.instances.poolstores import NoPoolImages, PoolImages
 from vk_provider.instances.request import BootData
 from vk_provider.instances.room import Doors, Instances
-from vk_provider.instances.stock import GrantSigner, PoolRules
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.recorder import EventRecorder
@@ -31,7 +31,7 @@ from vk_provider.pods.resolution import ReferenceResolver
 from vk_provider.pods.sending import PodSender
 from vk_provider.pods.status_publisher import StatusPublisher
 from vk_provider.pods.tables import PodTables, Sources
-from vk_provider.settings import Settings
+from vk_provider.settings import Settings, find_backend
 from vk_provider.sizing.preferences import build_preferences
 
 
@@ -55,7 +55,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """What instances are launched with, and proved by. configuration, images: see instances.stock.PoolRules."""
+    """What instances are launched with, and proved by. configuration, images: see instances.poolrules.PoolRules."""
 
     data: BootData
     grants: GrantSigner
@@ -66,6 +66,8 @@ class Boot:
 def build_room(settings: Settings, doors: Doors, boot: Boot, metrics: InstanceMetrics) -> Instances:
     """Our instances, of which none is known before the controller's `adopt`. Raises BadStartError for a pool that the
     cloud has no offering for."""
+    backend, own = find_backend(settings.cloud)
+    root_volumes = backend.root_volumes(own)
     preferences = {
         node.name: replace(
             build_preferences(node.zone, node.architecture, doors.offerings),
@@ -75,6 +77,7 @@ def build_room(settings: Settings, doors: Doors, boot: Boot, metrics: InstanceMe
             max_disk_bytes=ceil_int(settings.pods.max_root_disk),
             launch_options=doors.ability.launch_options,
             pod_options=frozenset(settings.pods.launch_options),
+            root_volumes=root_volumes,
         )
         for node in settings.nodes
     }

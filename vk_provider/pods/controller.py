@@ -73,6 +73,8 @@ class PodController:
         self.room = self.executor.room
         self.agents = build_agents(self)
         self.room.listen(self.agents)
+        self._awaiting: set[str] = set()
+        self.room.supply.on_heard = self._on_heard
         self._adoption = Adoption(self.records, self.executor, nodes, self.wake)
 
     # --- input ---------------------------------------------------------------------------------------------------
@@ -168,7 +170,9 @@ class PodController:
         if is_overdue(record, now):
             record.lose("its agent did not answer within the pod's grace period")
         node_known = record.admission.admitted or self.executor.gate.knows_node(record.node)
-        state = compute_state(record, now, self._agent_grace_s, node_known=node_known)
+        state = compute_state(
+            record, now, self._agent_grace_s, node_known=node_known, may_be_served=self._may_be_served
+        )
         if record.report.finished or state.terminal:
             # First: the scheduler gives the place away once it sees a terminal phase, or no object any more. Volumes,
             # logs and the instance take more time.
@@ -192,6 +196,20 @@ class PodController:
         if uid not in self.records:
             return None
         return next_look_s(record, state, now, time.monotonic(), self._agent_grace_s)
+
+    def _may_be_served(self, record: PodRecord) -> bool:
+        """Whoever asks is woken when that is known."""
+        is_so = self.room.supply.may_serve(record.uid, record.node, record.namespace)
+        if is_so:
+            self._awaiting.add(record.uid)
+        return is_so
+
+    def _on_heard(self) -> None:
+        for uid in list(self._awaiting):
+            record = self.records.get(uid)
+            if record is None or not self.room.supply.may_serve(uid, record.node, record.namespace):
+                self._awaiting.discard(uid)
+                self.wake(uid)
 
     def forget(self, record: PodRecord) -> None:
         record.close_events()

@@ -49,6 +49,7 @@ class PodState(msgspec.Struct, frozen=True, gc=False):
     silent:           the agent was silent for longer than the grace period; not_ready: Ready=False is desired
     sent:             the agent has our newest pod and references
     given:            an agent was given the pod: something of it may run
+    awaited:          an earlier process may have given it to an agent that has not spoken yet, or is not listed
     terminal:         the newest status has a terminal phase; finished: nothing runs any more
     published:        the API server holds our newest status; api_deleted: our final DELETE was accepted
     unaccepted:       the API server answers, but has not accepted our newest status for too long
@@ -73,6 +74,7 @@ class PodState(msgspec.Struct, frozen=True, gc=False):
     not_ready: bool = False
     sent: bool = False
     given: bool = False
+    awaited: bool = False
     has_status: bool = False
     terminal: bool = False
     finished: bool = False
@@ -101,7 +103,7 @@ def reconcile(state: PodState) -> list[Action]:
         return [Action.FAIL_NEVER_STARTED]
     if not state.admitted:
         return [Action.ADMIT] if state.node_known else []
-    if state.held:
+    if state.held or (state.awaited and (state.deleting or state.expired)):
         return []
     if not state.has_instance:
         return [] if state.launching else [Action.LAUNCH]
@@ -118,7 +120,7 @@ def is_over(state: PodState) -> bool:
 def _may_run(state: PodState) -> bool:
     """Whether containers of the pod may be running that must be stopped within its grace period."""
     if not state.has_instance:
-        return state.held and state.has_status  # its instance is being looked for
+        return state.awaited or (state.held and state.has_status)  # its instance is being looked for
     return state.connected or state.has_status or state.given
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 from vk_provider.cloud.base import TAG_POD_UID, Instance
@@ -33,13 +34,22 @@ READING_PATIENCE_S = 10.0
 """How much longer a pod whose references are being read stays without a status of its own."""
 
 
-def compute_state(record: PodRecord, now: float, agent_grace_s: float, *, node_known: bool = True) -> PodState:
-    """The facts of one record. agent_grace_s: how long an agent may be silent before its pod is not Ready any more."""
+def compute_state(
+    record: PodRecord,
+    now: float,
+    agent_grace_s: float,
+    *,
+    node_known: bool = True,
+    may_be_served: Callable[[PodRecord], bool] = lambda record: False,
+) -> PodState:
+    """The facts of one record. agent_grace_s: how long an agent may be silent before its pod is not Ready any more.
+    may_be_served: whether an instance that has not spoken may have the pod; asked where it matters."""
     started = record.report.from_agent or record.first.started
     given = is_given(record)
     owned, sent = record.assignment.owned, record.sent
     # A terminal phase in the API does not mean that the containers have terminated, if an agent was given the pod.
     ended_unseen = record.first.ended is not None and not given
+    expired = (expires_at := _expires_at(record)) is not None and now >= expires_at
     return PodState(
         exists=record.exists,
         deleting=record.deleting,
@@ -56,6 +66,7 @@ def compute_state(record: PodRecord, now: float, agent_grace_s: float, *, node_k
         silent=_silent_s(record, now) >= agent_grace_s,
         not_ready=record.report.not_ready is not None,
         given=given,
+        awaited=(record.deleting or expired) and _is_awaited(record, may_be_served),
         sent=sent.fingerprint is not None
         and record.reading.task is None
         and not record.reading.references_changed
@@ -68,7 +79,7 @@ def compute_state(record: PodRecord, now: float, agent_grace_s: float, *, node_k
         published=is_current(record) or now < _restore_due(record),
         unaccepted=is_unaccepted(record, now),
         api_deleted=record.leaving.api_deleted,
-        expired=(expires_at := _expires_at(record)) is not None and now >= expires_at,
+        expired=expired,
         pending_due=record.publication.held is None and (now >= _pending_due(record) or _ended_by_others(record)),
         archived=record.leaving.archived,
         stop_waited_s=now - record.leaving.stop_sent_at if record.leaving.stop_sent_at else None,
@@ -179,9 +190,19 @@ def _silent_s(record: PodRecord, now: float) -> float:
 def is_given(record: PodRecord) -> bool:
     """Whether an agent was given the pod, by this process or perhaps by an earlier one: containers may run."""
     owned = record.owned
-    if record.report.from_agent or record.first.started or (owned is not None and owned.sent_uid):
+    if record.report.from_agent or record.first.started:
         return True
-    return owned is not None and owned.handover_unknown and not owned.boot_failed
+    if owned is None:
+        return False
+    is_told = owned.sent_uid or owned.said_uid == record.uid
+    return bool(is_told) or (owned.handover_unknown and not owned.boot_failed)
+
+
+def _is_awaited(record: PodRecord, may_be_served: Callable[[PodRecord], bool]) -> bool:
+    """Whether an earlier process may have given the pod to an agent that is not known yet."""
+    if not record.first.inherited or record.owned is not None or record.first.ended is not None:
+        return False
+    return record.admission.is_looked_for or may_be_served(record)
 
 
 def is_named(record: PodRecord, instance: Instance) -> bool:

@@ -17,7 +17,7 @@ from vk_provider.imagesets.records import ANONYMOUS, PullRecords, fingerprint
 from vk_provider.podmodel.imagemanifest import Manifest, parse_manifest
 from vk_provider.podmodel.images import RegistryCredential
 from vk_provider.preparing.credentials import PullSecrets, find_credentials
-from vk_provider.registry.client import RegistryError
+from vk_provider.registry.client import AccessDeniedError, ImageNotFoundError, RegistryError
 
 
 class Registry(Protocol):
@@ -35,7 +35,7 @@ class PullAuthority:
         self._registry = registry
         self._records = PullRecords()
         self._salt = secrets.token_bytes(32)
-        self._asking: dict[tuple[str, str], asyncio.Task[PinnedImage | None]] = {}
+        self._asking: dict[tuple[str, str], asyncio.Task[PinnedImage | RegistryError]] = {}
         self._reading: dict[tuple[str, str, tuple[str, ...]], asyncio.Task[Manifest | None]] = {}
 
     def allows(self, image: PinnedImage, pull_secrets: PullSecrets) -> bool:
@@ -50,9 +50,14 @@ class PullAuthority:
         candidates: Sequence[RegistryCredential | None] = find_credentials(reference, pull_secrets) or [None]
         for credential in candidates:
             found = await self._ask(reference, credential)
-            if found is not None:
+            if isinstance(found, PinnedImage):
                 return found
         return None
+
+    async def ask_for_anybody(self, reference: str) -> bool:
+        """As `prove`, without credentials. Whether the registry has answered, with whatever; False: it may later."""
+        found = await self._ask(reference, None)
+        return isinstance(found, PinnedImage | AccessDeniedError | ImageNotFoundError)
 
     async def read_manifest(self, image: PinnedImage, digest: str, pull_secrets: PullSecrets) -> Manifest | None:
         """A manifest of an image that was proved, its own or one that it names; None when the registry does not show it
@@ -76,7 +81,7 @@ class PullAuthority:
                 continue
         return None
 
-    async def _ask(self, reference: str, credential: RegistryCredential | None) -> PinnedImage | None:
+    async def _ask(self, reference: str, credential: RegistryCredential | None) -> PinnedImage | RegistryError:
         who = ANONYMOUS if credential is None else fingerprint(credential, self._salt)
         key = (reference, who)
         task = self._asking.get(key)
@@ -86,11 +91,13 @@ class PullAuthority:
             task.add_done_callback(lambda _: self._asking.pop(key, None))
         return await asyncio.shield(task)
 
-    async def _resolve(self, reference: str, credential: RegistryCredential | None, who: str) -> PinnedImage | None:
+    async def _resolve(
+        self, reference: str, credential: RegistryCredential | None, who: str
+    ) -> PinnedImage | RegistryError:
         try:
             found = await self._registry.resolve(reference, credential)
-        except RegistryError:
-            return None
+        except RegistryError as error:
+            return error
         self._records.add(found, who)
         return found
 

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from vk_provider import eventreasons
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.guard import contained
-from vk_provider.cloud.imagestores import CorruptImageError, ImageStoreError, ImageStores, SourceLostError
+from vk_provider.cloud.imagestores import (
+    CorruptImageError,
+    ImageStoreError,
+    ImageStores,
+    PreparedStore,
+    SourceLostError,
+)
 from vk_provider.errors import CloudError
 from vk_provider.imagesets.need import find_need
 from vk_provider.imagesets.sets import ImageSets, Store, Wanted
@@ -82,7 +88,7 @@ class StoreUpkeep:
             await asyncio.sleep(backoff.next_delay_s())
         now = self._listed_at = self._clock()  # when they were used last is not known any more
         for each in found:
-            self._sets.add_store(Store(each.handle, each.images, each.size_bytes, each.prepared_at, now))
+            self._sets.add_store(_store_of(each, each.prepared_at, now))
 
     async def _drop_lost(self) -> None:
         if self._clock() < self._listed_at + RELIST_S:
@@ -143,7 +149,7 @@ class StoreUpkeep:
             self._report(wanted, error)
             return
         now = self._clock()
-        self._sets.add_store(Store(made.handle, made.images, made.size_bytes, now, now))
+        self._sets.add_store(_store_of(made, now, now))
         self._first.reopen(made.images.references)
         self.on_stores()
         self._metrics.prepared.labels("ok").inc()
@@ -168,3 +174,9 @@ class StoreUpkeep:
                 log.warning("a prepared store stays for now: %s", error)
                 continue
             self._sets.remove_store(handle)
+
+
+def _store_of(prepared: PreparedStore, prepared_at: float, used_at: float) -> Store:
+    return Store(
+        prepared.handle, prepared.images, prepared.size_bytes, prepared_at, used_at, architecture=prepared.architecture
+    )

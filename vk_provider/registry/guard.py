@@ -69,9 +69,13 @@ class GuardedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         threads = self._known if host in self._trusted or host in self._found else self._new
         look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
-        self._found.pop(host, None)  # one that is given up is none of them any more
-        answers = await asyncio.get_running_loop().run_in_executor(threads, look_up)
+        try:
+            answers = await asyncio.get_running_loop().run_in_executor(threads, look_up)
+        except asyncio.CancelledError:
+            self._found.pop(host, None)  # one that is given up is none of them any more
+            raise
         self._found[host] = None
+        self._found.move_to_end(host)
         if len(self._found) > MAX_FOUND:
             self._found.popitem(last=False)
         found = [

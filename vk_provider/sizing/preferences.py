@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vk_provider.cloud.base import Offering
+from vk_provider.cloud.volumes import RootVolumes
 from vk_provider.sizing.requirement import ZONE
 
 MIB = 2**20
@@ -27,6 +28,7 @@ class Preferences:
     node_labels:             labels of requirement.LABELS whose value is the Node's own and names no offering: a pod's
                              requirements on them are about the Node, and the scheduler has checked them
     launch_options, pod_options: those of cloud.launchoptions.OPTIONS that the cloud knows, and those that pods may set
+    root_volumes:            what the cloud allows of root disks; None: it does not say
     """
 
     architectures: tuple[str, ...] = ()
@@ -44,6 +46,7 @@ class Preferences:
     node_labels: tuple[str, ...] = ()
     launch_options: frozenset[str] = frozenset()
     pod_options: frozenset[str] = frozenset()
+    root_volumes: RootVolumes | None = None
 
 
 NO_PREFERENCES = Preferences()

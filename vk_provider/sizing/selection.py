@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vk_provider.cloud.base import LocalStore, Offering, OfferingKey, offering_key
+from vk_provider.cloud.volumes import PLAIN_SPEED
 from vk_provider.eventreasons import INVALID_REQUIREMENT
 from vk_provider.jsontypes import Json
-from vk_provider.sizing.disks import DiskPlan, plan_disks
+from vk_provider.sizing.disks import IOPS_OPTION, THROUGHPUT_OPTION, DiskPlan, plan_disks, read_speed
 from vk_provider.sizing.filters import AVAILABILITY, build_filters
 from vk_provider.sizing.index import SPOT, Bits, OfferingIndex, rank_key
 from vk_provider.sizing.need import Need, compute_need, format_cpu, format_memory
@@ -55,7 +56,7 @@ class Selection:
 
     @property
     def disks(self) -> DiskPlan:
-        return DiskPlan(self.disk_bytes, self.local_store)
+        return DiskPlan(self.disk_bytes, self.local_store, read_speed(self.options))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,10 @@ def _select(
     for name, _ in requirements.options:
         if name not in preferences.launch_options:
             return Refusal(INVALID_REQUIREMENT, f"This cloud has no launch option {name}", "options")
+    volumes, speed = preferences.root_volumes, read_speed(dict(requirements.options))
+    if volumes is not None and speed != PLAIN_SPEED and (problem := volumes.find_problem(speed)):
+        text = f"the annotations vk-provider/{IOPS_OPTION} and vk-provider/{THROUGHPUT_OPTION} do not fit: {problem}"
+        return Refusal(INVALID_REQUIREMENT, text, "options")
     left, size = index.everything, len(index.offerings)
     for each in build_filters(index, need, requirements, unavailable, preferences, architectures):
         passed = left & each.keeps()

@@ -106,7 +106,7 @@ FAULTS: dict[str, Fault] = {
         (
             Edit(
                 "kube/correlator.py",
-                'self._recall(event.object_key).spam, event.event["type"]',
+                "self._recall(event.object_key).spam, event.key[0]",
                 'self._recall(event.object_key).spam, ""',
             ),
         ),

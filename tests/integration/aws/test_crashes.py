@@ -26,7 +26,7 @@ from vk_provider.cloud.aws.operations import AnswerT, Operation
 from vk_provider.cloud.base import Offering
 from vk_provider.cloud.listing import list_owned
 from vk_provider.errors import CloudError
-from vk_provider.instances import links, missing, pool, standby, stock, table, tagging
+from vk_provider.instances import filling, links, missing, pool, standby, table, tagging
 from vk_provider.instances.instance import Rest
 from vk_provider.settings import PoolSettings
 
@@ -46,7 +46,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(missing, "MISSING_CONFIRM_S", 0.3)
     monkeypatch.setattr(addresses, "GRACE_S", 1.0)
     monkeypatch.setattr(pool, "QUIET_S", 0.1)
-    monkeypatch.setattr(stock, "SETTLE_S", 0.1)
+    monkeypatch.setattr(filling, "SETTLE_S", 0.1)
     monkeypatch.setattr(standby, "LOOK_S", 0.1)
     monkeypatch.setattr(tagging, "DELAY_S", 0.1)
 
@@ -244,7 +244,7 @@ class Site:
         await world.until_running(scenario.pods, LIMIT_S)
         if scenario.idle:
             await pool_ready(world)
-        await world.until(lambda: not world.room.launches.is_busy and not world.room.stock.is_busy, LIMIT_S)
+        await world.until(lambda: not world.room.launches.is_busy and not world.room.filling.is_busy, LIMIT_S)
         owned = world.room.table.owned
         await world.until(lambda: all(each.rest or each.said_uid is not None for each in owned.values()), LIMIT_S)
         sweep = make_sweep(world)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -21,16 +21,20 @@ from vk_provider.cloud.aws.stores import preparation
 from vk_provider.cloud.aws.stores.settings import ImageStoreSettings
 from vk_provider.cloud.aws.stores.stores import AwsImageStores
 from vk_provider.cloud.aws.stores.volume import STORE_DEVICE
-from vk_provider.cloud.base import TAG_IMAGE_SET, TAG_OWNER, LaunchRequest
+from vk_provider.cloud.base import TAG_DISKS, TAG_IMAGE_SET, TAG_OWNER, Instance, LaunchRequest
+from vk_provider.cloud.disks import read_disks
 from vk_provider.cloud.imagestores import (
     BuilderDiedError,
     ImageStoreError,
+    KeptStore,
+    NoBudgetError,
     PreparedStore,
     SourceLostError,
     StoreFullError,
     StoreRefusedError,
 )
-from vk_provider.cloud.listing import list_owned
+from vk_provider.cloud.listing import list_all, list_owned
+from vk_provider.cloud.volumes import VolumeSpeed
 from vk_provider.errors import CloudError
 from vk_provider.imagesets.imageset import ImageSet, PinnedImage
 from vk_provider.wire.bootdata import BootData
@@ -152,6 +156,83 @@ async def test_a_builder_is_small_locked_up_and_no_instance_of_ours(
     await preparing
     (snapshot,) = snapshots(moto)
     assert snapshot["VolumeId"] == volumes[STORE_DEVICE]["VolumeId"] and builders.alive() == []
+
+
+class Costs:
+    """What the bill is told."""
+
+    def __init__(self, usd_per_hour: float = 1.0) -> None:
+        self.limit, self.asked = usd_per_hour, list[float]()
+        self.builders, self.ended = list[Instance](), list[str]()
+        self.kept: Sequence[KeptStore] = ()
+
+    def may_spend(self, usd_per_hour: float) -> bool:
+        self.asked.append(usd_per_hour)
+        return usd_per_hour <= self.limit
+
+    def note_builder(self, builder: Instance) -> None:
+        self.builders.append(builder)
+
+    def note_ended(self, instance_id: str) -> None:
+        self.ended.append(instance_id)
+
+    def note_kept(self, kept: Sequence[KeptStore]) -> None:
+        self.kept = kept
+
+
+async def test_what_a_store_costs_is_told_from_its_builder_on_until_its_snapshot_is_gone(
+    moto: MotoServer, account: Account, builders: Builders
+) -> None:
+    moto.plan(Plan(snapshot_s=0.5))
+    fast = replace(SETTINGS, iops=4000, throughput=225)
+    async with storing(moto, account, image_stores=fast) as cloud:
+        costs, stores = Costs(), stores_of(cloud)
+        stores.follow_costs(costs)
+        preparing = asyncio.create_task(prepare(cloud))
+        await until(lambda: builders.orders)
+        (builder,) = costs.builders
+        assert (builder.instance_type, builder.zone) == ("c7i.large", account.zones[0]) and builder.launch_time > 0
+        listing = await list_all(cloud)
+        assert listing.instances == [] and [each.instance_id for each in listing.builders] == [builder.instance_id]
+        assert listing.builders[0].tags == builder.tags
+        disks = read_disks(builder.tags[TAG_DISKS], 0)
+        assert disks is not None and (disks.root_gib, disks.data_gib) == (8, 8)
+        assert (disks.root_speed, disks.data_speed) == (VolumeSpeed(4000, 0), VolumeSpeed(4000, 225))
+        beyond = 2 * 1000 * 0.005 + 100 * 0.04
+        (offered,) = [each for each in await cloud.describe_offerings() if (each.instance_type, each.zone) == (
+            builder.instance_type, builder.zone) and each.capacity_type == "on-demand"]  # fmt: skip
+        assert costs.asked[-1] == pytest.approx(offered.price_per_hour + (16 * 0.08 + beyond) / 730)
+        made = await preparing
+        assert costs.ended == [builder.instance_id]
+        (kept,) = costs.kept
+        assert (kept.handle, kept.key) == (made.handle, ONE.key)
+        assert kept.usd_per_hour == pytest.approx(1000 / GIB * 0.05 / 730)
+        await stores.forget(made.handle)
+        assert list(costs.kept) == []
+
+
+async def test_snapshots_that_are_of_no_use_are_told_until_they_are_deleted(
+    moto: MotoServer, account: Account, builders: Builders
+) -> None:
+    async with storing(moto, account) as cloud:
+        made = await prepare(cloud)
+    tags = [{"Key": "vk-provider/image-store-layout", "Value": "0"}]
+    moto.client("ec2").create_tags(Resources=[made.handle], Tags=tags)
+    async with storing(moto, account) as after:
+        costs = Costs()
+        stores_of(after).follow_costs(costs)
+        assert await stores_of(after).list_prepared() == []
+        (kept,) = costs.kept
+        assert kept.handle == made.handle and kept.usd_per_hour == pytest.approx(4 * 0.05 / 730), "its size is unknown"
+        await stores_of(after).sweep()
+        assert list(costs.kept) == [] and snapshots(moto) == []
+
+
+async def test_no_builder_is_launched_beyond_the_budget(cloud: AwsCloud, moto: MotoServer, builders: Builders) -> None:
+    stores_of(cloud).follow_costs(Costs(0.01))
+    with pytest.raises(NoBudgetError, match=r"budget\.usd_per_hour"):
+        await prepare(cloud)
+    assert builders.list() == [] and moto.calls()["RunInstances"] == 0
 
 
 async def test_a_set_that_does_not_fit_gets_a_larger_volume_up_to_the_limit(

@@ -13,6 +13,7 @@ from tests.integration.aws.conftest import offering, request, started
 from tests.integration.aws.provider import provider
 from tests.moto.plan import Plan, Rule
 from tests.moto.server import Account, MotoServer
+from vk_provider.cloud.aws import addresses
 from vk_provider.cloud.aws.cloud import AwsCloud
 from vk_provider.cloud.base import Instance
 from vk_provider.cloud.listing import list_owned
@@ -29,9 +30,9 @@ def dual(moto: MotoServer) -> Account:
 
 
 def check(instance: Instance) -> None:
-    addresses = *instance.host_ips, *instance.pod_ips
-    assert [ipaddress.ip_address(each).version for each in addresses] == [4, 6, 4, 6] and len(set(addresses)) == 4
-    assert all(ipaddress.ip_address(each) in ipaddress.ip_network(BLOCK) for each in addresses[1::2])
+    found = *instance.host_ips, *instance.pod_ips
+    assert [ipaddress.ip_address(each).version for each in found] == [4, 6, 4, 6] and len(set(found)) == 4
+    assert all(ipaddress.ip_address(each) in ipaddress.ip_network(BLOCK) for each in found[1::2])
 
 
 async def until_dual(cloud: AwsCloud, count: int) -> None:
@@ -129,3 +130,42 @@ async def test_pods_have_addresses_of_both_families_in_their_status(
             versions = [ipaddress.ip_address(each["ip"]).version for each in status["podIPs"]]
             assert versions == [4, 6] and status["podIP"] == status["podIPs"][0]["ip"]
             assert [ipaddress.ip_address(each["ip"]).version for each in status["hostIPs"]] == [4, 6]
+
+
+@pytest.mark.parametrize("dies", [True, False])
+async def test_an_address_that_could_not_be_assigned_is_assigned_by_a_later_listing(
+    moto: MotoServer, dual: Account, monkeypatch: pytest.MonkeyPatch, dies: bool
+) -> None:
+    """The process dies between the two calls, or all tries of the second one fail."""
+    monkeypatch.setattr(addresses, "GRACE_S", 0.0)
+    monkeypatch.setattr(addresses, "TRIES", 2)
+    rules = (Rule("AssignIpv6Addresses", "InternalError", status=500, times=1000 if dies else 2),)
+    moto.plan(Plan(in_call=(), ipv6_in_call=(), rules=rules))
+    async with started(moto, dual, ipv6=True) as cloud:
+        (made,) = (await cloud.launch(request("one", offering(dual), user_data=USER_DATA))).instances
+        async with asyncio.timeout(30):
+            while not (dies and moto.calls()["AssignIpv6Addresses"]):  # noqa: ASYNC110 - it is another process
+                if not dies and moto.calls()["AssignIpv6Addresses"] >= 2:
+                    break
+                await asyncio.sleep(0.02)
+        if not dies:
+            await until_dual(cloud, 1)
+            return
+    moto.plan(Plan(in_call=(), ipv6_in_call=()))
+    async with started(moto, dual, ipv6=True) as after:
+        assert made.pod_ipv6 == ""
+        await until_dual(after, 1)
+
+
+async def test_one_that_was_launched_without_ipv6_is_given_none_later(
+    moto: MotoServer, dual: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "GRACE_S", 0.0)
+    async with started(moto, dual) as cloud:
+        await cloud.launch(request("one", offering(dual)))
+    async with started(moto, dual, ipv6=True) as after:
+        for _ in range(3):
+            (listed,) = await list_owned(after)
+            assert listed.pod_ip and not listed.pod_ipv6
+            await asyncio.sleep(0.1)
+    assert moto.calls()["AssignIpv6Addresses"] == 0

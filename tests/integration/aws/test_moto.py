@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -431,3 +434,22 @@ def test_a_console_says_what_the_instance_has_written_at_once_where_it_is_of_nit
         ec2.api.get_console_output(InstanceId=old["InstanceId"], Latest=True)
     with pytest.raises(ClientError, match=r"InvalidInstanceID\.NotFound"):
         ec2.api.get_console_output(InstanceId="i-0123456789abcdef0")
+
+
+def test_a_server_whose_test_is_killed_ends_and_leaves_nothing_behind() -> None:
+    program = (
+        "import time\n"
+        "from tests.moto.server import MotoServer\n"
+        "with MotoServer() as moto:\n"
+        "    print(moto.catalogs, moto._process.pid, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        directory, pid = process.stdout.readline().split()
+        (Path(directory) / "kept.json").touch()
+        process.kill()
+    deadline = time.monotonic() + 30
+    while Path(directory).exists() or Path(f"/proc/{pid}/cmdline").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -20,7 +20,7 @@ from vk_provider.cloud.aws.cloud import AwsCloud
 from vk_provider.cloud.base import TAG_POOL, Instance, InstanceState
 from vk_provider.cloud.listing import list_owned
 from vk_provider.errors import CapacityError, CloudQuotaError, CloudRequestError, CloudThrottledError
-from vk_provider.instances import pool, standby, stock, table, tagging
+from vk_provider.instances import filling, pool, standby, table, tagging
 from vk_provider.instances.instance import Rest
 from vk_provider.settings import PoolSettings
 
@@ -36,7 +36,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "FAST_S", 0.2)
     monkeypatch.setattr(tagging, "DELAY_S", 0.1)
     monkeypatch.setattr(pool, "QUIET_S", 1.0)
-    monkeypatch.setattr(stock, "SETTLE_S", 0.2)
+    monkeypatch.setattr(filling, "SETTLE_S", 0.2)
     monkeypatch.setattr(standby, "LOOK_S", 0.2)
 
 
@@ -81,7 +81,9 @@ async def test_pods_start_what_is_stopped_with_one_call_and_find_their_addresses
         assert {each.state for each in (await listed(world)).values()} == {InstanceState.STOPPED}
         usage = world.room.meter.usage()
         assert usage.instances == 0 and usage.nanos / COUNT / 1e9 == pytest.approx(DISK_USD, rel=1e-6)
-        for row in Bills(world.room, cast("Any", None), {}).instances(world.room.table.owned[next(iter(known))].node):
+        for row in Bills(world.room, cast("Any", None), {}, ()).instances(
+            world.room.table.owned[next(iter(known))].node
+        ):
             assert (row["state"], row["pool"], row["witness"], row["rootGiB"]) == ("stopped", "pool", "listing", 20)
             assert row["usdPerHour"] == row["diskUsdPerHour"] == pytest.approx(DISK_USD, abs=1e-6)
         before = moto.calls()

@@ -6,8 +6,10 @@ import datetime
 
 import pytest
 
+from tests.booter.api import Ec2Api
 from tests.booter.booter import Sandbox, Step, decide
 from tests.booter.machine import MetadataOptions, parse_reservations, secondary_addresses
+from tests.demo.aws import BOOTER_STOP_S
 
 ALIVE = Sandbox(stopped=False, started=True, alive=True)
 DEAD = Sandbox(stopped=False, started=True, alive=False)
@@ -76,3 +78,12 @@ def test_an_instance_that_has_ended_has_no_addresses():
     del gone["PrivateIpAddress"]
     (machine,) = parse_reservations([{"Reservations": [{"Instances": [gone]}]}], {})
     assert (machine.primary_ip, machine.pod_ip) == ("", "")
+
+
+def test_a_booter_that_is_asked_to_end_waits_for_no_answer_longer_than_it_is_waited_for() -> None:
+    api = Ec2Api("http://127.0.0.1:1", "us-east-1")
+    try:
+        config = api._client.meta.config
+        assert config.read_timeout * config.retries["total_max_attempts"] < BOOTER_STOP_S / 2
+    finally:
+        api.close()

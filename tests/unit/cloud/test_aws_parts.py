@@ -31,6 +31,7 @@ from vk_provider.cloud.aws.stores.volume import StoreVolume
 from vk_provider.cloud.aws.ways import Address, Call, Refusals, Way, plan_ways, token_of
 from vk_provider.cloud.base import (
     TAG_DISKS,
+    TAG_IMAGE_STORE,
     InstanceState,
     LaunchRequest,
     LocalStore,
@@ -38,6 +39,7 @@ from vk_provider.cloud.base import (
     NoticeKind,
     Offering,
 )
+from vk_provider.cloud.volumes import VolumeSpeed
 from vk_provider.errors import CapacityError, CloudRequestError
 from vk_provider.wire.bootdata import BootData
 
@@ -101,6 +103,21 @@ def test_the_tag_of_disks_has_the_sizes_that_volumes_get() -> None:
     assert asked.tags == asked.request.tags
     stored = replace(asked, request=request, store=StoreVolume("snap-1", "n", 12))
     assert stored.tags == {TAG_DISKS: "root=100 data=12"}
+    fast = plan(Override(offering(), SUBNETS[0]), **{"root-volume-iops": "4000", "root-volume-throughput": "250"})
+    store = StoreVolume("snap-1", "n", 12, VolumeSpeed(5000, 0))
+    assert replace(fast, request=request, store=store).tags == {
+        TAG_DISKS: "root=100 data=12 root-iops=4000 root-mib-s=250 data-iops=5000"
+    }
+
+
+def test_an_instance_that_does_not_get_the_store_has_no_tag_of_it() -> None:
+    asked = plan(Override(offering(), SUBNETS[0]))
+    request = replace(asked.request, tags={TAG_IMAGE_STORE: "snap-1", "a": "1"}, image_store="snap-1")
+    assert replace(asked, request=request).tags == {"a": "1"}, "it is of another architecture, or gone"
+    stored = replace(asked, request=request, store=StoreVolume("snap-1", "n", 12))
+    assert stored.tags == request.tags
+    for made in (build_run(replace(asked, request=request), RUN, SETTINGS),):
+        assert all("snap-1" not in str(each["Tags"]) for each in made["TagSpecifications"])
 
 
 def test_a_way_that_was_refused_for_many_is_still_tried_for_one_and_the_last_is_always_left() -> None:

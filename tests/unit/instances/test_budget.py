@@ -18,6 +18,7 @@ from tests.unit.pods.rig import World
 from vk_provider.cloud.base import Instance, InstanceState, LocalStore, MachineTraits, Offering, offering_key
 from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
+from vk_provider.cloud.volumes import VolumeRates, VolumeSpeed
 from vk_provider.errors import CloudQuotaError
 from vk_provider.instances import allotment, calls, pace, table
 from vk_provider.instances.budget import Budget, Wanted, price_of
@@ -154,6 +155,32 @@ def test_the_disks_of_stopped_instances_take_room() -> None:
         assert budget.has_room("shop", nanos, counted_nanos=DOLLAR // 4) is has_room
     budget._meter.ended("i-1")
     assert names(budget.allot([wanted("a", 1.0)])[0]) == ["a"]
+
+
+def test_a_start_reserves_no_disks_that_are_counted_already() -> None:
+    budget = budget_of(1.25, shop=NamespaceQuota(1.25, 9))
+    stopped = Instance("i-1", InstanceState.STOPPED, "t", "z", "on-demand", "amd64", "", "", 1.0, ended_at=2.0)
+    budget._meter.disk_price_of = lambda instance: 0.25
+    budget._meter.see(stopped)
+    nanos = budget.price_of_owned("i-1", offering(0.5))
+    reservation = budget.reserve("shop", 1, nanos, DOLLAR // 4)
+    assert names(budget.allot([wanted("a", 0.5, "lab")])[0]) == ["a"], "0.25 + 0.5 are spent of 1.25"
+    assert names(budget.allot([wanted("a", 0.51, "lab")])[0]) == []
+    assert names(budget.allot([wanted("a", 0.51)])[0]) == [], "of the namespace's, the disks are, too"
+    budget.release(reservation)
+    assert names(budget.allot([wanted("a", 1.0, "lab")])[0]) == ["a"]
+
+
+def test_what_disks_cost_beyond_their_size_and_a_stores_disk_are_in_what_is_reserved() -> None:
+    rates = VolumeRates(0.001, 0.01, VolumeSpeed(3000, 125), VolumeSpeed(3000, 125), 500, 0.2)
+    fast = replace(offering(1.0), traits=MachineTraits(root_price_per_gib=0.01, volume_rates=rates))
+    assert price_of(fast, DiskPlan(10 * GIB)) == round(1.1 * DOLLAR)
+    assert price_of(fast, DiskPlan(10 * GIB), has_store=True) == round(1.3 * DOLLAR)
+    asked = DiskPlan(10 * GIB, asked=VolumeSpeed(10_000, 135))
+    assert price_of(fast, asked) == round((1.0 + 20 * 0.01 + 7 + 0.1) * DOLLAR), "so many IOPS need 20 GiB"
+    budget = budget_of(1.2)
+    reservation = budget.reserve("shop", 1, 0)
+    assert budget.widen(reservation, [fast], DiskPlan(10 * GIB), has_store=True) == ()
 
 
 def test_limits_are_told_as_a_metric() -> None:

@@ -279,3 +279,48 @@ async def test_a_pod_whose_labels_have_changed_waits_for_instances_that_have_not
     (record,) = [record for pod in pods if (record := world.record(pod)) is not None]
     assert record.instance is not None
     assert served[record.instance.instance_id] == record.uid, "the pod has not moved"
+
+
+@pytest.mark.parametrize("what", ["deadline", "deletion"])
+async def test_a_pod_that_an_agent_may_have_which_has_not_greeted_yet_is_neither_failed_nor_forgotten(
+    world: World, what: str
+) -> None:
+    """Its deadline is the agent's business, and its containers get their grace period."""
+    pods, served = await crash_unpublished(world)
+    subject = pods[0]
+    (name,) = (name for name, uid in served.items() if uid == subject["metadata"]["uid"])
+    stopped = world.connector.listen(name)
+    if what == "deadline":
+        held = world.api.pods["default", subject["metadata"]["name"]]
+        held["spec"]["activeDeadlineSeconds"] = 50
+        world.api.set_status(subject, startTime="2026-01-01T00:00:00Z")
+    else:
+        world.api.mark_deleting(subject)
+    world.connector.unreachable.add("*")
+    await world.start()
+    await world.settle()
+    assert world.api.status(subject).get("phase") == "Pending" and not stopped
+    record = world.record(subject)
+    assert record is not None and not record.report.concluded
+    world.connector.unreachable.clear()
+    if what == "deadline":
+        await world.until(lambda: phases(world, pods) == {"Running"})
+        assert {instance.instance_id for instance in world.live()} == set(served)
+        return
+    await world.until(lambda: world.record(subject) is None)
+    assert stopped, "its agent was asked to stop it"
+
+
+async def test_a_pod_that_no_agent_had_fails_at_its_deadline_once_all_have_spoken(world: World) -> None:
+    pods, served = await crash_unpublished(world)
+    late = world.pod(activeDeadlineSeconds=50)
+    late["status"]["startTime"] = "2026-01-01T00:00:00Z"
+    world.api.add(late)
+    world.connector.unreachable.add("*")
+    await world.start()
+    await world.settle()
+    assert world.api.status(late)["phase"] == "Pending"
+    world.connector.unreachable.clear()
+    await world.until(lambda: world.api.status(late)["phase"] == "Failed")
+    await world.until(lambda: phases(world, pods) == {"Running"})
+    assert {instance.instance_id for instance in world.live()} == set(served)

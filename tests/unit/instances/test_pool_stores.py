@@ -37,7 +37,7 @@ class Prepared:
         self.public, self.known = list(public), self.known | set(public)
         self.wake()
 
-    def newest(self) -> Sequence[str]:
+    def newest(self, architecture: str) -> Sequence[str]:
         return self.public
 
     def is_for_anybody(self, handle: str) -> bool:
@@ -62,7 +62,7 @@ class ByImage(NoImages):
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     hurry(monkeypatch)
     monkeypatch.setattr(poolstores, "APART_S", 0.05)
-    monkeypatch.setattr("vk_provider.instances.stock.APART_S", 0.05)
+    monkeypatch.setattr("vk_provider.instances.filling.APART_S", 0.05)
 
 
 async def make(tmp_path: Path, prepared: Prepared, count: int = 2, *, boots_soon: bool = False) -> World:
@@ -247,6 +247,40 @@ def test_each_of_the_newest_has_the_same_share_and_what_is_left_is_the_newests(
 
 def test_the_store_of_another_instance_is_the_one_that_is_missing_most() -> None:
     chosen = PoolStores(Prepared("b", "a"), boots_soon=False)
-    assert chosen.choose([], 3) == "b" and chosen.choose(["b", "b"], 3) == "a" and chosen.choose(["b"], 2) == "a"
-    assert chosen.choose(["b", "a"], 2) == "b" and PoolStores(Prepared(), boots_soon=False).choose([], 2) == ""
+    assert chosen.choose([], 3, "amd64") == "b" and chosen.choose(["b", "b"], 3, "amd64") == "a"
+    assert chosen.choose(["b"], 2, "amd64") == "a" and chosen.choose(["b", "a"], 2, "amd64") == "b"
+    assert PoolStores(Prepared(), boots_soon=False).choose([], 2, "amd64") == ""
     assert chosen.find_outdated([], 2) == (None, 0.0)
+
+
+class OfArchitecture(Prepared):
+    """All stores are for arm64."""
+
+    def newest(self, architecture: str) -> Sequence[str]:
+        return self.public if architecture == "arm64" else ()
+
+
+async def test_a_pool_of_another_architecture_starts_from_no_store_and_stays_as_it_is(tmp_path: Path) -> None:
+    world = await make(tmp_path, OfArchitecture("a"))
+    before = {each.instance_id for each in await filled(world)}
+    assert stores(world) == ["", ""]
+    await asyncio.sleep(0.3)
+    assert {each.instance_id for each in idle(world)} == before
+    await world.stop()
+
+
+async def test_one_that_came_without_its_store_is_not_replaced_at_once_by_the_next(tmp_path: Path) -> None:
+    """The cloud could not give it the store, and its tags say so."""
+    world = await make(tmp_path, Prepared("a"), 1)
+    launch, launched = world.cloud.launch, list[str]()
+
+    async def without(request: LaunchRequest) -> LaunchAnswer:
+        launched.append(request.image_store)
+        tags = {name: value for name, value in request.tags.items() if name != TAG_IMAGE_STORE}
+        return await launch(replace(request, tags=tags))
+
+    world.cloud.launch = without  # type: ignore[method-assign]
+    await filled(world, 1)
+    await asyncio.sleep(0.3)
+    assert launched == ["a"] and stores(world) == [""]
+    await world.stop()

@@ -25,7 +25,7 @@ from vk_provider.cloud.base import (
 from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import BadStartError, CloudThrottledError
-from vk_provider.instances import pool, stock, tagging
+from vk_provider.instances import filling, members, pool, tagging
 from vk_provider.settings import BudgetSettings, PoolSettings
 
 SMALL = PoolSettings("small", cpu="1", memory="256Mi", count=2)
@@ -310,8 +310,8 @@ async def test_an_instance_that_the_cloud_takes_back_is_given_to_nobody(tmp_path
 
 
 async def test_an_agent_that_falls_silent_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stock, "SILENT_S", 0.1)
-    monkeypatch.setattr(stock, "LOOK_S", 0.05)
+    monkeypatch.setattr(members, "SILENT_S", 0.1)
+    monkeypatch.setattr(filling, "LOOK_S", 0.05)
     world = await make_world(tmp_path, SMALL)
     (first, _) = await filled(world)
     world.connector.cut(first.instance_id)
@@ -350,8 +350,8 @@ async def test_what_is_due_in_a_moment_is_waited_for_though_the_moment_has_come_
     """A timer may fire a little early, and the time goes on while pools are looked at."""
     world = await make_world(tmp_path, SMALL)
     await filled(world)
-    (filled_pool,) = world.room.stock._pools.values()
+    (filled_pool,) = world.room.filling._members.pools.values()
     filled_pool.resume_at = time.monotonic() - 0.001
-    assert world.room.stock._pause_s(filled_pool.resume_at - 0.001, 0.0) < 0.1
-    assert world.room.stock._pause_s(time.monotonic(), 0.002) < 0.1
+    assert world.room.filling._pause_s(filled_pool.resume_at - 0.001, 0.0) < 0.1
+    assert world.room.filling._pause_s(time.monotonic(), 0.002) < 0.1
     await world.stop()

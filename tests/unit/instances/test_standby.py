@@ -19,7 +19,7 @@ from vk_provider.cloud.codes import build_error
 from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import CapacityError, CloudError, CloudThrottledError
-from vk_provider.instances import standby, stock
+from vk_provider.instances import filling, standby
 from vk_provider.instances.instance import OwnedInstance, Rest, Stage
 from vk_provider.settings import BudgetSettings, PoolSettings
 from vk_provider.settings.budget import NamespaceQuota
@@ -31,7 +31,7 @@ RUNNING = replace(SMALL, state="running")
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     hurry(monkeypatch)
-    monkeypatch.setattr(stock, "SETTLE_S", 0.05)
+    monkeypatch.setattr(filling, "SETTLE_S", 0.05)
     monkeypatch.setattr(standby, "WINDOW_S", 0.02)
     monkeypatch.setattr(standby, "LOOK_S", 0.05)
     monkeypatch.setattr(standby, "AGAIN_FIRST_S", 0.05)
@@ -113,7 +113,7 @@ async def test_one_that_runs_is_taken_before_one_that_is_stopped(
 ) -> None:
     world = await make_world(tmp_path, SMALL)
     await rested(world)
-    monkeypatch.setattr(stock, "SETTLE_S", 60.0)
+    monkeypatch.setattr(filling, "SETTLE_S", 60.0)
     starts = Starts(world)
     await run_pod(world)
     await filled(world, 1)
@@ -325,7 +325,7 @@ async def test_one_that_cannot_be_stopped_stays_ready_and_is_tried_again_later(t
     before = await filled(world)
     pod = await run_pod(world)
     assert world.live_of(pod)[0].instance_id in {each.instance_id for each in before}
-    (filled_pool,) = world.room.stock._pools.values()
+    (filled_pool,) = world.room.filling._members.pools.values()
     assert filled_pool.stop_at - time.monotonic() < 10.0, "one step for all of a call"
     calls = len(stops.calls)
     await asyncio.sleep(0.3)

@@ -352,3 +352,17 @@ def test_a_copy_of_a_span_has_all_of_it_and_does_not_change_with_it() -> None:
     copied = span.copy()
     span.until = -1.0
     assert {name: getattr(copied, name) for name in values} == values
+
+
+def test_a_price_that_is_known_late_is_that_of_the_whole_time(cloud: Cloud, process: Process) -> None:
+    known: dict[str, float] = {}
+    process.meter._price_of = lambda instance: known.get(instance.instance_type)
+    process.meter.disk_price_of = lambda instance: known.get("disk")
+    process.see_new()
+    cloud.now += 3600
+    assert process.cost()["total"]["unpricedSeconds"] == 3600
+    known.update(small=0.25, disk=0.01)
+    process.list()
+    total = process.cost()["total"]
+    assert total["usd"] == pytest.approx(0.26) and total["unpricedSeconds"] == 0
+    assert process.meter.usage().nanos == 260_000_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,26 @@ async def test_the_history_is_the_mean_rate_of_each_step() -> None:
     assert history.rates["shop"] == pytest.approx([1.0] * 4)
     assert history.rates["lab"] == pytest.approx([0.0, 0.0, 0.0, 1.0])
     await ledger.close()
+
+
+async def test_rows_that_nobody_can_read_keep_no_provider_from_starting_and_no_question_from_its_answer(
+    tmp_path: Path,
+) -> None:
+    path, cloud = str(tmp_path / "ledger"), Cloud()
+    process = Process(cloud, path)
+    for _ in range(4):
+        process.see_new()
+    cloud.now += 3600
+    process.flush()
+    process.store.close()
+    with closing(sqlite3.connect(path)) as file:
+        for name, change in (("i-0", "labels = '{'"), ("i-1", "state = 'tired'"), ("i-2", "since = 'then'")):
+            file.execute(f"UPDATE spans SET {change} WHERE instance_id = '{name}'")
+        file.execute("UPDATE meta SET value = 'now' WHERE name = 'unpriced_until'")
+        file.commit()
+    store = LedgerStore(path, "test")
+    store.open()
+    assert [span.instance_id for span in store.load()] == ["i-3"] and store.damaged == 3
+    report = answer(store, parse_question({"by": "label:app"}, cloud.now))
+    assert report["total"]["instances"] >= 2
+    store.close()

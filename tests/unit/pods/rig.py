@@ -257,7 +257,7 @@ class World:
         self.api.on_pod = lambda kind, pod: self.controller.on_pod(NODE, kind, pod)
         surplus = self.controller.adopt(instances) if adopt else instances
         if self.pools:
-            self._stocking = asyncio.create_task(self.room.stock.run())
+            self._stocking = asyncio.create_task(self.room.filling.run())
         return surplus
 
     async def crash(self) -> None:

@@ -94,6 +94,21 @@ CASES = [
         [Action.FAIL_NEVER_STARTED],
     ),
     (
+        "a pod that an agent may have which has not spoken is not failed at its deadline",
+        having(ADMITTED, awaited=True, expired=True),
+        [],
+    ),
+    (
+        "nor is it while it is looked for",
+        having(ADMITTED, held=True, awaited=True, expired=True),
+        [],
+    ),
+    (
+        "a deleted pod that an agent may have which has not spoken is not taken for one that never started",
+        having(ADMITTED, awaited=True, deleting=True),
+        [],
+    ),
+    (
         "a pod whose instance is being looked for may run, whatever its deadline",
         having(ADMITTED, held=True, has_status=True, expired=True),
         [],

@@ -14,9 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from tests.password_registry import Image, PasswordRegistry, make_image, make_layer
 from vk_provider.cloud.base import Instance, InstanceState
-from vk_provider.cloud.imagestores import (
-    PreparedStore,
-)
+from vk_provider.cloud.imagestores import PreparedStore, StoreCosts
 from vk_provider.imagesets.imageset import ImageSet
 from vk_provider.imagesets.sets import Limits
 from vk_provider.instances.instance import OwnedInstance
@@ -47,6 +45,10 @@ class Stores:
         self.asked: list[tuple[ImageSet, tuple[str, ...]]] = []
         self.error: Exception | None = None
         self.changed = asyncio.Event()
+        self.architecture = ""
+
+    def follow_costs(self, costs: StoreCosts) -> None:
+        """They cost nothing."""
 
     async def prepare(self, images: ImageSet, sources: Sequence[str], max_bytes: int) -> PreparedStore:
         self.asked.append((images, tuple(sources)))
@@ -54,7 +56,7 @@ class Stores:
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-        store = PreparedStore(f"s{len(self.asked)}", images, 10, 0.0)
+        store = PreparedStore(f"s{len(self.asked)}", images, 10, 0.0, self.architecture)
         self.prepared.append(store)
         return store
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,10 @@ from vk_provider.cloud.imagestores import (
 )
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.pods.record import PodRecord
+from vk_provider.preparing import poolstores
 from vk_provider.preparing.preparer import MAX_TOLD_BYTES, MAX_TOLD_S
 from vk_provider.preparing.upkeep import RELIST_S
+from vk_provider.registry.client import AccessDeniedError, RegistryError
 from vk_provider.wire.images import ImagesMessage, ImageUse
 
 
@@ -330,12 +333,12 @@ async def test_pools_start_from_what_the_registry_gives_to_anybody_those_first_t
     await world.run_pod("first")
     await world.run_pod("second", TWO.digest, image=other)
     await world.prepare()
-    assert sorted(world.preparer.public.newest()) == ["s1", "s2"] and len(changes) >= 2
+    assert sorted(world.preparer.public.newest("amd64")) == ["s1", "s2"] and len(changes) >= 2
     by_reference = {store.images.images[0].reference: store.handle for store in world.stores.prepared}
     for reference in (other, world.reference):
         world.now += 1
         assert await world.store_of(image=reference) == by_reference[reference]
-        assert world.preparer.public.newest()[0] == by_reference[reference]
+        assert world.preparer.public.newest("amd64")[0] == by_reference[reference]
     assert world.preparer.public.is_for_anybody("s1") and not world.preparer.public.is_for_anybody("s9")
 
 
@@ -345,7 +348,7 @@ async def test_no_pool_starts_from_an_image_that_wants_a_password(private: World
     await private.prepare()
     public = private.preparer.public
     assert await private.store_of(secret="right") == "s1"
-    assert public.newest() == [] and not public.is_for_anybody("s1") and public.is_known("s1")
+    assert public.newest("amd64") == [] and not public.is_for_anybody("s1") and public.is_known("s1")
 
 
 async def test_after_a_restart_the_registry_says_again_what_is_for_anybody_if_there_are_pools(world: World) -> None:
@@ -362,13 +365,69 @@ async def test_after_a_restart_the_registry_says_again_what_is_for_anybody_if_th
             async with asyncio.timeout(10):
                 await changed.wait()
         await asyncio.gather(*world.preparer._tasks)
-        assert world.preparer.public.newest() == (["s1"] if has_pools else [])
+        assert world.preparer.public.newest("amd64") == (["s1"] if has_pools else [])
     world.registry.push("team/app", "1", TWO)  # the tag has moved: what the store has is not what it names
     world.restart()
     world.preparer.public.follow(lambda: None)
     await world.prepare()
     await asyncio.gather(*world.preparer._tasks)
-    assert world.preparer.public.newest() == [] and world.preparer.public.is_known("s1")
+    assert world.preparer.public.newest("amd64") == [] and world.preparer.public.is_known("s1")
+
+
+async def test_a_registry_that_does_not_answer_after_a_restart_is_asked_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poolstores, "AGAIN_FIRST_S", 0.01)
+    monkeypatch.setattr(poolstores, "AGAIN_MAX_S", 0.02)
+    await world.run_pod("first")
+    await world.prepare()
+    world.restart()
+    world.preparer.public.follow(lambda: None)
+    resolve, failures = world.client.resolve, 5
+
+    async def fail(reference: str, credential: Any) -> Any:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise RegistryError("status 503")
+        return await resolve(reference, credential)
+
+    monkeypatch.setattr(world.client, "resolve", fail)
+    await world.prepare()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*world.preparer._tasks)
+    assert world.preparer.public.newest("amd64") == ["s1"] and failures == -1
+
+
+async def test_a_registry_that_never_answers_is_not_asked_for_ever_and_one_that_refuses_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poolstores, "AGAIN_FIRST_S", 0.001)
+    monkeypatch.setattr(poolstores, "AGAIN_MAX_S", 0.002)
+    await world.run_pod("first")
+    await world.prepare()
+    for error, expected in ((RegistryError("no answer"), poolstores.TRIES), (AccessDeniedError("401"), 1)):
+        asked: list[str] = []
+
+        async def fail(reference: str, _: Any, error: Exception = error, asked: list[str] = asked) -> Any:
+            asked.append(reference)
+            raise error
+
+        monkeypatch.setattr(world.client, "resolve", fail)
+        world.restart()
+        world.preparer.public.follow(lambda: None)
+        await world.prepare()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*world.preparer._tasks)
+        assert len(asked) == expected and world.preparer.public.newest("amd64") == []
+
+
+async def test_pools_start_from_stores_of_their_own_architecture(world: World) -> None:
+    world.preparer.public.follow(lambda: None)
+    await world.run_pod("first")
+    world.stores.architecture = "arm64"
+    await world.prepare()
+    assert world.preparer.public.newest("arm64") == ["s1"] and world.preparer.public.newest("amd64") == []
 
 
 async def test_a_store_that_the_cloud_has_lost_is_found_missing_after_a_while_and_made_again(world: World) -> None:

@@ -61,6 +61,30 @@ async def test_a_name_that_begins_to_hang_is_among_the_new_ones_again(names: thr
     await resolver.close()
 
 
+async def test_a_known_name_stays_one_while_it_is_looked_up_and_when_that_fails(
+    names: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else names that hang would be before it in the next look-up, at the same time or after a failure of DNS."""
+    resolver = GuardedResolver(())
+    names.set()
+    await resolver.resolve("slow.evil.example", 443)
+    names.clear()
+    first = asyncio.create_task(resolver.resolve("slow.evil.example", 443))
+    await asyncio.sleep(0.05)
+    assert "slow.evil.example" in resolver._found
+    names.set()
+    await first
+
+    def fail(*_: Any) -> list[Any]:
+        raise socket.gaierror("no server answers")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(socket.gaierror):
+        await resolver.resolve("slow.evil.example", 443)
+    assert "slow.evil.example" in resolver._found
+    await resolver.close()
+
+
 class Requests:
     """That hang until they are cancelled, and such as are answered."""
 

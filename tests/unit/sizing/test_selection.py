@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from vk_provider.cloud.aws.volumetypes import GP3
 from vk_provider.cloud.base import MachineTraits, Offering
+from vk_provider.cloud.volumes import RootVolumes, VolumeSpeed
 from vk_provider.sizing.memory import LearnedMemory
 from vk_provider.sizing.need import compute_allocatable, compute_need
 from vk_provider.sizing.preferences import NO_PREFERENCES, Preferences, build_preferences
@@ -357,6 +360,17 @@ def test_the_zone_of_a_subnet_and_the_rate_of_a_volume_count() -> None:
     assert "the pod wants 500 MiB/s of its root volume, the best carries 76" in pick(
         annotated(root_volume_throughput="500"), fast
     )
+
+
+def test_a_root_volume_that_the_cloud_never_makes_is_refused_with_what_it_needs() -> None:
+    names = frozenset({"root-volume-throughput", "root-volume-iops"})
+    volumes = RootVolumes(GP3, VolumeSpeed(3000, 125))
+    preferences = Preferences(launch_options=names, pod_options=names, root_volumes=volumes)
+    refused = pick(annotated(root_volume_throughput="800"), preferences)
+    assert refused.startswith("InvalidRequirement: ") and "800 MiB/s need 3200 IOPS, and it has 3000" in refused
+    assert "3000 to 80000 IOPS, not 100" in pick(annotated(root_volume_iops="100"), preferences)
+    assert pick(annotated(root_volume_throughput="75"), replace(preferences, root_volumes=None)) == "c7i.large"
+    assert pick(annotated(root_volume_iops="16000"), preferences) == pick(annotated(), preferences)
 
 
 @pytest.mark.parametrize(

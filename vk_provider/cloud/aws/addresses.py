@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.aws.answers import DescribedInstance, find_second_address, parse_instance
-from vk_provider.cloud.aws.ipv6 import find_ipv6
+from vk_provider.cloud.aws.ipv6 import find_ipv6, is_dual_stack
 from vk_provider.cloud.aws.operations import ASSIGN_ADDRESSES, ASSIGN_IPV6_ADDRESSES, AwsApi
 from vk_provider.cloud.base import Instance
 from vk_provider.errors import CloudAccessError, CloudError, CloudThrottledError
@@ -60,7 +60,8 @@ class SecondAddresses:
         """What a description says, with the address that it does not show yet."""
         instance, known = parse_instance(raw), self._known.get(raw.instance_id)
         own_ipv6, pod_ipv6 = find_ipv6(raw)
-        has_all = instance.pod_ip and (pod_ipv6 or known is None or not self._ipv6)
+        lacks_ipv6 = self._ipv6 and not pod_ipv6 and (known is not None or is_dual_stack(raw))
+        has_all = instance.pod_ip and not lacks_ipv6
         if instance.state.has_stopped or has_all:
             self._known.pop(instance.instance_id, None)
         elif known is not None and (known.ipv4 or known.ipv6):
@@ -72,12 +73,13 @@ class SecondAddresses:
             instance = replace(instance, primary_ipv6=own_ipv6, pod_ipv6=pod_ipv6)
         return instance
 
-    def assign(self, raw: DescribedInstance) -> None:
-        """See to it that the instance gets what it lacks, soon."""
+    def assign(self, raw: DescribedInstance, *, is_new: bool = False) -> None:
+        """See to it that the instance gets what it lacks, soon. is_new: it was launched with the settings of now."""
         interface = raw.primary_interface
         if interface is None or raw.instance_id in self._known:
             return
-        ipv4, ipv6 = not find_second_address(raw), max(0, self._ipv6 - len(interface.ipv6_addresses))
+        wanted = self._ipv6 if is_new or is_dual_stack(raw) else 0
+        ipv4, ipv6 = not find_second_address(raw), max(0, wanted - len(interface.ipv6_addresses))
         if ipv4 or ipv6:
             self._known[raw.instance_id] = _Assigned()
             self._queue.put_nowait(_Need(raw.instance_id, interface.network_interface_id, ipv4, ipv6))

@@ -239,6 +239,7 @@ class Snapshot(Answer, frozen=True):
     state_message: Text = ""
     start_time: datetime | None = None
     volume_size: int = 0
+    full_snapshot_size_in_bytes: Annotated[int, Meta(ge=0, le=1 << 50)] = 0
     tags: list[Tag] = []
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vk_provider.cloud.aws.catalog.listing import read_price_list
+from vk_provider.cloud.aws.diskprices import describe_prices
 from vk_provider.cloud.aws.options import OPTIONS
 from vk_provider.cloud.aws.settings import AwsCloudSettings, find_problem
+from vk_provider.cloud.aws.volumetypes import GP3
 from vk_provider.cloud.backend import CloudAbility, CloudBackend, CloudContext
 from vk_provider.cloud.pricelist import PriceList
+from vk_provider.cloud.volumes import RootVolumes, VolumeSpeed
 from vk_provider.errors import BadStartError
 
 if TYPE_CHECKING:
@@ -35,7 +38,12 @@ def _create(settings: AwsCloudSettings, context: CloudContext) -> AwsCloud:
 
 
 def _read_price_list(settings: AwsCloudSettings) -> PriceList:
-    return read_price_list(settings.region, settings.catalog)
+    prices = read_price_list(settings.region, settings.catalog)
+    return PriceList(prices.rows, (*prices.notes, describe_prices(settings)))
+
+
+def _find_root_volumes(settings: AwsCloudSettings) -> RootVolumes:
+    return RootVolumes(GP3, VolumeSpeed(settings.root_volume_iops, settings.root_volume_throughput))
 
 
 BACKEND = CloudBackend(
@@ -43,6 +51,7 @@ BACKEND = CloudBackend(
     settings=AwsCloudSettings,
     create=_create,
     check=find_problem,
+    root_volumes=_find_root_volumes,
     ability=CloudAbility(frozenset(OPTIONS), OFFERINGS_TTL_S, GATHER_S, stops=True, least_run_s=LEAST_RUN_S),
     price_list=_read_price_list,
     image_stores=lambda cloud: cloud.image_stores,

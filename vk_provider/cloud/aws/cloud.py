@@ -17,6 +17,7 @@ from vk_provider.cloud.aws.catalog.machines import DiskTerms
 from vk_provider.cloud.aws.catalogcalls import CatalogCalls
 from vk_provider.cloud.aws.client import AwsClient
 from vk_provider.cloud.aws.description import Descriptions
+from vk_provider.cloud.aws.diskprices import HOURS_A_MONTH, build_rates
 from vk_provider.cloud.aws.ecr import EcrCredentials
 from vk_provider.cloud.aws.images import Images
 from vk_provider.cloud.aws.launching import Launcher, Network
@@ -54,8 +55,6 @@ NO_GPUS = (
     "the machine images are not said to have NVIDIA's driver and container toolkit; with such images set "
     "cloud.aws.nvidia_gpus = true"
 )
-HOURS_A_MONTH = 730.0
-"""AWS's own figure for prices of a month."""
 
 
 class AwsCloud:
@@ -93,7 +92,8 @@ class AwsCloud:
             await self._client.close()
             raise
         settings = self._settings
-        disks = DiskTerms(settings.instance_store_policy == "raid0", settings.root_volume_price / HOURS_A_MONTH)
+        root_price = settings.root_volume_price / HOURS_A_MONTH
+        disks = DiskTerms(settings.instance_store_policy == "raid0", root_price, build_rates(settings))
         scope = Scope(
             self._client.region,
             lambda: self._subnets.by_zone,

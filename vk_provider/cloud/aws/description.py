@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from vk_provider.cloud.aws.addresses import SecondAddresses
+from vk_provider.cloud.aws.answers import parse_instance
 from vk_provider.cloud.aws.operations import DESCRIBE_INSTANCES, AwsApi
 from vk_provider.cloud.base import TAG_IMAGE_SET, TAG_LAUNCH, TAG_OWNER, Instance, InstancePage
 
@@ -26,8 +26,7 @@ class Descriptions:
         parameters: dict[str, Any] = {"Filters": [_filter(f"tag:{TAG_OWNER}", [self._owner])], "MaxResults": PAGE}
         if page:
             parameters["NextToken"] = page
-        answer = await self._ask(parameters)
-        return replace(answer, instances=tuple(each for each in answer.instances if TAG_IMAGE_SET not in each.tags))
+        return await self._ask(parameters)
 
     async def describe(self, instance_ids: Sequence[str]) -> list[Instance]:
         """In the order of the IDs."""
@@ -54,8 +53,13 @@ class Descriptions:
 
     async def _ask(self, parameters: dict[str, Any]) -> InstancePage:
         answer = await self._api.call(DESCRIBE_INSTANCES, parameters)
-        found = [self._addresses.complete(raw) for reservation in answer.reservations for raw in reservation.instances]
-        return InstancePage(tuple(found), answer.next_token)
+        found, builders = [], []
+        for raw in (raw for reservation in answer.reservations for raw in reservation.instances):
+            if any(tag.key == TAG_IMAGE_SET for tag in raw.tags):
+                builders.append(parse_instance(raw))  # it needs no second address
+            else:
+                found.append(self._addresses.complete(raw))
+        return InstancePage(tuple(found), answer.next_token, tuple(builders))
 
 
 def _filter(name: str, values: list[str]) -> dict[str, Any]:

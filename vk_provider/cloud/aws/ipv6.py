@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from vk_provider.cloud.aws.answers import DescribedInstance, Subnet
+from vk_provider.cloud.base import TAG_FAMILIES
 from vk_provider.errors import CloudRequestError
 from vk_provider.wire.bootdata import AWAIT_IPV6, BootData
 
@@ -15,6 +16,15 @@ IN_CALL: Final[dict[str, Any]] = {"Ipv6AddressCount": ADDRESSES, "PrimaryIpv6": 
 """Of a network interface in a launch call, also in one for several instances, as is documented. The first address is
 made the primary one, so that nobody has to guess which one the instance's is. A prefix (/80) would save nothing: a
 subnet has 2^64 addresses."""
+
+DUAL_STACK: Final = "ipv4+ipv6"
+"""TAG_FAMILIES of an instance that has them, or is to have them: its agent waits for both."""
+
+
+def is_dual_stack(raw: DescribedInstance) -> bool:
+    """Whether it was launched to have IPv6 addresses. One that was launched without them is not given any later: it
+    has begun as it is."""
+    return any(tag.key == TAG_FAMILIES and tag.value == DUAL_STACK for tag in raw.tags)
 
 
 def await_ipv6(user_data: str) -> str:

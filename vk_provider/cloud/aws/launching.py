@@ -203,7 +203,7 @@ class Launcher:
             return LaunchAnswer((), (LaunchFailure(override.offering, self._of_subnet(error, plan, override)),))
         if way.address in (Address.AFTER, Address.BARE):
             for raw in answer.instances:
-                self._addresses.assign(raw)
+                self._addresses.assign(raw, is_new=True)
         instances = await self._refresh([self._addresses.complete(raw) for raw in answer.instances], fresh_since)
         return _complete(plan, instances, [])
 

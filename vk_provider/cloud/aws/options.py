@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vk_provider.cloud.aws.settings import AwsCloudSettings, is_image, is_security_group, is_subnet
+from vk_provider.cloud.aws.volumetypes import GP3
 from vk_provider.errors import CloudRequestError
 
 OPTIONS = (
@@ -54,14 +55,11 @@ def read_options(options: Mapping[str, str], settings: AwsCloudSettings) -> Laun
     profile = options.get("instance-profile", "") or settings.instance_profile
     if profile and not _PROFILE.fullmatch(profile):
         raise _bad("instance-profile", profile, "an instance profile's name or ARN")
-    return LaunchOptions(
-        subnet=subnet,
-        image=image,
-        security_groups=groups,
-        instance_profile=profile,
-        throughput=_number(options, "root-volume-throughput", settings.root_volume_throughput, (125, 2000)),
-        iops=_number(options, "root-volume-iops", settings.root_volume_iops, (3000, 80000)),
-    )
+    throughput = _number(options, "root-volume-throughput", settings.root_volume_throughput, GP3.mib_s)
+    iops = _number(options, "root-volume-iops", settings.root_volume_iops, GP3.iops)
+    if problem := GP3.find_problem(iops, throughput):
+        raise CloudRequestError(f"InvalidParameterCombination: options of the root volume: {problem}")
+    return LaunchOptions(subnet, image, groups, profile, throughput, iops)
 
 
 def _number(options: Mapping[str, str], name: str, default: int, limits: tuple[int, int]) -> int:

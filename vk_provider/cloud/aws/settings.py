@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from vk_provider.cloud.aws.catalog.settings import CatalogSettings
-from vk_provider.cloud.aws.stores.settings import ImageStoreSettings
+from vk_provider.cloud.aws.diskpricesettings import DiskPriceSettings
+from vk_provider.cloud.aws.stores.settings import LEAST_INITIALIZATION_RATE, ImageStoreSettings
+from vk_provider.cloud.aws.volumetypes import GP3
 from vk_provider.settingtypes import NonNegativeFloat, PositiveFloat, PositiveInt
 
 RESOLVE_SSM = "resolve:ssm:"
@@ -39,10 +41,11 @@ class AwsCloudSettings:
     image_ttl_s:      how long the value of an SSM parameter and what is known of an image are believed
     kms_key:          ID or ARN of the key that root volumes are encrypted with; "" takes the account's for EBS
     root_volume_iops: of each root volume (gp3)
-    root_volume_throughput: MiB a second of each root volume (gp3)
+    root_volume_throughput: MiB a second of each root volume (gp3); more than a quarter of its IOPS is refused
     root_volume_price: USD a month for a GiB of a root volume (gp3, that of us-east-1): of the bill and of limits, where
                       those of stopped instances count, too, and by which an instance type with disks of its own is
                       compared with one that needs a larger root volume
+    disk_prices:      what of volumes and snapshots has a price beside the size of volumes
     instance_store_policy: "raid0": the instance store disks (NVMe) of a type, joined to one, hold images, logs and what
                       pods write, where they are large enough for the pod, and its root volume is not enlarged then.
                       EC2 clears them when an instance stops or ends, not when it reboots. "none": they are left to the
@@ -92,6 +95,7 @@ class AwsCloudSettings:
     root_volume_iops: Annotated[int, Meta(ge=3000, le=80000)] = 3000
     root_volume_throughput: Annotated[int, Meta(ge=125, le=2000)] = 125
     root_volume_price: NonNegativeFloat = 0.08
+    disk_prices: DiskPriceSettings = field(default_factory=DiskPriceSettings)
     instance_store_policy: Literal["raid0", "none"] = "raid0"
     spot_max_price: NonNegativeFloat = 0.0
     instance_types: tuple[str, ...] = ()
@@ -139,6 +143,19 @@ def find_problem(settings: AwsCloudSettings) -> str:
         return f"eks_cluster {settings.eks_cluster!r} must be 1-100 of A-Z, a-z, 0-9, - and _, as EKS names clusters"
     if not _VERSION.fullmatch(settings.runtime_version):
         return f"runtime_version {settings.runtime_version!r} must be three numbers, such as 2.1.4"
+    return _find_volume_problem(settings)
+
+
+def _find_volume_problem(settings: AwsCloudSettings) -> str:
+    """What EC2 would refuse with every launch."""
+    if problem := GP3.find_problem(settings.root_volume_iops, settings.root_volume_throughput):
+        return f"root_volume_throughput, root_volume_iops: {problem}"
+    stores = settings.image_stores
+    if problem := GP3.find_problem(stores.iops, stores.throughput):
+        return f"image_stores.throughput, image_stores.iops: {problem}"
+    least = LEAST_INITIALIZATION_RATE
+    if 0 < stores.initialization_rate < least:
+        return f"image_stores.initialization_rate {stores.initialization_rate} must be 0, or {least} to 300"
     return ""
 
 

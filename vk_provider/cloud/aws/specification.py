@@ -13,18 +13,18 @@ import orjson
 from vk_provider.cloud.aws.answers import FleetError
 from vk_provider.cloud.aws.images import ImageFacts
 from vk_provider.cloud.aws.instancestore import add_store
-from vk_provider.cloud.aws.ipv6 import IN_CALL, await_ipv6
+from vk_provider.cloud.aws.ipv6 import DUAL_STACK, IN_CALL, await_ipv6
 from vk_provider.cloud.aws.options import LaunchOptions
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.stores.volume import StoreVolume, add_image_store, build_store_mapping
+from vk_provider.cloud.aws.volumetypes import GP3, speed_beyond
 from vk_provider.cloud.aws.ways import Address, Way, token_of
-from vk_provider.cloud.base import TAG_DISKS, LaunchRequest, Offering
+from vk_provider.cloud.base import TAG_DISKS, TAG_FAMILIES, TAG_IMAGE_STORE, LaunchRequest, Offering
 from vk_provider.cloud.disks import to_gib, write_disks
 from vk_provider.cloud.userdata import encode_user_data
+from vk_provider.cloud.volumes import PLAIN_SPEED
 
 Parameters = dict[str, Any]
-GP3_IOPS_PER_GIB = 500
-"""EC2 refuses a volume with more (User Guide, General Purpose SSD volumes)."""
 SPOT = "spot"
 _TAGGED = ("instance", "volume", "network-interface")
 _TAGGED_OF_SPOT = (*_TAGGED, "spot-instances-request")
@@ -77,13 +77,19 @@ class LaunchPlan:
 
     @property
     def tags(self) -> Mapping[str, str]:
-        """The request's, with the sizes that volumes really get."""
-        request = self.request
-        if TAG_DISKS not in request.tags:
-            return request.tags
-        data_gib = self.store.volume_gib if self.store is not None else 0
-        written = write_disks(request.disk_bytes, request.local_store, self.root_gib, data_gib)
-        return {**request.tags, TAG_DISKS: written}
+        """The request's, with the disks and the IP families that instances really get, and without the store that they
+        do not."""
+        request, tags = self.request, self.request.tags
+        if self.store is None and TAG_IMAGE_STORE in tags:
+            tags = {name: value for name, value in tags.items() if name != TAG_IMAGE_STORE}
+        if self.ipv6:
+            tags = {**tags, TAG_FAMILIES: DUAL_STACK}
+        if TAG_DISKS not in tags:
+            return tags
+        data_gib, data_speed = (self.store.volume_gib, self.store.speed) if self.store is not None else (0, PLAIN_SPEED)
+        speeds = speed_beyond(self.options.iops, self.options.throughput), data_speed
+        written = write_disks(request.disk_bytes, request.local_store, self.root_gib, data_gib, speeds)
+        return {**tags, TAG_DISKS: written}
 
     @property
     def kinds(self) -> tuple[bool, ...]:
@@ -92,7 +98,7 @@ class LaunchPlan:
 
     def root_gib(self, disk_bytes: int) -> int:
         """Of the root volume for so many bytes."""
-        return max(to_gib(disk_bytes), self.image.root_gib, -(-self.options.iops // GP3_IOPS_PER_GIB))
+        return max(to_gib(disk_bytes), self.image.root_gib, -(-self.options.iops // GP3.iops_per_gib))
 
     @property
     def root_disk_bytes(self) -> int:

@@ -32,6 +32,7 @@ from vk_provider.cloud.imagestores import (
     ImageStoreError,
     PreparedStore,
     SourceLostError,
+    StoreCosts,
     StoreFullError,
     StoreRefusedError,
 )
@@ -128,6 +129,9 @@ class LocalImageStores:
             if found is not None:
                 with self._lock:
                     self._pins[handle] -= 1
+
+    def follow_costs(self, costs: StoreCosts) -> None:
+        """See ImageStores.follow_costs: they cost nothing."""
 
     async def prepare(self, images: ImageSet, sources: Sequence[str], max_bytes: int) -> PreparedStore:
         """See ImageStores.prepare."""

@@ -1,4 +1,4 @@
-"""/bill/instances and /bill/cost?by=&since=&until=&source=: what runs for this Node, and what it has cost.
+"""/bill/instances and /bill/cost?by=&since=&until=&source=&alone=: what runs for this Node, and what it has cost.
 
 Not a kubelet's: `vk-provider instances` and `vk-provider cost` ask it through the API server's proxy of the Node. Like
 every path that is not named in kubelet/access/attributes.py it takes the permission for nodes/proxy.
@@ -14,7 +14,7 @@ from vk_provider.kubelet.api import KubeletApi, require_get
 from vk_provider.ledger.question import CostQuestionError
 from vk_provider.ledger.store import LedgerStoreError
 
-ASKED = ("by", "since", "until", "source")
+ASKED = ("by", "since", "until", "source", "alone")
 
 
 def add_routes(app: web.Application, api: KubeletApi) -> None:

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from vk_provider.cloud.aws.catalog.answers import Network, TypeInfo
 from vk_provider.cloud.base import MachineTraits
+from vk_provider.cloud.volumes import NO_RATES, VolumeRates
 
 MIB, GB = 2**20, 10**9
 MEMORY_LOSS: Final = 0.075
@@ -69,10 +70,11 @@ class Machine(Struct, frozen=True, gc=False, array_like=True):
 @dataclass(frozen=True, slots=True)
 class DiskTerms:
     """has_store: instances keep images and what pods write on their local disks, see traits.store_bytes.
-    root_price: USD an hour of each GiB of a root volume."""
+    root_price: USD an hour of each GiB of a root volume; rates: what volumes cost beyond their size."""
 
     has_store: bool = False
     root_price: float = 0.0
+    rates: VolumeRates = NO_RATES
 
 
 NO_TERMS: Final = DiskTerms()
@@ -140,6 +142,7 @@ def build_traits(machine: Machine, disks: DiskTerms = NO_TERMS) -> MachineTraits
         local_disks=machine.local_disks,
         store_bytes=compute_store(machine) if disks.has_store else 0,
         root_price_per_gib=disks.root_price,
+        volume_rates=disks.rates,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vk_provider.cloud.aws import answers
@@ -22,7 +22,7 @@ from vk_provider.cloud.aws.operations import (
 from vk_provider.cloud.aws.specification import build_tags
 from vk_provider.cloud.aws.stores.record import StoreRecord, parse_record
 from vk_provider.cloud.aws.stores.volume import STORE_DEVICE
-from vk_provider.cloud.base import TAG_IMAGE_SET, TAG_OWNER, InstanceState, Offering
+from vk_provider.cloud.base import TAG_IMAGE_SET, TAG_OWNER, Instance, InstanceState, Offering
 from vk_provider.cloud.codes import code_of
 from vk_provider.errors import CloudRequestError
 
@@ -32,7 +32,8 @@ _GONE = frozenset({"InvalidSnapshot.NotFound", "InvalidInstanceID.NotFound"})
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """record: None where its tags cannot be read. started_at: Unix seconds."""
+    """record: None where its tags cannot be read. started_at: Unix seconds. full_bytes: that it holds, 0 where EC2 does
+    not say it."""
 
     snapshot_id: str
     key: str
@@ -41,6 +42,13 @@ class Snapshot:
     started_at: float
     volume_gib: int
     record: StoreRecord | None
+    full_bytes: int = 0
+
+    @property
+    def paid_bytes(self) -> int:
+        """As far as is known: EC2's word, else that of who has made it, else all that the volume has."""
+        known = self.full_bytes or (self.record.size_bytes if self.record is not None else 0)
+        return known or self.volume_gib << 30
 
     @property
     def is_completed(self) -> bool:
@@ -62,6 +70,22 @@ class Builder:
     volume_id: str
     record: StoreRecord | None
     reason: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def describe(self, offering: Offering) -> Instance:
+        """As what it is paid for, where it was launched as `offering`."""
+        return Instance(
+            self.instance_id,
+            self.state,
+            offering.instance_type,
+            offering.zone,
+            offering.capacity_type,
+            offering.architecture,
+            "",
+            "",
+            self.launched_at,
+            self.tags,
+        )
 
     @property
     def is_alive(self) -> bool:
@@ -153,6 +177,7 @@ def _read_snapshot(raw: answers.Snapshot) -> Snapshot:
         started_at,
         raw.volume_size,
         parse_record(tags),
+        raw.full_snapshot_size_in_bytes,
     )
 
 
@@ -163,4 +188,4 @@ def _read_builder(raw: answers.Builder) -> Builder:
     reason = raw.state_reason.message or raw.state_reason.code
     key = tags.get(TAG_IMAGE_SET, "")
     volume_id = volumes[0] if volumes else ""
-    return Builder(raw.instance_id, key, raw.state.name, launched_at, volume_id, parse_record(tags), reason)
+    return Builder(raw.instance_id, key, raw.state.name, launched_at, volume_id, parse_record(tags), reason, tags)

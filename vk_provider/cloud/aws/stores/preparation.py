@@ -19,13 +19,17 @@ from vk_provider.cloud.aws.images import ImageFacts
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.stores.calls import Builder, Snapshot, StoreCalls
 from vk_provider.cloud.aws.stores.record import StoreRecord, build_record_tags
-from vk_provider.cloud.aws.stores.specification import BuilderLaunch, build_builder
+from vk_provider.cloud.aws.stores.specification import BuilderLaunch, build_builder, price_disks
+from vk_provider.cloud.aws.stores.volume import Parameters
 from vk_provider.cloud.base import Offering
 from vk_provider.cloud.codes import code_of
 from vk_provider.cloud.imagestores import (
     BuilderDiedError,
     CorruptImageError,
     ImageStoreError,
+    NoBudgetError,
+    NoCosts,
+    StoreCosts,
     StoreFullError,
     StoreRefusedError,
 )
@@ -95,13 +99,15 @@ class _Progress:
 
 @dataclass(slots=True)
 class Preparation:
-    """ended: builders of earlier tries, which listings may show as running. `run` once."""
+    """ended: builders of earlier tries, which listings may show as running. costs: asked before a builder is launched,
+    and told of it. `run` once."""
 
     calls: StoreCalls
     settings: AwsCloudSettings
     owner: str
     plan: Plan
     ended: set[str]
+    costs: StoreCosts = NoCosts()
     builders: set[str] = field(default_factory=set)
     """Those that it has seen: not to be used any more after it."""
 
@@ -184,6 +190,7 @@ class Preparation:
         offering, subnet_id = self.plan.places[progress.place]
         launch = self._build_launch(f"{progress.token}-{progress.place}")
         parameters = build_builder(self.settings, launch, offering, subnet_id)
+        self._check_budget(offering, parameters)
         progress.asked_at = now
         try:
             made = await self.calls.run_builder(parameters, offering)
@@ -199,6 +206,15 @@ class Preparation:
         if made is not None:
             progress.launched, progress.launched_at = made.instance_id, now
             self.builders.add(made.instance_id)
+            self.costs.note_builder(made.describe(offering))
+
+    def _check_budget(self, offering: Offering, parameters: Parameters) -> None:
+        price = offering.price_per_hour + price_disks(parameters, offering)
+        if not self.costs.may_spend(price):
+            raise NoBudgetError(
+                f"a builder for ${price:.4f} an hour is beyond what is left of the budget (budget.usd_per_hour, "
+                "budget.instances)"
+            )
 
     def _build_launch(self, client_token: str) -> BuilderLaunch:
         plan, record = self.plan, self.plan.record

@@ -7,6 +7,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
+LEAST_INITIALIZATION_RATE = 100
+"""Of EC2."""
+
 
 @dataclass(frozen=True, slots=True)
 class ImageStoreSettings:
@@ -20,9 +23,10 @@ class ImageStoreSettings:
                   and again, and where registries limit pulls
     volume_gib:   of a store's volume; a set that does not fit is tried with four times as much, up to images.max_bytes
     iops:         of each volume (gp3)
-    throughput:   MiB a second of each volume (gp3). What a pod reads first comes from the snapshot, which is slower
+    throughput:   MiB a second of each volume (gp3), a quarter of its IOPS at most. What a pod reads first comes
+                  from the snapshot, which is slower
     initialization_rate: MiB a second at which a volume is filled from its snapshot, for which AWS takes a price by the
-                  GiB; 0: blocks come when they are read first
+                  GiB, which no bill has; 0: blocks come when they are read first, else 100 at least
     builder_limit_s: that a builder may take; it turns itself off then
     """
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from vk_provider.cloud.aws.images import ImageFacts
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.specification import build_tags
-from vk_provider.cloud.aws.stores.volume import BASE_THROUGHPUT, STORE_DEVICE, Parameters, build_volume
-from vk_provider.cloud.base import Offering
+from vk_provider.cloud.aws.stores.volume import STORE_DEVICE, Parameters, build_volume
+from vk_provider.cloud.aws.volumetypes import INCLUDED, speed_beyond
+from vk_provider.cloud.base import TAG_DISKS, Offering
+from vk_provider.cloud.disks import GIB, read_disks, write_disks
 from vk_provider.cloud.userdata import check_user_data
 
 LEAST_CPU_MILLI, LEAST_MEMORY_BYTES = 2000, 4 << 30
@@ -37,8 +39,9 @@ def build_builder(settings: AwsCloudSettings, launch: BuilderLaunch, offering: O
     interface: Parameters = {"DeviceIndex": 0, "DeleteOnTermination": True, "SubnetId": subnet_id}
     if settings.security_groups:
         interface["Groups"] = list(settings.security_groups)
-    root = {**build_volume(settings, max(launch.image.root_gib, ROOT_GIB)), "Throughput": BASE_THROUGHPUT}
+    root = {**build_volume(settings, max(launch.image.root_gib, ROOT_GIB)), "Throughput": INCLUDED.mib_s}
     store = build_volume(settings, launch.volume_gib)
+    tags = {**launch.tags, TAG_DISKS: _write_disks(root, store)}
     return {
         "ImageId": launch.image.image_id,
         "InstanceType": offering.instance_type,
@@ -59,8 +62,22 @@ def build_builder(settings: AwsCloudSettings, launch: BuilderLaunch, offering: O
             {"DeviceName": STORE_DEVICE, "Ebs": store},
         ],
         "NetworkInterfaces": [interface],
-        "TagSpecifications": [{"ResourceType": kind, "Tags": build_tags(launch.tags)} for kind in _TAGGED],
+        "TagSpecifications": [{"ResourceType": kind, "Tags": build_tags(tags)} for kind in _TAGGED],
     }
+
+
+def _write_disks(root: Parameters, store: Parameters) -> str:
+    sizes = [volume["VolumeSize"] for volume in (root, store)]
+    speeds = [speed_beyond(volume.get("Iops", 0), volume["Throughput"]) for volume in (root, store)]
+    return write_disks(sizes[0] * GIB, None, data_gib=sizes[1], speeds=(speeds[0], speeds[1]))
+
+
+def price_disks(parameters: Parameters, offering: Offering) -> float:
+    """USD an hour of the volumes of a builder, by the tags that it is launched with."""
+    tags = {tag["Key"]: tag["Value"] for tag in parameters["TagSpecifications"][0]["Tags"]}
+    disks = read_disks(tags[TAG_DISKS], 0)
+    assert disks is not None, "written here"
+    return disks.compute_price(offering.traits)
 
 
 def rank_builders(

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from vk_provider.cloud.aws.description import Descriptions
+from vk_provider.cloud.aws.diskprices import price_snapshot
 from vk_provider.cloud.aws.images import Images
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.stores.calls import Snapshot, StoreCalls
@@ -20,8 +21,17 @@ from vk_provider.cloud.aws.stores.record import StoreRecord, build_record_tags
 from vk_provider.cloud.aws.stores.specification import rank_builders
 from vk_provider.cloud.aws.stores.volume import StoreVolume, made_gib
 from vk_provider.cloud.aws.subnets import Subnets
+from vk_provider.cloud.aws.volumetypes import speed_beyond
 from vk_provider.cloud.base import Offering
-from vk_provider.cloud.imagestores import ImageStoreError, PreparedStore, SourceLostError, StoreRefusedError
+from vk_provider.cloud.imagestores import (
+    ImageStoreError,
+    KeptStore,
+    NoCosts,
+    PreparedStore,
+    SourceLostError,
+    StoreCosts,
+    StoreRefusedError,
+)
 from vk_provider.errors import CloudError, CloudRequestError
 from vk_provider.imagesets.imageset import ImageSet
 from vk_provider.wire.imagebuild import RegistryHost
@@ -71,6 +81,13 @@ class AwsImageStores:
         self._ended: set[str] = set()
         self._under_way = ""
         self._preparing = asyncio.Lock()
+        self._kept: dict[str, Snapshot] = {}
+        """What is paid for, by the newest look and what was done since."""
+        self._costs: StoreCosts = NoCosts()
+
+    def follow_costs(self, costs: StoreCosts) -> None:
+        """See ImageStores.follow_costs."""
+        self._costs = costs
 
     # --- launches ------------------------------------------------------------------------------------------------
 
@@ -93,7 +110,9 @@ class AwsImageStores:
         record = snapshot.record
         if (record.machine_image, record.architecture) != (machine_image, architecture):
             return None
-        return StoreVolume(handle, record.nonce, made_gib(self._settings, snapshot.volume_gib))
+        stores = self._settings.image_stores
+        speed = speed_beyond(stores.iops, stores.throughput)
+        return StoreVolume(handle, record.nonce, made_gib(self._settings, snapshot.volume_gib), speed)
 
     def lose(self, handle: str) -> None:
         """EC2 does not know the snapshot: somebody has deleted it."""
@@ -142,7 +161,7 @@ class AwsImageStores:
         raise SourceLostError("the instances that have pulled the images are gone: their architecture is not known")
 
     async def _make(self, plan: Plan) -> Snapshot:
-        preparation = Preparation(self._calls, self._settings, self._owner, plan, self._ended)
+        preparation = Preparation(self._calls, self._settings, self._owner, plan, self._ended, self._costs)
         try:
             snapshot = await preparation.run()
         except CloudError as error:
@@ -154,6 +173,8 @@ class AwsImageStores:
             raise
         if snapshot.snapshot_id not in self._forgotten:
             self._ready[snapshot.snapshot_id] = snapshot
+        self._kept[snapshot.snapshot_id] = snapshot
+        self._tell_kept()
         await self._end(preparation.builders)
         return snapshot
 
@@ -164,6 +185,9 @@ class AwsImageStores:
             await self._calls.terminate(sorted(builders))
         except CloudError as error:
             log.warning("builders of prepared images are not terminated yet: %s", error)
+            return
+        for builder in builders:
+            self._costs.note_ended(builder)
 
     async def list_prepared(self) -> list[PreparedStore]:
         """See ImageStores.list_prepared."""
@@ -175,16 +199,34 @@ class AwsImageStores:
         self._ready.pop(handle, None)
         self._forgotten.add(handle)
         if not self._held[handle]:
-            await self._calls.delete_snapshot(handle)
+            await self._delete(handle)
             self._forgotten.discard(handle)
+
+    async def _delete(self, handle: str) -> None:
+        await self._calls.delete_snapshot(handle)
+        self._kept.pop(handle, None)
+        self._tell_kept()
+
+    def _tell_kept(self) -> None:
+        self._costs.note_kept(
+            [
+                KeptStore(each.snapshot_id, each.key, each.started_at, price_snapshot(self._settings, each.paid_bytes))
+                for each in self._kept.values()
+            ]
+        )
 
     # --- what is there -------------------------------------------------------------------------------------------
 
     async def _look(self) -> list[Snapshot]:
         """Take over which stores there are; returns the snapshots that are of no use. What comes or goes meanwhile is
         not in the listing: it stays as it is known."""
-        before = dict(self._ready)
+        before, kept = dict(self._ready), set(self._kept)
         snapshots = await self._calls.list_snapshots()
+        listed = {each.snapshot_id: each for each in snapshots if not each.is_lost}
+        deleted = kept - self._kept.keys()  # meanwhile
+        new = {handle: each for handle, each in self._kept.items() if handle not in kept}
+        self._kept = {handle: each for handle, each in listed.items() if handle not in deleted} | new
+        self._tell_kept()
         current = {
             name: (await self._surroundings.images.find(name)).image_id
             for name in self._surroundings.images.architectures
@@ -214,7 +256,7 @@ class AwsImageStores:
         for snapshot in await self._look():
             if not self._held[snapshot.snapshot_id] and snapshot.key != self._under_way:
                 try:
-                    await self._calls.delete_snapshot(snapshot.snapshot_id)
+                    await self._delete(snapshot.snapshot_id)
                 except CloudRequestError as error:
                     log.warning("the snapshot %s of images cannot be deleted: %s", snapshot.snapshot_id, error)
                     continue
@@ -227,6 +269,7 @@ class AwsImageStores:
             is_done = builder.key in done or builder.record is None or builder.instance_id in self._ended
             if not builder.state.is_terminating and builder.key != self._under_way and (is_old or is_done):
                 await self._calls.terminate([builder.instance_id])
+                self._costs.note_ended(builder.instance_id)
                 log.info("the builder %s of images is terminated: nobody waits for it", builder.instance_id)
 
     async def run(self) -> None:
@@ -243,4 +286,6 @@ def _describe(snapshot: Snapshot) -> PreparedStore:
     if snapshot.record is None:
         raise ImageStoreError(f"the tags of {snapshot.snapshot_id} have changed")
     record = snapshot.record
-    return PreparedStore(snapshot.snapshot_id, record.images, record.size_bytes, snapshot.started_at)
+    return PreparedStore(
+        snapshot.snapshot_id, record.images, record.size_bytes, snapshot.started_at, record.architecture
+    )

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from vk_provider.cloud.aws.settings import AwsCloudSettings
+from vk_provider.cloud.aws.volumetypes import GP3, INCLUDED
+from vk_provider.cloud.volumes import PLAIN_SPEED, VolumeSpeed
 from vk_provider.errors import CloudRequestError
 from vk_provider.wire.bootdata import BootData
 from vk_provider.wire.imagebuild import find_uuid
@@ -15,18 +17,17 @@ STORE_DEVICE: Final = "/dev/sdf"
 """Of a store's volume. On Nitro instances it is an NVMe device of another name: there it is known by its UUID."""
 HINT: Final = "imageStore"
 """In BootData.extra: {"uuid": "..."}, of the file system that is the store. A volume with another one is left alone."""
-BASE_IOPS, BASE_THROUGHPUT = 3000, 125
-"""Of every gp3 volume, however small. More IOPS need a volume of a GiB for each 500."""
-IOPS_PER_GIB = 500
 
 
 @dataclass(frozen=True, slots=True)
 class StoreVolume:
-    """What a launch is to know of a store. volume_gib: that the volume is made with (made_gib)."""
+    """What a launch is to know of a store. volume_gib: that the volume is made with (made_gib); speed: beyond what
+    every volume has."""
 
     snapshot_id: str
     nonce: str
     volume_gib: int
+    speed: VolumeSpeed = PLAIN_SPEED
 
 
 def build_store_mapping(volume: StoreVolume, settings: AwsCloudSettings) -> Parameters:
@@ -50,7 +51,7 @@ def add_image_store(user_data: str, volume: StoreVolume) -> str:
 def made_gib(settings: AwsCloudSettings, size_gib: int) -> int:
     """Of a volume that is asked for with `size_gib`: EC2 wants a larger one for many IOPS."""
     iops = settings.image_stores.iops
-    return max(size_gib, -(-iops // IOPS_PER_GIB)) if iops > BASE_IOPS else size_gib
+    return max(size_gib, -(-iops // GP3.iops_per_gib)) if iops > INCLUDED.iops else size_gib
 
 
 def build_volume(settings: AwsCloudSettings, size_gib: int) -> Parameters:
@@ -63,7 +64,7 @@ def build_volume(settings: AwsCloudSettings, size_gib: int) -> Parameters:
         "DeleteOnTermination": True,
     }
     iops = settings.image_stores.iops
-    if iops > BASE_IOPS:
+    if iops > INCLUDED.iops:
         volume["Iops"] = iops
     if settings.kms_key:
         volume["KmsKeyId"] = settings.kms_key
