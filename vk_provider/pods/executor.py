@@ -17,9 +17,10 @@ from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import pod_path
 from vk_provider.podmodel.deadline import DEADLINE_MESSAGE
 from vk_provider.podmodel.phase import TERMINAL_PHASES
+from vk_provider.pods.agent_events import COMPONENT
 from vk_provider.pods.archive import LogArchive, UnsafeNameError
 from vk_provider.pods.demands import PodDemands
-from vk_provider.pods.events import COMPONENT, PodEvents
+from vk_provider.pods.events import PodEvents
 from vk_provider.pods.gate import AdmissionGate
 from vk_provider.pods.provider_status import (
     build_expired_status,
