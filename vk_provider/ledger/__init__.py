@@ -8,6 +8,6 @@ written is named in the log and in a metric, and counting goes on.
 
 The count is that of the time in which an instance is `pending` or `running`, with its network disks, which are counted
 while it is stopped, too; and of what prepared images cost: the instances that make them, and the snapshots that are
-kept. What a cloud's invoice adds (a least time, CPU of burstable types above their baseline, volumes that are filled at a
-rate, public addresses, requests, traffic, taxes, discounts) is not in it.
+kept. What a cloud's invoice adds (a least time, CPU of burstable types above their baseline, volumes that are filled
+at a rate, public addresses, requests, traffic, taxes, discounts) is not in it.
 """

@@ -2,8 +2,8 @@
 
 An instance costs from its launch time on, until it is seen in another state than `pending` or `running`, until its
 termination was accepted, or, when the cloud stops to list it, until it was seen last. While it is stopped its disks
-cost (`resting`), and stores of prepared images do while they are kept (`keeping`). What is known later corrects the end:
-a listing that says when an instance has ended, or that one runs on long after its termination, or after a notice:
+cost (`resting`), and stores of prepared images do while they are kept (`keeping`). What is known later corrects the
+end: a listing that says when an instance has ended, or that one runs on long after its termination, or after a notice:
 others may write into the queue of notices.
 """
 

@@ -68,8 +68,10 @@ def test_an_instance_of_a_pool_has_the_same_tags_in_the_end_but_for_two_labels()
     of_pod = build_pod_tags(pod_uid="u", pod_namespace="ns", pod_name="p", attempt=0)
     of_cloud = {base.TAG_FAMILIES: "ipv4+ipv6"}
     both = of_pool | of_pod | of_cloud | build_taken_tags("ns", labels)
-    launched = of_pod | of_cloud | build_group_tags(
-        owner="c1", node="n", namespace="ns", group="g", launch="l", labels=labels, disks="root=20"
+    launched = (
+        of_pod
+        | of_cloud
+        | build_group_tags(owner="c1", node="n", namespace="ns", group="g", launch="l", labels=labels, disks="root=20")
     )
     assert len(both) == 50 and len(launched.keys() - both.keys()) == 2
     assert both.keys() - launched.keys() == {base.TAG_POOL, base.TAG_IMAGE_STORE}
