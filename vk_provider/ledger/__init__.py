@@ -6,16 +6,9 @@ questions (`question`), which `report` writes as a table, JSON or CSV. `spot` as
 runs, and `curve` splits spans by them. Nothing here stops a pod: a store that cannot be
 written is named in the log and in a metric, and counting goes on.
 
-<<<<<<< HEAD
 The count is that of the time in which an instance is `pending` or `running`, and of the least time that a cloud bills
 of each run, with its network disks, which are counted while it is stopped, too; of a burstable type with the CPU above
 its baseline that its pod is expected to use; and of what prepared images cost: the instances that make them, and the
 snapshots that are kept. What a cloud's invoice adds (CPU that a pod uses beyond its request, volumes that are filled at
 a rate, public addresses, requests, traffic, taxes, discounts) is not in it.
-=======
-The count is that of the time in which an instance is `pending` or `running`, with its network disks, which are counted
-while it is stopped, too; and of what prepared images cost: the instances that make them, and the snapshots that are
-kept. What a cloud's invoice adds (a least time, CPU of burstable types above their baseline, volumes that are filled
-at a rate, public addresses, requests, traffic, taxes, discounts) is not in it.
->>>>>>> h13-known
 """

@@ -74,7 +74,6 @@ def test_an_instance_of_a_pool_has_the_same_tags_in_the_end_but_for_two_labels()
     assert of_pool[base.TAG_POOL] == "small" and base.TAG_POD_NAMESPACE not in of_pool
     of_pod = build_pod_tags(pod_uid="u", pod_namespace="ns", pod_name="p", attempt=0)
     of_cloud = {base.TAG_FAMILIES: "ipv4+ipv6"}
-<<<<<<< HEAD
     both = of_pool | of_pod | of_cloud | build_taken_tags("ns", labels, 1000)
     launched = (
         of_pod
@@ -89,13 +88,6 @@ def test_an_instance_of_a_pool_has_the_same_tags_in_the_end_but_for_two_labels()
             disks="root=20",
             steady_cpu_milli=1000,
         )
-=======
-    both = of_pool | of_pod | of_cloud | build_taken_tags("ns", labels)
-    launched = (
-        of_pod
-        | of_cloud
-        | build_group_tags(owner="c1", node="n", namespace="ns", group="g", launch="l", labels=labels, disks="root=20")
->>>>>>> h13-known
     )
     assert len(both) == 50 and len(launched.keys() - both.keys()) == 2
     assert both.keys() - launched.keys() == {base.TAG_POOL, base.TAG_IMAGE_STORE}
