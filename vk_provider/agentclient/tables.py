@@ -84,7 +84,7 @@ class TableFlow:
 
     offer:    puts this flow into its slot of the outbox
     in_force: the revision that the agent has, by its own word
-    packed:   it takes packed elements
+    packed:   it takes packed elements; after a failure it is sent text alone
     """
 
     __slots__ = (
@@ -269,6 +269,7 @@ class TableFlow:
 
     def _fail(self, message: str) -> None:
         self._starts_over = True
+        self._packed = False  # that may be the reason
         self._due_since = self._sent_since
         self._observer.failed(message)
         self._look()  # `make` waits for the back-off

@@ -152,6 +152,7 @@ class _Fields(dict[str, bytes]):
         super().__init__()
         self._kind = kind
         self._padding = bytes(-kind.size % 4) if padded else b""
+        self.size = kind.size + len(self._padding)
 
     def __missing__(self, text: str) -> bytes:
         try:
@@ -191,35 +192,37 @@ def _fields(types: str, known: dict[tuple[str, bool], _Fields]) -> list[_Fields]
 
 
 class _Packer:
-    """The elements of one set or map."""
+    """The elements of one set or map. What goes around keys and values is made once."""
 
     def __init__(self, keys: list[_Fields], values: list[_Fields], *, is_verdict: bool) -> None:
         self._keys, self._values, self._is_verdict = keys, values, is_verdict
-        self._heads: dict[tuple[int, int], bytes] = {}
-        self._tails: dict[str, bytes] = {"": b""}
+        self._key_bytes = sum(known.size for known in keys)
+        value_bytes = sum(known.size for known in values)
+        self._between, self._after = bytes(-self._key_bytes % 4), bytes(-value_bytes % 4)
+        around = _attribute(_DATA | _NESTED, _attribute(_VALUE, bytes(value_bytes))) if values else b""
+        self._before = _write_head(self._key_bytes, around)
+        self._between += around[: 2 * _HEADER.size]
+        self._verdicts: dict[str, tuple[bytes, bytes]] = {}
 
     def pack(self, key: str, value: str) -> bytes:
         """Raises ValueError for what is not of the types."""
         data = _join(self._keys, key)
-        tail = self._tails.get(value)
-        if tail is None:
-            tail = _attribute(_DATA | _NESTED, self._pack_value(value))
-            if self._is_verdict:
-                self._tails[value] = tail
-        sizes = len(data), len(tail)
-        head = self._heads.get(sizes)
-        if head is None:
-            head = self._heads[sizes] = _write_head(*sizes)
-        return head + data + bytes(-len(data) % 4) + tail
+        if self._is_verdict:
+            before, after = self._verdicts.get(value) or self._add_verdict(value)
+            return before + data + self._between + after
+        if self._values:
+            return self._before + data + self._between + _join(self._values, value) + self._after
+        return self._before + data + self._between
 
-    def _pack_value(self, value: str) -> bytes:
-        if not self._is_verdict:
-            return _attribute(_VALUE, _join(self._values, value))
+    def _add_verdict(self, value: str) -> tuple[bytes, bytes]:
         name, _, chain = value.partition(" ")
         if name not in _VERDICTS:
             raise ValueError(f"no verdict: {value!r}")
         parts = _attribute(_CODE, _CODE_FORM.pack(_VERDICTS[name]))
-        return _attribute(_VERDICT | _NESTED, parts + (_attribute(_CHAIN, chain.encode() + b"\0") if chain else b""))
+        parts += _attribute(_CHAIN, chain.encode() + b"\0") if chain else b""
+        after = _attribute(_DATA | _NESTED, _attribute(_VERDICT | _NESTED, parts))
+        made = self._verdicts[value] = _write_head(self._key_bytes, after), after
+        return made
 
 
 def _join(fields: list[_Fields], text: str) -> bytes:
@@ -228,9 +231,9 @@ def _join(fields: list[_Fields], text: str) -> bytes:
     return b"".join([known[part] for known, part in zip(fields, text.split(" . "), strict=True)])
 
 
-def _write_head(key_bytes: int, tail_bytes: int) -> bytes:
-    """What goes before the key."""
+def _write_head(key_bytes: int, after: bytes) -> bytes:
+    """What goes before a key. after: what follows it."""
     value = _HEADER.size + key_bytes
     key = _HEADER.size + value + -value % 4
-    element = _HEADER.size + key + -key % 4 + tail_bytes
+    element = _HEADER.size + key + len(after)
     return _HEADER.pack(element, _LIST_ELEM | _NESTED) + _HEADER.pack(key, _KEY | _NESTED) + _HEADER.pack(value, _VALUE)

@@ -57,14 +57,23 @@ class Timer:
 class Agent:
     """A session with one flow, and time that passes when it is told to."""
 
-    def __init__(self, source: Source, in_force: str = "", permits: Permits | None = None) -> None:
+    def __init__(
+        self, source: Source, in_force: str = "", permits: Permits | None = None, *, packed: bool = False
+    ) -> None:
         self.now = 1000.0
         self.timers: list[Timer] = []
         self.offered = 0
         self.failures: list[str] = []
         self.latencies: list[float] = []
         self.flow = TableFlow(
-            source, self._offer, self, permits or Permits(1, 5.0), in_force, clock=lambda: self.now, later=self._later
+            source,
+            self._offer,
+            self,
+            permits or Permits(1, 5.0),
+            in_force,
+            packed=packed,
+            clock=lambda: self.now,
+            later=self._later,
         )
 
     def sent(self, text: TableText) -> None: ...
@@ -299,3 +308,12 @@ async def test_how_long_an_agent_has_had_its_table_is_known() -> None:
     agent.say("b")
     agent.pass_time(2)
     assert (agent.flow.in_force, agent.flow.held_s()) == ("b", 2.0)
+
+
+async def test_after_a_failure_an_agent_is_sent_text_alone() -> None:
+    source = Source("a")
+    agent = Agent(source, packed=True)
+    await agent.read()
+    agent.say("", "packed elements that cannot be read")
+    agent.pass_time(5)
+    assert await agent.read() == ">a" and source.packed[0] and not source.packed[-1]
