@@ -24,8 +24,8 @@ OWNERS = (OWNER, "test")
 
 @pytest.fixture(scope="package", autouse=True)
 def calls_here(request: pytest.FixtureRequest) -> Iterator[Calls]:
-    """All calls of the provider are such as manifests/iam/provider.json allows, and every action there was needed, or it
-    is one too many."""
+    """All calls of the provider are such as manifests/iam/provider.json allows, and every action there was needed, or
+    it is one too many."""
     with pytest.MonkeyPatch.context() as patch:
         calls = record(patch)
         yield calls

@@ -30,8 +30,8 @@ ADDED = ("ssm:GetParameter",)
 
 
 class Calls:
-    """Those of a test, judged at its end: what has its tags by then has had them from its creation on. refused: what the
-    policy would not have allowed, with the test's name."""
+    """Those of a test, judged at its end: what has its tags by then has had them from its creation on. refused: what
+    the policy would not have allowed, with the test's name."""
 
     def __init__(self) -> None:
         self.used: set[str] = set()
