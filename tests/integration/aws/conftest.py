@@ -24,20 +24,21 @@ OWNERS = (OWNER, "test")
 
 @pytest.fixture(scope="package", autouse=True)
 def calls_here(request: pytest.FixtureRequest) -> Iterator[Calls]:
-    """All calls of the provider. At the end every action of the policy was needed, or it is one too many."""
+    """All calls of the provider are such as manifests/iam/provider.json allows, and every action there was needed, or
+    it is one too many."""
     with pytest.MonkeyPatch.context() as patch:
         calls = record(patch)
         yield calls
+    assert not calls.refused, f"manifests/iam/provider.json does not allow {len(calls.refused)}: {calls.refused[:5]}"
     if is_complete(request.session):
         assert not calls.unused(), f"manifests/iam/provider.json allows what nothing calls: {sorted(calls.unused())}"
 
 
 @pytest.fixture(autouse=True)
-def permissions(calls_here: Calls, moto: MotoServer) -> Iterator[None]:
-    """Every call of the test is one that manifests/iam/provider.json allows."""
+def permissions(request: pytest.FixtureRequest, calls_here: Calls, moto: MotoServer) -> Iterator[None]:
+    """The calls of the test are judged at its end, while moto still knows the tags of what they were about."""
     yield
-    refused = calls_here.judge(OWNERS, moto.tags())
-    assert not refused, f"manifests/iam/provider.json does not allow: {refused[:5]}"
+    calls_here.judge(request.node.name, OWNERS, moto.tags())
 
 
 @asynccontextmanager

@@ -16,6 +16,8 @@ from vk_provider.cloud.aws.operations import Operation
 
 HERE = Path(__file__).parent
 NOT_CALLED_HERE = {
+    "ec2:DescribeInstanceTypeOfferings": "the catalog is filled once a session, maybe before, and kept on disk",
+    "ec2:DescribeInstanceTypes": "the catalog is filled once a session, maybe before, and kept on disk",
     "eks-auth:AssumeRoleForPodIdentity": "moto has no EKS Auth; tests/unit/cloud and tests/integration/agent have one",
     "pricing:GetProducts": "moto has no prices; tests/integration/catalog has a server of its own for them",
     "ecr:BatchCheckLayerAvailability": "not the provider's: what a login is good for",
@@ -28,18 +30,20 @@ ADDED = ("ssm:GetParameter",)
 
 
 class Calls:
-    """Those of a test, judged at its end: what has its tags by then has had them from its creation on."""
+    """Those of a test, judged at its end: what has its tags by then has had them from its creation on. refused: what
+    the policy would not have allowed, with the test's name."""
 
     def __init__(self) -> None:
         self.used: set[str] = set()
+        self.refused: list[str] = []
         self._made: deque[tuple[str, str, Mapping[str, Any]]] = deque()
 
     def note(self, operation: Operation[Any], parameters: Mapping[str, Any]) -> None:
         self._made.append((operation.service, operation.name, parameters))
 
-    def judge(self, owners: tuple[str, ...], tags: Mapping[str, Mapping[str, str]]) -> list[str]:
-        """What the policy would have refused to every one of these owners. tags: of all that exists, by ID."""
-        needs, refused = Needs(tags.get), []
+    def judge(self, test: str, owners: tuple[str, ...], tags: Mapping[str, Mapping[str, str]]) -> None:
+        """By the policy of each of these owners, of which one must do. tags: of all that exists, by ID."""
+        needs = Needs(tags.get)
         policies: dict[tuple[str, str], Policy] = {}
         while self._made:
             service, name, parameters = self._made.popleft()
@@ -55,8 +59,7 @@ class Calls:
                     break
             else:
                 policy = policies[owners[0], queue]
-                refused += [f"{name}: {need}" for need in wanted if not policy.allows(need)]
-        return refused
+                self.refused += [f"{test}: {name}: {need}" for need in wanted if not policy.allows(need)]
 
     def unused(self) -> set[str]:
         return set(read_provider_policy("o").actions()) - self.used - NOT_CALLED_HERE.keys()
