@@ -46,6 +46,7 @@ class Autoscaling:
         self._prices = {(o.instance_type, o.zone, o.capacity_type): o.price_per_hour for o in build_offerings("")}
         self._addresses: list[str] = []
         self._load = Load(lambda: self._addresses, PORT, PATH)
+        self._counted = (time.monotonic(), 0)
         self._samples: list[Sample] = []
         self._lines = 0
 
@@ -66,7 +67,9 @@ class Autoscaling:
             self._plane.kubectl("delete", "-f", str(self._manifest), "--ignore-not-found", "--wait=false", check=False)
 
     def _follow(self, rate: float) -> None:
-        heading(f"{rate:.0f} requests a second, which cost {CPUS:.1f} CPUs; each pod may use a quarter of one")
+        heading(
+            f"Clients that want {rate:.0f} answers a second, which cost {CPUS:.1f} CPUs; a pod may use a quarter of one"
+        )
         started = time.monotonic()
         self._watch(started, lambda: len(self._samples) * LOOK_S >= 10, "")
         self._load.start(rate)
@@ -82,9 +85,9 @@ class Autoscaling:
         self._draw(last=True)
         peak = max(self._samples, key=lambda each: each.dollars)
         print(
-            f"\n{self._load.answered} answers, {self._load.failed} failed, {self._load.dropped} not sent for want of "
-            f"room.\nFrom ${self._samples[0].dollars:.4f} to ${peak.dollars:.4f} an hour with {peak.instances} "
-            f"instances, and back to ${self._samples[-1].dollars:.4f}: {self._cost():.6f} USD in all.",
+            f"\n{self._load.answered} answers, {self._load.failed} requests failed{self._problems()}.\n"
+            f"From ${self._samples[0].dollars:.4f} to ${peak.dollars:.4f} an hour with {peak.instances} instances, and "
+            f"back to ${self._samples[-1].dollars:.4f}: {self._cost():.6f} USD in all.",
             flush=True,
         )
 
@@ -113,7 +116,16 @@ class Autoscaling:
         instances = self._paid_for()
         dollars = sum(self._prices[(each.instance_type, each.zone, each.capacity_type)] for each in instances)
         at_s = time.monotonic() - started
-        self._samples.append(Sample(max(at_s, 0.0), self._load.rate, len(ready), len(instances), dollars))
+        self._samples.append(Sample(max(at_s, 0.0), self._answers_a_second(), len(ready), len(instances), dollars))
+
+    def _answers_a_second(self) -> float:
+        """Since the look before."""
+        before, self._counted = self._counted, (time.monotonic(), self._load.answered)
+        return (self._counted[1] - before[1]) / max(self._counted[0] - before[0], 1e-3)
+
+    def _problems(self) -> str:
+        found = ", ".join(f"{count} {name}" for name, count in self._load.problems.items())
+        return f" ({found})" if found else ""
 
     def _paid_for(self) -> list[InstanceRecord]:
         """The pods' instances, from what the cloud has on disk: a listing by LocalCloud would tidy up, too."""
@@ -134,7 +146,7 @@ class Autoscaling:
             print(draw(self._samples), flush=True)
         else:
             print(
-                f"{now.at_s:5.0f} s  {now.load:3.0f} requests a second  {now.replicas} pods  {now.instances} instances"
+                f"{now.at_s:5.0f} s  {now.load:3.0f} answers a second  {now.replicas} pods  {now.instances} instances"
                 f"  ${now.dollars:.4f} an hour",
                 flush=True,
             )

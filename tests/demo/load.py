@@ -1,4 +1,4 @@
-"""Requests at a steady rate, spread over the addresses of pods."""
+"""Requests of some clients, spread over the addresses of pods."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import itertools
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
-_LIMIT_S = 5.0
-_AT_A_TIME = 24
-"""Requests without an answer yet; what comes beyond it is dropped, as clients give up."""
+_LIMIT_S = 15.0
+CLIENTS = 10
+"""Of as many one server of the demo answers each within three seconds."""
 
 
 def cpu_seconds(times: str) -> float:
@@ -25,16 +25,17 @@ def cpu_seconds(times: str) -> float:
 
 
 class Load:
-    """Sends from `start` to `stop`. addresses: where to, asked for each request."""
+    """Clients that send from `start` to `stop`, each its next request when the one before was answered: where servers
+    are slow, they get fewer, and none is turned away. addresses: where to, asked for each request."""
 
     def __init__(self, addresses: Callable[[], Sequence[str]], port: int, path: str) -> None:
         self._addresses, self._port, self._path = addresses, port, path
-        self.answered = self.failed = self.dropped = 0
-        self.rate = 0.0
+        self.answered = self.failed = 0
+        self.problems: Counter[str] = Counter()
+        self._counting = threading.Lock()
         self._stop = threading.Event()
-        self._room = threading.Semaphore(_AT_A_TIME)
         self._turn = itertools.count()
-        self._thread: threading.Thread | None = None
+        self._clients: list[threading.Thread] = []
 
     def measure(self, tries: int = 7) -> float:
         """CPU seconds that one answer costs, as the answers themselves say. The time that they take says less: another
@@ -42,36 +43,40 @@ class Load:
         return sum(cpu_seconds(self._get(self._addresses()[0])) for _ in range(tries)) / tries
 
     def start(self, rate: float) -> None:
-        """rate: requests a second"""
-        self.rate = rate
-        self._thread = threading.Thread(target=self._run, name="load", daemon=True)
-        self._thread.start()
+        """rate: requests a second of all clients together, at most"""
+        pause_s = CLIENTS / rate
+        for number in range(CLIENTS):
+            first_s = pause_s * number / CLIENTS
+            client = threading.Thread(target=self._run, args=(first_s, pause_s), name=f"client {number}", daemon=True)
+            self._clients.append(client)
+            client.start()
 
     def stop(self) -> None:
+        """After the answers that are on their way."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        self.rate = 0.0
+        for client in self._clients:
+            client.join()
 
-    def _run(self) -> None:
-        with ThreadPoolExecutor(_AT_A_TIME) as senders:
-            due = time.monotonic()
-            while not self._stop.wait(max(0.0, due - time.monotonic())):
-                due += 1 / self.rate
-                addresses = self._addresses()
-                if addresses and self._room.acquire(blocking=False):
-                    senders.submit(self._send, addresses[next(self._turn) % len(addresses)])
-                else:
-                    self.dropped += 1
+    def _run(self, first_s: float, pause_s: float) -> None:
+        due = time.monotonic() + first_s
+        while not self._stop.wait(max(0.0, due - time.monotonic())):
+            addresses = self._addresses()
+            if addresses:
+                self._send(addresses[next(self._turn) % len(addresses)])
+            due = max(due + pause_s, time.monotonic())
 
     def _send(self, address: str) -> None:
+        problem = ""
         try:
             self._get(address)
-            self.answered += 1
-        except (OSError, http.client.HTTPException):
-            self.failed += 1
-        finally:
-            self._room.release()
+        except (OSError, http.client.HTTPException) as error:
+            problem = type(error).__name__
+        with self._counting:
+            if problem:
+                self.failed += 1
+                self.problems[problem] += 1
+            else:
+                self.answered += 1
 
     def _get(self, address: str) -> str:
         connection = http.client.HTTPConnection(address, self._port, timeout=_LIMIT_S)

@@ -11,7 +11,7 @@ _MARGIN = 10
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look: seconds since the begin, requests a second that are sent, Ready pods, live instances of the pods, USD
+    """One look: seconds since the begin, answers a second, Ready pods, live instances of the pods, USD
     an hour that these cost."""
 
     at_s: float
@@ -27,7 +27,7 @@ def draw(samples: Sequence[Sample], width: int = 72) -> str:
         return ""
     columns = _columns(samples, width)
     charts = [
-        _chart("requests a second", [each.load for each in columns], 2, "{:.0f}".format),
+        _chart("answers a second", [each.load for each in columns], 2, "{:.0f}".format),
         _chart("Ready pods", [each.replicas for each in columns], 5, "{:.0f}".format),
         _chart("instances", [each.instances for each in columns], 5, "{:.0f}".format),
         _chart("USD an hour", [each.dollars for each in columns], 4, "{:.4f}".format),

@@ -9,7 +9,7 @@ def test_the_picture_shows_the_rise_and_the_fall() -> None:
     heights = [1, 1, 2, 5, 5, 1]
     samples = [Sample(number * 10.0, 20.0, height, height, height * 0.006) for number, height in enumerate(heights)]
     assert draw(samples, 6).splitlines() == [
-        "          requests a second",
+        "          answers a second",
         "      20 │██████",
         "         │██████",
         "          Ready pods",
