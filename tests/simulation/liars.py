@@ -43,14 +43,15 @@ class Liars:
         uid = self._choose(agent)
         grant = {"grant": greeting["grant"]} if "grant" in greeting and self._rng.random() < 0.5 else {}
         kept = {name: value for name, value in greeting.items() if name != "grant"}
-        honest = others if uid == agent.core.uid else []
-        return [{**kept, **grant, "podUID": uid}, *honest, *self._lie(agent)]
+        greeted = {**kept, **grant, "podUID": uid}
+        # A session that ends on a lie would hide what the provider makes of a false greeting.
+        return [greeted, *others, *self._lie(agent)] if uid == agent.core.uid else [greeted]
 
     def _lie(self, agent: Agent) -> list[Json | bytes]:
         """A few: statuses, stats and events of others and its own, changed messages of every kind, and no messages."""
         if self._said[agent.instance.instance_id] >= LIES:
             return []
-        count = self._lies.randint(0, 3)
+        count = self._lies.randint(1, 4)
         self._said[agent.instance.instance_id] += count
         return [self._draw_lie(agent) for _ in range(count)]
 
