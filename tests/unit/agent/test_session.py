@@ -63,7 +63,8 @@ async def test_an_agent_that_applies_tables_says_so_and_names_what_is_in_force(c
         session = await client.open_session()
         greeting = await receive(session)
         assert_fits(greeting)
-        assert greeting["features"] == [*FEATURES, "tables", "packed-tables"] and greeting["tables"] == {"services": "::1", "policy": ""}
+        assert greeting["features"] == [*FEATURES, "tables", "packed-tables"]
+        assert greeting["tables"] == {"services": "::1", "policy": ""}
         assert greeting["memoryBytes"] == 8 << 30
         await session.close()
 

@@ -50,7 +50,7 @@ async def world_with(directory: Path, *pools: PoolSettings, **limits: float) -> 
 
 def prices(world: World) -> list[float]:
     """What `vk-provider instances` shows."""
-    bills = Bills(world.room, cast("Ledger", None), world.controller.records)
+    bills = Bills(world.room, cast("Ledger", None), world.controller.records, ())
     return [cast("float", row["usdPerHour"]) for row in bills.instances(NODE)]
 
 
