@@ -46,7 +46,7 @@ UNUSED = (
     "aiobotocore",
     "vk_provider.agent",
     "vk_provider.cloud.aws",
-    "vk_provider.cloud.local",
+    "vk_provider.cloud.local.cloud",
 )
 
 
