@@ -58,7 +58,7 @@ def test_neither_the_models_of_the_api_nor_another_cloud_is_imported(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)},
     )
     control_plane.kubectl("delete", "node", settings.nodes[0].name, "--ignore-not-found")
