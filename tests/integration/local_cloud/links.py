@@ -66,6 +66,8 @@ class Links:
         assert mac in run("ip", "-n", namespace, "link", "show", "eth0")
         assert BRIDGE in run("ip", "-n", self.bridge, "link", "show", port)
         self._call(namespace, "links.configure(spec)", spec)
+        shown = run("ip", "-n", namespace, "-6", "-br", "addr", "show", "eth0", "scope", "link").split()[2:]
+        assert shown == [f"{link_local(SUBNET, primary)}/64"]  # and none that the kernel has generated
         for name, value in boot.sysctls(spec).items():
             self.run(namespace, "sh", "-c", f"echo {value} > /proc/sys/{name}")
         return Ipv6Port(port, mac, (spec.primary_ipv6, spec.pod_ipv6, link_local(SUBNET, primary)))

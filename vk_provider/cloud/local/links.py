@@ -72,7 +72,10 @@ def build_configuration(spec: BootSpec, link: int) -> Iterator[Request]:
     """`link`: the interface's index."""
     prefix = ipaddress.IPv4Network(spec.subnet).prefixlen
     yield _build_address(link, spec.primary_ip, prefix)
-    yield _build_up(link, generates_addresses=not spec.ipv6_subnet)
+    if spec.ipv6_subnet:  # before it is up: the kernel generates its own then
+        mode = pack_attribute(_INET6_ADDR_GEN_MODE, bytes([_GENERATE_NONE]))
+        yield _build_link(link, 0, pack_attribute(_IFLA_AF_SPEC, pack_attribute(socket.AF_INET6, mode)), "addrgenmode")
+    yield _build_link(link, _UP, b"", "up")
     yield _build_route(link, gateway=spec.gateway)
     yield _build_route(link, destination=_METADATA)
     if spec.ipv6_subnet:
@@ -83,12 +86,8 @@ def build_configuration(spec: BootSpec, link: int) -> Iterator[Request]:
         yield _build_proxy(link, spec.pod_ipv6)
 
 
-def _build_up(link: int, *, generates_addresses: bool) -> Request:
-    body = _LINK.pack(0, 0, link, _UP, _UP)
-    if not generates_addresses:
-        mode = pack_attribute(_INET6_ADDR_GEN_MODE, bytes([_GENERATE_NONE]))
-        body += pack_attribute(_IFLA_AF_SPEC, pack_attribute(socket.AF_INET6, mode))
-    return _NEWLINK, 0, body, f"set {INTERFACE} up"
+def _build_link(link: int, flags: int, attributes: bytes, what: str) -> Request:
+    return _NEWLINK, 0, _LINK.pack(0, 0, link, flags, flags) + attributes, f"set {INTERFACE} {what}"
 
 
 def _build_address(link: int, address: str, prefix: int) -> Request:
