@@ -14,7 +14,7 @@ from tests.unit.pods.rig import World
 from vk_provider.cloud.backend import CloudAbility
 from vk_provider.cloud.base import TAG_IMAGE_STORE, LaunchAnswer, LaunchRequest
 from vk_provider.cloud.simulated.config import SimulationConfig
-from vk_provider.instances import poolstores
+from vk_provider.instances import pool, poolstores
 from vk_provider.instances.poolstores import PoolStores, plan_shares
 from vk_provider.jsontypes import Json
 from vk_provider.pods.images import NoImages
@@ -194,8 +194,9 @@ async def test_nobody_is_given_images_that_he_has_not_proved_and_that_are_not_fo
 
 @pytest.mark.parametrize("boots_soon", [False, True])
 async def test_where_instances_boot_soon_a_pod_that_has_a_store_takes_none_without_its_images(
-    tmp_path: Path, boots_soon: bool
+    tmp_path: Path, boots_soon: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pool, "QUIET_S", 60.0)  # what is taken is not replaced meanwhile
     prepared = Prepared("a")
     world = await make(tmp_path, prepared, 1, boots_soon=boots_soon)
     await filled(world, 1)
