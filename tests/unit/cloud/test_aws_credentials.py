@@ -15,13 +15,13 @@ from botocore import credentials
 from botocore.credentials import RefreshableCredentials, SSOProvider
 from botocore.tokens import SSOTokenProvider
 
-from tests.moto.server import REGION
 from tests.sdk_chain import LIFE_S, SdkChain
 from vk_provider.cloud.aws.client import AwsClient
 from vk_provider.cloud.aws.operations import DESCRIBE_SUBNETS
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.errors import CloudAccessError
 
+REGION = "eu-central-1"
 ROLE = "arn:aws:iam::123456789012:role/vk-provider"
 
 
@@ -34,6 +34,7 @@ async def chain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterato
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for service in ("STS", "SSO"):
         monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", made.url)
     yield made
