@@ -90,11 +90,18 @@ def ask(namespace: Namespace, client: str, address: str, port: int, path: str = 
 
 
 def ask_often(namespace: Namespace, client: str, address: str, port: int, tries: int = TRIES) -> set[str]:
-    """The different answers to many requests."""
+    """The different answers to many requests; "nothing" among them when one had none twice, which ends them. What share
+    of connections is lost is the differential tests' question: they have the patience."""
     if client == "machine":
-        return {ask(namespace, client, address, port) for _ in range(tries)}
-    script = f"for i in $(seq {tries}); do timeout 3 wget -q -O - http://{address}:{port}/ 2>&1 || break; done"
+        return {ask_twice(partial(ask, namespace, client, address, port)) for _ in range(tries)}
+    once = f"timeout 3 wget -q -O - http://{address}:{port}/"
+    script = f"for i in $(seq {tries}); do {once} || {once} || {{ echo nothing; break; }}; done"
     return set(namespace.execute(client, script, check=False).stdout.splitlines())
+
+
+def ask_twice(look: Callable[[], str]) -> str:
+    """The second answer where the first was none: a machine may be slow."""
+    return found if (found := look()) != "nothing" else look()
 
 
 def ask_once(namespace: Namespace, client: str, address: str, port: int) -> set[str]:
@@ -210,7 +217,7 @@ def test_a_server_reaches_itself_by_its_service(cluster: Namespace) -> None:
 
 def test_a_client_with_affinity_stays_with_one_endpoint(cluster: Namespace) -> None:
     for client in CLIENTS:
-        assert len(ask_often(cluster, client, cluster_ip(cluster, "sticky"), 80)) == 1
+        assert ask_often(cluster, client, cluster_ip(cluster, "sticky"), 80) in ({"web-0"}, {"web-1"})
 
 
 def test_an_internal_policy_of_local_means_the_clients_node(cluster: Namespace) -> None:
