@@ -37,6 +37,12 @@ TEXT_RULES = (
     _text("log times", r"\b\d\d:\d\d:\d\d(\.\d+)?\b", "TIME", "two clocks"),
     _text("klog's process", r"\b([IWEF]\d{4} TIME) +\d+ (\w+\.go:\d+\])", r"\1 PID \2", "kubectl's process ID"),
     _text(
+        "kubectl's terminal at the end",
+        r"E\d{4} TIME PID \w+\.go:\d+\] \"Encoding terminal size failed\"[^\n]*\n",
+        "",
+        "whether kubectl still tries to tell the size of its terminal once the stream is closed",
+    ),
+    _text(
         "kubectl after a refused connection",
         r"(error forwarding port [^\n]*\n)error: lost connection to pod\n?",
         r"\1",

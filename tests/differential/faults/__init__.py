@@ -89,17 +89,6 @@ FAULTS: dict[str, Fault] = {
             ),
         ),
     ),
-    "grpc-dials-once": Fault(
-        "08",
-        ("grpc-port-that-nobody-opens",),
-        (
-            Edit(
-                "agent/worker/probes/grpc_call.py",
-                "        except (OSError, CallError):  # a TimeoutError is one\n            pass",
-                '        except OSError as error:\n            raise CallError("Unavailable", str(error)) from error',
-            ),
-        ),
-    ),
     "events-of-both-types-together": Fault(
         "09",
         ("warning-events-lost",),
@@ -200,11 +189,6 @@ FAULTS: dict[str, Fault] = {
         "of admission",
         ("node-affinity-unmet",),
         (Edit("podmodel/nodematch.py", "    if required is None:", "    if True:"),),
-    ),
-    "taints-unheeded": Fault(
-        "of admission",
-        ("taint-untolerated",),
-        (Edit("podmodel/nodematch.py", "    if not taints:", "    if True:"),),
     ),
 }
 

@@ -10,7 +10,7 @@ from tests.differential.grammar.registry import action
 def kill_child(draft: Draft) -> None:
     """The first process outlives its child, or goes with it."""
     after = draft.random.choice(("exit $?", "exit 0", "echo killed: $?; exec sleep 3600"))
-    draft.main["command"] = shell(f"sleep 3600 & echo $! > /tmp/child; wait $!; {after}")
+    draft.main["command"] = shell(f"exec 2> /dev/null; sleep 3600 & echo $! > /tmp/child; wait $!; {after}")
     draft.spec["restartPolicy"] = draft.random.choice(("Always", "OnFailure", "Never"))
     draft.exec(3, "sh", "-c", "kill -9 $(cat /tmp/child)")
     draft.act(6, "logs", container="main")

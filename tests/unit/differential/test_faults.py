@@ -9,7 +9,7 @@ import pytest
 from tests.differential.faults import FAULTS, PACKAGE, Edit, Fault, copy_with
 
 RECORDED = Path(__file__).parents[2] / "differential" / "recorded"
-NUMBERS = ("01", "02", "04", "05", "06", "08", "09", "10", "12", "13", "14", "15", "16", "18", "19", "21", "22")
+NUMBERS = ("01", "02", "04", "05", "06", "09", "10", "12", "13", "14", "15", "16", "18", "19", "21", "22")
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -29,7 +29,7 @@ def test_a_fault_has_recorded_cases_that_find_it(name: str) -> None:
         assert (RECORDED / f"{case}.json").exists() and (RECORDED / f"{case}.yaml").exists()
 
 
-def test_every_finding_of_the_first_run_has_a_fault() -> None:
+def test_every_finding_of_the_first_run_that_a_recorded_case_shows_has_a_fault() -> None:
     numbers = {number for fault in FAULTS.values() for number in fault.number.split(", ")}
     assert set(NUMBERS) <= numbers
 
