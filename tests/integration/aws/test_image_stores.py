@@ -533,7 +533,7 @@ async def test_with_two_architectures_the_store_is_of_the_one_that_has_pulled(
 ) -> None:
     async with storing(moto, account, image_arm64=account.image_arm64, instance_types=("m7i.*", "m7g.*")) as cloud:
         with pytest.raises(SourceLostError):
-            await prepare(cloud)
+            await stores_of(cloud).prepare(ONE, ["i-0123456789abcdef0"], GIB)
         arm = replace(offering(account, "m7g.large"), architecture="arm64")
         (instance,) = (await cloud.launch(request("arm", arm))).instances
         async with asyncio.timeout(LIMIT_S):

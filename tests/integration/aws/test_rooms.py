@@ -70,7 +70,7 @@ async def test_pods_wait_while_the_account_answers_nothing_and_run_when_it_does(
         assert counted(world, "vk_instance_launches_total", result="ok") == 2
         world.api.mark_deleting(first)
         await world.until(lambda: len(world.api.pods) == 4, LIMIT_S)
-        assert counted(world, "vk_instance_terminations_total", why="failed") == 1
+        await world.until(lambda: counted(world, "vk_instance_terminations_total", why="failed") == 1, LIMIT_S)
         await world.until(lambda: counted(world, "vk_instances_not_terminated") == 1, LIMIT_S)
         assert any("still costs money" in text and rule.code in text for _, text in world.recorder.events)
         phases = [(pod.get("status") or {}).get("phase") for pod in world.api.pods.values()]
@@ -102,7 +102,7 @@ async def test_an_instance_that_may_not_be_terminated_holds_no_pod_and_is_ended_
         await world.until(lambda: not world.api.pods, LIMIT_S)
         await until_states(world, lambda found: sum(not each.is_terminating for each in found.values()) == 1)
         assert protected.instance_id in world.room.ends.pending
-        assert counted(world, "vk_instance_terminations_total", why="failed") == 1
+        await world.until(lambda: counted(world, "vk_instance_terminations_total", why="failed") == 1, LIMIT_S)
         await world.until(lambda: counted(world, "vk_instances_not_terminated") == 1, LIMIT_S)
         (text,) = [text for _, text in world.recorder.events if "still costs money" in text]
         assert protected.instance_id in text and "OperationNotPermitted" in text
