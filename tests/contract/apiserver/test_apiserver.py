@@ -98,7 +98,7 @@ class Follower:
                     self._more.set()
 
     async def expect(self, *wanted: tuple[str, str]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.events) < len(wanted):
                 self._more.clear()
                 await self._more.wait()

@@ -42,7 +42,7 @@ async def state_of(cloud: Cloud, instance_id: str) -> InstanceState:
 
 
 async def eventually(cloud: Cloud, instance_id: str, state: InstanceState) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await state_of(cloud, instance_id) is not state:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.02)
 

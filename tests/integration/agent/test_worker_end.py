@@ -148,7 +148,7 @@ async def test_sidecars_end_after_the_others_in_reverse_order(harness: WorkerHar
     kubelet = harness.directory / "kubelet"
     harness.delete()
     ends = ""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while ends.split() != ["main", "two", "one", "zero"]:
             found = list(kubelet.glob("pods/*/volumes/kubernetes.io~empty-dir/v/ends"))
             ends = found[0].read_text() if found else ends

@@ -154,7 +154,7 @@ class WorkerHarness:
 
     async def wait_observed(self) -> None:
         """Wait until the worker has looked at the runtime and computed a status from it."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 if self.worker.sandbox_id:
                     return
@@ -200,7 +200,7 @@ class WorkerHarness:
 
     async def _remove(self, sandbox_id: str) -> None:
         """A container that was being started when the worker was cancelled cannot be removed at once."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 with contextlib.suppress(RuntimeServiceError):
                     await self.runtime.stop_pod_sandbox(sandbox_id)

@@ -50,7 +50,7 @@ def modes(directory: Path) -> list[int]:
 
 
 async def until_read(provider: Provider, *args: str) -> Any:
-    for _ in range(100):
+    for _ in range(600):
         found = await provider.plane.kubectl_async("get", *args, "-o", "json", check=False)
         if found.returncode == 0:
             return json.loads(found.stdout)
@@ -179,7 +179,7 @@ async def test_a_serving_certificate_is_signed_once_approved_and_used_again(prov
 
     async with running(certificate().run()):
         request: Any = None
-        for _ in range(100):
+        for _ in range(600):
             items = (await read(provider, "csr"))["items"]
             request = next((each for each in items if each["spec"]["username"].endswith("vk-provider")), None)
             if request:
@@ -203,7 +203,7 @@ async def test_a_serving_certificate_is_asked_of_the_signer_in_the_settings(prov
     names = ["node-eks", "10.99.0.2"]
     async with running(ServingCertificate(provider.client, "node-eks", names, tmp_path, lambda *_: None, signer).run()):
         found: list[Any] = []
-        for _ in range(100):
+        for _ in range(600):
             items = (await read(provider, "csr"))["items"]
             found = [each["spec"] for each in items if each["spec"]["signerName"] == signer]
             if found:

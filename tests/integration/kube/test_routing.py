@@ -33,7 +33,7 @@ class Instance:
             self.applied.apply(message_of(await self.source.text_from(self.applied.revision)))
 
     async def until_service_goes_to(self, cluster_ip: str, endpoints: set[str]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.endpoints(cluster_ip) != endpoints:
                 await asyncio.sleep(0.01)
                 await self.catch_up()
@@ -83,7 +83,7 @@ async def test_services_and_endpoints_of_the_cluster_are_in_the_table_and_follow
         await apply(provider, namespace, make_slice("web", ends[0], ports=ports))
         await instance.until_service_goes_to(cluster_ip, {"10.1.0.1 . 8080"})
         await kubectl("delete", "service", "web", "-n", namespace)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while instance.endpoints(cluster_ip) is not None:
                 await asyncio.sleep(0.01)
                 await instance.catch_up()

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 
-async def until(condition: Callable[[], Any], what: str = "", timeout_s: float = 10) -> Any:
+async def until(condition: Callable[[], Any], what: str = "", timeout_s: float = 30) -> Any:
     """Return the first true value of `condition`."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):

@@ -47,7 +47,7 @@ async def in_force(source: ServiceTables, nft: NftTable) -> AsyncIterator[Machin
 
 
 async def until_revision(nft: NftTable, revision: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await nft.read_revision() != revision:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.01)
 

@@ -64,7 +64,7 @@ def ask(client: socket.socket, target: tuple[str, int]) -> str:
 
 
 async def until_answers(client: socket.socket, target: tuple[str, int], endpoint: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (who := await asyncio.to_thread(ask, client, target)) != endpoint:
             assert who in ("", "10.1.0.1"), who
 
