@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import sys
 from collections.abc import Callable
 from functools import partial
 
 from vk_provider import eventreasons
 from vk_provider.eventreasons import EventReason
-from vk_provider.jsontypes import Json
+from vk_provider.jsontypes import Json, share_text
 from vk_provider.kube.recorder import EventRecorder, Occurrence
 from vk_provider.wire.session import EventMessage
 
@@ -37,8 +36,8 @@ NO_KUBELETS = frozenset(
 
 ACK_DELAY_S = 0.5
 KUBELET, COMPONENT = "kubelet", "vk-provider"
-"""Source of events that no kubelet has. Those of the agent are a kubelet's, with the limits of one source (correlator):
-none of them is dropped because of what the provider says about the instance."""
+"""Sources of events: of those that a kubelet has, and of those that no kubelet has. Each has limits of its own
+(correlator): no kubelet's event is dropped because of what is said about the instance."""
 
 
 class AgentEventRelay:
@@ -75,13 +74,13 @@ class AgentEventRelay:
             involved,
             message["eventType"],
             # Of any version of the agent. What equal events are known by is kept for long, once for all pods.
-            EventReason(sys.intern(message["reason"])),
+            EventReason(share_text(message["reason"])),
             message["message"],
-            sys.intern(message["fieldPath"]),
+            share_text(message["fieldPath"]),
             host=node,
             component=COMPONENT if message["reason"] in NO_KUBELETS else KUBELET,
             occurrence=Occurrence(
-                sys.intern(message["timestamp"]),
+                share_text(message["timestamp"]),
                 message.get("count", 1),
                 _name_suffix(involved["uid"], seq),
                 partial(self._done, seq) if tracked else None,
