@@ -11,7 +11,7 @@ import orjson
 Json = dict[str, Any]
 
 
-def to_text(document: Json) -> bytes:
+def to_text(document: Json | list[Any]) -> bytes:
     """JSON in memory of its own size, a third or less of what the object takes: what orjson returns may hold several
     times as much."""
     return bytes(memoryview(orjson.dumps(document)))

@@ -33,6 +33,9 @@ NO_KUBELETS = frozenset(
 )
 """Reasons of agents that no kubelet has. They are of this provider's own source, as those that it says itself
 (pods.events), so that none of a kubelet's is dropped because of them."""
+MAX_OF_PROVIDER = 10
+"""Such events of one agent that use up limits of the provider's own source, fewer than it has (correlator.SPAM_BURST):
+an agent may be its pod's, and must not keep back what the provider has to say. Further ones are a kubelet's."""
 
 ACK_DELAY_S = 0.5
 KUBELET, COMPONENT = "kubelet", "vk-provider"
@@ -46,12 +49,12 @@ class AgentEventRelay:
     It is called again with the same number when events are repeated, as the acknowledgement was lost with a session.
     """
 
-    __slots__ = ("_acknowledge", "_open", "_recorder", "_taken")
+    __slots__ = ("_acknowledge", "_of_provider", "_open", "_recorder", "_taken")
 
     def __init__(self, recorder: EventRecorder, acknowledge: Callable[[int], None]) -> None:
         self._recorder = recorder
         self._acknowledge = acknowledge
-        self._taken = 0
+        self._taken = self._of_provider = 0
         self._open: dict[int, None] = {}  # in ascending order
 
     @property
@@ -70,6 +73,8 @@ class AgentEventRelay:
         tracked = len(self._open) < IN_FLIGHT_LIMIT
         if tracked:
             self._open[seq] = None
+        is_of_provider = message["reason"] in NO_KUBELETS and self._of_provider < MAX_OF_PROVIDER
+        self._of_provider += is_of_provider
         self._recorder.record(
             involved,
             message["eventType"],
@@ -78,7 +83,7 @@ class AgentEventRelay:
             message["message"],
             share_text(message["fieldPath"]),
             host=node,
-            component=COMPONENT if message["reason"] in NO_KUBELETS else KUBELET,
+            component=COMPONENT if is_of_provider else KUBELET,
             occurrence=Occurrence(
                 share_text(message["timestamp"]),
                 message.get("count", 1),
