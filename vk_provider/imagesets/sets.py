@@ -20,8 +20,8 @@ RETRY_FIRST_S, RETRY_MAX_S = 30.0, 3600.0
 @dataclass(frozen=True, slots=True)
 class Store:
     """A prepared store. Times in seconds of the caller's clock. prepared_at: of two stores of the same references the
-    later one has the digests that the registry named last. architecture: of the instances that may start from it, ""
-    for all."""
+    later one has the digests that the registry named last. used_at: by a pod; named_at: when the configuration was last
+    known to name it. architecture: of the instances that may start from it, "" for all."""
 
     handle: str
     images: ImageSet
@@ -29,6 +29,12 @@ class Store:
     prepared_at: float
     used_at: float
     architecture: str = ""
+    named_at: float = 0.0
+
+    @property
+    def wanted_at(self) -> float:
+        """When it was last of use to anybody."""
+        return max(self.used_at, self.named_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,8 @@ class ImageSets:
         self.limits = limits
         self._wanted: OrderedDict[References, Wanted] = OrderedDict()
         self._stores: dict[str, Store] = {}
+        self._named: dict[References, tuple[ImageSet, int]] = {}
+        """What named sets take that have had a store: bytes."""
 
     @property
     def stores(self) -> list[Store]:
@@ -72,10 +80,14 @@ class ImageSets:
     def add_store(self, store: Store) -> None:
         """It was prepared, or is there from an earlier process."""
         known = self._stores.get(store.handle)
-        self._stores[store.handle] = store if known is None else replace(store, used_at=known.used_at)
+        self._stores[store.handle] = (
+            store if known is None else replace(store, used_at=known.used_at, named_at=known.named_at)
+        )
         wanted = self._wanted.get(store.images.references)
         if wanted is not None and wanted.images == store.images:
             del self._wanted[store.images.references]
+            if wanted.is_named:
+                self._named[store.images.references] = store.images, store.size_bytes
 
     def remove_store(self, handle: str) -> None:
         self._stores.pop(handle, None)
@@ -103,14 +115,22 @@ class ImageSets:
         sources = (source, *(each for each in known.sources if each != source))[:MAX_SOURCES]
         self._put_wanted(replace(known, sources=sources, used_at=now))
 
-    def name(self, images: ImageSet, now: float) -> None:
-        """The configuration names these images, and the registry has confirmed each name's digest: their store counts
-        as used now, or is wanted."""
+    def name(self, images: ImageSet, now: float) -> bool:
+        """The configuration names these images, and the registry has confirmed each name's digest: their store is kept,
+        or is wanted. False: it was given up for others, and there is no room for it still. To make it again would push
+        out another one, and so on for ever."""
         stores = [store for store in self._stores.values() if store.images == images]
         for store in stores:
-            self.note_use(store.handle, now)
-        if not stores:
-            self._put_wanted(replace(self._take_wanted(images, now), used_at=now, is_named=True))
+            self._stores[store.handle] = replace(store, named_at=max(store.named_at, now))
+            self._named[images.references] = images, store.size_bytes
+        if stores:
+            return True
+        known, size_bytes = self._named.get(images.references, (images, 0))
+        held_bytes = sum(store.size_bytes for store in self._stores.values())
+        if known == images and size_bytes and held_bytes + size_bytes > self.limits.max_bytes:
+            return False
+        self._put_wanted(replace(self._take_wanted(images, now), used_at=now, is_named=True))
+        return True
 
     def _take_wanted(self, images: ImageSet, now: float) -> Wanted:
         known = self._wanted.pop(images.references, None)
@@ -163,11 +183,11 @@ class ImageSets:
         queue, kept_bytes, gone = set(queued), 0, []
         by_use = sorted(
             self._stores.values(),
-            key=lambda store: (store.images.references in queue, store.used_at),
+            key=lambda store: (store.images.references in queue, store.wanted_at),
             reverse=True,
         )
         for store in by_use:
-            expired = now - store.used_at > self.limits.max_age_s and store.images.references not in queue
+            expired = now - store.wanted_at > self.limits.max_age_s and store.images.references not in queue
             too_much = kept_bytes + store.size_bytes > self.limits.max_bytes
             if newest[store.images.references] is not store or expired or too_much:
                 gone.append(store.handle)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
@@ -18,7 +17,7 @@ import msgspec
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.guard import contained
 from vk_provider.errors import NO_ANSWER, KubeApiError
-from vk_provider.jsontypes import Json
+from vk_provider.jsontypes import Json, share_text
 from vk_provider.kube.client import KubeClient
 
 log = logging.getLogger(__name__)
@@ -254,7 +253,7 @@ class Stub(msgspec.Struct, frozen=True, gc=False):
     def of(cls, item: Json) -> Stub:
         metadata = item["metadata"]
         namespace = metadata.get("namespace")
-        shared = sys.intern(namespace) if namespace is not None else None
+        shared = share_text(namespace) if namespace is not None else None
         return cls(metadata.get("uid"), metadata["name"], shared, metadata.get("resourceVersion"))
 
     def to_object(self) -> Json:

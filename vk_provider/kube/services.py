@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
+from cachetools import LRUCache
 
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
@@ -16,6 +17,8 @@ from vk_provider.serviceproxy.service import PROXY_NAME_LABEL
 
 MASTER = ("default", "kubernetes")
 """Namespace and name of the API server's Service: in every environment (a kubelet's masterServiceNamespace)."""
+_GIVEN = 256
+"""Namespaces whose Services are kept as objects, for their pods."""
 _METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 _SPEC = (
     "type",
@@ -53,6 +56,21 @@ def _pick(item: Json, names: Iterable[str]) -> Json:
     return {name: item[name] for name in names if name in item}
 
 
+class _Given:
+    """What the pods of a namespace are given: the same objects, since each pod's are kept while it runs. entries: None
+    while they are not known."""
+
+    def __init__(self) -> None:
+        self.entries: list[Json] | None = None
+        self._decoded: dict[str, Json] = {}
+
+    def take(self, texts: Iterable[str]) -> list[Json]:
+        """Those that were among the last ones stay the same object, which makes it cheap to compare."""
+        self._decoded = {text: self._decoded.get(text) or orjson.loads(text) for text in texts}
+        self.entries = list(self._decoded.values())
+        return self.entries
+
+
 class ServiceEnvironment:
     """Services with a ClusterIP by namespace. on_change(namespace) after the first list, when one of them changed; ""
     stands for all namespaces."""
@@ -61,6 +79,7 @@ class ServiceEnvironment:
         self._on_change = on_change
         self._followers: list[OnEvent] = []
         self._by_namespace: dict[str, dict[str, str]] = {}
+        self._given: LRUCache[str, _Given] = LRUCache(_GIVEN)
         self._informer = Informer(
             client, SERVICES, None, self._apply, store=StoreOptions(keep=False, trim=trim_service, key=key_by_name)
         )
@@ -83,16 +102,30 @@ class ServiceEnvironment:
     def entries(self, pod: Json) -> list[Json] | None:
         """Services for a pod's environment (wire.session.PodMessage): those of its namespace (unless service links are
         off), and default/kubernetes always; sorted by name (kubelet getServiceEnvVarMap). None before the first list.
+        Shared with other pods: not to be changed.
         """
         if not self.synced.is_set():
             return None
         namespace = pod["metadata"]["namespace"]
         links = (pod.get("spec") or {}).get("enableServiceLinks", True) is not False
-        chosen = dict(self._by_namespace.get(namespace) or {}) if links else {}
+        key = namespace if links else ""
+        given = self._given.get(key)
+        if given is None:
+            given = self._given[key] = _Given()
+        return given.take(self._choose(key)) if given.entries is None else given.entries
+
+    def _choose(self, namespace: str) -> list[str]:
+        chosen = dict(self._by_namespace.get(namespace) or {})
         master = (self._by_namespace.get(MASTER[0]) or {}).get(MASTER[1])
         if master is not None:
             chosen.setdefault(MASTER[1], master)
-        return [orjson.loads(chosen[name]) for name in sorted(chosen)]
+        return [chosen[name] for name in sorted(chosen)]
+
+    def _forget_given(self, namespace: str) -> None:
+        """namespace: "" for all."""
+        for key in [namespace] if namespace else list(self._given):
+            if key in self._given:
+                self._given[key].entries = None
 
     def _apply(self, kind: str, item: Json) -> None:
         namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
@@ -105,8 +138,11 @@ class ServiceEnvironment:
                 del self._by_namespace[namespace]
         else:
             services[name] = entry
-        if self._informer.synced.is_set() and before != entry:
-            self._on_change("" if (namespace, name) == MASTER else namespace)
+        if before != entry:
+            concerned = "" if (namespace, name) == MASTER else namespace
+            self._forget_given(concerned)
+            if self._informer.synced.is_set():
+                self._on_change(concerned)
         for follower in self._followers:
             follower(kind, item)
 

@@ -1,5 +1,5 @@
-"""An endpoint that is scraped: the text is made and sent in parts, and other work has its turn between two. So no more
-than a part is in memory, however much the agents say."""
+"""An endpoint that is scraped: the text is made and sent in parts, and other work has its turn between two. No more of
+it than a part is in memory, however much the agents have said."""
 
 from __future__ import annotations
 

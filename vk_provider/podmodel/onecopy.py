@@ -5,12 +5,9 @@ Pure. What is shared is never changed in place, here as everywhere: objects are 
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-import orjson
-
-from vk_provider.jsontypes import Json
+from vk_provider.jsontypes import Json, share_text, to_text
 from vk_provider.podmodel.spec import STATUS_LISTS
 
 MAX_STRING = 128
@@ -50,17 +47,13 @@ class OneCopy:
 
     def _find(self, value: Any) -> Any:
         if type(value) is str:
-            return sys.intern(value) if len(value) <= MAX_STRING else value
+            return share_text(value) if len(value) <= MAX_STRING else value
         if not value or not isinstance(value, dict | list):
             return value
-        text = orjson.dumps(value)
+        text = to_text(value)
         if len(text) > MAX_TEXT:
             return value
-        found = self._known.pop(text, None)
-        if found is None:
-            # What orjson returned may hold several times as much memory.
-            found, text = value, bytes(memoryview(text))
-        self._known[text] = found
+        found = self._known[text] = self._known.pop(text, value)
         if len(self._known) > self._limit:
             del self._known[next(iter(self._known))]
         return found
@@ -69,7 +62,7 @@ class OneCopy:
 def share_strings(part: Any) -> Any:
     """`part` with equal strings in memory once, changed in place: times, names and reasons are said again and again."""
     if type(part) is str:
-        return sys.intern(part) if len(part) <= MAX_STRING else part
+        return share_text(part) if len(part) <= MAX_STRING else part
     if isinstance(part, dict):
         for name, value in part.items():
             part[name] = share_strings(value)

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import sys
 from collections.abc import Callable
 from functools import partial
 
 from vk_provider import eventreasons
 from vk_provider.eventreasons import EventReason
-from vk_provider.jsontypes import Json
+from vk_provider.jsontypes import Json, share_text
 from vk_provider.kube.recorder import EventRecorder, Occurrence
 from vk_provider.wire.session import EventMessage
 
@@ -34,11 +33,14 @@ NO_KUBELETS = frozenset(
 )
 """Reasons of agents that no kubelet has. They are of this provider's own source, as those that it says itself
 (pods.events), so that none of a kubelet's is dropped because of them."""
+MAX_OF_PROVIDER = 10
+"""Such events of one agent that use up limits of the provider's own source, fewer than it has (correlator.SPAM_BURST):
+an agent may be its pod's, and must not keep back what the provider has to say. Further ones are a kubelet's."""
 
 ACK_DELAY_S = 0.5
 KUBELET, COMPONENT = "kubelet", "vk-provider"
-"""Source of events that no kubelet has. Those of the agent are a kubelet's, with the limits of one source (correlator):
-none of them is dropped because of what the provider says about the instance."""
+"""Sources of events: of those that a kubelet has, and of those that no kubelet has. Each has limits of its own
+(correlator): no kubelet's event is dropped because of what is said about the instance."""
 
 
 class AgentEventRelay:
@@ -47,12 +49,12 @@ class AgentEventRelay:
     It is called again with the same number when events are repeated, as the acknowledgement was lost with a session.
     """
 
-    __slots__ = ("_acknowledge", "_open", "_recorder", "_taken")
+    __slots__ = ("_acknowledge", "_of_provider", "_open", "_recorder", "_taken")
 
     def __init__(self, recorder: EventRecorder, acknowledge: Callable[[int], None]) -> None:
         self._recorder = recorder
         self._acknowledge = acknowledge
-        self._taken = 0
+        self._taken = self._of_provider = 0
         self._open: dict[int, None] = {}  # in ascending order
 
     @property
@@ -71,17 +73,19 @@ class AgentEventRelay:
         tracked = len(self._open) < IN_FLIGHT_LIMIT
         if tracked:
             self._open[seq] = None
+        is_of_provider = message["reason"] in NO_KUBELETS and self._of_provider < MAX_OF_PROVIDER
+        self._of_provider += is_of_provider
         self._recorder.record(
             involved,
             message["eventType"],
             # Of any version of the agent. What equal events are known by is kept for long, once for all pods.
-            EventReason(sys.intern(message["reason"])),
+            EventReason(share_text(message["reason"])),
             message["message"],
-            sys.intern(message["fieldPath"]),
+            share_text(message["fieldPath"]),
             host=node,
-            component=COMPONENT if message["reason"] in NO_KUBELETS else KUBELET,
+            component=COMPONENT if is_of_provider else KUBELET,
             occurrence=Occurrence(
-                sys.intern(message["timestamp"]),
+                share_text(message["timestamp"]),
                 message.get("count", 1),
                 _name_suffix(involved["uid"], seq),
                 partial(self._done, seq) if tracked else None,

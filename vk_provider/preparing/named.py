@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 RENEW_S = 600.0
 """Between two questions for what a name stands for."""
 RETRY_S = 30.0
-"""After a registry has not confirmed a name."""
+"""For the names that the registry has not confirmed."""
 
 
 class NamedImages:
@@ -29,15 +29,21 @@ class NamedImages:
         self._sets, self._authority = sets, authority
         self._wake, self._clock = wake, clock
         self._unconfirmed: set[str] = set()
+        self._left_out: set[str] = set()
 
     async def run(self, names: Sequence[str]) -> None:
         """Root task, never returns. names: references as pods have them, of images that a registry gives to anybody."""
         references = sorted({parse_image(name).canonical for name in names})
+        left_s = 0.0  # until all are asked for again
         while True:
-            for reference in references:
+            asked = sorted(self._unconfirmed) if left_s > 0 else references
+            left_s = left_s if left_s > 0 else RENEW_S
+            for reference in asked:
                 with contained(f"the named image {reference}"):
                     self._take(reference, await self._authority.prove(reference, {}))
-            await asyncio.sleep(RETRY_S if self._unconfirmed else RENEW_S)
+            pause_s = min(left_s, RETRY_S) if self._unconfirmed else left_s
+            await asyncio.sleep(pause_s)
+            left_s -= pause_s
 
     def _take(self, reference: str, image: PinnedImage | None) -> None:
         if image is None:
@@ -46,5 +52,9 @@ class NamedImages:
             self._unconfirmed.add(reference)
             return
         self._unconfirmed.discard(reference)
-        self._sets.name(ImageSet.of([image]), self._clock())
-        self._wake()
+        if self._sets.name(ImageSet.of([image]), self._clock()):
+            self._left_out.discard(reference)
+            self._wake()
+        elif reference not in self._left_out:
+            log.warning("images.named: the store of %s was given up, images.max_bytes has no room for it", reference)
+            self._left_out.add(reference)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from vk_provider.jsontypes import Json
+from vk_provider.jsontypes import Json, share_text
 from vk_provider.serviceproxy.address import Family, parse_address
 from vk_provider.serviceproxy.service import PROTOCOLS
 
@@ -76,10 +75,10 @@ def parse_slice(item: Json) -> EndpointSlice | None:
         if not isinstance(port.get("name"), str) or type(number) is not int or not 0 < number < 65536:
             continue
         if protocol is not None:
-            key = (family, sys.intern(port["name"]), protocol)
+            key = (family, share_text(port["name"]), protocol)
             more = tuple(_endpoints(item.get("endpoints") or [], family, number))
             found[key] = found.get(key, ()) + more
-    return EndpointSlice(sys.intern(f"{namespace}/{service}"), name, found)
+    return EndpointSlice(share_text(f"{namespace}/{service}"), name, found)
 
 
 def merge_slices(slices: Mapping[str, EndpointSlice]) -> dict[PortKey, tuple[Endpoint, ...]]:
@@ -114,7 +113,7 @@ def _endpoints(written: Iterable[Json], family: Family, port: int) -> Iterable[E
         yield Endpoint(
             address=parsed[1],
             port=port,
-            node=sys.intern(str(item.get("nodeName") or "")),
+            node=share_text(str(item.get("nodeName") or "")),
             ready=conditions.get("ready") is not False,
             serving=conditions.get("serving") is not False,
             terminating=conditions.get("terminating") is True,

@@ -6,12 +6,12 @@ The maps and the chains that the verdicts name are in nft.py and chain.py.
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from vk_provider.jsontypes import share_text
 from vk_provider.serviceproxy.affinity import number_endpoints, write_class
 from vk_provider.serviceproxy.chain import LOCAL_OFFSET, name_chain
 from vk_provider.serviceproxy.endpoint import Endpoint, PortKey
@@ -98,7 +98,7 @@ def compile_service(
 def _share(element: Element) -> Element:
     """With one copy of what is the same in thousands of Services."""
     container, key, value = element
-    return Element(sys.intern(container), key, sys.intern(value) if value.startswith(_GOTO) else value)
+    return Element(share_text(container), key, share_text(value) if value.startswith(_GOTO) else value)
 
 
 class _Port:

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 
-from vk_provider.jsontypes import Json
+from vk_provider.jsontypes import Json, share_text
 from vk_provider.serviceproxy.address import parse_address, parse_network
 from vk_provider.serviceproxy.affinity import AffinityNumbers
 from vk_provider.serviceproxy.endpoint import EndpointSlice, merge_slices, parse_slice
@@ -61,7 +61,7 @@ class ServiceIndex:
     def apply_service(self, item: Json) -> None:
         """A Service that was added or changed."""
         metadata = item.get("metadata") or {}
-        key = sys.intern(f"{metadata.get('namespace')}/{metadata.get('name')}")  # slices have it, too
+        key = share_text(f"{metadata.get('namespace')}/{metadata.get('name')}")  # slices have it, too
         self._set_service(key, parse_service(item))
 
     def remove_service(self, namespace: str, name: str) -> None:

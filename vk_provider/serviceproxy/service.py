@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from vk_provider.jsontypes import Json
+from vk_provider.jsontypes import Json, share_text
 from vk_provider.serviceproxy.address import Family, Network, parse_address, parse_network
 
 PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
@@ -79,7 +78,7 @@ def parse_service(service: Json) -> Service | None:
     external_local = _is_external_local(spec)
     needs_check = external_local and spec.get("type") == "LoadBalancer"
     return Service(
-        namespace=sys.intern(str(metadata.get("namespace") or "")),
+        namespace=share_text(str(metadata.get("namespace") or "")),
         name=str(metadata.get("name") or ""),
         created=str(metadata.get("creationTimestamp") or ""),
         ports=ports,
@@ -97,7 +96,7 @@ def _ports(written: Iterable[Json]) -> tuple[ServicePort, ...]:
     for item in written:
         protocol, port = PROTOCOLS.get(item.get("protocol") or "TCP"), _port(item.get("port"))
         if protocol and port:
-            name = sys.intern(str(item.get("name") or ""))
+            name = share_text(str(item.get("name") or ""))
             found[name, protocol] = ServicePort(name, protocol, port, _port(item.get("nodePort")))
     return tuple({(port.protocol, port.port): port for port in reversed(found.values())}.values())
 

@@ -125,3 +125,42 @@ def test_the_sets_that_wait_are_bounded() -> None:
     for number in range(MAX_WANTED + 5):
         sets.learn(images(f"i{number}"), "i-1", float(number))
     assert sets.waiting == MAX_WANTED
+
+
+def test_a_named_set_is_kept_and_what_pods_have_asked_for_last_stays_what_it_was() -> None:
+    sets = ImageSets(LIMITS)
+    sets.add_store(store("named", images("named")))
+    sets.add_store(store("asked", images("asked"), used=900.0))
+    assert sets.name(images("named"), 1200.0)
+    assert max(sets.stores, key=lambda each: each.used_at).handle == "asked"
+    assert sets.surplus(1500.0) == []
+    assert sets.surplus(2150.0) == ["asked"]
+    sets.add_store(store("named", images("named"), at=2300.0))
+    assert "named" not in sets.surplus(2200.0)
+
+
+def test_named_sets_that_have_no_room_together_do_not_push_each_other_out_for_ever() -> None:
+    sets, made = ImageSets(LIMITS), 0
+    for minute in range(60):
+        for name in ("a", "b", "c"):
+            sets.name(images(name), minute * 60.0)
+        while (wanted := sets.next_wanted(minute * 60.0)) is not None:
+            made += 1
+            sets.add_store(store(f"s{made}", wanted.images, size=40, at=minute * 60.0 + made))
+            for handle in sets.surplus(minute * 60.0 + made):
+                sets.remove_store(handle)
+    assert made == 3 and len(sets.stores) == 2
+    sets.remove_store(sets.stores[0].handle)
+    assert [sets.name(images(name), 3600.0) for name in ("a", "b", "c")].count(True) == 3
+    assert sets.next_wanted(3600.0) is not None
+
+
+def test_a_named_set_that_had_no_room_is_made_when_its_name_stands_for_something_else() -> None:
+    sets = ImageSets(LIMITS)
+    for name in ("a", "b"):
+        sets.name(images(name), 1.0)
+        sets.add_store(store(name, images(name), size=60, at=1.0, used=2.0 if name == "b" else 1.0))
+    assert sets.surplus(3.0) == ["a"]
+    sets.remove_store("a")
+    assert not sets.name(images("a"), 4.0) and sets.waiting == 0
+    assert sets.name(images("a", digit="2"), 5.0) and sets.waiting == 1

@@ -117,3 +117,25 @@ def test_followers_get_every_event_also_of_what_no_environment_shows() -> None:
     stub = {"metadata": {"name": "headless", "namespace": "shop", "uid": "u", "resourceVersion": "2"}}
     cluster.environment._apply("DELETED", stub)
     assert seen == [("ADDED", "headless"), ("DELETED", "headless")]
+
+
+def test_all_pods_of_a_namespace_are_given_the_same_objects_and_what_has_not_changed_stays_the_same() -> None:
+    """Each is kept for its pod: thousands of pods with thousands of Services would need gigabytes."""
+    cluster = Cluster(
+        make_listed("default/kubernetes", "10.96.0.1"),
+        make_listed("shop/a", "10.96.0.2"),
+        make_listed("shop/b", "10.96.0.3"),
+    )
+    first, alone = (cluster.environment.entries(make_pod("shop", enableServiceLinks=links)) for links in (True, False))
+    assert cluster.environment.entries(make_pod("shop")) is first
+    assert cluster.environment.entries(make_pod("other", enableServiceLinks=False)) is alone
+    cluster.put(make_listed("shop/a", "10.96.0.9"), "MODIFIED")
+    second = cluster.environment.entries(make_pod("shop"))
+    assert first is not None and second is not None
+    assert [entry["clusterIP"] for entry in second] == ["10.96.0.9", "10.96.0.3", "10.96.0.1"]
+    assert [one is other for one, other in zip(first, second, strict=True)] == [False, True, True]
+    assert first[0]["clusterIP"] == "10.96.0.2"
+    assert cluster.environment.entries(make_pod("x", enableServiceLinks=False)) is alone
+    cluster.put(make_listed("default/kubernetes", "10.96.0.8"), "MODIFIED")
+    changed = [cluster.environment.entries(make_pod("shop", enableServiceLinks=links)) for links in (True, False)]
+    assert [(given or [{}])[-1]["clusterIP"] for given in changed] == ["10.96.0.8"] * 2

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import runpy
+import sys
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vk_provider import jsontypes
 from vk_provider.podmodel.onecopy import MAX_TEXT, OneCopy, share_strings
 
 
@@ -94,3 +98,15 @@ def test_equal_strings_of_a_status_are_one_object() -> None:
     assert status["a"] is not status["b"][0]["c"]
     shared = share_strings(status)
     assert shared is status and status["a"] is status["b"][0]["c"]
+
+
+@pytest.mark.parametrize(("version", "shares"), [((3, 11, 9), True), ((3, 12, 1), False), ((3, 13, 0), True)])
+def test_a_python_that_forgets_no_string_is_given_none_to_remember(
+    version: tuple[int, ...], shares: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "version_info", version)
+    share_text = runpy.run_path(jsontypes.__file__)["share_text"]
+    monkeypatch.undo()
+    first, second = (b"what an agent says".decode() for _ in range(2))
+    assert share_text(first) == "what an agent says"
+    assert (share_text(first) is share_text(second)) is shares

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from tests.unit.kube.test_recorder import Api, Time, running, turns
+from vk_provider import eventreasons
 from vk_provider.agent.outbox import Outbox
 from vk_provider.agent.worker.recorder import Recorder
 from vk_provider.jsontypes import Json
 from vk_provider.kube.correlator import SPAM_BURST
 from vk_provider.kube.recorder import EventRecorder
-from vk_provider.pods.agent_events import IN_FLIGHT_LIMIT, AgentEventRelay, AgentEvents
+from vk_provider.pods.agent_events import IN_FLIGHT_LIMIT, MAX_OF_PROVIDER, NO_KUBELETS, AgentEventRelay, AgentEvents
 from vk_provider.wire.session import EventMessage
 
 POD = {"apiVersion": "v1", "kind": "Pod", "namespace": "ns", "name": "p", "uid": "u"}
@@ -168,6 +169,18 @@ async def test_what_no_kubelet_says_is_of_another_source_with_a_share_of_its_own
         assert await recorder.flush(30)
     said = {event["reason"]: event["source"]["component"] for event in api.created}
     assert said == {"Pulled": "kubelet", "ImageFetched": "vk-provider"}
+
+
+async def test_an_agent_cannot_keep_back_what_the_provider_has_to_say() -> None:
+    rig, api, recorder = posting()
+    async with running(recorder):
+        for seq in range(1, 3 * SPAM_BURST):
+            event = message(seq, reason=sorted(NO_KUBELETS)[seq % len(NO_KUBELETS)])
+            rig.receive({**event, "message": f"m{seq}"})
+        recorder.record(POD, "Normal", eventreasons.INSTANCE_INTERRUPTED, "m", host="node-1", component="vk-provider")
+        assert await recorder.flush(30)
+    said = [event["reason"] for event in api.created if event["source"]["component"] == "vk-provider"]
+    assert said.count("InstanceInterrupted") == 1 and len(said) == MAX_OF_PROVIDER + 1
 
 
 async def test_a_flood_on_one_relay_keeps_bounded_memory() -> None:

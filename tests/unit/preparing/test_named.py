@@ -9,8 +9,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.unit.preparing.rig import ONE, TWO, World, serve
+from tests.unit.sleeps import record_sleeps
 from vk_provider.cloud.imagestores import SourceLostError
 from vk_provider.imagesets.imageset import ImageSet, PinnedImage
+from vk_provider.preparing import named
+from vk_provider.preparing.credentials import PullSecrets
 
 
 @pytest.fixture
@@ -90,3 +93,27 @@ async def test_a_pod_that_pulls_it_meanwhile_takes_nothing_away_when_it_ends(wor
     world.now += 31.0
     await world.prepare()
     assert world.stores.asked[-1] == (of(world, ONE.digest), ())
+
+
+async def test_what_is_not_confirmed_is_asked_for_again_soon_and_the_others_when_it_is_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept = record_sleeps(monkeypatch, named)
+    asked: list[str] = []
+    done = asyncio.Event()
+    real_prove = world.preparer._authority.prove
+
+    async def prove(reference: str, pull_secrets: PullSecrets) -> PinnedImage | None:
+        asked.append(reference.rpartition("/")[2])
+        if asked.count("app:1") > 1:
+            done.set()
+        return await real_prove(reference, pull_secrets)
+
+    monkeypatch.setattr(world.preparer._authority, "prove", prove)
+    names = [world.reference, f"{world.registry.host}/team/none:1"]
+    running = asyncio.create_task(world.preparer.named.run(names))
+    await done.wait()
+    running.cancel()
+    rounds = round(named.RENEW_S / named.RETRY_S)
+    assert asked[: rounds + 2] == ["app:1", *["none:1"] * rounds, "app:1"]
+    assert sum(delay_s for delay_s in slept if delay_s) == named.RENEW_S

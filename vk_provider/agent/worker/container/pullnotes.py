@@ -73,13 +73,14 @@ class PullNotes:
     async def conclude(
         self, use: ImageUse, requested: str, field_path: str, before: frozenset[str], seconds: float
     ) -> ImageUse:
-        """The image is there: an event where it took long or did not all come from the registry; returns `use` with the
-        bytes."""
+        """The image is there: an event where it took long or did not all come from the registry, and once for the pod
+        where nothing of it was fetched; returns `use` with the bytes."""
         if self._book is None:
             return use
         origins = await asyncio.to_thread(self._book.origins, use["digests"][:MAX_LOOKED_AT], before)
+        is_news = requested not in self._told or origins.peers or origins.registry
         self._told.add(requested)
-        if origins.store or origins.peers or seconds >= FIRST_NOTE_S:
+        if seconds >= FIRST_NOTE_S or (is_news and (origins.store or origins.peers)):
             self._tell(requested, field_path, origins)
         return {
             **use,

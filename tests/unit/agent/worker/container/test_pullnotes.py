@@ -136,3 +136,15 @@ async def test_a_pull_that_fails_ends_the_reports(monkeypatch: pytest.MonkeyPatc
 async def test_without_a_book_nothing_changes() -> None:
     events, told = await run(None, 0.0, 100.0)
     assert events == [] and told == use()
+
+
+async def test_pulls_that_fetch_nothing_tell_once_for_the_pod_that_all_was_there() -> None:
+    """imagePullPolicy Always, at each restart of a container."""
+    sink, book = Sink(), Book(Origins(store=7))
+    notes = PullNotes(book, Recorder(sink, "u"))
+    for _ in range(3):
+        async with notes.follow("a", "spec") as before:
+            pass
+        await notes.conclude(use(), "a", "spec", before, 0.2)
+    assert len(sink.events) == 1
+    await notes.close()
