@@ -85,7 +85,7 @@ class StoreCosts(Protocol):
     """Whoever counts what prepared stores cost."""
 
     def may_spend(self, usd_per_hour: float) -> bool:
-        """Whether there is room for so much more, for one instance."""
+        """Whether there is room for so much more, for one instance, that no pod waits for."""
 
     def note_builder(self, builder: Instance) -> None:
         """It was launched. Listings show it later (InstancePage.builders)."""
