@@ -126,7 +126,7 @@ class ImageStores(Protocol):
         """Make the store of a set, or return the one that exists. It appears whole or not at all.
 
         sources:   instances (IDs) that have pulled the images, those to ask first first. What they offer is checked by
-                   its digest, and nothing is fetched from a registry where the cloud can reach their disks. None: the
+                   its digest, and nothing is fetched from a registry where the cloud can reach their disks. Empty: the
                    cloud fetches the images itself, as anybody may
         max_bytes: limit of the store's size_bytes
         Raises ImageStoreError, or another CloudError when the cloud does not answer.
