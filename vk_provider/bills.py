@@ -44,7 +44,9 @@ class StoreBill:
         self._room = room
 
     def may_spend(self, usd_per_hour: float) -> bool:
-        return self._room.launches.budget.has_room("", to_nanos(usd_per_hour) or 0)
+        """Pods come first: no room is taken that some wait for."""
+        launches = self._room.launches
+        return not launches.is_room_awaited("") and launches.budget.has_room("", to_nanos(usd_per_hour) or 0)
 
     def note_builder(self, builder: Instance) -> None:
         self._room.meter.see(builder)

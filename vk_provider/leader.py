@@ -104,8 +104,6 @@ class Leader:
         self.controller = self._build_controller()
         names = [node.name for node in settings.nodes]
         self.bills = Bills(self.room, self.ledger, self.controller.records, names)
-        if base.image_stores is not None:
-            base.image_stores.follow_costs(StoreBill(self.room))
         rules = SweepRules(set(names), settings.cloud.orphan_sweep_s, settings.cloud.orphan_min_age_s)
         self._sweep = OrphanSweep(self.room, ApiWitness(self.controller.records, client), metrics, rules)
         self.watches = PodWatches(client, names, self._on_pod)
@@ -231,6 +229,8 @@ class Leader:
         await self._health.start()
         stops.add("notice", _announce_stop)
         await self.ledger.load()
+        if base.image_stores is not None:  # not before: what an earlier process has counted goes on
+            base.image_stores.follow_costs(StoreBill(self.room))
         await self.watches.start(supervisor)
         self.controller.adopt(self._inventory.instances)
         await self.archive.keep_only(self.controller.records)

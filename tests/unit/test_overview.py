@@ -209,6 +209,18 @@ async def test_what_prepared_images_cost_is_shown_once_by_the_home_node(world: W
     assert "(prepared images)" not in room.meter.namespaces()
 
 
+async def test_a_builder_takes_no_room_that_pods_wait_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.room.waiting, "namespace_of", lambda uid: "shop")
+    costs, held = StoreBill(world.room), world.room.launches.allotment.held
+    assert costs.may_spend(1.0)
+    held["uid-1"] = "budget.namespaces.shop.usd_per_hour"
+    assert costs.may_spend(1.0), "a builder is no namespace's"
+    held["uid-2"] = "budget.usd_per_hour"
+    assert not costs.may_spend(1.0)
+    held.clear()
+    assert costs.may_spend(1.0)
+
+
 async def test_what_is_of_a_node_that_is_gone_is_shown_by_the_first_one(world: World, ledger: Ledger) -> None:
     """It costs money, and no Node of its own answers for it."""
     await world.running()

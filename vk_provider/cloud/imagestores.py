@@ -85,7 +85,7 @@ class StoreCosts(Protocol):
     """Whoever counts what prepared stores cost."""
 
     def may_spend(self, usd_per_hour: float) -> bool:
-        """Whether there is room for so much more, for one instance."""
+        """Whether there is room for so much more, for one instance, that no pod waits for."""
 
     def note_builder(self, builder: Instance) -> None:
         """It was launched. Listings show it later (InstancePage.builders)."""
@@ -126,7 +126,7 @@ class ImageStores(Protocol):
         """Make the store of a set, or return the one that exists. It appears whole or not at all.
 
         sources:   instances (IDs) that have pulled the images, those to ask first first. What they offer is checked by
-                   its digest, and nothing is fetched from a registry where the cloud can reach their disks. None: the
+                   its digest, and nothing is fetched from a registry where the cloud can reach their disks. Empty: the
                    cloud fetches the images itself, as anybody may
         max_bytes: limit of the store's size_bytes
         Raises ImageStoreError, or another CloudError when the cloud does not answer.

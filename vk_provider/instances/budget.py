@@ -1,9 +1,9 @@
 """What may be spent: limits of all instances, and of those of single namespaces, in USD an hour and in number.
 
-What counts is what the meter says that is paid for (what runs, and the disks of what is stopped), and what was asked
-for in calls whose outcome is not known, at the price of the dearest offering that the call may bring. Pods are served
-by priority and age: one that is held back lets none of a lower priority pass where the same limit holds it, unless it
-could never fit.
+What counts is what the meter says that is paid for (what runs, the disks of what is stopped, and, among all together,
+what prepared images cost), and what was asked for in calls whose outcome is not known, at the price of the dearest
+offering that the call may bring. Pods are served by priority and age: one that is held back lets none of a lower
+priority pass where the same limit holds it, unless it could never fit.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Budget:
         chosen = tuple(each for each, price in zip(offerings, prices, strict=True) if most is None or price <= most)
         self.release(reservation)
         reservation.nanos = max([reservation.nanos, *allowed])
-        self._reserved.add(reservation.namespace, reservation.nanos, reservation.count)
+        self._reserved.add(reservation.namespace, reservation.nanos, reservation.count, reservation.counted_nanos)
         return chosen
 
     def price_of_owned(self, instance_id: str, offering: Offering, cpu_milli: int = 0) -> int:

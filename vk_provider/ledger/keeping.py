@@ -27,7 +27,7 @@ class Keeping:
 
     def restore(self, span: Span) -> None:
         """What an earlier process has left."""
-        if span.state is SpanState.RUNNING:
+        if span.state in (SpanState.RUNNING, SpanState.UNSURE):  # the process between may have asked nobody
             span.state = SpanState.UNSURE
             self._open[span.instance_id] = span
             self._account.note(span)

@@ -127,8 +127,14 @@ class Meter:
         if nanos is not None:
             self._use(span, -1)
             span.disk_nanos = span.disk_nanos or to_nanos(self.disk_price_of(instance)) or 0
+            span.burst_nanos = self._find_burst(instance)
             self._use(span, 1)
-            self.reprice(span, span.since, nanos)
+            self.reprice(span, span.since, nanos - span.burst_nanos)
+
+    def _find_burst(self, instance: Instance) -> int:
+        """The part of its price that is for CPU above its baseline, as far as its tags say it."""
+        key = instance.instance_type, instance.zone, instance.capacity_type
+        return to_nanos(self.terms.burst_price_of(key, read_steady_cpu(instance.tags))) or 0
 
     def _see_rest(self, instance: Instance, now: float) -> None:
         """Whether it is stopped, by the same description."""
@@ -357,7 +363,6 @@ class Meter:
         return launched + self.terms.least_run_s if self.terms.least_run_s else 0.0
 
     def _span(self, instance: Instance, since: float, state: SpanState) -> Span:
-        key = instance.instance_type, instance.zone, instance.capacity_type
         return Span(
             instance.instance_id,
             since,
@@ -371,7 +376,7 @@ class Meter:
             owner_of_tags(instance),
             launched=instance.launch_time,
             disk_nanos=to_nanos(self.disk_price_of(instance)) or 0,
-            burst_nanos=to_nanos(self.terms.burst_price_of(key, read_steady_cpu(instance.tags))) or 0,
+            burst_nanos=self._find_burst(instance),
             least_until=self._least_until(instance.launch_time or since),
         )
 

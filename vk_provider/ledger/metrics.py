@@ -40,7 +40,7 @@ class LedgerMetrics:
         )
         ComputedCounter(
             "vk_instance_seconds_total",
-            "Seconds that instances were pending or running",
+            "Seconds that instances were pending or running, and what is left of the least time of each run",
             LABELS,
             lambda: _raise(self._told_seconds, {key: each.seconds for key, each in meter.counted().items()}),
             registry,

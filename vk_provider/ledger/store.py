@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from vk_provider.errors import VkError
-from vk_provider.ledger.span import Owner, Span, SpanState
+from vk_provider.ledger.span import SNAPSHOT, Owner, Span, SpanState
 
 SCHEMA = 3
 RECENT_S = 3600.0
@@ -26,6 +26,8 @@ UNPRICED_S = 7 * 24 * 3600.0
 PRUNE_ROWS = 20_000
 """Removed in one transaction."""
 BUSY_S = 5.0
+MAX_NANOS = 10**15
+"""An hour: a million USD."""
 _MISSING_META = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID"
 _MISSING_TABLES = """
 CREATE TABLE IF NOT EXISTS spans (
@@ -145,20 +147,23 @@ class LedgerStore:
         return aside
 
     def load(self) -> list[Span]:
-        """What ran at the end, and what ended shortly before, the oldest first."""
+        """What ran at the end, and what ended shortly before, the oldest first; and the stores of images that nobody
+        has looked at since an earlier process, however long ago."""
         until = self.counted_until
         with self._errors():
             known = self._read_number("unpriced_until") or until
             unpriced = max(until - UNPRICED_S, known)
             rows = self._connected.execute(
-                f"SELECT {_COLUMNS} FROM spans WHERE until IS NULL OR until > ? ORDER BY since",
-                (min(until - RECENT_S, unpriced - 1.0),),
+                f"SELECT {_COLUMNS} FROM spans WHERE until IS NULL OR until > ? "
+                "OR (state = ? AND instance_type = ?) ORDER BY since",
+                (min(until - RECENT_S, unpriced - 1.0), SpanState.UNSURE.value, SNAPSHOT),
             ).fetchall()
         found, self.damaged = list[Span](), 0
         for row in rows:
             try:
                 found.append(_read_row(row, until))
-            except (ValueError, TypeError):  # a column has any type, and others may have written into it
+            except (ValueError, TypeError, OverflowError, RecursionError):
+                # A column has any type, and others may have written into it.
                 self.damaged += 1
         return found
 
@@ -325,11 +330,19 @@ def _read_row(row: tuple[object, ...], counted_until: float) -> Span:
         str(kind),
         str(zone),
         str(capacity),
-        None if price is None else int(price),  # type: ignore[call-overload]
-        Owner(str(namespace), str(pod), str(uid), json.loads(str(labels))),
+        None if price is None else _read_nanos(price),
+        Owner(str(namespace), str(pod), str(uid), dict(json.loads(str(labels)))),
         bool(estimated),
-        disk_nanos=int(disk_nanos),  # type: ignore[call-overload]
+        disk_nanos=_read_nanos(disk_nanos),
         is_stopped=bool(is_stopped),
-        burst_nanos=int(burst_nanos),  # type: ignore[call-overload]
+        burst_nanos=_read_nanos(burst_nanos),
         least_until=float(least_until),  # type: ignore[arg-type]
     )
+
+
+def _read_nanos(value: object) -> int:
+    """Raises ValueError for what no price is, and for what could not be written again."""
+    nanos = int(value)  # type: ignore[call-overload]
+    if not 0 <= nanos < MAX_NANOS:
+        raise ValueError(f"{nanos} nano-USD an hour")
+    return int(nanos)

@@ -9,8 +9,8 @@ from vk_provider.ledger.span import HOUR_S, NANOS, Span
 
 @dataclass(slots=True)
 class Usage:
-    """What is paid for now. nanos: nano-USD an hour of all, with the disks of stopped instances; instances: how many
-    run."""
+    """What is paid for now. nanos: nano-USD an hour of all, with the disks of stopped instances and the stores of
+    images that are kept; instances: how many run, builders of such stores among them."""
 
     nanos: int = 0
     instances: int = 0

@@ -58,7 +58,7 @@ def _card(title: str, content: Markup, *, wide: bool = False) -> Markup:
 
 def _figures(facts: PageFacts) -> Markup:
     instances = sum(each.instances for each in facts.offerings)
-    usd = sum(each.usd for each in facts.offerings)
+    usd = sum(each.usd for each in facts.namespaces)  # all that is paid for, as the limit counts it
     limit = f"an hour of at most ${facts.limit:.2f}" if facts.limit else "an hour"
     stages = [f"{count} {cut(stage)}" for stage, count in sorted(facts.stages.items()) if count][:MAX_STAGES]
     shown = [(f"${usd:.4f}", limit), (str(instances), f"instances: {', '.join(stages)}" if stages else "instances")]

@@ -30,7 +30,7 @@ class OfferingFacts:
 
 @dataclass(frozen=True, slots=True)
 class NamespaceFacts:
-    """usd: an hour. limit: USD an hour, 0.0 for none."""
+    """instances: that run. usd: an hour, of all that is paid for. limit: USD an hour, 0.0 for none."""
 
     name: str
     instances: int

@@ -31,8 +31,8 @@ class BudgetSettings:
     there is room: pods of a higher priority first. What runs is never ended for it. 0 is no limit.
 
     usd_per_hour: what all instances may cost together with their disks, and the disks of stopped ones, by the prices
-                  of the cloud's catalog
-    instances:    how many there may be
+                  of the cloud's catalog; with what prepares images, and the snapshots that are kept of them
+    instances:    how many there may be, with those that prepare images
     namespaces:   the same for single namespaces, by name; "*" is each that is not named
     """
 

@@ -171,6 +171,15 @@ def test_a_start_reserves_no_disks_that_are_counted_already() -> None:
     assert names(budget.allot([wanted("a", 1.0, "lab")])[0]) == ["a"]
 
 
+def test_what_is_counted_already_stays_so_when_its_reservation_is_widened() -> None:
+    budget = budget_of(2.0)
+    reservation = budget.reserve("shop", 1, DOLLAR, DOLLAR // 4)
+    assert len(budget.widen(reservation, [offering(1.0), offering(1.5)], DiskPlan(GIB))) == 2
+    assert budget.has_room("lab", round(0.75 * DOLLAR)) and not budget.has_room("lab", round(0.76 * DOLLAR))
+    budget.release(reservation)
+    assert budget.has_room("lab", 2 * DOLLAR)
+
+
 def test_what_disks_cost_beyond_their_size_and_a_stores_disk_are_in_what_is_reserved() -> None:
     rates = VolumeRates(0.001, 0.01, VolumeSpeed(3000, 125), VolumeSpeed(3000, 125), 500, 0.2)
     fast = replace(offering(1.0), traits=MachineTraits(root_price_per_gib=0.01, volume_rates=rates))

@@ -96,6 +96,28 @@ def test_a_restart_neither_loses_nor_doubles_it(cloud: Cloud, process: Process, 
     assert counted.usd == pytest.approx(2 * PRICE)
 
 
+def test_a_process_that_asks_for_no_stores_leaves_them_to_the_next_one(
+    cloud: Cloud, process: Process, tmp_path: Path
+) -> None:
+    kept = snapshot(cloud)
+    process.meter.keep([kept])
+    cloud.now += 3600
+    process.meter.keep([replace(kept, usd_per_hour=2 * PRICE)])
+    process.flush()
+    process.store.close()
+    between = Process(cloud, str(tmp_path / "ledger"))
+    between.flush()
+    cloud.now += 7200
+    between.flush()
+    between.store.close()
+    after = Process(cloud, str(tmp_path / "ledger"))
+    after.meter.keep([replace(kept, usd_per_hour=2 * PRICE)])
+    assert after.usd() == pytest.approx(PRICE + 2 * 2 * PRICE, abs=1e-6), "it was there all the time, and once"
+    cloud.now += 3600
+    assert after.usd() == pytest.approx(PRICE + 3 * 2 * PRICE, abs=1e-6)
+    after.store.close()
+
+
 def test_what_was_kept_before_anybody_counted_is_in_the_bill(cloud: Cloud, process: Process) -> None:
     process.meter.keep([snapshot(cloud, age_s=3600)])
     assert process.usd() == pytest.approx(PRICE)

@@ -208,19 +208,21 @@ async def test_rows_that_nobody_can_read_keep_no_provider_from_starting_and_no_q
 ) -> None:
     path, cloud = str(tmp_path / "ledger"), Cloud()
     process = Process(cloud, path)
-    for _ in range(4):
+    changes = ["labels = '{'", "state = 'tired'", "since = 'then'", "labels = '[1]'", f"labels = '{'[' * 100_000}'"]
+    changes += ["price_nanos = 9e999", "disk_nanos = 1e30", "burst_nanos = -1"]
+    for _ in range(len(changes) + 1):
         process.see_new()
     cloud.now += 3600
     process.flush()
     process.store.close()
     with closing(sqlite3.connect(path)) as file:
-        for name, change in (("i-0", "labels = '{'"), ("i-1", "state = 'tired'"), ("i-2", "since = 'then'")):
-            file.execute(f"UPDATE spans SET {change} WHERE instance_id = '{name}'")
+        for number, change in enumerate(changes, 1):
+            file.execute(f"UPDATE spans SET {change} WHERE instance_id = 'i-{number}'")
         file.execute("UPDATE meta SET value = 'now' WHERE name = 'unpriced_until'")
         file.commit()
     store = LedgerStore(path, "test")
     store.open()
-    assert [span.instance_id for span in store.load()] == ["i-3"] and store.damaged == 3
+    assert [span.instance_id for span in store.load()] == ["i-0"] and store.damaged == len(changes)
     report = answer(store, parse_question({"by": "label:app"}, cloud.now))
     assert report["total"]["instances"] >= 2
     store.close()

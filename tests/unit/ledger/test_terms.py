@@ -198,3 +198,31 @@ async def test_a_spot_price_that_changes_leaves_what_the_cpu_costs_also_after_a_
     await process.spot.refresh()
     assert process.meter.usage().nanos == 330_000_000
     process.store.close()
+
+
+async def test_the_part_for_cpu_of_a_price_that_is_found_late_stays_when_the_spot_price_changes(tmp_path: Any) -> None:
+    known: list[OfferingKey] = []
+
+    class BilledSpot(SpotProcess):
+        def make_meter(self) -> None:
+            super().make_meter()
+            self.meter.terms = RunTerms(lambda key, cpu: burst_price(key, cpu) if known else 0.0)
+            plain = self.meter._price_of
+            self.meter._price_of = lambda instance: (plain(instance) or 0.0) + 0.03 if known else None
+
+    cloud = SpotCloud()
+    process = BilledSpot(cloud, f"{tmp_path}/ledger")
+    made = cloud.launch()
+    cloud.instances[made.instance_id] = replace(made, tags={**made.tags, TAG_STEADY_CPU: "1000"})
+    process.list()
+    assert process.meter.usage().nanos == 0
+    known.append(("small", "z1", "spot"))
+    process.list()
+    first = process.meter.usage().nanos
+    cloud.now += 1800
+    cloud.change("small", 0.2)
+    cloud.now += 1800 + 2 * SETTLE_S
+    process.list()
+    await process.spot.refresh()
+    assert first and process.meter.usage().nanos == 230_000_000
+    process.store.close()

@@ -88,6 +88,13 @@ def test_what_is_known_is_shown() -> None:
         assert shown in text, shown
 
 
+def test_the_sum_is_of_all_that_is_paid_for_as_the_limit_counts_it() -> None:
+    facts = make()
+    kept = NamespaceFacts("(prepared images)", 0, 1.0, 0.0)
+    text = "\n".join(assert_is_safe(render_page(make(namespaces=[*facts.namespaces, kept]))).texts)
+    assert "$5.7890" in text and "$4.7890" not in text
+
+
 def test_nothing_that_somebody_has_named_becomes_markup() -> None:
     facts = make(
         owner=HOSTILE,

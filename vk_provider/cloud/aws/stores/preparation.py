@@ -212,7 +212,7 @@ class Preparation:
         price = offering.price_per_hour + price_disks(parameters, offering)
         if not self.costs.may_spend(price):
             raise NoBudgetError(
-                f"a builder for ${price:.4f} an hour is beyond what is left of the budget (budget.usd_per_hour, "
+                f"a builder for ${price:.4f} an hour is beyond what pods leave of the budget (budget.usd_per_hour, "
                 "budget.instances)"
             )
 
