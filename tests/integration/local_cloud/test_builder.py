@@ -1,5 +1,5 @@
-"""What a builder makes of layers that an instance's runtime did not fetch, because it had them unpacked already: the same
-ones, packed in another way, of an image that it had before."""
+"""What a builder makes of layers that an instance's runtime did not fetch, because it had them unpacked already, for an
+image that has them packed in another way."""
 
 from __future__ import annotations
 

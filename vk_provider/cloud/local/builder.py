@@ -169,13 +169,11 @@ def _in_order(
     waiting = list(images)
     while waiting:
         unpacked = _list_snapshots(ctr) if collection.lacking else frozenset[str]()
-        ready = [
-            each for each in waiting if all(one.chain_id in unpacked for one in collection.find_lacking(each[1]))
-        ]
+        ready = [each for each in waiting if all(one.chain_id in unpacked for one in collection.find_lacking(each[1]))]
         if not ready:
             reference, digest = waiting[0]
             layer = collection.find_lacking(digest)[0].digest
-            raise MissingBlobError(f"no instance has the layer {layer} of {reference}, nor is it unpacked for another image")
+            raise MissingBlobError(f"no instance has the layer {layer} of {reference}, and no other image brings it")
         yield from ready
         waiting = [each for each in waiting if each not in ready]
 
