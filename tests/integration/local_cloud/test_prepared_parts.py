@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.integration.local_cloud.machine import run, until
+from tests.integration.local_cloud.machine import until
 from tests.integration.local_cloud.test_prepared_pods import PodOnInstance, World, build_pod, busybox
 from tests.password_registry import Image, PasswordRegistry, make_image, make_layer
 from vk_provider.cloud.local.catalog import machine_architecture
 from vk_provider.cloud.local.cloud import LocalCloud
+from vk_provider.cloud.local.containerd import find_containerd
 from vk_provider.jsontypes import Json
 
 __all__ = ["busybox"]
@@ -109,7 +109,7 @@ async def test_an_init_container_a_sidecar_and_layers_of_zstandard_before_and_af
 
 async def test_an_image_volume_before_and_after_where_the_runtime_can(world: World) -> None:
     """`make test-containerd2` runs it with a runtime that can; 1.6 says that it cannot."""
-    if runtime_version() >= (2, 1):
+    if find_containerd().version >= (2, 1):
         await check_before_and_after(world, 4, volume=True)
         return
     refused = await world.start(build_parts(world, volume=True))
@@ -117,11 +117,3 @@ async def test_an_image_volume_before_and_after_where_the_runtime_can(world: Wor
     (event, *_) = [m for m in refused.listener.seen if m["type"] == "event" and CANNOT in m["message"]]
     assert event["reason"] == "FailedMount"
     await refused.end()
-
-
-def runtime_version() -> tuple[int, int]:
-    """Of the containerd that instances of the local cloud take: the first on PATH."""
-    shown = run("containerd", "--version")
-    found = re.search(r"\b(\d+)\.(\d+)\.\d+", shown)
-    assert found is not None, shown
-    return int(found[1]), int(found[2])
