@@ -141,9 +141,10 @@ class ImageSets:
         if len(self._wanted) > MAX_WANTED:
             self._wanted.popitem(last=False)
 
-    def forget_source(self, source: str) -> None:
-        """The instance is gone; a set that is left without a source waits for the next pod that pulls it, unless it is
-        named."""
+    def forget_source(self, source: str) -> list[ImageSet]:
+        """The instance is gone. Returns the sets that are left without a source, and not wanted any more: the next pod
+        that pulls one brings it again. One that is named is wanted all the same."""
+        lost = []
         for references, wanted in list(self._wanted.items()):
             if source in wanted.sources:
                 left = tuple(each for each in wanted.sources if each != source)
@@ -151,6 +152,8 @@ class ImageSets:
                     self._wanted[references] = replace(wanted, sources=left)
                 else:
                     del self._wanted[references]
+                    lost.append(wanted.images)
+        return lost
 
     def next_wanted(self, now: float, queued: Collection[References] = ()) -> Wanted | None:
         """What to prepare now: first what pods wait for (queued: their references), then what was used last."""

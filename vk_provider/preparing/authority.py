@@ -47,12 +47,17 @@ class PullAuthority:
         """Ask the registry with each of the pod's credentials for it, or without any when there are none, as a pull
         would. Returns what the reference stands for, and records that; None when none is accepted, or the registry does
         not answer."""
+        found = await self.ask(reference, pull_secrets)
+        return found if isinstance(found, PinnedImage) else None
+
+    async def ask(self, reference: str, pull_secrets: PullSecrets) -> PinnedImage | RegistryError:
+        """As `prove`, with the registry's last word where it shows nothing."""
         candidates: Sequence[RegistryCredential | None] = find_credentials(reference, pull_secrets) or [None]
         for credential in candidates:
             found = await self._ask(reference, credential)
             if isinstance(found, PinnedImage):
-                return found
-        return None
+                break
+        return found
 
     async def ask_for_anybody(self, reference: str) -> bool:
         """As `prove`, without credentials. Whether the registry has answered, with whatever; False: it may later."""

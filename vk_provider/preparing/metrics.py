@@ -41,7 +41,8 @@ class ImageMetrics:
         )
         self.prepared = Counter(
             "vk_image_stores_prepared_total",
-            "Prepared stores by result: ok, or the cause of the failure",
+            "Image sets by what came of their store: ok, or why there is none: unconfirmed (by the registry), "
+            "source-lost, corrupt, refused, full, budget, builder-died, failed",
             ("result",),
             registry=registry,
         )

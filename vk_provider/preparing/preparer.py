@@ -12,7 +12,7 @@ from typing import Protocol
 from vk_provider import eventreasons
 from vk_provider.aiokit.tasks import BackgroundTasks
 from vk_provider.cloud.imagestores import ImageStores
-from vk_provider.imagesets.imageset import ImageSet
+from vk_provider.imagesets.imageset import ImageSet, PinnedImage
 from vk_provider.imagesets.need import ImageNeed, find_need
 from vk_provider.imagesets.sets import ImageSets, Limits, Store
 from vk_provider.jsontypes import Json
@@ -114,24 +114,37 @@ class ImagePreparer:
         for reference in sorted(need.references):
             if not told[reference]:
                 continue
-            image = await self._authority.prove(reference, pull_secrets)
-            if image is None or image.digest not in told[reference]:
+            image = await self._authority.ask(reference, pull_secrets)
+            if not isinstance(image, PinnedImage) or image.digest not in told[reference]:
+                why = "it names another digest" if isinstance(image, PinnedImage) else str(image)
+                log.warning(
+                    "pod %s: its images are not prepared: the registry does not confirm %s: %s",
+                    *(record.key, reference, why),
+                )
+                self._metrics.prepared.labels("unconfirmed").inc()
                 self._first.settle(need.references)
-                log.info("pod %s: the registry does not confirm what its agent has as %s", record.key, reference)
                 return
             images.append(image)
-        if instance is not None and record.has_instance and not record.forgotten:
-            self._sets.learn(ImageSet.of(images), instance.instance_id, self._clock())
-            self._upkeep.wake()
-            if any(not told[reference] for reference in need.references):
-                self._first.settle(need.references)
+        if instance is None or not record.has_instance or record.forgotten:
+            self._note_lost(need.references)
+            return
+        self._sets.learn(ImageSet.of(images), instance.instance_id, self._clock())
+        self._upkeep.wake()
+        if any(not told[reference] for reference in need.references):
+            self._first.settle(need.references)
+
+    def _note_lost(self, references: frozenset[str]) -> None:
+        names = ", ".join(sorted(references))
+        log.info("images not prepared: %s: the pod that had pulled them has ended; the next one may bring them", names)
+        self._metrics.prepared.labels("source-lost").inc()
 
     def forget(self, record: PodRecord) -> None:
         """The pod, and soon its instance, is gone."""
         self._heard.discard(record.uid)
         self._first.leave(record.uid)
         if record.instance is not None:
-            self._sets.forget_source(record.instance.instance_id)
+            for images in self._sets.forget_source(record.instance.instance_id):
+                self._note_lost(images.references)
 
     # --- launches ------------------------------------------------------------------------------------------------
 

@@ -129,6 +129,7 @@ class StoreUpkeep:
             await self._prepare(wanted)
             is_done = True
         if not is_done:
+            self._metrics.prepared.labels(ImageStoreError.cause).inc()
             self._sets.note_failure(wanted.images, self._clock())
             self._first.settle(wanted.images.references)
 
@@ -159,12 +160,13 @@ class StoreUpkeep:
     def _report(self, wanted: Wanted, error: CloudError) -> None:
         """An event on the pod that has pulled the images last, where it is there."""
         log.warning("images not prepared: %s: %s", ", ".join(sorted(wanted.images.references)), error)
-        if isinstance(error, SourceLostError):
-            return  # the pod has ended: the next one brings them again
         for record in self._pods.records():
-            if record.instance is not None and record.instance.instance_id in wanted.sources[:1]:
-                message = f"the images are not prepared for the next pods, which pull them: {error}"
-                self._pods.event(record, "Warning", eventreasons.IMAGES_NOT_PREPARED, message)
+            if record.instance is None or record.instance.instance_id not in wanted.sources[:1]:
+                continue
+            if isinstance(error, SourceLostError) and (record.deleting or not record.has_instance):
+                continue  # the pod has ended: the next one brings them again
+            message = f"the images are not prepared for the next pods, which pull them: {error}"
+            self._pods.event(record, "Warning", eventreasons.IMAGES_NOT_PREPARED, message)
 
     async def _give_up(self) -> None:
         for handle in self._sets.surplus(self._clock(), self._queued()):

@@ -254,19 +254,53 @@ async def test_a_fault_with_one_set_ends_nothing_but_its_own_preparation(world: 
     world.stores.error = RuntimeError("a fault")
     await world.prepare()
     assert len(world.stores.asked) == 1 and await world.store_of() == ""
+    assert world.count("vk_image_stores_prepared_total", result="failed") == 1
     world.now += 60.0
     await world.prepare()
     assert await world.store_of() == "s2"
 
 
-async def test_a_pod_that_ended_before_its_images_were_taken_is_no_event(world: World) -> None:
-    await world.run_pod("first")
-    world.stores.error = SourceLostError("gone")
+@pytest.mark.parametrize("ended", [True, False])
+async def test_content_that_is_lost_is_an_event_on_a_pod_that_runs_and_none_on_one_that_has_ended(
+    world: World, ended: bool
+) -> None:
+    record = await world.run_pod("first")
+    if ended:
+        record.pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    world.stores.error = SourceLostError("no instance has the layer x")
     await world.prepare()
-    assert world.events == [] and await world.store_of() == ""
+    assert await world.store_of() == ""
+    message = "Warning ImagesNotPrepared first: the images are not prepared for the next pods, which pull them: "
+    assert world.events == ([] if ended else [f"{message}no instance has the layer x"])
+    assert world.count("vk_image_stores_prepared_total", result="source-lost") == 1
     await world.run_pod("second")
     await world.prepare()
     assert await world.store_of() == "s2"
+
+
+async def test_a_pod_that_ends_before_its_images_are_taken_is_counted_and_told_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    record = await world.run_pod("first")
+    world.preparer.forget(record)
+    world.preparer.forget(record)
+    assert world.count("vk_image_stores_prepared_total", result="source-lost") == 1
+    assert [world.reference in text and "has ended" in text for text in caplog.messages] == [True]
+
+
+async def test_images_that_the_registry_does_not_confirm_are_told_with_its_own_words(
+    private: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await private.run_pod("liar", TWO.digest, secret="right")
+    await private.run_pod("denied", secret="wrong")
+    private.registry.remove_tag("team/app", "1")
+    await private.run_pod("late", secret="right")
+    assert private.count("vk_image_stores_prepared_total", result="unconfirmed") == 3
+    for text, pod, words in zip(
+        caplog.messages, ("liar", "denied", "late"), ("another digest", "is denied", "has no 1"), strict=True
+    ):
+        assert f"default/{pod}" in text and private.reference in text and words in text
 
 
 async def test_an_instance_that_is_gone_is_asked_for_nothing(world: World) -> None:

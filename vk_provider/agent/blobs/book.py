@@ -33,7 +33,8 @@ SCAN_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """Bytes of an image by where they came from: store: they were on the instance before the pull."""
+    """Bytes of an image by where they came from: store: they were on the instance before the pull, or their layers
+    were, unpacked for another image, so that the runtime did not fetch them."""
 
     store: int = 0
     peers: int = 0
@@ -234,12 +235,13 @@ class BlobBook:
     def origins(self, digests: Iterable[str], before: Iterable[str]) -> Origins:
         """Where the parts of an image came from. digests: of its index or manifest; before: see `blobs`. Blocks for a
         moment."""
-        had, sums = set(before), {"store": 0, "peers": 0, "registry": 0}
+        had, has, sums = set(before), self.blobs(), {"store": 0, "peers": 0, "registry": 0}
         parts: dict[str, int] = {}
         for digest in digests:
             parts |= self.content.parts_of(digest)
         for digest, size in parts.items():
-            name = "store" if digest in had else "peers" if digest in self._from_peers else "registry"
+            was_there = digest in had or digest not in has
+            name = "store" if was_there else "peers" if digest in self._from_peers else "registry"
             sums[name] += size
         return Origins(**sums)
 

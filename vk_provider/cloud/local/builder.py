@@ -20,12 +20,13 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vk_provider.cloud.local import syscalls
+from vk_provider.cloud.local.archive import write_archive
 from vk_provider.cloud.local.blobserver import serve
 from vk_provider.cloud.local.catalog import machine_architecture
 from vk_provider.cloud.local.command import CommandError, run_command
@@ -148,19 +149,55 @@ def _pull(order: BuildOrder, collection: Collection, target: Path, tree: Path) -
     with serve(collection, names) as url, work_directory(target) as work:
         directory = write_hosts(work / "hosts", {host: {"server": url} for host in hosts})
         with run_containerd(containerd, tree, work, _RESTRICTED) as address:
-            ctr = [order.ctr_path, "--address", address, "--namespace", "k8s.io", "images"]
-            for reference, digest in order.images:
-                # containerd 2 otherwise wants the manifests of all platforms of an index; CRI has not fetched them.
-                of_platform = ["--skip-metadata"] if order.version >= (2, 0) else []
-                pull = [*ctr, "pull", "--hosts-dir", str(directory), *of_platform, reference]
-                run_command(pull, timeout_s=_CTR_LIMIT_S)
-                _name_as_cri(ctr, reference, digest, collection)
+            ctr = [order.ctr_path, "--address", address, "--namespace", "k8s.io"]
+            # containerd 2 otherwise wants the manifests of all platforms of an index; CRI has not fetched them.
+            of_platform = ["--skip-metadata"] if order.version >= (2, 0) else []
+            pull = [*ctr, "images", "pull", "--hosts-dir", str(directory), *of_platform]
+            for reference, digest in _in_order(ctr, order.images, collection):
+                if collection.find_lacking(digest):
+                    _import(ctr, reference, digest, collection)
+                else:
+                    run_command([*pull, reference], timeout_s=_CTR_LIMIT_S)
+                _name_as_cri([*ctr, "images"], reference, digest, collection)
+
+
+def _in_order(
+    ctr: Sequence[str], images: Sequence[tuple[str, str]], collection: Collection
+) -> Iterator[tuple[str, str]]:
+    """Each image once the layers that it lacks are unpacked, be it for the base or for one that came before. Raises
+    MissingBlobError when nothing unpacks them."""
+    waiting = list(images)
+    while waiting:
+        unpacked = _list_snapshots(ctr) if collection.lacking else frozenset[str]()
+        ready = [each for each in waiting if all(one.chain_id in unpacked for one in collection.find_lacking(each[1]))]
+        if not ready:
+            reference, digest = waiting[0]
+            layer = collection.find_lacking(digest)[0].digest
+            raise MissingBlobError(f"no instance has the layer {layer} of {reference}, and no other image brings it")
+        yield from ready
+        waiting = [each for each in waiting if each not in ready]
+
+
+def _list_snapshots(ctr: Sequence[str]) -> frozenset[str]:
+    """Those of layers, by chain ID."""
+    lines = run_command([*ctr, "snapshots", "list"]).splitlines()
+    return frozenset(line.split()[0] for line in lines if line.startswith("sha256:"))
+
+
+def _import(ctr: Sequence[str], reference: str, digest: str, collection: Collection) -> None:
+    """As `ctr images pull`, which with containerd 1.6 wants all layers, also those that are unpacked."""
+    archive = collection.directory / "image.tar"
+    write_archive(archive, reference, digest, collection)
+    try:
+        run_command([*ctr, "images", "import", str(archive)], timeout_s=_CTR_LIMIT_S)
+    finally:
+        archive.unlink()
 
 
 def _name_as_cri(ctr: list[str], reference: str, digest: str, collection: Collection) -> None:
     """CRI keeps an image under its reference, under its digest and under its ID, the digest of its configuration."""
     repository, _ = split_reference(reference)
-    config = _find_config(digest.removeprefix("sha256:"), collection)
+    config = _find_config(digest, collection)
     for name in (f"{repository}@{digest}", *([config] if config else [])):
         if name != reference:
             run_command([*ctr, "tag", "--force", reference, name])
@@ -168,14 +205,12 @@ def _name_as_cri(ctr: list[str], reference: str, digest: str, collection: Collec
     run_command([*ctr, "label", reference, _CRI_LABEL])
 
 
-def _find_config(digits: str, collection: Collection) -> str:
+def _find_config(digest: str, collection: Collection) -> str:
     """The configuration's digest; "" where an index has several manifests here: CRI finds it by itself."""
-    document = json.loads(collection.path(digits).read_bytes())
-    if "config" in document:
-        return str(document["config"]["digest"])
-    inner = [str(entry["digest"]).removeprefix("sha256:") for entry in document["manifests"]]
-    present = [each for each in inner if each in collection.media_types]
-    return _find_config(present[0], collection) if len(present) == 1 else ""
+    manifests = collection.find_manifests(digest)
+    if len(manifests) != 1:
+        return ""
+    return str(json.loads(collection.path(manifests[0]).read_bytes())["config"]["digest"])
 
 
 def _link_content(tree: Path, stores: Sequence[Path]) -> None:

@@ -62,22 +62,48 @@ class Sources:
     disks: Sequence[Path]
 
 
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """Layers of an image that no source has packed. digest: of the first; chain_id: of the snapshot of all layers up to
+    the last of them, as the image's configuration names them (image-spec, "Layer ChainID")."""
+
+    digest: str
+    chain_id: str
+
+
 @dataclass(slots=True)
 class Collection:
-    """What is needed for some images, by hexadecimal digest, below `directory`. linked: those that a store has."""
+    """What is needed for some images, by hexadecimal digest, below `directory`. linked: those that a store has.
+    indexes: to their manifests that are here; lacking: by manifest: such an image can be had where that snapshot is
+    there already."""
 
     directory: Path
     media_types: dict[str, str] = field(default_factory=dict)
     linked: dict[str, Path] = field(default_factory=dict)
+    indexes: dict[str, list[str]] = field(default_factory=dict)
+    lacking: dict[str, Lacking] = field(default_factory=dict)
     size_bytes: int = 0
 
     def path(self, digits: str) -> Path:
         return self.linked.get(digits) or self.directory / digits
 
+    def find_manifests(self, digest: str) -> list[str]:
+        """Of an image, by hexadecimal digest: its own, or those of its index that are here."""
+        digits = digest.removeprefix("sha256:")
+        if digits not in self.indexes:
+            return [digits]
+        return [found for inner in self.indexes[digits] for found in self.find_manifests(inner)]
+
+    def find_lacking(self, digest: str) -> list[Lacking]:
+        """Of an image, in all of its manifests that are here."""
+        return [self.lacking[name] for name in self.find_manifests(digest) if name in self.lacking]
+
 
 def collect(digests: Sequence[str], sources: Sources, target: Path, max_bytes: int) -> Collection:
     """Put the content of the images below `target` (blocking). Of an index, the manifests that a source has: the
-    runtime has fetched those of its platform. Raises the errors above, OSError."""
+    runtime has fetched those of its platform. A layer may be lacking: a runtime does not fetch one that it has unpacked
+    for another image already, where that is packed in another way (containerd's issue 8580). Raises the errors above,
+    OSError."""
     collection = Collection(target)
     target.mkdir(parents=True, exist_ok=True)
     for digest in digests:
@@ -96,12 +122,13 @@ def _collect_manifest(
         if depth >= MAX_DEPTH or not isinstance(entries, list):
             raise UnreadableImageError(f"sha256:{digits} is no index")
         collection.media_types[digits] = media_type or "application/vnd.oci.image.index.v1+json"
-        found = False
+        found = []
         for entry in entries:
             inner, size, inner_type = _read_descriptor(entry)
-            if size <= MAX_MANIFEST_BYTES and _is_there(inner, size, sources):
+            if size <= MAX_MANIFEST_BYTES and inner not in found and _is_there(inner, size, sources):
                 _collect_manifest(inner, inner_type, depth + 1, sources, collection, max_bytes)
-                found = True
+                found.append(inner)
+        collection.indexes[digits] = found
         if not found and depth == 0:
             raise MissingBlobError(f"no manifest of the index sha256:{digits}")
         return
@@ -110,10 +137,40 @@ def _collect_manifest(
     config_type = str(document["config"].get("mediaType"))
     is_docker = config_type.startswith("application/vnd.docker.")
     collection.media_types[digits] = media_type or (_DOCKER_MANIFEST if is_docker else _OCI_MANIFEST)
-    for entry in (document["config"], *document["layers"]):
-        inner, size, inner_type = _read_descriptor(entry)
-        collection.media_types.setdefault(inner, inner_type or "application/octet-stream")
-        _take(inner, size, sources, collection, max_bytes)
+    _take_typed(document["config"], sources, collection, max_bytes)
+    lacking: list[int] = []
+    for position, entry in enumerate(document["layers"]):
+        try:
+            _take_typed(entry, sources, collection, max_bytes)
+        except MissingBlobError:
+            lacking.append(position)
+    if lacking:
+        first, config = (_read_descriptor(each)[0] for each in (document["layers"][lacking[0]], document["config"]))
+        chain_id = _compute_chain_id(collection.path(config), lacking[-1])
+        if not chain_id:
+            raise MissingBlobError(f"sha256:{first}")
+        collection.lacking[digits] = Lacking(f"sha256:{first}", chain_id)
+
+
+def _take_typed(entry: Any, sources: Sources, collection: Collection, max_bytes: int) -> None:
+    digits, size, media_type = _read_descriptor(entry)
+    _take(digits, size, sources, collection, max_bytes)
+    collection.media_types.setdefault(digits, media_type or "application/octet-stream")
+
+
+def _compute_chain_id(config: Path, position: int) -> str:
+    """Of the layers up to this one; "" where the configuration does not name them."""
+    document = _parse(config) if config.stat().st_size <= MAX_MANIFEST_BYTES else {}
+    rootfs = document.get("rootfs")
+    names = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if not isinstance(names, list) or len(names) <= position:
+        return ""
+    found = ""
+    for name in names[: position + 1]:
+        if not isinstance(name, str) or not _DIGEST.fullmatch(name):
+            return ""
+        found = f"sha256:{hashlib.sha256(f'{found} {name}'.encode()).hexdigest()}" if found else name
+    return found
 
 
 def _parse(path: Path) -> dict[str, Any]:

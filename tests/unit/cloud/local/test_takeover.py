@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import tarfile
 import urllib.request
 from pathlib import Path
 from urllib.error import HTTPError
@@ -12,6 +14,7 @@ import pytest
 
 from tests.password_registry import Image, digest_of, make_image, make_index, make_layer
 from vk_provider.cloud.imagestores import BuilderDiedError, ImageStoreError, StoreFullError, StoreRefusedError
+from vk_provider.cloud.local.archive import write_archive
 from vk_provider.cloud.local.blobserver import serve
 from vk_provider.cloud.local.builder import EXIT_FULL, BuildOrder, measure
 from vk_provider.cloud.local.prepared import read_answer
@@ -20,6 +23,7 @@ from vk_provider.cloud.local.takeover import (
     MAX_MANIFEST_BYTES,
     Collection,
     CorruptBlobError,
+    Lacking,
     MissingBlobError,
     Sources,
     TooLargeError,
@@ -44,6 +48,17 @@ def put(root: Path, image: Image, without: str = "") -> Path:
 
 def blob(root: Path, digest: str) -> Path:
     return root.joinpath(*CONTENT, digest.removeprefix("sha256:"))
+
+
+def config_of(image: Image) -> str:
+    (found,) = [digest for digest, (kind, _) in image.parts.items() if "config" in kind]
+    return found
+
+
+def inner_of(index: Image) -> str:
+    """The manifest of an index of one."""
+    (found,) = [digest for digest, (kind, _) in index.parts.items() if kind.endswith("manifest.v1+json")]
+    return found
 
 
 def layer_of(image: Image) -> str:
@@ -105,9 +120,46 @@ def replace_by(path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["link", "pipe", "directory", "longer", "mount point", "nothing"])
 def test_what_is_no_file_of_the_announced_size_is_not_there(tmp_path: Path, kind: str) -> None:
     disk = put(tmp_path / "disk", IMAGE)
-    replace_by(blob(disk, layer_of(IMAGE)), kind)
+    replace_by(blob(disk, config_of(IMAGE)), kind)
     with pytest.raises(MissingBlobError):
         take(IMAGE, tmp_path, disk)
+    put(disk := tmp_path / "other", IMAGE)
+    replace_by(blob(disk, layer_of(IMAGE)), kind)
+    found = collect([IMAGE.digest], Sources([], [disk]), tmp_path / "again", LIMIT)
+    assert [each.digest for each in found.find_lacking(IMAGE.digest)] == [layer_of(IMAGE)]
+    assert layer_of(IMAGE).removeprefix("sha256:") not in found.media_types
+
+
+def test_a_layer_that_the_runtime_had_unpacked_for_another_image_is_told_by_its_snapshot(tmp_path: Path) -> None:
+    """As containerd does with the same layers in another compression: it does not fetch them."""
+    layers = [make_layer({"a": b"1"}), make_layer({"b": b"2"}), make_layer({"c": b"3"})]
+    gzip, zstd = make_image(layers[:2]), make_index({"amd64": make_image(layers, zstd=True)})
+    disk = put(tmp_path / "disk", gzip)
+    manifest = json.loads(zstd.parts[inner_of(zstd)][1])
+    own = manifest["layers"][2]["digest"]
+    skipped = [each["digest"] for each in manifest["layers"][:2]]
+    put(disk, Image(zstd.digest, {digest: part for digest, part in zstd.parts.items() if digest not in skipped}))
+    found = collect([gzip.digest, zstd.digest], Sources([], [disk]), tmp_path / "target", LIMIT)
+    first, second = digest_of(layers[0]), digest_of(layers[1])
+    assert found.find_lacking(zstd.digest) == [Lacking(skipped[0], digest_of(f"{first} {second}".encode()))]
+    assert found.find_lacking(gzip.digest) == []
+    write_archive(tmp_path / "image.tar", "host/name:1", zstd.digest, found)
+    with tarfile.open(tmp_path / "image.tar") as tar:
+        names = set(tar.getnames())
+        (entry,) = json.load(tar.extractfile("index.json") or io.BytesIO())["manifests"]
+    assert (entry["digest"], entry["annotations"]) == (zstd.digest, {"io.containerd.image.name": "host/name:1"})
+    parts = {zstd.digest, inner_of(zstd), manifest["config"]["digest"], own}
+    assert names == {"oci-layout", "index.json", *(f"blobs/{digest.replace(':', '/')}" for digest in parts)}
+
+
+@pytest.mark.parametrize("rootfs", [None, [], {}, {"diff_ids": "x"}, {"diff_ids": []}, {"diff_ids": [7, 8]}])
+def test_a_layer_is_missing_where_the_configuration_does_not_name_it(tmp_path: Path, rootfs: object) -> None:
+    config = json.dumps({"rootfs": rootfs}).encode()
+    layer = {"digest": f"sha256:{0:064x}", "size": 7}
+    manifest = json.dumps({"config": {"digest": digest_of(config), "size": len(config)}, "layers": [layer]}).encode()
+    image = Image(digest_of(manifest), {digest_of(part): ("", part) for part in (config, manifest)})
+    with pytest.raises(MissingBlobError, match="0000"):
+        take(image, tmp_path, put(tmp_path / "disk", image))
 
 
 def test_no_directory_on_the_way_is_a_link(tmp_path: Path) -> None:
