@@ -23,7 +23,7 @@ from vk_provider.agentclient.https import HttpsConnector
 from vk_provider.agentclient.identity_store import ProviderIdentity
 from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.base import Cloud
-from vk_provider.cloud.imagestores import PreparedStore, SourceLostError
+from vk_provider.cloud.imagestores import PreparedStore, SourceLostError, StoreCosts
 from vk_provider.cloud.limitedabilities import LimitedImageStores, LimitedPodIdentity
 from vk_provider.cloud.podidentity import RoleAnswer
 from vk_provider.clouds import Access
@@ -39,6 +39,9 @@ class Stores:
     """imagestores.ImageStores that takes sets and has none ready: every instance pulls for itself."""
 
     shares_machine = False
+
+    def follow_costs(self, costs: StoreCosts) -> None:
+        """They cost nothing."""
 
     async def prepare(self, images: ImageSet, sources: Sequence[str], max_bytes: int) -> PreparedStore:
         raise SourceLostError("no instance here has any content")
