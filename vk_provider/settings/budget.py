@@ -28,11 +28,12 @@ class NamespaceQuota:
 @dataclass(frozen=True, slots=True)
 class BudgetSettings:
     """Limits of what runs at a time. A pod that would exceed one stays Pending, with an event (BudgetExceeded), until
-    there is room: pods of a higher priority first. What runs is never ended for it. 0 is no limit.
+    there is room: pods of a higher priority first. What runs is never ended for it. Instances that prepare images
+    count, too. 0 is no limit.
 
     usd_per_hour: what all instances may cost together with their disks, and the disks of stopped ones, by the prices
-                  of the cloud's catalog; with what prepares images, and the snapshots that are kept of them
-    instances:    how many there may be, with those that prepare images
+                  of the cloud's catalog, and the snapshots of prepared images
+    instances:    how many there may be
     namespaces:   the same for single namespaces, by name; "*" is each that is not named
     """
 
