@@ -17,7 +17,7 @@ from tests.hostile.templates import KINDS
 from tests.hostile.world import World
 
 REDIAL_AT_ONCE = True
-WANTED = int(os.environ.get("VK_HOSTILE_MESSAGES", "2000"))
+WANTED = int(os.environ.get("VK_HOSTILE_MESSAGES", "1000"))
 """Messages on real sessions, of every kind; `make hostile` says ten thousand, which take minutes. As many more go
 through the same door in test_door."""
 EXAMPLES = WANTED // 20
