@@ -127,7 +127,7 @@ simulate: $(VENV)/.ready ## the provider in virtual time against faults of every
 	@$(PY) -m tests.simulation $(if $(SEED),--seed $(SEED) $(if $(EVERY),--every $(EVERY),--trace),--seeds $(SEEDS)) $(if $(KILLED_AT),--killed-at $(KILLED_AT)) $(if $(CRASHES),--crashes $(CRASHES)) $(if $(FAULT),--fault $(FAULT))
 
 .PHONY: hostile
-hostile: control-plane ## the tests of agents that lie and attack, with five times as many messages on real sessions as `make test` (MESSAGES=)
+hostile: control-plane ## the tests of agents that lie and attack, with ten times as many messages on real sessions as `make test` (MESSAGES=)
 	@VK_HOSTILE_MESSAGES=$(MESSAGES) $(PY) -m pytest tests/hostile
 
 .PHONY: containerd2

@@ -18,7 +18,7 @@ from tests.hostile.world import World
 
 REDIAL_AT_ONCE = True
 WANTED = int(os.environ.get("VK_HOSTILE_MESSAGES", "1000"))
-"""Messages on real sessions, of every kind; `make hostile` says ten thousand, which take minutes. As many more go
+"""Messages on real sessions, of every kind; `make hostile` says ten thousand, which take minutes. Ten thousand go
 through the same door in test_door."""
 EXAMPLES = WANTED // 20
 SPEAKERS = 4
