@@ -1,4 +1,5 @@
-"""A restart fails waiting pods with NodeAffinity: pods are admitted before the Node was read, when it has no labels."""
+"""A restart fails waiting pods with NodeAffinity: pods are admitted before the Node was read, when it has no labels, and
+what a fresh read says does not count."""
 
 from __future__ import annotations
 
@@ -14,5 +15,7 @@ def put_back() -> None:
     def find_object(self: Nodes, name: str) -> dict[str, Any] | None:
         return known(self, name) or {"metadata": {"labels": {}}, "status": {}}
 
+    judge = AdmissionGate.judge
     Nodes.find_object = find_object
     AdmissionGate.knows_node = lambda self, name: True
+    AdmissionGate.judge = lambda self, record, read=None: judge(self, record)
