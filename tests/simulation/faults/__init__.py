@@ -42,7 +42,7 @@ class Fault:
 
 FAULTS: dict[str, Fault] = {
     "restart-refuses": Fault(restart_refuses.put_back, 15, (must.WRONG_STATE,)),
-    "one-missing-answer": Fault(one_missing_answer.put_back, 40, (must.FAILED_WHILE_RUNNING, must.WRONG_STATE)),
+    "one-missing-answer": Fault(one_missing_answer.put_back, 73, (must.FAILED_WHILE_RUNNING, must.WRONG_STATE)),
     "hanging-references": Fault(hanging_references.put_back, 21, (must.DELETION_STUCK,)),
     "hanging-launch": Fault(hanging_launch.put_back, 2, (must.WRONG_STATE,)),
     "lost-ready": Fault(lost_ready.put_back, 3, (must.STATUS_MISSING,)),
@@ -51,11 +51,11 @@ FAULTS: dict[str, Fault] = {
     "one-bad-id": Fault(one_bad_id.put_back, 10, (must.OUTLIVED, must.MEMORY)),
     "stale-references": Fault(stale_references.put_back, 3, (must.STALE,)),
     "no-sweep": Fault(no_sweep.put_back, 7, (must.OUTLIVED,)),
-    "looks-for-ever": Fault(looks_for_ever.put_back, 113, (must.WRONG_STATE,)),
+    "looks-for-ever": Fault(looks_for_ever.put_back, 23, (must.WRONG_STATE,)),
     "idle-without-tables": Fault(idle_without_tables.put_back, 159, (must.STALE,)),
-    "believed-word": Fault(believed_word.put_back, 43, (must.LEAKED,)),
+    "believed-word": Fault(believed_word.put_back, 51, (must.LEAKED,)),
     "early-pod": Fault(early_pod.put_back, 4, (must.UNMARKED,)),
     "adopted-unmarked": Fault(adopted_unmarked.put_back, 44, (must.UNMARKED,)),
-    "lost-mark": Fault(lost_mark.put_back, 28, (must.WRONG_STATE,)),
+    "lost-mark": Fault(lost_mark.put_back, 242, (must.WRONG_STATE,)),
     "ignored-mark": Fault(ignored_mark.put_back, 93, (must.LEAKED, must.OUTLIVED, must.NOT_FULL)),
 }

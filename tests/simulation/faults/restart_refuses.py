@@ -1,5 +1,5 @@
-"""A restart fails waiting pods with NodeAffinity: pods are admitted before the Node was read, when it has no labels, and
-what a fresh read says does not count."""
+"""A restart fails waiting pods with NodeAffinity: pods are admitted before the Node was read, when it has no labels,
+and what a fresh read says does not count."""
 
 from __future__ import annotations
 
