@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from tests.standin import StandIn
+
 ACCOUNT = "123456789012"
 
 
 @dataclass(slots=True)
-class EksAuth:
+class EksAuth(StandIn):
     """roles: ARN of the assumed role by token; other tokens are refused. fails: (code, status) that is answered
     instead. life_s: of credentials. asked: the tokens of all calls; signed: whether each was signed for eks-auth."""
 
@@ -26,20 +28,11 @@ class EksAuth:
     life_s: float = 21600.0
     asked: list[str] = field(default_factory=list)
     signed: list[bool] = field(default_factory=list)
-    url: str = ""
-    _runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         app = web.Application()
         app.router.add_post("/clusters/{cluster}/assume-role-for-pod-identity", self._handle)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-
-    async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self.serve(app)
 
     async def _handle(self, request: web.Request) -> web.Response:
         token = (await request.json())["token"]

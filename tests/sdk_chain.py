@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
+from tests.standin import StandIn
+
 LIFE_S = 6 * 3600.0
 """Of the keys that are given out."""
 _KEY = re.compile(r"Credential=([A-Z0-9]+)/")
@@ -25,7 +27,7 @@ _EC2 = "http://ec2.amazonaws.com/doc/2016-11-15/"
 
 
 @dataclass(slots=True)
-class SdkChain:
+class SdkChain(StandIn):
     """passed_s: how far its clock is ahead. keys: that EC2 was called with, in order. tokens: that keys were
     asked for with; roles: which role, where it was named. expires: of the keys that were given out."""
 
@@ -34,23 +36,14 @@ class SdkChain:
     tokens: list[str] = field(default_factory=list)
     roles: list[str] = field(default_factory=list)
     expires: dict[str, float] = field(default_factory=dict)
-    url: str = ""
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
-    _runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         app = web.Application()
         app.router.add_post("/", self._query)
         app.router.add_get("/federation/credentials", self._sso)
         app.router.add_get("/v1/credentials", self._container)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-
-    async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self.serve(app)
 
     def clock(self) -> float:
         return time.time() + self.passed_s

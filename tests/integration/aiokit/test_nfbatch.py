@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,26 +13,12 @@ from vk_provider.aiokit import nfbatch
 from vk_provider.aiokit.netlink import Message
 from vk_provider.aiokit.nfbatch import BatchSocket, may_be_large
 from vk_provider.aiokit.nft import NftTable
-from vk_provider.cloud.local.syscalls import CLONE_NEWNET, setns
 from vk_provider.serviceproxy.fragment import Element
 from vk_provider.serviceproxy.packed import pack_elements
 from vk_provider.wire.packed import encode_packed
 
 SETS = "add table inet vk-test\nadd set inet vk-test ports { type inet_service ; }\n"
 OTHER = "add set inet vk-test others { type inet_service ; }\n"
-
-
-@pytest.fixture
-def enter(namespace: tuple[str, ...]) -> Iterator[ThreadPoolExecutor]:
-    """A thread in the namespace."""
-
-    def begin() -> None:
-        descriptor = os.open(namespace[1].removeprefix("--net="), os.O_RDONLY)
-        setns(descriptor, CLONE_NEWNET)
-        os.close(descriptor)
-
-    with ThreadPoolExecutor(1, initializer=begin) as made:
-        yield made
 
 
 def make_messages(*elements: tuple[str, int]) -> list[Message]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,23 +14,9 @@ from tests.integration.kube.waiting import until
 from vk_provider.aiokit import nft
 from vk_provider.aiokit.libnftables import SONAME, NftLibrary
 from vk_provider.aiokit.nft import NftError, NftTable
-from vk_provider.cloud.local.syscalls import CLONE_NEWNET, setns
 
 TABLE = "add table inet vk-test\nadd set inet vk-test revision { type ipv6_addr ; }\n"
 CHANGES = 2_000
-
-
-@pytest.fixture
-def enter(namespace: tuple[str, ...]) -> Iterator[ThreadPoolExecutor]:
-    """A thread in the namespace."""
-
-    def begin() -> None:
-        descriptor = os.open(namespace[1].removeprefix("--net="), os.O_RDONLY)
-        setns(descriptor, CLONE_NEWNET)
-        os.close(descriptor)
-
-    with ThreadPoolExecutor(1, initializer=begin) as made:
-        yield made
 
 
 @pytest.fixture(params=["process", "library", "no library"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -115,6 +115,16 @@ async def test_a_login_of_sso(chain: SdkChain, monkeypatch: pytest.MonkeyPatch, 
     assert (chain.tokens, chain.roles) == (["of-the-login"], ["123456789012/Operator"])
 
 
+async def outlive(chain: SdkChain, client: AwsClient, renew: Callable[[], object]) -> None:
+    """Two calls, and one after the keys have expired. renew: the token, as a kubelet does."""
+    await call(client)
+    await call(client)
+    renew()
+    chain.passed_s += LIFE_S
+    await call(client)
+    assert chain.keys == ["ASIAEXAMPLE1", "ASIAEXAMPLE1", "ASIAEXAMPLE2"]
+
+
 @pytest.mark.usefixtures("ahead")
 async def test_the_web_identity_of_irsa_is_renewed_with_the_token_of_then(
     chain: SdkChain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -124,12 +134,7 @@ async def test_the_web_identity_of_irsa_is_renewed_with_the_token_of_then(
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
     monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
     async with started(chain) as client:
-        await call(client)
-        await call(client)
-        token.write_text("second")  # as a kubelet renews it
-        chain.passed_s += LIFE_S
-        await call(client)
-    assert chain.keys == ["ASIAEXAMPLE1", "ASIAEXAMPLE1", "ASIAEXAMPLE2"]
+        await outlive(chain, client, lambda: token.write_text("second"))
     assert (chain.tokens, chain.roles) == (["first", "second"], [ROLE, ROLE])
 
 
@@ -142,12 +147,7 @@ async def test_the_credentials_of_eks_pod_identity_are_renewed_with_the_token_of
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{chain.url}/v1/credentials")
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(token))
     async with started(chain) as client:
-        await call(client)
-        await call(client)
-        token.write_text("second")
-        chain.passed_s += LIFE_S
-        await call(client)
-    assert chain.keys == ["ASIAEXAMPLE1", "ASIAEXAMPLE1", "ASIAEXAMPLE2"]
+        await outlive(chain, client, lambda: token.write_text("second"))
     assert chain.tokens == ["first", "second"]
 
 
