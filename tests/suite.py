@@ -1,7 +1,7 @@
 """The whole test suite: `python -m tests.suite`. Two streams share the processors, because tests of pods mostly wait.
 
-Beside: what some tests need built, then the tests that need nothing of the machine. In front: the tests that start
-instances, control planes and network namespaces, first those that need no further build. Exit code 0: all passed.
+Beside: what some tests need built, then the tests that start no containers. In front: the tests that start instances
+and clusters, first those that need no further build. Exit code 0: all passed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from tests.cluster.errors import ClusterError
 DOOR, METRICS_SERVER = "tests/hostile/test_door.py", "tests/integration/test_metrics_server.py"
 PURE = ("tests/unit", "tests/simulation", DOOR)
 """Need no root, no namespace and no build."""
+APART = tuple(f"tests/integration/{room}" for room in ("aws", "catalog", "explain", "netpolicy", "serviceproxy"))
+"""Start no containers: a stand-in of EC2, API servers, and network namespaces with names of their own."""
 FIRST = ("tests/contract", "tests/integration", "tests/hostile")
 LAST = (METRICS_SERVER, "tests/conformance", "tests/dualstack", "tests/e2e", "tests/ec2")
 """Need BUILDS."""
@@ -43,7 +45,7 @@ def main() -> int:
             preexec_fn=lambda: os.nice(BESIDE_NICE),
         )
         try:
-            codes = [_test(*FIRST, *(f"--ignore={path}" for path in (DOOR, METRICS_SERVER)))]
+            codes = [_test(*FIRST, *(f"--ignore={path}" for path in (DOOR, METRICS_SERVER, *APART)))]
             codes.append(_build() or _test(*LAST))
             print("waiting for the builds and tests beside", flush=True)
             codes.append(beside.wait())
@@ -60,7 +62,7 @@ def main() -> int:
 
 def run_beside() -> int:
     """The stream that waits for nobody."""
-    return _build() or _test(*PURE)
+    return _build() or _test(*PURE, *APART)
 
 
 def _build() -> int:
