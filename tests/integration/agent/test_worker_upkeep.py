@@ -74,6 +74,7 @@ async def test_a_container_survives_a_crash_of_containerd(
     info = await harness.runtime.container_info(harness.worker.container_id("main"))
     containerd.kill()
     containerd.launch()
+    await harness.runtime.wait_ready(30)  # a process that ends before containerd knows it again is never seen to end
     assert status_of(harness.worker.status, "main") == before
     os.kill(info["pid"], signal.SIGTERM)
     status = await harness.wait_for(
