@@ -33,6 +33,12 @@ START_CANCEL_LIMIT_S = 10.0
 LARGE_BYTES, SPARE_BYTES = 1 << 20, 4 << 20
 """Pages of lists are larger. Every read of a TLS connection wants 256 kB for a moment: that comes from the heap."""
 
+COLLECTIONS = (10_000, 0, 4_500)
+"""Of gc.set_threshold. Every second collection is of the middle generation, which so never holds more than 20,000
+objects: some 10 ms, and 50 on a busy machine (a million, which 4,000 new pods make, would stop the loop for 250 ms). An
+object is looked at one and a half times. A young generation of 5,000 takes what is in flight in a burst for
+long-lived."""
+
 
 def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. Raises BadStartError."""
@@ -105,7 +111,4 @@ def settle_heap() -> None:
     """A large heap of long-lived dicts: the objects that exist now are excluded from garbage collections."""
     gc.collect()
     gc.freeze()
-    # Collections stay near 20 ms (50 on a busy machine): the middle generation never holds more than 45,000 objects (a
-    # million, which 4,000 new pods make, would stop the loop for 250 ms). A young one of 5,000 took what is in flight
-    # in a burst for long-lived, and looked at it twice.
-    gc.set_threshold(15_000, 1, 2_000)
+    gc.set_threshold(*COLLECTIONS)

@@ -25,6 +25,7 @@ from tests.bench.services import make_objects, make_slice_of
 from vk_provider.agentclient.session import AgentSession, Slot
 from vk_provider.agentclient.tables import TableFlow, TableText
 from vk_provider.aiokit.permits import Permits
+from vk_provider.app import settle_heap
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.cloud.simulated.agent import SimulatedAgent
 from vk_provider.cloud.simulated.connector import SimulatedChannel
@@ -303,8 +304,7 @@ def _figure(name: str, value: float, unit: str, note: str, goal: float | None = 
 
 def main() -> None:
     services, agents, following = map(int, sys.argv[1:])
-    gc.freeze()
-    gc.set_threshold(5_000, 5, 2_000)  # as the provider does
+    settle_heap()  # as the provider does
     print(json.dumps(uvloop.run(_measure(services, agents, following))))
 
 
