@@ -15,6 +15,7 @@ from vk_provider.instances.instance import OwnedInstance
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import node_path, pod_path
+from vk_provider.podmodel.conditions import find_end
 from vk_provider.podmodel.deadline import DEADLINE_MESSAGE
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.agent_events import COMPONENT
@@ -27,6 +28,7 @@ from vk_provider.pods.provider_status import (
     build_lost_status,
     build_pending_status,
     build_rejected_status,
+    build_terminated_status,
     build_unready_condition,
     build_unstarted_status,
 )
@@ -92,6 +94,7 @@ class PodExecutor:
             Action.FAIL_NEVER_STARTED: self.fail_never_started,
             Action.FAIL_EXPIRED: self.fail_expired,
             Action.FAIL_LOST: self.fail_lost,
+            Action.FAIL_REJECTED: self.fail_rejected,
             Action.RELAUNCH: self.relaunch,
             Action.STOP: self.stop,
             Action.ARCHIVE: self.archive,
@@ -206,6 +209,11 @@ class PodExecutor:
         self._conclude(record, build_lost_status(record.pod, record.report.status, reason, message, format_time()))
         if record.owned is not None and not record.has_instance:
             self.room.forget_lost(record.owned)
+
+    async def fail_rejected(self, record: PodRecord) -> None:
+        """A pod that was rejected is deleted, and its object is still there."""
+        ended = record.first.ended or find_end(record.report.status or {}) or {}
+        self._conclude(record, build_terminated_status(record.pod, ended, record.start_time, format_time()))
 
     async def relaunch(self, record: PodRecord) -> None:
         """Launch another instance: the first one never booted, so nothing of the pod has run."""

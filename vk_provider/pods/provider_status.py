@@ -67,7 +67,19 @@ def build_expired_status(pod: Json, start_time: str, now: str) -> Json:
     return _build_unstarted(pod, start_time, (), now, ending)
 
 
-def _build_unstarted(pod: Json, start_time: str, host_ips: tuple[str, ...], now: str, ending: Ending) -> Json:
+def build_terminated_status(pod: Json, ended: Json, start_time: str, now: str) -> Json:
+    """A pod that was rejected is deleted. A kubelet gives it to a pod worker then (filterTerminalPodsToDelete), whose
+    one pass is SyncTerminatedPod: conditions and containers as of a pod that never began, and TerminatePod ends those.
+
+    ended: phase, reason and message, which stay (find_end)
+    """
+    ending = Ending(terminating=True, containers_may_run=False, finished=True)
+    return _build_unstarted(pod, start_time, (), now, ending, ended)
+
+
+def _build_unstarted(
+    pod: Json, start_time: str, host_ips: tuple[str, ...], now: str, ending: Ending, ended: Json | None = None
+) -> Json:
     reason = "PodInitializing" if pod["spec"].get("initContainers") else "ContainerCreating"
     init, regular = (
         [_waiting(container, reason) for container in pod["spec"].get(field) or []]
@@ -82,7 +94,7 @@ def _build_unstarted(pod: Json, start_time: str, host_ips: tuple[str, ...], now:
         context,
         now,
         ending=ending,
-        previous_status={**known, "startTime": start_time},
+        previous_status={**known, **(ended or {}), "startTime": start_time},
     )
 
 

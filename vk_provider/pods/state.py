@@ -76,6 +76,7 @@ def compute_state(
         has_status=started,
         terminal=record.phase in TERMINAL_PHASES,
         finished=record.report.finished or ended_unseen,
+        rejected=record.deleting and not given and is_rejected(record),
         published=is_current(record) or now < _restore_due(record),
         unaccepted=is_unaccepted(record, now),
         api_deleted=record.leaving.api_deleted,
@@ -84,6 +85,12 @@ def compute_state(
         archived=record.leaving.archived,
         stop_waited_s=now - record.leaving.stop_sent_at if record.leaving.stop_sent_at else None,
     )
+
+
+def is_rejected(record: PodRecord) -> bool:
+    """Whether the pod has a terminal phase and a status without containers, as one that was not admitted."""
+    is_over = record.phase in TERMINAL_PHASES and not record.has_instance
+    return is_over and not (record.report.status or {}).get("containerStatuses")
 
 
 def is_stop_due(record: PodRecord) -> bool:
