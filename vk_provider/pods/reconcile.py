@@ -95,7 +95,7 @@ def reconcile(state: PodState) -> list[Action]:
     if not state.exists:
         return _leave(state)
     if is_over(state):
-        return [Action.FAIL_REJECTED] if state.deleting and state.rejected else _finish(state)
+        return [Action.FAIL_REJECTED] if state.rejected and (state.deleting or state.expired) else _finish(state)
     if state.lost:
         return [Action.FAIL_LOST]
     if state.expired and state.admitted and not state.deleting and not _may_run(state):

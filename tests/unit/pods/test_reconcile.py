@@ -190,6 +190,11 @@ CASES = [
         [Action.FAIL_REJECTED],
     ),
     (
+        "so is one whose deadline has passed",
+        having(ADMITTED, terminal=True, finished=True, rejected=True, expired=True),
+        [Action.FAIL_REJECTED],
+    ),
+    (
         "then that is published, and the object deleted",
         having(ADMITTED, terminal=True, finished=True, deleting=True, published=False),
         [Action.PUBLISH, Action.DELETE],
