@@ -89,6 +89,18 @@ FAULTS: dict[str, Fault] = {
             ),
         ),
     ),
+    "one-dial-of-grpc-probes": Fault(
+        "08",
+        ("grpc-probe-waits-for-its-port", "grpc-probe-of-a-closed-port"),
+        (
+            Edit(
+                "agent/worker/probes/grpc_call.py",
+                "        except (OSError, CallError):  # a TimeoutError is one\n            pass",
+                "        except (OSError, CallError) as error:\n"
+                '            raise CallError("Unavailable", str(error)) from None',
+            ),
+        ),
+    ),
     "events-of-both-types-together": Fault(
         "09",
         ("warning-events-lost",),
@@ -189,6 +201,22 @@ FAULTS: dict[str, Fault] = {
         "of admission",
         ("node-affinity-unmet",),
         (Edit("podmodel/nodematch.py", "    if required is None:", "    if True:"),),
+    ),
+    "taints-unheeded": Fault(
+        "of admission",
+        ("taint-untolerated",),
+        (Edit("podmodel/nodematch.py", "    if not taints:", "    if True:"),),
+    ),
+    "rejected-stays-as-it-was": Fault(
+        "of admission",
+        ("rejected-and-deleted", "rejected-with-init-containers-and-deleted", "rejected-and-past-its-deadline"),
+        (
+            Edit(
+                "pods/reconcile.py",
+                "if state.rejected and (state.deleting or state.expired) else _finish(state)",
+                "if False else _finish(state)",
+            ),
+        ),
     ),
 }
 
