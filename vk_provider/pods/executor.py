@@ -221,8 +221,8 @@ class PodExecutor:
         self._conclude(record, build_terminated_status(record.pod, ended, record.start_time, hosts, format_time()))
 
     def _host_ips(self, record: PodRecord) -> tuple[str, ...]:
-        """Of the pod's instance; a pod that ends without one says those of its Node."""
-        return record.instance.host_ips if record.instance is not None else self.gate.host_ips(record.node)
+        """Of a pod that ends without an instance, those of its Node. None of one whose instance another pod may get."""
+        return self.gate.host_ips(record.node) if record.instance is None else ()
 
     async def relaunch(self, record: PodRecord) -> None:
         """Launch another instance: the first one never booted, so nothing of the pod has run."""

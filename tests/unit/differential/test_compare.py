@@ -116,6 +116,8 @@ def test_the_first_status_of_the_node_has_conditions_that_the_kubelet_shows_befo
         versions = []
         for number, reason in enumerate(reasons):
             conditions = [{"type": "PodReadyToStartContainers", "status": "False", "reason": reason}]
+            if namespace == THEIRS:  # of another writer, who may come first or not
+                conditions.append({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"})
             first = pod(uid, "10.0.0.9", "Pending", waiting, startTime="t", conditions=conditions)
             versions.append((number * 0.1, first))
         return history(namespace, *versions, (1.0, pod(uid, startTime="t")))

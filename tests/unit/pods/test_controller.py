@@ -316,6 +316,8 @@ async def test_a_rejected_pod_gets_the_status_of_one_that_never_began_with_its_d
 ) -> None:
     """A kubelet's pod worker sees a rejected pod only when it is deleted (filterTerminalPodsToDelete)."""
     asked = hold(world, monkeypatch)
+    addresses = [{"type": "Hostname", "address": NODE}, {"type": "InternalIP", "address": "192.0.2.9"}]
+    world.node = {**(world.node or {}), "status": {**(world.node or {})["status"], "addresses": addresses}}
     pod = world.pod(containers=[{"name": "c", "resources": {"requests": {"cpu": "101"}}}])
     others = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}
     pod["status"]["conditions"] = [others]
@@ -331,6 +333,7 @@ async def test_a_rejected_pod_gets_the_status_of_one_that_never_began_with_its_d
     kept = ("phase", "reason", "message", "startTime")
     assert [status[name] for name in kept] == [before[name] for name in kept]
     assert status["containerStatuses"][0]["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+    assert (status["hostIP"], status["hostIPs"]) == ("192.0.2.9", [{"ip": "192.0.2.9"}])
     conditions = {item["type"]: item.get("reason") for item in status["conditions"]}
     assert (conditions["Ready"], conditions["PodScheduled"]) == ("PodFailed", None)
     assert conditions["DisruptionTarget"] == "DeletionByTaintManager"
