@@ -287,7 +287,7 @@ def _compare_first(sides: tuple[History, History], owns: tuple[Own, ...]) -> Ite
 
 
 def _compare_endings(sides: tuple[History, History], owns: tuple[Own, ...]) -> Iterator[Difference]:
-    taken = [side.gone - side.deleted if side.gone and side.deleted else None for side in sides]
+    taken = [None if side.gone is None or side.deleted is None else side.gone - side.deleted for side in sides]
     if (taken[0] is None) != (taken[1] is None):
         if all(side.created for side in sides):
             yield difference("ending: gone", taken[0] is not None, taken[1] is not None)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from tests.differential.history import History, has_begun
 from tests.differential.normalise import Own, normalise_status
 from vk_provider.jsontypes import Json
+from vk_provider.podmodel.conditions import KUBELET_CONDITIONS
 
 
 def early_conditions(side: History, own: Own) -> list[Json]:
     """Of each status from the first with a startTime until the sandbox is ready, a container has begun or the pod is
-    deleted: its conditions as {"conditions": ...}."""
+    deleted: the node's conditions as {"conditions": ...}; those of others may come before it or after."""
     found = []
     for version in side.versions:
         status = normalise_status(version.pod, own)
@@ -27,4 +28,5 @@ def early_conditions(side: History, own: Own) -> list[Json]:
 
 def _without_generation(conditions: Json) -> Json:
     words = ("status", "reason", "message")
-    return {name: {word: item[word] for word in words if item.get(word)} for name, item in conditions.items()}
+    own = {name: item for name, item in conditions.items() if name in KUBELET_CONDITIONS}
+    return {name: {word: item[word] for word in words if item.get(word)} for name, item in own.items()}

@@ -48,9 +48,9 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "where an image came from",
-        r"event Normal Image(Fetched|PullProgress): ",
-        "an event says how many bytes of an image came from the instance's store, other instances and the registry; a "
-        "kubelet has one place",
+        r"event Normal (Image(Fetched|PullProgress)|WaitingForImages): ",
+        "an event says how many bytes of an image came from the instance's store, other instances and the registry, or "
+        "that other pods pull it now; a kubelet has one place",
         "plain.yaml",
         always=True,
     ),

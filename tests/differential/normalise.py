@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tests.differential.containers import STATUS_LISTS
 from vk_provider.jsontypes import Json
 
 
@@ -183,13 +184,18 @@ class Own:
 
 
 def own_of(namespace: str, node: str, versions: list[Json]) -> Own:
-    """From the versions of the pod."""
+    """From the versions of the pod. A pod that never had an instance names our Node's address, where the registry of
+    the tests is: that one is nobody's own."""
     uid = next((str(pod["metadata"]["uid"]) for pod in versions if pod.get("metadata", {}).get("uid")), "")
-    addresses, hosts = set(), set()
+    addresses, hosts, hosts_of_images = set[str](), set[str](), set[str]()
     for pod in versions:
         status = pod.get("status", {})
         hosts.update(item["ip"] for item in status.get("hostIPs", ()) if item.get("ip"))
         addresses.update(item["ip"] for item in status.get("podIPs", ()) if item.get("ip"))
+        hosts_of_images.update(
+            each["image"].partition(":")[0] for key in STATUS_LISTS for each in status.get(key) or () if "image" in each
+        )
+    hosts -= hosts_of_images
     return Own(namespace, node, uid, tuple(sorted(addresses - hosts)), tuple(sorted(hosts)))
 
 

@@ -283,6 +283,7 @@ _DECISIVE = {
     Action.FAIL_NEVER_STARTED,
     Action.FAIL_EXPIRED,
     Action.FAIL_LOST,
+    Action.FAIL_REJECTED,
     Action.RELAUNCH,
     Action.STOP,
 }

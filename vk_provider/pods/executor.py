@@ -15,7 +15,8 @@ from vk_provider.instances.instance import OwnedInstance
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.paths import node_path, pod_path
-from vk_provider.podmodel.deadline import DEADLINE_MESSAGE
+from vk_provider.podmodel.conditions import find_end
+from vk_provider.podmodel.deadline import DEADLINE_EXCEEDED, DEADLINE_MESSAGE
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.agent_events import COMPONENT
 from vk_provider.pods.archive import LogArchive, UnsafeNameError
@@ -27,13 +28,14 @@ from vk_provider.pods.provider_status import (
     build_lost_status,
     build_pending_status,
     build_rejected_status,
+    build_terminated_status,
     build_unready_condition,
     build_unstarted_status,
 )
 from vk_provider.pods.reconcile import Action
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.sending import PodSender
-from vk_provider.pods.state import is_given
+from vk_provider.pods.state import is_expired, is_given
 from vk_provider.pods.status_publisher import StatusPublisher, note_held
 from vk_provider.rfc3339 import format_time
 
@@ -92,6 +94,7 @@ class PodExecutor:
             Action.FAIL_NEVER_STARTED: self.fail_never_started,
             Action.FAIL_EXPIRED: self.fail_expired,
             Action.FAIL_LOST: self.fail_lost,
+            Action.FAIL_REJECTED: self.fail_rejected,
             Action.RELAUNCH: self.relaunch,
             Action.STOP: self.stop,
             Action.ARCHIVE: self.archive,
@@ -190,13 +193,14 @@ class PodExecutor:
         await self.publish(record)
 
     async def fail_never_started(self, record: PodRecord) -> None:
-        status = build_unstarted_status(record.pod, record.report.status, record.start_time, format_time())
-        self._conclude(record, status)
+        known, hosts = record.report.status, self._host_ips(record)
+        self._conclude(record, build_unstarted_status(record.pod, known, record.start_time, hosts, format_time()))
 
     async def fail_expired(self, record: PodRecord) -> None:
         self._event(record, "Normal", eventreasons.DEADLINE_EXCEEDED, DEADLINE_MESSAGE, "kubelet")
         record.leaving.archived = True  # nothing of the pod has run
-        self._conclude(record, build_expired_status(record.pod, record.start_time, format_time()))
+        hosts = self._host_ips(record)
+        self._conclude(record, build_expired_status(record.pod, record.start_time, hosts, format_time()))
 
     async def fail_lost(self, record: PodRecord) -> None:
         lost = record.loss
@@ -206,6 +210,19 @@ class PodExecutor:
         self._conclude(record, build_lost_status(record.pod, record.report.status, reason, message, format_time()))
         if record.owned is not None and not record.has_instance:
             self.room.forget_lost(record.owned)
+
+    async def fail_rejected(self, record: PodRecord) -> None:
+        """A pod that was rejected is deleted and its object still there, or its deadline has passed."""
+        ended = record.first.ended or find_end(record.report.status or {}) or {}
+        if is_expired(record, time.monotonic()):
+            self._event(record, "Normal", eventreasons.DEADLINE_EXCEEDED, DEADLINE_MESSAGE, "kubelet")
+            ended = {**ended, "reason": DEADLINE_EXCEEDED, "message": DEADLINE_MESSAGE}
+        hosts = self._host_ips(record)
+        self._conclude(record, build_terminated_status(record.pod, ended, record.start_time, hosts, format_time()))
+
+    def _host_ips(self, record: PodRecord) -> tuple[str, ...]:
+        """Of a pod that ends without an instance, those of its Node. None of one whose instance another pod may get."""
+        return self.gate.host_ips(record.node) if record.instance is None else ()
 
     async def relaunch(self, record: PodRecord) -> None:
         """Launch another instance: the first one never booted, so nothing of the pod has run."""

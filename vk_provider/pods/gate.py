@@ -31,6 +31,11 @@ class AdmissionGate:
         """Whether the Node was read or registered: without its labels and capacity no pod is refused."""
         return self._nodes(name) is not None
 
+    def host_ips(self, name: str) -> tuple[str, ...]:
+        """The Node's own addresses, none while it is not known."""
+        addresses = ((self._nodes(name) or {}).get("status") or {}).get("addresses") or ()
+        return tuple(item["address"] for item in addresses if item["type"] == "InternalIP")
+
     def judge(self, record: PodRecord, read: Json | None = None) -> Verdict | None:
         """Admit the pod, which counts from then on, and return None; or why it is refused or held. Only while the Node
         is known. read: the Node as just read, None for what its watch has brought."""

@@ -60,14 +60,27 @@ def build_pending_status(
     return status
 
 
-def build_expired_status(pod: Json, start_time: str, now: str) -> Json:
+def build_expired_status(pod: Json, start_time: str, host_ips: tuple[str, ...], now: str) -> Json:
     """The deadline of the pod has passed before an agent was given it."""
     cause = PodEnd(DEADLINE_EXCEEDED, DEADLINE_MESSAGE)
     ending = Ending(terminating=True, containers_may_run=False, finished=True, cause=cause)
-    return _build_unstarted(pod, start_time, (), now, ending)
+    return _build_unstarted(pod, start_time, host_ips, now, ending)
 
 
-def _build_unstarted(pod: Json, start_time: str, host_ips: tuple[str, ...], now: str, ending: Ending) -> Json:
+def build_terminated_status(pod: Json, ended: Json, start_time: str, host_ips: tuple[str, ...], now: str) -> Json:
+    """A pod that was rejected is deleted (filterTerminalPodsToDelete), or past its deadline (getPodsToSync): a kubelet
+    gives it to a pod worker then, whose one pass is SyncTerminatedPod: conditions and containers as of a pod that never
+    began, and TerminatePod ends those.
+
+    ended: phase, reason and message, which stay (find_end)
+    """
+    ending = Ending(terminating=True, containers_may_run=False, finished=True)
+    return _build_unstarted(pod, start_time, host_ips, now, ending, ended)
+
+
+def _build_unstarted(
+    pod: Json, start_time: str, host_ips: tuple[str, ...], now: str, ending: Ending, ended: Json | None = None
+) -> Json:
     reason = "PodInitializing" if pod["spec"].get("initContainers") else "ContainerCreating"
     init, regular = (
         [_waiting(container, reason) for container in pod["spec"].get(field) or []]
@@ -82,7 +95,7 @@ def _build_unstarted(pod: Json, start_time: str, host_ips: tuple[str, ...], now:
         context,
         now,
         ending=ending,
-        previous_status={**known, "startTime": start_time},
+        previous_status={**known, **(ended or {}), "startTime": start_time},
     )
 
 
@@ -192,11 +205,11 @@ def _end_container(item: Json, now: str) -> Json:
     return {**item, "state": {"terminated": terminated}, "ready": False, "started": False}
 
 
-def build_unstarted_status(pod: Json, last: Json | None, start_time: str, now: str) -> Json:
+def build_unstarted_status(pod: Json, last: Json | None, start_time: str, host_ips: tuple[str, ...], now: str) -> Json:
     """Deleted before any container ran: a terminal phase, so that owners can count the pod as terminated."""
     of_api = pod.get("status") or {}
     known = last or (of_api if of_api.get("containerStatuses") else None)
-    known = known or build_pending_status(pod, start_time, (), (), now)
+    known = known or build_pending_status(pod, start_time, host_ips, (), now)
     base = build_lost_status(pod, known, "", "", now, disrupted=False)
     base.pop("reason"), base.pop("message")
     return base

@@ -28,6 +28,7 @@ class Action(StrEnum):
     FAIL_NEVER_STARTED = "fail-never-started"
     FAIL_EXPIRED = "fail-expired"
     FAIL_LOST = "fail-lost"
+    FAIL_REJECTED = "fail-rejected"
     RELAUNCH = "relaunch"
     STOP = "stop"
     ARCHIVE = "archive"
@@ -51,6 +52,7 @@ class PodState(msgspec.Struct, frozen=True, gc=False):
     given:            an agent was given the pod: something of it may run
     awaited:          an earlier process may have given it to an agent that has not spoken yet, or is not listed
     terminal:         the newest status has a terminal phase; finished: nothing runs any more
+    rejected:         that status says nothing of the containers: the pod failed before anything was done for it
     published:        the API server holds our newest status; api_deleted: our final DELETE was accepted
     unaccepted:       the API server answers, but has not accepted our newest status for too long
     expired:          past activeDeadlineSeconds, and no agent was given the pod, which would see to that
@@ -78,6 +80,7 @@ class PodState(msgspec.Struct, frozen=True, gc=False):
     has_status: bool = False
     terminal: bool = False
     finished: bool = False
+    rejected: bool = False
     published: bool = True
     unaccepted: bool = False
     api_deleted: bool = False
@@ -92,7 +95,7 @@ def reconcile(state: PodState) -> list[Action]:
     if not state.exists:
         return _leave(state)
     if is_over(state):
-        return _finish(state)
+        return [Action.FAIL_REJECTED] if state.rejected and (state.deleting or state.expired) else _finish(state)
     if state.lost:
         return [Action.FAIL_LOST]
     if state.expired and state.admitted and not state.deleting and not _may_run(state):

@@ -49,7 +49,7 @@ def compute_state(
     owned, sent = record.assignment.owned, record.sent
     # A terminal phase in the API does not mean that the containers have terminated, if an agent was given the pod.
     ended_unseen = record.first.ended is not None and not given
-    expired = (expires_at := _expires_at(record)) is not None and now >= expires_at
+    expired = is_expired(record, now)
     return PodState(
         exists=record.exists,
         deleting=record.deleting,
@@ -76,6 +76,7 @@ def compute_state(
         has_status=started,
         terminal=record.phase in TERMINAL_PHASES,
         finished=record.report.finished or ended_unseen,
+        rejected=not given and is_rejected(record),
         published=is_current(record) or now < _restore_due(record),
         unaccepted=is_unaccepted(record, now),
         api_deleted=record.leaving.api_deleted,
@@ -84,6 +85,12 @@ def compute_state(
         archived=record.leaving.archived,
         stop_waited_s=now - record.leaving.stop_sent_at if record.leaving.stop_sent_at else None,
     )
+
+
+def is_rejected(record: PodRecord) -> bool:
+    """Whether the pod has a terminal phase and a status without containers, as one that was not admitted."""
+    is_over = record.phase in TERMINAL_PHASES and not record.has_instance
+    return is_over and not (record.report.status or {}).get("containerStatuses")
 
 
 def is_stop_due(record: PodRecord) -> bool:
@@ -174,11 +181,17 @@ def _overdue_at(record: PodRecord) -> float | None:
     return max(record.report.silent_since, record.ending_since) + grace_s + DELETION_OVERDUE_S
 
 
+def is_expired(record: PodRecord, now: float) -> bool:
+    """Whether activeDeadlineSeconds is over for a pod that no agent was given."""
+    expires_at = _expires_at(record)
+    return expires_at is not None and now >= expires_at
+
+
 def _expires_at(record: PodRecord) -> float | None:
-    """When activeDeadlineSeconds is over for a pod that waits for its instance; None when it has no deadline, was given
-    to an agent, or need not wait any more."""
+    """When activeDeadlineSeconds is over for a pod that waits for its instance, or was rejected; None when it has no
+    deadline, was given to an agent, or need not wait any more."""
     seconds = deadline_s(record.pod)
-    if seconds is None or is_given(record) or record.phase in TERMINAL_PHASES:
+    if seconds is None or is_given(record) or (record.phase in TERMINAL_PHASES and not is_rejected(record)):
         return None
     return record.active_since + seconds
 

@@ -40,8 +40,9 @@ _DROPPED = (
     Edit(
         "kube/correlator.py",
         'event["count"] = series.count = min(series.count + event["count"], MAX_COUNT)',
-        "fresh = now - _LAST.get((owner, key), -9.0) >= 5.0\n        _LAST[(owner, key)] = now if fresh else "
-        '_LAST[(owner, key)]\n        event["count"] = series.count = series.count + (event["count"] if fresh else 0)',
+        "known = (memory.owner, key)\n        fresh = now - _LAST.get(known, -9.0) >= 5.0\n        "
+        "_LAST[known] = now if fresh else _LAST[known]\n        "
+        'event["count"] = series.count = series.count + (event["count"] if fresh else 0)',
     ),
     Edit("kube/correlator.py", "SPAM_RATE = 1 / 300", "SPAM_RATE = 1 / 300\n_LAST: dict[Key, float] = {}"),
 )
@@ -89,6 +90,18 @@ FAULTS: dict[str, Fault] = {
             ),
         ),
     ),
+    "one-dial-of-grpc-probes": Fault(
+        "08",
+        ("grpc-probe-waits-for-its-port", "grpc-probe-of-a-closed-port"),
+        (
+            Edit(
+                "agent/worker/probes/grpc_call.py",
+                "        except (OSError, CallError):  # a TimeoutError is one\n            pass",
+                "        except (OSError, CallError) as error:\n"
+                '            raise CallError("Unavailable", str(error)) from None',
+            ),
+        ),
+    ),
     "events-of-both-types-together": Fault(
         "09",
         ("warning-events-lost",),
@@ -133,9 +146,11 @@ FAULTS: dict[str, Fault] = {
         ("phase-failed-set-by-others",),
         (
             Edit(
-                "pods/sending.py",
-                "elif record.api_phase in TERMINAL_PHASES and record.phase != record.api_phase:",
-                "elif False:",
+                "pods/controller.py",
+                "            note_held(record, record.pod)\n            record.publication.set_restoring",
+                "            note_held(record, record.pod)\n"
+                "            note_first(record, inherited=record.first.inherited)\n"
+                "            record.publication.set_restoring",
             ),
         ),
     ),
@@ -167,16 +182,16 @@ FAULTS: dict[str, Fault] = {
         ("ready-reason-of-a-pod-that-never-started",),
         (
             Edit(
-                "podmodel/conditions.py",
-                '    if phase == "Failed" or (phase == "Succeeded" and not unknown):',
-                '    if "ContainerStatusUnknown" in str(statuses) or phase == "Failed" or '
-                '(phase == "Succeeded" and not unknown):',
+                "podmodel/status.py",
+                "    built = _build_conditions(pod, every, sandbox, phase, previous,",
+                '    shown: Phase = "Failed" if finished and phase not in TERMINAL_PHASES else phase\n'
+                "    built = _build_conditions(pod, every, sandbox, shown, previous,",
             ),
         ),
     ),
     "first-condition-without-reason": Fault(
         "22",
-        ("first-condition-without-reason",),
+        ("rejected-and-deleted", "rejected-with-init-containers-and-deleted"),
         (
             Edit(
                 "podmodel/conditions.py",
@@ -189,6 +204,22 @@ FAULTS: dict[str, Fault] = {
         "of admission",
         ("node-affinity-unmet",),
         (Edit("podmodel/nodematch.py", "    if required is None:", "    if True:"),),
+    ),
+    "taints-unheeded": Fault(
+        "of admission",
+        ("taint-untolerated",),
+        (Edit("podmodel/nodematch.py", "    if not taints:", "    if True:"),),
+    ),
+    "rejected-stays-as-it-was": Fault(
+        "of admission",
+        ("rejected-and-deleted", "rejected-with-init-containers-and-deleted", "rejected-and-past-its-deadline"),
+        (
+            Edit(
+                "pods/reconcile.py",
+                "if state.rejected and (state.deleting or state.expired) else _finish(state)",
+                "if False else _finish(state)",
+            ),
+        ),
     ),
 }
 

@@ -79,6 +79,14 @@ def test_a_pod_that_never_goes_on_one_side_is_a_difference() -> None:
     assert "ending: gone" in kinds(ours, theirs)
 
 
+def test_a_pod_that_was_deleted_at_the_first_moment_of_its_recording_has_an_end_as_any_other() -> None:
+    ours, theirs = history(OURS, (0, pod("u-1")), end=7.0), history(THEIRS, (0, pod("u-2")), end=7.0)
+    ours.deleted, theirs.deleted = 0.2, 0.0
+    assert kinds(ours, theirs) == set()
+    theirs.gone = 20.0
+    assert kinds(ours, theirs) == {"ending: slower kubelet"}
+
+
 def test_another_exit_code_at_the_end_is_a_difference() -> None:
     last = [container(terminated={"exitCode": code, "reason": "Error"}) for code in (143, 137)]
     ours = history(OURS, (0, pod("u-1")), (20.5, pod("u-1", "10.0.0.9", "Failed", last[0])))
@@ -116,6 +124,8 @@ def test_the_first_status_of_the_node_has_conditions_that_the_kubelet_shows_befo
         versions = []
         for number, reason in enumerate(reasons):
             conditions = [{"type": "PodReadyToStartContainers", "status": "False", "reason": reason}]
+            if namespace == THEIRS:  # of another writer, who may come first or not
+                conditions.append({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"})
             first = pod(uid, "10.0.0.9", "Pending", waiting, startTime="t", conditions=conditions)
             versions.append((number * 0.1, first))
         return history(namespace, *versions, (1.0, pod(uid, startTime="t")))

@@ -109,3 +109,12 @@ def test_an_image_counts_by_its_repository() -> None:
     images = ("10.0.0.1:5000/busybox:latest", "10.0.0.1:5000/busybox:1.35", "10.0.0.1:5000/other:1")
     shown = [normalise_status(pod("u", "10.0.0.7", "Running", {"name": "main", "image": name}), OWN) for name in images]
     assert shown[0] == shown[1] != shown[2]
+
+
+def test_the_address_of_the_registry_is_not_the_pods_own_also_where_a_pod_without_an_instance_names_it() -> None:
+    seen = pod("u", "")
+    image = {"name": "main", "image": "10.9.9.9:5000/busybox:latest"}
+    seen["status"] |= {"hostIPs": [{"ip": "10.9.9.9"}, {"ip": "fd00::9"}], "containerStatuses": [image]}
+    own = own_of("n", "x", [seen])
+    assert own.hosts == ("fd00::9",)
+    assert normalise_status(seen, own)["containerStatuses"]["main"]["image"] == "10.9.9.9:5000/busybox"

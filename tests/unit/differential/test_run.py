@@ -123,6 +123,12 @@ def test_a_matcher_explains_by_the_beginning_of_the_kind() -> None:
     assert unexplained([STEADY, FLAKY], [entry]) == [FLAKY]
 
 
+def test_that_an_image_is_pulled_for_other_pods_is_known() -> None:
+    waiting = Difference("event Normal WaitingForImages: other pods are pulling the same images (only here)", "1", "-")
+    failed = Difference("event Warning WaitingForImages: other pods are pulling the same images (only here)", "1", "-")
+    assert unexplained([waiting, failed]) == [failed]
+
+
 def test_the_table_is_aligned_and_begins_with_what_came_again() -> None:
     case = build("1-0", "1-0", ("dns",))
     text = table([Kind(FLAKY, case, ["a"]), Kind(STEADY, case, ["a", "b"], confirmed=True)])

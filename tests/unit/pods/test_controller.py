@@ -298,3 +298,59 @@ async def test_a_rejected_pod_has_no_conditions_but_those_of_others(world: World
     assert status["conditions"] == [others]
     assert (status["reason"], bool(status["startTime"])) == ("OutOfcpu", True)
     assert "containerStatuses" not in status
+
+
+def hold(world: World, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A finalizer keeps every object: a DELETE takes nothing away. Returns the paths of those that came."""
+    asked: list[str] = []
+
+    async def delete(path: str, body: Any) -> None:
+        asked.append(path)
+
+    monkeypatch.setattr(world.api, "delete", delete)
+    return asked
+
+
+async def test_a_rejected_pod_gets_the_status_of_one_that_never_began_with_its_deletion(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kubelet's pod worker sees a rejected pod only when it is deleted (filterTerminalPodsToDelete)."""
+    asked = hold(world, monkeypatch)
+    addresses = [{"type": "Hostname", "address": NODE}, {"type": "InternalIP", "address": "192.0.2.9"}]
+    world.node = {**(world.node or {}), "status": {**(world.node or {})["status"], "addresses": addresses}}
+    pod = world.pod(containers=[{"name": "c", "resources": {"requests": {"cpu": "101"}}}])
+    others = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}
+    pod["status"]["conditions"] = [others]
+    world.api.add(pod)
+    await world.until(lambda: world.api.status(pod)["phase"] == "Failed")
+    await world.settle()
+    before = dict(world.api.status(pod))
+    assert "containerStatuses" not in before
+    world.api.mark_deleting(pod, grace_s=0)
+    await world.until(lambda: len(asked) == 1)
+    await world.settle()
+    status = world.api.status(pod)
+    kept = ("phase", "reason", "message", "startTime")
+    assert [status[name] for name in kept] == [before[name] for name in kept]
+    assert status["containerStatuses"][0]["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+    assert (status["hostIP"], status["hostIPs"]) == ("192.0.2.9", [{"ip": "192.0.2.9"}])
+    conditions = {item["type"]: item.get("reason") for item in status["conditions"]}
+    assert (conditions["Ready"], conditions["PodScheduled"]) == ("PodFailed", None)
+    assert conditions["DisruptionTarget"] == "DeletionByTaintManager"
+    assert (len(asked), world.live(), world.recorder.reasons().count("OutOfcpu")) == (1, [], 1)
+    world.api.remove(pod)
+    await world.until(lambda: world.record(pod) is None)
+
+
+async def test_so_does_one_that_an_earlier_process_has_rejected(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = hold(world, monkeypatch)
+    pod = world.api.add(world.pod(containers=[{"name": "c", "resources": {"requests": {"cpu": "101"}}}]))
+    await world.until(lambda: world.api.status(pod)["phase"] == "Failed")
+    await world.settle()
+    await world.crash()
+    world.api.mark_deleting(pod, grace_s=0)
+    await world.start()
+    await world.until(lambda: len(asked) == 1)
+    status = world.api.status(pod)
+    assert (status["phase"], status["reason"]) == ("Failed", "OutOfcpu")
+    assert status["containerStatuses"][0]["state"]["terminated"]["reason"] == "ContainerStatusUnknown"

@@ -78,3 +78,27 @@ async def test_an_instance_that_an_earlier_process_may_have_given_the_pod_is_ask
     await world.start()
     await world.settle()
     assert world.api.status(pod)["phase"] == "Pending" and world.live_of(pod)
+
+
+async def test_a_rejected_pod_fails_once_more_at_its_deadline(world: World) -> None:
+    """getPodsToSync: a kubelet's pod worker sees it then for the first time, and only once."""
+    containers = [{"name": "c", "resources": {"requests": {"cpu": "101"}}}]
+    pod = world.api.add(world.pod(containers=containers, activeDeadlineSeconds=50))
+    await world.until(lambda: world.api.status(pod).get("reason") == "OutOfcpu")
+    record = world.record(pod)
+    assert record is not None
+    await world.settle()
+    assert "containerStatuses" not in world.api.status(pod)
+    record.active_since = time.monotonic() - 49.9
+    world.controller.wake(record.uid)  # the timer of the record wakes it again
+    await world.until(lambda: world.api.status(pod)["reason"] == "DeadlineExceeded")
+    world.controller.wake(record.uid)
+    await world.settle()
+    status = world.api.status(pod)
+    assert (status["phase"], status["message"]) == (
+        "Failed",
+        "Pod was active on the node longer than the specified deadline",
+    )
+    assert status["containerStatuses"][0]["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+    reasons = world.recorder.reasons()
+    assert (reasons.count("OutOfcpu"), reasons.count("DeadlineExceeded")) == (1, 1)

@@ -8,6 +8,7 @@ from vk_provider.pods.provider_status import (
     build_lost_status,
     build_pending_status,
     build_rejected_status,
+    build_terminated_status,
     build_unstarted_status,
 )
 
@@ -160,7 +161,7 @@ def with_init(pod: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_pod_that_was_deleted_before_anything_ran_has_the_statuses_of_its_containers_and_a_terminal_phase() -> None:
-    status = build_unstarted_status(POD, None, NOW, NOW)
+    status = build_unstarted_status(POD, None, NOW, (), NOW)
     assert status["phase"] == "Failed"
     assert status["startTime"] == NOW
     assert status["containerStatuses"][0]["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
@@ -172,7 +173,7 @@ def test_a_pod_that_was_deleted_before_anything_ran_has_the_statuses_of_its_cont
 
 def test_a_container_behind_an_init_container_that_never_succeeded_did_not_end() -> None:
     pod = with_init(POD)
-    status = build_unstarted_status(pod, build_pending_status(pod, NOW, (), (), NOW), NOW, NOW)
+    status = build_unstarted_status(pod, build_pending_status(pod, NOW, (), (), NOW), NOW, (), NOW)
     assert status["containerStatuses"][0]["state"] == {"waiting": {"reason": "PodInitializing"}}
     assert status["initContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
 
@@ -184,3 +185,38 @@ def test_a_lost_pod_whose_init_containers_were_done_ends_all_its_containers() ->
     status = build_lost_status(pod, last, "InstanceTerminated", "gone", NOW)
     assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
     assert status["initContainerStatuses"][0]["state"] == {"terminated": {"exitCode": 0}}
+
+
+REFUSED = {"phase": "Failed", "reason": "NodeAffinity", "message": "Pod was rejected: no"}
+
+
+def deleted(pod: dict[str, Any]) -> dict[str, Any]:
+    return {**pod, "metadata": {**pod["metadata"], "deletionTimestamp": NOW, "generation": 4}}
+
+
+def test_a_rejected_pod_that_is_deleted_has_all_conditions_and_no_container_that_could_be_located() -> None:
+    """SyncTerminatedPod and TerminatePod of a pod whose phase was Failed before."""
+    then = "2025-12-31T23:59:59Z"
+    gate = {"type": "example.com/Gate", "status": "False", "lastTransitionTime": then}
+    pod = deleted({**POD, "status": {**REFUSED, "startTime": then, "conditions": [gate]}})
+    status = build_terminated_status(pod, REFUSED, then, ("192.0.2.1", "2001:db8::1"), NOW)
+    assert {name: status[name] for name in REFUSED} == REFUSED
+    assert (status["startTime"], status["observedGeneration"]) == (then, 4)
+    assert (status["hostIP"], len(status["hostIPs"])) == ("192.0.2.1", 2) and "podIP" not in status
+    assert found(status, "PodReadyToStartContainers") == ("False", "PodSandboxNotReady", "no pod sandbox exists")
+    assert found(status, "Initialized") == found(status, "PodScheduled") == ("True", "", "")
+    assert found(status, "Ready") == found(status, "ContainersReady") == ("False", "PodFailed", "")
+    assert {item["observedGeneration"] for item in status["conditions"]} == {4}
+    ended = status["containerStatuses"][0]["state"]["terminated"]
+    assert (ended["reason"], ended["exitCode"], ended["startedAt"]) == ("ContainerStatusUnknown", 137, None)
+
+
+def test_of_a_rejected_pod_with_init_containers_only_the_first_is_one_that_could_not_be_located() -> None:
+    """hasPodInitialized and initializedContainers of the kubelet's status manager."""
+    spec = {**POD["spec"], "initContainers": [{"name": "i", "image": "x"}, {"name": "s", "restartPolicy": "Always"}]}
+    status = build_terminated_status(deleted({**POD, "spec": spec}), REFUSED, NOW, (), NOW)
+    states = [item["state"] for item in (*status["initContainerStatuses"], *status["containerStatuses"])]
+    assert [next(iter(state)) for state in states] == ["terminated", "waiting", "waiting"]
+    assert states[1] == states[2] == {"waiting": {"reason": "PodInitializing"}}
+    assert found(status, "Initialized")[1:] == ("ContainersNotInitialized", "containers with incomplete status: [i s]")
+    assert found(status, "Ready") == ("False", "PodFailed", "")

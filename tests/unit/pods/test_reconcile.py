@@ -184,6 +184,26 @@ CASES = [
         having(ADMITTED, terminal=True, finished=True, published=False),
         [Action.PUBLISH],
     ),
+    (
+        "a refused pod that is deleted is given the status of one that never began",
+        having(ADMITTED, terminal=True, finished=True, rejected=True, deleting=True),
+        [Action.FAIL_REJECTED],
+    ),
+    (
+        "so is one whose deadline has passed",
+        having(ADMITTED, terminal=True, finished=True, rejected=True, expired=True),
+        [Action.FAIL_REJECTED],
+    ),
+    (
+        "then that is published, and the object deleted",
+        having(ADMITTED, terminal=True, finished=True, deleting=True, published=False),
+        [Action.PUBLISH, Action.DELETE],
+    ),
+    (
+        "a refused pod that nobody deletes keeps its status",
+        having(ADMITTED, terminal=True, finished=True, rejected=True),
+        [],
+    ),
     ("a pod whose object is gone is told to stop", having(RUNNING, exists=False), [Action.STOP]),
     ("it is given a moment", having(RUNNING, exists=False, stop_waited_s=1.0), []),
     (
