@@ -28,8 +28,8 @@ _LAYOUT = 3
 _SOCKET_TIMEOUT_S = 20.0
 _KEEP_UNUSED_S = 14 * 86400.0
 _NO_COLLECTION = "24h"
-"""Longer than any build: 0.1 s after its start containerd would look for garbage, which content that was put there for it
-(buildtree.offer_content) still is."""
+"""Longer than any build: 0.1 s after its start containerd would look for garbage, and content that was put there for it
+is none of an image yet (buildtree.offer_content)."""
 
 
 @dataclass(frozen=True, slots=True)
