@@ -1,5 +1,5 @@
-"""Builds a prepared store: a process of its own, without a network, at the lowest priority. Images that no instance has
-it fetches before it gives its network up; they are unpacked without one.
+"""Builds a prepared store: a process of its own, without a network, at the lowest priority where no pod waits for it.
+Images that no instance has it fetches before it gives its network up; they are unpacked without one.
 
     python -m vk_provider.cloud.local.builder ORDER
 
@@ -68,6 +68,7 @@ class BuildOrder:
     max_bytes: of the store beside `plain`; reserve_bytes: that must stay free on the disk
     registries: where hosts of image names are reached in another way than by HTTPS (golden.write_hosts) when the images
         are to be fetched; None: they are taken over from the sources alone
+    is_awaited: pods wait for the store
     """
 
     containerd_path: str
@@ -83,6 +84,7 @@ class BuildOrder:
     max_bytes: int
     reserve_bytes: int
     registries: dict[str, dict[str, Any]] | None = None
+    is_awaited: bool = False
 
     def to_text(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -239,7 +241,8 @@ _ERRORS = {
 
 def main(argv: list[str]) -> int:
     order = BuildOrder.from_text(Path(argv[0]).read_text())
-    os.nice(19)
+    if not order.is_awaited:
+        os.nice(19)
     os.umask(0o022)
     watched = Path(order.target).parent
     threading.Thread(target=_watch_disk, args=(watched, order.reserve_bytes), name="disk", daemon=True).start()
