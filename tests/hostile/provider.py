@@ -43,7 +43,9 @@ class Stores:
     def follow_costs(self, costs: StoreCosts) -> None:
         """They cost nothing."""
 
-    async def prepare(self, images: ImageSet, sources: Sequence[str], max_bytes: int) -> PreparedStore:
+    async def prepare(
+        self, images: ImageSet, sources: Sequence[str], max_bytes: int, *, is_awaited: bool = False
+    ) -> PreparedStore:
         raise SourceLostError("no instance here has any content")
 
     async def list_prepared(self) -> list[PreparedStore]:

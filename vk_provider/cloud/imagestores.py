@@ -122,13 +122,16 @@ class ImageStores(Protocol):
     def follow_costs(self, costs: StoreCosts) -> None:
         """Once, before anything else, where they cost something."""
 
-    async def prepare(self, images: ImageSet, sources: Sequence[str], max_bytes: int) -> PreparedStore:
+    async def prepare(
+        self, images: ImageSet, sources: Sequence[str], max_bytes: int, *, is_awaited: bool = False
+    ) -> PreparedStore:
         """Make the store of a set, or return the one that exists. It appears whole or not at all.
 
         sources:   instances (IDs) that have pulled the images, those to ask first first. What they offer is checked by
                    its digest, and nothing is fetched from a registry where the cloud can reach their disks. Empty: the
                    cloud fetches the images itself, as anybody may
         max_bytes: limit of the store's size_bytes
+        is_awaited: pods wait for it: on a machine that is shared it does not stand back behind all others
         Raises ImageStoreError, or another CloudError when the cloud does not answer.
         """
 

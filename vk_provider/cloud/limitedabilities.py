@@ -49,11 +49,13 @@ class LimitedImageStores:
     def follow_costs(self, costs: StoreCosts) -> None:
         self._stores.follow_costs(costs)
 
-    async def prepare(self, images: ImageSet, sources: Sequence[str], max_bytes: int) -> PreparedStore:
+    async def prepare(
+        self, images: ImageSet, sources: Sequence[str], max_bytes: int, *, is_awaited: bool = False
+    ) -> PreparedStore:
         scope = asyncio.timeout(PREPARE_LIMIT_S)
         try:
             async with scope:
-                return await self._stores.prepare(images, sources, max_bytes)
+                return await self._stores.prepare(images, sources, max_bytes, is_awaited=is_awaited)
         except TimeoutError:
             if not scope.expired():
                 raise

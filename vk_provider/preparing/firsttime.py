@@ -8,7 +8,7 @@ first pod is gone (the next one takes its place), or for a time that grows with 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -51,6 +51,7 @@ class FirstTime:
         self._settled: OrderedDict[References, None] = OrderedDict()
         """Sets of which there will be no store for now."""
         self._changed: dict[References, asyncio.Event] = {}
+        self._waiting: Counter[References] = Counter()
 
     def must_wait(self, references: References, uid: str) -> bool:
         """Whether the pod has to `wait`; otherwise it goes, and may be the one that others wait for."""
@@ -65,12 +66,22 @@ class FirstTime:
     async def wait(self, references: References, uid: str, size: int) -> None:
         """Until the pod may go. size: of the images in bytes."""
         limit_s = min(self._limit_s, BASE_S + size / RATE)
+        self._waiting[references] += 1
         try:
             async with asyncio.timeout(limit_s):
                 while self.must_wait(references, uid):
                     await self._changed.setdefault(references, asyncio.Event()).wait()
         except TimeoutError:
             pass
+        finally:
+            self._waiting[references] -= 1
+            if not self.is_awaited(references):
+                del self._waiting[references]
+                self._changed.pop(references, None)
+
+    def is_awaited(self, references: References) -> bool:
+        """Whether a pod waits for their store."""
+        return self._waiting[references] > 0
 
     def settle(self, references: References) -> None:
         """Nothing is to be prepared, or it cannot be: nobody waits for it any more."""

@@ -137,7 +137,10 @@ class StoreUpkeep:
         names = ", ".join(sorted(wanted.images.references))
         began = time.monotonic()
         try:
-            made = await self._stores.prepare(wanted.images, wanted.sources, self._sets.limits.max_bytes)
+            is_awaited = self._first.is_awaited(wanted.images.references)
+            made = await self._stores.prepare(
+                wanted.images, wanted.sources, self._sets.limits.max_bytes, is_awaited=is_awaited
+            )
         except CloudError as error:
             cause = error.cause if isinstance(error, ImageStoreError) else "failed"
             self._metrics.prepared.labels(cause).inc()

@@ -4,20 +4,23 @@ image that has them packed in another way."""
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from tests.integration.local_cloud.machine import run
-from tests.password_registry import Image, make_image, make_layer
+from tests.password_registry import Image, make_image, make_index, make_layer
+from vk_provider.cloud.local import builder as builder_module
 from vk_provider.cloud.local.archive import write_archive
+from vk_provider.cloud.local.blobserver import serve
 from vk_provider.cloud.local.builder import BuildOrder, build
 from vk_provider.cloud.local.catalog import machine_architecture
 from vk_provider.cloud.local.containerd import find_containerd
 from vk_provider.cloud.local.golden import ensure_golden, run_containerd, work_directory
-from vk_provider.cloud.local.takeover import CONTENT, MissingBlobError, Sources, collect
+from vk_provider.cloud.local.takeover import CONTENT, Collection, MissingBlobError, Sources, collect
 
 pytestmark = pytest.mark.real
 
@@ -68,12 +71,15 @@ class Builder:
 
     def look(self, store: Path) -> dict[str, tuple[str, str]]:
         """By the name of an image: how many of its parts there are, and whether it is unpacked."""
+        fields = [line.split() for line in self.ask(store, "images", "check").splitlines()[1:]]
+        return {each[0]: (each[4].strip("()"), each[-1]) for each in fields}
+
+    def ask(self, store: Path, *arguments: str) -> str:
+        """The answer of a containerd that has the store."""
         found = find_containerd()
         shutil.copytree(store / "db", store / "tree", dirs_exist_ok=True)
         with work_directory(store) as work, run_containerd(found, store / "tree", work) as address:
-            lines = run(found.ctr_path, "--address", address, "-n", "k8s.io", "images", "check").splitlines()[1:]
-        fields = [line.split() for line in lines]
-        return {each[0]: (each[4].strip("()"), each[-1]) for each in fields}
+            return run(found.ctr_path, "--address", address, "-n", "k8s.io", *arguments)
 
 
 @pytest.fixture
@@ -110,3 +116,41 @@ def test_a_layer_that_nothing_has_unpacked_is_named_with_its_image(builder: Buil
     layer = next(digest for digest, (kind, _) in image.parts.items() if "layer" in kind)
     with pytest.raises(MissingBlobError, match=f"{layer} of host/team/a:1"):
         builder.build(disk, {"host/team/a:1": image})
+
+
+def content_of(store: Path) -> set[str]:
+    return {f"sha256:{path.name}" for path in (store / "tree").joinpath(*CONTENT).iterdir()}
+
+
+def test_content_that_was_checked_is_taken_without_a_registry(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def without_layers(collection: Collection, names: Mapping[tuple[str, str], str]) -> Iterator[str]:
+        manifests = {digits: kind for digits, kind in collection.media_types.items() if "manifest" in kind}
+        with serve(replace(collection, media_types=manifests), names) as url:
+            yield url
+
+    monkeypatch.setattr(builder_module, "serve", without_layers)
+    image, before = make(b"main", zstd=False), content_of(builder.base)
+    store = builder.build(write_disk(builder.directory / "disk", image), {"host/team/a:1": image})
+    assert content_of(store) == before | set(image.parts)
+    assert not [path for path in store.rglob("*.db") if path.is_symlink()]
+    config = next(digest for digest, (kind, _) in image.parts.items() if "config" in kind)
+    names = {"host/team/a:1", f"host/team/a@{image.digest}", config}
+    found = builder.look(store)
+    assert {name: found[name] for name in names} == dict.fromkeys(names, ("4/4", "true"))
+    labelled = builder.ask(store, "images", "list", 'labels."io.cri-containerd.image"==managed').splitlines()[1:]
+    assert {line.split()[0] for line in labelled} == names
+
+
+def test_manifests_of_other_platforms_that_an_instance_has_put_there_bring_nothing_into_the_store(
+    builder: Builder,
+) -> None:
+    image, other = make(b"main", zstd=False), make_image([make_layer({"x": b"x" * 5000})], architecture="s390x")
+    index = make_index({machine_architecture(): image, "s390x": other})
+    before = content_of(builder.base)
+    store = builder.build(write_disk(builder.directory / "disk", index), {"host/team/a:1": index})
+    layer = next(digest for digest, (kind, _) in other.parts.items() if "layer" in kind)
+    assert set(image.parts) | {index.digest} <= content_of(store) - before
+    assert layer not in content_of(store)

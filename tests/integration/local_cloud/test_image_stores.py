@@ -271,6 +271,21 @@ async def test_a_builder_that_is_killed_leaves_nothing_and_the_next_one_succeeds
     assert (await prepare(cloud, image, reference, first)).size_bytes > 0
 
 
+@pytest.mark.parametrize("is_awaited", [False, True])
+async def test_a_builder_steps_back_but_for_pods_that_wait_for_it(
+    cloud: LocalCloud, registry: PasswordRegistry, is_awaited: bool
+) -> None:
+    image, reference, first = await pull_first(cloud, registry)
+    images = ImageSet.of([PinnedImage(reference, image.digest)])
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    task = asyncio.create_task(
+        cloud.image_stores.prepare(images, [first.instance_id], MAX_BYTES, is_awaited=is_awaited)
+    )
+    await until(lambda: len(builders(cloud)) >= 2, 60)  # it, and its containerd
+    assert os.getpriority(os.PRIO_PROCESS, min(builders(cloud))) == (own if is_awaited else 19)
+    assert (await task).images == images
+
+
 async def test_an_instance_that_starts_from_a_store_takes_no_room_for_its_images(
     cloud: LocalCloud, registry: PasswordRegistry
 ) -> None:

@@ -30,7 +30,7 @@ class Hanging:
     def scope_of(self, host: str) -> str:
         return host
 
-    async def hang(self, *_: Any) -> Any:
+    async def hang(self, *_: Any, **__: Any) -> Any:
         await asyncio.Event().wait()
 
     prepare = list_prepared = forget = fetch_changes = log_in = assume_role = hang

@@ -43,6 +43,7 @@ class Stores:
     def __init__(self) -> None:
         self.prepared: list[PreparedStore] = []
         self.asked: list[tuple[ImageSet, tuple[str, ...]]] = []
+        self.awaited: list[bool] = []
         self.error: Exception | None = None
         self.changed = asyncio.Event()
         self.architecture = ""
@@ -50,8 +51,11 @@ class Stores:
     def follow_costs(self, costs: StoreCosts) -> None:
         """They cost nothing."""
 
-    async def prepare(self, images: ImageSet, sources: Sequence[str], max_bytes: int) -> PreparedStore:
+    async def prepare(
+        self, images: ImageSet, sources: Sequence[str], max_bytes: int, *, is_awaited: bool = False
+    ) -> PreparedStore:
         self.asked.append((images, tuple(sources)))
+        self.awaited.append(is_awaited)
         self.changed.set()
         if self.error is not None:
             error, self.error = self.error, None

@@ -85,6 +85,27 @@ async def test_the_time_has_a_limit_that_grows_with_the_size() -> None:
     assert BASE_S + 70e6 / RATE < 60.0 < BASE_S + 1e9 / RATE
 
 
+async def test_a_store_is_awaited_as_long_as_a_pod_waits_for_it() -> None:
+    first, stores = make()
+    assert not first.must_wait(A, "one")
+    assert not first.is_awaited(A), "the first pod does not wait"
+    two, three = await waiting(first, "two"), await waiting(first, "three")
+    two.cancel()
+    assert await ended(two)
+    assert first.is_awaited(A)
+    stores.ready.add(A)
+    first.reopen(A)
+    assert await ended(three)
+    assert not first.is_awaited(A)
+
+
+async def test_a_store_is_not_awaited_any_more_when_the_time_is_up() -> None:
+    first, _ = make(limit_s=0.01)
+    assert not first.must_wait(A, "one")
+    await first.wait(A, "two", 1)
+    assert not first.is_awaited(A)
+
+
 async def test_it_can_be_switched_off() -> None:
     first, _ = make(limit_s=0.0)
     assert not any(first.must_wait(A, uid) for uid in ("one", "two", "three"))

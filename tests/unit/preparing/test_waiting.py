@@ -71,7 +71,14 @@ async def test_the_pods_that_follow_start_from_the_store_of_the_first(world: Wai
     await pulled(world, first)
     await world.prepare()
     assert await asyncio.wait_for(asyncio.gather(*tasks), 30) == ["s1"] * 3
+    assert world.stores.awaited == [True]
     assert await world.store_of("later") == "s1"
+
+
+async def test_a_store_that_no_pod_waits_for_is_in_no_hurry(world: WaitingWorld) -> None:
+    await pulled(world, await pioneer(world))
+    await world.prepare()
+    assert world.stores.awaited == [False]
 
 
 async def test_small_images_are_not_waited_for(world: WaitingWorld) -> None:

@@ -1,5 +1,5 @@
-"""Builds a prepared store: a process of its own, without a network, at the lowest priority. Images that no instance has
-it fetches before it gives its network up; they are unpacked without one.
+"""Builds a prepared store: a process of its own, without a network, at the lowest priority where no pod waits for it.
+Images that no instance has it fetches before it gives its network up; they are unpacked without one.
 
     python -m vk_provider.cloud.local.builder ORDER
 
@@ -16,7 +16,6 @@ import dataclasses
 import json
 import os
 import shutil
-import stat
 import sys
 import threading
 import time
@@ -28,19 +27,19 @@ from typing import Any
 from vk_provider.cloud.local import syscalls
 from vk_provider.cloud.local.archive import write_archive
 from vk_provider.cloud.local.blobserver import serve
+from vk_provider.cloud.local.buildtree import in_memory, link_content, measure, offer_content, written
 from vk_provider.cloud.local.catalog import machine_architecture
 from vk_provider.cloud.local.command import CommandError, run_command
 from vk_provider.cloud.local.containerd import Containerd
 from vk_provider.cloud.local.golden import (
+    link_tree,
     mark_opaque,
     run_containerd,
     set_databases_apart,
     work_directory,
     write_hosts,
 )
-from vk_provider.cloud.local.images import link_tree
 from vk_provider.cloud.local.takeover import (
-    CONTENT,
     Collection,
     CorruptBlobError,
     MissingBlobError,
@@ -69,6 +68,7 @@ class BuildOrder:
     max_bytes: of the store beside `plain`; reserve_bytes: that must stay free on the disk
     registries: where hosts of image names are reached in another way than by HTTPS (golden.write_hosts) when the images
         are to be fetched; None: they are taken over from the sources alone
+    is_awaited: pods wait for the store
     """
 
     containerd_path: str
@@ -84,6 +84,7 @@ class BuildOrder:
     max_bytes: int
     reserve_bytes: int
     registries: dict[str, dict[str, Any]] | None = None
+    is_awaited: bool = False
 
     def to_text(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -122,14 +123,16 @@ def build(order: BuildOrder) -> int:
     base, target = Path(order.base), Path(order.target)
     target.mkdir(parents=True, exist_ok=True)
     sources = Sources([Path(path) for path in order.stores], [Path(path) for path in order.disks])
-    collection = collect([digest for _, digest in order.images], sources, target / "blobs", order.max_bytes)
+    digests = [digest for _, digest in order.images]
+    collection = collect(digests, sources, target / "blobs", order.max_bytes)
     tree = target / "tree"
     link_tree(base / "tree", tree)
-    shutil.copytree(base / "db", tree, dirs_exist_ok=True)
-    _pull(order, collection, target, tree)
+    with in_memory(base / "db", tree, target / "db"), written(collection):
+        offer_content(tree, digests, collection)
+        _pull(order, collection, target, tree)
     mark_opaque(tree)
     set_databases_apart(tree, target / "db")
-    _link_content(tree, [Path(path) for path in (*order.stores, *order.others)])
+    link_content(tree, [Path(path) for path in (*order.stores, *order.others)])
     shutil.rmtree(target / "blobs")
     shutil.rmtree(target / "fetched", ignore_errors=True)
     size = measure(target, Path(order.plain))
@@ -152,13 +155,14 @@ def _pull(order: BuildOrder, collection: Collection, target: Path, tree: Path) -
             ctr = [order.ctr_path, "--address", address, "--namespace", "k8s.io"]
             # containerd 2 otherwise wants the manifests of all platforms of an index; CRI has not fetched them.
             of_platform = ["--skip-metadata"] if order.version >= (2, 0) else []
-            pull = [*ctr, "images", "pull", "--hosts-dir", str(directory), *of_platform]
+            pull = [*ctr, "images", "pull", "--hosts-dir", str(directory), "--label", _CRI_LABEL, *of_platform]
             for reference, digest in _in_order(ctr, order.images, collection):
                 if collection.find_lacking(digest):
                     _import(ctr, reference, digest, collection)
+                    run_command([*ctr, "images", "label", reference, _CRI_LABEL])
                 else:
                     run_command([*pull, reference], timeout_s=_CTR_LIMIT_S)
-                _name_as_cri([*ctr, "images"], reference, digest, collection)
+                _name_as_cri([*ctr, "images"], order.version, reference, digest, collection)
 
 
 def _in_order(
@@ -194,15 +198,19 @@ def _import(ctr: Sequence[str], reference: str, digest: str, collection: Collect
         archive.unlink()
 
 
-def _name_as_cri(ctr: list[str], reference: str, digest: str, collection: Collection) -> None:
-    """CRI keeps an image under its reference, under its digest and under its ID, the digest of its configuration."""
+def _name_as_cri(
+    images: Sequence[str], version: tuple[int, int, int], reference: str, digest: str, collection: Collection
+) -> None:
+    """CRI keeps an image under its reference, under its digest and under its ID, the digest of its configuration. All
+    have the label that the first has."""
     repository, _ = split_reference(reference)
-    config = _find_config(digest, collection)
-    for name in (f"{repository}@{digest}", *([config] if config else [])):
-        if name != reference:
-            run_command([*ctr, "tag", "--force", reference, name])
-        run_command([*ctr, "label", name, _CRI_LABEL])
-    run_command([*ctr, "label", reference, _CRI_LABEL])
+    names = {f"{repository}@{digest}", _find_config(digest, collection)} - {reference, ""}
+    if not names:
+        return
+    run_command([*images, "tag", "--force", reference, *sorted(names)])
+    if version >= (2, 0):  # which leaves labels behind
+        for name in sorted(names):
+            run_command([*images, "label", name, _CRI_LABEL])
 
 
 def _find_config(digest: str, collection: Collection) -> str:
@@ -211,43 +219,6 @@ def _find_config(digest: str, collection: Collection) -> str:
     if len(manifests) != 1:
         return ""
     return str(json.loads(collection.path(manifests[0]).read_bytes())["config"]["digest"])
-
-
-def _link_content(tree: Path, stores: Sequence[Path]) -> None:
-    """Content that another store has, too, is on the disk once."""
-    for copy in list(tree.joinpath(*CONTENT).iterdir()):
-        for store in stores:
-            path = store.joinpath(*CONTENT, copy.name)
-            if not path.is_file() or path.samefile(copy):
-                continue
-            link = copy.with_suffix(".link")
-            try:
-                os.link(path, link)
-            except OSError:  # another file system, or the most links that this one allows
-                continue
-            link.rename(copy)
-            break
-
-
-def measure(target: Path, base: Path) -> int:
-    """Bytes on the disk of what is below `target` and not, as the same file, below `base`. Of content that other
-    stores have, too, each counts all."""
-    known = _read_sizes(base)
-    return sum(size for inode, size in _read_sizes(target).items() if inode not in known)
-
-
-def _read_sizes(directory: Path) -> dict[int, int]:
-    """Inode to bytes on the disk."""
-    found: dict[int, int] = {}
-    waiting = [os.fspath(directory)]
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                found[status.st_ino] = status.st_blocks * 512
-                if stat.S_ISDIR(status.st_mode):
-                    waiting.append(entry.path)
-    return found
 
 
 def _watch_disk(directory: Path, reserve_bytes: int) -> None:
@@ -270,7 +241,8 @@ _ERRORS = {
 
 def main(argv: list[str]) -> int:
     order = BuildOrder.from_text(Path(argv[0]).read_text())
-    os.nice(19)
+    if not order.is_awaited:
+        os.nice(19)
     os.umask(0o022)
     watched = Path(order.target).parent
     threading.Thread(target=_watch_disk, args=(watched, order.reserve_bytes), name="disk", daemon=True).start()

@@ -27,6 +27,9 @@ from vk_provider.errors import BadStartError
 _LAYOUT = 3
 _SOCKET_TIMEOUT_S = 20.0
 _KEEP_UNUSED_S = 14 * 86400.0
+_NO_COLLECTION = "24h"
+"""Longer than any build: 0.1 s after its start containerd would look for garbage, and content that was put there for it
+is none of an image yet (buildtree.offer_content)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,16 @@ def _build(
     set_databases_apart(tree, target / "db")
 
 
+def link_tree(source: Path, target: Path) -> None:
+    """Make `target` the same tree of the same files, where the file system allows it (blocking). Raises
+    CommandError."""
+    try:
+        run_command(["cp", "-al", str(source), str(target)])
+    except CommandError:  # another file system: hard links are impossible
+        shutil.rmtree(target, ignore_errors=True)
+        run_command(["cp", "-a", "--reflink=auto", str(source), str(target)])
+
+
 def set_databases_apart(tree: Path, target: Path) -> None:
     """Move the databases out of a root: each instance has copies of them."""
     for path in sorted(tree.glob("*/*.db")):
@@ -207,6 +220,7 @@ def run_containerd(containerd: Containerd, root: Path, work: Path, restrict: Seq
         '"io.containerd.cri.v1.runtime"]\n'
         f'[grpc]\n  address = "{address}"\n[ttrpc]\n  address = "{address}.ttrpc"\n'
         f'[plugins."io.containerd.internal.v1.opt"]\n  path = "{work}/opt"\n'
+        f'[plugins."io.containerd.gc.v1.scheduler"]\n  startup_delay = "{_NO_COLLECTION}"\n  mutation_threshold = 0\n'
     )
     log_path = work / "containerd.log"
     with open(log_path, "wb") as log:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vk_provider.cloud.local import boot
-from vk_provider.cloud.local.command import CommandError, run_command
-from vk_provider.cloud.local.golden import GoldenRoot
+from vk_provider.cloud.local.command import CommandError
+from vk_provider.cloud.local.golden import GoldenRoot, link_tree
 from vk_provider.errors import BadStartError, CloudError
 
 _DIRECTORIES = {boot.CONTENT: 0o755, "work": 0o700, "snapshots": 0o700, "volumes": 0o700}
@@ -66,16 +66,6 @@ def share_images(golden: GoldenRoot, directory: Path, instances: Path) -> Shared
             shutil.rmtree(building, ignore_errors=True)
             raise BadStartError(f"local cloud: cannot link the prepared images: {error}") from None
     return describe(final)
-
-
-def link_tree(source: Path, target: Path) -> None:
-    """Make `target` the same tree of the same files, where the file system allows it (blocking). Raises
-    CommandError."""
-    try:
-        run_command(["cp", "-al", str(source), str(target)])
-    except CommandError:  # another file system: hard links are impossible
-        shutil.rmtree(target, ignore_errors=True)
-        run_command(["cp", "-a", "--reflink=auto", str(source), str(target)])
 
 
 def find_used(instances: Path) -> set[str]:

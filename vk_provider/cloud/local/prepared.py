@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,9 @@ class LocalImageStores:
     def follow_costs(self, costs: StoreCosts) -> None:
         """See ImageStores.follow_costs: they cost nothing."""
 
-    async def prepare(self, images: ImageSet, sources: Sequence[str], max_bytes: int) -> PreparedStore:
+    async def prepare(
+        self, images: ImageSet, sources: Sequence[str], max_bytes: int, *, is_awaited: bool = False
+    ) -> PreparedStore:
         """See ImageStores.prepare."""
         async with self._building:
             handle = f"{images.key}-{self._base.path.parent.name[-16:]}"
@@ -145,6 +147,7 @@ class LocalImageStores:
             building = self._directory / _BUILDING
             try:
                 order = await asyncio.to_thread(self._order, images, sources, building, max_bytes)
+                order = replace(order, is_awaited=is_awaited)
                 await asyncio.to_thread(self._clear, building)
                 size_bytes = await self._run_builder(order)
                 ready = await asyncio.to_thread(self._put_in_place, building, handle, images, size_bytes)

@@ -121,7 +121,9 @@ class AwsImageStores:
 
     # --- ImageStores ---------------------------------------------------------------------------------------------
 
-    async def prepare(self, images: ImageSet, sources: Sequence[str], max_bytes: int) -> PreparedStore:
+    async def prepare(
+        self, images: ImageSet, sources: Sequence[str], max_bytes: int, *, is_awaited: bool = False
+    ) -> PreparedStore:
         """See ImageStores.prepare. The images are pulled from their registries, as nobody may."""
         async with self._preparing:
             if self._refused.get(images.key, 0.0) > time.monotonic():
