@@ -18,7 +18,6 @@ LARGER = {
     "cloud/local/store.py:InstanceRecord",
     "cloud/simulated/settings.py:SimulatedFaults",
     "explain/facts.py:Facts",
-    "pods/reconcile.py:PodState",
 }
 """Records with more: tables of settings, whose fields are keys of one file, and what is still to be divided."""
 HELD = {
