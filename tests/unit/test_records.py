@@ -14,8 +14,6 @@ ROOM = Path(__file__).parents[2] / "vk_provider"
 MAX_FIELDS = 20
 LARGER = {
     "cloud/aws/settings.py:AwsCloudSettings",
-    "cloud/local/boot.py:BootSpec",
-    "cloud/local/store.py:InstanceRecord",
     "cloud/simulated/settings.py:SimulatedFaults",
     "explain/facts.py:Facts",
 }
