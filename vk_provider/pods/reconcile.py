@@ -36,7 +36,7 @@ class Action(StrEnum):
     FORGET = "forget"
 
 
-class InstanceFacts(msgspec.Struct, frozen=True, gc=False):
+class InstanceOfPod(msgspec.Struct, frozen=True, gc=False):
     """Of the pod's instance.
 
     launching:     a launch is running
@@ -52,7 +52,7 @@ class InstanceFacts(msgspec.Struct, frozen=True, gc=False):
     attempts_left: bool = True
 
 
-class AgentFacts(msgspec.Struct, frozen=True, gc=False):
+class AgentOfPod(msgspec.Struct, frozen=True, gc=False):
     """Of the agent on the instance, and of what it was sent.
 
     connected:     a session is open, and the pod may be sent; connecting: a task is dialing
@@ -72,7 +72,7 @@ class AgentFacts(msgspec.Struct, frozen=True, gc=False):
     stop_waited_s: float | None = None
 
 
-class StatusFacts(msgspec.Struct, frozen=True, gc=False):
+class StatusOfPod(msgspec.Struct, frozen=True, gc=False):
     """Of the pod's newest status.
 
     from_agent:  an agent has told one, of this process or perhaps of an earlier one
@@ -110,9 +110,9 @@ class PodState(msgspec.Struct, frozen=True, gc=False):
     held: bool = False
     expired: bool = False
     archived: bool = False
-    instance: InstanceFacts = InstanceFacts()
-    agent: AgentFacts = AgentFacts()
-    status: StatusFacts = StatusFacts()
+    instance: InstanceOfPod = InstanceOfPod()
+    agent: AgentOfPod = AgentOfPod()
+    status: StatusOfPod = StatusOfPod()
 
 
 def reconcile(state: PodState) -> list[Action]:

@@ -12,7 +12,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.podmodel.conditions import find_end
 from vk_provider.podmodel.deadline import deadline_s
 from vk_provider.podmodel.phase import TERMINAL_PHASES
-from vk_provider.pods.reconcile import ORPHAN_STOP_LIMIT_S, AgentFacts, InstanceFacts, PodState, StatusFacts
+from vk_provider.pods.reconcile import ORPHAN_STOP_LIMIT_S, AgentOfPod, InstanceOfPod, PodState, StatusOfPod
 from vk_provider.pods.record import FirstSight, PodRecord
 from vk_provider.pods.status_patch import compute_desired, is_published, keep_transition_times
 from vk_provider.pods.transitions import keep_final_ends
@@ -58,14 +58,14 @@ def compute_state(
         held=bool(record.admission.hold),
         expired=expired,
         archived=record.leaving.archived,
-        instance=InstanceFacts(
+        instance=InstanceOfPod(
             launching=record.assignment.is_wanted,
             present=record.has_instance,
             lost=bool(record.loss),
             boot_failed=bool(record.boot_failed),
             attempts_left=record.assignment.attempt + 1 < MAX_ATTEMPTS,
         ),
-        agent=AgentFacts(
+        agent=AgentOfPod(
             connected=owned is not None and owned.link.session is not None and not owned.unmarked,
             connecting=owned is not None and owned.link.task is not None,
             silent=_silent_s(record, now) >= agent_grace_s,
@@ -74,7 +74,7 @@ def compute_state(
             awaited=(record.deleting or expired) and _is_awaited(record, may_be_served),
             stop_waited_s=now - record.leaving.stop_sent_at if record.leaving.stop_sent_at else None,
         ),
-        status=StatusFacts(
+        status=StatusOfPod(
             from_agent=record.report.from_agent or record.first.started,
             terminal=record.phase in TERMINAL_PHASES,
             finished=record.report.finished or ended_unseen,

@@ -36,7 +36,7 @@ METADATA_URL = "http://169.254.169.254"
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class BridgeNetwork:
     """What the instances of a cloud are connected to: a bridge in a network namespace, given by its path."""
 
     subnet: str
@@ -65,7 +65,7 @@ class BootSpec:
     hidden: tuple[str, ...]
     images: str
     addresses: Addresses
-    network: Network
+    network: BridgeNetwork
     cgroup: dict[str, Any]
     cpu_milli: int
     boot_credit_s: float
@@ -105,7 +105,7 @@ class BootSpec:
             document[key] = tuple(document[key])
         document["shared"] = tuple((source, path) for source, path in document.get("shared", ()))
         document["addresses"] = Addresses.take(document)
-        document["network"] = Network(**{each.name: document.pop(each.name) for each in fields(Network)})
+        document["network"] = BridgeNetwork(**{each.name: document.pop(each.name) for each in fields(BridgeNetwork)})
         return cls(**document)
 
     @classmethod

@@ -67,7 +67,7 @@ def prepare(config: LocalCloudConfig) -> Template:
         hidden=software.HIDDEN,
         images=str(shared.path),
         addresses=Addresses("", ""),
-        network=boot.Network(config.subnet, config.host_ip, config.namespace_path, network.BRIDGE),
+        network=boot.BridgeNetwork(config.subnet, config.host_ip, config.namespace_path, network.BRIDGE),
         cgroup={},
         cpu_milli=0,
         boot_credit_s=config.boot_credit_s,

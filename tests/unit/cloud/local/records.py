@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vk_provider.cloud.local.addresses import Addresses
-from vk_provider.cloud.local.boot import BootSpec, Network
+from vk_provider.cloud.local.boot import BootSpec, BridgeNetwork
 from vk_provider.cloud.local.store import InstanceRecord
 
 IPV6_SUBNET = "fd00:9::/64"
@@ -19,7 +19,7 @@ TEMPLATE = BootSpec(
     hidden=("/x/y",),
     images="/images",
     addresses=Addresses("", ""),
-    network=Network("10.9.0.0/16", "10.9.0.1", "/run/netns/n", "br0"),
+    network=BridgeNetwork("10.9.0.0/16", "10.9.0.1", "/run/netns/n", "br0"),
     cgroup={},
     cpu_milli=0,
     boot_credit_s=1.0,
