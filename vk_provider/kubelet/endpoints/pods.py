@@ -9,14 +9,18 @@ from aiohttp import web
 
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.api import KubeletApi, encode_each, require_get
+from vk_provider.kubelet.readers import Readers
 
 BATCH = 200
 
 
 def add_routes(app: web.Application, api: KubeletApi) -> None:
+    readers = Readers()
+
     async def handle(request: web.Request) -> web.StreamResponse:
         require_get(request)
-        return await send_pod_list(request, list(api.source.pods(api.node)))
+        async with readers.admit(request):
+            return await send_pod_list(request, list(api.source.pods(api.node)))
 
     app.router.add_route("*", "/pods", handle)
     app.router.add_route("*", "/pods/", handle)
