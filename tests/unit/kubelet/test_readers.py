@@ -30,16 +30,17 @@ def ask(path: str) -> bytes:
 
 
 def fill(rig: Rig, lines: int = 1, path: str = CADVISOR) -> weakref.ref[Watched]:
-    """A pod with two families of so many lines each, and annotations as long. Returns what is kept for `path`."""
+    """A pod with two families of so many lines each, or many that are as long. Returns what is kept for `path`."""
     sample, pod = Watched(make_sample()), make_pod()
     padding = "x" * 200
     metadata = pod["metadata"] = Watched(pod["metadata"])
-    metadata["annotations"] = {"long": 2 * lines * padding}
+    metadata["annotations"] = {"long": 50 * padding}
     sample["cadvisor"] = [
         {"container": "c", "samples": [[name, {"device": f"{padding}{number}"}, 1] for number in range(lines)]}
         for name in ("container_processes", "container_threads")
     ]
-    rig.source.handles[:] = [FakeHandle(pod, running_status(), make_instance(), stats=sample)]
+    handle = FakeHandle(pod, running_status(), make_instance(), stats=sample)
+    rig.source.handles[:] = [handle] * (lines // 20 if path == PODS else 1)
     return weakref.ref(sample if path == CADVISOR else metadata)
 
 
