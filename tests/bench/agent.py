@@ -100,7 +100,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 def start_agent(init: int, spec: BootSpec) -> tuple[subprocess.Popen[bytes], float]:
     """Start the agent within the instance's namespaces; returns when its port answers, and after how many seconds."""
-    address = (spec.primary_ip, AGENT_PORT)
+    address = (spec.addresses.primary_ip, AGENT_PORT)
     if _answers(address):
         raise RuntimeError("the agent before still answers")
     with (spec.path / "agent-bench.log").open("ab") as log:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from tests.booter.machine import Machine, secondary_addresses
 from vk_provider.cloud.base import InstanceState
 from vk_provider.cloud.local import boot, cgroup, network, services, userns
+from vk_provider.cloud.local.addresses import Addresses
 from vk_provider.cloud.local.command import CommandError, run_command
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.local.launcher import Launcher
@@ -145,7 +146,8 @@ class Sandboxes:
         record = self.store.load(machine.instance_id)
         if record is None:
             return
-        changed = replace(record, pod_ip=machine.pod_ip, tags=dict(machine.tags))
+        addresses = replace(record.addresses, pod_ip=machine.pod_ip)
+        changed = replace(record, addresses=addresses, tags=dict(machine.tags))
         if changed != record:
             self.store.save(changed)
 
@@ -193,11 +195,11 @@ class Sandboxes:
         self._admitted[primary] = addresses
 
     def _withdraw(self, record: InstanceRecord) -> None:
-        known = (record.primary_ip, record.pod_ip) if record.pod_ip else (record.primary_ip,)
-        addresses = self._admitted.pop(record.primary_ip, known)
+        primary, pod = record.addresses.primary_ip, record.addresses.pod_ip
+        addresses = self._admitted.pop(primary, (primary, pod) if pod else (primary,))
         # Added before: one that is not there could not be deleted.
         verbs = ("add", "delete")
-        self._nft("".join(build_elements(verb, record.primary_ip, addresses) for verb in verbs))
+        self._nft("".join(build_elements(verb, primary, addresses) for verb in verbs))
 
     def _nft(self, text: str) -> None:
         try:
@@ -241,8 +243,7 @@ def build_record(machine: Machine, size: Size) -> InstanceRecord:
         architecture=ARCHITECTURES.get(machine.architecture, machine.architecture),
         cpu_milli=size.cpu_milli,
         memory_bytes=size.memory_bytes,
-        primary_ip=machine.primary_ip,
-        pod_ip=machine.pod_ip,
+        addresses=Addresses(machine.primary_ip, machine.pod_ip),
         launch_time=machine.launched or time.time(),
         tags=dict(machine.tags),
     )

@@ -75,8 +75,8 @@ def test_each_pod_of_a_deployment_gets_its_own_instance(world: Namespace) -> Non
     assert len({instance.record.instance_id for instance in instances}) == 3
     for item, instance in zip(pods, instances, strict=True):
         assert instance.record.tags[TAG_POD_NAME] == item["metadata"]["name"]
-        assert item["status"]["podIP"] == instance.record.pod_ip
-        assert item["status"]["hostIP"] == instance.record.primary_ip
+        assert item["status"]["podIP"] == instance.record.addresses.pod_ip
+        assert item["status"]["hostIP"] == instance.record.addresses.primary_ip
         assert item["spec"]["nodeName"] in world.nodeless.nodes
 
 

@@ -94,8 +94,7 @@ class SessionHandler:
             log.info("session closed (%s)", websocket.close_code)
         return websocket
 
-    async def _write(self, websocket: web.WebSocketResponse) -> None:
-        self._outbox.start_session()
+    def _greet(self) -> HelloMessage:
         hello = HelloMessage(
             type="hello",
             version=max(SUPPORTED_VERSIONS),
@@ -111,8 +110,12 @@ class SessionHandler:
             hello["tables"] = self._tables()
         if self._memory_bytes:
             hello["memoryBytes"] = self._memory_bytes
+        return hello
+
+    async def _write(self, websocket: web.WebSocketResponse) -> None:
         try:
-            await websocket.send_bytes(orjson.dumps(hello))
+            self._outbox.start_session()
+            await websocket.send_bytes(orjson.dumps(self._greet()))
             while True:
                 for message in await self._outbox.take():
                     frame = _encode(message)

@@ -16,7 +16,7 @@ from typing import Protocol
 import orjson
 
 from vk_provider.aiokit.ratelimit import TokenBucket
-from vk_provider.errors import AgentError, AgentProtocolError
+from vk_provider.errors import AgentProtocolError, AgentUnreachableError
 from vk_provider.jsontypes import Json
 from vk_provider.wire.inbound import WireError, decode_up
 from vk_provider.wire.session import HelloMessage, UpMessage
@@ -117,7 +117,7 @@ class AgentSession:
     There are as many sessions as pods: the writer's task exists only while there is something to send.
     """
 
-    __slots__ = ("_channel", "_clock", "_closed", "_outbox", "_running", "_writer", "hello")
+    __slots__ = ("_channel", "_clock", "_closed", "_failure", "_outbox", "_running", "_writer", "hello")
 
     def __init__(self, channel: Channel, clock: Callable[[], float] = time.monotonic) -> None:
         self._channel = channel
@@ -125,6 +125,7 @@ class AgentSession:
         self._outbox = Outbox()
         self._closed = self._running = False
         self._writer: asyncio.Task[None] | None = None
+        self._failure: Exception | None = None
         self.hello: HelloMessage | None = None
 
     def has(self, feature: str) -> bool:
@@ -146,7 +147,8 @@ class AgentSession:
         """Pass every valid message to `receive` until the other side closes the session.
 
         allowance: of the agent; None for one of this session alone
-        Raises AgentProtocolError when the agent violates the contract, else an AgentError when the session breaks.
+        Raises AgentProtocolError when the agent violates the contract, else an AgentError when the session breaks, and
+        whatever has kept a message from being sent.
         """
         self._running = True
         self._start_writer()
@@ -158,6 +160,8 @@ class AgentSession:
                 self._writer.cancel()
                 await asyncio.wait({self._writer})
             await self.close()
+        if self._failure is not None:
+            raise self._failure
 
     async def _read(self, receive: Callable[[UpMessage], None], allowance: Allowance) -> None:
         frames = self._channel.frames()
@@ -190,8 +194,12 @@ class AgentSession:
         try:
             while (message := self._outbox.take()) is not None:
                 await self._send(message)
-        except AgentError:
+        except AgentUnreachableError:
             return  # the reader gets the end, too
+        except Exception as error:  # nothing more would be sent, while the agent seems to be connected
+            self._failure = error
+            await self.close()
+            return
         self._writer = None
 
     async def _send(self, message: Message) -> None:

@@ -13,7 +13,7 @@ from vk_provider.explain.document import (
     TableDocument,
     TargetDocument,
 )
-from vk_provider.explain.facts import Facts
+from vk_provider.explain.facts import DnsFacts, Facts
 from vk_provider.explain.services import ServiceView, describe_port, is_out_of_step, why_unused, why_used
 from vk_provider.explain.verdict import decide
 from vk_provider.explain.words import TOO_LARGE, join_address, quote_port, why_no_dns
@@ -64,7 +64,7 @@ def _source(facts: Facts) -> SourceDocument:
         hostNetwork=pod.host_network,
         instance=source.instance,
         tables=tables,
-        agent=printable(facts.silent),
+        agent=printable(facts.kernel.silent),
     )
 
 
@@ -103,7 +103,7 @@ def _describe_service(facts: Facts, view: ServiceView) -> str:
     targets = sorted({item.endpoint.port for item in view.endpoints})
     if targets and view.kind != "headless":
         words.append(f"-> {', '.join(map(str, targets))}")
-    more = [f"by way of {' and '.join(facts.followed)}"] if facts.followed else []
+    more = [f"by way of {' and '.join(facts.resolution.followed)}"] if facts.resolution.followed else []
     if facts.is_node_address:
         more.append("at its node port")
     if view.internal_local:
@@ -181,13 +181,14 @@ def _rule_text(facts: Facts, direction: Direction, said: Judgement) -> str:
 
 
 def _drops(facts: Facts, uid: str, direction: Direction) -> int | None:
-    own = facts.answer.get("drops") if facts.answer is not None and uid == facts.source.pod.uid else None
-    known = own or facts.drops.get(uid)
+    answer = facts.kernel.answer
+    own = answer.get("drops") if answer is not None and uid == facts.source.pod.uid else None
+    known = own or facts.kernel.drops.get(uid)
     return known.get(direction) if known is not None else None
 
 
 def _seen(facts: Facts) -> SeenDocument | None:
-    frontend, answer = facts.frontend, facts.answer
+    frontend, answer = facts.frontend, facts.kernel.answer
     if answer is None or "connections" not in answer or frontend is None:
         return None
     found = [
@@ -204,28 +205,29 @@ def _seen(facts: Facts) -> SeenDocument | None:
 def _notes(facts: Facts) -> Iterator[str]:
     """What the reader should know beside the verdict."""
     source = facts.source
-    if facts.silent:
-        yield f"{facts.silent}: what is said here is what was compiled for it, not what its kernel has"
+    if facts.kernel.silent:
+        yield f"{facts.kernel.silent}: what is said here is what was compiled for it, not what its kernel has"
     for table in source.tables:
         title = _TITLES[table.name]
         if not table.in_force:
             yield f"no table of {title} is in force on the instance yet"
         elif table.in_force != table.newest and table.behind_s >= BEHIND_S:
             yield f"the instance acts by an earlier table of {title}, out of date for {table.behind_s:.0f} s"
-    for name, info in (facts.answer or {"tables": {}})["tables"].items():
+    for name, info in (facts.kernel.answer or {"tables": {}})["tables"].items():
         assert isinstance(info, dict)
         if info["error"]:
             yield f"the instance could not apply its newest table {name}: {info['error']}"
     for pod in sorted(facts.unjudged):
         yield f"the policies of pod {pod} are not compiled yet: nothing is known of them"
-    if facts.other_dns and facts.target.kind == "service" and facts.paths:
-        what = "asks the servers of its dnsConfig" if facts.is_dns_own else "does not ask the cluster's DNS"
-        yield f"by address alone: the pod {what} ({facts.other_dns})"
-    if facts.dns is not None and facts.target.is_name and facts.paths:
-        yield from _dns_notes(facts)
-    if facts.other_family and facts.paths:
+    resolution = facts.resolution
+    if resolution.other_dns and facts.target.kind == "service" and facts.paths:
+        what = "asks the servers of its dnsConfig" if resolution.is_dns_own else "does not ask the cluster's DNS"
+        yield f"by address alone: the pod {what} ({resolution.other_dns})"
+    if resolution.dns is not None and facts.target.is_name and facts.paths:
+        yield from _dns_notes(resolution.dns)
+    if resolution.other_family and facts.paths:
         other = "IPv4" if facts.family is Family.IPV6 else "IPv6"
-        yield f"judged by {facts.family.api_name}: the name {facts.other_family} {other} addresses, too"
+        yield f"judged by {facts.family.api_name}: the name {resolution.other_family} {other} addresses, too"
     if _is_owner_unknown(facts):
         yield f"a pod of another Node may have {facts.target.address}: the API server finds pods by their first address"
     view, route = facts.view, facts.route
@@ -245,9 +247,7 @@ def _is_owner_unknown(facts: Facts) -> bool:
     return facts.target.kind == "address" and facts.family is Family.IPV6 and is_direct and is_nobodys
 
 
-def _dns_notes(facts: Facts) -> Iterator[str]:
-    dns = facts.dns
-    assert dns is not None
+def _dns_notes(dns: DnsFacts) -> Iterator[str]:
     if not dns.is_open:
         yield f"by address alone: the pod may not ask the cluster's DNS ({dns.server}, UDP 53)"
     elif dns.route.outcome in ("refused", "dropped"):

@@ -110,6 +110,37 @@ class DnsFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolution:
+    """How the pod gets from a name to its addresses.
+
+    followed:     ExternalNames within the cluster that led to the Service
+    is_loop:      they lead to each other, further than they are followed
+    other_family: "has" when the name has addresses of the pod's other family, too; "may have" when that is not known
+    other_dns:    the pod's dnsPolicy, for which it does not ask the cluster's DNS for the name; "" when it does
+    is_dns_own:   it asks servers of its dnsConfig, which may be the cluster's
+    dns:          None when no name is asked for, or the pod does not ask the cluster's DNS
+    """
+
+    followed: tuple[str, ...] = ()
+    is_loop: bool = False
+    other_family: Literal["", "has", "may have"] = ""
+    other_dns: str = ""
+    is_dns_own: bool = False
+    dns: DnsFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFacts:
+    """answer: of the agent of the source; silent: why there is none
+    drops: by UID, of other pods whose policies drop the connection
+    """
+
+    answer: TablesAnswer | None = None
+    silent: str = ""
+    drops: dict[str, PolicyDrops] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """written:   TARGET as it was written
     protocol:  its name
@@ -122,14 +153,7 @@ class Facts:
     is_node_address: the address is a Node's
     is_outside: the path stands for addresses outside of the cluster, as the name's is not known
     has_table: whether the provider has compiled a table of Services
-    is_loop:   ExternalNames that lead to each other, further than they are followed
-    answer:    of the agent of the source; silent: why there is none
-    drops:     by UID, of other pods whose policies drop it
-    other_family: "has" when the name has addresses of the pod's other family, too; "may have" when that is not known
-    followed:  ExternalNames within the cluster that led to `view`
-    other_dns: the pod's dnsPolicy, for which it does not ask the cluster's DNS for the name; "" when it does
-    is_dns_own: it asks servers of its dnsConfig, which may be the cluster's
-    dns:       None when no name is asked for, or the pod does not ask the cluster's DNS
+    rules:     (policy, direction, number) -> the rule in words
     """
 
     source: Source
@@ -145,17 +169,9 @@ class Facts:
     is_node_address: bool = False
     is_outside: bool = False
     has_table: bool = True
-    is_loop: bool = False
-    answer: TablesAnswer | None = None
-    silent: str = ""
-    drops: dict[str, PolicyDrops] = field(default_factory=dict)
-    other_family: Literal["", "has", "may have"] = ""
-    followed: tuple[str, ...] = ()
-    other_dns: str = ""
-    is_dns_own: bool = False
-    dns: DnsFacts | None = None
     rules: dict[tuple[str, str, int], str] = field(default_factory=dict)
-    """(policy, direction, number) -> the rule in words."""
+    resolution: Resolution = Resolution()
+    kernel: KernelFacts = field(default_factory=KernelFacts)
 
     @property
     def unjudged(self) -> frozenset[str]:

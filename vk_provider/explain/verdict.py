@@ -85,11 +85,11 @@ def _of_name(facts: Facts) -> VerdictDocument | None:
 
 def _of_dns(facts: Facts) -> VerdictDocument | None:
     """Where the name itself leads nowhere unless DNS is asked: a ClusterIP is in the environment, too."""
-    dns, view = facts.dns, facts.view
-    is_clusters = bool(facts.followed) or (view is not None and view.kind in ("headless", "ExternalName"))
-    if facts.other_dns and not facts.is_dns_own and is_clusters:
+    resolution, dns, view = facts.resolution, facts.resolution.dns, facts.view
+    is_clusters = bool(resolution.followed) or (view is not None and view.kind in ("headless", "ExternalName"))
+    if resolution.other_dns and not resolution.is_dns_own and is_clusters:
         policy = "ClusterFirstWithHostNet" if facts.source.pod.host_network else "ClusterFirst"
-        text = f"the pod does not ask the cluster's DNS ({facts.other_dns}), which alone knows {facts.target.name}"
+        text = f"the pod does not ask the cluster's DNS ({resolution.other_dns}), which alone knows {facts.target.name}"
         return _say("unresolved", text, f"give it dnsPolicy: {policy}")
     if dns is None or not (is_clusters or facts.target.kind == "name"):
         return None
@@ -106,8 +106,8 @@ def _of_dns(facts: Facts) -> VerdictDocument | None:
 
 def _of_outside_name(facts: Facts, name: str) -> VerdictDocument:
     """No address is known here. The one path stands for every address that no pod has."""
-    if facts.is_loop:
-        return _say("unresolved", f"ExternalName Services name each other: {', '.join(facts.followed)}")
+    if facts.resolution.is_loop:
+        return _say("unresolved", f"ExternalName Services name each other: {', '.join(facts.resolution.followed)}")
     if all(path.is_open for path in facts.paths):
         unjudged = _of_unjudged(facts)
         if unjudged is not None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
-from vk_provider.explain.facts import DnsFacts, Facts
+from vk_provider.explain.facts import DnsFacts, Facts, KernelFacts
 from vk_provider.explain.services import ServiceView, ready_endpoints, view_service
 from vk_provider.explain.target import Target, ask_port, parse_absolute
 from vk_provider.explaining.kernels import ask_kernels, find_closed
@@ -61,6 +62,10 @@ class Question:
         self._family = next((family for family in self._source.pod.families if family in wanted), self._family)
         self._facts = replace(self._facts, family=self._family)
 
+    def _note_name(self, **known: Any) -> None:
+        """known: fields of Resolution."""
+        self._facts = replace(self._facts, resolution=replace(self._facts.resolution, **known))
+
     # What is meant.
 
     async def _read_target(self) -> None:
@@ -86,14 +91,16 @@ class Question:
             self._know_outside(replace(target, kind="name", name=target.outside, namespace=""))
             return
         if found is None:
-            self._facts = replace(self._facts, view=None, target=replace(target, kind="service"), followed=followed)
+            self._facts = replace(self._facts, view=None, target=replace(target, kind="service"))
+            self._note_name(followed=followed)
             return
         view = self._view(found, target)
-        self._facts = replace(self._facts, view=view, protocol=view.port.protocol, followed=followed)
+        self._facts = replace(self._facts, view=view, protocol=view.port.protocol)
+        self._note_name(followed=followed)
         if view.kind == "ExternalName":
             following = parse_absolute(view.external_name, self._sources.cluster.domain)
             if following is not None and len(followed) == MAX_FOLLOWED:
-                self._facts = replace(self._facts, is_loop=True)
+                self._note_name(is_loop=True)
             elif following is not None:
                 port = target.port if target.number else str(view.port.number)
                 await self._read_service(
@@ -109,9 +116,8 @@ class Question:
 
     def _know_outside(self, target: Target) -> None:
         """A name that is not the cluster's."""
-        self._facts = replace(
-            self._facts, target=target, other_family="may have" if len(self._source.pod.families) > 1 else ""
-        )
+        self._facts = replace(self._facts, target=target)
+        self._note_name(other_family="may have" if len(self._source.pod.families) > 1 else "")
 
     def _view(self, found: tuple[Json, list[Json]], target: Target) -> ServiceView:
         """In the first family of the pod's in which the name has an address, as far as it is known here."""
@@ -120,7 +126,7 @@ class Question:
         self._use_family(named)
         view = views.get(self._family) or view_service(*found, target, self._family)
         is_outside = view.kind == "ExternalName"
-        self._facts = replace(self._facts, other_family=("may have" if is_outside else "has") if len(named) > 1 else "")
+        self._note_name(other_family=("may have" if is_outside else "has") if len(named) > 1 else "")
         return view
 
     def _name_pods(self, view: ServiceView) -> None:
@@ -229,7 +235,7 @@ class Question:
         """Whether the pod's resolver reaches the cluster's DNS, as far as it asks that. What is not compiled yet is not
         in its way: `paths` tell of that."""
         resolver = find_resolver(self._record.pod, self._sources.cluster, self._source.pod.families)
-        self._facts = replace(self._facts, other_dns=resolver.why_not, is_dns_own=resolver.is_own)
+        self._note_name(other_dns=resolver.why_not, is_dns_own=resolver.is_own)
         server = resolver.server
         if not server:
             return
@@ -242,9 +248,7 @@ class Question:
             else ()
         )
         paths = [self._paths.find(place, PROTOCOLS["UDP"], masqueraded=route.is_masqueraded) for place in places]
-        self._facts = replace(
-            self._facts, dns=DnsFacts(server, route, not paths or any(path.is_open for path in paths))
-        )
+        self._note_name(dns=DnsFacts(server, route, not paths or any(path.is_open for path in paths)))
 
     # What the kernels say.
 
@@ -253,10 +257,8 @@ class Question:
         closed = find_closed(self._facts.paths, self._own)
         address = frontend.address if frontend is not None else ""
         said, drops = await ask_kernels(self._sources, self._record, address, closed)
-        if isinstance(said, str):
-            self._facts = replace(self._facts, silent=said, drops=drops)
-        else:
-            self._facts = replace(self._facts, answer=said, drops=drops)
+        kernel = KernelFacts(None, said, drops) if isinstance(said, str) else KernelFacts(said, "", drops)
+        self._facts = replace(self._facts, kernel=kernel)
 
 
 def _has_address(view: ServiceView, family: Family) -> bool:

@@ -230,13 +230,16 @@ class _Renewal:
         self._next = asyncio.create_task(self._renew(), name=f"renew {self._instance.instance_id}")
 
     async def _renew(self) -> None:
+        pause_s = 0.0
         try:
             await self._connector.renew(self._instance)
         except AgentError as error:
             log.warning("certificate of %s not renewed: %s", self._instance.instance_id, error)
-            self._plan(RENEWAL_RETRY_S)
-        else:
-            self._plan()
+            pause_s = RENEWAL_RETRY_S
+        except Exception:  # nobody waits for this task: the certificate would expire under the open session
+            log.exception("certificate of %s not renewed", self._instance.instance_id)
+            pause_s = RENEWAL_RETRY_S
+        self._plan(pause_s)
 
     def close(self) -> None:
         if self._next is not None:

@@ -6,6 +6,7 @@
     streams            the upgraded connection of exec, attach and port-forward, passed through
     access             who may ask: client certificates and their CAs, tokens, authorization
     samples, scrape    the newest samples of a Node's agents, and how endpoints that are scraped answer
+    readers            how long, and for how many, what a long answer is made of is kept
 
 It answers from the state of `pods` (through the Protocols in `provider`) and forwards logs, run and upgraded streams
 to the agents. It decides nothing about pods. Bodies and status codes are those of a kubelet (pkg/kubelet/server).

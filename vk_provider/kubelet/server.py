@@ -98,25 +98,39 @@ def build_app(api: KubeletApi, auth: AuthFilter) -> web.Application:
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Routing errors with the texts of Go's servers; an unexpected error is a 500 and a log line."""
+    """Routing errors with the texts of Go's servers; an unexpected error is a 500 and a log line. Once a part of an
+    answer is sent, an error breaks the connection off: a client must not take what it has for the whole, nor read a
+    second answer as the rest of the first (Go's servers panic with ErrAbortHandler)."""
     try:
         return await handler(request)
-    except web.HTTPMethodNotAllowed as refused:
-        text = refused.text if refused.text == "Method Not Allowed" else "405: Method Not Allowed"
-        return web.Response(status=405, text=text, headers={"Allow": ", ".join(sorted(refused.allowed_methods))})
-    except web.HTTPNotFound:
-        restful = request.path.partition("/")[2].partition("/")[0] in _RESTFUL_ROOTS
-        return web.Response(status=404, text="404: Page Not Found" if restful else GO_NOT_FOUND)
-    except web.HTTPException:
-        raise
     except ConnectionError:
         # The client has gone: there is nobody to answer and nothing to log.
-        if request.transport is not None:
-            request.transport.abort()
-        return web.Response()
+        return _break_off(request)
     except Exception as error:
-        log.exception("%s %s failed", request.method, request.path)
-        return web.Response(status=500, text=f"Internal Error: {error}")
+        if not isinstance(error, web.HTTPException):
+            log.exception("%s %s failed", request.method, request.path)
+        return _break_off(request) if request.writer.output_size > 0 else _describe(request, error)
+
+
+def _break_off(request: web.Request) -> web.Response:
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
+
+
+def _describe(request: web.Request, error: Exception) -> web.Response:
+    """Raises it where aiohttp knows the answer."""
+    match error:
+        case web.HTTPMethodNotAllowed():
+            text = error.text if error.text == "Method Not Allowed" else "405: Method Not Allowed"
+            return web.Response(status=405, text=text, headers={"Allow": ", ".join(sorted(error.allowed_methods))})
+        case web.HTTPNotFound():
+            restful = request.path.partition("/")[2].partition("/")[0] in _RESTFUL_ROOTS
+            return web.Response(status=404, text="404: Page Not Found" if restful else GO_NOT_FOUND)
+        case web.HTTPException():
+            raise error
+        case _:
+            return web.Response(status=500, text=f"Internal Error: {error}")
 
 
 class KubeletServer:

@@ -1,6 +1,7 @@
 """What our instances have cost, and for whom: instance-seconds and prices by pod, namespace, label, type and zone.
 
-`meter` counts in memory, told by `instances` of launch answers, listings, notices and ends; it makes no calls.
+`meter` counts in memory, told by `instances` of launch answers, listings, notices and ends, at what `prices` finds for
+an instance; neither makes calls.
 `store` keeps what it counts in SQLite, over restarts. `ledger` is the shell around both: it flushes, and it answers
 questions (`question`), which `report` writes as a table, JSON or CSV. `spot` asks the cloud for spot prices of what
 runs, and `curve` splits spans by them. Nothing here stops a pod: a store that cannot be

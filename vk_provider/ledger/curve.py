@@ -57,7 +57,7 @@ def find_beginnings(span: Span, launched: float, until: float, period_s: float) 
 def find_due(meter: Meter, settled: float, period_s: float) -> tuple[set[SpotOffering], float]:
     """(offerings whose prices are needed, since when). settled: until when the prices are believed to be known."""
     offered, since = set(), inf
-    for span in meter.unpriced.values():
+    for span in meter.repricing.unpriced.values():
         launched = _find_launch(meter, span)
         first = next(find_beginnings(span, launched, settled, period_s), None) if launched else None
         if first is not None:
@@ -68,7 +68,7 @@ def find_due(meter: Meter, settled: float, period_s: float) -> tuple[set[SpotOff
 
 def apply_prices(meter: Meter, curves: Mapping[SpotOffering, PriceCurve], settled: float, period_s: float) -> None:
     """Split the spans where a period began with another price. Where the price is not known, it stays as it was."""
-    for span in list(meter.unpriced.values()):
+    for span in list(meter.repricing.unpriced.values()):
         if span.state is SpanState.UNSURE:
             continue  # whether it runs on, a listing says
         launched = _find_launch(meter, span)
@@ -81,13 +81,13 @@ def apply_prices(meter: Meter, curves: Mapping[SpotOffering, PriceCurve], settle
             for began in beginnings:
                 nanos = to_nanos(curve.find(began) if curve is not None else None)
                 if nanos is not None:
-                    rest = meter.reprice(rest, max(began, rest.since), nanos)
+                    rest = meter.repricing.reprice(rest, max(began, rest.since), nanos)
             rest.priced_until = min(settled, rest.seen_at if runs else rest.until)
             is_final = not runs and rest.until <= settled
         else:
             rest, is_final = span, not runs and meter.clock() - span.until > ABSENT_S
         if is_final:
-            meter.unpriced.pop(rest.key, None)
+            meter.repricing.unpriced.pop(rest.key, None)
 
 
 def _find_launch(meter: Meter, span: Span) -> float:

@@ -19,8 +19,9 @@ from vk_provider.cloud.imagestores import KeptStore
 from vk_provider.errors import CloudError
 from vk_provider.ledger.curve import apply_prices
 from vk_provider.ledger.history import History, ask_history
-from vk_provider.ledger.meter import Meter, PriceOf
+from vk_provider.ledger.meter import Meter
 from vk_provider.ledger.metrics import LedgerMetrics
+from vk_provider.ledger.prices import PriceOf
 from vk_provider.ledger.question import CostQuestion, CostReport, answer
 from vk_provider.ledger.span import NANOS, PLAIN_TERMS, RunTerms, Span
 from vk_provider.ledger.spot import SpotPricing
@@ -96,7 +97,7 @@ class Ledger:
             meter = self.meter
             now, changed = meter.clock(), meter.changed
             meter.changed = {}
-            snapshot, unpriced_until = [span.copy() for span in changed.values()], meter.find_unpriced_end()
+            snapshot, unpriced_until = [span.copy() for span in changed.values()], meter.repricing.find_unpriced_end()
             done = False
             try:
                 await self._call(self._store.write, snapshot, now, unpriced_until)
@@ -155,7 +156,7 @@ class Ledger:
                 price = partial(apply_prices, curves=curves, settled=now, period_s=period_s)
             except CloudError as error:
                 problem = f"spot instances are counted at their last known prices alone: {error}"
-        disk_price_of, terms = self.meter.disk_price_of, self.meter.terms
+        disk_price_of, terms = self.meter.prices.disk_price_of, self.meter.prices.terms
         kept = [
             KeptStore(each.instance_id, each.owner.pod, each.since, each.rate_nanos / NANOS)
             for each in self.meter.kept()
@@ -206,11 +207,11 @@ def answer_from_tags(
     for instance in instances:
         meter.see(instance)
     meter.keep(kept)
-    meter.follows_spot = True
+    meter.repricing.follows_spot = True
     for span in meter.changed.values():
         span.is_late = False  # nobody knows better
         if not span.is_stopped:
-            meter.watch_price(span)
+            meter.repricing.watch(span)
     price(meter)
     store = LedgerStore(IN_MEMORY, "")
     store.open()

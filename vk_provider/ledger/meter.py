@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 
 from vk_provider.cloud.base import TAG_NODE, Instance, InstanceState
 from vk_provider.cloud.imagestores import KeptStore
-from vk_provider.cloud.tags import read_steady_cpu
 from vk_provider.ledger.keeping import Keeping
+from vk_provider.ledger.prices import PriceOf, Prices, Repricing
 from vk_provider.ledger.resting import Account, Resting
 from vk_provider.ledger.span import (
     HOUR_S,
@@ -28,7 +27,6 @@ from vk_provider.ledger.span import (
     SpanState,
     is_costing,
     owner_of_tags,
-    to_nanos,
 )
 from vk_provider.ledger.usage import Counted, Usage, count
 
@@ -39,15 +37,11 @@ DOUBT_S = 60.0
 REMEMBERED_S = HOUR_S
 """For so long after its end nothing old that a listing shows begins an instance anew."""
 MAX_REMEMBERED = 50_000
-SPOT = "spot"
-
-PriceOf = Callable[[Instance], float | None]
-"""USD an hour; None when it is not known."""
 
 
 class Meter:
     """`on_less` is called when what runs costs less than before. changed: what the store does not have yet, by (ID,
-    since). unpriced: where somebody follows spot prices (`follows_spot`), the spans whose price may not be final."""
+    since)."""
 
     def __init__(
         self,
@@ -56,9 +50,8 @@ class Meter:
         disk_price_of: PriceOf = lambda instance: 0.0,
         terms: RunTerms = PLAIN_TERMS,
     ) -> None:
-        """price_of: of an instance without its disks; disk_price_of: of these. What terms.burst_price_of says is in
-        price_of."""
-        self._price_of, self.disk_price_of, self.terms = price_of, disk_price_of, terms
+        """price_of, disk_price_of, terms: see Prices."""
+        self.prices = Prices(price_of, disk_price_of, terms)
         self.clock = clock
         self._running: dict[str, Span] = {}
         self._over: dict[str, Span] = {}
@@ -70,12 +63,9 @@ class Meter:
         self._counted: dict[tuple[str, str], Counted] = {}
         self._restored_at = 0.0
         self.changed: dict[tuple[str, float], Span] = {}
-        self.follows_spot = False
-        self.unpriced: dict[tuple[str, float], Span] = {}
         self.on_less: Callable[[], None] = lambda: None
-        account = Account(
-            self._note, self._use, lambda span: count(self._counted, span, 1, self.clock()), lambda: self.on_less()
-        )
+        account = Account(self._note, self._use, self._count, self._discount, lambda: self.on_less())
+        self.repricing = Repricing(self.prices, account, self._is_running, self._put)
         self._resting = Resting(account)
         self._keeping = Keeping(account)
 
@@ -98,7 +88,7 @@ class Meter:
                 self._over[span.instance_id] = span
                 if span.state is SpanState.ENDED:  # by whose word, nobody knows any more
                     self._told[span.instance_id] = span.until
-            self.watch_price(span)
+            self.repricing.watch(span)
 
     # --- what is seen ------------------------------------------------------------------------------------------------
 
@@ -114,27 +104,12 @@ class Meter:
         elif is_costing(instance):
             span.seen_at = now
             if span.price_nanos is None:
-                self._find_prices(span, instance)
+                self.repricing.complete(span, instance)
         else:
             is_told = 0.0 < instance.ended_at <= now
             state = SpanState.STOPPED if _may_run_again(instance) else SpanState.ENDED
             self._end(span, instance.ended_at if is_told else span.seen_at, state, is_estimated=not is_told)
         self._see_rest(instance, now)
-
-    def _find_prices(self, span: Span, instance: Instance) -> None:
-        """Those of an offering that was not known when it began, and is now. They are those of all of it."""
-        nanos = to_nanos(self._price_of(instance))
-        if nanos is not None:
-            self._use(span, -1)
-            span.disk_nanos = span.disk_nanos or to_nanos(self.disk_price_of(instance)) or 0
-            span.burst_nanos = self._find_burst(instance)
-            self._use(span, 1)
-            self.reprice(span, span.since, nanos - span.burst_nanos)
-
-    def _find_burst(self, instance: Instance) -> int:
-        """The part of its price that is for CPU above its baseline, as far as its tags say it."""
-        key = instance.instance_type, instance.zone, instance.capacity_type
-        return to_nanos(self.terms.burst_price_of(key, read_steady_cpu(instance.tags))) or 0
 
     def _see_rest(self, instance: Instance, now: float) -> None:
         """Whether it is stopped, by the same description."""
@@ -183,7 +158,7 @@ class Meter:
         now, span = self.clock(), self._over.get(instance.instance_id)
         if instance.instance_id not in self._running:
             began = self._span(instance, now, SpanState.RUNNING) if span is None else span.continue_for(span.owner, now)
-            began.launched, began.priced_until, began.least_until = now, 0.0, self._least_until(now)
+            began.launched, began.priced_until, began.least_until = now, 0.0, self.prices.find_least_until(now)
             self._run(began, now)
 
     def runs_on(self, instance_id: str) -> None:
@@ -225,55 +200,7 @@ class Meter:
 
     def _set_burst(self, span: Span, steady_cpu_milli: int | None) -> None:
         if steady_cpu_milli is not None:
-            key = span.instance_type, span.zone, span.capacity_type
-            span.set_burst(to_nanos(self.terms.burst_price_of(key, steady_cpu_milli)) or 0)
-
-    # --- prices that change ------------------------------------------------------------------------------------------
-
-    def watch_price(self, span: Span) -> None:
-        if self.follows_spot and span.capacity_type == SPOT and not span.is_late:
-            self.unpriced[span.key] = span
-
-    def find_unpriced_end(self) -> float | None:
-        """The earliest end of those that do not run any more."""
-        ends = (span.until for span in self.unpriced.values() if span.state is not SpanState.RUNNING)
-        return min(ends, default=None)
-
-    def reprice(self, span: Span, at: float, price_nanos: int) -> Span:
-        """It has had this price from `at` on, within it, and what its CPU costs beside that. Returns the span that
-        begins there, or the whole of it."""
-        price_nanos += span.burst_nanos
-        if price_nanos == span.price_nanos:
-            return span
-        now, runs, less = (
-            self.clock(),
-            self._running.get(span.instance_id) is span,
-            price_nanos < (span.price_nanos or 0),
-        )
-        known = self._running if runs else self._over
-        if runs:
-            self._use(span, -1)
-        else:
-            self._discount(span, now)
-        rest = span
-        if at > span.since:
-            rest = replace(span, since=at)
-            if known.get(span.instance_id) is span:
-                known[span.instance_id] = rest
-            self.unpriced.pop(span.key, None)
-            span.until, span.state, span.is_estimated = at, SpanState.PASSED_ON, False
-            count(self._counted, span, 1, now)
-            self._note(span)
-        rest.price_nanos = price_nanos
-        if runs:
-            self._use(rest, 1)
-        else:
-            count(self._counted, rest, 1, now)
-        self._note(rest)
-        self.watch_price(rest)
-        if runs and less:
-            self.on_less()
-        return rest
+            span.set_burst(self.prices.find_burst_with(span, steady_cpu_milli))
 
     # --- what runs ---------------------------------------------------------------------------------------------------
 
@@ -338,7 +265,7 @@ class Meter:
                 began = instance.launch_time if known.until < instance.launch_time <= now else now
                 again = known.continue_for(known.owner, began)
                 again.launched, again.priced_until = instance.launch_time, 0.0
-                again.least_until = self._least_until(instance.launch_time or began)
+                again.least_until = self.prices.find_least_until(instance.launch_time or began)
                 self._run(again, now)
             return
         is_told = 0.0 < instance.ended_at <= now
@@ -350,17 +277,14 @@ class Meter:
                 span.counted_from = span.paid_until
                 self._finish(span, now)
         elif known.state in (SpanState.UNSURE, SpanState.MISSING):
-            self._discount(known, now)
+            self._discount(known)
             known.until = max(known.since, instance.ended_at) if is_told else known.until
             known.state, known.is_estimated = state, not is_told
             self._finish(known, now)
         elif is_told and known.since <= instance.ended_at < known.until:
-            self._discount(known, now)  # the answer to its termination came late, or the notice
+            self._discount(known)  # the answer to its termination came late, or the notice
             known.until, known.is_estimated = instance.ended_at, False
             self._finish(known, now)
-
-    def _least_until(self, launched: float) -> float:
-        return launched + self.terms.least_run_s if self.terms.least_run_s else 0.0
 
     def _span(self, instance: Instance, since: float, state: SpanState) -> Span:
         return Span(
@@ -372,12 +296,12 @@ class Meter:
             instance.instance_type,
             instance.zone,
             instance.capacity_type,
-            to_nanos(self._price_of(instance)),
+            self.prices.find(instance),
             owner_of_tags(instance),
             launched=instance.launch_time,
-            disk_nanos=to_nanos(self.disk_price_of(instance)) or 0,
-            burst_nanos=self._find_burst(instance),
-            least_until=self._least_until(instance.launch_time or since),
+            disk_nanos=self.prices.find_disks(instance),
+            burst_nanos=self.prices.find_burst(instance),
+            least_until=self.prices.find_least_until(instance.launch_time or since),
         )
 
     def _run(self, span: Span, now: float) -> None:
@@ -388,11 +312,11 @@ class Meter:
         self._resting.runs(span.instance_id, span.since, now)
         self._use(span, 1)
         self._note(span)
-        self.watch_price(span)
+        self.repricing.watch(span)
 
     def _resume(self, span: Span, now: float) -> None:
         """It has run all the time."""
-        self._discount(span, now)
+        self._discount(span)
         self._run(span, now)
 
     def _end(self, span: Span, at: float, state: SpanState, *, is_estimated: bool = False) -> None:
@@ -409,13 +333,26 @@ class Meter:
         span.seen_at = now
         self._over[span.instance_id] = span
         self._note(span)
-        self.watch_price(span)
+        self.repricing.watch(span)
         if span.state is SpanState.STOPPED:
             self._resting.see(span, span.until, now)
 
-    def _discount(self, span: Span, now: float) -> None:
+    def _is_running(self, span: Span) -> bool:
+        return self._running.get(span.instance_id) is span
+
+    def _put(self, span: Span, rest: Span) -> None:
+        """The rest of a span takes its place."""
+        for known in (self._running, self._over):
+            if known.get(span.instance_id) is span:
+                known[span.instance_id] = rest
+
+    def _count(self, span: Span) -> None:
+        """It is over."""
+        count(self._counted, span, 1, self.clock())
+
+    def _discount(self, span: Span) -> None:
         """Its end was another one."""
-        count(self._counted, span, -1, now)
+        count(self._counted, span, -1, self.clock())
 
     def _use(self, span: Span, sign: int) -> None:
         usage = self._usage.setdefault(span.owner.namespace, Usage())

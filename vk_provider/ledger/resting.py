@@ -17,11 +17,12 @@ TICK_S = 0.001
 @dataclass(frozen=True, slots=True)
 class Account:
     """What the meter does with a span. note: it has changed; use: it goes on (1), or not any more (-1); count: it is
-    over; on_less: what goes on costs less."""
+    over; discount: it is not, or was so at another time or price; on_less: what goes on costs less."""
 
     note: Callable[[Span], None]
     use: Callable[[Span, int], None]
     count: Callable[[Span], None]
+    discount: Callable[[Span], None]
     on_less: Callable[[], None]
 
 

@@ -15,7 +15,8 @@ from vk_provider.cloud.base import Instance
 from vk_provider.cloud.spotprices import SpotOffering, SpotPriceSource
 from vk_provider.errors import CloudError
 from vk_provider.ledger.curve import PriceCurve, apply_prices, build_curves, find_due
-from vk_provider.ledger.meter import SPOT, Meter
+from vk_provider.ledger.meter import Meter
+from vk_provider.ledger.prices import SPOT
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class SpotPricing:
     def __init__(self, meter: Meter, source: SpotPriceSource) -> None:
         self._meter, self._source = meter, source
         self._problem = ""
-        meter.follows_spot = True
+        meter.repricing.follows_spot = True
 
     async def run(self) -> None:
         """For ever."""

@@ -173,7 +173,7 @@ class PodController:
         state = compute_state(
             record, now, self._agent_grace_s, node_known=node_known, may_be_served=self._may_be_served
         )
-        if record.report.finished or state.terminal:
+        if record.report.finished or state.status.terminal:
             # First: the scheduler gives the place away once it sees a terminal phase, or no object any more. Volumes,
             # logs and the instance take more time.
             self.executor.gate.release(record)
@@ -183,7 +183,7 @@ class PodController:
             except Exception as error:
                 # A DELETE that fails must not keep a finished pod's instance running.
                 # Nor must a status that is not accepted for too long.
-                if action is not Action.DELETE and not (action is Action.PUBLISH and state.unaccepted):
+                if action is not Action.DELETE and not (action is Action.PUBLISH and state.status.unaccepted):
                     raise
                 deferred = error
             if action in _DECISIVE:

@@ -37,57 +37,85 @@ class Action(StrEnum):
     FORGET = "forget"
 
 
-class PodState(msgspec.Struct, frozen=True, gc=False):
-    """The facts that `reconcile` decides by. A Struct, because every pass over a pod makes one.
+class InstanceOfPod(msgspec.Struct, frozen=True, gc=False):
+    """Of the pod's instance.
 
-    exists/deleting:  the API object
-    node_known:       the Node was read or registered, so that a pod can be admitted to it
-    admitted/held:    passed admission; held: left Pending on purpose, without an instance
-    launching:        a launch is running
-    has_instance:     an instance exists or may exist (costs money); lost: the cloud says that it is gone
-    boot_failed:      the instance never answered within the limit
-    connected:        a session is open, and the pod may be sent; connecting: a task is dialing
-    silent:           the agent was silent for longer than the grace period; not_ready: Ready=False is desired
-    sent:             the agent has our newest pod and references
-    given:            an agent was given the pod: something of it may run
-    awaited:          an earlier process may have given it to an agent that has not spoken yet, or is not listed
-    terminal:         the newest status has a terminal phase; finished: nothing runs any more
-    rejected:         that status says nothing of the containers: the pod failed before anything was done for it
-    published:        the API server holds our newest status; api_deleted: our final DELETE was accepted
-    unaccepted:       the API server answers, but has not accepted our newest status for too long
-    expired:          past activeDeadlineSeconds, and no agent was given the pod, which would see to that
-    pending_due:      Pending for so long that a status should be published
-    stop_waited_s:    time since `stop` was sent for a pod without API object; None before
+    launching:     a launch is running
+    present:       an instance exists or may exist (costs money); lost: the cloud says that it is gone
+    boot_failed:   the instance never answered within the limit
+    attempts_left: another one may be launched in its place
+    """
+
+    launching: bool = False
+    present: bool = False
+    lost: bool = False
+    boot_failed: bool = False
+    attempts_left: bool = True
+
+
+class AgentOfPod(msgspec.Struct, frozen=True, gc=False):
+    """Of the agent on the instance, and of what it was sent.
+
+    connected:     a session is open, and the pod may be sent; connecting: a task is dialing
+    silent:        it was silent for longer than the grace period
+    sent:          it has our newest pod and references
+    given:         an agent was given the pod: something of it may run
+    awaited:       an earlier process may have given it to an agent that has not spoken yet, or is not listed
+    stop_waited_s: time since `stop` was sent for a pod without API object; None before
+    """
+
+    connected: bool = False
+    connecting: bool = False
+    silent: bool = False
+    sent: bool = False
+    given: bool = False
+    awaited: bool = False
+    stop_waited_s: float | None = None
+
+
+class StatusOfPod(msgspec.Struct, frozen=True, gc=False):
+    """Of the pod's newest status.
+
+    from_agent:  an agent has told one, of this process or perhaps of an earlier one
+    terminal:    it has a terminal phase; finished: nothing runs any more
+    rejected:    it says nothing of the containers: the pod failed before anything was done for it
+    not_ready:   Ready=False is desired
+    published:   the API server holds it
+    unaccepted:  the API server answers, but has not accepted it for too long
+    pending_due: Pending for so long that a status should be published
+    """
+
+    from_agent: bool = False
+    terminal: bool = False
+    finished: bool = False
+    rejected: bool = False
+    not_ready: bool = False
+    published: bool = True
+    unaccepted: bool = False
+    pending_due: bool = False
+
+
+class PodState(msgspec.Struct, frozen=True, gc=False):
+    """The facts that `reconcile` decides by. Structs, because every pass over a pod makes them.
+
+    exists/deleting: the API object; api_deleted: our final DELETE was accepted
+    node_known:      the Node was read or registered, so that a pod can be admitted to it
+    admitted/held:   passed admission; held: left Pending on purpose, without an instance
+    expired:         past activeDeadlineSeconds, and no agent was given the pod, which would see to that
+    archived:        its logs are kept, or cannot be had any more
     """
 
     exists: bool
     deleting: bool = False
+    api_deleted: bool = False
     node_known: bool = True
     admitted: bool = False
     held: bool = False
-    launching: bool = False
-    has_instance: bool = False
-    lost: bool = False
-    boot_failed: bool = False
-    attempts_left: bool = True
-    connected: bool = False
-    connecting: bool = False
-    silent: bool = False
-    not_ready: bool = False
-    sent: bool = False
-    given: bool = False
-    awaited: bool = False
-    has_status: bool = False
-    terminal: bool = False
-    finished: bool = False
-    rejected: bool = False
-    published: bool = True
-    unaccepted: bool = False
-    api_deleted: bool = False
     expired: bool = False
-    pending_due: bool = False
     archived: bool = False
-    stop_waited_s: float | None = None
+    instance: InstanceOfPod = InstanceOfPod()
+    agent: AgentOfPod = AgentOfPod()
+    status: StatusOfPod = StatusOfPod()
 
 
 def reconcile(state: PodState) -> list[Action]:
@@ -95,49 +123,49 @@ def reconcile(state: PodState) -> list[Action]:
     if not state.exists:
         return _leave(state)
     if is_over(state):
-        return [Action.FAIL_REJECTED] if state.rejected and (state.deleting or state.expired) else _finish(state)
-    if state.lost:
+        return [Action.FAIL_REJECTED] if state.status.rejected and (state.deleting or state.expired) else _finish(state)
+    if state.instance.lost:
         return [Action.FAIL_LOST]
     if state.expired and state.admitted and not state.deleting and not _may_run(state):
         return [Action.FAIL_EXPIRED]
-    if state.boot_failed and not state.deleting:
-        return [Action.RELAUNCH if state.attempts_left else Action.FAIL_LOST]
+    if state.instance.boot_failed and not state.deleting:
+        return [Action.RELAUNCH if state.instance.attempts_left else Action.FAIL_LOST]
     if state.deleting and not _may_run(state):
         return [Action.FAIL_NEVER_STARTED]
     if not state.admitted:
         return [Action.ADMIT] if state.node_known else []
-    if state.held or (state.awaited and (state.deleting or state.expired)):
+    if state.held or (state.agent.awaited and (state.deleting or state.expired)):
         return []
-    if not state.has_instance:
-        return [] if state.launching else [Action.LAUNCH]
+    if not state.instance.present:
+        return [] if state.instance.launching else [Action.LAUNCH]
     return _run(state)
 
 
 def is_over(state: PodState) -> bool:
     """Whether nothing of the pod runs any more and its terminal status is known."""
-    if state.terminal and (not state.has_instance or state.lost or state.boot_failed):
+    if state.status.terminal and (not state.instance.present or state.instance.lost or state.instance.boot_failed):
         return True
-    return (state.terminal or state.deleting) and state.finished
+    return (state.status.terminal or state.deleting) and state.status.finished
 
 
 def _may_run(state: PodState) -> bool:
     """Whether containers of the pod may be running that must be stopped within its grace period."""
-    if not state.has_instance:
-        return state.awaited or (state.held and state.has_status)  # its instance is being looked for
-    return state.connected or state.has_status or state.given
+    if not state.instance.present:
+        return state.agent.awaited or (state.held and state.status.from_agent)  # its instance is being looked for
+    return state.agent.connected or state.status.from_agent or state.agent.given
 
 
 def _run(state: PodState) -> list[Action]:
     actions = []
-    if not state.connected and not state.connecting:
+    if not state.agent.connected and not state.agent.connecting:
         actions.append(Action.CONNECT)
-    if state.connected and not state.sent:
+    if state.agent.connected and not state.agent.sent:
         actions.append(Action.SEND)
-    if state.silent and not state.not_ready:
+    if state.agent.silent and not state.status.not_ready:
         actions.append(Action.MARK_NOT_READY)
-    if not state.published:
+    if not state.status.published:
         actions.append(Action.PUBLISH)
-    elif state.pending_due and not state.has_status:
+    elif state.status.pending_due and not state.status.from_agent:
         actions.append(Action.PUBLISH_PENDING)
     return actions
 
@@ -148,26 +176,26 @@ def _finish(state: PodState) -> list[Action]:
     A status that was not accepted for too long is published last, so that it does not keep the instance.
     """
     actions = []
-    if not state.published and not state.unaccepted:
+    if not state.status.published and not state.status.unaccepted:
         actions.append(Action.PUBLISH)
     if state.deleting and not state.api_deleted:
         actions.append(Action.DELETE)
-    if not state.deleting and state.has_instance and not state.archived:
+    if not state.deleting and state.instance.present and not state.archived:
         actions.append(Action.ARCHIVE)
-    if state.has_instance:
+    if state.instance.present:
         actions.append(Action.TERMINATE)
-    if not state.published and state.unaccepted:
+    if not state.status.published and state.status.unaccepted:
         actions.append(Action.PUBLISH)
     return actions
 
 
 def _leave(state: PodState) -> list[Action]:
     """The API object is gone (force deletion, or our own final DELETE)."""
-    if not state.has_instance:
+    if not state.instance.present:
         return [Action.FORGET]
-    stopping = state.connected and not state.finished
-    if stopping and state.stop_waited_s is None:
+    stopping = state.agent.connected and not state.status.finished
+    if stopping and state.agent.stop_waited_s is None:
         return [Action.STOP]
-    if stopping and state.stop_waited_s is not None and state.stop_waited_s < ORPHAN_STOP_LIMIT_S:
+    if stopping and state.agent.stop_waited_s is not None and state.agent.stop_waited_s < ORPHAN_STOP_LIMIT_S:
         return []
     return [Action.TERMINATE, Action.FORGET]

@@ -12,7 +12,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.podmodel.conditions import find_end
 from vk_provider.podmodel.deadline import deadline_s
 from vk_provider.podmodel.phase import TERMINAL_PHASES
-from vk_provider.pods.reconcile import ORPHAN_STOP_LIMIT_S, PodState
+from vk_provider.pods.reconcile import ORPHAN_STOP_LIMIT_S, AgentOfPod, InstanceOfPod, PodState, StatusOfPod
 from vk_provider.pods.record import FirstSight, PodRecord
 from vk_provider.pods.status_patch import compute_desired, is_published, keep_transition_times
 from vk_provider.pods.transitions import keep_final_ends
@@ -44,46 +44,59 @@ def compute_state(
 ) -> PodState:
     """The facts of one record. agent_grace_s: how long an agent may be silent before its pod is not Ready any more.
     may_be_served: whether an instance that has not spoken may have the pod; asked where it matters."""
-    started = record.report.from_agent or record.first.started
     given = is_given(record)
-    owned, sent = record.assignment.owned, record.sent
+    owned = record.assignment.owned
     # A terminal phase in the API does not mean that the containers have terminated, if an agent was given the pod.
     ended_unseen = record.first.ended is not None and not given
     expired = is_expired(record, now)
     return PodState(
         exists=record.exists,
         deleting=record.deleting,
+        api_deleted=record.leaving.api_deleted,
         node_known=node_known,
         admitted=record.admission.admitted or owned is not None,
         held=bool(record.admission.hold),
-        launching=record.assignment.is_wanted,
-        has_instance=record.has_instance,
-        lost=bool(record.loss),
-        boot_failed=bool(record.boot_failed),
-        attempts_left=record.assignment.attempt + 1 < MAX_ATTEMPTS,
-        connected=owned is not None and owned.link.session is not None and not owned.unmarked,
-        connecting=owned is not None and owned.link.task is not None,
-        silent=_silent_s(record, now) >= agent_grace_s,
-        not_ready=record.report.not_ready is not None,
-        given=given,
-        awaited=(record.deleting or expired) and _is_awaited(record, may_be_served),
-        sent=sent.fingerprint is not None
-        and record.reading.task is None
-        and not record.reading.references_changed
-        and not record.reading.services_changed
-        and sent.fingerprint == compute_fingerprint(record)
-        and not is_stop_due(record),
-        has_status=started,
-        terminal=record.phase in TERMINAL_PHASES,
-        finished=record.report.finished or ended_unseen,
-        rejected=not given and is_rejected(record),
-        published=is_current(record) or now < _restore_due(record),
-        unaccepted=is_unaccepted(record, now),
-        api_deleted=record.leaving.api_deleted,
         expired=expired,
-        pending_due=record.publication.held is None and (now >= _pending_due(record) or _ended_by_others(record)),
         archived=record.leaving.archived,
-        stop_waited_s=now - record.leaving.stop_sent_at if record.leaving.stop_sent_at else None,
+        instance=InstanceOfPod(
+            launching=record.assignment.is_wanted,
+            present=record.has_instance,
+            lost=bool(record.loss),
+            boot_failed=bool(record.boot_failed),
+            attempts_left=record.assignment.attempt + 1 < MAX_ATTEMPTS,
+        ),
+        agent=AgentOfPod(
+            connected=owned is not None and owned.link.session is not None and not owned.unmarked,
+            connecting=owned is not None and owned.link.task is not None,
+            silent=_silent_s(record, now) >= agent_grace_s,
+            sent=_is_sent(record),
+            given=given,
+            awaited=(record.deleting or expired) and _is_awaited(record, may_be_served),
+            stop_waited_s=now - record.leaving.stop_sent_at if record.leaving.stop_sent_at else None,
+        ),
+        status=StatusOfPod(
+            from_agent=record.report.from_agent or record.first.started,
+            terminal=record.phase in TERMINAL_PHASES,
+            finished=record.report.finished or ended_unseen,
+            rejected=not given and is_rejected(record),
+            not_ready=record.report.not_ready is not None,
+            published=is_current(record) or now < _restore_due(record),
+            unaccepted=is_unaccepted(record, now),
+            pending_due=record.publication.held is None and (now >= _pending_due(record) or _ended_by_others(record)),
+        ),
+    )
+
+
+def _is_sent(record: PodRecord) -> bool:
+    """Whether the agent has our newest pod and references, and knows whether it has to stop the pod."""
+    sent, reading = record.sent, record.reading
+    return (
+        sent.fingerprint is not None
+        and reading.task is None
+        and not reading.references_changed
+        and not reading.services_changed
+        and sent.fingerprint == compute_fingerprint(record)
+        and not is_stop_due(record)
     )
 
 
@@ -112,7 +125,7 @@ def next_look_s(record: PodRecord, seen: PodState, seen_at: float, now: float, a
     due = []
     if not record.exists and record.leaving.stop_sent_at:
         due.append(record.leaving.stop_sent_at + ORPHAN_STOP_LIMIT_S)
-    if record.report.silent_since and record.session is None and not seen.silent:
+    if record.report.silent_since and record.session is None and not seen.agent.silent:
         due.append(record.report.silent_since + agent_grace_s)
     overdue_at = _overdue_at(record)
     if overdue_at is not None:
@@ -123,7 +136,7 @@ def next_look_s(record: PodRecord, seen: PodState, seen_at: float, now: float, a
     waits_for_status = (
         record.publication.held is None and not record.admission.hold and record.phase not in TERMINAL_PHASES
     )
-    if waits_for_status and not seen.pending_due:
+    if waits_for_status and not seen.status.pending_due:
         due.append(record.publication.pending_due if seen_at < record.publication.pending_due else _pending_due(record))
     if seen_at < _restore_due(record):
         due.append(_restore_due(record))

@@ -16,6 +16,7 @@ from tests.integration.local_cloud.machine import run, until
 from tests.integration.local_cloud.test_ipv6 import ASK, ECHO
 from vk_provider.agent.network import build_cni_conflist
 from vk_provider.cloud.local import boot, source_guard
+from vk_provider.cloud.local.addresses import Addresses
 from vk_provider.cloud.local.ipv6 import link_local, translate
 from vk_provider.cloud.local.neighbour_guard import Ipv6Port, build_ipv6_elements, build_ipv6_table
 from vk_provider.cloud.local.network import BRIDGE
@@ -58,9 +59,9 @@ class Links:
     def _instance(self, namespace: str, primary: str, pod: str) -> Ipv6Port:
         mac, port = boot.mac_address(primary), boot.port_name(primary)
         spec = replace(
-            boot.BootSpec.from_text(json.dumps(_EMPTY)), primary_ip=primary, pod_ip=pod,
-            primary_ipv6=to_ipv6(primary), pod_ipv6=to_ipv6(pod),
-        )  # fmt: skip
+            boot.BootSpec.from_text(json.dumps(_EMPTY)),
+            addresses=Addresses(primary, pod, IPV6_SUBNET, to_ipv6(primary), to_ipv6(pod)),
+        )
         self._batch(namespace, "link set lo up\n")
         self._call(self.bridge, f"links.connect_to_bridge(spec, {self._hold(namespace)})", spec)
         assert mac in run("ip", "-n", namespace, "link", "show", "eth0")
@@ -70,7 +71,7 @@ class Links:
         assert shown == [f"{link_local(SUBNET, primary)}/64"]  # and none that the kernel has generated
         for name, value in boot.sysctls(spec).items():
             self.run(namespace, "sh", "-c", f"echo {value} > /proc/sys/{name}")
-        return Ipv6Port(port, mac, (spec.primary_ipv6, spec.pod_ipv6, link_local(SUBNET, primary)))
+        return Ipv6Port(port, mac, (to_ipv6(primary), to_ipv6(pod), link_local(SUBNET, primary)))
 
     def _call(self, namespace: str, expression: str, spec: boot.BootSpec) -> None:
         """As the launcher and the instance do it, in the namespace."""

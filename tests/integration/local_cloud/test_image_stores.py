@@ -30,10 +30,10 @@ from vk_provider.cloud.imagestores import (
     StoreRefusedError,
 )
 from vk_provider.cloud.local.boot import PREPARED
-from vk_provider.cloud.local.builder import measure
 from vk_provider.cloud.local.catalog import machine_architecture
 from vk_provider.cloud.local.cloud import LocalCloud
 from vk_provider.cloud.local.golden import work_path
+from vk_provider.cloud.local.storesize import measure
 from vk_provider.imagesets.imageset import ImageSet, PinnedImage
 
 pytestmark = pytest.mark.real

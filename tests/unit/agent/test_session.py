@@ -156,3 +156,16 @@ async def test_a_message_that_is_too_long_for_the_contract_is_cut_or_not_sent(
         assert (await receive(session))["type"] == "hello"
         assert await receive(session) == stats
         await session.close()
+
+
+async def test_a_greeting_that_cannot_be_made_ends_the_session(certified: LoopbackAgent):
+    def fail() -> str:
+        raise ValueError("no pod")
+
+    certified.session._pod_uid = fail
+    async with certified.client(verify=True) as client:
+        session = await client.open_session()
+        async with asyncio.timeout(30):
+            closed = await session.receive()
+        assert closed.data == aiohttp.WSCloseCode.INTERNAL_ERROR, "the provider would wait for the greeting"
+    await eventually(lambda: not certified.session.is_open)

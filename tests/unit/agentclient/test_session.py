@@ -132,6 +132,41 @@ async def test_a_writer_that_fails_leaves_the_end_to_the_reader() -> None:
     assert len(listener.seen) == 2
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["before the greeting", "while it is open"])
+async def test_a_message_that_cannot_be_made_or_written_ends_the_session_and_says_why(late: bool) -> None:
+    class Broken(Lazy):
+        async def make(self) -> bytes | None:
+            await super().make()
+            raise ValueError("no such table")
+
+    for message in (Broken(None), {"type": "pod", "number": 1 << 70}):
+        channel = ScriptedChannel([hello()], stays=True)
+        session = AgentSession(channel)
+        if not late:
+            session.put(Slot.SERVICES_TABLE, message)
+        listener = Listener(session)
+        if late:
+            await listener.read(1)
+            session.put(Slot.SERVICES_TABLE, message)
+        error = await listener.ended()
+        assert isinstance(error, ValueError | TypeError) and channel.closed, "the link would believe that it lives"
+        if isinstance(message, Broken):
+            assert message.deeds == ["made", "written"] and str(error) == "no such table"
+
+
+async def test_an_end_of_the_session_that_waits_for_its_channel_does_not_hide_what_failed() -> None:
+    class Slow(ScriptedChannel):
+        async def close(self) -> None:
+            await super().close()
+            await asyncio.sleep(0.01)
+
+    session = AgentSession(Slow([hello()], stays=True))
+    listener = Listener(session)
+    await listener.read(1)
+    session.put(Slot.POD, {"number": 1 << 70})
+    assert isinstance(await listener.ended(), TypeError)
+
+
 class Lazy:
     """A message that is made when it is taken."""
 

@@ -146,7 +146,7 @@ def test_what_a_call_may_bring_is_counted_with_its_root_disk() -> None:
 def test_the_disks_of_stopped_instances_take_room() -> None:
     budget = budget_of(1.0)
     stopped = Instance("i-1", InstanceState.STOPPED, "t", "z", "on-demand", "amd64", "", "", 1.0, ended_at=2.0)
-    budget._meter.disk_price_of = lambda instance: 0.25
+    budget._meter.prices.disk_price_of = lambda instance: 0.25
     budget._meter.see(stopped)
     assert names(budget.allot([wanted("a", 0.8)])[0]) == [] and names(budget.allot([wanted("a", 0.75)])[0]) == ["a"]
     assert budget.price_of_owned("i-1", offering(1.0)) == round(1.25 * DOLLAR)
@@ -160,7 +160,7 @@ def test_the_disks_of_stopped_instances_take_room() -> None:
 def test_a_start_reserves_no_disks_that_are_counted_already() -> None:
     budget = budget_of(1.25, shop=NamespaceQuota(1.25, 9))
     stopped = Instance("i-1", InstanceState.STOPPED, "t", "z", "on-demand", "amd64", "", "", 1.0, ended_at=2.0)
-    budget._meter.disk_price_of = lambda instance: 0.25
+    budget._meter.prices.disk_price_of = lambda instance: 0.25
     budget._meter.see(stopped)
     nanos = budget.price_of_owned("i-1", offering(0.5))
     reservation = budget.reserve("shop", 1, nanos, DOLLAR // 4)

@@ -59,7 +59,7 @@ def from_tags(world: World) -> float:
     room, instances = world.room, world.live()
     now = max(each.launch_time for each in instances) + 3600.0
     question = parse_question({"since": "2h"}, now)
-    answer = answer_from_tags(instances, room.price_of, question, now, terms=room.meter.terms)
+    answer = answer_from_tags(instances, room.price_of, question, now, terms=room.meter.prices.terms)
     return answer["total"]["usd"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+import time
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from vk_provider.agentclient.session import (
     MESSAGE_RATE,
     AgentSession,
     Allowance,
+    Slot,
 )
 from vk_provider.cloud.base import Instance, InstanceState
 from vk_provider.errors import AgentUnreachableError, CloudError
@@ -356,11 +358,31 @@ async def test_an_end_that_the_cloud_tells_counts_unless_the_agent_has_spoken_si
     await question.close()
 
 
-class Renewing(Connector):
-    """Its certificates are due at once, twice; the first time the agent does not answer."""
+async def test_a_session_that_cannot_be_written_to_is_no_longer_the_links_and_is_dialed_again_later() -> None:
+    class Staying(Connector):
+        async def open_session(self, instance: Instance, *, fresh: bool = True) -> AgentSession:
+            self.channel = ScriptedChannel([hello()], stays=True)
+            return AgentSession(self.channel)
 
-    def __init__(self) -> None:
+    made, owned, listener = make(connector := Staying(refusals=0), [INSTANCE])
+    made.open(owned)
+    link = owned.link
+    async with asyncio.timeout(5.0):
+        while not listener.received:  # noqa: ASYNC110 - a listener of a test wakes nobody
+            await asyncio.sleep(0)
+        assert link.session is not None and link.task is not None
+        link.session.put(Slot.POD, {"number": 1 << 70})
+        await asyncio.wait({link.task})
+    assert link.session is None and link.task is None and connector.channel is not None and connector.channel.closed
+    assert link.redial_at > time.monotonic()
+
+
+class Renewing(Connector):
+    """Its certificates are due at once, twice; the first time there is `error`."""
+
+    def __init__(self, error: Exception) -> None:
         super().__init__(refusals=0)
+        self.error = error
         self.renewed, self.delays_s = 0, [0.0, 0.0]
         self.done = asyncio.Event()
 
@@ -370,13 +392,16 @@ class Renewing(Connector):
     async def renew(self, instance: Instance) -> None:
         self.renewed += 1
         if self.renewed == 1:
-            raise AgentUnreachableError("not now")
+            raise self.error
         self.done.set()
 
 
-async def test_a_certificate_is_renewed_when_it_is_due_and_again_when_that_failed(monkeypatch: Any) -> None:
+@pytest.mark.parametrize("error", [AgentUnreachableError("not now"), ValueError("a fault")], ids=repr)
+async def test_a_certificate_is_renewed_when_it_is_due_and_again_when_that_failed(
+    error: Exception, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(links, "RENEWAL_RETRY_S", 0.01)
-    connector = Renewing()
+    connector = Renewing(error)
     renewal = links._Renewal(connector, INSTANCE)
     await asyncio.wait_for(connector.done.wait(), 30)
     assert connector.renewed == 2
@@ -384,7 +409,7 @@ async def test_a_certificate_is_renewed_when_it_is_due_and_again_when_that_faile
 
 
 async def test_no_certificate_is_renewed_once_its_session_has_ended() -> None:
-    connector = Renewing()
+    connector = Renewing(AgentUnreachableError("not now"))
     links._Renewal(connector, INSTANCE).close()
     await asyncio.sleep(0.02)
     assert connector.renewed == 0

@@ -88,7 +88,9 @@ class Process:
 
     def flush(self) -> None:
         changed, self.meter.changed = list(self.meter.changed.values()), {}
-        self.store.write([replace(span) for span in changed], self.meter.clock(), self.meter.find_unpriced_end())
+        self.store.write(
+            [replace(span) for span in changed], self.meter.clock(), self.meter.repricing.find_unpriced_end()
+        )
 
     def cost(self, by: str = "namespace", since: str = "365d") -> CostReport:
         self.flush()

@@ -148,7 +148,7 @@ def test_an_instance_without_a_price_counts_in_time_alone(cloud: Cloud, process:
 def test_a_price_is_that_of_the_launch(cloud: Cloud, process: Process) -> None:
     process.meter.see(cloud.launch())
     cloud.now += 3600
-    process.meter._price_of = lambda _: 100.0
+    process.meter.prices.price_of = lambda _: 100.0
     process.list()
     assert process.usd() == pytest.approx(0.25)
 
@@ -356,8 +356,8 @@ def test_a_copy_of_a_span_has_all_of_it_and_does_not_change_with_it() -> None:
 
 def test_a_price_that_is_known_late_is_that_of_the_whole_time(cloud: Cloud, process: Process) -> None:
     known: dict[str, float] = {}
-    process.meter._price_of = lambda instance: known.get(instance.instance_type)
-    process.meter.disk_price_of = lambda instance: known.get("disk")
+    process.meter.prices.price_of = lambda instance: known.get(instance.instance_type)
+    process.meter.prices.disk_price_of = lambda instance: known.get("disk")
     process.see_new()
     cloud.now += 3600
     assert process.cost()["total"]["unpricedSeconds"] == 3600

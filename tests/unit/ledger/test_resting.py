@@ -24,7 +24,7 @@ DISK = 0.01
 
 class WithDisks(Process):
     def make_meter(self) -> None:
-        self.meter.disk_price_of = lambda instance: DISK
+        self.meter.prices.disk_price_of = lambda instance: DISK
 
 
 @pytest.fixture
@@ -229,7 +229,11 @@ def test_the_tags_alone_say_the_same_of_the_last_stop(cloud: Cloud, process: Pro
     cloud.now += 3600
     question = parse_question({"since": "365d"}, cloud.now)
     tagged = answer_from_tags(
-        cloud.instances.values(), process.meter._price_of, question, cloud.now, disk_price_of=lambda instance: DISK
+        cloud.instances.values(),
+        process.meter.prices.price_of,
+        question,
+        cloud.now,
+        disk_price_of=lambda instance: DISK,
     )
     assert tagged["total"]["usd"] == pytest.approx(process.usd(), abs=1e-6)
     assert tagged["total"]["diskUsd"] == pytest.approx(process.cost()["total"]["diskUsd"], abs=1e-6)

@@ -82,7 +82,7 @@ class SpotProcess(Process):
 
     def make_meter(self) -> None:
         first = {kind: self.spot_cloud.price_at(kind, self.spot_cloud.now) for kind in KINDS}
-        self.meter._price_of = lambda instance: first[instance.instance_type]
+        self.meter.prices.price_of = lambda instance: first[instance.instance_type]
         self.spot = SpotPricing(self.meter, self.spot_cloud)
 
 
@@ -165,7 +165,7 @@ async def test_while_prices_are_not_told_they_stay_and_are_made_up_for_later(cap
     process.list()
     cloud.is_broken = False
     await process.spot.refresh()
-    assert process.usd() == pytest.approx(cloud.bill()) and not process.meter.unpriced
+    assert process.usd() == pytest.approx(cloud.bill()) and not process.meter.repricing.unpriced
     counted = process.meter.counted().values()
     assert sum(each.usd for each in counted) == pytest.approx(cloud.bill())
 
@@ -186,7 +186,7 @@ async def test_after_a_restart_the_history_since_the_last_span_is_asked_for_once
     cloud.asked.clear()
     second = SpotProcess(cloud, str(tmp_path / "ledger"))
     await second.spot.refresh()
-    assert [span.state for span in second.meter.unpriced.values()] == [SpanState.UNSURE]
+    assert [span.state for span in second.meter.repricing.unpriced.values()] == [SpanState.UNSURE]
     second.list()
     for _ in range(3):
         await second.spot.refresh()
@@ -253,14 +253,14 @@ async def check_sum(steps: list[tuple[str, Any, Any]]) -> None:
         report = process.cost()
         assert report["total"]["usd"] == pytest.approx(cloud.bill(), rel=1e-9, abs=1e-9)
         assert report["total"]["seconds"] == pytest.approx(sum(map(cloud.seconds, cloud.instances)), abs=1e-4)
-        assert process.meter.usage().nanos == 0 and not process.meter.unpriced
+        assert process.meter.usage().nanos == 0 and not process.meter.repricing.unpriced
         for each in process.cost("instance")["rows"]:
             assert each["seconds"] == pytest.approx(cloud.seconds(each["key"][0]), abs=1e-4)
         offered = {(kind, "z1") for kind in KINDS}
         curves = build_curves(offered, await cloud.fetch_changes(offered, BEGAN))
         tagged = answer_from_tags(
             cloud.instances.values(),
-            process.meter._price_of,
+            process.meter.prices.price_of,
             parse_question({"since": "365d"}, cloud.now),
             now,
             lambda meter: apply_prices(meter, curves, now, HOUR),

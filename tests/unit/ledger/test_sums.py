@@ -72,7 +72,7 @@ def test_sums_by_any_key_add_up_to_the_same_and_so_do_the_tags_alone(steps: list
     counted = process.meter.counted().values()
     assert sum(each.usd for each in counted) == pytest.approx(total["usd"])
     question = parse_question({"since": "365d"}, cloud.now)
-    tagged = answer_from_tags(cloud.instances.values(), process.meter._price_of, question, cloud.now)
+    tagged = answer_from_tags(cloud.instances.values(), process.meter.prices.price_of, question, cloud.now)
     assert tagged["total"]["usd"] == pytest.approx(total["usd"])
     by_namespace = {row["key"][0]: row["usd"] for row in process.cost()["rows"]}
     assert {row["key"][0]: row["usd"] for row in tagged["rows"]} == pytest.approx(by_namespace)

@@ -31,7 +31,7 @@ TERMS = RunTerms(burst_price, MINUTE)
 
 class Billed(Process):
     def make_meter(self) -> None:
-        self.meter.terms = TERMS
+        self.meter.prices.terms = TERMS
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_each_run_is_a_minute_at_least_over_any_history_with_crashes(steps: list
         usd = sum(seconds / 3600 * PRICES[cloud.instances[name].instance_type] for name, seconds in paid.items())
         assert total["usd"] == pytest.approx(usd, rel=1e-9, abs=1e-9)
         question = parse_question({"since": "365d"}, cloud.now)
-        price_of = process.meter._price_of
+        price_of = process.meter.prices.price_of
         tagged = answer_from_tags(cloud.instances.values(), price_of, question, cloud.now, terms=TERMS)
         assert tagged["total"]["usd"] == pytest.approx(usd, rel=1e-9, abs=1e-9)
         process.store.close()
@@ -174,9 +174,9 @@ async def test_a_spot_price_that_changes_leaves_what_the_cpu_costs_also_after_a_
     class BilledSpot(SpotProcess):
         def make_meter(self) -> None:
             super().make_meter()
-            self.meter.terms = TERMS
-            plain = self.meter._price_of
-            self.meter._price_of = lambda instance: (plain(instance) or 0.0) + burst_price(("", "", ""), 1000)
+            self.meter.prices.terms = TERMS
+            plain = self.meter.prices.price_of
+            self.meter.prices.price_of = lambda instance: (plain(instance) or 0.0) + burst_price(("", "", ""), 1000)
 
     cloud, path = SpotCloud(), f"{tmp_path}/ledger"
     process = BilledSpot(cloud, path)
@@ -206,9 +206,9 @@ async def test_the_part_for_cpu_of_a_price_that_is_found_late_stays_when_the_spo
     class BilledSpot(SpotProcess):
         def make_meter(self) -> None:
             super().make_meter()
-            self.meter.terms = RunTerms(lambda key, cpu: burst_price(key, cpu) if known else 0.0)
-            plain = self.meter._price_of
-            self.meter._price_of = lambda instance: (plain(instance) or 0.0) + 0.03 if known else None
+            self.meter.prices.terms = RunTerms(lambda key, cpu: burst_price(key, cpu) if known else 0.0)
+            plain = self.meter.prices.price_of
+            self.meter.prices.price_of = lambda instance: (plain(instance) or 0.0) + 0.03 if known else None
 
     cloud = SpotCloud()
     process = BilledSpot(cloud, f"{tmp_path}/ledger")

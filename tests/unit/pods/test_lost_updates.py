@@ -139,10 +139,10 @@ async def test_two_writers_who_correct_each_other_do_so_every_ten_seconds(world:
     assert record is not None
     now = record.publication.restored_at
     seen = compute_state(record, now + 9.9, 40.0)
-    assert seen.published
+    assert seen.status.published
     assert next_look_s(record, seen, now + 9.0, now + 9.0, 40.0) == pytest.approx(1.0)
     assert next_look_s(record, seen, now + 9.9, now + 10.1, 40.0) == 0.0, "due since the state was computed"
-    assert not compute_state(record, now + 10.0, 40.0).published
+    assert not compute_state(record, now + 10.0, 40.0).status.published
     report(world, pod, message="news of the agent")
     await world.until(lambda: world.api.status(pod).get("message") == "news of the agent")
     assert world.api.status(pod)["phase"] == "Running", "what is told anyway is told as a whole"

@@ -7,15 +7,23 @@ import pytest
 
 from vk_provider.pods.reconcile import ORPHAN_STOP_LIMIT_S, Action, PodState, reconcile
 
-NEW = PodState(exists=True)
-ADMITTED = PodState(exists=True, admitted=True)
-BOOTING = PodState(exists=True, admitted=True, has_instance=True, connecting=True)
-RUNNING = PodState(exists=True, admitted=True, has_instance=True, connected=True, sent=True, has_status=True)
-ENDED = msgspec.structs.replace(RUNNING, terminal=True, finished=True)
+PARTS = ("instance", "agent", "status")
 
 
 def having(state: PodState, **changes: object) -> PodState:
+    """With other facts, by their names, whichever part they are of."""
+    for part in PARTS:
+        known = getattr(state, part)
+        own = {name: changes.pop(name) for name in known.__struct_fields__ if name in changes}
+        state = msgspec.structs.replace(state, **{part: msgspec.structs.replace(known, **own)})
     return msgspec.structs.replace(state, **changes)
+
+
+NEW = PodState(exists=True)
+ADMITTED = having(NEW, admitted=True)
+BOOTING = having(ADMITTED, present=True, connecting=True)
+RUNNING = having(ADMITTED, present=True, connected=True, sent=True, from_agent=True)
+ENDED = having(RUNNING, terminal=True, finished=True)
 
 
 CASES = [
@@ -110,7 +118,7 @@ CASES = [
     ),
     (
         "a pod whose instance is being looked for may run, whatever its deadline",
-        having(ADMITTED, held=True, has_status=True, expired=True),
+        having(ADMITTED, held=True, from_agent=True, expired=True),
         [],
     ),
     (
@@ -120,7 +128,7 @@ CASES = [
     ),
     (
         "a deleted pod whose instance is being looked for waits",
-        having(ADMITTED, deleting=True, held=True, has_status=True),
+        having(ADMITTED, deleting=True, held=True, from_agent=True),
         [],
     ),
     (
@@ -133,7 +141,7 @@ CASES = [
         having(RUNNING, deleting=True, finished=True),
         [Action.DELETE, Action.TERMINATE],
     ),
-    ("a lost instance fails the pod", having(RUNNING, lost=True, has_instance=False), [Action.FAIL_LOST]),
+    ("a lost instance fails the pod", having(RUNNING, lost=True, present=False), [Action.FAIL_LOST]),
     (
         "a pod that had ended already stays as it ended when its instance is lost",
         having(RUNNING, terminal=True, lost=True),
@@ -173,7 +181,7 @@ CASES = [
         [Action.PUBLISH, Action.DELETE, Action.TERMINATE],
     ),
     ("the final delete is sent once", having(ENDED, deleting=True, api_deleted=True), [Action.TERMINATE]),
-    ("a finished pod without an instance stays as it is", having(ENDED, has_instance=False), []),
+    ("a finished pod without an instance stays as it is", having(ENDED, present=False), []),
     (
         "a terminal status is published before the containers are confirmed gone",
         having(RUNNING, terminal=True, published=False),
@@ -231,18 +239,18 @@ def test_actions_follow_from_the_state(state: PodState, expected: list[Action]) 
 def test_an_instance_is_never_launched_for_a_pod_that_has_one_or_is_over(
     deleting: bool, connected: bool, terminal: bool
 ) -> None:
-    for has_instance, finished in ((True, False), (True, True), (False, True)):
-        state = PodState(
-            exists=True,
+    for present, finished in ((True, False), (True, True), (False, True)):
+        state = having(
+            NEW,
             deleting=deleting,
             admitted=True,
-            has_instance=has_instance,
+            present=present,
             connected=connected,
             terminal=terminal or finished,
             finished=finished,
-            has_status=connected,
+            from_agent=connected,
         )
-        if has_instance or state.terminal:
+        if present or state.status.terminal:
             assert Action.LAUNCH not in reconcile(state)
 
 

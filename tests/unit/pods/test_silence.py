@@ -257,15 +257,15 @@ def deleted(record: PodRecord, grace_s: int = 10) -> PodRecord:
 @pytest.mark.parametrize(("now", "silent", "next_s"), [(100.0, False, 40.0), (139.0, False, 1.0), (140.0, True, None)])
 def test_silence_is_due_once_after_the_grace_period(now: float, silent: bool, next_s: float | None) -> None:
     state = compute_state(lost(), now, GRACE_S)
-    assert state.silent is silent
+    assert state.agent.silent is silent
     assert next_look_s(lost(), state, now, now, GRACE_S) == next_s
 
 
 def test_an_agent_that_is_connected_again_is_not_silent_yet_its_clock_runs_until_it_speaks() -> None:
     record = lost(session=object())
-    assert not compute_state(record, 500.0, GRACE_S).silent
+    assert not compute_state(record, 500.0, GRACE_S).agent.silent
     connect(record, None)
-    assert compute_state(record, 500.0, GRACE_S).silent
+    assert compute_state(record, 500.0, GRACE_S).agent.silent
 
 
 def test_a_deleted_pod_is_given_up_when_its_agent_was_away_for_longer_than_its_grace_period() -> None:

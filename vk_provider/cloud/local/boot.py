@@ -6,10 +6,11 @@ import ipaddress
 import json
 import math
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from vk_provider.cloud.local.addresses import Addresses
 from vk_provider.cloud.local.cgroup import InstanceCgroup
 from vk_provider.cloud.local.store import InstanceRecord
 
@@ -35,6 +36,16 @@ METADATA_URL = "http://169.254.169.254"
 
 
 @dataclass(frozen=True, slots=True)
+class BridgeNetwork:
+    """What the instances of a cloud are connected to: a bridge in a network namespace, given by its path."""
+
+    subnet: str
+    gateway: str
+    bridge_namespace: str
+    bridge: str
+
+
+@dataclass(frozen=True, slots=True)
 class BootSpec:
     """The input of init; paths are those of the host.
 
@@ -43,7 +54,6 @@ class BootSpec:
     hidden:    directories within these that are shown empty, but for later binds
     shared:    directories of the Node, and where they are mounted in the instance, see shared.py
     images:    the prepared images, shared by instances, see images.SharedImages
-    ipv6_subnet, primary_ipv6, pod_ipv6: "" for an instance without IPv6
     containerd, agent: argument lists; agent_module is what `agent` names, for starting it by fork
     """
 
@@ -54,12 +64,8 @@ class BootSpec:
     binds: tuple[str, ...]
     hidden: tuple[str, ...]
     images: str
-    primary_ip: str
-    pod_ip: str
-    subnet: str
-    gateway: str
-    bridge_namespace: str
-    bridge: str
+    addresses: Addresses
+    network: BridgeNetwork
     cgroup: dict[str, Any]
     cpu_milli: int
     boot_credit_s: float
@@ -67,9 +73,6 @@ class BootSpec:
     agent: tuple[str, ...]
     environment: dict[str, str]
     shared: tuple[tuple[str, str], ...] = ()
-    ipv6_subnet: str = ""
-    primary_ipv6: str = ""
-    pod_ipv6: str = ""
 
     @property
     def path(self) -> Path:
@@ -82,16 +85,18 @@ class BootSpec:
     @property
     def port(self) -> str:
         """Name of the instance's port on the bridge (15 characters at most)."""
-        return port_name(self.primary_ip)
+        return port_name(self.addresses.primary_ip)
 
     @property
     def slot(self) -> int:
         """See userns.host_id: instances that live at the same time have different addresses, two each."""
-        network = ipaddress.IPv4Network(self.subnet)
-        return (int(ipaddress.IPv4Address(self.primary_ip)) - int(network.network_address)) // 2
+        network = ipaddress.IPv4Network(self.network.subnet)
+        return (int(ipaddress.IPv4Address(self.addresses.primary_ip)) - int(network.network_address)) // 2
 
     def to_text(self) -> str:
-        return json.dumps(asdict(self))
+        document = asdict(self)
+        addresses, network = document.pop("addresses"), document.pop("network")
+        return json.dumps(document | addresses | network)
 
     @classmethod
     def from_text(cls, text: str) -> BootSpec:
@@ -99,6 +104,8 @@ class BootSpec:
         for key in ("binds", "hidden", "containerd", "agent"):
             document[key] = tuple(document[key])
         document["shared"] = tuple((source, path) for source, path in document.get("shared", ()))
+        document["addresses"] = Addresses.take(document)
+        document["network"] = BridgeNetwork(**{each.name: document.pop(each.name) for each in fields(BridgeNetwork)})
         return cls(**document)
 
     @classmethod
@@ -118,13 +125,9 @@ def fill(
     return replace(
         template,
         instance_id=record.instance_id,
-        hostname=hostname_of(record.primary_ip),
+        hostname=hostname_of(record.addresses.primary_ip),
         directory=directory,
-        primary_ip=record.primary_ip,
-        pod_ip=record.pod_ip,
-        ipv6_subnet=record.ipv6_subnet,
-        primary_ipv6=record.primary_ipv6,
-        pod_ipv6=record.pod_ipv6,
+        addresses=record.addresses,
         cgroup=group.to_json(),
         cpu_milli=record.cpu_milli,
         environment=template.environment | {"GOMAXPROCS": str(max(1, math.ceil(record.cpu_milli / 1000)))},
@@ -151,7 +154,7 @@ def port_name(primary_ip: str) -> str:
 
 def sysctls(spec: BootSpec) -> dict[str, str]:
     """Kernel settings of the instance's network namespace: {path below /proc/sys: value}."""
-    return _SYSCTLS | _IPV6_SYSCTLS if spec.ipv6_subnet else _SYSCTLS
+    return _SYSCTLS | _IPV6_SYSCTLS if spec.addresses.ipv6_subnet else _SYSCTLS
 
 
 _SYSCTLS = {
@@ -175,5 +178,6 @@ _IPV6_SYSCTLS = {
 
 
 def build_hosts(spec: BootSpec) -> str:
-    ipv6 = f"{spec.primary_ipv6} {spec.hostname}\n" if spec.primary_ipv6 else ""
-    return f"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{spec.primary_ip} {spec.hostname}\n{ipv6}"
+    own, name = spec.addresses, spec.hostname
+    ipv6 = f"{own.primary_ipv6} {name}\n" if own.primary_ipv6 else ""
+    return f"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{own.primary_ip} {name}\n{ipv6}"

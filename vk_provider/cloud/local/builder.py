@@ -27,7 +27,7 @@ from typing import Any
 from vk_provider.cloud.local import syscalls
 from vk_provider.cloud.local.archive import write_archive
 from vk_provider.cloud.local.blobserver import serve
-from vk_provider.cloud.local.buildtree import in_memory, link_content, measure, offer_content, written
+from vk_provider.cloud.local.buildtree import in_memory, link_content, offer_content, written
 from vk_provider.cloud.local.catalog import machine_architecture
 from vk_provider.cloud.local.command import CommandError, run_command
 from vk_provider.cloud.local.containerd import Containerd
@@ -39,6 +39,7 @@ from vk_provider.cloud.local.golden import (
     work_directory,
     write_hosts,
 )
+from vk_provider.cloud.local.storesize import SizeLimit, measure
 from vk_provider.cloud.local.takeover import (
     Collection,
     CorruptBlobError,
@@ -65,7 +66,8 @@ class BuildOrder:
     images: what the base has not, (canonical reference, digest)
     stores, disks: see takeover.Sources
     others: roots of stores whose files are linked where the new one has the same content; nothing is taken from them
-    max_bytes: of the store beside `plain`; reserve_bytes: that must stay free on the disk
+    max_bytes: of the store beside `plain`, and of what is fetched for it
+    reserve_bytes: that must stay free on the disk
     registries: where hosts of image names are reached in another way than by HTTPS (golden.write_hosts) when the images
         are to be fetched; None: they are taken over from the sources alone
     is_awaited: pods wait for the store
@@ -100,10 +102,11 @@ class BuildOrder:
 
 def fetch(order: BuildOrder) -> BuildOrder:
     """Fetch the content of the images as anybody may, by their digests; returns the order with one source more. Raises
-    CommandError, OSError."""
+    CommandError, TooLargeError, OSError."""
     root = Path(order.target) / "fetched"
     root.mkdir(parents=True)
     containerd = Containerd(order.containerd_path, order.ctr_path, order.version)
+    limit = SizeLimit(root, order.max_bytes, "of content")
     with work_directory(Path(order.target)) as work:
         hosts = write_hosts(work / "hosts", order.registries or {})
         with run_containerd(containerd, root, work, _RESTRICTED) as address:
@@ -111,9 +114,8 @@ def fetch(order: BuildOrder) -> BuildOrder:
             platform = f"linux/{machine_architecture()}"
             for reference, digest in order.images:
                 name = f"{split_reference(reference)[0]}@{digest}"
-                run_command(
-                    [*fetching, "--hosts-dir", str(hosts), "--platform", platform, name], timeout_s=_CTR_LIMIT_S
-                )
+                argv = [*fetching, "--hosts-dir", str(hosts), "--platform", platform, name]
+                run_command(argv, timeout_s=_CTR_LIMIT_S, watch=limit.check)
     return dataclasses.replace(order, disks=(*order.disks, str(root)), registries=None)
 
 
@@ -143,6 +145,7 @@ def build(order: BuildOrder) -> int:
 
 def _pull(order: BuildOrder, collection: Collection, target: Path, tree: Path) -> None:
     containerd = Containerd(order.containerd_path, order.ctr_path, order.version)
+    limit = SizeLimit(tree, order.max_bytes, "unpacked", Path(order.plain))
     names, hosts = {}, set()
     for reference, digest in order.images:
         repository, suffix = split_reference(reference)
@@ -158,10 +161,10 @@ def _pull(order: BuildOrder, collection: Collection, target: Path, tree: Path) -
             pull = [*ctr, "images", "pull", "--hosts-dir", str(directory), "--label", _CRI_LABEL, *of_platform]
             for reference, digest in _in_order(ctr, order.images, collection):
                 if collection.find_lacking(digest):
-                    _import(ctr, reference, digest, collection)
+                    _import(ctr, reference, digest, collection, limit)
                     run_command([*ctr, "images", "label", reference, _CRI_LABEL])
                 else:
-                    run_command([*pull, reference], timeout_s=_CTR_LIMIT_S)
+                    run_command([*pull, reference], timeout_s=_CTR_LIMIT_S, watch=limit.check)
                 _name_as_cri([*ctr, "images"], order.version, reference, digest, collection)
 
 
@@ -188,12 +191,12 @@ def _list_snapshots(ctr: Sequence[str]) -> frozenset[str]:
     return frozenset(line.split()[0] for line in lines if line.startswith("sha256:"))
 
 
-def _import(ctr: Sequence[str], reference: str, digest: str, collection: Collection) -> None:
+def _import(ctr: Sequence[str], reference: str, digest: str, collection: Collection, limit: SizeLimit) -> None:
     """As `ctr images pull`, which with containerd 1.6 wants all layers, also those that are unpacked."""
     archive = collection.directory / "image.tar"
     write_archive(archive, reference, digest, collection)
     try:
-        run_command([*ctr, "images", "import", str(archive)], timeout_s=_CTR_LIMIT_S)
+        run_command([*ctr, "images", "import", str(archive)], timeout_s=_CTR_LIMIT_S, watch=limit.check)
     finally:
         archive.unlink()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -97,24 +96,3 @@ def link_content(tree: Path, stores: Sequence[Path]) -> None:
                 continue
             link.rename(copy)
             break
-
-
-def measure(target: Path, base: Path) -> int:
-    """Bytes on the disk of what is below `target` and not, as the same file, below `base`. Of content that other
-    stores have, too, each counts all."""
-    known = _read_sizes(base)
-    return sum(size for inode, size in _read_sizes(target).items() if inode not in known)
-
-
-def _read_sizes(directory: Path) -> dict[int, int]:
-    """Inode to bytes on the disk."""
-    found: dict[int, int] = {}
-    waiting = [os.fspath(directory)]
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                found[status.st_ino] = status.st_blocks * 512
-                if stat.S_ISDIR(status.st_mode):
-                    waiting.append(entry.path)
-    return found

@@ -7,6 +7,7 @@ import threading
 import time
 
 from vk_provider.cloud.base import LaunchRequest, Offering
+from vk_provider.cloud.local.addresses import Addresses
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.local.ipv6 import translate
 from vk_provider.cloud.local.limit import InstanceLimit
@@ -41,15 +42,11 @@ class Claims:
             architecture=offering.architecture,
             cpu_milli=offering.cpu_milli,
             memory_bytes=offering.memory_bytes,
-            primary_ip=primary_ip,
-            pod_ip=pod_ip,
+            addresses=self._describe(primary_ip, pod_ip),
             launch_time=time.time(),
             tags=dict(request.tags),
             parameters=digest_parameters(request),
             shared_host_paths=request.shared_host_paths,
-            ipv6_subnet=self._config.ipv6_subnet,
-            primary_ipv6=self._to_ipv6(primary_ip),
-            pod_ipv6=self._to_ipv6(pod_ip),
             image_store=request.image_store,
         )
         try:
@@ -70,6 +67,11 @@ class Claims:
                 )
             return self._store.allocate_addresses(instance_id)
 
-    def _to_ipv6(self, address: str) -> str:
+    def _describe(self, primary_ip: str, pod_ip: str) -> Addresses:
         config = self._config
-        return translate(config.subnet, config.ipv6_subnet, address) if config.ipv6_subnet else ""
+        if not config.ipv6_subnet:
+            return Addresses(primary_ip, pod_ip)
+        primary_ipv6, pod_ipv6 = (
+            translate(config.subnet, config.ipv6_subnet, address) for address in (primary_ip, pod_ip)
+        )
+        return Addresses(primary_ip, pod_ip, config.ipv6_subnet, primary_ipv6, pod_ipv6)

@@ -95,7 +95,7 @@ class InstanceEnds:
         group.kill()
         if not group.remove():
             raise CloudError("its control group is still busy")
-        self._store.release_addresses(record.instance_id, record.primary_ip)
+        self._store.release_addresses(record.instance_id, record.addresses.primary_ip)
         try:
             self._store.mark(record, InstanceState.TERMINATED, reason, terminated_time=time.time())
         except OSError:

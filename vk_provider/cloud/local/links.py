@@ -41,7 +41,7 @@ Request = tuple[int, int, bytes, str]
 def connect_to_bridge(spec: BootSpec, pid: int) -> None:
     """Make the pair: the port on the bridge, and the interface in the network namespace of the instance's first process
     (`pid` on this machine). Called in the bridge's network namespace. Raises OSError."""
-    _send([build_pair(spec, pid, socket.if_nametoindex(spec.bridge))])
+    _send([build_pair(spec, pid, socket.if_nametoindex(spec.network.bridge))])
 
 
 def configure(spec: BootSpec) -> None:
@@ -55,7 +55,7 @@ def build_pair(spec: BootSpec, pid: int, bridge: int) -> Request:
     peer = (
         _LINK.pack(0, 0, 0, 0, 0)
         + pack_text(_IFLA_IFNAME, INTERFACE)
-        + pack_attribute(_IFLA_ADDRESS, bytes.fromhex(boot.mac_address(spec.primary_ip).replace(":", "")))
+        + pack_attribute(_IFLA_ADDRESS, bytes.fromhex(boot.mac_address(spec.addresses.primary_ip).replace(":", "")))
         + pack_attribute(_IFLA_NET_NS_PID, struct.pack("=I", pid))
     )
     kind = pack_text(_INFO_KIND, "veth") + pack_attribute(_INFO_DATA, pack_attribute(_VETH_INFO_PEER, peer))
@@ -70,20 +70,20 @@ def build_pair(spec: BootSpec, pid: int, bridge: int) -> Request:
 
 def build_configuration(spec: BootSpec, link: int) -> Iterator[Request]:
     """`link`: the interface's index."""
-    prefix = ipaddress.IPv4Network(spec.subnet).prefixlen
-    yield _build_address(link, spec.primary_ip, prefix)
-    if spec.ipv6_subnet:  # before it is up: the kernel generates its own then
+    own, network = spec.addresses, spec.network
+    yield _build_address(link, own.primary_ip, ipaddress.IPv4Network(network.subnet).prefixlen)
+    if own.ipv6_subnet:  # before it is up: the kernel generates its own then
         mode = pack_attribute(_INET6_ADDR_GEN_MODE, bytes([_GENERATE_NONE]))
         yield _build_link(link, 0, pack_attribute(_IFLA_AF_SPEC, pack_attribute(socket.AF_INET6, mode)), "addrgenmode")
     yield _build_link(link, _UP, b"", "up")
-    yield _build_route(link, gateway=spec.gateway)
+    yield _build_route(link, gateway=network.gateway)
     yield _build_route(link, destination=_METADATA)
-    if spec.ipv6_subnet:
+    if own.ipv6_subnet:
         # Without duplicate address detection, which takes seconds: nobody else can have these addresses (source_guard).
-        yield _build_address(link, link_local(spec.subnet, spec.primary_ip), 64)
-        yield _build_address(link, spec.primary_ipv6, ipaddress.IPv6Network(spec.ipv6_subnet).prefixlen)
-        yield _build_route(link, gateway=host_address(spec.ipv6_subnet))
-        yield _build_proxy(link, spec.pod_ipv6)
+        yield _build_address(link, link_local(network.subnet, own.primary_ip), 64)
+        yield _build_address(link, own.primary_ipv6, ipaddress.IPv6Network(own.ipv6_subnet).prefixlen)
+        yield _build_route(link, gateway=host_address(own.ipv6_subnet))
+        yield _build_proxy(link, own.pod_ipv6)
 
 
 def _build_link(link: int, flags: int, attributes: bytes, what: str) -> Request:

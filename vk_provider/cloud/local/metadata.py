@@ -58,29 +58,30 @@ class TokenIssuer:
 
 def read_metadata(path: str, record: InstanceRecord, user_data: str, subnet: str) -> str | None:
     """The document at a path below /latest/, None when there is none."""
-    mac = mac_address(record.primary_ip)
+    own = record.addresses
+    mac = mac_address(own.primary_ip)
     interface = f"meta-data/network/interfaces/macs/{mac}"
     documents = {
         "user-data": user_data,
         "meta-data/instance-id": record.instance_id,
         "meta-data/instance-type": record.instance_type,
-        "meta-data/local-ipv4": record.primary_ip,
-        "meta-data/local-hostname": hostname_of(record.primary_ip),
-        "meta-data/hostname": hostname_of(record.primary_ip),
+        "meta-data/local-ipv4": own.primary_ip,
+        "meta-data/local-hostname": hostname_of(own.primary_ip),
+        "meta-data/hostname": hostname_of(own.primary_ip),
         "meta-data/mac": mac,
         "meta-data/instance-life-cycle": record.capacity_type,
         "meta-data/placement/availability-zone": record.zone,
         "meta-data/network/interfaces/macs/": f"{mac}/",
         f"{interface}/mac": mac,
         f"{interface}/device-number": "0",
-        f"{interface}/local-ipv4s": f"{record.primary_ip}\n{record.pod_ip}",
+        f"{interface}/local-ipv4s": f"{own.primary_ip}\n{own.pod_ip}",
         f"{interface}/subnet-ipv4-cidr-block": subnet,
     }
-    if record.primary_ipv6:
+    if own.primary_ipv6:
         documents |= {
-            "meta-data/ipv6": record.primary_ipv6,
-            f"{interface}/ipv6s": f"{record.primary_ipv6}\n{record.pod_ipv6}",
-            f"{interface}/subnet-ipv6-cidr-blocks": record.ipv6_subnet,
+            "meta-data/ipv6": own.primary_ipv6,
+            f"{interface}/ipv6s": f"{own.primary_ipv6}\n{own.pod_ipv6}",
+            f"{interface}/subnet-ipv6-cidr-blocks": own.ipv6_subnet,
         }
     return documents.get(path)
 
@@ -153,7 +154,7 @@ class MetadataServer:
             except FileNotFoundError:
                 continue
             record = self._store.load(instance_id)
-            if record is not None and source in (record.primary_ip, record.pod_ip):
+            if record is not None and source in (record.addresses.primary_ip, record.addresses.pod_ip):
                 return record
         return None
 

@@ -54,7 +54,7 @@ class Preparation:
         template = replace(self.template, images=str(images))
         spec = boot.fill(template, record, str(directory), group, share_directories(self._config, record))
         group.delegate(userns.host_id(spec.slot))
-        self._guard.admit(record.primary_ip)
+        self._guard.admit(record.addresses.primary_ip)
         (directory / "boot.json").write_text(spec.to_text())
 
 

@@ -63,7 +63,7 @@ def start_instance(spec: BootSpec, agent_module: str, report: Callable[[ProcessI
 
 def _wire(spec: BootSpec, pid: int) -> None:
     """Make the veth pair. This process is at its end and may go into the bridge's namespace itself."""
-    namespace = os.open(spec.bridge_namespace, os.O_RDONLY | os.O_CLOEXEC)
+    namespace = os.open(spec.network.bridge_namespace, os.O_RDONLY | os.O_CLOEXEC)
     syscalls.setns(namespace, syscalls.CLONE_NEWNET)
     os.close(namespace)
     links.connect_to_bridge(spec, pid)

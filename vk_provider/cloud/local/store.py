@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from vk_provider.cloud.base import Instance, InstanceState
+from vk_provider.cloud.local.addresses import Addresses
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.cloud.local.process import ProcessIdentity
 from vk_provider.cloud.tags import check_tags
@@ -36,8 +37,7 @@ FIRST_ADDRESS_OFFSET = 16
 @dataclass(frozen=True, slots=True)
 class InstanceRecord:
     """An instance as recorded on disk. Times in Unix seconds, 0 when not yet. parameters: cloud.parameters digest
-    of its launch, "" of one that an earlier version launched. ipv6_subnet, primary_ipv6, pod_ipv6: "" of one that was
-    launched without IPv6. image_store: of its launch."""
+    of its launch, "" of one that an earlier version launched. image_store: of its launch."""
 
     instance_id: str
     client_token: str
@@ -47,8 +47,7 @@ class InstanceRecord:
     architecture: str
     cpu_milli: int
     memory_bytes: int
-    primary_ip: str
-    pod_ip: str
+    addresses: Addresses
     launch_time: float
     tags: dict[str, str] = field(default_factory=dict)
     state: str = InstanceState.PENDING.value
@@ -56,9 +55,6 @@ class InstanceRecord:
     terminated_time: float = 0.0
     parameters: str = ""
     shared_host_paths: Sequence[str] = ()
-    ipv6_subnet: str = ""
-    primary_ipv6: str = ""
-    pod_ipv6: str = ""
     image_store: str = ""
 
     def __post_init__(self) -> None:
@@ -66,6 +62,7 @@ class InstanceRecord:
 
     def to_instance(self, state: InstanceState, reason: str = "") -> Instance:
         gone = state is InstanceState.TERMINATED
+        addresses = self.addresses if not gone else Addresses("", "")
         return Instance(
             instance_id=self.instance_id,
             state=state,
@@ -73,15 +70,29 @@ class InstanceRecord:
             zone=self.zone,
             capacity_type=self.capacity_type,
             architecture=self.architecture,
-            primary_ip="" if gone else self.primary_ip,
-            pod_ip="" if gone else self.pod_ip,
+            primary_ip=addresses.primary_ip,
+            pod_ip=addresses.pod_ip,
             launch_time=self.launch_time,
             tags=dict(self.tags),
             state_reason=reason or self.state_reason,
-            primary_ipv6="" if gone else self.primary_ipv6,
-            pod_ipv6="" if gone else self.pod_ipv6,
+            primary_ipv6=addresses.primary_ipv6,
+            pod_ipv6=addresses.pod_ipv6,
             ended_at=self.terminated_time if gone else 0.0,
         )
+
+    def to_text(self) -> str:
+        document = asdict(self)
+        addresses = document.pop("addresses")
+        return json.dumps(document | addresses)
+
+    @classmethod
+    def from_text(cls, text: str) -> InstanceRecord:
+        """Raises ValueError, TypeError, AttributeError for a text that is none."""
+        document: dict[str, Any] = json.loads(text)
+        addresses = Addresses.take(document)
+        # A newer version may have written more.
+        known = {name: value for name, value in document.items() if name in _FIELDS}
+        return cls(**known | {"addresses": addresses})
 
 
 _FIELDS = {each.name for each in fields(InstanceRecord)}
@@ -135,16 +146,14 @@ class InstanceStore:
     def load(self, instance_id: str) -> InstanceRecord | None:
         """The record, None when there is none that can be read (a machine's crash may have torn it)."""
         try:
-            document: dict[str, Any] = json.loads((self.directory(instance_id) / "instance.json").read_text())
-            # A newer version may have written more.
-            return InstanceRecord(**{name: value for name, value in document.items() if name in _FIELDS})
+            return InstanceRecord.from_text((self.directory(instance_id) / "instance.json").read_text())
         except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, AttributeError):
             return None
 
     def save(self, record: InstanceRecord) -> None:
         path = self.directory(record.instance_id)
         path.mkdir(exist_ok=True, mode=0o700)
-        write_atomic(path / "instance.json", json.dumps(asdict(record)))
+        write_atomic(path / "instance.json", record.to_text())
 
     def save_user_data(self, instance_id: str, text: str) -> None:
         path = self.directory(instance_id)
@@ -155,7 +164,7 @@ class InstanceStore:
         """Remove what a process left that was killed between taking addresses and writing the record."""
         for path in self._config.addresses_dir.iterdir():
             record = self.load(path.read_text())
-            if path.stat().st_mtime < before and (record is None or record.primary_ip != path.name):
+            if path.stat().st_mtime < before and (record is None or record.addresses.primary_ip != path.name):
                 path.unlink(missing_ok=True)
         for path in self._config.instances_dir.iterdir():
             if path.stat().st_mtime >= before or self.load(path.name) is not None:

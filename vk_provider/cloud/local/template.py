@@ -21,6 +21,7 @@ from vk_provider.cloud.local import (
     software,
     userns,
 )
+from vk_provider.cloud.local.addresses import Addresses
 from vk_provider.cloud.local.config import LocalCloudConfig
 from vk_provider.errors import BadStartError
 
@@ -65,12 +66,8 @@ def prepare(config: LocalCloudConfig) -> Template:
         binds=software.find_software(runtime, config.cni_bin_dir, environment["PATH"]),
         hidden=software.HIDDEN,
         images=str(shared.path),
-        primary_ip="",
-        pod_ip="",
-        subnet=config.subnet,
-        gateway=config.host_ip,
-        bridge_namespace=config.namespace_path,
-        bridge=network.BRIDGE,
+        addresses=Addresses("", ""),
+        network=boot.BridgeNetwork(config.subnet, config.host_ip, config.namespace_path, network.BRIDGE),
         cgroup={},
         cpu_milli=0,
         boot_credit_s=config.boot_credit_s,

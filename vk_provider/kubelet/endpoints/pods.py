@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -9,14 +10,18 @@ from aiohttp import web
 
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.api import KubeletApi, encode_each, require_get
+from vk_provider.kubelet.readers import Readers
 
 BATCH = 200
 
 
 def add_routes(app: web.Application, api: KubeletApi) -> None:
+    readers = Readers()
+
     async def handle(request: web.Request) -> web.StreamResponse:
         require_get(request)
-        return await send_pod_list(request, list(api.source.pods(api.node)))
+        async with readers.admit(request):
+            return await send_pod_list(request, list(api.source.pods(api.node)))
 
     app.router.add_route("*", "/pods", handle)
     app.router.add_route("*", "/pods/", handle)
@@ -32,6 +37,7 @@ async def send_pod_list(request: web.Request, pods: list[Json]) -> web.StreamRes
         if text := b",".join(encode_each(batch, "a pod in the list")):
             await response.write(separator + text)
             separator = b","
+        await asyncio.sleep(0)  # a write that is only taken over waits for nobody
     await response.write(b"]}\n")
     await response.write_eof()
     return response

@@ -8,11 +8,14 @@ from vk_provider.aiokit.guard import contained
 from vk_provider.jsontypes import Json
 from vk_provider.kubelet.api import KubeletApi, require_get
 from vk_provider.kubelet.endpoints.pods import send_pod_list
+from vk_provider.kubelet.readers import Readers
 
 _STATUS_LISTS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 
 
 def add_routes(app: web.Application, api: KubeletApi) -> None:
+    readers = Readers()
+
     async def handle(request: web.Request) -> web.StreamResponse:
         require_get(request)
         running = []
@@ -20,7 +23,8 @@ def add_routes(app: web.Application, api: KubeletApi) -> None:
             with contained("a pod in the list of running ones"):
                 if (found := build_running_pod(pod)) is not None:
                     running.append(found)
-        return await send_pod_list(request, running)
+        async with readers.admit(request):
+            return await send_pod_list(request, running)
 
     app.router.add_route("*", "/runningpods", handle)
     app.router.add_route("*", "/runningpods/", handle)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.unit.cloud.local.records import TEMPLATE
 from vk_provider.cloud.local import boot, cgroup
 from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup, parse_hierarchies
 from vk_provider.cloud.local.init import Init
@@ -24,27 +26,8 @@ def unified(root: Path) -> InstanceCgroup:
 
 
 def spec_of(group: InstanceCgroup, directory: Path) -> boot.BootSpec:
-    return boot.BootSpec(
-        "i-1",
-        "",
-        str(directory),
-        "/layer",
-        (),
-        (),
-        "/images",
-        "",
-        "",
-        "10.9.0.0/16",
-        "10.9.0.1",
-        "/run/netns/n",
-        "br0",
-        group.to_json(),
-        250,
-        0.0,
-        ("c",),
-        ("python", "agent"),
-        {},
-    )
+    own = {"instance_id": "i-1", "directory": str(directory), "cgroup": group.to_json()}
+    return replace(TEMPLATE, **own, cpu_milli=250, boot_credit_s=0.0)
 
 
 def test_on_cgroup_v2_the_cpu_limit_goes_through_the_descriptor_opened_before_the_namespace(tmp_path: Path) -> None:

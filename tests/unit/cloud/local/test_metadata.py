@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.unit.cloud.local.records import IPV6_SUBNET, record
+from tests.unit.cloud.local.records import IPV6_ADDRESSES, IPV6_SUBNET, record
 from vk_provider.cloud.local import (
     boot,
     metadata,
@@ -15,8 +15,8 @@ from vk_provider.cloud.local.store import InstanceStore
 
 
 def test_the_metadata_tell_an_instances_ipv6_addresses_as_ec2_does() -> None:
-    found = replace(record(), ipv6_subnet=IPV6_SUBNET, primary_ipv6="fd00:9::10", pod_ipv6="fd00:9::11")
-    interface = f"meta-data/network/interfaces/macs/{boot.mac_address(found.primary_ip)}"
+    found = replace(record(), addresses=IPV6_ADDRESSES)
+    interface = f"meta-data/network/interfaces/macs/{boot.mac_address(found.addresses.primary_ip)}"
     paths = ("meta-data/ipv6", f"{interface}/ipv6s", f"{interface}/subnet-ipv6-cidr-blocks")
     answers = [metadata.read_metadata(path, found, "", "10.9.0.0/16") for path in paths]
     assert answers == ["fd00:9::10", "fd00:9::10\nfd00:9::11", IPV6_SUBNET]

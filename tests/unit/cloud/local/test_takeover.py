@@ -17,7 +17,7 @@ from tests.password_registry import Image, digest_of, make_image, make_index, ma
 from vk_provider.cloud.imagestores import BuilderDiedError, ImageStoreError, StoreFullError, StoreRefusedError
 from vk_provider.cloud.local.archive import write_archive
 from vk_provider.cloud.local.blobserver import serve
-from vk_provider.cloud.local.builder import EXIT_FULL, BuildOrder, measure
+from vk_provider.cloud.local.builder import EXIT_FULL, BuildOrder
 from vk_provider.cloud.local.prepared import read_answer
 from vk_provider.cloud.local.takeover import (
     CONTENT,
@@ -244,17 +244,6 @@ def test_an_order_survives_its_file() -> None:
     )
     order = replace(order, is_awaited=True)
     assert BuildOrder.from_text(order.to_text()) == order
-
-
-def test_a_store_is_measured_by_what_it_adds(tmp_path: Path) -> None:
-    base, target = tmp_path / "base", tmp_path / "target"
-    for directory in (base, target):
-        directory.mkdir()
-    (base / "shared").write_bytes(b"x" * 100_000)
-    os.link(base / "shared", target / "shared")
-    (target / "own").write_bytes(b"x" * 50_000)
-    os.link(target / "own", target / "same")
-    assert 50_000 <= measure(target, base) < 100_000
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 
 from tests.launching import launch_each
+from tests.unit.cloud.local.records import TEMPLATE
 from vk_provider.cloud.base import TAG_OWNER, Instance, InstanceState, LaunchRequest
 from vk_provider.cloud.listing import list_owned
 from vk_provider.cloud.local import boot, launcher, network, services
+from vk_provider.cloud.local.addresses import Addresses
 from vk_provider.cloud.local.catalog import build_offerings
 from vk_provider.cloud.local.cgroup import Hierarchy, InstanceCgroup
 from vk_provider.cloud.local.cloud import LocalCloud
@@ -90,29 +92,8 @@ async def cloud(
     found: Any = LocalCloud(config, "me")
     found._offerings = OFFERINGS
     found._hierarchies = (Hierarchy(str(tmp_path / "cgroup"), "pids", False),)
-    template = boot.BootSpec(
-        "",
-        "",
-        "",
-        "/l",
-        (),
-        (),
-        "/images",
-        "",
-        "",
-        config.subnet,
-        "10.9.0.1",
-        "/n",
-        "br0",
-        {},
-        0,
-        1.0,
-        ("c",),
-        ("python", "agent"),
-        {},
-    )
     stores = LocalImageStores(config.stores_dir, config.instances_dir, root, Containerd("/c", "/ctr", (1, 6, 20)))
-    found._preparation = Preparation(config, found._store, template, stores, found._cgroup)
+    found._preparation = Preparation(config, found._store, TEMPLATE, stores, found._cgroup)
     found._launcher = NoLauncher()
     stand_apart(monkeypatch)
     yield found
@@ -124,7 +105,9 @@ def request(token: str) -> LaunchRequest:
 
 
 def record(instance_id: str, primary: str) -> InstanceRecord:
-    return InstanceRecord(instance_id, "t", "l1.small", "a", "spot", "amd64", 1000, 2**30, primary, "10.9.0.99", 1.0)
+    return InstanceRecord(
+        instance_id, "t", "l1.small", "a", "spot", "amd64", 1000, 2**30, Addresses(primary, "10.9.0.99"), 1.0
+    )
 
 
 def no_space(*_: object, **__: object) -> Any:
