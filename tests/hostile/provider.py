@@ -43,13 +43,18 @@ class Stores:
     def follow_costs(self, costs: StoreCosts) -> None:
         """They cost nothing."""
 
-    async def prepare(self, images: ImageSet, sources: Sequence[str], max_bytes: int) -> PreparedStore:
+    async def prepare(
+        self, images: ImageSet, sources: Sequence[str], max_bytes: int, architecture: str = ""
+    ) -> PreparedStore:
         raise SourceLostError("no instance here has any content")
 
     async def list_prepared(self) -> list[PreparedStore]:
         return []
 
     async def forget(self, handle: str) -> None:
+        """There is none."""
+
+    async def sweep(self) -> None:
         """There is none."""
 
 

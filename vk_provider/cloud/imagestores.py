@@ -122,13 +122,17 @@ class ImageStores(Protocol):
     def follow_costs(self, costs: StoreCosts) -> None:
         """Once, before anything else, where they cost something."""
 
-    async def prepare(self, images: ImageSet, sources: Sequence[str], max_bytes: int) -> PreparedStore:
+    async def prepare(
+        self, images: ImageSet, sources: Sequence[str], max_bytes: int, architecture: str = ""
+    ) -> PreparedStore:
         """Make the store of a set, or return the one that exists. It appears whole or not at all.
 
         sources:   instances (IDs) that have pulled the images, those to ask first first. What they offer is checked by
                    its digest, and nothing is fetched from a registry where the cloud can reach their disks. Empty: the
                    cloud fetches the images itself, as anybody may
         max_bytes: limit of the store's size_bytes
+        architecture: of the instances that are to start from it, "" for that of the sources, or the cloud's first. A
+                   launch that names a store of the same images for another architecture gets the one that fits
         Raises ImageStoreError, or another CloudError when the cloud does not answer.
         """
 
@@ -138,3 +142,6 @@ class ImageStores(Protocol):
     async def forget(self, handle: str) -> None:
         """No launch names it any more. It is removed once no instance uses it; an unknown handle is no error. Raises
         CloudError."""
+
+    async def sweep(self) -> None:
+        """Remove what is of no use to anybody, as whoever prepares does by itself. Raises CloudError."""

@@ -49,11 +49,13 @@ class LimitedImageStores:
     def follow_costs(self, costs: StoreCosts) -> None:
         self._stores.follow_costs(costs)
 
-    async def prepare(self, images: ImageSet, sources: Sequence[str], max_bytes: int) -> PreparedStore:
+    async def prepare(
+        self, images: ImageSet, sources: Sequence[str], max_bytes: int, architecture: str = ""
+    ) -> PreparedStore:
         scope = asyncio.timeout(PREPARE_LIMIT_S)
         try:
             async with scope:
-                return await self._stores.prepare(images, sources, max_bytes)
+                return await self._stores.prepare(images, sources, max_bytes, architecture)
         except TimeoutError:
             if not scope.expired():
                 raise
@@ -64,6 +66,9 @@ class LimitedImageStores:
 
     async def forget(self, handle: str) -> None:
         await within(STORES_LIMIT_S, f"forget prepared images {handle}", self._stores.forget(handle))
+
+    async def sweep(self) -> None:
+        await within(STORES_LIMIT_S, "sweep prepared images", self._stores.sweep())
 
 
 class LimitedSpotPrices:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 
 from vk_provider.cloud.aws import answers
+from vk_provider.cloud.aws.images import ImageFacts
 from vk_provider.cloud.aws.operations import DELETE_SNAPSHOT, DESCRIBE_BUILDERS, DESCRIBE_SNAPSHOTS, Operation
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.stores.calls import StoreCalls
 from vk_provider.cloud.aws.stores.record import TAG_PART, StoreRecord, build_record_tags, parse_record
 from vk_provider.cloud.aws.stores.settings import ImageStoreSettings
-from vk_provider.cloud.aws.stores.specification import rank_builders
+from vk_provider.cloud.aws.stores.specification import (
+    BuilderLaunch,
+    build_builder,
+    price_builder,
+    rank_builders,
+)
 from vk_provider.cloud.aws.stores.stores import AwsImageStores, Surroundings
 from vk_provider.cloud.aws.stores.volume import StoreVolume, add_image_store, build_store_mapping
-from vk_provider.cloud.base import TAG_IMAGE_SET, TAG_OWNER, MachineTraits, Offering
+from vk_provider.cloud.base import TAG_IMAGE_SET, TAG_OWNER, TAG_STEADY_CPU, MachineTraits, Offering
+from vk_provider.cloud.tags import read_steady_cpu
 from vk_provider.errors import CloudRequestError
 from vk_provider.imagesets.imageset import ImageSet, PinnedImage
 from vk_provider.wire.bootdata import BootData
@@ -122,6 +130,23 @@ def test_a_builder_is_the_cheapest_type_that_does() -> None:
         ("unknown-price", "s1"),
     ]
     assert rank_builders(offerings, "arm64", {"a": ["s1"]}) == []
+    burstable = MachineTraits(baseline_cpu_milli=400, burst_price_per_cpu=0.05)
+    offerings.append(make("burstable", 0.005, traits=burstable))
+    ranked = rank_builders(offerings, "amd64", {"a": ["s1"]})
+    assert [each.instance_type for each, _ in ranked] == ["fits", "large", "burstable", "unknown-price"]
+
+
+def test_a_builder_of_a_burstable_type_is_asked_and_paid_for_as_it_uses_all_of_its_cpu() -> None:
+    traits = MachineTraits(baseline_cpu_milli=400, burst_price_per_cpu=0.05)
+    plain = Offering("m", "a", "on-demand", "amd64", 2000, 4 << 30, 0.03)
+    burstable = replace(plain, instance_type="t", traits=traits)
+    launch = BuilderLaunch(ImageFacts("ami-1", "amd64", "/dev/xvda", 8), {TAG_OWNER: "us"}, "{}", 4, "token")
+    assert price_builder(plain) == 0.03 and price_builder(burstable) == pytest.approx(0.03 + 1.6 * 0.05)
+    for offering, credits, tag in ((plain, None, ""), (burstable, {"CpuCredits": "unlimited"}, "2000")):
+        made = build_builder(settings(), launch, offering, "subnet-1")
+        tags = {each["Key"]: each["Value"] for each in made["TagSpecifications"][0]["Tags"]}
+        assert (made.get("CreditSpecification"), tags.get(TAG_STEADY_CPU, "")) == (credits, tag)
+        assert offering.compute_price(read_steady_cpu(tags)) == price_builder(offering), "as the bill reads it"
 
 
 class Account:
