@@ -54,7 +54,7 @@ class Stores:
     async def forget(self, handle: str) -> None:
         """There is none."""
 
-    async def sweep(self) -> None:
+    async def sweep(self, *, nobody_prepares: bool = False) -> None:
         """There is none."""
 
 

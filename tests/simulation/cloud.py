@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tests.simulation.loop import outside_later
+from tests.simulation.stores import StoreServer
 from vk_provider.cloud.base import (
     TAG_POD_UID,
     Instance,
@@ -108,6 +109,7 @@ class CloudServer:
         self.on_terminate: Callable[[str], None] = lambda instance_id: None
         self.on_stop: Callable[[str, float], None] = lambda instance_id, ends_in_s: None
         self.on_start: Callable[[Instance], None] = lambda instance: None
+        self.stores = StoreServer(random.Random("prepared images"))
         self.calls = 0
         self.halted: set[str] = set()
         """IDs of those that somebody else than the provider has stopped."""

@@ -31,9 +31,11 @@ from tests.simulation.invariants import OUTLIVED
 from tests.simulation.plan import Plan, Step
 from tests.simulation.process import ProviderProcess, build_settings
 from tests.simulation.world import World
+from vk_provider.cloud.aws.stores import stores
 from vk_provider.instances.interruptions import LEAD_S, NOTICE_S
 from vk_provider.instances.sweep import OrphanSweep
-from vk_provider.settings import PoolSettings, Settings
+from vk_provider.preparing import leftover
+from vk_provider.settings import ImageSettings, PoolSettings, Settings
 
 SWEEP_S, MIN_AGE_S = 20.0, 30.0
 """An instance counts for a sweep once it is older; listings of the simulation lag by 15 s at most."""
@@ -44,6 +46,8 @@ CPU_LIMIT_S = 30
 NO_RESULT = "the simulation has ended without a result"
 POOL = PoolSettings("pool-0", cpu="250m", memory="256Mi", count=1, max=1, price_factor=20.0)
 STOPPED_POOL = replace(POOL, state="stopped")
+NAMED = ImageSettings(prepare=True, named=("registry.example/app:1",))
+NO_STORES = ImageSettings(prepare=False, max_age_s=1.0)
 TAKEN_BACK_S = 50.0 + NOTICE_S + 60.0
 """When an instance that was announced at 50 s has ended, unless it was ended before."""
 
@@ -51,12 +55,14 @@ TAKEN_BACK_S = 50.0 + NOTICE_S + 60.0
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """steps: of the plan. window: seconds between which the provider is killed. length_s: until nothing more happens to
-    the world, 0.0 for the end of the window."""
+    the world, 0.0 for the end of the window. images: settings of the first provider; afterwards: of the next one."""
 
     steps: tuple[Step, ...]
     window: tuple[float, float]
     pools: tuple[PoolSettings, ...] = ()
     length_s: float = 0.0
+    images: ImageSettings = ImageSettings()
+    afterwards: ImageSettings = ImageSettings()
 
     def plan(self, seed: int) -> Plan:
         return Plan(seed, self.length_s or self.window[1], self.steps, self.pools)
@@ -92,7 +98,7 @@ SCENARIOS = {
         (_to_first(50.0, "interrupt", seconds=NOTICE_S),), (50.0, 85.0), (POOL,), TAKEN_BACK_S
     ),
     "retirement": Scenario((*_create(20.0, 1), _to_first(50.0, "retire", seconds=LEAD_S + 15)), (50.0, 95.0)),
-    "outside-stop": Scenario((*_create(20.0, 1), _to_first(50.0, "halt")), (50.0, 115.0)),
+    "outside-stop": Scenario((*_create(20.0, 1), _to_first(50.0, "halt")), (50.0, 105.0)),
     "protected": Scenario(
         (
             *_create(20.0, 1),
@@ -102,6 +108,8 @@ SCENARIOS = {
         ),
         (50.0, 95.0),
     ),
+    "store": Scenario((), (0.5, 32.0), images=NAMED, afterwards=NAMED),
+    "store-off": Scenario((), (0.5, 32.0), images=NAMED, afterwards=NO_STORES),
 }
 
 
@@ -135,10 +143,13 @@ class CrashWorld(World):
         self._swept: list[tuple[ProviderProcess, float]] = []
         self._changed_at = 0.0
         _watch_sweeps(self._on_sweep)
+        stores.SWEEP_S = leftover.LOOK_S = SWEEP_S
 
     # --- killing -----------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
+        images = self.scenario.afterwards if self.starts else self.scenario.images
+        self._settings = replace(self._settings, images=images)
         super()._start()
         if self._process is not None and self._process.number == 1:
             self._process.on_step = self._on_step
@@ -224,6 +235,7 @@ class CrashWorld(World):
         self.judge.check()
         if not self.judge.violations:
             self.judge.violations += self.rest.judge_pods_and_instances()
+            self.judge.violations += self.cloud.stores.judge(1 if self._settings.images.prepare else 0)
         await super()._settle()  # what else is to hold in the end
 
 

@@ -143,5 +143,6 @@ class ImageStores(Protocol):
         """No launch names it any more. It is removed once no instance uses it; an unknown handle is no error. Raises
         CloudError."""
 
-    async def sweep(self) -> None:
-        """Remove what is of no use to anybody, as whoever prepares does by itself. Raises CloudError."""
+    async def sweep(self, *, nobody_prepares: bool = False) -> None:
+        """Remove what is of no use to anybody, as whoever prepares does by itself; where nobody does, that is also what
+        makes stores. Raises CloudError."""

@@ -67,8 +67,9 @@ class LimitedImageStores:
     async def forget(self, handle: str) -> None:
         await within(STORES_LIMIT_S, f"forget prepared images {handle}", self._stores.forget(handle))
 
-    async def sweep(self) -> None:
-        await within(STORES_LIMIT_S, "sweep prepared images", self._stores.sweep())
+    async def sweep(self, *, nobody_prepares: bool = False) -> None:
+        sweep = self._stores.sweep(nobody_prepares=nobody_prepares)
+        await within(STORES_LIMIT_S, "sweep prepared images", sweep)
 
 
 class LimitedSpotPrices:

@@ -70,4 +70,4 @@ class LeftStores:
                 await self._stores.forget(store.handle)
                 self._left.remove(store)
                 log.info("the prepared store %s is removed: no images are prepared any more", store.handle)
-        await self._stores.sweep()
+        await self._stores.sweep(nobody_prepares=True)

@@ -72,8 +72,8 @@ class Stores:
     async def forget(self, handle: str) -> None:
         self.prepared = [store for store in self.prepared if store.handle != handle]
 
-    async def sweep(self) -> None:
-        self.swept += 1
+    async def sweep(self, *, nobody_prepares: bool = False) -> None:
+        self.swept += nobody_prepares
 
 
 class Secrets:

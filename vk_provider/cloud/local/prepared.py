@@ -259,7 +259,7 @@ class LocalImageStores:
                 self._forgotten.add(handle)
         self._remove_unused()
 
-    async def sweep(self) -> None:
+    async def sweep(self, *, nobody_prepares: bool = False) -> None:
         """See ImageStores.sweep."""
         try:
             await asyncio.to_thread(self._remove_unused)

@@ -271,9 +271,9 @@ class AwsImageStores:
         self._ready = {handle: each for handle, each in ready.items() if handle not in gone} | come
         return [each for each in useless if each.snapshot_id not in come]
 
-    async def sweep(self) -> None:
-        """Delete the snapshots and terminate the builders that nobody needs. One that EC2 refuses to delete keeps none
-        of the others. Raises CloudError; the next one goes on."""
+    async def sweep(self, *, nobody_prepares: bool = False) -> None:
+        """See ImageStores.sweep. Delete the snapshots and terminate the builders that nobody needs. One that EC2
+        refuses to delete keeps none of the others. Raises CloudError; the next one goes on."""
         for snapshot in await self._look():
             if not self._held[snapshot.snapshot_id] and snapshot.key != self._under_way:
                 try:
@@ -289,7 +289,7 @@ class AwsImageStores:
             is_old = time.time() - builder.launched_at > limit_s
             record = builder.record
             is_done = record is None or (builder.key, record.architecture) in done
-            is_done = is_done or builder.instance_id in self._ended
+            is_done = is_done or nobody_prepares or builder.instance_id in self._ended
             if not builder.state.is_terminating and builder.key != self._under_way and (is_old or is_done):
                 await self._calls.terminate([builder.instance_id])
                 self._costs.note_ended(builder.instance_id)
