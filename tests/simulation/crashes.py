@@ -1,4 +1,5 @@
-"""A crash at every step of a launch, of an end, and of what pools do: no sample, and nothing else goes wrong.
+"""A crash at every step of a launch, of an end, of what pools do, of what the cloud or somebody else does to instances,
+and of how images are prepared: no sample, and nothing else goes wrong.
 
 The scenario runs once. Before each step of the provider within its window the process forks: in the child the provider
 is killed there, another one is started, and two sweeps later no instance may run that no pod owns; the parent goes on.
