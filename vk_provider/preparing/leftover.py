@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Coroutine
 
 from vk_provider.aiokit.guard import contained
+from vk_provider.cloud.codes import code_of
 from vk_provider.cloud.imagestores import ImageStores
 from vk_provider.errors import CloudError
 from vk_provider.imagesets.sets import Store
@@ -47,9 +48,9 @@ class LeftStores:
                 await work
                 self._trouble = ""
             except CloudError as error:
-                if str(error) != self._trouble:
+                if code_of(error) != self._trouble:  # its text may be another one each time
                     log.warning("whether prepared images are left is not known: %s", error)
-                self._trouble = str(error)
+                self._trouble = code_of(error)
 
     async def _look(self) -> None:
         """The cloud tells the bill what is kept."""

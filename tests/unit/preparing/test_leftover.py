@@ -101,7 +101,7 @@ async def test_what_is_left_is_a_figure_at_once_and_the_old_ones_go_after_a_whil
 async def test_a_cloud_that_does_not_let_us_look_is_named_once_and_asked_again(
     stores: Looked, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stores.answers = [CloudAccessError("UnauthorizedOperation: no")] * 3
+    stores.answers = [CloudAccessError(f"UnauthorizedOperation: no {number}") for number in range(3)]
     await Life(stores).run(4)
     assert caplog.text.count("UnauthorizedOperation") == 1
     assert [store.handle for store in stores.prepared] == ["young"]

@@ -117,16 +117,13 @@ class AwsImageStores:
         return None
 
     def _find_alike(self, handle: str) -> list[tuple[Snapshot, StoreRecord]]:
-        """That store, and those of the same images for other architectures."""
+        """That store first, and those of the same images for other architectures."""
         named = self._ready.get(handle)
         if named is None or named.record is None:
             return []
         images = named.record.images
-        return [
-            (each, each.record)
-            for each in self._ready.values()
-            if each.record is not None and each.record.images == images
-        ]
+        found = (named, *(each for each in self._ready.values() if each is not named))
+        return [(each, each.record) for each in found if each.record is not None and each.record.images == images]
 
     def lose(self, handle: str) -> None:
         """EC2 does not know the snapshot: somebody has deleted it."""
