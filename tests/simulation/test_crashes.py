@@ -1,6 +1,6 @@
-"""The provider is killed at every step of a launch, of an end, of what pools do, of what the cloud or somebody else does
-to instances, and of how images are prepared: two sweeps of the next one later no instance runs that no pod owns, and
-each pod runs on exactly one."""
+"""The provider is killed at every step of a launch, of an end, of what pools do, of what the cloud or somebody else
+does to instances, and of how images are prepared: two sweeps of the next one later no instance runs that no pod owns,
+and each pod runs on exactly one."""
 
 from __future__ import annotations
 
