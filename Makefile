@@ -123,8 +123,9 @@ test: deps lint control-plane ## the whole test suite, as .ci/run calls it
 	@$(PY) -m tests.suite
 
 .PHONY: simulate
-simulate: $(VENV)/.ready ## the provider in virtual time against faults of everything around it (SEEDS=; SEED= for one, with KILLED_AT= or EVERY= steps; CRASHES=all kills it at every step of launches, ends and pools; FAULT= puts a known one back)
+simulate: $(VENV)/.ready ## the provider in virtual time against faults of everything around it (SEEDS=; SEED= for one, with KILLED_AT= or EVERY= steps; CRASHES=all kills it at every step of launches, ends, pools, interruptions and prepared images, and at every call of EC2; FAULT= puts a known one back)
 	@$(PY) -m tests.simulation $(if $(SEED),--seed $(SEED) $(if $(EVERY),--every $(EVERY),--trace),--seeds $(SEEDS)) $(if $(KILLED_AT),--killed-at $(KILLED_AT)) $(if $(CRASHES),--crashes $(CRASHES)) $(if $(FAULT),--fault $(FAULT))
+	@$(if $(filter all,$(CRASHES)),CRASHES=all $(PY) -m pytest -q tests/integration/aws/test_crashes.py)
 
 .PHONY: hostile
 hostile: control-plane ## the tests of agents that lie and attack, with ten times as many messages on real sessions as `make test` (MESSAGES=)

@@ -45,6 +45,16 @@ def find_image_stores(settings: Settings, cloud: Cloud) -> ImageStores | None:
     return LimitedImageStores(backend.image_stores(cloud))
 
 
+def find_left_stores(settings: Settings, cloud: Cloud) -> ImageStores | None:
+    """Where the cloud could have images ready and none is wanted, what may be left of those that were, once it was
+    started; None where there cannot be any, or they are wanted."""
+    backend, own = find_backend(settings.cloud)
+    is_wanted = settings.images.prepare is not False and backend.keeps_images(own)
+    if backend.image_stores is None or is_wanted:
+        return None
+    return LimitedImageStores(backend.image_stores(cloud))
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """What the cloud gives besides instances: to pods, without being asked in their specs, logins at registries and

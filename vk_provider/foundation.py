@@ -18,7 +18,7 @@ from vk_provider.aiokit.stopsteps import StopSteps
 from vk_provider.cloud.base import Cloud
 from vk_provider.cloud.imagestores import ImageStores
 from vk_provider.cloud.limits import LimitedCloud
-from vk_provider.clouds import Access, create_backend, find_access, find_image_stores
+from vk_provider.clouds import Access, create_backend, find_access, find_image_stores, find_left_stores
 from vk_provider.errors import BadStartError, KubeApiError
 from vk_provider.kube.client import KubeClient
 from vk_provider.metrics import ProcessMetrics
@@ -58,6 +58,7 @@ class Foundation:
     connector: AgentConnector
     image_stores: ImageStores | None = None
     access: Access = Access()
+    left_stores: ImageStores | None = None
 
 
 async def prepare(settings: Settings, stops: StopSteps) -> Foundation:
@@ -76,8 +77,11 @@ async def prepare(settings: Settings, stops: StopSteps) -> Foundation:
         raise BadStartError(f"the {cloud.name} cloud cannot start: {error}") from None
     measured = metrics.measure_cloud(LimitedCloud(cloud))
     image_stores = find_image_stores(settings, cloud)
+    left_stores = find_left_stores(settings, cloud) if image_stores is None else None
     access = find_access(settings, cloud)
-    return Foundation(settings, metrics, registry, clients, store, identity, measured, connector, image_stores, access)
+    return Foundation(
+        settings, metrics, registry, clients, store, identity, measured, connector, image_stores, access, left_stores
+    )
 
 
 async def connect(settings: Settings, metrics: ProcessMetrics, stops: StopSteps) -> ApiClients:

@@ -47,8 +47,9 @@ from vk_provider.pods.metrics import PodMetrics
 from vk_provider.pods.source import ControllerPods
 from vk_provider.pods.witness import ApiWitness
 from vk_provider.preparing.architectures import ImageArchitectures
-from vk_provider.preparing.build import Preparing
+from vk_provider.preparing.build import CloudSide, Preparing
 from vk_provider.preparing.facts import PodFactFinder
+from vk_provider.preparing.upkeep import PodSide
 from vk_provider.registry.client import RegistryClient
 from vk_provider.registry.logins import RegistryLogins
 from vk_provider.settings import PodSettings, find_backend
@@ -146,15 +147,12 @@ class Leader:
 
     def _build_preparing(self, registries: RegistryClient) -> Preparing:
         base = self._base
-        return Preparing(
-            base.image_stores,
-            base.settings.images,
-            registries,
-            self.references,
-            base.registry,
-            lambda record, kind, reason, text: self.controller.executor.events.record(record, kind, reason, text),
+        pods = PodSide(
             lambda: list(self.controller.records.values()),
+            lambda record, kind, reason, text: self.controller.executor.events.record(record, kind, reason, text),
         )
+        side = CloudSide(base.image_stores, base.left_stores, lambda: self.room.offerings.architectures)
+        return Preparing(side, base.settings.images, registries, self.references, base.registry, pods)
 
     def _add_nodes(self, client_ca_pem: str) -> None:
         base, settings, client = self._base, self._base.settings, self._base.clients.requests
@@ -229,8 +227,9 @@ class Leader:
         await self._health.start()
         stops.add("notice", _announce_stop)
         await self.ledger.load()
-        if base.image_stores is not None:  # not before: what an earlier process has counted goes on
-            base.image_stores.follow_costs(StoreBill(self.room))
+        stores = base.image_stores or base.left_stores
+        if stores is not None:  # not before: what an earlier process has counted goes on
+            stores.follow_costs(StoreBill(self.room))
         await self.watches.start(supervisor)
         self.controller.adopt(self._inventory.instances)
         await self.archive.keep_only(self.controller.records)

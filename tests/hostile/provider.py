@@ -44,7 +44,13 @@ class Stores:
         """They cost nothing."""
 
     async def prepare(
-        self, images: ImageSet, sources: Sequence[str], max_bytes: int, *, is_awaited: bool = False
+        self,
+        images: ImageSet,
+        sources: Sequence[str],
+        max_bytes: int,
+        architecture: str = "",
+        *,
+        is_awaited: bool = False,
     ) -> PreparedStore:
         raise SourceLostError("no instance here has any content")
 
@@ -52,6 +58,9 @@ class Stores:
         return []
 
     async def forget(self, handle: str) -> None:
+        """There is none."""
+
+    async def sweep(self, *, nobody_prepares: bool = False) -> None:
         """There is none."""
 
 

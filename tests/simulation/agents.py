@@ -230,6 +230,8 @@ class Fleet:
         agent = self.agents[instance_id]
         if not agent.is_gone:
             agent.is_off = True
+            for timer in agent.timers:
+                timer.cancel()
             self._close(agent)
 
     def boot_again(self, instance: Instance, boot_s: float) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tests.simulation.loop import outside_later
+from tests.simulation.stores import StoreServer
 from vk_provider.cloud.base import (
     TAG_POD_UID,
     Instance,
@@ -108,7 +109,10 @@ class CloudServer:
         self.on_terminate: Callable[[str], None] = lambda instance_id: None
         self.on_stop: Callable[[str, float], None] = lambda instance_id, ends_in_s: None
         self.on_start: Callable[[Instance], None] = lambda instance: None
+        self.stores = StoreServer(random.Random("prepared images"))
         self.calls = 0
+        self.halted: set[str] = set()
+        """IDs of those that somebody else than the provider has stopped."""
         self.ran: dict[str, tuple[float, float]] = {}
         """ID -> when it was launched, and when its end began; 0.0 for never."""
         self.stale_s = 0.0
@@ -174,9 +178,14 @@ class CloudServer:
         """Whether it stops, or has stopped."""
         return instance_id in self._stopping or self.model._instances[instance_id].state is InstanceState.STOPPED
 
-    def announce(self, instance_id: str) -> None:
-        """The cloud will take the instance back."""
-        self._tell(Notice(NoticeKind.INTERRUPTION, instance_id, "the cloud takes it back"))
+    def announce(self, instance_id: str, at: float | None = None, *, surely: bool = False) -> None:
+        """The cloud will take the instance back. at: see Notice; surely: whoever listens hears it."""
+        self._tell(Notice(NoticeKind.INTERRUPTION, instance_id, "the cloud takes it back", at=at), surely=surely)
+
+    def halt(self, instance_id: str) -> None:
+        """Somebody else stops the instance: its disks, and what they cost, stay."""
+        self.halted.add(instance_id)
+        self._stop(instance_id)
 
     def _gone(self, instance_id: str) -> None:
         self._ending.pop(instance_id, None)
@@ -190,10 +199,10 @@ class CloudServer:
         self._listeners.append(queue)
         return queue
 
-    def _tell(self, notice: Notice) -> None:
+    def _tell(self, notice: Notice, *, surely: bool = False) -> None:
         """Some are lost, all are late."""
         for listener in self._listeners:
-            if self._rng.random() < 0.7:
+            if self._rng.random() < 0.7 or surely:
                 outside_later(self._rng.uniform(*NOTICE_S), listener.put_nowait, notice)
 
     @property

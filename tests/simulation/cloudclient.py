@@ -5,11 +5,13 @@ A call that was sent is carried out although its caller was killed.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from tests.simulation.cloud import GROUP_LIMIT, CloudServer
+from tests.simulation.cloud import GROUP_LIMIT, OWNER, CloudServer
 from tests.simulation.loop import Reply, outside_later
+from tests.simulation.stores import build_stores
 from vk_provider.cloud.base import (
     Cloud,
     Instance,
@@ -23,6 +25,7 @@ from vk_provider.cloud.base import (
     TerminateResult,
 )
 from vk_provider.cloud.codes import build_error
+from vk_provider.cloud.imagestores import ImageStores
 from vk_provider.errors import CloudError
 
 
@@ -36,12 +39,21 @@ class CloudClient(Cloud):
     def __init__(self, server: CloudServer) -> None:
         self._server = server
         self.listing_lag_s = server.listing_lag_s
+        self._sweeping: asyncio.Task[None] | None = None
+
+    def build_stores(self, *, sweeps: bool) -> ImageStores:
+        """sweeps: whether it does so by itself."""
+        stores = build_stores(self._server.stores, OWNER, self._server.offerings())
+        if sweeps:
+            self._sweeping = asyncio.create_task(stores.run(), name="sweep of prepared images")
+        return stores
 
     async def start(self) -> None:
         """Nothing to prepare."""
 
     async def close(self) -> None:
-        """Nothing to release."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
 
     async def _call(self, method: str, *arguments: Any) -> Any:
         server = self._server

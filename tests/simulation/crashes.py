@@ -1,4 +1,5 @@
-"""A crash at every step of a launch, of an end, and of what pools do: no sample, and nothing else goes wrong.
+"""A crash at every step of a launch, of an end, of what pools do, of what the cloud or somebody else does to instances,
+and of how images are prepared: no sample, and nothing else goes wrong.
 
 The scenario runs once. Before each step of the provider within its window the process forks: in the child the provider
 is killed there, another one is started, and two sweeps later no instance may run that no pod owns; the parent goes on.
@@ -31,8 +32,11 @@ from tests.simulation.invariants import OUTLIVED
 from tests.simulation.plan import Plan, Step
 from tests.simulation.process import ProviderProcess, build_settings
 from tests.simulation.world import World
+from vk_provider.cloud.aws.stores import stores
+from vk_provider.instances.interruptions import LEAD_S, NOTICE_S
 from vk_provider.instances.sweep import OrphanSweep
-from vk_provider.settings import PoolSettings, Settings
+from vk_provider.preparing import leftover
+from vk_provider.settings import ImageSettings, PoolSettings, Settings
 
 SWEEP_S, MIN_AGE_S = 20.0, 30.0
 """An instance counts for a sweep once it is older; listings of the simulation lag by 15 s at most."""
@@ -43,18 +47,26 @@ CPU_LIMIT_S = 30
 NO_RESULT = "the simulation has ended without a result"
 POOL = PoolSettings("pool-0", cpu="250m", memory="256Mi", count=1, max=1, price_factor=20.0)
 STOPPED_POOL = replace(POOL, state="stopped")
+NAMED = ImageSettings(prepare=True, named=("registry.example/app:1",))
+NO_STORES = ImageSettings(prepare=False, max_age_s=1.0)
+TAKEN_BACK_S = 50.0 + NOTICE_S + 60.0
+"""When an instance that was announced at 50 s has ended, unless it was ended before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """steps: of the plan. window: seconds between which the provider is killed."""
+    """steps: of the plan. window: seconds between which the provider is killed. length_s: until nothing more happens to
+    the world, 0.0 for the end of the window. images: settings of the first provider; afterwards: of the next one."""
 
     steps: tuple[Step, ...]
     window: tuple[float, float]
     pools: tuple[PoolSettings, ...] = ()
+    length_s: float = 0.0
+    images: ImageSettings = ImageSettings()
+    afterwards: ImageSettings = ImageSettings()
 
     def plan(self, seed: int) -> Plan:
-        return Plan(seed, self.window[1], self.steps, self.pools)
+        return Plan(seed, self.length_s or self.window[1], self.steps, self.pools)
 
 
 def _create(at_s: float, *numbers: int, template: str = "server") -> tuple[Step, ...]:
@@ -63,6 +75,11 @@ def _create(at_s: float, *numbers: int, template: str = "server") -> tuple[Step,
 
 def _delete(at_s: float, name: str) -> tuple[Step, ...]:
     return (Step(at_s, "delete", {"pick": name, "grace_s": 1}),)
+
+
+def _to_first(at_s: float, kind: str, **args: float) -> Step:
+    """What happens to the instance that was launched first."""
+    return Step(at_s, kind, {"pick": 0.0, **args})
 
 
 SCENARIOS = {
@@ -75,6 +92,25 @@ SCENARIOS = {
     "pool-stop": Scenario((), (15.0, 95.0), (STOPPED_POOL,)),
     "pool-start": Scenario(_create(120.0, 1), (120.0, 155.0), (STOPPED_POOL,)),
     "pool-end": Scenario(_create(50.0, 1) + _delete(90.0, "server-1"), (90.0, 115.0), (POOL,)),
+    "interruption": Scenario(
+        (*_create(20.0, 1), _to_first(50.0, "interrupt", seconds=NOTICE_S)), (50.0, 75.0), length_s=TAKEN_BACK_S
+    ),
+    "pool-interruption": Scenario(
+        (_to_first(50.0, "interrupt", seconds=NOTICE_S),), (50.0, 85.0), (POOL,), TAKEN_BACK_S
+    ),
+    "retirement": Scenario((*_create(20.0, 1), _to_first(50.0, "retire", seconds=LEAD_S + 15)), (50.0, 95.0)),
+    "outside-stop": Scenario((*_create(20.0, 1), _to_first(50.0, "halt")), (50.0, 105.0)),
+    "protected": Scenario(
+        (
+            *_create(20.0, 1),
+            _to_first(45.0, "protect"),
+            *_delete(50.0, "server-1"),
+            Step(80.0, "unprotect"),
+        ),
+        (50.0, 95.0),
+    ),
+    "store": Scenario((), (0.5, 32.0), images=NAMED, afterwards=NAMED),
+    "store-off": Scenario((), (0.5, 32.0), images=NAMED, afterwards=NO_STORES),
 }
 
 
@@ -106,11 +142,15 @@ class CrashWorld(World):
         self.is_child = False
         self._seen, self._children = -1, 0
         self._swept: list[tuple[ProviderProcess, float]] = []
+        self._changed_at = 0.0
         _watch_sweeps(self._on_sweep)
+        stores.SWEEP_S = leftover.LOOK_S = SWEEP_S
 
     # --- killing -----------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
+        images = self.scenario.afterwards if self.starts else self.scenario.images
+        self._settings = replace(self._settings, images=images)
         super()._start()
         if self._process is not None and self._process.number == 1:
             self._process.on_step = self._on_step
@@ -159,6 +199,10 @@ class CrashWorld(World):
     def directory(self) -> str:
         return self._directory
 
+    def _do(self, step: Step) -> None:
+        super()._do(step)
+        self._changed_at = self.loop.time()
+
     # --- two sweeps --------------------------------------------------------------------------------------------------
 
     def _on_sweep(self) -> None:
@@ -167,11 +211,15 @@ class CrashWorld(World):
             self._swept.append((process, self.loop.time()))
 
     def _count_sweeps(self) -> int:
-        """Of the provider that runs now, since the youngest instance was old enough for them."""
+        """Of the provider that runs now, since the youngest instance was old enough for them, and the last step of the
+        plan was done."""
         youngest = max((each.launch_time for each in self.cloud.live()), default=0.0)
         wall_s = time.time() - self.loop.time()
         return sum(
-            process is self._process and process.is_running and wall_s + at - youngest >= MIN_AGE_S + SWEEP_TAKES_S
+            process is self._process
+            and process.is_running
+            and wall_s + at - youngest >= MIN_AGE_S + SWEEP_TAKES_S
+            and at >= self._changed_at + SWEEP_TAKES_S
             for process, at in self._swept
         )
 
@@ -188,6 +236,7 @@ class CrashWorld(World):
         self.judge.check()
         if not self.judge.violations:
             self.judge.violations += self.rest.judge_pods_and_instances()
+            self.judge.violations += self.cloud.stores.judge(1 if self._settings.images.prepare else 0)
         await super()._settle()  # what else is to hold in the end
 
 

@@ -104,7 +104,8 @@ class Judge:
         if not pool or now < self._blind_until:
             return
         size = next((max(count_wanted(each), each.max) for each in self._truth.pools if each.name == pool), 0)
-        agents = [self._truth.fleet.agents[name] for name in self._truth.idle_like(instance)]
+        idle = (name for name in self._truth.idle_like(instance) if not self._truth.is_taken_back(name))
+        agents = [self._truth.fleet.agents[name] for name in idle]
         found = sum(agent.answers(now) or agent.is_off or agent.boots_at > now for agent in agents)
         if found > size:
             self.fail(OVERFULL, f"{pool}: {found} of {size}")
@@ -120,7 +121,7 @@ class Judge:
         if phase_of(old) in TERMINAL_PHASES or phase_of(new) not in TERMINAL_PHASES:
             return
         agent = self._truth.agent_of(new["metadata"]["uid"])
-        if agent is not None and agent.core.runs and not agent.is_gone:
+        if agent is not None and agent.core.runs and not (agent.is_gone or agent.is_off):
             reason = new["status"].get("reason", "")
             self.fail(FAILED_WHILE_RUNNING, f"{new['metadata']['name']} ({reason}) on {agent.instance.instance_id}")
 

@@ -19,8 +19,11 @@ from tests.simulation.apiserver.network import Network, NoCredentials, Transport
 from tests.simulation.cloud import OWNER, CloudServer
 from tests.simulation.cloudclient import CloudClient
 from tests.simulation.loop import PROCESS, SimulationLoop, outside_soon
+from tests.simulation.stores import Registry
 from vk_provider import app, foundation, kubelets, leader, metrics, node_service
 from vk_provider.agentclient.identity_store import ProviderIdentity
+from vk_provider.cloud.imagestores import ImageStores
+from vk_provider.cloud.limitedabilities import LimitedImageStores
 from vk_provider.errors import BadStartError
 from vk_provider.kube import client as client_module
 from vk_provider.settings import (
@@ -207,11 +210,20 @@ def install() -> None:
         process = current()
         return CloudClient(process.surroundings.cloud), process.connector
 
+    def find_image_stores(settings: Settings, cloud: CloudClient) -> ImageStores | None:
+        return LimitedImageStores(cloud.build_stores(sweeps=True)) if settings.images.prepare else None
+
+    def find_left_stores(settings: Settings, cloud: CloudClient) -> ImageStores | None:
+        return LimitedImageStores(cloud.build_stores(sweeps=False)) if settings.images.prepare is False else None
+
     replaced: list[tuple[Any, str, Any]] = [
         (foundation, "create_backend", create_backend),
+        (foundation, "find_image_stores", find_image_stores),
+        (foundation, "find_left_stores", find_left_stores),
         (foundation, "build_identity_store", lambda settings, client: current().surroundings.identities),
         (app, "Provider", _Provider),
         (leader, "HealthServer", _Server),
+        (leader, "RegistryClient", Registry),
         (kubelets, "KubeletServer", _Server),
         (node_service, "ServingCertificate", _ServingCertificate),
         (client_module, "_session", lambda limit: Transport(current().surroundings.network)),

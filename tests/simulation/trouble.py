@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 from tests.simulation.agents import Fleet
 from tests.simulation.apiserver.network import Network
@@ -141,8 +142,30 @@ class Trouble:
             "Server.SpotInstanceTermination",
         )
 
+    def do_interrupt(self, pick: float, seconds: float) -> None:
+        """A spot instance: announced, and taken back so much later."""
+        self._take_back(self._pick_instance(pick), None, seconds, "Server.SpotInstanceTermination")
+
+    def do_retire(self, pick: float, seconds: float) -> None:
+        """Its machine is retired at a time that is announced long before."""
+        self._take_back(self._pick_instance(pick), time.time() + seconds, seconds, "Server.ScheduledStop")
+
+    def _take_back(self, instance_id: str, at: float | None, seconds: float, reason: str) -> None:
+        self._truth.note_killed(instance_id)
+        self._cloud.announce(instance_id, at, surely=True)
+        outside_later(seconds, self._cloud.end, instance_id, reason)
+
+    def do_halt(self, pick: float) -> None:
+        """Stopped from outside."""
+        instance_id = self._pick_instance(pick)
+        self._truth.note_killed(instance_id)
+        self._cloud.halt(instance_id)
+
     def do_protect(self, pick: float) -> None:
         self._cloud.protected.add(self._pick_instance(pick))
+
+    def do_unprotect(self) -> None:
+        self._cloud.protected.clear()
 
     def do_cut(self, pick: float, seconds: float) -> None:
         self._fleet.cut(self._pick_instance(pick), seconds)

@@ -68,6 +68,10 @@ class Truth:
         """The cloud itself ends the instance."""
         self._killed[instance_id] = self.pod_of(instance_id)
 
+    def is_taken_back(self, instance_id: str) -> bool:
+        """Whether the cloud has ended it, or has said that it will."""
+        return instance_id in self._killed
+
     def was_killed(self, pod: Json) -> bool:
         uids = {self.pod_of(instance_id) for instance_id in self._killed} | set(self._killed.values())
         message = pod["status"].get("message", "")

@@ -179,7 +179,8 @@ class World:
     def _on_stop(self, instance_id: str, ends_in_s: float) -> None:
         """Its agent is lost before the cloud says so."""
         self.trace.note("instance", instance_id, "stops in", round(ends_in_s, 3))
-        self.judge.on_stop(instance_id)
+        if instance_id not in self.cloud.halted:
+            self.judge.on_stop(instance_id)
         outside_later(self._rng.uniform(0.0, ends_in_s), self.fleet.power_off, instance_id)
 
     def _on_start(self, instance: Instance) -> None:

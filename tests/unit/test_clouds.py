@@ -22,7 +22,7 @@ from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.stores.settings import ImageStoreSettings
 from vk_provider.cloud.base import InstanceRuntime
 from vk_provider.cloud.simulated.connector import SimulatedConnector
-from vk_provider.clouds import check_cloud, create_backend, digest_configuration, find_image_stores
+from vk_provider.clouds import check_cloud, create_backend, digest_configuration, find_image_stores, find_left_stores
 from vk_provider.errors import EXIT_BAD_START, BadStartError
 from vk_provider.settings import CloudSettings, ImageSettings, NodeSettings, PoolSettings, Settings, load_settings
 
@@ -109,6 +109,10 @@ def test_ec2_has_images_ready_where_its_own_settings_let_it() -> None:
         settings = Settings(node, cloud=on, images=ImageSettings(prepare=prepare))
         found = find_image_stores(settings, check_cloud(settings))
         assert (found is not None) == (prepare is not False)
+        assert (find_left_stores(settings, check_cloud(settings)) is not None) == (prepare is False)
+    assert find_left_stores(Settings(node, cloud=off), check_cloud(Settings(node, cloud=off))) is not None
+    simulated = Settings(node, cloud=CloudSettings(backend="simulated"))
+    assert find_left_stores(simulated, check_cloud(simulated)) is None
 
 
 def test_a_pool_of_stopped_instances_is_refused_by_a_cloud_that_cannot_stop_any() -> None:

@@ -123,7 +123,13 @@ class ImageStores(Protocol):
         """Once, before anything else, where they cost something."""
 
     async def prepare(
-        self, images: ImageSet, sources: Sequence[str], max_bytes: int, *, is_awaited: bool = False
+        self,
+        images: ImageSet,
+        sources: Sequence[str],
+        max_bytes: int,
+        architecture: str = "",
+        *,
+        is_awaited: bool = False,
     ) -> PreparedStore:
         """Make the store of a set, or return the one that exists. It appears whole or not at all.
 
@@ -131,6 +137,8 @@ class ImageStores(Protocol):
                    its digest, and nothing is fetched from a registry where the cloud can reach their disks. Empty: the
                    cloud fetches the images itself, as anybody may
         max_bytes: limit of the store's size_bytes
+        architecture: of the instances that are to start from it, "" for that of the sources, or the cloud's first. A
+                   launch that names a store of the same images for another architecture gets the one that fits
         is_awaited: pods wait for it: on a machine that is shared it does not stand back behind all others
         Raises ImageStoreError, or another CloudError when the cloud does not answer.
         """
@@ -141,3 +149,7 @@ class ImageStores(Protocol):
     async def forget(self, handle: str) -> None:
         """No launch names it any more. It is removed once no instance uses it; an unknown handle is no error. Raises
         CloudError."""
+
+    async def sweep(self, *, nobody_prepares: bool = False) -> None:
+        """Remove what is of no use to anybody, as whoever prepares does by itself; where nobody does, that is also what
+        makes stores. Raises CloudError."""

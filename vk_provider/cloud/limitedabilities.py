@@ -50,12 +50,18 @@ class LimitedImageStores:
         self._stores.follow_costs(costs)
 
     async def prepare(
-        self, images: ImageSet, sources: Sequence[str], max_bytes: int, *, is_awaited: bool = False
+        self,
+        images: ImageSet,
+        sources: Sequence[str],
+        max_bytes: int,
+        architecture: str = "",
+        *,
+        is_awaited: bool = False,
     ) -> PreparedStore:
         scope = asyncio.timeout(PREPARE_LIMIT_S)
         try:
             async with scope:
-                return await self._stores.prepare(images, sources, max_bytes, is_awaited=is_awaited)
+                return await self._stores.prepare(images, sources, max_bytes, architecture, is_awaited=is_awaited)
         except TimeoutError:
             if not scope.expired():
                 raise
@@ -66,6 +72,10 @@ class LimitedImageStores:
 
     async def forget(self, handle: str) -> None:
         await within(STORES_LIMIT_S, f"forget prepared images {handle}", self._stores.forget(handle))
+
+    async def sweep(self, *, nobody_prepares: bool = False) -> None:
+        sweep = self._stores.sweep(nobody_prepares=nobody_prepares)
+        await within(STORES_LIMIT_S, "sweep prepared images", sweep)
 
 
 class LimitedSpotPrices:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from vk_provider.imagesets.imageset import ImageSet
 
 References = frozenset[str]
+Key = tuple[References, str]
+"""What a store is for, and the architecture of the instances that may start from it."""
 
 MAX_WANTED = 500
 """Sets that wait for their store; the one that was learned first is dropped."""
@@ -36,11 +38,16 @@ class Store:
         """When it was last of use to anybody."""
         return max(self.used_at, self.named_at)
 
+    def is_of(self, images: ImageSet, architecture: str) -> bool:
+        """Whether it is the store of that set for that architecture; "": for whichever."""
+        return self.images == images and _fits(self, architecture)
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A set without a store. sources: instances that have its images, newest first. is_named: the configuration names
-    it, so it is wanted without any, too."""
+    it, so it is wanted without any, too. architecture: of the instances that it is wanted for; "" where one store is
+    for all."""
 
     images: ImageSet
     sources: tuple[str, ...]
@@ -48,6 +55,11 @@ class Wanted:
     failures: int = 0
     due_at: float = 0.0
     is_named: bool = False
+    architecture: str = ""
+
+    @property
+    def key(self) -> Key:
+        return self.images.references, self.architecture
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +75,9 @@ class ImageSets:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._wanted: OrderedDict[References, Wanted] = OrderedDict()
+        self._wanted: OrderedDict[Key, Wanted] = OrderedDict()
         self._stores: dict[str, Store] = {}
-        self._named: dict[References, tuple[ImageSet, int]] = {}
+        self._named: dict[Key, tuple[ImageSet, int]] = {}
         """What named sets take that have had a store: bytes."""
 
     @property
@@ -83,61 +95,65 @@ class ImageSets:
         self._stores[store.handle] = (
             store if known is None else replace(store, used_at=known.used_at, named_at=known.named_at)
         )
-        wanted = self._wanted.get(store.images.references)
-        if wanted is not None and wanted.images == store.images:
-            del self._wanted[store.images.references]
-            if wanted.is_named:
-                self._named[store.images.references] = store.images, store.size_bytes
+        for key, wanted in list(self._wanted.items()):
+            if store.is_of(wanted.images, wanted.architecture):
+                del self._wanted[key]
+                if wanted.is_named:
+                    self._named[key] = store.images, store.size_bytes
 
     def remove_store(self, handle: str) -> None:
         self._stores.pop(handle, None)
 
     def note_use(self, handle: str, now: float) -> None:
-        """An instance was launched from it."""
-        store = self._stores.get(handle)
-        if store is not None:
-            self._stores[handle] = replace(store, used_at=max(store.used_at, now))
+        """An instance is launched from it, or from that of another architecture: which one it gets is chosen later."""
+        used = self._stores.get(handle)
+        for store in list(self._stores.values()):
+            if used is not None and store.images == used.images:
+                self._stores[store.handle] = replace(store, used_at=max(store.used_at, now))
 
-    def covers(self, told: Mapping[str, Collection[str]]) -> bool:
+    def covers(self, told: Mapping[str, Collection[str]], architecture: str = "") -> bool:
         """Whether the set of these references is known with the digests told: it has a store, or waits for one and has
         a source. told: reference to digests; of several digests nobody knows here which one counts."""
         references = frozenset(told)
-        known = [store.images for store in self._stores.values() if store.images.references == references]
-        if (wanted := self._wanted.get(references)) is not None:
+        stores = (store for store in self._stores.values() if _fits(store, architecture))
+        known = [store.images for store in stores if store.images.references == references]
+        if (wanted := self._wanted.get((references, architecture))) is not None:
             known.append(wanted.images)
         return any(all({image.digest} == set(told[image.reference]) for image in images.images) for images in known)
 
-    def learn(self, images: ImageSet, source: str, now: float) -> None:
-        """A pod has these images on the instance `source`, and the registry has confirmed each name's digest."""
-        if not images.images or any(store.images == images for store in self._stores.values()):
+    def learn(self, images: ImageSet, source: str, now: float, architecture: str = "") -> None:
+        """A pod has these images on the instance `source`, of that architecture, and the registry has confirmed each
+        name's digest."""
+        if not images.images or any(store.is_of(images, architecture) for store in self._stores.values()):
             return
-        known = self._take_wanted(images, now)
+        known = self._take_wanted(images, now, architecture)
         sources = (source, *(each for each in known.sources if each != source))[:MAX_SOURCES]
         self._put_wanted(replace(known, sources=sources, used_at=now))
 
-    def name(self, images: ImageSet, now: float) -> bool:
-        """The configuration names these images, and the registry has confirmed each name's digest: their store is kept,
-        or is wanted. False: it was given up for others, and there is no room for it still. To make it again would push
-        out another one, and so on for ever."""
-        stores = [store for store in self._stores.values() if store.images == images]
+    def name(self, images: ImageSet, now: float, architecture: str = "") -> bool:
+        """The configuration names these images, and the registry has confirmed each name's digest: their store for that
+        architecture is kept, or is wanted. False: it was given up for others, and there is no room for it still. To
+        make it again would push out another one, and so on for ever."""
+        stores = [store for store in self._stores.values() if store.is_of(images, architecture)]
         for store in stores:
             self._stores[store.handle] = replace(store, named_at=max(store.named_at, now))
-            self._named[images.references] = images, store.size_bytes
+            self._named[images.references, architecture] = images, store.size_bytes
         if stores:
             return True
-        known, size_bytes = self._named.get(images.references, (images, 0))
+        known, size_bytes = self._named.get((images.references, architecture), (images, 0))
         held_bytes = sum(store.size_bytes for store in self._stores.values())
         if known == images and size_bytes and held_bytes + size_bytes > self.limits.max_bytes:
             return False
-        self._put_wanted(replace(self._take_wanted(images, now), used_at=now, is_named=True))
+        self._put_wanted(replace(self._take_wanted(images, now, architecture), used_at=now, is_named=True))
         return True
 
-    def _take_wanted(self, images: ImageSet, now: float) -> Wanted:
-        known = self._wanted.pop(images.references, None)
-        return known if known is not None and known.images == images else Wanted(images, (), now)
+    def _take_wanted(self, images: ImageSet, now: float, architecture: str) -> Wanted:
+        known = self._wanted.pop((images.references, architecture), None)
+        is_same = known is not None and known.images == images
+        return known if known is not None and is_same else Wanted(images, (), now, architecture=architecture)
 
     def _put_wanted(self, wanted: Wanted) -> None:
-        self._wanted[wanted.images.references] = wanted
+        self._wanted[wanted.key] = wanted
         if len(self._wanted) > MAX_WANTED:
             self._wanted.popitem(last=False)
 
@@ -145,13 +161,13 @@ class ImageSets:
         """The instance is gone. Returns the sets that are left without a source, and not wanted any more: the next pod
         that pulls one brings it again. One that is named is wanted all the same."""
         lost = []
-        for references, wanted in list(self._wanted.items()):
+        for key, wanted in list(self._wanted.items()):
             if source in wanted.sources:
                 left = tuple(each for each in wanted.sources if each != source)
                 if left or wanted.is_named:
-                    self._wanted[references] = replace(wanted, sources=left)
+                    self._wanted[key] = replace(wanted, sources=left)
                 else:
-                    del self._wanted[references]
+                    del self._wanted[key]
                     lost.append(wanted.images)
         return lost
 
@@ -165,12 +181,12 @@ class ImageSets:
         """When the set that was tried in vain may be tried again soonest."""
         return min((wanted.due_at for wanted in self._wanted.values()), default=None)
 
-    def note_failure(self, images: ImageSet, now: float) -> None:
+    def note_failure(self, images: ImageSet, now: float, architecture: str = "") -> None:
         """The set could not be prepared: it is tried again later."""
-        wanted = self._wanted.get(images.references)
+        wanted = self._wanted.get((images.references, architecture))
         if wanted is not None and wanted.images == images:
             delay_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2**wanted.failures)
-            self._wanted[images.references] = replace(wanted, failures=wanted.failures + 1, due_at=now + delay_s)
+            self._wanted[wanted.key] = replace(wanted, failures=wanted.failures + 1, due_at=now + delay_s)
 
     def candidates(self, references: References) -> list[Store]:
         """Stores that hold images of these references and no other: those with most of them first, then the newest."""
@@ -178,11 +194,11 @@ class ImageSets:
         return sorted(fitting, key=lambda store: (-len(store.images.images), -store.prepared_at))
 
     def surplus(self, now: float, queued: Collection[References] = ()) -> list[str]:
-        """Handles of the stores that have to go: replaced by a newer one of the same references, not used for too long,
-        or beyond the bytes. Those that pods wait for are the last to go."""
-        newest: dict[References, Store] = {}
+        """Handles of the stores that have to go: replaced by a newer one of the same references and architecture, not
+        used for too long, or beyond the bytes. Those that pods wait for are the last to go."""
+        newest: dict[Key, Store] = {}
         for store in sorted(self._stores.values(), key=lambda store: store.prepared_at):
-            newest[store.images.references] = store
+            newest[store.images.references, store.architecture] = store
         queue, kept_bytes, gone = set(queued), 0, []
         by_use = sorted(
             self._stores.values(),
@@ -192,8 +208,12 @@ class ImageSets:
         for store in by_use:
             expired = now - store.wanted_at > self.limits.max_age_s and store.images.references not in queue
             too_much = kept_bytes + store.size_bytes > self.limits.max_bytes
-            if newest[store.images.references] is not store or expired or too_much:
+            if newest[store.images.references, store.architecture] is not store or expired or too_much:
                 gone.append(store.handle)
             else:
                 kept_bytes += store.size_bytes
         return gone
+
+
+def _fits(store: Store, architecture: str) -> bool:
+    return not store.architecture or not architecture or store.architecture == architecture

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
@@ -14,18 +15,30 @@ from vk_provider.imagesets.sets import Limits
 from vk_provider.instances.poolstores import NoPoolImages, PoolImages
 from vk_provider.jsontypes import Json
 from vk_provider.pods.images import NoImages, PodImages
-from vk_provider.pods.record import OnEvent, PodRecord
 from vk_provider.preparing.authority import PullAuthority
 from vk_provider.preparing.contents import ImageContents
 from vk_provider.preparing.credentials import PullSecrets
 from vk_provider.preparing.firsttime import FirstTimeRules
+from vk_provider.preparing.leftover import LeftStores
 from vk_provider.preparing.metrics import ImageMetrics
+from vk_provider.preparing.named import NamedArchitectures
 from vk_provider.preparing.preparer import ImagePreparer, SecretReader
+from vk_provider.preparing.upkeep import PodSide
 from vk_provider.registry.client import RegistryClient
 from vk_provider.settings import ImageSettings
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """The kernel's name of a machine to the image specification's."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloudSide:
+    """stores: None where no images are prepared; left: then, where there may be some of earlier ones. offered: the
+    architectures of its instances now."""
+
+    stores: ImageStores | None
+    left: ImageStores | None
+    offered: Callable[[], Collection[str]]
 
 
 class Preparing:
@@ -34,21 +47,22 @@ class Preparing:
 
     def __init__(
         self,
-        stores: ImageStores | None,
+        cloud: CloudSide,
         settings: ImageSettings,
         client: RegistryClient,
         secrets: SecretReader,
         registry: CollectorRegistry,
-        event: OnEvent,
-        records: Callable[[], Iterable[PodRecord]],
+        pods: PodSide,
     ) -> None:
+        stores = cloud.stores
         self.authority = PullAuthority(client)
         self.contents = ImageContents(self.authority)
         self.images: PodImages = NoImages()
         self.pool_images: PoolImages = NoPoolImages()
         self._client = client
         self._preparer: ImagePreparer | None = None
-        self._named = settings.named
+        self._left: LeftStores | None = None
+        self._named, self._architectures = settings.named, NamedArchitectures(client, cloud.offered)
         if stores is not None:
             limits = Limits(settings.max_bytes, settings.max_age_s)
             # Half of the processors pull: the others are for what runs already, and for the preparation.
@@ -56,9 +70,11 @@ class Preparing:
             wait_s = settings.wait_s if stores.shares_machine else 0.0
             first_time = FirstTimeRules(pioneers, wait_s, self._find_size)
             self.images = self._preparer = ImagePreparer(
-                stores, limits, self.authority, secrets, ImageMetrics(registry), event, records, first_time
+                stores, limits, self.authority, secrets, ImageMetrics(registry), pods.event, pods.records, first_time
             )
             self.pool_images = self._preparer.public
+        elif cloud.left is not None:
+            self._left = LeftStores(cloud.left, settings.max_age_s, ImageMetrics(registry))
 
     async def _find_size(self, pod: Json, pull_secrets: PullSecrets) -> int:
         """On the machine that is shared, the architecture is the provider's."""
@@ -68,7 +84,9 @@ class Preparing:
         if self._preparer is not None:
             supervisor.start("prepared images", self._preparer.run())
             if self._named:
-                supervisor.start("named images", self._preparer.named.run(self._named))
+                supervisor.start("named images", self._preparer.named.run(self._named, self._architectures.find))
+        if self._left is not None:
+            supervisor.start("prepared images of earlier", self._left.run())
 
     async def close(self) -> None:
         if self._preparer is not None:

@@ -107,7 +107,9 @@ class ImagePreparer:
         """Confirm each name at the registry, as the pod could: a record says who may have a digest, but not what a tag
         stands for. An image without a digest is one that every instance has."""
         instance = record.instance
-        if self._sets.covers({reference: told[reference] for reference in need.references if told[reference]}):
+        architecture = instance.architecture if instance is not None else ""
+        pulled = {reference: told[reference] for reference in need.references if told[reference]}
+        if self._sets.covers(pulled, architecture):
             return
         pull_secrets = await self._secrets.read_pull_secrets(record.pod)
         images = []
@@ -128,7 +130,7 @@ class ImagePreparer:
         if instance is None or not record.has_instance or record.forgotten:
             self._note_lost(need.references)
             return
-        self._sets.learn(ImageSet.of(images), instance.instance_id, self._clock())
+        self._sets.learn(ImageSet.of(images), instance.instance_id, self._clock(), architecture)
         self._upkeep.wake()
         if any(not told[reference] for reference in need.references):
             self._first.settle(need.references)

@@ -88,7 +88,7 @@ class StoreUpkeep:
             await asyncio.sleep(backoff.next_delay_s())
         now = self._listed_at = self._clock()  # when they were used last is not known any more
         for each in found:
-            self._sets.add_store(_store_of(each, each.prepared_at, now))
+            self._sets.add_store(store_of(each, each.prepared_at, now))
 
     async def _drop_lost(self) -> None:
         if self._clock() < self._listed_at + RELIST_S:
@@ -130,7 +130,7 @@ class StoreUpkeep:
             is_done = True
         if not is_done:
             self._metrics.prepared.labels(ImageStoreError.cause).inc()
-            self._sets.note_failure(wanted.images, self._clock())
+            self._sets.note_failure(wanted.images, self._clock(), wanted.architecture)
             self._first.settle(wanted.images.references)
 
     async def _prepare(self, wanted: Wanted) -> None:
@@ -139,7 +139,11 @@ class StoreUpkeep:
         try:
             is_awaited = self._first.is_awaited(wanted.images.references)
             made = await self._stores.prepare(
-                wanted.images, wanted.sources, self._sets.limits.max_bytes, is_awaited=is_awaited
+                wanted.images,
+                wanted.sources,
+                self._sets.limits.max_bytes,
+                wanted.architecture,
+                is_awaited=is_awaited,
             )
         except CloudError as error:
             cause = error.cause if isinstance(error, ImageStoreError) else "failed"
@@ -149,11 +153,13 @@ class StoreUpkeep:
                 for source in wanted.sources:
                     self._sets.forget_source(source)
             else:
-                self._sets.note_failure(wanted.images, self._clock())
+                self._sets.note_failure(wanted.images, self._clock(), wanted.architecture)
             self._report(wanted, error)
             return
         now = self._clock()
-        self._sets.add_store(_store_of(made, now, now))
+        self._sets.add_store(store_of(made, now, now))
+        # Wanted still where the store is of another architecture: not at once, or it would be made for ever.
+        self._sets.note_failure(wanted.images, now, wanted.architecture)
         self._first.reopen(made.images.references)
         self.on_stores()
         self._metrics.prepared.labels("ok").inc()
@@ -181,7 +187,7 @@ class StoreUpkeep:
             self._sets.remove_store(handle)
 
 
-def _store_of(prepared: PreparedStore, prepared_at: float, used_at: float) -> Store:
+def store_of(prepared: PreparedStore, prepared_at: float, used_at: float) -> Store:
     return Store(
         prepared.handle, prepared.images, prepared.size_bytes, prepared_at, used_at, architecture=prepared.architecture
     )

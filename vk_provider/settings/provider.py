@@ -79,11 +79,12 @@ class ImageSettings:
 
     prepare:   false: every instance pulls its images itself; true is refused where the cloud cannot have images ready;
                without a value they are had ready where the cloud can
-    named:     references of images that are prepared before a pod has used them, each for itself, and again when what
-               the name stands for has changed; of registries that give them to anybody; 100 at most. On `local` they
-               are fetched by the provider's machine, on `aws` by an instance that is launched for that
+    named:     references of images that are prepared before a pod has used them, each for itself, for each architecture
+               that the cloud offers and the image has, and again when what the name stands for has changed; of
+               registries that give them to anybody; 100 at most. On `local` they are fetched by the provider's machine,
+               on `aws` by an instance that is launched for that
     max_bytes: of all prepared stores together; the least recently used one is removed first
-    max_age_s: that a store is kept after its last use
+    max_age_s: that a store is kept after its last use; where images are not prepared any more, after it was made
     wait_s:    a pod whose images another pod is pulling for the first time waits for their store at most so long, where
                instances share one machine and that is sooner; 0: never
     peers:     instances fetch the images' layers from each other (TCP from instance to instance, to the agents' port),

@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 
 from vk_provider.cloud.aws import answers
+from vk_provider.cloud.aws.images import ImageFacts
 from vk_provider.cloud.aws.operations import DELETE_SNAPSHOT, DESCRIBE_BUILDERS, DESCRIBE_SNAPSHOTS, Operation
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.stores.calls import StoreCalls
-from vk_provider.cloud.aws.stores.record import TAG_PART, StoreRecord, build_record_tags, parse_record
+from vk_provider.cloud.aws.stores.record import (
+    TAG_ARCHITECTURE,
+    TAG_PART,
+    StoreRecord,
+    build_record_tags,
+    parse_record,
+)
 from vk_provider.cloud.aws.stores.settings import ImageStoreSettings
-from vk_provider.cloud.aws.stores.specification import rank_builders
+from vk_provider.cloud.aws.stores.specification import (
+    BuilderLaunch,
+    build_builder,
+    price_builder,
+    rank_builders,
+)
 from vk_provider.cloud.aws.stores.stores import AwsImageStores, Surroundings
 from vk_provider.cloud.aws.stores.volume import StoreVolume, add_image_store, build_store_mapping
-from vk_provider.cloud.base import TAG_IMAGE_SET, TAG_OWNER, MachineTraits, Offering
+from vk_provider.cloud.base import TAG_IMAGE_SET, TAG_OWNER, TAG_STEADY_CPU, MachineTraits, Offering
+from vk_provider.cloud.imagestores import StoreRefusedError
+from vk_provider.cloud.tags import read_steady_cpu
 from vk_provider.errors import CloudRequestError
 from vk_provider.imagesets.imageset import ImageSet, PinnedImage
 from vk_provider.wire.bootdata import BootData
@@ -122,12 +137,29 @@ def test_a_builder_is_the_cheapest_type_that_does() -> None:
         ("unknown-price", "s1"),
     ]
     assert rank_builders(offerings, "arm64", {"a": ["s1"]}) == []
+    burstable = MachineTraits(baseline_cpu_milli=400, burst_price_per_cpu=0.05)
+    offerings.append(make("burstable", 0.005, traits=burstable))
+    ranked = rank_builders(offerings, "amd64", {"a": ["s1"]})
+    assert [each.instance_type for each, _ in ranked] == ["fits", "large", "burstable", "unknown-price"]
+
+
+def test_a_builder_of_a_burstable_type_is_asked_and_paid_for_as_it_uses_all_of_its_cpu() -> None:
+    traits = MachineTraits(baseline_cpu_milli=400, burst_price_per_cpu=0.05)
+    plain = Offering("m", "a", "on-demand", "amd64", 2000, 4 << 30, 0.03)
+    burstable = replace(plain, instance_type="t", traits=traits)
+    launch = BuilderLaunch(ImageFacts("ami-1", "amd64", "/dev/xvda", 8), {TAG_OWNER: "us"}, "{}", 4, "token")
+    assert price_builder(plain) == 0.03 and price_builder(burstable) == pytest.approx(0.03 + 1.6 * 0.05)
+    for offering, credits, tag in ((plain, None, ""), (burstable, {"CpuCredits": "unlimited"}, "2000")):
+        made = build_builder(settings(), launch, offering, "subnet-1")
+        tags = {each["Key"]: each["Value"] for each in made["TagSpecifications"][0]["Tags"]}
+        assert (made.get("CreditSpecification"), tags.get(TAG_STEADY_CPU, "")) == (credits, tag)
+        assert offering.compute_price(read_steady_cpu(tags)) == price_builder(offering), "as the bill reads it"
 
 
 class Account:
     """Snapshots as EC2 lists them. meanwhile: what happens while a listing is under way."""
 
-    architectures = ("arm64",)
+    architectures: tuple[str, ...] = ("arm64",)
     image_id = "ami-0123456789abcdef0"
 
     def __init__(self) -> None:
@@ -205,3 +237,28 @@ async def test_a_snapshot_that_cannot_be_deleted_keeps_no_other_one() -> None:
     account.locked.add("snap-1")
     await stores_of(account).sweep()
     assert set(account.snapshots) == {"snap-1"}
+
+
+async def test_a_launch_gets_the_store_of_its_architecture_whichever_of_the_same_images_it_names() -> None:
+    account = Account()
+    account.architectures = ("amd64", "arm64")
+    account.add("snap-arm")
+    account.add("snap-amd", **{TAG_ARCHITECTURE: "amd64"})
+    account.add("snap-other", 2, **{TAG_ARCHITECTURE: "amd64"})
+    stores = stores_of(account)
+    assert {each.architecture for each in await stores.list_prepared()} == {"amd64", "arm64"}
+    for named in ("snap-arm", "snap-amd"):
+        for architecture, handle in (("arm64", "snap-arm"), ("amd64", "snap-amd")):
+            found = stores.find(named, Account.image_id, architecture)
+            assert found is not None and found.snapshot_id == handle
+    assert stores.find("snap-other", Account.image_id, "arm64") is None
+    with stores.hold("snap-amd"):
+        await stores.forget("snap-arm")
+        assert "snap-arm" in account.snapshots, "the launch may have been given it"
+    await stores.sweep()
+    assert set(account.snapshots) == {"snap-amd", "snap-other"}
+
+
+async def test_a_store_for_an_architecture_without_a_machine_image_is_refused() -> None:
+    with pytest.raises(StoreRefusedError, match="no machine image is configured for riscv64"):
+        await stores_of(Account()).prepare(record(1).images, [], 1 << 30, "riscv64")

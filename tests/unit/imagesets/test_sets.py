@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vk_provider.imagesets.imageset import ImageSet, PinnedImage
 from vk_provider.imagesets.sets import MAX_SOURCES, MAX_WANTED, RETRY_FIRST_S, ImageSets, Limits, Store
 
@@ -164,3 +166,36 @@ def test_a_named_set_that_had_no_room_is_made_when_its_name_stands_for_something
     sets.remove_store("a")
     assert not sets.name(images("a"), 4.0) and sets.waiting == 0
     assert sets.name(images("a", digit="2"), 5.0) and sets.waiting == 1
+
+
+def test_a_set_has_a_store_for_each_architecture_that_it_is_wanted_for() -> None:
+    sets = ImageSets(LIMITS)
+    assert sets.name(images("a"), 1.0, "amd64") and sets.name(images("a"), 1.0, "arm64")
+    sets.learn(images("b"), "i-1", 2.0, "arm64")
+    sets.add_store(replace(store("first", images("a"), at=3.0), architecture="amd64"))
+    assert not sets.covers({image("a").reference: [image("a").digest]}, "riscv64") and sets.waiting == 2
+    sets.add_store(replace(store("second", images("a"), at=4.0), architecture="arm64"))
+    sets.learn(images("a"), "i-2", 5.0, "amd64")
+    assert sets.waiting == 1 and sets.surplus(6.0) == [], "neither takes the place of the other"
+    assert sets.covers({image("a").reference: [image("a").digest]}, "arm64")
+    sets.note_use("first", 900.0)
+    assert sets.surplus(1500.0) == [], "a launch names one of them, and gets the one that fits"
+    sets.add_store(replace(store("newer", images("a", digit="2"), at=7.0, used=1400.0), architecture="arm64"))
+    assert sets.surplus(1500.0) == ["second"]
+
+
+def test_a_store_for_all_architectures_is_what_any_of_them_wants() -> None:
+    sets = ImageSets(LIMITS)
+    for architecture in ("amd64", "arm64"):
+        sets.name(images("a"), 1.0, architecture)
+    sets.add_store(store("a", images("a")))
+    assert sets.waiting == 0 and sets.name(images("a"), 2.0, "arm64") and sets.waiting == 0
+
+
+def test_a_failure_for_one_architecture_holds_up_no_other() -> None:
+    sets = ImageSets(LIMITS)
+    for architecture in ("amd64", "arm64"):
+        sets.name(images("a"), 1.0, architecture)
+    sets.note_failure(images("a"), 1.0, "arm64")
+    wanted = sets.next_wanted(2.0)
+    assert wanted is not None and wanted.architecture == "amd64"

@@ -31,12 +31,13 @@ ONE: Image = make_image([make_layer({"a": b"1"})])
 TWO: Image = make_image([make_layer({"a": b"2"})])
 
 
-def make_instance(instance_id: str) -> Instance:
-    return Instance(instance_id, InstanceState.RUNNING, "t", "z", "on-demand", "amd64", "", "", 0.0)
+def make_instance(instance_id: str, architecture: str = "amd64") -> Instance:
+    return Instance(instance_id, InstanceState.RUNNING, "t", "z", "on-demand", architecture, "", "", 0.0)
 
 
 class Stores:
-    """Stores in memory. error: that the next call of prepare raises."""
+    """Stores in memory. error: that the next call of prepare raises. is_divided: whether each is for one architecture
+    alone, the one that it is asked for, as on EC2."""
 
     shares_machine = True
 
@@ -47,12 +48,20 @@ class Stores:
         self.error: Exception | None = None
         self.changed = asyncio.Event()
         self.architecture = ""
+        self.is_divided = False
+        self.swept = 0
 
     def follow_costs(self, costs: StoreCosts) -> None:
         """They cost nothing."""
 
     async def prepare(
-        self, images: ImageSet, sources: Sequence[str], max_bytes: int, *, is_awaited: bool = False
+        self,
+        images: ImageSet,
+        sources: Sequence[str],
+        max_bytes: int,
+        architecture: str = "",
+        *,
+        is_awaited: bool = False,
     ) -> PreparedStore:
         self.asked.append((images, tuple(sources)))
         self.awaited.append(is_awaited)
@@ -60,7 +69,8 @@ class Stores:
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-        store = PreparedStore(f"s{len(self.asked)}", images, 10, 0.0, self.architecture)
+        made_for = architecture if self.is_divided else self.architecture
+        store = PreparedStore(f"s{len(self.asked)}", images, 10, 0.0, made_for)
         self.prepared.append(store)
         return store
 
@@ -69,6 +79,9 @@ class Stores:
 
     async def forget(self, handle: str) -> None:
         self.prepared = [store for store in self.prepared if store.handle != handle]
+
+    async def sweep(self, *, nobody_prepares: bool = False) -> None:
+        self.swept += nobody_prepares
 
 
 class Secrets:
@@ -98,6 +111,7 @@ class World:
     events: list[str] = field(default_factory=list)
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
     now: float = 1000.0
+    architecture: str = "amd64"
 
     def __post_init__(self) -> None:
         self.restart()
@@ -137,7 +151,7 @@ class World:
         """A pod whose agent tells that it has pulled the image."""
         pod = self.pod(name, **spec)
         record = PodRecord(name, "n", pod)
-        record.assignment.take(OwnedInstance(make_instance(f"i-{name}")))
+        record.assignment.take(OwnedInstance(make_instance(f"i-{name}", self.architecture)))
         self.records.append(record)
         self.tell(record, digest, pulled=pulled)
         await asyncio.gather(*self.preparer._tasks)

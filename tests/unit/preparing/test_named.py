@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,11 @@ from tests.unit.preparing.rig import ONE, TWO, World, serve
 from tests.unit.sleeps import record_sleeps
 from vk_provider.cloud.imagestores import SourceLostError
 from vk_provider.imagesets.imageset import ImageSet, PinnedImage
+from vk_provider.podmodel.images import RegistryCredential
 from vk_provider.preparing import named
 from vk_provider.preparing.credentials import PullSecrets
+from vk_provider.preparing.named import NamedArchitectures
+from vk_provider.registry.client import RegistryError
 
 
 @pytest.fixture
@@ -22,9 +26,9 @@ async def world() -> AsyncIterator[World]:
         yield made
 
 
-async def look(world: World, *names: str) -> None:
+async def look(world: World, *names: str, **more: Any) -> None:
     """One round of questions, and what is prepared for it."""
-    running = asyncio.create_task(world.preparer.named.run(names))
+    running = asyncio.create_task(world.preparer.named.run(names, **more))
     for _ in range(200):
         await asyncio.sleep(0.005)
         if world.registry.requests["HEAD manifests"] or world.registry.refused:
@@ -117,3 +121,58 @@ async def test_what_is_not_confirmed_is_asked_for_again_soon_and_the_others_when
     rounds = round(named.RENEW_S / named.RETRY_S)
     assert asked[: rounds + 2] == ["app:1", *["none:1"] * rounds, "app:1"]
     assert sum(delay_s for delay_s in slept if delay_s) == named.RENEW_S
+
+
+class Manifests:
+    """A registry's word for architectures; None: it does not answer."""
+
+    def __init__(self, had: frozenset[str] | None) -> None:
+        self.had, self.asked = had, list[str]()
+
+    async def fetch_architectures(self, reference: str, credential: RegistryCredential | None) -> frozenset[str]:
+        self.asked.append(reference)
+        if self.had is None:
+            raise RegistryError("no answer")
+        return self.had
+
+
+BOTH = frozenset({"amd64", "arm64"})
+
+
+@pytest.mark.parametrize(
+    ("offered", "had", "found"),
+    [
+        (["amd64"], None, ("amd64",)),
+        ([], None, ("",)),
+        (["arm64", "amd64"], BOTH, ("amd64", "arm64")),
+        (["arm64", "amd64"], frozenset({"arm64", "s390x"}), ("arm64",)),
+        (["arm64", "amd64"], frozenset({"s390x"}), ()),
+        (["arm64", "amd64"], frozenset(), ("amd64", "arm64")),
+        (["arm64", "amd64"], None, ("amd64", "arm64")),
+    ],
+)
+async def test_a_named_image_is_for_what_the_cloud_offers_and_the_image_has(
+    offered: list[str], had: frozenset[str] | None, found: tuple[str, ...]
+) -> None:
+    registry = Manifests(had)
+    architectures = NamedArchitectures(registry, lambda: offered)
+    one = PinnedImage("registry.example/app:1", "sha256:" + "1" * 64)
+    for _ in range(2):
+        assert await architectures.find(one) == found
+    assert registry.asked in ([], [f"registry.example/app@{one.digest}"], [f"registry.example/app@{one.digest}"] * 2)
+    assert len(registry.asked) == (0 if len(offered) < 2 else 1 if had is not None else 2), "of a digest once"
+
+
+async def test_a_named_image_has_a_store_for_each_architecture_and_none_for_one_that_it_lacks(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.stores.is_divided = True
+    registry = Manifests(BOTH)
+    await look(world, world.reference, architectures_of=NamedArchitectures(registry, lambda: BOTH).find)
+    assert {store.architecture for store in world.stores.prepared} == BOTH
+    assert [images for images, _ in world.stores.asked] == [of(world, ONE.digest)] * 2
+    registry.had = frozenset({"s390x"})
+    world.restart()
+    await look(world, world.reference, architectures_of=NamedArchitectures(registry, lambda: BOTH).find)
+    assert "has no image for an architecture that the cloud offers" in caplog.text
+    assert len(world.stores.asked) == 2

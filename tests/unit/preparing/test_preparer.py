@@ -458,8 +458,8 @@ async def test_a_registry_that_never_answers_is_not_asked_for_ever_and_one_that_
 
 async def test_pools_start_from_stores_of_their_own_architecture(world: World) -> None:
     world.preparer.public.follow(lambda: None)
+    world.architecture = world.stores.architecture = "arm64"
     await world.run_pod("first")
-    world.stores.architecture = "arm64"
     await world.prepare()
     assert world.preparer.public.newest("arm64") == ["s1"] and world.preparer.public.newest("amd64") == []
 
@@ -487,3 +487,13 @@ async def test_a_store_that_the_cloud_has_lost_is_found_missing_after_a_while_an
     await settle()
     assert await world.store_of() == "s2"
     task.cancel()
+
+
+async def test_a_store_of_another_architecture_than_was_asked_for_is_not_made_over_and_over(world: World) -> None:
+    world.stores.architecture = "arm64"
+    await world.run_pod("first")
+    await world.prepare()
+    assert len(world.stores.asked) == 1
+    world.now += 31.0
+    await world.prepare()
+    assert len(world.stores.asked) == 2

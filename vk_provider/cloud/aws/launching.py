@@ -103,7 +103,7 @@ class Launcher:
         try:
             answer = await self._try_ways(plan)
             if plan.store is not None and _is_about_store(answer):
-                answer = await self._launch_without(plan, answer)
+                answer = await self._launch_without(plan, plan.store, answer)
         except CloudError as error:
             if error.effect_unknown:
                 self._remember(request)
@@ -118,11 +118,11 @@ class Launcher:
                 self._emptied.popitem(last=False)
         return answer
 
-    async def _launch_without(self, plan: LaunchPlan, answer: LaunchAnswer) -> LaunchAnswer:
+    async def _launch_without(self, plan: LaunchPlan, store: StoreVolume, answer: LaunchAnswer) -> LaunchAnswer:
         """The store could not be had: its snapshot is gone, or there is room for no more volumes. The agents pull."""
         request = plan.request
         if any(code_of(failure.error) in _NO_SNAPSHOT for failure in answer.failures):
-            self._stores.lose(request.image_store)
+            self._stores.lose(store.snapshot_id)
         self._volumes[request.client_token] = None
         self._emptied[request.client_token] = self._emptied.pop(request.client_token, 0) + 1
         return await self._try_ways(await self._plan(request))

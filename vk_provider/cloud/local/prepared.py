@@ -134,9 +134,15 @@ class LocalImageStores:
         """See ImageStores.follow_costs: they cost nothing."""
 
     async def prepare(
-        self, images: ImageSet, sources: Sequence[str], max_bytes: int, *, is_awaited: bool = False
+        self,
+        images: ImageSet,
+        sources: Sequence[str],
+        max_bytes: int,
+        architecture: str = "",
+        *,
+        is_awaited: bool = False,
     ) -> PreparedStore:
-        """See ImageStores.prepare."""
+        """See ImageStores.prepare. There is one architecture: the machine's."""
         async with self._building:
             handle = f"{images.key}-{self._base.path.parent.name[-16:]}"
             with self._lock:
@@ -259,6 +265,13 @@ class LocalImageStores:
                 (self._directory / handle / "store.json").unlink(missing_ok=True)
                 self._forgotten.add(handle)
         self._remove_unused()
+
+    async def sweep(self, *, nobody_prepares: bool = False) -> None:
+        """See ImageStores.sweep."""
+        try:
+            await asyncio.to_thread(self._remove_unused)
+        except OSError as error:
+            raise CloudError(f"local cloud: prepared stores cannot be swept: {error}") from None
 
     def release(self, handle: str) -> None:
         """An instance that was launched with it is gone, and its boot specification, too (blocking)."""

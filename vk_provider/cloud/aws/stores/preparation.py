@@ -19,7 +19,12 @@ from vk_provider.cloud.aws.images import ImageFacts
 from vk_provider.cloud.aws.settings import AwsCloudSettings
 from vk_provider.cloud.aws.stores.calls import Builder, Snapshot, StoreCalls
 from vk_provider.cloud.aws.stores.record import StoreRecord, build_record_tags
-from vk_provider.cloud.aws.stores.specification import BuilderLaunch, build_builder, price_disks
+from vk_provider.cloud.aws.stores.specification import (
+    BuilderLaunch,
+    build_builder,
+    price_builder,
+    price_disks,
+)
 from vk_provider.cloud.aws.stores.volume import Parameters
 from vk_provider.cloud.base import Offering
 from vk_provider.cloud.codes import code_of
@@ -209,7 +214,7 @@ class Preparation:
             self.costs.note_builder(made.describe(offering))
 
     def _check_budget(self, offering: Offering, parameters: Parameters) -> None:
-        price = offering.price_per_hour + price_disks(parameters, offering)
+        price = price_builder(offering) + price_disks(parameters, offering)
         if not self.costs.may_spend(price):
             raise NoBudgetError(
                 f"a builder for ${price:.4f} an hour is beyond what pods leave of the budget (budget.usd_per_hour, "

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from vk_provider.cloud.aws.images import ImageFacts
 from vk_provider.cloud.aws.settings import AwsCloudSettings
-from vk_provider.cloud.aws.specification import build_tags
+from vk_provider.cloud.aws.specification import UNLIMITED, build_tags
 from vk_provider.cloud.aws.stores.volume import STORE_DEVICE, Parameters, build_volume
 from vk_provider.cloud.aws.volumetypes import INCLUDED, speed_beyond
-from vk_provider.cloud.base import TAG_DISKS, Offering
+from vk_provider.cloud.base import TAG_DISKS, TAG_STEADY_CPU, Offering
 from vk_provider.cloud.disks import GIB, read_disks, write_disks
 from vk_provider.cloud.userdata import check_user_data
 
@@ -42,6 +42,9 @@ def build_builder(settings: AwsCloudSettings, launch: BuilderLaunch, offering: O
     root = {**build_volume(settings, max(launch.image.root_gib, ROOT_GIB)), "Throughput": INCLUDED.mib_s}
     store = build_volume(settings, launch.volume_gib)
     tags = {**launch.tags, TAG_DISKS: _write_disks(root, store)}
+    is_burstable = offering.traits.burst_price_per_cpu > 0
+    if is_burstable:
+        tags[TAG_STEADY_CPU] = str(offering.cpu_milli)
     return {
         "ImageId": launch.image.image_id,
         "InstanceType": offering.instance_type,
@@ -63,6 +66,7 @@ def build_builder(settings: AwsCloudSettings, launch: BuilderLaunch, offering: O
         ],
         "NetworkInterfaces": [interface],
         "TagSpecifications": [{"ResourceType": kind, "Tags": build_tags(tags)} for kind in _TAGGED],
+        **(UNLIMITED if is_burstable else {}),
     }
 
 
@@ -70,6 +74,11 @@ def _write_disks(root: Parameters, store: Parameters) -> str:
     sizes = [volume["VolumeSize"] for volume in (root, store)]
     speeds = [speed_beyond(volume.get("Iops", 0), volume["Throughput"]) for volume in (root, store)]
     return write_disks(sizes[0] * GIB, None, data_gib=sizes[1], speeds=(speeds[0], speeds[1]))
+
+
+def price_builder(offering: Offering) -> float:
+    """USD an hour without its disks: to pull and to unpack takes all of its CPU."""
+    return offering.compute_price(offering.cpu_milli)
 
 
 def price_disks(parameters: Parameters, offering: Offering) -> float:
@@ -83,7 +92,8 @@ def price_disks(parameters: Parameters, offering: Offering) -> float:
 def rank_builders(
     offerings: Iterable[Offering], architecture: str, subnets: Mapping[str, list[str]]
 ) -> list[tuple[Offering, str]]:
-    """Where a builder may be launched: the cheapest type that does first, each in one subnet of its zone."""
+    """Where a builder may be launched: the cheapest type that does first, with what it uses of CPU, each in one subnet
+    of its zone."""
     fitting = [
         each
         for each in offerings
@@ -97,5 +107,5 @@ def rank_builders(
         and not each.traits.is_metal
         and subnets.get(each.zone)
     ]
-    fitting.sort(key=lambda each: (each.price_per_hour <= 0, each.price_per_hour, each.instance_type, each.zone))
+    fitting.sort(key=lambda each: (each.price_per_hour <= 0, price_builder(each), each.instance_type, each.zone))
     return [(each, subnets[each.zone][0]) for each in fitting]

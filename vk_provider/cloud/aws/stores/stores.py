@@ -77,7 +77,8 @@ class AwsImageStores:
         self._ready: dict[str, Snapshot] = {}
         self._held: Counter[str] = Counter()
         self._forgotten: set[str] = set()
-        self._refused: dict[str, float] = {}
+        self._refused: dict[tuple[str, str], float] = {}
+        """By key and architecture."""
         self._ended: set[str] = set()
         self._under_way = ""
         self._preparing = asyncio.Lock()
@@ -94,25 +95,35 @@ class AwsImageStores:
     @contextmanager
     def hold(self, handle: str) -> Iterator[None]:
         """No snapshot is deleted while a launch may name it."""
-        self._held[handle] += 1
+        held = [handle, *(each.snapshot_id for each, _ in self._find_alike(handle) if each.snapshot_id != handle)]
+        self._held.update(held)
         try:
             yield
         finally:
-            self._held[handle] -= 1
-            if not self._held[handle]:
-                del self._held[handle]
+            self._held.subtract(held)
+            for each in held:
+                if not self._held[each]:
+                    del self._held[each]
 
     def find(self, handle: str, machine_image: str, architecture: str) -> StoreVolume | None:
-        """For a launch from that machine image; None for a store that is not there any more, or is of another one."""
-        snapshot = self._ready.get(handle)
-        if snapshot is None or snapshot.record is None:
-            return None
-        record = snapshot.record
-        if (record.machine_image, record.architecture) != (machine_image, architecture):
-            return None
-        stores = self._settings.image_stores
-        speed = speed_beyond(stores.iops, stores.throughput)
-        return StoreVolume(handle, record.nonce, made_gib(self._settings, snapshot.volume_gib), speed)
+        """For a launch from that machine image; None for a store that is not there any more, or is of another one, with
+        none of the same images for this one."""
+        for snapshot, record in self._find_alike(handle):
+            if (record.machine_image, record.architecture) == (machine_image, architecture):
+                stores = self._settings.image_stores
+                volume_gib = made_gib(self._settings, snapshot.volume_gib)
+                speed = speed_beyond(stores.iops, stores.throughput)
+                return StoreVolume(snapshot.snapshot_id, record.nonce, volume_gib, speed)
+        return None
+
+    def _find_alike(self, handle: str) -> list[tuple[Snapshot, StoreRecord]]:
+        """That store first, and those of the same images for other architectures."""
+        named = self._ready.get(handle)
+        if named is None or named.record is None:
+            return []
+        images = named.record.images
+        found = (named, *(each for each in self._ready.values() if each is not named))
+        return [(each, each.record) for each in found if each.record is not None and each.record.images == images]
 
     def lose(self, handle: str) -> None:
         """EC2 does not know the snapshot: somebody has deleted it."""
@@ -122,13 +133,24 @@ class AwsImageStores:
     # --- ImageStores ---------------------------------------------------------------------------------------------
 
     async def prepare(
-        self, images: ImageSet, sources: Sequence[str], max_bytes: int, *, is_awaited: bool = False
+        self,
+        images: ImageSet,
+        sources: Sequence[str],
+        max_bytes: int,
+        architecture: str = "",
+        *,
+        is_awaited: bool = False,
     ) -> PreparedStore:
         """See ImageStores.prepare. The images are pulled from their registries, as nobody may."""
         async with self._preparing:
-            if self._refused.get(images.key, 0.0) > time.monotonic():
-                raise StoreRefusedError("the registry shows the images to nobody without their pods' credentials")
-            architecture = await self._find_architecture(sources)
+            architecture = architecture or await self._find_architecture(sources)
+            if architecture not in self._surroundings.images.architectures:
+                raise StoreRefusedError(f"no machine image is configured for {architecture}")
+            if self._refused.get((images.key, architecture), 0.0) > time.monotonic():
+                raise StoreRefusedError(
+                    "the registry shows the images to nobody without their pods' credentials, or has none for "
+                    f"{architecture}"
+                )
             image = await self._surroundings.images.find(architecture)
             record = StoreRecord(images, secrets.token_hex(8), image.image_id, architecture)
             if build_record_tags(self._owner, record) is None:
@@ -168,7 +190,7 @@ class AwsImageStores:
             snapshot = await preparation.run()
         except CloudError as error:
             if isinstance(error, StoreRefusedError):
-                self._refused[plan.record.images.key] = time.monotonic() + REFUSED_S
+                self._refused[plan.record.images.key, plan.record.architecture] = time.monotonic() + REFUSED_S
                 if len(self._refused) > REFUSED_SETS:
                     del self._refused[next(iter(self._refused))]
             await self._end(preparation.builders)
@@ -252,9 +274,9 @@ class AwsImageStores:
         self._ready = {handle: each for handle, each in ready.items() if handle not in gone} | come
         return [each for each in useless if each.snapshot_id not in come]
 
-    async def sweep(self) -> None:
-        """Delete the snapshots and terminate the builders that nobody needs. One that EC2 refuses to delete keeps none
-        of the others. Raises CloudError; the next one goes on."""
+    async def sweep(self, *, nobody_prepares: bool = False) -> None:
+        """See ImageStores.sweep. Delete the snapshots and terminate the builders that nobody needs. One that EC2
+        refuses to delete keeps none of the others. Raises CloudError; the next one goes on."""
         for snapshot in await self._look():
             if not self._held[snapshot.snapshot_id] and snapshot.key != self._under_way:
                 try:
@@ -264,11 +286,13 @@ class AwsImageStores:
                     continue
                 self._forgotten.discard(snapshot.snapshot_id)
                 log.info("the snapshot %s of images is deleted: it is of no use", snapshot.snapshot_id)
-        done = {each.key for each in self._ready.values()}
+        done = {(each.key, each.record.architecture) for each in self._ready.values() if each.record is not None}
         limit_s = self._settings.image_stores.builder_limit_s + BOOT_S
         for builder in await self._calls.list_builders():
             is_old = time.time() - builder.launched_at > limit_s
-            is_done = builder.key in done or builder.record is None or builder.instance_id in self._ended
+            record = builder.record
+            is_done = record is None or (builder.key, record.architecture) in done
+            is_done = is_done or nobody_prepares or builder.instance_id in self._ended
             if not builder.state.is_terminating and builder.key != self._under_way and (is_old or is_done):
                 await self._calls.terminate([builder.instance_id])
                 self._costs.note_ended(builder.instance_id)
