@@ -78,8 +78,8 @@ def test_a_pods_status_has_both_addresses_and_those_of_its_instance_ipv4_first(c
         assert families(addresses(cluster, name)) == families(addresses(cluster, name, "hostIPs")) == [4, 6]
         assert (status["podIP"], status["hostIP"]) == (status["podIPs"][0]["ip"], status["hostIPs"][0]["ip"])
         record = cluster.instance(name).record
-        assert addresses(cluster, name) == [record.pod_ip, record.pod_ipv6]
-        assert addresses(cluster, name, "hostIPs") == [record.primary_ip, record.primary_ipv6]
+        assert addresses(cluster, name) == [record.addresses.pod_ip, record.addresses.pod_ipv6]
+        assert addresses(cluster, name, "hostIPs") == [record.addresses.primary_ip, record.addresses.primary_ipv6]
     assert addresses(cluster, "host-client") == addresses(cluster, "host-client", "hostIPs")
 
 
