@@ -102,6 +102,8 @@ class _World:
             ports.append(make_port(80, "UDP", "dns", node_port and first + self.chance.choice((0, 1))))
         if self.chance.random() < 0.3:
             ports.append(make_port(443, "TCP", "tls", node_port and first + 2))
+        if self.chance.random() < 0.25:
+            ports.append(make_port(80, "SCTP", "sig", node_port and first + self.chance.choice((0, 3))))
         return ports
 
     def _ingress(self, kind: str, number: int) -> list[Json]:
@@ -129,6 +131,7 @@ class _World:
             {"name": "web", "protocol": "TCP", "port": port},
             {"name": "dns", "protocol": "UDP", "port": port},
             {"name": "tls", "protocol": "TCP", "port": chance.choice(PORTS)},
+            {"name": "sig", "protocol": "SCTP", "port": chance.choice(PORTS)},
         ]
         if chance.random() < 0.1 and family != "FQDN":
             ports = [{"name": "web", "protocol": "TCP", "port": HOST_PORT}]

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.integration.serviceproxy.opened import Opened
+from tests.integration.serviceproxy.sctp import send_inits
 from tests.service_objects import (
     ELSEWHERE,
     HOST_PORT,
@@ -41,7 +42,7 @@ _counter = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One connection: from `source` ("" is the node itself) to target:port by `protocol` (TCP, UDP)."""
+    """One connection: from `source` ("" is the node itself) to target:port by `protocol` (TCP, UDP; SCTP: an INIT)."""
 
     source: str
     protocol: str
@@ -102,6 +103,31 @@ class Bed(Opened):
 
     def connect(self, attempts: Sequence[Attempt], wait_s: float = 0.3) -> list[Answer]:
         """Try all at once. What has no answer after `wait_s` counts as dropped."""
+        inits = [number for number, attempt in enumerate(attempts) if attempt.protocol == "SCTP"]
+        if inits:
+            answers = iter(self._send_inits([attempts[number] for number in inits], wait_s))
+            others = iter(self.connect([attempt for attempt in attempts if attempt.protocol != "SCTP"], wait_s))
+            return [next(answers if attempt.protocol == "SCTP" else others) for attempt in attempts]
+        return self._connect(attempts, wait_s)
+
+    def _send_inits(self, attempts: Sequence[Attempt], wait_s: float) -> list[Answer]:
+        """Every endpoint takes an INIT, so the node's own alone can refuse one."""
+        senders = [self.world if attempt.source else self.node for attempt in attempts]
+        targets = [(attempt.source, attempt.target, attempt.port) for attempt in attempts]
+        results = send_inits(self.socket, senders, (self.node, self.world), wait_s, targets)
+        answers = []
+        for result in results:
+            if result is None:
+                answers.append(Answer("dropped"))
+            elif isinstance(result, int):
+                answers.append(_failure(OSError(result, os.strerror(result))))
+            elif result[0] == self.node and result[2] != HOST_PORT:
+                answers.append(Answer("refused"))
+            else:
+                answers.append(Answer("answered", f"{result[1]}/{result[2]}", result[3]))
+        return answers
+
+    def _connect(self, attempts: Sequence[Attempt], wait_s: float) -> list[Answer]:
         answers: list[Answer | None] = [None] * len(attempts)
         with selectors.DefaultSelector() as selector:
             self._begin(attempts, selector, answers)
@@ -231,7 +257,14 @@ _COMMON = (
     "for d in all default lo w0 n0; do c=/proc/sys/net/ipv4/conf/$d; [ -d $c ] || continue; "
     "echo 0 >$c/rp_filter; echo 1 >$c/accept_local; echo 0 >$c/send_redirects; echo 0 >$c/accept_redirects; done",
 )
-_NODE_SYSCTLS = (*_COMMON, "echo 1 >/proc/sys/net/ipv4/ip_forward", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
+_NODE_SYSCTLS = (
+    *_COMMON,
+    "echo 1 >/proc/sys/net/ipv4/ip_forward",
+    "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding",
+    # Every refusal is told: many connections of one client are tried at once.
+    "echo 0 >/proc/sys/net/ipv4/icmp_ratelimit",
+    "echo 0 >/proc/sys/net/ipv6/icmp/ratelimit",
+)
 _WORLD_SYSCTLS = (*_COMMON, "echo 0 >/proc/sys/net/ipv6/conf/n0/accept_redirects")
 
 
