@@ -26,6 +26,8 @@ ZONES = ("z1", "z2")
 SUFFIXES = "acbde"
 """Slices of a Service: a and b for IPv4, c and d for IPv6, e for names."""
 RANGES = ("192.168.0.0/17", " 192.168.128.0/17", "10.1.0.0/17", f"{NODE4}/32", "198.18.0.0/15", "fd00:9::/64", "bad")
+SHORT_AFFINITY_S, LONG_AFFINITY_S = 2, (60, 10800)
+"""Timeouts that end within a test, and that do not."""
 Objects = tuple[dict[str, Json], dict[str, Json]]
 """Services and EndpointSlices by namespace/name."""
 
@@ -80,7 +82,11 @@ class _World:
         if chance.random() < 0.2:
             spec["internalTrafficPolicy"] = "Local"
         if chance.random() < 0.25:
-            spec["sessionAffinity"] = "ClientIP"
+            timeout_s = chance.choice((SHORT_AFFINITY_S, SHORT_AFFINITY_S, *LONG_AFFINITY_S))
+            spec |= {
+                "sessionAffinity": "ClientIP",
+                "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": timeout_s}},
+            }
         if kind != "ExternalName" and chance.random() < 0.3:
             spec["externalIPs"] = [chance.choice((f"203.0.113.{lane * 4 + number}", f"fd00:e::{lane:x}{number}"))]
         if (kind in ("NodePort", "LoadBalancer") or spec.get("externalIPs")) and chance.random() < 0.5:

@@ -1,86 +1,119 @@
-"""Random Services with affinity to their clients, and whether it ends with its timeout."""
+"""How long clients stay with their endpoint, followed through a history: the waits pass while the rest is asked."""
 
 from __future__ import annotations
 
-import itertools
 import random
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.integration.serviceproxy.bed import Answer, Attempt, Bed
-from tests.service_history import Objects
-from tests.service_objects import NODE4, NODE6, PODS, PODS6, make_endpoint, make_port, make_service, make_slice
+from tests.integration.serviceproxy.clients import Answer, Attempt
+from tests.integration.serviceproxy.sides import BEYOND, OUTSIDE, POD, Sides, list_places
+from tests.service_history import SHORT_AFFINITY_S, Objects
+from vk_provider.jsontypes import Json
 
-SHORT_S, LONG_S = 4, (60, 10800)
-PAUSE_S = SHORT_S + 1.5
-CLIENTS, SERVICES = 16, 12
-"""All of a Service's clients choose the endpoint of before, of two, once in 65,000 times."""
+CLIENTS, AT_ONCE = 16, 8
+"""All clients of a Service choose the endpoint of before, of two, once in 65,000 times. Services at a time."""
+SPARE_S = 0.5
+WAIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Clients:
-    """Of one frontend: each asks for itself."""
+class _Remembered:
+    """Clients of one frontend, which endpoint each has found on either side, and when its timeout is over."""
 
-    service: str
+    objects: list[Json]
     timeout_s: int
-    attempts: tuple[Attempt, ...]
+    attempts: list[Attempt]
+    endpoints: tuple[list[Answer], list[Answer]]
+    over: float
 
 
-def make_objects(chance: random.Random) -> Objects:
-    services, slices = {}, {}
-    for number in range(SERVICES):
-        six, protocol = chance.random() < 0.4, chance.choice(("TCP", "TCP", "UDP"))
-        family = "IPv6" if six else "IPv4"
-        ip = f"fd00:96::{number + 2:x}" if six else f"10.96.0.{number + 2}"
-        kind = chance.choice(("ClusterIP", "NodePort"))
-        port = make_port(80, protocol, "p", 30100 + number if kind == "NodePort" else 0)
-        name = f"sticky/s{number}"
-        services[name] = made = make_service(name, ip, ports=[port], type=kind, sessionAffinity="ClientIP")
-        # The first two have the two kinds of timeout, whatever chance brings.
-        timeout_s = (SHORT_S, LONG_S[1])[number] if number < 2 else chance.choice((SHORT_S, SHORT_S, *LONG_S))
-        made["spec"]["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": timeout_s}}
-        pods = chance.sample(PODS6 if six else PODS, chance.choice((2, 3, 4)))
-        ports = [{"name": "p", "protocol": protocol, "port": 8080}]
-        slices[f"{name}-a"] = make_slice(name, *map(make_endpoint, pods), ports=ports, suffix="a", family=family)
-    return services, slices
+class AffinityWatch:
+    """`follow` after each change. outcomes: how often clients were found to stay or not any more, by timeout."""
+
+    def __init__(self, sides: Sides, chance: random.Random) -> None:
+        self._sides, self._chance = sides, chance
+        self._remembered: dict[str, _Remembered] = {}
+        self.outcomes: Counter[tuple[int, str]] = Counter()
+
+    def follow(self, objects: Objects) -> list[str]:
+        """What the two sides do differently with clients of before whose Service is still the same, in words."""
+        self._remembered = {
+            key: item for key, item in self._remembered.items() if item.objects == _list_objects(objects, key)
+        }
+        found = self._ask_again()
+        self._remember(objects)
+        return found
+
+    def end(self) -> list[str]:
+        """Wait for the last timeouts."""
+        time.sleep(max(0.0, max((item.over for item in self._remembered.values()), default=0.0) - time.monotonic()))
+        return self._ask_again()
+
+    def _ask_again(self) -> list[str]:
+        """Those whose timeout is over, and those who have long to go."""
+        now = time.monotonic()
+        due = [key for key, item in self._remembered.items() if item.over <= now]
+        asked = [self._remembered.pop(key) for key in due]
+        found = []
+        answers = self._connect([item.attempts for item in asked])
+        for key, item, *later in zip(due, asked, *answers, strict=True):
+            ours, theirs = (_compare(before, after) for before, after in zip(item.endpoints, later, strict=True))
+            self.outcomes[item.timeout_s, theirs] += 1
+            if ours != theirs:
+                place = item.attempts[0]
+                found.append(
+                    f"{key} {place.protocol} {place.target}:{place.port}, affinity of {item.timeout_s} s, clients of "
+                    f"before: ours {ours}, theirs {theirs}"
+                )
+        return found
+
+    def _remember(self, objects: Objects) -> None:
+        """New clients of some Services in which there is a choice."""
+        keys = [key for key in objects[0] if key not in self._remembered and _is_affine(objects[0][key])]
+        keys = self._chance.sample(keys, min(AT_ONCE, len(keys)))
+        batches = [list(self._list_attempts(objects[0][key])) for key in keys]
+        answers = self._connect(batches)
+        for key, attempts, *found in zip(keys, batches, *answers, strict=True):
+            ours, theirs = found
+            if all(_is_choice(side) for side in found):
+                timeout_s = objects[0][key]["spec"]["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"]
+                over = time.monotonic() + (timeout_s + SPARE_S if timeout_s == SHORT_AFFINITY_S else 0)
+                self._remembered[key] = _Remembered(
+                    _list_objects(objects, key), timeout_s, attempts, (ours, theirs), over
+                )
+
+    def _list_attempts(self, service: Json) -> Iterator[Attempt]:
+        places = list(list_places(service))
+        address, protocol, port = self._chance.choice(places) if places else ("", "", 0)
+        client = self._chance.choice((OUTSIDE, BEYOND, POD))
+        for _ in range(CLIENTS if places else 0):
+            source = self._sides.find_source(client, ":" in address, self._sides.new_client())
+            yield Attempt(source, protocol, address, port)
+
+    def _connect(self, batches: list[list[Attempt]]) -> tuple[list[list[Answer]], list[list[Answer]]]:
+        """The answers of both sides by batch."""
+        sides = self._sides.connect([attempt for batch in batches for attempt in batch], WAIT_S)
+        ours, theirs = ([[next(answers) for _ in batch] for batch in batches] for answers in map(iter, sides))
+        return ours, theirs
 
 
-def list_clients(objects: Objects) -> list[Clients]:
-    made, numbers = [], itertools.count(1)
-    for name, service in objects[0].items():
-        spec = service["spec"]
-        (port,), (ip,) = spec["ports"], spec["clusterIPs"]
-        timeout_s = spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"]
-        frontends = [(ip, port["port"])]
-        if "nodePort" in port:
-            frontends.append((NODE6 if ":" in ip else NODE4, port["nodePort"]))
-        for address, number in frontends:
-            sources = [_source(next(numbers), ":" in ip) for _ in range(CLIENTS)]
-            attempts = tuple(Attempt(source, port["protocol"], address, number) for source in sources)
-            made.append(Clients(f"{name} {address}:{number}", timeout_s, attempts))
-    return made
+def _compare(before: list[Answer], after: list[Answer]) -> str:
+    if any(answer.kind != "answered" for answer in after):
+        return "no longer answered"
+    return "stay" if before == after else "are free"
 
 
-def _source(number: int, six: bool) -> str:
-    high, low = divmod(number, 250)
-    return f"fd00:9::{number:x}" if six else f"192.168.{high}.{low + 1}"
+def _is_choice(answers: list[Answer]) -> bool:
+    return all(answer.kind == "answered" for answer in answers) and len({answer.endpoint for answer in answers}) > 1
 
 
-def outcomes(bed: Bed, clients: Sequence[Clients]) -> dict[str, str]:
-    """By frontend: "stays" when no client was moved after the pause, "ends" when some were, "moved" when some were
-    before it already."""
-    first, second = _ask(bed, clients), _ask(bed, clients)
-    time.sleep(PAUSE_S)
-    third = _ask(bed, clients)
-    found = {}
-    for each in clients:
-        before, at_once, later = (answers[each.service] for answers in (first, second, third))
-        assert all(answer.kind == "answered" for answer in (*before, *at_once, *later)), (each.service, before, later)
-        found[each.service] = "moved" if before != at_once else "stays" if later == before else "ends"
-    return found
+def _is_affine(service: Json) -> bool:
+    return bool(service["spec"].get("sessionAffinity") == "ClientIP")
 
 
-def _ask(bed: Bed, clients: Sequence[Clients]) -> dict[str, list[Answer]]:
-    answers = iter(bed.connect([attempt for each in clients for attempt in each.attempts], 3.0))
-    return {each.service: [next(answers) for _ in each.attempts] for each in clients}
+def _list_objects(objects: Objects, key: str) -> list[Json]:
+    """A Service and its slices."""
+    return [objects[0].get(key, {}), *(item for name, item in sorted(objects[1].items()) if name.startswith(f"{key}-"))]

@@ -16,8 +16,7 @@ SCTP = 132
 _IP_RECVERR, _IPV6_RECVERR, _MSG_ERRQUEUE = 11, 25, 0x2000
 _IP_PKTINFO, _IPV6_PKTINFO, _IPV6_RECVPKTINFO = 8, 50, 49
 _IP_FREEBIND, _IPV6_FREEBIND = 15, 78
-_AGAIN_S = 1.0
-"""After which an INIT without an answer is sent once more, as a SYN is."""
+_SO_RCVBUFFORCE, _BUFFER_BYTES = 33, 4 << 20
 OpenSocket = Callable[[str, int, int, int], socket.socket]
 """By namespace, family, kind and protocol."""
 _tags = itertools.count(1)
@@ -48,6 +47,7 @@ def send_inits(
         for namespace in receivers:
             for family in (socket.AF_INET, socket.AF_INET6):
                 made = open_socket(namespace, family, socket.SOCK_RAW, SCTP)
+                made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
                 if family == socket.AF_INET6:
                     made.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
                 selector.register(made, selectors.EVENT_READ, namespace)
@@ -57,18 +57,17 @@ def send_inits(
             _prepare_sender(made)
             selector.register(made, selectors.EVENT_READ, None)
         inits.send(outward)
-        started, resent = time.monotonic(), False
-        while inits.are_open and (left := started + wait_s - time.monotonic()) > 0:
-            pause = left if resent else min(left, max(0.0, started + _AGAIN_S - time.monotonic()))
-            for key, _ in selector.select(pause):
+        deadline = time.monotonic() + wait_s
+        while inits.are_open:
+            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            for key, _ in ready:
                 found: Any = key.fileobj
                 if key.data is None:
                     inits.take_errors(found)
                 else:
                     inits.take(found, key.data)
-            if not resent and time.monotonic() >= started + _AGAIN_S:
-                inits.send(outward)
-                resent = True
+            if not ready and time.monotonic() >= deadline:
+                break
         for key in list(selector.get_map().values()):
             key.fileobj.close()
         return inits.results
@@ -97,16 +96,15 @@ class _Inits:
 
     def send(self, outward: Mapping[tuple[str, int], socket.socket]) -> None:
         for number, (source, target, port) in enumerate(self._targets):
-            if self.results[number] is None:
-                init = make_init(self._ports[number], port, self._tags[number])
-                sender = outward[self._namespaces[number], _family(target)]
-                for left in reversed(range(4)):  # an error that another INIT got is told once by the next call
-                    try:
-                        sender.sendmsg([init], _from(source), 0, (target, 0))
-                        break
-                    except OSError as error:
-                        if not left:
-                            self.results[number] = error.errno or errno.EIO
+            init = make_init(self._ports[number], port, self._tags[number])
+            sender = outward[self._namespaces[number], _family(target)]
+            for left in reversed(range(4)):  # an error that another INIT got is told once by the next call
+                try:
+                    sender.sendmsg([init], _from(source), 0, (target, 0))
+                    break
+                except OSError as error:
+                    if not left:
+                        self.results[number] = error.errno or errno.EIO
 
     def take(self, receiver: socket.socket, namespace: str) -> None:
         try:
@@ -151,6 +149,7 @@ def _from(source: str) -> list[tuple[int, int, bytes]]:
 
 
 def _prepare_sender(made: socket.socket) -> None:
+    made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
     if made.family == socket.AF_INET6:
         made.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
         made.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from tests.integration.serviceproxy.bed import Answer, Attempt, Bed, kinds
+from tests.integration.serviceproxy.bed import Bed, kinds
+from tests.integration.serviceproxy.clients import Answer, Attempt
 from tests.integration.serviceproxy.ours import LOCAL, VANTAGE, OurProxy
 from tests.service_history import generate_history
 from tests.service_objects import NODE4, NODE6, make_endpoint, make_port, make_service, make_slice
