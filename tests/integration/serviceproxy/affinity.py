@@ -13,10 +13,9 @@ from tests.integration.serviceproxy.sides import BEYOND, OUTSIDE, POD, Sides, li
 from tests.service_history import SHORT_AFFINITY_S, Objects
 from vk_provider.jsontypes import Json
 
-CLIENTS, AT_ONCE = 16, 8
-"""All clients of a Service choose the endpoint of before, of two, once in 65,000 times. Services at a time."""
+CLIENTS = 16
+"""All clients of a Service choose the endpoint of before, of two, once in 65,000 times."""
 SPARE_S = 0.5
-WAIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +70,9 @@ class AffinityWatch:
         return found
 
     def _remember(self, objects: Objects) -> None:
-        """New clients of some Services in which there is a choice."""
-        keys = [key for key in objects[0] if key not in self._remembered and _is_affine(objects[0][key])]
-        keys = self._chance.sample(keys, min(AT_ONCE, len(keys)))
-        batches = [list(self._list_attempts(objects[0][key])) for key in keys]
+        """New clients of the Services in which there is a choice."""
+        keys = [key for key in objects[0] if key not in self._remembered and _list_choices(objects, key)]
+        batches = [list(self._list_attempts(_list_choices(objects, key))) for key in keys]
         answers = self._connect(batches)
         for key, attempts, *found in zip(keys, batches, *answers, strict=True):
             ours, theirs = found
@@ -85,17 +83,16 @@ class AffinityWatch:
                     _list_objects(objects, key), timeout_s, attempts, (ours, theirs), over
                 )
 
-    def _list_attempts(self, service: Json) -> Iterator[Attempt]:
-        places = list(list_places(service))
-        address, protocol, port = self._chance.choice(places) if places else ("", "", 0)
+    def _list_attempts(self, places: list[tuple[str, str, int]]) -> Iterator[Attempt]:
+        address, protocol, port = self._chance.choice(places)
         client = self._chance.choice((OUTSIDE, BEYOND, POD))
-        for _ in range(CLIENTS if places else 0):
+        for _ in range(CLIENTS):
             source = self._sides.find_source(client, ":" in address, self._sides.new_client())
             yield Attempt(source, protocol, address, port)
 
     def _connect(self, batches: list[list[Attempt]]) -> tuple[list[list[Answer]], list[list[Answer]]]:
         """The answers of both sides by batch."""
-        sides = self._sides.connect([attempt for batch in batches for attempt in batch], WAIT_S)
+        sides = self._sides.connect([attempt for batch in batches for attempt in batch])
         ours, theirs = ([[next(answers) for _ in batch] for batch in batches] for answers in map(iter, sides))
         return ours, theirs
 
@@ -110,8 +107,19 @@ def _is_choice(answers: list[Answer]) -> bool:
     return all(answer.kind == "answered" for answer in answers) and len({answer.endpoint for answer in answers}) > 1
 
 
-def _is_affine(service: Json) -> bool:
-    return bool(service["spec"].get("sessionAffinity") == "ClientIP")
+def _list_choices(objects: Objects, key: str) -> list[tuple[str, str, int]]:
+    """The frontends of a Service with affinity whose slices have more than one endpoint for them."""
+    service, *slices = _list_objects(objects, key)
+    if service["spec"].get("sessionAffinity") != "ClientIP":
+        return []
+    ready = {
+        (item["addressType"], endpoint["addresses"][0])
+        for item in slices
+        for endpoint in item["endpoints"]
+        if endpoint["conditions"]["ready"]
+    }
+    count = Counter(family for family, _ in ready)
+    return [place for place in list_places(service) if count["IPv6" if ":" in place[0] else "IPv4"] > 1]
 
 
 def _list_objects(objects: Objects, key: str) -> list[Json]:
