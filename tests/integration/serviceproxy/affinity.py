@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections import Counter
@@ -10,12 +11,36 @@ from dataclasses import dataclass
 
 from tests.integration.serviceproxy.clients import Answer, Attempt
 from tests.integration.serviceproxy.sides import BEYOND, OUTSIDE, POD, Sides, list_places
-from tests.service_history import SHORT_AFFINITY_S, Objects
+from tests.integration.serviceproxy.ours import LOCAL
+from tests.service_history import LONG_AFFINITY_S, SHORT_AFFINITY_S, Objects
+from tests.service_objects import NODE, PODS, PODS6, make_endpoint, make_port, make_service, make_slice
 from vk_provider.jsontypes import Json
 
 CLIENTS = 16
 """All clients of a Service choose the endpoint of before, of two, once in 65,000 times."""
 SPARE_S = 0.5
+LANE = 60
+"""Of make_lasting: beyond those of the histories."""
+
+
+def make_lasting() -> Objects:
+    """Services of both families with each timeout, to stay through a history that is too short or too wild for many of
+    its own to do so."""
+    services, slices = {}, {}
+    timeouts = (SHORT_AFFINITY_S, *LONG_AFFINITY_S)
+    for number, (pods, timeout_s) in enumerate(itertools.product((PODS, PODS6), timeouts), start=2):
+        six = ":" in pods[0]
+        name, ip = f"lane{LANE}/s{number}", f"fd00:96::{LANE:x}:{number}" if six else f"10.96.{LANE}.{number}"
+        config = {"clientIP": {"timeoutSeconds": timeout_s}}
+        port = make_port(80, "TCP", "web", 30000 + 20 * LANE + number)
+        services[name] = make_service(
+            name, ip, ports=[port], type="NodePort", sessionAffinity="ClientIP", sessionAffinityConfig=config
+        )
+        ports = [{"name": "web", "protocol": "TCP", "port": 8080}]
+        endpoints = [make_endpoint(pod, NODE if pod in LOCAL else "n2") for pod in pods[2:5]]
+        suffix, family = ("c", "IPv6") if six else ("a", "IPv4")
+        slices[f"{name}-{suffix}"] = make_slice(name, *endpoints, ports=ports, suffix=suffix, family=family)
+    return services, slices
 
 
 @dataclass(frozen=True, slots=True)

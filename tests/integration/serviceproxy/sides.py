@@ -32,7 +32,6 @@ CONTROL_PORT, CONTROL_SHARE, LOSSES = 8080, 200, 5
 """One of so many connections that need no Service goes along in each batch, of each kind; batches that lose one are
 tried anew so often."""
 OUTSIDE, BEYOND, POD, ITSELF, NODE = "outside", "outside, other half", "pod", "endpoint", "node"
-DROPPED = Answer("dropped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ class Sides(Opened):
         differs is asked once more; but a connection that fails here where others are answered is excused by nothing
         except kube-proxy failing as often.
         """
-        found = self._ask(list(questions))
+        found = self._ask(list(dict.fromkeys(questions)))
         certain = [item for item in found if _fails_some(item[1]) and not _fails_some(item[2])]
         doubtful = [item[0] for item in found if item not in certain]
         if doubtful:
@@ -118,8 +117,9 @@ class Sides(Opened):
             return PODS6[0] if six else PODS[0]
         if client == POD:
             return f"fd00:1::64:{number:x}" if six else f"10.1.{64 + high}.{low + 1}"
-        half = 128 * (client == BEYOND)
-        return f"fd00:9::{half:x}:{number:x}" if six else f"192.168.{high + half}.{low + 1}"
+        if six:  # as it is written, to be known again
+            return f"fd00:9::80:{number:x}" if client == BEYOND else f"fd00:9::{number:x}"
+        return f"192.168.{high + 128 * (client == BEYOND)}.{low + 1}"
 
     def new_client(self) -> int:
         """The number of one that no Service remembers."""
@@ -143,13 +143,20 @@ class Sides(Opened):
         attempts = [self._attempt(question) for question in questions]
         started = time.monotonic()
         answers = self.connect(attempts)
-        again = [number for number, question in enumerate(questions) if question.affine]
+        again = [
+            number
+            for number, question in enumerate(questions)
+            if question.affine and any(side[number].kind == "answered" for side in answers)
+        ]
         repeated = self.connect([attempts[number] for number in again]) if again else ([], [])
         in_time = time.monotonic() - started < SHORT_AFFINITY_S
         for seen, firsts, seconds in zip((ours, theirs), answers, repeated, strict=True):
             for number, second in zip(again, seconds, strict=True):
-                if in_time and second != firsts[number]:
-                    firsts[number] = DROPPED if second == DROPPED else Answer("moved")
+                if firsts[number].kind == "answered" and second != firsts[number]:
+                    if second.kind != "answered":
+                        firsts[number] = second
+                    elif in_time:
+                        firsts[number] = Answer("moved")
             for question, attempt, answer in zip(questions, attempts, firsts, strict=True):
                 if answer.seen and answer.seen == attempt.source:
                     answer = replace(answer, seen="the client's own")
@@ -201,7 +208,7 @@ def _connect(bed: Bed, attempts: Sequence[Attempt], wait_s: float) -> list[Answe
     """None when a connection that needs no Service was lost, too."""
     each = 1 + len(attempts) // CONTROL_SHARE // len(_CONTROLS)
     answers = bed.connect([*attempts, *_CONTROLS * each], wait_s)
-    lost = DROPPED in answers[len(attempts) :]
+    lost = any(answer.kind != "answered" for answer in answers[len(attempts) :])
     return None if lost else answers[: len(attempts)]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.serviceproxy.affinity import AffinityWatch
+from tests.integration.serviceproxy.affinity import AffinityWatch, make_lasting
 from tests.integration.serviceproxy.bed import remove_abandoned
 from tests.integration.serviceproxy.shrink import shrink
 from tests.integration.serviceproxy.sides import Question, Sides, fails_more_often, list_questions
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.real
 
 SEEDS = int(os.environ.get("VK_SERVICE_SEEDS", "2"))
 """More by hand."""
-BATCHES, LANES, STEPS = 3, 34, 3
-"""102 histories a seed: in each step those of a batch are side by side, with addresses of their own, and each batch is
+BATCHES, LANES, STEPS = 2, 50, 3
+"""100 histories a seed: in each step those of a batch are side by side, with addresses of their own, and each batch is
 a change of everything to the next."""
 SHARE = 0.15
 """Of the kinds of clients that ask, besides the first of each question."""
@@ -30,7 +30,8 @@ SHARE = 0.15
 def generate_steps(seed: int, lanes: int = LANES) -> Iterator[list[Objects]]:
     for batch in range(BATCHES):
         first = seed * 1000 + batch * lanes
-        yield from map(list, zip(*(generate_history(first + lane, lane, STEPS) for lane in range(lanes)), strict=True))
+        for states in zip(*(generate_history(first + lane, lane, STEPS) for lane in range(lanes)), strict=True):
+            yield [*states, make_lasting()]
 
 
 def join(states: list[Objects]) -> Objects:
@@ -54,12 +55,11 @@ def test_random_services_and_changes_are_answered_as_by_kube_proxy(seed: int, tm
                 pytest.fail(f"seed {seed}, step {step}:\n" + "\n".join(found) + f"\n\nsmallest case:\n{case}")
             assert not moved, f"seed {seed}, step {step}"
         assert not affinity.end()
-    assert affinity.outcomes[SHORT_AFFINITY_S, "are free"] and affinity.outcomes[LONG_AFFINITY_S[0], "stay"]
+    assert affinity.outcomes[SHORT_AFFINITY_S, "are free"] > 4
+    assert all(affinity.outcomes[timeout_s, "stay"] > 4 for timeout_s in LONG_AFFINITY_S)
 
 
 def test_what_a_broken_table_does_now_and_then_is_found(tmp_path: Path) -> None:
-    """Known faults: each choice among endpoints has one slot too many, behind which is nobody; SCTP goes to the next
-    port; affinity does not end."""
     remove_abandoned()
     seed, chance = 303, random.Random(303)
     with Sides(tmp_path / "proxy", spoil=spoil) as sides:
@@ -69,18 +69,23 @@ def test_what_a_broken_table_does_now_and_then_is_found(tmp_path: Path) -> None:
         moved = affinity.follow(join(states))
         found = sides.differences([item for state in states for item in list_questions(state, chance, 0)])
         moved += affinity.end()
-    some = re.compile(
-        r"protocol='(TCP|UDP)'.*affine=False.*:\n  ours   .*answered .*; (?:dropped|refused) \(.*\n  theirs answered"
-    )
-    assert any(some.search(line) for line in found), found
-    assert any("protocol='SCTP'" in line and "\n  theirs answered" in line for line in found), found
+    sometimes = r"\n  ours   .*answered .*; (?:dropped|refused) \(\d+\)\n  theirs answered"
+    for fault in (
+        r"protocol='(TCP|UDP)', target='\d+\..*" + sometimes,
+        r"protocol='(TCP|UDP)', target='\w+:.*" + sometimes,
+        r"protocol='SCTP'.*\n.*\n  theirs answered",
+    ):
+        assert any(re.search(fault, line) for line in found), (fault, found)
     assert any(line.endswith("ours stay, theirs are free") for line in moved), moved
 
 
 def spoil(text: str) -> str:
-    text = re.sub(r"numgen random mod (\d+) meta l4proto", _add_one, text)
+    """Known faults. IPv4: each choice among endpoints has one slot too many, behind which is nobody. IPv6: one of
+    ten connections is dropped. SCTP is for the next port. Affinity does not end."""
+    text = re.sub(r"numgen random mod (\d+)(?= meta l4proto [^d]*dnat ip to)", _add_one, text)
     text = re.sub(r"(?<= \. 132 \. )(\d+)(?= : )", _add_one, text)
-    return text.replace(f"timeout {SHORT_AFFINITY_S}s", "timeout 3h")
+    text = text.replace(f"timeout {SHORT_AFFINITY_S}s", "timeout 3h")
+    return f"{text}insert rule inet vk-services services ip6 daddr @cluster-ips6 numgen random mod 10 == 0 drop\n"
 
 
 def _add_one(found: re.Match[str]) -> str:
