@@ -55,7 +55,8 @@ class _Remembered:
 
 
 class AffinityWatch:
-    """`follow` after each change. outcomes: how often clients were found to stay or not any more, by timeout."""
+    """`follow` after each change, when both sides have taken it up. outcomes: how often clients of kube-proxy were found
+    to stay or not any more, by timeout."""
 
     def __init__(self, sides: Sides, chance: random.Random) -> None:
         self._sides, self._chance = sides, chance
@@ -63,13 +64,12 @@ class AffinityWatch:
         self.outcomes: Counter[tuple[int, str]] = Counter()
 
     def follow(self, objects: Objects) -> list[str]:
-        """What the two sides do differently with clients of before whose Service is still the same, in words."""
+        """What the two sides do differently with clients of before whose Service is still the same and with new ones,
+        in words."""
         self._remembered = {
             key: item for key, item in self._remembered.items() if item.objects == _list_objects(objects, key)
         }
-        found = self._ask_again()
-        self._remember(objects)
-        return found
+        return [*self._ask_again(), *self._remember(objects)]
 
     def end(self) -> list[str]:
         """Wait for the last timeouts."""
@@ -94,19 +94,22 @@ class AffinityWatch:
                 )
         return found
 
-    def _remember(self, objects: Objects) -> None:
-        """New clients of the Services in which there is a choice."""
+    def _remember(self, objects: Objects) -> list[str]:
+        """New clients of the Services in which there is a choice; those of whom some get no answer here alone."""
         keys = [key for key in objects[0] if key not in self._remembered and _list_choices(objects, key)]
         batches = [list(self._list_attempts(_list_choices(objects, key))) for key in keys]
-        answers = self._connect(batches)
-        for key, attempts, *found in zip(keys, batches, *answers, strict=True):
-            ours, theirs = found
-            if all(_is_choice(side) for side in found):
+        answers, failing = self._connect(batches), []
+        for key, attempts, ours, theirs in zip(keys, batches, *answers, strict=True):
+            if _is_choice(ours) and _is_choice(theirs):
                 timeout_s = objects[0][key]["spec"]["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"]
                 over = time.monotonic() + (timeout_s + SPARE_S if timeout_s == SHORT_AFFINITY_S else 0)
                 self._remembered[key] = _Remembered(
                     _list_objects(objects, key), timeout_s, attempts, (ours, theirs), over
                 )
+            elif _are_answered(theirs) and not _are_answered(ours):
+                kinds = Counter(answer.kind for answer in ours)
+                failing.append(f"{key}, {attempts[0]} and the like: ours {dict(kinds)}, theirs all answered")
+        return failing
 
     def _list_attempts(self, places: list[tuple[str, str, int]]) -> Iterator[Attempt]:
         address, protocol, port = self._chance.choice(places)
@@ -123,13 +126,17 @@ class AffinityWatch:
 
 
 def _compare(before: list[Answer], after: list[Answer]) -> str:
-    if any(answer.kind != "answered" for answer in after):
+    if not _are_answered(after):
         return "no longer answered"
     return "stay" if before == after else "are free"
 
 
+def _are_answered(answers: list[Answer]) -> bool:
+    return all(answer.kind == "answered" for answer in answers)
+
+
 def _is_choice(answers: list[Answer]) -> bool:
-    return all(answer.kind == "answered" for answer in answers) and len({answer.endpoint for answer in answers}) > 1
+    return _are_answered(answers) and len({answer.endpoint for answer in answers}) > 1
 
 
 def _list_choices(objects: Objects, key: str) -> list[tuple[str, str, int]]:
