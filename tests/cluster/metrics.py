@@ -66,6 +66,7 @@ def _arguments(plane: ControlPlane, address: str, port: int, serving: tuple[Path
         "--kubelet-use-node-status-port",
         f"--kubelet-certificate-authority={plane.ca}",
         "--metric-resolution=10s",
+        "--kubelet-request-timeout=5s",
     ]
 
 

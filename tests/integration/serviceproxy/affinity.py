@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.integration.serviceproxy.clients import Answer, Attempt
-from tests.integration.serviceproxy.sides import BEYOND, OUTSIDE, POD, Sides, list_places
 from tests.integration.serviceproxy.ours import LOCAL
+from tests.integration.serviceproxy.sides import BEYOND, OUTSIDE, POD, Sides, list_places
 from tests.service_history import LONG_AFFINITY_S, SHORT_AFFINITY_S, Objects
 from tests.service_objects import NODE, PODS, PODS6, make_endpoint, make_port, make_service, make_slice
 from vk_provider.jsontypes import Json
@@ -55,8 +55,10 @@ class _Remembered:
 
 
 class AffinityWatch:
-    """`follow` after each change, when both sides have taken it up. outcomes: how often clients of kube-proxy were found
-    to stay or not any more, by timeout."""
+    """`follow` after each change, when both sides have taken it up.
+
+    outcomes: how often clients of kube-proxy were found to stay or not any more, by timeout
+    """
 
     def __init__(self, sides: Sides, chance: random.Random) -> None:
         self._sides, self._chance = sides, chance
