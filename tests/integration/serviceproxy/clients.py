@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import selectors
@@ -131,8 +132,14 @@ class Clients:
         if attempt.source:
             allow_any(made)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((attempt.source, next(self._ports)))
-        return made
+        while True:
+            try:
+                made.bind((attempt.source, next(self._ports)))
+                return made
+            except OSError as error:  # another program of the namespace may have the port
+                if error.errno != errno.EADDRINUSE:
+                    made.close()
+                    raise
 
     def _send_inits(self, attempts: Sequence[Attempt], chosen: Sequence[int], answers: Answers, wait_s: float) -> None:
         """Every endpoint takes an INIT, so the node's own alone can refuse one."""
