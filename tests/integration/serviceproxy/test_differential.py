@@ -20,9 +20,9 @@ pytestmark = pytest.mark.real
 
 SEEDS = int(os.environ.get("VK_SERVICE_SEEDS", "2"))
 """More by hand."""
-BATCHES, LANES, STEPS = 2, 50, 3
-"""100 histories a seed: in each step those of a batch are side by side, with addresses of their own, and each batch is
-a change of everything to the next."""
+BATCHES, LANES, STEPS = 2, 50, 2
+"""100 histories a seed: in each step those of a batch are side by side, with addresses of their own, and the next batch
+is a change of everything."""
 SHARE = 0.15
 """Of the kinds of clients that ask, besides the first of each question."""
 
@@ -54,8 +54,8 @@ def test_random_services_and_changes_are_answered_as_by_kube_proxy(seed: int, tm
                 pytest.fail(f"seed {seed}, step {step}:\n" + "\n".join(found) + f"\n\nsmallest case:\n{case}")
             assert not affinity.follow(join(states)), f"seed {seed}, step {step}"
         assert not affinity.end()
-    assert affinity.outcomes[SHORT_AFFINITY_S, "are free"] > 4
-    assert all(affinity.outcomes[timeout_s, "stay"] > 4 for timeout_s in LONG_AFFINITY_S)
+    assert affinity.outcomes[SHORT_AFFINITY_S, "are free"] >= 2
+    assert all(affinity.outcomes[timeout_s, "stay"] >= 4 for timeout_s in LONG_AFFINITY_S)
 
 
 def test_what_a_broken_table_does_now_and_then_is_found(tmp_path: Path) -> None:
