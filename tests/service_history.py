@@ -26,6 +26,8 @@ ZONES = ("z1", "z2")
 SUFFIXES = "acbde"
 """Slices of a Service: a and b for IPv4, c and d for IPv6, e for names."""
 RANGES = ("192.168.0.0/17", " 192.168.128.0/17", "10.1.0.0/17", f"{NODE4}/32", "198.18.0.0/15", "fd00:9::/64", "bad")
+SHORT_AFFINITY_S, LONG_AFFINITY_S = 2, (60, 10800)
+"""Timeouts that end within a test, and that do not."""
 Objects = tuple[dict[str, Json], dict[str, Json]]
 """Services and EndpointSlices by namespace/name."""
 
@@ -80,7 +82,11 @@ class _World:
         if chance.random() < 0.2:
             spec["internalTrafficPolicy"] = "Local"
         if chance.random() < 0.25:
-            spec["sessionAffinity"] = "ClientIP"
+            timeout_s = chance.choice((SHORT_AFFINITY_S, SHORT_AFFINITY_S, *LONG_AFFINITY_S))
+            spec |= {
+                "sessionAffinity": "ClientIP",
+                "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": timeout_s}},
+            }
         if kind != "ExternalName" and chance.random() < 0.3:
             spec["externalIPs"] = [chance.choice((f"203.0.113.{lane * 4 + number}", f"fd00:e::{lane:x}{number}"))]
         if (kind in ("NodePort", "LoadBalancer") or spec.get("externalIPs")) and chance.random() < 0.5:
@@ -102,6 +108,8 @@ class _World:
             ports.append(make_port(80, "UDP", "dns", node_port and first + self.chance.choice((0, 1))))
         if self.chance.random() < 0.3:
             ports.append(make_port(443, "TCP", "tls", node_port and first + 2))
+        if self.chance.random() < 0.25:
+            ports.append(make_port(80, "SCTP", "sig", node_port and first + self.chance.choice((0, 3))))
         return ports
 
     def _ingress(self, kind: str, number: int) -> list[Json]:
@@ -129,6 +137,7 @@ class _World:
             {"name": "web", "protocol": "TCP", "port": port},
             {"name": "dns", "protocol": "UDP", "port": port},
             {"name": "tls", "protocol": "TCP", "port": chance.choice(PORTS)},
+            {"name": "sig", "protocol": "SCTP", "port": chance.choice(PORTS)},
         ]
         if chance.random() < 0.1 and family != "FQDN":
             ports = [{"name": "web", "protocol": "TCP", "port": HOST_PORT}]

@@ -125,6 +125,9 @@ def _controller_manager(state: StateDir, endpoints: Endpoints, credentials: Cred
         "--concurrent-replicaset-syncs=20",
         "--concurrent-job-syncs=20",
         "--concurrent-gc-syncs=50",
+        # A demonstration and a test do not have a quarter of a minute for each look, nor a second sample of a new pod.
+        "--horizontal-pod-autoscaler-sync-period=5s",
+        "--horizontal-pod-autoscaler-cpu-initialization-period=1s",
     ]
 
 

@@ -65,7 +65,8 @@ def _arguments(plane: ControlPlane, address: str, port: int, serving: tuple[Path
         "--kubelet-preferred-address-types=InternalIP",
         "--kubelet-use-node-status-port",
         f"--kubelet-certificate-authority={plane.ca}",
-        "--metric-resolution=15s",
+        "--metric-resolution=10s",
+        "--kubelet-request-timeout=5s",
     ]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster import metrics
-from tests.e2e.manifest import container, deployment, pod
+from tests.e2e.manifest import SLEEP, container, deployment, pod
 from tests.e2e.nodeless import Namespace, Nodeless
 from tests.e2e.until import until
 
@@ -91,27 +91,39 @@ def test_the_health_port_answers(nodeless: Nodeless) -> None:
         assert answer.status == 200
 
 
-def test_an_autoscaler_follows_the_cpu_of_the_pods(world: Namespace) -> None:
-    """`make demo-hpa` shows the whole way up and back; this is its first step."""
-    resources = {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "64Mi"}}
+def test_an_autoscaler_follows_the_load_to_five_pods_and_back(world: Namespace) -> None:
+    """`make demo-hpa` shows the same over time. One pod under load uses six times the target, so the first step leads
+    to five of them."""
+    resources = {"requests": {"cpu": "40m", "memory": "64Mi"}, "limits": {"cpu": "120m", "memory": "64Mi"}}
+    script = f'trap "exit 0" TERM; while [ ! -e /tmp/quiet ]; do :; done; {SLEEP}'
     world.apply(
-        deployment("burner", 1, container(world.nodeless.image, "while :; do :; done", resources=resources)),
+        deployment("burner", 1, container(world.nodeless.image, script, resources=resources)),
         {
             "apiVersion": "autoscaling/v2",
             "kind": "HorizontalPodAutoscaler",
             "metadata": {"name": "burner"},
             "spec": {
                 "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "burner"},
-                "maxReplicas": 2,
+                "maxReplicas": 5,
                 "metrics": [
                     {
                         "type": "Resource",
                         "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}},
                     }
                 ],
+                "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
             },
         },
     )
-    pods = world.wait_deployed("burner", 2)
-    assert len({world.nodeless.instances.of_pod(each["metadata"]["uid"]).pid for each in pods}) == 2
+    pods = world.wait_deployed("burner", 5)
+    assert len({world.nodeless.instances.of_pod(each["metadata"]["uid"]).pid for each in pods}) == 5
+    for each in pods:
+        world.execute(each["metadata"]["name"], "touch /tmp/quiet")
+    (left,) = world.wait_deployed("burner", 1)
+
+    def instances() -> set[str]:
+        live = world.nodeless.instances.live()
+        return {each.pod_uid for each in live if each.record.tags.get("pod/app") == "burner"}
+
+    until("one instance is left", lambda: instances() == {left["metadata"]["uid"]}, explain=instances)
     world.kubectl("delete", "hpa,deployment", "burner")

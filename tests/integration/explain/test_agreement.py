@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.serviceproxy.bed import Attempt, Bed, remove_abandoned
+from tests.integration.serviceproxy.bed import Bed, remove_abandoned
+from tests.integration.serviceproxy.clients import Attempt
 from tests.policy_worlds import PEERS4, SUBJECT, SUBJECT4, generate_history
 from tests.policy_worlds import World as PolicyWorld
 from tests.service_objects import NODE, NODE4, make_endpoint, make_port, make_service, make_slice

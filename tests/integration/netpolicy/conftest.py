@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.serviceproxy.bed import Attempt, Bed, kinds, remove_abandoned
+from tests.integration.serviceproxy.bed import Bed, kinds, remove_abandoned
+from tests.integration.serviceproxy.clients import Attempt
 from tests.policy_worlds import PEERS6, SUBJECT6
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
-from tests.integration.serviceproxy.bed import Answer, Attempt, Bed
+from tests.integration.serviceproxy.bed import Bed
+from tests.integration.serviceproxy.clients import Answer, Attempt
 from tests.policy_words import allows
 from tests.policy_worlds import CLIENTS, PEERS4, PEERS6, PORTS, SUBJECT, SUBJECT4, SUBJECT6, World
 from tests.unit.netpolicy.reading import IndexedWorld

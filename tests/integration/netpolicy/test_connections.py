@@ -12,7 +12,8 @@ from contextlib import suppress
 import pytest
 
 from tests.integration.netpolicy.ours import PODS, OurPolicies
-from tests.integration.serviceproxy.bed import IP_FREEBIND, IPV6_FREEBIND, Attempt, Bed, kinds
+from tests.integration.serviceproxy.bed import Bed, kinds
+from tests.integration.serviceproxy.clients import IP_FREEBIND, IPV6_FREEBIND, Attempt
 from tests.integration.serviceproxy.ours import OurProxy
 from tests.integration.serviceproxy.sctp import make_init
 from tests.policy_worlds import SUBJECT, SUBJECT4, SUBJECT6, World, generate_history, make_pod, make_policy

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.proxy.kept import POD, Compiled, Kept
 from tests.integration.proxy.test_mending import WITHIN_S
-from tests.integration.serviceproxy.bed import Attempt
+from tests.integration.serviceproxy.clients import Attempt
 from tests.policy_worlds import SUBJECT4, make_policy
 from tests.service_objects import NODE4, make_endpoint, make_port, make_service, make_slice
 from tests.unit.netpolicy.reading import compile_for, make_subject

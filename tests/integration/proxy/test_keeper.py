@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.proxy.kept import OWN, POD, Compiled, Kept
-from tests.integration.serviceproxy.bed import Answer, Attempt
+from tests.integration.serviceproxy.clients import Answer, Attempt
 from tests.service_objects import NODE4, make_endpoint, make_port, make_service, make_slice
 from vk_provider.wire.tables import TableMessage
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.proxy.kept import Compiled, Kept
 from tests.integration.proxy.test_keeper import FIRST, SECOND, SERVICE, endpoints, make_policy
-from tests.integration.serviceproxy.bed import Attempt
+from tests.integration.serviceproxy.clients import Attempt
 from tests.service_objects import make_service, make_slice
 from vk_provider.agent.proxy import keeper
 

@@ -65,6 +65,7 @@ class KubeProxy(Opened):
         self._start(port)
         if self._listed:
             self.wait()
+            self._insist_on_cidrs()
 
     def set_service(self, key: str, item: Json | None) -> None:
         self._api.set(SERVICES, key, item)
@@ -103,11 +104,28 @@ class KubeProxy(Opened):
         rules = self._bed.run_node("nft", "list", "chain", family, "kube-proxy", chain[1], check=False)
         return f":{self._step}" in rules
 
-    def _seed(self) -> None:
-        labels = {"topology.kubernetes.io/zone": self._zone} if self._zone else {}
+    def _insist_on_cidrs(self) -> None:
+        """What it drops of Services' networks is among its rules when they are all written after it has heard of them,
+        and that is by chance so at its start. They are all written when the Node's topology changes."""
+        deadline = time.monotonic() + SYNC_S
+        families = {"ip6" if ":" in cidr else "ip" for cidr in self._cidrs}
+        while not all(
+            "drop" in self._bed.run_node("nft", "list", "chain", family, "kube-proxy", "cluster-ips-check")
+            for family in families
+        ):
+            assert time.monotonic() < deadline, "kube-proxy does not follow the ServiceCIDR"
+            for zone in ("elsewhere", self._zone):
+                self._set_node(zone)
+                self.wait()
+
+    def _set_node(self, zone: str) -> None:
+        labels = {"topology.kubernetes.io/zone": zone} if zone else {}
         addresses = [{"type": "InternalIP", "address": address} for address in (NODE4, NODE6)]
         node: Json = {"metadata": {"name": NODE, "uid": "uid-n1", "labels": labels}, "spec": {}}
         self._api.set(NODES, NODE, node | {"status": {"addresses": addresses}})
+
+    def _seed(self) -> None:
+        self._set_node(self._zone)
         ready = [{"type": "Ready", "status": "True", "reason": "", "message": "", "lastTransitionTime": None}]
         cidr: Json = {"metadata": {"name": "kubernetes", "uid": "uid-cidr"}, "spec": {"cidrs": list(self._cidrs)}}
         if self._cidrs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tests.integration.serviceproxy.bed import Bed
 from tests.service_objects import LOCAL_PODS, LOCAL_PODS6, NODE, NODE4, NODE6, PODS, PODS6
@@ -23,10 +23,20 @@ _FLOW = re.compile(r"src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)(?: \[UNREPLIED\
 
 
 class OurProxy:
-    """`set_service` and `set_slice` as KubeProxy; `apply` brings the namespace up to date."""
+    """`set_service` and `set_slice` as KubeProxy; `apply` brings the namespace up to date.
 
-    def __init__(self, bed: Bed, zone: str = "", cidrs: tuple[str, ...] = (), vantage: Vantage = VANTAGE) -> None:
-        self.bed, self.vantage, self._zone = bed, vantage, zone
+    spoil: changes the text that is applied, to put a fault into it
+    """
+
+    def __init__(
+        self,
+        bed: Bed,
+        zone: str = "",
+        cidrs: tuple[str, ...] = (),
+        vantage: Vantage = VANTAGE,
+        spoil: Callable[[str], str] = lambda text: text,
+    ) -> None:
+        self.bed, self.vantage, self._zone, self._spoil = bed, vantage, zone, spoil
         self.index = ServiceIndex(NODE, (NODE4, NODE6))
         self.index.set_service_cidrs(cidrs)
         self.table: Table | None = None
@@ -51,7 +61,7 @@ class OurProxy:
         else:
             delta = diff_tables(self.table, table)
             text, udp = render_delta(delta), delta.udp
-        self.bed.nft(text)
+        self.bed.nft(self._spoil(text))
         self.table = table
         self.clean(udp)
         return text

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import socket
-import struct
 import time
 
 import pytest
 
-from tests.integration.serviceproxy.bed import Answer, Attempt, Bed, kinds
+from tests.integration.serviceproxy.bed import Bed, kinds
+from tests.integration.serviceproxy.clients import Answer, Attempt
 from tests.integration.serviceproxy.ours import LOCAL, VANTAGE, OurProxy
-from tests.integration.serviceproxy.sctp import make_init
 from tests.service_history import generate_history
 from tests.service_objects import NODE4, NODE6, make_endpoint, make_port, make_service, make_slice
 from vk_provider.serviceproxy.nft import REMOVE, Vantage, render_delta, render_table
@@ -217,21 +216,27 @@ def _query(client: socket.socket, target: str) -> str:
     return client.recv(100).decode().partition(" ")[0]
 
 
-def test_sctp_is_translated(proxy: OurProxy) -> None:
+@pytest.mark.parametrize(
+    ("ip", "nobodys", "source", "pod"),
+    [
+        ("10.96.0.11", "10.96.9.9", OUTSIDE, "10.1.0.1"),
+        ("fd00:96::b", "fd00:96::9:9", "fd00:9::1", "fd00:1::1"),
+    ],
+)
+def test_sctp_is_translated_and_refused_as_the_others(
+    proxy: OurProxy, ip: str, nobodys: str, source: str, pod: str
+) -> None:
     """This kernel has no SCTP sockets, but its packets are translated: an INIT arrives at the endpoint."""
     ports = [{"name": "", "protocol": "SCTP", "port": 9999}]
-    give(proxy, make_service("s", "10.96.0.11", ports=[make_port(132, "SCTP")]), make_slice("s", HERE, ports=ports))
-    bed = proxy.bed
-    receiver = bed.socket(bed.world, socket.AF_INET, socket.SOCK_RAW, 132)
-    sender = bed.socket(bed.node, socket.AF_INET, socket.SOCK_RAW, 132)
-    sender.sendto(make_init(40000, 132), ("10.96.0.11", 0))
-    receiver.settimeout(2)
-    packet = receiver.recv(1000)
-    receiver.close()
-    sender.close()
-    header = (packet[0] & 15) * 4
-    assert socket.inet_ntoa(packet[16:20]) == "10.1.0.1"
-    assert struct.unpack("!H", packet[header + 2 : header + 4]) == (9999,)
+    service = make_service("s", ip, ports=[make_port(132, "SCTP")])
+    give(proxy, service, make_slice("s", make_endpoint(pod), ports=ports, family="IPv6" if ":" in ip else "IPv4"))
+    for client in (source, NODE):
+        (answer,) = ask(proxy, client, ip, 132, "SCTP")
+        assert (answer.kind, answer.endpoint) == ("answered", f"{pod}/9999")
+        # What a machine may not send fails at once there (EPERM).
+        refusal = "refused" if client else "unreachable"
+        assert kinds(ask(proxy, client, ip, 133, "SCTP", wait_s=8)) == {refusal}
+    assert kinds(ask(proxy, source, nobodys, 132, "SCTP")) == {"dropped"}
 
 
 def test_a_delta_for_another_table_changes_nothing(proxy: OurProxy) -> None:
