@@ -385,9 +385,9 @@ class Site:
         return {name: agent.uid for name, agent in agents.items() if agent.uid}
 
 
-BY_HAND = () if os.environ.get("CRASHES") == "all" else ("retirement of a machine",)
-"""`make simulate CRASHES=all` runs them, too: EC2's own pace makes them long, and the simulation has the same end at
-each step."""
+LONG = ("retirement of a machine", "stop from outside", "end of what is protected")
+"""`make simulate CRASHES=all` runs them: EC2's own pace makes them long, and the simulation has them at each step."""
+BY_HAND = () if os.environ.get("CRASHES") == "all" else LONG
 
 
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in BY_HAND])
