@@ -28,6 +28,7 @@ from tests.bench import (
 )
 from tests.bench.cluster import BenchCluster
 from tests.bench.figure import Figure
+from tests.cluster.cache import cache_dir, only_one
 from tests.cluster.errors import ClusterError
 
 Measure = Callable[[BenchCluster], Coroutine[Any, Any, list[Figure]]]
@@ -61,12 +62,24 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the cluster is taken down, too
+    try:
+        with only_one(cache_dir() / "bench.lock", "`make bench`"):
+            return _measure(options.only)
+    except ClusterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("interrupted; what it started is taken down", file=sys.stderr)
+        return 130
+
+
+def _measure(names: list[str]) -> int:
     cluster = BenchCluster()
     sections: dict[str, report.Section] = {}
     try:
         cluster.down()
         cluster.up()
-        for name in options.only:
+        for name in names:
             print(f"{name} ...", file=sys.stderr, flush=True)
             try:
                 with machine.observed() as head:
@@ -77,16 +90,10 @@ def main(arguments: list[str] | None = None) -> int:
             sections[name] = report.Section(head, figures)
             for figure in figures:
                 print(figure.to_json(), flush=True)
-    except ClusterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        print("interrupted; what it started is taken down", file=sys.stderr)
-        return 130
     finally:
         cluster.down()
     report.write(sections)
-    return 0 if len(sections) == len(options.only) else 1
+    return 0 if len(sections) == len(names) else 1
 
 
 if __name__ == "__main__":

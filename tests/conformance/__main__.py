@@ -12,10 +12,11 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from tests.cluster import build, containerd2
-from tests.cluster.cache import cache_dir
+from tests.cluster.cache import cache_dir, only_one
 from tests.cluster.errors import ClusterError
 from tests.cluster.images.__main__ import ensure_pushed
 from tests.conformance import own_cluster
@@ -23,6 +24,7 @@ from tests.conformance.own_cluster import CONFORMANCE, DUAL_STACK
 from tests.conformance.run import Plan, Run, say
 from tests.conformance.selection import NODE_CONFORMANCE, Selection, parse_name_list
 from tests.conformance.suite import Programs
+from tests.demo.environment import Environment
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -82,29 +84,35 @@ def main(arguments: list[str] | None = None) -> int:
     options = _arguments().parse_args(arguments)
     environment = DUAL_STACK if options.dual_stack else CONFORMANCE
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same as Ctrl-C: ginkgo must not be left behind
+    has_cluster = options.down or options.own_cluster
     try:
-        if options.down:
-            own_cluster.down(environment)
-            return 0
-        if options.own_cluster:
-            containerd2.ensure()
-            plane = own_cluster.up(environment)
-            options.kubeconfig, options.registry = plane.kubeconfig, environment.registry
-        plan = _plan(options)
-        if not options.no_images:
-            if not options.own_cluster:  # with which they came
-                ensure_pushed(options.registry, "e2e")
-            ensure_pushed(options.registry, "aggregator")
-        code = Run(plan).execute()
-        if options.own_cluster and not options.keep:
-            own_cluster.down(environment)
-        return code
+        with only_one(environment.lock, "`make conformance`") if has_cluster else nullcontext():
+            return _run(options, environment)
     except ClusterError as error:
         say(f"error: {error}")
         return 3
     except KeyboardInterrupt:
         say("interrupted; the same command goes on where this one stopped")
         return 130
+
+
+def _run(options: argparse.Namespace, environment: Environment) -> int:
+    if options.down:
+        own_cluster.down(environment)
+        return 0
+    if options.own_cluster:
+        containerd2.ensure()
+        plane = own_cluster.up(environment)
+        options.kubeconfig, options.registry = plane.kubeconfig, environment.registry
+    plan = _plan(options)
+    if not options.no_images:
+        if not options.own_cluster:  # with which they came
+            ensure_pushed(options.registry, "e2e")
+        ensure_pushed(options.registry, "aggregator")
+    code = Run(plan).execute()
+    if options.own_cluster and not options.keep:
+        own_cluster.down(environment)
+    return code
 
 
 if __name__ == "__main__":

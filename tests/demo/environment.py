@@ -100,6 +100,11 @@ class Environment:
         return host_address(self.ipv6_subnet) if self.ipv6_subnet else ""
 
     @property
+    def lock(self) -> Path:
+        """Of whoever brings it up or takes it down (tests.cluster.cache.only_one)."""
+        return self.root.with_name(f"{self.root.name}.lock")
+
+    @property
     def cluster_state(self) -> Path:
         return self.root / "cluster"
 

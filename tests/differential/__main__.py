@@ -14,7 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from tests.cluster.cache import cache_dir
+from tests.cluster.cache import cache_dir, only_one
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.errors import ClusterError
 from tests.differential import mixed, putback
@@ -90,25 +90,30 @@ def main(arguments: list[str] | None = None) -> int:
     options = _arguments().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if options.down:
-            mixed.down()
-            putback.down()
-            return 0
-        if options.fault:
-            found = putback.put_back(tuple(FAULTS) if options.fault == "all" else (options.fault,))
-            return 0 if all(found.values()) else 1
-        plan = _plan(options)
-        plane = mixed.up()
-        code = asyncio.run(_run(plane, plan, replay=bool(options.replay)))
-        if not options.keep:
-            mixed.down()
-        return code
+        with only_one(cache_dir() / "differential.lock", "`make differential`"):
+            return _work(options)
     except ClusterError as error:
         say(f"error: {error}")
         return 3
     except KeyboardInterrupt:
         say("interrupted; --down takes the cluster away, the same command plays on it again")
         return 130
+
+
+def _work(options: argparse.Namespace) -> int:
+    if options.down:
+        mixed.down()
+        putback.down()
+        return 0
+    if options.fault:
+        found = putback.put_back(tuple(FAULTS) if options.fault == "all" else (options.fault,))
+        return 0 if all(found.values()) else 1
+    plan = _plan(options)
+    plane = mixed.up()
+    code = asyncio.run(_run(plane, plan, replay=bool(options.replay)))
+    if not options.keep:
+        mixed.down()
+    return code
 
 
 if __name__ == "__main__":
