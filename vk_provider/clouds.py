@@ -39,20 +39,23 @@ def create_backend(settings: Settings, identity: ProviderIdentity) -> tuple[Clou
 
 def find_image_stores(settings: Settings, cloud: Cloud) -> ImageStores | None:
     """The cloud's ability to have images ready, once it was started; None where it has none or none is wanted."""
-    backend, own = find_backend(settings.cloud)
-    if settings.images.prepare is False or backend.image_stores is None or not backend.keeps_images(own):
-        return None
-    return LimitedImageStores(backend.image_stores(cloud))
+    return _limit_image_stores(settings, cloud) if _wants_images(settings) else None
 
 
 def find_left_stores(settings: Settings, cloud: Cloud) -> ImageStores | None:
     """Where the cloud could have images ready and none is wanted, what may be left of those that were, once it was
     started; None where there cannot be any, or they are wanted."""
+    return None if _wants_images(settings) else _limit_image_stores(settings, cloud)
+
+
+def _wants_images(settings: Settings) -> bool:
     backend, own = find_backend(settings.cloud)
-    is_wanted = settings.images.prepare is not False and backend.keeps_images(own)
-    if backend.image_stores is None or is_wanted:
-        return None
-    return LimitedImageStores(backend.image_stores(cloud))
+    return settings.images.prepare is not False and backend.keeps_images(own)
+
+
+def _limit_image_stores(settings: Settings, cloud: Cloud) -> ImageStores | None:
+    backend, _ = find_backend(settings.cloud)
+    return LimitedImageStores(backend.image_stores(cloud)) if backend.image_stores is not None else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ async def prepare(settings: Settings, stops: StopSteps) -> Foundation:
         raise BadStartError(f"the {cloud.name} cloud cannot start: {error}") from None
     measured = metrics.measure_cloud(LimitedCloud(cloud))
     image_stores = find_image_stores(settings, cloud)
-    left_stores = find_left_stores(settings, cloud) if image_stores is None else None
+    left_stores = find_left_stores(settings, cloud)
     access = find_access(settings, cloud)
     return Foundation(
         settings, metrics, registry, clients, store, identity, measured, connector, image_stores, access, left_stores

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
@@ -27,9 +26,8 @@ from tests.bench import (
     tables,
 )
 from tests.bench.cluster import BenchCluster
+from tests.bench.command import run_alone
 from tests.bench.figure import Figure
-from tests.cluster.cache import cache_dir, only_one
-from tests.cluster.errors import ClusterError
 
 Measure = Callable[[BenchCluster], Coroutine[Any, Any, list[Figure]]]
 
@@ -61,16 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         help=f"of {', '.join(BENCHMARKS)}; {', '.join(BY_NAME)} only when it is named",
     )
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the cluster is taken down, too
-    try:
-        with only_one(cache_dir() / "bench.lock", "`make bench`"):
-            return _measure(options.only)
-    except ClusterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        print("interrupted; what it started is taken down", file=sys.stderr)
-        return 130
+    return run_alone("bench", lambda: _measure(options.only))
 
 
 def _measure(names: list[str]) -> int:

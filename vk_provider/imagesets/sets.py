@@ -149,8 +149,9 @@ class ImageSets:
 
     def _take_wanted(self, images: ImageSet, now: float, architecture: str) -> Wanted:
         known = self._wanted.pop((images.references, architecture), None)
-        is_same = known is not None and known.images == images
-        return known if known is not None and is_same else Wanted(images, (), now, architecture=architecture)
+        if known is not None and known.images == images:
+            return known
+        return Wanted(images, (), now, architecture=architecture)
 
     def _put_wanted(self, wanted: Wanted) -> None:
         self._wanted[wanted.key] = wanted

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import sys
 
 from tests.bench import machine, report
+from tests.bench.command import run_alone
 from tests.bench.ec2 import catalog, launches, warm
 from tests.bench.ec2.rig import surroundings
 from tests.bench.figure import Figure
 from tests.cluster.controlplane import ControlPlane
-from tests.cluster.errors import ClusterError
 from tests.moto.server import MotoServer
 
 BENCHMARKS = ("sizing", "catalog", "launches", "warm")
@@ -29,22 +28,18 @@ def main(arguments: list[str] | None = None) -> int:
         help=f"of {', '.join(BENCHMARKS)}",
     )
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what it has started is taken down, too
+    return run_alone("bench-ec2", lambda: _measure_all(options.only))
+
+
+def _measure_all(names: list[str]) -> int:
     sections: dict[str, report.Section] = {}
-    try:
-        for name in options.only:
-            print(f"{name} ...", file=sys.stderr, flush=True)
-            with machine.observed() as head:
-                figures = _measure(name)
-            sections[name] = report.Section(head, figures)
-            for figure in figures:
-                print(figure.to_json(), flush=True)
-    except ClusterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        print("interrupted; what it started is taken down", file=sys.stderr)
-        return 130
+    for name in names:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        with machine.observed() as head:
+            figures = _measure(name)
+        sections[name] = report.Section(head, figures)
+        for figure in figures:
+            print(figure.to_json(), flush=True)
     report.write(sections, "Benchmarks of EC2", "-ec2")
     return 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import __main__ as bench
+from tests.bench.ec2 import __main__ as bench_ec2
 from tests.cluster.cache import only_one
 from tests.conformance import __main__ as conformance
 from tests.differential import __main__ as differential
@@ -20,6 +21,7 @@ RUNS = {
     "differential": (differential.main, ["--pairs", "1"], "differential.lock"),
     "differential-down": (differential.main, ["--down"], "differential.lock"),
     "bench": (bench.main, ["--only", "one_pod"], "bench.lock"),
+    "bench-ec2": (bench_ec2.main, ["--only", "warm"], "bench-ec2.lock"),
 }
 
 

@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +152,7 @@ class LocalImageStores:
                 self._pins.update(pinned)
             building = self._directory / _BUILDING
             try:
-                order = await asyncio.to_thread(self._order, images, sources, building, max_bytes)
-                order = replace(order, is_awaited=is_awaited)
+                order = await asyncio.to_thread(self._order, images, sources, building, max_bytes, is_awaited)
                 await asyncio.to_thread(self._clear, building)
                 size_bytes = await self._run_builder(order)
                 ready = await asyncio.to_thread(self._put_in_place, building, handle, images, size_bytes)
@@ -165,7 +164,9 @@ class LocalImageStores:
                 self._ready[handle] = ready
             return ready.store
 
-    def _order(self, images: ImageSet, sources: Sequence[str], target: Path, max_bytes: int) -> BuildOrder:
+    def _order(
+        self, images: ImageSet, sources: Sequence[str], target: Path, max_bytes: int, is_awaited: bool
+    ) -> BuildOrder:
         with self._lock:
             known = list(self._ready.values())
         others = [ready.images.path for ready in known]
@@ -190,6 +191,7 @@ class LocalImageStores:
             max_bytes=max_bytes,
             reserve_bytes=self._reserve_bytes,
             registries={host: dict(each) for host, each in self._registries.items()} if not sources else None,
+            is_awaited=is_awaited,
         )
 
     async def _run_builder(self, order: BuildOrder) -> int:
