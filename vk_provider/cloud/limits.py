@@ -17,11 +17,14 @@ from vk_provider.cloud.wrapped import ResultT, Verb, WrappedCloud
 @dataclass(frozen=True, slots=True)
 class CallLimits:
     """Seconds by verb. A launch is the slowest: a group waits for the slots of the `local` cloud. Pods wait for a
-    start, and are launched for without an answer."""
+    start, and are launched for without an answer. What only reads is asked again sooner (a page of 1,000 instances
+    takes EC2 one to three seconds): one listing is under way at a time, and what waits for it are deletions of pods,
+    lost sessions and launches in doubt.
+    """
 
     launch_s: float = 300.0
-    list_s: float = 60.0
-    describe_s: float = 60.0
+    list_s: float = 20.0
+    describe_s: float = 20.0
     terminate_s: float = 60.0
     tags_s: float = 60.0
     offerings_s: float = 60.0
