@@ -25,6 +25,7 @@ class Evidence:
 _SAID_AT_ONCE = "why a container does not start is said at once"
 _PHASE = "a terminal phase that another writer sets ends no running container"
 _LOST = "unit/pods/test_lost_updates.py"
+_FIRST = "unit/pods/test_first_sight.py"
 _RESTARTS = "unit/agent/worker/test_restarts.py"
 _TIMES = "unit/agent/worker/probes/test_probe_times.py"
 _RESIZER = "unit/agent/worker/test_resizer.py"
@@ -134,6 +135,18 @@ EVIDENCE: dict[str, Evidence] = {
     ),
     "extended resources that somebody put on the Node": Evidence(
         tests=("unit/node/test_controller.py::test_an_extended_resource_outlives_the_provider",)
+    ),
+    "a pod that has ended and says how each container did": Evidence(
+        tests=(f"{_FIRST}::test_a_pod_that_has_ended_well_is_left_as_it_is",)
+    ),
+    "a deleted pod that ran, and whose instance is gone": Evidence(
+        tests=(f"{_FIRST}::test_a_deleted_pod_that_still_ran_and_whose_instance_is_gone_has_lost_it",)
+    ),
+    "an object is deleted in the end although": Evidence(
+        tests=(
+            "unit/pods/test_final_delete.py::"
+            "test_the_object_may_be_deleted_with_a_terminal_phase_or_when_it_takes_none",
+        )
     ),
     "a hostPath in a shared directory": Evidence(
         tests=("integration/agent/test_shared_paths.py::test_a_link_out_of_the_shared_directory_is_not_followed",)

@@ -22,6 +22,7 @@ HELD = {
     "record": ("pods/record.py", "PodRecord"),
     "reading": ("pods/record.py", "Reading"),
     "leaving": ("pods/record.py", "Leaving"),
+    "deletion": ("pods/record.py", "Deletion"),
 }
 """What the code calls a variable or an attribute that holds one -> where the class is."""
 OF_ALL, OF_ONE = re.compile(r"Written by `(\w+)`"), re.compile(r"written by `(\w+)`")

@@ -19,13 +19,16 @@ from vk_provider.instances.instance import OwnedInstance
 from vk_provider.instances.missing import MissingRule
 from vk_provider.pods.assignment import LOOKING, SETTLING
 from vk_provider.pods.executor import PodExecutor
+from vk_provider.pods.naming import is_named
 from vk_provider.pods.record import PodRecord
-from vk_provider.pods.state import is_named
+from vk_provider.pods.state import is_end_untold
 
 log = logging.getLogger(__name__)
 
 SURE_LISTINGS = 2
 """Listings that have to lack a pod's instance, after the time in which the cloud may lag behind."""
+TOLD_PER_S = 20
+"""Pods that had ended before without a word on their containers: of so many a second this is told after a start."""
 
 
 class Adoption:
@@ -65,6 +68,7 @@ class Adoption:
         for record in self._records.values():
             with contained(f"pod {record.uid}"):
                 self._hold(record)
+        self._spread_endings()
         self._room.table.take(listed)
         self._settled_at = time.monotonic() + self._room.cloud.listing_lag_s
         self._room.supply.is_settled = not self._room.cloud.listing_lag_s
@@ -106,6 +110,13 @@ class Adoption:
             record.admission.wait(LOOKING)
         elif self._room.cloud.listing_lag_s:
             record.admission.wait(SETTLING)
+
+    def _spread_endings(self) -> None:
+        """A Node may have thousands of pods that have ended, and other pods wait for the API server meanwhile."""
+        now = time.monotonic()
+        untold = (each for each in self._records.values() if each.first.ended is not None and is_end_untold(each))
+        for place, record in enumerate(untold):
+            record.leaving.tell_from(now + place / TOLD_PER_S)
 
     def _take(self, record: PodRecord, owned: OwnedInstance) -> None:
         self._room.supply.adopt(owned, record.uid, started=record.first.started)

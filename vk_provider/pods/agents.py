@@ -20,8 +20,9 @@ from vk_provider.pods.agent_sample import accept_stats
 from vk_provider.pods.events import involved
 from vk_provider.pods.executor import PodExecutor
 from vk_provider.pods.metrics import PodMetrics
+from vk_provider.pods.naming import is_named
 from vk_provider.pods.record import PodRecord
-from vk_provider.pods.state import MAX_ATTEMPTS, is_named
+from vk_provider.pods.state import MAX_ATTEMPTS
 from vk_provider.pods.tables import PodTables
 from vk_provider.wire.blobs import PEERS_FEATURE
 from vk_provider.wire.identity import IDENTITY_FEATURE

@@ -283,7 +283,7 @@ _DECISIVE = {
     Action.FAIL_NEVER_STARTED,
     Action.FAIL_EXPIRED,
     Action.FAIL_LOST,
-    Action.FAIL_REJECTED,
+    Action.TELL_ENDS,
     Action.RELAUNCH,
     Action.STOP,
 }

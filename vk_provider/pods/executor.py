@@ -9,17 +9,18 @@ from dataclasses import dataclass
 
 from vk_provider import eventreasons
 from vk_provider.agentclient.base import AgentConnector
-from vk_provider.errors import AgentError, KubeApiError
+from vk_provider.errors import AgentError
 from vk_provider.eventreasons import EventReason
 from vk_provider.instances.instance import OwnedInstance
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
-from vk_provider.kube.paths import node_path, pod_path
+from vk_provider.kube.paths import node_path
 from vk_provider.podmodel.conditions import find_end
 from vk_provider.podmodel.deadline import DEADLINE_EXCEEDED, DEADLINE_MESSAGE
 from vk_provider.podmodel.phase import TERMINAL_PHASES
 from vk_provider.pods.agent_events import COMPONENT
 from vk_provider.pods.archive import LogArchive, UnsafeNameError
+from vk_provider.pods.deletion import FinalDelete
 from vk_provider.pods.demands import PodDemands
 from vk_provider.pods.events import PodEvents
 from vk_provider.pods.gate import AdmissionGate
@@ -35,8 +36,9 @@ from vk_provider.pods.provider_status import (
 from vk_provider.pods.reconcile import Action
 from vk_provider.pods.record import PodRecord
 from vk_provider.pods.sending import PodSender
-from vk_provider.pods.state import is_expired, is_given
+from vk_provider.pods.state import is_expired, is_given, known_status
 from vk_provider.pods.status_publisher import StatusPublisher, note_held
+from vk_provider.pods.unlocated import has_ended
 from vk_provider.rfc3339 import format_time
 
 log = logging.getLogger(__name__)
@@ -82,7 +84,7 @@ class PodExecutor:
         self.sender = sender
         self._logs = logs
         self._forget = forget
-        self._event = api.events.record
+        self._event, self._delete = api.events.record, FinalDelete(api.client)
         self._apply: Mapping[Action, Callable[[PodRecord], Awaitable[None]]] = {
             Action.ADMIT: self.admit,
             Action.LAUNCH: self.launch,
@@ -94,7 +96,7 @@ class PodExecutor:
             Action.FAIL_NEVER_STARTED: self.fail_never_started,
             Action.FAIL_EXPIRED: self.fail_expired,
             Action.FAIL_LOST: self.fail_lost,
-            Action.FAIL_REJECTED: self.fail_rejected,
+            Action.TELL_ENDS: self.tell_ends,
             Action.RELAUNCH: self.relaunch,
             Action.STOP: self.stop,
             Action.ARCHIVE: self.archive,
@@ -193,17 +195,28 @@ class PodExecutor:
         await self.publish(record)
 
     async def fail_never_started(self, record: PodRecord) -> None:
-        known, hosts = record.report.status, self._host_ips(record)
-        self._conclude(record, build_unstarted_status(record.pod, known, record.start_time, hosts, format_time()))
+        known, start, hosts = record.report.status, record.start_time, self._host_ips(record)
+        expired = self._tell_expired(record)
+        self._conclude(record, build_unstarted_status(record.pod, known, start, hosts, format_time(), expired=expired))
 
     async def fail_expired(self, record: PodRecord) -> None:
-        self._event(record, "Normal", eventreasons.DEADLINE_EXCEEDED, DEADLINE_MESSAGE, "kubelet")
+        self._tell_expired(record)
         record.leaving.archived = True  # nothing of the pod has run
         hosts = self._host_ips(record)
         self._conclude(record, build_expired_status(record.pod, record.start_time, hosts, format_time()))
 
+    def _tell_expired(self, record: PodRecord) -> bool:
+        """Whether the pod is past its deadline, of which there is an event then (ShouldEvict)."""
+        expired = is_expired(record, time.monotonic())
+        if expired:
+            self._event(record, "Normal", eventreasons.DEADLINE_EXCEEDED, DEADLINE_MESSAGE, "kubelet")
+        return expired
+
     async def fail_lost(self, record: PodRecord) -> None:
         lost = record.loss
+        if record.deleting and has_ended(record.pod, record.report.status or record.pod.get("status") or {}):
+            await self.fail_never_started(record)  # nothing was lost with the instance
+            return
         message = lost or record.boot_failed
         reason = eventreasons.INSTANCE_TERMINATED if lost else eventreasons.INSTANCE_BOOT_FAILED
         self._event(record, "Warning", reason, message)
@@ -211,14 +224,15 @@ class PodExecutor:
         if record.owned is not None and not record.has_instance:
             self.room.forget_lost(record.owned)
 
-    async def fail_rejected(self, record: PodRecord) -> None:
-        """A pod that was rejected is deleted and its object still there, or its deadline has passed."""
-        ended = record.first.ended or find_end(record.report.status or {}) or {}
-        if is_expired(record, time.monotonic()):
-            self._event(record, "Normal", eventreasons.DEADLINE_EXCEEDED, DEADLINE_MESSAGE, "kubelet")
-            ended = {**ended, "reason": DEADLINE_EXCEEDED, "message": DEADLINE_MESSAGE}
+    async def tell_ends(self, record: PodRecord) -> None:
+        """Give each container an end: of a pod that was rejected and is deleted or past its deadline, or that had ended
+        when it was first seen."""
+        last = known_status(record)
+        known = {**last, **(record.first.ended or find_end(last) or {})}
+        if self._tell_expired(record):
+            known |= {"reason": DEADLINE_EXCEEDED, "message": DEADLINE_MESSAGE}
         hosts = self._host_ips(record)
-        self._conclude(record, build_terminated_status(record.pod, ended, record.start_time, hosts, format_time()))
+        self._conclude(record, build_terminated_status(record.pod, known, record.start_time, hosts, format_time()))
 
     def _host_ips(self, record: PodRecord) -> tuple[str, ...]:
         """Of a pod that ends without an instance, those of its Node. None of one whose instance another pod may get."""
@@ -255,13 +269,7 @@ class PodExecutor:
             self._event(record, "Warning", eventreasons.FAILED_LOG_ARCHIVE, f"logs could not be kept: {error}")
 
     async def delete(self, record: PodRecord) -> None:
-        body = {"gracePeriodSeconds": 0, "preconditions": {"uid": record.uid}}
-        try:
-            await self._api.client.delete(pod_path(record.namespace, record.name), body)
-        except KubeApiError as error:
-            if not (error.is_not_found or error.is_other_uid):
-                raise
-        record.leaving.api_deleted = True
+        await self._delete.send(record)
 
     async def terminate(self, record: PodRecord) -> None:
         """One try; an instance that cannot be terminated is retried in the background and delays no pod. One that the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vk_provider import eventreasons
 from vk_provider.jsontypes import Json
-from vk_provider.podmodel.conditions import DISRUPTION_TARGET, READY, settle_ready
+from vk_provider.podmodel.conditions import DISRUPTION_TARGET, READY
 from vk_provider.podmodel.context import PodContext
 from vk_provider.podmodel.deadline import DEADLINE_EXCEEDED, DEADLINE_MESSAGE
 from vk_provider.podmodel.spec import STATUS_LISTS
@@ -17,9 +17,11 @@ from vk_provider.podmodel.status import (
     build_pod_status,
     find_unlocated,
 )
+from vk_provider.pods.unlocated import build_unlocated_status, settle_conditions, waiting_status
 
 INSTANCE_CONDITION = "vk-provider.io/InstanceSelected"
 """Condition with the pod's instance, its price and the reason of the choice."""
+_EXPIRED = PodEnd(DEADLINE_EXCEEDED, DEADLINE_MESSAGE)
 
 
 def instance_condition(message: str, generation: int, now: str) -> Json:
@@ -62,28 +64,24 @@ def build_pending_status(
 
 def build_expired_status(pod: Json, start_time: str, host_ips: tuple[str, ...], now: str) -> Json:
     """The deadline of the pod has passed before an agent was given it."""
-    cause = PodEnd(DEADLINE_EXCEEDED, DEADLINE_MESSAGE)
-    ending = Ending(terminating=True, containers_may_run=False, finished=True, cause=cause)
+    ending = Ending(terminating=True, containers_may_run=False, finished=True, cause=_EXPIRED)
     return _build_unstarted(pod, start_time, host_ips, now, ending)
 
 
-def build_terminated_status(pod: Json, ended: Json, start_time: str, host_ips: tuple[str, ...], now: str) -> Json:
-    """A pod that was rejected is deleted (filterTerminalPodsToDelete), or past its deadline (getPodsToSync): a kubelet
-    gives it to a pod worker then, whose one pass is SyncTerminatedPod: conditions and containers as of a pod that never
-    began, and TerminatePod ends those.
+def build_terminated_status(pod: Json, known: Json, start_time: str, host_ips: tuple[str, ...], now: str) -> Json:
+    """Of a pod that has a terminal phase before a kubelet gives it to a pod worker: it was rejected and is deleted
+    (filterTerminalPodsToDelete) or past its deadline (getPodsToSync), or the kubelet sees it so first (UpdatePod). The
+    worker's one pass is SyncTerminatedPod.
 
-    ended: phase, reason and message, which stay (find_end)
+    known: its newest status, whose phase, reason and message stay
     """
-    ending = Ending(terminating=True, containers_may_run=False, finished=True)
-    return _build_unstarted(pod, start_time, host_ips, now, ending, ended)
+    return build_unlocated_status(pod, known, start_time, host_ips, now)
 
 
-def _build_unstarted(
-    pod: Json, start_time: str, host_ips: tuple[str, ...], now: str, ending: Ending, ended: Json | None = None
-) -> Json:
+def _build_unstarted(pod: Json, start_time: str, host_ips: tuple[str, ...], now: str, ending: Ending) -> Json:
     reason = "PodInitializing" if pod["spec"].get("initContainers") else "ContainerCreating"
     init, regular = (
-        [_waiting(container, reason) for container in pod["spec"].get(field) or []]
+        [waiting_status(container, reason) for container in pod["spec"].get(field) or []]
         for field in ("initContainers", "containers")
     )
     known = {"conditions": (pod.get("status") or {}).get("conditions") or []}
@@ -95,33 +93,8 @@ def _build_unstarted(
         context,
         now,
         ending=ending,
-        previous_status={**known, **(ended or {}), "startTime": start_time},
+        previous_status={**known, "startTime": start_time},
     )
-
-
-def _waiting(container: Json, reason: str) -> Json:
-    status: Json = {
-        "name": container["name"],
-        "image": container.get("image", ""),
-        "imageID": "",
-        "ready": False,
-        "started": False,
-        "restartCount": 0,
-        "state": {"waiting": {"reason": reason}},
-    }
-    if container.get("volumeMounts"):
-        status["volumeMounts"] = [_mount_status(mount) for mount in container["volumeMounts"]]
-    return status
-
-
-def _mount_status(mount: Json) -> Json:
-    """Without recursiveReadOnly where it depends on the container runtime, which only the agent knows."""
-    status: Json = {"name": mount["name"], "mountPath": mount["mountPath"]}
-    if mount.get("readOnly"):
-        status["readOnly"] = True
-        if (mount.get("recursiveReadOnly") or "Disabled") == "Disabled":
-            status["recursiveReadOnly"] = "Disabled"
-    return status
 
 
 def build_rejected_status(pod: Json, reason: str, message: str, start_time: str) -> Json:
@@ -138,23 +111,18 @@ def build_rejected_status(pod: Json, reason: str, message: str, start_time: str)
     return status
 
 
-def build_lost_status(
-    pod: Json, last: Json | None, reason: str, message: str, now: str, *, disrupted: bool = True
-) -> Json:
+def build_lost_status(pod: Json, last: Json | None, reason: str, message: str, now: str) -> Json:
     """The pod's instance is gone: containers that may have run terminated with an unknown exit code.
 
-    last: newest status known. disrupted: adds DisruptionTarget, so that a Job's podFailurePolicy can distinguish it
-    from a failure of the program.
+    last: newest status known. DisruptionTarget is there so that a Job's podFailurePolicy can distinguish it from a
+    failure of the program.
     """
     generation = _generation(pod)
     status: Json = dict(last or pod.get("status") or {})
     status.update(phase="Failed", reason=reason, message=message)
     kept = [each for each in status.get("conditions") or [] if each["type"] != DISRUPTION_TARGET]
-    status["conditions"] = _settle(kept, generation, now)
-    if disrupted:
-        status["conditions"].append(
-            _condition(DISRUPTION_TARGET, "True", "TerminationByKubelet", message, generation, now)
-        )
+    status["conditions"] = settle_conditions(kept, "Failed", generation, now)
+    status["conditions"].append(_condition(DISRUPTION_TARGET, "True", "TerminationByKubelet", message, generation, now))
     if generation:
         status["observedGeneration"] = generation
     _end_containers(pod, status, now)
@@ -168,22 +136,6 @@ def _end_containers(pod: Json, status: Json, now: str) -> None:
     for field in STATUS_LISTS:
         if status.get(field):
             status[field] = [_end_container(item, now) if item["name"] in lost else item for item in status[field]]
-
-
-def _settle(conditions: list[Json], generation: int, now: str) -> list[Json]:
-    """As mergePodStatus of the kubelet's status manager: only a condition that would be wrong is changed."""
-    settled = settle_ready(conditions, "Failed")
-    if settled is conditions:
-        return conditions
-    stamp: Json = {"observedGeneration": generation} if generation else {}
-    return [
-        new if new is old else {**new, **stamp, "lastTransitionTime": _transition_time(old, new, now)}
-        for old, new in zip(conditions, settled, strict=True)
-    ]
-
-
-def _transition_time(old: Json, new: Json, now: str) -> str:
-    return str(old.get("lastTransitionTime") or now) if old["status"] == new["status"] else now
 
 
 def _end_container(item: Json, now: str) -> Json:
@@ -205,11 +157,14 @@ def _end_container(item: Json, now: str) -> Json:
     return {**item, "state": {"terminated": terminated}, "ready": False, "started": False}
 
 
-def build_unstarted_status(pod: Json, last: Json | None, start_time: str, host_ips: tuple[str, ...], now: str) -> Json:
-    """Deleted before any container ran: a terminal phase, so that owners can count the pod as terminated."""
-    of_api = pod.get("status") or {}
-    known = last or (of_api if of_api.get("containerStatuses") else None)
-    known = known or build_pending_status(pod, start_time, host_ips, (), now)
-    base = build_lost_status(pod, known, "", "", now, disrupted=False)
-    base.pop("reason"), base.pop("message")
-    return base
+def build_unstarted_status(
+    pod: Json, last: Json | None, start_time: str, host_ips: tuple[str, ...], now: str, *, expired: bool = False
+) -> Json:
+    """Deleted, and no instance has it: SyncTerminatingPod and SyncTerminatedPod of a kubelet whose runtime knows
+    nothing of it. Succeeded only if every container is known to have succeeded.
+
+    last: the newest status of this process; None: the API's, as an earlier one has left it. expired: its deadline has
+    passed, which is why it fails then
+    """
+    cause = _EXPIRED if expired else None
+    return build_unlocated_status(pod, last or pod.get("status") or {}, start_time, host_ips, now, cause)

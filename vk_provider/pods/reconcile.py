@@ -28,7 +28,7 @@ class Action(StrEnum):
     FAIL_NEVER_STARTED = "fail-never-started"
     FAIL_EXPIRED = "fail-expired"
     FAIL_LOST = "fail-lost"
-    FAIL_REJECTED = "fail-rejected"
+    TELL_ENDS = "tell-ends"
     RELAUNCH = "relaunch"
     STOP = "stop"
     ARCHIVE = "archive"
@@ -78,9 +78,12 @@ class StatusOfPod(msgspec.Struct, frozen=True, gc=False):
 
     from_agent:  an agent has told one, of this process or perhaps of an earlier one
     terminal:    it has a terminal phase; finished: nothing runs any more
-    rejected:    it says nothing of the containers: the pod failed before anything was done for it
+    untold:      the phase is terminal, and the status does not say how each container ended: the pod was rejected, or
+                 another writer ended it while nobody looked after it
+    telling:     it was seen so first, and it is time to tell
     not_ready:   Ready=False is desired
     published:   the API server holds it
+    held_ended:  the API server holds a terminal phase, or takes no status of ours: the object may be deleted
     unaccepted:  the API server answers, but has not accepted it for too long
     pending_due: Pending for so long that a status should be published
     """
@@ -88,9 +91,11 @@ class StatusOfPod(msgspec.Struct, frozen=True, gc=False):
     from_agent: bool = False
     terminal: bool = False
     finished: bool = False
-    rejected: bool = False
+    untold: bool = False
+    telling: bool = False
     not_ready: bool = False
     published: bool = True
+    held_ended: bool = True
     unaccepted: bool = False
     pending_due: bool = False
 
@@ -98,7 +103,7 @@ class StatusOfPod(msgspec.Struct, frozen=True, gc=False):
 class PodState(msgspec.Struct, frozen=True, gc=False):
     """The facts that `reconcile` decides by. Structs, because every pass over a pod makes them.
 
-    exists/deleting: the API object; api_deleted: our final DELETE was accepted
+    exists/deleting: the API object; delete_due: our final DELETE was not accepted, and it is time to send it
     node_known:      the Node was read or registered, so that a pod can be admitted to it
     admitted/held:   passed admission; held: left Pending on purpose, without an instance
     expired:         past activeDeadlineSeconds, and no agent was given the pod, which would see to that
@@ -107,7 +112,7 @@ class PodState(msgspec.Struct, frozen=True, gc=False):
 
     exists: bool
     deleting: bool = False
-    api_deleted: bool = False
+    delete_due: bool = True
     node_known: bool = True
     admitted: bool = False
     held: bool = False
@@ -123,17 +128,19 @@ def reconcile(state: PodState) -> list[Action]:
     if not state.exists:
         return _leave(state)
     if is_over(state):
-        return [Action.FAIL_REJECTED] if state.status.rejected and (state.deleting or state.expired) else _finish(state)
+        return [Action.TELL_ENDS] if _is_untold(state) else _finish(state)
     if state.instance.lost:
         return [Action.FAIL_LOST]
     if state.expired and state.admitted and not state.deleting and not _may_run(state):
         return [Action.FAIL_EXPIRED]
     if state.instance.boot_failed and not state.deleting:
         return [Action.RELAUNCH if state.instance.attempts_left else Action.FAIL_LOST]
+    if not state.admitted and state.node_known:
+        return [Action.ADMIT]  # also one that is deleted already (HandlePodAdditions)
     if state.deleting and not _may_run(state):
         return [Action.FAIL_NEVER_STARTED]
     if not state.admitted:
-        return [Action.ADMIT] if state.node_known else []
+        return []
     if state.held or (state.agent.awaited and (state.deleting or state.expired)):
         return []
     if not state.instance.present:
@@ -146,6 +153,12 @@ def is_over(state: PodState) -> bool:
     if state.status.terminal and (not state.instance.present or state.instance.lost or state.instance.boot_failed):
         return True
     return (state.status.terminal or state.deleting) and state.status.finished
+
+
+def _is_untold(state: PodState) -> bool:
+    """A kubelet's pod worker sees a terminal pod when the kubelet sees it first, and one that the kubelet has rejected
+    with its deletion or its deadline; its one pass gives every container an end."""
+    return state.status.untold and (state.status.telling or state.deleting or state.expired)
 
 
 def _may_run(state: PodState) -> bool:
@@ -173,12 +186,13 @@ def _run(state: PodState) -> list[Action]:
 def _finish(state: PodState) -> list[Action]:
     """Nothing runs any more: publish the status, archive the logs unless the pod is deleted, terminate the instance.
 
-    A status that was not accepted for too long is published last, so that it does not keep the instance.
+    A status that was not accepted for too long is published last, so that it does not keep the instance. The object is
+    deleted once its last phase is told (canBeDeleted, pkg/kubelet/status/status_manager.go).
     """
     actions = []
     if not state.status.published and not state.status.unaccepted:
         actions.append(Action.PUBLISH)
-    if state.deleting and not state.api_deleted:
+    if state.deleting and state.delete_due and (actions or state.status.unaccepted or state.status.held_ended):
         actions.append(Action.DELETE)
     if not state.deleting and state.instance.present and not state.archived:
         actions.append(Action.ARCHIVE)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from vk_provider.agentclient.session import AgentSession
 from vk_provider.agentclient.tables import TableFlow
+from vk_provider.aiokit.backoff import Backoff
 from vk_provider.cloud.base import Instance
 from vk_provider.eventreasons import EventReason
 from vk_provider.instances.instance import OwnedInstance, Sent
@@ -55,13 +56,34 @@ class Reading:
 
 
 @dataclass(slots=True, eq=False)
+class Deletion:
+    """The final DELETE. Written by `deletion`.
+
+    accepted: the API server has taken it, or the object was gone
+    due_at:   one that was not accepted is not sent again before (time.monotonic())
+    backoff:  from the first one on that was not accepted
+    """
+
+    accepted: bool = False
+    due_at: float = 0.0
+    backoff: Backoff | None = None
+
+
+@dataclass(slots=True, eq=False)
 class Leaving:
-    """How far the pod's end has come. Written by `executor`. Times are time.monotonic()."""
+    """How far the pod's end has come. Written by `executor`. Times are time.monotonic().
+
+    tell_at: a pod that had a terminal phase at first says no sooner how its containers ended, where that is not known
+    """
 
     stop_sent_at: float = 0.0
     archived: bool = False
     archive_tries: int = 0
-    api_deleted: bool = False
+    tell_at: float = 0.0
+    deletion: Deletion = field(default_factory=Deletion)
+
+    def tell_from(self, moment: float) -> None:
+        self.tell_at = moment
 
 
 @dataclass(slots=True, eq=False)

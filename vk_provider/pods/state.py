@@ -6,8 +6,6 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from vk_provider.cloud.base import TAG_POD_UID, Instance
-from vk_provider.instances.instance import OwnedInstance
 from vk_provider.jsontypes import Json
 from vk_provider.podmodel.conditions import find_end
 from vk_provider.podmodel.deadline import deadline_s
@@ -16,7 +14,7 @@ from vk_provider.pods.reconcile import ORPHAN_STOP_LIMIT_S, AgentOfPod, Instance
 from vk_provider.pods.record import FirstSight, PodRecord
 from vk_provider.pods.status_patch import compute_desired, is_published, keep_transition_times
 from vk_provider.pods.transitions import keep_final_ends
-from vk_provider.rfc3339 import parse_time
+from vk_provider.pods.unlocated import is_untold
 
 MAX_ATTEMPTS = 3
 DEFAULT_GRACE_S = 30
@@ -49,10 +47,11 @@ def compute_state(
     # A terminal phase in the API does not mean that the containers have terminated, if an agent was given the pod.
     ended_unseen = record.first.ended is not None and not given
     expired = is_expired(record, now)
+    untold = is_end_untold(record)
     return PodState(
         exists=record.exists,
         deleting=record.deleting,
-        api_deleted=record.leaving.api_deleted,
+        delete_due=not record.leaving.deletion.accepted and now >= record.leaving.deletion.due_at,
         node_known=node_known,
         admitted=record.admission.admitted or owned is not None,
         held=bool(record.admission.hold),
@@ -78,9 +77,14 @@ def compute_state(
             from_agent=record.report.from_agent or record.first.started,
             terminal=record.phase in TERMINAL_PHASES,
             finished=record.report.finished or ended_unseen,
-            rejected=not given and is_rejected(record),
+            untold=untold,
+            telling=untold
+            and record.first.ended is not None
+            and now >= record.leaving.tell_at
+            and not may_be_served(record),
             not_ready=record.report.not_ready is not None,
             published=is_current(record) or now < _restore_due(record),
+            held_ended=is_end_held(record),
             unaccepted=is_unaccepted(record, now),
             pending_due=record.publication.held is None and (now >= _pending_due(record) or _ended_by_others(record)),
         ),
@@ -100,10 +104,35 @@ def _is_sent(record: PodRecord) -> bool:
     )
 
 
+def is_end_untold(record: PodRecord) -> bool:
+    """Whether a terminal pod that has no instance lacks the end of a container: it was rejected, or had its phase when
+    it was first seen. What an agent has told as its last word is all there is to tell."""
+    if record.phase not in TERMINAL_PHASES or record.has_instance:
+        return False
+    if is_rejected(record):
+        return True
+    ended_first = record.first.ended is not None and not record.report.finished
+    return ended_first and is_untold(record.pod, known_status(record))
+
+
+def known_status(record: PodRecord) -> Json:
+    """The newest status: our own, or the API's of a pod that had ended when it was first seen."""
+    status: Json | None = record.report.status
+    if status is None and record.first.ended is not None:
+        status = record.pod.get("status")
+    return status or {}
+
+
+def is_end_held(record: PodRecord) -> bool:
+    """Whether the API server holds a terminal phase, or has refused ours."""
+    held, refused = record.publication.held, record.publication.refused
+    return refused is not None or (held or record.pod.get("status") or {}).get("phase") in TERMINAL_PHASES
+
+
 def is_rejected(record: PodRecord) -> bool:
     """Whether the pod has a terminal phase and a status without containers, as one that was not admitted."""
     is_over = record.phase in TERMINAL_PHASES and not record.has_instance
-    return is_over and not (record.report.status or {}).get("containerStatuses")
+    return is_over and not known_status(record).get("containerStatuses")
 
 
 def is_stop_due(record: PodRecord) -> bool:
@@ -140,6 +169,10 @@ def next_look_s(record: PodRecord, seen: PodState, seen_at: float, now: float, a
         due.append(record.publication.pending_due if seen_at < record.publication.pending_due else _pending_due(record))
     if seen_at < _restore_due(record):
         due.append(_restore_due(record))
+    if record.deleting and not record.leaving.deletion.accepted and seen_at < record.leaving.deletion.due_at:
+        due.append(record.leaving.deletion.due_at)
+    if seen.status.untold and record.first.ended is not None and seen_at < record.leaving.tell_at:
+        due.append(record.leaving.tell_at)
     return max(0.0, min(due) - now) if due else None
 
 
@@ -229,33 +262,6 @@ def _is_awaited(record: PodRecord, may_be_served: Callable[[PodRecord], bool]) -
     if not record.first.inherited or record.owned is not None or record.first.ended is not None:
         return False
     return record.admission.is_looked_for or may_be_served(record)
-
-
-def is_named(record: PodRecord, instance: Instance) -> bool:
-    """Whether the pod's status names the instance: by its primary address, and by the pod's unless that is the same. An
-    address may have been another instance's before, so the namespace and the Node must be those of the launch; and a
-    tag must not name another pod, unless that is what the instance was launched for before the pod started on it."""
-    status = record.pod.get("status") or {}
-    owned = OwnedInstance(instance)
-    if not instance.primary_ip or status.get("hostIP") != instance.primary_ip:
-        return False
-    if owned.node != record.node or not (owned.is_for_anybody or owned.namespace == record.namespace):
-        return False
-    tag = instance.tags.get(TAG_POD_UID, record.uid)
-    if tag != record.uid and not _has_started_since(status, instance.launch_time):
-        return False
-    return status.get("podIP", instance.pod_ip) in (instance.pod_ip, instance.primary_ip)
-
-
-def _has_started_since(status: Json, moment: float) -> bool:
-    """Whether a container has. moment: Unix seconds; the API's times are whole ones."""
-    for field in ("initContainerStatuses", "containerStatuses"):
-        for item in status.get(field) or []:
-            for state in ((item.get("state") or {}), (item.get("lastState") or {})):
-                started = (state.get("running") or state.get("terminated") or {}).get("startedAt")
-                if started and parse_time(started) >= int(moment):
-                    return True
-    return False
 
 
 def has_started(pod: Json) -> bool:

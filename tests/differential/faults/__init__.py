@@ -216,7 +216,7 @@ FAULTS: dict[str, Fault] = {
         (
             Edit(
                 "pods/reconcile.py",
-                "if state.status.rejected and (state.deleting or state.expired) else _finish(state)",
+                "if _is_untold(state) else _finish(state)",
                 "if False else _finish(state)",
             ),
         ),

@@ -180,7 +180,41 @@ CASES = [
         having(ENDED, published=False, deleting=True),
         [Action.PUBLISH, Action.DELETE, Action.TERMINATE],
     ),
-    ("the final delete is sent once", having(ENDED, deleting=True, api_deleted=True), [Action.TERMINATE]),
+    (
+        "a final delete that was accepted, or is to be sent again later, keeps nothing else",
+        having(ENDED, deleting=True, delete_due=False),
+        [Action.TERMINATE],
+    ),
+    (
+        "what a finalizer holds has no instance and costs nothing",
+        having(ENDED, present=False, deleting=True, delete_due=False),
+        [],
+    ),
+    (
+        "an object whose last phase another writer took away is deleted when that is back",
+        having(ENDED, deleting=True, held_ended=False),
+        [Action.TERMINATE],
+    ),
+    (
+        "which is so with the same pass",
+        having(ENDED, deleting=True, held_ended=False, published=False),
+        [Action.PUBLISH, Action.DELETE, Action.TERMINATE],
+    ),
+    (
+        "an object that takes no status for too long is deleted all the same",
+        having(ENDED, deleting=True, held_ended=False, published=False, unaccepted=True),
+        [Action.DELETE, Action.TERMINATE, Action.PUBLISH],
+    ),
+    (
+        "a pod that is deleted when it is first seen is admitted as any other",
+        having(NEW, deleting=True),
+        [Action.ADMIT],
+    ),
+    (
+        "one whose Node is not known is not waited for",
+        having(NEW, deleting=True, node_known=False),
+        [Action.FAIL_NEVER_STARTED],
+    ),
     ("a finished pod without an instance stays as it is", having(ENDED, present=False), []),
     (
         "a terminal status is published before the containers are confirmed gone",
@@ -194,13 +228,18 @@ CASES = [
     ),
     (
         "a refused pod that is deleted is given the status of one that never began",
-        having(ADMITTED, terminal=True, finished=True, rejected=True, deleting=True),
-        [Action.FAIL_REJECTED],
+        having(ADMITTED, terminal=True, finished=True, untold=True, deleting=True),
+        [Action.TELL_ENDS],
     ),
     (
         "so is one whose deadline has passed",
-        having(ADMITTED, terminal=True, finished=True, rejected=True, expired=True),
-        [Action.FAIL_REJECTED],
+        having(ADMITTED, terminal=True, finished=True, untold=True, expired=True),
+        [Action.TELL_ENDS],
+    ),
+    (
+        "so is one that had ended when it was first seen, in its turn",
+        having(ADMITTED, terminal=True, finished=True, untold=True, telling=True),
+        [Action.TELL_ENDS],
     ),
     (
         "then that is published, and the object deleted",
@@ -209,7 +248,7 @@ CASES = [
     ),
     (
         "a refused pod that nobody deletes keeps its status",
-        having(ADMITTED, terminal=True, finished=True, rejected=True),
+        having(ADMITTED, terminal=True, finished=True, untold=True),
         [],
     ),
     ("a pod whose object is gone is told to stop", having(RUNNING, exists=False), [Action.STOP]),
