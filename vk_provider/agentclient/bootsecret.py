@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from vk_provider.cloud.base import TAG_LAUNCH
 from vk_provider.errors import AgentIdentityError
@@ -52,6 +53,7 @@ def verify_proof(boot_secret: str, nonce: str, instance_id: str, csr_pem: str, p
     return hmac.compare_digest(hmac.new(bytes.fromhex(boot_secret), message, hashlib.sha256).hexdigest(), proof)
 
 
+@lru_cache(maxsize=8)
 def find_generation(master: str) -> str:
     """Says which master something was derived from, without telling it."""
     return compute_hmac(master, "vk-provider generation")[:_GENERATION_DIGITS]
@@ -59,4 +61,4 @@ def find_generation(master: str) -> str:
 
 def compute_hmac(master: str, message: str) -> str:
     """HMAC-SHA256 (hex) by a master (hex)."""
-    return hmac.new(bytes.fromhex(master), message.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(bytes.fromhex(master), message.encode(), "sha256").hex()

@@ -115,6 +115,18 @@ class ReferenceStore:
         for shared in (self._config_maps, self._secrets, self._runtime_classes):
             shared.hold(uid, set())
 
+    def peek(self, pod: Json) -> References | None:
+        """What `resolve` would return for a pod that refers to nothing; None when something has to be asked for."""
+        if self._logins is not None or not self._services.synced.is_set():
+            return None
+        found = find_references(pod)
+        if not found.is_empty:
+            return None
+        record = self._record(pod)
+        record.uses_trust_bundles = False
+        self._hold(pod["metadata"]["uid"], record.namespace, found)
+        return _NO_REFERENCES
+
     async def resolve(self, pod: Json) -> References:
         """All references now. What cannot be read is in `errors`, what does not exist is None; never raises
         KubeApiError. The first call reads, later ones are answered from memory except for tokens that are due."""

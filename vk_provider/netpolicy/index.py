@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vk_provider.jsontypes import Json
 from vk_provider.netpolicy.compiled import CompiledPolicies
 from vk_provider.netpolicy.judgement import Connection, Judgement, TableReader, find_place, find_rule
-from vk_provider.netpolicy.peer import Peer, Place, Traits, parse_labels, parse_peer, parse_traits
+from vk_provider.netpolicy.peer import Peer, Place, Traits, has_labels, parse_peer, parse_traits
 from vk_provider.netpolicy.policy import Policy, parse_policy
 from vk_provider.netpolicy.ports import NamedPort
 from vk_provider.netpolicy.table import Table
@@ -70,7 +70,7 @@ class PolicyIndex:
     def follow(self, uid: str, pod: Json) -> bool:
         """One of our pods, new or changed. Whether that makes a difference."""
         known = self._followed.get(uid)
-        if known is not None and (known is _NOBODY or known.labels == parse_labels(pod)):
+        if known is not None and (known is _NOBODY or has_labels(pod, known.labels)):
             return False  # nothing else that counts here can be changed in a pod
         traits = _NOBODY if (pod.get("spec") or {}).get("hostNetwork") else parse_traits(pod)
         self._followed[uid] = traits
@@ -263,8 +263,10 @@ class PolicyIndex:
                 group.dirty.add(place)
 
 
-def _named(policies: Iterable[Policy], ports: tuple[NamedPort, ...]) -> tuple[NamedPort, ...]:
+def _named(policies: Sequence[Policy], ports: tuple[NamedPort, ...]) -> tuple[NamedPort, ...]:
     """The pod's ports that ingress rules name."""
+    if not policies:
+        return ()
     rules = (rule for policy in policies for rule in policy.rules.get("ingress", ()))
     names = {port.name for rule in rules for port in rule.ports or ()}
     return tuple(port for port in ports if port.name in names)

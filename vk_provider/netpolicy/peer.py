@@ -66,6 +66,11 @@ def parse_labels(pod: Json) -> Labels:
     return tuple(sorted(((pod.get("metadata") or {}).get("labels") or {}).items()))
 
 
+def has_labels(pod: Json, known: Labels) -> bool:
+    """Whether these are the pod's, which is asked at each of its events."""
+    return dict(known) == ((pod.get("metadata") or {}).get("labels") or {})
+
+
 def parse_peer(pod: Json) -> Peer | None:
     """None: no selector finds it, as it has no address of its own, or none any more."""
     spec, status = pod.get("spec") or {}, pod.get("status") or {}

@@ -26,10 +26,12 @@ class OneCopy:
 
     def share(self, pod: Json, before: Json | None = None) -> None:
         """Replace parts of `pod`, a new object, by equal ones. before: the same pod's last object."""
-        metadata = pod["metadata"]
+        metadata, earlier = pod["metadata"], (before or {}).get("metadata") or {}
         for name in _METADATA:
-            if name in metadata:
-                metadata[name] = self._find(metadata[name])
+            value = metadata.get(name)
+            if value:
+                last = earlier.get(name)
+                metadata[name] = last if last == value else self._find(value)
         spec, known = pod.get("spec"), (before or {}).get("spec")
         if not spec:
             return

@@ -49,7 +49,7 @@ class Reading:
     references_changed, services_changed: there may be newer ones
     """
 
-    task: asyncio.Task[References] | None = None
+    task: asyncio.Future[References] | None = None
     generation: int | None = None
     references_changed: bool = False
     services_changed: bool = False

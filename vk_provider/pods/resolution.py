@@ -37,6 +37,11 @@ class ReferenceResolver:
         record.reading.references_changed = False
         record.reading.generation = record.pod["metadata"].get("generation")
         self._store.subscribe(record.pod, partial(self._changed, record), partial(self._services_changed, record))
+        known = self._store.peek(record.pod)
+        if known is not None:
+            record.reading.task = asyncio.get_running_loop().create_future()
+            record.reading.task.set_result(known)
+            return
         record.reading.task = asyncio.create_task(self._resolve(record), name=f"references {record.uid}")
         record.reading.task.add_done_callback(partial(self._done, record))
 
@@ -48,12 +53,15 @@ class ReferenceResolver:
         record.reading.task = None
         if task is None or task.cancelled() or record.reading.generation != record.pod["metadata"].get("generation"):
             self.start(record)
-            return None
+            task = record.reading.task
+            if task is None or not task.done():
+                return None  # else there was nothing to read
+            record.reading.task = None
         if record.reading.references_changed:
             self.start(record)  # return what was read; the change follows
         return task.result()
 
-    def _done(self, record: PodRecord, task: asyncio.Task[References]) -> None:
+    def _done(self, record: PodRecord, task: asyncio.Future[References]) -> None:
         """Wake the worker, which waits for the references once there is a session, and with a Pending status."""
         waits = record.session is not None or time.monotonic() >= record.publication.pending_due
         if waits and not task.cancelled():

@@ -95,6 +95,8 @@ def is_published(published: Json | None, status: Json) -> bool:
     """Whether the API server holds `status` (owned_status) already."""
     if published is None:
         return False
+    if published == status:
+        return True  # the usual case: what the answer to the last PATCH holds is what was sent
     for name in published.keys() | status.keys():
         if name != "conditions" and published.get(name) != status.get(name):
             return False

@@ -12,6 +12,7 @@ from vk_provider.podmodel.extendedresources import is_extended_resource
 from vk_provider.podmodel.gpus import GPU
 from vk_provider.podmodel.quantity import parse_quantity
 from vk_provider.podmodel.resources import effective_resources
+from vk_provider.podmodel.resourceshape import by_resources
 from vk_provider.sizing.preferences import Preferences
 
 _BURST = ("cpu", "memory", "ephemeral-storage")
@@ -43,6 +44,12 @@ def compute_need(pod: Json, preferences: Preferences, *, limits: bool = False) -
     limits: by the pod's limits rather than its requests. On an instance of its own a pod has no idle CPU or memory of
     neighbours to burst into.
     """
+    return _need_of(pod, preferences, limits, _sum_empty_dirs(pod) if limits else Fraction(0))
+
+
+@by_resources
+def _need_of(pod: Json, preferences: Preferences, limits: bool, empty_dirs: Fraction) -> Need:
+    """empty_dirs: see _sum_empty_dirs."""
     requests = effective_resources(pod, "requests")
     zero = Fraction(0)
     steady = math.ceil(requests.get("cpu", zero) * 1000) or preferences.default_cpu_milli
@@ -50,7 +57,7 @@ def compute_need(pod: Json, preferences: Preferences, *, limits: bool = False) -
         most = effective_resources(pod, "limits")
         requests = {**requests, **{name: max(requests.get(name, zero), most.get(name, zero)) for name in _BURST}}
         if not most.get("ephemeral-storage"):
-            requests["ephemeral-storage"] = max(requests["ephemeral-storage"], _sum_empty_dirs(pod))
+            requests["ephemeral-storage"] = max(requests["ephemeral-storage"], empty_dirs)
     cpu = math.ceil(requests.get("cpu", zero) * 1000) or preferences.default_cpu_milli
     memory = math.ceil(requests.get("memory", zero)) or preferences.default_memory_bytes
     return Need(

@@ -146,6 +146,10 @@ class References:
         self.subscribed.pop(uid, None)
         self.services.callbacks.pop(uid, None)
 
+    def peek(self, pod: Json) -> Json | None:
+        """As of pods that refer to something."""
+        return None
+
     async def resolve(self, pod: Json) -> Json:
         self.resolved += 1
         if self.gate is not None:
