@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -138,21 +137,34 @@ async def test_a_large_cluster_is_compiled_in_turns(monkeypatch: pytest.MonkeyPa
     assert turns > 200
 
 
-async def test_one_object_that_cannot_be_handled_takes_no_other_with_it(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    apply = ServiceIndex.apply_service
-
-    def fail(index: ServiceIndex, item: dict[str, Any]) -> None:
-        if item["metadata"]["name"] == "s1":
-            raise KeyError("odd")
-        apply(index, item)
-
-    monkeypatch.setattr(ServiceIndex, "apply_service", fail)
+async def test_one_object_that_cannot_be_handled_takes_no_other_with_it(cluster: Cluster) -> None:
     source = cluster.compiler.source("n1", "")
+    cluster.compiler.on_service("ADDED", {**service(3), "spec": "odd"})
+    cluster.compiler.on_slice("ADDED", {**endpoints(3, "10.1.0.1"), "ports": ["odd"]})
+    cluster.compiler.on_service("ADDED", service(4))
     cluster.compiler.complete()
     await cluster.compiler.compile()
-    assert source.newest is not None and set(source.newest.fragments) == {"default/s0", "default/s2"}
+    assert source.newest is not None
+    assert set(source.newest.fragments) == {"default/s0", "default/s1", "default/s2", "default/s4"}
+
+
+async def test_what_comes_while_others_are_taken_over_is_in_the_first_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TURN_S", 0.0)
+    cluster = Cluster(20)
+    source = cluster.compiler.source("n1", "")
+    cluster.compiler.set_cidrs(["10.96.0.0/16"])
+    compiling = asyncio.create_task(cluster.compiler.compile())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not compiling.done()
+    cluster.compiler.on_service("ADDED", service(20))  # the last page of the list
+    cluster.compiler.set_cidrs(["10.96.0.0/16", "10.97.0.0/16"])
+    cluster.compiler.complete()
+    await compiling
+    assert source.newest is None
+    await cluster.compiler.compile()
+    assert source.newest is not None and len(source.newest.fragments) == 21
+    assert source.newest.service_cidrs == ("10.96.0.0/16", "10.97.0.0/16")
 
 
 async def test_the_root_task_makes_one_table_of_changes_that_come_together(monkeypatch: pytest.MonkeyPatch) -> None:
