@@ -86,7 +86,7 @@ def parse_service(service: Json) -> Service | None:
         return None
     if spec.get("clusterIP") in ("None", "", None) or spec.get("type") == "ExternalName":
         return None
-    families = tuple(found for family in Family if (found := _family(service, family)))
+    families = tuple([found for family in _FAMILIES if (found := _family(service, family))])
     ports = _ports(spec.get("ports") or [])
     if not families or not ports:
         return None
@@ -103,6 +103,9 @@ def parse_service(service: Json) -> Service | None:
         external_local=external_local,
         health_check_node_port=_port(spec.get("healthCheckNodePort")) if needs_check else 0,
     )
+
+
+_FAMILIES = {family: family.api_name for family in Family}
 
 
 def _ports(written: Iterable[Json]) -> tuple[ServicePort, ...]:
@@ -155,11 +158,16 @@ def _cluster_ip(spec: Json, family: Family) -> str | None:
     names = spec.get("ipFamilies")
     if not names:
         return spec.get("clusterIP")
-    addresses = spec.get("clusterIPs") or []
-    return next((address for name, address in zip(names, addresses, strict=False) if name == family.api_name), None)
+    wanted = _FAMILIES[family]
+    for name, address in zip(names, spec.get("clusterIPs") or (), strict=False):
+        if name == wanted:
+            return address
+    return None
 
 
 def _of_family(written: Iterable[Any], family: Family) -> tuple[str, ...]:
+    if not written:
+        return ()
     parsed = (parse_address(item) for item in written if isinstance(item, str))
     return tuple(dict.fromkeys(address[1] for address in parsed if address and address[0] == family))
 
