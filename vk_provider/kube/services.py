@@ -72,11 +72,10 @@ class _Given:
 
 
 class ServiceEnvironment:
-    """Services with a ClusterIP by namespace. on_change(namespace) after the first list, when one of them changed; ""
-    stands for all namespaces."""
+    """Services with a ClusterIP by namespace."""
 
-    def __init__(self, client: KubeClient, on_change: Callable[[str], None]) -> None:
-        self._on_change = on_change
+    def __init__(self, client: KubeClient) -> None:
+        self._on_change: list[Callable[[str], None]] = []
         self._followers: list[OnEvent] = []
         self._by_namespace: dict[str, dict[str, str]] = {}
         self._given: LRUCache[str, _Given] = LRUCache(_GIVEN)
@@ -95,6 +94,10 @@ class ServiceEnvironment:
     def follow(self, on_event: OnEvent) -> None:
         """Pass on every event of the informer, trimmed by `trim_service`. Before `run`."""
         self._followers.append(on_event)
+
+    def on_change(self, call: Callable[[str], None]) -> None:
+        """Call it with the namespace after the first list, when one of its Services changed; "" stands for all."""
+        self._on_change.append(call)
 
     async def run(self) -> None:
         await self._informer.run()
@@ -142,7 +145,8 @@ class ServiceEnvironment:
             concerned = "" if (namespace, name) == MASTER else namespace
             self._forget_given(concerned)
             if self._informer.synced.is_set():
-                self._on_change(concerned)
+                for call in self._on_change:
+                    call(concerned)
         for follower in self._followers:
             follower(kind, item)
 

@@ -58,8 +58,8 @@ class TableCompiler:
         self._may_be_part = False
 
     def add_node(self, node: str, addresses: Iterable[str], kubelet_port: int = 0) -> None:
-        """Before the first change. kubelet_port: on which the provider answers for the Node at its addresses, 0 for
-        nowhere: it stays its own in the tables of all Nodes."""
+        """All Nodes in one turn of the event loop: what has come before is kept for them. kubelet_port: on which the
+        provider answers for the Node at its addresses, 0 for nowhere: it stays its own in the tables of all Nodes."""
         tables = self._nodes[node] = NodeTables(node, addresses)
         if kubelet_port:
             self._kubelets.append((tables.addresses, kubelet_port))
@@ -67,6 +67,7 @@ class TableCompiler:
             for reserved in self._kubelets:
                 each.index.reserve(*reserved)
         self._addresses += [address for address in tables.addresses if address not in self._addresses]
+        self._changed.set()
 
     @property
     def node_addresses(self) -> tuple[str, ...]:
@@ -131,6 +132,8 @@ class TableCompiler:
 
     async def compile(self) -> bool:
         """Take over what has changed so far and, once complete, publish the tables. False: it was not complete."""
+        if not self._nodes:
+            return False
         turn, complete = _Turn(), self._complete
         await self._take_over(turn)
         if not complete:  # meanwhile it may be, but then something may have come that was not taken over

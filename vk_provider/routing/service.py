@@ -56,7 +56,7 @@ class ServiceRouting:
         )
 
     def add_node(self, node: str, addresses: Iterable[str], kubelet_port: int = 0) -> None:
-        """Before `run`. See TableCompiler.add_node."""
+        """See TableCompiler.add_node."""
         self.compiler.add_node(node, addresses, kubelet_port)
 
     def source(self, node: str, zone: str) -> ServiceTables:

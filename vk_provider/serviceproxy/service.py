@@ -153,7 +153,7 @@ def _family(service: Json, family: Family) -> FamilyAddresses | None:
     )
 
 
-def _cluster_ip(spec: Json, family: Family) -> str | None:
+def _cluster_ip(spec: Json, family: Family) -> object:
     """GetClusterIPByFamily; without ipFamilies (an old API server) clusterIP decides."""
     names = spec.get("ipFamilies")
     if not names:

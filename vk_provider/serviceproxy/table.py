@@ -10,7 +10,6 @@ from vk_provider.jsontypes import share_text
 from vk_provider.serviceproxy.chain import is_counted
 from vk_provider.serviceproxy.fragment import Element, Fragment, UdpFrontend
 
-
 _GOTO = re.compile(rb"\tgoto ([^\n]+)")
 
 

@@ -68,6 +68,23 @@ async def test_a_zone_that_is_asked_for_later_gets_its_table_too(cluster: Cluste
     assert source.revision
 
 
+async def test_what_comes_before_the_nodes_are_known_is_in_their_tables() -> None:
+    compiler = TableCompiler()
+    compiler.on_service("ADDED", service(1))
+    compiler.on_slice("ADDED", endpoints(1, "10.1.0.1"))
+    compiler.set_cidrs(["10.96.0.0/16"])
+    compiler.complete()
+    await compiler.compile()
+    for node in ("n1", "n2"):
+        compiler.add_node(node, ("10.255.0.1",))
+    assert compiler._changed.is_set()
+    for node in ("n1", "n2"):
+        source = compiler.source(node, "")
+        await compiler.compile()
+        assert source.newest is not None and source.newest.service_cidrs
+        assert [element.value for element in source.newest.elements() if element.container == "endpoints4"]
+
+
 async def test_local_endpoints_are_those_of_each_node() -> None:
     cluster = Cluster(1, "n1", "n2")
     local = copy.deepcopy(service(0))
