@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Required, TypedDict
 
 import orjson
 from cachetools import LRUCache
 
 from vk_provider.jsontypes import Json
+from vk_provider.kube.answers import reader_of
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import DELETED, Informer, OnEvent, StoreOptions, key_by_name
 from vk_provider.kube.paths import SERVICES
@@ -52,6 +53,47 @@ def trim_service(service: Json) -> Json:
     return kept
 
 
+class _Metadata(TypedDict, total=False):
+    name: str
+    namespace: str
+    uid: str
+    resourceVersion: str
+    creationTimestamp: str
+    labels: dict[str, str] | None
+
+
+class _Port(TypedDict, total=False):
+    name: str
+    protocol: str
+    port: int
+    nodePort: int
+
+
+class _Spec(TypedDict, total=False):
+    type: str
+    clusterIP: str
+    clusterIPs: list[str]
+    ipFamilies: list[str]
+    externalIPs: list[str]
+    loadBalancerSourceRanges: list[str]
+    sessionAffinity: str
+    sessionAffinityConfig: Json
+    internalTrafficPolicy: str
+    externalTrafficPolicy: str
+    healthCheckNodePort: int
+    ports: Required[list[_Port]]
+
+
+class _Service(TypedDict, total=False):
+    metadata: Required[_Metadata]
+    spec: Required[_Spec]
+    status: Json
+
+
+read_listed_service = reader_of(_Service, trim_service)
+"""As `trim_service`; another one, such as an ExternalName without ports, is decoded as a whole and trimmed."""
+
+
 def _pick(item: Json, names: Iterable[str]) -> Json:
     return {name: item[name] for name in names if name in item}
 
@@ -80,7 +122,11 @@ class ServiceEnvironment:
         self._by_namespace: dict[str, dict[str, str]] = {}
         self._given: LRUCache[str, _Given] = LRUCache(_GIVEN)
         self._informer = Informer(
-            client, SERVICES, None, self._apply, store=StoreOptions(keep=False, trim=trim_service, key=key_by_name)
+            client,
+            SERVICES,
+            None,
+            self._apply,
+            store=StoreOptions(keep=False, trim=trim_service, key=key_by_name, read=read_listed_service),
         )
 
     @property

@@ -16,7 +16,7 @@ from vk_provider.kube.informer import Informer, ReflectorOptions, StoreOptions, 
 from vk_provider.kube.paths import ENDPOINT_SLICES, SERVICE_CIDRS
 from vk_provider.kube.services import ServiceEnvironment
 from vk_provider.routing.compiler import TableCompiler
-from vk_provider.routing.objects import networks_of, trim_cidr, trim_slice
+from vk_provider.routing.objects import networks_of, read_listed_slice, trim_cidr, trim_slice
 from vk_provider.routing.tables import ServiceTables
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class ServiceRouting:
             ENDPOINT_SLICES,
             None,
             self.compiler.on_slice,
-            store=StoreOptions(keep=False, trim=trim_slice, key=key_by_name),
+            store=StoreOptions(keep=False, trim=trim_slice, key=key_by_name, read=read_listed_slice),
         )
         self._cidrs_settled = asyncio.Event()
         self._cidrs = Informer(
