@@ -1,6 +1,7 @@
 """The provider process: prepare, lead, stop.
 
-prepare (`foundation`): API server -> identity -> cloud. Nothing that a second provider could not have as well.
+prepare (`foundation`): API server -> Services -> identity -> cloud. Nothing that a second provider could not have as
+                        well.
 lead (`leader`):        the cloud's instances -> ports -> pods listed -> adoption -> Nodes. Root tasks run under one
                         supervisor; a standby would wait before this phase.
 stop:                   back, in the reverse order (`aiokit.stopsteps`): streams -> watches of pods -> work queues and
@@ -94,7 +95,7 @@ class Provider:
 
     async def prepare(self) -> Foundation:
         """The first phase, see `foundation`."""
-        return await prepare(self.settings, self._stops)
+        return await prepare(self.settings, self.supervisor, self._stops)
 
     async def lead(self, base: Foundation) -> None:
         """The second phase, see `leader`."""

@@ -1,5 +1,5 @@
-"""The first phase of the provider: clients, identity and cloud. It changes nothing that another provider of the same
-Nodes relies on, so a standby can have it, too."""
+"""The first phase of the provider: clients, the cluster's Services, identity and cloud. It changes nothing that another
+provider of the same Nodes relies on, so a standby can have it, too."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from vk_provider.agentclient.identity_store import (
     SecretIdentityStore,
 )
 from vk_provider.aiokit.stopsteps import StopSteps
+from vk_provider.aiokit.supervisor import Supervisor
 from vk_provider.cloud.base import Cloud
 from vk_provider.cloud.imagestores import ImageStores
 from vk_provider.cloud.limits import LimitedCloud
 from vk_provider.clouds import Access, create_backend, find_access, find_image_stores, find_left_stores
 from vk_provider.errors import BadStartError, KubeApiError
 from vk_provider.kube.client import KubeClient
+from vk_provider.kube.services import ServiceEnvironment
 from vk_provider.metrics import ProcessMetrics
+from vk_provider.routing.service import ServiceRouting
 from vk_provider.settings import IdentitySettings, Settings
 
 LEASE_CONNECTIONS = 2
@@ -46,12 +49,17 @@ class ApiClients:
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """What a provider has before it leads. Whoever waits in between reads `store` again before the first launch."""
+    """What a provider has before it leads. Whoever waits in between reads `store` again before the first launch.
+
+    services, routing: they run, and make tables once they have Nodes
+    """
 
     settings: Settings
     metrics: ProcessMetrics
     registry: CollectorRegistry
     clients: ApiClients
+    services: ServiceEnvironment
+    routing: ServiceRouting
     store: IdentityStore
     identity: ProviderIdentity
     cloud: Cloud
@@ -61,11 +69,20 @@ class Foundation:
     left_stores: ImageStores | None = None
 
 
-async def prepare(settings: Settings, stops: StopSteps) -> Foundation:
-    """API server -> identity -> cloud. Raises BadStartError."""
+async def prepare(settings: Settings, supervisor: Supervisor, stops: StopSteps) -> Foundation:
+    """API server -> Services -> identity -> cloud. Raises BadStartError.
+
+    Services are read while the cloud starts: large clusters have megabytes of them, and no container starts without.
+    """
     registry = CollectorRegistry()
     metrics = ProcessMetrics(registry)
     clients = await connect(settings, metrics, stops)
+    services = ServiceEnvironment(clients.requests)
+    routing = ServiceRouting(clients.requests, services, registry)
+    tasks = {"Services": services.run(), "tables of Services": routing.run()}
+    stops.add("Services", lambda: supervisor.cancel([*tasks]))
+    for name, task in tasks.items():
+        supervisor.start(name, task)
     store = build_identity_store(settings.identity, clients.requests)
     identity = await load_identity(store)
     cloud, connector = create_backend(settings, identity)
@@ -80,7 +97,19 @@ async def prepare(settings: Settings, stops: StopSteps) -> Foundation:
     left_stores = find_left_stores(settings, cloud)
     access = find_access(settings, cloud)
     return Foundation(
-        settings, metrics, registry, clients, store, identity, measured, connector, image_stores, access, left_stores
+        settings,
+        metrics,
+        registry,
+        clients,
+        services,
+        routing,
+        store,
+        identity,
+        measured,
+        connector,
+        image_stores,
+        access,
+        left_stores,
     )
 
 

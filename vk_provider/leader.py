@@ -89,8 +89,8 @@ class Leader:
         self._identities: PodIdentityAnswerer | None = None
         if access.pod_identity is not None:
             self._identities = PodIdentityAnswerer(access.pod_identity, TokenReviewer(base.clients.reviews))
-        self.references = ReferenceStore(client, on_event=self.recorder.record, logins=self._logins)
-        self.networking = Networking(settings.cloud, client, self.references.services, base.registry, self.recorder)
+        self.references = ReferenceStore(client, base.services, on_event=self.recorder.record, logins=self._logins)
+        self.networking = Networking(settings.cloud, client, base.routing, base.registry, self.recorder)
         self.nodes = Nodes()
         self.archive = build_archive(settings.pods)
         registries = RegistryClient(registry_table(settings.registries))

@@ -20,7 +20,6 @@ from vk_provider.eventreasons import EventReason
 from vk_provider.jsontypes import Json
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.recorder import EventRecorder
-from vk_provider.kube.services import ServiceEnvironment
 from vk_provider.pods.record import PodRecord
 from vk_provider.routing.healthchecks import HealthChecks, NodeChecks
 from vk_provider.routing.machine import MachineTable, name_table, owns_address
@@ -32,19 +31,19 @@ from vk_provider.settings import CloudSettings, NodeSettings, find_backend
 
 
 class Networking:
-    """add_node for each Node, then `start`."""
+    """add_node for each Node, then `start`. routing: whoever made it runs it."""
 
     def __init__(
         self,
         cloud: CloudSettings,
         client: KubeClient,
-        services: ServiceEnvironment,
+        routing: ServiceRouting,
         registry: CollectorRegistry,
         recorder: EventRecorder,
     ) -> None:
         self._cloud = cloud
         self._recorder = recorder
-        self._routing = ServiceRouting(client, services, registry)
+        self._routing = routing
         self._policies = PolicyRouting(client, registry)
         self._nodes: dict[str, NodeSettings] = {}
         self._machine_tables: dict[str, MachineTable] = {}
@@ -93,7 +92,6 @@ class Networking:
         self._routing.compiler.set_host_ports(node, pod, ports)
 
     def start(self, supervisor: Supervisor) -> None:
-        supervisor.start("tables of Services", self._routing.run())
         supervisor.start("network policies", self._policies.run())
         for node, table in self._machine_tables.items():
             supervisor.start(f"Services of {node} on this machine", table.run())

@@ -127,12 +127,17 @@ class BenchCluster:
         config = self.root / f"{cloud}.toml"
         config.write_text(self._config(cloud, port, node_capacity) + more)
         command = [sys.executable, "-m", "vk_provider", "run", "--config", str(config)]
-        process.start(command, {"PYTHONPATH": str(PROJECT)})
+        process.start(command, {"PYTHONPATH": str(PROJECT), **self._bytecode})
         await wait_healthy(api, process, port + 1)
         await wait_node_ready(api, cloud, process)
         provider = Provider(process, cloud, port)
         await _wait_serving(api, provider)
         return provider
+
+    @property
+    def _bytecode(self) -> dict[str, str]:
+        """As an installed package has it, from the second start on: pip compiles what it installs."""
+        return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(self.root / "bytecode")}
 
     def stop_provider(self, provider: Provider) -> None:
         provider.process.stop()

@@ -69,7 +69,8 @@ class _Measurement:
                 few_theirs = await self._beside(provider, places, "beside-few", ip, least_s=0.0)
             cluster.stop_provider(provider)
             await add_services(api, "many", SERVICES)
-            started_s, provider = await self._restart(places["client"])
+            with _stopped(*(place.agent for name, place in places.items() if name != "client")):
+                started_s, provider = await self._restart(places["client"])
             await first.measure_many(provider, SERVICES)
             fresh = await start_pod(cluster, api, provider, "fresh")
             await asyncio.sleep(SETTLE_S)

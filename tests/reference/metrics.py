@@ -72,7 +72,7 @@ def _fill_registry() -> CollectorRegistry:
     LedgerMetrics(registry).follow(Meter(lambda _: None), bool, int)
     instances.follow_pools(dict, dict)
     pods.tables.follow(list)
-    ServiceRouting(client, ServiceEnvironment(client, lambda _: None), registry)
+    ServiceRouting(client, ServiceEnvironment(client), registry)
     PolicyRouting(client, registry)
     return registry
 

@@ -10,6 +10,7 @@ import pytest
 from vk_provider import foundation
 from vk_provider.agentclient.identity_store import DirectoryIdentityStore, ProviderIdentity, SecretIdentityStore
 from vk_provider.aiokit.stopsteps import StopSteps
+from vk_provider.aiokit.supervisor import Supervisor
 from vk_provider.cloud.listing import list_owned
 from vk_provider.errors import BadStartError, KubeApiError
 from vk_provider.foundation import build_identity_store, load_identity, prepare
@@ -66,7 +67,7 @@ async def test_each_kind_of_request_has_connections_of_its_own_and_all_are_close
 
     monkeypatch.setattr(KubeClient, "_check_reachable", reachable)
     stops = StopSteps()
-    base = await prepare(settings, stops)
+    base = await prepare(settings, Supervisor(), stops)
     pools = [base.clients.requests, base.clients.leases, base.clients.reviews]
     limits = [client._requests.connector.limit for client in pools]
     assert limits == [7, 2 * foundation.LEASE_CONNECTIONS, foundation.REVIEW_CONNECTIONS]

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from vk_provider.cloud.local.settings import LocalCloudSettings
 from vk_provider.networking import Networking
 from vk_provider.routing.machine import MachineTable, name_table
+from vk_provider.routing.service import ServiceRouting
 from vk_provider.serviceproxy.hostport import HostPort
 from vk_provider.settings import CloudSettings, NodeSettings
 
@@ -23,8 +24,9 @@ def table_of(
     cloud: CloudSettings, address: str = HERE, services_here: Literal["auto", "on", "off"] = "auto"
 ) -> MachineTable | None:
     nothing: Any = SimpleNamespace(follow=lambda *_: None)
+    routing = ServiceRouting(nothing, nothing, CollectorRegistry())
     node = NodeSettings("n", services_here=services_here)
-    networking = Networking(cloud, nothing, nothing, CollectorRegistry(), nothing)
+    networking = Networking(cloud, nothing, routing, CollectorRegistry(), nothing)
     networking.add_node(node, [address])
     return networking._machine_tables.get("n")
 
@@ -57,7 +59,8 @@ def test_only_the_gateway_of_the_instances_sees_replies_and_its_table_goes_with_
 
 def test_the_kubelet_port_of_a_node_is_no_pods() -> None:
     nothing: Any = SimpleNamespace(follow=lambda *_: None)
-    networking = Networking(SIMULATED, nothing, nothing, CollectorRegistry(), nothing)
+    routing = ServiceRouting(nothing, nothing, CollectorRegistry())
+    networking = Networking(SIMULATED, nothing, routing, CollectorRegistry(), nothing)
     networking.add_node(NodeSettings("n", port=10999), [HERE])
     networking.set_host_ports("n", "u1", (HostPort("", "TCP", 10999, "10.1.0.1", 80),))
     compiler = networking._routing.compiler

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import aiohttp
+import msgspec
 import orjson
 
 from vk_provider.errors import NO_ANSWER, KubeApiError
@@ -34,6 +35,47 @@ def decode_answer(raw: bytes) -> Json:
     if not isinstance(document, dict):
         raise KubeApiError(NO_ANSWER, "BrokenAnswer", "API server did not send a JSON object")
     return document
+
+
+class _Page(msgspec.Struct):
+    metadata: Json | None = None
+    items: list[msgspec.Raw] | None = None
+
+
+_PAGES = msgspec.json.Decoder(_Page)
+
+ReadItem = Callable[[msgspec.Raw], Json]
+"""Decodes one object of a list."""
+
+
+def decode_page(raw: bytes, read: ReadItem) -> tuple[Iterator[Json], Json]:
+    """The objects of a page, each decoded when it is taken: all of them at once would be ten times as large as the
+    page, and much of that would stay with the process. Beside them the metadata of the list. Raises KubeApiError."""
+    try:
+        page = _PAGES.decode(raw)
+    except msgspec.DecodeError as error:
+        raise KubeApiError(NO_ANSWER, "BrokenAnswer", f"API server sent an invalid list: {error}") from error
+    return map(read, page.items or ()), page.metadata or {}
+
+
+def read_item(raw: msgspec.Raw) -> Json:
+    """All of it."""
+    item: Json = orjson.loads(memoryview(raw))
+    return item
+
+
+def reader_of(shape: type, trim: Callable[[Json], Json]) -> ReadItem:
+    """Reads what a TypedDict has of an object, without the rest. trim: leaves of a whole object what matters; for those
+    that are not of that shape, which no API server sends."""
+    decoder: msgspec.json.Decoder[Json] = msgspec.json.Decoder(shape)
+
+    def read(raw: msgspec.Raw) -> Json:
+        try:
+            return decoder.decode(raw)
+        except msgspec.ValidationError:
+            return trim(read_item(raw))
+
+    return read
 
 
 def read_refusal(status: int, raw: bytes) -> KubeApiError:

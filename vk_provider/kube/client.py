@@ -7,7 +7,7 @@ import logging
 import random
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
@@ -21,7 +21,15 @@ from vk_provider import __version__
 from vk_provider.aiokit.keepalive import keepalive_socket
 from vk_provider.errors import NO_ANSWER, BadStartError, KubeApiError
 from vk_provider.jsontypes import Json
-from vk_provider.kube.answers import decode_answer, describe_silence, read_refusal, retry_after_s
+from vk_provider.kube.answers import (
+    ReadItem,
+    decode_answer,
+    decode_page,
+    describe_silence,
+    read_item,
+    read_refusal,
+    retry_after_s,
+)
 from vk_provider.kube.credentials import Credentials
 from vk_provider.kube.load import PodLoad
 from vk_provider.kube.paths import RequestInfo, parse_request
@@ -225,17 +233,21 @@ class KubeClient:
         return base.with_path(base.raw_path.rstrip("/") + path, encoded=True)
 
     async def list_pages(
-        self, path: str, query: Mapping[str, str] | None = None, page_size: int = 500
-    ) -> AsyncGenerator[tuple[list[Json], str], None]:
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        page_size: int = 500,
+        read: ReadItem = read_item,
+    ) -> AsyncGenerator[tuple[Iterator[Json], str], None]:
         """Yield (items, resourceVersion) page by page; every page has the resourceVersion of the whole list.
 
         Raises KubeApiError(410) when the continue token has expired because the list took too long: list again.
         """
         page_query = {**(query or {}), "limit": str(page_size)}
         while True:
-            document = await self.request("GET", path, query=page_query, timeout_s=60)
-            metadata = document.get("metadata") or {}
-            yield document.get("items") or [], metadata.get("resourceVersion") or ""
+            raw = await self._exchange(_call("GET", path, page_query, None, {}, 60))
+            items, metadata = decode_page(raw, read)
+            yield items, metadata.get("resourceVersion") or ""
             following = metadata.get("continue")
             if not following:
                 return

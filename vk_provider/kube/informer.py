@@ -18,6 +18,7 @@ from vk_provider.aiokit.backoff import Backoff
 from vk_provider.aiokit.guard import contained
 from vk_provider.errors import NO_ANSWER, KubeApiError
 from vk_provider.jsontypes import Json, share_text
+from vk_provider.kube.answers import ReadItem, read_item
 from vk_provider.kube.client import KubeClient
 
 log = logging.getLogger(__name__)
@@ -62,12 +63,14 @@ class StoreOptions:
     keep: False keeps of each object only what a DELETED event needs (uid, name, namespace, resourceVersion), as a
           `Stub` in `items`
     trim: changes an object before it is stored and passed on
+    read: decodes an object of a list, trimmed already; None: as a whole, for `trim`
     key:  of an object in `items`
     """
 
     keep: bool = True
     trim: Callable[[Json], Json] = drop_managed_fields
     key: Callable[[Json], str] = key_by_uid
+    read: ReadItem | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ class Informer:
     ) -> None:
         self._client, self._path, self._query = client, path, dict(query or {})
         self._on_event, self._on_error = on_event, reflector.on_error
-        self._keep, self._trim, self._key = store.keep, store.trim, store.key
+        self._keep, self._trim, self._key, self._read = store.keep, store.trim, store.key, store.read
         self._gate, self._poll_s = reflector.gate, reflector.poll_s
         self._backoff = reflector.backoff or Backoff(first_s=0.2, max_s=8.0, jitter=0.3)
         self._resource_version = ""
@@ -158,7 +161,8 @@ class Informer:
         gate: AbstractAsyncContextManager[Any] = self._gate or nullcontext()
         listed: set[str] = set()
         version = ""
-        async with gate, aclosing(self._client.list_pages(self._path, self._query)) as pages:
+        read = self._read or read_item
+        async with gate, aclosing(self._client.list_pages(self._path, self._query, read=read)) as pages:
             async for items, page_version in pages:
                 version = page_version
                 self._alive()
@@ -173,7 +177,7 @@ class Informer:
         key = self._key(item)
         known = self.items.get(key)
         if known is None or _version(known) != item["metadata"].get("resourceVersion"):
-            self._store(key, item)
+            self._store(key, item if self._read is not None else self._trim(item))
         return key
 
     async def _follow(self) -> None:
@@ -209,10 +213,9 @@ class Informer:
         if kind == DELETED:
             self._remove(self._key(item), item)
         elif kind != "BOOKMARK":
-            self._store(self._key(item), item)
+            self._store(self._key(item), self._trim(item))
 
     def _store(self, key: str, item: Json) -> None:
-        item = self._trim(item)
         kind = MODIFIED if key in self.items else ADDED
         self.items[key] = item if self._keep else Stub.of(item)
         self._notify(kind, item, key)

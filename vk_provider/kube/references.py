@@ -41,16 +41,18 @@ _KEPT = ("data", "binaryData", "immutable", "type")
 class ReferenceStore:
     """References of all pods of this provider.
 
+    services:    the cluster's; whoever made them runs them
     max_watches: watches of single objects; more objects are read once a minute instead
     calls:       concurrent requests, so that 1,000 new pods do not overload the API server
     on_event:    (pod, event type, reason, message): records an event on the pod
     logins:      the Node's own at the registries of pods' images; None for none
-    `run` must be running: it follows Services. `synced` is set once they are known.
+    `run` must be running. `synced` is set once Services are known.
     """
 
     def __init__(
         self,
         client: KubeClient,
+        services: ServiceEnvironment,
         *,
         max_watches: int = 200,
         calls: int = 24,
@@ -61,7 +63,8 @@ class ReferenceStore:
         self._logins = NodeLogins(logins, on_event) if logins is not None else None
         self._calls = asyncio.Semaphore(calls)
         self._records: dict[str, PodSubscription] = {}
-        self._services = ServiceEnvironment(client, self._service_changed)
+        self._services = services
+        services.on_change(self._service_changed)
         self._bundles = TrustBundles(client, self._bundles_changed)
         share = max(1, max_watches // 2)
         self._config_maps = self._shared("configmaps", share)
@@ -85,12 +88,11 @@ class ReferenceStore:
         return self._services
 
     async def run(self) -> None:
-        """Follow Services until cancelled. What is one pod's, or one object's, fails for itself."""
+        """Run until cancelled. What is one pod's, or one object's, fails for itself."""
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._services.run(), name="services")
-                await self._services.synced.wait()
-                self._service_changed("")  # pods that were sent without
+            await self._services.synced.wait()
+            self._service_changed("")  # pods that were sent without
+            await asyncio.Event().wait()
         finally:
             self._close()
 

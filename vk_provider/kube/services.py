@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Required, TypedDict
 
 import orjson
 from cachetools import LRUCache
 
 from vk_provider.jsontypes import Json
+from vk_provider.kube.answers import reader_of
 from vk_provider.kube.client import KubeClient
 from vk_provider.kube.informer import DELETED, Informer, OnEvent, StoreOptions, key_by_name
 from vk_provider.kube.paths import SERVICES
@@ -52,6 +53,47 @@ def trim_service(service: Json) -> Json:
     return kept
 
 
+class _Metadata(TypedDict, total=False):
+    name: str
+    namespace: str
+    uid: str
+    resourceVersion: str
+    creationTimestamp: str
+    labels: dict[str, str] | None
+
+
+class _Port(TypedDict, total=False):
+    name: str
+    protocol: str
+    port: int
+    nodePort: int
+
+
+class _Spec(TypedDict, total=False):
+    type: str
+    clusterIP: str
+    clusterIPs: list[str]
+    ipFamilies: list[str]
+    externalIPs: list[str]
+    loadBalancerSourceRanges: list[str]
+    sessionAffinity: str
+    sessionAffinityConfig: Json
+    internalTrafficPolicy: str
+    externalTrafficPolicy: str
+    healthCheckNodePort: int
+    ports: Required[list[_Port]]
+
+
+class _Service(TypedDict, total=False):
+    metadata: Required[_Metadata]
+    spec: Required[_Spec]
+    status: Json
+
+
+read_listed_service = reader_of(_Service, trim_service)
+"""As `trim_service`; another one, such as an ExternalName without ports, is decoded as a whole and trimmed."""
+
+
 def _pick(item: Json, names: Iterable[str]) -> Json:
     return {name: item[name] for name in names if name in item}
 
@@ -72,16 +114,19 @@ class _Given:
 
 
 class ServiceEnvironment:
-    """Services with a ClusterIP by namespace. on_change(namespace) after the first list, when one of them changed; ""
-    stands for all namespaces."""
+    """Services with a ClusterIP by namespace."""
 
-    def __init__(self, client: KubeClient, on_change: Callable[[str], None]) -> None:
-        self._on_change = on_change
+    def __init__(self, client: KubeClient) -> None:
+        self._on_change: list[Callable[[str], None]] = []
         self._followers: list[OnEvent] = []
         self._by_namespace: dict[str, dict[str, str]] = {}
         self._given: LRUCache[str, _Given] = LRUCache(_GIVEN)
         self._informer = Informer(
-            client, SERVICES, None, self._apply, store=StoreOptions(keep=False, trim=trim_service, key=key_by_name)
+            client,
+            SERVICES,
+            None,
+            self._apply,
+            store=StoreOptions(keep=False, trim=trim_service, key=key_by_name, read=read_listed_service),
         )
 
     @property
@@ -95,6 +140,10 @@ class ServiceEnvironment:
     def follow(self, on_event: OnEvent) -> None:
         """Pass on every event of the informer, trimmed by `trim_service`. Before `run`."""
         self._followers.append(on_event)
+
+    def on_change(self, call: Callable[[str], None]) -> None:
+        """Call it with the namespace after the first list, when one of its Services changed; "" stands for all."""
+        self._on_change.append(call)
 
     async def run(self) -> None:
         await self._informer.run()
@@ -142,7 +191,8 @@ class ServiceEnvironment:
             concerned = "" if (namespace, name) == MASTER else namespace
             self._forget_given(concerned)
             if self._informer.synced.is_set():
-                self._on_change(concerned)
+                for call in self._on_change:
+                    call(concerned)
         for follower in self._followers:
             follower(kind, item)
 

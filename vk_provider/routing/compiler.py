@@ -15,7 +15,7 @@ from vk_provider.jsontypes import Json
 from vk_provider.kube.informer import DELETED, MODIFIED
 from vk_provider.routing.tables import ServiceTables
 from vk_provider.serviceproxy.hostport import HostPort
-from vk_provider.serviceproxy.index import ServiceIndex
+from vk_provider.serviceproxy.index import ServiceIndex, key_of, read_service, read_slice
 
 SETTLE_S = 0.002
 """Objects that come together, such as a Service and its slice, make one table. A slice that only changes waits for
@@ -50,16 +50,16 @@ class TableCompiler:
         self._addresses: list[str] = []
         self._kubelets: list[tuple[tuple[str, ...], int]] = []
         self._host_ports: dict[str, tuple[str, tuple[HostPort, ...]]] = {}
-        self._services: dict[str, Json | None] = {}
-        self._slices: dict[str, Json | None] = {}
+        self._services: dict[str, bytes | None] = {}
+        self._slices: dict[str, bytes | None] = {}
         self._cidrs: list[str] | None = None
         self._complete = False
         self._changed = asyncio.Event()
         self._may_be_part = False
 
     def add_node(self, node: str, addresses: Iterable[str], kubelet_port: int = 0) -> None:
-        """Before the first change. kubelet_port: on which the provider answers for the Node at its addresses, 0 for
-        nowhere: it stays its own in the tables of all Nodes."""
+        """All Nodes in one turn of the event loop: what has come before is kept for them. kubelet_port: on which the
+        provider answers for the Node at its addresses, 0 for nowhere: it stays its own in the tables of all Nodes."""
         tables = self._nodes[node] = NodeTables(node, addresses)
         if kubelet_port:
             self._kubelets.append((tables.addresses, kubelet_port))
@@ -67,6 +67,7 @@ class TableCompiler:
             for reserved in self._kubelets:
                 each.index.reserve(*reserved)
         self._addresses += [address for address in tables.addresses if address not in self._addresses]
+        self._changed.set()
 
     @property
     def node_addresses(self) -> tuple[str, ...]:
@@ -87,16 +88,21 @@ class TableCompiler:
 
     def on_service(self, kind: str, item: Json) -> None:
         self._may_be_part = True
-        self._note(self._services, kind, item)
+        self._note(self._services, kind, item, read_service)
 
     def on_slice(self, kind: str, item: Json) -> None:
         self._may_be_part |= kind != MODIFIED
-        self._note(self._slices, kind, item)
+        self._note(self._slices, kind, item, read_slice)
 
-    def _note(self, waiting: dict[str, Json | None], kind: str, item: Json) -> None:
-        metadata = item["metadata"]
-        waiting[f"{metadata['namespace']}/{metadata['name']}"] = item if kind != DELETED else None
-        self._changed.set()
+    def _note(
+        self, waiting: dict[str, bytes | None], kind: str, item: Json, read: Callable[[Json], bytes | None]
+    ) -> None:
+        """Read here, once for all Nodes: objects that wait take twenty times as much memory, and after the list of a
+        cluster much of that would stay with the process."""
+        key = key_of(item)
+        with contained(key):
+            waiting[key] = read(item) if kind != DELETED else None
+            self._changed.set()
 
     def set_host_ports(self, node: str, pod: str, ports: tuple[HostPort, ...]) -> None:
         """The host ports of a pod of the Node, by UID: at its Node's addresses, for the instances of every Node."""
@@ -116,20 +122,22 @@ class TableCompiler:
         """Run until cancelled."""
         while True:
             await self._changed.wait()
-            if self._may_be_part:
+            if self._may_be_part and self._complete:
                 await asyncio.sleep(SETTLE_S)
             self._may_be_part = False
             self._changed.clear()
-            await self.compile()
-            followers = sum(source.followers for source in self.sources)
-            await asyncio.sleep(max(MIN_INTERVAL_S, followers * INTERVAL_PER_FOLLOWER_S) - SETTLE_S)
+            if await self.compile():
+                followers = sum(source.followers for source in self.sources)
+                await asyncio.sleep(max(MIN_INTERVAL_S, followers * INTERVAL_PER_FOLLOWER_S) - SETTLE_S)
 
-    async def compile(self) -> None:
-        """Take over what has changed so far and, once complete, publish the tables."""
-        turn = _Turn()
+    async def compile(self) -> bool:
+        """Take over what has changed so far and, once complete, publish the tables. False: it was not complete."""
+        if not self._nodes:
+            return False
+        turn, complete = _Turn(), self._complete
         await self._take_over(turn)
-        if not self._complete:
-            return
+        if not complete:  # meanwhile it may be, but then something may have come that was not taken over
+            return False
         for tables in self._nodes.values():
             for zone, source in list(tables.zones.items()):
                 await self._compile_zone(tables.index, zone, turn)
@@ -138,6 +146,7 @@ class TableCompiler:
                     self._on_table()
                     await source.publish(table)
                 await turn.breathe()
+        return True
 
     async def _compile_zone(self, index: ServiceIndex, zone: str, turn: _Turn) -> None:
         done = False
@@ -150,24 +159,18 @@ class TableCompiler:
         host_ports, self._host_ports = self._host_ports, {}
         services, self._services = self._services, {}
         slices, self._slices = self._slices, {}
+        cidrs, self._cidrs = self._cidrs, None
         for tables in self._nodes.values():
             index = tables.index
             for pod, (node, ports) in host_ports.items():
                 index.set_host_ports(pod, ports, self._nodes[node].addresses, node=node)
-            if self._cidrs is not None:
-                index.set_service_cidrs(self._cidrs)
-            for apply, remove, items in (
-                (index.apply_service, index.remove_service, services),
-                (index.apply_slice, index.remove_slice, slices),
-            ):
-                for key, item in items.items():
+            if cidrs is not None:
+                index.set_service_cidrs(cidrs)
+            for take, items in ((index.set_service, services), (index.set_slice, slices)):
+                for key, packed in items.items():
                     with contained(key):
-                        if item is None:
-                            remove(*key.split("/", 1))
-                        else:
-                            apply(item)
+                        take(key, packed)
                     await turn.breathe()
-        self._cidrs = None
 
 
 class _Turn:

@@ -30,6 +30,8 @@ ForgetFlows = Callable[[Sequence[UdpFrontend], Sequence[str]], int]
 """As conntrack.forget_stale."""
 PAUSE_S = 0.05
 """The instances first: to tell them takes the same processors as nft does on this machine."""
+WHOLE_PAUSE_S = 50e-6
+"""The same before a whole table, for each of its Services: so long an instance needs to have them in force."""
 LOOK_S = 60.0
 """How often it is read whether the table is still ours."""
 _PLAIN = re.compile(r"[a-zA-Z0-9.-]{1,63}")
@@ -138,6 +140,8 @@ class MachineTable:
             return
         applied = self._applied
         if applied is None:
+            await asyncio.sleep(len(newest.fragments) * WHOLE_PAUSE_S)
+            newest = self._source.newest or newest
             await self._apply_whole(newest)
             self._applied = newest
             await self._forget(tuple(newest.udp_frontends()))

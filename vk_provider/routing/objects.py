@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Required, TypedDict
 
 from vk_provider.jsontypes import Json
+from vk_provider.kube.answers import reader_of
 from vk_provider.serviceproxy.endpoint import HEADLESS_LABEL, SERVICE_NAME_LABEL
 
 _METADATA = ("name", "namespace", "uid", "resourceVersion")
@@ -21,6 +23,38 @@ def trim_slice(item: Json) -> Json:
         kept["endpoints"] = [_pick(endpoint, _ENDPOINT) for endpoint in item.get("endpoints") or []]
         kept["ports"] = [_pick(port, _PORT) for port in item.get("ports") or []]
     return kept
+
+
+class _Metadata(TypedDict, total=False):
+    name: str
+    namespace: str
+    uid: str
+    resourceVersion: str
+    labels: dict[str, str] | None
+
+
+class _Endpoint(TypedDict, total=False):
+    addresses: list[str]
+    conditions: dict[str, bool | None]
+    nodeName: str | None
+    hints: Json | None
+
+
+class _Port(TypedDict, total=False):
+    name: str | None
+    protocol: str | None
+    port: int | None
+
+
+class _Slice(TypedDict, total=False):
+    metadata: Required[_Metadata]
+    addressType: str
+    endpoints: list[_Endpoint] | None
+    ports: list[_Port] | None
+
+
+read_listed_slice = reader_of(_Slice, trim_slice)
+"""As `trim_slice`, with all labels."""
 
 
 def trim_cidr(item: Json) -> Json:

@@ -16,7 +16,7 @@ from vk_provider.kube.informer import Informer, ReflectorOptions, StoreOptions, 
 from vk_provider.kube.paths import ENDPOINT_SLICES, SERVICE_CIDRS
 from vk_provider.kube.services import ServiceEnvironment
 from vk_provider.routing.compiler import TableCompiler
-from vk_provider.routing.objects import networks_of, trim_cidr, trim_slice
+from vk_provider.routing.objects import networks_of, read_listed_slice, trim_cidr, trim_slice
 from vk_provider.routing.tables import ServiceTables
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class ServiceRouting:
             ENDPOINT_SLICES,
             None,
             self.compiler.on_slice,
-            store=StoreOptions(keep=False, trim=trim_slice, key=key_by_name),
+            store=StoreOptions(keep=False, trim=trim_slice, key=key_by_name, read=read_listed_slice),
         )
         self._cidrs_settled = asyncio.Event()
         self._cidrs = Informer(
@@ -56,7 +56,7 @@ class ServiceRouting:
         )
 
     def add_node(self, node: str, addresses: Iterable[str], kubelet_port: int = 0) -> None:
-        """Before `run`. See TableCompiler.add_node."""
+        """See TableCompiler.add_node."""
         self.compiler.add_node(node, addresses, kubelet_port)
 
     def source(self, node: str, zone: str) -> ServiceTables:

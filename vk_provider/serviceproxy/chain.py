@@ -12,6 +12,7 @@ The number that was drawn travels in the packet's priority (affinity.py): so the
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 LOCAL_OFFSET = 32768
@@ -46,6 +47,7 @@ def parse_chain(name: str) -> CountedChain | None:
     return CountedChain(prefix, kind, int(count), int(affinity_s or 0))
 
 
+@lru_cache(maxsize=1024)
 def is_counted(chain: str) -> bool:
     """Whether it is one of this module's, and not of the table's frame."""
     return _NAME.fullmatch(chain) is not None

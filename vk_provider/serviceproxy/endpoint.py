@@ -17,15 +17,12 @@ HEADLESS_LABEL = "service.kubernetes.io/headless"
 """On slices of headless Services: kube-proxy does not even watch these."""
 FAMILIES = {family.api_name: family for family in Family}
 
-_NO_HINTS: frozenset[str] = frozenset()
-"""One for all: each empty one that is made takes 216 bytes."""
-
 PortKey = tuple[Family, str, int]
 """Family, name of the Service's port, IP protocol number."""
 
 
-class Endpoint(msgspec.Struct, frozen=True, gc=False):
-    """One address and port behind a Service port. A Struct, because a cluster has tens of thousands.
+class Endpoint(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One address and port behind a Service port.
 
     address:   canonical text; node: its Node's name, "" when it has none
     ready:     takes new connections (always true with publishNotReadyAddresses)
@@ -38,8 +35,8 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
     ready: bool
     serving: bool
     terminating: bool
-    zone_hints: frozenset[str] = _NO_HINTS
-    node_hints: frozenset[str] = _NO_HINTS
+    zone_hints: tuple[str, ...] = ()
+    node_hints: tuple[str, ...] = ()
 
     @property
     def is_last_resort(self) -> bool:
@@ -52,12 +49,26 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
         return f"{self.address} . {self.port}"
 
 
-class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
+class EndpointSlice(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A slice that counts: its Service's key (namespace/name), its own name, its endpoints by Service port."""
 
     service: str
     name: str
     endpoints: dict[PortKey, tuple[Endpoint, ...]]
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(EndpointSlice)
+
+
+def pack_slice(parsed: EndpointSlice) -> bytes:
+    """In a fifth of the memory, for as long as nobody looks at it: a cluster has tens of thousands of endpoints. Equal
+    for equal slices."""
+    return bytes(memoryview(_ENCODER.encode(parsed)))  # what the encoder returns may have room for much more
+
+
+def unpack_slice(packed: bytes) -> EndpointSlice:
+    return _DECODER.decode(packed)
 
 
 def parse_slice(item: Json) -> EndpointSlice | None:
@@ -78,7 +89,7 @@ def parse_slice(item: Json) -> EndpointSlice | None:
             key = (family, share_text(port["name"]), protocol)
             more = tuple(_endpoints(item.get("endpoints") or [], family, number))
             found[key] = found.get(key, ()) + more
-    return EndpointSlice(share_text(f"{namespace}/{service}"), name, found)
+    return EndpointSlice(share_text(f"{namespace}/{service}"), str(name), found)
 
 
 def merge_slices(slices: Mapping[str, EndpointSlice]) -> dict[PortKey, tuple[Endpoint, ...]]:
@@ -122,5 +133,7 @@ def _endpoints(written: Iterable[Json], family: Family, port: int) -> Iterable[E
         )
 
 
-def _names(hints: Any) -> frozenset[str]:
-    return frozenset(name for hint in hints if (name := hint.get("name"))) if hints else _NO_HINTS
+def _names(hints: Any) -> tuple[str, ...]:
+    return (
+        tuple(sorted({name for hint in hints if isinstance(name := hint.get("name"), str) and name})) if hints else ()
+    )

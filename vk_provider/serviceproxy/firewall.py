@@ -19,7 +19,7 @@ def list_firewall(
     """
     if not addresses.source_ranges:
         return
-    sources = [str(network) for network in addresses.source_ranges]
+    sources = [*addresses.source_ranges]
     if any(_admits(addresses, address) for address in node_addresses):
         sources += [address for address in addresses.load_balancer_ips if not _admits(addresses, address)]
     for address in addresses.load_balancer_ips:
@@ -33,4 +33,4 @@ def list_firewall(
 
 def _admits(addresses: FamilyAddresses, address: str) -> bool:
     parsed = ipaddress.ip_address(address)
-    return any(parsed in network for network in addresses.source_ranges)
+    return any(parsed in network for network in addresses.admitted)

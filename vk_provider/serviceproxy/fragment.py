@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from vk_provider.jsontypes import share_text
 from vk_provider.serviceproxy.affinity import number_endpoints, write_class
 from vk_provider.serviceproxy.chain import LOCAL_OFFSET, name_chain
 from vk_provider.serviceproxy.endpoint import Endpoint, PortKey
@@ -22,8 +21,7 @@ from vk_provider.serviceproxy.topology import Usable, choose_endpoints
 
 MAX_ENDPOINTS = LOCAL_OFFSET
 """Of one list: more would run into the slots of the other."""
-_GOTO = "goto "
-REJECT, DROP = f"{_GOTO}reject-chain", "drop"
+REJECT, DROP = "goto reject-chain", "drop"
 
 
 class Element(NamedTuple):
@@ -51,13 +49,38 @@ class HealthCheck(NamedTuple):
 
 
 class Fragment(msgspec.Struct, frozen=True, gc=False):
-    """What one Service contributes to a table. digest: of all of it, for the table's revision."""
+    """What one Service contributes to a table.
 
-    elements: tuple[Element, ...]
+    lines:  the elements, each "container<TAB>key<TAB>value"; as objects they would take four times as much, in a
+            cluster of ten thousand Services
+    digest: of all of it, for the table's revision
+    """
+
+    lines: bytes
     udp: tuple[UdpFrontend, ...]
     health_check: HealthCheck | None
     uses_zone: bool
     digest: int
+
+    @classmethod
+    def of(
+        cls,
+        elements: Iterable[Element],
+        udp: Iterable[UdpFrontend],
+        health_check: HealthCheck | None = None,
+        *,
+        uses_zone: bool = False,
+    ) -> Fragment:
+        lines = "\n".join(map("\t".join, elements)).encode()
+        kept = tuple(udp)
+        return cls(lines, kept, health_check, uses_zone, _digest(lines, kept, health_check))
+
+    @property
+    def elements(self) -> tuple[Element, ...]:
+        """Made at each call."""
+        if not self.lines:
+            return ()
+        return tuple([Element(*line.split("\t")) for line in self.lines.decode().split("\n")])
 
 
 class Surroundings(NamedTuple):
@@ -89,16 +112,9 @@ def compile_service(
                 elements.setdefault((element.container, element.key), element)
             if port.protocol == UDP:
                 udp += _udp(addresses, port, known, around.denied)
-    ordered = tuple(map(_share, elements.values()))
     health_check = _health_check(service, endpoints, around.node_name)
     uses_zone = any(endpoint.zone_hints for known in endpoints.values() for endpoint in known)
-    return Fragment(ordered, tuple(udp), health_check, uses_zone, digest_elements(ordered, udp, health_check))
-
-
-def _share(element: Element) -> Element:
-    """With one copy of what is the same in thousands of Services."""
-    container, key, value = element
-    return Element(share_text(container), key, share_text(value) if value.startswith(_GOTO) else value)
+    return Fragment.of(elements.values(), udp, health_check, uses_zone=uses_zone)
 
 
 class _Port:
@@ -229,14 +245,18 @@ def _health_check(
     return HealthCheck(service.key, service.health_check_node_port, len(local))
 
 
-def digest_elements(elements: Iterable[Element], udp: Iterable[UdpFrontend], health_check: HealthCheck | None) -> int:
+def _digest(lines: bytes, udp: Iterable[UdpFrontend], health_check: HealthCheck | None) -> int:
     """Of what a fragment contributes to a table."""
-    lines = ["\t".join(element) for element in elements]
-    lines += [f"{item.frontend.prefix}{item.frontend.key}\t{' '.join(sorted(item.serving))}" for item in udp]
-    lines.append(f"{health_check}")
-    return digest_text("\n".join(lines))
+    more = [f"{item.frontend.prefix}{item.frontend.key}\t{' '.join(sorted(item.serving))}" for item in udp]
+    more.append(f"{health_check}")
+    text = "\n".join(more).encode()
+    return _digest_bytes(b"%b\n%b" % (lines, text) if lines else text)
 
 
 def digest_text(text: str) -> int:
     """128 bits; a table's revision is the sum of its parts'."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest())
+    return _digest_bytes(text.encode())
+
+
+def _digest_bytes(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=16).digest())

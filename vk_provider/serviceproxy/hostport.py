@@ -12,12 +12,11 @@ from typing import NamedTuple
 from vk_provider.serviceproxy.address import Family, parse_address
 from vk_provider.serviceproxy.affinity import write_class
 from vk_provider.serviceproxy.chain import name_chain
-from vk_provider.serviceproxy.fragment import Element, Fragment, UdpFrontend, digest_elements
+from vk_provider.serviceproxy.claims import Rank
+from vk_provider.serviceproxy.fragment import Element, Fragment, UdpFrontend
 from vk_provider.serviceproxy.frontend import Frontend
 from vk_provider.serviceproxy.instance import is_loopback, means_loopback, owner_key
 from vk_provider.serviceproxy.service import PROTOCOLS, UDP
-
-Rank = tuple[int, str, str]
 
 
 class HostPort(NamedTuple):
@@ -97,5 +96,4 @@ def compile_host_ports(claims: dict[Frontend, tuple[Rank, HostTarget]], denied: 
             elements.append(Element(f"loopback-own{family}", owner))
         if frontend.protocol == UDP:
             udp.append(UdpFrontend(frontend, frozenset({str(target)})))
-    elements = list(dict.fromkeys(elements))
-    return Fragment(tuple(elements), tuple(udp), None, False, digest_elements(elements, udp, None))
+    return Fragment.of(dict.fromkeys(elements), udp)

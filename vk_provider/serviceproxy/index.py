@@ -10,12 +10,20 @@ from collections.abc import Iterable
 from vk_provider.jsontypes import Json, share_text
 from vk_provider.serviceproxy.address import parse_address, parse_network
 from vk_provider.serviceproxy.affinity import AffinityNumbers
-from vk_provider.serviceproxy.endpoint import EndpointSlice, merge_slices, parse_slice
+from vk_provider.serviceproxy.claims import Claims, Rank
+from vk_provider.serviceproxy.endpoint import merge_slices, pack_slice, parse_slice, unpack_slice
 from vk_provider.serviceproxy.fragment import Fragment, Surroundings, compile_service, digest_text
 from vk_provider.serviceproxy.frame import write_frame
 from vk_provider.serviceproxy.frontend import Frontend, list_claims
-from vk_provider.serviceproxy.hostport import HostPort, HostTarget, Rank, compile_host_ports, list_host_claims
-from vk_provider.serviceproxy.service import PROTOCOLS, Service, ServicePort, parse_service
+from vk_provider.serviceproxy.hostport import HostPort, HostTarget, compile_host_ports, list_host_claims
+from vk_provider.serviceproxy.service import (
+    PROTOCOLS,
+    Service,
+    ServicePort,
+    pack_service,
+    parse_service,
+    unpack_service,
+)
 from vk_provider.serviceproxy.table import Table, chains_of
 
 _FORM = digest_text("\n".join(write_frame(sees_replies=False, is_instance=True)))
@@ -26,8 +34,28 @@ _RESERVED, _RESERVED_RANK = "reserved", (-1, "", "")
 """Key and rank of what is the provider's own."""
 
 
+def key_of(item: Json) -> str:
+    """namespace/name of a Service or EndpointSlice."""
+    metadata = item.get("metadata") or {}
+    return share_text(f"{metadata.get('namespace')}/{metadata.get('name')}")  # a Service's is in its slices, too
+
+
+def read_service(item: Json) -> bytes | None:
+    """What indexes keep of a Service; None for one that is not proxied."""
+    service = parse_service(item)
+    return pack_service(service) if service is not None else None
+
+
+def read_slice(item: Json) -> bytes | None:
+    """What indexes keep of an EndpointSlice; None for one that does not count."""
+    parsed = parse_slice(item)
+    return pack_slice(parsed) if parsed is not None else None
+
+
 class ServiceIndex:
     """Takes Services and EndpointSlices in any order; `table` compiles what has changed since it was last asked.
+
+    Objects are kept packed: each is looked at again when it, or another one of its Service, changes.
 
     One index serves all instances of a Node. Only hints by zone make a difference between them: a Service without
     such hints has one compiled fragment for all zones.
@@ -40,11 +68,11 @@ class ServiceIndex:
         self._node_name = node_name
         parsed = (parse_address(address) for address in node_addresses)
         self._node_addresses = tuple(address[1] for address in parsed if address)
-        self._services: dict[str, Service] = {}
-        self._slices: dict[str, dict[str, EndpointSlice]] = {}
-        self._slice_owner: dict[str, str] = {}
+        self._services: dict[str, bytes] = {}
+        self._slices: dict[str, bytes] = {}
+        self._slices_of: dict[str, tuple[str, ...]] = {}
         self._host_ports: dict[str, dict[Frontend, tuple[Rank, HostTarget]]] = {}
-        self._claims = _Claims()
+        self._claims = Claims(self._claims_of)
         self._numbers = AffinityNumbers()
         self._cidrs: tuple[str, ...] = ()
         self._zones: dict[str, _ZoneTable] = {}
@@ -54,26 +82,23 @@ class ServiceIndex:
     def reserve(self, addresses: Iterable[str], port: int) -> None:
         """A TCP port at a Node's addresses that answers for all its pods: no pod and no Service takes it over."""
         parsed = (parse_address(address) for address in addresses)
+        before = self._claims_of(_RESERVED)
         self._reserved |= {Frontend(*address, PROTOCOLS["TCP"], port) for address in parsed if address}
-        for affected in self._claims.replace(_RESERVED, dict.fromkeys(self._reserved, _RESERVED_RANK)):
-            self._mark(affected)
+        self._replace_claims(_RESERVED, before)
 
     def apply_service(self, item: Json) -> None:
         """A Service that was added or changed."""
-        metadata = item.get("metadata") or {}
-        key = share_text(f"{metadata.get('namespace')}/{metadata.get('name')}")  # slices have it, too
-        self._set_service(key, parse_service(item))
+        self.set_service(key_of(item), read_service(item))
 
     def remove_service(self, namespace: str, name: str) -> None:
-        self._set_service(f"{namespace}/{name}", None)
+        self.set_service(f"{namespace}/{name}", None)
 
     def apply_slice(self, item: Json) -> None:
         """An EndpointSlice that was added or changed; it may have gone over to another Service."""
-        metadata = item.get("metadata") or {}
-        self._set_slice(f"{metadata.get('namespace')}/{metadata.get('name')}", parse_slice(item))
+        self.set_slice(key_of(item), read_slice(item))
 
     def remove_slice(self, namespace: str, name: str) -> None:
-        self._set_slice(f"{namespace}/{name}", None)
+        self.set_slice(f"{namespace}/{name}", None)
 
     def set_host_ports(
         self, pod: str, ports: Iterable[HostPort], node_addresses: Iterable[str], *, node: str = ""
@@ -83,12 +108,12 @@ class ServiceIndex:
         claims = list_host_claims(pod, ports, tuple(node_addresses), (node or self._node_name) == self._node_name)
         if claims == self._host_ports.get(key, {}):
             return
+        before = self._claims_of(key)
         if claims:
             self._host_ports[key] = claims
         else:
             del self._host_ports[key]
-        for affected in self._claims.replace(key, {frontend: rank for frontend, (rank, _) in claims.items()}):
-            self._mark(affected)
+        self._replace_claims(key, before)
         self._mark(key)
 
     def set_service_cidrs(self, networks: Iterable[str]) -> None:
@@ -113,35 +138,60 @@ class ServiceIndex:
             limit -= 1
         return not state.dirty
 
-    def _set_service(self, key: str, service: Service | None) -> None:
-        before = self._services.pop(key, None)
-        if before == service:
-            if service is not None:
-                self._services[key] = service
+    def set_service(self, key: str, packed: bytes | None) -> None:
+        """What `read_service` has found; None as well when there is none of this key (`key_of`) any more."""
+        known = self._services.get(key)
+        if known == packed:
             return
-        if service is not None:
-            self._services[key] = service
+        before = unpack_service(known) if known is not None else None
+        service = unpack_service(packed) if packed is not None else None
+        if packed is not None:
+            self._services[key] = packed
+        else:
+            del self._services[key]
         for name in _affinity_names(before) - _affinity_names(service):
             self._numbers.release(name)
-        for affected in self._claims.replace(key, list_claims(service) if service else {}):
-            self._mark(affected)
+        self._replace_claims(key, list_claims(before) if before is not None else {})
         self._mark(key)
 
-    def _set_slice(self, slice_key: str, parsed: EndpointSlice | None) -> None:
-        owner = self._slice_owner.pop(slice_key, None)
-        if parsed is not None and owner == parsed.service and self._slices[owner].get(slice_key) == parsed:
-            self._slice_owner[slice_key] = owner
+    def set_slice(self, key: str, packed: bytes | None) -> None:
+        """What `read_slice` has found; None as well when there is none of this key (`key_of`) any more."""
+        known = self._slices.get(key)
+        if known == packed:
             return
-        if owner is not None:
-            slices = self._slices[owner]
-            del slices[slice_key]
-            if not slices:
-                del self._slices[owner]
-            self._mark(owner)
-        if parsed is not None:
-            self._slice_owner[slice_key] = parsed.service
-            self._slices.setdefault(parsed.service, {})[slice_key] = parsed
-            self._mark(parsed.service)
+        before = unpack_slice(known).service if known is not None else None
+        owner = unpack_slice(packed).service if packed is not None else None
+        if packed is not None:
+            self._slices[key] = packed
+        else:
+            del self._slices[key]
+        if owner != before:
+            if before is not None:
+                self._set_slices_of(before, {*self._slices_of[before]} - {key})
+            if owner is not None:
+                self._set_slices_of(owner, {*self._slices_of.get(owner, ()), key})
+        for service in {before, owner}:
+            if service is not None:
+                self._mark(service)
+
+    def _set_slices_of(self, service: str, slices: set[str]) -> None:
+        if slices:
+            self._slices_of[service] = tuple(slices)
+        else:
+            del self._slices_of[service]
+
+    def _claims_of(self, key: str) -> dict[Frontend, Rank]:
+        if key == _RESERVED:
+            return dict.fromkeys(self._reserved, _RESERVED_RANK)
+        host_ports = self._host_ports.get(key)
+        if host_ports is not None:
+            return {frontend: rank for frontend, (rank, _) in host_ports.items()}
+        packed = self._services.get(key)
+        return list_claims(unpack_service(packed)) if packed is not None else {}
+
+    def _replace_claims(self, key: str, before: dict[Frontend, Rank]) -> None:
+        for affected in self._claims.replace(key, before, self._claims_of(key)):
+            self._mark(affected)
 
     def _mark(self, key: str) -> None:
         self._shared.pop(key, None)
@@ -152,13 +202,14 @@ class ServiceIndex:
         host_ports = self._host_ports.get(key)
         if host_ports is not None:
             return compile_host_ports(host_ports, self._claims.denied(key))
-        service = self._services.get(key)
-        if service is None:
+        packed = self._services.get(key)
+        if packed is None:
             return None
         shared = self._shared.get(key)
         if shared is not None:
             return shared
-        endpoints = merge_slices(self._slices.get(key, {}))
+        service = unpack_service(packed)
+        endpoints = merge_slices({name: unpack_slice(self._slices[name]) for name in self._slices_of.get(key, ())})
         around = Surroundings(
             node_name=self._node_name,
             node_addresses=self._node_addresses,
@@ -220,48 +271,3 @@ class _ZoneTable:
         changed, self._changed = frozenset(self._changed), set()
         self._last = Table(revision, dict(self._fragments), frozenset(self._chains), cidrs, base, changed)
         return self._last
-
-
-class _Claims:
-    """Which Services name which frontends. Nearly all frontends have one claim; only the others cost anything."""
-
-    def __init__(self) -> None:
-        self._ranks: dict[str, dict[Frontend, tuple[int, str, str]]] = {}
-        self._owner: dict[Frontend, str] = {}
-        self._contested: dict[Frontend, set[str]] = {}
-
-    def replace(self, key: str, claims: dict[Frontend, tuple[int, str, str]]) -> set[str]:
-        """Other Services that win or lose a frontend by the new claims of `key`."""
-        before = self._ranks.pop(key, {})
-        if claims:
-            self._ranks[key] = claims
-        affected: set[str] = set()
-        for frontend in before.keys() - claims.keys():
-            affected |= self._contested.get(frontend, set())
-            self._drop(key, frontend)
-        for frontend in claims:
-            owner = self._owner.setdefault(frontend, key)
-            if owner != key or frontend in self._contested:
-                contenders = self._contested.setdefault(frontend, {owner})
-                contenders.add(key)
-                affected |= contenders
-                self._owner[frontend] = self._best(frontend, contenders)
-        return affected - {key}
-
-    def denied(self, key: str) -> frozenset[Frontend]:
-        if not self._contested:
-            return frozenset()
-        return frozenset(item for item in self._ranks.get(key, {}) if self._owner[item] != key)
-
-    def _drop(self, key: str, frontend: Frontend) -> None:
-        contenders = self._contested.get(frontend)
-        if contenders is None:
-            del self._owner[frontend]
-            return
-        contenders.discard(key)
-        self._owner[frontend] = self._best(frontend, contenders)
-        if len(contenders) == 1:
-            del self._contested[frontend]
-
-    def _best(self, frontend: Frontend, contenders: set[str]) -> str:
-        return min(contenders, key=lambda key: self._ranks[key][frontend])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from vk_provider.jsontypes import share_text
 from vk_provider.serviceproxy.chain import is_counted
 from vk_provider.serviceproxy.fragment import Element, Fragment, UdpFrontend
+
+_GOTO = re.compile(rb"\tgoto ([^\n]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +61,9 @@ def cidr_elements(networks: tuple[str, ...]) -> Iterator[Element]:
 
 def chains_of(fragment: Fragment) -> Iterator[str]:
     """The chains of endpoints that its verdicts name, as often as they do."""
-    for element in fragment.elements:
-        verdict, _, chain = element.value.partition(" ")
-        if verdict == "goto" and is_counted(chain):
+    for name in _GOTO.findall(fragment.lines):
+        chain = share_text(name.decode())
+        if is_counted(chain):
             yield chain
 
 

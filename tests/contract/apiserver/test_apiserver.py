@@ -137,7 +137,10 @@ async def test_what_is_not_there_is_not_found(cluster: Cluster) -> None:
 async def test_a_list_has_pages_of_one_version(cluster: Cluster) -> None:
     for name in ("a", "b", "c"):
         await create(cluster, name)
-    pages = [page async for page in cluster.client.list_pages(pod_path(cluster.namespace), page_size=2)]
+    pages = [
+        (list(items), version)
+        async for items, version in cluster.client.list_pages(pod_path(cluster.namespace), page_size=2)
+    ]
     assert [[item["metadata"]["name"] for item in items] for items, _ in pages] == [["a", "b"], ["c"]]
     assert len({version for _, version in pages}) == 1
     assert "kind" not in pages[0][0][0]
@@ -148,7 +151,7 @@ async def test_a_list_is_selected_by_node(cluster: Cluster) -> None:
     other = manifest(cluster, "b", nodeName="another")
     await cluster.client.create(pod_path(cluster.namespace), other)
     query = field_selector(spec__nodeName=cluster.node)
-    pages = [items async for items, _ in cluster.client.list_pages(pod_path(cluster.namespace), query)]
+    pages = [list(items) async for items, _ in cluster.client.list_pages(pod_path(cluster.namespace), query)]
     assert [item["metadata"]["name"] for item in pages[0]] == ["a"]
 
 

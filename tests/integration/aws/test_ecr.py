@@ -15,6 +15,7 @@ from tests.moto.server import Account, MotoServer
 from tests.password_registry import PasswordRegistry, make_image, make_layer
 from vk_provider.jsontypes import Json
 from vk_provider.kube.references import ReferenceStore
+from vk_provider.kube.services import ServiceEnvironment
 from vk_provider.podmodel.registrylogins import NODE_LOGINS
 from vk_provider.preparing.authority import PullAuthority
 from vk_provider.registry.client import RegistryClient
@@ -39,7 +40,7 @@ class Store:
         def tell(pod: Json, kind: str, reason: str, text: str) -> None:
             self.events.append((reason, text))
 
-        self.references = ReferenceStore(client, on_event=tell, logins=logins)
+        self.references = ReferenceStore(client, ServiceEnvironment(client), on_event=tell, logins=logins)
         self.references.synced.set()
 
     async def resolve(self, pod: Json) -> Any:

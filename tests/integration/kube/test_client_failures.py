@@ -110,7 +110,7 @@ async def test_a_list_comes_in_pages_of_one_version(tmp_path: Path) -> None:
     for number in range(7):
         api.put(f"p{number}")
     async with connected(api, tmp_path) as client:
-        pages = [(len(items), version) async for items, version in client.list_pages(PODS, page_size=3)]
+        pages = [(len(list(items)), version) async for items, version in client.list_pages(PODS, page_size=3)]
     assert pages == [(3, "17"), (3, "17"), (1, "17")]
 
 

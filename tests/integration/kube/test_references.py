@@ -18,6 +18,7 @@ from tests.integration.kube.test_rbac import check_allowed
 from tests.integration.kube.waiting import running, until
 from vk_provider.jsontypes import Json
 from vk_provider.kube.references import ReferenceStore
+from vk_provider.kube.services import ServiceEnvironment
 from vk_provider.node.object import format_time
 
 CONTAINER = {"name": "c", "image": "x"}
@@ -25,8 +26,9 @@ CONTAINER = {"name": "c", "image": "x"}
 
 @asynccontextmanager
 async def storing(provider: Provider, **options: Any) -> Any:
-    store = ReferenceStore(provider.client, **options)
-    async with running(store.run()):
+    services = ServiceEnvironment(provider.client)
+    store = ReferenceStore(provider.client, services, **options)
+    async with running(services.run(), store.run()):
         yield store
     check_allowed(provider)
 

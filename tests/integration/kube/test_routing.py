@@ -15,7 +15,7 @@ from tests.integration.kube.test_rbac import check_allowed
 from tests.integration.kube.waiting import running, until
 from tests.service_objects import make_endpoint, make_slice
 from tests.unit.routing.objects import AppliedTable, message_of
-from vk_provider.kube.references import ReferenceStore
+from vk_provider.kube.services import ServiceEnvironment
 from vk_provider.routing.service import ServiceRouting
 from vk_provider.routing.tables import ServiceTables
 
@@ -50,11 +50,11 @@ class Instance:
 
 @asynccontextmanager
 async def following(provider: Provider) -> AsyncIterator[Instance]:
-    store = ReferenceStore(provider.client)
-    routing = ServiceRouting(provider.client, store.services, CollectorRegistry())
+    services = ServiceEnvironment(provider.client)
+    routing = ServiceRouting(provider.client, services, CollectorRegistry())
     routing.add_node("n1", ("10.255.0.1",))
     source = routing.source("n1", "")
-    async with running(store.run(), routing.run()):
+    async with running(services.run(), routing.run()):
         await until(lambda: source.revision, "the first table")
         yield Instance(source)
 

@@ -27,7 +27,9 @@ class FakeClient:
         self.ends: list[KubeApiError | None] = []
         self.list_error: KubeApiError | None = None
 
-    async def list_pages(self, path: str, query: Json | None = None) -> AsyncIterator[tuple[list[Json], str]]:
+    async def list_pages(
+        self, path: str, query: Json | None = None, *, read: Any = None
+    ) -> AsyncIterator[tuple[list[Json], str]]:
         self.lists += 1
         await asyncio.sleep(0)
         if self.list_error is not None:

@@ -31,7 +31,9 @@ class Signer:
         self.created += 1
         return {"metadata": {"name": f"req-{self.created}"}}
 
-    async def list_pages(self, path: str, query: Json | None = None) -> AsyncIterator[tuple[list[Json], str]]:
+    async def list_pages(
+        self, path: str, query: Json | None = None, *, read: Any = None
+    ) -> AsyncIterator[tuple[list[Json], str]]:
         status = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
         metadata = {"name": f"req-{self.created}", "uid": f"uid-{self.created}", "resourceVersion": "1"}
         yield [{"metadata": metadata, "status": status}], "1"

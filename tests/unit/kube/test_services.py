@@ -29,7 +29,8 @@ class Cluster:
 
     def __init__(self, *services: Json) -> None:
         self.changed: list[str] = []
-        self.environment = ServiceEnvironment(FakeClient(), self.changed.append)
+        self.environment = ServiceEnvironment(FakeClient())
+        self.environment.on_change(self.changed.append)
         for service in services:
             self.put(service)
         self.environment.synced.set()
@@ -90,7 +91,7 @@ def test_a_namespaces_own_kubernetes_hides_the_api_servers() -> None:
 
 
 def test_before_the_first_list_nothing_is_known() -> None:
-    environment = ServiceEnvironment(FakeClient(), lambda _: None)
+    environment = ServiceEnvironment(FakeClient())
     assert environment.entries(make_pod("shop")) is None
 
 

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.kube.fakeclient import FakeClient
 from vk_provider.errors import KubeApiError
 from vk_provider.kube import references
+from vk_provider.kube.services import ServiceEnvironment
 from vk_provider.kube.tokens import BoundToken, compute_refresh_at
 from vk_provider.wire.session import TokenReference
 
@@ -32,7 +33,7 @@ async def test_a_token_that_cannot_be_renewed_is_kept_and_tried_again_at_leisure
         raise KubeApiError(0, "Unreachable", "the API server is away")
 
     monkeypatch.setattr(references, "request_token", refuse)
-    store = references.ReferenceStore(FakeClient())
+    store = references.ReferenceStore(FakeClient(), ServiceEnvironment(FakeClient()))
     store.synced.set()
     source = {"serviceAccountToken": {"path": "t", "audience": "bank", "expirationSeconds": 600}}
     pod = {

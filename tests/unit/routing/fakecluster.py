@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from vk_provider.jsontypes import Json
 
@@ -42,7 +43,9 @@ class FakeCluster:
     def _key(item: Json) -> str:
         return f"{item['metadata'].get('namespace')}/{item['metadata']['name']}"
 
-    async def list_pages(self, path: str, query: Json | None = None) -> AsyncIterator[tuple[list[Json], str]]:
+    async def list_pages(
+        self, path: str, query: Json | None = None, *, read: Any = None
+    ) -> AsyncIterator[tuple[list[Json], str]]:
         self.lists.append(path)
         if path in self._held:
             await self._held[path].wait()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -67,6 +66,23 @@ async def test_a_zone_that_is_asked_for_later_gets_its_table_too(cluster: Cluste
     assert cluster.compiler._changed.is_set()
     await cluster.compiler.compile()
     assert source.revision
+
+
+async def test_what_comes_before_the_nodes_are_known_is_in_their_tables() -> None:
+    compiler = TableCompiler()
+    compiler.on_service("ADDED", service(1))
+    compiler.on_slice("ADDED", endpoints(1, "10.1.0.1"))
+    compiler.set_cidrs(["10.96.0.0/16"])
+    compiler.complete()
+    await compiler.compile()
+    for node in ("n1", "n2"):
+        compiler.add_node(node, ("10.255.0.1",))
+    assert compiler._changed.is_set()
+    for node in ("n1", "n2"):
+        source = compiler.source(node, "")
+        await compiler.compile()
+        assert source.newest is not None and source.newest.service_cidrs
+        assert [element.value for element in source.newest.elements() if element.container == "endpoints4"]
 
 
 async def test_local_endpoints_are_those_of_each_node() -> None:
@@ -138,21 +154,34 @@ async def test_a_large_cluster_is_compiled_in_turns(monkeypatch: pytest.MonkeyPa
     assert turns > 200
 
 
-async def test_one_object_that_cannot_be_handled_takes_no_other_with_it(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    apply = ServiceIndex.apply_service
-
-    def fail(index: ServiceIndex, item: dict[str, Any]) -> None:
-        if item["metadata"]["name"] == "s1":
-            raise KeyError("odd")
-        apply(index, item)
-
-    monkeypatch.setattr(ServiceIndex, "apply_service", fail)
+async def test_one_object_that_cannot_be_handled_takes_no_other_with_it(cluster: Cluster) -> None:
     source = cluster.compiler.source("n1", "")
+    cluster.compiler.on_service("ADDED", {**service(3), "spec": "odd"})
+    cluster.compiler.on_slice("ADDED", {**endpoints(3, "10.1.0.1"), "ports": ["odd"]})
+    cluster.compiler.on_service("ADDED", service(4))
     cluster.compiler.complete()
     await cluster.compiler.compile()
-    assert source.newest is not None and set(source.newest.fragments) == {"default/s0", "default/s2"}
+    assert source.newest is not None
+    assert set(source.newest.fragments) == {"default/s0", "default/s1", "default/s2", "default/s4"}
+
+
+async def test_what_comes_while_others_are_taken_over_is_in_the_first_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TURN_S", 0.0)
+    cluster = Cluster(20)
+    source = cluster.compiler.source("n1", "")
+    cluster.compiler.set_cidrs(["10.96.0.0/16"])
+    compiling = asyncio.create_task(cluster.compiler.compile())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not compiling.done()
+    cluster.compiler.on_service("ADDED", service(20))  # the last page of the list
+    cluster.compiler.set_cidrs(["10.96.0.0/16", "10.97.0.0/16"])
+    cluster.compiler.complete()
+    await compiling
+    assert source.newest is None
+    await cluster.compiler.compile()
+    assert source.newest is not None and len(source.newest.fragments) == 21
+    assert source.newest.service_cidrs == ("10.96.0.0/16", "10.97.0.0/16")
 
 
 async def test_the_root_task_makes_one_table_of_changes_that_come_together(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from vk_provider.routing.service import ServiceRouting
 
 @asynccontextmanager
 async def following() -> AsyncIterator[ServiceRouting]:
-    services = ServiceEnvironment(FakeClient(), lambda _: None)
+    services = ServiceEnvironment(FakeClient())
     made = ServiceRouting(FakeClient(), services, CollectorRegistry())
     made.add_node("n1", ())
 
