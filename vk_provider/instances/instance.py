@@ -206,3 +206,9 @@ class OwnedInstance:
         if self.pod_uid or self.said_uid:
             return Stage.ASSIGNED
         return Stage.IDLE if self.said_uid == "" else Stage.BOOTING
+
+
+def describe_end(instance: Instance) -> str:
+    """For people: its state, and the cloud's reason where it says one."""
+    reason = f": {instance.state_reason}" if instance.state_reason else ""
+    return f"instance {instance.instance_id} is {instance.state}{reason}"

@@ -67,6 +67,11 @@ class MissingRule:
         self._since.pop(name, None)
         self._last.pop(name, None)
 
+    def retain(self, names: Collection[str]) -> None:
+        """Nobody asks for any other name any more."""
+        for name in self._since.keys() - names:
+            self.forget(name)
+
     def reset(self) -> None:
         """Start again, after a failed answer."""
         self._since.clear()
