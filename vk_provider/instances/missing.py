@@ -2,7 +2,8 @@
 
 A cloud's answers are eventually consistent, and a wrong filter, permission or listing makes many vanish at once. So a
 name is missing only when two answers apart in time do not list it and none in between does; while many are missing at
-once, all answers of a longer time must agree.
+once, all answers of a longer time must agree. An answer may be as old as its question: a listing has many pages, and
+each may take long.
 """
 
 from __future__ import annotations
@@ -27,10 +28,14 @@ class Absence:
     mass: bool
 
 
+def is_mass(missing: int, known: int) -> bool:
+    return missing > max(MASS_AT_LEAST, MASS_SHARE * known)
+
+
 class MissingRule:
     """Keeps since when each name is not listed.
 
-    confirm_s:      minimum time between two answers
+    confirm_s:      minimum time between an answer and the question of a later one
     mass_confirm_s: the same when more than max(MASS_AT_LEAST, MASS_SHARE of all) are missing at once
     """
 
@@ -44,8 +49,18 @@ class MissingRule:
         """Names that are currently not listed."""
         return len(self._since)
 
-    def judge(self, asked: Collection[str], named: Collection[str], known: int, now: float) -> Absence:
-        """Judge one answer. asked: names that it could list; named: names that it lists; known: number of all names."""
+    def judge(
+        self,
+        asked: Collection[str],
+        named: Collection[str],
+        known: int,
+        now: float,
+        *,
+        began: float | None = None,
+        others: int = 0,
+    ) -> Absence:
+        """Judge one answer. asked: names that it could list; named: names that it lists; known: number of all names;
+        began: when the question was asked, None for now; others: what else it does not list, which counts as many."""
         for name in named:
             self.forget(name)
         absent = [name for name in asked if name not in named]
@@ -55,9 +70,10 @@ class MissingRule:
         # Not asked for since: its record was removed for another reason.
         for name in [name for name, last in self._last.items() if now - last > self._mass_confirm_s]:
             self.forget(name)
-        mass = len(self._since) > max(MASS_AT_LEAST, MASS_SHARE * known)
+        mass = is_mass(len(self._since) + others, known)
         wait_s = self._mass_confirm_s if mass else self._confirm_s
-        missing = frozenset(name for name in absent if now - self._since[name] >= wait_s)
+        asked_at = now if began is None else began
+        missing = frozenset(name for name in absent if asked_at - self._since[name] >= wait_s)
         for name in missing:
             self.forget(name)
         return Absence(missing, frozenset(absent) - missing, mass)

@@ -68,6 +68,8 @@ class InstanceTable:
         self.owned: dict[str, OwnedInstance] = {}
         self.listed: dict[str, Instance] = {}
         self.builders: dict[str, Instance] = {}
+        self.doubted = 0
+        """How many of ours the newest listing lacks that are not missing yet."""
         self.on_listing: Callable[[], None] = lambda: None
 
     def add(self, owned: OwnedInstance) -> None:
@@ -122,10 +124,12 @@ class InstanceTable:
         finally:
             if self._next is asyncio.current_task():
                 self._next = None
-        self.take(listing.instances, listing.builders)
+        self.take(listing.instances, listing.builders, began=self._began_at)
 
-    def take(self, instances: Iterable[Instance], builders: Iterable[Instance] = ()) -> None:
-        """A complete listing."""
+    def take(
+        self, instances: Iterable[Instance], builders: Iterable[Instance] = (), *, began: float | None = None
+    ) -> None:
+        """A complete listing. began: by time.monotonic(); None for now."""
         self.builders = {builder.instance_id: builder for builder in builders}
         self.listed = {instance.instance_id: instance for instance in instances}
         asked = []
@@ -138,7 +142,8 @@ class InstanceTable:
             elif owned.is_live and owned.described.launch_time <= new_since:
                 asked.append(instance_id)
         self.meter.take([*self._known(), *self.builders.values()], self.owned.__contains__)
-        verdict = self._rule.judge(asked, self.listed.keys(), len(self.owned), time.monotonic())
+        verdict = self._rule.judge(asked, self.listed.keys(), len(self.owned), time.monotonic(), began=began)
+        self.doubted = len(verdict.doubted)
         self._missing |= verdict.missing
         for instance_id in verdict.missing:
             self.meter.missing(instance_id)

@@ -16,7 +16,7 @@ from vk_provider.cloud.base import TAG_POD_UID, Instance
 from vk_provider.errors import CloudError
 from vk_provider.instances import missing
 from vk_provider.instances.instance import OwnedInstance, describe_end
-from vk_provider.instances.missing import MissingRule
+from vk_provider.instances.missing import MissingRule, is_mass
 from vk_provider.pods.assignment import LOOKING, SETTLING
 from vk_provider.pods.executor import PodExecutor
 from vk_provider.pods.record import PodRecord
@@ -46,7 +46,7 @@ class Adoption:
         self._rule = MissingRule(missing.MISSING_CONFIRM_S, missing.MASS_CONFIRM_S)
         # That an ended instance is listed for them shows that the answer is no empty one: they are no crowd.
         self._ended_rule = MissingRule(missing.MISSING_CONFIRM_S, missing.MISSING_CONFIRM_S)
-        self._doubted: frozenset[str] = frozenset()
+        self._is_doubtful = False
         self._by_address: dict[str, PodRecord] = {}
         self._settled_at = 0.0
         self._sure_listings = 0
@@ -72,7 +72,7 @@ class Adoption:
         self._settled_at = time.monotonic() + self._room.cloud.listing_lag_s
         self._room.supply.is_settled = not self._room.cloud.listing_lag_s
         self._judge(listed)
-        if self._room.cloud.listing_lag_s or self._doubted:
+        if self._room.cloud.listing_lag_s or self._is_doubtful:
             for record in self._records.values():
                 with contained(f"pod {record.uid}"):
                     self._hold_unstarted(record)
@@ -167,18 +167,18 @@ class Adoption:
                 elif record.uid in looking and record.owned is None:
                     self._take(record, OwnedInstance(instance))
                     self._wake(record.uid)
-        for uid, lost in self._judge(listed).items():
+        for uid, lost in self._judge(listed, began).items():
             self._settle(self._records[uid], lost)
         if self._sure_listings < SURE_LISTINGS:
             return
-        if not self._doubted:
+        if not self._is_doubtful:
             for record in self._looking():
                 if record.admission.hold == SETTLING:
                     self._settle(record, "")
         if not self._room.supply.is_settled:
             self._room.supply.settle_all()
 
-    def _judge(self, listed: Iterable[Instance]) -> dict[str, str]:
+    def _judge(self, listed: Iterable[Instance], began: float | None = None) -> dict[str, str]:
         """The pods that are known by now to have no instance, by UID: why they are lost, "" for those that never
         started. An ended instance of a pod may be an earlier attempt's, so it is no proof."""
         ended = {each.tags.get(TAG_POD_UID, ""): each for each in listed if each.state.is_terminated}
@@ -188,16 +188,22 @@ class Adoption:
         self._rule.retain(asked - told)
         self._ended_rule.retain(told)
         known = len(asked) + sum(record.owned is not None for record in self._records.values())
-        verdict = self._rule.judge(asked - told, (), known, now)
-        self._doubted = verdict.doubted
+        others = self._room.table.doubted
+        verdict = self._rule.judge(asked - told, (), known, now, began=began, others=others)
+        ended_verdict = self._ended_rule.judge(told, (), known, now, began=began)
+        self._is_doubtful = bool(verdict.doubted or others)
         if verdict.mass and verdict.doubted:
             self._room.metrics.mass_missing.labels("adoption").inc()
             log.error(
-                "the cloud names no instance for %d of %d pods that ran: too many at once, none is taken for lost yet",
+                "the cloud names no instance for %d of %d pods that ran, and lacks %d known ones: too many at once, "
+                "none is taken for lost yet",
                 len(verdict.doubted),
                 known,
+                others,
             )
-        lost = {uid: describe_end(ended[uid]) for uid in self._ended_rule.judge(told, (), known, now).missing}
+        lost = {}
+        if not is_mass(others, known):
+            lost = {uid: describe_end(ended[uid]) for uid in ended_verdict.missing}
         for uid in verdict.missing:
             lost[uid] = "the pod's instance does not exist any more" if self._records[uid].first.started else ""
         return lost
