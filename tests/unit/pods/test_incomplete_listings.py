@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from tests.launching import tags_of_pod
-from vk_provider.cloud.base import Instance, InstancePage, InstanceState, LaunchRequest
+from vk_provider.cloud.base import Instance, InstancePage, InstanceState, LaunchAnswer, LaunchRequest
 from vk_provider.instances import missing
 from vk_provider.jsontypes import Json
 
@@ -21,19 +22,19 @@ LISTINGS = 3
 
 
 class Listings:
-    """What the cloud lists: as `show` says for the next LISTINGS answers, then as it is."""
+    """What the cloud lists: as `show` says for the next `lacking` answers, then as it is."""
 
     def __init__(
         self, world: World, monkeypatch: pytest.MonkeyPatch, show: Callable[[Instance], Instance | None]
     ) -> None:
-        self.asked = 0
+        self.asked, self.lacking = 0, LISTINGS
         self._visible, self._show = world.cloud.list_page, show
         monkeypatch.setattr(world.cloud, "list_page", self._answer)
 
     async def _answer(self, page: str = "") -> InstancePage:
         self.asked += 1
         answer = await self._visible(page)
-        if self.asked > LISTINGS:
+        if self.asked > self.lacking:
             return answer
         return InstancePage(tuple(shown for each in answer.instances if (shown := self._show(each)) is not None))
 
@@ -134,3 +135,32 @@ async def test_waiting_pods_are_launched_at_once_when_the_answer_lacks_nothing(w
     record = world.record(fresh)
     assert record is not None and not record.admission.hold
     await world.until(lambda: world.api.status(fresh).get("phase") == "Running")
+
+
+async def test_an_instance_that_this_process_has_launched_has_no_pod_of_an_earlier_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its launch is not answered, its pod is deleted, and its agent is silent when a listing shows it."""
+    await world.running()
+    await world.crash()
+    waiting = world.api.add(world.pod())
+    listings = Listings(world, monkeypatch, lambda each: None)
+    listings.lacking = 1_000_000
+    launch = world.cloud.launch
+
+    async def unanswered(request: LaunchRequest) -> LaunchAnswer:
+        await launch(request)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(world.cloud, "launch", unanswered)
+    await world.start()
+    known = world.live()
+    deleted = world.api.add(world.pod())
+    await world.until(lambda: len(world.live()) > len(known))
+    (new,) = (each for each in world.live() if each not in known)
+    world.connector.unreachable.add(new.instance_id)
+    world.api.remove(deleted)
+    listings.lacking = 0
+    await world.until(lambda: new.instance_id in world.room.supply.unclaimed)
+    assert not world.room.supply.may_serve(waiting["metadata"]["uid"], NODE, "default")
