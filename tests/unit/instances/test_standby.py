@@ -19,7 +19,7 @@ from vk_provider.cloud.codes import build_error
 from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import CapacityError, CloudError, CloudThrottledError
-from vk_provider.instances import filling, standby
+from vk_provider.instances import filling, shortages, standby
 from vk_provider.instances.instance import OwnedInstance, Rest, Stage
 from vk_provider.settings import BudgetSettings, PoolSettings
 from vk_provider.settings.budget import NamespaceQuota
@@ -161,6 +161,23 @@ async def test_a_start_that_was_carried_out_without_an_answer_is_found_by_a_list
     await world.until(lambda: len(resting(world)) == 2)
     assert await rested(world) == known, "it was stopped again"
     assert len(world.live()) == 3 and world.room.meter.usage().instances == 1
+    await world.stop()
+
+
+async def test_a_pod_whose_start_fails_while_nothing_can_be_launched_is_launched_for_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shortages, "CAPACITY_TTL_S", 0.5)
+    world = await make_world(tmp_path, SMALL)
+    await rested(world)
+    starts = Starts(world)
+    starts.problem, starts.gate = CapacityError("InsufficientInstanceCapacity"), asyncio.Event()
+    pod = world.api.add(world.pod())
+    await world.until(lambda: starts.calls)
+    for offering in await world.cloud.describe_offerings():
+        world.room.launches.note_shortage(offering, CapacityError("InsufficientInstanceCapacity"))
+    starts.gate.set()
+    await world.until(lambda: status_of(world, pod) == "Running")
     await world.stop()
 
 
