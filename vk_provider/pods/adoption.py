@@ -183,7 +183,7 @@ class Adoption:
         started. An ended instance of a pod may be an earlier attempt's, so it is no proof."""
         ended = {each.tags.get(TAG_POD_UID, ""): each for each in listed if each.state.is_terminated}
         asked = {record.uid for record in self._looking() if record.admission.hold == LOOKING}
-        told = {uid for uid in asked & ended.keys() if self._records[uid].first.started}
+        told = asked & ended.keys()
         now = time.monotonic()
         self._rule.retain(asked - told)
         self._ended_rule.retain(told)
@@ -201,12 +201,10 @@ class Adoption:
                 known,
                 others,
             )
-        lost = {}
+        lost = dict.fromkeys(verdict.missing, "the pod's instance does not exist any more")
         if not is_mass(others, known):
-            lost = {uid: describe_end(ended[uid]) for uid in ended_verdict.missing}
-        for uid in verdict.missing:
-            lost[uid] = "the pod's instance does not exist any more" if self._records[uid].first.started else ""
-        return lost
+            lost |= {uid: describe_end(ended[uid]) for uid in ended_verdict.missing}
+        return {uid: why if self._records[uid].first.started else "" for uid, why in lost.items()}
 
     def _settle(self, record: PodRecord, lost: str) -> None:
         record.admission.go_on()

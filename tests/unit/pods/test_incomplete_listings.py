@@ -164,3 +164,18 @@ async def test_an_instance_that_this_process_has_launched_has_no_pod_of_an_earli
     listings.lacking = 0
     await world.until(lambda: new.instance_id in world.room.supply.unclaimed)
     assert not world.room.supply.may_serve(waiting["metadata"]["uid"], NODE, "default")
+
+
+async def test_pods_whose_instances_ended_before_they_started_are_launched_for_soon(world: World) -> None:
+    """The ended instances are listed, so the answer is not one that lacks many."""
+    world.connector.unreachable.add("*")
+    pods = []
+    for _ in range(5):
+        pods.append(pod := world.api.add(world.pod()))
+        await world.until(lambda pod=pod: world.api.status(pod).get("hostIP"))
+    await world.crash()
+    for instance in world.live():
+        world.cloud.vanish(instance.instance_id)
+    world.connector.unreachable.clear()
+    await world.start()
+    await world.until(lambda: {world.api.status(pod)["phase"] for pod in pods} == {"Running"})
