@@ -71,7 +71,7 @@ class PodRecord:
 
     pod:          the API object as last seen; `exists` turns False when the API deleted it
     start_time:   status.startTime; active_since: the same moment
-    ending_since: when the pod was first seen deleted or with a terminal phase; 0.0 before
+    ending_since: when the pod was first seen deleted, or with a terminal phase before that; 0.0 before
     forgotten:    the controller has removed the record; tasks that still run for it clean up after themselves
     lost:         why the pod counts as lost although its instance does not say so (OwnedInstance.lost)
     """

@@ -22,6 +22,8 @@ MAX_ATTEMPTS = 3
 DEFAULT_GRACE_S = 30
 DELETION_OVERDUE_S = 60.0
 """Time after the grace period until the instance of a terminating pod with an unreachable agent is terminated."""
+DELETION_RESISTED_S = 600.0
+"""The same for a deleted pod whose agent answers: it hangs, or it lies, as one may that its pod has taken over."""
 
 
 UNACCEPTED_LIMIT_S = 600.0
@@ -176,7 +178,8 @@ def _pending_due(record: PodRecord) -> float:
 
 
 def is_overdue(record: PodRecord, now: float) -> bool:
-    """Whether the agent of a terminating pod was unreachable for so long that no terminal status will come."""
+    """Whether the agent of a terminating pod was unreachable for so long, or has not ended a deleted one for so long,
+    that no terminal status will come."""
     overdue_at = _overdue_at(record)
     return overdue_at is not None and now >= overdue_at
 
@@ -185,12 +188,14 @@ def _overdue_at(record: PodRecord) -> float | None:
     ending = record.deleting or record.phase in TERMINAL_PHASES
     if not (ending and record.has_instance and is_given(record)) or record.report.finished or record.loss:
         return None
-    if record.session is not None or not record.report.silent_since:
-        return None
     if record.deleting:
         grace_s = float(record.pod["metadata"].get("deletionGracePeriodSeconds") or 0)
     else:
         grace_s = float(record.pod["spec"].get("terminationGracePeriodSeconds", DEFAULT_GRACE_S))
+    if record.session is not None:
+        return record.ending_since + grace_s + DELETION_RESISTED_S if record.deleting else None
+    if not record.report.silent_since:
+        return None
     return max(record.report.silent_since, record.ending_since) + grace_s + DELETION_OVERDUE_S
 
 
