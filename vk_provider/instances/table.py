@@ -65,6 +65,7 @@ class InstanceTable:
         self._next: asyncio.Task[None] | None = None
         self._listings: set[asyncio.Task[None]] = set()
         self._began_at = float("-inf")
+        self._is_closed = False
         self.owned: dict[str, OwnedInstance] = {}
         self.listed: dict[str, Instance] = {}
         self.builders: dict[str, Instance] = {}
@@ -85,7 +86,10 @@ class InstanceTable:
     # --- listings ------------------------------------------------------------------------------------------------
 
     async def refresh(self) -> None:
-        """Returns after a listing that began after this call. Raises CloudError when it failed."""
+        """Returns after a listing that began after this call. Raises CloudError when it failed, and after `close`:
+        whoever still runs may not know of the end yet."""
+        if self._is_closed:
+            raise CloudError("this process lists no instances any more: it stops")
         if self._next is None:
             self._next = asyncio.create_task(self._list_next(), name="listing of instances")
             self._listings.add(self._next)
@@ -215,6 +219,7 @@ class InstanceTable:
         self._on_notice(owned, notice)
 
     async def close(self) -> None:
+        self._is_closed = True
         tasks = list(self._listings)
         for task in tasks:
             task.cancel()

@@ -160,3 +160,14 @@ def test_an_instance_whose_agent_speaks_lives_whatever_a_listing_says() -> None:
     assert not owned.is_live
     owned.link.session = object()
     assert owned.is_live
+
+
+async def test_a_table_that_is_closed_lists_nothing_more() -> None:
+    """A sweep may come while the pods' room is closed already."""
+    cloud = SimulatedCloud(SimulationConfig(), "test")
+    made = InstanceTable(cloud, InstanceMetrics(CollectorRegistry()), Meter(lambda _: 1.0), lambda owned, notice: None)
+    await made.refresh()
+    await made.close()
+    with pytest.raises(CloudError, match="it stops"):
+        await made.refresh()
+    assert not [task for task in asyncio.all_tasks() if "listing" in task.get_name()]
