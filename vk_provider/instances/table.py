@@ -147,8 +147,8 @@ class InstanceTable:
                 asked.append(instance_id)
         self.meter.take([*self._known(), *self.builders.values()], self.owned.__contains__)
         verdict = self._rule.judge(asked, self.listed.keys(), len(self.owned), time.monotonic(), began=began)
-        self.doubted = len(verdict.doubted)
         self._missing |= verdict.missing
+        self.doubted = len(verdict.doubted - self._missing)
         for instance_id in verdict.missing:
             self.meter.missing(instance_id)
         if verdict.mass and verdict.doubted:
