@@ -28,10 +28,6 @@ class Absence:
     mass: bool
 
 
-def is_mass(missing: int, known: int) -> bool:
-    return missing > max(MASS_AT_LEAST, MASS_SHARE * known)
-
-
 class MissingRule:
     """Keeps since when each name is not listed.
 
@@ -58,9 +54,11 @@ class MissingRule:
         *,
         began: float | None = None,
         others: int = 0,
+        explained: Collection[str] = (),
     ) -> Absence:
         """Judge one answer. asked: names that it could list; named: names that it lists; known: number of all names;
-        began: when the question was asked, None for now; others: what else it does not list, which counts as many."""
+        began: when the question was asked, None for now; others: what else it does not list, which counts as many;
+        explained: those of `asked` of which it lists why they may be missing, and which are no crowd."""
         for name in named:
             self.forget(name)
         absent = [name for name in asked if name not in named]
@@ -70,10 +68,13 @@ class MissingRule:
         # Not asked for since: its record was removed for another reason.
         for name in [name for name, last in self._last.items() if now - last > self._mass_confirm_s]:
             self.forget(name)
-        mass = is_mass(len(self._since) + others, known)
-        wait_s = self._mass_confirm_s if mass else self._confirm_s
+        mass = _is_mass(len(self._since.keys() - set(explained)) + others, known)
         asked_at = now if began is None else began
-        missing = frozenset(name for name in absent if asked_at - self._since[name] >= wait_s)
+        wait_s = self._mass_confirm_s if mass else self._confirm_s
+        explained_s = self._mass_confirm_s if _is_mass(others, known) else self._confirm_s
+        missing = frozenset(
+            name for name in absent if asked_at - self._since[name] >= (explained_s if name in explained else wait_s)
+        )
         for name in missing:
             self.forget(name)
         return Absence(missing, frozenset(absent) - missing, mass)
@@ -92,3 +93,7 @@ class MissingRule:
         """Start again, after a failed answer."""
         self._since.clear()
         self._last.clear()
+
+
+def _is_mass(missing: int, known: int) -> bool:
+    return missing > max(MASS_AT_LEAST, MASS_SHARE * known)

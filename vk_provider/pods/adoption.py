@@ -16,7 +16,7 @@ from vk_provider.cloud.base import TAG_POD_UID, Instance
 from vk_provider.errors import CloudError
 from vk_provider.instances import missing
 from vk_provider.instances.instance import OwnedInstance, describe_end
-from vk_provider.instances.missing import MissingRule, is_mass
+from vk_provider.instances.missing import MissingRule
 from vk_provider.pods.assignment import LOOKING, SETTLING
 from vk_provider.pods.executor import PodExecutor
 from vk_provider.pods.record import PodRecord
@@ -44,8 +44,6 @@ class Adoption:
         self._nodes = nodes
         self._wake = wake
         self._rule = MissingRule(missing.MISSING_CONFIRM_S, missing.MASS_CONFIRM_S)
-        # That an ended instance is listed for them shows that the answer is no empty one: they are no crowd.
-        self._ended_rule = MissingRule(missing.MISSING_CONFIRM_S, missing.MISSING_CONFIRM_S)
         self._is_doubtful = False
         self._by_address: dict[str, PodRecord] = {}
         self._settled_at = 0.0
@@ -183,28 +181,26 @@ class Adoption:
         started. An ended instance of a pod may be an earlier attempt's, so it is no proof."""
         ended = {each.tags.get(TAG_POD_UID, ""): each for each in listed if each.state.is_terminated}
         asked = {record.uid for record in self._looking() if record.admission.hold == LOOKING}
-        told = asked & ended.keys()
-        now = time.monotonic()
-        self._rule.retain(asked - told)
-        self._ended_rule.retain(told)
+        told = asked & ended.keys()  # the answer is no empty one
+        self._rule.retain(asked)
         known = len(asked) + sum(record.owned is not None for record in self._records.values())
         others = self._room.table.doubted
-        verdict = self._rule.judge(asked - told, (), known, now, began=began, others=others)
-        ended_verdict = self._ended_rule.judge(told, (), known, now, began=began)
-        self._is_doubtful = bool(verdict.doubted or others)
-        if verdict.mass and verdict.doubted:
+        now = time.monotonic()
+        verdict = self._rule.judge(asked, (), known, now, began=began, others=others, explained=told)
+        doubted = verdict.doubted - told
+        self._is_doubtful = bool(doubted or others)
+        if verdict.mass and doubted:
             self._room.metrics.mass_missing.labels("adoption").inc()
             log.error(
                 "the cloud names no instance for %d of %d pods that ran, and lacks %d known ones: too many at once, "
                 "none is taken for lost yet",
-                len(verdict.doubted),
+                len(doubted),
                 known,
                 others,
             )
-        lost = dict.fromkeys(verdict.missing, "the pod's instance does not exist any more")
-        if not is_mass(others, known):
-            lost |= {uid: describe_end(ended[uid]) for uid in ended_verdict.missing}
-        return {uid: why if self._records[uid].first.started else "" for uid, why in lost.items()}
+        gone = dict.fromkeys(verdict.missing, "the pod's instance does not exist any more")
+        gone |= {uid: describe_end(ended[uid]) for uid in verdict.missing & told}
+        return {uid: why if self._records[uid].first.started else "" for uid, why in gone.items()}
 
     def _settle(self, record: PodRecord, lost: str) -> None:
         record.admission.go_on()
