@@ -159,12 +159,17 @@ class PodRecord:
     def loss(self) -> str:
         """Why the pod counts as lost, "" while it does not."""
         owned = self.assignment.owned
-        return self.lost or (owned.lost if owned is not None else "")
+        if self.lost or owned is None:
+            return self.lost
+        return owned.lost or (owned.own_end if owned.has_booted else "")
 
     @property
     def boot_failed(self) -> str:
+        """Why the pod's instance never will, or did not, run it; "" while it may."""
         owned = self.assignment.owned
-        return owned.boot_failed if owned is not None else ""
+        if owned is None:
+            return ""
+        return owned.boot_failed or ("" if owned.has_booted else owned.own_end)
 
     def is_wanting(self) -> bool:
         """Whether the pod needs an instance that it does not have."""

@@ -226,7 +226,7 @@ def is_given(record: PodRecord) -> bool:
     if owned is None:
         return False
     is_told = owned.sent_uid or owned.said_uid == record.uid
-    return bool(is_told) or (owned.handover_unknown and not owned.boot_failed)
+    return bool(is_told) or (owned.handover_unknown and not record.boot_failed)
 
 
 def _is_awaited(record: PodRecord, may_be_served: Callable[[PodRecord], bool]) -> bool:
