@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 SURE_LISTINGS = 2
 """Listings that have to lack a pod's instance, after the time in which the cloud may lag behind."""
 
+HEARD_S = 3.0
+"""So long after a start the agents that run are heard: tags may give a pod an instance while another one has it."""
+
 
 class Adoption:
     """Joins the cloud's instances with the pods. `records`: those of the controller, by pod UID; nodes: ours."""
@@ -114,6 +117,8 @@ class Adoption:
     def _take(self, record: PodRecord, owned: OwnedInstance) -> None:
         self._room.supply.adopt(owned, record.uid, started=record.first.started)
         self._executor.give(record, owned)
+        if not record.first.started:
+            record.assignment.sent_from = time.monotonic() + HEARD_S
         log.info("pod %s: adopted instance %s", record.key, owned.instance_id)
 
     def _rank(self, instance: Instance) -> tuple[bool, bool, int, float]:

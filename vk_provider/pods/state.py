@@ -72,6 +72,7 @@ def compute_state(
             connecting=owned is not None and owned.link.task is not None,
             silent=_silent_s(record, now) >= agent_grace_s,
             sent=_is_sent(record),
+            withheld=_is_withheld(record, now),
             given=given,
             awaited=(record.deleting or expired) and _is_awaited(record, may_be_served),
             stop_waited_s=now - record.leaving.stop_sent_at if record.leaving.stop_sent_at else None,
@@ -100,6 +101,12 @@ def _is_sent(record: PodRecord) -> bool:
         and sent.fingerprint == compute_fingerprint(record)
         and not is_stop_due(record)
     )
+
+
+def _is_withheld(record: PodRecord, now: float) -> bool:
+    """Whether the pod is not sent yet. Its agent may say that it has it: then nothing of it begins anew."""
+    owned = record.assignment.owned
+    return now < record.assignment.sent_from and (owned is None or owned.said_uid != record.uid)
 
 
 def is_rejected(record: PodRecord) -> bool:
@@ -132,6 +139,8 @@ def next_look_s(record: PodRecord, seen: PodState, seen_at: float, now: float, a
     overdue_at = _overdue_at(record)
     if overdue_at is not None:
         due.append(overdue_at)
+    if seen.agent.withheld:
+        due.append(record.assignment.sent_from)
     expires_at = _expires_at(record)
     if expires_at is not None and not seen.expired:
         due.append(expires_at)
