@@ -35,13 +35,16 @@ from vk_provider.pods.state import has_started
 
 CHECK_S = 5.0
 DELETION_LIMIT_S = 40.0
-"""After the grace period, while provider and API server are well and the agent, if there is one, answers."""
+"""After the grace period, while provider and API server are well and the agent, if there is one, answers. While the
+cloud does not answer, a pod whose instance is looked for after a start may be on one: it stays."""
 STATUS_LIMIT_S = 45.0
 """Another writer is corrected at most every 10 s, and a failed PATCH is repeated after 30 s at most."""
 BLIND_S = 400.0
 """How long a fault of the cloud may have made the provider count wrong."""
 CALM_S = 35.0
 """A retry may be so late after a fault."""
+CLOUD_CALM_S = 75.0
+"""So late the cloud may be asked again after it has throttled."""
 _EXPECTED = tuple(
     name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, errors.VkError)
 )
@@ -55,7 +58,7 @@ class Judge:
         self.violations: list[Violation] = []
         self._blind_until = 0.0
         self._seen_started: set[str] = set()
-        self._calm_since = 0.0
+        self._calm_since = self._cloud_calm_since = 0.0
         self._held_s: dict[str, float] = {}
         self._behind_s: dict[str, float] = {}
         self._stuck: set[str] = set()
@@ -175,6 +178,8 @@ class Judge:
         """Every CHECK_S."""
         now = asyncio.get_running_loop().time()
         network = self._truth.network
+        if not self._truth.cloud.faults.is_calm:
+            self._cloud_calm_since = now
         if not self._truth.has_adopted or not network.faults.is_calm or network.server.admission:
             self._calm_since = now
         if now - self._calm_since < CALM_S:
@@ -185,7 +190,7 @@ class Judge:
                 continue  # it may hurt itself
             self._check_status(pod)
             metadata = pod["metadata"]
-            if not metadata.get("deletionTimestamp") or not self._truth.is_reachable(metadata["uid"], now):
+            if not metadata.get("deletionTimestamp") or not self._is_known(metadata["uid"], now):
                 self._held_s.pop(metadata["uid"], None)
                 continue
             held_s = self._held_s[metadata["uid"]] = self._held_s.get(metadata["uid"], 0.0) + CHECK_S
@@ -193,6 +198,12 @@ class Judge:
             if held_s > limit_s and metadata["uid"] not in self._stuck:
                 self._stuck.add(metadata["uid"])
                 self.fail(DELETION_STUCK, f"{metadata['name']} for {held_s:.0f} s")
+
+    def _is_known(self, uid: str, now: float) -> bool:
+        """Whether what runs of the pod can be known: its agent answers, and the cloud does if it is to say which
+        instance has the pod."""
+        cloud_answers = now - self._cloud_calm_since >= CLOUD_CALM_S
+        return self._truth.is_reachable(uid, now) and (cloud_answers or not self._truth.is_looked_for(uid))
 
     def _check_status(self, pod: Json) -> None:
         """What an agent says over its session is soon in the API server."""

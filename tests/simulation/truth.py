@@ -100,6 +100,11 @@ class Truth:
         agents = [self.fleet.agents[instance_id] for instance_id in served]
         return all(agent.answers(now) and now >= agent.mute_until + FORGIVEN_S for agent in agents)
 
+    def is_looked_for(self, uid: str) -> bool:
+        """Whether the provider does not know the pod's instance yet, after its start."""
+        record = self.leader.controller.records.get(uid) if self.leader is not None else None
+        return record is not None and record.admission.is_looked_for
+
     def find_unmarked(self, agent: Agent, uid: str) -> str:
         """What its tags say, when it is of a pool and they do not name the pod as the one that has it: then the next
         provider believes the agent when it says that it is empty."""

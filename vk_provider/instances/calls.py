@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 CALLS_AT_ONCE = 16
 RETRY_FIRST_S, RETRY_MAX_S = 0.2, 30.0
+_NOTHING = LaunchAnswer(())
 
 
 class LaunchCalls:
@@ -39,21 +40,26 @@ class LaunchCalls:
         self._metrics = metrics
         self._tell = tell
         self.pace = Pace(CALLS_AT_ONCE)
+        self.unheard: set[str] = set()
+        """Launch IDs of calls that this process has made, and none before it, while nobody knows what they brought."""
 
     async def find_outcome(self, call: LaunchCall, is_wanted: Callable[[], bool]) -> LaunchAnswer | None:
         """None when nothing was done, and when nobody waits for what may have been done: a sweep finds it."""
         backoff = Backoff(RETRY_FIRST_S, RETRY_MAX_S)
+        if not call.is_inherited:
+            self.unheard.add(call.launch_id)
         while True:
             try:
                 async with self.pace.turn():
-                    return await self._cloud.launch(call.request)
+                    return self._hear(call, await self._cloud.launch(call.request))
             except CloudThrottledError as error:
                 log.warning("launches wait: %s", error)
+                self._hear(call)
                 return None  # what waits by then goes into the next call together
             except CloudError as error:
                 if not error.effect_unknown:
                     failure = LaunchFailure(call.request.offerings[0], error)
-                    return LaunchAnswer((), (failure,))
+                    return self._hear(call, LaunchAnswer((), (failure,)))
                 problem: Exception = error
             except Exception as error:
                 problem = error
@@ -65,9 +71,14 @@ class LaunchCalls:
             await asyncio.sleep(delay_s)
             found = await self._look_up(call)
             if len(found) >= call.request.count:
-                return LaunchAnswer(tuple(found))
+                return self._hear(call, LaunchAnswer(tuple(found)))
             if not is_wanted():
                 return LaunchAnswer(tuple(found)) if found else None
+
+    def _hear(self, call: LaunchCall, answer: LaunchAnswer = _NOTHING) -> LaunchAnswer:
+        """All of it is known."""
+        self.unheard.discard(call.launch_id)
+        return answer
 
     async def _look_up(self, call: LaunchCall) -> list[Instance]:
         try:

@@ -185,6 +185,14 @@ class OwnedInstance:
         return not self.ended and not (self.described.state.is_terminated and self.link.session is None)
 
     @property
+    def own_end(self) -> str:
+        """How it has ended by itself, as the cloud says, "" while it has not. Its link, which says what that means for
+        its pod, may notice later."""
+        if self.ended or self.link.session is not None or not self.described.state.is_terminated:
+            return ""
+        return describe_end(self.described)
+
+    @property
     def has_booted(self) -> bool:
         """Whether its agent answered, or it was adopted with a pod that had started."""
         return self.link.ever_connected or not self.fresh
@@ -206,3 +214,9 @@ class OwnedInstance:
         if self.pod_uid or self.said_uid:
             return Stage.ASSIGNED
         return Stage.IDLE if self.said_uid == "" else Stage.BOOTING
+
+
+def describe_end(instance: Instance) -> str:
+    """For people: its state, and the cloud's reason where it says one."""
+    reason = f": {instance.state_reason}" if instance.state_reason else ""
+    return f"instance {instance.instance_id} is {instance.state}{reason}"

@@ -18,7 +18,7 @@ from itertools import islice
 
 from vk_provider import eventreasons
 from vk_provider.aiokit.tasks import BackgroundTasks
-from vk_provider.cloud.base import Cloud, Instance, LaunchAnswer, LaunchFailure, Offering, OfferingKey
+from vk_provider.cloud.base import TAG_LAUNCH, Cloud, Instance, LaunchAnswer, LaunchFailure, Offering, OfferingKey
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError
 from vk_provider.instances.allotment import Allotment, LaunchSide
 from vk_provider.instances.budget import NAMESPACES, Budget, Held, Reservation, price_of
@@ -117,6 +117,10 @@ class Launches:
     def is_launching(self) -> bool:
         """Whether a call for pods is under way."""
         return any(group.in_flight for group in self.waiting.groups)
+
+    def is_new(self, instance: Instance) -> bool:
+        """Whether it is of a call of this process, without an answer so far: no earlier one can have given it a pod."""
+        return instance.tags.get(TAG_LAUNCH, "") in self._calls.unheard
 
     def is_room_awaited(self, namespace: str) -> bool:
         """Whether a pod waits for room that one of this namespace would take: of the budget, or of the same quota."""

@@ -27,7 +27,7 @@ from vk_provider.errors import (
     AgentVersionError,
     CloudError,
 )
-from vk_provider.instances.instance import Link, OwnedInstance
+from vk_provider.instances.instance import Link, OwnedInstance, describe_end
 from vk_provider.wire.session import UpMessage
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ class InstanceLinks:
                 await question.wait(max(backoff.next_delay_s(), redial_s))
         finally:
             await question.close()
-        _note_gone(owned, _describe_end(owned.described))
+        _note_gone(owned, describe_end(owned.described))
 
     async def _try(self, owned: OwnedInstance, logged: str, backoff: Backoff) -> tuple[str, bool]:
         """One session, if the agent answers. `logged`: the error that was logged last.
@@ -292,12 +292,7 @@ class _FateQuestion:
             return ""
         if found is None:
             return f"the cloud does not know instance {instance_id} any more"
-        return _describe_end(found) if found.state.has_stopped else ""
-
-
-def _describe_end(instance: Instance) -> str:
-    reason = f": {instance.state_reason}" if instance.state_reason else ""
-    return f"instance {instance.instance_id} is {instance.state}{reason}"
+        return describe_end(found) if found.state.has_stopped else ""
 
 
 def _note_gone(owned: OwnedInstance, message: str) -> None:

@@ -2,7 +2,8 @@
 
 A cloud's answers are eventually consistent, and a wrong filter, permission or listing makes many vanish at once. So a
 name is missing only when two answers apart in time do not list it and none in between does; while many are missing at
-once, all answers of a longer time must agree.
+once, all answers of a longer time must agree. An answer may be as old as its question: a listing has many pages, and
+each may take long.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Absence:
 class MissingRule:
     """Keeps since when each name is not listed.
 
-    confirm_s:      minimum time between two answers
+    confirm_s:      minimum time between an answer and the question of a later one
     mass_confirm_s: the same when more than max(MASS_AT_LEAST, MASS_SHARE of all) are missing at once
     """
 
@@ -44,8 +45,20 @@ class MissingRule:
         """Names that are currently not listed."""
         return len(self._since)
 
-    def judge(self, asked: Collection[str], named: Collection[str], known: int, now: float) -> Absence:
-        """Judge one answer. asked: names that it could list; named: names that it lists; known: number of all names."""
+    def judge(
+        self,
+        asked: Collection[str],
+        named: Collection[str],
+        known: int,
+        now: float,
+        *,
+        began: float | None = None,
+        others: int = 0,
+        explained: Collection[str] = (),
+    ) -> Absence:
+        """Judge one answer. asked: names that it could list; named: names that it lists; known: number of all names;
+        began: when the question was asked, None for now; others: what else it does not list, which counts as many;
+        explained: those of `asked` of which it lists why they may be missing, and which are no crowd."""
         for name in named:
             self.forget(name)
         absent = [name for name in asked if name not in named]
@@ -55,9 +68,13 @@ class MissingRule:
         # Not asked for since: its record was removed for another reason.
         for name in [name for name, last in self._last.items() if now - last > self._mass_confirm_s]:
             self.forget(name)
-        mass = len(self._since) > max(MASS_AT_LEAST, MASS_SHARE * known)
+        mass = _is_mass(len(self._since.keys() - set(explained)) + others, known)
+        asked_at = now if began is None else began
         wait_s = self._mass_confirm_s if mass else self._confirm_s
-        missing = frozenset(name for name in absent if now - self._since[name] >= wait_s)
+        explained_s = self._mass_confirm_s if _is_mass(others, known) else self._confirm_s
+        missing = frozenset(
+            name for name in absent if asked_at - self._since[name] >= (explained_s if name in explained else wait_s)
+        )
         for name in missing:
             self.forget(name)
         return Absence(missing, frozenset(absent) - missing, mass)
@@ -67,7 +84,16 @@ class MissingRule:
         self._since.pop(name, None)
         self._last.pop(name, None)
 
+    def retain(self, names: Collection[str]) -> None:
+        """Nobody asks for any other name any more."""
+        for name in self._since.keys() - names:
+            self.forget(name)
+
     def reset(self) -> None:
         """Start again, after a failed answer."""
         self._since.clear()
         self._last.clear()
+
+
+def _is_mass(missing: int, known: int) -> bool:
+    return missing > max(MASS_AT_LEAST, MASS_SHARE * known)

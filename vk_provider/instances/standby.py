@@ -98,6 +98,8 @@ class Standby:
         """By pod UID, until the outcome is known."""
         self._queue: list[_Start] = []
         self._held_until: dict[str, float] = {}
+        self._doubted: set[str] = set()
+        """IDs of those that may have started, as no listing has said yet."""
         self._all_held_until = 0.0
         self._is_stopping = self._is_starting = self._is_looking = False
         self.links: InstanceLinks
@@ -116,6 +118,7 @@ class Standby:
         """Whether it has stopped, and a pod that takes it has a fair chance."""
         now = time.monotonic()
         is_held = now < max(self._all_held_until, self._held_until.get(owned.instance_id, 0.0))
+        is_held = is_held or owned.instance_id in self._doubted
         return owned.rest is Rest.STOPPED and not is_held and self._start_pace.wait_s <= PATIENCE_S
 
     def look(self) -> None:
@@ -325,7 +328,8 @@ class Standby:
                 self._note_failure(owned, failure)
         finally:
             if failure is not None and failure.effect_unknown and not owned.ended:
-                self._tasks.spawn(self._ask(start.release), "instances that may have started")
+                self._doubted.add(owned.instance_id)
+                self._tasks.spawn(self._ask(owned, start.release), f"whether {owned.instance_id} has started")
             else:
                 start.release()
         if demand is not None and failure is not None:
@@ -352,13 +356,20 @@ class Standby:
         else:
             self._all_held_until = now + HELD_S
 
-    async def _ask(self, release: Callable[[], None]) -> None:
-        """What may run keeps its room in the budget until a listing has said whether it does."""
+    async def _ask(self, owned: OwnedInstance, release: Callable[[], None]) -> None:
+        """What may run keeps its room in the budget, and is offered to no pod, until a listing has said whether it
+        does: a second start would be taken for the first, and the time between them be missing in the ledger."""
+        backoff = Backoff(AGAIN_FIRST_S, AGAIN_MAX_S)
         try:
-            await self._table.refresh()
-        except CloudError as error:
-            log.warning("whether instances have started is not known: %s", error)
+            while not owned.ended:
+                try:
+                    await self._table.refresh()
+                    return
+                except CloudError as error:
+                    log.warning("whether instance %s has started is not known: %s", owned.instance_id, error)
+                await asyncio.sleep(backoff.next_delay_s())
         finally:
+            self._doubted.discard(owned.instance_id)
             release()
 
     async def close(self) -> None:

@@ -293,7 +293,7 @@ class Supply:
             self._standby.adopt(owned)
             self.filling.wake()
             return
-        self._unclaimed.expect(owned)
+        self._unclaimed.expect(owned, is_new=self._launches.is_new(owned.described))
         self.links.open(owned)
 
     def _on_resolved(self, owned: OwnedInstance) -> None:

@@ -65,9 +65,12 @@ class InstanceTable:
         self._next: asyncio.Task[None] | None = None
         self._listings: set[asyncio.Task[None]] = set()
         self._began_at = float("-inf")
+        self._is_closed = False
         self.owned: dict[str, OwnedInstance] = {}
         self.listed: dict[str, Instance] = {}
         self.builders: dict[str, Instance] = {}
+        self.doubted = 0
+        """How many of ours the newest listing lacks that are not missing yet."""
         self.on_listing: Callable[[], None] = lambda: None
 
     def add(self, owned: OwnedInstance) -> None:
@@ -83,7 +86,10 @@ class InstanceTable:
     # --- listings ------------------------------------------------------------------------------------------------
 
     async def refresh(self) -> None:
-        """Returns after a listing that began after this call. Raises CloudError when it failed."""
+        """Returns after a listing that began after this call. Raises CloudError when it failed, and after `close`:
+        whoever still runs may not know of the end yet."""
+        if self._is_closed:
+            raise CloudError("this process lists no instances any more: it stops")
         if self._next is None:
             self._next = asyncio.create_task(self._list_next(), name="listing of instances")
             self._listings.add(self._next)
@@ -122,10 +128,12 @@ class InstanceTable:
         finally:
             if self._next is asyncio.current_task():
                 self._next = None
-        self.take(listing.instances, listing.builders)
+        self.take(listing.instances, listing.builders, began=self._began_at)
 
-    def take(self, instances: Iterable[Instance], builders: Iterable[Instance] = ()) -> None:
-        """A complete listing."""
+    def take(
+        self, instances: Iterable[Instance], builders: Iterable[Instance] = (), *, began: float | None = None
+    ) -> None:
+        """A complete listing. began: by time.monotonic(); None for now."""
         self.builders = {builder.instance_id: builder for builder in builders}
         self.listed = {instance.instance_id: instance for instance in instances}
         asked = []
@@ -138,8 +146,9 @@ class InstanceTable:
             elif owned.is_live and owned.described.launch_time <= new_since:
                 asked.append(instance_id)
         self.meter.take([*self._known(), *self.builders.values()], self.owned.__contains__)
-        verdict = self._rule.judge(asked, self.listed.keys(), len(self.owned), time.monotonic())
+        verdict = self._rule.judge(asked, self.listed.keys(), len(self.owned), time.monotonic(), began=began)
         self._missing |= verdict.missing
+        self.doubted = len(verdict.doubted - self._missing)
         for instance_id in verdict.missing:
             self.meter.missing(instance_id)
         if verdict.mass and verdict.doubted:
@@ -210,6 +219,7 @@ class InstanceTable:
         self._on_notice(owned, notice)
 
     async def close(self) -> None:
+        self._is_closed = True
         tasks = list(self._listings)
         for task in tasks:
             task.cancel()

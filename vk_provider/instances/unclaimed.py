@@ -23,6 +23,7 @@ class UnclaimedInstances:
         self._on_left, self._on_resolved = on_left, on_resolved
         self._all: dict[str, OwnedInstance] = {}
         self._expected: dict[str, asyncio.TimerHandle] = {}
+        self._new: set[str] = set()
 
     @property
     def by_id(self) -> Mapping[str, OwnedInstance]:
@@ -41,9 +42,11 @@ class UnclaimedInstances:
             self._on_left()
         self.resolve(owned)
 
-    def expect(self, owned: OwnedInstance) -> None:
-        """Its agent is asked what it has."""
+    def expect(self, owned: OwnedInstance, *, is_new: bool) -> None:
+        """Its agent is asked what it has. is_new: nothing that an earlier process has given it."""
         self._stop_expecting(owned)
+        if is_new:
+            self._new.add(owned.instance_id)
         loop = asyncio.get_running_loop()
         self._expected[owned.instance_id] = loop.call_later(PATIENCE_S, self.resolve, owned)
 
@@ -52,13 +55,14 @@ class UnclaimedInstances:
         self._on_resolved(owned)
 
     def _stop_expecting(self, owned: OwnedInstance) -> None:
+        self._new.discard(owned.instance_id)
         timer = self._expected.pop(owned.instance_id, None)
         if timer is not None:
             timer.cancel()
 
     def expects_for(self, node: str, namespace: str) -> bool:
-        """Whether one that has not spoken may have a pod of the Node and namespace."""
-        expected = (self._all[name] for name in self._expected)
+        """Whether one that has not spoken may have a pod of the Node and namespace since an earlier process."""
+        expected = (self._all[name] for name in self._expected if name not in self._new)
         return any(owned.node == node and (owned.is_for_anybody or owned.namespace == namespace) for owned in expected)
 
     def count_expected(self, digest: str) -> int:

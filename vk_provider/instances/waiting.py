@@ -70,9 +70,9 @@ class WaitingDemands:
         """The pod has an instance, or needs none any more."""
         demand = self._demands.pop(uid, None)
         self.on_left(uid)
-        if demand is not None and demand.group is not None:
-            demand.group.waiting.pop(uid, None)
-            self.groups.drop_if_empty(demand.group)
+        if demand is not None and (group := demand.group) is not None:
+            self.quit_group(demand)  # it may join again, when a start fails
+            self.groups.drop_if_empty(group)
 
     def enlist(self, demand: Demand) -> None:
         """Select for it, with what is short by now."""

@@ -15,7 +15,7 @@ from vk_provider.aiokit.guard import contained
 from vk_provider.cloud.base import TAG_POD_UID, Instance
 from vk_provider.errors import CloudError
 from vk_provider.instances import missing
-from vk_provider.instances.instance import OwnedInstance
+from vk_provider.instances.instance import OwnedInstance, describe_end
 from vk_provider.instances.missing import MissingRule
 from vk_provider.pods.assignment import LOOKING, SETTLING
 from vk_provider.pods.executor import PodExecutor
@@ -29,6 +29,9 @@ SURE_LISTINGS = 2
 """Listings that have to lack a pod's instance, after the time in which the cloud may lag behind."""
 TOLD_PER_S = 20
 """Pods that had ended before without a word on their containers: of so many a second this is told after a start."""
+
+HEARD_S = 3.0
+"""So long after a start the agents that run are heard: tags may give a pod an instance while another one has it."""
 
 
 class Adoption:
@@ -47,6 +50,7 @@ class Adoption:
         self._nodes = nodes
         self._wake = wake
         self._rule = MissingRule(missing.MISSING_CONFIRM_S, missing.MASS_CONFIRM_S)
+        self._is_doubtful = False
         self._by_address: dict[str, PodRecord] = {}
         self._settled_at = 0.0
         self._sure_listings = 0
@@ -72,24 +76,23 @@ class Adoption:
         self._room.table.take(listed)
         self._settled_at = time.monotonic() + self._room.cloud.listing_lag_s
         self._room.supply.is_settled = not self._room.cloud.listing_lag_s
-        if self._looking():
-            self._judge(set())
+        self._judge(listed)
+        if self._room.cloud.listing_lag_s or self._is_doubtful:
+            for record in self._records.values():
+                with contained(f"pod {record.uid}"):
+                    self._hold_unstarted(record)
         return surplus
 
     def _place(self, instance: Instance) -> bool:
         """Give the instance to its pod, or ask its agent. False: it is surplus, and its agent is asked."""
         owned = OwnedInstance(instance)
         record = self._pod_of(instance)
-        if record is None:
+        if record is None or record.owned is not None or _is_elsewhere(record, instance):
             # A tag may name a pod that is gone while the instance has another one: tags come late. To end it is the
             # sweep's business: the API server is asked first.
             if owned.node in self._nodes and not instance.state.is_terminating:
                 self._room.supply.examine(owned)
-            return True
-        if record.owned is not None:
-            if not instance.state.is_terminating:
-                self._room.supply.examine(owned)
-            return False
+            return record is None
         self._take(record, owned)
         return True
 
@@ -100,7 +103,7 @@ class Adoption:
         return self._records.get(instance.tags.get(TAG_POD_UID, ""))
 
     def _hold(self, record: PodRecord) -> None:
-        """A pod that may have an instance, although none is listed, gets no other yet."""
+        """A pod whose status shows that it has an instance, although none is listed, gets no other yet."""
         if record.owned is not None or record.first.ended is not None:
             return
         if record.first.started:
@@ -108,7 +111,11 @@ class Adoption:
             self._executor.gate.count(record)
         elif (record.pod.get("status") or {}).get("hostIP"):
             record.admission.wait(LOOKING)
-        elif self._room.cloud.listing_lag_s:
+
+    def _hold_unstarted(self, record: PodRecord) -> None:
+        """Nor does any other pod: an answer that lacks what statuses name may lack the instance of one whose status
+        was never accepted, too."""
+        if record.owned is None and record.first.ended is None and not record.admission.is_looked_for:
             record.admission.wait(SETTLING)
 
     def _spread_endings(self) -> None:
@@ -121,6 +128,8 @@ class Adoption:
     def _take(self, record: PodRecord, owned: OwnedInstance) -> None:
         self._room.supply.adopt(owned, record.uid, started=record.first.started)
         self._executor.give(record, owned)
+        if not record.first.started:
+            record.assignment.sent_from = time.monotonic() + HEARD_S
         log.info("pod %s: adopted instance %s", record.key, owned.instance_id)
 
     def _rank(self, instance: Instance) -> tuple[bool, bool, int, float]:
@@ -160,53 +169,65 @@ class Adoption:
 
     def _find(self, listed: list[Instance], began: float) -> None:
         self._sure_listings += began >= self._settled_at
-        ended: dict[str, Instance] = {}
         looking = {record.uid for record in self._looking()}
         for instance in listed:
-            record = self._pod_of(instance)
-            if instance.state.is_terminated:
-                ended[instance.tags.get(TAG_POD_UID, "")] = instance
-            elif (
-                instance.instance_id not in self._room.table.owned and instance.instance_id not in self._room.ends.known
-            ):
-                with contained(f"instance {instance.instance_id}"):
-                    if record is not None and record.uid in looking and record.owned is None:
-                        self._take(record, OwnedInstance(instance))
-                        self._wake(record.uid)
-                    elif record is None:
-                        self._place(instance)
-        for record in self._looking():
-            if record.first.started and record.uid in ended:
-                of_cloud = ended[record.uid]
-                reason = f": {of_cloud.state_reason}" if of_cloud.state_reason else ""
-                self._settle(record, f"instance {of_cloud.instance_id} is {of_cloud.state}{reason}")
-            elif record.admission.hold == SETTLING and self._sure_listings >= SURE_LISTINGS:
-                self._settle(record, "")
-        # An ended instance is not the one that a pod waits for: that it is listed still says nothing for the pod.
-        named = {record.uid for record in self._records.values() if record.owned is not None}
-        if not self._room.supply.is_settled and self._sure_listings >= SURE_LISTINGS:
+            known = instance.instance_id in self._room.table.owned or instance.instance_id in self._room.ends.known
+            if instance.state.is_terminated or known:
+                continue
+            with contained(f"instance {instance.instance_id}"):
+                record = self._pod_of(instance)
+                if record is None or _is_elsewhere(record, instance):
+                    self._place(instance)
+                elif record.uid in looking and record.owned is None:
+                    self._take(record, OwnedInstance(instance))
+                    self._wake(record.uid)
+        for uid, lost in self._judge(listed, began).items():
+            self._settle(self._records[uid], lost)
+        if self._sure_listings < SURE_LISTINGS:
+            return
+        if not self._is_doubtful:
+            for record in self._looking():
+                if record.admission.hold == SETTLING:
+                    self._settle(record, "")
+        if not self._room.supply.is_settled:
             self._room.supply.settle_all()
-        for uid in self._judge(named):
-            record = self._records[uid]
-            self._settle(record, "the pod's instance does not exist any more" if record.first.started else "")
 
-    def _judge(self, named: set[str]) -> frozenset[str]:
+    def _judge(self, listed: Iterable[Instance], began: float | None = None) -> dict[str, str]:
+        """The pods that are known by now to have no instance, by UID: why they are lost, "" for those that never
+        started. An ended instance of a pod may be an earlier attempt's, so it is no proof."""
+        ended = {each.tags.get(TAG_POD_UID, ""): each for each in listed if each.state.is_terminated}
         asked = {record.uid for record in self._looking() if record.admission.hold == LOOKING}
+        told = asked & ended.keys()  # the answer is no empty one
+        self._rule.retain(asked)
         known = len(asked) + sum(record.owned is not None for record in self._records.values())
-        verdict = self._rule.judge(asked, named & asked, known, time.monotonic())
-        if verdict.mass and verdict.doubted:
+        others = self._room.table.doubted
+        now = time.monotonic()
+        verdict = self._rule.judge(asked, (), known, now, began=began, others=others, explained=told)
+        doubted = verdict.doubted - told
+        self._is_doubtful = bool(doubted or others)
+        if verdict.mass and doubted:
             self._room.metrics.mass_missing.labels("adoption").inc()
             log.error(
-                "the cloud names no instance for %d of %d pods that ran: too many at once, none is taken for lost yet",
-                len(verdict.doubted),
+                "the cloud names no instance for %d of %d pods that ran, and lacks %d known ones: too many at once, "
+                "none is taken for lost yet",
+                len(doubted),
                 known,
+                others,
             )
-        return verdict.missing
+        gone = dict.fromkeys(verdict.missing, "the pod's instance does not exist any more")
+        gone |= {uid: describe_end(ended[uid]) for uid in verdict.missing & told}
+        return {uid: why if self._records[uid].first.started else "" for uid, why in gone.items()}
 
     def _settle(self, record: PodRecord, lost: str) -> None:
         record.admission.go_on()
         record.lose(lost)
         self._wake(record.uid)
+
+
+def _is_elsewhere(record: PodRecord, instance: Instance) -> bool:
+    """Whether the pod runs on another instance than this one, which was launched for it: its status says where."""
+    host = (record.pod.get("status") or {}).get("hostIP")
+    return bool(record.first.started and host and instance.host_ips) and host not in instance.host_ips
 
 
 def _by_address(records: Iterable[PodRecord]) -> dict[str, PodRecord]:

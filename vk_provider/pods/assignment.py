@@ -46,6 +46,7 @@ class Assignment:
     demand:  the pod waits for an instance
     message: why this instance, for a condition
     attempt: number of the launch for this pod; a failed boot is followed by the next attempt
+    sent_from: not before is the pod sent to an agent that does not say that it has it; time.monotonic()
     """
 
     owned: OwnedInstance | None = None
@@ -53,6 +54,7 @@ class Assignment:
     demand: Demand | None = None
     message: str = ""
     attempt: int = 0
+    sent_from: float = 0.0
 
     @property
     def is_wanted(self) -> bool:

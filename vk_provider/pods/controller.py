@@ -83,6 +83,7 @@ class PodController:
         """An informer's event about a pod bound to `node`."""
         uid = pod["metadata"]["uid"]
         record = self.records.get(uid)
+        was_deleting = record is not None and record.deleting
         if kind == "DELETED":
             if record is not None:
                 record.exists = False
@@ -103,7 +104,8 @@ class PodController:
                 _see_first(record, inherited=True)
             self._notice_foreign_changes(record)
             share_status(pod, record.publication.held)
-        if not record.ending_since and (record.deleting or record.phase in TERMINAL_PHASES):
+        is_ending = record.deleting or record.phase in TERMINAL_PHASES
+        if is_ending and (not record.ending_since or record.deleting > was_deleting):
             record.ending_since = time.monotonic()
         if not self._adopting and not echo:
             self.wake(uid)
@@ -168,7 +170,8 @@ class PodController:
         deferred: Exception | None = None
         now = time.monotonic()
         if is_overdue(record, now):
-            record.lose("its agent did not answer within the pod's grace period")
+            verb = "answer" if record.session is None else "end it"
+            record.lose(f"its agent did not {verb} within the pod's grace period")
         node_known = record.admission.admitted or self.executor.gate.knows_node(record.node)
         state = compute_state(
             record, now, self._agent_grace_s, node_known=node_known, may_be_served=self._may_be_served

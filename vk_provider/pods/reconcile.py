@@ -59,6 +59,7 @@ class AgentOfPod(msgspec.Struct, frozen=True, gc=False):
     connected:     a session is open, and the pod may be sent; connecting: a task is dialing
     silent:        it was silent for longer than the grace period
     sent:          it has our newest pod and references
+    withheld:      others are heard first, one of which may have the pod since an earlier process
     given:         an agent was given the pod: something of it may run
     awaited:       an earlier process may have given it to an agent that has not spoken yet, or is not listed
     stop_waited_s: time since `stop` was sent for a pod without API object; None before
@@ -68,6 +69,7 @@ class AgentOfPod(msgspec.Struct, frozen=True, gc=False):
     connecting: bool = False
     silent: bool = False
     sent: bool = False
+    withheld: bool = False
     given: bool = False
     awaited: bool = False
     stop_waited_s: float | None = None
@@ -172,7 +174,7 @@ def _run(state: PodState) -> list[Action]:
     actions = []
     if not state.agent.connected and not state.agent.connecting:
         actions.append(Action.CONNECT)
-    if state.agent.connected and not state.agent.sent:
+    if state.agent.connected and not (state.agent.sent or state.agent.withheld):
         actions.append(Action.SEND)
     if state.agent.silent and not state.status.not_ready:
         actions.append(Action.MARK_NOT_READY)

@@ -93,7 +93,7 @@ class PodRecord:
 
     pod:          the API object as last seen; `exists` turns False when the API deleted it
     start_time:   status.startTime; active_since: the same moment
-    ending_since: when the pod was first seen deleted or with a terminal phase; 0.0 before
+    ending_since: when the pod was first seen deleted, or with a terminal phase before that; 0.0 before
     forgotten:    the controller has removed the record; tasks that still run for it clean up after themselves
     lost:         why the pod counts as lost although its instance does not say so (OwnedInstance.lost)
     """
@@ -181,12 +181,17 @@ class PodRecord:
     def loss(self) -> str:
         """Why the pod counts as lost, "" while it does not."""
         owned = self.assignment.owned
-        return self.lost or (owned.lost if owned is not None else "")
+        if self.lost or owned is None:
+            return self.lost
+        return owned.lost or (owned.own_end if owned.has_booted else "")
 
     @property
     def boot_failed(self) -> str:
+        """Why the pod's instance never will, or did not, run it; "" while it may."""
         owned = self.assignment.owned
-        return owned.boot_failed if owned is not None else ""
+        if owned is None:
+            return ""
+        return owned.boot_failed or ("" if owned.has_booted else owned.own_end)
 
     def is_wanting(self) -> bool:
         """Whether the pod needs an instance that it does not have."""

@@ -20,6 +20,8 @@ MAX_ATTEMPTS = 3
 DEFAULT_GRACE_S = 30
 DELETION_OVERDUE_S = 60.0
 """Time after the grace period until the instance of a terminating pod with an unreachable agent is terminated."""
+DELETION_RESISTED_S = 600.0
+"""The same for a deleted pod whose agent answers: it hangs, or it lies, as one may that its pod has taken over."""
 
 
 UNACCEPTED_LIMIT_S = 600.0
@@ -69,6 +71,7 @@ def compute_state(
             connecting=owned is not None and owned.link.task is not None,
             silent=_silent_s(record, now) >= agent_grace_s,
             sent=_is_sent(record),
+            withheld=_is_withheld(record, now),
             given=given,
             awaited=(record.deleting or expired) and _is_awaited(record, may_be_served),
             stop_waited_s=now - record.leaving.stop_sent_at if record.leaving.stop_sent_at else None,
@@ -129,6 +132,12 @@ def is_end_held(record: PodRecord) -> bool:
     return refused is not None or (held or record.pod.get("status") or {}).get("phase") in TERMINAL_PHASES
 
 
+def _is_withheld(record: PodRecord, now: float) -> bool:
+    """Whether the pod is not sent yet. Its agent may say that it has it: then nothing of it begins anew."""
+    owned = record.assignment.owned
+    return now < record.assignment.sent_from and (owned is None or owned.said_uid != record.uid)
+
+
 def is_rejected(record: PodRecord) -> bool:
     """Whether the pod has a terminal phase and a status without containers, as one that was not admitted."""
     is_over = record.phase in TERMINAL_PHASES and not record.has_instance
@@ -159,6 +168,8 @@ def next_look_s(record: PodRecord, seen: PodState, seen_at: float, now: float, a
     overdue_at = _overdue_at(record)
     if overdue_at is not None:
         due.append(overdue_at)
+    if seen.agent.withheld:
+        due.append(record.assignment.sent_from)
     expires_at = _expires_at(record)
     if expires_at is not None and not seen.expired:
         due.append(expires_at)
@@ -209,7 +220,8 @@ def _pending_due(record: PodRecord) -> float:
 
 
 def is_overdue(record: PodRecord, now: float) -> bool:
-    """Whether the agent of a terminating pod was unreachable for so long that no terminal status will come."""
+    """Whether the agent of a terminating pod was unreachable for so long, or has not ended a deleted one for so long,
+    that no terminal status will come."""
     overdue_at = _overdue_at(record)
     return overdue_at is not None and now >= overdue_at
 
@@ -218,12 +230,14 @@ def _overdue_at(record: PodRecord) -> float | None:
     ending = record.deleting or record.phase in TERMINAL_PHASES
     if not (ending and record.has_instance and is_given(record)) or record.report.finished or record.loss:
         return None
-    if record.session is not None or not record.report.silent_since:
-        return None
     if record.deleting:
         grace_s = float(record.pod["metadata"].get("deletionGracePeriodSeconds") or 0)
     else:
         grace_s = float(record.pod["spec"].get("terminationGracePeriodSeconds", DEFAULT_GRACE_S))
+    if record.session is not None:
+        return record.ending_since + grace_s + DELETION_RESISTED_S if record.deleting else None
+    if not record.report.silent_since:
+        return None
     return max(record.report.silent_since, record.ending_since) + grace_s + DELETION_OVERDUE_S
 
 
@@ -254,7 +268,7 @@ def is_given(record: PodRecord) -> bool:
     if owned is None:
         return False
     is_told = owned.sent_uid or owned.said_uid == record.uid
-    return bool(is_told) or (owned.handover_unknown and not owned.boot_failed)
+    return bool(is_told) or (owned.handover_unknown and not record.boot_failed)
 
 
 def _is_awaited(record: PodRecord, may_be_served: Callable[[PodRecord], bool]) -> bool:

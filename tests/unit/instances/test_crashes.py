@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.pods.rig import World
 from tests.unit.pods.test_sweep import make_sweep
-from vk_provider.cloud.base import TAG_NAME, TAG_POD_NAME, TAG_POD_UID, InstancePage
+from vk_provider.cloud.base import TAG_NAME, TAG_POD_NAME, TAG_POD_UID, InstancePage, LaunchRequest
 from vk_provider.cloud.simulated.agent import SimulatedAgent
 from vk_provider.instances import links, missing, table
 from vk_provider.jsontypes import Json
@@ -186,6 +186,29 @@ async def test_a_tag_that_names_another_pod_than_the_agent_is_not_believed(world
     await world.start()
     await run_in_the_end(world, pods)
     assert {pod["metadata"]["uid"] for pod in pods} == {one.uid, other.uid}
+
+
+async def test_a_pod_is_not_sent_to_an_empty_agent_by_a_tag_before_the_others_are_heard(world: World) -> None:
+    """Late answers have crossed: the instance that has the pod is another one's by its tags, and answers second."""
+    world.api.delay_s = 1000.0
+    pod = world.api.add(world.pod())
+    uid = pod["metadata"]["uid"]
+    await world.until(lambda: any(agent.uid == uid for agent in world.connector._agents.values()))
+    await world.crash()
+    world.api.delay_s = 0.0
+    (own,) = world.live()
+    bare = {key: value for key, value in own.tags.items() if key not in POD_TAGS}
+    offering = (await world.cloud.describe_offerings())[-1]
+    (empty,) = (await world.cloud.launch(LaunchRequest("another", (offering,), dict(own.tags), "boot"))).instances
+    world.cloud._instances[own.instance_id] = replace(own, tags={**bare, TAG_POD_UID: "of-one-that-is-gone"})
+    world.connector.unreachable.add(own.instance_id)
+    await world.start()
+    await world.until(lambda: (record := world.record(pod)) is not None and record.session is not None)
+    await world.settle()
+    world.connector.unreachable.clear()
+    await world.until(lambda: phases(world, [pod]) == {"Running"})
+    assert {name for name, agent in world.connector._agents.items() if agent.uid} == {own.instance_id}
+    assert empty.instance_id != own.instance_id
 
 
 async def test_a_tag_of_the_launch_hides_no_pod_that_has_started(world: World) -> None:

@@ -15,7 +15,7 @@ from vk_provider.cloud.codes import build_error
 from vk_provider.cloud.simulated.cloud import SimulatedCloud
 from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.errors import CapacityError, CloudError, CloudQuotaError, CloudRequestError, CloudThrottledError
-from vk_provider.instances import pace, table
+from vk_provider.instances import missing, pace, table
 from vk_provider.instances.instance import OwnedInstance, Stage
 from vk_provider.instances.metrics import InstanceMetrics
 from vk_provider.instances.pace import Pace
@@ -160,3 +160,30 @@ def test_an_instance_whose_agent_speaks_lives_whatever_a_listing_says() -> None:
     assert not owned.is_live
     owned.link.session = object()
     assert owned.is_live
+
+
+async def test_a_table_that_is_closed_lists_nothing_more() -> None:
+    """A sweep may come while the pods' room is closed already."""
+    cloud = SimulatedCloud(SimulationConfig(), "test")
+    made = InstanceTable(cloud, InstanceMetrics(CollectorRegistry()), Meter(lambda _: 1.0), lambda owned, notice: None)
+    await made.refresh()
+    await made.close()
+    with pytest.raises(CloudError, match="it stops"):
+        await made.refresh()
+    assert not [task for task in asyncio.all_tasks() if "listing" in task.get_name()]
+
+
+async def test_one_that_is_missing_is_in_doubt_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its agent may speak for it for ever: what others wait for is another one."""
+    monkeypatch.setattr(table, "NEW_S", 0.0)
+    monkeypatch.setattr(missing, "MISSING_CONFIRM_S", 0.01)
+    _, made, owned = await make_table(SimulationConfig())
+    made.take([])
+    assert made.doubted == 1
+    await asyncio.sleep(0.02)
+    for _ in range(3):
+        made.take([])
+        assert made.is_missing(owned.instance_id) and made.doubted == 0
+    made.take([owned.described])
+    made.take([])
+    assert made.doubted == 1 and not made.is_missing(owned.instance_id)

@@ -14,12 +14,12 @@ from tests.unit.instances.pooled import filled, hurry, make_world, run_pod, stat
 from tests.unit.pods.rig import World
 from tests.unit.pods.test_sweep import make_sweep
 from vk_provider.cloud.backend import CloudAbility
-from vk_provider.cloud.base import TAG_POOL, InstanceState, StateResult
+from vk_provider.cloud.base import TAG_POOL, InstancePage, InstanceState, StateResult
 from vk_provider.cloud.codes import build_error
 from vk_provider.cloud.simulated.config import SimulationConfig
 from vk_provider.cloud.simulated.settings import SimulatedFaults
 from vk_provider.errors import CapacityError, CloudError, CloudThrottledError
-from vk_provider.instances import filling, standby
+from vk_provider.instances import filling, shortages, standby
 from vk_provider.instances.instance import OwnedInstance, Rest, Stage
 from vk_provider.settings import BudgetSettings, PoolSettings
 from vk_provider.settings.budget import NamespaceQuota
@@ -161,6 +161,49 @@ async def test_a_start_that_was_carried_out_without_an_answer_is_found_by_a_list
     await world.until(lambda: len(resting(world)) == 2)
     assert await rested(world) == known, "it was stopped again"
     assert len(world.live()) == 3 and world.room.meter.usage().instances == 1
+    await world.stop()
+
+
+async def test_a_pod_whose_start_fails_while_nothing_can_be_launched_is_launched_for_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shortages, "CAPACITY_TTL_S", 0.5)
+    world = await make_world(tmp_path, SMALL)
+    await rested(world)
+    starts = Starts(world)
+    starts.problem, starts.gate = CapacityError("InsufficientInstanceCapacity"), asyncio.Event()
+    pod = world.api.add(world.pod())
+    await world.until(lambda: starts.calls)
+    for offering in await world.cloud.describe_offerings():
+        world.room.launches.note_shortage(offering, CapacityError("InsufficientInstanceCapacity"))
+    starts.gate.set()
+    await world.until(lambda: status_of(world, pod) == "Running")
+    await world.stop()
+
+
+async def test_one_that_may_have_started_is_started_for_nobody_before_a_listing_says_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standby, "HELD_S", 0.0)
+    world = await make_world(tmp_path, replace(SMALL, count=1))
+    (known,) = await rested(world, 1)
+    starts = Starts(world)
+    starts.problem, starts.of_call, starts.carried_out = CloudError("InternalError: perhaps"), True, True
+    visible = world.cloud.list_page
+
+    async def fails(page: str = "") -> InstancePage:
+        raise CloudError("InternalError: list")
+
+    monkeypatch.setattr(world.cloud, "list_page", fails)
+    await run_pod(world)
+    starts.problem = None
+    await run_pod(world)
+    assert not any(known in call for call in starts.calls[1:])
+    answered_at = time.time()
+    monkeypatch.setattr(world.cloud, "list_page", visible)
+    await world.until(lambda: any(each.instance_id == known for each in resting(world)))
+    span = world.room.meter.find(known)
+    assert span is not None and span.since < answered_at, "its run is counted from its start on"
     await world.stop()
 
 

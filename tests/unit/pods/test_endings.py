@@ -91,6 +91,32 @@ async def test_an_agent_that_stays_away_is_waited_for_as_long_as_its_pod_may_tak
     await world.until(lambda: not world.api.pods and not world.live())
 
 
+async def test_an_agent_that_answers_and_does_not_end_its_deleted_pod_is_not_waited_for_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hangs, or lies."""
+    pod = await world.running()
+    (instance,) = world.live_of(pod)
+    asked = world.connector.stop_slowly(instance.instance_id)
+    world.api.mark_deleting(pod)
+    await world.until(lambda: asked)
+    await world.settle()
+    assert world.api.pods and world.live()
+    monkeypatch.setattr(state, "DELETION_RESISTED_S", -1e6)
+    world.controller.wake(pod["metadata"]["uid"])
+    await world.until(lambda: not world.api.pods and not world.live())
+
+
+async def test_the_time_for_an_end_begins_with_the_deletion(world: World) -> None:
+    """Whoever has set a terminal phase long before."""
+    pod = await world.running()
+    record = world.record(pod)
+    assert record is not None
+    record.ending_since = 1.0
+    world.api.mark_deleting(pod)
+    await world.until(lambda: record.ending_since > 1.0)
+
+
 async def test_a_pod_that_runs_although_the_api_never_heard_of_it_is_asked_before_it_ends(world: World) -> None:
     world.api.down = True
     pod = world.api.add(world.pod())

@@ -61,6 +61,37 @@ def test_those_that_nobody_asks_for_any_more_make_no_crowd() -> None:
     assert rule.judge(["a"], [], 20, MASS_CONFIRM_S + 1 + LATER).missing == {"a"}
 
 
+def test_an_answer_is_as_old_as_its_question() -> None:
+    """A listing whose pages hang may have looked for a name just after the one before did."""
+    rule = MissingRule()
+    rule.judge(["a"], [], 1, 0.0)
+    assert not rule.judge(["a"], [], 1, LATER, began=1.0).missing
+    assert rule.judge(["a"], [], 1, 2 * LATER, began=LATER).missing == {"a"}
+
+
+def test_one_is_not_missing_by_an_answer_that_lacks_many_others() -> None:
+    rule = MissingRule()
+    rule.judge(["a"], [], 5, 0.0)
+    assert not rule.judge(["a"], [], 5, LATER, others=4).missing
+    assert rule.judge(["a"], [], 5, LATER + 1.0).missing == {"a"}
+
+
+def test_those_whose_end_an_answer_explains_are_no_crowd_unless_it_lacks_many_others() -> None:
+    names = ["a", "b", "c", "d", "e"]
+    rule = MissingRule()
+    rule.judge(names, [], 5, 0.0)
+    assert not rule.judge(names, [], 5, LATER, explained=names, others=4).missing
+    verdict = rule.judge(names, [], 5, LATER + 1.0, explained=names[1:])
+    assert verdict.missing == {*names} and not verdict.mass
+
+
+def test_names_that_nobody_asks_for_any_more_are_no_crowd_once_that_is_said() -> None:
+    rule = MissingRule()
+    rule.judge(["a", "b", "c", "d", "e"], [], 5, 0.0)
+    rule.retain({"a"})
+    assert rule.judge(["a"], [], 5, LATER).missing == {"a"}
+
+
 def test_after_a_failure_everything_counts_anew() -> None:
     rule = MissingRule()
     rule.judge(["a"], [], 1, 0.0)

@@ -132,6 +132,19 @@ async def test_a_pod_is_lost_with_the_end_of_its_instance_and_not_with_the_begin
     await world.until(lambda: world.api.status(pod)["phase"] == "Failed")
 
 
+async def test_a_pod_is_not_launched_anew_for_an_end_that_its_link_has_not_noticed(world: World) -> None:
+    """A listing says so while the link waits to dial again, and the pod is looked at just then."""
+    pod = await world.running()
+    record = world.record(pod)
+    assert record is not None and record.owned is not None
+    world.connector.cut(record.owned.instance_id)
+    await world.until(lambda: record.session is None)
+    record.owned.described = replace(record.owned.described, state=InstanceState.TERMINATED)
+    world.controller.wake(record.uid)
+    await world.until(lambda: world.api.status(pod)["phase"] == "Failed")
+    assert len(world.cloud._instances) == 1
+
+
 async def test_an_instance_that_was_stopped_from_inside_has_lost_its_pod_and_is_terminated(world: World) -> None:
     pod = await world.running(restartPolicy="Never")
     instance_id = world.live_of(pod)[0].instance_id
